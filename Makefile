@@ -1,0 +1,44 @@
+# Two commands: `make demo` and `make test`. Both set everything up first, and do nothing twice.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check test slow bench schema clean
+
+help:
+	@echo "make demo   set up, run the quickstart study, print where its report is"
+	@echo "make test   set up, then format, lint, types, floors and every test that needs no GPU"
+	@echo "make check  the quick part of it: format, lint, types, floors"
+	@echo "make bench  measure the training step against transformers' on this machine"
+	@echo "make setup  only create $(VENV) and install"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt tools/setup.py
+	$(PYTHON) tools/setup.py $(VENV)
+	@touch $(STAMP)
+
+demo: setup
+	@echo "== windtunnel sweep experiments/quickstart/hparams.yaml"
+	$(BIN)/windtunnel sweep experiments/quickstart/hparams.yaml
+	@echo "== the report: $(CURDIR)/store/studies/quickstart/report.html"
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/pytest
+
+bench: setup
+	$(BIN)/python -m experiments.benchmarks.training_step
+
+schema: setup
+	$(BIN)/python -m windtunnel.spec.schema
+
+clean:
+	rm -rf $(VENV) store .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,76 @@
+"""Shared fixtures: a small text on disk, small study files, quiet threads."""
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+STUDY = """\
+study: {name}
+data:
+  sources: [{{path: {text}, name: words}}]
+  validation: {{fraction: 0.1, tokens: 2048, fork_tokens: 512}}
+model:
+  sizes: [16x1, 16x2, 32x1, 32x2]
+  head_dim: 8
+  context: 32
+recipe:
+  lr: 1e-2
+  base_width: 16
+  batch_tokens: 128
+  warmup_steps: 10
+experiments:
+  - kind: scaling
+    name: law
+    sizes: {sizes}
+    horizons: {horizons}
+    seeds: {seeds}
+    hold_out: {hold_out}
+resources: {{concurrency: 2, checkpoint_seconds: 0.3}}
+store: store
+tracking: {{enabled: false}}
+"""
+
+
+@pytest.fixture(scope="session")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """About 200 kB of made-up text in 400 documents, the same at every run."""
+    rng = random.Random(0)
+    vocabulary = ["".join(rng.choices("abcdefgh", k=rng.randint(2, 7))) for _ in range(300)]
+    folder = tmp_path_factory.mktemp("words")
+    lines = []
+    for number in range(400):
+        text = " ".join(rng.choices(vocabulary, k=100))
+        lines.append(f'{{"text": "document {number}: {text}"}}')
+    path = folder / "words.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def study_file(tmp_path: Path, words: Path) -> Callable[..., Path]:
+    """Write a study file in a folder of its own; keyword arguments replace its parts."""
+
+    def write(
+        *,
+        name: str = "small",
+        sizes: str = "[16x1, 32x1]",
+        horizons: str = "[110 steps, 140 steps]",
+        seeds: str = "1",
+        hold_out: str = "none",
+        text: Path = words,
+        replace: tuple[str, str] = ("", ""),
+    ) -> Path:
+        content = STUDY.format(
+            name=name, text=text, sizes=sizes, horizons=horizons, seeds=seeds, hold_out=hold_out
+        )
+        path = tmp_path / "hparams.yaml"
+        path.write_text(content.replace(*replace) if replace[0] else content)
+        return path
+
+    return write

@@ -1,0 +1,47 @@
+import math
+
+import pytest
+
+from windtunnel.errors import ConfigError
+from windtunnel.schedule import Decay, Schedule
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"), [(0, 0.25), (3, 1.0), (99, 1.0), (100, 1.0), (125, 0.5), (199, 0.0501)]
+)
+def test_one_minus_sqrt_to_zero(step, factor):
+    decay = Decay(start=100, end=200, shape="one_minus_sqrt", final_factor=0.0)
+    expected = factor if step != 199 else 1 - math.sqrt(0.99)
+    assert Schedule(warmup=4, decay=decay)(step) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("shape", ["exponential", "linear", "one_minus_sqrt", "cosine"])
+def test_every_shape_goes_from_peak_to_a_tenth(shape):
+    decay = Decay(start=100, end=200, shape=shape)
+    assert decay(100) == pytest.approx(1.0)
+    assert decay(200) == pytest.approx(0.1)
+    factors = [decay(step) for step in range(100, 200)]
+    assert factors == sorted(factors, reverse=True)
+
+
+def test_exponential_half_life_is_decay_over_3_32():
+    decay = Decay(start=0, end=332)
+    assert decay(100) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_cosine_is_the_raised_form():
+    # MiniCPM's appendix prints 0.9 cos + 0.1, which would be negative at the end.
+    decay = Decay(start=0, end=100, shape="cosine")
+    assert decay(50) == pytest.approx(0.55)
+
+
+def test_without_decay_there_is_no_end():
+    assert Schedule(warmup=10)(10**9) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("final", "shape"), [(0.0, "exponential"), (1.1, "linear"), (-1, "cosine")]
+)
+def test_refuses_a_final_factor_that_no_decay_has(final, shape):
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        Decay(start=0, end=10, shape=shape, final_factor=final)

@@ -1,0 +1,26 @@
+"""The command line. Exits 0 done, 2 bad input, 3 some segments failed, 130 interrupted."""
+
+import sys
+
+EXIT_SOME_FAILED = 3
+EXIT_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; a user's error is one message and no traceback."""
+    from windtunnel.cli.app import app
+    from windtunnel.errors import WindtunnelError
+
+    try:
+        app()
+    except WindtunnelError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(problem.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+__all__ = ["main"]

@@ -1,0 +1,237 @@
+"""Every command: its options and what it prints. Heavy libraries load inside the commands."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from windtunnel.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED
+
+app = typer.Typer(
+    name="windtunnel",
+    help="Scaling-law experiments on small muP models, before the full-size run.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+check = typer.Typer(help="Check that a model family transfers.", no_args_is_help=True)
+app.add_typer(check, name="check")
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="A study file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Scaling-law experiments on small muP models, before the full-size run."""
+    if version:
+        from windtunnel import __version__
+
+        print(f"windtunnel {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("hparams.yaml"),
+) -> None:
+    """Write a commented study file to start from."""
+    from windtunnel.cli.init import write_template
+
+    write_template(file)
+    print(f"wrote {file}\nnext: windtunnel plan {file}")
+
+
+@app.command()
+def plan(
+    study: StudyFile,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="Print the study with every default filled in.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a sweep would run and cost. Trains nothing and prepares nothing."""
+    from windtunnel.cli.plan import print_plan, print_resolved
+    from windtunnel.trials.study import open_study
+
+    opened = open_study(study)
+    if resolved:
+        print_resolved(opened.config)
+    else:
+        print_plan(opened, as_json=as_json)
+
+
+@app.command()
+def sweep(
+    study: StudyFile,
+    engine: Annotated[
+        str, typer.Option(help="ray, or local: in this process, one segment at a time.")
+    ] = "ray",
+    address: Annotated[
+        str | None, typer.Option(help="Join the Ray cluster at this address.")
+    ] = None,
+    accept_execution_change: Annotated[
+        bool,
+        typer.Option(
+            "--accept-execution-change",
+            help="Go on with trunks that were computed on another device, torch or version.",
+        ),
+    ] = False,
+) -> None:
+    """Run a study, or go on with it: what is finished is not run again."""
+    from windtunnel.cli.sweep import run_sweep
+
+    result = run_sweep(
+        study, engine=engine, address=address, accept_execution_change=accept_execution_change
+    )
+    if result.interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if result.failed:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@app.command()
+def status(study: StudyFile, as_json: AsJson = False) -> None:
+    """Say how far a study is."""
+    from windtunnel.cli.tables import print_status
+    from windtunnel.trials.progress import study_progress
+    from windtunnel.trials.study import open_study
+
+    opened = open_study(study)
+    print_status(opened, study_progress(opened), as_json=as_json)
+
+
+@app.command()
+def runs(
+    study: StudyFile,
+    out: Annotated[Path | None, typer.Option(help="Write a CSV file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """One row a finished or diverged segment."""
+    from windtunnel.cli.tables import print_runs, write_csv
+    from windtunnel.trials.gather import gather
+    from windtunnel.trials.study import open_study
+
+    opened = open_study(study)
+    rows = gather(opened.store, opened.plan)
+    if out is not None:
+        write_csv(out, rows)
+        print(f"wrote {len(rows)} rows to {out}", file=sys.stderr if as_json else sys.stdout)
+    if as_json or out is None:
+        print_runs(rows, as_json=as_json)
+
+
+@app.command()
+def fit(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A study file, or a .csv table of runs.")
+    ],
+    law: Annotated[str, typer.Option(help="chinchilla: L = E + A N^-alpha + B D^-beta.")] = (
+        "chinchilla"
+    ),
+    params: Annotated[str, typer.Option(help="Column with N.")] = "params",
+    tokens: Annotated[str, typer.Option(help="Column with D.")] = "tokens",
+    loss: Annotated[str, typer.Option(help="Column with the loss.")] = "loss",
+    trunk: Annotated[str, typer.Option(help="Column with the trunk's label.")] = "trunk",
+    experiment: Annotated[
+        str | None, typer.Option(help="Only this experiment's rows (of a study).")
+    ] = None,
+    objective: Annotated[str, typer.Option(help="huber-log, mse-log, mse or huber.")] = "huber-log",
+    delta: Annotated[
+        float | None, typer.Option(help="Huber's delta; default: 1.345 sigma from seeds.")
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples; 0: no intervals.")] = 1000,
+    level: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.9,
+    seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write the fit as JSON.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit L(N, D), with intervals, hold-out and warnings."""
+    from windtunnel.cli.fit import Columns, run_fit
+
+    run_fit(
+        source,
+        law=law,
+        columns=Columns(params=params, tokens=tokens, loss=loss, trunk=trunk),
+        experiment=experiment,
+        objective=objective,
+        delta=delta,
+        bootstrap=bootstrap,
+        level=level,
+        seed=seed,
+        out=out,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def report(
+    study: StudyFile,
+    out: Annotated[Path | None, typer.Option(help="Where to write the page.")] = None,
+) -> None:
+    """Write one self-contained HTML page about a study."""
+    from windtunnel.report import write_report
+    from windtunnel.trials.study import open_study
+
+    print(f"report: {write_report(open_study(study), out)}")
+
+
+@app.command()
+def sync(study: StudyFile) -> None:
+    """Mirror the store to MLflow again, filling what is missing."""
+    from windtunnel.cli.tracking import sync_study
+
+    sync_study(study)
+
+
+@app.command()
+def ui(
+    study: StudyFile,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open the study's runs in MLflow's own pages."""
+    from windtunnel.cli.tracking import serve_study
+
+    serve_study(study, port=port)
+
+
+@check.command()
+def mup(
+    study: Annotated[
+        Path | None,
+        typer.Argument(metavar="[STUDY.yaml]", help="Take model and recipe from a study."),
+    ] = None,
+    widths: Annotated[
+        str | None, typer.Option(help="Widths, comma-separated; at least a factor of 8 apart.")
+    ] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="Layers; default: the study's.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Updates.")] = 16,
+    parametrization: Annotated[
+        str | None, typer.Option(help="mup or standard; default: the study's.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the figure (.png, .svg, .pdf).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train several widths a few updates: changes must not depend on width. Exit 3 on a fail."""
+    from windtunnel.cli.coordcheck import run_check
+
+    passed = run_check(
+        study,
+        widths=widths,
+        depth=depth,
+        steps=steps,
+        parametrization=parametrization,
+        plot=plot,
+        as_json=as_json,
+    )
+    if not passed:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def print_json(value: object) -> None:
+    """JSON for machines: one object, no NaN."""
+    print(json.dumps(value, indent=1, allow_nan=False))

@@ -1,0 +1,101 @@
+"""`windtunnel check mup`: the coordinate check as a table, a verdict and a figure."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from windtunnel.cli.app import print_json
+from windtunnel.errors import ConfigError
+from windtunnel.spec import ModelSpec, Recipe, Size, load_study
+from windtunnel.spec.config import ModelFamily
+
+if TYPE_CHECKING:
+    from windtunnel.trials.coordcheck import CoordinateCheck
+
+DEFAULT_FAMILY = ModelFamily(sizes=(Size(32, 2),), head_dim=16, context=64)
+DEFAULT_RECIPE = Recipe(lr=1e-2, base_width=32, batch_tokens=64, warmup_steps=1)
+VOCABULARY = 256
+"""The check needs no data; byte level unless the study says otherwise."""
+
+
+def run_check(
+    study: Path | None,
+    *,
+    widths: str | None,
+    depth: int | None,
+    steps: int,
+    parametrization: str | None,
+    plot: Path | None,
+    as_json: bool,
+) -> bool:
+    """Check the study's family, or a small default one; whether it passed.
+
+    Raises:
+        ConfigError: Widths that cannot be read or compared.
+    """
+    from windtunnel.trials.coordcheck import coordinate_check
+
+    family, recipe, vocabulary = DEFAULT_FAMILY, DEFAULT_RECIPE, VOCABULARY
+    if study is not None:
+        config = load_study(study)
+        family, recipe = config.model, config.recipe
+        vocabulary = config.data.vocab_size or VOCABULARY
+    if parametrization is not None:
+        if parametrization not in {"mup", "standard"}:
+            raise ConfigError(f"--parametrization {parametrization}: allowed are mup and standard")
+        recipe = recipe.replace(parametrization=parametrization)
+    smallest = family.spec(min(family.sizes, key=lambda size: size.width), vocab_size=vocabulary)
+    chosen = _widths(widths) or [smallest.width * factor for factor in (1, 2, 4, 8)]
+    models: list[ModelSpec] = [
+        family.spec(Size(width, depth or smallest.depth), vocab_size=vocabulary) for width in chosen
+    ]
+    found = coordinate_check(models, recipe, steps=steps)
+    if plot is not None:
+        from windtunnel.report.coordcheck import draw
+
+        draw(found, plot)
+    if as_json:
+        print_json(asdict(found) | {"passed": found.passed})
+    else:
+        _print(found, plot)
+    return found.passed
+
+
+def _widths(text: str | None) -> list[int]:
+    if text is None:
+        return []
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--widths {text}: write whole numbers, as in 32,64,128,256") from None
+
+
+def _print(found: "CoordinateCheck", plot: Path | None) -> None:
+    console = Console()
+    table = Table(box=None, title="change from initialisation", title_justify="left")
+    table.add_column("")
+    for width in found.widths:
+        table.add_column(f"width {width}", justify="right")
+    table.add_column("slope", justify="right")
+    table.add_column("")
+    for verdict in (*found.sites, *found.decays):
+        last = verdict.changes[-1]
+        mark = "[green]pass[/]" if verdict.passed else "[red]FAIL[/]"
+        table.add_row(
+            verdict.name,
+            *(f"{value:.3g}" for value in last),
+            f"{verdict.slope:+.2f}",
+            mark if verdict.judged else "not judged: weight_decay_rule = constant",
+        )
+    console.print(table)
+    console.print(
+        f"slope of ln(change) against ln(width), {found.parametrization}; "
+        f"allowed: {-found.tolerance:+.2f} to {found.tolerance:+.2f}",
+        highlight=False,
+    )
+    if plot is not None:
+        console.print(f"figure: {plot}", highlight=False)
+    console.print("[green]passed[/]" if found.passed else "[red]failed[/]: see the lines above")

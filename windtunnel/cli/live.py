@@ -1,0 +1,93 @@
+"""The live view of a sweep: a table that stays in place, plain lines off a terminal."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from windtunnel.cli.tables import segments_table
+from windtunnel.cli.text import duration, si
+from windtunnel.trials.progress import StudyProgress, study_progress
+from windtunnel.trials.study import Study
+
+if TYPE_CHECKING:
+    from windtunnel.engine.graph import Graph
+
+TERMINAL_SECONDS, LINES_SECONDS = 1.0, 10.0
+
+
+class Pace:
+    """Work done since the view began, so that the time left is of this machine and this sweep."""
+
+    def __init__(self) -> None:
+        self.began, self.first = time.monotonic(), -1.0
+
+    def left(self, progress: StudyProgress) -> float | None:
+        """Seconds left at the pace so far; None until there is one."""
+        if self.first < 0:
+            self.first = progress.flops_done
+        done = progress.flops_done - self.first
+        if done <= 0:
+            return None
+        return (progress.flops_planned - progress.flops_done) * (
+            (time.monotonic() - self.began) / done
+        )
+
+
+@contextmanager
+def watch(study: Study, graph: "Graph", console: Console, *, slots: int) -> Iterator[None]:
+    """Show the sweep while the body runs, from a thread that only reads."""
+    ended = threading.Event()
+    pace = Pace()
+
+    def in_place() -> None:
+        with Live(console=console, refresh_per_second=2) as live:
+            while True:
+                progress = study_progress(study)
+                live.update(
+                    Group(
+                        Text(summary(progress, pace)),
+                        segments_table(list(progress.running)[: 4 * slots]),
+                    )
+                )
+                if ended.wait(TERMINAL_SECONDS):
+                    return
+
+    def in_lines() -> None:
+        while not ended.wait(LINES_SECONDS):
+            print(summary(study_progress(study), pace), flush=True)
+
+    thread = threading.Thread(
+        target=in_place if console.is_terminal else in_lines, name="view", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=10)
+
+
+def summary(progress: StudyProgress, pace: Pace) -> str:
+    """One line: how many are done, run and wait; speed; losses; time left."""
+    running = progress.running
+    speed = sum(each.tokens_per_second or 0.0 for each in running)
+    losses = " ".join(f"{each.loss:.3f}" for each in running if each.loss is not None)
+    left = pace.left(progress)
+    parts = [
+        f"{progress.count('finished')}/{len(progress.segments)} done",
+        f"{len(running)} running",
+        f"{progress.count('waiting')} waiting",
+        f"{si(speed)} tokens/s",
+        f"loss {losses}" if losses else "",
+        f"about {duration(left)} left" if left is not None else "",
+    ]
+    for trouble in ("diverged", "failed"):
+        if count := progress.count(trouble):
+            parts.insert(3, f"{count} {trouble}")
+    return ", ".join(part for part in parts if part)

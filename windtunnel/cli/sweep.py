@@ -1,0 +1,142 @@
+"""`windtunnel sweep`: prepare data, run with a live view and the mirror, write the report."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from windtunnel.cli.live import watch
+from windtunnel.cli.plan import _slots
+from windtunnel.cli.text import duration
+from windtunnel.cli.tracking import log_results, mirror_of
+from windtunnel.errors import ConfigError, TrackingError
+from windtunnel.trials.study import Study, open_study
+
+if TYPE_CHECKING:
+    from windtunnel.engine.sweep import SweepResult
+    from windtunnel.trials.tracking import Mirror
+
+MIRROR_SECONDS = 20.0
+"""Between two passes of the mirror: seldom enough to leave the cores to training."""
+
+
+def run_sweep(
+    file: Path, *, engine: str, address: str | None, accept_execution_change: bool
+) -> "SweepResult":
+    """Run what is left of a study, mirror it, and write its report.
+
+    Raises:
+        ConfigError: An unknown engine, or a study file that cannot be used.
+    """
+    if engine not in {"ray", "local"}:
+        raise ConfigError(f"--engine {engine!r}: allowed are ray and local")
+    console = Console(stderr=False)
+    began = time.monotonic()
+    with _data_progress(console) as tell:
+        study = open_study(file, prepared=True, progress=tell)
+    for warning in study.warnings:
+        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+
+    from windtunnel.engine.sweep import Sweep
+
+    sweep = Sweep(
+        study,
+        engine="local" if engine == "local" else "ray",
+        address=address,
+        accept_execution_change=accept_execution_change,
+    )
+    mirror = mirror_of(study) if study.config.tracking.enabled else None
+    with watch(study, sweep.graph, console, slots=_slots(study.config)), _mirroring(mirror):
+        result = sweep.run()
+    _say_how_it_went(console, study, result, seconds=time.monotonic() - began)
+    if not result.interrupted:
+        _write_results(console, study, mirror)
+    return result
+
+
+@contextmanager
+def _mirroring(mirror: "Mirror | None") -> Iterator[None]:
+    """Mirror in the background; a server that is away is said once and never waited for."""
+    if mirror is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def passes() -> None:
+        complained = False
+        while not ended.wait(MIRROR_SECONDS):
+            try:
+                mirror.sync()
+            except TrackingError as away:
+                if not complained:
+                    print(f"tracking: {away}", file=sys.stderr)
+                complained = True
+
+    thread = threading.Thread(target=passes, name="mirror", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=60)
+
+
+def _write_results(console: Console, study: Study, mirror: "Mirror | None") -> None:
+    from windtunnel.report import write_report
+
+    page = write_report(study)
+    if mirror is not None:
+        try:
+            mirror.sync()
+            log_results(mirror)
+        except TrackingError as away:
+            console.print(f"[yellow]tracking:[/] {away}", highlight=False)
+    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    console.print(f"MLflow: windtunnel ui {study.file}", highlight=False, soft_wrap=True)
+
+
+def _say_how_it_went(
+    console: Console, study: Study, result: "SweepResult", *, seconds: float
+) -> None:
+    counts = {status.value: n for status, n in result.counts.items() if n}
+    said = ", ".join(f"{count} {name}" for name, count in counts.items())
+    console.print(f"{study.config.study}: {said} in {duration(seconds)}", highlight=False)
+    for segment, error in result.errors.items():
+        console.print(f"[red]failed[/] {segment}: {error}", highlight=False, soft_wrap=True)
+    if result.forecast_problem:
+        console.print(f"[yellow]no forecast:[/] {result.forecast_problem}", highlight=False)
+    if result.interrupted:
+        console.print("interrupted; everything is saved: the same command goes on", highlight=False)
+
+
+@contextmanager
+def _data_progress(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
+    """A bar on a terminal, a line a stage elsewhere."""
+    if not console.is_terminal:
+        seen: set[str] = set()
+
+        def line(stage: str, done: int, total: int | None) -> None:
+            if stage not in seen:
+                seen.add(stage)
+                print(f"data: {stage}", flush=True)
+
+        yield line
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    with Progress(
+        TextColumn("data: {task.description}"), BarColumn(), DownloadColumn(), console=console
+    ) as bars:
+        tasks: dict[str, Any] = {}
+
+        def bar(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield bar

@@ -1,0 +1,101 @@
+"""Tables of `status` and `runs`."""
+
+import csv
+import io
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from windtunnel.cli.app import print_json
+from windtunnel.cli.text import si
+from windtunnel.errors import ConfigError
+from windtunnel.trials.gather import COLUMNS, Row
+from windtunnel.trials.progress import SegmentProgress, StudyProgress
+from windtunnel.trials.study import Study
+
+STATUSES = ("finished", "running", "waiting", "diverged", "failed")
+
+
+def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> None:
+    """Counts, and a line for every segment that is not simply finished or waiting."""
+    counts = {status: progress.count(status) for status in STATUSES}
+    share = progress.flops_done / progress.flops_planned if progress.flops_planned else 1.0
+    if as_json:
+        segments = [asdict(each) for each in progress.segments]
+        print_json({"counts": counts, "share_of_flops": share, "segments": segments})
+        return
+    console = Console()
+    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    console.print(f"{study.config.study}: {said}; {share:.0%} of the training FLOPs done")
+    if study.dataset is None:
+        console.print("the data is not prepared yet: `windtunnel sweep` does it")
+    shown = [e for e in progress.segments if e.status not in {"finished", "waiting"}]
+    if shown:
+        console.print(segments_table(shown))
+    for each in shown:
+        record = study.store.segment(each.segment).record or {}
+        if each.status == "failed":
+            console.print(f"{each.name}: {record.get('error', '')}", markup=False)
+
+
+def segments_table(segments: list[SegmentProgress]) -> Table:
+    """One line a segment: where it is, its loss and its speed."""
+    table = Table(box=None)
+    for column in ("segment", "what", "status", "update", "loss", "tokens/s"):
+        side: Literal["left", "right"] = "left" if column in {"segment", "what"} else "right"
+        table.add_column(column, justify=side, no_wrap=True)
+    for each in segments:
+        table.add_row(
+            each.segment,
+            each.name,
+            each.status,
+            f"{each.step}/{each.end}",
+            "" if each.loss is None else f"{each.loss:.3f}",
+            "" if each.tokens_per_second is None else si(each.tokens_per_second),
+        )
+    return table
+
+
+def print_runs(rows: list[Row], *, as_json: bool) -> None:
+    """The table of runs, its main columns."""
+    if as_json:
+        print_json(rows)
+        return
+    table = Table(box=None)
+    for column in ("segment", "size", "params", "horizon", "tokens", "seed", "outcome", "loss"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("bits/byte", justify="right")
+    for row in rows:
+        table.add_row(
+            row["segment"],
+            f"{row['width']}x{row['depth']}",
+            si(row["params"]),
+            row["horizon"] or "trunk",
+            si(row["tokens"]),
+            str(row["init_seed"]),
+            row["outcome"],
+            "" if row["loss"] is None else f"{row['loss']:.4f}",
+            "" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.4f}",
+        )
+    Console().print(table)
+
+
+def write_csv(path: Path, rows: list[Row]) -> None:
+    """All columns; floats in full, nothing for None.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    names = list(COLUMNS)
+    names += [name for name in dict.fromkeys(n for row in rows for n in row) if name not in names]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    try:
+        path.write_text(text.getvalue())
+    except OSError as refused:
+        raise ConfigError(f"--out {path}: cannot be written: {refused.strerror}") from None

@@ -1,0 +1,30 @@
+"""Numbers for people."""
+
+
+def si(value: float, unit: str = "") -> str:
+    """142k, 1.3M, 2.4G; plain below a thousand."""
+    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{prefix}{unit}"
+    return f"{value:.3g}{unit}"
+
+
+def flops(value: float) -> str:
+    """A FLOP count in powers of ten."""
+    return f"{value:.2e} FLOPs"
+
+
+def duration(seconds: float) -> str:
+    """45 s, 12 min, 3.5 h, 2.1 days."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days"
+
+
+def size_of(count: float) -> str:
+    """Bytes on a disk."""
+    return si(count, "B")

@@ -1,0 +1,46 @@
+"""`windtunnel sync` and `windtunnel ui`."""
+
+from pathlib import Path
+
+from windtunnel.trials.study import Study, open_study
+from windtunnel.trials.tracking import Mirror, locate, serve
+from windtunnel.trials.tracking.server import link
+
+
+def mirror_of(study: Study) -> Mirror:
+    """The mirror that a study file asks for."""
+    return Mirror(study, locate(study.store, study.config.tracking))
+
+
+def log_results(mirror: Mirror) -> None:
+    """Put the report, the fit and the forecasts into the study's own run."""
+    folder = mirror.study.folder
+    artifacts = [folder / name for name in ("report.html", "forecasts.jsonl")]
+    mirror.log_results([*artifacts, *sorted(folder.glob("fit*.json"))], {})
+
+
+def sync_study(file: Path) -> None:
+    """Mirror everything that is missing, and say how much that was."""
+    mirror = mirror_of(open_study(file))
+    done = mirror.sync()
+    log_results(mirror)
+    print(f"{mirror.location.uri}: {done.runs} new runs, {done.metrics} new metrics")
+
+
+def serve_study(file: Path, *, port: int) -> None:
+    """Serve our database on loopback until interrupted; for a server of the user's, link to it."""
+    study = open_study(file)
+    mirror = mirror_of(study)
+    experiment = mirror.experiment_id()
+    location = mirror.location
+    if location.folder is None:
+        print(link(location.uri.rstrip("/"), experiment, study.config.study))
+        return
+    server = serve(location, port=port)
+    print(link(f"http://127.0.0.1:{port}", experiment, study.config.study), flush=True)
+    print("Ctrl-C ends the server", flush=True)
+    try:
+        server.wait()
+    except KeyboardInterrupt:
+        server.terminate()
+        server.wait(timeout=10)

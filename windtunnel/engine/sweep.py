@@ -1,0 +1,148 @@
+"""A sweep: data, plan, graph, barrier with forecast, engine, mirror; the same command goes on."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from windtunnel.engine.graph import Graph, Status
+from windtunnel.engine.worker import write_orders
+from windtunnel.errors import FitError
+from windtunnel.trials.completion import is_complete
+from windtunnel.trials.forecast import write_forecast
+from windtunnel.trials.gather import gather
+from windtunnel.trials.lease import Lease
+from windtunnel.trials.run import WorkOrder
+from windtunnel.trials.study import Study
+
+EngineName = Literal["ray", "local"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """How a sweep ended."""
+
+    counts: dict[Status, int]
+    errors: dict[str, str] = field(default_factory=dict)
+    interrupted: bool = False
+    forecast: dict[str, Any] | None = None
+    forecast_problem: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether some segments failed or could not start."""
+        return self.counts[Status.FAILED] + self.counts[Status.BLOCKED] > 0
+
+
+class Sweep:
+    """One run of the engine over a study; `graph` may be watched from another thread."""
+
+    def __init__(
+        self,
+        study: Study,
+        *,
+        engine: EngineName = "ray",
+        address: str | None = None,
+        accept_execution_change: bool = False,
+    ) -> None:
+        assert study.dataset is not None
+        self.study, self.engine, self.address = study, engine, address
+        asked = study.config.data.validation
+        self.order = WorkOrder(
+            study=study.config.study,
+            store=str(study.store.root),
+            dataset=str(study.dataset.folder),
+            extra_validation={each.name: str(each.folder) for each in study.extra_validation},
+            validation_tokens=asked.tokens,
+            fork_tokens=asked.fork_tokens,
+            resources=study.config.resources,
+            accept_execution_change=accept_execution_change,
+        )
+        wanted = study.wanted
+        self.graph = Graph(
+            study.plan,
+            study.store,
+            complete=lambda planned: is_complete(study.store, planned, wanted),
+            at_barrier=self._forecast,
+        )
+        self._forecast_found: dict[str, Any] | None = None
+        self._forecast_problem: str | None = None
+
+    def run(self) -> SweepResult:
+        """Run what is left of the study.
+
+        Raises:
+            LeaseHeld: Another process is sweeping this study.
+            StoreError: The store cannot be written.
+        """
+        self.study.store.open_for_writing()
+        folder = self.study.folder
+        with Lease(folder / "lease.json", what=f"study {self.study.config.study!r}"):
+            self.order.stop_file.unlink(missing_ok=True)
+            orders = folder / "orders.json"
+            write_orders(orders, self.study.plan, self.order)
+            with _stop_on_interrupt(self._stop) as interrupted:
+                errors = self._engine_run(orders)
+            self.order.stop_file.unlink(missing_ok=True)
+        return SweepResult(
+            counts=self.graph.counts(),
+            errors=errors,
+            interrupted=interrupted.is_set() or self.graph.stopping,
+            forecast=self._forecast_found,
+            forecast_problem=self._forecast_problem,
+        )
+
+    def _engine_run(self, orders: Path) -> dict[str, str]:
+        resources = self.study.config.resources
+        if self.graph.done:
+            self.graph.next_ready()  # passes the barrier: a finished study still has its forecast
+            return {}
+        if self.engine == "local":
+            from windtunnel.engine import local
+
+            return local.run(self.graph, orders, retries=resources.retries)
+        from windtunnel.engine import ray
+
+        return ray.run(self.graph, orders, resources=resources, address=self.address)
+
+    def _forecast(self) -> None:
+        study = self.study
+        rows = gather(study.store, study.plan)
+        try:
+            self._forecast_found = write_forecast(study.folder, study.store, study.plan, rows)
+        except FitError as problem:
+            self._forecast_problem = str(problem)
+
+    def _stop(self) -> None:
+        """Let every run save and return."""
+        self.graph.stopping = True
+        self.order.stop_file.touch()
+
+
+@contextmanager
+def _stop_on_interrupt(stop: Callable[[], None]) -> Iterator[threading.Event]:
+    """The first Ctrl-C or SIGTERM stops in order; a second one is left to Python."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    try:
+        yield interrupted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)

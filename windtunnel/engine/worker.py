@@ -1,0 +1,75 @@
+"""A worker: takes one segment after another and brings each to its end, stop by stop."""
+
+from pathlib import Path
+from typing import Any
+
+from windtunnel.errors import WindtunnelError
+from windtunnel.trials.plan import Plan
+from windtunnel.trials.run import SegmentRun, Workbench, WorkOrder, fail
+from windtunnel.trials.store import read_json, write_json
+
+Report = dict[str, Any]
+
+
+def write_orders(path: Path, plan: Plan, order: WorkOrder) -> None:
+    """Put a plan and what goes with it where workers read it."""
+    write_json(path, {"plan": plan.model_dump(mode="json"), "order": order.model_dump(mode="json")})
+
+
+class Worker:
+    """One process's hands: open data, compiled shapes, and the segment in progress."""
+
+    def __init__(self, orders: Path) -> None:
+        written = read_json(orders) or {}
+        self.bench = Workbench(WorkOrder.model_validate(written["order"]))
+        plan = Plan.model_validate(written["plan"])
+        self.planned = plan.by_id()
+        self._tokens_of_trunk: dict[str, int] = {}
+        for planned in plan.segments:
+            root = planned.segment.root.id
+            self._tokens_of_trunk[root] = self._tokens_of_trunk.get(root, 0) + planned.tokens
+        self._run: SegmentRun | None = None
+        self._segment_id = ""
+
+    def run(self, segment_id: str) -> Report:
+        """Begin a segment or go on with it, up to its next stop.
+
+        The report has `event`, `step` and, at the end, `outcome`. A fault that the user can mend
+        ends the segment as failed; any other is raised, for the engine to try again.
+        """
+        try:
+            if segment_id != self._segment_id:
+                self.close()
+                self._begin(segment_id)
+            assert self._run is not None
+            progress = self._run.advance()
+        except WindtunnelError as problem:
+            self.close()
+            return self._failed(segment_id, str(problem))
+        except BaseException:
+            self.close()
+            raise
+        if progress.event in {"done", "interrupted"}:
+            self.close()
+        outcome = "interrupted" if progress.event == "interrupted" else progress.outcome
+        return {"event": progress.event, "step": progress.step, "outcome": outcome}
+
+    def close(self) -> None:
+        """Let go of the segment in progress."""
+        if self._run is not None:
+            self._run.__exit__(None, None, None)
+        self._run, self._segment_id = None, ""
+
+    def _begin(self, segment_id: str) -> None:
+        planned = self.planned[segment_id]
+        tokens = self._tokens_of_trunk[planned.segment.root.id]
+        run = SegmentRun(self.bench, planned, planned_tokens=tokens)
+        run.__enter__()
+        self._run, self._segment_id = run, segment_id
+
+    def _failed(self, segment_id: str, problem: str) -> Report:
+        try:
+            fail(self.bench.store.segment(segment_id), problem)
+        except WindtunnelError as second:  # a full disk takes no record either
+            problem = f"{problem}\n{second}"
+        return {"event": "done", "step": 0, "outcome": "failed", "error": problem}

@@ -1,0 +1,40 @@
+"""Errors that a user can act on: each message says what, where, what is allowed and the likely fix.
+
+The command line prints these without a traceback and exits with `exit_code`; any other exception is
+a fault of ours and keeps its traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class WindtunnelError(Exception):
+    """Base of every error that is meant for the user."""
+
+    exit_code = 2
+
+
+class ConfigError(WindtunnelError):
+    """A study file or an option that cannot be used as written."""
+
+
+class DataError(WindtunnelError):
+    """A data source that is missing, empty, unreadable or not what it was when it was pinned."""
+
+
+class StoreError(WindtunnelError):
+    """A store that cannot be written, is damaged, or is in use by another process."""
+
+
+class FitError(WindtunnelError):
+    """A table that cannot carry the law asked of it."""
+
+
+class TrackingError(WindtunnelError):
+    """A tracking server that was asked for by name and cannot be reached."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A clause `; did you mean 'x'?` for the nearest known word, or the empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

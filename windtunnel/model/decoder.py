@@ -1,0 +1,192 @@
+"""The MiniCPM decoder: RMSNorm, RoPE, grouped-query attention, gated SiLU feed-forward.
+
+Every parameter is made with its role; no width rule stands here. Forward factors come in as
+`SiteMultipliers`. Queries, keys and values share one matrix, and so do gate and up: they have the
+same role and fan-in, and one larger matmul is faster than three.
+
+Axes: B sequences, T positions, W width, H query heads, G kv heads, K head size, F ffn width,
+V vocabulary.
+"""
+
+import hashlib
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from windtunnel.parametrization import Role, SiteMultipliers
+from windtunnel.spec.model import ModelSpec
+from windtunnel.spec.recipe import Recipe
+
+NORM_EPS = 1e-5  # MiniCPM's released configs
+
+
+class RoleParameters(nn.Module):
+    """A module that knows the role of each parameter it makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.role_of: dict[str, Role] = {}
+
+    def add(self, name: str, role: Role, *shape: int) -> None:
+        """Register an uninitialised parameter under its role."""
+        self.register_parameter(name, nn.Parameter(torch.empty(*shape)))
+        self.role_of[name] = role
+
+
+class Block(RoleParameters):
+    """One layer: attention and feed-forward, each normed before and scaled into the residual."""
+
+    norm_attention: Tensor
+    qkv: Tensor
+    out: Tensor
+    norm_ffn: Tensor
+    gate_up: Tensor
+    down: Tensor
+    norm_q: Tensor
+    norm_k: Tensor
+
+    def __init__(self, spec: ModelSpec, sites: SiteMultipliers) -> None:
+        super().__init__()
+        self.spec, self.sites = spec, sites
+        width, head = spec.width, spec.head_dim
+        self.add("norm_attention", Role.GAIN, width)
+        self.add("qkv", Role.HIDDEN, width + 2 * spec.kv_heads * head, width)
+        self.add("out", Role.HIDDEN, width, width)
+        self.add("norm_ffn", Role.GAIN, width)
+        self.add("gate_up", Role.HIDDEN, 2 * spec.ffn_width, width)
+        self.add("down", Role.HIDDEN, width, spec.ffn_width)
+        if spec.qk_norm:
+            self.add("norm_q", Role.GAIN, head)
+            self.add("norm_k", Role.GAIN, head)
+
+    def forward(self, x_BTW: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
+        """Residual stream in, residual stream out."""
+        x_BTW = x_BTW + self.sites.residual * self.attention(x_BTW, cos_TK, sin_TK)
+        return x_BTW + self.sites.residual * self.feed_forward(x_BTW)
+
+    def attention(self, x_BTW: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
+        """Output of the attention branch, before its residual factor."""
+        spec = self.spec
+        batch, length, width = x_BTW.shape
+        normed = rms_norm(x_BTW, self.norm_attention)
+        heads = F.linear(normed, self.qkv).view(batch, length, -1, spec.head_dim).transpose(1, 2)
+        q_BHTK, k_BGTK, v_BGTK = torch.split(
+            heads, [spec.num_heads, spec.kv_heads, spec.kv_heads], dim=1
+        )
+        if spec.qk_norm:
+            q_BHTK, k_BGTK = rms_norm(q_BHTK, self.norm_q), rms_norm(k_BGTK, self.norm_k)
+        mixed_BHTK = F.scaled_dot_product_attention(
+            rotate(q_BHTK, cos_TK, sin_TK),
+            rotate(k_BGTK, cos_TK, sin_TK),
+            v_BGTK,
+            is_causal=True,
+            scale=self.sites.attention,
+            enable_gqa=spec.kv_heads != spec.num_heads,
+        )
+        return F.linear(mixed_BHTK.transpose(1, 2).reshape(batch, length, width), self.out)
+
+    def feed_forward(self, x_BTW: Tensor) -> Tensor:
+        """Output of the feed-forward branch, before its residual factor."""
+        gate_BTF, up_BTF = F.linear(rms_norm(x_BTW, self.norm_ffn), self.gate_up).chunk(2, dim=-1)
+        return F.linear(F.silu(gate_BTF) * up_BTF, self.down)
+
+
+class Decoder(RoleParameters):
+    """Tokens in, loss out."""
+
+    embedding: Tensor
+    norm_final: Tensor
+    readout: Tensor
+    cos_TK: Tensor
+    sin_TK: Tensor
+
+    def __init__(self, spec: ModelSpec, sites: SiteMultipliers) -> None:
+        super().__init__()
+        self.spec, self.sites = spec, sites
+        self.add("embedding", Role.EMBEDDING, spec.vocab_size, spec.width)
+        self.blocks = nn.ModuleList(Block(spec, sites) for _ in range(spec.depth))
+        self.add("norm_final", Role.GAIN, spec.width)
+        if not spec.tied:
+            self.add("readout", Role.READOUT, spec.vocab_size, spec.width)
+        cos_TK, sin_TK = rotary_tables(spec)
+        self.register_buffer("cos_TK", cos_TK, persistent=False)
+        self.register_buffer("sin_TK", sin_TK, persistent=False)
+
+    @property
+    def layers(self) -> list[Block]:
+        """The blocks, first to last, under their type."""
+        return list(self.blocks)  # type: ignore[arg-type]
+
+    def roles(self) -> dict[str, Role]:
+        """Full parameter name -> role, in the order of `named_parameters`."""
+        of_modules = {
+            f"{prefix}.{name}" if prefix else name: role
+            for prefix, module in self.named_modules()
+            if isinstance(module, RoleParameters)
+            for name, role in module.role_of.items()
+        }
+        return {name: of_modules[name] for name, _ in self.named_parameters()}
+
+    def hidden(self, tokens_BT: Tensor) -> Tensor:
+        """Residual stream after the final norm, (B, T, W)."""
+        x_BTW = F.embedding(tokens_BT, self.embedding) * self.sites.embed
+        length = tokens_BT.shape[1]
+        cos_TK, sin_TK = self.cos_TK[:length], self.sin_TK[:length]
+        for block in self.blocks:
+            x_BTW = block(x_BTW, cos_TK, sin_TK)
+        return rms_norm(x_BTW, self.norm_final)
+
+    def logits(self, tokens_BT: Tensor) -> Tensor:
+        """Next-token logits, (B, T, V); the hidden state is scaled before the projection."""
+        matrix = self.embedding if self.spec.tied else self.readout
+        return F.linear(self.hidden(tokens_BT) * self.sites.logits, matrix)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Mean loss in nats per token over rows of (B, T + 1) token ids."""
+        logits_BTV = self.logits(rows[:, :-1])
+        targets_BT = rows[:, 1:]
+        return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
+
+
+def rms_norm(x: Tensor, gain: Tensor) -> Tensor:
+    """X over its root mean square along the last axis, times the gain."""
+    return F.rms_norm(x, gain.shape, gain, NORM_EPS)
+
+
+def rotary_tables(spec: ModelSpec) -> tuple[Tensor, Tensor]:
+    """Cosine and signed sine, (T, K), for rotating pairs (i, i + K / 2) (RoFormer, eq. 34)."""
+    half = spec.head_dim // 2
+    frequency = spec.rope_base ** (-torch.arange(half, dtype=torch.float64) / half)
+    angle = torch.outer(torch.arange(spec.context, dtype=torch.float64), frequency)
+    cos, sin = angle.cos().float(), angle.sin().float()
+    return torch.cat([cos, cos], dim=1), torch.cat([-sin, sin], dim=1)
+
+
+def rotate(x: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
+    """Rotary position embedding of (B, heads, T, K)."""
+    first, second = x.chunk(2, dim=-1)
+    return (x * cos_TK + torch.cat([second, first], dim=-1) * sin_TK).to(x.dtype)
+
+
+@torch.no_grad()
+def initialise(model: Decoder, recipe: Recipe, *, init_seed: int) -> None:
+    """Fill every parameter by its role.
+
+    Each draws from its own generator, so that its numbers depend on (init_seed, name) alone.
+    """
+    roles = model.roles()
+    for name, parameter in model.named_parameters():
+        role = roles[name]
+        if role is Role.GAIN:
+            parameter.fill_(1.0)
+            continue
+        digest = hashlib.sha256(f"{init_seed}/{name}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        std = recipe.init_std * recipe.scale(role, model.spec).init_std
+        parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+
+
+def build(spec: ModelSpec, recipe: Recipe) -> Decoder:
+    """A decoder with uninitialised parameters and the recipe's forward factors."""
+    return Decoder(spec, recipe.multipliers(spec))

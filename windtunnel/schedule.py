@@ -1,0 +1,69 @@
+"""The rate as a function of the update: warmup, hold, decay (WSD; arXiv 2404.06395, eq. 1)."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from windtunnel.errors import ConfigError
+
+DecayShape = Literal["exponential", "linear", "one_minus_sqrt", "cosine"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decay:
+    """A decay that takes updates `start` to `end - 1` from the peak towards `final_factor`.
+
+    The exponential shape halves every (end - start) / log2(1 / final_factor) updates, so that it
+    stands at `final_factor` on `end`; with the default 0.1 that is a half-life of decay / 3.32.
+    """
+
+    start: int
+    end: int
+    shape: DecayShape = "exponential"
+    final_factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end:
+            raise ConfigError(
+                f"decay from update {self.start} to {self.end}: it must last 1 or more"
+            )
+        lowest_allowed = self.final_factor > 0.0 if self.shape == "exponential" else True
+        if not (0.0 <= self.final_factor <= 1.0 and lowest_allowed):
+            raise ConfigError(
+                f"final_factor = {self.final_factor:g}: between 0 and 1"
+                + (", above 0 for the exponential shape" if self.shape == "exponential" else "")
+            )
+
+    def __call__(self, step: int) -> float:
+        """Multiplier on the peak rate for update `step` of the decay."""
+        progress = (step - self.start) / (self.end - self.start)
+        if self.shape == "exponential":
+            return float(self.final_factor**progress)
+        match self.shape:
+            case "linear":
+                remaining = 1.0 - progress
+            case "one_minus_sqrt":
+                remaining = 1.0 - math.sqrt(progress)
+            case "cosine":
+                remaining = 0.5 * (1.0 + math.cos(math.pi * progress))
+        return self.final_factor + (1.0 - self.final_factor) * remaining
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """Multiplier on the peak rate; a function of the update alone, so that resuming needs no state.
+
+    Update s (from 0) warms up as (s + 1) / warmup, then holds; with a decay it falls from
+    `decay.start` on, and `decay.end` is the first update that is not run.
+    """
+
+    warmup: int
+    decay: Decay | None = None
+
+    def __call__(self, step: int) -> float:
+        """Multiplier on the peak rate for update `step`, counted from 0."""
+        if self.decay is not None and step >= self.decay.start:
+            return self.decay(step)
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        return 1.0

@@ -1,0 +1,235 @@
+"""The study file: one strict schema from which the documentation and the JSON Schema are made."""
+
+from collections import Counter
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from windtunnel.schedule import DecayShape
+from windtunnel.spec.duration import Duration
+from windtunnel.spec.experiments import Experiment, GridExperiment
+from windtunnel.spec.model import ModelSpec, Positive
+from windtunnel.spec.recipe import Recipe
+from windtunnel.spec.size import Size
+from windtunnel.spec.strict import Strict
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+Name = Annotated[str, Field(pattern=NAME, max_length=80)]
+
+
+def _as_source(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+class SourceConfig(Strict):
+    """One source of text or tokens; a bare string is its path."""
+
+    path: Annotated[
+        str,
+        Field(
+            description="builtin:docs, builtin:code, or a path relative to the study file: .txt, "
+            ".jsonl[.gz|.zst], .parquet, .bin (raw, or Megatron's with .idx), .npy, or a folder"
+        ),
+    ]
+    name: Annotated[Name | None, Field(description="Default: the file's stem")] = None
+    weight: Annotated[float, Field(gt=0, description="Share of rows, relative to the others")] = 1.0
+    text_column: Annotated[str, Field(description="For .jsonl and .parquet")] = "text"
+    dtype: Annotated[Literal["uint16", "uint32"], Field(description="For raw .bin")] = "uint16"
+
+    @property
+    def label(self) -> str:
+        """The name under which losses on this source are reported."""
+        if self.name:
+            return self.name
+        if self.path.startswith("builtin:"):
+            return self.path.removeprefix("builtin:")
+        return PurePath(self.path).name.split(".")[0] or "data"
+
+
+Sources = Annotated[
+    tuple[Annotated[SourceConfig, BeforeValidator(_as_source)], ...], Field(min_length=1)
+]
+
+
+class ValidationConfig(Strict):
+    """Held-out documents: a share of each source, and whole extra sources."""
+
+    fraction: Annotated[float, Field(gt=0, lt=0.5, description="Share of documents held out")] = (
+        0.02
+    )
+    tokens: Annotated[
+        int, Field(ge=1, description="Tokens per set evaluated at the end of a segment")
+    ] = 262_144
+    fork_tokens: Annotated[int, Field(ge=1, description="Tokens per set evaluated at a fork")] = (
+        32_768
+    )
+    extra: tuple[Annotated[SourceConfig, BeforeValidator(_as_source)], ...] = ()
+
+
+class DataConfig(Strict):
+    """What is trained on and what is held out."""
+
+    sources: Sources
+    tokenizer: Annotated[
+        str, Field(description="bytes, or the path of a Hugging Face tokenizer.json")
+    ] = "bytes"
+    vocab_size: Annotated[
+        int | None, Field(description="Only for sources that are token files already")
+    ] = None
+    end_of_text: Annotated[
+        str | None, Field(description="Separator token; default: the usual names are tried")
+    ] = None
+    validation: ValidationConfig = ValidationConfig()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        labels = Counter(source.label for source in (*self.sources, *self.validation.extra))
+        if twice := [label for label, count in labels.items() if count > 1]:
+            raise ValueError(f"two sources are called {twice[0]!r}; give each its own name")
+        return self
+
+
+class ModelFamily(Strict):
+    """The shapes that the study may use; everything but width and depth is shared."""
+
+    sizes: Annotated[
+        tuple[Size, ...],
+        Field(min_length=1, description="WIDTHxDEPTH, or WIDTH with width_per_layer"),
+    ]
+    width_per_layer: Annotated[
+        float | None, Field(gt=0, description="Depth rule: depth = width / this, rounded")
+    ] = None
+    head_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 64
+    context: Annotated[int, Field(ge=2, description="Tokens a row")] = 1024
+    ffn_ratio: Annotated[float, Field(gt=0)] = 2.5
+    heads_per_kv: Annotated[Positive, Field(description="1 = multi-head, above: grouped-query")] = 1
+    tied: Annotated[bool, Field(description="Share embedding and head")] = True
+    qk_norm: bool = False
+    rope_base: Annotated[float, Field(gt=1)] = 10000.0
+
+    @model_validator(mode="after")
+    def _every_size_is_a_model(self) -> Self:
+        for size in self.sizes:
+            self.spec(size, vocab_size=256)
+        return self
+
+    def spec(self, size: Size, *, vocab_size: int) -> ModelSpec:
+        """The model of one size."""
+        depth = size.depth
+        if depth is None:
+            if self.width_per_layer is None:
+                raise ValueError(
+                    f"size {size.width} has no depth: write {size.width}xDEPTH, or set "
+                    "width_per_layer"
+                )
+            depth = max(1, round(size.width / self.width_per_layer))
+        heads = size.width // self.head_dim
+        if heads % self.heads_per_kv:
+            raise ValueError(
+                f"size {size}: {heads} heads do not divide by heads_per_kv = {self.heads_per_kv}"
+            )
+        return ModelSpec(
+            width=size.width,
+            depth=depth,
+            head_dim=self.head_dim,
+            kv_heads=max(1, heads // self.heads_per_kv),
+            ffn_ratio=self.ffn_ratio,
+            vocab_size=vocab_size,
+            context=self.context,
+            tied=self.tied,
+            qk_norm=self.qk_norm,
+            rope_base=self.rope_base,
+        )
+
+
+class ScheduleConfig(Strict):
+    """How branches decay."""
+
+    shape: DecayShape = "exponential"
+    decay_fraction: Annotated[
+        float, Field(gt=0, lt=1, description="Decay's share of the horizon")
+    ] = 0.1
+    final_factor: Annotated[
+        float, Field(ge=0, le=1, description="Rate at the end, relative to the peak")
+    ] = 0.1
+
+
+class Resources(Strict):
+    """Where and how fast; none of it is part of a segment's identity."""
+
+    cpus_per_trial: Annotated[int, Field(ge=1, description="Also the threads of a trial")] = 1
+    gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
+    concurrency: Annotated[
+        int | None, Field(ge=1, description="Trials at once; default: what the machine holds")
+    ] = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], Field(description="auto: bf16 on CUDA, fp32 on CPU")
+    ] = "auto"
+    compile: Annotated[
+        Literal["auto", "always", "never"],
+        Field(description="auto: where the planned updates pay for it"),
+    ] = "auto"
+    micro_batch_tokens: Annotated[
+        int | None, Field(ge=1, description="Largest piece of a batch that fits; default: all")
+    ] = None
+    deterministic: Annotated[bool, Field(description="Bit-exact kernels on CUDA")] = False
+    checkpoint_seconds: Annotated[
+        float, Field(gt=0, description="At most this much work is lost by a crash")
+    ] = 30.0
+    retries: Annotated[int, Field(ge=0, description="Attempts after the first")] = 2
+
+
+class TrackingConfig(Strict):
+    """MLflow."""
+
+    enabled: bool = True
+    uri: Annotated[
+        str | None,
+        Field(description="Default: MLFLOW_TRACKING_URI, else sqlite in the user's state folder"),
+    ] = None
+
+
+class StudyConfig(Strict):
+    """One study: what is varied, on which data, by which recipe, and where its results lie."""
+
+    study: Annotated[Name, Field(description="Name of the study within its store")]
+    data: DataConfig
+    model: ModelFamily
+    recipe: Recipe
+    schedule: ScheduleConfig = ScheduleConfig()
+    experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)]
+    resources: Resources = Resources()
+    store: Annotated[str, Field(description="Folder, relative to the study file")] = "store"
+    tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("experiments")
+    @classmethod
+    def _names_differ(cls, experiments: tuple[Experiment, ...]) -> tuple[Experiment, ...]:
+        names = Counter(experiment.name for experiment in experiments)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise ValueError(f"two experiments are called {twice[0]!r}; give each its own name")
+        return experiments
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.recipe.batch_tokens % self.model.context:
+            raise ValueError(
+                f"recipe.batch_tokens = {self.recipe.batch_tokens} is not a multiple of "
+                f"model.context = {self.model.context}"
+            )
+        known = {str(size) for size in self.model.sizes}
+        for experiment in self.experiments:
+            for size in experiment.sizes_named:
+                if str(size) not in known:
+                    raise ValueError(
+                        f"experiment {experiment.name!r}: size {size} is not among model.sizes "
+                        f"({', '.join(sorted(known))})"
+                    )
+            if isinstance(experiment, GridExperiment):
+                experiment.check_axes(self)
+        return self
+
+
+__all__ = ["Duration", "StudyConfig"]

@@ -1,0 +1,67 @@
+"""Durations with a unit: `10N` (multiples of the parameter count), `2.5e6 tokens`, `5000 steps`."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+PATTERN = r"^\s*([0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*(N|tokens|steps)\s*$"
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """A length of training in the unit that the user chose."""
+
+    amount: float
+    unit: Literal["N", "tokens", "steps"]
+
+    @classmethod
+    def parse(cls, text: object) -> "Duration":
+        """Read `10N`, `2.5e6 tokens` or `5000 steps`; a bare number has no unit and is refused."""
+        if isinstance(text, Duration):
+            return text
+        match = re.match(PATTERN, text) if isinstance(text, str) else None
+        if match is None:
+            hint = f"{text}N, '{text} tokens' or '{text} steps'" if _is_number(text) else "10N"
+            raise ValueError(
+                f"{text!r} is no duration: write a number with its unit "
+                f"(N = params, tokens or steps), for example {hint}"
+            )
+        amount = float(match[1].replace("_", ""))
+        if amount <= 0:
+            raise ValueError(f"{text!r}: a duration is above zero")
+        return cls(amount=amount, unit=match[2])  # type: ignore[arg-type]
+
+    def steps(self, *, params: int, batch_tokens: int) -> int:
+        """Updates that cover the duration: ceil(tokens / batch_tokens)."""
+        if self.unit == "steps":
+            return math.ceil(self.amount)
+        tokens = self.amount * params if self.unit == "N" else self.amount
+        return math.ceil(tokens / batch_tokens)
+
+    def __str__(self) -> str:
+        amount = f"{self.amount:g}"
+        return f"{amount}N" if self.unit == "N" else f"{amount} {self.unit}"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, _: CoreSchema, __: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "string", "pattern": PATTERN, "examples": ["10N", "2.5e6 tokens"]}
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return True

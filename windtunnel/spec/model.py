@@ -1,0 +1,94 @@
+"""ModelSpec: the shape of one decoder; its parameter and FLOP counts are properties."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from windtunnel import accounting
+from windtunnel.spec.strict import Strict
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class ModelSpec(Strict):
+    """MiniCPM's decoder: RMSNorm, RoPE, gated SiLU feed-forward, grouped-query attention."""
+
+    width: Positive
+    depth: Positive
+    head_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 64
+    kv_heads: Positive
+    ffn_ratio: Annotated[float, Field(gt=0)] = 2.5
+    vocab_size: Annotated[int, Field(ge=2)]
+    context: Annotated[int, Field(ge=2)]
+    tied: bool = True
+    qk_norm: bool = False
+    rope_base: Annotated[float, Field(gt=1)] = 10000.0
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> "ModelSpec":
+        if self.width % self.head_dim:
+            below = self.width // self.head_dim * self.head_dim
+            near = f"{below} or {below + self.head_dim}" if below else f"{self.head_dim}"
+            raise ValueError(
+                f"width = {self.width} is not a multiple of head_dim = {self.head_dim}; "
+                f"the nearest that is: {near}"
+            )
+        if self.num_heads % self.kv_heads:
+            raise ValueError(f"{self.num_heads} heads do not divide among {self.kv_heads} kv heads")
+        if not (self.ffn_ratio * self.width).is_integer():
+            raise ValueError(
+                f"ffn_ratio x width = {self.ffn_ratio:g} x {self.width} is not a whole number"
+            )
+        return self
+
+    @property
+    def num_heads(self) -> int:
+        """Query heads."""
+        return self.width // self.head_dim
+
+    @property
+    def ffn_width(self) -> int:
+        """Inner width of the feed-forward."""
+        return int(self.ffn_ratio * self.width)
+
+    @property
+    def params(self) -> int:
+        """Non-embedding parameters, final norm included: the N of every law here."""
+        return accounting.non_embedding_params(
+            width=self.width,
+            depth=self.depth,
+            head_dim=self.head_dim,
+            kv_heads=self.kv_heads,
+            ffn_width=self.ffn_width,
+            qk_norm=self.qk_norm,
+        )
+
+    @property
+    def params_embedding(self) -> int:
+        """Parameters of the embedding and, when untied, of the head."""
+        return accounting.embedding_params(
+            width=self.width, vocab_size=self.vocab_size, tied=self.tied
+        )
+
+    @property
+    def params_active(self) -> int:
+        """Non-embedding parameters that one token passes through; all of them in a dense model."""
+        return self.params
+
+    @property
+    def flops_exact_per_token(self) -> int:
+        """Training FLOPs per token with attention scores and head counted."""
+        return accounting.exact_flops_per_token(
+            width=self.width,
+            depth=self.depth,
+            head_dim=self.head_dim,
+            kv_heads=self.kv_heads,
+            ffn_width=self.ffn_width,
+            vocab_size=self.vocab_size,
+            context=self.context,
+        )
+
+    @property
+    def size(self) -> str:
+        """The shape as users write it: WIDTHxDEPTH."""
+        return f"{self.width}x{self.depth}"

@@ -1,0 +1,1 @@
+"""Training one segment: state, step, loop, evaluation, checkpoints."""

@@ -1,0 +1,128 @@
+"""Execution: how and where a trunk is computed. Recorded, inherited, never part of its identity.
+
+Compiled and eager steps, one thread and two, differ in the last bits within a dozen updates
+(measured). So the choice is made once, when a trunk is created, and its extensions, resumes and
+branches inherit it: within one execution record a result is exact.
+"""
+
+import platform
+import shutil
+from typing import Literal
+
+import torch
+
+from windtunnel import __version__
+from windtunnel.errors import ConfigError
+from windtunnel.spec.config import Resources
+from windtunnel.spec.model import ModelSpec
+from windtunnel.spec.recipe import Recipe
+from windtunnel.spec.strict import Strict
+
+COMPILE_COLD_SECONDS = 30.0
+"""Compiling one train step and one evaluation, cold cache, one busy core (measured: 19 to 29)."""
+
+COMPILE_SAVING = 0.15
+"""Share of an eager CPU step that compiling saves (measured at width 64 on AVX512: 0.14)."""
+
+EAGER_FLOPS_PER_SECOND = 5e10
+"""An eager CPU step on one core (measured at widths 32 to 96: 4e10 to 6e10)."""
+
+
+class Execution(Strict):
+    """Everything that may change the last bits of a result without changing what is computed."""
+
+    device: Literal["cpu", "cuda"]
+    device_kind: str
+    precision: Literal["fp32", "bf16"]
+    compile: bool
+    threads: int
+    micro_batch_rows: int
+    deterministic: bool
+    torch: str
+    windtunnel: str
+
+    def differences(self, other: "Execution") -> list[str]:
+        """`field: mine -> theirs` for every field that differs."""
+        mine, theirs = self.model_dump(), other.model_dump()
+        return [f"{k}: {mine[k]} -> {theirs[k]}" for k in mine if mine[k] != theirs[k]]
+
+
+def decide(
+    resources: Resources, model: ModelSpec, recipe: Recipe, *, planned_tokens: int
+) -> Execution:
+    """The execution record of a new trunk.
+
+    `planned_tokens` counts the trunk and the branches known now; `compile: auto` weighs what
+    compiling saves on them against what it costs.
+
+    Raises:
+        ConfigError: The device asked for is not there, or the micro-batch does not divide a batch.
+    """
+    device = _device(resources)
+    rows = recipe.batch_tokens // model.context
+    micro_rows = rows
+    if resources.micro_batch_tokens is not None:
+        micro_rows = resources.micro_batch_tokens // model.context
+        if micro_rows < 1 or rows % micro_rows:
+            raise ConfigError(
+                f"resources.micro_batch_tokens = {resources.micro_batch_tokens}: must hold a whole "
+                f"number of rows of {model.context} tokens that divides the batch of {rows} rows"
+            )
+    precision = resources.precision
+    if precision == "auto":
+        precision = "bf16" if device == "cuda" else "fp32"
+    return Execution(
+        device=device,
+        device_kind=_device_kind(device),
+        precision=precision,
+        compile=_compiles(resources, model, device, planned_tokens),
+        threads=resources.cpus_per_trial,
+        micro_batch_rows=micro_rows,
+        deterministic=resources.deterministic,
+        torch=torch.__version__,
+        windtunnel=__version__,
+    )
+
+
+def current(recorded: Execution) -> Execution:
+    """What `recorded` would read if made here and now: its choices, this machine's facts."""
+    return recorded.replace(
+        device_kind=_device_kind(recorded.device), torch=torch.__version__, windtunnel=__version__
+    )
+
+
+def apply(execution: Execution) -> None:
+    """Set the process-wide switches that the record names.
+
+    Raises:
+        ConfigError: The record needs a device that is not here.
+    """
+    if execution.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("this trunk was made on CUDA and no CUDA device is here")
+    torch.set_num_threads(execution.threads)
+    torch.use_deterministic_algorithms(execution.deterministic)
+
+
+def _device(resources: Resources) -> Literal["cpu", "cuda"]:
+    if resources.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("resources.device = cuda: torch sees no CUDA device; allowed here: cpu")
+    if resources.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return resources.device
+
+
+def _device_kind(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _compiles(resources: Resources, model: ModelSpec, device: str, planned_tokens: int) -> bool:
+    if resources.compile != "auto":
+        return resources.compile == "always"
+    if device == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
+        return False
+    if device == "cuda":
+        return True
+    eager_seconds = planned_tokens * model.flops_exact_per_token / EAGER_FLOPS_PER_SECOND
+    return eager_seconds * COMPILE_SAVING > COMPILE_COLD_SECONDS

@@ -1,0 +1,130 @@
+"""The state of a run: weights, optimizer moments, update count and the divergence watch.
+
+Rate, batch and rows are functions of the update, so nothing else has to be carried along.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from windtunnel.model import Decoder, build, initialise
+from windtunnel.parametrization import Role
+from windtunnel.spec import ModelSpec, Recipe, Trunk
+from windtunnel.train.execution import Execution
+
+SMOOTHING = 0.98
+"""Weight of the past in the smoothed loss (assumed: about 50 updates of memory)."""
+
+DIVERGED_FACTOR = 1.5
+"""A smoothed loss this far above the best smoothed loss since warmup has diverged (assumed)."""
+
+
+@dataclass
+class DivergenceWatch:
+    """Judges one loss at a time against the run's own past; never against an absolute bound."""
+
+    warmup: int
+    smoothed: float = math.nan
+    best: float = math.inf
+
+    def sees(self, step: int, loss: float) -> bool:
+        """Whether the run has diverged with the loss of update `step`."""
+        if not math.isfinite(loss):
+            return True
+        if math.isnan(self.smoothed):
+            self.smoothed = loss
+        self.smoothed = SMOOTHING * self.smoothed + (1 - SMOOTHING) * loss
+        if step >= self.warmup:
+            self.best = min(self.best, self.smoothed)
+        return self.smoothed > DIVERGED_FACTOR * self.best
+
+
+@dataclass
+class TrainState:
+    """One model in training after `step` updates."""
+
+    model: Decoder
+    optimizer: torch.optim.AdamW
+    watch: DivergenceWatch
+    step: int = 0
+    seconds: float = 0.0
+    base_lr: dict[Role, float] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.embedding.device
+
+    def set_rate(self, factor: float) -> None:
+        """Scale every group's own peak rate by the schedule's factor."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.base_lr[group["role"]] * factor
+
+    def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Weights by name, and optimizer moments as `name/moment`."""
+        weights = dict(self.model.named_parameters())
+        moments = {
+            f"{name}/{key}": value
+            for name, weight in weights.items()
+            for key, value in self.optimizer.state[weight].items()
+        }
+        return {name: weight.detach() for name, weight in weights.items()}, moments
+
+    def start(self, trunk: Trunk) -> None:
+        """Become the state of `trunk` before its first update."""
+        initialise(self.model, trunk.recipe, init_seed=trunk.init_seed)
+        self.optimizer.state.clear()
+        self.watch = DivergenceWatch(warmup=trunk.recipe.warmup_steps)
+        self.step, self.seconds = 0, 0.0
+
+    def load(self, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
+        """Overwrite weights and moments in place."""
+        with torch.no_grad():
+            for name, weight in self.model.named_parameters():
+                weight.copy_(weights[name])
+                self.optimizer.state[weight] = {
+                    key: moments[f"{name}/{key}"].to(weight.device, copy=True)
+                    for key in ("step", "exp_avg", "exp_avg_sq")
+                    if f"{name}/{key}" in moments
+                }
+
+
+def new_state(model: ModelSpec, recipe: Recipe, execution: Execution) -> TrainState:
+    """A state of the right shape on the right device, its weights not yet filled."""
+    decoder = build(model, recipe).to(execution.device)
+    groups, base_lr = role_groups(decoder, recipe)
+    optimizer = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+    return TrainState(
+        model=decoder,
+        optimizer=optimizer,
+        watch=DivergenceWatch(warmup=recipe.warmup_steps),
+        base_lr=base_lr,
+    )
+
+
+def role_groups(
+    decoder: Decoder, recipe: Recipe
+) -> tuple[list[dict[str, object]], dict[Role, float]]:
+    """AdamW's parameter groups, one a role, and the peak rate of each."""
+    roles = decoder.roles()
+    groups: list[dict[str, object]] = []
+    base_lr: dict[Role, float] = {}
+    for role in Role:
+        members = [p for name, p in decoder.named_parameters() if roles[name] is role]
+        if not members:
+            continue
+        scale = recipe.scale(role, decoder.spec)
+        base_lr[role] = recipe.lr * scale.lr
+        groups.append(
+            {
+                "params": members,
+                "role": role,
+                "lr": base_lr[role],
+                "betas": (recipe.beta1, recipe.beta2),
+                "eps": recipe.eps * scale.eps,
+                "weight_decay": recipe.weight_decay * scale.weight_decay,
+            }
+        )
+    return groups, base_lr

@@ -1,0 +1,1 @@
+"""A study over its store: plan, run, gather, track."""

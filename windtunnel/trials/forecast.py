@@ -1,0 +1,129 @@
+"""Forecast first, then run: the law fitted before the held-out size is trained, and kept as it was.
+
+Forecasts are appended, never rewritten; each holds its time and a fingerprint of its rows.
+"""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from windtunnel.errors import FitError
+from windtunnel.laws import Fit, Runs, compute_line, fit_chinchilla, nearest_size
+from windtunnel.trials.gather import Row
+from windtunnel.trials.plan import Plan
+from windtunnel.trials.store import Store
+
+
+def law_rows(rows: list[Row], *, experiment: str | None = None) -> list[Row]:
+    """The rows that may feed a law: decayed, finished, of one experiment or of all."""
+    return [
+        row
+        for row in rows
+        if row["decayed"]
+        and row["loss"] is not None
+        and (experiment is None or experiment in row["experiment"].split("+"))
+    ]
+
+
+def as_runs(rows: list[Row], *, filters: tuple[str, ...] = ()) -> Runs:
+    """Rows of a table as the arrays that a fit takes; loss in nats per token.
+
+    Raises:
+        FitError: There are no rows.
+    """
+    if not rows:
+        raise FitError("no finished, decayed segment yet: a law needs at least 6; run the sweep")
+    column = {name: [row[name] for row in rows] for name in rows[0]}
+    return Runs(
+        params=np.array(column["params"], dtype=float),
+        tokens=np.array(column["tokens"], dtype=float),
+        loss=np.array(column["loss"], dtype=float),
+        trunk=np.array(column["trunk"]),
+        flops=np.array(column["flops"], dtype=float),
+        decayed=np.array(column["decayed"], dtype=bool),
+        filters=filters,
+    )
+
+
+def write_forecast(
+    folder: Path, store: Store, plan: Plan, rows: list[Row]
+) -> dict[str, Any] | None:
+    """Fit what is not held out, forecast what is, append; the forecast, or None without hold-out.
+
+    The same inputs give the same forecast, which is then written only once.
+
+    Raises:
+        FitError: The rows cannot carry the law.
+    """
+    held_out = [planned for planned in plan.branches if planned.held_out]
+    if not held_out:
+        return None
+    fitted = [row for row in law_rows(rows) if not row["held_out"]]
+    fingerprint = inputs_fingerprint(fitted)
+    for known in read_forecasts(folder):
+        same_points = {p["segment"] for p in known["points"]} == {p.id for p in held_out}
+        if known["inputs"] == fingerprint and same_points:
+            return known
+    runs = as_runs(fitted, filters=("decayed", "finished", "not held out"))
+    fit = fit_chinchilla(runs)
+    params = np.array([planned.segment.model.params for planned in held_out], dtype=float)
+    tokens = np.array(
+        [planned.end * planned.segment.recipe.batch_tokens for planned in held_out], dtype=float
+    )
+    naive = {
+        "nearest size at that D/N": nearest_size(runs, params, tokens),
+        "power law in compute": compute_line(runs, params, tokens),
+    }
+    seen = [p.id for p in held_out if store.segment(p.segment.root.id).record is not None]
+    forecast = {
+        "written": time.time(),
+        "inputs": fingerprint,
+        "rows": len(fitted),
+        "held_out_trained_before": bool(seen),
+        "sigma": fit.sigma_seed or float(np.hypot(fit.sigma_trunk, fit.sigma_branch)),
+        "level": fit.level,
+        "fit": json.loads(fit.to_json(draws=0)),
+        "points": [
+            _point(fit, planned.id, n, d, {name: float(v[i]) for name, v in naive.items()})
+            for i, (planned, n, d) in enumerate(zip(held_out, params, tokens, strict=True))
+        ],
+    }
+    path = folder / "forecasts.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(forecast) + "\n")
+    return forecast
+
+
+def read_forecasts(folder: Path) -> list[dict[str, Any]]:
+    """Every forecast of a study, oldest first."""
+    path = folder / "forecasts.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def inputs_fingerprint(rows: list[Row]) -> str:
+    """A hash of the rows behind a fit: which segments, how large, how long, what loss."""
+    columns = ("segment", "params", "tokens", "loss")
+    lines = sorted(json.dumps([row[name] for name in columns]) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _point(
+    fit: Fit, segment: str, params: float, tokens: float, naive: dict[str, float]
+) -> dict[str, Any]:
+    predicted = fit.predict(params, tokens)
+    return {
+        "segment": segment,
+        "params": params,
+        "tokens": tokens,
+        "loss": predicted.value,
+        "low": predicted.low,
+        "high": predicted.high,
+        "naive": naive,
+    }

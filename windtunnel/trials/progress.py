@@ -1,0 +1,111 @@
+"""Where a study stands, read from the store alone: what `status` and the live view show."""
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from windtunnel.spec import Branch
+from windtunnel.trials.completion import is_complete
+from windtunnel.trials.lease import holder
+from windtunnel.trials.plan import PlannedSegment
+from windtunnel.trials.study import Study
+
+TAIL_BYTES = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentProgress:
+    """One segment: how far it is, and how fast."""
+
+    segment: str
+    name: str
+    status: str
+    step: int
+    end: int
+    loss: float | None
+    tokens_per_second: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyProgress:
+    """All segments, and the work done and planned, in training FLOPs (attention, head counted)."""
+
+    segments: tuple[SegmentProgress, ...]
+    flops_done: float
+    flops_planned: float
+
+    def count(self, status: str) -> int:
+        """Segments with a status."""
+        return sum(each.status == status for each in self.segments)
+
+    @property
+    def running(self) -> tuple[SegmentProgress, ...]:
+        """The running segments."""
+        return tuple(each for each in self.segments if each.status == "running")
+
+
+def study_progress(study: Study) -> StudyProgress:
+    """Read every segment's record, or the end of its curve."""
+    wanted = study.wanted
+    done = planned_flops = 0.0
+    segments = []
+    for planned in study.plan.segments:
+        record = study.store.segment(planned.id).record
+        complete = is_complete(study.store, planned, wanted)
+        each = _segment(study, planned, record, complete=complete)
+        segments.append(each)
+        own = each.step - planned.segment.fork_step
+        per_step = planned.segment.model.flops_exact_per_token * planned.segment.recipe.batch_tokens
+        planned_flops += planned.steps * per_step
+        done += (planned.steps if complete else max(0, min(own, planned.steps))) * per_step
+    return StudyProgress(segments=tuple(segments), flops_done=done, flops_planned=planned_flops)
+
+
+def name_of(planned: PlannedSegment) -> str:
+    """A segment as a person would call it: 64x3 seed 0, trunk."""
+    label = planned.labels[0]
+    part = label.horizon if isinstance(planned.segment, Branch) else "trunk"
+    return f"{planned.segment.model.size} seed {label.seed}, {part}"
+
+
+def _segment(
+    study: Study, planned: PlannedSegment, record: dict[str, Any] | None, *, complete: bool
+) -> SegmentProgress:
+    folder = study.store.segment(planned.id)
+    outcome = (record or {}).get("outcome")
+    if complete:
+        status, step = "finished", planned.end
+    elif holder(folder.root / "lease.json") is not None:
+        status, step = "running", planned.segment.fork_step
+    elif outcome in {"diverged", "failed"}:
+        status, step = str(outcome), int((record or {})["reached"])
+    else:
+        status, step = "waiting", planned.segment.fork_step
+    tail = [] if complete else _curve_tail(folder.curve)
+    rate = None
+    if len(tail) > 1 and tail[-1]["seconds"] > tail[0]["seconds"]:
+        tokens = tail[-1]["tokens"] - tail[0]["tokens"]
+        rate = tokens / (tail[-1]["seconds"] - tail[0]["seconds"])
+    return SegmentProgress(
+        segment=planned.id,
+        name=name_of(planned),
+        status=status,
+        step=max(step, tail[-1]["step"] if tail else 0),
+        end=planned.end,
+        loss=tail[-1]["loss"] if tail else None,
+        tokens_per_second=rate,
+    )
+
+
+def _curve_tail(path: Any) -> list[dict[str, Any]]:
+    """The last rows of a curve that may be growing; a torn line at either end is left out."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL_BYTES))
+            lines = file.read().split(b"\n")
+    except FileNotFoundError:
+        return []
+    whole = lines[1:-1] if size > TAIL_BYTES else lines[:-1]
+    return [json.loads(line) for line in whole]

@@ -1,0 +1,347 @@
+"""Run one segment: from whatever the store holds to what the plan needs, one stop at a time.
+
+A run may be killed anywhere and started again: it goes on from the last checkpoint and arrives at
+the same bits. A fork checkpoint is saved and reported before it is evaluated, so that its branch
+can start while the trunk goes on.
+"""
+
+import json
+import math
+import shutil
+import time
+import traceback
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from windtunnel.data import Dataset, TrainStream, ValidationSet
+from windtunnel.errors import ConfigError, StoreError
+from windtunnel.spec import Branch, Trunk
+from windtunnel.spec.config import Resources
+from windtunnel.spec.strict import Strict
+from windtunnel.train import checkpoint
+from windtunnel.train.evaluate import evaluate
+from windtunnel.train.execution import Execution, apply, current, decide
+from windtunnel.train.loop import CurveRow, Diverged, train
+from windtunnel.train.step import TrainStep
+from windtunnel.trials.completion import WantedSet, stops_of
+from windtunnel.trials.plan import PlannedSegment
+from windtunnel.trials.store import SegmentFolder, Store
+
+
+class WorkOrder(Strict):
+    """What a worker must know besides the segment."""
+
+    study: str
+    store: str
+    dataset: str
+    extra_validation: dict[str, str]
+    validation_tokens: int
+    fork_tokens: int
+    resources: Resources
+    accept_execution_change: bool = False
+
+    @property
+    def stop_file(self) -> Path:
+        """While this file exists, runs save and return."""
+        return Store(Path(self.store)).study(self.study) / "stop"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run stands after one stop."""
+
+    event: Literal["saved", "fork", "interrupted", "done"]
+    step: int
+    outcome: str | None = None
+
+
+class Workbench:
+    """What a worker process keeps between segments: open data and compiled shapes."""
+
+    def __init__(self, order: WorkOrder) -> None:
+        self.order = order
+        self.store = Store(Path(order.store))
+        self.dataset = Dataset.open(Path(order.dataset))
+        self.validation: tuple[ValidationSet, ...] = (
+            *self.dataset.validation,
+            *(
+                ValidationSet.open(Path(folder), name=name)
+                for name, folder in order.extra_validation.items()
+            ),
+        )
+        self.wanted = {
+            each.name: WantedSet(
+                each.fingerprint,
+                end_tokens=order.validation_tokens,
+                fork_tokens=order.fork_tokens,
+            )
+            for each in self.validation
+        }
+        self._steps: dict[str, TrainStep] = {}
+        self._streams: dict[int, TrainStream] = {}
+
+    def stream(self, context: int) -> TrainStream:
+        """The training rows for one context length."""
+        if context not in self._streams:
+            self._streams[context] = self.dataset.stream(context)
+        return self._streams[context]
+
+    def step(self, segment: Trunk | Branch, execution: Execution) -> TrainStep:
+        """A train step of the segment's shape; its state holds whatever ran last."""
+        apply(execution)
+        key = json.dumps(
+            [value.model_dump() for value in (segment.model, segment.recipe, execution)]
+        )
+        if key not in self._steps:
+            self._steps.clear()  # one at a time: its memory is a model's
+            self._steps[key] = TrainStep(segment.model, segment.recipe, execution)
+        return self._steps[key]
+
+
+class SegmentRun(AbstractContextManager["SegmentRun"]):
+    """One segment under its lease; `advance` until it is done."""
+
+    def __init__(self, bench: Workbench, planned: PlannedSegment, *, planned_tokens: int) -> None:
+        self.bench, self.planned, self.segment = bench, planned, planned.segment
+        self.folder = bench.store.segment(planned.id)
+        self.planned_tokens = planned_tokens
+        self.outcome: str | None = None
+        self.stops: tuple[int, ...] = ()
+        self._just_saved: int | None = None
+        self._lease = self.folder.lease()
+
+    def __enter__(self) -> "SegmentRun":
+        self._lease.__enter__()
+        try:
+            self._prepare()
+        except BaseException:
+            self._lease.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, *problem: Any) -> None:
+        self._lease.__exit__(*problem)
+
+    def advance(self) -> Progress:
+        """Train to the next stop: a fork, a checkpoint, an interruption, or the end."""
+        if self._just_saved is not None:
+            self._measure(self._just_saved)
+            self._just_saved = None
+        target = next((step for step in self.stops if step > self.state.step), None)
+        if target is None or self.outcome is not None:
+            return self._finish()
+        saved_at = time.monotonic()
+        stop_file = self.bench.order.stop_file
+        interrupted = False
+
+        def stop() -> bool:
+            nonlocal interrupted
+            interrupted = stop_file.exists()
+            waited = time.monotonic() - saved_at
+            return interrupted or waited > self.bench.order.resources.checkpoint_seconds
+
+        try:
+            with _CurveWriter(self.folder.curve, after=self._curve_end) as writer:
+                train(
+                    self.step,
+                    self.segment,
+                    self.bench.stream(self.segment.model.context),
+                    until=target,
+                    write=writer.write,
+                    stop=stop,
+                )
+        except Diverged as diverged:
+            self.outcome = "diverged"
+            self.state.step = diverged.step
+            return self._finish()
+        if self.state.step < target:
+            self.folder.save_resume(
+                self.state.step, lambda folder: checkpoint.save(self.state, folder)
+            )
+            return Progress(event="interrupted" if interrupted else "saved", step=self.state.step)
+        self._save_stop(target)
+        return Progress(event="fork", step=target)
+
+    def _prepare(self) -> None:
+        """Decide or inherit the execution, load the right state, and tidy the curve."""
+        self.folder.create(self.segment)
+        execution = self._execution()
+        self.step = self.bench.step(self.segment, execution)
+        self.state = self.step.state
+        record = self.folder.record or {}
+        if record.get("outcome") == "diverged":
+            self.outcome = "diverged"
+            self.state.step, self.state.seconds = record["reached"], record["seconds"]
+            return
+        self.stops = stops_of(self.planned)
+        self._load(record.get("reached", 0))
+
+    def _load(self, reached: int) -> None:
+        missing = [stop for stop in self.stops if not self.folder.has_checkpoint(stop)]
+        begin_by = missing[0] if missing else self.stops[-1]
+        for folder in self.folder.resumable(begin_by):
+            try:
+                checkpoint.load(self.state, folder)
+                break
+            except StoreError as damaged:
+                self.folder.note(f"{damaged}; removed, going on from the one before")
+                shutil.rmtree(folder)
+        else:
+            self._load_start()
+        replays = bool(missing) and missing[-1] <= reached
+        if missing and not replays:
+            self.folder.truncate_curve(self.state.step)
+        self._curve_end = reached if replays else self.state.step
+
+    def _load_start(self) -> None:
+        if isinstance(self.segment, Trunk):
+            self.state.start(self.segment)
+            return
+        parent = self.bench.store.segment(self.segment.parent.id)
+        source = parent.checkpoint(self.segment.fork_step)
+        checkpoint.load(self.state, source)
+        self.state.seconds = 0.0  # seconds are the segment's own
+
+    def _execution(self) -> Execution:
+        """The trunk's record: decided by its first run, inherited by everything after."""
+        home = self.bench.store.segment(self.segment.root.id)
+        order = self.bench.order
+        if home.execution is None:
+            decided = decide(
+                order.resources,
+                self.segment.model,
+                self.segment.recipe,
+                planned_tokens=self.planned_tokens,
+            )
+            home.set_execution(decided.model_dump())
+            return decided
+        recorded = Execution(**home.execution)
+        now = current(recorded)
+        if differences := recorded.differences(now):
+            changes = ", ".join(differences)
+            if not order.accept_execution_change:
+                raise ConfigError(
+                    f"segment {self.planned.id}: its trunk was computed otherwise ({changes}), and "
+                    "going on here would not be exact; pass --accept-execution-change to go on "
+                    "and have it recorded, or finish it where it began"
+                )
+            home.note(f"execution changed before segment {self.planned.id}: {changes}")
+            home.set_execution(now.model_dump())
+        return now
+
+    def _save_stop(self, step: int) -> None:
+        """Save what others will start from; a branch's end keeps its weights only."""
+        is_trunk = isinstance(self.segment, Trunk)
+        checkpoint.save(self.state, self.folder.checkpoint(step), with_optimizer=is_trunk)
+        self.folder.drop_resume(up_to=step)
+        self._just_saved = step
+
+    def _measure(self, step: int) -> None:
+        """Evaluate the state, which stands at `step`, on every set not measured there yet."""
+        found = {
+            validation.name: self._losses(validation, wanted.tokens(self.planned))
+            for validation, wanted in self._lacking(step)
+        }
+        if found:
+            self.folder.add_measurement(step, found)
+
+    def _lacking(self, step: int) -> list[tuple[ValidationSet, WantedSet]]:
+        known = self.folder.measurements.get(step, {})
+        wanted = self.bench.wanted
+        return [
+            (validation, wanted[validation.name])
+            for validation in self.bench.validation
+            if not wanted[validation.name].is_met_by(known.get(validation.name), self.planned)
+        ]
+
+    def _losses(self, validation: ValidationSet, tokens: int) -> dict[str, Any]:
+        rows = validation.rows(self.segment.model.context, tokens)
+        nats, bytes_each = evaluate(self.step, rows), validation.bytes_per_token
+        return {
+            "fingerprint": validation.fingerprint,
+            "asked": tokens,
+            "tokens": rows.shape[0] * (rows.shape[1] - 1),
+            "nats_per_token": nats,
+            "bits_per_byte": None if bytes_each is None else nats / math.log(2) / bytes_each,
+        }
+
+    def _finish(self) -> Progress:
+        """Measure what a new validation set or a crash left unmeasured, then write the record."""
+        step, seconds = self.state.step, self.state.seconds
+        for stop in self.stops:
+            if stop <= step and self._lacking(stop):
+                checkpoint.load(self.state, self.folder.checkpoint(stop))
+                self._measure(stop)
+        before = self.folder.record or {}
+        reached = max(step, before.get("reached", 0))
+        rows = reached * self.segment.recipe.batch_tokens // self.segment.model.context
+        record = {
+            "segment": self.planned.id,
+            "outcome": self.outcome or "finished",
+            "reached": reached,
+            "seconds": max(seconds, before.get("seconds", 0.0)),
+            "epochs": self.bench.stream(self.segment.model.context).epochs(rows),
+            "execution": self.step.execution.model_dump(),
+            "written": time.time(),
+        }
+        if any(before.get(key) != record[key] for key in ("outcome", "reached")):
+            self.folder.finish(record)
+        self.folder.drop_resume(up_to=reached)
+        return Progress(event="done", step=reached, outcome=record["outcome"])
+
+
+def fail(folder: SegmentFolder, problem: BaseException | str) -> None:
+    """Record that a segment was given up; the same command tries it again."""
+    text = (
+        problem
+        if isinstance(problem, str)
+        else "".join(traceback.format_exception(problem)).strip()
+    )
+    folder.finish(
+        {
+            "segment": folder.root.name,
+            "outcome": "failed",
+            "reached": 0,
+            "error": text[-4000:],
+            "written": time.time(),
+        }
+    )
+
+
+class _CurveWriter(AbstractContextManager["_CurveWriter"]):
+    """Append rows whose step is beyond `after`; a group of rows is one write."""
+
+    def __init__(self, path: Path, *, after: int) -> None:
+        self.path, self.after = path, after
+
+    def __enter__(self) -> "_CurveWriter":
+        self._file = self.path.open("ab", buffering=0)
+        return self
+
+    def __exit__(self, *problem: Any) -> None:
+        self._file.close()
+
+    def write(self, rows: list[CurveRow]) -> None:
+        now = time.time()
+        fresh = [asdict(row) | {"time": now} for row in rows if row.step > self.after]
+        if not fresh:
+            return
+        text = "".join(json.dumps(_finite(row), separators=(",", ":")) + "\n" for row in fresh)
+        try:
+            self._file.write(text.encode())
+        except OSError as full:
+            raise StoreError(
+                f"{self.path}: cannot be written: {full.strerror}; free space, then run the same "
+                "command again"
+            ) from None
+        self.after = fresh[-1]["step"]
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: a loss that is not finite is null."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }

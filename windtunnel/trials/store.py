@@ -1,0 +1,221 @@
+"""The store on disk is the truth.
+
+One folder a segment:
+
+    segments/<id>/spec.json            what it is
+                  execution.json       how it is computed, decided once
+                  curve.jsonl          one row an update; survives kill -9
+                  measurements.json    losses per validation set, by update
+                  checkpoints/<step>/  weights, moments, checksums, at forks and ends
+                  resume/<step>/       the same, only to go on after a crash
+                  record.json          written last, by rename: it exists only when finished
+
+Paths are confined to the root: ids are hex digits and names are checked before they become paths.
+"""
+
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from windtunnel.errors import StoreError
+from windtunnel.spec import Segment
+from windtunnel.trials.lease import Lease
+
+SEGMENT: TypeAdapter[Segment] = TypeAdapter(Segment)
+
+
+class SegmentFolder:
+    """The files of one segment."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.curve = root / "curve.jsonl"
+        self.checkpoints = root / "checkpoints"
+        self.resume = root / "resume"
+
+    def lease(self) -> Lease:
+        """The right to write here."""
+        return Lease(self.root / "lease.json", what=f"segment {self.root.name}")
+
+    def create(self, segment: Segment) -> None:
+        """Make the folder and say what it holds."""
+        if not (self.root / "spec.json").exists():
+            write_json(self.root / "spec.json", segment.model_dump(mode="json"))
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """Outcome of a finished segment: outcome, reached, seconds, error, written."""
+        return read_json(self.root / "record.json")
+
+    def finish(self, record: dict[str, Any]) -> None:
+        """Write the record."""
+        write_json(self.root / "record.json", record)
+
+    @property
+    def execution(self) -> dict[str, Any] | None:
+        """The execution record, once decided."""
+        return read_json(self.root / "execution.json")
+
+    def set_execution(self, execution: dict[str, Any]) -> None:
+        """Decide it (or, across an accepted change, decide it anew)."""
+        write_json(self.root / "execution.json", execution)
+
+    @property
+    def measurements(self) -> dict[int, dict[str, Any]]:
+        """Step -> validation set -> {fingerprint, tokens, nats_per_token, bits_per_byte}."""
+        found = read_json(self.root / "measurements.json") or {}
+        return {int(step): sets for step, sets in found.items()}
+
+    def add_measurement(self, step: int, sets: dict[str, Any]) -> None:
+        """Merge losses measured at `step`."""
+        known = self.measurements
+        known[step] = known.get(step, {}) | sets
+        write_json(self.root / "measurements.json", {str(s): known[s] for s in sorted(known)})
+
+    def checkpoint(self, step: int) -> Path:
+        """Folder of the checkpoint after `step` updates."""
+        return self.checkpoints / f"{step:09d}"
+
+    def has_checkpoint(self, step: int) -> bool:
+        """Whether there is one at `step`; whether it is whole shows when it is read."""
+        return self.checkpoint(step).is_dir()
+
+    def save_resume(self, step: int, save: Callable[[Path], None]) -> None:
+        """Save a checkpoint that only serves to go on after a crash, and drop the one before."""
+        save(self.resume / f"{step:09d}")
+        self.drop_resume(up_to=step - 1)
+
+    def drop_resume(self, *, up_to: int) -> None:
+        """Remove the checkpoints for going on that lie at or before `up_to`."""
+        for step, folder in _steps(self.resume):
+            if step <= up_to:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def resumable(self, step: int) -> list[Path]:
+        """Checkpoints at or before `step`, the latest first."""
+        found = [*_steps(self.checkpoints), *_steps(self.resume)]
+        return [folder for at, folder in sorted(found, reverse=True) if at <= step]
+
+    def note(self, text: str) -> None:
+        """Append a dated line about something that was noticed and dealt with."""
+        with (self.root / "notes.jsonl").open("a") as file:
+            file.write(json.dumps({"time": time.time(), "note": text}) + "\n")
+
+    def curve_rows(self, *, offset: int = 0) -> Iterator[dict[str, Any]]:
+        """Whole rows of the curve from byte `offset` on; a torn last line is left out."""
+        if not self.curve.exists():
+            return
+        with self.curve.open("rb") as file:
+            file.seek(offset)
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield json.loads(line)
+
+    def truncate_curve(self, step: int) -> None:
+        """Keep the rows of the first `step` updates: what a resume will write again goes."""
+        if not self.curve.exists():
+            return
+        kept = 0
+        with self.curve.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+                    break
+                kept += len(line)
+        os.truncate(self.curve, kept)
+
+
+class Store:
+    """A folder that many studies, drivers and workers share."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self.data = self.root / "data"
+
+    def open_for_writing(self) -> None:
+        """Make the folder.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        probe = self.root / f".probe.{uuid.uuid4().hex}"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"windtunnel")
+        except OSError as refused:
+            raise StoreError(
+                f"{self.root}: the store cannot be written: {refused.strerror}; "
+                "check `store:` in the study file, its permissions and free space"
+            ) from None
+        finally:
+            if probe.exists():
+                probe.unlink()
+
+    def segment(self, segment_id: str) -> SegmentFolder:
+        """The folder of one segment."""
+        if not re.fullmatch(r"[0-9a-f]{16}", segment_id):
+            raise StoreError(f"{segment_id!r} is no segment id: 16 hex digits")
+        return SegmentFolder(self.root / "segments" / segment_id)
+
+    def segment_ids(self) -> list[str]:
+        """Every segment that has a folder."""
+        folder = self.root / "segments"
+        return sorted(p.parent.name for p in folder.glob("*/spec.json")) if folder.exists() else []
+
+    def study(self, name: str) -> Path:
+        """The folder of one study: its plan, pin, forecasts, fits and report."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise StoreError(f"{name!r} is no study name: letters, digits, '.', '_' and '-'")
+        return self.root / "studies" / name
+
+
+def _steps(folder: Path) -> list[tuple[int, Path]]:
+    if not folder.is_dir():
+        return []
+    return [(int(entry.name), entry) for entry in folder.iterdir() if entry.name.isdecimal()]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write beside and rename: readers see the old file or the new one, never half of one.
+
+    Raises:
+        StoreError: Disk full, or no permission.
+    """
+    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch.open("w") as file:
+            json.dump(value, file, indent=1, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as refused:
+        scratch.unlink(missing_ok=True)
+        raise StoreError(
+            f"{path}: cannot be written: {refused.strerror}; free space or permissions, then run "
+            "the same command again: finished segments are kept"
+        ) from None
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in `path`, or None where there is no file.
+
+    Raises:
+        StoreError: The file is damaged.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as broken:
+        raise StoreError(f"{path}: damaged: {broken}") from None
+    if not isinstance(value, dict):
+        raise StoreError(f"{path}: damaged: expected an object")
+    return value

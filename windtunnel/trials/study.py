@@ -1,0 +1,196 @@
+"""A study opened over its store: configuration, pinned data, and the plan. Loads no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from windtunnel.data import (
+    Dataset,
+    DataSpec,
+    Progress,
+    Source,
+    ValidationSet,
+    prepare,
+    prepare_validation,
+)
+from windtunnel.data.tokenizer import load_tokenizer
+from windtunnel.errors import ConfigError
+from windtunnel.spec import StudyConfig, load_study
+from windtunnel.spec.config import SourceConfig
+from windtunnel.trials.completion import WantedSet
+from windtunnel.trials.plan import Plan, make_plan
+from windtunnel.trials.store import Store, read_json, write_json
+
+UNPREPARED = "unprepared"
+"""Stands for the stream's fingerprint in a plan made before the data is: such ids are not real."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A checked study file, its store, its data as far as prepared, and its plan."""
+
+    file: Path
+    config: StudyConfig
+    store: Store
+    dataset: Dataset | None
+    extra_validation: tuple[ValidationSet, ...]
+    plan: Plan
+
+    @property
+    def folder(self) -> Path:
+        """Where the study's plan, forecasts, fits and report lie."""
+        return self.store.study(self.config.study)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the plan and the data have to say."""
+        if self.dataset is None:
+            return self.plan.warnings
+        return (*self.plan.warnings, *self.dataset.warnings, *self._repeats())
+
+    @property
+    def validation(self) -> tuple[ValidationSet, ...]:
+        """Every set that losses are measured on."""
+        held_out = self.dataset.validation if self.dataset else ()
+        return (*held_out, *self.extra_validation)
+
+    @property
+    def wanted(self) -> dict[str, WantedSet]:
+        """How the study wants each set measured."""
+        asked = self.config.data.validation
+        return {
+            each.name: WantedSet(
+                each.fingerprint, end_tokens=asked.tokens, fork_tokens=asked.fork_tokens
+            )
+            for each in self.validation
+        }
+
+    def epochs(self, tokens: int) -> float | None:
+        """How often the most repeated source has been passed after `tokens`; None if unprepared."""
+        if self.dataset is None:
+            return None
+        context = self.config.model.context
+        return max(self.dataset.stream(context).epochs(tokens // context).values())
+
+    def _repeats(self) -> tuple[str, ...]:
+        longest = max(p.end * p.segment.recipe.batch_tokens for p in self.plan.segments)
+        epochs = self.epochs(longest) or 0.0
+        if epochs <= 1.0:
+            return ()
+        return (
+            f"the longest segment reads {longest:.3g} tokens, {epochs:.2f} epochs of its most "
+            "repeated source; a law of fresh data does not hold there (Muennighoff et al. 2023)",
+        )
+
+
+def open_study(file: Path, *, progress: Progress | None = None, prepared: bool = False) -> Study:
+    """Read a study file and open its store; with `prepared`, make the data if it is not there.
+
+    The first preparation pins the stream: later openings use what was materialised, whatever
+    became of its sources.
+
+    Raises:
+        ConfigError: The study file is wrong, or asks for other data than the study has pinned.
+        DataError: A source is missing, empty or damaged.
+        StoreError: The store cannot be written.
+    """
+    config = load_study(file)
+    root = (file.resolve().parent / Path(config.store).expanduser()).resolve()
+    store = Store(root)
+    pin_file = store.study(config.study) / "data.json"
+    pin = read_json(pin_file)
+    asked = _data_asked(config)
+    if pin is not None and pin["asked"] != asked:
+        raise ConfigError(
+            f"{file}: data: the runs of study {config.study!r} were made on other data or another "
+            f"tokenizer ({pin_file} pins them); give the changed study a new `study:` name"
+        )
+    dataset, extra = None, tuple[ValidationSet, ...]()
+    if pin is not None:
+        dataset = Dataset.open(store.root / pin["dataset"])
+    elif prepared:
+        store.open_for_writing()
+        dataset = prepare(_data_spec(config, file), root=store.data, progress=progress)
+        pin = {
+            "asked": asked,
+            "dataset": str(dataset.folder.relative_to(store.root)),
+            "stream": dataset.fingerprint,
+        }
+        write_json(pin_file, pin)
+    if dataset is not None:
+        extra = _extra_validation(config, file, store, dataset, progress)
+    plan = make_plan(
+        config,
+        vocab_size=dataset.vocab_size if dataset else _vocab_size(config, file),
+        stream=dataset.fingerprint if dataset else UNPREPARED,
+    )
+    return Study(
+        file=file,
+        config=config,
+        store=store,
+        dataset=dataset,
+        extra_validation=extra,
+        plan=plan,
+    )
+
+
+def _data_asked(config: StudyConfig) -> dict[str, Any]:
+    """The part of the data section that decides the stream."""
+    asked = config.data.model_dump(mode="json")
+    asked["validation"] = {"fraction": asked["validation"]["fraction"]}
+    return asked
+
+
+def _data_spec(config: StudyConfig, file: Path) -> DataSpec:
+    data = config.data
+    return DataSpec(
+        sources=tuple(_source(source, file) for source in data.sources),
+        tokenizer=_tokenizer(config, file),
+        vocab_size=data.vocab_size,
+        validation_fraction=data.validation.fraction,
+        end_of_text=data.end_of_text,
+    )
+
+
+def _extra_validation(
+    config: StudyConfig, file: Path, store: Store, dataset: Dataset, progress: Progress | None
+) -> tuple[ValidationSet, ...]:
+    return tuple(
+        prepare_validation(
+            _source(source, file),
+            tokenizer=_tokenizer(config, file),
+            vocab_size=dataset.vocab_size,
+            end_of_text=config.data.end_of_text,
+            root=store.data,
+            progress=progress,
+        )
+        for source in config.data.validation.extra
+    )
+
+
+def _source(source: SourceConfig, file: Path) -> Source:
+    return Source(
+        name=source.label,
+        path=_absolute(source.path, file),
+        weight=source.weight,
+        text_column=source.text_column,
+        dtype=source.dtype,
+    )
+
+
+def _tokenizer(config: StudyConfig, file: Path) -> str:
+    name = config.data.tokenizer
+    return name if name == "bytes" else _absolute(name, file)
+
+
+def _absolute(path: str, file: Path) -> str:
+    if path.startswith("builtin:"):
+        return path
+    return str((file.resolve().parent / Path(path).expanduser()).resolve())
+
+
+def _vocab_size(config: StudyConfig, file: Path) -> int:
+    if config.data.vocab_size is not None:
+        return config.data.vocab_size
+    tokenizer = load_tokenizer(_tokenizer(config, file), end_of_text=config.data.end_of_text)
+    return tokenizer.vocab_size

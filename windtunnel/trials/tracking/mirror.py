@@ -1,0 +1,305 @@
+"""Mirror segments to MLflow as runs: idempotent, live, and never in the way of training.
+
+A pass reads what the store holds beyond each run's high-water mark, and logs it with the rows' own
+timestamps: a pass that is repeated, or was cut short, writes the same rows again, and MLflow keeps
+one of equal rows.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from windtunnel.accounting import flops_6nd
+from windtunnel.errors import TrackingError
+from windtunnel.spec import Branch
+from windtunnel.trials.plan import PlannedSegment
+from windtunnel.trials.study import Study
+from windtunnel.trials.tracking.location import Location, create_database
+
+POINTS_PER_SEGMENT = 100
+"""Rows of a curve that are mirrored; the whole curve is an artifact. MLflow slows beyond this."""
+
+BATCH = 1000
+"""MLflow's limit of metrics a request."""
+
+GFLOP = 1e9
+"""MLflow's steps are whole numbers: compute is logged in GFLOPs."""
+
+SEGMENT, MARK, MEASURED = "windtunnel.segment", "windtunnel.synced_step", "windtunnel.measured"
+OUTCOME, STRIDE = "windtunnel.outcome", "windtunnel.stride"
+
+
+@dataclass
+class Synced:
+    """What one pass wrote."""
+
+    runs: int = 0
+    metrics: int = 0
+
+
+class Mirror:
+    """The runs of one study at one location."""
+
+    def __init__(self, study: Study, location: Location) -> None:
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        self.study, self.location = study, location
+        self._client: Any = None
+        self._experiment = ""
+        self._tags: dict[str, dict[str, str]] = {}
+        self._run_of: dict[str, str] = {}
+
+    def sync(self) -> Synced:
+        """Log everything that the store holds and the server does not.
+
+        Raises:
+            TrackingError: The server does not answer, or refuses.
+        """
+        done = Synced()
+        try:
+            self._connect()
+            for planned in self.study.plan.segments:
+                folder = self.study.store.segment(planned.id)
+                if folder.curve.exists():
+                    self._mirror(planned, done)
+        except TrackingError:
+            raise
+        except Exception as problem:  # MLflow raises its own, requests' and SQLAlchemy's errors
+            self._client = None
+            text = str(problem).split("\n")[0][:300]
+            raise TrackingError(
+                f"{self.location.uri}: {type(problem).__name__}: {text}; training is not touched, "
+                "and `windtunnel sync` fills the gap once it answers"
+            ) from None
+        return done
+
+    def log_results(self, artifacts: list[Path], metrics: dict[str, float]) -> None:
+        """The study's own run: its report, fit and forecasts.
+
+        Raises:
+            TrackingError: The server does not answer, or refuses.
+        """
+        try:
+            self._connect()
+            run_id = self._run_of.get("study") or self._create_study_run()
+            for name, value in metrics.items():
+                self._client.log_metric(run_id, name, value)
+            for path in artifacts:
+                if path.exists():
+                    self._client.log_artifact(run_id, str(path))
+            self._client.set_terminated(run_id)
+        except TrackingError:
+            raise
+        except Exception as problem:
+            raise TrackingError(f"{self.location.uri}: {problem}") from None
+
+    def experiment_id(self) -> str:
+        """MLflow's id of the store's experiment."""
+        self._connect()
+        return self._experiment
+
+    def _connect(self) -> None:
+        if self._client is not None:
+            return
+        if self.location.folder is not None:
+            create_database(self.location.folder)
+        import logging
+
+        from mlflow import MlflowClient
+
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        client = MlflowClient(tracking_uri=self.location.uri)
+        found = client.get_experiment_by_name(self.location.experiment)
+        if found is not None:
+            self._experiment = found.experiment_id
+        else:
+            folder = self.location.folder
+            place = (folder / "artifacts").as_uri() if folder is not None else None
+            self._experiment = client.create_experiment(
+                self.location.experiment, artifact_location=place
+            )
+        self._client = client
+        self._run_of, self._tags = {}, {}
+        for run in self._runs():
+            key = run.data.tags.get(SEGMENT)
+            if key is None and run.data.tags.get("kind") == "study":
+                key = "study" if run.data.tags["study"] == self.study.config.study else None
+            if key:
+                self._run_of[key], self._tags[key] = run.info.run_id, dict(run.data.tags)
+
+    def _runs(self) -> Iterator[Any]:
+        token = None
+        while True:
+            page = self._client.search_runs([self._experiment], max_results=1000, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _mirror(self, planned: PlannedSegment, done: Synced) -> None:
+        run_id = self._run_of.get(planned.id)
+        if run_id is None:
+            run_id = self._create(planned)
+            done.runs += 1
+        tags = self._tags[planned.id]
+        study_tag = f"study.{self.study.config.study}"
+        if study_tag not in tags:
+            self._tag(planned.id, study_tag, "yes")
+        record = self.study.store.segment(planned.id).record
+        if record is None or tags.get(OUTCOME) != _end_mark(record):
+            done.metrics += self._mirror_curve(planned, run_id, tags)
+        done.metrics += self._mirror_measurements(planned, run_id, tags)
+        self._mirror_end(planned, run_id, tags)
+
+    def _create(self, planned: PlannedSegment) -> str:
+        from mlflow.entities import Param, RunTag
+
+        segment = planned.segment
+        parent = self._run_of.get(segment.parent.id) if isinstance(segment, Branch) else None
+        first = next(self.study.store.segment(planned.id).curve_rows(), None)
+        label = planned.labels[0]
+        name = f"{segment.model.size} seed {label.seed}"
+        tags = {
+            SEGMENT: planned.id,
+            MARK: "0",
+            STRIDE: str(max(1, planned.steps // POINTS_PER_SEGMENT)),
+            "study": self.study.config.study,
+            "kind": segment.kind,
+            "parent": segment.parent.id if isinstance(segment, Branch) else "",
+            "data": segment.root.stream,
+            "mlflow.runName": f"{name}, {label.horizon}" if parent else f"{name}, trunk",
+            "mlflow.source.name": "windtunnel",
+        }
+        if commit := git_commit(self.study.file.parent):
+            tags["mlflow.source.git.commit"] = commit
+        if parent:
+            tags["mlflow.parentRunId"] = parent
+        run = self._client.create_run(
+            self._experiment,
+            start_time=int(first["time"] * 1000) if first else None,
+            tags=tags,
+        )
+        run_id = str(run.info.run_id)
+        values = {
+            "size": segment.model.size,
+            "horizon": label.horizon if isinstance(segment, Branch) else "",
+            "seed": label.seed,
+            "params": segment.model.params,
+            "fork_step": segment.fork_step,
+        }
+        values |= {f"model.{key}": value for key, value in segment.model.model_dump().items()}
+        values |= {f"recipe.{key}": value for key, value in segment.recipe.model_dump().items()}
+        self._client.log_batch(
+            run_id,
+            params=[Param(key, str(value)) for key, value in values.items() if value != ""],
+            tags=[RunTag(f"study.{self.study.config.study}", "yes")],
+        )
+        self._run_of[planned.id] = run_id
+        self._tags[planned.id] = tags | {f"study.{self.study.config.study}": "yes"}
+        return run_id
+
+    def _mirror_curve(self, planned: PlannedSegment, run_id: str, tags: dict[str, str]) -> int:
+        mark, stride = int(tags[MARK]), int(tags[STRIDE])
+        folder = self.study.store.segment(planned.id)
+        fresh = (row for row in folder.curve_rows() if row["step"] > mark)
+        kept = (row for row in fresh if row["step"] % stride == 0 and row["loss"] is not None)
+        count = 0
+        while rows := list(islice(kept, BATCH // 4)):
+            metrics = [metric for row in rows for metric in self._curve_metrics(planned, row)]
+            self._client.log_batch(run_id, metrics=metrics)
+            self._tag(planned.id, MARK, str(rows[-1]["step"]))
+            count += len(metrics)
+        return count
+
+    def _curve_metrics(self, planned: PlannedSegment, row: dict[str, Any]) -> list[Any]:
+        from mlflow.entities import Metric
+
+        at, tokens = int(row["time"] * 1000), row["tokens"]
+        gflops = round(flops_6nd(planned.segment.model.params, tokens) / GFLOP)
+        return [
+            Metric("train/loss", row["loss"], at, tokens),
+            Metric("train/loss_by_gflops", row["loss"], at, gflops),
+            Metric("train/lr", row["lr"], at, tokens),
+            Metric("train/grad_norm", row["grad_norm"] or 0.0, at, tokens),
+        ]
+
+    def _mirror_measurements(
+        self, planned: PlannedSegment, run_id: str, tags: dict[str, str]
+    ) -> int:
+        from mlflow.entities import Metric
+
+        folder = self.study.store.segment(planned.id)
+        measured = folder.measurements
+        known = set(tags.get(MEASURED, "").split(","))
+        fresh = {
+            f"{step}:{name}": (step, name, values)
+            for step, sets in measured.items()
+            for name, values in sets.items()
+            if f"{step}:{name}" not in known
+        }
+        if not fresh:
+            return 0
+        batch, params = planned.segment.recipe.batch_tokens, planned.segment.model.params
+        at = int((folder.root / "measurements.json").stat().st_mtime * 1000)
+        metrics = []
+        for step, name, values in fresh.values():
+            tokens = step * batch
+            gflops = round(flops_6nd(params, tokens) / GFLOP)
+            nats, bits = values["nats_per_token"], values["bits_per_byte"]
+            metrics += [
+                Metric(f"val/loss_{name}", nats, at, tokens),
+                Metric(f"val/loss_{name}_by_gflops", nats, at, gflops),
+            ]
+            if bits is not None:
+                metrics.append(Metric(f"val/bits_per_byte_{name}", bits, at, tokens))
+        self._client.log_batch(run_id, metrics=metrics)
+        self._tag(planned.id, MEASURED, ",".join(sorted((known | set(fresh)) - {""})))
+        return len(metrics)
+
+    def _mirror_end(self, planned: PlannedSegment, run_id: str, tags: dict[str, str]) -> None:
+        folder = self.study.store.segment(planned.id)
+        record = folder.record
+        if record is None or tags.get(OUTCOME) == _end_mark(record):
+            return
+        self._client.log_artifact(run_id, str(folder.curve))
+        self._client.log_artifact(run_id, str(folder.root / "spec.json"))
+        status = "FAILED" if record["outcome"] == "failed" else "FINISHED"
+        self._client.set_terminated(run_id, status, end_time=int(record["written"] * 1000))
+        self._tag(planned.id, "outcome", record["outcome"])
+        self._tag(planned.id, OUTCOME, _end_mark(record))
+
+    def _create_study_run(self) -> str:
+        name = self.study.config.study
+        tags = {"kind": "study", "study": name, "mlflow.runName": f"study {name}"}
+        run_id = str(self._client.create_run(self._experiment, tags=tags).info.run_id)
+        self._run_of["study"], self._tags["study"] = run_id, tags
+        return run_id
+
+    def _tag(self, key: str, name: str, value: str) -> None:
+        self._client.set_tag(self._run_of[key], name, value)
+        self._tags[key][name] = value
+
+
+def _end_mark(record: dict[str, Any]) -> str:
+    return f"{record['outcome']} {record['reached']}"
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit of the repository around `folder`, or None outside one."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

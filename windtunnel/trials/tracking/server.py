@@ -1,0 +1,41 @@
+"""MLflow's own server over our database, on loopback, without what a laptop has no use for."""
+
+import os
+import socket
+import subprocess
+import sys
+from urllib.parse import quote
+
+from windtunnel.errors import ConfigError
+from windtunnel.trials.tracking.location import Location, create_database
+
+LEAN = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+"""With job execution it starts in 13 s and takes 2.4 GB, without in 6 s and 0.5 GB (measured)."""
+
+
+def link(base: str, experiment_id: str, study: str) -> str:
+    """The address of a study's runs in MLflow's pages."""
+    runs = quote(f'tags."study.{study}" = "yes"', safe="")
+    return f"{base}/#/experiments/{experiment_id}/runs?searchFilter={runs}"
+
+
+def serve(location: Location, *, port: int) -> subprocess.Popen[bytes]:
+    """Start the server on 127.0.0.1; the caller waits for it or ends it.
+
+    Raises:
+        ConfigError: The port is taken.
+    """
+    assert location.folder is not None
+    create_database(location.folder)
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise ConfigError(f"--port {port} is in use on 127.0.0.1; choose another") from None
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+        *("--backend-store-uri", location.uri, "--workers", "1"),
+        *("--default-artifact-root", (location.folder / "artifacts").as_uri()),
+    ]
+    return subprocess.Popen(command, env=os.environ | LEAN)
