@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from windtunnel.errors import StoreError
 from windtunnel.train.state import DivergenceWatch, TrainState
@@ -67,7 +66,7 @@ def load(state: TrainState, folder: Path) -> None:
     """
     meta = verify(folder)
     weights = load_file(folder / WEIGHTS)
-    moments: dict[str, Tensor] = load_file(folder / MOMENTS) if MOMENTS in meta["sha256"] else {}
+    moments = load_file(folder / MOMENTS) if MOMENTS in meta["sha256"] else {}
     state.load(weights, moments)
     state.step = meta["step"]
     state.seconds = meta["seconds"]

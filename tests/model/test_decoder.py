@@ -1,0 +1,136 @@
+"""The network against transformers' Granite, which has the same four multipliers."""
+
+import pytest
+import torch
+
+from windtunnel.model import build, initialise
+from windtunnel.parametrization import Role
+from windtunnel.spec import ModelSpec, Recipe
+
+RECIPE = Recipe(lr=0.01, base_width=32, batch_tokens=64, warmup_steps=1)
+SPECS = {
+    "mha": {"kv_heads": 4},
+    "gqa": {"kv_heads": 2},
+    "untied": {"kv_heads": 4, "tied": False},
+    "qk_norm": {"kv_heads": 4, "qk_norm": True},
+}
+
+
+def spec(**changes):
+    return ModelSpec(width=64, depth=2, head_dim=16, vocab_size=97, context=24, **changes)
+
+
+def model(model_spec, recipe=RECIPE, init_seed=0):
+    decoder = build(model_spec, recipe)
+    initialise(decoder, recipe, init_seed=init_seed)
+    return decoder
+
+
+def granite(decoder):
+    """The same network in transformers, weights copied."""
+    from transformers import GraniteConfig, GraniteForCausalLM
+
+    own, sites = decoder.spec, decoder.sites
+    config = GraniteConfig(
+        vocab_size=own.vocab_size,
+        hidden_size=own.width,
+        intermediate_size=own.ffn_width,
+        num_hidden_layers=own.depth,
+        num_attention_heads=own.num_heads,
+        num_key_value_heads=own.kv_heads,
+        max_position_embeddings=own.context,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=own.tied,
+        embedding_multiplier=sites.embed,
+        residual_multiplier=sites.residual,
+        attention_multiplier=sites.attention,
+        logits_scaling=1 / sites.logits,
+        use_cache=False,
+        attn_implementation="eager",
+    )
+    theirs = GraniteForCausalLM(config)
+    state = {"model.embed_tokens.weight": decoder.embedding, "model.norm.weight": decoder.norm_final}
+    state["lm_head.weight"] = decoder.embedding if own.tied else decoder.readout
+    kv = own.kv_heads * own.head_dim
+    for number, block in enumerate(decoder.layers):
+        at = f"model.layers.{number}."
+        q, k, v = block.qkv.split([own.width, kv, kv])
+        gate, up = block.gate_up.chunk(2)
+        state |= {
+            f"{at}self_attn.q_proj.weight": q,
+            f"{at}self_attn.k_proj.weight": k,
+            f"{at}self_attn.v_proj.weight": v,
+            f"{at}self_attn.o_proj.weight": block.out,
+            f"{at}mlp.gate_proj.weight": gate,
+            f"{at}mlp.up_proj.weight": up,
+            f"{at}mlp.down_proj.weight": block.down,
+            f"{at}input_layernorm.weight": block.norm_attention,
+            f"{at}post_attention_layernorm.weight": block.norm_ffn,
+        }
+    theirs.load_state_dict({key: value.detach() for key, value in state.items()})
+    return theirs.eval()
+
+
+@pytest.mark.parametrize("name", ["mha", "gqa", "untied"])
+def test_logits_and_loss_equal_granite(name):
+    decoder = model(spec(**SPECS[name]))
+    for block in decoder.layers:  # gains off 1, or a forgotten one would not show
+        torch.nn.init.uniform_(block.norm_attention, 0.5, 1.5)
+        torch.nn.init.uniform_(block.norm_ffn, 0.5, 1.5)
+    rows = torch.randint(0, 97, (3, 25), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        theirs = granite(decoder)(input_ids=rows[:, :-1]).logits
+        torch.testing.assert_close(decoder.logits(rows[:, :-1]), theirs, rtol=1e-4, atol=1e-5)
+        loss = torch.nn.functional.cross_entropy(theirs.flatten(0, 1), rows[:, 1:].flatten())
+        torch.testing.assert_close(decoder(rows), loss, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_parameters_counted_are_parameters_accounted(name):
+    own = spec(**SPECS[name])
+    decoder = build(own, RECIPE)
+    total = sum(parameter.numel() for parameter in decoder.parameters())
+    assert total == own.params + own.params_embedding
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_parameter_has_one_role_and_its_init(name):
+    decoder = model(spec(**SPECS[name]))
+    roles = decoder.roles()
+    assert set(roles) == {n for n, _ in decoder.named_parameters()}
+    for parameter_name, parameter in decoder.named_parameters():
+        match roles[parameter_name]:
+            case Role.GAIN:
+                assert bool((parameter == 1).all())
+            case Role.HIDDEN:  # width ratio 2
+                assert float(parameter.detach().std()) == pytest.approx(0.1 / 2**0.5, rel=0.05)
+            case _:
+                assert float(parameter.detach().std()) == pytest.approx(0.1, rel=0.05)
+
+
+def test_init_depends_on_seed_and_name_alone():
+    small, tall = model(spec(kv_heads=4)), model(spec(kv_heads=4).replace(depth=3))
+    assert torch.equal(small.layers[1].qkv, tall.layers[1].qkv)
+    assert not torch.equal(small.layers[0].qkv, small.layers[1].qkv)
+    assert not torch.equal(small.embedding, model(spec(kv_heads=4), init_seed=1).embedding)
+
+
+def test_a_position_never_sees_a_later_token():
+    decoder = model(spec(kv_heads=4))
+    rows = torch.randint(0, 97, (1, 24), generator=torch.Generator().manual_seed(1))
+    changed = rows.clone()
+    changed[0, 12] = (changed[0, 12] + 1) % 97
+    with torch.no_grad():
+        before, after = decoder.logits(rows), decoder.logits(changed)
+    assert torch.equal(before[0, :12], after[0, :12])
+    assert not torch.allclose(before[0, 12:], after[0, 12:])
+
+
+def test_qk_norm_makes_scores_free_of_the_query_scale():
+    decoder = model(spec(**SPECS["qk_norm"]))
+    rows = torch.randint(0, 97, (1, 24), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        before = decoder.logits(rows)
+        for block in decoder.layers:
+            block.qkv[: 2 * 64] *= 8  # queries and keys, not values
+        torch.testing.assert_close(decoder.logits(rows), before, rtol=2e-3, atol=1e-3)
