@@ -62,8 +62,9 @@ class Block(RoleParameters):
 
     def forward(self, x_BTW: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
         """Residual stream in, residual stream out."""
-        x_BTW = x_BTW + self.sites.residual * self.attention(x_BTW, cos_TK, sin_TK)
-        return x_BTW + self.sites.residual * self.feed_forward(x_BTW)
+        residual = self.sites.residual
+        x_BTW = torch.add(x_BTW, self.attention(x_BTW, cos_TK, sin_TK), alpha=residual)
+        return torch.add(x_BTW, self.feed_forward(x_BTW), alpha=residual)
 
     def attention(self, x_BTW: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
         """Output of the attention branch, before its residual factor."""
@@ -71,14 +72,16 @@ class Block(RoleParameters):
         batch, length, width = x_BTW.shape
         normed = rms_norm(x_BTW, self.norm_attention)
         heads = F.linear(normed, self.qkv).view(batch, length, -1, spec.head_dim).transpose(1, 2)
-        q_BHTK, k_BGTK, v_BGTK = torch.split(
-            heads, [spec.num_heads, spec.kv_heads, spec.kv_heads], dim=1
-        )
+        rotated, v_BGTK = torch.split(heads, [spec.num_heads + spec.kv_heads, spec.kv_heads], dim=1)
         if spec.qk_norm:
+            q_BHTK, k_BGTK = torch.split(rotated, [spec.num_heads, spec.kv_heads], dim=1)
             q_BHTK, k_BGTK = rms_norm(q_BHTK, self.norm_q), rms_norm(k_BGTK, self.norm_k)
+            rotated = torch.cat([q_BHTK, k_BGTK], dim=1)
+        rotated = rotate(rotated, cos_TK, sin_TK)  # queries and keys in one call
+        q_BHTK, k_BGTK = torch.split(rotated, [spec.num_heads, spec.kv_heads], dim=1)
         mixed_BHTK = F.scaled_dot_product_attention(
-            rotate(q_BHTK, cos_TK, sin_TK),
-            rotate(k_BGTK, cos_TK, sin_TK),
+            q_BHTK,
+            k_BGTK,
             v_BGTK,
             is_causal=True,
             scale=self.sites.attention,

@@ -1,0 +1,62 @@
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from windtunnel.data import Dataset, DataSpec, Source, prepare
+
+WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "bdlmnrst"]
+
+
+def random_prose(seed: int, *, words: int) -> str:
+    """Random sentences: no two seeds share a 64-byte window but by chance."""
+    rng = np.random.default_rng(seed)
+    return " ".join(WORDS[i] for i in rng.integers(len(WORDS), size=words)) + "."
+
+
+@pytest.fixture
+def prose():
+    return random_prose
+
+
+@pytest.fixture
+def paragraphs():
+    """One random paragraph for each seed, as bytes."""
+    return lambda *seeds: "\n\n".join(random_prose(seed, words=20) for seed in seeds).encode()
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A folder of 200 text files of three paragraphs each."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for i in range(200):
+        text = "\n\n".join(random_prose(1000 * i + part, words=40) for part in range(3))
+        (folder / f"{i:03}.txt").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def text_spec(corpus):
+    return DataSpec(sources=(Source(name="text", path=str(corpus)),), validation_fraction=0.1)
+
+
+@dataclass
+class Builtins:
+    dataset: Dataset
+    seconds: float
+    spec: DataSpec
+
+
+@pytest.fixture(scope="session")
+def builtins(tmp_path_factory):
+    spec = DataSpec(
+        sources=(
+            Source(name="docs", path="builtin:docs", weight=0.7),
+            Source(name="code", path="builtin:code", weight=0.3),
+        )
+    )
+    start = time.perf_counter()
+    dataset = prepare(spec, root=tmp_path_factory.mktemp("builtins"))
+    return Builtins(dataset, time.perf_counter() - start, spec)

@@ -1,0 +1,29 @@
+"""Text and token sources to a training stream that is a pure function of the row number.
+
+>>> spec = DataSpec(sources=(Source(name="docs", path="builtin:docs"),))
+>>> dataset = prepare(spec, root=store / "data")
+>>> rows = dataset.stream(context=128).rows(0, 8, data_seed=0)  # int64, (8, 129)
+"""
+
+from windtunnel.data.build import Progress
+from windtunnel.data.dataset import Dataset, SourceInfo
+from windtunnel.data.prepare import prepare, prepare_validation
+from windtunnel.data.recipe import recipe_hash, recipe_of
+from windtunnel.data.spec import BUILTINS, DataSpec, Source
+from windtunnel.data.stream import TrainStream
+from windtunnel.data.validation import ValidationSet
+
+__all__ = [
+    "BUILTINS",
+    "DataSpec",
+    "Dataset",
+    "Progress",
+    "Source",
+    "SourceInfo",
+    "TrainStream",
+    "ValidationSet",
+    "prepare",
+    "prepare_validation",
+    "recipe_hash",
+    "recipe_of",
+]

@@ -1,0 +1,126 @@
+"""What decides the tokens of a source, as plain data that can be hashed."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from windtunnel.data.builtin import package_versions
+from windtunnel.data.folders import FORMAT, digest_of
+from windtunnel.data.readers import is_tokenised, source_files
+from windtunnel.data.spec import DataSpec, Source
+from windtunnel.data.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
+from windtunnel.errors import ConfigError
+
+# A file's first, middle and last stretch of this size is hashed: nearly every edit shows, and a
+# corpus of many gigabytes is recognised at once. Times and absolute paths would not survive a copy.
+_SAMPLE_BYTES = 1 << 16
+
+
+def recipe_of(spec: DataSpec) -> dict[str, Any]:
+    """What decides the prepared data of a study, weights and names included.
+
+    Raises:
+        DataError: If a source or the tokenizer cannot be found or read.
+    """
+    _refuse_two_vocabularies(spec)
+    tokenizer = load_tokenizer(spec.tokenizer, end_of_text=spec.end_of_text)
+    return {
+        "sources": [
+            {
+                "name": source.name,
+                "weight": source.weight,
+                "tokens": source_recipe(
+                    source,
+                    tokenizer,
+                    vocab_size=spec.vocab_size,
+                    fraction=spec.validation_fraction,
+                ),
+            }
+            for source in sorted(spec.sources, key=lambda source: source.name)
+        ],
+    }
+
+
+def recipe_hash(spec: DataSpec) -> str:
+    """The name of the prepared folder of `spec`: 16 hex digits."""
+    return digest_of(recipe_of(spec))
+
+
+def source_recipe(
+    source: Source, tokenizer: Tokenizer, *, vocab_size: int | None, fraction: float
+) -> dict[str, Any]:
+    """What decides the stored tokens of one source; its name, weight and place do not.
+
+    Raises:
+        ConfigError: If `vocab_size` is missing for token files, or below the tokenizer's.
+        DataError: If the source cannot be found or read.
+    """
+    recipe: dict[str, Any] = {"format": FORMAT, "validation_fraction": fraction}
+    if source.path.startswith("builtin:"):
+        return recipe | {
+            "content": "text",
+            "vocab_size": _text_vocab(tokenizer, vocab_size),
+            "tokenizer": tokenizer.recipe(),
+            "builtin": source.path,
+            "packages": package_versions(),
+        }
+    files = source_files(source)
+    recipe["files"] = [[name, path.stat().st_size, _sample_digest(path)] for name, path in files]
+    if is_tokenised(files):
+        indexes = [path.with_suffix(".idx") for _, path in files if path.suffix == ".bin"]
+        return recipe | {
+            "content": "tokens",
+            "vocab_size": _token_vocab(source, tokenizer, vocab_size),
+            "dtype": source.dtype,
+            "indexes": [_sample_digest(path) for path in indexes if path.exists()],
+        }
+    return recipe | {
+        "content": "text",
+        "vocab_size": _text_vocab(tokenizer, vocab_size),
+        "tokenizer": tokenizer.recipe(),
+        "text_column": source.text_column,
+    }
+
+
+def _refuse_two_vocabularies(spec: DataSpec) -> None:
+    """Bytes and another tokenizer's ids cannot share a model."""
+    if spec.tokenizer != "bytes":
+        return
+    tokenised = {
+        not source.path.startswith("builtin:") and is_tokenised(source_files(source))
+        for source in spec.sources
+    }
+    if len(tokenised) > 1:
+        raise ConfigError(
+            "data: tokenizer = 'bytes' for the text sources, but other sources hold token ids; "
+            "set tokenizer to the tokenizer.json that made them"
+        )
+
+
+def _text_vocab(tokenizer: Tokenizer, vocab_size: int | None) -> int:
+    if vocab_size is not None and vocab_size < tokenizer.vocab_size:
+        raise ConfigError(
+            f"data: vocab_size = {vocab_size}; the tokenizer has {tokenizer.vocab_size} tokens: "
+            "allowed is that or more"
+        )
+    return vocab_size or tokenizer.vocab_size
+
+
+def _token_vocab(source: Source, tokenizer: Tokenizer, vocab_size: int | None) -> int:
+    if vocab_size is None and isinstance(tokenizer, ByteTokenizer):
+        raise ConfigError(
+            f"data source {source.name!r}: {source.path} holds token ids; set vocab_size, "
+            "or the tokenizer they were made with"
+        )
+    return vocab_size or tokenizer.vocab_size
+
+
+def _sample_digest(path: Path) -> str:
+    size = path.stat().st_size
+    sample = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        for start in (0, (size - _SAMPLE_BYTES) // 2, size - _SAMPLE_BYTES):
+            file.seek(max(start, 0), os.SEEK_SET)
+            sample.update(file.read(_SAMPLE_BYTES))
+    return sample.hexdigest()

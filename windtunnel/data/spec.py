@@ -1,0 +1,81 @@
+"""What a study asks of the data: weighted sources, a tokenizer and a validation share."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from windtunnel.errors import ConfigError
+
+BUILTINS = ("builtin:docs", "builtin:code")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One domain of text or of tokens.
+
+    Attributes:
+        name: Label of the domain; it also seeds the domain's shuffle.
+        path: `builtin:docs`, `builtin:code`, or the absolute path of a file or folder.
+        weight: Relative share of training rows, above 0.
+        text_column: Field of `.jsonl` and `.parquet` records that holds the text.
+        dtype: Little-endian type of a raw `.bin` token file; other formats carry their own.
+
+    Raises:
+        ConfigError: If the name is empty, the weight is not positive or the dtype is unknown.
+    """
+
+    name: str
+    path: str
+    weight: float = 1.0
+    text_column: str = "text"
+    dtype: Literal["uint16", "uint32"] = "uint16"
+
+    def __post_init__(self) -> None:
+        where = f"data source {self.name!r}"
+        if not self.name:
+            raise ConfigError(f"data source {self.path!r}: its name is empty; give it one")
+        if not (math.isfinite(self.weight) and self.weight > 0):
+            raise ConfigError(
+                f"{where}: weight = {self.weight}; allowed is a finite number above 0 "
+                "(remove the source to give it none)"
+            )
+        if self.dtype not in ("uint16", "uint32"):
+            raise ConfigError(f"{where}: dtype = {self.dtype!r}; allowed are 'uint16' and 'uint32'")
+        if self.path.startswith("builtin:") and self.path not in BUILTINS:
+            raise ConfigError(
+                f"{where}: path = {self.path!r}; the builtin sources are {', '.join(BUILTINS)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """The data of a study.
+
+    Attributes:
+        sources: At least one source; names differ.
+        tokenizer: `bytes`, or the absolute path of a Hugging Face `tokenizer.json`.
+        vocab_size: Needed for pre-tokenised sources; otherwise may pad the tokenizer's own.
+        validation_fraction: Share of documents held out, in [0, 0.5]; 0 holds out nothing.
+        end_of_text: Token that ends a document, when the tokenizer's own name is unusual.
+
+    Raises:
+        ConfigError: If there is no source, a name repeats, or the fraction is out of range.
+    """
+
+    sources: tuple[Source, ...]
+    tokenizer: str = "bytes"
+    vocab_size: int | None = None
+    validation_fraction: float = 0.02
+    end_of_text: str | None = None
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.sources]
+        if not names:
+            raise ConfigError("data: no sources; name at least one, such as builtin:docs")
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ConfigError(f"data: source name {repeated[0]!r} is used twice; rename one")
+        if not 0 <= self.validation_fraction <= 0.5:
+            raise ConfigError(
+                f"data: validation_fraction = {self.validation_fraction}; allowed is 0 to 0.5"
+            )
