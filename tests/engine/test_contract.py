@@ -1,0 +1,164 @@
+"""One suite on both engines: what a sweep does, whoever runs it."""
+
+import json
+import shutil
+
+import pytest
+
+from windtunnel.engine.graph import Status
+from windtunnel.engine.sweep import Sweep
+from windtunnel.trials.forecast import read_forecasts
+from windtunnel.trials.gather import gather
+from windtunnel.trials.study import open_study
+
+ENGINES = ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])]
+
+
+def sweep(path, engine):
+    study = open_study(path, prepared=True)
+    return study, Sweep(study, engine=engine).run()
+
+
+def losses(study):
+    return {row["segment"]: row["loss"] for row in gather(study.store, study.plan)}
+
+
+def curve(study, planned):
+    keys = ("step", "tokens", "loss", "lr", "grad_norm")
+    rows = study.store.segment(planned.id).curve_rows()
+    return [tuple(row[key] for key in keys) for row in rows]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_sweep_from_text_to_rows(study_file, engine):
+    study, result = sweep(study_file(seeds="2"), engine)
+    assert result.counts[Status.FINISHED] == 12
+    assert not result.failed
+    assert not result.interrupted
+    rows = gather(study.store, study.plan)
+    assert len(rows) == 12
+    for planned, row in zip(study.plan.segments, rows, strict=True):
+        steps = [step for step, *_ in curve(study, planned)]
+        assert steps == list(range(planned.segment.fork_step + 1, planned.end + 1))
+        assert row["tokens"] == planned.end * 128
+        assert 1.0 < row["loss"] < 5.0
+        assert row["bits_per_byte"] == pytest.approx(row["loss"] / 0.6931471805599453)
+    assert [row["decayed"] for row in rows] == [row["kind"] == "branch" for row in rows]
+
+    _, again = sweep(study.file, engine)
+    assert again.counts == result.counts
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_is_added_later_equals_what_is_planned_at_once(study_file, tmp_path, engine):
+    """A longer horizon extends the trunk, one in between replays it: both exactly."""
+    at_once, _ = sweep(study_file(sizes="[16x1]", horizons="[110 steps, 150 steps, 200 steps]"), engine)
+    expected = losses(at_once)
+    expected_curve = curve(at_once, at_once.plan.trunks[0])
+    shutil.move(tmp_path / "store", tmp_path / "first")
+
+    sweep(study_file(sizes="[16x1]", horizons="[110 steps]"), engine)
+    sweep(study_file(sizes="[16x1]", horizons="[110 steps, 200 steps]"), engine)
+    later, result = sweep(
+        study_file(sizes="[16x1]", horizons="[110 steps, 150 steps, 200 steps]"), engine
+    )
+    assert not result.failed
+    assert losses(later) == expected
+    assert curve(later, later.plan.trunks[0]) == expected_curve
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_forecast_is_written_before_the_held_out_size_starts(study_file, engine):
+    study, result = sweep(
+        study_file(
+            sizes="[16x1, 16x2, 32x1, 32x2]",
+            horizons="[110 steps, 140 steps, 180 steps]",
+            hold_out="largest",
+        ),
+        engine,
+    )
+    assert result.forecast_problem is None
+    (forecast,) = read_forecasts(study.folder)
+    assert not forecast["held_out_trained_before"]
+    assert forecast["rows"] == 9
+    held_out = [p for p in study.plan.segments if p.held_out]
+    for planned in held_out:
+        folder = study.store.segment(planned.id)
+        assert min(row["time"] for row in folder.curve_rows()) > forecast["written"]
+    sweep(study.file, engine)
+    assert len(read_forecasts(study.folder)) == 1  # the same inputs, the same forecast
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_diverged_trunk_is_a_row_and_blocks_only_its_branches(study_file, engine):
+    grid = (
+        "kind: grid\n    axes: {recipe.lr: [1e-2, 1e4], size: [16x1]}\n"
+        "    horizons: [110 steps, 140 steps]\n  - kind: scaling"
+    )
+    path = study_file(sizes="[32x1]", replace=("kind: scaling", grid))
+    path.write_text(path.read_text().replace("warmup_steps: 10", "warmup_steps: 10\n  clip: 1e9"))
+    study, result = sweep(path, engine)
+    rows = gather(study.store, study.plan)
+    diverged = [row for row in rows if row["outcome"] == "diverged"]
+    assert len(diverged) == 1
+    assert diverged[0]["lr"] == 1e4
+    assert diverged[0]["loss"] is None
+    assert result.counts[Status.BLOCKED] == 2
+    assert result.counts[Status.FINISHED] == len(study.plan.segments) - 3
+    _, again = sweep(path, engine)  # diverged is never tried again
+    assert again.counts == result.counts
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_new_validation_set_retrains_nothing(study_file, tmp_path, engine):
+    path = study_file(sizes="[16x1]")
+    study, _ = sweep(path, engine)
+    records = {p.id: study.store.segment(p.id).record for p in study.plan.segments}
+    (tmp_path / "other.txt").write_text("the quick brown fox jumps over the lazy dog. " * 200)
+    path.write_text(
+        path.read_text().replace(
+            "fork_tokens: 512}", "fork_tokens: 512, extra: [{path: other.txt}]}"
+        )
+    )
+    study, result = sweep(path, engine)
+    assert not result.failed
+    assert {p.id: study.store.segment(p.id).record for p in study.plan.segments} == records
+    for row in gather(study.store, study.plan):
+        assert row["loss_other"] > 0
+        assert row["loss"] == pytest.approx((row["loss_other"] + row["loss_words"]) / 2)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_failed_segment_is_recorded_and_tried_again(study_file, engine):
+    path = study_file(sizes="[16x1]")
+    study = open_study(path, prepared=True)
+    trunk = study.plan.trunks[0]
+    curve_file = study.store.segment(trunk.id).curve
+    curve_file.mkdir(parents=True)  # where the curve should be: writing it fails
+    _, result = sweep(path, engine)
+    assert result.counts[Status.FAILED] == 1
+    assert result.counts[Status.BLOCKED] == 2
+    record = study.store.segment(trunk.id).record
+    assert record["outcome"] == "failed"
+    assert "Is a directory" in record["error"]
+    curve_file.rmdir()
+    _, result = sweep(path, engine)
+    assert result.counts[Status.FINISHED] == 3
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_local_and_ray_give_the_same_bits(study_file, tmp_path):
+    path = study_file(sizes="[16x1, 32x1]")
+    local, _ = sweep(path, "local")
+    expected = losses(local)
+    shutil.move(tmp_path / "store", tmp_path / "first")
+    through_ray, _ = sweep(path, "ray")
+    assert losses(through_ray) == expected
+
+
+def test_records_hold_plain_json(study_file):
+    study, _ = sweep(study_file(sizes="[16x1]"), "local")
+    for planned in study.plan.segments:
+        text = (study.store.segment(planned.id).root / "record.json").read_text()
+        assert json.loads(text)["execution"]["device"] == "cpu"

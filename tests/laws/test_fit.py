@@ -1,0 +1,203 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.optimize import least_squares
+
+from windtunnel.errors import FitError
+from windtunnel.laws import Chinchilla, Runs, fit_chinchilla, point
+from windtunnel.laws.least_squares import Solution
+
+POINT_ONLY = {"intervals": "none", "holdout": None}
+MINICPM_AVERAGE = Chinchilla.from_units(
+    E=0.31, A=7.15e-2, B=0.3, alpha=0.29, beta=0.23, params_unit=1e9, tokens_unit=1e9
+)
+CHINCHILLA_POINTS = Path(__file__).parents[3] / "shared" / "data" / "chinchilla_points.csv"
+
+
+@pytest.mark.parametrize("objective", ["huber-log", "mse-log", "mse", "huber"])
+def test_recovers_a_planted_law_without_noise(table, planted, objective):
+    runs = table(sigma_trunk=0, sigma_branch=0)
+    fit = fit_chinchilla(runs, objective=objective, **POINT_ONLY)
+    assert fit.form.coefficients == pytest.approx(planted.coefficients, rel=1e-6)
+    assert fit.converged
+    assert fit.starts_agreeing == fit.starts == 64
+
+
+def test_recovers_the_minicpm_grid_and_its_ratio(table):
+    # Methodology 3.4: 36 noiseless cells, D/N = 11 .. 66 at six sizes, N in raw parameters.
+    sizes = np.array([0.031, 0.11, 0.25, 0.49, 0.85, 2.0]) * 1e9
+    runs = table(
+        law=MINICPM_AVERAGE,
+        sizes=sizes,
+        horizons=(11, 16.5, 22, 33, 44, 66),
+        seeds=1,
+        sigma_trunk=0,
+        sigma_branch=0,
+    )
+    fit = fit_chinchilla(runs, **POINT_ONLY)
+    assert fit.form.coefficients == pytest.approx(MINICPM_AVERAGE.coefficients, rel=1e-5)
+    assert fit.form.ratio(1e21) == pytest.approx(183.9, abs=0.05)
+
+
+def test_refit_of_minicpm_figure_9_code():
+    # Methodology 3.7: 12 end points, plain squared error on the loss; printed D/N is 195.
+    params = np.tile([0.031e9, 0.11e9, 0.25e9, 0.49e9, 0.85e9, 2.0e9], 2)
+    flops = 1e18 * np.array([0.067, 0.75, 4.4, 16, 53, 280, 0.42, 4.7, 27, 100, 340, 1700])
+    loss = [0.602, 0.451, 0.372, 0.337, 0.307, 0.277, 0.456, 0.362, 0.311, 0.284, 0.257, 0.231]
+    trunk = np.tile(np.arange(6), 2)
+    runs = Runs(params=params, tokens=flops / 6 / params, loss=loss, trunk=trunk)
+    fit = fit_chinchilla(runs, objective="mse", **POINT_ONLY)
+    assert fit.form.ratio(1e21) == pytest.approx(197, abs=0.5)
+    rmse = np.sqrt(2 * fit.objective_value / 12)
+    assert rmse == pytest.approx(0.004, abs=0.0005)
+
+
+@pytest.mark.parametrize("delta", [1e-3, 4e-3, 0.1])
+def test_reaches_the_optimum_that_scipy_reaches_from_the_truth(table, planted, delta):
+    runs = table(seed=3)
+
+    def residual(theta):
+        law = theta[0] + np.exp(theta[1]) * runs.params ** -theta[3]
+        return np.log(law + np.exp(theta[2]) * runs.tokens ** -theta[4]) - np.log(runs.loss)
+
+    e, a, b, alpha, beta = planted.coefficients
+    start = [e, np.log(a), np.log(b), alpha, beta]
+    # scipy's Huber is delta^2/2 sum rho((r/delta)^2), the same function as ours.
+    tight = {"xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15, "max_nfev": 10_000}
+    reference = least_squares(residual, start, loss="huber", f_scale=delta, x_scale="jac", **tight)
+    fit = fit_chinchilla(runs, delta=delta, **POINT_ONLY)
+    assert fit.objective_value <= reference.cost * (1 + 1e-9)
+    assert fit.objective_value == pytest.approx(reference.cost, rel=1e-3)
+
+
+@pytest.mark.skipif(not CHINCHILLA_POINTS.exists(), reason="shared data is not beside the repo")
+def test_beats_the_published_refit_of_the_chinchilla_points():
+    # Besiroglu et al. 2024 (arXiv 2404.10102): 240 of 245 points, Huber delta 1e-3 of ln loss.
+    with CHINCHILLA_POINTS.open() as lines:
+        rows = list(csv.DictReader(lines))
+    params, flops, loss = (
+        np.array([float(row[name]) for row in rows])
+        for name in ("Model Size", "Training FLOP", "loss")
+    )
+    every = Runs(params=params, tokens=flops / 6 / params, loss=loss, trunk=np.arange(245))
+    runs = every.subset(loss < np.sort(loss)[-5], why="the five highest losses")
+    assert runs.rows == 240
+    fit = fit_chinchilla(runs, delta=1e-3, **POINT_ONLY)
+
+    published = Chinchilla(1.8172, 482.01, 2085.43, 0.3478, 0.3658)
+    size = np.abs(np.log(published.predict(runs.params, runs.tokens)) - np.log(runs.loss))
+    theirs = np.sum(np.where(size < 1e-3, size**2 / 2, 1e-3 * (size - 5e-4)))
+    assert fit.objective_value < theirs
+    assert fit.objective_value == pytest.approx(1.01827e-3, rel=1e-5)
+    # Within a tenth of the published standard errors .0316, 125, 1293, .0150 and .0200.
+    errors = np.abs(fit.form.coefficients - published.coefficients)
+    assert np.all(errors < 0.1 * np.array([0.0316, 124.58, 1293.23, 0.0150, 0.0200]))
+    assert fit.starts_agreeing == 64
+    assert fit.filters == ("the five highest losses",)
+
+
+def test_objective_is_a_sum_so_doubling_the_rows_doubles_it(table):
+    runs = table()
+    twice = {c: np.tile(getattr(runs, c), 2) for c in ("params", "tokens", "loss", "trunk")}
+    once = fit_chinchilla(runs, delta=0.003, **POINT_ONLY)
+    both = fit_chinchilla(Runs(**twice), delta=0.003, **POINT_ONLY)
+    assert both.objective_value == pytest.approx(2 * once.objective_value, rel=1e-9)
+
+
+def test_one_wild_row_moves_huber_less_than_least_squares(table):
+    runs = table(sigma_trunk=0.0005, sigma_branch=0.0005)
+    loss = runs.loss.copy()
+    loss[-1] *= 1.1
+    wild = Runs(params=runs.params, tokens=runs.tokens, loss=loss, trunk=runs.trunk)
+
+    def shift(**objective):
+        clean = fit_chinchilla(runs, **objective, **POINT_ONLY)
+        return abs(fit_chinchilla(wild, **objective, **POINT_ONLY).form.E - clean.form.E)
+
+    assert shift(delta=1e-3) < 0.2 * shift(objective="mse-log")
+
+
+def test_delta_is_measured_from_seeds_and_else_from_residuals(table):
+    noise = {"sigma_trunk": 0.004, "sigma_branch": 0.001, "sizes": np.geomspace(1e5, 1e7, 20)}
+    with_seeds = fit_chinchilla(table(**noise), **POINT_ONLY)
+    assert with_seeds.delta == pytest.approx(1.345 * with_seeds.sigma_seed)
+    alone = fit_chinchilla(table(seeds=1, **noise), **POINT_ONLY)
+    assert alone.sigma_seed is None
+    assert alone.delta == pytest.approx(1.345 * 0.0041, rel=0.4)
+    in_nats = fit_chinchilla(table(**noise), objective="huber", **POINT_ONLY)
+    assert in_nats.delta == pytest.approx(with_seeds.delta * np.median(table(**noise).loss))
+    assert fit_chinchilla(table(), objective="mse", **POINT_ONLY).delta is None
+
+
+def test_delta_has_a_floor_on_a_noiseless_table(table):
+    fit = fit_chinchilla(table(sigma_trunk=0, sigma_branch=0), **POINT_ONLY)
+    assert fit.delta == 1e-4
+
+
+def test_a_law_without_irreducible_loss_lands_on_the_bound_and_says_so(table):
+    law = Chinchilla(0.0, 406.4, 410.7, 0.34, 0.28)
+    fit = fit_chinchilla(table(law=law, sigma_trunk=0, sigma_branch=0), **POINT_ONLY)
+    assert fit.form.coefficients == pytest.approx(law.coefficients, rel=1e-4, abs=1e-3)
+    # Noise that pushes E below zero: the bound holds and the rest is still an optimum.
+    noisy = fit_chinchilla(table(law=law, seed=0), **POINT_ONLY)
+    assert noisy.form.E == 0
+    assert noisy.converged
+    assert any("E is at its bound (0)" in warning for warning in noisy.warnings)
+
+
+def test_an_answer_equal_to_a_start_is_refused(table, monkeypatch):
+    def lazy(grid, objective, loss, start, **_):
+        return Solution(start, np.ones(64), np.zeros(64))
+
+    monkeypatch.setattr(point, "solve", lazy)
+    with pytest.raises(FitError, match="did not move"):
+        fit_chinchilla(table(), **POINT_ONLY)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sizes": [1e6, 2e6]}, "3 distinct values of params; this table has 2: add 1"),
+        ({"sizes": [1e6]}, "this table has 1: add 2 or more model sizes"),
+        ({"horizons": [20]}, r"one variable in this table \(r = 1\.0000\).*several horizons"),
+        ({"sizes": [1e6, 2e6, 4e6], "horizons": [20], "seeds": 1}, "at least 6 rows"),
+    ],
+)
+def test_a_table_that_cannot_carry_the_law_says_what_to_add(table, change, message):
+    with pytest.raises(FitError, match=message):
+        fit_chinchilla(table(**change))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"objective": "huber_log"}, "did you mean 'huber-log'"),
+        ({"objective": "mse", "delta": 0.1}, "has none"),
+        ({"delta": -1.0}, "must be above 0"),
+        ({"level": 90}, "level = 90"),
+        ({"intervals": "rows"}, "'two-level' or 'none'"),
+        ({"holdout": "smallest"}, "'largest', a mask"),
+        ({"holdout": ["99"]}, "no trunk '99'"),
+        ({"holdout": np.arange(50) < 3}, "trunk '0' is on both sides"),
+        ({"holdout": np.ones(50, bool)}, "some, not all"),
+    ],
+)
+def test_bad_arguments_are_named(table, arguments, message):
+    with pytest.raises(FitError, match=message):
+        fit_chinchilla(table(), **{"bootstrap": 10, **arguments})
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
+def test_a_diverged_loss_is_refused_with_its_row(table, value):
+    runs = table()
+    loss = runs.loss.copy()
+    loss[7] = value
+    with pytest.raises(FitError, match=r"loss row 7 is .*Drop diverged"):
+        Runs(params=runs.params, tokens=runs.tokens, loss=loss, trunk=runs.trunk)
+
+
+def test_columns_of_different_length_are_refused():
+    with pytest.raises(FitError, match="one value per run"):
+        Runs(params=[1, 2], tokens=[1, 2], loss=[1, 2], trunk=["a"])

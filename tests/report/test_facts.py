@@ -1,0 +1,141 @@
+import numpy as np
+import planted
+import pytest
+
+from windtunnel.report import collect, render
+from windtunnel.report.cost import cost
+from windtunnel.report.curves import MOST_POINTS, downsample
+from windtunnel.report.states import read_states
+from windtunnel.report.verdict import verdict
+
+
+def row(kind, tokens, own, outcome="finished"):
+    return {
+        "kind": kind, "outcome": outcome, "flops_spent": 12.0 * own, "flops_exact": 12.0 * tokens,
+        "flops_6nd": 6.0 * tokens, "seconds": 1.0,
+    }  # fmt: skip
+
+
+def test_cost_of_the_papers_design():
+    """Horizons of 10 to 60 N with a decay of 10%: 71.5 N spent, 175 N from scratch."""
+    horizons = (10, 15, 20, 30, 40, 60)
+    rows = [row("trunk", 54, 54), *(row("branch", h, 0.1 * h) for h in horizons)]
+    found = cost(rows)
+    assert found.flops == pytest.approx(12 * 71.5)
+    assert found.flops_6nd == pytest.approx(6 * 71.5)
+    assert found.flops_retrained == 12 * 175
+    assert found.saved == pytest.approx(175 / 71.5)
+    assert found.seconds == 7
+
+
+def test_a_diverged_branch_costs_and_saves_nothing():
+    rows = [row("trunk", 9, 9), row("branch", 10, 1), row("branch", 20, 2, outcome="diverged")]
+    assert cost(rows).saved == pytest.approx(10 / 12)
+    assert cost([]).saved is None
+
+
+def test_downsampling_keeps_the_mean_and_leaves_out_nan():
+    rows = [{"step": s, "tokens": 10 * s, "loss": 1 / s} for s in range(1, 5001)]
+    tokens, loss = downsample(rows)
+    assert tokens.size == loss.size <= MOST_POINTS
+    assert (np.diff(tokens) > 0).all()
+    late = tokens > 30_000
+    assert loss[late] == pytest.approx(10 / tokens[late], rel=1e-3)
+    short = [{"step": 1, "tokens": 10, "loss": 2.0}, {"step": 2, "tokens": 20, "loss": None}]
+    assert [column.tolist() for column in downsample(short)] == [[10.0], [2.0]]
+    assert downsample([])[0].size == 0
+
+
+def test_states(tmp_path):
+    study = planted.make_study(tmp_path)
+    first = [p for p in study.plan.trunks if p.segment.init_seed == 0]
+    dead, broken, begun = first[:3]
+    planted.diverge(study, dead, reached=7)
+    study.store.segment(broken.id).finish(
+        {"outcome": "failed", "reached": 0, "error": "Traceback\n  File\nOSError: disk full"}
+    )
+    folder = study.store.segment(begun.id)
+    folder.create(begun.segment)
+    planted.write_curve(folder, begun, planted.LAW, 0.0, rows=10)
+    found = {state.segment: state for state in read_states(study.store, study.plan)}
+    assert (found[dead.id].state, found[dead.id].reached) == ("diverged", 7)
+    assert (found[broken.id].state, found[broken.id].why) == ("failed", "OSError: disk full")
+    assert found[begun.id].state == "unfinished"
+    children = [p for p in study.plan.branches if p.segment.parent.id in (dead.id, broken.id)]
+    assert len(children) == 10
+    assert {found[child.id].state for child in children} == {"blocked"}
+    text = render(collect(study))
+    assert "OSError: disk full" in text
+    assert f"its trunk {dead.id} diverged before update" in text
+
+
+FORECAST = {
+    "written": 0.0, "inputs": "abc", "rows": 8, "held_out_trained_before": False,
+    "sigma": 0.01, "level": 0.9,
+    "points": [
+        {"segment": s, "params": 1e6, "tokens": t, "loss": 2.0, "low": 1.95, "high": 2.05,
+         "naive": {"line": 2.2}}
+        for s, t in (("a", 2e7), ("b", 2e7), ("c", 4e7))
+    ],
+}  # fmt: skip
+
+
+def test_verdict_by_hand():
+    rows = [{"segment": "a", "loss": 2.02}, {"segment": "b", "loss": 2.06}]
+    found = verdict([FORECAST | {"held_out_trained_before": True}, FORECAST], rows)
+    near, far = found.points
+    assert (found.earlier, found.blind_earlier) == (1, 0)
+    assert near.measured == (2.02, 2.06)
+    assert near.error(near.forecast) == pytest.approx(np.log(2.0 / np.sqrt(2.02 * 2.06)))
+    assert (near.inside, found.inside, found.measured) == (1, 1, 2)
+    assert far.measured == () and far.truth is None and far.error(2.0) is None  # noqa: PT018
+    assert found.contest.winner == "this law"
+
+
+def test_the_naive_forecast_may_win():
+    rows = [{"segment": name, "loss": 2.2} for name in "abc"]
+    found = verdict([FORECAST], rows)
+    assert found.contest.winner == "line"
+    assert found.inside == 0
+
+
+def test_no_seed_noise_is_said_and_does_not_crash():
+    found = verdict([FORECAST | {"sigma": 0.0}], [{"segment": "a", "loss": 2.0}])
+    assert found.contest is None
+    assert "seed noise" in found.problem
+    assert verdict([], []) is None
+
+
+GRID = """\
+  - kind: grid
+    axes: {recipe.lr: [5e-3, 1e-2, 2e-2], schedule.decay_fraction: [0.1, 0.2], size: [32x2, 48x2]}
+    horizons: ["200 steps"]
+    seeds: 2
+"""
+
+
+def test_a_grid_alone(tmp_path, read):
+    study = planted.make_study(tmp_path, sizes="32x2, 48x2", experiments=GRID)
+    lost = study.plan.branches[0]
+    planted.fill(study, skip=lambda p: p.id == lost.id)
+    planted.diverge(study, lost, reached=190)
+    inputs = collect(study)
+    (grid,) = inputs.grids
+    assert grid.axes == ("recipe.lr", "schedule.decay_fraction", "size")
+    assert len(grid.cells) == 12
+    assert sum(len(cell.losses) for cell in grid.cells) == 23
+    assert sum(cell.diverged for cell in grid.cells) == 1
+    by_id = {row["segment"]: row for row in inputs.rows}
+    for planned in study.plan.branches:
+        segment = planned.segment
+        values = (str(segment.recipe.lr), str(segment.steps / segment.end), segment.model.size)
+        cell = next(cell for cell in grid.cells if cell.values == values)
+        if planned.id != lost.id:
+            assert by_id[planned.id]["loss"] in cell.losses
+    page = read(render(inputs))
+    assert page.faults == []
+    text = page.section("grids")
+    best = min(cell.mean for cell in grid.cells)
+    assert f"{best:.4f}" in text
+    assert "1 diverged" in text
+    assert "How to spend a budget" not in page.text

@@ -1,0 +1,163 @@
+import dataclasses
+import re
+
+import planted
+import pytest
+
+from windtunnel.laws import fit_chinchilla
+from windtunnel.report import collect, numbers, render
+from windtunnel.trials.forecast import as_runs, law_rows, read_forecasts
+from windtunnel.trials.gather import gather
+from windtunnel.trials.study import open_study
+
+
+def test_headline_is_the_optimum_of_the_fit(full, page):
+    rows = law_rows(gather(full.store, full.plan), experiment="scaling")
+    fit = fit_chinchilla(as_runs(rows))
+    low, high = fit.domain.flops
+    cards = re.findall(r"<article.*?</article>", page.html, re.DOTALL)
+    assert len(cards) == 3
+    for card, flops in zip(cards, ((low * high) ** 0.5, high, 10 * high), strict=True):
+        best = fit.optimum(flops)
+        assert f"{numbers.scientific(flops)} FLOPs" in card
+        assert f'<p class="big">{numbers.significant(best.ratio.value)}</p>' in card
+        assert numbers.interval_span(best.ratio) in card
+        assert f"<dd>{numbers.count(best.params.value)}<" in card
+        assert f"<dd>{numbers.count(best.tokens.value)}<" in card
+        assert f"<dd>{best.loss.value:.4f}<" in card
+        assert f"{best.loss.low:.4f} to {best.loss.high:.4f}" in card
+        beyond = bool(best.warnings or best.loss.warnings)
+        assert ('<span class="flag">extrapolated' in card) == beyond
+    assert '<span class="flag">extrapolated' in cards[2]
+
+
+def test_every_coefficient_and_warning_is_shown(inputs, page):
+    fit = inputs.laws[0].fit
+    text = page.section("fit")
+    for name, value in fit.coefficients.items():
+        ends = numbers.span(*fit.intervals[name])
+        assert f"{numbers.significant(value)} {ends}" in text.replace("\u00a0", " "), name
+    assert f"{fit.starts_agreeing} of {fit.starts}" in text
+    assert fit.warnings
+    for warning in (*fit.warnings, *inputs.warnings):
+        shown = numbers.typeset(warning).replace("\u00a0", " ")
+        assert shown in page.text
+
+
+def test_forecast_stands_beside_the_truth(full, inputs, page):
+    newest = read_forecasts(full.folder)[-1]
+    text = page.section("forecast")
+    assert "before any held-out trunk had finished" in text
+    for point in newest["points"]:
+        row = next(row for row in inputs.rows if row["segment"] == point["segment"])
+        assert f"{point['loss']:.4f} {point['low']:.4f} to {point['high']:.4f}" in text
+        assert f"{row['loss']:.4f}" in text
+        for name, value in point["naive"].items():
+            assert name in text
+            assert f"{value:.4f}" in text
+
+
+def test_a_forecast_after_the_fact_is_called_one(inputs):
+    late = [{**inputs.forecasts[-1], "held_out_trained_before": True}]
+    text = render(dataclasses.replace(inputs, forecasts=late))
+    assert "this is a check on known results, not a forecast" in text
+    assert "before any held-out trunk had finished" not in text
+
+
+def test_trouble_is_listed(full, inputs, page):
+    lost = next(state for state in inputs.states if state.state == "diverged")
+    row = re.search(rf"<tr><th class=\"bad\">diverged.*?{lost.segment}", page.html, re.DOTALL)
+    assert row is not None
+    assert f"{lost.reached} of {lost.end}" in row[0]
+    assert f"{len(inputs.states) - 1} of {len(inputs.states)} segments finished, 1 diverged" in (
+        page.text.replace(" ,", ",")
+    )
+    assert "checkpoint damaged & removed" in page.text
+
+
+def test_every_run_has_a_row(inputs, page):
+    runs = page.section("runs")
+    for row in inputs.rows:
+        assert row["segment"] in runs
+        if row["loss"] is not None:
+            assert f"{row['loss']:.4f}" in runs
+
+
+def test_the_page_loads_nothing_and_is_well_formed(page):
+    assert page.faults == []
+    for tag, name, value in page.attributes:
+        if name in ("src", "srcset", "action", "data", "poster", "xlink:href"):
+            pytest.fail(f"<{tag} {name}={value}>")
+        if name == "href":
+            assert value.startswith(("#", "data:,")), (tag, value)
+    assert not re.search(r"@import|url\((?!#)|https?://|<script|<image", page.html)
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(page):
+    ids = [value for _, name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    wanted = {v[1:] for _, n, v in page.attributes if n == "href" and v.startswith("#")}
+    wanted |= set(re.findall(r"url\(#([^)]+)\)", page.html))
+    assert len(wanted) > 20
+    assert wanted <= set(ids)
+
+
+def test_figures_keep_their_text_and_wear_css_colours(page):
+    drawings = re.findall(r"<svg.*?</svg>", page.html, re.DOTALL)
+    assert len(drawings) == 2 * 4
+    for drawing in drawings:
+        assert "<text" in drawing
+        assert not re.search(r"#[0-9a-f]{6}\b", re.sub(r'(?:href="|url\()#[^")]+', "", drawing))
+
+
+def test_hostile_words_are_escaped(inputs):
+    nasty = '<script>alert("x")</script>'
+    hostile = dataclasses.replace(
+        inputs,
+        study=nasty,
+        file=nasty,
+        study_text=nasty,
+        sizes=dict.fromkeys(inputs.sizes, "<i>9"),
+        notes=tuple(dataclasses.replace(note, text=nasty) for note in inputs.notes),
+        states=tuple(dataclasses.replace(state, why=nasty) for state in inputs.states),
+        warnings=(nasty,),
+    )
+    text = render(hostile)
+    assert "<script" not in text
+    assert "<i>" not in text
+    assert text.count("&lt;script&gt;") >= 6
+
+
+def test_an_empty_sweep_renders(tmp_path, read):
+    page = read(render(collect(planted.make_study(tmp_path))))
+    assert page.faults == []
+    assert "0 of 60 segments finished" in page.text
+    assert "No law yet. No finished, decayed segment yet" in page.text
+    assert "No forecast has been written yet" in page.text
+    assert "Nothing has been spent yet" in page.text
+
+
+def test_a_study_without_data_renders(tmp_path, read):
+    study = planted.make_study(tmp_path)
+    (study.folder / "data.json").unlink()
+    page = read(render(collect(open_study(study.file))))
+    assert page.faults == []
+    assert "The data has not been prepared yet" in page.text
+
+
+def test_a_half_done_sweep_renders(tmp_path, read):
+    study = planted.make_study(tmp_path)
+    planted.fill(study, skip=lambda p: p.segment.model.width > 48)
+    page = read(render(collect(study)))
+    assert page.faults == []
+    assert "L(N, D) needs at least 3 distinct values of params" in page.text
+    assert "24 of 60 segments finished, 36 not started" in page.text.replace(" ,", ",")
+
+
+def test_mixed_execution_is_warned_of(tmp_path):
+    study = planted.make_study(tmp_path)
+    planted.fill(study, skip=lambda p: p.held_out)
+    other = planted.EXECUTION | {"threads": 2}
+    study.store.segment(study.plan.trunks[0].id).set_execution(other)
+    text = render(collect(study))
+    assert "trunks were computed in 2 ways (threads: 1, 2)" in text

@@ -1,0 +1,26 @@
+import pytest
+
+from windtunnel.errors import StoreError
+from windtunnel.laws import Fit
+from windtunnel.report import write_report
+
+
+def test_page_and_fit_lie_in_the_studys_folder(full, inputs):
+    path = write_report(full)
+    assert path == full.folder / "report.html"
+    assert path.read_text().startswith("<!doctype html>")
+    kept = Fit.from_json((full.folder / "fit.json").read_text())
+    assert kept.coefficients == inputs.laws[0].fit.coefficients
+    assert kept.optimum(1e15) == inputs.laws[0].fit.optimum(1e15)
+    assert not list(full.folder.glob(".*"))
+
+
+def test_out_may_be_anywhere(full, tmp_path):
+    path = write_report(full, tmp_path / "deep" / "page.html")
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["fit.json", "page.html"]
+
+
+def test_a_folder_that_is_none_is_said(full, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be written"):
+        write_report(full, tmp_path / "file" / "page.html")

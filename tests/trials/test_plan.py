@@ -1,0 +1,90 @@
+import pytest
+
+from windtunnel.errors import ConfigError
+from windtunnel.spec import Branch, load_study
+from windtunnel.trials.plan import make_plan
+
+
+def plan_of(path):
+    return make_plan(load_study(path), vocab_size=256, stream="s")
+
+
+def test_horizons_include_the_decay_and_branches_share_their_trunk(study_file):
+    plan = plan_of(study_file(sizes="[16x1]", horizons="[200 steps, 400 steps]"))
+    assert len(plan.trunks) == 1
+    assert [(b.segment.fork_step, b.end) for b in plan.branches] == [(360, 400), (180, 200)]
+    assert plan.trunks[0].forks == (180, 360)
+    assert plan.trunks[0].end == 360
+
+
+def test_cost_of_a_size_is_the_arithmetic_of_the_method(study_file):
+    """Methodology 3.1: 10..60N with 10% decays cost 71.5N on one trunk, 175N apart."""
+    path = study_file(sizes="[32x2]", horizons="[10N, 15N, 20N, 30N, 40N, 60N]")
+    plan = plan_of(path)
+    params = plan.trunks[0].segment.model.params
+    tokens = sum(planned.tokens for planned in plan.segments)
+    apart = sum(b.end * b.segment.recipe.batch_tokens for b in plan.branches)
+    assert tokens / params == pytest.approx(71.5, rel=0.01)
+    assert apart / params == pytest.approx(175, rel=0.01)
+
+
+def test_only_the_largest_size_is_held_out(study_file):
+    plan = plan_of(study_file(sizes="[16x1, 32x1, 32x2]", hold_out="largest"))
+    assert {p.segment.model.size for p in plan.segments if p.held_out} == {"32x2"}
+
+
+def test_ids_do_not_depend_on_names_length_or_machine(study_file):
+    short = plan_of(study_file(sizes="[16x1]", horizons="[200 steps]", name="one"))
+    long = plan_of(study_file(sizes="[16x1]", horizons="[200 steps, 900 steps]", name="two"))
+    assert short.trunks[0].id == long.trunks[0].id
+    assert short.branches[0].id in {branch.id for branch in long.branches}
+
+
+def test_cosine_leaves_at_the_end_of_warmup(study_file):
+    path = study_file(
+        sizes="[16x1]",
+        horizons="[200 steps]",
+        replace=("experiments:", "schedule: {shape: cosine}\nexperiments:"),
+    )
+    (branch,) = plan_of(path).branches
+    assert (branch.segment.fork_step, branch.end) == (10, 200)
+
+
+def test_a_grid_crosses_its_axes_and_shares_trunks_between_schedules(study_file):
+    grid = (
+        "kind: grid\n    axes: {recipe.lr: [1e-2, 2e-2], schedule.decay_fraction: [0.1, 0.2],"
+        " size: [16x1]}\n    horizons: [200 steps]\n  - kind: scaling"
+    )
+    plan = plan_of(study_file(sizes="[32x1]", replace=("kind: scaling", grid)))
+    of_grid = [p for p in plan.segments if p.labels[0].experiment == "grid"]
+    branches = [p for p in of_grid if isinstance(p.segment, Branch)]
+    assert len(branches) == 4
+    assert len(of_grid) - len(branches) == 2
+
+
+def test_a_segment_that_two_experiments_want_is_planned_once(study_file):
+    twice = (
+        "kind: grid\n    axes: {size: [16x1]}\n    horizons: [110 steps]\n  - kind: scaling"
+    )
+    plan = plan_of(study_file(sizes="[16x1]", replace=("kind: scaling", twice)))
+    assert len({p.id for p in plan.segments}) == len(plan.segments)
+    labels = {len(branch.labels) for branch in plan.branches}
+    assert labels == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("horizon", "message"),
+    [
+        ("60 steps", "60 updates of 128 tokens, and under 100"),
+        ("10 steps", "10 updates, of which 10 warm up and 1 decay; lengthen .* 11 updates"),
+    ],
+)
+def test_horizons_too_short_are_refused(study_file, horizon, message):
+    with pytest.raises(ConfigError, match=message):
+        plan_of(study_file(horizons=f"[{horizon}]"))
+
+
+def test_a_short_horizon_warns(study_file):
+    plan = plan_of(study_file(sizes="[16x1]", horizons="[299 steps, 300 steps]"))
+    assert len(plan.warnings) == 1
+    assert "299 updates; a law wants 300" in plan.warnings[0]

@@ -1,0 +1,95 @@
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from windtunnel.errors import StoreError
+from windtunnel.trials import lease as lease_module
+from windtunnel.trials.lease import Lease, LeaseHeld, holder
+from windtunnel.trials.store import SegmentFolder, Store, read_json, write_json
+
+
+def test_a_second_holder_is_refused_by_process_and_host(tmp_path):
+    with Lease(tmp_path / "lease.json", what="study 'x'"):
+        with (
+            pytest.raises(LeaseHeld, match=rf"study 'x' is in use by process {os.getpid()} on "),
+            Lease(tmp_path / "lease.json", what="study 'x'"),
+        ):
+            pass
+        assert holder(tmp_path / "lease.json") is not None
+    assert holder(tmp_path / "lease.json") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_holder_is_no_holder(tmp_path):
+    path = tmp_path / "lease.json"
+    script = (
+        "import sys, time; from pathlib import Path; from windtunnel.trials.lease import Lease\n"
+        f"Lease(Path({str(path)!r}), what='x').__enter__(); print('held', flush=True)\n"
+        "time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    assert holder(path) is not None
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert holder(path) is None
+    with Lease(path, what="x"):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+def test_another_hosts_lease_ends_with_its_heartbeat(tmp_path):
+    path = tmp_path / "lease.json"
+    path.write_text(
+        json.dumps({"token": "t", "host": "elsewhere", "pid": 1, "process_started": 0.0})
+    )
+    with pytest.raises(LeaseHeld, match="on elsewhere"), Lease(path, what="x"):
+        pass
+    old = time.time() - lease_module.STALE_SECONDS - 1
+    os.utime(path, (old, old))
+    with Lease(path, what="x"):
+        pass
+
+
+def test_paths_stay_in_the_store(tmp_path):
+    store = Store(tmp_path)
+    for name in ("../../etc", "a/b", "", "G" * 16):
+        with pytest.raises(StoreError, match="no segment id"):
+            store.segment(name)
+    with pytest.raises(StoreError, match="no study name"):
+        store.study("../x")
+
+
+def test_a_curve_is_cut_at_a_step_and_a_torn_line_goes(tmp_path):
+    folder = SegmentFolder(tmp_path)
+    rows = [{"step": step, "loss": 1.0} for step in range(1, 11)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    folder.curve.write_text(text + '{"step": 11, "lo')
+    assert [row["step"] for row in folder.curve_rows()] == list(range(1, 11))
+    folder.truncate_curve(7)
+    assert [row["step"] for row in folder.curve_rows()] == list(range(1, 8))
+    folder.truncate_curve(20)
+    assert folder.curve.read_text().endswith("\n")
+
+
+def test_half_written_json_is_never_seen(tmp_path):
+    write_json(tmp_path / "a.json", {"x": 1})
+    assert read_json(tmp_path / "a.json") == {"x": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+    (tmp_path / "a.json").write_text('{"x": ')
+    with pytest.raises(StoreError, match="damaged"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_full_disk_is_an_error_that_teaches(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("windtunnel.trials.store.os.fsync", full)
+    with pytest.raises(StoreError, match=r"No space left on device.*finished segments are kept"):
+        write_json(tmp_path / "a.json", {"x": 1})
+    assert list(tmp_path.iterdir()) == []
