@@ -35,7 +35,7 @@ test: check
 	$(BIN)/pytest
 
 bench: setup
-	$(BIN)/python -m experiments.benchmarks.training_step
+	$(BIN)/python experiments/benchmarks/training_step.py
 
 schema: setup
 	$(BIN)/python -m windtunnel.spec.schema

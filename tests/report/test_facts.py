@@ -108,7 +108,7 @@ def test_no_seed_noise_is_said_and_does_not_crash():
 
 GRID = """\
   - kind: grid
-    axes: {recipe.lr: [5e-3, 1e-2, 2e-2], schedule.decay_fraction: [0.1, 0.2], size: [32x2, 48x2]}
+    axes: {recipe.lr: [5e-3, 1e-2, 2e-2], schedule.decay_fraction: [0.1, 0.2]}
     horizons: ["200 steps"]
     seeds: 2
 """
@@ -121,21 +121,25 @@ def test_a_grid_alone(tmp_path, read):
     planted.diverge(study, lost, reached=190)
     inputs = collect(study)
     (grid,) = inputs.grids
-    assert grid.axes == ("recipe.lr", "schedule.decay_fraction", "size")
+    assert grid.axes == ("recipe.lr", "schedule.decay_fraction")
     assert len(grid.cells) == 12
     assert sum(len(cell.losses) for cell in grid.cells) == 23
     assert sum(cell.diverged for cell in grid.cells) == 1
     by_id = {row["segment"]: row for row in inputs.rows}
     for planned in study.plan.branches:
         segment = planned.segment
-        values = (str(segment.recipe.lr), str(segment.steps / segment.end), segment.model.size)
-        cell = next(cell for cell in grid.cells if cell.values == values)
+        values = (str(segment.recipe.lr), str(segment.steps / segment.end))
+        (cell,) = (
+            cell for cell in grid.cells if (cell.size, cell.values) == (segment.model.size, values)
+        )
         if planned.id != lost.id:
             assert by_id[planned.id]["loss"] in cell.losses
     page = read(render(inputs))
     assert page.faults == []
     text = page.section("grids")
-    best = min(cell.mean for cell in grid.cells)
-    assert f"{best:.4f}" in text
+    assert page.html.count('<tr class="best">') == 2
+    for size in ("32x2", "48x2"):
+        best = min((cell for cell in grid.cells if cell.size == size), key=lambda cell: cell.mean)
+        assert f"{size.replace('x', '×')} {' '.join(best.values)} 200 steps {best.mean:.4f}" in text
     assert "1 diverged" in text
     assert "How to spend a budget" not in page.text

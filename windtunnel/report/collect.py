@@ -1,0 +1,175 @@
+"""From a study and its store to the facts of a report. A half-done or empty sweep is no error."""
+
+import json
+import time
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from windtunnel import __version__
+from windtunnel.errors import FitError
+from windtunnel.laws import fit_chinchilla
+from windtunnel.report.curves import read_curve
+from windtunnel.report.exact import ExactRule
+from windtunnel.report.grids import read_grids
+from windtunnel.report.inputs import (
+    DataFacts,
+    ExecutionFacts,
+    Note,
+    ReportInputs,
+    ScalingLaw,
+    SourceFacts,
+    ValidationFacts,
+)
+from windtunnel.report.states import read_states
+from windtunnel.spec.experiments import ScalingExperiment
+from windtunnel.trials.forecast import as_runs, law_rows, read_forecasts
+from windtunnel.trials.gather import Row, gather
+from windtunnel.trials.study import Study
+
+
+def collect(study: Study) -> ReportInputs:
+    """Read everything that the page shows; fits the law of each scaling experiment.
+
+    Raises:
+        StoreError: A file of the store is damaged.
+    """
+    store, plan, config = study.store, study.plan, study.config
+    rows = gather(store, plan)
+    executions = _executions(study)
+    curves = (read_curve(store, planned) for planned in plan.segments)
+    sizes = {p.segment.model.params: p.segment.model.size for p in plan.segments}
+    return ReportInputs(
+        study=config.study,
+        file=str(study.file),
+        study_text=study.file.read_text() if study.file.exists() else "",
+        store=str(store.root),
+        version=__version__,
+        written=time.time(),
+        recipe=config.recipe.model_dump(mode="json"),
+        schedule=config.schedule.model_dump(mode="json"),
+        sizes=dict(sorted(sizes.items())),
+        rows=rows,
+        states=read_states(store, plan),
+        curves=tuple(curve for curve in curves if curve is not None),
+        laws=tuple(
+            _law(study, experiment.name, rows)
+            for experiment in config.experiments
+            if isinstance(experiment, ScalingExperiment)
+        ),
+        grids=read_grids(config, plan, rows),
+        forecasts=read_forecasts(study.folder),
+        held_out=tuple(planned.id for planned in plan.branches if planned.held_out),
+        data=_data(study),
+        executions=executions,
+        notes=_notes(study),
+        warnings=(*study.warnings, *_mixed(executions)),
+    )
+
+
+def _law(study: Study, experiment: str, rows: list[Row]) -> ScalingLaw:
+    chosen = law_rows(rows, experiment=experiment)
+    models = [
+        planned.segment.model
+        for planned in study.plan.branches
+        if any(label.experiment == experiment for label in planned.labels)
+    ]
+    fit, problem = None, ""
+    try:
+        filters = ("decayed", "finished", f"experiment {experiment}")
+        fit = fit_chinchilla(as_runs(chosen, filters=filters))
+    except FitError as refused:
+        problem = str(refused)
+    return ScalingLaw(
+        experiment=experiment,
+        rows=chosen,
+        fit=fit,
+        problem=problem,
+        exact=ExactRule.of(models) if models else None,
+    )
+
+
+def _data(study: Study) -> DataFacts | None:
+    dataset, config = study.dataset, study.config
+    if dataset is None:
+        return None
+    context = config.model.context
+    longest = max(p.end * p.segment.recipe.batch_tokens for p in study.plan.segments)
+    epochs = dataset.stream(context).epochs(longest // context)
+    weights = sum(source.weight for source in dataset.sources)
+    asked = config.data.validation.tokens
+    return DataFacts(
+        tokenizer=config.data.tokenizer,
+        vocab_size=dataset.vocab_size,
+        context=context,
+        stream=dataset.fingerprint,
+        longest_tokens=longest,
+        sources=tuple(
+            SourceFacts(
+                name=source.name,
+                share=source.weight / weights,
+                tokens=source.tokens,
+                bytes=source.bytes,
+                documents=source.documents,
+                documents_dropped=source.documents_dropped,
+                epochs=epochs[source.name],
+                sha256=source.sha256,
+            )
+            for source in dataset.sources
+        ),
+        validation=tuple(
+            ValidationFacts(
+                name=each.name,
+                tokens=each.tokens,
+                measured=min(asked, each.tokens),
+                documents=each.documents,
+                residue=each.residue,
+                bytes_per_token=each.bytes_per_token,
+                fingerprint=each.fingerprint,
+            )
+            for each in study.validation
+        ),
+    )
+
+
+def _executions(study: Study) -> tuple[ExecutionFacts, ...]:
+    """Distinct execution records of the study's trunks, the most common first."""
+    found: Counter[str] = Counter()
+    for planned in study.plan.trunks:
+        record = study.store.segment(planned.id).execution
+        if record is not None:
+            found[json.dumps(record, sort_keys=True)] += 1
+    return tuple(
+        ExecutionFacts(trunks=trunks, record=json.loads(text))
+        for text, trunks in found.most_common()
+    )
+
+
+def _mixed(executions: tuple[ExecutionFacts, ...]) -> tuple[str, ...]:
+    if len(executions) < 2:
+        return ()
+    records: list[dict[str, Any]] = [asdict(each)["record"] for each in executions]
+    keys = dict.fromkeys(key for record in records for key in record)
+    differing = {
+        key: list(dict.fromkeys(str(record.get(key)) for record in records)) for key in keys
+    }
+    what = "; ".join(f"{k}: {', '.join(v)}" for k, v in differing.items() if len(v) > 1)
+    return (
+        f"trunks were computed in {len(executions)} ways ({what}): within one way a result is "
+        "exact, between them it differs in the last digits",
+    )
+
+
+def _notes(study: Study) -> tuple[Note, ...]:
+    notes: list[Note] = []
+    for planned in study.plan.segments:
+        path = study.store.segment(planned.id).root / "notes.jsonl"
+        if not path.exists():
+            continue
+        for line in path.read_text().splitlines():
+            try:
+                entry = json.loads(line)
+                notes.append(Note(segment=planned.id, time=entry["time"], text=entry["note"]))
+            except (ValueError, KeyError):  # torn by a crash in mid-write: nothing to read in it
+                continue
+    return tuple(sorted(notes, key=lambda note: note.time))

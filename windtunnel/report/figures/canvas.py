@@ -1,0 +1,166 @@
+"""Figures that wear the page's clothes: text stays text, colours are CSS variables.
+
+Matplotlib only knows literal colours, so each role is drawn in a colour that nobody would choose
+and exchanged for a variable in the SVG. One figure is then right in light, in dark and on paper.
+A figure is drawn once for desktops and once for phones: scaling one down makes its text too small.
+"""
+
+import html
+import io
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from windtunnel.report.numbers import TIMES, count, power_of_ten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, RULE, CARD, ACCENT = "#010101", "#010102", "#010103", "#010104", "#010105"
+VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", CARD: "card", ACCENT: "accent"}
+
+WIDE, NARROW = 920, 350
+"""Widths in CSS pixels: the page's column, and a phone of 390 less its margins."""
+
+RAMP_LIGHT = ("#5b2a86", "#2f6fb7", "#168f93", "#4aa33a", "#cc8400")
+RAMP_DARK = ("#a991f2", "#6fb1ff", "#45cfc4", "#8fdc6a", "#ffd257")
+"""Sizes from small to large: ordered in lightness, readable on white and on near black."""
+
+
+def size_colour(index: int) -> str:
+    """Stand-in for the colour of the index-th size."""
+    return f"#0102{index:02x}"
+
+
+def size_variables(sizes: int, ramp: tuple[str, ...]) -> list[str]:
+    """Colours `--size-0` and on: `sizes` of them, evenly spaced along the ramp."""
+    places = [i * (len(ramp) - 1) / max(sizes - 1, 1) for i in range(sizes)]
+    return [_between(ramp, place) for place in places]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One figure for both widths, with the sentence that stands for it where it cannot be seen."""
+
+    name: str
+    alt: str
+    wide: str
+    narrow: str
+
+
+def picture(name: str, alt: str, draw: Callable[[int], "Figure"]) -> Picture:
+    """Draw for both widths."""
+    with _house_style():
+        wide, narrow = (_svg(draw(px), f"{name}-{px}", alt) for px in (WIDE, NARROW))
+    return Picture(name=name, alt=alt, wide=wide, narrow=narrow)
+
+
+def blank(width: int, height: int) -> "Figure":
+    """A figure of so many CSS pixels."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
+
+
+def dress(axes: "Axes", *, x: str, y: str, grid: str = "both") -> None:
+    """Titles at the ends of the axes, faint rules, no box; the y title lies flat above its axis."""
+    axes.set_xlabel(x, loc="right")
+    axes.set_title(y, loc="left", fontsize=12, color=MUTED, pad=10)
+    axes.grid(visible=True, axis=grid, color=RULE, linewidth=0.8)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(MUTED)
+    axes.tick_params(length=0, pad=5)
+
+
+def decades(axes: "Axes", *, most: int) -> None:
+    """Log x axis with at most `most` powers of ten, or 1, 2, 5 where that gives too few."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = axes.get_xlim()
+    few = high / low < 10**2
+    axes.xaxis.set_major_locator(
+        LogLocator(base=10, subs=(1, 2, 5) if few else (1,), numticks=None if few else most)
+    )
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _power_label(value)))
+
+
+def counts(axes: "Axes") -> None:
+    """Log x axis labelled 100k, 1M, 10M."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 3) if high / low < 10**2 else (1,)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+
+
+def _short(value: float) -> str:
+    """`300M`, not `3.00e8`; round numbers need no decimals."""
+    return re.sub(r"\.0+(?=[kMBT])", "", count(value))
+
+
+def _power_label(value: float) -> str:
+    mantissa, exponent = f"{value:.0e}".split("e")
+    power = power_of_ten(int(exponent))
+    return power if mantissa == "1" else f"{mantissa}{TIMES}{power}"
+
+
+def _between(ramp: tuple[str, ...], place: float) -> str:
+    first = min(int(place), len(ramp) - 2)
+    part = place - first
+    ends = ([int(ramp[first + k][i : i + 2], 16) for i in (1, 3, 5)] for k in (0, 1))
+    return "#" + "".join(f"{round(a + part * (b - a)):02x}" for a, b in zip(*ends, strict=True))
+
+
+@contextmanager
+def _house_style() -> Iterator[None]:
+    import matplotlib
+
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "font.size": 12,
+        "text.color": INK,
+        "axes.labelcolor": MUTED,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "axes.edgecolor": MUTED,
+        "lines.solid_capstyle": "round",
+        "path.simplify": True,
+        "path.simplify_threshold": 0.2,
+    }
+    with matplotlib.rc_context(style):
+        yield
+
+
+def _svg(figure: "Figure", name: str, alt: str) -> str:
+    """SVG for an HTML page: no prologue, no foreign addresses, ids of its own, colours by name."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    box = re.search(r'viewBox="([^"]+)"', text)
+    assert box is not None
+    body = text[text.index(">") + 1 :]
+    body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, flags=re.DOTALL)
+    body = re.sub(r"font-family: [^;\"]*", "font-family: inherit", body)
+    used = set(re.findall(r'(?:url\(#|href="#)([\w.-]+)', body))
+    body = re.sub(
+        r' id="([\w.-]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", body
+    )
+    body = body.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')
+    for literal, variable in VARIABLES.items():
+        body = body.replace(literal, f"var(--{variable})")
+    body = re.sub(r"#0102([0-9a-f]{2})", lambda m: f"var(--size-{int(m[1], 16)})", body)
+    body = re.sub(r"\s*\n\s*", " ", body)
+    head = f'<svg viewBox="{box[1]}" role="img" aria-label="{html.escape(alt, quote=True)}">'
+    return head + body.strip()

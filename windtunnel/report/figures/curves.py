@@ -1,0 +1,133 @@
+"""Training loss against tokens, a panel a size: the trunk, and the decays that leave it."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from windtunnel.report.curves import bin_means
+from windtunnel.report.figures.canvas import (
+    CARD,
+    INK,
+    MUTED,
+    NARROW,
+    Picture,
+    blank,
+    counts,
+    dress,
+    picture,
+    size_colour,
+)
+from windtunnel.report.inputs import Curve, Floats, ReportInputs
+from windtunnel.report.numbers import count
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TRUNK_BINS, BRANCH_BINS = 110, 12
+SKIPPED = 0.03
+"""Share of a size's longest run that is not shown: the first fall would set the scale."""
+
+
+def curves(inputs: ReportInputs) -> Picture | None:
+    """The figure; None before a curve has been written."""
+    sizes = [n for n in inputs.sizes if any(curve.params == n for curve in inputs.curves)]
+    if not sizes:
+        return None
+
+    def draw(width: int) -> "Figure":
+        columns = min(len(sizes), 3 if width > NARROW else 1)
+        lines = math.ceil(len(sizes) / columns)
+        figure = blank(width, 20 + lines * (250 if width > NARROW else 215))
+        figure.set_layout_engine("constrained", hspace=0.1 if lines > 1 else 0)
+        panels = figure.subplots(lines, columns, squeeze=False)
+        for axes, params in zip(panels.flat, sizes, strict=False):
+            _panel(axes, inputs, params)
+        for spare in panels.flat[len(sizes) :]:
+            spare.set_visible(False)
+        return figure
+
+    alt = f"Training loss against tokens for {len(sizes)} sizes: trunks and their decay branches."
+    return picture("curves", alt, draw)
+
+
+def _panel(axes: "Axes", inputs: ReportInputs, params: int) -> None:
+    """One size on axes of its own: sizes lie decades apart, and a decay is a few per cent."""
+    colour = size_colour(list(inputs.sizes).index(params))
+    axes.set_xscale("log")
+    mine = [curve for curve in inputs.curves if curve.params == params]
+    trunks = {curve.trunk: _smooth(curve) for curve in mine if curve.kind == "trunk"}
+    first_seed = min(curve.seed for curve in mine)
+    for curve in mine:
+        is_trunk = curve.kind == "trunk"
+        x, y = trunks[curve.trunk] if is_trunk else _smooth(curve)
+        if not is_trunk and curve.trunk in trunks:  # let the branch begin on its trunk
+            x, y = (np.insert(v, 0, start) for v, start in zip(
+                (x, y), (curve.tokens[0], np.interp(curve.tokens[0], *trunks[curve.trunk])),
+                strict=True))  # fmt: skip
+        axes.plot(
+            x,
+            y,
+            color=MUTED if is_trunk else colour,
+            linewidth=1.2 if is_trunk else 1.8,
+            alpha=1 if curve.seed == first_seed else 0.4,
+            zorder=2 if is_trunk else 3,
+        )
+    rows = (row for row in inputs.rows if row["params"] == params and row["decayed"])
+    ends = [row for row in rows if row["loss"] is not None]
+    axes.plot(
+        [row["tokens"] for row in ends],
+        [row["loss"] for row in ends],
+        "o",
+        markersize=5.5,
+        markerfacecolor=colour,
+        markeredgecolor=CARD,
+        markeredgewidth=0.7,
+        zorder=4,
+    )
+    axes.set_xlim(left=_first_shown(mine))
+    axes.set_ylim(*_heights(mine, [row["loss"] for row in ends]))
+    _crosses(axes, inputs, mine)
+    dress(axes, x="Tokens", y="")
+    title = f"{inputs.sizes[params].replace('x', '×')}, {count(params)} params"
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK)
+    counts(axes)
+
+
+def _crosses(axes: "Axes", inputs: ReportInputs, mine: list[Curve]) -> None:
+    """Where a run left its path."""
+    diverged = {each.segment for each in inputs.states if each.state == "diverged"}
+    low, high = axes.get_ylim()
+    for curve in mine:
+        if curve.segment in diverged:
+            height = min(float(curve.loss[-1]), high - 0.05 * (high - low))
+            axes.plot(curve.tokens[-1], height, "x", color=INK, markersize=8, mew=2, zorder=6)
+
+
+def _smooth(curve: Curve) -> tuple[Floats, Floats]:
+    """Means over log-spaced bins, so that the eye sees the trend and not the batches."""
+    bins = TRUNK_BINS if curve.kind == "trunk" else BRANCH_BINS
+    if curve.tokens.size <= bins:
+        return curve.tokens, curve.loss
+    edges = np.geomspace(curve.tokens[0], curve.tokens[-1], bins + 1)[1:-1]
+    return bin_means(curve.tokens, curve.loss, edges)
+
+
+def _first_shown(mine: list[Curve]) -> float:
+    longest = max(float(curve.tokens[-1]) for curve in mine)
+    forks = [float(curve.tokens[0]) for curve in mine if curve.kind == "branch"]
+    left = min([SKIPPED * longest, *(0.6 * fork for fork in forks)])
+    return max(left, min(float(curve.tokens[0]) for curve in mine))
+
+
+def _heights(mine: list[Curve], ends: list[float]) -> tuple[float, float]:
+    """Range of what is shown, with a margin; a divergence does not set the scale."""
+    left = _first_shown(mine)
+    shown = [_smooth(curve) for curve in mine]
+    values = np.concatenate([np.array(ends), *(loss[tokens >= left] for tokens, loss in shown)])
+    if not values.size:
+        return 0.0, 1.0
+    low, high = float(values.min()), float(np.quantile(values, 0.99))
+    margin = 0.08 * max(high - low, 0.01)
+    return low - margin, high + margin

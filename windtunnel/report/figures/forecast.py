@@ -1,0 +1,138 @@
+"""Forecast beside truth: an interval, the runs that came after it, and what it had to beat."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from windtunnel.report.figures.canvas import (
+    ACCENT,
+    CARD,
+    INK,
+    MUTED,
+    NARROW,
+    Picture,
+    blank,
+    dress,
+    picture,
+)
+from windtunnel.report.numbers import count
+from windtunnel.report.verdict import HeldOutPoint, Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+GLYPHS = {"^": "△", "s": "□", "D": "◇", "v": "▽"}
+MARKS = tuple(GLYPHS)
+
+
+def forecast(found: Verdict) -> Picture:
+    """One line a held-out (N, D); along it, per cent above or below the forecast."""
+
+    def draw(width: int) -> "Figure":
+        wide = width > NARROW
+        figure = blank(width, (112 if wide else 200) + len(found.points) * (40 if wide else 42))
+        axes = figure.add_subplot()
+        reach = (1.7 if wide else 2.6) * _widest(found)
+        axes.axvline(0, color=ACCENT, linewidth=2.4)
+        for place, point in enumerate(found.points):
+            _line(axes, point, place, reach)
+        axes.set_xlim(-reach, reach)
+        axes.set_ylim(len(found.points) - 0.4, -0.6)
+        axes.set_yticks(range(len(found.points)), [_label(p, wide=wide) for p in found.points])
+        dress(axes, x="Above the forecast (%)", y="", grid="x")
+        axes.tick_params(axis="y", labelcolor=INK, pad=10)
+        _key(figure, found, wide=wide)
+        return figure
+
+    alt = (
+        f"Forecast and prediction interval of {len(found.points)} held-out points; "
+        f"{found.inside} of {found.measured} measured runs lie inside."
+    )
+    return picture("forecast", alt, draw)
+
+
+def _label(point: HeldOutPoint, *, wide: bool) -> str:
+    if wide:
+        return f"{count(point.tokens)} tokens: {point.forecast:.4f}"
+    return f"{count(point.tokens)}\n{point.forecast:.4f}"
+
+
+def _widest(found: Verdict) -> float:
+    """The largest distance from a forecast, in per cent, of an interval's end or a measurement."""
+    values = [
+        abs(_percent(value, point))
+        for point in found.points
+        for value in (point.low, point.high, *point.measured)
+    ]
+    return max((value for value in values if np.isfinite(value) and value > 0), default=1.0)
+
+
+def _percent(value: float, point: HeldOutPoint) -> float:
+    return float(100 * np.log(value / point.forecast)) if value > 0 else float("nan")
+
+
+def _line(axes: "Axes", point: HeldOutPoint, place: int, reach: float) -> None:
+    low, high = _percent(point.low, point), _percent(point.high, point)
+    if np.isfinite([low, high]).all():
+        axes.barh(place, high - low, 0.4, left=low, color=ACCENT, alpha=0.25, linewidth=0)
+    _naive(axes, point, place, reach)
+    axes.plot(
+        [_percent(value, point) for value in point.measured],
+        [place] * len(point.measured),
+        "o",
+        markersize=7,
+        mfc=INK,
+        mec=CARD,
+        mew=0.9,
+        zorder=5,
+    )
+
+
+def _naive(axes: "Axes", point: HeldOutPoint, place: int, reach: float) -> None:
+    """Where it fits a mark; where it does not, its number at the edge that it lies beyond."""
+    outside: dict[bool, list[str]] = {False: [], True: []}
+    for mark, value in zip(MARKS, point.naive.values(), strict=False):
+        off = _percent(value, point)
+        if abs(off) < reach:
+            axes.plot(off, place, mark, markersize=6.5, mfc=CARD, mec=MUTED, mew=1.3)
+        elif np.isfinite(off):
+            outside[off > 0].append(f"{GLYPHS[mark]} {off:+.1f}%".replace("-", "−"))
+    for right, words in outside.items():
+        if words:
+            text = ", ".join(words)
+            axes.text(
+                reach if right else -reach,
+                place,
+                f"{text} →" if right else f"← {text}",
+                ha="right" if right else "left",
+                va="center",
+                fontsize=11,
+                color=MUTED,
+            )
+
+
+def _key(figure: "Figure", found: Verdict, *, wide: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    marks = [
+        Line2D([], [], color=ACCENT, alpha=0.25, marker="s", markersize=12, mew=0, linestyle=""),
+        Line2D([], [], color=ACCENT, marker="|", markersize=13, mew=2.6, linestyle=""),
+        Line2D([], [], color=INK, marker="o", linestyle="", markersize=6.5),
+    ]
+    words = [f"{found.level:.0%} interval of one new run", "forecast", "measured"]
+    naive = found.points[0].naive if found.points else {}
+    for mark, name in zip(MARKS, naive, strict=False):
+        marks.append(Line2D([], [], marker=mark, mfc=CARD, mec=MUTED, linestyle=""))
+        words.append(name)
+    figure.legend(
+        marks,
+        words,
+        loc="outside upper left",
+        ncols=5 if wide else 1,
+        borderaxespad=0,
+        frameon=False,
+        fontsize=11,
+        handlelength=1.2,
+        columnspacing=1.4,
+    )

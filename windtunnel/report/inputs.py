@@ -1,0 +1,172 @@
+"""What a report is made of: plain facts, gathered once, so that rendering reads no disk."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windtunnel.laws import Fit
+from windtunnel.report.exact import ExactRule
+from windtunnel.trials.gather import Row
+
+Floats = NDArray[np.float64]
+State = Literal["finished", "diverged", "failed", "blocked", "unfinished", "not started"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curve:
+    """Training loss of one segment, averaged over bins of updates; nats per token."""
+
+    segment: str
+    trunk: str
+    kind: Literal["trunk", "branch"]
+    params: int
+    seed: int
+    tokens: Floats
+    loss: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentState:
+    """Where a planned segment stands, and why if it is not finished."""
+
+    segment: str
+    kind: Literal["trunk", "branch"]
+    size: str
+    horizon: str
+    seed: int
+    held_out: bool
+    state: State
+    reached: int
+    end: int
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScalingLaw:
+    """One scaling experiment: its rows, and the law through all of them or why there is none."""
+
+    experiment: str
+    rows: list[Row]
+    fit: Fit | None
+    problem: str
+    exact: ExactRule | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridCell:
+    """One size under one combination of a grid's values, to one horizon: losses of its seeds."""
+
+    size: str
+    values: tuple[str, ...]
+    horizon: str
+    losses: tuple[float, ...]
+    diverged: int
+    planned: int
+
+    @property
+    def mean(self) -> float:
+        """Mean loss over the seeds; infinite without one."""
+        return sum(self.losses) / len(self.losses) if self.losses else math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A grid experiment as a table of loss by axis; size is not among the axes but in each cell."""
+
+    experiment: str
+    axes: tuple[str, ...]
+    cells: tuple[GridCell, ...]
+
+    def best(self, size: str, horizon: str) -> float:
+        """Lowest mean loss of a size at a horizon; infinite while there is none."""
+        same = (cell for cell in self.cells if (cell.size, cell.horizon) == (size, horizon))
+        return min((cell.mean for cell in same), default=math.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFacts:
+    """One training source."""
+
+    name: str
+    share: float
+    tokens: int
+    bytes: int | None
+    documents: int
+    documents_dropped: int
+    epochs: float
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationFacts:
+    """One validation set, and how many of its tokens a branch's end is measured on."""
+
+    name: str
+    tokens: int
+    measured: int
+    documents: int
+    residue: float | None
+    bytes_per_token: float | None
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """The prepared data."""
+
+    tokenizer: str
+    vocab_size: int
+    context: int
+    stream: str
+    longest_tokens: int
+    sources: tuple[SourceFacts, ...]
+    validation: tuple[ValidationFacts, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionFacts:
+    """One way in which trunks were computed, and how many were."""
+
+    trunks: int
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """Something that was noticed and dealt with while a segment ran."""
+
+    segment: str
+    time: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReportInputs:
+    """Everything on the page."""
+
+    study: str
+    file: str
+    study_text: str
+    store: str
+    version: str
+    written: float
+    recipe: dict[str, Any]
+    schedule: dict[str, Any]
+    sizes: dict[int, str]
+    """params -> WIDTHxDEPTH, smallest first."""
+    rows: list[Row]
+    states: tuple[SegmentState, ...]
+    curves: tuple[Curve, ...]
+    laws: tuple[ScalingLaw, ...]
+    grids: tuple[Grid, ...]
+    forecasts: list[dict[str, Any]]
+    held_out: tuple[str, ...]
+    """Ids of the branches that wait for the forecast."""
+    data: DataFacts | None
+    executions: tuple[ExecutionFacts, ...]
+    notes: tuple[Note, ...]
+    warnings: tuple[str, ...] = field(default=())
+    """Of the plan, the data and the execution; those of a fit stay with the fit."""

@@ -1,0 +1,194 @@
+"""The page: one self-contained HTML file, for desktop, phone, dark rooms and paper."""
+
+import contextlib
+import os
+import uuid
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from windtunnel.errors import StoreError
+from windtunnel.report import numbers
+from windtunnel.report.answers import Answer, answers
+from windtunnel.report.collect import collect
+from windtunnel.report.cost import cost
+from windtunnel.report.figures.canvas import (
+    RAMP_DARK,
+    RAMP_LIGHT,
+    Picture,
+    size_variables,
+)
+from windtunnel.report.figures.curves import curves
+from windtunnel.report.figures.forecast import forecast
+from windtunnel.report.figures.frontier import frontier
+from windtunnel.report.figures.grid import along_axis
+from windtunnel.report.figures.residuals import residuals, unit_noise
+from windtunnel.report.inputs import ReportInputs, ScalingLaw, State
+from windtunnel.report.verdict import verdict
+from windtunnel.trials.gather import Row
+from windtunnel.trials.study import Study
+
+MEANINGS = {
+    "E": "loss that neither size nor data removes",
+    "A": "weight of the size term",
+    "B": "weight of the data term",
+    "alpha": "how fast loss falls with size",
+    "beta": "how fast loss falls with data",
+    "exponent": "N/D at the optimum grows as C to the η: below 0, data grows faster than the model",
+    "ratio": "optimal tokens per param at the largest fitted budget",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LawView:
+    """A scaling law with what the page derives from it."""
+
+    law: ScalingLaw
+    answers: tuple[Answer, ...]
+    coefficients: tuple[tuple[str, float, tuple[float, float] | None, str], ...]
+    noise: float | None
+    exact_share: tuple[float, float] | None
+    frontier: Picture | None
+    residuals: Picture | None
+
+
+def write_report(study: Study, out: Path | None = None) -> Path:
+    """Write the page, and each fit as JSON beside it; `out` defaults to the study's folder.
+
+    One scaling experiment leaves `fit.json`, several leave `fit.EXPERIMENT.json` each.
+
+    Raises:
+        StoreError: A file of the store is damaged, or the page cannot be written.
+    """
+    path = out if out is not None else study.folder / "report.html"
+    inputs = collect(study)
+    for law in inputs.laws:
+        if law.fit is not None:
+            name = "fit.json" if len(inputs.laws) == 1 else f"fit.{law.experiment}.json"
+            _write_text(path.with_name(name), law.fit.to_json())
+    _write_text(path, render(inputs))
+    return path
+
+
+def render(inputs: ReportInputs) -> str:
+    """The page as one string that loads nothing from anywhere."""
+    found = verdict(inputs.forecasts, inputs.rows)
+    laws = tuple(_view(inputs, law) for law in inputs.laws)
+    return (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            inputs=inputs,
+            laws=laws,
+            verdict=found,
+            forecast_figure=forecast(found) if found is not None and found.points else None,
+            curves_figure=curves(inputs),
+            grid_figures=[along_axis(inputs, grid) for grid in inputs.grids],
+            cost=cost(inputs.rows),
+            tally=_tally(inputs),
+            troubled=[s for s in inputs.states if s.state in ("diverged", "failed", "blocked")],
+            warnings=_warnings(inputs, laws),
+            rows=sorted(inputs.rows, key=_reading_order),
+            sets=_validation_sets(inputs.rows),
+            light=size_variables(len(inputs.sizes), RAMP_LIGHT),
+            dark=size_variables(len(inputs.sizes), RAMP_DARK),
+        )
+    )
+
+
+def _view(inputs: ReportInputs, law: ScalingLaw) -> LawView:
+    fit = law.fit
+    coefficients: list[tuple[str, float, tuple[float, float] | None, str]] = []
+    if fit is not None:
+        values = fit.coefficients | {"exponent": fit.form.exponent}
+        if fit.form.A > 0 and fit.form.B > 0:
+            values["ratio"] = fit.form.ratio(fit.domain.flops[1], flop_factor=fit.flop_factor)
+        coefficients = [
+            (name, value, fit.intervals.get(name), MEANINGS[name]) for name, value in values.items()
+        ]
+    shares = [row["flops_exact"] / row["flops_6nd"] for row in law.rows]
+    return LawView(
+        law=law,
+        answers=answers(law),
+        coefficients=tuple(coefficients),
+        noise=None if fit is None else unit_noise(fit),
+        exact_share=(min(shares), max(shares)) if shares else None,
+        frontier=frontier(inputs, law) if law.rows else None,
+        residuals=residuals(inputs, law, fit) if fit is not None else None,
+    )
+
+
+def _tally(inputs: ReportInputs) -> dict[State, int]:
+    """How many segments stand where, in the order in which a reader asks."""
+    found = Counter(state.state for state in inputs.states)
+    order: tuple[State, ...] = (
+        "finished", "unfinished", "not started", "diverged", "failed", "blocked",
+    )  # fmt: skip
+    return {state: found[state] for state in order if found[state]}
+
+
+def _warnings(inputs: ReportInputs, laws: tuple[LawView, ...]) -> list[tuple[str, str]]:
+    """Every warning with its origin: the page shows them before any figure."""
+    said = [
+        ("fit" if len(laws) == 1 else f"fit of {view.law.experiment}", warning)
+        for view in laws
+        if view.law.fit is not None
+        for warning in view.law.fit.warnings
+    ]
+    return [*said, *(("study", warning) for warning in inputs.warnings)]
+
+
+def _reading_order(row: Row) -> tuple[int, int, bool, int]:
+    """By size, then seed: the trunk first, then its branches from short to long."""
+    return row["params"], row["init_seed"], row["kind"] != "trunk", row["tokens"]
+
+
+def _validation_sets(rows: list[Row]) -> list[str]:
+    """Names of the sets that any row was measured on, in the table's order."""
+    names = dict.fromkeys(
+        key.removeprefix("loss_") for row in rows for key in row if key.startswith("loss_")
+    )
+    return list(names)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("windtunnel.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        name: getattr(numbers, name)
+        for name in (
+            "scientific", "count", "size_in_bytes", "significant", "loss", "signed_percent",
+            "share", "duration", "moment", "span", "interval_span", "typeset",
+        )
+    }  # fmt: skip
+    # Figures are our own SVG, whose texts matplotlib has escaped; nothing else is trusted.
+    environment.filters["drawn"] = Markup
+    environment.globals["number"] = numbers
+    return environment
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write beside and rename: a reader sees the old page or the new one."""
+    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as refused:
+        with contextlib.suppress(OSError):  # what refused the page may refuse this too
+            scratch.unlink()
+        raise StoreError(
+            f"{path}: cannot be written: {refused.strerror}; check its folder, permissions and "
+            "free space"
+        ) from None
