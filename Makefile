@@ -39,6 +39,7 @@ bench: setup
 
 schema: setup
 	$(BIN)/python -m windtunnel.spec.schema
+	$(BIN)/python tools/study_reference.py
 
 clean:
 	rm -rf $(VENV) store .pytest_cache .mypy_cache .ruff_cache

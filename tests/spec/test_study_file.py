@@ -74,3 +74,14 @@ def test_grid_axes_are_checked(study_file):
 def test_the_shipped_schema_is_the_models():
     assert SCHEMA_FILE.read_text() == schema_text() + "\n", "run `make schema`"
     assert json.loads(schema_text())["properties"]["recipe"]
+
+
+def test_the_reference_page_is_the_models():
+    import importlib.util
+    from pathlib import Path
+
+    path = Path(__file__).resolve().parents[2] / "tools" / "study_reference.py"
+    loaded = importlib.util.spec_from_file_location("study_reference", path)
+    module = importlib.util.module_from_spec(loaded)
+    loaded.loader.exec_module(module)
+    assert module.TARGET.read_text() == module.reference(), "run `make schema`"

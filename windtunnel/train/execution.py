@@ -5,6 +5,7 @@ Compiled and eager steps, one thread and two, differ in the last bits within a d
 branches inherit it: within one execution record a result is exact.
 """
 
+import os
 import platform
 import shutil
 from typing import Literal
@@ -99,6 +100,8 @@ def apply(execution: Execution) -> None:
     """
     if execution.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("this trunk was made on CUDA and no CUDA device is here")
+    if execution.deterministic:  # cuBLAS reads it when the first matmul is run
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(execution.threads)
     torch.use_deterministic_algorithms(execution.deterministic)
 

@@ -20,6 +20,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +156,8 @@ class Store:
                 "check `store:` in the study file, its permissions and free space"
             ) from None
         finally:
-            if probe.exists():
-                probe.unlink()
+            with suppress(OSError):
+                probe.unlink(missing_ok=True)
 
     def segment(self, segment_id: str) -> SegmentFolder:
         """The folder of one segment."""
@@ -197,7 +198,8 @@ def write_json(path: Path, value: Any) -> None:
             os.fsync(file.fileno())
         scratch.replace(path)
     except OSError as refused:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
         raise StoreError(
             f"{path}: cannot be written: {refused.strerror}; free space or permissions, then run "
             "the same command again: finished segments are kept"

@@ -1,0 +1,191 @@
+"""What a newcomer types, and what comes back: output, exit code, never a traceback."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+COMMAND = [sys.executable, "-c", "from windtunnel.cli import main; main()"]
+HEAVY = ("torch", "ray", "mlflow", "pandas", "scipy", "matplotlib", "optuna", "transformers")
+
+
+def windtunnel(*arguments, cwd=None):
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        timeout=200,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def loaded_by(code):
+    script = f"import sys\n{code}\nprint([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip().splitlines()[-1]
+
+
+def test_import_and_help_load_nothing_heavy():
+    assert loaded_by("import windtunnel") == "[]"
+    run_help = (
+        "from typer.testing import CliRunner\nfrom windtunnel.cli.app import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0"
+    )
+    assert loaded_by(run_help) == "[]"
+
+
+def test_plan_loads_no_torch(study_file):
+    path = study_file()
+    run_plan = (
+        "from typer.testing import CliRunner\nfrom windtunnel.cli.app import app\n"
+        f"assert CliRunner().invoke(app, ['plan', {str(path)!r}]).exit_code == 0"
+    )
+    assert loaded_by(run_plan) == "[]"
+
+
+def test_help_is_fast():
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        windtunnel("--help")
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.3
+
+
+def test_the_commands_are_these():
+    _, output, _ = windtunnel("--help")
+    commands = "init plan sweep status runs fit report sync ui check".split()
+    assert [word for word in commands if f" {word} " in output] == commands
+
+
+def test_init_then_plan(tmp_path):
+    code, output, _ = windtunnel("init", tmp_path / "hparams.yaml")
+    assert code == 0
+    assert "windtunnel plan" in output
+    first_line = (tmp_path / "hparams.yaml").read_text().splitlines()[0]
+    assert first_line.startswith("# yaml-language-server: $schema=")
+    schema = json.loads(open(first_line.split("=", 1)[1]).read())
+    assert "experiments" in schema["properties"]
+    code, output, _ = windtunnel("plan", tmp_path / "hparams.yaml")
+    assert code == 0
+    assert "10 trunks + 54 branches" in output
+    assert "epochs are known once" in output
+    code, _, error = windtunnel("init", tmp_path / "hparams.yaml")
+    assert code == 2
+    assert "is there already" in error
+
+
+def test_plan_in_numbers(study_file):
+    path = study_file(sizes="[16x1]", horizons="[110 steps, 140 steps]")
+    code, output, _ = windtunnel("plan", path, "--json")
+    assert code == 0
+    plan = json.loads(output)
+    # Trunk to 126; branches of 11 and 14 updates.
+    assert plan["cost"]["updates"] == 126 + 11 + 14
+    assert plan["cost"]["tokens"] == (126 + 11 + 14) * 128
+    assert plan["cost"]["saving"] == pytest.approx((110 + 140) / (126 + 11 + 14))
+    assert [segment["kind"] for segment in plan["segments"]] == ["trunk", "branch", "branch"]
+    code, resolved, _ = windtunnel("plan", path, "--resolved")
+    assert "weight_decay_rule: scaled" in resolved
+
+
+def test_the_whole_chain_on_a_small_study(study_file, tmp_path):
+    path = study_file(
+        sizes="[16x1, 16x2, 32x1, 32x2]",
+        horizons="[110 steps, 140 steps, 180 steps]",
+        hold_out="largest",
+    )
+    code, output, error = windtunnel("status", path)
+    assert (code, error) == (0, "")
+    assert "16 waiting" in output
+    code, output, error = windtunnel("sweep", path, "--engine", "local")
+    assert code == 0, error
+    assert "16 finished" in output
+    assert (tmp_path / "store" / "studies" / "small" / "report.html").exists()
+    code, output, _ = windtunnel("status", path, "--json")
+    assert json.loads(output)["counts"]["finished"] == 16
+
+    code, output, _ = windtunnel("runs", path, "--out", tmp_path / "runs.csv")
+    assert code == 0
+    with (tmp_path / "runs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 16
+    expected = """segment kind parent trunk decayed width depth params params_embedding
+    params_active tokens flops_6nd flops_exact flops flops_spent batch_tokens lr init_seed data_seed
+    horizon epochs outcome loss loss_words bits_per_byte tokens_per_second seconds""".split()
+    assert set(expected) <= set(rows[0])
+    for row in rows:
+        assert row["flops"] == row["flops_6nd"]
+        assert float(row["flops"]) == 6 * int(row["params"]) * int(row["tokens"])
+
+    code, from_study, _ = windtunnel("fit", path, "--bootstrap", "50", "--json")
+    assert code == 0
+    code, from_csv, _ = windtunnel("fit", tmp_path / "runs.csv", "--bootstrap", "50", "--json")
+    assert code == 0
+    assert json.loads(from_csv)["form"] == json.loads(from_study)["form"]
+    code, output, _ = windtunnel("report", path, "--out", tmp_path / "page.html")
+    assert code == 0
+    assert (tmp_path / "page.html").read_text().startswith("<!")
+
+
+BAD = {
+    "no file": (["plan", "none.yaml"], "none.yaml: no such file; `windtunnel init"),
+    "no data": (["sweep", "{study}"], "words.txt"),
+    "engine": (["sweep", "{study}", "--engine", "spark"], "allowed are ray and local"),
+    "law": (["fit", "table.csv", "--law", "chinchila"], "did you mean 'chinchilla'?"),
+    "table": (["fit", "table.csv"], "table.csv: no such file"),
+    "kind of source": (["fit", "table.txt"], "give a study (.yaml) or a table (.csv)"),
+    "widths": (["check", "mup", "--widths", "32,64"], "three or more, over a factor of 8"),
+    "width words": (["check", "mup", "--widths", "a,b"], "write whole numbers"),
+    "too early": (["fit", "{good}"], "no finished, decayed segment yet"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_exits_2_and_teaches(study_file, tmp_path, words, name):
+    arguments, message = BAD[name]
+    text = words if name == "too early" else tmp_path / "words.txt"
+    path = study_file(text=text)
+    filled = [part.format(study=path, good=path) for part in arguments]
+    code, _, error = windtunnel(*filled, cwd=tmp_path)
+    assert code == 2
+    assert message in error
+
+
+def test_empty_data(study_file, tmp_path):
+    (tmp_path / "empty.txt").write_text("")
+    code, _, error = windtunnel("sweep", study_file(text=tmp_path / "empty.txt"))
+    assert code == 2
+    assert "empty" in error
+
+
+def test_a_store_that_cannot_be_written(study_file, tmp_path):
+    (tmp_path / "store").write_text("a file where the store should be")
+    code, _, error = windtunnel("sweep", study_file())
+    assert code == 2
+    assert "the store cannot be written" in error
+
+
+def test_other_data_under_the_same_study_is_refused(study_file, tmp_path):
+    path = study_file(sizes="[16x1]", horizons="[110 steps]")
+    assert windtunnel("sweep", path, "--engine", "local")[0] == 0
+    path.write_text(path.read_text().replace("fraction: 0.1", "fraction: 0.2"))
+    code, _, error = windtunnel("plan", path)
+    assert code == 2
+    assert "were made on other data" in error
+    assert "give the changed study a new `study:` name" in error
+
+
+def test_a_fit_without_its_column_names_the_columns(tmp_path):
+    (tmp_path / "t.csv").write_text("n,tokens,loss\n1,2,3\n")
+    code, _, error = windtunnel("fit", tmp_path / "t.csv")
+    assert code == 2
+    assert "no column 'params'; name it with --params. There are: n, tokens, loss" in error
