@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test slow bench schema clean
+.PHONY: help setup demo check test slow bench schema golden clean
 
 help:
 	@echo "make demo   set up, run the quickstart study, print where its report is"
@@ -40,6 +40,9 @@ bench: setup
 schema: setup
 	$(BIN)/python -m windtunnel.spec.schema
 	$(BIN)/python tools/study_reference.py
+
+golden: setup
+	$(BIN)/python tests/train/test_golden.py
 
 clean:
 	rm -rf $(VENV) store .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,6 @@
 """Write docs/study.md, every key of a study file, from the models that check it.
 
-    python tools/study_reference.py
+python tools/study_reference.py
 """
 
 import json
@@ -15,8 +15,8 @@ HEAD = """\
 # Study files
 
 YAML 1.2; unknown keys, repeated keys and bare durations are refused. `windtunnel init` writes a
-commented one, `windtunnel plan FILE --resolved` shows every default. This page is made from the models
-by `make schema`.
+commented one, `windtunnel plan FILE --resolved` shows every default. This page is made from the
+models by `make schema`.
 
 """
 

@@ -83,7 +83,7 @@ def measure(width: int, depth: int) -> dict[str, float]:
     rows = np.random.default_rng(0).integers(0, 256, size=(BATCH_ROWS, CONTEXT + 1))
     loops = {"ours": ours(width, depth, rows), "granite": granite(width, depth, rows)}
     speeds: dict[str, list[float]] = {name: [] for name in loops}
-    for name, update in loops.items():
+    for update in loops.values():
         for _ in range(UPDATES):
             update()
     for _ in range(ROUNDS):

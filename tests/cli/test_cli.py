@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -62,7 +63,7 @@ def test_help_is_fast():
 
 def test_the_commands_are_these():
     _, output, _ = windtunnel("--help")
-    commands = "init plan sweep status runs fit report sync ui check".split()
+    commands = ["init", "plan", "sweep", "status", "runs", "fit", "report", "sync", "ui", "check"]
     assert [word for word in commands if f" {word} " in output] == commands
 
 
@@ -72,7 +73,7 @@ def test_init_then_plan(tmp_path):
     assert "windtunnel plan" in output
     first_line = (tmp_path / "hparams.yaml").read_text().splitlines()[0]
     assert first_line.startswith("# yaml-language-server: $schema=")
-    schema = json.loads(open(first_line.split("=", 1)[1]).read())
+    schema = json.loads(Path(first_line.split("=", 1)[1]).read_text())
     assert "experiments" in schema["properties"]
     code, output, _ = windtunnel("plan", tmp_path / "hparams.yaml")
     assert code == 0
@@ -118,9 +119,35 @@ def test_the_whole_chain_on_a_small_study(study_file, tmp_path):
     with (tmp_path / "runs.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 16
-    expected = """segment kind parent trunk decayed width depth params params_embedding
-    params_active tokens flops_6nd flops_exact flops flops_spent batch_tokens lr init_seed data_seed
-    horizon epochs outcome loss loss_words bits_per_byte tokens_per_second seconds""".split()
+    expected = [
+        "segment",
+        "kind",
+        "parent",
+        "trunk",
+        "decayed",
+        "width",
+        "depth",
+        "params",
+        "params_embedding",
+        "params_active",
+        "tokens",
+        "flops_6nd",
+        "flops_exact",
+        "flops",
+        "flops_spent",
+        "batch_tokens",
+        "lr",
+        "init_seed",
+        "data_seed",
+        "horizon",
+        "epochs",
+        "outcome",
+        "loss",
+        "loss_words",
+        "bits_per_byte",
+        "tokens_per_second",
+        "seconds",
+    ]
     assert set(expected) <= set(rows[0])
     for row in rows:
         assert row["flops"] == row["flops_6nd"]

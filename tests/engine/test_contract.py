@@ -14,9 +14,17 @@ from windtunnel.trials.study import open_study
 ENGINES = ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])]
 
 
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    """The engine's name and, for Ray, the address of a cluster that is already there."""
+    if request.param == "local":
+        return {"engine": "local"}
+    return {"engine": "ray", "address": request.getfixturevalue("cluster")}
+
+
 def sweep(path, engine):
     study = open_study(path, prepared=True)
-    return study, Sweep(study, engine=engine).run()
+    return study, Sweep(study, **engine).run()
 
 
 def losses(study):
@@ -29,7 +37,6 @@ def curve(study, planned):
     return [tuple(row[key] for key in keys) for row in rows]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 def test_a_sweep_from_text_to_rows(study_file, engine):
     study, result = sweep(study_file(seeds="2"), engine)
     assert result.counts[Status.FINISHED] == 12
@@ -49,10 +56,11 @@ def test_a_sweep_from_text_to_rows(study_file, engine):
     assert again.counts == result.counts
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 def test_what_is_added_later_equals_what_is_planned_at_once(study_file, tmp_path, engine):
     """A longer horizon extends the trunk, one in between replays it: both exactly."""
-    at_once, _ = sweep(study_file(sizes="[16x1]", horizons="[110 steps, 150 steps, 200 steps]"), engine)
+    at_once, _ = sweep(
+        study_file(sizes="[16x1]", horizons="[110 steps, 150 steps, 200 steps]"), engine
+    )
     expected = losses(at_once)
     expected_curve = curve(at_once, at_once.plan.trunks[0])
     shutil.move(tmp_path / "store", tmp_path / "first")
@@ -67,7 +75,6 @@ def test_what_is_added_later_equals_what_is_planned_at_once(study_file, tmp_path
     assert curve(later, later.plan.trunks[0]) == expected_curve
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 def test_the_forecast_is_written_before_the_held_out_size_starts(study_file, engine):
     study, result = sweep(
         study_file(
@@ -89,7 +96,6 @@ def test_the_forecast_is_written_before_the_held_out_size_starts(study_file, eng
     assert len(read_forecasts(study.folder)) == 1  # the same inputs, the same forecast
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 def test_a_diverged_trunk_is_a_row_and_blocks_only_its_branches(study_file, engine):
     grid = (
         "kind: grid\n    axes: {recipe.lr: [1e-2, 1e4], size: [16x1]}\n"
@@ -109,7 +115,6 @@ def test_a_diverged_trunk_is_a_row_and_blocks_only_its_branches(study_file, engi
     assert again.counts == result.counts
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 def test_a_new_validation_set_retrains_nothing(study_file, tmp_path, engine):
     path = study_file(sizes="[16x1]")
     study, _ = sweep(path, engine)
@@ -128,7 +133,6 @@ def test_a_new_validation_set_retrains_nothing(study_file, tmp_path, engine):
         assert row["loss"] == pytest.approx((row["loss_other"] + row["loss_words"]) / 2)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 def test_a_failed_segment_is_recorded_and_tried_again(study_file, engine):
     path = study_file(sizes="[16x1]")
     study = open_study(path, prepared=True)
@@ -148,17 +152,17 @@ def test_a_failed_segment_is_recorded_and_tried_again(study_file, engine):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_local_and_ray_give_the_same_bits(study_file, tmp_path):
+def test_local_and_ray_give_the_same_bits(study_file, tmp_path, cluster):
     path = study_file(sizes="[16x1, 32x1]")
-    local, _ = sweep(path, "local")
+    local, _ = sweep(path, {"engine": "local"})
     expected = losses(local)
     shutil.move(tmp_path / "store", tmp_path / "first")
-    through_ray, _ = sweep(path, "ray")
+    through_ray, _ = sweep(path, {"engine": "ray", "address": cluster})
     assert losses(through_ray) == expected
 
 
 def test_records_hold_plain_json(study_file):
-    study, _ = sweep(study_file(sizes="[16x1]"), "local")
+    study, _ = sweep(study_file(sizes="[16x1]"), {"engine": "local"})
     for planned in study.plan.segments:
         text = (study.store.segment(planned.id).root / "record.json").read_text()
         assert json.loads(text)["execution"]["device"] == "cpu"

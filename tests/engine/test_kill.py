@@ -60,8 +60,7 @@ def results(path):
     keys = ("step", "loss", "lr", "grad_norm")
     curves = {
         planned.id: [
-            tuple(row[key] for key in keys)
-            for row in study.store.segment(planned.id).curve_rows()
+            tuple(row[key] for key in keys) for row in study.store.segment(planned.id).curve_rows()
         ]
         for planned in study.plan.segments
     }

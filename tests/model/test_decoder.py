@@ -49,7 +49,10 @@ def granite(decoder):
         attn_implementation="eager",
     )
     theirs = GraniteForCausalLM(config)
-    state = {"model.embed_tokens.weight": decoder.embedding, "model.norm.weight": decoder.norm_final}
+    state = {
+        "model.embed_tokens.weight": decoder.embedding,
+        "model.norm.weight": decoder.norm_final,
+    }
     state["lm_head.weight"] = decoder.embedding if own.tied else decoder.readout
     kv = own.kv_heads * own.head_dim
     for number, block in enumerate(decoder.layers):

@@ -123,9 +123,7 @@ def test_a_decay_lowers_the_rate_from_the_first_update_after_the_fork(tmp_path):
     step = new_step()
     step.state.start(TRUNK)
     run(step, TRUNK, 20)
-    branch = Branch(
-        parent=TRUNK, fork_step=20, steps=10, changes=(ScheduleChange(shape="linear"),)
-    )
+    branch = Branch(parent=TRUNK, fork_step=20, steps=10, changes=(ScheduleChange(shape="linear"),))
     rates = [lr for _, _, lr, _ in run(step, branch, 30)]
     assert rates == pytest.approx([0.02 * (0.1 + 0.9 * (1 - i / 10)) for i in range(10)])
     hidden = next(g for g in step.state.optimizer.param_groups if g["role"] == "hidden")

@@ -1,7 +1,7 @@
 """Fifty updates whose losses are committed: a refactor must not move them.
 
-`python tests/train/test_golden.py` writes them anew; do so only when the numerics are meant to change,
-and show the curves before and after in the changelog.
+`make golden` writes them anew; do so only when the numerics are meant to change, and show the
+curves before and after in the changelog.
 """
 
 import json
@@ -26,9 +26,7 @@ def losses():
     execution = decide(Resources(device="cpu", compile="never"), MODEL, RECIPE, planned_tokens=0)
     apply(execution)
     step = TrainStep(MODEL, RECIPE, execution)
-    step.state.start(
-        Trunk(model=MODEL, recipe=RECIPE, stream="golden", init_seed=3, data_seed=3)
-    )
+    step.state.start(Trunk(model=MODEL, recipe=RECIPE, stream="golden", init_seed=3, data_seed=3))
     rng = np.random.default_rng(3)
     followers = rng.integers(0, 64, size=(64, 3))
     found = []

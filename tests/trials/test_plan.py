@@ -63,9 +63,7 @@ def test_a_grid_crosses_its_axes_and_shares_trunks_between_schedules(study_file)
 
 
 def test_a_segment_that_two_experiments_want_is_planned_once(study_file):
-    twice = (
-        "kind: grid\n    axes: {size: [16x1]}\n    horizons: [110 steps]\n  - kind: scaling"
-    )
+    twice = "kind: grid\n    axes: {size: [16x1]}\n    horizons: [110 steps]\n  - kind: scaling"
     plan = plan_of(study_file(sizes="[16x1]", replace=("kind: scaling", twice)))
     assert len({p.id for p in plan.segments}) == len(plan.segments)
     labels = {len(branch.labels) for branch in plan.branches}

@@ -23,7 +23,7 @@ def state_home(tmp_path, monkeypatch):
 
 
 def everything(location):
-    """(tag, metric key, step, value) of every metric point, and run count, by MLflow's own client."""
+    """(segment, key, step, value) of every metric point, and the runs, by MLflow's own client."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=location.uri)
@@ -84,7 +84,7 @@ def test_a_pass_cut_short_is_filled_without_duplicates(study_file, state_home, m
         real(self, key, name, value)
 
     monkeypatch.setattr(Mirror, "_tag", dies_after_logging)
-    with pytest.raises(TrackingError, match="went away.*windtunnel sync"):
+    with pytest.raises(TrackingError, match=r"went away.*windtunnel sync"):
         mirror.sync()
     monkeypatch.setattr(Mirror, "_tag", real)
     Mirror(study, location).sync()
@@ -105,11 +105,11 @@ def test_a_server_that_stops_mid_sweep(study_file, tmp_path, state_home):
     path = study_file(sizes="[32x2]", horizons="[1500 steps, 1800 steps]")
     path.write_text(path.read_text().replace("{enabled: false}", f"{{uri: '{uri}'}}"))
     command = [sys.executable, "-c", "from windtunnel.cli import main; main()"]
-    slow_mirror = "import windtunnel.cli.sweep as s; s.MIRROR_SECONDS = 1.0; "
+    every_second = "import windtunnel.cli.sweep as s; s.MIRROR_SECONDS = 1.0; "
+    often = [sys.executable, "-c", every_second + "from windtunnel.cli import main; main()"]
     server = serve(tmp_path, port)
     sweep = subprocess.Popen(
-        [sys.executable, "-c", slow_mirror + "from windtunnel.cli import main; main()"]
-        + ["sweep", str(path), "--engine", "local"],
+        [*often, "sweep", str(path), "--engine", "local"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -133,10 +133,14 @@ def test_a_server_that_stops_mid_sweep(study_file, tmp_path, state_home):
 
     server = serve(tmp_path, port)
     try:
-        first = subprocess.run([*command, "sync", str(path)], capture_output=True, text=True, check=True)
+        first = subprocess.run(
+            [*command, "sync", str(path)], capture_output=True, text=True, check=True
+        )
         assert " 0 new metrics" not in first.stdout
         points, runs = everything(locate(study.store, study.config.tracking))
-        second = subprocess.run([*command, "sync", str(path)], capture_output=True, text=True, check=True)
+        second = subprocess.run(
+            [*command, "sync", str(path)], capture_output=True, text=True, check=True
+        )
         assert "0 new runs, 0 new metrics" in second.stdout
         assert len(points) == len(set(points))
         assert {run.info.status for run in runs} == {"FINISHED"}
@@ -149,7 +153,9 @@ def _mirrored(uri, study):
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
-    experiment = client.get_experiment_by_name(locate(study.store, study.config.tracking).experiment)
+    experiment = client.get_experiment_by_name(
+        locate(study.store, study.config.tracking).experiment
+    )
     if experiment is None:
         return 0
     runs = client.search_runs([experiment.experiment_id])

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from windtunnel.cli.app import print_json
+from windtunnel.cli.text import say
 from windtunnel.errors import ConfigError
 from windtunnel.spec import ModelSpec, Recipe, Size, load_study
 from windtunnel.spec.config import ModelFamily
@@ -76,7 +77,7 @@ def _widths(text: str | None) -> list[int]:
 def _print(found: "CoordinateCheck", plot: Path | None) -> None:
     console = Console()
     table = Table(box=None, title="change from initialisation", title_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for width in found.widths:
         table.add_column(f"width {width}", justify="right")
     table.add_column("slope", justify="right")
@@ -88,14 +89,16 @@ def _print(found: "CoordinateCheck", plot: Path | None) -> None:
             verdict.name,
             *(f"{value:.3g}" for value in last),
             f"{verdict.slope:+.2f}",
-            mark if verdict.judged else "not judged: weight_decay_rule = constant",
+            mark if verdict.judged else "not judged",
         )
     console.print(table)
-    console.print(
+    say(
+        console,
         f"slope of ln(change) against ln(width), {found.parametrization}; "
         f"allowed: {-found.tolerance:+.2f} to {found.tolerance:+.2f}",
-        highlight=False,
     )
+    if not all(verdict.judged for verdict in found.decays):
+        say(console, "weight decay is judged under weight_decay_rule: scaled, and above zero")
     if plot is not None:
-        console.print(f"figure: {plot}", highlight=False)
+        say(console, f"figure: {plot}")
     console.print("[green]passed[/]" if found.passed else "[red]failed[/]: see the lines above")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from rich.console import Console
 from rich.table import Table
 
-from windtunnel.cli.text import flops, si
+from windtunnel.cli.text import flops, say, si
 from windtunnel.errors import ConfigError, FitError, did_you_mean
 from windtunnel.laws import Runs
 
@@ -145,10 +145,10 @@ def _keep(table: Any, mask: Any, why: str, filters: list[str]) -> Any:
 
 def _print(fit: "Fit") -> None:
     console = Console()
-    console.print(
+    say(
+        console,
         f"L = E + A N^-alpha + B D^-beta over {fit.rows} rows of {fit.trunks} trunks; "
         f"{fit.loss_unit}, N {fit.params_convention}, C = {fit.flop_rule}",
-        highlight=False,
     )
     table = Table(box=None)
     for name in ("", "value", f"{fit.level:.0%} interval"):
@@ -157,18 +157,18 @@ def _print(fit: "Fit") -> None:
         low, high = fit.intervals.get(name, (float("nan"), float("nan")))
         table.add_row(name, f"{value:.4g}", f"{low:.4g} to {high:.4g}" if fit.intervals else "none")
     console.print(table)
-    console.print(
-        f"noise of ln loss: trunk {fit.sigma_trunk:.2%}, branch {fit.sigma_branch:.2%}"
-        + (f", seeds {fit.sigma_seed:.2%}" if fit.sigma_seed is not None else ""),
-        f"\nobjective {fit.objective}"
-        + (f", delta {fit.delta:.2g}" if fit.delta is not None else "")
-        + f"; {fit.starts_agreeing} of {fit.starts} starts agree",
-        highlight=False,
+    seeds = f", seeds {fit.sigma_seed:.2%}" if fit.sigma_seed is not None else ""
+    say(
+        console,
+        f"noise of ln loss: trunk {fit.sigma_trunk:.2%}, branch {fit.sigma_branch:.2%}{seeds}",
     )
+    delta = f", delta {fit.delta:.2g}" if fit.delta is not None else ""
+    agree = f"{fit.starts_agreeing} of {fit.starts} starts agree"
+    say(console, f"objective {fit.objective}{delta}; {agree}")
     if fit.form.A > 0 and fit.form.B > 0:
         console.print(_optima(fit))
     for warning in fit.warnings:
-        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+        say(console, warning, label="warning:")
 
 
 def _optima(fit: "Fit") -> Table:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from windtunnel.cli.app import print_json
-from windtunnel.cli.text import duration, flops, si, size_of
+from windtunnel.cli.text import duration, flops, say, si, size_of
 from windtunnel.spec import Branch, StudyConfig
 from windtunnel.trials.completion import is_complete
 from windtunnel.trials.cost import Cost, cost_of
@@ -35,9 +35,9 @@ def print_plan(study: Study, *, as_json: bool) -> None:
     console = Console()
     console.print(_table(study))
     for line in _lines(study, cost, finished):
-        console.print(line, highlight=False)
+        say(console, line)
     for warning in study.warnings:
-        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+        say(console, warning, label="warning:")
 
 
 def print_resolved(config: StudyConfig) -> None:

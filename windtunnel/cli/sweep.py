@@ -12,7 +12,7 @@ from rich.console import Console
 
 from windtunnel.cli.live import watch
 from windtunnel.cli.plan import _slots
-from windtunnel.cli.text import duration
+from windtunnel.cli.text import duration, say
 from windtunnel.cli.tracking import log_results, mirror_of
 from windtunnel.errors import ConfigError, TrackingError
 from windtunnel.trials.study import Study, open_study
@@ -40,7 +40,7 @@ def run_sweep(
     with _data_progress(console) as tell:
         study = open_study(file, prepared=True, progress=tell)
     for warning in study.warnings:
-        console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+        say(console, warning, label="warning:")
 
     from windtunnel.engine.sweep import Sweep
 
@@ -95,9 +95,9 @@ def _write_results(console: Console, study: Study, mirror: "Mirror | None") -> N
             mirror.sync()
             log_results(mirror)
         except TrackingError as away:
-            console.print(f"[yellow]tracking:[/] {away}", highlight=False)
-    console.print(f"report: {page}", highlight=False, soft_wrap=True)
-    console.print(f"MLflow: windtunnel ui {study.file}", highlight=False, soft_wrap=True)
+            say(console, str(away), label="tracking:")
+    say(console, f"report: {page}")
+    say(console, f"MLflow: windtunnel ui {study.file}")
 
 
 def _say_how_it_went(
@@ -105,13 +105,13 @@ def _say_how_it_went(
 ) -> None:
     counts = {status.value: n for status, n in result.counts.items() if n}
     said = ", ".join(f"{count} {name}" for name, count in counts.items())
-    console.print(f"{study.config.study}: {said} in {duration(seconds)}", highlight=False)
+    say(console, f"{study.config.study}: {said} in {duration(seconds)}")
     for segment, error in result.errors.items():
-        console.print(f"[red]failed[/] {segment}: {error}", highlight=False, soft_wrap=True)
+        say(console, f"{segment}: {error}", label="failed", style="red")
     if result.forecast_problem:
-        console.print(f"[yellow]no forecast:[/] {result.forecast_problem}", highlight=False)
+        say(console, result.forecast_problem, label="no forecast:")
     if result.interrupted:
-        console.print("interrupted; everything is saved: the same command goes on", highlight=False)
+        say(console, "interrupted; everything is saved: the same command goes on")
 
 
 @contextmanager

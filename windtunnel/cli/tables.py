@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from windtunnel.cli.app import print_json
-from windtunnel.cli.text import si
+from windtunnel.cli.text import say, si
 from windtunnel.errors import ConfigError
 from windtunnel.trials.gather import COLUMNS, Row
 from windtunnel.trials.progress import SegmentProgress, StudyProgress
@@ -29,16 +29,16 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
         return
     console = Console()
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    console.print(f"{study.config.study}: {said}; {share:.0%} of the training FLOPs done")
+    say(console, f"{study.config.study}: {said}; {share:.0%} of the training FLOPs done")
     if study.dataset is None:
-        console.print("the data is not prepared yet: `windtunnel sweep` does it")
+        say(console, "the data is not prepared yet: `windtunnel sweep` does it")
     shown = [e for e in progress.segments if e.status not in {"finished", "waiting"}]
     if shown:
         console.print(segments_table(shown))
     for each in shown:
         record = study.store.segment(each.segment).record or {}
         if each.status == "failed":
-            console.print(f"{each.name}: {record.get('error', '')}", markup=False)
+            say(console, f"{each.name}: {record.get('error', '')}", label="failed", style="red")
 
 
 def segments_table(segments: list[SegmentProgress]) -> Table:

@@ -1,4 +1,13 @@
-"""Numbers for people."""
+"""Numbers and sentences for people."""
+
+from rich.console import Console
+from rich.text import Text
+
+
+def say(console: Console, text: str, *, label: str = "", style: str = "yellow") -> None:
+    """One sentence on one line, however narrow the terminal; nothing in it is read as markup."""
+    head = Text(f"{label} ", style=style) if label else Text()
+    console.print(head + Text(text), soft_wrap=True)
 
 
 def si(value: float, unit: str = "") -> str:

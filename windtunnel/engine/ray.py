@@ -90,9 +90,10 @@ class ReadySegments(Searcher):
         if result:
             self._take(trial_id, result)
         if self.graph.status[segment_id] is Status.RUNNING:
-            problem = "the worker process died or raised on every attempt; see its notes"
-            self.errors.setdefault(segment_id, problem)
-            fail(self.graph.store.segment(segment_id), problem)
+            folder = self.graph.store.segment(segment_id)
+            problem = folder.last_note() or "its worker process died on every attempt"
+            self.errors[segment_id] = problem.splitlines()[-1]
+            fail(folder, problem)
             self.graph.report(segment_id, "failed")
 
     def save(self, checkpoint_path: str) -> None:
@@ -157,9 +158,9 @@ def _start(address: str | None) -> None:
         "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     }
     os.environ.update({name: os.environ.get(name, value) for name, value in quiet.items()})
-    for name in ("ray", "ray.tune", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    for name in ("ray", "ray.tune.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
         options |= {
             "address": "local",

@@ -1,5 +1,7 @@
 """A worker: takes one segment after another and brings each to its end, stop by stop."""
 
+import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +48,11 @@ class Worker:
         except WindtunnelError as problem:
             self.close()
             return self._failed(segment_id, str(problem))
-        except BaseException:
+        except Exception as fault:
             self.close()
+            with suppress(OSError):
+                text = "".join(traceback.format_exception(fault)).strip()
+                self.bench.store.segment(segment_id).note(f"an attempt failed: {text}")
             raise
         if progress.event in {"done", "interrupted"}:
             self.close()

@@ -21,7 +21,7 @@ def draw(found: CoordinateCheck, path: Path) -> None:
     figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flat
     shades = colormaps["viridis"]
-    for panel, verdict in zip(panels, found.sites, strict=False):
+    for verdict, panel in zip(found.sites, panels, strict=False):
         steps = len(verdict.changes)
         for step, changes in enumerate(verdict.changes):
             panel.plot(found.widths, changes, marker="o", ms=3, color=shades(step / steps))

@@ -110,12 +110,19 @@ class SegmentFolder:
         with (self.root / "notes.jsonl").open("a") as file:
             file.write(json.dumps({"time": time.time(), "note": text}) + "\n")
 
-    def curve_rows(self, *, offset: int = 0) -> Iterator[dict[str, Any]]:
-        """Whole rows of the curve from byte `offset` on; a torn last line is left out."""
+    def last_note(self) -> str | None:
+        """What was noticed last, if anything."""
+        try:
+            lines = (self.root / "notes.jsonl").read_text().splitlines()
+        except OSError:
+            return None
+        return str(json.loads(lines[-1])["note"]) if lines else None
+
+    def curve_rows(self) -> Iterator[dict[str, Any]]:
+        """Whole rows of the curve; a torn last line is left out."""
         if not self.curve.exists():
             return
         with self.curve.open("rb") as file:
-            file.seek(offset)
             for line in file:
                 if line.endswith(b"\n"):
                     yield json.loads(line)
@@ -214,7 +221,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """
     try:
         value = json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as broken:
         raise StoreError(f"{path}: damaged: {broken}") from None
