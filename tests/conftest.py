@@ -2,6 +2,7 @@
 
 import os
 import random
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # of the cluster that tests start
 
 STUDY = """\
 study: {name}

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from windtunnel.engine.ray_settings import prepare_environment
+
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    prepare_environment()  # the token that tests/conftest.py made counts on both sides
     log = tmp_path_factory.mktemp("cluster") / "ray.log"
     command = [
         *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"),
@@ -31,4 +34,8 @@ def cluster(tmp_path_factory):
         time.sleep(0.2)
     yield f"127.0.0.1:{port}"
     os.killpg(process.pid, signal.SIGTERM)
-    process.wait(timeout=30)
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -5,7 +5,6 @@ trial's checkpoint (ray issue 5150). Nothing is ever restored by Tune: the store
 """
 
 import logging
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -149,15 +148,6 @@ def _tune(searcher: ReadySegments, resources: Resources, scratch: Path) -> None:
 
 
 def _start(address: str | None) -> None:
-    quiet = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the driver saves everything on Ctrl-C itself
-        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-        "TUNE_GLOBAL_CHECKPOINT_S": "86400",
-    }
-    os.environ.update({name: os.environ.get(name, value) for name, value in quiet.items()})
     for name in ("ray", "ray.tune.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
@@ -175,7 +165,8 @@ def _start(address: str | None) -> None:
     except (ConnectionError, ValueError, RuntimeError) as unreachable:
         raise ConfigError(
             f"--address {address}: no Ray cluster answers there ({unreachable}); "
-            "start one with `ray start --head`, or leave --address out"
+            "start one with `ray start --head` and give its token in RAY_AUTH_TOKEN, or leave "
+            "--address out"
         ) from None
 
 

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from windtunnel.engine.graph import Graph, Status
+from windtunnel.engine.ray_settings import prepare_environment
 from windtunnel.engine.worker import write_orders
 from windtunnel.errors import FitError
 from windtunnel.trials.completion import is_complete
@@ -105,6 +106,7 @@ class Sweep:
             from windtunnel.engine import local
 
             return local.run(self.graph, orders, retries=resources.retries)
+        prepare_environment()
         from windtunnel.engine import ray
 
         return ray.run(self.graph, orders, resources=resources, address=self.address)

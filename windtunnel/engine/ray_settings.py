@@ -1,0 +1,27 @@
+"""What Ray reads from the environment; set before it is imported, for it reads most of it then."""
+
+import os
+from pathlib import Path
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the driver saves everything on Ctrl-C itself
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # the store has the checkpoints
+}
+
+
+def prepare_environment() -> None:
+    """No usage reports, no own output, and token authentication wherever there is a token.
+
+    Ray makes a token for a cluster of its own, but joins another one without authentication unless
+    it is told to; what the user has set stands.
+    """
+    settings = dict(QUIET)
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if os.environ.get("RAY_AUTH_TOKEN") or token.exists():
+        settings["RAY_AUTH_MODE"] = "token"
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
