@@ -1,6 +1,5 @@
 """Every command: its options and what it prints. Heavy libraries load inside the commands."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -230,8 +229,3 @@ def mup(
     )
     if not passed:
         raise typer.Exit(EXIT_SOME_FAILED)
-
-
-def print_json(value: object) -> None:
-    """JSON for machines: one object, no NaN."""
-    print(json.dumps(value, indent=1, allow_nan=False))

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from windtunnel.cli.app import print_json
-from windtunnel.cli.text import say
+from windtunnel.cli.text import print_json, say
 from windtunnel.errors import ConfigError
 from windtunnel.spec import ModelSpec, Recipe, Size, load_study
 from windtunnel.spec.config import ModelFamily

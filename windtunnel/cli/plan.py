@@ -6,17 +6,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from windtunnel.cli.app import print_json
-from windtunnel.cli.text import duration, flops, say, si, size_of
+from windtunnel.cli.text import duration, flops, print_json, say, si, size_of
 from windtunnel.spec import Branch, StudyConfig
 from windtunnel.trials.completion import is_complete
-from windtunnel.trials.cost import Cost, cost_of
+from windtunnel.trials.cost import Cost, cost_of, slots_here
 from windtunnel.trials.study import Study
 
 
 def print_plan(study: Study, *, as_json: bool) -> None:
     """Print the plan of an opened study."""
-    cost = cost_of(study, slots=_slots(study.config))
+    cost = cost_of(study, slots=slots_here(study.config))
     wanted = study.wanted
     finished = sum(is_complete(study.store, p, wanted) for p in study.plan.segments)
     if as_json:
@@ -49,13 +48,6 @@ def print_resolved(config: StudyConfig) -> None:
     yaml = YAML()
     yaml.default_flow_style = False
     yaml.dump(config.model_dump(mode="json"), sys.stdout)
-
-
-def _slots(config: StudyConfig) -> int:
-    import os
-
-    slots = max(1, len(os.sched_getaffinity(0)) // config.resources.cpus_per_trial)
-    return min(slots, config.resources.concurrency or slots)
 
 
 def _segment(study: Study, planned: Any) -> dict[str, Any]:

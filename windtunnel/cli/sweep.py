@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from windtunnel.cli.live import watch
-from windtunnel.cli.plan import _slots
 from windtunnel.cli.text import duration, say
 from windtunnel.cli.tracking import log_results, mirror_of
 from windtunnel.errors import ConfigError, TrackingError
+from windtunnel.trials.cost import slots_here
 from windtunnel.trials.study import Study, open_study
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def run_sweep(
         accept_execution_change=accept_execution_change,
     )
     mirror = mirror_of(study) if study.config.tracking.enabled else None
-    with watch(study, sweep.graph, console, slots=_slots(study.config)), _mirroring(mirror):
+    with watch(study, sweep.graph, console, slots=slots_here(study.config)), _mirroring(mirror):
         result = sweep.run()
     _say_how_it_went(console, study, result, seconds=time.monotonic() - began)
     if not result.interrupted:

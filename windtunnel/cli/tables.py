@@ -9,8 +9,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from windtunnel.cli.app import print_json
-from windtunnel.cli.text import say, si
+from windtunnel.cli.text import print_json, say, si
 from windtunnel.errors import ConfigError
 from windtunnel.trials.gather import COLUMNS, Row
 from windtunnel.trials.progress import SegmentProgress, StudyProgress

@@ -1,4 +1,6 @@
-"""Numbers and sentences for people."""
+"""Numbers and sentences for people, JSON for machines."""
+
+import json
 
 from rich.console import Console
 from rich.text import Text
@@ -37,3 +39,8 @@ def duration(seconds: float) -> str:
 def size_of(count: float) -> str:
     """Bytes on a disk."""
     return si(count, "B")
+
+
+def print_json(value: object) -> None:
+    """JSON for machines: one object, no NaN."""
+    print(json.dumps(value, indent=1, allow_nan=False))

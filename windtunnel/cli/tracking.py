@@ -13,10 +13,19 @@ def mirror_of(study: Study) -> Mirror:
 
 
 def log_results(mirror: Mirror) -> None:
-    """Put the report, the fit and the forecasts into the study's own run."""
+    """Put the report, the forecasts and every fit into runs of their own."""
+    from windtunnel.laws import Fit
+
     folder = mirror.study.folder
-    artifacts = [folder / name for name in ("report.html", "forecasts.jsonl")]
-    mirror.log_results([*artifacts, *sorted(folder.glob("fit*.json"))], {})
+    for kind, name in (("report", "report.html"), ("forecast", "forecasts.jsonl")):
+        if (folder / name).exists():
+            mirror.log_result(kind, [folder / name], {})
+    for path in sorted(folder.glob("fit*.json")):
+        fit = Fit.from_json(path.read_text())
+        metrics = dict(fit.coefficients)
+        for name, (low, high) in fit.intervals.items():
+            metrics |= {f"{name}_low": low, f"{name}_high": high}
+        mirror.log_result(path.stem, [path], metrics)
 
 
 def sync_study(file: Path) -> None:

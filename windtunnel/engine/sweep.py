@@ -17,8 +17,8 @@ from windtunnel.trials.completion import is_complete
 from windtunnel.trials.forecast import write_forecast
 from windtunnel.trials.gather import gather
 from windtunnel.trials.lease import Lease
-from windtunnel.trials.run import WorkOrder
 from windtunnel.trials.study import Study
+from windtunnel.trials.workbench import WorkOrder
 
 EngineName = Literal["ray", "local"]
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from windtunnel.errors import WindtunnelError
 from windtunnel.trials.plan import Plan
-from windtunnel.trials.run import SegmentRun, Workbench, WorkOrder, fail
+from windtunnel.trials.run import SegmentRun, fail
 from windtunnel.trials.store import read_json, write_json
+from windtunnel.trials.workbench import Workbench, WorkOrder
 
 Report = dict[str, Any]
 

@@ -1,10 +1,11 @@
 """What a plan costs before an update is run, and what its points cost without branches."""
 
+import os
 from dataclasses import dataclass
 from statistics import median
 
 from windtunnel.accounting import BACKWARD_FACTOR
-from windtunnel.spec import Branch, Trunk
+from windtunnel.spec import Branch, StudyConfig, Trunk
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.study import Study
 
@@ -76,6 +77,12 @@ def cost_of(study: Study, *, slots: int) -> Cost:
         speed_is_measured=measured,
         slots=slots,
     )
+
+
+def slots_here(config: StudyConfig) -> int:
+    """Trials at once on this machine's cores."""
+    slots = max(1, len(os.sched_getaffinity(0)) // config.resources.cpus_per_trial)
+    return min(slots, config.resources.concurrency or slots)
 
 
 def _disk(planned: PlannedSegment) -> int:

@@ -5,47 +5,26 @@ the same bits. A fork checkpoint is saved and reported before it is evaluated, s
 can start while the trunk goes on.
 """
 
-import json
 import math
 import shutil
 import time
 import traceback
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from windtunnel.data import Dataset, TrainStream, ValidationSet
+from windtunnel.data import ValidationSet
 from windtunnel.errors import ConfigError, StoreError
-from windtunnel.spec import Branch, Trunk
-from windtunnel.spec.config import Resources
-from windtunnel.spec.strict import Strict
+from windtunnel.spec import Trunk
 from windtunnel.train import checkpoint
 from windtunnel.train.evaluate import evaluate
-from windtunnel.train.execution import Execution, apply, current, decide
-from windtunnel.train.loop import CurveRow, Diverged, train
-from windtunnel.train.step import TrainStep
+from windtunnel.train.execution import Execution, current, decide
+from windtunnel.train.loop import Diverged, train
 from windtunnel.trials.completion import WantedSet, stops_of
+from windtunnel.trials.curve import CurveWriter
 from windtunnel.trials.plan import PlannedSegment
-from windtunnel.trials.store import SegmentFolder, Store
-
-
-class WorkOrder(Strict):
-    """What a worker must know besides the segment."""
-
-    study: str
-    store: str
-    dataset: str
-    extra_validation: dict[str, str]
-    validation_tokens: int
-    fork_tokens: int
-    resources: Resources
-    accept_execution_change: bool = False
-
-    @property
-    def stop_file(self) -> Path:
-        """While this file exists, runs save and return."""
-        return Store(Path(self.store)).study(self.study) / "stop"
+from windtunnel.trials.store import SegmentFolder
+from windtunnel.trials.workbench import Workbench
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,49 +34,6 @@ class Progress:
     event: Literal["saved", "fork", "interrupted", "done"]
     step: int
     outcome: str | None = None
-
-
-class Workbench:
-    """What a worker process keeps between segments: open data and compiled shapes."""
-
-    def __init__(self, order: WorkOrder) -> None:
-        self.order = order
-        self.store = Store(Path(order.store))
-        self.dataset = Dataset.open(Path(order.dataset))
-        self.validation: tuple[ValidationSet, ...] = (
-            *self.dataset.validation,
-            *(
-                ValidationSet.open(Path(folder), name=name)
-                for name, folder in order.extra_validation.items()
-            ),
-        )
-        self.wanted = {
-            each.name: WantedSet(
-                each.fingerprint,
-                end_tokens=order.validation_tokens,
-                fork_tokens=order.fork_tokens,
-            )
-            for each in self.validation
-        }
-        self._steps: dict[str, TrainStep] = {}
-        self._streams: dict[int, TrainStream] = {}
-
-    def stream(self, context: int) -> TrainStream:
-        """The training rows for one context length."""
-        if context not in self._streams:
-            self._streams[context] = self.dataset.stream(context)
-        return self._streams[context]
-
-    def step(self, segment: Trunk | Branch, execution: Execution) -> TrainStep:
-        """A train step of the segment's shape; its state holds whatever ran last."""
-        apply(execution)
-        key = json.dumps(
-            [value.model_dump() for value in (segment.model, segment.recipe, execution)]
-        )
-        if key not in self._steps:
-            self._steps.clear()  # one at a time: its memory is a model's
-            self._steps[key] = TrainStep(segment.model, segment.recipe, execution)
-        return self._steps[key]
 
 
 class SegmentRun(AbstractContextManager["SegmentRun"]):
@@ -143,7 +79,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             return interrupted or waited > self.bench.order.resources.checkpoint_seconds
 
         try:
-            with _CurveWriter(self.folder.curve, after=self._curve_end) as writer:
+            with CurveWriter(self.folder.curve, after=self._curve_end) as writer:
                 train(
                     self.step,
                     self.segment,
@@ -308,40 +244,3 @@ def fail(folder: SegmentFolder, problem: BaseException | str) -> None:
             "written": time.time(),
         }
     )
-
-
-class _CurveWriter(AbstractContextManager["_CurveWriter"]):
-    """Append rows whose step is beyond `after`; a group of rows is one write."""
-
-    def __init__(self, path: Path, *, after: int) -> None:
-        self.path, self.after = path, after
-
-    def __enter__(self) -> "_CurveWriter":
-        self._file = self.path.open("ab", buffering=0)
-        return self
-
-    def __exit__(self, *problem: Any) -> None:
-        self._file.close()
-
-    def write(self, rows: list[CurveRow]) -> None:
-        now = time.time()
-        fresh = [asdict(row) | {"time": now} for row in rows if row.step > self.after]
-        if not fresh:
-            return
-        text = "".join(json.dumps(_finite(row), separators=(",", ":")) + "\n" for row in fresh)
-        try:
-            self._file.write(text.encode())
-        except OSError as full:
-            raise StoreError(
-                f"{self.path}: cannot be written: {full.strerror}; free space, then run the same "
-                "command again"
-            ) from None
-        self.after = fresh[-1]["step"]
-
-
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: a loss that is not finite is null."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in row.items()
-    }

@@ -6,8 +6,8 @@ one of equal rows.
 """
 
 import os
-import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from windtunnel.errors import TrackingError
 from windtunnel.spec import Branch
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.study import Study
+from windtunnel.trials.tracking import describe
 from windtunnel.trials.tracking.location import Location, create_database
 
 POINTS_PER_SEGMENT = 100
@@ -61,47 +62,56 @@ class Mirror:
             TrackingError: The server does not answer, or refuses.
         """
         done = Synced()
+        with self._speaking():
+            for planned in self.study.plan.segments:
+                if self.study.store.segment(planned.id).curve.exists():
+                    self._mirror(planned, done)
+        return done
+
+    def log_result(self, kind: str, artifacts: list[Path], metrics: dict[str, float]) -> None:
+        """The study's run of one kind of result: its report, its fit, its forecasts.
+
+        The first artifact's time of writing is that of the metrics, so that a repeated call adds
+        nothing.
+
+        Raises:
+            TrackingError: The server does not answer, or refuses.
+        """
+        from mlflow.entities import Metric
+
+        with self._speaking():
+            run_id = self._run_of.get(kind) or self._create_result_run(kind)
+            at = int(artifacts[0].stat().st_mtime * 1000)
+            logged = [Metric(name, value, at, 0) for name, value in metrics.items()]
+            self._client.log_batch(run_id, metrics=logged)
+            for path in artifacts:
+                self._client.log_artifact(run_id, str(path))
+            self._client.set_terminated(run_id, end_time=at)
+
+    def experiment_id(self) -> str:
+        """MLflow's id of the store's experiment.
+
+        Raises:
+            TrackingError: The server does not answer, or refuses.
+        """
+        with self._speaking():
+            return self._experiment
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        """A connection; whatever MLflow, requests or SQLAlchemy raise, as one kind of error."""
         try:
             self._connect()
-            for planned in self.study.plan.segments:
-                folder = self.study.store.segment(planned.id)
-                if folder.curve.exists():
-                    self._mirror(planned, done)
+            yield
         except TrackingError:
             raise
-        except Exception as problem:  # MLflow raises its own, requests' and SQLAlchemy's errors
+        except Exception as problem:
             self._client = None
             text = str(problem).split("\n")[0][:300]
             raise TrackingError(
                 f"{self.location.uri}: {type(problem).__name__}: {text}; training is not touched, "
                 "and `windtunnel sync` fills the gap once it answers"
             ) from None
-        return done
-
-    def log_results(self, artifacts: list[Path], metrics: dict[str, float]) -> None:
-        """The study's own run: its report, fit and forecasts.
-
-        Raises:
-            TrackingError: The server does not answer, or refuses.
-        """
-        try:
-            self._connect()
-            run_id = self._run_of.get("study") or self._create_study_run()
-            for name, value in metrics.items():
-                self._client.log_metric(run_id, name, value)
-            for path in artifacts:
-                if path.exists():
-                    self._client.log_artifact(run_id, str(path))
-            self._client.set_terminated(run_id)
-        except TrackingError:
-            raise
-        except Exception as problem:
-            raise TrackingError(f"{self.location.uri}: {problem}") from None
-
-    def experiment_id(self) -> str:
-        """MLflow's id of the store's experiment."""
-        self._connect()
-        return self._experiment
 
     def _connect(self) -> None:
         if self._client is not None:
@@ -127,11 +137,12 @@ class Mirror:
         self._client = client
         self._run_of, self._tags = {}, {}
         for run in self._runs():
-            key = run.data.tags.get(SEGMENT)
-            if key is None and run.data.tags.get("kind") == "study":
-                key = "study" if run.data.tags["study"] == self.study.config.study else None
+            tags = dict(run.data.tags)
+            key = tags.get(SEGMENT)
+            if key is None and tags.get("study") == self.study.config.study:
+                key = tags.get("kind")
             if key:
-                self._run_of[key], self._tags[key] = run.info.run_id, dict(run.data.tags)
+                self._run_of[key], self._tags[key] = run.info.run_id, tags
 
     def _runs(self) -> Iterator[Any]:
         token = None
@@ -158,50 +169,22 @@ class Mirror:
         self._mirror_end(planned, run_id, tags)
 
     def _create(self, planned: PlannedSegment) -> str:
-        from mlflow.entities import Param, RunTag
+        from mlflow.entities import Param
 
         segment = planned.segment
         parent = self._run_of.get(segment.parent.id) if isinstance(segment, Branch) else None
         first = next(self.study.store.segment(planned.id).curve_rows(), None)
-        label = planned.labels[0]
-        name = f"{segment.model.size} seed {label.seed}"
-        tags = {
+        tags = describe.tags(self.study, planned, parent_run=parent) | {
             SEGMENT: planned.id,
             MARK: "0",
             STRIDE: str(max(1, planned.steps // POINTS_PER_SEGMENT)),
-            "study": self.study.config.study,
-            "kind": segment.kind,
-            "parent": segment.parent.id if isinstance(segment, Branch) else "",
-            "data": segment.root.stream,
-            "mlflow.runName": f"{name}, {label.horizon}" if parent else f"{name}, trunk",
-            "mlflow.source.name": "windtunnel",
         }
-        if commit := git_commit(self.study.file.parent):
-            tags["mlflow.source.git.commit"] = commit
-        if parent:
-            tags["mlflow.parentRunId"] = parent
-        run = self._client.create_run(
-            self._experiment,
-            start_time=int(first["time"] * 1000) if first else None,
-            tags=tags,
-        )
+        started = int(first["time"] * 1000) if first else None
+        run = self._client.create_run(self._experiment, start_time=started, tags=tags)
         run_id = str(run.info.run_id)
-        values = {
-            "size": segment.model.size,
-            "horizon": label.horizon if isinstance(segment, Branch) else "",
-            "seed": label.seed,
-            "params": segment.model.params,
-            "fork_step": segment.fork_step,
-        }
-        values |= {f"model.{key}": value for key, value in segment.model.model_dump().items()}
-        values |= {f"recipe.{key}": value for key, value in segment.recipe.model_dump().items()}
-        self._client.log_batch(
-            run_id,
-            params=[Param(key, str(value)) for key, value in values.items() if value != ""],
-            tags=[RunTag(f"study.{self.study.config.study}", "yes")],
-        )
-        self._run_of[planned.id] = run_id
-        self._tags[planned.id] = tags | {f"study.{self.study.config.study}": "yes"}
+        params = [Param(key, value) for key, value in describe.params(planned).items()]
+        self._client.log_batch(run_id, params=params)
+        self._run_of[planned.id], self._tags[planned.id] = run_id, tags
         return run_id
 
     def _mirror_curve(self, planned: PlannedSegment, run_id: str, tags: dict[str, str]) -> int:
@@ -274,12 +257,13 @@ class Mirror:
         self._tag(planned.id, "outcome", record["outcome"])
         self._tag(planned.id, OUTCOME, _end_mark(record))
 
-    def _create_study_run(self) -> str:
+    def _create_result_run(self, kind: str) -> str:
         name = self.study.config.study
-        tags = {"kind": "study", "study": name, "mlflow.runName": f"study {name}"}
-        run_id = str(self._client.create_run(self._experiment, tags=tags).info.run_id)
-        self._run_of["study"], self._tags["study"] = run_id, tags
-        return run_id
+        tags = {"kind": kind, "study": name, f"study.{name}": "yes"}
+        tags["mlflow.runName"] = f"{name}: {kind}"
+        self._run_of[kind] = str(self._client.create_run(self._experiment, tags=tags).info.run_id)
+        self._tags[kind] = tags
+        return self._run_of[kind]
 
     def _tag(self, key: str, name: str, value: str) -> None:
         self._client.set_tag(self._run_of[key], name, value)
@@ -288,18 +272,3 @@ class Mirror:
 
 def _end_mark(record: dict[str, Any]) -> str:
     return f"{record['outcome']} {record['reached']}"
-
-
-def git_commit(folder: Path) -> str | None:
-    """The commit of the repository around `folder`, or None outside one."""
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()

@@ -1,0 +1,61 @@
+"""What a segment's run says of itself: its tags, and its parameters, which MLflow never changes."""
+
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from windtunnel.spec import Branch
+from windtunnel.trials.plan import PlannedSegment
+from windtunnel.trials.progress import name_of
+from windtunnel.trials.study import Study
+
+
+def tags(study: Study, planned: PlannedSegment, *, parent_run: str | None) -> dict[str, str]:
+    """Study, kind, parent, data and commit; with `parent_run`, MLflow nests it there."""
+    segment = planned.segment
+    found = {
+        "study": study.config.study,
+        f"study.{study.config.study}": "yes",
+        "kind": segment.kind,
+        "parent": segment.parent.id if isinstance(segment, Branch) else "",
+        "data": segment.root.stream,
+        "mlflow.runName": name_of(planned),
+        "mlflow.source.name": "windtunnel",
+    }
+    if commit := git_commit(study.file.resolve().parent):
+        found["mlflow.source.git.commit"] = commit
+    if parent_run:
+        found["mlflow.parentRunId"] = parent_run
+    return found
+
+
+def params(planned: PlannedSegment) -> dict[str, str]:
+    """Size, horizon, seed, and every field of model and recipe."""
+    segment, label = planned.segment, planned.labels[0]
+    found: dict[str, object] = {
+        "size": segment.model.size,
+        "seed": label.seed,
+        "params": segment.model.params,
+        "fork_step": segment.fork_step,
+    }
+    if isinstance(segment, Branch):
+        found["horizon"] = label.horizon
+    found |= {f"model.{key}": value for key, value in segment.model.model_dump().items()}
+    found |= {f"recipe.{key}": value for key, value in segment.recipe.model_dump().items()}
+    return {key: str(value) for key, value in found.items()}
+
+
+@cache
+def git_commit(folder: Path) -> str | None:
+    """The commit of the repository around `folder`, or None outside one."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

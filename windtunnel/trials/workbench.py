@@ -1,0 +1,74 @@
+"""What a worker process is told, and what it keeps between segments."""
+
+import json
+from pathlib import Path
+
+from windtunnel.data import Dataset, TrainStream, ValidationSet
+from windtunnel.spec import Branch, Trunk
+from windtunnel.spec.config import Resources
+from windtunnel.spec.strict import Strict
+from windtunnel.train.execution import Execution, apply
+from windtunnel.train.step import TrainStep
+from windtunnel.trials.completion import WantedSet
+from windtunnel.trials.store import Store
+
+
+class WorkOrder(Strict):
+    """What a worker must know besides the segment."""
+
+    study: str
+    store: str
+    dataset: str
+    extra_validation: dict[str, str]
+    validation_tokens: int
+    fork_tokens: int
+    resources: Resources
+    accept_execution_change: bool = False
+
+    @property
+    def stop_file(self) -> Path:
+        """While this file exists, runs save and return."""
+        return Store(Path(self.store)).study(self.study) / "stop"
+
+
+class Workbench:
+    """What a worker process keeps between segments: open data and compiled shapes."""
+
+    def __init__(self, order: WorkOrder) -> None:
+        self.order = order
+        self.store = Store(Path(order.store))
+        self.dataset = Dataset.open(Path(order.dataset))
+        self.validation: tuple[ValidationSet, ...] = (
+            *self.dataset.validation,
+            *(
+                ValidationSet.open(Path(folder), name=name)
+                for name, folder in order.extra_validation.items()
+            ),
+        )
+        self.wanted = {
+            each.name: WantedSet(
+                each.fingerprint,
+                end_tokens=order.validation_tokens,
+                fork_tokens=order.fork_tokens,
+            )
+            for each in self.validation
+        }
+        self._steps: dict[str, TrainStep] = {}
+        self._streams: dict[int, TrainStream] = {}
+
+    def stream(self, context: int) -> TrainStream:
+        """The training rows for one context length."""
+        if context not in self._streams:
+            self._streams[context] = self.dataset.stream(context)
+        return self._streams[context]
+
+    def step(self, segment: Trunk | Branch, execution: Execution) -> TrainStep:
+        """A train step of the segment's shape; its state holds whatever ran last."""
+        apply(execution)
+        key = json.dumps(
+            [value.model_dump() for value in (segment.model, segment.recipe, execution)]
+        )
+        if key not in self._steps:
+            self._steps.clear()  # one at a time: its memory is a model's
+            self._steps[key] = TrainStep(segment.model, segment.recipe, execution)
+        return self._steps[key]
