@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from rich.console import Console
 from rich.table import Table
 
-from windtunnel.cli.text import flops, say, si
+from windtunnel.cli.text import flops, print_json, say, si
 from windtunnel.errors import ConfigError, FitError, did_you_mean
 from windtunnel.laws import Runs
 
@@ -59,7 +59,7 @@ def run_fit(
         raise ConfigError(f"--objective {objective}: allowed are {', '.join(allowed)}{hint}")
     if not 0 < level < 1:
         raise ConfigError(f"--level {level:g}: between 0 and 1, for example 0.9")
-    runs = _read(source, columns, experiment)
+    runs, warnings = _read(source, columns, experiment)
     fit = fit_chinchilla(
         runs,
         objective=cast("ObjectiveName", objective),
@@ -75,13 +75,15 @@ def run_fit(
         except OSError as refused:
             raise ConfigError(f"--out {out}: cannot be written: {refused.strerror}") from None
     if as_json:
-        print(json.dumps(json.loads(fit.to_json(draws=0)), indent=1))
+        written = json.loads(fit.to_json(draws=0))
+        print_json(written | {"warnings": [*warnings, *written["warnings"]]})
     else:
-        _print(fit)
+        _print(fit, warnings)
 
 
-def _read(source: Path, columns: Columns, experiment: str | None) -> Runs:
+def _read(source: Path, columns: Columns, experiment: str | None) -> tuple[Runs, tuple[str, ...]]:
     if source.suffix in {".yaml", ".yml"}:
+        from windtunnel.report.collect import execution_warnings
         from windtunnel.trials.forecast import as_runs, law_rows
         from windtunnel.trials.gather import gather
         from windtunnel.trials.study import open_study
@@ -94,9 +96,9 @@ def _read(source: Path, columns: Columns, experiment: str | None) -> Runs:
                 f"{did_you_mean(experiment, names)}"
             )
         rows = law_rows(gather(study.store, study.plan), experiment=experiment)
-        return as_runs(rows, filters=("decayed", "finished"))
+        return as_runs(rows, filters=("decayed", "finished")), execution_warnings(study)
     if source.suffix == ".csv":
-        return _read_csv(source, columns)
+        return _read_csv(source, columns), ()
     raise ConfigError(f"{source}: give a study (.yaml) or a table (.csv)")
 
 
@@ -143,7 +145,7 @@ def _keep(table: Any, mask: Any, why: str, filters: list[str]) -> Any:
     return table[mask]
 
 
-def _print(fit: "Fit") -> None:
+def _print(fit: "Fit", warnings: tuple[str, ...]) -> None:
     console = Console()
     say(
         console,
@@ -167,7 +169,7 @@ def _print(fit: "Fit") -> None:
     say(console, f"objective {fit.objective}{delta}; {agree}")
     if fit.form.A > 0 and fit.form.B > 0:
         console.print(_optima(fit))
-    for warning in fit.warnings:
+    for warning in (*warnings, *fit.warnings):
         say(console, warning, label="warning:")
 
 

@@ -132,6 +132,11 @@ def _data(study: Study) -> DataFacts | None:
     )
 
 
+def execution_warnings(study: Study) -> tuple[str, ...]:
+    """A sentence where the study's trunks were computed in more than one way."""
+    return _mixed(_executions(study))
+
+
 def _executions(study: Study) -> tuple[ExecutionFacts, ...]:
     """Distinct execution records of the study's trunks, the most common first."""
     found: Counter[str] = Counter()
@@ -149,11 +154,14 @@ def _mixed(executions: tuple[ExecutionFacts, ...]) -> tuple[str, ...]:
     if len(executions) < 2:
         return ()
     records: list[dict[str, Any]] = [asdict(each)["record"] for each in executions]
-    keys = dict.fromkeys(key for record in records for key in record)
+    # A micro-batch follows the batch, which a study may vary on purpose.
+    keys = dict.fromkeys(k for record in records for k in record if k != "micro_batch_rows")
     differing = {
         key: list(dict.fromkeys(str(record.get(key)) for record in records)) for key in keys
     }
     what = "; ".join(f"{k}: {', '.join(v)}" for k, v in differing.items() if len(v) > 1)
+    if not what:
+        return ()
     return (
         f"trunks were computed in {len(executions)} ways ({what}): within one way a result is "
         "exact, between them it differs in the last digits",

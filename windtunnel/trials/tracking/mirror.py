@@ -30,6 +30,9 @@ BATCH = 1000
 GFLOP = 1e9
 """MLflow's steps are whole numbers: compute is logged in GFLOPs."""
 
+TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow's pages then show runs and charts first, not traces."""
+
 SEGMENT, MARK, MEASURED = "windtunnel.segment", "windtunnel.synced_step", "windtunnel.measured"
 OUTCOME, STRIDE = "windtunnel.outcome", "windtunnel.stride"
 
@@ -132,7 +135,7 @@ class Mirror:
             folder = self.location.folder
             place = (folder / "artifacts").as_uri() if folder is not None else None
             self._experiment = client.create_experiment(
-                self.location.experiment, artifact_location=place
+                self.location.experiment, artifact_location=place, tags=TRAINING
             )
         self._client = client
         self._run_of, self._tags = {}, {}
