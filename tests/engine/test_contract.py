@@ -133,6 +133,23 @@ def test_a_new_validation_set_retrains_nothing(study_file, tmp_path, engine):
         assert row["loss"] == pytest.approx((row["loss_other"] + row["loss_words"]) / 2)
 
 
+def test_a_damaged_fork_checkpoint_is_replayed(study_file, tmp_path, engine):
+    path = study_file(sizes="[16x1]")
+    study, _ = sweep(path, engine)
+    expected = losses(study)
+    branch = study.plan.branches[0]
+    shutil.rmtree(study.store.segment(branch.id).root)
+    fork = study.store.segment(study.plan.trunks[0].id).checkpoint(branch.segment.fork_step)
+    weights = fork / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"oops")
+    _, result = sweep(path, engine)
+    assert result.counts[Status.FAILED] == 1
+    assert "does not match its checksum" in result.errors[branch.id]
+    _, result = sweep(path, engine)
+    assert not result.failed
+    assert losses(study) == expected
+
+
 def test_a_failed_segment_is_recorded_and_tried_again(study_file, engine):
     path = study_file(sizes="[16x1]")
     study = open_study(path, prepared=True)

@@ -95,8 +95,11 @@ def test_killed_workers_and_drivers_leave_no_trace_in_the_results(study_file, tm
             killed["worker"] += 1
             time.sleep(rng.uniform(0.2, 1.5))
         if process.poll() is None and killed["driver"] < 2:
+            tree = psutil.Process(process.pid).children(recursive=True)
             os.kill(process.pid, signal.SIGKILL)
             killed["driver"] += 1
+            _, left = psutil.wait_procs(tree, timeout=60)
+            assert not left, "processes of a killed driver live on"
         finish(process)
         if killed["driver"] < 2 and not _unfinished(path):
             shutil.rmtree(tmp_path / "store")

@@ -7,8 +7,11 @@ import time
 import pytest
 
 from windtunnel.errors import StoreError
+from windtunnel.spec import load_study
 from windtunnel.trials import lease as lease_module
+from windtunnel.trials.completion import outcome_of
 from windtunnel.trials.lease import Lease, LeaseHeld, holder
+from windtunnel.trials.plan import make_plan
 from windtunnel.trials.store import SegmentFolder, Store, read_json, write_json
 
 
@@ -93,3 +96,22 @@ def test_a_full_disk_is_an_error_that_teaches(tmp_path, monkeypatch):
     with pytest.raises(StoreError, match=r"No space left on device.*finished segments are kept"):
         write_json(tmp_path / "a.json", {"x": 1})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reached", "expected"),
+    [
+        ("finished", 126, "finished"),
+        ("finished", 125, None),
+        ("finished", 900, "finished"),
+        ("diverged", 126, "diverged"),
+        ("diverged", 60, "diverged"),
+        ("diverged", 127, "finished"),
+        ("failed", 126, "failed"),
+    ],
+)
+def test_how_a_record_stands_towards_a_plan(study_file, outcome, reached, expected):
+    plan = make_plan(load_study(study_file(sizes="[16x1]")), vocab_size=256, stream="s")
+    assert plan.trunks[0].end == 126
+    record = {"outcome": outcome, "reached": reached}
+    assert outcome_of(record, plan.trunks[0]) == expected

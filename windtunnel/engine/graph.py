@@ -9,6 +9,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from windtunnel.spec import Branch
+from windtunnel.trials.completion import outcome_of
 from windtunnel.trials.plan import Plan, PlannedSegment
 from windtunnel.trials.store import Store
 
@@ -46,8 +47,7 @@ class Graph:
         self._barrier_passed = False
         self.status: dict[str, Status] = {}
         for planned in plan.segments:
-            outcome = (store.segment(planned.id).record or {}).get("outcome")
-            if outcome == "diverged":
+            if outcome_of(store.segment(planned.id).record, planned) == "diverged":
                 self.status[planned.id] = Status.DIVERGED
             elif complete(planned):
                 self.status[planned.id] = Status.FINISHED

@@ -32,11 +32,23 @@ def stops_of(planned: PlannedSegment) -> tuple[int, ...]:
     return planned.forks if isinstance(planned.segment, Trunk) else (planned.end,)
 
 
+def outcome_of(record: dict[str, Any] | None, planned: PlannedSegment) -> str | None:
+    """How a segment stands towards a plan: finished, diverged, failed, or None when unfinished.
+
+    A trunk that was finished here and diverged later, on the way to another study's horizon, is
+    finished here.
+    """
+    if record is None or record["outcome"] == "failed":
+        return None if record is None else "failed"
+    if record["outcome"] == "diverged" and record["reached"] <= planned.end:
+        return "diverged"
+    return "finished" if record["reached"] >= planned.end else None
+
+
 def is_complete(store: Store, planned: PlannedSegment, wanted: dict[str, WantedSet]) -> bool:
     """Finished far enough, every stop saved, every set measured there."""
     folder = store.segment(planned.id)
-    record = folder.record
-    if record is None or record["outcome"] != "finished" or record["reached"] < planned.end:
+    if outcome_of(folder.record, planned) != "finished":
         return False
     measurements = folder.measurements
     return all(

@@ -4,6 +4,7 @@ from typing import Any
 
 from windtunnel.accounting import flops_6nd
 from windtunnel.spec import Branch
+from windtunnel.trials.completion import outcome_of
 from windtunnel.trials.plan import Plan, PlannedSegment
 from windtunnel.trials.store import Store
 
@@ -28,11 +29,10 @@ def row(store: Store, planned: PlannedSegment) -> Row | None:
     """The row of one segment at the plan's end of it; None until it is finished or diverged."""
     folder, segment = store.segment(planned.id), planned.segment
     record = folder.record
-    if record is None or record["outcome"] == "failed":
+    outcome = outcome_of(record, planned)
+    if record is None or outcome not in {"finished", "diverged"}:
         return None
-    diverged = record["outcome"] == "diverged"
-    if not diverged and record["reached"] < planned.end:
-        return None
+    diverged = outcome == "diverged"
     step = record["reached"] if diverged else planned.end
     sets = {} if diverged else folder.measurements.get(step, {})
     model, recipe = segment.model, segment.recipe
@@ -67,7 +67,7 @@ def row(store: Store, planned: PlannedSegment) -> Row | None:
         "data_seed": segment.data_seed,
         "horizon": planned.labels[0].horizon if isinstance(segment, Branch) else None,
         "epochs": max(record["epochs"].values(), default=0.0),
-        "outcome": record["outcome"],
+        "outcome": outcome,
         "loss": _mean(sets, "nats_per_token"),
         "bits_per_byte": _mean(sets, "bits_per_byte"),
         "tokens_per_second": own / seconds if seconds > 0 else None,

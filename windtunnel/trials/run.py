@@ -137,7 +137,14 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             return
         parent = self.bench.store.segment(self.segment.parent.id)
         source = parent.checkpoint(self.segment.fork_step)
-        checkpoint.load(self.state, source)
+        try:
+            checkpoint.load(self.state, source)
+        except StoreError as damaged:
+            shutil.rmtree(source, ignore_errors=True)
+            raise StoreError(
+                f"{damaged}; it is removed: run the same command again, and the trunk replays "
+                "its updates up to there"
+            ) from None
         self.state.seconds = 0.0  # seconds are the segment's own
 
     def _execution(self) -> Execution:
