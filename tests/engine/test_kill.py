@@ -51,6 +51,12 @@ def workers_of(process):
     return found
 
 
+def cluster_of(process):
+    """The raylet and the control server of one driver. (Ray's agents take minutes to notice.)"""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if child.name() in {"raylet", "gcs_server"}]
+
+
 def results(path):
     """Losses and whole curves by segment, without the times of day."""
     study = open_study(path)
@@ -95,7 +101,7 @@ def test_killed_workers_and_drivers_leave_no_trace_in_the_results(study_file, tm
             killed["worker"] += 1
             time.sleep(rng.uniform(0.2, 1.5))
         if process.poll() is None and killed["driver"] < 2:
-            tree = psutil.Process(process.pid).children(recursive=True)
+            tree = [*workers_of(process), *cluster_of(process)]
             os.kill(process.pid, signal.SIGKILL)
             killed["driver"] += 1
             _, left = psutil.wait_procs(tree, timeout=60)

@@ -1,6 +1,7 @@
 """The mirror: idempotent, live, and never in the way."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -123,8 +124,7 @@ def test_a_server_that_stops_mid_sweep(study_file, tmp_path, state_home):
             break
         time.sleep(0.5)
     running = sweep.poll() is None
-    server.kill()
-    server.wait()
+    stop(server)
     output, _ = sweep.communicate(timeout=120)
     assert running, "the sweep was over before the server was stopped"
     assert sweep.returncode == 0, output
@@ -145,8 +145,13 @@ def test_a_server_that_stops_mid_sweep(study_file, tmp_path, state_home):
         assert len(points) == len(set(points))
         assert {run.info.status for run in runs} == {"FINISHED"}
     finally:
-        server.kill()
-        server.wait()
+        stop(server)
+
+
+def stop(server):
+    """Kill the server and its workers at once."""
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
 
 
 def _mirrored(uri, study):
@@ -171,7 +176,11 @@ def serve(folder, port):
     ]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     for _ in range(120):
         try:
@@ -180,5 +189,5 @@ def serve(folder, port):
             time.sleep(0.5)
         else:
             return process
-    process.kill()
+    stop(process)
     raise AssertionError("the MLflow server did not start in 60 s")

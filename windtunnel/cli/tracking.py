@@ -1,10 +1,11 @@
 """`windtunnel sync` and `windtunnel ui`."""
 
+import signal
 from pathlib import Path
 
 from windtunnel.trials.study import Study, open_study
 from windtunnel.trials.tracking import Mirror, locate, serve
-from windtunnel.trials.tracking.server import link
+from windtunnel.trials.tracking.server import link, stop
 
 
 def mirror_of(study: Study) -> Mirror:
@@ -48,8 +49,10 @@ def serve_study(file: Path, *, port: int) -> None:
     server = serve(location, port=port)
     print(link(f"http://127.0.0.1:{port}", experiment, study.config.study), flush=True)
     print("Ctrl-C ends the server", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         server.wait()
     except KeyboardInterrupt:
-        server.terminate()
-        server.wait(timeout=10)
+        pass
+    finally:
+        stop(server)

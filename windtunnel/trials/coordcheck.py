@@ -149,9 +149,9 @@ def activations(model: Decoder, tokens_BT: Tensor) -> dict[str, Tensor]:
     cos_TK, sin_TK = model.cos_TK[:length], model.sin_TK[:length]
     for number, block in enumerate(model.layers):
         attention = block.attention(x_BTW, cos_TK, sin_TK)
-        x_BTW = x_BTW + model.sites.residual * attention
+        x_BTW = torch.add(x_BTW, attention, alpha=model.sites.residual)
         feed_forward = block.feed_forward(x_BTW)
-        x_BTW = x_BTW + model.sites.residual * feed_forward
+        x_BTW = torch.add(x_BTW, feed_forward, alpha=model.sites.residual)
         if number in {0, last}:
             found[f"attention output, layer {number + 1}"] = attention
             found[f"feed-forward output, layer {number + 1}"] = feed_forward

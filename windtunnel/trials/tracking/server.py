@@ -1,9 +1,11 @@
 """MLflow's own server over our database, on loopback, without what a laptop has no use for."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from urllib.parse import quote
 
 from windtunnel.errors import ConfigError
@@ -38,4 +40,14 @@ def serve(location: Location, *, port: int) -> subprocess.Popen[bytes]:
         *("--backend-store-uri", location.uri, "--workers", "1"),
         *("--default-artifact-root", (location.folder / "artifacts").as_uri()),
     ]
-    return subprocess.Popen(command, env=os.environ | LEAN)
+    return subprocess.Popen(command, env=os.environ | LEAN, start_new_session=True)
+
+
+def stop(server: subprocess.Popen[bytes]) -> None:
+    """End the server and the workers it has started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=5)
+            return
