@@ -3,17 +3,22 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from windtunnel.spec.written import Written
 
 PATTERN = r"^\s*([0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*(N|tokens|steps)\s*$"
 
 
 @dataclass(frozen=True, slots=True)
-class Duration:
+class Duration(Written):
     """A length of training in the unit that the user chose."""
+
+    json_schema: ClassVar[dict[str, Any]] = {
+        "type": "string",
+        "pattern": PATTERN,
+        "examples": ["10N", "2.5e6 tokens"],
+    }
 
     amount: float
     unit: Literal["N", "tokens", "steps"]
@@ -45,18 +50,6 @@ class Duration:
     def __str__(self) -> str:
         amount = f"{self.amount:g}"
         return f"{amount}N" if self.unit == "N" else f"{amount} {self.unit}"
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(str)
-        )
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, _: CoreSchema, __: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {"type": "string", "pattern": PATTERN, "examples": ["10N", "2.5e6 tokens"]}
 
 
 def _is_number(value: object) -> bool:

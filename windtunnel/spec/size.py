@@ -2,17 +2,21 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from windtunnel.spec.written import Written
 
 PATTERN = r"^([1-9][0-9]*)(?:x([1-9][0-9]*))?$"
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class Size(Written):
     """Width and, unless a depth rule gives it, depth."""
+
+    json_schema: ClassVar[dict[str, Any]] = {
+        "anyOf": [{"type": "string", "pattern": PATTERN}, {"type": "integer", "minimum": 1}],
+        "examples": ["64x4"],
+    }
 
     width: int
     depth: int | None = None
@@ -29,18 +33,3 @@ class Size:
 
     def __str__(self) -> str:
         return f"{self.width}x{self.depth}" if self.depth else f"{self.width}"
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(str)
-        )
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, _: CoreSchema, __: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {
-            "anyOf": [{"type": "string", "pattern": PATTERN}, {"type": "integer", "minimum": 1}],
-            "examples": ["64x4"],
-        }
