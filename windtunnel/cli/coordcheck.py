@@ -4,10 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
-from windtunnel.cli.text import print_json, say
+from windtunnel.cli.text import print_json, say, terminal
 from windtunnel.errors import ConfigError
 from windtunnel.spec import ModelSpec, Recipe, Size, load_study
 from windtunnel.spec.config import ModelFamily
@@ -74,7 +73,7 @@ def _widths(text: str | None) -> list[int]:
 
 
 def _print(found: "CoordinateCheck", plot: Path | None) -> None:
-    console = Console()
+    console = terminal()
     table = Table(box=None, title="change from initialisation", title_justify="left")
     table.add_column("", no_wrap=True)
     for width in found.widths:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from rich.console import Console
 from rich.table import Table
 
-from windtunnel.cli.text import flops, print_json, say, si
+from windtunnel.cli.text import print_json, say, si, terminal
 from windtunnel.errors import ConfigError, FitError, did_you_mean
 from windtunnel.laws import Runs
 
@@ -146,7 +145,7 @@ def _keep(table: Any, mask: Any, why: str, filters: list[str]) -> Any:
 
 
 def _print(fit: "Fit", warnings: tuple[str, ...]) -> None:
-    console = Console()
+    console = terminal()
     say(
         console,
         f"L = E + A N^-alpha + B D^-beta over {fit.rows} rows of {fit.trunks} trunks; "
@@ -175,13 +174,13 @@ def _print(fit: "Fit", warnings: tuple[str, ...]) -> None:
 
 def _optima(fit: "Fit") -> Table:
     table = Table(box=None, title="compute-optimal", title_justify="left")
-    for name in ("budget", "tokens/param", "params", "tokens", "loss"):
+    for name in ("FLOPs", "tokens/param", "params", "tokens", "loss"):
         table.add_column(name, justify="right", no_wrap=True)
     low, high = fit.domain.flops
     for budget in ((low * high) ** 0.5, high, 10 * high):
         best = fit.optimum(budget)
         table.add_row(
-            flops(budget),
+            f"{budget:.2e}",
             _interval(best.ratio),
             _interval(best.params),
             _interval(best.tokens),

@@ -3,10 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-from windtunnel.cli.text import duration, flops, print_json, say, si, size_of
+from windtunnel.cli.text import duration, flops, print_json, say, si, size_of, terminal
 from windtunnel.spec import Branch, StudyConfig
 from windtunnel.trials.completion import is_complete
 from windtunnel.trials.cost import Cost, cost_of, slots_here
@@ -31,7 +30,7 @@ def print_plan(study: Study, *, as_json: bool) -> None:
             }
         )
         return
-    console = Console()
+    console = terminal()
     console.print(_table(study))
     for line in _lines(study, cost, finished):
         say(console, line)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from windtunnel.cli.live import watch
-from windtunnel.cli.text import duration, say
+from windtunnel.cli.text import duration, say, terminal
 from windtunnel.cli.tracking import log_results, mirror_of
 from windtunnel.errors import ConfigError, TrackingError
 from windtunnel.trials.cost import slots_here
@@ -35,7 +35,7 @@ def run_sweep(
     """
     if engine not in {"ray", "local"}:
         raise ConfigError(f"--engine {engine!r}: allowed are ray and local")
-    console = Console(stderr=False)
+    console = terminal()
     began = time.monotonic()
     with _data_progress(console) as tell:
         study = open_study(file, prepared=True, progress=tell)

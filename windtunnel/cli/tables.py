@@ -6,10 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
 from rich.table import Table
 
-from windtunnel.cli.text import print_json, say, si
+from windtunnel.cli.text import print_json, say, si, terminal
 from windtunnel.errors import ConfigError
 from windtunnel.trials.gather import COLUMNS, Row
 from windtunnel.trials.progress import SegmentProgress, StudyProgress
@@ -26,7 +25,7 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
         segments = [asdict(each) for each in progress.segments]
         print_json({"counts": counts, "share_of_flops": share, "segments": segments})
         return
-    console = Console()
+    console = terminal()
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     say(console, f"{study.config.study}: {said}; {share:.0%} of the training FLOPs done")
     if study.dataset is None:
@@ -79,7 +78,7 @@ def print_runs(rows: list[Row], *, as_json: bool) -> None:
             "" if row["loss"] is None else f"{row['loss']:.4f}",
             "" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.4f}",
         )
-    Console().print(table)
+    terminal().print(table)
 
 
 def write_csv(path: Path, rows: list[Row]) -> None:

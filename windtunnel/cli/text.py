@@ -1,9 +1,18 @@
 """Numbers and sentences for people, JSON for machines."""
 
 import json
+import sys
 
 from rich.console import Console
 from rich.text import Text
+
+WIDTH_OFF_TERMINAL = 120
+"""A file or a pipe has no width; rich would assume 80 and cut tables."""
+
+
+def terminal() -> Console:
+    """Where tables go."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL)
 
 
 def say(console: Console, text: str, *, label: str = "", style: str = "yellow") -> None:
