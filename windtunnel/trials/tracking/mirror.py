@@ -83,8 +83,8 @@ class Mirror:
         from mlflow.entities import Metric
 
         with self._speaking():
-            run_id = self._run_of.get(kind) or self._create_result_run(kind)
             at = int(artifacts[0].stat().st_mtime * 1000)
+            run_id = self._run_of.get(kind) or self._create_result_run(kind, at)
             logged = [Metric(name, value, at, 0) for name, value in metrics.items()]
             self._client.log_batch(run_id, metrics=logged)
             for path in artifacts:
@@ -260,12 +260,12 @@ class Mirror:
         self._tag(planned.id, "outcome", record["outcome"])
         self._tag(planned.id, OUTCOME, _end_mark(record))
 
-    def _create_result_run(self, kind: str) -> str:
+    def _create_result_run(self, kind: str, at: int) -> str:
         name = self.study.config.study
         tags = {"kind": kind, "study": name, f"study.{name}": "yes"}
         tags["mlflow.runName"] = f"{name}: {kind}"
-        self._run_of[kind] = str(self._client.create_run(self._experiment, tags=tags).info.run_id)
-        self._tags[kind] = tags
+        run = self._client.create_run(self._experiment, start_time=at, tags=tags)
+        self._run_of[kind], self._tags[kind] = str(run.info.run_id), tags
         return self._run_of[kind]
 
     def _tag(self, key: str, name: str, value: str) -> None:
