@@ -171,6 +171,8 @@ BAD = {
     "table": (["fit", "table.csv"], "table.csv: no such file"),
     "kind of source": (["fit", "table.txt"], "give a study (.yaml) or a table (.csv)"),
     "widths": (["check", "mup", "--widths", "32,64"], "three or more, over a factor of 8"),
+    "width of no model": (["check", "mup", "--widths", "20,32,256"], "not a multiple of head_dim"),
+    "no cluster": (["sweep", "{good}", "--address", "127.0.0.1:1"], "--address 127.0.0.1:1: "),
     "width words": (["check", "mup", "--widths", "a,b"], "write whole numbers"),
     "too early": (["fit", "{good}"], "no finished, decayed segment yet"),
 }
@@ -179,7 +181,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_exits_2_and_teaches(study_file, tmp_path, words, name):
     arguments, message = BAD[name]
-    text = words if name == "too early" else tmp_path / "words.txt"
+    text = words if name in {"too early", "no cluster"} else tmp_path / "words.txt"
     path = study_file(text=text)
     filled = [part.format(study=path, good=path) for part in arguments]
     code, _, error = windtunnel(*filled, cwd=tmp_path)

@@ -85,4 +85,4 @@ def test_horizons_too_short_are_refused(study_file, horizon, message):
 def test_a_short_horizon_warns(study_file):
     plan = plan_of(study_file(sizes="[16x1]", horizons="[299 steps, 300 steps]"))
     assert len(plan.warnings) == 1
-    assert "299 updates; a law wants 300" in plan.warnings[0]
+    assert "1 horizons have under 300 updates (the shortest 299: size 16x1" in plan.warnings[0]

@@ -21,6 +21,14 @@ def main() -> None:
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as refused:  # a full disk or a lost mount, wherever it was met
+        where = f"{refused.filename}: " if refused.filename else ""
+        print(
+            f"error: {where}{refused.strerror or refused}; mend it and run the same command again: "
+            "what is finished is kept",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
 
 __all__ = ["main"]

@@ -48,9 +48,7 @@ def run_check(
         recipe = recipe.replace(parametrization=parametrization)
     smallest = family.spec(min(family.sizes, key=lambda size: size.width), vocab_size=vocabulary)
     chosen = _widths(widths) or [smallest.width * factor for factor in (1, 2, 4, 8)]
-    models: list[ModelSpec] = [
-        family.spec(Size(width, depth or smallest.depth), vocab_size=vocabulary) for width in chosen
-    ]
+    models = [_model(family, width, depth or smallest.depth, vocabulary) for width in chosen]
     found = coordinate_check(models, recipe, steps=steps)
     if plot is not None:
         from windtunnel.report.coordcheck import draw
@@ -61,6 +59,16 @@ def run_check(
     else:
         _print(found, plot)
     return found.passed
+
+
+def _model(family: ModelFamily, width: int, depth: int, vocabulary: int) -> ModelSpec:
+    try:
+        return family.spec(Size(width, depth), vocab_size=vocabulary)
+    except ValueError as refused:
+        sentences = [line.strip() for line in str(refused).splitlines() if "Value error" in line]
+        reason = sentences[0] if sentences else str(refused)
+        reason = reason.removeprefix("Value error, ").split(" [type=")[0]
+        raise ConfigError(f"--widths {width}: {reason}") from None
 
 
 def _widths(text: str | None) -> list[int]:

@@ -166,6 +166,13 @@ def _print(fit: "Fit", warnings: tuple[str, ...]) -> None:
     delta = f", delta {fit.delta:.2g}" if fit.delta is not None else ""
     agree = f"{fit.starts_agreeing} of {fit.starts} starts agree"
     say(console, f"objective {fit.objective}{delta}; {agree}")
+    if (held := fit.holdout) is not None:
+        verdict = "inside" if held.inside else "outside"
+        say(
+            console,
+            f"hold-out ({held.what}): mean error {held.error:+.2%}, rms {held.rms:.2%}, {verdict} "
+            f"the {fit.level:.0%} interval",
+        )
     if fit.form.A > 0 and fit.form.B > 0:
         console.print(_optima(fit))
     for warning in (*warnings, *fit.warnings):

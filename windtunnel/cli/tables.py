@@ -36,7 +36,8 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
     for each in shown:
         record = study.store.segment(each.segment).record or {}
         if each.status == "failed":
-            say(console, f"{each.name}: {record.get('error', '')}", label="failed", style="red")
+            last_line = str(record.get("error", "")).strip().splitlines()[-1:]
+            say(console, f"{each.name}: {''.join(last_line)}", label="failed", style="red")
 
 
 def segments_table(segments: list[SegmentProgress]) -> Table:

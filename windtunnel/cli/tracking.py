@@ -3,9 +3,10 @@
 import signal
 from pathlib import Path
 
+from windtunnel.errors import TrackingError
 from windtunnel.trials.study import Study, open_study
 from windtunnel.trials.tracking import Mirror, locate, serve
-from windtunnel.trials.tracking.server import link, stop
+from windtunnel.trials.tracking.server import link, stop, wait_until_ready
 
 
 def mirror_of(study: Study) -> Mirror:
@@ -47,6 +48,11 @@ def serve_study(file: Path, *, port: int) -> None:
         print(link(location.uri.rstrip("/"), experiment, study.config.study))
         return
     server = serve(location, port=port)
+    try:
+        wait_until_ready(server, port=port)
+    except TrackingError:
+        stop(server)
+        raise
     print(link(f"http://127.0.0.1:{port}", experiment, study.config.study), flush=True)
     print("Ctrl-C ends the server", flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -130,7 +130,7 @@ class Dataset:
             if held_out.tokens < VALIDATION_TOKENS:
                 said.append(
                     f"{where}: {held_out.tokens} tokens, fewer than {VALIDATION_TOKENS}; its loss "
-                    "is noisy: raise validation_fraction or give more text"
+                    "is noisy: raise data.validation.fraction or give more text"
                 )
         for source in self.sources:
             if source.documents_dropped > source.documents:

@@ -49,7 +49,7 @@ def split_documents(
     if 0 < fraction < 1 and not training:
         raise DataError(
             f"{where}: {validation + (held is not None)} document(s) cannot be split into training "
-            "and validation; give more text, or set validation_fraction to 0"
+            "and validation; give more text, for instance in more files"
         )
 
 

@@ -80,7 +80,7 @@ class ValidationSet:
         if self.tokens < context + 1:
             raise DataError(
                 f"validation set {self.name!r}: {self.tokens} tokens are too few for one row of "
-                f"context {context} + 1; raise validation_fraction or shorten the context"
+                f"context {context} + 1; raise data.validation.fraction or shorten the context"
             )
         path, dtype = self.folder / "validation.bin", read_source(self.folder)["dtype"]
         flat = np.asarray(np.memmap(path, dtype=dtype, mode="r"))

@@ -5,7 +5,9 @@ trial's checkpoint (ray issue 5150). Nothing is ever restored by Tune: the store
 """
 
 import logging
+import socket
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from windtunnel.engine.worker import Worker
 from windtunnel.errors import ConfigError
 from windtunnel.spec.config import Resources
 from windtunnel.trials.run import fail
+
+CONNECT_SECONDS = 5.0
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Only ids and reports pass through Ray; its default would take 30% of memory."""
@@ -112,13 +116,23 @@ class ReadySegments(Searcher):
         self.graph.report(segment_id, outcome)
 
 
-def run(graph: Graph, orders: Path, *, resources: Resources, address: str | None) -> dict[str, str]:
+def run(
+    graph: Graph,
+    orders: Path,
+    *,
+    resources: Resources,
+    address: str | None,
+    on_connected: Callable[[], None],
+) -> dict[str, str]:
     """Run the graph on a local or an existing Ray; the last error of each failed segment, by id.
+
+    `on_connected` is called once Ray is up, which by then has put its own signal handlers in place.
 
     Raises:
         ConfigError: The cluster cannot be reached, or can never hold one trial.
     """
     _start(address)
+    on_connected()
     try:
         slots = _slots(resources)
         searcher = ReadySegments(graph, orders, slots=slots)
@@ -159,6 +173,7 @@ def _start(address: str | None) -> None:
             "_node_ip_address": "127.0.0.1",
         }
     else:
+        _require_listener(address)
         options["address"] = address
     try:
         ray.init(**options)
@@ -167,6 +182,20 @@ def _start(address: str | None) -> None:
             f"--address {address}: no Ray cluster answers there ({unreachable}); "
             "start one with `ray start --head` and give its token in RAY_AUTH_TOKEN, or leave "
             "--address out"
+        ) from None
+
+
+def _require_listener(address: str) -> None:
+    """Ray would retry for half a minute; a closed port says at once that nobody is there."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        return  # auto, or a ray:// address
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as refused:
+        raise ConfigError(
+            f"--address {address}: {refused.strerror or refused}; start a cluster with "
+            "`ray start --head`, or leave --address out"
         ) from None
 
 

@@ -2,12 +2,11 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from windtunnel.engine.graph import Graph, Status
 from windtunnel.engine.ray_settings import prepare_environment
@@ -86,18 +85,18 @@ class Sweep:
             self.order.stop_file.unlink(missing_ok=True)
             orders = folder / "orders.json"
             write_orders(orders, self.study.plan, self.order)
-            with _stop_on_interrupt(self._stop) as interrupted:
-                errors = self._engine_run(orders)
+            with _Interruption(self._stop) as interruption:
+                errors = self._engine_run(orders, interruption)
             self.order.stop_file.unlink(missing_ok=True)
         return SweepResult(
             counts=self.graph.counts(),
             errors=errors,
-            interrupted=interrupted.is_set() or self.graph.stopping,
+            interrupted=interruption.happened or self.graph.counts()[Status.INTERRUPTED] > 0,
             forecast=self._forecast_found,
             forecast_problem=self._forecast_problem,
         )
 
-    def _engine_run(self, orders: Path) -> dict[str, str]:
+    def _engine_run(self, orders: Path, interruption: "_Interruption") -> dict[str, str]:
         resources = self.study.config.resources
         if self.graph.done:
             self.graph.next_ready()  # passes the barrier: a finished study still has its forecast
@@ -109,7 +108,13 @@ class Sweep:
         prepare_environment()
         from windtunnel.engine import ray
 
-        return ray.run(self.graph, orders, resources=resources, address=self.address)
+        return ray.run(
+            self.graph,
+            orders,
+            resources=resources,
+            address=self.address,
+            on_connected=interruption.install,
+        )
 
     def _forecast(self) -> None:
         study = self.study
@@ -125,26 +130,34 @@ class Sweep:
         self.order.stop_file.touch()
 
 
-@contextmanager
-def _stop_on_interrupt(stop: Callable[[], None]) -> Iterator[threading.Event]:
-    """The first Ctrl-C or SIGTERM stops in order; a second one is left to Python."""
-    interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted
-        return
+class _Interruption:
+    """The first Ctrl-C or SIGTERM stops in order; a second one is left to Python.
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        interrupted.set()
-        stop()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    `install` may be called again, by whoever knows that a library has replaced the handlers.
+    """
 
-    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
-    try:
-        yield interrupted
-    finally:
-        for number, handler in before.items():
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self.stop, self.happened = stop, False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self.install()
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def install(self) -> None:
+        """Take the signals; from another thread than the main one, leave them."""
+        if threading.current_thread() is not threading.main_thread() or self.happened:
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before = signal.signal(number, self._on_signal)
+            self._before.setdefault(number, before)
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.happened = True
+        self.stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

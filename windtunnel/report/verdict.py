@@ -77,12 +77,17 @@ class Verdict:
 
 
 def verdict(forecasts: Sequence[dict[str, Any]], rows: list[Row]) -> Verdict | None:
-    """The newest forecast against the rows of the table; None where none was written."""
+    """A forecast against the rows of the table; None where none was written.
+
+    Shown is the newest that was written before its held-out size was trained, else the newest.
+    """
     if not forecasts:
         return None
-    *earlier, newest = forecasts
+    blind = [each for each in forecasts if not each["held_out_trained_before"]]
+    shown = blind[-1] if blind else forecasts[-1]
+    others = [each for each in forecasts if each is not shown]
     measured = {row["segment"]: row["loss"] for row in rows if row["loss"] is not None}
-    known = [point for point in newest["points"] if point["segment"] in measured]
+    known = [point for point in shown["points"] if point["segment"] in measured]
     contest, problem = None, ""
     if known:
         truth = [measured[point["segment"]] for point in known]
@@ -90,19 +95,19 @@ def verdict(forecasts: Sequence[dict[str, Any]], rows: list[Row]) -> Verdict | N
         for name in known[0]["naive"]:
             predictions[name] = [point["naive"][name] for point in known]
         try:
-            contest = compare(predictions, truth, newest["sigma"])
+            contest = compare(predictions, truth, shown["sigma"])
         except FitError as refused:
             problem = str(refused)
     return Verdict(
-        written=newest["written"],
-        rows=newest["rows"],
-        inputs=newest["inputs"],
-        trained_before=newest["held_out_trained_before"],
-        level=newest["level"],
-        sigma=newest["sigma"],
-        earlier=len(earlier),
-        blind_earlier=sum(not each["held_out_trained_before"] for each in earlier),
-        points=_points(newest["points"], measured),
+        written=shown["written"],
+        rows=shown["rows"],
+        inputs=shown["inputs"],
+        trained_before=shown["held_out_trained_before"],
+        level=shown["level"],
+        sigma=shown["sigma"],
+        earlier=len(others),
+        blind_earlier=sum(not each["held_out_trained_before"] for each in others),
+        points=_points(shown["points"], measured),
         contest=contest,
         problem=problem,
     )

@@ -23,9 +23,9 @@ from windtunnel.spec.config import Resources
 from windtunnel.train.execution import apply, decide
 from windtunnel.train.step import TrainStep
 
-TOLERANCE = 0.25
-"""Largest slope of ln(change) against ln(width) that passes. Measured over widths 32 to 256, 16
-updates and three seeds: muP stays within 0.16, each single broken rule moves a slope beyond 0.5.
+TOLERANCE = 0.2
+"""Largest slope of ln(change) against ln(width) that passes. Measured over widths 32 to 256, 8 and 16
+updates, three seeds: muP stays within 0.11, each single broken rule moves some slope beyond 0.65.
 """
 
 SEEDS = (0, 1, 2)
@@ -116,7 +116,9 @@ def _verdict(
 ) -> SiteVerdict:
     table = np.stack(values, axis=1)
     last = np.maximum(table[-1], np.finfo(float).tiny)
-    slope = float(np.polyfit(np.log(widths), np.log(last), 1)[0])
+    # At small widths a change still holds a term of order width^-1/2; a fault grows with width.
+    large = np.array(widths) >= np.sqrt(min(widths) * max(widths))
+    slope = float(np.polyfit(np.log(widths)[large], np.log(last)[large], 1)[0])
     return SiteVerdict(
         name=name,
         changes=tuple(tuple(map(float, row)) for row in table),

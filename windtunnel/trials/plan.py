@@ -115,22 +115,30 @@ def make_plan(study: StudyConfig, *, vocab_size: int, stream: str) -> Plan:
             case GridExperiment():
                 points.extend(_grid_points(study, experiment, vocab_size))
     branches: dict[str, PlannedSegment] = {}
-    warnings: dict[str, None] = {}
+    short: list[tuple[int, str]] = []
     for point in points:
-        branch, warning = _branch(point, stream)
+        branch = _branch(point, stream)
         label = Label(
             experiment=point.experiment,
             horizon=str(point.horizon),
             seed=point.seed,
             held_out=point.held_out,
         )
-        if warning:
-            warnings[warning] = None
+        if branch.end < FEW_STEPS:
+            short.append((branch.end, f"size {point.model.size}, horizon {point.horizon}"))
         known = branches.get(branch.id)
         labels = (*known.labels, label) if known else (label,)
         branches[branch.id] = PlannedSegment(segment=branch, end=branch.end, labels=labels)
     segments = _ordered(list(branches.values()))
-    return Plan(study=study.study, segments=segments, warnings=tuple(warnings))
+    warnings: tuple[str, ...] = ()
+    if short:
+        steps, where = min(short)
+        cells = len({where for _, where in short})
+        warnings = (
+            f"{cells} horizons have under {FEW_STEPS} updates (the shortest {steps}: {where}); "
+            f"a law wants {FEW_STEPS} or more",
+        )
+    return Plan(study=study.study, segments=segments, warnings=warnings)
 
 
 def _scaling_points(
@@ -179,8 +187,8 @@ def _grid_points(
             )
 
 
-def _branch(point: _Point, stream: str) -> tuple[Branch, str | None]:
-    """The branch that decays to the point's horizon, and a warning where it is short."""
+def _branch(point: _Point, stream: str) -> Branch:
+    """The branch that decays to the point's horizon."""
     trunk = Trunk(
         model=point.model,
         recipe=point.recipe,
@@ -201,15 +209,12 @@ def _branch(point: _Point, stream: str) -> tuple[Branch, str | None]:
             f"lengthen the horizon to more than {_shortest(point)} updates or lower "
             "recipe.warmup_steps"
         )
-    warning = None
     if steps < FEWEST_STEPS:
         raise ConfigError(
             f"{where}: {steps} updates of {batch} tokens, and under {FEWEST_STEPS} a loss says "
             "little about the model; lengthen the horizon or lower recipe.batch_tokens"
         )
-    if steps < FEW_STEPS:
-        warning = f"{where}: {steps} updates; a law wants {FEW_STEPS} or more"
-    branch = Branch(
+    return Branch(
         parent=trunk,
         fork_step=fork,
         steps=decay,
@@ -217,7 +222,6 @@ def _branch(point: _Point, stream: str) -> tuple[Branch, str | None]:
             ScheduleChange(shape=point.schedule.shape, final_factor=point.schedule.final_factor),
         ),
     )
-    return branch, warning
 
 
 def _shortest(point: _Point) -> int:

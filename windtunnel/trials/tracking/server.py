@@ -5,10 +5,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from urllib.parse import quote
+from urllib.request import urlopen
 
-from windtunnel.errors import ConfigError
+from windtunnel.errors import ConfigError, TrackingError
 from windtunnel.trials.tracking.location import Location, create_database
 
 LEAN = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -40,7 +42,30 @@ def serve(location: Location, *, port: int) -> subprocess.Popen[bytes]:
         *("--backend-store-uri", location.uri, "--workers", "1"),
         *("--default-artifact-root", (location.folder / "artifacts").as_uri()),
     ]
-    return subprocess.Popen(command, env=os.environ | LEAN, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        env=os.environ | LEAN,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def wait_until_ready(server: subprocess.Popen[bytes], *, port: int) -> None:
+    """Return once the server answers.
+
+    Raises:
+        TrackingError: It has ended, or has not answered within a minute.
+    """
+    for _ in range(120):
+        if server.poll() is not None:
+            break
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise TrackingError(f"MLflow's server does not answer on 127.0.0.1:{port}")
 
 
 def stop(server: subprocess.Popen[bytes]) -> None:
