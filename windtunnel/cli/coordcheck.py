@@ -101,7 +101,8 @@ def _print(found: "CoordinateCheck", plot: Path | None) -> None:
     say(
         console,
         f"slope of ln(change) against ln(width), {found.parametrization}; "
-        f"allowed: {-found.tolerance:+.2f} to {found.tolerance:+.2f}",
+        f"allowed: {-found.tolerance:+.2f} to {found.tolerance:+.2f}, logits from "
+        f"{found.lowest_logits_slope:+.2f}",
     )
     if not all(verdict.judged for verdict in found.decays):
         say(console, "weight decay is judged under weight_decay_rule: scaled, and above zero")

@@ -24,14 +24,23 @@ from windtunnel.train.execution import apply, decide
 from windtunnel.train.step import TrainStep
 
 TOLERANCE = 0.2
-"""Largest slope of ln(change) against ln(width) that passes. Measured over widths 32 to 256, 8 and 16
-updates, three seeds: muP stays within 0.11, each single broken rule moves some slope beyond 0.65.
+"""Largest slope of ln(change) against ln(width) that passes. Measured over widths 32 to 256, 8 and
+16 updates, three seeds: muP stays within 0.11 (logits apart), and each single broken rule moves some
+slope beyond 0.65.
+"""
+
+LOWEST_LOGITS_SLOPE = -0.4
+"""Logits may fall with width for a while without a fault: until updates align with the readout, their
+change is a sum of random signs over the width, of slope -1/2 (derived; measured under muP: -0.06 to
+-0.20). A lost factor 1 / m shows as a slope near +1, one too many as -1.
 """
 
 SEEDS = (0, 1, 2)
 """Each slope is of the mean over these inits and batches."""
 
 ROWS = 8
+
+LOGITS = "logits"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +54,12 @@ class SiteVerdict:
     changes: tuple[tuple[float, ...], ...]
     slope: float
     judged: bool
+    lowest: float = -TOLERANCE
 
     @property
     def passed(self) -> bool:
         """Whether it is free of width, within the tolerance."""
-        return not self.judged or abs(self.slope) <= TOLERANCE
+        return not self.judged or self.lowest <= self.slope <= TOLERANCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +71,7 @@ class CoordinateCheck:
     sites: tuple[SiteVerdict, ...]
     decays: tuple[SiteVerdict, ...]
     tolerance: float = TOLERANCE
+    lowest_logits_slope: float = LOWEST_LOGITS_SLOPE
 
     @property
     def passed(self) -> bool:
@@ -124,6 +135,7 @@ def _verdict(
         changes=tuple(tuple(map(float, row)) for row in table),
         slope=slope,
         judged=judged,
+        lowest=LOWEST_LOGITS_SLOPE if name == LOGITS else -TOLERANCE,
     )
 
 
@@ -159,7 +171,7 @@ def activations(model: Decoder, tokens_BT: Tensor) -> dict[str, Tensor]:
             found[f"feed-forward output, layer {number + 1}"] = feed_forward
     found["residual stream"] = x_BTW
     found["final norm"] = rms_norm(x_BTW, model.norm_final)
-    found["logits"] = model.logits(tokens_BT)
+    found[LOGITS] = model.logits(tokens_BT)
     return found
 
 
