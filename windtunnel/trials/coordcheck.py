@@ -25,14 +25,14 @@ from windtunnel.train.step import TrainStep
 
 TOLERANCE = 0.2
 """Largest slope of ln(change) against ln(width) that passes. Measured over widths 32 to 256, 8 and
-16 updates, three seeds: muP stays within 0.11 (logits apart), and each single broken rule moves some
-slope beyond 0.65.
+16 updates, three seeds: muP stays within 0.11 (logits apart), and each single broken rule moves
+some slope beyond 0.65.
 """
 
 LOWEST_LOGITS_SLOPE = -0.4
-"""Logits may fall with width for a while without a fault: until updates align with the readout, their
-change is a sum of random signs over the width, of slope -1/2 (derived; measured under muP: -0.06 to
--0.20). A lost factor 1 / m shows as a slope near +1, one too many as -1.
+"""Logits may fall with width for a while without a fault: until updates align with the readout,
+their change is a sum of random signs over the width, of slope -1/2 (derived; measured under muP:
+-0.06 to -0.20). A lost factor 1 / m shows as a slope near +1, one too many as -1.
 """
 
 SEEDS = (0, 1, 2)
