@@ -110,6 +110,7 @@ def test_the_whole_chain_on_a_small_study(study_file, tmp_path):
     code, output, error = windtunnel("sweep", path, "--engine", "local")
     assert code == 0, error
     assert "16 finished" in output
+    assert "forecast of the held-out size: " in output
     assert (tmp_path / "store" / "studies" / "small" / "report.html").exists()
     code, output, _ = windtunnel("status", path, "--json")
     assert json.loads(output)["counts"]["finished"] == 16

@@ -90,6 +90,8 @@ def _write_results(console: Console, study: Study, mirror: "Mirror | None") -> N
     from windtunnel.report import write_report
 
     page = write_report(study)
+    for line in _answers(study):
+        say(console, line)
     if mirror is not None:
         try:
             mirror.sync()
@@ -98,6 +100,31 @@ def _write_results(console: Console, study: Study, mirror: "Mirror | None") -> N
             say(console, str(away), label="tracking:")
     say(console, f"report: {page}")
     say(console, f"MLflow: windtunnel ui {study.file}")
+
+
+def _answers(study: Study) -> Iterator[str]:
+    """What the sweep was for: the ratio at the largest measured budget, and the forecast's fate."""
+    from windtunnel.laws import Fit
+    from windtunnel.report.verdict import verdict
+    from windtunnel.trials.forecast import read_forecasts
+    from windtunnel.trials.gather import gather
+
+    for path in sorted(study.folder.glob("fit*.json")):
+        fit = Fit.from_json(path.read_text())
+        if "ratio" in fit.intervals and fit.form.A > 0 and fit.form.B > 0:
+            budget = fit.domain.flops[1]
+            low, high = fit.intervals["ratio"]
+            yield (
+                f"compute-optimal tokens per param at {budget:.2e} FLOPs: "
+                f"{fit.form.ratio(budget):.3g} ({fit.level:.0%} interval {low:.3g} to {high:.3g})"
+            )
+    found = verdict(read_forecasts(study.folder), gather(study.store, study.plan))
+    if found is not None and found.contest is not None:
+        scores = ", ".join(f"{s.name} {s.rms_percent:.1f}%" for s in found.contest.scores)
+        yield (
+            f"forecast of the held-out size: {found.inside} of {found.measured} runs inside the "
+            f"{found.level:.0%} interval; rms error: {scores}"
+        )
 
 
 def _say_how_it_went(
