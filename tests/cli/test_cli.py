@@ -204,6 +204,20 @@ def test_a_store_that_cannot_be_written(study_file, tmp_path):
     assert "the store cannot be written" in error
 
 
+def test_a_full_disk_wherever_it_is_met():
+    script = (
+        "import windtunnel.cli.app as a\n"
+        "def full(): raise OSError(28, 'No space left on device', 'tokens.bin')\n"
+        "a.app = full\nfrom windtunnel.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: tokens.bin: No space left on device; mend it")
+    assert "Traceback" not in done.stderr
+
+
 def test_other_data_under_the_same_study_is_refused(study_file, tmp_path):
     path = study_file(sizes="[16x1]", horizons="[110 steps]")
     assert windtunnel("sweep", path, "--engine", "local")[0] == 0

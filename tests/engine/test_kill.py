@@ -73,16 +73,22 @@ def results(path):
     return losses, curves
 
 
+def undisturbed(path, tmp_path):
+    """Results of a run that nothing disturbs; its store is moved aside."""
+    code, output = finish(start(path))
+    assert code == 0, output
+    found = results(path)
+    shutil.move(tmp_path / "store", tmp_path / "undisturbed")
+    return found
+
+
 def settings():
     return {"sizes": "[16x2, 32x2]", "horizons": "[700 steps, 900 steps]", "seeds": "1"}
 
 
 def test_killed_workers_and_drivers_leave_no_trace_in_the_results(study_file, tmp_path):
     path = study_file(**settings())
-    code, output = finish(start(path))
-    assert code == 0, output
-    expected = results(path)
-    shutil.move(tmp_path / "store", tmp_path / "undisturbed")
+    expected = undisturbed(path, tmp_path)
 
     rng = random.Random(time.time_ns())
     killed = {"worker": 0, "driver": 0}
@@ -119,21 +125,19 @@ def _unfinished(path):
     return len(gather(study.store, study.plan)) < len(study.plan.segments)
 
 
-def test_ctrl_c_saves_everything_and_exits_130(study_file, tmp_path):
+def test_ctrl_c_and_sigterm_save_everything_and_exit_130(study_file, tmp_path):
     path = study_file(**settings())
-    code, output = finish(start(path))
-    assert code == 0, output
-    expected = results(path)
-    shutil.move(tmp_path / "store", tmp_path / "undisturbed")
+    expected = undisturbed(path, tmp_path)
 
-    process = start(path)
-    while not workers_of(process):
-        time.sleep(0.05)
-    time.sleep(2)
-    os.kill(process.pid, signal.SIGINT)
-    code, output = finish(process)
-    assert code == 130, output
-    assert "everything is saved" in output
+    for number in (signal.SIGINT, signal.SIGTERM):  # Ray installs a SIGTERM handler of its own
+        process = start(path)
+        while not workers_of(process):
+            time.sleep(0.05)
+        time.sleep(2)
+        os.kill(process.pid, number)
+        code, output = finish(process)
+        assert code == 130, output
+        assert "everything is saved" in output
     store = open_study(path).store
     for segment in store.segment_ids():
         folder = store.segment(segment)

@@ -12,7 +12,14 @@ from windtunnel.trials import lease as lease_module
 from windtunnel.trials.completion import outcome_of
 from windtunnel.trials.lease import Lease, LeaseHeld, holder
 from windtunnel.trials.plan import make_plan
-from windtunnel.trials.store import SegmentFolder, Store, read_json, write_json
+from windtunnel.trials.store import (
+    SegmentFolder,
+    Store,
+    append_line,
+    read_json,
+    read_lines,
+    write_json,
+)
 
 
 def test_a_second_holder_is_refused_by_process_and_host(tmp_path):
@@ -86,6 +93,16 @@ def test_half_written_json_is_never_seen(tmp_path):
     (tmp_path / "a.json").write_text('{"x": ')
     with pytest.raises(StoreError, match="damaged"):
         read_json(tmp_path / "a.json")
+
+
+def test_a_torn_line_is_ended_and_left_out(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    append_line(path, {"n": 1})
+    with path.open("a") as file:
+        file.write('{"n": 2, "half')
+    append_line(path, {"n": 3})
+    append_line(path, {"n": 4})
+    assert [line["n"] for line in read_lines(path)] == [1, 3, 4]
 
 
 def test_a_full_disk_is_an_error_that_teaches(tmp_path, monkeypatch):

@@ -20,13 +20,13 @@ from windtunnel.spec.recipe import Recipe
 from windtunnel.spec.strict import Strict
 
 COMPILE_COLD_SECONDS = 30.0
-"""Compiling one train step and one evaluation, cold cache, one busy core (measured: 19 to 29)."""
+"""Compiling one train step and one evaluation, cold cache, one busy core (measured: 10 to 29)."""
 
 COMPILE_SAVING = 0.15
 """Share of an eager CPU step that compiling saves (measured at width 64 on AVX512: 0.14)."""
 
 EAGER_FLOPS_PER_SECOND = 5e10
-"""An eager CPU step on one core (measured at widths 32 to 96: 4e10 to 6e10)."""
+"""An eager CPU step on one core (measured at widths 32 to 128: 3e10 to 6e10)."""
 
 
 class Execution(Strict):

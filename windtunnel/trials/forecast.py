@@ -15,7 +15,7 @@ from windtunnel.errors import FitError
 from windtunnel.laws import Fit, Runs, compute_line, fit_chinchilla, nearest_size
 from windtunnel.trials.gather import Row
 from windtunnel.trials.plan import Plan
-from windtunnel.trials.store import Store
+from windtunnel.trials.store import Store, append_line, read_lines
 
 
 def law_rows(rows: list[Row], *, experiment: str | None = None) -> list[Row]:
@@ -78,7 +78,7 @@ def write_forecast(
         "nearest size at that D/N": nearest_size(runs, params, tokens),
         "power law in compute": compute_line(runs, params, tokens),
     }
-    seen = [p.id for p in held_out if store.segment(p.segment.root.id).record is not None]
+    seen = [p.id for p in held_out if store.segment(p.segment.root.id).curve.exists()]
     forecast = {
         "written": time.time(),
         "inputs": fingerprint,
@@ -92,19 +92,13 @@ def write_forecast(
             for i, (planned, n, d) in enumerate(zip(held_out, params, tokens, strict=True))
         ],
     }
-    path = folder / "forecasts.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(forecast) + "\n")
+    append_line(folder / "forecasts.jsonl", forecast)
     return forecast
 
 
 def read_forecasts(folder: Path) -> list[dict[str, Any]]:
     """Every forecast of a study, oldest first."""
-    path = folder / "forecasts.jsonl"
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return read_lines(folder / "forecasts.jsonl")
 
 
 def inputs_fingerprint(rows: list[Row]) -> str:

@@ -107,16 +107,12 @@ class SegmentFolder:
 
     def note(self, text: str) -> None:
         """Append a dated line about something that was noticed and dealt with."""
-        with (self.root / "notes.jsonl").open("a") as file:
-            file.write(json.dumps({"time": time.time(), "note": text}) + "\n")
+        append_line(self.root / "notes.jsonl", {"time": time.time(), "note": text})
 
     def last_note(self) -> str | None:
         """What was noticed last, if anything."""
-        try:
-            lines = (self.root / "notes.jsonl").read_text().splitlines()
-        except OSError:
-            return None
-        return str(json.loads(lines[-1])["note"]) if lines else None
+        notes = read_lines(self.root / "notes.jsonl")
+        return str(notes[-1]["note"]) if notes else None
 
     def curve_rows(self) -> Iterator[dict[str, Any]]:
         """Whole rows of the curve; a torn last line is left out."""
@@ -211,6 +207,30 @@ def write_json(path: Path, value: Any) -> None:
             f"{path}: cannot be written: {refused.strerror}; free space or permissions, then run "
             "the same command again: finished segments are kept"
         ) from None
+
+
+def append_line(path: Path, value: dict[str, Any]) -> None:
+    """Append one JSON line, after ending a line that a crash has torn."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            torn = file.read(1) != b"\n"
+            file.write(b"\n" if torn else b"")
+        file.write(json.dumps(value).encode() + b"\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file that `append_line` wrote; a torn one is left out."""
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
