@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test slow bench schema golden clean
+.PHONY: help setup demo check test gpu bench schema golden clean
 
 help:
 	@echo "make demo   set up, run the quickstart study, print where its report is"
 	@echo "make test   set up, then format, lint, types, floors and every test that needs no GPU"
 	@echo "make check  the quick part of it: format, lint, types, floors"
+	@echo "make gpu    the tests that need a CUDA device"
 	@echo "make bench  measure the training step against transformers' on this machine"
 	@echo "make setup  only create $(VENV) and install"
 
@@ -33,6 +34,9 @@ check: setup
 
 test: check
 	$(BIN)/pytest
+
+gpu: setup
+	$(BIN)/pytest -m gpu
 
 bench: setup
 	$(BIN)/python experiments/benchmarks/training_step.py
