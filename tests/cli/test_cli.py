@@ -158,7 +158,7 @@ def test_the_whole_chain_on_a_small_study(study_file, tmp_path):
     assert code == 0
     code, from_csv, _ = windtunnel("fit", tmp_path / "runs.csv", "--bootstrap", "50", "--json")
     assert code == 0
-    assert json.loads(from_csv)["form"] == json.loads(from_study)["form"]
+    assert json.loads(from_csv)["coefficients"] == json.loads(from_study)["coefficients"]
     code, output, _ = windtunnel("report", path, "--out", tmp_path / "page.html")
     assert code == 0
     assert (tmp_path / "page.html").read_text().startswith("<!")
@@ -170,12 +170,12 @@ BAD = {
     "engine": (["sweep", "{study}", "--engine", "spark"], "allowed are ray and local"),
     "law": (["fit", "table.csv", "--law", "chinchila"], "did you mean 'chinchilla'?"),
     "table": (["fit", "table.csv"], "table.csv: no such file"),
-    "kind of source": (["fit", "table.txt"], "give a study (.yaml) or a table (.csv)"),
+    "kind of source": (["fit", "table.txt"], "not a table that can be read; allowed are .csv"),
     "widths": (["check", "mup", "--widths", "32,64"], "three or more, over a factor of 8"),
     "width of no model": (["check", "mup", "--widths", "20,32,256"], "not a multiple of head_dim"),
     "no cluster": (["sweep", "{good}", "--address", "127.0.0.1:1"], "--address 127.0.0.1:1: "),
     "width words": (["check", "mup", "--widths", "a,b"], "write whole numbers"),
-    "too early": (["fit", "{good}"], "no finished, decayed segment yet"),
+    "too early": (["fit", "{good}"], "no finished segment yet"),
 }
 
 
@@ -232,4 +232,7 @@ def test_a_fit_without_its_column_names_the_columns(tmp_path):
     (tmp_path / "t.csv").write_text("n,tokens,loss\n1,2,3\n")
     code, _, error = windtunnel("fit", tmp_path / "t.csv")
     assert code == 2
-    assert "no column 'params'; name it with --params. There are: n, tokens, loss" in error
+    assert (
+        "name the column of params with --params COL. There are: n, tokens, loss; did you mean"
+        in error
+    )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from windtunnel.laws import Chinchilla, Runs
+from windtunnel.laws import Chinchilla, Table
 
 CHINCHILLA = Chinchilla(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
 SIZES = np.geomspace(1e5, 3.2e6, 5)
@@ -29,8 +29,8 @@ def make_table(
     trunk = np.repeat(np.arange(trunks), len(horizons))
     noise = sigma_trunk * rng.standard_normal(trunks)[trunk]
     noise = noise + sigma_branch * rng.standard_normal(trunk.size)
-    loss = law.predict(params, tokens) * np.exp(noise)
-    return Runs(params=params, tokens=tokens, loss=loss, trunk=trunk, **columns)
+    loss = law(params, tokens) * np.exp(noise)
+    return Table(params=params, tokens=tokens, loss=loss, trunk=trunk, **columns)
 
 
 @pytest.fixture(scope="session")

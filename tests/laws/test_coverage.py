@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from windtunnel.laws import fit_chinchilla
+from windtunnel.laws import fit as fit_law
 
 TABLES, RESAMPLES = 200, 200
 LARGER = 4 * 3.2e6
@@ -23,12 +23,12 @@ def test_nominal_90_covers(table, planted, seeds, low, high):
     hits = []
     for seed in range(TABLES):
         runs = table(seed + 10_000, seeds=seeds)
-        fit = fit_chinchilla(runs, bootstrap=RESAMPLES, seed=seed)
+        fit = fit_law(runs, bootstrap=RESAMPLES, seed=seed)
         truth = {name: getattr(planted, name) for name in ("alpha", "beta", "exponent")}
         truth["ratio"] = planted.ratio(runs.budget.max())
         hit = {name: _within(fit.intervals[name], value) for name, value in truth.items()}
         noise = 0.003 * rng.standard_normal() + 0.001 * rng.standard_normal()
-        new_run = float(planted.predict(LARGER, 20 * LARGER)) * np.exp(noise)
+        new_run = float(planted(LARGER, 20 * LARGER)) * np.exp(noise)
         hit["larger run"] = new_run in fit.predict(LARGER, 20 * LARGER)
         hit["hold-out"] = fit.holdout.inside
         hits.append(list(hit.values()))
@@ -38,7 +38,7 @@ def test_nominal_90_covers(table, planted, seeds, low, high):
 
 def test_a_thousand_resamples_of_fifty_rows_take_less_than_two_seconds(table):
     start = time.process_time()
-    fit = fit_chinchilla(table(), bootstrap=1000, holdout=None)
+    fit = fit_law(table(), bootstrap=1000, holdout=None)
     # Measured: 0.15 s on one core.
     assert time.process_time() - start < 2
     assert len(fit.draws) == 1000

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 
 from windtunnel.errors import FitError
-from windtunnel.laws import Runs, compare, compute_line, fit_chinchilla, nearest_size
+from windtunnel.laws import Table, compare, compute_line, nearest_size
+from windtunnel.laws import fit as fit_law
 
 
 def test_nearest_size_interpolates_in_log_ratio_and_stays_at_the_ends():
-    runs = Runs(
+    runs = Table(
         params=[1e6, 1e6, 2e6, 2e6, 2e6],
         tokens=[1e7, 1e8, 2e7, 2e7, 2e8],
         loss=[9.0, 8.0, np.exp(1.55), np.exp(1.65), np.exp(1.2)],
@@ -22,9 +23,9 @@ def test_compute_line_runs_along_the_envelope_only():
     # Envelope: loss = 4 (C / 6e12)^-0.1; the third row is beaten by a cheaper one.
     flops = 6e12 * np.array([1.0, 10.0, 50.0, 100.0])
     loss = 4 * np.array([1.0, 10**-0.1, 0.9, 100**-0.1])
-    runs = Runs(params=[1e6] * 4, tokens=flops / 6e6, loss=loss, trunk=["a"] * 4)
+    runs = Table(params=[1e6] * 4, tokens=flops / 6e6, loss=loss, trunk=["a"] * 4)
     assert compute_line(runs, 1e7, 1e8) == pytest.approx(4 * 1000**-0.1)
-    rising = Runs(params=[1e6, 1e6], tokens=[1e6, 1e7], loss=[3, 4], trunk=["a", "a"])
+    rising = Table(params=[1e6, 1e6], tokens=[1e6, 1e7], loss=[3, 4], trunk=["a", "a"])
     with pytest.raises(FitError, match="no line to draw"):
         compute_line(rising, 1e7, 1e8)
 
@@ -66,10 +67,10 @@ def test_the_law_beats_both_on_a_held_out_larger_size(table):
     runs = table(seed=6)
     large = runs.params == runs.params.max()
     rest, held = runs.subset(~large), runs.subset(large)
-    fit = fit_chinchilla(rest, intervals="none", holdout=None)
+    fit = fit_law(rest, intervals="none", holdout=None)
     contest = compare(
         {
-            "law": fit.form.predict(held.params, held.tokens),
+            "law": fit.form(held.params, held.tokens),
             "nearest size": nearest_size(rest, held.params, held.tokens),
             "compute line": compute_line(rest, held.params, held.tokens),
         },

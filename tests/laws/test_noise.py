@@ -1,16 +1,15 @@
-import dataclasses
-
 import numpy as np
 import pytest
 from scipy import stats
 
-from windtunnel.laws import Chinchilla
+from windtunnel.laws import Chinchilla, Table
 from windtunnel.laws.noise import estimate, lack_of_fit, seed_noise, seed_sigma
 from windtunnel.laws.point import best_point
+from windtunnel.laws.problem import Problem
 
 
 def explained(runs):
-    point = best_point(runs, "mse-log", None)
+    point = best_point(Problem.of(Chinchilla, runs), runs, "mse-log", None)
     return point, estimate(point.residual, point.tangent, runs.trunk_index)
 
 
@@ -72,25 +71,32 @@ def test_posterior_of_sigma_trunk_covers_the_truth(table):
 
 def test_seed_noise_does_not_see_the_law(table):
     runs = table()
-    bent = dataclasses.replace(runs, loss=runs.loss * runs.params**0.2)
-    assert seed_sigma(bent) == pytest.approx(seed_sigma(runs), rel=1e-6)
-    assert seed_noise(bent).trunk == pytest.approx(seed_noise(runs).trunk, rel=1e-6)
-    assert seed_sigma(table(seeds=1)) is None
-    assert seed_noise(table(seeds=1)) is None
+    bent = runs.with_columns(loss=runs.loss * runs.params**0.2)
+    assert of_seeds(seed_sigma, bent) == pytest.approx(of_seeds(seed_sigma, runs), rel=1e-6)
+    assert of_seeds(seed_noise, bent).trunk == pytest.approx(
+        of_seeds(seed_noise, runs).trunk, rel=1e-6
+    )
+    assert of_seeds(seed_sigma, table(seeds=1)) is None
+    assert of_seeds(seed_noise, table(seeds=1)) is None
 
 
 def test_seed_sigma_by_hand(table):
     runs = table(sigma_trunk=0, sigma_branch=0)
     first = runs.trunk_index % 2 == 0
-    apart = dataclasses.replace(runs, loss=runs.loss * np.where(first, np.exp(0.01), 1.0))
+    apart = runs.with_columns(loss=runs.loss * np.where(first, np.exp(0.01), 1.0))
     # Pairs that differ by 0.01 have a sample variance of 0.01^2 / 2.
-    assert seed_sigma(apart) == pytest.approx(0.01 / np.sqrt(2))
+    assert of_seeds(seed_sigma, apart) == pytest.approx(0.01 / np.sqrt(2))
+
+
+def of_seeds(measure, runs):
+    return measure(np.log(runs.loss), runs.cells("params", "tokens"), runs.trunk_index)
 
 
 def p_value(runs, seed=0):
     point, _ = explained(runs)
     rng = np.random.default_rng(seed)
-    return lack_of_fit(point.residual, point.tangent, runs, rng=rng)
+    cells = runs.cells("params", "tokens")
+    return lack_of_fit(point.residual, point.tangent, cells, runs.trunk_index, rng=rng)
 
 
 def test_lack_of_fit_rarely_fires_on_a_true_law(table):
@@ -101,20 +107,20 @@ def test_lack_of_fit_rarely_fires_on_a_true_law(table):
 
 def test_lack_of_fit_sees_a_bent_size_and_a_bent_horizon(table):
     runs = table(sigma_trunk=0.001, sigma_branch=0.001)
-    size = np.where(runs.size_index == 2, 1.02, 1.0)
+    size = np.where(runs.params == np.unique(runs.params)[2], 1.02, 1.0)
     horizon = np.where(np.isclose(runs.tokens / runs.params, 40), 1.005, 1.0)
     assert p_value(runs) > 0.05
-    assert p_value(dataclasses.replace(runs, loss=runs.loss * size)) < 0.01
-    assert p_value(dataclasses.replace(runs, loss=runs.loss * horizon)) < 0.01
+    assert p_value(runs.with_columns(loss=runs.loss * size)) < 0.01
+    assert p_value(runs.with_columns(loss=runs.loss * horizon)) < 0.01
 
 
 def test_lack_of_fit_works_when_every_row_is_its_own_trunk(table):
     runs = table(sigma_trunk=0.0, sigma_branch=0.002)
-    alone = dataclasses.replace(runs, trunk=np.arange(50))
-    assert seed_noise(alone).branch_df == 0
+    alone = Table(runs.columns, trunk=np.arange(50))
+    assert of_seeds(seed_noise, alone).branch_df == 0
     horizon = np.where(np.isclose(runs.tokens / runs.params, 40), 1.02, 1.0)
     assert p_value(alone) > 0.01
-    assert p_value(dataclasses.replace(alone, loss=runs.loss * horizon)) < 0.01
+    assert p_value(alone.with_columns(loss=runs.loss * horizon)) < 0.01
 
 
 def test_lack_of_fit_is_unknown_with_one_seed(table):

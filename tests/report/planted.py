@@ -74,7 +74,7 @@ def fill(study, *, seed=0, skip=lambda planned: False, law=LAW, curve_rows=300) 
         lifted = 1.0 if isinstance(segment, Branch) else UNDECAYED
         for step in stops:
             tokens = step * segment.recipe.batch_tokens
-            loss = lifted * float(law.predict(segment.model.params, tokens)) * np.exp(shared + own)
+            loss = lifted * float(law(segment.model.params, tokens)) * np.exp(shared + own)
             folder.add_measurement(step, _sets(study, float(loss)))
         write_curve(folder, planned, law, shared, rows=curve_rows)
         folder.finish(
@@ -118,7 +118,7 @@ def write_curve(folder, planned, law, shared, *, rows) -> None:
     done = (steps - first) / max(last - first, 1)
     lift = 1 + (UNDECAYED - 1) * (1 - done if isinstance(segment, Branch) else np.ones_like(done))
     warm = 1.2 * np.exp(-tokens / (segment.model.params * 0.6))
-    loss = lift * (law.predict(segment.model.params, tokens) + warm) * np.exp(shared)
+    loss = lift * (law(segment.model.params, tokens) + warm) * np.exp(shared)
     loss = np.minimum(loss * np.exp(0.012 * rng.standard_normal(loss.size)), 5.6)
     lines = (
         f'{{"step":{s},"tokens":{t},"loss":{v:.5f},"lr":0.01,"grad_norm":1.0,"seconds":{s / 10}}}\n'

@@ -1,200 +1,239 @@
-"""`windtunnel fit`: a study or a CSV table in, L(N, D) with intervals and warnings out."""
+"""`windtunnel fit`: a study or anyone's table in, a law with intervals and warnings out."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
-from rich.table import Table
+import numpy as np
 
-from windtunnel.cli.text import print_json, say, si, terminal
-from windtunnel.errors import ConfigError, FitError, did_you_mean
-from windtunnel.laws import Runs
+from windtunnel.cli.text import print_json
+from windtunnel.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from windtunnel.laws import Fit, Interval
+    from windtunnel.cli.table_file import TableFile
+    from windtunnel.laws import Caution, Fit, Table
+    from windtunnel.laws.validation import Chosen
 
-LAWS = ("chinchilla",)
+# Taken along where a table has them: other laws of the same table, and what a fit compares with.
+OPTIONAL = ("flops", "flops_exact", "params", "tokens", "loss")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Columns:
-    """Names of the columns that a law reads."""
+class FitOptions:
+    """Every option of the command, as typed."""
 
-    params: str
-    tokens: str
-    loss: str
-    trunk: str
+    law: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    scale: tuple[str, ...] = ()
+    flop_rule: str = "6ND"
+    where: tuple[str, ...] = ()
+    drop_highest: int = 0
+    experiment: str | None = None
+    holdout: str = "largest"
+    fix: tuple[str, ...] = ()
+    tie: tuple[str, ...] = ()
+    objective: str | None = None
+    delta: str | None = None
+    intervals: str = "two-level"
+    bootstrap: int = 1000
+    seed: int = 0
+    level: float = 0.9
+    interpolate: str = "akima"
 
 
 def run_fit(
-    source: Path,
-    *,
-    law: str,
-    columns: Columns,
-    experiment: str | None,
-    objective: str,
-    delta: float | None,
-    bootstrap: int,
-    level: float,
-    seed: int,
-    out: Path | None,
-    as_json: bool,
+    source: Path, options: FitOptions, *, out: Path | None, figures: Path | None, as_json: bool
 ) -> None:
     """Fit, print, and write where asked.
 
     Raises:
-        ConfigError: An unknown law, objective, column or file.
+        ConfigError: An unknown law, option value, column or file.
         FitError: The table cannot carry the law.
     """
-    from windtunnel.laws import fit_chinchilla
-    from windtunnel.laws.chinchilla_solver import ObjectiveName
-
-    if law not in LAWS:
-        raise ConfigError(f"--law {law}: allowed are {', '.join(LAWS)}{did_you_mean(law, LAWS)}")
-    if objective not in get_args(ObjectiveName):
-        allowed = get_args(ObjectiveName)
-        hint = did_you_mean(objective, allowed)
-        raise ConfigError(f"--objective {objective}: allowed are {', '.join(allowed)}{hint}")
-    if not 0 < level < 1:
-        raise ConfigError(f"--level {level:g}: between 0 and 1, for example 0.9")
-    runs, warnings = _read(source, columns, experiment)
-    fit = fit_chinchilla(
-        runs,
-        objective=cast("ObjectiveName", objective),
-        delta=delta,
-        level=level,
-        bootstrap=bootstrap or 1,
-        seed=seed,
-        intervals="two-level" if bootstrap else "none",
-    )
+    fitted, table = fit_source(source, options)
     if out is not None:
         try:
-            fit.to_json(out)
+            fitted.to_json(out)
         except OSError as refused:
             raise ConfigError(f"--out {out}: cannot be written: {refused.strerror}") from None
+    if figures is not None:
+        from windtunnel.report.figures.fit import write_figures
+
+        for path in write_figures(fitted, table, figures):
+            if not as_json:
+                print(f"wrote {path}")
     if as_json:
-        written = json.loads(fit.to_json(draws=0))
-        print_json(written | {"warnings": [*warnings, *written["warnings"]]})
+        print_json(json.loads(fitted.to_json()))
     else:
-        _print(fit, warnings)
+        from windtunnel.cli.fit_text import print_fit
+
+        print_fit(fitted)
 
 
-def _read(source: Path, columns: Columns, experiment: str | None) -> tuple[Runs, tuple[str, ...]]:
-    if source.suffix in {".yaml", ".yml"}:
-        from windtunnel.report.collect import execution_warnings
-        from windtunnel.trials.forecast import as_runs, law_rows
-        from windtunnel.trials.gather import gather
-        from windtunnel.trials.study import open_study
+def fit_source(source: Path, options: FitOptions) -> "tuple[Fit, Table]":
+    """The fit that the options ask for, and the table it was made from."""
+    from windtunnel.laws import LAWS, fit
+    from windtunnel.laws.objective import OBJECTIVES
+    from windtunnel.laws.regression import METHODS
 
-        study = open_study(source)
-        names = [each.name for each in study.config.experiments]
-        if experiment is not None and experiment not in names:
-            raise ConfigError(
-                f"--experiment {experiment}: the study has {', '.join(names)}"
-                f"{did_you_mean(experiment, names)}"
-            )
-        rows = law_rows(gather(study.store, study.plan), experiment=experiment)
-        return as_runs(rows, filters=("decayed", "finished")), execution_warnings(study)
-    if source.suffix == ".csv":
-        return _read_csv(source, columns), ()
-    raise ConfigError(f"{source}: give a study (.yaml) or a table (.csv)")
+    _one_of("--law", options.law, LAWS)
+    _one_of("--intervals", options.intervals, METHODS)
+    if options.objective is not None:
+        _one_of("--objective", options.objective, OBJECTIVES)
+    if not 0 < options.level < 1:
+        raise ConfigError(f"--level {options.level:g}: between 0 and 1, for example 0.9")
+    table, cautions = read_source(source, options)
+    holdout, cut = _holdout(table, options.holdout)
+    fitted = fit(
+        table,
+        options.law,
+        objective=cast("Any", options.objective),
+        delta=_delta(options.delta),
+        fix=dict(_pair("--fix", text) for text in options.fix),
+        tie=dict(_words("--tie", text) for text in options.tie),
+        intervals=cast("Any", options.intervals if options.bootstrap else "none"),
+        bootstrap=options.bootstrap,
+        seed=options.seed,
+        level=options.level,
+        holdout=holdout,
+        interpolate=cast("Any", options.interpolate),
+    )
+    return fitted.warned(*cautions, *cut), table
 
 
-def _read_csv(source: Path, columns: Columns) -> Runs:
-    import numpy as np
-    import pandas as pd
+def read_source(source: Path, options: FitOptions) -> "tuple[Table, tuple[Caution, ...]]":
+    """The table of a study or of a file, selected and checked."""
+    from windtunnel.cli.read_table import read_table
+    from windtunnel.cli.table_file import read_file
+    from windtunnel.laws import OF_CURVES, needs_of
 
+    is_study = source.suffix in {".yaml", ".yml"}
+    if options.experiment is not None and not is_study:
+        raise ConfigError(f"--experiment {options.experiment}: only a study has experiments")
+    file, said = _study_file(source, options) if is_study else (read_file(source), ())
+    needs = needs_of(options.law)
+    named = {name: column for name, column in options.columns.items() if column}
+    table, cautions = read_table(
+        file,
+        columns=named,
+        needs=needs,
+        optional=[name for name in OPTIONAL if name not in needs],
+        where=options.where,
+        drop_highest=options.drop_highest,
+        flop_rule=options.flop_rule,
+        decayed_only=options.law not in OF_CURVES,
+        scale=dict(_pair("--scale", text) for text in options.scale),
+    )
+    if not is_study:
+        table = table.stated(
+            loss_unit="nats per token (assumed)", params_convention="as counted in the table"
+        )
+    return table, (*said, *cautions)
+
+
+def _study_file(source: Path, options: FitOptions) -> "tuple[TableFile, tuple[Caution, ...]]":
+    """A study's runs as a table: finished segments, or whole curves for the laws of curves."""
+    from windtunnel.cli.table_file import TableFile
+    from windtunnel.errors import FitError
+    from windtunnel.laws import Caution
+    from windtunnel.report.collect import execution_warnings
+    from windtunnel.report.curves import read_curve
+    from windtunnel.trials.gather import gather
+    from windtunnel.trials.study import open_study
+
+    study = open_study(source)
+    if (asked := options.experiment) is not None:
+        _one_of("--experiment", asked, [each.name for each in study.config.experiments])
+    rows: list[dict[str, Any]] = [
+        {**row, "run": row["segment"]}
+        for row in gather(study.store, study.plan)
+        if asked is None or asked in row["experiment"].split("+")
+    ]
+    if options.law == "envelope":
+        wanted = {row["segment"] for row in rows}
+        curves = (read_curve(study.store, p) for p in study.plan.segments if p.id in wanted)
+        rows = [
+            {"run": c.segment, "trunk": c.trunk, "params": c.params, "tokens": t, "loss": value}
+            for c in curves
+            if c is not None
+            for t, value in zip(c.tokens.tolist(), c.loss.tolist(), strict=True)
+        ]
+    if not rows:
+        raise FitError(f"{source}: no finished segment yet: a law needs at least 6; run the sweep")
+    names = dict.fromkeys(name for row in rows for name in row)
+    said = tuple(Caution("mixed-execution", text) for text in execution_warnings(study))
+    return TableFile(
+        path=source,
+        columns={name: [row.get(name) for row in rows] for name in names},
+        places=[f"segment {row['run']}" for row in rows],
+    ), said
+
+
+def _holdout(table: "Table", text: str) -> "tuple[Chosen, tuple[Caution, ...]]":
+    """The rows that `--holdout` names, whole trunks of them."""
+    from windtunnel.laws import Caution
+    from windtunnel.laws.conditions import Condition, widen
+
+    if text in {"none", "largest"}:
+        return (None if text == "none" else "largest"), ()
+    condition = Condition.parse(text)
+    mask, cut = widen(condition.mask(_column(table, condition.column)), table.trunk)
+    if not mask.any() or mask.all():
+        which = "every row" if mask.all() else "no row"
+        raise ConfigError(f"--holdout {text!r}: {which} of {table.rows} is held out; want some")
+    if not cut:
+        return mask, ()
+    shown = ", ".join(cut[:3]) + (", ..." if len(cut) > 3 else "")
+    return mask, (
+        Caution(
+            "holdout-widened",
+            f"--holdout {condition} cuts {len(cut)} trunks ({shown}), whose rows share their "
+            f"noise: all rows of them are held out, {int(mask.sum())} in all",
+        ),
+    )
+
+
+def _column(table: "Table", name: str) -> Any:
+    spelled = {column: law for law, column in table.names.items()}
+    law_name = spelled.get(name, name)
+    if law_name == "flops" and "flops" not in table and {"params", "tokens"} <= set(table.columns):
+        return table.budget
+    known = {**table.columns, **table.labels, "trunk": table.trunk}
+    if law_name not in known:
+        raise ConfigError(
+            f"--holdout: no column {name!r} among what the law reads: {', '.join(sorted(known))}"
+            f"{did_you_mean(name, known)}"
+        )
+    return np.asarray(known[law_name])
+
+
+def _one_of(option: str, value: str, allowed: Any) -> None:
+    if value not in allowed:
+        hint = did_you_mean(value, allowed)
+        raise ConfigError(f"{option} {value}: allowed are {', '.join(allowed)}{hint}")
+
+
+def _delta(text: str | None) -> Any:
+    if text is None or text == "auto":
+        return text
     try:
-        table = pd.read_csv(source)
-    except FileNotFoundError:
-        raise ConfigError(f"{source}: no such file") from None
-    except (OSError, ValueError) as broken:
-        raise ConfigError(f"{source}: not a CSV table: {broken}") from None
-    filters: list[str] = []
-    for name in ("params", "tokens", "loss"):
-        wanted = getattr(columns, name)
-        if wanted not in table:
-            known = [str(column) for column in table.columns]
-            raise ConfigError(
-                f"{source}: no column {wanted!r}; name it with --{name}. "
-                f"There are: {', '.join(known)}{did_you_mean(wanted, known)}"
-            )
-        if not pd.api.types.is_numeric_dtype(table[wanted]):
-            raise ConfigError(f"{source}: column {wanted!r} is not all numbers")
-    if "decayed" in table:
-        table = _keep(table, table["decayed"].astype(str).str.lower() == "true", "decayed", filters)
-    table = _keep(table, table[columns.loss].notna(), f"{columns.loss} is known", filters)
-    if table.empty:
-        raise FitError(f"{source}: no row is left after the filters: {'; '.join(filters)}")
-    trunk = table[columns.trunk] if columns.trunk in table else pd.Series(range(len(table)))
-    return Runs(
-        params=table[columns.params].to_numpy(float),
-        tokens=table[columns.tokens].to_numpy(float),
-        loss=table[columns.loss].to_numpy(float),
-        trunk=trunk.to_numpy().astype(np.str_),
-        filters=tuple(filters),
-    )
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"--delta {text}: a number such as 1e-3, or auto") from None
 
 
-def _keep(table: Any, mask: Any, why: str, filters: list[str]) -> Any:
-    dropped = int((~mask).sum())
-    if dropped:
-        filters.append(f"{why} ({dropped} rows dropped)")
-    return table[mask]
+def _pair(option: str, text: str) -> tuple[str, float]:
+    name, value = _words(option, text)
+    try:
+        return name, float(value)
+    except ValueError:
+        raise ConfigError(f"{option} {text}: {value!r} is not a number; write NAME=1e9") from None
 
 
-def _print(fit: "Fit", warnings: tuple[str, ...]) -> None:
-    console = terminal()
-    say(
-        console,
-        f"L = E + A N^-alpha + B D^-beta over {fit.rows} rows of {fit.trunks} trunks; "
-        f"{fit.loss_unit}, N {fit.params_convention}, C = {fit.flop_rule}",
-    )
-    table = Table(box=None)
-    for name in ("", "value", f"{fit.level:.0%} interval"):
-        table.add_column(name, justify="right")
-    for name, value in fit.coefficients.items():
-        low, high = fit.intervals.get(name, (float("nan"), float("nan")))
-        table.add_row(name, f"{value:.4g}", f"{low:.4g} to {high:.4g}" if fit.intervals else "none")
-    console.print(table)
-    seeds = f", seeds {fit.sigma_seed:.2%}" if fit.sigma_seed is not None else ""
-    say(
-        console,
-        f"noise of ln loss: trunk {fit.sigma_trunk:.2%}, branch {fit.sigma_branch:.2%}{seeds}",
-    )
-    delta = f", delta {fit.delta:.2g}" if fit.delta is not None else ""
-    agree = f"{fit.starts_agreeing} of {fit.starts} starts agree"
-    say(console, f"objective {fit.objective}{delta}; {agree}")
-    if (held := fit.holdout) is not None:
-        verdict = "inside" if held.inside else "outside"
-        say(
-            console,
-            f"hold-out ({held.what}): mean error {held.error:+.2%}, rms {held.rms:.2%}, {verdict} "
-            f"the {fit.level:.0%} interval",
-        )
-    if fit.form.A > 0 and fit.form.B > 0:
-        console.print(_optima(fit))
-    for warning in (*warnings, *fit.warnings):
-        say(console, warning, label="warning:")
-
-
-def _optima(fit: "Fit") -> Table:
-    table = Table(box=None, title="compute-optimal", title_justify="left")
-    for name in ("FLOPs", "tokens/param", "params", "tokens", "loss"):
-        table.add_column(name, justify="right", no_wrap=True)
-    low, high = fit.domain.flops
-    for budget in ((low * high) ** 0.5, high, 10 * high):
-        best = fit.optimum(budget)
-        table.add_row(
-            f"{budget:.2e}",
-            _interval(best.ratio),
-            _interval(best.params),
-            _interval(best.tokens),
-            f"{best.loss.value:.3f}",
-        )
-    return table
-
-
-def _interval(found: "Interval") -> str:
-    return f"{si(found.value)} ({si(found.low)} to {si(found.high)})"
+def _words(option: str, text: str) -> tuple[str, str]:
+    name, sign, value = (part.strip() for part in text.rpartition("="))
+    if not (name and sign and value):
+        raise ConfigError(f"{option} {text}: write NAME=VALUE, for example {option} alpha=beta")
+    return name, value

@@ -111,12 +111,13 @@ def _answers(study: Study) -> Iterator[str]:
 
     for path in sorted(study.folder.glob("fit*.json")):
         fit = Fit.from_json(path.read_text())
-        if "ratio" in fit.intervals and fit.form.A > 0 and fit.form.B > 0:
-            budget = fit.domain.flops[1]
+        if "ratio" in fit.intervals and fit.has_optimum:
+            budget = fit.domain["flops"][1]
             low, high = fit.intervals["ratio"]
             yield (
                 f"compute-optimal tokens per param at {budget:.2e} FLOPs: "
-                f"{fit.form.ratio(budget):.3g} ({fit.level:.0%} interval {low:.3g} to {high:.3g})"
+                f"{fit.optimum(budget).ratio.value:.3g} ({fit.level:.0%} interval {low:.3g} to "
+                f"{high:.3g})"
             )
     found = verdict(read_forecasts(study.folder), gather(study.store, study.plan))
     if found is not None and found.contest is not None:

@@ -1,30 +1,52 @@
-"""Scaling laws fitted to finished runs: the form, the fit, its uncertainty, and what it must beat.
+"""Scaling laws fitted to finished runs: the formulas, the fit, its uncertainty, what it must beat.
 
->>> fit = fit_chinchilla(Runs(params=n, tokens=d, loss=l, trunk=t))  # doctest: +SKIP
->>> fit.optimum(1e18).ratio  # doctest: +SKIP
+>>> fitted = fit({"params": n, "tokens": d, "loss": l, "trunk": t})  # doctest: +SKIP
+>>> optimum(fitted, flops=1e21).ratio  # doctest: +SKIP
+>>> predict(fitted, params=2.4e9, tokens=1e12)  # doctest: +SKIP
 """
 
+from windtunnel.laws.caution import Caution
 from windtunnel.laws.chinchilla import Allocation, Chinchilla
-from windtunnel.laws.fit import fit_chinchilla
-from windtunnel.laws.interval import Domain, HoldOut, Influence, Interval, Optimum
+from windtunnel.laws.data_constrained import DataConstrained
+from windtunnel.laws.exact import ExactRule
+from windtunnel.laws.fitting import LAWS, OF_CURVES, fit, needs_of, optimum, predict
+from windtunnel.laws.interval import HoldOut, Influence, Interval, Optimum, Pull
+from windtunnel.laws.law import Law
 from windtunnel.laws.naive import Contest, Score, compare, compute_line, nearest_size
+from windtunnel.laws.power import ExpOffset, Power, PowerOffset
+from windtunnel.laws.power2 import Power2
 from windtunnel.laws.result import Fit
-from windtunnel.laws.runs import Runs
+from windtunnel.laws.sigmoid import Sigmoid
+from windtunnel.laws.table import Table
 
 __all__ = [
+    "LAWS",
+    "OF_CURVES",
     "Allocation",
+    "Caution",
     "Chinchilla",
     "Contest",
-    "Domain",
+    "DataConstrained",
+    "ExactRule",
+    "ExpOffset",
     "Fit",
     "HoldOut",
     "Influence",
     "Interval",
+    "Law",
     "Optimum",
-    "Runs",
+    "Power",
+    "Power2",
+    "PowerOffset",
+    "Pull",
     "Score",
+    "Sigmoid",
+    "Table",
     "compare",
     "compute_line",
-    "fit_chinchilla",
+    "fit",
     "nearest_size",
+    "needs_of",
+    "optimum",
+    "predict",
 ]

@@ -1,126 +1,326 @@
-"""What a reader must know before trusting a fit: plain sentences, each with its figure."""
+"""When each warning of a fit fires: a figure against a threshold. docs/fit.md lists the codes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from windtunnel.laws.chinchilla import COEFFICIENTS
-from windtunnel.laws.interval import HoldOut, Influence, beyond
-from windtunnel.laws.noise import Noise
+from windtunnel.laws.caution import Caution
+from windtunnel.laws.identify import correlation
+from windtunnel.laws.interval import HoldOut, Influence, Span, beyond, decades_beyond
+from windtunnel.laws.law import Law
+from windtunnel.laws.noise import Noise, replicates
 from windtunnel.laws.point import Point
-from windtunnel.laws.runs import Runs, correlation
+from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.uncertainty import MIN_TRUNK_DF, Resamples
 
 MAX_RATIO_WIDTH = 3.0
 COLLINEAR = 0.8
 LACK_OF_FIT_P = 0.01
+# Seeds that agree to this are copies, or a made-up table: there is no noise to judge a fit by.
+ROUNDOFF = 1e-9
 FEW_TRUNK_DF = 3.0
+# Three sizes fix a curve and four leave one degree of freedom to doubt it.
+FEW_SIZES, FEW_HORIZONS = 5, 4
 # Normal residuals have rms = 1.48 times their median size; rows where that doubles are not normal.
 HEAVY_TAIL = 2.0
 HEAVY_TAIL_ROWS = 20
+# Scaled coefficients are of the size of the output: a decade between the ends is no knowledge.
+FLAT = 10.0
+# A group this many of its own standard errors above the law was not trained like the others.
+UNDER_TUNED_SIGMAS = 4.0
+UNDER_TUNED_LEAST = 0.003
+# A rise of this many sigmas between neighbouring horizons is not noise.
+RISE_SIGMAS = 4.0
+# The largest run is the largest size at its longest horizon, so its budget is best spent on a size
+# somewhat larger in any sound design; half a decade is no longer somewhat.
+MAX_DECADES = 0.5
 
 
-def of_table(runs: Runs) -> Iterator[str]:
+def of_table(law: type[Law], table: Table) -> Iterator[Caution]:
     """Cautions that the design alone earns."""
-    if abs(r := correlation(runs)) > COLLINEAR:
-        yield (
-            f"ln N and ln D are collinear (r = {r:.2f}): the two exponents trade off. Let the "
-            "smallest sizes run much longer"
+    r = correlation(law, table)
+    if r is not None and abs(r) > COLLINEAR:
+        first, second = law.inputs[:2]
+        yield Caution(
+            "collinear",
+            f"ln {first} and ln {second} are collinear (r = {r:.2f}): the two exponents trade off. "
+            "Let the smallest sizes run much longer",
         )
-    if runs.seeds.max() < 2:
-        yield (
-            "no cell has two seeds: trunk noise cannot be told from lack of fit, and the intervals "
-            "count both as noise. Add a second seed"
+    if law.allocates:
+        yield from _few(table)
+        yield from _flop_rule(table)
+    yield from of_rows(law.columns(), table)
+    if table.has_trunks and np.bincount(table.trunk_index).max() < 2:
+        yield Caution(
+            "one-row-trunks",
+            "every trunk has one row: trunk and branch noise cannot be told apart",
         )
-    elif (single := int(np.sum(runs.seeds < 2))) > 0:
-        yield f"{single} of {runs.seeds.size} cells have one seed only"
-    if np.bincount(runs.trunk_index).max() < 2:
-        yield "every trunk has one row: trunk and branch noise cannot be told apart"
-    if runs.decayed is not None and runs.decayed.any() and not runs.decayed.all():
-        yield (
-            f"{int(np.sum(~runs.decayed))} of {runs.rows} rows are not decayed: a decay is worth "
-            "more than most effects fitted here. Keep one kind"
+
+
+def of_rows(columns: tuple[str, ...], table: Table) -> Iterator[Caution]:
+    """Cautions about the rows of a table, whatever the law."""
+    rows = np.stack([table[name] for name in columns], axis=1)
+    if table.has_trunks:
+        rows = np.concatenate([rows, table.trunk_index[:, None]], axis=1)
+    if again := table.rows - np.unique(rows, axis=0).shape[0]:
+        yield Caution(
+            "duplicate-rows",
+            f"{again} of {table.rows} rows repeat another one exactly: counted as independent runs "
+            "they make the intervals too narrow. Drop them from the table",
         )
-    if runs.flops is not None:
-        off = runs.flops / runs.budget
-        if np.max(np.abs(off - 1)) > 0.02:
-            yield (
-                f"the flops column is {off.min():.2f} to {off.max():.2f} times {runs.flop_rule}: "
-                f"budgets here are in {runs.flop_rule}"
+    ways = np.unique(table.labels["execution"]) if "execution" in table.labels else ()
+    if len(ways) > 1:
+        yield Caution(
+            "mixed-execution",
+            f"rows were computed in {len(ways)} ways ({', '.join(ways[:4])}): between them results "
+            "differ in the last digits or more",
+        )
+
+
+def _few(table: Table) -> Iterator[Caution]:
+    sizes = np.unique(table.params).size
+    if sizes < FEW_SIZES:
+        yield Caution(
+            "few-sizes",
+            f"{sizes} model sizes: the exponent in N rests on "
+            f"{'no' if sizes < 4 else 'one'} size more than it needs. Add sizes",
+        )
+    horizons = np.unique(table.tokens).size
+    if sizes <= table.rows / 2:
+        index = np.unique(table.params, return_inverse=True)[1]
+        each = [np.unique(table.tokens[index == size]).size for size in range(sizes)]
+        horizons = int(np.median(each))
+    if horizons < FEW_HORIZONS:
+        yield Caution(
+            "few-horizons",
+            f"a typical size has {horizons} horizons: the exponent in D rests on little. Branch "
+            "off more of them",
+        )
+
+
+def _flop_rule(table: Table) -> Iterator[Caution]:
+    if "flops" not in table:
+        return
+    off = table["flops"] / table.budget
+    if np.max(np.abs(off - 1)) > 0.02:
+        yield Caution(
+            "flop-rule",
+            f"the flops column is {off.min():.2f} to {off.max():.2f} times {table.flop_rule}: "
+            f"budgets here are in {table.flop_rule}",
+        )
+
+
+def of_search(point: Point) -> Iterator[Caution]:
+    """Cautions about the optimum itself."""
+    if not point.moved:
+        yield Caution(
+            "start-point",
+            "the answer equals one of the optimiser's start points: it did not move, so this is no "
+            "fit. Look for a constant column or an output in another unit",
+        )
+    elif not point.converged:
+        yield Caution(
+            "not-converged", f"the optimiser did not converge (gradient {point.gradient_norm:.1e})"
+        )
+    if point.starts_agreeing < min(point.starts / 8, 4):
+        yield Caution(
+            "few-starts",
+            f"only {point.starts_agreeing} of {point.starts} starts reached this optimum",
+        )
+    law, held = point.problem.law, point.problem.coordinates.free
+    for name, inside, value in zip(law.names(), point.inside, point.theta, strict=True):
+        if not inside and name in held:
+            yield Caution(
+                "at-bound",
+                f"{name} is at its bound ({value:.3g}): the table does not determine it",
             )
 
 
-def of_search(point: Point) -> Iterator[str]:
-    """Cautions about the optimum itself."""
-    if not point.converged:
-        yield f"the optimiser did not converge (scaled gradient {point.gradient:.1e}, not 0)"
-    if point.starts_agreeing < point.starts / 2:
-        yield f"only {point.starts_agreeing} of {point.starts} starts reached this optimum"
-    for name, free, value in zip(COEFFICIENTS, point.free, point.theta, strict=True):
-        if not free:
-            yield f"{name} is at its bound ({value:.3g}): the table does not determine it"
-
-
 def of_noise(
-    runs: Runs, point: Point, noise: Noise, p: float | None, sigma: float | None
-) -> Iterator[str]:
+    point: Point,
+    table: Table,
+    noise: Noise,
+    *,
+    lack_of_fit_p: float | None,
+    sigma_seed: float | None,
+) -> Iterator[Caution]:
     """Cautions about what is noise and what is misfit."""
-    if p is not None and p < LACK_OF_FIT_P and sigma is not None:
-        spread = float(np.sqrt(point.residual @ point.residual / max(runs.rows - 5, 1)))
-        yield (
-            f"lack of fit (p = {p:.1g}): residuals of {spread:.2%} against seed noise of "
-            f"{sigma:.2%}. The law bends away from this table"
-        )
     rms = float(np.sqrt(np.mean(point.residual**2)))
+    tested = lack_of_fit_p is not None and sigma_seed is not None and sigma_seed > ROUNDOFF
+    if tested and lack_of_fit_p is not None and lack_of_fit_p < LACK_OF_FIT_P:
+        yield Caution(
+            "lack-of-fit",
+            f"lack of fit (p = {lack_of_fit_p:.1g}): residuals of {rms:.2%} against seed noise of "
+            f"{sigma_seed:.2%}. The law bends away from this table",
+        )
     usual = 1.4826 * float(np.median(np.abs(point.residual)))
-    if runs.rows >= HEAVY_TAIL_ROWS and rms > HEAVY_TAIL * usual and not point.exact:
-        yield (
-            f"residuals have outliers (rms {rms:.2%}, most within {usual:.2%}): the intervals "
-            "assume normal noise of one size. Look at the worst rows"
+    if table.rows >= HEAVY_TAIL_ROWS and rms > HEAVY_TAIL * usual and not point.exact:
+        yield Caution(
+            "heavy-tails",
+            f"residuals have outliers (rms {rms:.2%}, most within {usual:.2%}). Look at the worst "
+            "rows",
+        )
+    cells = table.cells(*point.problem.law.inputs)
+    if not replicates(cells, table.trunk_index):
+        yield Caution(
+            "noise-unidentified",
+            "no cell has two seeds: trunk noise cannot be told from lack of fit, and the intervals "
+            "count both as noise. Add a second seed",
         )
     if noise.trunk_df < MIN_TRUNK_DF:
-        yield (
-            f"{runs.trunk_labels.size} trunks leave no degree of freedom for trunk noise, so no "
-            "interval is given: add seeds or sizes"
+        yield Caution(
+            "noise-unidentified",
+            f"{table.trunk_labels.size} trunks leave no degree of freedom for trunk noise, so no "
+            "interval is given: add seeds or sizes",
         )
     elif noise.trunk_df < FEW_TRUNK_DF:
-        yield (
+        yield Caution(
+            "few-trunks",
             f"trunk noise rests on {noise.trunk_df:.1f} degrees of freedom: intervals are wide "
-            "because little is known. Add seeds"
+            "because little is known. Add seeds",
+        )
+    yield from _under_tuned(point, table, sigma_seed)
+    yield from _non_monotone(point, table)
+
+
+def _under_tuned(point: Point, table: Table, sigma_seed: float | None) -> Iterator[Caution]:
+    """A size whose rows all lie far above what the other sizes say of it."""
+    law = point.problem.law
+    if not law.allocates or point.exact:
+        return
+    sizes = np.unique(table.params)
+    if not FEW_SIZES - 1 <= sizes.size <= table.rows / 2:
+        return
+    means = np.array([point.residual[table.params == size].mean() for size in sizes])
+    worst = int(np.argmax(means))
+    others = np.delete(means, worst)
+    # Sizes share a law, so their mean residuals scatter by the noise between trunks and no more.
+    spread = 1.4826 * float(np.median(np.abs(others)))
+    floor = UNDER_TUNED_LEAST if sigma_seed is None else sigma_seed
+    if means[worst] > UNDER_TUNED_SIGMAS * max(spread, 0.25 * floor, 1e-6):
+        yield Caution(
+            "under-tuned",
+            f"the runs of params = {sizes[worst]:.4g} lie {means[worst]:.2%} above the law on "
+            f"average, the other sizes within {spread:.2%}: a poor learning rate or batch there? "
+            "Tune that size, or leave it out with --where",
+        )
+
+
+def _non_monotone(point: Point, table: Table) -> Iterator[Caution]:
+    """Loss that rises along a trunk (or a size) by more than steps usually miss the law."""
+    if "tokens" not in point.problem.law.inputs or point.exact:
+        return
+    keys = table.trunk if table.has_trunks else table.params
+    order = np.lexsort((table.tokens, np.unique(keys, return_inverse=True)[1]))
+    along = keys[order][1:] == keys[order][:-1]
+    rise = np.diff(np.log(table.loss[order]))[along]
+    miss = np.diff(point.residual[order])[along]
+    if not miss.size:
+        return
+    usual = 1.4826 * float(np.median(np.abs(miss)))
+    if rises := int(np.sum((rise > 0) & (miss > RISE_SIGMAS * usual))):
+        yield Caution(
+            "non-monotone",
+            f"loss rises with more tokens in {rises} places, by more than noise explains: look "
+            "for diverged, undecayed or repeated-data runs",
         )
 
 
 def of_intervals(
-    ratio: tuple[float, float] | None, resamples: Resamples, influence: Influence | None
-) -> Iterator[str]:
-    """Cautions about how well the compute-optimal ratio is known."""
-    if resamples.unconverged > 0.01:
-        yield f"{resamples.unconverged:.0%} of the resamples did not converge"
+    law: type[Law],
+    resamples: Resamples,
+    scaled: Floats,
+    ratio: Span | None,
+    *,
+    level: float,
+) -> Iterator[Caution]:
+    """Cautions about how well the numbers are known; `scaled` are the resampled theta (S, K)."""
+    count = len(resamples.draws)
+    if resamples.failed > 0.01 * max(count, 1):
+        yield Caution(
+            "resamples-failed", f"{resamples.failed} of {count} resamples did not converge"
+        )
+    if count:
+        tail = np.array([(1 - level) / 2, (1 + level) / 2])
+        low, high = np.quantile(scaled, tail, axis=0)
+        for k, name in enumerate(law.names()):
+            if law.bounds[name][0] >= 0 and high[k] > 0 and high[k] > FLAT * low[k]:
+                yield Caution(
+                    "flat-direction",
+                    f"{name} is known within a factor of {_factor(high[k], low[k])} only "
+                    "(in scaled units): the table hardly determines it",
+                )
     if ratio is None:
         return
-    low, high = ratio
-    width = high / low if low > 0 else np.inf
+    width = ratio[1] / ratio[0] if ratio[0] > 0 else np.inf
     if not width <= MAX_RATIO_WIDTH:
-        yield (
-            f"the interval of the optimal D/N at the largest budget is {low:.3g} to {high:.3g} "
-            f"(x{width:.1f}): the ratio is barely known"
-        )
-    if influence and np.isfinite(width) and abs(influence.shift) > np.log(width) / 2:
-        yield (
-            f"without trunk {influence.trunk} the optimal D/N is {influence.ratio_without:.3g} "
-            f"instead of {influence.ratio:.3g}: one trunk decides more than half of the interval"
+        yield Caution(
+            "ratio-wide",
+            f"the interval of the optimal D/N at the largest budget is {ratio[0]:.3g} to "
+            f"{ratio[1]:.3g} (x{width:.1f}): the ratio is barely known",
         )
 
 
-def of_use(runs: Runs, point: Point, held: HoldOut | None) -> Iterator[str]:
-    """Cautions about where the law is about to be used."""
-    if point.form.A > 0 and point.form.B > 0:
-        ratio = point.form.ratio(float(runs.budget.max()), flop_factor=runs.flop_factor)
-        sampled = runs.tokens / runs.params
-        if sentence := beyond("optimal D/N", ratio, (float(sampled.min()), float(sampled.max()))):
-            yield sentence
+def _factor(high: float, low: float) -> str:
+    return f"{high / low:.3g}" if low > 0 else "anything (it may be 0)"
+
+
+def of_influence(
+    found: Influence | None, spans: Mapping[str, Span], without: tuple[int, Mapping[str, float]]
+) -> Iterator[Caution]:
+    """Cautions about numbers that hang on a few rows.
+
+    Args:
+        found: the influence of single rows and trunks.
+        spans: intervals by name.
+        without: how many rows lie far off the law, and the numbers of a fit without them.
+    """
+    count, numbers = without
+    moved = [
+        f"{name} is {value:.3g} (interval with them {spans[name][0]:.3g} to {spans[name][1]:.3g})"
+        for name, value in numbers.items()
+        if name in spans and not spans[name][0] <= value <= spans[name][1]
+    ]
+    if moved:
+        yield Caution(
+            "outlier-driven",
+            f"without the {count} rows farthest off the law {', '.join(moved)}: decide whether "
+            "they belong (--drop-highest, --where)",
+        )
+    span = None if found is None else spans.get(found.quantity)
+    if found is None or span is None:
+        return
+    is_ratio = found.quantity == "ratio"
+    if is_ratio and not (span[0] > 0 and np.isfinite(span[1])):
+        return
+    half = (np.log(span[1] / span[0]) if is_ratio else span[1] - span[0]) / 2
+    name = "the optimal D/N" if is_ratio else found.quantity
+    for pulls, word in ((found.trunks, "trunk "), (found.rows, "")):
+        if pulls and abs(pulls[0].shift) > half:
+            yield Caution(
+                "outlier-driven",
+                f"without {word}{pulls[0].label} {name} is {pulls[0].value_without:.3g} instead of "
+                f"{found.value:.3g}: it decides more than half of the interval",
+            )
+            return
+
+
+def of_use(law: type[Law], optimum: Mapping[str, float], domain: Mapping[str, Span],
+           held: HoldOut | None, level: float) -> Iterator[Caution]:  # fmt: skip
+    """Cautions about where the law is about to be used; `optimum` is at the largest budget."""
+    if law.allocates and optimum:
+        outside = beyond("optimal D/N", optimum["ratio"], domain["ratio"], "ratio-outside")
+        if outside:
+            yield outside
+        for name in ("params", "tokens"):
+            if abs(decades_beyond(optimum[name], domain[name])) < MAX_DECADES:
+                continue
+            found = beyond(f"optimal {name} at the largest budget", optimum[name], domain[name])
+            if found:
+                yield found
     if held is not None and held.inside is False:
-        yield (
+        yield Caution(
+            "holdout-missed",
             f"held-out {held.what} missed: the forecast was {held.error:+.2%} off, expected "
-            f"{held.low:+.2%} to {held.high:+.2%}"
+            f"{held.low:+.2%} to {held.high:+.2%} ({level:.0%})",
         )

@@ -1,12 +1,16 @@
 """Numbers with their uncertainty, and where they were measured: the small records of a fit."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from windtunnel.laws.runs import Floats, Runs
+from windtunnel.laws.caution import Caution
+from windtunnel.laws.law import Law
+from windtunnel.laws.table import Floats, Table
 
 NO_INTERVAL = (float("nan"), float("nan"))
+Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,7 @@ class Interval:
     value: float
     low: float
     high: float
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
 
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
@@ -24,30 +28,24 @@ class Interval:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The compute-optimal model and data for `flops`, and the loss of one new run there."""
+    """A model and its data for `flops`, and the loss of one new run there.
+
+    Attributes:
+        ratio_exact: optimal D/N where everything is counted, at the exact cost of the same run;
+            None where no exact FLOPs are known.
+        extrapolates: decades by which `flops` lies outside the fitted budgets; 0 inside.
+        excess: loss above the best split of the same budget; 0 for the best one.
+    """
 
     flops: float
     params: Interval
     tokens: Interval
     ratio: Interval
     loss: Interval
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Domain:
-    """Smallest and largest params, tokens, flops (k N D) and D/N that the fitted rows cover."""
-
-    params: tuple[float, float]
-    tokens: tuple[float, float]
-    flops: tuple[float, float]
-    ratio: tuple[float, float]
-
-    @classmethod
-    def of(cls, runs: Runs) -> "Domain":
-        """The box around the table's rows."""
-        columns = (runs.params, runs.tokens, runs.budget, runs.tokens / runs.params)
-        return cls(*((float(c.min()), float(c.max())) for c in columns))
+    ratio_exact: Interval | None = None
+    extrapolates: float = 0.0
+    excess: float = 0.0
+    warnings: tuple[Caution, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,39 +54,66 @@ class HoldOut:
 
     Attributes:
         what: which rows were held out, in words.
-        error: mean of ln(predicted) - ln(measured) over them; 0.01 is 1% too high.
+        rows: how many.
+        trunks: of how many trunks.
+        mean_relative_error: mean of |predicted / measured - 1|.
+        error: mean of ln(predicted) - ln(measured); 0.01 is 1% too high.
         rms: root mean square of the same.
         low: lower end of the interval that `error` was predicted to lie in.
         high: upper end of it.
         inside: whether it does; None without intervals.
+        covered: share of the rows inside their own prediction intervals; None without.
+        by_group: mean ln(predicted / measured) for each value of the first input.
+        naive: mean relative error of forecasts that need no law, by name.
+        points: measured, predicted, and the ends of its prediction interval, for every row.
     """
 
     what: str
     rows: int
     trunks: int
+    mean_relative_error: float
     error: float
     rms: float
     low: float
     high: float
     inside: bool | None
+    covered: float | None
+    by_group: Mapping[str, float]
+    naive: Mapping[str, float]
+    points: tuple[tuple[float, float, float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Pull:
+    """What leaving out one row or one trunk does to the headline number of a fit."""
+
+    label: str
+    value_without: float
+    shift: float
 
 
 @dataclass(frozen=True)
 class Influence:
-    """The trunk whose removal moves D/N at `flops` most: `ratio` with it, `ratio_without` it."""
+    """The rows and trunks that move a number most, the strongest first, at most five of each.
 
-    trunk: str
-    flops: float
-    ratio: float
-    ratio_without: float
+    `shift` is ln(without / with) for the ratio, the difference for an exponent.
+    """
 
-    @property
-    def shift(self) -> float:
-        """ln(ratio without / ratio with): 0.1 is about 10%."""
-        return float(np.log(self.ratio_without / self.ratio))
+    quantity: str
+    value: float
+    rows: tuple[Pull, ...]
+    trunks: tuple[Pull, ...]
 
 
-def quantiles(draws: Floats, level: float) -> tuple[float, float]:
+def domain_of(law: type[Law], table: Table) -> dict[str, Span]:
+    """Smallest and largest of every input, and of budget and D/N where the law splits budgets."""
+    columns = {name: table[name] for name in law.inputs}
+    if law.allocates:
+        columns |= {"flops": table.budget, "ratio": table.tokens / table.params}
+    return {name: (float(c.min()), float(c.max())) for name, c in columns.items()}
+
+
+def quantiles(draws: Floats, level: float) -> Span:
     """The central interval of the draws at `level`; it may be infinite, never nan.
 
     Order statistics, rounded outwards: interpolating between two infinite draws would give nan.
@@ -102,13 +127,26 @@ def quantiles(draws: Floats, level: float) -> tuple[float, float]:
     )
 
 
-def beyond(name: str, value: float, domain: tuple[float, float]) -> str | None:
-    """A sentence saying how many decades `value` lies outside `domain`, or None inside it."""
+def decades_beyond(value: float, domain: Span) -> float:
+    """How many decades `value` lies above (positive) or below (negative) the domain; 0 inside."""
     low, high = domain
     if value > high * (1 + 1e-9):
-        side, edge, decades = "above the largest", high, np.log10(value / high)
-    elif value < low * (1 - 1e-9):
-        side, edge, decades = "below the smallest", low, np.log10(low / value)
-    else:
+        return float(np.log10(value / high))
+    if value < low * (1 - 1e-9):
+        return -float(np.log10(low / value)) if value > 0 else -np.inf
+    return 0.0
+
+
+def beyond(name: str, value: float, domain: Span, code: str = "extrapolates") -> Caution | None:
+    """A caution saying how many decades `value` lies outside `domain`, or None inside it."""
+    decades = decades_beyond(value, domain)
+    if not decades:
         return None
-    return f"{name} = {value:.3g} is {decades:.2f} decades {side} fitted ({edge:.3g}): extrapolated"
+    side, edge = (
+        ("above the largest", domain[1]) if decades > 0 else ("below the smallest", domain[0])
+    )
+    return Caution(
+        code,
+        f"{name} = {value:.3g} is {abs(decades):.2f} decades {side} fitted ({edge:.3g}): "
+        "extrapolated",
+    )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windtunnel.laws.runs import Floats
+from windtunnel.laws.table import Floats
 
 # theta (p, K) and the numbers of the p problems -> residuals (p, R) and their Jacobian (p, K, R)
 Residuals = Callable[[Floats, NDArray[np.intp]], tuple[Floats, Floats]]
@@ -27,15 +27,23 @@ DAMPING_SETTLED = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Coefficients (P, K), objective (P,), and the projected gradient (P,), scale-free.
+    """Coefficients (P, K), objective (P,), and the projected gradient in two forms, both (P,).
 
-    `gradient` is the largest cosine between the weighted residual and a free Jacobian row, as in
-    MINPACK's gtol: 0 at an optimum, 1 when a single coefficient could explain all that is left.
+    `gradient_norm` is its length. `cosine` is free of every scale: the largest cosine between the
+    weighted residual and a free Jacobian row, as in MINPACK's gtol: 0 at an optimum, 1 when a
+    single coefficient could explain all that is left.
     """
 
     theta: Floats
     cost: Floats
-    gradient: Floats
+    gradient_norm: Floats
+    cosine: Floats
+
+    def pick(self, which: NDArray[Any]) -> "Solution":
+        """Some of the problems."""
+        return Solution(
+            self.theta[which], self.cost[which], self.gradient_norm[which], self.cosine[which]
+        )
 
 
 def huber(residual: Floats, weight: Floats, delta: float) -> Floats:
@@ -64,17 +72,18 @@ def minimise(
     live = np.arange(len(theta))
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         now = _State.at(residuals, theta, live, weight, delta)
-        out = Solution(theta.copy(), now.cost.copy(), np.ones(len(theta)))
+        out = Solution(theta.copy(), now.cost.copy(), np.ones(len(theta)), np.ones(len(theta)))
         damping = np.full(len(theta), DAMPING_START)
         for _ in range(iterations):
-            gradient, hessian, free, cosine = now.slopes(lower, upper, delta)
+            gradient, hessian, free, cosine = now.slopes(lower, upper, delta, damping)
             step = _step(gradient, hessian, free, damping)
             trial = np.clip(now.theta + step, lower, upper)
             promised = -np.sum(gradient * (trial - now.theta) * free, axis=1)
             settled = (promised <= tolerance * now.cost) & (damping <= DAMPING_SETTLED)
             done = settled | (damping >= DAMPING_STUCK) | (now.cost <= np.finfo(float).tiny)
             out.theta[now.live], out.cost[now.live] = now.theta, now.cost
-            out.gradient[now.live] = cosine
+            out.gradient_norm[now.live] = np.linalg.norm(gradient * free, axis=1)
+            out.cosine[now.live] = cosine
             now, trial, damping = now.pick(~done), trial[~done], damping[~done]
             if not len(now.live):
                 break
@@ -106,26 +115,30 @@ class _State:
         delta: float,
     ) -> "_State":
         residual, jacobian = residuals(theta, live)
-        return cls(
-            live, theta, weight[live], residual, jacobian, huber(residual, weight[live], delta)
-        )
+        cost = huber(residual, weight[live], delta)
+        cost = np.where(np.isfinite(cost), cost, np.inf)
+        return cls(live, theta, weight[live], residual, jacobian, cost)
 
     def slopes(
-        self, lower: Floats, upper: Floats, delta: float
+        self, lower: Floats, upper: Floats, delta: float, damping: Floats
     ) -> tuple[Floats, Floats, NDArray[np.bool_], Floats]:
         """Gradient (p, K), curvature (p, K, K), which coefficients are free, and the cosine (p,).
 
-        The curvature is that of the quadratic that touches Huber's rho from above, so an undamped
-        step of a linear model never climbs.
+        A row beyond delta has no curvature. Counting it as the quadratic that touches rho from
+        above never climbs but creeps (hundreds of steps where most rows are outliers); so that
+        share fades with the damping, and near the optimum the step is Newton's.
         """
-        rows = self.weight * np.minimum(1.0, delta / np.abs(self.residual))
-        weighted = self.jacobian * rows[:, None, :]
-        gradient = (weighted @ self.residual[:, :, None])[:, :, 0]
-        hessian = weighted @ self.jacobian.transpose(0, 2, 1)
+        outlying = np.minimum(1.0, delta / np.abs(self.residual))
+        pulls = self.weight * outlying
+        fade = np.minimum(1.0, damping / DAMPING_START)[:, None]
+        bends = np.where(outlying < 1.0, pulls * fade, self.weight)
+        gradient = (self.jacobian @ (pulls * self.residual)[:, :, None])[:, :, 0]
+        hessian = (self.jacobian * bends[:, None, :]) @ self.jacobian.transpose(0, 2, 1)
         outward = np.where(gradient > 0, self.theta <= lower, self.theta >= upper)
         free = ~outward
-        energy = np.sum(rows * self.residual**2, axis=1)[:, None]
-        scale = np.sqrt(np.einsum("pkk->pk", hessian) * energy)
+        energy = np.sum(pulls * self.residual**2, axis=1)[:, None]
+        squares = np.einsum("pkr,pr->pk", self.jacobian**2, pulls)
+        scale = np.sqrt(squares * energy)
         cosine = np.divide(np.abs(gradient), scale, out=np.zeros_like(scale), where=scale > 0)
         return gradient, hessian, free, np.max(cosine * free, axis=1)
 

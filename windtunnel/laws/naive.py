@@ -7,22 +7,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from windtunnel.errors import FitError
-from windtunnel.laws.runs import Floats, Runs
+from windtunnel.laws.table import Floats, Table
 
 
-def nearest_size(runs: Runs, params: ArrayLike, tokens: ArrayLike) -> Floats:
+def nearest_size(table: Table, params: ArrayLike, tokens: ArrayLike) -> Floats:
     """The loss of the largest size in the table at the same D/N, in the table's loss unit.
 
     ln loss, averaged over seeds, is interpolated in ln(D/N); outside the sampled D/N the nearest
     end is taken. It forecasts no gain from size at all, so it errs high.
     """
-    largest = runs.subset(runs.params == runs.params.max())
+    largest = table.subset(table.params == table.params.max())
     ratio, log_loss = _mean_by(np.log(largest.tokens / largest.params), np.log(largest.loss))
     wanted = np.log(np.asarray(tokens, np.float64) / np.asarray(params, np.float64))
     return np.exp(np.interp(wanted, ratio, log_loss))
 
 
-def compute_line(runs: Runs, params: ArrayLike, tokens: ArrayLike) -> Floats:
+def compute_line(table: Table, params: ArrayLike, tokens: ArrayLike) -> Floats:
     """Loss from a power law in compute alone, in the table's loss unit.
 
     ln loss is a straight line in ln C through the cells (averaged over seeds) that no cheaper cell
@@ -31,9 +31,9 @@ def compute_line(runs: Runs, params: ArrayLike, tokens: ArrayLike) -> Floats:
     Raises:
         FitError: fewer than two cells on that envelope.
     """
-    cells = runs.cell_index
-    log_flops = _mean_by(cells, np.log(runs.budget))[1]
-    log_loss = _mean_by(cells, np.log(runs.loss))[1]
+    cells = table.cells("params", "tokens")
+    log_flops = _mean_by(cells, np.log(table.budget))[1]
+    log_loss = _mean_by(cells, np.log(table.loss))[1]
     order = np.lexsort((log_loss, log_flops))
     log_flops, log_loss = log_flops[order], log_loss[order]
     best_before = np.concatenate([[np.inf], np.minimum.accumulate(log_loss)[:-1]])
@@ -43,7 +43,7 @@ def compute_line(runs: Runs, params: ArrayLike, tokens: ArrayLike) -> Floats:
             "compute_line: no run improves on the cheapest one, so there is no line to draw"
         )
     slope, offset = np.polyfit(log_flops[envelope], log_loss[envelope], 1)
-    wanted = np.log(runs.flop_factor * np.asarray(params) * np.asarray(tokens))
+    wanted = np.log(table.flop_factor * np.asarray(params) * np.asarray(tokens))
     return np.asarray(np.exp(offset + slope * wanted))
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from windtunnel.laws.runs import Floats, Runs
+from windtunnel.laws.table import Floats
 
 LACK_OF_FIT_DRAWS = 20_000
 
@@ -66,6 +66,8 @@ class Noise:
 
 def estimate(residual: Floats, jacobian: Floats, trunk_index: NDArray[np.intp]) -> Noise:
     """The two variances in `residual` (R,), the law's tangent space (K, R) taken out."""
+    if np.unique(trunk_index).size == residual.size:
+        return _one_level(residual, jacobian)
     indicator = _indicator(trunk_index)
     tangent = _basis(jacobian.T)
     left = indicator - tangent @ (tangent.T @ indicator)
@@ -83,29 +85,50 @@ def estimate(residual: Floats, jacobian: Floats, trunk_index: NDArray[np.intp]) 
     )
 
 
-def seed_noise(runs: Runs) -> Noise | None:
-    """Noise between runs of one cell (equal N and D, other trunk), free of any law.
+def _one_level(residual: Floats, jacobian: Floats) -> Noise:
+    """Every row is a trunk of its own: all noise is between trunks."""
+    tangent = _basis(jacobian.T)
+    rest = residual - tangent @ (tangent.T @ residual)
+    df = residual.size - tangent.shape[1]
+    return Noise(0.0, 0, float(rest @ rest) if df else 0.0, np.ones(df), float(df))
+
+
+def replicates(cells: NDArray[np.intp], trunk_index: NDArray[np.intp]) -> int:
+    """Number of trunks beyond the first in every cell, summed: what seed noise is measured from."""
+    pairs = np.unique(np.stack([cells, trunk_index]), axis=1)
+    return int(np.sum(np.bincount(pairs[0]) - 1))
+
+
+def seed_noise(
+    log_output: Floats, cells: NDArray[np.intp], trunk_index: NDArray[np.intp]
+) -> Noise | None:
+    """Noise between runs of one cell (equal inputs, other trunk), free of any law.
 
     None where no cell holds two trunks.
     """
-    if runs.seeds.max() < 2:
+    if not replicates(cells, trunk_index):
         return None
-    return estimate(np.log(runs.loss), _indicator(runs.cell_index).T, runs.trunk_index)
+    return estimate(log_output, _indicator(cells).T, trunk_index)
 
 
-def seed_sigma(runs: Runs) -> float | None:
-    """Standard deviation of ln loss within cells, trunk and branch noise together, pooled."""
-    cells = runs.cell_index
-    df = runs.rows - np.unique(cells).size
-    if runs.seeds.max() < 2 or not df:
+def seed_sigma(
+    log_output: Floats, cells: NDArray[np.intp], trunk_index: NDArray[np.intp]
+) -> float | None:
+    """Standard deviation of ln output within cells, trunk and branch noise together, pooled."""
+    df = log_output.size - np.unique(cells).size
+    if not replicates(cells, trunk_index) or not df:
         return None
-    log_loss = np.log(runs.loss)
-    means = np.bincount(cells, log_loss) / np.bincount(cells)
-    return float(np.sqrt(np.sum((log_loss - means[cells]) ** 2) / df))
+    means = np.bincount(cells, log_output) / np.bincount(cells)
+    return float(np.sqrt(np.sum((log_output - means[cells]) ** 2) / df))
 
 
 def lack_of_fit(
-    residual: Floats, jacobian: Floats, runs: Runs, *, rng: np.random.Generator
+    residual: Floats,
+    jacobian: Floats,
+    cells: NDArray[np.intp],
+    trunk_index: NDArray[np.intp],
+    *,
+    rng: np.random.Generator,
 ) -> float | None:
     """Chance that seed noise alone leaves misfits as large as these; None without replicates.
 
@@ -114,15 +137,16 @@ def lack_of_fit(
     F test on rows would call shared trunk noise a lack of fit. The null is drawn, not looked up, so
     p is a multiple of 5e-5 and may be 0.
     """
-    pure = seed_noise(runs)
+    # What the law took out is constant within a cell, so residuals serve as the outputs would.
+    pure = seed_noise(residual, cells, trunk_index)
     if pure is None:
         return None
-    trunks = _indicator(runs.trunk_index)
+    trunks = _indicator(trunk_index)
     tangent = _basis(jacobian.T)
     both = _basis(np.concatenate([jacobian.T, trunks], axis=1))
     sigma = pure.draw(rng, LACK_OF_FIT_DRAWS)
     chances = []
-    for groups, known in ((_designs(runs), tangent), (runs.cell_index, both)):
+    for groups, known in ((_designs(cells, trunk_index), tangent), (cells, both)):
         indicator = _indicator(groups)
         misfit = _basis(indicator - known @ (known.T @ indicator))
         if not misfit.shape[1]:
@@ -135,9 +159,8 @@ def lack_of_fit(
     return float(min(1.0, len(chances) * min(chances))) if chances else None
 
 
-def _designs(runs: Runs) -> NDArray[np.intp]:
+def _designs(cells: NDArray[np.intp], trunks: NDArray[np.intp]) -> NDArray[np.intp]:
     """Number of every row's set of cells; trunks of one size with equal horizons share a set."""
-    cells, trunks = runs.cell_index, runs.trunk_index
     sets = [tuple(np.unique(cells[trunks == t])) for t in range(trunks.max() + 1)]
     numbers = {cell_set: number for number, cell_set in enumerate(dict.fromkeys(sets))}
     return np.array([numbers[sets[t]] for t in trunks], np.intp)

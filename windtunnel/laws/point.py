@@ -1,47 +1,49 @@
-"""The best coefficients of L(N, D) for one table, and how far to believe that they are the best."""
+"""The best coefficients of a law for one table, and how far to believe that they are the best."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from windtunnel.errors import FitError
-from windtunnel.laws.chinchilla import Chinchilla
-from windtunnel.laws.chinchilla_solver import (
-    LOWER,
-    UPPER,
-    Grid,
-    Objective,
-    ObjectiveName,
-    projected_starts,
-    solve,
-)
-from windtunnel.laws.noise import seed_sigma
-from windtunnel.laws.runs import Floats, Runs
+from windtunnel.laws.law import Law
+from windtunnel.laws.noise import replicates, seed_sigma
+from windtunnel.laws.objective import Objective, ObjectiveName
+from windtunnel.laws.problem import Problem
+from windtunnel.laws.table import Floats, Table
 
 # 95% efficient under normal noise, and deaf to what lies far outside it (Huber 1981).
 DELTA_PER_SIGMA = 1.345
-# Huber's delta is never below 0.01% of the loss: no training noise is smaller.
+# Huber's delta is never below 0.01% of the output: no training noise is smaller.
 MIN_RELATIVE_DELTA = 1e-4
+# Without seeds to measure one: Hoffmann et al. 2022 (arXiv 2203.15556) equation 3.
+PUBLISHED_DELTA = 1e-3
 # Below this many replicates their spread says less than the residuals do.
 MIN_REPLICATES = 5
 AGREEMENT = 1e-6
-MAX_GRADIENT = 1e-4
+MAX_GRADIENT = 1e-7
+# A cosine this small is what rounding leaves where the gradient itself carries a unit.
+MAX_COSINE = 1e-6
 # Objectives per row below this are roundoff of an exact fit: there a gradient has no meaning.
 EXACT = 1e-20
 
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """The optimum `theta` (scaled, shape (5,)) of `objective` on `grid`, and the search for it."""
+    """The optimum `theta` (scaled, shape (K,)) of `objective` on `problem`, and the search for it.
 
-    grid: Grid
+    `residual` is ln(measured / predicted), or measured - predicted for a law with additive noise.
+    """
+
+    problem: Problem
     objective: Objective
     theta: Floats
     cost: float
-    gradient: float
+    gradient_norm: float
     starts: int
     starts_agreeing: int
+    moved: bool
     converged: bool
     residual: Floats
 
@@ -51,76 +53,115 @@ class Point:
         return self.cost <= EXACT * self.residual.size
 
     @property
-    def form(self) -> Chinchilla:
+    def form(self) -> Law:
         """The law in raw units."""
-        return Chinchilla(*self.grid.raw(self.theta).tolist())
+        return self.problem.law.of(self.problem.raw(self.theta))
+
+    @property
+    def multiplicative(self) -> bool:
+        """Whether noise multiplies the output."""
+        return self.problem.law.multiplicative
 
     @property
     def tangent(self) -> Floats:
-        """Derivatives of ln loss by all five coefficients, shape (5, R).
+        """Derivatives of ln output (or of the output) by the free coefficients, shape (F, R).
 
         Coefficients at a bound are among them: had the noise been kinder they would have been free,
         and counting them fixed would let luck add a degree of freedom.
         """
-        return self.grid.log_slopes(self.theta)
+        return self.problem.tangent(self.theta, log=self.multiplicative)
 
     @property
-    def free(self) -> NDArray[np.bool_]:
-        """Which of E, a, b, alpha, beta lie inside their bounds, shape (5,)."""
-        margin = 1e-9
-        return np.asarray((self.theta > LOWER + margin) & (self.theta < UPPER - margin))
+    def inside(self) -> NDArray[np.bool_]:
+        """Which coefficients lie inside their bounds, shape (K,)."""
+        law = self.problem.law
+        low, high = np.array([law.bounds[name] for name in law.names()]).T
+        margin = 1e-9 * np.maximum(1e-3, np.abs(self.theta))
+        return np.asarray((self.theta > low + margin) & (self.theta < high - margin))
 
 
-def best_point(runs: Runs, name: ObjectiveName, delta: float | None) -> Point:
-    """The lowest optimum over 64 starts; for the Huber objectives `delta` is measured if None."""
+def best_point(
+    problem: Problem,
+    table: Table,
+    name: ObjectiveName,
+    delta: float | Literal["auto"] | None,
+) -> Point:
+    """The lowest optimum over the start grid of `problem`.
+
+    `delta` is a number, `auto` (1.345 sigma, measured), or None: `auto` where seeds measure the
+    noise, else 1e-3 of ln loss as Hoffmann et al.
+    """
     objective = Objective(name)
     if not objective.is_huber:
-        if delta is not None:
+        if delta not in (None, "auto"):
             raise FitError(f"delta = {delta} given, but objective {name!r} has none: leave it out")
-        return _search(runs, objective)
-    if delta is not None:
-        return _search(runs, Objective(name, delta))
-    return _with_measured_delta(runs, name)
+        return search(problem, objective)
+    if delta is None and objective.is_log and _seeds(problem, table) is None:
+        delta = PUBLISHED_DELTA
+    if delta is None or isinstance(delta, str):
+        return _with_measured_delta(problem, table, name)
+    return search(problem, Objective(name, delta))
 
 
-def _with_measured_delta(runs: Runs, name: ObjectiveName) -> Point:
-    """Delta = 1.345 sigma, from seed replicates or else from residuals, twice."""
-    scale = 1.0 if Objective(name).is_log else float(np.median(runs.loss))
-    smallest = MIN_RELATIVE_DELTA * scale
-    sigma = seed_sigma(runs)
-    if sigma is not None and np.sum(runs.seeds - 1) >= MIN_REPLICATES:
-        return _search(runs, Objective(name, max(DELTA_PER_SIGMA * sigma * scale, smallest)))
-    point = _search(runs, Objective(name))
-    for _ in range(2):
-        residual = point.objective.target(point.form.predict(runs.params, runs.tokens))
-        residual = residual - point.objective.target(runs.loss)
-        spread = 1.4826 * float(np.median(np.abs(residual))) * np.sqrt(runs.rows / (runs.rows - 5))
-        point = _search(runs, Objective(name, max(DELTA_PER_SIGMA * spread, smallest)))
-    return point
-
-
-def _search(runs: Runs, objective: Objective) -> Point:
-    grid = Grid.of(runs.params, runs.tokens)
-    scale = runs.loss if objective.is_log else np.ones(runs.rows)
-    starts = projected_starts(grid, runs.loss[None], scale)[0][0]
-    losses = np.broadcast_to(runs.loss, (len(starts), runs.rows))
-    found = solve(grid, objective, losses, starts)
-    best = int(np.argmin(found.cost))
-    theta, cost, gradient = found.theta[best], float(found.cost[best]), float(found.gradient[best])
-    exact = cost <= EXACT * runs.rows
-    if not exact and np.any(np.all(theta == starts, axis=1)):
+def search(problem: Problem, objective: Objective) -> Point:
+    """The lowest optimum from every start."""
+    output = problem.output
+    scale = np.abs(output) if objective.is_log else np.ones(problem.rows)
+    starts = problem.projected_starts(output[None], scale)[0][0]
+    starts = problem.coordinates.expand(starts[:, problem.coordinates.places], np.arange(0))
+    found = problem.solve(objective, np.broadcast_to(output, (len(starts), problem.rows)), starts)
+    if not np.isfinite(found.cost).any():
         raise FitError(
-            "the optimiser returned one of its start points: it did not move, so this is no fit. "
-            "Check the table for a constant column or losses in another unit"
+            f"{problem.law.name}: no start gives finite residuals. Look for values of the wrong "
+            "sign or unit"
         )
+    best = int(np.argmin(found.cost))
+    theta, cost = found.theta[best], float(found.cost[best])
+    exact = cost <= EXACT * problem.rows
+    # An exact table may be hit by a start; elsewhere an answer equal to one is no answer.
+    moved = exact or not bool(np.any(np.all(theta == starts, axis=1)))
+    flat = found.gradient_norm[best] <= MAX_GRADIENT or found.cosine[best] <= MAX_COSINE
+    predicted = problem.predict(theta)
+    multiplicative = problem.law.multiplicative
     return Point(
-        grid=grid,
+        problem=problem,
         objective=objective,
         theta=theta,
         cost=cost,
-        gradient=gradient,
+        gradient_norm=float(found.gradient_norm[best]),
         starts=len(starts),
-        starts_agreeing=int(np.sum(found.cost <= cost * (1 + AGREEMENT) + EXACT * runs.rows)),
-        converged=exact or gradient <= MAX_GRADIENT,
-        residual=np.log(runs.loss) - np.log(grid.predict(theta)),
+        starts_agreeing=int(np.sum(found.cost <= cost * (1 + AGREEMENT) + EXACT * problem.rows)),
+        moved=moved,
+        converged=moved and (exact or bool(flat)),
+        residual=np.log(output) - np.log(predicted) if multiplicative else output - predicted,
     )
+
+
+def _seeds(problem: Problem, table: Table) -> float | None:
+    """Seed noise, where enough replicates measure it."""
+    law = problem.law
+    output = np.log(problem.output) if law.multiplicative else problem.output
+    cells = table.cells(*law.inputs)
+    if replicates(cells, table.trunk_index) < MIN_REPLICATES:
+        return None
+    return seed_sigma(output, cells, table.trunk_index)
+
+
+def _with_measured_delta(problem: Problem, table: Table, name: ObjectiveName) -> Point:
+    """Delta = 1.345 sigma, from seed replicates or else from residuals, twice."""
+    level = float(np.median(np.abs(problem.output)))
+    # What turns the law's noise (of ln output, or of output) into the residual's unit.
+    unit = 1.0
+    if problem.law.multiplicative != Objective(name).is_log:
+        unit = level if problem.law.multiplicative else 1 / level
+    smallest = MIN_RELATIVE_DELTA * (1.0 if Objective(name).is_log else level)
+    if (sigma := _seeds(problem, table)) is not None:
+        return search(problem, Objective(name, max(DELTA_PER_SIGMA * sigma * unit, smallest)))
+    point = search(problem, Objective(name))
+    spare = max(problem.rows - len(problem.coordinates.free), 1)
+    for _ in range(2):
+        target = point.objective.target
+        residual = target(problem.predict(point.theta)) - target(problem.output)
+        spread = 1.4826 * float(np.median(np.abs(residual))) * np.sqrt(problem.rows / spare)
+        point = search(problem, Objective(name, max(DELTA_PER_SIGMA * spread, smallest)))
+    return point

@@ -1,28 +1,123 @@
-"""A Fit as plain JSON and back: every number exact, infinities and nan spelled as text."""
+"""A Fit as one flat JSON object and back: the schema of docs/fit.md.
 
-import dataclasses
+JSON has no infinity and no nan: an end of an interval that is unbounded is written as the text
+"inf" or "-inf", a number that does not exist as null.
+"""
+
 import json
 import math
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from windtunnel.errors import FitError
-from windtunnel.laws.chinchilla import Chinchilla
-from windtunnel.laws.interval import Domain, HoldOut, Influence
+from windtunnel.laws.caution import Caution
+from windtunnel.laws.exact import ExactRule
+from windtunnel.laws.interval import HoldOut, Influence, Interval, Optimum, Pull
 from windtunnel.laws.result import Fit
+from windtunnel.laws.table import Floats
 
-SCHEMA = 1
+if TYPE_CHECKING:
+    from windtunnel.laws.formula import Formula
+
+SCHEMA = 2
+# Resamples keep so many digits: coefficients of a resample are correlated, so losses predicted from
+# them are then good to seven.
+DRAW_DIGITS = 10
 
 
-def write(fit: Fit) -> str:
-    """The fit as JSON, a field a line; floats keep all digits, so reading gives the same fit."""
-    fields = {field.name: getattr(fit, field.name) for field in dataclasses.fields(fit)}
+def write(fit: Fit, *, draws: int | None = None) -> str:
+    """The fit as JSON, a key a line, with the first `draws` resamples (None: all)."""
     lines = (
-        f"{json.dumps(name)}: {json.dumps(_plain(value), allow_nan=False)}"
-        for name, value in {"schema": SCHEMA, **fields}.items()
+        f"{json.dumps(name)}: {json.dumps(plain(value), allow_nan=False)}"
+        for name, value in document(fit, draws=draws).items()
     )
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def document(fit: Fit, *, draws: int | None = None) -> dict[str, Any]:
+    """The fit as plain data, in the order of docs/fit.md."""
+    return {
+        "schema": SCHEMA,
+        "law": fit.law,
+        "formula": fit.form.formula,
+        "source": fit.form.source,
+        "n": fit.rows,
+        "n_trunks": fit.trunks,
+        "n_dropped": sum(rows for _, rows in fit.dropped),
+        "dropped": [{"reason": reason, "rows": rows} for reason, rows in fit.dropped],
+        "columns": fit.columns,
+        "filters": list(fit.filters),
+        "convention": {
+            "params": fit.params_convention,
+            "flop_rule": fit.flop_rule,
+            "flop_factor": fit.flop_factor,
+            "loss": fit.loss_unit,
+            "units": "raw: parameters, tokens, FLOPs",
+        },
+        "objective": {
+            "name": fit.objective,
+            "delta": fit.delta,
+            "value": fit.objective_value,
+            "gradient_norm": fit.gradient_norm,
+        },
+        "coefficients": fit.coefficients,
+        "scaled": {"coefficients": fit.scaled, "scales": fit.scales},
+        "intervals": fit.intervals,
+        "level": fit.level,
+        "method": fit.method,
+        "resamples": len(fit.draws),
+        "resamples_failed": fit.resamples_failed,
+        "starts": fit.starts,
+        "starts_agreeing": fit.starts_agreeing,
+        "converged": fit.converged,
+        "domain": fit.domain,
+        "optimum": [optimum_document(best) for best in optima(fit)],
+        "exponents": _exponents(fit),
+        "holdout": None if fit.holdout is None else _holdout(fit.holdout),
+        "influence": None if fit.influence is None else _influence(fit.influence),
+        "residuals": {
+            "rms_log": fit.residual_rms,
+            "worst": [{"row": label, "residual": value} for label, value in fit.worst],
+        },
+        "noise": {
+            "branch": fit.sigma_branch,
+            "trunk": fit.sigma_trunk,
+            "seed": fit.sigma_seed,
+            "lack_of_fit_p": fit.lack_of_fit_p,
+            "seeds_per_cell": list(fit.seeds_per_cell),
+        },
+        "correlation": fit.correlation,
+        "warnings": [warning._asdict() for warning in fit.warnings],
+        "details": fit.details,
+        "seed": fit.seed,
+        "exact_rule": None if fit.exact is None else _rule(fit.exact),
+        "draws": _rounded(fit.draws[:draws]),
+        "noise_draws": _rounded(fit.sigma_draws[:draws]),
+    }
+
+
+def optima(fit: Fit) -> list[Optimum]:
+    """The best split in the middle of the fitted budgets, at their end, and ten times beyond."""
+    if not fit.has_optimum:
+        return []
+    low, high = fit.domain["flops"]
+    return [fit.optimum(flops) for flops in (math.sqrt(low * high), high, 10 * high)]
+
+
+def optimum_document(best: Optimum) -> dict[str, Any]:
+    """One optimum as plain data; every number has its interval beside it."""
+    out: dict[str, Any] = {"flops": best.flops}
+    for name in ("params", "tokens", "ratio", "ratio_exact", "loss"):
+        found: Interval | None = getattr(best, name)
+        out[name] = None if found is None else found.value
+        out[f"{name}_interval"] = None if found is None else [found.low, found.high]
+    out["extrapolates"] = best.extrapolates
+    out["excess"] = best.excess
+    out["warnings"] = [warning._asdict() for warning in best.warnings]
+    return out
 
 
 def read(text: str) -> Fit:
@@ -35,45 +130,167 @@ def read(text: str) -> Fit:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise FitError(f"not a fit: {error}") from error
-    found = content.pop("schema", None) if isinstance(content, dict) else None
+    found = content.get("schema") if isinstance(content, dict) else None
     if found != SCHEMA:
         raise FitError(f"fit schema {found!r}: this version reads {SCHEMA}; fit the table again")
     try:
-        return Fit(**_rebuilt(content))
+        return _rebuilt(content)
     except (TypeError, KeyError, ValueError) as error:
-        raise FitError(f"not a fit: {error}") from error
+        raise FitError(f"not a fit: {type(error).__name__} {error}") from error
 
 
-def _rebuilt(content: dict[str, Any]) -> dict[str, Any]:
-    fields = {name: _number(value) for name, value in content.items()}
-    fields["form"] = Chinchilla(**fields["form"])
-    fields["domain"] = Domain(**{name: tuple(span) for name, span in fields["domain"].items()})
-    fields["intervals"] = {name: tuple(span) for name, span in fields["intervals"].items()}
-    for name in ("seeds_per_cell", "filters", "warnings"):
-        fields[name] = tuple(fields[name])
-    for name, record in (("holdout", HoldOut), ("influence", Influence)):
-        fields[name] = record(**fields[name]) if fields[name] else None
-    for name, width in (("draws", 5), ("sigma_draws", 2)):
-        fields[name] = np.asarray(fields[name], np.float64).reshape(-1, width)
-    return fields
+def _rebuilt(content: dict[str, Any]) -> Fit:
+    from windtunnel.laws.fitting import law_named
+    from windtunnel.laws.staging import STAGED, read_form
+
+    name, coefficients = content["law"], content["coefficients"]
+    if name in STAGED:
+        form: Formula = read_form(name, content["details"], coefficients)
+    else:
+        form = law_named(name)(**coefficients)
+    objective, noise, convention = (content[k] for k in ("objective", "noise", "convention"))
+    rule, width = content["exact_rule"], len(form.names())
+    return Fit(
+        form=form,
+        intervals={name: _span(span) for name, span in content["intervals"].items()},
+        level=content["level"],
+        method=content["method"],
+        resamples_failed=content["resamples_failed"],
+        scaled=content["scaled"]["coefficients"],
+        scales=content["scaled"]["scales"],
+        objective=objective["name"],
+        delta=objective["delta"],
+        objective_value=objective["value"],
+        gradient_norm=objective["gradient_norm"],
+        starts=content["starts"],
+        starts_agreeing=content["starts_agreeing"],
+        converged=content["converged"],
+        rows=content["n"],
+        trunks=content["n_trunks"],
+        seeds_per_cell=(noise["seeds_per_cell"][0], noise["seeds_per_cell"][1]),
+        sigma_trunk=noise["trunk"],
+        sigma_branch=noise["branch"],
+        sigma_seed=noise["seed"],
+        lack_of_fit_p=noise["lack_of_fit_p"],
+        correlation=content["correlation"],
+        residual_rms=content["residuals"]["rms_log"],
+        worst=tuple((each["row"], each["residual"]) for each in content["residuals"]["worst"]),
+        domain={name: _span(span) for name, span in content["domain"].items()},
+        columns=content["columns"],
+        loss_unit=convention["loss"],
+        params_convention=convention["params"],
+        flop_factor=convention["flop_factor"],
+        filters=tuple(content["filters"]),
+        dropped=tuple((each["reason"], each["rows"]) for each in content["dropped"]),
+        holdout=_read_holdout(content["holdout"]),
+        influence=_read_influence(content["influence"]),
+        warnings=tuple(Caution(**each) for each in content["warnings"]),
+        seed=content["seed"],
+        exact=None if rule is None else _read_rule(rule),
+        draws=_array(content["draws"], width),
+        sigma_draws=_array(content["noise_draws"], 2),
+        details=content["details"],
+    )
 
 
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
+def _exponents(fit: Fit) -> dict[str, Any] | None:
+    if not fit.form.allocates:
+        return None
+    a, b = (float(value) for value in fit.form.split(fit.form.vector))
+    return {
+        "a": a,
+        "a_interval": fit.intervals.get("a"),
+        "b": b,
+        "b_interval": fit.intervals.get("b"),
+    }
+
+
+def _holdout(held: HoldOut) -> dict[str, Any]:
+    whole = asdict(held)
+    return {"n": whole.pop("rows"), **whole}
+
+
+def _read_holdout(content: dict[str, Any] | None) -> HoldOut | None:
+    if content is None:
+        return None
+    whole = dict(content)
+    low, high = _span((whole.pop("low"), whole.pop("high")))
+    points = tuple(tuple(_number(value) for value in point) for point in whole.pop("points"))
+    return HoldOut(rows=whole.pop("n"), low=low, high=high, points=cast("Any", points), **whole)
+
+
+def _influence(found: Influence) -> dict[str, Any]:
+    def pulls(many: tuple[Pull, ...]) -> list[dict[str, Any]]:
+        return [asdict(pull) for pull in many]
+
+    return {
+        "quantity": found.quantity,
+        "value": found.value,
+        "rows": pulls(found.rows),
+        "trunks": pulls(found.trunks),
+    }
+
+
+def _read_influence(content: dict[str, Any] | None) -> Influence | None:
+    if content is None:
+        return None
+
+    def pulls(many: list[dict[str, Any]]) -> tuple[Pull, ...]:
+        return tuple(
+            Pull(each["label"], _number(each["value_without"]), _number(each["shift"]))
+            for each in many
+        )
+
+    return Influence(
+        content["quantity"], content["value"], pulls(content["rows"]), pulls(content["trunks"])
+    )
+
+
+def _rule(rule: ExactRule) -> dict[str, Any]:
+    return {
+        "log_params": rule.log_params,
+        "log_excess": rule.log_excess,
+        "flop_factor": rule.flop_factor,
+    }
+
+
+def _read_rule(content: dict[str, Any]) -> ExactRule:
+    return ExactRule(
+        np.array(content["log_params"], np.float64),
+        np.array(content["log_excess"], np.float64),
+        content["flop_factor"],
+    )
+
+
+def _rounded(values: Floats) -> list[list[float]]:
+    return [[float(f"{number:.{DRAW_DIGITS}g}") for number in row] for row in values.tolist()]
+
+
+def _array(rows: list[list[Any]], width: int) -> Floats:
+    numbers = [[_number(value) for value in row] for row in rows]
+    return np.asarray(numbers, np.float64).reshape(-1, width)
+
+
+def _span(span: Any) -> tuple[float, float]:
+    low, high = (_number(value) for value in span)
+    return low, high
+
+
+def _number(value: Any) -> float:
+    """Undo the spelling of numbers that JSON has not."""
+    return math.nan if value is None else float(value)
+
+
+def plain(value: Any) -> Any:
+    """Data that JSON can hold: infinities as text, nan as null, tuples as lists."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value if not isinstance(value, float) or math.isfinite(value) else {"float": str(value)}
-
-
-def _number(value: Any) -> Any:
-    """Undo the spelling of non-finite floats."""
-    if isinstance(value, dict):
-        if set(value) == {"float"}:
-            return float(value["float"])
-        return {name: _number(item) for name, item in value.items()}
-    return [_number(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value

@@ -1,54 +1,69 @@
 """The Fit: a law, how sure we are of it, where it holds, and everything it was made from."""
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from windtunnel.errors import FitError
-from windtunnel.laws.chinchilla import COEFFICIENTS, Chinchilla, log_optimum
+from windtunnel.errors import FitError, did_you_mean
+from windtunnel.laws.caution import Caution
+from windtunnel.laws.chinchilla import Chinchilla
+from windtunnel.laws.exact import ExactRule, exact_ratio
+from windtunnel.laws.formula import Formula
 from windtunnel.laws.interval import (
-    Domain,
     HoldOut,
     Influence,
     Interval,
     Optimum,
+    Span,
     beyond,
+    decades_beyond,
     quantiles,
 )
-from windtunnel.laws.runs import Floats
+from windtunnel.laws.table import Floats
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fit:
-    """A fitted L(N, D). Raw units; sigmas are standard deviations of ln loss.
+    """A fitted law. Raw units; sigmas are of ln output, or of the output where noise is additive.
 
     Attributes:
         form: the law with its coefficients.
-        intervals: (low, high) at `level` of every coefficient, of `exponent` (eta) and of `ratio`,
-            the compute-optimal D/N at the largest fitted budget `domain.flops[1]`; empty if none.
+        intervals: (low, high) at `level` of every coefficient, of the allocation exponents `a` and
+            `b` and of `ratio`, the compute-optimal D/N at the largest fitted budget
+            `domain["flops"][1]`, where the law has them; empty if none.
+        method: how they were made.
+        scaled: coefficients for inputs divided by `scales`.
         objective: what was minimised, with `delta` in the residual's unit (None: least squares).
-        objective_value: its sum at the optimum; `gradient` is 0 there (scale-free cosine).
+        objective_value: its sum at the optimum; `gradient_norm` is 0 there.
         starts_agreeing: how many of the `starts` reached it.
-        seeds_per_cell: fewest and most trunks over the (N, D) cells.
+        seeds_per_cell: fewest and most trunks over the cells of equal inputs.
         sigma_trunk: between trunks, from the fit's residuals; lack of fit counts as trunk noise.
         sigma_branch: between branches of one trunk.
         sigma_seed: both together, from cells with several trunks alone; None without any.
         lack_of_fit_p: chance of misfits this large by seed noise alone; None without seeds.
-        correlation: Pearson r of ln N and ln D over the rows.
-        warnings: what a reader must know before trusting a number of this fit.
-        draws: coefficients of the resamples, shape (resamples, 5), in the order of `COEFFICIENTS`.
+        correlation: Pearson r of the logs of the first two inputs; None with one.
+        dropped: (reason, rows) of what the table left out.
+        worst: the rows farthest off the law: label and residual.
+        details: what a staged law went through (points per budget, valleys, equal-loss curves).
+        draws: coefficients of the resamples, shape (resamples, K), in the order of `form.names()`.
         sigma_draws: their (sigma_trunk, sigma_branch), shape (resamples, 2).
     """
 
-    form: Chinchilla
-    intervals: dict[str, tuple[float, float]]
+    form: Formula
+    intervals: Mapping[str, Span]
     level: float
+    method: str
+    resamples_failed: int
+    scaled: Mapping[str, float]
+    scales: Mapping[str, float]
     objective: str
     delta: float | None
     objective_value: float
-    gradient: float
+    gradient_norm: float
     starts: int
     starts_agreeing: int
     converged: bool
@@ -59,32 +74,49 @@ class Fit:
     sigma_branch: float
     sigma_seed: float | None
     lack_of_fit_p: float | None
-    correlation: float
-    domain: Domain
+    correlation: float | None
+    residual_rms: float
+    worst: tuple[tuple[str, float], ...]
+    domain: Mapping[str, Span]
+    columns: Mapping[str, str]
     loss_unit: str
     params_convention: str
     flop_factor: float
     filters: tuple[str, ...]
+    dropped: tuple[tuple[str, int], ...]
     holdout: HoldOut | None
     influence: Influence | None
-    warnings: tuple[str, ...]
+    warnings: tuple[Caution, ...]
     seed: int
+    exact: ExactRule | None
     draws: Floats
     sigma_draws: Floats
-    law: str = "chinchilla"
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def law(self) -> str:
+        """The law's name."""
+        return self.form.name
 
     @property
     def coefficients(self) -> dict[str, float]:
-        """E, A, B, alpha and beta by name, raw units."""
-        return dict(zip(COEFFICIENTS, self.form.coefficients.tolist(), strict=True))
+        """By name, raw units."""
+        return self.form.coefficients
 
     @property
     def flop_rule(self) -> str:
         """The compute convention of every budget here, such as `6ND`."""
         return f"{self.flop_factor:g}ND"
 
-    def predict(self, params: float, tokens: float, *, trunks: float = 1) -> Interval:
-        """Loss of a new run at (params, tokens), in `loss_unit`, with its prediction interval.
+    @property
+    def has_optimum(self) -> bool:
+        """Whether the law splits budgets, and this fit leaves both terms to weigh."""
+        if not self.form.allocates:
+            return False
+        return bool(np.isfinite(self.form.log_optimum(self.form.vector, 1e18)[0]))
+
+    def predict(self, *inputs: float, trunks: float = 1, **named: float) -> Interval:
+        """Output of a new run at `inputs` (in the order of `form.inputs`, or by name).
 
         The interval covers the mean of `trunks` new runs of one branch each: uncertain
         coefficients plus trunk and branch noise. `trunks=math.inf` leaves the law's own
@@ -92,57 +124,78 @@ class Fit:
         warning says how many decades beyond it is.
 
         Raises:
-            FitError: a size, token count or number of trunks that is not positive.
+            FitError: an unknown or missing input, or one that is not positive.
         """
-        for name, value in (("params", params), ("tokens", tokens), ("trunks", trunks)):
+        names = self.form.inputs
+        inputs = (*inputs, *self._named(names[len(inputs) :], named))
+        if len(inputs) != len(names):
+            raise FitError(f"law {self.law} predicts from {', '.join(names)}: {len(inputs)} given")
+        for name, value in zip((*names, "trunks"), (*inputs, trunks), strict=True):
             if not value > 0:
                 raise FitError(f"predict: {name} = {value}, must be above 0")
-        draws = self._law_draws(params, tokens) * np.exp(self._noise() / np.sqrt(trunks))
+        point = np.array(inputs, np.float64)[:, None]
+        with np.errstate(all="ignore"):
+            draws = self.form.values(self.draws, point)[:, 0] if len(self.draws) else np.empty(0)
+        noise = self._noise() / np.sqrt(trunks)
+        draws = draws * np.exp(noise) if self.form.multiplicative else draws + noise
         return Interval(
-            float(self.form.predict(params, tokens)),
-            *quantiles(draws, self.level),
-            self._extrapolation(params, tokens),
+            float(self.form(*inputs)), *quantiles(draws, self.level), self._extrapolation(*inputs)
         )
 
     def optimum(self, flops: float) -> Optimum:
         """Compute-optimal params, tokens, D/N and loss at `flops` = k N D, each with its interval.
 
         Raises:
-            FitError: `flops` is not positive, or the fit left out one of the two terms.
+            FitError: `flops` is not positive, the law splits no budget, or a term is left out.
         """
         if not flops > 0:
             raise FitError(f"optimum: flops = {flops}, must be above 0")
-        if not (self.form.A > 0 and self.form.B > 0):
-            absent = "A N^-alpha" if self.form.A == 0 else "B D^-beta"
-            raise FitError(
-                f"optimum: the fit gave the term {absent} no weight, so no optimum exists. The "
-                f"table does not show it: widen the range of {'N' if self.form.A == 0 else 'D'}"
-            )
-        log_params, log_tokens = log_optimum(
-            np.concatenate([self.form.coefficients[None], self.draws]),
-            flops,
-            flop_factor=self.flop_factor,
+        coefficients = np.concatenate([self.form.vector[None], self.draws])
+        log_params, log_tokens = self.form.log_optimum(
+            coefficients, flops, flop_factor=self.flop_factor
         )
+        if not (np.isfinite(log_params[0]) and np.isfinite(log_tokens[0])):
+            side = "N" if log_params[0] < 0 else "D"
+            raise FitError(
+                f"optimum: the fit gave the term in {side} no weight, so no optimum exists. The "
+                f"table does not show it: widen the range of {side}"
+            )
         params, tokens, ratio = (
             _exp_interval(float(log[0]), *quantiles(log[1:], self.level))
             for log in (log_params, log_tokens, log_tokens - log_params)
         )
         found = (
-            beyond("flops", flops, self.domain.flops),
-            beyond("optimal D/N", ratio.value, self.domain.ratio),
+            beyond("flops", flops, self.domain["flops"]),
+            beyond("optimal D/N", ratio.value, self.domain["ratio"], "ratio-outside"),
         )
-        loss = self.predict(params.value, tokens.value)
-        warnings = tuple(w for w in found if w)
-        return Optimum(float(flops), params, tokens, ratio, loss, warnings)
+        return Optimum(
+            flops=float(flops),
+            params=params,
+            tokens=tokens,
+            ratio=ratio,
+            loss=self.loss_at(params.value, tokens.value),
+            ratio_exact=self.ratio_exact(flops),
+            extrapolates=abs(decades_beyond(flops, self.domain["flops"])),
+            warnings=tuple(w for w in found if w),
+        )
+
+    def loss_at(self, params: float, tokens: float) -> Interval:
+        """Loss of one new run at (params, tokens), every token fresh; nan for a law without one."""
+        if self.form.inputs[:2] != ("params", "tokens"):
+            return Interval(np.nan, np.nan, np.nan)
+        return self.predict(params, tokens, *([tokens] * (len(self.form.inputs) - 2)))
+
+    def ratio_exact(self, flops: float) -> Interval | None:
+        """Optimal D/N with everything counted; None where exact FLOPs are unknown."""
+        if self.exact is None or not isinstance(self.form, Chinchilla):
+            return None
+        return exact_ratio(self.form, self.draws, self.exact, flops, level=self.level)
 
     def to_json(self, path: Path | None = None, *, draws: int | None = None) -> str:
-        """This fit as JSON text, also written to `path`; keeps the first `draws` resamples."""
+        """This fit as JSON text (docs/fit.md), also written to `path`; keeps `draws` resamples."""
         from windtunnel.laws.record import write
 
-        thinned = dataclasses.replace(
-            self, draws=self.draws[:draws], sigma_draws=self.sigma_draws[:draws]
-        )
-        text = write(thinned)
+        text = write(self, draws=draws)
         if path is not None:
             path.write_text(text)
         return text
@@ -158,23 +211,44 @@ class Fit:
 
         return read(text)
 
-    def _law_draws(self, params: float, tokens: float) -> Floats:
-        e, a, b, alpha, beta = self.draws.T
-        return np.asarray(e + a * params**-alpha + b * tokens**-beta)
+    def detailed(self, details: Mapping[str, Any]) -> "Fit":
+        """This fit with the points of its stages."""
+        return dataclasses.replace(self, details={**self.details, **details})
+
+    def warned(self, *more: Caution) -> "Fit":
+        """This fit with further warnings, first."""
+        return dataclasses.replace(self, warnings=(*more, *self.warnings)) if more else self
+
+    def _named(self, names: tuple[str, ...], given: dict[str, float]) -> tuple[float, ...]:
+        for name in given:
+            if name not in names:
+                raise FitError(
+                    f"law {self.law} has no input {name!r}; it reads {', '.join(self.form.inputs)}"
+                    f"{did_you_mean(name, self.form.inputs)}"
+                )
+        if "unique_tokens" in names and "tokens" in given:
+            # Fresh data unless told otherwise.
+            given = {"unique_tokens": given["tokens"], **given}
+        if missing := [name for name in names if name not in given]:
+            raise FitError(f"law {self.law} also needs {', '.join(missing)}")
+        return tuple(given[name] for name in names)
 
     def _noise(self) -> Floats:
-        """Noise of ln loss for one new run per draw, the same at every call and every point."""
+        """Noise of one new run per draw, the same at every call and every point."""
         rng = np.random.default_rng([self.seed, 1])
         normal = rng.standard_normal(self.sigma_draws.shape)
         return np.asarray(np.sum(self.sigma_draws * normal, axis=1))
 
-    def _extrapolation(self, params: float, tokens: float) -> tuple[str, ...]:
-        flops = self.flop_factor * params * tokens
+    def _extrapolation(self, *inputs: float) -> tuple[Caution, ...]:
+        at = dict(zip(self.form.inputs, inputs, strict=True))
+        if "flops" in self.domain and {"params", "tokens"} <= at.keys():
+            at["flops"] = self.flop_factor * at["params"] * at["tokens"]
+            at["ratio"] = at["tokens"] / at["params"]
+        words = {"ratio": "D/N"}
         found = (
-            beyond("params", params, self.domain.params),
-            beyond("tokens", tokens, self.domain.tokens),
-            beyond("flops", flops, self.domain.flops),
-            beyond("D/N", tokens / params, self.domain.ratio),
+            beyond(words.get(name, name), value, self.domain[name])
+            for name, value in at.items()
+            if name in self.domain
         )
         return tuple(w for w in found if w)
 

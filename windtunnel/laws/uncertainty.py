@@ -1,70 +1,157 @@
-"""Two-level parametric bootstrap: what else the coefficients could have been.
+"""What else the coefficients could have been: a two-level parametric bootstrap, or case resampling.
 
-Every resample draws its own trunk and branch variance from their posterior (`noise`), new noise for
-every trunk and branch on top of the fitted law, and fits again. Resampling rows or trunks of so few
-instead covers .68 to .93 at a nominal .90 (design.md, decision 8).
+Two-level: every resample draws its own trunk and branch variance from their posterior (`noise`),
+new noise for every trunk and branch on top of the fitted law, and fits again. Case: whole trunks
+are drawn with replacement, within their size where every size has several. Resampling so few rows
+or trunks covers .68 to .93 at a nominal .90 (design.md, decision 8): it is here to compare with.
 """
 
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from windtunnel.laws.chinchilla_solver import projected_starts, solve
+from windtunnel.laws.least_squares import Solution
 from windtunnel.laws.noise import Noise
-from windtunnel.laws.point import EXACT, MAX_GRADIENT, Point
-from windtunnel.laws.runs import Floats, Runs
+from windtunnel.laws.point import EXACT, MAX_COSINE, MAX_GRADIENT, Point
+from windtunnel.laws.table import Floats
 
 # Below one degree of freedom between trunks their noise is unknown, and an interval would be a lie.
 MIN_TRUNK_DF = 1.0
+# Numbers of a block of refits: residuals and Jacobians of a block stay in a core's cache.
+BLOCK = 160_000
 
 
 @dataclass(frozen=True, eq=False)
 class Resamples:
-    """Raw coefficients (count, 5), sigmas (count, 2), and the share of refits not converged."""
+    """Raw coefficients (count, K), sigmas (count, 2), and how many refits did not converge."""
 
     draws: Floats
     sigmas: Floats
-    unconverged: float
+    failed: int
 
     @classmethod
-    def none(cls) -> "Resamples":
+    def none(cls, coefficients: int) -> "Resamples":
         """No uncertainty computed: empty arrays."""
-        return cls(np.empty((0, 5)), np.empty((0, 2)), 0.0)
+        return cls(np.empty((0, coefficients)), np.empty((0, 2)), 0)
 
 
 def resample(
-    runs: Runs, point: Point, noise: Noise, *, count: int, rng: np.random.Generator
+    point: Point,
+    noise: Noise,
+    trunk_index: NDArray[np.intp],
+    *,
+    count: int,
+    rng: np.random.Generator,
 ) -> Resamples:
     """Refits of `count` tables drawn from the fitted law and its noise.
 
     None (empty) where the design leaves less than one degree of freedom for trunk noise.
     """
+    problem = point.problem
     if not count or noise.trunk_df < MIN_TRUNK_DF:
-        return Resamples.none()
+        return Resamples.none(point.theta.size)
     sigmas = noise.draw(rng, count)
-    trunk_index = runs.trunk_index
     shared = rng.standard_normal((count, trunk_index.max() + 1))[:, trunk_index]
-    own = rng.standard_normal((count, runs.rows))
-    law = point.grid.predict(point.theta)
-    loss = law * np.exp(sigmas[:, :1] * shared + sigmas[:, 1:] * own)
-    theta, unconverged = _refit(point, loss, law)
-    return Resamples(point.grid.raw(theta), sigmas, unconverged)
+    own = rng.standard_normal((count, problem.rows))
+    law = problem.predict(point.theta)
+    drawn = sigmas[:, :1] * shared + sigmas[:, 1:] * own
+    output = law * np.exp(drawn) if point.multiplicative else law + drawn
+    return _collected(point, refit(point, output), sigmas)
 
 
-def _refit(point: Point, loss: Floats, law: Floats) -> tuple[Floats, float]:
-    """Theta (count, 5) from two starts each: the fit itself and the best of the projected grid."""
-    scale = law if point.objective.is_log else np.ones_like(law)
-    starts, squares = projected_starts(point.grid, loss, scale)
-    count = len(loss)
+def resample_cases(
+    point: Point,
+    noise: Noise,
+    trunk_index: NDArray[np.intp],
+    size_index: NDArray[np.intp],
+    *,
+    count: int,
+    rng: np.random.Generator,
+) -> Resamples:
+    """Refits of `count` tables whose trunks are drawn with replacement."""
+    if not count:
+        return Resamples.none(point.theta.size)
+    weight = np.stack([_drawn_weights(trunk_index, size_index, rng) for _ in range(count)])
+    output = np.broadcast_to(point.problem.output, weight.shape)
+    return _collected(point, refit(point, output, weight=weight), noise.draw(rng, count))
+
+
+def refit(point: Point, output: Floats, *, weight: Floats | None = None) -> Solution:
+    """Optima for outputs (P, R), from two starts each: the fit and the best of the start grid.
+
+    Every one is polished to the same tolerance as the fit itself.
+    """
+    blocks = _blocks(len(output), point.theta.size * point.problem.rows)
+    workers = min(os.cpu_count() or 1, 8, len(blocks))
+
+    def one(block: slice) -> Solution:
+        return _refit_block(point, output[block], None if weight is None else weight[block])
+
+    if workers == 1:
+        parts = [one(block) for block in blocks]
+    else:
+        # numpy leaves the interpreter lock while it computes, so threads are enough.
+        with ThreadPoolExecutor(workers) as pool:
+            parts = list(pool.map(one, blocks))
+    return Solution(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("theta", "cost", "gradient_norm", "cosine")
+        )
+    )
+
+
+def _refit_block(point: Point, output: Floats, weight: Floats | None) -> Solution:
+    problem, objective = point.problem, point.objective
+    scale = np.abs(problem.predict(point.theta)) if objective.is_log else np.ones(problem.rows)
+    count = len(output)
+    from_fit = np.broadcast_to(point.theta, (count, point.theta.size))
+    first = problem.solve(objective, output, from_fit, weight=weight)
+    if weight is not None:
+        return first
+    starts, squares = problem.projected_starts(output, scale)
     nearest = starts[np.arange(count), np.argmin(squares, axis=1)]
-    start = np.concatenate([np.broadcast_to(point.theta, (count, 5)), nearest])
-    twice = np.concatenate([loss, loss])
-    # Objectives settled to 1e-8 leave coefficients far closer than their spread.
-    found = solve(point.grid, point.objective, twice, start, tolerance=1e-8)
-    second = found.cost[count:] < found.cost[:count]
-    theta = np.where(second[:, None], found.theta[count:], found.theta[:count])
-    gradient = np.where(second, found.gradient[count:], found.gradient[:count])
-    cost = np.minimum(found.cost[:count], found.cost[count:])
-    # At a tolerance of 1e-8 a settled gradient is near 1e-4; ten times that has not settled.
-    astray = (gradient > 10 * MAX_GRADIENT) & (cost > EXACT * law.size)
-    return theta, float(np.mean(astray))
+    second = problem.solve(objective, output, nearest)
+    lower = (second.cost < first.cost)[:, None]
+    return Solution(
+        np.where(lower, second.theta, first.theta),
+        np.minimum(second.cost, first.cost),
+        np.where(lower[:, 0], second.gradient_norm, first.gradient_norm),
+        np.where(lower[:, 0], second.cosine, first.cosine),
+    )
+
+
+def _blocks(count: int, numbers: int) -> list[slice]:
+    size = max(1, BLOCK // max(numbers, 1))
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
+def _collected(point: Point, found: Solution, sigmas: Floats) -> Resamples:
+    flat = (found.gradient_norm <= MAX_GRADIENT) | (found.cosine <= MAX_COSINE)
+    good = flat | (found.cost <= EXACT * point.problem.rows)
+    return Resamples(point.problem.raw(found.theta), sigmas, int(np.sum(~good)))
+
+
+def _drawn_weights(
+    trunk_index: NDArray[np.intp], size_index: NDArray[np.intp], rng: np.random.Generator
+) -> Floats:
+    """How often each row's trunk was drawn, shape (R,)."""
+    drawn = np.zeros(trunk_index.max() + 1)
+    for group in _strata(trunk_index, size_index):
+        np.add.at(drawn, rng.choice(group, group.size), 1)
+    return drawn[trunk_index]
+
+
+def _strata(
+    trunk_index: NDArray[np.intp], size_index: NDArray[np.intp]
+) -> Iterator[NDArray[np.intp]]:
+    """Trunks of each size, or all trunks at once where some size has only one."""
+    groups = [np.unique(trunk_index[size_index == s]) for s in np.unique(size_index)]
+    if min(group.size for group in groups) >= 2:
+        yield from groups
+    else:
+        yield np.unique(trunk_index)

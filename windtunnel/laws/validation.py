@@ -1,22 +1,33 @@
-"""Does the law predict trunks it has not seen, and does one trunk decide it?"""
+"""Does the law predict trunks it has not seen, and do a few rows decide it?"""
+
+from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from windtunnel.errors import FitError
-from windtunnel.laws.chinchilla import Chinchilla, log_optimum
-from windtunnel.laws.chinchilla_solver import solve
-from windtunnel.laws.interval import HoldOut, Influence, quantiles
+from windtunnel.laws.identify import enough
+from windtunnel.laws.interval import HoldOut, Influence, Pull, quantiles
+from windtunnel.laws.law import Law
 from windtunnel.laws.point import Point
-from windtunnel.laws.runs import MIN_DISTINCT, MIN_ROWS, Floats, Runs
-from windtunnel.laws.uncertainty import Resamples
+from windtunnel.laws.table import Floats, Table
+from windtunnel.laws.uncertainty import Resamples, refit
 
 # A table without noise has intervals of no width; ln loss is not known beyond this.
 ROUNDOFF = 1e-9
+MOST_REFITS = 600
+NAMED = 5
+# Fewer held-out rows say little about a law.
+MIN_HELD = 3
+
+Chosen = ArrayLike | Literal["largest"] | None
 
 
-def held_out_rows(runs: Runs, holdout: str | ArrayLike) -> NDArray[np.bool_]:
-    """The rows to hold out: of the largest size, by a row mask, or by trunk labels.
+def held_out_rows(
+    law: type[Law], table: Table, holdout: ArrayLike | str
+) -> tuple[NDArray[np.bool_], str]:
+    """The rows to hold out, and in words: `largest`, by a row mask, or by trunk labels.
 
     Raises:
         FitError: an unknown trunk, a mask that splits a trunk, or nothing left on one side.
@@ -24,93 +35,202 @@ def held_out_rows(runs: Runs, holdout: str | ArrayLike) -> NDArray[np.bool_]:
     if isinstance(holdout, str):
         if holdout != "largest":
             raise FitError(f"holdout = {holdout!r}: 'largest', a mask, trunk labels or None")
-        return np.asarray(runs.params == runs.params.max())
-    given = np.asarray(holdout)
-    if given.dtype != np.bool_:
-        labels = given.astype(np.str_)
-        if (unknown := np.setdiff1d(labels, runs.trunk_labels)).size:
-            raise FitError(f"holdout: no trunk {str(unknown[0])!r} in the table")
-        given = np.isin(runs.trunk, labels)
-    if given.shape != runs.params.shape or given.all() or not given.any():
-        raise FitError(f"holdout: a mask over {runs.rows} rows with some, not all, of them true")
-    if (split := np.intersect1d(runs.trunk[given], runs.trunk[~given])).size:
+        chosen, what = _largest(law, table)
+        given = np.isin(table.trunk, table.trunk[chosen])
+    else:
+        given, what = np.asarray(holdout), "trunks"
+        if given.dtype != np.bool_:
+            labels = given.astype(np.str_)
+            if (unknown := np.setdiff1d(labels, table.trunk_labels)).size:
+                raise FitError(f"holdout: no trunk {str(unknown[0])!r} in the table")
+            given = np.isin(table.trunk, labels)
+    if given.shape != (table.rows,) or given.all() or not given.any():
+        raise FitError(f"holdout: a mask over {table.rows} rows with some, not all, of them true")
+    if (split := np.intersect1d(table.trunk[given], table.trunk[~given])).size:
         raise FitError(
             f"holdout: trunk {str(split[0])!r} is on both sides. Its rows share their noise: "
             "hold out whole trunks"
         )
-    return given
+    return given, what
+
+
+def _largest(law: type[Law], table: Table) -> tuple[NDArray[np.bool_], str]:
+    """Rows of the largest first input; where those are too few to tell, the largest tenth."""
+    first, word = table[law.inputs[0]], law.inputs[0]
+    what = "largest size" if word == "params" else f"largest {word}"
+    if law.allocates:
+        first, word = table.budget, "compute"
+    least = max(MIN_HELD, int(np.ceil(table.rows / 10)))
+    whole = np.asarray(table[law.inputs[0]] == table[law.inputs[0]].max())
+    if whole.sum() >= MIN_HELD or table.rows < 4 * MIN_HELD:
+        return whole, what
+    return np.asarray(first >= np.sort(first)[-least]), f"tenth with the largest {word}"
 
 
 def hold_out(
-    held: Runs,
+    held: Table,
     what: str,
-    form: Chinchilla,
+    form: Law,
     resamples: Resamples,
     *,
+    naive: Mapping[str, Floats],
     level: float,
     rng: np.random.Generator,
 ) -> HoldOut:
-    """Score `form`, fitted without them, on the `held` rows."""
-    predicted = np.log(form.predict(held.params, held.tokens))
-    errors = predicted - np.log(held.loss)
-    expected = predicted.mean() - _mean_log_loss(held, resamples, rng)
-    low, high = quantiles(expected, level)
-    error = float(errors.mean())
+    """Score `form`, fitted without them, on the `held` rows; errors are of ln for losses."""
+    inputs = np.stack([held[name] for name in form.inputs])
+    measured = held[form.output]
+    predicted = form(*inputs)
+    errors = _difference(form, predicted, measured)
+    rows = _row_draws(form, inputs, held.trunk_index, resamples, rng)
+    low, high = quantiles(errors.mean() - (rows - _level(form, measured)).mean(axis=1), level)
+    error, inside, covered = float(errors.mean()), None, None
+    ends = np.full((2, held.rows), np.nan)
+    if len(rows):
+        inside = low - ROUNDOFF <= error <= high + ROUNDOFF
+        tail = np.array([(1 - level) / 2, (1 + level) / 2])
+        ends = np.quantile(rows, tail, axis=0)
+        at = _level(form, measured)
+        covered = float(np.mean((ends[0] - ROUNDOFF <= at) & (at <= ends[1] + ROUNDOFF)))
     return HoldOut(
         what=what,
         rows=held.rows,
         trunks=held.trunk_labels.size,
+        mean_relative_error=_relative(predicted, measured),
         error=error,
         rms=float(np.sqrt(np.mean(errors**2))),
         low=low,
         high=high,
-        inside=low - ROUNDOFF <= error <= high + ROUNDOFF if expected.size else None,
+        inside=inside,
+        covered=covered,
+        by_group={
+            f"{form.inputs[0]}={value:.6g}": float(errors[inputs[0] == value].mean())
+            for value in np.unique(inputs[0])[-20:]
+        },
+        naive={name: _relative(values, measured) for name, values in naive.items()},
+        points=tuple(
+            zip(
+                measured.tolist(),
+                predicted.tolist(),
+                *(_output(form, end).tolist() for end in ends),
+                strict=True,
+            )
+        ),
     )
 
 
-def most_influential(runs: Runs, point: Point) -> Influence | None:
-    """The trunk whose removal moves D/N at the largest budget most; each refit starts at the fit.
+def headline(law: type[Law], raw: Floats, flops: float | None, flop_factor: float) -> Floats:
+    """What people take from the law, for raw coefficients (P, K): ln D/N, or its main exponent."""
+    if law.headline == "ratio" and flops is not None:
+        log_params, log_tokens = law.log_optimum(raw, flops, flop_factor=flop_factor)
+        return np.asarray(log_tokens - log_params)
+    return np.asarray(raw[:, law.index(law.headline)])
 
-    None where no trunk can be spared: a law would no longer be identified.
+
+def influence(point: Point, table: Table) -> Influence | None:
+    """What the headline becomes without each row and each trunk; every refit starts at the fit.
+
+    None where nothing can be spared, or the table has no optimum to move.
     """
-    labels = runs.trunk_labels
-    kept = np.array([runs.trunk != label for label in labels])
-    spare = np.array([_still_identified(runs, keep) for keep in kept])
-    if not spare.any():
+    law = point.problem.law
+    flops = float(table.budget.max()) if law.headline == "ratio" else None
+    before = headline(law, point.problem.raw(point.theta)[None], flops, table.flop_factor)[0]
+    if not np.isfinite(before):
         return None
-    labels, kept = labels[spare], kept[spare]
-    found = solve(
-        point.grid,
-        point.objective,
-        np.broadcast_to(runs.loss, kept.shape),
-        np.broadcast_to(point.theta, (len(labels), 5)),
-        weight=kept.astype(np.float64),
+
+    def pulls(labels: list[str], kept: list[NDArray[np.bool_]]) -> tuple[Pull, ...]:
+        return _strongest(point, table, labels, kept, before=float(before), flops=flops)
+
+    rows = _candidates(point)
+    whole = np.ones(table.rows, bool)
+    without_row = [_but(whole, row) for row in rows]
+    row_labels = [_row_label(law, table, row) for row in rows]
+    trunks = list(table.groups()) if table.has_trunks else []
+    named = Influence(
+        quantity=law.headline,
+        value=float(np.exp(before)) if flops is not None else float(before),
+        rows=pulls(row_labels, without_row),
+        trunks=pulls([label for label, _ in trunks], [~mask for _, mask in trunks]),
     )
-    flops = float(runs.budget.max())
-    theta = np.concatenate([point.theta[None], found.theta])
-    log_params, log_tokens = log_optimum(point.grid.raw(theta), flops, flop_factor=runs.flop_factor)
-    log_ratio = log_tokens - log_params
-    if not np.isfinite(log_ratio[0]):
-        return None
-    worst = int(np.argmax(np.abs(log_ratio[1:] - log_ratio[0])))
+    return named if named.rows or named.trunks else None
+
+
+def _strongest(
+    point: Point,
+    table: Table,
+    labels: list[str],
+    kept: list[NDArray[np.bool_]],
+    *,
+    before: float,
+    flops: float | None,
+) -> tuple[Pull, ...]:
+    law, free = point.problem.law, len(point.problem.coordinates.free)
+    spare = [k for k, keep in enumerate(kept) if enough(law, table, keep, free)]
+    if not spare:
+        return ()
+    weight = np.array([kept[k] for k in spare], np.float64)
+    found = refit(point, np.broadcast_to(point.problem.output, weight.shape), weight=weight)
+    after = headline(law, point.problem.raw(found.theta), flops, table.flop_factor)
+    shift = after - before
+    order = np.argsort(-np.abs(shift), kind="stable")[:NAMED]
     with np.errstate(over="ignore"):
-        ratio, without = np.exp(log_ratio[[0, worst + 1]])
-    return Influence(str(labels[worst]), flops, float(ratio), float(without))
+        value = np.exp(after) if flops is not None else after
+    return tuple(Pull(labels[spare[k]], float(value[k]), float(shift[k])) for k in order)
 
 
-def _mean_log_loss(held: Runs, resamples: Resamples, rng: np.random.Generator) -> Floats:
-    """Mean ln loss that the held rows could have shown, one per resample."""
-    e, a, b, alpha, beta = resamples.draws.T[:, :, None]
-    with np.errstate(divide="ignore"):
-        law = np.log(e + a * held.params**-alpha + b * held.tokens**-beta).mean(axis=1)
+def _candidates(point: Point) -> NDArray[np.intp]:
+    """Rows worth a refit without them: all of a small table, else those with the largest pull.
+
+    The pull of a row on a linear fit is its residual times the root of its leverage.
+    """
+    rows = point.residual.size
+    if rows <= MOST_REFITS:
+        return np.arange(rows)
+    left = np.linalg.svd(point.tangent.T, full_matrices=False)[0]
+    pull = np.abs(point.residual) * np.sqrt(np.sum(left**2, axis=1))
+    return np.sort(np.argsort(-pull)[:MOST_REFITS])
+
+
+def _but(whole: NDArray[np.bool_], row: int) -> NDArray[np.bool_]:
+    keep = whole.copy()
+    keep[row] = False
+    return keep
+
+
+def _row_label(law: type[Law], table: Table, row: int) -> str:
+    values = (f"{name}={table[name][row]:.4g}" for name in (*law.inputs, law.output))
+    return f"row {row}: " + ", ".join(values)
+
+
+def _level(form: Law, values: Floats) -> Floats:
+    """Where noise is additive: the logarithm, or the output itself."""
+    return np.log(values) if form.multiplicative else values
+
+
+def _output(form: Law, level: Floats) -> Floats:
+    """Undo `_level`."""
+    return np.exp(level) if form.multiplicative else level
+
+
+def _difference(form: Law, predicted: Floats, measured: Floats) -> Floats:
+    return _level(form, predicted) - _level(form, measured)
+
+
+def _relative(predicted: Floats, measured: Floats) -> float:
+    return float(np.mean(np.abs(predicted / measured - 1)))
+
+
+def _row_draws(
+    form: Law,
+    inputs: Floats,
+    trunk_index: NDArray[np.intp],
+    resamples: Resamples,
+    rng: np.random.Generator,
+) -> Floats:
+    """What every held row could have shown, shape (resamples, rows); ln for loss-like laws."""
+    with np.errstate(all="ignore"):
+        law = _level(form, form.values(resamples.draws, inputs))
     count = len(resamples.sigmas)
-    index = held.trunk_index
-    shares = np.bincount(index) / held.rows
-    trunk = rng.standard_normal((count, shares.size)) @ shares
-    branch = rng.standard_normal(count) / np.sqrt(held.rows)
-    return np.asarray(law + resamples.sigmas[:, 0] * trunk + resamples.sigmas[:, 1] * branch)
-
-
-def _still_identified(runs: Runs, keep: NDArray[np.bool_]) -> bool:
-    sizes, tokens = np.unique(runs.params[keep]).size, np.unique(runs.tokens[keep]).size
-    return min(sizes, tokens) >= MIN_DISTINCT and int(keep.sum()) >= MIN_ROWS
+    trunk = rng.standard_normal((count, trunk_index.max() + 1))[:, trunk_index]
+    branch = rng.standard_normal((count, trunk_index.size))
+    return np.asarray(law + resamples.sigmas[:, :1] * trunk + resamples.sigmas[:, 1:] * branch)

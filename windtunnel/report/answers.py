@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass
 
 from windtunnel.errors import FitError
-from windtunnel.laws import Fit, Interval, Optimum
-from windtunnel.report.exact import exact_ratio
+from windtunnel.laws import Caution, Fit, Interval, Optimum
 from windtunnel.report.inputs import ScalingLaw
 
 
@@ -20,7 +19,7 @@ class Answer:
     problem: str = ""
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Caution, ...]:
         """Where the answer leaves what was measured, each sentence once."""
         if self.optimum is None:
             return ()
@@ -43,7 +42,7 @@ class Answer:
 
 def budgets(fit: Fit) -> tuple[tuple[str, float], ...]:
     """Three budgets in FLOPs by the fit's rule: inside, at the edge, and one decade beyond."""
-    low, high = fit.domain.flops
+    low, high = fit.domain["flops"]
     return (
         ("Middle of measured compute", math.sqrt(low * high)),
         ("Largest measured run", high),
@@ -55,13 +54,12 @@ def answers(law: ScalingLaw) -> tuple[Answer, ...]:
     """An answer for each budget; none without a fit."""
     if law.fit is None:
         return ()
-    return tuple(_answer(law.fit, law, label, flops) for label, flops in budgets(law.fit))
+    return tuple(_answer(law.fit, label, flops) for label, flops in budgets(law.fit))
 
 
-def _answer(fit: Fit, law: ScalingLaw, label: str, flops: float) -> Answer:
+def _answer(fit: Fit, label: str, flops: float) -> Answer:
     try:
         optimum = fit.optimum(flops)
     except FitError as refused:
         return Answer(label=label, flops=flops, optimum=None, exact=None, problem=str(refused))
-    exact = exact_ratio(fit, law.exact, flops) if law.exact is not None else None
-    return Answer(label=label, flops=flops, optimum=optimum, exact=exact)
+    return Answer(label=label, flops=flops, optimum=optimum, exact=optimum.ratio_exact)

@@ -8,9 +8,8 @@ from typing import Any
 
 from windtunnel import __version__
 from windtunnel.errors import FitError
-from windtunnel.laws import fit_chinchilla
+from windtunnel.laws import fit
 from windtunnel.report.curves import read_curve
-from windtunnel.report.exact import ExactRule
 from windtunnel.report.grids import read_grids
 from windtunnel.report.inputs import (
     DataFacts,
@@ -23,7 +22,7 @@ from windtunnel.report.inputs import (
 )
 from windtunnel.report.states import read_states
 from windtunnel.spec.experiments import ScalingExperiment
-from windtunnel.trials.forecast import as_runs, law_rows, read_forecasts
+from windtunnel.trials.forecast import as_table, law_rows, read_forecasts
 from windtunnel.trials.gather import Row, gather
 from windtunnel.trials.study import Study
 
@@ -53,7 +52,7 @@ def collect(study: Study) -> ReportInputs:
         states=read_states(store, plan),
         curves=tuple(curve for curve in curves if curve is not None),
         laws=tuple(
-            _law(study, experiment.name, rows)
+            _law(experiment.name, rows)
             for experiment in config.experiments
             if isinstance(experiment, ScalingExperiment)
         ),
@@ -67,25 +66,21 @@ def collect(study: Study) -> ReportInputs:
     )
 
 
-def _law(study: Study, experiment: str, rows: list[Row]) -> ScalingLaw:
+def _law(experiment: str, rows: list[Row]) -> ScalingLaw:
     chosen = law_rows(rows, experiment=experiment)
-    models = [
-        planned.segment.model
-        for planned in study.plan.branches
-        if any(label.experiment == experiment for label in planned.labels)
-    ]
-    fit, problem = None, ""
+    law, table, problem = None, None, ""
     try:
         filters = ("decayed", "finished", f"experiment {experiment}")
-        fit = fit_chinchilla(as_runs(chosen, filters=filters))
+        table = as_table(chosen, filters=filters)
+        law = fit(table)
     except FitError as refused:
         problem = str(refused)
     return ScalingLaw(
         experiment=experiment,
         rows=chosen,
-        fit=fit,
+        table=table,
+        fit=law,
         problem=problem,
-        exact=ExactRule.of(models) if models else None,
     )
 
 

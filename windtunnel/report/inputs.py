@@ -7,8 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from windtunnel.laws import Fit
-from windtunnel.report.exact import ExactRule
+from windtunnel.laws import Fit, Table
 from windtunnel.trials.gather import Row
 
 Floats = NDArray[np.float64]
@@ -46,13 +45,16 @@ class SegmentState:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScalingLaw:
-    """One scaling experiment: its rows, and the law through all of them or why there is none."""
+    """One scaling experiment: its rows, and the law through all of them or why there is none.
+
+    `table` is what the law was fitted to; None without rows.
+    """
 
     experiment: str
     rows: list[Row]
+    table: Table | None
     fit: Fit | None
     problem: str
-    exact: ExactRule | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -19,9 +20,14 @@ from windtunnel.report.figures.canvas import (
     RAMP_DARK,
     RAMP_LIGHT,
     Picture,
+    size_colour,
     size_variables,
 )
 from windtunnel.report.figures.curves import curves
+from windtunnel.report.figures.fit_checks import holdout
+from windtunnel.report.figures.fit_contours import contours
+from windtunnel.report.figures.fit_ratio import ratio
+from windtunnel.report.figures.fit_sizes import along_sizes
 from windtunnel.report.figures.forecast import forecast
 from windtunnel.report.figures.frontier import frontier
 from windtunnel.report.figures.grid import along_axis
@@ -31,13 +37,17 @@ from windtunnel.report.verdict import verdict
 from windtunnel.trials.gather import Row
 from windtunnel.trials.study import Study
 
+if TYPE_CHECKING:
+    from windtunnel.report.figures.sheet import Drawing
+
 MEANINGS = {
     "E": "loss that neither size nor data removes",
     "A": "weight of the size term",
     "B": "weight of the data term",
     "alpha": "how fast loss falls with size",
     "beta": "how fast loss falls with data",
-    "exponent": "N/D at the optimum grows as C to the η: below 0, data grows faster than the model",
+    "a": "optimal params grow as C to the a",
+    "b": "optimal tokens grow as C to the b",
     "ratio": "optimal tokens per param at the largest fitted budget",
 }
 
@@ -53,6 +63,10 @@ class LawView:
     exact_share: tuple[float, float] | None
     frontier: Picture | None
     residuals: Picture | None
+    along_sizes: Picture | None
+    contours: Picture | None
+    ratio: Picture | None
+    holdout: Picture | None
 
 
 def write_report(study: Study, out: Path | None = None) -> Path:
@@ -103,9 +117,10 @@ def _view(inputs: ReportInputs, law: ScalingLaw) -> LawView:
     fit = law.fit
     coefficients: list[tuple[str, float, tuple[float, float] | None, str]] = []
     if fit is not None:
-        values = fit.coefficients | {"exponent": fit.form.exponent}
-        if fit.form.A > 0 and fit.form.B > 0:
-            values["ratio"] = fit.form.ratio(fit.domain.flops[1], flop_factor=fit.flop_factor)
+        a, b = (float(value) for value in fit.form.split(fit.form.vector))
+        values = fit.coefficients | {"a": a, "b": b}
+        if fit.has_optimum:
+            values["ratio"] = fit.optimum(fit.domain["flops"][1]).ratio.value
         coefficients = [
             (name, value, fit.intervals.get(name), MEANINGS[name]) for name, value in values.items()
         ]
@@ -118,7 +133,32 @@ def _view(inputs: ReportInputs, law: ScalingLaw) -> LawView:
         exact_share=(min(shares), max(shares)) if shares else None,
         frontier=frontier(inputs, law) if law.rows else None,
         residuals=residuals(inputs, law, fit) if fit is not None else None,
+        **_pictures(inputs, law),
     )
+
+
+def _pictures(inputs: ReportInputs, law: ScalingLaw) -> dict[str, Picture | None]:
+    """The figures that come with every fit, in this page's colours and names of sizes."""
+    if law.fit is None or law.table is None:
+        return dict.fromkeys(("along_sizes", "contours", "ratio", "holdout"))
+    order = list(inputs.sizes)
+    drawn: dict[str, Drawing | None] = {
+        "along_sizes": along_sizes(law.fit, law.table),
+        "contours": contours(law.fit, law.table),
+        "ratio": ratio(law.fit),
+        "holdout": holdout(law.fit),
+    }
+
+    def colour(params: float) -> str:
+        return size_colour(order.index(int(params)))
+
+    def name(params: float) -> str:
+        return inputs.sizes[int(params)].replace("x", "×")
+
+    return {
+        place: drawing.picture(law.experiment, colour, name) if drawing is not None else None
+        for place, drawing in drawn.items()
+    }
 
 
 def _tally(inputs: ReportInputs) -> dict[State, int]:
@@ -133,7 +173,7 @@ def _tally(inputs: ReportInputs) -> dict[State, int]:
 def _warnings(inputs: ReportInputs, laws: tuple[LawView, ...]) -> list[tuple[str, str]]:
     """Every warning with its origin: the page shows them before any figure."""
     said = [
-        ("fit" if len(laws) == 1 else f"fit of {view.law.experiment}", warning)
+        ("fit" if len(laws) == 1 else f"fit of {view.law.experiment}", warning.message)
         for view in laws
         if view.law.fit is not None
         for warning in view.law.fit.warnings

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from windtunnel.errors import FitError
-from windtunnel.laws import Fit, Runs, compute_line, fit_chinchilla, nearest_size
+from windtunnel.laws import Fit, Table, compute_line, fit, nearest_size
 from windtunnel.trials.gather import Row
 from windtunnel.trials.plan import Plan
 from windtunnel.trials.store import Store, append_line, read_lines
@@ -29,7 +29,7 @@ def law_rows(rows: list[Row], *, experiment: str | None = None) -> list[Row]:
     ]
 
 
-def as_runs(rows: list[Row], *, filters: tuple[str, ...] = ()) -> Runs:
+def as_table(rows: list[Row], *, filters: tuple[str, ...] = ()) -> Table:
     """Rows of a table as the arrays that a fit takes; loss in nats per token.
 
     Raises:
@@ -38,12 +38,11 @@ def as_runs(rows: list[Row], *, filters: tuple[str, ...] = ()) -> Runs:
     if not rows:
         raise FitError("no finished, decayed segment yet: a law needs at least 6; run the sweep")
     column = {name: [row[name] for row in rows] for name in rows[0]}
-    return Runs(
-        params=np.array(column["params"], dtype=float),
-        tokens=np.array(column["tokens"], dtype=float),
-        loss=np.array(column["loss"], dtype=float),
+    numbers = ("params", "tokens", "loss", "flops", "flops_exact", "lr", "batch_tokens")
+    return Table(
+        {name: np.array(column[name], dtype=float) for name in numbers},
         trunk=np.array(column["trunk"]),
-        flops=np.array(column["flops"], dtype=float),
+        labels={"run": np.array(column["segment"])},
         decayed=np.array(column["decayed"], dtype=bool),
         filters=filters,
     )
@@ -68,15 +67,15 @@ def write_forecast(
         same_points = {p["segment"] for p in known["points"]} == {p.id for p in held_out}
         if known["inputs"] == fingerprint and same_points:
             return known
-    runs = as_runs(fitted, filters=("decayed", "finished", "not held out"))
-    fit = fit_chinchilla(runs)
+    table = as_table(fitted, filters=("decayed", "finished", "not held out"))
+    law = fit(table)
     params = np.array([planned.segment.model.params for planned in held_out], dtype=float)
     tokens = np.array(
         [planned.end * planned.segment.recipe.batch_tokens for planned in held_out], dtype=float
     )
     naive = {
-        "nearest size at that D/N": nearest_size(runs, params, tokens),
-        "power law in compute": compute_line(runs, params, tokens),
+        "nearest size at that D/N": nearest_size(table, params, tokens),
+        "power law in compute": compute_line(table, params, tokens),
     }
     seen = [p.id for p in held_out if store.segment(p.segment.root.id).curve.exists()]
     forecast = {
@@ -84,11 +83,11 @@ def write_forecast(
         "inputs": fingerprint,
         "rows": len(fitted),
         "held_out_trained_before": bool(seen),
-        "sigma": fit.sigma_seed or float(np.hypot(fit.sigma_trunk, fit.sigma_branch)),
-        "level": fit.level,
-        "fit": json.loads(fit.to_json(draws=0)),
+        "sigma": law.sigma_seed or float(np.hypot(law.sigma_trunk, law.sigma_branch)),
+        "level": law.level,
+        "fit": json.loads(law.to_json(draws=0)),
         "points": [
-            _point(fit, planned.id, n, d, {name: float(v[i]) for name, v in naive.items()})
+            _point(law, planned.id, n, d, {name: float(v[i]) for name, v in naive.items()})
             for i, (planned, n, d) in enumerate(zip(held_out, params, tokens, strict=True))
         ],
     }
@@ -109,9 +108,9 @@ def inputs_fingerprint(rows: list[Row]) -> str:
 
 
 def _point(
-    fit: Fit, segment: str, params: float, tokens: float, naive: dict[str, float]
+    law: Fit, segment: str, params: float, tokens: float, naive: dict[str, float]
 ) -> dict[str, Any]:
-    predicted = fit.predict(params, tokens)
+    predicted = law.predict(params, tokens)
     return {
         "segment": segment,
         "params": params,

@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 INK, MUTED, RULE, CARD, ACCENT = "#010101", "#010102", "#010103", "#010104", "#010105"
 VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", CARD: "card", ACCENT: "accent"}
 
+
+@dataclass(frozen=True, kw_only=True)
+class Paint:
+    """The five colours of a figure, apart from those of sizes."""
+
+    ink: str
+    muted: str
+    rule: str
+    card: str
+    accent: str
+
+
+STAND_INS = Paint(ink=INK, muted=MUTED, rule=RULE, card=CARD, accent=ACCENT)
+
 WIDE, NARROW = 920, 350
 """Widths in CSS pixels: the page's column, and a phone of 390 less its margins."""
 
@@ -37,8 +51,12 @@ def size_colour(index: int) -> str:
 
 def size_variables(sizes: int, ramp: tuple[str, ...]) -> list[str]:
     """Colours `--size-0` and on: `sizes` of them, evenly spaced along the ramp."""
-    places = [i * (len(ramp) - 1) / max(sizes - 1, 1) for i in range(sizes)]
-    return [_between(ramp, place) for place in places]
+    return [ramp_colour(ramp, i / max(sizes - 1, 1)) for i in range(sizes)]
+
+
+def ramp_colour(ramp: tuple[str, ...], share: float) -> str:
+    """The colour at a share of the ramp's length, from 0 to 1."""
+    return _between(ramp, min(max(share, 0.0), 1.0) * (len(ramp) - 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +71,7 @@ class Picture:
 
 def picture(name: str, alt: str, draw: Callable[[int], "Figure"]) -> Picture:
     """Draw for both widths."""
-    with _house_style():
+    with house_style(STAND_INS):
         wide, narrow = (_svg(draw(px), f"{name}-{px}", alt) for px in (WIDE, NARROW))
     return Picture(name=name, alt=alt, wide=wide, narrow=narrow)
 
@@ -65,15 +83,15 @@ def blank(width: int, height: int) -> "Figure":
     return Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
 
 
-def dress(axes: "Axes", *, x: str, y: str, grid: str = "both") -> None:
+def dress(axes: "Axes", *, x: str, y: str, grid: str = "both", paint: Paint = STAND_INS) -> None:
     """Titles at the ends of the axes, faint rules, no box; the y title lies flat above its axis."""
     axes.set_xlabel(x, loc="right")
-    axes.set_title(y, loc="left", fontsize=12, color=MUTED, pad=10)
-    axes.grid(visible=True, axis=grid, color=RULE, linewidth=0.8)  # type: ignore[arg-type]
+    axes.set_title(y, loc="left", fontsize=12, color=paint.muted, pad=10)
+    axes.grid(visible=True, axis=grid, color=paint.rule, linewidth=0.8)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(MUTED)
+    axes.spines["bottom"].set_color(paint.muted)
     axes.tick_params(length=0, pad=5)
 
 
@@ -87,7 +105,7 @@ def decades(axes: "Axes", *, most: int) -> None:
         LogLocator(base=10, subs=(1, 2, 5) if few else (1,), numticks=None if few else most)
     )
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _power_label(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_label(value)))
 
 
 def counts(axes: "Axes") -> None:
@@ -97,15 +115,16 @@ def counts(axes: "Axes") -> None:
     low, high = axes.get_xlim()
     axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 3) if high / low < 10**2 else (1,)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """`300M`, not `3.00e8`; round numbers need no decimals."""
     return re.sub(r"\.0+(?=[kMBT])", "", count(value))
 
 
-def _power_label(value: float) -> str:
+def tick_label(value: float) -> str:
+    """`10¹⁵`, or `2 × 10¹⁵`."""
     mantissa, exponent = f"{value:.0e}".split("e")
     power = power_of_ten(int(exponent))
     return power if mantissa == "1" else f"{mantissa}{TIMES}{power}"
@@ -119,17 +138,18 @@ def _between(ramp: tuple[str, ...], place: float) -> str:
 
 
 @contextmanager
-def _house_style() -> Iterator[None]:
+def house_style(paint: Paint) -> Iterator[None]:
+    """Matplotlib's settings for every figure here."""
     import matplotlib
 
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "font.size": 12,
-        "text.color": INK,
-        "axes.labelcolor": MUTED,
-        "xtick.color": MUTED,
-        "ytick.color": MUTED,
-        "axes.edgecolor": MUTED,
+        "text.color": paint.ink,
+        "axes.labelcolor": paint.muted,
+        "xtick.color": paint.muted,
+        "ytick.color": paint.muted,
+        "axes.edgecolor": paint.muted,
         "lines.solid_capstyle": "round",
         "path.simplify": True,
         "path.simplify_threshold": 0.2,
@@ -162,5 +182,7 @@ def _svg(figure: "Figure", name: str, alt: str) -> str:
         body = body.replace(literal, f"var(--{variable})")
     body = re.sub(r"#0102([0-9a-f]{2})", lambda m: f"var(--size-{int(m[1], 16)})", body)
     body = re.sub(r"\s*\n\s*", " ", body)
+    # A hundredth of a pixel is enough, and half of the page's weight.
+    body = re.sub(r' (?:d|x|y)="[^"]+"', lambda m: re.sub(r"(\.\d\d)\d+", r"\1", m[0]), body)
     head = f'<svg viewBox="{box[1]}" role="img" aria-label="{html.escape(alt, quote=True)}">'
     return head + body.strip()

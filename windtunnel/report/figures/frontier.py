@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from windtunnel.laws import Fit
-from windtunnel.laws.chinchilla import log_optimum
 from windtunnel.laws.interval import quantiles
 from windtunnel.report.figures.canvas import (
     CARD,
@@ -37,7 +36,7 @@ MOST_EXCESS = 12.0
 
 def frontier(inputs: ReportInputs, law: ScalingLaw) -> Picture:
     """The figure; without a fit, the runs alone."""
-    fit = law.fit if law.fit is not None and law.fit.form.A > 0 and law.fit.form.B > 0 else None
+    fit = law.fit if law.fit is not None and law.fit.has_optimum else None
     fitted = "" if fit is None else ", with the lowest loss per budget and the excess of each size"
     alt = f"Loss against compute of {len(law.rows)} decayed runs{fitted}."
 
@@ -85,19 +84,19 @@ def _dots(
 
 
 def _frontier(axes: "Axes", fit: Fit, *, wide: bool) -> None:
-    low, high = fit.domain.flops
+    low, high = fit.domain["flops"]
     flops = np.geomspace(low, 10 * high, 60)
-    best = _best(fit.form.coefficients[None], flops, fit)[0]
+    best = _best(fit.form.vector[None], flops, fit)[0]
     if len(fit.draws):
         spread = _best(fit.draws, flops, fit)
         ends = np.array([quantiles(column, fit.level) for column in spread.T])
         axes.fill_between(flops, *ends.T, color=INK, alpha=0.16, linewidth=0, zorder=1)
     inside = np.append(flops[flops < high], high)
     outside = np.insert(flops[flops > high], 0, high)
-    axes.plot(inside, _best(fit.form.coefficients[None], inside, fit)[0], color=INK, lw=1.6)
+    axes.plot(inside, _best(fit.form.vector[None], inside, fit)[0], color=INK, lw=1.6)
     axes.plot(
         outside,
-        _best(fit.form.coefficients[None], outside, fit)[0],
+        _best(fit.form.vector[None], outside, fit)[0],
         color=INK,
         lw=1.6,
         ls=(0, (4, 3)),
@@ -129,13 +128,13 @@ def _frontier(axes: "Axes", fit: Fit, *, wide: bool) -> None:
 
 def _excess(axes: "Axes", fit: Fit, inputs: ReportInputs, law: ScalingLaw, *, wide: bool) -> None:
     """How far above the frontier each run is, and each size by the law; each touches 0 once."""
-    low, high = fit.domain.ratio
+    low, high = fit.domain["ratio"]
     present = [n for n in inputs.sizes if any(row["params"] == n for row in law.rows)]
     for place, params in enumerate(present):
         colour = size_colour(list(inputs.sizes).index(params))
         tokens = params * np.geomspace(low / BEYOND_HORIZONS, high * BEYOND_HORIZONS, 120)
         flops = fit.flop_factor * params * tokens
-        above = _above(fit, fit.form.predict(params, tokens), flops)
+        above = _above(fit, fit.form(params, tokens), flops)
         axes.plot(flops, above, color=colour, linewidth=1.5, alpha=0.8, zorder=3)
         best = int(np.argmin(above))
         axes.annotate(
@@ -158,12 +157,12 @@ def _excess(axes: "Axes", fit: Fit, inputs: ReportInputs, law: ScalingLaw, *, wi
     top = min(max(heights) * 1.15 + 0.3, MOST_EXCESS)
     # Below the lowest dot there is room for the names.
     axes.set_ylim(min(0.0, *heights) - (0.2 if wide else 0.34) * top, top)
-    axes.axvline(fit.domain.flops[1], color=MUTED, linewidth=0.9, ls=(0, (2, 3)), zorder=1)
+    axes.axvline(fit.domain["flops"][1], color=MUTED, linewidth=0.9, ls=(0, (2, 3)), zorder=1)
 
 
 def _above(fit: Fit, loss: Floats, flops: Floats) -> Floats:
     """Per cent above the fitted frontier."""
-    return np.asarray(100 * np.log(loss / _best(fit.form.coefficients[None], flops, fit)[0]))
+    return np.asarray(100 * np.log(loss / _best(fit.form.vector[None], flops, fit)[0]))
 
 
 def _best(coefficients: Floats, flops: Floats, fit: Fit) -> Floats:
@@ -171,7 +170,9 @@ def _best(coefficients: Floats, flops: Floats, fit: Fit) -> Floats:
     columns = []
     e, a, b, alpha, beta = coefficients.T
     for budget in flops:
-        log_n, log_d = log_optimum(coefficients, float(budget), flop_factor=fit.flop_factor)
+        log_n, log_d = fit.form.log_optimum(
+            coefficients, float(budget), flop_factor=fit.flop_factor
+        )
         # A resample without one of the terms has its optimum at infinity, where both are 0.
         with np.errstate(over="ignore", invalid="ignore"):
             size_term = np.nan_to_num(a * np.exp(-alpha * log_n))

@@ -79,12 +79,12 @@ def residuals(inputs: ReportInputs, law: ScalingLaw, fit: Fit) -> Picture | None
 
 
 def _residual(row: dict[str, float], fit: Fit) -> float:
-    return math.log(row["loss"] / float(fit.form.predict(row["params"], row["tokens"])))
+    return math.log(row["loss"] / float(fit.form(row["params"], row["tokens"])))
 
 
 def _offsets(rows: list[dict[str, float]], fit: Fit) -> Floats:
     if not rows:
         return np.empty(0)
-    low, high = np.log(fit.domain.ratio)
+    low, high = np.log(fit.domain["ratio"])
     ratio = np.log([row["tokens"] / row["params"] for row in rows])
     return np.asarray(STRIP * ((ratio - low) / max(high - low, 1e-9) - 0.5))

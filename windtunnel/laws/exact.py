@@ -4,18 +4,14 @@ The law L(N, D) knows no FLOPs; only what a budget buys depends on how they are 
 out what small models spend most on, so its optimum is too small a model (design.md, section 2).
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
-from windtunnel.laws import Fit, Interval
-from windtunnel.laws.chinchilla import log_optimum
-from windtunnel.laws.interval import quantiles
-from windtunnel.spec import ModelSpec
-
-Floats = NDArray[np.float64]
+from windtunnel.laws.chinchilla import Chinchilla
+from windtunnel.laws.interval import Interval, quantiles
+from windtunnel.laws.table import Floats, Table
 
 SEARCH_DECADES = 1.5
 """Either side of the 6ND optimum: far beyond the factor of 2 that counting can change (design)."""
@@ -24,26 +20,32 @@ SEARCH_POINTS = 801
 
 @dataclass(frozen=True, eq=False)
 class ExactRule:
-    """Exact FLOPs per token as 6N (1 + excess), the excess a power law between the study's sizes.
+    """Exact FLOPs per token as kN (1 + excess), the excess a power law between the table's sizes.
 
     Between two sizes ln excess is linear in ln N; beyond the outermost the last slope goes on.
     """
 
     log_params: Floats
     log_excess: Floats
+    flop_factor: float = 6.0
 
     @classmethod
-    def of(cls, models: Iterable[ModelSpec]) -> "ExactRule":
-        """The rule through a family of models, whatever their order."""
-        unique = sorted({model.params: model for model in models}.items())
-        params = np.array([n for n, _ in unique], np.float64)
-        exact = np.array([model.flops_exact_per_token for _, model in unique], np.float64)
+    def of(cls, params: ArrayLike, exact_over_rule: ArrayLike, flop_factor: float) -> "ExactRule":
+        """The rule through sizes (S,), in any order and repeated or not, and exact / (k N D)."""
+        sizes, index = np.unique(np.asarray(params, np.float64), return_inverse=True)
+        over = np.bincount(index, np.asarray(exact_over_rule, np.float64)) / np.bincount(index)
         # Norm gains are parameters and no matmul: without a head the excess could reach 0.
-        excess = np.maximum(exact / (6 * params) - 1, 1e-6)
-        return cls(np.log(params), np.log(excess))
+        return cls(np.log(sizes), np.log(np.maximum(over - 1, 1e-6)), flop_factor)
 
-    def over_6nd(self, log_params: Floats) -> Floats:
-        """Exact FLOPs over 6ND at ln N."""
+    @classmethod
+    def of_table(cls, table: Table) -> "ExactRule | None":
+        """From the column `flops_exact`; None without it."""
+        if "flops_exact" not in table:
+            return None
+        return cls.of(table.params, table["flops_exact"] / table.budget, table.flop_factor)
+
+    def over_rule(self, log_params: Floats) -> Floats:
+        """Exact FLOPs over k N D at ln N."""
         x, y = self.log_params, self.log_excess
         if x.size == 1:
             return np.full_like(log_params, 1 + np.exp(y[0]))
@@ -52,29 +54,34 @@ class ExactRule:
         return np.asarray(1 + np.exp(y[piece] + slope * (log_params - x[piece])))
 
 
-def exact_ratio(fit: Fit, rule: ExactRule, flops_6nd: float) -> Interval:
-    """Optimal D/N at the exact cost of the run that is optimal at `flops_6nd` under 6ND.
+def exact_ratio(
+    form: Chinchilla, draws: Floats, rule: ExactRule, flops: float, *, level: float
+) -> Interval:
+    """Optimal D/N at the exact cost of the run that is optimal at `flops` under k N D.
 
-    The same money spent twice: once by the rule of thumb, once with everything counted.
+    The same money spent twice: once by the rule of thumb, once with everything counted. `draws`
+    (S, 5) are resampled coefficients, for the interval.
     """
-    here, _ = log_optimum(fit.form.coefficients, flops_6nd, flop_factor=fit.flop_factor)
-    cost = flops_6nd * float(rule.over_6nd(np.atleast_1d(here))[0])
-    coefficients = np.concatenate([fit.form.coefficients[None], fit.draws])
-    centre, log_tokens = log_optimum(coefficients, cost, flop_factor=fit.flop_factor)
+    factor = rule.flop_factor
+    here, _ = form.log_optimum(form.vector, flops, flop_factor=factor)
+    cost = flops * float(rule.over_rule(np.atleast_1d(here))[0])
+    coefficients = np.concatenate([form.vector[None], draws])
+    centre, log_tokens = form.log_optimum(coefficients, cost, flop_factor=factor)
     log_ratio = log_tokens - centre  # stands where a resample has no optimum: infinite
     settled = np.isfinite(centre)
     log_ratio[settled] = _search(coefficients[settled], centre[settled], rule, cost)
     with np.errstate(over="ignore"):
         ratio = np.exp(log_ratio)
-    return Interval(float(ratio[0]), *quantiles(ratio[1:], fit.level))
+    return Interval(float(ratio[0]), *quantiles(ratio[1:], level))
 
 
 def _search(coefficients: Floats, centre: Floats, rule: ExactRule, cost: float) -> Floats:
     """Ln D/N of lowest loss on a grid of ln N around `centre`, refined by a parabola."""
     reach = SEARCH_DECADES * np.log(10)
     offsets = np.linspace(-reach, reach, SEARCH_POINTS)
+    log_cells = np.log(cost / rule.flop_factor)
     log_n = centre[:, None] + offsets
-    log_d = np.log(cost / 6) - log_n - np.log(rule.over_6nd(log_n))
+    log_d = log_cells - log_n - np.log(rule.over_rule(log_n))
     _, a, b, alpha, beta = (column[:, None] for column in coefficients.T)
     with np.errstate(over="ignore"):
         loss = a * np.exp(-alpha * log_n) + b * np.exp(-beta * log_d)
@@ -84,4 +91,4 @@ def _search(coefficients: Floats, centre: Floats, rule: ExactRule, cost: float) 
     with np.errstate(invalid="ignore", divide="ignore"):
         shift = np.nan_to_num(0.5 * (left - right) / (left - 2 * middle + right))
     at = centre + offsets[best] + np.clip(shift, -1, 1) * (offsets[1] - offsets[0])
-    return np.asarray(np.log(cost / 6) - 2 * at - np.log(rule.over_6nd(at)))
+    return np.asarray(log_cells - 2 * at - np.log(rule.over_rule(at)))

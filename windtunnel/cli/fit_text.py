@@ -1,0 +1,194 @@
+"""A fit, a prediction and an optimum as tables for people."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from windtunnel.cli.text import say, si, terminal
+from windtunnel.laws import Caution, Fit, Interval, Optimum
+from windtunnel.laws.record import optima
+from windtunnel.laws.staged import StagedLaw
+
+ROWS_SHOWN = 24
+NO_SHIFT = 1e-6
+
+
+def print_fit(fitted: Fit) -> None:
+    """Everything that a reader needs before using a number of it."""
+    console = terminal()
+    say(console, f"{fitted.form.formula} over {fitted.rows} rows of {fitted.trunks} trunks")
+    say(console, "; ".join(_conventions(fitted)))
+    for line in (*fitted.filters, *(f"{rows} rows dropped: {why}" for why, rows in fitted.dropped)):
+        say(console, line, label="filter:")
+    console.print(_coefficients(fitted))
+    _print_noise(console, fitted)
+    for name, value in fitted.details.items():
+        _print_detail(console, name, value)
+    if best := optima(fitted):
+        console.print(_optima(best, fitted.level))
+    print_warnings(console, fitted.warnings)
+
+
+def print_prediction(fitted: Fit, inputs: Mapping[str, float], found: Interval) -> None:
+    """One number with its interval."""
+    console = terminal()
+    at = ", ".join(f"{name} = {si(value)}" for name, value in inputs.items())
+    say(
+        console,
+        f"{fitted.form.output} at {at}: {found.value:.5g}, {fitted.level:.0%} prediction interval "
+        f"{_span(found.low, found.high, digits=5)}",
+    )
+    print_warnings(console, found.warnings)
+
+
+def print_optimum(fitted: Fit, best: Optimum) -> None:
+    """One split of one budget."""
+    console = terminal()
+    console.print(_optima([best], fitted.level))
+    if best.excess > 0:
+        say(console, f"this split loses {best.excess:.4g} in loss against the best one")
+    print_warnings(console, tuple(dict.fromkeys((*best.warnings, *best.loss.warnings))))
+
+
+def print_warnings(console: Console, warnings: Iterable[Caution]) -> None:
+    """A line each, its code at the end."""
+    for warning in warnings:
+        say(console, str(warning), label="warning:")
+
+
+def _conventions(fitted: Fit) -> list[str]:
+    """What the numbers of this law count, and in which unit."""
+    columns = set(fitted.columns)
+    said = [f"{name} = column {column!r}" for name, column in fitted.columns.items()]
+    if "loss" in columns:
+        said.append(f"loss in {fitted.loss_unit}")
+    if "params" in columns:
+        said.append(f"params {fitted.params_convention}")
+    if columns & {"tokens", "flops"}:
+        said.append(f"C = {fitted.flop_rule}")
+    return said
+
+
+def _coefficients(fitted: Fit) -> Table:
+    table = Table(box=None)
+    for name in ("", "value", f"{fitted.level:.0%} interval ({fitted.method})"):
+        table.add_column(name, justify="right")
+    values = dict(fitted.coefficients)
+    if fitted.form.allocates:
+        a, b = (float(each) for each in fitted.form.split(fitted.form.vector))
+        # A law whose own coefficients are a and b has said them already.
+        values = {**values, **({"a": a, "b": b} if "a" not in values else {})}
+    for name, value in values.items():
+        span = fitted.intervals.get(name)
+        table.add_row(name, f"{value:.5g}", _span(*span) if span else "none")
+    return table
+
+
+def _print_noise(console: Console, fitted: Fit) -> None:
+    unit = ".2%" if fitted.form.multiplicative else ".3g"
+    seeds = f", seeds {fitted.sigma_seed:{unit}}" if fitted.sigma_seed is not None else ""
+    of = f"ln {fitted.form.output}" if fitted.form.multiplicative else fitted.form.output
+    if isinstance(fitted.form, StagedLaw):
+        of = "the runs (ln)"
+    say(
+        console,
+        f"noise of {of}: trunk {fitted.sigma_trunk:{unit}}, branch {fitted.sigma_branch:{unit}}"
+        f"{seeds}; residual rms {fitted.residual_rms:{unit}}",
+    )
+    delta = f", delta {fitted.delta:.3g}" if fitted.delta is not None else ""
+    say(
+        console,
+        f"objective {fitted.objective}{delta}: sum {fitted.objective_value:.8g}, gradient "
+        f"{fitted.gradient_norm:.1e}; {fitted.starts_agreeing} of {fitted.starts} starts agree",
+    )
+    if (held := fitted.holdout) is not None:
+        verdict = {True: "inside", False: "outside", None: ""}[held.inside]
+        verdict = verdict and f", {verdict} the {fitted.level:.0%} interval"
+        naive = "".join(f"; {name} {error:.2%}" for name, error in held.naive.items())
+        say(
+            console,
+            f"hold-out ({held.what}, {held.rows} rows): mean relative error "
+            f"{held.mean_relative_error:.2%}, bias {held.error:+.2%}{verdict}{naive}",
+        )
+    if (pulls := fitted.influence) is not None:
+        name = "optimal D/N at the largest budget" if pulls.quantity == "ratio" else pulls.quantity
+        for pull in (*pulls.trunks[:1], *pulls.rows[:1]):
+            kind = "trunk " if pull in pulls.trunks else ""
+            if abs(pull.shift) < NO_SHIFT:
+                continue
+            say(
+                console,
+                f"influence: without {kind}{pull.label}, {name} is {pull.value_without:.4g} "
+                f"instead of {pulls.value:.4g}",
+            )
+
+
+def _optima(best: Iterable[Optimum], level: float) -> Table:
+    shown = list(best)
+    names = ["FLOPs", "tokens/param", "params", "tokens", "loss"]
+    if any(each.ratio_exact is not None for each in shown):
+        names.insert(2, "exact FLOPs: tokens/param")
+    table = Table(box=None, title=f"compute-optimal ({level:.0%} intervals)", title_justify="left")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in shown:
+        cells = [
+            f"{each.flops:.2e}",
+            *(_interval(x) for x in (each.ratio, each.params, each.tokens)),
+        ]
+        if "exact FLOPs: tokens/param" in names:
+            cells.insert(2, _interval(each.ratio_exact) if each.ratio_exact else "none")
+        loss = "none" if math.isnan(each.loss.value) else f"{each.loss.value:.4g}"
+        if not math.isnan(each.loss.low):
+            loss += f" ({each.loss.low:.4g} to {each.loss.high:.4g})"
+        table.add_row(*cells, loss)
+    return table
+
+
+def _print_detail(console: Console, name: str, value: Any) -> None:
+    """A staged law's points as a table, its single numbers as a line."""
+    if isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
+        rows = [_flat(row) for row in value]
+        columns = [key for key, cell in rows[0].items() if not isinstance(cell, list | Mapping)]
+        table = Table(box=None, title=name.replace("_", " "), title_justify="left")
+        for column in columns:
+            table.add_column(column.replace("_", " "), justify="right")
+        for row in rows[:ROWS_SHOWN]:
+            table.add_row(*(_cell(row.get(column)) for column in columns))
+        console.print(table)
+        if len(value) > ROWS_SHOWN:
+            say(console, f"and {len(value) - ROWS_SHOWN} more rows: see --json")
+    elif not isinstance(value, list | tuple | Mapping):
+        say(console, f"{name.replace('_', ' ')}: {_cell(value)}")
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with mappings of numbers spread out: params {akima: 1} becomes params akima = 1."""
+    out: dict[str, Any] = {}
+    for key, cell in row.items():
+        if isinstance(cell, Mapping) and not any(isinstance(v, list) for v in cell.values()):
+            out |= {f"{key} {name}": each for name, each in cell.items()}
+        else:
+            out[key] = cell
+    return out
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def _interval(found: Interval) -> str:
+    if math.isnan(found.low) or found.low == found.high:
+        return si(found.value)
+    return f"{si(found.value)} ({si(found.low)} to {si(found.high)})"
+
+
+def _span(low: float, high: float, *, digits: int = 4) -> str:
+    return "none" if math.isnan(low) else f"{low:.{digits}g} to {high:.{digits}g}"

@@ -1,0 +1,99 @@
+"""A table of runs from anyone's file: named columns, selected rows, checked numbers.
+
+The order is fixed, and every step is recorded in the table: units are scaled, conditions select
+rows, incomplete rows are dropped, what is left is checked, what follows from C = k N D is derived,
+and the highest losses are dropped where that was asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from windtunnel.cli.check_table import checked
+from windtunnel.cli.select_rows import LABELS, Selection
+from windtunnel.cli.table_columns import (
+    derive,
+    find_columns,
+    flop_factor,
+    formula,
+    plan_columns,
+    scaled,
+)
+from windtunnel.cli.table_file import TableFile, read_file
+from windtunnel.laws.caution import Caution
+from windtunnel.laws.conditions import Condition
+from windtunnel.laws.table import Table
+
+
+def read_table(
+    source: Path | TableFile,
+    *,
+    columns: Mapping[str, str],
+    needs: Sequence[str],
+    optional: Sequence[str] = (),
+    where: Sequence[str] = (),
+    drop_highest: int = 0,
+    flop_rule: str = "6ND",
+    decayed_only: bool = False,
+    scale: Mapping[str, float] = MappingProxyType({}),
+) -> tuple[Table, tuple[Caution, ...]]:
+    """The table that a law is fitted to, and what a reader must know about how it was read.
+
+    Args:
+        source: A .csv, .csv.gz, .jsonl, .jsonl.gz or .parquet file, one row a run, or its cells.
+        columns: The file's column by the law's name, where they differ; a column named here must
+            be there.
+        needs: Number columns that the law reads, by its names. Of params, tokens and flops, one
+            that the file lacks is derived from the other two.
+        optional: Number columns that are taken along where the file has them in full.
+        where: Conditions on any column, by the file's name or the law's; all must hold.
+        drop_highest: How many of the highest losses (`y` where there is no loss) to leave out,
+            after the conditions.
+        flop_rule: `6ND`: k in C = k N D.
+        decayed_only: Leave out undecayed rows where the table has both kinds.
+        scale: Factors on columns, by either name, before anything else reads them.
+
+    Raises:
+        ConfigError: The file, a column, a condition or a cell cannot be used as it is.
+    """
+    factor = flop_factor(flop_rule)
+    file = source if isinstance(source, TableFile) else read_file(source)
+    names = find_columns(file, columns, (*needs, *optional, *LABELS, "decayed", "outcome"))
+    file = scaled(file, names, scale)
+    derived, required = plan_columns(file, names, columns, needs)
+    selection = Selection(file, names, np.ones(file.rows, bool))
+    for text in where:
+        selection.apply(Condition.parse(text), factor)
+    cautions = selection.drop_undecayed() if decayed_only else []
+    cautions += selection.drop_incomplete(required)
+    values = {name: checked(name, names[name], file, selection.kept) for name in required}
+    for name in derived:
+        values[name] = derive(name, values, factor)
+        selection.filters.append(f"{name} = {formula(name, factor)}")
+    for name in (each for each in optional if each in names and each not in values):
+        found, doubts = selection.take_along(name, named=columns.get(name, name) != name)
+        values |= found
+        cautions += doubts
+    highest = selection.drop_highest(values, drop_highest)
+    values = {name: column[~highest] for name, column in values.items()}
+    labels = selection.labels()
+    trunk = labels.pop("trunk", None)
+    decayed, doubts = selection.decayed()
+    cautions += doubts
+    table = Table(
+        values,
+        trunk=trunk,
+        labels=labels,
+        decayed=decayed,
+        names={
+            name: column
+            for name, column in names.items()
+            if name != column and (name in values or name in LABELS or name == "decayed")
+        },
+        flop_factor=factor,
+        filters=tuple(selection.filters),
+        dropped=tuple(selection.dropped),
+    )
+    return table, tuple(cautions)

@@ -1,0 +1,210 @@
+"""Which rows of a table file are kept, in which order they are left out, and for what reason."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import compress
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windtunnel.cli.check_table import (
+    Floats,
+    checked,
+    column_for_condition,
+    floats,
+    is_missing,
+    label,
+)
+from windtunnel.cli.table_columns import RULE, derive
+from windtunnel.cli.table_file import TableFile
+from windtunnel.errors import ConfigError, did_you_mean
+from windtunnel.laws.caution import Caution, mixed_decay
+from windtunnel.laws.conditions import Condition, Mask, truth
+
+LABELS = ("run", "trunk", "execution")
+NEVER_FINISHED = ("diverged", "failed")
+
+
+@dataclass
+class Selection:
+    """Which rows of a file are kept, and why the others went."""
+
+    file: TableFile
+    names: Mapping[str, str]
+    kept: Mask
+    filters: list[str] = field(default_factory=list)
+    dropped: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def places(self) -> list[str]:
+        """Where each row kept stands in the file."""
+        return list(compress(self.file.places, self.kept))
+
+    def cells(self, name: str) -> list[object]:
+        """Raw cells of a law's column in the rows kept."""
+        return list(compress(self.file.columns[self.names[name]], self.kept))
+
+    def drop(self, gone: Mask, why: str) -> None:
+        """Leave out those of the rows kept that are `gone`, and count them."""
+        count = int(np.sum(self.kept & gone))
+        self.kept = self.kept & ~gone
+        if count:
+            self.dropped.append((why, count))
+
+    def apply(self, condition: Condition, factor: float) -> None:
+        """Keep the rows where the condition holds.
+
+        Raises:
+            ConfigError: No such column, the wrong kind of value, or no row is left.
+        """
+        column = self._column_of(condition, factor)
+        before = column[self.kept]
+        self.drop(~condition.mask(column), f"not {condition}")
+        self.filters.append(str(condition))
+        if not self.kept.any():
+            raise ConfigError(
+                f"{self.file.path}: no row is left after {str(condition)!r}; before it "
+                f"{_range_of(condition.column, before)}"
+            )
+
+    def _column_of(self, condition: Condition, factor: float) -> Floats | NDArray[np.str_]:
+        name, columns = condition.column, self.file.columns
+        if name not in columns and name not in self.names:
+            inputs = RULE.get(name, ())
+            if inputs and all(each in self.names for each in inputs):
+                numbers = {each: floats(columns[self.names[each]]) for each in inputs}
+                return derive(name, numbers, factor)
+            raise ConfigError(
+                f"condition {str(condition)!r}: {self.file.path} has no column {name!r}. There "
+                f"are: {self.file.names}{did_you_mean(name, [*columns, *self.names])}"
+            )
+        return column_for_condition(columns[name if name in columns else self.names[name]])
+
+    def drop_undecayed(self) -> list[Caution]:
+        """Leave out rows that were not decayed, where others were: the two are never mixed."""
+        if "decayed" not in self.names:
+            return []
+        cells = self.file.columns[self.names["decayed"]]
+        decayed = np.array([truth(str(cell)) is True for cell in cells], bool)
+        undecayed = np.array([truth(str(cell)) is False for cell in cells], bool)
+        if not (decayed[self.kept].any() and undecayed[self.kept].any()):
+            return []
+        gone, before = int(undecayed[self.kept].sum()), int(self.kept.sum())
+        self.drop(undecayed, "not decayed")
+        return [mixed_decay(gone, before)]
+
+    def drop_incomplete(self, required: Sequence[str]) -> list[Caution]:
+        """Leave out rows that did not finish or lack a number that the law reads.
+
+        Raises:
+            ConfigError: No row is left.
+        """
+        before = len(self.dropped)
+        if "outcome" in self.names:
+            outcomes = [label(cell).lower() for cell in self.file.columns[self.names["outcome"]]]
+            for outcome in NEVER_FINISHED:
+                gone = np.array([each == outcome for each in outcomes], bool)
+                self.drop(gone, f"outcome is {outcome}")
+        for name in required:
+            column = self.file.columns[self.names[name]]
+            gone = np.array([is_missing(cell) for cell in column], bool)
+            self.drop(gone, f"{self.names[name]} is missing")
+        reasons = ", ".join(f"{why} ({count})" for why, count in self.dropped[before:])
+        gone_rows = sum(count for _, count in self.dropped[before:])
+        if not self.kept.any():
+            raise ConfigError(
+                f"{self.file.path}: no row is complete: {reasons}; a law needs "
+                f"{', '.join(self.names[name] for name in required)} in every row"
+            )
+        if not gone_rows:
+            return []
+        total = gone_rows + int(self.kept.sum())
+        said = f"{gone_rows} of {total} rows are left out: {reasons}"
+        return [Caution("incomplete-rows", said)]
+
+    def take_along(self, name: str, *, named: bool) -> tuple[dict[str, Floats], list[Caution]]:
+        """A column that the law can do without, or a caution why it is left out.
+
+        Raises:
+            ConfigError: A cell is wrong in a column that was `named` by the user.
+        """
+        column = self.names[name]
+        missing = sum(map(is_missing, self.cells(name)))
+        if missing:
+            why = f"column {column!r} is missing in {missing} of {int(self.kept.sum())} rows"
+        else:
+            try:
+                return {name: checked(name, column, self.file, self.kept)}, []
+            except ConfigError as problem:
+                if named:
+                    raise
+                why = str(problem)
+        return {}, [Caution("column-left-out", f"{name} is not used: {why}")]
+
+    def drop_highest(self, values: Mapping[str, Floats], count: int) -> Mask:
+        """Which of the rows kept had the highest losses; the first of equal ones goes first.
+
+        Raises:
+            ConfigError: No loss to go by, or not fewer than there are rows.
+        """
+        rows = int(self.kept.sum())
+        gone = np.zeros(rows, bool)
+        if count == 0:
+            return gone
+        name = next((each for each in ("loss", "y") if each in values), None)
+        if name is None or not 0 < count < rows:
+            allowed = f"0 to {rows - 1} of {rows} rows" if name else "0, as the law reads no loss"
+            raise ConfigError(f"{count} highest losses cannot be dropped: allowed are {allowed}")
+        gone[np.argsort(-values[name], kind="stable")[:count]] = True
+        many = "losses" if name == "loss" else f"{name} values"
+        which = f"the highest {name}" if count == 1 else f"the {count} highest {many}"
+        self.filters.append(f"{which} dropped")
+        whole = np.zeros(self.file.rows, bool)
+        whole[np.flatnonzero(self.kept)[gone]] = True
+        self.drop(whole, which)
+        return gone
+
+    def labels(self) -> dict[str, NDArray[np.str_]]:
+        """Text columns of the rows kept; a row whose trunk is not known is a trunk of its own."""
+        found = {}
+        for name in LABELS:
+            if name in self.names:
+                cells = self.cells(name)
+                words = [
+                    place if name == "trunk" and is_missing(cell) else label(cell)
+                    for cell, place in zip(cells, self.places, strict=True)
+                ]
+                found[name] = np.array(words, np.str_)
+        return found
+
+    def decayed(self) -> tuple[Mask | None, list[Caution]]:
+        """Whether each row kept was decayed; None where the file does not say it of every row.
+
+        Raises:
+            ConfigError: A cell is no truth value.
+        """
+        if "decayed" not in self.names:
+            return None, []
+        cells, column = self.cells("decayed"), self.names["decayed"]
+        for cell, place in zip(cells, self.places, strict=True):
+            if not is_missing(cell) and truth(str(cell)) is None:
+                raise ConfigError(
+                    f"{self.file.path}, {place}, column {column!r}: {cell!r}: allowed are true, "
+                    "false, 1 and 0"
+                )
+        if missing := sum(map(is_missing, cells)):
+            why = f"column {column!r} is missing in {missing} of {len(cells)} rows"
+            return None, [Caution("column-left-out", f"decayed is not used: {why}")]
+        return np.array([truth(str(cell)) for cell in cells], bool), []
+
+
+def _range_of(column: str, values: Floats | NDArray[np.str_]) -> str:
+    if values.dtype.kind == "f":
+        known = np.asarray(values, np.float64)
+        known = known[~np.isnan(known)]
+        if not known.size:
+            return f"{column} was missing in all {values.size} rows"
+        return f"{column} ran from {known.min():.4g} to {known.max():.4g} over {known.size} rows"
+    words = sorted({str(word) for word in values if word})
+    more = f" and {len(words) - 10} more" if len(words) > 10 else ""
+    return f"{column} was one of {', '.join(words[:10])}{more} over {values.size} rows"

@@ -1,0 +1,136 @@
+"""Which column of a file is which of a law's, in what unit, and what C = k N D says of a gap."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+from windtunnel.cli.check_table import Floats, number
+from windtunnel.cli.table_file import TableFile
+from windtunnel.errors import ConfigError, did_you_mean
+
+RULE = MappingProxyType(
+    {"tokens": ("flops", "params"), "params": ("flops", "tokens"), "flops": ("params", "tokens")}
+)
+"""What C = k N D derives each of its three from."""
+SYNONYMS = MappingProxyType(
+    {
+        "params": "n, nparams, numparams, numparameters, parameters, modelsize, nonembeddingparams",
+        "tokens": "d, ntokens, numtokens, datasettokens, trainingtokens, traintokens, datasetsize",
+        "loss": "l, valloss, validationloss, finalloss, evalloss, testloss, finalvalloss",
+        "flops": "c, compute, flop, trainingflop, trainingflops, trainflops, totalflops",
+        "lr": "learningrate, peaklr, lrpeak, maxlr, eta",
+        "batch_tokens": "batchsize, globalbatch, tokensperbatch, tokensperstep, tokensperupdate",
+        "unique_tokens": "uniquetokens, u, uniquedata",
+    }
+)
+"""How other people spell a column, in small letters and without spaces or marks."""
+
+
+def flop_factor(rule: str) -> float:
+    """K of a compute rule written `6ND`: training FLOPs for each parameter and token.
+
+    Raises:
+        ConfigError: The rule is written otherwise.
+    """
+    found = re.fullmatch(r"(.+?)\s*ND", rule.strip())
+    value = number(found[1]) if found else None
+    if value is None or not 0 < value < float("inf"):
+        raise ConfigError(
+            f"FLOP rule {rule!r}: allowed is a positive number before ND, for example 6ND, or 2ND "
+            "for a forward pass alone"
+        )
+    return value
+
+
+def find_columns(
+    table: TableFile, columns: Mapping[str, str], wanted: Sequence[str]
+) -> dict[str, str]:
+    """The file's column of every law's name that it has.
+
+    Raises:
+        ConfigError: A column that was named is not there.
+    """
+    for name, column in columns.items():
+        if column != name and column not in table.columns:
+            raise ConfigError(
+                f"{table.path}: no column {column!r} for {name}. There are: {table.names}"
+                f"{did_you_mean(column, table.columns) or _synonym(name, table)}"
+            )
+    every = {name: columns.get(name, name) for name in (*wanted, *RULE, *columns)}
+    return {name: column for name, column in every.items() if column in table.columns}
+
+
+def _synonym(name: str, table: TableFile) -> str:
+    known = {name.replace("_", ""), *SYNONYMS.get(name, "").split(", ")}
+    for column in table.columns:
+        if re.sub(r"[^a-z0-9]", "", column.lower()) in known:
+            return f"; did you mean {column!r}?"
+    return did_you_mean(name, table.columns)
+
+
+def scaled(table: TableFile, names: Mapping[str, str], scale: Mapping[str, float]) -> TableFile:
+    """The table with some columns multiplied, which are named as the law or as the file does.
+
+    Raises:
+        ConfigError: No such column, or a factor that is not above 0.
+    """
+    columns = dict(table.columns)
+    for name, by in scale.items():
+        column = names.get(name, name)
+        if column not in columns:
+            known = [*names, *columns]
+            raise ConfigError(
+                f"--scale {name}={by:g}: {table.path} has no column {name!r}. There are: "
+                f"{table.names}{did_you_mean(name, known)}"
+            )
+        if not 0 < by < float("inf"):
+            raise ConfigError(f"--scale {name}={by:g}: allowed is a positive number, such as 1e9")
+        # Fifteen digits: 0.07 billions are 7e7 parameters and not 70000000.00000001.
+        columns[column] = [
+            cell if (value := number(cell)) is None else float(f"{value * by:.15g}")
+            for cell in columns[column]
+        ]
+    return replace(table, columns=columns)
+
+
+def plan_columns(
+    table: TableFile, names: Mapping[str, str], columns: Mapping[str, str], needs: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Which of the needed columns are derived, and which columns of the file that takes.
+
+    Raises:
+        ConfigError: A needed column is neither there nor can be derived.
+    """
+    derived = [
+        name
+        for name in needs
+        if name not in names and all(each in names for each in RULE.get(name, ("",)))
+    ]
+    for name in needs:
+        if name in names or name in derived:
+            continue
+        hint, near = "", _synonym(name, table)
+        if name == "tokens" and "flops" not in names:
+            hint = ", or compute with --flops COL to derive them"
+            near = near or _synonym("flops", table)
+        raise ConfigError(
+            f"{table.path}: no column {columns.get(name, name)!r}: name the column of {name} with "
+            f"--{name.replace('_', '-')} COL{hint}. There are: {table.names}{near}"
+        )
+    inputs = [each for name in derived for each in RULE[name]]
+    return derived, list(dict.fromkeys(name for name in (*needs, *inputs) if name in names))
+
+
+def derive(name: str, values: Mapping[str, Floats], factor: float) -> Floats:
+    """One of params, tokens and flops from the other two."""
+    first, second = (values[each] for each in RULE[name])
+    return factor * first * second if name == "flops" else first / (factor * second)
+
+
+def formula(name: str, factor: float) -> str:
+    """What `derive` does, as an equation."""
+    first, second = RULE[name]
+    if name == "flops":
+        return f"{factor:g} {first} {second}"
+    return f"{first} / ({factor:g} {second})"

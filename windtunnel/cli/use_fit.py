@@ -1,0 +1,62 @@
+"""`windtunnel predict` and `windtunnel optimum`: what a written fit says of a run or a budget."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from windtunnel.cli.fit_text import print_optimum, print_prediction
+from windtunnel.cli.text import print_json
+from windtunnel.errors import ConfigError
+from windtunnel.laws import Fit, optimum, predict
+from windtunnel.laws.record import optimum_document, plain
+
+
+def read_fit(path: Path) -> Fit:
+    """The fit that `windtunnel fit --out` or `--json` wrote.
+
+    Raises:
+        ConfigError: No such file, or not a text.
+        FitError: Not a fit, or of another version.
+    """
+    try:
+        return Fit.from_json(path.read_text())
+    except OSError as refused:
+        raise ConfigError(
+            f"{path}: cannot be read: {refused.strerror}; write one with windtunnel fit --out"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"{path}: not a fit: no text; write one with windtunnel fit --out"
+        ) from None
+
+
+def run_predict(path: Path, inputs: Mapping[str, float | None], *, as_json: bool) -> None:
+    """Print the output at the given inputs, with its prediction interval."""
+    fitted = read_fit(path)
+    given = {name: value for name, value in inputs.items() if value is not None}
+    found = predict(fitted, **given)
+    if not as_json:
+        print_prediction(fitted, given, found)
+        return
+    print_json(
+        plain(
+            {
+                "law": fitted.law,
+                "inputs": given,
+                fitted.form.output: found.value,
+                "interval": [found.low, found.high],
+                "level": fitted.level,
+                "warnings": [warning._asdict() for warning in found.warnings],
+            }
+        )
+    )
+
+
+def run_optimum(path: Path, constraints: Mapping[str, float | None], *, as_json: bool) -> None:
+    """Print the best split under the given constraints."""
+    fitted = read_fit(path)
+    best = optimum(fitted, **constraints)
+    if as_json:
+        warnings = [w._asdict() for w in dict.fromkeys((*best.warnings, *best.loss.warnings))]
+        print_json(plain({**optimum_document(best), "level": fitted.level, "warnings": warnings}))
+    else:
+        print_optimum(fitted, best)

@@ -1,0 +1,224 @@
+"""The batch that reaches a loss with the fewest tokens: batch* = k / L^p.
+
+MiniCPM (arXiv 2404.06395) section 3.2: at some thirty loss levels the tokens that each batch size
+needs are read off its curve, a parabola of ln tokens over ln batch gives the best batch of that
+level, and a line in logs joins the minima of all sizes (there 1.21e9 / L^6.24, L on C4).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windtunnel.errors import FitError
+from windtunnel.laws.batch_curves import MIN_BATCHES, Curve, Kind, curves_of
+from windtunnel.laws.caution import Caution
+from windtunnel.laws.staged import (
+    Quadratic,
+    StagedLaw,
+    Stages,
+    block_diagonal,
+    line,
+    numbered,
+    plain,
+    span,
+)
+from windtunnel.laws.table import Floats, Table
+
+LEVELS = 30
+OFF = (2.0, 4.0)
+
+
+@dataclass(frozen=True)
+class BatchLaw(StagedLaw):
+    """batch* = k / L^p, in tokens per update; L in the unit of the table's loss."""
+
+    k: float
+    p: float
+
+    name: ClassVar[str] = "batch"
+    formula: ClassVar[str] = "batch* = k / L^p"
+    source: ClassVar[str] = "MiniCPM (arXiv 2404.06395) section 3.2 and appendix A.2"
+    reads: ClassVar[tuple[str, ...]] = ("batch_tokens", "tokens", "loss")
+    inputs: ClassVar[tuple[str, ...]] = ("loss",)
+    output: ClassVar[str] = "batch_tokens"
+    scales: ClassVar[tuple[str, ...]] = ("k",)
+
+    @staticmethod
+    def equation(loss: Any, k: Any, p: Any) -> Any:
+        """Tokens per update that reach `loss` with the fewest tokens."""
+        return k / loss**p
+
+
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """One equal-loss curve: ln tokens (m,) that curves number `curve` (m,) need, over ln batch."""
+
+    size: float
+    log_loss: float
+    curve: NDArray[np.intp]
+    log_batch: Floats
+    log_tokens: Floats
+    quadratic: Quadratic
+    fitted: Floats
+
+    def minimum(self, fitted: Floats) -> Floats:
+        """Ln batch* (...); nan for a minimum at or beyond an end, and for a maximum."""
+        return self.quadratic.minimum(fitted, *span(self.log_batch))
+
+    @property
+    def why(self) -> str | None:
+        """Why this level has no minimum, if so."""
+        if np.isfinite(self.minimum(self.fitted)):
+            return None
+        return "edge-minimum" if self.fitted[2] > 0 else "negative-curvature"
+
+
+def stages(table: Table, *, levels: int = LEVELS) -> Stages:
+    """The equal-loss curves of every size, their minima, and the line through all of them.
+
+    Args:
+        table: columns batch_tokens, tokens and loss, and where known params, label `run` and
+            `decayed`. Decayed rows are used where a batch has two token counts of them: its runs
+            then form one curve. Otherwise every run is a curve of its own.
+        levels: losses per size, evenly in ln loss between those that 4 batches reach.
+
+    Raises:
+        FitError: too few batches or levels.
+    """
+    if levels < 2:
+        raise FitError(f"batch: levels = {levels}, need at least 2")
+    curves, kind, rises = curves_of(table)
+    found = [level for size in _by_size(curves) for level in _levels(curves, size, levels)]
+    used = [level for level in found if level.why is None]
+    _require(found, used, curves)
+    x = np.array([level.log_loss for level in used])
+    ends = np.cumsum([level.curve.size for level in used])[:-1]
+
+    def solve(observed: Floats) -> Floats:
+        parts = zip(used, np.split(observed, ends, axis=1), strict=True)
+        minima = [level.minimum(level.quadratic.fit(y)) for level, y in parts]
+        offset, slope = line(x, np.stack(minima, axis=1)).T
+        return np.stack([offset, -slope], axis=1)
+
+    minima = np.array([float(level.minimum(level.fitted)) for level in used])
+    details = {
+        "curves": kind,
+        "levels": [_level_details(level) for level in found],
+        "minima": {
+            "loss": np.exp(x),
+            "batch_tokens": np.exp(minima),
+            "params": [level.size for level in used],
+        },
+        "regret": _regret(used),
+        "rejected": {
+            why: sum(level.why == why for level in found)
+            for why in ("edge-minimum", "negative-curvature")
+        },
+    }
+    return Stages(
+        observed=np.concatenate([level.log_tokens for level in used]),
+        expected=np.concatenate([level.fitted @ level.quadratic.design for level in used]),
+        tangent=block_diagonal([level.quadratic.design for level in used]),
+        trunk=numbered(np.concatenate([level.curve for level in used])),
+        solve=solve,
+        law=BatchLaw,
+        points=(np.exp(x), np.exp(minima)),
+        details=plain(details),
+        cautions=tuple(_cautions(found, kind, rises)),
+        domain={"loss": span(np.exp(x)), "batch_tokens": span(np.exp(minima))},
+    )
+
+
+def _by_size(curves: list[Curve]) -> list[NDArray[np.intp]]:
+    """Numbers of the curves of every size."""
+    number = numbered(np.array([curve.size for curve in curves]))
+    return [np.flatnonzero(number == size) for size in range(number.max() + 1)]
+
+
+def _levels(curves: list[Curve], group: NDArray[np.intp], count: int) -> list[_Level]:
+    """Equal-loss curves of one size, at levels that 4 batch sizes reach; none if there are none."""
+    batch = np.array([curves[i].log_batch for i in group])
+    start, reached = (np.array([curves[i].log_loss[end] for i in group]) for end in (0, -1))
+    batches = np.unique(batch)
+    if batches.size < MIN_BATCHES:
+        return []
+    high = np.sort([start[batch == b].max() for b in batches])[-MIN_BATCHES]
+    low = np.sort([reached[batch == b].min() for b in batches])[MIN_BATCHES - 1]
+    out = []
+    for level in np.linspace(low, high, count) if low < high else ():
+        covers = (start >= level) & (reached <= level)
+        if np.unique(batch[covers]).size < MIN_BATCHES:
+            continue
+        tokens = np.array([curves[i].log_tokens_to(float(level)) for i in group[covers]])
+        quadratic = Quadratic(batch[covers])
+        fitted = quadratic.fit(tokens[None])[0]
+        size = curves[group[0]].size
+        out.append(
+            _Level(size, float(level), group[covers], batch[covers], tokens, quadratic, fitted)
+        )
+    return out
+
+
+def _require(found: list[_Level], used: list[_Level], curves: list[Curve]) -> None:
+    if len({level.log_loss for level in used}) >= 2:
+        return
+    batches = ", ".join(
+        str(np.unique([curves[i].log_batch for i in group]).size) for group in _by_size(curves)
+    )
+    if not found:
+        raise FitError(
+            f"batch: no loss that {MIN_BATCHES} batch sizes reach (batch sizes per size of model: "
+            f"{batches}). Add batch sizes, or train the slow ones longer"
+        )
+    edge = sum(level.why == "edge-minimum" for level in found)
+    raise FitError(
+        f"batch: {len(used)} of {len(found)} loss levels have a best batch inside the batches "
+        f"tried, need 2 ({edge} at or beyond an end, {len(found) - len(used) - edge} curve the "
+        "wrong way). Add smaller and larger batches"
+    )
+
+
+def _regret(used: list[_Level]) -> dict[str, float]:
+    """Extra tokens, as a fraction, for a batch 2x and 4x off its best: the median over levels."""
+    bend = np.array([float(level.quadratic.curvature(level.fitted)) for level in used])
+    return {f"{off:g}x": float(np.median(np.expm1(bend * np.log(off) ** 2))) for off in OFF}
+
+
+def _level_details(level: _Level) -> dict[str, Any]:
+    best = level.minimum(level.fitted)
+    return {
+        "params": level.size,
+        "loss": float(np.exp(level.log_loss)),
+        "batch_tokens": np.exp(level.log_batch),
+        "tokens": np.exp(level.log_tokens),
+        "best_batch_tokens": np.exp(best),
+        "fewest_tokens": np.exp(level.quadratic.values(level.fitted, best)),
+        "curvature": float(level.quadratic.curvature(level.fitted)),
+        "used": level.why is None,
+        "why_not": level.why,
+    }
+
+
+def _cautions(found: list[_Level], kind: Kind, rises: Floats) -> Iterator[Caution]:
+    for why, words in (
+        ("edge-minimum", "have their best batch at or beyond an end of those tried"),
+        ("negative-curvature", "have no minimum over batch (the parabola curves down)"),
+    ):
+        if count := sum(level.why == why for level in found):
+            yield Caution(why, f"{count} of {len(found)} loss levels {words} and are left out")
+    if kind in ("undecayed", "mid-run"):
+        known = "are not decayed" if kind == "undecayed" else "are read along the runs"
+        yield Caution(
+            "undecayed-curves",
+            f"the curves {known}: a decay takes out gradient noise, which is not the same at every "
+            "batch, so the best batch of finished runs may differ. Add decayed branches",
+        )
+    if (rising := int(np.sum(rises > 0))) and rises.size:
+        yield Caution(
+            "non-monotone",
+            f"{rising} of {rises.size} curves rise for a stretch, by up to {rises.max():.1%}: only "
+            "their first crossing of a loss counts",
+        )

@@ -1,0 +1,116 @@
+"""A law that is one regression: a formula, and the little that a fit must know about it.
+
+A new law is one small file: a frozen dataclass whose `equation` is the formula. Everything else
+(start points, gradients, bounds, units) follows from the class variables here.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from windtunnel.errors import FitError
+from windtunnel.laws.formula import Formula
+from windtunnel.laws.table import Floats
+
+# Complex-step derivative: no subtraction, so the step may be so small that it leaves no error.
+STEP = 1e-30
+FREE = (-np.inf, np.inf)
+POSITIVE = (0.0, np.inf)
+# Exponents of published laws lie between 0.1 and 0.9; an answer at these bounds is no answer.
+EXPONENT = (0.01, 3.0)
+
+
+@dataclass(frozen=True)
+class Law(Formula):
+    """Base of every law that is one regression.
+
+    Attributes:
+        bounds: of every coefficient; a linear one is either free or not negative.
+        grids: start values of the coefficients that are not linear, for scaled inputs.
+        scaling: coefficient -> ((input, power), ...): measured in a unit u of that input, the
+            coefficient is larger by u^power; a power is a number or a signed coefficient.
+        distinct: fewest distinct values of each input that can carry the formula.
+        headline: the number that people take from it; what influence is measured on.
+    """
+
+    bounds: ClassVar[Mapping[str, tuple[float, float]]]
+    grids: ClassVar[Mapping[str, Floats]]
+    scaling: ClassVar[Mapping[str, tuple[tuple[str, str | float], ...]]] = {}
+    distinct: ClassVar[Mapping[str, int]]
+    headline: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for name, value in self.coefficients.items():
+            low, high = self.bounds[name]
+            if not (np.isfinite(value) and low <= value <= high):
+                raise FitError(f"{self.name}: {name} = {value}, allowed from {low:g} to {high:g}")
+
+    @classmethod
+    def linear(cls) -> tuple[str, ...]:
+        """Coefficients that enter linearly, so that the best ones have a closed form."""
+        return tuple(name for name in cls.names() if name not in cls.grids)
+
+    @classmethod
+    def units(cls, inputs: Floats) -> Floats:
+        """One unit (I,) per row of `inputs` (I, R): what the scaled problem divides by."""
+        return np.asarray(np.exp(np.mean(np.log(np.abs(inputs) + np.finfo(float).tiny), axis=1)))
+
+    @classmethod
+    def factor(cls, name: str, theta: Any, units: Floats) -> Any:
+        """Coefficient measured in `units` over the raw one, for coefficients theta (..., K)."""
+        log = 0.0
+        for column, power in cls.scaling.get(name, ()):
+            log = log + _power(cls, power, theta) * np.log(units[cls.inputs.index(column)])
+        return np.exp(log)
+
+    @classmethod
+    def in_units(cls, theta: Floats, units: Floats) -> Floats:
+        """Coefficients (..., K) of the same law for inputs divided by `units` (I,)."""
+        out = np.array(theta, np.float64)
+        for name in cls.scaling:
+            out[..., cls.index(name)] *= cls.factor(name, theta, units)
+        return out
+
+    @classmethod
+    def slopes(cls, theta: Floats, inputs: Floats) -> tuple[Floats, Floats]:
+        """Outputs (p, R) and their derivatives (p, K, R), by complex steps: exact to roundoff."""
+        jacobian = np.empty((*theta.shape, inputs.shape[-1]))
+        for k in range(theta.shape[1]):
+            stepped = theta.astype(np.complex128)
+            stepped[:, k] += 1j * STEP
+            values: Any = cls.values(stepped, inputs)
+            jacobian[:, k] = values.imag / STEP
+        return np.asarray(values.real), jacobian
+
+    @classmethod
+    def start_grid(cls) -> Floats:
+        """Start values (G, number of non-linear coefficients) in the order of `grids`."""
+        return np.array(list(itertools.product(*cls.grids.values()))).reshape(-1, len(cls.grids))
+
+    @classmethod
+    def check(cls, inputs: Mapping[str, Floats], output: Floats) -> None:
+        """Refuse numbers that the formula cannot take.
+
+        Raises:
+            FitError: with the column, the row and the value.
+        """
+        for name, values in inputs.items():
+            if (bad := np.flatnonzero(values <= 0)).size:
+                raise FitError(
+                    f"column {name!r}, row {bad[0]} is {values[bad[0]]:g}: must be above 0"
+                )
+        if cls.multiplicative and (bad := np.flatnonzero(output <= 0)).size:
+            raise FitError(
+                f"column {cls.output!r}, row {bad[0]} is {output[bad[0]]:g}: must be above 0. "
+                "Drop diverged and unfinished runs first"
+            )
+
+
+def _power(law: type[Law], power: str | float, theta: Any) -> Any:
+    if isinstance(power, str):
+        value = theta[..., law.index(power.lstrip("-"))]
+        return -value if power.startswith("-") else value
+    return power

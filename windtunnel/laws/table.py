@@ -1,0 +1,182 @@
+"""The table that a law is fitted to: one row per finished run, labelled by the trunk it came from.
+
+Columns are one-dimensional and of one length, R. The trunk is the unit of independence: two
+branches of one trunk share its initialisation and its data order, so their noise is shared too.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from windtunnel.errors import FitError, did_you_mean
+
+Floats = NDArray[np.float64]
+
+
+class Table:
+    """Numbers by the names that laws use: `params` N, `tokens` D (cumulative), `loss`, and others.
+
+    Attributes:
+        columns: finite numbers, raw units, shape (R,); read-only.
+        trunk: label of the trunk each row branched from; else its run, where a run has many rows;
+            else the row itself.
+        labels: text columns by name, such as `run` or `execution`.
+        decayed: whether the learning rate had been decayed, if known.
+        names: how the source spells a column, where it differs.
+        loss_unit: of `loss`.
+        params_convention: which parameters `params` counts.
+        flop_factor: k in C = k N D, the compute that budgets are stated in.
+        filters: sentences that say what was selected before this table was made.
+        dropped: (reason, number of rows) of everything that was left out.
+
+    Raises:
+        FitError: lengths differ, the table is empty, or a value is not finite.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, ArrayLike] | None = None,
+        *,
+        trunk: ArrayLike | None = None,
+        labels: Mapping[str, ArrayLike] | None = None,
+        decayed: ArrayLike | None = None,
+        names: Mapping[str, str] | None = None,
+        loss_unit: str = "nats per token",
+        params_convention: str = "non-embedding",
+        flop_factor: float = 6.0,
+        filters: tuple[str, ...] = (),
+        dropped: tuple[tuple[str, int], ...] = (),
+        **more: ArrayLike,
+    ) -> None:
+        given = {**(columns or {}), **more}
+        self.columns = {name: _numbers(name, values) for name, values in given.items()}
+        if not self.columns:
+            raise FitError("a table needs at least one column of numbers")
+        self.rows = next(iter(self.columns.values())).size
+        self.labels = {name: _text(values) for name, values in (labels or {}).items()}
+        run = self.labels.get("run")
+        if trunk is None and run is not None and np.unique(run).size < run.size:
+            trunk = run
+        self.has_trunks = trunk is not None
+        self.trunk = _text(np.arange(self.rows) if trunk is None else trunk)
+        self.decayed = None if decayed is None else np.atleast_1d(np.asarray(decayed, bool))
+        self.names = dict(names or {})
+        self.loss_unit, self.params_convention = loss_unit, params_convention
+        self.flop_factor = float(flop_factor)
+        self.filters, self.dropped = tuple(filters), tuple(dropped)
+        others: dict[str, Any] = {**self.columns, "trunk": self.trunk, **self.labels}
+        if self.decayed is not None:
+            others["decayed"] = self.decayed
+        for name, values in others.items():
+            if values.shape != (self.rows,):
+                raise FitError(
+                    f"column {name!r} has shape {values.shape}, the others ({self.rows},): give "
+                    "one value per run in every column"
+                )
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    def __getitem__(self, name: str) -> Floats:
+        if name not in self.columns:
+            known = sorted(self.columns)
+            raise FitError(
+                f"no column {name!r}; there are: {', '.join(known)}{did_you_mean(name, known)}"
+            )
+        return self.columns[name]
+
+    @property
+    def params(self) -> Floats:
+        """N of every row, parameters."""
+        return self["params"]
+
+    @property
+    def tokens(self) -> Floats:
+        """D of every row, tokens from step 0."""
+        return self["tokens"]
+
+    @property
+    def loss(self) -> Floats:
+        """Loss of every row, in `loss_unit`."""
+        return self["loss"]
+
+    @property
+    def flop_rule(self) -> str:
+        """The compute convention in words, such as `6ND`."""
+        return f"{self.flop_factor:g}ND"
+
+    @property
+    def budget(self) -> Floats:
+        """C = k N D of every row, in FLOPs, whatever the `flops` column says."""
+        return self.flop_factor * self.params * self.tokens
+
+    @property
+    def trunk_labels(self) -> NDArray[np.str_]:
+        """Distinct trunk labels, sorted."""
+        return np.unique(self.trunk)
+
+    @property
+    def trunk_index(self) -> NDArray[np.intp]:
+        """Position of every row's trunk in `trunk_labels`."""
+        return np.unique(self.trunk, return_inverse=True)[1]
+
+    def cells(self, *names: str) -> NDArray[np.intp]:
+        """Number of every row's cell; rows of one cell agree in all the named columns."""
+        stacked = np.stack([self[name] for name in names], axis=1)
+        return np.unique(stacked, axis=0, return_inverse=True)[1].reshape(-1)
+
+    def subset(self, keep: ArrayLike, *, why: str | None = None) -> "Table":
+        """The rows where `keep` is true; with `why`, the others are counted as dropped for it."""
+        mask = np.asarray(keep, bool)
+        gone = int(mask.size - mask.sum())
+        return Table(
+            {name: values[mask] for name, values in self.columns.items()},
+            trunk=self.trunk[mask] if self.has_trunks else None,
+            labels={name: values[mask] for name, values in self.labels.items()},
+            decayed=None if self.decayed is None else self.decayed[mask],
+            names=self.names,
+            loss_unit=self.loss_unit,
+            params_convention=self.params_convention,
+            flop_factor=self.flop_factor,
+            filters=self.filters + ((why,) if why else ()),
+            dropped=self.dropped + (((why, gone),) if why and gone else ()),
+        )
+
+    def with_columns(self, **columns: ArrayLike) -> "Table":
+        """This table with columns added or replaced."""
+        whole = self.subset(np.ones(self.rows, bool))
+        whole.columns.update({name: _numbers(name, values) for name, values in columns.items()})
+        return whole
+
+    def stated(self, *, loss_unit: str, params_convention: str) -> "Table":
+        """This table with other words for what its loss and its params are."""
+        whole = self.subset(np.ones(self.rows, bool))
+        whole.loss_unit, whole.params_convention = loss_unit, params_convention
+        return whole
+
+    def groups(self) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+        """Every trunk's label and the mask of its rows."""
+        for label in self.trunk_labels:
+            yield str(label), self.trunk == label
+
+
+def _text(values: ArrayLike) -> NDArray[np.str_]:
+    return np.atleast_1d(np.asarray(values)).astype(np.str_)
+
+
+def _numbers(name: str, values: ArrayLike) -> Floats:
+    try:
+        array = np.atleast_1d(np.array(values, np.float64))
+    except (TypeError, ValueError) as error:
+        raise FitError(f"column {name!r} is not all numbers: {error}") from None
+    array.flags.writeable = False
+    if array.ndim != 1 or array.size == 0:
+        raise FitError(f"column {name!r} has shape {array.shape}: give one number per run")
+    if (bad := np.flatnonzero(~np.isfinite(array))).size:
+        raise FitError(
+            f"column {name!r}, row {bad[0]} is {array[bad[0]]}: a law takes finite numbers. "
+            "Drop diverged and unfinished runs first, and say so in `filters`"
+        )
+    return array

@@ -1,0 +1,59 @@
+"""Figures that come with every fit: as files beside it, and as pictures in a study's report."""
+
+from pathlib import Path
+
+import numpy as np
+
+from windtunnel.errors import ConfigError
+from windtunnel.laws import Fit, Table
+from windtunnel.laws.fitting import decayed_only
+from windtunnel.report.figures import (
+    fit_checks,
+    fit_contours,
+    fit_curve,
+    fit_ratio,
+    fit_sizes,
+    fit_stages,
+)
+from windtunnel.report.figures.sheet import Drawing
+
+
+def write_figures(fitted: Fit, table: Table, folder: Path) -> list[Path]:
+    """Write every figure that this fit has as a PNG into `folder`; their paths.
+
+    Raises:
+        ConfigError: the folder or a file in it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as refused:
+        raise ConfigError(
+            f"figures folder {folder}: cannot be made: {refused.strerror}; give a folder that can "
+            "be written"
+        ) from None
+    sizes = np.unique(table.params) if "params" in table else np.empty(0)
+    return [drawing.save(folder, sizes) for drawing in drawings(fitted, table)]
+
+
+def drawings(fitted: Fit, table: Table) -> list[Drawing]:
+    """The figures of a fit to this table, the telling ones first."""
+    match fitted.law:
+        case "isoflop":
+            return fit_stages.isoflop(fitted)
+        case "lr-valley":
+            return fit_stages.lr_valley(fitted)
+        case "batch":
+            return fit_stages.batch(fitted)
+        case "envelope":
+            return fit_stages.envelope(fitted, table)
+    rows, _ = decayed_only(table)
+    found: list[Drawing | None] = []
+    if fitted.form.inputs[:2] == ("params", "tokens"):
+        found += [fit_sizes.along_sizes(fitted, rows), fit_contours.contours(fitted, rows)]
+        found += [fit_ratio.ratio(fitted)]
+    elif len(fitted.form.inputs) == 1:
+        found += [fit_curve.of_table(fitted, rows)]
+    else:
+        found += [fit_checks.against_law(fitted, rows)]
+    found += [fit_checks.residuals(fitted, rows), fit_checks.holdout(fitted)]
+    return [drawing for drawing in found if drawing is not None]

@@ -1,0 +1,153 @@
+"""Whether to believe a fit: what it leaves over, and how well it forecast what it had not seen."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from windtunnel.laws import Fit, Table
+from windtunnel.laws.table import Floats
+from windtunnel.report.figures.fit_curve import counted, spell
+from windtunnel.report.figures.residuals import unit_noise
+from windtunnel.report.figures.sheet import Drawing, Sheet
+from windtunnel.report.figures.ticks import is_log, log_ticks
+from windtunnel.report.numbers import significant
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.figure import Figure
+
+
+def residuals(fitted: Fit, table: Table) -> Drawing:
+    """Measured against law, a panel an input; with noise that multiplies, in per cent."""
+    names = [name for name in fitted.form.inputs if name in table]
+    inputs = [table[name] for name in fitted.form.inputs]
+    predicted, measured = fitted.form(*inputs), table[fitted.form.output]
+    relative = fitted.form.multiplicative
+    left = 100 * np.log(measured / predicted) if relative else measured - predicted
+    sigma = unit_noise(fitted) * (100 if relative else 1)
+
+    def draw(sheet: Sheet) -> "Figure":
+        figure = sheet.blank(330 if sheet.wide else 520)
+        shape = (1, len(names)) if sheet.wide else (len(names), 1)
+        panels = list(figure.subplots(*shape, sharey=True, squeeze=False).flat)
+        colours = sheet.colours(table)
+        what = "Measured above (+) or below (−) the law"
+        for axes, name in zip(panels, names, strict=True):
+            x = table[name]
+            if is_log(x):
+                axes.set_xscale("log")
+            band = axes.axhspan(-2 * sigma, 2 * sigma, color=sheet.paint.ink, alpha=0.07, lw=0)
+            axes.axhline(0, color=sheet.paint.muted, lw=1)
+            sheet.dots(axes, x, left, colours, small=True)
+            title = (f"{what} (%)" if relative else what) if axes is panels[0] else ""
+            sheet.dress(axes, x=spell(fitted, name), y=title)
+            if is_log(x):
+                log_ticks(axes.xaxis, counted=counted(fitted, name), most=6)
+        reach = 1.12 * max(float(np.abs(left).max()), 2.2 * sigma, 1e-12)
+        panels[0].set_ylim(-reach, reach)
+        source = "between seeds" if fitted.sigma_seed else "left by the fit"
+        unit = "%" if relative else ""
+        sheet.key(figure, [(band, f"±2 σ, σ = {significant(sigma)}{unit} {source}")])
+        return figure
+
+    alt = f"What the law leaves over at {table.rows} rows, against {' and '.join(names)}."
+    return Drawing(name="residuals", alt=alt, draw=draw)
+
+
+def against_law(fitted: Fit, table: Table) -> Drawing:
+    """Measured against the law at every row, for a law of several inputs."""
+    inputs = [table[name] for name in fitted.form.inputs]
+    predicted, measured = fitted.form(*inputs), table[fitted.form.output]
+
+    def draw(sheet: Sheet) -> "Figure":
+        figure = sheet.blank(460 if sheet.wide else 350)
+        axes = figure.add_subplot()
+        both = np.concatenate([measured, predicted])
+        name, limits = fitted.form.output, _padded(both)
+        if is_log(both):
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+        (same,) = axes.plot(limits, limits, color=sheet.paint.ink, lw=1.6, zorder=2)
+        sheet.dots(axes, predicted, measured, sheet.colours(table))
+        axes.set_xlim(*limits)
+        axes.set_ylim(*limits)
+        spelt = spell(fitted, name)
+        sheet.dress(axes, x=f"{spelt} by the law", y=f"{spelt}, measured")
+        if is_log(both):
+            log_ticks(axes.xaxis, counted=counted(fitted, name), most=8 if sheet.wide else 5)
+            log_ticks(axes.yaxis, counted=counted(fitted, name), most=8)
+        sheet.key(figure, [(same, "measured = law")])
+        return figure
+
+    return Drawing(name="law", alt=f"Measured {fitted.form.output} against the law.", draw=draw)
+
+
+def holdout(fitted: Fit) -> Drawing | None:
+    """Measured against forecast for the rows held out, and in per cent; None without any."""
+    if fitted.holdout is None or not fitted.holdout.points:
+        return None
+    measured, forecast, low, high = np.array(fitted.holdout.points, np.float64).T
+    what, covered = fitted.holdout.what, fitted.holdout.covered
+    relative, name = fitted.form.multiplicative, spell(fitted, fitted.form.output)
+
+    def off(values: Floats) -> Floats:
+        return np.asarray(100 * np.log(values / forecast) if relative else values - forecast)
+
+    def draw(sheet: Sheet) -> "Figure":
+        figure = sheet.blank(370 if sheet.wide else 560)
+        shape = (1, 2) if sheet.wide else (2, 1)
+        panels = list(figure.subplots(*shape, squeeze=False).flat)
+        titles = (f"Measured {name.lower()}", f"Measured above the forecast{' (%)' * relative}")
+        logs = is_log(np.concatenate([measured, forecast]))
+        key: list[tuple[Artist, str]] = []
+        for axes, change, title in zip(panels, (_same, off), titles, strict=True):
+            y, ends, centre = change(measured), (change(low), change(high)), change(forecast)
+            if logs:
+                axes.set_xscale("log")
+            if logs and axes is panels[0]:
+                axes.set_yscale("log")
+            order = np.argsort(forecast)
+            (same,) = axes.plot(forecast[order], centre[order], color=sheet.paint.ink, lw=1.4,
+                                zorder=2)  # fmt: skip
+            key = [(same, "measured = forecast")]
+            if np.isfinite(ends).all():
+                once = np.unique(forecast, return_index=True)[1]  # seeds share a forecast
+                bars = axes.vlines(
+                    forecast[once],
+                    ends[0][once],
+                    ends[1][once],
+                    color=sheet.paint.accent,
+                    lw=7,
+                    alpha=0.25,
+                )
+                share = f", {covered:.0%} of runs inside" if covered is not None else ""
+                key.append((bars, f"{fitted.level:.0%} interval of one new run{share}"))
+            sheet.dots(axes, forecast, y, [sheet.paint.accent] * y.size, small=y.size > 40)
+            axes.set_xlim(*_padded(forecast))
+            at_foot = sheet.wide or axes is panels[-1]
+            sheet.dress(axes, x=f"Forecast, {what} held out" if at_foot else "", y=title)
+            if logs:
+                log_ticks(axes.xaxis, counted=counted(fitted, fitted.form.output), most=6)
+            else:
+                axes.locator_params(axis="x", nbins=5)
+            if axes.get_yscale() == "log":
+                log_ticks(axes.yaxis, counted=counted(fitted, fitted.form.output), most=8)
+        sheet.key(figure, key)
+        return figure
+
+    alt = f"Measured against forecast {name.lower()} of {measured.size} held-out rows."
+    return Drawing(name="holdout", alt=alt, draw=draw)
+
+
+def _padded(values: Floats) -> tuple[float, float]:
+    """Lowest and highest with a margin, in logs where `is_log`."""
+    low, high = float(values.min()), float(values.max())
+    if is_log(values):
+        margin = (high / low) ** 0.06
+        return low / margin, high * margin
+    margin = 0.06 * (high - low) or 0.05 * abs(low) or 1.0
+    return low - margin, high + margin
+
+
+def _same(values: Floats) -> Floats:
+    return values
