@@ -76,9 +76,12 @@ def test_power2_recovers_steplaw_from_optima():
     assert fit.coefficients == pytest.approx(law.coefficients, rel=1e-6)
 
 
-def trials(*, rates=np.geomspace(1e-4, 1e-1, 15), sharpness=0.05, sizes=5):
+RATES = np.geomspace(1e-4, 1e-1, 15)
+
+
+def trials(*, rates=RATES, sharpness=0.05):
     law, rows = Power2(1.79, -0.713, 0.307), []
-    for n in np.geomspace(1e7, 1e9, sizes):
+    for n in np.geomspace(1e7, 1e9, 5):
         for d in np.geomspace(1e9, 1e11, 4):
             away = np.log(rates / law(n, d))
             rows += [
@@ -138,7 +141,7 @@ def test_data_constrained_is_chinchilla_while_nothing_repeats():
 
 
 def test_data_constrained_by_hand():
-    # Muennighoff et al. 2023: 4 epochs of U tokens are U (1 + 15.39 (1 - exp(-3 / 15.39))) fresh ones.
+    # Muennighoff et al. 2023: 4 epochs of U tokens count as U (1 + R (1 - exp(-3 / R))), R = 15.39.
     law = DataConstrained(1.87, 521.0, 1488.0, 0.353, 0.353, 5.31, 15.39)
     unique, params = 1e10, 1e8
     effective = unique * (1 + 15.39 * (1 - np.exp(-3 / 15.39)))

@@ -62,8 +62,8 @@ def batches():
     rows = []
     for run, batch in enumerate(middle * 2.0 ** np.arange(-3, 4)):
         off = np.log(batch * loss**6.24 / 1.21e9)
-        rows += [(1e8, batch, t, y, run) for t, y in
-                 zip(1e9 * (loss - 1.7) ** -3.0 * np.exp(0.08 * off**2), loss, strict=True)]  # fmt: skip
+        tokens = 1e9 * (loss - 1.7) ** -3.0 * np.exp(0.08 * off**2)
+        rows += [(1e8, batch, each, y, run) for each, y in zip(tokens, loss, strict=True)]
     params, batch, tokens, loss, run = map(np.array, zip(*rows, strict=True))
     return Table(params=params, batch_tokens=batch, tokens=tokens, loss=loss, labels={"run": run})
 
@@ -172,7 +172,7 @@ def test_undecayed_rows_are_not_drawn(tmp_path):
     mixed = Table(
         {name: np.append(table[name], table[name][:1] * (3 if name == "loss" else 1))
          for name in table.columns},
-        decayed=np.append(np.ones(table.rows, bool), False),  # noqa: FBT003
+        decayed=np.arange(table.rows + 1) < table.rows,
     )  # fmt: skip
     fitted = fit(mixed, bootstrap=0, intervals="none")
     first, second = (
@@ -209,7 +209,8 @@ def test_the_report_has_them_in_both_widths(inputs, page):
 
 def test_a_report_of_a_fit_without_resamples_leaves_the_ratio_out(inputs):
     (law,) = inputs.laws
-    bare = dataclasses.replace(law.fit, draws=law.fit.draws[:0], holdout=None)
+    none = {"draws": law.fit.draws[:0], "sigma_draws": law.fit.sigma_draws[:0]}
+    bare = dataclasses.replace(law.fit, **none, holdout=None)
     text = render(dataclasses.replace(inputs, laws=(dataclasses.replace(law, fit=bare),)))
     assert "How sure the ratio is" not in text
     assert "What the law forecasts of runs" not in text
@@ -224,7 +225,8 @@ def test_names_keep_their_order_and_their_distance():
 
 @pytest.mark.parametrize(
     ("low", "high", "want"),
-    [(1e3, 1e6, (1e3, 1e4, 1e5, 1e6)), (9, 55, (10, 20, 50)), (1e-3, 1e9, (1e-3, 1.0, 1e3, 1e6, 1e9))],
+    [(1e3, 1e6, (1e3, 1e4, 1e5, 1e6)), (9, 55, (10, 20, 30, 50)),
+     (1e-3, 1e9, (1e-3, 1.0, 1e3, 1e6, 1e9))],
 )  # fmt: skip
 def test_ticks_are_round(low, high, want):
     assert nice_logs(low, high, most=5) == pytest.approx(want)

@@ -4,7 +4,7 @@ import re
 import planted
 import pytest
 
-from windtunnel.laws import fit
+from windtunnel.laws import Caution, fit
 from windtunnel.report import collect, numbers, render
 from windtunnel.trials.forecast import as_table, law_rows, read_forecasts
 from windtunnel.trials.gather import gather
@@ -31,14 +31,15 @@ def test_headline_is_the_optimum_of_the_fit(full, page):
     assert '<span class="flag">extrapolated' in cards[2]
 
 
-def test_every_coefficient_and_warning_is_shown(inputs, page):
-    fit = inputs.laws[0].fit
+def test_every_coefficient_and_warning_is_shown(inputs, read):
+    fit = inputs.laws[0].fit.warned(Caution("made-up", "C = 1.2e+07 is beyond the runs"))
+    law = dataclasses.replace(inputs.laws[0], fit=fit)
+    page = read(render(dataclasses.replace(inputs, laws=(law,))))
     text = page.section("fit")
     for name, value in fit.coefficients.items():
         ends = numbers.span(*fit.intervals[name])
         assert f"{numbers.significant(value)} {ends}" in text.replace("\u00a0", " "), name
     assert f"{fit.starts_agreeing} of {fit.starts}" in text
-    assert fit.warnings
     for warning in (*fit.warnings, *inputs.warnings):
         shown = numbers.typeset(getattr(warning, "message", warning)).replace("\u00a0", " ")
         assert shown in page.text

@@ -110,7 +110,9 @@ def holdout(fitted: Fit) -> Drawing | None:
             (same,) = axes.plot(forecast[order], centre[order], color=sheet.paint.ink, lw=1.4,
                                 zorder=2)  # fmt: skip
             key = [(same, "measured = forecast")]
-            if np.isfinite(ends).all():
+            if not np.isnan(ends).any():
+                reach = 2 * float(np.ptp(y)) + abs(float(y[0]))  # an end may be infinite
+                ends = np.clip(ends, y.min() - reach, y.max() + reach)
                 once = np.unique(forecast, return_index=True)[1]  # seeds share a forecast
                 bars = axes.vlines(
                     forecast[once],

@@ -99,12 +99,14 @@ def _loss(fitted: Fit, flops: Floats, params: Floats) -> Floats:
 def _levels(
     axes: "Axes", sheet: Sheet, fitted: Fit, *, flops: Floats, params: Floats, best: Floats | None
 ) -> None:
-    """Lines of equal loss, those of the lowest loss at evenly spaced budgets, named in place."""
+    """Lines of equal loss, those of the lowest loss at evenly spaced budgets, named in place.
+
+    Where the optimum lies outside the plane, quantiles of the loss in it.
+    """
     loss = _loss(fitted, flops[None, :], params[:, None])
     wanted = CONTOURS if sheet.wide else CONTOURS_NARROW
-    if best is None:
-        levels = np.quantile(loss, np.linspace(0.05, 0.9, wanted))
-    else:
+    levels = np.quantile(loss, np.linspace(0.05, 0.9, wanted))
+    if best is not None and np.any((best[0] > params[0]) & (best[0] < params[-1])):
         at = np.geomspace(flops[0], flops[-1], wanted + 2)[1:-1]
         levels = _loss(fitted, at, np.interp(at, flops, best[0]))
     levels = np.unique(np.round(levels, 4))

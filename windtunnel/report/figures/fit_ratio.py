@@ -44,6 +44,8 @@ def ratio(fitted: Fit) -> Drawing | None:
         shaded = axes.axvspan(*np.exp(sampled), color=sheet.paint.muted, alpha=0.16, lw=0, zorder=0)
         mark = axes.axvline(np.exp(value), color=sheet.paint.ink, lw=2, zorder=4)
         title = f"D/N = {significant(float(np.exp(value)))}"
+        if not low < value < high:
+            title += " (beyond the axis)"
         if not np.isnan(ends).any():
             title += f", {fitted.level:.0%} {span(*ends)}"
             _bracket(axes, sheet, ends)
@@ -70,8 +72,8 @@ def _window(value: float, draws: Floats, sampled: Floats) -> tuple[float, float]
     """Ends of the axis in ln D/N: nearly all draws, but not what lies absurdly far out."""
     finite = draws[np.isfinite(draws)]
     middle = np.quantile(finite, [0.005, 0.995]) if finite.size else np.array([value])
-    known = np.append(sampled, value)
     far = np.log(WINDOW)
+    known = np.append(sampled, np.clip(value, sampled[0] - far, sampled[1] + far))
     low = min(known.min(), max(middle.min(), known.min() - far))
     high = max(known.max(), min(middle.max(), known.max() + far))
     margin = 0.04 * (high - low) + 0.05

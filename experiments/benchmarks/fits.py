@@ -1,0 +1,147 @@
+"""Seconds of a fit, of its resamples and of the laws of curves, beside the usual procedure.
+
+The usual procedure is that of Hoffmann et al. 2022 and of those who re-computed them: scipy's BFGS
+on Huber of log-sum-exp residuals, one start and one resample at a time. Both sides minimise the
+same objective on the same made-up table, interleaved in one process; medians over rounds. The
+usual procedure runs a part of its starts and resamples, and is scaled up to all of them.
+
+    python experiments/benchmarks/fits.py
+"""
+
+import itertools
+import os
+import platform
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+from scipy.optimize import minimize
+
+from windtunnel.laws import Chinchilla, Table, fit
+from windtunnel.laws.chinchilla import Chinchilla as Form
+from windtunnel.laws.objective import Objective
+from windtunnel.laws.point import search
+from windtunnel.laws.problem import Problem
+from windtunnel.laws.uncertainty import refit
+
+ROWS, RESAMPLES, DELTA, ROUNDS = 240, 4000, 1e-3, 5
+# Hoffmann et al.: 6 x 6 x 5 x 5 x 5 starts; every 90th is run here. And 40 of 4,000 resamples.
+STARTS = list(
+    itertools.product(
+        range(0, 30, 5), range(0, 30, 5), np.arange(-1, 1.5, 0.5), np.arange(0, 2.5, 0.5),
+        np.arange(0, 2.5, 0.5),
+    )
+)  # fmt: skip
+RUN_STARTS, RUN_RESAMPLES = STARTS[::90], 40
+LAW = Chinchilla(1.82, 480.0, 2100.0, 0.348, 0.366)
+
+
+def runs() -> Table:
+    """240 runs of a planted law, half a per cent of noise with outliers, D/N from 1 to 300."""
+    rng = np.random.default_rng(0)
+    params = np.exp(rng.uniform(np.log(5e7), np.log(1.5e10), ROWS))
+    tokens = params * np.exp(rng.uniform(0, np.log(300), ROWS))
+    loss = LAW(params, tokens) * np.exp(0.005 * rng.standard_t(3, ROWS))
+    return Table(params=params, tokens=tokens, loss=loss)
+
+
+def curves() -> Table:
+    """100,000 rows: 5 sizes x 10 batch sizes x 2,000 points of a curve."""
+    rows = []
+    for params, batch in itertools.product(np.geomspace(1e7, 1e9, 5), np.geomspace(2e4, 2e6, 10)):
+        tokens = np.geomspace(2e8, 5e10, 2000)
+        base = LAW(params, tokens)
+        off = np.log(batch / (1.21e9 / base**6.24))
+        rows.append((np.full(2000, params), np.full(2000, batch), tokens, base + 0.01 * off**2))
+    params, batch, tokens, loss = np.concatenate(rows, axis=1)
+    noise = np.repeat(0.002 * np.random.default_rng(0).standard_normal(50), 2000)
+    return Table(
+        params=params,
+        batch_tokens=batch,
+        tokens=tokens,
+        flops=6 * params * tokens,
+        loss=loss * np.exp(noise),
+        labels={"run": np.repeat(np.arange(50), 2000)},
+    )
+
+
+def usual(table: Table, start: np.ndarray, weight: np.ndarray) -> float:
+    """One BFGS on (ln A, ln B, ln E, alpha, beta), gradients written out."""
+    x, y, target = np.log(table.params), np.log(table.tokens), np.log(table.loss)
+
+    def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        a, b, e, alpha, beta = theta
+        terms = np.stack([a - alpha * x, b - beta * y, np.full(x.size, e)])
+        top = terms.max(axis=0)
+        parts = np.exp(terms - top)
+        total = parts.sum(axis=0)
+        residual = top + np.log(total) - target
+        bent = np.clip(residual, -DELTA, DELTA)
+        share = weight * bent * parts / total
+        slope = [share[0].sum(), share[1].sum(), share[2].sum(), -share[0] @ x, -share[1] @ y]
+        cost = weight * (bent * (residual - bent / 2))
+        return float(cost.sum()), np.array(slope)
+
+    return float(minimize(objective, start, jac=True, method="BFGS").fun)
+
+
+def seconds(task: Callable[[], object]) -> float:
+    """Wall seconds of one call."""
+    begun = time.perf_counter()
+    task()
+    return time.perf_counter() - begun
+
+
+def main() -> None:
+    """Measure and print a table."""
+    table = runs()
+    problem = Problem.of(Form, table)
+    objective = Objective("huber-log", DELTA)
+    point = search(problem, objective)
+    rng = np.random.default_rng(1)
+    weights = rng.multinomial(ROWS, np.full(ROWS, 1 / ROWS), RESAMPLES).astype(float)
+    outputs = np.broadcast_to(table.loss, weights.shape)
+    one = np.ones(ROWS)
+    e, a, b, alpha, beta = point.form.vector
+    best = np.array([np.log(a), np.log(b), np.log(e), alpha, beta])
+    long = curves()
+    options = {"holdout": None}
+
+    tasks: dict[str, Callable[[], object]] = {
+        "one fit, ours": lambda: search(problem, objective),
+        "one fit, usual": lambda: min(usual(table, np.array(s), one) for s in RUN_STARTS),
+        "resamples, ours": lambda: refit(point, outputs, weight=weights),
+        "resamples, usual": lambda: [usual(table, best, weights[k]) for k in range(RUN_RESAMPLES)],
+        "whole fit with 1,000 resamples, hold-out, influence": lambda: fit(table, delta=DELTA),
+        "batch": lambda: fit(long, "batch", **options),
+        "envelope": lambda: fit(long, "envelope", **options),
+    }
+    found: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(ROUNDS):
+        for name, task in tasks.items():
+            found[name].append(seconds(task))
+    took = {name: median(values) for name, values in found.items()}
+    took["one fit, usual"] *= len(STARTS) / len(RUN_STARTS)
+    took["resamples, usual"] *= RESAMPLES / RUN_RESAMPLES
+    refits = refit(point, outputs, weight=weights)
+    unsettled = int(np.sum((refits.gradient_norm > 1e-7) & (refits.cosine > 1e-6)))
+    theirs = min(usual(table, best, one), *(usual(table, np.array(s), one) for s in RUN_STARTS))
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+          f"numpy {np.__version__}, medians of {ROUNDS} rounds")  # fmt: skip
+    print(f"objective: ours {point.cost:.12g}, usual {theirs:.12g}; "
+          f"{unsettled} of {RESAMPLES} resamples not converged to 1e-7")  # fmt: skip
+    print("| task | ours, s | usual, s | ratio |\n| --- | --- | --- | --- |")
+    for label, name in (
+        (f"one chinchilla fit of {ROWS} rows (64 starts; usual {len(STARTS)})", "one fit"),
+        (f"{RESAMPLES} bootstrap refits of it", "resamples"),
+    ):
+        ours, other = took[f"{name}, ours"], took[f"{name}, usual"]
+        print(f"| {label} | {ours:.3f} | {other:.1f} | {other / ours:.0f}x |")
+    for name in ("whole fit with 1,000 resamples, hold-out, influence", "batch", "envelope"):
+        what = name if name.startswith("whole") else f"{long.rows} rows of curves through {name}"
+        print(f"| {what} | {took[name]:.2f} | | |")
+
+
+if __name__ == "__main__":
+    main()
