@@ -8,6 +8,7 @@ P problems, K coefficients, R rows. All P are stepped together, so a thousand bo
 cost about as much as a thousand times fifty rows of arithmetic, not a thousand optimiser calls.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -39,10 +40,12 @@ class Solution:
     gradient_norm: Floats
     cosine: Floats
 
-    def pick(self, which: NDArray[Any]) -> "Solution":
-        """Some of the problems."""
+    def better(self, other: "Solution") -> "Solution":
+        """Of each problem the solution with the lower objective; this one where they are equal."""
+        lower = other.cost < self.cost
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self))
         return Solution(
-            self.theta[which], self.cost[which], self.gradient_norm[which], self.cosine[which]
+            *(np.where(lower[:, None] if a.ndim > 1 else lower, b, a) for a, b in pairs)
         )
 
 

@@ -109,7 +109,9 @@ def search(problem: Problem, objective: Objective) -> Point:
     scale = np.abs(output) if objective.is_log else np.ones(problem.rows)
     starts = problem.projected_starts(output[None], scale)[0][0]
     starts = problem.coordinates.expand(starts[:, problem.coordinates.places], np.arange(0))
-    found = problem.solve(objective, np.broadcast_to(output, (len(starts), problem.rows)), starts)
+    outputs = np.broadcast_to(output, (len(starts), problem.rows))
+    found = problem.solve(objective, outputs, starts)
+    found = found.better(problem.solve_in_logs(objective, outputs, found.theta))
     if not np.isfinite(found.cost).any():
         raise FitError(
             f"{problem.law.name}: no start gives finite residuals. Look for values of the wrong "

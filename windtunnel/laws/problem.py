@@ -22,6 +22,9 @@ from windtunnel.laws.least_squares import Solution, minimise
 from windtunnel.laws.objective import Objective
 from windtunnel.laws.table import Floats, Table
 
+# Stands for a weight of 0 where its logarithm is taken.
+TINY = 1e-300
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -113,6 +116,44 @@ class Problem:
         )
         whole = self.coordinates.expand(found.theta, np.arange(len(output)))
         return Solution(np.asarray(whole), found.cost, found.gradient_norm, found.cosine)
+
+    def solve_in_logs(self, objective: Objective, output: Floats, start: Floats) -> Solution:
+        """As `solve`, over the logarithms of the coefficients that may not be negative.
+
+        Where an exponent is large, its term matters to few rows and its weight must follow the
+        exponent over many decades: a curved valley in the weight, a straight one in its logarithm.
+        A weight of 0 stays where it is. Gradients reported are those of `solve`.
+        """
+        places = self.coordinates.places
+        lower, upper = self.coordinates.bounds()
+        in_log = lower == 0
+        target = objective.target(output)
+
+        def plain(moved: Floats) -> Floats:
+            return np.where(in_log, np.exp(np.where(in_log, moved, 0.0)), moved)
+
+        def residuals(moved: Floats, which: NDArray[np.intp]) -> tuple[Floats, Floats]:
+            free = plain(moved)
+            value, jacobian = self._slopes(free, which)
+            jacobian = jacobian * np.where(in_log, free, 1.0)[:, :, None]
+            if objective.is_log:
+                jacobian, value = jacobian / value[:, None, :], np.log(value)
+            return value - target[which], jacobian
+
+        first = np.asarray(start)[:, places]
+        moved = np.where(in_log, np.log(np.maximum(first, TINY)), first)
+        found = minimise(
+            residuals,
+            moved,
+            lower=np.where(in_log, -np.inf, lower),
+            upper=np.where(in_log, np.inf, upper),
+            weight=np.ones_like(output),
+            delta=objective.delta,
+        )
+        free = plain(found.theta)
+        free = np.where(in_log & (free <= np.sqrt(TINY)), 0.0, free)
+        whole = np.asarray(self.coordinates.expand(free, np.arange(len(output))))
+        return self.solve(objective, output, whole)
 
     def projected_starts(self, output: Floats, scale: Floats) -> tuple[Floats, Floats]:
         """Best linear coefficients, in their bounds, at every point of the law's start grid.

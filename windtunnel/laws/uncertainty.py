@@ -116,13 +116,7 @@ def _refit_block(point: Point, output: Floats, weight: Floats | None) -> Solutio
     starts, squares = problem.projected_starts(output, scale)
     nearest = starts[np.arange(count), np.argmin(squares, axis=1)]
     second = problem.solve(objective, output, nearest)
-    lower = (second.cost < first.cost)[:, None]
-    return Solution(
-        np.where(lower, second.theta, first.theta),
-        np.minimum(second.cost, first.cost),
-        np.where(lower[:, 0], second.gradient_norm, first.gradient_norm),
-        np.where(lower[:, 0], second.cosine, first.cosine),
-    )
+    return first.better(second)
 
 
 def _blocks(count: int, numbers: int) -> list[slice]:

@@ -111,8 +111,9 @@ def holdout(fitted: Fit) -> Drawing | None:
                                 zorder=2)  # fmt: skip
             key = [(same, "measured = forecast")]
             if not np.isnan(ends).any():
-                reach = 2 * float(np.ptp(y)) + abs(float(y[0]))  # an end may be infinite
-                ends = np.clip(ends, y.min() - reach, y.max() + reach)
+                known = np.concatenate([y, *ends])
+                known = known[np.isfinite(known)]
+                ends = np.clip(ends, known.min(), known.max())  # an end may be infinite
                 once = np.unique(forecast, return_index=True)[1]  # seeds share a forecast
                 bars = axes.vlines(
                     forecast[once],

@@ -140,7 +140,7 @@ def _places(
         where = optimal * np.exp(0.72 * room if room > ROOM else 0.5 * np.log(params[0] / optimal))
         row = int(np.argmin(np.abs(np.log(params / where))))
         log_flops = np.interp(-level, -loss[row], np.log(flops))
-        if log_flops < np.log(flops[-1]) - ROOM:
+        if np.log(flops[0]) + ROOM < log_flops < np.log(flops[-1]) - ROOM:
             out.append((float(np.exp(log_flops)), float(params[row])))
     return out
 
