@@ -19,10 +19,10 @@ import numpy as np
 from scipy.optimize import minimize
 
 from windtunnel.laws import Chinchilla, Table, fit
-from windtunnel.laws.chinchilla import Chinchilla as Form
-from windtunnel.laws.objective import Objective
-from windtunnel.laws.point import search
-from windtunnel.laws.problem import Problem
+from windtunnel.laws.forms.chinchilla import Chinchilla as Form
+from windtunnel.laws.solver.objective import Objective
+from windtunnel.laws.solver.point import search
+from windtunnel.laws.solver.problem import Problem
 from windtunnel.laws.uncertainty import refit
 
 ROWS, RESAMPLES, DELTA, ROUNDS = 240, 4000, 1e-3, 5

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from windtunnel.errors import FitError
-from windtunnel.laws.batch import BatchLaw, stages
+from windtunnel.laws.staged.batch import BatchLaw, stages
 from windtunnel.laws.table import Table
 
 K, P = 1.21e9, 6.24

@@ -10,8 +10,8 @@ import pytest
 
 from windtunnel.laws import Chinchilla, Influence, Pull, Table, cautions
 from windtunnel.laws import fit as fit_law
-from windtunnel.laws.point import best_point
-from windtunnel.laws.problem import Problem
+from windtunnel.laws.solver.point import best_point
+from windtunnel.laws.solver.problem import Problem
 
 QUIET = {"sigma_trunk": 0.001, "sigma_branch": 0.001}
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from windtunnel.errors import FitError
-from windtunnel.laws.envelope import ExpEnvelope, PowerEnvelope, _fitted, _Power, stages
+from windtunnel.laws.staged.envelope import ExpEnvelope, PowerEnvelope, _fitted, _Power, stages
 from windtunnel.laws.table import Table
 
 ALPHA, BETA = 0.34, 0.28

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from windtunnel.errors import FitError
-from windtunnel.laws.lr_valley import LrValley, stages
+from windtunnel.laws.staged.lr_valley import LrValley, stages
 from windtunnel.laws.table import Table
 
 # MiniCPM (arXiv 2404.06395) figure 3, read from pixels (methodology 1.4); None: no point.

@@ -75,8 +75,8 @@ def run_fit(
 def fit_source(source: Path, options: FitOptions) -> "tuple[Fit, Table]":
     """The fit that the options ask for, and the table it was made from."""
     from windtunnel.laws import LAWS, fit
-    from windtunnel.laws.objective import OBJECTIVES
     from windtunnel.laws.regression import METHODS
+    from windtunnel.laws.solver.objective import OBJECTIVES
 
     _one_of("--law", options.law, LAWS)
     _one_of("--intervals", options.intervals, METHODS)

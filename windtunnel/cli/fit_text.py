@@ -10,7 +10,7 @@ from rich.table import Table
 from windtunnel.cli.text import say, si, terminal
 from windtunnel.laws import Caution, Fit, Interval, Optimum
 from windtunnel.laws.record import optima
-from windtunnel.laws.staged import StagedLaw
+from windtunnel.laws.staged.stages import StagedLaw
 
 ROWS_SHOWN = 24
 NO_SHIFT = 1e-6

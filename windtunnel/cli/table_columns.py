@@ -15,7 +15,7 @@ RULE = MappingProxyType(
 """What C = k N D derives each of its three from."""
 SYNONYMS = MappingProxyType(
     {
-        "params": "n, size, nparams, numparams, numparameters, parameters, modelsize, nonembeddingparams",
+        "params": "n, size, nparams, numparams, numparameters, parameters, modelsize, nonembedding",
         "tokens": "d, ntokens, numtokens, datasettokens, trainingtokens, traintokens, datasetsize",
         "loss": "l, valloss, validationloss, finalloss, evalloss, testloss, finalvalloss",
         "flops": "c, compute, flop, trainingflop, trainingflops, trainflops, totalflops",

@@ -6,17 +6,17 @@
 """
 
 from windtunnel.laws.caution import Caution
-from windtunnel.laws.chinchilla import Allocation, Chinchilla
-from windtunnel.laws.data_constrained import DataConstrained
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.fitting import LAWS, OF_CURVES, fit, needs_of, optimum, predict
+from windtunnel.laws.forms.chinchilla import Allocation, Chinchilla
+from windtunnel.laws.forms.data_constrained import DataConstrained
+from windtunnel.laws.forms.law import Law
+from windtunnel.laws.forms.power import ExpOffset, Power, PowerOffset
+from windtunnel.laws.forms.power2 import Power2
+from windtunnel.laws.forms.sigmoid import Sigmoid
 from windtunnel.laws.interval import HoldOut, Influence, Interval, Optimum, Pull
-from windtunnel.laws.law import Law
 from windtunnel.laws.naive import Contest, Score, compare, compute_line, nearest_size
-from windtunnel.laws.power import ExpOffset, Power, PowerOffset
-from windtunnel.laws.power2 import Power2
 from windtunnel.laws.result import Fit
-from windtunnel.laws.sigmoid import Sigmoid
 from windtunnel.laws.table import Table
 
 __all__ = [

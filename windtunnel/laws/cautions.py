@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from windtunnel.laws.caution import Caution
+from windtunnel.laws.forms.law import Law
 from windtunnel.laws.identify import correlation
 from windtunnel.laws.interval import HoldOut, Influence, Span, beyond, decades_beyond
-from windtunnel.laws.law import Law
 from windtunnel.laws.noise import Noise, replicates
-from windtunnel.laws.point import Point
+from windtunnel.laws.solver.point import Point
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.uncertainty import MIN_TRUNK_DF, Resamples
 

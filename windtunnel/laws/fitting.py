@@ -10,18 +10,18 @@ from numpy.typing import ArrayLike
 
 from windtunnel.errors import FitError, did_you_mean
 from windtunnel.laws.caution import Caution, mixed_decay
-from windtunnel.laws.chinchilla import Chinchilla
-from windtunnel.laws.data_constrained import DataConstrained
+from windtunnel.laws.forms.chinchilla import Chinchilla
+from windtunnel.laws.forms.data_constrained import DataConstrained
+from windtunnel.laws.forms.law import Law
+from windtunnel.laws.forms.power import ExpOffset, Power, PowerOffset
+from windtunnel.laws.forms.power2 import Power2
+from windtunnel.laws.forms.sigmoid import Sigmoid
 from windtunnel.laws.interval import Interval, Optimum, beyond
-from windtunnel.laws.isoflop import Reading
-from windtunnel.laws.law import Law
-from windtunnel.laws.objective import ObjectiveName
-from windtunnel.laws.power import ExpOffset, Power, PowerOffset
-from windtunnel.laws.power2 import Power2
 from windtunnel.laws.regression import METHODS, Method, Settings, regress
 from windtunnel.laws.regret import fit_optima
 from windtunnel.laws.result import Fit
-from windtunnel.laws.sigmoid import Sigmoid
+from windtunnel.laws.solver.objective import ObjectiveName
+from windtunnel.laws.staged.isoflop import Reading
 from windtunnel.laws.staging import STAGED, fit_staged
 from windtunnel.laws.table import Table
 from windtunnel.laws.validation import Chosen

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windtunnel.errors import FitError
-from windtunnel.laws.law import Law
-from windtunnel.laws.problem import Problem
+from windtunnel.laws.forms.law import Law
+from windtunnel.laws.solver.problem import Problem
 from windtunnel.laws.table import Table
 
 # Above this, two inputs are one variable and their terms cannot be told apart at all.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from windtunnel.laws.caution import Caution
-from windtunnel.laws.law import Law
+from windtunnel.laws.forms.law import Law
 from windtunnel.laws.table import Floats, Table
 
 NO_INTERVAL = (float("nan"), float("nan"))

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from windtunnel.laws.coordinates import Pin
 from windtunnel.laws.interval import Span
-from windtunnel.laws.point import Point
+from windtunnel.laws.solver.coordinates import Pin
+from windtunnel.laws.solver.point import Point
 from windtunnel.laws.table import Floats, Table
 
 # Signed steps in standard errors; a crossing is interpolated between two of them.

@@ -20,7 +20,7 @@ from windtunnel.laws.result import Fit
 from windtunnel.laws.table import Floats
 
 if TYPE_CHECKING:
-    from windtunnel.laws.formula import Formula
+    from windtunnel.laws.forms.formula import Formula
 
 SCHEMA = 2
 # Resamples keep so many digits: coefficients of a resample are correlated, so losses predicted from

@@ -12,15 +12,15 @@ from windtunnel.errors import FitError
 from windtunnel.laws import cautions, profile
 from windtunnel.laws.caution import Caution
 from windtunnel.laws.exact import ExactRule
+from windtunnel.laws.forms.law import Law
 from windtunnel.laws.identify import correlation, require_identified
 from windtunnel.laws.interval import HoldOut, Span, domain_of, quantiles
-from windtunnel.laws.law import Law
 from windtunnel.laws.naive import compute_line, nearest_size
 from windtunnel.laws.noise import Noise, estimate, lack_of_fit, seed_sigma
-from windtunnel.laws.objective import ObjectiveName
-from windtunnel.laws.point import Point, best_point
-from windtunnel.laws.problem import Problem
 from windtunnel.laws.result import Fit
+from windtunnel.laws.solver.objective import ObjectiveName
+from windtunnel.laws.solver.point import Point, best_point
+from windtunnel.laws.solver.problem import Problem
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.uncertainty import Resamples, refit, resample, resample_cases
 from windtunnel.laws.validation import Chosen, held_out_rows, hold_out, influence

@@ -11,7 +11,7 @@ import numpy as np
 
 from windtunnel.errors import FitError
 from windtunnel.laws.caution import Caution
-from windtunnel.laws.power2 import Power2
+from windtunnel.laws.forms.power2 import Power2
 from windtunnel.laws.regression import Settings, regress
 from windtunnel.laws.result import Fit
 from windtunnel.laws.table import Floats, Table

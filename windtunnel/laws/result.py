@@ -10,9 +10,9 @@ import numpy as np
 
 from windtunnel.errors import FitError, did_you_mean
 from windtunnel.laws.caution import Caution
-from windtunnel.laws.chinchilla import Chinchilla
 from windtunnel.laws.exact import ExactRule, exact_ratio
-from windtunnel.laws.formula import Formula
+from windtunnel.laws.forms.chinchilla import Chinchilla
+from windtunnel.laws.forms.formula import Formula
 from windtunnel.laws.interval import (
     HoldOut,
     Influence,

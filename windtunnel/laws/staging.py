@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from windtunnel.errors import FitError
-from windtunnel.laws import batch, cautions, envelope, isoflop, lr_valley
+from windtunnel.laws import cautions
 from windtunnel.laws.caution import Caution
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.interval import HoldOut, Influence, Pull, Span, quantiles
 from windtunnel.laws.noise import Noise, estimate
 from windtunnel.laws.regression import Settings
 from windtunnel.laws.result import Fit
-from windtunnel.laws.staged import StagedLaw, Stages
+from windtunnel.laws.staged import batch, envelope, isoflop, lr_valley
+from windtunnel.laws.staged.stages import StagedLaw, Stages
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.uncertainty import MIN_TRUNK_DF
 from windtunnel.laws.validation import NAMED, Chosen

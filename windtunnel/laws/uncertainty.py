@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from windtunnel.laws.least_squares import Solution
 from windtunnel.laws.noise import Noise
-from windtunnel.laws.point import EXACT, MAX_COSINE, MAX_GRADIENT, Point
+from windtunnel.laws.solver.least_squares import Solution
+from windtunnel.laws.solver.point import EXACT, MAX_COSINE, MAX_GRADIENT, Point
 from windtunnel.laws.table import Floats
 
 # Below one degree of freedom between trunks their noise is unknown, and an interval would be a lie.

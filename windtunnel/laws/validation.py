@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from windtunnel.errors import FitError
+from windtunnel.laws.forms.law import Law
 from windtunnel.laws.identify import enough
 from windtunnel.laws.interval import HoldOut, Influence, Pull, quantiles
-from windtunnel.laws.law import Law
-from windtunnel.laws.point import Point
+from windtunnel.laws.solver.point import Point
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.uncertainty import Resamples, refit
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from windtunnel.errors import FitError
-from windtunnel.laws.formula import Formula
+from windtunnel.laws.forms.formula import Formula
 from windtunnel.laws.table import Floats
 
 # Complex-step derivative: no subtraction, so the step may be so small that it leaves no error.

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windtunnel.errors import FitError
-from windtunnel.laws.batch_curves import MIN_BATCHES, Curve, Kind, curves_of
 from windtunnel.laws.caution import Caution
-from windtunnel.laws.staged import (
+from windtunnel.laws.staged.batch_curves import MIN_BATCHES, Curve, Kind, curves_of
+from windtunnel.laws.staged.stages import (
     Quadratic,
     StagedLaw,
     Stages,

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from windtunnel.laws.staged import Quadratic, numbered
+from windtunnel.laws.staged.stages import Quadratic, numbered
 from windtunnel.laws.table import Floats
 
 # Sizes closer than this are one size (assumed): an interpolation between them would draw noise.

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from windtunnel.errors import FitError
 from windtunnel.laws.caution import Caution
-from windtunnel.laws.staged import (
+from windtunnel.laws.staged.stages import (
     Quadratic,
     StagedLaw,
     Stages,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windtunnel.errors import FitError
-from windtunnel.laws.staged import logs, numbered, sustained_rises
+from windtunnel.laws.staged.stages import logs, numbered, sustained_rises
 from windtunnel.laws.table import Floats, Table
 
 # A parabola through 3 batches is exact and says nothing about its own error.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windtunnel.errors import FitError
-from windtunnel.laws.law import STEP, Law
+from windtunnel.laws.forms.law import STEP, Law
 from windtunnel.laws.table import Floats
 
 # All coefficients (p, K), raw, and the problems' numbers -> the same with one of them recomputed

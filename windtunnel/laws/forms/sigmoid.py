@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from windtunnel.laws.law import FREE, POSITIVE, Law
+from windtunnel.laws.forms.law import FREE, POSITIVE, Law
 from windtunnel.laws.table import Floats
 
 STEEPNESS = np.geomspace(0.73, 61.0, 6)

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from windtunnel.errors import FitError
 from windtunnel.laws.caution import Caution
-from windtunnel.laws.law import POSITIVE, Law
-from windtunnel.laws.point import Point, best_point
-from windtunnel.laws.power import ExpOffset, PowerOffset
-from windtunnel.laws.problem import Problem
-from windtunnel.laws.staged import (
+from windtunnel.laws.forms.law import POSITIVE, Law
+from windtunnel.laws.forms.power import ExpOffset, PowerOffset
+from windtunnel.laws.solver.point import Point, best_point
+from windtunnel.laws.solver.problem import Problem
+from windtunnel.laws.staged.stages import (
     StagedLaw,
     Stages,
     logs,

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from windtunnel.laws.chinchilla import GRID, Chinchilla
-from windtunnel.laws.law import EXPONENT, POSITIVE, Law
+from windtunnel.laws.forms.chinchilla import GRID, Chinchilla
+from windtunnel.laws.forms.law import EXPONENT, POSITIVE, Law
 from windtunnel.laws.table import Floats
 
 # Their fit: R_N* = 5.31, R_D* = 15.39. Above the bound repeated data is as good as new.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from windtunnel.laws.law import POSITIVE, Law
+from windtunnel.laws.forms.law import POSITIVE, Law
 
 SIGNED = np.array([-1.13, -0.57, -0.29, -0.061, 0.061, 0.29, 0.57, 1.13])
 

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windtunnel.errors import FitError
-from windtunnel.laws.law import Law
+from windtunnel.laws.forms.law import Law
 from windtunnel.laws.noise import replicates, seed_sigma
-from windtunnel.laws.objective import Objective, ObjectiveName
-from windtunnel.laws.problem import Problem
+from windtunnel.laws.solver.objective import Objective, ObjectiveName
+from windtunnel.laws.solver.problem import Problem
 from windtunnel.laws.table import Floats, Table
 
 # 95% efficient under normal noise, and deaf to what lies far outside it (Huber 1981).

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from windtunnel.laws.law import EXPONENT, POSITIVE, Law
+from windtunnel.laws.forms.law import EXPONENT, POSITIVE, Law
 from windtunnel.laws.table import Floats
 
 # Eight per axis, in ratio 1.57, none of them a round number that a planted law would use.

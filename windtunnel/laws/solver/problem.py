@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from windtunnel.laws.coordinates import Coordinates, Pin
-from windtunnel.laws.law import Law
-from windtunnel.laws.least_squares import Solution, minimise
-from windtunnel.laws.objective import Objective
+from windtunnel.laws.forms.law import Law
+from windtunnel.laws.solver.coordinates import Coordinates, Pin
+from windtunnel.laws.solver.least_squares import Solution, minimise
+from windtunnel.laws.solver.objective import Objective
 from windtunnel.laws.table import Floats, Table
 
 # Stands for a weight of 0 where its logarithm is taken.

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from windtunnel.laws.law import FREE, POSITIVE, Law
+from windtunnel.laws.forms.law import FREE, POSITIVE, Law
 
 # Either sign; none of them a round number that a planted law would use.
 SIGNED = np.concatenate([-np.geomspace(2.37, 0.0613, 8), np.geomspace(0.0613, 2.37, 8)])

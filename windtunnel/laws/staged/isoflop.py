@@ -23,12 +23,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from windtunnel.errors import FitError, did_you_mean
 from windtunnel.laws.caution import Caution
-from windtunnel.laws.chinchilla import Chinchilla
+from windtunnel.laws.forms.chinchilla import Chinchilla
 from windtunnel.laws.identify import require_identified
-from windtunnel.laws.isoflop_budget import Budget, budgets_of
-from windtunnel.laws.point import Point, best_point
-from windtunnel.laws.problem import Problem
-from windtunnel.laws.staged import (
+from windtunnel.laws.solver.point import Point, best_point
+from windtunnel.laws.solver.problem import Problem
+from windtunnel.laws.staged.isoflop_budget import Budget, budgets_of
+from windtunnel.laws.staged.stages import (
     StagedLaw,
     Stages,
     block_diagonal,

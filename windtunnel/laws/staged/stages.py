@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from windtunnel.errors import FitError
 from windtunnel.laws.caution import Caution
-from windtunnel.laws.formula import Formula
+from windtunnel.laws.forms.formula import Formula
 from windtunnel.laws.table import Floats, Table
 
 # A curve is cut into this many blocks, and a rise must last for two of them (assumed).
