@@ -170,6 +170,17 @@ def test_a_missed_hold_out(table, good):
     assert "holdout-missed" not in codes(good)
 
 
+def test_a_hold_out_that_scatters_more_than_the_rest(table, good):
+    rng = np.random.default_rng(0)
+    runs = table(horizons=(5, 10, 20, 40, 80, 160, 300), sizes=np.geomspace(1e5, 3e6, 20), seeds=1)
+    alone = Table(runs.columns)
+    loud = alone.budget > np.quantile(alone.budget, 0.9)
+    loss = alone.loss * np.exp(np.where(loud, 0.03, 0.0) * rng.standard_normal(alone.rows))
+    said = found(alone.with_columns(loss=loss), holdout=loud)
+    assert any("of the 14 held-out rows lie inside" in w.message for w in said)
+    assert "holdout-missed" not in codes(alone, holdout=loud)
+
+
 def test_search_that_went_wrong(good):
     problem = Problem.of(Chinchilla, good)
     point = best_point(problem, good, "huber-log", None)

@@ -137,7 +137,7 @@ def _study_file(source: Path, options: FitOptions) -> "tuple[TableFile, tuple[Ca
     """A study's runs as a table: finished segments, or whole curves for the laws of curves."""
     from windtunnel.cli.table_file import TableFile
     from windtunnel.errors import FitError
-    from windtunnel.laws import Caution
+    from windtunnel.laws import OF_CURVES, Caution
     from windtunnel.report.collect import execution_warnings
     from windtunnel.report.curves import read_curve
     from windtunnel.trials.gather import gather
@@ -151,6 +151,8 @@ def _study_file(source: Path, options: FitOptions) -> "tuple[TableFile, tuple[Ca
         for row in gather(study.store, study.plan)
         if asked is None or asked in row["experiment"].split("+")
     ]
+    if options.law not in OF_CURVES and not any("decayed" in text for text in options.where):
+        rows = [row for row in rows if row["decayed"]]
     if options.law == "envelope":
         wanted = {row["segment"] for row in rows}
         curves = (read_curve(study.store, p) for p in study.plan.segments if p.id in wanted)

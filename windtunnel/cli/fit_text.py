@@ -127,25 +127,27 @@ def _print_noise(console: Console, fitted: Fit) -> None:
 
 
 def _optima(best: Iterable[Optimum], level: float) -> Table:
+    """A column a budget: three budgets side by side fit where five numbers in a row do not."""
     shown = list(best)
-    names = ["FLOPs", "tokens/param", "params", "tokens", "loss"]
-    if any(each.ratio_exact is not None for each in shown):
-        names.insert(2, "exact FLOPs: tokens/param")
     table = Table(box=None, title=f"compute-optimal ({level:.0%} intervals)", title_justify="left")
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("FLOPs")
     for each in shown:
-        cells = [
-            f"{each.flops:.2e}",
-            *(_interval(x) for x in (each.ratio, each.params, each.tokens)),
-        ]
-        if "exact FLOPs: tokens/param" in names:
-            cells.insert(2, _interval(each.ratio_exact) if each.ratio_exact else "none")
-        loss = "none" if math.isnan(each.loss.value) else f"{each.loss.value:.4g}"
-        if not math.isnan(each.loss.low):
-            loss += f" ({each.loss.low:.4g} to {each.loss.high:.4g})"
-        table.add_row(*cells, loss)
+        table.add_column(f"{each.flops:.2e}", justify="right", no_wrap=True)
+    table.add_row("tokens/param", *(_interval(each.ratio) for each in shown))
+    if any(each.ratio_exact is not None for each in shown):
+        exact = (each.ratio_exact for each in shown)
+        table.add_row("  exact FLOPs", *(_interval(x) if x else "none" for x in exact))
+    table.add_row("params", *(_interval(each.params) for each in shown))
+    table.add_row("tokens", *(_interval(each.tokens) for each in shown))
+    if not all(math.isnan(each.loss.value) for each in shown):
+        table.add_row("loss", *(_loss(each.loss) for each in shown))
     return table
+
+
+def _loss(found: Interval) -> str:
+    if math.isnan(found.low):
+        return f"{found.value:.4g}"
+    return f"{found.value:.4g} ({found.low:.4g} to {found.high:.4g})"
 
 
 def _print_detail(console: Console, name: str, value: Any) -> None:

@@ -324,3 +324,12 @@ def of_use(law: type[Law], optimum: Mapping[str, float], domain: Mapping[str, Sp
             f"held-out {held.what} missed: the forecast was {held.error:+.2%} off, expected "
             f"{held.low:+.2%} to {held.high:+.2%} ({level:.0%})",
         )
+    # Rows of a trunk err together, so trunks are what a share is judged by: three standard errors.
+    if held is not None and held.covered is not None:
+        least = level - 3 * np.sqrt(level * (1 - level) / held.trunks)
+        if held.covered < least:
+            yield Caution(
+                "holdout-missed",
+                f"{held.covered:.0%} of the {held.rows} held-out rows lie inside their own "
+                f"{level:.0%} prediction intervals: they are noisier than the rest, or bend away",
+            )
