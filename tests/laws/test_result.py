@@ -191,7 +191,7 @@ def test_json_is_plain_even_where_numbers_are_not(fit, tmp_path):
     again = Fit.from_json(path.read_text())
     assert again.intervals == {"ratio": (1.0, math.inf)}
     assert again.draws.shape == (10, 5)
-    assert again.sigma_draws.shape == (10, 2)
+    assert again.sigma_draws.shape == (10, 3)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ from windtunnel.laws.caution import Caution
 from windtunnel.laws.forms.law import Law
 from windtunnel.laws.identify import correlation
 from windtunnel.laws.interval import HoldOut, Influence, Span, beyond, decades_beyond
-from windtunnel.laws.noise import Noise, replicates
+from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, replicates
+from windtunnel.laws.posterior import NONE_OFF, Layout, Posterior
 from windtunnel.laws.solver.point import Point
 from windtunnel.laws.table import Floats, Table
-from windtunnel.laws.uncertainty import MIN_TRUNK_DF, Resamples
+from windtunnel.laws.uncertainty import Resamples
 
 MAX_RATIO_WIDTH = 3.0
 COLLINEAR = 0.8
@@ -179,25 +180,47 @@ def of_noise(
             f"trunk noise rests on {noise.trunk_df:.1f} degrees of freedom: intervals are wide "
             "because little is known. Add seeds",
         )
-    yield from _under_tuned(point, table, sigma_seed)
     yield from _non_monotone(point, table)
 
 
-def _under_tuned(point: Point, table: Table, sigma_seed: float | None) -> Iterator[Caution]:
-    """A size whose rows all lie far above what the other sizes say of it."""
+def of_sizes(
+    point: Point, base: Point, table: Table, layout: Layout, posterior: Posterior
+) -> Iterator[Caution]:
+    """A size whose rows all lie far above what the other sizes say of it.
+
+    With a second seed the posterior of the noise weighs it; without, the means of the sizes do.
+    """
     law = point.problem.law
     if not law.allocates or point.exact:
         return
+    off = posterior.likeliest
+    if off != NONE_OFF:
+        rows = layout.size == off
+        chance = float(posterior.chance[posterior.off == off].sum())
+        names = law.grids.keys()
+        raw = base.problem.raw(base.theta)
+        numbers = ", ".join(f"{name} {raw[law.index(name)]:.3g}" for name in names)
+        yield Caution(
+            "under-tuned",
+            f"the runs of params = {table.params[rows][0]:.4g} lie "
+            f"{base.residual[rows].mean():.2%} above the law of the other sizes (probability "
+            f"{chance:.2f}): a poor learning rate or batch there? The intervals leave that size "
+            f"out where it is off; the coefficients do not, and are {numbers} without it. Tune "
+            "it, or leave it out with --where",
+        )
+    elif not layout.spare.size:
+        yield from _above_the_others(point, table)
+
+
+def _above_the_others(point: Point, table: Table) -> Iterator[Caution]:
     sizes = np.unique(table.params)
     if not FEW_SIZES - 1 <= sizes.size <= table.rows / 2:
         return
     means = np.array([point.residual[table.params == size].mean() for size in sizes])
     worst = int(np.argmax(means))
-    others = np.delete(means, worst)
     # Sizes share a law, so their mean residuals scatter by the noise between trunks and no more.
-    spread = 1.4826 * float(np.median(np.abs(others)))
-    floor = UNDER_TUNED_LEAST if sigma_seed is None else sigma_seed
-    if means[worst] > UNDER_TUNED_SIGMAS * max(spread, 0.25 * floor, 1e-6):
+    spread = 1.4826 * float(np.median(np.abs(np.delete(means, worst))))
+    if means[worst] > UNDER_TUNED_SIGMAS * max(spread, UNDER_TUNED_LEAST / 4):
         yield Caution(
             "under-tuned",
             f"the runs of params = {sizes[worst]:.4g} lie {means[worst]:.2%} above the law on "

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from windtunnel.laws.table import Floats
 
 LACK_OF_FIT_DRAWS = 20_000
+# Below one degree of freedom between trunks their noise is unknown, and an interval would be a lie.
+MIN_TRUNK_DF = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +70,8 @@ def estimate(residual: Floats, jacobian: Floats, trunk_index: NDArray[np.intp]) 
     """The two variances in `residual` (R,), the law's tangent space (K, R) taken out."""
     if np.unique(trunk_index).size == residual.size:
         return _one_level(residual, jacobian)
-    indicator = _indicator(trunk_index)
-    tangent = _basis(jacobian.T)
+    indicator = membership(trunk_index)
+    tangent = basis(jacobian.T)
     left = indicator - tangent @ (tangent.T @ indicator)
     between, share = _basis_and_squares(left)
     rest = residual - tangent @ (tangent.T @ residual)
@@ -87,7 +89,7 @@ def estimate(residual: Floats, jacobian: Floats, trunk_index: NDArray[np.intp]) 
 
 def _one_level(residual: Floats, jacobian: Floats) -> Noise:
     """Every row is a trunk of its own: all noise is between trunks."""
-    tangent = _basis(jacobian.T)
+    tangent = basis(jacobian.T)
     rest = residual - tangent @ (tangent.T @ residual)
     df = residual.size - tangent.shape[1]
     return Noise(0.0, 0, float(rest @ rest) if df else 0.0, np.ones(df), float(df))
@@ -108,7 +110,7 @@ def seed_noise(
     """
     if not replicates(cells, trunk_index):
         return None
-    return estimate(log_output, _indicator(cells).T, trunk_index)
+    return estimate(log_output, membership(cells).T, trunk_index)
 
 
 def seed_sigma(
@@ -141,14 +143,14 @@ def lack_of_fit(
     pure = seed_noise(residual, cells, trunk_index)
     if pure is None:
         return None
-    trunks = _indicator(trunk_index)
-    tangent = _basis(jacobian.T)
-    both = _basis(np.concatenate([jacobian.T, trunks], axis=1))
+    trunks = membership(trunk_index)
+    tangent = basis(jacobian.T)
+    both = basis(np.concatenate([jacobian.T, trunks], axis=1))
     sigma = pure.draw(rng, LACK_OF_FIT_DRAWS)
     chances = []
     for groups, known in ((_designs(cells, trunk_index), tangent), (cells, both)):
-        indicator = _indicator(groups)
-        misfit = _basis(indicator - known @ (known.T @ indicator))
+        indicator = membership(groups)
+        misfit = basis(indicator - known @ (known.T @ indicator))
         if not misfit.shape[1]:
             continue
         share = np.linalg.svd(misfit.T @ trunks, compute_uv=False) ** 2
@@ -166,11 +168,13 @@ def _designs(cells: NDArray[np.intp], trunks: NDArray[np.intp]) -> NDArray[np.in
     return np.array([numbers[sets[t]] for t in trunks], np.intp)
 
 
-def _indicator(index: NDArray[np.intp]) -> Floats:
+def membership(index: NDArray[np.intp]) -> Floats:
+    """Column k (R,) is 1 where `index` is k."""
     return np.asarray(index[:, None] == np.arange(index.max() + 1), np.float64)
 
 
-def _basis(columns: Floats) -> Floats:
+def basis(columns: Floats) -> Floats:
+    """Orthonormal basis (R, rank) of the columns."""
     return _basis_and_squares(columns)[0]
 
 

@@ -188,7 +188,7 @@ def _rebuilt(content: dict[str, Any]) -> Fit:
         seed=content["seed"],
         exact=None if rule is None else _read_rule(rule),
         draws=_array(content["draws"], width),
-        sigma_draws=_array(content["noise_draws"], 2),
+        sigma_draws=_array(content["noise_draws"], 3),
         details=content["details"],
     )
 

@@ -16,13 +16,14 @@ from windtunnel.laws.forms.law import Law
 from windtunnel.laws.identify import correlation, require_identified
 from windtunnel.laws.interval import HoldOut, Span, domain_of, quantiles
 from windtunnel.laws.naive import compute_line, nearest_size
-from windtunnel.laws.noise import Noise, estimate, lack_of_fit, seed_sigma
+from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, estimate, lack_of_fit, seed_sigma
+from windtunnel.laws.posterior import NONE_OFF, Layout, Posterior, noise_posterior
 from windtunnel.laws.result import Fit
 from windtunnel.laws.solver.objective import ObjectiveName
 from windtunnel.laws.solver.point import Point, best_point
 from windtunnel.laws.solver.problem import Problem
 from windtunnel.laws.table import Floats, Table
-from windtunnel.laws.uncertainty import Resamples, refit, resample, resample_cases
+from windtunnel.laws.uncertainty import Resamples, resample, resample_cases, without
 from windtunnel.laws.validation import Chosen, held_out_rows, hold_out, influence
 
 Method = Literal["two-level", "case", "profile", "none"]
@@ -30,6 +31,8 @@ METHODS: tuple[Method, ...] = ("two-level", "case", "profile", "none")
 # A residual this many robust sigmas out is not noise of the kind that the others have.
 OUTLIER_SIGMAS = 4.0
 NAMED = 5
+# Which size is off settles at once or not at all; two answers may take turns.
+MAX_TURNS = 3
 # A lack-of-fit test builds matrices of rows by rows.
 MOST_TESTED_ROWS = 1500
 
@@ -56,7 +59,8 @@ def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -
     """
     level = settings.level
     rng = np.random.default_rng([settings.seed, 0])
-    point, noise, resamples = _explain(table, law, settings, rng)
+    found = _explain(table, law, settings, rng)
+    point, noise, resamples = found.point, found.noise, found.resamples
     problem, cells, trunks = point.problem, table.cells(*law.inputs), table.trunk_index
     spans, failed = _intervals(table, point, resamples, settings)
     sigma_seed = seed_sigma(point.residual, cells, trunks)
@@ -71,6 +75,7 @@ def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -
         *cautions.of_table(law, table),
         *cautions.of_search(point),
         *cautions.of_noise(point, table, noise, lack_of_fit_p=p, sigma_seed=sigma_seed),
+        *cautions.of_sizes(point, found.base, table, found.layout, found.posterior),
         *cautions.of_intervals(law, resamples, scaled, spans.get("ratio"), level=level),
         *cautions.of_influence(pulls, spans, _without_outliers(table, point)),
         *cautions.of_use(law, _best(table, point), domain, held, level),
@@ -119,24 +124,57 @@ def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -
     )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Explained:
+    """The law of a table, what it leaves over, and what else it could have been.
+
+    `point` minimises the objective over all rows. `base` is the same, or the law of the other sizes
+    where one is likelier off than not: noise is measured from it, and drawn around it.
+    """
+
+    point: Point
+    base: Point
+    layout: Layout
+    posterior: Posterior
+    noise: Noise
+    resamples: Resamples
+
+
 def _explain(
     table: Table, law: type[Law], settings: Settings, rng: np.random.Generator
-) -> tuple[Point, Noise, Resamples]:
-    """The law, what it leaves over, and what else it could have been."""
+) -> _Explained:
     problem = Problem.of(law, table, fixed=settings.fixed, tied=settings.tied)
     require_identified(problem, table)
     point = best_point(problem, table, settings.objective, settings.delta)
+    layout = Layout.of(law, table, len(problem.coordinates.free))
+    base, posterior = _based(point, layout)
     noise = estimate(point.residual, point.tangent, table.trunk_index)
-    if settings.intervals == "two-level":
-        found = resample(point, noise, table.trunk_index, count=settings.bootstrap, rng=rng)
-    elif settings.intervals == "case":
-        sizes = np.unique(table[law.inputs[0]], return_inverse=True)[1]
-        found = resample_cases(
-            point, noise, table.trunk_index, sizes, count=settings.bootstrap, rng=rng
-        )
-    else:
-        found = Resamples.none(point.theta.size)
-    return point, noise, found
+    found = Resamples.none(point.theta.size)
+    if noise.trunk_df >= MIN_TRUNK_DF:
+        count = settings.bootstrap
+        if settings.intervals == "two-level":
+            found = resample(base, layout, posterior, count=count, rng=rng)
+        elif settings.intervals == "case":
+            found = resample_cases(point, layout, posterior, count=count, rng=rng)
+    return _Explained(
+        point=point, base=base, layout=layout, posterior=posterior, noise=noise, resamples=found
+    )
+
+
+def _based(point: Point, layout: Layout) -> tuple[Point, Posterior]:
+    """The law without the size that is likeliest off, if any is, and the posterior there.
+
+    The posterior is linear in the law, so it is taken again at the optimum that it points to.
+    """
+    base, left_out = point, NONE_OFF
+    posterior = noise_posterior(base.residual, base.tangent, layout)
+    for _ in range(MAX_TURNS):
+        if posterior.likeliest == left_out:
+            break
+        left_out = posterior.likeliest
+        base = point if left_out == NONE_OFF else without(point, layout.size == left_out)
+        posterior = noise_posterior(base.residual, base.tangent, layout)
+    return base, posterior
 
 
 def _intervals(
@@ -188,7 +226,7 @@ def _held(
         method: Method = "two-level" if settings.intervals == "profile" else settings.intervals
         count = min(settings.bootstrap, 1000)
         kept = dataclasses.replace(settings, intervals=method, bootstrap=count)
-        point, _, resamples = _explain(rest, law, kept, rng)
+        found = _explain(rest, law, kept, rng)
     except FitError as error:
         if not largest:
             raise
@@ -199,8 +237,17 @@ def _held(
         # Where no run improves on the cheapest there is no line to draw.
         with contextlib.suppress(FitError):
             naive["power law in compute"] = compute_line(rest, held.params, held.tokens)
-    found = hold_out(held, what, point.form, resamples, naive=naive, level=settings.level, rng=rng)
-    return found, ()
+    scored = hold_out(
+        held,
+        what,
+        found.point.form,
+        found.resamples,
+        span=found.layout.span,
+        naive=naive,
+        level=settings.level,
+        rng=rng,
+    )
+    return scored, ()
 
 
 def _without_outliers(table: Table, point: Point) -> tuple[int, dict[str, float]]:
@@ -210,8 +257,7 @@ def _without_outliers(table: Table, point: Point) -> tuple[int, dict[str, float]
     if point.exact or not 0 < far.sum() <= table.rows / 10:
         return 0, {}
     law = point.problem.law
-    without = refit(point, point.problem.output[None], weight=(~far)[None].astype(np.float64))
-    raw = point.problem.raw(without.theta)[0]
+    raw = point.problem.raw(without(point, far).theta)
     numbers = {name: float(raw[law.index(name)]) for name in law.grids}
     if law.allocates:
         log_params, log_tokens = law.log_optimum(

@@ -23,6 +23,7 @@ from windtunnel.laws.interval import (
     decades_beyond,
     quantiles,
 )
+from windtunnel.laws.posterior import trunk_sigma
 from windtunnel.laws.table import Floats
 
 
@@ -50,7 +51,8 @@ class Fit:
         worst: the rows farthest off the law: label and residual.
         details: what a staged law went through (points per budget, valleys, equal-loss curves).
         draws: coefficients of the resamples, shape (resamples, K), in the order of `form.names()`.
-        sigma_draws: their (sigma_trunk, sigma_branch), shape (resamples, 2).
+        sigma_draws: their noise, shape (resamples, 3): sigma_trunk in the middle (on a log scale)
+            of the fitted sizes, sigma_branch, and the power of size with which sigma_trunk changes.
     """
 
     form: Formula
@@ -136,7 +138,7 @@ class Fit:
         point = np.array(inputs, np.float64)[:, None]
         with np.errstate(all="ignore"):
             draws = self.form.values(self.draws, point)[:, 0] if len(self.draws) else np.empty(0)
-        noise = self._noise() / np.sqrt(trunks)
+        noise = self._noise(inputs[0]) / np.sqrt(trunks)
         draws = draws * np.exp(noise) if self.form.multiplicative else draws + noise
         return Interval(
             float(self.form(*inputs)), *quantiles(draws, self.level), self._extrapolation(*inputs)
@@ -233,11 +235,12 @@ class Fit:
             raise FitError(f"law {self.law} also needs {', '.join(missing)}")
         return tuple(given[name] for name in names)
 
-    def _noise(self) -> Floats:
-        """Noise of one new run per draw, the same at every call and every point."""
+    def _noise(self, size: float) -> Floats:
+        """Noise of one new run per draw, from the same normal draws at every call."""
         rng = np.random.default_rng([self.seed, 1])
-        normal = rng.standard_normal(self.sigma_draws.shape)
-        return np.asarray(np.sum(self.sigma_draws * normal, axis=1))
+        normal = rng.standard_normal((len(self.sigma_draws), 2))
+        trunk = trunk_sigma(self.sigma_draws, size, self.domain[self.form.inputs[0]])
+        return np.asarray(trunk * normal[:, 0] + self.sigma_draws[:, 1] * normal[:, 1])
 
     def _extrapolation(self, *inputs: float) -> tuple[Caution, ...]:
         at = dict(zip(self.form.inputs, inputs, strict=True))

@@ -10,13 +10,12 @@ from windtunnel.laws import cautions
 from windtunnel.laws.caution import Caution
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.interval import HoldOut, Influence, Pull, Span, quantiles
-from windtunnel.laws.noise import Noise, estimate
+from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, estimate
 from windtunnel.laws.regression import Settings
 from windtunnel.laws.result import Fit
 from windtunnel.laws.staged import batch, envelope, isoflop, lr_valley
 from windtunnel.laws.staged.stages import StagedLaw, Stages
 from windtunnel.laws.table import Floats, Table
-from windtunnel.laws.uncertainty import MIN_TRUNK_DF
 from windtunnel.laws.validation import NAMED, Chosen
 
 
@@ -285,9 +284,9 @@ def _worst(form: StagedLaw, x: Floats, y: Floats, scatter: Floats) -> tuple[tupl
 
 
 def _scatter_draws(scatter: Floats, spare: int, count: int, rng: np.random.Generator) -> Floats:
-    """(scatter of a new point, 0) drawn from its posterior, shape (count, 2)."""
+    """(scatter of a new point, 0, 0) drawn from its posterior, shape (count, 3)."""
     sigma = np.sqrt(np.sum(scatter**2) / rng.chisquare(spare, count)) if count else np.empty(0)
-    return np.stack([sigma, np.zeros(count)], axis=1)
+    return np.stack([sigma, np.zeros(count), np.zeros(count)], axis=1)
 
 
 def read_form(

@@ -10,6 +10,7 @@ from windtunnel.errors import FitError
 from windtunnel.laws.forms.law import Law
 from windtunnel.laws.identify import enough
 from windtunnel.laws.interval import HoldOut, Influence, Pull, quantiles
+from windtunnel.laws.posterior import trunk_sigma
 from windtunnel.laws.solver.point import Point
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.uncertainty import Resamples, refit
@@ -73,16 +74,17 @@ def hold_out(
     form: Law,
     resamples: Resamples,
     *,
+    span: tuple[float, float],
     naive: Mapping[str, Floats],
     level: float,
     rng: np.random.Generator,
 ) -> HoldOut:
-    """Score `form`, fitted without them, on the `held` rows; errors are of ln for losses."""
+    """Score `form`, fitted without them to sizes of `span`, on `held`; errors of ln."""
     inputs = np.stack([held[name] for name in form.inputs])
     measured = held[form.output]
     predicted = form(*inputs)
     errors = _difference(form, predicted, measured)
-    rows = _row_draws(form, inputs, held.trunk_index, resamples, rng)
+    rows = _row_draws(form, inputs, held.trunk_index, resamples, span, rng)
     low, high = quantiles(errors.mean() - (rows - _level(form, measured)).mean(axis=1), level)
     error, inside, covered = float(errors.mean()), None, None
     ends = np.full((2, held.rows), np.nan)
@@ -225,6 +227,7 @@ def _row_draws(
     inputs: Floats,
     trunk_index: NDArray[np.intp],
     resamples: Resamples,
+    span: tuple[float, float],
     rng: np.random.Generator,
 ) -> Floats:
     """What every held row could have shown, shape (resamples, rows); ln for loss-like laws."""
@@ -233,4 +236,5 @@ def _row_draws(
     count = len(resamples.sigmas)
     trunk = rng.standard_normal((count, trunk_index.max() + 1))[:, trunk_index]
     branch = rng.standard_normal((count, trunk_index.size))
-    return np.asarray(law + resamples.sigmas[:, :1] * trunk + resamples.sigmas[:, 1:] * branch)
+    sigma = trunk_sigma(resamples.sigmas[:, None, :], inputs[0], span)
+    return np.asarray(law + sigma * trunk + resamples.sigmas[:, 1:2] * branch)
