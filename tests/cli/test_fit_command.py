@@ -199,7 +199,7 @@ def test_every_method_of_intervals(csv, method):
         (["--objective", "hubber-log"], "did you mean 'huber-log'"),
         (["--delta", "small"], "a number such as 1e-3, or auto"),
         (["--level", "90"], "between 0 and 1"),
-        (["--fix", "alpha"], "write NAME=VALUE"),
+        (["--fix", "alpha"], "for example --fix E=1.7"),
         (["--fix", "alpha=x"], "is not a number"),
         (["--fix", "alfa=0.3"], "did you mean 'alpha'"),
         (["--tie", "alpha=gamma"], "no coefficient 'gamma'"),
@@ -263,3 +263,57 @@ def test_help_names_every_law():
     text = " ".join(run("fit", "--help").split())
     for law in LAWS:
         assert law in text
+
+
+def test_the_best_split_when_data_runs_out(tmp_path):
+    law = DataConstrained(1.87, 521.0, 1488.0, 0.353, 0.353, 5.31, 15.39)
+    n, u, e = (
+        each.ravel()
+        for each in np.meshgrid(
+            np.geomspace(1e7, 2e9, 5), np.geomspace(1e8, 1e10, 3), [0.5, 2, 8, 30]
+        )
+    )
+    rng = np.random.default_rng(0)
+    loss = law(n, u * e, u) * np.exp(0.002 * rng.standard_normal(n.size))
+    path, out = tmp_path / "repeats.csv", tmp_path / "fit.json"
+    columns = {"params": n, "tokens": u * e, "unique_tokens": u, "loss": loss}
+    pd.DataFrame(columns).to_csv(path, index=False)
+    run("fit", path, "--law", "data-constrained", "--out", out, "--bootstrap", "100")
+    plenty = json.loads(run("optimum", out, "--flops", 1e20, "--json"))
+    same = json.loads(run("optimum", out, "--flops", 1e20, "--unique-tokens", 1e13, "--json"))
+    assert same["params"] == pytest.approx(plenty["params"], rel=0.01)
+    short = json.loads(run("optimum", out, "--flops", 1e20, "--unique-tokens", 1e9, "--json"))
+    assert short["loss"] > plenty["loss"]
+    # No other split of the budget is better under the fitted law.
+    found = law.of(json.loads(out.read_text())["coefficients"].values())
+    sizes = short["params"] * np.geomspace(0.5, 2, 101)
+    assert short["loss"] <= found(sizes, 1e20 / 6 / sizes, 1e9).min() * (1 + 1e-6)
+    assert short["params_interval"][0] < short["params"] < short["params_interval"][1]
+    assert "goes with flops" in refused("optimum", out, "--unique-tokens", 1e9)
+
+
+def test_a_holdout_on_any_column_of_the_file(csv, table, tmp_path):
+    path = tmp_path / "named.csv"
+    table.assign(phase=np.where(table["params"] > 3e6, "late", "early")).to_csv(path, index=False)
+    fit = fitted(path, "--holdout", "phase == late", "--bootstrap", 50)
+    assert fit["holdout"]["n"] == 12
+
+
+def test_rows_are_named_by_their_lines(csv, table, tmp_path):
+    path = tmp_path / "wild.csv"
+    loss = table["loss"].to_numpy().copy()
+    loss[40] *= 1.5
+    table.assign(loss=loss).to_csv(path, index=False)
+    fit = fitted(path, "--where", "params > 1.1e5")
+    said = [w["message"] for w in fit["warnings"] if w["code"] == "heavy-tails"]
+    assert "the worst line 42: " in said[0]
+    assert fit["residuals"]["worst"][0]["row"].startswith("line 42: ")
+
+
+def test_odd_units_are_told(table, tmp_path):
+    path = tmp_path / "odd.csv"
+    table.assign(tokens=table["tokens"] / 1e4).to_csv(path, index=False)
+    said = [
+        w["message"] for w in fitted(path, "--bootstrap", 0)["warnings"] if w["code"] == "odd-units"
+    ]
+    assert "another unit" in said[0]

@@ -38,7 +38,8 @@ def runs(csv):
 
 
 def read(path, *, columns=None, needs=NEEDS, **options):
-    return read_table(path, columns=columns or {}, needs=needs, **options)
+    found = read_table(path, columns=columns or {}, needs=needs, **options)
+    return found.table, found.cautions
 
 
 def message(path, **options):

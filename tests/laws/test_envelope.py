@@ -58,7 +58,7 @@ def test_recovers_the_power_law_under_chinchilla_curves():
     assert law.c == pytest.approx(1.69, abs=2e-3)
     flops = np.geomspace(1e17, 1e20, 5)
     assert law(flops) == pytest.approx(chinchilla_envelope(flops), rel=3e-4)
-    assert not codes(made)
+    assert codes(made) == {"lucky-envelope"}
 
 
 def test_recovers_a_planted_exponential():

@@ -193,13 +193,23 @@ def test_bad_arguments_are_named(table, arguments, message):
         fit_law(table(), **{"bootstrap": 10, **arguments})
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
+@pytest.mark.parametrize("value", [0.0, -1.0, np.inf])
 def test_a_diverged_loss_is_refused_with_its_row(table, value):
     runs = table()
     loss = runs.loss.copy()
     loss[7] = value
     with pytest.raises(FitError, match=r"column 'loss', row 7 is .*Drop diverged"):
         fit_law({"params": runs.params, "tokens": runs.tokens, "loss": loss})
+
+
+def test_a_missing_loss_is_left_out_and_counted(table):
+    runs = table()
+    loss = runs.loss.copy()
+    loss[7] = np.nan
+    fit = fit_law({"params": runs.params, "tokens": runs.tokens, "loss": loss}, bootstrap=0)
+    assert fit.rows == 49
+    assert fit.warnings[0].code == "incomplete-rows"
+    assert fit.dropped == (("a number is missing", 1),)
 
 
 def test_columns_of_different_length_are_refused():

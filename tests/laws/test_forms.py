@@ -170,7 +170,7 @@ def test_every_law_has_its_formula_and_source(name):
         ({"x": [1, 2, 3], "y": [1, 2, 3]}, "power-offset", "has 3 coefficients to fit"),
         ({"x": [1, -2, 3], "y": [1, 2, 3]}, "power", "column 'x', row 1 is -2: must be above 0"),
         ({"x": [1, 2, 3], "y": [1, 0, 3]}, "power", "column 'y', row 1 is 0: must be above 0"),
-        ({"x": [1, 2, 3], "y": ["a", "b", "c"]}, "power", "no column 'y'"),
+        ({"x": [1, 2, 3], "y": ["a", "b", "c"]}, "power", "column 'y' is not all numbers"),
         ({"x": [1, 2], "y": [1, 2]}, "powr", "did you mean 'power'"),
     ],
 )

@@ -272,6 +272,9 @@ def optimum(
     tokens_per_param: Annotated[
         float | None, typer.Option(help="D/N: the budget it is best for.")
     ] = None,
+    unique_tokens: Annotated[
+        float | None, typer.Option(help="With --flops: how many tokens are fresh.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Split a budget into params and tokens; with --flops and another, price that split."""
@@ -279,6 +282,7 @@ def optimum(
 
     constraints = {
         "flops": flops, "params": params, "tokens": tokens, "tokens_per_param": tokens_per_param,
+        "unique_tokens": unique_tokens,
     }  # fmt: skip
     run_optimum(fit, constraints, as_json=as_json)
 

@@ -6,16 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
 from windtunnel.cli.text import print_json
 from windtunnel.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
+    from windtunnel.cli.read_table import ReadTable
     from windtunnel.cli.table_file import TableFile
     from windtunnel.laws import Caution, Fit, Table
-    from windtunnel.laws.validation import Chosen
 
+EXAMPLES = {"--fix": "--fix E=1.7", "--tie": "--tie alpha=beta", "--scale": "--scale params=1e9"}
 # Taken along where a table has them: other laws of the same table, and what a fit compares with.
 OPTIONAL = ("flops", "flops_exact", "params", "tokens", "loss")
 
@@ -84,8 +83,8 @@ def fit_source(source: Path, options: FitOptions) -> "tuple[Fit, Table]":
         _one_of("--objective", options.objective, OBJECTIVES)
     if not 0 < options.level < 1:
         raise ConfigError(f"--level {options.level:g}: between 0 and 1, for example 0.9")
-    table, cautions = read_source(source, options)
-    holdout, cut = _holdout(table, options.holdout)
+    read = read_source(source, options)
+    table = read.table
     fitted = fit(
         table,
         options.law,
@@ -97,13 +96,13 @@ def fit_source(source: Path, options: FitOptions) -> "tuple[Fit, Table]":
         bootstrap=options.bootstrap,
         seed=options.seed,
         level=options.level,
-        holdout=holdout,
+        holdout=read.holdout,
         interpolate=cast("Any", options.interpolate),
     )
-    return fitted.warned(*cautions, *cut), table
+    return fitted.warned(*read.cautions), table
 
 
-def read_source(source: Path, options: FitOptions) -> "tuple[Table, tuple[Caution, ...]]":
+def read_source(source: Path, options: FitOptions) -> "ReadTable":
     """The table of a study or of a file, selected and checked."""
     from windtunnel.cli.read_table import read_table
     from windtunnel.cli.table_file import read_file
@@ -115,7 +114,7 @@ def read_source(source: Path, options: FitOptions) -> "tuple[Table, tuple[Cautio
     file, said = _study_file(source, options) if is_study else (read_file(source), ())
     needs = needs_of(options.law)
     named = {name: column for name, column in options.columns.items() if column}
-    table, cautions = read_table(
+    read = read_table(
         file,
         columns=named,
         needs=needs,
@@ -123,14 +122,16 @@ def read_source(source: Path, options: FitOptions) -> "tuple[Table, tuple[Cautio
         where=options.where,
         drop_highest=options.drop_highest,
         flop_rule=options.flop_rule,
+        holdout=options.holdout,
         decayed_only=options.law not in OF_CURVES,
         scale=dict(_pair("--scale", text) for text in options.scale),
     )
+    table = read.table
     if not is_study:
         table = table.stated(
             loss_unit="nats per token (assumed)", params_convention="as counted in the table"
         )
-    return table, (*said, *cautions)
+    return read._replace(table=table, cautions=(*said, *read.cautions))
 
 
 def _study_file(source: Path, options: FitOptions) -> "tuple[TableFile, tuple[Caution, ...]]":
@@ -173,44 +174,6 @@ def _study_file(source: Path, options: FitOptions) -> "tuple[TableFile, tuple[Ca
     ), said
 
 
-def _holdout(table: "Table", text: str) -> "tuple[Chosen, tuple[Caution, ...]]":
-    """The rows that `--holdout` names, whole trunks of them."""
-    from windtunnel.laws import Caution
-    from windtunnel.laws.conditions import Condition, widen
-
-    if text in {"none", "largest"}:
-        return (None if text == "none" else "largest"), ()
-    condition = Condition.parse(text)
-    mask, cut = widen(condition.mask(_column(table, condition.column)), table.trunk)
-    if not mask.any() or mask.all():
-        which = "every row" if mask.all() else "no row"
-        raise ConfigError(f"--holdout {text!r}: {which} of {table.rows} is held out; want some")
-    if not cut:
-        return mask, ()
-    shown = ", ".join(cut[:3]) + (", ..." if len(cut) > 3 else "")
-    return mask, (
-        Caution(
-            "holdout-widened",
-            f"--holdout {condition} cuts {len(cut)} trunks ({shown}), whose rows share their "
-            f"noise: all rows of them are held out, {int(mask.sum())} in all",
-        ),
-    )
-
-
-def _column(table: "Table", name: str) -> Any:
-    spelled = {column: law for law, column in table.names.items()}
-    law_name = spelled.get(name, name)
-    if law_name == "flops" and "flops" not in table and {"params", "tokens"} <= set(table.columns):
-        return table.budget
-    known = {**table.columns, **table.labels, "trunk": table.trunk}
-    if law_name not in known:
-        raise ConfigError(
-            f"--holdout: no column {name!r} among what the law reads: {', '.join(sorted(known))}"
-            f"{did_you_mean(name, known)}"
-        )
-    return np.asarray(known[law_name])
-
-
 def _one_of(option: str, value: str, allowed: Any) -> None:
     if value not in allowed:
         hint = did_you_mean(value, allowed)
@@ -231,11 +194,13 @@ def _pair(option: str, text: str) -> tuple[str, float]:
     try:
         return name, float(value)
     except ValueError:
-        raise ConfigError(f"{option} {text}: {value!r} is not a number; write NAME=1e9") from None
+        raise ConfigError(
+            f"{option} {text}: {value!r} is not a number; write {EXAMPLES[option]}"
+        ) from None
 
 
 def _words(option: str, text: str) -> tuple[str, str]:
     name, sign, value = (part.strip() for part in text.rpartition("="))
     if not (name and sign and value):
-        raise ConfigError(f"{option} {text}: write NAME=VALUE, for example {option} alpha=beta")
+        raise ConfigError(f"{option} {text}: write NAME=VALUE, for example {EXAMPLES[option]}")
     return name, value

@@ -2,17 +2,16 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from windtunnel.cli.fit_details import tables
 from windtunnel.cli.text import say, si, terminal
-from windtunnel.laws import Caution, Fit, Interval, Optimum
+from windtunnel.laws import Caution, Fit, HoldOut, Interval, Optimum
 from windtunnel.laws.record import optima
 from windtunnel.laws.staged.stages import StagedLaw
 
-ROWS_SHOWN = 24
 NO_SHIFT = 1e-6
 
 
@@ -21,12 +20,17 @@ def print_fit(fitted: Fit) -> None:
     console = terminal()
     say(console, f"{fitted.form.formula} over {fitted.rows} rows of {fitted.trunks} trunks")
     say(console, "; ".join(_conventions(fitted)))
-    for line in (*fitted.filters, *(f"{rows} rows dropped: {why}" for why, rows in fitted.dropped)):
+    for line in fitted.filters:
         say(console, line, label="filter:")
+    for why, rows in fitted.dropped:
+        say(console, f"{rows} rows: {why}", label="left out:")
     console.print(_coefficients(fitted))
     _print_noise(console, fitted)
-    for name, value in fitted.details.items():
-        _print_detail(console, name, value)
+    for found in tables(fitted.law, fitted.details):
+        if isinstance(found, str):
+            say(console, found)
+        else:
+            console.print(found)
     if best := optima(fitted):
         console.print(_optima(best, fitted.level))
     print_warnings(console, fitted.warnings)
@@ -106,12 +110,16 @@ def _print_noise(console: Console, fitted: Fit) -> None:
     )
     if (held := fitted.holdout) is not None:
         verdict = {True: "inside", False: "outside", None: ""}[held.inside]
-        verdict = verdict and f", {verdict} the {fitted.level:.0%} interval"
+        bias = f"{held.error:+{unit}}"
+        verdict = verdict and f" ({verdict} its {fitted.level:.0%} interval)"
+        covered = (
+            "" if held.covered is None else f"; {_rows_inside(held)} inside their own intervals"
+        )
         naive = "".join(f"; {name} {error:.2%}" for name, error in held.naive.items())
         say(
             console,
-            f"hold-out ({held.what}, {held.rows} rows): mean relative error "
-            f"{held.mean_relative_error:.2%}, bias {held.error:+.2%}{verdict}{naive}",
+            f"hold-out, {held.what}: mean relative error {held.mean_relative_error:.2%}, bias "
+            f"{bias}{verdict}{covered}{naive}",
         )
     if (pulls := fitted.influence) is not None:
         name = "optimal D/N at the largest budget" if pulls.quantity == "ratio" else pulls.quantity
@@ -126,10 +134,17 @@ def _print_noise(console: Console, fitted: Fit) -> None:
             )
 
 
+def _rows_inside(held: HoldOut) -> str:
+    return f"{round((held.covered or 0) * held.rows)} of {held.rows} rows"
+
+
 def _optima(best: Iterable[Optimum], level: float) -> Table:
     """A column a budget: three budgets side by side fit where five numbers in a row do not."""
     shown = list(best)
-    table = Table(box=None, title=f"compute-optimal ({level:.0%} intervals)", title_justify="left")
+    known = not all(math.isnan(each.ratio.low) or each.excess for each in shown)
+    title = "this split" if shown[0].excess else "compute-optimal"
+    title += f" ({level:.0%} intervals)" if known else ""
+    table = Table(box=None, title=title, title_justify="left")
     table.add_column("FLOPs")
     for each in shown:
         table.add_column(f"{each.flops:.2e}", justify="right", no_wrap=True)
@@ -148,42 +163,6 @@ def _loss(found: Interval) -> str:
     if math.isnan(found.low):
         return f"{found.value:.4g}"
     return f"{found.value:.4g} ({found.low:.4g} to {found.high:.4g})"
-
-
-def _print_detail(console: Console, name: str, value: Any) -> None:
-    """A staged law's points as a table, its single numbers as a line."""
-    if isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
-        rows = [_flat(row) for row in value]
-        columns = [key for key, cell in rows[0].items() if not isinstance(cell, list | Mapping)]
-        table = Table(box=None, title=name.replace("_", " "), title_justify="left")
-        for column in columns:
-            table.add_column(column.replace("_", " "), justify="right")
-        for row in rows[:ROWS_SHOWN]:
-            table.add_row(*(_cell(row.get(column)) for column in columns))
-        console.print(table)
-        if len(value) > ROWS_SHOWN:
-            say(console, f"and {len(value) - ROWS_SHOWN} more rows: see --json")
-    elif not isinstance(value, list | tuple | Mapping):
-        say(console, f"{name.replace('_', ' ')}: {_cell(value)}")
-
-
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with mappings of numbers spread out: params {akima: 1} becomes params akima = 1."""
-    out: dict[str, Any] = {}
-    for key, cell in row.items():
-        if isinstance(cell, Mapping) and not any(isinstance(v, list) for v in cell.values()):
-            out |= {f"{key} {name}": each for name, each in cell.items()}
-        else:
-            out[key] = cell
-    return out
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value)
 
 
 def _interval(found: Interval) -> str:

@@ -8,8 +8,10 @@ and the highest losses are dropped where that was asked for.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from windtunnel.cli.check_table import checked
 from windtunnel.cli.select_rows import LABELS, Selection
@@ -23,8 +25,16 @@ from windtunnel.cli.table_columns import (
 )
 from windtunnel.cli.table_file import TableFile, read_file
 from windtunnel.laws.caution import Caution
-from windtunnel.laws.conditions import Condition
+from windtunnel.laws.conditions import Condition, whole_trunks
 from windtunnel.laws.table import Table
+
+
+class ReadTable(NamedTuple):
+    """A table, what a reader must know of it, and the rows to hold out or a word for them."""
+
+    table: Table
+    cautions: tuple[Caution, ...]
+    holdout: NDArray[np.bool_] | Literal["largest"] | None
 
 
 def read_table(
@@ -37,8 +47,9 @@ def read_table(
     drop_highest: int = 0,
     flop_rule: str = "6ND",
     decayed_only: bool = False,
+    holdout: str = "largest",
     scale: Mapping[str, float] = MappingProxyType({}),
-) -> tuple[Table, tuple[Caution, ...]]:
+) -> ReadTable:
     """The table that a law is fitted to, and what a reader must know about how it was read.
 
     Args:
@@ -52,6 +63,7 @@ def read_table(
         drop_highest: How many of the highest losses (`y` where there is no loss) to leave out,
             after the conditions.
         flop_rule: `6ND`: k in C = k N D.
+        holdout: `largest`, `none`, or a condition on any column.
         decayed_only: Leave out undecayed rows where the table has both kinds.
         scale: Factors on columns, by either name, before anything else reads them.
 
@@ -77,6 +89,7 @@ def read_table(
         values |= found
         cautions += doubts
     highest = selection.drop_highest(values, drop_highest)
+    held = selection.held_out(holdout, factor)
     values = {name: column[~highest] for name, column in values.items()}
     labels = selection.labels()
     trunk = labels.pop("trunk", None)
@@ -87,6 +100,7 @@ def read_table(
         trunk=trunk,
         labels=labels,
         decayed=decayed,
+        places=selection.places,
         names={
             name: column
             for name, column in names.items()
@@ -96,4 +110,7 @@ def read_table(
         filters=tuple(selection.filters),
         dropped=tuple(selection.dropped),
     )
-    return table, tuple(cautions)
+    if isinstance(held, str) or held is None:
+        return ReadTable(table, tuple(cautions), held)
+    mask, cut = whole_trunks(Condition.parse(holdout), held, table.trunk)
+    return ReadTable(table, (*cautions, *cut), mask)

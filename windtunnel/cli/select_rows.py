@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,6 +164,19 @@ class Selection:
         whole[np.flatnonzero(self.kept)[gone]] = True
         self.drop(whole, which)
         return gone
+
+    def held_out(self, text: str, factor: float) -> Mask | Literal["largest"] | None:
+        """Of the rows kept, those that a condition on any column holds out; or the word for them.
+
+        Raises:
+            ConfigError: No such column, or no condition.
+        """
+        if text == "largest":
+            return "largest"
+        if text == "none":
+            return None
+        condition = Condition.parse(text)
+        return condition.mask(self._column_of(condition, factor)[self.kept])
 
     def labels(self) -> dict[str, NDArray[np.str_]]:
         """Text columns of the rows kept; a row whose trunk is not known is a trunk of its own."""

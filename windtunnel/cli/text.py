@@ -22,7 +22,9 @@ def say(console: Console, text: str, *, label: str = "", style: str = "yellow") 
 
 
 def si(value: float, unit: str = "") -> str:
-    """142k, 1.3M, 2.4G; plain below a thousand."""
+    """142k, 1.3M, 2.4G; plain below a thousand, powers of ten where no prefix is usual."""
+    if not 1e-4 <= abs(value) < 1e15 and value:
+        return f"{value:.3g}{unit}"
     for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{prefix}{unit}"

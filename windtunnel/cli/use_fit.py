@@ -5,7 +5,7 @@ from pathlib import Path
 
 from windtunnel.cli.fit_text import print_optimum, print_prediction
 from windtunnel.cli.text import print_json
-from windtunnel.errors import ConfigError
+from windtunnel.errors import ConfigError, FitError
 from windtunnel.laws import Fit, optimum, predict
 from windtunnel.laws.record import optimum_document, plain
 
@@ -19,6 +19,8 @@ def read_fit(path: Path) -> Fit:
     """
     try:
         return Fit.from_json(path.read_text())
+    except FitError as error:
+        raise FitError(f"{path}: {error}") from None
     except OSError as refused:
         raise ConfigError(
             f"{path}: cannot be read: {refused.strerror}; write one with windtunnel fit --out"

@@ -22,6 +22,8 @@ ROUNDOFF = 1e-9
 FEW_TRUNK_DF = 3.0
 # Three sizes fix a curve and four leave one degree of freedom to doubt it.
 FEW_SIZES, FEW_HORIZONS = 5, 4
+# Assumed: outside these no language model was ever trained.
+PLAUSIBLE_RATIO, LARGEST_PARAMS = (0.02, 1e6), 1e14
 # Normal residuals have rms = 1.48 times their median size; rows where that doubles are not normal.
 HEAVY_TAIL = 2.0
 HEAVY_TAIL_ROWS = 20
@@ -45,9 +47,10 @@ def of_table(law: type[Law], table: Table) -> Iterator[Caution]:
         yield Caution(
             "collinear",
             f"ln {first} and ln {second} are collinear (r = {r:.2f}): the two exponents trade off. "
-            "Let the smallest sizes run much longer",
+            + ("Let the smallest sizes run much longer" if law.allocates else "Vary them apart"),
         )
     if law.allocates:
+        yield from _odd_units(table)
         yield from _few(table)
         yield from _flop_rule(table)
     yield from of_rows(law.columns(), table)
@@ -75,6 +78,25 @@ def of_rows(columns: tuple[str, ...], table: Table) -> Iterator[Caution]:
             "mixed-execution",
             f"rows were computed in {len(ways)} ways ({', '.join(ways[:4])}): between them results "
             "differ in the last digits or more",
+        )
+
+
+def _odd_units(table: Table) -> Iterator[Caution]:
+    """Numbers that no training run has: a unit was left out, or columns were swapped."""
+    ratio = float(np.median(table.tokens / table.params))
+    low, high = PLAUSIBLE_RATIO
+    if not low <= ratio <= high:
+        yield Caution(
+            "odd-units",
+            f"tokens per param is {ratio:.3g} in a typical row: one of the two columns is in "
+            "another unit, or they are swapped. Laws take parameters and tokens: "
+            "--scale tokens=1e6, or name the columns",
+        )
+    largest = float(table.params.max())
+    if largest > LARGEST_PARAMS:
+        yield Caution(
+            "odd-units",
+            f"params go up to {largest:.3g}: no model is that large; was it scaled twice?",
         )
 
 
@@ -106,8 +128,9 @@ def _flop_rule(table: Table) -> Iterator[Caution]:
     if np.max(np.abs(off - 1)) > 0.02:
         yield Caution(
             "flop-rule",
-            f"the flops column is {off.min():.2f} to {off.max():.2f} times {table.flop_rule}: "
-            f"budgets here are in {table.flop_rule}",
+            f"the flops column is {off.min():.3g} to {off.max():.3g} times {table.flop_rule}: "
+            f"budgets here are in {table.flop_rule}"
+            + ("; it is in another unit, see --scale" if not 0.01 < off.max() < 100 else ""),
         )
 
 
@@ -155,11 +178,14 @@ def of_noise(
             f"{sigma_seed:.2%}. The law bends away from this table",
         )
     usual = 1.4826 * float(np.median(np.abs(point.residual)))
+    row = int(np.argmax(np.abs(point.residual)))
+    worst = table.describe(row, point.problem.law.columns())
     if table.rows >= HEAVY_TAIL_ROWS and rms > HEAVY_TAIL * usual and not point.exact:
         yield Caution(
             "heavy-tails",
-            f"residuals have outliers (rms {rms:.2%}, most within {usual:.2%}). Look at the worst "
-            "rows",
+            f"residuals have outliers (rms {rms:.2%}, most within {usual:.2%}), the worst "
+            f"{worst} ({point.residual[row]:+.1%}): a diverged run? Intervals are wide because of "
+            "them; decide whether they belong (--where, --drop-highest)",
         )
     cells = table.cells(*point.problem.law.inputs)
     if not replicates(cells, table.trunk_index):

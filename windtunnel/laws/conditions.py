@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from windtunnel.errors import ConfigError
+from windtunnel.laws.caution import Caution
 
 Mask = NDArray[np.bool_]
 Value = float | bool | str
@@ -203,3 +204,27 @@ def _spell(value: Value) -> str:
 
 def _quote(text: str) -> str:
     return f"'{text}'" if '"' in text else f'"{text}"'
+
+
+def whole_trunks(
+    condition: Condition, mask: Mask, trunk: NDArray[np.str_]
+) -> tuple[Mask, tuple[Caution, ...]]:
+    """The rows of a hold-out, widened to whole trunks, and what is said where that was needed.
+
+    Raises:
+        ConfigError: no row is held out, or every one.
+    """
+    wide, cut = widen(mask, trunk)
+    if not wide.any() or wide.all():
+        which = "every row" if wide.all() else "no row"
+        raise ConfigError(f"holdout {condition}: {which} of {wide.size} is held out; want some")
+    if not cut:
+        return wide, ()
+    shown = ", ".join(cut[:3]) + (", ..." if len(cut) > 3 else "")
+    return wide, (
+        Caution(
+            "holdout-widened",
+            f"holdout {condition} cuts {len(cut)} trunks ({shown}), whose rows share their noise: "
+            f"all rows of them are held out, {int(wide.sum())} in all",
+        ),
+    )

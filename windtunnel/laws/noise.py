@@ -114,14 +114,28 @@ def seed_noise(
 
 
 def seed_sigma(
-    log_output: Floats, cells: NDArray[np.intp], trunk_index: NDArray[np.intp]
+    log_output: Floats,
+    cells: NDArray[np.intp],
+    trunk_index: NDArray[np.intp],
+    *,
+    robust: bool = False,
 ) -> float | None:
-    """Standard deviation of ln output within cells, trunk and branch noise together, pooled."""
+    """Standard deviation of ln output within cells, trunk and branch noise together, pooled.
+
+    `robust`: from the median deviation where that is smaller, so that one diverged seed does not
+    set it.
+    """
     df = log_output.size - np.unique(cells).size
     if not replicates(cells, trunk_index) or not df:
         return None
     means = np.bincount(cells, log_output) / np.bincount(cells)
-    return float(np.sqrt(np.sum((log_output - means[cells]) ** 2) / df))
+    off = log_output - means[cells]
+    pooled = float(np.sqrt(np.sum(off**2) / df))
+    if not robust:
+        return pooled
+    several = np.bincount(cells)[cells] > 1
+    spare = float(np.sqrt(several.sum() / df))
+    return min(pooled, 1.4826 * float(np.median(np.abs(off[several]))) * spare)
 
 
 def lack_of_fit(
@@ -149,6 +163,9 @@ def lack_of_fit(
     sigma = pure.draw(rng, LACK_OF_FIT_DRAWS)
     chances = []
     for groups, known in ((_designs(cells, trunk_index), tangent), (cells, both)):
+        # Where no two trunks share two cells the branch noise of seeds is not known, nor testable.
+        if groups is cells and not pure.branch_df:
+            continue
         indicator = membership(groups)
         misfit = basis(indicator - known @ (known.T @ indicator))
         if not misfit.shape[1]:

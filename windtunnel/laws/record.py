@@ -129,14 +129,16 @@ def read(text: str) -> Fit:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise FitError(f"not a fit: {error}") from error
+        raise FitError(
+            f"not a fit: no JSON ({error}); write one with windtunnel fit --out FIT.json"
+        ) from error
     found = content.get("schema") if isinstance(content, dict) else None
     if found != SCHEMA:
         raise FitError(f"fit schema {found!r}: this version reads {SCHEMA}; fit the table again")
     try:
         return _rebuilt(content)
     except (TypeError, KeyError, ValueError) as error:
-        raise FitError(f"not a fit: {type(error).__name__} {error}") from error
+        raise FitError(f"a damaged fit: {type(error).__name__} {error}; fit again") from error
 
 
 def _rebuilt(content: dict[str, Any]) -> Fit:

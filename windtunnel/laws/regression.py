@@ -272,11 +272,4 @@ def _worst(point: Point, table: Table) -> tuple[tuple[str, float], ...]:
     """The rows farthest off the law, with their residuals."""
     law = point.problem.law
     order = np.argsort(-np.abs(point.residual), kind="stable")[:NAMED]
-    return tuple(
-        (
-            f"row {row}: "
-            + ", ".join(f"{name}={table[name][row]:.4g}" for name in (*law.inputs, law.output)),
-            float(point.residual[row]),
-        )
-        for row in order
-    )
+    return tuple((table.describe(row, law.columns()), float(point.residual[row])) for row in order)

@@ -193,13 +193,13 @@ class Fit:
             return None
         return exact_ratio(self.form, self.draws, self.exact, flops, level=self.level)
 
-    def to_json(self, path: Path | None = None, *, draws: int | None = None) -> str:
+    def to_json(self, path: Path | str | None = None, *, draws: int | None = None) -> str:
         """This fit as JSON text (docs/fit.md), also written to `path`; keeps `draws` resamples."""
         from windtunnel.laws.record import write
 
         text = write(self, draws=draws)
         if path is not None:
-            path.write_text(text)
+            Path(path).write_text(text)
         return text
 
     @staticmethod

@@ -238,7 +238,7 @@ def _held(
     predicted, measured = form(x[unseen]), y[unseen]
     errors = np.log(predicted / measured)
     return HoldOut(
-        what=f"{int(unseen.sum())} {made.law.inputs[0]} beyond the rest",
+        what=f"{int(unseen.sum())} of the points, {made.law.inputs[0]} beyond the others",
         rows=int(mask.sum()),
         trunks=int(np.unique(table.trunk[mask]).size),
         mean_relative_error=float(np.mean(np.abs(np.expm1(errors)))),

@@ -4,7 +4,7 @@ Columns are one-dimensional and of one length, R. The trunk is the unit of indep
 branches of one trunk share its initialisation and its data order, so their noise is shared too.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ class Table:
             else the row itself.
         labels: text columns by name, such as `run` or `execution`.
         decayed: whether the learning rate had been decayed, if known.
+        places: where each row stands in its source, such as `line 7`; `row 5` unless given.
         names: how the source spells a column, where it differs.
         loss_unit: of `loss`.
         params_convention: which parameters `params` counts.
@@ -42,6 +43,7 @@ class Table:
         trunk: ArrayLike | None = None,
         labels: Mapping[str, ArrayLike] | None = None,
         decayed: ArrayLike | None = None,
+        places: ArrayLike | None = None,
         names: Mapping[str, str] | None = None,
         loss_unit: str = "nats per token",
         params_convention: str = "non-embedding",
@@ -61,12 +63,15 @@ class Table:
             trunk = run
         self.has_trunks = trunk is not None
         self.trunk = _text(np.arange(self.rows) if trunk is None else trunk)
+        rows = [f"row {row}" for row in range(self.rows)] if places is None else places
+        self.places = _text(rows)
         self.decayed = None if decayed is None else np.atleast_1d(np.asarray(decayed, bool))
         self.names = dict(names or {})
         self.loss_unit, self.params_convention = loss_unit, params_convention
         self.flop_factor = float(flop_factor)
         self.filters, self.dropped = tuple(filters), tuple(dropped)
         others: dict[str, Any] = {**self.columns, "trunk": self.trunk, **self.labels}
+        others["places"] = self.places
         if self.decayed is not None:
             others["decayed"] = self.decayed
         for name, values in others.items():
@@ -136,6 +141,7 @@ class Table:
             trunk=self.trunk[mask] if self.has_trunks else None,
             labels={name: values[mask] for name, values in self.labels.items()},
             decayed=None if self.decayed is None else self.decayed[mask],
+            places=self.places[mask],
             names=self.names,
             loss_unit=self.loss_unit,
             params_convention=self.params_convention,
@@ -155,6 +161,10 @@ class Table:
         whole = self.subset(np.ones(self.rows, bool))
         whole.loss_unit, whole.params_convention = loss_unit, params_convention
         return whole
+
+    def describe(self, row: int, names: Iterable[str]) -> str:
+        """One row in words: where it stands, and some of its columns."""
+        return f"{self.places[row]}: " + ", ".join(f"{n}={self[n][row]:.4g}" for n in names)
 
     def groups(self) -> Iterator[tuple[str, NDArray[np.bool_]]]:
         """Every trunk's label and the mask of its rows."""

@@ -146,7 +146,7 @@ def influence(point: Point, table: Table) -> Influence | None:
     rows = _candidates(point)
     whole = np.ones(table.rows, bool)
     without_row = [_but(whole, row) for row in rows]
-    row_labels = [_row_label(law, table, row) for row in rows]
+    row_labels = [table.describe(row, law.columns()) for row in rows]
     trunks = list(table.groups()) if table.has_trunks else []
     named = Influence(
         quantity=law.headline,
@@ -197,11 +197,6 @@ def _but(whole: NDArray[np.bool_], row: int) -> NDArray[np.bool_]:
     keep = whole.copy()
     keep[row] = False
     return keep
-
-
-def _row_label(law: type[Law], table: Table, row: int) -> str:
-    values = (f"{name}={table[name][row]:.4g}" for name in (*law.inputs, law.output))
-    return f"row {row}: " + ", ".join(values)
 
 
 def _level(form: Law, values: Floats) -> Floats:

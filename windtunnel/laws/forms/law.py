@@ -21,6 +21,8 @@ FREE = (-np.inf, np.inf)
 POSITIVE = (0.0, np.inf)
 # Exponents of published laws lie between 0.1 and 0.9; an answer at these bounds is no answer.
 EXPONENT = (0.01, 3.0)
+# No law and no noise takes an output so far from the usual one; what is left is a diverged run.
+ABSURD = 1e9
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,16 @@ class Law(Formula):
                 raise FitError(
                     f"column {name!r}, row {bad[0]} is {values[bad[0]]:g}: must be above 0"
                 )
+        if np.ptp(output) == 0:
+            raise FitError(
+                f"column {cls.output!r} is {output[0]:g} in every row: there is nothing to explain"
+            )
+        usual = float(np.median(np.abs(output)))
+        if cls.multiplicative and (bad := np.flatnonzero(output > ABSURD * usual)).size:
+            raise FitError(
+                f"column {cls.output!r}, row {bad[0]} is {output[bad[0]]:g}, the usual value "
+                f"{usual:.4g}: a diverged run? Leave it out with --where"
+            )
         if cls.multiplicative and (bad := np.flatnonzero(output <= 0)).size:
             raise FitError(
                 f"column {cls.output!r}, row {bad[0]} is {output[bad[0]]:g}: must be above 0. "

@@ -146,7 +146,7 @@ def _seeds(problem: Problem, table: Table) -> float | None:
     cells = table.cells(*law.inputs)
     if replicates(cells, table.trunk_index) < MIN_REPLICATES:
         return None
-    return seed_sigma(output, cells, table.trunk_index)
+    return seed_sigma(output, cells, table.trunk_index, robust=True)
 
 
 def _with_measured_delta(problem: Problem, table: Table, name: ObjectiveName) -> Point:

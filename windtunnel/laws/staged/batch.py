@@ -28,6 +28,7 @@ from windtunnel.laws.staged.stages import (
 from windtunnel.laws.table import Floats, Table
 
 LEVELS = 30
+WINDOW = 5
 OFF = (2.0, 4.0)
 
 
@@ -153,13 +154,27 @@ def _levels(curves: list[Curve], group: NDArray[np.intp], count: int) -> list[_L
         if np.unique(batch[covers]).size < MIN_BATCHES:
             continue
         tokens = np.array([curves[i].log_tokens_to(float(level)) for i in group[covers]])
-        quadratic = Quadratic(batch[covers])
+        near = _near_minimum(batch[covers], tokens)
+        members, x, tokens = group[covers][near], batch[covers][near], tokens[near]
+        quadratic = Quadratic(x)
         fitted = quadratic.fit(tokens[None])[0]
         size = curves[group[0]].size
-        out.append(
-            _Level(size, float(level), group[covers], batch[covers], tokens, quadratic, fitted)
-        )
+        out.append(_Level(size, float(level), members, x, tokens, quadratic, fitted))
     return out
+
+
+def _near_minimum(log_batch: Floats, log_tokens: Floats) -> NDArray[np.bool_]:
+    """The five batch sizes around the cheapest: a parabola through a wide lopsided grid is biased.
+
+    Measured on curves of a planted exponent of 6.0 with ten batch sizes over two decades: 6.5
+    through all of them.
+    """
+    batches, index = np.unique(log_batch, return_inverse=True)
+    mean = np.bincount(index, log_tokens) / np.bincount(index)
+    last = min(int(np.argmin(mean)) + WINDOW // 2 + 1, batches.size)
+    first = max(0, min(int(np.argmin(mean)) - WINDOW // 2, last - WINDOW))
+    last = min(first + WINDOW, batches.size)
+    return np.asarray((index >= first) & (index < last))
 
 
 def _require(found: list[_Level], used: list[_Level], curves: list[Curve]) -> None:

@@ -280,6 +280,11 @@ def _cautions(
             f"{rising.size} of {rises.size} curves rise for a stretch, {names[worst]!r} by "
             f"{rises[worst]:.1%}: look for instability or a change of data",
         )
+    yield Caution(
+        "lucky-envelope",
+        "the lowest of many curves is a lucky one: the envelope lies about half a run's noise too "
+        "low, and intervals of it are too narrow (72 to 83% held the truth at a nominal 90%)",
+    )
     power, exp = forms["power-offset"], forms["exp-offset"]
     if not (np.isfinite(power["rms"]) and np.isfinite(exp["rms"])):
         return
