@@ -20,6 +20,7 @@ from windtunnel.laws.forms.sigmoid import Sigmoid
 from windtunnel.laws.interval import Interval, Optimum, beyond
 from windtunnel.laws.regression import METHODS, Method, Settings, regress
 from windtunnel.laws.regret import fit_optima
+from windtunnel.laws.repeated import repeated_optimum
 from windtunnel.laws.result import Fit
 from windtunnel.laws.solver.objective import ObjectiveName
 from windtunnel.laws.staged.isoflop import Reading
