@@ -471,3 +471,13 @@ def test_paths_that_are_no_file(tmp_path):
     assert message(tmp_path / "no.parquet").endswith("no.parquet: no such file")
     (tmp_path / "folder.csv").mkdir()
     assert "is a folder; give one table" in message(tmp_path / "folder.csv")
+
+
+def test_a_trunk_column_that_is_not_named_is_told(csv, runs):
+    other = csv("params,tokens,loss,trunk_id\n1e6,2e7,4.5,a\n1e6,4e7,4.2,a\n", "other.csv")
+    said = [caution.message for caution in read(other)[1] if caution.code == "trunk-column"]
+    assert "--trunk 'trunk_id'" in said[0]
+    blank = csv("params,tokens,loss,trunk\n1e6,2e7,4.5,a\n1e6,4e7,4.2,\n", "blank.csv")
+    said = [caution.message for caution in read(blank)[1] if caution.code == "trunk-column"]
+    assert "1 rows have no trunk" in said[0]
+    assert "trunk-column" not in codes(read(runs)[1])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windtunnel.cli.check_table import checked
-from windtunnel.cli.select_rows import LABELS, Selection
+from windtunnel.cli.select_rows import LABELS, Selection, trunk_cautions
 from windtunnel.cli.table_columns import (
     derive,
     find_columns,
@@ -93,6 +93,7 @@ def read_table(
     values = {name: column[~highest] for name, column in values.items()}
     labels = selection.labels()
     trunk = labels.pop("trunk", None)
+    cautions += trunk_cautions(file, names, trunk)
     decayed, doubts = selection.decayed()
     cautions += doubts
     table = Table(

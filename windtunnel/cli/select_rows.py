@@ -222,3 +222,20 @@ def _range_of(column: str, values: Floats | NDArray[np.str_]) -> str:
     words = sorted({str(word) for word in values if word})
     more = f" and {len(words) - 10} more" if len(words) > 10 else ""
     return f"{column} was one of {', '.join(words[:10])}{more} over {values.size} rows"
+
+
+def trunk_cautions(
+    file: TableFile, names: Mapping[str, str], trunk: NDArray[np.str_] | None
+) -> list[Caution]:
+    """What is said where rows may share a trunk that the table does not name."""
+    if trunk is None:
+        likely = [name for name in file.columns if name.lower().startswith("trunk")]
+        if not likely:
+            return []
+        said = f"column {likely[0]!r} looks like the trunk's; name it with --trunk {likely[0]!r}"
+    else:
+        blank = sum(map(is_missing, file.columns[names["trunk"]]))
+        if not blank:
+            return []
+        said = f"{blank} rows have no trunk and count as trunks of their own"
+    return [Caution("trunk-column", said + ": rows of one trunk share their noise")]
