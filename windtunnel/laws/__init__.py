@@ -5,9 +5,10 @@
 >>> predict(fitted, params=2.4e9, tokens=1e12)  # doctest: +SKIP
 """
 
+from windtunnel.laws.allocation import optimum
 from windtunnel.laws.caution import Caution
 from windtunnel.laws.exact import ExactRule
-from windtunnel.laws.fitting import LAWS, OF_CURVES, fit, needs_of, optimum, predict
+from windtunnel.laws.fitting import LAWS, OF_CURVES, fit, needs_of, predict
 from windtunnel.laws.forms.chinchilla import Allocation, Chinchilla
 from windtunnel.laws.forms.data_constrained import DataConstrained
 from windtunnel.laws.forms.law import Law

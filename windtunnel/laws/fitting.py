@@ -1,9 +1,8 @@
 """The three verbs: fit a law to a table, predict from a fit, and the best split of a budget."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,10 +16,9 @@ from windtunnel.laws.forms.law import Law
 from windtunnel.laws.forms.power import ExpOffset, Power, PowerOffset
 from windtunnel.laws.forms.power2 import Power2
 from windtunnel.laws.forms.sigmoid import Sigmoid
-from windtunnel.laws.interval import Interval, Optimum, beyond
+from windtunnel.laws.interval import Interval
 from windtunnel.laws.regression import METHODS, Method, Settings, regress
 from windtunnel.laws.regret import fit_optima
-from windtunnel.laws.repeated import repeated_optimum
 from windtunnel.laws.result import Fit
 from windtunnel.laws.solver.objective import ObjectiveName
 from windtunnel.laws.staged.isoflop import Reading
@@ -37,8 +35,6 @@ LAWS = (*FORMULAS, *STAGED)
 OF_CURVES = ("batch", "envelope")
 # Columns that must be numbers; others that are not are left aside.
 NUMBERS = ("params", "tokens", "loss", "flops", "x", "y", "z", "lr", "batch_tokens", "score")
-# A budget so far from the fitted ones is no answer but a slope too flat to turn around.
-MOST_DECADES = 12
 
 
 def fit(
@@ -131,46 +127,6 @@ def predict(fitted: Fit, *inputs: float, trunks: float = 1, **named: float) -> I
     return fitted.predict(*inputs, trunks=trunks, **named)
 
 
-def optimum(
-    fitted: Fit,
-    *,
-    flops: float | None = None,
-    params: float | None = None,
-    tokens: float | None = None,
-    tokens_per_param: float | None = None,
-    unique_tokens: float | None = None,
-) -> Optimum:
-    """The best split of `flops`; or of the budget for which this size, data or ratio is best.
-
-    With `flops` and one of the others, the split is not the best one but that: its loss then comes
-    with `excess`, the loss above the best split. With `flops` and `unique_tokens`, the best split
-    of a data-constrained law where no more than so many tokens are fresh.
-
-    Raises:
-        FitError: no or too many constraints, or no budget makes the given number optimal.
-    """
-    others = {"params": params, "tokens": tokens, "ratio": tokens_per_param}
-    given = {name: value for name, value in others.items() if value is not None}
-    for name, value in {**given, "flops": flops, "unique_tokens": unique_tokens}.items():
-        if value is not None and not value > 0:
-            raise FitError(f"optimum: {name} = {value}, must be above 0")
-    if unique_tokens is not None:
-        if flops is None or given:
-            raise FitError("optimum: unique_tokens goes with flops and with nothing else")
-        return repeated_optimum(fitted, flops, unique_tokens)
-    if (flops is None and not given) or len(given) > 1:
-        raise FitError(
-            "optimum: give flops, or one of params, tokens and tokens_per_param, or flops and one "
-            "of them"
-        )
-    if not given:
-        return fitted.optimum(cast("float", flops))
-    ((name, value),) = given.items()
-    if flops is None:
-        return fitted.optimum(_budget_for(fitted, name, value))
-    return _forced(fitted, flops, name, value)
-
-
 def needs_of(name: str) -> tuple[str, ...]:
     """Columns of numbers that a law reads."""
     return STAGED[name].law.columns() if name in STAGED else law_named(name).columns()
@@ -259,47 +215,3 @@ def _column(table: Table, name: str) -> NDArray[Any]:
             f"{did_you_mean(name, known)}"
         )
     return known[own]
-
-
-def _budget_for(fitted: Fit, name: str, value: float) -> float:
-    """The budget whose optimum has this size, data or ratio: each is a power of C."""
-    law, vector = fitted.form, fitted.form.vector
-    log_n, log_d = law.log_optimum(vector, 1.0, flop_factor=fitted.flop_factor)
-    a, b = law.split(vector)
-    at_one, slope = {
-        "params": (log_n, a),
-        "tokens": (log_d, b),
-        "ratio": (log_d - log_n, b - a),
-    }[name]
-    log_flops = (math.log(value) - float(at_one)) / float(slope) if slope else math.inf
-    middle = math.log(math.prod(fitted.domain["flops"])) / 2
-    if not abs(log_flops - middle) < MOST_DECADES * math.log(10):
-        word = "tokens per param" if name == "ratio" else name
-        raise FitError(
-            f"optimum: no sensible budget makes {word} = {value:.4g} optimal under this fit: the "
-            "optimal D/N hardly changes with compute. Give flops as well"
-        )
-    return math.exp(log_flops)
-
-
-def _forced(fitted: Fit, flops: float, name: str, value: float) -> Optimum:
-    """The loss of a split that is given, against the best one."""
-    cells = flops / fitted.flop_factor
-    params = {"params": value, "tokens": cells / value, "ratio": math.sqrt(cells / value)}[name]
-    tokens = cells / params
-    loss, best = fitted.loss_at(params, tokens), fitted.optimum(flops)
-    outside = beyond("flops", flops, fitted.domain["flops"])
-    return Optimum(
-        flops=flops,
-        params=_known(params),
-        tokens=_known(tokens),
-        ratio=_known(tokens / params),
-        loss=loss,
-        extrapolates=best.extrapolates,
-        excess=loss.value - best.loss.value,
-        warnings=tuple(dict.fromkeys((*([outside] if outside else []), *loss.warnings))),
-    )
-
-
-def _known(value: float) -> Interval:
-    return Interval(value, value, value)

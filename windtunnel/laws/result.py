@@ -170,12 +170,15 @@ class Fit:
             beyond("flops", flops, self.domain["flops"]),
             beyond("optimal D/N", ratio.value, self.domain["ratio"], "ratio-outside"),
         )
+        loss = self.loss_at(params.value, tokens.value)
+        # Of this budget and its D/N the optimum itself has spoken.
+        own = tuple(w for w in loss.warnings if not w.message.startswith(("flops =", "D/N =")))
         return Optimum(
             flops=float(flops),
             params=params,
             tokens=tokens,
             ratio=ratio,
-            loss=self.loss_at(params.value, tokens.value),
+            loss=dataclasses.replace(loss, warnings=own),
             ratio_exact=self.ratio_exact(flops),
             extrapolates=abs(decades_beyond(flops, self.domain["flops"])),
             warnings=tuple(w for w in found if w),

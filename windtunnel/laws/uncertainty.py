@@ -132,7 +132,14 @@ def _refit_block(point: Point, output: Floats, weight: Floats, start: Floats) ->
     starts, squares = problem.projected_starts(output, scale)
     nearest = starts[np.arange(len(output)), np.argmin(squares, axis=1)]
     first = problem.solve(objective, output, start, weight=weight)
-    return first.better(problem.solve(objective, output, nearest, weight=weight))
+    found = first.better(problem.solve(objective, output, nearest, weight=weight))
+    astray = ~_settled(found, problem.rows)
+    if not astray.any():
+        return found
+    again = problem.solve_in_logs(
+        objective, output[astray], found.theta[astray], weight=weight[astray]
+    )
+    return found.replaced(astray, found.pick(astray).better(again))
 
 
 def _blocks(count: int, numbers: int) -> list[slice]:
@@ -141,9 +148,14 @@ def _blocks(count: int, numbers: int) -> list[slice]:
 
 
 def _collected(point: Point, found: Solution, sigmas: Floats) -> Resamples:
+    failed = int(np.sum(~_settled(found, point.problem.rows)))
+    return Resamples(point.problem.raw(found.theta), sigmas, failed)
+
+
+def _settled(found: Solution, rows: int) -> NDArray[np.bool_]:
+    """Which problems are at an optimum."""
     flat = (found.gradient_norm <= MAX_GRADIENT) | (found.cosine <= MAX_COSINE)
-    good = flat | (found.cost <= EXACT * point.problem.rows)
-    return Resamples(point.problem.raw(found.theta), sigmas, int(np.sum(~good)))
+    return np.asarray(flat | (found.cost <= EXACT * rows))
 
 
 def _drawn_weights(layout: Layout, rng: np.random.Generator) -> Floats:

@@ -40,6 +40,19 @@ class Solution:
     gradient_norm: Floats
     cosine: Floats
 
+    def pick(self, which: NDArray[np.bool_]) -> "Solution":
+        """Some of the problems."""
+        return Solution(*(getattr(self, f.name)[which] for f in dataclasses.fields(self)))
+
+    def replaced(self, which: NDArray[np.bool_], other: "Solution") -> "Solution":
+        """These problems with `other` in the places where `which` is true."""
+        columns = []
+        for f in dataclasses.fields(self):
+            column = getattr(self, f.name).copy()
+            column[which] = getattr(other, f.name)
+            columns.append(column)
+        return Solution(*columns)
+
     def better(self, other: "Solution") -> "Solution":
         """Of each problem the solution with the lower objective; this one where they are equal."""
         lower = other.cost < self.cost

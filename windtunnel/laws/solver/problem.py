@@ -117,7 +117,14 @@ class Problem:
         whole = self.coordinates.expand(found.theta, np.arange(len(output)))
         return Solution(np.asarray(whole), found.cost, found.gradient_norm, found.cosine)
 
-    def solve_in_logs(self, objective: Objective, output: Floats, start: Floats) -> Solution:
+    def solve_in_logs(
+        self,
+        objective: Objective,
+        output: Floats,
+        start: Floats,
+        *,
+        weight: Floats | None = None,
+    ) -> Solution:
         """As `solve`, over the logarithms of the coefficients that may not be negative.
 
         Where an exponent is large, its term matters to few rows and its weight must follow the
@@ -147,13 +154,13 @@ class Problem:
             moved,
             lower=np.where(in_log, -np.inf, lower),
             upper=np.where(in_log, np.inf, upper),
-            weight=np.ones_like(output),
+            weight=np.ones_like(output) if weight is None else weight,
             delta=objective.delta,
         )
         free = plain(found.theta)
         free = np.where(in_log & (free <= np.sqrt(TINY)), 0.0, free)
         whole = np.asarray(self.coordinates.expand(free, np.arange(len(output))))
-        return self.solve(objective, output, whole)
+        return self.solve(objective, output, whole, weight=weight)
 
     def projected_starts(self, output: Floats, scale: Floats) -> tuple[Floats, Floats]:
         """Best linear coefficients, in their bounds, at every point of the law's start grid.

@@ -23,11 +23,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from windtunnel.errors import FitError, did_you_mean
 from windtunnel.laws.caution import Caution
-from windtunnel.laws.forms.chinchilla import Chinchilla
-from windtunnel.laws.identify import require_identified
-from windtunnel.laws.solver.point import Point, best_point
-from windtunnel.laws.solver.problem import Problem
+from windtunnel.laws.solver.point import Point
 from windtunnel.laws.staged.isoflop_budget import Budget, budgets_of
+from windtunnel.laws.staged.isoflop_form import correction, shared_form
 from windtunnel.laws.staged.stages import (
     StagedLaw,
     Stages,
@@ -116,8 +114,8 @@ def stages(table: Table, *, interpolate: Reading = "akima", tolerance: float = T
     shared = _rows([b for b in budgets if b.usable])
     log_k = float(np.log(table.flop_factor))
     log_tokens = log_flops - log_k - log_params
-    form = _shared_form(table, shared, np.exp(log_tokens))
-    log_loss = measured + _correction(budgets, form, log_params, log_flops - log_k)
+    form = shared_form(table, shared, np.exp(log_tokens))
+    log_loss = measured + correction(budgets, form, log_params, log_flops - log_k)
     optima = _optima(budgets, form, log_loss, table.flop_factor)
     chosen = optima[interpolate]
     inside = np.array([b.smallest < n < b.largest for b, n in zip(budgets, chosen, strict=True)])
@@ -174,43 +172,6 @@ def stages(table: Table, *, interpolate: Reading = "akima", tolerance: float = T
 
 def _rows(budgets: list[Budget]) -> NDArray[np.intp]:
     return np.concatenate([b.rows for b in budgets] or [np.empty(0, np.intp)])
-
-
-def _shared_form(table: Table, rows: NDArray[np.intp], tokens: Floats) -> Point | None:
-    """L(N, D) through these rows, its outliers weighed down; None where it shows no trade-off."""
-    columns = {"params": table.params[rows], "tokens": tokens[rows], "loss": table.loss[rows]}
-    try:
-        part = Table(columns, trunk=table.trunk[rows])
-        problem = Problem.of(Chinchilla, part)
-        require_identified(problem, part)
-        point = best_point(problem, part, "huber-log", "auto")
-    except FitError:
-        return None
-    return point if np.all(point.theta[1:3] > 0) else None
-
-
-def _correction(
-    budgets: list[Budget], form: Point | None, log_params: Floats, log_cells: Floats
-) -> Floats:
-    """What each row's ln loss would gain had it spent its budget exactly, by the shared form.
-
-    Two per cent more compute is worth 0.2% of loss or so: as much as seeds differ.
-
-    Args:
-        budgets: of the rows; a row in none of them gains nothing.
-        form: of the table.
-        log_params: ln N, (R,).
-        log_cells: ln of C/k = N D, (R,).
-    """
-    if form is None:
-        return np.zeros(log_params.size)
-    exact = log_cells.copy()
-    for budget in budgets:
-        exact[budget.rows] = np.mean(log_cells[budget.rows])
-    wanted, was = (
-        form.form(np.exp(log_params), np.exp(cells - log_params)) for cells in (exact, log_cells)
-    )
-    return np.asarray(np.log(wanted / was))
 
 
 def _read(budget: Budget, log_loss: Floats, reading: Reading) -> Floats:

@@ -1,0 +1,141 @@
+"""What is noise, what is misfit, and which size is off."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from windtunnel.laws.caution import Caution
+from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, replicates
+from windtunnel.laws.posterior import NONE_OFF, Layout, Posterior
+from windtunnel.laws.solver.point import Point
+from windtunnel.laws.table import Table
+
+LACK_OF_FIT_P = 0.01
+# Seeds that agree to this are copies, or a made-up table: there is no noise to judge a fit by.
+ROUNDOFF = 1e-9
+FEW_TRUNK_DF = 3.0
+# Three sizes fix a curve and four leave one degree of freedom to doubt it.
+FEW_SIZES, FEW_HORIZONS = 5, 4
+# Normal residuals have rms = 1.48 times their median size; rows where that doubles are not normal.
+HEAVY_TAIL = 2.0
+HEAVY_TAIL_ROWS = 20
+# A group this many of its own standard errors above the law was not trained like the others.
+UNDER_TUNED_SIGMAS = 4.0
+UNDER_TUNED_LEAST = 0.003
+# A rise of this many sigmas between neighbouring horizons is not noise.
+RISE_SIGMAS = 4.0
+
+
+def of_noise(
+    point: Point,
+    table: Table,
+    noise: Noise,
+    *,
+    lack_of_fit_p: float | None,
+    sigma_seed: float | None,
+) -> Iterator[Caution]:
+    """Cautions about what is noise and what is misfit."""
+    rms = float(np.sqrt(np.mean(point.residual**2)))
+    tested = lack_of_fit_p is not None and sigma_seed is not None and sigma_seed > ROUNDOFF
+    if tested and lack_of_fit_p is not None and lack_of_fit_p < LACK_OF_FIT_P:
+        yield Caution(
+            "lack-of-fit",
+            f"lack of fit (p = {lack_of_fit_p:.1g}): residuals of {rms:.2%} against seed noise of "
+            f"{sigma_seed:.2%}. The law bends away from this table",
+        )
+    usual = 1.4826 * float(np.median(np.abs(point.residual)))
+    row = int(np.argmax(np.abs(point.residual)))
+    worst = table.describe(row, point.problem.law.columns())
+    if table.rows >= HEAVY_TAIL_ROWS and rms > HEAVY_TAIL * usual and not point.exact:
+        yield Caution(
+            "heavy-tails",
+            f"residuals have outliers (rms {rms:.2%}, most within {usual:.2%}), the worst "
+            f"{worst} ({point.residual[row]:+.1%}): a diverged run? Intervals are wide because of "
+            "them; decide whether they belong (--where, --drop-highest)",
+        )
+    cells = table.cells(*point.problem.law.inputs)
+    if not replicates(cells, table.trunk_index):
+        yield Caution(
+            "noise-unidentified",
+            "no cell has two seeds: trunk noise cannot be told from lack of fit, and the intervals "
+            "count both as noise. Add a second seed",
+        )
+    if noise.trunk_df < MIN_TRUNK_DF:
+        yield Caution(
+            "noise-unidentified",
+            f"{table.trunk_labels.size} trunks leave no degree of freedom for trunk noise, so no "
+            "interval is given: add seeds or sizes",
+        )
+    elif noise.trunk_df < FEW_TRUNK_DF:
+        yield Caution(
+            "few-trunks",
+            f"trunk noise rests on {noise.trunk_df:.1f} degrees of freedom: intervals are wide "
+            "because little is known. Add seeds",
+        )
+    yield from _non_monotone(point, table)
+
+
+def of_sizes(
+    point: Point, base: Point, table: Table, layout: Layout, posterior: Posterior
+) -> Iterator[Caution]:
+    """A size whose rows all lie far above what the other sizes say of it.
+
+    With a second seed the posterior of the noise weighs it; without, the means of the sizes do.
+    """
+    law = point.problem.law
+    if not law.allocates or point.exact:
+        return
+    off = posterior.likeliest
+    if off != NONE_OFF:
+        rows = layout.size == off
+        chance = float(posterior.chance[posterior.off == off].sum())
+        names = law.grids.keys()
+        raw = base.problem.raw(base.theta)
+        numbers = ", ".join(f"{name} {raw[law.index(name)]:.3g}" for name in names)
+        yield Caution(
+            "under-tuned",
+            f"the runs of params = {table.params[rows][0]:.4g} lie "
+            f"{base.residual[rows].mean():.2%} above the law of the other sizes (probability "
+            f"{chance:.2f}): a poor learning rate or batch there? The intervals leave that size "
+            f"out where it is off; the coefficients do not, and are {numbers} without it. Tune "
+            "it, or leave it out with --where",
+        )
+    elif not layout.spare.size:
+        yield from _above_the_others(point, table)
+
+
+def _above_the_others(point: Point, table: Table) -> Iterator[Caution]:
+    sizes = np.unique(table.params)
+    if not FEW_SIZES - 1 <= sizes.size <= table.rows / 2:
+        return
+    means = np.array([point.residual[table.params == size].mean() for size in sizes])
+    worst = int(np.argmax(means))
+    # Sizes share a law, so their mean residuals scatter by the noise between trunks and no more.
+    spread = 1.4826 * float(np.median(np.abs(np.delete(means, worst))))
+    if means[worst] > UNDER_TUNED_SIGMAS * max(spread, UNDER_TUNED_LEAST / 4):
+        yield Caution(
+            "under-tuned",
+            f"the runs of params = {sizes[worst]:.4g} lie {means[worst]:.2%} above the law on "
+            f"average, the other sizes within {spread:.2%}: a poor learning rate or batch there? "
+            "Tune that size, or leave it out with --where",
+        )
+
+
+def _non_monotone(point: Point, table: Table) -> Iterator[Caution]:
+    """Loss that rises along a trunk (or a size) by more than steps usually miss the law."""
+    if "tokens" not in point.problem.law.inputs or point.exact:
+        return
+    keys = table.trunk if table.has_trunks else table.params
+    order = np.lexsort((table.tokens, np.unique(keys, return_inverse=True)[1]))
+    along = keys[order][1:] == keys[order][:-1]
+    rise = np.diff(np.log(table.loss[order]))[along]
+    miss = np.diff(point.residual[order])[along]
+    if not miss.size:
+        return
+    usual = 1.4826 * float(np.median(np.abs(miss)))
+    if rises := int(np.sum((rise > 0) & (miss > RISE_SIGMAS * usual))):
+        yield Caution(
+            "non-monotone",
+            f"loss rises with more tokens in {rises} places, by more than noise explains: look "
+            "for diverged, undecayed or repeated-data runs",
+        )
