@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from windtunnel.laws.caution import Caution
+from windtunnel.laws.cautions.design import FEW_SIZES
 from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, replicates
 from windtunnel.laws.posterior import NONE_OFF, Layout, Posterior
 from windtunnel.laws.solver.point import Point
@@ -14,8 +15,6 @@ LACK_OF_FIT_P = 0.01
 # Seeds that agree to this are copies, or a made-up table: there is no noise to judge a fit by.
 ROUNDOFF = 1e-9
 FEW_TRUNK_DF = 3.0
-# Three sizes fix a curve and four leave one degree of freedom to doubt it.
-FEW_SIZES, FEW_HORIZONS = 5, 4
 # Normal residuals have rms = 1.48 times their median size; rows where that doubles are not normal.
 HEAVY_TAIL = 2.0
 HEAVY_TAIL_ROWS = 20
