@@ -57,18 +57,19 @@ def run_fit(
             fitted.to_json(out)
         except OSError as refused:
             raise ConfigError(f"--out {out}: cannot be written: {refused.strerror}") from None
+    written = [] if out is None else [out]
     if figures is not None:
         from windtunnel.report.figures.fit import write_figures
 
-        for path in write_figures(fitted, table, figures):
-            if not as_json:
-                print(f"wrote {path}")
+        written += write_figures(fitted, table, figures)
     if as_json:
         print_json(json.loads(fitted.to_json()))
-    else:
-        from windtunnel.cli.fit_text import print_fit
+        return
+    from windtunnel.cli.fit_text import print_fit
 
-        print_fit(fitted)
+    print_fit(fitted)
+    for path in written:
+        print(f"wrote {path}")
 
 
 def fit_source(source: Path, options: FitOptions) -> "tuple[Fit, Table]":
@@ -76,9 +77,11 @@ def fit_source(source: Path, options: FitOptions) -> "tuple[Fit, Table]":
     from windtunnel.laws import LAWS, fit
     from windtunnel.laws.regression import METHODS
     from windtunnel.laws.solver.objective import OBJECTIVES
+    from windtunnel.laws.staged.isoflop import READINGS
 
     _one_of("--law", options.law, LAWS)
     _one_of("--intervals", options.intervals, METHODS)
+    _one_of("--interpolate", options.interpolate, READINGS)
     if options.objective is not None:
         _one_of("--objective", options.objective, OBJECTIVES)
     if not 0 < options.level < 1:
@@ -129,7 +132,7 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
     table = read.table
     if not is_study:
         table = table.stated(
-            loss_unit="nats per token (assumed)", params_convention="as counted in the table"
+            loss_unit="nats per token, assumed", params_convention="as counted in the table"
         )
     return read._replace(table=table, cautions=(*said, *read.cautions))
 

@@ -47,7 +47,10 @@ def read_file(path: Path) -> TableFile:
     }  # fmt: skip
     read = next((kinds[each] for each in kinds if path.name.lower().endswith(each)), None)
     if read is None:
-        raise ConfigError(f"{path}: not a table that can be read; allowed are {', '.join(kinds)}")
+        hint = "; a fit is for windtunnel predict and optimum" if path.suffix == ".json" else ""
+        raise ConfigError(
+            f"{path}: not a table that can be read; allowed are {', '.join(kinds)}{hint}"
+        )
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; give one table ({', '.join(kinds)})")
     try:

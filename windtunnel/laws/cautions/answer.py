@@ -14,6 +14,8 @@ from windtunnel.laws.uncertainty import Resamples
 MAX_RATIO_WIDTH = 3.0
 # Scaled coefficients are of the size of the output: a decade between the ends is no knowledge.
 FLAT = 10.0
+# Below this an end at 5% is one of the two or three outermost draws.
+FEW_RESAMPLES = 50
 # The largest run is the largest size at its longest horizon, so its budget is best spent on a size
 # somewhat larger in any sound design; half a decade is no longer somewhat.
 MAX_DECADES = 0.5
@@ -58,6 +60,10 @@ def of_intervals(
     if resamples.failed > 0.01 * max(count, 1):
         yield Caution(
             "resamples-failed", f"{resamples.failed} of {count} resamples did not converge"
+        )
+    if 0 < count < FEW_RESAMPLES:
+        yield Caution(
+            "few-resamples", f"the ends of the intervals rest on {count} resamples: ask for 1000"
         )
     if count:
         tail = np.array([(1 - level) / 2, (1 + level) / 2])

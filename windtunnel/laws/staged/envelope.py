@@ -124,7 +124,9 @@ def stages(table: Table) -> Stages:
         FitError: no label `run`, or too few curves or crossings for an envelope.
     """
     if "run" not in table.labels:
-        raise FitError("envelope: the table has no text column 'run': say which curve a row is of")
+        raise FitError(
+            "envelope: the table has no text column 'run': say which curve a row is of (--run COL)"
+        )
     run = numbered(table.labels["run"])
     log_flops, log_loss = logs(table, "flops"), logs(table, "loss")
     grid, curves = _curves(run, log_flops, log_loss)

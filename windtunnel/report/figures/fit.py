@@ -35,6 +35,13 @@ def write_figures(fitted: Fit, table: Table, folder: Path) -> list[Path]:
     return [drawing.save(folder, sizes) for drawing in drawings(fitted, table)]
 
 
+def _best_of_cells(fitted: Fit) -> Table:
+    """The rows that a law of optima went through, not all that were tried."""
+    cells = [cell for cell in fitted.details["cells"] if cell["y_best"] is not None]
+    x, z, y = (np.array([cell[name] for cell in cells]) for name in ("x", "z", "y_best"))
+    return Table(x=x, z=z, y=y)
+
+
 def drawings(fitted: Fit, table: Table) -> list[Drawing]:
     """The figures of a fit to this table, the telling ones first."""
     match fitted.law:
@@ -47,6 +54,8 @@ def drawings(fitted: Fit, table: Table) -> list[Drawing]:
         case "envelope":
             return fit_stages.envelope(fitted, table)
     rows, _ = decayed_only(table)
+    if "cells" in fitted.details:
+        rows = _best_of_cells(fitted)
     found: list[Drawing | None] = []
     if fitted.form.inputs[:2] == ("params", "tokens"):
         found += [fit_sizes.along_sizes(fitted, rows), fit_contours.contours(fitted, rows)]
