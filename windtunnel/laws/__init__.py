@@ -6,9 +6,10 @@
 """
 
 from windtunnel.laws.allocation import optimum
+from windtunnel.laws.catalogue import LAWS, OF_CURVES, needs_of
 from windtunnel.laws.caution import Caution
 from windtunnel.laws.exact import ExactRule
-from windtunnel.laws.fitting import LAWS, OF_CURVES, fit, needs_of, predict
+from windtunnel.laws.fitting import fit, predict
 from windtunnel.laws.forms.chinchilla import Allocation, Chinchilla
 from windtunnel.laws.forms.data_constrained import DataConstrained
 from windtunnel.laws.forms.law import Law

@@ -1,4 +1,4 @@
-"""The three verbs: fit a law to a table, predict from a fit, and the best split of a budget."""
+"""The verbs: fit a law to a table, and predict from the fit."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,31 +8,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from windtunnel.errors import ConfigError, FitError, did_you_mean
+from windtunnel.laws.catalogue import OF_CURVES, STAGED, law_named
 from windtunnel.laws.caution import Caution, mixed_decay
 from windtunnel.laws.conditions import Condition, whole_trunks
-from windtunnel.laws.forms.chinchilla import Chinchilla
-from windtunnel.laws.forms.data_constrained import DataConstrained
-from windtunnel.laws.forms.law import Law
-from windtunnel.laws.forms.power import ExpOffset, Power, PowerOffset
 from windtunnel.laws.forms.power2 import Power2
-from windtunnel.laws.forms.sigmoid import Sigmoid
 from windtunnel.laws.interval import Interval
 from windtunnel.laws.regression import METHODS, Method, Settings, regress
 from windtunnel.laws.regret import fit_optima
 from windtunnel.laws.result import Fit
 from windtunnel.laws.solver.objective import ObjectiveName
 from windtunnel.laws.staged.isoflop import Reading
-from windtunnel.laws.staging import STAGED, fit_staged
+from windtunnel.laws.staging import fit_staged
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.validation import Chosen
 
-FORMULAS: dict[str, type[Law]] = {
-    law.name: law
-    for law in (Chinchilla, Power, PowerOffset, ExpOffset, Power2, DataConstrained, Sigmoid)
-}
-LAWS = (*FORMULAS, *STAGED)
-# Laws of whole curves, which read undecayed rows too.
-OF_CURVES = ("batch", "envelope")
 # Columns that must be numbers; others that are not are left aside.
 NUMBERS = ("params", "tokens", "loss", "flops", "x", "y", "z", "lr", "batch_tokens", "score")
 
@@ -125,22 +114,6 @@ def predict(fitted: Fit, *inputs: float, trunks: float = 1, **named: float) -> I
         FitError: an input that the law does not read, or one that is missing.
     """
     return fitted.predict(*inputs, trunks=trunks, **named)
-
-
-def needs_of(name: str) -> tuple[str, ...]:
-    """Columns of numbers that a law reads."""
-    return STAGED[name].law.columns() if name in STAGED else law_named(name).columns()
-
-
-def law_named(name: str) -> type[Law]:
-    """The formula called `name`.
-
-    Raises:
-        FitError: there is none.
-    """
-    if name not in FORMULAS:
-        raise FitError(f"law {name!r}: one of {', '.join(LAWS)}{did_you_mean(name, LAWS)}")
-    return FORMULAS[name]
 
 
 def as_table(given: Table | Mapping[str, ArrayLike]) -> tuple[Table, tuple[Caution, ...]]:

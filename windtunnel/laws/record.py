@@ -8,19 +8,17 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
 from windtunnel.errors import FitError
+from windtunnel.laws.catalogue import written_law
 from windtunnel.laws.caution import Caution
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.interval import HoldOut, Influence, Interval, Optimum, Pull
 from windtunnel.laws.result import Fit
 from windtunnel.laws.table import Floats
-
-if TYPE_CHECKING:
-    from windtunnel.laws.forms.formula import Formula
 
 SCHEMA = 2
 # Resamples keep so many digits: coefficients of a resample are correlated, so losses predicted from
@@ -142,14 +140,7 @@ def read(text: str) -> Fit:
 
 
 def _rebuilt(content: dict[str, Any]) -> Fit:
-    from windtunnel.laws.fitting import law_named
-    from windtunnel.laws.staging import STAGED, read_form
-
-    name, coefficients = content["law"], content["coefficients"]
-    if name in STAGED:
-        form: Formula = read_form(name, content["details"], coefficients)
-    else:
-        form = law_named(name)(**coefficients)
+    form = written_law(content["law"], content["details"], content["coefficients"])
     objective, noise, convention = (content[k] for k in ("objective", "noise", "convention"))
     rule, width = content["exact_rule"], len(form.names())
     return Fit(

@@ -1,41 +1,23 @@
 """Fit a law that is found in stages: noise, intervals, hold-out and influence of its points."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 
 from windtunnel.errors import FitError
 from windtunnel.laws import cautions
+from windtunnel.laws.catalogue import STAGED
 from windtunnel.laws.caution import Caution
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.interval import HoldOut, Influence, Pull, Span, quantiles
 from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, estimate
 from windtunnel.laws.regression import Settings
 from windtunnel.laws.result import Fit
-from windtunnel.laws.staged import batch, envelope, isoflop, lr_valley
+from windtunnel.laws.staged import isoflop
 from windtunnel.laws.staged.stages import StagedLaw, Stages
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.validation import NAMED, Chosen
 
-
-@dataclass(frozen=True)
-class Staged:
-    """One law of this kind: its class, and what takes a table apart."""
-
-    law: type[StagedLaw]
-    stages: Callable[[Table], Stages]
-
-
-STAGED: Mapping[str, Staged] = {
-    each.law.name: each
-    for each in (
-        Staged(isoflop.Isoflop, isoflop.stages),
-        Staged(envelope.PowerEnvelope, envelope.stages),
-        Staged(lr_valley.LrValley, lr_valley.stages),
-        Staged(batch.BatchLaw, batch.stages),
-    )
-}
 # The point of a law that a curve of other things goes through, by name of its main exponent.
 HEADLINES = {"isoflop": "a", "envelope": "b", "lr-valley": "b", "batch": "p"}
 
@@ -287,13 +269,3 @@ def _scatter_draws(scatter: Floats, spare: int, count: int, rng: np.random.Gener
     """(scatter of a new point, 0, 0) drawn from its posterior, shape (count, 3)."""
     sigma = np.sqrt(np.sum(scatter**2) / rng.chisquare(spare, count)) if count else np.empty(0)
     return np.stack([sigma, np.zeros(count), np.zeros(count)], axis=1)
-
-
-def read_form(
-    name: str, details: Mapping[str, object], coefficients: Mapping[str, float]
-) -> StagedLaw:
-    """The law of a written fit; an envelope's form is in its details."""
-    law: type[StagedLaw] = STAGED[name].law
-    if name == "envelope" and details["form"] == "exp-offset":
-        law = envelope.ExpEnvelope
-    return law(**coefficients)
