@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from windtunnel.laws.posterior import NONE_OFF, Layout, Posterior, trunk_sigma
+from windtunnel.laws.posterior import Layout, Posterior, trunk_sigma
 from windtunnel.laws.solver.least_squares import Solution
 from windtunnel.laws.solver.point import EXACT, MAX_COSINE, MAX_GRADIENT, Point
 from windtunnel.laws.table import Floats
@@ -121,8 +121,6 @@ def _laws(point: Point, layout: Layout, off: NDArray[np.intp]) -> tuple[Floats, 
     weight = np.array([np.where(layout.size == size, 0.0, 1.0) for size in which])
     output = np.broadcast_to(point.problem.output, weight.shape)
     theta = refit(point, output, weight=weight).theta
-    # The point itself where no size is off: to the last digit, whatever refitting would give.
-    theta[which == NONE_OFF] = point.theta
     return theta[back], weight[back]
 
 
