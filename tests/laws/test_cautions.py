@@ -12,6 +12,7 @@ from windtunnel.laws import Chinchilla, Influence, Pull, Table, cautions
 from windtunnel.laws import fit as fit_law
 from windtunnel.laws.solver.point import best_point
 from windtunnel.laws.solver.problem import Problem
+from windtunnel.laws.uncertainty import Resamples
 
 QUIET = {"sigma_trunk": 0.001, "sigma_branch": 0.001}
 
@@ -179,6 +180,17 @@ def test_a_hold_out_that_scatters_more_than_the_rest(table, good):
     said = found(alone.with_columns(loss=loss), holdout=loud)
     assert any("of the 14 held-out rows lie inside" in w.message for w in said)
     assert "holdout-missed" not in codes(alone, holdout=loud)
+
+
+def test_resamples_that_failed_or_are_few(good):
+    resamples = Resamples(np.ones((100, 5)), np.ones((100, 3)), failed=2)
+    said = list(cautions.of_intervals(Chinchilla, resamples, np.ones((100, 5)), None, level=0.9))
+    assert [w.code for w in said] == ["resamples-failed"]
+    assert "2 of 100" in said[0].message
+    settled = dataclasses.replace(resamples, failed=1)
+    assert not list(cautions.of_intervals(Chinchilla, settled, np.ones((100, 5)), None, level=0.9))
+    assert "rest on 20 resamples" in message(good, "few-resamples", bootstrap=20)
+    assert "few-resamples" not in codes(good)
 
 
 def test_search_that_went_wrong(good):

@@ -172,3 +172,13 @@ def test_details_are_json_and_the_vector_goes_back():
     law = LrValley(k=0.3, b=-0.1)
     assert law.log_vector == pytest.approx([np.log(0.3), -0.1])
     assert LrValley.of(law.raw(law.log_vector)).coefficients == pytest.approx(law.coefficients)
+
+
+def test_a_size_with_several_token_counts_is_told():
+    rates = np.geomspace(1e-3, 1e-1, 7)
+    params, lr = (each.ravel() for each in np.meshgrid([1e6, 1e7, 1e8], rates))
+    loss = 3 + 0.05 * np.log(lr / 1e-2) ** 2
+    same = Table(params=params, lr=lr, loss=loss, tokens=20 * params)
+    assert "mixed-horizons" not in codes(stages(same))
+    mixed = same.with_columns(tokens=20 * params * np.where(lr > 1e-2, 2, 1))
+    assert "mixed-horizons" in codes(stages(mixed))

@@ -7,7 +7,8 @@ from windtunnel.cli.fit_text import print_optimum, print_prediction
 from windtunnel.cli.text import print_json
 from windtunnel.errors import ConfigError, FitError
 from windtunnel.laws import Fit, optimum, predict
-from windtunnel.laws.record import optimum_document, plain
+from windtunnel.laws.plain import plain
+from windtunnel.laws.record import optimum_document
 
 
 def read_fit(path: Path) -> Fit:

@@ -6,7 +6,6 @@ JSON has no infinity and no nan: an end of an interval that is unbounded is writ
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from windtunnel.laws.catalogue import written_law
 from windtunnel.laws.caution import Caution
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.interval import HoldOut, Influence, Interval, Optimum, Pull
+from windtunnel.laws.plain import plain
 from windtunnel.laws.result import Fit
 from windtunnel.laws.table import Floats
 
@@ -272,18 +272,3 @@ def _span(span: Any) -> tuple[float, float]:
 def _number(value: Any) -> float:
     """Undo the spelling of numbers that JSON has not."""
     return math.nan if value is None else float(value)
-
-
-def plain(value: Any) -> Any:
-    """Data that JSON can hold: infinities as text, nan as null, tuples as lists."""
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
-    return value

@@ -18,7 +18,7 @@ from windtunnel.laws.staged.stages import StagedLaw, Stages
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.validation import NAMED, Chosen
 
-# The point of a law that a curve of other things goes through, by name of its main exponent.
+# The exponent that people take from each of these laws.
 HEADLINES = {"isoflop": "a", "envelope": "b", "lr-valley": "b", "batch": "p"}
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from windtunnel.errors import FitError
 from windtunnel.laws.caution import Caution
+from windtunnel.laws.plain import plain
 from windtunnel.laws.staged.batch_curves import MIN_BATCHES, Curve, Kind, curves_of
 from windtunnel.laws.staged.stages import (
     Quadratic,
@@ -22,7 +23,6 @@ from windtunnel.laws.staged.stages import (
     block_diagonal,
     line,
     numbered,
-    plain,
     span,
 )
 from windtunnel.laws.table import Floats, Table

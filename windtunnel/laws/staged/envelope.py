@@ -24,6 +24,7 @@ from windtunnel.errors import FitError
 from windtunnel.laws.caution import Caution
 from windtunnel.laws.forms.law import POSITIVE, Law
 from windtunnel.laws.forms.power import ExpOffset, PowerOffset
+from windtunnel.laws.plain import plain
 from windtunnel.laws.solver.point import Point, best_point
 from windtunnel.laws.solver.problem import Problem
 from windtunnel.laws.staged.stages import (
@@ -31,7 +32,6 @@ from windtunnel.laws.staged.stages import (
     Stages,
     logs,
     numbered,
-    plain,
     span,
     sustained_rises,
 )

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from windtunnel.errors import FitError, did_you_mean
 from windtunnel.laws.caution import Caution
+from windtunnel.laws.plain import plain
 from windtunnel.laws.solver.point import Point
 from windtunnel.laws.staged.isoflop_budget import Budget, budgets_of
 from windtunnel.laws.staged.isoflop_form import correction, shared_form
@@ -33,7 +34,6 @@ from windtunnel.laws.staged.stages import (
     line,
     logs,
     numbered,
-    plain,
     span,
 )
 from windtunnel.laws.table import Floats, Table

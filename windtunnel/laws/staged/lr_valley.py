@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from windtunnel.errors import FitError
 from windtunnel.laws.caution import Caution
+from windtunnel.laws.plain import plain
 from windtunnel.laws.staged.stages import (
     Quadratic,
     StagedLaw,
@@ -25,7 +26,6 @@ from windtunnel.laws.staged.stages import (
     line,
     logs,
     numbered,
-    plain,
     span,
 )
 from windtunnel.laws.table import Floats, Table

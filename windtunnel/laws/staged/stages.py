@@ -177,17 +177,6 @@ def span(values: ArrayLike) -> tuple[float, float]:
     return float(np.min(values)), float(np.max(values))
 
 
-def plain(value: Any) -> Any:
-    """The same for JSON: arrays become lists, and what is not finite becomes None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [plain(each) for each in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
-
-
 def sustained_rises(curve: NDArray[np.intp], position: Floats, log_loss: Floats) -> Floats:
     """How far each curve rises and stays risen, in ln loss; 0 where that is within its noise.
 
