@@ -167,9 +167,19 @@ class Resources(Strict):
     precision: Annotated[
         Literal["auto", "fp32", "bf16"], Field(description="auto: bf16 on CUDA, fp32 on CPU")
     ] = "auto"
+    kernels: Annotated[
+        Literal["auto", "native", "torch"],
+        Field(
+            description="native: this project's own C++ kernels, on CPU with one core per trial; "
+            "auto: native where they can run, else torch"
+        ),
+    ] = "auto"
     compile: Annotated[
         Literal["auto", "always", "never"],
-        Field(description="auto: where the planned updates pay for it"),
+        Field(
+            description="torch.compile, with torch's kernels; auto: where the planned updates pay "
+            "for it"
+        ),
     ] = "auto"
     micro_batch_tokens: Annotated[
         int | None, Field(ge=1, description="Largest piece of a batch that fits; default: all")

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,17 @@ WEIGHTS, MOMENTS, META = "model.safetensors", "optimizer.safetensors", "state.js
 FORMAT = 1
 
 
-def save(state: TrainState, folder: Path, *, with_optimizer: bool = True) -> None:
-    """Write `state` as `folder`; one that is already there holds the same state and is kept."""
+def save(
+    state: TrainState,
+    folder: Path,
+    *,
+    with_optimizer: bool = True,
+    overhead: Mapping[str, float] | None = None,
+) -> None:
+    """Write `state` as `folder`; one that is already there holds the same state and is kept.
+
+    `overhead` (seconds by name) is kept in the metadata, which `load` returns.
+    """
     if folder.exists():
         return
     scratch = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
@@ -31,11 +41,12 @@ def save(state: TrainState, folder: Path, *, with_optimizer: bool = True) -> Non
         weights, moments = state.tensors()
         files = {WEIGHTS: weights} | ({MOMENTS: moments} if with_optimizer else {})
         for name, tensors in files.items():
-            save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, scratch / name)
+            save_file({k: v.to("cpu", copy=True) for k, v in tensors.items()}, scratch / name)
         meta = {
             "format": FORMAT,
             "step": state.step,
             "seconds": state.seconds,
+            "overhead": dict(overhead or {}),
             "smoothed": repr(state.watch.smoothed),
             "best": repr(state.watch.best),
             "sha256": {name: _sha256(scratch / name) for name in files},
@@ -58,8 +69,8 @@ def save(state: TrainState, folder: Path, *, with_optimizer: bool = True) -> Non
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def load(state: TrainState, folder: Path) -> None:
-    """Fill `state` from `folder`, bit for bit.
+def load(state: TrainState, folder: Path) -> dict[str, Any]:
+    """Fill `state` from `folder`, bit for bit; the checkpoint's metadata.
 
     Raises:
         StoreError: A file is missing, cannot be read or does not match its checksum.
@@ -73,6 +84,7 @@ def load(state: TrainState, folder: Path) -> None:
     state.watch = DivergenceWatch(
         warmup=state.watch.warmup, smoothed=float(meta["smoothed"]), best=float(meta["best"])
     )
+    return meta
 
 
 def verify(folder: Path) -> dict[str, Any]:

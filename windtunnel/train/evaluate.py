@@ -1,7 +1,6 @@
 """Loss on fixed rows: the mean over every predicted token, in nats."""
 
 import numpy as np
-import torch
 
 from windtunnel.train.step import TrainStep
 
@@ -9,7 +8,6 @@ EVALUATION_TOKENS = 2048
 """Tokens a forward pass: small enough for a core's caches, the same everywhere for exactness."""
 
 
-@torch.no_grad()
 def evaluate(step: TrainStep, rows: np.ndarray) -> float:
     """Nats per token over `rows` of (n, context + 1) token ids.
 
@@ -19,7 +17,5 @@ def evaluate(step: TrainStep, rows: np.ndarray) -> float:
     total = 0.0
     for first in range(0, len(rows), batch):
         piece = rows[first : first + batch]
-        whole = len(piece) == batch
-        loss = (step.loss if whole else step.eager_loss)(step.to_device(piece))
-        total += float(loss) * len(piece)
+        total += float(step.loss(piece, odd=len(piece) < batch)) * len(piece)
     return total / len(rows)

@@ -14,6 +14,7 @@ import torch
 
 from windtunnel import __version__
 from windtunnel.errors import ConfigError
+from windtunnel.model import native
 from windtunnel.spec.config import Resources
 from windtunnel.spec.model import ModelSpec
 from windtunnel.spec.recipe import Recipe
@@ -29,12 +30,19 @@ EAGER_FLOPS_PER_SECOND = 5e10
 """An eager CPU step on one core (measured at widths 32 to 128: 3e10 to 6e10)."""
 
 
+NATIVE = "native"
+
+
 class Execution(Strict):
-    """Everything that may change the last bits of a result without changing what is computed."""
+    """Everything that may change the last bits of a result without changing what is computed.
+
+    `kernels` is "torch", or "native" with the name of the machine code.
+    """
 
     device: Literal["cpu", "cuda"]
     device_kind: str
     precision: Literal["fp32", "bf16"]
+    kernels: str = "torch"
     compile: bool
     threads: int
     micro_batch_rows: int
@@ -72,11 +80,13 @@ def decide(
     precision = resources.precision
     if precision == "auto":
         precision = "bf16" if device == "cuda" else "fp32"
+    kernels = _kernels(resources, model, device)
     return Execution(
         device=device,
         device_kind=_device_kind(device),
         precision=precision,
-        compile=_compiles(resources, model, device, planned_tokens),
+        kernels=kernels,
+        compile=kernels == "torch" and _compiles(resources, model, device, planned_tokens),
         threads=resources.cpus_per_trial,
         micro_batch_rows=micro_rows,
         deterministic=resources.deterministic,
@@ -87,8 +97,14 @@ def decide(
 
 def current(recorded: Execution) -> Execution:
     """What `recorded` would read if made here and now: its choices, this machine's facts."""
+    kernels = "torch"
+    if recorded.kernels.startswith(NATIVE) and (machine_code := native.identity()):
+        kernels = f"{NATIVE} {machine_code}"
     return recorded.replace(
-        device_kind=_device_kind(recorded.device), torch=torch.__version__, windtunnel=__version__
+        device_kind=_device_kind(recorded.device),
+        kernels=kernels,
+        torch=torch.__version__,
+        windtunnel=__version__,
     )
 
 
@@ -118,6 +134,31 @@ def _device_kind(device: str) -> str:
     if device == "cuda":
         return torch.cuda.get_device_name()
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _kernels(resources: Resources, model: ModelSpec, device: str) -> str:
+    """Ours where they can run, since nothing there is faster (docs/benchmarks.md)."""
+    if resources.kernels == "torch" or (
+        resources.kernels == "auto" and resources.compile == "always"
+    ):
+        return "torch"
+    machine_code = native.identity()
+    obstacles = {
+        "device: cpu": device != "cpu",
+        "cpus_per_trial: 1": resources.cpus_per_trial != 1,
+        f"a head_dim that is a multiple of {native.WHOLE_HEAD}": not native.supports(model),
+        "compile: auto or never": resources.compile == "always",
+        "a C++ compiler (g++, clang++ or $CXX)": machine_code is None,
+    }
+    missing = [need for need, lacks in obstacles.items() if lacks]
+    if not missing:
+        return f"{NATIVE} {machine_code}"
+    if resources.kernels == "native":
+        raise ConfigError(
+            f"resources.kernels = native: needs {' and '.join(missing)}; "
+            "allowed here: torch, or auto, which takes what can run"
+        )
+    return "torch"
 
 
 def _compiles(resources: Resources, model: ModelSpec, device: str, planned_tokens: int) -> bool:

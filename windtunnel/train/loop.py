@@ -58,7 +58,7 @@ def train(
     """
     state, recipe, schedule = step.state, segment.recipe, segment.schedule
     rows_per_update = recipe.batch_tokens // segment.model.context
-    pending: list[tuple[int, Tensor, Tensor, float, float]] = []
+    pending: list[tuple[int, Tensor | float, Tensor | float, float, float]] = []
     began = time.perf_counter() - state.seconds
     for update in range(state.step, until):
         rows = stream.rows(update * rows_per_update, rows_per_update, data_seed=segment.data_seed)
@@ -73,7 +73,7 @@ def train(
 
 def _settle(
     step: TrainStep,
-    pending: list[tuple[int, Tensor, Tensor, float, float]],
+    pending: list[tuple[int, Tensor | float, Tensor | float, float, float]],
     batch_tokens: int,
     write: Callable[[list[CurveRow]], None],
 ) -> None:

@@ -75,7 +75,9 @@ class TrainState:
     def start(self, trunk: Trunk) -> None:
         """Become the state of `trunk` before its first update."""
         initialise(self.model, trunk.recipe, init_seed=trunk.init_seed)
-        self.optimizer.state.clear()
+        for moments in self.optimizer.state.values():
+            for moment in moments.values():
+                moment.zero_()
         self.watch = DivergenceWatch(warmup=trunk.recipe.warmup_steps)
         self.step, self.seconds = 0, 0.0
 
@@ -84,11 +86,8 @@ class TrainState:
         with torch.no_grad():
             for name, weight in self.model.named_parameters():
                 weight.copy_(weights[name])
-                self.optimizer.state[weight] = {
-                    key: moments[f"{name}/{key}"].to(weight.device, copy=True)
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                    if f"{name}/{key}" in moments
-                }
+                for key, moment in self.optimizer.state[weight].items():
+                    moment.copy_(moments.get(f"{name}/{key}", torch.zeros(())))
 
 
 def new_state(model: ModelSpec, recipe: Recipe, execution: Execution) -> TrainState:
@@ -96,6 +95,12 @@ def new_state(model: ModelSpec, recipe: Recipe, execution: Execution) -> TrainSt
     decoder = build(model, recipe).to(execution.device)
     groups, base_lr = role_groups(decoder, recipe)
     optimizer = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+    for weight in decoder.parameters():  # made here, so that a state is always filled in place
+        optimizer.state[weight] = {
+            "step": torch.zeros((), device=weight.device),
+            "exp_avg": torch.zeros_like(weight),
+            "exp_avg_sq": torch.zeros_like(weight),
+        }
     return TrainState(
         model=decoder,
         optimizer=optimizer,

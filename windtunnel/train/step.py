@@ -1,22 +1,30 @@
-"""One update: loss and gradient over the micro-batches, clip, AdamW.
+"""One update: loss and gradient over the micro-batches, then clip and AdamW.
 
-A step may be refilled with the next segment of its shape, so a worker compiles a shape once.
+A step may be refilled with the next segment of its shape, so a worker prepares a shape once.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from windtunnel.model import Decoder
 from windtunnel.spec import ModelSpec, Recipe
-from windtunnel.train.execution import Execution
+from windtunnel.train.execution import NATIVE, Execution
 from windtunnel.train.state import TrainState, new_state
 
-LARGEST_NUMBER_OF_SHAPES = 512
-"""Beyond torch's own limit of 8 shapes a function silently runs eager: other bits, slower."""
+
+class Backend(Protocol):
+    """How a state's loss, gradient and update are computed; numbers may still be on the device."""
+
+    def backward(self, rows: Tensor, share: float) -> Tensor | float:
+        """Mean nats per token of (B, T + 1) token ids, `share` of whose gradient is added up."""
+
+    def apply(self, clip: float) -> Tensor | float:
+        """Clip the gradient, update weights and moments, start from zero; the norm before."""
+
+    def loss(self, rows: Tensor, *, odd: bool) -> Tensor | float:
+        """Mean nats per token; `odd` marks a batch shape that is not worth preparing for."""
 
 
 class TrainStep:
@@ -26,57 +34,32 @@ class TrainStep:
         self.execution = execution
         self.clip = recipe.clip
         self.state: TrainState = new_state(model, recipe, execution)
-        self.parameters = list(self.state.model.parameters())
-        self.loss: Callable[[Tensor], Tensor] = self.eager_loss
-        if execution.compile:
-            self.loss = _compiled(self.state.model, self.precision)
-
-    def precision(self) -> AbstractContextManager[object]:
-        """Autocast to bf16 over fp32 master weights, where the record says so."""
-        if self.execution.precision == "bf16":
-            return torch.autocast(self.execution.device, dtype=torch.bfloat16)
-        return nullcontext()
-
-    def eager_loss(self, rows: Tensor) -> Tensor:
-        """Mean nats per token of a batch."""
-        with self.precision():
-            loss: Tensor = self.state.model(rows)
-        return loss
+        self.backend = _backend(self.state, execution)
 
     def to_device(self, rows: np.ndarray) -> Tensor:
         """Token ids (n, context + 1) as a tensor where the weights are."""
         return torch.from_numpy(rows).to(self.state.device, non_blocking=True)
 
-    def update(self, rows: np.ndarray, factor: float) -> tuple[Tensor, Tensor]:
+    def loss(self, rows: np.ndarray, *, odd: bool = False) -> Tensor | float:
+        """Mean nats per token of rows that are not trained on."""
+        return self.backend.loss(self.to_device(rows), odd=odd)
+
+    def update(self, rows: np.ndarray, factor: float) -> tuple[Tensor | float, Tensor | float]:
         """Apply one update to the state; its loss and gradient norm, still on the device."""
-        state, micro = self.state, self.execution.micro_batch_rows
-        batch = self.to_device(rows)
-        pieces = torch.split(batch, micro)
-        total = torch.zeros((), device=state.device)
-        for piece in pieces:
-            loss = self.loss(piece) / len(pieces)
-            torch.autograd.backward(loss)
-            total = total + loss.detach()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
-        state.set_rate(factor)
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
-        state.step += 1
-        return total, norm
+        pieces = torch.split(self.to_device(rows), self.execution.micro_batch_rows)
+        share = 1.0 / len(pieces)
+        loss = sum(self.backend.backward(piece, share) for piece in pieces) * share
+        self.state.set_rate(factor)
+        norm = self.backend.apply(self.clip)
+        self.state.step += 1
+        return loss, norm
 
 
-def _compiled(
-    model: Decoder, precision: Callable[[], AbstractContextManager[object]]
-) -> Callable[[Tensor], Tensor]:
-    import torch._dynamo
+def _backend(state: TrainState, execution: Execution) -> Backend:
+    if execution.kernels.startswith(NATIVE):
+        from windtunnel.train.native_backend import NativeBackend
 
-    torch._dynamo.config.recompile_limit = LARGEST_NUMBER_OF_SHAPES
-    torch._dynamo.config.accumulated_recompile_limit = LARGEST_NUMBER_OF_SHAPES
-    function = torch.compile(model, dynamic=False, fullgraph=True)
+        return NativeBackend(state, execution)
+    from windtunnel.train.torch_backend import TorchBackend
 
-    def loss(rows: Tensor) -> Tensor:
-        with precision():
-            found: Tensor = function(rows)
-        return found
-
-    return loss
+    return TorchBackend(state, execution)

@@ -194,7 +194,7 @@ def _shrinkage(model: ModelSpec, recipe: Recipe) -> dict[Role, float]:
 
 
 def _fresh(model: ModelSpec, recipe: Recipe, *, seed: int) -> TrainStep:
-    resources = Resources(device="cpu", compile="never")
+    resources = Resources(device="cpu", kernels="torch", compile="never")
     execution = decide(resources, model, recipe, planned_tokens=0)
     apply(execution)
     step = TrainStep(model, recipe, execution)

@@ -1,0 +1,173 @@
+"""The native kernels against autograd over the same decoder, on every width of vector."""
+
+import contextlib
+import os
+import stat
+
+import pytest
+import torch
+
+from windtunnel.errors import ConfigError
+from windtunnel.model import build, initialise, native
+from windtunnel.model.native import NativeDecoder, library
+from windtunnel.spec import ModelSpec, Recipe
+from windtunnel.spec.config import Resources
+from windtunnel.train.execution import decide
+
+if library.compiler() is None:
+    pytest.skip("no C++ compiler", allow_module_level=True)
+
+SHAPES = {
+    "bytes": {"width": 64, "depth": 3, "head_dim": 16, "kv_heads": 4, "context": 64},
+    "norms and groups": {
+        "width": 64,
+        "depth": 2,
+        "head_dim": 16,
+        "kv_heads": 2,
+        "context": 40,
+        "qk_norm": True,
+    },
+    "nothing divides": {
+        "width": 48,
+        "depth": 1,
+        "head_dim": 16,
+        "kv_heads": 1,
+        "context": 37,
+        "vocab_size": 251,
+        "tied": False,
+    },
+    "large heads, deep sums": {
+        "width": 192,
+        "depth": 1,
+        "head_dim": 64,
+        "kv_heads": 3,
+        "context": 33,
+        "qk_norm": True,
+    },
+    "one position": {"width": 32, "depth": 1, "head_dim": 32, "kv_heads": 1, "context": 2},
+}
+
+
+def model_and_rows(shape, sequences=3):
+    spec = ModelSpec(**({"vocab_size": 256} | shape))
+    recipe = Recipe(
+        lr=0.01, init_std=0.1, base_width=16, batch_tokens=3 * spec.context, warmup_steps=1
+    )
+    model = build(spec, recipe)
+    initialise(model, recipe, init_seed=0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:  # gains that differ, or a mistake in them would not show
+                parameter.mul_(1 + 0.3 * torch.randn(parameter.shape, generator=generator))
+    rows = torch.randint(spec.vocab_size, (sequences, spec.context + 1), generator=generator)
+    return model, rows
+
+
+def by_autograd(model, rows, precision="fp32"):
+    bf16 = torch.autocast("cpu", torch.bfloat16)
+    with bf16 if precision == "bf16" else contextlib.nullcontext():
+        loss = model(rows)
+    loss.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad.zero_()
+    return float(loss.detach()), gradients
+
+
+def differences(model, expected):
+    return {
+        name: float((p.grad - expected[name]).norm() / expected[name].norm())
+        for name, p in model.named_parameters()
+    }
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_loss_and_gradients_are_autograds(name):
+    model, rows = model_and_rows(SHAPES[name])
+    loss, expected = by_autograd(model, rows)
+    decoder = NativeDecoder(model, "fp32")
+    assert decoder.loss(rows) == pytest.approx(loss, rel=1e-6)
+    assert decoder.backward(rows, 1.0) == pytest.approx(loss, rel=1e-6)
+    assert max(differences(model, expected).values()) < 5e-6
+    decoder.backward(rows, 0.5)  # adds, and takes its share
+    expected = {name: 1.5 * gradient for name, gradient in expected.items()}
+    assert max(differences(model, expected).values()) < 5e-6
+
+
+def test_bf16_products_are_as_near_to_fp32_as_torchs():
+    model, rows = model_and_rows(SHAPES["norms and groups"])
+    _, exact = by_autograd(model, rows)
+    _, autocast = by_autograd(model, rows, "bf16")
+    NativeDecoder(model, "bf16").backward(rows, 1.0)
+    ours = differences(model, exact)
+    for name, parameter in model.named_parameters():
+        parameter.grad.copy_(autocast[name])
+    theirs = differences(model, exact)
+    assert max(ours.values()) < 1.5 * max(theirs.values())
+
+
+@pytest.mark.parametrize("architecture", ["x86-64-v4", "x86-64-v3", "x86-64"])
+def test_every_width_of_vector_gives_the_same_gradients(architecture, monkeypatch, tmp_path):
+    """AVX-512, AVX2, and 16-byte vectors as every other processor has them."""
+    if os.uname().machine != "x86_64":
+        pytest.skip("x86-64 only")
+    if architecture == "x86-64-v4" and torch.backends.cpu.get_cpu_capability() != "AVX512":
+        pytest.skip("no AVX-512 here")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    flags = tuple(f.replace("native", architecture) for f in library.FLAGS)
+    monkeypatch.setattr(library, "FLAGS", flags)
+    caches = (library.identity, library._library, library.function)
+    for each in caches:
+        each.cache_clear()
+    try:
+        for shape in ("norms and groups", "nothing divides"):
+            model, rows = model_and_rows(SHAPES[shape])
+            loss, expected = by_autograd(model, rows)
+            assert NativeDecoder(model, "fp32").backward(rows, 1.0) == pytest.approx(loss, rel=1e-6)
+            assert max(differences(model, expected).values()) < 5e-6
+    finally:
+        for each in caches:
+            each.cache_clear()
+
+
+def execution_of(**resources):
+    spec = ModelSpec(**(SHAPES["bytes"] | {"vocab_size": 256} | resources.pop("shape", {})))
+    recipe = Recipe(lr=0.01, base_width=16, batch_tokens=spec.context, warmup_steps=1)
+    return decide(Resources(device="cpu", **resources), spec, recipe, planned_tokens=0)
+
+
+def test_the_kernels_are_taken_where_they_can_run_and_named_in_the_record():
+    assert execution_of().kernels == f"native {library.identity()}"
+    assert execution_of(kernels="torch").kernels == "torch"
+    assert execution_of(compile="always").kernels == "torch"
+    assert execution_of(cpus_per_trial=2).kernels == "torch"
+    assert execution_of(shape={"head_dim": 8, "kv_heads": 8}).kernels == "torch"
+    with pytest.raises(ConfigError, match=r"cpus_per_trial: 1 and a head_dim .* multiple of 16"):
+        execution_of(kernels="native", cpus_per_trial=2, shape={"head_dim": 8, "kv_heads": 8})
+
+
+def test_without_a_compiler_torch_runs_and_native_says_what_it_needs(monkeypatch):
+    monkeypatch.setattr(native, "identity", lambda: None)
+    assert execution_of().kernels == "torch"
+    with pytest.raises(ConfigError, match=r"needs a C\+\+ compiler"):
+        execution_of(kernels="native")
+
+
+def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path):
+    monkeypatch.setattr(library, "FLAGS", (*library.FLAGS, "-no-such-flag"))
+    with pytest.raises(ConfigError, match=r"(?s)no-such-flag.*resources.kernels: torch"):
+        library._build(tmp_path / "kernels.so")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_machine_code_is_the_users_alone(monkeypatch, tmp_path):
+    from windtunnel.model.cache import user_cache
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = user_cache("native")
+    assert folder == tmp_path / "windtunnel" / "native"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
+    with pytest.raises(ConfigError, match="belong to you alone"):
+        user_cache("native")

@@ -1,0 +1,221 @@
+"""Loss and gradients of a decoder on one core, by kernels of our own.
+
+The same function as `Decoder.forward` and its autograd, written out; tests hold the two together.
+No graph is recorded and nothing is allocated in an update: every buffer and every call is made once
+per batch shape.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from windtunnel.model.decoder import NORM_EPS, Block, Decoder
+from windtunnel.model.native.buffers import Buffers, Layer
+from windtunnel.model.native.library import function
+from windtunnel.model.native.program import Program
+from windtunnel.spec.model import ModelSpec
+
+WHOLE_HEAD = 16
+"""Head sizes are whole vectors of the widest processor."""
+
+LARGEST_HEAD = 512
+
+
+def supports(spec: ModelSpec) -> bool:
+    """Whether the kernels know this shape."""
+    return spec.head_dim % WHOLE_HEAD == 0 and spec.head_dim <= LARGEST_HEAD
+
+
+class NativeDecoder:
+    """Adds the gradients of `model` to its parameters' `grad`.
+
+    Parameters and their gradients must stay where they are in memory from the first call on.
+    """
+
+    def __init__(self, model: Decoder, precision: Literal["fp32", "bf16"]) -> None:
+        self.model, self.precision = model, precision
+        self._passes: dict[tuple[int, float | None], _Pass] = {}
+
+    def backward(self, rows: Tensor, share: float) -> float:
+        """Mean nats per token of (B, T + 1) token ids; `share` of its gradient is added."""
+        return self._pass(len(rows), share).run(rows)
+
+    def loss(self, rows: Tensor) -> float:
+        """Mean nats per token of (B, T + 1) token ids."""
+        return self._pass(len(rows), None).run(rows)
+
+    def _pass(self, sequences: int, share: float | None) -> "_Pass":
+        key = (sequences, share)
+        if key not in self._passes:
+            self._passes[key] = _Pass(self.model, self.precision, sequences, share)
+        return self._passes[key]
+
+
+class _Pass:
+    """One batch shape: its buffers and calls, forward, and backward where a share is given."""
+
+    def __init__(
+        self,
+        model: Decoder,
+        precision: Literal["fp32", "bf16"],
+        sequences: int,
+        share: float | None,
+    ) -> None:
+        self.model, self.sites = model, model.sites
+        self.before_loss, self.after_loss = Program(precision), Program(precision)
+        layers = model.spec.depth if share is not None else 1
+        self.work = Buffers(model.spec, sequences, layers, self.before_loss.type)
+        self.weights = self._cast_weights()
+        self._forward(self.before_loss)
+        self.summed_loss = self._loss(share)
+        if share is not None:
+            self._backward(self.after_loss)
+
+    def run(self, rows: Tensor) -> float:
+        """Mean nats per token."""
+        self.work.rows.copy_(rows)
+        with torch.no_grad():
+            self.before_loss.run()
+            summed = self.summed_loss()
+            self.after_loss.run()
+        return summed / self.work.tokens
+
+    def _cast_weights(self) -> dict[str, Tensor]:
+        """Matrices by name, in the type that products are made in, copied anew at every run."""
+        program = self.before_loss
+        matrices = {n: p.detach() for n, p in self.model.named_parameters() if p.dim() == 2}
+        if program.type is torch.float32:
+            return matrices
+        cast = {name: matrix.to(program.type) for name, matrix in matrices.items()}
+        program.copies(list(matrices.values()), list(cast.values()))
+        return cast
+
+    def _forward(self, to: Program) -> None:
+        model, sites, work = self.model, self.sites, self.work
+        spec = model.spec
+        to.call("embed", work.rows, model.embedding, sites.embed, work.x, *work.row_shape)
+        x, delta, alpha = work.x, None, 0.0
+        for number, block in enumerate(model.layers):
+            saved, name = work.layer(number), f"blocks.{number}."
+            to.call(
+                "add_norm", x, delta, alpha, block.norm_attention, 1.0, NORM_EPS,
+                saved.x, saved.normed, saved.inverse, *work.stream_shape,
+            )  # fmt: skip
+            to.product(saved.qkv, saved.normed, self.weights[name + "qkv"].t())
+            to.call(
+                "split_heads", saved.qkv, *_gains(block), NORM_EPS, model.cos_TK, model.sin_TK,
+                saved.heads, *work.head_shape,
+            )  # fmt: skip
+            to.call(
+                "attention", saved.heads, sites.attention, saved.largest, saved.inverse_sum,
+                saved.mixed, work.scratch, *work.head_shape,
+            )  # fmt: skip
+            to.product(work.delta, saved.mixed, self.weights[name + "out"].t())
+            to.call(
+                "add_norm", saved.x, work.delta, sites.residual, block.norm_ffn, 1.0, NORM_EPS,
+                saved.middle, saved.normed_ffn, saved.inverse_ffn, *work.stream_shape,
+            )  # fmt: skip
+            to.product(saved.gate_up, saved.normed_ffn, self.weights[name + "gate_up"].t())
+            to.call("swiglu", saved.gate_up, saved.hidden, work.tokens, spec.ffn_width)
+            to.product(work.delta, saved.hidden, self.weights[name + "down"].t())
+            x, delta, alpha = saved.middle, work.delta, sites.residual
+        to.call(
+            "add_norm", x, delta, alpha, model.norm_final, sites.logits, NORM_EPS,
+            work.x, work.normed, work.inverse, *work.stream_shape,
+        )  # fmt: skip
+        to.product(work.logits, work.normed, self.weights[self._readout].t())
+
+    @property
+    def _readout(self) -> str:
+        return "embedding" if self.model.spec.tied else "readout"
+
+    def _loss(self, share: float | None) -> Callable[[], float]:
+        """Summed loss; with a share, the logits become their gradient."""
+        work = self.work
+        factor = 0.0 if share is None else share / work.tokens
+        return self.before_loss.bind(
+            "cross_entropy", work.rows, work.logits, factor, share is not None,
+            work.row_of_logits, work.sequences, work.length, self.model.spec.vocab_size,
+        )  # fmt: skip
+
+    def _backward(self, to: Program) -> None:
+        model, sites, work = self.model, self.sites, self.work
+        to.call("clear", work.dx, work.dx.numel())
+        self._add(to, self._readout, work.logits, work.normed)
+        to.product(work.dnormed, work.logits, self.weights[self._readout])
+        self._norm(to, work.x, model.norm_final, sites.logits, work.inverse)
+        for number, block in reversed(list(enumerate(model.layers))):
+            saved, name = work.layer(number), f"blocks.{number}."
+            self._add(to, name + "down", work.dx_cast, saved.hidden, sites.residual)
+            to.product(work.dhidden, work.dx_cast, self.weights[name + "down"])
+            to.call(
+                "swiglu_backward", work.dhidden, sites.residual, saved.gate_up, work.tokens,
+                model.spec.ffn_width,
+            )  # fmt: skip
+            self._add(to, name + "gate_up", saved.gate_up, saved.normed_ffn)
+            to.product(work.dnormed, saved.gate_up, self.weights[name + "gate_up"])
+            self._norm(to, saved.middle, block.norm_ffn, 1.0, saved.inverse_ffn)
+            self._add(to, name + "out", work.dx_cast, saved.mixed, sites.residual)
+            to.product(work.dmixed, work.dx_cast, self.weights[name + "out"])
+            self._attention(to, block, saved)
+            self._add(to, name + "qkv", work.dqkv, saved.normed)
+            to.product(work.dnormed, work.dqkv, self.weights[name + "qkv"])
+            self._norm(to, saved.x, block.norm_attention, 1.0, saved.inverse)
+        to.call(
+            "embed_backward", work.rows, work.dx, sites.embed, model.embedding.grad, *work.row_shape
+        )
+
+    def _add(
+        self, to: Program, name: str, out_MO: Tensor, in_MI: Tensor, factor: float = 1.0
+    ) -> None:
+        """Add the gradient of a matrix, factor x out^T in, over the tokens M."""
+        gradient = self.model.get_parameter(name).grad
+        assert gradient is not None
+        to.add_product(gradient, out_MO.t(), in_MI, factor)
+
+    def _norm(self, to: Program, x: Tensor, gain: Tensor, factor: float, inverse: Tensor) -> None:
+        work = self.work
+        cast = None if work.dx_cast is work.dx else work.dx_cast
+        to.call(
+            "norm_backward", work.dnormed, x, gain, factor, inverse, work.dx, cast, gain.grad,
+            *work.stream_shape,
+        )  # fmt: skip
+
+    def _attention(self, to: Program, block: Block, saved: Layer) -> None:
+        model, sites, work = self.model, self.sites, self.work
+        gains = _gains(block)
+        to.call(
+            "attention_backward", saved.heads, saved.qkv, work.dmixed, sites.residual,
+            sites.attention, *gains, NORM_EPS, *(None if g is None else g.grad for g in gains),
+            model.cos_TK, model.sin_TK, saved.largest, saved.inverse_sum,
+            work.dqkv, work.scratch, *work.head_shape,
+        )  # fmt: skip
+
+
+def adamw(
+    weights: Tensor,
+    gradients: Tensor,
+    first: Tensor,
+    second: Tensor,
+    *,
+    group: dict[str, Any],
+    factor: float,
+    step: int,
+) -> None:
+    """One AdamW update number `step` (from 1) of flat fp32 tensors, in place.
+
+    Rate, betas, eps and decay are those of torch's parameter `group`; gradients are multiplied by
+    `factor`, and left at zero.
+    """
+    beta1, beta2 = group["betas"]
+    function("adamw", "fp32")(
+        *(each.data_ptr() for each in (weights, gradients, first, second)), factor, group["lr"],
+        beta1, beta2, group["eps"], group["weight_decay"], 1.0 - beta1**step, 1.0 - beta2**step,
+        weights.numel(),
+    )  # fmt: skip
+
+
+def _gains(block: Block) -> tuple[Tensor | None, Tensor | None]:
+    return (block.norm_q, block.norm_k) if block.spec.qk_norm else (None, None)

@@ -1,0 +1,61 @@
+"""The update by torch's own autograd and AdamW, on any device; compiled if the record says so."""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from windtunnel.model.cache import user_cache
+from windtunnel.train.execution import Execution
+from windtunnel.train.state import TrainState
+
+LARGEST_NUMBER_OF_SHAPES = 512
+"""Beyond torch's own limit of 8 shapes a function silently runs eager: other bits, slower."""
+
+
+class TorchBackend:
+    """Autograd over the decoder, fp32 master weights, bf16 autocast where the record says so."""
+
+    def __init__(self, state: TrainState, execution: Execution) -> None:
+        self.state, self.execution = state, execution
+        self.parameters = list(state.model.parameters())
+        self.function: Callable[[Tensor], Tensor] = state.model
+        if execution.compile:
+            self.function = _compiled(state.model)
+
+    def backward(self, rows: Tensor, share: float) -> Tensor:
+        """Mean nats per token; the gradient is added to the parameters' own."""
+        with self._precision():
+            loss = self.function(rows)
+        torch.autograd.backward(loss * share)
+        return loss.detach()
+
+    def apply(self, clip: float) -> Tensor:
+        """Clip, AdamW, forget the gradient; no number is read back from the device."""
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, clip)
+        self.state.optimizer.step()
+        self.state.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    @torch.no_grad()
+    def loss(self, rows: Tensor, *, odd: bool) -> Tensor:
+        """Mean nats per token; an odd batch shape runs eager."""
+        with self._precision():
+            loss: Tensor = (self.state.model if odd else self.function)(rows)
+        return loss
+
+    def _precision(self) -> AbstractContextManager[object]:
+        if self.execution.precision == "bf16":
+            return torch.autocast(self.execution.device, dtype=torch.bfloat16)
+        return nullcontext()
+
+
+def _compiled(model: torch.nn.Module) -> Callable[[Tensor], Tensor]:
+    import torch._dynamo
+
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache("inductor")))
+    torch._dynamo.config.recompile_limit = LARGEST_NUMBER_OF_SHAPES
+    torch._dynamo.config.accumulated_recompile_limit = LARGEST_NUMBER_OF_SHAPES
+    return torch.compile(model, dynamic=False, fullgraph=True)
