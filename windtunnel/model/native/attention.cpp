@@ -135,11 +135,12 @@ void join_heads(float* dhead, const T* qkv, const float* gain, float eps, float*
     }
 }
 
+// HEAD is a head size that is worth its own code, since its loops unroll, or 0.
 // `largest` and `inverse` (B, H, P): softmax = exp(score - largest) * inverse.
-template <class T>
+template <class T, int64_t HEAD>
 void forward(const float* heads, float scale, float* largest, float* inverse, T* mixed,
              float* scratch, const Shape& s) {
-    const int64_t K = s.head_dim, P = s.padded();
+    const int64_t K = HEAD ? HEAD : s.head_dim, P = s.padded();
     float* queries_KL = scratch;
     float* weights = queries_KL + K * LANES;
     float* block = weights + P * LANES;
@@ -177,12 +178,12 @@ void forward(const float* heads, float scale, float* largest, float* inverse, T*
 }
 
 // dmixed is multiplied by `factor` on the way; dqkv is overwritten.
-template <class T>
+template <class T, int64_t HEAD>
 void backward(const float* heads, const T* qkv, const T* dmixed, float factor, float scale,
               const float* gain_q, const float* gain_k, float eps, float* dgain_q, float* dgain_k,
               const float* cosine, const float* sine, const float* largest, const float* inverse,
               T* dqkv, float* scratch, const Shape& s) {
-    const int64_t K = s.head_dim, P = s.padded(), size = s.head_size();
+    const int64_t K = HEAD ? HEAD : s.head_dim, P = s.padded(), size = s.head_size();
     float* queries_KL = scratch;
     float* weights = queries_KL + K * LANES;
     float* dweights = weights + P * LANES;
@@ -253,15 +254,17 @@ void backward(const float* heads, const T* qkv, const T* dmixed, float factor, f
     void attention_##NAME(const float* heads, float scale, float* largest, float* inverse,         \
                           T* mixed, float* scratch, int64_t B, int64_t T_, int64_t H_, int64_t G,  \
                           int64_t K) {                                                             \
-        forward(heads, scale, largest, inverse, mixed, scratch, Shape{B, T_, H_, G, K});           \
+        const auto f = K == 16 ? forward<T, 16> : K == 64 ? forward<T, 64> : forward<T, 0>;        \
+        f(heads, scale, largest, inverse, mixed, scratch, Shape{B, T_, H_, G, K});                 \
     }                                                                                              \
     void attention_backward_##NAME(                                                                \
         const float* heads, const T* qkv, const T* dmixed, float factor, float scale,              \
         const float* gain_q, const float* gain_k, float eps, float* dgain_q, float* dgain_k,       \
         const float* cosine, const float* sine, const float* largest, const float* inverse,        \
         T* dqkv, float* scratch, int64_t B, int64_t T_, int64_t H_, int64_t G, int64_t K) {        \
-        backward(heads, qkv, dmixed, factor, scale, gain_q, gain_k, eps, dgain_q, dgain_k, cosine, \
-                 sine, largest, inverse, dqkv, scratch, Shape{B, T_, H_, G, K});                   \
+        const auto f = K == 16 ? backward<T, 16> : K == 64 ? backward<T, 64> : backward<T, 0>;     \
+        f(heads, qkv, dmixed, factor, scale, gain_q, gain_k, eps, dgain_q, dgain_k, cosine, sine,  \
+          largest, inverse, dqkv, scratch, Shape{B, T_, H_, G, K});                                \
     }
 
 extern "C" {
