@@ -19,7 +19,7 @@ data:
   validation: {{fraction: 0.1, tokens: 2048, fork_tokens: 512}}
 model:
   sizes: [16x1, 16x2, 32x1, 32x2]
-  head_dim: 8
+  head_dim: 16
   context: 32
 recipe:
   lr: 1e-2

@@ -26,7 +26,7 @@ ERRORS = {
     "zero horizon": (("[110 steps,", "[0 steps,"), r"a duration is above zero"),
     "width": (
         ("[16x1, 16x2", "[20x1, 16x2"),
-        r"width = 20 is not a multiple of head_dim = 8;.*16",
+        r"width = 20 is not a multiple of head_dim = 16;.*16 or 32",
     ),
     "size": (("[16x1, 16x2", "[big, 16x2"), r"'big' is no size: write WIDTHxDEPTH"),
     "no depth": (("[16x1, 16x2", "[16, 16x2"), r"size 16 has no depth"),

@@ -7,7 +7,6 @@ branches inherit it: within one execution record a result is exact.
 
 import os
 import platform
-import shutil
 from typing import Literal
 
 import torch
@@ -23,12 +22,14 @@ from windtunnel.spec.strict import Strict
 COMPILE_COLD_SECONDS = 30.0
 """Compiling one train step and one evaluation, cold cache, one busy core (measured: 10 to 29)."""
 
-COMPILE_SAVING = 0.15
-"""Share of an eager CPU step that compiling saves (measured at width 64 on AVX512: 0.14)."""
+COMPILE_SAVING = {"cpu": 0.15, "cuda": 0.3}
+"""Share of an eager step that compiling saves (CPU measured at width 64, CUDA assumed)."""
 
-EAGER_FLOPS_PER_SECOND = 5e10
-"""An eager CPU step on one core (measured at widths 32 to 128: 3e10 to 6e10)."""
+EAGER_FLOPS_PER_SECOND = {"cpu": 5e10, "cuda": 1e14}
+"""An eager step (one core measured at widths 32 to 128: 3e10 to 6e10; CUDA assumed)."""
 
+LAUNCH_SECONDS_PER_LAYER = {"cpu": 0.0, "cuda": 5e-4}
+"""What an eager update takes to issue its kernels, however small they are (assumed)."""
 
 NATIVE = "native"
 
@@ -86,7 +87,7 @@ def decide(
         device_kind=_device_kind(device),
         precision=precision,
         kernels=kernels,
-        compile=kernels == "torch" and _compiles(resources, model, device, planned_tokens),
+        compile=kernels == "torch" and _compiles(resources, model, recipe, device, planned_tokens),
         threads=resources.cpus_per_trial,
         micro_batch_rows=micro_rows,
         deterministic=resources.deterministic,
@@ -161,12 +162,15 @@ def _kernels(resources: Resources, model: ModelSpec, device: str) -> str:
     return "torch"
 
 
-def _compiles(resources: Resources, model: ModelSpec, device: str, planned_tokens: int) -> bool:
+def _compiles(
+    resources: Resources, model: ModelSpec, recipe: Recipe, device: str, planned_tokens: int
+) -> bool:
+    """Whether the seconds that compiling saves are more than those that it takes."""
     if resources.compile != "auto":
         return resources.compile == "always"
-    if device == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
+    if device == "cpu" and native.compiler() is None:
         return False
-    if device == "cuda":
-        return True
-    eager_seconds = planned_tokens * model.flops_exact_per_token / EAGER_FLOPS_PER_SECOND
-    return eager_seconds * COMPILE_SAVING > COMPILE_COLD_SECONDS
+    arithmetic = planned_tokens * model.flops_exact_per_token / EAGER_FLOPS_PER_SECOND[device]
+    updates = planned_tokens / recipe.batch_tokens
+    launches = updates * model.depth * LAUNCH_SECONDS_PER_LAYER[device]
+    return max(arithmetic, launches) * COMPILE_SAVING[device] > COMPILE_COLD_SECONDS

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -11,8 +11,8 @@ from torch import Tensor
 from windtunnel.spec import Segment
 from windtunnel.train.step import TrainStep
 
-ROWS_TOGETHER = 16
-"""Losses are read back from the device in groups: a read waits for everything before it."""
+UPDATES_TOGETHER = 16
+"""Their rows are read, and their losses read back, in one go: a read back waits for the device."""
 
 
 class Stream(Protocol):
@@ -58,38 +58,51 @@ def train(
     """
     state, recipe, schedule = step.state, segment.recipe, segment.schedule
     rows_per_update = recipe.batch_tokens // segment.model.context
-    pending: list[tuple[int, Tensor | float, Tensor | float, float, float]] = []
     began = time.perf_counter() - state.seconds
-    for update in range(state.step, until):
-        rows = stream.rows(update * rows_per_update, rows_per_update, data_seed=segment.data_seed)
-        factor = schedule(update)
-        loss, norm = step.update(rows, factor)
-        pending.append((update, loss, norm, recipe.lr * factor, time.perf_counter() - began))
-        if len(pending) == ROWS_TOGETHER or update + 1 == until:
-            _settle(step, pending, recipe.batch_tokens, write)
-            if stop():
-                return
+    for first in range(state.step, until, UPDATES_TOGETHER):
+        updates = range(first, min(first + UPDATES_TOGETHER, until))
+        rows = stream.rows(
+            first * rows_per_update, len(updates) * rows_per_update, data_seed=segment.data_seed
+        )
+        pending = []
+        for update, batch in zip(updates, np.split(rows, len(updates)), strict=True):
+            factor = schedule(update)
+            loss, norm = step.update(batch, factor)
+            seconds = time.perf_counter() - began
+            pending.append(Update(update, loss, norm, recipe.lr * factor, seconds))
+        _settle(step, pending, recipe.batch_tokens, write)
+        if stop():
+            return
+
+
+class Update(NamedTuple):
+    """One update whose numbers may still be on the device."""
+
+    number: int
+    loss: Tensor | float
+    grad_norm: Tensor | float
+    lr: float
+    seconds: float
 
 
 def _settle(
     step: TrainStep,
-    pending: list[tuple[int, Tensor | float, Tensor | float, float, float]],
+    pending: list[Update],
     batch_tokens: int,
     write: Callable[[list[CurveRow]], None],
 ) -> None:
-    """Read the pending losses, write their rows, and judge each in turn."""
+    """Read the losses of some updates, write their rows, and judge each in turn."""
     rows = [
         CurveRow(
-            step=update + 1,
-            tokens=(update + 1) * batch_tokens,
-            loss=float(loss),
-            lr=lr,
-            grad_norm=float(norm),
-            seconds=seconds,
+            step=update.number + 1,
+            tokens=(update.number + 1) * batch_tokens,
+            loss=float(update.loss),
+            lr=update.lr,
+            grad_norm=float(update.grad_norm),
+            seconds=update.seconds,
         )
-        for update, loss, norm, lr, seconds in pending
+        for update in pending
     ]
-    pending.clear()
     step.state.seconds = rows[-1].seconds
     for number, row in enumerate(rows):
         if step.state.watch.sees(row.step - 1, row.loss):

@@ -1,0 +1,33 @@
+"""What `compile: auto` decides, at both ends and for each device."""
+
+import pytest
+
+from windtunnel.spec import ModelSpec, Recipe
+from windtunnel.spec.config import Resources
+from windtunnel.train.execution import Execution, _compiles, current, decide
+
+MODEL = ModelSpec(width=64, depth=4, head_dim=16, kv_heads=4, vocab_size=256, context=128)
+RECIPE = Recipe(lr=0.01, base_width=32, batch_tokens=1024, warmup_steps=10)
+
+
+@pytest.mark.parametrize(
+    ("device", "updates", "pays"),
+    [("cpu", 100, False), ("cpu", 20_000, True), ("cuda", 100, False), ("cuda", 300_000, True)],
+)
+def test_compiling_is_decided_by_the_planned_updates(device, updates, pays):
+    tokens = updates * RECIPE.batch_tokens
+    assert _compiles(Resources(), MODEL, RECIPE, device, tokens) is pays
+    assert _compiles(Resources(compile="always"), MODEL, RECIPE, device, tokens)
+    assert not _compiles(Resources(compile="never"), MODEL, RECIPE, device, tokens)
+
+
+def test_our_kernels_are_never_compiled_by_torch():
+    execution = decide(Resources(device="cpu"), MODEL, RECIPE, planned_tokens=10**12)
+    assert execution.compile == (execution.kernels == "torch")
+
+
+def test_a_record_from_before_there_were_kernels_goes_on_with_torchs():
+    made = decide(Resources(device="cpu", kernels="torch"), MODEL, RECIPE, planned_tokens=0)
+    old = made.model_dump()
+    del old["kernels"]
+    assert current(Execution(**old)).differences(Execution(**old)) == []
