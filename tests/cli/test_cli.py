@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 import time
@@ -112,6 +113,12 @@ def test_the_whole_chain_on_a_small_study(study_file, tmp_path):
     assert "16 finished" in output
     assert "forecast of the held-out size: " in output
     assert (tmp_path / "store" / "studies" / "small" / "report.html").exists()
+    _, output, _ = windtunnel("status", path)
+    assert re.search(
+        r"in finished segments, summed over trials: training [\d.]+%, evaluation [\d.]+%, "
+        r"checkpoints [\d.]+%",
+        output,
+    )
     code, output, _ = windtunnel("status", path, "--json")
     assert json.loads(output)["counts"]["finished"] == 16
 

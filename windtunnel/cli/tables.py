@@ -8,7 +8,7 @@ from typing import Literal
 
 from rich.table import Table
 
-from windtunnel.cli.text import print_json, say, si, terminal
+from windtunnel.cli.text import duration, print_json, say, si, terminal
 from windtunnel.errors import ConfigError
 from windtunnel.trials.gather import COLUMNS, Row
 from windtunnel.trials.progress import SegmentProgress, StudyProgress
@@ -23,11 +23,21 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
     share = progress.flops_done / progress.flops_planned if progress.flops_planned else 1.0
     if as_json:
         segments = [asdict(each) for each in progress.segments]
-        print_json({"counts": counts, "share_of_flops": share, "segments": segments})
+        print_json(
+            {
+                "counts": counts,
+                "share_of_flops": share,
+                "seconds": progress.seconds,
+                "segments": segments,
+            }
+        )
         return
     console = terminal()
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     say(console, f"{study.config.study}: {said}; {share:.0%} of the training FLOPs done")
+    if total := sum(progress.seconds.values()):
+        parts = ", ".join(f"{n} {s / total:.1%}" for n, s in progress.seconds.items())
+        say(console, f"{duration(total)} in finished segments, summed over trials: {parts}")
     if study.dataset is None:
         say(console, "the data is not prepared yet: `windtunnel sweep` does it")
     shown = [e for e in progress.segments if e.status not in {"finished", "waiting"}]

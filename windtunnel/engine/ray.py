@@ -60,9 +60,9 @@ class SegmentTrainable(tune.Trainable):
 class ReadySegments(Searcher):
     """Suggests segments as they become ready; None means: ask again."""
 
-    def __init__(self, graph: Graph, orders: Path, *, slots: int) -> None:
+    def __init__(self, graph: Graph, orders: Path) -> None:
         super().__init__(metric="step", mode="max")
-        self.graph, self.orders, self.slots = graph, orders, slots
+        self.graph, self.orders = graph, orders
         self.segment_of: dict[str, str] = {}
         self.errors: dict[str, str] = {}
 
@@ -70,13 +70,11 @@ class ReadySegments(Searcher):
         self, trial_id: str
     ) -> dict[str, Any] | str | None:
         """The next ready segment, None while all must wait, FINISHED when nothing is left."""
-        running = self.graph.counts()[Status.RUNNING]
-        if running >= self.slots:
-            return None
         planned = self.graph.next_ready()
         if planned is not None:
             self.segment_of[trial_id] = planned.id
             return {"segment": planned.id, "orders": str(self.orders)}
+        running = self.graph.counts()[Status.RUNNING]
         if not running and (self.graph.stopping or self.graph.done):
             return str(self.FINISHED)
         return None
@@ -135,25 +133,31 @@ def run(
     on_connected()
     try:
         slots = _slots(resources)
-        searcher = ReadySegments(graph, orders, slots=slots)
+        searcher = ReadySegments(graph, orders)
         if not graph.done:
             with tempfile.TemporaryDirectory(prefix="windtunnel-tune-") as scratch:
-                _tune(searcher, resources, Path(scratch))
+                _tune(searcher, resources, Path(scratch), slots=slots)
     finally:
         ray.shutdown()
     return searcher.errors
 
 
-def _tune(searcher: ReadySegments, resources: Resources, scratch: Path) -> None:
+def _tune(searcher: ReadySegments, resources: Resources, scratch: Path, *, slots: int) -> None:
     trainable = tune.with_resources(
         SegmentTrainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
     )
     tuner = tune.Tuner(
         trainable,
-        tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, reuse_actors=True),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            num_samples=-1,
+            max_concurrent_trials=slots,  # Tune also starts as many actors side by side
+            reuse_actors=True,
+        ),
         run_config=tune.RunConfig(
             name="sweep",
             storage_path=str(scratch),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the store has them
             failure_config=tune.FailureConfig(max_failures=resources.retries),
             verbose=0,
         ),

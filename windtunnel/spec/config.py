@@ -60,9 +60,9 @@ class ValidationConfig(Strict):
     )
     tokens: Annotated[
         int, Field(ge=1, description="Tokens per set evaluated at the end of a segment")
-    ] = 262_144
+    ] = 131_072
     fork_tokens: Annotated[int, Field(ge=1, description="Tokens per set evaluated at a fork")] = (
-        32_768
+        16_384
     )
     extra: tuple[Annotated[SourceConfig, BeforeValidator(_as_source)], ...] = ()
 

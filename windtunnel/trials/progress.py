@@ -13,6 +13,13 @@ from windtunnel.trials.study import Study
 
 TAIL_BYTES = 4096
 
+PARTS = {
+    "training": "seconds",
+    "evaluation": "evaluation_seconds",
+    "checkpoints": "checkpoint_seconds",
+}
+"""What a record tells of a segment's seconds."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentProgress:
@@ -29,11 +36,16 @@ class SegmentProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyProgress:
-    """All segments, and the work done and planned, in training FLOPs (attention, head counted)."""
+    """All segments, and the work done and planned, in training FLOPs (attention, head counted).
+
+    `seconds` has training, evaluation and checkpoints, summed over the segments whose record tells
+    them apart; trials side by side count each. It is empty before there is one.
+    """
 
     segments: tuple[SegmentProgress, ...]
     flops_done: float
     flops_planned: float
+    seconds: dict[str, float]
 
     def count(self, status: str) -> int:
         """Segments with a status."""
@@ -50,6 +62,7 @@ def study_progress(study: Study) -> StudyProgress:
     wanted = study.wanted
     done = planned_flops = 0.0
     segments = []
+    seconds: dict[str, float] = {}
     for planned in study.plan.segments:
         record = study.store.segment(planned.id).record
         complete = is_complete(study.store, planned, wanted)
@@ -59,7 +72,11 @@ def study_progress(study: Study) -> StudyProgress:
         per_step = planned.segment.model.flops_exact_per_token * planned.segment.recipe.batch_tokens
         planned_flops += planned.steps * per_step
         done += (planned.steps if complete else max(0, min(own, planned.steps))) * per_step
-    return StudyProgress(segments=tuple(segments), flops_done=done, flops_planned=planned_flops)
+        for part, spent in _parts(record or {}).items():
+            seconds[part] = seconds.get(part, 0.0) + spent
+    return StudyProgress(
+        segments=tuple(segments), flops_done=done, flops_planned=planned_flops, seconds=seconds
+    )
 
 
 def name_of(planned: PlannedSegment) -> str:
@@ -67,6 +84,13 @@ def name_of(planned: PlannedSegment) -> str:
     label = planned.labels[0]
     part = label.horizon if isinstance(planned.segment, Branch) else "trunk"
     return f"{planned.segment.model.size} seed {label.seed}, {part}"
+
+
+def _parts(record: dict[str, Any]) -> dict[str, float]:
+    """Seconds of a record by part; none where it does not tell them apart."""
+    if not all(key in record for key in PARTS.values()):
+        return {}
+    return {part: record[key] for part, key in PARTS.items()}
 
 
 def _segment(

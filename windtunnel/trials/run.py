@@ -11,6 +11,7 @@ import time
 import traceback
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from windtunnel.data import ValidationSet
@@ -22,6 +23,7 @@ from windtunnel.train.execution import Execution, current, decide
 from windtunnel.train.loop import Diverged, train
 from windtunnel.trials.completion import WantedSet, stops_of
 from windtunnel.trials.curve import CurveWriter
+from windtunnel.trials.overhead import Overhead
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.store import SegmentFolder
 from windtunnel.trials.workbench import Workbench
@@ -45,6 +47,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         self.planned_tokens = planned_tokens
         self.outcome: str | None = None
         self.stops: tuple[int, ...] = ()
+        self.overhead = Overhead()
         self._just_saved: int | None = None
         self._lease = self.folder.lease()
 
@@ -93,9 +96,8 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             self.state.step = diverged.step
             return self._finish()
         if self.state.step < target:
-            self.folder.save_resume(
-                self.state.step, lambda folder: checkpoint.save(self.state, folder)
-            )
+            with self.overhead.timing("checkpoint_seconds"):
+                self.folder.save_resume(self.state.step, self._save)
             return Progress(event="interrupted" if interrupted else "saved", step=self.state.step)
         self._save_stop(target)
         return Progress(event="fork", step=target)
@@ -112,14 +114,17 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             self.state.step, self.state.seconds = record["reached"], record["seconds"]
             return
         self.stops = stops_of(self.planned)
-        self._load(record.get("reached", 0))
+        saved = self._load(record.get("reached", 0))
+        self.overhead.go_on_from(record, saved.get("overhead", {}))
 
-    def _load(self, reached: int) -> None:
+    def _load(self, reached: int) -> dict[str, Any]:
+        """Fill the state; the metadata of the segment's own checkpoint, if it had one."""
+        saved: dict[str, Any] = {}
         missing = [stop for stop in self.stops if not self.folder.has_checkpoint(stop)]
         begin_by = missing[0] if missing else self.stops[-1]
         for folder in self.folder.resumable(begin_by):
             try:
-                checkpoint.load(self.state, folder)
+                saved = checkpoint.load(self.state, folder)
                 break
             except StoreError as damaged:
                 self.folder.note(f"{damaged}; removed, going on from the one before")
@@ -130,6 +135,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         if missing and not replays:
             self.folder.truncate_curve(self.state.step)
         self._curve_end = reached if replays else self.state.step
+        return saved
 
     def _load_start(self) -> None:
         if isinstance(self.segment, Trunk):
@@ -176,17 +182,22 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
 
     def _save_stop(self, step: int) -> None:
         """Save what others will start from; a branch's end keeps its weights only."""
-        is_trunk = isinstance(self.segment, Trunk)
-        checkpoint.save(self.state, self.folder.checkpoint(step), with_optimizer=is_trunk)
-        self.folder.drop_resume(up_to=step)
+        with self.overhead.timing("checkpoint_seconds"):
+            self._save(self.folder.checkpoint(step), with_optimizer=isinstance(self.segment, Trunk))
+            self.folder.drop_resume(up_to=step)
         self._just_saved = step
+
+    def _save(self, folder: Path, *, with_optimizer: bool = True) -> None:
+        overhead = dict(self.overhead.seconds)
+        checkpoint.save(self.state, folder, with_optimizer=with_optimizer, overhead=overhead)
 
     def _measure(self, step: int) -> None:
         """Evaluate the state, which stands at `step`, on every set not measured there yet."""
-        found = {
-            validation.name: self._losses(validation, wanted.tokens(self.planned))
-            for validation, wanted in self._lacking(step)
-        }
+        with self.overhead.timing("evaluation_seconds"):
+            found = {
+                validation.name: self._losses(validation, wanted.tokens(self.planned))
+                for validation, wanted in self._lacking(step)
+            }
         if found:
             self.folder.add_measurement(step, found)
 
@@ -225,6 +236,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             "outcome": self.outcome or "finished",
             "reached": reached,
             "seconds": max(seconds, before.get("seconds", 0.0)),
+            **self.overhead.seconds,
             "epochs": self.bench.stream(self.segment.model.context).epochs(rows),
             "execution": self.step.execution.model_dump(),
             "written": time.time(),

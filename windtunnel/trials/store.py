@@ -53,7 +53,7 @@ class SegmentFolder:
 
     @property
     def record(self) -> dict[str, Any] | None:
-        """Outcome of a finished segment: outcome, reached, seconds, error, written."""
+        """Outcome of a finished segment: outcome, reached, seconds of its parts, error, written."""
         return read_json(self.root / "record.json")
 
     def finish(self, record: dict[str, Any]) -> None:
