@@ -12,7 +12,7 @@ help:
 	@echo "make test   set up, then format, lint, types, floors and every test that needs no GPU"
 	@echo "make check  the quick part of it: format, lint, types, floors"
 	@echo "make gpu    the tests that need a CUDA device"
-	@echo "make bench  measure training step and fits against the usual ways, on this machine"
+	@echo "make bench  measure everything against the usual ways on this machine, write docs/benchmarks.md"
 	@echo "make setup  only create $(VENV) and install"
 
 setup: $(STAMP)
@@ -39,8 +39,7 @@ gpu: setup
 	$(BIN)/pytest -m gpu
 
 bench: setup
-	$(BIN)/python experiments/benchmarks/training_step.py
-	$(BIN)/python experiments/benchmarks/fits.py
+	$(BIN)/python experiments/benchmarks/page.py
 
 schema: setup
 	$(BIN)/python -m windtunnel.spec.schema

@@ -120,7 +120,8 @@ def apply(execution: Execution) -> None:
     if execution.deterministic:  # cuBLAS reads it when the first matmul is run
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(execution.threads)
-    torch.use_deterministic_algorithms(execution.deterministic)
+    if torch.are_deterministic_algorithms_enabled() != execution.deterministic:  # imports inductor
+        torch.use_deterministic_algorithms(execution.deterministic)
 
 
 def _device(resources: Resources) -> Literal["cpu", "cuda"]:
