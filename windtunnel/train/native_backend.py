@@ -58,13 +58,12 @@ class _Flat:
     """Moves a state's tensors into flat ones; the state goes on reading and filling its views."""
 
     def __init__(self, state: TrainState) -> None:
-        groups = state.optimizer.param_groups
-        size = sum(weight.numel() for group in groups for weight in group["params"])
+        size = sum(weight.numel() for group in state.groups for weight in group["params"])
         self.weights, self.gradients, self.first, self.second = torch.zeros(4, size).unbind()
         self.step = torch.zeros(())
         self.parts = []
         begin = at = 0
-        for group in groups:
+        for group in state.groups:
             for weight in group["params"]:
                 self._adopt(state, weight, at)
                 at += weight.numel()
@@ -78,7 +77,7 @@ class _Flat:
 
         weight.data = view(self.weights).copy_(weight.data)
         weight.grad = view(self.gradients)
-        state.optimizer.state[weight] = {
+        state.moments[weight] = {
             "step": self.step,
             "exp_avg": view(self.first),
             "exp_avg_sq": view(self.second),

@@ -5,6 +5,7 @@ Rate, batch and rows are functions of the update, so nothing else has to be carr
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,10 +44,14 @@ class DivergenceWatch:
 
 @dataclass
 class TrainState:
-    """One model in training after `step` updates."""
+    """One model in training after `step` updates.
+
+    `groups` are AdamW's parameter groups, one a role; `moments` its state of each parameter.
+    """
 
     model: Decoder
-    optimizer: torch.optim.AdamW
+    groups: list[dict[str, Any]]
+    moments: dict[Tensor, dict[str, Tensor]]
     watch: DivergenceWatch
     step: int = 0
     seconds: float = 0.0
@@ -59,7 +64,7 @@ class TrainState:
 
     def set_rate(self, factor: float) -> None:
         """Scale every group's own peak rate by the schedule's factor."""
-        for group in self.optimizer.param_groups:
+        for group in self.groups:
             group["lr"] = self.base_lr[group["role"]] * factor
 
     def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -68,15 +73,15 @@ class TrainState:
         moments = {
             f"{name}/{key}": value
             for name, weight in weights.items()
-            for key, value in self.optimizer.state[weight].items()
+            for key, value in self.moments[weight].items()
         }
         return {name: weight.detach() for name, weight in weights.items()}, moments
 
     def start(self, trunk: Trunk) -> None:
         """Become the state of `trunk` before its first update."""
         initialise(self.model, trunk.recipe, init_seed=trunk.init_seed)
-        for moments in self.optimizer.state.values():
-            for moment in moments.values():
+        for of_weight in self.moments.values():
+            for moment in of_weight.values():
                 moment.zero_()
         self.watch = DivergenceWatch(warmup=trunk.recipe.warmup_steps)
         self.step, self.seconds = 0, 0.0
@@ -86,7 +91,7 @@ class TrainState:
         with torch.no_grad():
             for name, weight in self.model.named_parameters():
                 weight.copy_(weights[name])
-                for key, moment in self.optimizer.state[weight].items():
+                for key, moment in self.moments[weight].items():
                     moment.copy_(moments.get(f"{name}/{key}", torch.zeros(())))
 
 
@@ -94,27 +99,27 @@ def new_state(model: ModelSpec, recipe: Recipe, execution: Execution) -> TrainSt
     """A state of the right shape on the right device, its weights not yet filled."""
     decoder = build(model, recipe).to(execution.device)
     groups, base_lr = role_groups(decoder, recipe)
-    optimizer = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
-    for weight in decoder.parameters():  # made here, so that a state is always filled in place
-        optimizer.state[weight] = {
+    moments: dict[Tensor, dict[str, Tensor]] = {
+        weight: {
             "step": torch.zeros((), device=weight.device),
             "exp_avg": torch.zeros_like(weight),
             "exp_avg_sq": torch.zeros_like(weight),
         }
+        for weight in decoder.parameters()
+    }
     return TrainState(
         model=decoder,
-        optimizer=optimizer,
+        groups=groups,
+        moments=moments,
         watch=DivergenceWatch(warmup=recipe.warmup_steps),
         base_lr=base_lr,
     )
 
 
-def role_groups(
-    decoder: Decoder, recipe: Recipe
-) -> tuple[list[dict[str, object]], dict[Role, float]]:
+def role_groups(decoder: Decoder, recipe: Recipe) -> tuple[list[dict[str, Any]], dict[Role, float]]:
     """AdamW's parameter groups, one a role, and the peak rate of each."""
     roles = decoder.roles()
-    groups: list[dict[str, object]] = []
+    groups: list[dict[str, Any]] = []
     base_lr: dict[Role, float] = {}
     for role in Role:
         members = [p for name, p in decoder.named_parameters() if roles[name] is role]

@@ -21,6 +21,9 @@ class TorchBackend:
     def __init__(self, state: TrainState, execution: Execution) -> None:
         self.state, self.execution = state, execution
         self.parameters = list(state.model.parameters())
+        self.optimizer = torch.optim.AdamW(state.groups, fused=True)
+        self.optimizer.state.update(state.moments)
+        state.groups = self.optimizer.param_groups
         self.function: Callable[[Tensor], Tensor] = state.model
         if execution.compile:
             self.function = _compiled(state.model)
@@ -35,8 +38,8 @@ class TorchBackend:
     def apply(self, clip: float) -> Tensor:
         """Clip, AdamW, forget the gradient; no number is read back from the device."""
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, clip)
-        self.state.optimizer.step()
-        self.state.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         return norm
 
     @torch.no_grad()

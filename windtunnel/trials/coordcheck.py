@@ -184,7 +184,7 @@ def _shrinkage(model: ModelSpec, recipe: Recipe) -> dict[Role, float]:
     for parameter in state.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     state.set_rate(1.0)
-    state.optimizer.step()
+    step.backend.apply(recipe.clip)
     found: dict[Role, list[float]] = {}
     for name, parameter in state.model.named_parameters():
         if roles[name] is not Role.GAIN:
