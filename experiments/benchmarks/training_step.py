@@ -30,9 +30,6 @@ ALLOWED: dict[Precision, float] = {"fp32": 1e-3, "bf16": 2e-2}
 
 OTHERS = tuple(name for name in NAMES if name != "ours")
 
-COMPILED = ("32x3", "64x4", "128x4")
-"""The rungs at which Granite is compiled too: 20 to 60 s each, and again for bf16."""
-
 # Squares, and the tall matrices that a step multiplies: tokens x width x inner width.
 PRODUCTS = {
     "cpu": ((256, 256, 256), (512, 512, 512), (1024, 1024, 1024), (1024, 256, 1280)),
@@ -55,7 +52,7 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
 def measure_shape(shape: Shape, precision: Precision, *, quick: bool = False) -> dict[str, Any]:
     """Differences, tokens per second and ratios of every contender at one shape."""
     skipped = set(missing())
-    if quick or (device() == "cpu" and shape.name not in COMPILED):
+    if quick:
         skipped.add("loop compiled")
     loops = {name: contender(name, shape, precision) for name in NAMES if name not in skipped}
     curves = {name: loop(CHECKED_UPDATES)[1] for name, loop in loops.items()}

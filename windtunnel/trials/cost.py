@@ -9,8 +9,9 @@ from windtunnel.spec import Branch, StudyConfig, Trunk
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.study import Study
 
-ASSUMED_FLOPS_PER_SECOND = 4e10
-"""One CPU core in fp32 at widths 32 to 96, until the store has measured this machine (assumed)."""
+ASSUMED_FLOPS_PER_SECOND = 7e10
+"""One CPU core in fp32 until the store has measured this machine (assumed; measured with AVX-512 at
+widths 32 to 256: 7e10 to 9e10)."""
 
 BYTES_PER_PARAM_FORK, BYTES_PER_PARAM_END = 12, 4
 """A fork keeps fp32 weights and two moments; a branch's end keeps its weights."""

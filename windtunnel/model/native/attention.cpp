@@ -12,6 +12,7 @@ namespace {
 
 constexpr int64_t PAD = 16;  // a multiple of every processor's LANES
 constexpr int64_t ROWS = LANES < 8 ? LANES : 8;
+constexpr int64_t LARGEST_HEAD = 512;  // decoder.py asks for no larger one
 
 struct Shape {
     int64_t sequences, length, heads, kv_heads, head_dim;
@@ -118,7 +119,7 @@ void join_heads(float* dhead, const T* qkv, const float* gain, float eps, float*
         float* d = dhead + t * K;
         if (rotated) rotate(d, cosine + t * K, sine + t * K, -1.0f, K);
         if (rotated && gain) {
-            float x[512];
+            float x[LARGEST_HEAD];
             for (int64_t k = 0; k < K; k += LANES) store(x + k, load(qkv + at + k));
             const float r = inverse_rms(x, K, eps);
             V along{};
