@@ -1,13 +1,14 @@
 """The native kernels against autograd over the same decoder, on every width of vector."""
 
 import contextlib
+import math
 import os
 import stat
 
 import pytest
 import torch
 
-from windtunnel.errors import ConfigError
+from windtunnel.errors import ConfigError, DataError
 from windtunnel.model import build, initialise, native
 from windtunnel.model.native import NativeDecoder, library
 from windtunnel.spec import ModelSpec, Recipe
@@ -93,6 +94,33 @@ def test_loss_and_gradients_are_autograds(name):
     decoder.backward(rows, 0.5)  # adds, and takes its share
     expected = {name: 1.5 * gradient for name, gradient in expected.items()}
     assert max(differences(model, expected).values()) < 5e-6
+
+
+@pytest.mark.parametrize("token", [-1, 256])
+def test_an_id_outside_the_vocabulary_is_refused(token):
+    model, rows = model_and_rows(SHAPES["bytes"])
+    by_autograd(model, rows)
+    rows[1, 5] = token
+    with pytest.raises(DataError, match=rf"token id {token} in a batch: .* 0 to 255"):
+        NativeDecoder(model, "fp32").backward(rows, 1.0)
+
+
+def test_gates_far_from_zero_are_finite_and_right():
+    """exp(1000) is beyond fp32: a gate that far below zero is shut, not garbage."""
+    model, rows = model_and_rows(SHAPES["bytes"])
+    with torch.no_grad():
+        for block in model.layers:
+            block.gate_up.mul_(500.0)
+    loss, expected = by_autograd(model, rows)
+    assert NativeDecoder(model, "fp32").backward(rows, 1.0) == pytest.approx(loss, rel=1e-4)
+    assert max(differences(model, expected).values()) < 1e-3
+
+
+def test_a_weight_that_is_no_number_gives_a_loss_that_is_none():
+    model, rows = model_and_rows(SHAPES["bytes"])
+    with torch.no_grad():
+        model.layers[1].qkv[3, 3] = math.nan
+    assert math.isnan(NativeDecoder(model, "fp32").loss(rows))
 
 
 def test_bf16_products_are_as_near_to_fp32_as_torchs():

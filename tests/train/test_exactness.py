@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from windtunnel.errors import StoreError
+from windtunnel.model.native import compiler
 from windtunnel.spec import Branch, DataChange, ModelSpec, Recipe, ScheduleChange, Trunk
 from windtunnel.spec.config import Resources
 from windtunnel.train import checkpoint
@@ -19,6 +20,9 @@ from windtunnel.train.step import TrainStep
 
 MODEL = ModelSpec(width=32, depth=2, head_dim=16, kv_heads=2, vocab_size=64, context=16)
 RECIPE = Recipe(lr=0.02, base_width=16, batch_tokens=64, warmup_steps=5)
+NATIVE = pytest.param(
+    "native", marks=pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
+)
 TRUNK = Trunk(model=MODEL, recipe=RECIPE, stream="test", init_seed=0, data_seed=0)
 
 
@@ -64,6 +68,7 @@ def assert_same_bits(found, expected):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 @pytest.mark.parametrize("choices", [{"kernels": "native"}, {"compiled": True}])
 def test_a_branch_with_the_trunks_schedule_is_the_trunk(tmp_path, choices):
     """Forked in a fresh process from disk; accumulation 2, an epoch boundary inside."""
@@ -102,7 +107,7 @@ def test_a_branch_with_the_trunks_schedule_is_the_trunk(tmp_path, choices):
         assert (tmp_path / "branched" / name).read_bytes() == straight
 
 
-@pytest.mark.parametrize("kernels", ["native", "torch"])
+@pytest.mark.parametrize("kernels", [NATIVE, "torch"])
 @pytest.mark.parametrize("stop_at", [1, 9, 23])
 def test_a_run_stopped_and_loaded_is_the_straight_run(tmp_path, stop_at, kernels):
     branch = Branch(parent=TRUNK, fork_step=0, steps=30, changes=(ScheduleChange(),))
@@ -155,6 +160,7 @@ def test_accumulation_gives_the_same_gradient():
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+@pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 def test_native_and_torch_train_the_same_curve():
     curves = []
     for kernels in ("native", "torch"):
@@ -165,7 +171,7 @@ def test_native_and_torch_train_the_same_curve():
         assert native == pytest.approx(torchs, rel=2e-4)
 
 
-@pytest.mark.parametrize("kernels", ["native", "torch"])
+@pytest.mark.parametrize("kernels", [NATIVE, "torch"])
 def test_a_state_is_refilled_in_place(tmp_path, kernels):
     """A used step starts another run as a new one would."""
     used, new = new_step(kernels=kernels), new_step(kernels=kernels)
@@ -178,7 +184,7 @@ def test_a_state_is_refilled_in_place(tmp_path, kernels):
     assert_same_bits(everything(used), everything(new))
 
 
-@pytest.mark.parametrize("kernels", ["native", "torch"])
+@pytest.mark.parametrize("kernels", [NATIVE, "torch"])
 def test_adamw_by_role_is_a_reference_written_by_hand(kernels):
     recipe = RECIPE.replace(weight_decay=0.3, clip=1e9)
     step = new_step(kernels=kernels, recipe=recipe)

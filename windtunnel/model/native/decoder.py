@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from windtunnel.errors import DataError
 from windtunnel.model.decoder import NORM_EPS, Block, Decoder
 from windtunnel.model.native.buffers import Buffers, Layer
 from windtunnel.model.native.library import function
@@ -74,7 +75,18 @@ class _Pass:
             self._backward(self.after_loss)
 
     def run(self, rows: Tensor) -> float:
-        """Mean nats per token."""
+        """Mean nats per token.
+
+        Raises:
+            DataError: An id lies outside the vocabulary; the kernels would read beyond a table.
+        """
+        lowest, highest = (int(each) for each in torch.aminmax(rows))
+        vocabulary = self.model.spec.vocab_size
+        if lowest < 0 or highest >= vocabulary:
+            raise DataError(
+                f"token id {lowest if lowest < 0 else highest} in a batch: ids of this model are "
+                f"0 to {vocabulary - 1}; check data.vocab_size and the token files"
+            )
         self.work.rows.copy_(rows)
         with torch.no_grad():
             self.before_loss.run()

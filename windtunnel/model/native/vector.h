@@ -102,7 +102,8 @@ inline float largest(V x) {
 // 2^round(x / ln 2) times a polynomial of the rest (Cephes' expf); relative error below 2e-7.
 inline V exp(V x) {
     constexpr float ROUND = 12582912.0f;  // 1.5 x 2^23: adding it rounds to an integer
-    x = max(x, fill(-87.0f));
+    x = x < -87.0f ? fill(-87.0f) : x;  // NaN compares as false, and stays NaN
+    x = x > 88.0f ? fill(88.0f) : x;
     V n = (x * 1.44269504f + ROUND) - ROUND;
     V r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
     V p = fill(1.9875691500e-4f);
