@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from contenders import LONG_RUN, NAMES
-from markdown import table
+from tables import table
 
 # Contender, and its start-up; without a compiler, caches on disk make no difference.
 COLUMNS = {

@@ -10,14 +10,32 @@ from transformers import GraniteConfig, GraniteForCausalLM
 
 from windtunnel.model import Decoder, build, initialise
 from windtunnel.model.decoder import NORM_EPS
-from windtunnel.parametrization import Role
+from windtunnel.parametrization import Role, SiteMultipliers
+from windtunnel.spec import ModelSpec
 from windtunnel.train.state import role_groups
 
 
 def granite(shape: Shape, *, same: bool) -> GraniteForCausalLM:
     """Granite in this shape; `same`: with the weights that ours starts from."""
-    spec, sites = shape.model, shape.recipe.multipliers(shape.model)
-    config = GraniteConfig(
+    if same:
+        decoder = build(shape.model, shape.recipe)
+        initialise(decoder, shape.recipe, init_seed=shape.trunk.init_seed)
+        model = granite_like(decoder)
+    else:
+        model = GraniteForCausalLM(config(shape.model, shape.recipe.multipliers(shape.model)))
+    return model.to(torch.device(device()))
+
+
+def granite_like(decoder: Decoder) -> GraniteForCausalLM:
+    """The same network in transformers, weights copied."""
+    model = GraniteForCausalLM(config(decoder.spec, decoder.sites))
+    model.load_state_dict(weights(decoder))
+    return model
+
+
+def config(spec: ModelSpec, sites: SiteMultipliers) -> GraniteConfig:
+    """Our shape and muP's factors in Granite's words."""
+    return GraniteConfig(
         vocab_size=spec.vocab_size,
         hidden_size=spec.width,
         intermediate_size=spec.ffn_width,
@@ -34,12 +52,6 @@ def granite(shape: Shape, *, same: bool) -> GraniteForCausalLM:
         use_cache=False,
         attn_implementation="sdpa",
     )
-    model = GraniteForCausalLM(config)
-    if same:
-        decoder = build(spec, shape.recipe)
-        initialise(decoder, shape.recipe, init_seed=shape.trunk.init_seed)
-        model.load_state_dict(weights(decoder))
-    return model.to(torch.device(device()))
 
 
 def weights(decoder: Decoder) -> dict[str, Tensor]:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from contenders import LONG_RUN, NAMES, execution_of, missing, way, ways
-from markdown import table
 from shapes import device, rung, usual_precision
+from tables import table
 
 CONTENDERS = NAMES | {"compiled": "ours, compile: always"}
 

@@ -18,8 +18,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from markdown import table
 from memory import Memory
+from tables import table
 
 from windtunnel.engine.sweep import Sweep
 from windtunnel.spec import Branch

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 from contenders import NAMES, Loop, contender, execution_of, missing, way
-from markdown import table
 from shapes import Precision, Shape, device, ladder, settle
+from tables import table
 
 ROUNDS = 7
 ROUND_SECONDS = 0.5

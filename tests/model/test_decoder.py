@@ -1,5 +1,7 @@
 """The network against transformers' Granite, which has the same four multipliers."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from windtunnel.model import build, initialise
 from windtunnel.parametrization import Role
 from windtunnel.spec import ModelSpec, Recipe
 
+BENCHMARKS = Path(__file__).resolve().parents[2] / "experiments" / "benchmarks"
 RECIPE = Recipe(lr=0.01, base_width=32, batch_tokens=64, warmup_steps=1)
 SPECS = {
     "mha": {"kv_heads": 4},
@@ -26,63 +29,18 @@ def model(model_spec, recipe=RECIPE, init_seed=0):
     return decoder
 
 
-def granite(decoder):
-    """The same network in transformers, weights copied."""
-    from transformers import GraniteConfig, GraniteForCausalLM
-
-    own, sites = decoder.spec, decoder.sites
-    config = GraniteConfig(
-        vocab_size=own.vocab_size,
-        hidden_size=own.width,
-        intermediate_size=own.ffn_width,
-        num_hidden_layers=own.depth,
-        num_attention_heads=own.num_heads,
-        num_key_value_heads=own.kv_heads,
-        max_position_embeddings=own.context,
-        rms_norm_eps=1e-5,
-        tie_word_embeddings=own.tied,
-        embedding_multiplier=sites.embed,
-        residual_multiplier=sites.residual,
-        attention_multiplier=sites.attention,
-        logits_scaling=1 / sites.logits,
-        use_cache=False,
-        attn_implementation="eager",
-    )
-    theirs = GraniteForCausalLM(config)
-    state = {
-        "model.embed_tokens.weight": decoder.embedding,
-        "model.norm.weight": decoder.norm_final,
-    }
-    state["lm_head.weight"] = decoder.embedding if own.tied else decoder.readout
-    kv = own.kv_heads * own.head_dim
-    for number, block in enumerate(decoder.layers):
-        at = f"model.layers.{number}."
-        q, k, v = block.qkv.split([own.width, kv, kv])
-        gate, up = block.gate_up.chunk(2)
-        state |= {
-            f"{at}self_attn.q_proj.weight": q,
-            f"{at}self_attn.k_proj.weight": k,
-            f"{at}self_attn.v_proj.weight": v,
-            f"{at}self_attn.o_proj.weight": block.out,
-            f"{at}mlp.gate_proj.weight": gate,
-            f"{at}mlp.up_proj.weight": up,
-            f"{at}mlp.down_proj.weight": block.down,
-            f"{at}input_layernorm.weight": block.norm_attention,
-            f"{at}post_attention_layernorm.weight": block.norm_ffn,
-        }
-    theirs.load_state_dict({key: value.detach() for key, value in state.items()})
-    return theirs.eval()
-
-
 @pytest.mark.parametrize("name", ["mha", "gqa", "untied"])
-def test_logits_and_loss_equal_granite(name):
+def test_logits_and_loss_equal_granite(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from granite import granite_like
+
     decoder = model(spec(**SPECS[name]))
     for block in decoder.layers:  # gains off 1, or a forgotten one would not show
         torch.nn.init.uniform_(block.norm_attention, 0.5, 1.5)
         torch.nn.init.uniform_(block.norm_ffn, 0.5, 1.5)
     rows = torch.randint(0, 97, (3, 25), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        theirs = granite(decoder)(input_ids=rows[:, :-1]).logits
+        theirs = granite_like(decoder)(input_ids=rows[:, :-1]).logits
         torch.testing.assert_close(decoder.logits(rows[:, :-1]), theirs, rtol=1e-4, atol=1e-5)
         loss = torch.nn.functional.cross_entropy(theirs.flatten(0, 1), rows[:, 1:].flatten())
         torch.testing.assert_close(decoder(rows), loss, rtol=1e-5, atol=1e-6)
