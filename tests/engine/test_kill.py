@@ -83,7 +83,7 @@ def undisturbed(path, tmp_path):
 
 
 def settings():
-    return {"sizes": "[16x2, 32x2]", "horizons": "[700 steps, 900 steps]", "seeds": "1"}
+    return {"sizes": "[16x2, 32x2]", "horizons": "[5000 steps, 6500 steps]", "seeds": "1"}
 
 
 def test_killed_workers_and_drivers_leave_no_trace_in_the_results(study_file, tmp_path):
