@@ -4,8 +4,9 @@ Three sweeps by the real engine in a temporary store, on builtin:docs and two co
 
 - one table of 6 sizes x 6 horizons by trunks and branches, and the same by a cosine schedule of its
   own for every horizon, of which those of one size share no more than the warmup;
-- 84 segments, two seeds, the largest size forecast before it is trained: against the least time
-  in which any order on these cores could have trained them.
+- the usual design, horizons of 10 to 60 tokens a parameter, two seeds, the largest size forecast
+  before it is trained, 64 segments: against the least time in which any order on these cores could
+  have trained them.
 
     python experiments/benchmarks/sweep.py [--quick 0.05] [--json]
 """
@@ -15,6 +16,7 @@ import json
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,10 @@ SLOTS = 2
 SIZES = ("32x3", "48x3", "64x3", "64x4", "80x3", "96x3")
 HORIZONS = (0.56e6, 0.84e6, 1.12e6, 1.68e6, 2.24e6, 3.36e6)
 """Tokens: 10, 15, 20, 30, 40 and 60 N at 56k params."""
+
+SWEEP_SIZES = ("32x3", "48x3", "64x3", "64x4")
+SWEEP_HORIZONS = (10, 15, 20, 30, 40, 50, 60)
+"""Tokens a parameter."""
 
 TABLE_SCALE = 0.5
 """Of the horizons, where every one is also trained from scratch: the ratio needs no more."""
@@ -65,7 +71,8 @@ def measure(*, scale: float = 1.0, points: bool = True, whole: bool = True) -> d
         if points:
             found["table"] = _table(root, scale * TABLE_SCALE)
         if whole:
-            study = _study(root, "sweep", scale, seeds=2, hold_out="largest")
+            horizons = [f"{each * scale:.6g}N" for each in SWEEP_HORIZONS]
+            study = _study(root, "sweep", scale, SWEEP_SIZES, horizons, seeds=2, hold_out="largest")
             run = _run(study)
             found["sweep"] = run | _efficiency(study, run["wall"])
     return found
@@ -75,7 +82,8 @@ def _table(root: Path, scale: float) -> dict[str, Any]:
     """The same points by trunks and branches, and from scratch."""
     ways, costs = {}, {}
     for way, shape in (("branches", "exponential"), ("cosine", "cosine")):
-        study = _study(root, way, scale, shape=shape)
+        horizons = [f"{tokens * scale:.6g} tokens" for tokens in HORIZONS]
+        study = _study(root, way, scale, SIZES, horizons, shape=shape)
         costs[way] = cost_of(study, slots=SLOTS)
         ways[way] = _run(study)
     ours, theirs = ways["branches"], ways["cosine"]
@@ -95,6 +103,8 @@ def _study(
     root: Path,
     name: str,
     scale: float,
+    sizes: Sequence[str],
+    horizons: Sequence[str],
     *,
     shape: str = "exponential",
     seeds: int = 1,
@@ -109,8 +119,8 @@ def _study(
     file.write_text(
         STUDY.format(
             name=name,
-            sizes=", ".join(SIZES),
-            horizons=", ".join(f"{tokens * scale:.6g} tokens" for tokens in HORIZONS),
+            sizes=", ".join(sizes),
+            horizons=", ".join(horizons),
             batch=1024 if scale > 0.2 else 256,  # a horizon must have its hundred updates
             validation=round(VALIDATION_TOKENS * min(1.0, scale)),
             fork=round(FORK_TOKENS * min(1.0, scale)),
