@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
-import markdown
 import numpy as np
+import tables
 from scipy.optimize import minimize
 
 from windtunnel.laws import Chinchilla, Table, fit
@@ -169,7 +169,7 @@ def page(results: Mapping[str, Any]) -> str:
         for label, name in pairs
         for ours, other in [(took[f"{name}, ours"], took[f"{name}, usual"])]
     ] + [[label, f"{took[name]:.3f}", "", ""] for label, name in alone]
-    return text + "\n\n" + markdown.table(["task", "ours, s", "usual, s", "ratio"], rows)
+    return text + "\n\n" + tables.table(["task", "ours, s", "usual, s", "ratio"], rows)
 
 
 if __name__ == "__main__":
