@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from windtunnel.engine.ray_settings import prepare_environment
+from windtunnel.engine.ray.settings import prepare_environment
 
 
 @pytest.fixture(scope="session")

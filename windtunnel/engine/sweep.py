@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any, Literal, Self
 
 from windtunnel.engine.graph import Graph, Status
-from windtunnel.engine.ray_settings import prepare_environment
+from windtunnel.engine.ray.settings import prepare_environment
 from windtunnel.engine.worker import write_orders
 from windtunnel.errors import FitError
 from windtunnel.trials.completion import is_complete
@@ -106,9 +106,9 @@ class Sweep:
 
             return local.run(self.graph, orders, retries=resources.retries)
         prepare_environment()
-        from windtunnel.engine import ray
+        from windtunnel.engine.ray.run import run
 
-        return ray.run(
+        return run(
             self.graph,
             orders,
             resources=resources,

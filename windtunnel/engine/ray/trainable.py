@@ -1,0 +1,38 @@
+"""One trial of Tune: one segment by id. Checkpoints live in our store; Tune never sees one."""
+
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from windtunnel.engine.worker import Worker
+
+
+class SegmentTrainable(tune.Trainable):
+    """One trial: one segment, stop by stop. Actors are reused, so shapes stay compiled."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Open the study's data once per process."""
+        self.worker = Worker(Path(config["orders"]))
+        self.segment_id = config["segment"]
+
+    def step(self) -> dict[str, Any]:
+        """Up to the next stop."""
+        report = self.worker.run(self.segment_id)
+        return report | {"done": report["outcome"] is not None}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next segment in the same process."""
+        self.worker.close()
+        self.segment_id = new_config["segment"]
+        return True
+
+    def cleanup(self) -> None:
+        """Let go of the lease."""
+        self.worker.close()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: the store has the checkpoints."""
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing: the store has the checkpoints."""
