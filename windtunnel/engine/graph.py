@@ -1,17 +1,30 @@
 """The graph of a sweep: which segments are ready now, and what each report makes ready.
 
-Engines differ in where segments run; both ask this graph what to run next. A branch is ready the
-moment its parent has saved the fork checkpoint. Held-out segments wait behind a barrier, until all
-others have ended and `at_barrier` has written the forecast.
+Engines differ in where segments run; both ask this graph what to run next, and so does the
+simulation. Nothing here reads a file or loads Ray: the store is asked through a `Ledger`.
+
+A branch is ready the moment its parent has saved the fork checkpoint. Held-out segments wait behind
+a barrier, until all others have ended and `at_barrier` has written the forecast. A plan may grow
+while it runs: `on_ended` returns what the end of a segment calls for, as a search's next batch. Of
+what is ready, the segment with the longest path of work before it goes first.
 """
 
-from collections.abc import Callable
+import heapq
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
 from enum import StrEnum
+from typing import Protocol
 
 from windtunnel.spec import Branch
-from windtunnel.trials.completion import outcome_of
-from windtunnel.trials.plan import Plan, PlannedSegment
-from windtunnel.trials.store import Store
+from windtunnel.trials.plan import PlannedSegment, merged
+
+BUSY_SECONDS = 3.0
+"""Between two looks at a segment that another process is running."""
+
+MOST_REPLAYS = 3
+"""So often is a trunk sent back for one branch's damaged checkpoint (assumed: a disk that damages
+three in a row damages the fourth)."""
 
 
 class Status(StrEnum):
@@ -26,92 +39,257 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-ENDED = {Status.FINISHED, Status.DIVERGED, Status.FAILED, Status.BLOCKED}
+ENDED = frozenset({Status.FINISHED, Status.DIVERGED, Status.FAILED, Status.BLOCKED})
+
+
+class Ledger(Protocol):
+    """What the graph asks of the store, and the one thing that it writes there."""
+
+    def ended(self, planned: PlannedSegment) -> Status | None:
+        """FINISHED or DIVERGED where the store holds all that is asked for; else None."""
+
+    def fork_is_saved(self, branch: PlannedSegment) -> bool:
+        """Whether the checkpoint that a branch starts from is there."""
+
+    def give_up(self, planned: PlannedSegment, problem: str | None) -> str:
+        """Record that every attempt has failed; the error in one line.
+
+        Without a `problem` it is what the last attempt left behind.
+        """
+
+
+def _nothing_more(planned: PlannedSegment, status: Status) -> Iterable[PlannedSegment]:
+    return ()
 
 
 class Graph:
-    """Segments of one plan and their status; not thread-safe, owned by the engine's thread."""
+    """Segments of a plan and their status; not thread-safe, owned by the engine's thread.
+
+    Args:
+        segments: Parents before children.
+        ledger: The store.
+        at_barrier: Called once, when everything that is not held out has ended.
+        on_ended: Called for each segment that ends here; returns what to add to the graph.
+        why_not: Says why no segment may start now, as "budget.flops is spent", or None.
+        clock: Seconds; only differences count.
+    """
 
     def __init__(
         self,
-        plan: Plan,
-        store: Store,
+        segments: Iterable[PlannedSegment],
+        ledger: Ledger,
         *,
-        complete: Callable[[PlannedSegment], bool],
-        at_barrier: Callable[[], None],
+        at_barrier: Callable[[], None] = lambda: None,
+        on_ended: Callable[[PlannedSegment, Status], Iterable[PlannedSegment]] = _nothing_more,
+        why_not: Callable[[PlannedSegment], str | None] = lambda planned: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.planned = plan.by_id()
-        self.store = store
-        self.stopping = False
-        self._at_barrier = at_barrier
-        self._barrier_passed = False
+        self.planned: dict[str, PlannedSegment] = {}
         self.status: dict[str, Status] = {}
-        for planned in plan.segments:
-            if outcome_of(store.segment(planned.id).record, planned) == "diverged":
-                self.status[planned.id] = Status.DIVERGED
-            elif complete(planned):
-                self.status[planned.id] = Status.FINISHED
-            else:
-                self.status[planned.id] = Status.WAITING
+        self.stopping: str | None = None
+        self.errors: dict[str, str] = {}
+        self._ledger, self._at_barrier, self._on_ended = ledger, at_barrier, on_ended
+        self._why_not, self._clock = why_not, clock
+        self._counts: Counter[Status] = Counter()
+        self._children: dict[str, list[str]] = {}
+        self._ready: list[tuple[float, int, str]] = []
+        self._behind_barrier: dict[str, None] = {}  # a set in the order of the plan
+        self._open_before_barrier: set[str] = set()
+        self._barrier_passed = False
+        self._busy: list[tuple[float, str]] = []
+        self._asked_for_more: set[str] = set()
+        self._replays: Counter[str] = Counter()
+        self._pushed = 0
+        self.add(segments)
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to start or to wait for."""
-        return all(status in ENDED for status in self.status.values())
+        return sum(self._counts[status] for status in ENDED) == len(self.planned)
 
-    def next_ready(self) -> PlannedSegment | None:
-        """Take the next segment to run: trunks before branches, longest work first."""
-        if self.stopping:
-            return None
-        self._block()
-        self._pass_barrier()
-        ready = [p for p in self.planned.values() if self._is_ready(p)]
-        if not ready:
-            return None
-        chosen = max(ready, key=self._urgency)
-        self.status[chosen.id] = Status.RUNNING
-        return chosen
-
-    def report(self, segment_id: str, outcome: str) -> None:
-        """A run has come to its end: finished, diverged, failed or interrupted."""
-        self.status[segment_id] = Status(outcome)
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and nothing will: all is done, or the sweep is stopping."""
+        return not self._counts[Status.RUNNING] and (self.stopping is not None or self.done)
 
     def counts(self) -> dict[Status, int]:
         """How many segments stand where."""
-        return {status: list(self.status.values()).count(status) for status in Status}
+        return {status: self._counts[status] for status in Status}
 
-    def _is_ready(self, planned: PlannedSegment) -> bool:
-        if self.status[planned.id] is not Status.WAITING:
-            return False
-        if planned.held_out and not self._barrier_passed:
-            return False
-        return self._fork_is_saved(planned)
+    def add(self, segments: Iterable[PlannedSegment]) -> None:
+        """Take segments in, parents before children; more forks of a known trunk extend it."""
+        fresh = []
+        for planned in segments:
+            known = self.planned.get(planned.id)
+            if known is None:
+                if isinstance(planned.segment, Branch):
+                    self._children.setdefault(planned.segment.parent.id, []).append(planned.id)
+                self.planned[planned.id] = planned
+            else:
+                self.planned[planned.id] = merged(known, planned)
+                if self.status[planned.id] is Status.RUNNING:
+                    self._asked_for_more.add(planned.id)
+                    continue
+            fresh.append(planned.id)
+        for segment_id in fresh:
+            ended = self._ledger.ended(self.planned[segment_id])
+            self._set(segment_id, ended or Status.WAITING)
+        for segment_id in fresh:
+            self._consider(segment_id)
 
-    def _fork_is_saved(self, planned: PlannedSegment) -> bool:
-        segment = planned.segment
-        if not isinstance(segment, Branch):
-            return True
-        return self.store.segment(segment.parent.id).has_checkpoint(segment.fork_step)
-
-    def _block(self) -> None:
-        """Branches whose parent ended without their fork can never start in this sweep."""
-        for planned in self.planned.values():
-            segment = planned.segment
-            if self.status[planned.id] is not Status.WAITING or not isinstance(segment, Branch):
+    def next_ready(self) -> PlannedSegment | None:
+        """Take the next segment to run; None when all must wait, or the sweep is stopping."""
+        if self.stopping is not None:
+            return None
+        self._pass_barrier()
+        self._look_at_the_busy_again()
+        while self._ready:
+            _, _, segment_id = self._ready[0]
+            if self.status[segment_id] is not Status.WAITING:  # pushed twice, taken once
+                heapq.heappop(self._ready)
                 continue
-            parent_ended = self.status[segment.parent.id] in ENDED
-            if parent_ended and not self._fork_is_saved(planned):
-                self.status[planned.id] = Status.BLOCKED
+            self.stopping = self._why_not(self.planned[segment_id])
+            if self.stopping is not None:
+                return None
+            heapq.heappop(self._ready)
+            self._set(segment_id, Status.RUNNING)
+            return self.planned[segment_id]
+        return None
+
+    def trunk_tokens(self, planned: PlannedSegment) -> int:
+        """Tokens of the segment's trunk and of all that is planned on it."""
+        root = planned.segment.root.id
+        found, pending = 0, [root]
+        while pending:
+            segment_id = pending.pop()
+            if segment_id in self.planned:
+                found += self.planned[segment_id].tokens
+            pending.extend(self._children.get(segment_id, ()))
+        return found
+
+    def forked(self, segment_id: str, step: int) -> None:
+        """A running segment has saved the checkpoint after `step` updates."""
+        for child in self._children.get(segment_id, ()):
+            planned = self.planned[child]
+            if self.status[child] is Status.WAITING and planned.segment.fork_step <= step:
+                self._consider(child)
+
+    def report(
+        self, segment_id: str, outcome: str, error: str | None = None, *, halt: str | None = None
+    ) -> None:
+        """A run has come to an end.
+
+        `outcome` is finished, diverged, failed or interrupted; `busy`: another process holds the
+        segment, and it is looked at again later; `lost_fork`: the checkpoint that it starts from
+        was damaged and is gone, and its parent makes it again. `halt` says why nothing else may
+        start either, as "no space is left in the store".
+        """
+        if error is not None:
+            self.errors[segment_id] = error
+        self.stopping = self.stopping or halt
+        match outcome:
+            case "busy":
+                self._set(segment_id, Status.WAITING)
+                self._busy.append((self._clock() + BUSY_SECONDS, segment_id))
+                return
+            case "lost_fork" if self._replays[segment_id] < MOST_REPLAYS:
+                self._replays[segment_id] += 1
+                self._set(segment_id, Status.WAITING)
+                self._send_back(self.planned[segment_id].segment.parent.id)  # type: ignore[union-attr]
+                return
+            case "lost_fork":
+                outcome = "failed"
+            case "interrupted":
+                self.stopping = "interrupted"
+            case "finished":
+                self.errors.pop(segment_id, None)  # a busy or damaged start has been got over
+        if segment_id in self._asked_for_more:
+            self._asked_for_more.discard(segment_id)
+            if outcome == "finished" and self._ledger.ended(self.planned[segment_id]) is None:
+                self._set(segment_id, Status.WAITING)
+                self._consider(segment_id)
+                self._consider_children(segment_id)
+                return
+        self._end(segment_id, Status(outcome))
+
+    def give_up(self, segment_id: str, problem: str | None = None) -> None:
+        """A run has failed on its last attempt; `problem`: what it raised, if it could say so."""
+        error = self._ledger.give_up(self.planned[segment_id], problem)
+        self.report(segment_id, "failed", error)
+
+    def _end(self, segment_id: str, status: Status) -> None:
+        self._set(segment_id, status)
+        self._consider_children(segment_id)
+        if status in ENDED:
+            self.add(self._on_ended(self.planned[segment_id], status))
+
+    def _send_back(self, parent_id: str) -> None:
+        """Let a parent make a checkpoint again that was there once."""
+        if self.status[parent_id] is Status.RUNNING:
+            self._asked_for_more.add(parent_id)
+        else:
+            self._set(parent_id, Status.WAITING)
+            self._consider(parent_id)
+
+    def _consider_children(self, segment_id: str) -> None:
+        for child in self._children.get(segment_id, ()):
+            self._consider(child)
+
+    def _consider(self, segment_id: str) -> None:
+        """Queue a waiting segment if it can start; block it if it never can."""
+        if self.status[segment_id] is not Status.WAITING:
+            return
+        planned = self.planned[segment_id]
+        segment = planned.segment
+        if planned.held_out and not self._barrier_passed:
+            self._behind_barrier[segment_id] = None
+        elif not isinstance(segment, Branch) or self._ledger.fork_is_saved(planned):
+            self._pushed += 1
+            heapq.heappush(self._ready, (-self._path(segment_id), self._pushed, segment_id))
+        elif self.status[segment.parent.id] in ENDED:
+            self._end(segment_id, Status.BLOCKED)
+
+    def _look_at_the_busy_again(self) -> None:
+        now = self._clock()
+        due = [segment_id for at, segment_id in self._busy if at <= now]
+        self._busy = [(at, segment_id) for at, segment_id in self._busy if at > now]
+        for segment_id in due:
+            ended = self._ledger.ended(self.planned[segment_id])
+            if ended is not None:  # the other process has brought it to its end
+                self.errors.pop(segment_id, None)
+                self._end(segment_id, ended)
+                continue
+            self._consider(segment_id)
+            self.forked(segment_id, self.planned[segment_id].end)
 
     def _pass_barrier(self) -> None:
-        if self._barrier_passed:
+        if self._barrier_passed or self._open_before_barrier:
             return
-        before = [s for i, s in self.status.items() if not self.planned[i].held_out]
-        if all(status in ENDED for status in before):
-            self._at_barrier()
-            self._barrier_passed = True
+        self._at_barrier()
+        self._barrier_passed = True
+        for segment_id in self._behind_barrier:
+            self._consider(segment_id)
+        self._behind_barrier.clear()
 
-    def _urgency(self, planned: PlannedSegment) -> tuple[bool, float]:
-        """Trunks first: other work hangs on them; then whatever takes longest."""
-        work = planned.tokens * planned.segment.model.flops_exact_per_token
-        return (not isinstance(planned.segment, Branch), work)
+    def _path(self, segment_id: str) -> float:
+        """FLOPs of the longest path of work from here: its own, or up to a fork and on from it."""
+        planned = self.planned[segment_id]
+        model, recipe = planned.segment.model, planned.segment.recipe
+        per_update = recipe.batch_tokens * model.flops_exact_per_token
+        paths = [float(planned.steps * per_update)]
+        for child in self._children.get(segment_id, ()):
+            if self.status[child] is Status.WAITING:
+                updates = self.planned[child].segment.fork_step - planned.segment.fork_step
+                paths.append(updates * per_update + self._path(child))
+        return max(paths)
+
+    def _set(self, segment_id: str, status: Status) -> None:
+        before = self.status.get(segment_id)
+        if before is not None:
+            self._counts[before] -= 1
+        self._counts[status] += 1
+        self.status[segment_id] = status
+        if status in ENDED or self.planned[segment_id].held_out:
+            self._open_before_barrier.discard(segment_id)
+        else:
+            self._open_before_barrier.add(segment_id)

@@ -9,13 +9,13 @@ from types import FrameType
 from typing import Any, Literal, Self
 
 from windtunnel.engine.graph import Graph, Status
+from windtunnel.engine.ledger import StoreLedger
 from windtunnel.engine.ray.settings import prepare_environment
-from windtunnel.engine.worker import write_orders
 from windtunnel.errors import FitError
-from windtunnel.trials.completion import is_complete
 from windtunnel.trials.forecast import write_forecast
 from windtunnel.trials.gather import gather
 from windtunnel.trials.lease import Lease
+from windtunnel.trials.store import write_json
 from windtunnel.trials.study import Study
 from windtunnel.trials.workbench import WorkOrder
 
@@ -24,11 +24,12 @@ EngineName = Literal["ray", "local"]
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """How a sweep ended."""
+    """How a sweep ended; `stopped` says why it left segments unstarted, if it did."""
 
     counts: dict[Status, int]
     errors: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
+    stopped: str | None = None
     forecast: dict[str, Any] | None = None
     forecast_problem: str | None = None
 
@@ -62,11 +63,9 @@ class Sweep:
             resources=study.config.resources,
             accept_execution_change=accept_execution_change,
         )
-        wanted = study.wanted
         self.graph = Graph(
-            study.plan,
-            study.store,
-            complete=lambda planned: is_complete(study.store, planned, wanted),
+            study.plan.segments,
+            StoreLedger(study.store, study.wanted),
             at_barrier=self._forecast,
         )
         self._forecast_found: dict[str, Any] | None = None
@@ -84,31 +83,35 @@ class Sweep:
         with Lease(folder / "lease.json", what=f"study {self.study.config.study!r}"):
             self.order.stop_file.unlink(missing_ok=True)
             orders = folder / "orders.json"
-            write_orders(orders, self.study.plan, self.order)
+            write_json(orders, self.order.model_dump(mode="json"))
+            write_json(folder / "plan.json", self.study.plan.model_dump(mode="json"))
             with _Interruption(self._stop) as interruption:
-                errors = self._engine_run(orders, interruption)
+                self._engine_run(orders, interruption)
             self.order.stop_file.unlink(missing_ok=True)
+        interrupted = interruption.happened or self.graph.counts()[Status.INTERRUPTED] > 0
         return SweepResult(
             counts=self.graph.counts(),
-            errors=errors,
-            interrupted=interruption.happened or self.graph.counts()[Status.INTERRUPTED] > 0,
+            errors=self.graph.errors,
+            stopped=None if interrupted else self.graph.stopping,
+            interrupted=interrupted,
             forecast=self._forecast_found,
             forecast_problem=self._forecast_problem,
         )
 
-    def _engine_run(self, orders: Path, interruption: "_Interruption") -> dict[str, str]:
+    def _engine_run(self, orders: Path, interruption: "_Interruption") -> None:
         resources = self.study.config.resources
         if self.graph.done:
             self.graph.next_ready()  # passes the barrier: a finished study still has its forecast
-            return {}
+            return
         if self.engine == "local":
             from windtunnel.engine import local
 
-            return local.run(self.graph, orders, retries=resources.retries)
+            local.run(self.graph, orders, retries=resources.retries)
+            return
         prepare_environment()
         from windtunnel.engine.ray.run import run
 
-        return run(
+        run(
             self.graph,
             orders,
             resources=resources,
@@ -126,7 +129,7 @@ class Sweep:
 
     def _stop(self) -> None:
         """Let every run save and return."""
-        self.graph.stopping = True
+        self.graph.stopping = "interrupted"
         self.order.stop_file.touch()
 
 

@@ -6,44 +6,34 @@ from pathlib import Path
 from typing import Any
 
 from windtunnel.errors import WindtunnelError
-from windtunnel.trials.plan import Plan
+from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.run import SegmentRun, fail
-from windtunnel.trials.store import read_json, write_json
+from windtunnel.trials.store import read_json
 from windtunnel.trials.workbench import Workbench, WorkOrder
 
 Report = dict[str, Any]
-
-
-def write_orders(path: Path, plan: Plan, order: WorkOrder) -> None:
-    """Put a plan and what goes with it where workers read it."""
-    write_json(path, {"plan": plan.model_dump(mode="json"), "order": order.model_dump(mode="json")})
 
 
 class Worker:
     """One process's hands: open data, compiled shapes, and the segment in progress."""
 
     def __init__(self, orders: Path) -> None:
-        written = read_json(orders) or {}
-        self.bench = Workbench(WorkOrder.model_validate(written["order"]))
-        plan = Plan.model_validate(written["plan"])
-        self.planned = plan.by_id()
-        self._tokens_of_trunk: dict[str, int] = {}
-        for planned in plan.segments:
-            root = planned.segment.root.id
-            self._tokens_of_trunk[root] = self._tokens_of_trunk.get(root, 0) + planned.tokens
+        self.bench = Workbench(WorkOrder.model_validate(read_json(orders)))
         self._run: SegmentRun | None = None
         self._segment_id = ""
 
-    def run(self, segment_id: str) -> Report:
+    def run(self, planned: PlannedSegment, *, trunk_tokens: int) -> Report:
         """Begin a segment or go on with it, up to its next stop.
 
+        `trunk_tokens` counts what is planned on its trunk in all.
         The report has `event`, `step` and, at the end, `outcome`. A fault that the user can mend
         ends the segment as failed; any other is raised, for the engine to try again.
         """
+        segment_id = planned.id
         try:
             if segment_id != self._segment_id:
                 self.close()
-                self._begin(segment_id)
+                self._begin(planned, trunk_tokens)
             assert self._run is not None
             progress = self._run.advance()
         except WindtunnelError as problem:
@@ -66,12 +56,10 @@ class Worker:
             self._run.__exit__(None, None, None)
         self._run, self._segment_id = None, ""
 
-    def _begin(self, segment_id: str) -> None:
-        planned = self.planned[segment_id]
-        tokens = self._tokens_of_trunk[planned.segment.root.id]
-        run = SegmentRun(self.bench, planned, planned_tokens=tokens)
+    def _begin(self, planned: PlannedSegment, trunk_tokens: int) -> None:
+        run = SegmentRun(self.bench, planned, planned_tokens=trunk_tokens)
         run.__enter__()
-        self._run, self._segment_id = run, segment_id
+        self._run, self._segment_id = run, planned.id
 
     def _failed(self, segment_id: str, problem: str) -> Report:
         try:

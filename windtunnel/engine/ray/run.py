@@ -25,8 +25,8 @@ def run(
     resources: Resources,
     address: str | None,
     on_connected: Callable[[], None],
-) -> dict[str, str]:
-    """Run the graph on a local or an existing Ray; the last error of each failed segment, by id.
+) -> None:
+    """Run the graph on a local or an existing Ray.
 
     `on_connected` is called once Ray is up, which by then has put its own signal handlers in place.
 
@@ -43,7 +43,6 @@ def run(
                 _tune(searcher, resources, Path(scratch), slots=slots)
     finally:
         ray.shutdown()
-    return searcher.errors
 
 
 def _tune(searcher: ReadySegments, resources: Resources, scratch: Path, *, slots: int) -> None:

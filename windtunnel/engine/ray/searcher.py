@@ -5,8 +5,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from windtunnel.engine.graph import Graph, Status
-from windtunnel.trials.run import fail
+from windtunnel.engine.graph import Graph
 
 
 class ReadySegments(Searcher):
@@ -15,52 +14,45 @@ class ReadySegments(Searcher):
     def __init__(self, graph: Graph, orders: Path) -> None:
         super().__init__(metric="step", mode="max")
         self.graph, self.orders = graph, orders
-        self.segment_of: dict[str, str] = {}
-        self.errors: dict[str, str] = {}
+        self._segment_of: dict[str, str] = {}  # of trials that have not ended
 
     def suggest(  # type: ignore[override]
         self, trial_id: str
     ) -> dict[str, Any] | str | None:
         """The next ready segment, None while all must wait, FINISHED when nothing is left."""
         planned = self.graph.next_ready()
-        if planned is not None:
-            self.segment_of[trial_id] = planned.id
-            return {"segment": planned.id, "orders": str(self.orders)}
-        running = self.graph.counts()[Status.RUNNING]
-        if not running and (self.graph.stopping or self.graph.done):
-            return str(self.FINISHED)
-        return None
+        if planned is None:
+            return str(self.FINISHED) if self.graph.idle else None
+        self._segment_of[trial_id] = planned.id
+        return {
+            "orders": str(self.orders),
+            "planned": planned.model_dump(mode="json"),
+            "trunk_tokens": self.graph.trunk_tokens(planned),
+        }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Learn how a segment ended."""
-        self._take(trial_id, result)
+        """Learn of a fork, or how a segment ended."""
+        segment_id, outcome = self._segment_of.get(trial_id), result.get("outcome")
+        if segment_id is None:
+            return
+        if outcome is None:
+            self.graph.forked(segment_id, result["step"])
+            return
+        del self._segment_of[trial_id]
+        self.graph.report(segment_id, outcome, result.get("error"), halt=result.get("halt"))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Learn that a trial is over; one that raised on its last attempt has failed."""
-        segment_id = self.segment_of[trial_id]
-        if result:
-            self._take(trial_id, result)
-        if self.graph.status[segment_id] is Status.RUNNING:
-            folder = self.graph.store.segment(segment_id)
-            problem = folder.last_note() or "its worker process died on every attempt"
-            self.errors[segment_id] = problem.splitlines()[-1]
-            fail(folder, problem)
-            self.graph.report(segment_id, "failed")
+        if result and not error:
+            self.on_trial_result(trial_id, result)
+        segment_id = self._segment_of.pop(trial_id, None)
+        if segment_id is not None:
+            self.graph.give_up(segment_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the store is the truth."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore: the store is the truth."""
-
-    def _take(self, trial_id: str, result: dict[str, Any]) -> None:
-        segment_id, outcome = self.segment_of[trial_id], result.get("outcome")
-        if outcome is None or self.graph.status[segment_id] is not Status.RUNNING:
-            return
-        if "error" in result:
-            self.errors[segment_id] = str(result["error"])
-        if outcome == "interrupted":
-            self.graph.stopping = True
-        self.graph.report(segment_id, outcome)

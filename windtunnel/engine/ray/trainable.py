@@ -6,6 +6,7 @@ from typing import Any
 from ray import tune
 
 from windtunnel.engine.worker import Worker
+from windtunnel.trials.plan import PlannedSegment
 
 
 class SegmentTrainable(tune.Trainable):
@@ -14,17 +15,17 @@ class SegmentTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Open the study's data once per process."""
         self.worker = Worker(Path(config["orders"]))
-        self.segment_id = config["segment"]
+        self._take(config)
 
     def step(self) -> dict[str, Any]:
         """Up to the next stop."""
-        report = self.worker.run(self.segment_id)
+        report = self.worker.run(self.planned, trunk_tokens=self.trunk_tokens)
         return report | {"done": report["outcome"] is not None}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next segment in the same process."""
         self.worker.close()
-        self.segment_id = new_config["segment"]
+        self._take(new_config)
         return True
 
     def cleanup(self) -> None:
@@ -36,3 +37,7 @@ class SegmentTrainable(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Nothing: the store has the checkpoints."""
+
+    def _take(self, config: dict[str, Any]) -> None:
+        self.planned = PlannedSegment.model_validate(config["planned"])
+        self.trunk_tokens: int = config["trunk_tokens"]

@@ -1,0 +1,34 @@
+"""The store as the graph of a sweep sees it."""
+
+from windtunnel.engine.graph import Status
+from windtunnel.spec import Branch
+from windtunnel.trials.completion import WantedSet, is_complete, outcome_of
+from windtunnel.trials.plan import PlannedSegment
+from windtunnel.trials.run import fail
+from windtunnel.trials.store import Store
+
+
+class StoreLedger:
+    """What the store holds of the planned segments."""
+
+    def __init__(self, store: Store, wanted: dict[str, WantedSet]) -> None:
+        self.store, self.wanted = store, wanted
+
+    def ended(self, planned: PlannedSegment) -> Status | None:
+        """FINISHED where everything asked for is there, DIVERGED where that was the end of it."""
+        if outcome_of(self.store.segment(planned.id).record, planned) == "diverged":
+            return Status.DIVERGED
+        return Status.FINISHED if is_complete(self.store, planned, self.wanted) else None
+
+    def fork_is_saved(self, branch: PlannedSegment) -> bool:
+        """Whether the parent's checkpoint at the fork is there."""
+        segment = branch.segment
+        assert isinstance(segment, Branch)
+        return self.store.segment(segment.parent.id).has_checkpoint(segment.fork_step)
+
+    def give_up(self, planned: PlannedSegment, problem: str | None) -> str:
+        """Write the record of a failure; its last line."""
+        folder = self.store.segment(planned.id)
+        text = problem or folder.last_note() or "its worker process died on every attempt"
+        fail(folder, text)
+        return text.splitlines()[-1]
