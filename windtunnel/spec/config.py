@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from windtunnel.schedule import DecayShape
 from windtunnel.spec.duration import Duration
-from windtunnel.spec.experiments import Experiment, GridExperiment
+from windtunnel.spec.experiments import Experiment, ScalingExperiment
 from windtunnel.spec.model import ModelSpec, Positive
 from windtunnel.spec.recipe import Recipe
 from windtunnel.spec.size import Size
@@ -237,8 +237,8 @@ class StudyConfig(Strict):
                         f"experiment {experiment.name!r}: size {size} is not among model.sizes "
                         f"({', '.join(sorted(known))})"
                     )
-            if isinstance(experiment, GridExperiment):
-                experiment.check_axes(self)
+            if not isinstance(experiment, ScalingExperiment):
+                experiment.check_against(self)
         return self
 
 

@@ -2,28 +2,18 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from windtunnel.errors import did_you_mean
+from windtunnel.spec.axes import check_axis
 from windtunnel.spec.duration import Duration
+from windtunnel.spec.search import SearchExperiment
+from windtunnel.spec.seeds import ExperimentName, Seeds
 from windtunnel.spec.size import Size
 from windtunnel.spec.strict import Strict
 
 if TYPE_CHECKING:
     from windtunnel.spec.config import StudyConfig
 
-ExperimentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-
-
-def _as_seeds(value: Any) -> Any:
-    return tuple(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-Seeds = Annotated[
-    tuple[Annotated[int, Field(ge=0)], ...],
-    BeforeValidator(_as_seeds, json_schema_input_type=int | list[int]),
-    Field(min_length=1, description="How many, or a list; a seed sets both init and data order"),
-]
 Horizons = Annotated[
     tuple[Duration, ...],
     Field(min_length=1, description="Total training with decay: 10N, '2.5e6 tokens', '5000 steps'"),
@@ -75,26 +65,13 @@ class GridExperiment(Strict):
         """Every size that this experiment mentions."""
         return tuple(Size.parse(value) for value in self.axes.get("size", ()))
 
-    def check_axes(self, study: "StudyConfig") -> None:
+    def check_against(self, study: "StudyConfig") -> None:
         """Refuse an axis that names no field, and a value that the field would refuse."""
-        sections = {"recipe": study.recipe, "model": study.model, "schedule": study.schedule}
         for axis, values in self.axes.items():
-            if axis == "size":
-                continue
-            section, _, field = axis.partition(".")
-            if section not in sections:
-                raise ValueError(
-                    f"experiment {self.name!r}: axis {axis!r} is not size, recipe.FIELD, "
-                    f"model.FIELD or schedule.FIELD{did_you_mean(section, [*sections, 'size'])}"
-                )
-            known = set(type(sections[section]).model_fields) - {"sizes", "context"}
-            if field not in known:
-                raise ValueError(
-                    f"experiment {self.name!r}: {axis!r} is no field of {section} that can vary"
-                    f"{did_you_mean(field, known)} Allowed: {', '.join(sorted(known))}"
-                )
-            for value in values:
-                sections[section].replace(**{field: value})
+            if axis != "size":
+                check_axis(study, self.name, axis, values)
 
 
-Experiment = Annotated[ScalingExperiment | GridExperiment, Field(discriminator="kind")]
+Experiment = Annotated[
+    ScalingExperiment | GridExperiment | SearchExperiment, Field(discriminator="kind")
+]

@@ -1,5 +1,6 @@
 """ModelSpec: the shape of one decoder; its parameter and FLOP counts are properties."""
 
+from functools import cached_property
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -51,7 +52,7 @@ class ModelSpec(Strict):
         """Inner width of the feed-forward."""
         return int(self.ffn_ratio * self.width)
 
-    @property
+    @cached_property
     def params(self) -> int:
         """Non-embedding parameters, final norm included: the N of every law here."""
         return accounting.non_embedding_params(
@@ -75,7 +76,7 @@ class ModelSpec(Strict):
         """Non-embedding parameters that one token passes through; all of them in a dense model."""
         return self.params
 
-    @property
+    @cached_property
     def flops_exact_per_token(self) -> int:
         """Training FLOPs per token with attention scores and head counted."""
         return accounting.exact_flops_per_token(

@@ -1,6 +1,7 @@
 """A study opened over its store: configuration, pinned data, and the plan. Loads no torch."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from windtunnel.data import (
     DataSpec,
     Progress,
     Source,
+    TrainStream,
     ValidationSet,
     prepare,
     prepare_validation,
@@ -67,10 +69,13 @@ class Study:
 
     def epochs(self, tokens: int) -> float | None:
         """How often the most repeated source has been passed after `tokens`; None if unprepared."""
-        if self.dataset is None:
+        if self._stream is None:
             return None
-        context = self.config.model.context
-        return max(self.dataset.stream(context).epochs(tokens // context).values())
+        return max(self._stream.epochs(tokens // self._stream.context).values())
+
+    @cached_property
+    def _stream(self) -> TrainStream | None:
+        return self.dataset.stream(self.config.model.context) if self.dataset else None
 
     def _repeats(self) -> tuple[str, ...]:
         longest = max(p.end * p.segment.recipe.batch_tokens for p in self.plan.segments)

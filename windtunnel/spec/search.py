@@ -1,0 +1,176 @@
+"""A search: which fields vary in which ranges, how values are suggested, what is minimised."""
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from windtunnel.spec.axes import check_axis, is_whole
+from windtunnel.spec.duration import Duration
+from windtunnel.spec.seeds import ExperimentName, Seeds
+from windtunnel.spec.size import Size
+from windtunnel.spec.strict import Strict
+
+if TYPE_CHECKING:
+    from windtunnel.spec.config import StudyConfig
+
+Sampler = Literal["gp", "tpe", "cmaes", "sobol", "grid", "random"]
+
+MOST_TRIALS_OF_GP, MOST_DIMENSIONS_OF_GP = 100, 6
+"""Beyond either a Gaussian process is slow and vague, and `auto` takes `tpe` (assumed)."""
+
+
+class Range(Strict):
+    """An interval of a number; on a field that holds whole numbers it holds whole numbers."""
+
+    low: float
+    high: float
+    log: Annotated[bool, Field(description="Search the logarithm")] = False
+    points: Annotated[int | None, Field(ge=2, description="Values for `sampler: grid`")] = None
+
+    @model_validator(mode="after")
+    def _is_an_interval(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low = {self.low:g} is not below high = {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"log: true needs low above zero, not {self.low:g}")
+        return self
+
+    def grid(self) -> list[float]:
+        """`points` values from low to high, evenly spaced on the searched scale."""
+        assert self.points is not None
+        low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
+        inner = [low + (high - low) * i / (self.points - 1) for i in range(1, self.points - 1)]
+        return [self.low, *(math.exp(x) if self.log else x for x in inner), self.high]
+
+    def position(self, value: float) -> float:
+        """Where a value lies on the searched scale: 0 at low, 1 at high."""
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+
+Choices = Annotated[tuple[Any, ...], Field(min_length=2)]
+
+
+class EarlyStopping(Strict):
+    """Stop trials that do badly at a rung, each measured after a short decay of its own.
+
+    A rung is a decay branch of the trial's trunk: trials are compared at equal phase, and the trunk
+    of one that goes on continues from where it stood.
+    """
+
+    rule: Literal["asha", "median"] = "asha"
+    rungs: Annotated[
+        tuple[Duration, ...],
+        Field(min_length=1, description="Horizons at which trials are compared, shortest first"),
+    ]
+    reduction: Annotated[
+        float, Field(gt=1, description="asha: one in so many goes on from each rung")
+    ] = 3.0
+
+
+class SearchExperiment(Strict):
+    """Search hyperparameters on one small model; repeat the best before a winner is named."""
+
+    kind: Literal["search"]
+    name: ExperimentName = "search"
+    size: Annotated[Size | None, Field(description="Default: the smallest of model.sizes")] = None
+    space: Annotated[
+        dict[str, Range | Choices],
+        Field(
+            min_length=1,
+            description="recipe.FIELD, model.FIELD or schedule.FIELD: {low, high, log} or a list",
+        ),
+    ]
+    trials: Annotated[int, Field(ge=1)] = 40
+    sampler: Annotated[
+        Literal["auto", "gp", "tpe", "cmaes", "sobol", "grid", "random"],
+        Field(
+            description="auto: gp up to 100 trials in up to 6 dimensions without early stopping, "
+            "else tpe"
+        ),
+    ] = "auto"
+    batch: Annotated[
+        int, Field(ge=1, description="Trials suggested together, from all that ended before them")
+    ] = 8
+    seed: Annotated[int, Field(ge=0, description="Of the sampler")] = 0
+    seeds: Seeds = (0,)
+    horizon: Annotated[
+        Duration, Field(description="Training of a trial, decay included: 10N, '5000 steps'")
+    ] = Duration(amount=10, unit="N")
+    objective: Annotated[
+        str, Field(description="mean: over the validation sets; or the name of one of them")
+    ] = "mean"
+    top: Annotated[int, Field(ge=0, description="Best trials that are repeated; 0: no winner")] = 3
+    repeats: Annotated[int, Field(ge=1, description="New seeds for each of them")] = 3
+    longer: Annotated[
+        float, Field(gt=1, description="Each is also run to so many times the horizon")
+    ] = 2.0
+    early_stopping: EarlyStopping | None = None
+
+    @model_validator(mode="after")
+    def _sampler_fits_the_space(self) -> Self:
+        ranges = {axis: r for axis, r in self.space.items() if isinstance(r, Range)}
+        listed = [axis for axis in self.space if axis not in ranges]
+        if self.sampler == "cmaes" and (listed or len(ranges) < 2):
+            raise ValueError(
+                f"sampler: cmaes searches two or more ranges and no lists ({', '.join(listed)}); "
+                "take gp or tpe"
+            )
+        if self.sampler == "grid":
+            for axis, values in ranges.items():
+                if values.points is None:
+                    raise ValueError(
+                        f"sampler: grid needs {axis} as a list, or with points: how many values"
+                    )
+        if self.sampler == "gp" and self.early_stopping is not None:
+            raise ValueError(
+                "sampler: gp learns nothing from trials that were stopped early; take tpe, or "
+                "leave early_stopping out"
+            )
+        return self
+
+    @property
+    def sampler_taken(self) -> Sampler:
+        """What `auto` means for this search."""
+        if self.sampler != "auto":
+            return self.sampler
+        small = self.trials <= MOST_TRIALS_OF_GP and len(self.space) <= MOST_DIMENSIONS_OF_GP
+        return "gp" if small and self.early_stopping is None else "tpe"
+
+    @property
+    def sizes_named(self) -> tuple[Size, ...]:
+        """Every size that this experiment mentions."""
+        return (self.size,) if self.size else ()
+
+    @property
+    def longer_horizon(self) -> Duration:
+        """Where the best trials are compared once more."""
+        return Duration(amount=self.horizon.amount * self.longer, unit=self.horizon.unit)
+
+    @property
+    def new_seeds(self) -> tuple[int, ...]:
+        """Seeds that no trial has used while it could still be chosen by their luck."""
+        first = max(self.seeds) + 1
+        return tuple(range(first, first + self.repeats))
+
+    def check_against(self, study: "StudyConfig") -> None:
+        """Refuse fields that are none, values that a field refuses, and unknown validation sets."""
+        for axis, values in self.space.items():
+            ends = (values.low, values.high) if isinstance(values, Range) else values
+            if isinstance(values, Range) and is_whole(study, axis):
+                if any(end != int(end) for end in ends):
+                    raise ValueError(
+                        f"experiment {self.name!r}: {axis} holds whole numbers; "
+                        f"{ends[0]:g} to {ends[1]:g} is no range of them"
+                    )
+                ends = tuple(int(end) for end in ends)
+            check_axis(study, self.name, axis, ends)
+        data = study.data
+        known = ["mean", *(each.label for each in (*data.sources, *data.validation.extra))]
+        if self.objective not in known:
+            raise ValueError(
+                f"experiment {self.name!r}: objective {self.objective!r} is no validation set; "
+                f"allowed: {', '.join(known)}"
+            )

@@ -1,0 +1,177 @@
+"""Points: every (model, recipe, schedule, seed, horizon) that a study's experiments ask for."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+from windtunnel.errors import ConfigError
+from windtunnel.spec import Branch, Duration, ModelSpec, Recipe, ScheduleChange, StudyConfig, Trunk
+from windtunnel.spec.axes import varied
+from windtunnel.spec.config import ScheduleConfig
+from windtunnel.spec.experiments import GridExperiment, ScalingExperiment
+from windtunnel.spec.search import SearchExperiment
+from windtunnel.spec.size import Size
+from windtunnel.spec.strict import Strict
+from windtunnel.trials.suggested import Suggested, SuggestedTrial
+
+FEWEST_STEPS = 100
+"""Under this a horizon is mostly warmup and noise: refused (design decision 13)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What all points of a study stand on: its configuration and its token stream.
+
+    `stream` is the stream's fingerprint, `vocab_size` how many tokens it knows.
+    """
+
+    config: StudyConfig
+    vocab_size: int
+    stream: str
+
+    def trunk(self, model: ModelSpec, recipe: Recipe, seed: int) -> Trunk:
+        """Made once for all of its horizons, for its id is a hash that it keeps."""
+        return Trunk(model=model, recipe=recipe, stream=self.stream, init_seed=seed, data_seed=seed)
+
+
+class Point(Strict):
+    """One horizon of one trunk."""
+
+    trunk: Trunk
+    schedule: ScheduleConfig
+    horizon: Duration
+    experiment: str
+    held_out: bool = False
+
+    @cached_property
+    def branch(self) -> Branch:
+        """The branch that decays to the horizon.
+
+        Raises:
+            ConfigError: It is shorter than warmup and decay need, or under 100 updates.
+        """
+        model, recipe = self.trunk.model, self.trunk.recipe
+        batch, warmup = recipe.batch_tokens, recipe.warmup_steps
+        steps = self.horizon.steps(params=model.params, batch_tokens=batch)
+        decay = max(1, round(self.schedule.decay_fraction * steps))
+        fork = steps - decay
+        where = f"experiment {self.experiment!r}, size {model.size}, horizon {self.horizon}"
+        if self.schedule.shape == "cosine":  # cosine(T) leaves at the end of warmup
+            fork, decay = warmup, steps - warmup
+        if fork < warmup or decay < 1:
+            raise ConfigError(
+                f"{where}: {steps} updates, of which {warmup} warm up and {max(decay, 0)} decay; "
+                f"lengthen the horizon to more than {self._shortest()} updates or lower "
+                "recipe.warmup_steps"
+            )
+        if steps < FEWEST_STEPS:
+            raise ConfigError(
+                f"{where}: {steps} updates of {batch} tokens, and under {FEWEST_STEPS} a loss says "
+                "little about the model; lengthen the horizon or lower recipe.batch_tokens"
+            )
+        change = ScheduleChange(shape=self.schedule.shape, final_factor=self.schedule.final_factor)
+        return Branch(parent=self.trunk, fork_step=fork, steps=decay, changes=(change,))
+
+    def _shortest(self) -> int:
+        warmup = self.trunk.recipe.warmup_steps
+        if self.schedule.shape == "cosine":
+            return warmup
+        return int(warmup / (1 - self.schedule.decay_fraction))
+
+
+def points_of(ground: Ground, suggested: Mapping[str, Suggested]) -> Iterator[Point]:
+    """All points of a study; `suggested` holds the trials of its searches by experiment."""
+    for experiment in ground.config.experiments:
+        match experiment:
+            case ScalingExperiment():
+                yield from _scaling(ground, experiment)
+            case GridExperiment():
+                yield from _grid(ground, experiment)
+            case SearchExperiment():
+                yield from _search(ground, experiment, suggested.get(experiment.name, Suggested()))
+
+
+def trial_points(
+    ground: Ground,
+    experiment: SearchExperiment,
+    values: Mapping[str, Any],
+    *,
+    seeds: tuple[int, ...],
+    horizons: tuple[Duration, ...],
+) -> Iterator[Point]:
+    """The points of one trial of a search: by seed, then by horizon."""
+    family, recipe, schedule = varied(ground.config, values)
+    model = family.spec(search_size(ground, experiment), vocab_size=ground.vocab_size)
+    for seed in seeds:
+        trunk = ground.trunk(model, recipe, seed)
+        for horizon in horizons:
+            yield Point(trunk=trunk, schedule=schedule, horizon=horizon, experiment=experiment.name)
+
+
+def search_size(ground: Ground, experiment: SearchExperiment) -> Size:
+    """The size that a search trains: the one that it names, else the smallest."""
+    family = ground.config.model
+    return experiment.size or min(
+        family.sizes, key=lambda size: family.spec(size, vocab_size=ground.vocab_size).params
+    )
+
+
+def trial_horizons(experiment: SearchExperiment) -> tuple[Duration, ...]:
+    """Where a trial is measured: at its rungs, and at the end."""
+    rungs = experiment.early_stopping.rungs if experiment.early_stopping else ()
+    return (*rungs, experiment.horizon)
+
+
+def _scaling(ground: Ground, experiment: ScalingExperiment) -> Iterator[Point]:
+    study = ground.config
+    sizes = experiment.sizes or study.model.sizes
+    models = [study.model.spec(size, vocab_size=ground.vocab_size) for size in sizes]
+    largest = max(model.params for model in models)
+    for size, model in zip(sizes, models, strict=True):
+        horizons = (*experiment.horizons, *experiment.extra_horizons.get(str(size), ()))
+        for seed in experiment.seeds:
+            trunk = ground.trunk(model, study.recipe, seed)
+            for horizon in horizons:
+                yield Point(
+                    trunk=trunk,
+                    schedule=study.schedule,
+                    horizon=horizon,
+                    experiment=experiment.name,
+                    held_out=experiment.hold_out == "largest" and model.params == largest,
+                )
+
+
+def _grid(ground: Ground, experiment: GridExperiment) -> Iterator[Point]:
+    axes = dict(experiment.axes)
+    sizes = experiment.sizes_named or ground.config.model.sizes
+    axes.pop("size", None)
+    for values in product(*axes.values()):
+        family, recipe, schedule = varied(ground.config, dict(zip(axes, values, strict=True)))
+        for size, seed in product(sizes, experiment.seeds):
+            trunk = ground.trunk(family.spec(size, vocab_size=ground.vocab_size), recipe, seed)
+            for horizon in experiment.horizons:
+                yield Point(
+                    trunk=trunk, schedule=schedule, horizon=horizon, experiment=experiment.name
+                )
+
+
+def _search(ground: Ground, experiment: SearchExperiment, suggested: Suggested) -> Iterator[Point]:
+    for trial in suggested.trials:
+        yield from _trial(ground, experiment, trial)
+        if trial.number in (suggested.finalists or ()):
+            yield from trial_points(
+                ground,
+                experiment,
+                trial.values,
+                seeds=(*experiment.seeds, *experiment.new_seeds),
+                horizons=(experiment.horizon, experiment.longer_horizon),
+            )
+
+
+def _trial(ground: Ground, experiment: SearchExperiment, trial: SuggestedTrial) -> Iterator[Point]:
+    horizons = trial_horizons(experiment)[: trial.admitted]
+    yield from trial_points(
+        ground, experiment, trial.values, seeds=experiment.seeds, horizons=horizons
+    )
