@@ -5,7 +5,11 @@ a fault of ours and keeps its traceback.
 """
 
 import difflib
+import errno
 from collections.abc import Iterable
+from pathlib import Path
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class WindtunnelError(Exception):
@@ -26,6 +30,10 @@ class StoreError(WindtunnelError):
     """A store that cannot be written, is damaged, or is in use by another process."""
 
 
+class StoreFull(StoreError):
+    """A store that takes nothing more: its disk is full, or a quota or size limit is reached."""
+
+
 class FitError(WindtunnelError):
     """A table that cannot carry the law asked of it."""
 
@@ -38,3 +46,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A clause `; did you mean 'x'?` for the nearest known word, or the empty string."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def cannot_write(path: Path, refused: OSError, what: str = "cannot be written") -> StoreError:
+    """The error to raise where `refused` came from writing `path`: a StoreFull, if that is why."""
+    full = refused.errno in FULL
+    fix = "free space" if full else "mend its permissions, or `store:` in the study file"
+    return (StoreFull if full else StoreError)(
+        f"{path}: {what}: {refused.strerror or refused}; {fix}, then run the same "
+        "command again: finished segments are kept"
+    )

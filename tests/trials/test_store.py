@@ -1,17 +1,12 @@
 import json
-import os
-import subprocess
-import sys
-import time
 
 import pytest
 
 from windtunnel.errors import StoreError
 from windtunnel.spec import load_study
-from windtunnel.trials import lease as lease_module
 from windtunnel.trials.completion import outcome_of
-from windtunnel.trials.lease import Lease, LeaseHeld, holder
 from windtunnel.trials.plan import make_plan
+from windtunnel.trials.points import Ground
 from windtunnel.trials.store import (
     SegmentFolder,
     Store,
@@ -20,49 +15,6 @@ from windtunnel.trials.store import (
     read_lines,
     write_json,
 )
-
-
-def test_a_second_holder_is_refused_by_process_and_host(tmp_path):
-    with Lease(tmp_path / "lease.json", what="study 'x'"):
-        with (
-            pytest.raises(LeaseHeld, match=rf"study 'x' is in use by process {os.getpid()} on "),
-            Lease(tmp_path / "lease.json", what="study 'x'"),
-        ):
-            pass
-        assert holder(tmp_path / "lease.json") is not None
-    assert holder(tmp_path / "lease.json") is None
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_killed_holder_is_no_holder(tmp_path):
-    path = tmp_path / "lease.json"
-    script = (
-        "import sys, time; from pathlib import Path; from windtunnel.trials.lease import Lease\n"
-        f"Lease(Path({str(path)!r}), what='x').__enter__(); print('held', flush=True)\n"
-        "time.sleep(60)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"held\n"
-    assert holder(path) is not None
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    assert holder(path) is None
-    with Lease(path, what="x"):
-        assert json.loads(path.read_text())["pid"] == os.getpid()
-
-
-def test_another_hosts_lease_ends_with_its_heartbeat(tmp_path):
-    path = tmp_path / "lease.json"
-    path.write_text(
-        json.dumps({"token": "t", "host": "elsewhere", "pid": 1, "process_started": 0.0})
-    )
-    with pytest.raises(LeaseHeld, match="on elsewhere"), Lease(path, what="x"):
-        pass
-    old = time.time() - lease_module.STALE_SECONDS - 1
-    os.utime(path, (old, old))
-    with Lease(path, what="x"):
-        pass
 
 
 def test_paths_stay_in_the_store(tmp_path):
@@ -128,7 +80,9 @@ def test_a_full_disk_is_an_error_that_teaches(tmp_path, monkeypatch):
     ],
 )
 def test_how_a_record_stands_towards_a_plan(study_file, outcome, reached, expected):
-    plan = make_plan(load_study(study_file(sizes="[16x1]")), vocab_size=256, stream="s")
+    plan = make_plan(
+        Ground(config=load_study(study_file(sizes="[16x1]")), vocab_size=256, stream="s")
+    )
     assert plan.trunks[0].end == 126
     record = {"outcome": outcome, "reached": reached}
     assert outcome_of(record, plan.trunks[0]) == expected

@@ -54,6 +54,9 @@ def plan(
     resolved: Annotated[
         bool, typer.Option("--resolved", help="Print the study with every default filled in.")
     ] = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Time a few real updates of every shape here first.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what a sweep would run and cost. Trains nothing and prepares nothing."""
@@ -64,7 +67,7 @@ def plan(
     if resolved:
         print_resolved(opened.config)
     else:
-        print_plan(opened, as_json=as_json)
+        print_plan(opened, calibrates=calibrate, as_json=as_json)
 
 
 @app.command()
@@ -105,6 +108,25 @@ def status(study: StudyFile, as_json: AsJson = False) -> None:
 
     opened = open_study(study)
     print_status(opened, study_progress(opened), as_json=as_json)
+
+
+@app.command()
+def gc(
+    study: StudyFile,
+    yes: Annotated[bool, typer.Option("--yes", help="Free it; without this, only say so.")] = False,
+    last_forks: Annotated[
+        bool, typer.Option("--last-forks", help="Also each trunk's last fork.")
+    ] = False,
+    ends: Annotated[
+        bool, typer.Option("--ends", help="Also the weights at the ends of branches.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say which checkpoints nobody needs any more, and free them on --yes. Loses no result."""
+    from windtunnel.cli.gc import run_gc
+    from windtunnel.trials.study import open_study
+
+    run_gc(open_study(study), yes=yes, last_forks=last_forks, ends=ends, as_json=as_json)
 
 
 @app.command()

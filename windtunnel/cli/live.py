@@ -12,11 +12,10 @@ from rich.text import Text
 
 from windtunnel.cli.tables import segments_table
 from windtunnel.cli.text import duration, si
-from windtunnel.trials.progress import StudyProgress, study_progress
-from windtunnel.trials.study import Study
+from windtunnel.trials.progress import StudyProgress, Watch
 
 if TYPE_CHECKING:
-    from windtunnel.engine.graph import Graph
+    from windtunnel.engine.sweep import Sweep
 
 TERMINAL_SECONDS, LINES_SECONDS = 1.0, 10.0
 
@@ -40,19 +39,19 @@ class Pace:
 
 
 @contextmanager
-def watch(study: Study, graph: "Graph", console: Console, *, slots: int) -> Iterator[None]:
+def watch(sweep: "Sweep", console: Console, *, slots: int) -> Iterator[None]:
     """Show the sweep while the body runs, from a thread that only reads."""
     ended = threading.Event()
-    pace = Pace()
+    pace, progress = Pace(), Watch(sweep.study)
 
     def in_place() -> None:
         with Live(console=console, refresh_per_second=2) as live:
             while True:
-                progress = study_progress(study)
+                now = progress.read(sweep.study.plan)
                 live.update(
                     Group(
-                        Text(summary(progress, pace)),
-                        segments_table(list(progress.running)[: 4 * slots]),
+                        Text(summary(now, pace)),
+                        segments_table(list(now.running)[: 4 * slots]),
                     )
                 )
                 if ended.wait(TERMINAL_SECONDS):
@@ -60,7 +59,7 @@ def watch(study: Study, graph: "Graph", console: Console, *, slots: int) -> Iter
 
     def in_lines() -> None:
         while not ended.wait(LINES_SECONDS):
-            print(summary(study_progress(study), pace), flush=True)
+            print(summary(progress.read(sweep.study.plan), pace), flush=True)
 
     thread = threading.Thread(
         target=in_place if console.is_terminal else in_lines, name="view", daemon=True

@@ -1,30 +1,69 @@
 """`windtunnel plan`: segments, work, data, disk, time, and the cost without branches."""
 
+import sys
 from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 
-from windtunnel.cli.text import duration, flops, print_json, say, si, size_of, terminal
+from windtunnel.cli.ahead import calibration_table, lines_ahead
+from windtunnel.cli.text import flops, print_json, say, si, size_of, terminal
+from windtunnel.engine.outlook import Outlook, outlook
 from windtunnel.spec import Branch, StudyConfig
-from windtunnel.trials.completion import is_complete
-from windtunnel.trials.cost import Cost, cost_of, slots_here
+from windtunnel.trials.budget import over_budget
+from windtunnel.trials.calibration import Calibration, calibrate, read_calibration
+from windtunnel.trials.cost import Cost, Left, cost_of, left_of, slots_here
+from windtunnel.trials.disk import free_bytes
+from windtunnel.trials.garbage import bytes_in
+from windtunnel.trials.pace import Pace, pace_of
+from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.study import Study
 
+MOST_LINES = 200
+"""Of the table: nobody reads more, and drawing 5,000 takes 2 s (measured)."""
 
-def print_plan(study: Study, *, as_json: bool) -> None:
-    """Print the plan of an opened study."""
-    cost = cost_of(study, slots=slots_here(study.config))
-    wanted = study.wanted
-    finished = sum(is_complete(study.store, p, wanted) for p in study.plan.segments)
+
+def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
+    """Print the plan of an opened study; with `calibrates`, after timing its shapes here."""
+    slots = slots_here(study.config)
+    if calibrates:
+        calibration: Calibration | None = calibrate(study, slots=slots, tell=_tell)
+    else:
+        calibration = read_calibration(study, slots=slots)
+    pace = pace_of(study, calibration.by_shape() if calibration else None)
+    cost, left = cost_of(study), left_of(study)
+    ahead = outlook(study, pace, left, slots=slots)
+    budget = over_budget(study, left, pace, ahead.disk_peak)
+    finished = sum(outcome == "finished" for outcome in left.ended.values())
     if as_json:
         print_json(
             {
                 "study": study.config.study,
                 "store": str(study.store.root),
-                "segments": [_segment(study, planned) for planned in study.plan.segments],
+                "segments": [_segment(study, planned, pace) for planned in study.plan.segments],
                 "cost": asdict(cost) | {"saving": cost.saving},
                 "finished": finished,
+                "left": {
+                    "segments": len(left.updates),
+                    "updates": sum(left.updates.values()),
+                    "flops": left.flops(study),
+                    "seconds": ahead.left.makespan,
+                },
+                "time": {
+                    "slots": slots,
+                    "seconds": ahead.whole.makespan,
+                    "bound_seconds": ahead.whole.bound,
+                    "utilisation": ahead.whole.utilisation,
+                    "flops_per_second": pace.flops_per_second,
+                    "speed": pace.source,
+                },
+                "disk": {
+                    "peak_bytes": ahead.disk_peak,
+                    "end_bytes": ahead.disk_end,
+                    "free_bytes": free_bytes(study.store.root),
+                },
+                "calibration": calibration.model_dump(mode="json") if calibration else None,
+                "over_budget": budget,
                 "data_prepared": study.dataset is not None,
                 "warnings": list(study.warnings),
             }
@@ -32,16 +71,21 @@ def print_plan(study: Study, *, as_json: bool) -> None:
         return
     console = terminal()
     console.print(_table(study))
-    for line in _lines(study, cost, finished):
+    for line in _lines(study, cost, left, finished):
         say(console, line)
-    for warning in study.warnings:
+    for line in lines_ahead(study, pace, ahead, slots=slots):
+        say(console, line)
+    say(console, f"store        {study.store.root}")
+    if calibration:
+        console.print(calibration_table(study, calibration, pace))
+    for warning in (*study.warnings, *_too_full(study, ahead)):
         say(console, warning, label="warning:")
+    for line in budget:
+        say(console, line, label="over budget:", style="red")
 
 
 def print_resolved(config: StudyConfig) -> None:
     """Print the study as YAML with every default in place."""
-    import sys
-
     from ruamel.yaml import YAML
 
     yaml = YAML()
@@ -49,7 +93,7 @@ def print_resolved(config: StudyConfig) -> None:
     yaml.dump(config.model_dump(mode="json"), sys.stdout)
 
 
-def _segment(study: Study, planned: Any) -> dict[str, Any]:
+def _segment(study: Study, planned: PlannedSegment, pace: Pace) -> dict[str, Any]:
     segment = planned.segment
     per_token = segment.model.flops_exact_per_token
     return {
@@ -66,6 +110,7 @@ def _segment(study: Study, planned: Any) -> dict[str, Any]:
         "forks": list(planned.forks),
         "tokens": planned.tokens,
         "flops": planned.tokens * per_token,
+        "seconds": pace.seconds(planned),
         "epochs_at_end": study.epochs(planned.end * segment.recipe.batch_tokens),
     }
 
@@ -84,7 +129,7 @@ def _table(study: Study) -> Table:
         key = (trunk.segment.model, trunk.segment.recipe)
         work = trunk.tokens * trunk.segment.model.flops_exact_per_token
         trunks[key] = trunks.get(key, 0.0) + work
-    for (model, recipe), branches in groups.items():
+    for (model, recipe), branches in list(groups.items())[:MOST_LINES]:
         horizons = sorted({branch.end for branch in branches})
         seeds = sorted({label.seed for branch in branches for label in branch.labels})
         work = sum(branch.tokens for branch in branches) * model.flops_exact_per_token
@@ -98,30 +143,44 @@ def _table(study: Study) -> Table:
             " ".join(str(end) for end in horizons),
             f"{work + trunks[(model, recipe)]:.2e}",
         )
+    if (more := len(groups) - MOST_LINES) > 0:
+        table.caption = f"{more} more lines, not shown; --json has every segment"
+        table.caption_justify = "left"
     return table
 
 
-def _lines(study: Study, cost: Cost, finished: int) -> list[str]:
-    how = "measured here" if cost.speed_is_measured else "assumed; measured once something has run"
-    lines = [
-        f"segments     {cost.trunks} trunks + {cost.branches} branches; {finished} finished",
+def _lines(study: Study, cost: Cost, left: Left, finished: int) -> list[str]:
+    begun = f"; {flops(left.flops(study))} left to train" if left.ended else ""
+    return [
+        f"segments     {cost.trunks} trunks + {cost.branches} branches; {finished} finished{begun}",
         f"updates      {cost.updates:,}",
         f"tokens       {si(cost.tokens)} trained{_epochs(study)}",
         f"compute      {flops(cost.flops)} training ({flops(cost.flops_6nd)} as 6ND), "
         f"{flops(cost.flops_evaluation)} evaluation",
         f"retraining   {flops(cost.flops_retraining)} for the same points, one run a horizon: "
         f"{cost.saving:.2f}x",
-        f"disk         {size_of(cost.disk_bytes)}",
-        f"time         about {duration(cost.seconds)} on {cost.slots} at once, "
-        f"{cost.flops_per_second:.1e} FLOP/s each ({how})",
-        f"store        {study.store.root}",
     ]
-    return lines
 
 
 def _epochs(study: Study) -> str:
-    longest = max(p.end * p.segment.recipe.batch_tokens for p in study.plan.segments)
-    epochs = study.epochs(longest)
+    epochs = study.epochs(study.longest_tokens)
     if epochs is None:
         return "; epochs are known once `sweep` has prepared the data"
     return f"; the longest path reads {epochs:.2g} epochs of its most repeated source"
+
+
+def _too_full(study: Study, ahead: Outlook) -> list[str]:
+    """A warning where the volume will not hold the sweep."""
+    there = sum(bytes_in(study.store.segment(p.id).root) for p in study.plan.segments)
+    lacking, free = ahead.disk_peak - there, free_bytes(study.store.root)
+    if lacking <= free:
+        return []
+    advice = "set `retain: last`" if study.config.retain == "all" else "plan fewer horizons"
+    return [
+        f"the sweep needs {size_of(lacking)} more at its peak and {study.store.root} has "
+        f"{size_of(free)} free; {advice}, run `windtunnel gc`, or move `store:`"
+    ]
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -18,7 +18,7 @@ from windtunnel.trials.cost import slots_here
 from windtunnel.trials.study import Study, open_study
 
 if TYPE_CHECKING:
-    from windtunnel.engine.sweep import SweepResult
+    from windtunnel.engine.sweep import Sweep, SweepResult
     from windtunnel.trials.tracking import Mirror
 
 MIRROR_SECONDS = 20.0
@@ -51,16 +51,18 @@ def run_sweep(
         accept_execution_change=accept_execution_change,
     )
     mirror = mirror_of(study) if study.config.tracking.enabled else None
-    with watch(study, sweep.graph, console, slots=slots_here(study.config)), _mirroring(mirror):
+    with watch(sweep, console, slots=slots_here(study.config)), _mirroring(mirror, sweep):
         result = sweep.run()
     _say_how_it_went(console, study, result, seconds=time.monotonic() - began)
     if not result.interrupted:
-        _write_results(console, study, mirror)
+        if mirror is not None:
+            mirror.study = sweep.study
+        _write_results(console, sweep.study, mirror)
     return result
 
 
 @contextmanager
-def _mirroring(mirror: "Mirror | None") -> Iterator[None]:
+def _mirroring(mirror: "Mirror | None", sweep: "Sweep") -> Iterator[None]:
     """Mirror in the background; a server that is away is said once and never waited for."""
     if mirror is None:
         yield
@@ -70,6 +72,7 @@ def _mirroring(mirror: "Mirror | None") -> Iterator[None]:
     def passes() -> None:
         complained = False
         while not ended.wait(MIRROR_SECONDS):
+            mirror.study = sweep.study
             try:
                 mirror.sync()
             except TrackingError as away:
@@ -138,6 +141,8 @@ def _say_how_it_went(
         say(console, f"{segment}: {error}", label="failed", style="red")
     if result.forecast_problem:
         say(console, result.forecast_problem, label="no forecast:")
+    if result.stopped:
+        say(console, f"{result.stopped}; segments were left unstarted", label="stopped:")
     if result.interrupted:
         say(console, "interrupted; everything is saved: the same command goes on")
 

@@ -87,6 +87,7 @@ class Graph:
         self.planned: dict[str, PlannedSegment] = {}
         self.status: dict[str, Status] = {}
         self.stopping: str | None = None
+        self.slots = 1  # segments at once; the engine says how many
         self.errors: dict[str, str] = {}
         self._ledger, self._at_barrier, self._on_ended = ledger, at_barrier, on_ended
         self._why_not, self._clock = why_not, clock
@@ -115,6 +116,10 @@ class Graph:
     def counts(self) -> dict[Status, int]:
         """How many segments stand where."""
         return {status: self._counts[status] for status in Status}
+
+    def ended(self) -> set[str]:
+        """Ids of the segments that have ended, whether by this sweep or before it."""
+        return {i for i, status in self.status.items() if status in ENDED}
 
     def add(self, segments: Iterable[PlannedSegment]) -> None:
         """Take segments in, parents before children; more forks of a known trunk extend it."""

@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, Self
@@ -11,10 +11,13 @@ from typing import Any, Literal, Self
 from windtunnel.engine.graph import Graph, Status
 from windtunnel.engine.ledger import StoreLedger
 from windtunnel.engine.ray.settings import prepare_environment
-from windtunnel.errors import FitError
+from windtunnel.engine.search.growth import Searches
+from windtunnel.engine.upkeep import Upkeep
+from windtunnel.errors import FitError, WindtunnelError
 from windtunnel.trials.forecast import write_forecast
 from windtunnel.trials.gather import gather
 from windtunnel.trials.lease import Lease
+from windtunnel.trials.plan import Plan, PlannedSegment
 from windtunnel.trials.store import write_json
 from windtunnel.trials.study import Study
 from windtunnel.trials.workbench import WorkOrder
@@ -51,7 +54,8 @@ class Sweep:
         accept_execution_change: bool = False,
     ) -> None:
         assert study.dataset is not None
-        self.study, self.engine, self.address = study, engine, address
+        self.engine, self.address = engine, address
+        self._opened = study
         asked = study.config.data.validation
         self.order = WorkOrder(
             study=study.config.study,
@@ -63,30 +67,51 @@ class Sweep:
             resources=study.config.resources,
             accept_execution_change=accept_execution_change,
         )
+        self.upkeep = Upkeep(study)
+        ledger = StoreLedger(study.store, study.wanted)
+        self._may_grow = False
+        self.searches = Searches(study, has_ended=lambda p: ledger.ended(p) is not None)
         self.graph = Graph(
             study.plan.segments,
-            StoreLedger(study.store, study.wanted),
+            ledger,
             at_barrier=self._forecast,
+            on_ended=self._on_ended,
+            why_not=self.upkeep.why_not,
         )
         self._forecast_found: dict[str, Any] | None = None
         self._forecast_problem: str | None = None
+
+    @property
+    def study(self) -> Study:
+        """The study with its plan as it stands now, for searches add to it."""
+        plan = self._opened.plan
+        segments = tuple(self.graph.planned.values())
+        grown = Plan(study=plan.study, segments=segments, warnings=plan.warnings)
+        return replace(self._opened, plan=grown)
 
     def run(self) -> SweepResult:
         """Run what is left of the study.
 
         Raises:
+            ConfigError: It needs more than the study's budget has left.
             LeaseHeld: Another process is sweeping this study.
             StoreError: The store cannot be written.
         """
-        self.study.store.open_for_writing()
-        folder = self.study.folder
-        with Lease(folder / "lease.json", what=f"study {self.study.config.study!r}"):
+        self._opened.store.open_for_writing()
+        folder = self._opened.folder
+        with Lease(folder / "lease.json", what=f"study {self._opened.config.study!r}"):
             self.order.stop_file.unlink(missing_ok=True)
             orders = folder / "orders.json"
             write_json(orders, self.order.model_dump(mode="json"))
-            write_json(folder / "plan.json", self.study.plan.model_dump(mode="json"))
+            self._may_grow = True
+            self.graph.add(self.upkeep.begin())
+            found = self.searches.begin(self.graph.ended())
+            self.upkeep.add(found)
+            self.graph.add(found)
+            self._write_plan()
             with _Interruption(self._stop) as interruption:
                 self._engine_run(orders, interruption)
+            self.upkeep.finish(slots=self.graph.slots)
             self.order.stop_file.unlink(missing_ok=True)
         interrupted = interruption.happened or self.graph.counts()[Status.INTERRUPTED] > 0
         return SweepResult(
@@ -99,7 +124,7 @@ class Sweep:
         )
 
     def _engine_run(self, orders: Path, interruption: "_Interruption") -> None:
-        resources = self.study.config.resources
+        resources = self._opened.config.resources
         if self.graph.done:
             self.graph.next_ready()  # passes the barrier: a finished study still has its forecast
             return
@@ -126,6 +151,27 @@ class Sweep:
             self._forecast_found = write_forecast(study.folder, study.store, study.plan, rows)
         except FitError as problem:
             self._forecast_problem = str(problem)
+
+    def _on_ended(self, planned: PlannedSegment, status: Status) -> list[PlannedSegment]:
+        """What a search asks for next, once this process holds the study's lease."""
+        if not self._may_grow:
+            return []
+        try:
+            self.upkeep.ended(planned, status)
+            following = self.searches.after(planned)
+            self.upkeep.add(following)
+            if following:
+                self._write_plan(*following)
+        except WindtunnelError as problem:
+            self.graph.stopping = str(problem)
+            return []
+        return following
+
+    def _write_plan(self, *following: PlannedSegment) -> None:
+        """Say to other studies of the store what this one needs, before it is begun."""
+        plan = self.study.plan
+        plan = Plan(study=plan.study, segments=(*plan.segments, *following))
+        write_json(self._opened.folder / "plan.json", plan.model_dump(mode="json"))
 
     def _stop(self) -> None:
         """Let every run save and return."""

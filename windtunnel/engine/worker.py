@@ -5,9 +5,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from windtunnel.errors import WindtunnelError
+from windtunnel.errors import StoreError, StoreFull, WindtunnelError
+from windtunnel.trials.lease import LeaseHeld
 from windtunnel.trials.plan import PlannedSegment
-from windtunnel.trials.run import SegmentRun, fail
+from windtunnel.trials.run import LostFork, SegmentRun, fail
 from windtunnel.trials.store import read_json
 from windtunnel.trials.workbench import Workbench, WorkOrder
 
@@ -26,8 +27,11 @@ class Worker:
         """Begin a segment or go on with it, up to its next stop.
 
         `trunk_tokens` counts what is planned on its trunk in all.
-        The report has `event`, `step` and, at the end, `outcome`. A fault that the user can mend
-        ends the segment as failed; any other is raised, for the engine to try again.
+        The report has `event`, `step` and, at the end, `outcome`: that of the record, or
+        `interrupted`; `busy` where another process holds the segment; `lost_fork` where the
+        checkpoint that it starts from was damaged and is gone. A fault that the user can mend ends
+        the segment as failed, with `error`, and with `halt` where any other segment would fail of
+        it too; any other fault is raised, for the engine to try again.
         """
         segment_id = planned.id
         try:
@@ -36,12 +40,21 @@ class Worker:
                 self._begin(planned, trunk_tokens)
             assert self._run is not None
             progress = self._run.advance()
+        except LeaseHeld as held:
+            self.close()
+            return _ended("busy", held)
+        except LostFork as lost:
+            self.close()
+            return _ended("lost_fork", lost)
+        except StoreFull as full:  # no fault of the segment, and no room for a record
+            self.close()
+            return _ended("failed", full) | {"halt": "no space is left in the store"}
         except WindtunnelError as problem:
             self.close()
-            return self._failed(segment_id, str(problem))
+            return self._failed(segment_id, problem)
         except Exception as fault:
             self.close()
-            with suppress(OSError):
+            with suppress(StoreError):
                 text = "".join(traceback.format_exception(fault)).strip()
                 self.bench.store.segment(segment_id).note(f"an attempt failed: {text}")
             raise
@@ -61,9 +74,14 @@ class Worker:
         run.__enter__()
         self._run, self._segment_id = run, planned.id
 
-    def _failed(self, segment_id: str, problem: str) -> Report:
+    def _failed(self, segment_id: str, problem: WindtunnelError) -> Report:
+        report = _ended("failed", problem)
         try:
-            fail(self.bench.store.segment(segment_id), problem)
-        except WindtunnelError as second:  # a full disk takes no record either
-            problem = f"{problem}\n{second}"
-        return {"event": "done", "step": 0, "outcome": "failed", "error": problem}
+            fail(self.bench.store.segment(segment_id), str(problem))
+        except StoreError as second:
+            report["error"] = f"{problem}\n{second}"
+        return report
+
+
+def _ended(outcome: str, problem: WindtunnelError) -> Report:
+    return {"event": "done", "step": 0, "outcome": outcome, "error": str(problem)}

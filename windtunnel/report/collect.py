@@ -56,7 +56,7 @@ def collect(study: Study) -> ReportInputs:
             for experiment in config.experiments
             if isinstance(experiment, ScalingExperiment)
         ),
-        grids=read_grids(config, plan, rows),
+        grids=read_grids(study.ground, rows),
         forecasts=read_forecasts(study.folder),
         held_out=tuple(planned.id for planned in plan.branches if planned.held_out),
         data=_data(study),
@@ -89,7 +89,7 @@ def _data(study: Study) -> DataFacts | None:
     if dataset is None:
         return None
     context = config.model.context
-    longest = max(p.end * p.segment.recipe.batch_tokens for p in study.plan.segments)
+    longest = study.longest_tokens
     epochs = dataset.stream(context).epochs(longest // context)
     weights = sum(source.weight for source in dataset.sources)
     asked = config.data.validation.tokens

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from windtunnel.schedule import DecayShape
+from windtunnel.spec.disk_size import DiskSize
 from windtunnel.spec.duration import Duration
 from windtunnel.spec.experiments import Experiment, ScalingExperiment
 from windtunnel.spec.model import ModelSpec, Positive
@@ -155,11 +156,29 @@ class ScheduleConfig(Strict):
     ] = 0.1
 
 
+SMALLEST_SHARE = 0.01
+"""Of a card, for one trial (assumed: a hundred CUDA contexts fill any card)."""
+
+
 class Resources(Strict):
     """Where and how fast; none of it is part of a segment's identity."""
 
-    cpus_per_trial: Annotated[int, Field(ge=1, description="Also the threads of a trial")] = 1
-    gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
+    cpus_per_trial: Annotated[
+        int,
+        Field(
+            ge=1, description="Also the threads of a trial; default: one for each of its devices"
+        ),
+    ] = 1
+    gpus_per_trial: Annotated[
+        float,
+        Field(ge=0, description="Share of one card, as 0.25; or a card for each of its devices"),
+    ] = 0.0
+    devices_per_trial: Annotated[
+        int,
+        Field(
+            ge=1, description="Above 1, a trial trains data-parallel; needs Ray, torch's kernels"
+        ),
+    ] = 1
     concurrency: Annotated[
         int | None, Field(ge=1, description="Trials at once; default: what the machine holds")
     ] = None
@@ -190,6 +209,42 @@ class Resources(Strict):
     ] = 30.0
     retries: Annotated[int, Field(ge=0, description="Attempts after the first")] = 2
 
+    @property
+    def cpus_per_device(self) -> int:
+        """Cores, and threads, of each device of a trial."""
+        return self.cpus_per_trial // self.devices_per_trial
+
+    @property
+    def gpus_per_device(self) -> float:
+        """Share of a card of each device of a trial; 0 on CPU."""
+        return self.gpus_per_trial / self.devices_per_trial
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_core_for_each_device(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "cpus_per_trial" not in data and "devices_per_trial" in data:
+            return {**data, "cpus_per_trial": data["devices_per_trial"]}
+        return data
+
+    @model_validator(mode="after")
+    def _shares_are_whole(self) -> Self:
+        cpus, gpus, devices = self.cpus_per_trial, self.gpus_per_trial, self.devices_per_trial
+        if cpus % devices:
+            raise ValueError(
+                f"cpus_per_trial = {cpus} does not divide by devices_per_trial = {devices}"
+            )
+        if devices == 1 and gpus and not SMALLEST_SHARE <= gpus <= 1:
+            raise ValueError(
+                f"gpus_per_trial = {gpus:g}: one device uses a share of one card, from "
+                f"{SMALLEST_SHARE} to 1; for several cards set devices_per_trial to as many"
+            )
+        if devices > 1 and gpus not in {0, devices}:
+            raise ValueError(
+                f"gpus_per_trial = {gpus:g}: with devices_per_trial = {devices} allowed are 0 "
+                f"(CPUs) and {devices} (a card for each)"
+            )
+        return self
+
 
 class TrackingConfig(Strict):
     """MLflow."""
@@ -198,6 +253,24 @@ class TrackingConfig(Strict):
     uri: Annotated[
         str | None,
         Field(description="Default: MLFLOW_TRACKING_URI, else sqlite in the user's state folder"),
+    ] = None
+
+
+class BudgetConfig(Strict):
+    """What the study may take in all: `sweep` refuses to begin above it, and stops once spent.
+
+    Counted from the study's first sweep on; segments that another study has left count nothing.
+    """
+
+    flops: Annotated[
+        float | None, Field(gt=0, description="Training, attention scores and head counted")
+    ] = None
+    device_hours: Annotated[
+        float | None,
+        Field(gt=0, description="Hours of trials, times gpus_per_trial, on CPU cpus_per_trial"),
+    ] = None
+    disk: Annotated[
+        DiskSize | None, Field(description="The study's segments in the store; data is not counted")
     ] = None
 
 
@@ -212,6 +285,14 @@ class StudyConfig(Strict):
     experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)]
     resources: Resources = Resources()
     store: Annotated[str, Field(description="Folder, relative to the study file")] = "store"
+    retain: Annotated[
+        Literal["all", "last"],
+        Field(
+            description="Fork checkpoints: all, until `gc`; last: each goes when its last planned "
+            "branch is done, and only a trunk's last fork stays"
+        ),
+    ] = "all"
+    budget: BudgetConfig = BudgetConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @field_validator("experiments")

@@ -39,9 +39,14 @@ class Range(Strict):
     def grid(self) -> list[float]:
         """`points` values from low to high, evenly spaced on the searched scale."""
         assert self.points is not None
-        low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
-        inner = [low + (high - low) * i / (self.points - 1) for i in range(1, self.points - 1)]
-        return [self.low, *(math.exp(x) if self.log else x for x in inner), self.high]
+        inner = [self.value(i / (self.points - 1)) for i in range(1, self.points - 1)]
+        return [self.low, *inner, self.high]
+
+    def value(self, position: float) -> float:
+        """The value at a position on the searched scale: 0 is low, 1 is high."""
+        if self.log:
+            return self.low * math.exp(position * math.log(self.high / self.low))
+        return self.low + (self.high - self.low) * position
 
     def position(self, value: float) -> float:
         """Where a value lies on the searched scale: 0 at low, 1 at high."""

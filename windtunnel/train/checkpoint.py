@@ -1,25 +1,37 @@
 """Checkpoints: safetensors and JSON with checksums, written beside and moved into place by rename.
 
-A checkpoint folder that exists is whole; one that is damaged later is noticed by its checksums.
-Nothing is ever unpickled.
+A checkpoint folder that exists is whole; one that is damaged later is noticed by its checksums, of
+which the metadata has one too. Nothing is ever unpickled.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from windtunnel.errors import StoreError
+from windtunnel.errors import StoreError, cannot_write
 from windtunnel.train.state import DivergenceWatch, TrainState
 
 WEIGHTS, MOMENTS, META = "model.safetensors", "optimizer.safetensors", "state.json"
-FORMAT = 1
+FORMAT = 2
+"""Format 1 had no checksum of the metadata."""
+
+LOST = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO})
+"""Errors of reading that another attempt does not mend."""
+
+
+class Damaged(StoreError):
+    """A checkpoint of which a part is missing or does not match its checksum."""
 
 
 def save(
@@ -41,7 +53,7 @@ def save(
         weights, moments = state.tensors()
         files = {WEIGHTS: weights} | ({MOMENTS: moments} if with_optimizer else {})
         for name, tensors in files.items():
-            save_file({k: v.to("cpu", copy=True) for k, v in tensors.items()}, scratch / name)
+            _write(tensors, scratch / name)
         meta = {
             "format": FORMAT,
             "step": state.step,
@@ -51,8 +63,8 @@ def save(
             "best": repr(state.watch.best),
             "sha256": {name: _sha256(scratch / name) for name in files},
         }
-        (scratch / META).write_text(json.dumps(meta, indent=1))
-        for name in (*files, META):
+        (scratch / META).write_text(json.dumps(meta | {"checksum": _checksum(meta)}, indent=1))
+        for name in (*files, META, "."):
             _sync(scratch / name)
         try:
             scratch.rename(folder)
@@ -60,11 +72,8 @@ def save(
             if not folder.exists():  # else another writer was first, with the same bits
                 raise
         _sync(folder.parent)
-    except OSError as full:
-        raise StoreError(
-            f"{folder}: the checkpoint cannot be written: {full.strerror or full}; "
-            "free space or permissions, then run the same command again"
-        ) from None
+    except OSError as refused:
+        raise cannot_write(folder, refused) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -73,7 +82,8 @@ def load(state: TrainState, folder: Path) -> dict[str, Any]:
     """Fill `state` from `folder`, bit for bit; the checkpoint's metadata.
 
     Raises:
-        StoreError: A file is missing, cannot be read or does not match its checksum.
+        Damaged: A file is missing or does not match its checksum.
+        StoreError: A file cannot be read.
     """
     meta = verify(folder)
     weights = load_file(folder / WEIGHTS)
@@ -91,18 +101,48 @@ def verify(folder: Path) -> dict[str, Any]:
     """The checkpoint's metadata, after every file has matched its checksum.
 
     Raises:
-        StoreError: It is damaged.
+        Damaged: A file is missing or does not match its checksum.
+        StoreError: A file cannot be read.
     """
     try:
         meta: dict[str, Any] = json.loads((folder / META).read_text())
-        if meta["format"] != FORMAT:
-            raise StoreError(f"{folder}: checkpoint format {meta['format']}, expected {FORMAT}")
+        found = meta["format"]
+        if found == FORMAT and meta.pop("checksum") != _checksum(meta):
+            raise Damaged(f"{folder}: damaged checkpoint: {META} does not match its checksum")
+        if found not in {1, FORMAT}:
+            raise Damaged(f"{folder}: checkpoint format {found}, expected {FORMAT}")
         wrong = [n for n, digest in meta["sha256"].items() if _sha256(folder / n) != digest]
-    except (OSError, ValueError, KeyError) as broken:
-        raise StoreError(f"{folder}: damaged checkpoint: {broken}") from None
+    except OSError as refused:
+        if refused.errno in LOST:
+            raise Damaged(f"{folder}: damaged checkpoint: {refused}") from None
+        raise StoreError(
+            f"{folder}: the checkpoint cannot be read: {refused.strerror}; mend that, then run "
+            "the same command again"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as broken:
+        raise Damaged(f"{folder}: damaged checkpoint: {META}: {broken!r}") from None
     if wrong:
-        raise StoreError(f"{folder}: damaged checkpoint: {wrong[0]} does not match its checksum")
+        raise Damaged(f"{folder}: damaged checkpoint: {wrong[0]} does not match its checksum")
     return meta
+
+
+def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file; a full disk is an OSError, as everywhere else.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    try:
+        save_file({k: v.to("cpu", copy=True) for k, v in tensors.items()}, path)
+    except SafetensorError as refused:
+        number = re.search(r"os error (\d+)", str(refused))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
+
+
+def _checksum(meta: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

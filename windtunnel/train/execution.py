@@ -37,7 +37,8 @@ NATIVE = "native"
 class Execution(Strict):
     """Everything that may change the last bits of a result without changing what is computed.
 
-    `kernels` is "torch", or "native" with the name of the machine code.
+    `kernels` is "torch", or "native" with the name of the machine code; `threads` and
+    `micro_batch_rows` are those of each of the `devices`.
     """
 
     device: Literal["cpu", "cuda"]
@@ -46,6 +47,7 @@ class Execution(Strict):
     kernels: str = "torch"
     compile: bool
     threads: int
+    devices: int = 1
     micro_batch_rows: int
     deterministic: bool
     torch: str
@@ -66,17 +68,18 @@ def decide(
     compiling saves on them against what it costs.
 
     Raises:
-        ConfigError: The device asked for is not there, or the micro-batch does not divide a batch.
+        ConfigError: The device asked for is not there, or the batch does not divide into devices
+            and micro-batches.
     """
     device = _device(resources)
-    rows = recipe.batch_tokens // model.context
+    rows = _rows_of_each_device(resources, model, recipe)
     micro_rows = rows
     if resources.micro_batch_tokens is not None:
         micro_rows = resources.micro_batch_tokens // model.context
         if micro_rows < 1 or rows % micro_rows:
             raise ConfigError(
                 f"resources.micro_batch_tokens = {resources.micro_batch_tokens}: must hold a whole "
-                f"number of rows of {model.context} tokens that divides the batch of {rows} rows"
+                f"number of rows of {model.context} tokens that divides a device's {rows} rows"
             )
     precision = resources.precision
     if precision == "auto":
@@ -88,7 +91,8 @@ def decide(
         precision=precision,
         kernels=kernels,
         compile=kernels == "torch" and _compiles(resources, model, recipe, device, planned_tokens),
-        threads=resources.cpus_per_trial,
+        threads=resources.cpus_per_device,
+        devices=resources.devices_per_trial,
         micro_batch_rows=micro_rows,
         deterministic=resources.deterministic,
         torch=torch.__version__,
@@ -103,10 +107,22 @@ def current(recorded: Execution) -> Execution:
         kernels = f"{NATIVE} {machine_code}"
     return recorded.replace(
         device_kind=_device_kind(recorded.device),
+        devices=1 if recorded.devices == 1 else devices_here(),
         kernels=kernels,
         torch=torch.__version__,
         windtunnel=__version__,
     )
+
+
+def arithmetic(device: str) -> dict[str, str]:
+    """What decides the last bits on this machine, by name; the card's kind is left to Ray."""
+    if device == "cuda":
+        return {"torch": torch.__version__}
+    return {
+        "torch": torch.__version__,
+        "processor": _device_kind(device),
+        "native kernels": str(native.identity()),
+    }
 
 
 def apply(execution: Execution) -> None:
@@ -122,6 +138,26 @@ def apply(execution: Execution) -> None:
     torch.set_num_threads(execution.threads)
     if torch.are_deterministic_algorithms_enabled() != execution.deterministic:  # imports inductor
         torch.use_deterministic_algorithms(execution.deterministic)
+
+
+def devices_here() -> int:
+    """How many devices train together with this process, its own included."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def _rows_of_each_device(resources: Resources, model: ModelSpec, recipe: Recipe) -> int:
+    rows, devices = recipe.batch_tokens // model.context, resources.devices_per_trial
+    if devices > 1 and devices != devices_here():
+        raise ConfigError(
+            f"resources.devices_per_trial = {devices}: {devices_here()} train together here; only "
+            "--engine ray starts several"
+        )
+    if rows % devices:
+        raise ConfigError(
+            f"resources.devices_per_trial = {devices}: does not divide the {rows} rows of "
+            f"{model.context} tokens in recipe.batch_tokens = {recipe.batch_tokens}"
+        )
+    return rows // devices
 
 
 def _device(resources: Resources) -> Literal["cpu", "cuda"]:
@@ -148,6 +184,7 @@ def _kernels(resources: Resources, model: ModelSpec, device: str) -> str:
     obstacles = {
         "device: cpu": device != "cpu",
         "cpus_per_trial: 1": resources.cpus_per_trial != 1,
+        "devices_per_trial: 1": resources.devices_per_trial != 1,
         f"a head_dim that is a multiple of {native.WHOLE_HEAD}": not native.supports(model),
         "compile: auto or never": resources.compile == "always",
         "a C++ compiler (g++, clang++ or $CXX)": machine_code is None,

@@ -18,7 +18,7 @@ class NativeBackend:
         self.flat = _Flat(state)
         self.decoder = NativeDecoder(state.model, execution.precision)
 
-    def backward(self, rows: Tensor, share: float) -> float:
+    def backward(self, rows: Tensor, share: float, *, last: bool) -> float:
         """Mean nats per token; the gradient is added to the flat one."""
         return self.decoder.backward(rows, share)
 

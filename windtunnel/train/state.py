@@ -46,7 +46,8 @@ class DivergenceWatch:
 class TrainState:
     """One model in training after `step` updates.
 
-    `groups` are AdamW's parameter groups, one a role; `moments` its state of each parameter.
+    `groups` are AdamW's parameter groups, one a role; `moments` its state of each parameter;
+    `fills` counts how often it was started or loaded.
     """
 
     model: Decoder
@@ -55,6 +56,7 @@ class TrainState:
     watch: DivergenceWatch
     step: int = 0
     seconds: float = 0.0
+    fills: int = 0
     base_lr: dict[Role, float] = field(default_factory=dict)
 
     @property
@@ -85,9 +87,11 @@ class TrainState:
                 moment.zero_()
         self.watch = DivergenceWatch(warmup=trunk.recipe.warmup_steps)
         self.step, self.seconds = 0, 0.0
+        self.fills += 1
 
     def load(self, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
         """Overwrite weights and moments in place."""
+        self.fills += 1
         with torch.no_grad():
             for name, weight in self.model.named_parameters():
                 weight.copy_(weights[name])

@@ -11,14 +11,18 @@ from torch import Tensor
 
 from windtunnel.spec import ModelSpec, Recipe
 from windtunnel.train.execution import NATIVE, Execution
+from windtunnel.train.parallel import Peers, leads
 from windtunnel.train.state import TrainState, new_state
 
 
 class Backend(Protocol):
     """How a state's loss, gradient and update are computed; numbers may still be on the device."""
 
-    def backward(self, rows: Tensor, share: float) -> Tensor | float:
-        """Mean nats per token of (B, T + 1) token ids, `share` of whose gradient is added up."""
+    def backward(self, rows: Tensor, share: float, *, last: bool) -> Tensor | float:
+        """Mean nats per token of (B, T + 1) token ids, `share` of whose gradient is added up.
+
+        `last`: no other piece of this update follows.
+        """
 
     def apply(self, clip: float) -> Tensor | float:
         """Clip the gradient, update weights and moments, start from zero; the norm before."""
@@ -34,6 +38,7 @@ class TrainStep:
         self.execution = execution
         self.clip = recipe.clip
         self.state: TrainState = new_state(model, recipe, execution)
+        self.peers = Peers(model, recipe, execution) if execution.devices > 1 and leads() else None
         self.backend = _backend(self.state, execution)
 
     def to_device(self, rows: np.ndarray) -> Tensor:
@@ -46,13 +51,16 @@ class TrainStep:
 
     def update(self, rows: np.ndarray, factor: float) -> tuple[Tensor | float, Tensor | float]:
         """Apply one update to the state; its loss and gradient norm, still on the device."""
-        pieces = torch.split(self.to_device(rows), self.execution.micro_batch_rows)
-        share = 1.0 / len(pieces)
-        loss = sum(self.backend.backward(piece, share) for piece in pieces) * share
+        if self.peers is not None:
+            rows = self.peers.share(self.state, rows, factor)
+        *others, last = torch.split(self.to_device(rows), self.execution.micro_batch_rows)
+        share = 1.0 / (len(others) + 1)
+        losses = [self.backend.backward(piece, share, last=False) for piece in others]
+        loss = sum(losses) + self.backend.backward(last, share, last=True)
         self.state.set_rate(factor)
         norm = self.backend.apply(self.clip)
         self.state.step += 1
-        return loss, norm
+        return loss * share, norm
 
 
 def _backend(state: TrainState, execution: Execution) -> Backend:

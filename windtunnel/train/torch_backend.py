@@ -3,12 +3,14 @@
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from windtunnel.model.cache import user_cache
 from windtunnel.train.execution import Execution
+from windtunnel.train.parallel import Averaged
 from windtunnel.train.state import TrainState
 
 LARGEST_NUMBER_OF_SHAPES = 512
@@ -24,16 +26,19 @@ class TorchBackend:
         self.optimizer = torch.optim.AdamW(state.groups, fused=True)
         self.optimizer.state.update(state.moments)
         state.groups = self.optimizer.param_groups
-        self.function: Callable[[Tensor], Tensor] = state.model
+        self.function: torch.nn.Module = state.model
         if execution.compile:
             self.function = _compiled(state.model)
+        self.averaged: Averaged | None = None
+        if execution.devices > 1:
+            self.averaged = self._averaged()
 
-    def backward(self, rows: Tensor, share: float) -> Tensor:
+    def backward(self, rows: Tensor, share: float, *, last: bool) -> Tensor:
         """Mean nats per token; the gradient is added to the parameters' own."""
-        with self._precision():
-            loss = self.function(rows)
-        torch.autograd.backward(loss * share)
-        return loss.detach()
+        if self.averaged is None:
+            return self._backward(self.function, rows, share)
+        with self.averaged.adding(last=last):
+            return self.averaged.mean(self._backward(self.averaged, rows, share))
 
     def apply(self, clip: float) -> Tensor:
         """Clip, AdamW, forget the gradient; no number is read back from the device."""
@@ -49,16 +54,30 @@ class TorchBackend:
             loss: Tensor = (self.state.model if odd else self.function)(rows)
         return loss
 
+    def _backward(self, function: Callable[[Tensor], Tensor], rows: Tensor, share: float) -> Tensor:
+        with self._precision():
+            loss = function(rows)
+        torch.autograd.backward(loss * share)
+        return loss.detach()
+
+    def _averaged(self) -> Averaged:
+        shape = (self.execution.micro_batch_rows, self.state.model.spec.context + 1)
+        with self._precision():
+            return Averaged(
+                self.function, torch.zeros(shape, dtype=torch.long, device=self.state.device)
+            )
+
     def _precision(self) -> AbstractContextManager[object]:
         if self.execution.precision == "bf16":
             return torch.autocast(self.execution.device, dtype=torch.bfloat16)
         return nullcontext()
 
 
-def _compiled(model: torch.nn.Module) -> Callable[[Tensor], Tensor]:
+def _compiled(model: torch.nn.Module) -> torch.nn.Module:
     import torch._dynamo
 
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache("inductor")))
     torch._dynamo.config.recompile_limit = LARGEST_NUMBER_OF_SHAPES
     torch._dynamo.config.accumulated_recompile_limit = LARGEST_NUMBER_OF_SHAPES
-    return torch.compile(model, dynamic=False, fullgraph=True)
+    compiled = torch.compile(model, dynamic=False, fullgraph=True)
+    return cast("torch.nn.Module", compiled)

@@ -4,7 +4,7 @@ from typing import Any
 
 from windtunnel.spec import Trunk
 from windtunnel.trials.plan import PlannedSegment
-from windtunnel.trials.store import Store
+from windtunnel.trials.store import SegmentFolder, Store
 
 
 class WantedSet:
@@ -45,17 +45,43 @@ def outcome_of(record: dict[str, Any] | None, planned: PlannedSegment) -> str | 
     return "finished" if record["reached"] >= planned.end else None
 
 
+def missing_stops(
+    folder: SegmentFolder, planned: PlannedSegment, wanted: dict[str, WantedSet]
+) -> tuple[int, ...]:
+    """Stops whose checkpoint is still to be made.
+
+    One that was freed on purpose is not missed: a fork keeps the losses measured there before, but
+    an end is made again for a set that was never measured on it.
+    """
+    unsaved = [stop for stop in stops_of(planned) if not folder.has_checkpoint(stop)]
+    if isinstance(planned.segment, Trunk):
+        return tuple(stop for stop in unsaved if not folder.is_released(stop))
+    return tuple(
+        stop
+        for stop in unsaved
+        if not (folder.is_released(stop) and _is_met(folder.measurements, planned, stop, wanted))
+    )
+
+
 def is_complete(store: Store, planned: PlannedSegment, wanted: dict[str, WantedSet]) -> bool:
-    """Finished far enough, every stop saved, every set measured there."""
+    """Finished far enough, every stop saved (or freed since), every set measured there."""
     folder = store.segment(planned.id)
     if outcome_of(folder.record, planned) != "finished":
         return False
+    if missing_stops(folder, planned, wanted):
+        return False
     measurements = folder.measurements
     return all(
-        folder.has_checkpoint(stop)
-        and all(
-            each.is_met_by(measurements.get(stop, {}).get(name), planned)
-            for name, each in wanted.items()
-        )
+        _is_met(measurements, planned, stop, wanted) or not folder.has_checkpoint(stop)
         for stop in stops_of(planned)
     )
+
+
+def _is_met(
+    measurements: dict[int, dict[str, Any]],
+    planned: PlannedSegment,
+    stop: int,
+    wanted: dict[str, WantedSet],
+) -> bool:
+    found = measurements.get(stop, {})
+    return all(each.is_met_by(found.get(name), planned) for name, each in wanted.items())

@@ -2,22 +2,13 @@
 
 import os
 from dataclasses import dataclass
-from statistics import median
 
 from windtunnel.accounting import BACKWARD_FACTOR
 from windtunnel.spec import Branch, StudyConfig, Trunk
+from windtunnel.trials.completion import is_complete, missing_stops, outcome_of
 from windtunnel.trials.plan import PlannedSegment
+from windtunnel.trials.retention import wanted_back
 from windtunnel.trials.study import Study
-
-ASSUMED_FLOPS_PER_SECOND = 7e10
-"""One CPU core in fp32 until the store has measured this machine (assumed; measured with AVX-512 at
-widths 32 to 256: 7e10 to 9e10)."""
-
-BYTES_PER_PARAM_FORK, BYTES_PER_PARAM_END = 12, 4
-"""A fork keeps fp32 weights and two moments; a branch's end keeps its weights."""
-
-CURVE_BYTES_PER_STEP = 150
-"""One JSON row of a curve (measured: 130 to 150)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +23,6 @@ class Cost:
     flops_6nd: float
     flops_evaluation: float
     flops_retraining: float
-    disk_bytes: int
-    seconds: float
-    flops_per_second: float
-    speed_is_measured: bool
-    slots: int
 
     @property
     def saving(self) -> float:
@@ -44,13 +30,12 @@ class Cost:
         return self.flops_retraining / self.flops
 
 
-def cost_of(study: Study, *, slots: int) -> Cost:
-    """Add up a plan; `slots` trials run at once."""
+def cost_of(study: Study) -> Cost:
+    """Add up a plan."""
     plan = study.plan
     asked = study.config.data.validation
     sets = max(1, len(study.validation) or len(study.config.data.sources))
     flops = evaluation = retraining = six_nd = 0.0
-    disk = 0
     for planned in plan.segments:
         model = planned.segment.model
         per_token = model.flops_exact_per_token
@@ -61,8 +46,6 @@ def cost_of(study: Study, *, slots: int) -> Cost:
         evaluation += sets * evaluated * per_token / BACKWARD_FACTOR
         if isinstance(planned.segment, Branch):
             retraining += planned.end * planned.segment.recipe.batch_tokens * per_token
-        disk += _disk(planned)
-    speed, measured = _speed(study)
     return Cost(
         trunks=len(plan.trunks),
         branches=len(plan.branches),
@@ -72,36 +55,65 @@ def cost_of(study: Study, *, slots: int) -> Cost:
         flops_6nd=six_nd,
         flops_evaluation=evaluation,
         flops_retraining=retraining,
-        disk_bytes=disk,
-        seconds=(flops + evaluation) / speed / slots,
-        flops_per_second=speed,
-        speed_is_measured=measured,
-        slots=slots,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Left:
+    """What a sweep would still have to do: updates by segment, and which segments have ended, how.
+
+    `ended` has finished and diverged ones; one that only lacks an evaluation has 0 updates left.
+    """
+
+    updates: dict[str, int]
+    ended: dict[str, str]
+
+    def flops(self, study: Study) -> float:
+        """Training FLOPs, exact rule, replays of freed forks included."""
+        return sum(
+            self.updates[planned.id] * flops_per_update(planned)
+            for planned in study.plan.segments
+            if planned.id in self.updates
+        )
+
+
+def left_of(study: Study) -> Left:
+    """Ask the store how far every segment is."""
+    wanted, begun = study.wanted, study.store.begun()
+    recalled: dict[str, list[int]] = {}
+    for folder, fork in wanted_back(study.store, study.plan.segments, wanted):
+        recalled.setdefault(folder.root.name, []).append(fork)
+    updates, ended = {}, {}
+    for planned in study.plan.segments:
+        if planned.id not in begun:
+            updates[planned.id] = planned.steps
+            continue
+        folder = study.store.segment(planned.id)
+        outcome = outcome_of(folder.record, planned)
+        again = recalled.get(planned.id, [])
+        if outcome == "diverged" or (not again and is_complete(study.store, planned, wanted)):
+            ended[planned.id] = str(outcome)
+            continue
+        missing = sorted({*missing_stops(folder, planned, wanted), *again})
+        updates[planned.id] = _updates_to(missing, planned, folder.every_step())
+    return Left(updates=updates, ended=ended)
+
+
+def _updates_to(missing: list[int], planned: PlannedSegment, saved: list[int]) -> int:
+    """Updates that make the missing stops, from the last checkpoint before them."""
+    if not missing:
+        return 0
+    start = max([planned.segment.fork_step, *(step for step in saved if step <= missing[0])])
+    return missing[-1] - start
+
+
+def flops_per_update(planned: PlannedSegment) -> float:
+    """Training FLOPs of one update, attention scores and head counted."""
+    segment = planned.segment
+    return float(segment.model.flops_exact_per_token * segment.recipe.batch_tokens)
 
 
 def slots_here(config: StudyConfig) -> int:
     """Trials at once on this machine's cores."""
     slots = max(1, len(os.sched_getaffinity(0)) // config.resources.cpus_per_trial)
     return min(slots, config.resources.concurrency or slots)
-
-
-def _disk(planned: PlannedSegment) -> int:
-    model = planned.segment.model
-    params = model.params + model.params_embedding
-    kept = len(planned.forks) * BYTES_PER_PARAM_FORK
-    if isinstance(planned.segment, Branch):
-        kept = BYTES_PER_PARAM_END
-    return params * kept + planned.steps * CURVE_BYTES_PER_STEP
-
-
-def _speed(study: Study) -> tuple[float, bool]:
-    """FLOP/s of one trial: the median over this study's finished segments, else an assumption."""
-    speeds = []
-    for planned in study.plan.segments:
-        record = study.store.segment(planned.id).record
-        if record and record["outcome"] == "finished" and record["seconds"] > 0:
-            steps = record["reached"] - planned.segment.fork_step
-            tokens = steps * planned.segment.recipe.batch_tokens
-            speeds.append(tokens * planned.segment.model.flops_exact_per_token / record["seconds"])
-    return (median(speeds), True) if speeds else (ASSUMED_FLOPS_PER_SECOND, False)

@@ -2,13 +2,14 @@
 
 import json
 import math
+import os
 import time
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from windtunnel.errors import StoreError
+from windtunnel.errors import cannot_write
 from windtunnel.train.loop import CurveRow
 
 
@@ -23,7 +24,8 @@ class CurveWriter(AbstractContextManager["CurveWriter"]):
         return self
 
     def __exit__(self, *problem: Any) -> None:
-        self._file.close()
+        with self._file:
+            os.fsync(self._file)  # a checkpoint never reaches beyond its curve, even without power
 
     def write(self, rows: list[CurveRow]) -> None:
         """Append what is new of `rows`.
@@ -37,12 +39,11 @@ class CurveWriter(AbstractContextManager["CurveWriter"]):
             return
         text = "".join(json.dumps(_finite(row), separators=(",", ":")) + "\n" for row in fresh)
         try:
-            self._file.write(text.encode())
-        except OSError as full:
-            raise StoreError(
-                f"{self.path}: cannot be written: {full.strerror}; free space, then run the same "
-                "command again"
-            ) from None
+            left = memoryview(text.encode())
+            while left:  # a nearly full disk takes a part, and says nothing
+                left = left[self._file.write(left) :]
+        except OSError as refused:
+            raise cannot_write(self.path, refused) from None
         self.after = fresh[-1]["step"]
 
 

@@ -53,6 +53,9 @@ def write_forecast(
 ) -> dict[str, Any] | None:
     """Fit what is not held out, forecast what is, append; the forecast, or None without hold-out.
 
+    Only rows of the experiments that hold something out are fitted: a grid's and a search's have
+    other recipes.
+
     The same inputs give the same forecast, which is then written only once.
 
     Raises:
@@ -61,7 +64,12 @@ def write_forecast(
     held_out = [planned for planned in plan.branches if planned.held_out]
     if not held_out:
         return None
-    fitted = [row for row in law_rows(rows) if not row["held_out"]]
+    experiments = {label.experiment for p in held_out for label in p.labels if label.held_out}
+    fitted = [
+        row
+        for row in law_rows(rows)
+        if not row["held_out"] and experiments & set(row["experiment"].split("+"))
+    ]
     fingerprint = inputs_fingerprint(fitted)
     for known in read_forecasts(folder):
         same_points = {p["segment"] for p in known["points"]} == {p.id for p in held_out}

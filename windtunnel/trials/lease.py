@@ -1,12 +1,17 @@
 """One writer at a time: a lease is a file that only one process can create.
 
-Its owner keeps it fresh. Readers of results never look at it.
+Its owner keeps it fresh. Readers of results never look at it. No wall clock decides anything: on
+the owner's machine the process itself is looked at, elsewhere the file's own modification times are
+compared with each other, and a jump of the clock that set them is seen through by waiting.
 """
 
+import fcntl
 import json
 import os
 import socket
+import sys
 import threading
+import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -15,11 +20,14 @@ from typing import Self
 
 import psutil
 
-from windtunnel.errors import StoreError
+from windtunnel.errors import StoreError, cannot_write
 
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 120.0
-"""Silence after which a lease of another host counts as abandoned (assumed: many heartbeats)."""
+"""Silence after which a lease of another machine counts as abandoned (assumed: many heartbeats)."""
+
+WATCH_SECONDS = 3 * HEARTBEAT_SECONDS
+"""So long is a lease that looks abandoned watched for a heartbeat before it is taken away."""
 
 
 class LeaseHeld(StoreError):
@@ -29,8 +37,8 @@ class LeaseHeld(StoreError):
 class Lease:
     """Hold `path` while inside the context.
 
-    On the owner's host a lease ends with its process; elsewhere it ends after two minutes without a
-    heartbeat. The heartbeat is the file's own modification time, so clocks need not agree.
+    On the owner's machine a lease ends with its process; elsewhere it ends after two minutes
+    without a heartbeat, which is a new modification time of the file.
     """
 
     def __init__(self, path: Path, *, what: str) -> None:
@@ -41,6 +49,8 @@ class Lease:
     def __enter__(self) -> Self:
         while not self._create():
             self._remove_if_stale()
+        for left in self.path.parent.glob(f".{self.path.name}.*"):  # by holders that were killed
+            left.unlink(missing_ok=True)
         threading.Thread(target=self._beat, name=f"lease {self.what}", daemon=True).start()
         return self
 
@@ -51,15 +61,31 @@ class Lease:
         trace: TracebackType | None,
     ) -> None:
         self._released.set()
-        if _owner(self.path).get("token") == self.token:
+        if self._is_ours():
             self.path.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Nothing, while the lease is ours.
+
+        Raises:
+            LeaseHeld: Another process has taken it, after this one was suspended for minutes.
+        """
+        if not self._is_ours():
+            raise LeaseHeld(
+                f"{self.what}: its lease was lost while this process gave no sign of life; "
+                "run the same command again"
+            )
+
+    def _is_ours(self) -> bool:
+        return _owner(self.path).get("token") == self.token
 
     def _create(self) -> bool:
         owner = {
             "token": self.token,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "process_started": psutil.Process().create_time(),
+            "machine": _machine(),
+            "process_started": _started(os.getpid()),
         }
         scratch = self.path.with_name(f".{self.path.name}.{self.token}")
         try:
@@ -68,30 +94,35 @@ class Lease:
             os.link(scratch, self.path)  # atomic, and whole: never an empty lease to be read
         except FileExistsError:
             return False
+        except FileNotFoundError:
+            if self.path.parent.is_dir():  # a new holder has cleared our scratch file away
+                return False
+            raise
         except OSError as refused:
-            raise StoreError(
-                f"{self.path.parent}: the store cannot be written: {refused.strerror}; "
-                "check `store:` in the study file, its permissions and free space"
-            ) from None
+            raise cannot_write(self.path.parent, refused, "the store cannot be written") from None
         finally:
             with suppress(OSError):
                 scratch.unlink(missing_ok=True)
         return True
 
     def _remove_if_stale(self) -> None:
-        """Clear the way for another try, or say who holds the lease."""
-        owner = _owner(self.path)
-        if not owner:
-            return  # released between our two looks
-        if _is_alive(owner, self.path):
-            raise LeaseHeld(
-                f"{self.what} is in use by process {owner['pid']} on {owner['host']}; "
-                "wait for it, or stop it first"
-            )
-        aside = self.path.with_name(f".{self.path.name}.stale.{self.token}")
-        with suppress(FileNotFoundError):  # of several that find it stale, one moves it
-            self.path.rename(aside)
-            aside.unlink()
+        """Clear the way for another try, or say who holds the lease.
+
+        Whoever removes an abandoned file holds a lock on it, and looks whether it still is the one
+        at `path`: of several that find it abandoned none removes the lease of the next holder.
+        """
+        with suppress(FileNotFoundError), self.path.open("r+b") as file:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            owner = _owner(self.path)
+            if not owner or not os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
+                return  # released, or taken by another, between our two looks
+            if _is_alive(owner, self.path) or _beats(owner, self.path):
+                raise LeaseHeld(
+                    f"{self.what} is in use by process {owner['pid']} on {owner['host']}; "
+                    "wait for it, or stop it first"
+                )
+            self.path.unlink()
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_SECONDS):
@@ -116,18 +147,56 @@ def _owner(path: Path) -> dict[str, object]:
 
 
 def _is_alive(owner: dict[str, object], path: Path) -> bool:
-    if owner["host"] == socket.gethostname():
-        try:
-            process = psutil.Process(int(str(owner["pid"])))
-            same = abs(process.create_time() - float(str(owner["process_started"]))) < 1.0
-            return bool(same and process.status() != psutil.STATUS_ZOMBIE)
-        except psutil.NoSuchProcess:
-            return False
-    now = path.with_name(f".{path.name}.now")
+    if owner.get("machine") == _machine():
+        return _started(int(str(owner["pid"]))) == owner["process_started"]
+    now = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         now.touch()
-        return now.stat().st_mtime - path.stat().st_mtime < STALE_SECONDS
-    except FileNotFoundError:
-        return False
+        return abs(now.stat().st_mtime - path.stat().st_mtime) < STALE_SECONDS
+    except FileNotFoundError:  # the lease was released, or our file cleared away by a new holder
+        return path.exists()
+    except OSError:  # a store that may only be read
+        return True
     finally:
-        now.unlink(missing_ok=True)
+        with suppress(OSError):
+            now.unlink(missing_ok=True)
+
+
+def _beats(owner: dict[str, object], path: Path) -> bool:
+    """Whether a lease of another machine, which looks abandoned, shows a sign of life after all.
+
+    The clock of a file server may jump by hours, so that a fresh file looks old or old by far.
+    """
+    if owner.get("machine") == _machine():
+        return False
+    with suppress(FileNotFoundError):
+        before = path.stat().st_mtime_ns
+        deadline = time.monotonic() + WATCH_SECONDS
+        while time.monotonic() < deadline:
+            time.sleep(HEARTBEAT_SECONDS / 5)
+            if path.stat().st_mtime_ns != before:
+                return True
+    return False
+
+
+def _machine() -> str:
+    """Where process numbers mean the same: one boot of one host and, in it, one container."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()} {boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # no Linux
+        return socket.gethostname()
+
+
+def _started(pid: int) -> str | None:
+    """When a live process started; None when there is no such process.
+
+    On Linux counted from boot, for the time of day that is made of it moves with the clock.
+    """
+    try:
+        if sys.platform != "linux":
+            return f"{psutil.Process(pid).create_time():.1f}"
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (psutil.NoSuchProcess, OSError):
+        return None
+    return None if fields[0] in "ZX" else fields[19]  # dead, or fields 3 and 22 of proc(5)

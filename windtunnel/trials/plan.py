@@ -5,7 +5,7 @@ Loads no torch. A plan is plain data: it is written beside the study's results a
 
 from collections.abc import Iterable, Mapping
 
-from windtunnel.spec import Branch, Segment, StudyConfig, Trunk
+from windtunnel.spec import Branch, Segment, Trunk
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.spec.strict import Strict
 from windtunnel.trials.points import Ground, Point, points_of
@@ -85,21 +85,13 @@ def merged(one: PlannedSegment, other: PlannedSegment) -> PlannedSegment:
     )
 
 
-def make_plan(
-    study: StudyConfig,
-    *,
-    vocab_size: int,
-    stream: str,
-    suggested: Mapping[str, Suggested] | None = None,
-) -> Plan:
-    """Expand a study over a token stream with `vocab_size` tokens and fingerprint `stream`.
-
-    Of its searches it holds the trials `suggested` so far, by experiment.
+def make_plan(ground: Ground, suggested: Mapping[str, Suggested] | None = None) -> Plan:
+    """Expand a study; of its searches, the trials `suggested` so far, by experiment.
 
     Raises:
         ConfigError: A horizon is shorter than warmup and decay need, or under 100 updates.
     """
-    ground = Ground(config=study, vocab_size=vocab_size, stream=stream)
+    study = ground.config
     points = list(points_of(ground, suggested or {}))
     searches = {each.name for each in study.experiments if isinstance(each, SearchExperiment)}
     short = [

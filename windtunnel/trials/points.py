@@ -90,7 +90,25 @@ def points_of(ground: Ground, suggested: Mapping[str, Suggested]) -> Iterator[Po
             case GridExperiment():
                 yield from _grid(ground, experiment)
             case SearchExperiment():
-                yield from _search(ground, experiment, suggested.get(experiment.name, Suggested()))
+                yield from search_points(
+                    ground, experiment, suggested.get(experiment.name, Suggested())
+                )
+
+
+def search_points(
+    ground: Ground, experiment: SearchExperiment, suggested: Suggested
+) -> Iterator[Point]:
+    """The points of the trials suggested so far, and of those that are repeated."""
+    for trial in suggested.trials:
+        yield from _trial(ground, experiment, trial)
+        if trial.number in (suggested.finalists or ()):
+            yield from trial_points(
+                ground,
+                experiment,
+                trial.values,
+                seeds=(*experiment.seeds, *experiment.new_seeds),
+                horizons=(experiment.horizon, experiment.longer_horizon),
+            )
 
 
 def trial_points(
@@ -155,19 +173,6 @@ def _grid(ground: Ground, experiment: GridExperiment) -> Iterator[Point]:
                 yield Point(
                     trunk=trunk, schedule=schedule, horizon=horizon, experiment=experiment.name
                 )
-
-
-def _search(ground: Ground, experiment: SearchExperiment, suggested: Suggested) -> Iterator[Point]:
-    for trial in suggested.trials:
-        yield from _trial(ground, experiment, trial)
-        if trial.number in (suggested.finalists or ()):
-            yield from trial_points(
-                ground,
-                experiment,
-                trial.values,
-                seeds=(*experiment.seeds, *experiment.new_seeds),
-                horizons=(experiment.horizon, experiment.longer_horizon),
-            )
 
 
 def _trial(ground: Ground, experiment: SearchExperiment, trial: SuggestedTrial) -> Iterator[Point]:

@@ -8,7 +8,7 @@ from typing import Any
 from windtunnel.spec import Branch
 from windtunnel.trials.completion import is_complete
 from windtunnel.trials.lease import holder
-from windtunnel.trials.plan import PlannedSegment
+from windtunnel.trials.plan import Plan, PlannedSegment
 from windtunnel.trials.study import Study
 
 TAIL_BYTES = 4096
@@ -57,25 +57,66 @@ class StudyProgress:
         return tuple(each for each in self.segments if each.status == "running")
 
 
+class Watch:
+    """Progress read again and again: only what has begun and is not finished is looked at anew."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self._wanted = study.wanted
+        self._seen: dict[str, SegmentProgress] = {}
+        self._parts: dict[str, dict[str, float]] = {}
+
+    def read(self, plan: Plan | None = None) -> StudyProgress:
+        """Every segment's record as it is now, or the end of its curve.
+
+        `plan` is the study's as it stands now, where a search has added to it.
+        """
+        begun = self.study.store.begun()
+        done = planned_flops = 0.0
+        for planned in (plan or self.study.plan).segments:
+            seen = self._seen.get(planned.id)
+            if seen is None or seen.end != planned.end:
+                self._seen[planned.id] = _unbegun(planned)
+            if planned.id in begun and self._seen[planned.id].status != "finished":
+                self._look(planned)
+            own = self._seen[planned.id].step - planned.segment.fork_step
+            per_step = (
+                planned.segment.model.flops_exact_per_token * planned.segment.recipe.batch_tokens
+            )
+            planned_flops += planned.steps * per_step
+            done += max(0, min(own, planned.steps)) * per_step
+        seconds: dict[str, float] = {}
+        for parts in self._parts.values():
+            for part, spent in parts.items():
+                seconds[part] = seconds.get(part, 0.0) + spent
+        return StudyProgress(
+            segments=tuple(self._seen.values()),
+            flops_done=done,
+            flops_planned=planned_flops,
+            seconds=seconds,
+        )
+
+    def _look(self, planned: PlannedSegment) -> None:
+        record = self.study.store.segment(planned.id).record
+        complete = is_complete(self.study.store, planned, self._wanted)
+        self._seen[planned.id] = _segment(self.study, planned, record, complete=complete)
+        self._parts[planned.id] = _parts(record or {})
+
+
 def study_progress(study: Study) -> StudyProgress:
-    """Read every segment's record, or the end of its curve."""
-    wanted = study.wanted
-    done = planned_flops = 0.0
-    segments = []
-    seconds: dict[str, float] = {}
-    for planned in study.plan.segments:
-        record = study.store.segment(planned.id).record
-        complete = is_complete(study.store, planned, wanted)
-        each = _segment(study, planned, record, complete=complete)
-        segments.append(each)
-        own = each.step - planned.segment.fork_step
-        per_step = planned.segment.model.flops_exact_per_token * planned.segment.recipe.batch_tokens
-        planned_flops += planned.steps * per_step
-        done += (planned.steps if complete else max(0, min(own, planned.steps))) * per_step
-        for part, spent in _parts(record or {}).items():
-            seconds[part] = seconds.get(part, 0.0) + spent
-    return StudyProgress(
-        segments=tuple(segments), flops_done=done, flops_planned=planned_flops, seconds=seconds
+    """Where the study stands now."""
+    return Watch(study).read()
+
+
+def _unbegun(planned: PlannedSegment) -> SegmentProgress:
+    return SegmentProgress(
+        segment=planned.id,
+        name=name_of(planned),
+        status="waiting",
+        step=planned.segment.fork_step,
+        end=planned.end,
+        loss=None,
+        tokens_per_second=None,
     )
 
 
@@ -106,7 +147,7 @@ def _segment(
         status, step = str(outcome), int((record or {})["reached"])
     else:
         status, step = "waiting", planned.segment.fork_step
-    tail = [] if complete else _curve_tail(folder.curve)
+    tail = [] if complete else curve_tail(folder.curve)
     rate = None
     if len(tail) > 1 and tail[-1]["seconds"] > tail[0]["seconds"]:
         tokens = tail[-1]["tokens"] - tail[0]["tokens"]
@@ -122,7 +163,7 @@ def _segment(
     )
 
 
-def _curve_tail(path: Any) -> list[dict[str, Any]]:
+def curve_tail(path: Any) -> list[dict[str, Any]]:
     """The last rows of a curve that may be growing; a torn line at either end is left out."""
     try:
         with path.open("rb") as file:

@@ -21,7 +21,7 @@ from windtunnel.train import checkpoint
 from windtunnel.train.evaluate import evaluate
 from windtunnel.train.execution import Execution, current, decide
 from windtunnel.train.loop import Diverged, train
-from windtunnel.trials.completion import WantedSet, stops_of
+from windtunnel.trials.completion import WantedSet, missing_stops, stops_of
 from windtunnel.trials.curve import CurveWriter
 from windtunnel.trials.overhead import Overhead
 from windtunnel.trials.plan import PlannedSegment
@@ -38,6 +38,10 @@ class Progress:
     outcome: str | None = None
 
 
+class LostFork(StoreError):
+    """The checkpoint that a branch starts from was damaged; it is removed."""
+
+
 class SegmentRun(AbstractContextManager["SegmentRun"]):
     """One segment under its lease; `advance` until it is done."""
 
@@ -47,6 +51,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         self.planned_tokens = planned_tokens
         self.outcome: str | None = None
         self.stops: tuple[int, ...] = ()
+        self.to_make: list[int] = []
         self.overhead = Overhead()
         self._just_saved: int | None = None
         self._lease = self.folder.lease()
@@ -54,6 +59,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
     def __enter__(self) -> "SegmentRun":
         self._lease.__enter__()
         try:
+            self.folder.clear_scratch()
             self._prepare()
         except BaseException:
             self._lease.__exit__(None, None, None)
@@ -64,11 +70,17 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         self._lease.__exit__(*problem)
 
     def advance(self) -> Progress:
-        """Train to the next stop: a fork, a checkpoint, an interruption, or the end."""
+        """Train to the next stop: a fork, a checkpoint, an interruption, or the end.
+
+        Raises:
+            LeaseHeld: The lease was lost.
+            StoreError: The store cannot be written or read.
+        """
+        self._lease.check()
         if self._just_saved is not None:
             self._measure(self._just_saved)
             self._just_saved = None
-        target = next((step for step in self.stops if step > self.state.step), None)
+        target = next((step for step in self.to_make if step > self.state.step), None)
         if target is None or self.outcome is not None:
             return self._finish()
         saved_at = time.monotonic()
@@ -91,6 +103,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
                     write=writer.write,
                     stop=stop,
                 )
+            self._lease.check()
         except Diverged as diverged:
             self.outcome = "diverged"
             self.state.step = diverged.step
@@ -120,22 +133,32 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
     def _load(self, reached: int) -> dict[str, Any]:
         """Fill the state; the metadata of the segment's own checkpoint, if it had one."""
         saved: dict[str, Any] = {}
-        missing = [stop for stop in self.stops if not self.folder.has_checkpoint(stop)]
-        begin_by = missing[0] if missing else self.stops[-1]
+        written = self.folder.curve_end(self.segment.fork_step)
+        begin_by = min(written, *(self._missing(written)[:1] or self.stops[-1:]))
         for folder in self.folder.resumable(begin_by):
             try:
                 saved = checkpoint.load(self.state, folder)
                 break
-            except StoreError as damaged:
-                self.folder.note(f"{damaged}; removed, going on from the one before")
-                shutil.rmtree(folder)
+            except checkpoint.Damaged as damaged:
+                self._discard(folder, f"{damaged}; removed, going on from the one before")
         else:
             self._load_start()
-        replays = bool(missing) and missing[-1] <= reached
+        missing = self._missing(written)  # again: what was damaged has to be made once more
+        self.to_make = missing
+        replays = bool(missing) and missing[-1] <= min(reached, written)
         if missing and not replays:
             self.folder.truncate_curve(self.state.step)
         self._curve_end = reached if replays else self.state.step
         return saved
+
+    def _missing(self, written: int) -> list[int]:
+        """Stops whose checkpoint, or whose part of the curve, is still to be made."""
+        missing = missing_stops(self.folder, self.planned, self.bench.wanted)
+        return [stop for stop in self.stops if stop in missing or stop > written]
+
+    def _discard(self, damaged: Path, note: str) -> None:
+        self.folder.note(note)
+        shutil.rmtree(damaged, ignore_errors=True)
 
     def _load_start(self) -> None:
         if isinstance(self.segment, Trunk):
@@ -145,12 +168,9 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         source = parent.checkpoint(self.segment.fork_step)
         try:
             checkpoint.load(self.state, source)
-        except StoreError as damaged:
-            shutil.rmtree(source, ignore_errors=True)
-            raise StoreError(
-                f"{damaged}; it is removed: run the same command again, and the trunk replays "
-                "its updates up to there"
-            ) from None
+        except checkpoint.Damaged as damaged:
+            self._discard(source, f"{damaged}; removed, its trunk makes it again")
+            raise LostFork(f"{damaged}; its trunk makes it again") from None
         self.state.seconds = 0.0  # seconds are the segment's own
 
     def _execution(self) -> Execution:
@@ -225,8 +245,15 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         """Measure what a new validation set or a crash left unmeasured, then write the record."""
         step, seconds = self.state.step, self.state.seconds
         for stop in self.stops:
-            if stop <= step and self._lacking(stop):
-                checkpoint.load(self.state, self.folder.checkpoint(stop))
+            if self.folder.has_checkpoint(stop) and self._lacking(stop):
+                source = self.folder.checkpoint(stop)
+                try:
+                    checkpoint.load(self.state, source)
+                except checkpoint.Damaged as damaged:
+                    self._discard(source, f"{damaged}; removed, its updates are done again")
+                    self.outcome = None
+                    self._prepare()
+                    return Progress(event="saved", step=self.state.step)
                 self._measure(stop)
         before = self.folder.record or {}
         reached = max(step, before.get("reached", 0))
@@ -248,18 +275,14 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
 
 
 def fail(folder: SegmentFolder, problem: BaseException | str) -> None:
-    """Record that a segment was given up; the same command tries it again."""
+    """Record that a segment was given up; the same command tries it again.
+
+    What an earlier record tells of how far it had come, for another study, stays.
+    """
     text = (
         problem
         if isinstance(problem, str)
         else "".join(traceback.format_exception(problem)).strip()
     )
-    folder.finish(
-        {
-            "segment": folder.root.name,
-            "outcome": "failed",
-            "reached": 0,
-            "error": text[-4000:],
-            "written": time.time(),
-        }
-    )
+    new = {"outcome": "failed", "error": text[-4000:], "written": time.time()}
+    folder.finish({"segment": folder.root.name, "reached": 0} | (folder.record or {}) | new)

@@ -8,6 +8,7 @@ One folder a segment:
                   measurements.json    losses per validation set, by update
                   checkpoints/<step>/  weights, moments, checksums, at forks and ends
                   resume/<step>/       the same, only to go on after a crash
+                  released/<step>.json says that a checkpoint was freed on purpose, and why
                   record.json          written last, by rename: it exists only when finished
 
 Paths are confined to the root: ids are hex digits and names are checked before they become paths.
@@ -26,7 +27,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from windtunnel.errors import StoreError
+from windtunnel.errors import StoreError, cannot_write
 from windtunnel.spec import Segment
 from windtunnel.trials.lease import Lease
 
@@ -38,9 +39,21 @@ class SegmentFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.curve = root / "curve.jsonl"
-        self.checkpoints = root / "checkpoints"
-        self.resume = root / "resume"
+
+    @property
+    def curve(self) -> Path:
+        """One row an update."""
+        return self.root / "curve.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints at forks and ends."""
+        return self.root / "checkpoints"
+
+    @property
+    def resume(self) -> Path:
+        """Folder of the checkpoints that only serve to go on after a crash."""
+        return self.root / "resume"
 
     def lease(self) -> Lease:
         """The right to write here."""
@@ -89,6 +102,42 @@ class SegmentFolder:
         """Whether there is one at `step`; whether it is whole shows when it is read."""
         return self.checkpoint(step).is_dir()
 
+    def is_released(self, step: int) -> bool:
+        """Whether the checkpoint at `step` was freed on purpose, and losing it loses no result."""
+        return self._release_mark(step).exists() and not self.has_checkpoint(step)
+
+    def release(self, step: int, *, why: str) -> None:
+        """Free the checkpoint at `step`; that it was done on purpose is written down first."""
+        write_json(self._release_mark(step), {"why": why, "time": time.time()})
+        freed = self.checkpoint(step).with_name(f".{step:09d}.{uuid.uuid4().hex[:8]}")
+        with suppress(FileNotFoundError):
+            self.checkpoint(step).rename(freed)
+        shutil.rmtree(freed, ignore_errors=True)
+
+    def recall(self, step: int) -> None:
+        """Want a checkpoint that was freed back: it counts as missing, and is made again."""
+        self._release_mark(step).unlink(missing_ok=True)
+
+    @property
+    def has_released(self) -> bool:
+        """Whether anything was ever freed here."""
+        return (self.root / "released").is_dir()
+
+    def _release_mark(self, step: int) -> Path:
+        return self.root / "released" / f"{step:09d}.json"
+
+    def saved_steps(self) -> list[int]:
+        """Updates at which a fork or an end is saved, in order."""
+        return sorted(step for step, _ in _steps(self.checkpoints))
+
+    def every_step(self) -> list[int]:
+        """Updates at which there is any checkpoint."""
+        return [step for step, _ in (*_steps(self.checkpoints), *_steps(self.resume))]
+
+    def resume_steps(self) -> list[tuple[int, Path]]:
+        """Checkpoints that only serve to go on after a crash."""
+        return _steps(self.resume)
+
     def save_resume(self, step: int, save: Callable[[Path], None]) -> None:
         """Save a checkpoint that only serves to go on after a crash, and drop the one before."""
         save(self.resume / f"{step:09d}")
@@ -123,17 +172,44 @@ class SegmentFolder:
                 if line.endswith(b"\n"):
                     yield json.loads(line)
 
+    def curve_end(self, begin: int) -> int:
+        """The last update up to which the curve has every row from `begin` on, in order."""
+        end = begin
+        for step, _ in self._whole_rows():
+            if step != end + 1:
+                break
+            end = step
+        return end
+
     def truncate_curve(self, step: int) -> None:
         """Keep the rows of the first `step` updates: what a resume will write again goes."""
+        if self.curve.exists():
+            os.truncate(
+                self.curve, max((b for at, b in self._whole_rows() if at <= step), default=0)
+            )
+
+    def _whole_rows(self) -> Iterator[tuple[int, int]]:
+        """(step, bytes up to its end) of each row before the first that is torn or damaged."""
         if not self.curve.exists():
             return
-        kept = 0
-        with self.curve.open("rb") as file:
+        end = 0
+        with self.curve.open("rb") as file, suppress(ValueError, KeyError, TypeError):
             for line in file:
-                if not line.endswith(b"\n") or json.loads(line)["step"] > step:
-                    break
-                kept += len(line)
-        os.truncate(self.curve, kept)
+                if not line.endswith(b"\n"):
+                    return
+                end += len(line)
+                yield int(json.loads(line)["step"]), end
+
+    def clear_scratch(self) -> None:
+        """Remove what killed writers left half written; only for the holder of the lease."""
+        for place in (self.root, self.checkpoints, self.resume):
+            for entry in place.iterdir() if place.is_dir() else ():
+                if not is_scratch(entry) or entry.name.startswith(".lease."):
+                    continue  # another process may be trying for the lease just now
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
 
 
 class Store:
@@ -142,6 +218,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self.data = self.root / "data"
+        self.segments = self.root / "segments"
 
     def open_for_writing(self) -> None:
         """Make the folder.
@@ -149,15 +226,12 @@ class Store:
         Raises:
             StoreError: It cannot be written.
         """
-        probe = self.root / f".probe.{uuid.uuid4().hex}"
+        probe = self.root / ".probe"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"windtunnel")
         except OSError as refused:
-            raise StoreError(
-                f"{self.root}: the store cannot be written: {refused.strerror}; "
-                "check `store:` in the study file, its permissions and free space"
-            ) from None
+            raise cannot_write(self.root, refused, "the store cannot be written") from None
         finally:
             with suppress(OSError):
                 probe.unlink(missing_ok=True)
@@ -166,12 +240,18 @@ class Store:
         """The folder of one segment."""
         if not re.fullmatch(r"[0-9a-f]{16}", segment_id):
             raise StoreError(f"{segment_id!r} is no segment id: 16 hex digits")
-        return SegmentFolder(self.root / "segments" / segment_id)
+        return SegmentFolder(self.segments / segment_id)
 
     def segment_ids(self) -> list[str]:
         """Every segment that has a folder."""
-        folder = self.root / "segments"
-        return sorted(p.parent.name for p in folder.glob("*/spec.json")) if folder.exists() else []
+        return sorted(p.parent.name for p in self.segments.glob("*/spec.json"))
+
+    def begun(self) -> set[str]:
+        """Every segment that somebody has begun, by one look at the disk."""
+        try:
+            return {folder.name for folder in self.segments.iterdir()}
+        except FileNotFoundError:
+            return set()
 
     def study(self, name: str) -> Path:
         """The folder of one study: its plan, pin, forecasts, fits and report."""
@@ -203,21 +283,30 @@ def write_json(path: Path, value: Any) -> None:
     except OSError as refused:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
-        raise StoreError(
-            f"{path}: cannot be written: {refused.strerror}; free space or permissions, then run "
-            "the same command again: finished segments are kept"
-        ) from None
+        raise cannot_write(path, refused) from None
 
 
 def append_line(path: Path, value: dict[str, Any]) -> None:
-    """Append one JSON line, after ending a line that a crash has torn."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            torn = file.read(1) != b"\n"
-            file.write(b"\n" if torn else b"")
-        file.write(json.dumps(value).encode() + b"\n")
+    """Append one JSON line, after ending a line that a crash has torn.
+
+    Raises:
+        StoreError: Disk full, or no permission.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                torn = file.read(1) != b"\n"
+                file.write(b"\n" if torn else b"")
+            file.write(json.dumps(value).encode() + b"\n")
+    except OSError as refused:
+        raise cannot_write(path, refused) from None
+
+
+def is_scratch(path: Path) -> bool:
+    """Whether a file or folder is named as those that are renamed once they are whole."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{8,32}", path.name) is not None
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -19,9 +19,13 @@ from windtunnel.data.tokenizer import load_tokenizer
 from windtunnel.errors import ConfigError
 from windtunnel.spec import StudyConfig, load_study
 from windtunnel.spec.config import SourceConfig
+from windtunnel.spec.search import SearchExperiment
 from windtunnel.trials.completion import WantedSet
+from windtunnel.trials.expected import expected_trials
 from windtunnel.trials.plan import Plan, make_plan
+from windtunnel.trials.points import Ground
 from windtunnel.trials.store import Store, read_json, write_json
+from windtunnel.trials.suggested import read_suggested
 
 UNPREPARED = "unprepared"
 """Stands for the stream's fingerprint in a plan made before the data is: such ids are not real."""
@@ -29,14 +33,19 @@ UNPREPARED = "unprepared"
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A checked study file, its store, its data as far as prepared, and its plan."""
+    """A checked study file, its store, its data as far as prepared, and its plan.
+
+    `plan` holds of a search what it has suggested; `expected_plan` also what it will.
+    """
 
     file: Path
     config: StudyConfig
     store: Store
     dataset: Dataset | None
     extra_validation: tuple[ValidationSet, ...]
+    ground: Ground
     plan: Plan
+    expected_plan: Plan
 
     @property
     def folder(self) -> Path:
@@ -67,6 +76,11 @@ class Study:
             for each in self.validation
         }
 
+    @property
+    def longest_tokens(self) -> int:
+        """Tokens on the longest path of the plan."""
+        return max(p.end * p.segment.recipe.batch_tokens for p in self.expected_plan.segments)
+
     def epochs(self, tokens: int) -> float | None:
         """How often the most repeated source has been passed after `tokens`; None if unprepared."""
         if self._stream is None:
@@ -78,7 +92,7 @@ class Study:
         return self.dataset.stream(self.config.model.context) if self.dataset else None
 
     def _repeats(self) -> tuple[str, ...]:
-        longest = max(p.end * p.segment.recipe.batch_tokens for p in self.plan.segments)
+        longest = self.longest_tokens
         epochs = self.epochs(longest) or 0.0
         if epochs <= 1.0:
             return ()
@@ -124,18 +138,24 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
         write_json(pin_file, pin)
     if dataset is not None:
         extra = _extra_validation(config, file, store, dataset, progress)
-    plan = make_plan(
-        config,
+    ground = Ground(
+        config=config,
         vocab_size=dataset.vocab_size if dataset else _vocab_size(config, file),
         stream=dataset.fingerprint if dataset else UNPREPARED,
     )
+    searches = [each for each in config.experiments if isinstance(each, SearchExperiment)]
+    suggested = {each.name: read_suggested(store.study(config.study), each) for each in searches}
+    expected = {each.name: expected_trials(config, each, suggested[each.name]) for each in searches}
+    plan = make_plan(ground, suggested)
     return Study(
         file=file,
         config=config,
         store=store,
         dataset=dataset,
         extra_validation=extra,
+        ground=ground,
         plan=plan,
+        expected_plan=make_plan(ground, expected) if searches else plan,
     )
 
 

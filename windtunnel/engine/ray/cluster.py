@@ -1,4 +1,4 @@
-"""A Ray of our own on loopback, or an existing cluster; how many trials it holds at once."""
+"""A Ray of our own on loopback, or an existing cluster, which is sent our code."""
 
 import logging
 import socket
@@ -6,8 +6,8 @@ from typing import Any
 
 import ray
 
+from windtunnel.engine.ray.nodes import package
 from windtunnel.errors import ConfigError
-from windtunnel.spec.config import Resources
 
 CONNECT_SECONDS = 5.0
 
@@ -33,22 +33,27 @@ def start(address: str | None) -> None:
         }
     else:
         _require_listener(address)
-        options["address"] = address
+        options |= {"address": address, "runtime_env": {"py_modules": [str(package())]}}
     try:
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as unreachable:
         raise ConfigError(
-            f"--address {address}: no Ray cluster answers there ({unreachable}); "
-            "start one with `ray start --head` and give its token in RAY_AUTH_TOKEN, or leave "
-            "--address out"
+            f"--address {address}: no Ray cluster answers there, or it refuses our token "
+            f"({unreachable}); start one with `ray start --head` and give its token in "
+            "RAY_AUTH_TOKEN, or leave --address out"
         ) from None
 
 
 def _require_listener(address: str) -> None:
     """Ray would retry for half a minute; a closed port says at once that nobody is there."""
+    if address.startswith("ray://"):
+        raise ConfigError(
+            f"--address {address}: the sweep must run on a node of the cluster, not through Ray's "
+            "client; run it there with --address auto"
+        )
     host, _, port = address.rpartition(":")
     if not port.isdecimal():
-        return  # auto, or a ray:// address
+        return  # auto
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as refused:
@@ -56,22 +61,3 @@ def _require_listener(address: str) -> None:
             f"--address {address}: {refused.strerror or refused}; start a cluster with "
             "`ray start --head`, or leave --address out"
         ) from None
-
-
-def slots_of(resources: Resources) -> int:
-    """How many trials the cluster holds at once.
-
-    Raises:
-        ConfigError: Not one.
-    """
-    have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    slots = int(have.get("CPU", 0) // resources.cpus_per_trial)
-    if resources.gpus_per_trial:
-        slots = min(slots, int(have.get("GPU", 0) / resources.gpus_per_trial))
-    if slots < 1:
-        raise ConfigError(
-            f"a trial asks for {resources.cpus_per_trial} CPUs and {resources.gpus_per_trial:g} "
-            f"GPUs; the cluster has {have.get('CPU', 0):g} and {have.get('GPU', 0):g}; "
-            "lower resources.cpus_per_trial or gpus_per_trial"
-        )
-    return min(slots, resources.concurrency or slots)

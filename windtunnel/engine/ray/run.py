@@ -7,15 +7,20 @@ trial's checkpoint (ray issue 5150). Nothing is ever restored by Tune: the store
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import tune
 
 from windtunnel.engine.graph import Graph
 from windtunnel.engine.ray import cluster
+from windtunnel.engine.ray.nodes import Premises, check, premises_of
+from windtunnel.engine.ray.placement import nodes, slots_of
 from windtunnel.engine.ray.searcher import ReadySegments
 from windtunnel.engine.ray.trainable import SegmentTrainable
 from windtunnel.spec.config import Resources
+from windtunnel.trials.store import read_json
+from windtunnel.trials.workbench import WorkOrder
 
 
 def run(
@@ -31,25 +36,48 @@ def run(
     `on_connected` is called once Ray is up, which by then has put its own signal handlers in place.
 
     Raises:
-        ConfigError: The cluster cannot be reached, or can never hold one trial.
+        ConfigError: The cluster cannot be reached, can never hold one trial, or has a node that
+            lacks our code or the store.
     """
     cluster.start(address)
     on_connected()
     try:
-        slots = cluster.slots_of(resources)
+        there = nodes()
+        graph.slots = slots = slots_of(resources, there)
         searcher = ReadySegments(graph, orders)
-        if not graph.done:
-            with tempfile.TemporaryDirectory(prefix="windtunnel-tune-") as scratch:
-                _tune(searcher, resources, Path(scratch), slots=slots)
+        if address is None:
+            _tune(searcher, _trainable(resources, None), resources, slots=slots)
+        else:
+            used = [node for node in there if node.devices(resources)]
+            order = WorkOrder.model_validate(read_json(orders))
+            with premises_of(orders.parent) as premises:
+                check(used, premises, order)
+                _tune(searcher, _trainable(resources, premises), resources, slots=slots)
     finally:
         ray.shutdown()
 
 
-def _tune(searcher: ReadySegments, resources: Resources, scratch: Path, *, slots: int) -> None:
-    trainable = tune.with_resources(
-        SegmentTrainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
+def _trainable(resources: Resources, premises: Premises | None) -> Any:
+    """What Tune runs for each segment."""
+    if resources.devices_per_trial > 1:
+        from windtunnel.engine.ray.parallel import parallel_trainable  # loads torch
+
+        return parallel_trainable(resources, premises)
+    return tune.with_resources(
+        tune.with_parameters(SegmentTrainable, premises=premises),
+        {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
     )
-    tuner = tune.Tuner(
+
+
+def _tune(searcher: ReadySegments, trainable: Any, resources: Resources, *, slots: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="windtunnel-tune-") as scratch:
+        _tuner(searcher, trainable, scratch, slots=slots, retries=resources.retries).fit()
+
+
+def _tuner(
+    searcher: ReadySegments, trainable: Any, scratch: str, *, slots: int, retries: int
+) -> tune.Tuner:
+    return tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -59,10 +87,9 @@ def _tune(searcher: ReadySegments, resources: Resources, scratch: Path, *, slots
         ),
         run_config=tune.RunConfig(
             name="sweep",
-            storage_path=str(scratch),
+            storage_path=scratch,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the store has them
-            failure_config=tune.FailureConfig(max_failures=resources.retries),
+            failure_config=tune.FailureConfig(max_failures=retries),
             verbose=0,
         ),
     )
-    tuner.fit()

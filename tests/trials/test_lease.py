@@ -1,0 +1,137 @@
+"""One writer at a time, whatever clocks do and whoever is killed."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from windtunnel.trials import lease as lease_module
+from windtunnel.trials.lease import Lease, LeaseHeld, holder
+
+
+def test_a_second_holder_is_refused_by_process_and_host(tmp_path):
+    with Lease(tmp_path / "lease.json", what="study 'x'"):
+        with (
+            pytest.raises(LeaseHeld, match=rf"study 'x' is in use by process {os.getpid()} on "),
+            Lease(tmp_path / "lease.json", what="study 'x'"),
+        ):
+            pass
+        assert holder(tmp_path / "lease.json") is not None
+    assert holder(tmp_path / "lease.json") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_holder_is_no_holder(tmp_path):
+    path = tmp_path / "lease.json"
+    script = (
+        "import sys, time; from pathlib import Path; from windtunnel.trials.lease import Lease\n"
+        f"Lease(Path({str(path)!r}), what='x').__enter__(); print('held', flush=True)\n"
+        "time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    assert holder(path) is not None
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert holder(path) is None
+    with Lease(path, what="x"):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A lease of another machine, and a watch for its heartbeat that is over in no time."""
+    monkeypatch.setattr(lease_module, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(lease_module, "WATCH_SECONDS", 0.5)
+    path = tmp_path / "lease.json"
+    path.write_text(json.dumps({"token": "t", "host": "elsewhere", "pid": 1, "machine": "other"}))
+    return path
+
+
+@pytest.mark.parametrize("silence", [lease_module.STALE_SECONDS + 1, -3600.0])
+def test_another_hosts_lease_ends_with_its_heartbeat(elsewhere, silence):
+    """Silent for two minutes, or of a time to come after its clock was set back by an hour."""
+    with pytest.raises(LeaseHeld, match="on elsewhere"), Lease(elsewhere, what="x"):
+        pass
+    at = time.time() - silence
+    os.utime(elsewhere, (at, at))
+    with Lease(elsewhere, what="x"):
+        assert json.loads(elsewhere.read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 3600.0])
+def test_another_hosts_heartbeat_counts_whatever_its_clock_says(elsewhere, jump):
+    def beat():
+        for count in range(20):
+            at = time.time() + jump + count
+            os.utime(elsewhere, (at, at))
+            time.sleep(0.05)
+
+    beating = threading.Thread(target=beat)
+    beating.start()
+    time.sleep(0.1)
+    with pytest.raises(LeaseHeld, match="on elsewhere"), Lease(elsewhere, what="x"):
+        pass
+    beating.join()
+
+
+def test_a_lease_that_was_taken_away_is_noticed_and_left_alone(tmp_path):
+    path = tmp_path / "lease.json"
+    with Lease(path, what="segment x") as lease:
+        lease.check()
+        path.write_text(json.dumps({"token": "another"}))
+        with pytest.raises(LeaseHeld, match="segment x: its lease was lost"):
+            lease.check()
+    assert json.loads(path.read_text()) == {"token": "another"}
+
+
+def test_of_many_that_find_a_lease_abandoned_one_gets_it(tmp_path):
+    """Six processes at once, over and over: never two holders."""
+    script = (
+        "import json, os, random, sys, time; from pathlib import Path\n"
+        "from windtunnel.trials.lease import Lease, LeaseHeld\n"
+        "path = Path(sys.argv[1]); inside = path.with_name('inside'); held = 0\n"
+        "dead = json.dumps({'token': 'dead', 'host': 'h', 'pid': 1, 'machine': None})\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "from windtunnel.trials import lease as module\n"
+        "module._beats = lambda owner, path: False\n"
+        "def is_alive(owner, path):\n"
+        "    time.sleep(random.uniform(0, 0.002))\n"  # between the look and the removal
+        "    return owner['token'] != 'dead'\n"
+        "module._is_alive = is_alive\n"
+        "for _ in range(300):\n"
+        "    try:\n"
+        "        with Lease(path, what='x') as lease:\n"
+        "            inside.open('x').close(); held += 1; inside.unlink()\n"
+        "            scratch = path.with_name(f'dead{os.getpid()}'); scratch.write_text(dead)\n"
+        "            scratch.replace(path)\n"  # as if killed: the next ones find it abandoned
+        "    except LeaseHeld:\n"
+        "        pass\n"
+        "print(held)\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path / "lease.json")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(6)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    found = []
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        output, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        found.append(int(output))
+    assert sum(found) > 20

@@ -1,0 +1,1 @@
+"""Searches: Optuna behind the graph. The only importer of optuna."""

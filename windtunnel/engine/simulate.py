@@ -1,0 +1,223 @@
+"""A sweep on a clock that costs nothing: the graph's own policy, with workers and faults made up.
+
+What a plan will take before anything has run, and whether the order in which the graph hands out
+segments keeps many workers busy. Loads neither Ray nor torch.
+"""
+
+import heapq
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from windtunnel.engine.graph import Graph, Status
+from windtunnel.spec import Branch
+from windtunnel.trials.plan import PlannedSegment
+
+Seconds = Callable[[PlannedSegment], float]
+
+
+class Policy(Protocol):
+    """What an engine asks and tells: a `Graph`, or what stands between it and the engine."""
+
+    def next_ready(self) -> PlannedSegment | None:
+        """Take the next segment to run, if one may start now."""
+
+    def forked(self, segment_id: str, step: int) -> None:
+        """A running segment has saved the checkpoint after `step` updates."""
+
+    def report(self, segment_id: str, outcome: str) -> None:
+        """A run has come to an end."""
+
+    def give_up(self, segment_id: str) -> None:
+        """A run has failed on its last attempt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulated:
+    """How a sweep went on the clock of the simulation.
+
+    Attributes:
+        makespan: Seconds from the start to the end of the last segment.
+        bound: Seconds that no order could beat, even had no work been lost: before the barrier and
+            after it, the work over all slots or the longest path, whichever is more.
+        busy: Seconds of all slots together in which a segment ran, lost work included.
+        slots: Segments at once.
+        counts: How many segments ended how.
+        faults: Attempts that failed.
+    """
+
+    makespan: float
+    bound: float
+    busy: float
+    slots: int
+    counts: dict[Status, int]
+    faults: int
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the slots' time in which a segment was running."""
+        return self.busy / (self.makespan * self.slots) if self.makespan else 1.0
+
+
+def simulate(
+    segments: Iterable[PlannedSegment],
+    seconds: Seconds,
+    *,
+    slots: int,
+    ended: Callable[[PlannedSegment], Status | None] = lambda planned: None,
+    fault_rate: float = 0.0,
+    retries: int = 2,
+    seed: int = 0,
+    through: Callable[[Graph], Policy] = lambda graph: graph,
+) -> Simulated:
+    """Run segments on `slots` workers whose time passes by events.
+
+    Args:
+        segments: Parents before children.
+        seconds: What a segment takes by itself; forks lie in it by their share of its updates.
+        slots: Segments at once.
+        ended: How a segment stands before the sweep: FINISHED or DIVERGED are not run.
+        fault_rate: Share of attempts that fail, at a point drawn evenly from what is left; the next
+            attempt goes on from the last fork.
+        retries: Attempts after the first; then the segment has failed.
+        seed: Of the faults.
+        through: What asks the graph in the engine's stead, as the Ray engine's Searcher.
+    """
+    sweep = _Sweep(segments, seconds, ended, slots)
+    sweep.run(through(sweep.graph), _Faults(fault_rate, retries, seed))
+    return Simulated(
+        makespan=sweep.now,
+        bound=_bound(sweep.runs, slots),
+        busy=sweep.busy,
+        slots=slots,
+        counts=sweep.graph.counts(),
+        faults=sweep.faults,
+    )
+
+
+class _Faults:
+    def __init__(self, rate: float, retries: int, seed: int) -> None:
+        self.rate, self.retries = rate, retries
+        self._random = random.Random(seed)
+
+    def draw(self, begin: float, end: float) -> float:
+        """Second of its segment at which an attempt will fail; infinity if it will not."""
+        fails = self._random.random() < self.rate
+        return self._random.uniform(begin, end) if fails else float("inf")
+
+
+class _Run:
+    """A segment on a slot. Seconds are the segment's own; `saved` is where a retry would begin."""
+
+    def __init__(self, planned: PlannedSegment, seconds: float) -> None:
+        self.planned, self.seconds = planned, seconds
+        self.saved, self.attempt, self.fails_at = 0.0, 1, float("inf")
+        self.stops = sorted({*planned.forks, planned.end}, reverse=True)  # the next one last
+
+    def at(self, step: int) -> float:
+        """Second of an update."""
+        before = step - self.planned.segment.fork_step
+        return self.seconds * before / self.planned.steps
+
+
+class _Sweep:
+    """Clock, slots and events; to its graph it is the store as well."""
+
+    def __init__(
+        self,
+        segments: Iterable[PlannedSegment],
+        seconds: Seconds,
+        ended: Callable[[PlannedSegment], Status | None],
+        slots: int,
+    ) -> None:
+        self.now = self.busy = 0.0
+        self.faults = 0
+        self.runs: dict[str, _Run] = {}
+        self._seconds, self._ended, self._slots = seconds, ended, slots
+        self._forks: set[tuple[str, int]] = set()
+        self._events: list[tuple[float, int, _Run]] = []
+        self._pushed = 0
+        self.graph = Graph(segments, self, clock=lambda: self.now)
+
+    def run(self, policy: Policy, faults: _Faults) -> None:
+        """Until nothing runs and nothing is ready."""
+        while True:
+            while len(self._events) < self._slots:  # every run has one event ahead of it
+                planned = policy.next_ready()
+                if planned is None:
+                    break
+                run = self.runs[planned.id] = _Run(planned, self._seconds(planned))
+                run.fails_at = faults.draw(0.0, run.seconds)
+                self._go_on(run)
+            if not self._events:
+                return
+            self.now, _, run = heapq.heappop(self._events)
+            stop = run.at(run.stops[-1])
+            if run.fails_at < stop:
+                self.busy += run.fails_at - run.saved
+                self._fail(run, policy, faults)
+            else:
+                self.busy += stop - run.saved
+                run.saved = stop
+                self._stop(run, policy)
+
+    def _go_on(self, run: _Run) -> None:
+        ahead = min(run.at(run.stops[-1]), run.fails_at) - run.saved
+        self._pushed += 1
+        heapq.heappush(self._events, (self.now + ahead, self._pushed, run))
+
+    def _stop(self, run: _Run, policy: Policy) -> None:
+        step, segment_id = run.stops.pop(), run.planned.id
+        self._forks.add((segment_id, step))
+        if run.stops:
+            policy.forked(segment_id, step)
+            self._go_on(run)
+        else:
+            policy.report(segment_id, "finished")
+
+    def _fail(self, run: _Run, policy: Policy, faults: _Faults) -> None:
+        self.faults += 1
+        if run.attempt > faults.retries:
+            policy.give_up(run.planned.id)
+            return
+        run.attempt += 1
+        run.fails_at = faults.draw(run.saved, run.seconds)
+        self._go_on(run)
+
+    def ended(self, planned: PlannedSegment) -> Status | None:
+        """As the store had it before the sweep."""
+        status = self._ended(planned)
+        if status is Status.FINISHED:
+            self._forks.update((planned.id, step) for step in planned.forks)
+        return status
+
+    def fork_is_saved(self, branch: PlannedSegment) -> bool:
+        """Whether the parent has passed the fork."""
+        segment = branch.segment
+        assert isinstance(segment, Branch)
+        return (segment.parent.id, segment.fork_step) in self._forks
+
+    def give_up(self, planned: PlannedSegment, problem: str | None) -> str:
+        """Nothing to write."""
+        return "every attempt failed"
+
+
+def _bound(runs: dict[str, _Run], slots: int) -> float:
+    """Work over slots or longest path, before the barrier and after it: they do not overlap."""
+    bound = 0.0
+    for held_out in (False, True):
+        begins: dict[str, float] = {}
+        longest = work = 0.0
+        for segment_id, run in runs.items():  # in the order of their starts: parents first
+            if run.planned.held_out is not held_out:
+                continue
+            segment, begin = run.planned.segment, 0.0
+            if isinstance(segment, Branch) and segment.parent.id in begins:
+                parent = segment.parent.id
+                begin = begins[parent] + runs[parent].at(segment.fork_step)
+            begins[segment_id] = begin
+            longest = max(longest, begin + run.saved)
+            work += run.saved
+        bound += max(longest, work / slots)
+    return bound

@@ -1,0 +1,187 @@
+"""A study's budget: what it may take in all, what it has taken, and whether more may start.
+
+Counted is what the study's segments say of themselves in the store, less what they said before the
+study was first swept, for that is another study's. What a crash has lost and what is replayed are
+not in it.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from windtunnel.spec.config import BudgetConfig, Resources
+from windtunnel.trials.cost import Left, flops_per_update
+from windtunnel.trials.garbage import bytes_in
+from windtunnel.trials.pace import Pace
+from windtunnel.trials.plan import PlannedSegment
+from windtunnel.trials.progress import curve_tail
+from windtunnel.trials.store import Store, read_json, write_json
+from windtunnel.trials.study import Study
+
+FILE = "spent_before.json"
+
+DISK_SHARE = 0.05
+"""Of the time, at most, that looking at the disk may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """Training FLOPs and seconds of slots, evaluations and checkpoints included."""
+
+    flops: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(flops=self.flops + other.flops, seconds=self.seconds + other.seconds)
+
+    def __sub__(self, other: "Spent") -> "Spent":
+        return Spent(flops=self.flops - other.flops, seconds=self.seconds - other.seconds)
+
+
+def spent_on(store: Store, planned: PlannedSegment) -> Spent:
+    """What a segment has taken over its life, by its record and its curve."""
+    folder = store.segment(planned.id)
+    record = folder.record or {}
+    last = (curve_tail(folder.curve) or [{}])[-1]
+    start = planned.segment.fork_step
+    reached = max(start, record.get("reached", 0), last.get("step", 0))
+    training = max(record.get("seconds", 0.0), last.get("seconds", 0.0))
+    beside = record.get("evaluation_seconds", 0.0) + record.get("checkpoint_seconds", 0.0)
+    return Spent(flops=(reached - start) * flops_per_update(planned), seconds=training + beside)
+
+
+class Account:
+    """What a study has taken so far; only what may have changed is looked at again."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        written = read_json(study.folder / FILE) or {}
+        self._before = {each: Spent(flops=f, seconds=s) for each, (f, s) in written.items()}
+        self._first: dict[str, Spent] = {}
+        self._now: dict[str, Spent] = {}
+        self._begun = study.store.begun()
+        self.add(study.plan.segments)
+
+    def add(self, segments: Iterable[PlannedSegment]) -> None:
+        """Take in segments; what one has taken before this study first planned it is not ours."""
+        for planned in segments:
+            if planned.id not in self._now:
+                self.look(planned)
+                self._first[planned.id] = self._now[planned.id]
+                self._before.setdefault(planned.id, self._now[planned.id])
+
+    def look(self, planned: PlannedSegment) -> None:
+        """Ask the store what a segment has taken."""
+        there = planned.id in self._begun or planned.id in self._now
+        self._now[planned.id] = spent_on(self._study.store, planned) if there else Spent()
+
+    def seconds_since(self, planned: PlannedSegment) -> float:
+        """Seconds that a segment has taken since it was taken in."""
+        return self._now[planned.id].seconds - self._first[planned.id].seconds
+
+    def total(self) -> Spent:
+        """What the study has taken."""
+        return sum((now - self._before[each] for each, now in self._now.items()), Spent())
+
+    def save(self) -> None:
+        """Write down what is not this study's."""
+        values = {each: [spent.flops, spent.seconds] for each, spent in self._before.items()}
+        write_json(self._study.folder / FILE, values)
+
+
+def over_budget(study: Study, left: Left, pace: Pace, disk_peak: int) -> list[str]:
+    """Why a sweep may not begin: a sentence for each limit that it would pass."""
+    budget = study.config.budget
+    spent = Account(study).total()
+    seconds = sum(
+        pace.seconds(planned, left.updates[planned.id])
+        for planned in study.plan.segments
+        if planned.id in left.updates
+    )
+    devices = _devices(study.config.resources)
+    needs = (
+        ("flops", budget.flops, spent.flops, left.flops(study), "FLOPs"),
+        (
+            "device_hours",
+            budget.device_hours,
+            spent.seconds * devices / 3600,
+            seconds * devices / 3600,
+            f"device-hours at {pace.flops_per_second:.1e} FLOP/s ({pace.source})",
+        ),
+        ("disk", _bytes(budget), 0.0, disk_peak, "bytes at the peak"),
+    )
+    return [
+        f"budget.{name} is {limit:.4g}, and {used + need:.4g} {unit} are needed"
+        + (f" ({used:.3g} spent, {need:.3g} left)" if used else "")
+        + f"; {_lever(name, study)}, or raise budget.{name}"
+        for name, limit, used, need, unit in needs
+        if limit is not None and used + need > limit
+    ]
+
+
+class BudgetWatch:
+    """Asked before each segment starts; what runs already is never stopped."""
+
+    def __init__(self, study: Study, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.study, self._clock = study, clock
+        self.account = Account(study)
+        self._running: dict[str, PlannedSegment] = {}
+        self._disk, self._look_after = 0, -1.0
+
+    @property
+    def budget(self) -> BudgetConfig:
+        """The limits."""
+        return self.study.config.budget
+
+    def why_not(self, planned: PlannedSegment) -> str | None:
+        """Why a segment may not start; None, and it counts as running, if it may."""
+        for each in self._running.values():
+            self.account.look(each)
+        spent = self.account.total()
+        hours = spent.seconds * _devices(self.study.config.resources) / 3600
+        disk = _bytes(self.budget)
+        limits = (
+            ("flops", self.budget.flops, spent.flops),
+            ("device_hours", self.budget.device_hours, hours),
+            ("disk", disk, self._disk_use() if disk else 0),
+        )
+        for name, limit, used in limits:
+            if limit is not None and used >= limit:
+                return f"budget.{name} is spent: {used:.4g} of {limit:.4g}"
+        self.account.add([planned])
+        self._running[planned.id] = planned
+        return None
+
+    def ended(self, planned: PlannedSegment) -> None:
+        """A segment has ended."""
+        self._running.pop(planned.id, None)
+        self.account.look(planned)
+
+    def took(self, planned: PlannedSegment) -> float:
+        """Seconds that a segment has taken since this watch began."""
+        self.account.look(planned)
+        return self.account.seconds_since(planned)
+
+    def _disk_use(self) -> int:
+        """Bytes of the study's segments, looked at as often as that costs little."""
+        now = self._clock()
+        if now >= self._look_after:
+            store = self.study.store
+            self._disk = sum(bytes_in(store.segment(p.id).root) for p in self.study.plan.segments)
+            after = self._clock()
+            self._look_after = after + (after - now) / DISK_SHARE
+        return self._disk
+
+
+def _bytes(budget: BudgetConfig) -> float | None:
+    return None if budget.disk is None else float(budget.disk.bytes)
+
+
+def _lever(name: str, study: Study) -> str:
+    if name == "disk" and study.config.retain == "all":
+        return "set `retain: last`, plan fewer sizes, horizons or seeds"
+    return "plan fewer sizes, horizons or seeds"
+
+
+def _devices(resources: Resources) -> float:
+    return resources.gpus_per_trial or float(resources.cpus_per_trial)

@@ -1,0 +1,103 @@
+"""How long a study took, against what was predicted, and how busy its sweeps kept their slots."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from windtunnel.trials.pace import Pace
+from windtunnel.trials.plan import PlannedSegment
+from windtunnel.trials.store import append_line, read_lines
+from windtunnel.trials.study import Study
+
+FILE = "sweeps.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepTook:
+    """One sweep of a study.
+
+    Attributes:
+        began: Unix time.
+        seconds: From the first look at the graph until nothing ran any more.
+        slots: Segments at once.
+        segments: How many it ran, or ran on with.
+        busy: Seconds of their training, evaluations and checkpoints, summed.
+        bound: Seconds that no order of these segments could beat on these slots.
+    """
+
+    began: float
+    seconds: float
+    slots: int
+    segments: int
+    busy: float
+    bound: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utilisation:
+    """Shares of the slots' time, over sweeps: what was reached, and what could have been."""
+
+    reached: float
+    bound: float
+    seconds: float
+    sweeps: int
+
+
+def log_sweep(folder: Path, took: SweepTook) -> None:
+    """Append a sweep to its study's log."""
+    append_line(folder / FILE, vars(took))
+
+
+def utilisation(folder: Path) -> Utilisation | None:
+    """Over all sweeps of a study that ran something; None before there is one."""
+    sweeps = [SweepTook(**line) for line in read_lines(folder / FILE)]
+    if not sweeps:
+        return None
+    busy = sum(each.busy for each in sweeps)
+    return Utilisation(
+        reached=busy / sum(each.slots * each.seconds for each in sweeps),
+        bound=busy / sum(each.slots * each.bound for each in sweeps),
+        seconds=sum(each.seconds for each in sweeps),
+        sweeps=len(sweeps),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Seconds of the finished segments of one size and kind, summed."""
+
+    size: str
+    kind: str
+    segments: int
+    predicted: float
+    actual: float
+
+
+def compared(study: Study, pace: Pace) -> list[Compared]:
+    """What finished segments took against the pace, in the plan's order of sizes."""
+    groups: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for planned in study.plan.segments:
+        took = _took(study, planned, pace)
+        if took is not None:
+            groups[(planned.segment.model.size, planned.segment.kind)].append(took)
+    return [
+        Compared(
+            size=size,
+            kind=kind,
+            segments=len(pairs),
+            predicted=sum(predicted for predicted, _ in pairs),
+            actual=sum(actual for _, actual in pairs),
+        )
+        for (size, kind), pairs in sorted(groups.items(), key=lambda item: item[0][1] != "trunk")
+    ]
+
+
+def _took(study: Study, planned: PlannedSegment, pace: Pace) -> tuple[float, float] | None:
+    """Predicted and actual seconds of a segment that finished, over the updates that it ran."""
+    record: dict[str, Any] = study.store.segment(planned.id).record or {}
+    parts = ("seconds", "evaluation_seconds", "checkpoint_seconds")
+    if record.get("outcome") != "finished" or not all(part in record for part in parts):
+        return None
+    own = record["reached"] - planned.segment.fork_step
+    return pace.seconds(planned, own), sum(float(record[part]) for part in parts)

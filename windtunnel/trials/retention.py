@@ -1,0 +1,125 @@
+"""Which forks nobody needs any more, and freeing them. No result is ever lost with one.
+
+A fork serves the branches planned from it, by every study of the store. Once all of them have ended
+it only saves time: a branch that is added later makes its trunk replay up to there, to the same
+bits. A trunk's last fork stays, for a longer horizon goes on from it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from windtunnel.errors import StoreError
+from windtunnel.spec import Branch
+from windtunnel.trials.completion import WantedSet, missing_stops, outcome_of
+from windtunnel.trials.plan import Plan, PlannedSegment
+from windtunnel.trials.store import SegmentFolder, Store, read_json
+
+PLAN_FILE = "plan.json"
+
+
+class Needs:
+    """The branches planned from every fork, and the updates at which trunks are to end."""
+
+    def __init__(self, segments: Iterable[PlannedSegment] = ()) -> None:
+        self.ends: dict[str, set[int]] = defaultdict(set)
+        self._branches: dict[tuple[str, int], list[PlannedSegment]] = defaultdict(list)
+        self.add(segments)
+
+    def add(self, segments: Iterable[PlannedSegment]) -> None:
+        """Take in what else is planned."""
+        for planned in segments:
+            self.ends[planned.id].add(planned.end)
+            if isinstance(planned.segment, Branch):
+                start = planned.segment.parent.id, planned.segment.fork_step
+                self._branches[start].append(planned)
+
+    def some_wait(self, store: Store, parent: str, fork: int) -> bool:
+        """Whether a branch that has not ended yet starts from a fork."""
+        return any(not has_ended(store, each) for each in self._branches.get((parent, fork), ()))
+
+
+def needs_of_others(store: Store, study: str) -> Needs:
+    """The needs of every study but one, by the plans that their last sweeps have left.
+
+    Raises:
+        StoreError: A study has been swept and left no plan, so what it needs is unknown.
+    """
+    needs = Needs()
+    for orders in sorted((store.root / "studies").glob("*/orders.json")):
+        if orders.parent.name == study:
+            continue
+        written = read_json(orders.parent / PLAN_FILE)
+        if written is None:
+            raise StoreError(
+                f"{orders.parent}: what this study still needs is unknown, for it has no "
+                f"{PLAN_FILE}; run `windtunnel sweep` on its file once, or remove the folder"
+            )
+        needs.add(Plan.model_validate(written).segments)
+    return needs
+
+
+def has_ended(
+    store: Store, planned: PlannedSegment, wanted: dict[str, WantedSet] | None = None
+) -> bool:
+    """Whether nothing has to be trained for a segment any more."""
+    folder = store.segment(planned.id)
+    outcome = outcome_of(folder.record, planned)
+    if outcome == "finished":
+        return not missing_stops(folder, planned, wanted or {})
+    return outcome == "diverged"
+
+
+def done_forks(store: Store, folder: SegmentFolder, *needs: Needs) -> list[int]:
+    """Forks that are measured and whose branches have all ended, but not a trunk's last."""
+    trunk, saved = folder.root.name, folder.saved_steps()
+    last = set(saved[-1:]).union(*(each.ends.get(trunk, ()) for each in needs))
+    measured = folder.measurements
+    return [
+        step
+        for step in saved
+        if step not in last
+        and measured.get(step)
+        and not any(each.some_wait(store, trunk, step) for each in needs)
+    ]
+
+
+class RetainLast:
+    """`retain: last`: forks go as soon as the last branch planned from them has ended."""
+
+    def __init__(self, store: Store, study: str, segments: Iterable[PlannedSegment]) -> None:
+        self.store, self.study = store, study
+        self.needs = Needs(segments)
+
+    def ended(self, planned: PlannedSegment) -> None:
+        """Free what a segment was the last to need."""
+        segment = planned.segment
+        trunk = segment.parent.id if isinstance(segment, Branch) else planned.id
+        folder = self.store.segment(trunk)
+        if not done_forks(self.store, folder, self.needs):
+            return
+        try:
+            others = needs_of_others(self.store, self.study)
+        except StoreError:  # what is not known to be free stays; `gc` says why
+            return
+        for step in done_forks(self.store, folder, self.needs, others):
+            folder.release(step, why="retain: last")
+
+
+def wanted_back(
+    store: Store, segments: Iterable[PlannedSegment], wanted: dict[str, WantedSet]
+) -> Iterator[tuple[SegmentFolder, int]]:
+    """Forks that were freed and that a planned branch has still to start from."""
+    has_released: dict[str, bool] = {}
+    for planned in segments:
+        if not isinstance(planned.segment, Branch):
+            continue
+        parent, fork = planned.segment.parent.id, planned.segment.fork_step
+        folder = store.segment(parent)
+        if parent not in has_released:
+            has_released[parent] = folder.has_released
+        if (
+            has_released[parent]
+            and folder.is_released(fork)
+            and not has_ended(store, planned, wanted)
+        ):
+            yield folder, fork
