@@ -33,7 +33,7 @@ check: setup
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 gpu: setup
 	$(BIN)/pytest -m gpu

@@ -29,6 +29,8 @@ PARTS = {
     "startup": "Start-up",
     "sweep": "Sweep",
     "fits": "Fits",
+    "scale": "Scale",
+    "engine": "Overhead of the engine",
 }
 """Modules beside this one, each with `measure() -> dict`, in the order of the page."""
 
@@ -37,6 +39,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "startup": {"quick": True},
     "sweep": {"scale": 0.05},
     "fits": {"quick": True},
+    "scale": {"shrink": 50},
+    "engine": {"seeds": 1},
 }
 """Arguments of `measure` that make it tiny."""
 

@@ -84,7 +84,7 @@ def _table(root: Path, scale: float) -> dict[str, Any]:
     for way, shape in (("branches", "exponential"), ("cosine", "cosine")):
         horizons = [f"{tokens * scale:.6g} tokens" for tokens in HORIZONS]
         study = _study(root, way, scale, SIZES, horizons, shape=shape)
-        costs[way] = cost_of(study, slots=SLOTS)
+        costs[way] = cost_of(study)
         ways[way] = _run(study)
     ours, theirs = ways["branches"], ways["cosine"]
     longest, every = max(HORIZONS), sum(HORIZONS)

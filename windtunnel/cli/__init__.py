@@ -1,4 +1,4 @@
-"""The command line. Exits 0 done, 2 bad input, 3 some segments failed, 130 interrupted."""
+"""The command line. Exits 0 done, 2 bad input, 3 segments failed or unstarted, 130 interrupted."""
 
 import sys
 

@@ -95,7 +95,7 @@ def sweep(
     )
     if result.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
-    if result.failed:
+    if result.failed or result.stopped:
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
@@ -147,6 +147,15 @@ def runs(
         print(f"wrote {len(rows)} rows to {out}", file=sys.stderr if as_json else sys.stdout)
     if as_json or out is None:
         print_runs(rows, as_json=as_json)
+
+
+@app.command()
+def winner(study: StudyFile, as_json: AsJson = False) -> None:
+    """What each search found: the best trials, repeated on new seeds, and how sure it is."""
+    from windtunnel.cli.winner import print_winner
+    from windtunnel.trials.study import open_study
+
+    print_winner(open_study(study), as_json=as_json)
 
 
 @app.command()

@@ -10,11 +10,10 @@ from windtunnel.cli.ahead import calibration_table, lines_ahead
 from windtunnel.cli.text import flops, print_json, say, si, size_of, terminal
 from windtunnel.engine.outlook import Outlook, outlook
 from windtunnel.spec import Branch, StudyConfig
-from windtunnel.trials.budget import over_budget
+from windtunnel.trials.budget import disk_use, over_budget
 from windtunnel.trials.calibration import Calibration, calibrate, read_calibration
 from windtunnel.trials.cost import Cost, Left, cost_of, left_of, slots_here
 from windtunnel.trials.disk import free_bytes
-from windtunnel.trials.garbage import bytes_in
 from windtunnel.trials.pace import Pace, pace_of
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.study import Study
@@ -171,8 +170,7 @@ def _epochs(study: Study) -> str:
 
 def _too_full(study: Study, ahead: Outlook) -> list[str]:
     """A warning where the volume will not hold the sweep."""
-    there = sum(bytes_in(study.store.segment(p.id).root) for p in study.plan.segments)
-    lacking, free = ahead.disk_peak - there, free_bytes(study.store.root)
+    lacking, free = ahead.disk_peak - disk_use(study), free_bytes(study.store.root)
     if lacking <= free:
         return []
     advice = "set `retain: last`" if study.config.retain == "all" else "plan fewer horizons"

@@ -1,7 +1,5 @@
 """`windtunnel sweep`: prepare data, run with a live view and the mirror, write the report."""
 
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,18 +9,16 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from windtunnel.cli.live import watch
+from windtunnel.cli.mirroring import Mirroring
 from windtunnel.cli.text import duration, say, terminal
-from windtunnel.cli.tracking import log_results, mirror_of
-from windtunnel.errors import ConfigError, TrackingError
+from windtunnel.cli.tracking import mirror_of
+from windtunnel.cli.winner import winner_line
+from windtunnel.errors import ConfigError
 from windtunnel.trials.cost import slots_here
 from windtunnel.trials.study import Study, open_study
 
 if TYPE_CHECKING:
-    from windtunnel.engine.sweep import Sweep, SweepResult
-    from windtunnel.trials.tracking import Mirror
-
-MIRROR_SECONDS = 20.0
-"""Between two passes of the mirror: seldom enough to leave the cores to training."""
+    from windtunnel.engine.sweep import SweepResult
 
 
 def run_sweep(
@@ -51,67 +47,35 @@ def run_sweep(
         accept_execution_change=accept_execution_change,
     )
     mirror = mirror_of(study) if study.config.tracking.enabled else None
-    with watch(sweep, console, slots=slots_here(study.config)), _mirroring(mirror, sweep):
+    mirroring = Mirroring(mirror, lambda: sweep.study)
+    with watch(sweep, console, slots=slots_here(study.config)), mirroring:
         result = sweep.run()
     _say_how_it_went(console, study, result, seconds=time.monotonic() - began)
     if not result.interrupted:
-        if mirror is not None:
-            mirror.study = sweep.study
-        _write_results(console, sweep.study, mirror)
+        _write_results(console, sweep.study, mirroring)
     return result
 
 
-@contextmanager
-def _mirroring(mirror: "Mirror | None", sweep: "Sweep") -> Iterator[None]:
-    """Mirror in the background; a server that is away is said once and never waited for."""
-    if mirror is None:
-        yield
-        return
-    ended = threading.Event()
-
-    def passes() -> None:
-        complained = False
-        while not ended.wait(MIRROR_SECONDS):
-            mirror.study = sweep.study
-            try:
-                mirror.sync()
-            except TrackingError as away:
-                if not complained:
-                    print(f"tracking: {away}", file=sys.stderr)
-                complained = True
-
-    thread = threading.Thread(target=passes, name="mirror", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join(timeout=60)
-
-
-def _write_results(console: Console, study: Study, mirror: "Mirror | None") -> None:
+def _write_results(console: Console, study: Study, mirroring: Mirroring) -> None:
     from windtunnel.report import write_report
 
     page = write_report(study)
     for line in _answers(study):
         say(console, line)
-    if mirror is not None:
-        try:
-            mirror.sync()
-            log_results(mirror)
-        except TrackingError as away:
-            say(console, str(away), label="tracking:")
+    mirroring.finish()
     say(console, f"report: {page}")
     say(console, f"MLflow: windtunnel ui {study.file}")
 
 
 def _answers(study: Study) -> Iterator[str]:
-    """What the sweep was for: the ratio at the largest measured budget, and the forecast's fate."""
+    """What the sweep was for: winners, the ratio at the largest budget, and the forecast's fate."""
     from windtunnel.laws import Fit
     from windtunnel.report.verdict import verdict
     from windtunnel.trials.forecast import read_forecasts
     from windtunnel.trials.gather import gather
+    from windtunnel.trials.winner import search_outcomes
 
+    yield from map(winner_line, search_outcomes(study))
     for path in sorted(study.folder.glob("fit*.json")):
         fit = Fit.from_json(path.read_text())
         if "ratio" in fit.intervals and fit.has_optimum:
@@ -142,7 +106,13 @@ def _say_how_it_went(
     if result.forecast_problem:
         say(console, result.forecast_problem, label="no forecast:")
     if result.stopped:
-        say(console, f"{result.stopped}; segments were left unstarted", label="stopped:")
+        waiting = counts.get("waiting", 0)
+        say(
+            console,
+            f"{result.stopped}; {waiting} segments were not started: mend that, and the same "
+            "command goes on",
+            label="stopped:",
+        )
     if result.interrupted:
         say(console, "interrupted; everything is saved: the same command goes on")
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from rich.table import Table
 
+from windtunnel.cli.hindsight import hindsight
 from windtunnel.cli.text import duration, print_json, say, si, terminal
 from windtunnel.errors import ConfigError
 from windtunnel.trials.gather import COLUMNS, Row
@@ -21,6 +22,7 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
     """Counts, and a line for every segment that is not simply finished or waiting."""
     counts = {status: progress.count(status) for status in STATUSES}
     share = progress.flops_done / progress.flops_planned if progress.flops_planned else 1.0
+    took = hindsight(study)
     if as_json:
         segments = [asdict(each) for each in progress.segments]
         print_json(
@@ -28,6 +30,7 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
                 "counts": counts,
                 "share_of_flops": share,
                 "seconds": progress.seconds,
+                **took.as_json(),
                 "segments": segments,
             }
         )
@@ -38,6 +41,7 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
     if total := sum(progress.seconds.values()):
         parts = ", ".join(f"{n} {s / total:.1%}" for n, s in progress.seconds.items())
         say(console, f"{duration(total)} in finished segments, summed over trials: {parts}")
+    took.show(console)
     if study.dataset is None:
         say(console, "the data is not prepared yet: `windtunnel sweep` does it")
     shown = [e for e in progress.segments if e.status not in {"finished", "waiting"}]

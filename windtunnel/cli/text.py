@@ -37,7 +37,9 @@ def flops(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """45 s, 12 min, 3.5 h, 2.1 days."""
+    """0.4 s, 45 s, 12 min, 3.5 h, 2.1 days."""
+    if 0 < seconds < 9.95:
+        return f"{seconds:.1f} s"
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

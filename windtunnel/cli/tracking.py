@@ -1,12 +1,16 @@
 """`windtunnel sync` and `windtunnel ui`."""
 
+import json
 import signal
 from pathlib import Path
 
+from windtunnel.cli.winner import outcome_json
 from windtunnel.errors import TrackingError
+from windtunnel.trials.store import read_json, write_json
 from windtunnel.trials.study import Study, open_study
 from windtunnel.trials.tracking import Mirror, locate, serve
 from windtunnel.trials.tracking.server import link, stop, wait_until_ready
+from windtunnel.trials.winner import SearchOutcome, search_outcomes
 
 
 def mirror_of(study: Study) -> Mirror:
@@ -15,7 +19,7 @@ def mirror_of(study: Study) -> Mirror:
 
 
 def log_results(mirror: Mirror) -> None:
-    """Put the report, the forecasts and every fit into runs of their own."""
+    """Put the report, the forecasts, every fit and every search into runs of their own."""
     from windtunnel.laws import Fit
 
     folder = mirror.study.folder
@@ -28,6 +32,35 @@ def log_results(mirror: Mirror) -> None:
         for name, (low, high) in fit.intervals.items():
             metrics |= {f"{name}_low": low, f"{name}_high": high}
         mirror.log_result(path.stem, [path], metrics)
+    for outcome in search_outcomes(mirror.study):
+        _log_search(mirror, outcome)
+
+
+def _log_search(mirror: Mirror, outcome: SearchOutcome) -> None:
+    """One search: losses and noise as metrics, the winner's values as tags, all of it as JSON.
+
+    The file is rewritten only when it changes, for its time is that of the metrics.
+    """
+    name = f"search.{outcome.experiment.name}"
+    path = mirror.study.folder / f"winner.{outcome.experiment.name}.json"
+    found = json.loads(json.dumps(outcome_json(mirror.study, outcome)))
+    if read_json(path) != found:
+        write_json(path, found)
+    metrics = {"trials": float(len(outcome.results)), "flops_spent": outcome.flops_spent}
+    metrics |= {f"trials_{each}": float(count) for each, count in outcome.counts.items()}
+    tags = {}
+    if outcome.winner is not None and outcome.winner.mean is not None:
+        metrics["loss"] = outcome.winner.mean
+        if ends := outcome.winner_interval():
+            metrics |= {"loss_low": ends[0], "loss_high": ends[1]}
+        if outcome.winner.longer_mean is not None:
+            metrics["loss_longer"] = outcome.winner.longer_mean
+        if outcome.noise is not None:
+            metrics["noise"] = outcome.noise
+        values = outcome.winner.result.trial.values
+        tags = {"winner": str(outcome.winner.result.trial.number)}
+        tags |= {f"winner.{axis}": str(value) for axis, value in values.items()}
+    mirror.log_result(name, [path], metrics, tags)
 
 
 def sync_study(file: Path) -> None:

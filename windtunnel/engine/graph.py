@@ -94,6 +94,7 @@ class Graph:
         self._counts: Counter[Status] = Counter()
         self._children: dict[str, list[str]] = {}
         self._ready: list[tuple[float, int, str]] = []
+        self._queued: set[str] = set()  # what `_ready` holds
         self._behind_barrier: dict[str, None] = {}  # a set in the order of the plan
         self._open_before_barrier: set[str] = set()
         self._barrier_passed = False
@@ -150,13 +151,13 @@ class Graph:
         self._look_at_the_busy_again()
         while self._ready:
             _, _, segment_id = self._ready[0]
-            if self.status[segment_id] is not Status.WAITING:  # pushed twice, taken once
-                heapq.heappop(self._ready)
+            if self.status[segment_id] is not Status.WAITING:  # found finished while it was queued
+                self._dequeue()
                 continue
             self.stopping = self._why_not(self.planned[segment_id])
             if self.stopping is not None:
                 return None
-            heapq.heappop(self._ready)
+            self._dequeue()
             self._set(segment_id, Status.RUNNING)
             return self.planned[segment_id]
         return None
@@ -242,7 +243,7 @@ class Graph:
 
     def _consider(self, segment_id: str) -> None:
         """Queue a waiting segment if it can start; block it if it never can."""
-        if self.status[segment_id] is not Status.WAITING:
+        if self.status[segment_id] is not Status.WAITING or segment_id in self._queued:
             return
         planned = self.planned[segment_id]
         segment = planned.segment
@@ -251,8 +252,13 @@ class Graph:
         elif not isinstance(segment, Branch) or self._ledger.fork_is_saved(planned):
             self._pushed += 1
             heapq.heappush(self._ready, (-self._path(segment_id), self._pushed, segment_id))
+            self._queued.add(segment_id)
         elif self.status[segment.parent.id] in ENDED:
             self._end(segment_id, Status.BLOCKED)
+
+    def _dequeue(self) -> None:
+        _, _, segment_id = heapq.heappop(self._ready)
+        self._queued.discard(segment_id)
 
     def _look_at_the_busy_again(self) -> None:
         now = self._clock()

@@ -17,6 +17,7 @@ from windtunnel.errors import FitError, WindtunnelError
 from windtunnel.trials.forecast import write_forecast
 from windtunnel.trials.gather import gather
 from windtunnel.trials.lease import Lease
+from windtunnel.trials.leftovers import clear_leftovers
 from windtunnel.trials.plan import Plan, PlannedSegment
 from windtunnel.trials.store import write_json
 from windtunnel.trials.study import Study
@@ -103,6 +104,7 @@ class Sweep:
             self.order.stop_file.unlink(missing_ok=True)
             orders = folder / "orders.json"
             write_json(orders, self.order.model_dump(mode="json"))
+            clear_leftovers(self._opened.store, folder, self.graph.planned)
             self._may_grow = True
             self.graph.add(self.upkeep.begin())
             found = self.searches.begin(self.graph.ended())

@@ -33,6 +33,7 @@ class Upkeep:
             self._retention = RetainLast(study.store, study.config.study, study.plan.segments)
         self._planned = study.plan.by_id()
         self._ran: dict[str, PlannedSegment] = {}
+        self._began = self._first = 0.0
 
     def begin(self) -> list[PlannedSegment]:
         """Want freed forks back that are needed; the segments that the graph has to look at again.
@@ -79,6 +80,7 @@ class Upkeep:
         """Why a segment may not start; None if it may."""
         reason = self._budget.why_not(planned)
         if reason is None:
+            self._first = self._first or time.time()
             self._ran[planned.id] = planned
         return reason
 
@@ -104,7 +106,8 @@ class Upkeep:
             self.study.folder,
             SweepTook(
                 began=self._began,
-                seconds=time.time() - self._began,
+                startup=self._first - self._began,
+                seconds=time.time() - self._first,
                 slots=slots,
                 segments=len(ran),
                 busy=sum(took[each] for each in ran),

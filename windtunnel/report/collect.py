@@ -20,6 +20,7 @@ from windtunnel.report.inputs import (
     SourceFacts,
     ValidationFacts,
 )
+from windtunnel.report.searches import read_searches
 from windtunnel.report.states import read_states
 from windtunnel.spec.experiments import ScalingExperiment
 from windtunnel.trials.forecast import as_table, law_rows, read_forecasts
@@ -57,6 +58,7 @@ def collect(study: Study) -> ReportInputs:
             if isinstance(experiment, ScalingExperiment)
         ),
         grids=read_grids(study.ground, rows),
+        searches=read_searches(study),
         forecasts=read_forecasts(study.folder),
         held_out=tuple(planned.id for planned in plan.branches if planned.held_out),
         data=_data(study),

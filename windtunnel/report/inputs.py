@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from windtunnel.laws import Fit, Table
 from windtunnel.trials.gather import Row
+from windtunnel.trials.winner import SearchOutcome
 
 Floats = NDArray[np.float64]
 State = Literal["finished", "diverged", "failed", "blocked", "unfinished", "not started"]
@@ -89,6 +90,18 @@ class Grid:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Search:
+    """A search: its outcome, the size it trained, and the share of variance of each axis.
+
+    `importances` is empty where there are too few trials to tell.
+    """
+
+    outcome: SearchOutcome
+    size: str
+    importances: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SourceFacts:
     """One training source."""
 
@@ -164,6 +177,7 @@ class ReportInputs:
     curves: tuple[Curve, ...]
     laws: tuple[ScalingLaw, ...]
     grids: tuple[Grid, ...]
+    searches: tuple[Search, ...]
     forecasts: list[dict[str, Any]]
     held_out: tuple[str, ...]
     """Ids of the branches that wait for the forecast."""

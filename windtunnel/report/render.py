@@ -33,9 +33,13 @@ from windtunnel.report.figures.frontier import frontier
 from windtunnel.report.figures.grid import along_axis
 from windtunnel.report.figures.residuals import residuals, unit_noise
 from windtunnel.report.inputs import ReportInputs, ScalingLaw, State
+from windtunnel.report.search_view import search_view
 from windtunnel.report.verdict import verdict
 from windtunnel.trials.gather import Row
+from windtunnel.trials.search_words import value_text
+from windtunnel.trials.seed_noise import LEVEL
 from windtunnel.trials.study import Study
+from windtunnel.trials.winner import NEAR
 
 if TYPE_CHECKING:
     from windtunnel.report.figures.sheet import Drawing
@@ -101,6 +105,9 @@ def render(inputs: ReportInputs) -> str:
             forecast_figure=forecast(found) if found is not None and found.points else None,
             curves_figure=curves(inputs),
             grid_figures=[along_axis(inputs, grid) for grid in inputs.grids],
+            searches=[search_view(search) for search in inputs.searches],
+            level=f"{LEVEL:.0%}",
+            near=f"{NEAR:g}",
             cost=cost(inputs.rows),
             tally=_tally(inputs),
             troubled=[s for s in inputs.states if s.state in ("diverged", "failed", "blocked")],
@@ -178,6 +185,9 @@ def _warnings(inputs: ReportInputs, laws: tuple[LawView, ...]) -> list[tuple[str
         if view.law.fit is not None
         for warning in view.law.fit.warnings
     ]
+    for search in inputs.searches:
+        name = search.outcome.experiment.name
+        said += [(f"search {name}", warning) for warning in search.outcome.warnings]
     return [*said, *(("study", warning) for warning in inputs.warnings)]
 
 
@@ -211,6 +221,7 @@ def _environment() -> Environment:
     }  # fmt: skip
     # Figures are our own SVG, whose texts matplotlib has escaped; nothing else is trusted.
     environment.filters["drawn"] = Markup
+    environment.filters["searched_value"] = value_text
     environment.globals["number"] = numbers
     return environment
 

@@ -1,7 +1,6 @@
 """The other devices of a data-parallel trial: they do what rank 0 says until it is done."""
 
 import json
-from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
@@ -12,8 +11,8 @@ from windtunnel.train.parallel import LEADER, Order, fill, receive, share_of
 from windtunnel.train.step import TrainStep
 
 
-def follow(on_report: Callable[[], None] = lambda: None) -> None:
-    """Lend this device to rank 0 until it says END; `on_report` where it says REPORT."""
+def follow() -> None:
+    """Lend this device to rank 0 until it says END."""
     step: TrainStep | None = None
     while True:
         order, sizes, factor = receive()
@@ -27,8 +26,6 @@ def follow(on_report: Callable[[], None] = lambda: None) -> None:
                 rows = torch.empty(sizes, dtype=torch.long)
                 dist.broadcast(rows, LEADER)
                 step.update(share_of(rows.numpy(), step.execution), factor)
-            case Order.REPORT:
-                on_report()
             case Order.END:
                 return
 

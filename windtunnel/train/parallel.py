@@ -30,8 +30,7 @@ class Order(IntEnum):
     PREPARE = 0
     FILL = 1
     UPDATE = 2
-    REPORT = 3
-    END = 4
+    END = 3
 
 
 def leads() -> bool:
@@ -108,6 +107,7 @@ class Averaged:
 
     def __init__(self, model: torch.nn.Module, sample: Tensor) -> None:
         self.model = DistributedDataParallel(model)
+        self.model.broadcast_buffers = False  # the same constants everywhere
         for _ in range(2):
             self.model(sample).backward()
         self.model.zero_grad(set_to_none=True)

@@ -59,6 +59,7 @@ class Account:
         self._before = {each: Spent(flops=f, seconds=s) for each, (f, s) in written.items()}
         self._first: dict[str, Spent] = {}
         self._now: dict[str, Spent] = {}
+        self._total = Spent()
         self._begun = study.store.begun()
         self.add(study.plan.segments)
 
@@ -68,12 +69,14 @@ class Account:
             if planned.id not in self._now:
                 self.look(planned)
                 self._first[planned.id] = self._now[planned.id]
-                self._before.setdefault(planned.id, self._now[planned.id])
+                self._total -= self._before.setdefault(planned.id, self._now[planned.id])
 
     def look(self, planned: PlannedSegment) -> None:
         """Ask the store what a segment has taken."""
         there = planned.id in self._begun or planned.id in self._now
+        known = self._now.get(planned.id, Spent())
         self._now[planned.id] = spent_on(self._study.store, planned) if there else Spent()
+        self._total += self._now[planned.id] - known
 
     def seconds_since(self, planned: PlannedSegment) -> float:
         """Seconds that a segment has taken since it was taken in."""
@@ -81,7 +84,7 @@ class Account:
 
     def total(self) -> Spent:
         """What the study has taken."""
-        return sum((now - self._before[each] for each, now in self._now.items()), Spent())
+        return self._total
 
     def save(self) -> None:
         """Write down what is not this study's."""
@@ -89,33 +92,52 @@ class Account:
         write_json(self._study.folder / FILE, values)
 
 
+def disk_use(study: Study) -> int:
+    """Bytes of the study's segments in the store."""
+    begun = study.store.begun()
+    ids = [planned.id for planned in study.plan.segments if planned.id in begun]
+    return sum(bytes_in(study.store.segment(each).root) for each in ids)
+
+
+def spent_of_budget(
+    study: Study, spent: Spent, *, disk: int | None = None
+) -> dict[str, tuple[float, float]]:
+    """For each limit that the study has: what is spent of it, and the limit."""
+    budget = study.config.budget
+    found = {}
+    if budget.flops is not None:
+        found["flops"] = spent.flops, budget.flops
+    if budget.device_hours is not None:
+        hours = spent.seconds * _devices(study.config.resources) / 3600
+        found["device_hours"] = hours, budget.device_hours
+    if budget.disk is not None:
+        used = disk_use(study) if disk is None else disk
+        found["disk"] = float(used), float(budget.disk.bytes)
+    return found
+
+
 def over_budget(study: Study, left: Left, pace: Pace, disk_peak: int) -> list[str]:
     """Why a sweep may not begin: a sentence for each limit that it would pass."""
-    budget = study.config.budget
-    spent = Account(study).total()
     seconds = sum(
         pace.seconds(planned, left.updates[planned.id])
         for planned in study.plan.segments
         if planned.id in left.updates
     )
-    devices = _devices(study.config.resources)
-    needs = (
-        ("flops", budget.flops, spent.flops, left.flops(study), "FLOPs"),
-        (
-            "device_hours",
-            budget.device_hours,
-            spent.seconds * devices / 3600,
-            seconds * devices / 3600,
+    needs = {
+        "flops": (left.flops(study), "FLOPs"),
+        "device_hours": (
+            seconds * _devices(study.config.resources) / 3600,
             f"device-hours at {pace.flops_per_second:.1e} FLOP/s ({pace.source})",
         ),
-        ("disk", _bytes(budget), 0.0, disk_peak, "bytes at the peak"),
-    )
+        "disk": (disk_peak, "bytes at the peak"),
+    }
+    spent = spent_of_budget(study, Account(study).total(), disk=0)
     return [
-        f"budget.{name} is {limit:.4g}, and {used + need:.4g} {unit} are needed"
-        + (f" ({used:.3g} spent, {need:.3g} left)" if used else "")
+        f"budget.{name} is {limit:.4g}, and {used + needs[name][0]:.4g} {needs[name][1]} are needed"
+        + (f" ({used:.3g} spent, {needs[name][0]:.3g} left)" if used else "")
         + f"; {_lever(name, study)}, or raise budget.{name}"
-        for name, limit, used, need, unit in needs
-        if limit is not None and used + need > limit
+        for name, (used, limit) in spent.items()
+        if used + needs[name][0] > limit
     ]
 
 
@@ -128,25 +150,15 @@ class BudgetWatch:
         self._running: dict[str, PlannedSegment] = {}
         self._disk, self._look_after = 0, -1.0
 
-    @property
-    def budget(self) -> BudgetConfig:
-        """The limits."""
-        return self.study.config.budget
-
     def why_not(self, planned: PlannedSegment) -> str | None:
         """Why a segment may not start; None, and it counts as running, if it may."""
-        for each in self._running.values():
-            self.account.look(each)
-        spent = self.account.total()
-        hours = spent.seconds * _devices(self.study.config.resources) / 3600
-        disk = _bytes(self.budget)
-        limits = (
-            ("flops", self.budget.flops, spent.flops),
-            ("device_hours", self.budget.device_hours, hours),
-            ("disk", disk, self._disk_use() if disk else 0),
-        )
-        for name, limit, used in limits:
-            if limit is not None and used >= limit:
+        if self.study.config.budget != BudgetConfig():
+            for each in self._running.values():
+                self.account.look(each)
+        disk = self._disk_use() if self.study.config.budget.disk else 0
+        spent = spent_of_budget(self.study, self.account.total(), disk=disk)
+        for name, (used, limit) in spent.items():
+            if used >= limit:
                 return f"budget.{name} is spent: {used:.4g} of {limit:.4g}"
         self.account.add([planned])
         self._running[planned.id] = planned
@@ -166,15 +178,10 @@ class BudgetWatch:
         """Bytes of the study's segments, looked at as often as that costs little."""
         now = self._clock()
         if now >= self._look_after:
-            store = self.study.store
-            self._disk = sum(bytes_in(store.segment(p.id).root) for p in self.study.plan.segments)
+            self._disk = disk_use(self.study)
             after = self._clock()
             self._look_after = after + (after - now) / DISK_SHARE
         return self._disk
-
-
-def _bytes(budget: BudgetConfig) -> float | None:
-    return None if budget.disk is None else float(budget.disk.bytes)
 
 
 def _lever(name: str, study: Study) -> str:

@@ -66,10 +66,15 @@ class Calibration(Strict):
         }
 
 
+def last_calibration(study: Study) -> Calibration | None:
+    """What was found last, on whatever machine."""
+    written = read_json(study.folder / FILE)
+    return None if written is None else Calibration.model_validate(written)
+
+
 def read_calibration(study: Study, *, slots: int) -> Calibration | None:
     """What was found before on this machine, at these versions and resources; else None."""
-    written = read_json(study.folder / FILE)
-    found = None if written is None else Calibration.model_validate(written)
+    found = last_calibration(study)
     return found if found and found.conditions == _conditions(study, slots) else None
 
 

@@ -19,7 +19,8 @@ class SweepTook:
 
     Attributes:
         began: Unix time.
-        seconds: From the first look at the graph until nothing ran any more.
+        startup: Seconds until the first segment was handed out; not in `seconds`.
+        seconds: From then until nothing ran any more.
         slots: Segments at once.
         segments: How many it ran, or ran on with.
         busy: Seconds of their training, evaluations and checkpoints, summed.
@@ -27,6 +28,7 @@ class SweepTook:
     """
 
     began: float
+    startup: float
     seconds: float
     slots: int
     segments: int
@@ -36,12 +38,17 @@ class SweepTook:
 
 @dataclass(frozen=True, kw_only=True)
 class Utilisation:
-    """Shares of the slots' time, over sweeps: what was reached, and what could have been."""
+    """Shares of the slots' time, over sweeps: what was reached, and what could have been.
+
+    `seconds` are those of the sweeps, `best` what no order could have beaten.
+    """
 
     reached: float
     bound: float
     seconds: float
+    best: float
     sweeps: int
+    segments: int
 
 
 def log_sweep(folder: Path, took: SweepTook) -> None:
@@ -59,7 +66,9 @@ def utilisation(folder: Path) -> Utilisation | None:
         reached=busy / sum(each.slots * each.seconds for each in sweeps),
         bound=busy / sum(each.slots * each.bound for each in sweeps),
         seconds=sum(each.seconds for each in sweeps),
+        best=sum(each.bound for each in sweeps),
         sweeps=len(sweeps),
+        segments=sum(each.segments for each in sweeps),
     )
 
 

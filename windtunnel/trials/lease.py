@@ -85,7 +85,7 @@ class Lease:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "machine": _machine(),
-            "process_started": _started(os.getpid()),
+            "process_started": process_started(os.getpid()),
         }
         scratch = self.path.with_name(f".{self.path.name}.{self.token}")
         try:
@@ -148,7 +148,7 @@ def _owner(path: Path) -> dict[str, object]:
 
 def _is_alive(owner: dict[str, object], path: Path) -> bool:
     if owner.get("machine") == _machine():
-        return _started(int(str(owner["pid"]))) == owner["process_started"]
+        return process_started(int(str(owner["pid"]))) == owner["process_started"]
     now = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         now.touch()
@@ -188,7 +188,7 @@ def _machine() -> str:
         return socket.gethostname()
 
 
-def _started(pid: int) -> str | None:
+def process_started(pid: int) -> str | None:
     """When a live process started; None when there is no such process.
 
     On Linux counted from boot, for the time of day that is made of it moves with the clock.

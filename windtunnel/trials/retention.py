@@ -7,6 +7,7 @@ bits. A trunk's last fork stays, for a longer horizon goes on from it.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from windtunnel.errors import StoreError
 from windtunnel.spec import Branch
@@ -89,6 +90,8 @@ class RetainLast:
     def __init__(self, store: Store, study: str, segments: Iterable[PlannedSegment]) -> None:
         self.store, self.study = store, study
         self.needs = Needs(segments)
+        self._others = Needs()
+        self._others_written: dict[Path, int] | None = None
 
     def ended(self, planned: PlannedSegment) -> None:
         """Free what a segment was the last to need."""
@@ -98,11 +101,19 @@ class RetainLast:
         if not done_forks(self.store, folder, self.needs):
             return
         try:
-            others = needs_of_others(self.store, self.study)
+            self._ask_others()
         except StoreError:  # what is not known to be free stays; `gc` says why
             return
-        for step in done_forks(self.store, folder, self.needs, others):
+        for step in done_forks(self.store, folder, self.needs, self._others):
             folder.release(step, why="retain: last")
+
+    def _ask_others(self) -> None:
+        """Read the plans of the other studies, if one has been written since."""
+        plans = (self.store.root / "studies").glob(f"*/{PLAN_FILE}")
+        written = {path: path.stat().st_mtime_ns for path in plans}
+        if written != self._others_written:
+            self._others = needs_of_others(self.store, self.study)
+            self._others_written = written
 
 
 def wanted_back(

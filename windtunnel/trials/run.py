@@ -170,6 +170,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             checkpoint.load(self.state, source)
         except checkpoint.Damaged as damaged:
             self._discard(source, f"{damaged}; removed, its trunk makes it again")
+            parent.recall(self.segment.fork_step)
             raise LostFork(f"{damaged}; its trunk makes it again") from None
         self.state.seconds = 0.0  # seconds are the segment's own
 
@@ -204,6 +205,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         """Save what others will start from; a branch's end keeps its weights only."""
         with self.overhead.timing("checkpoint_seconds"):
             self._save(self.folder.checkpoint(step), with_optimizer=isinstance(self.segment, Trunk))
+            self.folder.recall(step)  # if it was freed before, it is no longer
             self.folder.drop_resume(up_to=step)
         self._just_saved = step
 

@@ -1,58 +1,52 @@
 """The outcome of a search: which trial wins, and how far every other is from it in seed noise.
 
 The best trials were chosen by losses that luck had a share in. So each is repeated on seeds that
-no choice has looked at, and these alone name the winner and are quoted as its loss. Finalists share
-their seeds (init and order of data), and are compared seed by seed: the noise of a difference is
-the residual of losses after the means of trial and seed, which is less than the spread of seeds.
+no choice has looked at, and these alone name the winner and are quoted as its loss.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-
-import numpy as np
-from scipy.stats import t as student_t
+from typing import Any
 
 from windtunnel.spec import Duration
 from windtunnel.spec.search import Range, SearchExperiment
 from windtunnel.trials.plan import planned_segments
 from windtunnel.trials.points import Ground, trial_horizons, trial_points
-from windtunnel.trials.search import TrialResult, trial_losses, trial_results
+from windtunnel.trials.search import Outcome, TrialResult, trial_losses, trial_results
+from windtunnel.trials.seed_noise import (
+    Difference,
+    differences,
+    interval_of_mean,
+    residual_noise,
+    seed_spread,
+)
 from windtunnel.trials.store import Store
 from windtunnel.trials.study import Study
 from windtunnel.trials.suggested import Suggested, read_suggested
 
-LEVEL = 0.9
-
 EDGE = 0.05
 """Nearer to an end of a range than this share of it (on the searched scale) is on its edge."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """How much more loss than the winner, nats per token, with an interval at `LEVEL`.
-
-    `low` and `high` are None where the design cannot measure its noise.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-
-    @property
-    def within_noise(self) -> bool | None:
-        """Whether it may be no difference at all; None where noise is not known."""
-        return None if self.low is None or self.high is None else self.low <= 0.0 <= self.high
+NEAR = 2.0
+"""Trials up to so many noise units above the winner are near it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finalist:
-    """A repeated trial: its losses on the new seeds, and its distance from the winner."""
+    """A repeated trial: its losses on the new seeds, and its distance from the winner.
+
+    Losses are by seed, and empty where some seed has none; `missing` counts the outcomes of those
+    seeds, and `longer_missing` at the longer horizon.
+    """
 
     result: TrialResult
     losses: Mapping[int, float]
     longer_losses: Mapping[int, float]
+    missing: Mapping[Outcome, int]
+    longer_missing: Mapping[Outcome, int]
     behind: Difference | None
     behind_longer: Difference | None
 
@@ -75,6 +69,7 @@ class SearchOutcome:
     standard deviation of one run's loss apart from what its seed does to all finalists alike, with
     `noise_dof` degrees of freedom; `spread` that between seeds. `units` holds, by trial number, its
     distance from the winner on the seeds of the search in standard deviations of such a difference.
+    `flops` is the training of each trial as planned, 0 where an earlier one had the same values.
     """
 
     experiment: SearchExperiment
@@ -85,23 +80,51 @@ class SearchOutcome:
     spread: float | None
     units: Mapping[int, float]
     edges: Mapping[str, str]
-    flops_spent: float
+    flops: tuple[float, ...]
     flops_without_stopping: float
     warnings: tuple[str, ...]
 
     @property
     def winner(self) -> Finalist | None:
         """The finalist with the lowest mean on the new seeds; None before the repeats are done."""
-        first = self.finalists[0] if self.finalists else None
-        return first if first is not None and first.mean is not None else None
+        if not self.finalists or any("unfinished" in each.missing for each in self.finalists):
+            return None
+        return self.finalists[0] if self.finalists[0].losses else None
+
+    @property
+    def flops_spent(self) -> float:
+        """Training FLOPs of all trials, without the repeats."""
+        return sum(self.flops)
+
+    @property
+    def counts(self) -> Mapping[Outcome, int]:
+        """How many trials came to what."""
+        return Counter(result.outcome for result in self.results)
+
+    @property
+    def near(self) -> tuple[TrialResult, ...]:
+        """Trials that were not repeated and lie up to `NEAR` noise units above the winner."""
+        repeated = {each.result.trial.number for each in self.finalists}
+        return tuple(
+            result
+            for result in self.results
+            if result.trial.number not in repeated
+            and self.units.get(result.trial.number, math.inf) <= NEAR
+        )
 
     def winner_interval(self) -> tuple[float, float] | None:
         """Where the winner's mean over seeds lies, at `LEVEL`, from the spread of its new seeds."""
         if self.winner is None or self.winner.mean is None or self.spread is None:
             return None
-        seeds = len(self.winner.losses)
-        half = _t(seeds - 1) * self.spread / math.sqrt(seeds)
-        return self.winner.mean - half, self.winner.mean + half
+        return interval_of_mean(self.winner.mean, self.spread, len(self.winner.losses))
+
+    def winner_values(self) -> dict[str, dict[str, Any]]:
+        """The winner's values as a study file has them: section -> field -> value."""
+        found: dict[str, dict[str, Any]] = {}
+        for axis, value in (self.winner.result.trial.values if self.winner else {}).items():
+            section, _, field = axis.partition(".")
+            found.setdefault(section, {})[field] = value
+        return found
 
 
 def search_outcomes(study: Study) -> tuple[SearchOutcome, ...]:
@@ -119,89 +142,52 @@ def _outcome(
     results = trial_results(ground, experiment, suggested, store)
     chosen = [results[number] for number in suggested.finalists or ()]
 
-    def losses(horizon: Duration) -> list[dict[int, float]]:
+    def outcomes(horizon: Duration) -> list[Mapping[int, float | Outcome]]:
         return [
-            _complete(
-                trial_losses(
-                    ground,
-                    experiment,
-                    result.trial,
-                    store,
-                    seeds=experiment.new_seeds,
-                    horizon=horizon,
-                )
+            trial_losses(
+                ground,
+                experiment,
+                result.trial,
+                store,
+                seeds=experiment.new_seeds,
+                horizon=horizon,
             )
             for result in chosen
         ]
 
-    at_horizon, at_longer = losses(experiment.horizon), losses(experiment.longer_horizon)
+    here, longer = outcomes(experiment.horizon), outcomes(experiment.longer_horizon)
+    at_horizon, at_longer = [_complete(each) for each in here], [_complete(each) for each in longer]
     noise, dof = residual_noise(at_horizon)
-    longer_noise, longer_dof = residual_noise(at_longer)
     order = sorted(range(len(chosen)), key=lambda i: _mean_or_inf(at_horizon[i]))
     first = order[0] if order else 0
+    behind, behind_longer = differences(at_horizon, first), differences(at_longer, first)
     finalists = tuple(
         Finalist(
             result=chosen[i],
             losses=at_horizon[i],
             longer_losses=at_longer[i],
-            behind=_difference(at_horizon[i], at_horizon[first], noise, dof),
-            behind_longer=_difference(at_longer[i], at_longer[first], longer_noise, longer_dof),
+            missing=_missing(here[i]),
+            longer_missing=_missing(longer[i]),
+            behind=behind[i],
+            behind_longer=behind_longer[i],
         )
         for i in order
     )
     winner = finalists[0] if finalists and finalists[0].losses else None
     edges = _edges(experiment, winner.result) if winner else {}
-    spent, without = _flops(ground, experiment, results)
     return SearchOutcome(
         experiment=experiment,
         results=tuple(results),
         finalists=finalists,
         noise=noise,
         noise_dof=dof,
-        spread=_spread(at_horizon),
+        spread=seed_spread(at_horizon),
         units=_units(experiment, results, winner, noise),
         edges=edges,
-        flops_spent=spent,
-        flops_without_stopping=without,
+        flops=_flops(ground, experiment, results, stopped=True),
+        flops_without_stopping=sum(_flops(ground, experiment, results, stopped=False)),
         warnings=tuple(_warnings(experiment, finalists, edges, noise)),
     )
-
-
-def residual_noise(rows: Sequence[Mapping[int, float]]) -> tuple[float | None, int]:
-    """Standard deviation of losses (finalists x seeds) after the means of both, and its dof.
-
-    Rows without losses are left out. With one finalist it is the spread of its seeds; with one seed
-    there is none.
-    """
-    losses = np.array([list(row.values()) for row in rows if row])
-    if losses.size == 0 or losses.shape[1] < 2:
-        return None, 0
-    count, seeds = losses.shape
-    residuals = losses - losses.mean(axis=1, keepdims=True)
-    if count > 1:
-        residuals = residuals - residuals.mean(axis=0, keepdims=True)
-    dof = max(count - 1, 1) * (seeds - 1)
-    return float(np.sqrt((residuals**2).sum() / dof)), dof
-
-
-def _spread(rows: Sequence[Mapping[int, float]]) -> float | None:
-    """Standard deviation between the seeds of one trial, pooled over the finalists."""
-    losses = np.array([list(row.values()) for row in rows if row])
-    if losses.size == 0 or losses.shape[1] < 2:
-        return None
-    return float(np.sqrt(losses.var(axis=1, ddof=1).mean()))
-
-
-def _difference(
-    losses: Mapping[int, float], winner: Mapping[int, float], noise: float | None, dof: int
-) -> Difference | None:
-    if not losses or not winner:
-        return None
-    value = fmean(losses.values()) - fmean(winner.values())
-    if noise is None or losses is winner:
-        return Difference(value=value, low=None, high=None)
-    half = _t(dof) * noise * math.sqrt(2 / len(losses))
-    return Difference(value=value, low=value - half, high=value + half)
 
 
 def _units(
@@ -237,27 +223,25 @@ def _edges(experiment: SearchExperiment, result: TrialResult) -> dict[str, str]:
 
 
 def _flops(
-    ground: Ground, experiment: SearchExperiment, results: Sequence[TrialResult]
-) -> tuple[float, float]:
-    """Training FLOPs of the trials as they were planned, and without early stopping."""
-    horizons = trial_horizons(experiment)
-
-    def flops(to: Sequence[tuple[Duration, ...]]) -> float:
-        points = (
-            point
-            for result, ends in zip(results, to, strict=True)
-            for point in trial_points(
-                ground, experiment, result.trial.values, seeds=experiment.seeds, horizons=ends
+    ground: Ground, experiment: SearchExperiment, results: Sequence[TrialResult], *, stopped: bool
+) -> tuple[float, ...]:
+    """Training FLOPs of each trial as planned, or straight to the end where it is not `stopped`."""
+    horizons, seen, found = trial_horizons(experiment), set[str](), []
+    for result in results:
+        ends = horizons[: result.trial.admitted] if stopped else horizons[-1:]
+        points = trial_points(
+            ground, experiment, result.trial.values, seeds=experiment.seeds, horizons=ends
+        )
+        key = repr(result.trial.values)
+        found.append(
+            0.0
+            if key in seen
+            else sum(
+                p.tokens * p.segment.model.flops_exact_per_token for p in planned_segments(points)
             )
         )
-        return sum(
-            p.tokens * p.segment.model.flops_exact_per_token for p in planned_segments(points)
-        )
-
-    return (
-        flops([horizons[: result.trial.admitted] for result in results]),
-        flops([horizons[-1:]] * len(results)),
-    )
+        seen.add(key)
+    return tuple(found)
 
 
 def _warnings(
@@ -277,11 +261,19 @@ def _warnings(
         found.append(
             "repeats: 1 measures no noise: no difference between finalists has an interval"
         )
+    found += [
+        f"trial {each.result.trial.number} {outcome} on {count} of {experiment.repeats} new seeds "
+        "and cannot win"
+        for each in finalists
+        for outcome, count in each.missing.items()
+        if outcome != "unfinished"
+    ]
     close = [each for each in finalists[1:] if each.behind and each.behind.within_noise]
     if close:
         found.append(
-            f"{len(close)} of the other {len(finalists) - 1} finalists are within noise of the "
-            "winner: take their values as just as good"
+            f"{len(close)} of the other {len(finalists) - 1} finalists "
+            f"{'is' if len(close) == 1 else 'are'} within noise of the winner: take their values "
+            "as just as good"
         )
     better = [
         each.result.trial.number
@@ -298,12 +290,12 @@ def _warnings(
     return found
 
 
-def _t(dof: int) -> float:
-    """Half-width of the two-sided interval at `LEVEL`, in standard errors."""
-    return float(student_t.ppf((1 + LEVEL) / 2, dof))
+def _missing(losses: Mapping[int, float | Outcome]) -> Mapping[Outcome, int]:
+    """How many seeds have no loss, by what they came to."""
+    return Counter(loss for loss in losses.values() if not isinstance(loss, float))
 
 
-def _complete(losses: Mapping[int, object]) -> dict[int, float]:
+def _complete(losses: Mapping[int, float | Outcome]) -> dict[int, float]:
     """Losses by seed where every seed has one, else none at all."""
     found = {seed: loss for seed, loss in losses.items() if isinstance(loss, float)}
     return found if len(found) == len(losses) else {}

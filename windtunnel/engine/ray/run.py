@@ -14,10 +14,12 @@ from ray import tune
 
 from windtunnel.engine.graph import Graph
 from windtunnel.engine.ray import cluster
-from windtunnel.engine.ray.nodes import Premises, check, premises_of
+from windtunnel.engine.ray.nodes import check, premises_of
+from windtunnel.engine.ray.patience import patient
 from windtunnel.engine.ray.placement import nodes, slots_of
+from windtunnel.engine.ray.reaper import reaper
 from windtunnel.engine.ray.searcher import ReadySegments
-from windtunnel.engine.ray.trainable import SegmentTrainable
+from windtunnel.engine.ray.trainable import trainable
 from windtunnel.spec.config import Resources
 from windtunnel.trials.store import read_json
 from windtunnel.trials.workbench import WorkOrder
@@ -46,39 +48,28 @@ def run(
         graph.slots = slots = slots_of(resources, there)
         searcher = ReadySegments(graph, orders)
         if address is None:
-            _tune(searcher, _trainable(resources, None), resources, slots=slots)
+            with reaper():
+                _tune(searcher, trainable(resources, None), resources, slots=slots)
         else:
             used = [node for node in there if node.devices(resources)]
             order = WorkOrder.model_validate(read_json(orders))
             with premises_of(orders.parent) as premises:
                 check(used, premises, order)
-                _tune(searcher, _trainable(resources, premises), resources, slots=slots)
+                _tune(searcher, trainable(resources, premises), resources, slots=slots)
     finally:
         ray.shutdown()
 
 
-def _trainable(resources: Resources, premises: Premises | None) -> Any:
-    """What Tune runs for each segment."""
-    if resources.devices_per_trial > 1:
-        from windtunnel.engine.ray.parallel import parallel_trainable  # loads torch
-
-        return parallel_trainable(resources, premises)
-    return tune.with_resources(
-        tune.with_parameters(SegmentTrainable, premises=premises),
-        {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
-    )
-
-
-def _tune(searcher: ReadySegments, trainable: Any, resources: Resources, *, slots: int) -> None:
-    with tempfile.TemporaryDirectory(prefix="windtunnel-tune-") as scratch:
-        _tuner(searcher, trainable, scratch, slots=slots, retries=resources.retries).fit()
+def _tune(searcher: ReadySegments, trial: Any, resources: Resources, *, slots: int) -> None:
+    with patient(), tempfile.TemporaryDirectory(prefix="windtunnel-tune-") as scratch:
+        _tuner(searcher, trial, scratch, slots=slots, retries=resources.retries).fit()
 
 
 def _tuner(
-    searcher: ReadySegments, trainable: Any, scratch: str, *, slots: int, retries: int
+    searcher: ReadySegments, trial: Any, scratch: str, *, slots: int, retries: int
 ) -> tune.Tuner:
     return tune.Tuner(
-        trainable,
+        trial,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=-1,

@@ -4,40 +4,48 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.util import get_node_ip_address
 
+from windtunnel.engine.ray.hands import Hands, hands_here
 from windtunnel.engine.ray.nodes import Premises
-from windtunnel.engine.worker import Report, Worker
+from windtunnel.spec.config import Resources
 from windtunnel.trials.plan import PlannedSegment
+
+WAITING_BYTES = 64 * 2**20
+"""A trial has to ask for something: for the process that only waits for its devices (assumed)."""
 
 
 class SegmentTrainable(tune.Trainable):
     """One trial: one segment, stop by stop. Actors are reused, so shapes stay compiled."""
 
-    def setup(self, config: dict[str, Any], premises: Premises | None = None) -> None:
-        """Open the study's data once per process; `premises` are asked for on a joined cluster."""
-        self.problem = None if premises is None else premises.problem_here()
-        if self.problem is None:
-            self.worker = Worker(Path(config["orders"]))
+    def setup(
+        self,
+        config: dict[str, Any],
+        premises: Premises | None = None,
+        gang: Resources | None = None,
+    ) -> None:
+        """Open the study's data once per process, or on each of the `gang`'s devices."""
+        orders = Path(config["orders"])
+        if gang is not None:
+            from windtunnel.engine.ray.gang import Gang
+
+            self.hands: Hands = Gang(orders, gang, premises)
+        else:
+            self.hands = hands_here(orders, premises)
         self._take(config)
 
     def step(self) -> dict[str, Any]:
         """Up to the next stop."""
-        if self.problem is not None:
-            return halt(self.problem) | {"done": True}
-        report = self.worker.run(self.planned, trunk_tokens=self.trunk_tokens)
+        report = self.hands.run(self.planned, trunk_tokens=self.trunk_tokens)
         return report | {"done": report["outcome"] is not None}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next segment in the same process."""
-        self.cleanup()
         self._take(new_config)
         return True
 
     def cleanup(self) -> None:
         """Let go of the lease."""
-        if self.problem is None:
-            self.worker.close()
+        self.hands.close()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: the store has the checkpoints."""
@@ -50,8 +58,12 @@ class SegmentTrainable(tune.Trainable):
         self.trunk_tokens: int = config["trunk_tokens"]
 
 
-def halt(problem: str) -> Report:
-    """Stop the sweep: this node has joined since it began, and would fail every segment."""
-    address = get_node_ip_address()  # type: ignore[no-untyped-call]
-    said = f"node {address}: {problem}"
-    return {"event": "done", "step": 0, "outcome": "failed", "error": said, "halt": said}
+def trainable(resources: Resources, premises: Premises | None) -> Any:
+    """What Tune runs for each segment; a gang's devices are placed by Ray Train."""
+    if resources.devices_per_trial > 1:
+        gang = tune.with_parameters(SegmentTrainable, premises=premises, gang=resources)
+        return tune.with_resources(gang, {"cpu": 0, "memory": WAITING_BYTES})
+    return tune.with_resources(
+        tune.with_parameters(SegmentTrainable, premises=premises),
+        {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
+    )

@@ -50,7 +50,7 @@ class Mirror:
 
     def __init__(self, study: Study, location: Location) -> None:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
         self.study, self.location = study, location
         self._client: Any = None
@@ -71,8 +71,14 @@ class Mirror:
                     self._mirror(planned, done)
         return done
 
-    def log_result(self, kind: str, artifacts: list[Path], metrics: dict[str, float]) -> None:
-        """The study's run of one kind of result: its report, its fit, its forecasts.
+    def log_result(
+        self,
+        kind: str,
+        artifacts: list[Path],
+        metrics: dict[str, float],
+        tags: dict[str, str] | None = None,
+    ) -> None:
+        """The study's run of one kind of result: its report, its fit, its forecasts, its searches.
 
         The first artifact's time of writing is that of the metrics, so that a repeated call adds
         nothing.
@@ -87,6 +93,9 @@ class Mirror:
             run_id = self._run_of.get(kind) or self._create_result_run(kind, at)
             logged = [Metric(name, value, at, 0) for name, value in metrics.items()]
             self._client.log_batch(run_id, metrics=logged)
+            for name, text in (tags or {}).items():
+                if self._tags[kind].get(name) != text:
+                    self._tag(kind, name, text)
             for path in artifacts:
                 self._client.log_artifact(run_id, str(path))
             self._client.set_terminated(run_id, end_time=at)

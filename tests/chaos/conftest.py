@@ -1,0 +1,28 @@
+"""Study files for the chaos suite."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+STUDIES = [Path(__file__).with_name("study.yaml")]
+
+
+@pytest.fixture(params=STUDIES, ids=lambda path: path.stem)
+def chaos_study(request, tmp_path, words):
+    """A study to disturb, in a folder of its own."""
+    path = tmp_path / "hparams.yaml"
+    path.write_text(request.param.read_text().replace("{text}", str(words)))
+    return path
+
+
+@pytest.fixture
+def chaos_log(tmp_path):
+    """Where the landings are written: CHAOS_LOG, or a file of the test's own."""
+    return Path(os.environ.get("CHAOS_LOG") or tmp_path / "landings.log")
+
+
+@pytest.fixture(scope="session")
+def known():
+    """Results of undisturbed runs, by the name of what is tested on them."""
+    return {}

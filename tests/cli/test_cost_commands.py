@@ -1,0 +1,104 @@
+"""`plan --calibrate`, `gc`, `status` and a budget, as they are typed."""
+
+import json
+import subprocess
+import sys
+
+from windtunnel.cli import EXIT_SOME_FAILED
+
+COMMAND = [sys.executable, "-c", "from windtunnel.cli import main; main()"]
+
+THREE = "[110 steps, 150 steps, 200 steps]"
+
+
+def windtunnel(*arguments):
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=200
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_plan_says_disk_and_time_and_how_it_knows(study_file):
+    path = study_file()
+    code, out, _ = windtunnel("plan", path)
+    assert code == 0
+    assert "at the peak" in out
+    assert "free there" in out
+    assert "assumed: --calibrate times it here" in out
+    code, out, told = windtunnel("plan", path, "--calibrate")
+    assert code == 0
+    assert "(timed here)" in out
+    assert "ms/update" in out
+    assert "timing 16x1, 128 tokens an update" in told
+    code, out, _ = windtunnel("plan", path, "--json")
+    found = json.loads(out)
+    assert found["time"]["speed"] == "calibrated"
+    assert found["time"]["seconds"] >= found["time"]["bound_seconds"] > 0
+    assert found["disk"]["peak_bytes"] > found["disk"]["end_bytes"] > 0
+    assert all(segment["seconds"] > 0 for segment in found["segments"])
+
+
+def test_gc_says_what_it_would_free_and_frees_on_yes(study_file):
+    path = study_file(sizes="[16x1]", horizons=THREE)
+    assert windtunnel("plan", path, "--calibrate")[0] == 0
+    assert windtunnel("sweep", path, "--engine", "local")[0] == 0
+    code, out, _ = windtunnel("gc", path)
+    assert code == 0
+    assert "run it again with --yes" in out
+    before = json.loads(windtunnel("gc", path, "--json")[1])
+    assert before["kinds"]["forks"]["count"] == 2
+    assert before["freed_bytes"] is None
+    after = json.loads(windtunnel("gc", path, "--yes", "--json")[1])
+    assert after["freed_bytes"] == before["would_free_bytes"] > 0
+    code, out, _ = windtunnel("gc", path)
+    assert "nothing to free" in out
+    assert "--last-forks" in out
+    assert "freed" in windtunnel("gc", path, "--yes", "--last-forks", "--ends")[1]
+
+    code, out, _ = windtunnel("status", path)
+    assert code == 0
+    assert "4 finished" in out
+    assert "actual/predicted" in out
+    assert "1 sweep took" in out
+    found = json.loads(windtunnel("status", path, "--json")[1])
+    assert found["utilisation"]["segments"] == 4
+    assert {row["kind"] for row in found["predicted_and_actual"]} == {"trunk", "branch"}
+
+
+def test_a_budget_is_refused_in_one_line(study_file):
+    path = study_file(replace=("store: store", "store: store\nbudget: {flops: 1e6, disk: 1 kB}"))
+    code, out, err = windtunnel("sweep", path, "--engine", "local")
+    assert code == 2
+    assert "budget.flops is 1e+06" in err
+    assert "budget.disk is 1000" in err
+    code, out, _ = windtunnel("plan", path)
+    assert code == 0
+    assert out.count("over budget:") == 2
+
+
+def test_a_spent_budget_stops_with_a_line_and_its_own_exit_code(study_file):
+    """The speed was thought a thousand times higher than it is, so that the sweep was let begin."""
+    path = study_file(sizes="[16x1]", horizons=THREE)
+    assert windtunnel("plan", path, "--calibrate")[0] == 0
+    calibration = path.parent / "store" / "studies" / "small" / "calibration.json"
+    found = json.loads(calibration.read_text())
+    for shape in found["shapes"]:
+        timing = shape["timing"]
+        timing |= dict.fromkeys(("fork", "end", "prepare"), 0.0)
+        timing |= {name: timing[name] / 1e3 for name in ("update", "evaluation")}
+    calibration.write_text(json.dumps(found))
+    path.write_text(path.read_text() + "budget: {device_hours: 2e-6}\n")
+    code, out, _ = windtunnel("sweep", path, "--engine", "local")
+    assert code == EXIT_SOME_FAILED
+    assert "stopped: budget.device_hours is spent" in out
+    assert "3 segments were not started" in out
+    assert "budget.device_hours" in windtunnel("status", path)[1]
+
+
+def test_a_size_on_a_disk_teaches(study_file):
+    path = study_file(replace=("store: store", "store: store\nbudget: {disk: 20 gigs}"))
+    code, _, err = windtunnel("plan", path)
+    assert code == 2
+    assert "budget.disk" in err
+    assert "for example 20 GB" in err

@@ -1,0 +1,192 @@
+"""Several devices train what one trains: the same rows, the same losses, and exactly so again."""
+
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from test_exactness import MODEL, RECIPE, TRUNK, Stream
+
+from windtunnel.engine.sweep import Sweep
+from windtunnel.errors import ConfigError
+from windtunnel.spec.config import Resources
+from windtunnel.train.execution import apply, current, decide
+from windtunnel.train.loop import train
+from windtunnel.train.step import TrainStep
+from windtunnel.trials.study import open_study
+
+PROCESS = """
+import json, os, sys
+import torch.distributed as dist
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_exactness import *
+from test_parallel import new_step
+from windtunnel.train.follow import follow
+from windtunnel.train.parallel import Order, send
+
+folder, rank, devices = Path({folder!r}), int(sys.argv[1]), {devices}
+meet = f"file://{{folder}}/meet"
+dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=devices)
+if rank > 0:
+    follow()
+else:
+{work}
+    send(Order.END)
+sys.stdout.flush()
+os._exit(0)  # as workers end; gloo's threads may abort the interpreter's own way out
+"""
+
+
+def new_step(devices=1, *, threads=1, compiled=False, micro_batch_tokens=None):
+    resources = Resources(
+        device="cpu",
+        kernels="torch",
+        compile="always" if compiled else "never",
+        cpus_per_trial=devices * threads,
+        devices_per_trial=devices,
+        micro_batch_tokens=micro_batch_tokens,
+    )
+    execution = decide(resources, MODEL, RECIPE, planned_tokens=0)
+    apply(execution)
+    return TrainStep(MODEL, RECIPE, execution)
+
+
+def together(devices, folder, work):
+    """What `work` prints on rank 0, as JSON, while the other ranks follow it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "meet").unlink(missing_ok=True)
+    script = PROCESS.format(
+        tests=__file__.rsplit("/", 1)[0],
+        folder=str(folder),
+        devices=devices,
+        work=textwrap.indent(textwrap.dedent(work), "    "),
+    )
+    command = [sys.executable, "-c", script]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([*command, str(rank)], **pipes) for rank in range(devices)]
+    said = [process.communicate(timeout=200) for process in processes]
+    for process, (_, error) in zip(processes, said, strict=True):
+        assert process.returncode == 0, error
+    return json.loads(said[0][0].splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("choices", [{}, {"micro_batch_tokens": 16}])
+def test_two_devices_have_the_losses_of_one(tmp_path, choices):
+    """60 updates of four rows; an epoch boundary every five."""
+    work = f"""
+        step = new_step(2, **{choices!r})
+        step.state.start(TRUNK)
+        print(json.dumps(run(step, TRUNK, 60)))
+    """
+    found = together(2, tmp_path / "gang", work)
+    one = new_step()
+    one.state.start(TRUNK)
+    rows = []
+    train(one, TRUNK, Stream(), until=60, write=rows.extend)
+    assert len(found) == 60
+    for (step, loss, lr, norm), row in zip(found, rows, strict=True):
+        assert (step, lr) == (row.step, row.lr)
+        assert loss == pytest.approx(row.loss, rel=1e-5)
+        assert norm == pytest.approx(row.grad_norm, rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("devices", "compiled"), [(2, True), (4, False)])
+def test_a_resume_in_fresh_processes_is_the_straight_run(tmp_path, devices, compiled):
+    """Four devices: from three on, the layout of DDP's buckets decides the last bits."""
+    new = f"step = new_step({devices}, compiled={compiled})"
+    straight = f"""
+        {new}
+        step.state.start(TRUNK)
+        rows = run(step, TRUNK, 9)
+        checkpoint.save(step.state, folder / "fork")
+        rows += run(step, TRUNK, 30)
+        checkpoint.save(step.state, folder / "straight")
+        print(json.dumps(rows))
+    """
+    resumed = f"""
+        {new}
+        checkpoint.load(step.state, folder / "fork")
+        rows = run(step, TRUNK, 30)
+        checkpoint.save(step.state, folder / "resumed")
+        print(json.dumps(rows))
+    """
+    expected = together(devices, tmp_path / "gang", straight)
+    assert together(devices, tmp_path / "gang", resumed) == expected[9:]
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        resumed_bytes = (tmp_path / "gang" / "resumed" / name).read_bytes()
+        assert (tmp_path / "gang" / "straight" / name).read_bytes() == resumed_bytes
+
+
+@pytest.mark.slow
+def test_a_step_that_is_refilled_is_refilled_on_every_device(tmp_path):
+    work = """
+        step = new_step(2)
+        other = TRUNK.replace(init_seed=1)
+        step.state.start(other)
+        fresh = run(step, other, 5)
+        step.state.start(TRUNK)
+        run(step, TRUNK, 7)
+        step.state.start(other)
+        print(json.dumps([fresh, run(step, other, 5)]))
+    """
+    fresh, refilled = together(2, tmp_path / "gang", work)
+    assert fresh == refilled
+
+
+def test_one_process_alone_is_not_two_devices():
+    with pytest.raises(ConfigError, match="devices_per_trial = 2: 1 train together here"):
+        new_step(2)
+    recorded = new_step().execution.replace(devices=2)
+    assert recorded.differences(current(recorded)) == ["devices: 2 -> 1"]
+
+
+@pytest.mark.slow
+def test_trunks_and_branches_of_two_devices(study_file, tmp_path):
+    """A trunk goes on from its checkpoint, branches leave it: exactly, and as one device has it."""
+    two = ("resources: {", "resources: {kernels: torch, devices_per_trial: 2, ")
+    one = ("resources: {", "resources: {kernels: torch, compile: never, ")
+
+    def losses_of(path, store):
+        study = open_study(path)
+        found = {
+            each.id: [
+                (row["step"], row["loss"]) for row in study.store.segment(each.id).curve_rows()
+            ]
+            for each in study.plan.segments
+        }
+        devices = {study.store.segment(id).record["execution"]["devices"] for id in found}
+        shutil.move(tmp_path / "store", tmp_path / store)
+        return found, devices
+
+    both = {"sizes": "[16x2]", "horizons": "[110 steps, 140 steps]"}
+    path = study_file(**both, replace=one)
+    Sweep(open_study(path, prepared=True), engine="local").run()
+    alone, devices = losses_of(path, "one")
+    assert devices == {1}
+
+    sweeps = """
+        from windtunnel.engine.sweep import Sweep
+        from windtunnel.trials.study import open_study
+        result = Sweep(open_study(Path({path!r}), prepared=True), engine="local").run()
+        print(json.dumps(result.errors))
+    """
+    path = study_file(**both, replace=two)
+    assert together(2, tmp_path / "gang", sweeps.format(path=str(path))) == {}
+    at_once, devices = losses_of(path, "two")
+    assert devices == {2}
+    for segment, rows in at_once.items():
+        assert [step for step, _ in rows] == [step for step, _ in alone[segment]]
+        for (_, found), (_, expected) in zip(rows, alone[segment], strict=True):
+            assert found == pytest.approx(expected, rel=1e-4)
+
+    path = study_file(**both | {"horizons": "[110 steps]"}, replace=two)
+    assert together(2, tmp_path / "gang", sweeps.format(path=str(path))) == {}
+    path = study_file(**both, replace=two)
+    assert together(2, tmp_path / "gang", sweeps.format(path=str(path))) == {}
+    later, _ = losses_of(path, "later")
+    assert later == at_once

@@ -1,0 +1,232 @@
+"""`windtunnel winner`: what every search of a study found, and how sure that is."""
+
+import io
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from windtunnel.cli.text import flops, print_json, say, terminal
+from windtunnel.errors import ConfigError
+from windtunnel.trials.points import search_size
+from windtunnel.trials.search_words import (
+    field_name,
+    missing,
+    ranges,
+    searched,
+    standing,
+    value_text,
+)
+from windtunnel.trials.seed_noise import LEVEL, Difference
+from windtunnel.trials.study import Study
+from windtunnel.trials.winner import NEAR, Finalist, SearchOutcome, search_outcomes
+
+
+def print_winner(study: Study, *, as_json: bool) -> None:
+    """Every search of a study.
+
+    Raises:
+        ConfigError: The study has no search.
+    """
+    outcomes = search_outcomes(study)
+    if not outcomes:
+        kinds = ", ".join(dict.fromkeys(each.kind for each in study.config.experiments))
+        raise ConfigError(
+            f"{study.file}: no experiment of kind search, only {kinds}; add one (docs/search.md), "
+            "or read a scaling experiment with `windtunnel fit`"
+        )
+    if as_json:
+        print_json([outcome_json(study, outcome) for outcome in outcomes])
+        return
+    console = terminal()
+    for place, outcome in enumerate(outcomes):
+        if place:
+            console.print()
+        _print(console, study, outcome)
+
+
+def winner_line(outcome: SearchOutcome) -> str:
+    """One sentence: the winner, its loss and values, its rivals and its edges."""
+    name, winner = outcome.experiment.name, outcome.winner
+    if winner is None:
+        return f"search {name}: no winner yet: {'; '.join(missing(outcome))}"
+    values = ", ".join(f"{axis} {value_text(v)}" for axis, v in winner.result.trial.values.items())
+    rivals = len(outcome.finalists) - 1
+    close = sum(1 for each in outcome.finalists if each.behind and each.behind.within_noise)
+    said = f"; {close} of {rivals} other finalists within noise" if rivals else ""
+    edges = ", ".join(f"{axis} on its {side} edge" for axis, side in outcome.edges.items())
+    return (
+        f"search {name}: trial {winner.result.trial.number} wins with loss "
+        f"{_loss(winner.mean)}{_interval(outcome)}: {values}{said}"
+        + (f"; warning: {edges}" if edges else "")
+    )
+
+
+def outcome_json(study: Study, outcome: SearchOutcome) -> dict[str, Any]:
+    """One search for machines: losses in nats per token, intervals at `level`."""
+    experiment, winner = outcome.experiment, outcome.winner
+    return {
+        "experiment": experiment.name,
+        "size": str(search_size(study.ground, experiment)),
+        "horizon": str(experiment.horizon),
+        "longer_horizon": str(experiment.longer_horizon),
+        "objective": experiment.objective,
+        "sampler": experiment.sampler_taken,
+        "counts": dict(outcome.counts),
+        "level": LEVEL,
+        "winner": None
+        if winner is None
+        else {
+            "trial": winner.result.trial.number,
+            "values": winner.result.trial.values,
+            "loss": winner.mean,
+            "interval": outcome.winner_interval(),
+            "seeds": list(winner.losses),
+            "edges": dict(outcome.edges),
+        },
+        "finalists": [_finalist_json(outcome, each) for each in outcome.finalists],
+        "noise": outcome.noise,
+        "noise_dof": outcome.noise_dof,
+        "spread_of_seeds": outcome.spread,
+        "near": [result.trial.number for result in outcome.near],
+        "trials": [
+            {
+                "trial": result.trial.number,
+                "batch": result.trial.batch,
+                "values": result.trial.values,
+                "outcome": result.outcome,
+                "losses": result.at,
+                "noise_units_above_winner": outcome.units.get(result.trial.number),
+            }
+            for result in outcome.results
+        ],
+        "flops_spent": outcome.flops_spent,
+        "flops_without_stopping": outcome.flops_without_stopping,
+        "missing": missing(outcome),
+        "warnings": list(outcome.warnings),
+    }
+
+
+def _finalist_json(outcome: SearchOutcome, each: Finalist) -> dict[str, Any]:
+    return {
+        "trial": each.result.trial.number,
+        "values": each.result.trial.values,
+        "loss_in_search": each.result.value,
+        "losses": {str(seed): loss for seed, loss in each.losses.items()},
+        "loss": each.mean,
+        "behind": _difference_json(each.behind),
+        "longer_loss": each.longer_mean,
+        "behind_longer": _difference_json(each.behind_longer),
+        "standing": standing(outcome, each),
+    }
+
+
+def _difference_json(difference: Difference | None) -> dict[str, float | None] | None:
+    if difference is None:
+        return None
+    return {"value": difference.value, "low": difference.low, "high": difference.high}
+
+
+def _print(console: Console, study: Study, outcome: SearchOutcome) -> None:
+    experiment = outcome.experiment
+    size = search_size(study.ground, experiment)
+    say(console, f"search {experiment.name}, {size}: {searched(outcome)}")
+    cost = f"trials cost {flops(outcome.flops_spent)}"
+    if outcome.flops_without_stopping > outcome.flops_spent:
+        saved = 1 - outcome.flops_spent / outcome.flops_without_stopping
+        cost += f"; early stopping saved {saved:.0%} of {flops(outcome.flops_without_stopping)}"
+    if outcome.results:
+        say(console, cost)
+    for sentence in missing(outcome):
+        say(console, sentence, label="missing:")
+    if outcome.finalists:
+        console.print(_table(outcome))
+    if outcome.winner is not None:
+        _print_winner(console, outcome)
+    for warning in outcome.warnings:
+        say(console, warning, label="warning:")
+    if outcome.winner is not None:
+        say(console, "its values, for a study file:")
+        print(_fragment(outcome), end="")
+
+
+def _print_winner(console: Console, outcome: SearchOutcome) -> None:
+    winner = outcome.winner
+    assert winner is not None
+    seeds = ", ".join(map(str, winner.losses))
+    say(
+        console,
+        f"winner: trial {winner.result.trial.number}, loss {_loss(winner.mean)}"
+        f"{_interval(outcome)}, of seeds {seeds}, which no choice of trials has seen",
+    )
+    if outcome.noise is None:
+        return
+    say(
+        console,
+        f"noise of a run {outcome.noise:.2g} ({outcome.noise_dof} degrees of freedom), after what "
+        "a seed does to all finalists alike",
+    )
+    if outcome.near:
+        taken = ranges(outcome.experiment, outcome.near)
+        values = ", ".join(f"{axis} {text}" for axis, text in taken.items())
+        others = len(outcome.results) - len(outcome.finalists)
+        say(
+            console,
+            f"{len(outcome.near)} of the {others} trials that were not repeated "
+            f"{'lies' if len(outcome.near) == 1 else 'lie'} within "
+            f"{NEAR:g} noise units of it: {values}",
+        )
+
+
+def _table(outcome: SearchOutcome) -> Table:
+    """Finalists, the best first, and what was searched of each."""
+    experiment = outcome.experiment
+    table = Table(box=None)
+    behind = f"behind ({LEVEL:.0%})"
+    heads = [*(field_name(experiment, axis) for axis in experiment.space)]
+    heads += [
+        f"loss at {experiment.horizon}",
+        behind,
+        "",
+        f"at {experiment.longer_horizon}",
+        behind,
+    ]
+    for column in ("trial", *heads):
+        side: Literal["left", "right"] = "left" if column == "" else "right"
+        table.add_column(column, justify=side)
+    for each in outcome.finalists:
+        table.add_row(
+            str(each.result.trial.number),
+            *(value_text(each.result.trial.values[axis]) for axis in experiment.space),
+            _loss(each.mean),
+            _behind(outcome, each, each.behind),
+            standing(outcome, each),
+            _loss(each.longer_mean),
+            _behind(outcome, each, each.behind_longer),
+        )
+    return table
+
+
+def _behind(outcome: SearchOutcome, each: Finalist, difference: Difference | None) -> str:
+    if difference is None or each is outcome.winner or outcome.winner is None:
+        return ""
+    half = "" if difference.high is None else f" ±{difference.high - difference.value:.4f}"
+    return f"{difference.value:+.4f}{half}"
+
+
+def _fragment(outcome: SearchOutcome) -> str:
+    """The winner's values as YAML, in full: a study that takes them finds their runs."""
+    from ruamel.yaml import YAML
+
+    text = io.StringIO()
+    YAML().dump(outcome.winner_values(), text)
+    return text.getvalue()
+
+
+def _interval(outcome: SearchOutcome) -> str:
+    ends = outcome.winner_interval()
+    return "" if ends is None else f" ({LEVEL:.0%} interval {ends[0]:.4f} to {ends[1]:.4f})"
+
+
+def _loss(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

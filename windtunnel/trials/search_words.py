@@ -1,0 +1,91 @@
+"""What a search was and what it still lacks, in sentences that every place uses."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from windtunnel.spec.search import SearchExperiment
+from windtunnel.trials.search import TrialResult
+from windtunnel.trials.winner import Finalist, SearchOutcome
+
+
+def searched(outcome: SearchOutcome) -> str:
+    """`16 of 16 trials to 10N by gp: 14 finished, 2 diverged`."""
+    experiment = outcome.experiment
+    counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items())
+    return (
+        f"{len(outcome.results)} of {experiment.trials} trials to {experiment.horizon} by "
+        f"{experiment.sampler_taken}" + (f": {counts}" if counts else "")
+    )
+
+
+def missing(outcome: SearchOutcome) -> list[str]:
+    """Why there is no winner yet, or why it may still change; nothing when all is done."""
+    experiment, counts = outcome.experiment, outcome.counts
+    found = []
+    left = experiment.trials - len(outcome.results)
+    exhausted = experiment.sampler_taken == "grid" and outcome.finalists
+    if left > 0 and not exhausted:
+        found.append(f"{left} of {experiment.trials} trials are still to be suggested")
+    if waiting := counts.get("unfinished", 0):
+        found.append(f"{waiting} of {len(outcome.results)} suggested trials have not ended")
+    if failed := counts.get("failed", 0):
+        found.append(f"{failed} trials failed; the next sweep tries them again")
+    if experiment.top == 0:
+        found.append("top: 0 repeats no trial, and so names no winner")
+    for horizon, each in (
+        (experiment.horizon, [finalist.missing for finalist in outcome.finalists]),
+        (experiment.longer_horizon, [finalist.longer_missing for finalist in outcome.finalists]),
+    ):
+        if runs := sum(seeds.get("unfinished", 0) for seeds in each):
+            found.append(
+                f"{runs} of {len(each) * experiment.repeats} repeats to {horizon} have not ended"
+            )
+    if not found and outcome.winner is None:
+        found.append(
+            "every finalist diverged or failed on a new seed: narrow the space"
+            if outcome.finalists
+            else "no trial finished: narrow the space, or lower its learning rates"
+        )
+    return found
+
+
+def ranges(experiment: SearchExperiment, results: Sequence[TrialResult]) -> dict[str, str]:
+    """What values trials take on each axis: `0.0085 to 0.028`, or `false, true`."""
+    found = {}
+    for axis in experiment.space:
+        values = [result.trial.values[axis] for result in results]
+        numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+        if numbers and len(numbers) == len(values):
+            low, high = value_text(min(numbers)), value_text(max(numbers))
+            found[axis] = low if low == high else f"{low} to {high}"
+        else:
+            found[axis] = ", ".join(sorted({value_text(value) for value in values}))
+    return found
+
+
+def value_text(value: Any) -> str:
+    """A searched value for people: three digits, and words as a study file has them."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def standing(outcome: SearchOutcome, finalist: Finalist) -> str:
+    """Where a finalist stands: the winner, within noise of it, or behind it."""
+    if outcome.winner is None:
+        return ""
+    if finalist is outcome.winner:
+        return "winner"
+    if finalist.behind is None:
+        return ", ".join(f"{count} {name}" for name, count in finalist.missing.items())
+    within = finalist.behind.within_noise
+    if within is None:
+        return "noise not measured"
+    return "within noise" if within else "worse, beyond noise"
+
+
+def field_name(experiment: SearchExperiment, axis: str) -> str:
+    """An axis without its section, where no other axis has that field."""
+    field = axis.partition(".")[2]
+    alike = [each for each in experiment.space if each.partition(".")[2] == field]
+    return field if len(alike) == 1 else axis
