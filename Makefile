@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test gpu bench schema golden clean
+.PHONY: help setup demo check test chaos gpu bench schema golden clean
 
 help:
 	@echo "make demo   set up, run the quickstart study, print where its report is"
 	@echo "make test   set up, then format, lint, types, floors and every test that needs no GPU"
 	@echo "make check  the quick part of it: format, lint, types, floors"
+	@echo "make chaos  every fault that docs/faults.md speaks of, dozens of kills, about 15 minutes"
 	@echo "make gpu    the tests that need a CUDA device"
 	@echo "make bench  measure everything against the usual ways on this machine, write docs/benchmarks.md"
 	@echo "make setup  only create $(VENV) and install"
@@ -34,6 +35,11 @@ check: setup
 
 test: check
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+chaos: export CHAOS_LOG := $(or $(TMPDIR),/tmp)/windtunnel-chaos.log
+chaos: setup
+	rm -f $(CHAOS_LOG)
+	$(BIN)/pytest tests/chaos -m "chaos or not chaos"
 
 gpu: setup
 	$(BIN)/pytest -m gpu

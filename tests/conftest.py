@@ -11,7 +11,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # of the cluster that tests start
-
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when ray is imported, by whichever test
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

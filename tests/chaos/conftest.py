@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
+LOG = os.environ.get("CHAOS_LOG")
+
 STUDIES = [Path(__file__).with_name("study.yaml")]
+
+
+def pytest_terminal_summary(terminalreporter):
+    if LOG and Path(LOG).exists():
+        terminalreporter.section("where each kill landed")
+        terminalreporter.write_line(Path(LOG).read_text())
+        terminalreporter.write_line(f"also in {LOG}")
 
 
 @pytest.fixture(params=STUDIES, ids=lambda path: path.stem)
@@ -19,7 +28,7 @@ def chaos_study(request, tmp_path, words):
 @pytest.fixture
 def chaos_log(tmp_path):
     """Where the landings are written: CHAOS_LOG, or a file of the test's own."""
-    return Path(os.environ.get("CHAOS_LOG") or tmp_path / "landings.log")
+    return Path(LOG or tmp_path / "landings.log")
 
 
 @pytest.fixture(scope="session")

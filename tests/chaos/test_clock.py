@@ -47,7 +47,7 @@ def test_a_holder_lives_whatever_the_clock_says(tmp_path, jumping):
     path = tmp_path / "lease.json"
     script = (
         "import sys; from pathlib import Path; from windtunnel.trials.lease import Lease\n"
-        "import psutil._pslinux; psutil._pslinux.BOOT_TIME = 1e9\n"  # before the clock was set
+        "import psutil._pslinux as p; p.boot_time = lambda: 1e9\n"  # before the clock was set
         f"with Lease(Path({str(path)!r}), what='x'):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )

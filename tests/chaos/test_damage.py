@@ -1,7 +1,10 @@
 """A damaged checkpoint is noticed, said, and made again: the same results, each row once."""
 
+import os
 import random
 import shutil
+import subprocess
+import sys
 
 import pytest
 from sweeps import assert_recorded_once, results, undisturbed
@@ -147,6 +150,37 @@ def test_a_curve_that_lost_rows(study, where):
     kept = {"torn": lines[:150], "damaged": [*lines[:150], b"{\x00\n", *lines[151:]], "gone": []}
     trunk.curve.write_bytes(b"".join(kept[where]))
     assert go_on(path) == expected
+
+
+def test_what_killed_processes_left_in_finished_segments_is_cleared_away(study):
+    """Killed between record and release: no later run has to do with the segment."""
+    path, expected = study
+    go_on(path)
+    opened = open_study(path)
+    dead = subprocess.run([sys.executable, "-c", HOLD], capture_output=True, text=True, check=True)
+    for planned in opened.plan.segments:
+        folder = opened.store.segment(planned.id)
+        (folder.root / "lease.json").write_text(dead.stdout)
+        (folder.root / ".record.json.0123abcd").write_text('{"outcome": "fin')
+        (folder.root / ".lease.json.0123456789abcdef").write_text("")
+        (folder.checkpoints / ".000000300.0123abcd").mkdir()
+        (folder.resume / "000000016").mkdir(parents=True)
+    old = opened.folder / ".plan.json.0123abcd"
+    old.write_text("{")
+    os.utime(old, (0, 0))
+    assert go_on(path) == expected
+    assert not old.exists()
+
+
+HOLD = """\
+import tempfile
+from pathlib import Path
+from windtunnel.trials.lease import Lease
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "lease.json"
+    with Lease(path, what="x"):
+        print(path.read_text())
+"""
 
 
 def test_no_bit_of_a_checkpoint_flips_unnoticed(study):

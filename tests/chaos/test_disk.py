@@ -72,7 +72,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("left", [200_000, 60_000, 0])
+@pytest.mark.parametrize("left", [200_000, pytest.param(60_000, marks=pytest.mark.chaos), 0])
 def test_a_disk_that_is_full(study, small_disk, left):
     """In a checkpoint, in a curve, or from the first byte on."""
     path, expected = study

@@ -9,7 +9,10 @@ from windtunnel.trials.study import open_study
 
 SETTINGS = {"sizes": "[16x2, 32x2]", "horizons": "[4000 steps, 5000 steps]"}
 
-ENGINES = ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])]
+ENGINES = [
+    pytest.param("local", marks=pytest.mark.chaos),
+    pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow]),
+]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -29,7 +29,7 @@ MANY = [
 ATTEMPTS = 4
 """So many sweeps may be over before one kill has landed."""
 
-END_SECONDS = 90
+END_SECONDS = 30
 """Within which everything of a killed driver must have ended."""
 
 

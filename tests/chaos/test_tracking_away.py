@@ -50,7 +50,9 @@ def server():
         connection.close()
 
 
-@pytest.mark.parametrize("manners", ["hang", "break off", "refuse"])
+@pytest.mark.parametrize(
+    "manners", ["hang", pytest.param("break off", marks=pytest.mark.chaos), "refuse"]
+)
 def test_a_server_that_is_no_help(study_file, known, tmp_path, server, manners):
     path = study_file(**SETTINGS)
     if "tracking" not in known:

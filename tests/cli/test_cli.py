@@ -64,7 +64,8 @@ def test_help_is_fast():
 
 def test_the_commands_are_these():
     _, output, _ = windtunnel("--help")
-    commands = ["init", "plan", "sweep", "status", "runs", "fit", "report", "sync", "ui", "check"]
+    commands = ["init", "plan", "sweep", "status", "runs", "winner", "fit", "report", "sync"]
+    commands += ["ui", "check"]
     assert [word for word in commands if f" {word} " in output] == commands
 
 

@@ -90,15 +90,29 @@ def fill(study, *, seed=0, skip=lambda planned: False, law=LAW, curve_rows=300) 
         )
 
 
+def fill_one(study, planned, *, loss) -> None:
+    """Finish a segment with one loss at all of its stops."""
+    folder = study.store.segment(planned.id)
+    folder.create(planned.segment)
+    folder.set_execution(EXECUTION)
+    for step in (planned.end,) if isinstance(planned.segment, Branch) else planned.forks:
+        folder.add_measurement(step, _sets(study, float(loss)))
+    _finish(folder, planned, outcome="finished", reached=planned.end)
+
+
 def diverge(study, planned, *, reached) -> None:
     """End a segment as diverged."""
     folder = study.store.segment(planned.id)
     folder.create(planned.segment)
     folder.set_execution(EXECUTION)
+    _finish(folder, planned, outcome="diverged", reached=reached)
+
+
+def _finish(folder, planned, *, outcome, reached) -> None:
     folder.finish(
         {
             "segment": planned.id,
-            "outcome": "diverged",
+            "outcome": outcome,
             "reached": reached,
             "seconds": 1.0,
             "epochs": {"text": 0.1},

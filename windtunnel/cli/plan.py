@@ -10,6 +10,7 @@ from windtunnel.cli.ahead import calibration_table, lines_ahead
 from windtunnel.cli.text import flops, print_json, say, si, size_of, terminal
 from windtunnel.engine.outlook import Outlook, outlook
 from windtunnel.spec import Branch, StudyConfig
+from windtunnel.spec.search import SearchExperiment
 from windtunnel.trials.budget import disk_use, over_budget
 from windtunnel.trials.calibration import Calibration, calibrate, read_calibration
 from windtunnel.trials.cost import Cost, Left, cost_of, left_of, slots_here
@@ -26,13 +27,14 @@ def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
     """Print the plan of an opened study; with `calibrates`, after timing its shapes here."""
     slots = slots_here(study.config)
     if calibrates:
-        calibration: Calibration | None = calibrate(study, slots=slots, tell=_tell)
+        calibration: Calibration | None = calibrate(study.expected, slots=slots, tell=_tell)
     else:
         calibration = read_calibration(study, slots=slots)
     pace = pace_of(study, calibration.by_shape() if calibration else None)
-    cost, left = cost_of(study), left_of(study)
-    ahead = outlook(study, pace, left, slots=slots)
-    budget = over_budget(study, left, pace, ahead.disk_peak)
+    expected = study.expected
+    cost, left = cost_of(expected), left_of(expected)
+    ahead = outlook(expected, pace, left, slots=slots)
+    budget = over_budget(expected, left, pace, ahead.disk_peak)
     finished = sum(outcome == "finished" for outcome in left.ended.values())
     if as_json:
         print_json(
@@ -69,15 +71,15 @@ def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
         )
         return
     console = terminal()
-    console.print(_table(study))
-    for line in _lines(study, cost, left, finished):
+    console.print(_table(expected))
+    for line in _lines(expected, cost, left, finished):
         say(console, line)
     for line in lines_ahead(study, pace, ahead, slots=slots):
         say(console, line)
     say(console, f"store        {study.store.root}")
     if calibration:
-        console.print(calibration_table(study, calibration, pace))
-    for warning in (*study.warnings, *_too_full(study, ahead)):
+        console.print(calibration_table(expected, calibration, pace))
+    for warning in (*study.warnings, *_too_full(expected, ahead)):
         say(console, warning, label="warning:")
     for line in budget:
         say(console, line, label="over budget:", style="red")
@@ -115,32 +117,33 @@ def _segment(study: Study, planned: PlannedSegment, pace: Pace) -> dict[str, Any
 
 
 def _table(study: Study) -> Table:
-    """One line a model and recipe; seeds side by side in one cell."""
+    """One line a model and recipe, and one a search; seeds side by side in one cell."""
     table = Table(title=f"study {study.config.study}", title_justify="left", box=None)
     for column in ("size", "params", "lr", "batch", "seeds", "horizons (updates)", "FLOPs"):
         table.add_column(column, justify="left" if column.startswith("hor") else "right")
-    groups: dict[tuple[Any, ...], list[Any]] = {}
-    for branch in study.plan.branches:
-        segment = branch.segment
-        groups.setdefault((segment.model, segment.recipe), []).append(branch)
-    trunks: dict[tuple[Any, ...], float] = {}
-    for trunk in study.plan.trunks:
-        key = (trunk.segment.model, trunk.segment.recipe)
-        work = trunk.tokens * trunk.segment.model.flops_exact_per_token
-        trunks[key] = trunks.get(key, 0.0) + work
-    for (model, recipe), branches in list(groups.items())[:MOST_LINES]:
+    searches = {e.name for e in study.config.experiments if isinstance(e, SearchExperiment)}
+    groups: dict[tuple[Any, ...], list[PlannedSegment]] = {}
+    for planned in study.plan.segments:
+        segment, experiments = planned.segment, {label.experiment for label in planned.labels}
+        searched = ", ".join(sorted(experiments)) if experiments <= searches else None
+        key = (searched,) if searched else (segment.model, segment.recipe)
+        groups.setdefault(key, []).append(planned)
+    for group in list(groups.values())[:MOST_LINES]:
+        branches = [planned for planned in group if isinstance(planned.segment, Branch)]
+        one, experiments = branches[0].segment, {each.experiment for each in branches[0].labels}
         horizons = sorted({branch.end for branch in branches})
         seeds = sorted({label.seed for branch in branches for label in branch.labels})
-        work = sum(branch.tokens for branch in branches) * model.flops_exact_per_token
+        batches = dict.fromkeys(branch.segment.recipe.batch_tokens for branch in branches)
+        work = sum(each.tokens * each.segment.model.flops_exact_per_token for each in group)
         held = " held out" if all(branch.held_out for branch in branches) else ""
         table.add_row(
-            model.size + held,
-            si(model.params),
-            f"{recipe.lr:g}",
-            si(recipe.batch_tokens),
+            one.model.size + held,
+            si(one.model.params),
+            f"search {experiments.pop()}" if experiments <= searches else f"{one.recipe.lr:g}",
+            " ".join(si(batch) for batch in batches),
             str(len(seeds)),
             " ".join(str(end) for end in horizons),
-            f"{work + trunks[(model, recipe)]:.2e}",
+            f"{work:.2e}",
         )
     if (more := len(groups) - MOST_LINES) > 0:
         table.caption = f"{more} more lines, not shown; --json has every segment"

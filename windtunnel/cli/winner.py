@@ -161,10 +161,10 @@ def _print_winner(console: Console, outcome: SearchOutcome) -> None:
     )
     if outcome.noise is None:
         return
+    alike = ", after what a seed does to all finalists alike" if len(outcome.finalists) > 1 else ""
     say(
         console,
-        f"noise of a run {outcome.noise:.2g} ({outcome.noise_dof} degrees of freedom), after what "
-        "a seed does to all finalists alike",
+        f"noise of a run {outcome.noise:.2g} ({outcome.noise_dof} degrees of freedom){alike}",
     )
     if outcome.near:
         taken = ranges(outcome.experiment, outcome.near)

@@ -64,9 +64,10 @@ class Upkeep:
         slots = slots_here(self.study.config)
         calibration = read_calibration(self.study, slots=slots)
         pace = pace_of(self.study, calibration.by_shape() if calibration else None)
-        left = left_of(self.study)
-        ahead = outlook(self.study, pace, left, slots=slots)
-        return over_budget(self.study, left, pace, ahead.disk_peak)
+        study = self.study.expected
+        left = left_of(study)
+        ahead = outlook(study, pace, left, slots=slots)
+        return over_budget(study, left, pace, ahead.disk_peak)
 
     def add(self, segments: Iterable[PlannedSegment]) -> None:
         """Take in what a search has added to the plan."""

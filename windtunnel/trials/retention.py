@@ -7,7 +7,6 @@ bits. A trunk's last fork stays, for a longer horizon goes on from it.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from windtunnel.errors import StoreError
 from windtunnel.spec import Branch
@@ -91,7 +90,7 @@ class RetainLast:
         self.store, self.study = store, study
         self.needs = Needs(segments)
         self._others = Needs()
-        self._others_written: dict[Path, int] | None = None
+        self._others_written: dict[str, int] | None = None
 
     def ended(self, planned: PlannedSegment) -> None:
         """Free what a segment was the last to need."""
@@ -110,7 +109,7 @@ class RetainLast:
     def _ask_others(self) -> None:
         """Read the plans of the other studies, if one has been written since."""
         plans = (self.store.root / "studies").glob(f"*/{PLAN_FILE}")
-        written = {path: path.stat().st_mtime_ns for path in plans}
+        written = {str(path): path.stat().st_mtime_ns for path in plans}
         if written != self._others_written:
             self._others = needs_of_others(self.store, self.study)
             self._others_written = written

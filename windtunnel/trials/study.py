@@ -1,6 +1,6 @@
 """A study opened over its store: configuration, pinned data, and the plan. Loads no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,11 @@ class Study:
             )
             for each in self.validation
         }
+
+    @property
+    def expected(self) -> "Study":
+        """The study with all that its searches are expected to suggest in its plan: for costs."""
+        return replace(self, plan=self.expected_plan)
 
     @property
     def longest_tokens(self) -> int:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHOWN = 3.0
+SHOWN = 5.0
 """Losses up to so many times the median distance from the best set the scale; others lie on it."""
 
 

@@ -1,0 +1,160 @@
+"""`windtunnel winner` after a real sweep: what it prints, its JSON, and its run in MLflow."""
+
+import json
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from windtunnel.cli.app import app
+from windtunnel.cli.tracking import log_results
+from windtunnel.cli.winner import winner_line
+from windtunnel.engine.sweep import Sweep
+from windtunnel.errors import ConfigError
+from windtunnel.report import collect, render
+from windtunnel.spec import load_study
+from windtunnel.trials.study import open_study
+from windtunnel.trials.tracking import Mirror, locate
+from windtunnel.trials.winner import search_outcomes
+
+SEARCH = """\
+  - kind: search
+    name: tune
+    space:
+      recipe.lr: {low: 1e-3, high: 1e-1, log: true}
+      model.qk_norm: [true, false]
+    trials: 4
+    batch: 2
+    sampler: sobol
+    horizon: 120 steps
+    top: 2
+    repeats: 2
+"""
+
+
+@pytest.fixture
+def search_file(study_file):
+    path = study_file(sizes="[16x1]")
+    text = path.read_text()
+    scaling = text[text.index("  - kind: scaling") : text.index("resources:")]
+    path.write_text(text.replace(scaling, SEARCH))
+    return path
+
+
+@pytest.fixture
+def swept(search_file):
+    Sweep(open_study(search_file, prepared=True), engine="local").run()
+    return search_file
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.stdout
+
+
+def test_a_search_end_to_end(swept):
+    study = open_study(swept)
+    (outcome,) = search_outcomes(study)
+    (found,) = json.loads(run("winner", swept, "--json"))
+    assert found["counts"] == {"finished": 4}
+    assert found["missing"] == []
+    # The winner is the finalist whose losses on the seeds 1 and 2 are lowest, read from the store.
+    means = {
+        each["trial"]: fmean(each["losses"][seed] for seed in ("1", "2"))
+        for each in found["finalists"]
+    }
+    assert len(means) == 2
+    winner = found["winner"]
+    assert winner["trial"] == min(means, key=means.get)
+    assert winner["loss"] == pytest.approx(min(means.values()))
+    assert winner["interval"][0] < winner["loss"] < winner["interval"][1]
+    assert winner["seeds"] == [1, 2]
+    best_two = sorted(found["trials"], key=lambda each: each["losses"][-1])[:2]
+    assert set(means) == {each["trial"] for each in best_two}
+    rival = found["finalists"][1]["behind"]
+    assert rival["low"] < rival["value"] == pytest.approx(max(means.values()) - winner["loss"])
+
+    text = run("winner", swept)
+    assert "search tune, 16x1: 4 of 4 trials to 120 steps by sobol: 4 finished" in text
+    assert f"winner: trial {winner['trial']}, loss {winner['loss']:.4f}" in text
+    assert f"+{rival['value']:.4f} ±{rival['high'] - rival['value']:.4f}" in text
+    fragment = YAML(typ="safe").load(text[text.index("its values") :].partition("\n")[2])
+    assert fragment["recipe"]["lr"] == winner["values"]["recipe.lr"]
+    assert fragment["model"]["qk_norm"] == winner["values"]["model.qk_norm"]
+    line = winner_line(outcome)
+    assert line.startswith(f"search tune: trial {winner['trial']} wins with loss")
+    assert " of 1 other finalists within noise" in line
+    page = render(collect(study))
+    assert f"Trial {winner['trial']} wins with a loss of" in page
+
+
+def test_the_pasted_fragment_finds_the_winners_runs(swept):
+    (found,) = json.loads(run("winner", swept, "--json"))
+    values = found["winner"]["values"]
+    text = swept.read_text().replace(SEARCH, "  - {kind: scaling, horizons: [120 steps], "
+        "sizes: [16x1], seeds: [1, 2], hold_out: none}\n")  # fmt: skip
+    text = text.replace("lr: 1e-2", f"lr: {values['recipe.lr']!r}").replace(
+        "context: 32", f"context: 32\n  qk_norm: {str(values['model.qk_norm']).lower()}"
+    )
+    swept.with_name("law.yaml").write_text(text.replace("study: small", "study: law"))
+    law = open_study(swept.with_name("law.yaml"), prepared=True)
+    records = [law.store.segment(planned.id).record for planned in law.plan.branches]
+    assert len(records) == 2
+    assert all(record["outcome"] == "finished" for record in records)
+
+
+def test_before_the_repeats_it_says_what_is_missing(search_file, swept):
+    study = open_study(search_file)
+    (outcome,) = search_outcomes(study)
+    numbers = [each.result.trial.number for each in outcome.finalists]
+    (experiment,) = load_study(search_file).experiments
+    # As if the sweep had been stopped: one repeat has not run.
+    label = next(
+        planned
+        for planned in study.plan.branches
+        if planned.labels[0].seed == 1 and planned.labels[0].horizon == str(experiment.horizon)
+    )
+    (study.store.segment(label.id).root / "record.json").unlink()
+    text = run("winner", search_file)
+    assert "1 of 4 repeats to 120 steps have not ended" in text
+    assert "winner:" not in text
+    assert all(f"  {number} " in text for number in numbers)
+    (found,) = json.loads(run("winner", search_file, "--json"))
+    assert found["winner"] is None
+    (outcome,) = search_outcomes(open_study(search_file))
+    assert winner_line(outcome).startswith("search tune: no winner yet: 1 of 4 repeats")
+
+
+def test_a_study_without_a_search_is_refused(study_file):
+    result = CliRunner().invoke(app, ["winner", str(study_file())])
+    assert isinstance(result.exception, ConfigError)
+    assert result.exception.exit_code == 2
+    assert "no experiment of kind search, only scaling" in str(result.exception)
+
+
+def test_a_search_is_one_run_in_mlflow(swept, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    study = open_study(swept)
+    for _ in range(2):
+        mirror = Mirror(study, locate(study.store, study.config.tracking))
+        mirror.sync()
+        log_results(mirror)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=mirror.location.uri)
+    runs = client.search_runs([mirror.experiment_id()], "tags.kind = 'search.tune'")
+    assert len(runs) == 1
+    (found,) = json.loads(run("winner", swept, "--json"))
+    data = runs[0].data
+    assert data.tags["winner"] == str(found["winner"]["trial"])
+    assert float(data.tags["winner.recipe.lr"]) == found["winner"]["values"]["recipe.lr"]
+    assert data.metrics["loss"] == pytest.approx(found["winner"]["loss"])
+    assert data.metrics["noise"] == pytest.approx(found["noise"])
+    assert data.metrics["trials"] == 4
+    assert len(client.get_metric_history(runs[0].info.run_id, "loss")) == 1
+    local = client.download_artifacts(runs[0].info.run_id, "winner.tune.json", str(tmp_path))
+    assert json.loads(Path(local).read_text()) == found
