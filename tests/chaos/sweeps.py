@@ -115,13 +115,20 @@ def swept(file, *options, **more):
 
 
 def undisturbed(file):
-    """Results of a run in this process, which nothing disturbs; its segments are removed."""
+    """Results of a run in this process, which nothing disturbs; of it only the data stay."""
     study = open_study(file, prepared=True)
     assert not Sweep(study, engine="local").run().failed
     found = results(file)
     assert_recorded_once(file)
-    shutil.rmtree(study.store.segments)
+    wipe(file)
     return found
+
+
+def wipe(file):
+    """Let the next sweep begin anew, on the same data."""
+    study = open_study(file)
+    shutil.rmtree(study.store.segments)
+    shutil.rmtree(study.folder)
 
 
 def results(file):

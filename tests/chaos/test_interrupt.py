@@ -2,6 +2,7 @@
 
 import signal
 
+import psutil
 import pytest
 from sweeps import RunningSweep, assert_recorded_once, results, swept, undisturbed, until
 
@@ -30,7 +31,8 @@ def test_ctrl_c_and_sigterm_save_everything_and_exit_130(study_file, known, engi
         code, output = sweep.finish(seconds=60)
         assert code == 130, output
         assert "everything is saved" in output
-        assert not [process for process in tree if process.is_running()]
+        _, left = psutil.wait_procs(tree, timeout=30)
+        assert not left
     for segment_id in study.store.segment_ids():
         folder = study.store.segment(segment_id)
         assert not (folder.root / "lease.json").exists()

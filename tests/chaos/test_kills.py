@@ -1,13 +1,12 @@
 """kill -9 of workers, drivers and the raylet: the same command again, the same bits, once each."""
 
-import shutil
 import time
 from collections import Counter
 
 import psutil
 import pytest
 from landings import Aim
-from sweeps import SLOW_DISK, RunningSweep, assert_recorded_once, results, swept, undisturbed
+from sweeps import SLOW_DISK, RunningSweep, assert_recorded_once, results, swept, undisturbed, wipe
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -66,7 +65,7 @@ def disturb(file, aims, expected, log):
                     break
                 assert sweep.process.returncode == 0, sweep.output
                 assert results(file) == expected
-                shutil.rmtree(file.parent / "store" / "segments")
+                wipe(file)
                 sweep = None
             assert landing is not None, f"{ATTEMPTS} sweeps were over without a moment {where}"
             landed.append(landing)

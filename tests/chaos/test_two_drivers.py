@@ -1,14 +1,18 @@
-"""Two drivers on one store: side by side where they can be, one after the other where they must."""
+"""Two drivers on one store: side by side where they can be, one after the other where they must.
+
+The first is stopped in the midst of its trunk (as a process, not by Ctrl-C), so that it is at work
+all the time that the second has.
+"""
 
 import json
-import shutil
+import signal
+import time
 
 import pytest
 from sweeps import RunningSweep, assert_recorded_once, results, undisturbed, until
 
+from windtunnel.engine.graph import BUSY_SECONDS
 from windtunnel.trials.study import open_study
-
-LONG = "[2500 steps, 5000 steps]"
 
 
 @pytest.fixture
@@ -25,80 +29,81 @@ def two(study_file):
     return write
 
 
-def owners(store):
-    """Process -> segments whose lease it holds."""
-    found = {}
-    for lease in store.segments.glob("*/lease.json"):
-        try:
-            owner = json.loads(lease.read_text())["pid"]
-        except FileNotFoundError:
-            continue
-        found.setdefault(owner, []).append(lease.parent.name)
-    return found
+def stopped_at_work(path):
+    """A sweep that holds its first trunk, and stands still; the trunk's id."""
+    trunk = open_study(path).plan.trunks[0]
+    folder = open_study(path).store.segment(trunk.id)
+    sweep = RunningSweep(path, "--engine", "local")
+    until(lambda: folder.curve.exists(), "the first driver to train its trunk", seconds=90)
+    sweep.signal(signal.SIGSTOP)
+    assert json.loads((folder.root / "lease.json").read_text())["pid"] == sweep.pid
+    assert folder.record is None
+    return sweep, trunk.id
 
 
-def test_different_segments_are_trained_at_once(two):
-    paths = two({"sizes": "[16x2]", "horizons": LONG}, {"sizes": "[32x1]", "horizons": LONG})
+def go_on(sweep):
+    sweep.signal(signal.SIGCONT)
+    code, output = sweep.finish()
+    assert code == 0, output
+
+
+def held(store):
+    return {lease.parent.name for lease in store.segments.glob("*/lease.json")}
+
+
+def test_different_segments_do_not_wait_for_each_other(two):
+    horizons = "[600 steps, 800 steps]"
+    paths = two(
+        {"sizes": "[32x2]", "horizons": horizons}, {"sizes": "[16x1]", "horizons": horizons}
+    )
     expected = [undisturbed(path) for path in paths]
-    store = open_study(paths[0]).store
-    sweeps = [RunningSweep(path, "--engine", "local") for path in paths]
-    until(lambda: len(owners(store)) == 2, "two processes to train side by side", seconds=90)
-    for path, sweep, wanted in zip(paths, sweeps, expected, strict=True):
-        code, output = sweep.finish()
-        assert code == 0, output
+    first, _ = stopped_at_work(paths[0])
+    code, output = RunningSweep(paths[1], "--engine", "local").finish()
+    assert code == 0, output
+    go_on(first)
+    for path, wanted in zip(paths, expected, strict=True):
         assert results(path) == wanted
         assert_recorded_once(path)
 
 
-def test_the_same_trunk_is_trained_once_for_both(two):
-    """The second study waits for the trunk, extends it, and takes its own branches from it."""
+def test_a_trunk_that_two_studies_need_is_trained_once(two):
+    """The second waits for it, extends it, and takes its own branches from it."""
     paths = two(
-        {"sizes": "[16x2]", "horizons": "[2500 steps, 5000 steps]"},
-        {"sizes": "[16x2]", "horizons": "[5000 steps, 6000 steps]"},
+        {"sizes": "[32x2]", "horizons": "[600 steps, 800 steps]"},
+        {"sizes": "[32x2]", "horizons": "[800 steps, 1000 steps]"},
     )
-    expected = []
-    for path in paths:
-        expected.append(undisturbed(path))
-    first, second = (open_study(path) for path in paths)
-    (trunk,) = first.plan.trunks
-    assert [p.id for p in second.plan.trunks] == [trunk.id]
-
-    lease = first.store.segment(trunk.id).root / "lease.json"
-    one = RunningSweep(paths[0], "--engine", "local")
-    until(lease.exists, "the first driver to begin the trunk", seconds=90)
-    other = RunningSweep(paths[1], "--engine", "local")
-    until((second.folder / "lease.json").exists, "the second driver to begin", seconds=90)
-    until(lambda: owners(first.store).get(one.pid) == [trunk.id], "the first at work", seconds=30)
-    for sweep in (one, other):
-        code, output = sweep.finish()
-        assert code == 0, output
-    # Where both ask for a trunk, the record tells of the longer one.
+    expected = [undisturbed(path) for path in paths]
+    first, trunk = stopped_at_work(paths[0])
+    study = open_study(paths[1])
+    second = RunningSweep(paths[1], "--engine", "local")
+    until((study.folder / "lease.json").exists, "the second driver to begin", seconds=90)
+    time.sleep(2 * BUSY_SECONDS)
+    assert not second.over, second.output
+    assert held(study.store) == {trunk}
+    go_on(first)
+    code, output = second.finish()
+    assert code == 0, output
     for path, wanted in zip(paths, expected, strict=True):
         found = results(path)
         for planned in open_study(path).plan.branches:
             assert found[planned.id] == wanted[planned.id]
-    reached = {p.id: p.end for p in second.plan.segments}
-    assert first.store.segment(trunk.id).record["reached"] == reached[trunk.id]
-    rows = [row["step"] for row in first.store.segment(trunk.id).curve_rows()]
-    assert rows == list(range(1, reached[trunk.id] + 1))
-    assert not list(first.store.root.glob("**/lease.json"))
-    shutil.rmtree(first.store.root)
+    end = study.plan.trunks[0].end
+    assert study.store.segment(trunk).record["reached"] == end
+    assert results(paths[1])[trunk][2] == expected[1][trunk][2]
+    assert len(expected[1][trunk][2]) == end
+    assert held(study.store) == set()
 
 
-@pytest.mark.ray
-@pytest.mark.slow
 def test_a_study_that_is_running_refuses_a_second_sweep(study_file):
-    path = study_file(sizes="[16x2]", horizons=LONG)
-    study = open_study(path, prepared=True)
-    first = RunningSweep(path)
-    lease = study.folder / "lease.json"
-    until(lease.exists, "the first sweep's lease", seconds=60)
-    owner = json.loads(lease.read_text())
+    path = study_file(sizes="[32x2]", horizons="[600 steps, 800 steps]")
+    open_study(path, prepared=True)
+    first, _ = stopped_at_work(path)
+    owner = json.loads((open_study(path).folder / "lease.json").read_text())
     assert owner["pid"] == first.pid
-    second = RunningSweep(path.rename(path.with_name("again.yaml")))
-    code, output = second.finish(seconds=60)
+    again = path.with_name("again.yaml")
+    again.write_text(path.read_text())
+    code, output = RunningSweep(again, "--engine", "local").finish()
     assert code == 2, output
     assert f"is in use by process {owner['pid']} on {owner['host']}" in output
     assert "Traceback" not in output
-    code, output = first.finish()
-    assert code == 0, output
+    go_on(first)

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from windtunnel.engine.ray.hands import hands_here
 from windtunnel.engine.ray.nodes import package, premises_of
 from windtunnel.engine.ray.placement import Node, slots_of
 from windtunnel.engine.ray.settings import prepare_environment
@@ -260,6 +261,16 @@ def test_what_a_worker_finds_is_what_the_driver_has(tmp_path):
     with premises_of(tmp_path) as premises:
         assert premises.problem_here() is None
     assert "mounts at the same path" in premises.problem_here()
+
+
+def test_a_worker_without_the_store_stops_the_sweep(tmp_path):
+    with premises_of(tmp_path) as premises:
+        pass
+    hands = hands_here(tmp_path / "orders.json", premises)
+    report = hands.run(None, trunk_tokens=0)
+    hands.close()
+    assert report["outcome"] == "failed"
+    assert f"{tmp_path} is not this driver's" in report["halt"]
 
 
 def node(*, cpus=8.0, gpus=0):

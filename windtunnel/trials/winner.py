@@ -87,9 +87,7 @@ class SearchOutcome:
     @property
     def winner(self) -> Finalist | None:
         """The finalist with the lowest mean on the new seeds; None before the repeats are done."""
-        if not self.finalists or any("unfinished" in each.missing for each in self.finalists):
-            return None
-        return self.finalists[0] if self.finalists[0].losses else None
+        return _winner(self.finalists)
 
     @property
     def flops_spent(self) -> float:
@@ -173,7 +171,7 @@ def _outcome(
         )
         for i in order
     )
-    winner = finalists[0] if finalists and finalists[0].losses else None
+    winner = _winner(finalists)
     edges = _edges(experiment, winner.result) if winner else {}
     return SearchOutcome(
         experiment=experiment,
@@ -188,6 +186,13 @@ def _outcome(
         flops_without_stopping=sum(_flops(ground, experiment, results, stopped=False)),
         warnings=tuple(_warnings(experiment, finalists, edges, noise)),
     )
+
+
+def _winner(finalists: Sequence[Finalist]) -> Finalist | None:
+    """The first in order, once no finalist has a repeat to come."""
+    if not finalists or any("unfinished" in each.missing for each in finalists):
+        return None
+    return finalists[0] if finalists[0].losses else None
 
 
 def _units(
@@ -250,7 +255,7 @@ def _warnings(
     edges: Mapping[str, str],
     noise: float | None,
 ) -> list[str]:
-    if not finalists or not finalists[0].losses:
+    if _winner(finalists) is None:
         return []
     found = [
         f"the winner's {axis} lies on the {side} edge of the space: the optimum may lie beyond; "

@@ -10,6 +10,8 @@ QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the driver saves everything on Ctrl-C itself
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # the store has the checkpoints
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # one that was lost must not be started again, on any address
+    "TUNE_DISABLE_AUTO_INIT": "1",
 }
 
 
