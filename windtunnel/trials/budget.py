@@ -118,6 +118,8 @@ def spent_of_budget(
 
 def over_budget(study: Study, left: Left, pace: Pace, disk_peak: int) -> list[str]:
     """Why a sweep may not begin: a sentence for each limit that it would pass."""
+    if study.config.budget == BudgetConfig():
+        return []
     seconds = sum(
         pace.seconds(planned, left.updates[planned.id])
         for planned in study.plan.segments
