@@ -129,6 +129,7 @@ def wipe(file):
     study = open_study(file)
     shutil.rmtree(study.store.segments)
     shutil.rmtree(study.folder)
+    open_study(file, prepared=True)
 
 
 def results(file):

@@ -34,7 +34,7 @@ def stopped_at_work(path):
     trunk = open_study(path).plan.trunks[0]
     folder = open_study(path).store.segment(trunk.id)
     sweep = RunningSweep(path, "--engine", "local")
-    until(lambda: folder.curve.exists(), "the first driver to train its trunk", seconds=90)
+    until(folder.curve.exists, "the first driver to train its trunk", seconds=90)
     sweep.signal(signal.SIGSTOP)
     assert json.loads((folder.root / "lease.json").read_text())["pid"] == sweep.pid
     assert folder.record is None

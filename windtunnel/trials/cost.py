@@ -89,10 +89,12 @@ def left_of(study: Study) -> Left:
             updates[planned.id] = planned.steps
             continue
         folder = study.store.segment(planned.id)
-        outcome = outcome_of(folder.record, planned)
         again = recalled.get(planned.id, [])
-        if outcome == "diverged" or (not again and is_complete(study.store, planned, wanted)):
-            ended[planned.id] = str(outcome)
+        if not again and is_complete(study.store, planned, wanted):
+            ended[planned.id] = "finished"
+            continue
+        if outcome_of(folder.record, planned) == "diverged":
+            ended[planned.id] = "diverged"
             continue
         missing = sorted({*missing_stops(folder, planned, wanted), *again})
         updates[planned.id] = _updates_to(missing, planned, folder.every_step())

@@ -4,6 +4,7 @@ Loads no torch. A plan is plain data: it is written beside the study's results a
 """
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 from windtunnel.spec import Branch, Segment, Trunk
 from windtunnel.spec.search import SearchExperiment
@@ -37,7 +38,7 @@ class PlannedSegment(Strict):
         """Id of the segment."""
         return self.segment.id
 
-    @property
+    @cached_property
     def held_out(self) -> bool:
         """Whether it waits until the forecast of it has been written."""
         return all(label.held_out for label in self.labels)
