@@ -42,7 +42,7 @@ def spent_on(store: Store, planned: PlannedSegment) -> Spent:
     """What a segment has taken over its life, by its record and its curve."""
     folder = store.segment(planned.id)
     record = folder.record or {}
-    last = (curve_tail(folder.curve) or [{}])[-1]
+    last = (curve_tail(folder.curve, most=1) or [{}])[-1]
     start = planned.segment.fork_step
     reached = max(start, record.get("reached", 0), last.get("step", 0))
     training = max(record.get("seconds", 0.0), last.get("seconds", 0.0))

@@ -163,8 +163,11 @@ def _segment(
     )
 
 
-def curve_tail(path: Any) -> list[dict[str, Any]]:
-    """The last rows of a curve that may be growing; a torn line at either end is left out."""
+def curve_tail(path: Any, *, most: int = 0) -> list[dict[str, Any]]:
+    """The last rows of a curve that may be growing; a torn line at either end is left out.
+
+    `most`: how many are wanted; by default all that lie in one look at the file's end.
+    """
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -173,4 +176,4 @@ def curve_tail(path: Any) -> list[dict[str, Any]]:
     except OSError:  # not there yet, or not to be read: who runs the segment says so
         return []
     whole = lines[1:-1] if size > TAIL_BYTES else lines[:-1]
-    return [json.loads(line) for line in whole]
+    return [json.loads(line) for line in whole[-most:]]

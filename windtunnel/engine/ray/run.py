@@ -6,6 +6,7 @@ trial's checkpoint (ray issue 5150). Nothing is ever restored by Tune: the store
 
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from ray import tune
 from windtunnel.engine.graph import Graph
 from windtunnel.engine.ray import cluster
 from windtunnel.engine.ray.nodes import check, premises_of
-from windtunnel.engine.ray.patience import patient
 from windtunnel.engine.ray.placement import nodes, slots_of
 from windtunnel.engine.ray.reaper import reaper
 from windtunnel.engine.ray.searcher import ReadySegments
@@ -61,8 +61,17 @@ def run(
 
 
 def _tune(searcher: ReadySegments, trial: Any, resources: Resources, *, slots: int) -> None:
-    with patient(), tempfile.TemporaryDirectory(prefix="windtunnel-tune-") as scratch:
+    with _patient(), tempfile.TemporaryDirectory(prefix="windtunnel-tune-") as scratch:
         _tuner(searcher, trial, scratch, slots=slots, retries=resources.retries).fit()
+
+
+def _patient() -> AbstractContextManager[None]:
+    """A Ray that keeps these parts elsewhere runs as it is: slower where segments are short."""
+    try:
+        from windtunnel.engine.ray.patience import patient
+    except ImportError:
+        return nullcontext()
+    return patient()
 
 
 def _tuner(
