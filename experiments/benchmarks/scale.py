@@ -226,7 +226,7 @@ def page(results: Mapping[str, Any]) -> str:
                         f"{each['faults']:,} ({each['fault_rate']:.0%})",
                         f"{each['utilisation']:.1%}",
                         f"{each['bound'] / 3600:.2f} h",
-                        f"{each['makespan'] / each['bound'] - 1:.2%}",
+                        f"{max(0.0, each['makespan'] / each['bound'] - 1):.2%}",
                         f"{each['took']:.0f} s",
                     ]
                     for each in results["sweeps"]

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from sweeps import RunningSweep
 
 LOG = os.environ.get("CHAOS_LOG")
 
@@ -35,3 +36,9 @@ def chaos_log(tmp_path):
 def known():
     """Results of undisturbed runs, by the name of what is tested on them."""
     return {}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_running():
+    yield
+    RunningSweep.end_all()

@@ -2,11 +2,12 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 
@@ -41,6 +42,8 @@ def until(condition, what, *, seconds):
 class RunningSweep:
     """`windtunnel sweep FILE` in a session of its own; its output goes to a file beside it."""
 
+    started: ClassVar[list["RunningSweep"]] = []
+
     def __init__(self, file, *options, python_path=(), env=None):
         self.file, self.log = Path(file), Path(file).with_suffix(".log")
         paths = [*map(str, python_path), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -54,6 +57,7 @@ class RunningSweep:
                 start_new_session=True,
             )
         self.pid = self.process.pid
+        self.started.append(self)
 
     @property
     def output(self):
@@ -81,23 +85,23 @@ class RunningSweep:
 
     def finish(self, *, seconds=180):
         """(exit code, output), once it has ended by itself."""
-        until(
-            lambda: self.over,
-            f"the end of the sweep; so far it said:\n{self.output}",
-            seconds=seconds,
-        )
+        try:
+            until(lambda: self.over, "the end of the sweep", seconds=seconds)
+        except AssertionError as late:
+            raise AssertionError(f"{late}; so far it said:\n{self.output}") from None
         return self.process.returncode, self.output
 
-    def end(self, *, seconds=30):
-        """Kill what is still running, and say what that was."""
-        tree = self.tree()
-        if not self.over:
-            self.process.kill()
-        self.process.wait()
-        _, left = psutil.wait_procs(tree, timeout=seconds)
-        for process in left:
-            process.kill()
-        return [_name(process) for process in left]
+    @classmethod
+    def end_all(cls):
+        """Kill what a test that failed has left running."""
+        while cls.started:
+            sweep = cls.started.pop()
+            for process in sweep.tree():
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            if not sweep.over:
+                sweep.process.kill()
+                sweep.process.wait()
 
 
 def _name(process):
@@ -169,8 +173,3 @@ def assert_recorded_once(file):
 def inside(folder):
     """Names of what lies in a folder; none where there is none."""
     return {entry.name for entry in folder.iterdir()} if folder.exists() else set()
-
-
-def interrupt(sweep, number=signal.SIGINT):
-    sweep.signal(number)
-    return sweep.finish(seconds=60)

@@ -8,7 +8,7 @@ from sweeps import RunningSweep, assert_recorded_once, results, swept, undisturb
 
 from windtunnel.trials.study import open_study
 
-SETTINGS = {"sizes": "[16x2, 32x2]", "horizons": "[4000 steps, 5000 steps]"}
+SETTINGS = {"sizes": "[16x2, 32x2]", "horizons": "[2500 steps, 3000 steps]"}
 
 ENGINES = [
     pytest.param("local", marks=pytest.mark.chaos),

@@ -329,7 +329,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         StoreError: The file is damaged.
     """
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as broken:
