@@ -2,10 +2,11 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
-import time
+
 from pathlib import Path
 
 import pytest
@@ -54,11 +55,13 @@ def test_plan_loads_no_torch(study_file):
 
 
 def test_help_is_fast():
+    """In CPU seconds, for other work may share the cores."""
     times = []
     for _ in range(5):
-        began = time.perf_counter()
+        before = os.times()
         windtunnel("--help")
-        times.append(time.perf_counter() - began)
+        after = os.times()
+        times.append(sum(after[2:4]) - sum(before[2:4]))  # of children: user, system
     assert min(times) < 0.3
 
 

@@ -33,7 +33,7 @@ class Upkeep:
             self._retention = RetainLast(study.store, study.config.study, study.plan.segments)
         self._planned = study.plan.by_id()
         self._ran: dict[str, PlannedSegment] = {}
-        self._began = self._first = 0.0
+        self._time_of_day = self._began = self._first = 0.0
 
     def begin(self) -> list[PlannedSegment]:
         """Want freed forks back that are needed; the segments that the graph has to look at again.
@@ -42,7 +42,7 @@ class Upkeep:
             ConfigError: The study needs more than its budget has left.
             StoreError: The store cannot be written.
         """
-        self._began = time.time()
+        self._time_of_day, self._began = time.time(), time.monotonic()
         if problems := self._over_budget():
             raise ConfigError(f"{self.study.file}: " + "\n".join(problems))
         self._budget.account.save()
@@ -81,7 +81,7 @@ class Upkeep:
         """Why a segment may not start; None if it may."""
         reason = self._budget.why_not(planned)
         if reason is None:
-            self._first = self._first or time.time()
+            self._first = self._first or time.monotonic()
             self._ran[planned.id] = planned
         return reason
 
@@ -106,9 +106,9 @@ class Upkeep:
         log_sweep(
             self.study.folder,
             SweepTook(
-                began=self._began,
+                began=self._time_of_day,
                 startup=self._first - self._began,
-                seconds=time.time() - self._first,
+                seconds=time.monotonic() - self._first,
                 slots=slots,
                 segments=len(ran),
                 busy=sum(took[each] for each in ran),
