@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from windtunnel.cli.app import app
+from windtunnel.cli.live import _searches
 from windtunnel.cli.tracking import log_results
 from windtunnel.cli.winner import winner_line
 from windtunnel.engine.sweep import Sweep
@@ -86,7 +87,7 @@ def test_a_search_end_to_end(swept):
     assert fragment["model"]["qk_norm"] == winner["values"]["model.qk_norm"]
     line = winner_line(outcome)
     assert line.startswith(f"search tune: trial {winner['trial']} wins with loss")
-    assert " of 1 other finalists within noise" in line
+    assert " other finalist within noise" in line
     page = render(collect(study))
     assert f"Trial {winner['trial']} wins with a loss of" in page
 
@@ -126,6 +127,49 @@ def test_before_the_repeats_it_says_what_is_missing(search_file, swept):
     assert found["winner"] is None
     (outcome,) = search_outcomes(open_study(search_file))
     assert winner_line(outcome).startswith("search tune: no winner yet: 1 of 4 repeats")
+    first = outcome.leaders[0]
+    assert (
+        f"not repeated yet: trial {first.trial.number} with loss {first.value:.4f}"
+        in winner_line(outcome)
+    )
+    assert "provisional: not repeated yet" in text
+    assert all(f"{each.value:.4f}" in text for each in outcome.leaders)
+    assert found["best_so_far"][0] == {
+        "trial": first.trial.number,
+        "loss_in_search": first.value,
+    }
+    said = run("status", search_file)
+    assert "search tune: 4 of 4 trials; repeats of the best 2: 1 run to come" in said
+
+
+def test_plan_and_status_follow_a_search_that_goes_on(search_file):
+    assert "search tune  4 trials of 16x1 to 120 steps, 0 suggested; then 2 x 2 new seeds" in run(
+        "plan", search_file
+    )
+    assert "search tune: 0 of 4 trials" in run("status", search_file)
+    Sweep(open_study(search_file, prepared=True), engine="local").run()
+    before = run("status", search_file)
+    assert "; 100% of the training FLOPs done" in before
+    assert "search tune: 4 of 4 trials; the best 2 repeated" in before
+    search_file.write_text(search_file.read_text().replace("trials: 4", "trials: 8"))
+    after = run("status", search_file)
+    assert "search tune: 4 of 8 trials" in after
+    assert "to be suggested" in after
+    found = json.loads(run("status", search_file, "--json"))
+    assert 0.3 < found["share_of_flops"] < 0.9
+    assert found["segments_to_be_suggested"] == 8  # a trunk and a branch each
+    assert found["searches"][0]["ended"] == 4
+    assert "8 trials of 16x1 to 120 steps, 4 suggested" in run("plan", search_file)
+    sweep = Sweep(open_study(search_file, prepared=True), engine="local")
+    assert _searches(sweep.study) == ["search tune: 4 of 8 trials suggested, repeats of the best 2"]
+    search_file.write_text(search_file.read_text().replace("trials: 8", "trials: 3"))
+    text = run("winner", search_file, "--all")
+    assert "search tune, 16x1: 4 trials to 120 steps by sobol" in text
+    (outcome,) = search_outcomes(open_study(search_file))
+    every = text[text.index("loss, seed 0") :]
+    ordered = sorted(outcome.results, key=lambda each: each.value)
+    places = [every.index(f"{each.value:.4f}") for each in ordered]
+    assert places == sorted(places)
 
 
 def test_a_study_without_a_search_is_refused(study_file):

@@ -6,7 +6,9 @@ import shutil
 
 import optuna
 import pytest
+from typer.testing import CliRunner
 
+from windtunnel.cli.app import app
 from windtunnel.engine.graph import Status
 from windtunnel.engine.search.rungs import going_on
 from windtunnel.engine.search.samplers import distributions, suggest, told
@@ -274,6 +276,14 @@ def test_a_diverged_and_a_failed_trial_do_not_stop_a_search(search_file):
         ({"space": "{recipe.lr: {low: 2, high: 1}}"}, "low = 2 is not below high = 1"),
         ({"space": "{recipe.warmup_steps: {low: 1.5, high: 9}}"}, "holds whole numbers"),
         ({"more": "    sampler: grid\n"}, "needs recipe.lr as a list, or with points"),
+        ({"space": "{recipe.lr: {low: 1e-3, high: 1, logg: true}}"}, "did you mean 'log'"),
+        ({"space": "{model.qk_norm: {low: 0, high: 1}}"}, "write a list of true and false"),
+        ({"space": "{model.qk_norm: [yes, no]}"}, "write a list of true and false"),
+        ({"space": "{recipe.batch_tokens: {low: 64, high: 256}}"}, "give a list of them"),
+        ({"space": "{recipe.batch_tokens: [64, 100]}"}, "not a multiple of model.context"),
+        ({"space": "{lr: {low: 1e-3, high: 1}}"}, "did you mean 'recipe.lr'"),
+        ({"more": EARLY.replace("110", "130")}, "lie before the horizon of 120 steps"),
+        ({"more": EARLY.replace("110 steps", "5N")}, "in one unit"),
         ({"more": "    objective: wrds\n"}, "allowed: mean, words"),
         ({"more": EARLY.replace("random", "gp")}, "gp learns nothing from trials"),
     ],
@@ -293,3 +303,22 @@ def test_trials_do_not_depend_on_the_engine_or_the_order_of_ends(search_file, tm
     sweep(path, engine="ray", address=cluster)
     assert suggested(path) == expected
     assert losses(path) == expected_losses
+
+
+def test_no_law_and_no_forecast_is_fitted_to_the_trials_of_a_search(study_file):
+    path = study_file(
+        sizes="[16x1, 16x2, 32x1, 32x2]",
+        horizons="[110 steps, 140 steps, 180 steps]",
+        hold_out="largest",
+    )
+    search = (
+        "  - kind: search\n    name: tune\n    space: {recipe.lr: [1e-2, 3e-2, 1e-1]}\n"
+        "    sampler: grid\n    horizon: 110 steps\n    top: 0\nresources:"
+    )
+    path.write_text(path.read_text().replace("resources:", search))
+    run, outcome = sweep(path)
+    assert outcome.forecast["rows"] == 9
+    assert len([r for r in gather(run.study.store, run.study.plan) if r["decayed"]]) == 14
+    command = ["fit", str(path), "--json", "--bootstrap", "0", "--holdout", "none"]
+    fitted = CliRunner().invoke(app, command)
+    assert json.loads(fitted.stdout)["n"] == 12

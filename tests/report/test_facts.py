@@ -99,6 +99,13 @@ def test_the_naive_forecast_may_win():
     assert found.inside == 0
 
 
+def test_a_forecast_without_an_interval_has_nothing_inside_or_outside():
+    for end in (None, float("nan")):
+        points = [each | {"low": end, "high": end} for each in FORECAST["points"]]
+        found = verdict([FORECAST | {"points": points}], [{"segment": "a", "loss": 2.0}])
+        assert (found.measured, found.with_interval, found.inside) == (1, 0, 0)
+
+
 def test_no_seed_noise_is_said_and_does_not_crash():
     found = verdict([FORECAST | {"sigma": 0.0}], [{"segment": "a", "loss": 2.0}])
     assert found.contest is None

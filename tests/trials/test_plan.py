@@ -119,3 +119,12 @@ def test_a_plan_of_ten_thousand_segments_is_made_in_three_seconds(study_file):
     assert after.children_user + after.children_system < 3.0 + (
         before.children_user + before.children_system
     )
+
+
+def test_too_few_sizes_for_a_forecast_are_said_before_the_sweep(study_file):
+    horizons = "[300 steps]"
+    few = plan_of(study_file(sizes="[16x1, 16x2, 32x1]", horizons=horizons, hold_out="largest"))
+    (warning,) = few.warnings
+    assert "the 2 others are too few for a forecast, which needs 3" in warning
+    sizes = "[16x1, 16x2, 32x1, 32x2]"
+    assert not plan_of(study_file(sizes=sizes, horizons=horizons, hold_out="largest")).warnings

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from windtunnel.spec.search import SearchExperiment
+from windtunnel.trials.expected import trials_asked
 from windtunnel.trials.search import TrialResult
 from windtunnel.trials.search_words import missing, ranges, searched
 from windtunnel.trials.seed_noise import (
@@ -172,7 +173,7 @@ def test_a_finalist_without_all_its_losses_does_not_win_and_is_waited_for():
     ended = outcome([done, lost], [trial(0), trial(1)])
     assert ended.winner is done
     assert missing(ended) == []
-    (warning,) = _warnings(search(), [done, lost], {}, 0.1)
+    (warning,) = _warnings(search(), [done, lost], {}, 0.1, 4)
     assert "trial 1 diverged on 1 of 3 new seeds and cannot win" in warning
 
 
@@ -187,11 +188,33 @@ def test_warnings_of_rivals():
             for i, row in enumerate((best, close, far))
         ],
         {"recipe.lr": "low"},
-        residual_noise([best, close, far])[0],
+        *residual_noise([best, close, far]),
     )
     assert "recipe.lr lies on the low edge" in found[0]
-    assert "1 of the other 2 finalists is within noise" in found[1]
-    assert "at 2 times the horizon trial 2 is better than the winner, beyond noise" in found[2]
+    assert "the noise has 2 degrees of freedom, too few" in found[1]
+    assert "1 of the other 2 finalists is within noise" in found[2]
+    assert "at 2 times the horizon trial 2 is better than the winner, beyond noise" in found[3]
+
+
+def test_two_finalists_are_spoken_of_as_two():
+    rows = [{1: 1.0, 2: 1.2}, {1: 1.1, 2: 1.2}]
+    behind = differences(rows, 0)
+    finalists = [finalist(i, row, behind=behind[i]) for i, row in enumerate(rows)]
+    found = _warnings(search(), finalists, {}, *residual_noise(rows))
+    assert "the noise has 1 degree of freedom" in found[0]
+    assert "the other finalist is within noise of the winner" in found[1]
+
+
+def test_a_search_cut_short_and_a_grid_count_their_own_trials():
+    results = [trial(number) for number in range(6)]
+    assert searched(outcome([], results, experiment=search(trials=4))).startswith("6 trials to")
+    lists = {"model.heads_per_kv": [1, 2, 4], "model.qk_norm": [True, False]}
+    grid = search(space=lists, sampler="grid", trials=40)
+    assert trials_asked(grid) == 6
+    assert searched(outcome([], results, experiment=grid)).startswith("6 of 6 trials to")
+    assert not any(
+        "suggested" in sentence for sentence in missing(outcome([], results[:6], experiment=grid))
+    )
 
 
 def test_near_trials_and_their_values():

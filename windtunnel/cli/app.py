@@ -150,12 +150,18 @@ def runs(
 
 
 @app.command()
-def winner(study: StudyFile, as_json: AsJson = False) -> None:
+def winner(
+    study: StudyFile,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also every trial, its values and its loss.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """What each search found: the best trials, repeated on new seeds, and how sure it is."""
     from windtunnel.cli.winner import print_winner
     from windtunnel.trials.study import open_study
 
-    print_winner(open_study(study), as_json=as_json)
+    print_winner(open_study(study), as_json=as_json, every=every)
 
 
 @app.command()

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from windtunnel.cli.read_table import ReadTable
     from windtunnel.cli.table_file import TableFile
     from windtunnel.laws import Caution, Fit, Table
+    from windtunnel.spec import StudyConfig
 
 EXAMPLES = {"--fix": "--fix E=1.7", "--tie": "--tie alpha=beta", "--scale": "--scale params=1e9"}
+OF_SIZE_AND_DATA = {"chinchilla", "isoflop", "envelope", "data-constrained"}
 # Taken along where a table has them: other laws of the same table, and what a fit compares with.
 OPTIONAL = ("flops", "flops_exact", "params", "tokens", "loss")
 
@@ -137,6 +139,17 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
     return read._replace(table=table, cautions=(*said, *read.cautions))
 
 
+def _fitted_experiments(config: "StudyConfig", law: str) -> set[str]:
+    """Whose rows a law takes: one recipe's for laws of size and data, and never a search's."""
+    from windtunnel.spec.experiments import ScalingExperiment
+    from windtunnel.spec.search import SearchExperiment
+
+    scaling = {e.name for e in config.experiments if isinstance(e, ScalingExperiment)}
+    if scaling and law in OF_SIZE_AND_DATA:
+        return scaling
+    return {e.name for e in config.experiments if not isinstance(e, SearchExperiment)}
+
+
 def _study_file(source: Path, options: FitOptions) -> "tuple[TableFile, tuple[Caution, ...]]":
     """A study's runs as a table: finished segments, or whole curves for the laws of curves."""
     from windtunnel.cli.table_file import TableFile
@@ -150,10 +163,11 @@ def _study_file(source: Path, options: FitOptions) -> "tuple[TableFile, tuple[Ca
     study = open_study(source)
     if (asked := options.experiment) is not None:
         _one_of("--experiment", asked, [each.name for each in study.config.experiments])
+    taken = {asked} if asked is not None else _fitted_experiments(study.config, options.law)
     rows: list[dict[str, Any]] = [
         {**row, "run": row["segment"]}
         for row in gather(study.store, study.plan)
-        if asked is None or asked in row["experiment"].split("+")
+        if taken & set(row["experiment"].split("+"))
     ]
     if options.law not in OF_CURVES and not any("decayed" in text for text in options.where):
         rows = [row for row in rows if row["decayed"]]
@@ -167,7 +181,10 @@ def _study_file(source: Path, options: FitOptions) -> "tuple[TableFile, tuple[Ca
             for t, value in zip(c.tokens.tolist(), c.loss.tolist(), strict=True)
         ]
     if not rows:
-        raise FitError(f"{source}: no finished segment yet: a law needs at least 6; run the sweep")
+        raise FitError(
+            f"{source}: no finished segment yet of {', '.join(sorted(taken)) or 'any law'}: "
+            "a law needs at least 6; run the sweep, or name another experiment with --experiment"
+        )
     names = dict.fromkeys(name for row in rows for name in row)
     said = tuple(Caution("mixed-execution", text) for text in execution_warnings(study))
     return TableFile(

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,11 @@ from rich.text import Text
 
 from windtunnel.cli.tables import segments_table
 from windtunnel.cli.text import duration, si
+from windtunnel.spec.search import SearchExperiment
 from windtunnel.trials.progress import StudyProgress, Watch
+from windtunnel.trials.search_words import suggested_so_far
+from windtunnel.trials.study import Study
+from windtunnel.trials.suggested import read_suggested
 
 if TYPE_CHECKING:
     from windtunnel.engine.sweep import Sweep
@@ -50,7 +54,7 @@ def watch(sweep: "Sweep", console: Console, *, slots: int) -> Iterator[None]:
                 now = progress.read(sweep.study.plan)
                 live.update(
                     Group(
-                        Text(summary(now, pace)),
+                        Text(summary(now, pace, _searches(sweep.study))),
                         segments_table(list(now.running)[: 4 * slots]),
                     )
                 )
@@ -59,7 +63,8 @@ def watch(sweep: "Sweep", console: Console, *, slots: int) -> Iterator[None]:
 
     def in_lines() -> None:
         while not ended.wait(LINES_SECONDS):
-            print(summary(progress.read(sweep.study.plan), pace), flush=True)
+            now = progress.read(sweep.study.plan)
+            print(summary(now, pace, _searches(sweep.study)), flush=True)
 
     thread = threading.Thread(
         target=in_place if console.is_terminal else in_lines, name="view", daemon=True
@@ -72,7 +77,16 @@ def watch(sweep: "Sweep", console: Console, *, slots: int) -> Iterator[None]:
         thread.join(timeout=10)
 
 
-def summary(progress: StudyProgress, pace: Pace) -> str:
+def _searches(study: Study) -> list[str]:
+    """How far each search is, by its one file."""
+    return [
+        f"search {each.name}: {suggested_so_far(each, read_suggested(study.folder, each))}"
+        for each in study.config.experiments
+        if isinstance(each, SearchExperiment)
+    ]
+
+
+def summary(progress: StudyProgress, pace: Pace, searches: Sequence[str] = ()) -> str:
     """One line: how many are done, run and wait; speed; losses; time left."""
     running = progress.running
     speed = sum(each.tokens_per_second or 0.0 for each in running)
@@ -85,6 +99,7 @@ def summary(progress: StudyProgress, pace: Pace) -> str:
         f"{si(speed)} tokens/s",
         f"loss {losses}" if losses else "",
         f"about {duration(left)} left" if left is not None else "",
+        *searches,
     ]
     for trouble in ("diverged", "failed"):
         if count := progress.count(trouble):

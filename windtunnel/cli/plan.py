@@ -15,9 +15,12 @@ from windtunnel.trials.budget import disk_use, over_budget
 from windtunnel.trials.calibration import Calibration, calibrate, read_calibration
 from windtunnel.trials.cost import Cost, Left, cost_of, left_of, slots_here
 from windtunnel.trials.disk import free_bytes
+from windtunnel.trials.expected import trials_asked
 from windtunnel.trials.pace import Pace, pace_of
 from windtunnel.trials.plan import PlannedSegment
+from windtunnel.trials.points import search_size
 from windtunnel.trials.study import Study
+from windtunnel.trials.suggested import read_suggested
 
 MOST_LINES = 200
 """Of the table: nobody reads more, and drawing 5,000 takes 2 s (measured)."""
@@ -72,6 +75,9 @@ def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
         return
     console = terminal()
     console.print(_table(expected))
+    searches = [e for e in study.config.experiments if isinstance(e, SearchExperiment)]
+    for each in searches:
+        say(console, f"{'search ' + each.name:<12} {_search(study, each)}")
     for line in _lines(expected, cost, left, finished):
         say(console, line)
     for line in lines_ahead(study, pace, ahead, slots=slots):
@@ -162,6 +168,25 @@ def _lines(study: Study, cost: Cost, left: Left, finished: int) -> list[str]:
         f"retraining   {flops(cost.flops_retraining)} for the same points, one run a horizon: "
         f"{cost.saving:.2f}x",
     ]
+
+
+def _search(study: Study, experiment: SearchExperiment) -> str:
+    """`30 trials of 16x1 to 10N, 12 suggested; then 3 x 2 new seeds, and to 20N`."""
+    size, suggested = (
+        search_size(study.ground, experiment),
+        read_suggested(study.folder, experiment),
+    )
+    count = max(trials_asked(experiment), len(suggested.trials))
+    said = f"{count} trials of {size} to {experiment.horizon}, {len(suggested.trials)} suggested"
+    if experiment.early_stopping:
+        rungs = ", ".join(map(str, experiment.early_stopping.rungs))
+        said += f", stopped early at {rungs} by {experiment.early_stopping.rule}"
+    if not experiment.top:
+        return f"{said}; none is repeated"
+    return (
+        f"{said}; then {experiment.top} x {experiment.repeats} new seeds, and to "
+        f"{experiment.longer_horizon}"
+    )
 
 
 def _epochs(study: Study) -> str:

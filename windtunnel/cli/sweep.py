@@ -89,10 +89,12 @@ def _answers(study: Study) -> Iterator[str]:
     found = verdict(read_forecasts(study.folder), gather(study.store, study.plan))
     if found is not None and found.contest is not None:
         scores = ", ".join(f"{s.name} {s.rms_percent:.1f}%" for s in found.contest.scores)
-        yield (
-            f"forecast of the held-out size: {found.inside} of {found.measured} runs inside the "
-            f"{found.level:.0%} interval; rms error: {scores}"
+        inside = (
+            f"{found.inside} of {found.with_interval} runs inside the {found.level:.0%} interval"
+            if found.with_interval
+            else f"{found.measured} runs, no interval"
         )
+        yield f"forecast of the held-out size: {inside}; rms error: {scores}"
 
 
 def _say_how_it_went(

@@ -4,16 +4,23 @@ import csv
 import io
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.table import Table
 
 from windtunnel.cli.hindsight import hindsight
 from windtunnel.cli.text import duration, print_json, say, si, terminal
 from windtunnel.errors import ConfigError
+from windtunnel.spec.search import SearchExperiment
+from windtunnel.trials.cost import cost_of
+from windtunnel.trials.expected import trials_asked
 from windtunnel.trials.gather import COLUMNS, Row
 from windtunnel.trials.progress import SegmentProgress, StudyProgress
+from windtunnel.trials.search_words import repeats_left, stands
 from windtunnel.trials.study import Study
+
+if TYPE_CHECKING:
+    from windtunnel.trials.winner import SearchOutcome
 
 STATUSES = ("finished", "running", "waiting", "diverged", "failed")
 
@@ -21,7 +28,10 @@ STATUSES = ("finished", "running", "waiting", "diverged", "failed")
 def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> None:
     """Counts, and a line for every segment that is not simply finished or waiting."""
     counts = {status: progress.count(status) for status in STATUSES}
-    share = progress.flops_done / progress.flops_planned if progress.flops_planned else 1.0
+    planned = cost_of(study.expected).flops
+    share = progress.flops_done / planned if planned else 1.0
+    to_come = len(study.expected_plan.segments) - len(progress.segments)
+    searches = _searches(study)
     took = hindsight(study)
     if as_json:
         segments = [asdict(each) for each in progress.segments]
@@ -29,6 +39,8 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
             {
                 "counts": counts,
                 "share_of_flops": share,
+                "segments_to_be_suggested": to_come,
+                "searches": [_search(each) for each in searches],
                 "seconds": progress.seconds,
                 **took.as_json(),
                 "segments": segments,
@@ -37,7 +49,10 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
         return
     console = terminal()
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    said += f", about {to_come} to be suggested" if to_come > 0 else ""
     say(console, f"{study.config.study}: {said}; {share:.0%} of the training FLOPs done")
+    for search in searches:
+        say(console, f"search {search.experiment.name}: {stands(search)}")
     if total := sum(progress.seconds.values()):
         parts = ", ".join(f"{n} {s / total:.1%}" for n, s in progress.seconds.items())
         say(console, f"{duration(total)} in finished segments, summed over trials: {parts}")
@@ -52,6 +67,27 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
         if each.status == "failed":
             last_line = str(record.get("error", "")).strip().splitlines()[-1:]
             say(console, f"{each.name}: {''.join(last_line)}", label="failed", style="red")
+
+
+def _searches(study: Study) -> "tuple[SearchOutcome, ...]":
+    if not any(isinstance(each, SearchExperiment) for each in study.config.experiments):
+        return ()
+    from windtunnel.trials.winner import search_outcomes  # loads scipy
+
+    return search_outcomes(study)
+
+
+def _search(outcome: "SearchOutcome") -> dict[str, Any]:
+    return {
+        "experiment": outcome.experiment.name,
+        "trials": trials_asked(outcome.experiment),
+        "suggested": len(outcome.results),
+        "batches": outcome.results[-1].trial.batch + 1 if outcome.results else 0,
+        "ended": len(outcome.results) - outcome.counts.get("unfinished", 0),
+        "finalists": [each.result.trial.number for each in outcome.finalists],
+        "repeats_left": repeats_left(outcome),
+        "winner": outcome.winner.result.trial.number if outcome.winner else None,
+    }
 
 
 def segments_table(segments: list[SegmentProgress]) -> Table:

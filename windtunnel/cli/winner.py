@@ -1,6 +1,7 @@
 """`windtunnel winner`: what every search of a study found, and how sure that is."""
 
 import io
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from rich.console import Console
@@ -8,7 +9,8 @@ from rich.table import Table
 
 from windtunnel.cli.text import flops, print_json, say, terminal
 from windtunnel.errors import ConfigError
-from windtunnel.trials.points import search_size
+from windtunnel.trials.points import search_size, trial_horizons
+from windtunnel.trials.search import TrialResult
 from windtunnel.trials.search_words import (
     field_name,
     missing,
@@ -22,8 +24,8 @@ from windtunnel.trials.study import Study
 from windtunnel.trials.winner import NEAR, Finalist, SearchOutcome, search_outcomes
 
 
-def print_winner(study: Study, *, as_json: bool) -> None:
-    """Every search of a study.
+def print_winner(study: Study, *, as_json: bool, every: bool = False) -> None:
+    """Every search of a study; with `every`, all of its trials too.
 
     Raises:
         ConfigError: The study has no search.
@@ -42,24 +44,39 @@ def print_winner(study: Study, *, as_json: bool) -> None:
     for place, outcome in enumerate(outcomes):
         if place:
             console.print()
-        _print(console, study, outcome)
+        _print(console, study, outcome, every=every)
 
 
 def winner_line(outcome: SearchOutcome) -> str:
     """One sentence: the winner, its loss and values, its rivals and its edges."""
     name, winner = outcome.experiment.name, outcome.winner
     if winner is None:
-        return f"search {name}: no winner yet: {'; '.join(missing(outcome))}"
+        said = f"search {name}: no winner yet: {'; '.join(missing(outcome))}"
+        best = outcome.leaders[:1]
+        return said + "".join(
+            f"; best so far, not repeated yet: trial {each.trial.number} with loss "
+            f"{_loss(each.value)}"
+            for each in best
+        )
     values = ", ".join(f"{axis} {value_text(v)}" for axis, v in winner.result.trial.values.items())
-    rivals = len(outcome.finalists) - 1
-    close = sum(1 for each in outcome.finalists if each.behind and each.behind.within_noise)
-    said = f"; {close} of {rivals} other finalists within noise" if rivals else ""
     edges = ", ".join(f"{axis} on its {side} edge" for axis, side in outcome.edges.items())
     return (
         f"search {name}: trial {winner.result.trial.number} wins with loss "
-        f"{_loss(winner.mean)}{_interval(outcome)}: {values}{said}"
+        f"{_loss(winner.mean)}{_interval(outcome)}: {values}{_rivals(outcome)}"
         + (f"; warning: {edges}" if edges else "")
     )
+
+
+def _rivals(outcome: SearchOutcome) -> str:
+    others = [each for each in outcome.finalists if each is not outcome.winner]
+    if not others:
+        return ""
+    if outcome.noise is None:
+        return "; noise not measured"
+    close = sum(1 for each in others if each.behind and each.behind.within_noise)
+    if len(others) == 1:
+        return f"; {'the' if close else 'no'} other finalist within noise"
+    return f"; {close} of {len(others)} other finalists within noise"
 
 
 def outcome_json(study: Study, outcome: SearchOutcome) -> dict[str, Any]:
@@ -84,6 +101,9 @@ def outcome_json(study: Study, outcome: SearchOutcome) -> dict[str, Any]:
             "seeds": list(winner.losses),
             "edges": dict(outcome.edges),
         },
+        "best_so_far": [
+            {"trial": each.trial.number, "loss_in_search": each.value} for each in outcome.leaders
+        ],
         "finalists": [_finalist_json(outcome, each) for each in outcome.finalists],
         "noise": outcome.noise,
         "noise_dof": outcome.noise_dof,
@@ -127,7 +147,7 @@ def _difference_json(difference: Difference | None) -> dict[str, float | None] |
     return {"value": difference.value, "low": difference.low, "high": difference.high}
 
 
-def _print(console: Console, study: Study, outcome: SearchOutcome) -> None:
+def _print(console: Console, study: Study, outcome: SearchOutcome, *, every: bool) -> None:
     experiment = outcome.experiment
     size = search_size(study.ground, experiment)
     say(console, f"search {experiment.name}, {size}: {searched(outcome)}")
@@ -139,8 +159,19 @@ def _print(console: Console, study: Study, outcome: SearchOutcome) -> None:
         say(console, cost)
     for sentence in missing(outcome):
         say(console, sentence, label="missing:")
+    if outcome.winner is None and outcome.leaders:
+        say(
+            console,
+            "not repeated yet: the best so far by losses of the search, which are low partly by "
+            "luck; only repeats on new seeds name a winner",
+            label="provisional:",
+        )
     if outcome.finalists:
         console.print(_table(outcome))
+    elif outcome.leaders and not every:
+        console.print(_trials(outcome, outcome.leaders))
+    if outcome.results and every:
+        console.print(_trials(outcome, outcome.results))
     if outcome.winner is not None:
         _print_winner(console, outcome)
     for warning in outcome.warnings:
@@ -164,7 +195,8 @@ def _print_winner(console: Console, outcome: SearchOutcome) -> None:
     alike = ", after what a seed does to all finalists alike" if len(outcome.finalists) > 1 else ""
     say(
         console,
-        f"noise of a run {outcome.noise:.2g} ({outcome.noise_dof} degrees of freedom){alike}",
+        f"noise of a run {outcome.noise:.2g} ({outcome.noise_dof} "
+        f"{'degree' if outcome.noise_dof == 1 else 'degrees'} of freedom){alike}",
     )
     if outcome.near:
         taken = ranges(outcome.experiment, outcome.near)
@@ -183,7 +215,9 @@ def _table(outcome: SearchOutcome) -> Table:
     experiment = outcome.experiment
     table = Table(box=None)
     behind = f"behind ({LEVEL:.0%})"
+    lacks = any(each.mean is None for each in outcome.finalists)
     heads = [*(field_name(experiment, axis) for axis in experiment.space)]
+    heads += ["loss in search"] if lacks else []
     heads += [
         f"loss at {experiment.horizon}",
         behind,
@@ -198,11 +232,38 @@ def _table(outcome: SearchOutcome) -> Table:
         table.add_row(
             str(each.result.trial.number),
             *(value_text(each.result.trial.values[axis]) for axis in experiment.space),
+            *([_loss(each.result.value)] if lacks else []),
             _loss(each.mean),
             _behind(outcome, each, each.behind),
             standing(outcome, each),
             _loss(each.longer_mean),
             _behind(outcome, each, each.behind_longer),
+        )
+    return table
+
+
+def _trials(outcome: SearchOutcome, results: Sequence[TrialResult]) -> Table:
+    """Trials, the best first, and those after it that were stopped, with the loss of their rung."""
+    experiment = outcome.experiment
+    horizons = trial_horizons(experiment)
+    order = sorted(
+        results,
+        key=lambda each: (-len(each.at), each.at[-1] is None, each.at[-1] or 0.0),
+    )
+    seeds = ", ".join(map(str, experiment.seeds))
+    table = Table(box=None)
+    for axis in ("trial", *(field_name(experiment, axis) for axis in experiment.space)):
+        table.add_column(axis, justify="right")
+    table.add_column(f"loss, {'seed' if len(experiment.seeds) == 1 else 'seeds'} {seeds}")
+    table.add_column("at")
+    table.add_column("")
+    for each in order:
+        table.add_row(
+            str(each.trial.number),
+            *(value_text(each.trial.values[axis]) for axis in experiment.space),
+            _loss(each.at[-1]),
+            str(horizons[len(each.at) - 1]),
+            each.outcome,
         )
     return table
 

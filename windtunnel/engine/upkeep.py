@@ -70,10 +70,16 @@ class Upkeep:
         return over_budget(study, left, pace, ahead.disk_peak)
 
     def add(self, segments: Iterable[PlannedSegment]) -> None:
-        """Take in what a search has added to the plan."""
+        """Take in what a search has added to the plan, before it is begun.
+
+        Raises:
+            StoreError: The store cannot be written.
+        """
         segments = list(segments)
+        if not segments:
+            return
         self._planned |= {planned.id: planned for planned in segments}
-        self._budget.account.add(segments)
+        self._budget.add(segments)
         if self._retention is not None:
             self._retention.needs.add(segments)
 

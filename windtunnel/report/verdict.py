@@ -32,6 +32,11 @@ class HeldOutPoint:
         return float(np.exp(np.mean(np.log(self.measured)))) if self.measured else None
 
     @property
+    def has_interval(self) -> bool:
+        """Whether the law knew how far off a new run may be."""
+        return not (np.isnan(self.low) or np.isnan(self.high))
+
+    @property
     def inside(self) -> int:
         """How many of the measured runs lie in the interval of a single new run."""
         return sum(self.low <= loss <= self.high for loss in self.measured)
@@ -69,6 +74,11 @@ class Verdict:
     def measured(self) -> int:
         """Held-out runs that have been measured."""
         return sum(len(point.measured) for point in self.points)
+
+    @property
+    def with_interval(self) -> int:
+        """Of those, how many were forecast with an interval."""
+        return sum(len(point.measured) for point in self.points if point.has_interval)
 
     @property
     def inside(self) -> int:
@@ -123,11 +133,16 @@ def _points(points: list[dict[str, Any]], measured: dict[str, float]) -> tuple[H
             params=params,
             tokens=tokens,
             forecast=same[0]["loss"],
-            low=same[0]["low"],
-            high=same[0]["high"],
+            low=_number(same[0]["low"]),
+            high=_number(same[0]["high"]),
             naive=same[0]["naive"],
             measured=tuple(measured[p["segment"]] for p in same if p["segment"] in measured),
             planned=len(same),
         )
         for (params, tokens), same in sorted(cells.items())
     )
+
+
+def _number(end: float | None) -> float:
+    """An end of an interval; nan where there is none."""
+    return float("nan") if end is None else end

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from windtunnel.errors import did_you_mean
 from windtunnel.spec.strict import Strict
 
@@ -19,19 +21,39 @@ def check_axis(study: "StudyConfig", experiment: str, axis: str, values: Iterabl
     """
     sections = _sections(study)
     section, _, field = axis.partition(".")
+    where = f"experiment {experiment!r}"
     if section not in sections:
-        raise ValueError(
-            f"experiment {experiment!r}: axis {axis!r} is not size, recipe.FIELD, model.FIELD or "
-            f"schedule.FIELD{did_you_mean(section, [*sections, 'size'])}"
+        named = [f"{name}.{axis}" for name, each in sections.items() if axis in _fields(each)]
+        hint = (
+            f"; did you mean {named[0]!r}?" if named else did_you_mean(section, [*sections, "size"])
         )
-    known = set(type(sections[section]).model_fields) - {"sizes", "context"}
+        raise ValueError(
+            f"{where}: axis {axis!r} is not size, recipe.FIELD, model.FIELD or schedule.FIELD{hint}"
+        )
+    known = _fields(sections[section])
     if field not in known:
         raise ValueError(
-            f"experiment {experiment!r}: {axis!r} is no field of {section} that can vary"
-            f"{did_you_mean(field, known)} Allowed: {', '.join(sorted(known))}"
+            f"{where}: {axis!r} is no field of {section} that can vary"
+            f"{did_you_mean(field, known) or '.'} Allowed: {', '.join(sorted(known))}"
         )
     for value in values:
-        sections[section].replace(**{field: value})
+        try:
+            kept = getattr(sections[section].replace(**{field: value}), field)
+        except ValidationError as refused:
+            said = refused.errors()[0]["msg"]
+            raise ValueError(f"{where}: {axis} = {value!r}: {said[0].lower()}{said[1:]}") from None
+        if isinstance(kept, bool) is not isinstance(value, bool):
+            raise ValueError(f"{where}: {axis} = {value!r}: write a list of true and false")
+        if axis == "recipe.batch_tokens" and value % study.model.context:
+            raise ValueError(
+                f"{where}: {axis} = {value}: not a multiple of model.context = "
+                f"{study.model.context}"
+            )
+
+
+def _fields(section: Strict) -> set[str]:
+    """The fields that an experiment may vary."""
+    return set(type(section).model_fields) - {"sizes", "context"}
 
 
 def is_whole(study: "StudyConfig", axis: str) -> bool:

@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from windtunnel.spec.axes import check_axis, is_whole
 from windtunnel.spec.duration import Duration
@@ -57,6 +57,12 @@ class Range(Strict):
 
 Choices = Annotated[tuple[Any, ...], Field(min_length=2)]
 
+Searched = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("list")],
+    Discriminator(lambda written: "list" if isinstance(written, list | tuple) else "range"),
+]
+"""Told apart by how it is written, so that an error speaks of one of them only."""
+
 
 class EarlyStopping(Strict):
     """Stop trials that do badly at a rung, each measured after a short decay of its own.
@@ -82,7 +88,7 @@ class SearchExperiment(Strict):
     name: ExperimentName = "search"
     size: Annotated[Size | None, Field(description="Default: the smallest of model.sizes")] = None
     space: Annotated[
-        dict[str, Range | Choices],
+        dict[str, Searched],
         Field(
             min_length=1,
             description="recipe.FIELD, model.FIELD or schedule.FIELD: {low, high, log} or a list",
@@ -136,6 +142,19 @@ class SearchExperiment(Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _rungs_come_before_the_end(self) -> Self:
+        ends = (*self.early_stopping.rungs, self.horizon) if self.early_stopping else ()
+        if len({end.unit for end in ends}) > 1:
+            raise ValueError("early_stopping: write rungs and horizon in one unit")
+        amounts = [end.amount for end in ends]
+        if amounts != sorted(set(amounts)):
+            raise ValueError(
+                f"early_stopping: rungs grow and lie before the horizon of {self.horizon}, not "
+                f"{', '.join(str(end) for end in ends[:-1])}"
+            )
+        return self
+
     @property
     def sampler_taken(self) -> Sampler:
         """What `auto` means for this search."""
@@ -164,6 +183,11 @@ class SearchExperiment(Strict):
         """Refuse fields that are none, values that a field refuses, and unknown validation sets."""
         for axis, values in self.space.items():
             ends = (values.low, values.high) if isinstance(values, Range) else values
+            if isinstance(values, Range) and axis == "recipe.batch_tokens":
+                raise ValueError(
+                    f"experiment {self.name!r}: {axis} takes multiples of model.context = "
+                    f"{study.model.context}: give a list of them"
+                )
             if isinstance(values, Range) and is_whole(study, axis):
                 if any(end != int(end) for end in ends):
                     raise ValueError(

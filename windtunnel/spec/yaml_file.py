@@ -132,8 +132,11 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
             node = {"$ref": node["discriminator"]["mapping"].get(part, "")} if part else node
         elif isinstance(part, int):
             node = node.get("items", {})
-        else:
-            node = node.get("properties", {}).get(part, {})
-        if "anyOf" in node:
-            node = next((option for option in node["anyOf"] if "$ref" in option), node)
+        elif part in node.get("properties", {}):
+            node = node["properties"][part]
+        elif isinstance(of_any_key := node.get("additionalProperties"), dict):
+            node = of_any_key
+        # else it is the tag of a choice that was made already
+        if options := node.get("anyOf", node.get("oneOf") if "discriminator" not in node else None):
+            node = next((option for option in options if "$ref" in option), node)
     return list(resolve(node).get("properties", {}))

@@ -1,21 +1,22 @@
 """A study's budget: what it may take in all, what it has taken, and whether more may start.
 
-Counted is what the study's segments say of themselves in the store, less what they said before the
-study was first swept, for that is another study's. What a crash has lost and what is replayed are
-not in it.
+Counted is what the store says of every segment that the study has ever planned, also of what has
+left its plan since, as a search's earlier finalists; less what it said when the study took the
+segment in, for that is another study's. What a crash has lost and what is replayed are not in it.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from windtunnel.spec import Segment
 from windtunnel.spec.config import BudgetConfig, Resources
 from windtunnel.trials.cost import Left, flops_per_update
 from windtunnel.trials.garbage import bytes_in
 from windtunnel.trials.pace import Pace
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.progress import curve_tail
-from windtunnel.trials.store import Store, read_json, write_json
+from windtunnel.trials.store import SEGMENT, Store, read_json, write_json
 from windtunnel.trials.study import Study
 
 FILE = "spent_before.json"
@@ -38,16 +39,16 @@ class Spent:
         return Spent(flops=self.flops - other.flops, seconds=self.seconds - other.seconds)
 
 
-def spent_on(store: Store, planned: PlannedSegment) -> Spent:
+def spent_on(store: Store, segment: Segment) -> Spent:
     """What a segment has taken over its life, by its record and its curve."""
-    folder = store.segment(planned.id)
+    folder = store.segment(segment.id)
     record = folder.record or {}
     last = (curve_tail(folder.curve, most=1) or [{}])[-1]
-    start = planned.segment.fork_step
+    start = segment.fork_step
     reached = max(start, record.get("reached", 0), last.get("step", 0))
     training = max(record.get("seconds", 0.0), last.get("seconds", 0.0))
     beside = record.get("evaluation_seconds", 0.0) + record.get("checkpoint_seconds", 0.0)
-    return Spent(flops=(reached - start) * flops_per_update(planned), seconds=training + beside)
+    return Spent(flops=(reached - start) * flops_per_update(segment), seconds=training + beside)
 
 
 class Account:
@@ -60,23 +61,31 @@ class Account:
         self._first: dict[str, Spent] = {}
         self._now: dict[str, Spent] = {}
         self._total = Spent()
-        self._begun = study.store.begun()
-        self.add(study.plan.segments)
+        begun = study.store.begun()
+        segments = {planned.id: planned.segment for planned in study.plan.segments}
+        for each in sorted(begun.intersection(self._before).difference(segments)):
+            spec = read_json(study.store.segment(each).root / "spec.json")
+            if spec is not None:
+                segments[each] = SEGMENT.validate_python(spec)
+        self._take_in(segments, begun)
 
     def add(self, segments: Iterable[PlannedSegment]) -> None:
         """Take in segments; what one has taken before this study first planned it is not ours."""
-        for planned in segments:
-            if planned.id not in self._now:
-                self.look(planned)
-                self._first[planned.id] = self._now[planned.id]
-                self._total -= self._before.setdefault(planned.id, self._now[planned.id])
+        new = {each.id: each.segment for each in segments if each.id not in self._now}
+        if new:
+            self._take_in(new, self._study.store.begun())
+
+    def _take_in(self, segments: Mapping[str, Segment], begun: Collection[str]) -> None:
+        for each, segment in segments.items():
+            now = spent_on(self._study.store, segment) if each in begun else Spent()
+            self._first[each] = self._now[each] = now
+            self._total += now - self._before.setdefault(each, now)
 
     def look(self, planned: PlannedSegment) -> None:
-        """Ask the store what a segment has taken."""
-        there = planned.id in self._begun or planned.id in self._now
-        known = self._now.get(planned.id, Spent())
-        self._now[planned.id] = spent_on(self._study.store, planned) if there else Spent()
-        self._total += self._now[planned.id] - known
+        """Ask the store what a segment that was taken in has taken by now."""
+        now = spent_on(self._study.store, planned.segment)
+        self._total += now - self._now[planned.id]
+        self._now[planned.id] = now
 
     def seconds_since(self, planned: PlannedSegment) -> float:
         """Seconds that a segment has taken since it was taken in."""
@@ -94,9 +103,11 @@ class Account:
 
 def disk_use(study: Study) -> int:
     """Bytes of the study's segments in the store."""
-    begun = study.store.begun()
-    ids = [planned.id for planned in study.plan.segments if planned.id in begun]
-    return sum(bytes_in(study.store.segment(each).root) for each in ids)
+    return _bytes_of(study.store, (planned.id for planned in study.plan.segments))
+
+
+def _bytes_of(store: Store, ids: Iterable[str]) -> int:
+    return sum(bytes_in(store.segment(each).root) for each in store.begun().intersection(ids))
 
 
 def spent_of_budget(
@@ -149,8 +160,19 @@ class BudgetWatch:
     def __init__(self, study: Study, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.study, self._clock = study, clock
         self.account = Account(study)
+        self._planned = {planned.id for planned in study.plan.segments}
         self._running: dict[str, PlannedSegment] = {}
         self._disk, self._look_after = 0, -1.0
+
+    def add(self, segments: Collection[PlannedSegment]) -> None:
+        """Take in what a search has added to the plan, before it is begun.
+
+        Raises:
+            StoreError: The store cannot be written.
+        """
+        self.account.add(segments)
+        self.account.save()
+        self._planned.update(planned.id for planned in segments)
 
     def why_not(self, planned: PlannedSegment) -> str | None:
         """Why a segment may not start; None, and it counts as running, if it may."""
@@ -162,7 +184,6 @@ class BudgetWatch:
         for name, (used, limit) in spent.items():
             if used >= limit:
                 return f"budget.{name} is spent: {used:.4g} of {limit:.4g}"
-        self.account.add([planned])
         self._running[planned.id] = planned
         return None
 
@@ -180,7 +201,7 @@ class BudgetWatch:
         """Bytes of the study's segments, looked at as often as that costs little."""
         now = self._clock()
         if now >= self._look_after:
-            self._disk = disk_use(self.study)
+            self._disk = _bytes_of(self.study.store, self._planned)
             after = self._clock()
             self._look_after = after + (after - now) / DISK_SHARE
         return self._disk

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 from windtunnel.accounting import BACKWARD_FACTOR
-from windtunnel.spec import Branch, StudyConfig, Trunk
+from windtunnel.spec import Branch, Segment, StudyConfig, Trunk
 from windtunnel.trials.completion import is_complete, missing_stops, outcome_of
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.retention import wanted_back
@@ -71,7 +71,7 @@ class Left:
     def flops(self, study: Study) -> float:
         """Training FLOPs, exact rule, replays of freed forks included."""
         return sum(
-            self.updates[planned.id] * flops_per_update(planned)
+            self.updates[planned.id] * flops_per_update(planned.segment)
             for planned in study.plan.segments
             if planned.id in self.updates
         )
@@ -109,9 +109,8 @@ def _updates_to(missing: list[int], planned: PlannedSegment, saved: list[int]) -
     return missing[-1] - start
 
 
-def flops_per_update(planned: PlannedSegment) -> float:
+def flops_per_update(segment: Segment) -> float:
     """Training FLOPs of one update, attention scores and head counted."""
-    segment = planned.segment
     return float(segment.model.flops_exact_per_token * segment.recipe.batch_tokens)
 
 

@@ -1,5 +1,6 @@
 """What a search will have suggested in the end, as far as it can be told before: for costs."""
 
+import math
 from typing import Any
 
 from windtunnel.spec import StudyConfig
@@ -16,7 +17,7 @@ def expected_trials(
 
     Of early stopping it expects what the rule lets through when all losses differ at random.
     """
-    count = max(experiment.trials, len(suggested.trials))
+    count = max(trials_asked(experiment), len(suggested.trials))
     rungs = len(trial_horizons(experiment))
     trials = [
         *suggested.trials,
@@ -33,6 +34,17 @@ def expected_trials(
     to_the_end = [trial.number for trial in trials if trial.admitted == rungs]
     finalists = suggested.finalists or tuple(to_the_end[: experiment.top])
     return Suggested(trials=tuple(trials), finalists=finalists)
+
+
+def trials_asked(experiment: SearchExperiment) -> int:
+    """How many trials a search is to have: a grid no more than it has combinations."""
+    if experiment.sampler_taken != "grid":
+        return experiment.trials
+    cells = math.prod(
+        (each.points or 1) if isinstance(each, Range) else len(each)
+        for each in experiment.space.values()
+    )
+    return min(experiment.trials, cells)
 
 
 def _spread(study: StudyConfig, experiment: SearchExperiment, share: float) -> dict[str, Any]:

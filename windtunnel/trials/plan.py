@@ -3,7 +3,7 @@
 Loads no torch. A plan is plain data: it is written beside the study's results and read by workers.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from windtunnel.spec import Branch, Segment, Trunk
@@ -14,6 +14,10 @@ from windtunnel.trials.suggested import Suggested
 
 FEW_STEPS = 300
 """Under this a horizon is short for a law: a warning (design decision 13)."""
+
+
+FEWEST_SIZES = 3
+"""Distinct sizes without which L(N, D) has no size term."""
 
 
 class Label(Strict):
@@ -108,7 +112,23 @@ def make_plan(ground: Ground, suggested: Mapping[str, Suggested] | None = None) 
             f"{cells} horizons have under {FEW_STEPS} updates (the shortest {steps}: {where}); "
             f"a law wants {FEW_STEPS} or more",
         )
+    warnings += tuple(_without_forecast(points))
     return Plan(study=study.study, segments=planned_segments(points), warnings=warnings)
+
+
+def _without_forecast(points: Iterable[Point]) -> Iterator[str]:
+    """A warning for each experiment that holds a size out and has too few others to forecast it."""
+    sizes: dict[str, set[tuple[bool, int]]] = {}
+    for point in points:
+        sizes.setdefault(point.experiment, set()).add((point.held_out, point.trunk.model.params))
+    for experiment, found in sizes.items():
+        fitted = sum(not held_out for held_out, _ in found)
+        if any(held_out for held_out, _ in found) and fitted < FEWEST_SIZES:
+            yield (
+                f"experiment {experiment!r} holds out its largest size, and the {fitted} others "
+                f"are too few for a forecast, which needs {FEWEST_SIZES}: add sizes, or set "
+                "hold_out: none"
+            )
 
 
 def planned_segments(points: Iterable[Point]) -> tuple[PlannedSegment, ...]:

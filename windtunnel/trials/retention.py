@@ -18,17 +18,17 @@ PLAN_FILE = "plan.json"
 
 
 class Needs:
-    """The branches planned from every fork, and the updates at which trunks are to end."""
+    """The branches planned from every fork, and the update at which each segment is to end."""
 
     def __init__(self, segments: Iterable[PlannedSegment] = ()) -> None:
-        self.ends: dict[str, set[int]] = defaultdict(set)
+        self.ends: dict[str, int] = {}
         self._branches: dict[tuple[str, int], list[PlannedSegment]] = defaultdict(list)
         self.add(segments)
 
     def add(self, segments: Iterable[PlannedSegment]) -> None:
-        """Take in what else is planned."""
+        """Take in what else is planned, or planned for longer."""
         for planned in segments:
-            self.ends[planned.id].add(planned.end)
+            self.ends[planned.id] = max(planned.end, self.ends.get(planned.id, 0))
             if isinstance(planned.segment, Branch):
                 start = planned.segment.parent.id, planned.segment.fork_step
                 self._branches[start].append(planned)
@@ -72,7 +72,7 @@ def has_ended(
 def done_forks(store: Store, folder: SegmentFolder, *needs: Needs) -> list[int]:
     """Forks that are measured and whose branches have all ended, but not a trunk's last."""
     trunk, saved = folder.root.name, folder.saved_steps()
-    last = set(saved[-1:]).union(*(each.ends.get(trunk, ()) for each in needs))
+    last = {*saved[-1:], *(each.ends.get(trunk) for each in needs)}
     measured = folder.measurements
     return [
         step

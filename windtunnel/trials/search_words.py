@@ -1,35 +1,82 @@
 """What a search was and what it still lacks, in sentences that every place uses."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from windtunnel.spec.search import SearchExperiment
+from windtunnel.trials.expected import trials_asked
 from windtunnel.trials.search import TrialResult
-from windtunnel.trials.winner import Finalist, SearchOutcome
+from windtunnel.trials.suggested import Suggested
+
+if TYPE_CHECKING:  # it loads scipy
+    from windtunnel.trials.winner import Finalist, SearchOutcome
 
 
-def searched(outcome: SearchOutcome) -> str:
+def searched(outcome: "SearchOutcome") -> str:
     """`16 of 16 trials to 10N by gp: 14 finished, 2 diverged`."""
     experiment = outcome.experiment
     counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items())
     return (
-        f"{len(outcome.results)} of {experiment.trials} trials to {experiment.horizon} by "
+        f"{of_trials(experiment, len(outcome.results))} to {experiment.horizon} by "
         f"{experiment.sampler_taken}" + (f": {counts}" if counts else "")
     )
 
 
-def missing(outcome: SearchOutcome) -> list[str]:
+def of_trials(experiment: SearchExperiment, count: int) -> str:
+    """`12 of 30 trials`; `30 trials` where fewer are asked for by now."""
+    asked = trials_asked(experiment)
+    return f"{count} of {asked} trials" if count <= asked else f"{count} trials"
+
+
+def suggested_so_far(experiment: SearchExperiment, suggested: Suggested) -> str:
+    """From the search's file alone: `16 of 30 trials suggested, in batch 2`."""
+    said = f"{of_trials(experiment, len(suggested.trials))} suggested"
+    if suggested.finalists:
+        return f"{said}, repeats of the best {len(suggested.finalists)}"
+    return f"{said}, in batch {suggested.batches}" if suggested.trials else said
+
+
+def stands(outcome: "SearchOutcome") -> str:
+    """`12 of 30 trials, batch 2 running`, or `30 of 30 trials; repeats of the best 3 running`."""
+    experiment, results = outcome.experiment, outcome.results
+    ended = len(results) - outcome.counts.get("unfinished", 0)
+    said = of_trials(experiment, ended)
+    if left := repeats_left(outcome):
+        runs = "1 run" if left == 1 else f"{left} runs"
+        return f"{said}; repeats of the best {len(outcome.finalists)}: {runs} to come"
+    if outcome.winner is not None:
+        return f"{said}; the best {len(outcome.finalists)} repeated"
+    if ended < len(results):
+        return f"{said}; batch {results[-1].trial.batch + 1} has {len(results) - ended} to end"
+    return said
+
+
+def repeats_left(outcome: "SearchOutcome") -> int:
+    """Runs of finalists on new seeds, to either horizon, that have not ended."""
+    return sum(
+        each.missing.get("unfinished", 0) + each.longer_missing.get("unfinished", 0)
+        for each in outcome.finalists
+    )
+
+
+def missing(outcome: "SearchOutcome") -> list[str]:
     """Why there is no winner yet, or why it may still change; nothing when all is done."""
     experiment, counts = outcome.experiment, outcome.counts
     found = []
-    left = experiment.trials - len(outcome.results)
-    exhausted = experiment.sampler_taken == "grid" and outcome.finalists
-    if left > 0 and not exhausted:
-        found.append(f"{left} of {experiment.trials} trials are still to be suggested")
+    asked = trials_asked(experiment)
+    left = asked - len(outcome.results)
+    if left > 0:
+        found.append(
+            f"{left} of {asked} trials {'is' if left == 1 else 'are'} still to be suggested"
+        )
     if waiting := counts.get("unfinished", 0):
         found.append(f"{waiting} of {len(outcome.results)} suggested trials have not ended")
     if failed := counts.get("failed", 0):
-        found.append(f"{failed} trials failed; the next sweep tries them again")
+        found.append(
+            "1 trial failed; the next sweep tries it again"
+            if failed == 1
+            else f"{failed} trials failed; the next sweep tries them again"
+        )
     if experiment.top == 0:
         found.append("top: 0 repeats no trial, and so names no winner")
     for horizon, each in (
@@ -70,7 +117,7 @@ def value_text(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def standing(outcome: SearchOutcome, finalist: Finalist) -> str:
+def standing(outcome: "SearchOutcome", finalist: "Finalist") -> str:
     """Where a finalist stands: the winner, within noise of it, or behind it."""
     if outcome.winner is None:
         return ""

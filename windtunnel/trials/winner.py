@@ -30,6 +30,9 @@ from windtunnel.trials.suggested import Suggested, read_suggested
 EDGE = 0.05
 """Nearer to an end of a range than this share of it (on the searched scale) is on its edge."""
 
+FEW_DOF = 4
+"""Below so many degrees of freedom a noise is hardly known: a warning."""
+
 NEAR = 2.0
 """Trials up to so many noise units above the winner are near it."""
 
@@ -88,6 +91,12 @@ class SearchOutcome:
     def winner(self) -> Finalist | None:
         """The finalist with the lowest mean on the new seeds; None before the repeats are done."""
         return _winner(self.finalists)
+
+    @property
+    def leaders(self) -> tuple[TrialResult, ...]:
+        """The best trials by the losses of the search, which luck had a share in; at most `top`."""
+        done = [(each.value, each.trial.number) for each in self.results if each.value is not None]
+        return tuple(self.results[n] for _, n in sorted(done)[: max(self.experiment.top, 1)])
 
     @property
     def flops_spent(self) -> float:
@@ -184,7 +193,7 @@ def _outcome(
         edges=edges,
         flops=_flops(ground, experiment, results, stopped=True),
         flops_without_stopping=sum(_flops(ground, experiment, results, stopped=False)),
-        warnings=tuple(_warnings(experiment, finalists, edges, noise)),
+        warnings=tuple(_warnings(experiment, finalists, edges, noise, dof)),
     )
 
 
@@ -254,6 +263,7 @@ def _warnings(
     finalists: Sequence[Finalist],
     edges: Mapping[str, str],
     noise: float | None,
+    dof: int,
 ) -> list[str]:
     if _winner(finalists) is None:
         return []
@@ -266,6 +276,12 @@ def _warnings(
         found.append(
             "repeats: 1 measures no noise: no difference between finalists has an interval"
         )
+    elif dof < FEW_DOF:
+        found.append(
+            f"the noise has {dof} {'degree' if dof == 1 else 'degrees'} of freedom, too few "
+            "to know it well: intervals are wide, and within noise means little; raise `repeats` "
+            "or `top`"
+        )
     found += [
         f"trial {each.result.trial.number} {outcome} on {count} of {experiment.repeats} new seeds "
         "and cannot win"
@@ -274,9 +290,13 @@ def _warnings(
         if outcome != "unfinished"
     ]
     close = [each for each in finalists[1:] if each.behind and each.behind.within_noise]
-    if close:
+    if close and len(finalists) == 2:
         found.append(
-            f"{len(close)} of the other {len(finalists) - 1} finalists "
+            "the other finalist is within noise of the winner: take its values as just as good"
+        )
+    elif close:
+        found.append(
+            f"{_of_others(len(close), len(finalists) - 1)} finalists "
             f"{'is' if len(close) == 1 else 'are'} within noise of the winner: take their values "
             "as just as good"
         )
@@ -293,6 +313,10 @@ def _warnings(
             "winner, beyond noise: the optimum moves with the length of training"
         )
     return found
+
+
+def _of_others(count: int, others: int) -> str:
+    return f"all {others} other" if count == others else f"{count} of the other {others}"
 
 
 def _missing(losses: Mapping[int, float | Outcome]) -> Mapping[Outcome, int]:

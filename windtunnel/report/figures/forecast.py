@@ -47,7 +47,7 @@ def forecast(found: Verdict) -> Picture:
 
     alt = (
         f"Forecast and prediction interval of {len(found.points)} held-out points; "
-        f"{found.inside} of {found.measured} measured runs lie inside."
+        f"{found.inside} of {found.with_interval} measured runs lie inside."
     )
     return picture("forecast", alt, draw)
 
