@@ -7,6 +7,7 @@ import pytest
 
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.trials.expected import trials_asked
+from windtunnel.trials.finalists import Finalist, edges_of, warnings_of
 from windtunnel.trials.search import TrialResult
 from windtunnel.trials.search_words import missing, ranges, searched
 from windtunnel.trials.seed_noise import (
@@ -16,7 +17,7 @@ from windtunnel.trials.seed_noise import (
     seed_spread,
 )
 from windtunnel.trials.suggested import SuggestedTrial
-from windtunnel.trials.winner import Finalist, SearchOutcome, _edges, _warnings
+from windtunnel.trials.winner import SearchOutcome
 
 SPACE = {
     "recipe.lr": {"low": 1e-3, "high": 1e-1, "log": True},
@@ -161,7 +162,7 @@ def test_students_intervals_would_not_hold():
     ],
 )
 def test_edges(values, want):
-    assert _edges(search(), trial(0, **values)) == want
+    assert edges_of(search(), trial(0, **values)) == want
 
 
 def test_a_finalist_without_all_its_losses_does_not_win_and_is_waited_for():
@@ -173,7 +174,7 @@ def test_a_finalist_without_all_its_losses_does_not_win_and_is_waited_for():
     ended = outcome([done, lost], [trial(0), trial(1)])
     assert ended.winner is done
     assert missing(ended) == []
-    (warning,) = _warnings(search(), [done, lost], {}, 0.1, 4)
+    (warning,) = warnings_of(search(), [done, lost], {}, 0.1, 4)
     assert "trial 1 diverged on 1 of 3 new seeds and cannot win" in warning
 
 
@@ -181,7 +182,7 @@ def test_warnings_of_rivals():
     best, close, far = {1: 1.0, 2: 1.2}, {1: 1.1, 2: 1.2}, {1: 9.0, 2: 9.1}
     rows = differences([best, close, far], 0)
     longer = differences([close, best, {1: -9.0, 2: -9.1}], 0)
-    found = _warnings(
+    found = warnings_of(
         search(),
         [
             finalist(i, row, behind=rows[i], behind_longer=longer[i])
@@ -200,7 +201,7 @@ def test_two_finalists_are_spoken_of_as_two():
     rows = [{1: 1.0, 2: 1.2}, {1: 1.1, 2: 1.2}]
     behind = differences(rows, 0)
     finalists = [finalist(i, row, behind=behind[i]) for i, row in enumerate(rows)]
-    found = _warnings(search(), finalists, {}, *residual_noise(rows))
+    found = warnings_of(search(), finalists, {}, *residual_noise(rows))
     assert "the noise has 1 degree of freedom" in found[0]
     assert "the other finalist is within noise of the winner" in found[1]
 

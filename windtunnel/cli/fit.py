@@ -181,9 +181,10 @@ def _study_file(source: Path, options: FitOptions) -> "tuple[TableFile, tuple[Ca
             for t, value in zip(c.tokens.tolist(), c.loss.tolist(), strict=True)
         ]
     if not rows:
+        named = ", ".join(sorted(taken)) or "a scaling experiment"
         raise FitError(
-            f"{source}: no finished segment yet of {', '.join(sorted(taken)) or 'any law'}: "
-            "a law needs at least 6; run the sweep, or name another experiment with --experiment"
+            f"{source}: no finished segment yet of {named}: a law needs at least 6; run the sweep, "
+            "or name another experiment with --experiment"
         )
     names = dict.fromkeys(name for row in rows for name in row)
     said = tuple(Caution("mixed-execution", text) for text in execution_warnings(study))

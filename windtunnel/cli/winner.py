@@ -9,6 +9,7 @@ from rich.table import Table
 
 from windtunnel.cli.text import flops, print_json, say, terminal
 from windtunnel.errors import ConfigError
+from windtunnel.trials.finalists import Finalist
 from windtunnel.trials.points import search_size, trial_horizons
 from windtunnel.trials.search import TrialResult
 from windtunnel.trials.search_words import (
@@ -21,7 +22,7 @@ from windtunnel.trials.search_words import (
 )
 from windtunnel.trials.seed_noise import LEVEL, Difference
 from windtunnel.trials.study import Study
-from windtunnel.trials.winner import NEAR, Finalist, SearchOutcome, search_outcomes
+from windtunnel.trials.winner import NEAR, SearchOutcome, search_outcomes
 
 
 def print_winner(study: Study, *, as_json: bool, every: bool = False) -> None:

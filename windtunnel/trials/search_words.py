@@ -9,7 +9,8 @@ from windtunnel.trials.search import TrialResult
 from windtunnel.trials.suggested import Suggested
 
 if TYPE_CHECKING:  # it loads scipy
-    from windtunnel.trials.winner import Finalist, SearchOutcome
+    from windtunnel.trials.finalists import Finalist
+    from windtunnel.trials.winner import SearchOutcome
 
 
 def searched(outcome: "SearchOutcome") -> str:

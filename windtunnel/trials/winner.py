@@ -12,12 +12,12 @@ from statistics import fmean
 from typing import Any
 
 from windtunnel.spec import Duration
-from windtunnel.spec.search import Range, SearchExperiment
+from windtunnel.spec.search import SearchExperiment
+from windtunnel.trials.finalists import Finalist, edges_of, warnings_of, winner_among
 from windtunnel.trials.plan import planned_segments
 from windtunnel.trials.points import Ground, trial_horizons, trial_points
 from windtunnel.trials.search import Outcome, TrialResult, trial_losses, trial_results
 from windtunnel.trials.seed_noise import (
-    Difference,
     differences,
     interval_of_mean,
     residual_noise,
@@ -27,41 +27,8 @@ from windtunnel.trials.store import Store
 from windtunnel.trials.study import Study
 from windtunnel.trials.suggested import Suggested, read_suggested
 
-EDGE = 0.05
-"""Nearer to an end of a range than this share of it (on the searched scale) is on its edge."""
-
-FEW_DOF = 4
-"""Below so many degrees of freedom a noise is hardly known: a warning."""
-
 NEAR = 2.0
 """Trials up to so many noise units above the winner are near it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finalist:
-    """A repeated trial: its losses on the new seeds, and its distance from the winner.
-
-    Losses are by seed, and empty where some seed has none; `missing` counts the outcomes of those
-    seeds, and `longer_missing` at the longer horizon.
-    """
-
-    result: TrialResult
-    losses: Mapping[int, float]
-    longer_losses: Mapping[int, float]
-    missing: Mapping[Outcome, int]
-    longer_missing: Mapping[Outcome, int]
-    behind: Difference | None
-    behind_longer: Difference | None
-
-    @property
-    def mean(self) -> float | None:
-        """Over the new seeds, at the search's horizon; None while one is missing."""
-        return fmean(self.losses.values()) if self.losses else None
-
-    @property
-    def longer_mean(self) -> float | None:
-        """Over the new seeds, at the longer horizon."""
-        return fmean(self.longer_losses.values()) if self.longer_losses else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +57,7 @@ class SearchOutcome:
     @property
     def winner(self) -> Finalist | None:
         """The finalist with the lowest mean on the new seeds; None before the repeats are done."""
-        return _winner(self.finalists)
+        return winner_among(self.finalists)
 
     @property
     def leaders(self) -> tuple[TrialResult, ...]:
@@ -180,8 +147,8 @@ def _outcome(
         )
         for i in order
     )
-    winner = _winner(finalists)
-    edges = _edges(experiment, winner.result) if winner else {}
+    winner = winner_among(finalists)
+    edges = edges_of(experiment, winner.result) if winner else {}
     return SearchOutcome(
         experiment=experiment,
         results=tuple(results),
@@ -193,15 +160,8 @@ def _outcome(
         edges=edges,
         flops=_flops(ground, experiment, results, stopped=True),
         flops_without_stopping=sum(_flops(ground, experiment, results, stopped=False)),
-        warnings=tuple(_warnings(experiment, finalists, edges, noise, dof)),
+        warnings=tuple(warnings_of(experiment, finalists, edges, noise, dof)),
     )
-
-
-def _winner(finalists: Sequence[Finalist]) -> Finalist | None:
-    """The first in order, once no finalist has a repeat to come."""
-    if not finalists or any("unfinished" in each.missing for each in finalists):
-        return None
-    return finalists[0] if finalists[0].losses else None
 
 
 def _units(
@@ -218,22 +178,6 @@ def _units(
         for result in results
         if result.value is not None
     }
-
-
-def _edges(experiment: SearchExperiment, result: TrialResult) -> dict[str, str]:
-    """Axes on whose edge a trial lies: axis -> low or high."""
-    found = {}
-    for axis, searched in experiment.space.items():
-        value = result.trial.values[axis]
-        if isinstance(searched, Range):
-            position = searched.position(value)
-        elif len(searched) > 2 and all(isinstance(each, int | float) for each in searched):
-            position = sorted(searched).index(value) / (len(searched) - 1)
-        else:
-            continue
-        if position < EDGE or position > 1 - EDGE:
-            found[axis] = "low" if position < EDGE else "high"
-    return found
 
 
 def _flops(
@@ -256,67 +200,6 @@ def _flops(
         )
         seen.add(key)
     return tuple(found)
-
-
-def _warnings(
-    experiment: SearchExperiment,
-    finalists: Sequence[Finalist],
-    edges: Mapping[str, str],
-    noise: float | None,
-    dof: int,
-) -> list[str]:
-    if _winner(finalists) is None:
-        return []
-    found = [
-        f"the winner's {axis} lies on the {side} edge of the space: the optimum may lie beyond; "
-        f"widen it and give the search a new name"
-        for axis, side in edges.items()
-    ]
-    if noise is None:
-        found.append(
-            "repeats: 1 measures no noise: no difference between finalists has an interval"
-        )
-    elif dof < FEW_DOF:
-        found.append(
-            f"the noise has {dof} {'degree' if dof == 1 else 'degrees'} of freedom, too few "
-            "to know it well: intervals are wide, and within noise means little; raise `repeats` "
-            "or `top`"
-        )
-    found += [
-        f"trial {each.result.trial.number} {outcome} on {count} of {experiment.repeats} new seeds "
-        "and cannot win"
-        for each in finalists
-        for outcome, count in each.missing.items()
-        if outcome != "unfinished"
-    ]
-    close = [each for each in finalists[1:] if each.behind and each.behind.within_noise]
-    if close and len(finalists) == 2:
-        found.append(
-            "the other finalist is within noise of the winner: take its values as just as good"
-        )
-    elif close:
-        found.append(
-            f"{_of_others(len(close), len(finalists) - 1)} finalists "
-            f"{'is' if len(close) == 1 else 'are'} within noise of the winner: take their values "
-            "as just as good"
-        )
-    better = [
-        each.result.trial.number
-        for each in finalists[1:]
-        if each.behind_longer
-        and each.behind_longer.high is not None
-        and each.behind_longer.high < 0
-    ]
-    if better:
-        found.append(
-            f"at {experiment.longer:g} times the horizon trial {better[0]} is better than the "
-            "winner, beyond noise: the optimum moves with the length of training"
-        )
-    return found
-
-
-def _of_others(count: int, others: int) -> str:
-    return f"all {others} other" if count == others else f"{count} of the other {others}"
 
 
 def _missing(losses: Mapping[int, float | Outcome]) -> Mapping[Outcome, int]:
