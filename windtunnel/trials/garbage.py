@@ -5,6 +5,7 @@ holds is left alone. Nothing here loses a result; what is freed can be computed 
 bits, for the FLOPs that are said.
 """
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -88,12 +89,20 @@ def free(store: Store, garbage: Iterable[Garbage]) -> tuple[int, list[str]]:
     return freed, left
 
 
-def bytes_in(path: Path) -> int:
+def bytes_in(path: Path | str) -> int:
     """Bytes of a file, or of all files in a folder; what is removed meanwhile counts nothing."""
     with suppress(FileNotFoundError):
-        if not path.is_dir():
-            return path.lstat().st_size
-        return sum(bytes_in(entry) for entry in path.iterdir())
+        try:
+            entries = os.scandir(path)  # a store has many files: no Path for each
+        except NotADirectoryError:
+            return os.lstat(path).st_size
+        with entries:
+            return sum(
+                bytes_in(entry.path)
+                if entry.is_dir(follow_symlinks=False)
+                else entry.stat(follow_symlinks=False).st_size
+                for entry in entries
+            )
     return 0
 
 
