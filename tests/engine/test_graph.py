@@ -221,3 +221,13 @@ def test_trunk_tokens_count_everything_planned_on_a_trunk():
     graph = Graph([stem, branch(stem, 100), branch(stem, 200, steps=30)], Ledger())
     assert graph.trunk_tokens(stem) == (200 + 20 + 30) * 64
     assert graph.trunk_tokens(graph.planned[branch(stem, 100).id]) == (200 + 20 + 30) * 64
+
+
+def test_one_call_may_bring_a_trunk_twice():
+    """Two searches that begin with the same suggestion share its trunk, each with forks of its own."""
+    ledger, near, far = Ledger(), trunk(forks=(100,)), trunk(forks=(200,))
+    graph = Graph([], ledger)
+    graph.add([near, branch(near, 100), far, branch(far, 200)])
+    taken = graph.next_ready()
+    assert (taken.id, taken.end, taken.forks) == (near.id, 200, (100, 200))
+    assert graph.next_ready() is None

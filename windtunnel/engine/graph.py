@@ -124,7 +124,7 @@ class Graph:
 
     def add(self, segments: Iterable[PlannedSegment]) -> None:
         """Take segments in, parents before children; more forks of a known trunk extend it."""
-        fresh = []
+        fresh: dict[str, None] = {}  # one call may bring the same trunk twice, from two searches
         for planned in segments:
             known = self.planned.get(planned.id)
             if known is None:
@@ -133,10 +133,10 @@ class Graph:
                 self.planned[planned.id] = planned
             else:
                 self.planned[planned.id] = merged(known, planned)
-                if self.status[planned.id] is Status.RUNNING:
+                if self.status.get(planned.id) is Status.RUNNING:
                     self._asked_for_more.add(planned.id)
                     continue
-            fresh.append(planned.id)
+            fresh[planned.id] = None
         for segment_id in fresh:
             ended = self._ledger.ended(self.planned[segment_id])
             self._set(segment_id, ended or Status.WAITING)
