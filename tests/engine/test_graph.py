@@ -224,7 +224,7 @@ def test_trunk_tokens_count_everything_planned_on_a_trunk():
 
 
 def test_one_call_may_bring_a_trunk_twice():
-    """Two searches that begin with the same suggestion share its trunk, each with forks of its own."""
+    """Two searches that begin with the same suggestion share its trunk."""
     ledger, near, far = Ledger(), trunk(forks=(100,)), trunk(forks=(200,))
     graph = Graph([], ledger)
     graph.add([near, branch(near, 100), far, branch(far, 200)])

@@ -4,9 +4,9 @@ import pytest
 
 from windtunnel.report import collect, render
 from windtunnel.report.cost import cost
-from windtunnel.report.curves import MOST_POINTS, downsample
 from windtunnel.report.states import read_states
 from windtunnel.report.verdict import verdict
+from windtunnel.trials.curves import MOST_POINTS, downsample
 
 
 def row(kind, tokens, own, outcome="finished"):

@@ -156,7 +156,7 @@ def _study_file(source: Path, options: FitOptions) -> "tuple[TableFile, tuple[Ca
     from windtunnel.errors import FitError
     from windtunnel.laws import OF_CURVES, Caution
     from windtunnel.report.collect import execution_warnings
-    from windtunnel.report.curves import read_curve
+    from windtunnel.trials.curves import read_curve
     from windtunnel.trials.gather import gather
     from windtunnel.trials.study import open_study
 

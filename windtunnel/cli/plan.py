@@ -11,6 +11,7 @@ from windtunnel.cli.text import flops, print_json, say, si, size_of, terminal
 from windtunnel.engine.outlook import Outlook, outlook
 from windtunnel.spec import Branch, StudyConfig
 from windtunnel.spec.search import SearchExperiment
+from windtunnel.spec.yaml_file import resolved_text
 from windtunnel.trials.budget import disk_use, over_budget
 from windtunnel.trials.calibration import Calibration, calibrate, read_calibration
 from windtunnel.trials.cost import Cost, Left, cost_of, left_of, slots_here
@@ -93,11 +94,7 @@ def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
 
 def print_resolved(config: StudyConfig) -> None:
     """Print the study as YAML with every default in place."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    yaml.default_flow_style = False
-    yaml.dump(config.model_dump(mode="json"), sys.stdout)
+    print(resolved_text(config), end="")
 
 
 def _segment(study: Study, planned: PlannedSegment, pace: Pace) -> dict[str, Any]:

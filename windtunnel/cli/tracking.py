@@ -4,8 +4,8 @@ import json
 import signal
 from pathlib import Path
 
-from windtunnel.cli.winner import outcome_json
 from windtunnel.errors import TrackingError
+from windtunnel.trials.search_json import outcome_json
 from windtunnel.trials.store import read_json, write_json
 from windtunnel.trials.study import Study, open_study
 from windtunnel.trials.tracking import Mirror, locate, serve

@@ -8,8 +8,8 @@ from typing import Any
 
 from windtunnel import __version__
 from windtunnel.errors import FitError
+from windtunnel.findings import findings_of, records_of
 from windtunnel.laws import fit
-from windtunnel.report.curves import read_curve
 from windtunnel.report.grids import read_grids
 from windtunnel.report.inputs import (
     DataFacts,
@@ -23,6 +23,7 @@ from windtunnel.report.inputs import (
 from windtunnel.report.searches import read_searches
 from windtunnel.report.states import read_states
 from windtunnel.spec.experiments import ScalingExperiment
+from windtunnel.trials.curves import read_curve
 from windtunnel.trials.forecast import as_table, law_rows, read_forecasts
 from windtunnel.trials.gather import Row, gather
 from windtunnel.trials.study import Study
@@ -59,6 +60,7 @@ def collect(study: Study) -> ReportInputs:
         ),
         grids=read_grids(study.ground, rows),
         searches=read_searches(study),
+        findings=findings_of(records_of(study)),
         forecasts=read_forecasts(study.folder),
         held_out=tuple(planned.id for planned in plan.branches if planned.held_out),
         data=_data(study),

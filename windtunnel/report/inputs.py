@@ -4,28 +4,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from windtunnel.findings import Finding
 from windtunnel.laws import Fit, Table
+from windtunnel.trials.curves import Curve
 from windtunnel.trials.gather import Row
 from windtunnel.trials.winner import SearchOutcome
 
-Floats = NDArray[np.float64]
 State = Literal["finished", "diverged", "failed", "blocked", "unfinished", "not started"]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Curve:
-    """Training loss of one segment, averaged over bins of updates; nats per token."""
-
-    segment: str
-    trunk: str
-    kind: Literal["trunk", "branch"]
-    params: int
-    seed: int
-    tokens: Floats
-    loss: Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +163,7 @@ class ReportInputs:
     laws: tuple[ScalingLaw, ...]
     grids: tuple[Grid, ...]
     searches: tuple[Search, ...]
+    findings: tuple[Finding, ...]
     forecasts: list[dict[str, Any]]
     held_out: tuple[str, ...]
     """Ids of the branches that wait for the forecast."""

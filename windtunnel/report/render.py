@@ -4,6 +4,7 @@ import contextlib
 import os
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from windtunnel.errors import StoreError
+from windtunnel.findings import Finding
 from windtunnel.report import numbers
 from windtunnel.report.answers import Answer, answers
 from windtunnel.report.collect import collect
@@ -24,6 +26,7 @@ from windtunnel.report.figures.canvas import (
     size_variables,
 )
 from windtunnel.report.figures.curves import curves
+from windtunnel.report.figures.findings import drawings
 from windtunnel.report.figures.fit_checks import holdout
 from windtunnel.report.figures.fit_contours import contours
 from windtunnel.report.figures.fit_ratio import ratio
@@ -73,6 +76,14 @@ class LawView:
     holdout: Picture | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class FindingView:
+    """A finding with its figures."""
+
+    finding: Finding
+    pictures: tuple[Picture, ...]
+
+
 def write_report(study: Study, out: Path | None = None) -> Path:
     """Write the page, and each fit as JSON beside it; `out` defaults to the study's folder.
 
@@ -105,6 +116,7 @@ def render(inputs: ReportInputs) -> str:
             forecast_figure=forecast(found) if found is not None and found.points else None,
             curves_figure=curves(inputs),
             grid_figures=[along_axis(inputs, grid) for grid in inputs.grids],
+            findings=[_finding_view(inputs, finding) for finding in inputs.findings],
             searches=[search_view(search) for search in inputs.searches],
             level=f"{LEVEL:.0%}",
             near=f"{NEAR:g}",
@@ -144,11 +156,20 @@ def _view(inputs: ReportInputs, law: ScalingLaw) -> LawView:
     )
 
 
+def _finding_view(inputs: ReportInputs, finding: Finding) -> FindingView:
+    colour, name = _size_styles(inputs)
+    return FindingView(
+        finding=finding,
+        pictures=tuple(
+            each.picture(finding.experiment, colour, name) for each in drawings(finding)
+        ),
+    )
+
+
 def _pictures(inputs: ReportInputs, law: ScalingLaw) -> dict[str, Picture | None]:
     """The figures that come with every fit, in this page's colours and names of sizes."""
     if law.fit is None or law.table is None:
         return dict.fromkeys(("along_sizes", "contours", "ratio", "holdout"))
-    order = list(inputs.sizes)
     drawn: dict[str, Drawing | None] = {
         "along_sizes": along_sizes(law.fit, law.table),
         "contours": contours(law.fit, law.table),
@@ -156,16 +177,24 @@ def _pictures(inputs: ReportInputs, law: ScalingLaw) -> dict[str, Picture | None
         "holdout": holdout(law.fit),
     }
 
+    colour, name = _size_styles(inputs)
+    return {
+        place: drawing.picture(law.experiment, colour, name) if drawing is not None else None
+        for place, drawing in drawn.items()
+    }
+
+
+def _size_styles(inputs: ReportInputs) -> tuple[Callable[[float], str], Callable[[float], str]]:
+    """How this page colours and names a size of so many params."""
+    order = list(inputs.sizes)
+
     def colour(params: float) -> str:
         return size_colour(order.index(int(params)))
 
     def name(params: float) -> str:
         return inputs.sizes[int(params)].replace("x", "×")
 
-    return {
-        place: drawing.picture(law.experiment, colour, name) if drawing is not None else None
-        for place, drawing in drawn.items()
-    }
+    return colour, name
 
 
 def _tally(inputs: ReportInputs) -> dict[State, int]:
@@ -180,6 +209,11 @@ def _tally(inputs: ReportInputs) -> dict[State, int]:
 def _warnings(inputs: ReportInputs, laws: tuple[LawView, ...]) -> list[tuple[str, str]]:
     """Every warning with its origin: the page shows them before any figure."""
     said = [
+        (f"{each.title}: {each.experiment}", warning)
+        for each in inputs.findings
+        for warning in each.warnings
+    ]
+    said += [
         ("fit" if len(laws) == 1 else f"fit of {view.law.experiment}", warning.message)
         for view in laws
         if view.law.fit is not None

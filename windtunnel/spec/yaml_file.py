@@ -3,6 +3,7 @@
 PyYAML is not used: it reads `1e-3` as a string and lets a repeated key win silently.
 """
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,17 @@ def load_study(path: Path) -> StudyConfig:
         errors = invalid.errors()
         lines = [_describe(path, tree, e) for e in errors if not _follows_from_another(e, errors)]
         raise ConfigError("\n".join(lines)) from None
+
+
+def resolved_text(config: StudyConfig) -> str:
+    """The study as YAML with every default in place; `load_study` reads it as the same study."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.default_flow_style = False
+    text = io.StringIO()
+    yaml.dump(config.model_dump(mode="json"), text)
+    return text.getvalue()
 
 
 def _follows_from_another(error: Any, errors: list[Any]) -> bool:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from windtunnel.report.curves import bin_means
 from windtunnel.report.figures.canvas import (
     CARD,
     INK,
@@ -18,8 +17,9 @@ from windtunnel.report.figures.canvas import (
     picture,
     size_colour,
 )
-from windtunnel.report.inputs import Curve, Floats, ReportInputs
+from windtunnel.report.inputs import ReportInputs
 from windtunnel.report.numbers import count
+from windtunnel.trials.curves import Curve, Floats, bin_means
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

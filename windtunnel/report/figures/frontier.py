@@ -22,7 +22,8 @@ from windtunnel.report.figures.canvas import (
     picture,
     size_colour,
 )
-from windtunnel.report.inputs import Floats, ReportInputs, ScalingLaw
+from windtunnel.report.inputs import ReportInputs, ScalingLaw
+from windtunnel.trials.curves import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

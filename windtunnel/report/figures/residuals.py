@@ -17,8 +17,9 @@ from windtunnel.report.figures.canvas import (
     picture,
     size_colour,
 )
-from windtunnel.report.inputs import Floats, ReportInputs, ScalingLaw
+from windtunnel.report.inputs import ReportInputs, ScalingLaw
 from windtunnel.report.numbers import count
+from windtunnel.trials.curves import Floats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

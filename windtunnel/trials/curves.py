@@ -1,21 +1,37 @@
 """Training curves small enough for a page: means over log-spaced bins of updates."""
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from windtunnel.report.inputs import Curve, Floats
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.store import Store
+
+Floats = NDArray[np.float64]
 
 MOST_POINTS = 400
 
 
-def read_curve(store: Store, planned: PlannedSegment) -> Curve | None:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curve:
+    """Training loss of one segment, averaged over bins of updates; nats per token."""
+
+    segment: str
+    trunk: str
+    kind: Literal["trunk", "branch"]
+    params: int
+    seed: int
+    tokens: Floats
+    loss: Floats
+
+
+def read_curve(store: Store, planned: PlannedSegment, *, points: int = MOST_POINTS) -> Curve | None:
     """The segment's curve up to the plan's end of it; None where nothing has been written."""
     rows = (row for row in store.segment(planned.id).curve_rows() if row["step"] <= planned.end)
-    tokens, loss = downsample(rows)
+    tokens, loss = downsample(rows, points=points)
     if not tokens.size:
         return None
     segment = planned.segment

@@ -1,0 +1,21 @@
+"""Findings: what an experiment has shown, from its records alone.
+
+>>> records = read_records(Path("experiments/003-lr-transfer/records"))  # doctest: +SKIP
+>>> for finding in findings_of(records):  # doctest: +SKIP
+...     print(finding.lead)
+"""
+
+from windtunnel.findings.finding import LEVEL, Finding, Quantity
+from windtunnel.findings.reading import findings_of
+from windtunnel.findings.records import Records, read_records, records_of, write_records
+
+__all__ = [
+    "LEVEL",
+    "Finding",
+    "Quantity",
+    "Records",
+    "findings_of",
+    "read_records",
+    "records_of",
+    "write_records",
+]
