@@ -18,7 +18,8 @@ def provenance(study: Study) -> dict[str, Any]:
     for planned in study.plan.trunks:
         record = study.store.segment(planned.id).execution
         if record is not None:
-            said = (f"{key}={record[key]}" for key in ("device", "precision", "kernels", "threads"))
+            known = [key for key in ("device", "precision", "kernels", "threads") if key in record]
+            said = (f"{key}={record[key]}" for key in known)
             executions[" ".join(said)] += 1
     return {
         "windtunnel": __version__,
