@@ -18,6 +18,20 @@ YAML 1.2; unknown keys, repeated keys and bare durations are refused. `windtunne
 commented one, `windtunnel plan FILE --resolved` shows every default. This page is made from the
 models by `make schema`.
 
+## Files that extend others
+
+`extends: FILE`, or a list of files, lays a study file over others, the last one on top: the same
+study on other data, at other sizes, on another machine. A mapping is merged key by key,
+`experiments` item by item of one name, anything else is replaced; `null` takes a key back to its
+default. Paths of an extended file stay relative to that file. `experiments/*/scale-gpu.yaml` are
+such files.
+
+```yaml
+extends: hparams.yaml
+study: hparams-on-our-data
+data: {sources: [../corpus]}
+```
+
 """
 
 

@@ -125,7 +125,7 @@ def _study(
             validation=round(VALIDATION_TOKENS * min(1.0, scale)),
             fork=round(FORK_TOKENS * min(1.0, scale)),
             shape=shape,
-            decay=DECAY_FRACTION,
+            decay=1 if shape == "cosine" else DECAY_FRACTION,
             seeds=seeds,
             hold_out=hold_out,
             slots=SLOTS,

@@ -322,3 +322,22 @@ def test_no_law_and_no_forecast_is_fitted_to_the_trials_of_a_search(study_file):
     command = ["fit", str(path), "--json", "--bootstrap", "0", "--holdout", "none"]
     fitted = CliRunner().invoke(app, command)
     assert json.loads(fitted.stdout)["n"] == 12
+
+
+def test_two_searches_that_begin_alike_share_trunks(search_file):
+    """Same space and sampler seed, other horizons: the first suggestions are the same trunks."""
+    second = (
+        f"  - kind: search\n    name: longer\n    space: {SPACE}\n    trials: 4\n    batch: 2\n"
+        "    horizon: 150 steps\n    top: 0\n"
+    )
+    path = search_file(trials=4, batch=2, top=0, more=second)
+    _, result = sweep(path)
+    assert not result.failed
+    opened = open_study(path)
+    both = [
+        planned
+        for planned in opened.plan.trunks
+        if {label.experiment for label in planned.labels} == {"tune", "longer"}
+    ]
+    assert both
+    assert CliRunner().invoke(app, ["plan", str(path)]).exit_code == 0

@@ -56,6 +56,31 @@ def test_cosine_leaves_at_the_end_of_warmup(study_file):
     assert (branch.segment.fork_step, branch.end) == (10, 200)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "fork"),
+    [
+        ("{shape: linear, decay_fraction: 1}", 10),
+        ("{shape: cosine, decay_fraction: 0.25}", 150),
+        ("{shape: linear}", 180),
+    ],
+)
+def test_shape_and_share_of_the_decay_are_apart(study_file, schedule, fork):
+    replace = ("experiments:", f"schedule: {schedule}\nexperiments:")
+    path = study_file(sizes="[16x1]", horizons="[200 steps]", replace=replace)
+    (branch,) = plan_of(path).branches
+    assert (branch.segment.fork_step, branch.end) == (fork, 200)
+
+
+def test_a_cosine_on_an_axis_spans_the_run_beside_short_decays(study_file):
+    grid = (
+        "kind: grid\n    axes: {schedule.shape: [linear, cosine], size: [16x1]}\n"
+        "    horizons: [200 steps]\n  - kind: scaling"
+    )
+    plan = plan_of(study_file(sizes="[32x1]", replace=("kind: scaling", grid)))
+    forks = {b.segment.fork_step for b in plan.branches if b.labels[0].experiment == "grid"}
+    assert forks == {10, 180}
+
+
 def test_a_grid_crosses_its_axes_and_shares_trunks_between_schedules(study_file):
     grid = (
         "kind: grid\n    axes: {recipe.lr: [1e-2, 2e-2], schedule.decay_fraction: [0.1, 0.2],"

@@ -128,7 +128,7 @@ def _table(study: Study) -> Table:
     groups: dict[tuple[Any, ...], list[PlannedSegment]] = {}
     for planned in study.plan.segments:
         segment, experiments = planned.segment, {label.experiment for label in planned.labels}
-        searched = ", ".join(sorted(experiments)) if experiments <= searches else None
+        searched = min(experiments) if experiments <= searches else None  # a trunk may serve two
         key = (searched,) if searched else (segment.model, segment.recipe)
         groups.setdefault(key, []).append(planned)
     for group in list(groups.values())[:MOST_LINES]:

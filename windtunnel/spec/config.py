@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from windtunnel.schedule import DecayShape
 from windtunnel.spec.disk_size import DiskSize
 from windtunnel.spec.duration import Duration
+from windtunnel.spec.dynamics import DynamicsConfig
 from windtunnel.spec.experiments import Experiment, ScalingExperiment
 from windtunnel.spec.model import ModelSpec, Positive
 from windtunnel.spec.recipe import Recipe
@@ -149,11 +150,24 @@ class ScheduleConfig(Strict):
 
     shape: DecayShape = "exponential"
     decay_fraction: Annotated[
-        float, Field(gt=0, lt=1, description="Decay's share of the horizon")
-    ] = 0.1
+        float | None,
+        Field(
+            gt=0,
+            le=1,
+            description="Decay's share of the horizon; 1: from the end of warmup on. "
+            "Default: 0.1, for cosine 1",
+        ),
+    ] = None
     final_factor: Annotated[
         float, Field(ge=0, le=1, description="Rate at the end, relative to the peak")
     ] = 0.1
+
+    @property
+    def decay_share(self) -> float:
+        """`decay_fraction`, or its default: a cosine spans all of a run but its warmup."""
+        if self.decay_fraction is not None:
+            return self.decay_fraction
+        return 1.0 if self.shape == "cosine" else 0.1
 
 
 SMALLEST_SHARE = 0.01
@@ -293,6 +307,10 @@ class StudyConfig(Strict):
         ),
     ] = "all"
     budget: BudgetConfig = BudgetConfig()
+    dynamics: Annotated[
+        DynamicsConfig | None,
+        Field(description="Record gradients and steps while training; `{}` for the defaults"),
+    ] = None
     tracking: TrackingConfig = TrackingConfig()
 
     @field_validator("experiments")

@@ -1,9 +1,7 @@
-"""YAML 1.2 in, checked study out; every complaint names the file, the line and the nearest fix.
-
-PyYAML is not used: it reads `1e-3` as a string and lets a repeated key win silently.
-"""
+"""YAML in, checked study out; every complaint names the file, the line and the nearest fix."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ from pydantic import ValidationError
 
 from windtunnel.errors import ConfigError, did_you_mean
 from windtunnel.spec.config import StudyConfig
+from windtunnel.spec.yaml_tree import EXTENDS, Node, read_tree
 
 
 def load_study(path: Path) -> StudyConfig:
@@ -20,16 +19,12 @@ def load_study(path: Path) -> StudyConfig:
         ConfigError: Missing file, bad YAML, repeated or unknown key, wrong type, or values that do
             not fit together; all faults of one file are listed at once.
     """
-    tree = _parse(path)
-    if not isinstance(tree, dict):
-        raise ConfigError(
-            f"{path}: a study file is a mapping of keys; `windtunnel init` writes one"
-        )
+    tree = read_tree(path)
     try:
-        return StudyConfig.model_validate(_plain(tree))
+        return StudyConfig.model_validate(tree.plain())
     except ValidationError as invalid:
         errors = invalid.errors()
-        lines = [_describe(path, tree, e) for e in errors if not _follows_from_another(e, errors)]
+        lines = [_describe(tree, e) for e in errors if not _follows_from_another(e, errors)]
         raise ConfigError("\n".join(lines)) from None
 
 
@@ -50,65 +45,21 @@ def _follows_from_another(error: Any, errors: list[Any]) -> bool:
     return any(e is not error and tuple(e["loc"])[: len(within)] == within for e in errors)
 
 
-def _parse(path: Path) -> Any:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.constructor import DuplicateKeyError
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no such file; `windtunnel init {path}` writes a commented one"
-        ) from None
-    except (OSError, UnicodeDecodeError) as unreadable:
-        raise ConfigError(f"{path}: cannot be read: {unreadable}") from None
-    try:
-        return YAML(typ="rt").load(text)
-    except DuplicateKeyError as twice:
-        line = twice.problem_mark.line + 1 if twice.problem_mark else "?"
-        problem = str(twice.problem).split(" with value")[0].split("\n")[0]
-        raise ConfigError(f"{path}:{line}: {problem}; keep one of the two") from None
-    except MarkedYAMLError as broken:
-        line = broken.problem_mark.line + 1 if broken.problem_mark else "?"
-        raise ConfigError(f"{path}:{line}: not valid YAML: {broken.problem}") from None
-    except YAMLError as broken:
-        raise ConfigError(f"{path}: not valid YAML: {broken}") from None
-
-
-def _plain(node: Any) -> Any:
-    """Round-trip nodes (which know their lines) as builtin values."""
-    match node:
-        case dict():
-            return {str(key): _plain(value) for key, value in node.items()}
-        case list():
-            return [_plain(value) for value in node]
-        case bool() | None:
-            return node
-        case float():
-            return float(node)
-        case int():
-            return int(node)
-        case str():
-            return str(node)
-    return node
-
-
-def _describe(path: Path, tree: Any, error: Any) -> str:
-    node, line, written, siblings = tree, 1, [], list[str]()
+def _describe(tree: Node, error: Any) -> str:
+    node, written, siblings = replace(tree, line=1), [], list[str]()
     for part in error["loc"]:
-        is_key = isinstance(node, dict) and part in node
-        is_item = isinstance(node, list) and isinstance(part, int) and part < len(node)
-        if is_key or is_item:
-            line = (node.lc.value(part) if is_key else node.lc.item(part))[0] + 1
+        value = node.value
+        is_key = isinstance(value, dict) and part in value
+        if is_key or (isinstance(value, list) and isinstance(part, int) and part < len(value)):
             if is_key:
-                line, siblings = node.lc.key(part)[0] + 1, [str(key) for key in node]
-            node = node[part]
+                siblings = list(value)
+            node = value[part]
             written.append(part)
         elif part == error["loc"][-1] and error["type"] == "missing":
             written.append(part)
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in written).lstrip(".")
-    return f"{path}:{line}: {where or 'study'}{_complaint(error, node, siblings)}"
+    said = _complaint(error, node.plain(), siblings)
+    return f"{node.file}:{node.line}: {where or 'study'}{said}"
 
 
 def _complaint(error: Any, node: Any, siblings: list[str]) -> str:
@@ -151,4 +102,5 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
         # else it is the tag of a choice that was made already
         if options := node.get("anyOf", node.get("oneOf") if "discriminator" not in node else None):
             node = next((option for option in options if "$ref" in option), node)
-    return list(resolve(node).get("properties", {}))
+    known = list(resolve(node).get("properties", {}))
+    return known if len(location) > 1 else [EXTENDS, *known]

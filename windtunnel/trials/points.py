@@ -55,11 +55,10 @@ class Point(Strict):
         model, recipe = self.trunk.model, self.trunk.recipe
         batch, warmup = recipe.batch_tokens, recipe.warmup_steps
         steps = self.horizon.steps(params=model.params, batch_tokens=batch)
-        decay = max(1, round(self.schedule.decay_fraction * steps))
+        whole = self.schedule.decay_share == 1.0
+        decay = steps - warmup if whole else max(1, round(self.schedule.decay_share * steps))
         fork = steps - decay
         where = f"experiment {self.experiment!r}, size {model.size}, horizon {self.horizon}"
-        if self.schedule.shape == "cosine":  # cosine(T) leaves at the end of warmup
-            fork, decay = warmup, steps - warmup
         if fork < warmup or decay < 1:
             raise ConfigError(
                 f"{where}: {steps} updates, of which {warmup} warm up and {max(decay, 0)} decay; "
@@ -76,9 +75,8 @@ class Point(Strict):
 
     def _shortest(self) -> int:
         warmup = self.trunk.recipe.warmup_steps
-        if self.schedule.shape == "cosine":
-            return warmup
-        return int(warmup / (1 - self.schedule.decay_fraction))
+        share = self.schedule.decay_share
+        return warmup if share == 1.0 else int(warmup / (1 - share))
 
 
 def points_of(ground: Ground, suggested: Mapping[str, Suggested]) -> Iterator[Point]:

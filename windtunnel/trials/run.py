@@ -18,6 +18,7 @@ from windtunnel.data import ValidationSet
 from windtunnel.errors import ConfigError, StoreError
 from windtunnel.spec import Trunk
 from windtunnel.train import checkpoint
+from windtunnel.train.dynamics import Dynamics
 from windtunnel.train.evaluate import evaluate
 from windtunnel.train.execution import Execution, current, decide
 from windtunnel.train.loop import Diverged, train
@@ -53,6 +54,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         self.stops: tuple[int, ...] = ()
         self.to_make: list[int] = []
         self.overhead = Overhead()
+        self.dynamics: Dynamics | None = None
         self._just_saved: int | None = None
         self._lease = self.folder.lease()
 
@@ -94,7 +96,9 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             return interrupted or waited > self.bench.order.resources.checkpoint_seconds
 
         try:
-            with CurveWriter(self.folder.curve, after=self._curve_end) as writer:
+            with CurveWriter(
+                self.folder.curve, after=self._curve_end, dynamics=self.dynamics
+            ) as writer:
                 train(
                     self.step,
                     self.segment,
@@ -102,6 +106,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
                     until=target,
                     write=writer.write,
                     stop=stop,
+                    watch=self.dynamics,
                 )
             self._lease.check()
         except Diverged as diverged:
@@ -128,6 +133,8 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             return
         self.stops = stops_of(self.planned)
         saved = self._load(record.get("reached", 0))
+        if (asked := self.bench.order.dynamics) is not None:
+            self.dynamics = Dynamics(self.state, asked, first_step=self.segment.fork_step)
         self.overhead.go_on_from(record, saved.get("overhead", {}))
 
     def _load(self, reached: int) -> dict[str, Any]:

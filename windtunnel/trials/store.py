@@ -5,6 +5,7 @@ One folder a segment:
     segments/<id>/spec.json            what it is
                   execution.json       how it is computed, decided once
                   curve.jsonl          one row an update; survives kill -9
+                  dynamics.jsonl       gradients and steps, where the study asks for them
                   measurements.json    losses per validation set, by update
                   checkpoints/<step>/  weights, moments, checksums, at forks and ends
                   resume/<step>/       the same, only to go on after a crash
@@ -31,6 +32,7 @@ from windtunnel.errors import StoreError, cannot_write
 from windtunnel.spec import Segment
 from windtunnel.trials.lease import Lease
 
+DYNAMICS = "dynamics.jsonl"
 SEGMENT: TypeAdapter[Segment] = TypeAdapter(Segment)
 
 
@@ -44,6 +46,11 @@ class SegmentFolder:
     def curve(self) -> Path:
         """One row an update."""
         return self.root / "curve.jsonl"
+
+    @property
+    def dynamics(self) -> Path:
+        """One row every few updates, where a study asks for them; always beside the curve."""
+        return self.root / DYNAMICS
 
     @property
     def checkpoints(self) -> Path:
@@ -165,17 +172,16 @@ class SegmentFolder:
 
     def curve_rows(self) -> Iterator[dict[str, Any]]:
         """Whole rows of the curve; a torn last line is left out."""
-        if not self.curve.exists():
-            return
-        with self.curve.open("rb") as file:
-            for line in file:
-                if line.endswith(b"\n"):
-                    yield json.loads(line)
+        return _rows(self.curve)
+
+    def dynamics_rows(self) -> Iterator[dict[str, Any]]:
+        """Whole rows of the dynamics; none where no study has asked for them."""
+        return _rows(self.dynamics)
 
     def curve_end(self, begin: int) -> int:
         """The last update up to which the curve has every row from `begin` on, in order."""
         end = begin
-        for step, _ in self._whole_rows():
+        for step, _ in _whole_rows(self.curve):
             if step != end + 1:
                 break
             end = step
@@ -183,22 +189,9 @@ class SegmentFolder:
 
     def truncate_curve(self, step: int) -> None:
         """Keep the rows of the first `step` updates: what a resume will write again goes."""
-        if self.curve.exists():
-            os.truncate(
-                self.curve, max((b for at, b in self._whole_rows() if at <= step), default=0)
-            )
-
-    def _whole_rows(self) -> Iterator[tuple[int, int]]:
-        """(step, bytes up to its end) of each row before the first that is torn or damaged."""
-        if not self.curve.exists():
-            return
-        end = 0
-        with self.curve.open("rb") as file, suppress(ValueError, KeyError, TypeError):
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                end += len(line)
-                yield int(json.loads(line)["step"]), end
+        for path in (self.curve, self.dynamics):
+            if path.exists():
+                os.truncate(path, max((b for at, b in _whole_rows(path) if at <= step), default=0))
 
     def clear_scratch(self) -> None:
         """Remove what killed writers left half written; only for the holder of the lease."""
@@ -264,6 +257,28 @@ def _steps(folder: Path) -> list[tuple[int, Path]]:
     if not folder.is_dir():
         return []
     return [(int(entry.name), entry) for entry in folder.iterdir() if entry.name.isdecimal()]
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield json.loads(line)
+
+
+def _whole_rows(path: Path) -> Iterator[tuple[int, int]]:
+    """(step, bytes up to its end) of each row before the first that is torn or damaged."""
+    if not path.exists():
+        return
+    end = 0
+    with path.open("rb") as file, suppress(ValueError, KeyError, TypeError):
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            end += len(line)
+            yield int(json.loads(line)["step"]), end
 
 
 def write_json(path: Path, value: Any) -> None:

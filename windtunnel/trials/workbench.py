@@ -6,6 +6,7 @@ from pathlib import Path
 from windtunnel.data import Dataset, TrainStream, ValidationSet
 from windtunnel.spec import Branch, Trunk
 from windtunnel.spec.config import Resources
+from windtunnel.spec.dynamics import DynamicsConfig
 from windtunnel.spec.strict import Strict
 from windtunnel.train.execution import Execution, apply
 from windtunnel.train.step import TrainStep
@@ -24,6 +25,7 @@ class WorkOrder(Strict):
     fork_tokens: int
     resources: Resources
     accept_execution_change: bool = False
+    dynamics: DynamicsConfig | None = None
 
     @property
     def stop_file(self) -> Path:
