@@ -66,8 +66,8 @@ def test_help_is_fast():
 
 def test_the_commands_are_these():
     _, output, _ = windtunnel("--help")
-    commands = ["init", "plan", "sweep", "status", "runs", "winner", "fit", "report", "sync"]
-    commands += ["ui", "check"]
+    commands = ["init", "plan", "sweep", "status", "gc", "runs", "records", "winner", "report"]
+    commands += ["sync", "ui", "check", "fit", "predict", "optimum"]
     assert [word for word in commands if f" {word} " in output] == commands
 
 
