@@ -5,10 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test chaos gpu bench schema golden clean
+.PHONY: help setup demo experiments figures check test chaos gpu bench schema golden clean
 
 help:
 	@echo "make demo   set up, run the quickstart study, print where its report is"
+	@echo "make experiments  run every experiment, or go on: about two hours on two cores; score the predictions"
+	@echo "make figures      draw the figures again from the experiments' records"
 	@echo "make test   set up, then format, lint, types, floors and every test that needs no GPU"
 	@echo "make check  the quick part of it: format, lint, types, floors"
 	@echo "make chaos  every fault that docs/faults.md speaks of, dozens of kills, about 15 minutes"
@@ -26,6 +28,12 @@ demo: setup
 	@echo "== windtunnel sweep experiments/quickstart/hparams.yaml"
 	$(BIN)/windtunnel sweep experiments/quickstart/hparams.yaml
 	@echo "== the report: $(CURDIR)/store/studies/quickstart/report.html"
+
+experiments: setup
+	$(BIN)/python experiments/run.py
+
+figures: setup
+	@for script in analysis/figures/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 check: setup
 	$(BIN)/ruff format --check .

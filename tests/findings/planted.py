@@ -43,6 +43,7 @@ def planted_records(
         curves=(),
         searches=(),
         forecasts=(),
+        coordinate_checks=(),
         provenance={},
     )
 

@@ -32,10 +32,14 @@ def run_check(
 ) -> bool:
     """Check the study's family, or a small default one; whether it passed.
 
+    A study's check is kept beside its other results.
+
     Raises:
         ConfigError: Widths that cannot be read or compared.
     """
     from windtunnel.trials.coordcheck import coordinate_check
+    from windtunnel.trials.kept_checks import keep_check
+    from windtunnel.trials.study import open_study
 
     family, recipe, vocabulary = DEFAULT_FAMILY, DEFAULT_RECIPE, VOCABULARY
     if study is not None:
@@ -50,12 +54,15 @@ def run_check(
     chosen = _widths(widths) or [smallest.width * factor for factor in (1, 2, 4, 8)]
     models = [_model(family, width, depth or smallest.depth, vocabulary) for width in chosen]
     found = coordinate_check(models, recipe, steps=steps)
+    check = asdict(found) | {"passed": found.passed}
+    if study is not None:
+        keep_check(open_study(study).folder, check)
     if plot is not None:
         from windtunnel.report.coordcheck import draw
 
         draw(found, plot)
     if as_json:
-        print_json(asdict(found) | {"passed": found.passed})
+        print_json(check)
     else:
         _print(found, plot)
     return found.passed

@@ -19,7 +19,11 @@ def mirror_of(study: Study) -> Mirror:
 
 
 def log_results(mirror: Mirror) -> None:
-    """Put the report, the forecasts, every fit and every search into runs of their own."""
+    """Put report, forecasts, fits, checks, searches and records into runs of their own.
+
+    A notebook loads the records by the study's name (`windtunnel.findings.load_records`).
+    """
+    from windtunnel.findings import records_of, write_records
     from windtunnel.laws import Fit
 
     folder = mirror.study.folder
@@ -32,8 +36,19 @@ def log_results(mirror: Mirror) -> None:
         for name, (low, high) in fit.intervals.items():
             metrics |= {f"{name}_low": low, f"{name}_high": high}
         mirror.log_result(path.stem, [path], metrics)
+    for path in sorted(folder.glob("coordinate-check.*.json")):
+        check = read_json(path) or {}
+        slopes = {_metric(site["name"]): site["slope"] for site in check["sites"]}
+        mirror.log_result(path.stem, [path], slopes, {"passed": str(check["passed"])})
     for outcome in search_outcomes(mirror.study):
         _log_search(mirror, outcome)
+    records = write_records(records_of(mirror.study), folder / "records")
+    mirror.log_result("records", records, {})
+
+
+def _metric(site: str) -> str:
+    """A site's slope under a name that MLflow takes."""
+    return f"slope/{site.replace(',', '')}"
 
 
 def _log_search(mirror: Mirror, outcome: SearchOutcome) -> None:

@@ -37,9 +37,14 @@ def locate(store: Store, config: TrackingConfig) -> Location:
     uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri:
         return Location(uri=uri, experiment=experiment, folder=None)
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    folder = state / "windtunnel" / f"{store.root.name}-{digest}"
+    folder = state_folder() / f"{store.root.name}-{digest}"
     return Location(uri=f"sqlite:///{folder / 'mlflow.db'}", experiment=experiment, folder=folder)
+
+
+def state_folder() -> Path:
+    """Where this user's databases lie, a folder a store."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return state / "windtunnel"
 
 
 def create_database(folder: Path) -> None:

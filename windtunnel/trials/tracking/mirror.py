@@ -5,7 +5,6 @@ timestamps: a pass that is repeated, or was cut short, writes the same rows agai
 one of equal rows.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from windtunnel.spec import Branch
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.study import Study
 from windtunnel.trials.tracking import describe
+from windtunnel.trials.tracking.client import connect
 from windtunnel.trials.tracking.location import Location, create_database
 
 POINTS_PER_SEGMENT = 100
@@ -49,9 +49,6 @@ class Mirror:
     """The runs of one study at one location."""
 
     def __init__(self, study: Study, location: Location) -> None:
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
         self.study, self.location = study, location
         self._client: Any = None
         self._experiment = ""
@@ -130,13 +127,7 @@ class Mirror:
             return
         if self.location.folder is not None:
             create_database(self.location.folder)
-        import logging
-
-        from mlflow import MlflowClient
-
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        client = MlflowClient(tracking_uri=self.location.uri)
+        client = connect(self.location.uri)
         found = client.get_experiment_by_name(self.location.experiment)
         if found is not None:
             self._experiment = found.experiment_id

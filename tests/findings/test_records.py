@@ -1,0 +1,152 @@
+import csv
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+from findings.planted import planted_records
+
+from windtunnel.errors import ConfigError, FitError
+from windtunnel.findings import read_records, write_records
+from windtunnel.trials.curves import Curve
+
+STUDY = """
+  - kind: scaling
+    name: law
+    horizons: [10N, 20N]
+    seeds: 1
+  - kind: grid
+    name: rates
+    axes: {size: [32x3], recipe.lr: [4e-3, 8e-3], schedule.shape: [linear, one_minus_sqrt]}
+    horizons: [10N]
+"""
+
+
+@pytest.fixture
+def records(tmp_path):
+    """One diverged run, a curve of every other, and one of a segment that has no row yet."""
+    made = planted_records(
+        tmp_path, STUDY, lambda row: None if row["width"] == 128 else 2 + 1e4 / row["params"]
+    )
+    curves = tuple(
+        Curve(segment=row["segment"], trunk=row["trunk"], kind=row["kind"], params=row["params"],
+              seed=row["init_seed"], tokens=np.array([512.0, 1024.0]), loss=np.array([5.5, 4.25]))
+        for row in made.runs[1:]
+    )  # fmt: skip
+    unfinished = dataclasses.replace(curves[0], segment="not-there-yet")
+    forecasts = ({"written": 1.5, "fit": {"large": 1}, "points": [{"low": None, "loss": 3.0}]},)
+    return dataclasses.replace(
+        made,
+        curves=(*curves, unfinished),
+        forecasts=forecasts,
+        searches=({"name": "s", "trials": [1, 2]},),
+        provenance={"windtunnel": "0.1.0", "segments": 9},
+    )
+
+
+def test_what_is_written_is_read_again(records, tmp_path):
+    folder = tmp_path / "records"
+    written = write_records(records, folder)
+    assert sorted(path.name for path in written) == sorted(p.name for p in folder.iterdir())
+    found = read_records(folder)
+    assert (found.study, found.config) == (records.study, records.config)
+    assert found.provenance == records.provenance
+    assert found.searches == records.searches
+    assert found.forecasts == ({"written": 1.5, "points": [{"low": None, "loss": 3.0}]},)
+    for got, want in zip(found.runs, records.runs, strict=True):
+        assert got.keys() == want.keys()
+        for name, value in want.items():
+            if isinstance(value, float):
+                assert got[name] == pytest.approx(value, rel=1e-6)
+            else:
+                assert got[name] == value, name
+    # A curve without a row says nothing of its size, and is left out.
+    assert [c.segment for c in found.curves] == [c.segment for c in records.curves[:-1]]
+    assert found.curves[0].loss.tolist() == [5.5, 4.25]
+    assert found.curves[0].params == records.curves[0].params
+
+
+def test_experiments_are_told_apart_and_diverged_runs_feed_no_law(records, tmp_path):
+    write_records(records, tmp_path / "records")
+    found = read_records(tmp_path / "records")
+    assert {row["width"] for row in found.of("law")} == {32, 64}
+    everything = found.of("law", decayed=False)
+    diverged = [row for row in everything if row["outcome"] == "diverged"]
+    assert [row["loss"] for row in diverged] == [None, None]
+    assert any(row["kind"] == "trunk" for row in everything)
+    assert {row["schedule.shape"] for row in found.of("rates")} == {"linear", "one_minus_sqrt"}
+    assert found.table("law").rows == 4
+    with pytest.raises(FitError, match="no finished, decayed segment yet"):
+        found.table("nothing")
+
+
+def test_ids_of_digits_alone_stay_text(records, tmp_path):
+    digits = [row | {"segment": f"{i:016d}", "trunk": "12e4"} for i, row in enumerate(records.runs)]
+    write_records(dataclasses.replace(records, runs=tuple(digits), curves=()), tmp_path / "r")
+    row = read_records(tmp_path / "r").runs[1]
+    assert (row["segment"], row["trunk"]) == ("0000000000000001", "12e4")
+
+
+def test_equal_files_are_left_alone(records, tmp_path):
+    folder = tmp_path / "records"
+    for path in write_records(records, folder):
+        os.utime(path, (1000, 1000))
+    changed = dataclasses.replace(records, provenance={"windtunnel": "0.2.0"})
+    write_records(changed, folder)
+    touched = [path.name for path in folder.iterdir() if path.stat().st_mtime != 1000]
+    assert touched == ["provenance.json"]
+
+
+def test_records_of_a_sweep_that_has_not_begun(records, tmp_path):
+    nothing = dataclasses.replace(records, runs=(), curves=(), searches=(), forecasts=())
+    names = {path.name for path in write_records(nothing, tmp_path / "records")}
+    assert "searches.json" not in names
+    found = read_records(tmp_path / "records")
+    assert (found.runs, found.curves, found.searches, found.forecasts) == ((), (), (), ())
+
+
+def _without_a_column(folder):
+    rows = list(csv.DictReader((folder / "runs.csv").open()))
+    with (folder / "runs.csv").open("w") as file:
+        writer = csv.DictWriter(file, [n for n in rows[0] if n != "segment"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _without(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def _torn(name, text):
+    return lambda folder: (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (_without("runs.csv"), r"no whole records: FileNotFoundError.*windtunnel records"),
+        (_without("curves.csv"), r"no whole records: FileNotFoundError"),
+        (_without_a_column, r"no whole records: KeyError: 'segment'"),
+        (_torn("forecasts.json", '[{"written": 1'), r"no whole records: JSONDecodeError"),
+        (_torn("curves.csv", "segment,tokens,loss\n00,512"), r"no whole records"),
+        (_torn("runs.csv", "\x00\n\x00\n"), r"no whole records"),
+    ],
+)
+def test_a_damaged_folder_is_refused_by_name(records, tmp_path, damage, says):
+    folder = tmp_path / "records"
+    write_records(records, folder)
+    damage(folder)
+    with pytest.raises(ConfigError, match=says) as refused:
+        read_records(folder)
+    assert str(folder) in str(refused.value)
+
+
+def test_no_folder_at_all(tmp_path):
+    with pytest.raises(ConfigError, match=r"gone.study\.yaml"):
+        read_records(tmp_path / "gone")
+
+
+def test_a_folder_that_cannot_be_written(records, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"file: cannot be written"):
+        write_records(records, tmp_path / "file")
