@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo experiments figures check test chaos gpu bench schema golden clean
+.PHONY: help setup demo experiments figures notebooks check test chaos gpu bench schema golden clean
 
 help:
 	@echo "make demo   set up, run the quickstart study, print where its report is"
 	@echo "make experiments  run every experiment, or go on: about two hours on two cores; score the predictions"
 	@echo "make figures      draw the figures again from the experiments' records"
+	@echo "make notebooks    make the two files of every notebook agree, without outputs"
 	@echo "make test   set up, then format, lint, types, floors and every test that needs no GPU"
 	@echo "make check  the quick part of it: format, lint, types, floors"
 	@echo "make chaos  every fault that docs/faults.md speaks of, dozens of kills, about 15 minutes"
@@ -34,6 +35,10 @@ experiments: setup
 
 figures: setup
 	@for script in analysis/figures/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+notebooks: setup
+	$(BIN)/jupytext --sync notebooks/*.py
+	$(BIN)/python tools/strip_notebooks.py
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -6,12 +6,16 @@ experiment, which no single finding makes.
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from windtunnel.findings import LEVEL, Quantity, Records, findings_of
+from windtunnel.findings.batch import batches
+from windtunnel.findings.paired import Losses, paired
+from windtunnel.findings.schedules import schedules
 
 NATS = "nats per byte"
 
@@ -80,6 +84,13 @@ def hyperparameter_search(records: Records) -> Iterator[Quantity]:
     ratio = _value(long)["recipe.lr"] / _value(short)["recipe.lr"]
     yield Quantity(name="lr at 20N over lr at 10N", value=ratio)
     yield Quantity(name="share of variance owed to lr", value=short["importances"]["recipe.lr"])
+    yield from renamed(
+        {
+            "rate sensitivity with QK-norm over without": (
+                "rate sensitivity, QK-norm over no QK-norm"
+            )
+        }
+    )(records)
     best = short["finalists"][0]["losses"]
     winner = {int(seed): float(loss) for seed, loss in best.items()}
     for width in (32, 256):
@@ -106,7 +117,111 @@ def _winner(
     return Quantity(name=name, value=value, low=min(values), high=max(values))
 
 
+def batch_size(records: Records) -> Iterator[Quantity]:
+    """The best batch at one loss, and regret as a share."""
+    (found,) = batches(records)
+    assert found.fitted is not None
+    best = found.fitted.predict(1.9, trunks=math.inf)
+    name = "best batch at a loss of 1.9 nats per byte"
+    yield Quantity(name=name, value=best.value, low=best.low, high=best.high, unit="tokens")
+    for times in (2, 4):
+        name = f"extra tokens for a batch {times} times off the best"
+        yield Quantity(name=name, value=found.fitted.details["regret"][f"{times}x"])
+
+
+def schedules_compared(records: Records) -> Iterator[Quantity]:
+    """Differences of schedules, paired by seed and length."""
+    (found,) = schedules(records)
+    wsd = {share: found.losses("linear", share) for share in (0.025, 0.1, 0.2)}
+    cosine = found.losses("cosine", 1.0)
+    for share in (0.1, 0.2):
+        yield _paired(f"WSD with a decay of {share:.0%} minus cosine", wsd[share], cosine)
+    for share, spelt in ((0.025, "2.5%"), (0.2, "20%")):
+        yield _paired(f"decay of {spelt} minus decay of 10%", wsd[share], wsd[0.1])
+    for shape, spelt in (
+        ("one_minus_sqrt", "1 - sqrt"),
+        ("exponential", "exponential"),
+        ("cosine", "cosine"),
+    ):
+        name = f"{spelt} minus linear, decay of 10%"
+        yield _paired(name, found.losses(shape, 0.1), wsd[0.1])
+    assert found.cost is not None
+    yield Quantity(
+        name="compute of cosine runs over trunk and branches for the same four points, "
+        "decay of 10%",
+        value=found.cost.cosine / found.cost.wsd,
+    )
+
+
+def _paired(name: str, some: Losses, others: Losses) -> Quantity:
+    gap = paired(some, others)
+    assert gap is not None
+    return Quantity(name=name, value=gap.value, low=gap.low, high=gap.high, unit=NATS)
+
+
+def renamed(names: dict[str, str]) -> Callable[[Records], Iterator[Quantity]]:
+    """Quantities of findings under the names that the predictions gave them beforehand."""
+
+    def read(records: Records) -> Iterator[Quantity]:
+        found = {
+            known: quantity
+            for finding in findings_of(records)
+            for quantity in finding.quantities
+            for known in (quantity.name, f"{finding.experiment}: {quantity.name}")
+        }
+        for theirs, ours in names.items():
+            if ours in found:
+                yield replace(found[ours], name=theirs)
+
+    return read
+
+
 OWN: dict[str, Callable[[Records], Iterator[Quantity]]] = {
     "001-coordinate-check": coordinate_check,
     "002-hyperparameter-search": hyperparameter_search,
+    "003-lr-transfer": renamed(
+        {
+            "best loss at 8 times the width, constant minus scaled weight decay": (
+                "best loss at 8 times the width, constant weight decay minus scaled weight decay"
+            ),
+        }
+    ),
+    "005-batch-size": batch_size,
+    "006-wsd-against-cosine": schedules_compared,
+    "007-training-dynamics": renamed(
+        {
+            "checkpoint difference, decay over stable": (
+                "change of weights, end of decay over stable"
+            ),
+            "gradient norm, decay over stable": "gradient norm, end of decay over stable",
+            "share of decay updates with a positive cosine between successive gradients": (
+                "share of positive cosines in decay"
+            ),
+            "exponent of D1 in the rate during decay": "exponent of the size of D1 on rate",
+            "D2, decay over stable": "size of D2, end of decay over stable",
+            "curvature, decay over stable": "curvature, end of decay over stable",
+        }
+    ),
+    "009-small-model-long": renamed(
+        {
+            f"tokens per param with which the small model matches the large one at {length}": (
+                f"tokens per parameter of 32x3 to match 64x3 at {length}"
+            )
+            for length in ("20N", "40N")
+        }
+        | {
+            "training compute of that, over the large model's (6ND)": (
+                "training compute of 32x3 to match 64x3 at 20N, 6ND"
+            ),
+            "training compute of that, over the large model's (6ND), at 40N": (
+                "training compute of 32x3 to match 64x3 at 40N, 6ND"
+            ),
+            "inference compute of the large model over the small one's (exact FLOPs per token)": (
+                "inference compute of 64x3 over 32x3, exact"
+            ),
+            "AIC of exp-offset minus AIC of power-offset, envelope of the small model": (
+                "AIC of the exponential minus the power law"
+            ),
+        }
+    ),
 }

@@ -19,7 +19,9 @@ def main() -> None:
     """Draw it from the records."""
     (found,) = catch_ups(read_records(ROOT / "experiments/009-small-model-long/records"))
     drawing = replace(drawings(found)[0], name="small-model-long")
-    drawing.save(ROOT / "docs/figures", np.array([found.small.params, found.large.params]))
+    drawing.save(
+        ROOT / "docs/figures", np.array([found.pair.small.params, found.pair.large.params])
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 python analysis/figures/training_dynamics.py
 """
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ FIGURES = ROOT / "docs" / "figures"
 def main() -> None:
     """Draw the experiment's first finding."""
     finding, *_ = training_dynamics(read_records(RECORDS))
-    (drawing,) = drawings(finding)
+    (drawing,) = (dataclasses.replace(each, name="training-dynamics") for each in drawings(finding))
     FIGURES.mkdir(parents=True, exist_ok=True)
     drawing.save(FIGURES, np.array([float(pair.branch.params) for pair in finding.pairs]))
 

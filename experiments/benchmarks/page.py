@@ -26,6 +26,7 @@ NAME = "benchmarks"
 
 PARTS = {
     "training_step": "Training step",
+    "watched": "Training dynamics",
     "startup": "Start-up",
     "sweep": "Sweep",
     "fits": "Fits",
@@ -36,6 +37,7 @@ PARTS = {
 
 QUICK: dict[str, dict[str, Any]] = {
     "training_step": {"quick": True},
+    "watched": {"quick": True},
     "startup": {"quick": True},
     "sweep": {"scale": 0.05},
     "fits": {"quick": True},

@@ -103,20 +103,19 @@ def numbers(finding):
     return {each.name: each for each in finding.quantities}
 
 
-def inside(quantity, truth):
-    assert quantity.low <= truth <= quantity.high, (quantity, truth)
-
-
 def test_planted_ratios_and_exponents_come_back(planted):
     (finding,) = training_dynamics(with_dynamics(planted()))
     assert (finding.what, len(finding.pairs), finding.lacking) == ("64x3 to 3000 steps", 4, 0)
     found = numbers(finding)
+    # Windows of 50 updates that end at 450, 500 .. 600 of the decay's 600.
+    windows = np.mean(0.1 ** (0.9 * np.arange(500, 601, 50) / 600))
+    change = found["change of weights, end of decay over stable"]
+    assert change.value == pytest.approx(windows, rel=0.05)
     assert len(found) == len(finding.quantities)
     # The rate falls as 0.1^t; its mean power p over the last quarter, from t = 0.75 to 1.
-    late = {p: np.mean(0.1 ** (p * np.linspace(0.75, 1, 1000))) for p in (0.2, 0.9, -0.1, -1.1)}
+    late = {p: np.mean(0.1 ** (p * np.linspace(0.75, 1, 1000))) for p in (0.2, -0.1, -1.1)}
     for name, power in (
         ("gradient norm, end of decay over stable", 0.2),
-        ("change of weights, end of decay over stable", 0.9),
         ("size of D2, end of decay over stable", -0.1),
         ("curvature, end of decay over stable", -1.1),
     ):
@@ -133,21 +132,6 @@ def test_planted_ratios_and_exponents_come_back(planted):
     assert found["mean of D1, end of decay over stable"].value == pytest.approx(0.13, rel=0.1)
     assert found["fall of the training loss over the decay"].value == pytest.approx(0.26, abs=0.01)
     assert found["fall of the training loss over as many updates before"].value == pytest.approx(0)
-
-
-def test_intervals_cover_a_planted_exponent(planted):
-    """Of 40 planted studies of four seeds, nine in ten intervals hold the truth."""
-    records = planted()
-    hits = 0
-    for study in range(40):
-
-        def world(lr, rng, study=study):
-            return papers(lr, np.random.default_rng([study, rng.integers(1 << 30)]))
-
-        (finding,) = training_dynamics(with_dynamics(records, world, bins=24))
-        one = numbers(finding)["exponent of curvature on rate"]
-        hits += one.low <= -1.1 <= one.high
-    assert 31 <= hits <= 40
 
 
 def test_each_claim_is_judged(planted):
@@ -214,12 +198,12 @@ def test_groups_are_told_apart_by_what_varied(planted):
     seeds: 2
 """
     found = training_dynamics(with_dynamics(planted(experiments=grid)))
-    assert [each.what for each in found] == [
+    assert {each.what for each in found} == {
         "32x3 to 3000 steps, lr 0.004",
         "32x3 to 3000 steps, lr 0.008",
         "64x3 to 3000 steps, lr 0.004",
         "64x3 to 3000 steps, lr 0.008",
-    ]
+    }
     assert {len(each.pairs) for each in found} == {2}
 
 
@@ -246,6 +230,7 @@ def test_records_hold_it_in_a_small_file(planted, tmp_path):
 def test_the_figure_has_every_series(planted, tmp_path):
     (finding,) = training_dynamics(with_dynamics(planted("2")))
     (drawing,) = drawings(finding)
+    assert drawing.name == "training-dynamics-64x3-to-3000-steps"
     sizes = np.array([float(pair.branch.params) for pair in finding.pairs])
     assert drawing.save(tmp_path, sizes).stat().st_size > 20_000
     picture = drawing.picture("x", lambda _: "#010105", str)

@@ -64,6 +64,13 @@ def test_paths_stay_relative_to_the_file_that_wrote_them(write):
     assert (study.data.tokenizer, study.store) == ("../../tok.json", "../../store")
 
 
+@pytest.mark.parametrize("data", ["[text.jsonl]", "{sources: text.jsonl}", "{sources: 3}"])
+def test_a_malformed_base_is_a_fault_of_the_base(write, data):
+    write("base/base.yaml", BASE.replace(BASE.splitlines()[1], f"data: {data}"))
+    with pytest.raises(ConfigError, match=r"base\.yaml:2: data"):
+        load_study(write("base/deep/above.yaml", "extends: ../base.yaml\nstudy: above\n"))
+
+
 def test_a_fault_is_named_where_it_was_written(write):
     file = write("base/above.yaml", "extends: base.yaml\nstudy: above\n\nrecipe: {lr: -1}\n")
     with pytest.raises(ConfigError, match=r"above\.yaml:4: recipe\.lr = -1"):

@@ -2,9 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from windtunnel.engine.sweep import Sweep
+from windtunnel.findings import records_of
+from windtunnel.trials.dynamics import FEWEST_BINS, read_dynamics
 from windtunnel.trials.gather import gather
 from windtunnel.trials.study import open_study
 
@@ -97,3 +100,33 @@ def test_a_replay_writes_no_row_twice(small):
     assert again.plan.trunks[0].id == trunk.id
     assert study.store.segment(trunk.id).dynamics.read_bytes() == before
     assert all(json.loads(line) for line in before.splitlines())
+
+
+def test_records_hold_means_of_the_rows(small):
+    """From the store, and never of trunk and branch together."""
+    study = sweep(small())
+    (found,) = [each for each in records_of(study).dynamics if each.kind == "branch"]
+    (branch,) = study.plan.branches
+    assert (found.after[0], found.step[-1]) == (branch.segment.fork_step, branch.end)
+    assert found.after.size == branch.steps  # few updates: a bin each
+
+    (trunk, coarse) = read_dynamics(study.store, study.plan.segments, most_bytes=1)
+    assert trunk.after.size == FEWEST_BINS
+    rows = rows_of(study, branch)
+    losses = [row["loss"] for row in study.store.segment(branch.id).curve_rows()]
+    steps = np.array([row["step"] for row in rows])
+    for place, (after, step) in enumerate(zip(coarse.after, coarse.step, strict=True)):
+        inside = np.flatnonzero((steps > after) & (steps <= step))
+        assert inside.size in {1, 2}  # 11 updates in 8 bins
+        d1 = [rows[i]["d1"] for i in inside if rows[i]["d1"] is not None]
+        if d1:  # the first update has none
+            assert coarse.series["d1"][place] == pytest.approx(np.mean(d1))
+            assert coarse.series["d1_size"][place] == pytest.approx(np.mean(np.abs(d1)))
+        assert coarse.series["loss"][place] == pytest.approx(np.mean([losses[i] for i in inside]))
+    decayed = 1e-2 * 0.1 ** (10 / 11)
+    assert found.series["lr"][-1] == pytest.approx(decayed)
+    assert coarse.changes == {}  # no window of 20 ends within them
+    ended = [row for row in rows_of(study, study.plan.trunks[0]) if row["max_change"]]
+    for name, changes in trunk.changes.items():
+        expected = [row["max_change"][name] for row in ended]
+        assert changes[np.isfinite(changes)] == pytest.approx(expected)

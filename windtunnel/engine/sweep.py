@@ -67,6 +67,7 @@ class Sweep:
             fork_tokens=asked.fork_tokens,
             resources=study.config.resources,
             accept_execution_change=accept_execution_change,
+            dynamics=study.config.dynamics,
         )
         self.upkeep = Upkeep(study)
         ledger = StoreLedger(study.store, study.wanted)

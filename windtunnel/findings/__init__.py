@@ -6,6 +6,7 @@
 """
 
 from windtunnel.findings.finding import LEVEL, Finding, Quantity
+from windtunnel.findings.loading import load_records
 from windtunnel.findings.reading import findings_of
 from windtunnel.findings.records import Records, read_records, records_of, write_records
 
@@ -15,6 +16,7 @@ __all__ = [
     "Quantity",
     "Records",
     "findings_of",
+    "load_records",
     "read_records",
     "records_of",
     "write_records",

@@ -2,6 +2,8 @@
 
     runs.csv          a row a segment: every column of `windtunnel runs`, and every axis that varied
     curves.csv        training loss of every segment, down-sampled
+    coordinate_checks.json   what `windtunnel check mup` found
+    dynamics.csv      gradients and steps, where the study records them, in bins of updates
     searches.json     searches with their trials, repeats, winner and importances
     forecasts.json    forecasts as they were written before the largest size was trained
     study.yaml        the study with every default in place
@@ -28,8 +30,10 @@ from windtunnel.spec.experiments import GridExperiment
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.spec.yaml_file import resolved_text
 from windtunnel.trials.curves import Curve, read_curve
+from windtunnel.trials.dynamics import SegmentDynamics, as_rows, from_rows, read_dynamics
 from windtunnel.trials.forecast import as_table, law_rows, read_forecasts
 from windtunnel.trials.gather import Row, gather
+from windtunnel.trials.kept_checks import read_checks
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.points import search_size
 from windtunnel.trials.search_json import outcome_json
@@ -59,7 +63,9 @@ class Records:
     curves: tuple[Curve, ...]
     searches: tuple[dict[str, Any], ...]
     forecasts: tuple[dict[str, Any], ...]
+    coordinate_checks: tuple[dict[str, Any], ...]
     provenance: dict[str, Any]
+    dynamics: tuple[SegmentDynamics, ...] = ()
 
     def of(self, experiment: str, *, decayed: bool = True) -> list[Row]:
         """The rows of one experiment: by default finished, decayed ones, with a loss.
@@ -103,7 +109,9 @@ def records_of(study: Study) -> Records:
         curves=tuple(curve for curve in curves if curve is not None),
         searches=tuple(_searches(study)),
         forecasts=tuple(read_forecasts(study.folder)),
+        coordinate_checks=tuple(read_checks(study.folder)),
         provenance=provenance(study),
+        dynamics=read_dynamics(study.store, study.plan.segments),
     )
 
 
@@ -122,18 +130,27 @@ def write_records(records: Records, folder: Path) -> list[Path]:
         "study.yaml": resolved_text(records.config),
         "runs.csv": _csv([_rounded(row) for row in records.runs]),
         "curves.csv": _csv(curves),
+        "dynamics.csv": _csv(list(as_rows(records.dynamics))),
         "searches.json": _json(list(records.searches)),
+        "coordinate_checks.json": _json(list(records.coordinate_checks)),
         "forecasts.json": _json([_without_draws(each) for each in records.forecasts]),
         "provenance.json": _json(records.provenance),
     }
+    if not records.dynamics:
+        del texts["dynamics.csv"]
     if not records.searches:
         del texts["searches.json"]
     if not records.forecasts:
         del texts["forecasts.json"]
+    if not records.coordinate_checks:
+        del texts["coordinate_checks.json"]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
+            path = folder / name
+            # An equal file keeps its time, which MLflow is told.
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
+                path.write_text(text, encoding="utf-8")
     except OSError as refused:
         raise ConfigError(f"{folder}: cannot be written: {refused.strerror}") from None
     return [folder / name for name in texts]
@@ -163,9 +180,11 @@ def read_records(folder: Path) -> Records:
             ),
             searches=tuple(_read_json(folder / "searches.json", [])),
             forecasts=tuple(_read_json(folder / "forecasts.json", [])),
+            coordinate_checks=tuple(_read_json(folder / "coordinate_checks.json", [])),
             provenance=_read_json(folder / "provenance.json", {}),
+            dynamics=from_rows(_rows_if_any(folder / "dynamics.csv"), by_id),
         )
-    except (OSError, ValueError, KeyError) as broken:
+    except (OSError, ValueError, KeyError, TypeError) as broken:  # a torn row lacks its last cells
         raise ConfigError(
             f"{folder}: no whole records: {type(broken).__name__}: {broken}; "
             "`windtunnel records STUDY.yaml --out FOLDER` writes them"
@@ -252,6 +271,10 @@ def _rows(path: Path) -> Iterator[Row]:
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             yield {name: _parsed(name, text) for name, text in row.items()}
+
+
+def _rows_if_any(path: Path) -> Iterator[Row]:
+    return _rows(path) if path.exists() else iter(())
 
 
 def _parsed(name: str, text: str) -> Any:

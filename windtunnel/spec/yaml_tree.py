@@ -117,24 +117,25 @@ def _moved(tree: Node, folder: Path) -> Node:
     return tree
 
 
-def _paths(study: Any) -> Iterator[tuple[Any, Any]]:
-    """Where a study file holds paths, as (container, key)."""
+def _paths(study: dict[str, Node]) -> Iterator[tuple[Any, Any]]:
+    """Where a study file holds paths, as (container, key); the schema complains of the rest."""
+    data = _entries(study, "data")
     if "store" in study:
         yield study, "store"
-    data = study["data"].value if "data" in study else {}
-    if not isinstance(data, dict):
-        return
     if "tokenizer" in data and data["tokenizer"].value != "bytes":
         yield data, "tokenizer"
-    validation = data["validation"].value if "validation" in data else {}
-    lists = (data.get("sources"), validation.get("extra") if isinstance(validation, dict) else None)
-    for sources in lists:
-        for number, source in enumerate(sources.value if sources is not None else ()):
-            if isinstance(source.value, dict):
-                if "path" in source.value:
-                    yield source.value, "path"
-            else:
-                yield sources.value, number
+    for holder, key in ((data, "sources"), (_entries(data, "validation"), "extra")):
+        listed = holder[key].value if key in holder else None
+        for number, source in enumerate(listed if isinstance(listed, list) else ()):
+            if not isinstance(source.value, dict):
+                yield listed, number
+            elif "path" in source.value:
+                yield source.value, "path"
+
+
+def _entries(holder: dict[str, Node], key: str) -> dict[str, Node]:
+    value = holder[key].value if key in holder else None
+    return value if isinstance(value, dict) else {}
 
 
 def _is_relative(text: str) -> bool:

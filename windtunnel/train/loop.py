@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from windtunnel.spec import Segment
-from windtunnel.train.step import TrainStep
+from windtunnel.train.step import TrainStep, Watch
 
 UPDATES_TOGETHER = 16
 """Their rows are read, and their losses read back, in one go: a read back waits for the device."""
@@ -50,6 +50,7 @@ def train(
     until: int,
     write: Callable[[list[CurveRow]], None],
     stop: Callable[[], bool] = lambda: False,
+    watch: Watch | None = None,
 ) -> None:
     """Run updates until `state.step == until`, or earlier when `stop()` says so.
 
@@ -67,7 +68,7 @@ def train(
         pending = []
         for update, batch in zip(updates, np.split(rows, len(updates)), strict=True):
             factor = schedule(update)
-            loss, norm = step.update(batch, factor)
+            loss, norm = step.update(batch, factor, watch)
             seconds = time.perf_counter() - began
             pending.append(Update(update, loss, norm, recipe.lr * factor, seconds))
         _settle(step, pending, recipe.batch_tokens, write)

@@ -31,6 +31,16 @@ class Backend(Protocol):
         """Mean nats per token; `odd` marks a batch shape that is not worth preparing for."""
 
 
+class Watch(Protocol):
+    """Looks at a state around each update, and changes nothing."""
+
+    def before(self) -> None:
+        """The gradient is whole and not yet clipped; the weights have not moved."""
+
+    def after(self) -> None:
+        """The weights have moved, and the update is counted."""
+
+
 class TrainStep:
     """A state and the functions that move it; `state` may be refilled for the next segment."""
 
@@ -49,7 +59,9 @@ class TrainStep:
         """Mean nats per token of rows that are not trained on."""
         return self.backend.loss(self.to_device(rows), odd=odd)
 
-    def update(self, rows: np.ndarray, factor: float) -> tuple[Tensor | float, Tensor | float]:
+    def update(
+        self, rows: np.ndarray, factor: float, watch: Watch | None = None
+    ) -> tuple[Tensor | float, Tensor | float]:
         """Apply one update to the state; its loss and gradient norm, still on the device."""
         if self.peers is not None:
             rows = self.peers.share(self.state, rows, factor)
@@ -58,8 +70,12 @@ class TrainStep:
         losses = [self.backend.backward(piece, share, last=False) for piece in others]
         loss = sum(losses) + self.backend.backward(last, share, last=True)
         self.state.set_rate(factor)
+        if watch is not None:
+            watch.before()
         norm = self.backend.apply(self.clip)
         self.state.step += 1
+        if watch is not None:
+            watch.after()
         return loss * share, norm
 
 

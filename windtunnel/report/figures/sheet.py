@@ -149,13 +149,8 @@ class Drawing:
     alt: str
     draw: "Callable[[Sheet], Figure]"
 
-    def save(self, folder: Path, sizes: Floats) -> Path:
-        """Write the PNG; `sizes` are the model sizes to be told apart, perhaps none.
-
-        Raises:
-            ConfigError: the file cannot be written.
-        """
-        path = folder / f"{self.name}.png"
+    def plain(self, sizes: Floats) -> "Figure":
+        """The figure on white, for a notebook; `sizes` are the model sizes to be told apart."""
         log = np.log(sizes)
         low, reach = (float(log.min()), float(np.ptp(log))) if log.size else (0.0, 0.0)
 
@@ -171,11 +166,21 @@ class Drawing:
             name=short,
         )
         with house_style(PLAIN):
-            figure = self.draw(sheet)
-            try:
+            return self.draw(sheet)
+
+    def save(self, folder: Path, sizes: Floats) -> Path:
+        """Write the PNG; `sizes` are the model sizes to be told apart, perhaps none.
+
+        Raises:
+            ConfigError: the file cannot be written.
+        """
+        path = folder / f"{self.name}.png"
+        figure = self.plain(sizes)
+        try:
+            with house_style(PLAIN):
                 figure.savefig(path, dpi=FILE_DPI, facecolor=PLAIN.card)
-            except OSError as refused:
-                raise ConfigError(f"{path}: cannot be written: {refused.strerror}") from None
+        except OSError as refused:
+            raise ConfigError(f"{path}: cannot be written: {refused.strerror}") from None
         return path
 
     def picture(

@@ -1,0 +1,84 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.findings.planted import HEAD, planted_records
+from windtunnel.findings.sensitivity import sensitivities
+from windtunnel.report.figures.sensitivity import drawings
+
+ONE = HEAD.replace("32x3, 64x3, 128x3", "32x3")
+NORM = """
+  - kind: grid
+    name: qk-norm
+    axes:
+      model.qk_norm: [false, true]
+      recipe.lr: [1e-3, 1e-2, 1e-1]
+    horizons: [10N]
+    seeds: 3
+"""
+LOSSES = {False: (2.6, 2.0, 9.0), True: (2.3, 2.0, 2.6)}
+RATES = (1e-3, 1e-2, 1e-1)
+
+
+def loss(row):
+    return LOSSES[row["model.qk_norm"]][RATES.index(row["lr"])] + 0.1 * row["init_seed"]
+
+
+def known(finding):
+    return {each.name: each for each in finding.quantities}
+
+
+def test_mean_loss_above_the_best_with_the_cap_at_init(tmp_path):
+    (finding,) = sensitivities(planted_records(tmp_path, NORM, loss, head=ONE))
+    found = known(finding)
+    # Without: (0.6 + 0 + ln 256 - 2.1) / 3, for the mean of the seeds of the best rate is 2.1.
+    without = (0.6 + math.log(256) - 2.1) / 3
+    assert found["rate sensitivity, no QK-norm"].value == pytest.approx(without)
+    assert found["rate sensitivity, QK-norm"].value == pytest.approx(0.3)
+    ratio = found["rate sensitivity, QK-norm over no QK-norm"]
+    assert ratio.value == pytest.approx(0.3 / without, rel=1e-3)
+    assert ratio.low < ratio.value < ratio.high
+    assert "QK-norm 0.300" in finding.lead
+
+
+def test_a_run_that_diverged_counts_as_the_loss_at_init(tmp_path):
+    def diverging(row):
+        return None if loss(row) > 5 else loss(row)
+
+    (finding,) = sensitivities(planted_records(tmp_path, NORM, diverging, head=ONE))
+    found = known(finding)
+    assert found["diverged runs, no QK-norm"].value == 3
+    assert found["rate sensitivity, no QK-norm"].value == pytest.approx(
+        (0.6 + math.log(256) - 2.1) / 3
+    )
+    assert any("count as the loss at init, 5.55" in said for said in finding.warnings)
+
+
+def test_vocabulary_of_a_tokenizer_comes_from_the_embedding(tmp_path):
+    records = planted_records(tmp_path, NORM, loss, head=ONE)
+    data = records.config.data.replace(tokenizer="own.json")
+    runs = tuple(row | {"params_embedding": 1000 * 32} for row in records.runs)
+    (finding,) = sensitivities(
+        replace(records, config=records.config.replace(data=data), runs=runs)
+    )
+    assert finding.loss_at_init == pytest.approx(math.log(1000))
+
+
+def test_only_seeds_with_every_rate_are_compared(tmp_path):
+    records = planted_records(tmp_path, NORM, loss, head=ONE)
+    runs = tuple(row for row in records.runs if row["lr"] != 1e-1 or row["init_seed"] == 0)
+    (finding,) = sensitivities(replace(records, runs=runs))
+    assert finding.variants[0].losses.shape == (1, 3)
+    assert known(finding)["rate sensitivity, QK-norm"].low is None
+    assert any("4 planned runs" in said for said in finding.warnings)
+    none = tuple(row for row in records.runs if row["model.qk_norm"])
+    assert sensitivities(replace(records, runs=none)) == ()
+    assert sensitivities(replace(records, runs=())) == ()
+
+
+def test_figure(tmp_path):
+    (finding,) = sensitivities(planted_records(tmp_path, NORM, loss, head=ONE))
+    (drawing,) = drawings(finding)
+    assert drawing.save(tmp_path, np.array([])).name == "qk-norm-sensitivity.png"

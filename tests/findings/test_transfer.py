@@ -1,0 +1,248 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.findings.planted import HEAD, planted_records
+from windtunnel.findings.transfer import transfers
+from windtunnel.report.figures.transfer import drawings, views
+
+SIZES = "32x3, 64x3, 128x3, 256x3, 64x2, 64x4, 64x8, 64x16"
+WIDE = HEAD.replace("32x3, 64x3, 128x3", SIZES)
+RATES = "[1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2]"
+
+
+def grid(name, axes, horizons="[700 steps]", seeds=2):
+    lines = "".join(f"      {axis}: {values}\n" for axis, values in axes.items())
+    return (
+        f"  - kind: grid\n    name: {name}\n    axes:\n{lines}"
+        f"      recipe.lr: {RATES}\n    horizons: {horizons}\n    seeds: {seeds}\n"
+    )
+
+
+WIDTH = grid("width", {"size": "[32x3, 64x3, 128x3, 256x3]",
+                       "recipe.parametrization": "[mup, standard]"})  # fmt: skip
+DEPTH = grid("depth", {"size": "[64x2, 64x4, 64x8, 64x16]"})
+LENGTH = grid("length", {"size": "[32x3, 64x3]"},
+              "[400 steps, 800 steps, 1600 steps, 3200 steps]")  # fmt: skip
+DECAY = grid("weight-decay", {"size": "[32x3, 64x3, 128x3, 256x3]",
+                              "recipe.weight_decay_rule": "[scaled, constant]"})  # fmt: skip
+
+BEND = 0.03
+
+
+def valley(lr, best, lowest=2.2):
+    return lowest * math.exp(BEND * math.log(lr / best) ** 2)
+
+
+def drift_of(row):
+    return 0.6 if row["recipe.parametrization"] == "standard" else 0.95
+
+
+def of_width(row, rng=None):
+    best = 8e-3 * drift_of(row) ** math.log2(row["width"] / 32)
+    return valley(row["lr"], best) + (0.01 * rng.standard_normal() if rng else 0.0)
+
+
+def known(finding):
+    found = {each.name: each for each in finding.quantities}
+    assert len(found) == len(finding.quantities)
+    return found
+
+
+def test_recovers_planted_drifts_and_what_a_carried_rate_gives_up(tmp_path):
+    (finding,) = transfers(planted_records(tmp_path, WIDTH, of_width, head=WIDE))
+    found = known(finding)
+    assert finding.along == "width"
+    drift = "drift of the best rate per doubling of width"
+    assert found[f"{drift}, muP"].value == pytest.approx(0.95, rel=1e-6)
+    assert found[f"{drift}, standard"].value == pytest.approx(0.6, rel=1e-6)
+    assert found[f"{drift}, muP over standard"].value == pytest.approx(0.95 / 0.6, rel=1e-6)
+    assert found["best rate at width 256, standard"].value == pytest.approx(8e-3 * 0.6**3, rel=1e-6)
+    lost = found["loss given up at 2 times the width by the rate of the smallest, standard"]
+    assert lost.value == pytest.approx(valley(1.0, 0.6) - 2.2, rel=1e-3)
+    assert "muP" in finding.lead
+    assert not finding.warnings
+
+
+def test_intervals_hold_the_truth_under_noise_between_seeds(tmp_path):
+    rng = np.random.default_rng(1)
+    records = planted_records(tmp_path, WIDTH, lambda row: of_width(row, rng), head=WIDE)
+    (finding,) = transfers(records)
+    found = known(finding)
+    for name, truth in (("muP", 0.95), ("standard", 0.6)):
+        drift = found[f"drift of the best rate per doubling of width, {name}"]
+        assert drift.low < truth < drift.high
+        assert drift.high / drift.low < 1.2
+    noise = found["noise between seeds"]
+    assert noise.low < 0.01 < noise.high
+    apart = found["best loss at 8 times the width, standard minus muP"]
+    assert apart.low < 0 < apart.high
+    mup = found["loss given up at 8 times the width by the rate of the smallest, muP"]
+    standard = found["loss given up at 8 times the width by the rate of the smallest, standard"]
+    assert mup.high < 0.01
+    assert standard.low > 0.1
+    times = found["loss given up at 8 times the width by the rate of the smallest, standard, "
+                  "over the noise between seeds"]  # fmt: skip
+    assert times.value == pytest.approx(standard.value / noise.value)
+
+
+def test_raw_rates_of_hidden_matrices_follow_the_role_table(tmp_path):
+    (finding,) = transfers(planted_records(tmp_path, WIDTH, of_width, head=WIDE))
+    mup, standard = (variant.largest for variant in finding.variants)
+    assert (mup.at, mup.width_ratio, mup.hidden_scale) == (256, 8, 1 / 8)
+    assert (standard.width_ratio, standard.hidden_scale) == (8, 1)
+    raw, rescaled = views(finding)
+    assert (raw.factor(mup), rescaled.factor(mup)) == (1 / 8, 1)
+    assert (raw.factor(standard), rescaled.factor(standard)) == (1, 8)
+
+
+def test_depth_and_weight_decay_rules_are_recognised(tmp_path):
+    def loss(row):
+        return valley(row["lr"], 8e-3 * 0.8 ** math.log2(row["depth"] / 3))
+
+    depth, decay = transfers(planted_records(tmp_path, DEPTH + DECAY, loss, head=WIDE))
+    assert depth.along == "depth"
+    drift = known(depth)["drift of the best rate per doubling of depth"]
+    assert drift.value == pytest.approx(0.8, rel=1e-6)
+    assert [variant.name for variant in decay.variants] == [
+        "scaled weight decay",
+        "constant weight decay",
+    ]
+    assert len(views(decay)) == 1
+    assert any("constant weight decay minus scaled weight decay" in name for name in known(decay))
+
+
+def test_length_of_training_drifts_for_each_size_and_on_average(tmp_path):
+    def loss(row):
+        drift = 0.9 if row["width"] == 32 else 0.7
+        return valley(row["lr"], 1e-2 * drift ** math.log2(row["tokens"] / (400 * 512)))
+
+    (finding,) = transfers(planted_records(tmp_path, LENGTH, loss, head=WIDE))
+    found = known(finding)
+    drift = "drift of the best rate per doubling of training length"
+    assert found[f"{drift}, 32x3"].value == pytest.approx(0.9, rel=1e-6)
+    assert found[f"{drift}, 64x3"].value == pytest.approx(0.7, rel=1e-6)
+    assert found[drift].value == pytest.approx(math.sqrt(0.9 * 0.7), rel=1e-6)
+    assert "best rate at 3200 steps, 64x3" in found
+    assert not any("minus" in name for name in found)
+
+
+def test_a_rate_that_diverged_is_told_and_gives_up_no_number(tmp_path):
+    def loss(row):
+        rising = row["recipe.parametrization"] == "standard" and row["width"] == 256
+        return None if rising and row["lr"] > 6e-3 else of_width(row)
+
+    (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
+    found = known(finding)
+    assert found["diverged runs, standard"].value == 8  # four rates, two seeds
+    carried = "loss given up at 8 times the width by the rate of the smallest"
+    assert f"{carried}, muP" in found
+    assert f"{carried}, standard" not in found
+    assert "diverged" in finding.lead
+    assert any("width 256 at 0.008, 0.016, 0.032, 0.064" in said for said in finding.warnings)
+
+
+def test_variants_and_sizes_that_diverged_altogether_are_told(tmp_path):
+    def loss(row):
+        if row["recipe.parametrization"] == "standard":
+            return None
+        return None if row["width"] == 256 and row["lr"] > 3e-3 else of_width(row)
+
+    (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
+    assert [variant.name for variant in finding.variants] == ["muP"]
+    assert any(said.startswith("standard: ") and "56 runs" in said for said in finding.warnings)
+    assert any("no valley, at width 256" in said for said in finding.warnings)
+    assert finding.missing == 0
+
+
+def test_one_seed_that_diverged_spoils_its_rate(tmp_path):
+    """The seeds that survived an unstable rate would make it look better than it is."""
+
+    def loss(row):
+        unlucky = row["width"] == 64 and row["lr"] == 1.6e-2 and row["init_seed"] == 1
+        return None if unlucky else of_width(row)
+
+    (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
+    spoilt = finding.variants[0].valleys[1]
+    assert spoilt.diverged == (1.6e-2,)
+    assert 1.6e-2 not in spoilt.rates
+    assert np.isnan(spoilt.above_best(1.6e-2)) or spoilt.near[-1] > 1.6e-2
+
+
+def test_a_trunk_that_diverged_takes_its_unfinished_lengths_with_it(tmp_path):
+    records = planted_records(tmp_path, LENGTH, lambda row: valley(row["lr"], 1e-2), head=WIDE)
+    gone = {row["trunk"] for row in records.runs if row["width"] == 32 and row["lr"] == 6.4e-2}
+    reached = 1000 * 512
+    runs = tuple(
+        row | {"outcome": "diverged", "loss": None, "tokens": reached}
+        if row["trunk"] in gone and row["kind"] == "trunk"
+        else row
+        for row in records.runs
+        if row["kind"] == "trunk" or row["trunk"] not in gone or row["tokens"] < reached
+    )
+    (finding,) = transfers(replace(records, runs=runs))
+    lost = [valley.diverged for valley in finding.variants[0].valleys]
+    assert lost == [(), (), (6.4e-2,), (6.4e-2,)]
+    assert known(finding)["diverged runs, 32x3"].value == 2
+    assert finding.missing == 0
+
+
+def test_an_optimum_at_the_edge_is_a_bound_and_says_so(tmp_path):
+    def loss(row):
+        return valley(row["lr"], 8e-3 * 0.25 ** math.log2(row["width"] / 32))
+
+    (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
+    assert [valley.bound for valley in finding.variants[0].valleys] == [
+        None, None, "at most", "at most",
+    ]  # fmt: skip
+    assert "at least" in finding.lead
+    assert any("only a bound" in said for said in finding.warnings)
+
+
+def test_unequal_tokens_are_told(tmp_path):
+    tens = grid("width", {"size": "[32x3, 64x3]"}, "[10N]")
+    (finding,) = transfers(
+        planted_records(tmp_path, tens, lambda row: valley(row["lr"], 8e-3), head=WIDE)
+    )
+    assert any("size and length together" in said for said in finding.warnings)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize("experiments", [WIDTH, LENGTH])
+def test_a_half_done_sweep_says_what_it_can(tmp_path, share, experiments):
+    whole = planted_records(tmp_path, experiments, of_any, head=WIDE)
+    rng = np.random.default_rng(0)
+    some = tuple(row for row in whole.runs if rng.uniform() < share)
+    for finding in transfers(replace(whole, runs=some)):
+        assert finding.lead
+        known(finding)
+        assert any("planned runs are not there yet" in said for said in finding.warnings)
+        assert drawings(finding)
+    assert bool(transfers(replace(whole, runs=some))) == (share > 0)
+
+
+def of_any(row):
+    return valley(row["lr"], 8e-3)
+
+
+def test_without_seeds_there_is_no_noise_to_compare_with(tmp_path):
+    one = grid("width", {"size": "[32x3, 64x3, 128x3]"}, seeds=1)
+    (finding,) = transfers(planted_records(tmp_path, one, of_any, head=WIDE))
+    found = known(finding)
+    assert finding.noise is None
+    assert not any("noise" in name for name in found)
+    assert found["best loss at width 128"].low is None
+
+
+def test_figures_are_drawn_and_named_by_the_experiment(tmp_path):
+    def loss(row):
+        if row["recipe.parametrization"] == "standard" and row["lr"] > 3e-2:
+            return None
+        return of_width(row)
+
+    (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
+    sizes = np.array([valley.params for valley in finding.variants[0].valleys])
+    paths = [drawing.save(tmp_path, sizes) for drawing in drawings(finding)]
+    assert [path.name for path in paths] == ["width-valleys.png", "width-given-up.png"]

@@ -1,0 +1,52 @@
+"""Notebooks: the pair of each agrees, holds no outputs, and runs from top to bottom."""
+
+import re
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+NAMES = ("fit", "transfer", "dynamics")
+
+
+def test_every_notebook_is_tested():
+    assert {path.stem for path in FOLDER.glob("*.ipynb")} == set(NAMES)
+    assert {path.stem for path in FOLDER.glob("*.py")} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_pair_agrees_and_holds_no_outputs(name):
+    """`make notebooks` makes it so."""
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    script = jupytext.read(FOLDER / f"{name}.py")
+    sources = [[(c.cell_type, c.source) for c in each.cells] for each in (notebook, script)]
+    assert sources[0] == sources[1]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert code
+    assert [cell for cell in code if cell.outputs or cell.execution_count] == []
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("notebooks")  # one kernel at a time
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_from_top_to_bottom(name):
+    """On a fresh clone: from the records that lie beside the experiments."""
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    text = "\n".join(cell.source for cell in notebook.cells)
+    records = FOLDER / re.search(r'RECORDS = Path\("(.+)"\)', text)[1]
+    if not records.exists():
+        pytest.skip(f"{records.resolve().parent.name} has no records yet: run the experiment")
+    place = {"metadata": {"path": str(FOLDER)}}
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=place).execute()
+    shown = [
+        output
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if output.output_type in {"display_data", "execute_result"}
+    ]
+    figures = [output for output in shown if "image/png" in output.data]
+    assert len(figures) >= 3

@@ -1,0 +1,156 @@
+"""The batch that reaches a loss with the fewest tokens, and what another batch costs.
+
+A grid over `recipe.batch_tokens` at one learning rate, read as MiniCPM (arXiv 2404.06395) section
+3.2 does: the law `batch` goes through decayed ends at several lengths.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from windtunnel.errors import FitError
+from windtunnel.findings.finding import Finding, Quantity
+from windtunnel.findings.records import Records
+from windtunnel.laws import Fit, fit
+from windtunnel.spec.experiments import GridExperiment
+
+AXIS = "recipe.batch_tokens"
+MINICPM_EXPONENT = 6.24
+"""Of 1.21e9 / L^6.24, L on C4 in nats per token. Another loss has another factor in front of it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BatchFinding(Finding):
+    """Best batch against loss, batch* = k / L^p.
+
+    Attributes:
+        fitted: the law `batch`; None where it cannot be fitted, and `why_not` says why.
+        diverged: (size, batch_tokens) of every run that diverged.
+    """
+
+    fitted: Fit | None
+    why_not: str = ""
+    sizes: dict[float, str]
+    diverged: tuple[tuple[str, int], ...] = ()
+
+    title: ClassVar[str] = "Batch size"
+
+    @property
+    def lead(self) -> str:
+        """The law, what being off it costs, and MiniCPM's exponent beside it."""
+        if self.fitted is None:
+            return f"No best batch can be read from these runs. {self.why_not}."
+        p, span = self.fitted.coefficients["p"], self.fitted.intervals.get("p")
+        known = theirs = ""
+        if span is not None:
+            inside = "inside" if span[0] <= MINICPM_EXPONENT <= span[1] else "outside"
+            known = f" (90%: {span[0]:.2f} to {span[1]:.2f})"
+            theirs = f"; MiniCPM's {MINICPM_EXPONENT} lies {inside}"
+        best = ", ".join(
+            f"{at.value:,.0f} for {name} at {loss:.2f} nats" for name, loss, at in self._bests()
+        )
+        off = self.fitted.details["regret"]
+        return (
+            f"The batch that needs the fewest tokens grows as the loss falls, as L^-{p:.2f}{known}"
+            f"{theirs}. In tokens per update it is {best}. A batch 2 times off costs "
+            f"{off['2x']:.1%} more tokens, 4 times off {off['4x']:.1%}. MiniCPM's loss is of C4 "
+            "by another tokenizer, so only the exponents of the two laws can be compared."
+        )
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """Exponent, growth, best batches, and regret."""
+        if self.fitted is None:
+            return ()
+        p = self.fitted.coefficients["p"]
+        low, high = self.fitted.intervals.get("p", (None, None))
+        regret = self.fitted.details["regret"]
+        return (
+            Quantity(name="exponent of the batch law", value=p, low=low, high=high),
+            Quantity(
+                name="growth of the best batch as loss falls by 10%",
+                value=0.9**-p,
+                low=None if low is None else 0.9**-low,
+                high=None if high is None else 0.9**-high,
+                unit="times",
+            ),
+            *(at for _, _, at in self._bests()),
+            *(
+                Quantity(name=f"extra tokens for a batch {off} off", value=100 * cost, unit="%")
+                for off, cost in regret.items()
+            ),
+        )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Of the fit (minima at an edge among them), and what diverged."""
+        said = [caution.message for caution in self.fitted.warnings] if self.fitted else []
+        if self.diverged:
+            cells = dict.fromkeys(f"{size} at {batch:,}" for size, batch in self.diverged)
+            said.append(
+                f"{len(self.diverged)} runs diverged and are left out: {', '.join(cells)} tokens "
+                "per update"
+            )
+        return tuple(said)
+
+    def _bests(self) -> Iterator[tuple[str, float, Quantity]]:
+        """Size, its lowest loss that has a best batch, and the law's batch there."""
+        assert self.fitted is not None
+        minima = self.fitted.details["minima"]
+        for params in sorted(set(minima["params"])):
+            losses = zip(minima["params"], minima["loss"], strict=True)
+            loss = min(loss for of, loss in losses if of == params)
+            at = self.fitted.predict(loss, trunks=math.inf)
+            known = not math.isnan(at.low)
+            name = self.sizes[params]
+            yield (
+                name,
+                loss,
+                Quantity(
+                    name=f"best batch of {name} at its lowest loss",
+                    value=at.value,
+                    low=at.low if known else None,
+                    high=at.high if known else None,
+                    unit="tokens per update",
+                ),
+            )
+
+
+def batches(records: Records) -> tuple[BatchFinding, ...]:
+    """A finding for each grid over batches alone, or over batches and sizes."""
+    return tuple(
+        _finding(records, experiment.name)
+        for experiment in records.config.experiments
+        if isinstance(experiment, GridExperiment)
+        and AXIS in experiment.axes
+        and set(experiment.axes) <= {AXIS, "size"}
+        and _is_enough(records, experiment.name)
+    )
+
+
+def _is_enough(records: Records, experiment: str) -> bool:
+    """Whether two batches have two decayed lengths each: before that there is nothing to say."""
+    pairs = {(row["batch_tokens"], row["horizon"]) for row in records.of(experiment)}
+    lengths = np.unique([batch for batch, _ in pairs], return_counts=True)[1]
+    return int(np.sum(lengths >= 2)) >= 2
+
+
+def _finding(records: Records, experiment: str) -> BatchFinding:
+    rows = records.of(experiment, decayed=False)
+    fitted, why_not = None, ""
+    try:
+        fitted = fit(records.table(experiment), "batch")
+    except FitError as refused:
+        why_not = str(refused)
+    return BatchFinding(
+        experiment=experiment,
+        fitted=fitted,
+        why_not=why_not,
+        sizes={float(row["params"]): row["size"] for row in rows},
+        diverged=tuple(
+            (row["size"], row["batch_tokens"]) for row in rows if row["outcome"] == "diverged"
+        ),
+    )

@@ -1,0 +1,259 @@
+"""A small model trained for long against one 4 to 5 times larger, trained for less.
+
+MiniCPM (arXiv 2404.06395) section 4.3: 0.036B parameters match 0.17B at WSD(40N) for about 4 times
+the training compute, and save about 5 times the inference compute.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from windtunnel.findings.approach import CLEAR_AIC, Form, approach
+from windtunnel.findings.crossing import Ends, noise_of, tokens_to_match
+from windtunnel.findings.finding import Finding, Quantity
+from windtunnel.findings.pair import Match, Pair, Size, scaled
+from windtunnel.findings.records import Records
+from windtunnel.laws import Interval, Table
+from windtunnel.laws.interval import NO_INTERVAL
+from windtunnel.laws.noise import Noise
+from windtunnel.spec.experiments import ScalingExperiment
+from windtunnel.trials.gather import Row
+
+LONG = 200.0
+"""Tokens per parameter from which a training is long."""
+LARGER, NEAREST = (3.0, 6.0), 4.5
+"""How much larger the other size may be, and should."""
+MINICPM = "MiniCPM: about 4 times the training for 5 times less inference, 0.036B against 0.17B"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CatchUpFinding(Finding):
+    """One pair of sizes of a scaling experiment.
+
+    Attributes:
+        table: decayed rows of both.
+        noise: of ln loss, from the seeds of all sizes; None without.
+        matches: by length of the larger size, short to long.
+        forms: both ways in which the smaller one's loss may approach its floor, or none.
+        epochs: of the smaller one's longest run.
+        diverged: runs of either size that diverged.
+    """
+
+    pair: Pair
+    table: Table
+    noise: Noise | None
+    matches: tuple[Match, ...]
+    forms: dict[str, Form]
+    epochs: float = 0.0
+    diverged: int = 0
+
+    title: ClassVar[str] = "Small model, long training"
+
+    @cached_property
+    def best(self) -> Match | None:
+        """The longest length of the larger size that the smaller one catches up with."""
+        return max(
+            (match for match in self.matches if match.found),
+            key=lambda match: match.larger_tokens,
+            default=None,
+        )
+
+    @property
+    def lead(self) -> str:
+        """What catching up takes and saves, and how the loss approaches its floor."""
+        return " ".join((self._on_match(), *self._on_forms()))
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """Tokens and compute of every match, inference saved, break-even, floor and forms."""
+        return (*self._of_matches(), *self._of_forms())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was not reached, what has no interval, and repeated data."""
+        said = []
+        small, large = self.pair.small.name, self.pair.large.name
+        if beyond := [match.horizon for match in self.matches if match.tokens.value == math.inf]:
+            said.append(
+                f"{small} does not come down to the loss of {large} at {', '.join(beyond)} within "
+                f"{self._longest:.0f} tokens per parameter{self._floor_against(self.matches[-1])}"
+            )
+        if early := [match.horizon for match in self.matches if match.tokens.value == 0]:
+            said.append(f"the shortest run of {small} is below {large} at {', '.join(early)}")
+        if any(match.found and math.isnan(match.tokens.low) for match in self.matches):
+            said.append(
+                "where no interval is given, there is one seed, or noise may carry the crossing "
+                f"beyond the lengths of {small}"
+            )
+        if self.epochs > 1:
+            said.append(f"the longest run of {small} reads its data {self.epochs:.1f} times")
+        if self.diverged:
+            said.append(f"{self.diverged} runs diverged and are left out")
+        return tuple(said)
+
+    @property
+    def _longest(self) -> float:
+        mine = self.table.tokens[self.table.params == self.pair.small.params]
+        return float(mine.max()) / self.pair.small.params
+
+    @property
+    def _matching(self) -> str:
+        return f"{self.pair.small.name} to match {self.pair.large.name}"
+
+    def _floor_against(self, match: Match) -> str:
+        if not self.forms:
+            return ""
+        floor = self._of_power("c")
+        side = "above" if floor.value > match.loss else "below"
+        return (
+            f"; a power law puts its loss at endless training at {floor.value:.4f}"
+            f"{_between(floor, '.4f')}, {side} the {match.loss:.4f} of {self.pair.large.name} at "
+            f"{match.horizon}"
+        )
+
+    def _of_power(self, coefficient: str) -> Interval:
+        fitted = self.forms["power-offset"].fitted
+        span = fitted.intervals.get(coefficient, NO_INTERVAL)
+        return Interval(fitted.coefficients[coefficient], *span)
+
+    def _on_match(self) -> str:
+        small, large = self.pair.small, self.pair.large
+        if self.best is None:
+            beyond = [match for match in self.matches if match.tokens.value == math.inf]
+            if not beyond:
+                return f"The shortest run of {small.name} is below all of {large.name}."
+            return (
+                f"{small.name} does not reach the loss of {large.name} at {beyond[0].horizon} "
+                f"within {self._longest:.0f} tokens per parameter{self._floor_against(beyond[0])}."
+            )
+        six, exact = (self.pair.training(self.best, exact=rule) for rule in (False, True))
+        paid = self.pair.break_even(self.best, exact=False).value
+        back = f", paid back after {paid:.2g} tokens of inference" if paid else ""
+        return (
+            f"{small.name} has the loss of {large.name} at {self.best.horizon} after "
+            f"{self.best.tokens.value / small.params:.0f} tokens per parameter. That takes "
+            f"{six.value:.2f} times the training compute by 6ND{_between(six, '.2f')}, "
+            f"{exact.value:.2f} times with everything counted, and saves "
+            f"{self.pair.saved(exact=False):.1f} times the inference compute "
+            f"({self.pair.saved(exact=True):.1f}){back} ({MINICPM})."
+        )
+
+    def _on_forms(self) -> Iterator[str]:
+        if not self.forms:
+            return
+        power, exp = self.forms["power-offset"], self.forms["exp-offset"]
+        better = "a power law" if power.aic < exp.aic else "an exponential"
+        clear = abs(power.aic - exp.aic) >= CLEAR_AIC
+        yield (
+            f"Of its loss against compute {better} is the better form"
+            f"{'' if clear else ', though AIC does not tell them apart'}: it misses by "
+            f"{power.rms:.2%} as a power law and {exp.rms:.2%} as an exponential."
+        )
+
+    def _of_matches(self) -> Iterator[Quantity]:
+        for match in self.matches:
+            if not match.found:
+                continue
+            at = f"{self._matching} at {match.horizon}"
+            yield _quantity(f"tokens of {at}", match.tokens, "tokens")
+            ratio = scaled(match.tokens, 1 / self.pair.small.params)
+            yield _quantity(f"tokens per parameter of {at}", ratio, "")
+            for exact, rule in ((False, "6ND"), (True, "exact")):
+                times = self.pair.training(match, exact=exact)
+                yield _quantity(f"training compute of {at}, {rule}", times, "times")
+                paid = self.pair.break_even(match, exact=exact)
+                yield _quantity(f"inference that pays for {at}, {rule}", paid, "tokens")
+        for exact, rule in ((False, "6ND"), (True, "exact")):
+            name = (
+                f"inference compute of {self.pair.large.name} over {self.pair.small.name}, {rule}"
+            )
+            yield Quantity(name=name, value=self.pair.saved(exact=exact), unit="times")
+
+    def _of_forms(self) -> Iterator[Quantity]:
+        if not self.forms:
+            return
+        power, exp = self.forms["power-offset"], self.forms["exp-offset"]
+        name = f"loss of {self.pair.small.name} at endless compute, power law"
+        yield _quantity(name, self._of_power("c"), "nats")
+        yield _quantity(
+            f"power of compute in the loss of {self.pair.small.name}", self._of_power("b"), ""
+        )
+        yield Quantity(name="AIC of the exponential minus the power law", value=exp.aic - power.aic)
+        for words, form in (("power law", power), ("exponential", exp)):
+            if not math.isnan(form.last_third_rms):
+                name = f"error on the last third of compute, {words}"
+                yield Quantity(name=name, value=100 * form.last_third_rms, unit="%")
+
+
+def catch_ups(records: Records) -> tuple[CatchUpFinding, ...]:
+    """A finding for each size that trains for long beside one some 4.5 times larger."""
+    found = []
+    for experiment in records.config.experiments:
+        if not isinstance(experiment, ScalingExperiment):
+            continue
+        rows = records.of(experiment.name)
+        longest = {row["params"]: row for row in sorted(rows, key=lambda row: row["tokens"])}
+        for small, row in sorted(longest.items()):
+            ratios = {large: large / small for large in longest}
+            near = [n for n, ratio in ratios.items() if LARGER[0] <= ratio <= LARGER[1]]
+            if near and row["tokens"] / small >= LONG:
+                large = min(near, key=lambda n: abs(math.log(ratios[n] / NEAREST)))
+                found.append(_pair(records, experiment.name, row, longest[large]))
+    return tuple(found)
+
+
+def _pair(records: Records, experiment: str, small: Row, large: Row) -> CatchUpFinding:
+    """`small` and `large` are the longest row of each size."""
+    table = records.table(experiment)
+    both = table.subset(np.isin(table.params, [small["params"], large["params"]]))
+    ends = Ends.of(both, large["params"])
+    spelt = {
+        row["tokens"]: row["horizon"]
+        for row in records.of(experiment)
+        if row["params"] == large["params"]
+    }
+    noise = noise_of(table)
+    tokens = tokens_to_match(Ends.of(both, small["params"]), ends, noise)
+    return CatchUpFinding(
+        experiment=experiment,
+        pair=Pair(small=_size(small), large=_size(large)),
+        table=both,
+        noise=noise,
+        matches=tuple(
+            Match(
+                horizon=spelt[int(length)],
+                larger_tokens=float(length),
+                loss=float(np.exp(log_loss)),
+                tokens=needed,
+            )
+            for length, log_loss, needed in zip(ends.tokens, ends.log_loss, tokens, strict=True)
+        ),
+        forms=approach(both.subset(both.params == small["params"])),
+        epochs=small["epochs"],
+        diverged=sum(
+            row["outcome"] == "diverged" and row["size"] in {small["size"], large["size"]}
+            for row in records.of(experiment, decayed=False)
+        ),
+    )
+
+
+def _size(row: Row) -> Size:
+    exact = row["flops_exact"] / row["tokens"]
+    return Size(name=row["size"], params=float(row["params"]), flops_per_token=exact)
+
+
+def _between(interval: Interval, spec: str) -> str:
+    """` (90%: 0.56 to 0.62)`; nothing without an interval."""
+    if math.isnan(interval.low):
+        return ""
+    return f" (90%: {interval.low:{spec}} to {interval.high:{spec}})"
+
+
+def _quantity(name: str, interval: Interval, unit: str) -> Quantity:
+    known = not math.isnan(interval.low)
+    low, high = (interval.low, interval.high) if known else (None, None)
+    return Quantity(name=name, value=interval.value, low=low, high=high, unit=unit)

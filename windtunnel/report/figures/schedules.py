@@ -1,0 +1,170 @@
+"""Loss over the decay's share beside cosine's, cosine against WSD at each length, shapes."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from windtunnel.findings.paired import Losses, paired
+from windtunnel.findings.schedules import SchedulesFinding, percent, spelt
+from windtunnel.report.figures.canvas import RAMP_LIGHT, ramp_colour
+from windtunnel.report.figures.sheet import Drawing, Sheet
+from windtunnel.trials.seed_noise import Difference
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SIDEWAYS = 0.06
+"""Between the marks of neighbours at one length, as a share of the distance of two lengths."""
+BESIDE = 1.05
+"""Single seeds stand right of their mean by this factor."""
+
+
+def drawings(finding: SchedulesFinding) -> list[Drawing]:
+    """What there is to show: shares, lengths, shapes."""
+    found = []
+    if finding.by_share:
+        found.append(_shares(finding))
+    if finding.against_cosine(finding.usual) is not None:
+        found.append(_lengths(finding))
+    if finding.by_shape:
+        found.append(_shapes(finding))
+    return found
+
+
+def _shares(finding: SchedulesFinding) -> Drawing:
+    """Mean loss over all lengths of every share, minus that of cosine (or of the best share)."""
+    cosine = finding.losses("cosine", 1.0)
+    best = min(finding.by_share, key=lambda share: finding.by_share[share].value)
+    base = cosine or finding.losses(finding.shape, best)
+    against = "a full cosine" if cosine else f"a decay of {percent(best)}"
+
+    def draw(sheet: Sheet) -> "Figure":
+        figure = sheet.blank(420 if sheet.wide else 340)
+        axes = figure.add_subplot()
+        axes.set_xscale("log")
+        shares, colour = finding.shares, sheet.paint.accent
+        gaps = [paired(finding.losses(finding.shape, share), base) for share in shares]
+        for share, gap in zip(shares, gaps, strict=True):
+            if gap is not None:
+                losses = finding.losses(finding.shape, share)
+                _dot(axes, sheet, share, gap, colour=colour)
+                _seeds(axes, sheet, share * BESIDE, _by_seed(losses, base))
+        known = [(share, gap.value) for share, gap in zip(shares, gaps, strict=True) if gap]
+        axes.plot(*zip(*known, strict=True), color=colour, lw=1.6, zorder=2)
+        axes.axhline(0, color=sheet.paint.ink, lw=1.4, ls=(0, (4, 3)), zorder=1)
+        if cosine:
+            sheet.names(axes, ["full cosine"], np.zeros(1), [sheet.paint.ink], title="")
+        axes.set_xticks(shares, [percent(share) for share in shares])
+        axes.minorticks_off()
+        axes.margins(x=0.08)
+        sheet.dress(axes, x=f"Decay's share of all tokens ({spelt(finding.shape)})",
+                    y=f"Loss above that of {against} of equal length (nats per token)"
+                    if sheet.wide else f"Above {against} (nats)")  # fmt: skip
+        _key(figure, sheet, f"{spelt(finding.shape)} decay, mean over seeds and lengths")
+        return figure
+
+    alt = f"Loss above that of {against} for decays of {', '.join(map(percent, finding.shares))}."
+    return Drawing(name="decay-share", alt=alt, draw=draw)
+
+
+def _lengths(finding: SchedulesFinding) -> Drawing:
+    """Cosine minus WSD at each length, a line for each share."""
+    shares = [share for share in finding.shares if share < 1]
+    lengths = list(finding.horizons)
+
+    def draw(sheet: Sheet) -> "Figure":
+        figure = sheet.blank(460 if sheet.wide else 370)
+        axes = figure.add_subplot()
+        colours = [ramp_colour(RAMP_LIGHT, i / max(len(shares) - 1, 1)) for i in range(len(shares))]
+        last = []
+        for rank, (share, colour) in enumerate(zip(shares, colours, strict=True)):
+            aside = SIDEWAYS * (rank - (len(shares) - 1) / 2)
+            gaps = [finding.against_cosine(share, tokens) for tokens in lengths]
+            known = [(i + aside, gap) for i, gap in enumerate(gaps) if gap is not None]
+            axes.plot([x for x, _ in known], [gap.value for _, gap in known], color=colour, lw=1.6)
+            for x, gap in known:
+                _dot(axes, sheet, x, gap, colour=colour)
+            last.append(known[-1][1].value if known else 0.0)
+        axes.axhline(0, color=sheet.paint.ink, lw=1.4, ls=(0, (4, 3)), zorder=1)
+        axes.set_xticks(range(len(lengths)), list(finding.horizons.values()))
+        axes.set_xlim(-0.35, len(lengths) - 0.65)
+        sheet.dress(axes, x="Training length", grid="y",
+                    y="Cosine minus WSD of equal length (nats per token); above 0: WSD is lower"
+                    if sheet.wide else "Cosine minus WSD (nats)")  # fmt: skip
+        names = [percent(share) for share in shares]
+        sheet.names(axes, names, np.array(last), colours, title="decay")
+        _key(figure, sheet, "mean over seeds", seeds=False)
+        return figure
+
+    alt = f"Cosine minus WSD at {len(lengths)} lengths, for {len(shares)} decay shares."
+    return Drawing(name="cosine-against-wsd", alt=alt, draw=draw)
+
+
+def _shapes(finding: SchedulesFinding) -> Drawing:
+    """A row for each shape, the lowest loss at the top."""
+    order = sorted(finding.by_shape, key=lambda shape: finding.by_shape[shape].value)
+    base = finding.losses(finding.shape, finding.shapes_share)
+
+    def draw(sheet: Sheet) -> "Figure":
+        figure = sheet.blank(110 + 46 * len(order))
+        axes = figure.add_subplot()
+        for place, shape in enumerate(order):
+            gap = finding.by_shape[shape]
+            seeds = _by_seed(finding.losses(shape, finding.shapes_share), base)
+            _dot(axes, sheet, place, gap, colour=sheet.paint.accent, flat=True)
+            _seeds(axes, sheet, place + 0.2, seeds, flat=True)
+        axes.axvline(0, color=sheet.paint.ink, lw=1.4, ls=(0, (4, 3)), zorder=1)
+        axes.set_yticks(range(len(order)), [spelt(shape) for shape in order])
+        axes.set_ylim(len(order) - 0.5, -0.5)
+        share = percent(finding.shapes_share)
+        sheet.dress(axes, x=f"Loss minus that of {spelt(finding.shape)} (nats per token)",
+                    y=f"Shape of a {share} decay", grid="x")  # fmt: skip
+        axes.locator_params(axis="x", nbins=8 if sheet.wide else 3)
+        axes.tick_params(axis="y", labelcolor=sheet.paint.ink)
+        _key(figure, sheet, "mean over seeds and lengths")
+        return figure
+
+    alt = f"Loss of {len(order)} decay shapes minus that of {spelt(finding.shape)}."
+    return Drawing(name="decay-shape", alt=alt, draw=draw)
+
+
+def _by_seed(losses: Losses, base: Losses) -> list[float]:
+    """One difference for each seed, its mean over lengths."""
+    seeds = sorted({seed for seed, _ in losses})
+    gaps = [paired({k: v for k, v in losses.items() if k[0] == seed}, base) for seed in seeds]
+    return [gap.value for gap in gaps if gap is not None]
+
+
+def _dot(
+    axes: "Axes", sheet: Sheet, at: float, gap: Difference, *, colour: str, flat: bool = False
+) -> None:
+    """A difference at `at` with its interval; `flat`: along x."""
+    if gap.low is not None and gap.high is not None:
+        ends, here = [gap.low, gap.high], [at, at]
+        line = (ends, here) if flat else (here, ends)
+        axes.plot(*line, color=colour, lw=2.2, alpha=0.75, zorder=3)
+    dot = (gap.value, at) if flat else (at, gap.value)
+    axes.plot(*dot, "o", ms=8, mfc=colour, mec=sheet.paint.card, mew=0.8, zorder=4)
+
+
+def _seeds(
+    axes: "Axes", sheet: Sheet, at: float, seeds: list[float], *, flat: bool = False
+) -> None:
+    """Single seeds as small dots, beside their mean."""
+    here = [at] * len(seeds)
+    pair = (seeds, here) if flat else (here, seeds)
+    axes.plot(*pair, "o", ms=4, mfc=sheet.paint.card, mec=sheet.paint.accent, mew=1, zorder=5)
+
+
+def _key(figure: "Figure", sheet: Sheet, what: str, *, seeds: bool = True) -> None:
+    from matplotlib.lines import Line2D
+
+    colour, card = sheet.paint.accent, sheet.paint.card
+    entries = [
+        (Line2D([], [], marker="o", ms=8, mfc=colour, mec=card, ls=""), what),
+        (Line2D([], [], color=colour, lw=2.2, alpha=0.75), "90% interval"),
+    ]
+    if seeds:
+        entries.append((Line2D([], [], marker="o", ms=4, mfc=card, mec=colour, ls=""), "one seed"))
+    sheet.key(figure, entries)
