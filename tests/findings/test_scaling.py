@@ -9,6 +9,7 @@ from windtunnel.findings import findings_of
 from windtunnel.findings.scaling import data_model_laws
 from windtunnel.laws import Chinchilla
 from windtunnel.report.figures.findings import drawings
+from windtunnel.report.figures.loss_compute import loss_against_compute
 
 HEAD = """
 data: {sources: [builtin:docs, builtin:code]}
@@ -89,8 +90,21 @@ def test_intervals_cover_the_truth_and_long_horizons_narrow_them(tmp_path):
     assert "MiniCPM's 0.29 and 0.23 lie outside both intervals" in finding.lead
     assert any("100" in w or "2.00 decades above" in w for w in finding.warnings)
     assert any("only exponents compare" in w for w in finding.warnings)
-    names = [each.name for each in drawings(finding)]
-    assert names == ["ratio-by-compute", "exponents-by-fit"]
+
+
+def test_figures_can_be_drawn_with_and_without_an_optimum(tmp_path):
+    """Where loss does not depend on size, no ratio is best."""
+    flat = planted_records(tmp_path, SCALING, lambda row: 1 + 50 * row["tokens"] ** -0.3, head=HEAD)
+    for records, names in (
+        (planted(tmp_path), ["ratio-by-compute", "exponents-by-fit"]),
+        (flat, ["exponents-by-fit"]),
+    ):
+        (finding,) = data_model_laws(records)
+        rows = records.of("law")
+        drawn = [*drawings(finding), loss_against_compute(records.curves, rows, finding.fit)]
+        files = [each.save(tmp_path, records.table("law").params) for each in drawn]
+        assert [path.stem for path in files] == [*names, "loss-against-compute"]
+        assert min(path.stat().st_size for path in files) > 10_000
 
 
 def test_the_forecast_is_scored_by_the_newest_written_before_its_runs(tmp_path):

@@ -25,7 +25,7 @@ from windtunnel.report.figures.canvas import (
     size_colour,
     size_variables,
 )
-from windtunnel.report.figures.curves import curves
+from windtunnel.report.figures.curves import MOST_TRUNKS, curves
 from windtunnel.report.figures.findings import drawings
 from windtunnel.report.figures.fit_checks import holdout
 from windtunnel.report.figures.fit_contours import contours
@@ -115,6 +115,8 @@ def render(inputs: ReportInputs) -> str:
             verdict=found,
             forecast_figure=forecast(found) if found is not None and found.points else None,
             curves_figure=curves(inputs),
+            most_trunks=MOST_TRUNKS,
+            many_trunks=_has_many_trunks(inputs),
             grid_figures=[along_axis(inputs, grid) for grid in inputs.grids],
             findings=[_finding_view(inputs, finding) for finding in inputs.findings],
             searches=[search_view(search) for search in inputs.searches],
@@ -161,7 +163,8 @@ def _finding_view(inputs: ReportInputs, finding: Finding) -> FindingView:
     return FindingView(
         finding=finding,
         pictures=tuple(
-            each.picture(finding.experiment, colour, name) for each in drawings(finding)
+            each.picture(finding.experiment, colour, name, captioned=False)
+            for each in drawings(finding)
         ),
     )
 
@@ -195,6 +198,12 @@ def _size_styles(inputs: ReportInputs) -> tuple[Callable[[float], str], Callable
         return inputs.sizes[int(params)].replace("x", "×")
 
     return colour, name
+
+
+def _has_many_trunks(inputs: ReportInputs) -> bool:
+    """Whether the figure of curves leaves trunks out."""
+    of_size = Counter(params for _, params in {(c.trunk, c.params) for c in inputs.curves})
+    return max(of_size.values(), default=0) > MOST_TRUNKS
 
 
 def _tally(inputs: ReportInputs) -> dict[State, int]:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TRUNK_BINS, BRANCH_BINS = 110, 12
+MOST_TRUNKS = 8
+"""Of one size; of more, those whose decayed runs end lowest: hundreds of lines show nothing."""
 SKIPPED = 0.03
 """Share of a size's longest run that is not shown: the first fall would set the scale."""
 
@@ -56,7 +58,8 @@ def _panel(axes: "Axes", inputs: ReportInputs, params: int) -> None:
     """One size on axes of its own: sizes lie decades apart, and a decay is a few per cent."""
     colour = size_colour(list(inputs.sizes).index(params))
     axes.set_xscale("log")
-    mine = [curve for curve in inputs.curves if curve.params == params]
+    shown = _shown_trunks(inputs, params)
+    mine = [curve for curve in inputs.curves if curve.trunk in shown and curve.params == params]
     trunks = {curve.trunk: _smooth(curve) for curve in mine if curve.kind == "trunk"}
     first_seed = min(curve.seed for curve in mine)
     for curve in mine:
@@ -74,7 +77,7 @@ def _panel(axes: "Axes", inputs: ReportInputs, params: int) -> None:
             alpha=1 if curve.seed == first_seed else 0.4,
             zorder=2 if is_trunk else 3,
         )
-    rows = (row for row in inputs.rows if row["params"] == params and row["decayed"])
+    rows = (row for row in inputs.rows if row["trunk"] in shown and row["decayed"])
     ends = [row for row in rows if row["loss"] is not None]
     axes.plot(
         [row["tokens"] for row in ends],
@@ -93,6 +96,18 @@ def _panel(axes: "Axes", inputs: ReportInputs, params: int) -> None:
     title = f"{inputs.sizes[params].replace('x', '×')}, {count(params)} params"
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK)
     counts(axes)
+
+
+def _shown_trunks(inputs: ReportInputs, params: int) -> set[str]:
+    """Trunks of a size: all of them, or of many the best; a trunk without an end comes last."""
+    lowest: dict[str, float] = {}
+    for curve in inputs.curves:
+        if curve.params == params:
+            lowest.setdefault(curve.trunk, math.inf)
+    for row in inputs.rows:
+        if row["trunk"] in lowest and row["decayed"] and row["loss"] is not None:
+            lowest[row["trunk"]] = min(lowest[row["trunk"]], row["loss"])
+    return set(sorted(lowest, key=lambda trunk: lowest[trunk])[:MOST_TRUNKS])
 
 
 def _crosses(axes: "Axes", inputs: ReportInputs, mine: list[Curve]) -> None:

@@ -72,7 +72,8 @@ def _by_compute(finding: DataModelLaw) -> Drawing:
                                    alpha=0.13, lw=0, zorder=0)  # fmt: skip
             edge = axes.axvline(high, color=sheet.paint.muted, lw=0.9, ls=(0, (2, 3)), zorder=1)
             for band in bands:
-                key = _draw_band(axes, sheet, band, flops, high) | key
+                drawn = _draw_band(axes, sheet, band, flops, high)
+                key |= drawn | {"line": key.get("line", drawn["line"])}
             title = "Best tokens per param" + (f", {what}" if what else "")
             sheet.dress(axes, x="Compute 6ND (FLOPs)", y=title)
             log_ticks(axes.xaxis, counted=False, most=6 if sheet.wide else 4)

@@ -132,7 +132,7 @@ class Sheet:
             [mark for mark, _ in entries],
             [words for _, words in entries],
             loc="outside upper left",
-            ncols=len(entries),
+            ncols=len(entries) if self.wide else 2,
             borderaxespad=0,
             frameon=False,
             fontsize=11,
@@ -184,16 +184,21 @@ class Drawing:
         return path
 
     def picture(
-        self, suffix: str, colour: Callable[[float], str], name: Callable[[float], str]
+        self,
+        suffix: str,
+        colour: Callable[[float], str],
+        name: Callable[[float], str],
+        *,
+        captioned: bool = True,
     ) -> Picture:
-        """The same for a page, in both widths."""
+        """The same for a page, in both widths; with a key where no caption explains the marks."""
 
         def draw(width: int) -> "Figure":
             return self.draw(
                 Sheet(
                     width=width,
                     paint=STAND_INS,
-                    captioned=True,
+                    captioned=captioned,
                     sizes="size",
                     colour=colour,
                     name=name,
