@@ -92,19 +92,25 @@ def test_intervals_cover_the_truth_and_long_horizons_narrow_them(tmp_path):
     assert any("only exponents compare" in w for w in finding.warnings)
 
 
-def test_figures_can_be_drawn_with_and_without_an_optimum(tmp_path):
-    """Where loss does not depend on size, no ratio is best."""
-    flat = planted_records(tmp_path, SCALING, lambda row: 1 + 50 * row["tokens"] ** -0.3, head=HEAD)
-    for records, names in (
-        (planted(tmp_path), ["ratio-by-compute", "exponents-by-fit"]),
-        (flat, ["exponents-by-fit"]),
+def test_figures_and_words_with_and_without_an_optimum(tmp_path):
+    records = planted(tmp_path, laws=ALONE)
+    (finding,) = data_model_laws(records)
+    sizeless = dataclasses.replace(finding.fit.form, A=0.0)
+    blind = dataclasses.replace(
+        finding, fit=dataclasses.replace(finding.fit, form=sizeless), short=None
+    )
+    for each, names in (
+        (finding, ["ratio-by-compute", "exponents-by-fit"]),
+        (blind, ["exponents-by-fit"]),
     ):
-        (finding,) = data_model_laws(records)
-        rows = records.of("law")
-        drawn = [*drawings(finding), loss_against_compute(records.curves, rows, finding.fit)]
-        files = [each.save(tmp_path, records.table("law").params) for each in drawn]
+        drawn = [
+            *drawings(each), loss_against_compute(records.curves, records.of("law"), each.fit)
+        ]  # fmt: skip
+        files = [drawing.save(tmp_path, records.table("law").params) for drawing in drawn]
         assert [path.stem for path in files] == [*names, "loss-against-compute"]
         assert min(path.stat().st_size for path in files) > 10_000
+    assert "no best ratio exists yet" in blind.lead
+    assert not any("D/N" in name for name in by_name(blind))
 
 
 def test_the_forecast_is_scored_by_the_newest_written_before_its_runs(tmp_path):

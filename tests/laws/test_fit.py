@@ -212,6 +212,19 @@ def test_a_missing_loss_is_left_out_and_counted(table):
     assert fit.dropped == (("a number is missing", 1),)
 
 
+def test_the_fewest_rows_that_a_law_takes_leave_one_degree_of_freedom():
+    """Five coefficients and six rows: an answer with a warning, as a sweep that has just begun."""
+    params = np.array([35552, 35552, 35552, 79000, 79000, 142000.0])
+    tokens = params * np.array([10, 20, 40, 10, 20, 10.0])
+    loss = 0.9 + 60 * params**-0.42 + 40 * tokens**-0.32
+    noisy = loss * np.exp(0.003 * np.random.default_rng(0).standard_normal(6))
+    trunk = params.astype(int).astype(str)
+    columns = {"params": params, "tokens": tokens, "loss": noisy, "trunk": trunk}
+    fit = fit_law(columns, bootstrap=20)
+    assert fit.rows == 6
+    assert fit.warnings
+
+
 def test_columns_of_different_length_are_refused():
     with pytest.raises(FitError, match="one value per run"):
         Table(params=[1, 2], tokens=[1, 2], loss=[1, 2], trunk=["a"])

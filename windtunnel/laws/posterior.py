@@ -164,6 +164,8 @@ def _log_offset_density(along: Floats, own: Floats, left: Floats, df: int) -> Fl
     The likelihood of one offset is (left + own (offset - best)^2)^(-df/2): a t density, whose tails
     are cut with the normal distribution's.
     """
+    if df < 2:  # an offset takes the last degree of freedom: none is considered
+        return left
     best, error = along / own, np.sqrt(left / own / (df - 1))
     below = _normal_cdf(-best / error)
     prior = sum(
