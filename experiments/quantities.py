@@ -14,8 +14,8 @@ from scipy import stats
 
 from windtunnel.findings import LEVEL, Quantity, Records, findings_of
 from windtunnel.findings.batch import batches
-from windtunnel.findings.paired import Losses, paired
-from windtunnel.findings.schedules import schedules
+from windtunnel.findings.schedules.comparison import schedules
+from windtunnel.findings.schedules.paired import Losses, paired
 
 NATS = "nats per byte"
 

@@ -36,7 +36,7 @@ import pandas as pd
 from IPython.display import display
 
 from windtunnel.findings import read_records
-from windtunnel.findings.scaling import data_model_laws
+from windtunnel.findings.data_model.law import data_model_laws
 from windtunnel.laws import fit, optimum, predict
 from windtunnel.laws.conditions import Condition
 from windtunnel.report.figures.fit import drawings as fit_drawings

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from windtunnel.findings import read_records
-from windtunnel.findings.scaling import data_model_laws
+from windtunnel.findings.data_model.law import data_model_laws
 from windtunnel.report.figures.scaling_finding import drawings
 
 ROOT = Path(__file__).resolve().parents[2]

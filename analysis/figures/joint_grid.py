@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from windtunnel.findings import read_records
-from windtunnel.findings.joint import joints
+from windtunnel.findings.rates.joint import joints
 from windtunnel.report.figures.joint import drawings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ python analysis/figures/loss_against_compute.py
 from pathlib import Path
 
 from windtunnel.findings import read_records
-from windtunnel.findings.scaling import data_model_laws
+from windtunnel.findings.data_model.law import data_model_laws
 from windtunnel.report.figures.loss_compute import loss_against_compute
 
 ROOT = Path(__file__).resolve().parents[2]

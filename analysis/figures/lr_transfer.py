@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from windtunnel.findings import read_records
-from windtunnel.findings.transfer import transfers
+from windtunnel.findings.rates.transfer import transfers
 from windtunnel.report.figures.transfer import drawings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from windtunnel.findings import read_records
-from windtunnel.findings.catch_up import catch_ups
+from windtunnel.findings.catching_up.catch_up import catch_ups
 from windtunnel.report.figures.catch_up import drawings
 
 ROOT = Path(__file__).resolve().parents[2]

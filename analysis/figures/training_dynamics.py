@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from windtunnel.findings import read_records
-from windtunnel.findings.dynamics import training_dynamics
+from windtunnel.findings.dynamics.phases import training_dynamics
 from windtunnel.report.figures.dynamics import drawings
 
 ROOT = Path(__file__).resolve().parents[2]

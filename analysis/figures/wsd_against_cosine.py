@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from windtunnel.findings import read_records
-from windtunnel.findings.schedules import schedules
+from windtunnel.findings.schedules.comparison import schedules
 from windtunnel.report.figures.schedules import drawings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from unrun import planted_records
 
-from tests.findings.planted import planted_records
 from windtunnel.findings.batch import batches
 from windtunnel.report.figures.batch_findings import drawings
 

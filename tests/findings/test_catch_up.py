@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from unrun import planted_records
 
-from tests.findings.planted import planted_records
-from windtunnel.findings.catch_up import catch_ups
-from windtunnel.findings.crossing import Ends, noise_of, tokens_to_match
+from windtunnel.findings.catching_up.catch_up import catch_ups
+from windtunnel.findings.catching_up.crossing import Ends, noise_of, tokens_to_match
 from windtunnel.laws import Table
 from windtunnel.report.figures.catch_up import drawings
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-from planted import planted_records
 from typer.testing import CliRunner
+from unrun import planted_records
 
 from windtunnel.cli.app import app
 from windtunnel.findings import Records, findings_of, read_records, records_of, write_records

@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from unrun import HEAD, planted_records
 
-from tests.findings.planted import HEAD, planted_records
-from windtunnel.findings.joint import joints
-from windtunnel.findings.rules import STEPLAW_RATE
+from windtunnel.findings.rates.joint import joints
+from windtunnel.findings.rates.rules import STEPLAW_RATE
 from windtunnel.report.figures.joint import drawings
 
 WIDE = HEAD.replace("128x3", "96x3")

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from findings.planted import planted_records
+from unrun import planted_records
 
 from windtunnel.errors import ConfigError, FitError
 from windtunnel.findings import read_records, write_records

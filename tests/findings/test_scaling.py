@@ -3,10 +3,10 @@ import math
 
 import numpy as np
 import pytest
-from findings.planted import planted_records
+from unrun import planted_records
 
 from windtunnel.findings import findings_of
-from windtunnel.findings.scaling import data_model_laws
+from windtunnel.findings.data_model.law import data_model_laws
 from windtunnel.laws import Chinchilla
 from windtunnel.report.figures.findings import drawings
 from windtunnel.report.figures.loss_compute import loss_against_compute

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from unrun import planted_records
 
-from tests.findings.planted import planted_records
-from windtunnel.findings.paired import above_best, paired
-from windtunnel.findings.schedules import schedules
+from windtunnel.findings.schedules.comparison import schedules
+from windtunnel.findings.schedules.paired import above_best, paired
 from windtunnel.report.figures.schedules import drawings
 
 HEAD = """

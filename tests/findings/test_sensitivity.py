@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from unrun import HEAD, planted_records
 
-from tests.findings.planted import HEAD, planted_records
-from windtunnel.findings.sensitivity import sensitivities
+from windtunnel.findings.rates.sensitivity import sensitivities
 from windtunnel.report.figures.sensitivity import drawings
 
 ONE = HEAD.replace("32x3, 64x3, 128x3", "32x3")

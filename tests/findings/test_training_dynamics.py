@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 import pytest
-from planted import planted_records
+from unrun import planted_records
 
 from windtunnel.findings import read_records, write_records
-from windtunnel.findings.dynamics import training_dynamics
+from windtunnel.findings.dynamics.phases import training_dynamics
 from windtunnel.report.figures.dynamics import PANELS, drawings
 from windtunnel.trials.dynamics import SERIES, SegmentDynamics
 from windtunnel.trials.plan import make_plan

@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from unrun import HEAD, planted_records
 
-from tests.findings.planted import HEAD, planted_records
-from windtunnel.findings.transfer import transfers
+from windtunnel.findings.rates.transfer import transfers
 from windtunnel.report.figures.transfer import drawings, views
 
 SIZES = "32x3, 64x3, 128x3, 256x3, 64x2, 64x4, 64x8, 64x16"

@@ -105,7 +105,7 @@ def test_ids_are_unique_and_every_reference_has_its_target(page):
 
 def test_figures_keep_their_text_and_wear_css_colours(page):
     drawings = re.findall(r"<svg.*?</svg>", page.html, re.DOTALL)
-    assert len(drawings) == 2 * 8
+    assert len(drawings) == 2 * 10  # wide and narrow
     for drawing in drawings:
         assert "<text" in drawing
         assert not re.search(r"#[0-9a-f]{6}\b", re.sub(r'(?:href="|url\()#[^")]+', "", drawing))

@@ -3,16 +3,16 @@
 from collections.abc import Callable
 
 from windtunnel.findings.batch import batches
-from windtunnel.findings.catch_up import catch_ups
+from windtunnel.findings.catching_up.catch_up import catch_ups
 from windtunnel.findings.coordinates import coordinates
-from windtunnel.findings.dynamics import training_dynamics
+from windtunnel.findings.data_model.law import data_model_laws
+from windtunnel.findings.dynamics.phases import training_dynamics
 from windtunnel.findings.finding import Finding
-from windtunnel.findings.joint import joints
+from windtunnel.findings.rates.joint import joints
+from windtunnel.findings.rates.sensitivity import sensitivities
+from windtunnel.findings.rates.transfer import transfers
 from windtunnel.findings.records import Records
-from windtunnel.findings.scaling import data_model_laws
-from windtunnel.findings.schedules import schedules
-from windtunnel.findings.sensitivity import sensitivities
-from windtunnel.findings.transfer import transfers
+from windtunnel.findings.schedules.comparison import schedules
 
 READERS: tuple[Callable[[Records], tuple[Finding, ...]], ...] = (
     coordinates,

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from windtunnel.findings.catch_up import CatchUpFinding
-from windtunnel.findings.crossing import Ends, loss_band
-from windtunnel.findings.pair import Match
+from windtunnel.findings.catching_up.catch_up import CatchUpFinding
+from windtunnel.findings.catching_up.crossing import Ends, loss_band
+from windtunnel.findings.catching_up.pair import Match
 from windtunnel.report.figures import fit_curve
 from windtunnel.report.figures.sheet import DASHED, Drawing, Sheet
 from windtunnel.report.figures.ticks import log_ticks

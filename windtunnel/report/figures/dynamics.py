@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from windtunnel.findings.dynamics import TrainingDynamics
-from windtunnel.findings.dynamics_pair import Pair, mean_of_known
+from windtunnel.findings.dynamics.pair import Pair, mean_of_known
+from windtunnel.findings.dynamics.phases import TrainingDynamics
 from windtunnel.laws.table import Floats
 from windtunnel.report.figures.sheet import DASHED, Drawing, Sheet
 from windtunnel.report.figures.ticks import log_ticks

@@ -2,14 +2,14 @@
 
 from windtunnel.findings import Finding
 from windtunnel.findings.batch import BatchFinding
-from windtunnel.findings.catch_up import CatchUpFinding
+from windtunnel.findings.catching_up.catch_up import CatchUpFinding
 from windtunnel.findings.coordinates import Coordinates
-from windtunnel.findings.dynamics import TrainingDynamics
-from windtunnel.findings.joint import JointFinding
-from windtunnel.findings.scaling import DataModelLaw
-from windtunnel.findings.schedules import SchedulesFinding
-from windtunnel.findings.sensitivity import SensitivityFinding
-from windtunnel.findings.transfer import TransferFinding
+from windtunnel.findings.data_model.law import DataModelLaw
+from windtunnel.findings.dynamics.phases import TrainingDynamics
+from windtunnel.findings.rates.joint import JointFinding
+from windtunnel.findings.rates.sensitivity import SensitivityFinding
+from windtunnel.findings.rates.transfer import TransferFinding
+from windtunnel.findings.schedules.comparison import SchedulesFinding
 from windtunnel.report.figures import (
     batch_findings,
     catch_up,

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from windtunnel.findings.joint import RULES, JointFinding
-from windtunnel.findings.rules import StepLaw
-from windtunnel.findings.valleys import Valleys
+from windtunnel.findings.rates.joint import RULES, JointFinding
+from windtunnel.findings.rates.rules import StepLaw
+from windtunnel.findings.rates.valleys import Valleys
 from windtunnel.report.figures.canvas import short
 from windtunnel.report.figures.sheet import DASHED, Drawing, Sheet
 from windtunnel.report.figures.ticks import log_ticks

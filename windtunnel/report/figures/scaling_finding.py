@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from windtunnel.findings.published import PUBLISHED
-from windtunnel.findings.scaling import DataModelLaw
+from windtunnel.findings.data_model.law import DataModelLaw
+from windtunnel.findings.data_model.published import PUBLISHED
 from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
 from windtunnel.laws.table import Floats

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from windtunnel.findings.paired import Losses, paired
-from windtunnel.findings.schedules import SchedulesFinding, percent, spelt
+from windtunnel.findings.schedules.comparison import SchedulesFinding, percent, spelt
+from windtunnel.findings.schedules.paired import Losses, paired
 from windtunnel.report.figures.canvas import RAMP_LIGHT, ramp_colour
 from windtunnel.report.figures.sheet import Drawing, Sheet
 from windtunnel.trials.seed_noise import Difference

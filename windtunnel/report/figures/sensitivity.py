@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from windtunnel.findings.sensitivity import SensitivityFinding
+from windtunnel.findings.rates.sensitivity import SensitivityFinding
 from windtunnel.report.figures.sheet import DASHED, Drawing, Sheet
 from windtunnel.report.figures.ticks import log_ticks
 from windtunnel.report.figures.transfer import variant_colour

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from windtunnel.findings.transfer import TransferFinding
-from windtunnel.findings.valleys import Valley, Valleys
+from windtunnel.findings.rates.transfer import TransferFinding
+from windtunnel.findings.rates.valleys import Valley, Valleys
 from windtunnel.report.figures.canvas import RAMP_LIGHT, ramp_colour
 from windtunnel.report.figures.sheet import Drawing, Sheet
 from windtunnel.report.figures.ticks import log_ticks

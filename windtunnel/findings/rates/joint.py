@@ -13,13 +13,13 @@ import numpy as np
 from windtunnel.errors import FitError
 from windtunnel.findings.finding import Finding, Quantity
 from windtunnel.findings.numbers import quantity, said
-from windtunnel.findings.rate_noise import SeedNoise, seed_noise
+from windtunnel.findings.rates.noise import SeedNoise, seed_noise
+from windtunnel.findings.rates.rules import Follow, StepLaw, follow, middle_batch, published
+from windtunnel.findings.rates.transfer import NATS
+from windtunnel.findings.rates.valleys import Valleys, mean_exponent
+from windtunnel.findings.rates.valleys_of_rows import missing_runs, read_variants
+from windtunnel.findings.rates.variants import BATCH, RATE, SIZE, rate_grids, variants
 from windtunnel.findings.records import Records
-from windtunnel.findings.rules import Follow, StepLaw, follow, middle_batch, published
-from windtunnel.findings.transfer import NATS
-from windtunnel.findings.valleys import Valleys, mean_exponent
-from windtunnel.findings.valleys_of_rows import missing_runs, read_variants
-from windtunnel.findings.variants import BATCH, RATE, SIZE, rate_grids, variants
 from windtunnel.laws import Fit, Interval, Table, fit
 from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.spec.experiments import GridExperiment

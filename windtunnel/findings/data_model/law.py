@@ -11,9 +11,9 @@ from itertools import combinations
 from typing import ClassVar
 
 from windtunnel.errors import FitError
+from windtunnel.findings.data_model.forecast_check import ForecastCheck, check_forecast
+from windtunnel.findings.data_model.published import PUBLISHED, beside_published
 from windtunnel.findings.finding import LEVEL, Finding, Quantity
-from windtunnel.findings.forecast_check import ForecastCheck, check_forecast
-from windtunnel.findings.published import PUBLISHED, beside_published
 from windtunnel.findings.records import Records
 from windtunnel.laws import Fit, Interval, fit
 from windtunnel.laws.interval import Span

@@ -12,9 +12,9 @@ from functools import cached_property
 from typing import ClassVar
 
 from windtunnel.findings.finding import Finding, Quantity
-from windtunnel.findings.paired import Losses, above_best, paired
 from windtunnel.findings.records import Records
-from windtunnel.findings.schedule_ends import Cost, End, ends_of, schedule_grids
+from windtunnel.findings.schedules.ends import Cost, End, ends_of, schedule_grids
+from windtunnel.findings.schedules.paired import Losses, above_best, paired
 from windtunnel.trials.forecast import law_rows
 from windtunnel.trials.seed_noise import Difference
 

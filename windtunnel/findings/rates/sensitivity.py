@@ -13,10 +13,10 @@ import numpy as np
 
 from windtunnel.findings.finding import Finding, Quantity
 from windtunnel.findings.numbers import quantity, said
+from windtunnel.findings.rates.transfer import NATS
+from windtunnel.findings.rates.valleys_of_rows import MIN_RATES, missing_runs
+from windtunnel.findings.rates.variants import BATCH, RATE, SIZE, Variant, rate_grids, variants
 from windtunnel.findings.records import Records
-from windtunnel.findings.transfer import NATS
-from windtunnel.findings.valleys_of_rows import MIN_RATES, missing_runs
-from windtunnel.findings.variants import BATCH, RATE, SIZE, Variant, rate_grids, variants
 from windtunnel.laws import Interval
 from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.laws.table import Floats

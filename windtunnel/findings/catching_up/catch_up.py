@@ -12,10 +12,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from windtunnel.findings.approach import CLEAR_AIC, Form, approach
-from windtunnel.findings.crossing import Ends, noise_of, tokens_to_match
+from windtunnel.findings.catching_up.approach import CLEAR_AIC, Form, approach
+from windtunnel.findings.catching_up.crossing import Ends, noise_of, tokens_to_match
+from windtunnel.findings.catching_up.pair import Match, Pair, Size, scaled
 from windtunnel.findings.finding import Finding, Quantity
-from windtunnel.findings.pair import Match, Pair, Size, scaled
 from windtunnel.findings.records import Records
 from windtunnel.laws import Interval, Table
 from windtunnel.laws.interval import NO_INTERVAL

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from windtunnel.findings.valleys import Valleys
+from windtunnel.findings.rates.valleys import Valleys
 from windtunnel.laws import Power2
 
 # Published: StepLaw (arXiv 2503.04715), N non-embedding, D and batch in tokens.

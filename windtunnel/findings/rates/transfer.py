@@ -11,11 +11,17 @@ from typing import ClassVar
 
 from windtunnel.findings.finding import Finding, Quantity
 from windtunnel.findings.numbers import doubled, quantity, said, scaled
-from windtunnel.findings.rate_noise import SeedNoise, mean_of, seed_noise
+from windtunnel.findings.rates.noise import SeedNoise, mean_of, seed_noise
+from windtunnel.findings.rates.valleys import (
+    Along,
+    Carried,
+    Valleys,
+    exponent_between,
+    mean_exponent,
+)
+from windtunnel.findings.rates.valleys_of_rows import missing_runs, read_variants
+from windtunnel.findings.rates.variants import BATCH, RATE, SIZE, rate_grids, variants
 from windtunnel.findings.records import Records
-from windtunnel.findings.valleys import Along, Carried, Valleys, exponent_between, mean_exponent
-from windtunnel.findings.valleys_of_rows import missing_runs, read_variants
-from windtunnel.findings.variants import BATCH, RATE, SIZE, rate_grids, variants
 from windtunnel.spec.experiments import GridExperiment
 from windtunnel.trials.gather import Row
 

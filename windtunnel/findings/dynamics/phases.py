@@ -12,8 +12,8 @@ from functools import cached_property
 from statistics import fmean, stdev
 from typing import ClassVar
 
-from windtunnel.findings.dynamics_claims import Claim, claims_of
-from windtunnel.findings.dynamics_pair import Pair, mean_of_known
+from windtunnel.findings.dynamics.claims import Claim, claims_of
+from windtunnel.findings.dynamics.pair import Pair, mean_of_known
 from windtunnel.findings.finding import Finding, Quantity
 from windtunnel.findings.records import Records
 from windtunnel.spec.search import SearchExperiment

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from windtunnel.findings.finding import LEVEL
-from windtunnel.findings.valleys import Valley
+from windtunnel.findings.rates.valleys import Valley
 from windtunnel.laws import Interval
 from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.laws.noise import seed_sigma

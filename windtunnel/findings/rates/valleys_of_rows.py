@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from windtunnel.errors import FitError
+from windtunnel.findings.rates.valleys import Along, Valley, Valleys, fit_pair
+from windtunnel.findings.rates.variants import Variant
 from windtunnel.findings.records import Records
-from windtunnel.findings.valleys import Along, Valley, Valleys, fit_pair
-from windtunnel.findings.variants import Variant
 from windtunnel.laws import Fit, Interval, Table, fit
 from windtunnel.laws.interval import quantiles
 from windtunnel.parametrization import Role, role_scale

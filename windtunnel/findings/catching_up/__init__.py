@@ -1,0 +1,1 @@
+"""A small model that trains long against a larger one that trains short."""

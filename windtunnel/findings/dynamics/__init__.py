@@ -1,0 +1,1 @@
+"""Gradients and steps through the stable phase and the decay."""

@@ -1,0 +1,1 @@
+"""Learning rates: transfer over size and length, the joint grid with batch, sensitivity."""

@@ -1,0 +1,1 @@
+"""Schedules compared at equal length: WSD, cosine, decay shares and shapes."""
