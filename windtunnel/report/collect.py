@@ -1,6 +1,7 @@
 """From a study and its store to the facts of a report. A half-done or empty sweep is no error."""
 
 import json
+import re
 import time
 from collections import Counter
 from dataclasses import asdict
@@ -23,6 +24,8 @@ from windtunnel.report.inputs import (
 from windtunnel.report.searches import read_searches
 from windtunnel.report.states import read_states
 from windtunnel.spec.experiments import ScalingExperiment
+from windtunnel.spec.yaml_file import resolved_text
+from windtunnel.spec.yaml_tree import EXTENDS
 from windtunnel.trials.curves import read_curve
 from windtunnel.trials.forecast import as_table, law_rows, read_forecasts
 from windtunnel.trials.gather import Row, gather
@@ -43,7 +46,7 @@ def collect(study: Study) -> ReportInputs:
     return ReportInputs(
         study=config.study,
         file=str(study.file),
-        study_text=study.file.read_text() if study.file.exists() else "",
+        study_text=_text(study),
         store=str(store.root),
         version=__version__,
         written=time.time(),
@@ -68,6 +71,12 @@ def collect(study: Study) -> ReportInputs:
         notes=_notes(study),
         warnings=(*study.warnings, *_mixed(executions)),
     )
+
+
+def _text(study: Study) -> str:
+    """The study file as it was written; the whole study where it extends another file."""
+    text = study.file.read_text() if study.file.exists() else ""
+    return resolved_text(study.config) if re.search(f"(?m)^{EXTENDS}:", text) else text
 
 
 def _law(experiment: str, rows: list[Row]) -> ScalingLaw:
