@@ -4,9 +4,11 @@ Most are those of the library's findings. Here stand only comparisons across the
 experiment, which no single finding makes.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from windtunnel.findings.schedules.comparison import schedules
 from windtunnel.findings.schedules.paired import Losses, paired
 
 NATS = "nats per byte"
+BENCHMARKS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.json"
 
 
 def quantities_of(experiment: str, records: Records) -> dict[str, Quantity]:
@@ -159,6 +162,18 @@ def _paired(name: str, some: Losses, others: Losses) -> Quantity:
     return Quantity(name=name, value=gap.value, low=gap.low, high=gap.high, unit=NATS)
 
 
+def dynamics(records: Records) -> Iterator[Quantity]:
+    """The series, and the cost of the hook as `make bench` has measured it."""
+    yield from renamed(SERIES)(records)
+    (row,) = (
+        row
+        for row in json.loads(BENCHMARKS.read_text())["watched"]["found"]["rows"]
+        if row["shape"].startswith("64x3")
+    )
+    name = "time of an update with the hook over without, 64x3"
+    yield Quantity(name=name, value=row["ratios"]["every update"])
+
+
 def renamed(names: dict[str, str]) -> Callable[[Records], Iterator[Quantity]]:
     """Quantities of findings under the names that the predictions gave them beforehand."""
 
@@ -176,6 +191,18 @@ def renamed(names: dict[str, str]) -> Callable[[Records], Iterator[Quantity]]:
     return read
 
 
+SERIES = {
+    "checkpoint difference, decay over stable": "change of weights, end of decay over stable",
+    "gradient norm, decay over stable": "gradient norm, end of decay over stable",
+    "share of decay updates with a positive cosine between successive gradients": (
+        "share of positive cosines in decay"
+    ),
+    "exponent of D1 in the rate during decay": "exponent of the size of D1 on rate",
+    "D2, decay over stable": "size of D2, end of decay over stable",
+    "curvature, decay over stable": "curvature, end of decay over stable",
+}
+
+
 OWN: dict[str, Callable[[Records], Iterator[Quantity]]] = {
     "001-coordinate-check": coordinate_check,
     "002-hyperparameter-search": hyperparameter_search,
@@ -188,20 +215,7 @@ OWN: dict[str, Callable[[Records], Iterator[Quantity]]] = {
     ),
     "005-batch-size": batch_size,
     "006-wsd-against-cosine": schedules_compared,
-    "007-training-dynamics": renamed(
-        {
-            "checkpoint difference, decay over stable": (
-                "change of weights, end of decay over stable"
-            ),
-            "gradient norm, decay over stable": "gradient norm, end of decay over stable",
-            "share of decay updates with a positive cosine between successive gradients": (
-                "share of positive cosines in decay"
-            ),
-            "exponent of D1 in the rate during decay": "exponent of the size of D1 on rate",
-            "D2, decay over stable": "size of D2, end of decay over stable",
-            "curvature, decay over stable": "curvature, end of decay over stable",
-        }
-    ),
+    "007-training-dynamics": dynamics,
     "009-small-model-long": renamed(
         {
             f"tokens per param with which the small model matches the large one at {length}": (
