@@ -75,7 +75,6 @@ class BatchFinding(Finding):
                 value=0.9**-p,
                 low=None if low is None else 0.9**-low,
                 high=None if high is None else 0.9**-high,
-                unit="times",
             ),
             *(at for _, _, at in self._bests()),
             *(

@@ -20,6 +20,7 @@ class Quantity:
     low: float | None = None
     high: float | None = None
     unit: str = ""
+    """Empty for a plain number, a ratio or a share."""
 
 
 @dataclass(frozen=True, kw_only=True)

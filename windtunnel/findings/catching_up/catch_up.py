@@ -16,6 +16,7 @@ from windtunnel.findings.catching_up.approach import CLEAR_AIC, Form, approach
 from windtunnel.findings.catching_up.crossing import Ends, noise_of, tokens_to_match
 from windtunnel.findings.catching_up.pair import Match, Pair, Size, scaled
 from windtunnel.findings.finding import Finding, Quantity
+from windtunnel.findings.numbers import quantity
 from windtunnel.findings.records import Records
 from windtunnel.laws import Interval, Table
 from windtunnel.laws.interval import NO_INTERVAL
@@ -159,27 +160,27 @@ class CatchUpFinding(Finding):
             if not match.found:
                 continue
             at = f"{self._matching} at {match.horizon}"
-            yield _quantity(f"tokens of {at}", match.tokens, "tokens")
+            yield quantity(f"tokens of {at}", match.tokens, "tokens")
             ratio = scaled(match.tokens, 1 / self.pair.small.params)
-            yield _quantity(f"tokens per parameter of {at}", ratio, "")
+            yield quantity(f"tokens per parameter of {at}", ratio, "")
             for exact, rule in ((False, "6ND"), (True, "exact")):
                 times = self.pair.training(match, exact=exact)
-                yield _quantity(f"training compute of {at}, {rule}", times, "times")
+                yield quantity(f"training compute of {at}, {rule}", times)
                 paid = self.pair.break_even(match, exact=exact)
-                yield _quantity(f"inference that pays for {at}, {rule}", paid, "tokens")
+                yield quantity(f"inference that pays for {at}, {rule}", paid, "tokens")
         for exact, rule in ((False, "6ND"), (True, "exact")):
             name = (
                 f"inference compute of {self.pair.large.name} over {self.pair.small.name}, {rule}"
             )
-            yield Quantity(name=name, value=self.pair.saved(exact=exact), unit="times")
+            yield Quantity(name=name, value=self.pair.saved(exact=exact))
 
     def _of_forms(self) -> Iterator[Quantity]:
         if not self.forms:
             return
         power, exp = self.forms["power-offset"], self.forms["exp-offset"]
         name = f"loss of {self.pair.small.name} at endless compute, power law"
-        yield _quantity(name, self._of_power("c"), "nats")
-        yield _quantity(
+        yield quantity(name, self._of_power("c"), "nats")
+        yield quantity(
             f"power of compute in the loss of {self.pair.small.name}", self._of_power("b"), ""
         )
         yield Quantity(name="AIC of the exponential minus the power law", value=exp.aic - power.aic)
@@ -251,9 +252,3 @@ def _between(interval: Interval, spec: str) -> str:
     if math.isnan(interval.low):
         return ""
     return f" (90%: {interval.low:{spec}} to {interval.high:{spec}})"
-
-
-def _quantity(name: str, interval: Interval, unit: str) -> Quantity:
-    known = not math.isnan(interval.low)
-    low, high = (interval.low, interval.high) if known else (None, None)
-    return Quantity(name=name, value=interval.value, low=low, high=high, unit=unit)

@@ -100,10 +100,7 @@ class SensitivityFinding(Finding):
                 quantity(f"rate sensitivity, {each.name}", each.sensitivity, NATS)
                 for each in self.variants
             ),
-            *(
-                quantity(f"rate sensitivity, {name}", ratio, "times")
-                for name, ratio in self._ratios()
-            ),
+            *(quantity(f"rate sensitivity, {name}", ratio) for name, ratio in self._ratios()),
             *(Quantity(name=f"best rate tried, {v.name}", value=v.best) for v in self.variants),
             *(
                 quantity(

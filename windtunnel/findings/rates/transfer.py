@@ -112,8 +112,8 @@ class TransferFinding(Finding):
         name = f"drift of the best rate per doubling of {self.word}"
         known = [variant for variant in self.variants if variant.drift]
         if self.along == "tokens" and len(known) > 1:
-            yield quantity(name, doubled(mean_exponent(known)), "times")
-        yield from (quantity(name + each.of, each.drift, "times") for each in known if each.drift)
+            yield quantity(name, doubled(mean_exponent(known)))
+        yield from (quantity(name + each.of, each.drift) for each in known if each.drift)
 
     def _losses(self) -> Iterator[Quantity]:
         """What the lead and the warnings say of a rate that was not tried is no number."""
@@ -130,7 +130,6 @@ class TransferFinding(Finding):
                     yield quantity(
                         f"{name}, over the noise between seeds",
                         scaled(each.lost, 1 / self.noise.sigma.value),
-                        "times",
                     )
 
     def _differences(self) -> Iterator[Quantity]:
@@ -144,7 +143,6 @@ class TransferFinding(Finding):
                 yield quantity(
                     f"drift of the best rate per doubling of {self.word}, {names}",
                     doubled(apart),
-                    "times",
                 )
             mine, theirs = first.largest, other.largest
             if mine.at == theirs.at:

@@ -190,7 +190,7 @@ class SchedulesFinding(Finding):
     def _compute(self) -> Iterator[Quantity]:
         if (cost := self.cost) is not None:
             name = "compute of cosine runs over that of WSD, same lengths"
-            yield Quantity(name=name, value=cost.cosine / cost.wsd, unit="times")
+            yield Quantity(name=name, value=cost.cosine / cost.wsd)
             yield Quantity(name="compute of WSD, one seed", value=cost.wsd, unit="FLOPs")
             yield Quantity(name="compute of cosine runs, one seed", value=cost.cosine, unit="FLOPs")
 
