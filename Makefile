@@ -34,7 +34,7 @@ experiments: setup
 	$(BIN)/python experiments/run.py
 
 figures: setup
-	@for script in analysis/figures/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in analysis/figures/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
 
 notebooks: setup
 	$(BIN)/jupytext --sync notebooks/*.py

@@ -1,25 +1,6 @@
-"""Experiment 001: changes of activations against width, docs/figures/coordinate-check.png.
+"""Changes of activations against width, muP and standard."""
 
-python analysis/figures/coordinate_check.py
-"""
-
-from pathlib import Path
-
-import numpy as np
-
-from windtunnel.findings import read_records
-from windtunnel.findings.coordinates import coordinates
-from windtunnel.report.figures.coordinates import drawings
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def main() -> None:
-    """Draw it from the records."""
-    (found,) = coordinates(read_records(ROOT / "experiments/001-coordinate-check/records"))
-    (drawing,) = drawings(found)
-    drawing.save(ROOT / "docs/figures", np.array([]))
-
+from _drawing import draw
 
 if __name__ == "__main__":
-    main()
+    draw("001-coordinate-check", "coordinate-check", name="coordinate-check")

@@ -1,23 +1,11 @@
-"""Experiment 002: two searches by value, docs/figures/hyperparameter-search.png.
-
-python analysis/figures/hyperparameter_search.py
-"""
-
-from pathlib import Path
+"""Loss above the best against every searched value, two searches."""
 
 import numpy as np
+from _drawing import ROOT, save
 
 from windtunnel.findings import read_records
 from windtunnel.report.figures.searches import searches
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def main() -> None:
-    """Draw it from the records."""
-    records = read_records(ROOT / "experiments/002-hyperparameter-search/records")
-    searches(records).save(ROOT / "docs/figures", np.array([]))
-
-
 if __name__ == "__main__":
-    main()
+    records = read_records(ROOT / "experiments" / "002-hyperparameter-search" / "records")
+    save(searches(records), name="hyperparameter-search", sizes=np.array([]))
