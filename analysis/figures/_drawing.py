@@ -33,4 +33,4 @@ def draw(study: str, figure: str, *, name: str, experiment: str | None = None) -
 def save(drawing: Drawing, *, name: str, sizes: np.ndarray) -> None:
     """Write a drawing as `name`.png."""
     FIGURES.mkdir(parents=True, exist_ok=True)
-    print(replace(drawing, name=name).save(FIGURES, sizes).relative_to(ROOT))
+    print(replace(drawing, name=name).save(FIGURES, sizes).name)

@@ -175,6 +175,12 @@ def test_the_whole_chain_on_a_small_study(study_file, tmp_path):
     code, from_csv, _ = windtunnel("fit", tmp_path / "runs.csv", "--bootstrap", "50", "--json")
     assert code == 0
     assert json.loads(from_csv)["coefficients"] == json.loads(from_study)["coefficients"]
+    code, output, _ = windtunnel("records", path, "--out", tmp_path / "records")
+    assert code == 0
+    assert output.split() == [
+        str(tmp_path / "records" / name)
+        for name in ("study.yaml", "runs.csv", "curves.csv", "forecasts.json", "provenance.json")
+    ]
     code, output, _ = windtunnel("report", path, "--out", tmp_path / "page.html")
     assert code == 0
     assert (tmp_path / "page.html").read_text().startswith("<!")

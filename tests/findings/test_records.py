@@ -142,7 +142,7 @@ def test_a_damaged_folder_is_refused_by_name(records, tmp_path, damage, says):
 
 
 def test_no_folder_at_all(tmp_path):
-    with pytest.raises(ConfigError, match=r"gone.study\.yaml"):
+    with pytest.raises(ConfigError, match=r"gone: no records here"):
         read_records(tmp_path / "gone")
 
 

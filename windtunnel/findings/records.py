@@ -1,29 +1,34 @@
 """A study's records: what it measured, as a few small text files to commit, send or plot.
 
-    runs.csv          a row a segment: every column of `windtunnel runs`, and every axis that varied
-    curves.csv        training loss of every segment, down-sampled
-    coordinate_checks.json   what `windtunnel check mup` found
-    dynamics.csv      gradients and steps, where the study records them, in bins of updates
-    searches.json     searches with their trials, repeats, winner and importances
-    forecasts.json    forecasts as they were written before the largest size was trained
-    study.yaml        the study with every default in place
-    provenance.json   who computed it: versions, machine, executions, seconds
+    study.yaml              the study with every default in place
+    runs.csv                a row a segment: the columns of `windtunnel runs`, and all that varied
+    curves.csv              training loss of every segment, down-sampled
+    dynamics.csv            gradients and steps, where the study records them, in bins of updates
+    searches.json           searches with their trials, repeats, winner and importances
+    coordinate_checks.json  what `windtunnel check mup` found
+    forecasts.json          as they were written before the largest size was trained
+    provenance.json         who computed it: versions, machine, executions, seconds
 
 Records need no store and no data: figures, notebooks and fits start from them alone.
 """
 
-import csv
-import io
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from windtunnel.errors import ConfigError
 from windtunnel.findings.provenance import provenance
+from windtunnel.findings.text import (
+    csv_text,
+    json_text,
+    read_json,
+    read_rows,
+    read_rows_if_any,
+    rounded,
+)
 from windtunnel.laws import Table
 from windtunnel.spec import Branch, StudyConfig, load_study
 from windtunnel.spec.experiments import GridExperiment
@@ -44,9 +49,6 @@ MOST_CURVE_ROWS = 6000
 """Of all segments together; a file of some 300 kB."""
 FEWEST_POINTS, MOST_POINTS = 8, 100
 """Of one segment."""
-
-TEXT = frozenset({"segment", "kind", "parent", "trunk", "experiment", "outcome", "horizon", "size"})
-"""Columns that are never numbers, whatever they look like: an id may be all digits."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,26 +128,21 @@ def write_records(records: Records, folder: Path) -> list[Path]:
         for curve in records.curves
         for tokens, loss in zip(curve.tokens.tolist(), curve.loss.tolist(), strict=True)
     ]
-    texts = {
+    parts: dict[str, str | None] = {
         "study.yaml": resolved_text(records.config),
-        "runs.csv": _csv([_rounded(row) for row in records.runs]),
-        "curves.csv": _csv(curves),
-        "dynamics.csv": _csv(list(as_rows(records.dynamics))),
-        "searches.json": _json(list(records.searches)),
-        "coordinate_checks.json": _json(list(records.coordinate_checks)),
-        "forecasts.json": _json([_without_draws(each) for each in records.forecasts]),
-        "provenance.json": _json(records.provenance),
+        "runs.csv": csv_text([rounded(row) for row in records.runs]),
+        "curves.csv": csv_text(curves),
+        "dynamics.csv": csv_text(list(as_rows(records.dynamics))) if records.dynamics else None,
+        "searches.json": _listed(records.searches),
+        "coordinate_checks.json": _listed(records.coordinate_checks),
+        "forecasts.json": _listed([_without_draws(each) for each in records.forecasts]),
+        "provenance.json": json_text(records.provenance),
     }
-    if not records.dynamics:
-        del texts["dynamics.csv"]
-    if not records.searches:
-        del texts["searches.json"]
-    if not records.forecasts:
-        del texts["forecasts.json"]
-    if not records.coordinate_checks:
-        del texts["coordinate_checks.json"]
+    texts = {name: text for name, text in parts.items() if text is not None}
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for name in parts.keys() - texts.keys():
+            (folder / name).unlink(missing_ok=True)  # of an earlier call
         for name, text in texts.items():
             path = folder / name
             # An equal file keeps its time, which MLflow is told.
@@ -162,12 +159,15 @@ def read_records(folder: Path) -> Records:
     Raises:
         ConfigError: The folder holds no records, or a file of them is damaged.
     """
+    hint = "`windtunnel records STUDY.yaml --out FOLDER` writes them"
+    if not (folder / "study.yaml").exists():
+        raise ConfigError(f"{folder}: no records here; {hint}")
     config = load_study(folder / "study.yaml")
     try:
-        runs = tuple(_rows(folder / "runs.csv"))
+        runs = tuple(read_rows(folder / "runs.csv"))
         by_id = {row["segment"]: row for row in runs}
         curves: dict[str, list[tuple[float, float]]] = {}
-        for point in _rows(folder / "curves.csv"):
+        for point in read_rows(folder / "curves.csv"):
             curves.setdefault(point["segment"], []).append((point["tokens"], point["loss"]))
         return Records(
             study=config.study,
@@ -178,16 +178,15 @@ def read_records(folder: Path) -> Records:
                 for segment, points in curves.items()
                 if segment in by_id  # a segment that was not finished has a curve and no row
             ),
-            searches=tuple(_read_json(folder / "searches.json", [])),
-            forecasts=tuple(_read_json(folder / "forecasts.json", [])),
-            coordinate_checks=tuple(_read_json(folder / "coordinate_checks.json", [])),
-            provenance=_read_json(folder / "provenance.json", {}),
-            dynamics=from_rows(_rows_if_any(folder / "dynamics.csv"), by_id),
+            searches=tuple(read_json(folder / "searches.json", [])),
+            forecasts=tuple(read_json(folder / "forecasts.json", [])),
+            coordinate_checks=tuple(read_json(folder / "coordinate_checks.json", [])),
+            provenance=read_json(folder / "provenance.json", {}),
+            dynamics=from_rows(read_rows_if_any(folder / "dynamics.csv"), by_id),
         )
     except (OSError, ValueError, KeyError, TypeError) as broken:  # a torn row lacks its last cells
         raise ConfigError(
-            f"{folder}: no whole records: {type(broken).__name__}: {broken}; "
-            "`windtunnel records STUDY.yaml --out FOLDER` writes them"
+            f"{folder}: no whole records: {type(broken).__name__}: {broken}; {hint}"
         ) from None
 
 
@@ -232,6 +231,10 @@ def _searches(study: Study) -> Iterator[dict[str, Any]]:
         yield outcome_json(study, outcome) | {"size": size, "space": space, "importances": shares}
 
 
+def _listed(found: Sequence[dict[str, Any]]) -> str | None:
+    return json_text(list(found)) if found else None
+
+
 def _without_draws(forecast: dict[str, Any]) -> dict[str, Any]:
     """A forecast without its whole fit, which can be made again from the rows."""
     return {key: value for key, value in forecast.items() if key != "fit"}
@@ -248,51 +251,3 @@ def _curve(row: Row, points: list[tuple[float, float]]) -> Curve:
         tokens=tokens,
         loss=loss,
     )
-
-
-def _rounded(row: Row) -> Row:
-    """Seven digits: a thousandth of the noise between seeds."""
-    return {
-        key: float(f"{value:.7g}") if isinstance(value, float) else value
-        for key, value in row.items()
-    }
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    names = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(text, list(names), lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _rows(path: Path) -> Iterator[Row]:
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            yield {name: _parsed(name, text) for name, text in row.items()}
-
-
-def _rows_if_any(path: Path) -> Iterator[Row]:
-    return _rows(path) if path.exists() else iter(())
-
-
-def _parsed(name: str, text: str) -> Any:
-    if name in TEXT:
-        return text or None
-    if text in {"", "True", "False"}:
-        return None if not text else text == "True"
-    for read in (int, float):
-        try:
-            return cast("Any", read)(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"
-
-
-def _read_json(path: Path, default: Any) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
