@@ -16,6 +16,7 @@ from scipy import stats
 
 from windtunnel.findings import LEVEL, Quantity, Records, findings_of
 from windtunnel.findings.batch import batches
+from windtunnel.findings.catching_up.catch_up import catch_ups
 from windtunnel.findings.schedules.comparison import schedules
 from windtunnel.findings.schedules.paired import Losses, paired
 
@@ -162,6 +163,41 @@ def _paired(name: str, some: Losses, others: Losses) -> Quantity:
     return Quantity(name=name, value=gap.value, low=gap.low, high=gap.high, unit=NATS)
 
 
+def own_rates(records: Records) -> Iterator[Quantity]:
+    """WSD and cosine, each at the rate that did best among those tried, paired by seed."""
+    names = {
+        "best rate of a decay of 10% at 80N": "wsd: best rate at 80N, a decay of 10%",
+        "best rate of the cosine at 80N": "cosine: best rate at 80N",
+    }
+    yield from renamed(names)(records)
+
+    def best(experiment: str, share: float, horizon: str) -> dict[int, float]:
+        rates = {row["recipe.lr"] for row in records.of(experiment)}
+        wanted = {"schedule__decay_fraction": share, "horizon": horizon}
+        tried = [losses(records, experiment, recipe__lr=rate, **wanted) for rate in rates]
+        return min(tried, key=lambda by_seed: float(np.mean(list(by_seed.values()))))
+
+    for share, horizon in ((0.1, "80N"), (0.2, "80N"), (0.2, "20N")):
+        name = f"cosine minus decay of {share:.0%}, each at its best rate tried, {horizon}"
+        yield mean_difference(name, best("cosine", 1.0, horizon), best("wsd", share, horizon))
+
+
+def catching_up(records: Records) -> Iterator[Quantity]:
+    """Tokens and compute to match; from the longest run on where no length reached the loss."""
+    yield from renamed(LONG)(records)
+    (found,) = catch_ups(records)
+    longest = max(row["tokens"] / row["params"] for row in records.of(found.experiment))
+    reached = {each.name for each in found.quantities}
+    for times, at in ((20, ""), (40, ", at 40N")):
+        if f"tokens of 32x3 to match 64x3 at {times}N" in reached:
+            continue
+        name = f"tokens per param with which the small model matches the large one at {times}N"
+        yield Quantity(name=name, value=math.inf, low=longest, high=math.inf)
+        compute = longest / times / found.pair.saved(exact=False) ** 2
+        name = f"training compute of that, over the large model's (6ND){at}"
+        yield Quantity(name=name, value=math.inf, low=compute, high=math.inf)
+
+
 def dynamics(records: Records) -> Iterator[Quantity]:
     """The series, and the cost of the hook as `make bench` has measured it."""
     yield from renamed(SERIES)(records)
@@ -203,6 +239,27 @@ SERIES = {
 }
 
 
+LONG = {
+    f"tokens per param with which the small model matches the large one at {length}": (
+        f"tokens per parameter of 32x3 to match 64x3 at {length}"
+    )
+    for length in ("20N", "40N")
+} | {
+    "training compute of that, over the large model's (6ND)": (
+        "training compute of 32x3 to match 64x3 at 20N, 6ND"
+    ),
+    "training compute of that, over the large model's (6ND), at 40N": (
+        "training compute of 32x3 to match 64x3 at 40N, 6ND"
+    ),
+    "inference compute of the large model over the small one's (exact FLOPs per token)": (
+        "inference compute of 64x3 over 32x3, exact"
+    ),
+    "AIC of exp-offset minus AIC of power-offset, envelope of the small model": (
+        "AIC of the exponential minus the power law"
+    ),
+}
+
+
 OWN: dict[str, Callable[[Records], Iterator[Quantity]]] = {
     "001-coordinate-check": coordinate_check,
     "002-hyperparameter-search": hyperparameter_search,
@@ -216,26 +273,6 @@ OWN: dict[str, Callable[[Records], Iterator[Quantity]]] = {
     "005-batch-size": batch_size,
     "006-wsd-against-cosine": schedules_compared,
     "007-training-dynamics": dynamics,
-    "009-small-model-long": renamed(
-        {
-            f"tokens per param with which the small model matches the large one at {length}": (
-                f"tokens per parameter of 32x3 to match 64x3 at {length}"
-            )
-            for length in ("20N", "40N")
-        }
-        | {
-            "training compute of that, over the large model's (6ND)": (
-                "training compute of 32x3 to match 64x3 at 20N, 6ND"
-            ),
-            "training compute of that, over the large model's (6ND), at 40N": (
-                "training compute of 32x3 to match 64x3 at 40N, 6ND"
-            ),
-            "inference compute of the large model over the small one's (exact FLOPs per token)": (
-                "inference compute of 64x3 over 32x3, exact"
-            ),
-            "AIC of exp-offset minus AIC of power-offset, envelope of the small model": (
-                "AIC of the exponential minus the power law"
-            ),
-        }
-    ),
+    "010-wsd-and-cosine-rates": own_rates,
+    "009-small-model-long": catching_up,
 }

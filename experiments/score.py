@@ -4,6 +4,7 @@ A prediction counts only if it was written first: its file's last commit must be
 commit that brought the records.
 """
 
+import math
 import subprocess
 import sys
 from collections import Counter
@@ -114,6 +115,8 @@ def page(tables: dict[str, list[Scored]]) -> str:
 def _measured(found: Quantity | None) -> str:
     if found is None:
         return "–"
+    if math.isinf(found.value):
+        return f"not reached, beyond {found.low:.3g}"
     if found.low is None or found.high is None:
         return f"{found.value:.3g}"
     return f"{found.value:.3g} ({found.low:.3g} to {found.high:.3g})"

@@ -215,8 +215,9 @@ def axis_value(planned: PlannedSegment, axis: str) -> Any:
     decay = segment.schedule.decay
     if decay is None or not isinstance(segment, Branch):
         return None
-    if field == "decay_fraction":
-        return segment.steps / segment.end
+    if field == "decay_fraction":  # as it was asked for: updates are whole, 1 leaves after warmup
+        whole = segment.fork_step == segment.recipe.warmup_steps
+        return 1.0 if whole else round(segment.steps / segment.end, 3)
     return getattr(decay, field)
 
 

@@ -67,4 +67,6 @@ def variants(grid: GridExperiment, rows: Sequence[Row], axes: Sequence[str]) -> 
 def _said(axis: str, value: Any) -> str:
     if axis == SIZE:
         return str(value)
+    if axis == "schedule.decay_fraction":
+        return f"a decay of {100 * value:g}%"
     return WORDS.get((axis, value)) or f"{axis.partition('.')[2]} {value}"
