@@ -117,7 +117,7 @@ def _rules(axes: "Axes", sheet: Sheet, finding: JointFinding, size: Valleys) -> 
         return {}
     x = np.geomspace(*axes.get_xlim(), 2)
     return {
-        f"`{rule}`": axes.plot(
+        f"rule: {rule}": axes.plot(
             x, start.value * (x / anchor) ** RULES[rule], color=sheet.paint.ink, lw=1.4, ls=style,
             zorder=2,
         )[0]

@@ -10,7 +10,7 @@ from windtunnel.laws import Fit
 from windtunnel.laws.table import Floats
 from windtunnel.report.figures.sheet import DASHED, Drawing, Sheet
 from windtunnel.report.figures.ticks import log_ticks
-from windtunnel.trials.curves import Curve
+from windtunnel.trials.curves import Curve, bin_means
 from windtunnel.trials.gather import Row
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 BEFORE, BEYOND = 8.0, 10.0
 """How far before the first decayed end and past the last one the axis goes, in compute."""
 FRONTIER_POINTS = 60
+HIGHEST = 1.25
+"""Times the highest decayed end: above it lies only the first fall."""
+BRANCH_POINTS = 5
+"""Of a decay: the loss of single batches is noisier than a decay is deep."""
 
 
 def loss_against_compute(
@@ -56,6 +60,7 @@ def loss_against_compute(
             right *= BEYOND
         started = [curve.loss[_compute(curve) >= left] for curve in mine]
         top = max([losses.max(), *(each.max() for each in started if each.size)])
+        top = min(top, HIGHEST * losses.max())
         margin = 0.04 * (float(top) - lowest)
         axes.set_xlim(left, right * 1.15)
         axes.set_ylim(lowest - margin, float(top) + margin)
@@ -82,10 +87,16 @@ def _draw(axes: "Axes", sheet: Sheet, curves: Sequence[Curve]) -> "list[Line2D]"
     line = None
     for curve in curves:
         thin = curve.kind == "trunk"
-        (line,) = axes.plot(_compute(curve), curve.loss, color=sheet.colour(float(curve.params)),
+        tokens, loss = (curve.tokens, curve.loss) if thin else _smooth(curve)
+        (line,) = axes.plot(6.0 * curve.params * tokens, loss, color=sheet.colour(float(curve.params)),
                             lw=0.9 if thin else 1.3, alpha=0.45 if thin else 0.8,
                             zorder=2)  # fmt: skip
     return [] if line is None else [line]
+
+
+def _smooth(curve: Curve) -> tuple[Floats, Floats]:
+    edges = np.linspace(curve.tokens[0], curve.tokens[-1], BRANCH_POINTS + 1)[1:-1]
+    return bin_means(curve.tokens, curve.loss, edges)
 
 
 def _frontier(
