@@ -88,9 +88,14 @@ def _draw(axes: "Axes", sheet: Sheet, curves: Sequence[Curve]) -> "list[Line2D]"
     for curve in curves:
         thin = curve.kind == "trunk"
         tokens, loss = (curve.tokens, curve.loss) if thin else _smooth(curve)
-        (line,) = axes.plot(6.0 * curve.params * tokens, loss, color=sheet.colour(float(curve.params)),
-                            lw=0.9 if thin else 1.3, alpha=0.45 if thin else 0.8,
-                            zorder=2)  # fmt: skip
+        (line,) = axes.plot(
+            6.0 * curve.params * tokens,
+            loss,
+            color=sheet.colour(float(curve.params)),
+            lw=0.9 if thin else 1.3,
+            alpha=0.45 if thin else 0.8,
+            zorder=2,
+        )
     return [] if line is None else [line]
 
 
