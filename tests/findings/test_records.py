@@ -76,8 +76,9 @@ def test_experiments_are_told_apart_and_diverged_runs_feed_no_law(records, tmp_p
     assert any(row["kind"] == "trunk" for row in everything)
     assert {row["schedule.shape"] for row in found.of("rates")} == {"linear", "one_minus_sqrt"}
     assert found.table("law").rows == 4
+    none = dataclasses.replace(found, runs=())
     with pytest.raises(FitError, match="no finished, decayed segment yet"):
-        found.table("nothing")
+        none.table("law")
 
 
 def test_ids_of_digits_alone_stay_text(records, tmp_path):
@@ -150,3 +151,13 @@ def test_a_folder_that_cannot_be_written(records, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file: cannot be written"):
         write_records(records, tmp_path / "file")
+
+
+def test_an_experiment_that_is_not_there_is_named(records, tmp_path):
+    names = [each.name for each in records.config.experiments]
+    with pytest.raises(ConfigError, match=rf"has no experiment 'nope'\. It has: {names[0]}"):
+        records.of("nope")
+    with pytest.raises(ConfigError, match="did you mean"):
+        records.of(names[0] + "x")
+    write_records(records, tmp_path / "as-text")
+    assert read_records(str(tmp_path / "as-text")).study == records.study

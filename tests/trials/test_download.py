@@ -58,13 +58,13 @@ def test_records_come_back_by_name_and_a_repeated_sync_adds_nothing(study, tmp_p
 
 
 def test_an_unknown_name_lists_the_known_ones(study, tmp_path, monkeypatch):
-    with pytest.raises(TrackingError, match=r"'smal'; did you mean 'small'\?; it has small"):
+    with pytest.raises(TrackingError, match=r"'smal'; did you mean 'small'\? It has small"):
         load_records("smal")
     with pytest.raises(TrackingError, match=r"gone\.db: no such database"):
         load_records("small", uri=f"sqlite:///{tmp_path / 'gone.db'}")
     assert not (tmp_path / "gone.db").exists()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "empty"))
-    with pytest.raises(TrackingError, match=r"it has none at all; `windtunnel sync"):
+    with pytest.raises(TrackingError, match=r"It has none at all; `windtunnel sync"):
         load_records("small")
 
 

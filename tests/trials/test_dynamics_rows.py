@@ -102,6 +102,18 @@ def test_a_replay_writes_no_row_twice(small):
     assert all(json.loads(line) for line in before.splitlines())
 
 
+def test_a_study_without_dynamics_keeps_the_rows_of_one_with(small):
+    """It needs an earlier and a later fork of the same trunk, which is trained again from 0."""
+    study = sweep(small(horizons="[150 steps]"))
+    (trunk,) = study.plan.trunks
+    before = study.store.segment(trunk.id).dynamics.read_bytes()
+    assert before
+    other = sweep(small(horizons="[110 steps, 200 steps]", replace=("", "")))
+    (longer,) = other.plan.trunks
+    assert (longer.id, longer.end) == (trunk.id, 180)
+    assert study.store.segment(trunk.id).dynamics.read_bytes() == before
+
+
 def test_records_hold_means_of_the_rows(small):
     """From the store, and never of trunk and branch together."""
     study = sweep(small())

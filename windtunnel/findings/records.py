@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from windtunnel.errors import ConfigError
+from windtunnel.errors import ConfigError, did_you_mean
 from windtunnel.findings.provenance import provenance
 from windtunnel.findings.text import (
     csv_text,
@@ -73,7 +73,16 @@ class Records:
         """The rows of one experiment: by default finished, decayed ones, with a loss.
 
         With `decayed=False` all of them, trunks and diverged runs too.
+
+        Raises:
+            ConfigError: The study has no experiment of that name.
         """
+        names = [each.name for each in self.config.experiments]
+        if experiment not in names:
+            raise ConfigError(
+                f"study {self.study!r} has no experiment {experiment!r}"
+                f"{did_you_mean(experiment, names) or '.'} It has: {', '.join(names)}"
+            )
         if decayed:
             return law_rows(list(self.runs), experiment=experiment)
         return [row for row in self.runs if experiment in row["experiment"].split("+")]
@@ -153,12 +162,13 @@ def write_records(records: Records, folder: Path) -> list[Path]:
     return [folder / name for name in texts]
 
 
-def read_records(folder: Path) -> Records:
+def read_records(folder: Path | str) -> Records:
     """What `write_records` wrote.
 
     Raises:
         ConfigError: The folder holds no records, or a file of them is damaged.
     """
+    folder = Path(folder)
     hint = "`windtunnel records STUDY.yaml --out FOLDER` writes them"
     if not (folder / "study.yaml").exists():
         raise ConfigError(f"{folder}: no records here; {hint}")

@@ -154,7 +154,8 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         self.to_make = missing
         replays = bool(missing) and missing[-1] <= min(reached, written)
         if missing and not replays:
-            self.folder.truncate_curve(self.state.step)
+            recording = self.bench.order.dynamics is not None
+            self.folder.truncate_curve(self.state.step, dynamics=recording)
         self._curve_end = reached if replays else self.state.step
         return saved
 

@@ -187,9 +187,12 @@ class SegmentFolder:
             end = step
         return end
 
-    def truncate_curve(self, step: int) -> None:
-        """Keep the rows of the first `step` updates: what a resume will write again goes."""
-        for path in (self.curve, self.dynamics):
+    def truncate_curve(self, step: int, *, dynamics: bool = True) -> None:
+        """Keep the rows of the first `step` updates: what a resume will write again goes.
+
+        Without `dynamics` it will not write those, and they stay: the updates are the same.
+        """
+        for path in (self.curve, self.dynamics) if dynamics else (self.curve,):
             if path.exists():
                 os.truncate(path, max((b for at, b in _whole_rows(path) if at <= step), default=0))
 

@@ -45,8 +45,8 @@ def download_result(
     if not mine:
         names = sorted({each.study for each in known})
         raise TrackingError(
-            f"MLflow has no {kind} of a study {study!r}{did_you_mean(study, names)}; "
-            f"it has {', '.join(names) or 'none at all'}; `windtunnel sync STUDY.yaml` logs them"
+            f"MLflow has no {kind} of a study {study!r}{did_you_mean(study, names) or '.'} "
+            f"It has {', '.join(names) or 'none at all'}; `windtunnel sync STUDY.yaml` logs them"
         )
     chosen = [each for each in mine if experiment in {None, each.experiment}]
     if len({each.experiment for each in chosen}) != 1:
