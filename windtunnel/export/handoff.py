@@ -1,0 +1,276 @@
+"""The Handoff: everything that a full-size training job takes from a study, as one document.
+
+Nothing in it is left to be multiplied by the reader: rates, stds, decays and factors are those of
+the target model. What each rests on stands beside it.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError
+
+from windtunnel.errors import ConfigError
+from windtunnel.laws import Interval
+from windtunnel.parametrization import Role
+from windtunnel.schedule import Decay, DecayShape, Schedule
+from windtunnel.spec import ModelSpec, Recipe
+from windtunnel.spec.strict import Strict
+
+FILE = "handoff.json"
+SCHEMA = 1
+
+LrRuleName = Literal["none", "sqrt", "measured"]
+
+
+class Estimate(Strict):
+    """A number and its interval at the Handoff's `level`; no ends where the fit gives none."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, interval: Interval) -> Self:
+        """A law's interval."""
+        finite = [x if abs(x) < float("inf") else None for x in (interval.low, interval.high)]
+        return cls(value=interval.value, low=finite[0], high=finite[1])
+
+    def __contains__(self, value: float) -> bool:
+        return (self.low is None or self.low <= value) and (self.high is None or value <= self.high)
+
+
+class Warned(Strict):
+    """Something that a reader must know; `code` is stable, `message` is for people."""
+
+    code: str
+    message: str
+
+
+class RoleValues(Strict):
+    """What the optimizer and the initialisation take for all parameters of one role.
+
+    `lr` is the peak rate; `weight_decay` multiplies the current rate, as AdamW's does; `init_std`
+    is that of a normal distribution, 0 for gains, which start at 1.
+    """
+
+    lr: float
+    init_std: float
+    weight_decay: float
+    eps: float
+
+
+class Multipliers(Strict):
+    """Constant factors of the forward pass.
+
+    Attributes:
+        embed: on the embedding's output.
+        residual: on the output of every attention and feed-forward block, before it is added.
+        logits: on the final hidden state, before the projection to the vocabulary.
+        attention: on queries times keys, before the softmax (in place of 1 / sqrt(head_dim)).
+    """
+
+    embed: float
+    residual: float
+    logits: float
+    attention: float
+
+
+class Counts(Strict):
+    """Sizes of the model and of its training."""
+
+    params: int
+    params_embedding: int
+    params_active: int
+    num_heads: int
+    ffn_width: int
+    tokens: int
+    tokens_per_param: float
+    flops_6nd: float
+    flops_exact: float
+
+
+class BatchChoice(Strict):
+    """The batch, in tokens per update over all devices, and what it rests on.
+
+    `how`: read off the study's batch `law` at the forecast loss; kept as the `study` had it; or
+    `given` with the export.
+    """
+
+    batch_tokens: int
+    rows: int
+    how: Literal["law", "study", "given"]
+    evidence: str
+
+
+class LrRule(Strict):
+    """How the rate followed the batch: lr = tuned_lr x (batch / tuned batch)^exponent."""
+
+    rule: LrRuleName
+    exponent: float
+    factor: float
+    tuned_lr: float
+    tuned_batch_tokens: int
+    evidence: str
+
+
+class Steps(Strict):
+    """Warmup, stable phase and decay, in updates counted from 0.
+
+    Updates before `warmup` run at (s + 1) / warmup of the peak; `decay_start` is the first of the
+    decay, `end` the first that is not run.
+    """
+
+    warmup: int
+    decay_start: int
+    end: int
+    shape: DecayShape
+    final_factor: float
+    warmup_tokens: int
+    stable_tokens: int
+    decay_tokens: int
+
+    @property
+    def schedule(self) -> Schedule:
+        """The multiplier on the peak rate as a function of the update."""
+        decay = Decay(
+            start=self.decay_start,
+            end=self.end,
+            shape=self.shape,
+            final_factor=self.final_factor,
+        )
+        return Schedule(warmup=self.warmup, decay=decay)
+
+
+class Kept(Strict):
+    """A checkpoint worth keeping.
+
+    With `horizon_tokens`, a decay that leaves it and ends there is forecast: `loss` is that of the
+    whole study, mean over its validation sets.
+    """
+
+    step: int
+    tokens: int
+    why: str
+    horizon_tokens: int | None = None
+    horizon_step: int | None = None
+    loss: Estimate | None = None
+
+
+class Best(Strict):
+    """The compute-optimal split of the budget `flops`, by the rule of the fit."""
+
+    flops: float
+    params: Estimate
+    tokens: Estimate
+    tokens_per_param: Estimate
+    loss: Estimate
+
+
+class Winner(Strict):
+    """What a search of the study found; losses in nats per token, mean over validation sets."""
+
+    study: str
+    experiment: str
+    values: dict[str, Any]
+    loss: float | None
+    low: float | None
+    high: float | None
+    noise: float | None
+    applied: bool
+
+
+class Law(Strict):
+    """The fitted law behind the forecast; the whole of it lies beside this document."""
+
+    law: str
+    formula: str
+    coefficients: dict[str, float]
+    intervals: dict[str, tuple[float | None, float | None]]
+    domain: dict[str, tuple[float, float]]
+    flop_rule: str
+    params_convention: str
+    rows: int
+    trunks: int
+
+
+class Inputs(Strict):
+    """What all of this was made from: fingerprints (16 hex digits of a SHA-256) and versions."""
+
+    study: str
+    study_sha256: str
+    stream: str
+    tokenizer: str
+    validation: dict[str, str]
+    runs: str
+    fit_sha256: str
+    git_commit: str | None
+    windtunnel: str
+    versions: dict[str, str]
+    executions: tuple[dict[str, Any], ...]
+
+
+class Handoff(Strict):
+    """One target model, ready to be trained.
+
+    Attributes:
+        asked: the options of the export, as typed.
+        model: the target's shape.
+        recipe: the study's, at base width, with the target's batch and the rate that goes with it.
+        width_ratio: the m of muP, width / base_width.
+        roles: values of each role of parameters; `readout` only where embeddings are untied.
+        loss_unit: of every loss here.
+        level: coverage of every interval here.
+        forecast: prediction interval of one run's loss at the end, by validation set; `mean` is the
+            unweighted mean over the sets, which the study's law was fitted to.
+        best: how the same compute would best be spent; None where the fit has no optimum.
+    """
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
+    study: str
+    written: str
+    asked: dict[str, str]
+    model: ModelSpec
+    counts: Counts
+    recipe: Recipe
+    width_ratio: float
+    roles: dict[Role, RoleValues]
+    multipliers: Multipliers
+    batch: BatchChoice
+    lr_rule: LrRule
+    schedule: Steps
+    checkpoints: tuple[Kept, ...]
+    loss_unit: str
+    level: float
+    forecast: dict[str, Estimate]
+    best: Best | None
+    winners: tuple[Winner, ...]
+    law: Law
+    inputs: Inputs
+    warnings: tuple[Warned, ...]
+
+    def to_json(self) -> str:
+        """The document as text (docs/export/json.md)."""
+        return self.model_dump_json(indent=2, by_alias=True) + "\n"
+
+    @staticmethod
+    def read(path: Path) -> "Handoff":
+        """The Handoff in a file, or in the `handoff.json` of a folder.
+
+        Raises:
+            ConfigError: There is none, or it is of another schema version.
+        """
+        file = path / FILE if path.is_dir() else path
+        try:
+            return Handoff.model_validate_json(file.read_text())
+        except OSError as refused:
+            raise ConfigError(
+                f"{file}: cannot be read: {refused.strerror}; give the folder that "
+                "`windtunnel export` wrote, or its handoff.json"
+            ) from None
+        except ValidationError as wrong:
+            first = wrong.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the document"
+            raise ConfigError(
+                f"{file}: not a Handoff of schema {SCHEMA}: {where}: {first['msg']}; write it "
+                "again with `windtunnel export`"
+            ) from None

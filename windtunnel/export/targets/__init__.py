@@ -1,0 +1,1 @@
+"""What each trainer is given: one module a target."""

@@ -1,0 +1,70 @@
+"""`torch`: one runnable train.py, the reference that the other targets are checked against."""
+
+import json
+from pathlib import Path
+
+from windtunnel.export.handoff import Handoff
+from windtunnel.export.targets.template import environment
+from windtunnel.schedule import DecayShape
+
+DECAYS: dict[DecayShape, str] = {
+    "exponential": "FINAL_FACTOR**done",
+    "linear": "FINAL_FACTOR + (1 - FINAL_FACTOR) * (1 - done)",
+    "one_minus_sqrt": "FINAL_FACTOR + (1 - FINAL_FACTOR) * (1 - math.sqrt(done))",
+    "cosine": "FINAL_FACTOR + (1 - FINAL_FACTOR) * 0.5 * (1 + math.cos(math.pi * done))",
+}
+"""windtunnel.schedule.Decay, by shape."""
+
+
+def write(handoff: Handoff, folder: Path) -> list[Path]:
+    """Write train.py."""
+    text = (
+        environment()
+        .get_template("train.py.jinja")
+        .render(
+            title=title(handoff),
+            model=handoff.model,
+            constants=_constants(handoff),
+            decay=DECAYS[handoff.schedule.shape],
+        )
+    )
+    path = folder / "train.py"
+    path.write_text(text)
+    return [path]
+
+
+def title(handoff: Handoff) -> str:
+    """What is trained, in one line."""
+    counts = handoff.counts
+    return (
+        f"{handoff.model.size}, {counts.params:.4g} params on {counts.tokens:.4g} tokens, from "
+        f"study {handoff.study}, in torch on one device."
+    )
+
+
+def _constants(handoff: Handoff) -> list[str]:
+    """Assignments, one a line, of the target's own numbers."""
+    model, steps, recipe = handoff.model, handoff.schedule, handoff.recipe
+    sites = handoff.multipliers
+    shape = (model.width, model.depth, model.ffn_width, model.vocab_size, model.context)
+    heads = (model.num_heads, model.kv_heads, model.head_dim, model.rope_base)
+    factors = (sites.embed, sites.residual, sites.logits, sites.attention)
+    update = (handoff.batch.rows, recipe.clip, (recipe.beta1, recipe.beta2))
+    phases = (steps.warmup, steps.decay_start, steps.end, steps.final_factor)
+    lines = [
+        f"WIDTH, DEPTH, FFN_WIDTH, VOCAB_SIZE, CONTEXT = {_row(shape)}",
+        f"HEADS, KV_HEADS, HEAD_DIM, ROPE_BASE = {_row(heads)}",
+        f"EMBED, RESIDUAL, LOGITS, ATTENTION = {_row(factors)}",
+        f"ROWS, CLIP, BETAS = {_row(update)}",
+        f"WARMUP, DECAY_START, END, FINAL_FACTOR = {_row(phases)}",
+        f"KEEP = {[each.step for each in handoff.checkpoints]}  # checkpoints to decay from, and ends",
+        'MOMENTS = "step", "exp_avg", "exp_avg_sq"',
+        "ROLES = {  # lr is the peak; AdamW decays a weight by lr x weight_decay",
+    ]
+    for role, values in handoff.roles.items():
+        lines.append(f'    "{role}": {json.dumps(values.model_dump())},')
+    return [*lines, "}"]
+
+
+def _row(values: tuple[object, ...]) -> str:
+    return ", ".join(map(repr, values))
