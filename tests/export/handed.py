@@ -41,6 +41,7 @@ def planted_handoff(
         asked={"shape": shape.size},
         model=shape,
         counts=counts_of(shape, end * batch),
+        sized="as asked",
         recipe=taken,
         width_ratio=taken.width_ratio(shape),
         roles=roles_of(taken, shape),
@@ -60,6 +61,7 @@ def planted_handoff(
         loss_unit="nats per token",
         level=0.9,
         forecast={},
+        bytes_per_token={},
         best=None,
         winners=(),
         law=Law(

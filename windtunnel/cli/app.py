@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from windtunnel.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED
+from windtunnel.cli.app_export import exports, forecast
+from windtunnel.cli.app_import import imports
 from windtunnel.cli.app_laws import laws
 from windtunnel.cli.options import AsJson, StudyFile
 
@@ -20,6 +22,9 @@ app = typer.Typer(
 check = typer.Typer(help="Check that a model family transfers.", no_args_is_help=True)
 app.add_typer(check, name="check")
 app.add_typer(laws)
+app.add_typer(exports)
+app.add_typer(forecast, name="forecast")
+app.add_typer(imports)
 
 
 @app.callback(invoke_without_command=True)
@@ -132,13 +137,13 @@ def runs(
     out: Annotated[Path | None, typer.Option(help="Write a CSV file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """One row a finished or diverged segment."""
+    """One row a finished or diverged segment, and one an imported run."""
     from windtunnel.cli.tables import print_runs, write_csv
-    from windtunnel.trials.gather import gather
+    from windtunnel.trials.imported import study_rows
     from windtunnel.trials.study import open_study
 
     opened = open_study(study)
-    rows = gather(opened.store, opened.plan)
+    rows = study_rows(opened)
     if out is not None:
         write_csv(out, rows)
         print(f"wrote {len(rows)} rows to {out}", file=sys.stderr if as_json else sys.stdout)

@@ -104,7 +104,7 @@ def fit_source(source: Path, options: FitOptions) -> "tuple[Fit, Table]":
         holdout=read.holdout,
         interpolate=cast("Any", options.interpolate),
     )
-    return fitted.warned(*read.cautions), table
+    return fitted.warned(*read.cautions).made_from(dict(read.inputs)), table
 
 
 def read_source(source: Path, options: FitOptions) -> "ReadTable":
@@ -116,7 +116,11 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
     is_study = source.suffix in {".yaml", ".yml"}
     if options.experiment is not None and not is_study:
         raise ConfigError(f"--experiment {options.experiment}: only a study has experiments")
-    file, said = _study_file(source, options) if is_study else (read_file(source), ())
+    inputs: dict[str, str] = {}
+    if is_study:
+        file, said, inputs = _study_file(source, options)
+    else:
+        file, said = read_file(source), ()
     needs = needs_of(options.law)
     named = {name: column for name, column in options.columns.items() if column}
     read = read_table(
@@ -132,11 +136,17 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
         scale=dict(_pair("--scale", text) for text in options.scale),
     )
     table = read.table
-    if not is_study:
+    if is_study:
+        from windtunnel.trials.imported import imported_cautions
+
+        kept, cells = set(table.labels["run"].tolist()), zip(*file.columns.values(), strict=True)
+        rows = [dict(zip(file.columns, each, strict=True)) for each in cells]
+        said += imported_cautions([row for row in rows if row["run"] in kept])
+    else:
         table = table.stated(
             loss_unit="nats per token, assumed", params_convention="as counted in the table"
         )
-    return read._replace(table=table, cautions=(*said, *read.cautions))
+    return read._replace(table=table, cautions=(*said, *read.cautions), inputs=inputs)
 
 
 def _fitted_experiments(config: "StudyConfig", law: str) -> set[str]:
@@ -150,25 +160,31 @@ def _fitted_experiments(config: "StudyConfig", law: str) -> set[str]:
     return {e.name for e in config.experiments if not isinstance(e, SearchExperiment)}
 
 
-def _study_file(source: Path, options: FitOptions) -> "tuple[TableFile, tuple[Caution, ...]]":
+def _study_file(
+    source: Path, options: FitOptions
+) -> "tuple[TableFile, tuple[Caution, ...], dict[str, str]]":
     """A study's runs as a table: finished segments, or whole curves for the laws of curves."""
     from windtunnel.cli.table_file import TableFile
     from windtunnel.errors import FitError
     from windtunnel.laws import OF_CURVES, Caution
     from windtunnel.report.collect import execution_warnings
     from windtunnel.trials.curves import read_curve
+    from windtunnel.trials.forecast import law_inputs
     from windtunnel.trials.gather import gather
+    from windtunnel.trials.imported import study_rows
     from windtunnel.trials.study import open_study
 
     study = open_study(source)
     if (asked := options.experiment) is not None:
         _one_of("--experiment", asked, [each.name for each in study.config.experiments])
     taken = {asked} if asked is not None else _fitted_experiments(study.config, options.law)
+    imports = options.law in OF_SIZE_AND_DATA and options.law not in OF_CURVES
     rows: list[dict[str, Any]] = [
         {**row, "run": row["segment"]}
-        for row in gather(study.store, study.plan)
+        for row in (study_rows(study) if imports else gather(study.store, study.plan))
         if taken & set(row["experiment"].split("+"))
     ]
+    inputs = law_inputs(study.config.study, rows, taken)
     if options.law not in OF_CURVES and not any("decayed" in text for text in options.where):
         rows = [row for row in rows if row["decayed"]]
     if options.law == "envelope":
@@ -188,11 +204,15 @@ def _study_file(source: Path, options: FitOptions) -> "tuple[TableFile, tuple[Ca
         )
     names = dict.fromkeys(name for row in rows for name in row)
     said = tuple(Caution("mixed-execution", text) for text in execution_warnings(study))
-    return TableFile(
-        path=source,
-        columns={name: [row.get(name) for row in rows] for name in names},
-        places=[f"segment {row['run']}" for row in rows],
-    ), said
+    return (
+        TableFile(
+            path=source,
+            columns={name: [row.get(name) for row in rows] for name in names},
+            places=[f"segment {row['run']}" for row in rows],
+        ),
+        said,
+        inputs,
+    )
 
 
 def _one_of(option: str, value: str, allowed: Any) -> None:

@@ -30,11 +30,15 @@ from windtunnel.laws.table import Table
 
 
 class ReadTable(NamedTuple):
-    """A table, what a reader must know of it, and the rows to hold out or a word for them."""
+    """A table, what a reader must know of it, the rows to hold out or a word for them.
+
+    `inputs` says which runs of which study it holds (`Fit.inputs`); empty for a file.
+    """
 
     table: Table
     cautions: tuple[Caution, ...]
     holdout: NDArray[np.bool_] | Literal["largest"] | None
+    inputs: Mapping[str, str] = MappingProxyType({})
 
 
 def read_table(

@@ -215,6 +215,7 @@ class Handoff(Strict):
     Attributes:
         asked: the options of the export, as typed.
         model: the target's shape.
+        sized: what of size and data was asked for, and what the law gave.
         recipe: the study's, at base width, with the target's batch and the rate that goes with it.
         width_ratio: the m of muP, width / base_width.
         roles: values of each role of parameters; `readout` only where embeddings are untied.
@@ -222,6 +223,7 @@ class Handoff(Strict):
         level: coverage of every interval here.
         forecast: prediction interval of one run's loss at the end, by validation set; `mean` is the
             unweighted mean over the sets, which the study's law was fitted to.
+        bytes_per_token: of each validation set, to convert losses to another unit; None if unknown.
         best: how the same compute would best be spent; None where the fit has no optimum.
     """
 
@@ -231,6 +233,7 @@ class Handoff(Strict):
     asked: dict[str, str]
     model: ModelSpec
     counts: Counts
+    sized: str
     recipe: Recipe
     width_ratio: float
     roles: dict[Role, RoleValues]
@@ -242,6 +245,7 @@ class Handoff(Strict):
     loss_unit: str
     level: float
     forecast: dict[str, Estimate]
+    bytes_per_token: dict[str, float | None]
     best: Best | None
     winners: tuple[Winner, ...]
     law: Law

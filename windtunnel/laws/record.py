@@ -90,6 +90,7 @@ def document(fit: Fit, *, draws: int | None = None) -> dict[str, Any]:
         "correlation": fit.correlation,
         "warnings": [warning._asdict() for warning in fit.warnings],
         "details": fit.details,
+        "inputs": fit.inputs,
         "seed": fit.seed,
         "exact_rule": None if fit.exact is None else _rule(fit.exact),
         "draws": _rounded(fit.draws[:draws]),
@@ -183,6 +184,7 @@ def _rebuilt(content: dict[str, Any]) -> Fit:
         draws=_array(content["draws"], width),
         sigma_draws=_array(content["noise_draws"], 3),
         details=content["details"],
+        inputs=content.get("inputs", {}),  # fits of version 0.1 have none
     )
 
 

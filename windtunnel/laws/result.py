@@ -49,6 +49,8 @@ class Fit:
         correlation: Pearson r of the logs of the first two inputs; None with one.
         dropped: (reason, rows) of what the table left out.
         worst: the rows farthest off the law: label and residual.
+        inputs: of a study's fit, the `study`, its `experiments`, and `runs`, a fingerprint of their
+            rows; empty for a table.
         details: what a staged law went through (points per budget, valleys, equal-loss curves).
         draws: coefficients of the resamples, shape (resamples, K), in the order of `form.names()`.
         sigma_draws: their noise, shape (resamples, 3): sigma_trunk in the middle (on a log scale)
@@ -94,6 +96,7 @@ class Fit:
     draws: Floats
     sigma_draws: Floats
     details: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def law(self) -> str:
@@ -219,6 +222,10 @@ class Fit:
     def detailed(self, details: Mapping[str, Any]) -> "Fit":
         """This fit with the points of its stages."""
         return dataclasses.replace(self, details={**self.details, **details})
+
+    def made_from(self, inputs: Mapping[str, str]) -> "Fit":
+        """This fit, saying which runs of which study it was made from."""
+        return dataclasses.replace(self, inputs=inputs)
 
     def warned(self, *more: Caution) -> "Fit":
         """This fit with further warnings, first."""

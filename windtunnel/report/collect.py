@@ -21,14 +21,16 @@ from windtunnel.report.inputs import (
     SourceFacts,
     ValidationFacts,
 )
+from windtunnel.report.numbers import count
 from windtunnel.report.searches import read_searches
 from windtunnel.report.states import read_states
 from windtunnel.spec.experiments import ScalingExperiment
 from windtunnel.spec.yaml_file import resolved_text
 from windtunnel.spec.yaml_tree import EXTENDS
 from windtunnel.trials.curves import read_curve
-from windtunnel.trials.forecast import as_table, law_rows, read_forecasts
-from windtunnel.trials.gather import Row, gather
+from windtunnel.trials.forecast import as_table, law_inputs, law_rows, read_forecasts
+from windtunnel.trials.gather import Row
+from windtunnel.trials.imported import KIND, imported_cautions, study_rows
 from windtunnel.trials.study import Study
 
 
@@ -39,10 +41,11 @@ def collect(study: Study) -> ReportInputs:
         StoreError: A file of the store is damaged.
     """
     store, plan, config = study.store, study.plan, study.config
-    rows = gather(store, plan)
+    rows = study_rows(study)
     executions = _executions(study)
     curves = (read_curve(store, planned) for planned in plan.segments)
-    sizes = {p.segment.model.params: p.segment.model.size for p in plan.segments}
+    sizes = {row["params"]: count(row["params"]) for row in rows}  # of what was imported
+    sizes |= {p.segment.model.params: p.segment.model.size for p in plan.segments}
     return ReportInputs(
         study=config.study,
         file=str(study.file),
@@ -57,7 +60,7 @@ def collect(study: Study) -> ReportInputs:
         states=read_states(store, plan),
         curves=tuple(curve for curve in curves if curve is not None),
         laws=tuple(
-            _law(experiment.name, rows)
+            _law(config.study, experiment.name, rows)
             for experiment in config.experiments
             if isinstance(experiment, ScalingExperiment)
         ),
@@ -69,7 +72,7 @@ def collect(study: Study) -> ReportInputs:
         data=_data(study),
         executions=executions,
         notes=_notes(study),
-        warnings=(*study.warnings, *_mixed(executions)),
+        warnings=(*study.warnings, *_mixed(executions), *_left_alone(rows)),
     )
 
 
@@ -79,13 +82,14 @@ def _text(study: Study) -> str:
     return resolved_text(study.config) if re.search(f"(?m)^{EXTENDS}:", text) else text
 
 
-def _law(experiment: str, rows: list[Row]) -> ScalingLaw:
+def _law(study: str, experiment: str, rows: list[Row]) -> ScalingLaw:
     chosen = law_rows(rows, experiment=experiment)
     law, table, problem = None, None, ""
     try:
         filters = ("decayed", "finished", f"experiment {experiment}")
         table = as_table(chosen, filters=filters)
-        law = fit(table)
+        made = fit(table).made_from(law_inputs(study, rows, {experiment}))
+        law = made.warned(*imported_cautions(chosen))
     except FitError as refused:
         problem = str(refused)
     return ScalingLaw(
@@ -156,6 +160,13 @@ def _executions(study: Study) -> tuple[ExecutionFacts, ...]:
         ExecutionFacts(trunks=trunks, record=json.loads(text))
         for text, trunks in found.most_common()
     )
+
+
+def _left_alone(rows: list[Row]) -> tuple[str, ...]:
+    """What is said where findings and forecast rest on fewer runs than the law."""
+    if not any(row["kind"] == KIND for row in rows):
+        return ()
+    return ("imported runs enter the law alone: forecast and findings rest on the study's own",)
 
 
 def _mixed(executions: tuple[ExecutionFacts, ...]) -> tuple[str, ...]:

@@ -37,10 +37,12 @@ def as_table(rows: list[Row], *, filters: tuple[str, ...] = ()) -> Table:
     """
     if not rows:
         raise FitError("no finished, decayed segment yet: a law needs at least 6; run the sweep")
-    column = {name: [row[name] for row in rows] for name in rows[0]}
     numbers = ("params", "tokens", "loss", "flops", "flops_exact", "lr", "batch_tokens")
+    names = (*numbers, "trunk", "segment", "decayed")
+    column = {name: [row[name] for row in rows] for name in names}
+    known = (name for name in numbers if None not in column[name])  # imported runs lack some
     return Table(
-        {name: np.array(column[name], dtype=float) for name in numbers},
+        {name: np.array(column[name], dtype=float) for name in known},
         trunk=np.array(column["trunk"]),
         labels={"run": np.array(column["segment"])},
         decayed=np.array(column["decayed"], dtype=bool),
@@ -106,6 +108,16 @@ def write_forecast(
 def read_forecasts(folder: Path) -> list[dict[str, Any]]:
     """Every forecast of a study, oldest first."""
     return read_lines(folder / "forecasts.jsonl")
+
+
+def law_inputs(study: str, rows: list[Row], experiments: set[str]) -> dict[str, str]:
+    """What a fit says it was made from: the study, its experiments, a hash of their law rows."""
+    taken = [row for row in law_rows(rows) if experiments & set(row["experiment"].split("+"))]
+    return {
+        "study": study,
+        "experiments": "+".join(sorted(experiments)),
+        "runs": inputs_fingerprint(taken),
+    }
 
 
 def inputs_fingerprint(rows: list[Row]) -> str:

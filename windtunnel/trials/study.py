@@ -82,6 +82,11 @@ class Study:
         return replace(self, plan=self.expected_plan)
 
     @property
+    def tokenizer(self) -> str:
+        """`bytes`, or the absolute path of the tokenizer.json."""
+        return _tokenizer(self.config, self.file)
+
+    @property
     def longest_tokens(self) -> int:
         """Tokens on the longest path of the plan."""
         return max(p.end * p.segment.recipe.batch_tokens for p in self.expected_plan.segments)

@@ -51,14 +51,14 @@ def _constants(handoff: Handoff) -> list[str]:
     factors = (sites.embed, sites.residual, sites.logits, sites.attention)
     update = (handoff.batch.rows, recipe.clip, (recipe.beta1, recipe.beta2))
     phases = (steps.warmup, steps.decay_start, steps.end, steps.final_factor)
+    kept = [each.step for each in handoff.checkpoints]
     lines = [
         f"WIDTH, DEPTH, FFN_WIDTH, VOCAB_SIZE, CONTEXT = {_row(shape)}",
         f"HEADS, KV_HEADS, HEAD_DIM, ROPE_BASE = {_row(heads)}",
         f"EMBED, RESIDUAL, LOGITS, ATTENTION = {_row(factors)}",
         f"ROWS, CLIP, BETAS = {_row(update)}",
         f"WARMUP, DECAY_START, END, FINAL_FACTOR = {_row(phases)}",
-        f"KEEP = {[each.step for each in handoff.checkpoints]}  # checkpoints to decay from, and ends",
-        'MOMENTS = "step", "exp_avg", "exp_avg_sq"',
+        f"KEEP, MOMENTS = {kept}, ('step', 'exp_avg', 'exp_avg_sq')",
         "ROLES = {  # lr is the peak; AdamW decays a weight by lr x weight_decay",
     ]
     for role, values in handoff.roles.items():

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from windtunnel.export.handoff import Handoff
 from windtunnel.export.targets.template import environment
-from windtunnel.model.decoder import NORM_EPS
 from windtunnel.parametrization import Role
 from windtunnel.schedule import DecayShape
 
@@ -21,6 +20,7 @@ DECAY_TYPES: dict[DecayShape, str] = {
 }
 """Theirs with our formula; they have no exponential decay, so that one is written out."""
 
+NORM_EPS = 1e-5  # of windtunnel.model.decoder, which would import torch
 LOSS_CHUNKS = 8  # theirs; they must divide the sequence
 CHECKPOINTS_OF_A_RUN = 20  # beside those of the Handoff
 
@@ -28,13 +28,17 @@ CHECKPOINTS_OF_A_RUN = 20  # beside those of the Handoff
 def write(handoff: Handoff, folder: Path) -> list[Path]:
     """Write windtunnel_handoff.py."""
     shape = handoff.schedule.shape
-    text = environment().get_template("torchtitan.py.jinja").render(
-        title=f"{handoff.model.size}, {handoff.counts.params:.4g} params on "
-        f"{handoff.counts.tokens:.4g} tokens from study {handoff.study}",
-        model=handoff.model,
-        constants=_constants(handoff),
-        exponential=shape not in DECAY_TYPES,
-        decay_type=DECAY_TYPES.get(shape),
+    text = (
+        environment()
+        .get_template("torchtitan.py.jinja")
+        .render(
+            title=f"{handoff.model.size}, {handoff.counts.params:.4g} params on "
+            f"{handoff.counts.tokens:.4g} tokens from study {handoff.study}",
+            model=handoff.model,
+            constants=_constants(handoff),
+            exponential=shape not in DECAY_TYPES,
+            decay_type=DECAY_TYPES.get(shape),
+        )
     )
     path = folder / f"{MODULE}.py"
     path.write_text(text)

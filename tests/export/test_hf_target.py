@@ -1,0 +1,440 @@
+"""The hf target through transformers itself, against our decoder, our loop and train.py."""
+
+import importlib.util
+import json
+import math
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from handed import load_reference, planted_handoff
+from safetensors.torch import load_file
+from test_torch_target import our_losses, text_rows
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+from transformers.utils import logging
+
+from windtunnel.engine.sweep import Sweep
+from windtunnel.errors import ConfigError, StoreError
+from windtunnel.export.targets import hf
+from windtunnel.spec import Branch
+from windtunnel.train.checkpoint import Damaged
+from windtunnel.trials.gather import gather
+from windtunnel.trials.study import open_study
+
+logging.disable_progress_bar()
+
+HANDOFFS = {
+    "tied": {},
+    "untied": {"model": {"tied": False}},
+    "one kv head": {"model": {"kv_heads": 1}},
+    "no grouping": {"model": {"kv_heads": 6}},
+    "base width": {"model": {"width": 32, "depth": 1}},
+    "deep": {"model": {"width": 64, "depth": 9, "context": 100}},
+    "wider heads": {"model": {"width": 128, "head_dim": 64}},  # compensated: proxies have 16
+    "standard": {"recipe": {"parametrization": "standard"}},
+}
+
+THEIRS = {  # Granite's names, by hand: (our parameter, which part of its rows)
+    r"model\.embed_tokens\.weight": ("embedding", None),
+    r"model\.norm\.weight": ("norm_final", None),
+    r"lm_head\.weight": ("readout", None),
+    r"model\.layers\.(\d+)\.input_layernorm\.weight": ("blocks.{}.norm_attention", None),
+    r"model\.layers\.(\d+)\.post_attention_layernorm\.weight": ("blocks.{}.norm_ffn", None),
+    r"model\.layers\.(\d+)\.self_attn\.q_proj\.weight": ("blocks.{}.qkv", "q"),
+    r"model\.layers\.(\d+)\.self_attn\.k_proj\.weight": ("blocks.{}.qkv", "k"),
+    r"model\.layers\.(\d+)\.self_attn\.v_proj\.weight": ("blocks.{}.qkv", "v"),
+    r"model\.layers\.(\d+)\.self_attn\.o_proj\.weight": ("blocks.{}.out", None),
+    r"model\.layers\.(\d+)\.mlp\.gate_proj\.weight": ("blocks.{}.gate_up", "gate"),
+    r"model\.layers\.(\d+)\.mlp\.up_proj\.weight": ("blocks.{}.gate_up", "up"),
+    r"model\.layers\.(\d+)\.mlp\.down_proj\.weight": ("blocks.{}.down", None),
+}
+
+
+def ours_of(name, shape):
+    """Our parameter and its rows behind one of Granite's."""
+    ((own, part),) = [
+        (own.format(*found.groups()), part)
+        for pattern, (own, part) in THEIRS.items()
+        if (found := re.fullmatch(pattern, name))
+    ]
+    heads, kv, ffn = shape.width, shape.kv_heads * shape.head_dim, shape.ffn_width
+    rows = {
+        None: slice(None),
+        "q": slice(0, heads),
+        "k": slice(heads, heads + kv),
+        "v": slice(heads + kv, heads + 2 * kv),
+        "gate": slice(0, ffn),
+        "up": slice(ffn, 2 * ffn),
+    }
+    return own, rows[part]
+
+
+def written(handoff, folder: Path, **options) -> Path:
+    folder.mkdir()
+    files = hf.write(handoff, folder, **options)
+    assert sorted(files) == sorted(folder.iterdir())
+    return folder
+
+
+def loaded(folder):
+    """The model as a user loads it; nothing may be missing or left over."""
+    model, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(report.values()), report
+    return model
+
+
+def helper(folder):
+    """The written param_groups.py, as a module."""
+    spec = importlib.util.spec_from_file_location("param_groups", folder / "param_groups.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", HANDOFFS)
+def test_logits_loss_and_initial_weights_are_ours(name, tmp_path):
+    handoff = planted_handoff(**HANDOFFS[name])
+    reference = load_reference(handoff, tmp_path / "reference")
+    ours = reference.Model()
+    reference.initialise(ours, 7)
+    theirs = loaded(written(handoff, tmp_path / "hf", init_seed=7))
+    mine, seen = dict(ours.named_parameters()), 0
+    for theirs_name, weight in theirs.named_parameters():
+        own, rows = ours_of(theirs_name, handoff.model)
+        assert torch.equal(weight, mine[own][rows]), theirs_name
+        seen += weight.numel()
+    assert seen == sum(weight.numel() for weight in mine.values())
+    rows = torch.from_numpy(text_rows(4, handoff.model.context))
+    with torch.no_grad():
+        expected, found = ours.logits(rows[:, :-1]), theirs(rows[:, :-1]).logits
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        assert expected.std() > 0.1
+        loss = theirs(input_ids=rows, labels=rows).loss.item()
+    assert loss == pytest.approx(ours(rows).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", HANDOFFS)
+def test_rates_decays_stds_and_factors_are_those_of_train_py(name, tmp_path):
+    handoff = planted_handoff(**HANDOFFS[name])
+    reference = load_reference(handoff, tmp_path / "reference")
+    folder = written(handoff, tmp_path / "hf")
+    model, written_helper = loaded(folder), helper(folder)
+    role_of = {name: weight.role for name, weight in reference.Model().named_parameters()}
+    ours = {group["role"]: group for group in reference.param_groups(reference.Model())}
+    names = {weight: name for name, weight in model.named_parameters()}
+    groups = AdamW(written_helper.param_groups(model)).param_groups
+    assert sum(len(group["params"]) for group in groups) == len(names)
+    for group in groups:
+        for weight in group["params"]:
+            theirs = names[weight]
+            own, _ = ours_of(theirs, handoff.model)
+            role = role_of[own]
+            for key in ("lr", "weight_decay", "eps", "betas", "init_std"):
+                assert group[key] == ours[role][key], (theirs, key)
+            if weight.numel() > 500 and role != "gain":
+                deviation = weight.std().item() / group["init_std"] - 1
+                assert abs(deviation) < 5 / math.sqrt(2 * weight.numel()), theirs
+            elif role == "gain":
+                assert (weight == 1).all()
+    assert model.model.embedding_multiplier == reference.EMBED
+    for layer in model.model.layers:
+        assert layer.residual_multiplier == reference.RESIDUAL
+        assert layer.self_attn.scaling == reference.ATTENTION
+        assert layer.input_layernorm.variance_epsilon == 1e-5
+    assert 1 / model.config.logits_scaling == pytest.approx(reference.LOGITS, rel=1e-15)
+    assert model.config.rope_parameters["rope_theta"] == reference.ROPE_BASE
+    assert written_helper.SPEC["clip"] == reference.CLIP
+    assert written_helper.SPEC["batch"]["rows"] == reference.ROWS
+    assert model.lm_head.weight is model.model.embed_tokens.weight or not handoff.model.tied
+
+
+@pytest.mark.parametrize("shape", ["exponential", "linear", "one_minus_sqrt", "cosine"])
+def test_the_schedule_is_ours_and_the_helper_is_short(shape, tmp_path):
+    handoff = planted_handoff(schedule={"shape": shape, "decay_fraction": 0.25}, end=80)
+    folder = written(handoff, tmp_path / "hf")
+    theirs, ours = helper(folder), handoff.schedule.schedule
+    assert [theirs.schedule(step) for step in range(80)] == [ours(step) for step in range(80)]
+    assert len((folder / "param_groups.py").read_text().splitlines()) <= 30
+
+
+def test_a_parameter_without_a_group_is_an_error(tmp_path):
+    folder = written(planted_handoff(), tmp_path / "hf")
+    model = loaded(folder)
+    model.adapter = torch.nn.Linear(4, 4)
+    with pytest.raises(AssertionError, match=r"adapter\.weight: in 0 groups"):
+        helper(folder).param_groups(model)
+
+
+@pytest.mark.parametrize("name", ["tied", "untied", "wider heads", "standard"])
+def test_updates_match_our_loop(name, tmp_path):
+    """Through the end of warmup and the whole decay."""
+    head_dim = 64 if name == "wider heads" else 16  # our own loop compensates nothing
+    handoff = planted_handoff(**HANDOFFS[name], proxy_head_dim=head_dim, end=30)
+    rows = text_rows(240, handoff.model.context)
+    folder = written(handoff, tmp_path / "hf", init_seed=3)
+    model, ours = loaded(folder), helper(folder)
+    optimizer = AdamW(ours.param_groups(model))
+    rate = LambdaLR(optimizer, ours.schedule)
+    losses, norms = [], []
+    for step in range(30):
+        batch = torch.from_numpy(rows[step * 8 : step * 8 + 8])
+        loss = model(input_ids=batch, labels=batch).loss
+        loss.backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), ours.SPEC["clip"]).item())
+        optimizer.step()
+        rate.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    expected, expected_norms = our_losses(handoff, rows, 30)
+    np.testing.assert_allclose(losses[:10], expected[:10], rtol=1e-5)
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    np.testing.assert_allclose(norms[:10], expected_norms[:10], rtol=1e-4)
+    assert expected[-1] < expected[0] - 1.0  # it has learnt: matching at the start would not do
+
+
+def test_a_trainer_run_matches_our_loop(tmp_path):
+    """Two micro-batches an update: what it divides by is then its own count of the labels."""
+    handoff = planted_handoff(end=30)
+    rows = text_rows(80, handoff.model.context)
+    folder = written(handoff, tmp_path / "hf", init_seed=3)
+    model, ours = loaded(folder), helper(folder)
+    optimizer = AdamW(ours.param_groups(model))
+    args = TrainingArguments(
+        output_dir=str(tmp_path / "run"),
+        per_device_train_batch_size=handoff.batch.rows // 2,
+        gradient_accumulation_steps=2,
+        max_grad_norm=ours.SPEC["clip"],
+        max_steps=10,
+        train_sampling_strategy="sequential",
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    trainer = Trainer(
+        model,
+        args,
+        train_dataset=[{"input_ids": row, "labels": row} for row in rows.tolist()],
+        optimizers=(optimizer, LambdaLR(optimizer, ours.schedule)),
+    )
+    trainer.train()
+    found = [log for log in trainer.state.log_history if "grad_norm" in log]
+    losses, norms = our_losses(handoff, rows, 10, micro_rows=4)
+    np.testing.assert_allclose([log["loss"] for log in found], losses, rtol=1e-5)
+    np.testing.assert_allclose([log["grad_norm"] for log in found], norms, rtol=1e-4)
+
+
+def test_shards_hold_the_same_weights_and_no_more_than_they_may(tmp_path):
+    handoff = planted_handoff(model={"tied": False})
+    whole = load_file(written(handoff, tmp_path / "one") / "model.safetensors")
+    folder = written(handoff, tmp_path / "many", shard_bytes=200_000)
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    shards = sorted(folder.glob("model-*.safetensors"))
+    count = len(shards)
+    assert count > 5
+    assert [each.name for each in shards] == [
+        f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)
+    ]
+    for shard in shards:
+        tensors = load_file(shard)
+        assert sum(4 * tensor.numel() for tensor in tensors.values()) <= 200_000
+        for name, tensor in tensors.items():
+            assert index["weight_map"][name] == shard.name
+            assert torch.equal(tensor, whole.pop(name))
+    assert not whole
+    loaded(folder)
+
+
+def test_models_without_an_equal_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ConfigError, match="qk_norm = true"):
+        hf.write(planted_handoff(model={"qk_norm": True}), tmp_path)
+    with pytest.raises(ConfigError, match=r"GB of weights \(fp32\)"):
+        hf.write(planted_handoff(model={"width": 2**20}), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bytes_make_the_round_trip(tmp_path):
+    folder = written(planted_handoff(), tmp_path / "hf")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    text = "".join(map(chr, range(1, 0x250))) + "\n\n  日本語 🎉\t<|endoftext|> "
+    ids = tokenizer(text).input_ids
+    assert ids == list(text.encode())
+    assert tokenizer.decode(ids) == text
+    assert tokenizer("a\0b").input_ids == [97, 0, 98]
+    assert tokenizer.eos_token_id == 0
+    assert tokenizer.decode([97, 0], skip_special_tokens=True) == "a"
+    assert len(tokenizer) == 256
+    assert tokenizer.decode([0xE6, 0x97]) == "\ufffd"  # a generated text may be cut anywhere
+
+
+def json_tokenizer(path: Path, text: str) -> Path:
+    """A small byte-level BPE that frames each text in <s>."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<s>", "<done>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator([text], trainer)
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    made.save(str(path))
+    return path
+
+
+def with_tokenizer(handoff, tokenizer):
+    inputs = handoff.inputs.model_copy(update={"tokenizer": str(tokenizer)})
+    return handoff.model_copy(update={"inputs": inputs})
+
+
+def test_a_tokenizer_json_goes_along_while_it_is_there(words, tmp_path):
+    path = json_tokenizer(tmp_path / "tokenizer.json", words.read_text())
+    handoff = with_tokenizer(planted_handoff(model={"vocab_size": 512}), path)
+    folder = written(handoff, tmp_path / "hf")
+    assert (folder / "tokenizer.json").read_text() == path.read_text()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer("document 7: über", add_special_tokens=False).input_ids
+    assert tokenizer.decode(ids) == "document 7: über"
+    assert "add_special_tokens=False" in (folder / "README.md").read_text()
+    assert tokenizer.eos_token_id is None  # <done> is none of the names that we know
+    path.unlink()
+    folder = written(handoff, tmp_path / "gone")
+    assert not list(folder.glob("tokenizer*"))
+    assert "not in this folder" in (folder / "README.md").read_text()
+
+
+def test_ids_of_an_unknown_tokenizer_get_none(tmp_path):
+    folder = written(planted_handoff(model={"vocab_size": 512}), tmp_path / "hf")
+    assert not list(folder.glob("tokenizer*"))
+    assert loaded(folder).config.eos_token_id is None
+
+
+STUDY = """\
+study: small
+data:
+  sources: [{{path: {text}, name: words}}]
+  tokenizer: {tokenizer}
+  end_of_text: {end}
+  validation: {{fraction: 0.1, tokens: 4096, fork_tokens: 1024}}
+model: {{sizes: [64x2], head_dim: 16, heads_per_kv: 2, context: 32, tied: false}}
+recipe: {{lr: 1e-2, base_width: 32, batch_tokens: 128, warmup_steps: 10, scale_emb: 3}}
+schedule: {{shape: cosine, decay_fraction: 0.3}}
+experiments:
+  - {{kind: scaling, horizons: [120 steps, 150 steps], seeds: 1}}
+store: store
+tracking: {{enabled: false}}
+"""
+
+
+@pytest.fixture(scope="module", params=["bytes", "json"])
+def swept(request, words, tmp_path_factory):
+    """A finished study of three segments: one trunk with two forks, and a branch of each."""
+    root = tmp_path_factory.mktemp("swept")
+    names = {"tokenizer": "bytes", "end": "null"}
+    if request.param == "json":
+        json_tokenizer(root / "tokenizer.json", words.read_text())
+        names = {"tokenizer": "tokenizer.json", "end": "<done>"}
+    path = root / "hparams.yaml"
+    path.write_text(STUDY.format(text=words, **names))
+    study = open_study(path, prepared=True)
+    assert not Sweep(study, engine="local").run().failed
+    return study
+
+
+def segment_folder(study, segment_id, folder):
+    folder.mkdir()
+    files = hf.write_segment(study, segment_id, folder)
+    assert sorted(files) == sorted(folder.iterdir())
+    return folder
+
+
+def test_a_trained_segment_has_the_loss_that_the_store_measured(swept, tmp_path):
+    losses = {row["segment"]: row["loss"] for row in gather(swept.store, swept.plan)}
+    (held_out,) = swept.validation
+    for planned in swept.plan.segments:
+        folder = segment_folder(swept, planned.id[:12], tmp_path / planned.id)
+        model = loaded(folder)
+        record = swept.store.segment(planned.id).measurements[planned.end]["words"]
+        rows = torch.from_numpy(held_out.rows(32, record["asked"]))
+        with torch.no_grad():
+            loss = model(input_ids=rows, labels=rows).loss.item()
+        assert loss == pytest.approx(record["nats_per_token"], rel=1e-5)
+        ours, segment = helper(folder), planned.segment
+        steps = range(planned.end)
+        assert list(map(ours.schedule, steps)) == list(map(segment.schedule, steps))
+        assert losses[planned.id] == pytest.approx(loss, rel=1e-5)
+        assert f"{losses[planned.id]:.4f} on words" in (folder / "README.md").read_text()
+    assert loss < 0.8 * math.log(model.config.vocab_size)
+
+
+def test_a_trained_segment_is_saved_reloaded_and_generates(swept, tmp_path):
+    folder = segment_folder(swept, swept.plan.branches[0].id, tmp_path / "hf")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = loaded(folder)
+    model.save_pretrained(tmp_path / "again")
+    again = loaded(tmp_path / "again")
+    prompt = tokenizer("document 12", return_tensors="pt", add_special_tokens=False)
+    options = {"max_new_tokens": 20, "do_sample": False}
+    first, second = model.generate(**prompt, **options), again.generate(**prompt, **options)
+    assert torch.equal(first, second)
+    assert tokenizer.decode(first[0]).startswith("document 12")
+    end = tokenizer.eos_token_id
+    assert end == model.config.eos_token_id == model.generation_config.eos_token_id
+    assert tokenizer.convert_ids_to_tokens(end) in {"\0", "<done>"}
+    source = swept.dataset.sources[0]
+    ids = np.fromfile(source.folder / "train.bin", source.dtype).tolist()
+    document = ids[: ids.index(end)]  # as the study encoded it, up to what ends it
+    text = tokenizer.decode(document)
+    assert text.startswith("document ")
+    assert tokenizer(text, add_special_tokens=False).input_ids == document
+
+
+def test_segments_that_cannot_be_exported_are_refused(swept, tmp_path):
+    def refused(segment_id, error, match):
+        with pytest.raises(error, match=match):
+            hf.write_segment(swept, segment_id, tmp_path)
+        assert not list(tmp_path.iterdir())
+
+    refused("zz", ConfigError, "plans no such segment")
+    refused("", ConfigError, "plans no such segment")
+    branch = swept.plan.branches[0]
+    empty = replace(swept, plan=swept.plan.model_copy(update={"segments": ()}))
+    with pytest.raises(ConfigError, match="not planned by small"):
+        hf.write_segment(empty, branch.id, tmp_path)
+    seventeen = tuple(  # so that two begin with the same digit
+        branch.model_copy(
+            update={"segment": Branch(parent=branch.segment.parent, fork_step=1, steps=n)}
+        )
+        for n in range(1, 18)
+    )
+    crowded = replace(swept, plan=swept.plan.model_copy(update={"segments": seventeen}))
+    (digit, count), *_ = Counter(each.id[0] for each in seventeen).most_common()
+    with pytest.raises(ConfigError, match=f"{count} segments of small begin so: .*more digits"):
+        hf.write_segment(crowded, digit, tmp_path)
+    folder = swept.store.segment(branch.id)
+    weights = folder.checkpoint(branch.end) / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-4] + b"\0\0\0\1")
+    refused(branch.id, Damaged, "does not match its checksum")
+    weights.write_bytes(whole)
+    record = folder.record
+    folder.finish(record | {"outcome": "diverged"})
+    refused(branch.id, ConfigError, "has diverged")
+    (folder.root / "record.json").unlink()
+    refused(branch.id, ConfigError, r"is not finished; run `windtunnel sweep .*hparams\.yaml`")
+    folder.finish(record)
+    folder.release(branch.end, why="test")
+    refused(branch.id, StoreError, "was freed by `gc`")

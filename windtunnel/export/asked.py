@@ -1,0 +1,83 @@
+"""What a user asks of an export: a size, an amount of data, and how to settle what is open."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from windtunnel.errors import ConfigError
+from windtunnel.export.handoff import LrRuleName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The options of `windtunnel export`; None or empty where nothing was said.
+
+    At most one of `params`, `shape` (WIDTHxDEPTH) and `model` (a YAML file with a `model` section),
+    at most one of `flops`, `tokens` and `tokens_per_param`, and something of the two.
+
+    Attributes:
+        fit: a file that `windtunnel fit STUDY.yaml --out` wrote; default: the study's own.
+        companions: further studies on the same data, whose batch law, batch rule and searches
+            count as well.
+        experiment: which scaling experiment's fit, where the study has several.
+        winner: the search whose winning values replace the recipe's.
+        extrapolate: whether a target far beyond the fitted runs is accepted.
+        accept: codes of failing warnings that are accepted.
+    """
+
+    params: float | None = None
+    shape: str | None = None
+    model: Path | None = None
+    flops: float | None = None
+    tokens: float | None = None
+    tokens_per_param: float | None = None
+    fit: Path | None = None
+    companions: tuple[Path, ...] = ()
+    experiment: str | None = None
+    winner: str | None = None
+    batch_tokens: int | None = None
+    lr_rule: LrRuleName | None = None
+    extrapolate: bool = False
+    accept: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        sizes = self._given("params", "shape", "model")
+        data = self._given("flops", "tokens", "tokens_per_param")
+        for options in (sizes, data):
+            if len(options) > 1:
+                raise ConfigError(f"{' and '.join(options)} say the same in two ways: give one")
+        if not sizes and not data:
+            raise ConfigError(
+                "say what to train: a size (--params 2.4e9, --shape 2304x40 or --model MODEL.yaml),"
+                " an amount of training (--flops 1e21, --tokens 1e12 or --tokens-per-param 50), or "
+                "one of each; what is left out follows from the fitted law"
+            )
+        for name in ("params", "flops", "tokens", "tokens_per_param", "batch_tokens"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ConfigError(f"{_option(name)} {value:g}: must be above 0")
+
+    @property
+    def as_typed(self) -> dict[str, str]:
+        """Every option that was given, by its name."""
+        return dict(self._typed())
+
+    def _typed(self) -> Iterator[tuple[str, str]]:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value is None or value is False or value == ():
+                continue
+            name = "with" if each.name == "companions" else each.name
+            many = isinstance(value, tuple)
+            yield name, ", ".join(map(str, value)) if many else _written(value)
+
+    def _given(self, *names: str) -> list[str]:
+        return [_option(name) for name in names if getattr(self, name) is not None]
+
+
+def _written(value: object) -> str:
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -1,0 +1,213 @@
+"""From a study and what is asked to the Handoff and the fits behind it."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from math import ceil
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+from windtunnel import __version__
+from windtunnel.errors import ConfigError, FitError, did_you_mean
+from windtunnel.export.asked import Asked
+from windtunnel.export.batch import batch_of, lr_rule_of
+from windtunnel.export.cautions import recipe_cautions, shape_cautions, winner_cautions
+from windtunnel.export.companions import Companion, open_companions
+from windtunnel.export.derive import counts_of, multipliers_of, roles_of, steps_of
+from windtunnel.export.fitted import check_fit, read_study_fit
+from windtunnel.export.forecasts import fits_by_set, forecast_of, kept_of
+from windtunnel.export.handoff import Best, Estimate, Handoff, Inputs, Law, Winner
+from windtunnel.export.sizing import check_reach, size_of
+from windtunnel.laws import Fit
+from windtunnel.laws.interval import quantiles
+from windtunnel.spec import Recipe
+from windtunnel.spec.axes import varied
+from windtunnel.spec.config import ScheduleConfig
+from windtunnel.trials.imported import study_rows
+from windtunnel.trials.search_json import outcome_json
+from windtunnel.trials.study import Study
+from windtunnel.trials.tracking.describe import git_commit
+from windtunnel.trials.winner import search_outcomes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Export:
+    """A Handoff, and the fit behind each of its forecasts."""
+
+    handoff: Handoff
+    fits: Mapping[str, Fit]
+
+
+def build_handoff(study: Study, asked: Asked) -> Export:
+    """Everything that the target's training takes from the study.
+
+    Raises:
+        ConfigError: What is asked for cannot be answered from this study, and what would help.
+        FitError: No fit, a failed one, or one of other runs than the store's.
+    """
+    path, fitted = read_study_fit(study, asked)
+    rows = study_rows(study)
+    warnings = check_fit(study, fitted, rows, path=path, accept=asked.accept)
+    companions = open_companions(study, asked.companions)
+    winners, tuned, schedule = _tuned(companions, study, asked)
+    sized = size_of(study.ground, fitted, asked)
+    model = sized.model
+    warnings += check_reach(fitted, model, sized.tokens, accepted=asked.extrapolate)
+    warnings += shape_cautions(study.ground, model)
+    loss = fitted.predict(model.params, sized.tokens).value
+    batch, more = batch_of(companions, tuned, asked, loss=loss, context=model.context)
+    warnings += more
+    rule, more = lr_rule_of(companions, tuned, asked, batch_tokens=batch.batch_tokens)
+    warnings += more
+    recipe = tuned.replace(batch_tokens=batch.batch_tokens, lr=tuned.lr * rule.factor)
+    end = ceil(sized.tokens / batch.batch_tokens)
+    steps = steps_of(schedule, warmup=recipe.warmup_steps, end=end, batch_tokens=batch.batch_tokens)
+    tokens = end * batch.batch_tokens
+    by_set = fits_by_set(fitted, rows)
+    warnings += by_set.warnings
+    warnings += recipe_cautions(companions, recipe, fitted, model, tokens)
+    warnings += winner_cautions(winners, _flat(tuned, schedule))
+    counts = counts_of(model, tokens)
+    handoff = Handoff(
+        study=study.config.study,
+        written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        asked=asked.as_typed,
+        model=model,
+        counts=counts,
+        sized=sized.how,
+        recipe=recipe,
+        width_ratio=recipe.width_ratio(model),
+        roles=roles_of(recipe, model),
+        multipliers=multipliers_of(recipe, model, proxy_head_dim=study.config.model.head_dim),
+        batch=batch,
+        lr_rule=rule,
+        schedule=steps,
+        checkpoints=kept_of(
+            schedule, steps, fitted, params=model.params, batch_tokens=batch.batch_tokens
+        ),
+        loss_unit="nats per token",
+        level=fitted.level,
+        forecast=forecast_of(by_set.fits, params=model.params, tokens=tokens),
+        bytes_per_token={each.name: each.bytes_per_token for each in study.validation},
+        best=_best(fitted, counts.flops_6nd),
+        winners=tuple(winners),
+        law=_law(fitted),
+        inputs=_inputs(study, fitted, path),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+    return Export(handoff=handoff, fits=by_set.fits)
+
+
+def _tuned(
+    companions: Sequence[Companion], study: Study, asked: Asked
+) -> tuple[list[Winner], Recipe, ScheduleConfig]:
+    """What searches found, and the recipe at base width: the study's, or with a winner's values."""
+    recipe, schedule = study.config.recipe, study.config.schedule
+    winners = [winner for each in companions for winner in _winners(each)]
+    if asked.winner is None:
+        return winners, recipe, schedule
+    chosen = [each for each in winners if each.experiment == asked.winner]
+    if len(chosen) != 1:
+        known = [each.experiment for each in winners]
+        raise ConfigError(
+            f"--winner {asked.winner}: "
+            + ("two searches are called so" if chosen else "no finished search is called so")
+            + f"{did_you_mean(asked.winner, known)}; there "
+            + (f"are: {', '.join(known)}" if known else "is none (`--with` takes other studies)")
+        )
+    family, recipe, schedule = varied(study.config, chosen[0].values)
+    if family != study.config.model:
+        raise ConfigError(
+            f"--winner {asked.winner}: it varied the model; put its values into the study's "
+            "`model:` section and fit the law of that model"
+        )
+    applied = chosen[0].replace(applied=True)
+    return [applied if each is chosen[0] else each for each in winners], recipe, schedule
+
+
+def _winners(companion: Companion) -> list[Winner]:
+    found = []
+    for outcome in search_outcomes(companion.study):
+        written = outcome_json(companion.study, outcome)
+        winner = written["winner"]
+        if winner is None:
+            continue
+        low, high = winner["interval"] or (None, None)
+        found.append(
+            Winner(
+                study=companion.name,
+                experiment=written["experiment"],
+                values=winner["values"],
+                loss=winner["loss"],
+                low=low,
+                high=high,
+                noise=written["noise"],
+                applied=False,
+            )
+        )
+    return found
+
+
+def _flat(recipe: Recipe, schedule: ScheduleConfig) -> dict[str, object]:
+    sections = {"recipe": recipe.model_dump(), "schedule": schedule.model_dump()}
+    return {f"{name}.{key}": v for name, fields in sections.items() for key, v in fields.items()}
+
+
+def _best(fitted: Fit, flops: float) -> Best | None:
+    try:
+        best = fitted.optimum(flops)
+    except FitError:
+        return None
+    return Best(
+        flops=flops,
+        params=Estimate.of(best.params),
+        tokens=Estimate.of(best.tokens),
+        tokens_per_param=Estimate.of(best.ratio),
+        loss=Estimate.of(best.loss),
+    )
+
+
+def _law(fitted: Fit) -> Law:
+    names = fitted.form.names()
+    spans = {name: quantiles(fitted.draws[:, at], fitted.level) for at, name in enumerate(names)}
+    return Law(
+        law=fitted.law,
+        formula=fitted.form.formula,
+        coefficients=fitted.coefficients,
+        intervals={name: (low, high) for name, (low, high) in spans.items()},
+        domain=dict(fitted.domain),
+        flop_rule=fitted.flop_rule,
+        params_convention=fitted.params_convention,
+        rows=fitted.rows,
+        trunks=fitted.trunks,
+    )
+
+
+def _inputs(study: Study, fitted: Fit, path: Path) -> Inputs:
+    executions: dict[str, dict[str, Any]] = {}
+    for planned in study.plan.trunks:
+        record = study.store.segment(planned.id).execution
+        if record is not None:
+            executions[json.dumps(record, sort_keys=True)] = record
+    return Inputs(
+        study=str(study.file.resolve()),
+        study_sha256=_sha256(study.file),
+        stream=study.ground.stream,
+        tokenizer=study.tokenizer,
+        validation={each.name: each.fingerprint for each in study.validation},
+        runs=fitted.inputs["runs"],
+        fit_sha256=_sha256(path),
+        git_commit=git_commit(study.file.resolve().parent),
+        windtunnel=__version__,
+        versions={"python": python_version()}
+        | {name: version(name) for name in ("torch", "numpy", "scipy")},
+        executions=tuple(executions.values()),
+    )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

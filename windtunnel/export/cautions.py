@@ -1,0 +1,109 @@
+"""What a reader of a Handoff must know beyond the fit's own warnings."""
+
+from collections.abc import Iterator, Sequence
+
+from windtunnel.export.companions import Companion
+from windtunnel.export.handoff import Warned, Winner
+from windtunnel.findings.numbers import said
+from windtunnel.findings.rates.transfer import transfers
+from windtunnel.laws import Fit
+from windtunnel.spec import ModelSpec, Recipe
+from windtunnel.trials.kept_checks import read_checks
+from windtunnel.trials.points import Ground
+
+DEEPER = 2.0
+"""Times the deepest model: depth transfers less well than width (arXiv 2404.06395, section 3.1)."""
+
+
+def shape_cautions(ground: Ground, model: ModelSpec) -> Iterator[Warned]:
+    """Where the target is no member of the family that was measured."""
+    sizes = ground.config.model.sizes
+    family = [ground.config.model.spec(size, vocab_size=ground.vocab_size) for size in sizes]
+    proxy = family[0]
+    if model.head_dim != proxy.head_dim:
+        yield Warned(
+            code="head-size",
+            message=f"head_dim is {model.head_dim}, {proxy.head_dim} in the study: the attention "
+            f"multiplier is sqrt({proxy.head_dim}) / {model.head_dim} instead of 1 / "
+            f"sqrt({model.head_dim}), which keeps the softmax's logits (Tensor Programs V); that "
+            "was not measured here",
+        )
+    fields = ("context", "ffn_ratio", "tied", "qk_norm", "rope_base")
+    differing = [
+        f"{name} {getattr(model, name)} (study: {getattr(proxy, name)})"
+        for name in fields
+        if getattr(model, name) != getattr(proxy, name)
+    ]
+    group, proxy_group = model.num_heads / model.kv_heads, proxy.num_heads / proxy.kv_heads
+    if group != proxy_group:
+        differing.append(f"heads per kv head {group:g} (study: {proxy_group:g})")
+    if differing:
+        yield Warned(
+            code="shape-differs",
+            message=f"the law was measured on another architecture: {', '.join(differing)}",
+        )
+    depths = [each.depth for each in family]
+    if not min(depths) / DEEPER <= model.depth <= max(depths) * DEEPER:
+        yield Warned(
+            code="depth-beyond",
+            message=f"{model.depth} layers; the study trained {min(depths)} to {max(depths)}, and "
+            "the best rate moves with depth more than with width",
+        )
+
+
+def recipe_cautions(
+    companions: Sequence[Companion], recipe: Recipe, fitted: Fit, model: ModelSpec, tokens: int
+) -> Iterator[Warned]:
+    """Where the rate may not carry over: the parametrization, its check, and the length."""
+    if recipe.parametrization == "standard" and model.width != recipe.base_width:
+        yield Warned(
+            code="standard-parametrization",
+            message="the study's parametrization is `standard`: its rate was tuned at width "
+            f"{recipe.base_width} and does not carry over to {model.width}",
+        )
+    elif not any(
+        check["passed"] for each in companions for check in read_checks(each.study.folder)
+    ):
+        yield Warned(
+            code="transfer-unchecked",
+            message="no coordinate check of this family was kept: `windtunnel check mup` tells "
+            "whether its rates carry over to other widths",
+        )
+    longest = fitted.domain["tokens"][1]
+    if tokens > longest:
+        measured = next(_length_drifts(companions), "and by how much was not measured here")
+        yield Warned(
+            code="lr-length",
+            message=f"the target trains on {tokens / longest:.3g} times the tokens of the longest "
+            f"run at this rate; best rates fall as training gets longer, {measured}",
+        )
+
+
+def winner_cautions(winners: Sequence[Winner], recipe: dict[str, object]) -> Iterator[Warned]:
+    """Where a search found other values than the recipe has."""
+    for winner in winners:
+        differing = [
+            f"{axis} {value:g} (recipe: {recipe[axis]:g})"
+            if isinstance(value, float)
+            else f"{axis} {value} (recipe: {recipe[axis]})"
+            for axis, value in winner.values.items()
+            if axis in recipe and recipe[axis] != value
+        ]
+        if differing:
+            yield Warned(
+                code="winner-differs",
+                message=f"search {winner.experiment} of {winner.study} found "
+                f"{', '.join(differing)}; the law was measured with the recipe, which is what is "
+                f"exported unless --winner {winner.experiment} is given",
+            )
+
+
+def _length_drifts(companions: Sequence[Companion]) -> Iterator[str]:
+    for each in companions:
+        for finding in transfers(each.records):
+            for variant in finding.variants if finding.along == "tokens" else ():
+                if variant.drift is not None:
+                    yield (
+                        f"in {each.name}, experiment {finding.experiment}, by a factor of "
+                        f"{said(variant.drift)} a doubling"
+                    )

@@ -1,0 +1,149 @@
+"""After the large run: did its loss fall inside the interval that was handed over?"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from windtunnel.errors import ConfigError, FitError, did_you_mean
+from windtunnel.export.forecasts import MEAN
+from windtunnel.export.handoff import FILE, Estimate, Handoff
+from windtunnel.export.write import FITS
+from windtunnel.laws import Fit
+from windtunnel.trials.store import append_line
+
+Unit = Literal["nats-per-token", "nats-per-byte", "bits-per-byte"]
+UNITS: tuple[Unit, ...] = ("nats-per-token", "nats-per-byte", "bits-per-byte")
+SAME = 0.005
+"""Tokens and params up to so far from the Handoff's are its own: a last step more or less."""
+LOG = "forecast-checks.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One validation set: the forecast, and what was measured; nats per token.
+
+    `inside` is None where the forecast has no interval; `error` is ln(forecast / measured).
+    """
+
+    name: str
+    forecast: float
+    low: float | None
+    high: float | None
+    measured: float
+    inside: bool | None
+    error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastCheck:
+    """Every set that a loss was given of; `params` and `tokens` are those of the run."""
+
+    params: float
+    tokens: float
+    level: float
+    sets: tuple[Compared, ...]
+
+    @property
+    def inside(self) -> bool:
+        """Whether every measured loss lies inside its interval."""
+        return all(each.inside for each in self.sets)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self) | {"sets": [asdict(each) for each in self.sets], "inside": self.inside}
+
+
+def check_forecast(
+    path: Path,
+    losses: Mapping[str, float],
+    *,
+    params: float | None = None,
+    tokens: float | None = None,
+    unit: Unit = "nats-per-token",
+) -> ForecastCheck:
+    """Compare measured losses, by validation set, with the forecast; `mean` is that over the sets.
+
+    For a run of another size or length the forecast is made anew from the fits that were handed
+    over with it, never from newer ones.
+
+    Raises:
+        ConfigError: No Handoff, a set that it does not know, or a unit that cannot be converted.
+    """
+    handoff = Handoff.read(path)
+    folder = path if path.is_dir() else path.parent
+    known = list(handoff.forecast)
+    for name in losses:
+        if name not in known:
+            raise ConfigError(
+                f"--loss {name}=...: {folder / FILE} has forecasts of {', '.join(known)}"
+                f"{did_you_mean(name, known)}"
+            )
+    at = (params or handoff.counts.params, tokens or handoff.counts.tokens)
+    own = all(
+        abs(mine / theirs - 1) <= SAME
+        for mine, theirs in zip(at, (handoff.counts.params, handoff.counts.tokens), strict=True)
+    )
+    return ForecastCheck(
+        params=at[0],
+        tokens=at[1],
+        level=handoff.level,
+        sets=tuple(
+            _compared(
+                name,
+                handoff.forecast[name] if own else _anew(folder, name, *at),
+                _in_nats_per_token(handoff, name, loss, unit),
+            )
+            for name, loss in losses.items()
+        ),
+    )
+
+
+def keep_check(path: Path, check: ForecastCheck) -> Path:
+    """Append the check beside the Handoff; where.
+
+    Raises:
+        StoreError: Disk full, or no permission.
+    """
+    log = (path if path.is_dir() else path.parent) / LOG
+    append_line(log, check.as_json())
+    return log
+
+
+def _compared(name: str, forecast: Estimate, measured: float) -> Compared:
+    bounded = forecast.low is not None and forecast.high is not None
+    return Compared(
+        name=name,
+        forecast=forecast.value,
+        low=forecast.low,
+        high=forecast.high,
+        measured=measured,
+        inside=measured in forecast if bounded else None,
+        error=math.log(forecast.value / measured),
+    )
+
+
+def _anew(folder: Path, name: str, params: float, tokens: float) -> Estimate:
+    file = folder / FITS / f"{name}.json"
+    try:
+        return Estimate.of(Fit.from_json(file.read_text()).predict(params, tokens))
+    except (OSError, FitError) as problem:
+        raise ConfigError(
+            f"{file}: needed to forecast another size or length than was handed over, and cannot "
+            f"be read: {problem}; give the whole folder that `windtunnel export` wrote"
+        ) from None
+
+
+def _in_nats_per_token(handoff: Handoff, name: str, loss: float, unit: Unit) -> float:
+    if unit == "nats-per-token":
+        return loss
+    sets = handoff.bytes_per_token
+    of = next(iter(sets)) if name == MEAN and len(sets) == 1 else name
+    bytes_per_token = sets.get(of)
+    if bytes_per_token is None:
+        raise ConfigError(
+            f"--unit {unit}: the bytes per token of {name!r} are not known; give the loss of a "
+            f"single set of text ({', '.join(sets)}), or in nats per token"
+        )
+    return loss * bytes_per_token * (math.log(2) if unit == "bits-per-byte" else 1.0)

@@ -1,0 +1,133 @@
+"""The fit that is handed over, and why some are not: none, failed, or of other runs."""
+
+from pathlib import Path
+
+from windtunnel.errors import ConfigError, FitError, did_you_mean
+from windtunnel.export.asked import Asked
+from windtunnel.export.handoff import Warned
+from windtunnel.laws import Fit
+from windtunnel.spec.experiments import ScalingExperiment
+from windtunnel.trials.forecast import law_inputs
+from windtunnel.trials.gather import Row
+from windtunnel.trials.study import Study
+
+FAILING = {
+    "start-point": "the solver did not move",
+    "not-converged": "the solver did not converge",
+    "few-starts": "few starts reached the optimum",
+    "at-bound": "the runs do not determine a coefficient",
+    "holdout-missed": "the law failed its own hold-out",
+    "non-monotone": "loss rises with data",
+    "odd-units": "units are wrong",
+    "resamples-failed": "the intervals rest on resamples that failed",
+}
+"""Warnings with which a number is not handed over unless `accept` names them."""
+
+
+def read_study_fit(study: Study, asked: Asked) -> tuple[Path, Fit]:
+    """The fit asked for, or the one that the study's last sweep or report left.
+
+    Raises:
+        ConfigError: There is none yet, or the study has several.
+        FitError: It is damaged, or no law of size and data.
+    """
+    path = asked.fit or _own(study, asked.experiment)
+    try:
+        fitted = Fit.from_json(path.read_text())
+    except OSError as refused:
+        raise ConfigError(f"{path}: cannot be read: {refused.strerror}") from None
+    except FitError as damaged:
+        raise FitError(f"{path}: {damaged}") from None
+    if fitted.law != "chinchilla":
+        raise FitError(
+            f"{path}: law {fitted.law!r} forecasts no loss of a size and its data: export needs "
+            "`windtunnel fit STUDY.yaml --law chinchilla --out FIT.json`"
+        )
+    return path, fitted
+
+
+def check_fit(
+    study: Study, fitted: Fit, rows: list[Row], *, path: Path, accept: tuple[str, ...]
+) -> list[Warned]:
+    """The fit's warnings, those that are accepted among them.
+
+    Raises:
+        FitError: The fit is of other runs than the store's, has no intervals, or has failed.
+    """
+    _same_runs(study, fitted, rows, path)
+    if not fitted.intervals:
+        raise FitError(
+            f"{path}: the fit has no intervals, and no number is handed over without one: fit "
+            "again with --intervals two-level --bootstrap 1000"
+        )
+    codes = [warning.code for warning in fitted.warnings]
+    for code in accept:
+        if code not in FAILING:
+            hint = did_you_mean(code, FAILING)
+            raise ConfigError(f"--accept {code}: allowed are {', '.join(FAILING)}{hint}")
+    for warning in fitted.warnings:
+        if warning.code in FAILING and warning.code not in accept:
+            raise FitError(
+                f"{path}: not handed over, {FAILING[warning.code]} ({warning.code}): "
+                f"{warning.message}. Mend the study (docs/fit.md says how each warning arises), or "
+                f"take the fit as it is with --accept {warning.code}, which the Handoff will say"
+            )
+    unused = [code for code in accept if code not in codes]
+    found = [Warned(code=each.code, message=each.message) for each in fitted.warnings]
+    found += [
+        Warned(code="accepted", message=f"{code}: {FAILING[code]}; accepted at export")
+        for code in accept
+        if code not in unused
+    ]
+    return found
+
+
+def _own(study: Study, experiment: str | None) -> Path:
+    scaling = [e.name for e in study.config.experiments if isinstance(e, ScalingExperiment)]
+    if not scaling:
+        raise ConfigError(
+            f"{study.file}: the study has no scaling experiment, so nothing says what loss to "
+            "expect of a size: add one (docs/study.md), or export the study that has it"
+        )
+    if experiment is not None and experiment not in scaling:
+        raise ConfigError(
+            f"--experiment {experiment}: the scaling experiments of {study.file} are "
+            f"{', '.join(scaling)}{did_you_mean(experiment, scaling)}"
+        )
+    if experiment is None and len(scaling) > 1:
+        raise ConfigError(
+            f"{study.file}: several scaling experiments, {', '.join(scaling)}: name one with "
+            "--experiment"
+        )
+    name = "fit.json" if len(scaling) == 1 else f"fit.{experiment}.json"
+    path = study.folder / name
+    if not path.exists():
+        raise ConfigError(
+            f"{study.file}: no fit yet ({path} is not there): finish `windtunnel sweep "
+            f"{study.file}`, which ends with one; it needs at least 6 finished decay branches"
+        )
+    return path
+
+
+def _same_runs(study: Study, fitted: Fit, rows: list[Row], path: Path) -> None:
+    name = study.config.study
+    if not fitted.inputs and path.parent == study.folder:
+        raise FitError(
+            f"{path}: this fit does not say which runs it was made from, for an earlier version "
+            f"wrote it: fit again with `windtunnel report {study.file}`"
+        )
+    if fitted.inputs.get("study") != name:
+        of = fitted.inputs.get("study")
+        what = f"study {of!r}" if of else "a table"
+        raise FitError(
+            f"{path}: this fit is of {what}, not of study {name!r}: write one with `windtunnel fit "
+            f"{study.file} --out FIT.json` (`windtunnel import-runs` adds runs of your own)"
+        )
+    experiments = set(fitted.inputs["experiments"].split("+"))
+    now = law_inputs(name, rows, experiments)
+    if now["runs"] != fitted.inputs["runs"]:
+        fix = "windtunnel report" if path.parent == study.folder else "windtunnel fit"
+        raise FitError(
+            f"{path}: the store has changed since this fit: its runs were {fitted.inputs['runs']}, "
+            f"now they are {now['runs']}; fit again with `{fix} {study.file}`"
+        )

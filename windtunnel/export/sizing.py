@@ -1,0 +1,170 @@
+"""Which model, and on how many tokens: what was asked for, and the law for what was not."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from windtunnel.errors import ConfigError
+from windtunnel.export.asked import Asked
+from windtunnel.export.handoff import Warned
+from windtunnel.laws import Fit, optimum
+from windtunnel.laws.interval import decades_beyond
+from windtunnel.spec import ModelSpec, Size
+from windtunnel.spec.config import ModelFamily
+from windtunnel.spec.yaml_tree import read_tree
+from windtunnel.trials.points import Ground
+
+FURTHEST = 1.0
+"""Decades in params and in tokens that a target may lie beyond the fitted runs (assumed: our own
+hold-outs reach 0.2 to 0.5 decades; beyond a decade no study here has checked a law)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sized:
+    """The target, the tokens it is to be trained on, and what came from where."""
+
+    model: ModelSpec
+    tokens: float
+    how: str
+
+
+def size_of(ground: Ground, fitted: Fit, asked: Asked) -> Sized:
+    """The target's shape and tokens.
+
+    Raises:
+        ConfigError: A shape that is no model of the family, or a YAML file that holds none.
+        FitError: The law has no optimum to take what is missing from.
+    """
+    model = _asked_model(ground, asked)
+    if model is None:
+        best = optimum(
+            fitted,
+            flops=asked.flops,
+            tokens=asked.tokens,
+            tokens_per_param=asked.tokens_per_param,
+        )
+        model = nearest_model(ground, best.params.value)
+        tokens = _asked_tokens(fitted, model, asked)
+        assert tokens is not None
+        return Sized(model=model, tokens=tokens, how="size by the law, data as asked")
+    tokens = _asked_tokens(fitted, model, asked)
+    if tokens is None:
+        best = optimum(fitted, params=model.params)
+        return Sized(model=model, tokens=best.tokens.value, how="size as asked, data by the law")
+    return Sized(model=model, tokens=tokens, how="size and data as asked")
+
+
+def nearest_model(ground: Ground, params: float) -> ModelSpec:
+    """The model of the family's own shape whose params are nearest, on a log scale.
+
+    Width over depth is `width_per_layer`, or that of the study's largest size: MiniCPM keeps the
+    shape of its models as similar as it can (arXiv 2404.06395, Table 8).
+    """
+    family, vocab_size = ground.config.model, ground.vocab_size
+    largest = max(
+        (family.spec(size, vocab_size=vocab_size) for size in family.sizes),
+        key=lambda model: model.params,
+    )
+    per_layer = family.width_per_layer or largest.width / largest.depth
+    unit = family.head_dim * family.heads_per_kv
+    # A layer holds some 10 width^2: the cube root of what is asked gives the width to look around.
+    about = (params * per_layer / 10.0) ** (1 / 3)
+    most = max(4, math.ceil(2 * about / unit))
+    found: list[ModelSpec] = []
+    for count in range(1, most + 1):
+        width = count * unit
+        depth = max(1, round(width / per_layer))
+        if (family.ffn_ratio * width).is_integer():
+            found.append(family.spec(Size(width=width, depth=depth), vocab_size=vocab_size))
+    if not found:
+        raise ConfigError(
+            f"--params {params:.4g}: no width that is a multiple of head_dim x heads_per_kv = "
+            f"{unit} gives a whole feed-forward width; say the shape with --shape or --model"
+        )
+    return min(found, key=lambda model: abs(math.log(model.params / params)))
+
+
+def check_reach(fitted: Fit, model: ModelSpec, tokens: float, *, accepted: bool) -> list[Warned]:
+    """Warnings where the target lies outside the fitted runs.
+
+    Raises:
+        ConfigError: It lies further than `FURTHEST` decades, and that was not accepted.
+    """
+    found, far = [], []
+    for name, value in (("params", float(model.params)), ("tokens", tokens)):
+        decades = decades_beyond(value, fitted.domain[name])
+        if not decades:
+            continue
+        side, edge = ("above", 1) if decades > 0 else ("below", 0)
+        said = (
+            f"{name} = {value:.3g} is {abs(decades):.1f} decades {side} the fitted runs "
+            f"({fitted.domain[name][edge]:.3g})"
+        )
+        found.append(Warned(code="extrapolates", message=said))
+        if abs(decades) > FURTHEST:
+            far.append(said)
+    if far and not accepted:
+        raise ConfigError(
+            f"{' and '.join(far)}, and no more than {FURTHEST:g} is handed over: train larger "
+            "sizes or longer horizons, or take the forecast as it is with --extrapolate, which "
+            "the Handoff will say"
+        )
+    return found
+
+
+def _asked_model(ground: Ground, asked: Asked) -> ModelSpec | None:
+    family = ground.config.model
+    if asked.params is not None:
+        return nearest_model(ground, asked.params)
+    if asked.shape is not None:
+        try:
+            return family.spec(Size.parse(asked.shape), vocab_size=ground.vocab_size)
+        except ValueError as wrong:
+            raise ConfigError(f"--shape {asked.shape}: {_first(wrong)}") from None
+    if asked.model is not None:
+        return _model_in(asked.model, ground)
+    return None
+
+
+def _asked_tokens(fitted: Fit, model: ModelSpec, asked: Asked) -> float | None:
+    if asked.flops is not None:
+        return asked.flops / (fitted.flop_factor * model.params)
+    if asked.tokens_per_param is not None:
+        return asked.tokens_per_param * model.params
+    return asked.tokens
+
+
+def _model_in(path: Path, ground: Ground) -> ModelSpec:
+    """The one size of the `model` section in a file; the study's fields where it says nothing."""
+    section = read_tree(path).value.get("model")
+    if section is None or not isinstance(section.value, dict):
+        raise ConfigError(
+            f"{path}: no `model:` section; write one as a study file has it, with one size, such "
+            "as `model: {sizes: [2304x40], head_dim: 64}`"
+        )
+    given = section.plain()
+    try:
+        family = ModelFamily.model_validate(ground.config.model.model_dump() | given)
+        (size,) = given["sizes"] and family.sizes
+        return family.spec(size, vocab_size=ground.vocab_size)
+    except ValidationError as wrong:
+        error = wrong.errors()[0]
+        where = ".".join(str(part) for part in error["loc"])
+        node = section.value.get(str(error["loc"][0])) if error["loc"] else None
+        raise ConfigError(
+            f"{path}:{(node or section).line}: model{f'.{where}' if where else ''}: {_first(wrong)}"
+        ) from None
+    except (KeyError, TypeError, ValueError) as wrong:
+        said = f": {wrong}" if isinstance(wrong, ValueError) and "unpack" not in str(wrong) else ""
+        raise ConfigError(
+            f"{path}:{section.line}: model: one size is exported, as `sizes: [2304x40]`{said}"
+        ) from None
+
+
+def _first(wrong: ValueError) -> str:
+    """What pydantic or a size says is wrong, in one line."""
+    if isinstance(wrong, ValidationError):
+        return wrong.errors()[0]["msg"].removeprefix("Value error, ")
+    return str(wrong)

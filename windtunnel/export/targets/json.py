@@ -1,0 +1,11 @@
+"""`json`: the Handoff alone, which every export has beside its files (docs/export/json.md)."""
+
+from pathlib import Path
+
+from windtunnel.export.handoff import Handoff
+
+
+def write(handoff: Handoff, folder: Path) -> list[Path]:
+    """Nothing more."""
+    del handoff, folder
+    return []

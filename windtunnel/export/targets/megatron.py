@@ -1,0 +1,148 @@
+"""`megatron`: arguments for Megatron-LM, and a thin module in the place of its pretrain_gpt.py.
+
+Its muP flags carry what they mean the same by: rate of hidden matrices, multipliers of embedding,
+logits and attention. The module carries the rest; docs/export/megatron.md has the table.
+"""
+
+from pathlib import Path
+
+from windtunnel.errors import ConfigError
+from windtunnel.export.handoff import Handoff
+from windtunnel.export.targets.template import environment
+from windtunnel.export.targets.torch import title
+from windtunnel.parametrization import Role
+from windtunnel.schedule import DecayShape
+
+COMMIT = "d98e8a64ddf34856e74b24714e3bedb2f5a39553"
+
+DECAYS: dict[DecayShape, str] = {
+    "exponential": "exponential",
+    "linear": "linear",
+    "one_minus_sqrt": "minus_sqrt",
+    "cosine": "cosine",
+}
+"""megatron/training/config/training_config.py, `lr_wsd_decay_style`."""
+
+NORM_EPS = 1e-5  # windtunnel.model.decoder
+
+
+def write(handoff: Handoff, folder: Path) -> list[Path]:
+    """Write arguments.sh and windtunnel_megatron.py.
+
+    Raises:
+        ConfigError: The base of the rotary embedding is not a whole number.
+    """
+    values = {
+        "title": title(handoff).replace("in torch on one device", "in Megatron-LM"),
+        "commit": COMMIT[:10],
+    }
+    arguments = environment().get_template("megatron_arguments.sh.jinja")
+    module = environment().get_template("megatron_entry.py.jinja")
+    texts = {
+        "arguments.sh": arguments.render(**values, **_header(handoff), groups=groups(handoff)),
+        "windtunnel_megatron.py": module.render(**values),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    return [folder / name for name in texts]
+
+
+def groups(handoff: Handoff) -> dict[str, list[str]]:
+    """Lines of the argument array, by heading."""
+    return {
+        "Model": _model(handoff),
+        "Init and multipliers": _sites(handoff),
+        "Optimizer: --lr, --adam-eps and --weight-decay before the rules of muP": _optimizer(
+            handoff
+        ),
+        "Schedule, in updates": _schedule(handoff),
+    }
+
+
+def matrix_wd_mult(handoff: Handoff) -> float:
+    """Weight decay of hidden matrices over that of the embedding."""
+    hidden, embedding = (handoff.roles[role] for role in (Role.HIDDEN, Role.EMBEDDING))
+    return hidden.weight_decay / embedding.weight_decay if embedding.weight_decay else 1.0
+
+
+def _model(handoff: Handoff) -> list[str]:
+    model = handoff.model
+    if not model.rope_base.is_integer():
+        raise ConfigError(
+            f"model.rope_base = {model.rope_base:g}: Megatron-LM's --rotary-base takes a whole "
+            "number; export to another trainer, or train the study with a whole rope_base"
+        )
+    return [
+        f"--num-layers {model.depth} --hidden-size {model.width}",
+        f"--ffn-hidden-size {model.ffn_width} --swiglu",
+        f"--num-attention-heads {model.num_heads} --kv-channels {model.head_dim}",
+        f"--group-query-attention --num-query-groups {model.kv_heads}",
+        f"--seq-length {model.context} --max-position-embeddings {model.context}",
+        "--position-embedding-type rope --rotary-percent 1.0",
+        f"--rotary-base {int(model.rope_base)}",
+        f"--normalization RMSNorm --norm-epsilon {NORM_EPS}",
+        "--disable-bias-linear --attention-dropout 0.0 --hidden-dropout 0.0",
+        f"--vocab-size {model.vocab_size} --padded-vocab-size {model.vocab_size}",
+        *(["--untie-embeddings-and-output-weights"] if not model.tied else []),
+        *(["--qk-layernorm"] if model.qk_norm else []),
+    ]
+
+
+def _sites(handoff: Handoff) -> list[str]:
+    """Its muP at the study's base width; under `standard` with every ratio 1."""
+    recipe, model, sites = handoff.recipe, handoff.model, handoff.multipliers
+    hidden, embedding = (handoff.roles[role].init_std for role in (Role.HIDDEN, Role.EMBEDDING))
+    is_mup = recipe.parametrization == "mup"
+    base_head_dim = (sites.attention * model.head_dim) ** 2  # solved for from its formula
+    return [
+        f"--use-mup --mup-base-hidden-size {recipe.base_width if is_mup else model.width}",
+        f"--init-method-std {embedding if is_mup else hidden!r}",
+        f"--embedding-init-method-std {embedding!r}",
+        f"--mup-embedding-mult {sites.embed!r}",
+        f"--mup-output-mult {sites.logits!r}",
+        f"--mup-base-head-dim {base_head_dim:.12g} --mup-attn-scale-power 1.0",
+        f"--windtunnel-residual-mult {sites.residual!r}",
+    ]
+
+
+def _optimizer(handoff: Handoff) -> list[str]:
+    recipe, embedding = handoff.recipe, handoff.roles[Role.EMBEDDING]
+    return [
+        f"--optimizer adam --lr {embedding.lr!r}",
+        f"--adam-beta1 {recipe.beta1} --adam-beta2 {recipe.beta2} --adam-eps {recipe.eps!r}",
+        f"--windtunnel-vector-eps {embedding.eps!r}",
+        f"--weight-decay {embedding.weight_decay!r}",
+        f"--windtunnel-matrix-wd-mult {matrix_wd_mult(handoff)!r}",
+        f"--clip-grad {recipe.clip}",
+    ]
+
+
+def _schedule(handoff: Handoff) -> list[str]:
+    steps, peak = handoff.schedule, handoff.roles[Role.EMBEDDING].lr
+    return [
+        f"--global-batch-size {handoff.batch.rows} --train-iters {steps.end}",
+        f"--lr-warmup-iters {steps.warmup} --lr-decay-iters {steps.end}",
+        f"--lr-decay-style WSD --lr-wsd-decay-style {DECAYS[steps.shape]}",
+        f"--lr-wsd-decay-iters {steps.end - steps.decay_start}",
+        f"--min-lr {steps.final_factor * peak!r}",
+    ]
+
+
+def _header(handoff: Handoff) -> dict[str, object]:
+    """What the comment above the arguments speaks of."""
+    steps, sites = handoff.schedule, handoff.multipliers
+    if steps.shape == "exponential":
+        decay = "its exponential form is 2 x 0.5^p - 1 at progress p: the module's (min-lr / lr)^p"
+    else:
+        decay = f"its {DECAYS[steps.shape]} form between lr and min-lr is the study's"
+    return {
+        "residual": f"{sites.residual:.6g}",
+        "attention": f"{sites.attention:.6g}",
+        "embedding_std": f"{handoff.roles[Role.EMBEDDING].init_std:.6g}",
+        "untied": not handoff.model.tied,
+        "ratio": f"{handoff.roles[Role.EMBEDDING].lr / handoff.roles[Role.HIDDEN].lr:.6g}",
+        "matrix_wd": f"{matrix_wd_mult(handoff):.6g}",
+        "decay": decay,
+        "vocab": handoff.model.vocab_size,
+        "checkpoints": handoff.checkpoints,
+    }

@@ -1,0 +1,137 @@
+"""`nanotron`: its YAML, and a module that gives each parameter what the YAML has no key for.
+
+nanotron knows spectral muP, one rate rule and one init rule for every matrix by its two fans; it is
+another parametrization than ours (docs/export/nanotron.md), so its switch stays off and the values
+of each role stand in a section of their own, which nanotron's plain trainer refuses to load.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from windtunnel.errors import ConfigError
+from windtunnel.export.handoff import Handoff
+from windtunnel.export.targets.template import environment
+from windtunnel.schedule import DecayShape
+from windtunnel.spec import ModelSpec
+
+COMMIT = "2411b022a75fb7f7561a1bb4166706da5e1b76de"  # of huggingface/nanotron, read for all of this
+CONFIG, ENTRY = "nanotron.yaml", "windtunnel_nanotron.py"
+
+# Their names; they have no exponential decay, and the module's schedule replaces theirs anyway.
+DECAY_STYLES: dict[DecayShape, str] = {
+    "exponential": "linear",
+    "linear": "linear",
+    "one_minus_sqrt": "1-sqrt",
+    "cosine": "cosine",
+}
+MOST_CHECKPOINTS = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpectralRow:
+    """What nanotron's spectral muP gives one matrix, relative to the Handoff.
+
+    Attributes:
+        lr: its rate where `learning_rate` is ours for hidden matrices, over ours for this matrix.
+        std: its init std, over ours.
+    """
+
+    matrix: str
+    fan_out: int
+    fan_in: int
+    lr: float
+    std: float
+
+
+def write(handoff: Handoff, folder: Path) -> list[Path]:
+    """Write nanotron.yaml and windtunnel_nanotron.py.
+
+    Raises:
+        ConfigError: The model norms queries and keys, which nanotron's Qwen2 cannot.
+    """
+    if handoff.model.qk_norm:
+        raise ConfigError(
+            "export to nanotron: model.qk_norm = true: its Qwen2 model has no norm of queries and "
+            "keys; export to torch, torchtitan or megatron, or search again with qk_norm: false"
+        )
+    return [
+        _rendered("nanotron.yaml.jinja", folder / CONFIG, handoff),
+        _rendered("nanotron_train.py.jinja", folder / ENTRY, handoff),
+    ]
+
+
+def spectral_rows(handoff: Handoff) -> list[SpectralRow]:
+    """Spectral muP as nanotron's scaling/parametrization.py has it, against the Handoff's values.
+
+    A matrix gets std = min(1, sqrt(fan_out / fan_in)) / sqrt(fan_in) and rate x fan_out / fan_in,
+    with fused matrices (qkv, gate and up) taken as one; the embedding std = 1 and the plain rate.
+    """
+    hidden = handoff.roles["hidden"]
+    rows = []
+    for matrix, (fan_out, fan_in) in _matrices(handoff.model).items():
+        ours = handoff.roles["readout"] if matrix == "lm_head" else hidden
+        std = min(1.0, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in)
+        lr = hidden.lr * fan_out / fan_in
+        rows.append(
+            SpectralRow(
+                matrix=matrix,
+                fan_out=fan_out,
+                fan_in=fan_in,
+                lr=lr / ours.lr,
+                std=std / ours.init_std,
+            )
+        )
+    return rows
+
+
+def _matrices(model: ModelSpec) -> dict[str, tuple[int, int]]:
+    """Their matrices with (fan out, fan in)."""
+    width, ffn = model.width, model.ffn_width
+    matrices = {
+        "qkv_proj": (width + 2 * model.kv_heads * model.head_dim, width),
+        "o_proj": (width, width),
+        "gate_up_proj": (2 * ffn, width),
+        "down_proj": (width, ffn),
+    }
+    return matrices if model.tied else matrices | {"lm_head": (model.vocab_size, width)}
+
+
+def _rendered(template: str, path: Path, handoff: Handoff) -> Path:
+    """Write one template with the Handoff's values."""
+    steps = handoff.schedule
+    text = (
+        environment()
+        .get_template(template)
+        .render(
+            handoff=handoff,
+            model=handoff.model,
+            recipe=handoff.recipe,
+            roles={str(role): values.model_dump() for role, values in handoff.roles.items()},
+            sites=handoff.multipliers.model_dump(),
+            steps=steps,
+            spectral=spectral_rows(handoff),
+            decay_style=DECAY_STYLES[steps.shape],
+            checkpoint_interval=_checkpoint_interval(handoff),
+            commit=COMMIT,
+            config=CONFIG,
+            entry=ENTRY,
+            number=number,
+        )
+    )
+    path.write_text(text)
+    return path
+
+
+def number(value: float) -> str:
+    """A float that YAML 1.1 too reads as one: PyYAML takes 1e-05, without a dot, for a string."""
+    text = repr(float(value))
+    mantissa, e, exponent = text.partition("e")
+    return f"{mantissa}.0e{exponent}" if e and "." not in mantissa else text
+
+
+def _checkpoint_interval(handoff: Handoff) -> int:
+    """Updates between checkpoints: hits every one worth keeping, or at least the decay's start."""
+    interval = math.gcd(*(kept.step for kept in handoff.checkpoints))
+    few = 0 < handoff.schedule.end <= MOST_CHECKPOINTS * interval
+    return interval if few else handoff.schedule.decay_start

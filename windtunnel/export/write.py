@@ -1,0 +1,63 @@
+"""The folder of an export: the target's files, the Handoff, and the fits that it rests on."""
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+from windtunnel.errors import ConfigError, cannot_write
+from windtunnel.export.build import Export
+from windtunnel.export.handoff import FILE, Handoff
+
+TARGETS = ("json", "hf", "megatron", "torchtitan", "nanotron", "torch")
+FITS = "fits"
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that something would be lost in.
+
+    Raises:
+        ConfigError: It is there and not empty, or it is a file.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise ConfigError(
+            f"--out {folder}: is there already and not empty; give a new folder, or remove it first"
+        )
+
+
+def write_export(export: Export, target: str, folder: Path) -> list[Path]:
+    """Write one target's files, handoff.json and fits/SET.json, all or nothing; which they are.
+
+    Raises:
+        ConfigError: The target cannot express the Handoff, or the folder is in use.
+        StoreError: The folder cannot be written.
+    """
+    module = import_module(f"windtunnel.export.targets.{target}")
+    write: Callable[[Handoff, Path], list[Path]] = module.write
+    with new_folder(folder) as scratch:
+        written = write(export.handoff, scratch)
+        (scratch / FILE).write_text(export.handoff.to_json())
+        (scratch / FITS).mkdir()
+        for name, fitted in export.fits.items():
+            fitted.to_json(scratch / FITS / f"{name}.json")
+        files = [FILE, *(str(path.relative_to(scratch)) for path in written), f"{FITS}/"]
+    return [folder / file for file in files]
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A scratch folder that becomes `folder` when all went well, and vanishes when not."""
+    check_folder(folder)
+    scratch = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        scratch.mkdir(parents=True)
+        yield scratch
+        if folder.is_dir():
+            folder.rmdir()
+        scratch.rename(folder)
+    except OSError as refused:
+        raise cannot_write(folder, refused) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
