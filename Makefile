@@ -62,6 +62,7 @@ bench: setup
 
 schema: setup
 	$(BIN)/python -m windtunnel.spec.schema
+	$(BIN)/python -m windtunnel.export.schema
 	$(BIN)/python tools/study_reference.py
 
 golden: setup

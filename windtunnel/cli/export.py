@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windtunnel.cli.text import flops, print_json, say, si, terminal
-from windtunnel.errors import ConfigError, did_you_mean
+from windtunnel.errors import ConfigError, TrackingError, did_you_mean
 from windtunnel.export.asked import Asked
 from windtunnel.export.handoff import Estimate, Handoff
 from windtunnel.export.write import TARGETS, check_folder, new_folder, write_export
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from windtunnel.trials.study import Study
 
 RULES = ("none", "sqrt", "measured")
 
@@ -46,6 +48,7 @@ def run_export(file: Path, asked: Asked, *, to: str, out: Path, as_json: bool) -
     export = build_handoff(study, asked)
     written = write_export(export, to, out)
     keep_handoff(study, export.handoff, target=to)
+    problem = _mirror(study)
     if as_json:
         print_json(json.loads(export.handoff.to_json()))
         return
@@ -54,6 +57,8 @@ def run_export(file: Path, asked: Asked, *, to: str, out: Path, as_json: bool) -
         say(console, line)
     for warning in export.handoff.warnings:
         say(console, warning.message, label=f"warning ({warning.code}):")
+    if problem:
+        say(console, problem, label="MLflow:")
     for path in written:
         print(f"wrote {path}")
 
@@ -75,6 +80,19 @@ def run_export_segment(file: Path, segment: str, *, to: str, out: Path) -> None:
         files = [path.relative_to(scratch) for path in written]
     for path in files:
         print(f"wrote {out / path}")
+
+
+def _mirror(study: "Study") -> str:
+    """Log the Handoff to MLflow where the study asks for it; what went wrong, if anything."""
+    if not study.config.tracking.enabled:
+        return ""
+    from windtunnel.cli.tracking import log_handoffs, mirror_of
+
+    try:
+        log_handoffs(mirror_of(study))
+    except TrackingError as problem:
+        return str(problem)
+    return ""
 
 
 def _lines(handoff: Handoff) -> "Iterator[str]":

@@ -114,17 +114,19 @@ def print_runs(rows: list[Row], *, as_json: bool) -> None:
         print_json(rows)
         return
     table = Table(box=None)
-    for column in ("segment", "size", "params", "horizon", "tokens", "seed", "outcome", "loss"):
+    names = ("segment", "kind", "size", "params", "horizon", "tokens", "seed", "outcome", "loss")
+    for column in names:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("bits/byte", justify="right")
     for row in rows:
         table.add_row(
             row["segment"],
-            f"{row['width']}x{row['depth']}",
+            row["kind"],
+            "" if row["width"] is None else f"{row['width']}x{row['depth']}",
             si(row["params"]),
-            row["horizon"] or "trunk",
+            row["horizon"] or "",
             si(row["tokens"]),
-            str(row["init_seed"]),
+            "" if row["init_seed"] is None else str(row["init_seed"]),
             row["outcome"],
             "" if row["loss"] is None else f"{row['loss']:.4f}",
             "" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.4f}",

@@ -5,8 +5,9 @@ import signal
 from pathlib import Path
 
 from windtunnel.errors import TrackingError
+from windtunnel.export.keep import LOG as HANDOFFS
 from windtunnel.trials.search_json import outcome_json
-from windtunnel.trials.store import read_json, write_json
+from windtunnel.trials.store import read_json, read_lines, write_json
 from windtunnel.trials.study import Study, open_study
 from windtunnel.trials.tracking import Mirror, locate, serve
 from windtunnel.trials.tracking.server import link, stop, wait_until_ready
@@ -19,7 +20,7 @@ def mirror_of(study: Study) -> Mirror:
 
 
 def log_results(mirror: Mirror) -> None:
-    """Put report, forecasts, fits, checks, searches and records into runs of their own.
+    """Put report, forecasts, fits, checks, searches, handoffs and records into runs of their own.
 
     A notebook loads the records by the study's name (`windtunnel.findings.load_records`).
     """
@@ -42,8 +43,25 @@ def log_results(mirror: Mirror) -> None:
         mirror.log_result(path.stem, [path], slopes, {"passed": str(check["passed"])})
     for outcome in search_outcomes(mirror.study):
         _log_search(mirror, outcome)
+    log_handoffs(mirror)
     records = write_records(records_of(mirror.study), folder / "records")
     mirror.log_result("records", records, {})
+
+
+def log_handoffs(mirror: Mirror) -> None:
+    """All Handoffs of the study in one run, with the last one's size and forecast."""
+    path = mirror.study.folder / HANDOFFS
+    handed = read_lines(path)
+    if not handed:
+        return
+    last = handed[-1]["handoff"]
+    metrics = {name: float(last["counts"][name]) for name in ("params", "tokens", "flops_6nd")}
+    for name, estimate in last["forecast"].items():
+        ends = (("", "value"), ("_low", "low"), ("_high", "high"))
+        metrics |= {
+            f"loss_{name}{end}": estimate[key] for end, key in ends if estimate[key] is not None
+        }
+    mirror.log_result("handoff", [path], metrics, {"target": handed[-1]["target"]})
 
 
 def _metric(site: str) -> str:

@@ -11,6 +11,9 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from windtunnel import __version__
 from windtunnel.errors import ConfigError, FitError, did_you_mean
 from windtunnel.export.asked import Asked
@@ -36,10 +39,15 @@ from windtunnel.trials.winner import search_outcomes
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Export:
-    """A Handoff, and the fit behind each of its forecasts."""
+    """A Handoff, the fit behind each of its forecasts, and the rows that its loss is measured on.
+
+    `validation` holds token ids (rows, context + 1) by set, at the study's context: those on which
+    every loss of the study was measured, so that the large run's can be too.
+    """
 
     handoff: Handoff
     fits: Mapping[str, Fit]
+    validation: Mapping[str, NDArray[np.int64]]
 
 
 def build_handoff(study: Study, asked: Asked) -> Export:
@@ -99,7 +107,9 @@ def build_handoff(study: Study, asked: Asked) -> Export:
         inputs=_inputs(study, fitted, path),
         warnings=tuple(dict.fromkeys(warnings)),
     )
-    return Export(handoff=handoff, fits=by_set.fits)
+    measured, context = study.config.data.validation.tokens, study.config.model.context
+    validation = {each.name: each.rows(context, measured) for each in study.validation}
+    return Export(handoff=handoff, fits=by_set.fits, validation=validation)
 
 
 def _tuned(

@@ -59,8 +59,8 @@ def size_of(ground: Ground, fitted: Fit, asked: Asked) -> Sized:
 def nearest_model(ground: Ground, params: float) -> ModelSpec:
     """The model of the family's own shape whose params are nearest, on a log scale.
 
-    Width over depth is `width_per_layer`, or that of the study's largest size: MiniCPM keeps the
-    shape of its models as similar as it can (arXiv 2404.06395, Table 8).
+    Width over depth is about `width_per_layer`, or that of the study's largest size: MiniCPM keeps
+    the shape of its models as similar as it can (arXiv 2404.06395, Table 8).
     """
     family, vocab_size = ground.config.model, ground.vocab_size
     largest = max(
@@ -75,8 +75,9 @@ def nearest_model(ground: Ground, params: float) -> ModelSpec:
     found: list[ModelSpec] = []
     for count in range(1, most + 1):
         width = count * unit
-        depth = max(1, round(width / per_layer))
-        if (family.ffn_ratio * width).is_integer():
+        if not (family.ffn_ratio * width).is_integer():
+            continue
+        for depth in {max(1, math.floor(width / per_layer)), math.ceil(width / per_layer)}:
             found.append(family.spec(Size(width=width, depth=depth), vocab_size=vocab_size))
     if not found:
         raise ConfigError(

@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from windtunnel.errors import ConfigError, cannot_write
 from windtunnel.export.build import Export
 from windtunnel.export.handoff import FILE, Handoff
 
 TARGETS = ("json", "hf", "megatron", "torchtitan", "nanotron", "torch")
-FITS = "fits"
+FITS, VALIDATION = "fits", "validation"
 
 
 def check_folder(folder: Path) -> None:
@@ -28,7 +31,10 @@ def check_folder(folder: Path) -> None:
 
 
 def write_export(export: Export, target: str, folder: Path) -> list[Path]:
-    """Write one target's files, handoff.json and fits/SET.json, all or nothing; which they are.
+    """Write one target's files beside what every export has, all or nothing; which they are.
+
+    Every export has handoff.json, fits/SET.json, and validation/SET.npy: the rows of token ids on
+    which the study's losses were measured.
 
     Raises:
         ConfigError: The target cannot express the Handoff, or the folder is in use.
@@ -37,12 +43,17 @@ def write_export(export: Export, target: str, folder: Path) -> list[Path]:
     module = import_module(f"windtunnel.export.targets.{target}")
     write: Callable[[Handoff, Path], list[Path]] = module.write
     with new_folder(folder) as scratch:
-        written = write(export.handoff, scratch)
-        (scratch / FILE).write_text(export.handoff.to_json())
+        handoff = export.handoff
+        written = write(handoff, scratch)
+        (scratch / FILE).write_text(handoff.to_json())
         (scratch / FITS).mkdir()
         for name, fitted in export.fits.items():
             fitted.to_json(scratch / FITS / f"{name}.json")
-        files = [FILE, *(str(path.relative_to(scratch)) for path in written), f"{FITS}/"]
+        (scratch / VALIDATION).mkdir()
+        for name, rows in export.validation.items():
+            np.save(scratch / VALIDATION / f"{name}.npy", rows.astype(_smallest(handoff)))
+        files = [FILE, *(str(path.relative_to(scratch)) for path in written)]
+        files += [f"{FITS}/", f"{VALIDATION}/"]
     return [folder / file for file in files]
 
 
@@ -61,3 +72,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise cannot_write(folder, refused) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _smallest(handoff: Handoff) -> np.dtype[np.unsignedinteger[Any]]:
+    """The type that holds every token id in the fewest bytes."""
+    return np.dtype(np.min_scalar_type(handoff.model.vocab_size - 1))

@@ -2,6 +2,7 @@
 
     study.yaml              the study with every default in place
     runs.csv                a row a segment: the columns of `windtunnel runs`, and all that varied
+    imported.csv            runs of other tools that its law takes, where there are any
     curves.csv              training loss of every segment, down-sampled
     dynamics.csv            gradients and steps, where the study records them, in bins of updates
     searches.json           searches with their trials, repeats, winner and importances
@@ -38,6 +39,7 @@ from windtunnel.trials.curves import Curve, read_curve
 from windtunnel.trials.dynamics import SegmentDynamics, as_rows, from_rows, read_dynamics
 from windtunnel.trials.forecast import as_table, law_rows, read_forecasts
 from windtunnel.trials.gather import Row, gather
+from windtunnel.trials.imported import imported_rows
 from windtunnel.trials.kept_checks import read_checks
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.points import search_size
@@ -57,6 +59,7 @@ class Records:
 
     `runs` are the rows of `windtunnel runs` with `size` and a column for each axis that some grid
     or search varied, such as `recipe.lr` or `schedule.shape`; of a trunk the schedule's are None.
+    `imported` are rows of other tools' runs, which findings leave alone: they are no part of a design.
     """
 
     study: str
@@ -68,6 +71,7 @@ class Records:
     coordinate_checks: tuple[dict[str, Any], ...]
     provenance: dict[str, Any]
     dynamics: tuple[SegmentDynamics, ...] = ()
+    imported: tuple[Row, ...] = ()
 
     def of(self, experiment: str, *, decayed: bool = True) -> list[Row]:
         """The rows of one experiment: by default finished, decayed ones, with a loss.
@@ -123,6 +127,7 @@ def records_of(study: Study) -> Records:
         coordinate_checks=tuple(read_checks(study.folder)),
         provenance=provenance(study),
         dynamics=read_dynamics(study.store, study.plan.segments),
+        imported=tuple(imported_rows(study.folder)),
     )
 
 
@@ -137,9 +142,11 @@ def write_records(records: Records, folder: Path) -> list[Path]:
         for curve in records.curves
         for tokens, loss in zip(curve.tokens.tolist(), curve.loss.tolist(), strict=True)
     ]
+    imported = [rounded(row) for row in records.imported]
     parts: dict[str, str | None] = {
         "study.yaml": resolved_text(records.config),
         "runs.csv": csv_text([rounded(row) for row in records.runs]),
+        "imported.csv": csv_text(imported) if imported else None,
         "curves.csv": csv_text(curves),
         "dynamics.csv": csv_text(list(as_rows(records.dynamics))) if records.dynamics else None,
         "searches.json": _listed(records.searches),
@@ -193,6 +200,7 @@ def read_records(folder: Path | str) -> Records:
             coordinate_checks=tuple(read_json(folder / "coordinate_checks.json", [])),
             provenance=read_json(folder / "provenance.json", {}),
             dynamics=from_rows(read_rows_if_any(folder / "dynamics.csv"), by_id),
+            imported=tuple(read_rows_if_any(folder / "imported.csv")),
         )
     except (OSError, ValueError, KeyError, TypeError) as broken:  # a torn row lacks its last cells
         raise ConfigError(

@@ -10,7 +10,10 @@ from typing import Any, cast
 
 from windtunnel.trials.gather import Row
 
-TEXT = frozenset({"segment", "kind", "parent", "trunk", "experiment", "outcome", "horizon", "size"})
+TEXT = frozenset(
+    {"segment", "kind", "parent", "trunk", "experiment", "outcome", "horizon", "size"}
+    | {"label", "source"}  # of imported runs
+)
 """Columns that are never numbers, whatever they look like: an id may be all digits."""
 
 

@@ -9,6 +9,7 @@ V vocabulary.
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -174,20 +175,23 @@ def rotate(x: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
 
 @torch.no_grad()
 def initialise(model: Decoder, recipe: Recipe, *, init_seed: int) -> None:
-    """Fill every parameter by its role.
-
-    Each draws from its own generator, so that its numbers depend on (init_seed, name) alone.
-    """
+    """Fill every parameter by its role."""
     roles = model.roles()
     for name, parameter in model.named_parameters():
-        role = roles[name]
-        if role is Role.GAIN:
-            parameter.fill_(1.0)
-            continue
-        digest = hashlib.sha256(f"{init_seed}/{name}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-        std = recipe.init_std * recipe.scale(role, model.spec).init_std
-        parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+        std = recipe.init_std * recipe.scale(roles[name], model.spec).init_std
+        parameter.copy_(initial_weight(name, parameter.shape, std=std, init_seed=init_seed))
+
+
+def initial_weight(name: str, shape: Sequence[int], *, std: float, init_seed: int) -> Tensor:
+    """Parameter `name` before the first update: normal of `std`, or ones where it is 0, of gains.
+
+    It draws from a generator of its own, so that its numbers depend on (init_seed, name) alone.
+    """
+    if std == 0.0:
+        return torch.ones(*shape)
+    digest = hashlib.sha256(f"{init_seed}/{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    return torch.randn(*shape, generator=generator).mul_(std)
 
 
 def build(spec: ModelSpec, recipe: Recipe) -> Decoder:

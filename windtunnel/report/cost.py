@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from windtunnel.trials.gather import Row
+from windtunnel.trials.imported import KIND
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,8 @@ class Cost:
 
 
 def cost(rows: list[Row]) -> Cost:
-    """Sums over the rows of a table."""
+    """Sums over a table's rows; what imported runs cost is not known."""
+    rows = [row for row in rows if row["kind"] != KIND]
     branches = [row for row in rows if row["kind"] == "branch" and row["outcome"] == "finished"]
     return Cost(
         flops=sum(row["flops_spent"] for row in rows),

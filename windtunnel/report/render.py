@@ -145,7 +145,8 @@ def _view(inputs: ReportInputs, law: ScalingLaw) -> LawView:
         coefficients = [
             (name, value, fit.intervals.get(name), MEANINGS[name]) for name, value in values.items()
         ]
-    shares = [row["flops_exact"] / row["flops_6nd"] for row in law.rows]
+    exact = [row for row in law.rows if row["flops_exact"] is not None]
+    shares = [row["flops_exact"] / row["flops_6nd"] for row in exact]
     return LawView(
         law=law,
         answers=answers(law),
@@ -236,7 +237,7 @@ def _warnings(inputs: ReportInputs, laws: tuple[LawView, ...]) -> list[tuple[str
 
 def _reading_order(row: Row) -> tuple[int, int, bool, int]:
     """By size, then seed: the trunk first, then its branches from short to long."""
-    return row["params"], row["init_seed"], row["kind"] != "trunk", row["tokens"]
+    return row["params"], row["init_seed"] or 0, row["kind"] != "trunk", row["tokens"]
 
 
 def _validation_sets(rows: list[Row]) -> list[str]:

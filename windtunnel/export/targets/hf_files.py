@@ -56,9 +56,9 @@ def refuse_unequal(model: ModelSpec) -> None:
     """
     if model.qk_norm:
         raise ConfigError(
-            "model.qk_norm = true: transformers' Granite has no norm of queries and keys, and no "
-            "other of its models has that and our forward factors; export to a target that has "
-            "(`--to torch`), or tune a study with qk_norm: false"
+            "model.qk_norm = true: transformers' Granite, which has our forward factors, has no "
+            "norm of queries and keys; export to a target that has (`--to torch`), or tune a study "
+            "with qk_norm: false"
         )
 
 

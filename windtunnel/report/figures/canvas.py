@@ -46,7 +46,7 @@ RAMP_DARK = ("#a991f2", "#6fb1ff", "#45cfc4", "#8fdc6a", "#ffd257")
 
 def size_colour(index: int) -> str:
     """Stand-in for the colour of the index-th size."""
-    return f"#0102{index:02x}"
+    return f"#01{0x0200 + index:04x}"
 
 
 def size_variables(sizes: int, ramp: tuple[str, ...]) -> list[str]:
@@ -180,7 +180,9 @@ def _svg(figure: "Figure", name: str, alt: str) -> str:
     body = body.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')
     for literal, variable in VARIABLES.items():
         body = body.replace(literal, f"var(--{variable})")
-    body = re.sub(r"#0102([0-9a-f]{2})", lambda m: f"var(--size-{int(m[1], 16)})", body)
+    body = re.sub(
+        r"#01((?!0[01])[0-9a-f]{4})", lambda m: f"var(--size-{int(m[1], 16) - 0x0200})", body
+    )
     body = re.sub(r"\s*\n\s*", " ", body)
     # A hundredth of a pixel is enough, and half of the page's weight.
     body = re.sub(r' (?:d|x|y)="[^"]+"', lambda m: re.sub(r"(\.\d\d)\d+", r"\1", m[0]), body)

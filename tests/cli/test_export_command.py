@@ -1,0 +1,157 @@
+"""`windtunnel export` and `windtunnel forecast check`, as a user types them."""
+
+import json
+import math
+
+import planted
+import pytest
+from typer.testing import CliRunner
+
+from windtunnel.cli.app import app
+from windtunnel.errors import WindtunnelError
+from windtunnel.export.handoff import Handoff
+from windtunnel.export.write import TARGETS
+from windtunnel.laws import fit
+from windtunnel.trials.forecast import as_table, law_inputs, law_rows
+from windtunnel.trials.gather import gather
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    made = planted.make_study(tmp_path_factory.mktemp("planted"))
+    planted.fill(made)
+    rows = gather(made.store, made.plan)
+    law = fit(as_table(law_rows(rows)), bootstrap=300)
+    law.made_from(law_inputs("wind", rows, {"scaling"})).to_json(made.folder / "fit.json")
+    text = made.file.read_text() + "tracking: {enabled: false}\n"
+    made.file.write_text(text)
+    return made
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.stdout
+
+
+def refused(*arguments):
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert isinstance(result.exception, WindtunnelError), (result.output, result.exception)
+    assert result.exception.exit_code == 2
+    return str(result.exception)
+
+
+ASKED = ("--shape", "128x5", "--tokens", "2e7")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_writes_its_folder(study, tmp_path, target):
+    out = tmp_path / "out"
+    said = run("export", study.file, "--to", target, *ASKED, "--out", out)
+    assert "128x5: 757k params" in said or "128x5" in said
+    assert "forecast loss, mean:" in said
+    assert f"wrote {out / 'handoff.json'}" in said
+    handoff = Handoff.read(out)
+    assert handoff.model.size == "128x5"
+    assert {path.name for path in (out / "fits").iterdir()} == {"mean.json", "text.json"}
+    own = {path.name for path in out.iterdir()} - {"handoff.json", "fits"}
+    assert bool(own) == (target != "json")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]  # no scratch is left
+
+
+def test_json_and_the_study_keeps_a_copy(study, tmp_path):
+    said = run("export", study.file, "--to", "json", *ASKED, "--out", tmp_path / "a", "--json")
+    document = json.loads(said)
+    assert document == json.loads((tmp_path / "a" / "handoff.json").read_text())
+    lines = (study.folder / "handoffs.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1]) == {"target": "json", "handoff": document}
+
+
+def test_nothing_is_overwritten_and_nothing_half_written(study, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    run("export", study.file, "--to", "json", *ASKED, "--out", out)  # empty: taken
+    assert "not empty" in refused("export", study.file, "--to", "torch", *ASKED, "--out", out)
+    assert not (out / "train.py").exists()
+    fresh = tmp_path / "fresh"
+    refused("export", study.file, "--to", "json", "--shape", "100x5", "--out", fresh)
+    assert not fresh.exists()
+    file = tmp_path / "file"
+    file.write_text("mine")
+    refused("export", study.file, "--to", "json", *ASKED, "--out", file)
+    assert file.read_text() == "mine"
+
+
+def test_names_that_do_not_exist(study, tmp_path):
+    out = ("--out", tmp_path / "out")
+    assert "did you mean 'torch'" in refused("export", study.file, "--to", "torhc", *ASKED, *out)
+    said = refused("export", study.file, "--to", "json", *ASKED, "--lr-rule", "linear", *out)
+    assert "allowed are none, sqrt, measured" in said
+    said = refused("export", study.file, "--to", "torch", "--segment", "abc", *out)
+    assert "only --to hf" in said
+
+
+@pytest.fixture(scope="module")
+def handed(study, tmp_path_factory):
+    out = tmp_path_factory.mktemp("handed") / "out"
+    run("export", study.file, "--to", "json", *ASKED, "--out", out)
+    return out
+
+
+def test_a_run_inside_and_one_outside(handed):
+    handoff = Handoff.read(handed)
+    forecast = handoff.forecast["mean"]
+    truth = float(planted.LAW(handoff.counts.params, handoff.counts.tokens))
+    said = run("forecast", "check", handed, "--loss", truth)
+    assert "inside" in said
+    assert f"measured {truth:.4f}" in said
+    worse = forecast.high * 1.01
+    said = run("forecast", "check", handed, "--loss", truth, "--loss", f"text={worse}", code=3)
+    assert "OUTSIDE" in said
+    assert "too low" in said
+    kept = [json.loads(x) for x in (handed / "forecast-checks.jsonl").read_text().splitlines()]
+    assert [check["inside"] for check in kept] == [True, False]
+    found = json.loads(run("forecast", "check", handed, "--loss", truth, "--json"))
+    assert found["sets"][0]["forecast"] == forecast.value
+    assert found["sets"][0]["error"] == pytest.approx(math.log(forecast.value / truth))
+
+
+def test_a_run_of_another_length_is_forecast_anew(handed):
+    handoff = Handoff.read(handed)
+    early = handoff.checkpoints[0]
+    options = ("--tokens", early.horizon_tokens, "--json")
+    found = json.loads(run("forecast", "check", handed, "--loss", early.loss.value, *options))
+    assert found["sets"][0]["forecast"] == pytest.approx(early.loss.value, rel=1e-6)
+    assert found["inside"]
+
+
+def test_other_units(handed):
+    handoff = Handoff.read(handed)
+    assert handoff.bytes_per_token["text"] == pytest.approx(1.0, rel=0.01)  # bytes are the tokens
+    nats = handoff.forecast["text"].value
+    bits = nats / math.log(2) / handoff.bytes_per_token["text"]
+    for name in ("text=", ""):
+        options = ("--unit", "bits-per-byte", "--json")
+        found = json.loads(run("forecast", "check", handed, "--loss", f"{name}{bits}", *options))
+        assert found["sets"][0]["measured"] == pytest.approx(nats)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--loss", "abc"), "--loss abc: write a loss above 0"),
+        (("--loss", "-1"), "--loss -1: write a loss above 0"),
+        (("--loss", "nan"), "write a loss above 0"),
+        (("--loss", "txet=2"), "did you mean 'text'"),
+        (("--loss", "2", "--unit", "bits"), "allowed are nats-per-token"),
+        (("--loss", "2", "--tokens", "0"), "--tokens 0: must be above 0"),
+    ],
+)
+def test_checks_that_cannot_be_made(handed, options, said):
+    assert said in refused("forecast", "check", handed, *options)
+
+
+def test_no_handoff_there(tmp_path):
+    assert "cannot be read" in refused("forecast", "check", tmp_path, "--loss", "2")
+    (tmp_path / "handoff.json").write_text("{}")
+    assert "not a Handoff of schema 1" in refused("forecast", "check", tmp_path, "--loss", "2")
