@@ -67,7 +67,17 @@ def test_help_is_fast():
 def test_the_commands_are_these():
     _, output, _ = windtunnel("--help")
     commands = ["init", "plan", "sweep", "status", "gc", "runs", "records", "winner", "report"]
-    commands += ["sync", "ui", "check", "fit", "predict", "optimum"]
+    commands += [
+        "sync",
+        "ui",
+        "check",
+        "fit",
+        "predict",
+        "optimum",
+        "export",
+        "forecast",
+        "import-runs",
+    ]
     assert [word for word in commands if f" {word} " in output] == commands
 
 

@@ -208,6 +208,7 @@ def _inputs(study: Study, fitted: Fit, path: Path) -> Inputs:
         study_sha256=_sha256(study.file),
         stream=study.ground.stream,
         tokenizer=study.tokenizer,
+        end_of_text=study.config.data.end_of_text,
         validation={each.name: each.fingerprint for each in study.validation},
         runs=fitted.inputs["runs"],
         fit_sha256=_sha256(path),

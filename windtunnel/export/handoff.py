@@ -200,6 +200,7 @@ class Inputs(Strict):
     study_sha256: str
     stream: str
     tokenizer: str
+    end_of_text: str | None
     validation: dict[str, str]
     runs: str
     fit_sha256: str

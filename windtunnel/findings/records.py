@@ -59,7 +59,7 @@ class Records:
 
     `runs` are the rows of `windtunnel runs` with `size` and a column for each axis that some grid
     or search varied, such as `recipe.lr` or `schedule.shape`; of a trunk the schedule's are None.
-    `imported` are rows of other tools' runs, which findings leave alone: they are no part of a design.
+    `imported` are rows of other tools' runs, which no finding reads: they are no part of a design.
     """
 
     study: str

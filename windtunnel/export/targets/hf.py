@@ -8,6 +8,7 @@ refused. Nothing here imports transformers.
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,7 @@ def write(
         end=handoff.schedule.end,
         rows=handoff.batch.rows,
         tokenizer=handoff.inputs.tokenizer,
+        end_of_text=handoff.inputs.end_of_text,
         title=f"{handoff.model.size} of study {handoff.study}, untrained",
         origin=f"Freshly initialised with seed {init_seed}; no update has been made. "
         "`handoff.json` says what its numbers rest on.",
@@ -80,17 +82,11 @@ def write_segment(
     found = find_trained(study, segment_id)
     segment = found.segment
     refuse_unequal(segment.model)
-    sites = segment.recipe.multipliers(segment.model)
     job = Job(
         model=segment.model,
         recipe=segment.recipe,
         roles=roles_of(segment.recipe, segment.model),
-        multipliers=Multipliers(
-            embed=sites.embed,
-            residual=sites.residual,
-            logits=sites.logits,
-            attention=sites.attention,
-        ),
+        multipliers=Multipliers(**asdict(segment.recipe.multipliers(segment.model))),
         schedule=segment.schedule,
         end=found.step,
         rows=segment.recipe.batch_tokens // segment.model.context,
