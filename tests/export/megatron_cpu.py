@@ -6,6 +6,7 @@ Megatron-LM has no CPU mode: every call of CUDA is sent to the CPU. Nothing of i
 optimizer, scheduler or loop is replaced, but for the data: rows of a file, in order.
 """
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -138,6 +139,7 @@ def main(script, rows, weights, record):
                 names[id(weight)]: {key: group[key] for key in ("lr", "weight_decay", "eps")}
                 for group in optimizer.param_groups
                 for weight in group["params"]
+                if id(weight) in names  # a distributed optimizer holds pieces of its own
             }
             done = step()
             seen["updates"].append({"groups": groups, "grad_norm": float(done[1])})
@@ -167,7 +169,8 @@ def main(script, rows, weights, record):
     module.pretrain_gpt.train_valid_test_datasets_provider = lambda *args, **kwargs: (
         Rows(table), None, None,
     )  # fmt: skip
-    module.main()
+    with contextlib.suppress(SystemExit):  # --exit-interval
+        module.main()
     for update, done in enumerate(seen["updates"]):
         pieces = [loss for at, loss in losses if at == update]
         done["loss"] = sum(pieces) / len(pieces)

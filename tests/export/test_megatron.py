@@ -4,6 +4,8 @@ import ast
 import importlib.util
 import math
 import os
+import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,14 +16,15 @@ import pytest
 import torch
 from handed import load_reference, planted_handoff
 from safetensors.torch import load_file, save_file
+
 from windtunnel.errors import ConfigError
 from windtunnel.export.targets import megatron
 from windtunnel.parametrization import Role
 
 CASES = {
     "mup": {"model": {}, "schedule": {"shape": "exponential"}},
-    "untied, normed queries and keys, other head size": {
-        "model": {"tied": False, "qk_norm": True, "head_dim": 32, "kv_heads": 1},
+    "untied, normed queries and keys, other sizes of head and vocabulary": {
+        "model": {"tied": False, "qk_norm": True, "head_dim": 32, "kv_heads": 1, "vocab_size": 251},
         "schedule": {"shape": "one_minus_sqrt", "decay_fraction": 0.4},
     },
     "standard": {
@@ -154,13 +157,15 @@ needs_megatron = pytest.mark.skipif(
     "CUDA and Transformer Engine are never used",
 )
 
-ON_CPU = (
-    "--transformer-impl local --use-cpu-initialization --distributed-backend gloo "
-    "--no-persist-layer-norm --no-masked-softmax-fusion --no-gradient-accumulation-fusion "
-    "--no-bias-dropout-fusion --no-bias-swiglu-fusion --no-rope-fusion --disable-jit-fuser "
-    "--tokenizer-type NullTokenizer --num-workers 0 --eval-iters 0 --eval-interval 1000 "
-    "--log-interval 1 --micro-batch-size 4"
-).split()
+ON_CPU = shlex.split("""
+    --transformer-impl local --use-cpu-initialization --distributed-backend gloo
+    --no-persist-layer-norm --no-masked-softmax-fusion --no-gradient-accumulation-fusion
+    --no-bias-dropout-fusion --no-bias-swiglu-fusion --no-rope-fusion --disable-jit-fuser
+    --tokenizer-type NullTokenizer --num-workers 0 --eval-iters 0 --eval-interval 1000
+    --log-interval 1 --micro-batch-size 4
+""")
+
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_DEVICE_MAX_CONNECTIONS": "1"}
 
 OUTER = {
     "embedding.word_embeddings": "embedding",
@@ -204,16 +209,15 @@ def train_in_megatron(handoff, folder: Path, rows: np.ndarray, weights: dict, *m
         port = free.getsockname()[1]
     driver = Path(__file__).with_name("megatron_cpu.py")
     files = ("windtunnel_megatron.py", "rows.safetensors", "weights.safetensors", "seen.pt")
+    paths = [folder / file for file in files]
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", driver, *(folder / file for file in files)]
-        + [*arguments(folder), *ON_CPU, *more],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
-        | {"MASTER_PORT": str(port), "CUDA_DEVICE_MAX_CONNECTIONS": "1"},
+        [sys.executable, "-W", "ignore", driver, *paths, *arguments(folder), *ON_CPU, *more],
+        env=ONE_THREAD | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
         cwd=folder,
         capture_output=True,
         text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     return torch.load(folder / "seen.pt", weights_only=True)
 
@@ -226,6 +230,20 @@ def text_rows(count: int, context: int) -> np.ndarray:
     return np.ascontiguousarray(ids.reshape(count, context + 1).astype(np.int64))
 
 
+def start_of(handoff, module) -> dict[str, torch.Tensor]:
+    """The weights of train.py at seed 3, under Megatron's names and in its layout."""
+    model = module.Model()
+    module.initialise(model, 3)
+    named = {name: weight.detach() for name, weight in model.named_parameters()}
+    inner = [f"decoder.layers.{layer}.{n}" for layer in range(handoff.model.depth) for n in INNER]
+    theirs = {name: our_name(name) for name in (f"{n}.weight" for n in [*OUTER, *inner])}
+    return {
+        name: by_group(named[ours], handoff.model) if ours.endswith("qkv") else named[ours]
+        for name, ours in theirs.items()
+        if ours in named
+    }
+
+
 @pytest.fixture(scope="module", params=CASES)
 def both(request, tmp_path_factory):
     """The same weights and rows through Megatron and through train.py, to the end."""
@@ -233,42 +251,23 @@ def both(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("megatron")
     megatron.write(handoff, folder)
     module = load_reference(handoff, folder)
-    model = module.Model()
-    module.initialise(model, 3)
     rows = text_rows(handoff.schedule.end * handoff.batch.rows, handoff.model.context)
     np.save(folder / "rows.npy", rows)
+    options = ["--data", folder / "rows.npy", "--seed", "3", "--out", folder / "run"]
     done = subprocess.run(
-        [sys.executable, folder / "train.py", "--data", folder / "rows.npy", "--seed", "3"]
-        + ["--out", folder / "run"],
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, folder / "train.py", *options],
+        env=ONE_THREAD,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     curve = np.array([line.split(",") for line in done.stdout.splitlines()], float)
     final = load_file(folder / "run" / f"{handoff.schedule.end:09d}.safetensors")
-    names = [name for name, _ in model.named_parameters()]
-    theirs = {our: their for their, our in map_names(handoff).items()}
-    start = {
-        theirs[name]: by_group(weight.detach(), handoff.model)
-        if name.endswith("qkv")
-        else weight.detach()
-        for name, weight in model.named_parameters()
-    }
-    seen = train_in_megatron(handoff, folder, rows, start)
-    assert {our_name(name) for name in seen["init"]} == set(names)
-    roles = {name: weight.role for name, weight in model.named_parameters()}
+    roles = {name: weight.role for name, weight in module.Model().named_parameters()}
+    seen = train_in_megatron(handoff, folder, rows, start_of(handoff, module))
+    assert {our_name(name) for name in seen["init"]} == set(roles)
     return handoff, module, seen, curve, final, roles
-
-
-def map_names(handoff) -> dict[str, str]:
-    """Megatron's parameter names -> ours."""
-    outer = {**OUTER}
-    if handoff.model.tied:
-        del outer["output_layer"]
-    inner = {**INNER}
-    if not handoff.model.qk_norm:
-        del inner["self_attention.q_layernorm"], inner["self_attention.k_layernorm"]
-    layers = [f"decoder.layers.{i}.{n}" for i in range(handoff.model.depth) for n in inner]
-    return {f"{name}.weight": our_name(name) for name in [*outer, *layers]}
 
 
 @needs_megatron
@@ -322,14 +321,68 @@ def test_same_losses_and_weights(both):
     norms = np.array([update["grad_norm"] for update in seen["updates"]])
     assert losses[0] == pytest.approx(curve[0, 1], rel=1e-6)  # the forward pass
     assert norms[0] == pytest.approx(curve[0, 3], rel=1e-5)
-    print(np.abs(losses / curve[:, 1] - 1).max(), np.abs(norms / curve[:, 3] - 1).max())
-    np.testing.assert_allclose(losses, curve[:, 1], rtol=1e-4)
-    np.testing.assert_allclose(norms, curve[:, 3], rtol=1e-3)
+    np.testing.assert_allclose(losses, curve[:, 1], rtol=1e-5)
+    np.testing.assert_allclose(norms, curve[:, 3], rtol=1e-4)
     clipped = norms > handoff.recipe.clip
     assert clipped.any()
     assert not clipped.all()
     for name, weight in seen["final"].items():
         want = final[our_name(name)]
         want = by_group(want, handoff.model) if name.endswith("linear_qkv.weight") else want
-        apart = (weight - want).norm() / want.norm()
-        assert apart < 1e-3, (name, apart)
+        assert (weight - want).norm() < 1e-4 * want.norm(), name
+
+
+def short_run(folder: Path, *more: str, **case) -> np.ndarray:
+    """Losses of Megatron on a small Handoff, from the weights of train.py."""
+    handoff = planted_handoff(**case)
+    folder.mkdir(exist_ok=True)
+    megatron.write(handoff, folder)
+    rows = text_rows(60 * handoff.batch.rows, handoff.model.context)
+    start = start_of(handoff, load_reference(handoff, folder))
+    seen = train_in_megatron(handoff, folder, rows, start, *more)
+    return np.array([update["loss"] for update in seen["updates"]])
+
+
+@needs_megatron
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_and_a_kept_checkpoint_decays_earlier(tmp_path):
+    store = tmp_path / "store"
+    stored = ["--save", str(store), "--load", str(store), "--save-interval", "1000"]
+    first = short_run(tmp_path / "a", *stored, "--exit-interval", "35")
+    assert len(first) == 35
+    store_of_35 = shutil.copytree(store, tmp_path / "kept")
+    rest = short_run(tmp_path / "a", *stored)
+    assert np.array_equal(np.concatenate([first, rest]), short_run(tmp_path / "b"))
+    earlier = ["--load", str(store_of_35)]
+    steps = ["--train-iters", "50", "--lr-decay-iters", "50", "--lr-wsd-decay-iters", "15"]
+    branch = short_run(tmp_path / "a", *earlier, *steps)
+    whole = short_run(tmp_path / "c", end=50, schedule={"shape": "linear", "decay_fraction": 0.3})
+    assert len(branch) == 15
+    assert np.array_equal(branch, whole[35:])
+
+
+@needs_megatron
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "apart"),
+    [("--use-distributed-optimizer", 1e-6), ("--bf16 --use-distributed-optimizer", 5e-3)],
+)
+def test_other_optimizers_keep_the_groups(more, apart, tmp_path):
+    plain = short_run(tmp_path / "plain")
+    np.testing.assert_allclose(short_run(tmp_path / "more", *more.split()), plain, rtol=apart)
+
+
+@needs_megatron
+@pytest.mark.slow
+def test_pretrain_gpt_alone_refuses(write_target, handoff):
+    folder = write_target("megatron", handoff)
+    script = importlib.util.find_spec("pretrain_gpt").origin
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", script, *arguments(folder), *ON_CPU],
+        env=ONE_THREAD,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "unrecognized arguments: --windtunnel-residual-mult" in done.stderr

@@ -1,13 +1,16 @@
 import dataclasses
+import json
 import re
 
 import planted
 import pytest
+from handed import planted_handoff
 
 from windtunnel.laws import Caution, fit
 from windtunnel.report import collect, numbers, render
 from windtunnel.trials.forecast import as_table, law_rows, read_forecasts
 from windtunnel.trials.gather import gather
+from windtunnel.trials.kept_handoffs import FILE, keep_handoff
 from windtunnel.trials.study import open_study
 
 
@@ -63,6 +66,23 @@ def test_a_forecast_after_the_fact_is_called_one(inputs):
     text = render(dataclasses.replace(inputs, forecasts=late))
     assert "this is a check on known results, not a forecast" in text
     assert "before any held-out trunk had finished" not in text
+
+
+def test_what_was_handed_over_is_listed(full, inputs, read):
+    handoff = json.loads(planted_handoff().to_json())
+    handoff["forecast"] = {"mean": {"value": 2.5, "low": 2.25, "high": None}}
+    keep_handoff(full.folder, handoff, target="megatron")
+    handoffs = collect(open_study(full.file)).handoffs
+    (full.folder / FILE).unlink()
+    assert handoffs == ({"target": "megatron", "handoff": handoff},)
+    handoff["forecast"]["mean"]["high"] = 2.75
+    page = read(render(dataclasses.replace(inputs, handoffs=handoffs * 2)))
+    assert not page.faults
+    row = page.section("handed")
+    assert "96×3" in row
+    assert "megatron" in row
+    assert f"{handoff['roles']['hidden']['lr']:.5f}" in row
+    assert "handed" not in read(render(inputs)).html
 
 
 def test_trouble_is_listed(full, inputs, page):

@@ -40,17 +40,18 @@ def run_export(file: Path, asked: Asked, *, to: str, out: Path, as_json: bool) -
         FitError: The fit is none to hand over.
     """
     from windtunnel.export.build import build_handoff
-    from windtunnel.export.keep import keep_handoff
+    from windtunnel.trials.kept_handoffs import keep_handoff
     from windtunnel.trials.study import open_study
 
     check_folder(out)
     study = open_study(file)
     export = build_handoff(study, asked)
     written = write_export(export, to, out)
-    keep_handoff(study, export.handoff, target=to)
+    document = json.loads(export.handoff.to_json())
+    keep_handoff(study.folder, document, target=to)
     problem = _mirror(study)
     if as_json:
-        print_json(json.loads(export.handoff.to_json()))
+        print_json(document)
         return
     console = terminal()
     for line in _lines(export.handoff):

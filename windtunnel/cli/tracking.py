@@ -5,9 +5,10 @@ import signal
 from pathlib import Path
 
 from windtunnel.errors import TrackingError
-from windtunnel.export.keep import LOG as HANDOFFS
+from windtunnel.trials.kept_handoffs import FILE as HANDOFFS
+from windtunnel.trials.kept_handoffs import read_handoffs
 from windtunnel.trials.search_json import outcome_json
-from windtunnel.trials.store import read_json, read_lines, write_json
+from windtunnel.trials.store import read_json, write_json
 from windtunnel.trials.study import Study, open_study
 from windtunnel.trials.tracking import Mirror, locate, serve
 from windtunnel.trials.tracking.server import link, stop, wait_until_ready
@@ -50,8 +51,8 @@ def log_results(mirror: Mirror) -> None:
 
 def log_handoffs(mirror: Mirror) -> None:
     """All Handoffs of the study in one run, with the last one's size and forecast."""
-    path = mirror.study.folder / HANDOFFS
-    handed = read_lines(path)
+    folder = mirror.study.folder
+    handed = read_handoffs(folder)
     if not handed:
         return
     last = handed[-1]["handoff"]
@@ -61,7 +62,7 @@ def log_handoffs(mirror: Mirror) -> None:
         metrics |= {
             f"loss_{name}{end}": estimate[key] for end, key in ends if estimate[key] is not None
         }
-    mirror.log_result("handoff", [path], metrics, {"target": handed[-1]["target"]})
+    mirror.log_result("handoff", [folder / HANDOFFS], metrics, {"target": handed[-1]["target"]})
 
 
 def _metric(site: str) -> str:

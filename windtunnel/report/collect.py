@@ -31,7 +31,11 @@ from windtunnel.trials.curves import read_curve
 from windtunnel.trials.forecast import as_table, law_inputs, law_rows, read_forecasts
 from windtunnel.trials.gather import Row
 from windtunnel.trials.imported import KIND, imported_cautions, study_rows
+from windtunnel.trials.kept_handoffs import read_handoffs
 from windtunnel.trials.study import Study
+
+MOST_HANDOFFS = 10
+"""The latest, on the page; all are in `handoffs.jsonl`."""
 
 
 def collect(study: Study) -> ReportInputs:
@@ -68,6 +72,7 @@ def collect(study: Study) -> ReportInputs:
         searches=read_searches(study),
         findings=findings_of(records_of(study)),
         forecasts=read_forecasts(study.folder),
+        handoffs=tuple(read_handoffs(study.folder)[-MOST_HANDOFFS:]),
         held_out=tuple(planned.id for planned in plan.branches if planned.held_out),
         data=_data(study),
         executions=executions,

@@ -165,6 +165,7 @@ class ReportInputs:
     searches: tuple[Search, ...]
     findings: tuple[Finding, ...]
     forecasts: list[dict[str, Any]]
+    handoffs: tuple[dict[str, Any], ...]
     held_out: tuple[str, ...]
     """Ids of the branches that wait for the forecast."""
     data: DataFacts | None

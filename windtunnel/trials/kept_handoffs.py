@@ -1,21 +1,22 @@
-"""What was handed over stays with the study: a copy of every Handoff, for the report and MLflow."""
+"""What was handed over stays beside a study's other results: every Handoff, as it was written."""
 
-import json
 from pathlib import Path
+from typing import Any
 
-from windtunnel.export.handoff import Handoff
-from windtunnel.trials.store import append_line
-from windtunnel.trials.study import Study
+from windtunnel.trials.store import append_line, read_lines
 
-LOG = "handoffs.jsonl"
+FILE = "handoffs.jsonl"
 
 
-def keep_handoff(study: Study, handoff: Handoff, *, target: str) -> Path:
-    """Append the Handoff to the study's log, which is never rewritten; where that is.
+def keep_handoff(folder: Path, handoff: dict[str, Any], *, target: str) -> None:
+    """Append a Handoff, as JSON has it, to the study's log, which is never rewritten.
 
     Raises:
         StoreError: Disk full, or no permission.
     """
-    path = study.folder / LOG
-    append_line(path, {"target": target, "handoff": json.loads(handoff.to_json())})
-    return path
+    append_line(folder / FILE, {"target": target, "handoff": handoff})
+
+
+def read_handoffs(folder: Path) -> list[dict[str, Any]]:
+    """Every `{target, handoff}` of a study, oldest first."""
+    return read_lines(folder / FILE)
