@@ -72,12 +72,11 @@ def check_fit(
                 f"{warning.message}. Mend the study (docs/fit.md says how each warning arises), or "
                 f"take the fit as it is with --accept {warning.code}, which the Handoff will say"
             )
-    unused = [code for code in accept if code not in codes]
     found = [Warned(code=each.code, message=each.message) for each in fitted.warnings]
     found += [
         Warned(code="accepted", message=f"{code}: {FAILING[code]}; accepted at export")
         for code in accept
-        if code not in unused
+        if code in codes
     ]
     return found
 
