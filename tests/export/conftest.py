@@ -6,6 +6,7 @@ from types import ModuleType
 
 import pytest
 from handed import load_reference, planted_handoff
+
 from windtunnel.export.handoff import Handoff
 
 

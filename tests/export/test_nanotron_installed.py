@@ -17,7 +17,7 @@ from handed import load_reference, planted_handoff
 
 from windtunnel.export.targets.nanotron import COMMIT, CONFIG, ENTRY, spectral_rows, write
 
-NEEDED = ("flash_attn", "triton", "grouped_gemm", "nanotron")
+NEEDED = ("flash_attn", "triton", "grouped_gemm", "nanotron.models.qwen")
 UNTIED = {"tied": False}
 NAMES = {
     r"model\.token_position_embeddings\.pp_block\.token_embedding\.weight": "embedding",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from handed import load_reference, planted_handoff
+
 from windtunnel.export.targets import torch as target
 from windtunnel.model.decoder import build, initialise
 from windtunnel.spec import Branch, ScheduleChange, Trunk

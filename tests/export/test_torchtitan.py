@@ -6,6 +6,7 @@ drives torchtitan's own Trainer on CPU processes.
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -241,7 +242,14 @@ def run(folder: Path, *options: str, ranks: int = 1) -> tuple[dict, dict[str, Te
     """What their Trainer logged, a list an entry, and its final weights."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
     command = [sys.executable, *launch, __file__, "--training.mixed_precision_param", "float32"]
-    done = subprocess.run([*command, *options], cwd=folder, capture_output=True, text=True)  # noqa: PLW1510
+    done = subprocess.run(
+        [*command, *options],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads((folder / "log.json").read_text()), load_file(folder / "end.safetensors")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from windtunnel.errors import ConfigError
 from windtunnel.export.handoff import Handoff
 from windtunnel.export.targets.template import environment
-from windtunnel.export.targets.torch import title
 from windtunnel.parametrization import Role
 from windtunnel.schedule import DecayShape
 
@@ -32,10 +31,7 @@ def write(handoff: Handoff, folder: Path) -> list[Path]:
     Raises:
         ConfigError: The base of the rotary embedding is not a whole number.
     """
-    values = {
-        "title": title(handoff).replace("in torch on one device", "in Megatron-LM"),
-        "commit": COMMIT[:10],
-    }
+    values = {"title": _title(handoff), "commit": COMMIT[:10]}
     arguments = environment().get_template("megatron_arguments.sh.jinja")
     module = environment().get_template("megatron_entry.py.jinja")
     texts = {
@@ -52,9 +48,7 @@ def groups(handoff: Handoff) -> dict[str, list[str]]:
     return {
         "Model": _model(handoff),
         "Init and multipliers": _sites(handoff),
-        "Optimizer: --lr, --adam-eps and --weight-decay before the rules of muP": _optimizer(
-            handoff
-        ),
+        "Optimizer: of the embedding, except clip and betas": _optimizer(handoff),
         "Schedule, in updates": _schedule(handoff),
     }
 
@@ -63,6 +57,15 @@ def matrix_wd_mult(handoff: Handoff) -> float:
     """Weight decay of hidden matrices over that of the embedding."""
     hidden, embedding = (handoff.roles[role] for role in (Role.HIDDEN, Role.EMBEDDING))
     return hidden.weight_decay / embedding.weight_decay if embedding.weight_decay else 1.0
+
+
+def _title(handoff: Handoff) -> str:
+    """What is trained, in one line."""
+    counts = handoff.counts
+    return (
+        f"{handoff.model.size}, {counts.params:.4g} params on {counts.tokens:.4g} tokens, from "
+        f"study {handoff.study}, in Megatron-LM."
+    )
 
 
 def _model(handoff: Handoff) -> list[str]:
@@ -130,17 +133,19 @@ def _schedule(handoff: Handoff) -> list[str]:
 
 def _header(handoff: Handoff) -> dict[str, object]:
     """What the comment above the arguments speaks of."""
-    steps, sites = handoff.schedule, handoff.multipliers
-    if steps.shape == "exponential":
-        decay = "its exponential form is 2 x 0.5^p - 1 at progress p: the module's (min-lr / lr)^p"
+    shape, sites = handoff.schedule.shape, handoff.multipliers
+    embedding, hidden = handoff.roles[Role.EMBEDDING], handoff.roles[Role.HIDDEN]
+    if shape == "exponential":
+        decay = "its exponential is 2 x 0.5^p - 1 at progress p: the module's (min-lr / lr)^p"
     else:
-        decay = f"its {DECAYS[steps.shape]} form between lr and min-lr is the study's"
+        decay = f"its {DECAYS[shape]} from lr to min-lr is the study's"
     return {
         "residual": f"{sites.residual:.6g}",
         "attention": f"{sites.attention:.6g}",
-        "embedding_std": f"{handoff.roles[Role.EMBEDDING].init_std:.6g}",
+        "hidden_std": f"{hidden.init_std:.6g}",
+        "embedding_std": f"{embedding.init_std:.6g}",
         "untied": not handoff.model.tied,
-        "ratio": f"{handoff.roles[Role.EMBEDDING].lr / handoff.roles[Role.HIDDEN].lr:.6g}",
+        "eps": f"{embedding.eps:.6g}",
         "matrix_wd": f"{matrix_wd_mult(handoff):.6g}",
         "decay": decay,
         "vocab": handoff.model.vocab_size,

@@ -12,6 +12,7 @@ from pathlib import Path
 from windtunnel.errors import ConfigError
 from windtunnel.export.handoff import Handoff
 from windtunnel.export.targets.template import environment
+from windtunnel.parametrization import Role
 from windtunnel.schedule import DecayShape
 from windtunnel.spec import ModelSpec
 
@@ -67,10 +68,10 @@ def spectral_rows(handoff: Handoff) -> list[SpectralRow]:
     A matrix gets std = min(1, sqrt(fan_out / fan_in)) / sqrt(fan_in) and rate x fan_out / fan_in,
     with fused matrices (qkv, gate and up) taken as one; the embedding std = 1 and the plain rate.
     """
-    hidden = handoff.roles["hidden"]
+    hidden = handoff.roles[Role.HIDDEN]
     rows = []
     for matrix, (fan_out, fan_in) in _matrices(handoff.model).items():
-        ours = handoff.roles["readout"] if matrix == "lm_head" else hidden
+        ours = handoff.roles[Role.READOUT] if matrix == "lm_head" else hidden
         std = min(1.0, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in)
         lr = hidden.lr * fan_out / fan_in
         rows.append(

@@ -27,18 +27,17 @@ CHECKPOINTS_OF_A_RUN = 20  # beside those of the Handoff
 
 def write(handoff: Handoff, folder: Path) -> list[Path]:
     """Write windtunnel_handoff.py."""
-    shape = handoff.schedule.shape
-    text = (
-        environment()
-        .get_template("torchtitan.py.jinja")
-        .render(
-            title=f"{handoff.model.size}, {handoff.counts.params:.4g} params on "
-            f"{handoff.counts.tokens:.4g} tokens from study {handoff.study}",
-            model=handoff.model,
-            constants=_constants(handoff),
-            exponential=shape not in DECAY_TYPES,
-            decay_type=DECAY_TYPES.get(shape),
-        )
+    model, counts, shape = handoff.model, handoff.counts, handoff.schedule.shape
+    template = environment().get_template("torchtitan.py.jinja")
+    text = template.render(
+        title=f"{model.size}, {counts.params:.4g} params on {counts.tokens:.4g} tokens from study "
+        f"{handoff.study}",
+        module=MODULE,
+        model=model,
+        ranks=math.gcd(8, handoff.batch.rows),
+        constants=_constants(handoff),
+        exponential=shape not in DECAY_TYPES,
+        decay_type=DECAY_TYPES.get(shape),
     )
     path = folder / f"{MODULE}.py"
     path.write_text(text)
