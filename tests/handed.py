@@ -69,7 +69,8 @@ def planted_handoff(
             flop_rule="6ND", params_convention="", rows=0, trunks=0,
         ),
         inputs={
-            "study": "planted", "study_sha256": "", "stream": "", "tokenizer": "bytes", "end_of_text": None,
+            "study": "planted", "study_sha256": "", "stream": "", "tokenizer": "bytes",
+            "end_of_text": None,
             "validation": {}, "runs": "", "fit_sha256": "", "git_commit": None, "windtunnel": "",
             "versions": {}, "executions": (),
         },

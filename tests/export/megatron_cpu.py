@@ -6,7 +6,6 @@ Megatron-LM has no CPU mode: every call of CUDA is sent to the CPU. Nothing of i
 optimizer, scheduler or loop is replaced, but for the data: rows of a file, in order.
 """
 
-import contextlib
 import importlib.util
 import os
 import sys
@@ -169,8 +168,11 @@ def main(script, rows, weights, record):
     module.pretrain_gpt.train_valid_test_datasets_provider = lambda *args, **kwargs: (
         Rows(table), None, None,
     )  # fmt: skip
-    with contextlib.suppress(SystemExit):  # --exit-interval
+    try:
         module.main()
+    except SystemExit as stopped:  # --exit-interval
+        if stopped.code:
+            raise
     for update, done in enumerate(seen["updates"]):
         pieces = [loss for at, loss in losses if at == update]
         done["loss"] = sum(pieces) / len(pieces)

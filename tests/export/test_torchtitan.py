@@ -1,24 +1,23 @@
 """The torchtitan module: its values, and its training against the generated train.py.
 
-Where torchtitan is missing, the file is only read. Under torchrun, which tests start, this module
-drives torchtitan's own Trainer on CPU processes.
+Where torchtitan is missing, the file is only read.
 """
 
 import ast
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torchtitan_cpu
 from handed import planted_handoff
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torchtitan_cpu import ours, theirs
 
 from windtunnel.export.targets import torchtitan as target
 from windtunnel.model import decoder
@@ -37,12 +36,6 @@ CASES = {
         "schedule": {"shape": "exponential", "decay_fraction": 1 / 6, "final_factor": 0.1},
     },
 }
-NAMES = {  # theirs, and train.py's
-    "tok_embeddings": "embedding", "lm_head": "readout", "norm": "norm_final",
-    "attention.qkv_linear.wqkv": "qkv", "attention.wo": "out", "feed_forward.w1": "gate_up",
-    "feed_forward.w3": "gate_up", "feed_forward.w2": "down", "attention_norm": "norm_attention",
-    "ffn_norm": "norm_ffn", "attention.q_norm": "norm_q", "attention.k_norm": "norm_k",
-}  # fmt: skip
 
 
 @pytest.fixture(params=CASES)
@@ -66,28 +59,6 @@ def config(folder, monkeypatch):
     monkeypatch.delitem(sys.modules, target.MODULE, raising=False)
     yield ConfigManager().parse_args(["--module", target.MODULE, "--config", "pretrain"])
     sys.modules.pop(target.MODULE, None)
-
-
-def ours(name: str) -> str:
-    """The name in train.py of a parameter of theirs."""
-    name = name.replace("_checkpoint_wrapped_module.", "").removesuffix(".weight")
-    layer = re.match(r"layers\.(\d+)\.(.*)", name)
-    return f"blocks.{layer[1]}.{NAMES[layer[2]]}" if layer else NAMES[name]
-
-
-def theirs(name: str, weights: dict[str, Tensor], head_dim: int) -> Tensor:
-    """A parameter of theirs from train.py's; they keep queries, keys, values by kv head."""
-    weight = weights[ours(name)]
-    if re.search(r"\.w[13]\.weight$", name):
-        return weight.chunk(2)["w3" in name]
-    if "wqkv" in name:
-        width = weight.shape[1]
-        rest = weight.shape[0] - width
-        q, k, v = weight.split([width, rest // 2, rest // 2])
-        kv_heads = rest // 2 // head_dim
-        by_head = [part.reshape(kv_heads, -1, width) for part in (q, k, v)]
-        return torch.cat(by_head, dim=1).reshape(-1, width)
-    return weight
 
 
 def table(handoff) -> np.ndarray:
@@ -241,7 +212,13 @@ def test_the_factor_of_every_update(config, handoff):
 def run(folder: Path, *options: str, ranks: int = 1) -> tuple[dict, dict[str, Tensor]]:
     """What their Trainer logged, a list an entry, and its final weights."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-    command = [sys.executable, *launch, __file__, "--training.mixed_precision_param", "float32"]
+    command = [
+        sys.executable,
+        *launch,
+        torchtitan_cpu.__file__,
+        "--training.mixed_precision_param",
+        "float32",
+    ]
     done = subprocess.run(
         [*command, *options],
         cwd=folder,
@@ -315,60 +292,3 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(folder, handoff):
     rest, again = run(folder, *every, "--dump_folder", "parts", *DTENSORS, ranks=2)
     assert rest["loss"] == pytest.approx(whole["loss"][25:], rel=1e-5)
     assert all(torch.allclose(again[name], weights[name], atol=1e-5) for name in weights)
-
-
-def drive(options: list[str]) -> None:
-    """Train in this folder on CPU processes; torch.cpu gets what their memory reports ask for."""
-    cpu = torch.cpu
-    torch._utils._get_available_device_type = lambda: "cpu"  # before torchtitan asks
-    cpu.current_device = lambda: 0
-    cpu.get_device_name = lambda device=None: "cpu"
-    cpu.get_device_properties = lambda device=None: SimpleNamespace(total_memory=1)
-    cpu.reset_peak_memory_stats = cpu.empty_cache = lambda device=None: None
-    cpu.memory_stats = lambda device=None: {}
-    if not hasattr(torch.distributed, "set_timeout"):  # newer than torch 2.13
-        torch.distributed.set_timeout = torch.distributed.distributed_c10d._set_pg_timeout
-    from torch.distributed.fsdp import FSDPModule
-    from torch.distributed.tensor import DTensor, distribute_tensor
-    from torchtitan.config import ConfigManager
-
-    sys.path.insert(0, "")
-    arguments = ["--module", target.MODULE, "--config", "pretrain", "--metrics.log_freq", "1"]
-    trainer = ConfigManager().parse_args([*arguments, *options]).build()
-    (model,) = trainer.model_parts
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.set_force_sum_reduction_for_comms(True)  # gloo has no scaled sum
-    if Path("start.safetensors").exists():
-        start = load_file("start.safetensors")
-        for name, weight in model.named_parameters():
-            full = theirs(name, start, model.config.layers[0].attention.head_dim)
-            whole = distribute_tensor(full, weight.device_mesh, weight.placements)
-            with torch.no_grad():
-                weight.copy_(whole)
-    log: dict[str, list] = {"loss": [], "grad_norm": [], "lr": []}
-
-    def record(step, loss, max_loss, grad_norm, extra_metrics):
-        log["loss"].append(loss)
-        log["grad_norm"].append(grad_norm)
-        log["lr"].append([v for key, v in extra_metrics.items() if key.startswith("lr/")])
-
-    trainer.metrics_processor.log = record
-    trainer.train()
-    weights = {
-        name.replace("_checkpoint_wrapped_module.", ""): (
-            weight.full_tensor() if isinstance(weight, DTensor) else weight
-        )
-        .detach()
-        .contiguous()
-        for name, weight in model.named_parameters()
-    }
-    if torch.distributed.get_rank() == 0:
-        save_file(weights, "end.safetensors")
-        Path("log.json").write_text(json.dumps(log))
-    trainer.close()
-    torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    drive(sys.argv[1:])
