@@ -5,6 +5,7 @@ Writes log.json and end.safetensors.
 """
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from windtunnel.export.targets import torchtitan as target
 
+WRAPPER = "_checkpoint_wrapped_module."
 NAMES = {  # theirs, and train.py's
     "tok_embeddings": "embedding", "lm_head": "readout", "norm": "norm_final",
     "attention.qkv_linear.wqkv": "qkv", "attention.wo": "out", "feed_forward.w1": "gate_up",
@@ -26,7 +28,7 @@ NAMES = {  # theirs, and train.py's
 
 def ours(name: str) -> str:
     """The name in train.py of a parameter of theirs."""
-    name = name.replace("_checkpoint_wrapped_module.", "").removesuffix(".weight")
+    name = name.replace(WRAPPER, "").removesuffix(".weight")
     layer = re.match(r"layers\.(\d+)\.(.*)", name)
     return f"blocks.{layer[1]}.{NAMES[layer[2]]}" if layer else NAMES[name]
 
@@ -84,20 +86,17 @@ def drive(options: list[str]) -> None:
 
     trainer.metrics_processor.log = record
     trainer.train()
-    weights = {
-        name.replace("_checkpoint_wrapped_module.", ""): (
-            weight.full_tensor() if isinstance(weight, DTensor) else weight
-        )
-        .detach()
-        .contiguous()
-        for name, weight in model.named_parameters()
-    }
+    weights = {}
+    for name, weight in model.named_parameters():
+        full = weight.full_tensor() if isinstance(weight, DTensor) else weight
+        weights[name.replace(WRAPPER, "")] = full.detach().contiguous()
     if torch.distributed.get_rank() == 0:
         save_file(weights, "end.safetensors")
         Path("log.json").write_text(json.dumps(log))
     trainer.close()
-    torch.distributed.destroy_process_group()
+    torch.distributed.barrier()
 
 
 if __name__ == "__main__":
     drive(sys.argv[1:])
+    os._exit(0)  # now and then threads of gloo abort an orderly exit of two ranks
