@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from windtunnel.export.derive import counts_of, multipliers_of, roles_of, steps_of
-from windtunnel.export.handoff import BatchChoice, Handoff, Kept, Law, LrRule
+from windtunnel.export.handoff import BatchChoice, Estimate, Handoff, Kept, Law, LrRule
 from windtunnel.export.targets import torch as torch_target
 from windtunnel.spec import ModelSpec, Recipe
 from windtunnel.spec.config import ScheduleConfig
@@ -60,7 +60,7 @@ def planted_handoff(
         ),
         loss_unit="nats per token",
         level=0.9,
-        forecast={},
+        forecast={"mean": Estimate(value=2.5, low=2.25, high=2.75)},
         bytes_per_token={},
         best=None,
         winners=(),
@@ -71,7 +71,7 @@ def planted_handoff(
         inputs={
             "study": "planted", "study_sha256": "", "stream": "", "tokenizer": "bytes",
             "end_of_text": None,
-            "validation": {}, "runs": "", "fit_sha256": "", "git_commit": None, "windtunnel": "",
+            "validation": {}, "runs": "", "fits": {}, "git_commit": None, "windtunnel": "",
             "versions": {}, "executions": (),
         },
         warnings=(),

@@ -48,6 +48,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def said_of(refused: OSError | UnicodeDecodeError) -> str:
+    """Why a file could not be read as text."""
+    return "no text" if isinstance(refused, UnicodeDecodeError) else refused.strerror or str(refused)
+
+
 def cannot_write(path: Path, refused: OSError, what: str = "cannot be written") -> StoreError:
     """The error to raise where `refused` came from writing `path`: a StoreFull, if that is why."""
     full = refused.errno in FULL

@@ -18,14 +18,14 @@ from windtunnel.laws import Fit, fit
 from windtunnel.parametrization import Role
 from windtunnel.spec import Recipe
 from windtunnel.trials.forecast import as_table, law_inputs, law_rows
-from windtunnel.trials.gather import gather
+from windtunnel.trials.imported import Imported, Measured, add_runs, study_rows
 from windtunnel.trials.kept_checks import keep_check
 from windtunnel.trials.study import open_study
 
 
 def write_fit(study, *, bootstrap=300, **changes) -> Fit:
     """The fit that a report leaves, with fewer resamples."""
-    rows = gather(study.store, study.plan)
+    rows = study_rows(study)
     law = fit(as_table(law_rows(rows, experiment="scaling")), bootstrap=bootstrap, **changes)
     law = law.made_from(law_inputs(study.config.study, rows, {"scaling"}))
     law.to_json(study.folder / "fit.json")
@@ -150,6 +150,8 @@ def test_what_a_reader_must_know(study):
     )
     keep_check(study.folder, {"parametrization": "mup", "passed": True})
     inside = build_handoff(study, Asked(shape="80x4", tokens=5e6)).handoff
+    late = build_handoff(study, Asked(shape="80x4", tokens=1e7, batch_tokens=65536)).handoff
+    assert {"warmup-long", "lr-rule-assumed"} <= set(codes(late))
     assert set(codes(inside)).isdisjoint({"transfer-unchecked", "extrapolates", "lr-length"})
 
 
@@ -301,6 +303,10 @@ def test_a_width_that_holds_no_whole_heads(study, tmp_path):
     said = refused(study, shape=None, model=file)
     assert f"{file}:2" in said or f"{file}:1" in said
     assert "not a multiple of head_dim = 64" in said
+    file.write_text("model:\n  sizes: [96x5]\n  ffn_rato: 2\n")
+    said = refused(study, shape=None, model=file)
+    assert f"{file}:3: model.ffn_rato: unknown key; did you mean 'ffn_ratio'?" in said
+    assert "no such file" in refused(study, shape=None, model=tmp_path / "none.yaml")
 
 
 def test_a_failed_fit_unless_accepted(tmp_path):
@@ -331,6 +337,42 @@ def test_a_store_that_changed_since_the_fit(tmp_path):
     said = refused(made, FitError)
     assert "has changed since this fit" in said
     assert "windtunnel report" in said
+    file = tmp_path / "changed.yaml"
+    file.write_text(made.file.read_text().replace("lr: 1e-2", "lr: 9e-3"))
+    said = refused(open_study(file), FitError)
+    assert "no run of" in said
+    assert "another recipe" in said
+
+
+def test_imported_runs_reach_further_for_the_law_and_not_for_the_recipe(tmp_path):
+    made = planted.make_study(tmp_path)
+    planted.fill(made)
+    runs = [
+        Imported(
+            label=f"large-{n}",
+            measured=Measured(
+                experiment="scaling", params=n, tokens=20 * n, decayed=True, losses={},
+                loss=float(planted.LAW(n, 20 * n)),
+            ),
+            origin={"tool": "csv", "source": "large.csv"},
+            time=0.0,
+        )
+        for n in (20_000_000, 40_000_000)
+    ]  # fmt: skip
+    add_runs(made.folder, runs)
+    write_fit(made)
+    accept = ("holdout-missed",)  # by a hair, in this draw of the noise
+    said = refused(made, shape=None, params=2e7, tokens=4e8, accept=accept)
+    assert "beyond" not in said.split("the runs of this recipe")[0]
+    assert "above the runs of this recipe (the study's own)" in said
+    asked = Asked(params=2e7, tokens=4e8, extrapolate=True, accept=accept)
+    handoff = build_handoff(made, asked).handoff
+    assert {"recipe-beyond", "lr-length"} <= set(codes(handoff))
+    assert "extrapolates" not in codes(handoff)
+    assert (
+        float(planted.LAW(handoff.counts.params, handoff.counts.tokens))
+        in (handoff.forecast["mean"])
+    )
 
 
 def test_a_fit_of_something_else(study, tmp_path):

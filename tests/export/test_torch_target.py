@@ -114,6 +114,7 @@ def test_the_schedule_is_ours(shape, tmp_path):
     reference = load_reference(handoff, tmp_path)
     ours = handoff.schedule.schedule
     assert [reference.factor(s) for s in range(80)] == [ours(s) for s in range(80)]
+    assert reference.factor(500) == pytest.approx(0.1)  # and it never grows or turns negative
 
 
 @pytest.mark.slow

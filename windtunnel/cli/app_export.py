@@ -67,28 +67,16 @@ def export(
     from windtunnel.cli.export import check_target, run_export, run_export_segment
 
     check_target(to, lr_rule)
+    options = {
+        "params": params, "shape": shape, "model": model, "flops": flops, "tokens": tokens,
+        "tokens_per_param": tokens_per_param, "fit": fit, "companions": tuple(with_ or ()),
+        "experiment": experiment, "winner": winner, "batch_tokens": batch_tokens,
+        "lr_rule": lr_rule, "extrapolate": extrapolate, "accept": tuple(accept or ()),
+    }  # fmt: skip
     if segment is not None:
-        run_export_segment(study, segment, to=to, out=out)
-        return
-    from windtunnel.export.asked import Asked
-
-    asked = Asked(
-        params=params,
-        shape=shape,
-        model=model,
-        flops=flops,
-        tokens=tokens,
-        tokens_per_param=tokens_per_param,
-        fit=fit,
-        companions=tuple(with_ or ()),
-        experiment=experiment,
-        winner=winner,
-        batch_tokens=batch_tokens,
-        lr_rule=lr_rule,  # type: ignore[arg-type]  # check_target has looked at it
-        extrapolate=extrapolate,
-        accept=tuple(accept or ()),
-    )
-    run_export(study, asked, to=to, out=out, as_json=as_json)
+        run_export_segment(study, segment, options | {"json": as_json}, to=to, out=out)
+    else:
+        run_export(study, options, to=to, out=out, as_json=as_json)
 
 
 @forecast.command()

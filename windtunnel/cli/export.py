@@ -2,12 +2,13 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from windtunnel.cli.text import flops, print_json, say, si, terminal
 from windtunnel.errors import ConfigError, TrackingError, did_you_mean
-from windtunnel.export.asked import Asked
+from windtunnel.export.asked import Asked, option
 from windtunnel.export.handoff import Estimate, Handoff
 from windtunnel.export.write import TARGETS, check_folder, new_folder, write_export
 
@@ -25,14 +26,16 @@ def check_target(target: str, lr_rule: str | None) -> None:
     Raises:
         ConfigError: With those that do.
     """
-    for option, value, allowed in (("--to", target, TARGETS), ("--lr-rule", lr_rule, RULES)):
+    for name, value, allowed in (("--to", target, TARGETS), ("--lr-rule", lr_rule, RULES)):
         if value is not None and value not in allowed:
             raise ConfigError(
-                f"{option} {value}: allowed are {', '.join(allowed)}{did_you_mean(value, allowed)}"
+                f"{name} {value}: allowed are {', '.join(allowed)}{did_you_mean(value, allowed)}"
             )
 
 
-def run_export(file: Path, asked: Asked, *, to: str, out: Path, as_json: bool) -> None:
+def run_export(
+    file: Path, options: Mapping[str, Any], *, to: str, out: Path, as_json: bool
+) -> None:
     """Write a target's folder and print what is in it.
 
     Raises:
@@ -43,6 +46,7 @@ def run_export(file: Path, asked: Asked, *, to: str, out: Path, as_json: bool) -
     from windtunnel.trials.kept_handoffs import keep_handoff
     from windtunnel.trials.study import open_study
 
+    asked = Asked(**options)
     check_folder(out)
     study = open_study(file)
     export = build_handoff(study, asked)
@@ -64,12 +68,20 @@ def run_export(file: Path, asked: Asked, *, to: str, out: Path, as_json: bool) -
         print(f"wrote {path}")
 
 
-def run_export_segment(file: Path, segment: str, *, to: str, out: Path) -> None:
+def run_export_segment(
+    file: Path, segment: str, options: Mapping[str, Any], *, to: str, out: Path
+) -> None:
     """Write a trained segment of the store as a Hugging Face folder.
 
     Raises:
         ConfigError: Another target than hf, or a segment that cannot be written.
     """
+    given = [option(name) for name, value in options.items() if value]
+    if given:
+        raise ConfigError(
+            f"--segment {segment} writes a trained model as it is: {', '.join(given)} has no "
+            "meaning there; leave it out, or leave --segment out for a target"
+        )
     if to != "hf":
         raise ConfigError(f"--segment {segment}: only --to hf writes trained segments, not {to}")
     from windtunnel.export.targets.hf import write_segment

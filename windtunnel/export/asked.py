@@ -55,7 +55,7 @@ class Asked:
         for name in ("params", "flops", "tokens", "tokens_per_param", "batch_tokens"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
-                raise ConfigError(f"{_option(name)} {value:g}: must be above 0")
+                raise ConfigError(f"{option(name)} {value:g}: must be above 0")
 
     @property
     def as_typed(self) -> dict[str, str]:
@@ -72,12 +72,13 @@ class Asked:
             yield name, ", ".join(map(str, value)) if many else _written(value)
 
     def _given(self, *names: str) -> list[str]:
-        return [_option(name) for name in names if getattr(self, name) is not None]
+        return [option(name) for name in names if getattr(self, name) is not None]
 
 
 def _written(value: object) -> str:
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+def option(name: str) -> str:
+    """A field of `Asked` as it is typed."""
+    return "--with" if name == "companions" else f"--{name.replace('_', '-')}"

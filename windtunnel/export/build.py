@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from math import ceil
-from pathlib import Path
 from platform import python_version
 from typing import Any
 
@@ -21,10 +20,10 @@ from windtunnel.export.batch import batch_of, lr_rule_of
 from windtunnel.export.cautions import recipe_cautions, shape_cautions, winner_cautions
 from windtunnel.export.companions import Companion, open_companions
 from windtunnel.export.derive import counts_of, multipliers_of, roles_of, steps_of
-from windtunnel.export.fitted import check_fit, read_study_fit
+from windtunnel.export.fitted import check_fit, fingerprint_of, read_study_fit
 from windtunnel.export.forecasts import fits_by_set, forecast_of, kept_of
 from windtunnel.export.handoff import Best, Estimate, Handoff, Inputs, Law, Winner
-from windtunnel.export.sizing import check_reach, size_of
+from windtunnel.export.sizing import check_reach, own_domain, size_of
 from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
 from windtunnel.spec import Recipe
@@ -64,7 +63,8 @@ def build_handoff(study: Study, asked: Asked) -> Export:
     winners, tuned, schedule = _tuned(companions, study, asked)
     sized = size_of(study.ground, fitted, asked)
     model = sized.model
-    warnings += check_reach(fitted, model, sized.tokens, accepted=asked.extrapolate)
+    own = own_domain(fitted, rows)
+    warnings += check_reach(fitted, own, model, sized.tokens, accepted=asked.extrapolate)
     warnings += shape_cautions(study.ground, model)
     loss = fitted.predict(model.params, sized.tokens).value
     batch, more = batch_of(companions, tuned, asked, loss=loss, context=model.context)
@@ -77,7 +77,7 @@ def build_handoff(study: Study, asked: Asked) -> Export:
     tokens = end * batch.batch_tokens
     by_set = fits_by_set(fitted, rows)
     warnings += by_set.warnings
-    warnings += recipe_cautions(companions, recipe, fitted, model, tokens)
+    warnings += recipe_cautions(companions, recipe, model, steps, longest=own["tokens"][1])
     warnings += winner_cautions(winners, _flat(tuned, schedule))
     counts = counts_of(model, tokens)
     handoff = Handoff(
@@ -104,7 +104,7 @@ def build_handoff(study: Study, asked: Asked) -> Export:
         best=_best(fitted, counts.flops_6nd),
         winners=tuple(winners),
         law=_law(fitted),
-        inputs=_inputs(study, fitted, path),
+        inputs=_inputs(study, fitted, by_set.fits),
         warnings=tuple(dict.fromkeys(warnings)),
     )
     measured, context = study.config.data.validation.tokens, study.config.model.context
@@ -197,7 +197,7 @@ def _law(fitted: Fit) -> Law:
     )
 
 
-def _inputs(study: Study, fitted: Fit, path: Path) -> Inputs:
+def _inputs(study: Study, fitted: Fit, fits: Mapping[str, Fit]) -> Inputs:
     executions: dict[str, dict[str, Any]] = {}
     for planned in study.plan.trunks:
         record = study.store.segment(planned.id).execution
@@ -205,13 +205,13 @@ def _inputs(study: Study, fitted: Fit, path: Path) -> Inputs:
             executions[json.dumps(record, sort_keys=True)] = record
     return Inputs(
         study=str(study.file.resolve()),
-        study_sha256=_sha256(study.file),
+        study_sha256=_sha256(study.file.read_bytes()),
         stream=study.ground.stream,
         tokenizer=study.tokenizer,
         end_of_text=study.config.data.end_of_text,
         validation={each.name: each.fingerprint for each in study.validation},
         runs=fitted.inputs["runs"],
-        fit_sha256=_sha256(path),
+        fits={name: fingerprint_of(each) for name, each in fits.items()},
         git_commit=git_commit(study.file.resolve().parent),
         windtunnel=__version__,
         versions={"python": python_version()}
@@ -220,5 +220,5 @@ def _inputs(study: Study, fitted: Fit, path: Path) -> Inputs:
     )
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

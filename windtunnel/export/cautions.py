@@ -3,16 +3,15 @@
 from collections.abc import Iterator, Sequence
 
 from windtunnel.export.companions import Companion
-from windtunnel.export.handoff import Warned, Winner
+from windtunnel.export.handoff import Steps, Warned, Winner
 from windtunnel.findings.numbers import said
 from windtunnel.findings.rates.transfer import transfers
-from windtunnel.laws import Fit
 from windtunnel.spec import ModelSpec, Recipe
 from windtunnel.trials.kept_checks import read_checks
 from windtunnel.trials.points import Ground
 
-DEEPER = 2.0
-"""Times the deepest model: depth transfers less well than width (arXiv 2404.06395, section 3.1)."""
+LONG_WARMUP = 0.1
+"""Of all updates (assumed: MiniCPM's launchers take at most so much)."""
 
 
 def shape_cautions(ground: Ground, model: ModelSpec) -> Iterator[Warned]:
@@ -43,18 +42,27 @@ def shape_cautions(ground: Ground, model: ModelSpec) -> Iterator[Warned]:
             message=f"the law was measured on another architecture: {', '.join(differing)}",
         )
     depths = [each.depth for each in family]
-    if not min(depths) / DEEPER <= model.depth <= max(depths) * DEEPER:
+    if not min(depths) <= model.depth <= max(depths):
+        trained = " to ".join(map(str, dict.fromkeys((min(depths), max(depths)))))
         yield Warned(
             code="depth-beyond",
-            message=f"{model.depth} layers; the study trained {min(depths)} to {max(depths)}, and "
-            "the best rate moves with depth more than with width",
+            message=f"{model.depth} layers; the study trained {trained}, and rates transfer less "
+            "well over depth than over width (arXiv 2404.06395, section 3.1)",
         )
 
 
 def recipe_cautions(
-    companions: Sequence[Companion], recipe: Recipe, fitted: Fit, model: ModelSpec, tokens: int
+    companions: Sequence[Companion],
+    recipe: Recipe,
+    model: ModelSpec,
+    steps: Steps,
+    *,
+    longest: float,
 ) -> Iterator[Warned]:
-    """Where the rate may not carry over: the parametrization, its check, and the length."""
+    """Where the recipe may not carry over: parametrization, its check, length and warmup.
+
+    `longest` is the most tokens that a run of this recipe was trained on.
+    """
     if recipe.parametrization == "standard" and model.width != recipe.base_width:
         yield Warned(
             code="standard-parametrization",
@@ -69,7 +77,13 @@ def recipe_cautions(
             message="no coordinate check of this family was kept: `windtunnel check mup` tells "
             "whether its rates carry over to other widths",
         )
-    longest = fitted.domain["tokens"][1]
+    tokens = steps.end * recipe.batch_tokens
+    if steps.warmup > LONG_WARMUP * steps.end:
+        yield Warned(
+            code="warmup-long",
+            message=f"{steps.warmup} of {steps.end} updates are warmup: it is kept in updates as "
+            "the study has it, however large the batch; take a smaller batch or more tokens",
+        )
     if tokens > longest:
         measured = next(_length_drifts(companions), "and by how much was not measured here")
         yield Warned(

@@ -1,12 +1,14 @@
 """After the large run: did its loss fall inside the interval that was handed over?"""
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from windtunnel.errors import ConfigError, FitError, did_you_mean
+from windtunnel.errors import ConfigError, FitError, StoreError, did_you_mean
+from windtunnel.export.fitted import fingerprint_of
 from windtunnel.export.forecasts import MEAN
 from windtunnel.export.handoff import FILE, Estimate, Handoff
 from windtunnel.export.write import FITS
@@ -24,7 +26,7 @@ LOG = "forecast-checks.jsonl"
 class Compared:
     """One validation set: the forecast, and what was measured; nats per token.
 
-    `inside` is None where the forecast has no interval; `error` is ln(forecast / measured).
+    `inside` is None where the forecast has no interval; `log_error` is ln(forecast / measured).
     """
 
     name: str
@@ -33,17 +35,21 @@ class Compared:
     high: float | None
     measured: float
     inside: bool | None
-    error: float
+    log_error: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForecastCheck:
-    """Every set that a loss was given of; `params` and `tokens` are those of the run."""
+    """Every set that a loss was given of; `params` and `tokens` are those of the run.
+
+    `warnings` are those of a forecast that was made anew.
+    """
 
     params: float
     tokens: float
     level: float
     sets: tuple[Compared, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def inside(self) -> bool:
@@ -85,29 +91,38 @@ def check_forecast(
         abs(mine / theirs - 1) <= SAME
         for mine, theirs in zip(at, (handoff.counts.params, handoff.counts.tokens), strict=True)
     )
+    forecasts, warnings = {name: handoff.forecast[name] for name in losses}, list[str]()
+    if not own:
+        for name in losses:
+            found = _fit_of(folder, handoff, name).predict(*at)
+            forecasts[name] = Estimate.of(found)
+            warnings += [each.message for each in found.warnings]
     return ForecastCheck(
         params=at[0],
         tokens=at[1],
         level=handoff.level,
         sets=tuple(
-            _compared(
-                name,
-                handoff.forecast[name] if own else _anew(folder, name, *at),
-                _in_nats_per_token(handoff, name, loss, unit),
-            )
+            _compared(name, forecasts[name], _in_nats_per_token(handoff, name, loss, unit))
             for name, loss in losses.items()
         ),
+        warnings=tuple(dict.fromkeys(warnings)),
     )
 
 
 def keep_check(path: Path, check: ForecastCheck) -> Path:
-    """Append the check beside the Handoff; where.
+    """Append the check beside the Handoff, with the time; where.
 
     Raises:
-        StoreError: Disk full, or no permission.
+        ConfigError: Disk full, or no permission.
     """
     log = (path if path.is_dir() else path.parent) / LOG
-    append_line(log, check.as_json())
+    try:
+        append_line(log, {"time": time.time()} | check.as_json())
+    except StoreError as refused:
+        raise ConfigError(
+            f"{log}: the comparison is not kept: {refused.__cause__ or 'it cannot be written'}; "
+            "make the folder writable and check again"
+        ) from None
     return log
 
 
@@ -120,19 +135,26 @@ def _compared(name: str, forecast: Estimate, measured: float) -> Compared:
         high=forecast.high,
         measured=measured,
         inside=measured in forecast if bounded else None,
-        error=math.log(forecast.value / measured),
+        log_error=math.log(forecast.value / measured),
     )
 
 
-def _anew(folder: Path, name: str, params: float, tokens: float) -> Estimate:
+def _fit_of(folder: Path, handoff: Handoff, name: str) -> Fit:
+    """The fit that was handed over, and no other."""
     file = folder / FITS / f"{name}.json"
     try:
-        return Estimate.of(Fit.from_json(file.read_text()).predict(params, tokens))
-    except (OSError, FitError) as problem:
+        fitted = Fit.from_json(file.read_text())
+    except (OSError, UnicodeDecodeError, FitError) as problem:
         raise ConfigError(
             f"{file}: needed to forecast another size or length than was handed over, and cannot "
             f"be read: {problem}; give the whole folder that `windtunnel export` wrote"
         ) from None
+    if fingerprint_of(fitted) != handoff.inputs.fits[name]:
+        raise ConfigError(
+            f"{file}: not the fit that was handed over ({handoff.inputs.fits[name]}); restore it, "
+            "or check the run at the size and tokens of the Handoff"
+        )
+    return fitted
 
 
 def _in_nats_per_token(handoff: Handoff, name: str, loss: float, unit: Unit) -> float:

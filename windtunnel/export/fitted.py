@@ -1,13 +1,14 @@
 """The fit that is handed over, and why some are not: none, failed, or of other runs."""
 
+import hashlib
 from pathlib import Path
 
-from windtunnel.errors import ConfigError, FitError, did_you_mean
+from windtunnel.errors import ConfigError, FitError, did_you_mean, said_of
 from windtunnel.export.asked import Asked
 from windtunnel.export.handoff import Warned
 from windtunnel.laws import Fit
 from windtunnel.spec.experiments import ScalingExperiment
-from windtunnel.trials.forecast import law_inputs
+from windtunnel.trials.forecast import law_inputs, law_rows
 from windtunnel.trials.gather import Row
 from windtunnel.trials.study import Study
 
@@ -32,18 +33,24 @@ def read_study_fit(study: Study, asked: Asked) -> tuple[Path, Fit]:
         FitError: It is damaged, or no law of size and data.
     """
     path = asked.fit or _own(study, asked.experiment)
+    write_one = f"`windtunnel fit {study.file} --out FIT.json` writes one"
     try:
         fitted = Fit.from_json(path.read_text())
-    except OSError as refused:
-        raise ConfigError(f"{path}: cannot be read: {refused.strerror}") from None
+    except (OSError, UnicodeDecodeError) as refused:
+        raise ConfigError(f"{path}: cannot be read: {said_of(refused)}; {write_one}") from None
     except FitError as damaged:
-        raise FitError(f"{path}: {damaged}") from None
+        raise FitError(f"{path}: {damaged}: {write_one}") from None
     if fitted.law != "chinchilla":
         raise FitError(
             f"{path}: law {fitted.law!r} forecasts no loss of a size and its data: export needs "
             "`windtunnel fit STUDY.yaml --law chinchilla --out FIT.json`"
         )
     return path, fitted
+
+
+def fingerprint_of(fitted: Fit) -> str:
+    """16 hex digits over a fit as it is written."""
+    return hashlib.sha256(fitted.to_json().encode()).hexdigest()[:16]
 
 
 def check_fit(
@@ -90,7 +97,7 @@ def _own(study: Study, experiment: str | None) -> Path:
         )
     if experiment is not None and experiment not in scaling:
         raise ConfigError(
-            f"--experiment {experiment}: the scaling experiments of {study.file} are "
+            f"--experiment {experiment}: {study.file} has these scaling experiments: "
             f"{', '.join(scaling)}{did_you_mean(experiment, scaling)}"
         )
     if experiment is None and len(scaling) > 1:
@@ -124,9 +131,19 @@ def _same_runs(study: Study, fitted: Fit, rows: list[Row], path: Path) -> None:
         )
     experiments = set(fitted.inputs["experiments"].split("+"))
     now = law_inputs(name, rows, experiments)
-    if now["runs"] != fitted.inputs["runs"]:
-        fix = "windtunnel report" if path.parent == study.folder else "windtunnel fit"
+    if now["runs"] == fitted.inputs["runs"]:
+        return
+    count = sum(bool(experiments & set(row["experiment"].split("+"))) for row in law_rows(rows))
+    if not count:
         raise FitError(
-            f"{path}: the store has changed since this fit: its runs were {fitted.inputs['runs']}, "
-            f"now they are {now['runs']}; fit again with `{fix} {study.file}`"
+            f"{path}: no run of {study.file} as it is now is finished, so this fit is of another "
+            f"recipe, model or data: `windtunnel sweep {study.file}` runs it and fits again; give "
+            "the changed study a `study:` name of its own to keep both"
         )
+    fix = "report" if path.parent == study.folder else "fit"
+    raise FitError(
+        f"{path}: the store has changed since this fit: it was made from {fitted.rows} runs "
+        f"(fingerprint {fitted.inputs['runs']}), and the study now has {count} ({now['runs']}). "
+        f"`windtunnel sweep {study.file}` makes what is missing and fits again; `windtunnel {fix} "
+        f"{study.file}` only fits what is there"
+    )

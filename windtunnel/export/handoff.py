@@ -7,13 +7,14 @@ the target model. What each rests on stands beside it.
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from windtunnel.errors import ConfigError
+from windtunnel.errors import ConfigError, FitError, said_of
 from windtunnel.laws import Interval
 from windtunnel.parametrization import Role
 from windtunnel.schedule import Decay, DecayShape, Schedule
 from windtunnel.spec import ModelSpec, Recipe
+from windtunnel.spec.model import Positive
 from windtunnel.spec.strict import Strict
 
 FILE = "handoff.json"
@@ -29,11 +30,28 @@ class Estimate(Strict):
     low: float | None = None
     high: float | None = None
 
+    @model_validator(mode="after")
+    def _inside(self) -> Self:
+        if not (self.low or self.value) <= self.value <= (self.high or self.value):
+            raise ValueError(f"{self.value} lies outside its interval, {self.low} to {self.high}")
+        return self
+
     @classmethod
     def of(cls, interval: Interval) -> Self:
-        """A law's interval."""
-        finite = [x if abs(x) < float("inf") else None for x in (interval.low, interval.high)]
-        return cls(value=interval.value, low=finite[0], high=finite[1])
+        """A law's interval.
+
+        Raises:
+            FitError: The value lies outside it.
+        """
+        if interval.value < interval.low or interval.value > interval.high:
+            raise FitError(
+                f"a number of this fit, {interval.value:.4g}, lies outside its own interval, "
+                f"{interval.low:.4g} to {interval.high:.4g}: its runs contradict each other, and "
+                "nothing is handed over. See its warnings (`windtunnel fit`), and leave such runs "
+                "out"
+            )
+        low, high = (x if abs(x) < float("inf") else None for x in (interval.low, interval.high))
+        return cls(value=interval.value, low=low, high=high)
 
     def __contains__(self, value: float) -> bool:
         return (self.low is None or self.low <= value) and (self.high is None or value <= self.high)
@@ -78,12 +96,12 @@ class Multipliers(Strict):
 class Counts(Strict):
     """Sizes of the model and of its training."""
 
-    params: int
-    params_embedding: int
-    params_active: int
-    num_heads: int
-    ffn_width: int
-    tokens: int
+    params: Positive
+    params_embedding: Positive
+    params_active: Positive
+    num_heads: Positive
+    ffn_width: Positive
+    tokens: Positive
     tokens_per_param: float
     flops_6nd: float
     flops_exact: float
@@ -203,7 +221,7 @@ class Inputs(Strict):
     end_of_text: str | None
     validation: dict[str, str]
     runs: str
-    fit_sha256: str
+    fits: dict[str, str]
     git_commit: str | None
     windtunnel: str
     versions: dict[str, str]
@@ -245,7 +263,7 @@ class Handoff(Strict):
     checkpoints: tuple[Kept, ...]
     loss_unit: str
     level: float
-    forecast: dict[str, Estimate]
+    forecast: Annotated[dict[str, Estimate], Field(min_length=1)]
     bytes_per_token: dict[str, float | None]
     best: Best | None
     winners: tuple[Winner, ...]
@@ -267,9 +285,9 @@ class Handoff(Strict):
         file = path / FILE if path.is_dir() else path
         try:
             return Handoff.model_validate_json(file.read_text())
-        except OSError as refused:
+        except (OSError, UnicodeDecodeError) as refused:
             raise ConfigError(
-                f"{file}: cannot be read: {refused.strerror}; give the folder that "
+                f"{file}: cannot be read: {said_of(refused)}; give the folder that "
                 "`windtunnel export` wrote, or its handoff.json"
             ) from None
         except ValidationError as wrong:

@@ -1,19 +1,23 @@
 """Which model, and on how many tokens: what was asked for, and the law for what was not."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from windtunnel.errors import ConfigError
+from windtunnel.errors import ConfigError, did_you_mean
 from windtunnel.export.asked import Asked
 from windtunnel.export.handoff import Warned
 from windtunnel.laws import Fit, optimum
-from windtunnel.laws.interval import decades_beyond
+from windtunnel.laws.interval import Span, decades_beyond
 from windtunnel.spec import ModelSpec, Size
 from windtunnel.spec.config import ModelFamily
 from windtunnel.spec.yaml_tree import read_tree
+from windtunnel.trials.forecast import law_rows
+from windtunnel.trials.gather import Row
+from windtunnel.trials.imported import KIND
 from windtunnel.trials.points import Ground
 
 FURTHEST = 0.5
@@ -22,6 +26,10 @@ FURTHEST = 0.5
 Measured on the quickstart (docs/export/torch.md): 0.16 decades beyond, all ten held-out runs lay
 inside their intervals; 0.4 beyond in both, the loss was 3% above the forecast, outside.
 """
+
+EXAMPLE = (
+    "write one as a study file has it, with one size: `model: {sizes: [2304x40], head_dim: 64}`"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,25 +98,47 @@ def nearest_model(ground: Ground, params: float) -> ModelSpec:
     return min(found, key=lambda model: abs(math.log(model.params / params)))
 
 
-def check_reach(fitted: Fit, model: ModelSpec, tokens: float, *, accepted: bool) -> list[Warned]:
-    """Warnings where the target lies outside the fitted runs.
+def own_domain(fitted: Fit, rows: list[Row]) -> dict[str, Span]:
+    """Smallest and largest params and tokens among the fitted runs that the study itself trained.
+
+    Imported runs tell the law how loss falls, but were trained by another recipe.
+    """
+    experiments = set(fitted.inputs["experiments"].split("+"))
+    own = [
+        row
+        for row in law_rows(rows)
+        if row["kind"] != KIND and experiments & set(row["experiment"].split("+"))
+    ]
+    columns = {name: [float(row[name]) for row in own] for name in ("params", "tokens")}
+    return {name: (min(values), max(values)) for name, values in columns.items()}
+
+
+def check_reach(
+    fitted: Fit, own: Mapping[str, Span], model: ModelSpec, tokens: float, *, accepted: bool
+) -> list[Warned]:
+    """Warnings where the target lies outside the fitted runs, or outside those of the study itself.
 
     Raises:
         ConfigError: It lies further than `FURTHEST` decades, and that was not accepted.
     """
     found, far = [], []
-    for name, value in (("params", float(model.params)), ("tokens", tokens)):
-        decades = decades_beyond(value, fitted.domain[name])
-        if not decades:
-            continue
-        side, edge = ("above", 1) if decades > 0 else ("below", 0)
-        said = (
-            f"{name} = {value:.3g} is {abs(decades):.1f} decades {side} the fitted runs "
-            f"({fitted.domain[name][edge]:.3g})"
-        )
-        found.append(Warned(code="extrapolates", message=said))
-        if abs(decades) > FURTHEST:
-            far.append(said)
+    target = {"params": float(model.params), "tokens": tokens}
+    for what, code, domain in (
+        ("the fitted runs", "extrapolates", fitted.domain),
+        ("the runs of this recipe (the study's own)", "recipe-beyond", own),
+    ):
+        for name, value in target.items():
+            decades = decades_beyond(value, domain[name])
+            if not decades or (code == "recipe-beyond" and domain[name] == fitted.domain[name]):
+                continue
+            side, edge = ("above", 1) if decades > 0 else ("below", 0)
+            said = (
+                f"{name} = {value:.3g} is {abs(decades):.2f} decades {side} {what} "
+                f"({domain[name][edge]:.3g})"
+            )
+            found.append(Warned(code=code, message=said))
+            if abs(decades) > FURTHEST:
+                far.append(said)
     if far and not accepted:
         raise ConfigError(
             f"{' and '.join(far)}, and no more than {FURTHEST:g} is handed over: train larger "
@@ -142,13 +172,20 @@ def _asked_tokens(fitted: Fit, model: ModelSpec, asked: Asked) -> float | None:
 
 def _model_in(path: Path, ground: Ground) -> ModelSpec:
     """The one size of the `model` section in a file; the study's fields where it says nothing."""
+    if not path.exists():
+        raise ConfigError(f"--model {path}: no such file; {EXAMPLE}")
     section = read_tree(path).value.get("model")
     if section is None or not isinstance(section.value, dict):
-        raise ConfigError(
-            f"{path}: no `model:` section; write one as a study file has it, with one size, such "
-            "as `model: {sizes: [2304x40], head_dim: 64}`"
-        )
+        raise ConfigError(f"{path}: no `model:` section; {EXAMPLE}")
     given = section.plain()
+    known = set(ModelFamily.model_fields)
+    for key in given:
+        if key not in known:
+            line = section.value[key].line
+            raise ConfigError(
+                f"{path}:{line}: model.{key}: unknown key{did_you_mean(key, known) or '.'} "
+                f"Allowed: {', '.join(sorted(known))}"
+            )
     try:
         family = ModelFamily.model_validate(ground.config.model.model_dump() | given)
         (size,) = given["sizes"] and family.sizes

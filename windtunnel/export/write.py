@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from windtunnel.errors import ConfigError, cannot_write
+from windtunnel.errors import ConfigError
 from windtunnel.export.build import Export
 from windtunnel.export.handoff import FILE, Handoff
 
@@ -24,7 +24,9 @@ def check_folder(folder: Path) -> None:
     Raises:
         ConfigError: It is there and not empty, or it is a file.
     """
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--out {folder}: is a file; give a new folder")
+    if folder.is_dir() and any(folder.iterdir()):
         raise ConfigError(
             f"--out {folder}: is there already and not empty; give a new folder, or remove it first"
         )
@@ -37,8 +39,8 @@ def write_export(export: Export, target: str, folder: Path) -> list[Path]:
     which the study's losses were measured.
 
     Raises:
-        ConfigError: The target cannot express the Handoff, or the folder is in use.
-        StoreError: The folder cannot be written.
+        ConfigError: The target cannot express the Handoff, or the folder is in use or cannot be
+            written.
     """
     module = import_module(f"windtunnel.export.targets.{target}")
     write: Callable[[Handoff, Path], list[Path]] = module.write
@@ -69,7 +71,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
             folder.rmdir()
         scratch.rename(folder)
     except OSError as refused:
-        raise cannot_write(folder, refused) from None
+        raise ConfigError(
+            f"--out {folder}: cannot be written: {refused.strerror or refused}; nothing was left "
+            "there; free space or choose another folder"
+        ) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
