@@ -50,7 +50,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def said_of(refused: OSError | UnicodeDecodeError) -> str:
     """Why a file could not be read as text."""
-    return "no text" if isinstance(refused, UnicodeDecodeError) else refused.strerror or str(refused)
+    if isinstance(refused, UnicodeDecodeError):
+        return "no text"
+    return refused.strerror or str(refused)
 
 
 def cannot_write(path: Path, refused: OSError, what: str = "cannot be written") -> StoreError:

@@ -1,29 +1,13 @@
 """`windtunnel import-runs` from MLflow and Weights & Biases: real databases, W&B's layouts."""
 
 import json
-import sys
 
 import pytest
 
-from windtunnel.cli import main
 from windtunnel.trials.imported import read_imported
 from windtunnel.trials.study import open_study
 
 TAKE = ("--params", "n_params", "--tokens", "tokens", "--loss", "val/loss", "--decayed", "true")
-
-
-@pytest.fixture
-def windtunnel(monkeypatch, capsys):
-    """Run the command line as a user does: exit code, output, errors."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["windtunnel", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return ended.value.code, said.out, said.err
-
-    return run
 
 
 def imported(path):

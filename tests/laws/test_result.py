@@ -8,6 +8,7 @@ import pytest
 from windtunnel.errors import FitError
 from windtunnel.laws import Fit
 from windtunnel.laws import fit as fit_law
+from windtunnel.laws.interval import beyond, decades_beyond
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,20 @@ def test_extrapolation_is_told_in_decades(fit):
     low = fit.predict(1e6, 1e6).warnings
     assert [w.message.split(" is ")[0] for w in low] == ["D/N = 1"]
     assert "1.00 decades below the smallest" in low[0].message
+
+
+@pytest.mark.parametrize(
+    ("value", "decades"),
+    [
+        (1e3, 0), (5e3, 0), (1e4, 0), (1.01e4, 0), (1.02e4, 0.0086), (1e5, 1),
+        (1e3 / 1.01, 0), (1e3 / 1.02, -0.0086), (1e2, -1), (0.0, -math.inf),
+    ],
+)  # fmt: skip
+def test_a_percent_beyond_the_domain_is_inside(value, decades):
+    assert decades_beyond(value, (1e3, 1e4)) == pytest.approx(decades, abs=1e-4)
+    said = beyond("params", value, (1e3, 1e4))
+    assert (said is None) == (decades == 0)
+    assert said is None or "is 0.00 decades" not in said.message
 
 
 def test_optimum_agrees_with_the_law_and_keeps_its_interval_consistent(fit):

@@ -107,6 +107,55 @@ def test_a_torn_last_line_is_left_out_and_healed(tmp_path):
     assert list(read_imported(tmp_path)) == ["a"]
     add_runs(tmp_path, [run("c")])
     assert list(read_imported(tmp_path)) == ["a", "c"]
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_a_whole_last_line_without_an_end_counts(tmp_path):
+    add_runs(tmp_path, [run("a"), run("b")])
+    path = imported_file(tmp_path)
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    assert list(read_imported(tmp_path)) == ["a", "b"]
+    remove_run(tmp_path, "a")
+    assert list(read_imported(tmp_path)) == ["b"]
+    assert len(path.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda line: line[:-60], "line 2: damaged: JSONDecodeError.*import .*its run again"),
+        (lambda line: b"\xef\xbb\xbf" + line, "line 2: damaged: JSONDecodeError"),
+        (lambda line: b"<<<<<<< HEAD\n" + line, "line 2: damaged: JSONDecodeError"),
+        (lambda line: line.replace(b"big", b"gro\xdf"), r"line 2: damaged: not UTF-8 text.*copy"),
+    ],
+)
+def test_a_damaged_line_before_the_last_is_refused_and_not_skipped(tmp_path, damage, said):
+    add_runs(tmp_path, [run("a"), run("big"), run("c")])
+    path = imported_file(tmp_path)
+    first, second, third = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([first, damage(second), third, b""]))
+    with pytest.raises(StoreError, match=rf"imported\.jsonl, {said}"):
+        read_imported(tmp_path)
+    path.write_bytes(b"\n".join([first, b"", b"  ", third, b""]))  # taken out by hand
+    assert list(read_imported(tmp_path)) == ["a", "c"]
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_last_line_that_is_no_utf8_was_not_torn_by_a_crash(tmp_path, end):
+    add_runs(tmp_path, [run("a")])
+    path = imported_file(tmp_path)
+    path.write_bytes(path.read_bytes() + b'{"action": "\xff' + end)
+    for use in (read_imported, lambda folder: add_runs(folder, [run("b")])):
+        with pytest.raises(StoreError, match=r"imported\.jsonl, line 2: damaged: not UTF-8"):
+            use(tmp_path)
+
+
+def test_half_a_line_with_an_end_is_damage(tmp_path):
+    add_runs(tmp_path, [run("a"), run("b")])
+    path = imported_file(tmp_path)
+    path.write_bytes(path.read_bytes()[:-40] + b"\n")
+    with pytest.raises(StoreError, match=r"imported\.jsonl, line 2: damaged"):
+        read_imported(tmp_path)
 
 
 @pytest.mark.parametrize("broken", ["edited", "unknown", "number"])
@@ -121,7 +170,7 @@ def test_a_line_changed_by_hand_is_refused(tmp_path, broken):
     else:
         line = 3
     path.write_text(json.dumps(line) + "\n")
-    with pytest.raises(StoreError, match=r"imported\.jsonl: damaged: run 1"):
+    with pytest.raises(StoreError, match=r"imported\.jsonl, line 1: damaged"):
         imported_rows(tmp_path)
 
 

@@ -57,6 +57,14 @@ def test_a_torn_line_is_ended_and_left_out(tmp_path):
     assert [line["n"] for line in read_lines(path)] == [1, 3, 4]
 
 
+def test_lines_that_are_no_utf8_are_an_error_of_the_store(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    append_line(path, {"n": 1})
+    path.write_bytes(path.read_bytes() + b'{"n": "\xff"}\n')
+    with pytest.raises(StoreError, match=r"lines\.jsonl, line 2: damaged: not UTF-8 text"):
+        read_lines(path)
+
+
 def test_a_full_disk_is_an_error_that_teaches(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")

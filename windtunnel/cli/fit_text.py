@@ -46,6 +46,7 @@ def print_prediction(fitted: Fit, inputs: Mapping[str, float], found: Interval) 
         f"{_span(found.low, found.high, digits=5)}",
     )
     print_warnings(console, found.warnings)
+    _print_own(console, fitted)
 
 
 def print_optimum(fitted: Fit, best: Optimum) -> None:
@@ -55,12 +56,24 @@ def print_optimum(fitted: Fit, best: Optimum) -> None:
     if best.excess > 0:
         say(console, f"this split loses {best.excess:.4g} in loss against the best one")
     print_warnings(console, tuple(dict.fromkeys((*best.warnings, *best.loss.warnings))))
+    _print_own(console, fitted)
 
 
 def print_warnings(console: Console, warnings: Iterable[Caution]) -> None:
     """A line each, its code at the end."""
     for warning in warnings:
         say(console, str(warning), label="warning:")
+
+
+def warning_codes(fitted: Fit) -> list[str]:
+    """What the fit itself warns of: each code once."""
+    return list(dict.fromkeys(warning.code for warning in fitted.warnings))
+
+
+def _print_own(console: Console, fitted: Fit) -> None:
+    """One line for all warnings of the fit: its own output has said each in full."""
+    if codes := warning_codes(fitted):
+        say(console, f"{', '.join(codes)} (docs/fit.md)", label="the fit itself warns:")
 
 
 def _conventions(fitted: Fit) -> list[str]:

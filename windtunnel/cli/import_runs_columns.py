@@ -91,7 +91,8 @@ def stated_columns(source: Source, options: ImportOptions) -> tuple[TableFile, d
         if source.label is None:
             cells[PLACE] = [f"{source.name} {place}" for place in table.places]
         columns["run"] = source.label or PLACE
-    return replace(table, columns=cells), columns
+    stated = frozenset(cells) - frozenset(table.columns)
+    return replace(table, columns=cells, stated=stated), columns
 
 
 def loss_columns(study: Study, texts: tuple[str, ...]) -> dict[str, str]:
@@ -122,7 +123,7 @@ def without(
         if column not in table.columns:
             raise ConfigError(
                 f"--exclude {text!r}: {table.path} has no column {condition.column!r}. There are: "
-                f"{table.names}{did_you_mean(condition.column, table.columns)}"
+                f"{table.names}{did_you_mean(condition.column, table.own)}"
             )
         mask = condition.mask(column_for_condition(table.columns[column])) & ~gone
         counts[str(condition)] += int(mask.sum())

@@ -17,6 +17,7 @@ from windtunnel.cli.import_runs_columns import (
     stated_columns,
     without,
 )
+from windtunnel.cli.import_runs_doubts import check_flops, doubts
 from windtunnel.cli.import_runs_source import Source
 from windtunnel.cli.import_runs_units import UNITS, LossUnit
 from windtunnel.cli.read_table import read_table
@@ -64,6 +65,7 @@ def read_runs(
             f"{source.table.path}: column {columns['decayed']!r} does not say of every run whether "
             "its learning rate was decayed: fill it in, or give --decayed true or false"
         )
+    flop_notes = check_flops(rows, columns, table.path)
     losses = {name.removeprefix("loss_"): _set_loss(rows, name, unit, table) for name in sets
               if name in rows}  # fmt: skip
     mean = np.mean(list(losses.values()), axis=0) if of_sets else rows.loss * unit.of_mean()
@@ -92,7 +94,8 @@ def read_runs(
         )
         for i in range(rows.rows)
     ]
-    said = [*notes, *(caution.message for caution in read.cautions), *_doubts(runs)]
+    read_notes = (caution.message for caution in read.cautions)
+    said = [*notes, *read_notes, *flop_notes, *doubts(runs)]
     if of_sets and len(losses) > 1:
         said.append(f"the loss is the mean over {', '.join(losses)}")
     if options.unit is None:
@@ -147,19 +150,3 @@ def _trunk(rows: Table, i: int) -> str | None:
     """The label of a run's trunk; None where it has none, for which its place stands."""
     label = str(rows.trunk[i])
     return label if rows.has_trunks and label != rows.places[i] else None
-
-
-def _doubts(runs: list[Imported]) -> list[str]:
-    """What a reader must know of the runs."""
-    said = []
-    seen: dict[tuple[int, int, float], str] = {}
-    for run in runs:
-        numbers = (run.measured.params, run.measured.tokens, run.measured.loss)
-        if numbers in seen:
-            said.append(
-                f"{run.label!r} repeats {seen[numbers]!r} exactly: one run twice? --exclude it"
-            )
-        seen.setdefault(numbers, run.label)
-    if undecayed := sum(not run.measured.decayed for run in runs):
-        said.append(f"{undecayed} runs are not decayed: they are kept, and the law leaves them out")
-    return said

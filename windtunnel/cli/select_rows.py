@@ -77,7 +77,7 @@ class Selection:
                 return derive(name, numbers, factor)
             raise ConfigError(
                 f"condition {str(condition)!r}: {self.file.path} has no column {name!r}. There "
-                f"are: {self.file.names}{did_you_mean(name, [*columns, *self.names])}"
+                f"are: {self.file.names}{did_you_mean(name, [*self.file.own, *self.names])}"
             )
         return column_for_condition(columns[name if name in columns else self.names[name]])
 

@@ -55,7 +55,7 @@ def find_columns(
         if column != name and column not in table.columns:
             raise ConfigError(
                 f"{table.path}: no column {column!r} for {name}. There are: {table.names}"
-                f"{did_you_mean(column, table.columns) or _synonym(name, table)}"
+                f"{did_you_mean(column, table.own) or _synonym(name, table)}"
             )
     every = {name: columns.get(name, name) for name in (*wanted, *RULE, *columns)}
     return {name: column for name, column in every.items() if column in table.columns}
@@ -63,10 +63,10 @@ def find_columns(
 
 def _synonym(name: str, table: TableFile) -> str:
     known = {name.replace("_", ""), *SYNONYMS.get(name, "").split(", ")}
-    for column in table.columns:
+    for column in table.own:
         if re.sub(r"[^a-z0-9]", "", column.lower()) in known:
             return f"; did you mean {column!r}?"
-    return did_you_mean(name, table.columns)
+    return did_you_mean(name, table.own)
 
 
 def scaled(table: TableFile, names: Mapping[str, str], scale: Mapping[str, float]) -> TableFile:
@@ -79,7 +79,7 @@ def scaled(table: TableFile, names: Mapping[str, str], scale: Mapping[str, float
     for name, by in scale.items():
         column = names.get(name, name)
         if column not in columns:
-            known = [*names, *columns]
+            known = [*names, *table.own]
             raise ConfigError(
                 f"--scale {name}={by:g}: {table.path} has no column {name!r}. There are: "
                 f"{table.names}{did_you_mean(name, known)}"

@@ -16,11 +16,16 @@ MAX_NAMES_SHOWN = 30
 
 @dataclass(frozen=True, kw_only=True)
 class TableFile:
-    """Cells as the file has them (text in a CSV), and where each row stands, such as `line 7`."""
+    """Cells as the file has them (text in a CSV), and where each row stands, such as `line 7`.
+
+    Attributes:
+        stated: columns that are not the file's own, but what an option says of every row.
+    """
 
     path: Path
     columns: Mapping[str, Sequence[object]]
     places: Sequence[str]
+    stated: frozenset[str] = frozenset()
 
     @property
     def rows(self) -> int:
@@ -28,10 +33,15 @@ class TableFile:
         return len(self.places)
 
     @property
+    def own(self) -> list[str]:
+        """The columns that the file has itself."""
+        return [name for name in self.columns if name not in self.stated]
+
+    @property
     def names(self) -> str:
-        """The columns, for a message."""
-        shown = list(self.columns)[:MAX_NAMES_SHOWN]
-        more = len(self.columns) - len(shown)
+        """The file's own columns, for a message."""
+        shown = self.own[:MAX_NAMES_SHOWN]
+        more = len(self.own) - len(shown)
         return ", ".join(shown) + (f" and {more} more" if more else "")
 
 

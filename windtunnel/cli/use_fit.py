@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from windtunnel.cli.fit_text import print_optimum, print_prediction
+from windtunnel.cli.fit_text import print_optimum, print_prediction, warning_codes
 from windtunnel.cli.text import print_json
 from windtunnel.errors import ConfigError, FitError
 from windtunnel.laws import Fit, optimum, predict
@@ -49,6 +49,7 @@ def run_predict(path: Path, inputs: Mapping[str, float | None], *, as_json: bool
                 "interval": [found.low, found.high],
                 "level": fitted.level,
                 "warnings": [warning._asdict() for warning in found.warnings],
+                "fit_warnings": warning_codes(fitted),
             }
         )
     )
@@ -60,6 +61,7 @@ def run_optimum(path: Path, constraints: Mapping[str, float | None], *, as_json:
     best = optimum(fitted, **constraints)
     if as_json:
         warnings = [w._asdict() for w in dict.fromkeys((*best.warnings, *best.loss.warnings))]
-        print_json(plain({**optimum_document(best), "level": fitted.level, "warnings": warnings}))
+        said = {"level": fitted.level, "warnings": warnings, "fit_warnings": warning_codes(fitted)}
+        print_json(plain({**optimum_document(best), **said}))
     else:
         print_optimum(fitted, best)

@@ -16,7 +16,6 @@ from windtunnel.export.handoff import BatchChoice, LrRule, LrRuleName, Warned
 from windtunnel.findings.batch import batches
 from windtunnel.findings.rates.joint import JointFinding, joints
 from windtunnel.laws import Fit
-from windtunnel.laws.interval import decades_beyond
 from windtunnel.spec import Recipe
 
 ROWS_TOGETHER = 16
@@ -163,8 +162,8 @@ def _outside(
 
 
 def _beyond(law: _Found[Fit], loss: float) -> Iterator[Warned]:
-    if decades_beyond(loss, law.of.domain["loss"]):
-        low, high = law.of.domain["loss"]
+    low, high = law.of.domain["loss"]
+    if not low <= loss <= high:
         yield Warned(
             code="batch-extrapolated",
             message=f"the forecast loss {loss:.4f} lies outside the losses of the batch law, "

@@ -11,6 +11,8 @@ from windtunnel.laws.table import Floats, Table
 
 NO_INTERVAL = (float("nan"), float("nan"))
 Span = tuple[float, float]
+AT_THE_EDGE = 0.005
+"""Decades outside a domain that still count as inside: 1.2%, which would be told as 0.00."""
 
 
 @dataclass(frozen=True)
@@ -128,13 +130,18 @@ def quantiles(draws: Floats, level: float) -> Span:
 
 
 def decades_beyond(value: float, domain: Span) -> float:
-    """How many decades `value` lies above (positive) or below (negative) the domain; 0 inside."""
+    """How many decades `value` lies above (positive) or below (negative) the domain.
+
+    0 inside, and up to `AT_THE_EDGE` decades outside.
+    """
     low, high = domain
-    if value > high * (1 + 1e-9):
-        return float(np.log10(value / high))
-    if value < low * (1 - 1e-9):
-        return -float(np.log10(low / value)) if value > 0 else -np.inf
-    return 0.0
+    if value > high:
+        decades = float(np.log10(value / high))
+    elif value < low:
+        decades = -float(np.log10(low / value)) if value > 0 else -np.inf
+    else:
+        return 0.0
+    return decades if abs(decades) > AT_THE_EDGE else 0.0
 
 
 def beyond(name: str, value: float, domain: Span, code: str = "extrapolates") -> Caution | None:

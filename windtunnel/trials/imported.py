@@ -1,7 +1,9 @@
 """Finished runs of other tools, kept beside a study as measurements for its law.
 
 `imported.jsonl` in the study's folder is appended to and never rewritten. A line adds a run under
-its label, or takes it out again; the last line of a label counts.
+its label, or takes it out again; the last line of a label counts. Half a last line, which a crash
+has left, is no run; any other line that cannot be read is an error, since its run would be missing
+from a law.
 """
 
 import hashlib
@@ -17,7 +19,8 @@ from windtunnel.accounting import flops_6nd
 from windtunnel.errors import ConfigError, StoreError, did_you_mean
 from windtunnel.laws.caution import Caution
 from windtunnel.trials.gather import COLUMNS, Row, gather
-from windtunnel.trials.store import append_line, read_lines
+from windtunnel.trials.lines import drop_torn, whole_lines
+from windtunnel.trials.store import append_line
 from windtunnel.trials.study import Study
 
 KIND = "imported"
@@ -128,26 +131,38 @@ def read_imported(folder: Path) -> dict[str, Imported]:
     """
     path = imported_file(folder)
     found: dict[str, Imported | None] = {}
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, text in whole_lines(path):
         try:
-            if line["action"] == "remove":
-                found[line["label"]] = None
-                continue
-            run = Imported(
-                label=line["label"],
-                measured=Measured(**line["measured"]),
-                origin={"tool": line["origin"]["tool"], "source": "", **line["origin"]},
-                time=line["time"],
-            )
-            if run.segment != line["segment"]:
-                raise ValueError(f"run {run.label!r} is not what was imported under its id")
-        except (KeyError, TypeError, ValueError, AttributeError) as broken:
+            label, run = _change(text)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as broken:
             raise StoreError(
-                f"{path}: damaged: run {number}: {type(broken).__name__}: {broken}; take the line "
-                "out and import the run again"
+                f"{path}, line {number}: damaged: {type(broken).__name__}: {broken}: put back a "
+                "copy of the file, or take the line out and import (or --remove) its run again"
             ) from None
-        found[run.label] = run
+        found[label] = run
     return {label: run for label, run in found.items() if run is not None}
+
+
+def _change(text: str) -> tuple[str, Imported | None]:
+    """What a line says of a label: the run that it is from here on, or None where it is out."""
+    line = json.loads(text)
+    if line["action"] == "remove":
+        return line["label"], None
+    run = Imported(
+        label=line["label"],
+        measured=Measured(**line["measured"]),
+        origin={"tool": line["origin"]["tool"], "source": "", **line["origin"]},
+        time=line["time"],
+    )
+    if run.segment != line["segment"]:
+        raise ValueError(f"run {run.label!r} is not what was imported under its id")
+    return run.label, run
+
+
+def _append(folder: Path, line: dict[str, Any]) -> None:
+    path = imported_file(folder)
+    drop_torn(path)  # behind another line it would count as damage
+    append_line(path, line)
 
 
 def imported_rows(folder: Path) -> list[Row]:
@@ -190,8 +205,8 @@ def add_runs(folder: Path, runs: Iterable[Imported]) -> None:
         StoreError: Disk full, or no permission.
     """
     for run in runs:
-        append_line(
-            imported_file(folder),
+        _append(
+            folder,
             {
                 "action": "add",
                 "time": run.time,
@@ -217,7 +232,7 @@ def remove_run(folder: Path, label: str) -> Imported:
             f"no imported run {label!r}{did_you_mean(label, have) or '.'} Imported: {known}"
         )
     line = {"action": "remove", "time": time.time(), "label": label}
-    append_line(imported_file(folder), line | {"segment": have[label].segment})
+    _append(folder, line | {"segment": have[label].segment})
     return have[label]
 
 

@@ -31,6 +31,7 @@ from pydantic import TypeAdapter
 from windtunnel.errors import StoreError, cannot_write
 from windtunnel.spec import Segment
 from windtunnel.trials.lease import Lease
+from windtunnel.trials.lines import numbered_lines
 
 DYNAMICS = "dynamics.jsonl"
 SEGMENT: TypeAdapter[Segment] = TypeAdapter(Segment)
@@ -328,13 +329,13 @@ def is_scratch(path: Path) -> bool:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file that `append_line` wrote; a torn one is left out."""
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        return []
+    """The whole lines of a file that `append_line` wrote; a torn one is left out.
+
+    Raises:
+        StoreError: The file is not UTF-8.
+    """
     found = []
-    for line in lines:
+    for _, line in numbered_lines(path):
         with suppress(ValueError):
             found.append(json.loads(line))
     return found

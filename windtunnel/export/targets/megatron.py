@@ -4,6 +4,7 @@ Its muP flags carry what they mean the same by: rate of hidden matrices, multipl
 logits and attention. The module carries the rest; docs/export/megatron.md has the table.
 """
 
+import math
 from pathlib import Path
 
 from windtunnel.errors import ConfigError
@@ -140,6 +141,7 @@ def _header(handoff: Handoff) -> dict[str, object]:
     else:
         decay = f"its {DECAYS[shape]} from lr to min-lr is the study's"
     return {
+        "processes": math.gcd(8, handoff.batch.rows),  # of one node, that share the rows evenly
         "residual": f"{sites.residual:.6g}",
         "attention": f"{sites.attention:.6g}",
         "hidden_std": f"{hidden.init_std:.6g}",

@@ -26,7 +26,7 @@ DECAY_STYLES: dict[DecayShape, str] = {
     "one_minus_sqrt": "1-sqrt",
     "cosine": "cosine",
 }
-MOST_CHECKPOINTS = 100
+CHECKPOINTS_OF_A_RUN = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +113,7 @@ def _rendered(template: str, path: Path, handoff: Handoff) -> Path:
             steps=steps,
             spectral=spectral_rows(handoff),
             decay_style=DECAY_STYLES[steps.shape],
-            checkpoint_interval=_checkpoint_interval(handoff),
+            checkpoint_interval=max(1, steps.end // CHECKPOINTS_OF_A_RUN),
             commit=COMMIT,
             config=CONFIG,
             entry=ENTRY,
@@ -129,10 +129,3 @@ def number(value: float) -> str:
     text = repr(float(value))
     mantissa, e, exponent = text.partition("e")
     return f"{mantissa}.0e{exponent}" if e and "." not in mantissa else text
-
-
-def _checkpoint_interval(handoff: Handoff) -> int:
-    """Updates between checkpoints: hits every one worth keeping, or at least the decay's start."""
-    interval = math.gcd(*(kept.step for kept in handoff.checkpoints))
-    few = 0 < handoff.schedule.end <= MOST_CHECKPOINTS * interval
-    return interval if few else handoff.schedule.decay_start

@@ -1,0 +1,60 @@
+"""`windtunnel import-runs`: what it refuses, with what to type instead."""
+
+import pytest
+from large_runs import COLUMNS, TAKE
+
+BAD = {
+    "no source": ([], "give one of SOURCE (a table, mlflow:EXPERIMENT or a wandb folder), --list"),
+    "two": (["{table}", "--list"], "give one of SOURCE"),
+    "no file": (["none.csv", *TAKE], "none.csv: no such file"),
+    "kind": (["large.pkl", *TAKE], "not a table that can be read; allowed are .csv"),
+    "format": (["{table}", *TAKE, "--format", "wand"], "allowed are csv, mlflow, wandb; did you"),
+    "no export": (["{table}", *TAKE, "--format", "wandb"], "which has the columns Name and State"),
+    "column": (["{table}", *TAKE, "--loss", "val_los"], "did you mean 'val_loss'?"),
+    "billions": (["{table}", *TAKE, "--scale", "N=1e-9"], "multiply it by 1e9 with --scale params"),
+    "scale": (["{table}", *TAKE, "--scale", "N=x"], "'x' is not a number"),
+    "perplexity": (["{table}", *TAKE, "--scale", "val_loss=100"], "looks like per cent or perplex"),
+    "unit": (["{table}", *TAKE, "--unit", "nats"], "allowed are nats-per-token, nats-per-byte"),
+    "experiment": (["{table}", *TAKE, "--experiment", "laws"], "did you mean 'law'? It has: law"),
+    "condition": (["{table}", *TAKE, "--where", "N > 1e12"], "no row is left after"),
+    "all out": (["{table}", *TAKE, "--exclude", "N > 1"], "no run is left after --exclude"),
+    "no column": (["{table}", *TAKE, "--exclude", "State == x"], "has no column 'State'"),
+    "loss of": (["{table}", *TAKE, "--loss-of", "val_loss"], "for example --loss-of words=COL"),
+    "truth": (["{table}", *COLUMNS, "--decayed", "lr"], "allowed are true, false, 1 and 0"),
+    "label": (["{table}", *TAKE, "--run", "N"], "2 runs are called '1.2e9'"),
+    "remove": (["--remove", "big-9"], "no imported run 'big-9'. Imported: none"),
+    "uri of a table": (["{table}", *TAKE, "--tracking-uri", "x"], "is no MLflow source"),
+    "no uri": (["mlflow:big", *TAKE], "give --tracking-uri, for example"),
+    "no name": (["mlflow:", *TAKE], "write mlflow:EXPERIMENT_NAME"),
+    "no database": (["mlflow:big", *TAKE, "--tracking-uri", "sqlite:///no.db"], "no such database"),
+    "no server": (["mlflow:b", *TAKE, "--tracking-uri", "http://u:pw@127.0.0.1:9"],
+                  "http://127.0.0.1:9: "),
+    "empty folder": (["empty", *TAKE], "no W&B run to read; it holds none of run-*/files/"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """The working directory, where MLflow is not configured."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_exits_2_teaches_and_writes_nothing(
+    study_file, windtunnel, table, elsewhere, name
+):
+    tmp_path = elsewhere
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "large.pkl").write_bytes(b"\x80\x04.")
+    arguments, message = BAD[name]
+    study = study_file()
+    there = set(tmp_path.rglob("*"))
+    code, out, err = windtunnel(
+        "import-runs", study, *(part.format(table=table) for part in arguments)
+    )
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "pw@" not in err
+    assert set(tmp_path.rglob("*")) == there
