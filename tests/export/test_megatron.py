@@ -115,6 +115,14 @@ def test_a_file_says_what_differs(write_target):
     assert len(module.splitlines()) < 130
 
 
+@pytest.mark.parametrize(("rows", "processes"), [(16, 8), (8, 8), (12, 4), (6, 2), (5, 1), (1, 1)])
+def test_the_launch_has_processes_that_divide_the_batch(rows, processes, write_target):
+    handoff = planted_handoff(recipe={"batch_tokens": 32 * rows})
+    text = (write_target("megatron", handoff) / "arguments.sh").read_text()
+    assert f"torchrun --nproc_per_node {processes} windtunnel_megatron.py" in text
+    assert f"--global-batch-size {rows} " in text
+
+
 def test_only_a_whole_rotary_base_can_be_said(tmp_path):
     with pytest.raises(ConfigError, match="whole number"):
         megatron.write(planted_handoff(model={"rope_base": 10000.5}), tmp_path)

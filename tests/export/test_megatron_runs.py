@@ -146,6 +146,19 @@ def test_a_stopped_run_goes_on_and_a_kept_checkpoint_decays_earlier(tmp_path):
     assert np.array_equal(branch, whole[35:])
 
 
+@pytest.mark.parametrize("shape", ["exponential", "one_minus_sqrt"])
+def test_past_the_end_the_last_rate_holds(shape, tmp_path):
+    handoff = planted_handoff(schedule={"shape": shape, "decay_fraction": 0.5}, end=20)
+    megatron.write(handoff, tmp_path)
+    rows = text_rows(23 * handoff.batch.rows, handoff.model.context)
+    start = start_of(handoff, load_reference(handoff, tmp_path))
+    updates = train_in_megatron(handoff, tmp_path, rows, start, "--train-iters", "23")["updates"]
+    highest = [max(group["lr"] for group in update["groups"].values()) for update in updates]
+    last = handoff.schedule.final_factor * handoff.roles["embedding"].lr
+    assert highest[19] > 1.01 * last
+    assert highest[20:] == pytest.approx([last] * 3, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("more", "apart"),
     [("--use-distributed-optimizer", 1e-6), ("--bf16 --use-distributed-optimizer", 5e-3)],

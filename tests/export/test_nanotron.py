@@ -12,6 +12,7 @@ from handed import planted_handoff
 from ruamel.yaml import YAML
 
 from windtunnel.errors import ConfigError
+from windtunnel.export.handoff import Kept
 from windtunnel.export.targets.nanotron import COMMIT, CONFIG, ENTRY, number, spectral_rows, write
 
 UNTIED = {"tied": False}
@@ -97,8 +98,17 @@ def test_norms_of_queries_and_keys_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("end", "interval"), [(60, 12), (601, 481)])
-def test_checkpoints_meet_the_decay(end, interval, tmp_path):
-    # 60 updates: decay from 48, gcd 12. 601: decay from 481, gcd 1 would write 601 of them.
-    write(planted_handoff(end=end), tmp_path)
-    assert both_ways(tmp_path)["checkpoints"]["checkpoint_interval"] == interval
+@pytest.mark.parametrize(("end", "interval"), [(60, 3), (601, 30), (15, 1)])
+def test_checkpoints_are_frequent_and_the_kept_ones_are_named(end, interval, tmp_path):
+    early = Kept(step=8, tokens=2048, why="early", horizon_step=10, horizon_tokens=2560)
+    handoff = planted_handoff(end=end)
+    kept = (early, *handoff.checkpoints)
+    write(handoff.model_copy(update={"checkpoints": kept}), tmp_path)
+    got = both_ways(tmp_path)["checkpoints"]
+    assert got["checkpoint_interval"] == interval
+    assert got["save_final_state"] is True  # so a run to train_steps: S writes S
+    text = (tmp_path / CONFIG).read_text()
+    for each in kept:
+        assert f"#   {each.step}: {each.why}\n" in text
+    assert "schedule.decay_start 8, its end and train_steps 10)" in text
+    assert f"back to {end}, resume_checkpoint_path" in text

@@ -204,6 +204,9 @@ def test_the_factor_of_every_update(config, handoff):
         assert now == pytest.approx([peak * factor for peak in peaks], rel=1e-12), step
         optimizers.step()  # without gradients: nothing moves
         schedulers.step()
+    beyond = handoff.schedule.end + 1  # where theirs would leave the final factor
+    with pytest.raises(ValueError, match=f"training.steps = {beyond}: the decay ends at"):
+        config.lr_scheduler.build(optimizers=optimizers, training_steps=beyond)
 
 
 # Its Trainer
