@@ -16,10 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from windtunnel.parametrization import Role, SiteMultipliers
-from windtunnel.spec.model import ModelSpec
+from windtunnel.spec.model import NORM_EPS, ModelSpec
 from windtunnel.spec.recipe import Recipe
-
-NORM_EPS = 1e-5  # MiniCPM's released configs
 
 
 class RoleParameters(nn.Module):

@@ -10,6 +10,9 @@ from windtunnel.spec.strict import Strict
 
 Positive = Annotated[int, Field(ge=1)]
 
+NORM_EPS = 1e-5
+"""Of every RMSNorm (MiniCPM's released configs)."""
+
 
 class ModelSpec(Strict):
     """MiniCPM's decoder: RMSNorm, RoPE, gated SiLU feed-forward, grouped-query attention."""

@@ -11,8 +11,7 @@ from windtunnel.export.handoff import Multipliers, RoleValues
 from windtunnel.parametrization import Role
 from windtunnel.schedule import Schedule
 from windtunnel.spec import ModelSpec, Recipe
-
-NORM_EPS = 1e-5  # of windtunnel.model.decoder, which would import torch
+from windtunnel.spec.model import NORM_EPS
 
 NAMES: dict[Role, tuple[str, ...]] = {
     Role.EMBEDDING: ("embed_tokens.weight",),

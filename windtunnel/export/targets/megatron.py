@@ -9,9 +9,10 @@ from pathlib import Path
 
 from windtunnel.errors import ConfigError
 from windtunnel.export.handoff import Handoff
-from windtunnel.export.targets.template import environment
+from windtunnel.export.targets.template import environment, title
 from windtunnel.parametrization import Role
 from windtunnel.schedule import DecayShape
+from windtunnel.spec.model import NORM_EPS
 
 COMMIT = "d98e8a64ddf34856e74b24714e3bedb2f5a39553"
 
@@ -23,8 +24,6 @@ DECAYS: dict[DecayShape, str] = {
 }
 """megatron/training/config/training_config.py, `lr_wsd_decay_style`."""
 
-NORM_EPS = 1e-5  # windtunnel.model.decoder
-
 
 def write(handoff: Handoff, folder: Path) -> list[Path]:
     """Write arguments.sh and windtunnel_megatron.py.
@@ -32,7 +31,7 @@ def write(handoff: Handoff, folder: Path) -> list[Path]:
     Raises:
         ConfigError: The base of the rotary embedding is not a whole number.
     """
-    values = {"title": _title(handoff), "commit": COMMIT[:10]}
+    values = {"title": title(handoff, "in Megatron-LM"), "commit": COMMIT[:10]}
     arguments = environment().get_template("megatron_arguments.sh.jinja")
     module = environment().get_template("megatron_entry.py.jinja")
     texts = {
@@ -58,15 +57,6 @@ def matrix_wd_mult(handoff: Handoff) -> float:
     """Weight decay of hidden matrices over that of the embedding."""
     hidden, embedding = (handoff.roles[role] for role in (Role.HIDDEN, Role.EMBEDDING))
     return hidden.weight_decay / embedding.weight_decay if embedding.weight_decay else 1.0
-
-
-def _title(handoff: Handoff) -> str:
-    """What is trained, in one line."""
-    counts = handoff.counts
-    return (
-        f"{handoff.model.size}, {counts.params:.4g} params on {counts.tokens:.4g} tokens, from "
-        f"study {handoff.study}, in Megatron-LM."
-    )
 
 
 def _model(handoff: Handoff) -> list[str]:

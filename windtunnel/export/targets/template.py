@@ -1,8 +1,10 @@
-"""The templates of the targets' files."""
+"""What the files of all targets share: the templates' home, and a title."""
 
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from windtunnel.export.handoff import Handoff
 
 
 @cache
@@ -13,4 +15,13 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,  # code and configuration, no HTML
+    )
+
+
+def title(handoff: Handoff, where: str) -> str:
+    """What is trained, and by what, in one line."""
+    counts = handoff.counts
+    return (
+        f"{handoff.model.size}, {counts.params:.4g} params on {counts.tokens:.4g} tokens, from "
+        f"study {handoff.study}, {where}."
     )

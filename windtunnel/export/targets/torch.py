@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from windtunnel.export.handoff import Handoff
-from windtunnel.export.targets.template import environment
+from windtunnel.export.targets.template import environment, title
 from windtunnel.schedule import DecayShape
 
 DECAYS: dict[DecayShape, str] = {
@@ -22,7 +22,7 @@ def write(handoff: Handoff, folder: Path) -> list[Path]:
         environment()
         .get_template("train.py.jinja")
         .render(
-            title=title(handoff),
+            title=title(handoff, "in torch on one device"),
             model=handoff.model,
             constants=_constants(handoff),
             decay=DECAYS[handoff.schedule.shape],
@@ -31,15 +31,6 @@ def write(handoff: Handoff, folder: Path) -> list[Path]:
     path = folder / "train.py"
     path.write_text(text)
     return [path]
-
-
-def title(handoff: Handoff) -> str:
-    """What is trained, in one line."""
-    counts = handoff.counts
-    return (
-        f"{handoff.model.size}, {counts.params:.4g} params on {counts.tokens:.4g} tokens, from "
-        f"study {handoff.study}, in torch on one device."
-    )
 
 
 def _constants(handoff: Handoff) -> list[str]:

@@ -7,9 +7,10 @@ import math
 from pathlib import Path
 
 from windtunnel.export.handoff import Handoff
-from windtunnel.export.targets.template import environment
+from windtunnel.export.targets.template import environment, title
 from windtunnel.parametrization import Role
 from windtunnel.schedule import DecayShape
+from windtunnel.spec.model import NORM_EPS
 
 MODULE = "windtunnel_handoff"
 
@@ -20,18 +21,16 @@ DECAY_TYPES: dict[DecayShape, str] = {
 }
 """Theirs with our formula; they have no exponential decay, so that one is written out."""
 
-NORM_EPS = 1e-5  # of windtunnel.model.decoder, which would import torch
 LOSS_CHUNKS = 8  # theirs; they must divide the sequence
 CHECKPOINTS_OF_A_RUN = 20  # beside those of the Handoff
 
 
 def write(handoff: Handoff, folder: Path) -> list[Path]:
     """Write windtunnel_handoff.py."""
-    model, counts, shape = handoff.model, handoff.counts, handoff.schedule.shape
+    model, shape = handoff.model, handoff.schedule.shape
     template = environment().get_template("torchtitan.py.jinja")
     text = template.render(
-        title=f"{model.size}, {counts.params:.4g} params on {counts.tokens:.4g} tokens from study "
-        f"{handoff.study}",
+        title=title(handoff, "for torchtitan"),
         module=MODULE,
         model=model,
         ranks=math.gcd(8, handoff.batch.rows),
