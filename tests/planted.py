@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from windtunnel.laws import Chinchilla
+from windtunnel.laws import Chinchilla, Fit, fit
 from windtunnel.spec import Branch
+from windtunnel.trials.forecast import as_table, law_inputs, law_rows
+from windtunnel.trials.imported import study_rows
 from windtunnel.trials.study import Study, open_study
 
 LAW = Chinchilla(E=1.1, A=30.0, B=120.0, alpha=0.33, beta=0.34)
@@ -152,3 +154,12 @@ def _sets(study, loss):
         }
         for each in study.validation
     }
+
+
+def write_fit(study, *, bootstrap=300) -> Fit:
+    """The fit that a report leaves, with fewer resamples."""
+    rows = study_rows(study)
+    law = fit(as_table(law_rows(rows, experiment="scaling")), bootstrap=bootstrap)
+    law = law.made_from(law_inputs(study.config.study, rows, {"scaling"}))
+    law.to_json(study.folder / "fit.json")
+    return law

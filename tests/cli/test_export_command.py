@@ -13,18 +13,13 @@ from windtunnel.cli.app import app
 from windtunnel.errors import WindtunnelError
 from windtunnel.export.handoff import Handoff
 from windtunnel.export.write import TARGETS
-from windtunnel.laws import fit
-from windtunnel.trials.forecast import as_table, law_inputs, law_rows
-from windtunnel.trials.gather import gather
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     made = planted.make_study(tmp_path_factory.mktemp("planted"))
     planted.fill(made)
-    rows = gather(made.store, made.plan)
-    law = fit(as_table(law_rows(rows)), bootstrap=300)
-    law.made_from(law_inputs("wind", rows, {"scaling"})).to_json(made.folder / "fit.json")
+    planted.write_fit(made)
     text = made.file.read_text() + "tracking: {enabled: false}\n"
     made.file.write_text(text)
     return made

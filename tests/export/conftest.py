@@ -4,10 +4,12 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
+import planted
 import pytest
 from handed import load_reference, planted_handoff
 
 from windtunnel.export.handoff import Handoff
+from windtunnel.trials.study import open_study
 
 
 @pytest.fixture
@@ -32,3 +34,12 @@ def write_target(tmp_path: Path):
 @pytest.fixture
 def reference(handoff: Handoff, tmp_path: Path) -> ModuleType:
     return load_reference(handoff, tmp_path / "reference")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A planted study with its fit."""
+    made = planted.make_study(tmp_path_factory.mktemp("planted"))
+    planted.fill(made)
+    planted.write_fit(made)
+    return open_study(made.file)

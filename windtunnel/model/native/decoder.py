@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from windtunnel.errors import DataError
-from windtunnel.model.decoder import NORM_EPS, Block, Decoder
+from windtunnel.model.decoder import Block, Decoder
 from windtunnel.model.native.buffers import Buffers, Layer
 from windtunnel.model.native.library import function
 from windtunnel.model.native.program import Program
-from windtunnel.spec.model import ModelSpec
+from windtunnel.spec.model import NORM_EPS, ModelSpec
 
 WHOLE_HEAD = 16
 """Head sizes are whole vectors of the widest processor."""

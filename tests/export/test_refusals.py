@@ -1,0 +1,158 @@
+"""What is not handed over, and what each refusal says."""
+
+import planted
+import pytest
+from planted import write_fit
+
+from windtunnel.errors import ConfigError, FitError
+from windtunnel.export.asked import Asked
+from windtunnel.export.build import build_handoff
+from windtunnel.laws import Fit
+from windtunnel.trials.imported import Imported, Measured, add_runs
+from windtunnel.trials.study import open_study
+
+
+def codes(handoff):
+    return [warning.code for warning in handoff.warnings]
+
+
+def refused(study, error=ConfigError, **asked):
+    with pytest.raises(error) as caught:
+        build_handoff(study, Asked(**({"shape": "96x5", "tokens": 5e6} | asked)))
+    return str(caught.value)
+
+
+def test_no_fit_yet(tmp_path):
+    fresh = planted.make_study(tmp_path)
+    said = refused(fresh)
+    assert "no fit yet" in said
+    assert "windtunnel sweep" in said
+
+
+def test_too_far_without_extrapolate(study):
+    said = refused(study, shape=None, params=2.4e9, tokens=1e12)
+    assert "decades above the fitted runs" in said
+    assert "--extrapolate" in said
+    asked = Asked(params=2.4e9, tokens=1e12, extrapolate=True)
+    far = build_handoff(study, asked).handoff
+    assert far.asked["extrapolate"] == "True"
+    messages = [each.message for each in far.warnings if each.code == "extrapolates"]
+    assert any("params = 2." in message and "decades above" in message for message in messages)
+
+
+def test_a_width_that_holds_no_whole_heads(study, tmp_path):
+    assert "not a multiple of head_dim = 16" in refused(study, shape="100x4")
+    file = tmp_path / "model.yaml"
+    file.write_text("model:\n  sizes: [96x5]\n  head_dim: 64\n")
+    said = refused(study, shape=None, model=file)
+    assert f"{file}:2" in said or f"{file}:1" in said
+    assert "not a multiple of head_dim = 64" in said
+    file.write_text("model:\n  sizes: [96x5]\n  ffn_rato: 2\n")
+    said = refused(study, shape=None, model=file)
+    assert f"{file}:3: model.ffn_rato: unknown key; did you mean 'ffn_ratio'?" in said
+    assert "no such file" in refused(study, shape=None, model=tmp_path / "none.yaml")
+
+
+def test_a_failed_fit_unless_accepted(tmp_path):
+    made = planted.make_study(tmp_path)
+    planted.fill(made)
+    law = write_fit(made)
+    from windtunnel.laws import Caution
+
+    failed = law.warned(Caution("holdout-missed", "predicted 1.0, measured 2.0"))
+    failed.to_json(made.folder / "fit.json")
+    said = refused(made, FitError)
+    assert "failed its own hold-out" in said
+    assert "--accept holdout-missed" in said
+    taken = build_handoff(made, Asked(shape="96x5", tokens=5e6, accept=("holdout-missed",)))
+    assert {"holdout-missed", "accepted"} <= set(codes(taken.handoff))
+    assert "allowed are" in refused(made, accept=("nonsense",))
+    write_fit(made, bootstrap=0)
+    assert "no intervals" in refused(made, FitError)
+
+
+def test_a_store_that_changed_since_the_fit(tmp_path):
+    made = planted.make_study(tmp_path)
+    held = made.plan.branches[-1]
+    planted.fill(made, skip=lambda planned: planned.id == held.id)
+    write_fit(made)
+    build_handoff(made, Asked(shape="96x5", tokens=5e6))
+    planted.fill_one(made, held, loss=2.0)
+    said = refused(made, FitError)
+    assert "has changed since this fit" in said
+    assert "windtunnel report" in said
+    file = tmp_path / "changed.yaml"
+    file.write_text(made.file.read_text().replace("lr: 1e-2", "lr: 9e-3"))
+    said = refused(open_study(file), FitError)
+    assert "no run of" in said
+    assert "another recipe" in said
+
+
+def test_imported_runs_reach_further_for_the_law_and_not_for_the_recipe(tmp_path):
+    made = planted.make_study(tmp_path)
+    planted.fill(made)
+    runs = [
+        Imported(
+            label=f"large-{n}",
+            measured=Measured(
+                experiment="scaling", params=n, tokens=20 * n, decayed=True, losses={},
+                loss=float(planted.LAW(n, 20 * n)),
+            ),
+            origin={"tool": "csv", "source": "large.csv"},
+            time=0.0,
+        )
+        for n in (20_000_000, 40_000_000)
+    ]  # fmt: skip
+    add_runs(made.folder, runs)
+    write_fit(made)
+    accept = ("holdout-missed",)  # by a hair, in this draw of the noise
+    said = refused(made, shape=None, params=2e7, tokens=4e8, accept=accept)
+    assert "beyond" not in said.split("the runs of this recipe")[0]
+    assert "above the runs of this recipe (the study's own)" in said
+    asked = Asked(params=2e7, tokens=4e8, extrapolate=True, accept=accept)
+    handoff = build_handoff(made, asked).handoff
+    assert {"recipe-beyond", "lr-length"} <= set(codes(handoff))
+    assert "extrapolates" not in codes(handoff)
+    assert (
+        float(planted.LAW(handoff.counts.params, handoff.counts.tokens))
+        in (handoff.forecast["mean"])
+    )
+
+
+def test_a_fit_of_something_else(study, tmp_path):
+    path = tmp_path / "fit.json"
+    law = Fit.from_json((study.folder / "fit.json").read_text())
+    law.made_from({}).to_json(path)
+    assert "is of a table" in refused(study, FitError, fit=path)
+    law.made_from({**law.inputs, "study": "other"}).to_json(path)
+    assert "is of study 'other'" in refused(study, FitError, fit=path)
+    path.write_text("{}")
+    assert str(path) in refused(study, FitError, fit=path)
+    assert "cannot be read" in refused(study, fit=tmp_path / "none.json")
+
+
+def test_a_study_on_other_data_is_not_taken_along(study, tmp_path):
+    other = planted.make_study(tmp_path, name="other")
+    text = (tmp_path / "text.txt").read_text()
+    (tmp_path / "text.txt").write_text(text[:-2000])
+    file = tmp_path / "third.yaml"
+    file.write_text(other.file.read_text().replace("study: other", "study: third"))
+    open_study(file, prepared=True)
+    assert "its token stream is" in refused(study, companions=(file,))
+    assert build_handoff(study, Asked(shape="96x5", tokens=5e6, companions=(other.file,)))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, "say what to train"),
+        ({"params": 1e6, "shape": "64x3"}, "--params and --shape say the same in two ways"),
+        ({"params": 1e6, "tokens": 1e6, "flops": 1e9}, "--flops and --tokens say the same"),
+        ({"params": -1.0}, "--params -1: must be above 0"),
+        ({"tokens": float("nan")}, "--tokens nan: must be above 0"),
+        ({"flops": float("inf")}, "--flops inf: must be above 0"),
+    ],
+)
+def test_options_that_contradict(asked, said):
+    with pytest.raises(ConfigError, match=said):
+        Asked(**asked)
