@@ -99,10 +99,10 @@ def test_the_rate_follows_the_measured_rule(joint_study):
     assert rule.factor == pytest.approx(2**0.5, rel=1e-3)
     assert "batch^0.50" in rule.evidence
     assert "gave up" in rule.evidence
-    assert not warnings
+    assert [each.code for each in warnings] == ["forecast-batch"]
     _, warnings = lr_rule_of(joint_study, RECIPE, ASKED, batch_tokens=8192)
-    assert [each.code for each in warnings] == ["batch-outside"]
-    assert "256 to 2,048" in warnings[0].message
+    assert [each.code for each in warnings] == ["forecast-batch", "batch-outside"]
+    assert "256 to 2,048" in warnings[1].message
 
 
 @pytest.mark.parametrize(("name", "factor"), [("none", 1.0), ("sqrt", 2.0), (None, 2.0)])
@@ -112,7 +112,7 @@ def test_rules_without_evidence(name, factor):
     assert rule.factor == factor
     assert rule.rule == (name or "sqrt")
     assert rule.evidence.startswith("assumed")
-    assert [each.code for each in warnings] == ["lr-rule-assumed"]
+    assert [each.code for each in warnings] == ["forecast-batch", "lr-rule-assumed"]
     same, warnings = lr_rule_of((), RECIPE, asked, batch_tokens=512)
     assert (same.factor, warnings) == (1.0, [])
 

@@ -96,7 +96,12 @@ def lr_rule_of(
         return _rule("none", 0.0, recipe, batch_tokens, said), []
     power = {"none": 0.0, "sqrt": 0.5}.get(rule, exponent.value if exponent else 0.0)
     rule_found = _rule(rule, power, recipe, batch_tokens, _evidence(joint, rule))
-    return rule_found, list(_outside(joint, asked, rule_found, batch_tokens))
+    measured_at = Warned(
+        code="forecast-batch",
+        message=f"the forecast is of batch {recipe.batch_tokens:,}, at which the law was measured; "
+        f"at {batch_tokens:,} the same tokens end at another loss",
+    )
+    return rule_found, [measured_at, *_outside(joint, asked, rule_found, batch_tokens)]
 
 
 def _choice(
