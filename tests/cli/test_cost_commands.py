@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from windtunnel.cli import EXIT_SOME_FAILED
+from windtunnel.trials.study import open_study
 
 COMMAND = [sys.executable, "-c", "from windtunnel.cli import main; main()"]
 
@@ -102,3 +103,19 @@ def test_a_size_on_a_disk_teaches(study_file):
     assert code == 2
     assert "budget.disk" in err
     assert "for example 20 GB" in err
+
+
+def test_plan_says_which_source_a_sweep_would_not_find(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        "study: lost\n"
+        "data: {sources: [builtin:docs, corpus/text.txt]}\n"
+        "model: {sizes: [32x2], head_dim: 16, context: 64}\n"
+        "recipe: {lr: 1e-2, base_width: 32, batch_tokens: 1024, warmup_steps: 20}\n"
+        "experiments: [{kind: scaling, horizons: [1e6 tokens], hold_out: none}]\n"
+    )
+    (lost,) = (text for text in open_study(file).warnings if "source" in text)
+    assert lost.startswith(f"{file}: data source 'text': there is no {tmp_path}/corpus/text.txt")
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "text.txt").write_text("found")
+    assert not [text for text in open_study(file).warnings if "source" in text]

@@ -1,5 +1,6 @@
 """A study opened over its store: configuration, pinned data, and the plan. Loads no torch."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -56,7 +57,7 @@ class Study:
     def warnings(self) -> tuple[str, ...]:
         """What the plan and the data have to say."""
         if self.dataset is None:
-            return self.plan.warnings
+            return (*self.plan.warnings, *self._missing_sources())
         return (*self.plan.warnings, *self.dataset.warnings, *self._repeats())
 
     @property
@@ -100,6 +101,17 @@ class Study:
     @cached_property
     def _stream(self) -> TrainStream | None:
         return self.dataset.stream(self.config.model.context) if self.dataset else None
+
+    def _missing_sources(self) -> Iterator[str]:
+        """Sources that a sweep would not find."""
+        data = self.config.data
+        for source in (*data.sources, *data.validation.extra):
+            path = _absolute(source.path, self.file)
+            if not path.startswith("builtin:") and not Path(path).exists():
+                yield (
+                    f"{self.file}: data source {source.label!r}: there is no {path}; the sweep "
+                    "will stop there: mend `path`, which is relative to the study file"
+                )
 
     def _repeats(self) -> tuple[str, ...]:
         longest = self.longest_tokens
