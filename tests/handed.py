@@ -71,7 +71,8 @@ def planted_handoff(
         inputs={
             "study": "planted", "study_sha256": "", "stream": "", "tokenizer": "bytes",
             "end_of_text": None,
-            "validation": {}, "runs": "", "fits": {}, "git_commit": None, "windtunnel": "",
+            "validation": {}, "runs": "", "fits": {}, "companions": {},
+            "git_commit": None, "windtunnel": "",
             "versions": {}, "executions": (),
         },
         warnings=(),

@@ -1,14 +1,20 @@
 """What is not handed over, and what each refusal says."""
 
+import time
+
 import planted
 import pytest
 from planted import write_fit
+from typer.testing import CliRunner
 
+from windtunnel.cli.app import app
 from windtunnel.errors import ConfigError, FitError
 from windtunnel.export.asked import Asked
 from windtunnel.export.build import build_handoff
+from windtunnel.export.sizing import nearest_model
 from windtunnel.laws import Fit
 from windtunnel.trials.imported import Imported, Measured, add_runs
+from windtunnel.trials.kept_checks import keep_check
 from windtunnel.trials.study import open_study
 
 
@@ -156,3 +162,61 @@ def test_a_study_on_other_data_is_not_taken_along(study, tmp_path):
 def test_options_that_contradict(asked, said):
     with pytest.raises(ConfigError, match=said):
         Asked(**asked)
+
+
+def test_a_fit_of_other_columns_or_rows(study, tmp_path):
+    """A fit's own options: columns and units are refused, a choice of rows is said."""
+    path = tmp_path / "fit.json"
+
+    def fitted(*options):
+        text = ["fit", str(study.file), "--bootstrap", "200", "--out", str(path), *options]
+        result = CliRunner().invoke(app, text)
+        assert result.exit_code == 0, (result.output, result.exception)
+
+    for options in (("--loss", "bits_per_byte"), ("--scale", "tokens=0.5")):
+        fitted(*options)
+        said = refused(study, FitError, fit=path)
+        assert f"made with {' '.join(options)}" in said
+    fitted("--where", "params > 4e4")
+    taken = build_handoff(study, Asked(shape="96x5", tokens=5e6, fit=path)).handoff
+    assert "fit-options" in codes(taken)
+    assert set(taken.forecast) == {"mean"}
+    assert "give one" in refused(study, fit=path, experiment="scaling")
+
+
+def test_a_validation_set_called_mean(tmp_path):
+    made = planted.make_study(tmp_path)
+    (tmp_path / "mean.txt").write_text((tmp_path / "text.txt").read_text())
+    file = tmp_path / "named.yaml"
+    file.write_text(made.file.read_text().replace("text.txt", "mean.txt"))
+    file.write_text(file.read_text().replace("study: wind", "study: named"))
+    named = open_study(file, prepared=True)
+    planted.fill(named)
+    write_fit(named)
+    assert "a validation set is called 'mean'" in refused(named)
+
+
+def test_early_decays_that_do_not_fit_are_left_out_and_huge_sizes_do_not_hang(study):
+    near = build_handoff(
+        study, Asked(shape="96x5", tokens=5e6, batch_tokens=65536, extrapolate=True)
+    ).handoff
+    assert [kept.horizon_step for kept in near.checkpoints] == [39, None, None]  # not the quarter
+    began = time.monotonic()
+    assert nearest_model(study.ground, 1e30).params == pytest.approx(1e30, rel=0.05)
+    assert time.monotonic() - began < 10
+    small = build_handoff(study, Asked(params=6e4, tokens=5e6)).handoff
+    assert "size-rounded" in codes(small)
+    assert f"{small.counts.params:,}" in next(
+        each.message for each in small.warnings if each.code == "size-rounded"
+    )
+
+
+def test_a_failed_check_is_no_passed_one(tmp_path):
+    made = planted.make_study(tmp_path)
+    planted.fill(made)
+    write_fit(made)
+    keep_check(made.folder, {"parametrization": "standard", "passed": True})
+    asked = Asked(shape="80x4", tokens=5e6)
+    assert "transfer-unchecked" in codes(build_handoff(made, asked).handoff)
+    keep_check(made.folder, {"parametrization": "mup", "passed": False})
+    assert "transfer-failed" in codes(build_handoff(made, asked).handoff)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from windtunnel.cli.text import flops, print_json, say, si, terminal
-from windtunnel.errors import ConfigError, TrackingError, did_you_mean
+from windtunnel.errors import ConfigError, StoreError, TrackingError, did_you_mean
 from windtunnel.export.asked import Asked, option
 from windtunnel.export.handoff import Estimate, Handoff
 from windtunnel.export.write import TARGETS, check_folder, new_folder, write_export
@@ -52,8 +52,11 @@ def run_export(
     export = build_handoff(study, asked)
     written = write_export(export, to, out)
     document = json.loads(export.handoff.to_json())
-    keep_handoff(study.folder, document, target=to)
-    problem = _mirror(study)
+    try:
+        keep_handoff(study.folder, document, target=to)
+        problem = _mirror(study)
+    except StoreError as refused:
+        problem = f"not kept with the study: {refused}"
     if as_json:
         print_json(document)
         return
@@ -63,7 +66,7 @@ def run_export(
     for warning in export.handoff.warnings:
         say(console, warning.message, label=f"warning ({warning.code}):")
     if problem:
-        say(console, problem, label="MLflow:")
+        say(console, problem, label="warning:")
     for path in written:
         print(f"wrote {path}")
 

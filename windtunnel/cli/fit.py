@@ -149,6 +149,19 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
     return read._replace(table=table, cautions=(*said, *read.cautions), inputs=inputs)
 
 
+def _said_options(options: FitOptions) -> dict[str, str]:
+    """Options that make the fit another one than that of the study's own columns and rows."""
+    columns = [f"--{name} {column}" for name, column in options.columns.items() if column]
+    columns += [f"--scale {each}" for each in options.scale]
+    columns += [f"--flop-rule {options.flop_rule}"] if options.flop_rule != "6ND" else []
+    rows = [f"--where {each!r}" for each in options.where]
+    rows += [f"--drop-highest {options.drop_highest}"] if options.drop_highest else []
+    rows += [f"--fix {each}" for each in options.fix] + [f"--tie {each}" for each in options.tie]
+    rows += [f"--objective {options.objective}"] if options.objective else []
+    said = {"columns": " ".join(columns), "options": " ".join(rows)}
+    return {name: text for name, text in said.items() if text}
+
+
 def _fitted_experiments(config: "StudyConfig", law: str) -> set[str]:
     """Whose rows a law takes: one recipe's for laws of size and data, and never a search's."""
     from windtunnel.spec.experiments import ScalingExperiment
@@ -184,7 +197,7 @@ def _study_file(
         for row in (study_rows(study) if imports else gather(study.store, study.plan))
         if taken & set(row["experiment"].split("+"))
     ]
-    inputs = law_inputs(study.config.study, rows, taken)
+    inputs = law_inputs(study.config.study, rows, taken) | _said_options(options)
     if options.law not in OF_CURVES and not any("decayed" in text for text in options.where):
         rows = [row for row in rows if row["decayed"]]
     if options.law == "envelope":

@@ -12,6 +12,7 @@ from typing import Generic, Literal, TypeVar
 from windtunnel.errors import ConfigError
 from windtunnel.export.asked import Asked
 from windtunnel.export.companions import Companion
+from windtunnel.export.fitted import unless_failed
 from windtunnel.export.handoff import BatchChoice, LrRule, LrRuleName, Warned
 from windtunnel.findings.batch import batches
 from windtunnel.findings.rates.joint import JointFinding, joints
@@ -69,7 +70,15 @@ def batch_of(
         f"to {best.high:,.0f}) at the forecast loss of {loss:.4f} nats per token, as "
         f"L^-{law.of.coefficients['p']:.2f}, measured at losses of {span[0]:.3f} to {span[1]:.3f}"
     )
-    return _choice(rows, context, "law", said), list(_beyond(law, loss))
+    warnings = list(_beyond(law, loss))
+    warnings += unless_failed(
+        law.of,
+        what=f"batch law of {law.where}",
+        accept=asked.accept,
+        said=f"{law.where}: ",
+        prefix="batch-law-",
+    )
+    return _choice(rows, context, "law", said), warnings
 
 
 def lr_rule_of(
@@ -174,8 +183,6 @@ def _beyond(law: _Found[Fit], loss: float) -> Iterator[Warned]:
             message=f"the forecast loss {loss:.4f} lies outside the losses of the batch law, "
             f"{low:.3f} to {high:.3f}",
         )
-    for each in law.of.warnings:
-        yield Warned(code=f"batch-law-{each.code}", message=f"{law.where}: {each.message}")
 
 
 def _batch_laws(companions: Sequence[Companion]) -> Iterator[_Found[Fit]]:

@@ -23,12 +23,13 @@ from windtunnel.export.derive import counts_of, multipliers_of, roles_of, steps_
 from windtunnel.export.fitted import check_fit, fingerprint_of, read_study_fit
 from windtunnel.export.forecasts import fits_by_set, forecast_of, kept_of
 from windtunnel.export.handoff import Best, Estimate, Handoff, Inputs, Law, Winner
-from windtunnel.export.sizing import check_reach, own_domain, size_of
+from windtunnel.export.sizing import check_reach, own_domain, size_cautions, size_of
 from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
 from windtunnel.spec import Recipe
 from windtunnel.spec.axes import varied
 from windtunnel.spec.config import ScheduleConfig
+from windtunnel.trials.forecast import inputs_fingerprint, law_rows
 from windtunnel.trials.imported import study_rows
 from windtunnel.trials.search_json import outcome_json
 from windtunnel.trials.study import Study
@@ -64,6 +65,7 @@ def build_handoff(study: Study, asked: Asked) -> Export:
     sized = size_of(study.ground, fitted, asked)
     model = sized.model
     own = own_domain(fitted, rows)
+    warnings += size_cautions(asked, model)
     warnings += check_reach(fitted, own, model, sized.tokens, accepted=asked.extrapolate)
     warnings += shape_cautions(study.ground, model)
     loss = fitted.predict(model.params, sized.tokens).value
@@ -75,7 +77,7 @@ def build_handoff(study: Study, asked: Asked) -> Export:
     end = ceil(sized.tokens / batch.batch_tokens)
     steps = steps_of(schedule, warmup=recipe.warmup_steps, end=end, batch_tokens=batch.batch_tokens)
     tokens = end * batch.batch_tokens
-    by_set = fits_by_set(fitted, rows)
+    by_set = fits_by_set(fitted, rows, accept=asked.accept)
     warnings += by_set.warnings
     warnings += recipe_cautions(companions, recipe, model, steps, longest=own["tokens"][1])
     warnings += winner_cautions(winners, _flat(tuned, schedule))
@@ -101,10 +103,10 @@ def build_handoff(study: Study, asked: Asked) -> Export:
         level=fitted.level,
         forecast=forecast_of(by_set.fits, params=model.params, tokens=tokens),
         bytes_per_token={each.name: each.bytes_per_token for each in study.validation},
-        best=_best(fitted, counts.flops_6nd),
+        best=_best(fitted, fitted.flop_factor * model.params * tokens),
         winners=tuple(winners),
         law=_law(fitted),
-        inputs=_inputs(study, fitted, by_set.fits),
+        inputs=_inputs(companions, fitted, by_set.fits),
         warnings=tuple(dict.fromkeys(warnings)),
     )
     measured, context = study.config.data.validation.tokens, study.config.model.context
@@ -129,6 +131,7 @@ def _tuned(
             + f"{did_you_mean(asked.winner, known)}; there "
             + (f"are: {', '.join(known)}" if known else "is none (`--with` takes other studies)")
         )
+    _same_recipe(companions, study, chosen[0])
     family, recipe, schedule = varied(study.config, chosen[0].values)
     if family != study.config.model:
         raise ConfigError(
@@ -137,6 +140,26 @@ def _tuned(
         )
     applied = chosen[0].replace(applied=True)
     return [applied if each is chosen[0] else each for each in winners], recipe, schedule
+
+
+def _same_recipe(companions: Sequence[Companion], study: Study, winner: Winner) -> None:
+    """Refuse values that were found beside another recipe: they are best there."""
+    other = next(each.study for each in companions if each.name == winner.study).config
+    mine, theirs = (
+        _flat(study.config.recipe, study.config.schedule),
+        _flat(other.recipe, other.schedule),
+    )
+    differing = [
+        f"{name} = {theirs[name]} (here {mine[name]})"
+        for name in mine
+        if name not in winner.values and mine[name] != theirs[name]
+    ]
+    if differing:
+        raise ConfigError(
+            f"--winner {winner.experiment}: it was found in {winner.study} beside "
+            f"{', '.join(differing)}: its values are best there; search again with this study's "
+            "recipe"
+        )
 
 
 def _winners(companion: Companion) -> list[Winner]:
@@ -197,7 +220,8 @@ def _law(fitted: Fit) -> Law:
     )
 
 
-def _inputs(study: Study, fitted: Fit, fits: Mapping[str, Fit]) -> Inputs:
+def _inputs(companions: Sequence[Companion], fitted: Fit, fits: Mapping[str, Fit]) -> Inputs:
+    study = companions[0].study
     executions: dict[str, dict[str, Any]] = {}
     for planned in study.plan.trunks:
         record = study.store.segment(planned.id).execution
@@ -211,6 +235,13 @@ def _inputs(study: Study, fitted: Fit, fits: Mapping[str, Fit]) -> Inputs:
         end_of_text=study.config.data.end_of_text,
         validation={each.name: each.fingerprint for each in study.validation},
         runs=fitted.inputs["runs"],
+        companions={
+            each.name: {
+                "study_sha256": _sha256(each.study.file.read_bytes()),
+                "runs": inputs_fingerprint(law_rows(list(each.records.runs))),
+            }
+            for each in companions[1:]
+        },
         fits={name: fingerprint_of(each) for name, each in fits.items()},
         git_commit=git_commit(study.file.resolve().parent),
         windtunnel=__version__,

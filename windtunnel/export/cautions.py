@@ -69,14 +69,25 @@ def recipe_cautions(
             message="the study's parametrization is `standard`: its rate was tuned at width "
             f"{recipe.base_width} and does not carry over to {model.width}",
         )
-    elif not any(
-        check["passed"] for each in companions for check in read_checks(each.study.folder)
-    ):
-        yield Warned(
-            code="transfer-unchecked",
-            message="no coordinate check of this family was kept: `windtunnel check mup` tells "
-            "whether its rates carry over to other widths",
-        )
+    else:
+        checks = [
+            check["passed"]
+            for each in companions
+            for check in read_checks(each.study.folder)
+            if check["parametrization"] == recipe.parametrization
+        ]
+        if not checks:
+            yield Warned(
+                code="transfer-unchecked",
+                message="no coordinate check of this family was kept: `windtunnel check mup` tells "
+                "whether its rates carry over to other widths",
+            )
+        elif not all(checks):
+            yield Warned(
+                code="transfer-failed",
+                message="a coordinate check of this family failed: its activations change with "
+                "width, and so may its best rates",
+            )
     tokens = steps.end * recipe.batch_tokens
     if steps.warmup > LONG_WARMUP * steps.end:
         yield Warned(

@@ -53,8 +53,8 @@ class ForecastCheck:
 
     @property
     def inside(self) -> bool:
-        """Whether every measured loss lies inside its interval."""
-        return all(each.inside for each in self.sets)
+        """Whether no measured loss lies outside its interval."""
+        return all(each.inside is not False for each in self.sets)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -127,7 +127,7 @@ def keep_check(path: Path, check: ForecastCheck) -> Path:
 
 
 def _compared(name: str, forecast: Estimate, measured: float) -> Compared:
-    bounded = forecast.low is not None and forecast.high is not None
+    bounded = forecast.low is not None or forecast.high is not None
     return Compared(
         name=name,
         forecast=forecast.value,

@@ -32,6 +32,10 @@ def read_study_fit(study: Study, asked: Asked) -> tuple[Path, Fit]:
         ConfigError: There is none yet, or the study has several.
         FitError: It is damaged, or no law of size and data.
     """
+    if asked.fit is not None and asked.experiment is not None:
+        raise ConfigError(
+            "--fit and --experiment: a fit in a file is of its own experiment: give one"
+        )
     path = asked.fit or _own(study, asked.experiment)
     write_one = f"`windtunnel fit {study.file} --out FIT.json` writes one"
     try:
@@ -62,29 +66,54 @@ def check_fit(
         FitError: The fit is of other runs than the store's, has no intervals, or has failed.
     """
     _same_runs(study, fitted, rows, path)
+    if columns := fitted.inputs.get("columns"):
+        raise FitError(
+            f"{path}: made with {columns}: its numbers are of other columns or units than the "
+            "study's own params, tokens and loss, and a forecast would be of something else; fit "
+            "without these options (export forecasts every validation set by itself)"
+        )
     if not fitted.intervals:
         raise FitError(
             f"{path}: the fit has no intervals, and no number is handed over without one: fit "
             "again with --intervals two-level --bootstrap 1000"
         )
-    codes = [warning.code for warning in fitted.warnings]
     for code in accept:
         if code not in FAILING:
             hint = did_you_mean(code, FAILING)
             raise ConfigError(f"--accept {code}: allowed are {', '.join(FAILING)}{hint}")
+    found = unless_failed(fitted, what=str(path), accept=accept)
+    if options := fitted.inputs.get("options"):
+        found.append(
+            Warned(
+                code="fit-options",
+                message=f"the fit was made with {options}; so only the mean over the validation "
+                "sets is forecast, and no set by itself",
+            )
+        )
+    return found
+
+
+def unless_failed(
+    fitted: Fit, *, what: str, accept: tuple[str, ...], said: str = "", prefix: str = ""
+) -> list[Warned]:
+    """The warnings of a fit, `said` before each message and `prefix` before each code.
+
+    Raises:
+        FitError: One of them says that it failed, and `accept` does not name it.
+    """
+    found = []
     for warning in fitted.warnings:
-        if warning.code in FAILING and warning.code not in accept:
+        found.append(Warned(code=prefix + warning.code, message=said + warning.message))
+        if warning.code not in FAILING:
+            continue
+        if warning.code not in accept:
             raise FitError(
-                f"{path}: not handed over, {FAILING[warning.code]} ({warning.code}): "
+                f"{what}: not handed over, {FAILING[warning.code]} ({warning.code}): "
                 f"{warning.message}. Mend the study (docs/fit.md says how each warning arises), or "
                 f"take the fit as it is with --accept {warning.code}, which the Handoff will say"
             )
-    found = [Warned(code=each.code, message=each.message) for each in fitted.warnings]
-    found += [
-        Warned(code="accepted", message=f"{code}: {FAILING[code]}; accepted at export")
-        for code in accept
-        if code in codes
-    ]
+        accepted = f"{said}{warning.code}: {FAILING[warning.code]}; accepted at export"
+        found.append(Warned(code="accepted", message=accepted))
     return found
 
 

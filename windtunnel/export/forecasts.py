@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from windtunnel.errors import FitError
-from windtunnel.export.derive import decay_start_of
+from windtunnel.errors import ConfigError, FitError
+from windtunnel.export.fitted import unless_failed
 from windtunnel.export.handoff import Estimate, Kept, Steps, Warned
 from windtunnel.laws import Fit, fit
 from windtunnel.spec.config import ScheduleConfig
@@ -26,12 +26,24 @@ class SetFits:
     warnings: list[Warned]
 
 
-def fits_by_set(mean: Fit, rows: list[Row]) -> SetFits:
+def fits_by_set(mean: Fit, rows: list[Row], *, accept: tuple[str, ...]) -> SetFits:
     """The law of the mean's fit, fitted to each validation set of the same experiments.
 
-    One set alone is the mean.
+    One set alone is the mean. Of a fit that was made with options of its own the mean alone is
+    known.
+
+    Raises:
+        ConfigError: A set is called as the mean is.
+        FitError: A set's fit has failed, and `accept` does not name how.
     """
     names = sorted({name for row in rows for name in row if name.startswith("loss_")})
+    if f"loss_{MEAN}" in names:
+        raise ConfigError(
+            f"a validation set is called {MEAN!r}, as the mean over the sets is: give its source "
+            "another `name:` in the study file"
+        )
+    if mean.inputs.get("options"):
+        return SetFits({MEAN: mean}, [])
     experiments = set(mean.inputs["experiments"].split("+"))
     fits, warnings = {MEAN: mean}, []
     for column in names:
@@ -51,10 +63,8 @@ def fits_by_set(mean: Fit, rows: list[Row]) -> SetFits:
                 Warned(code="set-not-forecast", message=f"validation set {name}: {refused}")
             )
             continue
-        warnings += [
-            Warned(code=each.code, message=f"validation set {name}: {each.message}")
-            for each in fits[name].warnings
-        ]
+        what = f"validation set {name}"
+        warnings += unless_failed(fits[name], what=what, accept=accept, said=f"{what}: ")
     return SetFits(fits, warnings)
 
 
@@ -70,9 +80,9 @@ def kept_of(
     found = []
     for share in EARLY:
         end = math.ceil(share * steps.end)
-        if schedule.decay_share == 1.0 or end <= steps.warmup + 1:
-            continue
-        start = decay_start_of(schedule, warmup=steps.warmup, end=end)
+        start = end - max(1, round(schedule.decay_share * end))
+        if schedule.decay_share == 1.0 or start < steps.warmup:
+            continue  # too early to decay
         loss = mean.predict(params, end * batch_tokens)
         found.append(
             Kept(

@@ -222,6 +222,7 @@ class Inputs(Strict):
     validation: dict[str, str]
     runs: str
     fits: dict[str, str]
+    companions: dict[str, dict[str, str]]
     git_commit: str | None
     windtunnel: str
     versions: dict[str, str]

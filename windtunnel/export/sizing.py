@@ -23,10 +23,14 @@ from windtunnel.trials.points import Ground
 FURTHEST = 0.5
 """Decades in params and in tokens that a target may lie beyond the fitted runs, a factor of 3.
 
-Measured on the quickstart (docs/export/torch.md): 0.16 decades beyond, all ten held-out runs lay
-inside their intervals; 0.4 beyond in both, the loss was 3% above the forecast, outside.
+Assumed, between what is known: on the quickstart (docs/export/torch.md) all ten held-out runs lay
+inside their intervals 0.16 decades beyond, and 0.4 beyond in both the loss was 3% above, outside.
 """
 
+MOST_WIDTHS = 1000
+"""Around the size that is asked for; more are looked at in larger steps."""
+CLOSE = 0.05
+"""Share by which a size may miss what was asked for without a word."""
 EXAMPLE = (
     "write one as a study file has it, with one size: `model: {sizes: [2304x40], head_dim: 64}`"
 )
@@ -67,6 +71,19 @@ def size_of(ground: Ground, fitted: Fit, asked: Asked) -> Sized:
     return Sized(model=model, tokens=tokens, how="size and data as asked")
 
 
+def size_cautions(asked: Asked, model: ModelSpec) -> list[Warned]:
+    """A warning where no size of the family is near the params that were asked for."""
+    if asked.params is None or abs(model.params / asked.params - 1) <= CLOSE:
+        return []
+    return [
+        Warned(
+            code="size-rounded",
+            message=f"{asked.params:.4g} params were asked for; the nearest model of the family's "
+            f"shape, {model.size}, has {model.params:,}: say another with --shape or --model",
+        )
+    ]
+
+
 def nearest_model(ground: Ground, params: float) -> ModelSpec:
     """The model of the family's own shape whose params are nearest, on a log scale.
 
@@ -82,9 +99,10 @@ def nearest_model(ground: Ground, params: float) -> ModelSpec:
     unit = family.head_dim * family.heads_per_kv
     # A layer holds some 10 width^2: the cube root of what is asked gives the width to look around.
     about = (params * per_layer / 10.0) ** (1 / 3)
-    most = max(4, math.ceil(2 * about / unit))
+    near = max(2.0, about / unit)
+    step = max(1, int(near / MOST_WIDTHS))
     found: list[ModelSpec] = []
-    for count in range(1, most + 1):
+    for count in range(max(1, int(near / 4)), math.ceil(2 * near) + 1, step):
         width = count * unit
         if not (family.ffn_ratio * width).is_integer():
             continue
@@ -109,6 +127,11 @@ def own_domain(fitted: Fit, rows: list[Row]) -> dict[str, Span]:
         for row in law_rows(rows)
         if row["kind"] != KIND and experiments & set(row["experiment"].split("+"))
     ]
+    if not own:
+        raise ConfigError(
+            "every fitted run is imported: none was trained by this study's recipe, and there is "
+            "none to hand over; sweep the study"
+        )
     columns = {name: [float(row[name]) for row in own] for name in ("params", "tokens")}
     return {name: (min(values), max(values)) for name, values in columns.items()}
 

@@ -62,6 +62,7 @@ def write_export(export: Export, target: str, folder: Path) -> list[Path]:
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A scratch folder that becomes `folder` when all went well, and vanishes when not."""
+    folder = folder.resolve()
     check_folder(folder)
     scratch = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
