@@ -72,6 +72,7 @@ def _row(planned: PlannedSegment) -> dict[str, Any]:
         "init_seed": segment.root.init_seed,
         "data_seed": segment.data_seed,
         "horizon": planned.labels[0].horizon if isinstance(segment, Branch) else None,
+        "variant": planned.labels[0].variant or None,
         "epochs": 0.1,
         "seconds": 1.0,
         "size": model.size,

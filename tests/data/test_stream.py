@@ -1,5 +1,6 @@
 import itertools
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ def make_stream(tmp_path):
             path = tmp_path / f"{name}.bin"
             (10_000 * number + np.arange(rows * context + 1)).astype("<u2").tofile(path)
             files.append(TokenFile(name=name, path=path, dtype="<u2", weight=weight))
-        return TrainStream(tuple(files), context)
+        make.files = tuple(files)
+        return TrainStream(make.files, context)
 
     return make
 
@@ -170,3 +172,48 @@ def _seconds(stream):
     for first in range(0, 640, 64):
         stream.rows(first, 64, data_seed=0)
     return (time.perf_counter() - start) / 10
+
+
+def test_a_mixture_goes_on_where_the_path_left_every_source(make_stream):
+    """Rows of a source are read once each, in one shuffled order, whatever the mixture is."""
+    trunk = make_stream(a=(40, 3), b=(30, 1))
+    tables = {name: (number, rows) for number, (name, rows) in enumerate((("a", 40), ("b", 30)))}
+    files = make_stream.files
+    first = 16  # 12 of a, 4 of b
+    begun = trunk.read(first)
+    assert begun == {"a": 12, "b": 4}
+    turned = TrainStream(
+        tuple(replace(file, weight={"a": 1, "b": 3}[file.name]) for file in files),
+        CONTEXT,
+        first=first,
+        begun=begun,
+    )
+    path = np.concatenate([trunk.rows(0, first, data_seed=5), turned.rows(first, 24, data_seed=5)])
+    assert turned.read(first) == begun
+    assert turned.read(first + 24) == {"a": 12 + 6, "b": 4 + 18}
+    assert turned.epochs(first + 24) == {"a": 18 / 40, "b": 22 / 30}
+    for name, (number, rows) in tables.items():
+        read = [row for row in path[:, 0].tolist() if row // 10_000 == number]
+        alone = make_stream(**{name: (rows, 1)}) if number == 0 else None
+        assert len(set(read)) == len(read) == {"a": 18, "b": 22}[name]  # none twice
+        if alone is not None:
+            assert read == alone.rows(0, len(read), data_seed=5)[:, 0].tolist()
+
+
+def test_a_mixture_that_stays_is_the_same_stream(make_stream):
+    whole = make_stream(a=(40, 3), b=(30, 2))
+    for first in (1, 7, 23, 141):
+        again = TrainStream(make_stream.files, CONTEXT, first=first, begun=whole.read(first))
+        expected = whole.rows(first, 60, data_seed=2)
+        assert np.array_equal(again.rows(first, 60, data_seed=2), expected)
+        assert again.epochs(first + 60) == whole.epochs(first + 60)
+
+
+def test_a_source_that_is_left_and_one_without_weight(make_stream):
+    trunk = make_stream(a=(40, 1), b=(30, 0))
+    assert trunk.read(8) == {"a": 8}
+    assert set(trunk.rows(0, 40, data_seed=0)[:, 0] // 10_000) == {0}
+    files = tuple(replace(f, weight={"a": 0, "b": 1}[f.name]) for f in make_stream.files)
+    turned = TrainStream(files, CONTEXT, first=8, begun=trunk.read(8))
+    assert set(turned.rows(8, 30, data_seed=0)[:, 0] // 10_000) == {1}
+    assert turned.epochs(8 + 15) == {"a": 8 / 40, "b": 15 / 30}

@@ -163,14 +163,18 @@ def _said_options(options: FitOptions) -> dict[str, str]:
 
 
 def _fitted_experiments(config: "StudyConfig", law: str) -> set[str]:
-    """Whose rows a law takes: one recipe's for laws of size and data, and never a search's."""
-    from windtunnel.spec.experiments import ScalingExperiment
+    """Whose rows a law takes: one recipe's for laws of size and data, and one mixture's.
+
+    Trials of a search differ in their recipes, variants of a branch experiment in their data.
+    """
+    from windtunnel.spec.experiments import BranchExperiment, ScalingExperiment
     from windtunnel.spec.search import SearchExperiment
 
     scaling = {e.name for e in config.experiments if isinstance(e, ScalingExperiment)}
     if scaling and law in OF_SIZE_AND_DATA:
         return scaling
-    return {e.name for e in config.experiments if not isinstance(e, SearchExperiment)}
+    others = (SearchExperiment, BranchExperiment)
+    return {e.name for e in config.experiments if not isinstance(e, others)}
 
 
 def _study_file(

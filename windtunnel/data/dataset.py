@@ -1,12 +1,15 @@
 """A prepared dataset: weighted sources on disk, their training stream and validation sets."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from windtunnel.data.folders import FORMAT, digest_of, read_manifest
 from windtunnel.data.mixture import row_counts
 from windtunnel.data.stream import TokenFile, TrainStream
 from windtunnel.data.validation import ValidationSet, read_source, verify_source
+from windtunnel.errors import DataError, did_you_mean
 
 # Above this share of validation repeated in training, a loss flatters the model.
 RESIDUE_LIMIT = 0.05
@@ -99,12 +102,26 @@ class Dataset:
         Tokens, names (they seed the shuffles) and shares of the sources, and the vocabulary; not
         the validation sets, the paths, or weights scaled by a common factor.
         """
-        weights = [source.weight for source in self.sources]
-        names = [source.name for source in self.sources]
-        shares = row_counts(weights, names)
+        return self.fingerprint_of({source.name: source.weight for source in self.sources})
+
+    def fingerprint_of(self, weights: Mapping[str, float]) -> str:
+        """The same for a mixture of these sources; one without a weight has no part in it.
+
+        Raises:
+            DataError: A name is no source, or a share is too small for a row.
+        """
+        if unknown := weights.keys() - {source.name for source in self.sources}:
+            name, known = min(unknown), [source.name for source in self.sources]
+            raise DataError(
+                f"mixture: no data source {name!r}{did_you_mean(name, known) or ';'} there are: "
+                f"{', '.join(known)}"
+            )
+        taken = [source for source in self.sources if weights.get(source.name)]
+        names = [source.name for source in taken]
+        shares = row_counts([weights[name] for name in names], names)
         stream = [
             [name, rows, source.sha256, source.dtype]
-            for name, rows, source in zip(names, shares, self.sources, strict=True)
+            for name, rows, source in zip(names, shares, taken, strict=True)
         ]
         return digest_of({"format": FORMAT, "vocab_size": self.vocab_size, "stream": stream})
 
@@ -140,8 +157,21 @@ class Dataset:
                 )
         return tuple(said)
 
-    def stream(self, context: int) -> TrainStream:
+    def stream(
+        self,
+        context: int,
+        *,
+        weights: Mapping[str, float] | None = None,
+        first: int = 0,
+        begun: Mapping[str, int] = MappingProxyType({}),
+    ) -> TrainStream:
         """The training stream in rows of `context` tokens and one target.
+
+        Args:
+            context: Tokens predicted in each row.
+            weights: Of the sources, where they are not the study's own.
+            first: The row that a path begins to read it at.
+            begun: Rows of each source that the path has read by then.
 
         Raises:
             DataError: If a source is too short for one row.
@@ -151,11 +181,11 @@ class Dataset:
                 name=source.name,
                 path=source.folder / "train.bin",
                 dtype=source.dtype,
-                weight=source.weight,
+                weight=source.weight if weights is None else weights.get(source.name, 0.0),
             )
             for source in self.sources
         )
-        return TrainStream(tuple(files), context)
+        return TrainStream(tuple(files), context, first=first, begun=begun)
 
     def verify(self) -> None:
         """Reads everything and compares checksums (about a second for each GB).

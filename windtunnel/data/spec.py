@@ -16,7 +16,7 @@ class Source:
     Attributes:
         name: Label of the domain; it also seeds the domain's shuffle.
         path: `builtin:docs`, `builtin:code`, or the absolute path of a file or folder.
-        weight: Relative share of training rows, above 0.
+        weight: Relative share of training rows; 0: only branches read it.
         text_column: Field of `.jsonl` and `.parquet` records that holds the text.
         dtype: Little-endian type of a raw `.bin` token file; other formats carry their own.
 
@@ -34,10 +34,10 @@ class Source:
         where = f"data source {self.name!r}"
         if not self.name:
             raise ConfigError(f"data source {self.path!r}: its name is empty; give it one")
-        if not (math.isfinite(self.weight) and self.weight > 0):
+        if not (math.isfinite(self.weight) and self.weight >= 0):
             raise ConfigError(
-                f"{where}: weight = {self.weight}; allowed is a finite number above 0 "
-                "(remove the source to give it none)"
+                f"{where}: weight = {self.weight}; allowed is a finite number, 0 (only branches "
+                "read it) or above"
             )
         if self.dtype not in ("uint16", "uint32"):
             raise ConfigError(f"{where}: dtype = {self.dtype!r}; allowed are 'uint16' and 'uint32'")
@@ -72,6 +72,8 @@ class DataSpec:
         names = [source.name for source in self.sources]
         if not names:
             raise ConfigError("data: no sources; name at least one, such as builtin:docs")
+        if not any(source.weight for source in self.sources):
+            raise ConfigError("data: every source has weight 0; trunks need one above 0")
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ConfigError(f"data: source name {repeated[0]!r} is used twice; rename one")

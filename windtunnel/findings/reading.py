@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from windtunnel.findings.batch import batches
+from windtunnel.findings.branching import branchings
 from windtunnel.findings.catching_up.catch_up import catch_ups
 from windtunnel.findings.coordinates import coordinates
 from windtunnel.findings.data_model.law import data_model_laws
@@ -23,6 +24,7 @@ READERS: tuple[Callable[[Records], tuple[Finding, ...]], ...] = (
     training_dynamics,
     batches,
     schedules,
+    branchings,
     catch_ups,
 )
 """Each looks for experiments of its own kind, told by their axes, and may find none."""

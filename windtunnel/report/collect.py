@@ -129,7 +129,7 @@ def _data(study: Study) -> DataFacts | None:
                 bytes=source.bytes,
                 documents=source.documents,
                 documents_dropped=source.documents_dropped,
-                epochs=epochs[source.name],
+                epochs=epochs.get(source.name, 0.0),
                 sha256=source.sha256,
             )
             for source in dataset.sources

@@ -35,7 +35,10 @@ class SourceConfig(Strict):
         ),
     ]
     name: Annotated[Name | None, Field(description="Default: the file's stem")] = None
-    weight: Annotated[float, Field(gt=0, description="Share of rows, relative to the others")] = 1.0
+    weight: Annotated[
+        float,
+        Field(ge=0, description="Share of rows, relative to the others; 0: only branches read it"),
+    ] = 1.0
     text_column: Annotated[str, Field(description="For .jsonl and .parquet")] = "text"
     dtype: Annotated[Literal["uint16", "uint32"], Field(description="For raw .bin")] = "uint16"
 

@@ -29,7 +29,7 @@ FROZEN: dict[str, dict[str, Any]] = {
     "trunk": {},
     "branch": {"changes": []},
     "schedule": {"shape": "exponential", "final_factor": 0.1},
-    "data": {},
+    "data": {"data_seed": None, "stream": None},
 }
 """Never edit a value: it would give every existing segment a new id. Only add."""
 

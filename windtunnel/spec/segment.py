@@ -68,10 +68,18 @@ class ScheduleChange(Strict):
 
 
 class DataChange(Strict):
-    """Read the stream under another permutation seed from the fork on."""
+    """Read other rows from the fork on: under another permutation seed, in another mixture.
+
+    Attributes:
+        data_seed: of every shuffle; None: the parent's.
+        stream: the mixture's fingerprint, which is what an id knows of it; None: the parent's.
+        mixture: the weights of its sources by name.
+    """
 
     kind: Literal["data"] = "data"
-    data_seed: int
+    data_seed: int | None = None
+    stream: str | None = None
+    mixture: dict[str, float] | None = None
 
 
 Change = Annotated[ScheduleChange | DataChange, Field(discriminator="kind")]
@@ -91,7 +99,7 @@ class Branch(Strict):
         """16 hex digits of the parent's id, the fork and all that changes."""
         changes = [
             {"kind": change.kind}
-            | identity.differing(change.kind, change.model_dump(exclude={"kind"}))
+            | identity.differing(change.kind, change.model_dump(exclude={"kind", "mixture"}))
             for change in self.changes
         ]
         fields = {
@@ -125,8 +133,18 @@ class Branch(Strict):
     @property
     def data_seed(self) -> int:
         """Permutation seed of the rows from the fork on."""
-        seeds = [change.data_seed for change in self.changes if isinstance(change, DataChange)]
+        seeds = [
+            change.data_seed
+            for change in self.changes
+            if isinstance(change, DataChange) and change.data_seed is not None
+        ]
         return seeds[-1] if seeds else self.parent.data_seed
+
+    @property
+    def mixture(self) -> DataChange | None:
+        """What changes the mixture at the fork, if anything does."""
+        found = (change for change in self.changes if isinstance(change, DataChange))
+        return next((change for change in found if change.mixture is not None), None)
 
     @property
     def schedule(self) -> Schedule:

@@ -89,6 +89,10 @@ class TrainState:
         self.step, self.seconds = 0, 0.0
         self.fills += 1
 
+    def forget_losses(self) -> None:
+        """Judge divergence from here on alone: losses on other data say nothing of what comes."""
+        self.watch = DivergenceWatch(warmup=self.watch.warmup)
+
     def load(self, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
         """Overwrite weights and moments in place."""
         self.fills += 1

@@ -13,7 +13,8 @@ Row = dict[str, Any]
 COLUMNS = (
     "segment", "kind", "parent", "trunk", "decayed", "experiment", "held_out", "width", "depth",
     "params", "params_embedding", "params_active", "tokens", "flops_6nd", "flops_exact", "flops",
-    "flops_spent", "batch_tokens", "lr", "init_seed", "data_seed", "horizon", "epochs", "outcome",
+    "flops_spent", "batch_tokens", "lr", "init_seed", "data_seed", "horizon", "variant", "epochs",
+    "outcome",
     "loss", "bits_per_byte", "tokens_per_second", "seconds",
 )  # fmt: skip
 """Columns of every table; a `loss_SET` and a `bits_per_byte_SET` for each validation set follow."""
@@ -66,6 +67,7 @@ def row(store: Store, planned: PlannedSegment) -> Row | None:
         "init_seed": segment.root.init_seed,
         "data_seed": segment.data_seed,
         "horizon": planned.labels[0].horizon if isinstance(segment, Branch) else None,
+        "variant": planned.variant,
         "epochs": max(record["epochs"].values(), default=0.0),
         "outcome": outcome,
         "loss": _mean(sets, "nats_per_token"),

@@ -6,10 +6,11 @@ Loads no torch. A plan is plain data: it is written beside the study's results a
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
+from windtunnel.errors import ConfigError
 from windtunnel.spec import Branch, Segment, Trunk
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.spec.strict import Strict
-from windtunnel.trials.points import Ground, Point, points_of
+from windtunnel.trials.points import Ground, Point, VariantPoint, points_of
 from windtunnel.trials.suggested import Suggested
 
 FEW_STEPS = 300
@@ -27,6 +28,7 @@ class Label(Strict):
     horizon: str
     seed: int
     held_out: bool
+    variant: str = ""
 
 
 class PlannedSegment(Strict):
@@ -46,6 +48,13 @@ class PlannedSegment(Strict):
     def held_out(self) -> bool:
         """Whether it waits until the forecast of it has been written."""
         return all(label.held_out for label in self.labels)
+
+    @property
+    def variant(self) -> str | None:
+        """Of a branch experiment, by its name there."""
+        if isinstance(self.segment, Trunk):
+            return None
+        return next((label.variant for label in self.labels if label.variant), None)
 
     @property
     def steps(self) -> int:
@@ -116,7 +125,7 @@ def make_plan(ground: Ground, suggested: Mapping[str, Suggested] | None = None) 
     return Plan(study=study.study, segments=planned_segments(points), warnings=warnings)
 
 
-def _without_forecast(points: Iterable[Point]) -> Iterator[str]:
+def _without_forecast(points: Iterable[Point | VariantPoint]) -> Iterator[str]:
     """A warning for each experiment that holds a size out and has too few others to forecast it."""
     sizes: dict[str, set[tuple[bool, int]]] = {}
     for point in points:
@@ -131,7 +140,7 @@ def _without_forecast(points: Iterable[Point]) -> Iterator[str]:
             )
 
 
-def planned_segments(points: Iterable[Point]) -> tuple[PlannedSegment, ...]:
+def planned_segments(points: Iterable[Point | VariantPoint]) -> tuple[PlannedSegment, ...]:
     """Trunks and branches that reach every point, each once, parents before children.
 
     Raises:
@@ -145,11 +154,25 @@ def planned_segments(points: Iterable[Point]) -> tuple[PlannedSegment, ...]:
             horizon=str(point.horizon),
             seed=point.trunk.data_seed,
             held_out=point.held_out,
+            variant=point.variant,
         )
         planned = PlannedSegment(segment=branch, end=branch.end, labels=(label,))
         known = branches.get(branch.id)
+        if known is not None:
+            _refuse_twins(known, label)
         branches[branch.id] = planned if known is None else merged(known, planned)
     return _ordered(list(branches.values()))
+
+
+def _refuse_twins(known: PlannedSegment, label: Label) -> None:
+    """Two variants that are one branch would be compared with each other as if they were two."""
+    for other in known.labels:
+        if other.experiment == label.experiment and other.variant != label.variant:
+            raise ConfigError(
+                f"experiment {label.experiment!r}: variants {other.variant!r} and "
+                f"{label.variant!r} are the same branch ({known.id}): the same decay on the same "
+                "mixture; leave one out"
+            )
 
 
 def _ordered(branches: list[PlannedSegment]) -> tuple[PlannedSegment, ...]:

@@ -4,13 +4,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
+from windtunnel.data import Dataset
 from windtunnel.errors import ConfigError
-from windtunnel.spec import Branch, Duration, ModelSpec, Recipe, ScheduleChange, StudyConfig, Trunk
+from windtunnel.spec import (
+    Branch,
+    DataChange,
+    Duration,
+    ModelSpec,
+    Recipe,
+    ScheduleChange,
+    StudyConfig,
+    Trunk,
+)
 from windtunnel.spec.axes import varied
 from windtunnel.spec.config import ScheduleConfig
-from windtunnel.spec.experiments import GridExperiment, ScalingExperiment
+from windtunnel.spec.experiments import BranchExperiment, GridExperiment, ScalingExperiment
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.spec.size import Size
 from windtunnel.spec.strict import Strict
@@ -24,12 +34,22 @@ FEWEST_STEPS = 100
 class Ground:
     """What all points of a study stand on: its configuration and its token stream.
 
-    `stream` is the stream's fingerprint, `vocab_size` how many tokens it knows.
+    `stream` is the stream's fingerprint, `vocab_size` how many tokens it knows, `dataset` None
+    while nothing is prepared.
     """
 
     config: StudyConfig
     vocab_size: int
     stream: str
+    dataset: Dataset | None = None
+
+    def mixed(self, weights: Mapping[str, float]) -> DataChange | None:
+        """The change to another mixture of the sources; None where it is the trunks' own."""
+        if self.dataset is None:  # such ids are not real, but as many as there will be
+            stream = f"{self.stream} {sorted(weights.items())}"
+        else:
+            stream = self.dataset.fingerprint_of(weights)
+        return None if stream == self.stream else DataChange(stream=stream, mixture=dict(weights))
 
     def trunk(self, model: ModelSpec, recipe: Recipe, seed: int) -> Trunk:
         """Made once for all of its horizons, for its id is a hash that it keeps."""
@@ -44,6 +64,9 @@ class Point(Strict):
     horizon: Duration
     experiment: str
     held_out: bool = False
+
+    variant: ClassVar[str] = ""
+    """Of a branch experiment alone."""
 
     @cached_property
     def branch(self) -> Branch:
@@ -79,7 +102,52 @@ class Point(Strict):
         return warmup if share == 1.0 else int(warmup / (1 - share))
 
 
-def points_of(ground: Ground, suggested: Mapping[str, Suggested]) -> Iterator[Point]:
+class VariantPoint(Strict):
+    """One way to leave one trunk at one fork."""
+
+    trunk: Trunk
+    fork: Duration
+    decay: Duration | None
+    schedule: ScheduleConfig
+    data: DataChange | None
+    experiment: str
+    variant: str
+    held_out: bool = False
+
+    @property
+    def horizon(self) -> Duration:
+        """All training, the decay included."""
+        return Duration(amount=self.branch.end * self.trunk.recipe.batch_tokens, unit="tokens")
+
+    @cached_property
+    def branch(self) -> Branch:
+        """The branch.
+
+        Raises:
+            ConfigError: It leaves during warmup, or is shorter than an update.
+        """
+        model, recipe = self.trunk.model, self.trunk.recipe
+        counted = {"params": model.params, "batch_tokens": recipe.batch_tokens}
+        fork, share = self.fork.steps(**counted), self.schedule.decay_share
+        where = f"experiment {self.experiment!r}, size {model.size}, variant {self.variant!r}"
+        if fork < recipe.warmup_steps:
+            raise ConfigError(
+                f"{where}: it leaves after {fork} updates, of which {recipe.warmup_steps} warm up; "
+                "fork later or lower recipe.warmup_steps"
+            )
+        if self.decay is None and share == 1.0:
+            raise ConfigError(f"{where}: a decay over the whole run has no fork; give `decay:`")
+        steps = (
+            max(1, round(fork * share / (1 - share)))
+            if self.decay is None
+            else self.decay.steps(**counted)
+        )
+        change = ScheduleChange(shape=self.schedule.shape, final_factor=self.schedule.final_factor)
+        data = () if self.data is None else (self.data,)
+        return Branch(parent=self.trunk, fork_step=fork, steps=steps, changes=(change, *data))
+
+
+def points_of(ground: Ground, suggested: Mapping[str, Suggested]) -> Iterator[Point | VariantPoint]:
     """All points of a study; `suggested` holds the trials of its searches by experiment."""
     for experiment in ground.config.experiments:
         match experiment:
@@ -87,6 +155,8 @@ def points_of(ground: Ground, suggested: Mapping[str, Suggested]) -> Iterator[Po
                 yield from _scaling(ground, experiment)
             case GridExperiment():
                 yield from _grid(ground, experiment)
+            case BranchExperiment():
+                yield from _branch(ground, experiment)
             case SearchExperiment():
                 yield from search_points(
                     ground, experiment, suggested.get(experiment.name, Suggested())
@@ -170,6 +240,25 @@ def _grid(ground: Ground, experiment: GridExperiment) -> Iterator[Point]:
             for horizon in experiment.horizons:
                 yield Point(
                     trunk=trunk, schedule=schedule, horizon=horizon, experiment=experiment.name
+                )
+
+
+def _branch(ground: Ground, experiment: BranchExperiment) -> Iterator[VariantPoint]:
+    study = ground.config
+    for size in experiment.sizes or study.model.sizes:
+        model = study.model.spec(size, vocab_size=ground.vocab_size)
+        for seed in experiment.seeds:
+            trunk = ground.trunk(model, study.recipe, seed)
+            for fork, (name, variant) in product(experiment.forks, experiment.variants.items()):
+                fields = variant.model_dump(include={"shape", "final_factor"}, exclude_none=True)
+                yield VariantPoint(
+                    trunk=trunk,
+                    fork=fork,
+                    decay=variant.decay,
+                    schedule=study.schedule.replace(**fields),
+                    data=None if variant.mixture is None else ground.mixed(variant.mixture),
+                    experiment=experiment.name,
+                    variant=name,
                 )
 
 

@@ -102,7 +102,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
                 train(
                     self.step,
                     self.segment,
-                    self.bench.stream(self.segment.model.context),
+                    self.bench.stream(self.segment),
                     until=target,
                     write=writer.write,
                     stop=stop,
@@ -181,6 +181,8 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             parent.recall(self.segment.fork_step)
             raise LostFork(f"{damaged}; its trunk makes it again") from None
         self.state.seconds = 0.0  # seconds are the segment's own
+        if self.segment.mixture is not None:
+            self.state.forget_losses()
 
     def _execution(self) -> Execution:
         """The trunk's record: decided by its first run, inherited by everything after."""
@@ -274,7 +276,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             "reached": reached,
             "seconds": max(seconds, before.get("seconds", 0.0)),
             **self.overhead.seconds,
-            "epochs": self.bench.stream(self.segment.model.context).epochs(rows),
+            "epochs": self.bench.stream(self.segment).epochs(rows),
             "execution": self.step.execution.model_dump(),
             "written": time.time(),
         }

@@ -164,6 +164,7 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
         config=config,
         vocab_size=dataset.vocab_size if dataset else _vocab_size(config, file),
         stream=dataset.fingerprint if dataset else UNPREPARED,
+        dataset=dataset,
     )
     searches = [each for each in config.experiments if isinstance(each, SearchExperiment)]
     suggested = {each.name: read_suggested(store.study(config.study), each) for each in searches}

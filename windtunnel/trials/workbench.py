@@ -11,6 +11,7 @@ from windtunnel.spec.strict import Strict
 from windtunnel.train.execution import Execution, apply
 from windtunnel.train.step import TrainStep
 from windtunnel.trials.completion import WantedSet
+from windtunnel.trials.reading import stream_of
 from windtunnel.trials.store import Store
 
 
@@ -56,13 +57,18 @@ class Workbench:
             for each in self.validation
         }
         self._steps: dict[str, TrainStep] = {}
-        self._streams: dict[int, TrainStream] = {}
+        self._streams: dict[str, TrainStream] = {}
 
-    def stream(self, context: int) -> TrainStream:
-        """The training rows for one context length."""
-        if context not in self._streams:
-            self._streams[context] = self.dataset.stream(context)
-        return self._streams[context]
+    def stream(self, segment: Trunk | Branch) -> TrainStream:
+        """The training rows of a segment."""
+        reader = segment
+        while isinstance(reader, Branch) and reader.mixture is None:
+            reader = reader.parent
+        # Trunks read the same rows, whatever else they are.
+        key = reader.id if isinstance(reader, Branch) else f"context {segment.model.context}"
+        if key not in self._streams:
+            self._streams[key] = stream_of(self.dataset, reader)
+        return self._streams[key]
 
     def step(self, segment: Trunk | Branch, execution: Execution) -> TrainStep:
         """A train step of the segment's shape; its state holds whatever ran last."""

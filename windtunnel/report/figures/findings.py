@@ -2,6 +2,7 @@
 
 from windtunnel.findings import Finding
 from windtunnel.findings.batch import BatchFinding
+from windtunnel.findings.branching import BranchFinding
 from windtunnel.findings.catching_up.catch_up import CatchUpFinding
 from windtunnel.findings.coordinates import Coordinates
 from windtunnel.findings.data_model.law import DataModelLaw
@@ -12,6 +13,7 @@ from windtunnel.findings.rates.transfer import TransferFinding
 from windtunnel.findings.schedules.comparison import SchedulesFinding
 from windtunnel.report.figures import (
     batch_findings,
+    branching,
     catch_up,
     coordinates,
     dynamics,
@@ -43,6 +45,8 @@ def drawings(finding: Finding) -> list[Drawing]:
             return batch_findings.drawings(finding)
         case SchedulesFinding():
             return schedules.drawings(finding)
+        case BranchFinding():
+            return branching.drawings(finding)
         case CatchUpFinding():
             return catch_up.drawings(finding)
         case _:

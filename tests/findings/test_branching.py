@@ -1,0 +1,201 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from unrun import planted_records
+
+from windtunnel.findings import findings_of
+from windtunnel.findings.branching import BranchFinding, branchings
+from windtunnel.report.figures.branching import drawings
+
+HEAD = """
+data: {sources: [builtin:docs, {path: "builtin:code", weight: 0}]}
+model: {sizes: [32x3], head_dim: 16, context: 128}
+recipe: {lr: 8e-3, base_width: 32, batch_tokens: 512, warmup_steps: 50}
+schedule: {shape: linear, decay_fraction: 0.2}
+"""
+MIXED = """
+  - kind: branch
+    name: to-code
+    forks: [4e5 tokens]
+    seeds: 3
+    variants:
+      plain: {}
+      half: {mixture: {docs: 1, code: 1}}
+      tenth: {mixture: {docs: 9, code: 1}}
+      all: {mixture: {code: 1}}
+      wasted: {final_factor: 1}
+"""
+GAPS = {
+    "plain": (0.0, 0.0),
+    "tenth": (0.002, -0.08),
+    "half": (0.04, -0.2),
+    "all": (0.26, -0.25),
+    "wasted": (0.05, 0.03),
+}
+"""On docs and on code, against plain."""
+
+
+def planted(*, own=0.0, gaps=GAPS, blown=(), draw=0):
+    """Losses with GAPS; seeds differ by 0.05, which a trunk shares, and each branch by `own`."""
+    rng, seeds = np.random.default_rng(draw), {}
+
+    def loss(row):
+        if (row["variant"], row["init_seed"]) in blown:
+            return None
+        shared = seeds.setdefault(row["init_seed"], 0.05 * rng.standard_normal(2))
+        for name, gap, seed in zip(("docs", "code"), gaps[row["variant"]], shared, strict=True):
+            row[f"loss_{name}"] = float(2.1 + gap + seed + own * rng.standard_normal())
+        return (row["loss_docs"] + row["loss_code"]) / 2
+
+    return loss
+
+
+def read(tmp_path, loss, text=MIXED):
+    (found,) = branchings(planted_records(tmp_path, text, loss, head=HEAD))
+    return found, {each.name: each for each in found.quantities}
+
+
+def test_planted_differences_come_back_whatever_the_seeds_are(tmp_path):
+    found, known = read(tmp_path, planted())
+    assert len(known) == len(found.quantities) == 2 * (4 + 5)
+    for name in ("tenth", "half", "all", "wasted"):
+        for place, on in enumerate(("docs", "code")):
+            gap = known[f"loss on {on}, {name} minus plain"]
+            assert gap.value == pytest.approx(GAPS[name][place], abs=1e-9)
+            # The noise of the seeds is 0.05, and is shared.
+            assert gap.high - gap.low < 1e-9
+            assert gap.unit == "nats per token"
+    mean = known["loss on docs, plain"]
+    assert mean.high - mean.low > 0.02
+    assert found.warnings == ()
+
+
+def test_noise_of_branches_gives_intervals_that_cover(tmp_path):
+    hits = []
+    for repeat in range(30):
+        rng = np.random.default_rng(repeat)
+        noise = {name: rng.normal(0, 1e-3, (3, 2)) for name in GAPS}
+
+        def loss(row, noise=noise):
+            own = noise[row["variant"]][row["init_seed"]]
+            row["loss_docs"], row["loss_code"] = (2 + np.array(GAPS[row["variant"]]) + own).tolist()
+            return 2.0
+
+        found, _ = read(tmp_path, loss)
+        hits += [
+            GAPS[way.name][place] in found.gap(way, on)
+            for way in found.others
+            for place, on in enumerate(("docs", "code"))
+        ]
+    # 240 intervals at 90%, four of a set sharing their first variant.
+    assert 0.8 < np.mean(hits) < 0.97
+
+
+def test_the_lead_names_the_lowest_the_trades_and_the_frontier(tmp_path):
+    found, _ = read(tmp_path, planted())
+    assert "loss on docs is lowest with 'plain', and next with 'tenth', 0.0020 (" in found.lead
+    assert "loss on code is lowest with 'all', 0.2500 (0.2500 to 0.2500) nats below" in found.lead
+    assert "'half' gains 0.2000 (0.2000 to 0.2000) on code and loses 0.0400 (" in found.lead
+    assert "'wasted' gains" not in found.lead
+    assert "are 'plain', 'half', 'tenth' and 'all', and not 'wasted'." in found.lead
+    ((source, along),) = found.mixture_axes
+    assert (source, [way.name for way in along]) == ("code", ["plain", "tenth", "half", "all"])
+
+
+def test_variants_that_are_all_the_same_stay_on_the_frontier(tmp_path):
+    same = dict.fromkeys(GAPS, (0.0, 0.0))
+    whole = [
+        len(read(tmp_path, planted(own=0.02, gaps=same, draw=draw))[0].frontier) == 5
+        for draw in range(40)
+    ]
+    # Twenty pairs on two sets; of Student's intervals few such studies would have none beyond 0.
+    assert np.mean(whole) >= 0.75
+
+
+def test_more_training_is_told_and_beats_nothing(tmp_path):
+    text = MIXED.replace("wasted: {final_factor: 1}", "wasted: {decay: 3e5 tokens}")
+    found, _ = read(tmp_path, planted(gaps=GAPS | {"wasted": (-0.1, -0.4)}), text)
+    assert len(found.frontier) == 5
+    (said,) = found.warnings
+    assert "one of more training too" in said
+    assert "'wasted' after 700,416 tokens" in said
+
+
+def test_one_seed_has_no_interval(tmp_path):
+    found, _ = read(tmp_path, planted(), MIXED.replace("seeds: 3", "seeds: 1"))
+    assert all(each.low is None for each in found.quantities)
+    assert found.warnings == (
+        "one seed: nothing tells how large noise is, so no interval is given",
+    )
+    assert "not 'wasted'" in found.lead
+    assert drawings(found)[0].save(tmp_path, np.array([])).stat().st_size > 5000
+
+
+def test_diverged_and_missing_runs_are_named(tmp_path):
+    loss = planted(blown={("half", 0), ("half", 2), ("plain", 1)})
+    records = planted_records(tmp_path, MIXED, loss, head=HEAD)
+    kept = tuple(r for r in records.runs if r["kind"] == "trunk" or r["variant"] != "all"
+                 or r["init_seed"] == 0)  # fmt: skip
+    (found,) = branchings(replace(records, runs=kept))
+    assert found.warnings == (
+        "one seed shared with 'plain', so no interval: 'all'",
+        "diverged and left out: 'plain' (seed 1), 'half' (seeds 0 and 2)",
+        "not there yet: 'all' (seeds 1 and 2)",
+    )
+    # 'half' has seed 1 alone, which 'plain' lacks.
+    assert [way.name for way in found.others] == ["tenth", "all", "wasted"]
+
+
+def test_a_trunk_that_diverged_takes_its_branches_along(tmp_path):
+    records = planted_records(tmp_path, MIXED, planted(), head=HEAD)
+    lost = tuple(
+        row | {"outcome": "diverged", "loss": None} if row["kind"] == "trunk" else row
+        for row in records.runs
+        if row["init_seed"] != 2 or row["kind"] == "trunk"
+    )
+    (found,) = branchings(replace(records, runs=lost))
+    assert all(seeds == (2,) for seeds in found.left.diverged.values())
+    assert len(found.left.diverged) == 5
+    assert not found.left.missing
+
+
+def test_without_the_first_variant_the_next_is_the_base(tmp_path):
+    found, known = read(tmp_path, planted(blown={("plain", seed) for seed in range(3)}))
+    assert known["loss on docs, all minus half"].value == pytest.approx(0.22, abs=1e-9)
+    assert "'plain' has no finished run: differences are from 'half'" in found.warnings
+
+
+def test_forks_are_apart_and_half_done_studies_are_read(tmp_path):
+    text = MIXED.replace("[4e5 tokens]", "[2e5 tokens, 4e5 tokens]")
+    records = planted_records(tmp_path, text, planted(own=1e-3), head=HEAD)
+    assert [each.fork for each in branchings(records)] == ["200000 tokens", "400000 tokens"]
+    for done in range(len(records.runs)):
+        for found in branchings(replace(records, runs=records.runs[:done])):
+            assert found.lead
+            assert all(np.isfinite(each.value) for each in found.quantities)
+    assert sum(isinstance(each, BranchFinding) for each in findings_of(records)) == 2
+
+
+@pytest.mark.parametrize(
+    ("sets", "name"),
+    [(("docs", "code"), "ways-frontier"), (("docs",), "ways"), (("docs", "code", "web"), "ways")],
+)
+def test_figures(tmp_path, sets, name):
+    gaps = {variant: (*both, 0.5 * both[0]) for variant, both in GAPS.items()}
+    rng = np.random.default_rng(1)
+
+    def loss(row):
+        for place, on in enumerate(sets):
+            row[f"loss_{on}"] = 2 + gaps[row["variant"]][place] + 3e-3 * rng.standard_normal()
+        return 2.0
+
+    found, _ = read(tmp_path, loss)
+    (drawing,) = drawings(found)
+    path = drawing.save(tmp_path, np.array([]))
+    assert path.name == f"{name}-32x3-400000-tokens.png"
+    assert path.stat().st_size > 5000
+    seen = drawing.plain(np.array([])).axes
+    assert len(seen) == (1 if name == "ways-frontier" else len(sets))
+    words = [text.get_text() for text in seen[0].texts]
+    assert words == (["plain", "half", "tenth", "all", "wasted"] if len(sets) == 2 else [])
