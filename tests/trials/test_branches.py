@@ -37,16 +37,19 @@ VARIANTS = """
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def write_domains(made):
     """Two domains of made-up words that share no character."""
-    made = tmp_path_factory.mktemp("domains")
     rng = np.random.default_rng(0)
     for name, alphabet in (("letters", "abcdefghij"), ("digits", "0123456789")):
         words = ["".join(rng.choice(list(alphabet), 4)) for _ in range(60)]
         documents = [" ".join(rng.choice(words, 60)) for _ in range(300)]
         (made / f"{name}.txt").write_text("\n\n".join(documents))
     return made
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_domains(tmp_path_factory.mktemp("domains"))
 
 
 def study_in(folder, *, name="turn", sources=BOTH, variants=VARIANTS):
@@ -137,9 +140,7 @@ def test_a_plan_before_the_data_counts_as_many(folder):
     ],
 )
 def test_what_is_refused(tmp_path, changes, said):
-    for name in ("letters", "digits"):
-        documents = (f"{name} of document {number}, {number**3} words" for number in range(200))
-        (tmp_path / f"{name}.txt").write_text("\n\n".join(documents))
+    write_domains(tmp_path)
     with pytest.raises(ConfigError, match=said):
         open_study(study_in(tmp_path, **changes), prepared=True)
 
