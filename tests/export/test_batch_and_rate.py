@@ -10,6 +10,8 @@ from unrun import planted_records
 from windtunnel.errors import ConfigError
 from windtunnel.export.asked import Asked
 from windtunnel.export.batch import batch_of, lr_rule_of
+from windtunnel.export.cautions import winner_cautions
+from windtunnel.export.handoff import Winner
 from windtunnel.spec import Recipe
 
 RECIPE = Recipe(lr=8e-3, base_width=32, batch_tokens=512, warmup_steps=50)
@@ -121,3 +123,25 @@ def test_no_measured_rule_without_a_measurement():
     asked = Asked(tokens=1.0, lr_rule="measured")
     with pytest.raises(ConfigError, match=r"--lr-rule measured: no grid"):
         lr_rule_of((), RECIPE, asked, batch_tokens=2048)
+
+
+def test_what_is_said_of_winners():
+    found = Winner(
+        study="search",
+        experiment="at-10N",
+        values={"recipe.lr": 9e-3, "recipe.scale_emb": 12.0},
+        loss=2.0,
+        low=1.9,
+        high=2.1,
+        noise=0.01,
+        applied=False,
+    )
+    recipe = {f"recipe.{name}": value for name, value in RECIPE.model_dump().items()}
+    (differs,) = winner_cautions([found], recipe)
+    assert differs.code == "winner-differs"
+    assert "recipe.lr 0.009 (recipe: 0.008)" in differs.message
+    assert "scale_emb" not in differs.message  # the same in both
+    applied = recipe | {"recipe.lr": 9e-3}
+    (taken,) = winner_cautions([found.replace(applied=True)], applied)
+    assert taken.code == "winner-applied"
+    assert not list(winner_cautions([found], applied))

@@ -105,8 +105,14 @@ def recipe_cautions(
 
 
 def winner_cautions(winners: Sequence[Winner], recipe: dict[str, object]) -> Iterator[Warned]:
-    """Where a search found other values than the recipe has."""
+    """Where a search found other values than the recipe has, or gave it those that it has."""
     for winner in winners:
+        if winner.applied:
+            yield Warned(
+                code="winner-applied",
+                message=f"the recipe has the values of search {winner.experiment} of "
+                f"{winner.study}; the law, and so the forecast, was measured with the study's own",
+            )
         differing = [
             f"{axis} {value:g} (recipe: {recipe[axis]:g})"
             if isinstance(value, float)
