@@ -220,8 +220,8 @@ def test_token_files_need_a_vocabulary_and_no_bytes_beside_them(tmp_path, corpus
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"weight": 0.0}, "finite number above 0"),
-        ({"weight": float("nan")}, "finite number above 0"),
+        ({"weight": -1.0}, r"0 \(only branches read it\) or above"),
+        ({"weight": float("nan")}, r"0 \(only branches read it\) or above"),
         ({"path": "builtin:poems"}, "builtin:docs, builtin:code"),
         ({"dtype": "int8"}, "allowed are 'uint16'"),
         ({"name": ""}, "name is empty"),
