@@ -103,7 +103,7 @@ def test_a_server_that_stops_mid_sweep(study_file, tmp_path, state_home):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     uri = f"http://127.0.0.1:{port}"
-    path = study_file(sizes="[32x2]", horizons="[3500 steps, 4000 steps]")
+    path = study_file(sizes="[32x2]", horizons="[9000 steps, 10000 steps]")
     path.write_text(path.read_text().replace("{enabled: false}", f"{{uri: '{uri}'}}"))
     command = [sys.executable, "-c", "from windtunnel.cli import main; main()"]
     every_second = "import windtunnel.cli.mirroring as m; m.MIRROR_SECONDS = 1.0; "
