@@ -6,7 +6,8 @@ from types import ModuleType
 from typing import Any
 
 from windtunnel.export.derive import counts_of, multipliers_of, roles_of, steps_of
-from windtunnel.export.handoff import BatchChoice, Estimate, Handoff, Kept, Law, LrRule
+from windtunnel.export.estimate import Estimate
+from windtunnel.export.handoff import BatchChoice, Handoff, Kept, Law, LrRule
 from windtunnel.export.targets import torch as torch_target
 from windtunnel.spec import ModelSpec, Recipe
 from windtunnel.spec.config import ScheduleConfig

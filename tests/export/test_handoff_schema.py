@@ -1,14 +1,19 @@
 """The Handoff's schema: a file that ships, a page that names every key, a validator's opinion."""
 
 import json
+import math
 import re
 from pathlib import Path
 
 import jsonschema
+import pytest
 from handed import planted_handoff
 
+from windtunnel.errors import FitError
 from windtunnel.export import cautions, fitted
+from windtunnel.export.estimate import Estimate
 from windtunnel.export.schema import SCHEMA_FILE, schema_text
+from windtunnel.laws import Interval
 
 DOCS = Path(__file__).parents[2] / "docs" / "export"
 
@@ -47,3 +52,12 @@ def test_the_pages_name_every_warning_and_every_failing_code():
     index = (DOCS / "README.md").read_text()
     for code in fitted.FAILING:
         assert f"`{code}`" in index, code
+
+
+def test_an_unbounded_interval_has_no_end():
+    found = Estimate.of(Interval(2.0, 1.5, math.inf))
+    assert (found.low, found.high) == (1.5, None)
+    assert 1e9 in found
+    assert 1.4 not in found
+    with pytest.raises(FitError, match="outside its own interval"):
+        Estimate.of(Interval(2.0, 2.1, 2.2))

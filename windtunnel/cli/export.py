@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from windtunnel.cli.text import flops, print_json, say, si, terminal
 from windtunnel.errors import ConfigError, StoreError, TrackingError, did_you_mean
 from windtunnel.export.asked import Asked, option
-from windtunnel.export.handoff import Estimate, Handoff
+from windtunnel.export.estimate import Estimate
+from windtunnel.export.handoff import Handoff
 from windtunnel.export.write import TARGETS, check_folder, new_folder, write_export
 
 if TYPE_CHECKING:

@@ -20,9 +20,10 @@ from windtunnel.export.batch import batch_of, lr_rule_of
 from windtunnel.export.cautions import recipe_cautions, shape_cautions, winner_cautions
 from windtunnel.export.companions import Companion, open_companions
 from windtunnel.export.derive import counts_of, multipliers_of, roles_of, steps_of
+from windtunnel.export.estimate import Estimate, finite
 from windtunnel.export.fitted import check_fit, fingerprint_of, read_study_fit
 from windtunnel.export.forecasts import fits_by_set, forecast_of, kept_of
-from windtunnel.export.handoff import Best, Estimate, Handoff, Inputs, Law, Winner
+from windtunnel.export.handoff import Best, Handoff, Inputs, Law, Winner
 from windtunnel.export.sizing import check_reach, own_domain, size_cautions, size_of
 from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
@@ -211,7 +212,7 @@ def _law(fitted: Fit) -> Law:
         law=fitted.law,
         formula=fitted.form.formula,
         coefficients=fitted.coefficients,
-        intervals={name: (low, high) for name, (low, high) in spans.items()},
+        intervals={name: (finite(low), finite(high)) for name, (low, high) in spans.items()},
         domain=dict(fitted.domain),
         flop_rule=fitted.flop_rule,
         params_convention=fitted.params_convention,

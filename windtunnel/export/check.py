@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from windtunnel.errors import ConfigError, FitError, StoreError, did_you_mean
+from windtunnel.export.estimate import Estimate
 from windtunnel.export.fitted import fingerprint_of
 from windtunnel.export.forecasts import MEAN
-from windtunnel.export.handoff import FILE, Estimate, Handoff
+from windtunnel.export.handoff import FILE, Handoff
 from windtunnel.export.write import FITS
 from windtunnel.laws import Fit
 from windtunnel.trials.store import append_line

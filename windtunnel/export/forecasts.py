@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from windtunnel.errors import ConfigError, FitError
+from windtunnel.export.estimate import Estimate
 from windtunnel.export.fitted import unless_failed
-from windtunnel.export.handoff import Estimate, Kept, Steps, Warned
+from windtunnel.export.handoff import Kept, Steps, Warned
 from windtunnel.laws import Fit, fit
 from windtunnel.spec.config import ScheduleConfig
 from windtunnel.trials.forecast import as_table, law_rows

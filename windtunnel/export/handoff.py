@@ -5,12 +5,12 @@ the target model. What each rests on stands beside it.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
-from windtunnel.errors import ConfigError, FitError, said_of
-from windtunnel.laws import Interval
+from windtunnel.errors import ConfigError, said_of
+from windtunnel.export.estimate import Estimate
 from windtunnel.parametrization import Role
 from windtunnel.schedule import Decay, DecayShape, Schedule
 from windtunnel.spec import ModelSpec, Recipe
@@ -21,40 +21,6 @@ FILE = "handoff.json"
 SCHEMA = 1
 
 LrRuleName = Literal["none", "sqrt", "measured"]
-
-
-class Estimate(Strict):
-    """A number and its interval at the Handoff's `level`; no ends where the fit gives none."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    @model_validator(mode="after")
-    def _inside(self) -> Self:
-        if not (self.low or self.value) <= self.value <= (self.high or self.value):
-            raise ValueError(f"{self.value} lies outside its interval, {self.low} to {self.high}")
-        return self
-
-    @classmethod
-    def of(cls, interval: Interval) -> Self:
-        """A law's interval.
-
-        Raises:
-            FitError: The value lies outside it.
-        """
-        if interval.value < interval.low or interval.value > interval.high:
-            raise FitError(
-                f"a number of this fit, {interval.value:.4g}, lies outside its own interval, "
-                f"{interval.low:.4g} to {interval.high:.4g}: its runs contradict each other, and "
-                "nothing is handed over. See its warnings (`windtunnel fit`), and leave such runs "
-                "out"
-            )
-        low, high = (x if abs(x) < float("inf") else None for x in (interval.low, interval.high))
-        return cls(value=interval.value, low=low, high=high)
-
-    def __contains__(self, value: float) -> bool:
-        return (self.low is None or self.low <= value) and (self.high is None or value <= self.high)
 
 
 class Warned(Strict):
