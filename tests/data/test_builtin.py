@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from windtunnel.data import DataSpec, Source, builtin, prepare, recipe_of
+from windtunnel.data.builtin import builtin_documents
 from windtunnel.data.docstrings import split_docstrings
-from windtunnel.errors import DataError
+from windtunnel.errors import ConfigError, DataError
 
 SAMPLE = '''# A comment with "quotes"
 """Module: says 'what'."""
@@ -149,3 +150,17 @@ def test_builtin_domains_keep_apart(builtins):
         tokens = np.fromfile(source.folder / "train.bin", "<u2", 5_000_000)
         shares[source.name] = np.isin(tokens, list(b"=()_[]")).mean()
     assert shares["code"] > 1.5 * shares["docs"]
+
+
+def test_one_package_alone():
+    whole, alone = (list(builtin_documents(builtin)) for builtin in ("code", "code/networkx"))
+    assert 0 < len(alone) < len(whole) / 5
+    assert set(alone) < set(whole)
+    with pytest.raises(DataError, match="did you mean 'networkx'"):
+        list(builtin_documents("code/networks"))
+
+
+def test_a_part_is_asked_for_by_kind_and_package():
+    assert Source(name="sympy", path="builtin:code/sympy").builtin == "code/sympy"
+    with pytest.raises(ConfigError, match="builtin:code/sympy"):
+        Source(name="x", path="builtin:doctests/sympy")

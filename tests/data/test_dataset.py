@@ -230,7 +230,9 @@ def test_bytes_are_counted_behind_another_tokenizer(text_spec, tokenizer_json, t
     assert (ids == end).sum() == held_out.documents
     text = tokenizer.decode(ids.tolist(), skip_special_tokens=True)
     assert len(text.encode()) == held_out.bytes - held_out.documents
-    extra = prepare_validation(text_spec.sources[0], root=tmp_path, tokenizer=str(tokenizer_json))
+    (extra,) = prepare_validation(
+        text_spec.sources[0], root=tmp_path, tokenizer=str(tokenizer_json)
+    )
     assert extra.bytes == plain.sources[0].bytes + plain.validation[0].bytes
 
 

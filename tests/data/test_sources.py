@@ -222,7 +222,7 @@ def test_token_files_need_a_vocabulary_and_no_bytes_beside_them(tmp_path, corpus
     [
         ({"weight": -1.0}, r"0 \(only branches read it\) or above"),
         ({"weight": float("nan")}, r"0 \(only branches read it\) or above"),
-        ({"path": "builtin:poems"}, "builtin:docs, builtin:code"),
+        ({"path": "builtin:poems"}, "builtin:docs, builtin:code, builtin:doctests"),
         ({"dtype": "int8"}, "allowed are 'uint16'"),
         ({"name": ""}, "name is empty"),
     ],
@@ -244,7 +244,9 @@ def test_a_spec_is_checked_at_birth():
 
 def test_an_extra_validation_set_is_the_whole_source(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(LINES * 2)
-    held_out = prepare_validation(Source(name="x", path=str(tmp_path / "a.jsonl")), root=tmp_path)
+    (held_out,) = prepare_validation(
+        Source(name="x", path=str(tmp_path / "a.jsonl")), root=tmp_path
+    )
     text = ("\0".join(TEXTS * 2) + "\0").encode()
     assert (held_out.folder / "validation.bin").read_bytes() == np.frombuffer(text, "u1").astype(
         "<u2"

@@ -163,8 +163,8 @@ def test_a_source_too_short_for_a_row_is_refused(make_stream, tmp_path):
 def test_rows_are_fast(make_stream):
     stream = make_stream(context=8, a=(1000, 0.7), b=(1000, 0.3))
     best = min(_seconds(stream) for _ in range(20))
-    # Measured 0.1 ms; ten times that still costs nothing beside an update.
-    assert best < 1e-3
+    # Measured 0.1 to 0.5 ms; the limit is for what becomes slower by an order.
+    assert best < 5e-3
 
 
 def _seconds(stream):

@@ -1,4 +1,9 @@
-"""One source, made once: a folder of `train.bin`, `validation.bin` and `manifest.json`."""
+"""One source, made once: a folder of `train.bin`, `validation.bin` and `manifest.json`.
+
+Beside the tokens of pairs lie `train.mask.bin` and `validation.mask.bin`, one byte a token: bit 0
+is set where its prediction counts under the completion objective (a completion and its separator),
+bit 1 where an example opens.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +13,7 @@ import numpy as np
 
 from windtunnel.data.folders import Sides, TokenWriter, build_once, digest_of
 from windtunnel.data.from_ids import write_ids
+from windtunnel.data.from_pairs import write_pairs
 from windtunnel.data.from_text import write_text
 from windtunnel.data.recipe import source_recipe
 from windtunnel.data.residue import WINDOW_TOKENS, repeated_mask, repeated_windows
@@ -49,7 +55,7 @@ def build_source(
         vocab = recipe["vocab_size"]
         dtype = "<u2" if vocab <= 1 << 16 else "<u4"
         train_path, validation_path = unfinished / "train.bin", unfinished / "validation.bin"
-        dropped, residue = 0, None
+        dropped, residue, masks = 0, None, dict[str, dict[str, Any]]()
         with (
             TokenWriter(train_path, dtype) as train,
             TokenWriter(validation_path, dtype) as validation,
@@ -58,6 +64,10 @@ def build_source(
             if recipe["content"] == "text":
                 spool = unfinished / "train.txt"
                 dropped, residue = write_text(source, tokenizer, sides, spool=spool, tell=tell)
+            elif recipe["content"] == "pairs":
+                dropped, residue, masks = write_pairs(
+                    source, tokenizer, sides, folder=unfinished, tell=tell
+                )
             else:
                 write_ids(source, sides, vocab_size=vocab, tell=tell)
         if recipe["content"] == "tokens" and train.tokens and validation.tokens:
@@ -68,8 +78,8 @@ def build_source(
             "vocab_size": vocab,
             "dtype": dtype,
             "documents_dropped": dropped,
-            "train": train.summary(),
-            "validation": validation.summary() | {"residue": residue},
+            "train": train.summary() | masks.get("train", {}),
+            "validation": validation.summary() | {"residue": residue} | masks.get("validation", {}),
         }
 
     build_once(folder, write)

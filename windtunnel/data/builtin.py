@@ -1,4 +1,4 @@
-"""Two real domains with no download: the docstrings and the code of installed packages.
+"""Real domains with no download: docstrings, code and doctests of installed packages.
 
 The packages are those of `packages.txt`, found by their metadata and never imported. A file
 belongs to a package when the package's own RECORD lists it, so that stray files change nothing and
@@ -13,7 +13,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from windtunnel.data.docstrings import split_docstrings
-from windtunnel.errors import DataError
+from windtunnel.data.doctests import Doctests
+from windtunnel.data.pairs import PairGroup
+from windtunnel.errors import DataError, did_you_mean
 
 # Tests and vendored or generated folders repeat what is elsewhere; version and config files differ
 # between builds of one version.
@@ -27,30 +29,72 @@ _LONGEST_LINE = 1000
 _LEAST_LETTERS = 0.35
 
 
-def package_versions() -> dict[str, str]:
-    """Version of each package in the committed list.
+def packages_of(builtin: str) -> list[str]:
+    """The packages that `KIND` or `KIND/PACKAGE` is read from.
 
     Raises:
-        DataError: If a package is not installed.
+        DataError: If the package is none of the committed list.
     """
-    return {name: _distribution(name).version for name in _package_names()}
+    known = _package_names()
+    _, _, package = builtin.partition("/")
+    if not package:
+        return known
+    if package not in known:
+        raise DataError(
+            f"builtin:{builtin}: {package!r} is no package of the built-in data"
+            f"{did_you_mean(package, known) or '.'} There are: {', '.join(known)}"
+        )
+    return [package]
 
 
-def builtin_documents(kind: str) -> Iterator[bytes]:
+def package_versions(builtin: str) -> dict[str, str]:
+    """Version of each package that a builtin is read from.
+
+    Raises:
+        DataError: If a package is not installed, or none of the committed list.
+    """
+    return {name: _distribution(name).version for name in packages_of(builtin)}
+
+
+def builtin_documents(builtin: str) -> Iterator[bytes]:
     """One UTF-8 document per source file: its docstrings (`docs`) or its code without (`code`).
 
     Raises:
         DataError: If a package of the committed list is missing or incomplete.
     """
-    for source in _sources(("py", "pyx", "pxi") if kind == "docs" else ("py",)):
-        docstrings, code = split_docstrings(source)
-        document = "\n\n".join(docstrings) if kind == "docs" else code
-        if document.strip() and not (kind == "code" and _is_table(code)):
-            yield document.encode()
+    packages = packages_of(builtin)
+    if builtin.partition("/")[0] == "docs":
+        yield from (document for document, _ in _documented(packages))
+        return
+    for source in _sources(packages, ("py",)):
+        code = split_docstrings(source)[1]
+        if code.strip() and not _is_table(code):
+            yield code.encode()
 
 
-def _sources(suffixes: tuple[str, ...]) -> Iterator[str]:
-    for name in _package_names():
+def builtin_doctests() -> Iterator[PairGroup]:
+    """The doctests of each source file, no two alike, with its document of `docs` as content.
+
+    Raises:
+        DataError: If a package of the committed list is missing or incomplete.
+    """
+    novel = Doctests()
+    for document, docstrings in _documented(_package_names()):
+        pairs = [pair for docstring in docstrings for pair in novel.of(docstring)]
+        yield PairGroup(document, pairs)
+
+
+def _documented(packages: list[str]) -> Iterator[tuple[bytes, list[str]]]:
+    """The docstrings of each source file that has any: as one document, and one by one."""
+    for source in _sources(packages, ("py", "pyx", "pxi")):
+        docstrings, _ = split_docstrings(source)
+        document = "\n\n".join(docstrings)
+        if document.strip():
+            yield document.encode(), docstrings
+
+
+def _sources(packages: list[str], suffixes: tuple[str, ...]) -> Iterator[str]:
+    for name in packages:
         distribution = _distribution(name)
         if distribution.files is None:
             raise DataError(

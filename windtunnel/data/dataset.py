@@ -7,12 +7,16 @@ from types import MappingProxyType
 
 from windtunnel.data.folders import FORMAT, digest_of, read_manifest
 from windtunnel.data.mixture import row_counts
+from windtunnel.data.packing import packing_of
+from windtunnel.data.pairs import mask_file
 from windtunnel.data.stream import TokenFile, TrainStream
 from windtunnel.data.validation import ValidationSet, read_source, verify_source
 from windtunnel.errors import DataError, did_you_mean
 
 # Above this share of validation repeated in training, a loss flatters the model.
 RESIDUE_LIMIT = 0.05
+# Assumed: a larger share of examples without their end teaches another thing than was meant.
+CUT_LIMIT = 0.01
 # Assumed: below this a validation loss is noisier than the seeds it is compared across.
 VALIDATION_TOKENS = 256_000
 
@@ -31,6 +35,7 @@ class SourceInfo:
         documents_dropped: Near-duplicates left out.
         sha256: Of the training tokens.
         dtype: Of the token file.
+        mask_sha256: Of the mask beside it, where the documents are pairs.
     """
 
     name: str
@@ -42,6 +47,7 @@ class SourceInfo:
     documents_dropped: int
     sha256: str
     dtype: str
+    mask_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +58,8 @@ class Dataset:
         folder: Its manifest; the sources' folders lie beside it.
         vocab_size: Ids are below it.
         sources: In order of name.
-        validation: One set for each source that holds out documents, in order of name.
+        validation: One set for each source that holds out documents, in order of name; of pairs
+            two.
     """
 
     folder: Path
@@ -68,7 +75,7 @@ class Dataset:
             DataError: If it is missing or damaged.
         """
         manifest = read_manifest(folder, "dataset")
-        sources, validation = [], []
+        sources, validation = [], list[ValidationSet]()
         for entry in manifest["sources"]:
             source_folder = folder.parent / entry["folder"]
             source = read_source(source_folder)
@@ -84,10 +91,10 @@ class Dataset:
                     documents_dropped=source["documents_dropped"],
                     sha256=train["sha256"],
                     dtype=source["dtype"],
+                    mask_sha256=train.get("mask_sha256"),
                 )
             )
-            if source["validation"]["tokens"]:
-                validation.append(ValidationSet.open(source_folder, name=entry["name"]))
+            validation += ValidationSet.open(source_folder, name=entry["name"])
         return cls(
             folder=folder,
             vocab_size=manifest["vocab_size"],
@@ -120,7 +127,7 @@ class Dataset:
         names = [source.name for source in taken]
         shares = row_counts([weights[name] for name in names], names)
         stream = [
-            [name, rows, source.sha256, source.dtype]
+            [name, rows, source.sha256, source.dtype, *filter(None, [source.mask_sha256])]
             for name, rows, source in zip(names, shares, taken, strict=True)
         ]
         return digest_of({"format": FORMAT, "vocab_size": self.vocab_size, "stream": stream})
@@ -139,12 +146,15 @@ class Dataset:
         said = []
         for held_out in self.validation:
             where = f"validation set {held_out.name!r}"
-            if held_out.residue is not None and held_out.residue > RESIDUE_LIMIT:
+            repeats = held_out.residue or 0.0
+            if repeats > RESIDUE_LIMIT and not held_out.conditional:  # said of the whole already
                 said.append(
-                    f"{where}: {held_out.residue:.1%} of it also stands in training (limit "
+                    f"{where}: {repeats:.1%} of it also stands in training (limit "
                     f"{RESIDUE_LIMIT:.0%}); losses will look better than they are"
                 )
-            if held_out.tokens < VALIDATION_TOKENS:
+            # Of pairs the smaller of the two sets is named.
+            whole_of_pairs = held_out.paired and not held_out.conditional
+            if held_out.tokens < VALIDATION_TOKENS and not whole_of_pairs:
                 said.append(
                     f"{where}: {held_out.tokens} tokens, fewer than {VALIDATION_TOKENS}; its loss "
                     "is noisy: raise data.validation.fraction or give more text"
@@ -164,6 +174,10 @@ class Dataset:
         weights: Mapping[str, float] | None = None,
         first: int = 0,
         begun: Mapping[str, int] = MappingProxyType({}),
+        passed: Mapping[str, float] = MappingProxyType({}),
+        ramp: int = 0,
+        before: Mapping[str, float] = MappingProxyType({}),
+        completion: bool = False,
     ) -> TrainStream:
         """The training stream in rows of `context` tokens and one target.
 
@@ -172,20 +186,55 @@ class Dataset:
             weights: Of the sources, where they are not the study's own.
             first: The row that a path begins to read it at.
             begun: Rows of each source that the path has read by then.
+            passed: How often it has passed each by then, where it cut other rows before.
+            ramp: Rows over which the mixture goes there from `before`, in a straight line.
+            before: Weights that a ramp leaves.
+            completion: Of pairs, count completions alone; what does not count is marked.
 
         Raises:
             DataError: If a source is too short for one row.
         """
-        files = (
+        return TrainStream(
+            self._files(weights),
+            context,
+            first=first,
+            begun=begun,
+            passed=passed,
+            ramp=ramp,
+            before=before,
+            completion=completion,
+        )
+
+    def row_counts(self, context: int) -> dict[str, int]:
+        """How many rows of `context` tokens and one target each source has, by name."""
+        return {file.name: file.row_count(context) for file in self._files(None)}
+
+    def cut_examples(self, context: int) -> tuple[str, ...]:
+        """What a reader of losses at this context should know of pairs longer than a row."""
+        said = []
+        for source in self.sources:
+            if source.mask_sha256 is None:
+                continue
+            packing = packing_of(mask_file(source.folder / "train.bin"), context)
+            if packing.cut + packing.left_out > CUT_LIMIT * packing.examples:
+                said.append(
+                    f"data source {source.name!r}: of {packing.examples} pairs, {packing.cut} are "
+                    f"cut at context {context}, and {packing.left_out} left out, whose prompt "
+                    "alone fills a row; raise model.context or shorten the pairs"
+                )
+        return tuple(said)
+
+    def _files(self, weights: Mapping[str, float] | None) -> tuple[TokenFile, ...]:
+        return tuple(
             TokenFile(
                 name=source.name,
                 path=source.folder / "train.bin",
                 dtype=source.dtype,
                 weight=source.weight if weights is None else weights.get(source.name, 0.0),
+                paired=source.mask_sha256 is not None,
             )
             for source in self.sources
         )
-        return TrainStream(tuple(files), context, first=first, begun=begun)
 
     def verify(self) -> None:
         """Reads everything and compares checksums (about a second for each GB).

@@ -25,20 +25,21 @@ class NearDuplicates:
 
     Args:
         drop_repeats: Also take repeated paragraphs out of documents that stay.
+        whole: Compare documents as wholes, where many share a template.
 
     Attributes:
         dropped: Near-duplicates found so far.
     """
 
-    def __init__(self, *, drop_repeats: bool) -> None:
-        self._drop_repeats = drop_repeats
+    def __init__(self, *, drop_repeats: bool = False, whole: bool = False) -> None:
+        self._drop_repeats, self._whole = drop_repeats, whole
         self.dropped = 0
         self._seen: set[bytes] = set()
 
     def novel(self, document: bytes) -> bytes | None:
         """The document, without repeated paragraphs if asked for; None if a near-duplicate."""
-        parts = PARAGRAPH_BREAK.split(document)
-        if len(parts) < FEW_PARAGRAPHS and not self._drop_repeats:
+        parts = [document] if self._whole else PARAGRAPH_BREAK.split(document)
+        if len(parts) < FEW_PARAGRAPHS and not (self._drop_repeats or self._whole):
             parts = _SENTENCE_BREAK.split(document)
         digests = [_digest(part) for part in parts]
         repeated = sum(

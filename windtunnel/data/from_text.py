@@ -4,11 +4,10 @@ Text is spooled to the disk between reading and tokenising, so a source may be l
 only its validation part and the hashes of its paragraphs are held.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from windtunnel.data.builtin import builtin_documents
 from windtunnel.data.duplicates import NearDuplicates
@@ -17,10 +16,9 @@ from windtunnel.data.readers import text_documents
 from windtunnel.data.residue import WINDOW_BYTES, repeated_mask, repeated_windows, without_repeats
 from windtunnel.data.spec import Source
 from windtunnel.data.split import split_documents
+from windtunnel.data.spool import batches, joined, spooled
 from windtunnel.data.tokenizer import Tokenizer
 from windtunnel.errors import DataError
-
-_BATCH_BYTES = 1 << 22
 
 
 def write_text(
@@ -37,7 +35,7 @@ def write_text(
     fraction of 1 the source is a test set and stays as it is.
     """
     train, validation = sides.train, sides.validation
-    builtin = source.path.startswith("builtin:")
+    builtin = source.builtin is not None
     memory = None if sides.fraction == 1 else NearDuplicates(drop_repeats=builtin)
     documents = _documents(source)
     if memory is not None:
@@ -65,53 +63,25 @@ def write_text(
     if held_out and train.documents:
         tell(f"{source.name}: comparing validation with training", 0, None)
         training = np.memmap(spool, dtype=np.uint8, mode="r")
-        repeated = repeated_windows(training, _joined(held_out), window=WINDOW_BYTES)
-        mask = repeated_mask(_joined(held_out), repeated, window=WINDOW_BYTES)
+        repeated = repeated_windows(training, joined(held_out), window=WINDOW_BYTES)
+        mask = repeated_mask(joined(held_out), repeated, window=WINDOW_BYTES)
         if builtin:
             held_out = without_repeats(held_out, mask)
-            mask = repeated_mask(_joined(held_out), repeated, window=WINDOW_BYTES)
+            mask = repeated_mask(joined(held_out), repeated, window=WINDOW_BYTES)
         residue = float(mask.mean())
     validation.documents = len(held_out)
-    validation.text_bytes = len(_joined(held_out))
+    validation.text_bytes = len(joined(held_out))
 
-    for batch in _batches(_spooled(spool)):
+    for batch in batches(spooled(spool)):
         for ids in tokenizer.encode(batch):
             train.append(ids)
         tell(f"{source.name}: writing tokens", train.tokens, None)
-    for batch in _batches(held_out):
+    for batch in batches(held_out):
         for ids in tokenizer.encode(batch):
             validation.append(ids)
     spool.unlink()
     return (0 if memory is None else memory.dropped), residue
 
 
-def _joined(documents: list[bytes]) -> npt.NDArray[np.uint8]:
-    """Documents as the spool holds them: end to end, each closed by byte 0."""
-    return np.frombuffer(b"".join(document + b"\0" for document in documents), dtype=np.uint8)
-
-
 def _documents(source: Source) -> Iterator[bytes]:
-    if source.path.startswith("builtin:"):
-        return builtin_documents(source.path.removeprefix("builtin:"))
-    return text_documents(source)
-
-
-def _spooled(spool: Path) -> Iterator[bytes]:
-    tail = b""
-    with spool.open("rb") as file:
-        while chunk := file.read(_BATCH_BYTES):
-            *whole, tail = (tail + chunk).split(b"\0")
-            yield from whole
-
-
-def _batches(documents: Iterable[bytes]) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document)
-        if size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+    return builtin_documents(source.builtin) if source.builtin else text_documents(source)

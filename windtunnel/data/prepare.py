@@ -69,8 +69,10 @@ def prepare_validation(
     vocab_size: int | None = None,
     end_of_text: str | None = None,
     progress: Progress | None = None,
-) -> ValidationSet:
+) -> tuple[ValidationSet, ...]:
     """A whole source as a further validation set: nothing is dropped, nothing compared.
+
+    Of pairs there are two sets, of all text and of completions; else there is one.
 
     Args:
         source: What to evaluate on; its weight is not used.
@@ -93,6 +95,6 @@ def prepare_validation(
         progress=progress,
     )
     held_out = ValidationSet.open(folder, name=source.name)
-    if not held_out.tokens:
+    if not held_out:
         raise DataError(f"data source {source.name!r}: {source.path} holds no tokens")
     return held_out

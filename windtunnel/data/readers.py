@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from windtunnel.data.pairs import Pair
 from windtunnel.data.spec import Source
 from windtunnel.errors import DataError
 
 TEXT_SUFFIXES = (".txt", ".md", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+PAIR_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 TOKEN_SUFFIXES = (".bin", ".npy")
 # A plain text file is cut at blank lines into documents of about this size, so that one large file
 # can be split into training and validation.
@@ -21,8 +23,8 @@ def source_files(source: Source) -> list[tuple[str, Path]]:
     """Files of a source with their names relative to it, in order of name.
 
     Raises:
-        DataError: If the path is missing, holds no readable file, mixes text with token files, or
-            a file is empty.
+        DataError: If the path is missing, holds no readable file, mixes text with token files,
+            a file is empty, or pairs are asked for from other files than JSON lines.
     """
     root = Path(source.path)
     where = f"data source {source.name!r}"
@@ -43,6 +45,11 @@ def source_files(source: Source) -> list[tuple[str, Path]]:
     for _, path in named:
         if path.stat().st_size == 0:
             raise DataError(f"{where}: {path} is empty; remove it or fill it")
+        if source.pairs is not None and not path.name.lower().endswith(PAIR_SUFFIXES):
+            raise DataError(
+                f"{where}: pairs = {list(source.pairs)}, but {path} holds no JSON lines; allowed "
+                f"with pairs are {', '.join(PAIR_SUFFIXES)}: convert it, or remove pairs"
+            )
     return named
 
 
@@ -63,10 +70,24 @@ def text_documents(source: Source) -> Iterator[bytes]:
         elif path.suffix == ".parquet":
             documents = _parquet(path, source.text_column)
         else:
-            documents = _json_lines(path, source.text_column)
+            documents = (text for (text,) in _json_lines(path, (source.text_column,)))
         # Byte 0 separates documents, so it cannot stand inside one.
         clean = (document.replace(b"\0", b"") for document in documents)
         yield from (document for document in clean if document.strip())
+
+
+def text_pairs(source: Source) -> Iterator[Pair]:
+    """The pairs of a source of JSON lines, in order; those of a blank completion are left out.
+
+    Raises:
+        DataError: If a file is not JSON lines in UTF-8, or a line lacks one of the fields.
+    """
+    assert source.pairs is not None
+    for _, path in source_files(source):
+        for prompt, completion in _json_lines(path, source.pairs):
+            pair = Pair(prompt.replace(b"\0", b""), completion.replace(b"\0", b""))
+            if pair.completion.strip():
+                yield pair
 
 
 def _readable(path: Path) -> bool:
@@ -100,17 +121,19 @@ def _decoded(piece: bytearray, path: Path, start: int) -> bytes:
     return text.removeprefix("\ufeff").replace("\r\n", "\n").strip("\n").encode()
 
 
-def _json_lines(path: Path, column: str) -> Iterator[bytes]:
+def _json_lines(path: Path, columns: tuple[str, ...]) -> Iterator[list[bytes]]:
     try:
         with _opened(path) as file:
-            yield from _json_texts(file, path, column)
+            yield from _json_texts(file, path, columns)
     except _damage(path) as error:
         raise DataError(
             f"{path}: cannot be decompressed or read ({error}); is it whole?"
         ) from error
 
 
-def _json_texts(lines: Iterable[bytes], path: Path, column: str) -> Iterator[bytes]:
+def _json_texts(
+    lines: Iterable[bytes], path: Path, columns: tuple[str, ...]
+) -> Iterator[list[bytes]]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -118,14 +141,24 @@ def _json_texts(lines: Iterable[bytes], path: Path, column: str) -> Iterator[byt
             record: Any = json.loads(line)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise DataError(f"{path}:{number}: not a line of JSON in UTF-8: {error}") from error
-        if not isinstance(record, dict) or not isinstance(record.get(column), str):
-            keys = ", ".join(map(repr, record)) if isinstance(record, dict) else "no fields"
-            raise DataError(
-                f"{path}:{number}: no text in field {column!r}; the line has {keys}; "
-                "set text_column to the field that holds the text"
-            )
+        fields = record if isinstance(record, dict) else {}
+        for column in columns:
+            if not isinstance(fields.get(column), str):
+                keys = ", ".join(map(repr, fields)) or "no fields"
+                raise DataError(
+                    f"{path}:{number}: no text in field {column!r}; the line has {keys}; "
+                    f"{_right_fields(fields, columns)}"
+                )
         # A lone surrogate escape cannot be written as UTF-8 and becomes a question mark.
-        yield record[column].encode("utf-8", "replace")
+        yield [fields[column].encode("utf-8", "replace") for column in columns]
+
+
+def _right_fields(fields: dict[str, Any], columns: tuple[str, ...]) -> str:
+    if len(columns) == 2:
+        return "set pairs to the fields that hold a prompt and its completion"
+    if {"prompt", "completion"} <= fields.keys():
+        return "set pairs: [prompt, completion]"
+    return "set text_column to the field that holds the text"
 
 
 def _damage(path: Path) -> tuple[type[Exception], ...]:

@@ -57,13 +57,13 @@ def source_recipe(
         DataError: If the source cannot be found or read.
     """
     recipe: dict[str, Any] = {"format": FORMAT, "validation_fraction": fraction}
-    if source.path.startswith("builtin:"):
+    if source.builtin:
         return recipe | {
-            "content": "text",
+            "content": "pairs" if source.paired else "text",
             "vocab_size": _text_vocab(tokenizer, vocab_size),
             "tokenizer": tokenizer.recipe(),
             "builtin": source.path,
-            "packages": package_versions(),
+            "packages": package_versions(source.builtin),
         }
     files = source_files(source)
     recipe["files"] = [[name, path.stat().st_size, _sample_digest(path)] for name, path in files]
@@ -75,12 +75,13 @@ def source_recipe(
             "dtype": source.dtype,
             "indexes": [_sample_digest(path) for path in indexes if path.exists()],
         }
-    return recipe | {
-        "content": "text",
+    recipe |= {
         "vocab_size": _text_vocab(tokenizer, vocab_size),
         "tokenizer": tokenizer.recipe(),
-        "text_column": source.text_column,
     }
+    if source.pairs is not None:
+        return recipe | {"content": "pairs", "pairs": list(source.pairs)}
+    return recipe | {"content": "text", "text_column": source.text_column}
 
 
 def _refuse_two_vocabularies(spec: DataSpec) -> None:
@@ -88,8 +89,7 @@ def _refuse_two_vocabularies(spec: DataSpec) -> None:
     if spec.tokenizer != "bytes":
         return
     tokenised = {
-        not source.path.startswith("builtin:") and is_tokenised(source_files(source))
-        for source in spec.sources
+        source.builtin is None and is_tokenised(source_files(source)) for source in spec.sources
     }
     if len(tokenised) > 1:
         raise ConfigError(

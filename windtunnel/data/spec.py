@@ -6,7 +6,10 @@ from typing import Literal
 
 from windtunnel.errors import ConfigError
 
-BUILTINS = ("builtin:docs", "builtin:code")
+BUILTINS = ("builtin:docs", "builtin:code", "builtin:doctests")
+PAIRED_BUILTINS = ("builtin:doctests",)
+PARTED_BUILTINS = ("builtin:docs", "builtin:code")
+"""Of which one package alone can be asked for, as builtin:code/sympy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,20 +18,33 @@ class Source:
 
     Attributes:
         name: Label of the domain; it also seeds the domain's shuffle.
-        path: `builtin:docs`, `builtin:code`, or the absolute path of a file or folder.
+        path: One of BUILTINS, or the absolute path of a file or folder.
         weight: Relative share of training rows; 0: only branches read it.
         text_column: Field of `.jsonl` and `.parquet` records that holds the text.
+        pairs: Two fields of `.jsonl` records, a prompt and its completion, in place of a text.
         dtype: Little-endian type of a raw `.bin` token file; other formats carry their own.
 
     Raises:
-        ConfigError: If the name is empty, the weight is not positive or the dtype is unknown.
+        ConfigError: If the name is empty, the weight is negative, the dtype is unknown, or a
+            builtin is unknown or asked for by its fields.
     """
 
     name: str
     path: str
     weight: float = 1.0
     text_column: str = "text"
+    pairs: tuple[str, str] | None = None
     dtype: Literal["uint16", "uint32"] = "uint16"
+
+    @property
+    def builtin(self) -> str | None:
+        """Which builtin it is, if it is one."""
+        return self.path.removeprefix("builtin:") if self.path.startswith("builtin:") else None
+
+    @property
+    def paired(self) -> bool:
+        """Whether its documents are pairs of a prompt and a completion."""
+        return self.pairs is not None or self.path in PAIRED_BUILTINS
 
     def __post_init__(self) -> None:
         where = f"data source {self.name!r}"
@@ -41,9 +57,18 @@ class Source:
             )
         if self.dtype not in ("uint16", "uint32"):
             raise ConfigError(f"{where}: dtype = {self.dtype!r}; allowed are 'uint16' and 'uint32'")
-        if self.path.startswith("builtin:") and self.path not in BUILTINS:
+        if self.builtin is None:
+            return
+        kind, slash, _ = self.path.partition("/")
+        if kind not in (PARTED_BUILTINS if slash else BUILTINS):
             raise ConfigError(
-                f"{where}: path = {self.path!r}; the builtin sources are {', '.join(BUILTINS)}"
+                f"{where}: path = {self.path!r}; the builtin sources are {', '.join(BUILTINS)}, "
+                "and of docs and code one package alone, as builtin:code/sympy"
+            )
+        if self.pairs is not None:
+            raise ConfigError(
+                f"{where}: pairs = {list(self.pairs)} are fields of .jsonl files; {self.path} has "
+                "none: remove pairs"
             )
 
 

@@ -8,33 +8,60 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from windtunnel.data.mixture import interleave, row_counts
+from windtunnel.data.mixture import interleave, ramp_pattern, ranks, row_counts
+from windtunnel.data.packing import PackedRows, packing_of
+from windtunnel.data.pairs import mask_file
 from windtunnel.data.permutation import permute, shuffle_keys
 from windtunnel.errors import DataError
 
 Rows = npt.NDArray[np.int64]
+Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenFile:
-    """A little-endian token file and what a stream needs to know of it."""
+    """A little-endian token file and what a stream needs to know of it.
+
+    Attributes:
+        name: Of its source.
+        path: Where it lies.
+        dtype: Of its tokens.
+        weight: Relative share of rows.
+        paired: Whether it holds pairs, with their mask beside it.
+    """
 
     name: str
     path: Path
     dtype: str
     weight: float
+    paired: bool = False
 
     def row_count(self, context: int) -> int:
         """How many rows of this context it holds."""
+        if self.paired:
+            return len(packing_of(mask_file(self.path), context).first)
         tokens = self.path.stat().st_size // np.dtype(self.dtype).itemsize
         return max(0, tokens - 1) // context
 
-    def rows(self, context: int) -> npt.NDArray[np.unsignedinteger]:
+    def rows(
+        self, context: int, *, completion: bool = False
+    ) -> PackedRows | npt.NDArray[np.unsignedinteger]:
         """View of shape (rows, context + 1): row i is tokens[i*context : i*context + context + 1].
+
+        Of pairs, whole examples packed into rows; see `packing.py`.
 
         Raises:
             DataError: If the file is too short for one row.
         """
+        if self.paired:
+            return PackedRows(
+                self.path,
+                mask_file(self.path),
+                dtype=self.dtype,
+                context=context,
+                completion=completion,
+                where=f"data source {self.name!r}",
+            )
         tokens = self.path.stat().st_size // np.dtype(self.dtype).itemsize
         if tokens < context + 1:
             raise DataError(
@@ -55,6 +82,23 @@ class TrainStream:
     A stream may begin at row `first` of a path that has read `begun` rows of each source by then:
     every source goes on where the path left it, so that nothing is read twice before its time. Of
     a stream that goes on with its own weights the rows are the same.
+
+    Over its first `ramp` rows the mixture may go in a straight line from the weights `before`,
+    which may name sources that the stream itself leaves.
+
+    Args:
+        files: Of every source that is read, and of any other.
+        context: Tokens predicted in each row.
+        first: Row of the path that it begins at.
+        begun: Rows of each source, of this context, that the path has read by then.
+        passed: How often the path has passed each source by then; default: `begun` over its rows.
+        ramp: Rows over which the mixture changes.
+        before: Weights that a ramp leaves.
+        completion: Of pairs, count completions alone; what does not count is marked (`packing.py`).
+
+    Raises:
+        DataError: If a source is too short for one row, a share too small to serve, or a file of
+            `before` is missing.
     """
 
     def __init__(
@@ -64,22 +108,36 @@ class TrainStream:
         *,
         first: int = 0,
         begun: Mapping[str, int] = MappingProxyType({}),
+        passed: Mapping[str, float] = MappingProxyType({}),
+        ramp: int = 0,
+        before: Mapping[str, float] = MappingProxyType({}),
+        completion: bool = False,
     ) -> None:
+        left = {name: weight for name, weight in before.items() if weight and ramp}
+        if missing := left.keys() - {file.name for file in files}:
+            raise DataError(f"mixture: a ramp leaves {min(missing)!r}, which is no data source")
         # By name, so that the order in the study file decides nothing.
-        ordered = sorted((file for file in files if file.weight), key=lambda file: file.name)
+        ordered = sorted(
+            (file for file in files if file.weight or file.name in left),
+            key=lambda file: file.name,
+        )
         self.context, self.first = context, first
         self._names = [file.name for file in ordered]
-        self._tables = [file.rows(context) for file in ordered]
-        self._counts = row_counts([file.weight for file in ordered], self._names)
-        self._pattern = interleave(self._counts)
-        # How many rows of the slot's source come before it in the period.
-        self._rank = np.empty_like(self._pattern)
-        for source, count in enumerate(self._counts):
-            self._rank[self._pattern == source] = np.arange(count)
-        self._begun = dict(begun)
-        before = self._rows_before(first)
-        self._offset = [begun.get(name, 0) - before[s] for s, name in enumerate(self._names)]
-        self._lengths = {file.name: file.row_count(context) for file in files}
+        self._tables = [file.rows(context, completion=completion) for file in ordered]
+        self._counts = np.array(row_counts([file.weight for file in ordered], self._names))
+        self._pattern = interleave(self._counts.tolist())
+        self._rank = ranks(self._pattern)
+        self._begun, self._passed = dict(begun), dict(passed)
+        self._files = {file.name: file for file in files}
+        # Rows of a ramp are looked up one by one; each source's go on from where the path left it.
+        self._reached = np.array([begun.get(name, 0) for name in self._names], dtype=np.int64)
+        self._ramped = np.empty(0, dtype=np.int64)
+        if left:
+            shares = row_counts([left.get(name, 0.0) for name in self._names], self._names)
+            self._ramped = ramp_pattern(shares, self._counts.tolist(), ramp)
+        self._ramp_index = ranks(self._ramped) + self._reached[self._ramped]
+        self._ramp_end = first + len(self._ramped)
+        self._offset = self._ramp_reaches(self._ramp_end) - self._rows_before(self._ramp_end)
 
     def rows(self, first: int, count: int, *, data_seed: int) -> Rows:
         """Rows first, ..., first + count - 1 of the stream.
@@ -92,15 +150,13 @@ class TrainStream:
         Returns:
             Token ids, int64, shape (count, context + 1).
         """
-        period, slot = np.divmod(np.arange(first, first + count), len(self._pattern))
-        source_of_row = self._pattern[slot]
+        source_of_row, index_of_row = self._places(first, count)
         out = np.empty((count, self.context + 1), dtype=np.int64)
         for source, table in enumerate(self._tables):
             here = np.flatnonzero(source_of_row == source)
             if not here.size:
                 continue
-            index = period[here] * self._counts[source] + self._rank[slot[here]]
-            epoch, place = np.divmod(index + self._offset[source], len(table))
+            epoch, place = np.divmod(index_of_row[here], len(table))
             for each in range(int(epoch[0]), int(epoch[-1]) + 1):
                 keys = shuffle_keys(data_seed, each, self._names[source])
                 now = epoch == each
@@ -109,20 +165,38 @@ class TrainStream:
 
     def read(self, rows: int) -> dict[str, int]:
         """Per source, how many of its rows a path has read after its first `rows` rows."""
-        here = {
-            name: before + offset
-            for name, before, offset in zip(
-                self._names, self._rows_before(rows), self._offset, strict=True
-            )
-        }
-        return self._begun | here
+        if rows < self._ramp_end:
+            reached = self._ramp_reaches(rows)
+        else:
+            reached = self._rows_before(rows) + self._offset
+        return self._begun | dict(zip(self._names, reached.tolist(), strict=True))
 
     def epochs(self, rows: int) -> dict[str, float]:
         """Per source that was read, how often it has been passed after the path's first `rows`."""
-        return {name: read / self._lengths[name] for name, read in self.read(rows).items()}
+        epochs = dict(self._passed)
+        for name, read in self.read(rows).items():
+            here = read - self._begun.get(name, 0) if name in epochs else read
+            epochs[name] = epochs.get(name, 0.0) + here / self._files[name].row_count(self.context)
+        return epochs
 
-    def _rows_before(self, row: int) -> list[int]:
+    def _places(self, first: int, count: int) -> tuple[Places, Places]:
+        """The source of each row, and how many rows of that source the path has read before it."""
+        period, slot = np.divmod(np.arange(first, first + count), len(self._pattern))
+        source = self._pattern[slot]
+        index = period * self._counts[source] + self._rank[slot] + self._offset[source]
+        if first < self._ramp_end:
+            part = slice(first - self.first, min(first + count, self._ramp_end) - self.first)
+            ramped = self._ramped[part]
+            source[: len(ramped)], index[: len(ramped)] = ramped, self._ramp_index[part]
+        return source, index
+
+    def _ramp_reaches(self, row: int) -> Places:
+        """Per source, its rows that the path has read before `row`, which is not after the ramp."""
+        ramped = np.bincount(self._ramped[: row - self.first], minlength=len(self._names))
+        return self._reached + ramped
+
+    def _rows_before(self, row: int) -> Places:
         """Per source of this pattern, its rows before `row` had the pattern begun at row 0."""
         periods, slots = divmod(row, len(self._pattern))
         begun = np.bincount(self._pattern[:slots], minlength=len(self._names))
-        return [periods * n + int(extra) for n, extra in zip(self._counts, begun, strict=True)]
+        return periods * self._counts + begun

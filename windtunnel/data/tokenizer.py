@@ -29,6 +29,7 @@ class Tokenizer(Protocol):
     """What the build needs of a tokenizer."""
 
     vocab_size: int
+    end_id: int
 
     def recipe(self) -> dict[str, str]:
         """What decides the ids, for hashing."""
@@ -38,11 +39,16 @@ class Tokenizer(Protocol):
         """Ids of UTF-8 documents, in order, each closed by the separator."""
         ...
 
+    def pieces(self, texts: Sequence[bytes]) -> Iterator[Ids]:
+        """Ids of each UTF-8 text, in order, without a separator."""
+        ...
+
 
 class ByteTokenizer:
     """One token per byte; byte 0 ends a document."""
 
     vocab_size = 256
+    end_id = 0
 
     def recipe(self) -> dict[str, str]:
         """See `Tokenizer`."""
@@ -52,6 +58,11 @@ class ByteTokenizer:
         """See `Tokenizer`."""
         if documents:
             yield np.frombuffer(b"\0".join(documents) + b"\0", dtype=np.uint8)
+
+    def pieces(self, texts: Sequence[bytes]) -> Iterator[Ids]:
+        """See `Tokenizer`."""
+        for text in texts:
+            yield np.frombuffer(text, dtype=np.uint8)
 
 
 class JsonTokenizer:
@@ -83,7 +94,7 @@ class JsonTokenizer:
                 f"tokenizer {path}: no token {' or '.join(map(repr, names))} to end a document; "
                 "set end_of_text to the token that does"
             )
-        self._end, self._end_id = known[0], vocab[known[0]]
+        self._end, self.end_id = known[0], vocab[known[0]]
         self._sha256 = hashlib.sha256(text.encode()).hexdigest()
 
     def recipe(self) -> dict[str, str]:
@@ -92,9 +103,14 @@ class JsonTokenizer:
 
     def encode(self, documents: Sequence[bytes]) -> Iterator[Ids]:
         """See `Tokenizer`."""
-        texts = [document.decode() for document in documents]
-        for encoding in self._tokenizer.encode_batch(texts, add_special_tokens=False):
-            yield np.array([*encoding.ids, self._end_id], dtype=np.uint32)
+        for ids in self.pieces(documents):
+            yield np.append(ids, np.uint32(self.end_id))
+
+    def pieces(self, texts: Sequence[bytes]) -> Iterator[Ids]:
+        """See `Tokenizer`."""
+        decoded = [text.decode() for text in texts]
+        for encoding in self._tokenizer.encode_batch(decoded, add_special_tokens=False):
+            yield np.array(encoding.ids, dtype=np.uint32)
 
 
 def load_tokenizer(tokenizer: str, *, end_of_text: str | None = None) -> Tokenizer:

@@ -1,14 +1,17 @@
 """Validation sets: fixed rows of held-out tokens, with the bytes behind them."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from windtunnel.data.folders import read_manifest, sha256_of
+from windtunnel.data.folders import digest_of, read_manifest, sha256_of
+from windtunnel.data.packing import PackedRows
+from windtunnel.data.pairs import mask_file
 from windtunnel.data.permutation import permute, shuffle_keys
 from windtunnel.errors import DataError
 
@@ -17,15 +20,21 @@ from windtunnel.errors import DataError
 class ValidationSet:
     """Held-out tokens of one source. Holds no open file, so it can be sent to another process.
 
+    A source of pairs has two sets of the same rows: of all its text, and of its completions given
+    their prompts. In the second, `tokens` and `bytes` are those of completions.
+
     Attributes:
-        name: The source's name.
+        name: The source's name; of completions, NAME_conditional.
         folder: Where its tokens lie.
         vocab_size: Ids are below it.
         tokens: How many, separators included.
         bytes: UTF-8 bytes behind them, one more for each document's end; None if unknown.
         documents: How many documents.
         residue: Share of it that also stands in training (see `residue.py`); None if not measured.
-        fingerprint: SHA-256 of the tokens, first 16 hex digits.
+        fingerprint: SHA-256 of the tokens, first 16 hex digits; of completions, one of the tokens
+            and which of them count.
+        paired: Whether the documents are pairs.
+        conditional: Whether completions alone count.
     """
 
     name: str
@@ -36,17 +45,22 @@ class ValidationSet:
     documents: int
     residue: float | None
     fingerprint: str
+    paired: bool = False
+    conditional: bool = False
 
     @classmethod
-    def open(cls, folder: Path, *, name: str) -> "ValidationSet":
-        """The validation side of a built source.
+    def open(cls, folder: Path, *, name: str) -> tuple["ValidationSet", ...]:
+        """The sets of a built source's validation side: one, two of pairs, none of no documents.
 
         Raises:
             DataError: If the folder is missing or damaged.
         """
         manifest = read_source(folder)
         side = manifest["validation"]
-        return cls(
+        if not side["tokens"]:
+            return ()
+        paired = "mask_sha256" in side
+        whole = cls(
             name=name,
             folder=folder,
             vocab_size=manifest["vocab_size"],
@@ -55,7 +69,19 @@ class ValidationSet:
             documents=side["documents"],
             residue=side["residue"],
             fingerprint=side["sha256"][:16],
+            paired=paired,
         )
+        if not paired:
+            return (whole,)
+        conditional = replace(
+            whole,
+            name=f"{name}_conditional",
+            tokens=side["completion_tokens"],
+            bytes=side["completion_bytes"],
+            fingerprint=digest_of({"tokens": side["sha256"], "mask": side["mask_sha256"]}),
+            conditional=True,
+        )
+        return whole, conditional
 
     @property
     def bytes_per_token(self) -> float | None:
@@ -72,22 +98,35 @@ class ValidationSet:
             tokens: How many predicted tokens are wanted.
 
         Returns:
-            Ids, shape (n, context + 1), n = ceil(tokens / context) or all rows there are.
+            Ids, shape (n, context + 1), n = ceil(tokens / context) or all rows there are. Of pairs,
+            tokens that do not count are marked as in `packing.py`.
 
         Raises:
             DataError: If the set is too short for one row.
         """
+        table = self._table(context)
+        count = min(math.ceil(tokens / context), len(table))
+        order = permute(np.arange(count), size=len(table), keys=shuffle_keys("validation"))
+        return table[order].astype(np.int64)
+
+    def _table(self, context: int) -> PackedRows | npt.NDArray[np.unsignedinteger]:
+        path, dtype = self.folder / "validation.bin", read_source(self.folder)["dtype"]
+        if self.paired:
+            return PackedRows(
+                path,
+                mask_file(path),
+                dtype=dtype,
+                context=context,
+                completion=self.conditional,
+                where=f"validation set {self.name!r}",
+            )
         if self.tokens < context + 1:
             raise DataError(
                 f"validation set {self.name!r}: {self.tokens} tokens are too few for one row of "
                 f"context {context} + 1; raise data.validation.fraction or shorten the context"
             )
-        path, dtype = self.folder / "validation.bin", read_source(self.folder)["dtype"]
         flat = np.asarray(np.memmap(path, dtype=dtype, mode="r"))
-        table = np.lib.stride_tricks.sliding_window_view(flat, context + 1)[::context]
-        count = min(math.ceil(tokens / context), len(table))
-        order = permute(np.arange(count), size=len(table), keys=shuffle_keys("validation"))
-        return table[order].astype(np.int64)
+        return np.lib.stride_tricks.sliding_window_view(flat, context + 1)[::context]
 
 
 def read_source(folder: Path) -> dict[str, Any]:
@@ -97,9 +136,8 @@ def read_source(folder: Path) -> dict[str, Any]:
         DataError: If the folder is missing or damaged.
     """
     manifest = read_manifest(folder, "source")
-    for side in ("train", "validation"):
-        path = folder / f"{side}.bin"
-        want = manifest[side]["tokens"] * np.dtype(manifest["dtype"]).itemsize
+    for path, side, dtype, _ in _files(folder, manifest):
+        want = side["tokens"] * np.dtype(dtype).itemsize
         have = path.stat().st_size if path.exists() else 0
         if have != want:
             raise DataError(
@@ -116,10 +154,20 @@ def verify_source(folder: Path) -> None:
         DataError: If a file is not what was written.
     """
     manifest = read_source(folder)
-    for side in ("train", "validation"):
-        path = folder / f"{side}.bin"
-        if sha256_of(path) != manifest[side]["sha256"]:
+    for path, _, _, sha256 in _files(folder, manifest):
+        if sha256_of(path) != sha256:
             raise DataError(
                 f"{path}: damaged: its SHA-256 is not the manifest's; delete {folder} and prepare "
                 "the data again"
             )
+
+
+def _files(
+    folder: Path, manifest: dict[str, Any]
+) -> Iterator[tuple[Path, dict[str, Any], str, str]]:
+    """Each file of a built source: its place, what the manifest says of its side, type, SHA-256."""
+    for name in ("train", "validation"):
+        side, path = manifest[name], folder / f"{name}.bin"
+        yield path, side, manifest["dtype"], side["sha256"]
+        if "mask_sha256" in side:
+            yield mask_file(path), side, "u1", side["mask_sha256"]

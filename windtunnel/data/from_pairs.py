@@ -1,0 +1,143 @@
+"""Pairs to tokens: groups of pairs -> near-duplicates out -> split -> residue -> ids and masks.
+
+As for text, what is for training is spooled to the disk, a prompt and a completion in turn.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from windtunnel.data.builtin import builtin_doctests
+from windtunnel.data.duplicates import NearDuplicates
+from windtunnel.data.folders import Sides, TokenWriter
+from windtunnel.data.pairs import COUNTS, Pair, PairGroup, encode_pairs, mask_file
+from windtunnel.data.readers import text_pairs
+from windtunnel.data.residue import CLEAN_SHARE, WINDOW_BYTES, repeated_mask, repeated_windows
+from windtunnel.data.spec import Source
+from windtunnel.data.split import split_documents
+from windtunnel.data.spool import joined, spooled
+from windtunnel.data.tokenizer import Tokenizer
+from windtunnel.errors import DataError
+
+_BATCH_PAIRS = 4096
+
+
+def write_pairs(
+    source: Source,
+    tokenizer: Tokenizer,
+    sides: Sides,
+    *,
+    folder: Path,
+    tell: Callable[[str, int, int | None], None],
+) -> tuple[int, float | None, dict[str, dict[str, Any]]]:
+    """Writes both sides of a source of pairs, and their masks into `folder`.
+
+    A builtin also loses the validation pairs that training holds.
+
+    Returns:
+        Documents dropped, the residue if measured, and what the manifest says of the masks.
+
+    Raises:
+        DataError: If the source cannot be read or split, or holds no pair.
+    """
+    train, validation = sides.train, sides.validation
+    spool, held_out = folder / "train.txt", list[Pair]()
+    builtin = source.builtin is not None
+    groups, dropped = _groups(source, sides.fraction)
+    parts = split_documents(
+        groups,
+        fraction=sides.fraction,
+        content=lambda group: group.content,
+        where=f"data source {source.name!r}",
+    )
+    with spool.open("wb") as file:
+        for number, (group, is_validation) in enumerate(parts, start=1):
+            if is_validation:
+                held_out += group.pairs
+            else:
+                file.write(joined(itertools.chain(*group.pairs)).tobytes())
+                train.documents += len(group.pairs)
+            if number % 256 == 0:
+                tell(f"{source.name}: reading documents", number, None)
+    if not held_out and not train.documents:
+        raise DataError(f"data source {source.name!r}: {source.path} holds no pair; give it some")
+
+    residue = None
+    if held_out and train.documents:
+        tell(f"{source.name}: comparing validation with training", 0, None)
+        held_out, residue = _compared(np.memmap(spool, np.uint8, "r"), held_out, clean=builtin)
+    validation.documents = len(held_out)
+    texts = spooled(spool)
+    pairs = map(Pair, texts, texts)
+    masks = {
+        "train": _write(pairs, tokenizer, train, mask_file(folder / "train.bin")),
+        "validation": _write(held_out, tokenizer, validation, mask_file(folder / "validation.bin")),
+    }
+    tell(f"{source.name}: writing tokens", train.tokens, None)
+    spool.unlink()
+    return dropped(), residue, masks
+
+
+def _compared(
+    training: npt.NDArray[np.uint8], held_out: list[Pair], *, clean: bool
+) -> tuple[list[Pair], float]:
+    """Validation pairs, with `clean` without those that training holds, and their residue."""
+
+    def repeated_bytes(pairs: list[Pair]) -> npt.NDArray[np.bool_]:
+        text = joined(itertools.chain(*pairs))
+        return repeated_mask(text, repeated, window=WINDOW_BYTES)
+
+    text = joined(itertools.chain(*held_out))
+    repeated = repeated_windows(training, text, window=WINDOW_BYTES)
+    mask = repeated_bytes(held_out)
+    if clean:
+        sizes = [len(pair.prompt) + len(pair.completion) + 2 for pair in held_out]
+        shares = np.add.reduceat(mask, np.cumsum([0, *sizes[:-1]]), dtype=np.int64) / sizes
+        held_out = [p for p, share in zip(held_out, shares, strict=True) if share <= CLEAN_SHARE]
+        mask = repeated_bytes(held_out)
+    return held_out, float(mask.mean()) if len(mask) else 0.0
+
+
+def _groups(source: Source, fraction: float) -> tuple[Iterator[PairGroup], Callable[[], int]]:
+    """What is split, and a count of the near-duplicates left out of it.
+
+    A builtin's groups are its files, as the builtin of the same files without pairs has them, so
+    that a file stands on one side of both. Other pairs are compared as wholes, for prompts that
+    share a template are no copies.
+    """
+    if source.builtin:
+        groups, memory = builtin_doctests(), NearDuplicates(drop_repeats=True)
+    else:
+        groups = (PairGroup(b"\n".join(pair), [pair]) for pair in text_pairs(source))
+        memory = NearDuplicates(whole=True)
+    if fraction == 1:
+        return groups, lambda: 0
+    novel = ((memory.novel(group.content), group.pairs) for group in groups)
+    kept = (PairGroup(content, pairs) for content, pairs in novel if content)
+    return kept, lambda: memory.dropped
+
+
+def _write(
+    pairs: Iterable[Pair], tokenizer: Tokenizer, tokens: TokenWriter, path: Path
+) -> dict[str, Any]:
+    """Writes pairs and their mask; returns what the manifest says of the mask."""
+    pairs, text_bytes, completion_bytes, completion_tokens = iter(pairs), 0, 0, 0
+    with TokenWriter(path, "u1") as masks:
+        while batch := list(itertools.islice(pairs, _BATCH_PAIRS)):
+            ids, mask = encode_pairs(tokenizer, batch)
+            tokens.append(ids)
+            masks.append(mask)
+            answers = sum(len(pair.completion) + 1 for pair in batch)
+            text_bytes += answers + sum(len(pair.prompt) for pair in batch)
+            completion_bytes += answers
+            completion_tokens += int(np.count_nonzero(mask & COUNTS))
+    tokens.text_bytes = text_bytes
+    return {
+        "mask_sha256": masks.summary()["sha256"],
+        "completion_tokens": completion_tokens,
+        "completion_bytes": completion_bytes,
+    }
