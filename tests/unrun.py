@@ -7,7 +7,8 @@ from typing import Any
 from windtunnel.accounting import flops_6nd
 from windtunnel.findings.records import Records, axes_of, axis_value
 from windtunnel.spec import Branch, load_study
-from windtunnel.trials.gather import COLUMNS
+from windtunnel.spec.path import flops_exact_at
+from windtunnel.trials.gather import COLUMNS, fork_tokens
 from windtunnel.trials.plan import PlannedSegment, make_plan
 from windtunnel.trials.points import Ground
 
@@ -50,7 +51,7 @@ def planted_records(
 
 def _row(planned: PlannedSegment) -> dict[str, Any]:
     segment, model, recipe = planned.segment, planned.segment.model, planned.segment.recipe
-    tokens = planned.end * recipe.batch_tokens
+    tokens = planned.tokens_at_end
     row = dict.fromkeys(COLUMNS) | {
         "segment": planned.id,
         "kind": segment.kind,
@@ -65,14 +66,15 @@ def _row(planned: PlannedSegment) -> dict[str, Any]:
         "tokens": tokens,
         "flops_6nd": flops_6nd(model.params, tokens),
         "flops": flops_6nd(model.params, tokens),
-        "flops_exact": float(model.flops_exact_per_token) * tokens,
-        "flops_spent": float(model.flops_exact_per_token) * planned.tokens,
+        "flops_exact": flops_exact_at(segment, planned.end),
+        "flops_spent": float(planned.flops),
         "batch_tokens": recipe.batch_tokens,
         "lr": recipe.lr,
         "init_seed": segment.root.init_seed,
         "data_seed": segment.data_seed,
         "horizon": planned.labels[0].horizon if isinstance(segment, Branch) else None,
-        "variant": planned.labels[0].variant or None,
+        "variant": planned.variant,
+        "fork_tokens": fork_tokens(segment),
         "epochs": 0.1,
         "seconds": 1.0,
         "size": model.size,

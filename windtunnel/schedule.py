@@ -11,7 +11,9 @@ DecayShape = Literal["exponential", "linear", "one_minus_sqrt", "cosine"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decay:
-    """A decay that takes updates `start` to `end - 1` from the peak towards `final_factor`.
+    """A decay that takes updates `start` to `end - 1` from `rate` towards `final_factor`.
+
+    Both are relative to the recipe's peak, where a decay begins unless told otherwise.
 
     The exponential shape halves every (end - start) / log2(1 / final_factor) updates, so that it
     stands at `final_factor` on `end`; with the default 0.1 that is a half-life of decay / 3.32.
@@ -21,6 +23,7 @@ class Decay:
     end: int
     shape: DecayShape = "exponential"
     final_factor: float = 0.1
+    rate: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end:
@@ -38,7 +41,7 @@ class Decay:
         """Multiplier on the peak rate for update `step` of the decay."""
         progress = (step - self.start) / (self.end - self.start)
         if self.shape == "exponential":
-            return float(self.final_factor**progress)
+            return float(self.rate * (self.final_factor / self.rate) ** progress)
         match self.shape:
             case "linear":
                 remaining = 1.0 - progress
@@ -46,24 +49,26 @@ class Decay:
                 remaining = 1.0 - math.sqrt(progress)
             case "cosine":
                 remaining = 0.5 * (1.0 + math.cos(math.pi * progress))
-        return self.final_factor + (1.0 - self.final_factor) * remaining
+        return self.final_factor + (self.rate - self.final_factor) * remaining
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
     """Multiplier on the peak rate; a function of the update alone, so that resuming needs no state.
 
-    Update s (from 0) warms up as (s + 1) / warmup, then holds; with a decay it falls from
-    `decay.start` on, and `decay.end` is the first update that is not run.
+    Update s (from 0) warms up as rate x (s - start + 1) / warmup, then holds; with a decay it falls
+    from `decay.start` on, and `decay.end` is the first update that is not run.
     """
 
     warmup: int
     decay: Decay | None = None
+    start: int = 0
+    rate: float = 1.0
 
     def __call__(self, step: int) -> float:
         """Multiplier on the peak rate for update `step`, counted from 0."""
         if self.decay is not None and step >= self.decay.start:
             return self.decay(step)
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        return 1.0
+        if step - self.start < self.warmup:
+            return self.rate * ((step - self.start + 1) / self.warmup)
+        return self.rate

@@ -59,10 +59,9 @@ def experiment_of(config: StudyConfig, asked: str | None) -> str:
 
 def set_names(study: Study) -> list[str]:
     """Names of the study's validation sets, prepared or not."""
-    data = study.config.data
     if study.dataset is not None:
         return [each.name for each in study.validation]
-    return [source.label for source in (*data.sources, *data.validation.extra)]
+    return list(study.config.data.set_names)
 
 
 def stated_columns(source: Source, options: ImportOptions) -> tuple[TableFile, dict[str, str]]:

@@ -99,7 +99,6 @@ def print_resolved(config: StudyConfig) -> None:
 
 def _segment(study: Study, planned: PlannedSegment, pace: Pace) -> dict[str, Any]:
     segment = planned.segment
-    per_token = segment.model.flops_exact_per_token
     return {
         "segment": planned.id,
         "kind": segment.kind,
@@ -113,9 +112,9 @@ def _segment(study: Study, planned: PlannedSegment, pace: Pace) -> dict[str, Any
         "to_update": planned.end,
         "forks": list(planned.forks),
         "tokens": planned.tokens,
-        "flops": planned.tokens * per_token,
+        "flops": planned.flops,
         "seconds": pace.seconds(planned),
-        "epochs_at_end": study.epochs(planned.end * segment.recipe.batch_tokens),
+        "epochs_at_end": study.epochs(planned),
     }
 
 
@@ -137,7 +136,7 @@ def _table(study: Study) -> Table:
         horizons = sorted({branch.end for branch in branches})
         seeds = sorted({label.seed for branch in branches for label in branch.labels})
         batches = dict.fromkeys(branch.segment.recipe.batch_tokens for branch in branches)
-        work = sum(each.tokens * each.segment.model.flops_exact_per_token for each in group)
+        work = sum(each.flops for each in group)
         held = " held out" if all(branch.held_out for branch in branches) else ""
         table.add_row(
             one.model.size + held,
@@ -187,7 +186,7 @@ def _search(study: Study, experiment: SearchExperiment) -> str:
 
 
 def _epochs(study: Study) -> str:
-    epochs = study.epochs(study.longest_tokens)
+    epochs = study.most_epochs
     if epochs is None:
         return "; epochs are known once `sweep` has prepared the data"
     return f"; the longest path reads {epochs:.2g} epochs of its most repeated source"

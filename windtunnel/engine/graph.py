@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from windtunnel.spec import Branch
+from windtunnel.spec.path import flops_per_update
 from windtunnel.trials.plan import PlannedSegment, merged
 
 BUSY_SECONDS = 3.0
@@ -285,9 +286,8 @@ class Graph:
     def _path(self, segment_id: str) -> float:
         """FLOPs of the longest path of work from here: its own, or up to a fork and on from it."""
         planned = self.planned[segment_id]
-        model, recipe = planned.segment.model, planned.segment.recipe
-        per_update = recipe.batch_tokens * model.flops_exact_per_token
-        paths = [float(planned.steps * per_update)]
+        per_update = flops_per_update(planned.segment)
+        paths = [float(planned.flops)]
         for child in self._children.get(segment_id, ()):
             if self.status[child] is Status.WAITING:
                 updates = self.planned[child].segment.fork_step - planned.segment.fork_step

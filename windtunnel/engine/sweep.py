@@ -18,7 +18,7 @@ from windtunnel.trials.forecast import write_forecast
 from windtunnel.trials.gather import gather
 from windtunnel.trials.lease import Lease
 from windtunnel.trials.leftovers import clear_leftovers
-from windtunnel.trials.plan import Plan, PlannedSegment
+from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.store import write_json
 from windtunnel.trials.study import Study
 from windtunnel.trials.workbench import WorkOrder
@@ -62,7 +62,11 @@ class Sweep:
             study=study.config.study,
             store=str(study.store.root),
             dataset=str(study.dataset.folder),
-            extra_validation={each.name: str(each.folder) for each in study.extra_validation},
+            extra_validation={
+                each.name: str(each.folder)
+                for each in study.extra_validation
+                if not each.conditional  # a folder's second set
+            },
             validation_tokens=asked.tokens,
             fork_tokens=asked.fork_tokens,
             resources=study.config.resources,
@@ -88,8 +92,7 @@ class Sweep:
         """The study with its plan as it stands now, for searches add to it."""
         plan = self._opened.plan
         segments = tuple(self.graph.planned.values())
-        grown = Plan(study=plan.study, segments=segments, warnings=plan.warnings)
-        return replace(self._opened, plan=grown)
+        return replace(self._opened, plan=plan.model_copy(update={"segments": segments}))
 
     def run(self) -> SweepResult:
         """Run what is left of the study.
@@ -173,7 +176,7 @@ class Sweep:
     def _write_plan(self, *following: PlannedSegment) -> None:
         """Say to other studies of the store what this one needs, before it is begun."""
         plan = self.study.plan
-        plan = Plan(study=plan.study, segments=(*plan.segments, *following))
+        plan = plan.model_copy(update={"segments": (*plan.segments, *following)})
         write_json(self._opened.folder / "plan.json", plan.model_dump(mode="json"))
 
     def _stop(self) -> None:

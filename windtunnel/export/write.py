@@ -53,7 +53,8 @@ def write_export(export: Export, target: str, folder: Path) -> list[Path]:
             fitted.to_json(scratch / FITS / f"{name}.json")
         (scratch / VALIDATION).mkdir()
         for name, rows in export.validation.items():
-            np.save(scratch / VALIDATION / f"{name}.npy", rows.astype(_smallest(handoff)))
+            kind = _smallest(handoff) if (rows >= 0).all() else np.dtype(np.int32)
+            np.save(scratch / VALIDATION / f"{name}.npy", rows.astype(kind))
         files = [FILE, *(str(path.relative_to(scratch)) for path in written)]
         files += [f"{FITS}/", f"{VALIDATION}/"]
     return [folder / file for file in files]

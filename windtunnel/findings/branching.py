@@ -23,7 +23,7 @@ from windtunnel.findings.ways import Way, Ways, ways_of
 from windtunnel.laws import Interval
 from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.laws.table import Floats
-from windtunnel.spec.experiments import BranchExperiment
+from windtunnel.spec.branching import BranchExperiment
 from windtunnel.trials.seed_noise import Difference, differences, interval_of_mean
 
 NATS = "nats per token"
@@ -102,9 +102,9 @@ class BranchFinding(Finding):
 
         Each with the source that grows along them; their mixtures lie on a straight line.
         """
-        groups: dict[tuple[int, tuple[str, float]], list[Way]] = {}
+        groups: dict[tuple[int, str], list[Way]] = {}
         for way in (self.base, *self.others):
-            groups.setdefault((way.tokens, way.decay), []).append(way)
+            groups.setdefault((way.tokens, way.besides), []).append(way)
         found = []
         for group in groups.values():
             shares = np.array([way.shares for way in group])
@@ -242,7 +242,7 @@ def branchings(records: Records) -> tuple[BranchFinding, ...]:
                 size=size,
                 fork=str(fork),
                 sources=tuple(source.label for source in records.config.data.sources),
-                first=next(iter(experiment.variants)),
+                first=next(iter(experiment.ways)),
                 left=read,
             )
             if finding.others:

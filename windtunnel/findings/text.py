@@ -11,7 +11,7 @@ from typing import Any, cast
 from windtunnel.trials.gather import Row
 
 TEXT = frozenset(
-    {"segment", "kind", "parent", "trunk", "experiment", "outcome", "horizon", "size"}
+    {"segment", "kind", "parent", "trunk", "experiment", "outcome", "horizon", "size", "variant"}
     | {"label", "source"}  # of imported runs
 )
 """Columns that are never numbers, whatever they look like: an id may be all digits."""

@@ -1,11 +1,12 @@
 """What the variants of a branch experiment ended at, from rows: losses, divergence, what lacks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from windtunnel.findings.records import Records
 from windtunnel.spec import Duration
-from windtunnel.spec.experiments import BranchExperiment, Variant
+from windtunnel.spec.branching import BranchExperiment, Stage
+from windtunnel.spec.config import ScheduleConfig
 from windtunnel.trials.gather import Row
 
 LOSS = "loss_"
@@ -19,14 +20,14 @@ class Way:
     Attributes:
         name: as the study file calls it.
         tokens: of all training, the decay included.
-        decay: shape and final factor.
+        besides: all that is asked for but the mixture of the last stage.
         shares: of each source in what it reads, in the order of data.sources.
         losses: validation set -> seed -> nats per token.
     """
 
     name: str
     tokens: int
-    decay: tuple[str, float]
+    besides: str
     shares: tuple[float, ...]
     losses: Mapping[str, Mapping[int, float]]
 
@@ -44,22 +45,23 @@ class Ways:
 def ways_of(records: Records, experiment: BranchExperiment, size: str, fork: Duration) -> Ways:
     """The ways to leave at one fork, in the order of the study file."""
     rows = [row for row in records.of(experiment.name, decayed=False) if row["size"] == size]
-    here = [row for row in rows if row["kind"] == "branch" and _left_after(row, fork)]
+    trunks = {row["trunk"]: row for row in rows if row["kind"] == "trunk"}
+    here = [row for row in rows if row["kind"] == "branch" and _left_after(row, fork, trunks)]
     done = [row for row in here if row["outcome"] != "diverged" and row["loss"] is not None]
     known = dict.fromkeys(name for row in done for name in row if name.startswith(LOSS))
     sets = [name for name in known if all(row.get(name) is not None for row in done)]
     # A trunk that diverged takes with it every branch that has no row of its own.
-    trunks = [row for row in rows if row["kind"] == "trunk"]
-    lost = {row["init_seed"] for row in trunks if row["outcome"] == "diverged"}
+    lost = {row["init_seed"] for row in trunks.values() if row["outcome"] == "diverged"}
     ways, diverged, missing = [], {}, {}
-    for name, variant in experiment.variants.items():
-        finished = {row["init_seed"]: row for row in done if str(row["variant"]) == name}
-        tried = {row["init_seed"] for row in here if str(row["variant"]) == name} | lost
+    for name, stages in experiment.ways.items():
+        mine = [row for row in here if variant_of(row, experiment.name) == name]
+        finished = {row["init_seed"]: row for row in mine if row in done}
+        tried = {row["init_seed"] for row in mine} | lost
         absent = [seed for seed in experiment.seeds if seed not in finished]
         diverged[name] = tuple(seed for seed in absent if seed in tried)
         missing[name] = tuple(seed for seed in absent if seed not in tried)
         if finished:
-            ways.append(_way(records, name, variant, finished, sets))
+            ways.append(_way(records, name, stages, finished, sets))
     return Ways(
         sets=tuple(name.removeprefix(LOSS) for name in sets),
         ways=tuple(ways),
@@ -68,17 +70,30 @@ def ways_of(records: Records, experiment: BranchExperiment, size: str, fork: Dur
     )
 
 
+def variant_of(row: Row, experiment: str) -> str | None:
+    """The name of a row's variant in one experiment, where others call it otherwise."""
+    written = None if row["variant"] is None else str(row["variant"])
+    if written is None or ":" not in written:
+        return written
+    return dict(part.split(":", 1) for part in written.split("+")).get(experiment)
+
+
 def _way(
-    records: Records, name: str, variant: Variant, rows: Mapping[int, Row], sets: list[str]
+    records: Records,
+    name: str,
+    stages: Sequence[Stage],
+    rows: Mapping[int, Row],
+    sets: list[str],
 ) -> Way:
     """A way from its finished rows by seed."""
-    schedule, sources = records.config.schedule, records.config.data.sources
-    weights = variant.mixture or {source.label: source.weight for source in sources}
-    factor = schedule.final_factor if variant.final_factor is None else variant.final_factor
+    sources = records.config.data.sources
+    weights = {source.label: source.weight for source in sources}
+    for stage in stages:
+        weights = stage.mixture or weights
     return Way(
         name=name,
         tokens=next(iter(rows.values()))["tokens"],
-        decay=(variant.shape or schedule.shape, factor),
+        besides=_besides_the_mixture(stages, records.config.schedule),
         shares=tuple(weights.get(each.label, 0.0) / sum(weights.values()) for each in sources),
         losses={
             each.removeprefix(LOSS): {seed: row[each] for seed, row in rows.items()}
@@ -87,8 +102,17 @@ def _way(
     )
 
 
-def _left_after(row: Row, fork: Duration) -> bool:
-    """Whether a branch left after so much training: what it has and did not train itself."""
-    batch = row["batch_tokens"]
-    inherited = row["tokens"] * (1 - row["flops_spent"] / row["flops_exact"])
-    return bool(round(inherited / batch) == fork.steps(params=row["params"], batch_tokens=batch))
+def _besides_the_mixture(stages: Sequence[Stage], schedule: ScheduleConfig) -> str:
+    """All that a variant asks for but the mixture of its last stage, with defaults in place."""
+    last = stages[-1].replace(mixture=None)
+    if last.stable is None:
+        factor = schedule.final_factor if last.final_factor is None else last.final_factor
+        last = last.replace(shape=last.shape or schedule.shape, final_factor=factor)
+    return " ".join(stage.model_dump_json() for stage in (*stages[:-1], last))
+
+
+def _left_after(row: Row, fork: Duration, trunks: Mapping[str, Row]) -> bool:
+    """Whether a branch, or the chain that it ends, left its trunk after so much training."""
+    batch = trunks[row["trunk"]]["batch_tokens"]
+    steps = fork.steps(params=row["params"], batch_tokens=batch)
+    return bool(row["fork_tokens"] == steps * batch)

@@ -25,6 +25,7 @@ from windtunnel.report.numbers import count
 from windtunnel.report.searches import read_searches
 from windtunnel.report.states import read_states
 from windtunnel.spec.experiments import ScalingExperiment
+from windtunnel.spec.path import rows_at
 from windtunnel.spec.yaml_file import resolved_text
 from windtunnel.spec.yaml_tree import EXTENDS
 from windtunnel.trials.curves import read_curve
@@ -32,6 +33,7 @@ from windtunnel.trials.forecast import as_table, law_inputs, law_rows, read_fore
 from windtunnel.trials.gather import Row
 from windtunnel.trials.imported import KIND, imported_cautions, study_rows
 from windtunnel.trials.kept_handoffs import read_handoffs
+from windtunnel.trials.reading import Streams
 from windtunnel.trials.study import Study
 
 MOST_HANDOFFS = 10
@@ -111,8 +113,9 @@ def _data(study: Study) -> DataFacts | None:
     if dataset is None:
         return None
     context = config.model.context
-    longest = study.longest_tokens
-    epochs = dataset.stream(context).epochs(longest // context)
+    longest = max(study.expected_plan.segments, key=lambda planned: planned.tokens_at_end)
+    stream = Streams(dataset).of(longest.segment)
+    epochs = stream.epochs(rows_at(longest.segment, longest.end))
     weights = sum(source.weight for source in dataset.sources)
     asked = config.data.validation.tokens
     return DataFacts(
@@ -120,7 +123,7 @@ def _data(study: Study) -> DataFacts | None:
         vocab_size=dataset.vocab_size,
         context=context,
         stream=dataset.fingerprint,
-        longest_tokens=longest,
+        longest_tokens=longest.tokens_at_end,
         sources=tuple(
             SourceFacts(
                 name=source.name,

@@ -30,8 +30,9 @@ class SourceConfig(Strict):
     path: Annotated[
         str,
         Field(
-            description="builtin:docs, builtin:code, or a path relative to the study file: .txt, "
-            ".jsonl[.gz|.zst], .parquet, .bin (raw, or Megatron's with .idx), .npy, or a folder"
+            description="builtin:docs, builtin:code, of one package alone as builtin:code/sympy, "
+            "builtin:doctests, or a path relative to the study file: .txt, .jsonl[.gz|.zst], "
+            ".parquet, .bin (raw, or Megatron's with .idx), .npy, or a folder"
         ),
     ]
     name: Annotated[Name | None, Field(description="Default: the file's stem")] = None
@@ -40,6 +41,9 @@ class SourceConfig(Strict):
         Field(ge=0, description="Share of rows, relative to the others; 0: only branches read it"),
     ] = 1.0
     text_column: Annotated[str, Field(description="For .jsonl and .parquet")] = "text"
+    pairs: Annotated[
+        tuple[str, str] | None, Field(description="Two fields of .jsonl: prompt and completion")
+    ] = None
     dtype: Annotated[Literal["uint16", "uint32"], Field(description="For raw .bin")] = "uint16"
 
     @property
@@ -48,8 +52,14 @@ class SourceConfig(Strict):
         if self.name:
             return self.name
         if self.path.startswith("builtin:"):
-            return self.path.removeprefix("builtin:")
+            return self.path.removeprefix("builtin:").replace("/", "-")
         return PurePath(self.path).name.split(".")[0] or "data"
+
+    @property
+    def set_names(self) -> tuple[str, ...]:
+        """Its validation sets: of pairs there is one of completions given their prompts too."""
+        paired = self.pairs is not None or self.path == "builtin:doctests"
+        return (self.label, f"{self.label}_conditional") if paired else (self.label,)
 
 
 Sources = Annotated[
@@ -87,11 +97,24 @@ class DataConfig(Strict):
     ] = None
     validation: ValidationConfig = ValidationConfig()
 
+    @property
+    def set_names(self) -> tuple[str, ...]:
+        """Every validation set, those of `validation.extra` last."""
+        sources = (*self.sources, *self.validation.extra)
+        return tuple(name for source in sources for name in source.set_names)
+
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        labels = Counter(source.label for source in (*self.sources, *self.validation.extra))
+        sources = (*self.sources, *self.validation.extra)
+        labels = Counter(source.label for source in sources)
         if twice := [label for label, count in labels.items() if count > 1]:
             raise ValueError(f"two sources are called {twice[0]!r}; give each its own name")
+        for source in sources:
+            if taken := labels.keys() & set(source.set_names[1:]):
+                raise ValueError(
+                    f"a source is called {min(taken)!r}, as is the validation set of the "
+                    f"completions of {source.label!r}; give it another name"
+                )
         return self
 
 

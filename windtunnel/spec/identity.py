@@ -28,8 +28,11 @@ FROZEN: dict[str, dict[str, Any]] = {
     },
     "trunk": {},
     "branch": {"changes": []},
-    "schedule": {"shape": "exponential", "final_factor": 0.1},
-    "data": {"data_seed": None, "stream": None},
+    "schedule": {"shape": "exponential", "final_factor": 0.1, "rate": 1.0, "warmup": 0},
+    "data": {"data_seed": None, "stream": None, "ramp": 0},
+    "objective": {"loss": "full"},
+    "batch": {"lr_factor": 1.0},
+    "context": {"rope_base": None},
 }
 """Never edit a value: it would give every existing segment a new id. Only add."""
 

@@ -196,8 +196,7 @@ class SearchExperiment(Strict):
                     )
                 ends = tuple(int(end) for end in ends)
             check_axis(study, self.name, axis, ends)
-        data = study.data
-        known = ["mean", *(each.label for each in (*data.sources, *data.validation.extra))]
+        known = ["mean", *study.data.set_names]
         if self.objective not in known:
             raise ValueError(
                 f"experiment {self.name!r}: objective {self.objective!r} is no validation set; "

@@ -5,7 +5,7 @@ is its parent, the update at which it leaves, how many updates it runs, and a ty
 """
 
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
@@ -14,6 +14,9 @@ from windtunnel.spec import identity
 from windtunnel.spec.model import ModelSpec
 from windtunnel.spec.recipe import Recipe
 from windtunnel.spec.strict import Strict
+
+Objective = Literal["full", "completion"]
+"""All text counts, or only the completions of sources of pairs."""
 
 
 class Trunk(Strict):
@@ -49,6 +52,11 @@ class Trunk(Strict):
         return 0
 
     @property
+    def objective(self) -> Objective:
+        """A trunk is trained on all of its text."""
+        return "full"
+
+    @property
     def schedule(self) -> Schedule:
         """Warm up and hold, without an end."""
         return Schedule(warmup=self.recipe.warmup_steps)
@@ -60,11 +68,35 @@ class Trunk(Strict):
 
 
 class ScheduleChange(Strict):
-    """Decay over all of the branch's updates."""
+    """Another rate over the branch: warm up again if asked to, then hold or decay to its end.
+
+    Attributes:
+        shape: of the decay; constant: the rate is held.
+        final_factor: rate at the end of a decay, relative to the recipe's peak.
+        rate: where the decay begins, or what is held, relative to the same.
+        warmup: updates that take the rate from 0 up to `rate`.
+    """
 
     kind: Literal["schedule"] = "schedule"
-    shape: DecayShape = "exponential"
+    shape: DecayShape | Literal["constant"] = "exponential"
     final_factor: Annotated[float, Field(ge=0, le=1)] = 0.1
+    rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    warmup: Annotated[int, Field(ge=0)] = 0
+
+    def schedule(self, *, start: int, end: int, before: Schedule) -> Schedule:
+        """The rate of updates `start` to `end` - 1, after what ran by `before`."""
+        decay = None
+        if self.shape != "constant":
+            decay = Decay(
+                start=start + self.warmup,
+                end=end,
+                shape=self.shape,
+                final_factor=self.final_factor,
+                rate=self.rate,
+            )
+            if not self.warmup:
+                return Schedule(warmup=before.warmup, decay=decay)
+        return Schedule(warmup=self.warmup, decay=decay, start=start, rate=self.rate)
 
 
 class DataChange(Strict):
@@ -74,15 +106,44 @@ class DataChange(Strict):
         data_seed: of every shuffle; None: the parent's.
         stream: the mixture's fingerprint, which is what an id knows of it; None: the parent's.
         mixture: the weights of its sources by name.
+        ramp: updates over which the mixture goes there from the parent's, in a straight line.
     """
 
     kind: Literal["data"] = "data"
     data_seed: int | None = None
     stream: str | None = None
     mixture: dict[str, float] | None = None
+    ramp: Annotated[int, Field(ge=0)] = 0
 
 
-Change = Annotated[ScheduleChange | DataChange, Field(discriminator="kind")]
+class ObjectiveChange(Strict):
+    """Train on another loss; `completion`: prompts are read, and only what answers them counts."""
+
+    kind: Literal["objective"] = "objective"
+    loss: Objective = "full"
+
+
+class BatchChange(Strict):
+    """Another batch, and the peak rate that goes with it; `lr_factor` multiplies the parent's."""
+
+    kind: Literal["batch"] = "batch"
+    batch_tokens: Annotated[int, Field(ge=1)]
+    lr_factor: Annotated[float, Field(gt=0)] = 1.0
+
+
+class ContextChange(Strict):
+    """Rows of another length; `rope_base` None: the parent's."""
+
+    kind: Literal["context"] = "context"
+    context: Annotated[int, Field(ge=2)]
+    rope_base: Annotated[float | None, Field(gt=1)] = None
+
+
+Change = Annotated[
+    ScheduleChange | DataChange | ObjectiveChange | BatchChange | ContextChange,
+    Field(discriminator="kind"),
+]
+AChange = TypeVar("AChange", bound=Strict)
 
 
 class Branch(Strict):
@@ -93,6 +154,10 @@ class Branch(Strict):
     fork_step: Annotated[int, Field(ge=0)]
     steps: Annotated[int, Field(ge=1)]
     changes: tuple[Change, ...] = ()
+
+    def change(self, kind: type[AChange]) -> AChange | None:
+        """What changes here of one kind, if anything does."""
+        return next((change for change in self.changes if isinstance(change, kind)), None)
 
     @cached_property
     def id(self) -> str:
@@ -115,15 +180,21 @@ class Branch(Strict):
         """The trunk at the start of the path: the unit of statistical independence."""
         return self.parent.root
 
-    @property
+    @cached_property
     def model(self) -> ModelSpec:
         """The model trained here."""
-        return self.parent.model
+        change, model = self.change(ContextChange), self.parent.model
+        if change is None:
+            return model
+        return model.replace(context=change.context, rope_base=change.rope_base or model.rope_base)
 
-    @property
+    @cached_property
     def recipe(self) -> Recipe:
         """The recipe followed here."""
-        return self.parent.recipe
+        change, recipe = self.change(BatchChange), self.parent.recipe
+        if change is None:
+            return recipe
+        return recipe.replace(batch_tokens=change.batch_tokens, lr=recipe.lr * change.lr_factor)
 
     @property
     def end(self) -> int:
@@ -133,32 +204,36 @@ class Branch(Strict):
     @property
     def data_seed(self) -> int:
         """Permutation seed of the rows from the fork on."""
-        seeds = [
-            change.data_seed
-            for change in self.changes
-            if isinstance(change, DataChange) and change.data_seed is not None
-        ]
-        return seeds[-1] if seeds else self.parent.data_seed
+        change = self.change(DataChange)
+        if change is None or change.data_seed is None:
+            return self.parent.data_seed
+        return change.data_seed
 
     @property
     def mixture(self) -> DataChange | None:
         """What changes the mixture at the fork, if anything does."""
-        found = (change for change in self.changes if isinstance(change, DataChange))
-        return next((change for change in found if change.mixture is not None), None)
+        change = self.change(DataChange)
+        return None if change is None or change.mixture is None else change
+
+    @property
+    def stream(self) -> str:
+        """Fingerprint of the mixture that is read here."""
+        change = self.change(DataChange)
+        return self.parent.stream if change is None or change.stream is None else change.stream
+
+    @property
+    def objective(self) -> Objective:
+        """The loss that is trained on here."""
+        change = self.change(ObjectiveChange)
+        return self.parent.objective if change is None else change.loss
 
     @property
     def schedule(self) -> Schedule:
-        """The parent's schedule, or a decay over the branch."""
-        for change in self.changes:
-            if isinstance(change, ScheduleChange):
-                decay = Decay(
-                    start=self.fork_step,
-                    end=self.end,
-                    shape=change.shape,
-                    final_factor=change.final_factor,
-                )
-                return Schedule(warmup=self.recipe.warmup_steps, decay=decay)
-        return self.parent.schedule
+        """The parent's schedule, or another over the branch."""
+        change, before = self.change(ScheduleChange), self.parent.schedule
+        if change is None:
+            return before
+        return change.schedule(start=self.fork_step, end=self.end, before=before)
 
     @property
     def decayed(self) -> bool:

@@ -5,6 +5,7 @@ Compiled and eager steps, one thread and two, differ in the last bits within a d
 branches inherit it: within one execution record a result is exact.
 """
 
+import math
 import os
 import platform
 from typing import Literal
@@ -16,7 +17,9 @@ from windtunnel.errors import ConfigError
 from windtunnel.model import native
 from windtunnel.spec.config import Resources
 from windtunnel.spec.model import ModelSpec
+from windtunnel.spec.path import rows_per_update
 from windtunnel.spec.recipe import Recipe
+from windtunnel.spec.segment import Segment
 from windtunnel.spec.strict import Strict
 
 COMPILE_COLD_SECONDS = 30.0
@@ -52,6 +55,20 @@ class Execution(Strict):
     deterministic: bool
     torch: str
     windtunnel: str
+
+    def for_segment(self, segment: Segment) -> "Execution":
+        """The same for a segment whose batch or context is not its trunk's.
+
+        A micro-batch holds no more tokens than the trunk's, and divides the batch.
+        """
+        root, rows = segment.root, rows_per_update(segment) // self.devices
+        if (rows, segment.model.context) == (
+            rows_per_update(root) // self.devices,
+            root.model.context,
+        ):
+            return self
+        most = max(1, self.micro_batch_rows * root.model.context // segment.model.context)
+        return self.replace(micro_batch_rows=math.gcd(most, rows))
 
     def differences(self, other: "Execution") -> list[str]:
         """`field: mine -> theirs` for every field that differs."""

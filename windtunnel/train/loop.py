@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from windtunnel.spec import Segment
+from windtunnel.spec.path import rows_at, rows_per_update, tokens_at
 from windtunnel.train.step import TrainStep, Watch
 
 UPDATES_TOGETHER = 16
@@ -58,12 +59,12 @@ def train(
         Diverged: A loss was not finite, or far above the best smoothed loss since warmup.
     """
     state, recipe, schedule = step.state, segment.recipe, segment.schedule
-    rows_per_update = recipe.batch_tokens // segment.model.context
+    per_update = rows_per_update(segment)
     began = time.perf_counter() - state.seconds
     for first in range(state.step, until, UPDATES_TOGETHER):
         updates = range(first, min(first + UPDATES_TOGETHER, until))
         rows = stream.rows(
-            first * rows_per_update, len(updates) * rows_per_update, data_seed=segment.data_seed
+            rows_at(segment, first), len(updates) * per_update, data_seed=segment.data_seed
         )
         pending = []
         for update, batch in zip(updates, np.split(rows, len(updates)), strict=True):
@@ -71,7 +72,7 @@ def train(
             loss, norm = step.update(batch, factor, watch)
             seconds = time.perf_counter() - began
             pending.append(Update(update, loss, norm, recipe.lr * factor, seconds))
-        _settle(step, pending, recipe.batch_tokens, write)
+        _settle(step, pending, segment, write)
         if stop():
             return
 
@@ -89,14 +90,14 @@ class Update(NamedTuple):
 def _settle(
     step: TrainStep,
     pending: list[Update],
-    batch_tokens: int,
+    segment: Segment,
     write: Callable[[list[CurveRow]], None],
 ) -> None:
     """Read the losses of some updates, write their rows, and judge each in turn."""
     rows = [
         CurveRow(
             step=update.number + 1,
-            tokens=(update.number + 1) * batch_tokens,
+            tokens=tokens_at(segment, update.number + 1),
             loss=float(update.loss),
             lr=update.lr,
             grad_norm=float(update.grad_norm),

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from windtunnel.spec import Segment
 from windtunnel.spec.config import BudgetConfig, Resources
-from windtunnel.trials.cost import Left, flops_per_update
+from windtunnel.spec.path import flops_per_update
+from windtunnel.trials.cost import Left
 from windtunnel.trials.garbage import bytes_in
 from windtunnel.trials.pace import Pace
 from windtunnel.trials.plan import PlannedSegment

@@ -29,7 +29,9 @@ class WantedSet:
 
 def stops_of(planned: PlannedSegment) -> tuple[int, ...]:
     """Updates at which the study wants a checkpoint and a measurement."""
-    return planned.forks if isinstance(planned.segment, Trunk) else (planned.end,)
+    if isinstance(planned.segment, Trunk):
+        return planned.forks
+    return tuple(sorted({*planned.forks, planned.end}))
 
 
 def outcome_of(record: dict[str, Any] | None, planned: PlannedSegment) -> str | None:
@@ -53,7 +55,11 @@ def missing_stops(
     One that was freed on purpose is not missed: a fork keeps the losses measured there before, but
     an end is made again for a set that was never measured on it.
     """
-    unsaved = [stop for stop in stops_of(planned) if not folder.has_checkpoint(stop)]
+    unsaved = [
+        stop
+        for stop in stops_of(planned)
+        if not folder.has_checkpoint(stop, moments=stop in planned.forks)
+    ]
     if isinstance(planned.segment, Trunk):
         return tuple(stop for stop in unsaved if not folder.is_released(stop))
     return tuple(

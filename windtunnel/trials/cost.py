@@ -3,8 +3,9 @@
 import os
 from dataclasses import dataclass
 
-from windtunnel.accounting import BACKWARD_FACTOR
-from windtunnel.spec import Branch, Segment, StudyConfig, Trunk
+from windtunnel.accounting import BACKWARD_FACTOR, flops_6nd
+from windtunnel.spec import Branch, StudyConfig, Trunk
+from windtunnel.spec.path import flops_exact_at, flops_per_update
 from windtunnel.trials.completion import is_complete, missing_stops, outcome_of
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.retention import wanted_back
@@ -34,18 +35,17 @@ def cost_of(study: Study) -> Cost:
     """Add up a plan."""
     plan = study.plan
     asked = study.config.data.validation
-    sets = max(1, len(study.validation) or len(study.config.data.sources))
+    sets = len(study.validation) or len(study.config.data.set_names)
     flops = evaluation = retraining = six_nd = 0.0
     for planned in plan.segments:
-        model = planned.segment.model
-        per_token = model.flops_exact_per_token
-        flops += planned.tokens * per_token
-        six_nd += 6.0 * model.params * planned.tokens
-        is_trunk = isinstance(planned.segment, Trunk)
+        segment, model = planned.segment, planned.segment.model
+        flops += planned.flops
+        six_nd += flops_6nd(model.params, planned.tokens)
+        is_trunk = isinstance(segment, Trunk)
         evaluated = asked.fork_tokens * len(planned.forks) if is_trunk else asked.tokens
-        evaluation += sets * evaluated * per_token / BACKWARD_FACTOR
-        if isinstance(planned.segment, Branch):
-            retraining += planned.end * planned.segment.recipe.batch_tokens * per_token
+        evaluation += sets * evaluated * model.flops_exact_per_token / BACKWARD_FACTOR
+        if isinstance(segment, Branch) and not planned.forks:
+            retraining += flops_exact_at(segment, planned.end)
     return Cost(
         trunks=len(plan.trunks),
         branches=len(plan.branches),
@@ -107,11 +107,6 @@ def _updates_to(missing: list[int], planned: PlannedSegment, saved: list[int]) -
         return 0
     start = max([planned.segment.fork_step, *(step for step in saved if step <= missing[0])])
     return missing[-1] - start
-
-
-def flops_per_update(segment: Segment) -> float:
-    """Training FLOPs of one update, attention scores and head counted."""
-    return float(segment.model.flops_exact_per_token * segment.recipe.batch_tokens)
 
 
 def slots_here(config: StudyConfig) -> int:

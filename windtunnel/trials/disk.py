@@ -74,7 +74,8 @@ class DiskUse:
             self.forked(segment_id, planned.end)
             self._add(-self._passing(planned))
             return
-        self._add(end_bytes(segment.model) - self._passing(planned))
+        kept = fork_bytes if planned.forks else end_bytes
+        self._add(kept(segment.model) - self._passing(planned))
         start = segment.parent.id, segment.fork_step
         self._waiting[start] -= 1
         parent = self._planned[segment.parent.id]

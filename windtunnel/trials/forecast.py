@@ -80,9 +80,7 @@ def write_forecast(
     table = as_table(fitted, filters=("decayed", "finished", "not held out"))
     law = fit(table)
     params = np.array([planned.segment.model.params for planned in held_out], dtype=float)
-    tokens = np.array(
-        [planned.end * planned.segment.recipe.batch_tokens for planned in held_out], dtype=float
-    )
+    tokens = np.array([planned.tokens_at_end for planned in held_out], dtype=float)
     naive = {
         "nearest size at that D/N": nearest_size(table, params, tokens),
         "power law in compute": compute_line(table, params, tokens),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from windtunnel.spec import Segment, Trunk
+from windtunnel.spec.path import flops_per_update
 from windtunnel.trials.lease import LeaseHeld, holder
 from windtunnel.trials.retention import Needs, done_forks, needs_of_others
 from windtunnel.trials.store import SEGMENT, SegmentFolder, Store, is_scratch, read_json
@@ -136,7 +137,7 @@ def _checkpoints(
 ) -> Iterator[Garbage]:
     """In order of their updates, so that each says what it takes from the one before."""
     is_trunk = isinstance(segment, Trunk)
-    per_update = float(segment.model.flops_exact_per_token * segment.recipe.batch_tokens)
+    per_update = float(flops_per_update(segment))
     done = set(done_forks(store, folder, mine, theirs)) if is_trunk else set()
     measured = folder.measurements
     before = segment.fork_step

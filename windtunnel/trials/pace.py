@@ -68,7 +68,8 @@ class Pace:
         if isinstance(planned.segment, Trunk):
             stops, tokens, saving = len(planned.forks), self.fork_tokens, shape.fork
         else:
-            stops, tokens, saving = 1, self.end_tokens, shape.end
+            saving = shape.fork if planned.forks else shape.end
+            stops, tokens = 1, self.end_tokens
         at_stops = stops * (saving + self.sets * tokens * shape.evaluation)
         resumable = training // self.checkpoint_seconds * shape.fork
         return training + share * at_stops + resumable + shape.prepare
@@ -103,7 +104,7 @@ def pace_of(study: Study, calibrated: Mapping[Shape, ShapePace] | None = None) -
         source=source,
         flops_per_second=speed,
         shapes=shapes,
-        sets=len(study.validation) or len((*study.config.data.sources, *asked.extra)),
+        sets=len(study.validation) or len(study.config.data.set_names),
         fork_tokens=asked.fork_tokens,
         end_tokens=asked.tokens,
         checkpoint_seconds=study.config.resources.checkpoint_seconds,

@@ -6,12 +6,16 @@ Loads no torch. A plan is plain data: it is written beside the study's results a
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
+from pydantic import Field
+
 from windtunnel.errors import ConfigError
-from windtunnel.spec import Branch, Segment, Trunk
+from windtunnel.spec import Branch, Duration, Segment, Trunk
+from windtunnel.spec.path import flops_per_update, tokens_at
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.spec.strict import Strict
-from windtunnel.trials.points import Ground, Point, VariantPoint, points_of
+from windtunnel.trials.points import Ground, Point, points_of
 from windtunnel.trials.suggested import Suggested
+from windtunnel.trials.variant import VariantPoint
 
 FEW_STEPS = 300
 """Under this a horizon is short for a law: a warning (design decision 13)."""
@@ -51,10 +55,13 @@ class PlannedSegment(Strict):
 
     @property
     def variant(self) -> str | None:
-        """Of a branch experiment, by its name there."""
+        """Of a branch experiment, by its name there; `EXPERIMENT:NAME+...` where names differ."""
         if isinstance(self.segment, Trunk):
             return None
-        return next((label.variant for label in self.labels if label.variant), None)
+        named = {label.experiment: label.variant for label in self.labels if label.variant}
+        if len(set(named.values())) < 2:
+            return next(iter(named.values()), None)
+        return "+".join(f"{experiment}:{name}" for experiment, name in named.items())
 
     @property
     def steps(self) -> int:
@@ -66,6 +73,16 @@ class PlannedSegment(Strict):
         """Tokens that are the segment's own."""
         return self.steps * self.segment.recipe.batch_tokens
 
+    @property
+    def flops(self) -> int:
+        """FLOPs that are its own, with attention, embedding and head."""
+        return self.steps * flops_per_update(self.segment)
+
+    @property
+    def tokens_at_end(self) -> int:
+        """Tokens of its whole path."""
+        return tokens_at(self.segment, self.end)
+
 
 class Plan(Strict):
     """All segments of a study, parents before children, and what there is to say about them."""
@@ -73,6 +90,8 @@ class Plan(Strict):
     study: str
     segments: tuple[PlannedSegment, ...]
     warnings: tuple[str, ...] = ()
+    weights: dict[str, float] = Field(default_factory=dict)
+    """Of the sources that trunks read, where some branch reads another mixture."""
 
     def by_id(self) -> dict[str, PlannedSegment]:
         """Planned segments by id."""
@@ -122,7 +141,14 @@ def make_plan(ground: Ground, suggested: Mapping[str, Suggested] | None = None) 
             f"a law wants {FEW_STEPS} or more",
         )
     warnings += tuple(_without_forecast(points))
-    return Plan(study=study.study, segments=planned_segments(points), warnings=warnings)
+    segments = planned_segments(points)
+    mixed = any(isinstance(p.segment, Branch) and p.segment.mixture for p in segments)
+    return Plan(
+        study=study.study,
+        segments=segments,
+        warnings=warnings,
+        weights={each.label: each.weight for each in study.data.sources} if mixed else {},
+    )
 
 
 def _without_forecast(points: Iterable[Point | VariantPoint]) -> Iterator[str]:
@@ -148,49 +174,77 @@ def planned_segments(points: Iterable[Point | VariantPoint]) -> tuple[PlannedSeg
     """
     branches: dict[str, PlannedSegment] = {}
     for point in points:
-        branch = point.branch
-        label = Label(
-            experiment=point.experiment,
-            horizon=str(point.horizon),
-            seed=point.trunk.data_seed,
-            held_out=point.held_out,
-            variant=point.variant,
-        )
-        planned = PlannedSegment(segment=branch, end=branch.end, labels=(label,))
-        known = branches.get(branch.id)
-        if known is not None:
-            _refuse_twins(known, label)
-        branches[branch.id] = planned if known is None else merged(known, planned)
+        for branch in point.chain:
+            planned = _planned(point, branch)
+            known = branches.get(branch.id)
+            if known is not None:
+                _refuse_twins(known, planned.labels[0])
+            branches[branch.id] = planned if known is None else merged(known, planned)
     return _ordered(list(branches.values()))
+
+
+def _planned(point: Point | VariantPoint, branch: Branch) -> PlannedSegment:
+    """A branch of a point's chain; all but the last are what the next one starts from."""
+    is_last = branch is point.chain[-1]
+    label = Label(
+        experiment=point.experiment,
+        horizon=str(point.horizon if is_last else _whole_path(branch)),
+        seed=point.trunk.data_seed,
+        held_out=point.held_out,
+        variant=point.variant if is_last else "",
+    )
+    forks = () if is_last else (branch.end,)
+    return PlannedSegment(segment=branch, end=branch.end, forks=forks, labels=(label,))
+
+
+def _whole_path(branch: Branch) -> Duration:
+    return Duration(amount=tokens_at(branch, branch.end), unit="tokens")
 
 
 def _refuse_twins(known: PlannedSegment, label: Label) -> None:
     """Two variants that are one branch would be compared with each other as if they were two."""
     for other in known.labels:
-        if other.experiment == label.experiment and other.variant != label.variant:
+        if (
+            other.experiment == label.experiment
+            and other.variant != label.variant
+            and other.variant
+            and label.variant
+        ):
             raise ConfigError(
                 f"experiment {label.experiment!r}: variants {other.variant!r} and "
-                f"{label.variant!r} are the same branch ({known.id}): the same decay on the same "
-                "mixture; leave one out"
+                f"{label.variant!r} are the same branch ({known.id}): the same rate on the same "
+                "data; leave one out"
             )
 
 
 def _ordered(branches: list[PlannedSegment]) -> tuple[PlannedSegment, ...]:
-    """Trunks, longest work first, then branches: what is long must not be started last."""
+    """Trunks, then branches, parents first: what is long must not be started last."""
     of_trunk: dict[str, list[PlannedSegment]] = {}
     for branch in branches:
         of_trunk.setdefault(branch.segment.root.id, []).append(branch)
-    trunks = [
-        PlannedSegment(
-            segment=children[0].segment.root,
-            end=max(child.segment.fork_step for child in children),
-            forks=tuple(sorted({child.segment.fork_step for child in children})),
-            labels=tuple({label: None for child in children for label in child.labels}),
-        )
-        for children in of_trunk.values()
-    ]
-    return (*sorted(trunks, key=_work, reverse=True), *sorted(branches, key=_work, reverse=True))
+    trunks = [_trunk_of(children) for children in of_trunk.values()]
+    return (
+        *sorted(trunks, key=lambda each: -each.flops),
+        *sorted(branches, key=lambda each: (_depth(each.segment), -each.flops)),
+    )
 
 
-def _work(planned: PlannedSegment) -> float:
-    return planned.tokens * planned.segment.model.flops_exact_per_token
+def _trunk_of(branches: list[PlannedSegment]) -> PlannedSegment:
+    """The trunk that branches leave, some of them by way of others."""
+    trunk = branches[0].segment.root
+    forks = {
+        each.segment.fork_step
+        for each in branches
+        if isinstance(each.segment, Branch) and each.segment.parent.id == trunk.id
+    }
+    return PlannedSegment(
+        segment=trunk,
+        end=max(forks),
+        forks=tuple(sorted(forks)),
+        labels=tuple({label: None for each in branches for label in each.labels}),
+    )
+
+
+def _depth(segment: Segment) -> int:
+    """Branches between a segment and its trunk."""
+    return 1 + _depth(segment.parent) if isinstance(segment, Branch) else 0

@@ -19,12 +19,14 @@ from windtunnel.spec import (
     Trunk,
 )
 from windtunnel.spec.axes import varied
+from windtunnel.spec.branching import BranchExperiment
 from windtunnel.spec.config import ScheduleConfig
-from windtunnel.spec.experiments import BranchExperiment, GridExperiment, ScalingExperiment
+from windtunnel.spec.experiments import GridExperiment, ScalingExperiment
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.spec.size import Size
 from windtunnel.spec.strict import Strict
 from windtunnel.trials.suggested import Suggested, SuggestedTrial
+from windtunnel.trials.variant import VariantPoint
 
 FEWEST_STEPS = 100
 """Under this a horizon is mostly warmup and noise: refused (design decision 13)."""
@@ -43,13 +45,13 @@ class Ground:
     stream: str
     dataset: Dataset | None = None
 
-    def mixed(self, weights: Mapping[str, float]) -> DataChange | None:
-        """The change to another mixture of the sources; None where it is the trunks' own."""
+    def mixed(self, weights: Mapping[str, float]) -> DataChange:
+        """The change to another mixture of the sources, or to the trunks' own."""
         if self.dataset is None:  # such ids are not real, but as many as there will be
             stream = f"{self.stream} {sorted(weights.items())}"
         else:
             stream = self.dataset.fingerprint_of(weights)
-        return None if stream == self.stream else DataChange(stream=stream, mixture=dict(weights))
+        return DataChange(stream=stream, mixture=dict(weights))
 
     def trunk(self, model: ModelSpec, recipe: Recipe, seed: int) -> Trunk:
         """Made once for all of its horizons, for its id is a hash that it keeps."""
@@ -67,6 +69,11 @@ class Point(Strict):
 
     variant: ClassVar[str] = ""
     """Of a branch experiment alone."""
+
+    @property
+    def chain(self) -> tuple[Branch, ...]:
+        """The branch, as those of a variant of several stages come."""
+        return (self.branch,)
 
     @cached_property
     def branch(self) -> Branch:
@@ -100,51 +107,6 @@ class Point(Strict):
         warmup = self.trunk.recipe.warmup_steps
         share = self.schedule.decay_share
         return warmup if share == 1.0 else int(warmup / (1 - share))
-
-
-class VariantPoint(Strict):
-    """One way to leave one trunk at one fork."""
-
-    trunk: Trunk
-    fork: Duration
-    decay: Duration | None
-    schedule: ScheduleConfig
-    data: DataChange | None
-    experiment: str
-    variant: str
-    held_out: bool = False
-
-    @property
-    def horizon(self) -> Duration:
-        """All training, the decay included."""
-        return Duration(amount=self.branch.end * self.trunk.recipe.batch_tokens, unit="tokens")
-
-    @cached_property
-    def branch(self) -> Branch:
-        """The branch.
-
-        Raises:
-            ConfigError: It leaves during warmup, or is shorter than an update.
-        """
-        model, recipe = self.trunk.model, self.trunk.recipe
-        counted = {"params": model.params, "batch_tokens": recipe.batch_tokens}
-        fork, share = self.fork.steps(**counted), self.schedule.decay_share
-        where = f"experiment {self.experiment!r}, size {model.size}, variant {self.variant!r}"
-        if fork < recipe.warmup_steps:
-            raise ConfigError(
-                f"{where}: it leaves after {fork} updates, of which {recipe.warmup_steps} warm up; "
-                "fork later or lower recipe.warmup_steps"
-            )
-        if self.decay is None and share == 1.0:
-            raise ConfigError(f"{where}: a decay over the whole run has no fork; give `decay:`")
-        steps = (
-            max(1, round(fork * share / (1 - share)))
-            if self.decay is None
-            else self.decay.steps(**counted)
-        )
-        change = ScheduleChange(shape=self.schedule.shape, final_factor=self.schedule.final_factor)
-        data = () if self.data is None else (self.data,)
-        return Branch(parent=self.trunk, fork_step=fork, steps=steps, changes=(change, *data))
 
 
 def points_of(ground: Ground, suggested: Mapping[str, Suggested]) -> Iterator[Point | VariantPoint]:
@@ -244,19 +206,21 @@ def _grid(ground: Ground, experiment: GridExperiment) -> Iterator[Point]:
 
 
 def _branch(ground: Ground, experiment: BranchExperiment) -> Iterator[VariantPoint]:
-    study = ground.config
+    study, ways = ground.config, experiment.ways
     for size in experiment.sizes or study.model.sizes:
         model = study.model.spec(size, vocab_size=ground.vocab_size)
         for seed in experiment.seeds:
             trunk = ground.trunk(model, study.recipe, seed)
-            for fork, (name, variant) in product(experiment.forks, experiment.variants.items()):
-                fields = variant.model_dump(include={"shape", "final_factor"}, exclude_none=True)
+            for fork, (name, stages) in product(experiment.forks, ways.items()):
                 yield VariantPoint(
                     trunk=trunk,
                     fork=fork,
-                    decay=variant.decay,
-                    schedule=study.schedule.replace(**fields),
-                    data=None if variant.mixture is None else ground.mixed(variant.mixture),
+                    stages=stages,
+                    schedule=study.schedule,
+                    mixtures=tuple(
+                        None if stage.mixture is None else ground.mixed(stage.mixture)
+                        for stage in stages
+                    ),
                     experiment=experiment.name,
                     variant=name,
                 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from windtunnel.spec import Branch
+from windtunnel.spec.path import flops_per_update
 from windtunnel.trials.completion import is_complete
 from windtunnel.trials.lease import holder
 from windtunnel.trials.plan import Plan, PlannedSegment
@@ -80,9 +81,7 @@ class Watch:
             if planned.id in begun and self._seen[planned.id].status != "finished":
                 self._look(planned)
             own = self._seen[planned.id].step - planned.segment.fork_step
-            per_step = (
-                planned.segment.model.flops_exact_per_token * planned.segment.recipe.batch_tokens
-            )
+            per_step = flops_per_update(planned.segment)
             planned_flops += planned.steps * per_step
             done += max(0, min(own, planned.steps)) * per_step
         seconds: dict[str, float] = {}
@@ -123,7 +122,9 @@ def _unbegun(planned: PlannedSegment) -> SegmentProgress:
 def name_of(planned: PlannedSegment) -> str:
     """A segment as a person would call it: 64x3 seed 0, trunk."""
     label = planned.labels[0]
-    part = label.horizon if isinstance(planned.segment, Branch) else "trunk"
+    part = "trunk"
+    if isinstance(planned.segment, Branch):
+        part = " ".join(filter(None, (planned.variant, label.horizon)))
     return f"{planned.segment.model.size} seed {label.seed}, {part}"
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from windtunnel.data import ValidationSet
 from windtunnel.errors import ConfigError, StoreError
 from windtunnel.spec import Trunk
+from windtunnel.spec.path import rows_at
 from windtunnel.train import checkpoint
 from windtunnel.train.dynamics import Dynamics
 from windtunnel.train.evaluate import evaluate
@@ -26,6 +27,7 @@ from windtunnel.trials.completion import WantedSet, missing_stops, stops_of
 from windtunnel.trials.curve import CurveWriter
 from windtunnel.trials.overhead import Overhead
 from windtunnel.trials.plan import PlannedSegment
+from windtunnel.trials.reading import turns
 from windtunnel.trials.store import SegmentFolder
 from windtunnel.trials.workbench import Workbench
 
@@ -132,6 +134,14 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             self.state.step, self.state.seconds = record["reached"], record["seconds"]
             return
         self.stops = stops_of(self.planned)
+        for fork in self.planned.forks:
+            if self.folder.has_checkpoint(fork) and not self.folder.has_checkpoint(
+                fork, moments=True
+            ):
+                self._discard(
+                    self.folder.checkpoint(fork),
+                    f"step {fork} was an end and kept no moments; made again, for a branch leaves",
+                )
         saved = self._load(record.get("reached", 0))
         if (asked := self.bench.order.dynamics) is not None:
             self.dynamics = Dynamics(self.state, asked, first_step=self.segment.fork_step)
@@ -181,7 +191,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             parent.recall(self.segment.fork_step)
             raise LostFork(f"{damaged}; its trunk makes it again") from None
         self.state.seconds = 0.0  # seconds are the segment's own
-        if self.segment.mixture is not None:
+        if turns(self.segment):
             self.state.forget_losses()
 
     def _execution(self) -> Execution:
@@ -212,9 +222,9 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         return now
 
     def _save_stop(self, step: int) -> None:
-        """Save what others will start from; a branch's end keeps its weights only."""
+        """Save what others will start from; where none does, the weights only."""
         with self.overhead.timing("checkpoint_seconds"):
-            self._save(self.folder.checkpoint(step), with_optimizer=isinstance(self.segment, Trunk))
+            self._save(self.folder.checkpoint(step), with_optimizer=step in self.planned.forks)
             self.folder.recall(step)  # if it was freed before, it is no longer
             self.folder.drop_resume(up_to=step)
         self._just_saved = step
@@ -248,10 +258,10 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         return {
             "fingerprint": validation.fingerprint,
             "asked": tokens,
-            "tokens": rows.shape[0] * (rows.shape[1] - 1),
+            "tokens": int((rows[:, 1:] >= 0).sum()),
             "nats_per_token": nats,
             "bits_per_byte": None if bytes_each is None else nats / math.log(2) / bytes_each,
-        }
+        } | ({"conditional": True} if validation.conditional else {})
 
     def _finish(self) -> Progress:
         """Measure what a new validation set or a crash left unmeasured, then write the record."""
@@ -269,7 +279,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
                 self._measure(stop)
         before = self.folder.record or {}
         reached = max(step, before.get("reached", 0))
-        rows = reached * self.segment.recipe.batch_tokens // self.segment.model.context
+        rows = rows_at(self.segment, reached)
         record = {
             "segment": self.planned.id,
             "outcome": self.outcome or "finished",

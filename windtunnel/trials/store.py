@@ -34,6 +34,8 @@ from windtunnel.trials.lease import Lease
 from windtunnel.trials.lines import numbered_lines
 
 DYNAMICS = "dynamics.jsonl"
+MOMENTS = "optimizer.safetensors"
+"""The file of a checkpoint without which training cannot go on from it (train/checkpoint.py)."""
 SEGMENT: TypeAdapter[Segment] = TypeAdapter(Segment)
 
 
@@ -106,9 +108,13 @@ class SegmentFolder:
         """Folder of the checkpoint after `step` updates."""
         return self.checkpoints / f"{step:09d}"
 
-    def has_checkpoint(self, step: int) -> bool:
-        """Whether there is one at `step`; whether it is whole shows when it is read."""
-        return self.checkpoint(step).is_dir()
+    def has_checkpoint(self, step: int, *, moments: bool = False) -> bool:
+        """Whether there is one at `step`; whether it is whole shows when it is read.
+
+        `moments`: whether it has those of the optimizer, so that training can go on from it.
+        """
+        folder = self.checkpoint(step)
+        return (folder / MOMENTS).exists() if moments else folder.is_dir()
 
     def is_released(self, step: int) -> bool:
         """Whether the checkpoint at `step` was freed on purpose, and losing it loses no result."""

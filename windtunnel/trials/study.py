@@ -11,7 +11,6 @@ from windtunnel.data import (
     DataSpec,
     Progress,
     Source,
-    TrainStream,
     ValidationSet,
     prepare,
     prepare_validation,
@@ -20,11 +19,13 @@ from windtunnel.data.tokenizer import load_tokenizer
 from windtunnel.errors import ConfigError
 from windtunnel.spec import StudyConfig, load_study
 from windtunnel.spec.config import SourceConfig
+from windtunnel.spec.path import rows_at
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.trials.completion import WantedSet
 from windtunnel.trials.expected import expected_trials
-from windtunnel.trials.plan import Plan, make_plan
+from windtunnel.trials.plan import Plan, PlannedSegment, make_plan
 from windtunnel.trials.points import Ground
+from windtunnel.trials.reading import Streams
 from windtunnel.trials.store import Store, read_json, write_json
 from windtunnel.trials.suggested import read_suggested
 
@@ -58,7 +59,8 @@ class Study:
         """What the plan and the data have to say."""
         if self.dataset is None:
             return (*self.plan.warnings, *self._missing_sources())
-        return (*self.plan.warnings, *self.dataset.warnings, *self._repeats())
+        cut = self.dataset.cut_examples(self.config.model.context)
+        return (*self.plan.warnings, *self.dataset.warnings, *cut, *self._repeats())
 
     @property
     def validation(self) -> tuple[ValidationSet, ...]:
@@ -90,17 +92,24 @@ class Study:
     @property
     def longest_tokens(self) -> int:
         """Tokens on the longest path of the plan."""
-        return max(p.end * p.segment.recipe.batch_tokens for p in self.expected_plan.segments)
-
-    def epochs(self, tokens: int) -> float | None:
-        """How often the most repeated source has been passed after `tokens`; None if unprepared."""
-        if self._stream is None:
-            return None
-        return max(self._stream.epochs(tokens // self._stream.context).values())
+        return max(planned.tokens_at_end for planned in self.expected_plan.segments)
 
     @cached_property
-    def _stream(self) -> TrainStream | None:
-        return self.dataset.stream(self.config.model.context) if self.dataset else None
+    def most_epochs(self) -> float | None:
+        """How often the most repeated source is passed on any path; None if unprepared."""
+        passed = (self.epochs(planned) for planned in self.expected_plan.segments)
+        return max((each for each in passed if each is not None), default=None)
+
+    def epochs(self, planned: PlannedSegment) -> float | None:
+        """How often its path passes its most repeated source; None if unprepared."""
+        if self._streams is None:
+            return None
+        stream = self._streams.of(planned.segment)
+        return max(stream.epochs(rows_at(planned.segment, planned.end)).values())
+
+    @cached_property
+    def _streams(self) -> Streams | None:
+        return Streams(self.dataset) if self.dataset else None
 
     def _missing_sources(self) -> Iterator[str]:
         """Sources that a sweep would not find."""
@@ -114,13 +123,13 @@ class Study:
                 )
 
     def _repeats(self) -> tuple[str, ...]:
-        longest = self.longest_tokens
-        epochs = self.epochs(longest) or 0.0
+        epochs = self.most_epochs or 0.0
         if epochs <= 1.0:
             return ()
         return (
-            f"the longest segment reads {longest:.3g} tokens, {epochs:.2f} epochs of its most "
-            "repeated source; a law of fresh data does not hold there (Muennighoff et al. 2023)",
+            f"the longest path reads {self.longest_tokens:.3g} tokens, and some path {epochs:.2f} "
+            "epochs of its most repeated source; a law of fresh data does not hold there "
+            "(Muennighoff et al. 2023)",
         )
 
 
@@ -185,6 +194,9 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
 def _data_asked(config: StudyConfig) -> dict[str, Any]:
     """The part of the data section that decides the stream."""
     asked = config.data.model_dump(mode="json")
+    for source in asked["sources"]:
+        if source["pairs"] is None:
+            del source["pairs"]  # so that pins from before there were pairs are found
     asked["validation"] = {"fraction": asked["validation"]["fraction"]}
     return asked
 
@@ -204,7 +216,9 @@ def _extra_validation(
     config: StudyConfig, file: Path, store: Store, dataset: Dataset, progress: Progress | None
 ) -> tuple[ValidationSet, ...]:
     return tuple(
-        prepare_validation(
+        each
+        for source in config.data.validation.extra
+        for each in prepare_validation(
             _source(source, file),
             tokenizer=_tokenizer(config, file),
             vocab_size=dataset.vocab_size,
@@ -212,7 +226,6 @@ def _extra_validation(
             root=store.data,
             progress=progress,
         )
-        for source in config.data.validation.extra
     )
 
 
@@ -222,6 +235,7 @@ def _source(source: SourceConfig, file: Path) -> Source:
         path=_absolute(source.path, file),
         weight=source.weight,
         text_column=source.text_column,
+        pairs=source.pairs,
         dtype=source.dtype,
     )
 

@@ -11,7 +11,7 @@ from windtunnel.spec.strict import Strict
 from windtunnel.train.execution import Execution, apply
 from windtunnel.train.step import TrainStep
 from windtunnel.trials.completion import WantedSet
-from windtunnel.trials.reading import stream_of
+from windtunnel.trials.reading import Streams
 from windtunnel.trials.store import Store
 
 
@@ -44,8 +44,9 @@ class Workbench:
         self.validation: tuple[ValidationSet, ...] = (
             *self.dataset.validation,
             *(
-                ValidationSet.open(Path(folder), name=name)
+                each
                 for name, folder in order.extra_validation.items()
+                for each in ValidationSet.open(Path(folder), name=name)
             ),
         )
         self.wanted = {
@@ -57,21 +58,15 @@ class Workbench:
             for each in self.validation
         }
         self._steps: dict[str, TrainStep] = {}
-        self._streams: dict[str, TrainStream] = {}
+        self._streams = Streams(self.dataset)
 
     def stream(self, segment: Trunk | Branch) -> TrainStream:
         """The training rows of a segment."""
-        reader = segment
-        while isinstance(reader, Branch) and reader.mixture is None:
-            reader = reader.parent
-        # Trunks read the same rows, whatever else they are.
-        key = reader.id if isinstance(reader, Branch) else f"context {segment.model.context}"
-        if key not in self._streams:
-            self._streams[key] = stream_of(self.dataset, reader)
-        return self._streams[key]
+        return self._streams.of(segment)
 
     def step(self, segment: Trunk | Branch, execution: Execution) -> TrainStep:
         """A train step of the segment's shape; its state holds whatever ran last."""
+        execution = execution.for_segment(segment)
         apply(execution)
         key = json.dumps(
             [value.model_dump() for value in (segment.model, segment.recipe, execution)]

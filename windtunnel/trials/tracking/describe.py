@@ -7,6 +7,7 @@ from pathlib import Path
 from windtunnel.spec import Branch
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.progress import name_of
+from windtunnel.trials.reading import mixture_of
 from windtunnel.trials.study import Study
 
 
@@ -22,6 +23,8 @@ def tags(study: Study, planned: PlannedSegment, *, parent_run: str | None) -> di
         "mlflow.runName": name_of(planned),
         "mlflow.source.name": "windtunnel",
     }
+    if planned.variant:
+        found["variant"] = planned.variant
     if commit := git_commit(study.file.resolve().parent):
         found["mlflow.source.git.commit"] = commit
     if parent_run:
@@ -40,6 +43,11 @@ def params(planned: PlannedSegment) -> dict[str, str]:
     }
     if isinstance(segment, Branch):
         found["horizon"] = label.horizon
+        mixture = mixture_of(segment) or {}
+        whole = sum(mixture.values())  # one branch, however its weights were written
+        found |= {f"mixture.{name}": f"{mixture[name] / whole:.4g}" for name in sorted(mixture)}
+        if segment.objective != "full":
+            found["objective"] = segment.objective
     found |= {f"model.{key}": value for key, value in segment.model.model_dump().items()}
     found |= {f"recipe.{key}": value for key, value in segment.recipe.model_dump().items()}
     return {key: str(value) for key, value in found.items()}

@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from windtunnel.accounting import flops_6nd
 from windtunnel.errors import TrackingError
 from windtunnel.spec import Branch
+from windtunnel.spec.path import flops_6nd_at, tokens_at
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.study import Study
 from windtunnel.trials.tracking import describe
@@ -207,7 +207,7 @@ class Mirror:
         from mlflow.entities import Metric
 
         at, tokens = int(row["time"] * 1000), row["tokens"]
-        gflops = round(flops_6nd(planned.segment.model.params, tokens) / GFLOP)
+        gflops = round(flops_6nd_at(planned.segment, row["step"]) / GFLOP)
         return [
             Metric("train/loss", row["loss"], at, tokens),
             Metric("train/loss_by_gflops", row["loss"], at, gflops),
@@ -231,12 +231,11 @@ class Mirror:
         }
         if not fresh:
             return 0
-        batch, params = planned.segment.recipe.batch_tokens, planned.segment.model.params
         at = int((folder.root / "measurements.json").stat().st_mtime * 1000)
         metrics = []
         for step, name, values in fresh.values():
-            tokens = step * batch
-            gflops = round(flops_6nd(params, tokens) / GFLOP)
+            tokens = tokens_at(planned.segment, step)
+            gflops = round(flops_6nd_at(planned.segment, step) / GFLOP)
             nats, bits = values["nats_per_token"], values["bits_per_byte"]
             metrics += [
                 Metric(f"val/loss_{name}", nats, at, tokens),

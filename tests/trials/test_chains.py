@@ -1,0 +1,233 @@
+"""Chains of stages: what each changes, exactness, and what an end that goes on has to keep."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.trials.test_branches import branch_of, write_domains
+from windtunnel.engine.sweep import Sweep
+from windtunnel.errors import ConfigError
+from windtunnel.spec.path import rows_at, tokens_at
+from windtunnel.train.checkpoint import MOMENTS as MOMENTS_FILE
+from windtunnel.train.checkpoint import WEIGHTS
+from windtunnel.trials.gather import gather
+from windtunnel.trials.store import MOMENTS
+from windtunnel.trials.study import open_study
+
+STUDY = """\
+study: {name}
+data:
+  sources: [letters.txt, {{path: digits.txt, weight: 0}}]
+  validation: {{fraction: 0.2, tokens: 4096, fork_tokens: 1024}}
+model: {{sizes: [32x2], head_dim: 16, context: 64}}
+recipe: {{lr: 1e-2, base_width: 32, batch_tokens: 256, warmup_steps: 20}}
+schedule: {{shape: linear, decay_fraction: 0.2}}
+resources: {{compile: never, kernels: {kernels}}}
+tracking: {{enabled: false}}
+store: store
+experiments:
+  - kind: branch
+    name: chains
+    forks: [{fork}]
+    seeds: [0]
+    variants:
+{variants}
+"""
+VARIANTS = """
+      plain: {}
+      extended: [{stable: 50 steps}, {decay: 40 steps}]
+      rewarmed: [{}, {warmup: 10 steps, stable: 40 steps}, {decay: 30 steps}]
+      annealed: [{}, {mixture: {digits: 1}, decay: 30 steps, final_factor: 0.01}]
+      ramped: [{mixture: {digits: 1}, ramp: 20 steps, decay: 40 steps}]
+      larger: [{batch_tokens: 512, decay: 40 steps}]
+      longer: [{context: 128, rope_base: 50000, decay: 40 steps}]
+"""
+
+
+def study_in(folder, *, name="chains", fork="200 steps", variants=VARIANTS, kernels="auto"):
+    file = folder / f"{name}.yaml"
+    file.write_text(STUDY.format(name=name, fork=fork, variants=variants, kernels=kernels))
+    return open_study(file, prepared=True)
+
+
+def sweep(study):
+    result = Sweep(study, engine="local").run()
+    assert not result.failed, result.errors
+    return open_study(study.file)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_domains(tmp_path_factory.mktemp("chain-domains"))
+
+
+@pytest.fixture(scope="module")
+def swept(folder):
+    return sweep(study_in(folder))
+
+
+def curve(study, planned):
+    return list(study.store.segment(planned.id).curve_rows())
+
+
+def rates(study, planned):
+    return [row["lr"] for row in curve(study, planned)]
+
+
+def stages(study, variant):
+    """The planned branches of a variant, first to last."""
+    planned, found = study.plan.by_id(), []
+    segment = branch_of(study, variant).segment
+    while segment.kind == "branch":
+        found.insert(0, planned[segment.id])
+        segment = segment.parent
+    return found
+
+
+def test_stages_follow_each_other_and_are_shared(swept):
+    first, again, last = stages(swept, "rewarmed")
+    assert first.id == branch_of(swept, "plain").id == stages(swept, "annealed")[0].id
+    assert [each.steps for each in (first, again, last)] == [50, 40, 30]
+    assert first.forks == (250,)
+    assert first.variant == "plain"
+    assert again.variant is None
+    assert last.forks == ()
+    order = [planned.id for planned in swept.plan.segments]
+    assert order.index(first.id) < order.index(again.id) < order.index(last.id)
+    # plain; extended, 2; rewarmed, 2 more; annealed, 1 more; ramped; larger; longer
+    assert len(swept.plan.branches) == 9
+
+
+def test_rates_of_a_chain(swept):
+    first, again, last = stages(swept, "rewarmed")
+    assert rates(swept, first)[0] == pytest.approx(1e-2)
+    assert rates(swept, first)[-1] == pytest.approx(1e-2 * (0.1 + 0.9 / 50))
+    warmed = rates(swept, again)
+    assert warmed[:11] == pytest.approx([1e-3 * k for k in range(1, 11)] + [1e-2])
+    assert warmed[-1] == pytest.approx(1e-2)
+    assert rates(swept, last)[0] == pytest.approx(1e-2)
+    _, annealed = stages(swept, "annealed")  # begins where the decay has ended
+    assert rates(swept, annealed)[0] == pytest.approx(1e-3)
+    assert rates(swept, annealed)[-1] == pytest.approx(1e-4 + 9e-4 / 30)
+
+
+def test_an_extended_stable_phase_is_the_trunk_itself(swept, folder):
+    straight = sweep(
+        study_in(folder, name="straight", fork="250 steps", variants="      d: {decay: 40 steps}")
+    )
+    chain, alone = branch_of(swept, "extended"), branch_of(straight, "d")
+    assert chain.id != alone.id
+    assert curve(swept, chain)[-1]["loss"] == curve(straight, alone)[-1]["loss"]
+    ends = [
+        study.store.segment(each.id).checkpoint(290) / WEIGHTS
+        for study, each in ((swept, chain), (straight, alone))
+    ]
+    assert ends[0].read_bytes() == ends[1].read_bytes()
+
+
+def test_what_a_batch_changes(swept):
+    branch = branch_of(swept, "larger")
+    assert tokens_at(branch.segment, branch.end) == 200 * 256 + 40 * 512
+    assert rows_at(branch.segment, branch.end) == 200 * 4 + 40 * 8
+    assert rates(swept, branch)[0] == pytest.approx(1e-2 * 2**0.5)
+    assert [row["tokens"] for row in curve(swept, branch)[:2]] == [51_712, 52_224]
+    rows = {row["variant"]: row for row in gather(swept.store, swept.plan)}
+    assert rows["larger"]["tokens"] == 71_680
+    assert rows["larger"]["flops_6nd"] == 6 * rows["larger"]["params"] * 71_680
+    record = swept.store.segment(branch.id).record
+    (source,) = (s for s in swept.dataset.sources if s.name == "letters")
+    assert record["epochs"]["letters"] == pytest.approx(1120 / ((source.tokens - 1) // 64))
+
+
+def test_what_a_context_changes(swept):
+    branch = branch_of(swept, "longer")
+    assert (branch.segment.model.context, branch.segment.model.rope_base) == (128, 50_000)
+    assert rows_at(branch.segment, branch.end) == 200 * 4 + 40 * 2
+    (row,) = (row for row in gather(swept.store, swept.plan) if row["variant"] == "longer")
+    trunk = branch.segment.root.model
+    exact = 200 * 256 * trunk.flops_exact_per_token
+    exact += 40 * 256 * branch.segment.model.flops_exact_per_token
+    assert row["flops_exact"] == exact
+    assert row["outcome"] == "finished"
+
+
+def test_a_ramp_reads_both(swept):
+    branch = branch_of(swept, "ramped")
+    epochs = swept.store.segment(branch.id).record["epochs"]
+    counts = {source.name: (source.tokens - 1) // 64 for source in swept.dataset.sources}
+    read = {name: round(epochs[name] * count) for name, count in counts.items()}
+    # Of 80 rows in the ramp half are of either; then 80 of digits.
+    assert read == {"letters": 840, "digits": 120}
+
+
+def test_rows_say_where_a_chain_left_and_what_it_reads(swept):
+    rows = {row["variant"]: row for row in gather(swept.store, swept.plan) if row["variant"]}
+    assert {row["fork_tokens"] for row in rows.values()} == {200 * 256}
+    assert rows["annealed"]["weight_digits"] == 1.0
+    assert rows["plain"]["weight_letters"] == 1.0
+    assert rows["rewarmed"]["tokens"] == 320 * 256
+
+
+def test_moments_are_kept_where_a_stage_follows(swept):
+    assert MOMENTS == MOMENTS_FILE
+    first, again, last = stages(swept, "rewarmed")
+    for planned, kept in ((first, True), (again, True), (last, False)):
+        folder = swept.store.segment(planned.id)
+        assert folder.has_checkpoint(planned.end)
+        assert folder.has_checkpoint(planned.end, moments=True) is kept
+
+
+def test_an_end_that_kept_no_moments_is_made_again(tmp_path):
+    write_domains(tmp_path)
+    short = sweep(study_in(tmp_path, variants="      plain: {}"))
+    plain = branch_of(short, "plain")
+    store = short.store.segment(plain.id)
+    loss = store.measurements[plain.end]["letters"]["nats_per_token"]
+    rows = [row["loss"] for row in store.curve_rows()]
+    assert not store.has_checkpoint(plain.end, moments=True)
+    longer = sweep(
+        study_in(tmp_path, name="on", variants="      on: [{}, {warmup: 5 steps, decay: 20 steps}]")
+    )
+    assert stages(longer, "on")[0].id == plain.id
+    assert store.has_checkpoint(plain.end, moments=True)
+    assert [row["loss"] for row in store.curve_rows()] == rows
+    assert store.measurements[plain.end]["letters"]["nats_per_token"] == loss
+    assert "kept no moments" in store.last_note()
+
+
+def test_torch_takes_other_batches_too(tmp_path):
+    write_domains(tmp_path)
+    variants = """
+      up: {batch_tokens: 384, decay: 10 steps}
+      down: {batch_tokens: 64, decay: 10 steps}
+"""
+    study = sweep(study_in(tmp_path, variants=variants, kernels="torch"))
+    for name, rows in (("up", 2), ("down", 1)):  # of the trunk's 4: gcd with 6 rows, with 1
+        record = study.store.segment(branch_of(study, name).id).record
+        assert record["execution"]["micro_batch_rows"] == rows
+        assert np.isfinite(curve(study, branch_of(study, name))[-1]["loss"])
+
+
+def test_a_chain_is_plain_data(swept):
+    text = json.dumps(swept.plan.model_dump(mode="json"))
+    assert type(swept.plan).model_validate_json(text) == swept.plan
+
+
+@pytest.mark.parametrize(
+    ("variants", "said"),
+    [
+        ("      a: {stable: 10 steps, decay: 5 steps}", "either holds the rate or decays"),
+        ("      a: {ramp: 10 steps}", "ramp without mixture"),
+        ("      a: {rope_base: 50000}", "rope_base without context"),
+        ("      a: []", "at least 1"),
+        ("      a: {batch_tokens: 100}", "no whole number of rows of 64"),
+        ("      a: [{}, {context: 96}]", "stage 2: a batch of 256 tokens"),
+        ("      a: {warmup: 10 steps, decay: 10 steps}", "warmup takes 10 of its 10 updates"),
+        ("      a: [{}, {mixture: {digit: 1}}]", "stage 2: mixture: 'digit' is no source"),
+    ],
+)
+def test_what_a_stage_may_not_ask(tmp_path, variants, said):
+    write_domains(tmp_path)
+    with pytest.raises(ConfigError, match=said):
+        study_in(tmp_path, variants=variants)

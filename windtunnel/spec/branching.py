@@ -1,0 +1,175 @@
+"""Branch experiments: several ways to leave the same trunks, each one stage or a chain of them."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from windtunnel.errors import did_you_mean
+from windtunnel.schedule import DecayShape
+from windtunnel.spec.design import MixtureDesign
+from windtunnel.spec.duration import Duration
+from windtunnel.spec.seeds import ExperimentName, Seeds
+from windtunnel.spec.segment import Objective
+from windtunnel.spec.size import Size
+from windtunnel.spec.strict import Strict
+
+if TYPE_CHECKING:
+    from windtunnel.spec.config import StudyConfig
+
+SQRT = 0.5
+"""The rate goes with the root of the batch (assumed for AdamW: Malladi et al. 2022, section 4)."""
+
+
+class Stage(Strict):
+    """A stretch of training with its own rate and data; what it leaves out goes on as before."""
+
+    decay: Annotated[
+        Duration | None,
+        Field(description="How long; default: schedule.decay_fraction of all training"),
+    ] = None
+    stable: Annotated[
+        Duration | None, Field(description="Instead of a decay: hold the rate for so long")
+    ] = None
+    shape: Annotated[DecayShape | None, Field(description="Default: schedule.shape")] = None
+    final_factor: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            description="Rate at the end, relative to the peak. Default: schedule.final_factor of "
+            "the rate that it begins at",
+        ),
+    ] = None
+    rate: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1,
+            description="Where it begins, relative to the peak. Default: where the last ended",
+        ),
+    ] = None
+    warmup: Annotated[
+        Duration | None,
+        Field(description="Part of the stage in which the rate comes up from 0 again"),
+    ] = None
+    mixture: Annotated[
+        dict[str, Annotated[float, Field(ge=0)]] | None,
+        Field(
+            min_length=1,
+            description="Weights of data.sources by name from here on; a source that is not "
+            "named is not read. Default: as before",
+        ),
+    ] = None
+    ramp: Annotated[
+        Duration | None, Field(description="The mixture goes there over so long. Default: at once")
+    ] = None
+    loss: Annotated[
+        Objective | None,
+        Field(description="completion: of sources with `pairs`, prompts are read and not learnt"),
+    ] = None
+    batch_tokens: Annotated[int | None, Field(ge=1, description="Default: as before")] = None
+    lr_exponent: Annotated[
+        float,
+        Field(description="The peak goes with this power of the batch, where it changes; 0: not"),
+    ] = SQRT
+    context: Annotated[int | None, Field(ge=2, description="Tokens a row")] = None
+    rope_base: Annotated[float | None, Field(gt=1, description="With context")] = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.stable is not None:
+            for name in ("decay", "shape", "final_factor"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"stable and {name}: a stage either holds the rate or decays")
+        for name, needed in (("ramp", "mixture"), ("rope_base", "context")):
+            if getattr(self, name) is not None and getattr(self, needed) is None:
+                raise ValueError(f"{name} without {needed}: it says how that changes")
+        return self
+
+
+def _as_chain(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
+
+
+Variant = Annotated[
+    tuple[Stage, ...],
+    BeforeValidator(_as_chain, json_schema_input_type=Stage | list[Stage]),
+    Field(min_length=1, description="One stage, or a list of stages that follow each other"),
+]
+
+
+class BranchExperiment(Strict):
+    """sizes x forks x variants x seeds: branches that leave the same trunks in several ways."""
+
+    kind: Literal["branch"]
+    name: ExperimentName = "branch"
+    sizes: Annotated[tuple[Size, ...] | None, Field(description="Default: all of model.sizes")] = (
+        None
+    )
+    forks: Annotated[
+        tuple[Duration, ...],
+        Field(min_length=1, description="Training before the branches leave: 10N, '2e6 tokens'"),
+    ]
+    variants: Annotated[
+        dict[str, Variant],
+        Field(default_factory=dict, description="By name; what one leaves out is the study's"),
+    ]
+    design: Annotated[
+        MixtureDesign | None,
+        Field(description="Further variants: mixtures drawn over some sources, for a mixture law"),
+    ] = None
+    seeds: Seeds = (0, 1)
+
+    @property
+    def sizes_named(self) -> tuple[Size, ...]:
+        """Every size that this experiment mentions."""
+        return self.sizes or ()
+
+    @property
+    def ways(self) -> dict[str, tuple[Stage, ...]]:
+        """All variants by name, those of the design last."""
+        if self.design is None:
+            return self.variants
+        stage = {"decay": self.design.decay} if self.design.decay else {}
+        drawn = {
+            name: (Stage(mixture=weights, **stage),)
+            for name, weights in self.design.mixtures().items()
+        }
+        return self.variants | drawn
+
+    def check_against(self, study: "StudyConfig") -> None:
+        """Refuse a mixture of sources that the study has not, or of none; uneven batches."""
+        if not self.ways:
+            raise ValueError(f"experiment {self.name!r}: no variants and no design; give one")
+        if self.design and (both := self.variants.keys() & self.design.mixtures().keys()):
+            raise ValueError(
+                f"experiment {self.name!r}: variant {min(both)!r} is also one of the design's; "
+                "rename it"
+            )
+        known = [source.label for source in study.data.sources]
+        for name, stages in self.ways.items():
+            context, batch = study.model.context, study.recipe.batch_tokens
+            for number, stage in enumerate(stages, start=1):
+                where = f"experiment {self.name!r}: variant {name!r}"
+                if len(stages) > 1:
+                    where += f", stage {number}"
+                for problem in _mixture_problems(stage, known):
+                    raise ValueError(f"{where}: mixture: {problem}")
+                context, batch = stage.context or context, stage.batch_tokens or batch
+                if batch % context:
+                    raise ValueError(
+                        f"{where}: a batch of {batch} tokens is no whole number of rows of "
+                        f"{context}; change batch_tokens or context"
+                    )
+
+
+def _mixture_problems(stage: Stage, known: list[str]) -> Iterator[str]:
+    for source in stage.mixture or ():
+        if source not in known:
+            yield (
+                f"{source!r} is no source of data.sources"
+                f"{did_you_mean(source, known) or '.'} There are: {', '.join(known)}"
+            )
+    if stage.mixture is not None and not any(stage.mixture.values()):
+        yield "every weight is 0"

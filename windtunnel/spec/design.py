@@ -1,0 +1,64 @@
+"""A design of mixtures for a mixture law: corners, their centre, and draws between them."""
+
+import math
+import random
+from typing import Annotated
+
+from pydantic import Field
+
+from windtunnel.spec.duration import Duration
+from windtunnel.spec.strict import Strict
+
+SHARE = 1000
+"""Shares are whole thousandths: a stream's mixture is exact to that."""
+
+
+class MixtureDesign(Strict):
+    """Mixtures of some sources, each a variant `mix00`, `mix01`, ...
+
+    The first are each source alone and all of them in equal shares, so that a law need not
+    extrapolate; the rest are drawn from a Dirichlet distribution, the same for the same seed.
+    """
+
+    sources: Annotated[tuple[str, ...], Field(min_length=2, description="Names of data.sources")]
+    mixtures_drawn: Annotated[
+        int, Field(ge=1, le=500, description="Besides each source alone, and all in equal shares")
+    ] = 20
+    concentration: Annotated[
+        float, Field(gt=0, description="1: uniform; below: towards single sources")
+    ] = 1.0
+    seed: int = 0
+    decay: Annotated[
+        Duration | None,
+        Field(description="How long; default: schedule.decay_fraction of all training"),
+    ] = None
+
+    def mixtures(self) -> dict[str, dict[str, float]]:
+        """Weights by source in whole thousandths, by the name of the variant."""
+        count = len(self.sources)
+        shares = [[float(k == one) for k in range(count)] for one in range(count)]
+        shares.append([1.0 / count] * count)
+        # The standard library's generator: the same numbers on every machine and version.
+        draw = random.Random(self.seed)
+        for _ in range(self.mixtures_drawn):
+            gammas = [draw.gammavariate(self.concentration, 1.0) for _ in self.sources]
+            shares.append([gamma / math.fsum(gammas) for gamma in gammas])
+        digits = len(str(len(shares) - 1))
+        return {
+            f"mix{number:0{digits}}": {
+                source: float(whole)
+                for source, whole in zip(self.sources, _whole(each), strict=True)
+                if whole
+            }
+            for number, each in enumerate(shares)
+        }
+
+
+def _whole(shares: list[float]) -> list[int]:
+    """Shares in thousandths that sum to one thousand: by largest remainder."""
+    quotas = [SHARE * share for share in shares]
+    counts = [int(quota) for quota in quotas]
+    by_remainder = sorted(range(len(quotas)), key=lambda k: (counts[k] - quotas[k], k))
+    for place in by_remainder[: SHARE - sum(counts)]:
+        counts[place] += 1
+    return counts
