@@ -19,6 +19,8 @@ from windtunnel.findings.batch import batches
 from windtunnel.findings.catching_up.catch_up import catch_ups
 from windtunnel.findings.schedules.comparison import schedules
 from windtunnel.findings.schedules.paired import Losses, paired
+from windtunnel.findings.ways import variant_of
+from windtunnel.laws.mixture import fit_mixture
 
 NATS = "nats per byte"
 BENCHMARKS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.json"
@@ -260,6 +262,61 @@ LONG = {
 }
 
 
+def variant_losses(
+    records: Records, experiment: str, variant: str, column: str, **wanted: object
+) -> dict[int, float]:
+    """Loss by seed of one way to leave the trunk."""
+    return {
+        row["init_seed"]: row[column]
+        for row in records.of(experiment)
+        if variant_of(row, experiment) == variant
+        and all(row[key] == value for key, value in wanted.items())
+    }
+
+
+def between_variants(
+    *asked: tuple[str, str, str, str],
+) -> Callable[[Records], Iterator[Quantity]]:
+    """Differences of two ways, neither of which is the first: (experiment, set, one, other)."""
+
+    def quantities(records: Records) -> Iterator[Quantity]:
+        for experiment, on, one, other in asked:
+            mine, theirs = (
+                variant_losses(records, experiment, each, f"loss_{on}") for each in (one, other)
+            )
+            yield mean_difference(f"{experiment}: loss on {on}, {one} minus {other}", mine, theirs)
+
+    return quantities
+
+
+def continuations(records: Records) -> Iterator[Quantity]:
+    """Every way to go on minus the extended trunk, by size."""
+    for experiment in ("twice", "four-times"):
+        ways = {variant_of(row, experiment) for row in records.of(experiment)} - {None}
+        for size in ("32x3", "64x3"):
+            base = variant_losses(records, experiment, "extended", "loss", size=size)
+            for way in sorted(ways - {"extended"}):
+                mine = variant_losses(records, experiment, way, "loss", size=size)
+                name = f"{experiment}: {size}, {way} minus extended, mean over the sets"
+                yield mean_difference(name, mine, base)
+
+
+def mixtures(records: Records) -> Iterator[Quantity]:
+    """The mixture law over the design."""
+    fitted = fit_mixture(records.of("design"))
+    for on, choice in fitted.choices.items():
+        rank = choice.taken.rank
+        name = f"rank correlation on mixtures left out, loss on {on}"
+        yield Quantity(name=name, value=rank.value, low=rank.low, high=rank.high, unit="")
+    for source, share in fitted.best.shares.items():
+        name = f"share of {source} in the best mixture"
+        yield Quantity(name=name, value=share.value, low=share.low, high=share.high, unit="")
+    for gain in fitted.best.gains:
+        nats = gain.nats
+        name = f"gain of the best mixture over {gain.over}"
+        yield Quantity(name=name, value=nats.value, low=nats.low, high=nats.high, unit=NATS)
+
+
 OWN: dict[str, Callable[[Records], Iterator[Quantity]]] = {
     "001-coordinate-check": coordinate_check,
     "002-hyperparameter-search": hyperparameter_search,
@@ -275,4 +332,8 @@ OWN: dict[str, Callable[[Records], Iterator[Quantity]]] = {
     "007-training-dynamics": dynamics,
     "010-wsd-and-cosine-rates": own_rates,
     "009-small-model-long": catching_up,
+    "011-two-stage": between_variants(("B", "doctests_conditional", "3-mixed", "2-apart-twice")),
+    "012-domain-adaptation": between_variants(("mix", "code", "code100", "code50")),
+    "014-continuation": continuations,
+    "015-mixture-law": mixtures,
 }
