@@ -1,11 +1,12 @@
 """The network against transformers' Granite, which has the same four multipliers."""
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 
-from windtunnel.model import build, initialise
+from windtunnel.model import build, initialise, native
 from windtunnel.parametrization import Role
 from windtunnel.spec import ModelSpec, Recipe
 
@@ -74,6 +75,64 @@ def test_init_depends_on_seed_and_name_alone():
     assert torch.equal(small.layers[1].qkv, tall.layers[1].qkv)
     assert not torch.equal(small.layers[0].qkv, small.layers[1].qkv)
     assert not torch.equal(small.embedding, model(spec(kv_heads=4), init_seed=1).embedding)
+
+
+def by_hand(decoder, rows):
+    """Nats of the counted predictions over all, one at a time in float64, and its gradient."""
+    decoder = copy.deepcopy(decoder).double()
+    read = torch.where(rows < 0, ~rows, rows)
+    logits = decoder.logits(read[:, :-1])
+    loss = torch.zeros((), dtype=torch.float64)
+    for row in range(rows.shape[0]):
+        for place in range(1, rows.shape[1]):
+            if rows[row, place] >= 0:
+                loss = loss - logits[row, place - 1].log_softmax(-1)[rows[row, place]]
+    loss = loss / (rows.shape[0] * (rows.shape[1] - 1))
+    loss.backward()
+    return float(loss.detach()), {n: p.grad.float() for n, p in decoder.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    "compiled",
+    [
+        False,
+        pytest.param(
+            True,
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(native.compiler() is None, reason="no C++ compiler"),
+            ],
+        ),
+    ],
+)
+def test_marked_tokens_are_read_and_their_predictions_add_nothing(compiled):
+    decoder = model(spec(kv_heads=4))
+    rows = torch.randint(0, 97, (3, 25), generator=torch.Generator().manual_seed(3))
+    plain = rows.clone()
+    rows[0, :9] = ~rows[0, :9]
+    rows[1, 1:] = ~rows[1, 1:]  # nothing of it counts
+    rows[2, 20] = ~rows[2, 20]
+    loss, gradients = by_hand(decoder, rows)
+    function = torch.compile(decoder, dynamic=False, fullgraph=True) if compiled else decoder
+    with torch.no_grad():
+        before = function(plain)
+    found = function(rows, True)
+    found.backward()
+    assert float(found.detach()) == pytest.approx(loss, rel=1e-6)
+    for name, parameter in decoder.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-7)
+    with torch.no_grad():
+        assert torch.equal(function(plain), before)
+
+
+def test_where_nothing_counts_loss_and_gradient_are_zero():
+    decoder = model(spec(kv_heads=4))
+    rows = ~torch.randint(0, 97, (2, 25), generator=torch.Generator().manual_seed(3))
+    rows[:, 0] = ~rows[:, 0]
+    loss = decoder(rows, True)
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert all(bool((parameter.grad == 0).all()) for parameter in decoder.parameters())
 
 
 def test_a_position_never_sees_a_later_token():

@@ -68,7 +68,7 @@ def model_and_rows(shape, sequences=3):
 def by_autograd(model, rows, precision="fp32"):
     bf16 = torch.autocast("cpu", torch.bfloat16)
     with bf16 if precision == "bf16" else contextlib.nullcontext():
-        loss = model(rows)
+        loss = model(rows, bool((rows < 0).any()))
     loss.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
     for parameter in model.parameters():
@@ -96,12 +96,58 @@ def test_loss_and_gradients_are_autograds(name):
     assert max(differences(model, expected).values()) < 5e-6
 
 
-@pytest.mark.parametrize("token", [-1, 256])
+def mark(rows):
+    """Half of the tokens, and the whole of the second row."""
+    which = torch.rand(rows.shape, generator=torch.Generator().manual_seed(2)) < 0.5
+    which[1] = True
+    return torch.where(which, ~rows, rows)
+
+
+@pytest.mark.parametrize("name", ["norms and groups", "nothing divides", "one position"])
+def test_loss_and_gradients_of_marked_rows_are_autograds(name):
+    """test_decoder.py holds autograd's against a loop over tokens."""
+    model, rows = model_and_rows(SHAPES[name])
+    by_autograd(model, rows)
+    decoder = NativeDecoder(model, "fp32")
+    decoder.backward(rows, 0.0)  # a pass is recorded once, for any share and any marks
+    rows = mark(rows)
+    loss, expected = by_autograd(model, rows)
+    assert loss > 0.0
+    assert decoder.loss(rows) == pytest.approx(loss, rel=1e-6)
+    assert decoder.backward(rows, 1.0) == pytest.approx(loss, rel=1e-6)
+    decoder.backward(rows, 0.75)
+    expected = {name: 1.75 * gradient for name, gradient in expected.items()}
+    assert max(differences(model, expected).values()) < 5e-6
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_where_nothing_counts_loss_and_gradient_are_zero(precision):
+    model, rows = model_and_rows(SHAPES["norms and groups"])
+    by_autograd(model, rows)
+    decoder = NativeDecoder(model, precision)
+    assert decoder.backward(~rows, 1.0) == 0.0
+    assert all(bool((parameter.grad == 0).all()) for parameter in model.parameters())
+
+
+def test_a_mark_on_the_first_token_of_a_row_changes_no_bit():
+    """It is read as before, and predicted in no row."""
+    model, rows = model_and_rows(SHAPES["bytes"])
+    by_autograd(model, rows)
+    decoder = NativeDecoder(model, "fp32")
+    loss = decoder.backward(rows, 1.0)
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad(set_to_none=False)
+    rows[:, 0] = ~rows[:, 0]
+    assert decoder.backward(rows, 1.0) == loss
+    assert all(torch.equal(p.grad, gradients[name]) for name, p in model.named_parameters())
+
+
+@pytest.mark.parametrize("token", [~256, 256])
 def test_an_id_outside_the_vocabulary_is_refused(token):
     model, rows = model_and_rows(SHAPES["bytes"])
     by_autograd(model, rows)
     rows[1, 5] = token
-    with pytest.raises(DataError, match=rf"token id {token} in a batch: .* 0 to 255"):
+    with pytest.raises(DataError, match=r"token id 256 in a batch: .* 0 to 255"):
         NativeDecoder(model, "fp32").backward(rows, 1.0)
 
 
@@ -123,8 +169,10 @@ def test_a_weight_that_is_no_number_gives_a_loss_that_is_none():
     assert math.isnan(NativeDecoder(model, "fp32").loss(rows))
 
 
-def test_bf16_products_are_as_near_to_fp32_as_torchs():
+@pytest.mark.parametrize("marked", [False, True])
+def test_bf16_products_are_as_near_to_fp32_as_torchs(marked):
     model, rows = model_and_rows(SHAPES["norms and groups"])
+    rows = mark(rows) if marked else rows
     _, exact = by_autograd(model, rows)
     _, autocast = by_autograd(model, rows, "bf16")
     NativeDecoder(model, "bf16").backward(rows, 1.0)

@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 from test_exactness import MODEL, RECIPE, TRUNK, Stream
+from test_step import MarkedStream
 
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError
@@ -24,6 +25,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_exactness import *
 from test_parallel import new_step
+from test_step import MarkedStream, run_marked
 from windtunnel.train.follow import follow
 from windtunnel.train.parallel import Order, send
 
@@ -75,18 +77,19 @@ def together(devices, folder, work):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("choices", [{}, {"micro_batch_tokens": 16}])
-def test_two_devices_have_the_losses_of_one(tmp_path, choices):
+@pytest.mark.parametrize(("run", "stream"), [("run", Stream()), ("run_marked", MarkedStream())])
+def test_two_devices_have_the_losses_of_one(tmp_path, choices, run, stream):
     """60 updates of four rows; an epoch boundary every five."""
     work = f"""
         step = new_step(2, **{choices!r})
         step.state.start(TRUNK)
-        print(json.dumps(run(step, TRUNK, 60)))
+        print(json.dumps({run}(step, TRUNK, 60)))
     """
     found = together(2, tmp_path / "gang", work)
     one = new_step()
     one.state.start(TRUNK)
     rows = []
-    train(one, TRUNK, Stream(), until=60, write=rows.extend)
+    train(one, TRUNK, stream, until=60, write=rows.extend)
     assert len(found) == 60
     for (step, loss, lr, norm), row in zip(found, rows, strict=True):
         assert (step, lr) == (row.step, row.lr)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from windtunnel.model.marks import token_ids
 from windtunnel.parametrization import Role, SiteMultipliers
 from windtunnel.spec.model import NORM_EPS, ModelSpec
 from windtunnel.spec.recipe import Recipe
@@ -144,11 +145,25 @@ class Decoder(RoleParameters):
         matrix = self.embedding if self.spec.tied else self.readout
         return F.linear(self.hidden(tokens_BT) * self.sites.logits, matrix)
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Mean loss in nats per token over rows of (B, T + 1) token ids."""
+    def forward(self, rows: Tensor, marked: bool = False) -> Tensor:
+        """Mean loss in nats per token over rows of (B, T + 1) token ids.
+
+        With `marked`, ids may be marked (marks.py): a prediction that does not count adds 0 to the
+        sum, and is one of the B T that the sum is divided by.
+        """
+        if marked:
+            return self._loss_of_counted(rows)
         logits_BTV = self.logits(rows[:, :-1])
         targets_BT = rows[:, 1:]
         return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
+
+    def _loss_of_counted(self, rows: Tensor) -> Tensor:
+        logits_BTV = self.logits(token_ids(rows[:, :-1]))
+        targets = rows[:, 1:].flatten().clamp(min=-1)
+        summed = F.cross_entropy(
+            logits_BTV.flatten(0, 1).float(), targets, ignore_index=-1, reduction="sum"
+        )
+        return summed / targets.numel()
 
 
 def rms_norm(x: Tensor, gain: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""Loss on fixed rows: the mean over every predicted token, in nats."""
+"""Loss on fixed rows: the mean over every prediction that counts, in nats."""
 
 import numpy as np
 
+from windtunnel.model.marks import predictions_per_counted
 from windtunnel.train.step import TrainStep
 
 EVALUATION_TOKENS = 2048
@@ -9,7 +10,7 @@ EVALUATION_TOKENS = 2048
 
 
 def evaluate(step: TrainStep, rows: np.ndarray) -> float:
-    """Nats per token over `rows` of (n, context + 1) token ids.
+    """Nats per counted token over `rows` of (n, context + 1) token ids, marked or not.
 
     Rows are summed in float64 in a fixed order, so the same weights give the same number.
     """
@@ -18,4 +19,4 @@ def evaluate(step: TrainStep, rows: np.ndarray) -> float:
     for first in range(0, len(rows), batch):
         piece = rows[first : first + batch]
         total += float(step.loss(piece, odd=len(piece) < batch)) * len(piece)
-    return total / len(rows)
+    return total / len(rows) * predictions_per_counted(rows)

@@ -7,7 +7,7 @@ import torch.distributed as dist
 
 from windtunnel.spec import ModelSpec, Recipe
 from windtunnel.train.execution import Execution, apply
-from windtunnel.train.parallel import LEADER, Order, fill, receive, share_of
+from windtunnel.train.parallel import LEADER, Order, fill, receive
 from windtunnel.train.step import TrainStep
 
 
@@ -25,7 +25,7 @@ def follow() -> None:
             case Order.UPDATE if step:
                 rows = torch.empty(sizes, dtype=torch.long)
                 dist.broadcast(rows, LEADER)
-                step.update(share_of(rows.numpy(), step.execution), factor)
+                step.update(rows.numpy(), factor)
             case Order.END:
                 return
 

@@ -18,7 +18,7 @@ class NativeBackend:
         self.flat = _Flat(state)
         self.decoder = NativeDecoder(state.model, execution.precision)
 
-    def backward(self, rows: Tensor, share: float, *, last: bool) -> float:
+    def backward(self, rows: Tensor, share: float, *, marked: bool, last: bool) -> float:
         """Mean nats per token; the gradient is added to the flat one."""
         return self.decoder.backward(rows, share)
 
@@ -38,8 +38,8 @@ class NativeBackend:
             )
         return norm
 
-    def loss(self, rows: Tensor, *, odd: bool) -> float:
-        """Mean nats per token; every batch shape is the same to the kernels."""
+    def loss(self, rows: Tensor, *, marked: bool, odd: bool) -> float:
+        """Mean nats per token; every batch shape is the same to the kernels, marked or not."""
         return self.decoder.loss(rows)
 
 

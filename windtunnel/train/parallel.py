@@ -9,6 +9,7 @@ and their order are those of one device. What is sent are tensors and JSON: noth
 import json
 from contextlib import AbstractContextManager, nullcontext
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,15 +56,14 @@ class Peers:
     """The other devices of one train step, as its leader sees them."""
 
     def __init__(self, model: ModelSpec, recipe: Recipe, execution: Execution) -> None:
-        self.execution = execution
         self._filled: int | None = None
         shape = [each.model_dump(mode="json") for each in (model, recipe, execution)]
         text = torch.tensor(bytearray(json.dumps(shape).encode()), dtype=torch.uint8)
         send(Order.PREPARE, sizes=(len(text), 0))
         dist.broadcast(text, LEADER)
 
-    def share(self, state: TrainState, rows: np.ndarray, factor: float) -> np.ndarray:
-        """Set all others to the same update; the rows (n / devices, T + 1) that are our own."""
+    def update(self, state: TrainState, rows: np.ndarray, factor: float) -> None:
+        """Set all others to the same update of the same rows, those of all devices."""
         if self._filled != state.fills:
             send(Order.FILL)
             fill(state)
@@ -71,7 +71,6 @@ class Peers:
         whole = torch.from_numpy(rows).long()
         send(Order.UPDATE, sizes=(whole.shape[0], whole.shape[1]), factor=factor)
         dist.broadcast(whole, LEADER)
-        return share_of(rows, self.execution)
 
 
 def fill(state: TrainState) -> None:
@@ -112,9 +111,9 @@ class Averaged:
             self.model(sample).backward()
         self.model.zero_grad(set_to_none=True)
 
-    def __call__(self, rows: Tensor) -> Tensor:
-        """Mean nats per token of this device's rows."""
-        loss: Tensor = self.model(rows)
+    def __call__(self, *arguments: Any) -> Tensor:
+        """What the model says of this device's rows."""
+        loss: Tensor = self.model(*arguments)
         return loss
 
     def adding(self, *, last: bool) -> AbstractContextManager[None]:

@@ -3,22 +3,28 @@
 A step may be refilled with the next segment of its shape, so a worker prepares a shape once.
 """
 
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from windtunnel.model.marks import marked, predictions_per_counted
 from windtunnel.spec import ModelSpec, Recipe
 from windtunnel.train.execution import NATIVE, Execution
-from windtunnel.train.parallel import Peers, leads
+from windtunnel.train.parallel import Peers, leads, share_of
 from windtunnel.train.state import TrainState, new_state
 
 
 class Backend(Protocol):
-    """How a state's loss, gradient and update are computed; numbers may still be on the device."""
+    """How a state's loss, gradient and update are computed; numbers may still be on the device.
 
-    def backward(self, rows: Tensor, share: float, *, last: bool) -> Tensor | float:
+    With `marked`, ids may be marked (`model/marks.py`): a prediction that does not count has 0
+    nats in the mean.
+    """
+
+    def backward(self, rows: Tensor, share: float, *, marked: bool, last: bool) -> Tensor | float:
         """Mean nats per token of (B, T + 1) token ids, `share` of whose gradient is added up.
 
         `last`: no other piece of this update follows.
@@ -27,7 +33,7 @@ class Backend(Protocol):
     def apply(self, clip: float) -> Tensor | float:
         """Clip the gradient, update weights and moments, start from zero; the norm before."""
 
-    def loss(self, rows: Tensor, *, odd: bool) -> Tensor | float:
+    def loss(self, rows: Tensor, *, marked: bool, odd: bool) -> Tensor | float:
         """Mean nats per token; `odd` marks a batch shape that is not worth preparing for."""
 
 
@@ -56,19 +62,25 @@ class TrainStep:
         return torch.from_numpy(rows).to(self.state.device, non_blocking=True)
 
     def loss(self, rows: np.ndarray, *, odd: bool = False) -> Tensor | float:
-        """Mean nats per token of rows that are not trained on."""
-        return self.backend.loss(self.to_device(rows), odd=odd)
+        """Mean nats per token of rows that are not trained on; 0 where one does not count."""
+        return self.backend.loss(self.to_device(rows), marked=marked(rows), odd=odd)
 
     def update(
         self, rows: np.ndarray, factor: float, watch: Watch | None = None
     ) -> tuple[Tensor | float, Tensor | float]:
-        """Apply one update to the state; its loss and gradient norm, still on the device."""
+        """Apply one update to the state; its loss and gradient norm, still on the device.
+
+        The rows are those of all devices, and the loss is the mean over the predictions of all that
+        count: pieces and devices are of one size, so that all have the same share in it.
+        """
         if self.peers is not None:
-            rows = self.peers.share(self.state, rows, factor)
-        *others, last = torch.split(self.to_device(rows), self.execution.micro_batch_rows)
-        share = 1.0 / (len(others) + 1)
-        losses = [self.backend.backward(piece, share, last=False) for piece in others]
-        loss = sum(losses) + self.backend.backward(last, share, last=True)
+            self.peers.update(self.state, rows, factor)
+        own = share_of(rows, self.execution) if self.execution.devices > 1 else rows
+        *others, last = torch.split(self.to_device(own), self.execution.micro_batch_rows)
+        share = predictions_per_counted(rows) / (len(others) + 1)
+        backward = partial(self.backend.backward, share=share, marked=marked(rows))
+        losses = [backward(piece, last=False) for piece in others]
+        loss = sum(losses) + backward(last, last=True)
         self.state.set_rate(factor)
         if watch is not None:
             watch.before()

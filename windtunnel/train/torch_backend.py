@@ -33,12 +33,12 @@ class TorchBackend:
         if execution.devices > 1:
             self.averaged = self._averaged()
 
-    def backward(self, rows: Tensor, share: float, *, last: bool) -> Tensor:
+    def backward(self, rows: Tensor, share: float, *, marked: bool, last: bool) -> Tensor:
         """Mean nats per token; the gradient is added to the parameters' own."""
         if self.averaged is None:
-            return self._backward(self.function, rows, share)
+            return self._backward(self.function, rows, share, marked=marked)
         with self.averaged.adding(last=last):
-            return self.averaged.mean(self._backward(self.averaged, rows, share))
+            return self.averaged.mean(self._backward(self.averaged, rows, share, marked=marked))
 
     def apply(self, clip: float) -> Tensor:
         """Clip, AdamW, forget the gradient; no number is read back from the device."""
@@ -48,15 +48,16 @@ class TorchBackend:
         return norm
 
     @torch.no_grad()
-    def loss(self, rows: Tensor, *, odd: bool) -> Tensor:
+    def loss(self, rows: Tensor, *, marked: bool, odd: bool) -> Tensor:
         """Mean nats per token; an odd batch shape runs eager."""
         with self._precision():
-            loss: Tensor = (self.state.model if odd else self.function)(rows)
-        return loss
+            return _loss(self.state.model if odd else self.function, rows, marked=marked)
 
-    def _backward(self, function: Callable[[Tensor], Tensor], rows: Tensor, share: float) -> Tensor:
+    def _backward(
+        self, function: Callable[..., Tensor], rows: Tensor, share: float, *, marked: bool
+    ) -> Tensor:
         with self._precision():
-            loss = function(rows)
+            loss = _loss(function, rows, marked=marked)
         torch.autograd.backward(loss * share)
         return loss.detach()
 
@@ -71,6 +72,11 @@ class TorchBackend:
         if self.execution.precision == "bf16":
             return torch.autocast(self.execution.device, dtype=torch.bfloat16)
         return nullcontext()
+
+
+def _loss(function: Callable[..., Tensor], rows: Tensor, *, marked: bool) -> Tensor:
+    """The flag is a plain bool, given only where it is set: each way is a graph of its own."""
+    return function(rows, True) if marked else function(rows)
 
 
 def _compiled(model: torch.nn.Module) -> torch.nn.Module:

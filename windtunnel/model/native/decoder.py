@@ -5,7 +5,6 @@ No graph is recorded and nothing is allocated in an update: every buffer and eve
 per batch shape.
 """
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -37,60 +36,66 @@ class NativeDecoder:
 
     def __init__(self, model: Decoder, precision: Literal["fp32", "bf16"]) -> None:
         self.model, self.precision = model, precision
-        self._passes: dict[tuple[int, float | None], _Pass] = {}
+        self._passes: dict[tuple[int, bool], _Pass] = {}
 
     def backward(self, rows: Tensor, share: float) -> float:
-        """Mean nats per token of (B, T + 1) token ids; `share` of its gradient is added."""
-        return self._pass(len(rows), share).run(rows)
+        """The loss of (B, T + 1) token ids as `loss` has it; `share` of its gradient is added."""
+        return self._pass(len(rows), gradient=True).run(rows, share)
 
     def loss(self, rows: Tensor) -> float:
-        """Mean nats per token of (B, T + 1) token ids."""
-        return self._pass(len(rows), None).run(rows)
+        """Mean nats per token of (B, T + 1) token ids.
 
-    def _pass(self, sequences: int, share: float | None) -> "_Pass":
-        key = (sequences, share)
+        Ids may be marked (marks.py): a prediction that does not count is one of 0 nats.
+        """
+        return self._pass(len(rows), gradient=False).run(rows)
+
+    def _pass(self, sequences: int, *, gradient: bool) -> "_Pass":
+        key = (sequences, gradient)
         if key not in self._passes:
-            self._passes[key] = _Pass(self.model, self.precision, sequences, share)
+            self._passes[key] = _Pass(self.model, self.precision, sequences, gradient)
         return self._passes[key]
 
 
 class _Pass:
-    """One batch shape: its buffers and calls, forward, and backward where a share is given."""
+    """One batch shape: its buffers and calls, forward, and backward if asked for."""
 
     def __init__(
         self,
         model: Decoder,
         precision: Literal["fp32", "bf16"],
         sequences: int,
-        share: float | None,
+        gradient: bool,
     ) -> None:
         self.model, self.sites = model, model.sites
         self.before_loss, self.after_loss = Program(precision), Program(precision)
-        layers = model.spec.depth if share is not None else 1
+        layers = model.spec.depth if gradient else 1
         self.work = Buffers(model.spec, sequences, layers, self.before_loss.type)
         self.weights = self._cast_weights()
         self._forward(self.before_loss)
-        self.summed_loss = self._loss(share)
-        if share is not None:
+        self.summed_loss = self.before_loss.bind(
+            "cross_entropy", self.work.rows, self.work.logits, gradient, self.work.row_of_logits,
+            sequences, model.spec.context, model.spec.vocab_size,
+        )  # fmt: skip
+        if gradient:
             self._backward(self.after_loss)
 
-    def run(self, rows: Tensor) -> float:
-        """Mean nats per token.
+    def run(self, rows: Tensor, share: float = 0.0) -> float:
+        """Mean nats per token, `share` of whose gradient is added.
 
         Raises:
             DataError: An id lies outside the vocabulary; the kernels would read beyond a table.
         """
         lowest, highest = (int(each) for each in torch.aminmax(rows))
-        vocabulary = self.model.spec.vocab_size
-        if lowest < 0 or highest >= vocabulary:
+        vocabulary, largest = self.model.spec.vocab_size, max(highest, ~lowest)
+        if largest >= vocabulary:
             raise DataError(
-                f"token id {lowest if lowest < 0 else highest} in a batch: ids of this model are "
+                f"token id {largest} in a batch: ids of this model are "
                 f"0 to {vocabulary - 1}; check data.vocab_size and the token files"
             )
         self.work.rows.copy_(rows)
         with torch.no_grad():
             self.before_loss.run()
-            summed = self.summed_loss()
+            summed = self.summed_loss(share / self.work.tokens)
             self.after_loss.run()
         return summed / self.work.tokens
 
@@ -142,15 +147,6 @@ class _Pass:
     @property
     def _readout(self) -> str:
         return "embedding" if self.model.spec.tied else "readout"
-
-    def _loss(self, share: float | None) -> Callable[[], float]:
-        """Summed loss; with a share, the logits become their gradient."""
-        work = self.work
-        factor = 0.0 if share is None else share / work.tokens
-        return self.before_loss.bind(
-            "cross_entropy", work.rows, work.logits, factor, share is not None,
-            work.row_of_logits, work.sequences, work.length, self.model.spec.vocab_size,
-        )  # fmt: skip
 
     def _backward(self, to: Program) -> None:
         model, sites, work = self.model, self.sites, self.work

@@ -1,7 +1,7 @@
 // What stands between the matrix products: embedding, RMSNorm, gated SiLU, cross-entropy, and AdamW.
 // One pass over memory each, forward and backward.
 //
-// Rows are tokens. `x` and `dx`, the residual stream and its gradient, are float; `T` is the type of
+// Rows of activations are tokens. `x` and `dx`, the residual stream and its gradient, are float; `T` is the type of
 // whatever feeds a matrix product. Weight gradients are added to.
 #include <cmath>
 
@@ -9,11 +9,14 @@
 
 namespace {
 
+// A token whose prediction does not count is stored as its complement (marks.py).
+int64_t token_id(int64_t token) { return token < 0 ? ~token : token; }
+
 void embed_rows(const int64_t* rows, const float* table, float factor, float* x, int64_t sequences,
            int64_t length, int64_t width) {
     for (int64_t b = 0; b < sequences; b++)
         for (int64_t t = 0; t < length; t++, x += width) {
-            const float* row = table + rows[b * (length + 1) + t] * width;
+            const float* row = table + token_id(rows[b * (length + 1) + t]) * width;
             for (int64_t w = 0; w < width; w += LANES) store(x + w, load(row + w) * factor);
         }
 }
@@ -22,7 +25,7 @@ void embed_rows_backward(const int64_t* rows, const float* dx, float factor, flo
                     int64_t sequences, int64_t length, int64_t width) {
     for (int64_t b = 0; b < sequences; b++)
         for (int64_t t = 0; t < length; t++, dx += width) {
-            float* row = dtable + rows[b * (length + 1) + t] * width;
+            float* row = dtable + token_id(rows[b * (length + 1) + t]) * width;
             for (int64_t w = 0; w < width; w += LANES)
                 store(row + w, load(row + w) + load(dx + w) * factor);
         }
@@ -97,15 +100,19 @@ void swiglu_backward(const T* dhidden, float factor, T* gate_up, int64_t tokens,
         }
 }
 
-// Sum of -ln p(target) over all tokens; with `gradient`, logits become their own gradient times
-// `factor`. `scratch` holds one row of float, its length rounded up to whole vectors.
+// Sum of -ln p(target) over all predictions that count; with `gradient`, logits become their own
+// gradient times `factor`. `scratch` holds one row of float, its length rounded up to whole vectors.
 template <class T>
-double cross_entropy(const int64_t* rows, T* logits, float factor, bool gradient, float* scratch,
-                     int64_t sequences, int64_t length, int64_t vocab) {
+double cross_entropy(const int64_t* rows, T* logits, bool gradient, float* scratch,
+                     int64_t sequences, int64_t length, int64_t vocab, float factor) {
     double total = 0.0;
     for (int64_t b = 0; b < sequences; b++)
         for (int64_t t = 0; t < length; t++, logits += vocab) {
             const int64_t target = rows[b * (length + 1) + t + 1];
+            if (target < 0) {
+                if (gradient) std::memset(logits, 0, vocab * sizeof(T));
+                continue;
+            }
             V highest = fill(-1e30f), exponentials{};
             for (int64_t v = 0; v < vocab; v += LANES) {
                 store(scratch + v, load(logits + v, vocab - v));
@@ -167,10 +174,9 @@ void adamw_flat(float* weights, float* gradients, float* first, float* second, f
                                 int64_t ffn) {                                                     \
         swiglu_backward(dhidden, factor, gate_up, tokens, ffn);                                    \
     }                                                                                              \
-    double cross_entropy_##NAME(const int64_t* rows, T* logits, float factor, bool gradient,       \
-                                float* scratch, int64_t sequences, int64_t length,                 \
-                                int64_t vocab) {                                                   \
-        return cross_entropy(rows, logits, factor, gradient, scratch, sequences, length, vocab);   \
+    double cross_entropy_##NAME(const int64_t* rows, T* logits, bool gradient, float* scratch,     \
+                                int64_t sequences, int64_t length, int64_t vocab, float factor) {  \
+        return cross_entropy(rows, logits, gradient, scratch, sequences, length, vocab, factor);   \
     }
 
 extern "C" {

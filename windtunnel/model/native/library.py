@@ -39,7 +39,7 @@ SIGNATURES = {
     "split_heads": "pppfpppiiiii",
     "attention": "pfpppp iiiii",
     "attention_backward": "pppff ppfpp pppp pp iiiii",
-    "cross_entropy": "ppfbpiii",
+    "cross_entropy": "ppbpiiif",
 }
 UNTYPED_SIGNATURES = {
     "embed": "ppfpiii",

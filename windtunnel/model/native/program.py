@@ -24,8 +24,8 @@ class Program:
         for call in self._calls:
             call()
 
-    def bind(self, kernel: str, *arguments: Tensor | float | None) -> Callable[[], float]:
-        """A kernel with its arguments, for later."""
+    def bind(self, kernel: str, *arguments: Tensor | float | None) -> Callable[..., float]:
+        """A kernel with its first arguments; the others are given at the call."""
         tensors = [each for each in arguments if isinstance(each, Tensor)]
         self._kept += tensors
         plain = [each.data_ptr() if isinstance(each, Tensor) else each for each in arguments]
