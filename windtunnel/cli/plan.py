@@ -114,7 +114,7 @@ def _segment(study: Study, planned: PlannedSegment, pace: Pace) -> dict[str, Any
         "tokens": planned.tokens,
         "flops": planned.flops,
         "seconds": pace.seconds(planned),
-        "epochs_at_end": study.epochs(planned),
+        "epochs_at_end": study.epochs.get(planned.id),
     }
 
 

@@ -23,7 +23,7 @@ from windtunnel.spec.path import rows_at
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.trials.completion import WantedSet
 from windtunnel.trials.expected import expected_trials
-from windtunnel.trials.plan import Plan, PlannedSegment, make_plan
+from windtunnel.trials.plan import Plan, make_plan
 from windtunnel.trials.points import Ground
 from windtunnel.trials.reading import Streams
 from windtunnel.trials.store import Store, read_json, write_json
@@ -94,22 +94,23 @@ class Study:
         """Tokens on the longest path of the plan."""
         return max(planned.tokens_at_end for planned in self.expected_plan.segments)
 
-    @cached_property
+    @property
     def most_epochs(self) -> float | None:
         """How often the most repeated source is passed on any path; None if unprepared."""
-        passed = (self.epochs(planned) for planned in self.expected_plan.segments)
-        return max((each for each in passed if each is not None), default=None)
-
-    def epochs(self, planned: PlannedSegment) -> float | None:
-        """How often its path passes its most repeated source; None if unprepared."""
-        if self._streams is None:
-            return None
-        stream = self._streams.of(planned.segment)
-        return max(stream.epochs(rows_at(planned.segment, planned.end)).values())
+        return max(self.epochs.values(), default=None)
 
     @cached_property
-    def _streams(self) -> Streams | None:
-        return Streams(self.dataset) if self.dataset else None
+    def epochs(self) -> dict[str, float]:
+        """By id, how often a segment's path passes its most repeated source; {} if unprepared."""
+        if self.dataset is None:
+            return {}
+        streams = Streams(self.dataset)  # not kept: Ray copies a study with all that it holds
+        return {
+            planned.id: max(
+                streams.of(planned.segment).epochs(rows_at(planned.segment, planned.end)).values()
+            )
+            for planned in self.expected_plan.segments
+        }
 
     def _missing_sources(self) -> Iterator[str]:
         """Sources that a sweep would not find."""
