@@ -1,6 +1,7 @@
 """Branches that leave a trunk on another mixture: identity, plan, a real sweep, what is refused."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -152,3 +153,10 @@ def test_a_fork_within_warmup(folder):
     assert load_study(file)
     with pytest.raises(ConfigError, match="of which 20 warm up"):
         open_study(file)
+
+
+def test_a_study_holds_no_rows(swept):
+    """Ray copies it, with all that it has cached, into every sweep."""
+    assert swept.warnings is not None
+    rows = sum(source.tokens for source in swept.dataset.sources)
+    assert len(pickle.dumps(swept)) < min(rows, 100_000)

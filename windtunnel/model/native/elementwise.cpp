@@ -100,8 +100,34 @@ void swiglu_backward(const T* dhidden, float factor, T* gate_up, int64_t tokens,
         }
 }
 
-// Sum of -ln p(target) over all predictions that count; with `gradient`, logits become their own
-// gradient times `factor`. `scratch` holds one row of float, its length rounded up to whole vectors.
+// -ln p(target); with `gradient`, logits become their own gradient times `factor`. `scratch` holds
+// one row of float, its length rounded up to whole vectors.
+template <class T>
+inline double cross_entropy_row(int64_t target, T* logits, bool gradient, float* scratch,
+                                int64_t vocab, float factor) {
+    V highest = fill(-1e30f), exponentials{};
+    for (int64_t v = 0; v < vocab; v += LANES) {
+        store(scratch + v, load(logits + v, vocab - v));
+        for (int64_t i = vocab; i < v + LANES; i++) scratch[i] = -1e30f;
+        highest = max(highest, load(scratch + v));
+    }
+    const float top = largest(highest), logit = scratch[target];
+    for (int64_t v = 0; v < vocab; v += LANES) {
+        V e = exp(load(scratch + v) - top);
+        store(scratch + v, e);
+        exponentials += e;
+    }
+    const float all = sum(exponentials);
+    if (gradient) {
+        for (int64_t v = 0; v < vocab; v += LANES)
+            store(logits + v, load(scratch + v) * (factor / all), vocab - v);
+        const float rest = all - scratch[target];
+        store_one(logits + target, -factor * (rest / all));
+    }
+    return std::log(static_cast<double>(all)) + top - logit;
+}
+
+// The sum over all predictions that count; the gradient of others is zero.
 template <class T>
 double cross_entropy(const int64_t* rows, T* logits, bool gradient, float* scratch,
                      int64_t sequences, int64_t length, int64_t vocab, float factor) {
@@ -109,29 +135,10 @@ double cross_entropy(const int64_t* rows, T* logits, bool gradient, float* scrat
     for (int64_t b = 0; b < sequences; b++)
         for (int64_t t = 0; t < length; t++, logits += vocab) {
             const int64_t target = rows[b * (length + 1) + t + 1];
-            if (target < 0) {
-                if (gradient) std::memset(logits, 0, vocab * sizeof(T));
-                continue;
-            }
-            V highest = fill(-1e30f), exponentials{};
-            for (int64_t v = 0; v < vocab; v += LANES) {
-                store(scratch + v, load(logits + v, vocab - v));
-                for (int64_t i = vocab; i < v + LANES; i++) scratch[i] = -1e30f;
-                highest = max(highest, load(scratch + v));
-            }
-            const float top = largest(highest), logit = scratch[target];
-            for (int64_t v = 0; v < vocab; v += LANES) {
-                V e = exp(load(scratch + v) - top);
-                store(scratch + v, e);
-                exponentials += e;
-            }
-            const float all = sum(exponentials);
-            total += std::log(static_cast<double>(all)) + top - logit;
-            if (!gradient) continue;
-            for (int64_t v = 0; v < vocab; v += LANES)
-                store(logits + v, load(scratch + v) * (factor / all), vocab - v);
-            const float rest = all - scratch[target];
-            store_one(logits + target, -factor * (rest / all));
+            if (target >= 0)
+                total += cross_entropy_row(target, logits, gradient, scratch, vocab, factor);
+            else if (gradient)
+                std::memset(logits, 0, vocab * sizeof(T));
         }
     return total;
 }
