@@ -12,8 +12,10 @@ from windtunnel.spec.path import rows_at, tokens_at
 from windtunnel.train.checkpoint import MOMENTS as MOMENTS_FILE
 from windtunnel.train.checkpoint import WEIGHTS
 from windtunnel.trials.gather import gather
+from windtunnel.trials.run import SegmentRun
 from windtunnel.trials.store import MOMENTS
 from windtunnel.trials.study import open_study
+from windtunnel.trials.workbench import Workbench
 
 STUDY = """\
 study: {name}
@@ -23,7 +25,7 @@ data:
 model: {{sizes: [32x2], head_dim: 16, context: 64}}
 recipe: {{lr: 1e-2, base_width: 32, batch_tokens: 256, warmup_steps: 20}}
 schedule: {{shape: linear, decay_fraction: 0.2}}
-resources: {{compile: never, kernels: {kernels}}}
+resources: {{compile: never, kernels: {kernels}, checkpoint_seconds: {seconds}}}
 tracking: {{enabled: false}}
 store: store
 experiments:
@@ -45,9 +47,12 @@ VARIANTS = """
 """
 
 
-def study_in(folder, *, name="chains", fork="200 steps", variants=VARIANTS, kernels="auto"):
+def study_in(
+    folder, *, name="chains", fork="200 steps", variants=VARIANTS, kernels="auto", seconds=30
+):
     file = folder / f"{name}.yaml"
-    file.write_text(STUDY.format(name=name, fork=fork, variants=variants, kernels=kernels))
+    asked = {"fork": fork, "variants": variants, "kernels": kernels, "seconds": seconds}
+    file.write_text(STUDY.format(name=name, **asked))
     return open_study(file, prepared=True)
 
 
@@ -124,6 +129,22 @@ def test_an_extended_stable_phase_is_the_trunk_itself(swept, folder):
         for study, each in ((swept, chain), (straight, alone))
     ]
     assert ends[0].read_bytes() == ends[1].read_bytes()
+
+
+def test_stages_that_are_killed_again_and_again_arrive_at_the_same_bits(swept, tmp_path):
+    write_domains(tmp_path)
+    study = study_in(tmp_path, name="killed", seconds="1e-6")
+    for planned in study.plan.segments:
+        event = None
+        while event != "done":  # every look at the clock saves and returns; then it is gone
+            bench = Workbench(Sweep(study, engine="local").order)
+            with SegmentRun(bench, planned, planned_tokens=10**6) as run:
+                event = run.advance().event
+        rows = [
+            [(row["step"], row["loss"], row["lr"], row["tokens"]) for row in curve(each, planned)]
+            for each in (study, swept)
+        ]
+        assert rows[0] == rows[1], planned.variant
 
 
 def test_what_a_batch_changes(swept):
