@@ -54,14 +54,14 @@ def test_plan_loads_no_torch(study_file):
 
 
 def test_help_is_fast():
-    """In CPU seconds, for other work may share the cores."""
+    """CPU seconds: 0.2 to 0.4 on the machines seen, and 2 more with any of the large packages."""
     times = []
     for _ in range(5):
         before = os.times()
         windtunnel("--help")
         after = os.times()
         times.append(sum(after[2:4]) - sum(before[2:4]))  # of children: user, system
-    assert min(times) < 0.3
+    assert min(times) < 1
 
 
 def test_the_commands_are_these():

@@ -65,11 +65,11 @@ def test_nominal_90_covers_noise_that_is_not_normal_and_equal(table, planted, no
     assert np.all(covered >= 0.78), covered
 
 
-def test_a_thousand_resamples_of_fifty_rows_take_less_than_two_seconds(table):
+def test_a_thousand_resamples_of_fifty_rows_take_seconds(table):
     start = time.process_time()
     fit = fit_law(table(), bootstrap=1000, holdout=None)
     # Measured: 0.15 s on one core.
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 10
     assert len(fit.draws) == 1000
 
 

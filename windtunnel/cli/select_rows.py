@@ -22,7 +22,7 @@ from windtunnel.errors import ConfigError, did_you_mean
 from windtunnel.laws.caution import Caution, mixed_decay
 from windtunnel.laws.conditions import Condition, Mask, truth
 
-LABELS = ("run", "trunk", "execution")
+LABELS = ("run", "trunk", "execution", "variant")
 NEVER_FINISHED = ("diverged", "failed")
 
 

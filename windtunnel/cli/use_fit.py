@@ -1,17 +1,21 @@
 """`windtunnel predict` and `windtunnel optimum`: what a written fit says of a run or a budget."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from windtunnel.cli.fit_mixture import run_predict_mixture
 from windtunnel.cli.fit_text import print_optimum, print_prediction, warning_codes
 from windtunnel.cli.text import print_json
 from windtunnel.errors import ConfigError, FitError
 from windtunnel.laws import Fit, optimum, predict
+from windtunnel.laws.mixture import MixtureFit
+from windtunnel.laws.mixture.record import is_mixture
 from windtunnel.laws.plain import plain
 from windtunnel.laws.record import optimum_document
 
 
-def read_fit(path: Path) -> Fit:
+def read_fit(path: Path) -> Fit | MixtureFit:
     """The fit that `windtunnel fit --out` or `--json` wrote.
 
     Raises:
@@ -19,7 +23,8 @@ def read_fit(path: Path) -> Fit:
         FitError: Not a fit, or of another version.
     """
     try:
-        return Fit.from_json(path.read_text())
+        text = path.read_text()
+        return MixtureFit.from_json(text) if _is_mixture(text) else Fit.from_json(text)
     except FitError as error:
         raise FitError(f"{path}: {error}") from None
     except OSError as refused:
@@ -32,10 +37,25 @@ def read_fit(path: Path) -> Fit:
         ) from None
 
 
-def run_predict(path: Path, inputs: Mapping[str, float | None], *, as_json: bool) -> None:
-    """Print the output at the given inputs, with its prediction interval."""
+def run_predict(
+    path: Path, inputs: Mapping[str, float | None], weights: Sequence[str] = (), *, as_json: bool
+) -> None:
+    """Print the output at the given inputs, or shares of sources, with its prediction interval."""
     fitted = read_fit(path)
     given = {name: value for name, value in inputs.items() if value is not None}
+    if isinstance(fitted, MixtureFit):
+        if given:
+            raise FitError(
+                f"{path}: a mixture law holds for the size and the data it was fitted at, and does "
+                f"not read {', '.join(given)}: give shares with --weight SOURCE=SHARE"
+            )
+        run_predict_mixture(fitted, weights, as_json=as_json)
+        return
+    if weights:
+        raise FitError(
+            f"{path}: law {fitted.law} reads no shares (--weight): it predicts from "
+            f"{', '.join(fitted.form.inputs)}"
+        )
     found = predict(fitted, **given)
     if not as_json:
         print_prediction(fitted, given, found)
@@ -58,6 +78,11 @@ def run_predict(path: Path, inputs: Mapping[str, float | None], *, as_json: bool
 def run_optimum(path: Path, constraints: Mapping[str, float | None], *, as_json: bool) -> None:
     """Print the best split under the given constraints."""
     fitted = read_fit(path)
+    if isinstance(fitted, MixtureFit):
+        raise FitError(
+            f"{path}: a mixture law splits no budget; its best mixture is in the file (`best`), "
+            "and windtunnel predict FIT --weight SOURCE=SHARE says what any other would give"
+        )
     best = optimum(fitted, **constraints)
     if as_json:
         warnings = [w._asdict() for w in dict.fromkeys((*best.warnings, *best.loss.warnings))]
@@ -65,3 +90,10 @@ def run_optimum(path: Path, constraints: Mapping[str, float | None], *, as_json:
         print_json(plain({**optimum_document(best), **said}))
     else:
         print_optimum(fitted, best)
+
+
+def _is_mixture(text: str) -> bool:
+    try:
+        return is_mixture(json.loads(text))
+    except json.JSONDecodeError:
+        return False

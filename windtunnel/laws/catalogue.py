@@ -54,6 +54,11 @@ def law_named(name: str) -> type[Law]:
     Raises:
         FitError: there is none.
     """
+    if name == "mixture":
+        raise FitError(
+            "law 'mixture' is no formula of size and data: windtunnel.laws.mixture.fit_mixture "
+            "fits it"
+        )
     if name not in FORMULAS:
         raise FitError(f"law {name!r}: one of {', '.join(LAWS)}{did_you_mean(name, LAWS)}")
     return FORMULAS[name]

@@ -132,6 +132,11 @@ def read(text: str) -> Fit:
             f"not a fit: no JSON ({error}); write one with windtunnel fit --out FIT.json"
         ) from error
     found = content.get("schema") if isinstance(content, dict) else None
+    if found is not None and content.get("law") == "mixture":
+        raise FitError(
+            "a mixture law says nothing of sizes and lengths: "
+            "`windtunnel predict FIT --weight SOURCE=SHARE` reads it"
+        )
     if found != SCHEMA:
         raise FitError(f"fit schema {found!r}: this version reads {SCHEMA}; fit the table again")
     try:

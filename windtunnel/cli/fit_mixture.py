@@ -1,0 +1,186 @@
+"""`windtunnel fit --law mixture` and what `windtunnel predict` says of it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from windtunnel.cli.text import print_json
+from windtunnel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from windtunnel.cli.fit import FitOptions
+    from windtunnel.cli.table_file import TableFile
+    from windtunnel.laws.mixture import MixtureFit
+
+ELSEWHERE = ("fix", "tie", "objective", "delta", "drop_highest")
+"""Options of other laws, which nothing here would follow."""
+
+
+def run_fit_mixture(
+    source: Path, options: "FitOptions", *, out: Path | None, figures: Path | None, as_json: bool
+) -> None:
+    """Fit, print, and write where asked.
+
+    Raises:
+        ConfigError: An option of other laws, a wrong value, a column or a file.
+        FitError: The table cannot carry the law.
+    """
+    fitted = fit_mixture_source(source, options)
+    written = []
+    if out is not None:
+        try:
+            fitted.to_json(out)
+        except OSError as refused:
+            raise ConfigError(f"--out {out}: cannot be written: {refused.strerror}") from None
+        written = [out]
+    if figures is not None:
+        from windtunnel.report.figures.mixture import write_figures
+
+        written += write_figures(fitted, figures)
+    if as_json:
+        print_json(json.loads(fitted.to_json()))
+        return
+    from windtunnel.cli.mixture_text import print_mixture
+
+    print_mixture(fitted)
+    for path in written:
+        print(f"wrote {path}")
+
+
+def fit_mixture_source(source: Path, options: "FitOptions") -> "MixtureFit":
+    """The mixture law of a study's branches, or of a table's rows."""
+    from windtunnel.cli.fit import source_file
+    from windtunnel.cli.read_table import read_table
+    from windtunnel.laws import Caution
+    from windtunnel.laws.mixture import fit_mixture
+    from windtunnel.laws.mixture.runs import LOSS, SAME, WEIGHT
+
+    _refuse(options)
+    file, said, inputs = source_file(source, options)
+    weights = [name for name in file.columns if name.startswith(WEIGHT)]
+    losses = [name for name in file.columns if name.startswith(LOSS)]
+    if len(weights) < 2 or not losses:
+        raise ConfigError(
+            f"{source}: a mixture law reads two columns {WEIGHT}SOURCE or more, the shares of the "
+            f"data, and a column {LOSS}SET for each validation set. There are: {file.names}. "
+            "Of a study, those of branches whose mixtures differ are read (docs/branches.md)"
+        )
+    read = read_table(
+        _with_zeros(file, weights),
+        columns={name: column for name, column in options.columns.items() if column},
+        needs=(*weights, *losses),
+        optional=SAME,
+        where=options.where,
+        holdout="none",
+        decayed_only=True,
+        scale=dict(numbered("--scale", text) for text in options.scale),
+    )
+    if options.holdout != "largest":
+        read = read._replace(
+            cautions=(
+                *read.cautions,
+                Caution(
+                    "no-holdout",
+                    f"--holdout {options.holdout} is not followed: a mixture law leaves out every "
+                    "mixture in turn",
+                ),
+            )
+        )
+    fitted = fit_mixture(
+        read.table,
+        target=_target(options.target),
+        default=dict(numbered("--default", text) for text in options.default) or None,
+        bootstrap=0 if options.intervals == "none" else options.bootstrap,
+        seed=options.seed,
+        level=options.level,
+    )
+    return fitted.warned(*said, *read.cautions).made_from(inputs)
+
+
+def run_predict_mixture(fitted: "MixtureFit", weights: Sequence[str], *, as_json: bool) -> None:
+    """Print the loss on each set at the given shares, with prediction intervals.
+
+    Raises:
+        ConfigError: No shares.
+        FitError: An unknown source, or shares that do not sum to 1.
+    """
+    from windtunnel.cli.mixture_text import print_mixture_prediction
+    from windtunnel.laws.mixture.record import forecast_document
+    from windtunnel.laws.plain import plain
+
+    if not weights:
+        first, second, *_ = fitted.runs.sources
+        raise ConfigError(
+            "a mixture law predicts from shares of the sources: give each with --weight, such as "
+            f"--weight {first}=0.6 --weight {second}=0.4; a source not named is 0"
+        )
+    mixture = dict(numbered("--weight", text) for text in weights)
+    found = fitted.predict(mixture)
+    if not as_json:
+        print_mixture_prediction(fitted, mixture, found)
+        return
+    warnings = next(iter(found.values())).loss.warnings
+    print_json(
+        plain(
+            {
+                "law": fitted.law,
+                "inputs": mixture,
+                "losses": {name: forecast_document(each) for name, each in found.items()},
+                "level": fitted.level,
+                "warnings": [warning._asdict() for warning in warnings],
+                "fit_warnings": list(dict.fromkeys(each.code for each in fitted.warnings)),
+            }
+        )
+    )
+
+
+def numbered(option: str, text: str) -> tuple[str, float]:
+    """`NAME=NUMBER` of an option.
+
+    Raises:
+        ConfigError: It is written otherwise.
+    """
+    name, sign, value = (part.strip() for part in text.rpartition("="))
+    try:
+        if name and sign:
+            return name, float(value)
+    except ValueError:
+        pass
+    raise ConfigError(f"{option} {text}: write NAME=NUMBER, for example {option} docs=0.5")
+
+
+def _target(texts: Sequence[str]) -> Mapping[str, float]:
+    """Weights of validation sets; a name alone counts 1."""
+    return dict(numbered("--target", text) if "=" in text else (text, 1.0) for text in texts)
+
+
+def _with_zeros(file: "TableFile", weights: Sequence[str]) -> "TableFile":
+    """A source that a row does not name, where it names another, has no share in it."""
+    from windtunnel.cli.check_table import is_missing
+
+    rows = list(zip(*(file.columns[name] for name in weights), strict=True))
+    known = [not all(map(is_missing, row)) for row in rows]
+    filled: dict[str, list[Any]] = {
+        name: [
+            0.0 if is_missing(row[k]) and any_known else row[k]
+            for row, any_known in zip(rows, known, strict=True)
+        ]
+        for k, name in enumerate(weights)
+    }
+    return replace(file, columns={**file.columns, **filled})
+
+
+def _refuse(options: "FitOptions") -> None:
+    for name in ELSEWHERE:
+        if getattr(options, name):
+            raise ConfigError(
+                f"--{name.replace('_', '-')}: not an option of the mixture law, whose regressions "
+                "have objectives of their own"
+            )
+    if options.intervals not in {"two-level", "none"}:
+        raise ConfigError(
+            f"--intervals {options.intervals}: the mixture law draws residuals of whole mixtures; "
+            "allowed are two-level, its default, and none"
+        )

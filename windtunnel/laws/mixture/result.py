@@ -1,0 +1,256 @@
+"""A fitted mixture law: what it foretells of a mixture, the best one, and how sure that is."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from windtunnel.errors import FitError, did_you_mean
+from windtunnel.laws.caution import Caution
+from windtunnel.laws.interval import NO_INTERVAL, Interval, Span, quantiles
+from windtunnel.laws.mixture.choice import Choice
+from windtunnel.laws.mixture.ensemble import Ensemble
+from windtunnel.laws.mixture.runs import SUM_WITHIN, MixtureRuns, Points, named, points_of
+from windtunnel.laws.mixture.search import covers
+from windtunnel.laws.table import Floats
+
+LAW = "mixture"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The loss of one new run.
+
+    Attributes:
+        loss: off the trunks of the table, on average over them, with a prediction interval.
+        another_trunk: the interval where the run leaves a trunk that the table has not; nan where
+            the table has one trunk, which says nothing of others.
+    """
+
+    loss: Interval
+    another_trunk: Span
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How much lower the target is at the best mixture than at another one, by the law.
+
+    Attributes:
+        over: what it is compared with, in words.
+        mixture: shares of that by source.
+        nats: positive where the best one is better. That it was searched for is paid for.
+        none: whether it is the best mixture itself.
+    """
+
+    over: str
+    mixture: Mapping[str, float]
+    nats: Interval
+    none: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Best:
+    """The mixture of lowest target among those that the design covers.
+
+    Attributes:
+        shares: by source, with the interval that the best share of resamples lies in.
+        target: the weighted mean of losses there.
+        losses: on every set there.
+        gains: over the best mixture measured, and over the default one where that is known.
+        draws: best mixtures of the resamples, shape (B, K).
+    """
+
+    shares: Mapping[str, Interval]
+    target: Forecast
+    losses: Mapping[str, Forecast]
+    gains: tuple[Gain, ...]
+    draws: Floats
+
+    @property
+    def mixture(self) -> dict[str, float]:
+        """Shares by source."""
+        return {name: share.value for name, share in self.shares.items()}
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well the target of mixtures left out is foretold: error in nats, and rank correlation."""
+
+    rms: float
+    rank: Interval
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MixtureFit:
+    """From the mixture of a decay to each validation loss.
+
+    Attributes:
+        runs: what it was fitted to.
+        choices: by set, the regressions tried and the one taken.
+        laws: the regressions taken, and their resamples.
+        coefficients: by set and name, of a regression that has any: ln loss of each source alone
+            (above `c`, where there is one), and of products of two shares.
+        target: what is minimised: weights of the sets, sum 1.
+        score: of the target, on mixtures left out.
+        best: the answer.
+        inputs: of a study's fit, the `study`, its `experiments` and a fingerprint of its `runs`.
+    """
+
+    runs: MixtureRuns
+    choices: Mapping[str, Choice]
+    laws: Ensemble
+    coefficients: Mapping[str, Mapping[str, Interval]]
+    target: Mapping[str, float]
+    score: Score
+    best: Best
+    warnings: tuple[Caution, ...]
+    bootstrap: int
+    seed: int
+    level: float
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def law(self) -> str:
+        """Its name."""
+        return LAW
+
+    @cached_property
+    def points(self) -> Points:
+        """The mixtures, on the average trunk."""
+        return points_of(self.runs)
+
+    @property
+    def target_weights(self) -> Floats:
+        """Of the sets in their order, shape (S,)."""
+        return np.array([self.target.get(name, 0.0) for name in self.runs.sets])
+
+    def losses(self, mixtures: Floats) -> Floats:
+        """By the law, nats: mixtures (P, K) to (P, S)."""
+        return np.exp(self.laws.log_loss(mixtures))
+
+    def target_at(self, mixtures: Floats) -> Floats:
+        """The target by the law: mixtures (P, K) to (P,)."""
+        return self.losses(mixtures) @ self.target_weights
+
+    def drawn_losses(self, mixtures: Floats) -> Floats:
+        """What else the law may be: mixtures (P, K) to losses (B, P, S), without noise of runs."""
+        log_loss = self.laws.log_loss(mixtures)
+        if not self.laws.resampled:
+            return np.empty((0, *log_loss.shape))
+        drawn = np.stack([surface(mixtures).T for surface in self.laws.resampled], axis=2)
+        return np.exp(2 * log_loss - drawn)
+
+    def predict(self, mixture: Mapping[str, float]) -> dict[str, Forecast]:
+        """The loss on each set of a new run with this mixture, a source not named being 0.
+
+        Beyond the mixtures that the design covers, the numbers have a warning.
+
+        Raises:
+            FitError: an unknown source, or shares that are negative or do not sum to 1.
+        """
+        shares = shares_of(mixture, self.runs.sources)
+        beyond = self.extrapolation(shares)
+        found = forecasts(self.laws, shares, shares[None], self.level)
+        return {
+            name: Forecast(dataclasses.replace(each.loss, warnings=beyond), each.another_trunk)
+            for name, each in zip(self.runs.sets, found, strict=True)
+        }
+
+    def extrapolation(self, shares: Floats) -> tuple[Caution, ...]:
+        """A warning where shares (K,) are no mix of the mixtures tried."""
+        if covers(self.points.weights, shares):
+            return ()
+        words = named(self.runs.sources, shares)
+        return (
+            Caution(
+                "extrapolates",
+                f"{words} lies outside the mixtures tried, so the law is extrapolated: decay a "
+                "branch there",
+            ),
+        )
+
+    def to_json(self, path: Path | str | None = None) -> str:
+        """This fit as JSON text (docs/fit.md), also written to `path`."""
+        from windtunnel.laws.mixture.record import write
+
+        text = write(self)
+        if path is not None:
+            Path(path).write_text(text)
+        return text
+
+    @staticmethod
+    def from_json(text: str) -> "MixtureFit":
+        """The fit that `to_json` wrote, its regressions fitted again.
+
+        Raises:
+            FitError: not such a text, of another version, or the regressions differ.
+        """
+        from windtunnel.laws.mixture.record import read
+
+        return read(text)
+
+    def made_from(self, inputs: Mapping[str, str]) -> "MixtureFit":
+        """This fit, saying which runs of which study it was made from."""
+        return dataclasses.replace(self, inputs=inputs)
+
+    def warned(self, *more: Caution) -> "MixtureFit":
+        """This fit with further warnings, first."""
+        return dataclasses.replace(self, warnings=(*more, *self.warnings)) if more else self
+
+
+def forecasts(laws: Ensemble, shares: Floats, at: Floats, level: float) -> list[Forecast]:
+    """Of each set, at shares (K,); the law's errors are those of resamples at `at`.
+
+    That is the mixture itself, (1, K), or what each resample would have taken for it, (B, K).
+    """
+    draws, other = _drawn(laws, shares, at)
+    value = np.exp(laws.log_loss(shares[None])[0])
+    return [
+        Forecast(
+            Interval(float(value[s]), *quantiles(draws[:, s], level)), quantiles(other[:, s], level)
+        )
+        for s in range(value.size)
+    ]
+
+
+def forecast_of_target(
+    laws: Ensemble, shares: Floats, at: Floats, target: Floats, level: float
+) -> Forecast:
+    """Of the weighted mean of losses: weights (S,), shares (K,)."""
+    draws, other = (each @ target for each in _drawn(laws, shares, at))
+    value = float(np.exp(laws.log_loss(shares[None])[0]) @ target)
+    return Forecast(
+        Interval(value, *quantiles(draws, level)),
+        quantiles(other, level) if other.size else NO_INTERVAL,
+    )
+
+
+def shares_of(mixture: Mapping[str, float], sources: tuple[str, ...]) -> Floats:
+    """Shares (K,) in the order of the sources, with sum 1.
+
+    Raises:
+        FitError: an unknown source, or no shares.
+    """
+    for name, share in mixture.items():
+        if name not in sources:
+            raise FitError(
+                f"mixture: no source {name!r}; the law knows {', '.join(sources)}"
+                f"{did_you_mean(name, sources)}"
+            )
+        if not share >= 0:
+            raise FitError(f"mixture: {name} = {share:g}: a share is 0 or more")
+    shares = np.array([float(mixture.get(name, 0.0)) for name in sources])
+    if abs(shares.sum() - 1) > SUM_WITHIN:
+        raise FitError(f"mixture: the shares sum to {shares.sum():.4g}: they are parts of 1")
+    return np.asarray(shares / shares.sum())
+
+
+def _drawn(laws: Ensemble, shares: Floats, at: Floats) -> tuple[Floats, Floats]:
+    """Losses (B, S) that a new run may have, off the same trunks and off another one."""
+    log_loss = laws.log_loss(shares[None]) - laws.errors(at) + laws.noise
+    if not laws.trunk_noise.size:
+        return np.exp(log_loss), np.empty((0, log_loss.shape[1]))
+    return np.exp(log_loss), np.exp(log_loss + laws.trunk_noise)
