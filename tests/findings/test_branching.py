@@ -199,3 +199,27 @@ def test_figures(tmp_path, sets, name):
     assert len(seen) == (1 if name == "ways-frontier" else len(sets))
     words = [text.get_text() for text in seen[0].texts]
     assert words == (["plain", "half", "tenth", "all", "wasted"] if len(sets) == 2 else [])
+
+
+def test_ramps_and_chains_are_ways_of_their_own(tmp_path):
+    text = """
+  - kind: branch
+    name: routes
+    forks: [4e5 tokens]
+    seeds: 2
+    variants:
+      at-once: {mixture: {docs: 1, code: 1}, decay: 100 steps}
+      ramped: {mixture: {docs: 1, code: 1}, ramp: 40 steps, decay: 100 steps}
+      more: {mixture: {code: 1}, decay: 100 steps}
+      less: {mixture: {docs: 3, code: 1}, decay: 100 steps}
+      chain: [{stable: 50 steps}, {mixture: {code: 1}, decay: 50 steps}]
+"""
+
+    def loss(row):
+        row["loss_docs"] = row["loss_code"] = 2.0
+        return 2.0
+
+    (found,) = branchings(planted_records(tmp_path, text, loss, head=HEAD))
+    assert [way.name for way in found.ways] == ["at-once", "ramped", "more", "less", "chain"]
+    assert len({way.tokens for way in found.ways}) == 1
+    assert len({way.besides for way in found.ways}) == 3  # mixtures alone make no other kind

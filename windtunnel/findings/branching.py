@@ -242,7 +242,7 @@ def branchings(records: Records) -> tuple[BranchFinding, ...]:
                 size=size,
                 fork=str(fork),
                 sources=tuple(source.label for source in records.config.data.sources),
-                first=next(iter(experiment.ways)),
+                first=next(iter(experiment.variants)),
                 left=read,
             )
             if finding.others:

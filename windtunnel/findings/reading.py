@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from windtunnel.findings.adaptation import adaptations
 from windtunnel.findings.batch import batches
 from windtunnel.findings.branching import branchings
 from windtunnel.findings.catching_up.catch_up import catch_ups
@@ -9,6 +10,8 @@ from windtunnel.findings.coordinates import coordinates
 from windtunnel.findings.data_model.law import data_model_laws
 from windtunnel.findings.dynamics.phases import training_dynamics
 from windtunnel.findings.finding import Finding
+from windtunnel.findings.mixing import mixings
+from windtunnel.findings.ranking import rankings
 from windtunnel.findings.rates.joint import joints
 from windtunnel.findings.rates.sensitivity import sensitivities
 from windtunnel.findings.rates.transfer import transfers
@@ -25,6 +28,9 @@ READERS: tuple[Callable[[Records], tuple[Finding, ...]], ...] = (
     batches,
     schedules,
     branchings,
+    rankings,
+    adaptations,
+    mixings,
     catch_ups,
 )
 """Each looks for experiments of its own kind, told by their axes, and may find none."""

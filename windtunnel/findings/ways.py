@@ -43,17 +43,20 @@ class Ways:
 
 
 def ways_of(records: Records, experiment: BranchExperiment, size: str, fork: Duration) -> Ways:
-    """The ways to leave at one fork, in the order of the study file."""
-    rows = [row for row in records.of(experiment.name, decayed=False) if row["size"] == size]
-    trunks = {row["trunk"]: row for row in rows if row["kind"] == "trunk"}
-    here = [row for row in rows if row["kind"] == "branch" and _left_after(row, fork, trunks)]
+    """The ways to leave at one fork, in the order of the study file; those of a design are not."""
+    trunks = [
+        row
+        for row in records.of(experiment.name, decayed=False)
+        if row["kind"] == "trunk" and row["size"] == size
+    ]
+    here = branches_at(records, experiment, size, fork)
     done = [row for row in here if row["outcome"] != "diverged" and row["loss"] is not None]
     known = dict.fromkeys(name for row in done for name in row if name.startswith(LOSS))
     sets = [name for name in known if all(row.get(name) is not None for row in done)]
     # A trunk that diverged takes with it every branch that has no row of its own.
-    lost = {row["init_seed"] for row in trunks.values() if row["outcome"] == "diverged"}
+    lost = {row["init_seed"] for row in trunks if row["outcome"] == "diverged"}
     ways, diverged, missing = [], {}, {}
-    for name, stages in experiment.ways.items():
+    for name, stages in experiment.variants.items():
         mine = [row for row in here if variant_of(row, experiment.name) == name]
         finished = {row["init_seed"]: row for row in mine if row in done}
         tried = {row["init_seed"] for row in mine} | lost
@@ -68,6 +71,21 @@ def ways_of(records: Records, experiment: BranchExperiment, size: str, fork: Dur
         diverged={name: seeds for name, seeds in diverged.items() if seeds},
         missing={name: seeds for name, seeds in missing.items() if seeds},
     )
+
+
+def branches_at(
+    records: Records, experiment: BranchExperiment, size: str, fork: Duration
+) -> list[Row]:
+    """The branches of one size, and the chains that end in them, which left at one fork."""
+    batch = records.config.recipe.batch_tokens
+
+    def left_here(row: Row) -> bool:
+        steps = fork.steps(params=row["params"], batch_tokens=batch)
+        return bool(row["fork_tokens"] == steps * batch)
+
+    rows = records.of(experiment.name, decayed=False)
+    branches = (row for row in rows if row["kind"] == "branch" and row["size"] == size)
+    return [row for row in branches if left_here(row)]
 
 
 def variant_of(row: Row, experiment: str) -> str | None:
@@ -104,15 +122,9 @@ def _way(
 
 def _besides_the_mixture(stages: Sequence[Stage], schedule: ScheduleConfig) -> str:
     """All that a variant asks for but the mixture of its last stage, with defaults in place."""
-    last = stages[-1].replace(mixture=None)
+    last = stages[-1]
     if last.stable is None:
         factor = schedule.final_factor if last.final_factor is None else last.final_factor
         last = last.replace(shape=last.shape or schedule.shape, final_factor=factor)
-    return " ".join(stage.model_dump_json() for stage in (*stages[:-1], last))
-
-
-def _left_after(row: Row, fork: Duration, trunks: Mapping[str, Row]) -> bool:
-    """Whether a branch, or the chain that it ends, left its trunk after so much training."""
-    batch = trunks[row["trunk"]]["batch_tokens"]
-    steps = fork.steps(params=row["params"], batch_tokens=batch)
-    return bool(row["fork_tokens"] == steps * batch)
+    before = [stage.model_dump_json() for stage in stages[:-1]]
+    return " ".join([*before, last.model_dump_json(exclude={"mixture"})])

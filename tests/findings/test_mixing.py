@@ -1,0 +1,74 @@
+"""A design of mixtures read from records: planted losses, the finding, its figures."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tests.unrun import planted_records
+from windtunnel.findings.mixing import mixings
+from windtunnel.report.figures.findings import drawings
+from windtunnel.spec.design import MixtureDesign
+
+HEAD = """
+data:
+  sources: [builtin:docs, {path: "builtin:code", weight: 0}, {path: "builtin:doctests", weight: 0}]
+model: {sizes: [32x3], head_dim: 16, context: 128}
+recipe: {lr: 8e-3, base_width: 32, batch_tokens: 512, warmup_steps: 50}
+"""
+DESIGN = """
+  - kind: branch
+    name: mixed
+    forks: [1000 steps]
+    seeds: 2
+    variants: {beside: {mixture: {docs: 1, code: 1}, decay: 400 steps}}
+    design: {sources: [docs, code, doctests], mixtures_drawn: 12, decay: 100 steps}
+"""
+SLOPES = {"docs": -0.3, "code": -0.5, "doctests": -0.2}
+
+
+def planted(row):
+    """Loss on each set falls with its source's share; seed 1 lies higher as a whole."""
+    return None if row["variant"] is None else 2.0
+
+
+@pytest.fixture
+def finding(tmp_path):
+    drawn = MixtureDesign(sources=tuple(SLOPES), mixtures_drawn=12).mixtures()
+    records = planted_records(tmp_path, DESIGN, planted, head=HEAD)
+    for row in records.runs:
+        shares = drawn.get(row["variant"], {})
+        for place, (name, slope) in enumerate(SLOPES.items()):
+            share = shares.get(name, 0.0) / 1000
+            row[f"weight_{name}"] = share
+            noise = 0.002 * math.sin(7 * place + 13 * share + 5 * row["init_seed"])
+            row[f"loss_{name}"] = math.exp(0.8 + slope * share + noise + 0.01 * row["init_seed"])
+        row["loss_doctests_conditional"] = row["loss_doctests"]
+    (found,) = mixings(records)
+    return found
+
+
+def test_the_law_is_read_from_the_design_alone(finding):
+    assert finding.law.runs.rows == 2 * (3 + 1 + 12)
+    assert "beside" not in finding.law.runs.variant
+    assert set(finding.law.target) == set(SLOPES)
+    quantities = {each.name: each for each in finding.quantities}
+    rank = quantities["rank correlation on mixtures left out, loss on code"]
+    assert rank.value > 0.95
+    assert rank.low <= rank.value <= rank.high
+    assert quantities["share of code in the best mixture"].value == pytest.approx(1.0, abs=0.05)
+    assert "foretold to be lowest" in finding.lead
+    assert "code" in finding.lead
+
+
+def test_its_figures(finding, tmp_path):
+    made = drawings(finding)
+    assert [each.save(tmp_path, np.empty(0)).stat().st_size > 10_000 for each in made] == [True] * 2
+
+
+def test_a_design_without_a_law_says_why(tmp_path):
+    records = planted_records(tmp_path, DESIGN, planted, head=HEAD)
+    (found,) = mixings(records)
+    assert found.law is None
+    assert "no law" in found.lead
+    assert drawings(found) == []

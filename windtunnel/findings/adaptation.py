@@ -1,0 +1,223 @@
+"""What more training on the same data brings after a trunk was left: loss against its tokens.
+
+Variants of a branch experiment that differ in nothing but the length of their stages are one group.
+Where loss falls with every length, L = E + A x^-b is fitted to it, x being the tokens of the last
+stage's mixture; where it rises or turns, its slope per doubling is told instead.
+
+Quantities, GROUP being what the names of the variants begin with (code-250, code-500: code):
+
+    exponent of loss on SET, GROUP                    b
+    floor of loss on SET, GROUP                       E, nats per token
+    loss on SET at twice the longest, GROUP           of a new run; extrapolated
+    change of loss on SET per doubling, GROUP         nats per token, over all lengths
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product, takewhile
+from typing import ClassVar
+
+from windtunnel.findings.course import Course, course_of
+from windtunnel.findings.finding import Finding, Quantity
+from windtunnel.findings.numbers import quantity, said
+from windtunnel.findings.records import Records
+from windtunnel.findings.way_rows import Chains, chains_of, lost, sets_of, tokens_of_stages
+from windtunnel.findings.ways import LOSS
+from windtunnel.spec.branching import BranchExperiment, Stage
+
+FEWEST = 4
+"""Lengths of a group: a law of three coefficients needs one to spare."""
+NATS = "nats per token"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AdaptationFinding(Finding):
+    """One group of one size and fork, shortest to longest."""
+
+    size: str
+    fork: str
+    group: str
+    variants: tuple[str, ...]
+    courses: tuple[Course, ...]
+    seeds: int
+    lost: tuple[str, ...]
+
+    title: ClassVar[str] = "What more training on the target brings"
+
+    @property
+    def lead(self) -> str:
+        """Exponent, floor and what twice the longest would bring, or what is forgotten."""
+        tokens = self.courses[0].tokens
+        told = " ".join(f"{_told(course)}." for course in self.courses)
+        return (
+            f"{self.size}, left after {self.fork}, {self.group!r}: {len(self.variants)} lengths "
+            f"from {tokens.min():,.0f} to {tokens.max():,.0f} tokens of the target. {told}"
+        )
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """As the module lists them."""
+        return tuple(self._quantities())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One seed, runs that are not there, and what the fits say of themselves."""
+        return tuple(self._warned())
+
+    def _quantities(self) -> Iterator[Quantity]:
+        for course in self.courses:
+            if course.law is not None:
+                name = f"exponent of loss on {course.on}, {self.group}"
+                yield quantity(name, course.exponent)
+                yield quantity(f"floor of loss on {course.on}, {self.group}", course.floor, NATS)
+                name = f"loss on {course.on} at twice the longest, {self.group}"
+                yield quantity(name, course.at_twice, NATS)
+        for course in self.courses:
+            name = f"change of loss on {course.on} per doubling, {self.group}"
+            yield quantity(name, course.per_doubling, NATS)
+
+    def _warned(self) -> Iterator[str]:
+        if self.seeds < 2:
+            yield "one seed: nothing tells how large noise is, so no law is given"
+        if self.lost:
+            yield f"diverged or not there yet: {', '.join(self.lost)}"
+        for course in self.courses:
+            for caution in course.cautions:
+                yield f"{course.on}: {caution}"
+
+
+def adaptations(records: Records) -> tuple[AdaptationFinding, ...]:
+    """One for each size, fork and group of lengths of each branch experiment."""
+    found = []
+    for experiment in records.config.experiments:
+        if not isinstance(experiment, BranchExperiment):
+            continue
+        groups = _groups(records, experiment)
+        sizes = experiment.sizes or records.config.model.sizes
+        for size, fork in product(map(str, sizes), experiment.forks if groups else ()):
+            chains = chains_of(records, experiment, size, fork)
+            for group, stages in groups.items():
+                finding = _finding(
+                    experiment.name,
+                    size,
+                    str(fork),
+                    group,
+                    stages=stages,
+                    chains=chains,
+                    seeds=experiment.seeds,
+                )
+                found += [] if finding is None else [finding]
+    return tuple(found)
+
+
+Stages = Mapping[str, tuple[tuple[float, ...], ...]]
+"""Variant -> for each of its stages, the shares of the sources that it reads."""
+
+
+def _groups(records: Records, experiment: BranchExperiment) -> dict[str, Stages]:
+    """Variants that differ in lengths alone, by what their names begin with."""
+    alike: dict[str, dict[str, tuple[tuple[float, ...], ...]]] = {}
+    for name, stages in experiment.ways.items():
+        shares = _shares(records, stages)
+        besides = [_besides_length(records, stage) for stage in stages]
+        alike.setdefault(f"{besides} {shares}", {})[name] = shares
+    found: dict[str, Stages] = {}
+    for group in alike.values():
+        if len(group) < FEWEST:
+            continue
+        names = list(group)
+        called = _shared_beginning(names).rstrip("-_. 0123456789")
+        if not called or called in found:
+            called = f"{names[0]} to {names[-1]}"
+        found[called] = group
+    return found
+
+
+def _shared_beginning(names: Sequence[str]) -> str:
+    columns = zip(*names, strict=False)
+    return "".join(letters[0] for letters in takewhile(lambda each: len(set(each)) == 1, columns))
+
+
+def _shares(records: Records, stages: Sequence[Stage]) -> tuple[tuple[float, ...], ...]:
+    """Of every source, stage by stage; a stage that names no mixture goes on with the last one."""
+    sources = records.config.data.sources
+    weights, found = {source.label: source.weight for source in sources}, []
+    for stage in stages:
+        weights = dict(stage.mixture or weights)
+        whole = sum(weights.values())
+        found.append(tuple(round(weights.get(each.label, 0.0) / whole, 9) for each in sources))
+    return tuple(found)
+
+
+def _besides_length(records: Records, stage: Stage) -> str:
+    """All that a stage asks for but its length and its mixture, with defaults in place."""
+    bare = stage.replace(decay=None, stable=None, mixture=None, ramp=None)
+    if stage.stable is None:
+        bare = bare.replace(shape=stage.shape or records.config.schedule.shape)
+    held = "holds" if stage.stable is not None else "decays"
+    return f"{held} {stage.ramp} {bare.model_dump_json()}"
+
+
+def _finding(
+    experiment: str,
+    size: str,
+    fork: str,
+    group: str,
+    *,
+    stages: Stages,
+    chains: Chains,
+    seeds: Sequence[int],
+) -> AdaptationFinding | None:
+    mine = {key: chain for key, chain in chains.items() if key[0] in stages}
+    length = {
+        name: sum(
+            tokens
+            for tokens, shares in zip(tokens_of_stages(chain), stages[name], strict=True)
+            if shares == stages[name][-1]
+        )
+        for (name, _), chain in mine.items()
+    }
+    if len(set(length.values())) < FEWEST:
+        return None
+    losses = {
+        on: {(length[name], seed): chain[-1][LOSS + on] for (name, seed), chain in mine.items()}
+        for on in sets_of(mine)
+    }
+    return AdaptationFinding(
+        experiment=experiment,
+        size=size,
+        fork=fork,
+        group=group,
+        variants=tuple(sorted(length, key=lambda name: length[name])),
+        courses=tuple(course_of(on, each) for on, each in losses.items()),
+        seeds=len({seed for _, seed in mine}),
+        lost=lost(mine, stages, seeds),
+    )
+
+
+def _told(course: Course) -> str:
+    """One set in a sentence."""
+    on, slope = course.on, f"{said(course.per_doubling, '+.4f')} nats per doubling"
+    if course.law is None:
+        if course.forgets:
+            return f"Loss on {on} rises: more training forgets, {slope}"
+        if course.falls:
+            return f"Loss on {on} changes by {slope}; no law goes through it"
+        flat = 0.0 in course.per_doubling
+        return (
+            f"Loss on {on} {'neither falls nor rises beyond noise' if flat else 'falls and rises'}"
+            f" with length: {slope} over all"
+        )
+    words = (
+        f"Loss on {on} falls as x^-b towards a floor, b = {said(course.exponent, '.2f')} and "
+        f"E = {said(course.floor, '.3f')}; at twice the longest a new run would have "
+        f"{said(course.at_twice, '.3f')} (extrapolated)"
+    )
+    if course.held_out is not None:
+        held = course.held_out
+        inside = held.measured in held.predicted
+        words += (
+            f"; the longest, left out, is foretold at {said(held.predicted, '.4f')} and has "
+            f"{held.measured:.4f}, {'inside' if inside else 'outside'}"
+        )
+    return words
