@@ -83,7 +83,8 @@ def _panels(finding: BranchFinding) -> Drawing:
             axes.set_ylim(len(ways) - 0.5, -0.5)
             axes.tick_params(axis="y", labelcolor=sheet.paint.ink)
             axes.locator_params(axis="x", nbins=4 if columns > 1 or not sheet.wide else 8)
-            sheet.dress(axes, x=f"Loss minus that of {finding.base.name} (nats)", y=on, grid="x")
+            above = f"above {finding.base.name} (nats)"
+            sheet.dress(axes, x=above if columns > 2 else f"Loss {above}", y=on, grid="x")
         _key(figure, sheet, finding, cross=False)
         return figure
 
