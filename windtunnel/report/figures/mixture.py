@@ -168,7 +168,7 @@ def _left_out(fitted: MixtureFit) -> Drawing:
             sheet.dots(axes, foretold, measured, [sheet.paint.accent] * measured.size)
             axes.set_xlim(*ends)
             axes.set_ylim(*ends)
-            words = f"Loss on {name}, {choice.chosen}: rank {choice.taken.rank.value:.2f}"
+            words = f"{name}: rank {choice.taken.rank.value:.2f}"
             _dress(sheet, axes, panels, x="Foretold without it", y=words)
         line = Line2D([], [], color=sheet.paint.ink, lw=1.4)
         dot = Line2D([], [], marker="o", ms=6, mfc=sheet.paint.accent, mec=sheet.paint.card, ls="")
