@@ -96,7 +96,7 @@ show("011-two-stage")
 # Candidates ranked by short anneals from one trunk, and by training on each from the start.
 
 # %%
-show("013-data-verification", "scratch")
+show("013-data-verification", "anneals")
 
 # %% [markdown]
 # ## Longer than planned
