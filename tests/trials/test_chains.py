@@ -245,6 +245,18 @@ def test_a_chain_is_plain_data(swept):
         ("      a: {batch_tokens: 100}", "no whole number of rows of 64"),
         ("      a: [{}, {context: 96}]", "stage 2: a batch of 256 tokens"),
         ("      a: {warmup: 10 steps, decay: 10 steps}", "warmup takes 10 of its 10 updates"),
+        (
+            "      a: [{final_factor: 0}, {decay: 9 steps}]",
+            "stage 2: the stage before ends at a rate",
+        ),
+        (
+            "      a: [{}, {final_factor: 0.5}]",
+            "stage 2: final_factor = 0.5 is above the rate of 0.1",
+        ),
+        (
+            "      a: {shape: exponential, final_factor: 0}",
+            "'a': final_factor = 0: between 0 and 1",
+        ),
         ("      a: [{}, {mixture: {digit: 1}}]", "stage 2: mixture: 'digit' is no source"),
     ],
 )

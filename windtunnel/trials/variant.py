@@ -104,29 +104,41 @@ class VariantPoint(Strict):
                     f"{where}: {name} takes {taken} of its {steps} updates; shorten it, or "
                     "lengthen the stage"
                 )
-        data = _data_change(parent, mixture, ramp)
-        changes = (self._rate(parent, fork, stage, warmup), *data, *shape)
-        return Branch(
-            parent=parent,
-            fork_step=fork,
-            steps=steps,
-            changes=tuple(change for change in changes if change is not None),
-        )
+        try:
+            rate = self._rate(parent, fork, stage, warmup)
+            branch = Branch(
+                parent=parent,
+                fork_step=fork,
+                steps=steps,
+                changes=(*rate, *_data_change(parent, mixture, ramp), *shape),
+            )
+            branch.schedule(fork)
+        except ConfigError as refused:
+            raise ConfigError(f"{where}: {refused}") from None
+        return branch
 
-    def _rate(self, parent: Segment, fork: int, stage: Stage, warmup: int) -> ScheduleChange | None:
+    def _rate(
+        self, parent: Segment, fork: int, stage: Stage, warmup: int
+    ) -> tuple[ScheduleChange, ...]:
+        """Nothing where the trunk's own schedule goes on."""
         begins = 1.0 if warmup else parent.schedule(fork)
         rate = begins if stage.rate is None else stage.rate
+        if not rate:
+            raise ConfigError("the stage before ends at a rate of 0; give `rate:` or `warmup:`")
         if stage.stable is not None:
             if rate == 1.0 and not warmup and isinstance(parent, Trunk):
-                return None  # the trunk's own schedule
-            return ScheduleChange(shape="constant", rate=rate, warmup=warmup)
+                return ()
+            return (ScheduleChange(shape="constant", rate=rate, warmup=warmup),)
         final = stage.final_factor
-        return ScheduleChange(
-            shape=stage.shape or self.schedule.shape,
-            final_factor=self.schedule.final_factor * rate if final is None else final,
-            rate=rate,
-            warmup=warmup,
-        )
+        if final is None:
+            final = self.schedule.final_factor * rate
+        if final > rate:
+            raise ConfigError(
+                f"final_factor = {final:g} is above the rate of {rate:g} that the decay begins at, "
+                "both relative to the peak; lower it, or give `rate:` or `warmup:`"
+            )
+        shape = stage.shape or self.schedule.shape
+        return (ScheduleChange(shape=shape, final_factor=final, rate=rate, warmup=warmup),)
 
     def _where(self) -> str:
         size = self.trunk.model.size
