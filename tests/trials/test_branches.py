@@ -71,7 +71,7 @@ def branch_of(study, variant):
     (found,) = (
         planned
         for planned in study.plan.branches
-        if variant in [label.variant for label in planned.labels]
+        if variant in [label.variant for label in planned.labels if not label.stage]
     )
     return found
 

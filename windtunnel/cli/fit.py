@@ -197,7 +197,9 @@ def _fitted_experiments(config: "StudyConfig", law: str) -> set[str]:
     if scaling and law in OF_SIZE_AND_DATA:
         return scaling
     if law == MIXTURE:
-        return {e.name for e in config.experiments if isinstance(e, BranchExperiment)}
+        branching = [e for e in config.experiments if isinstance(e, BranchExperiment)]
+        designed = {e.name for e in branching if e.design is not None}
+        return designed or {e.name for e in branching}
     others = (SearchExperiment, BranchExperiment)
     return {e.name for e in config.experiments if not isinstance(e, others)}
 
@@ -226,6 +228,10 @@ def _study_file(
         for row in (study_rows(study) if imports else gather(study.store, study.plan))
         if taken & set(row["experiment"].split("+"))
     ]
+    if options.law == MIXTURE:
+        from windtunnel.cli.fit_mixture import of_designs
+
+        rows = of_designs(rows, study.config, taken)
     inputs = law_inputs(study.config.study, rows, taken) | _said_options(options)
     if options.law not in OF_CURVES and not any("decayed" in text for text in options.where):
         rows = [row for row in rows if row["decayed"]]
@@ -238,14 +244,17 @@ def _study_file(
             if c is not None
             for t, value in zip(c.tokens.tolist(), c.loss.tolist(), strict=True)
         ]
-    if not rows:
-        named = (
-            ", ".join(sorted(taken))
-            or f"a {'branch' if options.law == MIXTURE else 'scaling'} experiment"
-        )
+    if not taken:
+        kind = "branch" if options.law == MIXTURE else "scaling or grid"
+        there = ", ".join(f"{each.name} ({each.kind})" for each in study.config.experiments)
         raise FitError(
-            f"{source}: no finished segment yet of {named}: a law needs at least 6; run the sweep, "
-            "or name another experiment with --experiment"
+            f"{source}: law {options.law} takes a {kind} experiment, and the study has {there}; "
+            "add one, or name one of these with --experiment"
+        )
+    if not rows:
+        raise FitError(
+            f"{source}: no finished segment yet of {', '.join(sorted(taken))}: a law needs at "
+            "least 6; run the sweep, or name another experiment with --experiment"
         )
     names = dict.fromkeys(name for row in rows for name in row)
     said = tuple(Caution("mixed-execution", text) for text in execution_warnings(study))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from windtunnel.cli.fit import FitOptions
     from windtunnel.cli.table_file import TableFile
     from windtunnel.laws.mixture import MixtureFit
+    from windtunnel.spec import StudyConfig
 
 ELSEWHERE = ("fix", "tie", "objective", "delta", "drop_highest")
 """Options of other laws, which nothing here would follow."""
@@ -47,6 +48,27 @@ def run_fit_mixture(
     print_mixture(fitted)
     for path in written:
         print(f"wrote {path}")
+
+
+def of_designs(
+    rows: list[dict[str, Any]], config: "StudyConfig", taken: set[str]
+) -> list[dict[str, Any]]:
+    """Of experiments that have a design, its mixtures alone: other variants differ in more."""
+    from windtunnel.findings.ways import variant_of
+    from windtunnel.spec.branching import BranchExperiment
+
+    designs = {
+        each.name: each.design.mixtures()
+        for each in config.experiments
+        if isinstance(each, BranchExperiment) and each.design and each.name in taken
+    }
+    if not designs:
+        return rows
+    return [
+        row
+        for row in rows
+        if any(variant_of(row, name) in drawn for name, drawn in designs.items())
+    ]
 
 
 def fit_mixture_source(source: Path, options: "FitOptions") -> "MixtureFit":
@@ -116,7 +138,12 @@ def run_predict_mixture(fitted: "MixtureFit", weights: Sequence[str], *, as_json
             "a mixture law predicts from shares of the sources: give each with --weight, such as "
             f"--weight {first}=0.6 --weight {second}=0.4; a source not named is 0"
         )
-    mixture = dict(numbered("--weight", text) for text in weights)
+    shares = [numbered("--weight", text) for text in weights]
+    mixture = dict(shares)
+    if len(mixture) < len(shares):
+        names = [name for name, _ in shares]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"--weight {twice}: given twice; give each source one share")
     found = fitted.predict(mixture)
     if not as_json:
         print_mixture_prediction(fitted, mixture, found)
@@ -179,6 +206,11 @@ def _refuse(options: "FitOptions") -> None:
                 f"--{name.replace('_', '-')}: not an option of the mixture law, whose regressions "
                 "have objectives of their own"
             )
+    if options.columns.get("loss"):
+        raise ConfigError(
+            f"--loss {options.columns['loss']}: the mixture law reads every loss_SET; --target SET "
+            "says which of them is to be low"
+        )
     if options.intervals not in {"two-level", "none"}:
         raise ConfigError(
             f"--intervals {options.intervals}: the mixture law draws residuals of whole mixtures; "

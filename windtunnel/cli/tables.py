@@ -109,7 +109,7 @@ def segments_table(segments: list[SegmentProgress]) -> Table:
 
 
 def print_runs(rows: list[Row], *, as_json: bool) -> None:
-    """The table of runs, its main columns."""
+    """The table of runs, its main columns; variants where some are."""
     if as_json:
         print_json(rows)
         return
@@ -118,6 +118,9 @@ def print_runs(rows: list[Row], *, as_json: bool) -> None:
     for column in names:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("bits/byte", justify="right")
+    branching = any(row["variant"] for row in rows)
+    if branching:
+        table.add_column("variant", overflow="fold")
     for row in rows:
         table.add_row(
             row["segment"],
@@ -130,6 +133,7 @@ def print_runs(rows: list[Row], *, as_json: bool) -> None:
             row["outcome"],
             "" if row["loss"] is None else f"{row['loss']:.4f}",
             "" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.4f}",
+            *([row["variant"] or ""] if branching else []),
         )
     terminal().print(table)
 

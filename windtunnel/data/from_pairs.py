@@ -64,7 +64,10 @@ def write_pairs(
             if number % 256 == 0:
                 tell(f"{source.name}: reading documents", number, None)
     if not held_out and not train.documents:
-        raise DataError(f"data source {source.name!r}: {source.path} holds no pair; give it some")
+        raise DataError(
+            f"data source {source.name!r}: {source.path} holds no pair with a completion; give it "
+            "some"
+        )
 
     residue = None
     if held_out and train.documents:

@@ -80,14 +80,24 @@ def text_pairs(source: Source) -> Iterator[Pair]:
     """The pairs of a source of JSON lines, in order; those of a blank completion are left out.
 
     Raises:
-        DataError: If a file is not JSON lines in UTF-8, or a line lacks one of the fields.
+        DataError: If a file is not JSON lines in UTF-8, a line lacks one of the fields, or every
+            completion is blank.
     """
     assert source.pairs is not None
+    blank, some = 0, False
     for _, path in source_files(source):
         for prompt, completion in _json_lines(path, source.pairs):
             pair = Pair(prompt.replace(b"\0", b""), completion.replace(b"\0", b""))
             if pair.completion.strip():
+                some = True
                 yield pair
+            else:
+                blank += 1
+    if not some:
+        raise DataError(
+            f"data source {source.name!r}: {source.path}: all {blank} values of field "
+            f"{source.pairs[1]!r} are blank; name the field of the completions in `pairs`"
+        )
 
 
 def _readable(path: Path) -> bool:

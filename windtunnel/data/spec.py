@@ -57,6 +57,10 @@ class Source:
             )
         if self.dtype not in ("uint16", "uint32"):
             raise ConfigError(f"{where}: dtype = {self.dtype!r}; allowed are 'uint16' and 'uint32'")
+        if self.pairs is not None and self.pairs[0] == self.pairs[1]:
+            raise ConfigError(
+                f"{where}: pairs = {list(self.pairs)}: prompt and completion are two fields"
+            )
         if self.builtin is None:
             return
         kind, slash, _ = self.path.partition("/")

@@ -214,6 +214,16 @@ class BranchFinding(Finding):
             yield f"diverged and left out: {_runs(gone)}"
         if missing := self.left.missing:
             yield f"not there yet: {_runs(missing)}"
+        contexts = {way.context for way in self.ways}
+        if len(contexts) > 1:
+            yield (
+                "losses are measured at each variant's own context, and a longer one is lower by "
+                "itself: "
+                + "; ".join(
+                    f"{_named([w for w in self.ways if w.context == c])} at {c}"
+                    for c in sorted(contexts)
+                )
+            )
         by_end = sorted(self.ways, key=lambda way: way.tokens)
         ends = [
             f"{_named(list(ways))} after {tokens:,} tokens"

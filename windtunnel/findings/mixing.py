@@ -50,7 +50,8 @@ class MixingFinding(Finding):
         )
         return (
             f"{where}: the mean loss on {sets} is foretold to be lowest at {mixture}"
-            f"{f', by {gains}' if gains else ''}. Rank correlation with mixtures left out: {ranks}."
+            f"{f', by {gains}' if gains else ''}. Rank correlation with mixtures left out: "
+            f"{said(self.law.score.rank, '.2f')} of that mean; {ranks}."
         )
 
     @property
@@ -71,6 +72,7 @@ class MixingFinding(Finding):
             yield quantity(
                 f"gain of the best mixture over {gain.over}", gain.nats, "nats per token"
             )
+        yield quantity("rank correlation on mixtures left out, target", self.law.score.rank)
         for name, choice in self.law.choices.items():
             taken = choice.taken
             yield quantity(f"rank correlation on mixtures left out, loss on {name}", taken.rank)

@@ -21,6 +21,7 @@ class Way:
         name: as the study file calls it.
         tokens: of all training, the decay included.
         besides: all that is asked for but the mixture of the last stage.
+        context: tokens of a row, at which its losses are measured too.
         shares: of each source in what it reads, in the order of data.sources.
         losses: validation set -> seed -> nats per token.
     """
@@ -28,6 +29,7 @@ class Way:
     name: str
     tokens: int
     besides: str
+    context: int
     shares: tuple[float, ...]
     losses: Mapping[str, Mapping[int, float]]
 
@@ -111,6 +113,10 @@ def _way(
     return Way(
         name=name,
         tokens=next(iter(rows.values()))["tokens"],
+        context=next(
+            (stage.context for stage in reversed(stages) if stage.context),
+            records.config.model.context,
+        ),
         besides=_besides_the_mixture(stages, records.config.schedule),
         shares=tuple(weights.get(each.label, 0.0) / sum(weights.values()) for each in sources),
         losses={

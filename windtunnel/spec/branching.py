@@ -148,14 +148,25 @@ class BranchExperiment(Strict):
                 "rename it"
             )
         known = [source.label for source in study.data.sources]
+        if self.design is not None:
+            self.design.check_sources(self.name, known)
+        paired = {source.label for source in study.data.sources if source.paired}
+        trunk = {source.label: source.weight for source in study.data.sources}
         for name, stages in self.ways.items():
             context, batch = study.model.context, study.recipe.batch_tokens
+            mixture, loss = trunk, "full"
             for number, stage in enumerate(stages, start=1):
                 where = f"experiment {self.name!r}: variant {name!r}"
                 if len(stages) > 1:
                     where += f", stage {number}"
                 for problem in _mixture_problems(stage, known):
                     raise ValueError(f"{where}: mixture: {problem}")
+                mixture, loss = stage.mixture or mixture, stage.loss or loss
+                if loss == "completion" and not any(mixture.get(each) for each in paired):
+                    raise ValueError(
+                        f"{where}: loss: completion, and no source of its mixture has completions; "
+                        f"those with `pairs` are: {', '.join(sorted(paired)) or 'none'}"
+                    )
                 context, batch = stage.context or context, stage.batch_tokens or batch
                 if batch % context:
                     raise ValueError(

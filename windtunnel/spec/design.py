@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from windtunnel.errors import did_you_mean
 from windtunnel.spec.duration import Duration
 from windtunnel.spec.strict import Strict
 
@@ -32,6 +33,18 @@ class MixtureDesign(Strict):
         Duration | None,
         Field(description="How long; default: schedule.decay_fraction of all training"),
     ] = None
+
+    def check_sources(self, experiment: str, known: list[str]) -> None:
+        """Refuse a source that the study has not, and one that is named twice."""
+        where = f"experiment {experiment!r}: design: sources"
+        for source in self.sources:
+            if source not in known:
+                raise ValueError(
+                    f"{where}: {source!r} is no source of data.sources"
+                    f"{did_you_mean(source, known) or '.'} There are: {', '.join(known)}"
+                )
+            if self.sources.count(source) > 1:
+                raise ValueError(f"{where}: {source!r} is named twice; name it once")
 
     def mixtures(self) -> dict[str, dict[str, float]]:
         """Weights by source in whole thousandths, by the name of the variant."""

@@ -94,7 +94,7 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
         if "discriminator" in node:
             node = {"$ref": node["discriminator"]["mapping"].get(part, "")} if part else node
         elif isinstance(part, int):
-            node = node.get("items", {})
+            node = node.get("items", node)  # a chain of one stage is written without a list
         elif part in node.get("properties", {}):
             node = node["properties"][part]
         elif isinstance(of_any_key := node.get("additionalProperties"), dict):

@@ -12,6 +12,7 @@ from windtunnel.trials.reading import mixture_of
 from windtunnel.trials.store import Store
 
 Row = dict[str, Any]
+Sets = dict[str, dict[str, Any]]
 
 COLUMNS = (
     "segment", "kind", "parent", "trunk", "decayed", "experiment", "held_out", "width", "depth",
@@ -26,15 +27,19 @@ and where mixtures change a `weight_SOURCE`."""
 
 def gather(store: Store, plan: Plan) -> list[Row]:
     """Rows in the plan's order. A diverged segment has its outcome and no loss."""
-    rows = (row(store, planned, plan.weights) for planned in plan.segments)
+    rows = (row(store, planned, plan.sets, plan.weights) for planned in plan.segments)
     return [found for found in rows if found is not None]
 
 
 def row(
-    store: Store, planned: PlannedSegment, weights: Mapping[str, float] = MappingProxyType({})
+    store: Store,
+    planned: PlannedSegment,
+    wanted: Mapping[str, str] = MappingProxyType({}),
+    weights: Mapping[str, float] = MappingProxyType({}),
 ) -> Row | None:
     """The row of one segment at the plan's end of it; None until it is finished or diverged.
 
+    `wanted` sets by name, with their fingerprints: what other studies have measured is left out.
     `weights` of the sources that trunks read: with them, the row has what it reads at its end.
     """
     folder, segment = store.segment(planned.id), planned.segment
@@ -44,7 +49,7 @@ def row(
         return None
     diverged = outcome == "diverged"
     step = record["reached"] if diverged else planned.end
-    sets = {} if diverged else folder.measurements.get(step, {})
+    sets = {} if diverged else _wanted(folder.measurements.get(step, {}), wanted)
     model, recipe = segment.model, segment.recipe
     tokens, own = tokens_at(segment, step), step - segment.fork_step
     seconds = record["seconds"] * own / max(record["reached"] - segment.fork_step, 1)
@@ -90,6 +95,15 @@ def row(
     return values
 
 
+def _wanted(measured: Sets, wanted: Mapping[str, str]) -> Sets:
+    """The sets that a study asks for; all where nothing tells which."""
+    if not wanted:
+        return measured
+    return {
+        name: found for name, found in measured.items() if wanted.get(name) == found["fingerprint"]
+    }
+
+
 def fork_tokens(segment: Segment) -> int | None:
     """Tokens after which the path left its trunk; None of a trunk."""
     if isinstance(segment, Trunk):
@@ -99,7 +113,7 @@ def fork_tokens(segment: Segment) -> int | None:
     return fork_tokens(segment.parent)
 
 
-def _mean(sets: dict[str, dict[str, Any]], key: str) -> float | None:
+def _mean(sets: Sets, key: str) -> float | None:
     """Unweighted mean over the sets of full text; None where one of them has no value."""
     values = [found[key] for found in sets.values() if not found.get("conditional")]
     return sum(values) / len(values) if values and None not in values else None

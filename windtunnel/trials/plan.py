@@ -33,6 +33,8 @@ class Label(Strict):
     seed: int
     held_out: bool
     variant: str = ""
+    stage: int = 0
+    """Of a variant, what a further stage goes on from is counted from 1; its end is 0."""
 
 
 class PlannedSegment(Strict):
@@ -58,9 +60,12 @@ class PlannedSegment(Strict):
         """Of a branch experiment, by its name there; `EXPERIMENT:NAME+...` where names differ."""
         if isinstance(self.segment, Trunk):
             return None
-        named = {label.experiment: label.variant for label in self.labels if label.variant}
+        labels = [label for label in self.labels if label.variant]
+        named = {label.experiment: label.variant for label in labels if not label.stage}
+        if not named:  # on the way to a variant, or to several
+            return next((f"{label.variant}/{label.stage}" for label in labels), None)
         if len(set(named.values())) < 2:
-            return next(iter(named.values()), None)
+            return next(iter(named.values()))
         return "+".join(f"{experiment}:{name}" for experiment, name in named.items())
 
     @property
@@ -92,6 +97,8 @@ class Plan(Strict):
     warnings: tuple[str, ...] = ()
     weights: dict[str, float] = Field(default_factory=dict)
     """Of the sources that trunks read, where some branch reads another mixture."""
+    sets: dict[str, str] = Field(default_factory=dict)
+    """Fingerprints of the validation sets by name, once there are any."""
 
     def by_id(self) -> dict[str, PlannedSegment]:
         """Planned segments by id."""
@@ -148,6 +155,7 @@ def make_plan(ground: Ground, suggested: Mapping[str, Suggested] | None = None) 
         segments=segments,
         warnings=warnings,
         weights={each.label: each.weight for each in study.data.sources} if mixed else {},
+        sets=dict(ground.sets),
     )
 
 
@@ -174,8 +182,8 @@ def planned_segments(points: Iterable[Point | VariantPoint]) -> tuple[PlannedSeg
     """
     branches: dict[str, PlannedSegment] = {}
     for point in points:
-        for branch in point.chain:
-            planned = _planned(point, branch)
+        for stage, branch in enumerate(point.chain, start=1):
+            planned = _planned(point, branch, stage)
             known = branches.get(branch.id)
             if known is not None:
                 _refuse_twins(known, planned.labels[0])
@@ -183,15 +191,16 @@ def planned_segments(points: Iterable[Point | VariantPoint]) -> tuple[PlannedSeg
     return _ordered(list(branches.values()))
 
 
-def _planned(point: Point | VariantPoint, branch: Branch) -> PlannedSegment:
+def _planned(point: Point | VariantPoint, branch: Branch, stage: int) -> PlannedSegment:
     """A branch of a point's chain; all but the last are what the next one starts from."""
-    is_last = branch is point.chain[-1]
+    is_last = stage == len(point.chain)
     label = Label(
         experiment=point.experiment,
         horizon=str(point.horizon if is_last else _whole_path(branch)),
         seed=point.trunk.data_seed,
         held_out=point.held_out,
-        variant=point.variant if is_last else "",
+        variant=point.variant,
+        stage=0 if is_last else stage,
     )
     forks = () if is_last else (branch.end,)
     return PlannedSegment(segment=branch, end=branch.end, forks=forks, labels=(label,))
@@ -204,12 +213,8 @@ def _whole_path(branch: Branch) -> Duration:
 def _refuse_twins(known: PlannedSegment, label: Label) -> None:
     """Two variants that are one branch would be compared with each other as if they were two."""
     for other in known.labels:
-        if (
-            other.experiment == label.experiment
-            and other.variant != label.variant
-            and other.variant
-            and label.variant
-        ):
+        are_ends = not other.stage and not label.stage
+        if are_ends and other.experiment == label.experiment and other.variant != label.variant:
             raise ConfigError(
                 f"experiment {label.experiment!r}: variants {other.variant!r} and "
                 f"{label.variant!r} are the same branch ({known.id}): the same rate on the same "

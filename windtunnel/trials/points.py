@@ -1,7 +1,7 @@
 """Points: every (model, recipe, schedule, seed, horizon) that a study's experiments ask for."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from typing import Any, ClassVar
@@ -37,13 +37,14 @@ class Ground:
     """What all points of a study stand on: its configuration and its token stream.
 
     `stream` is the stream's fingerprint, `vocab_size` how many tokens it knows, `dataset` None
-    while nothing is prepared.
+    while nothing is prepared; `sets` are the fingerprints of the validation sets by name.
     """
 
     config: StudyConfig
     vocab_size: int
     stream: str
     dataset: Dataset | None = None
+    sets: Mapping[str, str] = field(default_factory=dict)
 
     def mixed(self, weights: Mapping[str, float]) -> DataChange:
         """The change to another mixture of the sources, or to the trunks' own."""

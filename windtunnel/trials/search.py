@@ -77,7 +77,7 @@ def trial_losses(
     for branch in planned:
         if branch.segment.kind != "branch":
             continue
-        measured = row(store, branch)
+        measured = row(store, branch, ground.sets)
         loss = None if measured is None else measured.get(column)
         trunk = trunks[branch.segment.root.id]
         found[branch.labels[0].seed] = (

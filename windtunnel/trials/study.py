@@ -18,7 +18,7 @@ from windtunnel.data import (
 from windtunnel.data.tokenizer import load_tokenizer
 from windtunnel.errors import ConfigError
 from windtunnel.spec import StudyConfig, load_study
-from windtunnel.spec.config import SourceConfig
+from windtunnel.spec.data import SourceConfig
 from windtunnel.spec.path import rows_at
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.trials.completion import WantedSet
@@ -175,6 +175,9 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
         vocab_size=dataset.vocab_size if dataset else _vocab_size(config, file),
         stream=dataset.fingerprint if dataset else UNPREPARED,
         dataset=dataset,
+        sets={each.name: each.fingerprint for each in (*dataset.validation, *extra)}
+        if dataset
+        else {},
     )
     searches = [each for each in config.experiments if isinstance(each, SearchExperiment)]
     suggested = {each.name: read_suggested(store.study(config.study), each) for each in searches}

@@ -69,6 +69,14 @@ def _of_laws(fitted: MixtureFit) -> Iterator[Caution]:
                 "their mean): a difference between mixtures is not shown",
             )
 
+    rank = fitted.score.rank
+    if not rank.low > 0:
+        yield Caution(
+            "no-signal",
+            "target: the mean loss of mixtures left out is not foretold beyond noise (rank "
+            f"correlation {rank.value:.2f}): which mixture is best is not shown",
+        )
+
 
 def _of_best(fitted: MixtureFit, default: Floats | None) -> Iterator[Caution]:
     best, sources = fitted.best, fitted.runs.sources

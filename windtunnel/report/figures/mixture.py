@@ -104,7 +104,7 @@ def _along_share(fitted: MixtureFit) -> Drawing:
     )
     mixtures = np.stack([1 - share, share], axis=1)
     sets, weights = fitted.runs.sets, fitted.target_weights
-    titles = [f"Loss on {name} ({_unit(fitted)})" for name in sets]
+    titles = [f"{name} ({_unit(fitted)})" for name in sets]
     runs = without_noise_of_trunks(fitted.runs, fitted.points)
     curves, drawn = fitted.losses(mixtures), fitted.drawn_losses(mixtures)
     if len(sets) > 1:
