@@ -9,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
-NAMES = ("fit", "transfer", "dynamics")
+NAMES = ("fit", "transfer", "dynamics", "branches")
 
 
 def test_every_notebook_is_tested():
@@ -36,7 +36,7 @@ def test_it_runs_from_top_to_bottom(name):
     """On a fresh clone: from the records that lie beside the experiments."""
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     text = "\n".join(cell.source for cell in notebook.cells)
-    records = FOLDER / re.search(r'RECORDS = Path\("(.+)"\)', text)[1]
+    records = FOLDER / re.search(r'(?:RECORDS|EXPERIMENTS) = Path\("(.+)"\)', text)[1]
     if not records.exists():
         pytest.skip(f"{records.resolve().parent.name} has no records yet: run the experiment")
     place = {"metadata": {"path": str(FOLDER)}}
