@@ -260,6 +260,8 @@ def test_a_chain_is_plain_data(swept):
             "      a: {shape: exponential, final_factor: 0}",
             "'a': final_factor = 0: between 0 and 1",
         ),
+        ("      'a:b': {}", "variants"),
+        ("      a: {lr_exponent: 1e5}", "less than or equal to 2"),
         ("      a: {loss: completion}", "no source of its mixture has completions"),
         ("      a: [{}, {rates: 1}]", "unknown key; did you mean 'rate'"),
         ("      a: {context: 128, lr: 1}", "Allowed: decay, stable, shape"),
@@ -297,3 +299,24 @@ def test_what_another_study_has_measured_is_not_in_the_rows(swept, folder):
     assert row["loss"] == pytest.approx(
         (row["loss_more"] + row["loss_letters"] + row["loss_digits"]) / 3
     )
+
+
+def test_what_was_freed_up_the_path_is_made_again_in_one_sweep(tmp_path):
+    write_domains(tmp_path)
+    short = sweep(study_in(tmp_path, variants="      plain: {}"))
+    plain = branch_of(short, "plain")
+    (trunk,) = short.plan.trunks
+    for planned, step in ((plain, plain.end), (trunk, 200)):
+        short.store.segment(planned.id).release(step, why="a test")
+    on = "      on: [{}, {warmup: 5 steps, stable: 20 steps}, {decay: 20 steps}]"
+    result = Sweep(study_in(tmp_path, name="on", variants=on), engine="local").run()
+    assert not result.failed, result.errors
+
+
+def test_a_ramp_is_not_taken_for_a_divergence(tmp_path):
+    """Losses rise while the mixture turns to letters that the trunk has never seen."""
+    write_domains(tmp_path)
+    ramp = "      on: {mixture: {digits: 1}, ramp: 150 steps, decay: 170 steps}"
+    study = sweep(study_in(tmp_path, variants=ramp))
+    (row,) = (row for row in gather(study.store, study.plan) if row["variant"] == "on")
+    assert row["outcome"] == "finished"

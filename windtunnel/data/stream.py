@@ -176,7 +176,9 @@ class TrainStream:
         epochs = dict(self._passed)
         for name, read in self.read(rows).items():
             here = read - self._begun.get(name, 0) if name in epochs else read
-            epochs[name] = epochs.get(name, 0.0) + here / self._files[name].row_count(self.context)
+            if here:  # a source may have no row at this context
+                passed = here / self._files[name].row_count(self.context)
+                epochs[name] = epochs.get(name, 0.0) + passed
         return epochs
 
     def _places(self, first: int, count: int) -> tuple[Places, Places]:

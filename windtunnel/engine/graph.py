@@ -234,9 +234,12 @@ class Graph:
         """Let a parent make a checkpoint again that was there once."""
         if self.status[parent_id] is Status.RUNNING:
             self._asked_for_more.add(parent_id)
-        else:
-            self._set(parent_id, Status.WAITING)
-            self._consider(parent_id)
+            return
+        self._set(parent_id, Status.WAITING)
+        planned = self.planned[parent_id]
+        if isinstance(planned.segment, Branch) and not self._ledger.fork_is_saved(planned):
+            self._send_back(planned.segment.parent.id)
+        self._consider(parent_id)
 
     def _consider_children(self, segment_id: str) -> None:
         for child in self._children.get(segment_id, ()):

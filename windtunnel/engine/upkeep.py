@@ -51,12 +51,11 @@ class Upkeep:
         for folder, fork in list(wanted_back(self.study.store, segments, self.study.wanted)):
             folder.recall(fork)
             again[folder.root.name] = self._planned[folder.root.name]
-        branches = [
-            planned
-            for planned in segments
-            if isinstance(planned.segment, Branch) and planned.segment.parent.id in again
-        ]
-        return [*again.values(), *branches]
+        behind = dict(again)
+        for planned in segments:  # parents first: what follows them on a path is behind them too
+            if isinstance(planned.segment, Branch) and planned.segment.parent.id in behind:
+                behind[planned.id] = planned
+        return [planned for planned in segments if planned.id in behind]
 
     def _over_budget(self) -> list[str]:
         if self.study.config.budget == BudgetConfig():

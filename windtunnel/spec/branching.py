@@ -71,7 +71,11 @@ class Stage(Strict):
     batch_tokens: Annotated[int | None, Field(ge=1, description="Default: as before")] = None
     lr_exponent: Annotated[
         float,
-        Field(description="The peak goes with this power of the batch, where it changes; 0: not"),
+        Field(
+            ge=-2,
+            le=2,
+            description="The peak goes with this power of the batch, where it changes; 0: not",
+        ),
     ] = SQRT
     context: Annotated[int | None, Field(ge=2, description="Tokens a row")] = None
     rope_base: Annotated[float | None, Field(gt=1, description="With context")] = None
@@ -112,7 +116,7 @@ class BranchExperiment(Strict):
         Field(min_length=1, description="Training before the branches leave: 10N, '2e6 tokens'"),
     ]
     variants: Annotated[
-        dict[str, Variant],
+        dict[ExperimentName, Variant],
         Field(default_factory=dict, description="By name; what one leaves out is the study's"),
     ]
     design: Annotated[

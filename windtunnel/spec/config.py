@@ -228,7 +228,7 @@ class StudyConfig(Strict):
         Literal["all", "last"],
         Field(
             description="Fork checkpoints: all, until `gc`; last: each goes when its last planned "
-            "branch is done, and only a trunk's last fork stays"
+            "branch is done, and only a trunk's last fork and the ends of stages stay"
         ),
     ] = "all"
     budget: BudgetConfig = BudgetConfig()

@@ -14,11 +14,16 @@ SHARE = 1000
 """Shares are whole thousandths: a stream's mixture is exact to that."""
 
 
+MOST_DRAWS = 100
+"""For each mixture: few sources, or a low concentration, give the same ones again and again."""
+
+
 class MixtureDesign(Strict):
     """Mixtures of some sources, each a variant `mix00`, `mix01`, ...
 
     The first are each source alone and all of them in equal shares, so that a law need not
-    extrapolate; the rest are drawn from a Dirichlet distribution, the same for the same seed.
+    extrapolate; the rest are drawn from a Dirichlet distribution, the same for the same seed. No
+    two are alike, so that there are fewer where so many are not to be had.
     """
 
     sources: Annotated[tuple[str, ...], Field(min_length=2, description="Names of data.sources")]
@@ -53,17 +58,24 @@ class MixtureDesign(Strict):
         shares.append([1.0 / count] * count)
         # The standard library's generator: the same numbers on every machine and version.
         draw = random.Random(self.seed)
-        for _ in range(self.mixtures_drawn):
+        found = [_whole(each) for each in shares]
+        for _ in range(MOST_DRAWS * self.mixtures_drawn):
+            if len(found) == count + 1 + self.mixtures_drawn:
+                break
             gammas = [draw.gammavariate(self.concentration, 1.0) for _ in self.sources]
-            shares.append([gamma / math.fsum(gammas) for gamma in gammas])
-        digits = len(str(len(shares) - 1))
+            if not (total := math.fsum(gammas)):
+                continue  # a concentration near 0
+            drawn = _whole([gamma / total for gamma in gammas])
+            if drawn not in found:
+                found.append(drawn)
+        digits = len(str(len(found) - 1))
         return {
             f"mix{number:0{digits}}": {
                 source: float(whole)
-                for source, whole in zip(self.sources, _whole(each), strict=True)
+                for source, whole in zip(self.sources, each, strict=True)
                 if whole
             }
-            for number, each in enumerate(shares)
+            for number, each in enumerate(found)
         }
 
 

@@ -97,10 +97,17 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
             node = node.get("items", node)  # a chain of one stage is written without a list
         elif part in node.get("properties", {}):
             node = node["properties"][part]
-        elif isinstance(of_any_key := node.get("additionalProperties"), dict):
+        elif of_any_key := _of_any_key(node):
             node = of_any_key
         # else it is the tag of a choice that was made already
         if options := node.get("anyOf", node.get("oneOf") if "discriminator" not in node else None):
             node = next((option for option in options if "$ref" in option), node)
     known = list(resolve(node).get("properties", {}))
     return known if len(location) > 1 else [EXTENDS, *known]
+
+
+def _of_any_key(node: dict[str, Any]) -> dict[str, Any] | None:
+    """The schema of a mapping's values, whose keys the user chooses."""
+    of_named: dict[str, Any] = node.get("patternProperties", {})
+    found = node.get("additionalProperties") or next(iter(of_named.values()), None)
+    return found if isinstance(found, dict) else None

@@ -18,13 +18,17 @@ from windtunnel.train.execution import Execution
 SMOOTHING = 0.98
 """Weight of the past in the smoothed loss (assumed: about 50 updates of memory)."""
 
-DIVERGED_FACTOR = 1.5
-"""A smoothed loss this far above the best smoothed loss since warmup has diverged (assumed)."""
+DIVERGED_FACTOR, DIVERGED_MARGIN = 1.5, 0.5
+"""A smoothed loss this far above the best smoothed loss since warmup has diverged, by the factor
+and by the nats (assumed); below 1 nat a factor alone is soon reached by noise."""
 
 
 @dataclass
 class DivergenceWatch:
-    """Judges one loss at a time against the run's own past; never against an absolute bound."""
+    """Judges one loss at a time against the run's own past; never against an absolute bound.
+
+    Before update `warmup` only a loss that is not finite has diverged.
+    """
 
     warmup: int
     smoothed: float = math.nan
@@ -39,7 +43,7 @@ class DivergenceWatch:
         self.smoothed = SMOOTHING * self.smoothed + (1 - SMOOTHING) * loss
         if step >= self.warmup:
             self.best = min(self.best, self.smoothed)
-        return self.smoothed > DIVERGED_FACTOR * self.best
+        return self.smoothed > max(DIVERGED_FACTOR * self.best, self.best + DIVERGED_MARGIN)
 
 
 @dataclass

@@ -52,7 +52,11 @@ class Streams:
         begun, passed = before.read(first), before.epochs(first)
         if context != segment.parent.model.context:
             lengths = self.dataset.row_counts(context)
-            begun = {name: math.ceil(epochs) * lengths[name] for name, epochs in passed.items()}
+            # One more each time: at an earlier context the same shuffle may have been begun.
+            begun = {
+                name: (math.ceil(epochs) + _contexts(segment) - 1) * lengths[name]
+                for name, epochs in passed.items()
+            }
         return self.dataset.stream(
             context,
             weights=weights,
@@ -67,6 +71,13 @@ class Streams:
     def _weights(self, segment: Segment) -> Mapping[str, float]:
         """The weights of the sources that a segment reads, by name."""
         return mixture_of(segment) or {each.name: each.weight for each in self.dataset.sources}
+
+
+def _contexts(segment: Segment) -> int:
+    """How often the context has changed on a segment's path."""
+    if isinstance(segment, Trunk):
+        return 0
+    return _contexts(segment.parent) + (segment.change(ContextChange) is not None)
 
 
 def mixture_of(segment: Segment) -> Mapping[str, float] | None:

@@ -118,9 +118,10 @@ class RetainLast:
 def wanted_back(
     store: Store, segments: Iterable[PlannedSegment], wanted: dict[str, WantedSet]
 ) -> Iterator[tuple[SegmentFolder, int]]:
-    """Forks that were freed and that a planned branch has still to start from."""
+    """Forks that were freed and that a planned branch has still to start from, up its path."""
     has_released: dict[str, bool] = {}
-    for planned in segments:
+    again: set[str] = set()
+    for planned in reversed(list(segments)):  # children first, for they may want a parent again
         if not isinstance(planned.segment, Branch):
             continue
         parent, fork = planned.segment.parent.id, planned.segment.fork_step
@@ -130,6 +131,7 @@ def wanted_back(
         if (
             has_released[parent]
             and folder.is_released(fork)
-            and not has_ended(store, planned, wanted)
+            and (planned.id in again or not has_ended(store, planned, wanted))
         ):
+            again.add(parent)
             yield folder, fork

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from windtunnel.data import ValidationSet
 from windtunnel.errors import ConfigError, StoreError
-from windtunnel.spec import Trunk
+from windtunnel.spec import Branch, Segment, Trunk
 from windtunnel.spec.path import rows_at
 from windtunnel.train import checkpoint
 from windtunnel.train.dynamics import Dynamics
@@ -160,6 +160,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
                 self._discard(folder, f"{damaged}; removed, going on from the one before")
         else:
             self._load_start()
+        self.state.watch.warmup = self._judged_from()
         missing = self._missing(written)  # again: what was damaged has to be made once more
         self.to_make = missing
         replays = bool(missing) and missing[-1] <= min(reached, written)
@@ -168,6 +169,12 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             self.folder.truncate_curve(self.state.step, dynamics=recording)
         self._curve_end = reached if replays else self.state.step
         return saved
+
+    def _judged_from(self) -> int:
+        """The update from which losses are compared: after warmup, and after a ramp of mixtures."""
+        mixture = None if isinstance(self.segment, Trunk) else self.segment.mixture
+        ramp_end = self.segment.fork_step + mixture.ramp if mixture is not None else 0
+        return max(self.segment.recipe.warmup_steps, ramp_end)
 
     def _missing(self, written: int) -> list[int]:
         """Stops whose checkpoint, or whose part of the curve, is still to be made."""
@@ -187,12 +194,22 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         try:
             checkpoint.load(self.state, source)
         except checkpoint.Damaged as damaged:
-            self._discard(source, f"{damaged}; removed, its trunk makes it again")
-            parent.recall(self.segment.fork_step)
-            raise LostFork(f"{damaged}; its trunk makes it again") from None
+            self._discard(source, f"{damaged}; removed, its parent makes it again")
+            self._recall_the_way()
+            raise LostFork(f"{damaged}; its parent makes it again") from None
         self.state.seconds = 0.0  # seconds are the segment's own
         if turns(self.segment):
             self.state.forget_losses()
+
+    def _recall_the_way(self) -> None:
+        """Want back every checkpoint up the path that is not there, down to one that is."""
+        segment: Segment = self.segment
+        while isinstance(segment, Branch):
+            parent = self.bench.store.segment(segment.parent.id)
+            if parent.has_checkpoint(segment.fork_step, moments=True):
+                return
+            parent.recall(segment.fork_step)
+            segment = segment.parent
 
     def _execution(self) -> Execution:
         """The trunk's record: decided by its first run, inherited by everything after."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from windtunnel.errors import ConfigError, StoreError
 from windtunnel.spec import Segment
+from windtunnel.spec.path import tokens_at
 from windtunnel.trials.completion import outcome_of
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.study import Study
@@ -50,7 +51,7 @@ def find_trained(study: Study, segment_id: str) -> Trained:
             f"{what}: its checkpoint after {step} updates {why}; export a segment whose end is "
             "kept, or train it again in a store of its own (`store:` in the study file)"
         )
-    tokens = step * planned.segment.recipe.batch_tokens
+    tokens = tokens_at(planned.segment, step)
     losses = folder.measurements.get(step, {})
     measured = ", ".join(f"{m['nats_per_token']:.4f} on {name}" for name, m in losses.items())
     origin = (

@@ -15,7 +15,7 @@ from windtunnel.errors import FitError
 from windtunnel.laws.table import Floats, Table
 
 WEIGHT, LOSS = "weight_", "loss_"
-SAME = ("params", "tokens", "fork_tokens")
+SAME = ("params", "tokens", "fork_tokens", "batch_tokens", "lr")
 """What all runs must agree in, for their losses to differ by their mixtures."""
 # Tokens are whole updates, so lengths that are meant to be equal may differ by less than this.
 SAME_WITHIN = 1e-3

@@ -19,7 +19,7 @@ def tags(study: Study, planned: PlannedSegment, *, parent_run: str | None) -> di
         f"study.{study.config.study}": "yes",
         "kind": segment.kind,
         "parent": segment.parent.id if isinstance(segment, Branch) else "",
-        "data": segment.root.stream,
+        "data": segment.stream,
         "mlflow.runName": name_of(planned),
         "mlflow.source.name": "windtunnel",
     }
