@@ -123,7 +123,7 @@ def test_the_fork_checkpoint_of_a_branch(study, damage):
     assert go_on(path) == expected
     if damage is not shutil.rmtree:
         assert branch.last_note().startswith(f"{fork}: damaged checkpoint: ")
-        assert branch.last_note().endswith("; removed, its trunk makes it again")
+        assert branch.last_note().endswith("; removed, its parent makes it again")
 
 
 @pytest.mark.parametrize("kind", ["trunk", "branch"])

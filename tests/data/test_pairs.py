@@ -105,7 +105,7 @@ def test_pairs_that_cannot_be_read_say_why(tmp_path, corpus):
     )
     fails("1 document.s. cannot be split", path, pairs=FIELDS)
     path.write_text(lines_of([("x", "")]))
-    with pytest.raises(DataError, match="all 1 values of field .completion. are blank"):
+    with pytest.raises(DataError, match=r"all 1 values of field .completion. are blank"):
         prepare_validation(Source(name="s", path=str(path), pairs=FIELDS), root=tmp_path)
     fails("builtin:docs has none: remove pairs", "builtin:docs", ConfigError, pairs=FIELDS)
     path.write_text(lines_of([("x", "y")], ("text", "z")))

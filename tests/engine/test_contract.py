@@ -147,7 +147,7 @@ def test_a_damaged_fork_checkpoint_is_replayed(study_file, tmp_path, engine):
     assert not result.errors
     assert losses(study) == expected
     note = study.store.segment(branch.id).last_note()
-    assert note.endswith("does not match its checksum; removed, its trunk makes it again")
+    assert note.endswith("does not match its checksum; removed, its parent makes it again")
 
 
 def test_a_failed_segment_is_recorded_and_tried_again(study_file, engine):

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from unrun import planted_records
 
-from tests.unrun import planted_records
 from windtunnel.findings.mixing import mixings
 from windtunnel.report.figures.findings import drawings
 from windtunnel.spec.design import MixtureDesign

@@ -3,8 +3,8 @@
 import json
 import pickle
 
-import numpy as np
 import pytest
+from domains import branch_of, write_domains
 
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError
@@ -38,16 +38,6 @@ VARIANTS = """
 """
 
 
-def write_domains(made):
-    """Two domains of made-up words that share no character."""
-    rng = np.random.default_rng(0)
-    for name, alphabet in (("letters", "abcdefghij"), ("digits", "0123456789")):
-        words = ["".join(rng.choice(list(alphabet), 4)) for _ in range(60)]
-        documents = [" ".join(rng.choice(words, 60)) for _ in range(300)]
-        (made / f"{name}.txt").write_text("\n\n".join(documents))
-    return made
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return write_domains(tmp_path_factory.mktemp("domains"))
@@ -65,15 +55,6 @@ def swept(folder):
     result = Sweep(opened, engine="local").run()
     assert not result.failed, result.errors
     return open_study(opened.file)
-
-
-def branch_of(study, variant):
-    (found,) = (
-        planned
-        for planned in study.plan.branches
-        if variant in [label.variant for label in planned.labels if not label.stage]
-    )
-    return found
 
 
 def test_a_source_without_weight_is_no_part_of_the_trunk(swept, folder):

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from domains import branch_of, write_domains
 
-from tests.trials.test_branches import branch_of, write_domains
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError
 from windtunnel.spec.path import rows_at, tokens_at

@@ -24,7 +24,9 @@ class StoreLedger:
         """Whether the parent's checkpoint at the fork is there."""
         segment = branch.segment
         assert isinstance(segment, Branch)
-        return self.store.segment(segment.parent.id).has_checkpoint(segment.fork_step, moments=True)
+        return self.store.segment(segment.parent.id).has_checkpoint(
+            segment.fork_step, moments=isinstance(segment.parent, Branch)
+        )
 
     def give_up(self, planned: PlannedSegment, problem: str | None) -> str:
         """Write the record of a failure; its last line."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from windtunnel.spec import Trunk
+from windtunnel.spec import Branch, Trunk
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.store import SegmentFolder, Store
 
@@ -55,10 +55,10 @@ def missing_stops(
     One that was freed on purpose is not missed: a fork keeps the losses measured there before, but
     an end is made again for a set that was never measured on it.
     """
+    # An end may have kept none; that a trunk's fork has lost them is damage, and told as such.
+    on = planned.forks if isinstance(planned.segment, Branch) else ()
     unsaved = [
-        stop
-        for stop in stops_of(planned)
-        if not folder.has_checkpoint(stop, moments=stop in planned.forks)
+        stop for stop in stops_of(planned) if not folder.has_checkpoint(stop, moments=stop in on)
     ]
     if isinstance(planned.segment, Trunk):
         return tuple(stop for stop in unsaved if not folder.is_released(stop))

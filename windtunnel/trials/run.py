@@ -134,7 +134,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             self.state.step, self.state.seconds = record["reached"], record["seconds"]
             return
         self.stops = stops_of(self.planned)
-        for fork in self.planned.forks:
+        for fork in self.planned.forks if isinstance(self.segment, Branch) else ():
             if self.folder.has_checkpoint(fork) and not self.folder.has_checkpoint(
                 fork, moments=True
             ):
