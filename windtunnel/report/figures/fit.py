@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 
-from windtunnel.errors import ConfigError
 from windtunnel.laws import Fit, Table
 from windtunnel.laws.fitting import decayed_only
 from windtunnel.report.figures import (
@@ -15,7 +14,7 @@ from windtunnel.report.figures import (
     fit_sizes,
     fit_stages,
 )
-from windtunnel.report.figures.sheet import Drawing
+from windtunnel.report.figures.sheet import Drawing, save_all
 
 
 def write_figures(fitted: Fit, table: Table, folder: Path) -> list[Path]:
@@ -24,15 +23,8 @@ def write_figures(fitted: Fit, table: Table, folder: Path) -> list[Path]:
     Raises:
         ConfigError: the folder or a file in it cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as refused:
-        raise ConfigError(
-            f"figures folder {folder}: cannot be made: {refused.strerror}; give a folder that can "
-            "be written"
-        ) from None
     sizes = np.unique(table.params) if "params" in table else np.empty(0)
-    return [drawing.save(folder, sizes) for drawing in drawings(fitted, table)]
+    return save_all(drawings(fitted, table), folder, sizes)
 
 
 def _best_of_cells(fitted: Fit) -> Table:

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from windtunnel.errors import ConfigError
 from windtunnel.laws.interval import quantiles
 from windtunnel.laws.mixture import MixtureFit
 from windtunnel.laws.mixture.runs import without_noise_of_trunks
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.sheet import DASHED, Drawing, Sheet
+from windtunnel.report.figures.sheet import DASHED, Drawing, Sheet, save_all
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -32,14 +31,7 @@ def write_figures(fitted: MixtureFit, folder: Path) -> list[Path]:
     Raises:
         ConfigError: the folder or a file in it cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as refused:
-        raise ConfigError(
-            f"figures folder {folder}: cannot be made: {refused.strerror}; give a folder that can "
-            "be written"
-        ) from None
-    return [drawing.save(folder, np.empty(0)) for drawing in drawings(fitted)]
+    return save_all(drawings(fitted), folder, np.empty(0))
 
 
 def drawings(fitted: MixtureFit) -> list[Drawing]:

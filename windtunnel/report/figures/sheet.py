@@ -206,3 +206,19 @@ class Drawing:
             )
 
         return picture(f"{self.name}-{suffix}", self.alt, draw)
+
+
+def save_all(drawings: Sequence[Drawing], folder: Path, sizes: Floats) -> list[Path]:
+    """Write drawings as PNGs into a folder, made if it is not there; their paths.
+
+    Raises:
+        ConfigError: the folder or a file in it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as refused:
+        raise ConfigError(
+            f"figures folder {folder}: cannot be made: {refused.strerror}; give a folder that can "
+            "be written"
+        ) from None
+    return [drawing.save(folder, sizes) for drawing in drawings]
