@@ -50,7 +50,7 @@ def planted(order, *, own=0.0, step=0.01, draw=0, blown=()):
     def loss(row):
         short = "anneals" in row["experiment"]
         name, seed = row["variant"], row["init_seed"]
-        if name is None:  # the first stage of a chain
+        if not row["decayed"]:  # the first stage of a chain
             row["loss_docs"] = row["loss_code"] = 4.0
             return 4.0
         if (row["experiment"], name, seed) in blown:
