@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from windtunnel.errors import ConfigError
+from windtunnel.errors import ConfigError, DataError
 from windtunnel.spec import load_study
 from windtunnel.trials.store import read_json
 from windtunnel.trials.study import open_study
@@ -73,3 +73,17 @@ def test_a_name_of_that_form_is_free_beside_plain_text(study_file, words):
     both = f"{{path: {words}, name: a}}, {{path: {words}, name: a_conditional}}"
     file = study_file(replace=(f"{{path: {words}, name: words}}", both))
     assert [each.label for each in load_study(file).data.sources] == ["a", "a_conditional"]
+
+
+def test_a_set_too_short_for_a_context_is_told_before_training(study_file):
+    file = study_file()
+    plain = file.read_text()
+    for context in (128, 100_096):
+        stage = f"{{context: {context}, batch_tokens: {context}, decay: 20 steps}}"
+        branch = f"{{kind: branch, name: b, forks: [100 steps], variants: {{long: {stage}}}}}"
+        file.write_text(plain.replace("experiments:", f"experiments:\n  - {branch}"))
+        if context == 128:
+            assert open_study(file, prepared=True).contexts == (32, 128)
+        else:
+            with pytest.raises(DataError, match=r"'words': .* too few for one row of context"):
+                open_study(file)

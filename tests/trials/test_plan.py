@@ -156,3 +156,18 @@ def test_too_few_sizes_for_a_forecast_are_said_before_the_sweep(study_file):
     assert "the 2 others are too few for a forecast, which needs 3" in warning
     sizes = "[16x1, 16x2, 32x1, 32x2]"
     assert not plan_of(study_file(sizes=sizes, horizons=horizons, hold_out="largest")).warnings
+
+
+def test_a_run_that_another_experiment_does_not_hold_out_is_said(study_file):
+    grid = "- kind: grid\n    name: g\n    axes: {size: [32x2]}\n    horizons: [300 steps]"
+    plan = plan_of(
+        study_file(
+            sizes="[16x1, 16x2, 32x1, 32x2]",
+            horizons="[300 steps, 400 steps]",
+            hold_out="largest",
+            replace=("  - kind: scaling", f"  {grid}\n  - kind: scaling"),
+        )
+    )
+    (warning,) = plan.warnings
+    assert "holds out 1 of the runs that 'g' trains at once" in warning
+    assert [branch.end for branch in plan.branches if branch.held_out] == [400]

@@ -65,10 +65,33 @@ def test_the_mirror_holds_the_store_once(study_file, state_home):
     assert of[branch.id].data.tags["parent"] == trunk.id
     assert of[branch.id].data.tags["study.small"] == "yes"
     assert of[branch.id].data.params["recipe.lr"] == "0.01"
+    assert of[branch.id].data.params["schedule.shape"] == "exponential"
+    assert "variant.small" not in of[branch.id].data.tags
     assert {run.info.status for run in runs} == {"FINISHED"}
 
     again = Mirror(study, location).sync()
     assert (again.runs, again.metrics) == (0, 0)
+
+
+def test_a_branch_tells_what_it_changes_and_what_each_study_calls_it(study_file, state_home):
+    for study_name, variant in (("one", "soft"), ("two", "gentle")):
+        stage = "{warmup: 5 steps, rate: 0.5, shape: linear, decay: 20 steps}"
+        branch = f"forks: [50 steps], variants: {{{variant}: {stage}}}"
+        file = study_file(name=study_name)
+        head, rest = file.read_text().split("experiments:")
+        experiment = f"[{{kind: branch, name: b, sizes: [16x1], seeds: 1, {branch}}}]"
+        file.write_text(f"{head}experiments: {experiment}\nresources:{rest.split('resources:')[1]}")
+        study = open_study(file, prepared=True)
+        Sweep(study, engine="local").run()
+        location = locate(study.store, study.config.tracking)
+        Mirror(study, location).sync()
+    _, runs = everything(location)
+    (run,) = (run for run in runs if run.data.tags["kind"] == "branch")
+    assert run.data.tags["variant.one"] == "soft"
+    assert run.data.tags["variant.two"] == "gentle"
+    told = {"shape": "linear", "rate": "0.5", "warmup": "5", "final_factor": "0.05"}
+    assert {key: run.data.params[f"schedule.{key}"] for key in told} == told
+    assert "schedule.kind" not in run.data.params
 
 
 def test_a_pass_cut_short_is_filled_without_duplicates(study_file, state_home, monkeypatch):

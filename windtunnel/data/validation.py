@@ -109,6 +109,14 @@ class ValidationSet:
         order = permute(np.arange(count), size=len(table), keys=shuffle_keys("validation"))
         return table[order].astype(np.int64)
 
+    def check(self, context: int) -> None:
+        """Whether it can be measured at a context.
+
+        Raises:
+            DataError: If the set is too short for one row.
+        """
+        self._table(context)
+
     def _table(self, context: int) -> PackedRows | npt.NDArray[np.unsignedinteger]:
         path, dtype = self.folder / "validation.bin", read_source(self.folder)["dtype"]
         if self.paired:

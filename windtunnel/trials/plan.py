@@ -5,6 +5,7 @@ Loads no torch. A plan is plain data: it is written beside the study's results a
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from itertools import product
 
 from pydantic import Field
 
@@ -149,6 +150,7 @@ def make_plan(ground: Ground, suggested: Mapping[str, Suggested] | None = None) 
         )
     warnings += tuple(_without_forecast(points))
     segments = planned_segments(points)
+    warnings += tuple(_not_held_back(segments))
     mixed = any(isinstance(p.segment, Branch) and p.segment.mixture for p in segments)
     return Plan(
         study=study.study,
@@ -172,6 +174,24 @@ def _without_forecast(points: Iterable[Point | VariantPoint]) -> Iterator[str]:
                 f"are too few for a forecast, which needs {FEWEST_SIZES}: add sizes, or set "
                 "hold_out: none"
             )
+
+
+def _not_held_back(segments: Iterable[PlannedSegment]) -> Iterator[str]:
+    """A warning where a run that one experiment holds out is another's too, and so not held out."""
+    shared: dict[tuple[str, str], int] = {}
+    for planned in segments:
+        if not isinstance(planned.segment, Branch) or planned.held_out:
+            continue
+        holding = {label.experiment for label in planned.labels if label.held_out}
+        asking = {label.experiment for label in planned.labels if not label.held_out}
+        for pair in product(sorted(holding), sorted(asking)):
+            shared[pair] = shared.get(pair, 0) + 1
+    for (one, other), runs in shared.items():
+        yield (
+            f"experiment {one!r} holds out {runs} of the runs that {other!r} trains at once: the "
+            "forecast is fitted to them and does not foretell them; leave that size out of "
+            f"{other!r}, or put it in a study of its own"
+        )
 
 
 def planned_segments(points: Iterable[Point | VariantPoint]) -> tuple[PlannedSegment, ...]:

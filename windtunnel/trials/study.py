@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,13 @@ class Study:
         """What the plan and the data have to say."""
         if self.dataset is None:
             return (*self.plan.warnings, *self._missing_sources())
-        cut = self.dataset.cut_examples(self.config.model.context)
+        cut = chain.from_iterable(map(self.dataset.cut_examples, self.contexts))
         return (*self.plan.warnings, *self.dataset.warnings, *cut, *self._repeats())
+
+    @property
+    def contexts(self) -> tuple[int, ...]:
+        """Of the plan's segments, shortest first."""
+        return tuple(sorted({each.segment.model.context for each in self.plan.segments}))
 
     @property
     def validation(self) -> tuple[ValidationSet, ...]:
@@ -142,7 +148,8 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
 
     Raises:
         ConfigError: The study file is wrong, or asks for other data than the study has pinned.
-        DataError: A source is missing, empty or damaged.
+        DataError: A source is missing, empty or damaged, or a validation set too short for the
+            context of some segment.
         StoreError: The store cannot be written.
     """
     config = load_study(file)
@@ -183,7 +190,7 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
     suggested = {each.name: read_suggested(store.study(config.study), each) for each in searches}
     expected = {each.name: expected_trials(config, each, suggested[each.name]) for each in searches}
     plan = make_plan(ground, suggested)
-    return Study(
+    study = Study(
         file=file,
         config=config,
         store=store,
@@ -193,6 +200,9 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
         plan=plan,
         expected_plan=make_plan(ground, expected) if searches else plan,
     )
+    for validation, context in product(study.validation, study.contexts):
+        validation.check(context)
+    return study
 
 
 def _data_asked(config: StudyConfig) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from windtunnel.spec import Branch
+from windtunnel.spec import Branch, ScheduleChange
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.progress import name_of
 from windtunnel.trials.reading import mixture_of
@@ -16,24 +16,30 @@ def tags(study: Study, planned: PlannedSegment, *, parent_run: str | None) -> di
     segment = planned.segment
     found = {
         "study": study.config.study,
-        f"study.{study.config.study}": "yes",
         "kind": segment.kind,
         "parent": segment.parent.id if isinstance(segment, Branch) else "",
         "data": segment.stream,
         "mlflow.runName": name_of(planned),
         "mlflow.source.name": "windtunnel",
     }
-    if planned.variant:
-        found["variant"] = planned.variant
     if commit := git_commit(study.file.resolve().parent):
         found["mlflow.source.git.commit"] = commit
     if parent_run:
         found["mlflow.parentRunId"] = parent_run
+    return found | tags_of_study(study, planned)
+
+
+def tags_of_study(study: Study, planned: PlannedSegment) -> dict[str, str]:
+    """What a segment is to one study; another may call it otherwise."""
+    name = study.config.study
+    found = {f"study.{name}": "yes"}
+    if planned.variant:
+        found[f"variant.{name}"] = planned.variant
     return found
 
 
 def params(planned: PlannedSegment) -> dict[str, str]:
-    """Size, horizon, seed, and every field of model and recipe."""
+    """Size, horizon, seed, what a branch changes, and every field of model and recipe."""
     segment, label = planned.segment, planned.labels[0]
     found: dict[str, object] = {
         "size": segment.model.size,
@@ -48,6 +54,11 @@ def params(planned: PlannedSegment) -> dict[str, str]:
         found |= {f"mixture.{name}": f"{mixture[name] / whole:.4g}" for name in sorted(mixture)}
         if segment.objective != "full":
             found["objective"] = segment.objective
+        if rate := segment.change(ScheduleChange):
+            found |= {f"schedule.{key}": value for key, value in rate.model_dump().items()}
+            del found["schedule.kind"]
+        if segment.mixture and segment.mixture.ramp:
+            found["ramp"] = segment.mixture.ramp
     found |= {f"model.{key}": value for key, value in segment.model.model_dump().items()}
     found |= {f"recipe.{key}": value for key, value in segment.recipe.model_dump().items()}
     return {key: str(value) for key, value in found.items()}

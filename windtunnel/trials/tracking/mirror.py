@@ -162,9 +162,9 @@ class Mirror:
             run_id = self._create(planned)
             done.runs += 1
         tags = self._tags[planned.id]
-        study_tag = f"study.{self.study.config.study}"
-        if study_tag not in tags:
-            self._tag(planned.id, study_tag, "yes")
+        for name, text in describe.tags_of_study(self.study, planned).items():
+            if tags.get(name) != text:
+                self._tag(planned.id, name, text)
         record = self.study.store.segment(planned.id).record
         if record is None or tags.get(OUTCOME) != _end_mark(record):
             done.metrics += self._mirror_curve(planned, run_id, tags)
