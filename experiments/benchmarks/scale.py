@@ -23,9 +23,10 @@ from ray.tune.search import Searcher
 from ruamel.yaml import YAML
 from tables import table
 
-from windtunnel.engine.graph import Graph, Status
+from windtunnel.engine.graph import Graph
 from windtunnel.engine.ray.searcher import ReadySegments
 from windtunnel.engine.simulate import Simulated, simulate
+from windtunnel.engine.status import Status
 from windtunnel.spec import StudyConfig
 from windtunnel.trials.completion import stops_of
 from windtunnel.trials.plan import PlannedSegment, make_plan

@@ -12,7 +12,7 @@ from sweeps import assert_recorded_once, results, undisturbed
 from windtunnel.engine.sweep import Sweep
 from windtunnel.engine.worker import Worker
 from windtunnel.train import checkpoint
-from windtunnel.trials.store import write_json
+from windtunnel.trials.json_file import write_json
 from windtunnel.trials.study import open_study
 
 

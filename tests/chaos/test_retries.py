@@ -2,10 +2,10 @@
 
 from sweeps import results, undisturbed
 
-from windtunnel.engine.graph import Status
+from windtunnel.engine.status import Status
 from windtunnel.engine.sweep import Sweep
+from windtunnel.trials.lines import read_lines
 from windtunnel.trials.run import fail
-from windtunnel.trials.store import read_lines
 from windtunnel.trials.study import open_study
 
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from windtunnel.engine.graph import Status
+from windtunnel.engine.status import Status
 from windtunnel.engine.sweep import Sweep
 from windtunnel.trials.forecast import read_forecasts
 from windtunnel.trials.gather import gather

@@ -2,7 +2,8 @@
 
 import pytest
 
-from windtunnel.engine.graph import BUSY_SECONDS, Graph, Status
+from windtunnel.engine.graph import BUSY_SECONDS, Graph
+from windtunnel.engine.status import Status
 from windtunnel.spec import Branch, ModelSpec, Recipe, ScheduleChange, Trunk
 from windtunnel.trials.plan import Label, PlannedSegment
 

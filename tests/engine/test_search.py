@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from windtunnel.cli.app import app
-from windtunnel.engine.graph import Status
 from windtunnel.engine.search.rungs import going_on
 from windtunnel.engine.search.samplers import distributions, suggest, told
+from windtunnel.engine.status import Status
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError
 from windtunnel.spec import load_study

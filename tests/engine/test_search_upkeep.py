@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from windtunnel.engine.graph import Status
+from windtunnel.engine.status import Status
 from windtunnel.engine.sweep import Sweep
 from windtunnel.trials.budget import Account
 from windtunnel.trials.garbage import find_garbage

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from windtunnel.engine.graph import Status
 from windtunnel.engine.simulate import simulate
+from windtunnel.engine.status import Status
 from windtunnel.spec import Branch, ModelSpec, Recipe, ScheduleChange, Trunk
 from windtunnel.trials.plan import Label, PlannedSegment
 

@@ -5,9 +5,9 @@ import pytest
 
 from windtunnel.engine.sweep import Sweep
 from windtunnel.train import checkpoint
+from windtunnel.trials.json_file import write_json
 from windtunnel.trials.overhead import PARTS, Overhead
 from windtunnel.trials.progress import study_progress
-from windtunnel.trials.store import write_json
 from windtunnel.trials.study import open_study
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from windtunnel.errors import ConfigError, DataError
 from windtunnel.spec import load_study
-from windtunnel.trials.store import read_json
+from windtunnel.trials.json_file import read_json
 from windtunnel.trials.study import open_study
 
 FIELDS = "pairs: [q, a]"

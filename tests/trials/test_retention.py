@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from windtunnel.engine.graph import Status
+from windtunnel.engine.status import Status
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import StoreError
 from windtunnel.trials.garbage import find_garbage, free

@@ -5,16 +5,11 @@ import pytest
 from windtunnel.errors import StoreError
 from windtunnel.spec import load_study
 from windtunnel.trials.completion import outcome_of
+from windtunnel.trials.json_file import read_json, write_json
+from windtunnel.trials.lines import append_line, read_lines
 from windtunnel.trials.plan import make_plan
 from windtunnel.trials.points import Ground
-from windtunnel.trials.store import (
-    SegmentFolder,
-    Store,
-    append_line,
-    read_json,
-    read_lines,
-    write_json,
-)
+from windtunnel.trials.store import SegmentFolder, Store
 
 
 def test_paths_stay_in_the_store(tmp_path):

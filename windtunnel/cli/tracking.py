@@ -5,10 +5,10 @@ import signal
 from pathlib import Path
 
 from windtunnel.errors import TrackingError
+from windtunnel.trials.json_file import read_json, write_json
 from windtunnel.trials.kept_handoffs import FILE as HANDOFFS
 from windtunnel.trials.kept_handoffs import read_handoffs
 from windtunnel.trials.search_json import outcome_json
-from windtunnel.trials.store import read_json, write_json
 from windtunnel.trials.study import Study, open_study
 from windtunnel.trials.tracking import Mirror, locate, serve
 from windtunnel.trials.tracking.server import link, stop, wait_until_ready

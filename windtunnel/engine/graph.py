@@ -13,9 +13,9 @@ import heapq
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from enum import StrEnum
 from typing import Protocol
 
+from windtunnel.engine.status import ENDED, Status
 from windtunnel.spec import Branch
 from windtunnel.spec.path import flops_per_update
 from windtunnel.trials.plan import PlannedSegment, merged
@@ -26,21 +26,6 @@ BUSY_SECONDS = 3.0
 MOST_REPLAYS = 3
 """So often is a trunk sent back for one branch's damaged checkpoint (assumed: a disk that damages
 three in a row damages the fourth)."""
-
-
-class Status(StrEnum):
-    """Where a segment stands in this sweep."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    FINISHED = "finished"
-    DIVERGED = "diverged"
-    FAILED = "failed"
-    BLOCKED = "blocked"
-    INTERRUPTED = "interrupted"
-
-
-ENDED = frozenset({Status.FINISHED, Status.DIVERGED, Status.FAILED, Status.BLOCKED})
 
 
 class Ledger(Protocol):

@@ -1,6 +1,6 @@
 """The store as the graph of a sweep sees it."""
 
-from windtunnel.engine.graph import Status
+from windtunnel.engine.status import Status
 from windtunnel.spec import Branch
 from windtunnel.trials.completion import WantedSet, is_complete, outcome_of
 from windtunnel.trials.plan import PlannedSegment

@@ -5,8 +5,9 @@ The graph's own policy hands the segments out, on the clock of the simulation.
 
 from dataclasses import dataclass
 
-from windtunnel.engine.graph import Graph, Status
+from windtunnel.engine.graph import Graph
 from windtunnel.engine.simulate import Simulated, simulate
+from windtunnel.engine.status import Status
 from windtunnel.trials.cost import Left
 from windtunnel.trials.disk import DiskUse
 from windtunnel.trials.pace import Pace

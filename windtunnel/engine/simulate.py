@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from windtunnel.engine.graph import Graph, Status
+from windtunnel.engine.graph import Graph
+from windtunnel.engine.status import Status
 from windtunnel.spec import Branch
 from windtunnel.trials.plan import PlannedSegment
 

@@ -8,18 +8,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, Self
 
-from windtunnel.engine.graph import Graph, Status
+from windtunnel.engine.graph import Graph
 from windtunnel.engine.ledger import StoreLedger
 from windtunnel.engine.ray.settings import prepare_environment
 from windtunnel.engine.search.growth import Searches
+from windtunnel.engine.status import Status
 from windtunnel.engine.upkeep import Upkeep
 from windtunnel.errors import FitError, WindtunnelError
 from windtunnel.trials.forecast import write_forecast
 from windtunnel.trials.gather import gather
+from windtunnel.trials.json_file import write_json
 from windtunnel.trials.lease import Lease
 from windtunnel.trials.leftovers import clear_leftovers
 from windtunnel.trials.plan import PlannedSegment
-from windtunnel.trials.store import write_json
 from windtunnel.trials.study import Study
 from windtunnel.trials.workbench import WorkOrder
 

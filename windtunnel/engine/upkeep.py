@@ -3,9 +3,9 @@
 import time
 from collections.abc import Iterable
 
-from windtunnel.engine.graph import Status
 from windtunnel.engine.outlook import outlook
 from windtunnel.engine.simulate import simulate
+from windtunnel.engine.status import Status
 from windtunnel.errors import ConfigError
 from windtunnel.spec import Branch
 from windtunnel.spec.config import BudgetConfig

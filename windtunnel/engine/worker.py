@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from windtunnel.errors import StoreError, StoreFull, WindtunnelError
+from windtunnel.trials.json_file import read_json
 from windtunnel.trials.lease import LeaseHeld
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.run import LostFork, SegmentRun, fail
-from windtunnel.trials.store import read_json
 from windtunnel.trials.workbench import Workbench, WorkOrder
 
 Report = dict[str, Any]

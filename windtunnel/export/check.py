@@ -14,7 +14,7 @@ from windtunnel.export.forecasts import MEAN
 from windtunnel.export.handoff import FILE, Handoff
 from windtunnel.export.write import FITS
 from windtunnel.laws import Fit
-from windtunnel.trials.store import append_line
+from windtunnel.trials.lines import append_line
 
 Unit = Literal["nats-per-token", "nats-per-byte", "bits-per-byte"]
 UNITS: tuple[Unit, ...] = ("nats-per-token", "nats-per-byte", "bits-per-byte")

@@ -14,10 +14,11 @@ from windtunnel.spec.config import BudgetConfig, Resources
 from windtunnel.spec.path import flops_per_update
 from windtunnel.trials.cost import Left
 from windtunnel.trials.garbage import bytes_in
+from windtunnel.trials.json_file import read_json, write_json
 from windtunnel.trials.pace import Pace
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.progress import curve_tail
-from windtunnel.trials.store import SEGMENT, Store, read_json, write_json
+from windtunnel.trials.store import SEGMENT, Store
 from windtunnel.trials.study import Study
 
 FILE = "spent_before.json"

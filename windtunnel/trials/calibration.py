@@ -20,8 +20,8 @@ from typing import Any
 from windtunnel.errors import ConfigError
 from windtunnel.spec.model import ModelSpec
 from windtunnel.spec.strict import Strict
+from windtunnel.trials.json_file import read_json, write_json
 from windtunnel.trials.pace import Shape, ShapePace, shape_of
-from windtunnel.trials.store import read_json, write_json
 from windtunnel.trials.study import Study
 
 FILE = "calibration.json"

@@ -14,8 +14,9 @@ import numpy as np
 from windtunnel.errors import FitError
 from windtunnel.laws import Fit, Table, compute_line, fit, nearest_size
 from windtunnel.trials.gather import Row
+from windtunnel.trials.lines import append_line, read_lines
 from windtunnel.trials.plan import Plan
-from windtunnel.trials.store import Store, append_line, read_lines
+from windtunnel.trials.store import Store
 
 
 def law_rows(rows: list[Row], *, experiment: str | None = None) -> list[Row]:

@@ -15,9 +15,10 @@ from typing import Literal
 
 from windtunnel.spec import Segment, Trunk
 from windtunnel.spec.path import flops_per_update
+from windtunnel.trials.json_file import is_scratch, read_json
 from windtunnel.trials.lease import LeaseHeld, holder
 from windtunnel.trials.retention import Needs, done_forks, needs_of_others
-from windtunnel.trials.store import SEGMENT, SegmentFolder, Store, is_scratch, read_json
+from windtunnel.trials.store import SEGMENT, SegmentFolder, Store
 from windtunnel.trials.study import Study
 
 Kind = Literal["forks", "resume", "scratch", "last forks", "ends"]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from windtunnel.trials.lines import append_line, read_lines
 from windtunnel.trials.pace import Pace
 from windtunnel.trials.plan import PlannedSegment
-from windtunnel.trials.store import append_line, read_lines
 from windtunnel.trials.study import Study
 
 FILE = "sweeps.jsonl"

@@ -19,8 +19,7 @@ from windtunnel.accounting import flops_6nd
 from windtunnel.errors import ConfigError, StoreError, did_you_mean
 from windtunnel.laws.caution import Caution
 from windtunnel.trials.gather import COLUMNS, Row, gather
-from windtunnel.trials.lines import drop_torn, whole_lines
-from windtunnel.trials.store import append_line
+from windtunnel.trials.lines import append_line, drop_torn, whole_lines
 from windtunnel.trials.study import Study
 
 KIND = "imported"

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from windtunnel.trials.store import read_json, write_json
+from windtunnel.trials.json_file import read_json, write_json
 
 
 def keep_check(folder: Path, check: dict[str, Any]) -> Path:

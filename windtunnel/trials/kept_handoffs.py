@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from windtunnel.trials.store import append_line, read_lines
+from windtunnel.trials.lines import append_line, read_lines
 
 FILE = "handoffs.jsonl"
 

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from windtunnel.trials.json_file import is_scratch
 from windtunnel.trials.lease import STALE_SECONDS, LeaseHeld
-from windtunnel.trials.store import SegmentFolder, Store, is_scratch
+from windtunnel.trials.store import SegmentFolder, Store
 
 
 def clear_leftovers(store: Store, study: Path, segment_ids: Iterable[str]) -> None:

@@ -2,9 +2,66 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from windtunnel.errors import StoreError, cannot_write
+
+
+def append_line(path: Path, value: dict[str, Any]) -> None:
+    """Append one JSON line, after ending a line that a crash has torn.
+
+    Raises:
+        StoreError: Disk full, or no permission.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                torn = file.read(1) != b"\n"
+                file.write(b"\n" if torn else b"")
+            file.write(json.dumps(value).encode() + b"\n")
+    except OSError as refused:
+        raise cannot_write(path, refused) from None
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file that `append_line` wrote; a torn one is left out.
+
+    Raises:
+        StoreError: The file is not UTF-8.
+    """
+    found = []
+    for _, line in numbered_lines(path):
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found
+
+
+def json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a file that nothing damages but a crash; a torn last one is left out."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield json.loads(line)
+
+
+def whole_steps(path: Path) -> Iterator[tuple[int, int]]:
+    """(step, bytes up to its end) of each row before the first that is torn or damaged."""
+    if not path.exists():
+        return
+    end = 0
+    with path.open("rb") as file, suppress(ValueError, KeyError, TypeError):
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            end += len(line)
+            yield int(json.loads(line)["step"]), end
 
 
 def numbered_lines(path: Path) -> list[tuple[int, str]]:

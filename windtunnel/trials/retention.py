@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 from windtunnel.errors import StoreError
 from windtunnel.spec import Branch
 from windtunnel.trials.completion import WantedSet, missing_stops, outcome_of
+from windtunnel.trials.json_file import read_json
 from windtunnel.trials.plan import Plan, PlannedSegment
-from windtunnel.trials.store import SegmentFolder, Store, read_json
+from windtunnel.trials.store import SegmentFolder, Store
 
 PLAN_FILE = "plan.json"
 

@@ -5,7 +5,6 @@ the same bits. A fork checkpoint is saved and reported before it is evaluated, s
 can start while the trunk goes on.
 """
 
-import math
 import shutil
 import time
 import traceback
@@ -14,17 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from windtunnel.data import ValidationSet
 from windtunnel.errors import ConfigError, StoreError
 from windtunnel.spec import Branch, Segment, Trunk
 from windtunnel.spec.path import rows_at
 from windtunnel.train import checkpoint
 from windtunnel.train.dynamics import Dynamics
-from windtunnel.train.evaluate import evaluate
 from windtunnel.train.execution import Execution, current, decide
 from windtunnel.train.loop import Diverged, train
-from windtunnel.trials.completion import WantedSet, missing_stops, stops_of
+from windtunnel.trials.completion import missing_stops, stops_of
 from windtunnel.trials.curve import CurveWriter
+from windtunnel.trials.measuring import Measuring
 from windtunnel.trials.overhead import Overhead
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.reading import turns
@@ -51,6 +49,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
     def __init__(self, bench: Workbench, planned: PlannedSegment, *, planned_tokens: int) -> None:
         self.bench, self.planned, self.segment = bench, planned, planned.segment
         self.folder = bench.store.segment(planned.id)
+        self.measuring = Measuring(bench, planned)
         self.planned_tokens = planned_tokens
         self.outcome: str | None = None
         self.stops: tuple[int, ...] = ()
@@ -251,40 +250,14 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         checkpoint.save(self.state, folder, with_optimizer=with_optimizer, overhead=overhead)
 
     def _measure(self, step: int) -> None:
-        """Evaluate the state, which stands at `step`, on every set not measured there yet."""
         with self.overhead.timing("evaluation_seconds"):
-            found = {
-                validation.name: self._losses(validation, wanted.tokens(self.planned))
-                for validation, wanted in self._lacking(step)
-            }
-        if found:
-            self.folder.add_measurement(step, found)
-
-    def _lacking(self, step: int) -> list[tuple[ValidationSet, WantedSet]]:
-        known = self.folder.measurements.get(step, {})
-        wanted = self.bench.wanted
-        return [
-            (validation, wanted[validation.name])
-            for validation in self.bench.validation
-            if not wanted[validation.name].is_met_by(known.get(validation.name), self.planned)
-        ]
-
-    def _losses(self, validation: ValidationSet, tokens: int) -> dict[str, Any]:
-        rows = validation.rows(self.segment.model.context, tokens)
-        nats, bytes_each = evaluate(self.step, rows), validation.bytes_per_token
-        return {
-            "fingerprint": validation.fingerprint,
-            "asked": tokens,
-            "tokens": int((rows[:, 1:] >= 0).sum()),
-            "nats_per_token": nats,
-            "bits_per_byte": None if bytes_each is None else nats / math.log(2) / bytes_each,
-        } | ({"conditional": True} if validation.conditional else {})
+            self.measuring.measure(step, self.step)
 
     def _finish(self) -> Progress:
         """Measure what a new validation set or a crash left unmeasured, then write the record."""
         step, seconds = self.state.step, self.state.seconds
         for stop in self.stops:
-            if self.folder.has_checkpoint(stop) and self._lacking(stop):
+            if self.folder.has_checkpoint(stop) and self.measuring.lacking(stop):
                 source = self.folder.checkpoint(stop)
                 try:
                     checkpoint.load(self.state, source)

@@ -15,7 +15,6 @@ One folder a segment:
 Paths are confined to the root: ids are hex digits and names are checked before they become paths.
 """
 
-import json
 import os
 import re
 import shutil
@@ -30,8 +29,9 @@ from pydantic import TypeAdapter
 
 from windtunnel.errors import StoreError, cannot_write
 from windtunnel.spec import Segment
+from windtunnel.trials.json_file import is_scratch, read_json, write_json
 from windtunnel.trials.lease import Lease
-from windtunnel.trials.lines import numbered_lines
+from windtunnel.trials.lines import append_line, json_rows, read_lines, whole_steps
 
 DYNAMICS = "dynamics.jsonl"
 MOMENTS = "optimizer.safetensors"
@@ -179,16 +179,16 @@ class SegmentFolder:
 
     def curve_rows(self) -> Iterator[dict[str, Any]]:
         """Whole rows of the curve; a torn last line is left out."""
-        return _rows(self.curve)
+        return json_rows(self.curve)
 
     def dynamics_rows(self) -> Iterator[dict[str, Any]]:
         """Whole rows of the dynamics; none where no study has asked for them."""
-        return _rows(self.dynamics)
+        return json_rows(self.dynamics)
 
     def curve_end(self, begin: int) -> int:
         """The last update up to which the curve has every row from `begin` on, in order."""
         end = begin
-        for step, _ in _whole_rows(self.curve):
+        for step, _ in whole_steps(self.curve):
             if step != end + 1:
                 break
             end = step
@@ -201,7 +201,7 @@ class SegmentFolder:
         """
         for path in (self.curve, self.dynamics) if dynamics else (self.curve,):
             if path.exists():
-                os.truncate(path, max((b for at, b in _whole_rows(path) if at <= step), default=0))
+                os.truncate(path, max((b for at, b in whole_steps(path) if at <= step), default=0))
 
     def clear_scratch(self) -> None:
         """Remove what killed writers left half written; only for the holder of the lease."""
@@ -267,98 +267,3 @@ def _steps(folder: Path) -> list[tuple[int, Path]]:
     if not folder.is_dir():
         return []
     return [(int(entry.name), entry) for entry in folder.iterdir() if entry.name.isdecimal()]
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                yield json.loads(line)
-
-
-def _whole_rows(path: Path) -> Iterator[tuple[int, int]]:
-    """(step, bytes up to its end) of each row before the first that is torn or damaged."""
-    if not path.exists():
-        return
-    end = 0
-    with path.open("rb") as file, suppress(ValueError, KeyError, TypeError):
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            end += len(line)
-            yield int(json.loads(line)["step"]), end
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write beside and rename: readers see the old file or the new one, never half of one.
-
-    Raises:
-        StoreError: Disk full, or no permission.
-    """
-    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("w") as file:
-            json.dump(value, file, indent=1, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except OSError as refused:
-        with suppress(OSError):
-            scratch.unlink(missing_ok=True)
-        raise cannot_write(path, refused) from None
-
-
-def append_line(path: Path, value: dict[str, Any]) -> None:
-    """Append one JSON line, after ending a line that a crash has torn.
-
-    Raises:
-        StoreError: Disk full, or no permission.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+") as file:
-            if file.seek(0, os.SEEK_END):
-                file.seek(-1, os.SEEK_END)
-                torn = file.read(1) != b"\n"
-                file.write(b"\n" if torn else b"")
-            file.write(json.dumps(value).encode() + b"\n")
-    except OSError as refused:
-        raise cannot_write(path, refused) from None
-
-
-def is_scratch(path: Path) -> bool:
-    """Whether a file or folder is named as those that are renamed once they are whole."""
-    return re.fullmatch(r"\..+\.[0-9a-f]{8,32}", path.name) is not None
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file that `append_line` wrote; a torn one is left out.
-
-    Raises:
-        StoreError: The file is not UTF-8.
-    """
-    found = []
-    for _, line in numbered_lines(path):
-        with suppress(ValueError):
-            found.append(json.loads(line))
-    return found
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in `path`, or None where there is no file.
-
-    Raises:
-        StoreError: The file is damaged.
-    """
-    try:
-        value = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as broken:
-        raise StoreError(f"{path}: damaged: {broken}") from None
-    if not isinstance(value, dict):
-        raise StoreError(f"{path}: damaged: expected an object")
-    return value

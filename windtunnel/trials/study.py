@@ -24,10 +24,11 @@ from windtunnel.spec.path import rows_at
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.trials.completion import WantedSet
 from windtunnel.trials.expected import expected_trials
+from windtunnel.trials.json_file import read_json, write_json
 from windtunnel.trials.plan import Plan, make_plan
 from windtunnel.trials.points import Ground
 from windtunnel.trials.reading import Streams
-from windtunnel.trials.store import Store, read_json, write_json
+from windtunnel.trials.store import Store
 from windtunnel.trials.suggested import read_suggested
 
 UNPREPARED = "unprepared"

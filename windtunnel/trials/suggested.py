@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from windtunnel.errors import ConfigError, StoreError
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.spec.strict import Strict
-from windtunnel.trials.store import read_json, write_json
+from windtunnel.trials.json_file import read_json, write_json
 
 MAY_CHANGE = {"trials", "top", "repeats", "longer", "kind"}
 """Fields of a search that may change while it goes on; any other makes it another search."""

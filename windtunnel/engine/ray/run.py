@@ -21,7 +21,7 @@ from windtunnel.engine.ray.reaper import reaper
 from windtunnel.engine.ray.searcher import ReadySegments
 from windtunnel.engine.ray.trainable import trainable
 from windtunnel.spec.config import Resources
-from windtunnel.trials.store import read_json
+from windtunnel.trials.json_file import read_json
 from windtunnel.trials.workbench import WorkOrder
 
 
