@@ -77,6 +77,19 @@ def test_power2_recovers_steplaw_from_optima():
     assert fit.coefficients == pytest.approx(law.coefficients, rel=1e-6)
 
 
+def test_power2_of_scattered_optima_measures_its_delta():
+    # With 1e-3, a loss's, every row is an outlier, and a whole line of laws is as good as the best.
+    n, d = (each.ravel() for each in np.meshgrid(np.geomspace(1e7, 1e9, 3), [1e9, 2e9, 4e9, 8e9]))
+    law, scatter = Power2(1.79, -0.713, 0.307), np.tile([-0.05, 0.1, -0.1, 0.05], 3)
+    fit = fit_law({"x": n, "z": d, "y": law(n, d) * np.exp(scatter)}, "power2", **POINT_ONLY)
+    assert fit.delta == pytest.approx(1.345 * 0.11, rel=0.4)
+    squares = fit_law(
+        {"x": n, "z": d, "y": law(n, d) * np.exp(scatter)},
+        "power2", objective="mse-log", **POINT_ONLY,
+    )  # fmt: skip
+    assert fit.coefficients == pytest.approx(squares.coefficients, rel=0.05)
+
+
 RATES = np.geomspace(1e-4, 1e-1, 15)
 
 

@@ -109,6 +109,25 @@ def test_a_plan_before_the_data_counts_as_many(folder):
     assert json.loads(json.dumps(plan.model_dump(mode="json")))
 
 
+def test_a_plan_before_the_data_knows_mixtures_that_are_one(tmp_path):
+    write_domains(tmp_path)
+    sources = "[{path: letters.txt, weight: 2}, {path: digits.txt, weight: 1}]"
+    variants = """{plain: {}, half: {mixture: {letters: 1, digits: 1}}}
+  - kind: branch
+    name: again
+    forks: [200 steps]
+    seeds: [0]
+    variants: {own: {mixture: {letters: 4, digits: 2}}, half: {mixture: {digits: 3, letters: 3}}}
+"""
+    file = study_in(tmp_path, sources=sources, variants=variants)
+    before, after = open_study(file).plan, open_study(file, prepared=True).plan
+    assert len(before.branches) == len(after.branches) == 2
+    names = {branch.variant for branch in before.branches}
+    assert (
+        names == {branch.variant for branch in after.branches} == {"half", "turn:plain+again:own"}
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -246,7 +246,7 @@ def test_a_chain_is_plain_data(swept):
         ("      a: {rope_base: 50000}", "rope_base without context"),
         ("      a: []", "at least 1"),
         ("      a: {batch_tokens: 100}", "no whole number of rows of 64"),
-        ("      a: [{}, {context: 96}]", "stage 2: a batch of 256 tokens"),
+        ("      a: [{}, {context: 96}]", r"variants\.a\[1\]: a batch of 256 tokens"),
         ("      a: {warmup: 10 steps, decay: 10 steps}", "warmup takes 10 of its 10 updates"),
         (
             "      a: [{final_factor: 0}, {decay: 9 steps}]",
@@ -265,7 +265,7 @@ def test_a_chain_is_plain_data(swept):
         ("      a: {loss: completion}", "no source of its mixture has completions"),
         ("      a: [{}, {rates: 1}]", "unknown key; did you mean 'rate'"),
         ("      a: {context: 128, lr: 1}", "Allowed: decay, stable, shape"),
-        ("      a: [{}, {mixture: {digit: 1}}]", "stage 2: mixture: 'digit' is no source"),
+        ("      a: [{}, {mixture: {digit: 1}}]", r"a\[1\]\.mixture\.digit: no source of data"),
     ],
 )
 def test_what_a_stage_may_not_ask(tmp_path, variants, said):

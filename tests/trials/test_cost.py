@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from windtunnel.engine.graph import Status
 from windtunnel.engine.outlook import outlook
+from windtunnel.engine.status import Status
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError
 from windtunnel.spec.disk_size import DiskSize
@@ -15,8 +15,8 @@ from windtunnel.trials.cost import cost_of, left_of, slots_here
 from windtunnel.trials.garbage import find_garbage, free
 from windtunnel.trials.gather import gather
 from windtunnel.trials.hindsight import compared, utilisation
+from windtunnel.trials.json_file import write_json
 from windtunnel.trials.pace import pace_of, shape_of
-from windtunnel.trials.store import write_json
 from windtunnel.trials.study import open_study
 
 THREE = "[110 steps, 150 steps, 200 steps]"
@@ -107,6 +107,25 @@ def test_a_budget_that_is_just_enough_runs_all(study_file):
     assert Account(study).total().flops == pytest.approx(need)
     _, again = sweep(study.file)
     assert again.counts == result.counts
+
+
+def test_retraining_is_a_run_for_each_point_and_none_for_a_stage_on_the_way(study_file):
+    branch = """  - kind: branch
+    name: turn
+    sizes: [16x1]
+    forks: [100 steps]
+    seeds: 1
+    variants:
+      plain: {decay: 20 steps}
+      on: [{decay: 20 steps}, {warmup: 5 steps, decay: 30 steps}]
+      longer: [{stable: 40 steps}, {decay: 10 steps}]
+resources:"""
+    study = open_study(study_file(sizes="[16x1]", replace=("resources:", branch)))
+    cost = cost_of(study)
+    trunk = study.plan.trunks[0]
+    assert cost.branches == 2 + 2 + 2
+    # Two horizons; plain, which `on` leaves again, 120; on and longer, 150 each.
+    assert cost.flops_retraining == flops(study, trunk, 110 + 140 + 120 + 150 + 150)
 
 
 def test_what_is_spent_stops_new_segments_and_a_larger_budget_goes_on(study_file):

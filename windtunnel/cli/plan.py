@@ -10,6 +10,7 @@ from windtunnel.cli.ahead import calibration_table, lines_ahead
 from windtunnel.cli.text import flops, print_json, say, si, size_of, terminal
 from windtunnel.engine.outlook import Outlook, outlook
 from windtunnel.spec import Branch, StudyConfig
+from windtunnel.spec.branching import BranchExperiment
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.spec.yaml_file import resolved_text
 from windtunnel.trials.budget import disk_use, over_budget
@@ -25,6 +26,9 @@ from windtunnel.trials.suggested import read_suggested
 
 MOST_LINES = 200
 """Of the table: nobody reads more, and drawing 5,000 takes 2 s (measured)."""
+
+MOST_NAMES = 12
+"""Of the variants of an experiment; more would hide the lines around them."""
 
 
 def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
@@ -76,9 +80,11 @@ def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
         return
     console = terminal()
     console.print(_table(expected))
-    searches = [e for e in study.config.experiments if isinstance(e, SearchExperiment)]
-    for each in searches:
-        say(console, f"{'search ' + each.name:<12} {_search(study, each)}")
+    for each in study.config.experiments:
+        if isinstance(each, SearchExperiment):
+            say(console, f"{'search ' + each.name:<11}  {_search(study, each)}")
+        elif isinstance(each, BranchExperiment):
+            say(console, f"{'branch ' + each.name:<11}  {_branch(study, each)}")
     for line in _lines(expected, cost, left, finished):
         say(console, line)
     for line in lines_ahead(study, pace, ahead, slots=slots):
@@ -103,6 +109,8 @@ def _segment(study: Study, planned: PlannedSegment, pace: Pace) -> dict[str, Any
         "segment": planned.id,
         "kind": segment.kind,
         "parent": segment.parent.id if isinstance(segment, Branch) else None,
+        "experiments": list(dict.fromkeys(label.experiment for label in planned.labels)),
+        "variant": planned.variant,
         "size": segment.model.size,
         "params": segment.model.params,
         "seed": planned.labels[0].seed,
@@ -182,6 +190,23 @@ def _search(study: Study, experiment: SearchExperiment) -> str:
     return (
         f"{said}; then {experiment.top} x {experiment.repeats} new seeds, and to "
         f"{experiment.longer_horizon}"
+    )
+
+
+def _branch(study: Study, experiment: BranchExperiment) -> str:
+    """`forks 4000 steps of 32x3, 5 variants x 3 seeds: docs, code10, code30, code50, code100`."""
+    sizes = experiment.sizes or study.config.model.sizes
+    written, count = list(experiment.variants), len(experiment.ways)
+    names = written[:MOST_NAMES]
+    if more := len(written) - len(names):
+        names.append(f"{more} more")
+    if drawn := list(experiment.ways)[len(written) :]:
+        names.append(f"{drawn[0]} to {drawn[-1]}, its design")
+    seeds = len(experiment.seeds)
+    return (
+        f"forks {', '.join(map(str, experiment.forks))} of {', '.join(map(str, sizes))}, "
+        f"{count} variant{'s' if count > 1 else ''} x {seeds} seed{'s' if seeds > 1 else ''}: "
+        f"{', '.join(names)}"
     )
 
 

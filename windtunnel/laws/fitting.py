@@ -50,8 +50,8 @@ def fit(
         objective: `huber-log` or `mse-log` of ln(predicted / measured), `huber` or `mse` of the
             difference. Sums over rows. None: `huber-log`, or `huber` where noise is additive.
         delta: where Huber turns linear, in the residual's unit. `auto`: 1.345 sigma, measured from
-            seed replicates or else from the residuals. None: `auto` where seeds measure it, else
-            1e-3 of ln loss as Hoffmann et al. 2022.
+            seed replicates or else from the residuals. None: `auto` where seeds measure it and for
+            `power2`, which is of no loss; else 1e-3 of ln loss as Hoffmann et al. 2022.
         fix: raw values of coefficients that are not fitted.
         tie: name -> the coefficient that it must equal, such as `{"beta": "alpha"}`.
         intervals: `two-level` (see `uncertainty`), `case`, `profile`, or `none`.
@@ -100,6 +100,8 @@ def fit(
     form = law_named(law)
     if objective is None and not form.multiplicative:
         settings = dataclasses.replace(settings, objective="huber")
+    if form is Power2 and delta is None:  # 1e-3 is of a loss, and this is of a rate or a batch
+        settings = dataclasses.replace(settings, delta="auto")
     if form is Power2 and "loss" in rows:
         return fit_optima(rows, settings).warned(*cautions)
     return regress(rows, form, settings, held).warned(*cautions)

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from windtunnel.errors import did_you_mean
 from windtunnel.spec.strict import Strict
+from windtunnel.spec.wording import expected
 
 if TYPE_CHECKING:
     from windtunnel.spec.config import ModelFamily, ScheduleConfig, StudyConfig
@@ -40,8 +41,8 @@ def check_axis(study: "StudyConfig", experiment: str, axis: str, values: Iterabl
         try:
             kept = getattr(sections[section].replace(**{field: value}), field)
         except ValidationError as refused:
-            said = refused.errors()[0]["msg"]
-            raise ValueError(f"{where}: {axis} = {value!r}: {said[0].lower()}{said[1:]}") from None
+            said = expected(refused.errors()[0])
+            raise ValueError(f"{where}: {axis} = {value!r}: {said}") from None
         if isinstance(kept, bool) is not isinstance(value, bool):
             raise ValueError(f"{where}: {axis} = {value!r}: write a list of true and false")
         if axis == "recipe.batch_tokens" and value % study.model.context:

@@ -1,6 +1,5 @@
 """Branch experiments: several ways to leave the same trunks, each one stage or a chain of them."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -12,7 +11,7 @@ from windtunnel.spec.duration import Duration
 from windtunnel.spec.seeds import ExperimentName, Seeds
 from windtunnel.spec.segment import Objective
 from windtunnel.spec.size import Size
-from windtunnel.spec.strict import Strict
+from windtunnel.spec.strict import Misfit, Strict, at
 
 if TYPE_CHECKING:
     from windtunnel.spec.config import StudyConfig
@@ -93,7 +92,14 @@ class Stage(Strict):
 
 
 def _as_chain(value: Any) -> Any:
-    return [value] if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return [value]
+    if not isinstance(value, list | tuple):
+        raise ValueError(
+            "expected one stage, such as {decay: 100 steps}, or a list of stages; {} is a decay as "
+            "`schedule` says"
+        )
+    return value
 
 
 Variant = Annotated[
@@ -145,46 +151,49 @@ class BranchExperiment(Strict):
     def check_against(self, study: "StudyConfig") -> None:
         """Refuse a mixture of sources that the study has not, or of none; uneven batches."""
         if not self.ways:
-            raise ValueError(f"experiment {self.name!r}: no variants and no design; give one")
-        if self.design and (both := self.variants.keys() & self.design.mixtures().keys()):
-            raise ValueError(
-                f"experiment {self.name!r}: variant {min(both)!r} is also one of the design's; "
-                "rename it"
-            )
-        known = [source.label for source in study.data.sources]
+            raise ValueError("no variants and no design; give one")
         if self.design is not None:
-            self.design.check_sources(self.name, known)
-        paired = {source.label for source in study.data.sources if source.paired}
-        trunk = {source.label: source.weight for source in study.data.sources}
-        for name, stages in self.ways.items():
-            context, batch = study.model.context, study.recipe.batch_tokens
-            mixture, loss = trunk, "full"
-            for number, stage in enumerate(stages, start=1):
-                where = f"experiment {self.name!r}: variant {name!r}"
-                if len(stages) > 1:
-                    where += f", stage {number}"
-                for problem in _mixture_problems(stage, known):
-                    raise ValueError(f"{where}: mixture: {problem}")
-                mixture, loss = stage.mixture or mixture, stage.loss or loss
-                if loss == "completion" and not any(mixture.get(each) for each in paired):
-                    raise ValueError(
-                        f"{where}: loss: completion, and no source of its mixture has completions; "
-                        f"those with `pairs` are: {', '.join(sorted(paired)) or 'none'}"
-                    )
-                context, batch = stage.context or context, stage.batch_tokens or batch
-                if batch % context:
-                    raise ValueError(
-                        f"{where}: a batch of {batch} tokens is no whole number of rows of "
-                        f"{context}; change batch_tokens or context"
-                    )
+            with at("design"):
+                self.design.check_sources([source.label for source in study.data.sources])
+            if both := self.variants.keys() & self.design.mixtures().keys():
+                name = min(both)
+                raise Misfit("also the name of one of the design's; rename it", "variants", name)
+        for name, stages in self.variants.items():
+            with at("variants", name):
+                _check_chain(stages, study)
 
 
-def _mixture_problems(stage: Stage, known: list[str]) -> Iterator[str]:
-    for source in stage.mixture or ():
+def _check_chain(stages: tuple[Stage, ...], study: "StudyConfig") -> None:
+    sources = study.data.sources
+    known = [source.label for source in sources]
+    paired = [source.label for source in sources if source.paired]
+    mixture, loss = {source.label: source.weight for source in sources}, "full"
+    context, batch = study.model.context, study.recipe.batch_tokens
+    for number, stage in enumerate(stages):
+        with at(number):
+            _check_mixture(stage.mixture, known)
+            mixture, loss = stage.mixture or mixture, stage.loss or loss
+            if loss == "completion" and not any(mixture.get(each) for each in paired):
+                raise ValueError(
+                    "loss: completion, and no source of its mixture has completions; "
+                    f"those with `pairs` are: {', '.join(sorted(paired)) or 'none'}"
+                )
+            context, batch = stage.context or context, stage.batch_tokens or batch
+            if batch % context:
+                raise ValueError(
+                    f"a batch of {batch} tokens is no whole number of rows of {context}; change "
+                    "batch_tokens or context"
+                )
+
+
+def _check_mixture(mixture: dict[str, float] | None, known: list[str]) -> None:
+    for source in mixture or ():
         if source not in known:
-            yield (
-                f"{source!r} is no source of data.sources"
-                f"{did_you_mean(source, known) or '.'} There are: {', '.join(known)}"
+            raise Misfit(
+                f"no source of data.sources{did_you_mean(source, known) or '.'} "
+                f"There are: {', '.join(known)}",
+                "mixture",
+                source,
             )
-    if stage.mixture is not None and not any(stage.mixture.values()):
-        yield "every weight is 0"
+    if mixture is not None and not any(mixture.values()):
+        raise Misfit("every weight is 0", "mixture")

@@ -14,7 +14,7 @@ from windtunnel.spec.experiments import Experiment, ScalingExperiment
 from windtunnel.spec.model import ModelSpec, Positive
 from windtunnel.spec.recipe import Recipe
 from windtunnel.spec.size import Size
-from windtunnel.spec.strict import Strict
+from windtunnel.spec.strict import Strict, at
 
 
 class ModelFamily(Strict):
@@ -254,15 +254,16 @@ class StudyConfig(Strict):
                 f"model.context = {self.model.context}"
             )
         known = {str(size) for size in self.model.sizes}
-        for experiment in self.experiments:
-            for size in experiment.sizes_named:
-                if str(size) not in known:
-                    raise ValueError(
-                        f"experiment {experiment.name!r}: size {size} is not among model.sizes "
-                        f"({', '.join(sorted(known))})"
-                    )
-            if not isinstance(experiment, ScalingExperiment):
-                experiment.check_against(self)
+        for number, experiment in enumerate(self.experiments):
+            with at("experiments", number):
+                for size in experiment.sizes_named:
+                    if str(size) not in known:
+                        raise ValueError(
+                            f"experiment {experiment.name!r}: size {size} is not among "
+                            f"model.sizes ({', '.join(sorted(known))})"
+                        )
+                if not isinstance(experiment, ScalingExperiment):
+                    experiment.check_against(self)
         return self
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from windtunnel.errors import did_you_mean
 from windtunnel.spec.duration import Duration
-from windtunnel.spec.strict import Strict
+from windtunnel.spec.strict import Misfit, Strict
 
 SHARE = 1000
 """Shares are whole thousandths: a stream's mixture is exact to that."""
@@ -39,17 +39,18 @@ class MixtureDesign(Strict):
         Field(description="How long; default: schedule.decay_fraction of all training"),
     ] = None
 
-    def check_sources(self, experiment: str, known: list[str]) -> None:
+    def check_sources(self, known: list[str]) -> None:
         """Refuse a source that the study has not, and one that is named twice."""
-        where = f"experiment {experiment!r}: design: sources"
-        for source in self.sources:
+        for number, source in enumerate(self.sources):
             if source not in known:
-                raise ValueError(
-                    f"{where}: {source!r} is no source of data.sources"
-                    f"{did_you_mean(source, known) or '.'} There are: {', '.join(known)}"
+                raise Misfit(
+                    f"{source!r} is no source of data.sources"
+                    f"{did_you_mean(source, known) or '.'} There are: {', '.join(known)}",
+                    "sources",
+                    number,
                 )
-            if self.sources.count(source) > 1:
-                raise ValueError(f"{where}: {source!r} is named twice; name it once")
+            if source in self.sources[:number]:
+                raise Misfit(f"{source!r} is named twice; name it once", "sources", number)
 
     def mixtures(self) -> dict[str, dict[str, float]]:
         """Weights by source in whole thousandths, by the name of the variant."""

@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from windtunnel.errors import ConfigError, did_you_mean
 from windtunnel.spec.config import StudyConfig
+from windtunnel.spec.strict import Misfit
+from windtunnel.spec.wording import expected
 from windtunnel.spec.yaml_tree import EXTENDS, Node, read_tree
 
 
@@ -47,7 +49,8 @@ def _follows_from_another(error: Any, errors: list[Any]) -> bool:
 
 def _describe(tree: Node, error: Any) -> str:
     node, written, siblings = replace(tree, line=1), [], list[str]()
-    for part in error["loc"]:
+    location = _location(error)
+    for part in location:
         value = node.value
         is_key = isinstance(value, dict) and part in value
         if is_key or (isinstance(value, list) and isinstance(part, int) and part < len(value)):
@@ -55,14 +58,28 @@ def _describe(tree: Node, error: Any) -> str:
                 siblings = list(value)
             node = value[part]
             written.append(part)
-        elif part == error["loc"][-1] and error["type"] == "missing":
+        elif part == location[-1] and error["type"] == "missing":
             written.append(part)
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in written).lstrip(".")
     said = _complaint(error, node.plain(), siblings)
     return f"{node.file}:{node.line}: {where or 'study'}{said}"
 
 
+def _location(error: Any) -> tuple[Any, ...]:
+    """The path to what is wrong, further than to what pydantic was checking where more is known."""
+    location: tuple[Any, ...] = error["loc"]
+    match error["type"]:
+        case "value_error" if isinstance(misfit := error["ctx"]["error"], Misfit):
+            return (*location, *misfit.place)
+        case "union_tag_invalid":
+            return (*location, "kind")
+    return location
+
+
 def _complaint(error: Any, node: Any, siblings: list[str]) -> str:
+    shown = " is empty" if node is None else f" = {node!r}"
+    if isinstance(node, dict | list) or error["loc"][-1:] == ("[key]",):
+        shown = ""
     match error["type"]:
         case "missing":
             return ": required, and missing"
@@ -74,8 +91,21 @@ def _complaint(error: Any, node: Any, siblings: list[str]) -> str:
         case "value_error":
             message = str(error["ctx"]["error"])
             return f": {message}"
-    shown = "" if isinstance(node, dict | list) else f" = {node!r}"
-    return f"{shown}: {error['msg'][0].lower()}{error['msg'][1:]}"
+        case "union_tag_invalid":
+            hint = did_you_mean(str(node), kinds := _kinds())
+            return f"{shown}: unknown kind{hint or '.'} Allowed: {', '.join(kinds)}"
+        case "union_tag_not_found" | "model_attributes_type":
+            return f"{shown}: expected a mapping with a `kind`. Allowed: {', '.join(_kinds())}"
+        case "model_type":
+            keys = ", ".join(_known_keys((*error["loc"], "")))
+            return f"{shown}: {expected(error)}. Allowed: {keys}"
+    return f"{shown}: {expected(error)}"
+
+
+def _kinds() -> list[str]:
+    """Kinds of experiments: nothing else in a study file is told apart by a key."""
+    experiments = StudyConfig.model_json_schema()["properties"]["experiments"]
+    return list(experiments["items"]["discriminator"]["mapping"])
 
 
 def _known_keys(location: tuple[Any, ...]) -> list[str]:

@@ -172,8 +172,9 @@ def _node(loaded: Any, file: Path, line: int) -> Node:
     """Round-trip values, which know the lines of their parts, as nodes of builtin values."""
     match loaded:
         case dict():
-            entries = {
-                str(key): _node(value, file, loaded.lc.key(key)[0] + 1)  # type: ignore[attr-defined]
+            places = loaded.lc.data or {}  # type: ignore[attr-defined]
+            entries = {  # a key that came by `<<` has no place of its own
+                str(key): _node(value, file, places[key][0] + 1 if key in places else line)
                 for key, value in loaded.items()
             }
             return Node(entries, file, line)

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 from windtunnel.accounting import BACKWARD_FACTOR, flops_6nd
-from windtunnel.spec import Branch, StudyConfig, Trunk
+from windtunnel.spec import StudyConfig, Trunk
 from windtunnel.spec.path import flops_exact_at, flops_per_update
 from windtunnel.trials.completion import is_complete, missing_stops, outcome_of
 from windtunnel.trials.plan import PlannedSegment
@@ -14,7 +14,11 @@ from windtunnel.trials.study import Study
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Totals of a plan. FLOPs count attention scores and the head; evaluation stands apart."""
+    """Totals of a plan. FLOPs count attention scores and the head; evaluation stands apart.
+
+    Retraining is one run from scratch for each point that an experiment asks for. The end of a
+    stage on the way to a variant is none: the variant's own run passes it, and measures it there.
+    """
 
     trunks: int
     branches: int
@@ -27,7 +31,7 @@ class Cost:
 
     @property
     def saving(self) -> float:
-        """Training FLOPs of retraining every horizon, over those planned."""
+        """Training FLOPs of retraining every point, over those planned."""
         return self.flops_retraining / self.flops
 
 
@@ -44,7 +48,7 @@ def cost_of(study: Study) -> Cost:
         is_trunk = isinstance(segment, Trunk)
         evaluated = asked.fork_tokens * len(planned.forks) if is_trunk else asked.tokens
         evaluation += sets * evaluated * model.flops_exact_per_token / BACKWARD_FACTOR
-        if isinstance(segment, Branch) and not planned.forks:
+        if not is_trunk and not all(label.stage for label in planned.labels):
             retraining += flops_exact_at(segment, planned.end)
     return Cost(
         trunks=len(plan.trunks),

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any, ClassVar
 
 from windtunnel.data import Dataset
+from windtunnel.data.mixture import row_counts
 from windtunnel.errors import ConfigError
 from windtunnel.spec import (
     Branch,
@@ -48,11 +49,22 @@ class Ground:
 
     def mixed(self, weights: Mapping[str, float]) -> DataChange:
         """The change to another mixture of the sources, or to the trunks' own."""
-        if self.dataset is None:  # such ids are not real, but as many as there will be
-            stream = f"{self.stream} {sorted(weights.items())}"
-        else:
+        if self.dataset is not None:
             stream = self.dataset.fingerprint_of(weights)
+        else:  # such ids are not real, but as many as there will be
+            rows, own = self._rows(weights), self._rows(self._own_weights)
+            stream = self.stream if rows == own else f"{self.stream} {rows}"
         return DataChange(stream=stream, mixture=dict(weights))
+
+    @property
+    def _own_weights(self) -> dict[str, float]:
+        return {source.label: source.weight for source in self.config.data.sources}
+
+    def _rows(self, weights: Mapping[str, float]) -> dict[str, int]:
+        """Rows of each source in a period: all that the dataset's fingerprint knows of weights."""
+        names = [name for name in self._own_weights if weights.get(name)]
+        counts = row_counts([weights[name] for name in names], names)
+        return dict(zip(names, counts, strict=True))
 
     def trunk(self, model: ModelSpec, recipe: Recipe, seed: int) -> Trunk:
         """Made once for all of its horizons, for its id is a hash that it keeps."""
