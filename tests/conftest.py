@@ -15,10 +15,12 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when ray is imported, by
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that start Ray share one of several test processes, and so one cluster at a time."""
+    """Tests that start Ray share a test process, and so a cluster; builtin data is built once."""
     for item in items:
         if item.get_closest_marker("ray"):
             item.add_marker(pytest.mark.xdist_group("ray"))
+        elif "builtins" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("builtins"))
 
 
 STUDY = """\
