@@ -19,7 +19,6 @@ from windtunnel.findings.batch import batches
 from windtunnel.findings.catching_up.catch_up import catch_ups
 from windtunnel.findings.schedules.comparison import schedules
 from windtunnel.findings.schedules.paired import Losses, paired
-from windtunnel.findings.ways import variant_of
 from windtunnel.laws.mixture import fit_mixture
 
 NATS = "nats per byte"
@@ -29,13 +28,15 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.json"
 def quantities_of(experiment: str, records: Records) -> dict[str, Quantity]:
     """Every quantity that an experiment's predictions may speak of, by name.
 
-    A finding's quantity is also known as `EXPERIMENT: NAME`, where a study has several findings.
+    A finding's quantity is also known as `EXPERIMENT: NAME`, where a study has several findings,
+    and either without the quotes around variants, which older predictions do not have.
     """
     found = {}
     for finding in findings_of(records):
         for quantity in finding.quantities:
-            found.setdefault(quantity.name, quantity)
-            found[f"{finding.experiment}: {quantity.name}"] = quantity
+            for name in (quantity.name, quantity.name.replace("'", "")):
+                found.setdefault(name, quantity)
+                found[f"{finding.experiment}: {name}"] = quantity
     own = OWN.get(experiment)
     return found | {each.name: each for each in (own(records) if own else ())}
 
@@ -267,9 +268,7 @@ def variant_losses(
 ) -> dict[int, float]:
     """Loss by seed of one way to leave the trunk."""
     return {
-        row["init_seed"]: row[column]
-        for row in records.of(experiment)
-        if variant_of(row, experiment) == variant
+        row["init_seed"]: row[column] for row in records.of(experiment) if row["variant"] == variant
     }
 
 
@@ -291,7 +290,7 @@ def between_variants(
 def continuations(records: Records) -> Iterator[Quantity]:
     """Every way to go on minus the extended trunk."""
     for experiment in ("twice", "four-times"):
-        ways = {variant_of(row, experiment) for row in records.of(experiment)}
+        ways = {row["variant"] for row in records.of(experiment)}
         base = variant_losses(records, experiment, "extended", "loss")
         for way in sorted(ways - {None, "extended"}):
             mine = variant_losses(records, experiment, way, "loss")

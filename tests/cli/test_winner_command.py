@@ -79,6 +79,7 @@ def test_a_search_end_to_end(swept):
     assert rival["low"] < rival["value"] == pytest.approx(max(means.values()) - winner["loss"])
 
     text = run("winner", swept)
+    assert "every loss is that on" not in text
     assert "search tune, 16x1: 4 of 4 trials to 120 steps by sobol: 4 finished" in text
     assert f"winner: trial {winner['trial']}, loss {winner['loss']:.4f}" in text
     assert f"+{rival['value']:.4f} ±{rival['high'] - rival['value']:.4f}" in text
@@ -90,6 +91,20 @@ def test_a_search_end_to_end(swept):
     assert " other finalist within noise" in line
     page = render(collect(study))
     assert f"Trial {winner['trial']} wins with a loss of" in page
+
+
+def test_a_loss_of_one_validation_set_is_said_to_be_that(search_file):
+    text = search_file.read_text()
+    search_file.write_text(text.replace("    top: 2\n", "    top: 2\n    objective: words\n"))
+    Sweep(open_study(search_file, prepared=True), engine="local").run()
+    (outcome,) = search_outcomes(open_study(search_file))
+    (found,) = json.loads(run("winner", search_file, "--json"))
+    assert found["objective"] == "words"
+    winner = found["winner"]
+    said = run("winner", search_file)
+    assert "every loss is that on words" in said
+    assert f"winner: trial {winner['trial']}, loss on words {winner['loss']:.4f} (" in said
+    assert f"wins with loss on words {winner['loss']:.4f} (" in winner_line(outcome)
 
 
 def test_the_pasted_fragment_finds_the_winners_runs(swept):

@@ -1,4 +1,4 @@
-import time
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +45,7 @@ def text_spec(corpus):
 @dataclass
 class Builtins:
     dataset: Dataset
-    seconds: float
+    processor_seconds: float
     spec: DataSpec
 
 
@@ -57,6 +57,11 @@ def builtins(tmp_path_factory):
             Source(name="code", path="builtin:code", weight=0.3),
         )
     )
-    start = time.perf_counter()
+    start = _processor_seconds()
     dataset = prepare(spec, root=tmp_path_factory.mktemp("builtins"))
-    return Builtins(dataset, time.perf_counter() - start, spec)
+    return Builtins(dataset, _processor_seconds() - start, spec)
+
+
+def _processor_seconds():
+    """Of this process and of those that it has waited for; other work takes none of them."""
+    return sum(os.times()[:4])

@@ -130,8 +130,8 @@ def test_builtin_sizes_residue_and_time(builtins):
         assert 0 <= held_out.residue <= 0.05
         assert held_out.bytes_per_token == 1.0
     assert builtins.dataset.warnings == ()
-    # The promise is 20 s on two idle cores (measured 16); a shared machine gets three times that.
-    assert builtins.seconds < 60
+    # The promise is 20 s on two idle cores; slower processors get three times that.
+    assert builtins.processor_seconds < 120
 
 
 @pytest.mark.slow

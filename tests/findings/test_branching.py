@@ -160,6 +160,48 @@ def test_a_trunk_that_diverged_takes_its_branches_along(tmp_path):
     assert not found.left.missing
 
 
+def test_a_stage_that_diverged_takes_every_variant_that_goes_through_it_along(tmp_path):
+    text = """
+  - kind: branch
+    name: routes
+    forks: [2e5 tokens, 4e5 tokens]
+    seeds: 2
+    variants:
+      plain: {decay: 90 steps}
+      half: [{stable: 50 steps, mixture: {docs: 1, code: 1}}, {decay: 50 steps}]
+      tenth: [{stable: 50 steps, mixture: {docs: 3, code: 3}}, {decay: 60 steps}]
+      all: [{stable: 50 steps, mixture: {code: 1}}, {decay: 50 steps}]
+      again: [{decay: 90 steps}, {decay: 40 steps, warmup: 9 steps}]
+"""
+
+    def loss(row):
+        row["loss_docs"] = row["loss_code"] = 2.0
+        return 2.0
+
+    records = planted_records(tmp_path, text, loss, head=HEAD)
+    (early, late) = sorted({row["fork_tokens"] for row in records.runs if row["fork_tokens"]})
+    blown = {
+        row["segment"]
+        for row in records.runs
+        # The first stage of 'half' is that of 'tenth' too, and 'plain' that of 'again'.
+        if (row["variant"], row["init_seed"], row["fork_tokens"])
+        in {("half/1", 1, late), ("plain", 0, late), ("plain", 1, early)}
+    }
+    assert len(blown) == 3
+    runs = tuple(
+        row | {"outcome": "diverged", "loss": None} if row["segment"] in blown else row
+        for row in records.runs
+        if row["parent"] not in blown
+        and (row["variant"], row["init_seed"], row["fork_tokens"]) != ("all", 1, late)
+    )
+    first, second = branchings(replace(records, runs=runs))
+    assert first.left.diverged == {"plain": (1,), "again": (1,)}
+    assert not first.left.missing
+    assert second.left.diverged == {"plain": (0,), "half": (1,), "tenth": (1,), "again": (0,)}
+    assert second.left.missing == {"all": (1,)}
+    assert "diverged and left out: 'plain' (seed 0), 'half' (seed 1), " in str(second.warnings)
+
+
 def test_without_the_first_variant_the_next_is_the_base(tmp_path):
     found, known = read(tmp_path, planted(blown={("plain", seed) for seed in range(3)}))
     assert known["loss on docs, all minus half"].value == pytest.approx(0.22, abs=1e-9)
@@ -223,3 +265,23 @@ def test_ramps_and_chains_are_ways_of_their_own(tmp_path):
     assert [way.name for way in found.ways] == ["at-once", "ramped", "more", "less", "chain"]
     assert len({way.tokens for way in found.ways}) == 1
     assert len({way.besides for way in found.ways}) == 3  # mixtures alone make no other kind
+
+
+def test_each_experiment_has_its_own_name_for_a_branch(tmp_path):
+    text = """
+  - kind: branch
+    name: one
+    forks: [800 steps]
+    seeds: 1
+    variants: {plain: {}, again: [{}, {warmup: 20 steps, decay: 50 steps}]}
+  - kind: branch
+    name: two
+    forks: [800 steps]
+    seeds: 1
+    variants: {tuned: [{}, {rate: 0.1, decay: 60 steps}]}
+"""
+    records = planted_records(tmp_path, text, lambda row: 3.0)
+    shared = "one:plain+two:tuned/1"
+    assert {row["variant"] for row in records.runs} == {None, shared, "again", "tuned"}
+    assert {row["variant"] for row in records.of("one")} == {"plain", "again"}
+    assert {row["variant"] for row in records.of("two")} == {"tuned/1", "tuned"}

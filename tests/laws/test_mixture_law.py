@@ -92,6 +92,7 @@ def test_a_planted_linear_law_is_recovered_without_noise():
     assert fitted.score.rank.value == pytest.approx(1.0)
     assert fitted.best.gains[0].none
     assert "edge-mixture" in codes(fitted)
+    assert "flat-best" not in codes(fitted)
     assert "gain-within-noise" not in codes(fitted)
 
 
@@ -321,6 +322,7 @@ def test_the_same_numbers_after_a_file_trees_too(monkeypatch):
     monkeypatch.setattr("windtunnel.laws.mixture.surfaces.TREES", 20)
     fitted = fit_mixture(rows_of(steps, mixtures=24, noise=0.001), target=["docs"], bootstrap=20)
     assert "boosting" in {choice.chosen for choice in fitted.choices.values()}
+    assert "flat-best" in codes(fitted)
     text = fitted.to_json()
     again = MixtureFit.from_json(text)
     assert again.to_json() == text

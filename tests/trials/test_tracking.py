@@ -66,7 +66,7 @@ def test_the_mirror_holds_the_store_once(study_file, state_home):
     assert of[branch.id].data.tags["study.small"] == "yes"
     assert of[branch.id].data.params["recipe.lr"] == "0.01"
     assert of[branch.id].data.params["schedule.shape"] == "exponential"
-    assert "variant.small" not in of[branch.id].data.tags
+    assert of[branch.id].data.tags["experiment.small"] == "law"
     assert {run.info.status for run in runs} == {"FINISHED"}
 
     again = Mirror(study, location).sync()
@@ -87,8 +87,8 @@ def test_a_branch_tells_what_it_changes_and_what_each_study_calls_it(study_file,
         Mirror(study, location).sync()
     _, runs = everything(location)
     (run,) = (run for run in runs if run.data.tags["kind"] == "branch")
-    assert run.data.tags["variant.one"] == "soft"
-    assert run.data.tags["variant.two"] == "gentle"
+    assert run.data.tags["variant.one.b"] == "soft"
+    assert run.data.tags["variant.two.b"] == "gentle"
     told = {"shape": "linear", "rate": "0.5", "warmup": "5", "final_factor": "0.05"}
     assert {key: run.data.params[f"schedule.{key}"] for key in told} == told
     assert "schedule.kind" not in run.data.params

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from windtunnel.cli.fit_pairs import numbered, words
 from windtunnel.cli.text import print_json
 from windtunnel.errors import ConfigError, did_you_mean
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from windtunnel.laws import Caution, Fit, Table
     from windtunnel.spec import StudyConfig
 
-EXAMPLES = {"--fix": "--fix E=1.7", "--tie": "--tie alpha=beta", "--scale": "--scale params=1e9"}
 OF_SIZE_AND_DATA = {"chinchilla", "isoflop", "envelope", "data-constrained"}
 MIXTURE = "mixture"
 """A law of another kind: not of size and data, but of what the data is made of."""
@@ -107,8 +107,8 @@ def fit_source(source: Path, options: FitOptions) -> "tuple[Fit, Table]":
         options.law,
         objective=cast("Any", options.objective),
         delta=_delta(options.delta),
-        fix=dict(_pair("--fix", text) for text in options.fix),
-        tie=dict(_words("--tie", text) for text in options.tie),
+        fix=dict(numbered("--fix", text) for text in options.fix),
+        tie=dict(words("--tie", text) for text in options.tie),
         intervals=cast("Any", options.intervals if options.bootstrap else "none"),
         bootstrap=options.bootstrap,
         seed=options.seed,
@@ -137,7 +137,7 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
         flop_rule=options.flop_rule,
         holdout=options.holdout,
         decayed_only=options.law not in OF_CURVES,
-        scale=dict(_pair("--scale", text) for text in options.scale),
+        scale=dict(numbered("--scale", text) for text in options.scale),
     )
     table = read.table
     if is_study_file(source):
@@ -229,9 +229,9 @@ def _study_file(
         if taken & set(row["experiment"].split("+"))
     ]
     if options.law == MIXTURE:
-        from windtunnel.cli.fit_mixture import of_designs
+        from windtunnel.cli.fit_mixture import of_variants
 
-        rows = of_designs(rows, study.config, taken)
+        rows = of_variants(rows, study.config, taken)
     inputs = law_inputs(study.config.study, rows, taken) | _said_options(options)
     if options.law not in OF_CURVES and not any("decayed" in text for text in options.where):
         rows = [row for row in rows if row["decayed"]]
@@ -282,20 +282,3 @@ def _delta(text: str | None) -> Any:
         return float(text)
     except ValueError:
         raise ConfigError(f"--delta {text}: a number such as 1e-3, or auto") from None
-
-
-def _pair(option: str, text: str) -> tuple[str, float]:
-    name, value = _words(option, text)
-    try:
-        return name, float(value)
-    except ValueError:
-        raise ConfigError(
-            f"{option} {text}: {value!r} is not a number; write {EXAMPLES[option]}"
-        ) from None
-
-
-def _words(option: str, text: str) -> tuple[str, str]:
-    name, sign, value = (part.strip() for part in text.rpartition("="))
-    if not (name and sign and value):
-        raise ConfigError(f"{option} {text}: write NAME=VALUE, for example {EXAMPLES[option]}")
-    return name, value

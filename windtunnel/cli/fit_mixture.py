@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from windtunnel.cli.fit_pairs import numbered
 from windtunnel.cli.text import print_json
 from windtunnel.errors import ConfigError
 
 if TYPE_CHECKING:
     from windtunnel.cli.fit import FitOptions
     from windtunnel.cli.table_file import TableFile
+    from windtunnel.laws import Table
     from windtunnel.laws.mixture import MixtureFit
     from windtunnel.spec import StudyConfig
 
@@ -50,30 +52,26 @@ def run_fit_mixture(
         print(f"wrote {path}")
 
 
-def of_designs(
+def of_variants(
     rows: list[dict[str, Any]], config: "StudyConfig", taken: set[str]
 ) -> list[dict[str, Any]]:
-    """Of experiments that have a design, its mixtures alone: other variants differ in more."""
-    from windtunnel.findings.ways import variant_of
+    """Of branch experiments what variants end at; where there is a design, its mixtures alone."""
     from windtunnel.spec.branching import BranchExperiment
+    from windtunnel.trials.gather import variant_of
 
-    designs = {
-        each.name: each.design.mixtures()
+    ends = {
+        each.name: each.design.mixtures() if each.design else each.variants
         for each in config.experiments
-        if isinstance(each, BranchExperiment) and each.design and each.name in taken
+        if isinstance(each, BranchExperiment) and each.name in taken
     }
-    if not designs:
+    if not ends:
         return rows
-    return [
-        row
-        for row in rows
-        if any(variant_of(row, name) in drawn for name, drawn in designs.items())
-    ]
+    return [row for row in rows if any(variant_of(row, name) in ends[name] for name in ends)]
 
 
 def fit_mixture_source(source: Path, options: "FitOptions") -> "MixtureFit":
     """The mixture law of a study's branches, or of a table's rows."""
-    from windtunnel.cli.fit import source_file
+    from windtunnel.cli.fit import is_study_file, source_file
     from windtunnel.cli.read_table import read_table
     from windtunnel.laws import Caution
     from windtunnel.laws.mixture import fit_mixture
@@ -110,6 +108,8 @@ def fit_mixture_source(source: Path, options: "FitOptions") -> "MixtureFit":
                 ),
             )
         )
+    if is_study_file(source):
+        _refuse_unlike(source, read.table, options.experiment)
     fitted = fit_mixture(
         read.table,
         target=_target(options.target),
@@ -163,21 +163,6 @@ def run_predict_mixture(fitted: "MixtureFit", weights: Sequence[str], *, as_json
     )
 
 
-def numbered(option: str, text: str) -> tuple[str, float]:
-    """`NAME=NUMBER` of an option.
-
-    Raises:
-        ConfigError: It is written otherwise.
-    """
-    name, sign, value = (part.strip() for part in text.rpartition("="))
-    try:
-        if name and sign:
-            return name, float(value)
-    except ValueError:
-        pass
-    raise ConfigError(f"{option} {text}: write NAME=NUMBER, for example {option} docs=0.5")
-
-
 def _target(texts: Sequence[str]) -> Mapping[str, float]:
     """Weights of validation sets; a name alone counts 1."""
     return dict(numbered("--target", text) if "=" in text else (text, 1.0) for text in texts)
@@ -197,6 +182,16 @@ def _with_zeros(file: "TableFile", weights: Sequence[str]) -> "TableFile":
         for k, name in enumerate(weights)
     }
     return replace(file, columns={**file.columns, **filled})
+
+
+def _refuse_unlike(study: Path, table: "Table", experiment: str | None) -> None:
+    """Refuse a study's rows that differ in more than their mixture."""
+    from windtunnel.cli.fit_variants import refuse_unlike
+    from windtunnel.trials.study import open_study
+
+    planned = open_study(study).plan.by_id()
+    ends = [planned[segment] for segment in table.labels["run"].tolist()]
+    refuse_unlike(study, ends, experiment)
 
 
 def _refuse(options: "FitOptions") -> None:

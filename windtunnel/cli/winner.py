@@ -9,6 +9,7 @@ from rich.table import Table
 
 from windtunnel.cli.text import flops, print_json, say, terminal
 from windtunnel.errors import ConfigError
+from windtunnel.spec.search import SearchExperiment
 from windtunnel.trials.finalists import Finalist
 from windtunnel.trials.points import search_size, trial_horizons
 from windtunnel.trials.search import TrialResult
@@ -56,16 +57,16 @@ def winner_line(outcome: SearchOutcome) -> str:
         said = f"search {name}: no winner yet: {'; '.join(missing(outcome))}"
         best = outcome.leaders[:1]
         return said + "".join(
-            f"; best so far, not repeated yet: trial {each.trial.number} with loss "
-            f"{_loss(each.value)}"
+            f"; best so far, not repeated yet: trial {each.trial.number} with "
+            f"{_objective(outcome.experiment)} {_loss(each.value)}"
             for each in best
         )
     values = ", ".join(f"{axis} {value_text(v)}" for axis, v in winner.result.trial.values.items())
     edges = ", ".join(f"{axis} on its {side} edge" for axis, side in outcome.edges.items())
     return (
-        f"search {name}: trial {winner.result.trial.number} wins with loss "
-        f"{_loss(winner.mean)}{_interval(outcome)}: {values}{_rivals(outcome)}"
-        + (f"; warning: {edges}" if edges else "")
+        f"search {name}: trial {winner.result.trial.number} wins with "
+        f"{_objective(outcome.experiment)} {_loss(winner.mean)}{_interval(outcome)}: "
+        f"{values}{_rivals(outcome)}" + (f"; warning: {edges}" if edges else "")
     )
 
 
@@ -85,6 +86,8 @@ def _print(console: Console, study: Study, outcome: SearchOutcome, *, every: boo
     experiment = outcome.experiment
     size = search_size(study.ground, experiment)
     say(console, f"search {experiment.name}, {size}: {searched(outcome)}")
+    if experiment.objective != "mean":
+        say(console, f"every loss is that on {experiment.objective}")
     cost = f"trials cost {flops(outcome.flops_spent)}"
     if outcome.flops_without_stopping > outcome.flops_spent:
         saved = 1 - outcome.flops_spent / outcome.flops_without_stopping
@@ -121,8 +124,9 @@ def _print_winner(console: Console, outcome: SearchOutcome) -> None:
     seeds = ", ".join(map(str, winner.losses))
     say(
         console,
-        f"winner: trial {winner.result.trial.number}, loss {_loss(winner.mean)}"
-        f"{_interval(outcome)}, of seeds {seeds}, which no choice of trials has seen",
+        f"winner: trial {winner.result.trial.number}, {_objective(outcome.experiment)} "
+        f"{_loss(winner.mean)}{_interval(outcome)}, of seeds {seeds}, which no choice of trials "
+        "has seen",
     )
     if outcome.noise is None:
         return
@@ -221,6 +225,11 @@ def _fragment(outcome: SearchOutcome) -> str:
 def _interval(outcome: SearchOutcome) -> str:
     ends = outcome.winner_interval()
     return "" if ends is None else f" ({LEVEL:.0%} interval {ends[0]:.4f} to {ends[1]:.4f})"
+
+
+def _objective(experiment: SearchExperiment) -> str:
+    """`loss`, the mean over the sets, or `loss on code`, where that of one set is minimised."""
+    return "loss" if experiment.objective == "mean" else f"loss on {experiment.objective}"
 
 
 def _loss(value: float | None) -> str:

@@ -9,7 +9,7 @@ from windtunnel.errors import FitError
 from windtunnel.findings.finding import LEVEL, Finding, Quantity
 from windtunnel.findings.numbers import quantity, said
 from windtunnel.findings.records import Records
-from windtunnel.findings.ways import branches_at, variant_of
+from windtunnel.findings.ways import branches_at
 from windtunnel.laws.mixture import MixtureFit, fit_mixture
 from windtunnel.spec.branching import BranchExperiment
 
@@ -95,7 +95,7 @@ def mixings(records: Records) -> tuple[MixingFinding, ...]:
             rows = [
                 row
                 for row in branches_at(records, experiment, size, fork)
-                if row["loss"] is not None and variant_of(row, experiment.name) in drawn
+                if row["loss"] is not None and row["variant"] in drawn
             ]
             if not rows:
                 continue

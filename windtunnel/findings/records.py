@@ -38,7 +38,7 @@ from windtunnel.spec.yaml_file import resolved_text
 from windtunnel.trials.curves import Curve, read_curve
 from windtunnel.trials.dynamics import SegmentDynamics, as_rows, from_rows, read_dynamics
 from windtunnel.trials.forecast import as_table, law_rows, read_forecasts
-from windtunnel.trials.gather import Row, gather
+from windtunnel.trials.gather import Row, gather, variant_of
 from windtunnel.trials.imported import imported_rows
 from windtunnel.trials.kept_checks import read_checks
 from windtunnel.trials.plan import PlannedSegment
@@ -76,7 +76,8 @@ class Records:
     def of(self, experiment: str, *, decayed: bool = True) -> list[Row]:
         """The rows of one experiment: by default finished, decayed ones, with a loss.
 
-        With `decayed=False` all of them, trunks and diverged runs too.
+        With `decayed=False` all of them, trunks and diverged runs too. `variant` is the name that
+        this experiment has for it, `NAME/STAGE` for what only leads on to the end of one.
 
         Raises:
             ConfigError: The study has no experiment of that name.
@@ -87,9 +88,9 @@ class Records:
                 f"study {self.study!r} has no experiment {experiment!r}"
                 f"{did_you_mean(experiment, names) or '.'} It has: {', '.join(names)}"
             )
-        if decayed:
-            return law_rows(list(self.runs), experiment=experiment)
-        return [row for row in self.runs if experiment in row["experiment"].split("+")]
+        rows = [row for row in self.runs if experiment in row["experiment"].split("+")]
+        found = law_rows(rows) if decayed else rows
+        return [row | {"variant": variant_of(row, experiment)} for row in found]
 
     def table(self, experiment: str) -> Table:
         """The rows of one experiment as a law takes them.

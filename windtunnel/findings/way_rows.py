@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from itertools import pairwise
 
 from windtunnel.findings.records import Records
-from windtunnel.findings.ways import LOSS, branches_at, variant_of
+from windtunnel.findings.ways import LOSS, branches_at
 from windtunnel.spec import Duration
 from windtunnel.spec.branching import BranchExperiment
 from windtunnel.trials.gather import Row
@@ -22,7 +22,7 @@ def chains_of(
     by_id = {row["segment"]: row for row in records.runs}
     found = {}
     for row in branches_at(records, experiment, size, fork):
-        name = variant_of(row, experiment.name)
+        name = row["variant"]
         if name not in experiment.ways or row["loss"] is None:
             continue
         chain = [row]

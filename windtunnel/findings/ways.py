@@ -8,9 +8,14 @@ from windtunnel.spec import Duration
 from windtunnel.spec.branching import BranchExperiment, Stage
 from windtunnel.spec.config import ScheduleConfig
 from windtunnel.trials.gather import Row
+from windtunnel.trials.plan import planned_segments
+from windtunnel.trials.points import Ground, points_of
+from windtunnel.trials.variant import VariantPoint
 
 LOSS = "loss_"
 """Before the name of a validation set, in a row."""
+ANY_VOCAB_SIZE = 256
+"""Of a plan whose ids are not asked for: no other number of it depends on the vocabulary."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -20,6 +25,7 @@ class Way:
     Attributes:
         name: as the study file calls it.
         tokens: of all training, the decay included.
+        decayed: whether its last stage brings the rate down.
         besides: all that is asked for but the mixture of the last stage.
         context: tokens of a row, at which its losses are measured too.
         shares: of each source in what it reads, in the order of data.sources.
@@ -28,6 +34,7 @@ class Way:
 
     name: str
     tokens: int
+    decayed: bool
     besides: str
     context: int
     shares: tuple[float, ...]
@@ -46,22 +53,17 @@ class Ways:
 
 def ways_of(records: Records, experiment: BranchExperiment, size: str, fork: Duration) -> Ways:
     """The ways to leave at one fork, in the order of the study file; those of a design are not."""
-    trunks = [
-        row
-        for row in records.of(experiment.name, decayed=False)
-        if row["kind"] == "trunk" and row["size"] == size
-    ]
     here = branches_at(records, experiment, size, fork)
     done = [row for row in here if row["outcome"] != "diverged" and row["loss"] is not None]
     known = dict.fromkeys(name for row in done for name in row if name.startswith(LOSS))
     sets = [name for name in known if all(row.get(name) is not None for row in done)]
-    # A trunk that diverged takes with it every branch that has no row of its own.
-    lost = {row["init_seed"] for row in trunks if row["outcome"] == "diverged"}
+    cut_off = _cut_off(records, experiment, size, fork)
     ways, diverged, missing = [], {}, {}
     for name, stages in experiment.variants.items():
-        mine = [row for row in here if variant_of(row, experiment.name) == name]
+        mine = [row for row in here if row["variant"] == name]
         finished = {row["init_seed"]: row for row in mine if row in done}
-        tried = {row["init_seed"] for row in mine} | lost
+        tried = {row["init_seed"] for row in mine}
+        tried |= {seed for variant, seed in cut_off if variant == name}
         absent = [seed for seed in experiment.seeds if seed not in finished]
         diverged[name] = tuple(seed for seed in absent if seed in tried)
         missing[name] = tuple(seed for seed in absent if seed not in tried)
@@ -90,12 +92,39 @@ def branches_at(
     return [row for row in branches if left_here(row)]
 
 
-def variant_of(row: Row, experiment: str) -> str | None:
-    """The name of a row's variant in one experiment, where others call it otherwise."""
-    written = None if row["variant"] is None else str(row["variant"])
-    if written is None or ":" not in written:
-        return written
-    return dict(part.split(":", 1) for part in written.split("+")).get(experiment)
+def _cut_off(
+    records: Records, experiment: BranchExperiment, size: str, fork: Duration
+) -> set[tuple[str, int]]:
+    """(variant, seed) whose path diverged at its trunk or at a stage: what comes after has no row.
+
+    A stage that variants share is one segment, with a row that names one of them: the plan knows
+    the others. Ids are of data, which records lack; names, seed, size and fork tell segments too.
+    """
+    trunks = [
+        row
+        for row in records.of(experiment.name, decayed=False)
+        if row["kind"] == "trunk" and row["size"] == size
+    ]
+    diverged = {
+        (row["variant"], row["init_seed"])
+        for row in (*trunks, *branches_at(records, experiment, size, fork))
+        if row["outcome"] == "diverged"
+    }
+    if not diverged:
+        return set()
+    ground = Ground(config=records.config, vocab_size=ANY_VOCAB_SIZE, stream="")
+    points = list(points_of(ground, {}))
+    named = {each.id: each.variants.get(experiment.name) for each in planned_segments(points)}
+    return {
+        (point.variant, point.trunk.init_seed)
+        for point in points
+        if isinstance(point, VariantPoint)
+        and (point.experiment, point.trunk.model.size, point.fork) == (experiment.name, size, fork)
+        and any(
+            (named[segment], point.trunk.init_seed) in diverged
+            for segment in (point.trunk.id, *(branch.id for branch in point.chain))
+        )
+    }
 
 
 def _way(
@@ -113,6 +142,7 @@ def _way(
     return Way(
         name=name,
         tokens=next(iter(rows.values()))["tokens"],
+        decayed=stages[-1].stable is None,
         context=next(
             (stage.context for stage in reversed(stages) if stage.context),
             records.config.model.context,

@@ -95,6 +95,14 @@ def row(
     return values
 
 
+def variant_of(row: Row, experiment: str) -> str | None:
+    """What one experiment calls a row's variant, where others call it otherwise."""
+    written = None if row.get("variant") is None else str(row["variant"])
+    if written is None or ":" not in written:
+        return written
+    return dict(part.split(":", 1) for part in written.split("+")).get(experiment)
+
+
 def _wanted(measured: Sets, wanted: Mapping[str, str]) -> Sets:
     """The sets that a study asks for; all where nothing tells which."""
     if not wanted:

@@ -56,18 +56,23 @@ class PlannedSegment(Strict):
         """Whether it waits until the forecast of it has been written."""
         return all(label.held_out for label in self.labels)
 
+    @cached_property
+    def variants(self) -> dict[str, str]:
+        """What each branch experiment calls it; `NAME/STAGE` where it only leads on to an end."""
+        if isinstance(self.segment, Trunk):
+            return {}
+        labels = [label for label in self.labels if label.variant]
+        stages = {each.experiment: f"{each.variant}/{each.stage}" for each in reversed(labels)}
+        ends = {each.experiment: each.variant for each in labels if not each.stage}
+        return {name: ends.get(name, stages[name]) for name in (each.experiment for each in labels)}
+
     @property
     def variant(self) -> str | None:
-        """Of a branch experiment, by its name there; `EXPERIMENT:NAME+...` where names differ."""
-        if isinstance(self.segment, Trunk):
-            return None
-        labels = [label for label in self.labels if label.variant]
-        named = {label.experiment: label.variant for label in labels if not label.stage}
-        if not named:  # on the way to a variant, or to several
-            return next((f"{label.variant}/{label.stage}" for label in labels), None)
-        if len(set(named.values())) < 2:
-            return next(iter(named.values()))
-        return "+".join(f"{experiment}:{name}" for experiment, name in named.items())
+        """The one name that all call it by; `EXPERIMENT:NAME+...` where they differ."""
+        names = self.variants
+        if len(set(names.values())) < 2:
+            return next(iter(names.values()), None)
+        return "+".join(f"{experiment}:{name}" for experiment, name in names.items())
 
     @property
     def steps(self) -> int:

@@ -30,11 +30,12 @@ def tags(study: Study, planned: PlannedSegment, *, parent_run: str | None) -> di
 
 
 def tags_of_study(study: Study, planned: PlannedSegment) -> dict[str, str]:
-    """What a segment is to one study; another may call it otherwise."""
+    """Which experiments of a study want a segment, and as which variant."""
     name = study.config.study
-    found = {f"study.{name}": "yes"}
-    if planned.variant:
-        found[f"variant.{name}"] = planned.variant
+    experiments = dict.fromkeys(label.experiment for label in planned.labels)
+    found = {f"study.{name}": "yes", f"experiment.{name}": "+".join(experiments)}
+    for experiment, variant in planned.variants.items():
+        found[f"variant.{name}.{experiment}"] = variant
     return found
 
 
@@ -46,6 +47,7 @@ def params(planned: PlannedSegment) -> dict[str, str]:
         "seed": label.seed,
         "params": segment.model.params,
         "fork_step": segment.fork_step,
+        "updates": planned.steps,
     }
     if isinstance(segment, Branch):
         found["horizon"] = label.horizon
