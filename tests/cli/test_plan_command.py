@@ -82,3 +82,10 @@ def test_segments_tell_their_variant_and_experiments(tmp_path, capsys):
         *[("on", "turn")] * 4,
         *[("plain", "turn")] * 4,
     ]
+
+
+def test_a_shape_that_a_branch_has_changed_is_told_from_the_studys(tmp_path, capsys):
+    variants = "{plain: {}, long: {context: 128, batch_tokens: 512, rope_base: 4e4}}"
+    output = planned(tmp_path, capsys, f"    variants: {variants}")
+    assert "32x2, context 128, rope_base 40000 " in output
+    assert output.count(", context ") == 1

@@ -171,3 +171,12 @@ def test_a_run_that_another_experiment_does_not_hold_out_is_said(study_file):
     (warning,) = plan.warnings
     assert "holds out 1 of the runs that 'g' trains at once" in warning
     assert [branch.end for branch in plan.branches if branch.held_out] == [400]
+
+
+def test_variants_that_do_not_decay_or_hardly_train_are_said(study_file):
+    variants = "{plain: {}, hold: {stable: 60 steps}, brief: {decay: 256 tokens}}"
+    branch = f"kind: branch, name: b, sizes: [16x1], forks: [300 steps], variants: {variants}"
+    path = study_file(replace=("experiments:", f"experiments:\n  - {{{branch}}}"))
+    undecayed, short = (each for each in plan_of(path).warnings if "'b'" in each)
+    assert "'hold' ends without a decay" in undecayed
+    assert "a stage of 'brief' has 2 updates" in short

@@ -9,7 +9,7 @@ from rich.table import Table
 from windtunnel.cli.ahead import calibration_table, lines_ahead
 from windtunnel.cli.text import flops, print_json, say, si, size_of, terminal
 from windtunnel.engine.outlook import Outlook, outlook
-from windtunnel.spec import Branch, StudyConfig
+from windtunnel.spec import Branch, ModelSpec, StudyConfig
 from windtunnel.spec.branching import BranchExperiment
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.spec.yaml_file import resolved_text
@@ -147,7 +147,7 @@ def _table(study: Study) -> Table:
         work = sum(each.flops for each in group)
         held = " held out" if all(branch.held_out for branch in branches) else ""
         table.add_row(
-            one.model.size + held,
+            _shape(study, one.model) + held,
             si(one.model.params),
             f"search {experiments.pop()}" if experiments <= searches else f"{one.recipe.lr:g}",
             " ".join(si(batch) for batch in batches),
@@ -159,6 +159,16 @@ def _table(study: Study) -> Table:
         table.caption = f"{more} more lines, not shown; --json has every segment"
         table.caption_justify = "left"
     return table
+
+
+def _shape(study: Study, model: ModelSpec) -> str:
+    """`32x3`, and what else of it a branch has changed."""
+    family, said = study.config.model, [model.size]
+    if model.context != family.context:
+        said.append(f"context {model.context}")
+    if model.rope_base != family.rope_base:
+        said.append(f"rope_base {model.rope_base:g}")
+    return ", ".join(said)
 
 
 def _lines(study: Study, cost: Cost, left: Left, finished: int) -> list[str]:

@@ -3,27 +3,19 @@
 Loads no torch. A plan is plain data: it is written beside the study's results and read by workers.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from itertools import product
 
 from pydantic import Field
 
 from windtunnel.errors import ConfigError
 from windtunnel.spec import Branch, Duration, Segment, Trunk
 from windtunnel.spec.path import flops_per_update, tokens_at
-from windtunnel.spec.search import SearchExperiment
 from windtunnel.spec.strict import Strict
+from windtunnel.trials.doubts import doubts
 from windtunnel.trials.points import Ground, Point, points_of
 from windtunnel.trials.suggested import Suggested
 from windtunnel.trials.variant import VariantPoint
-
-FEW_STEPS = 300
-"""Under this a horizon is short for a law: a warning (design decision 13)."""
-
-
-FEWEST_SIZES = 3
-"""Distinct sizes without which L(N, D) has no size term."""
 
 
 class Label(Strict):
@@ -139,64 +131,15 @@ def make_plan(ground: Ground, suggested: Mapping[str, Suggested] | None = None) 
     """
     study = ground.config
     points = list(points_of(ground, suggested or {}))
-    searches = {each.name for each in study.experiments if isinstance(each, SearchExperiment)}
-    short = [
-        (point.branch.end, f"size {point.trunk.model.size}, horizon {point.horizon}")
-        for point in points
-        if point.experiment not in searches and point.branch.end < FEW_STEPS
-    ]
-    warnings: tuple[str, ...] = ()
-    if short:
-        steps, where = min(short)
-        cells = len({where for _, where in short})
-        warnings = (
-            f"{cells} horizons have under {FEW_STEPS} updates (the shortest {steps}: {where}); "
-            f"a law wants {FEW_STEPS} or more",
-        )
-    warnings += tuple(_without_forecast(points))
     segments = planned_segments(points)
-    warnings += tuple(_not_held_back(segments))
     mixed = any(isinstance(p.segment, Branch) and p.segment.mixture for p in segments)
     return Plan(
         study=study.study,
         segments=segments,
-        warnings=warnings,
+        warnings=tuple(doubts(study, points, segments)),
         weights={each.label: each.weight for each in study.data.sources} if mixed else {},
         sets=dict(ground.sets),
     )
-
-
-def _without_forecast(points: Iterable[Point | VariantPoint]) -> Iterator[str]:
-    """A warning for each experiment that holds a size out and has too few others to forecast it."""
-    sizes: dict[str, set[tuple[bool, int]]] = {}
-    for point in points:
-        sizes.setdefault(point.experiment, set()).add((point.held_out, point.trunk.model.params))
-    for experiment, found in sizes.items():
-        fitted = sum(not held_out for held_out, _ in found)
-        if any(held_out for held_out, _ in found) and fitted < FEWEST_SIZES:
-            yield (
-                f"experiment {experiment!r} holds out its largest size, and the {fitted} others "
-                f"are too few for a forecast, which needs {FEWEST_SIZES}: add sizes, or set "
-                "hold_out: none"
-            )
-
-
-def _not_held_back(segments: Iterable[PlannedSegment]) -> Iterator[str]:
-    """A warning where a run that one experiment holds out is another's too, and so not held out."""
-    shared: dict[tuple[str, str], int] = {}
-    for planned in segments:
-        if not isinstance(planned.segment, Branch) or planned.held_out:
-            continue
-        holding = {label.experiment for label in planned.labels if label.held_out}
-        asking = {label.experiment for label in planned.labels if not label.held_out}
-        for pair in product(sorted(holding), sorted(asking)):
-            shared[pair] = shared.get(pair, 0) + 1
-    for (one, other), runs in shared.items():
-        yield (
-            f"experiment {one!r} holds out {runs} of the runs that {other!r} trains at once: the "
-            "forecast is fitted to them and does not foretell them; leave that size out of "
-            f"{other!r}, or put it in a study of its own"
-        )
 
 
 def planned_segments(points: Iterable[Point | VariantPoint]) -> tuple[PlannedSegment, ...]:
