@@ -34,8 +34,6 @@ from windtunnel.findings import findings_of, read_records
 from windtunnel.laws.mixture import fit_mixture
 from windtunnel.report.figures.findings import drawings
 
-EXPERIMENTS = Path("../experiments")
-
 pd.options.display.float_format = "{:.4g}".format
 pd.options.display.max_colwidth = None
 
@@ -45,12 +43,14 @@ def tell(sentences):
     print(textwrap.fill(str(sentences), 100))
 
 
-def show(name, *experiments):
-    """What the records of an experiment say of some of its parts, in words and in pictures."""
-    records = read_records(EXPERIMENTS / name / "records")
+def show(part):
+    """What the records of a study say of some of its experiments, in words and in pictures."""
+    if part is None:
+        return print("This study has no such part.")
+    records, experiments = part
     sizes = np.unique([row["params"] for row in records.runs]).astype(float)
     for finding in findings_of(records):
-        if experiments and finding.experiment not in experiments:
+        if finding.experiment not in experiments:
             continue
         tell(f"{finding.title}, {finding.experiment}. {finding.lead}")
         display(pd.DataFrame([asdict(each) for each in finding.quantities]).set_index("name"))
@@ -61,13 +61,41 @@ def show(name, *experiments):
 
 
 # %% [markdown]
+# ## What is shown
+#
+# For a study of your own, change the next cell and no other: `windtunnel records STUDY.yaml --out
+# records` writes what `read_records(Path("records"))` reads. Each part is the records of a study
+# and the names of some of its experiments; `None` where there is no such part.
+
+# %%
+EXPERIMENTS = Path("../experiments")
+
+
+def committed(name):
+    """The records that lie beside an experiment of this repository."""
+    return read_records(EXPERIMENTS / name / "records")
+
+
+ADAPTATION = committed("012-domain-adaptation")
+FORGETTING = ADAPTATION, ["mix"]
+ROUTES = ADAPTATION, ["routes"]
+LENGTHS = ADAPTATION, ["length"]
+STAGES = committed("011-two-stage"), ["A", "B"]
+CANDIDATES = committed("013-data-verification"), ["anneals"]
+LONGER = committed("014-continuation"), ["twice", "four-times"]
+MIXTURES = committed("015-mixture-law"), ["design"]
+
+TARGET = {"docs": 1, "code": 1, "doctests": 1}  # how the mean weighs the validation sets
+SHARES = {"docs": 0.5, "code": 0.3, "doctests": 0.2}  # a mixture to predict
+
+# %% [markdown]
 # ## Gain against forgetting
 #
 # A trunk on docstrings decays on more and more code. The frontier: what code gains, and what docs
 # lose.
 
 # %%
-show("012-domain-adaptation", "mix")
+show(FORGETTING)
 
 # %% [markdown]
 # ## By which route, and for how long?
@@ -76,10 +104,10 @@ show("012-domain-adaptation", "mix")
 # model; then the same mixture for longer and longer.
 
 # %%
-show("012-domain-adaptation", "routes")
+show(ROUTES)
 
 # %%
-show("012-domain-adaptation", "length")
+show(LENGTHS)
 
 # %% [markdown]
 # ## Two stages
@@ -88,7 +116,7 @@ show("012-domain-adaptation", "length")
 # given their prompts.
 
 # %%
-show("011-two-stage")
+show(STAGES)
 
 # %% [markdown]
 # ## Which data set is worth adding?
@@ -96,7 +124,7 @@ show("011-two-stage")
 # Candidates ranked by short anneals from one trunk, and by training on each from the start.
 
 # %%
-show("013-data-verification", "anneals")
+show(CANDIDATES)
 
 # %% [markdown]
 # ## Longer than planned
@@ -104,32 +132,31 @@ show("013-data-verification", "anneals")
 # On from the stable checkpoint, or from the decayed end?
 
 # %%
-show("014-continuation")
+show(LONGER)
 
 # %% [markdown]
 # ## The mixture surface
 #
-# A law from mixture weights to each loss, over short anneals. Change `TARGET` to weigh the sets
-# otherwise.
+# A law from mixture weights to each loss, over short anneals. Change `TARGET` and `SHARES` above
+# to weigh the sets otherwise, and to ask for another mixture.
 
 # %%
-show("015-mixture-law")
+show(MIXTURES)
 
 # %%
-TARGET = {"docs": 1, "code": 1, "doctests": 1}
-
-records = read_records(EXPERIMENTS / "015-mixture-law" / "records")
-fitted = fit_mixture(records.of("design"), target=TARGET, bootstrap=300)
-pd.DataFrame(
-    [
+if MIXTURES:
+    records, (design,) = MIXTURES
+    fitted = fit_mixture(records.of(design), target=TARGET, bootstrap=300)
+    best = [
         {"source": source, "share": share.value, "low": share.low, "high": share.high}
         for source, share in fitted.best.shares.items()
     ]
-).set_index("source")
+    display(pd.DataFrame(best).set_index("source"))
 
 # %%
-forecast = fitted.predict({"docs": 0.5, "code": 0.3, "doctests": 0.2})
-pd.DataFrame(
-    [{"set": name, "loss": each.loss.value, "low": each.loss.low, "high": each.loss.high}
-     for name, each in forecast.items()]
-).set_index("set")  # fmt: skip
+if MIXTURES:
+    forecast = [
+        {"set": name, "loss": each.loss.value, "low": each.loss.low, "high": each.loss.high}
+        for name, each in fitted.predict(SHARES).items()
+    ]
+    display(pd.DataFrame(forecast).set_index("set"))

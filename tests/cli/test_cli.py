@@ -93,12 +93,13 @@ def test_init_then_plan(tmp_path):
     assert code == 0
     assert "10 trunks + 54 branches" in output
     assert "epochs are known once" in output
-    # The experiments that it shows commented out are right as well.
-    shown = (tmp_path / "hparams.yaml").read_text().replace("  # - kind", "  - kind")
+    # The experiments that it shows commented out are right as well, with their sources.
+    shown = (tmp_path / "hparams.yaml").read_text().replace("  # - ", "  - ")
     (tmp_path / "all.yaml").write_text(re.sub(r"(?m)^  #   ", "    ", shown))
     code, output, error = windtunnel("plan", tmp_path / "all.yaml")
     assert code == 0, error
     assert "search tune  16 trials of 32x3 to 10N, 0 suggested" in output
+    assert "forks 20N of 32x3, 3 variants x 2 seeds: plain, code, tuned" in output
     code, _, error = windtunnel("init", tmp_path / "hparams.yaml")
     assert code == 2
     assert "is there already" in error

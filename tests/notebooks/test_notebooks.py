@@ -50,3 +50,31 @@ def test_it_runs_from_top_to_bottom(name):
     ]
     figures = [output for output in shown if "image/png" in output.data]
     assert len(figures) >= 3
+
+
+OWN = """
+OWN = read_records(Path("../experiments/015-mixture-law/records"))
+FORGETTING = ROUTES = LENGTHS = STAGES = CANDIDATES = LONGER = None
+MIXTURES = OWN, ["design"]
+TARGET = {"code": 1}
+SHARES = {"docs": 0.5, "code": 0.5}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("notebooks")
+def test_branches_shows_another_study_by_changing_one_cell():
+    notebook = nbformat.read(FOLDER / "branches.ipynb", as_version=4)
+    (named,) = (cell for cell in notebook.cells if "read_records(EXPERIMENTS" in cell.source)
+    named.source = OWN
+    place = {"metadata": {"path": str(FOLDER)}}
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=place).execute()
+    shown = [
+        output.get("text") or output["data"].get("text/plain", "")
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+    ]
+    assert sum(text == "This study has no such part.\n" for text in shown) == 6
+    assert "doctests" in shown[-2]  # a source of the law
+    assert "code" in shown[-1]

@@ -33,7 +33,7 @@ ERRORS = {
     "not in family": (("sizes: [16x1, 32x1]", "sizes: [64x1]"), r"size 64x1 is not among"),
     "batch": (
         ("batch_tokens: 128", "batch_tokens: 100"),
-        r"100 is not a multiple of model",
+        r"100 is not a multiple of model.context = 32; contexts of 25 or 50 fit; batches of 96 or",
     ),
     "unknown kind": (
         ("kind: scaling", "kind: scalling"),

@@ -47,12 +47,15 @@ def said_of(tmp_path, text):
         ("{mixture: [docs, code]}", ".mixture: expected a mapping of names"),
         ("{mixture: {}}", ".mixture: expected a length of at least 1, not 0"),
         ("{mixture: {cod: 1}}", ".mixture.cod: no source of data.sources; did you mean 'code'?"),
+        ("{mixture: {code.txt: 1}}", ".mixture.code.txt: no source of data.sources; did you mean "),
         ("{mixture: {code: 0}}", ".mixture: every weight is 0"),
+        ("{mixture: {code: 90%}}", ".mixture.code: '90%': weights are numbers relative to each "),
         ("{mixture: {code: half}}", ".mixture.code = 'half': expected a number"),
         ("{mixture: {code: .inf}}", ".mixture.code = inf: expected a finite number"),
         ("{mixture: {code: -1}}", ".mixture.code = -1: expected a number greater than or equal to"),
         ("{decay: 10}", ".decay: 10 is no duration: write a number with its unit"),
         ("{shape: cosin}", ".shape = 'cosin': expected 'exponential', 'linear', 'one_minus_sqrt' "),
+        ("{decay: 100 step}", ".decay: '100 step' is no duration: write a number with its unit"),
         ("{loss: completion}", ": loss: completion, and no source of its mixture has completions"),
         ("{rate: 2}", ".rate = 2: expected a number less than or equal to 1"),
         ("{batch_tokens: 128.5}", ".batch_tokens = 128.5: expected a whole number"),
@@ -115,6 +118,52 @@ def test_of_a_variant(tmp_path, text, said):
     found = said_of(tmp_path, text)
     assert found.startswith(said)
     assert not PYDANTIC.search(found)
+
+
+@pytest.mark.parametrize(
+    ("stage", "meant"),
+    [
+        ("{mixture: {code.txt: 1}}", "; did you mean 'code'? There are: docs, code"),
+        ("{mixture: {docs: 1, code: 10%}}", "write 9 and 1 for 90% and 10%"),
+        ("{decay: 100 step}", "; did you mean '100 steps'?"),
+        ("{decay: 1e5 token}", "; did you mean '1e5 tokens'?"),
+        ("{decay: 10n}", "; did you mean '10N'?"),
+        ("{decay: 10 epochs}", "for example 10N"),
+        ("{shape: sqrt}", "'one_minus_sqrt' or 'cosine'; did you mean 'one_minus_sqrt'?"),
+        ("{shape: 1-sqrt}", "; did you mean 'one_minus_sqrt'?"),
+        ("{shape: cosin}", "; did you mean 'cosine'?"),
+        ("{shape: step}", "'one_minus_sqrt' or 'cosine'"),
+        ("{context: 96}", "rows of 96; contexts of 64 or 128 fit; batches of 192 or 288 fit"),
+        ("{context: 512}", "rows of 512; contexts of 256 fit; batches of 512 fit"),
+        ("{batch_tokens: 1}", "rows of 64; batches of 64 fit"),
+    ],
+)
+def test_what_was_meant_is_guessed(tmp_path, stage, meant):
+    assert said_of(tmp_path, VARIANTS + stage).endswith(meant)
+
+
+@pytest.mark.parametrize(("name", "meant"), [("my mix", "my-mix"), (".a:b", "a-b")])
+def test_a_name_that_may_be_is_offered(tmp_path, name, meant):
+    said = said_of(tmp_path, f"    variants:\n      '{name}': {{}}")
+    assert said.endswith(f"; did you mean {meant!r}?")
+
+
+def test_the_path_of_a_source_is_no_name_in_a_design_either(tmp_path):
+    said = said_of(tmp_path, "    design: {sources: [docs, code.txt]}")
+    assert "'code.txt' is no source of data.sources; did you mean 'code'?" in said
+
+
+@pytest.mark.parametrize("seeds", ["two", "0", "true", "1.5"])
+def test_seeds_are_how_many_or_a_list(tmp_path, seeds):
+    said = said_of(tmp_path, f"    variants: {{a: {{}}}}\n    seeds: {seeds}")
+    assert said.startswith("11: experiments[0].seeds: ")
+    assert said.endswith(": expected how many seeds, such as 2, or a list of them, such as [0, 1]")
+
+
+def test_a_second_experiment_of_a_name_is_told_at_its_own_line(tmp_path):
+    again = "  - kind: branch\n    name: turn\n    forks: [9N]\n    variants: {a: {}}"
+    said = said_of(tmp_path, f"    variants: {{a: {{}}}}\n{again}")
+    assert said.startswith("11: experiments[1]: two experiments are called 'turn'; give this one")
 
 
 def test_variants_may_share_keys_through_an_anchor(tmp_path):

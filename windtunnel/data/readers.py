@@ -10,10 +10,9 @@ from typing import Any, BinaryIO, cast
 from windtunnel.data.pairs import Pair
 from windtunnel.data.spec import Source
 from windtunnel.errors import DataError
+from windtunnel.spec.data import PAIR_SUFFIXES, PLAIN_SUFFIXES, TOKEN_SUFFIXES
 
-TEXT_SUFFIXES = (".txt", ".md", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
-PAIR_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
-TOKEN_SUFFIXES = (".bin", ".npy")
+TEXT_SUFFIXES = (*PLAIN_SUFFIXES, *PAIR_SUFFIXES)
 # A plain text file is cut at blank lines into documents of about this size, so that one large file
 # can be split into training and validation.
 DOCUMENT_BYTES = 8192

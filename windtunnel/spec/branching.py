@@ -4,14 +4,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from windtunnel.errors import did_you_mean
 from windtunnel.schedule import DecayShape
+from windtunnel.spec.data import Sources, Weight, no_source
 from windtunnel.spec.design import MixtureDesign
 from windtunnel.spec.duration import Duration
 from windtunnel.spec.seeds import ExperimentName, Seeds
 from windtunnel.spec.segment import Objective
 from windtunnel.spec.size import Size
 from windtunnel.spec.strict import Misfit, Strict, at
+from windtunnel.spec.wording import fitting
 
 if TYPE_CHECKING:
     from windtunnel.spec.config import StudyConfig
@@ -53,7 +54,7 @@ class Stage(Strict):
         Field(description="Part of the stage in which the rate comes up from 0 again"),
     ] = None
     mixture: Annotated[
-        dict[str, Annotated[float, Field(ge=0)]] | None,
+        dict[str, Weight] | None,
         Field(
             min_length=1,
             description="Weights of data.sources by name from here on; a source that is not "
@@ -154,7 +155,7 @@ class BranchExperiment(Strict):
             raise ValueError("no variants and no design; give one")
         if self.design is not None:
             with at("design"):
-                self.design.check_sources([source.label for source in study.data.sources])
+                self.design.check_sources(study.data.sources)
             if both := self.variants.keys() & self.design.mixtures().keys():
                 name = min(both)
                 raise Misfit("also the name of one of the design's; rename it", "variants", name)
@@ -165,13 +166,12 @@ class BranchExperiment(Strict):
 
 def _check_chain(stages: tuple[Stage, ...], study: "StudyConfig") -> None:
     sources = study.data.sources
-    known = [source.label for source in sources]
     paired = [source.label for source in sources if source.paired]
     mixture, loss = {source.label: source.weight for source in sources}, "full"
     context, batch = study.model.context, study.recipe.batch_tokens
     for number, stage in enumerate(stages):
         with at(number):
-            _check_mixture(stage.mixture, known)
+            _check_mixture(stage.mixture, sources)
             mixture, loss = stage.mixture or mixture, stage.loss or loss
             if loss == "completion" and not any(mixture.get(each) for each in paired):
                 raise ValueError(
@@ -181,19 +181,15 @@ def _check_chain(stages: tuple[Stage, ...], study: "StudyConfig") -> None:
             context, batch = stage.context or context, stage.batch_tokens or batch
             if batch % context:
                 raise ValueError(
-                    f"a batch of {batch} tokens is no whole number of rows of {context}; change "
-                    "batch_tokens or context"
+                    f"a batch of {batch} tokens is no whole number of rows of {context}; "
+                    f"{fitting(batch, context)}"
                 )
 
 
-def _check_mixture(mixture: dict[str, float] | None, known: list[str]) -> None:
-    for source in mixture or ():
-        if source not in known:
-            raise Misfit(
-                f"no source of data.sources{did_you_mean(source, known) or '.'} "
-                f"There are: {', '.join(known)}",
-                "mixture",
-                source,
-            )
+def _check_mixture(mixture: dict[str, float] | None, sources: Sources) -> None:
+    known = {source.label for source in sources}
+    for name in mixture or ():
+        if name not in known:
+            raise Misfit(no_source(name, sources), "mixture", name)
     if mixture is not None and not any(mixture.values()):
         raise Misfit("every weight is 0", "mixture")

@@ -1,6 +1,5 @@
 """The study file: one strict schema from which the documentation and the JSON Schema are made."""
 
-from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -14,7 +13,8 @@ from windtunnel.spec.experiments import Experiment, ScalingExperiment
 from windtunnel.spec.model import ModelSpec, Positive
 from windtunnel.spec.recipe import Recipe
 from windtunnel.spec.size import Size
-from windtunnel.spec.strict import Strict, at
+from windtunnel.spec.strict import Misfit, Strict, at
+from windtunnel.spec.wording import fitting
 
 
 class ModelFamily(Strict):
@@ -241,9 +241,15 @@ class StudyConfig(Strict):
     @field_validator("experiments")
     @classmethod
     def _names_differ(cls, experiments: tuple[Experiment, ...]) -> tuple[Experiment, ...]:
-        names = Counter(experiment.name for experiment in experiments)
-        if twice := [name for name, count in names.items() if count > 1]:
-            raise ValueError(f"two experiments are called {twice[0]!r}; give each its own name")
+        names = set[str]()
+        for number, experiment in enumerate(experiments):
+            if experiment.name in names:
+                raise Misfit(
+                    f"two experiments are called {experiment.name!r}; give this one a `name:` of "
+                    "its own",
+                    number,
+                )
+            names.add(experiment.name)
         return experiments
 
     @model_validator(mode="after")
@@ -251,7 +257,8 @@ class StudyConfig(Strict):
         if self.recipe.batch_tokens % self.model.context:
             raise ValueError(
                 f"recipe.batch_tokens = {self.recipe.batch_tokens} is not a multiple of "
-                f"model.context = {self.model.context}"
+                f"model.context = {self.model.context}; "
+                f"{fitting(self.recipe.batch_tokens, self.model.context)}"
             )
         known = {str(size) for size in self.model.sizes}
         for number, experiment in enumerate(self.experiments):

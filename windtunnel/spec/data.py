@@ -1,15 +1,31 @@
 """What a study file says of its data: sources, and what is held out of them."""
 
-from collections import Counter
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from windtunnel.spec.strict import Strict
+from windtunnel.errors import did_you_mean
+from windtunnel.spec.strict import Misfit, Strict
+
+PLAIN_SUFFIXES = (".txt", ".md", ".parquet")
+PAIR_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+"""Of JSON lines, of which two fields may be a pair."""
+TOKEN_SUFFIXES = (".bin", ".npy")
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Name = Annotated[str, Field(pattern=NAME, max_length=80)]
+
+
+def _as_weight(value: Any) -> Any:
+    if isinstance(value, str) and value.rstrip().endswith("%"):
+        raise ValueError(
+            f"{value!r}: weights are numbers relative to each other; write 9 and 1 for 90% and 10%"
+        )
+    return value
+
+
+Weight = Annotated[float, Field(ge=0), BeforeValidator(_as_weight)]
 
 
 def _as_source(value: Any) -> Any:
@@ -29,14 +45,37 @@ class SourceConfig(Strict):
     ]
     name: Annotated[Name | None, Field(description="Default: the file's stem")] = None
     weight: Annotated[
-        float,
-        Field(ge=0, description="Share of rows, relative to the others; 0: only branches read it"),
+        Weight,
+        Field(description="Share of rows, relative to the others; 0: only branches read it"),
     ] = 1.0
     text_column: Annotated[str, Field(description="For .jsonl and .parquet")] = "text"
     pairs: Annotated[
         tuple[str, str] | None, Field(description="Two fields of .jsonl: prompt and completion")
     ] = None
     dtype: Annotated[Literal["uint16", "uint32"], Field(description="For raw .bin")] = "uint16"
+
+    @model_validator(mode="after")
+    def _pairs_are_fields_of_lines(self) -> Self:
+        if self.pairs is None:
+            return self
+        prompt, completion = self.pairs
+        said = f"[{prompt}, {completion}]"
+        if prompt == completion:
+            raise Misfit(f"{said}: prompt and completion are two fields; name both", "pairs")
+        if self.path.startswith("builtin:"):
+            raise Misfit(
+                f"{said} are fields of .jsonl files, and {self.path} has none; remove `pairs` "
+                "(builtin:doctests holds pairs without it)",
+                "pairs",
+            )
+        if self.path.lower().endswith((*PLAIN_SUFFIXES, *TOKEN_SUFFIXES)):
+            raise Misfit(
+                f"{said} are fields of JSON lines, and {self.path} holds none; allowed with pairs "
+                f"are {', '.join(PAIR_SUFFIXES)}, or a folder of them: convert it, or remove "
+                "`pairs`",
+                "pairs",
+            )
+        return self
 
     @property
     def label(self) -> str:
@@ -61,6 +100,14 @@ class SourceConfig(Strict):
 Sources = Annotated[
     tuple[Annotated[SourceConfig, BeforeValidator(_as_source)], ...], Field(min_length=1)
 ]
+
+
+def no_source(name: str, sources: Sources) -> str:
+    """That no source has this name, with the name of the one that is meant."""
+    labels = [source.label for source in sources]
+    of_path = {source.path: source.label for source in sources}
+    hint = f"; did you mean {of_path[name]!r}?" if name in of_path else did_you_mean(name, labels)
+    return f"no source of data.sources{hint or '.'} There are: {', '.join(labels)}"
 
 
 class ValidationConfig(Strict):
@@ -109,11 +156,18 @@ class DataConfig(Strict):
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
         sources = (*self.sources, *self.validation.extra)
-        labels = Counter(source.label for source in sources)
-        if twice := [label for label, count in labels.items() if count > 1]:
-            raise ValueError(f"two sources are called {twice[0]!r}; give each its own name")
+        labels = set[str]()
+        for number, source in enumerate(sources):
+            if source.label in labels:
+                extra = number - len(self.sources)
+                raise Misfit(
+                    f"two sources are called {source.label!r}; give this one another name: "
+                    f"{{path: {source.path!r}, name: {source.label}-2}}, or leave it out",
+                    *(("sources", number) if extra < 0 else ("validation", "extra", extra)),
+                )
+            labels.add(source.label)
         for source in sources:
-            if taken := labels.keys() & set(source.set_names[1:]):
+            if taken := labels & set(source.set_names[1:]):
                 raise ValueError(
                     f"a source is called {min(taken)!r}, as is the validation set of the "
                     f"completions of {source.label!r}; give it another name"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from windtunnel.errors import did_you_mean
+from windtunnel.spec.data import Sources, no_source
 from windtunnel.spec.duration import Duration
 from windtunnel.spec.strict import Misfit, Strict
 
@@ -39,16 +39,12 @@ class MixtureDesign(Strict):
         Field(description="How long; default: schedule.decay_fraction of all training"),
     ] = None
 
-    def check_sources(self, known: list[str]) -> None:
+    def check_sources(self, sources: Sources) -> None:
         """Refuse a source that the study has not, and one that is named twice."""
+        known = {source.label for source in sources}
         for number, source in enumerate(self.sources):
             if source not in known:
-                raise Misfit(
-                    f"{source!r} is no source of data.sources"
-                    f"{did_you_mean(source, known) or '.'} There are: {', '.join(known)}",
-                    "sources",
-                    number,
-                )
+                raise Misfit(f"{source!r} is {no_source(source, sources)}", "sources", number)
             if source in self.sources[:number]:
                 raise Misfit(f"{source!r} is named twice; name it once", "sources", number)
 

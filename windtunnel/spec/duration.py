@@ -1,5 +1,6 @@
 """Durations with a unit: `10N` (multiples of the parameter count), `2.5e6 tokens`, `5000 steps`."""
 
+import difflib
 import math
 import re
 from dataclasses import dataclass
@@ -7,7 +8,10 @@ from typing import Any, ClassVar, Literal
 
 from windtunnel.spec.written import Written
 
-PATTERN = r"^\s*([0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*(N|tokens|steps)\s*$"
+NUMBER = r"[0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?"
+PATTERN = rf"^\s*({NUMBER})\s*(N|tokens|steps)\s*$"
+UNITS = {"n": "N", "tokens": " tokens", "steps": " steps"}
+"""As a guess at a mistyped one knows them, and as they are written after a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class Duration(Written):
             hint = f"{text}N, '{text} tokens' or '{text} steps'" if _is_number(text) else "10N"
             raise ValueError(
                 f"{text!r} is no duration: write a number with its unit "
-                f"(N = params, tokens or steps), for example {hint}"
+                f"(N = params, tokens or steps), for example {hint}{_meant(text)}"
             )
         amount = float(match[1].replace("_", ""))
         if amount <= 0:
@@ -50,6 +54,13 @@ class Duration(Written):
     def __str__(self) -> str:
         amount = f"{self.amount:g}"
         return f"{amount}N" if self.unit == "N" else f"{amount} {self.unit}"
+
+
+def _meant(value: object) -> str:
+    """A clause that guesses at a mistyped unit."""
+    match = re.match(rf"^\s*({NUMBER})\s*([A-Za-z]+)\s*$", str(value))
+    near = difflib.get_close_matches(match[2].lower(), UNITS, n=1) if match else ()
+    return f"; did you mean '{match[1]}{UNITS[near[0]]}'?" if match and near else ""
 
 
 def _is_number(value: object) -> bool:

@@ -6,7 +6,13 @@ from pydantic import BeforeValidator, Field
 
 
 def _as_seeds(value: Any) -> Any:
-    return tuple(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, list | tuple):
+        return value
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(
+            f"{value!r}: expected how many seeds, such as 2, or a list of them, such as [0, 1]"
+        )
+    return tuple(range(value))
 
 
 ExperimentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

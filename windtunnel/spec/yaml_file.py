@@ -30,6 +30,14 @@ def load_study(path: Path) -> StudyConfig:
         raise ConfigError("\n".join(lines)) from None
 
 
+def place_of(path: Path, *location: str | int) -> str:
+    """FILE:LINE of what a study file that was read says there, in itself or in what it extends."""
+    node = read_tree(path)
+    for part in location:
+        node = node.value[part]
+    return f"{node.file}:{node.line}"
+
+
 def resolved_text(config: StudyConfig) -> str:
     """The study as YAML with every default in place; `load_study` reads it as the same study."""
     from ruamel.yaml import YAML

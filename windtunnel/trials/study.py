@@ -25,7 +25,9 @@ from windtunnel.spec.search import SearchExperiment
 from windtunnel.trials.completion import WantedSet
 from windtunnel.trials.expected import expected_trials
 from windtunnel.trials.json_file import read_json, write_json
-from windtunnel.trials.plan import Plan, make_plan
+from windtunnel.trials.pin import data_asked, differences
+from windtunnel.trials.plan import Plan
+from windtunnel.trials.planning import plan_of
 from windtunnel.trials.points import Ground
 from windtunnel.trials.reading import Streams
 from windtunnel.trials.store import Store
@@ -123,10 +125,9 @@ class Study:
         """Sources that a sweep would not find."""
         data = self.config.data
         for source in (*data.sources, *data.validation.extra):
-            path = _absolute(source.path, self.file)
-            if not path.startswith("builtin:") and not Path(path).exists():
+            if missing := _missing(source, self.file):
                 yield (
-                    f"{self.file}: data source {source.label!r}: there is no {path}; the sweep "
+                    f"{self.file}: data source {source.label!r}: there is no {missing}; the sweep "
                     "will stop there: mend `path`, which is relative to the study file"
                 )
 
@@ -158,12 +159,9 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
     store = Store(root)
     pin_file = store.study(config.study) / "data.json"
     pin = read_json(pin_file)
-    asked = _data_asked(config)
+    asked = data_asked(config)
     if pin is not None and pin["asked"] != asked:
-        raise ConfigError(
-            f"{file}: data: the runs of study {config.study!r} were made on other data or another "
-            f"tokenizer ({pin_file} pins them); give the changed study a new `study:` name"
-        )
+        raise ConfigError(_other_data(config, file, pin_file, pin["asked"], asked))
     dataset, extra = None, tuple[ValidationSet, ...]()
     if pin is not None:
         dataset = Dataset.open(store.root / pin["dataset"])
@@ -190,7 +188,7 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
     searches = [each for each in config.experiments if isinstance(each, SearchExperiment)]
     suggested = {each.name: read_suggested(store.study(config.study), each) for each in searches}
     expected = {each.name: expected_trials(config, each, suggested[each.name]) for each in searches}
-    plan = make_plan(ground, suggested)
+    plan = plan_of(file, ground, suggested)
     study = Study(
         file=file,
         config=config,
@@ -199,21 +197,29 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
         extra_validation=extra,
         ground=ground,
         plan=plan,
-        expected_plan=make_plan(ground, expected) if searches else plan,
+        expected_plan=plan_of(file, ground, expected) if searches else plan,
     )
     for validation, context in product(study.validation, study.contexts):
         validation.check(context)
     return study
 
 
-def _data_asked(config: StudyConfig) -> dict[str, Any]:
-    """The part of the data section that decides the stream."""
-    asked = config.data.model_dump(mode="json")
-    for source in asked["sources"]:
-        if source["pairs"] is None:
-            del source["pairs"]  # so that pins from before there were pairs are found
-    asked["validation"] = {"fraction": asked["validation"]["fraction"]}
-    return asked
+def _other_data(
+    config: StudyConfig, file: Path, pin_file: Path, pinned: dict[str, Any], asked: dict[str, Any]
+) -> str:
+    """That the data is not what the study's runs were made on; a mistyped path comes first."""
+    known = {source["path"] for source in pinned["sources"]}
+    lost = "".join(
+        f"there is no {missing}: mend `path` of source {source.label!r}, which is relative to the "
+        "study file. "
+        for source in config.data.sources
+        if source.path not in known and (missing := _missing(source, file))
+    )
+    return (
+        f"{file}: data: {lost}The runs of study {config.study!r} were made on other data or "
+        f"another tokenizer ({pin_file} pins them): {'; '.join(differences(pinned, asked))}. Put "
+        "it back, or give the changed study a new `study:` name"
+    )
 
 
 def _data_spec(config: StudyConfig, file: Path) -> DataSpec:
@@ -258,6 +264,12 @@ def _source(source: SourceConfig, file: Path) -> Source:
 def _tokenizer(config: StudyConfig, file: Path) -> str:
     name = config.data.tokenizer
     return name if name == "bytes" else _absolute(name, file)
+
+
+def _missing(source: SourceConfig, file: Path) -> str | None:
+    """The path of a source that is not there."""
+    path = _absolute(source.path, file)
+    return None if path.startswith("builtin:") or Path(path).exists() else path
 
 
 def _absolute(path: str, file: Path) -> str:
