@@ -7,9 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from windtunnel.errors import DataError
-
-# Shares are exact to 1 in PERIOD; decimal weights such as 0.7 / 0.3 are exact.
-PERIOD = 1000
+from windtunnel.spec.shares import PERIOD, whole_shares
 
 
 def row_counts(weights: Sequence[float], names: Sequence[str]) -> tuple[int, ...]:
@@ -20,18 +18,13 @@ def row_counts(weights: Sequence[float], names: Sequence[str]) -> tuple[int, ...
     Raises:
         DataError: If a source of another weight would get no row in a period.
     """
-    total = math.fsum(weights)
-    quotas = [PERIOD * weight / total for weight in weights]
-    counts = [int(quota) for quota in quotas]
-    by_remainder = sorted(range(len(quotas)), key=lambda s: (counts[s] - quotas[s], s))
-    for source in by_remainder[: PERIOD - sum(counts)]:
-        counts[source] += 1
+    counts = whole_shares(weights)
     if starved := [s for s, count in enumerate(counts) if weights[s] and not count]:
         source = starved[0]
         raise DataError(
             f"data source {names[source]!r}: its weight {weights[source]} is "
-            f"{weights[source] / total:.2g} of all weights; a share below 1/{2 * PERIOD} gets no "
-            "rows: raise the weight or remove the source"
+            f"{weights[source] / math.fsum(weights):.2g} of all weights; a share below "
+            f"1/{2 * PERIOD} gets no rows: raise the weight or remove the source"
         )
     divisor = math.gcd(*counts)
     return tuple(count // divisor for count in counts)

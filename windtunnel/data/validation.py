@@ -14,6 +14,7 @@ from windtunnel.data.packing import PackedRows
 from windtunnel.data.pairs import mask_file
 from windtunnel.data.permutation import permute, shuffle_keys
 from windtunnel.errors import DataError
+from windtunnel.spec.data import CONDITIONAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ class ValidationSet:
             return (whole,)
         conditional = replace(
             whole,
-            name=f"{name}_conditional",
+            name=f"{name}{CONDITIONAL}",
             tokens=side["completion_tokens"],
             bytes=side["completion_bytes"],
             fingerprint=digest_of({"tokens": side["sha256"], "mask": side["mask_sha256"]}),

@@ -12,6 +12,8 @@ PLAIN_SUFFIXES = (".txt", ".md", ".parquet")
 PAIR_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 """Of JSON lines, of which two fields may be a pair."""
 TOKEN_SUFFIXES = (".bin", ".npy")
+CONDITIONAL = "_conditional"
+"""After a source's name: the validation set of its completions, given their prompts."""
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Name = Annotated[str, Field(pattern=NAME, max_length=80)]
@@ -89,7 +91,7 @@ class SourceConfig(Strict):
     @property
     def set_names(self) -> tuple[str, ...]:
         """Its validation sets: of pairs there is one of completions given their prompts too."""
-        return (self.label, f"{self.label}_conditional") if self.paired else (self.label,)
+        return (self.label, f"{self.label}{CONDITIONAL}") if self.paired else (self.label,)
 
     @property
     def paired(self) -> bool:

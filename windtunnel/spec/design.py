@@ -1,6 +1,5 @@
 """A design of mixtures for a mixture law: corners, their centre, and draws between them."""
 
-import math
 import random
 from typing import Annotated
 
@@ -8,11 +7,8 @@ from pydantic import Field
 
 from windtunnel.spec.data import Sources, no_source
 from windtunnel.spec.duration import Duration
+from windtunnel.spec.shares import whole_shares
 from windtunnel.spec.strict import Misfit, Strict
-
-SHARE = 1000
-"""Shares are whole thousandths: a stream's mixture is exact to that."""
-
 
 MOST_DRAWS = 100
 """For each mixture: few sources, or a low concentration, give the same ones again and again."""
@@ -55,14 +51,14 @@ class MixtureDesign(Strict):
         shares.append([1.0 / count] * count)
         # The standard library's generator: the same numbers on every machine and version.
         draw = random.Random(self.seed)
-        found = [_whole(each) for each in shares]
+        found = [whole_shares(each) for each in shares]
         for _ in range(MOST_DRAWS * self.mixtures_drawn):
             if len(found) == count + 1 + self.mixtures_drawn:
                 break
             gammas = [draw.gammavariate(self.concentration, 1.0) for _ in self.sources]
-            if not (total := math.fsum(gammas)):
+            if not any(gammas):
                 continue  # a concentration near 0
-            drawn = _whole([gamma / total for gamma in gammas])
+            drawn = whole_shares(gammas)
             if drawn not in found:
                 found.append(drawn)
         digits = len(str(len(found) - 1))
@@ -74,13 +70,3 @@ class MixtureDesign(Strict):
             }
             for number, each in enumerate(found)
         }
-
-
-def _whole(shares: list[float]) -> list[int]:
-    """Shares in thousandths that sum to one thousand: by largest remainder."""
-    quotas = [SHARE * share for share in shares]
-    counts = [int(quota) for quota in quotas]
-    by_remainder = sorted(range(len(quotas)), key=lambda k: (counts[k] - quotas[k], k))
-    for place in by_remainder[: SHARE - sum(counts)]:
-        counts[place] += 1
-    return counts
