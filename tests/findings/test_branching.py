@@ -61,12 +61,12 @@ def test_planted_differences_come_back_whatever_the_seeds_are(tmp_path):
     assert len(known) == len(found.quantities) == 2 * (4 + 5)
     for name in ("tenth", "half", "all", "wasted"):
         for place, on in enumerate(("docs", "code")):
-            gap = known[f"loss on {on}, {name} minus plain"]
+            gap = known[f"loss on {on}, '{name}' minus 'plain'"]
             assert gap.value == pytest.approx(GAPS[name][place], abs=1e-9)
             # The noise of the seeds is 0.05, and is shared.
             assert gap.high - gap.low < 1e-9
             assert gap.unit == "nats per token"
-    mean = known["loss on docs, plain"]
+    mean = known["loss on docs of 'plain'"]
     assert mean.high - mean.low > 0.02
     assert found.warnings == ()
 
@@ -98,9 +98,20 @@ def test_the_lead_names_the_lowest_the_trades_and_the_frontier(tmp_path):
     assert "loss on code is lowest with 'all', 0.2500 (0.2500 to 0.2500) nats below" in found.lead
     assert "'half' gains 0.2000 (0.2000 to 0.2000) on code and loses 0.0400 (" in found.lead
     assert "'wasted' gains" not in found.lead
-    assert "are 'plain', 'half', 'tenth' and 'all', and not 'wasted'." in found.lead
+    assert (
+        "are 'plain', 'half', 'tenth' and 'all', and not 'wasted', which 'plain' beats."
+        in found.lead
+    )
     ((source, along),) = found.mixture_axes
     assert (source, [way.name for way in along]) == ("code", ["plain", "tenth", "half", "all"])
+
+
+def test_what_beats_a_variant_is_named_where_it_is_not_the_first(tmp_path):
+    # Against 'plain' it gains on code.
+    found, _ = read(tmp_path, planted(gaps=GAPS | {"wasted": (0.05, -0.1)}))
+    assert "and not 'wasted', which 'half' beats." in found.lead
+    found, _ = read(tmp_path, planted(gaps=GAPS | {"wasted": (0.05, -0.1), "tenth": (0.1, 0.0)}))
+    assert "not 'tenth', which 'plain' beats, nor 'wasted', which 'half' beats." in found.lead
 
 
 def test_variants_that_are_all_the_same_stay_on_the_frontier(tmp_path):
@@ -118,8 +129,28 @@ def test_more_training_is_told_and_beats_nothing(tmp_path):
     found, _ = read(tmp_path, planted(gaps=GAPS | {"wasted": (-0.1, -0.4)}), text)
     assert len(found.frontier) == 5
     (said,) = found.warnings
+    assert said.startswith("variants end at different lengths")
     assert "one of more training too" in said
     assert "'wasted' after 700,416 tokens" in said
+
+
+def test_what_ends_undecayed_beside_decays_is_told(tmp_path):
+    text = MIXED.replace("wasted: {final_factor: 1}", "wasted: [{}, {stable: 9 steps}]")
+    found, _ = read(tmp_path, planted(), text)
+    undecayed, lengths = found.warnings
+    assert undecayed.startswith("ends at the stable rate, undecayed: 'wasted'; ")
+    assert lengths.startswith("variants end at different lengths")
+    text, held = MIXED.split("      tenth", maxsplit=1)[0], "{stable: 9 steps"
+    text = text.replace("plain: {", f"plain: {held}").replace("half: {", f"half: {held}, ")
+    assert read(tmp_path, planted(), text)[0].warnings == ()
+
+
+def test_two_seeds_are_told_of(tmp_path):
+    found, _ = read(tmp_path, planted(own=1e-3), MIXED.replace("seeds: 3", "seeds: 2"))
+    assert found.warnings == (
+        "two seeds, so an interval rests on one degree of freedom and may by chance be far too "
+        "narrow or too wide",
+    )
 
 
 def test_one_seed_has_no_interval(tmp_path):
@@ -128,7 +159,7 @@ def test_one_seed_has_no_interval(tmp_path):
     assert found.warnings == (
         "one seed: nothing tells how large noise is, so no interval is given",
     )
-    assert "not 'wasted'" in found.lead
+    assert "not 'wasted', which 'plain' beats." in found.lead
     assert drawings(found)[0].save(tmp_path, np.array([])).stat().st_size > 5000
 
 
@@ -140,6 +171,8 @@ def test_diverged_and_missing_runs_are_named(tmp_path):
     (found,) = branchings(replace(records, runs=kept))
     assert found.warnings == (
         "one seed shared with 'plain', so no interval: 'all'",
+        "two seeds shared with 'plain', so an interval rests on one degree of freedom and may by "
+        "chance be far too narrow or too wide: 'tenth' and 'wasted'",
         "diverged and left out: 'plain' (seed 1), 'half' (seeds 0 and 2)",
         "not there yet: 'all' (seeds 1 and 2)",
     )
@@ -204,7 +237,7 @@ def test_a_stage_that_diverged_takes_every_variant_that_goes_through_it_along(tm
 
 def test_without_the_first_variant_the_next_is_the_base(tmp_path):
     found, known = read(tmp_path, planted(blown={("plain", seed) for seed in range(3)}))
-    assert known["loss on docs, all minus half"].value == pytest.approx(0.22, abs=1e-9)
+    assert known["loss on docs, 'all' minus 'half'"].value == pytest.approx(0.22, abs=1e-9)
     assert "'plain' has no finished run: differences are from 'half'" in found.warnings
 
 

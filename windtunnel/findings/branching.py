@@ -6,10 +6,10 @@ frontier, which looks at all pairs, takes wider ones.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby, product
+from itertools import product
 from statistics import fmean, stdev
 from typing import ClassVar
 
@@ -19,6 +19,7 @@ from windtunnel.findings.finding import Finding, Quantity
 from windtunnel.findings.numbers import quantity, said
 from windtunnel.findings.records import Records
 from windtunnel.findings.schedules.paired import paired
+from windtunnel.findings.way_cautions import cautions, listed, named
 from windtunnel.findings.ways import Way, Ways, ways_of
 from windtunnel.laws import Interval
 from windtunnel.laws.interval import NO_INTERVAL
@@ -93,8 +94,7 @@ class BranchFinding(Finding):
         One beats another if it trains no longer, its mean is no higher on any set, and on some set
         it is lower beyond noise; with one seed, by the means.
         """
-        shown = (self.base, *self.others)
-        return tuple(way for way in shown if not any(self._beats(each, way) for each in shown))
+        return tuple(way for way in (self.base, *self.others) if way not in self._beaten)
 
     @cached_property
     def mixture_axes(self) -> tuple[tuple[str, tuple[Way, ...]], ...]:
@@ -124,11 +124,11 @@ class BranchFinding(Finding):
         if trades := "; ".join(self._trades()):
             sentences.append(f"Against {self.base.name!r}, in nats: {trades}")
         if len(self.sets) > 1:
-            off = [way for way in (self.base, *self.others) if way not in self.frontier]
-            rest = f", and not {_named(off)}" if off else ""
+            beaten = [f"{way.name!r}, which {by.name!r} beats" for way, by in self._beaten.items()]
+            rest = f", and not {', nor '.join(beaten)}" if beaten else ""
             sentences.append(
-                f"On the frontier of {_listed(self.sets)}, within noise and for no more training, "
-                f"{'are' if len(self.frontier) > 1 else 'is'} {_named(self.frontier)}{rest}"
+                f"On the frontier of {listed(self.sets)}, within noise and for no more training, "
+                f"{'are' if len(self.frontier) > 1 else 'is'} {named(self.frontier)}{rest}"
             )
         return " ".join(f"{sentence}." for sentence in sentences)
 
@@ -136,13 +136,13 @@ class BranchFinding(Finding):
     def quantities(self) -> tuple[Quantity, ...]:
         """Differences from the first variant, then means; set by set."""
         gaps = [
-            quantity(f"loss on {on}, {way.name} minus {self.base.name}", gap, NATS)
+            quantity(f"loss on {on}, {way.name!r} minus {self.base.name!r}", gap, NATS)
             for on in self.sets
             for way in self.others
             if (gap := self.gap(way, on)) is not None
         ]
         means = [
-            quantity(f"loss on {on}, {way.name}", self.mean(way, on), NATS)
+            quantity(f"loss on {on} of {way.name!r}", self.mean(way, on), NATS)
             for on in self.sets
             for way in self.ways
         ]
@@ -150,8 +150,8 @@ class BranchFinding(Finding):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """No noise, runs that are not there, more training in some variants than in others."""
-        return tuple(self._warned())
+        """Too few seeds, runs that are not there, ends that are not of one kind."""
+        return tuple(cautions(self.left, self.first))
 
     @cached_property
     def _pairs(self) -> Mapping[tuple[str, str, str], Difference]:
@@ -168,6 +168,21 @@ class BranchFinding(Finding):
                     if gap is not None:
                         found[on, one.name, other.name] = gap
         return found
+
+    @cached_property
+    def _beaten(self) -> Mapping[Way, Way]:
+        """Of each way off the frontier, the first that beats it; one on the frontier if any does.
+
+        The interval that tells so is between those two, and stands in no table of differences from
+        the first variant.
+        """
+        shown = (self.base, *self.others)
+        by = {way: [each for each in shown if self._beats(each, way)] for way in shown}
+        return {
+            way: next((each for each in better if not by[each]), better[0])
+            for way, better in by.items()
+            if better
+        }
 
     def _beats(self, one: Way, other: Way) -> bool:
         gaps = [self._pairs.get((on, one.name, other.name)) for on in self.sets]
@@ -195,45 +210,7 @@ class BranchFinding(Finding):
             ]
             losses = [f"{said(gap, '.4f')} on {on}" for on, gap in gaps.items() if gap.value > 0]
             if gains and losses:
-                yield f"{way.name!r} gains {_listed(gains)} and loses {_listed(losses)}"
-
-    def _warned(self) -> Iterator[str]:
-        seeds = {seed for way in self.ways for on in self.sets for seed in way.losses[on]}
-        unsure = [
-            way
-            for way in self.others
-            if any((gap := self.gap(way, on)) and math.isnan(gap.low) for on in self.sets)
-        ]
-        if len(seeds) < 2:
-            yield "one seed: nothing tells how large noise is, so no interval is given"
-        elif unsure:
-            yield f"one seed shared with {self.base.name!r}, so no interval: {_named(unsure)}"
-        if self.base.name != self.first:
-            yield f"{self.first!r} has no finished run: differences are from {self.base.name!r}"
-        if gone := self.left.diverged:
-            yield f"diverged and left out: {_runs(gone)}"
-        if missing := self.left.missing:
-            yield f"not there yet: {_runs(missing)}"
-        contexts = {way.context for way in self.ways}
-        if len(contexts) > 1:
-            yield (
-                "losses are measured at each variant's own context, and a longer one is lower by "
-                "itself: "
-                + "; ".join(
-                    f"{_named([w for w in self.ways if w.context == c])} at {c}"
-                    for c in sorted(contexts)
-                )
-            )
-        by_end = sorted(self.ways, key=lambda way: way.tokens)
-        ends = [
-            f"{_named(list(ways))} after {tokens:,} tokens"
-            for tokens, ways in groupby(by_end, key=lambda way: way.tokens)
-        ]
-        if len(ends) > 1:
-            yield (
-                "decays end at different lengths, and a difference between them is one of more "
-                f"training too: {'; '.join(ends)}"
-            )
+                yield f"{way.name!r} gains {listed(gains)} and loses {listed(losses)}"
 
 
 def branchings(records: Records) -> tuple[BranchFinding, ...]:
@@ -271,20 +248,3 @@ def _negative(gap: Interval) -> Interval:
 
 def _on_a_line(points: Floats) -> bool:
     return int(np.linalg.matrix_rank(points - points[0], tol=1e-9)) == 1
-
-
-def _listed(words: Sequence[str]) -> str:
-    """`a, b and c`."""
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
-
-
-def _named(ways: Sequence[Way]) -> str:
-    return _listed([repr(way.name) for way in ways])
-
-
-def _runs(seeds: Mapping[str, tuple[int, ...]]) -> str:
-    """`'code' (seeds 0 and 1)`."""
-    return ", ".join(
-        f"{name!r} (seed{'s' * (len(each) > 1)} {_listed([str(seed) for seed in each])})"
-        for name, each in seeds.items()
-    )

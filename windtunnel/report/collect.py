@@ -28,6 +28,7 @@ from windtunnel.spec.experiments import ScalingExperiment
 from windtunnel.spec.path import rows_at
 from windtunnel.spec.yaml_file import resolved_text
 from windtunnel.spec.yaml_tree import EXTENDS
+from windtunnel.trials.cost import cost_of
 from windtunnel.trials.curves import read_curve
 from windtunnel.trials.forecast import as_table, law_inputs, law_rows, read_forecasts
 from windtunnel.trials.gather import Row
@@ -76,6 +77,7 @@ def collect(study: Study) -> ReportInputs:
         forecasts=read_forecasts(study.folder),
         handoffs=tuple(read_handoffs(study.folder)[-MOST_HANDOFFS:]),
         held_out=tuple(planned.id for planned in plan.branches if planned.held_out),
+        planned=cost_of(study.expected),
         data=_data(study),
         executions=executions,
         notes=_notes(study),

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from windtunnel.findings import Finding
 from windtunnel.laws import Fit, Table
+from windtunnel.trials.cost import Cost
 from windtunnel.trials.curves import Curve
 from windtunnel.trials.gather import Row
 from windtunnel.trials.winner import SearchOutcome
@@ -168,6 +169,8 @@ class ReportInputs:
     handoffs: tuple[dict[str, Any], ...]
     held_out: tuple[str, ...]
     """Ids of the branches that wait for the forecast."""
+    planned: Cost
+    """Of the whole plan, what searches will suggest included."""
     data: DataFacts | None
     executions: tuple[ExecutionFacts, ...]
     notes: tuple[Note, ...]

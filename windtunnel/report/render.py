@@ -14,10 +14,11 @@ from markupsafe import Markup
 
 from windtunnel.errors import StoreError
 from windtunnel.findings import Finding
+from windtunnel.findings.branching import BranchFinding
 from windtunnel.report import numbers
 from windtunnel.report.answers import Answer, answers
 from windtunnel.report.collect import collect
-from windtunnel.report.cost import cost
+from windtunnel.report.cost import spent
 from windtunnel.report.figures.canvas import (
     RAMP_DARK,
     RAMP_LIGHT,
@@ -36,9 +37,15 @@ from windtunnel.report.figures.frontier import frontier
 from windtunnel.report.figures.grid import along_axis
 from windtunnel.report.figures.residuals import residuals, unit_noise
 from windtunnel.report.inputs import ReportInputs, ScalingLaw, State
+from windtunnel.report.runs import (
+    have_mixtures,
+    have_variants,
+    mixture,
+    reading_order,
+    validation_sets,
+)
 from windtunnel.report.search_view import search_view
 from windtunnel.report.verdict import verdict
-from windtunnel.trials.gather import Row
 from windtunnel.trials.search_words import value_text
 from windtunnel.trials.seed_noise import LEVEL
 from windtunnel.trials.study import Study
@@ -83,6 +90,11 @@ class FindingView:
     finding: Finding
     pictures: tuple[Picture, ...]
 
+    @property
+    def compares_ways(self) -> bool:
+        """Whether its numbers are laid out by variant and set: as a list they would fill pages."""
+        return isinstance(self.finding, BranchFinding)
+
 
 def write_report(study: Study, out: Path | None = None) -> Path:
     """Write the page, and each fit as JSON beside it; `out` defaults to the study's folder.
@@ -122,12 +134,14 @@ def render(inputs: ReportInputs) -> str:
             searches=[search_view(search) for search in inputs.searches],
             level=f"{LEVEL:.0%}",
             near=f"{NEAR:g}",
-            cost=cost(inputs.rows),
+            cost=spent(inputs.rows),
             tally=_tally(inputs),
             troubled=[s for s in inputs.states if s.state in ("diverged", "failed", "blocked")],
             warnings=_warnings(inputs, laws),
-            rows=sorted(inputs.rows, key=_reading_order),
-            sets=_validation_sets(inputs.rows),
+            rows=sorted(inputs.rows, key=reading_order),
+            sets=validation_sets(inputs.rows),
+            variants=have_variants(inputs.rows),
+            mixtures=have_mixtures(inputs.rows),
             light=size_variables(len(inputs.sizes), RAMP_LIGHT),
             dark=size_variables(len(inputs.sizes), RAMP_DARK),
         )
@@ -217,7 +231,7 @@ def _tally(inputs: ReportInputs) -> dict[State, int]:
 
 
 def _warnings(inputs: ReportInputs, laws: tuple[LawView, ...]) -> list[tuple[str, str]]:
-    """Every warning with its origin: the page shows them before any figure."""
+    """(origins, warning) of every warning, each once: the page shows them before any figure."""
     said = [
         (f"{each.title}: {each.experiment}", warning)
         for each in inputs.findings
@@ -232,20 +246,11 @@ def _warnings(inputs: ReportInputs, laws: tuple[LawView, ...]) -> list[tuple[str
     for search in inputs.searches:
         name = search.outcome.experiment.name
         said += [(f"search {name}", warning) for warning in search.outcome.warnings]
-    return [*said, *(("study", warning) for warning in inputs.warnings)]
-
-
-def _reading_order(row: Row) -> tuple[int, int, bool, int]:
-    """By size, then seed: the trunk first, then its branches from short to long."""
-    return row["params"], row["init_seed"] or 0, row["kind"] != "trunk", row["tokens"]
-
-
-def _validation_sets(rows: list[Row]) -> list[str]:
-    """Names of the sets that any row was measured on, in the table's order."""
-    names = dict.fromkeys(
-        key.removeprefix("loss_") for row in rows for key in row if key.startswith("loss_")
-    )
-    return list(names)
+    said += [("study", warning) for warning in inputs.warnings]
+    origins: dict[str, list[str]] = {}
+    for origin, warning in said:
+        origins.setdefault(warning, []).append(origin)
+    return [("; ".join(dict.fromkeys(each)), warning) for warning, each in origins.items()]
 
 
 def _environment() -> Environment:
@@ -265,6 +270,7 @@ def _environment() -> Environment:
     }  # fmt: skip
     # Figures are our own SVG, whose texts matplotlib has escaped; nothing else is trusted.
     environment.filters["drawn"] = Markup
+    environment.filters["mixture"] = mixture
     environment.filters["searched_value"] = value_text
     environment.globals["number"] = numbers
     return environment

@@ -88,10 +88,8 @@ def _panels(finding: BranchFinding) -> Drawing:
         _key(figure, sheet, finding, cross=False)
         return figure
 
-    alt = (
-        f"Loss minus that of {finding.base.name} of {len(ways)} variants "
-        f"on {', '.join(finding.sets)}."
-    )
+    variants = f"{len(ways)} variant{'s' * (len(ways) > 1)}"
+    alt = f"Loss of {variants} minus that of {finding.base.name!r}, on {', '.join(finding.sets)}."
     return Drawing(name=_stem("ways", finding), alt=alt, draw=draw)
 
 

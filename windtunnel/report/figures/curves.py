@@ -50,7 +50,8 @@ def curves(inputs: ReportInputs) -> Picture | None:
             spare.set_visible(False)
         return figure
 
-    alt = f"Training loss against tokens for {len(sizes)} sizes: trunks and their decay branches."
+    several = "a size" if len(sizes) == 1 else f"{len(sizes)} sizes"
+    alt = f"Training loss against tokens for {several}: trunks and the branches that leave them."
     return picture("curves", alt, draw)
 
 

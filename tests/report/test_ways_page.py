@@ -1,0 +1,113 @@
+"""The page of a study of branches: what it says of variants, and what it does not say of laws."""
+
+import re
+from dataclasses import replace
+
+import planted
+import pytest
+
+from windtunnel.findings.branching import BranchFinding
+from windtunnel.report import collect, numbers, render
+from windtunnel.report.runs import mixture
+from windtunnel.trials.cost import cost_of
+
+BRANCHES = """\
+  - kind: branch
+    name: ways
+    forks: [200 steps]
+    seeds: 2
+    variants:
+      plain: {decay: 40 steps}
+      half: {decay: 40 steps, final_factor: 0.5}
+      twice: [{decay: 40 steps}, {decay: 40 steps, warmup: 9 steps}]
+      back: [{decay: 40 steps, final_factor: 0.2}, {stable: 20 steps}]
+  - kind: branch
+    name: held
+    forks: [200 steps]
+    seeds: 2
+    variants:
+      on: {stable: 40 steps}
+      off: {decay: 40 steps}
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    study = planted.make_study(tmp_path_factory.mktemp("ways"), sizes="32x2", experiments=BRANCHES)
+    planted.fill(study)
+    return study
+
+
+@pytest.fixture(scope="module")
+def inputs(study):
+    return collect(study)
+
+
+@pytest.fixture(scope="module")
+def page(inputs, read):
+    return read(render(inputs))
+
+
+def test_runs_are_told_apart_by_variant(inputs, page, full, read):
+    assert page.faults == []
+    runs = page.section("runs")
+    assert " Variant " in runs
+    assert {row["variant"] for row in inputs.rows} >= {"half", "back/1", "ways:plain+held:off"}
+    for row in inputs.rows:
+        cells = re.search(rf"<tr>[^\n]*\n(?:(?!<tr>).)*{row['segment']}", page.html, re.DOTALL)
+        assert f'<td class="names">{row["variant"] or "–"}</td>' in cells[0]
+    assert " Variant " not in read(render(collect(full))).section("runs")
+
+
+def test_what_a_branch_reads_is_in_its_row(inputs, page, read):
+    weights = {"weight_docs": 1 / 3, "weight_code": 2 / 3, "weight_web": 0.0}
+    assert mixture({"loss": 2.0} | weights) == "code 66.7%, docs 33.3%"
+    assert mixture({"loss": 2.0} | dict.fromkeys(weights)) == mixture({}) == "–"
+    assert " Mixture " not in page.section("runs")
+    mixed = [row | (weights if row["variant"] == "half" else {}) for row in inputs.rows]
+    runs = read(render(replace(inputs, rows=mixed))).section("runs")
+    assert " Mixture " in runs
+    assert runs.count("half code 66.7%, docs 33.3%") == 2
+
+
+def test_differences_are_laid_out_and_means_folded(inputs, page):
+    text = page.section("findings")
+    found = next(each for each in inputs.findings if isinstance(each, BranchFinding))
+    (on,) = found.sets
+    for way in found.others:
+        gap = found.gap(way, on)
+        cell = f"{numbers.significant(gap.value)} {numbers.interval_span(gap)}"
+        assert f"{way.name} {cell}".replace("\N{NO-BREAK SPACE}", " ") in text
+    assert "Quantity" not in text
+    folded = re.findall(r"<details>.*?</details>", page.html, re.DOTALL)[0]
+    for way in found.ways:
+        assert f"<th>{way.name}</th>" in folded
+        assert numbers.significant(found.mean(way, on).value) in folded
+
+
+def test_warnings_of_several_findings_stand_once(page):
+    assert page.text.count("two seeds, so an interval rests on one degree of freedom") == 1
+    assert "(Ways to leave the trunk: ways; Ways to leave the trunk: held)" in page.text
+    assert page.text.count("ends at the stable rate, undecayed: 'back'") == 1
+
+
+def test_only_what_is_true_of_branches_is_said(page, inputs):
+    assert "feed the law" not in page.text
+    assert "Trunks and branches." in page.text
+    assert f"1 model size, {numbers.count(next(iter(inputs.sizes)))} params" in page.text
+    assert "Loss of 1 variant minus that of 'on'" in page.text
+    assert "the decays that leave it" not in page.text
+
+
+def test_the_saving_is_that_of_the_plan(study, page, read, tmp_path):
+    saving = cost_of(study.expected).saving
+    assert saving > 2
+    assert f"{saving:.2f} times cheaper than training each of its points" in page.text
+    half = planted.make_study(tmp_path, sizes="32x2", experiments=BRANCHES)
+    planted.fill(half, skip=lambda planned: planned.segment.kind == "branch")
+    assert f"{saving:.2f} times cheaper" in read(render(collect(half))).text
+
+
+def test_a_table_that_goes_on_shows_it(page):
+    sheet = re.search(r"\n\.sheet \{.*?\}", page.html, re.DOTALL)[0]
+    assert re.findall(r"(local|scroll)[,; ]", sheet) == ["local", "local", "scroll", "scroll"]
