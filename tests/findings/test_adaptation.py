@@ -61,10 +61,10 @@ def found(tmp_path_factory):
 
 def test_a_planted_power_law_is_found(found):
     known = {each.name: each for each in found.quantities}
-    exponent = known["exponent of loss on code, code"]
+    exponent = known["exponent of loss on code, 'code'"]
     assert exponent.low < 0.4 < exponent.high
     assert exponent.high - exponent.low < 0.15
-    floor = known["floor of loss on code, code"]
+    floor = known["floor of loss on code, 'code'"]
     assert floor.low < 1.5 < floor.high
     twice = known["loss on code at twice the longest, code"]
     assert twice.low < 1.5 + 0.5 * 64**-0.4 < twice.high

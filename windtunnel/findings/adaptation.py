@@ -67,13 +67,13 @@ class AdaptationFinding(Finding):
     def _quantities(self) -> Iterator[Quantity]:
         for course in self.courses:
             if course.law is not None:
-                name = f"exponent of loss on {course.on}, {self.group}"
+                name = f"exponent of loss on {course.on}, {self.group!r}"
                 yield quantity(name, course.exponent)
-                yield quantity(f"floor of loss on {course.on}, {self.group}", course.floor, NATS)
-                name = f"loss on {course.on} at twice the longest, {self.group}"
+                yield quantity(f"floor of loss on {course.on}, {self.group!r}", course.floor, NATS)
+                name = f"loss on {course.on} at twice the longest, {self.group!r}"
                 yield quantity(name, course.at_twice, NATS)
         for course in self.courses:
-            name = f"change of loss on {course.on} per doubling, {self.group}"
+            name = f"change of loss on {course.on} per doubling, {self.group!r}"
             yield quantity(name, course.per_doubling, NATS)
 
     def _warned(self) -> Iterator[str]:
