@@ -66,7 +66,7 @@ def test_a_planted_power_law_is_found(found):
     assert exponent.high - exponent.low < 0.15
     floor = known["floor of loss on code, 'code'"]
     assert floor.low < 1.5 < floor.high
-    twice = known["loss on code at twice the longest, code"]
+    twice = known["loss on code at twice the longest, 'code'"]
     assert twice.low < 1.5 + 0.5 * 64**-0.4 < twice.high
     assert twice.unit == "nats per token"
     assert found.variants == tuple(f"code-{steps}" for steps in STEPS)
@@ -78,10 +78,10 @@ def test_a_planted_power_law_is_found(found):
 
 def test_what_rises_is_forgotten_and_has_no_law(found):
     known = {each.name: each for each in found.quantities}
-    slope = known["change of loss on docs per doubling, code"]
+    slope = known["change of loss on docs per doubling, 'code'"]
     assert slope.low < 0.01 < slope.high
     assert slope.low > 0
-    assert "exponent of loss on docs, code" not in known
+    assert "exponent of loss on docs, 'code'" not in known
     assert "Loss on docs rises: more training forgets, +0.0" in found.lead
 
 
@@ -113,14 +113,14 @@ def test_a_turn_has_a_slope_and_no_law(tmp_path):
 
     found, known = read(tmp_path, turning)
     assert "Loss on docs falls and rises with length: -0.0" in found.lead
-    assert "exponent of loss on docs, code" not in known
-    assert known["change of loss on docs per doubling, code"].low is not None
+    assert "exponent of loss on docs, 'code'" not in known
+    assert known["change of loss on docs per doubling, 'code'"].low is not None
 
 
 def test_one_seed_has_no_law(tmp_path):
     found, known = read(tmp_path, planted(), study(seeds=1))
     assert all(each.low is None for each in found.quantities)
-    assert set(known) == {f"change of loss on {on} per doubling, code" for on in ("code", "docs")}
+    assert set(known) == {f"change of loss on {on} per doubling, 'code'" for on in ("code", "docs")}
     assert found.warnings[0].startswith("one seed")
 
 
