@@ -137,6 +137,24 @@ def test_variants_of_two_experiments_are_told_apart(tmp_path):
     assert "Unlike 'turn:plain', 'more:m1' has shape cosine, not linear" in refused
     assert "Name one experiment with --experiment" in refused
     assert fitted(tmp_path, second, "--json").exit_code == 0
+    both = str(fitted(tmp_path, second, "--experiment", "more").exception)
+    assert "Unlike 'turn:plain', 'more:m1' has shape cosine" in both
+
+
+def test_which_experiments_were_read_is_said(tmp_path):
+    second = """
+  - kind: branch
+    name: more
+    forks: [200 steps]
+    seeds: 2
+    variants: {n3: {mixture: {letters: 5, digits: 3}}}
+"""
+    one = fitted(tmp_path, second)
+    assert "study turns, experiment turn\n" in one.stdout
+    assert "7 mixtures, 14 runs" in one.stdout
+    both = fitted(tmp_path, second, "--experiment", "more")
+    assert "study turns, experiments more, turn\n" in both.stdout
+    assert "8 mixtures, 16 runs" in both.stdout
 
 
 def test_defaults_that_are_written_out_change_nothing(tmp_path):
@@ -167,3 +185,19 @@ def test_earlier_stages_read_one_mixture_or_that_of_the_end(tmp_path, before, wo
         assert json.loads(found.stdout)["n_mixtures"] == 7
     else:
         assert "'c1' has mixture of stage 1 digits 1, not the trunk's" in str(found.exception)
+
+
+def test_variants_of_another_experiment_join_a_design(tmp_path):
+    second = """
+  - kind: branch
+    name: drawn
+    forks: [200 steps]
+    seeds: 2
+    design: {sources: [letters, digits], mixtures_drawn: 5, decay: 50 steps}
+"""
+    alone = fitted(tmp_path, second, "--json", experiment=None)
+    assert json.loads(alone.stdout)["inputs"]["experiments"] == "drawn"
+    assert json.loads(alone.stdout)["n_mixtures"] == 8
+    both = json.loads(fitted(tmp_path, second, "--experiment", "drawn", "--json").stdout)
+    # Letters alone, digits alone and half of each are in both.
+    assert both["n_mixtures"] == 8 + 7 - 3

@@ -80,6 +80,7 @@ def test_from_a_table_to_the_best_mixture_and_forecasts(table, tmp_path):
     assert "14 mixtures, 28 runs of 2 trunks" in text
     assert "* quadratic" in text
     assert "lower than at the default, by" in text
+    assert "target: mean loss on docs and code\nthe mixture of lowest target:" in text
     found = json.loads(run("fit", table, *asked, "--default", "docs=1", "--json"))
     assert found == json.loads(out.read_text())
     assert found["best"]["mixture"] == pytest.approx(
@@ -92,6 +93,9 @@ def test_from_a_table_to_the_best_mixture_and_forecasts(table, tmp_path):
     forecast = json.loads(run("predict", out, *shares, "--json"))
     low, high = forecast["losses"]["code"]["loss_interval"]
     assert low < 2.6 + 0.125 < high
+    mean = sum(forecast["losses"][name]["loss"] for name in ("docs", "code")) / 2
+    assert forecast["target"]["loss"] == pytest.approx(mean)
+    assert "target: mean loss on docs and code" in run("predict", out, *shares)
     far = forecast["losses"]["code"]["another_trunk_interval"]
     assert far[0] < low < high < far[1]
     assert forecast["fit_warnings"] == [each["code"] for each in found["warnings"]]
@@ -116,6 +120,12 @@ def test_pictures_of_two_sources_and_more(tmp_path, sources):
     for name in ("mixture.png", "mixture-left-out.png"):
         assert (tmp_path / "out" / name).stat().st_size > 20_000
         assert name in text
+
+
+def test_a_weighted_target_is_written_out(table):
+    asked = ("--target", "docs=1", "--target", "code=2", "--bootstrap", 0)
+    text = run("fit", table, "--law", "mixture", *asked)
+    assert "target: 0.33 x loss on docs + 0.67 x loss on code\n" in text
 
 
 def test_holdout_is_said_to_be_of_no_use(table):

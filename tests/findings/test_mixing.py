@@ -7,6 +7,7 @@ import pytest
 from unrun import planted_records
 
 from windtunnel.findings.mixing import mixings
+from windtunnel.laws.mixture import fit_mixture
 from windtunnel.report.figures.findings import drawings
 from windtunnel.spec.design import MixtureDesign
 
@@ -51,6 +52,7 @@ def finding(tmp_path):
 def test_the_law_is_read_from_the_design_alone(finding):
     assert finding.law.runs.rows == 2 * (3 + 1 + 12)
     assert "beside" not in finding.law.runs.variant
+    assert fit_mixture(finding.law.runs).to_json() == finding.law.to_json()
     assert set(finding.law.target) == set(SLOPES)
     quantities = {each.name: each for each in finding.quantities}
     rank = quantities["rank correlation on mixtures left out, loss on code"]

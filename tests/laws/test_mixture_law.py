@@ -10,8 +10,9 @@ from windtunnel.laws import Table, fit
 from windtunnel.laws.mixture import MixtureFit, fit_mixture
 from windtunnel.laws.mixture.choice import held_out, rank_correlation
 from windtunnel.laws.mixture.fitting import target_weights
+from windtunnel.laws.mixture.reach import covers
 from windtunnel.laws.mixture.runs import points_of, runs_of_rows, runs_of_table
-from windtunnel.laws.mixture.search import candidates, covers, lowest
+from windtunnel.laws.mixture.search import candidates, lowest
 from windtunnel.laws.mixture.surfaces import KINDS, Polynomial
 
 SOURCES = ("docs", "code", "math")
@@ -88,12 +89,30 @@ def test_a_planted_linear_law_is_recovered_without_noise():
         # ln loss of a source alone; between sources it is free of the trunks' noise.
         gaps = [found[source].value - found["docs"].value for source in SOURCES]
         assert gaps == pytest.approx(slopes - slopes[0])
-    assert fitted.best.mixture == pytest.approx({"docs": 0.0, "code": 1.0, "math": 0.0}, abs=1e-6)
-    assert fitted.score.rank.value == pytest.approx(1.0)
+    assert fitted.best.mixture == {"docs": 0.0, "code": 1.0, "math": 0.0}
+    # Two mixtures have one loss, but for rounding.
+    assert fitted.score.rank.value == pytest.approx(1.0, abs=0.01)
     assert fitted.best.gains[0].none
     assert "edge-mixture" in codes(fitted)
     assert "flat-best" not in codes(fitted)
     assert "gain-within-noise" not in codes(fitted)
+
+
+def test_a_best_mixture_that_was_measured_and_lost_is_named():
+    rows = rows_of(linear)
+    for row in rows:
+        row["loss_code"] *= 1.3 if row["variant"] == "mix01" else 1.0  # code alone
+    kept = {"linear": KINDS["linear"]}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("windtunnel.laws.mixture.choice.KINDS", kept)
+        fitted = fit_mixture(rows, target=["code"], bootstrap=0)
+    assert fitted.best.mixture["code"] == 1.0
+    (said,) = [each.message for each in fitted.warnings if each.code == "measured-worse"]
+    losses = np.exp(fitted.points.log_loss[:, 1])
+    lowest = int(losses.argmin())
+    assert "was measured, and lost" in said
+    assert f"{losses[1]:.4f} at mix01 (code 1.00)" in said
+    assert f"{losses[lowest]:.4f} at mix{lowest:02}" in said
 
 
 def test_trunks_are_taken_out_before_mixtures_are_compared():
@@ -104,8 +123,8 @@ def test_trunks_are_taken_out_before_mixtures_are_compared():
             each.coefficients[name]["math"].value - each.coefficients[name]["docs"].value
             for each in (near, far)
         ]
-        assert slopes[0] == pytest.approx(slopes[1], abs=1e-9)
-    assert far.laws.sigma == pytest.approx(near.laws.sigma, rel=1e-6)
+        assert slopes[0] == pytest.approx(slopes[1], abs=1e-6)
+    assert far.laws.sigma == pytest.approx(near.laws.sigma, rel=1e-4)
     # The spread of two trunks, d and -d, is d * sqrt(2).
     assert far.laws.sigma_trunk == pytest.approx(np.sqrt(2) * abs(far.points.trunk_effects[0]))
 
@@ -172,7 +191,7 @@ def test_a_mixture_is_left_out_with_all_its_runs():
     log_loss = linear(shares)[:, 0].copy()
     expected = log_loss[5]
     log_loss[5] += 1.0
-    assert held_out("linear", shares, log_loss, seed=0)[5] == pytest.approx(expected)
+    assert held_out("linear", shares, log_loss, np.ones(12))[5] == pytest.approx(expected)
 
 
 def test_rank_correlation_by_hand():
@@ -196,7 +215,8 @@ def test_the_exponential_finds_its_constant():
     shares = design(15)
     beta = np.array([-5.0, 0.5, -0.5])
     loss = 2 + np.exp(shares @ beta)
-    found = KINDS["exponential"].fit(shares, np.log(np.stack([loss, 2 * loss], axis=1)))
+    both = np.log(np.stack([loss, 2 * loss], axis=1))
+    found = KINDS["exponential"].fit(shares, both, np.ones(15))
     assert found.offset == pytest.approx([2.0, 4.0], rel=2e-3)
     assert found.beta[:, 0] == pytest.approx(beta, abs=0.1)
     assert found(shares)[:, 1] == pytest.approx(np.log(2 * loss), abs=1e-3)
@@ -216,7 +236,8 @@ def test_the_quadratic_is_read_off_its_regression_exactly():
     shares = design(15)
     beta = np.array([1.0, 1.2, 1.3, -0.4, 0.3, -0.2])
     log_loss = Polynomial(beta[:, None])(shares)
-    found = KINDS["quadratic"].fit(shares, np.concatenate([log_loss, log_loss + 1], axis=1))
+    both = np.concatenate([log_loss, log_loss + 1], axis=1)
+    found = KINDS["quadratic"].fit(shares, both, np.ones(15))
     assert found.beta[:, 0] == pytest.approx(beta, abs=1e-3)
     assert found.beta[:3, 1] - found.beta[:3, 0] == pytest.approx(np.ones(3), abs=1e-3)
 
@@ -224,11 +245,11 @@ def test_the_quadratic_is_read_off_its_regression_exactly():
 def test_the_best_stays_within_the_mixtures_tried():
     """A law that falls towards code ends at the largest share of code of any mixture."""
     shares = np.array([[0.8, 0.2], [0.6, 0.4], [0.5, 0.5]])
-    among = candidates(shares, np.random.default_rng(0))
+    among = candidates(shares)
     assert among.sum(axis=1) == pytest.approx(np.ones(len(among)))
     surface = Polynomial(np.array([[2.0, 1.0], [1.0, 2.0]]))
-    found = lowest((surface,), np.ones(1), shares, among)
-    assert found == pytest.approx(np.array([[0.5, 0.5], [0.8, 0.2]]), abs=1e-3)
+    found = lowest((surface,), np.ones(1), shares)
+    assert found == pytest.approx(np.array([[0.5, 0.5], [0.8, 0.2]]), abs=1e-9)
     assert covers(shares, np.array([0.7, 0.3]))
     assert not covers(shares, np.array([0.3, 0.7]))
 
@@ -267,6 +288,10 @@ def test_other_refusals():
         fit_mixture(rows_of(linear, mixtures=5))
     with pytest.raises(FitError, match="did you mean 'docs'"):
         fit_mixture(rows, target=["doc"])
+    with pytest.raises(FitError, match="Without a target it is their mean"):
+        fit_mixture(rows, target=["mean"])
+    with pytest.raises(FitError, match=r"sum to 100: .* in proportion, docs=0.6, code=0.4"):
+        fit_mixture(rows, default={"docs": 60, "code": 40})
     with pytest.raises(FitError, match=r"no source 'cod'; .* did you mean 'code'"):
         fit_mixture(rows, default={"cod": 1.0})
     with pytest.raises(FitError, match="no finished, decayed row"):
@@ -337,12 +362,12 @@ def test_a_file_that_does_not_come_out_again_is_refused():
     with pytest.raises(FitError, match="does not come out again"):
         MixtureFit.from_json(json.dumps(content))
     content["schema"] = 9
-    with pytest.raises(FitError, match="this version reads 1"):
+    with pytest.raises(FitError, match="this version reads 2"):
         MixtureFit.from_json(json.dumps(content))
     with pytest.raises(FitError, match="no JSON"):
         MixtureFit.from_json("{")
     del content["sets"]
-    content["schema"] = 1
+    content["schema"] = 2
     with pytest.raises(FitError, match="damaged"):
         MixtureFit.from_json(json.dumps(content))
 

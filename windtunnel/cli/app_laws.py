@@ -65,7 +65,8 @@ def fit(
         ),
     ] = "largest",
     experiment: Annotated[
-        str | None, typer.Option(help="Only this experiment's rows (of a study).")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this experiment's rows (of a study). Repeatable."),
     ] = None,
     fix: Annotated[
         list[str] | None,
@@ -125,7 +126,7 @@ def fit(
         flop_rule=flop_rule,
         where=tuple(where or ()),
         drop_highest=drop_highest,
-        experiment=experiment,
+        experiment=tuple(experiment or ()),
         holdout=holdout,
         fix=tuple(fix or ()),
         tie=tuple(tie or ()),

@@ -33,7 +33,7 @@ class FitOptions:
     flop_rule: str = "6ND"
     where: tuple[str, ...] = ()
     drop_highest: int = 0
-    experiment: str | None = None
+    experiment: tuple[str, ...] = ()
     holdout: str = "largest"
     fix: tuple[str, ...] = ()
     tie: tuple[str, ...] = ()
@@ -166,8 +166,8 @@ def source_file(
 
     if is_study_file(source):
         return _study_file(source, options)
-    if options.experiment is not None:
-        raise ConfigError(f"--experiment {options.experiment}: only a study has experiments")
+    if options.experiment:
+        raise ConfigError(f"--experiment {options.experiment[0]}: only a study has experiments")
     return read_file(source), (), {}
 
 
@@ -219,9 +219,9 @@ def _study_file(
     from windtunnel.trials.study import open_study
 
     study = open_study(source)
-    if (asked := options.experiment) is not None:
+    for asked in options.experiment:
         _one_of("--experiment", asked, [each.name for each in study.config.experiments])
-    taken = {asked} if asked is not None else _fitted_experiments(study.config, options.law)
+    taken = set(options.experiment) or _fitted_experiments(study.config, options.law)
     imports = options.law in OF_SIZE_AND_DATA and options.law not in OF_CURVES
     rows: list[dict[str, Any]] = [
         {**row, "run": row["segment"]}

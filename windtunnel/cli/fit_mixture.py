@@ -144,9 +144,9 @@ def run_predict_mixture(fitted: "MixtureFit", weights: Sequence[str], *, as_json
         names = [name for name, _ in shares]
         twice = next(name for name in names if names.count(name) > 1)
         raise ConfigError(f"--weight {twice}: given twice; give each source one share")
-    found = fitted.predict(mixture)
+    found, target = fitted.predict(mixture), fitted.predict_target(mixture)
     if not as_json:
-        print_mixture_prediction(fitted, mixture, found)
+        print_mixture_prediction(fitted, mixture, {"target": target, **found})
         return
     warnings = next(iter(found.values())).loss.warnings
     print_json(
@@ -154,6 +154,7 @@ def run_predict_mixture(fitted: "MixtureFit", weights: Sequence[str], *, as_json
             {
                 "law": fitted.law,
                 "inputs": mixture,
+                "target": forecast_document(target),
                 "losses": {name: forecast_document(each) for name, each in found.items()},
                 "level": fitted.level,
                 "warnings": [warning._asdict() for warning in warnings],
@@ -184,14 +185,14 @@ def _with_zeros(file: "TableFile", weights: Sequence[str]) -> "TableFile":
     return replace(file, columns={**file.columns, **filled})
 
 
-def _refuse_unlike(study: Path, table: "Table", experiment: str | None) -> None:
+def _refuse_unlike(study: Path, table: "Table", experiments: Sequence[str]) -> None:
     """Refuse a study's rows that differ in more than their mixture."""
     from windtunnel.cli.fit_variants import refuse_unlike
     from windtunnel.trials.study import open_study
 
     planned = open_study(study).plan.by_id()
     ends = [planned[segment] for segment in table.labels["run"].tolist()]
-    refuse_unlike(study, ends, experiment)
+    refuse_unlike(study, ends, experiments)
 
 
 def _refuse(options: "FitOptions") -> None:

@@ -3,7 +3,7 @@
 A table has columns for some of what a stage changes; segments have all of it, defaults in place.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from windtunnel.errors import ConfigError
@@ -16,16 +16,16 @@ Asked = Mapping[str, str]
 """What a variant asks for besides its mixture, by what it is called."""
 
 
-def refuse_unlike(source: Path, ends: Iterable[PlannedSegment], asked_for: str | None) -> None:
+def refuse_unlike(source: Path, ends: Iterable[PlannedSegment], asked_for: Collection[str]) -> None:
     """Refuse last stages of variants that differ in more than their mixture, at one size and fork.
 
-    They are of the experiment `asked_for`, or of all.
+    They are of the experiments `asked_for`, or of all.
 
     Raises:
         ConfigError: Some do.
     """
     named = [(_experiment(end), end) for end in ends]
-    several = asked_for is None and len({experiment for experiment, _ in named}) > 1
+    several = len(asked_for) != 1 and len({experiment for experiment, _ in named}) > 1
     cells: dict[tuple[int, int], dict[str, Chain]] = {}
     for experiment, end in named:
         chain = _chain(end.segment)

@@ -15,6 +15,10 @@ from windtunnel.laws.mixture.surfaces import KINDS
 def print_mixture(fitted: MixtureFit) -> None:
     """Everything that a reader needs before using a number of it."""
     console, runs = terminal(), fitted.runs
+    if fitted.inputs:
+        several = "s" * ("+" in fitted.inputs["experiments"])
+        read = fitted.inputs["experiments"].replace("+", ", ")
+        say(console, f"study {fitted.inputs['study']}, experiment{several} {read}")
     say(
         console,
         f"mixtures of {', '.join(runs.sources)} to losses on {', '.join(runs.sets)}: "
@@ -46,6 +50,7 @@ def print_mixture_prediction(
     console = terminal()
     at = ", ".join(f"{name} = {share:g}" for name, share in mixture.items())
     console.print(_losses(f"loss at {at}", found, fitted.level))
+    say(console, f"target: {_target(fitted)}")
     for warning in next(iter(found.values())).loss.warnings:
         say(console, str(warning), label="warning:")
     if codes := dict.fromkeys(each.code for each in fitted.warnings):
@@ -73,7 +78,8 @@ def _tried(fitted: MixtureFit) -> Table:
 
 def _print_best(fitted: MixtureFit) -> None:
     console, best = terminal(), fitted.best
-    say(console, f"best mixture, of lowest {_target(fitted)}:")
+    say(console, f"target: {_target(fitted)}")
+    say(console, "the mixture of lowest target:")
     table = Table(box=None)
     for heading in ("", "share", f"{fitted.level:.0%} interval"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -99,14 +105,13 @@ def _losses(title: str, found: Mapping[str, Forecast], level: float) -> Table:
 
 
 def _target(fitted: MixtureFit) -> str:
-    """`mean loss on docs and code`, or each with its weight."""
+    """`mean loss on docs and code`, or each loss with its weight."""
     names, weights = list(fitted.target), list(fitted.target.values())
     if len(names) == 1:
         return f"loss on {names[0]}"
     if max(weights) - min(weights) < 1e-9:
         return f"mean loss on {', '.join(names[:-1])} and {names[-1]}"
-    parts = (f"{weight:.2f} {name}" for name, weight in fitted.target.items())
-    return f"loss {' + '.join(parts)}"
+    return " + ".join(f"{weight:.2f} x loss on {name}" for name, weight in fitted.target.items())
 
 
 def _table(title: str) -> Table:

@@ -13,9 +13,6 @@ from windtunnel.findings.ways import branches_at
 from windtunnel.laws.mixture import MixtureFit, fit_mixture
 from windtunnel.spec.branching import BranchExperiment
 
-RESAMPLES = 300
-"""Enough for intervals of two digits, and a page does not wait for them."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MixingFinding(Finding):
@@ -84,7 +81,10 @@ class MixingFinding(Finding):
 
 
 def mixings(records: Records) -> tuple[MixingFinding, ...]:
-    """A finding for each size and fork of each branch experiment that has a design."""
+    """A finding for each size and fork of each branch experiment that has a design.
+
+    The law is that of `windtunnel fit` with its defaults, number for number.
+    """
     found = []
     for experiment in records.config.experiments:
         if not isinstance(experiment, BranchExperiment) or experiment.design is None:
@@ -101,7 +101,7 @@ def mixings(records: Records) -> tuple[MixingFinding, ...]:
                 continue
             law, problem = None, None
             try:
-                law = fit_mixture(rows, bootstrap=RESAMPLES, level=LEVEL)
+                law = fit_mixture(rows, level=LEVEL)
             except FitError as refused:
                 problem = str(refused)
             found.append(

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from windtunnel.laws.caution import Caution
+from windtunnel.laws.mixture.reach import SAME_SHARES, distances, edges
 from windtunnel.laws.mixture.result import MixtureFit
-from windtunnel.laws.mixture.search import edges
+from windtunnel.laws.mixture.runs import named
 from windtunnel.laws.mixture.surfaces import MOST_BOOSTED
 from windtunnel.laws.table import Floats
 
@@ -22,7 +23,8 @@ HELD_AT_ZERO = 0.73
 
 def of(fitted: MixtureFit, default: Floats | None) -> tuple[Caution, ...]:
     """Warnings of a fit; `default` is the mixture (K,) that its best was compared with."""
-    return (*_of_design(fitted), *_of_laws(fitted), *_of_best(fitted, default))
+    found = (*_of_design(fitted), *_of_laws(fitted), *_of_best(fitted, default))
+    return tuple(dict.fromkeys(found))  # of a default that is the best
 
 
 def _of_design(fitted: MixtureFit) -> Iterator[Caution]:
@@ -94,7 +96,7 @@ def _of_best(fitted: MixtureFit, default: Floats | None) -> Iterator[Caution]:
             f"the best mixture lies at the edge of those tried ({'; '.join(found.values())}): the "
             "lowest loss may lie beyond",
         )
-    if any(choice.chosen == "boosting" for choice in fitted.choices.values()):
+    if any(fitted.choices[name].chosen == "boosting" for name in fitted.target):
         yield Caution(
             "flat-best",
             "boosted trees are flat between the mixtures tried: the best mixture is the middle of "
@@ -108,5 +110,50 @@ def _of_best(fitted: MixtureFit, default: Floats | None) -> Iterator[Caution]:
                 f"the best mixture is not better than {gain.over}, beyond noise: "
                 f"{gain.nats.value:.4f} nats ({gain.nats.low:.4f} to {gain.nats.high:.4f})",
             )
+    yield from _measured_worse(fitted, np.array(shares))
+    yield from fitted.extrapolation(np.array(shares))
     if default is not None:
         yield from fitted.extrapolation(default)
+
+
+def _measured_worse(fitted: MixtureFit, shares: Floats) -> Iterator[Caution]:
+    """Where the mixture tried that is the best (K,), or is next to it, was measured and lost."""
+    points, weights = fitted.points, fitted.target_weights
+    apart = distances(points.weights, shares)
+    near = int(apart.argmin())
+    gaps = [np.sort(distances(points.weights, each))[1] for each in points.weights]
+    if apart[near] > np.median(gaps):
+        return
+    losses = np.exp(points.log_loss)
+    target = losses @ weights
+    lowest = int(target.argmin())
+    above = float(target[near] - target[lowest])
+    if above > _reach(fitted, losses[near] * weights, near, lowest):
+        where = "was" if apart[near] < SAME_SHARES else "lies next to one that was"
+        yield Caution(
+            "measured-worse",
+            f"the best mixture {where} measured, and lost: the target is {target[near]:.4f} at "
+            f"{points.names[near]} ({named(fitted.runs.sources, points.weights[near])}) and "
+            f"{target[lowest]:.4f} at {points.names[lowest]} "
+            f"({named(fitted.runs.sources, points.weights[lowest])}), the best measured, which is "
+            "more than noise: the law is off here; take that one",
+        )
+
+
+def _reach(fitted: MixtureFit, slopes: Floats, one: int, other: int) -> float:
+    """How far noise of runs alone takes the targets of two mixtures apart, at the fit's level.
+
+    `slopes` (S,) are derivatives of the target by each ln loss. Without two runs of a mixture off
+    known trunks, misfits of the law stand for noise.
+    """
+    from scipy.stats import t
+
+    points, runs = fitted.points, fitted.runs
+    counts = points.runs[[one, other]]
+    if points.branch_residuals.size:
+        free = runs.rows - len(points.weights) - max(len(points.trunk_effects) - 1, 0)
+        variance = float(np.mean((points.branch_residuals @ slopes) ** 2))
+    else:
+        free = len(points.weights) - 1
+        variance = float((slopes * fitted.laws.sigma).sum() ** 2)
+    return float(t.ppf((1 + fitted.level) / 2, free) * np.sqrt(variance * (1 / counts).sum()))

@@ -22,7 +22,8 @@ class Candidate:
 
     Attributes:
         needs: the fewest mixtures that it is fitted to.
-        rms: root mean square of predicted minus measured loss, nats; nan where it was refused.
+        rms: root mean square of predicted minus measured loss, nats, by how much each mixture
+            counts; nan where it was refused.
         relative: `rms` over that of the mean of the other mixtures; 1 is no better than none.
         rank: Spearman's correlation of predicted and measured loss.
         predicted: ln loss of every mixture by a fit without it, shape (M,).
@@ -55,24 +56,26 @@ class Choice:
         return next(each for each in self.candidates if each.kind == self.chosen)
 
 
-def choose(mixtures: Floats, log_loss: Floats, *, seed: int, level: float) -> Choice:
+def choose(
+    mixtures: Floats, log_loss: Floats, counts: Floats, *, seed: int, level: float
+) -> Choice:
     """The simplest regression that predicts as well as the best one, within a standard error.
 
     The error is that of the difference in squared errors of ln loss, over the mixtures (M,) of one
-    set.
+    set, each by how much it `counts`. `seed` is of the intervals alone.
 
     Raises:
         FitError: too few mixtures for any.
     """
     count, sources = mixtures.shape
     measured = np.exp(log_loss)
-    without = held_out("mean", mixtures, log_loss, seed=seed)
-    spread = _rms(np.exp(without) - measured)
+    without = held_out("mean", mixtures, log_loss, counts)
+    spread = _rms(np.exp(without) - measured, counts)
     candidates = []
     for name, kind in KINDS.items():
         enough = count >= kind.needs(sources)
-        predicted = held_out(name, mixtures, log_loss, seed=seed) if enough else np.empty(0)
-        rms = _rms(np.exp(predicted) - measured) if enough else np.nan
+        predicted = held_out(name, mixtures, log_loss, counts) if enough else np.empty(0)
+        rms = _rms(np.exp(predicted) - measured, counts) if enough else np.nan
         candidates.append(
             Candidate(
                 kind=name,
@@ -91,22 +94,24 @@ def choose(mixtures: Floats, log_loss: Floats, *, seed: int, level: float) -> Ch
             "fit it and to test it on mixtures left out; decay more of them"
         )
     squares = {each.kind: (each.predicted - log_loss) ** 2 for each in able}
-    best = min(able, key=lambda each: float(squares[each.kind].mean()))
+    parts = counts / counts.sum()
+    best = min(able, key=lambda each: float(parts @ squares[each.kind]))
     for each in able:
         gap = squares[each.kind] - squares[best.kind]
-        if gap.mean() <= np.std(gap, ddof=1) / np.sqrt(count):
+        mean = parts @ gap
+        if mean <= np.sqrt(count / (count - 1) * np.sum((parts * (gap - mean)) ** 2)):
             break
     return Choice(candidates=tuple(candidates), chosen=each.kind, why=_why(each, best, able))
 
 
-def held_out(name: str, mixtures: Floats, log_loss: Floats, *, seed: int) -> Floats:
+def held_out(name: str, mixtures: Floats, log_loss: Floats, counts: Floats) -> Floats:
     """Of every mixture, ln loss (M,) by a regression, or the `mean`, of those not left out."""
     out = np.empty(len(mixtures))
-    for kept, gone in _folds(len(mixtures), seed):
+    for kept, gone in _folds(len(mixtures)):
         if name == "mean":
-            out[gone] = log_loss[kept].mean()
+            out[gone] = np.average(log_loss[kept], weights=counts[kept])
         else:
-            surface = KINDS[name].fit(mixtures[kept], log_loss[kept, None])
+            surface = KINDS[name].fit(mixtures[kept], log_loss[kept, None], counts[kept])
             out[gone] = surface(mixtures[gone])[:, 0]
     return out
 
@@ -133,16 +138,16 @@ def rank_correlation(predicted: Floats, measured: Floats, *, seed: int, level: f
     )
 
 
-def _folds(count: int, seed: int) -> Iterator[tuple[Any, Any]]:
-    """Mixtures kept and mixtures left out."""
+def _folds(count: int) -> Iterator[tuple[Any, Any]]:
+    """Mixtures kept and mixtures left out: the same ones every time."""
     from sklearn.model_selection import KFold, LeaveOneOut  # type: ignore[import-untyped]
 
-    folds = LeaveOneOut() if count <= ALL_ALONE else KFold(10, shuffle=True, random_state=seed)
+    folds = LeaveOneOut() if count <= ALL_ALONE else KFold(10, shuffle=True, random_state=0)
     yield from folds.split(np.empty(count))
 
 
-def _rms(errors: Floats) -> float:
-    return float(np.sqrt(np.mean(errors**2)))
+def _rms(errors: Floats, counts: Floats) -> float:
+    return float(np.sqrt(np.average(errors**2, weights=counts)))
 
 
 def _why(taken: Candidate, best: Candidate, able: list[Candidate]) -> str:

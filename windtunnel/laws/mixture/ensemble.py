@@ -2,7 +2,9 @@
 
 A resample keeps the mixtures and gives each the residuals of another one, of all sets together, so
 that what sets share stays shared. Residuals hold noise and lack of fit alike. They are scaled up
-for what the regression has absorbed of them, and by a draw of their size from its posterior.
+for what the regression has absorbed of them, and by a draw of their size from its posterior; those
+of mixtures that count less are scaled down, so that squares are of the size that a weighted mean
+has.
 """
 
 from collections.abc import Sequence
@@ -65,8 +67,10 @@ def ensemble(
     there are at most `MOST_BOOSTED` resamples.
     """
     count, sets = points.log_loss.shape
+    emphasis = points.emphasis
     fitted = tuple(
-        KINDS[kind].fit(points.weights, points.log_loss[:, [s]]) for s, kind in enumerate(kinds)
+        KINDS[kind].fit(points.weights, points.log_loss[:, [s]], emphasis[:, s])
+        for s, kind in enumerate(kinds)
     )
     by_law = np.concatenate([surface(points.weights) for surface in fitted], axis=1)
     residuals, free = _residuals(points, fitted, by_law, predicted)
@@ -86,7 +90,8 @@ def ensemble(
     picked = residuals[rng.integers(0, count, (draws, count))]
     tables = by_law + size[:, None, None] * picked  # (B, M, S)
     resampled = tuple(
-        KINDS[kind].fit(points.weights, tables[:, :, s].T) for s, kind in enumerate(kinds)
+        KINDS[kind].fit(points.weights, tables[:, :, s].T, emphasis[:, s])
+        for s, kind in enumerate(kinds)
     )
     noise = residuals[rng.integers(0, count, draws)]
     if extra.size:
@@ -109,22 +114,23 @@ def ensemble(
 
 def _residuals(
     points: Points, fitted: Sequence[Surface], by_law: Floats, predicted: Floats
-) -> tuple[Floats, int]:
+) -> tuple[Floats, float]:
     """Residuals (M, S) of the size of the noise, mean 0, and the degrees of freedom they have.
 
     Of a formula by the leverage of each mixture; boosted trees follow the noise, so that only
     the errors on mixtures left out tell its size.
     """
-    count = len(points.weights)
-    left, free = np.empty_like(by_law), count - 1
+    count, emphasis = len(points.weights), points.emphasis
+    left, free = np.empty_like(by_law), count - 1.0
     for s, surface in enumerate(fitted):
         if isinstance(surface, Trees):
             left[:, s] = points.log_loss[:, s] - predicted[:, s]
             continue
         features = cast("Smooth", surface).features(points.weights)
-        basis, sizes, _ = np.linalg.svd(features, full_matrices=False)
-        basis = basis[:, sizes > 1e-9 * sizes.max()]
-        unabsorbed = np.maximum(1 - (basis**2).sum(axis=1), LEAST_FREE)
+        root = np.sqrt(emphasis[:, s])
+        absorbed = features @ np.linalg.pinv(root[:, None] * features, rcond=1e-9) * root
+        unabsorbed = np.maximum(((np.eye(count) - absorbed) ** 2).sum(axis=1), LEAST_FREE)
         left[:, s] = (points.log_loss[:, s] - by_law[:, s]) / np.sqrt(unabsorbed)
-        free = min(free, count - basis.shape[1])
-    return left - left.mean(axis=0), max(free, 1)
+        free = min(free, emphasis[:, s].sum() - np.trace(absorbed))
+    left *= np.sqrt(emphasis / emphasis.mean(axis=0))
+    return left - left.mean(axis=0), max(free, 1.0)

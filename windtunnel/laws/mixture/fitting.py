@@ -10,6 +10,7 @@ from windtunnel.laws.interval import Interval, quantiles
 from windtunnel.laws.mixture import cautions
 from windtunnel.laws.mixture.choice import Choice, choose, rank_correlation
 from windtunnel.laws.mixture.ensemble import Ensemble, ensemble
+from windtunnel.laws.mixture.reach import same
 from windtunnel.laws.mixture.result import (
     Best,
     Gain,
@@ -19,16 +20,20 @@ from windtunnel.laws.mixture.result import (
     forecasts,
     shares_of,
 )
-from windtunnel.laws.mixture.runs import MixtureRuns, Points, points_of, runs_of_rows, runs_of_table
-from windtunnel.laws.mixture.search import candidates, lowest
+from windtunnel.laws.mixture.runs import (
+    MixtureRuns,
+    Points,
+    emphasis,
+    points_of,
+    runs_of_rows,
+    runs_of_table,
+)
+from windtunnel.laws.mixture.search import lowest
 from windtunnel.laws.mixture.surfaces import Exponential, Polynomial, Surface, Trees, pairs
 from windtunnel.laws.table import Floats, Table
 
 CONDITIONAL = "_conditional"
 """After the name of a set of pairs: the set of its completions alone."""
-
-# Shares are told to a hundredth.
-SAME_SHARES = 0.005
 
 
 def fit_mixture(
@@ -49,7 +54,7 @@ def fit_mixture(
             full text.
         default: a mixture to compare the best one with.
         bootstrap: resamples, at most `MOST_BOOSTED` where trees are; 0: no intervals.
-        seed: of folds, resamples and the search.
+        seed: of resamples, and so of intervals and what a gain is corrected by; of nothing else.
         level: coverage of the intervals.
 
     Raises:
@@ -65,7 +70,8 @@ def fit_mixture(
     compared = None if default is None else shares_of(default, runs.sources)
     points = points_of(runs)
     choices = [
-        choose(points.weights, log_loss, seed=seed, level=level) for log_loss in points.log_loss.T
+        choose(points.weights, log_loss, counts, seed=seed, level=level)
+        for log_loss, counts in zip(points.log_loss.T, points.emphasis.T, strict=True)
     ]
     laws = ensemble(
         points,
@@ -74,7 +80,7 @@ def fit_mixture(
         bootstrap=bootstrap,
         seed=seed,
     )
-    best = _best(runs, points, laws, weights, compared, seed=seed, level=level)
+    best = _best(runs, points, laws, weights, compared, level=level)
     by_set = dict(zip(runs.sets, choices, strict=True))
     fitted = MixtureFit(
         runs=runs,
@@ -105,7 +111,7 @@ def target_weights(target: Mapping[str, float] | Sequence[str], sets: tuple[str,
         if name not in sets:
             raise FitError(
                 f"target {name!r}: no such validation set; there are {', '.join(sets)}"
-                f"{did_you_mean(name, sets)}"
+                f"{did_you_mean(name, sets)}. Without a target it is their mean"
             )
         if not 0 <= weight < np.inf:
             raise FitError(f"target {name} = {weight:g}: a weight is 0 or more")
@@ -125,14 +131,10 @@ def _best(
     target: Floats,
     default: Floats | None,
     *,
-    seed: int,
     level: float,
 ) -> Best:
-    among = candidates(points.weights, np.random.default_rng([seed, 1]))
-    shares = lowest(laws.fitted, target, points.weights, among)[0]
-    draws = np.empty((0, 0))
-    if laws.resampled:
-        draws = lowest(laws.resampled, target, points.weights, among)
+    shares = lowest(laws.fitted, target, points.weights)[0]
+    draws = lowest(laws.resampled, target, points.weights) if laws.resampled else np.empty((0, 0))
     at = draws if draws.size else shares[None]
     measured = int(np.argmin(np.exp(points.log_loss) @ target))
     compared = [(f"{points.names[measured]}, the best measured", points.weights[measured])]
@@ -152,7 +154,7 @@ def _best(
                 over,
                 dict(zip(runs.sources, other.tolist(), strict=True)),
                 _gain(laws, shares, draws, other, target, level),
-                bool(np.abs(shares - other).max() < SAME_SHARES),
+                same(shares, other),
             )
             for over, other in compared
         ),
@@ -192,8 +194,9 @@ def _score(
         np.exp(np.stack(columns, axis=1)) @ target
         for columns in ([choice.taken.predicted for choice in choices], list(points.log_loss.T))
     )
+    counts = emphasis(np.log(measured)[:, None])[:, 0]
     return Score(
-        float(np.sqrt(np.mean((predicted - measured) ** 2))),
+        float(np.sqrt(np.average((predicted - measured) ** 2, weights=counts))),
         rank_correlation(predicted, measured, seed=seed, level=level),
     )
 

@@ -1,7 +1,7 @@
 """A fitted mixture law: what it foretells of a mixture, the best one, and how sure that is."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,13 @@ from windtunnel.laws.caution import Caution
 from windtunnel.laws.interval import NO_INTERVAL, Interval, Span, quantiles
 from windtunnel.laws.mixture.choice import Choice
 from windtunnel.laws.mixture.ensemble import Ensemble
+from windtunnel.laws.mixture.reach import covers, distances, never_left_out
 from windtunnel.laws.mixture.runs import SUM_WITHIN, MixtureRuns, Points, named, points_of
-from windtunnel.laws.mixture.search import covers
 from windtunnel.laws.table import Floats
 
 LAW = "mixture"
+# A mixture that counts for less than half is one that the law may miss.
+HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,12 @@ class Best:
 
 @dataclass(frozen=True)
 class Score:
-    """How well the target of mixtures left out is foretold: error in nats, and rank correlation."""
+    """How well the target of mixtures left out is foretold.
+
+    Attributes:
+        rms: error in nats, by how much each mixture counts for the target.
+        rank: Spearman's correlation, in which all count alike.
+    """
 
     rms: float
     rank: Interval
@@ -159,18 +166,48 @@ class MixtureFit:
             for name, each in zip(self.runs.sets, found, strict=True)
         }
 
+    def predict_target(self, mixture: Mapping[str, float]) -> Forecast:
+        """As `predict`, of the target that the best mixture minimises."""
+        shares = shares_of(mixture, self.runs.sources)
+        found = forecast_of_target(self.laws, shares, shares[None], self.target_weights, self.level)
+        loss = dataclasses.replace(found.loss, warnings=self.extrapolation(shares))
+        return Forecast(loss, found.another_trunk)
+
     def extrapolation(self, shares: Floats) -> tuple[Caution, ...]:
-        """A warning where shares (K,) are no mix of the mixtures tried."""
-        if covers(self.points.weights, shares):
-            return ()
-        words = named(self.runs.sources, shares)
-        return (
-            Caution(
+        """Warnings where the mixtures tried say little of shares (K,), or the law misses them."""
+        return (*self._beyond(shares), *self._missed(shares))
+
+    def _beyond(self, shares: Floats) -> Iterator[Caution]:
+        design, sources = self.points.weights, self.runs.sources
+        words = named(sources, shares)
+        if not covers(design, shares):
+            yield Caution(
                 "extrapolates",
                 f"{words} lies outside the mixtures tried, so the law is extrapolated: decay a "
                 "branch there",
-            ),
-        )
+            )
+        elif less := never_left_out(design, shares, sources):
+            reads = " and ".join(f"{name} {share:.2f}" for name, share in less.items())
+            yield Caution(
+                "extrapolates",
+                f"{words} reads less than any mixture tried, whose least shares are {reads}: "
+                "single sources alone leave more out, and a loss rises steeply where a share nears "
+                "0; decay a branch there",
+            )
+
+    def _missed(self, shares: Floats) -> Iterator[Caution]:
+        points = self.points
+        near = int(distances(points.weights, shares).argmin())
+        law = self.laws.log_loss(points.weights[[near]])[0]
+        for s, name in enumerate(self.runs.sets):
+            measured, sigma = points.log_loss[near, s], self.laws.sigma[s]
+            if points.emphasis[near, s] < HALF and abs(law[s] - measured) > 2 * sigma:
+                yield Caution(
+                    "law-misses",
+                    f"loss on {name}: {np.exp(measured):.4f} was measured at {points.names[near]} "
+                    f"({named(self.runs.sources, points.weights[near])}), the mixture tried that "
+                    f"is nearest, where the law says {np.exp(law[s]):.4f}: it follows low losses",
+                )
 
     def to_json(self, path: Path | str | None = None) -> str:
         """This fit as JSON text (docs/fit.md), also written to `path`."""
@@ -244,7 +281,10 @@ def shares_of(mixture: Mapping[str, float], sources: tuple[str, ...]) -> Floats:
             raise FitError(f"mixture: {name} = {share:g}: a share is 0 or more")
     shares = np.array([float(mixture.get(name, 0.0)) for name in sources])
     if abs(shares.sum() - 1) > SUM_WITHIN:
-        raise FitError(f"mixture: the shares sum to {shares.sum():.4g}: they are parts of 1")
+        total = shares.sum()
+        parts = ", ".join(f"{name}={share / total:.4g}" for name, share in mixture.items() if total)
+        hint = f"; in proportion, {parts}" if parts else ""
+        raise FitError(f"mixture: the shares sum to {total:.4g}: they are parts of 1{hint}")
     return np.asarray(shares / shares.sum())
 
 

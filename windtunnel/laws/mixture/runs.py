@@ -19,9 +19,13 @@ SAME = ("params", "tokens", "fork_tokens", "batch_tokens", "lr")
 """What all runs must agree in, for their losses to differ by their mixtures."""
 # Tokens are whole updates, so lengths that are meant to be equal may differ by less than this.
 SAME_WITHIN = 1e-3
+# Assumed: a mixture's loss is low up to twice as far above the lowest as the median mixture's is.
+LOW_WITHIN = 2.0
 # Shares as files print them, with three digits, sum to one within this.
 SUM_WITHIN = 0.02
 SHARE_DIGITS = 6
+# As records keep them, so that a study and its records give the same law: trees turn on the last.
+DIGITS = 7
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,6 +88,24 @@ class Points:
     trunk_effects: Floats
     branch_residuals: Floats
 
+    @property
+    def emphasis(self) -> Floats:
+        """How much each mixture counts for the law of each set, shape (M, S)."""
+        return emphasis(self.log_loss)
+
+
+def emphasis(log_loss: Floats) -> Floats:
+    """Of ln losses (M, S): 1 where the loss is low, less the further it lies above that.
+
+    A best mixture is sought among low losses. No formula also follows how steeply a loss rises
+    where nothing like its text is read, and squares of what it misses there would outweigh all
+    else. So a miss counts relative to how high the loss is.
+    """
+    above = log_loss - log_loss.min(axis=0)
+    low = LOW_WITHIN * np.median(above, axis=0)
+    with np.errstate(invalid="ignore"):  # of equal losses, 0 / 0
+        return np.asarray(np.nan_to_num(low / np.maximum(above, low), nan=1.0) ** 2)
+
 
 def runs_of_rows(rows: Sequence[Mapping[str, Any]]) -> MixtureRuns:
     """Finished, decayed rows such as those of a study: one mapping a run; no share means 0.
@@ -131,8 +153,8 @@ def runs_of_table(table: Table) -> MixtureRuns:
             f"and a column {LOSS}SET for each validation set; there are: "
             f"{', '.join(table.columns)}. `windtunnel runs` writes them where mixtures change"
         )
-    weights = np.stack([table[WEIGHT + name] for name in sources], axis=1)
-    losses = np.stack([table[LOSS + name] for name in sets], axis=1)
+    weights = _kept([table[WEIGHT + name] for name in sources])
+    losses = _kept([table[LOSS + name] for name in sets])
     _check_shares(table, weights)
     if np.any(losses <= 0):
         row, column = np.argwhere(losses <= 0)[0]
@@ -218,6 +240,12 @@ def without_noise_of_trunks(runs: MixtureRuns, points: Points) -> Floats:
         return runs.losses
     trunk = np.unique(np.array(runs.trunk), return_inverse=True)[1]
     return np.asarray(runs.losses * np.exp(-points.trunk_effects[trunk]))
+
+
+def _kept(columns: list[Floats]) -> Floats:
+    """Columns of R numbers as an array (R, C), with as many digits as records have."""
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return np.array([[float(f"{value:.{DIGITS}g}") for value in row] for row in rows])
 
 
 def _check_shares(table: Table, weights: Floats) -> None:

@@ -1,6 +1,6 @@
 """The mixture with the lowest loss among those that the design covers: its convex hull."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import cast
 
@@ -12,107 +12,83 @@ from windtunnel.laws.table import Floats
 CANDIDATES = 2000
 MOST_EDGES = 300
 ROUNDS = 300
-START_EVERYWHERE = 0.02
-"""Part of every start that is spread over the whole design: a share of 0 would stay 0."""
 FASTER, SLOWER = 1.5, 0.4
-# Shares are told to a hundredth; closer to the edge than this is on it.
-AT_EDGE = 0.01
 
 
-def candidates(design: Floats, rng: np.random.Generator) -> Floats:
-    """Parts (P, M) of the design's mixtures (M, K): themselves, then all over their hull.
+def candidates(ends: Floats) -> Floats:
+    """Parts (P, M) of mixtures (M, K): themselves, then all over their hull; always the same.
 
-    A point of the hull lies between K of the design's (Caratheodory): draw those, and their parts.
+    A point of the hull lies between K of them (Caratheodory): draw those, and their parts.
     """
-    count, sources = design.shape
+    rng = np.random.default_rng(0)
+    count, sources = ends.shape
     several = min(sources, count)
     chosen = np.argsort(rng.random((CANDIDATES, count)), axis=1)[:, :several]
     inside = np.zeros((CANDIDATES, count))
     np.put_along_axis(inside, chosen, rng.dirichlet(np.ones(several), CANDIDATES), axis=1)
-    ends = np.array(list(combinations(range(count), 2)))
-    ends = ends[rng.permutation(len(ends))[:MOST_EDGES]]
-    between = np.zeros((len(ends), count))
-    part = rng.random((len(ends), 1))
-    np.put_along_axis(between, ends, np.concatenate([part, 1 - part], axis=1), axis=1)
+    both = np.array(list(combinations(range(count), 2)))
+    both = both[rng.permutation(len(both))[:MOST_EDGES]]
+    between = np.zeros((len(both), count))
+    part = rng.random((len(both), 1))
+    np.put_along_axis(between, both, np.concatenate([part, 1 - part], axis=1), axis=1)
     return np.concatenate([np.eye(count), inside, between])
 
 
-def lowest(surfaces: Sequence[Surface], target: Floats, design: Floats, among: Floats) -> Floats:
+def lowest(surfaces: Sequence[Surface], target: Floats, design: Floats) -> Floats:
     """The mixture (B, K) of lowest target for each of the B tables of the surfaces.
 
-    The target is the sum of losses over the sets, each times its weight in `target` (S,); `among`
-    are the candidates (P, M) of the design (M, K). Trees are flat between their splits; of smooth
+    The target is the sum of losses over the sets, each times its weight in `target` (S,); mixtures
+    are those in the hull of the design (M, K). Trees are flat between their splits; of smooth
     surfaces the best candidate is refined.
     """
-    mixtures = among @ design
+    surfaces = [each for each, weight in zip(surfaces, target, strict=True) if weight]
+    target = target[target > 0]
+    sources = np.eye(design.shape[1])
+    # Each source alone, where all were tried: the hull has no other corners.
+    ends = sources if np.all([np.any(np.all(design == one, axis=1)) for one in sources]) else design
+    among = candidates(ends)
+    mixtures = among @ ends
     values = _sum([np.exp(surface(mixtures)) for surface in surfaces], target)
     best = np.array([_lowest_of(column, mixtures) for column in values.T])
     smooth = [cast("Smooth", each) for each in surfaces if not isinstance(each, Trees)]
     if len(smooth) < len(surfaces):
         return np.asarray(mixtures[best])
-    return _descend(smooth, target, design, among[best])
+    return _descend(smooth, target, ends, among[best])
 
 
-def _descend(surfaces: Sequence[Smooth], target: Floats, design: Floats, start: Floats) -> Floats:
-    """Exponentiated gradient (Kivinen and Warmuth 1997) from parts (B, M) of the design.
+def _descend(surfaces: Sequence[Smooth], target: Floats, ends: Floats, parts: Floats) -> Floats:
+    """Projected gradient from parts (B, M) of the ends of the hull.
 
-    Parts stay positive and sum to 1, so a mixture stays in the hull. Each table has a step of its
-    own, which grows while the target falls.
+    Parts are 0 or more and sum to 1, so a mixture stays in the hull, and lies on its edge exactly
+    where the target falls towards it. Each table has a step of its own, which grows while the
+    target falls.
     """
-    parts = (1 - START_EVERYWHERE) * start + START_EVERYWHERE / len(design)
 
     def value(mixtures: Floats) -> Floats:
         return _sum([np.exp(surface.own(mixtures)) for surface in surfaces], target)
 
-    mixtures = parts @ design
+    mixtures = parts @ ends
     lowest_yet, step = value(mixtures), np.ones(len(parts))
     for _ in range(ROUNDS):
         slopes = _sum(
             [np.exp(each.own(mixtures))[:, None] * each.slopes(mixtures) for each in surfaces],
             target,
         )
-        downhill = -slopes @ design.T
-        downhill -= downhill.max(axis=1, keepdims=True)
-        tried = parts * np.exp(step[:, None] * downhill)
-        tried /= tried.sum(axis=1, keepdims=True)
-        found = value(tried @ design)
+        tried = _projected(parts - step[:, None] * (slopes @ ends.T))
+        found = value(tried @ ends)
         better = found < lowest_yet
         parts = np.where(better[:, None], tried, parts)
-        mixtures, lowest_yet = parts @ design, np.where(better, found, lowest_yet)
+        mixtures, lowest_yet = parts @ ends, np.where(better, found, lowest_yet)
         step = step * np.where(better, FASTER, SLOWER)
-    before = start @ design
-    return np.asarray(np.where((value(before) < lowest_yet)[:, None], before, mixtures))
+    return np.asarray(mixtures)
 
 
-def covers(design: Floats, mixture: Floats) -> bool:
-    """Whether a mixture (K,) lies in the hull of the design (M, K), up to rounding."""
-    from scipy.optimize import linprog
-
-    # Smallest distance, in the sum over sources, between the mixture and one of the hull.
-    count, sources = design.shape
-    system = np.concatenate([design.T, np.eye(sources), -np.eye(sources)], axis=1)
-    convex = np.concatenate([np.ones(count), np.zeros(2 * sources)])
-    found = linprog(
-        np.concatenate([np.zeros(count), np.ones(2 * sources)]),
-        A_eq=np.concatenate([system, convex[None]]),
-        b_eq=np.append(mixture, 1.0),
-    )
-    return found.fun is not None and bool(found.fun <= AT_EDGE)
-
-
-def edges(design: Floats, best: Floats, sources: Sequence[str]) -> Mapping[str, str]:
-    """Sources of which the best mixture (K,) reads as much or as little as any: how, by name."""
-    out = {}
-    for k, name in enumerate(sources):
-        low, high = float(design[:, k].min()), float(design[:, k].max())
-        if high - low <= AT_EDGE:
-            continue
-        if best[k] >= high - AT_EDGE:
-            out[name] = f"{name} at its largest share tried, {high:.2f}"
-        elif best[k] <= low + AT_EDGE:
-            what = f"at its smallest share tried, {low:.2f}" if low > AT_EDGE else "left out"
-            out[name] = f"{name} {what}"
-    return out
+def _projected(parts: Floats) -> Floats:
+    """The nearest parts (B, M) that are 0 or more and sum to 1 (Duchi et al. 2008)."""
+    falling = -np.sort(-parts, axis=1)
+    over = (falling.cumsum(axis=1) - 1) / np.arange(1, parts.shape[1] + 1)
+    last = (falling > over).sum(axis=1, keepdims=True) - 1
+    return np.maximum(parts - np.take_along_axis(over, last, axis=1), 0)
 
 
 def _sum(losses: Sequence[Floats], target: Floats) -> Floats:

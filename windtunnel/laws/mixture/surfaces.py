@@ -145,12 +145,13 @@ class Kind:
     Attributes:
         formula: in words.
         size: coefficients for K sources, or what counts as many.
-        fit: mixtures (M, K) and ln losses (M, B) to a surface of B tables.
+        fit: mixtures (M, K), ln losses (M, B) and how much each mixture counts, (M,), to a surface
+            of B tables.
     """
 
     formula: str
     size: Callable[[int], int]
-    fit: Callable[[Floats, Floats], Surface]
+    fit: Callable[[Floats, Floats, Floats], Surface]
 
     def needs(self, sources: int) -> int:
         """The fewest mixtures."""
@@ -169,15 +170,15 @@ def with_products(mixtures: Floats) -> Floats:
     return np.concatenate([mixtures, mixtures[..., first] * mixtures[..., second]], axis=-1)
 
 
-def linear(mixtures: Floats, log_loss: Floats) -> Polynomial:
+def linear(mixtures: Floats, log_loss: Floats, counts: Floats) -> Polynomial:
     """Least squares."""
     from sklearn.linear_model import LinearRegression  # type: ignore[import-untyped]
 
-    model = LinearRegression(fit_intercept=False).fit(mixtures, log_loss)
+    model = LinearRegression(fit_intercept=False).fit(mixtures, log_loss, counts)
     return Polynomial(np.asarray(model.coef_.T))
 
 
-def exponential(mixtures: Floats, log_loss: Floats) -> Exponential:
+def exponential(mixtures: Floats, log_loss: Floats, counts: Floats) -> Exponential:
     """Least squares in ln L: c from a grid, then a finer one; for each c, Gauss-Newton in the b_i.
 
     The grid is in the distance from the lowest loss, down to a thousandth of it.
@@ -189,15 +190,17 @@ def exponential(mixtures: Floats, log_loss: Floats) -> Exponential:
         tried = np.minimum(ratios[:, None] * distance, 1.0)
         # Every constant of every table at once, as tables of their own.
         many = np.tile(log_loss, ratios.size)
-        found = _above_offset(mixtures, many, ((1 - tried) * lowest).ravel())
-        errors = ((found(mixtures) - many) ** 2).sum(axis=0).reshape(tried.shape)
+        found = _above_offset(mixtures, many, counts, ((1 - tried) * lowest).ravel())
+        errors = (counts @ (found(mixtures) - many) ** 2).reshape(tried.shape)
         best = errors.argmin(axis=0)
         distance = tried[best, tables]
     chosen = best * lowest.size + tables
     return Exponential(found.offset[chosen], found.beta[:, chosen])
 
 
-def _above_offset(mixtures: Floats, log_loss: Floats, offset: Floats) -> Exponential:
+def _above_offset(
+    mixtures: Floats, log_loss: Floats, counts: Floats, offset: Floats
+) -> Exponential:
     """The b_i of given constants (B,)."""
     sources = mixtures.shape[1]
     products = (mixtures[:, :, None] * mixtures[:, None, :]).reshape(len(mixtures), -1)
@@ -206,7 +209,7 @@ def _above_offset(mixtures: Floats, log_loss: Floats, offset: Floats) -> Exponen
     log_above = np.log(np.maximum(loss - offset, floor))
     weight, aim = 1 - offset / loss, log_above
     for _ in range(GAUSS_NEWTON):
-        squares = np.maximum(weight, 1e-6) ** 2
+        squares = counts[:, None] * np.maximum(weight, 1e-6) ** 2
         normal = (squares.T @ products).reshape(-1, sources, sources) + RIDGE * np.eye(sources)
         moment = (squares * aim).T @ mixtures
         beta = np.linalg.solve(normal, moment[..., None])[..., 0].T
@@ -217,22 +220,26 @@ def _above_offset(mixtures: Floats, log_loss: Floats, offset: Floats) -> Exponen
     return Exponential(offset, np.clip(beta, -STEEPEST, STEEPEST))
 
 
-def quadratic(mixtures: Floats, log_loss: Floats) -> Polynomial:
+def quadratic(mixtures: Floats, log_loss: Floats, counts: Floats) -> Polynomial:
     """Ridge on standardised shares and products, its strength by leave-one-out for each table."""
     from sklearn.linear_model import RidgeCV
 
     features = with_products(mixtures)
     centre, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
-    model = RidgeCV(ALPHAS, alpha_per_target=True).fit((features - centre) / scale, log_loss)
+    standard = (features - centre) / scale
+    model = RidgeCV(ALPHAS, alpha_per_target=True).fit(standard, log_loss, counts)
     beta = model.coef_.reshape(log_loss.shape[1], -1).T / scale[:, None]
     # Shares sum to 1, so the constant is a part of each of theirs.
     beta[: mixtures.shape[1]] += model.intercept_ - centre @ beta
     return Polynomial(beta)
 
 
-def boosting(mixtures: Floats, log_loss: Floats) -> Trees:
-    """Gradient-boosted trees: no formula, and flat beyond the mixtures tried."""
+def boosting(mixtures: Floats, log_loss: Floats, _counts: Floats) -> Trees:
+    """Gradient-boosted trees: no formula, and flat beyond the mixtures tried.
+
+    All count alike: a leaf of high losses bends no other, and a step up must be seen.
+    """
     from sklearn.ensemble import GradientBoostingRegressor  # type: ignore[import-untyped]
 
     def fit(column: Floats) -> Any:
