@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from mixtures import SOURCES, codes
 
 from windtunnel.laws.mixture import fit_mixture
 from windtunnel.laws.mixture.runs import emphasis
-from windtunnel.laws.mixture.surfaces import KINDS
 
-SOURCES = ("docs", "code", "math")
+pytestmark = pytest.mark.usefixtures("without_trees")
+
 # Of 32x3 on docs, code and a source of dates, 100 updates, two trunks: shares, and what one source
 # alone does to the losses on docs and code.
 STEEP = np.array(
@@ -43,23 +44,6 @@ def steep_rows():
         for trunk in range(2)
         for number, row in enumerate(STEEP)
     ]
-
-
-@pytest.fixture
-def trees():
-    """Asked for by a test that boosts."""
-
-
-@pytest.fixture(autouse=True)
-def without_trees(request, monkeypatch):
-    """Trees take seconds: only the tests that ask for them have them."""
-    if "trees" not in request.fixturenames:
-        kinds = {name: kind for name, kind in KINDS.items() if name != "boosting"}
-        monkeypatch.setattr("windtunnel.laws.mixture.choice.KINDS", kinds)
-
-
-def codes(fitted):
-    return {warning.code for warning in fitted.warnings}
 
 
 @pytest.mark.parametrize(("name", "best"), [("docs", "docs"), ("code", "code")])

@@ -17,8 +17,6 @@ PER_SOURCE = 3
 # As of other laws: fewer degrees of freedom leave the noise of trunks to chance.
 TRUNK_FREEDOM = 3
 FEW_RESAMPLES = 50
-# Measured (docs/fit.md): of 45 designs, within half a hundredth.
-HELD_AT_ZERO = 0.73
 
 
 def of(fitted: MixtureFit, default: Floats | None) -> tuple[Caution, ...]:
@@ -100,8 +98,7 @@ def _of_best(fitted: MixtureFit, default: Floats | None) -> Iterator[Caution]:
         yield Caution(
             "flat-best",
             "boosted trees are flat between the mixtures tried: the best mixture is the middle of "
-            "a region as good, and the interval of a share may miss its ends (simulated: a best "
-            f"share of 0 was held in {HELD_AT_ZERO:.0%}, at a nominal 90%)",
+            "a region as good, and the interval of a share may miss its ends",
         )
     for gain in best.gains:
         if not gain.none and not math.isnan(gain.nats.low) and gain.nats.low <= 0:
