@@ -141,6 +141,20 @@ def test_variants_of_two_experiments_are_told_apart(tmp_path):
     assert "Unlike 'turn:plain', 'more:m1' has shape cosine" in both
 
 
+def test_of_two_experiments_the_odd_one_can_be_left_out(tmp_path):
+    second = """
+  - kind: branch
+    name: more
+    forks: [200 steps]
+    seeds: 2
+    variants: {plain: {}, odd: {mixture: {letters: 5, digits: 3}, shape: cosine}}
+"""
+    refused = str(fitted(tmp_path, second, experiment=None).exception)
+    assert "Unlike 'turn:plain or more:plain', 'more:odd' has shape cosine" in refused
+    kept = refused.partition("--where '")[2].rstrip("'")
+    assert fitted(tmp_path, second, "--where", kept, "--json", experiment=None).exit_code == 0
+
+
 def test_which_experiments_were_read_is_said(tmp_path):
     second = """
   - kind: branch

@@ -170,6 +170,7 @@ def test_diverged_and_missing_runs_are_named(tmp_path):
                  or r["init_seed"] == 0)  # fmt: skip
     (found,) = branchings(replace(records, runs=kept))
     assert found.warnings == (
+        "no seed shared with 'plain', and so not compared: 'half'",
         "one seed shared with 'plain', so no interval: 'all'",
         "two seeds shared with 'plain', so an interval rests on one degree of freedom and may by "
         "chance be far too narrow or too wide: 'tenth' and 'wasted'",

@@ -174,6 +174,15 @@ def test_the_quadratic_is_read_off_its_regression_exactly():
     assert found.beta[:3, 1] - found.beta[:3, 0] == pytest.approx(np.ones(3), abs=1e-3)
 
 
+def test_trees_find_nothing_worse_than_what_was_tried():
+    rng = np.random.default_rng(0)
+    tried = np.concatenate([np.eye(6), rng.dirichlet(np.ones(6), 24)])
+    log_loss = np.log(2 + 3 * ((tried - 1 / 6) ** 2).sum(axis=1, keepdims=True))
+    trees = KINDS["boosting"].fit(tried, log_loss, np.ones(30))
+    best = lowest([trees], np.ones(1), tried)
+    assert trees(best)[0, 0] <= trees(tried).min()
+
+
 def test_the_best_stays_within_the_mixtures_tried():
     """A law that falls towards code ends at the largest share of code of any mixture."""
     shares = np.array([[0.8, 0.2], [0.6, 0.4], [0.5, 0.5]])

@@ -46,6 +46,12 @@ def steep_rows():
     ]
 
 
+def test_where_most_losses_are_the_same_all_count():
+    losses = np.full((12, 1), np.log(2.0))
+    losses[:4, 0] += 0.05
+    assert np.all(emphasis(losses) == 1.0)
+
+
 @pytest.mark.parametrize(("name", "best"), [("docs", "docs"), ("code", "code")])
 def test_one_steep_corner_does_not_hide_which_of_the_others_is_better(name, best):
     """A loss of 5 at one source alone, which no formula follows, outweighs nothing."""

@@ -84,7 +84,7 @@ def fit(
         str | None,
         typer.Option(
             help="Huber's delta, or auto: 1.345 sigma of the noise. Default: auto where seeds "
-            "measure the noise, else 1e-3."
+            "measure the noise, and for power2, else 1e-3."
         ),
     ] = None,
     intervals: Annotated[str, typer.Option(help="two-level, case, profile or none.")] = "two-level",

@@ -24,14 +24,19 @@ def refuse_unlike(source: Path, ends: Iterable[PlannedSegment], asked_for: Colle
     Raises:
         ConfigError: Some do.
     """
-    named = [(_experiment(end), end) for end in ends]
-    several = len(asked_for) != 1 and len({experiment for experiment, _ in named}) > 1
     cells: dict[tuple[int, int], dict[str, Chain]] = {}
-    for experiment, end in named:
+    called: dict[str, str] = {}
+    for end in ends:
+        names = {e: n for e, n in end.variants.items() if not asked_for or e in asked_for}
+        if not names:  # of no branch experiment
+            continue
         chain = _chain(end.segment)
         cell = end.segment.model.params, chain[0].fork_step
-        name = f"{experiment}:{end.variant}" if several else str(end.variant)
+        name = " or ".join(dict.fromkeys(names.values()))
+        if len(asked_for) != 1:
+            name = " or ".join(f"{experiment}:{name}" for experiment, name in names.items())
         cells.setdefault(cell, {}).setdefault(name, chain)
+        called[name] = str(end.variant)
     for variants in cells.values():
         shared = _mixtures_told_apart(list(variants.values()))
         asked = {name: dict(_asked(chain, shared)) for name, chain in variants.items()}
@@ -39,10 +44,10 @@ def refuse_unlike(source: Path, ends: Iterable[PlannedSegment], asked_for: Colle
         if not unlike:
             continue
         alike = [name for name in asked if name not in unlike]
-        if several:
+        kept = dict.fromkeys(called[name] for name in alike)
+        keep = f"Keep those that agree: --where 'variant in {','.join(kept)}'"
+        if any(called[name] in kept for name in unlike):  # of another experiment
             keep = "Name one experiment with --experiment"
-        else:
-            keep = f"Keep those that agree: --where 'variant in {','.join(alike)}'"
         raise ConfigError(
             f"{source}: a mixture law compares variants that differ in their mixture alone. Unlike "
             f"{alike[0]!r}, {'; '.join(unlike.values())}. {keep}"
@@ -101,11 +106,6 @@ def _mixture(segment: Segment) -> str:
     weights = segment.mixture.mixture
     total = sum(weights.values())
     return ", ".join(f"{name} {weight / total:.4g}" for name, weight in weights.items() if weight)
-
-
-def _experiment(end: PlannedSegment) -> str:
-    """The first that asks for it."""
-    return end.labels[0].experiment
 
 
 def _chain(segment: Segment) -> Chain:

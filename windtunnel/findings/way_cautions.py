@@ -35,7 +35,7 @@ def cautions(left: Ways, first: str) -> Iterator[str]:
     if held and len(held) < len(ways):
         yield (
             "ends at the stable rate, undecayed: "
-            f"{named(held)}; a decay alone would lower its loss, so it is no match for the others"
+            f"{named(held)}; a decay alone would lower that loss, so it is no match for the others"
         )
     by_end = sorted(ways, key=lambda way: way.tokens)
     ends = [
@@ -56,6 +56,8 @@ def _seeds(left: Ways) -> Iterator[str]:
     if len({seed for way in left.ways for seed in way.losses[on]}) == 1:
         yield "one seed: nothing tells how large noise is, so no interval is given"
         return
+    if apart := [way for way, seeds in shared.items() if not seeds]:
+        yield f"no seed shared with {base.name!r}, and so not compared: {named(apart)}"
     if unsure := [way for way, seeds in shared.items() if seeds == 1]:
         yield f"one seed shared with {base.name!r}, so no interval: {named(unsure)}"
     if rough := [way for way, seeds in shared.items() if seeds == TWO_SEEDS]:

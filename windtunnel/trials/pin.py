@@ -39,7 +39,7 @@ def differences(pinned: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator
 
 
 def _by_label(sources: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {SourceConfig.model_validate(source).label: source for source in sources}
+    return {SourceConfig.model_construct(**source).label: source for source in sources}
 
 
 def _fields(was: Mapping[str, Any], now: Mapping[str, Any], *, of: str = "") -> Iterator[str]:
@@ -55,8 +55,6 @@ def _shown(value: Any) -> str:
     match value:
         case None:
             return "not set"
-        case float():
-            return f"{value:g}"
         case list():
             return f"[{', '.join(map(str, value))}]"
-    return str(value)
+    return str(value).removesuffix(".0")

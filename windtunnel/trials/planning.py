@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from windtunnel.errors import ConfigError
+from windtunnel.errors import ConfigError, DataError
 from windtunnel.spec.yaml_file import place_of
 from windtunnel.trials.plan import Plan, make_plan
 from windtunnel.trials.points import Ground
@@ -16,11 +16,12 @@ def plan_of(file: Path, ground: Ground, suggested: Mapping[str, Suggested]) -> P
 
     Raises:
         ConfigError: As of `make_plan`, with the file and the line.
+        DataError: A mixture gives a source too small a share.
     """
     try:
         return make_plan(ground, suggested)
-    except ConfigError as refused:
-        raise ConfigError(f"{_place(file, ground, suggested)}: {refused}") from None
+    except (ConfigError, DataError) as refused:
+        raise type(refused)(f"{_place(file, ground, suggested)}: {refused}") from None
 
 
 def _place(file: Path, ground: Ground, suggested: Mapping[str, Suggested]) -> str:
@@ -29,6 +30,6 @@ def _place(file: Path, ground: Ground, suggested: Mapping[str, Suggested]) -> st
         alone = replace(ground, config=ground.config.replace(experiments=(experiment,)))
         try:
             make_plan(alone, suggested)
-        except ConfigError:
+        except (ConfigError, DataError):
             return place_of(file, "experiments", number)
     return str(file)

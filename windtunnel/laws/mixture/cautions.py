@@ -138,8 +138,9 @@ def _measured_worse(fitted: MixtureFit, shares: Floats) -> Iterator[Caution]:
 
 
 def _reach(fitted: MixtureFit, slopes: Floats, one: int, other: int) -> float:
-    """How far noise of runs alone takes the targets of two mixtures apart, at the fit's level.
+    """How far noise of runs alone takes a mixture above the lowest of all, at the fit's level.
 
+    One of many is the lowest by luck too, so each of them is held to a stricter level (Sidak 1967).
     `slopes` (S,) are derivatives of the target by each ln loss. Without two runs of a mixture off
     known trunks, misfits of the law stand for noise.
     """
@@ -153,4 +154,5 @@ def _reach(fitted: MixtureFit, slopes: Floats, one: int, other: int) -> float:
     else:
         free = len(points.weights) - 1
         variance = float((slopes * fitted.laws.sigma).sum() ** 2)
-    return float(t.ppf((1 + fitted.level) / 2, free) * np.sqrt(variance * (1 / counts).sum()))
+    level = fitted.level ** (1 / (len(points.weights) - 1))
+    return float(t.ppf((1 + level) / 2, free) * np.sqrt(variance * (1 / counts).sum()))

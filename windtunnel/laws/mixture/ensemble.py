@@ -131,6 +131,6 @@ def _residuals(
         absorbed = features @ np.linalg.pinv(root[:, None] * features, rcond=1e-9) * root
         unabsorbed = np.maximum(((np.eye(count) - absorbed) ** 2).sum(axis=1), LEAST_FREE)
         left[:, s] = (points.log_loss[:, s] - by_law[:, s]) / np.sqrt(unabsorbed)
+        left[:, s] *= np.sqrt(emphasis[:, s] / emphasis[:, s].mean())
         free = min(free, emphasis[:, s].sum() - np.trace(absorbed))
-    left *= np.sqrt(emphasis / emphasis.mean(axis=0))
     return left - left.mean(axis=0), max(free, 1.0)

@@ -103,8 +103,8 @@ def emphasis(log_loss: Floats) -> Floats:
     """
     above = log_loss - log_loss.min(axis=0)
     low = LOW_WITHIN * np.median(above, axis=0)
-    with np.errstate(invalid="ignore"):  # of equal losses, 0 / 0
-        return np.asarray(np.nan_to_num(low / np.maximum(above, low), nan=1.0) ** 2)
+    low = np.where(low > 0, low, np.maximum(above.max(axis=0), 1.0))  # ties: all count
+    return np.asarray((low / np.maximum(above, low)) ** 2)
 
 
 def runs_of_rows(rows: Sequence[Mapping[str, Any]]) -> MixtureRuns:

@@ -43,14 +43,16 @@ def lowest(surfaces: Sequence[Surface], target: Floats, design: Floats) -> Float
     """
     surfaces = [each for each, weight in zip(surfaces, target, strict=True) if weight]
     target = target[target > 0]
+    smooth = [cast("Smooth", each) for each in surfaces if not isinstance(each, Trees)]
     sources = np.eye(design.shape[1])
-    # Each source alone, where all were tried: the hull has no other corners.
-    ends = sources if np.all([np.any(np.all(design == one, axis=1)) for one in sources]) else design
+    # Each source alone, where all were tried: the hull has no other corners. Trees know best what
+    # was tried itself.
+    corners = np.all([np.any(np.all(design == one, axis=1)) for one in sources])
+    ends = sources if corners and len(smooth) == len(surfaces) else design
     among = candidates(ends)
     mixtures = among @ ends
     values = _sum([np.exp(surface(mixtures)) for surface in surfaces], target)
     best = np.array([_lowest_of(column, mixtures) for column in values.T])
-    smooth = [cast("Smooth", each) for each in surfaces if not isinstance(each, Trees)]
     if len(smooth) < len(surfaces):
         return np.asarray(mixtures[best])
     return _descend(smooth, target, ends, among[best])

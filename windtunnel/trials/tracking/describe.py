@@ -47,10 +47,9 @@ def params(planned: PlannedSegment) -> dict[str, str]:
         "seed": label.seed,
         "params": segment.model.params,
         "fork_step": segment.fork_step,
-        "updates": planned.steps,
     }
     if isinstance(segment, Branch):
-        found["horizon"] = label.horizon
+        found |= {"horizon": label.horizon, "updates": planned.steps}
         mixture = mixture_of(segment) or {}
         whole = sum(mixture.values())  # one branch, however its weights were written
         found |= {f"mixture.{name}": f"{mixture[name] / whole:.4g}" for name in sorted(mixture)}
