@@ -1,7 +1,8 @@
 """The measured side of every prediction: quantities by name, from an experiment's records alone.
 
 Most are those of the library's findings. Here stand only comparisons across the parts of one
-experiment, which no single finding makes.
+experiment, which no single finding makes: one short function an experiment, in their order, and
+so longer than a file should be.
 """
 
 import json
