@@ -6,8 +6,14 @@ a fault of ours and keeps its traceback.
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from windtunnel.redact import redacted
+
+LONGEST_CAUSE = 300
+"""Characters of a library's own words that a message quotes."""
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -46,6 +52,45 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A clause `; did you mean 'x'?` for the nearest known word, or the empty string."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def cause_of(problem: BaseException) -> str:
+    """What an exception says, on one line, without secrets; its type where it says nothing."""
+    if isinstance(problem, OSError) and problem.strerror:
+        return problem.strerror
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    text = redacted(lines[0]) if lines else ""
+    if len(text) > LONGEST_CAUSE:
+        text = f"{text[:LONGEST_CAUSE]}..."
+    if isinstance(problem, (KeyError, RecursionError, MemoryError)) or not text:
+        return f"{type(problem).__name__} {text}".strip()
+    return text
+
+
+@contextmanager
+def boundary(
+    where: object, fix: str, kind: type[WindtunnelError] = DataError, *, what: str = ""
+) -> Iterator[None]:
+    """Turn any exception of the body into one error that says where, why, and what to do.
+
+    Foreign readers (json, pyarrow, tokenizers, numpy, csv, yaml, mlflow) raise what no list of
+    exceptions foretells, some of it no `Exception` (Rust's panics). Our own errors pass.
+
+    Args:
+        where: The file, with its line or row where that is known, or a callable that says it when
+            something has gone wrong.
+        fix: What the user can do about it.
+        kind: Which of our errors it becomes.
+        what: What was being done, such as `not a Parquet file`; the cause follows it.
+    """
+    try:
+        yield
+    except (WindtunnelError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as problem:
+        place = where() if callable(where) else where
+        why = f"{what}: {cause_of(problem)}" if what else cause_of(problem)
+        raise kind(f"{place}: {why}; {fix}") from problem
 
 
 def said_of(refused: OSError | UnicodeDecodeError) -> str:

@@ -138,10 +138,12 @@ def runs(
     as_json: AsJson = False,
 ) -> None:
     """One row a finished or diverged segment, and one an imported run."""
+    from windtunnel.cli.output import check_output
     from windtunnel.cli.tables import print_runs, write_csv
     from windtunnel.trials.imported import study_rows
     from windtunnel.trials.study import open_study
 
+    check_output("--out", out, inputs=[study])
     opened = open_study(study)
     rows = study_rows(opened)
     if out is not None:
@@ -185,9 +187,11 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Where to write the page.")] = None,
 ) -> None:
     """Write one self-contained HTML page about a study."""
+    from windtunnel.cli.output import check_output
     from windtunnel.report import write_report
     from windtunnel.trials.study import open_study
 
+    check_output("--out", out, inputs=[study])
     print(f"report: {write_report(open_study(study), out)}")
 
 

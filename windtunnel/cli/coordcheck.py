@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from windtunnel.cli.output import check_output
 from windtunnel.cli.text import print_json, say, terminal
 from windtunnel.errors import ConfigError
 from windtunnel.spec import ModelSpec, Recipe, Size, load_study
@@ -41,6 +42,7 @@ def run_check(
     from windtunnel.trials.kept_checks import keep_check
     from windtunnel.trials.study import open_study
 
+    check_output("--plot", plot)
     family, recipe, vocabulary = DEFAULT_FAMILY, DEFAULT_RECIPE, VOCABULARY
     if study is not None:
         config = load_study(study)

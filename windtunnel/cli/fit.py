@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from windtunnel.cli.fit_pairs import numbered, words
+from windtunnel.cli.output import check_output, write_output
 from windtunnel.cli.text import print_json
 from windtunnel.errors import ConfigError, did_you_mean
 
@@ -57,6 +58,7 @@ def run_fit(
         ConfigError: An unknown law, option value, column or file.
         FitError: The table cannot carry the law.
     """
+    check_output("--out", out, inputs=[source])
     if options.law == MIXTURE:
         from windtunnel.cli.fit_mixture import run_fit_mixture
 
@@ -64,10 +66,7 @@ def run_fit(
         return
     fitted, table = fit_source(source, options)
     if out is not None:
-        try:
-            fitted.to_json(out)
-        except OSError as refused:
-            raise ConfigError(f"--out {out}: cannot be written: {refused.strerror}") from None
+        write_output("--out", out, fitted.to_json())
     written = [] if out is None else [out]
     if figures is not None:
         from windtunnel.report.figures.fit import write_figures

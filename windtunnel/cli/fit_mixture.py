@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from windtunnel.cli.fit_pairs import numbered
+from windtunnel.cli.output import write_output
 from windtunnel.cli.text import print_json
 from windtunnel.errors import ConfigError
 
@@ -33,10 +34,7 @@ def run_fit_mixture(
     fitted = fit_mixture_source(source, options)
     written = []
     if out is not None:
-        try:
-            fitted.to_json(out)
-        except OSError as refused:
-            raise ConfigError(f"--out {out}: cannot be written: {refused.strerror}") from None
+        write_output("--out", out, fitted.to_json())
         written = [out]
     if figures is not None:
         from windtunnel.report.figures.mixture import write_figures

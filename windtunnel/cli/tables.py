@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.table import Table
 
 from windtunnel.cli.hindsight import hindsight
+from windtunnel.cli.output import write_output
 from windtunnel.cli.text import duration, print_json, say, si, terminal
-from windtunnel.errors import ConfigError
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.trials.cost import cost_of
 from windtunnel.trials.expected import trials_asked
@@ -150,7 +150,4 @@ def write_csv(path: Path, rows: list[Row]) -> None:
     writer = csv.DictWriter(text, names, lineterminator="\n", restval="")
     writer.writeheader()
     writer.writerows(rows)
-    try:
-        path.write_text(text.getvalue())
-    except OSError as refused:
-        raise ConfigError(f"--out {path}: cannot be written: {refused.strerror}") from None
+    write_output("--out", path, text.getvalue())

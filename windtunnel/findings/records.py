@@ -13,7 +13,7 @@
 Records need no store and no data: figures, notebooks and fits start from them alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,9 @@ from windtunnel.trials.points import search_size
 from windtunnel.trials.search_json import outcome_json
 from windtunnel.trials.study import Study
 from windtunnel.trials.winner import search_outcomes
+
+MARK = "provenance.json"
+"""The file by which a folder of records is known."""
 
 MOST_CURVE_ROWS = 6000
 """Of all segments together; a file of some 300 kB."""
@@ -136,7 +139,8 @@ def write_records(records: Records, folder: Path) -> list[Path]:
     """Write the files, those of an earlier call over; which they are.
 
     Raises:
-        ConfigError: The folder cannot be written.
+        ConfigError: The folder cannot be written, or holds files of these names that are no
+            records.
     """
     curves: list[dict[str, Any]] = [
         {"segment": curve.segment, "tokens": round(tokens), "loss": f"{loss:.4f}"}
@@ -153,11 +157,14 @@ def write_records(records: Records, folder: Path) -> list[Path]:
         "searches.json": _listed(records.searches),
         "coordinate_checks.json": _listed(records.coordinate_checks),
         "forecasts.json": _listed([_without_draws(each) for each in records.forecasts]),
-        "provenance.json": json_text(records.provenance),
+        MARK: json_text(records.provenance),
     }
     texts = {name: text for name, text in parts.items() if text is not None}
+    _refuse_others_files(folder, parts)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / MARK).exists():
+            (folder / MARK).write_text(texts[MARK], encoding="utf-8")  # first, as it is the mark
         for name in parts.keys() - texts.keys():
             (folder / name).unlink(missing_ok=True)  # of an earlier call
         for name, text in texts.items():
@@ -207,6 +214,17 @@ def read_records(folder: Path | str) -> Records:
         raise ConfigError(
             f"{folder}: no whole records: {type(broken).__name__}: {broken}; {hint}"
         ) from None
+
+
+def _refuse_others_files(folder: Path, names: Iterable[str]) -> None:
+    """Only what an earlier call wrote may be written over: `study.yaml` may be the user's own."""
+    if (folder / MARK).exists():
+        return
+    if others := [name for name in names if (folder / name).exists()]:
+        raise ConfigError(
+            f"{folder / others[0]}: is there already, and no records lie in this folder (no "
+            f"{MARK}), so that it would be lost; give a new folder"
+        )
 
 
 def axes_of(config: StudyConfig) -> list[str]:

@@ -1,8 +1,5 @@
 """The page: one self-contained HTML file, for desktop, phone, dark rooms and paper."""
 
-import contextlib
-import os
-import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +12,7 @@ from markupsafe import Markup
 from windtunnel.errors import StoreError
 from windtunnel.findings import Finding
 from windtunnel.findings.branching import BranchFinding
+from windtunnel.redact import redacted
 from windtunnel.report import numbers
 from windtunnel.report.answers import Answer, answers
 from windtunnel.report.collect import collect
@@ -46,6 +44,7 @@ from windtunnel.report.runs import (
 )
 from windtunnel.report.search_view import search_view
 from windtunnel.report.verdict import verdict
+from windtunnel.trials.json_file import write_whole
 from windtunnel.trials.search_words import value_text
 from windtunnel.trials.seed_noise import LEVEL
 from windtunnel.trials.study import Study
@@ -97,19 +96,20 @@ class FindingView:
 
 
 def write_report(study: Study, out: Path | None = None) -> Path:
-    """Write the page, and each fit as JSON beside it; `out` defaults to the study's folder.
+    """Write the page to `out`, and nothing beside it; by default into the study's own folder.
 
-    One scaling experiment leaves `fit.json`, several leave `fit.EXPERIMENT.json` each.
+    There each fit lies beside the page: `fit.json` of one scaling experiment, `fit.EXPERIMENT.json`
+    of several.
 
     Raises:
         StoreError: A file of the store is damaged, or the page cannot be written.
     """
     path = out if out is not None else study.folder / "report.html"
     inputs = collect(study)
-    for law in inputs.laws:
+    for law in inputs.laws if out is None else ():
         if law.fit is not None:
             name = "fit.json" if len(inputs.laws) == 1 else f"fit.{law.experiment}.json"
-            _write_text(path.with_name(name), law.fit.to_json())
+            _write_text(study.folder / name, law.fit.to_json())
     _write_text(path, render(inputs))
     return path
 
@@ -278,17 +278,9 @@ def _environment() -> Environment:
 
 def _write_text(path: Path, text: str) -> None:
     """Write beside and rename: a reader sees the old page or the new one."""
-    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
+        write_whole(path, redacted(text))
     except OSError as refused:
-        with contextlib.suppress(OSError):  # what refused the page may refuse this too
-            scratch.unlink()
         raise StoreError(
             f"{path}: cannot be written: {refused.strerror}; check its folder, permissions and "
             "free space"

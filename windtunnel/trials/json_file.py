@@ -17,18 +17,36 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         StoreError: Disk full, or no permission.
     """
-    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("w") as file:
-            json.dump(value, file, indent=1, allow_nan=False)
+        write_whole(path, json.dumps(value, indent=1, allow_nan=False))
+    except OSError as refused:
+        raise cannot_write(path, refused) from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text beside `path` and rename it there.
+
+    Of a link, the file that it leads to is replaced; a device or a pipe is written through.
+
+    Raises:
+        OSError: Disk full, or no permission.
+    """
+    place = path.resolve()
+    if place.exists() and not place.is_file():
+        place.write_text(text, encoding="utf-8")
+        return
+    scratch = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        scratch.replace(path)
-    except OSError as refused:
+        scratch.replace(place)
+    except OSError:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
-        raise cannot_write(path, refused) from None
+        raise
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

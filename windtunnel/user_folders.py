@@ -1,0 +1,60 @@
+"""Folders of the user's own: state and cache, also for a user id that has no home.
+
+`$XDG_STATE_HOME` and `$XDG_CACHE_HOME` come first, then `~/.local/state` and `~/.cache`. A user id
+without a home, as a container may run under, or one whose home cannot be written, gets a private
+folder among the temporary ones, which is gone when the machine is.
+"""
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+
+def state_home() -> Path:
+    """Where this user's databases and traces lie; it may not exist yet."""
+    return _home("XDG_STATE_HOME", ".local/state")
+
+
+def cache_home() -> Path:
+    """Where this user's compiled code lies; it may not exist yet."""
+    return _home("XDG_CACHE_HOME", ".cache")
+
+
+def home() -> Path | None:
+    """The user's home; None for a user id that has none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+def _home(variable: str, below: str) -> Path:
+    if stated := os.environ.get(variable):
+        return Path(stated)
+    found = home()
+    if found is not None and _can_be_made(found / below):
+        return found / below
+    return _temporary() / below
+
+
+def _can_be_made(folder: Path) -> bool:
+    """Whether a folder is there and writable, or its nearest parent lets it be made."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def _temporary() -> Path:
+    """A folder that nobody else can write: one of that name that is not ours is passed over."""
+    folder = Path(tempfile.gettempdir()) / f"windtunnel-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        facts = folder.lstat()
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="windtunnel-"))
+    ours = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
+    if ours and stat.S_IMODE(facts.st_mode) == 0o700:
+        return folder
+    return Path(tempfile.mkdtemp(prefix="windtunnel-"))
