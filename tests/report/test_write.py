@@ -18,9 +18,9 @@ def test_page_and_fit_lie_in_the_studys_folder(full, inputs):
     assert not list(full.folder.glob(".*"))
 
 
-def test_out_may_be_anywhere(full, tmp_path):
+def test_out_may_be_anywhere_and_is_the_page_alone(full, tmp_path):
     path = write_report(full, tmp_path / "deep" / "page.html")
-    assert sorted(entry.name for entry in path.parent.iterdir()) == ["fit.json", "page.html"]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["page.html"]
 
 
 def test_a_folder_that_is_none_is_said(full, tmp_path):

@@ -1,0 +1,90 @@
+"""A command writes the files that it was told to write, and its own folder; nothing else."""
+
+import os
+import shutil
+
+import pytest
+
+MINE = "the user's own\n"
+
+
+def test_a_report_elsewhere_is_the_page_alone(windtunnel, finished, tmp_path):
+    folder = tmp_path / "d"
+    folder.mkdir()
+    code, _, error = windtunnel(
+        "fit", finished, "--fix", "E=0.5", "--bootstrap", "20", "--out", folder / "fit.json"
+    )
+    assert code == 0, error
+    before = (folder / "fit.json").read_bytes()
+    code, _, error = windtunnel("report", finished, "--out", folder / "page.html")
+    assert code == 0, error
+    assert (folder / "fit.json").read_bytes() == before
+    assert sorted(each.name for each in folder.iterdir()) == ["fit.json", "page.html"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report", "{study}", "--out", "{study}"],
+        ["runs", "{study}", "--out", "{study}"],
+        ["fit", "{study}", "--out", "{study}"],
+        ["fit", "{table}", "--out", "{table}"],
+        ["fit", "{table}", "--out", "{link}"],
+        ["fit", "{table}", "--law", "mixture", "--out", "{table}"],
+    ],
+)
+def test_no_command_writes_over_what_it_reads(windtunnel, finished, table, tmp_path, arguments):
+    link = tmp_path / "link.csv"
+    link.symlink_to(table)
+    before = finished.read_bytes(), table.read_bytes()
+    code, _, error = windtunnel(
+        *(each.format(study=finished, table=table, link=link) for each in arguments)
+    )
+    assert code == 2
+    assert "--out" in error
+    assert (finished.read_bytes(), table.read_bytes()) == before
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize("command", ["report", "runs", "fit"])
+def test_a_folder_is_no_file_to_write(windtunnel, finished, tmp_path, command):
+    (tmp_path / "folder").mkdir()
+    code, _, error = windtunnel(command, finished, "--out", tmp_path / "folder")
+    assert code == 2
+    assert str(tmp_path / "folder") in error
+    assert not list((tmp_path / "folder").iterdir())
+
+
+def test_records_go_over_records_alone(windtunnel, finished, tmp_path):
+    folder = tmp_path / "records"
+    folder.mkdir()
+    (folder / "study.yaml").write_text(MINE)
+    code, _, error = windtunnel("records", finished, "--out", folder)
+    assert code == 2
+    assert str(folder / "study.yaml") in error
+    assert [each.name for each in folder.iterdir()] == ["study.yaml"]
+    assert (folder / "study.yaml").read_text() == MINE
+    shutil.rmtree(folder)
+    for _ in range(2):
+        assert windtunnel("records", finished, "--out", folder)[0] == 0
+    (folder / "runs.csv").unlink()  # half a folder, as a kill leaves one, is still records
+    assert windtunnel("records", finished, "--out", folder)[0] == 0
+    assert (folder / "runs.csv").exists()
+
+
+def test_a_link_is_written_through_and_a_device_is_not_replaced(windtunnel, finished, tmp_path):
+    target, link = tmp_path / "deep" / "runs.csv", tmp_path / "link.csv"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    assert windtunnel("runs", finished, "--out", link)[0] == 0
+    assert link.is_symlink()
+    assert target.read_text().startswith("segment,")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert windtunnel("runs", finished, "--out", pipe)[0] == 0
+        assert os.read(reader, 8) == b"segment,"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
