@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo experiments figures notebooks check test chaos gpu bench schema golden clean
+.PHONY: help setup demo experiments figures notebooks check test chaos fuzz gpu bench schema golden clean
 
 help:
 	@echo "make demo   set up, run the quickstart study, print where its report is"
@@ -15,6 +15,7 @@ help:
 	@echo "make test   set up, then format, lint, types, floors and every test that needs no GPU"
 	@echo "make check  the quick part of it: format, lint, types, floors"
 	@echo "make chaos  every fault that docs/faults.md speaks of, dozens of kills, about 15 minutes"
+	@echo "make fuzz   random studies, tables, data files and edited JSON, from a new seed, about 15 minutes"
 	@echo "make gpu    the tests that need a CUDA device"
 	@echo "make bench  measure everything against the usual ways on this machine, write docs/benchmarks.md"
 	@echo "make setup  only create $(VENV) and install"
@@ -53,6 +54,11 @@ chaos: export CHAOS_LOG := $(or $(TMPDIR),/tmp)/windtunnel-chaos.log
 chaos: setup
 	rm -f $(CHAOS_LOG)
 	$(BIN)/pytest tests/chaos -m "chaos or not chaos"
+
+fuzz: export FUZZ_CASES ?= 5000
+fuzz: export FUZZ_SEED ?= $(shell date +%s)
+fuzz: setup
+	$(BIN)/pytest tests/fuzz -n 2 --timeout 3600
 
 gpu: setup
 	$(BIN)/pytest -m gpu

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from windtunnel.errors import StoreError
 from windtunnel.trials import lease as lease_module
 from windtunnel.trials.lease import Lease, LeaseHeld, holder
 
@@ -62,6 +63,65 @@ def test_another_hosts_lease_ends_with_its_heartbeat(elsewhere, silence):
     os.utime(elsewhere, (at, at))
     with Lease(elsewhere, what="x"):
         assert json.loads(elsewhere.read_text())["pid"] == os.getpid()
+
+
+NAMELESS = {
+    "empty": b"",
+    "torn": b'{"token": "t", "ho',
+    "zeroed": bytes(120),
+    "not UTF-8": b"\xff\xfe",
+    "foreign": b'{"owner": "somebody"}',
+    "a list": b"[1, 2]",
+    "a pid that is none": b'{"token": "t", "host": "h", "pid": "1", "machine": "other"}',
+    "deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", NAMELESS)
+def test_a_lease_that_names_nobody_is_taken_away_and_told(elsewhere, name):
+    elsewhere.write_bytes(NAMELESS[name])
+    assert holder(elsewhere) is None
+    began = time.monotonic()
+    with Lease(elsewhere, what="x") as lease:
+        assert json.loads(elsewhere.read_text())["pid"] == os.getpid()
+        assert str(elsewhere) in lease.note
+    assert time.monotonic() - began < 5
+
+
+def test_a_lease_of_this_machine_without_its_fields_is_taken_away(elsewhere):
+    with Lease(elsewhere.with_name("other.json"), what="x"):
+        mine = json.loads(elsewhere.with_name("other.json").read_text())
+    del mine["process_started"]
+    elsewhere.write_text(json.dumps(mine))
+    with Lease(elsewhere, what="x") as lease:
+        assert lease.note
+
+
+def test_a_lease_that_names_nobody_and_beats_is_held(elsewhere):
+    elsewhere.write_text("")
+    ended = threading.Event()
+
+    def beat():
+        while not ended.wait(0.05):
+            os.utime(elsewhere)
+
+    beating = threading.Thread(target=beat)
+    beating.start()
+    try:
+        with pytest.raises(LeaseHeld), Lease(elsewhere, what="x"):
+            pass
+    finally:
+        ended.set()
+        beating.join()
+
+
+def test_a_lease_that_is_a_folder_is_an_error_with_its_name(tmp_path):
+    (tmp_path / "lease.json").mkdir()
+    with (
+        pytest.raises(StoreError, match=r"lease\.json"),
+        Lease(tmp_path / "lease.json", what="x"),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("jump", [-3600.0, 3600.0])

@@ -2,7 +2,8 @@
 
 Its owner keeps it fresh. Readers of results never look at it. No wall clock decides anything: on
 the owner's machine the process itself is looked at, elsewhere the file's own modification times are
-compared with each other, and a jump of the clock that set them is seen through by waiting.
+compared with each other, and a jump of the clock that set them is seen through by waiting. A file
+that names no process, as a power cut may leave one, is abandoned unless it shows a heartbeat.
 """
 
 import fcntl
@@ -20,7 +21,7 @@ from typing import Self
 
 import psutil
 
-from windtunnel.errors import StoreError, cannot_write
+from windtunnel.errors import StoreError, cannot_write, cause_of
 
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 120.0
@@ -28,6 +29,10 @@ STALE_SECONDS = 120.0
 
 WATCH_SECONDS = 3 * HEARTBEAT_SECONDS
 """So long is a lease that looks abandoned watched for a heartbeat before it is taken away."""
+
+
+NAMES = {"token": str, "host": str, "pid": int}
+"""What a lease must say for somebody to hold it."""
 
 
 class LeaseHeld(StoreError):
@@ -39,10 +44,13 @@ class Lease:
 
     On the owner's machine a lease ends with its process; elsewhere it ends after two minutes
     without a heartbeat, which is a new modification time of the file.
+
+    Attributes:
+        note: What was odd about the file that stood in the way, and was removed; empty if nothing.
     """
 
     def __init__(self, path: Path, *, what: str) -> None:
-        self.path, self.what = path, what
+        self.path, self.what, self.note = path, what, ""
         self.token = uuid.uuid4().hex
         self._released = threading.Event()
 
@@ -77,7 +85,7 @@ class Lease:
             )
 
     def _is_ours(self) -> bool:
-        return _owner(self.path).get("token") == self.token
+        return (_owner(self.path) or {}).get("token") == self.token
 
     def _create(self) -> bool:
         owner = {
@@ -90,7 +98,10 @@ class Lease:
         scratch = self.path.with_name(f".{self.path.name}.{self.token}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            scratch.write_text(json.dumps(owner))
+            with scratch.open("w") as file:
+                file.write(json.dumps(owner))
+                file.flush()
+                os.fsync(file.fileno())  # a power cut must not leave an empty lease
             os.link(scratch, self.path)  # atomic, and whole: never an empty lease to be read
         except FileExistsError:
             return False
@@ -111,18 +122,40 @@ class Lease:
         Whoever removes an abandoned file holds a lock on it, and looks whether it still is the one
         at `path`: of several that find it abandoned none removes the lease of the next holder.
         """
-        with suppress(FileNotFoundError), self.path.open("r+b") as file:
+        try:
+            file = self.path.open("r+b")
+        except FileNotFoundError:
+            return
+        except OSError as refused:
+            raise StoreError(
+                f"{self.path}: the lease of {self.what} cannot be read: {cause_of(refused)}; mend "
+                "its permissions, or remove it once nothing uses the store"
+            ) from None
+        with suppress(FileNotFoundError), file:
             with suppress(OSError):  # a file system without locks
                 fcntl.flock(file, fcntl.LOCK_EX)
             owner = _owner(self.path)
-            if not owner or not os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
+            if not os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
                 return  # released, or taken by another, between our two looks
+            if owner is None:
+                self._remove_nameless()
+                return
             if _is_alive(owner, self.path) or _beats(owner, self.path):
                 raise LeaseHeld(
                     f"{self.what} is in use by process {owner['pid']} on {owner['host']}; "
                     "wait for it, or stop it first"
                 )
             self.path.unlink()
+
+    def _remove_nameless(self) -> None:
+        """Remove a file that names no process, once it has been watched for a heartbeat."""
+        if _changes(self.path):
+            raise LeaseHeld(
+                f"{self.what} is in use by a process that keeps {self.path} fresh, though the file "
+                "no longer says which; wait for it, or stop it first"
+            )
+        self.path.unlink()
+        self.note = f"{self.path} named no process (empty, torn or foreign) and was removed"
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_SECONDS):
@@ -133,17 +166,25 @@ class Lease:
 def holder(path: Path) -> str | None:
     """Process and host of the live holder of the lease at `path`; None when it is free."""
     owner = _owner(path)
-    if not owner or not _is_alive(owner, path):
+    if owner is None or not _is_alive(owner, path):
         return None
     return f"process {owner['pid']} on {owner['host']}"
 
 
-def _owner(path: Path) -> dict[str, object]:
+def _owner(path: Path) -> dict[str, object] | None:
+    """Who holds a lease; None where the file is not there, or names nobody."""
     try:
-        owner = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return owner if isinstance(owner, dict) else {}
+        owner = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(owner, dict) or not NAMES.items() <= _types(owner).items():
+        return None
+    is_here = owner.get("machine") == _machine()
+    return owner if not is_here or isinstance(owner.get("process_started"), str) else None
+
+
+def _types(owner: dict[str, object]) -> dict[str, type]:
+    return {name: type(value) for name, value in owner.items()}
 
 
 def _is_alive(owner: dict[str, object], path: Path) -> bool:
@@ -167,8 +208,11 @@ def _beats(owner: dict[str, object], path: Path) -> bool:
 
     The clock of a file server may jump by hours, so that a fresh file looks old or old by far.
     """
-    if owner.get("machine") == _machine():
-        return False
+    return owner.get("machine") != _machine() and _changes(path)
+
+
+def _changes(path: Path) -> bool:
+    """Whether a lease gets a new modification time while it is watched."""
     with suppress(FileNotFoundError):
         before = path.stat().st_mtime_ns
         deadline = time.monotonic() + WATCH_SECONDS

@@ -62,6 +62,8 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
     def __enter__(self) -> "SegmentRun":
         self._lease.__enter__()
         try:
+            if self._lease.note:
+                self.folder.note(self._lease.note)
             self.folder.clear_scratch()
             self._prepare()
         except BaseException:
