@@ -235,8 +235,8 @@ def test_a_fit_that_is_none_is_refused(csv, tmp_path):
     assert "give flops, or one of" in refused("optimum", out)
     assert "must be above 0" in refused("optimum", out, "--flops", "-1")
     assert "no input 'loss'" in refused("predict", out, "--loss", "2", "--params", "1e6")
-    missing = tmp_path / "no" / "fit.json"
-    assert "cannot be written" in refused("fit", csv, "--out", missing, "--bootstrap", "10")
+    below_a_file = out / "fit.json"
+    assert "cannot be written" in refused("fit", csv, "--out", below_a_file, "--bootstrap", "10")
 
 
 def test_repeated_data(tmp_path):

@@ -168,3 +168,34 @@ def test_an_error_lists_the_columns_of_the_source_alone(study_file, windtunnel, 
         assert listed.startswith("name, N, D, val_loss, lr, good")
         assert "--decayed" not in listed
         assert "--params" not in listed
+
+
+def test_losses_that_are_per_byte_by_their_name_need_their_unit_said(study_file, windtunnel, table):
+    study = study_file()
+    table.write_text(table.read_text().replace("val_loss", "val_bpb"))
+    options = (*COLUMNS[:4], "--loss", "val_bpb", "--decayed", "true")
+    code, out, err = windtunnel("import-runs", study, table, *options)
+    assert (code, out) == (2, "")
+    assert "column 'val_bpb' is in bits per byte by its name: say --unit bits-per-byte" in err
+    code, _, err = windtunnel("import-runs", study, table, *options, "--unit", "nats-per-token")
+    assert (code, err) == (0, "")
+    assert taken(study)["big-0"].loss == 2.5
+
+
+def test_tables_are_read_as_fit_reads_them(study_file, windtunnel, tmp_path):
+    study = study_file()
+    (tmp_path / "t.csv").write_text(
+        "Größe;tokens;val_loss;total_params;active_params;status\n"
+        "1,2B;24.000.000.000;2,5;1200000000;400000000;done\n"
+        "1,2B;48.000.000.000;2,41;1200000000;400000000;failed\n"
+    )
+    code, out, err = windtunnel(
+        "import-runs", study, tmp_path / "t.csv", "--params", "Größe", "--loss", "val_loss",
+        "--decayed", "true",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    for said in ("semicolons", "decimal sign of this file is a comma", "status is failed (1)",
+                 "--params 'active_params'"):  # fmt: skip
+        assert said in out
+    (run,) = taken(study).values()
+    assert (run.params, run.tokens, run.loss) == (1_200_000_000, 24_000_000_000, 2.5)

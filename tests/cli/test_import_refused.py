@@ -20,7 +20,7 @@ BAD = {
     "all out": (["{table}", *TAKE, "--exclude", "N > 1"], "no run is left after --exclude"),
     "no column": (["{table}", *TAKE, "--exclude", "State == x"], "has no column 'State'"),
     "loss of": (["{table}", *TAKE, "--loss-of", "val_loss"], "for example --loss-of words=COL"),
-    "truth": (["{table}", *COLUMNS, "--decayed", "lr"], "allowed are true, false, 1 and 0"),
+    "truth": (["{table}", *COLUMNS, "--decayed", "lr"], "allowed are true, false, yes, no, 1 a"),
     "label": (["{table}", *TAKE, "--run", "N"], "2 runs are called '1.2e9'"),
     "remove": (["--remove", "big-9"], "no imported run 'big-9'. Imported: none"),
     "uri of a table": (["{table}", *TAKE, "--tracking-uri", "x"], "is no MLflow source"),
@@ -28,7 +28,7 @@ BAD = {
     "no name": (["mlflow:", *TAKE], "write mlflow:EXPERIMENT_NAME"),
     "no database": (["mlflow:big", *TAKE, "--tracking-uri", "sqlite:///no.db"], "no such database"),
     "no server": (["mlflow:b", *TAKE, "--tracking-uri", "http://u:pw@127.0.0.1:9"],
-                  "http://127.0.0.1:9: "),
+                  "127.0.0.1:9: "),
     "empty folder": (["empty", *TAKE], "no W&B run to read; it holds none of run-*/files/"),
 }  # fmt: skip
 

@@ -79,9 +79,9 @@ def test_the_only_scaling_experiment_or_the_one_named(study_file, windtunnel, ta
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        ((b"2.41", b"1.41"), "line 2: damaged: ValueError: run 'big-1' is not what was imported"),
-        ((b'"big-1"', b'"big-1'), "line 2: damaged: JSONDecodeError"),
-        ((b"big-2", b"gro\xdf-2"), "line 3: damaged: not UTF-8 text"),
+        ((b"2.41", b"1.41"), "line 2: damaged"),
+        ((b'"big-1"', b'"big-1'), "line 2: damaged"),
+        ((b"big-2", b"gro\xdf-2"), "line 3: damaged"),
     ],
 )
 def test_a_damaged_file_of_imports_is_an_error_of_the_store(

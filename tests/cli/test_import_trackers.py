@@ -107,7 +107,7 @@ def test_the_csv_of_a_wandb_table(study_file, windtunnel, tmp_path):
     path.write_text(EXPORT)
     code, out, err = windtunnel("import-runs", study, path, *TAKE, "--lr", "optim.lr")
     assert (code, err) == (0, "")
-    assert "2 of 4 runs are left out: crashed (1), running (1)" in out
+    assert "2 of 4 rows are left out as unfinished: State is crashed (1), State is running" in out
     found = imported(study)
     assert {label: run.measured.lr for label, run in found.items()} == {
         "big-0": 3e-4,
@@ -116,7 +116,10 @@ def test_the_csv_of_a_wandb_table(study_file, windtunnel, tmp_path):
     assert found["big-0"].source == "wandb wandb_export.csv"
     path.write_text(EXPORT.replace("finished", "crashed"))
     code, _, err = windtunnel("import-runs", study, path, *TAKE)
-    assert (code, "no finished run: 4 of 4 runs are left out" in err) == (2, True)
+    assert (code, "no finished run: 4 of 4 rows are left out" in err) == (2, True)
+    keep = ("--lr", "optim.lr", "--where", "State in crashed", "--dry-run", "--json")
+    code, out, _ = windtunnel("import-runs", study, path, *TAKE, *keep)
+    assert (code, json.loads(out)["new"]) == (0, ["big-1"])
 
 
 def wandb_run(root, folder, *, config, summary):
@@ -216,3 +219,24 @@ def test_a_damaged_run_of_a_wandb_folder(study_file, windtunnel, folder, monkeyp
     assert f"{bad}: cannot be read: " in err
     assert "export the runs table as CSV" in err
     assert not (folder / "hacked").exists()
+
+
+def test_files_of_a_wandb_folder_that_no_reader_foresees(study_file, windtunnel, folder):
+    files = folder / "run-20260301_101500-3f2k9x1a" / "files"
+    summary, config = (files / "wandb-summary.json"), (files / "config.yaml")
+    whole = summary.read_text()
+    study = study_file()
+    for path, content in (
+        (summary, b'{"tokens": ' + b"9" * 5000 + b"}"),
+        (summary, b"[" * 100_000),
+        (summary, b"\xff\xfe"),
+        (config, b"a: !!python/tuple [1, 2]\n"),
+        (config, b"a: &a [*a]\n? [1, 2]\n: 3\n" + b"\x00"),
+        (config, b"\xff\xfe\x00"),
+    ):
+        path.write_bytes(content)
+        code, out, err = windtunnel("import-runs", study, folder, *TAKE)
+        assert (code, out) == (2, ""), content[:20]
+        assert f"{path}: cannot be read: " in err
+        summary.write_text(whole)
+        config.write_text(OLD)

@@ -213,3 +213,50 @@ def test_influence_beyond_half_of_the_interval(without, count):
     assert not said or said[0].message.startswith(
         f"without trunk 7 the optimal D/N is {without:.3g}"
     )
+
+
+@pytest.mark.parametrize(
+    ("params", "tokens", "advice"),
+    [
+        (1e-6, 1, "--scale params=1e6"),  # sizes in millions beside tokens
+        (1e-3, 1e3, "--scale params=1e6"),
+        (1, 1e-6, "--scale tokens=1e6"),
+        (1e-6, 1e3, "--scale params=1e9"),
+    ],
+)
+def test_odd_units_advises_what_makes_the_ratio_usual(table, params, tokens, advice):
+    large = table(sizes=np.geomspace(7e7, 1.2e10, 6), **QUIET)
+    runs = large.with_columns(params=large.params * params, tokens=large.tokens * tokens)
+    said = message(runs, "odd-units", holdout=None, bootstrap=0)
+    assert advice in said
+    name, by = advice.removeprefix("--scale ").split("=")
+    right = runs.with_columns(**{name: runs[name] * float(by)})
+    assert 1 < np.median(right.tokens / right.params) < 1000
+
+
+def test_odd_units_says_that_columns_are_swapped_or_no_counts(table):
+    large = table(sizes=np.geomspace(1e6, 1e8, 6), horizons=(80, 160, 320, 640), **QUIET)
+    swapped = large.with_columns(params=large.tokens, tokens=large.params)
+    assert "swapped" in message(swapped, "odd-units", holdout=None, bootstrap=0)
+    none = large.with_columns(params=large.params * 1e9)
+    said = message(none, "odd-units", holdout=None, bootstrap=0)
+    assert "no count" in said
+    assert "--scale tokens=" not in said
+
+
+def test_repeated_data(table, good):
+    once = good.with_columns(epochs=np.full(good.rows, 0.4), unique_tokens=good.tokens)
+    assert "repeated-data" not in codes(once, bootstrap=0)
+    passes = np.linspace(1, 4, good.rows)
+    twice = good.with_columns(unique_tokens=good.tokens / passes)
+    assert "49 of 50 rows" in message(twice, "repeated-data", bootstrap=0)
+    assert "data-constrained" in message(twice, "repeated-data", bootstrap=0)
+    assert "repeated-data" not in codes(twice, law="data-constrained", bootstrap=0)
+    assert "repeated-data" in codes(good.with_columns(epochs=passes), bootstrap=0)
+
+
+def test_undecayed_rows(table, good):
+    runs = Table(good.columns, trunk=good.trunk, decayed=np.zeros(good.rows))
+    assert "no row is decayed" in message(runs, "undecayed-rows", bootstrap=0)
+    ends = Table(good.columns, trunk=good.trunk, decayed=np.ones(good.rows))
+    assert "undecayed-rows" not in codes(ends, bootstrap=0)

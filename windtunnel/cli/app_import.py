@@ -17,8 +17,8 @@ def import_runs(
         str | None,
         typer.Argument(
             metavar="SOURCE",
-            help="A table (.csv, .jsonl or .parquet), mlflow:EXPERIMENT, the CSV of a W&B runs "
-            "table, or a wandb/ folder.",
+            help="A table (.csv, .tsv, .json, .jsonl or .parquet), mlflow:EXPERIMENT, the CSV of a "
+            "W&B runs table, or a wandb/ folder.",
         ),
     ] = None,
     asked: Annotated[

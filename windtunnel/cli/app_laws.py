@@ -20,7 +20,7 @@ def fit(
         Path,
         typer.Argument(
             metavar="SOURCE",
-            help="A study file, or a table of runs: .csv, .jsonl, .jsonl.gz or .parquet.",
+            help="A study file, or a table of runs: .csv, .tsv, .json, .jsonl or .parquet.",
         ),
     ],
     law: Annotated[

@@ -1,8 +1,10 @@
 """Cells to numbers, and the questions asked of a column before a law sees it."""
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from windtunnel.cli.table_file import TableFile
 from windtunnel.errors import ConfigError
 from windtunnel.laws import conditions
+from windtunnel.laws.cautions.units import likely_scale, written
 
 Floats = NDArray[np.float64]
 
@@ -22,6 +25,9 @@ POSITIVE = frozenset(
 SMALLEST_MEDIAN = 1000
 SMALLEST_MAX = 1e4
 SMALLEST_MAX_FLOPS = 1e6
+LONGEST_CELL = 80
+"""Characters of a cell that a message quotes: configurations are whole files."""
+UNITS = {1e6: "millions", 1e9: "billions"}
 # Derived: guessing among a vocabulary of 4e8 costs 20 nats.
 LARGEST_MEDIAN_LOSS = 20
 
@@ -30,7 +36,7 @@ def is_missing(cell: object) -> bool:
     """Whether a cell holds no value: empty, null, NaN, or a word for it such as `NA`."""
     if isinstance(cell, str):
         return cell.strip().lower() in MISSING
-    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+    return cell is None or (isinstance(cell, (float, Decimal)) and math.isnan(cell))
 
 
 def number(cell: object) -> float | None:
@@ -67,13 +73,39 @@ def label(cell: object) -> str:
     return "" if isinstance(cell, float) and math.isnan(cell) else text
 
 
-def checked(name: str, column: str, table: TableFile, kept: NDArray[np.bool_]) -> Floats:
+def is_perplexity(column: str) -> bool:
+    """Whether a column is one by its name."""
+    return bool(re.search(r"perplexity|(?<![a-z])ppl(?![a-z])", column.lower()))
+
+
+def checked(
+    name: str,
+    column: str,
+    table: TableFile,
+    kept: NDArray[np.bool_],
+    *,
+    names: Mapping[str, str] = MappingProxyType({}),
+    scale: Mapping[str, float] = MappingProxyType({}),
+) -> Floats:
     """The numbers of a column in the rows kept, where no cell is missing.
+
+    Args:
+        name: The law's name of the column.
+        column: The file's.
+        table: The file.
+        kept: Which rows are read.
+        names: The file's columns by the laws' names: a unit is judged by both params and tokens.
+        scale: Factors by either name that the table was multiplied by already.
 
     Raises:
         ConfigError: A cell is text, infinite or out of range, or the unit cannot be right.
     """
     cells = table.columns[column]
+    if name.startswith("loss") and is_perplexity(column):
+        raise ConfigError(
+            f"{table.path}: column {column!r} is a perplexity by its name, and a law takes nats "
+            "per token: add a column of its natural logarithm and name that one"
+        )
     values = floats(cells)[kept]
     for row, value in zip(np.flatnonzero(kept).tolist(), values, strict=True):
         if not math.isfinite(value):
@@ -87,13 +119,19 @@ def checked(name: str, column: str, table: TableFile, kept: NDArray[np.bool_]) -
         raise ConfigError(
             f"{table.path}, {table.places[row]}, column {column!r}: {_shown(cells[row])}: {wanted}"
         )
-    if complaint := _wrong_unit(name, values):
+    pair = {each: names[each] for each in ("params", "tokens") if each in names}
+    beside = {each: floats(table.columns[own])[kept] for each, own in pair.items()}
+    given = {each: scale.get(each, 1.0) for each in ("params", "tokens")}
+    given |= {each: given[each] * scale[own] for each, own in pair.items()
+              if own != each and own in scale}  # fmt: skip
+    if complaint := _wrong_unit(name, values, beside, given):
         raise ConfigError(f"{table.path}: column {column!r} {complaint}")
     return values
 
 
 def _shown(cell: object) -> str:
-    return repr(cell) if isinstance(cell, str) and number(cell) is None else str(cell)
+    text = repr(cell) if isinstance(cell, str) and number(cell) is None else str(cell)
+    return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}..."
 
 
 def _how_to_write(cell: object) -> str:
@@ -104,22 +142,14 @@ def _how_to_write(cell: object) -> str:
     return "not a number; write it like 3.2e6, and leave the cell empty if it is not known"
 
 
-def _wrong_unit(name: str, values: Floats) -> str:
+def _wrong_unit(
+    name: str, values: Floats, beside: Mapping[str, Floats], given: Mapping[str, float]
+) -> str:
     low, high, middle = float(values.min()), float(values.max()), float(np.median(values))
     span = f"runs from {low:.4g} to {high:.4g}"
     small = middle < SMALLEST_MEDIAN or (high < SMALLEST_MAX and bool(np.any(values % 1)))
-    if name == "params" and small:
-        unit, factor = ("millions", 6) if low >= 1 and middle >= 10 else ("billions", 9)
-        other = f"1e{15 - factor} if {'billions' if factor == 6 else 'millions'}"
-        return (
-            f"{span}: looks like {unit} of parameters, and a law takes parameters: multiply it by "
-            f"1e{factor} with --scale params=1e{factor} ({other})"
-        )
-    if name == "tokens" and small:
-        return (
-            f"{span}: looks like millions or billions of tokens, and a law takes tokens: multiply "
-            "it by 1e9 with --scale tokens=1e9 (1e6 if millions)"
-        )
+    if name in {"params", "tokens"} and small:
+        return f"{span}: {_count_unit(name, values, beside, given)}"
     if name in {"flops", "flops_exact"} and high < SMALLEST_MAX_FLOPS:
         return (
             f"{span}: looks like a multiple of FLOPs, and a law takes FLOPs: multiply it by its "
@@ -131,3 +161,21 @@ def _wrong_unit(name: str, values: Floats) -> str:
             "(of a perplexity, its natural logarithm)"
         )
     return ""
+
+
+def _count_unit(
+    name: str, values: Floats, beside: Mapping[str, Floats], given: Mapping[str, float]
+) -> str:
+    """What unit a column of params or tokens looks like, by the other one where that is known."""
+    in_millions = values.min() >= 1 and np.median(values) >= 10 and name == "params"
+    factors = {name: 1e6 if in_millions else 1e9}
+    if len(beside) == 2 and name in (likely := likely_scale(**beside) or {}):
+        factors = dict(likely)
+    by = factors[name]
+    other = next(each for each in UNITS if each != by)
+    options = (f"--scale {each}={written(to * given[each])}" for each, to in factors.items())
+    what = "parameters" if name == "params" else "tokens"
+    return (
+        f"looks like {UNITS[by]} of {what}, and a law takes {what}: multiply it by {written(by)} "
+        f"with {' '.join(options)} ({written(other * given[name])} if {UNITS[other]})"
+    )

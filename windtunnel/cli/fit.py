@@ -121,6 +121,7 @@ def fit_source(source: Path, options: FitOptions) -> "tuple[Fit, Table]":
 def read_source(source: Path, options: FitOptions) -> "ReadTable":
     """The table of a study or of a file, selected and checked."""
     from windtunnel.cli.read_table import read_table
+    from windtunnel.cli.table_warnings import loss_unit, of_unit
     from windtunnel.laws import OF_CURVES, needs_of
 
     file, said, inputs = source_file(source, options)
@@ -146,8 +147,12 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
         rows = [dict(zip(file.columns, each, strict=True)) for each in cells]
         said += imported_cautions([row for row in rows if row["run"] in kept])
     else:
+        column = table.names.get("loss", "loss")
+        unit = loss_unit(column)
+        said = (*said, *of_unit(column))
         table = table.stated(
-            loss_unit="nats per token, assumed", params_convention="as counted in the table"
+            loss_unit=f"{unit}, by its name" if unit else "nats per token, assumed",
+            params_convention="as counted in the table",
         )
     return read._replace(table=table, cautions=(*said, *read.cautions), inputs=inputs)
 
@@ -161,7 +166,7 @@ def source_file(
     source: Path, options: FitOptions
 ) -> "tuple[TableFile, tuple[Caution, ...], dict[str, str]]":
     """Raw cells of a study's runs or of a file, what must be said of them, and `Fit.inputs`."""
-    from windtunnel.cli.table_file import read_file
+    from windtunnel.cli.table_formats import read_file
 
     if is_study_file(source):
         return _study_file(source, options)
@@ -275,9 +280,11 @@ def _one_of(option: str, value: str, allowed: Any) -> None:
 
 
 def _delta(text: str | None) -> Any:
+    from windtunnel.laws.conditions import number
+
     if text is None or text == "auto":
         return text
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(f"--delta {text}: a number such as 1e-3, or auto") from None
+    value = number(text)
+    if value is None:
+        raise ConfigError(f"--delta {text}: a number such as 1e-3, or auto")
+    return value

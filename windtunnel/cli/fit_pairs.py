@@ -1,6 +1,7 @@
 """Options of fits that are written NAME=VALUE."""
 
 from windtunnel.errors import ConfigError
+from windtunnel.laws.conditions import number
 
 EXAMPLES = {
     "--fix": "E=1.7",
@@ -33,9 +34,9 @@ def numbered(option: str, text: str) -> tuple[str, float]:
         ConfigError: It is written otherwise.
     """
     name, value = words(option, text)
-    try:
-        return name, float(value)
-    except ValueError:
+    found = number(value)
+    if found is None:
         raise ConfigError(
             f"{option} {text}: {value!r} is not a number; write {option} {EXAMPLES[option]}"
-        ) from None
+        )
+    return name, found

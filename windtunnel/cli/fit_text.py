@@ -122,12 +122,13 @@ def _print_noise(console: Console, fitted: Fit) -> None:
         f"{fitted.gradient_norm:.1e}; {fitted.starts_agreeing} of {fitted.starts} starts agree",
     )
     if (held := fitted.holdout) is not None:
-        verdict = {True: "inside", False: "outside", None: ""}[held.inside]
-        bias = f"{held.error:+{unit}}"
-        verdict = verdict and f" ({verdict} its {fitted.level:.0%} interval)"
-        covered = (
-            "" if held.covered is None else f"; {_rows_inside(held)} inside their own intervals"
-        )
+        bias, verdict, covered = f"{held.error:+{unit}}", "", ""
+        if held.inside is not None and not any(map(math.isnan, (held.low, held.high))):
+            where = "inside" if held.inside else "outside"
+            verdict = f" ({where} its {fitted.level:.0%} interval)"
+        known = not any(math.isnan(end) for point in held.points for end in point[2:])
+        if held.covered is not None and known:
+            covered = f"; {_rows_inside(held)} inside their own intervals"
         naive = "".join(f"; {name} {error:.2%}" for name, error in held.naive.items())
         say(
             console,

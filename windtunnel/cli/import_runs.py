@@ -11,7 +11,7 @@ from windtunnel.cli.import_runs_columns import ImportOptions
 from windtunnel.cli.import_runs_rows import read_runs
 from windtunnel.cli.import_runs_source import open_source
 from windtunnel.cli.text import print_json, say, si, terminal
-from windtunnel.errors import ConfigError
+from windtunnel.errors import ConfigError, StoreError, boundary
 from windtunnel.trials.imported import (
     Arrivals,
     Imported,
@@ -87,8 +87,13 @@ def list_imported(file: Path, *, as_json: bool) -> None:
     if not runs:
         print(f"{study.config.study}: nothing is imported")
         return
-    when = [datetime.fromtimestamp(run.time, UTC).strftime("%Y-%m-%d") for run in runs]
-    origins = [f"{run.source}, {day}" for run, day in zip(runs, when, strict=True)]
+    fix = "put back a copy of the file, or import the run again"
+    origins = []
+    for run in runs:
+        where = f"{imported_file(study.folder)}, run {run.label!r}"
+        with boundary(where, fix, StoreError, what="its time is none"):
+            day = datetime.fromtimestamp(run.time, UTC).strftime("%Y-%m-%d")
+        origins.append(f"{run.source}, {day}")
     terminal().print(_runs_table(runs, "from", origins))
 
 

@@ -22,6 +22,7 @@ from windtunnel.cli.import_runs_source import Source
 from windtunnel.cli.import_runs_units import UNITS, LossUnit
 from windtunnel.cli.read_table import read_table
 from windtunnel.cli.table_file import TableFile
+from windtunnel.cli.table_warnings import loss_unit
 from windtunnel.errors import ConfigError
 from windtunnel.laws.table import Table
 from windtunnel.trials.imported import Imported, Measured
@@ -49,6 +50,8 @@ def read_runs(
             f"its column with --loss COL, or give --loss-of {missing[0].removeprefix('loss_')}=COL "
             "too"
         )
+    if options.unit is None:
+        _refuse_other_unit(table, columns, sets)
     table, notes = without(table, columns, options.exclude)
     read = read_table(
         table,
@@ -103,6 +106,19 @@ def read_runs(
             "losses are taken as nats per token of the study's tokenizer; --unit says otherwise"
         )
     return runs, tuple(said)
+
+
+def _refuse_other_unit(table: TableFile, columns: Mapping[str, str], sets: Sequence[str]) -> None:
+    """Refuse losses that are no nats per token by their name, where no option states the unit."""
+    for name in ("loss", *sets):
+        column = columns.get(name, name)
+        if column in table.columns and (unit := loss_unit(column)):
+            known = unit.replace(" ", "-")
+            how = f"--unit {known}, or " if known in UNITS else ""
+            raise ConfigError(
+                f"{table.path}: column {column!r} is in {unit} by its name: say {how}--unit "
+                f"{UNITS[0]} if it is not"
+            )
 
 
 def _taken(table: TableFile, columns: Mapping[str, str], sets: Sequence[str]) -> dict[str, str]:

@@ -1,16 +1,15 @@
 """What `windtunnel import-runs` reads: a table, an MLflow experiment, or an export of W&B."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from windtunnel.cli.check_table import label
-from windtunnel.cli.table_file import TableFile, read_file
-from windtunnel.errors import ConfigError, did_you_mean
+from windtunnel.cli.table_file import TableFile
+from windtunnel.cli.table_formats import read_file
+from windtunnel.errors import ConfigError, boundary, did_you_mean
 
 FORMATS = ("csv", "mlflow", "wandb")
 MLFLOW = "mlflow:"
@@ -45,7 +44,8 @@ def open_source(text: str, *, asked: str | None, tracking_uri: str | None) -> So
     """The runs in a source, told apart by what it is, or read as the `asked` format.
 
     Raises:
-        ConfigError: It is not there, damaged, of another kind, or holds no finished run.
+        ConfigError: It is not there, damaged, of another kind, or an MLflow experiment without a
+            finished run.
         TrackingError: MLflow does not answer, or has no such experiment.
     """
     if asked is not None and asked not in FORMATS:
@@ -57,7 +57,9 @@ def open_source(text: str, *, asked: str | None, tracking_uri: str | None) -> So
     if tracking_uri is not None:
         raise ConfigError(f"--tracking-uri: {text} is no MLflow source; write {MLFLOW}EXPERIMENT")
     path = Path(text)
-    if asked != "csv" and path.is_dir():
+    with boundary(path, "give a table or a wandb folder", ConfigError, what="cannot be read"):
+        is_folder = path.is_dir()
+    if asked != "csv" and is_folder:
         from windtunnel.cli.import_runs_wandb import wandb_folder
 
         return wandb_folder(path)
@@ -107,24 +109,15 @@ def left_out(counts: Mapping[str, int], total: int) -> str:
 
 
 def _table(table: TableFile, *, tool: str) -> Source:
-    """A file's rows; of W&B's export those that finished."""
-    rows, notes = table, tuple[str, ...]()
-    if tool == "wandb":
-        states = [label(cell).lower() for cell in table.columns["State"]]
-        gone = Counter(state or "no state" for state in states if state != "finished")
-        rows = only(table, (state == "finished" for state in states))
-        if gone:
-            notes = (left_out(gone, table.rows),)
-        if not rows.rows:
-            raise ConfigError(f"{table.path}: no finished run: {notes[0]}")
-    digest = hashlib.sha256(table.path.read_bytes()).hexdigest()
+    """A file's rows, whose origin is the file's content and where in it each stands."""
+    with boundary(table.path, "give a file that can be read", ConfigError):
+        digest = hashlib.sha256(table.path.read_bytes()).hexdigest()
     return Source(
-        table=rows,
+        table=table,
         tool=tool,
         name=table.path.name,
-        origins={place: {"sha256": digest, "place": place} for place in rows.places},
-        label=next((name for name in LABELS if name in rows.columns), None),
-        notes=notes,
+        origins={place: {"sha256": digest, "place": place} for place in table.places},
+        label=next((name for name in LABELS if name in table.columns), None),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from windtunnel.cli.import_runs_source import Source, columns_of, left_out
 from windtunnel.cli.table_file import TableFile
-from windtunnel.errors import ConfigError
+from windtunnel.errors import ConfigError, boundary
 
 CONFIG, SUMMARY = "config.yaml", "wandb-summary.json"
 RUN_FOLDER = re.compile(r"(?:offline-)?run-(?:(?P<begun>\d{8}_\d{6})-)?(?P<id>.+)")
@@ -70,7 +70,9 @@ def wandb_folder(root: Path) -> Source:
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
+    with boundary(folder, HINT, ConfigError, what="cannot be read"):
+        there = sorted(folder.iterdir())
+    for path in there:
         if RUN_FOLDER.fullmatch(path.name) and path.is_dir():
             yield path
 
@@ -83,7 +85,9 @@ def _parts(path: Path) -> dict[str, str | None]:
 def _values(files: Path) -> dict[str, dict[str, object]]:
     config = _read_yaml(files / CONFIG) if (files / CONFIG).is_file() else {}
     stated = {key: _value(each) for key, each in config.items() if key not in OF_WANDB}
-    return {"config": _flat(stated), "summary": _flat(_read_summary(files / SUMMARY))}
+    summary = _read_summary(files / SUMMARY)
+    with boundary(files, HINT, ConfigError, what="nested too deep"):
+        return {"config": _flat(stated), "summary": _flat(summary)}
 
 
 def _value(entry: object) -> object:
@@ -108,36 +112,28 @@ def _flat(values: Mapping[str, object], above: str = "") -> dict[str, object]:
 
 def _read_yaml(path: Path) -> Mapping[str, object]:
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
 
-    try:
+    with boundary(path, HINT, ConfigError, what="cannot be read"):
         found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (YAMLError, ValueError, OSError) as broken:
-        raise _damaged(path, broken) from None
     return _mapping(path, {} if found is None else found)
 
 
 def _read_summary(path: Path) -> Mapping[str, object]:
-    try:
+    with boundary(path, HINT, ConfigError, what="cannot be read"):
         found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError, OSError) as broken:
-        raise _damaged(path, broken) from None
     return _mapping(path, found)
 
 
 def _mapping(path: Path, found: Any) -> Mapping[str, object]:
     if not isinstance(found, dict):
-        raise _damaged(path, "expected names and values")
+        raise ConfigError(f"{path}: cannot be read: expected names and values; {HINT}")
     return {str(key): value for key, value in found.items()}
-
-
-def _damaged(path: Path, why: object) -> ConfigError:
-    return ConfigError(f"{path}: cannot be read: {str(why).splitlines()[0]}; {HINT}")
 
 
 def _digest(files: Path) -> str:
     """Of both files of a run."""
     digest = hashlib.sha256()
-    for path in (files / CONFIG, files / SUMMARY):
-        digest.update(path.read_bytes() if path.is_file() else b"")
+    with boundary(files, HINT, ConfigError, what="cannot be read"):
+        for path in (files / CONFIG, files / SUMMARY):
+            digest.update(path.read_bytes() if path.is_file() else b"")
     return digest.hexdigest()

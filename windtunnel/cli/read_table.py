@@ -1,8 +1,8 @@
 """A table of runs from anyone's file: named columns, selected rows, checked numbers.
 
 The order is fixed, and every step is recorded in the table: units are scaled, conditions select
-rows, incomplete rows are dropped, what is left is checked, what follows from C = k N D is derived,
-and the highest losses are dropped where that was asked for.
+rows, runs that did not finish and incomplete rows are dropped, what is left is checked, what
+follows from C = k N D is derived, and the highest losses are dropped where that was asked for.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,16 @@ from windtunnel.cli.table_columns import (
     plan_columns,
     scaled,
 )
-from windtunnel.cli.table_file import TableFile, read_file
+from windtunnel.cli.table_file import TableFile
+from windtunnel.cli.table_formats import read_file
+from windtunnel.cli.table_numbers import as_numbers
+from windtunnel.cli.table_warnings import of_curves, of_experts, of_repetition, run_column
 from windtunnel.laws.caution import Caution
 from windtunnel.laws.conditions import Condition, whole_trunks
 from windtunnel.laws.table import Table
+
+OF_DATA = ("unique_tokens", "epochs")
+"""Columns that say whether tokens are fresh."""
 
 
 class ReadTable(NamedTuple):
@@ -57,7 +63,7 @@ def read_table(
     """The table that a law is fitted to, and what a reader must know about how it was read.
 
     Args:
-        source: A .csv, .csv.gz, .jsonl, .jsonl.gz or .parquet file, one row a run, or its cells.
+        source: A file (`table_formats`), one row a run, or its cells.
         columns: The file's column by the law's name, where they differ; a column named here must
             be there.
         needs: Number columns that the law reads, by its names. Of params, tokens and flops, one
@@ -76,28 +82,44 @@ def read_table(
     """
     factor = flop_factor(flop_rule)
     file = source if isinstance(source, TableFile) else read_file(source)
-    names = find_columns(file, columns, (*needs, *optional, *LABELS, "decayed", "outcome"))
-    file = scaled(file, names, scale)
+    names = find_columns(file, columns, (*needs, *optional, *LABELS, "decayed", *OF_DATA))
+    file = scaled(as_numbers(file, names), names, scale)
     derived, required = plan_columns(file, names, columns, needs)
     selection = Selection(file, names, np.ones(file.rows, bool))
-    for text in where:
-        selection.apply(Condition.parse(text), factor)
-    cautions = selection.drop_undecayed() if decayed_only else []
+    conditions = [Condition.parse(text) for text in where]
+    for condition in conditions:
+        selection.apply(condition, factor)
+    cautions = [*file.cautions]
+    cautions += selection.drop_unfinished({selection.column_named(c.column) for c in conditions})
+    cautions += selection.drop_undecayed() if decayed_only else []
     cautions += selection.drop_incomplete(required)
-    values = {name: checked(name, names[name], file, selection.kept) for name in required}
+    values = {
+        name: checked(name, names[name], file, selection.kept, names=names, scale=scale)
+        for name in required
+    }
     for name in derived:
         values[name] = derive(name, values, factor)
         selection.filters.append(f"{name} = {formula(name, factor)}")
     for name in (each for each in optional if each in names and each not in values):
-        found, doubts = selection.take_along(name, named=columns.get(name, name) != name)
+        found, doubts = selection.take_along(
+            name, named=columns.get(name, name) != name, scale=scale
+        )
         values |= found
         cautions += doubts
+    if "params" in values:
+        cautions += of_experts(file, names, selection.kept, values["params"])
+    if "tokens" in values and "loss" in values and "unique_tokens" not in needs:
+        cautions += of_repetition(file, names, selection.kept, values["tokens"])
+    if decayed_only and (run := run_column(file, names, selection.kept)):
+        selection.names = names = {**names, "run": run}
     highest = selection.drop_highest(values, drop_highest)
     held = selection.held_out(holdout, factor)
     values = {name: column[~highest] for name, column in values.items()}
     labels = selection.labels()
     trunk = labels.pop("trunk", None)
     cautions += trunk_cautions(file, names, trunk)
+    if decayed_only:
+        cautions += of_curves(file, names, selection.kept, labels.get("run"))
     decayed, doubts = selection.decayed()
     cautions += doubts
     table = Table(

@@ -1,6 +1,6 @@
 """Which rows of a table file are kept, in which order they are left out, and for what reason."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Literal
@@ -16,14 +16,15 @@ from windtunnel.cli.check_table import (
     is_missing,
     label,
 )
+from windtunnel.cli.run_states import state_columns
 from windtunnel.cli.table_columns import RULE, derive
 from windtunnel.cli.table_file import TableFile
 from windtunnel.errors import ConfigError, did_you_mean
 from windtunnel.laws.caution import Caution, mixed_decay
 from windtunnel.laws.conditions import Condition, Mask, truth
 
+HOLDOUTS = ("largest", "none")
 LABELS = ("run", "trunk", "execution", "variant")
-NEVER_FINISHED = ("diverged", "failed")
 
 
 @dataclass
@@ -79,7 +80,49 @@ class Selection:
                 f"condition {str(condition)!r}: {self.file.path} has no column {name!r}. There "
                 f"are: {self.file.names}{did_you_mean(name, [*self.file.own, *self.names])}"
             )
-        return column_for_condition(columns[name if name in columns else self.names[name]])
+        return column_for_condition(columns[self.column_named(name)])
+
+    def column_named(self, name: str) -> str:
+        """The file's column of that name, or of the law's."""
+        return name if name in self.file.columns else self.names.get(name, name)
+
+    def drop_unfinished(self, decided: Collection[str]) -> list[Caution]:
+        """Leave out runs that did not finish, by columns that are not `decided` by a condition.
+
+        Raises:
+            ConfigError: No row is left.
+        """
+        cautions = []
+        for column in state_columns(self.file):
+            if column.name in decided:
+                continue
+            rows = self.kept.tolist()
+            gone = column.counts(rows, finished=False)
+            numbers = column_for_condition(self.file.columns[column.name]).dtype.kind == "f"
+            keep = Condition(column.name, "!=", -1.0 if numbers else "none")  # of every row
+            for word in gone:
+                these = np.array([each == word for each in column.words], bool)
+                self.drop(these, f"{column.name} is {word}")
+            said = ", ".join(f"{column.name} is {word} ({count})" for word, count in gone.items())
+            left = f"{gone.total()} of {len(rows)} rows are left out as unfinished: {said}"
+            if not self.kept.any():
+                raise ConfigError(
+                    f"{self.file.path}: no finished run: {left}; to fit them: --where '{keep}'"
+                )
+            if gone:
+                text = f"{left}. A condition on that column decides instead; to keep all: --where"
+                cautions.append(Caution("unfinished-runs", f"{text} '{keep}'"))
+            unknown = column.counts(self.kept.tolist(), finished=None)
+            if unknown:
+                said = ", ".join(f"{word} ({count})" for word, count in unknown.items())
+                cautions.append(
+                    Caution(
+                        "unknown-state",
+                        f"column {column.name!r} does not say in words that are known whether "
+                        f"these rows finished, which are kept: {said}; leave them out with --where",
+                    )
+                )
+        return cautions
 
     def drop_undecayed(self) -> list[Caution]:
         """Leave out rows that were not decayed, where others were: the two are never mixed."""
@@ -95,21 +138,20 @@ class Selection:
         return [mixed_decay(gone, before)]
 
     def drop_incomplete(self, required: Sequence[str]) -> list[Caution]:
-        """Leave out rows that did not finish or lack a number that the law reads.
+        """Leave out rows that lack a number that the law reads, or are of no trained model.
 
         Raises:
             ConfigError: No row is left.
         """
         before = len(self.dropped)
-        if "outcome" in self.names:
-            outcomes = [label(cell).lower() for cell in self.file.columns[self.names["outcome"]]]
-            for outcome in NEVER_FINISHED:
-                gone = np.array([each == outcome for each in outcomes], bool)
-                self.drop(gone, f"outcome is {outcome}")
         for name in required:
             column = self.file.columns[self.names[name]]
             gone = np.array([is_missing(cell) for cell in column], bool)
             self.drop(gone, f"{self.names[name]} is missing")
+            if name == "loss":
+                self.drop(np.isinf(floats(column)), f"{self.names[name]} is infinite")
+            if name in {"tokens", "flops"}:
+                self.drop(floats(column) == 0, f"{self.names[name]} is 0, before the first update")
         reasons = ", ".join(f"{why} ({count})" for why, count in self.dropped[before:])
         gone_rows = sum(count for _, count in self.dropped[before:])
         if not self.kept.any():
@@ -123,7 +165,9 @@ class Selection:
         said = f"{gone_rows} of {total} rows are left out: {reasons}"
         return [Caution("incomplete-rows", said)]
 
-    def take_along(self, name: str, *, named: bool) -> tuple[dict[str, Floats], list[Caution]]:
+    def take_along(
+        self, name: str, *, named: bool, scale: Mapping[str, float]
+    ) -> tuple[dict[str, Floats], list[Caution]]:
         """A column that the law can do without, or a caution why it is left out.
 
         Raises:
@@ -135,7 +179,8 @@ class Selection:
             why = f"column {column!r} is missing in {missing} of {int(self.kept.sum())} rows"
         else:
             try:
-                return {name: checked(name, column, self.file, self.kept)}, []
+                found = checked(name, column, self.file, self.kept, names=self.names, scale=scale)
+                return {name: found}, []
             except ConfigError as problem:
                 if named:
                     raise
@@ -175,7 +220,11 @@ class Selection:
             return "largest"
         if text == "none":
             return None
-        condition = Condition.parse(text)
+        try:
+            condition = Condition.parse(text)
+        except ConfigError as problem:
+            hint = did_you_mean(text, HOLDOUTS)
+            raise ConfigError(f"--holdout: {problem}; or {' or '.join(HOLDOUTS)}{hint}") from None
         return condition.mask(self._column_of(condition, factor)[self.kept])
 
     def labels(self) -> dict[str, NDArray[np.str_]]:
@@ -204,7 +253,7 @@ class Selection:
             if not is_missing(cell) and truth(str(cell)) is None:
                 raise ConfigError(
                     f"{self.file.path}, {place}, column {column!r}: {cell!r}: allowed are true, "
-                    "false, 1 and 0"
+                    "false, yes, no, 1 and 0"
                 )
         if missing := sum(map(is_missing, cells)):
             why = f"column {column!r} is missing in {missing} of {len(cells)} rows"

@@ -1,11 +1,11 @@
 """Which column of a file is which of a law's, in what unit, and what C = k N D says of a gap."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from windtunnel.cli.check_table import Floats, number
+from windtunnel.cli.check_table import Floats, is_perplexity, number
 from windtunnel.cli.table_file import TableFile
 from windtunnel.errors import ConfigError, did_you_mean
 
@@ -16,15 +16,19 @@ RULE = MappingProxyType(
 SYNONYMS = MappingProxyType(
     {
         "params": "n, size, nparams, numparams, numparameters, parameters, modelsize, nonembedding",
-        "tokens": "d, ntokens, numtokens, datasettokens, trainingtokens, traintokens, datasetsize",
+        "tokens": "d, ntokens, numtokens, datasettokens, trainingtokens, traintokens, datasetsize, "
+        "tokenstrained, tokensseen, totaltokens, seentokens",
         "loss": "l, valloss, validationloss, finalloss, evalloss, testloss, finalvalloss",
         "flops": "c, compute, flop, trainingflop, trainingflops, trainflops, totalflops",
         "lr": "learningrate, peaklr, lrpeak, maxlr, eta",
         "batch_tokens": "batchsize, globalbatch, tokensperbatch, tokensperstep, tokensperupdate",
-        "unique_tokens": "uniquetokens, u, uniquedata",
+        "unique_tokens": "uniquetokens, u, uniquedata, nuniquetokens, freshtokens",
+        "epochs": "epoch, nepochs, numepochs, trainepochs, dataepochs, passes",
     }
 )
 """How other people spell a column, in small letters and without spaces or marks."""
+CHART = "__MIN"
+"""What W&B's export of a chart appends to a column's name."""
 
 
 def flop_factor(rule: str) -> float:
@@ -61,12 +65,58 @@ def find_columns(
     return {name: column for name, column in every.items() if column in table.columns}
 
 
-def _synonym(name: str, table: TableFile) -> str:
+def plain_name(column: str, *, last: bool = True) -> str:
+    """A column's name, or the last part of a dotted one, in small letters and digits alone."""
+    parts = re.split(r"[./]", column)
+    return re.sub(r"[^a-z0-9]", "", (parts[-1] if last else column).lower())
+
+
+def is_active(column: str) -> bool:
+    """Whether a column counts the parameters of a mixture of experts that a token meets."""
+    name = plain_name(column)
+    return "activ" in name and ("param" in name or name in {"nactive", "activen"})
+
+
+def column_like(name: str, table: TableFile) -> str | None:
+    """The file's column that other people's names for a law's column fit."""
     known = {name.replace("_", ""), *SYNONYMS.get(name, "").split(", ")}
+    found = [
+        column
+        for column in table.own
+        if {plain_name(column, last=False), plain_name(column)} & known
+    ]
+    if name == "loss":  # a validation loss is meant, where there is one of training too
+        found.sort(key=lambda column: "train" in column.lower())
+    return found[0] if found else None
+
+
+def _synonym(name: str, table: TableFile, taken: Collection[str] = ()) -> str:
+    """`; did you mean 'x'?` of a column that is not taken for anything else."""
+    like = _params_column(table) if name == "params" else None
+    like = like or column_like(name, table)
+    if like is not None and like not in taken:
+        return f"; did you mean {like!r}?"
+    others = {column_like(other, table) for other in SYNONYMS if other != name}
+    left = [column for column in table.own if column not in others and column not in taken]
+    if name == "loss":
+        if ppl := next(filter(is_perplexity, left), None):
+            return f"; column {ppl!r} is a perplexity: give its natural logarithm"
+        if bits := next((c for c in left if re.search("bpb|bits_?per_?byte", c.lower())), None):
+            return f"; did you mean {bits!r}?"
+    return did_you_mean(name, left)
+
+
+def _params_column(table: TableFile) -> str | None:
+    """Of several columns of parameters the one that C = 6ND counts: active, without embeddings."""
+    found = []
     for column in table.own:
-        if re.sub(r"[^a-z0-9]", "", column.lower()) in known:
-            return f"; did you mean {column!r}?"
-    return did_you_mean(name, table.own)
+        name = plain_name(column)
+        if "param" not in name or re.search(r"hyper|per(?:param|layer|token|byte)", name):
+            continue
+        bare = bool(re.search(r"no[nt]?emb", name))
+        total = bool(re.search(r"total|^all", name)) or ("emb" in name and not bare)
+        found.append(((not is_active(column), total, not bare), column))
+    return min(found, key=lambda each: each[0])[1] if found else None
 
 
 def scaled(table: TableFile, names: Mapping[str, str], scale: Mapping[str, float]) -> TableFile:
@@ -110,10 +160,13 @@ def plan_columns(
     for name in needs:
         if name in names or name in derived:
             continue
-        hint, near = "", _synonym(name, table)
+        taken = frozenset(names.values())
+        hint, near = "", _synonym(name, table, taken)
         if name == "tokens" and "flops" not in names:
             hint = ", or compute with --flops COL to derive them"
-            near = near or _synonym("flops", table)
+            near = near or _synonym("flops", table, taken)
+        if any(column.endswith(CHART) for column in table.own):
+            near = "; this is W&B's export of a chart: export the table of runs instead"
         raise ConfigError(
             f"{table.path}: no column {columns.get(name, name)!r}: name the column of {name} with "
             f"--{name.replace('_', '-')} COL{hint}. There are: {table.names}{near}"

@@ -36,7 +36,10 @@ _FORMS = (
     re.compile(_COLUMN + r"\s+(?P<operator>in)\s+(?P<value>.*)", re.DOTALL),
 )
 _ITEM = re.compile(r"""\s*("[^"]*"|'[^']*'|[^,]*)\s*,""")
-_TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+_TRUTH = {
+    "true": True, "1": True, "1.0": True, "yes": True, "y": True, "t": True,
+    "false": False, "0": False, "0.0": False, "no": False, "n": False, "f": False,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def number(text: str) -> float | None:
 
 
 def truth(text: str) -> bool | None:
-    """True for true and 1, False for false and 0, in any case; None for all else."""
+    """True for true, yes and 1, False for false, no and 0, in any case; None for all else."""
     return _TRUTH.get(text.strip().lower())
 
 

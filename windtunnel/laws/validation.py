@@ -85,6 +85,7 @@ def hold_out(
     predicted = form(*inputs)
     errors = _difference(form, predicted, measured)
     rows = _row_draws(form, inputs, held.trunk_index, resamples, span, rng)
+    rows = rows[~np.isnan(rows).any(axis=1)]  # a resample of a table of few rows may have no value
     low, high = quantiles(errors.mean() - (rows - _level(form, measured)).mean(axis=1), level)
     error, inside, covered = float(errors.mean()), None, None
     ends = np.full((2, held.rows), np.nan)

@@ -143,14 +143,16 @@ def of_use(law: type[Law], optimum: Mapping[str, float], domain: Mapping[str, Sp
             found = beyond(f"optimal {name} at the largest budget", optimum[name], domain[name])
             if found:
                 yield found
-    if held is not None and held.inside is False:
+    if held is not None and held.inside is False and not np.isnan([held.low, held.high]).any():
         yield Caution(
             "holdout-missed",
             f"held-out {held.what} missed: the forecast was {held.error:+.2%} off, expected "
             f"{held.low:+.2%} to {held.high:+.2%} ({level:.0%})",
         )
     # Rows of a trunk err together, so trunks are what a share is judged by: three standard errors.
-    if held is not None and held.covered is not None:
+    # Where draws ran out of what a float holds, there is no interval to lie inside of.
+    known = held is not None and not np.isnan([ends for _, _, *ends in held.points]).any()
+    if held is not None and held.covered is not None and known:
         least = level - 3 * np.sqrt(level * (1 - level) / held.trunks)
         if held.covered < least:
             yield Caution(

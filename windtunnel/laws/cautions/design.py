@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from windtunnel.laws.caution import Caution
+from windtunnel.laws.caution import Caution, repeated_data
+from windtunnel.laws.cautions.units import are_swapped, likely_scale, written
 from windtunnel.laws.forms.law import Law
 from windtunnel.laws.identify import correlation
-from windtunnel.laws.table import Table
+from windtunnel.laws.table import Floats, Table
 
 COLLINEAR = 0.8
 # Three sizes fix a curve and four leave one degree of freedom to doubt it.
@@ -30,6 +31,12 @@ def of_table(law: type[Law], table: Table) -> Iterator[Caution]:
         yield from _odd_units(table)
         yield from _few(table)
         yield from _flop_rule(table)
+        if table.decayed is not None and not table.decayed.any():
+            yield Caution(
+                "undecayed-rows",
+                "no row is decayed: a decay is worth about .09 nats, so the law is of losses that "
+                "no finished run has",
+            )
     yield from of_rows(law.columns(), table)
     if table.has_trunks and np.bincount(table.trunk_index).max() < 2:
         yield Caution(
@@ -49,6 +56,11 @@ def of_rows(columns: tuple[str, ...], table: Table) -> Iterator[Caution]:
             f"{again} of {table.rows} rows repeat another one exactly: counted as independent runs "
             "they make the intervals too narrow. Drop them from the table",
         )
+    if "loss" in columns and "unique_tokens" not in columns and "tokens" in table:
+        passes = table["epochs"] if "epochs" in table else np.zeros(table.rows)
+        if "unique_tokens" in table:
+            passes = np.maximum(passes, table.tokens / table["unique_tokens"])
+        yield from repeated_data(passes)
     ways = np.unique(table.labels["execution"]) if "execution" in table.labels else ()
     if len(ways) > 1:
         yield Caution(
@@ -65,9 +77,7 @@ def _odd_units(table: Table) -> Iterator[Caution]:
     if not low <= ratio <= high:
         yield Caution(
             "odd-units",
-            f"tokens per param is {ratio:.3g} in a typical row: one of the two columns is in "
-            "another unit, or they are swapped. Laws take parameters and tokens: "
-            "--scale tokens=1e6, or name the columns",
+            f"tokens per param is {ratio:.3g} in a typical row: {_likely_mistake(table, ratio)}",
         )
     largest = float(table.params.max())
     if largest > LARGEST_PARAMS:
@@ -75,6 +85,26 @@ def _odd_units(table: Table) -> Iterator[Caution]:
             "odd-units",
             f"params go up to {largest:.3g}: no model is that large; was it scaled twice?",
         )
+
+
+def _likely_mistake(table: Table, ratio: float) -> str:
+    if are_swapped(table.params, table.tokens):
+        return f"the two columns are swapped? Then it is {1 / ratio:.3g}: name them anew"
+    if scale := likely_scale(table.params, table.tokens):
+        right = ratio * scale.get("tokens", 1.0) / scale.get("params", 1.0)
+        options = " ".join(f"--scale {name}={written(by)}" for name, by in scale.items())
+        return (
+            f"{' and '.join(scale)} in another unit? It is {right:.3g} with {options} (times what "
+            "--scale multiplies by already)"
+        )
+    return (
+        f"one of the two is no count of parameters ({_span(table.params)}) or of tokens "
+        f"({_span(table.tokens)}), or is in another unit (--scale); look at the columns"
+    )
+
+
+def _span(values: Floats) -> str:
+    return f"{values.min():.3g} to {values.max():.3g}"
 
 
 def _few(table: Table) -> Iterator[Caution]:

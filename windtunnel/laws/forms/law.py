@@ -66,7 +66,8 @@ class Law(Formula):
         log = 0.0
         for column, power in cls.scaling.get(name, ()):
             log = log + _power(cls, power, theta) * np.log(units[cls.inputs.index(column)])
-        return np.exp(log)
+        with np.errstate(over="ignore"):  # of a resample of a table of few rows
+            return np.exp(log)
 
     @classmethod
     def in_units(cls, theta: Floats, units: Floats) -> Floats:

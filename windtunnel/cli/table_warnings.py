@@ -1,0 +1,137 @@
+"""What is said of a table that can be read: curves, repeated data, experts, other units."""
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import compress
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windtunnel.cli.check_table import Floats, floats, label
+from windtunnel.cli.table_columns import column_like, is_active, plain_name
+from windtunnel.cli.table_file import TableFile
+from windtunnel.laws.caution import Caution, repeated_data
+from windtunnel.laws.conditions import Mask
+
+RUN_IDS = ("runid", "jobid", "id")
+RUN_NAMES = ("runname", "name")
+STEPS = ("step", "globalstep", "trainstep", "steps", "iteration", "iter")
+FEWEST_OF_A_CURVE = 8
+"""Rows of one size at even distances that look like a curve: designs space their horizons evenly
+in the logarithm, and have fewer."""
+
+
+def loss_unit(column: str) -> str | None:
+    """The unit that the name of a column of losses states, if it is another than nats per token."""
+    name = plain_name(column)
+    if re.search(r"bpb|bitsperbyte", name):
+        return "bits per byte"
+    if re.search(r"bpc|bitsperchar", name):
+        return "bits per character"
+    return "nats per byte" if "natsperbyte" in name else None
+
+
+def of_unit(column: str) -> Iterator[Caution]:
+    """What is said of losses in another unit than nats per token."""
+    if unit := loss_unit(column):
+        yield Caution(
+            "loss-unit",
+            f"column {column!r} is in {unit} by its name, and so are E, A, B and every loss here; "
+            "exponents and optima do not depend on the unit",
+        )
+
+
+def of_repetition(
+    file: TableFile, names: Mapping[str, str], kept: Mask, tokens: Floats
+) -> tuple[Caution, ...]:
+    """What is said of rows that read their data more than once."""
+    passes = np.full(tokens.size, np.nan)
+    for name in ("epochs", "unique_tokens"):
+        column = names.get(name) or column_like(name, file)
+        if column is not None:
+            values = floats(file.columns[column])[kept]
+            found = values if name == "epochs" else tokens / np.where(values > 0, values, np.nan)
+            passes = np.fmax(passes, found)
+    return repeated_data(passes)
+
+
+def of_experts(
+    file: TableFile, names: Mapping[str, str], kept: Mask, params: Floats
+) -> Iterator[Caution]:
+    """What is said where another column counts the parameters that are active for a token."""
+    chosen = names.get("params")
+    for column in file.own:
+        if chosen is None or is_active(chosen) or not is_active(column):
+            continue
+        active = floats(file.columns[column])[kept]
+        if np.any(active < 0.99 * params):
+            yield Caution(
+                "total-params",
+                f"params is column {chosen!r}, and {column!r} counts fewer, those active for a "
+                "token: C = 6ND and tokens per param are of active ones. To fit those: "
+                f"--params {column!r}",
+            )
+            return
+
+
+def run_column(file: TableFile, names: Mapping[str, str], kept: Mask) -> str | None:
+    """A column of run ids by which rows are points of curves, where no option names one.
+
+    A name may be that of a family, so that it is taken only where rows are numbered by steps.
+    """
+    if {"run", "trunk"} & names.keys() or not {"params", "tokens"} <= names.keys():
+        return None
+    by_step = any(plain_name(column) in STEPS for column in file.own)
+    params, tokens = (floats(file.columns[names[each]])[kept] for each in ("params", "tokens"))
+    for column in file.own:
+        if plain_name(column) in (RUN_IDS + RUN_NAMES if by_step else RUN_IDS):
+            ids = np.array([label(cell) for cell in compress(file.columns[column], kept)], np.str_)
+            if _are_curves(ids, params, tokens):
+                return column
+    return None
+
+
+def of_curves(
+    file: TableFile, names: Mapping[str, str], kept: Mask, run: NDArray[np.str_] | None
+) -> Iterator[Caution]:
+    """What is said where rows are points along runs, and not the ends of runs of their own."""
+    if "trunk" in names or "decayed" in names or not {"params", "tokens"} <= names.keys():
+        return
+    params, tokens = (floats(file.columns[names[each]])[kept] for each in ("params", "tokens"))
+    advice = (
+        "points along one schedule are not the ends of shorter runs, whose rate has decayed. Keep "
+        "the last row of each run, or say which rows are ends in a column decayed"
+    )
+    if run is not None and _are_curves(run, params, tokens):
+        runs = np.unique(run).size
+        yield Caution(
+            "curve-rows",
+            f"{params.size} rows are points of {runs} runs (column {names['run']!r}), and share "
+            f"the noise of their run: {advice}",
+        )
+    elif run is None and any(plain_name(column) in STEPS for column in file.own):
+        sizes = np.unique(params)
+        even = [size for size in sizes if _is_even(tokens[params == size])]
+        if even:
+            yield Caution(
+                "curve-rows",
+                f"the rows of {len(even)} of {sizes.size} sizes have tokens at even distances, as "
+                f"points of a curve have: {advice}, and name the column that tells runs apart "
+                "(--run)",
+            )
+
+
+def _are_curves(ids: NDArray[np.str_], params: Floats, tokens: Floats) -> bool:
+    """Whether every id that stands for several rows has one size, at several token counts."""
+    labels, index, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    if counts.max(initial=1) < 2 or "" in labels:
+        return False
+    groups = [index == k for k in np.flatnonzero(counts > 1)]
+    return all(np.ptp(params[rows]) == 0 for rows in groups) and any(
+        np.unique(tokens[rows]).size > 1 for rows in groups
+    )
+
+
+def _is_even(tokens: Floats) -> bool:
+    gaps = np.diff(np.unique(tokens))
+    return gaps.size + 1 >= FEWEST_OF_A_CURVE and bool(np.ptp(gaps) <= 0.05 * gaps.mean())
