@@ -1,6 +1,7 @@
 """What `windtunnel plan` says of branch experiments."""
 
 import json
+import re
 
 import pytest
 from domains import write_domains
@@ -89,3 +90,33 @@ def test_a_shape_that_a_branch_has_changed_is_told_from_the_studys(tmp_path, cap
     output = planned(tmp_path, capsys, f"    variants: {variants}")
     assert "32x2, context 128, rope_base 40000 " in output
     assert output.count(", context ") == 1
+
+
+@pytest.mark.parametrize(
+    ("variants", "rows"),
+    [
+        (
+            "{two: [{stable: 50 steps, batch_tokens: 512}, {decay: 50 steps}]}",
+            [("32x2", "256", "400 (trunk)"), ("32x2", "512", "250 300 450 500")],
+        ),
+        (
+            "{long: {context: 128, decay: 40 steps}}",
+            [("32x2", "256", "400 (trunk)"), ("32x2, context 128", "256", "240 440")],
+        ),
+    ],
+)
+def test_a_trunk_that_every_branch_leaves_for_another_shape_has_a_line(
+    tmp_path, capsys, variants, rows
+):
+    write_domains(tmp_path)
+    text = STUDY.format(experiment=f"    variants: {variants}")
+    file = tmp_path / "study.yaml"
+    file.write_text(text[: text.index("  - kind: scaling")])
+    study = open_study(file)
+    print_plan(study, calibrates=False, as_json=False)
+    output = capsys.readouterr().out
+    for size, batch, horizons in rows:
+        assert re.search(rf"{size} +\S+ +\S+ +{batch} +2 +{re.escape(horizons)} ", output), output
+    print_plan(study, calibrates=False, as_json=True)
+    kinds = [each["kind"] for each in json.loads(capsys.readouterr().out)["segments"]]
+    assert kinds.count("trunk") == 2

@@ -39,10 +39,12 @@ def loaded(tmp_path, source, extra=""):
         (
             "{path: sft.parquet, pairs: [q, a]}",
             ".pairs: [q, a] are fields of JSON lines, and sft.parquet holds none; allowed with "
-            "pairs are .jsonl, .jsonl.gz, .jsonl.zst, or a folder of them",
+            "pairs are .jsonl, .jsonl.gz, .jsonl.zst, .ndjson, ",
         ),
         ("{path: SFT.TXT, pairs: [q, a]}", ".pairs: [q, a] are fields of JSON lines, and SFT.TXT"),
         ("{path: ids.npy, pairs: [q, a]}", ".pairs: [q, a] are fields of JSON lines, and ids.npy"),
+        ("{path: a.txt.gz, pairs: [q, a]}", ".pairs: [q, a] are fields of JSON lines, and a.txt"),
+        ("{path: a.bin, dtype: float32}", ".dtype = 'float32': "),
         ("builtin:docs", ": two sources are called 'docs'; give this one another name: {path: "),
         ("{path: docs.txt, weight: 0}", ": two sources are called 'docs'; give this one another "),
         ("{path: code.txt, weight: 10%}", ".weight: '10%': weights are numbers relative to each"),
@@ -59,7 +61,35 @@ def test_a_set_of_a_source_s_name_is_told_where_it_is(tmp_path):
         loaded(tmp_path, "code.txt", "exam.txt, docs.txt")
 
 
-@pytest.mark.parametrize("path", ["sft.jsonl", "sft.jsonl.gz", "SFT.JSONL.zst", "folder", "my.sft"])
+@pytest.mark.parametrize(
+    "path",
+    ["sft.jsonl", "sft.jsonl.gz", "SFT.JSONL.zst", "a.ndjson", "A.JSON.GZ", "folder", "my.sft"],
+)
 def test_pairs_may_be_in_lines_or_in_a_folder(tmp_path, path):
     source = loaded(tmp_path, f"{{path: {path}, pairs: [q, a], weight: 0}}").data.sources[1]
     assert source.pairs == ("q", "a")
+
+
+@pytest.mark.parametrize(
+    ("written", "share"),
+    [
+        ("on", 0.5),
+        ("true", 0.5),
+        ("off", None),
+        ("false", None),
+        ("0.5", 0.5),
+        ("0.8", 0.8),
+        ("1", 1.0),
+    ],
+)
+def test_near_duplicates_are_switched(tmp_path, written, share):
+    study = loaded(tmp_path, f"{{path: a.txt}}\n  dedup: {written}")
+    assert study.data.dedup_share == share
+    assert study.replace().data.dedup_share == share
+
+
+@pytest.mark.parametrize("written", ["0", "1.5", "-1", "80%", "null", "some", "[0.5]", ".nan"])
+def test_a_share_of_near_duplicates_out_of_range_is_refused_at_its_line(tmp_path, written):
+    with pytest.raises(ConfigError) as refused:
+        loaded(tmp_path, f"{{path: a.txt}}\n  dedup: {written}")
+    assert str(refused.value).startswith(f"{tmp_path / 'study.yaml'}:6: data.dedup: ")

@@ -67,7 +67,7 @@ def test_missing_file(tmp_path):
 
 def test_grid_axes_are_checked(study_file):
     grid = "kind: grid\n    axes: {recipe.lrate: [1]}\n    horizons: [200 steps]\n  - kind: scaling"
-    with pytest.raises(ConfigError, match=r":15: .*'recipe.lrate' is no field of recipe"):
+    with pytest.raises(ConfigError, match=r":16: .*'recipe.lrate' is no field of recipe"):
         load_study(study_file(replace=("kind: scaling", grid)))
     bad_value = grid.replace("lrate: [1]", "lr: [-1]")
     with pytest.raises(ConfigError, match="greater than 0"):

@@ -78,8 +78,86 @@ def test_what_cannot_be_planned_is_told_at_its_experiment(study_file, kind):
     file.write_text(
         text.replace("resources:", f"  - kind: {kind}\n    name: brief\n    {asked}\nresources:")
     )
-    line = file.read_text().splitlines().index(f"  - kind: {kind}", 15) + 1
+    lines = file.read_text().splitlines()
+    begin = lines.index(f"  - kind: {kind}", 15)
+    line = next(n for n, each in enumerate(lines, 1) if n > begin and "10 steps" in each)
     with pytest.raises(ConfigError) as refused:
         open_study(file)
     assert str(refused.value).startswith(f"{file}:{line}: experiment 'brief', size ")
     assert str(refused.value).count(str(file)) == 1
+
+
+# --- near-duplicates, and files that changed since ------------------------------------------------
+
+
+@pytest.mark.parametrize("written", ["on", "true", "0.5"])
+def test_a_pin_from_before_there_was_a_switch_is_found(pinned, written):
+    pin = json.loads((pinned.parent / "store" / "studies" / "small" / "data.json").read_text())
+    assert "dedup" not in pin["asked"]
+    text = pinned.read_text()
+    pinned.write_text(text.replace("data:\n", f"data:\n  dedup: {written}\n"))
+    assert open_study(pinned).dataset.fingerprint == pin["stream"]
+
+
+def test_another_share_of_near_duplicates_is_other_data(pinned):
+    said = said_of(pinned, "data:\n", "data:\n  dedup: off\n")
+    assert "dedup was not set, is off" in said
+
+
+def changes(file):
+    return [message for code, message in open_study(file).data_cautions if code == "source-changed"]
+
+
+def test_a_source_that_changed_is_told_and_its_pinned_tokens_are_kept(pinned):
+    before = open_study(pinned).dataset
+    assert changes(pinned) == []
+    words = pinned.parent / "words.jsonl"
+    whole = words.read_bytes()
+    words.write_bytes(whole.replace(b"a", b"b", 1))  # of equal length
+    (said,) = changes(pinned)
+    assert "'words': 1 of its files changed" in said
+    assert "(words.jsonl)" in said
+    study = open_study(pinned)
+    assert study.dataset == before
+    assert said in study.warnings
+    words.write_bytes(whole)
+    assert changes(pinned) == []  # other times, the same content
+    words.write_bytes(whole + b"\n")
+    assert len(changes(pinned)) == 1
+    words.unlink()
+    assert changes(pinned) == []  # a study may go on without its sources
+
+
+def test_files_that_came_and_went_are_told(study_file, words, tmp_path):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        (folder / name).write_text(words.read_text().replace("document", name))
+    file = study_file(text=folder)
+    open_study(file, prepared=True)
+    (folder / "a.jsonl").rename(folder / "c.jsonl")
+    (said,) = changes(file)
+    assert "a.jsonl is gone, c.jsonl is new" in said
+
+
+def test_a_pin_of_before_is_compared_by_size(pinned):
+    """Its digests are of a few stretches of a file, and its rules of what is read were others."""
+    folder = open_study(pinned).dataset.sources[1].folder
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["recipe"]["files"][0][2] = "0" * 32
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert changes(pinned) == []
+    (pinned.parent / "words.jsonl").write_text("{}")
+    assert len(changes(pinned)) == 1
+
+
+def test_a_tokenizer_that_changed_is_told(study_file, words, tmp_path):
+    from tokenizers import Tokenizer, models
+
+    vocab = {"<eos>": 0} | {chr(code): code for code in range(32, 127)}
+    Tokenizer(models.BPE(vocab, [])).save(str(tmp_path / "t.json"))
+    file = study_file(replace=("data:\n", "data:\n  tokenizer: t.json\n"))
+    open_study(file, prepared=True)
+    assert "tokenizer-changed" not in dict(open_study(file).data_cautions)
+    (tmp_path / "t.json").write_text((tmp_path / "t.json").read_text() + "\n")
+    assert "tokenizer-changed" in dict(open_study(file).data_cautions)

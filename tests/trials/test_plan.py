@@ -9,6 +9,7 @@ from windtunnel.errors import ConfigError
 from windtunnel.spec import Branch, load_study
 from windtunnel.trials.plan import make_plan
 from windtunnel.trials.points import Ground
+from windtunnel.trials.study import open_study
 
 
 def plan_of(path):
@@ -180,3 +181,16 @@ def test_variants_that_do_not_decay_or_hardly_train_are_said(study_file):
     undecayed, short = (each for each in plan_of(path).warnings if "'b'" in each)
     assert "'hold' ends without a decay" in undecayed
     assert "a stage of 'brief' has 2 updates" in short
+
+
+@pytest.mark.parametrize(
+    ("written", "path", "key"),
+    [
+        ("store: store", "store: ~nobody-here/runs", "store"),
+        ("sources: [{path: ", "sources: [{path: ~nobody-here", "data"),
+    ],
+)
+def test_the_home_of_nobody_is_refused(study_file, written, path, key):
+    file = study_file(replace=(written, path))
+    with pytest.raises(ConfigError, match=rf"hparams\.yaml.*{key}.*nobody-here"):
+        open_study(file, prepared=True)

@@ -206,7 +206,7 @@ def sync(study: StudyFile) -> None:
 @app.command()
 def ui(
     study: StudyFile,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open the study's runs in MLflow's own pages."""
     from windtunnel.cli.tracking import serve_study

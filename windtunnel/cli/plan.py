@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from windtunnel.cli.ahead import calibration_table, lines_ahead
+from windtunnel.cli.data_text import data_json, say_data, say_warnings
 from windtunnel.cli.text import flops, print_json, say, si, size_of, terminal
 from windtunnel.engine.outlook import Outlook, outlook
 from windtunnel.spec import Branch, ModelSpec, StudyConfig
@@ -74,6 +75,7 @@ def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
                 "calibration": calibration.model_dump(mode="json") if calibration else None,
                 "over_budget": budget,
                 "data_prepared": study.dataset is not None,
+                "data": data_json(study),
                 "warnings": list(study.warnings),
             }
         )
@@ -92,7 +94,9 @@ def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
     say(console, f"store        {study.store.root}")
     if calibration:
         console.print(calibration_table(expected, calibration, pace))
-    for warning in (*study.warnings, *_too_full(expected, ahead)):
+    say_data(console, study)
+    say_warnings(console, study)
+    for warning in _too_full(expected, ahead):
         say(console, warning, label="warning:")
     for line in budget:
         say(console, line, label="over budget:", style="red")
@@ -140,19 +144,20 @@ def _table(study: Study) -> Table:
         groups.setdefault(key, []).append(planned)
     for group in list(groups.values())[:MOST_LINES]:
         branches = [planned for planned in group if isinstance(planned.segment, Branch)]
-        one, experiments = branches[0].segment, {each.experiment for each in branches[0].labels}
-        horizons = sorted({branch.end for branch in branches})
-        seeds = sorted({label.seed for branch in branches for label in branch.labels})
-        batches = dict.fromkeys(branch.segment.recipe.batch_tokens for branch in branches)
+        rows = branches or group  # a trunk whose branches all have another batch or context
+        one, experiments = rows[0].segment, {each.experiment for each in rows[0].labels}
+        horizons = sorted({each.end for each in rows})
+        seeds = sorted({label.seed for each in rows for label in each.labels})
+        batches = dict.fromkeys(each.segment.recipe.batch_tokens for each in rows)
         work = sum(each.flops for each in group)
-        held = " held out" if all(branch.held_out for branch in branches) else ""
+        held = " held out" if all(each.held_out for each in rows) else ""
         table.add_row(
             _shape(study, one.model) + held,
             si(one.model.params),
             f"search {experiments.pop()}" if experiments <= searches else f"{one.recipe.lr:g}",
             " ".join(si(batch) for batch in batches),
             str(len(seeds)),
-            " ".join(str(end) for end in horizons),
+            " ".join(str(end) for end in horizons) + (" (trunk)" if not branches else ""),
             f"{work:.2e}",
         )
     if (more := len(groups) - MOST_LINES) > 0:

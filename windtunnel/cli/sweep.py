@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from windtunnel.cli.data_text import say_data, say_warnings
 from windtunnel.cli.live import watch
 from windtunnel.cli.mirroring import Mirroring
 from windtunnel.cli.text import duration, say, terminal
@@ -35,8 +36,8 @@ def run_sweep(
     began = time.monotonic()
     with _data_progress(console) as tell:
         study = open_study(file, prepared=True, progress=tell)
-    for warning in study.warnings:
-        say(console, warning, label="warning:")
+    say_data(console, study)
+    say_warnings(console, study)
 
     from windtunnel.engine.sweep import Sweep
 

@@ -5,7 +5,9 @@
 >>> rows = dataset.stream(context=128).rows(0, 8, data_seed=0)  # int64, (8, 129)
 """
 
+from windtunnel.data.account import Account
 from windtunnel.data.build import Progress
+from windtunnel.data.changes import changes_since
 from windtunnel.data.dataset import Dataset, SourceInfo
 from windtunnel.data.prepare import prepare, prepare_validation
 from windtunnel.data.recipe import recipe_hash, recipe_of
@@ -15,6 +17,7 @@ from windtunnel.data.validation import ValidationSet
 
 __all__ = [
     "BUILTINS",
+    "Account",
     "DataSpec",
     "Dataset",
     "Progress",
@@ -22,6 +25,7 @@ __all__ = [
     "SourceInfo",
     "TrainStream",
     "ValidationSet",
+    "changes_since",
     "prepare",
     "prepare_validation",
     "recipe_hash",

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from windtunnel.data.account import Tally
+from windtunnel.data.digests import Digests
+from windtunnel.data.files import index_of, source_files
 from windtunnel.data.folders import Sides, TokenWriter, build_once, digest_of
 from windtunnel.data.from_ids import write_ids
 from windtunnel.data.from_pairs import write_pairs
@@ -19,6 +22,7 @@ from windtunnel.data.recipe import source_recipe
 from windtunnel.data.residue import WINDOW_TOKENS, repeated_mask, repeated_windows
 from windtunnel.data.spec import Source
 from windtunnel.data.tokenizer import Tokenizer
+from windtunnel.spec.data import NEAR_DUPLICATE_SHARE
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a stage ('docs: reading documents'), units done and, where known, the total."""
@@ -31,6 +35,8 @@ def build_source(
     vocab_size: int | None,
     fraction: float,
     root: Path,
+    dedup: float | None = NEAR_DUPLICATE_SHARE,
+    digests: Digests | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """The folder of a source's tokens below `root`, built if it is not there.
@@ -41,6 +47,8 @@ def build_source(
         vocab_size: Needed for token files; may pad the tokenizer's own for text.
         fraction: Share of documents for validation; 1 makes all of it a validation set, as it is.
         root: Where built folders lie.
+        dedup: Share of a document that was read before from which it is dropped; None drops none.
+        digests: Hashes of the files, where they are known already.
         progress: Told how far it is.
 
     Raises:
@@ -48,42 +56,62 @@ def build_source(
         DataError: If the source cannot be read, is empty or cannot be split.
     """
     tell = progress or _silent
-    recipe = source_recipe(source, tokenizer, vocab_size=vocab_size, fraction=fraction)
+    digests = digests or Digests(root)
+    recipe = source_recipe(
+        source,
+        tokenizer,
+        vocab_size=vocab_size,
+        fraction=fraction,
+        dedup=dedup,
+        digests=digests,
+        tell=tell,
+    )
     folder = root / digest_of(recipe)
 
     def write(unfinished: Path) -> dict[str, Any]:
         vocab = recipe["vocab_size"]
         dtype = "<u2" if vocab <= 1 << 16 else "<u4"
         train_path, validation_path = unfinished / "train.bin", unfinished / "validation.bin"
-        dropped, residue, masks = 0, None, dict[str, dict[str, Any]]()
+        residue, masks, tally = None, dict[str, dict[str, Any]](), Tally()
         with (
             TokenWriter(train_path, dtype) as train,
             TokenWriter(validation_path, dtype) as validation,
         ):
-            sides = Sides(train=train, validation=validation, fraction=fraction)
+            sides = Sides(train=train, validation=validation, fraction=fraction, dedup=dedup)
             if recipe["content"] == "text":
                 spool = unfinished / "train.txt"
-                dropped, residue = write_text(source, tokenizer, sides, spool=spool, tell=tell)
+                residue = write_text(source, tokenizer, sides, spool=spool, tally=tally, tell=tell)
             elif recipe["content"] == "pairs":
-                dropped, residue, masks = write_pairs(
-                    source, tokenizer, sides, folder=unfinished, tell=tell
+                residue, masks = write_pairs(
+                    source, tokenizer, sides, folder=unfinished, tally=tally, tell=tell
                 )
             else:
-                write_ids(source, sides, vocab_size=vocab, tell=tell)
+                write_ids(source, sides, vocab_size=vocab, tally=tally, tell=tell)
         if recipe["content"] == "tokens" and train.tokens and validation.tokens:
             residue = _residue(train_path, validation_path, dtype)
+        if not source.builtin:
+            _check_unchanged(source, digests)
         return {
             "kind": "source",
             "recipe": recipe,
             "vocab_size": vocab,
             "dtype": dtype,
-            "documents_dropped": dropped,
+            "documents_dropped": tally.count("near-duplicate"),
+            "account": tally.as_json(),
             "train": train.summary() | masks.get("train", {}),
             "validation": validation.summary() | {"residue": residue} | masks.get("validation", {}),
         }
 
     build_once(folder, write)
     return folder
+
+
+def _check_unchanged(source: Source, digests: Digests) -> None:
+    """Whether the files are still those that the recipe names."""
+    for _, path in source_files(source):
+        digests.check_unchanged(path)
+        if index := index_of(path):
+            digests.check_unchanged(index)
 
 
 def _residue(train: Path, validation: Path, dtype: str) -> float:

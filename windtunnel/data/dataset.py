@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from windtunnel.data.account import Account
 from windtunnel.data.folders import FORMAT, digest_of, read_manifest
 from windtunnel.data.mixture import row_counts
 from windtunnel.data.packing import packing_of
@@ -12,6 +13,7 @@ from windtunnel.data.pairs import mask_file
 from windtunnel.data.stream import TokenFile, TrainStream
 from windtunnel.data.validation import ValidationSet, read_source, verify_source
 from windtunnel.errors import DataError, did_you_mean
+from windtunnel.laws.caution import Caution
 
 # Above this share of validation repeated in training, a loss flatters the model.
 RESIDUE_LIMIT = 0.05
@@ -36,6 +38,7 @@ class SourceInfo:
         sha256: Of the training tokens.
         dtype: Of the token file.
         mask_sha256: Of the mask beside it, where the documents are pairs.
+        account: What of the source was kept and left out.
     """
 
     name: str
@@ -48,6 +51,7 @@ class SourceInfo:
     sha256: str
     dtype: str
     mask_sha256: str | None = None
+    account: Account
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,7 @@ class Dataset:
                     sha256=train["sha256"],
                     dtype=source["dtype"],
                     mask_sha256=train.get("mask_sha256"),
+                    account=Account.of(entry["name"], source),
                 )
             )
             validation += ValidationSet.open(source_folder, name=entry["name"])
@@ -142,29 +147,36 @@ class Dataset:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a reader of the losses should know."""
+        """What a reader of the losses should know, in words."""
+        return tuple(caution.message for caution in self.cautions)
+
+    @property
+    def cautions(self) -> tuple[Caution, ...]:
+        """What a reader of the losses should know; docs/data.md lists the codes."""
         said = []
         for held_out in self.validation:
             where = f"validation set {held_out.name!r}"
             repeats = held_out.residue or 0.0
             if repeats > RESIDUE_LIMIT and not held_out.conditional:  # said of the whole already
                 said.append(
-                    f"{where}: {repeats:.1%} of it also stands in training (limit "
-                    f"{RESIDUE_LIMIT:.0%}); losses will look better than they are"
+                    Caution(
+                        "validation-in-training",
+                        f"{where}: {repeats:.1%} of it also stands in training (limit "
+                        f"{RESIDUE_LIMIT:.0%}); losses will look better than they are",
+                    )
                 )
             # Of pairs the smaller of the two sets is named.
             whole_of_pairs = held_out.paired and not held_out.conditional
             if held_out.tokens < VALIDATION_TOKENS and not whole_of_pairs:
                 said.append(
-                    f"{where}: {held_out.tokens} tokens, fewer than {VALIDATION_TOKENS}; its loss "
-                    "is noisy: raise data.validation.fraction or give more text"
+                    Caution(
+                        "small-validation",
+                        f"{where}: {held_out.tokens} tokens, fewer than {VALIDATION_TOKENS}; its "
+                        "loss is noisy: raise data.validation.fraction or give more text",
+                    )
                 )
         for source in self.sources:
-            if source.documents_dropped > source.documents:
-                said.append(
-                    f"data source {source.name!r}: {source.documents_dropped} near-duplicate "
-                    f"documents dropped, {source.documents} kept for training"
-                )
+            said += source.account.cautions()
         return tuple(said)
 
     def stream(
@@ -210,6 +222,10 @@ class Dataset:
         return {file.name: file.row_count(context) for file in self._files(None)}
 
     def cut_examples(self, context: int) -> tuple[str, ...]:
+        """What a reader of losses at this context should know of long pairs, in words."""
+        return tuple(caution.message for caution in self.cut_cautions(context))
+
+    def cut_cautions(self, context: int) -> tuple[Caution, ...]:
         """What a reader of losses at this context should know of pairs longer than a row."""
         said = []
         for source in self.sources:
@@ -218,9 +234,12 @@ class Dataset:
             packing = packing_of(mask_file(source.folder / "train.bin"), context)
             if packing.cut + packing.left_out > CUT_LIMIT * packing.examples:
                 said.append(
-                    f"data source {source.name!r}: of {packing.examples} pairs, {packing.cut} are "
-                    f"cut at context {context}, and {packing.left_out} left out, whose prompt "
-                    "alone fills a row; raise model.context or shorten the pairs"
+                    Caution(
+                        "cut-pairs",
+                        f"data source {source.name!r}: of {packing.examples} pairs, {packing.cut} "
+                        f"are cut at context {context}, and {packing.left_out} left out, whose "
+                        "prompt alone fills a row; raise model.context or shorten the pairs",
+                    )
                 )
         return tuple(said)
 

@@ -1,4 +1,4 @@
-"""Near-duplicate documents: those of which half or more was read before.
+"""Near-duplicate documents: those of which half, or another share, was read before.
 
 A document is cut in paragraphs (at blank lines), or in sentences where it has few paragraphs; each
 is remembered by a 64-bit hash of its words. Simpler and faster than MinHash (measured: 100 MB of
@@ -9,8 +9,9 @@ with the text, by about 70 bytes a paragraph.
 import hashlib
 import re
 
-# Assumed: half, the share at which most of a document adds nothing.
-NEAR_DUPLICATE_SHARE = 0.5
+from windtunnel.data.account import Tally
+from windtunnel.spec.data import NEAR_DUPLICATE_SHARE
+
 # With fewer paragraphs one edited word would hide a copy, so sentences are compared.
 FEW_PARAGRAPHS = 4
 # Repeats shorter than this (a heading, a brace) are part of the language, not copies.
@@ -26,15 +27,26 @@ class NearDuplicates:
     Args:
         drop_repeats: Also take repeated paragraphs out of documents that stay.
         whole: Compare documents as wholes, where many share a template.
-
-    Attributes:
-        dropped: Near-duplicates found so far.
+        share: Share of a document that was read before, from which it is one.
+        tally: Counts near-duplicates and repeated paragraphs.
     """
 
-    def __init__(self, *, drop_repeats: bool = False, whole: bool = False) -> None:
-        self._drop_repeats, self._whole = drop_repeats, whole
-        self.dropped = 0
+    def __init__(
+        self,
+        *,
+        drop_repeats: bool = False,
+        whole: bool = False,
+        share: float = NEAR_DUPLICATE_SHARE,
+        tally: Tally | None = None,
+    ) -> None:
+        self._drop_repeats, self._whole, self._share = drop_repeats, whole, share
+        self._tally = tally or Tally()
         self._seen: set[bytes] = set()
+
+    @property
+    def dropped(self) -> int:
+        """Near-duplicates found so far."""
+        return self._tally.count("near-duplicate")
 
     def novel(self, document: bytes) -> bytes | None:
         """The document, without repeated paragraphs if asked for; None if a near-duplicate."""
@@ -45,8 +57,8 @@ class NearDuplicates:
         repeated = sum(
             len(part) for part, key in zip(parts, digests, strict=True) if key in self._seen
         )
-        if repeated >= NEAR_DUPLICATE_SHARE * sum(map(len, parts)):
-            self.dropped += 1
+        if repeated >= self._share * sum(map(len, parts)):
+            self._tally.add("near-duplicate", 1, len(document))
             return None
         if not self._drop_repeats:
             self._seen.update(digests)
@@ -55,6 +67,8 @@ class NearDuplicates:
         for part, key in zip(parts, digests, strict=True):
             if key not in self._seen or len(part) < SHORTEST_REPEAT_BYTES:
                 kept.append(part)
+            else:
+                self._tally.add("repeated-paragraph", 1, len(part))
             self._seen.add(key)
         return b"\n\n".join(kept)
 

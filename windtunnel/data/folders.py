@@ -117,11 +117,19 @@ class TokenWriter:
 
 @dataclass(frozen=True, kw_only=True)
 class Sides:
-    """The two files that a source is split into, and the share of documents for validation."""
+    """The two files that a source is split into, and how.
+
+    Attributes:
+        train: For training.
+        validation: Held out.
+        fraction: Share of documents for validation.
+        dedup: Share of a document that was read before from which it is dropped; None: never.
+    """
 
     train: TokenWriter
     validation: TokenWriter
     fraction: float
+    dedup: float | None
 
 
 def sha256_of(path: Path) -> str:

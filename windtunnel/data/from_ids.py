@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
+from windtunnel.data.account import Tally
+from windtunnel.data.files import source_files
 from windtunnel.data.folders import Sides
-from windtunnel.data.readers import source_files
 from windtunnel.data.spec import Source
 from windtunnel.data.split import split_documents
 from windtunnel.data.token_files import TokenDocument, token_documents
@@ -14,6 +15,7 @@ def write_ids(
     sides: Sides,
     *,
     vocab_size: int,
+    tally: Tally,
     tell: Callable[[str, int, int | None], None],
 ) -> None:
     """Writes both sides of a source of token ids; the bytes behind them stay unknown.
@@ -21,8 +23,9 @@ def write_ids(
     Raises:
         DataError: If an id is outside the vocabulary, or the source cannot be split.
     """
+    paths = [path for _, path in source_files(source, tally)]
     parts = split_documents(
-        token_documents(source, [path for _, path in source_files(source)]),
+        token_documents(source, paths, tally),
         fraction=sides.fraction,
         content=_content,
         where=f"data source {source.name!r}",

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from windtunnel.data.account import Tally
 from windtunnel.data.builtin import builtin_doctests
 from windtunnel.data.duplicates import NearDuplicates
 from windtunnel.data.folders import Sides, TokenWriter
-from windtunnel.data.pairs import COUNTS, Pair, PairGroup, encode_pairs, mask_file
+from windtunnel.data.pairs import COUNTS, Pair, PairGroup, encode_pairs, joined_ids, mask_file
 from windtunnel.data.readers import text_pairs
 from windtunnel.data.residue import CLEAN_SHARE, WINDOW_BYTES, repeated_mask, repeated_windows
 from windtunnel.data.spec import Source
-from windtunnel.data.split import split_documents
+from windtunnel.data.split import few_documents, split_documents
 from windtunnel.data.spool import joined, spooled
 from windtunnel.data.tokenizer import Tokenizer
 from windtunnel.errors import DataError
@@ -32,14 +33,15 @@ def write_pairs(
     sides: Sides,
     *,
     folder: Path,
+    tally: Tally,
     tell: Callable[[str, int, int | None], None],
-) -> tuple[int, float | None, dict[str, dict[str, Any]]]:
+) -> tuple[float | None, dict[str, dict[str, Any]]]:
     """Writes both sides of a source of pairs, and their masks into `folder`.
 
     A builtin also loses the validation pairs that training holds.
 
     Returns:
-        Documents dropped, the residue if measured, and what the manifest says of the masks.
+        The residue if measured, and what the manifest says of the masks.
 
     Raises:
         DataError: If the source cannot be read or split, or holds no pair.
@@ -47,12 +49,13 @@ def write_pairs(
     train, validation = sides.train, sides.validation
     spool, held_out = folder / "train.txt", list[Pair]()
     builtin = source.builtin is not None
-    groups, dropped = _groups(source, sides.fraction)
+    where = f"data source {source.name!r}"
     parts = split_documents(
-        groups,
+        _groups(source, sides, tally),
         fraction=sides.fraction,
         content=lambda group: group.content,
-        where=f"data source {source.name!r}",
+        where=where,
+        why=lambda: few_documents(tally),
     )
     with spool.open("wb") as file:
         for number, (group, is_validation) in enumerate(parts, start=1):
@@ -64,25 +67,27 @@ def write_pairs(
             if number % 256 == 0:
                 tell(f"{source.name}: reading documents", number, None)
     if not held_out and not train.documents:
-        raise DataError(
-            f"data source {source.name!r}: {source.path} holds no pair with a completion; give it "
-            "some"
-        )
+        raise DataError(f"{where}: {source.path} holds no pair with a completion; give it some")
 
     residue = None
     if held_out and train.documents:
         tell(f"{source.name}: comparing validation with training", 0, None)
-        held_out, residue = _compared(np.memmap(spool, np.uint8, "r"), held_out, clean=builtin)
+        all_pairs, training = held_out, np.memmap(spool, np.uint8, "r")
+        held_out, residue = _compared(training, all_pairs, clean=builtin)
+        lost = _bytes_of(all_pairs) - _bytes_of(held_out)
+        tally.add("residue", len(all_pairs) - len(held_out), lost)
     validation.documents = len(held_out)
     texts = spooled(spool)
     pairs = map(Pair, texts, texts)
     masks = {
-        "train": _write(pairs, tokenizer, train, mask_file(folder / "train.bin")),
-        "validation": _write(held_out, tokenizer, validation, mask_file(folder / "validation.bin")),
+        side: _write(
+            each, tokenizer, tokens, mask_file(folder / f"{side}.bin"), tally=tally, where=where
+        )
+        for side, each, tokens in (("train", pairs, train), ("validation", held_out, validation))
     }
     tell(f"{source.name}: writing tokens", train.tokens, None)
     spool.unlink()
-    return dropped(), residue, masks
+    return residue, masks
 
 
 def _compared(
@@ -105,37 +110,50 @@ def _compared(
     return held_out, float(mask.mean()) if len(mask) else 0.0
 
 
-def _groups(source: Source, fraction: float) -> tuple[Iterator[PairGroup], Callable[[], int]]:
-    """What is split, and a count of the near-duplicates left out of it.
+def _bytes_of(pairs: list[Pair]) -> int:
+    return sum(len(pair.prompt) + len(pair.completion) + 1 for pair in pairs)
+
+
+def _groups(source: Source, sides: Sides, tally: Tally) -> Iterator[PairGroup]:
+    """What is split, without near-duplicates.
 
     A builtin's groups are its files, as the builtin of the same files without pairs has them, so
     that a file stands on one side of both. Other pairs are compared as wholes, for prompts that
     share a template are no copies.
     """
     if source.builtin:
-        groups, memory = builtin_doctests(), NearDuplicates(drop_repeats=True)
+        groups, memory = builtin_doctests(), NearDuplicates(drop_repeats=True, tally=tally)
     else:
-        groups = (PairGroup(b"\n".join(pair), [pair]) for pair in text_pairs(source))
-        memory = NearDuplicates(whole=True)
-    if fraction == 1:
-        return groups, lambda: 0
+        groups = (PairGroup(b"\n".join(pair), [pair]) for pair in text_pairs(source, tally))
+        if sides.dedup is None:
+            return groups
+        memory = NearDuplicates(whole=True, share=sides.dedup, tally=tally)
+    if sides.fraction == 1:
+        return groups
     novel = ((memory.novel(group.content), group.pairs) for group in groups)
-    kept = (PairGroup(content, pairs) for content, pairs in novel if content)
-    return kept, lambda: memory.dropped
+    return (PairGroup(content, pairs) for content, pairs in novel if content)
 
 
 def _write(
-    pairs: Iterable[Pair], tokenizer: Tokenizer, tokens: TokenWriter, path: Path
+    pairs: Iterable[Pair],
+    tokenizer: Tokenizer,
+    tokens: TokenWriter,
+    path: Path,
+    *,
+    tally: Tally,
+    where: str,
 ) -> dict[str, Any]:
     """Writes pairs and their mask; returns what the manifest says of the mask."""
     pairs, text_bytes, completion_bytes, completion_tokens = iter(pairs), 0, 0, 0
     with TokenWriter(path, "u1") as masks:
         while batch := list(itertools.islice(pairs, _BATCH_PAIRS)):
-            ids, mask = encode_pairs(tokenizer, batch)
-            tokens.append(ids)
+            prompts, completions, mask = encode_pairs(tokenizer, batch, where)
+            tokens.append(joined_ids(prompts, completions, tokenizer.end_id))
             masks.append(mask)
-            answers = sum(len(pair.completion) + 1 for pair in batch)
-            text_bytes += answers + sum(len(pair.prompt) for pair in batch)
+            dropped = sum(each.count_in(tally) for each in completions)
+            answers = sum(len(pair.completion) + 1 for pair in batch) - dropped
+            dropped = sum(each.count_in(tally) for each in prompts)
+            text_bytes += answers + sum(len(pair.prompt) for pair in batch) - dropped
             completion_bytes += answers
             completion_tokens += int(np.count_nonzero(mask & COUNTS))
     tokens.text_bytes = text_bytes

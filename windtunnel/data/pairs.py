@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from windtunnel.data.tokenizer import Ids, Tokenizer
+from windtunnel.data.tokenizer import Encoded, Ids, Tokenizer
 
 COUNTS = 1
 """Bit of a mask: a token of a completion, or the separator that ends it."""
@@ -36,18 +36,25 @@ def mask_file(tokens: Path) -> Path:
     return tokens.with_suffix(".mask.bin")
 
 
-def encode_pairs(tokenizer: Tokenizer, pairs: Iterable[Pair]) -> tuple[Ids, Mask]:
-    """Ids of pairs end to end, each closed by the separator, and their mask: both of shape (n,).
+def encode_pairs(
+    tokenizer: Tokenizer, pairs: Iterable[Pair], where: str
+) -> tuple[list[Encoded], list[Encoded], Mask]:
+    """Prompts and completions encoded apart, so that a token ends where the prompt does.
 
-    Prompt and completion are encoded apart, so that a token ends where the prompt does.
+    Returns:
+        The prompts, the completions, and the mask of both end to end, each pair closed by the
+        separator.
     """
-    parts: list[npt.NDArray[np.unsignedinteger[Any]]] = []
-    lengths: list[int] = []
-    end = np.array([tokenizer.end_id], dtype=np.uint32)
-    pieces = tokenizer.pieces([text for pair in pairs for text in pair])
-    for prompt, completion in zip(pieces, pieces, strict=True):
-        parts += (prompt, completion, end)
-        lengths += (len(prompt), len(completion) + 1)
-    mask = np.repeat(np.tile(np.array([0, COUNTS], np.uint8), len(lengths) // 2), lengths)
+    pieces = list(tokenizer.pieces([text for pair in pairs for text in pair], where))
+    prompts, completions = pieces[::2], pieces[1::2]
+    lengths = [len(each.ids) + number % 2 for number, each in enumerate(pieces)]
+    mask = np.repeat(np.tile(np.array([0, COUNTS], np.uint8), len(prompts)), lengths)
     mask[np.cumsum([0, *lengths[:-1]])[::2]] |= OPENS
-    return np.concatenate(parts), mask
+    return prompts, completions, mask
+
+
+def joined_ids(prompts: list[Encoded], completions: list[Encoded], end_id: int) -> Ids:
+    """Ids of pairs end to end, each closed by the separator, shape (n,)."""
+    end = np.array([end_id], dtype=np.uint32)
+    pairs = zip(prompts, completions, strict=True)
+    return np.concatenate([part for p, c in pairs for part in (p.ids, c.ids, end)])

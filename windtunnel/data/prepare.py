@@ -5,6 +5,7 @@ from typing import Any
 
 from windtunnel.data.build import Progress, build_source
 from windtunnel.data.dataset import Dataset
+from windtunnel.data.digests import Digests
 from windtunnel.data.folders import build_once, digest_of
 from windtunnel.data.recipe import recipe_of
 from windtunnel.data.spec import DataSpec, Source
@@ -28,7 +29,8 @@ def prepare(spec: DataSpec, *, root: Path, progress: Progress | None = None) -> 
         ConfigError: If the vocabulary is missing or too small.
         DataError: If a source or the tokenizer cannot be used.
     """
-    recipe = recipe_of(spec)
+    digests = Digests(root)
+    recipe = recipe_of(spec, digests=digests, tell=progress)
     tokenizer = load_tokenizer(spec.tokenizer, end_of_text=spec.end_of_text)
     folders = {
         source.name: build_source(
@@ -37,6 +39,8 @@ def prepare(spec: DataSpec, *, root: Path, progress: Progress | None = None) -> 
             vocab_size=spec.vocab_size,
             fraction=spec.validation_fraction,
             root=root,
+            dedup=spec.dedup,
+            digests=digests,
             progress=progress,
         )
         for source in sorted(spec.sources, key=lambda source: source.name)
@@ -58,6 +62,7 @@ def prepare(spec: DataSpec, *, root: Path, progress: Progress | None = None) -> 
 
     folder = root / digest_of(recipe)
     build_once(folder, write)
+    digests.save()
     return Dataset.open(folder)
 
 
@@ -86,14 +91,17 @@ def prepare_validation(
         ConfigError: If the vocabulary is missing or too small.
         DataError: If the source or the tokenizer cannot be used, or the source holds no document.
     """
+    digests = Digests(root)
     folder = build_source(
         source,
         load_tokenizer(tokenizer, end_of_text=end_of_text),
         vocab_size=vocab_size,
         fraction=1.0,
         root=root,
+        digests=digests,
         progress=progress,
     )
+    digests.save()
     held_out = ValidationSet.open(folder, name=source.name)
     if not held_out:
         raise DataError(f"data source {source.name!r}: {source.path} holds no tokens")

@@ -1,30 +1,36 @@
 """What decides the tokens of a source, as plain data that can be hashed."""
 
-import hashlib
-import os
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from windtunnel.data.builtin import package_versions
+from windtunnel.data.digests import Digests
+from windtunnel.data.files import index_of, is_token_file, source_files
 from windtunnel.data.folders import FORMAT, digest_of
-from windtunnel.data.readers import is_tokenised, source_files
 from windtunnel.data.spec import DataSpec, Source
 from windtunnel.data.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
 from windtunnel.errors import ConfigError
+from windtunnel.spec.data import NEAR_DUPLICATE_SHARE
 
-# A file's first, middle and last stretch of this size is hashed: nearly every edit shows, and a
-# corpus of many gigabytes is recognised at once. Times and absolute paths would not survive a copy.
-_SAMPLE_BYTES = 1 << 16
+Tell = Callable[[str, int, int | None], None]
 
 
-def recipe_of(spec: DataSpec) -> dict[str, Any]:
+def recipe_of(
+    spec: DataSpec, *, digests: Digests | None = None, tell: Tell | None = None
+) -> dict[str, Any]:
     """What decides the prepared data of a study, weights and names included.
+
+    Args:
+        spec: Sources, tokenizer and split.
+        digests: Hashes of the files, where they are known already.
+        tell: Told how far the hashing of large files is.
 
     Raises:
         DataError: If a source or the tokenizer cannot be found or read.
     """
     _refuse_two_vocabularies(spec)
     tokenizer = load_tokenizer(spec.tokenizer, end_of_text=spec.end_of_text)
+    digests = digests or Digests()
     return {
         "sources": [
             {
@@ -35,6 +41,9 @@ def recipe_of(spec: DataSpec) -> dict[str, Any]:
                     tokenizer,
                     vocab_size=spec.vocab_size,
                     fraction=spec.validation_fraction,
+                    dedup=spec.dedup,
+                    digests=digests,
+                    tell=tell,
                 ),
             }
             for source in sorted(spec.sources, key=lambda source: source.name)
@@ -48,9 +57,16 @@ def recipe_hash(spec: DataSpec) -> str:
 
 
 def source_recipe(
-    source: Source, tokenizer: Tokenizer, *, vocab_size: int | None, fraction: float
+    source: Source,
+    tokenizer: Tokenizer,
+    *,
+    vocab_size: int | None,
+    fraction: float,
+    dedup: float | None,
+    digests: Digests,
+    tell: Tell | None = None,
 ) -> dict[str, Any]:
-    """What decides the stored tokens of one source; its name, weight and place do not.
+    """What decides the stored tokens of one source; its name, weight, place and times do not.
 
     Raises:
         ConfigError: If `vocab_size` is missing for token files, or below the tokenizer's.
@@ -66,15 +82,22 @@ def source_recipe(
             "packages": package_versions(source.builtin),
         }
     files = source_files(source)
-    recipe["files"] = [[name, path.stat().st_size, _sample_digest(path)] for name, path in files]
-    if is_tokenised(files):
-        indexes = [path.with_suffix(".idx") for _, path in files if path.suffix == ".bin"]
+    hashed = (
+        None if tell is None else lambda done: tell(f"{source.name}: hashing files", done, None)
+    )
+    recipe["files"] = [
+        [name, path.stat().st_size, digests.of(path, hashed)] for name, path in files
+    ]
+    if is_token_file(files[0][1]):
+        indexes = [index for _, path in files if (index := index_of(path))]
         return recipe | {
             "content": "tokens",
             "vocab_size": _token_vocab(source, tokenizer, vocab_size),
             "dtype": source.dtype,
-            "indexes": [_sample_digest(path) for path in indexes if path.exists()],
+            "indexes": [digests.of(index) for index in indexes],
         }
+    if fraction < 1 and dedup != NEAR_DUPLICATE_SHARE:
+        recipe["dedup"] = dedup
     recipe |= {
         "vocab_size": _text_vocab(tokenizer, vocab_size),
         "tokenizer": tokenizer.recipe(),
@@ -89,7 +112,8 @@ def _refuse_two_vocabularies(spec: DataSpec) -> None:
     if spec.tokenizer != "bytes":
         return
     tokenised = {
-        source.builtin is None and is_tokenised(source_files(source)) for source in spec.sources
+        source.builtin is None and is_token_file(source_files(source)[0][1])
+        for source in spec.sources
     }
     if len(tokenised) > 1:
         raise ConfigError(
@@ -114,13 +138,3 @@ def _token_vocab(source: Source, tokenizer: Tokenizer, vocab_size: int | None) -
             "or the tokenizer they were made with"
         )
     return vocab_size or tokenizer.vocab_size
-
-
-def _sample_digest(path: Path) -> str:
-    size = path.stat().st_size
-    sample = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        for start in (0, (size - _SAMPLE_BYTES) // 2, size - _SAMPLE_BYTES):
-            file.seek(max(start, 0), os.SEEK_SET)
-            sample.update(file.read(_SAMPLE_BYTES))
-    return sample.hexdigest()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from windtunnel.data.account import Tally
 from windtunnel.data.duplicates import PARAGRAPH_BREAK
 
 # 64 bytes is about ten words: long enough that chance and idiom rarely repeat it.
@@ -76,25 +77,27 @@ def repeated_mask(tokens: npt.NDArray[Any], repeated: Hashes, *, window: int) ->
     return np.cumsum(edges)[:-1] > 0
 
 
-def without_repeats(documents: list[bytes], mask: Mask) -> list[bytes]:
+def without_repeats(documents: list[bytes], mask: Mask, tally: Tally | None = None) -> list[bytes]:
     """Validation documents without the paragraphs that training holds.
 
     Args:
         documents: Validation documents.
         mask: From `repeated_mask` over the documents, each followed by one separator byte.
+        tally: Counts the paragraphs left out.
 
     Returns:
         The documents that keep any text.
     """
     marked = np.concatenate([[0], np.cumsum(mask)])
-    cleaned = []
+    cleaned, tally = [], tally or Tally()
     start = 0
     for document in documents:
-        kept = [
-            document[begin:end]
-            for begin, end in _paragraph_spans(document)
-            if marked[start + end] - marked[start + begin] <= CLEAN_SHARE * (end - begin)
-        ]
+        kept = []
+        for begin, end in _paragraph_spans(document):
+            if marked[start + end] - marked[start + begin] <= CLEAN_SHARE * (end - begin):
+                kept.append(document[begin:end])
+            else:
+                tally.add("residue", 1, end - begin)
         if kept:
             cleaned.append(b"\n\n".join(kept))
         start += len(document) + 1

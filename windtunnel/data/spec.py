@@ -2,9 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 from windtunnel.errors import ConfigError
+from windtunnel.spec.data import NEAR_DUPLICATE_SHARE, Dtype
+
+DTYPES = get_args(Dtype)
 
 BUILTINS = ("builtin:docs", "builtin:code", "builtin:doctests")
 PAIRED_BUILTINS = ("builtin:doctests",)
@@ -34,7 +37,7 @@ class Source:
     weight: float = 1.0
     text_column: str = "text"
     pairs: tuple[str, str] | None = None
-    dtype: Literal["uint16", "uint32"] = "uint16"
+    dtype: Dtype = "uint16"
 
     @property
     def builtin(self) -> str | None:
@@ -55,8 +58,9 @@ class Source:
                 f"{where}: weight = {self.weight}; allowed is a finite number, 0 (only branches "
                 "read it) or above"
             )
-        if self.dtype not in ("uint16", "uint32"):
-            raise ConfigError(f"{where}: dtype = {self.dtype!r}; allowed are 'uint16' and 'uint32'")
+        if self.dtype not in DTYPES:
+            allowed = ", ".join(map(repr, DTYPES))
+            raise ConfigError(f"{where}: dtype = {self.dtype!r}; allowed are {allowed}")
         if self.pairs is not None and self.pairs[0] == self.pairs[1]:
             raise ConfigError(
                 f"{where}: pairs = {list(self.pairs)}: prompt and completion are two fields"
@@ -86,9 +90,12 @@ class DataSpec:
         vocab_size: Needed for pre-tokenised sources; otherwise may pad the tokenizer's own.
         validation_fraction: Share of documents held out, in [0, 0.5]; 0 holds out nothing.
         end_of_text: Token that ends a document, when the tokenizer's own name is unusual.
+        dedup: Share of a document that was read before, in (0, 1], from which it is dropped; None
+            drops none. Builtins are cleaned as they always are.
 
     Raises:
-        ConfigError: If there is no source, a name repeats, or the fraction is out of range.
+        ConfigError: If there is no source, a name repeats, or the fraction or `dedup` is out of
+            range.
     """
 
     sources: tuple[Source, ...]
@@ -96,6 +103,7 @@ class DataSpec:
     vocab_size: int | None = None
     validation_fraction: float = 0.02
     end_of_text: str | None = None
+    dedup: float | None = NEAR_DUPLICATE_SHARE
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]
@@ -109,4 +117,8 @@ class DataSpec:
         if not 0 <= self.validation_fraction <= 0.5:
             raise ConfigError(
                 f"data: validation_fraction = {self.validation_fraction}; allowed is 0 to 0.5"
+            )
+        if self.dedup is not None and not 0 < self.dedup <= 1:
+            raise ConfigError(
+                f"data: dedup = {self.dedup}; allowed is a share above 0, up to 1, or None"
             )

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from windtunnel.data.account import Tally
 from windtunnel.errors import DataError
 
 Document = TypeVar("Document")
@@ -15,11 +16,13 @@ def split_documents(
     fraction: float,
     content: Callable[[Document], bytes],
     where: str,
+    why: Callable[[], str] = lambda: "give more text, for instance in more files",
 ) -> Iterator[tuple[Document, bool]]:
     """Each document with whether it is validation: if hash(content) < fraction.
 
     Where no document falls below the fraction, the one of the lowest hash is taken, so that a small
-    source has a validation set too. A fraction of 0 or 1 puts all on one side.
+    source has a validation set too. A fraction of 0 or 1 puts all on one side. `why` says what may
+    be done where nothing can be split.
 
     Raises:
         DataError: If a fraction above 0 leaves nothing for training or for validation.
@@ -49,8 +52,19 @@ def split_documents(
     if 0 < fraction < 1 and not training:
         raise DataError(
             f"{where}: {validation + (held is not None)} document(s) cannot be split into training "
-            "and validation; give more text, for instance in more files"
+            f"and validation; {why()}"
         )
+
+
+def few_documents(tally: Tally) -> str:
+    """Why a source has too few documents to be split, and what to do about it."""
+    if dropped := tally.count("near-duplicate"):
+        return (
+            f"{dropped:,} others were left out as near-duplicates of what was read before; set "
+            "data.dedup: off, or to a higher share, or give more text"
+        )
+    said = tally.said()
+    return f"give more text, for instance in more files{f' (left out: {said})' if said else ''}"
 
 
 def _rank(content: bytes) -> float:

@@ -1,14 +1,17 @@
 """Text to token ids: raw bytes, or a Hugging Face `tokenizer.json`."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from windtunnel.errors import DataError
+from windtunnel.data.account import Tally
+from windtunnel.data.lossy import Losses, unknown_id
+from windtunnel.errors import DataError, boundary, cause_of
 
 # Names that published tokenizers give to the end of a document.
 END_OF_TEXT_NAMES = (
@@ -24,6 +27,24 @@ END_OF_TEXT_NAMES = (
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
 
+_OPENING = 60
+"""Characters of a document that a message quotes."""
+
+
+class Encoded(NamedTuple):
+    """Ids, shape (n,), and what of their text they do not stand for."""
+
+    ids: Ids
+    unknown: int = 0
+    dropped: int = 0
+    dropped_bytes: int = 0
+
+    def count_in(self, tally: Tally) -> int:
+        """Counts what is lost; returns its bytes."""
+        tally.add("unknown-tokens", self.unknown)
+        tally.add("dropped-characters", self.dropped, self.dropped_bytes)
+        return self.dropped_bytes
+
 
 class Tokenizer(Protocol):
     """What the build needs of a tokenizer."""
@@ -35,12 +56,20 @@ class Tokenizer(Protocol):
         """What decides the ids, for hashing."""
         ...
 
-    def encode(self, documents: Sequence[bytes]) -> Iterator[Ids]:
-        """Ids of UTF-8 documents, in order, each closed by the separator."""
+    def encode(self, documents: Sequence[bytes], where: str) -> Iterator[Encoded]:
+        """Ids of UTF-8 documents, in order, each closed by the separator.
+
+        Raises:
+            DataError: If a document cannot be encoded; `where` says whose they are.
+        """
         ...
 
-    def pieces(self, texts: Sequence[bytes]) -> Iterator[Ids]:
-        """Ids of each UTF-8 text, in order, without a separator."""
+    def pieces(self, texts: Sequence[bytes], where: str) -> Iterator[Encoded]:
+        """Ids of each UTF-8 text, in order, without a separator.
+
+        Raises:
+            DataError: If a text cannot be encoded; `where` says whose they are.
+        """
         ...
 
 
@@ -54,44 +83,49 @@ class ByteTokenizer:
         """See `Tokenizer`."""
         return {"kind": "bytes"}
 
-    def encode(self, documents: Sequence[bytes]) -> Iterator[Ids]:
+    def encode(self, documents: Sequence[bytes], where: str) -> Iterator[Encoded]:
         """See `Tokenizer`."""
         if documents:
-            yield np.frombuffer(b"\0".join(documents) + b"\0", dtype=np.uint8)
+            yield Encoded(np.frombuffer(b"\0".join(documents) + b"\0", dtype=np.uint8))
 
-    def pieces(self, texts: Sequence[bytes]) -> Iterator[Ids]:
+    def pieces(self, texts: Sequence[bytes], where: str) -> Iterator[Encoded]:
         """See `Tokenizer`."""
         for text in texts:
-            yield np.frombuffer(text, dtype=np.uint8)
+            yield Encoded(np.frombuffer(text, dtype=np.uint8))
 
 
 class JsonTokenizer:
     """A `tokenizer.json`, with a special token at the end of each document.
 
     Raises:
-        DataError: If the file is missing or damaged, or names no end of text.
+        DataError: If the file is missing or damaged, has no tokens, or names no end of text.
     """
 
     def __init__(self, path: Path, end_of_text: str | None) -> None:
         from tokenizers import Tokenizer as HuggingFace
 
-        try:
+        self._path = path
+        where = f"tokenizer {path}"
+        fix = "give the tokenizer.json that `save_pretrained` or tokenizers' `save` writes"
+        with boundary(where, fix, what="cannot be read"):
             text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"tokenizer {path}: cannot be read ({error})") from error
-        try:
+        with boundary(where, fix, what="not a tokenizer.json"):
             self._tokenizer = HuggingFace.from_str(text)
-        except Exception as error:  # the Rust library raises bare Exception
-            raise DataError(f"tokenizer {path}: not a tokenizer.json ({error})") from error
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        vocab = self._tokenizer.get_vocab(with_added_tokens=True)
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
+            vocab = self._tokenizer.get_vocab(with_added_tokens=True)
+            spec = json.loads(self._tokenizer.to_str())
+        if not vocab:
+            raise DataError(f"{where}: its vocabulary is empty; train it, or give another")
+        with boundary(where, fix, what="not a tokenizer.json"):
+            self._losses = Losses(self._tokenizer, spec, vocab)
+            self._unknown = unknown_id(spec, vocab)
         self.vocab_size = max(vocab.values()) + 1
         names = END_OF_TEXT_NAMES if end_of_text is None else (end_of_text,)
         known = [name for name in names if name in vocab]
         if not known:
             raise DataError(
-                f"tokenizer {path}: no token {' or '.join(map(repr, names))} to end a document; "
+                f"{where}: no token {' or '.join(map(repr, names))} to end a document; "
                 "set end_of_text to the token that does"
             )
         self._end, self.end_id = known[0], vocab[known[0]]
@@ -101,16 +135,41 @@ class JsonTokenizer:
         """See `Tokenizer`."""
         return {"kind": "json", "sha256": self._sha256, "end_of_text": self._end}
 
-    def encode(self, documents: Sequence[bytes]) -> Iterator[Ids]:
+    def encode(self, documents: Sequence[bytes], where: str) -> Iterator[Encoded]:
         """See `Tokenizer`."""
-        for ids in self.pieces(documents):
-            yield np.append(ids, np.uint32(self.end_id))
+        for each in self.pieces(documents, where):
+            yield each._replace(ids=np.append(each.ids, np.uint32(self.end_id)))
 
-    def pieces(self, texts: Sequence[bytes]) -> Iterator[Ids]:
+    def pieces(self, texts: Sequence[bytes], where: str) -> Iterator[Encoded]:
         """See `Tokenizer`."""
         decoded = [text.decode() for text in texts]
-        for encoding in self._tokenizer.encode_batch(decoded, add_special_tokens=False):
-            yield np.array(encoding.ids, dtype=np.uint32)
+        encodings = self._encodings(decoded, where)
+        for encoding, lost in zip(encodings, self._losses.of(decoded), strict=True):
+            ids = np.array(encoding.ids, dtype=np.uint32)
+            unknown = 0 if self._unknown is None else int(np.count_nonzero(ids == self._unknown))
+            yield Encoded(ids, unknown, *lost)
+
+    def _encodings(self, texts: list[str], where: str) -> list[Any]:
+        try:
+            return self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as failed:  # the Rust library raises bare Exception, and panics
+            text = next(filter(self._fails, texts), None)
+            document = "" if text is None else f": the document that begins {text[:_OPENING]!r}"
+            raise DataError(
+                f"tokenizer {self._path}: {where}{document}: {cause_of(failed)}; give it an "
+                "unknown token that is in its vocabulary, or byte fallback, or take another"
+            ) from failed
+
+    def _fails(self, text: str) -> bool:
+        try:
+            self._tokenizer.encode(text, add_special_tokens=False)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
+            return True
+        return False
 
 
 def load_tokenizer(tokenizer: str, *, end_of_text: str | None = None) -> Tokenizer:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from windtunnel.data.account import Account
 from windtunnel.data.folders import digest_of, read_manifest, sha256_of
 from windtunnel.data.packing import PackedRows
 from windtunnel.data.pairs import mask_file
@@ -83,6 +84,11 @@ class ValidationSet:
             conditional=True,
         )
         return whole, conditional
+
+    @property
+    def account(self) -> Account:
+        """What of its source was kept and left out, of both sides."""
+        return Account.of(self.name, read_source(self.folder))
 
     @property
     def bytes_per_token(self) -> float | None:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from windtunnel.errors import did_you_mean
 from windtunnel.spec.strict import Strict
-from windtunnel.spec.wording import expected
+from windtunnel.spec.wording import reason
 
 if TYPE_CHECKING:
     from windtunnel.spec.config import ModelFamily, ScheduleConfig, StudyConfig
@@ -37,14 +37,26 @@ def check_axis(study: "StudyConfig", experiment: str, axis: str, values: Iterabl
             f"{where}: {axis!r} is no field of {section} that can vary"
             f"{did_you_mean(field, known) or '.'} Allowed: {', '.join(sorted(known))}"
         )
+    before = list[Any]()
     for value in values:
         try:
             kept = getattr(sections[section].replace(**{field: value}), field)
         except ValidationError as refused:
-            said = expected(refused.errors()[0])
-            raise ValueError(f"{where}: {axis} = {value!r}: {said}") from None
+            raise ValueError(f"{where}: {axis} = {value!r}: {reason(refused)}") from None
         if isinstance(kept, bool) is not isinstance(value, bool):
-            raise ValueError(f"{where}: {axis} = {value!r}: write a list of true and false")
+            raise ValueError(
+                f"{where}: {axis} = {value!r}: "
+                + (
+                    "expected a number"
+                    if isinstance(value, bool)
+                    else "write a list of true and false"
+                )
+            )
+        if isinstance(value, str) and not isinstance(kept, str):
+            raise ValueError(f"{where}: {axis} = {value!r}: write {kept!r}, without quotes")
+        if kept in before:
+            raise ValueError(f"{where}: {axis} = {value!r} is there twice; write it once")
+        before.append(kept)
         if axis == "recipe.batch_tokens" and value % study.model.context:
             raise ValueError(
                 f"{where}: {axis} = {value}: not a multiple of model.context = "

@@ -2,15 +2,18 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from windtunnel.schedule import DecayShape
 from windtunnel.spec.data import Sources, Weight, no_source
 from windtunnel.spec.design import MixtureDesign
 from windtunnel.spec.duration import Duration
+from windtunnel.spec.lists import MOST_LISTED, differing
+from windtunnel.spec.model import LONGEST_CONTEXT
+from windtunnel.spec.recipe import MOST_TOKENS
 from windtunnel.spec.seeds import ExperimentName, Seeds
 from windtunnel.spec.segment import Objective
-from windtunnel.spec.size import Size
+from windtunnel.spec.size import Size, Sizes
 from windtunnel.spec.strict import Misfit, Strict, at
 from windtunnel.spec.wording import fitting
 
@@ -68,7 +71,9 @@ class Stage(Strict):
         Objective | None,
         Field(description="completion: of sources with `pairs`, prompts are read and not learnt"),
     ] = None
-    batch_tokens: Annotated[int | None, Field(ge=1, description="Default: as before")] = None
+    batch_tokens: Annotated[
+        int | None, Field(ge=1, le=MOST_TOKENS, description="Default: as before")
+    ] = None
     lr_exponent: Annotated[
         float,
         Field(
@@ -77,7 +82,9 @@ class Stage(Strict):
             description="The peak goes with this power of the batch, where it changes; 0: not",
         ),
     ] = SQRT
-    context: Annotated[int | None, Field(ge=2, description="Tokens a row")] = None
+    context: Annotated[int | None, Field(ge=2, le=LONGEST_CONTEXT, description="Tokens a row")] = (
+        None
+    )
     rope_base: Annotated[float | None, Field(gt=1, description="With context")] = None
 
     @model_validator(mode="after")
@@ -115,12 +122,15 @@ class BranchExperiment(Strict):
 
     kind: Literal["branch"]
     name: ExperimentName = "branch"
-    sizes: Annotated[tuple[Size, ...] | None, Field(description="Default: all of model.sizes")] = (
-        None
-    )
+    sizes: Annotated[Sizes | None, Field(description="Default: all of model.sizes")] = None
     forks: Annotated[
         tuple[Duration, ...],
-        Field(min_length=1, description="Training before the branches leave: 10N, '2e6 tokens'"),
+        Field(
+            min_length=1,
+            max_length=MOST_LISTED,
+            description="Training before the branches leave: 10N, '2e6 tokens'",
+        ),
+        AfterValidator(differing),
     ]
     variants: Annotated[
         dict[ExperimentName, Variant],

@@ -2,34 +2,33 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from windtunnel.schedule import DecayShape
+from windtunnel.spec.counts import check_counts
 from windtunnel.spec.data import DataConfig, Name
 from windtunnel.spec.disk_size import DiskSize
 from windtunnel.spec.duration import Duration
 from windtunnel.spec.dynamics import DynamicsConfig
 from windtunnel.spec.experiments import Experiment, ScalingExperiment
-from windtunnel.spec.model import ModelSpec, Positive
+from windtunnel.spec.model import LONGEST_CONTEXT, ModelSpec, Positive
+from windtunnel.spec.paths import checked_path
 from windtunnel.spec.recipe import Recipe
-from windtunnel.spec.size import Size
+from windtunnel.spec.size import DEEPEST, Size, Sizes
 from windtunnel.spec.strict import Misfit, Strict, at
-from windtunnel.spec.wording import fitting
+from windtunnel.spec.wording import fitting, reason
 
 
 class ModelFamily(Strict):
     """The shapes that the study may use; everything but width and depth is shared."""
 
-    sizes: Annotated[
-        tuple[Size, ...],
-        Field(min_length=1, description="WIDTHxDEPTH, or WIDTH with width_per_layer"),
-    ]
+    sizes: Annotated[Sizes, Field(description="WIDTHxDEPTH, or WIDTH with width_per_layer")]
     width_per_layer: Annotated[
         float | None, Field(gt=0, description="Depth rule: depth = width / this, rounded")
     ] = None
     head_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 64
-    context: Annotated[int, Field(ge=2, description="Tokens a row")] = 1024
-    ffn_ratio: Annotated[float, Field(gt=0)] = 2.5
+    context: Annotated[int, Field(ge=2, le=LONGEST_CONTEXT, description="Tokens a row")] = 1024
+    ffn_ratio: Annotated[float, Field(gt=0, le=1000)] = 2.5
     heads_per_kv: Annotated[Positive, Field(description="1 = multi-head, above: grouped-query")] = 1
     tied: Annotated[bool, Field(description="Share embedding and head")] = True
     qk_norm: bool = False
@@ -37,8 +36,11 @@ class ModelFamily(Strict):
 
     @model_validator(mode="after")
     def _every_size_is_a_model(self) -> Self:
-        for size in self.sizes:
-            self.spec(size, vocab_size=256)
+        for number, size in enumerate(self.sizes):
+            try:
+                self.spec(size, vocab_size=256)
+            except ValueError as refused:
+                raise Misfit(reason(refused), "sizes", number) from None
         return self
 
     def spec(self, size: Size, *, vocab_size: int) -> ModelSpec:
@@ -50,7 +52,13 @@ class ModelFamily(Strict):
                     f"size {size.width} has no depth: write {size.width}xDEPTH, or set "
                     "width_per_layer"
                 )
-            depth = max(1, round(size.width / self.width_per_layer))
+            layers = size.width / self.width_per_layer
+            if layers > DEEPEST:
+                raise ValueError(
+                    f"size {size.width}: width / width_per_layer = {layers:g} layers, and at most "
+                    f"are {DEEPEST}; raise width_per_layer"
+                )
+            depth = max(1, round(layers))
         heads = size.width // self.head_dim
         if heads % self.heads_per_kv:
             raise ValueError(
@@ -223,7 +231,11 @@ class StudyConfig(Strict):
     schedule: ScheduleConfig = ScheduleConfig()
     experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)]
     resources: Resources = Resources()
-    store: Annotated[str, Field(description="Folder, relative to the study file")] = "store"
+    store: Annotated[
+        str,
+        AfterValidator(checked_path),
+        Field(description="Folder, relative to the study file; ~ is the home"),
+    ] = "store"
     retain: Annotated[
         Literal["all", "last"],
         Field(
@@ -255,10 +267,12 @@ class StudyConfig(Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.recipe.batch_tokens % self.model.context:
-            raise ValueError(
+            raise Misfit(
                 f"recipe.batch_tokens = {self.recipe.batch_tokens} is not a multiple of "
                 f"model.context = {self.model.context}; "
-                f"{fitting(self.recipe.batch_tokens, self.model.context)}"
+                f"{fitting(self.recipe.batch_tokens, self.model.context)}",
+                "recipe",
+                "batch_tokens",
             )
         known = {str(size) for size in self.model.sizes}
         for number, experiment in enumerate(self.experiments):
@@ -271,6 +285,7 @@ class StudyConfig(Strict):
                         )
                 if not isinstance(experiment, ScalingExperiment):
                     experiment.check_against(self)
+        check_counts(self)
         return self
 
 

@@ -3,15 +3,26 @@
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from windtunnel.errors import did_you_mean
+from windtunnel.spec.paths import checked_path
+from windtunnel.spec.shares import PERIOD, whole_shares
 from windtunnel.spec.strict import Misfit, Strict
 
-PLAIN_SUFFIXES = (".txt", ".md", ".parquet")
-PAIR_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+_PACKED = ("", ".gz", ".zst")
+PLAIN_SUFFIXES = (
+    *(f"{kind}{packed}" for kind in (".txt", ".md") for packed in _PACKED),
+    ".parquet",
+)
+PAIR_SUFFIXES = tuple(
+    f"{kind}{packed}" for kind in (".jsonl", ".ndjson", ".json") for packed in _PACKED
+)
 """Of JSON lines, of which two fields may be a pair."""
 TOKEN_SUFFIXES = (".bin", ".npy")
+Dtype = Literal["uint16", "uint32", "uint8", "int32", "int64", "uint64"]
+NEAR_DUPLICATE_SHARE = 0.5
+"""Assumed: half of a document, the share at which most of it adds nothing."""
 CONDITIONAL = "_conditional"
 """After a source's name: the validation set of its completions, given their prompts."""
 
@@ -27,11 +38,50 @@ def _as_weight(value: Any) -> Any:
     return value
 
 
-Weight = Annotated[float, Field(ge=0), BeforeValidator(_as_weight)]
+def _as_dedup(value: Any) -> Any:
+    match value.strip().lower() if isinstance(value, str) else value:
+        case True | "on" | "true" | "yes":
+            return "on"
+        case False | "off" | "false" | "no":
+            return "off"
+        case int() | float() as share if 0 < share <= 1:
+            return float(share)
+    hint = ""
+    if isinstance(value, str) and value.rstrip().endswith("%"):
+        hint = "; a share is a number, as 0.8 for 80%"
+    raise ValueError(
+        f"{value!r}: allowed are on, off, or the share of a document that was read before, above 0 "
+        f"and up to 1, from which it is dropped{hint}"
+    )
+
+
+Dedup = Annotated[
+    Literal["on", "off"] | float,
+    BeforeValidator(_as_dedup),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["on", "off"]},
+                {"type": "boolean"},
+                {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+            ]
+        }
+    ),
+]
+
+Weight = Annotated[float, Field(ge=0, le=1e12), BeforeValidator(_as_weight)]
 
 
 def _as_source(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
+
+
+def _checked_source(path: str) -> str:
+    return path if path.startswith("builtin:") else checked_path(path)
+
+
+def _checked_tokenizer(path: str) -> str:
+    return path if path == "bytes" else checked_path(path)
 
 
 class SourceConfig(Strict):
@@ -39,10 +89,12 @@ class SourceConfig(Strict):
 
     path: Annotated[
         str,
+        AfterValidator(_checked_source),
         Field(
             description="builtin:docs, builtin:code, of one package alone as builtin:code/sympy, "
-            "builtin:doctests, or a path relative to the study file: .txt, .jsonl[.gz|.zst], "
-            ".parquet, .bin (raw, or Megatron's with .idx), .npy, or a folder"
+            "builtin:doctests, or a path relative to the study file: .txt, .md, .jsonl, .ndjson, "
+            ".json (all also with .gz or .zst), .parquet, .bin (raw, or Megatron's with .idx), "
+            ".npy, or a folder"
         ),
     ]
     name: Annotated[Name | None, Field(description="Default: the file's stem")] = None
@@ -50,11 +102,13 @@ class SourceConfig(Strict):
         Weight,
         Field(description="Share of rows, relative to the others; 0: only branches read it"),
     ] = 1.0
-    text_column: Annotated[str, Field(description="For .jsonl and .parquet")] = "text"
+    text_column: Annotated[
+        str, Field(description="For .jsonl and .parquet; a nested field as message.content")
+    ] = "text"
     pairs: Annotated[
         tuple[str, str] | None, Field(description="Two fields of .jsonl: prompt and completion")
     ] = None
-    dtype: Annotated[Literal["uint16", "uint32"], Field(description="For raw .bin")] = "uint16"
+    dtype: Annotated[Dtype, Field(description="For raw .bin, and .npy without a header")] = "uint16"
 
     @model_validator(mode="after")
     def _pairs_are_fields_of_lines(self) -> Self:
@@ -132,22 +186,49 @@ class DataConfig(Strict):
 
     sources: Sources
     tokenizer: Annotated[
-        str, Field(description="bytes, or the path of a Hugging Face tokenizer.json")
+        str,
+        AfterValidator(_checked_tokenizer),
+        Field(description="bytes, or the path of a Hugging Face tokenizer.json"),
     ] = "bytes"
     vocab_size: Annotated[
-        int | None, Field(description="Only for sources that are token files already")
+        int | None,
+        Field(ge=2, le=2**32, description="Only for sources that are token files already"),
     ] = None
     end_of_text: Annotated[
         str | None, Field(description="Separator token; default: the usual names are tried")
     ] = None
     validation: ValidationConfig = ValidationConfig()
+    dedup: Annotated[
+        Dedup,
+        Field(
+            description="Near-duplicate documents are dropped: on, off, or the share of a document "
+            "that was read before from which it is dropped (on: 0.5)"
+        ),
+    ] = "on"
 
     @field_validator("sources")
     @classmethod
     def _some_are_read(cls, sources: tuple[SourceConfig, ...]) -> tuple[SourceConfig, ...]:
         if not any(source.weight for source in sources):
             raise ValueError("every source has weight 0; trunks need one above 0")
+        weights = [source.weight for source in sources]
+        for number, count in enumerate(whole_shares(weights)):
+            if weights[number] and not count:
+                raise Misfit(
+                    f"a weight of {weights[number]:g} is {weights[number] / sum(weights):.2g} of "
+                    f"all weights, and a share below 1/{2 * PERIOD} gets no rows: raise it, or "
+                    "remove the source",
+                    number,
+                    "weight",
+                )
         return sources
+
+    @property
+    def dedup_share(self) -> float | None:
+        """Share of a document that was read before from which it is dropped; None if never."""
+        if isinstance(self.dedup, float):
+            return self.dedup
+        return NEAR_DUPLICATE_SHARE if self.dedup == "on" else None
 
     @property
     def set_names(self) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ class MixtureDesign(Strict):
         int, Field(ge=1, le=500, description="Besides each source alone, and all in equal shares")
     ] = 20
     concentration: Annotated[
-        float, Field(gt=0, description="1: uniform; below: towards single sources")
+        float, Field(gt=0, le=1e6, description="1: uniform; below: towards single sources")
     ] = 1.0
     seed: int = 0
     decay: Annotated[

@@ -12,6 +12,7 @@ UNITS = {"": 1, "B": 1} | {
     for i in ("", "i")
 }
 
+MOST_BYTES = 1e18
 PATTERN = r"^\s*([0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*((?:[kMGT]i?)?B)?\s*$"
 
 
@@ -35,11 +36,13 @@ class DiskSize(Written):
             return value
         usable = isinstance(value, str | int | float) and not isinstance(value, bool)
         match = re.match(PATTERN, str(value)) if usable else None
-        count = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
+        size = float(match[1]) * UNITS[match[2] or ""] if match else 0.0
+        count = int(size) if size < MOST_BYTES else 0
         if count < 1:
             raise ValueError(
                 f"{value!r} is no size on a disk: write bytes, or a number with its unit "
-                "(kB, MB, GB, TB or kiB, MiB, GiB, TiB), for example 20 GB"
+                f"(kB, MB, GB, TB or kiB, MiB, GiB, TiB), below {MOST_BYTES:.0e} bytes, for "
+                "example 20 GB"
             )
         return cls(bytes=count)
 

@@ -10,6 +10,8 @@ from windtunnel.spec.written import Written
 
 NUMBER = r"[0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?"
 PATTERN = rf"^\s*({NUMBER})\s*(N|tokens|steps)\s*$"
+LONGEST = 1e18
+"""Of any unit (assumed); what follows from a duration stays a finite number."""
 UNITS = {"n": "N", "tokens": " tokens", "steps": " steps"}
 """As a guess at a mistyped one knows them, and as they are written after a number."""
 
@@ -42,6 +44,10 @@ class Duration(Written):
         amount = float(match[1].replace("_", ""))
         if amount <= 0:
             raise ValueError(f"{text!r}: a duration is above zero")
+        if amount > LONGEST:
+            raise ValueError(
+                f"{str(text)[:40]!r}: a duration is at most {LONGEST:g}; write a smaller one"
+            )
         return cls(amount=amount, unit=match[2])  # type: ignore[arg-type]
 
     def steps(self, *, params: int, batch_tokens: int) -> int:

@@ -2,22 +2,28 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from windtunnel.spec.axes import check_axis
 from windtunnel.spec.branching import BranchExperiment
 from windtunnel.spec.duration import Duration
+from windtunnel.spec.lists import MOST_LISTED, differing
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.spec.seeds import ExperimentName, Seeds
-from windtunnel.spec.size import Size
-from windtunnel.spec.strict import Strict
+from windtunnel.spec.size import Size, Sizes
+from windtunnel.spec.strict import Strict, at
 
 if TYPE_CHECKING:
     from windtunnel.spec.config import StudyConfig
 
 Horizons = Annotated[
     tuple[Duration, ...],
-    Field(min_length=1, description="Total training with decay: 10N, '2.5e6 tokens', '5000 steps'"),
+    Field(
+        min_length=1,
+        max_length=MOST_LISTED,
+        description="Total training with decay: 10N, '2.5e6 tokens', '5000 steps'",
+    ),
+    AfterValidator(differing),
 ]
 
 
@@ -26,9 +32,7 @@ class ScalingExperiment(Strict):
 
     kind: Literal["scaling"]
     name: ExperimentName = "scaling"
-    sizes: Annotated[tuple[Size, ...] | None, Field(description="Default: all of model.sizes")] = (
-        None
-    )
+    sizes: Annotated[Sizes | None, Field(description="Default: all of model.sizes")] = None
     horizons: Horizons
     extra_horizons: Annotated[
         dict[str, Horizons],
@@ -52,7 +56,7 @@ class GridExperiment(Strict):
     kind: Literal["grid"]
     name: ExperimentName = "grid"
     axes: Annotated[
-        dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]],
+        dict[str, Annotated[tuple[Any, ...], Field(min_length=1, max_length=MOST_LISTED)]],
         Field(
             min_length=1,
             description="size, recipe.FIELD, model.FIELD or schedule.FIELD, each with its values",
@@ -69,8 +73,11 @@ class GridExperiment(Strict):
     def check_against(self, study: "StudyConfig") -> None:
         """Refuse an axis that names no field, and a value that the field would refuse."""
         for axis, values in self.axes.items():
-            if axis != "size":
-                check_axis(study, self.name, axis, values)
+            with at("axes", axis):
+                if axis == "size":
+                    differing(self.sizes_named)
+                else:
+                    check_axis(study, self.name, axis, values)
 
 
 Experiment = Annotated[

@@ -10,6 +10,9 @@ from windtunnel.spec.strict import Strict
 
 Positive = Annotated[int, Field(ge=1)]
 
+LONGEST_CONTEXT = 2**24
+"""Tokens of a row (assumed)."""
+
 NORM_EPS = 1e-5
 """Of every RMSNorm (MiniCPM's released configs)."""
 

@@ -7,14 +7,18 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from windtunnel.spec.axes import check_axis, is_whole
 from windtunnel.spec.duration import Duration
+from windtunnel.spec.lists import MOST_LISTED
 from windtunnel.spec.seeds import ExperimentName, Seeds
 from windtunnel.spec.size import Size
-from windtunnel.spec.strict import Strict
+from windtunnel.spec.strict import Strict, at
 
 if TYPE_CHECKING:
     from windtunnel.spec.config import StudyConfig
 
 Sampler = Literal["gp", "tpe", "cmaes", "sobol", "grid", "random"]
+
+MOST_TRIALS = 10_000
+"""Of one search (assumed; its plan takes seconds)."""
 
 MOST_TRIALS_OF_GP, MOST_DIMENSIONS_OF_GP = 100, 6
 """Beyond either a Gaussian process is slow and vague, and `auto` takes `tpe` (assumed)."""
@@ -26,7 +30,9 @@ class Range(Strict):
     low: float
     high: float
     log: Annotated[bool, Field(description="Search the logarithm")] = False
-    points: Annotated[int | None, Field(ge=2, description="Values for `sampler: grid`")] = None
+    points: Annotated[
+        int | None, Field(ge=2, le=MOST_LISTED, description="Values for `sampler: grid`")
+    ] = None
 
     @model_validator(mode="after")
     def _is_an_interval(self) -> Self:
@@ -34,6 +40,9 @@ class Range(Strict):
             raise ValueError(f"low = {self.low:g} is not below high = {self.high:g}")
         if self.log and self.low <= 0:
             raise ValueError(f"log: true needs low above zero, not {self.low:g}")
+        width = self.high / self.low if self.log else self.high - self.low
+        if not math.isfinite(width):
+            raise ValueError(f"{self.low:g} to {self.high:g} is too wide a range; narrow it")
         return self
 
     def grid(self) -> list[float]:
@@ -55,7 +64,7 @@ class Range(Strict):
         return (value - self.low) / (self.high - self.low)
 
 
-Choices = Annotated[tuple[Any, ...], Field(min_length=2)]
+Choices = Annotated[tuple[Any, ...], Field(min_length=2, max_length=MOST_LISTED)]
 
 Searched = Annotated[
     Annotated[Range, Tag("range")] | Annotated[Choices, Tag("list")],
@@ -77,7 +86,7 @@ class EarlyStopping(Strict):
         Field(min_length=1, description="Horizons at which trials are compared, shortest first"),
     ]
     reduction: Annotated[
-        float, Field(gt=1, description="asha: one in so many goes on from each rung")
+        float, Field(gt=1, le=1000, description="asha: one in so many goes on from each rung")
     ] = 3.0
 
 
@@ -94,7 +103,7 @@ class SearchExperiment(Strict):
             description="recipe.FIELD, model.FIELD or schedule.FIELD: {low, high, log} or a list",
         ),
     ]
-    trials: Annotated[int, Field(ge=1)] = 40
+    trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] = 40
     sampler: Annotated[
         Literal["auto", "gp", "tpe", "cmaes", "sobol", "grid", "random"],
         Field(
@@ -103,9 +112,14 @@ class SearchExperiment(Strict):
         ),
     ] = "auto"
     batch: Annotated[
-        int, Field(ge=1, description="Trials suggested together, from all that ended before them")
+        int,
+        Field(
+            ge=1,
+            le=MOST_TRIALS,
+            description="Trials suggested together, from all that ended before them",
+        ),
     ] = 8
-    seed: Annotated[int, Field(ge=0, description="Of the sampler")] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="Of the sampler")] = 0
     seeds: Seeds = (0,)
     horizon: Annotated[
         Duration, Field(description="Training of a trial, decay included: 10N, '5000 steps'")
@@ -113,10 +127,14 @@ class SearchExperiment(Strict):
     objective: Annotated[
         str, Field(description="mean: over the validation sets; or the name of one of them")
     ] = "mean"
-    top: Annotated[int, Field(ge=0, description="Best trials that are repeated; 0: no winner")] = 3
-    repeats: Annotated[int, Field(ge=1, description="New seeds for each of them")] = 3
+    top: Annotated[
+        int, Field(ge=0, le=MOST_LISTED, description="Best trials that are repeated; 0: no winner")
+    ] = 3
+    repeats: Annotated[
+        int, Field(ge=1, le=MOST_LISTED, description="New seeds for each of them")
+    ] = 3
     longer: Annotated[
-        float, Field(gt=1, description="Each is also run to so many times the horizon")
+        float, Field(gt=1, le=1000, description="Each is also run to so many times the horizon")
     ] = 2.0
     early_stopping: EarlyStopping | None = None
 
@@ -182,23 +200,31 @@ class SearchExperiment(Strict):
     def check_against(self, study: "StudyConfig") -> None:
         """Refuse fields that are none, values that a field refuses, and unknown validation sets."""
         for axis, values in self.space.items():
-            ends = (values.low, values.high) if isinstance(values, Range) else values
-            if isinstance(values, Range) and axis == "recipe.batch_tokens":
-                raise ValueError(
-                    f"experiment {self.name!r}: {axis} takes multiples of model.context = "
-                    f"{study.model.context}: give a list of them"
-                )
-            if isinstance(values, Range) and is_whole(study, axis):
-                if any(end != int(end) for end in ends):
-                    raise ValueError(
-                        f"experiment {self.name!r}: {axis} holds whole numbers; "
-                        f"{ends[0]:g} to {ends[1]:g} is no range of them"
-                    )
-                ends = tuple(int(end) for end in ends)
-            check_axis(study, self.name, axis, ends)
+            with at("space", axis):
+                self._check_values(study, axis, values)
         known = ["mean", *study.data.set_names]
         if self.objective not in known:
             raise ValueError(
                 f"experiment {self.name!r}: objective {self.objective!r} is no validation set; "
                 f"allowed: {', '.join(known)}"
             )
+
+    def _check_values(self, study: "StudyConfig", axis: str, values: Any) -> None:
+        """Refuse a range of what has no range, and a value that the field refuses."""
+        if not isinstance(values, Range):
+            check_axis(study, self.name, axis, values)
+            return
+        if axis == "recipe.batch_tokens":
+            raise ValueError(
+                f"experiment {self.name!r}: {axis} takes multiples of model.context = "
+                f"{study.model.context}: give a list of them"
+            )
+        ends: tuple[float, ...] = (values.low, values.high)
+        if is_whole(study, axis):
+            if any(end != int(end) for end in ends):
+                raise ValueError(
+                    f"experiment {self.name!r}: {axis} holds whole numbers; "
+                    f"{ends[0]:g} to {ends[1]:g} is no range of them"
+                )
+            ends = tuple(int(end) for end in ends)
+        check_axis(study, self.name, axis, ends)

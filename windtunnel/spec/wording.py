@@ -6,6 +6,8 @@ from bisect import bisect
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from windtunnel.errors import did_you_mean
 
 EXPECTED = {
@@ -45,6 +47,17 @@ def expected(error: Mapping[str, Any]) -> str:
     if known is None:
         return f"{error['msg'][0].lower()}{error['msg'][1:]}"
     return f"expected {known.format(**error.get('ctx', {}))}{_meant(error)}"
+
+
+def reason(refused: Exception) -> str:
+    """Why values do not fit, in one line; of several reasons that pydantic gives, the first."""
+    if not isinstance(refused, ValidationError):
+        return str(refused)
+    error = refused.errors()[0]
+    if error["type"] == "value_error":
+        return reason(error["ctx"]["error"])
+    where = "".join(f"{part}: " for part in error["loc"][-1:])
+    return f"{where}{expected(error)}"
 
 
 def _meant(error: Mapping[str, Any]) -> str:

@@ -1,17 +1,19 @@
 """YAML in, checked study out; every complaint names the file, the line and the nearest fix."""
 
 import io
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from windtunnel.errors import ConfigError, did_you_mean
+from windtunnel.errors import ConfigError, cause_of, did_you_mean
 from windtunnel.spec.config import StudyConfig
 from windtunnel.spec.strict import Misfit
 from windtunnel.spec.wording import expected
-from windtunnel.spec.yaml_tree import EXTENDS, Node, read_tree
+from windtunnel.spec.yaml_nodes import Node
+from windtunnel.spec.yaml_tree import EXTENDS, read_tree
 
 
 def load_study(path: Path) -> StudyConfig:
@@ -23,18 +25,31 @@ def load_study(path: Path) -> StudyConfig:
     """
     tree = read_tree(path)
     try:
-        return StudyConfig.model_validate(tree.plain())
+        study = StudyConfig.model_validate(tree.plain())
     except ValidationError as invalid:
         errors = invalid.errors()
         lines = [_describe(tree, e) for e in errors if not _follows_from_another(e, errors)]
         raise ConfigError("\n".join(lines)) from None
+    except ArithmeticError as beyond:
+        raise ConfigError(
+            f"{path}:1: {cause_of(beyond)}; a number is too large or too small"
+        ) from None
+    if lines := list(_booleans_as_numbers(tree, study.model_dump(), "")):
+        raise ConfigError("\n".join(lines))
+    return study
 
 
 def place_of(path: Path, *location: str | int) -> str:
-    """FILE:LINE of what a study file that was read says there, in itself or in what it extends."""
-    node = read_tree(path)
+    """FILE:LINE of what a study file that was read says there, in itself or in what it extends.
+
+    Of what it leaves to a default, the line of the nearest part that it does say.
+    """
+    node = replace(read_tree(path), line=1)
     for part in location:
-        node = node.value[part]
+        value = node.value
+        if not (part in value if isinstance(value, dict) else _is_item(value, part)):
+            break
+        node = value[part]
     return f"{node.file}:{node.line}"
 
 
@@ -49,6 +64,28 @@ def resolved_text(config: StudyConfig) -> str:
     return text.getvalue()
 
 
+def _is_item(value: Any, part: str | int) -> bool:
+    return isinstance(value, list) and isinstance(part, int) and part < len(value)
+
+
+def _booleans_as_numbers(node: Node, read: Any, where: str) -> Iterator[str]:
+    """A complaint for each true and false that was taken as 1 and 0; `read` is what they became."""
+    written = node.value
+    if isinstance(written, dict) and isinstance(read, list | tuple) and len(read) == 1:
+        read = read[0]  # a chain of one stage is written without a list
+    if isinstance(written, dict) and isinstance(read, dict):
+        for key in written.keys() & read.keys():
+            yield from _booleans_as_numbers(written[key], read[key], f"{where}.{key}")
+    elif isinstance(written, list) and isinstance(read, list | tuple):
+        for number, (each, became) in enumerate(zip(written, read, strict=False)):
+            yield from _booleans_as_numbers(each, became, f"{where}[{number}]")
+    elif isinstance(written, bool) and isinstance(read, int | float) and written is not read:
+        yield (
+            f"{node.file}:{node.line}: {where.lstrip('.')} = {str(written).lower()}: expected a "
+            "number"
+        )
+
+
 def _follows_from_another(error: Any, errors: list[Any]) -> bool:
     """A list whose items were all refused is also called too short: say only the cause."""
     within = tuple(error["loc"])
@@ -61,7 +98,7 @@ def _describe(tree: Node, error: Any) -> str:
     for part in location:
         value = node.value
         is_key = isinstance(value, dict) and part in value
-        if is_key or (isinstance(value, list) and isinstance(part, int) and part < len(value)):
+        if is_key or _is_item(value, part):
             if is_key:
                 siblings = list(value)
             node = value[part]

@@ -92,7 +92,7 @@ def decide(
     rows = _rows_of_each_device(resources, model, recipe)
     micro_rows = rows
     if resources.micro_batch_tokens is not None:
-        micro_rows = resources.micro_batch_tokens // model.context
+        micro_rows = min(rows, resources.micro_batch_tokens // model.context)
         if micro_rows < 1 or rows % micro_rows:
             raise ConfigError(
                 f"resources.micro_batch_tokens = {resources.micro_batch_tokens}: must hold a whole "

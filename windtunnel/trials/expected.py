@@ -54,6 +54,10 @@ def _spread(study: StudyConfig, experiment: SearchExperiment, share: float) -> d
         if not isinstance(searched, Range):
             values[axis] = searched[int(share * len(searched))]
             continue
+        if experiment.sampler_taken == "grid":
+            grid = searched.grid()
+            values[axis] = grid[int(share * len(grid))]
+            continue
         value = searched.value(share)
         values[axis] = round(value) if is_whole(study, axis) else value
     return values

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import Any
 
 from windtunnel.spec import StudyConfig
-from windtunnel.spec.data import SourceConfig
+from windtunnel.spec.data import NEAR_DUPLICATE_SHARE, SourceConfig
 
 
 def data_asked(config: StudyConfig) -> dict[str, Any]:
@@ -17,6 +17,8 @@ def data_asked(config: StudyConfig) -> dict[str, Any]:
     for source in asked["sources"]:
         if source["pairs"] is None:
             del source["pairs"]  # so that pins from before there were pairs are found
+    if config.data.dedup_share == NEAR_DUPLICATE_SHARE:
+        del asked["dedup"]  # likewise
     asked["validation"] = {"fraction": asked["validation"]["fraction"]}
     return asked
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from windtunnel.data import Dataset
 from windtunnel.data.mixture import row_counts
 from windtunnel.errors import ConfigError
+from windtunnel.schedule import Decay
 from windtunnel.spec import (
     Branch,
     DataChange,
@@ -27,7 +28,7 @@ from windtunnel.spec.search import SearchExperiment
 from windtunnel.spec.size import Size
 from windtunnel.spec.strict import Strict
 from windtunnel.trials.suggested import Suggested, SuggestedTrial
-from windtunnel.trials.variant import VariantPoint
+from windtunnel.trials.variant import HOW_TO_DECAY, RateError, VariantPoint
 
 FEWEST_STEPS = 100
 """Under this a horizon is mostly warmup and noise: refused (design decision 13)."""
@@ -101,20 +102,33 @@ class Point(Strict):
         whole = self.schedule.decay_share == 1.0
         decay = steps - warmup if whole else max(1, round(self.schedule.decay_share * steps))
         fork = steps - decay
-        where = f"experiment {self.experiment!r}, size {model.size}, horizon {self.horizon}"
         if fork < warmup or decay < 1:
             raise ConfigError(
-                f"{where}: {steps} updates, of which {warmup} warm up and {max(decay, 0)} decay; "
-                f"lengthen the horizon to more than {self._shortest()} updates or lower "
+                f"{self._where()}: {steps} updates, of which {warmup} warm up and {max(decay, 0)} "
+                f"decay; lengthen the horizon to more than {self._shortest()} updates or lower "
                 "recipe.warmup_steps"
             )
         if steps < FEWEST_STEPS:
             raise ConfigError(
-                f"{where}: {steps} updates of {batch} tokens, and under {FEWEST_STEPS} a loss says "
-                "little about the model; lengthen the horizon or lower recipe.batch_tokens"
+                f"{self._where()}: {steps} updates of {batch} tokens, and under {FEWEST_STEPS} a "
+                "loss says little about the model; lengthen the horizon or lower "
+                "recipe.batch_tokens"
             )
+        try:
+            Decay(
+                start=fork,
+                end=steps,
+                shape=self.schedule.shape,
+                final_factor=self.schedule.final_factor,
+            )
+        except ConfigError as refused:
+            raise RateError(f"{self._where()}: {refused}; {HOW_TO_DECAY}") from None
         change = ScheduleChange(shape=self.schedule.shape, final_factor=self.schedule.final_factor)
         return Branch(parent=self.trunk, fork_step=fork, steps=decay, changes=(change,))
+
+    def _where(self) -> str:
+        size = self.trunk.model.size
+        return f"experiment {self.experiment!r}, size {size}, horizon {self.horizon}"
 
     def _shortest(self) -> int:
         warmup = self.trunk.recipe.warmup_steps

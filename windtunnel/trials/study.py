@@ -8,20 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from windtunnel.data import (
+    Account,
     Dataset,
     DataSpec,
     Progress,
     Source,
     ValidationSet,
+    changes_since,
     prepare,
     prepare_validation,
 )
 from windtunnel.data.tokenizer import load_tokenizer
 from windtunnel.errors import ConfigError
+from windtunnel.laws.caution import Caution
 from windtunnel.spec import StudyConfig, load_study
 from windtunnel.spec.data import SourceConfig
 from windtunnel.spec.path import rows_at
+from windtunnel.spec.paths import expanded
 from windtunnel.spec.search import SearchExperiment
+from windtunnel.spec.yaml_file import place_of
 from windtunnel.trials.completion import WantedSet
 from windtunnel.trials.expected import expected_trials
 from windtunnel.trials.json_file import read_json, write_json
@@ -60,11 +65,39 @@ class Study:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the plan and the data have to say."""
+        """What the plan and the data have to say, in words."""
+        return tuple(caution.message for caution in self.cautions)
+
+    @property
+    def cautions(self) -> tuple[Caution, ...]:
+        """What the plan and the data have to say, with codes; docs/data.md lists those of data."""
+        planned = (Caution("plan", message) for message in self.plan.warnings)
+        return (*planned, *self.data_cautions)
+
+    @property
+    def data_cautions(self) -> tuple[Caution, ...]:
+        """What the data has to say."""
         if self.dataset is None:
-            return (*self.plan.warnings, *self._missing_sources())
-        cut = chain.from_iterable(map(self.dataset.cut_examples, self.contexts))
-        return (*self.plan.warnings, *self.dataset.warnings, *cut, *self._repeats())
+            return tuple(self._missing_sources())
+        cut = chain.from_iterable(map(self.dataset.cut_cautions, self.contexts))
+        extra = chain.from_iterable(each.cautions() for each in self._extra_accounts())
+        return (*self.dataset.cautions, *extra, *cut, *self._repeats(), *self._changes)
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """What of each source was kept and left out; () if unprepared."""
+        trained = (source.account for source in self.dataset.sources) if self.dataset else ()
+        return (*trained, *self._extra_accounts())
+
+    def _extra_accounts(self) -> Iterator[Account]:
+        return (each.account for each in self.extra_validation if not each.conditional)
+
+    @cached_property
+    def _changes(self) -> tuple[Caution, ...]:
+        """Sources that are not what the pinned tokens were made from."""
+        if self.dataset is None:
+            return ()
+        return changes_since(self.dataset, _data_spec(self.config, self.file), root=self.store.data)
 
     @property
     def contexts(self) -> tuple[int, ...]:
@@ -121,24 +154,28 @@ class Study:
             for planned in self.expected_plan.segments
         }
 
-    def _missing_sources(self) -> Iterator[str]:
+    def _missing_sources(self) -> Iterator[Caution]:
         """Sources that a sweep would not find."""
         data = self.config.data
         for source in (*data.sources, *data.validation.extra):
             if missing := _missing(source, self.file):
-                yield (
+                yield Caution(
+                    "missing-source",
                     f"{self.file}: data source {source.label!r}: there is no {missing}; the sweep "
-                    "will stop there: mend `path`, which is relative to the study file"
+                    "will stop there: mend `path`, which is relative to the study file",
                 )
 
-    def _repeats(self) -> tuple[str, ...]:
+    def _repeats(self) -> tuple[Caution, ...]:
         epochs = self.most_epochs or 0.0
         if epochs <= 1.0:
             return ()
         return (
-            f"the longest path reads {self.longest_tokens:.3g} tokens, and some path {epochs:.2f} "
-            "epochs of its most repeated source; a law of fresh data does not hold there "
-            "(Muennighoff et al. 2023)",
+            Caution(
+                "repeated-data",
+                f"the longest path reads {self.longest_tokens:.3g} tokens, and some path "
+                f"{epochs:.2f} epochs of its most repeated source; a law of fresh data does not "
+                "hold there (Muennighoff et al. 2023)",
+            ),
         )
 
 
@@ -155,8 +192,10 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
         StoreError: The store cannot be written.
     """
     config = load_study(file)
-    root = (file.resolve().parent / Path(config.store).expanduser()).resolve()
-    store = Store(root)
+    try:
+        store = Store(file.resolve().parent / expanded(config.store))
+    except ValueError as refused:
+        raise ConfigError(f"{place_of(file, 'store')}: store: {refused}") from None
     pin_file = store.study(config.study) / "data.json"
     pin = read_json(pin_file)
     asked = data_asked(config)
@@ -166,6 +205,10 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
     if pin is not None:
         dataset = Dataset.open(store.root / pin["dataset"])
     elif prepared:
+        # What does not fit together is told before the data is read, which may take hours.
+        plan_of(
+            file, Ground(config=config, vocab_size=_vocab_size(config, file), stream=UNPREPARED), {}
+        )
         store.open_for_writing()
         dataset = prepare(_data_spec(config, file), root=store.data, progress=progress)
         pin = {
@@ -230,6 +273,7 @@ def _data_spec(config: StudyConfig, file: Path) -> DataSpec:
         vocab_size=data.vocab_size,
         validation_fraction=data.validation.fraction,
         end_of_text=data.end_of_text,
+        dedup=data.dedup_share,
     )
 
 
@@ -275,7 +319,10 @@ def _missing(source: SourceConfig, file: Path) -> str | None:
 def _absolute(path: str, file: Path) -> str:
     if path.startswith("builtin:"):
         return path
-    return str((file.resolve().parent / Path(path).expanduser()).resolve())
+    try:
+        return str((file.resolve().parent / expanded(path)).resolve())
+    except ValueError as refused:
+        raise ConfigError(f"{file}: data: {refused}") from None
 
 
 def _vocab_size(config: StudyConfig, file: Path) -> int:

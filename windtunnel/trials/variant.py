@@ -21,6 +21,16 @@ from windtunnel.spec.config import ScheduleConfig
 from windtunnel.spec.path import tokens_at
 from windtunnel.spec.strict import Strict
 
+HOW_TO_DECAY = "raise schedule.final_factor, to 0.01 for example, or take another schedule.shape"
+
+
+class ForkError(ConfigError):
+    """A fork that no branch can leave from."""
+
+
+class RateError(ConfigError):
+    """A decay that the study's own shape cannot take to its own final factor."""
+
 
 class VariantPoint(Strict):
     """A variant of a branch experiment; `mixtures` has what each stage changes of the mixture."""
@@ -58,7 +68,7 @@ class VariantPoint(Strict):
         model, recipe = self.trunk.model, self.trunk.recipe
         fork = self.fork.steps(params=model.params, batch_tokens=recipe.batch_tokens)
         if fork < recipe.warmup_steps:
-            raise ConfigError(
+            raise ForkError(
                 f"{self._where()}: it leaves after {fork} updates, of which {recipe.warmup_steps} "
                 "warm up; fork later or lower recipe.warmup_steps"
             )
@@ -114,7 +124,10 @@ class VariantPoint(Strict):
             )
             branch.schedule(fork)
         except ConfigError as refused:
-            raise ConfigError(f"{where}: {refused}") from None
+            own = stage.final_factor is not None or stage.shape is not None
+            if own or self.schedule.final_factor or self.schedule.shape != "exponential":
+                raise ConfigError(f"{where}: {refused}") from None
+            raise RateError(f"{where}: {refused}; {HOW_TO_DECAY}") from None
         return branch
 
     def _rate(

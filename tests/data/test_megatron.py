@@ -1,0 +1,83 @@
+"""Megatron's index: what leads out of its file is refused, with the entry that does."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from windtunnel.data import DataSpec, Source, prepare
+from windtunnel.errors import DataError
+
+SIZES = [3, 4, 5, 8]
+STARTS = [0, 3, 7, 12]
+DOCUMENTS = [0, 2, 4]
+IDS = np.arange(20)
+
+
+def write(folder, *, sizes=SIZES, pointers=None, documents=DOCUMENTS, names=("a.bin", "a.idx")):
+    IDS.astype("<u2").tofile(folder / names[0])
+    pointers = [2 * start for start in STARTS] if pointers is None else pointers
+    (folder / names[1]).write_bytes(
+        b"MMIDIDX\x00\x00"
+        + struct.pack("<QBQQ", 1, 8, len(sizes), len(documents))
+        + np.array(sizes, "<i4").tobytes()
+        + np.array(pointers, "<i8").tobytes()
+        + np.array(documents, "<i8").tobytes()
+    )
+    return folder / names[0]
+
+
+def prepared(path, root):
+    source = Source(name="ids", path=str(path))
+    spec = DataSpec(sources=(source,), vocab_size=100, validation_fraction=0)
+    return prepare(spec, root=root / "data").sources[0]
+
+
+@pytest.mark.parametrize("names", [("a.bin", "a.idx"), ("A.BIN", "A.IDX"), ("A.BIN", "A.idx")])
+def test_documents_are_read_by_their_index(tmp_path, names):
+    (tmp_path / "in").mkdir()
+    source = prepared(write(tmp_path / "in", names=names), tmp_path)
+    assert (source.tokens, source.documents, source.account.left_out) == (20, 2, ())
+    assert prepared(tmp_path / "in", tmp_path).sha256 == source.sha256
+
+
+def test_tokens_outside_of_the_index_are_told(tmp_path):
+    source = prepared(write(tmp_path, sizes=[3, 4, 5, 7]), tmp_path)
+    assert source.account.share("unindexed-tokens") == pytest.approx(1 / 20)
+    assert not list(source.account.cautions())
+    source = prepared(write(tmp_path, sizes=[3, 4, 5, 6]), tmp_path)
+    assert [code for code, _ in source.account.cautions()] == ["data-left-out"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sizes": [3, 4, -5, 8]}, "sequence 2 has a length of -5"),
+        ({"pointers": [0, -6, 14, 24]}, "sequence 1 begins at byte -6"),
+        ({"pointers": [0, 7, 14, 24]}, "sequence 1 begins at byte 7, which is within a token"),
+        ({"pointers": [0, 6, 14, 26]}, "sequence 3 ends at token 21"),
+        ({"pointers": [0, 6, 14, 2**62]}, "sequence 3 ends at token"),
+        ({"pointers": [6, 0, 14, 24]}, "the sequence after sequence 0 begins before"),
+        ({"documents": [0, 5]}, "document 1 begins at sequence 5 of 4"),
+        ({"documents": [0, -1, 4]}, "document 1 begins at sequence -1"),
+        ({"documents": [0, 3, 2, 4]}, "the document after document 1 begins before"),
+        ({"documents": [0, 2]}, "its documents hold sequences 0 to 2, not all"),
+        ({"documents": [1, 4]}, "its documents hold sequences 1 to 4, not all"),
+        ({"documents": []}, "its documents hold sequences none"),
+    ],
+)
+def test_an_index_that_leads_astray_is_refused(tmp_path, change, said):
+    path = write(tmp_path, **change)
+    with pytest.raises(DataError) as refused:
+        prepared(path, tmp_path)
+    assert str(refused.value).startswith(f"{tmp_path / 'a.idx'}: {said}")
+
+
+def test_a_cut_index_is_refused(tmp_path):
+    path = write(tmp_path)
+    index = tmp_path / "a.idx"
+    whole = index.read_bytes()
+    for length in (3, 20, 40, len(whole) - 1):
+        index.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"a\.idx: "):
+            prepared(path, tmp_path)

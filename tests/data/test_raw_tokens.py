@@ -1,0 +1,162 @@
+"""Raw token files: the type of their ids, headers of other trainers, and formats that are none."""
+
+import gzip
+import json
+import pickle
+import struct
+
+import numpy as np
+import pytest
+
+from windtunnel.data import DataSpec, Source, prepare
+from windtunnel.errors import DataError
+
+IDS = np.random.default_rng(0).integers(0, 5000, size=100_000)
+LARGE = np.random.default_rng(1).integers(0, 128_000, size=100_000)
+
+
+def prepared(path, root, *, vocab_size=50_257, **fields):
+    source = Source(name="ids", path=str(path), **fields)
+    spec = DataSpec(sources=(source,), vocab_size=vocab_size, validation_fraction=0)
+    return prepare(spec, root=root / "data")
+
+
+def tokens_of(dataset):
+    return np.fromfile(dataset.sources[0].folder / "train.bin", dataset.sources[0].dtype)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "int32", "int64", "uint64"])
+def test_every_type_is_read_as_stated(tmp_path, dtype):
+    ids = IDS % 200
+    ids.astype(dtype).tofile(tmp_path / "a.bin")
+    assert np.array_equal(tokens_of(prepared(tmp_path / "a.bin", tmp_path, dtype=dtype)), ids)
+
+
+@pytest.mark.parametrize("count", [100_000, 32])
+@pytest.mark.parametrize(
+    ("written", "stated", "fits"),
+    [
+        ("uint32", "uint16", "uint32"),
+        ("int64", "uint16", "int64"),
+        ("int64", "uint32", "int64"),
+        ("int64", "int32", "int64"),
+        ("uint16", "uint32", "uint16"),
+        ("uint16", "int64", "uint16"),
+        ("uint32", "int64", "uint32"),
+    ],
+)
+def test_another_type_is_refused_with_the_one_that_fits(tmp_path, written, stated, fits, count):
+    IDS[:count].astype(written).tofile(tmp_path / "a.bin")
+    with pytest.raises(DataError, match=rf"a\.bin: .*set dtype: {fits}"):
+        prepared(tmp_path / "a.bin", tmp_path, dtype=stated)
+
+
+def test_wide_ids_of_a_large_vocabulary_are_seen_too(tmp_path):
+    # Their upper halves are 0 and 1, all of them allowed ids.
+    LARGE.astype("<u4").tofile(tmp_path / "a.bin")
+    with pytest.raises(DataError, match="set dtype: uint32"):
+        prepared(tmp_path / "a.bin", tmp_path, vocab_size=128_000)
+    right = prepared(tmp_path / "a.bin", tmp_path, vocab_size=128_000, dtype="uint32")
+    assert np.array_equal(tokens_of(right), LARGE)
+
+
+def test_bytes_and_words_are_told_apart(tmp_path):
+    small = IDS % 200
+    small.astype("<u2").tofile(tmp_path / "a.bin")
+    with pytest.raises(DataError, match="set dtype: uint16"):
+        prepared(tmp_path / "a.bin", tmp_path, dtype="uint8", vocab_size=256)
+    small.astype("u1").tofile(tmp_path / "b.bin")
+    with pytest.raises(DataError, match="set dtype: uint8"):
+        prepared(tmp_path / "b.bin", tmp_path, vocab_size=256)
+
+
+def test_other_byte_order_is_named(tmp_path):
+    IDS.astype(">u2").tofile(tmp_path / "a.bin")
+    with pytest.raises(DataError, match="big-endian uint16"):
+        prepared(tmp_path / "a.bin", tmp_path, vocab_size=5000)
+    np.save(tmp_path / "b.npy", IDS.astype(">u2"))
+    assert np.array_equal(tokens_of(prepared(tmp_path / "b.npy", tmp_path)), IDS)
+
+
+@pytest.mark.parametrize("ids", [np.zeros(1000), np.arange(1000) % 7, np.tile([5, 0, 0], 900)])
+def test_ordinary_zeros_are_no_sign(tmp_path, ids):
+    ids.astype("<u2").tofile(tmp_path / "a.bin")
+    assert np.array_equal(tokens_of(prepared(tmp_path / "a.bin", tmp_path)), ids)
+
+
+# --- headers of other trainers --------------------------------------------------------------------
+
+
+def write_headed(path, ids, *, magic, version, dtype, count=None):
+    header = np.zeros(256, "<i4")
+    header[:3] = magic, version, len(ids) if count is None else count
+    path.write_bytes(header.tobytes() + ids.astype(dtype).tobytes())
+
+
+@pytest.mark.parametrize(
+    ("magic", "version", "dtype"), [(20240520, 1, "<u2"), (20240801, 7, "<u4")]
+)
+def test_the_header_of_llm_c_is_read_and_not_trained_on(tmp_path, magic, version, dtype):
+    write_headed(tmp_path / "a.bin", IDS, magic=magic, version=version, dtype=dtype)
+    assert np.array_equal(tokens_of(prepared(tmp_path / "a.bin", tmp_path)), IDS)
+    for count in (len(IDS) + 1, len(IDS) - 1):
+        write_headed(
+            tmp_path / "b.bin", IDS, magic=magic, version=version, dtype=dtype, count=count
+        )
+        with pytest.raises(DataError, match=rf"b\.bin: .*announces {count} tokens.*cut off"):
+            prepared(tmp_path / "b.bin", tmp_path)
+
+
+def test_a_model_of_llm_c_is_no_tokens(tmp_path):
+    write_headed(tmp_path / "a.bin", IDS, magic=20240326, version=3, dtype="<u2")
+    with pytest.raises(DataError, match="is a model of llm"):
+        prepared(tmp_path / "a.bin", tmp_path)
+
+
+def test_npy_without_a_header_is_read_raw_and_told(tmp_path):
+    IDS.astype("<u2").tofile(tmp_path / "a.npy")
+    dataset = prepared(tmp_path / "a.npy", tmp_path)
+    assert np.array_equal(tokens_of(dataset), IDS)
+    assert [reason for reason, _ in dataset.sources[0].account.left_out] == ["raw-npy"]
+    IDS.astype("<u4").tofile(tmp_path / "b.npy")
+    with pytest.raises(DataError, match="set dtype: uint32"):
+        prepared(tmp_path / "b.npy", tmp_path)
+
+
+# --- other formats --------------------------------------------------------------------------------
+
+
+def litdata_chunk():
+    items = [IDS[:100].astype("<u2").tobytes()] * 3
+    offsets = np.cumsum([0, *map(len, items)]).astype("<u4") + 4 * 5
+    return np.uint32(3).tobytes() + offsets.tobytes() + b"".join(items)
+
+
+HEADER = json.dumps({"a": {"dtype": "U16", "shape": [4], "data_offsets": [0, 8]}}).encode()
+
+OTHERS = {
+    "a pickle": pickle.dumps(IDS),
+    "a zip": b"PK\x03\x04" + bytes(200),
+    "gzip": gzip.compress(IDS.tobytes()),
+    "safetensors": struct.pack("<Q", len(HEADER)) + HEADER + bytes(8),
+    "a chunk of LitData": litdata_chunk(),
+    "a packed data set of lit-gpt": b"LITPKDS" + bytes(200),
+    "Parquet": b"PAR1" + bytes(200),
+    ".npy": b"\x93NUMPY" + bytes(200),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_formats_are_refused_by_name(tmp_path, name):
+    data = OTHERS[name]
+    (tmp_path / "a.bin").write_bytes(data + bytes(len(data) % 2) * (name != "a pickle"))
+    with pytest.raises(DataError, match=rf"a\.bin: is {name}"):
+        prepared(tmp_path / "a.bin", tmp_path)
+
+
+def test_text_is_no_tokens(tmp_path):
+    (tmp_path / "a.bin").write_text(
+        "words and more words, of an even number, all in one file.." * 9
+    )
+    with pytest.raises(DataError, match="is text and no token ids"):
+        prepared(tmp_path / "a.bin", tmp_path)

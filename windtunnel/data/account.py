@@ -1,0 +1,334 @@
+"""What became of a source: what was kept, what was left out, and why.
+
+A builder counts in a `Tally`, which goes into the source's manifest; an `Account` reads it there.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from windtunnel.laws.caution import Caution
+
+# Above this share of what a source holds, what was left out is warned of.
+LEFT_OUT_LIMIT = 0.05
+_EXAMPLES = 3
+
+Whole = Literal["files", "documents", "paragraphs", "characters", "tokens"]
+
+
+class Reason(NamedTuple):
+    """Why something was left out, or is not what the source says.
+
+    Attributes:
+        one: What one of them is called.
+        many: What several are called.
+        of: What they are counted among.
+        fix: What to do where there are too many.
+        code: Of the warning.
+        kept: Whether it was read all the same, in another form.
+        by_count: Whether a share of the count is warned of, or one of the bytes alone.
+    """
+
+    one: str
+    many: str
+    of: Whole
+    fix: str
+    code: str = "data-left-out"
+    kept: bool = False
+    by_count: bool = True
+
+
+REASONS: Mapping[str, Reason] = {
+    "near-duplicate": Reason(
+        "near-duplicate",
+        "near-duplicates",
+        "documents",
+        "set data.dedup: off, or to a higher share, if they are text to train on",
+    ),
+    "blank": Reason(
+        "blank document",
+        "blank documents",
+        "documents",
+        "check that the right field is read",
+    ),
+    "null": Reason("null", "nulls", "documents", "check that the right field or column is read"),
+    "documentation-file": Reason(
+        "documentation file",
+        "documentation files",
+        "files",
+        "give such a file another name if it is text to train on",
+        by_count=False,
+    ),
+    "metadata-file": Reason(
+        "metadata file",
+        "metadata files",
+        "files",
+        "move it to a source of its own if it is text to train on",
+        by_count=False,
+    ),
+    "unread-suffix": Reason(
+        "file of another suffix",
+        "files of other suffixes",
+        "files",
+        "convert them (docs/data.md lists what is read), or move them away",
+    ),
+    "hidden": Reason(
+        "hidden file or folder",
+        "hidden files or folders",
+        "files",
+        "rename what begins with a dot if it is text to train on",
+        by_count=False,
+    ),
+    "broken-link": Reason("broken link", "broken links", "files", "mend the links, or remove them"),
+    "linked-twice": Reason(
+        "folder that another link leads to",
+        "folders that other links lead to",
+        "files",
+        "",
+        by_count=False,
+    ),
+    "nul-bytes": Reason(
+        "NUL byte",
+        "NUL bytes",
+        "characters",
+        "check the encoding: UTF-16 text is half NUL bytes; convert it to UTF-8",
+    ),
+    "lone-surrogates": Reason(
+        "half of a surrogate pair, read as '?'",
+        "halves of surrogate pairs, read as '?'",
+        "characters",
+        "write the JSON again with whole characters",
+        code="text-replaced",
+        kept=True,
+    ),
+    "repeated-paragraph": Reason("repeated paragraph", "repeated paragraphs", "paragraphs", ""),
+    "residue": Reason(
+        "validation paragraph that training holds",
+        "validation paragraphs that training holds",
+        "paragraphs",
+        "",
+    ),
+    "dropped-characters": Reason(
+        "character that the tokenizer drops",
+        "characters that the tokenizer drops",
+        "characters",
+        "take a tokenizer that knows them, or one with byte fallback; nats per byte count only "
+        "what is kept",
+        code="tokenizer-drops",
+    ),
+    "unknown-tokens": Reason(
+        "unknown token",
+        "unknown tokens",
+        "tokens",
+        "take a tokenizer that was trained on such text",
+        code="unknown-tokens",
+        kept=True,
+    ),
+    "unindexed-tokens": Reason(
+        "token outside of its index",
+        "tokens outside of their index",
+        "tokens",
+        "check that the .idx belongs to its .bin",
+    ),
+    "raw-npy": Reason(
+        ".npy file without a header, read as raw tokens",
+        ".npy files without a header, read as raw tokens",
+        "files",
+        "",
+        kept=True,
+        by_count=False,
+    ),
+}
+
+
+class LeftOut(NamedTuple):
+    """How much of a source a reason took: how many, the bytes where known, some names."""
+
+    number: int
+    bytes: int | None = None
+    examples: tuple[str, ...] = ()
+
+
+class Tally:
+    """Counts what is left out while a source is read.
+
+    Attributes:
+        files: Files that are read; None of a builtin.
+        file_bytes: Their bytes on the disk.
+        left_out: By reason.
+    """
+
+    def __init__(self) -> None:
+        self.files: int | None = None
+        self.file_bytes = 0
+        self.left_out: dict[str, LeftOut] = {}
+
+    def add(
+        self, reason: str, count: int = 1, size: int | None = None, *, example: str | None = None
+    ) -> None:
+        """Count what one of REASONS takes; `size` is its bytes, where known."""
+        if not count:
+            return
+        had = self.left_out.get(reason, LeftOut(0))
+        examples = had.examples
+        if example is not None and len(examples) < _EXAMPLES:
+            examples = (*examples, example)
+        known = had.bytes if size is None else (had.bytes or 0) + size
+        self.left_out[reason] = LeftOut(had.number + count, known, examples)
+
+    def count(self, reason: str) -> int:
+        """How many a reason has taken so far."""
+        return self.left_out.get(reason, LeftOut(0)).number
+
+    def said(self) -> str:
+        """`3 nulls, 1 blank document`, or nothing."""
+        return ", ".join(_phrase(reason, each) for reason, each in self.left_out.items())
+
+    def as_json(self) -> dict[str, Any]:
+        """What the manifest says of it."""
+        return {
+            "files": self.files,
+            "file_bytes": self.file_bytes,
+            "left_out": {
+                reason: {"count": each.number, "bytes": each.bytes, "examples": list(each.examples)}
+                for reason, each in self.left_out.items()
+            },
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What became of one source.
+
+    Attributes:
+        name: As in the study.
+        builtin: Whether it is a builtin, whose cleaning is part of what it is.
+        files: How many were read; None of a builtin, or if prepared by an older version.
+        file_bytes: Their bytes on the disk.
+        documents: How many are kept, for training and for validation.
+        tokens: How many they are, separators included.
+        bytes: UTF-8 bytes behind the tokens; None if unknown.
+        left_out: Reasons, and how much each took.
+    """
+
+    name: str
+    builtin: bool
+    files: int | None
+    file_bytes: int
+    documents: int
+    tokens: int
+    bytes: int | None
+    left_out: tuple[tuple[str, LeftOut], ...]
+
+    @classmethod
+    def of(cls, name: str, manifest: Mapping[str, Any]) -> "Account":
+        """What the manifest of a built source says; of an older one, as far as it does."""
+        sides = manifest["train"], manifest["validation"]
+        dropped = manifest["documents_dropped"]
+        older = {"near-duplicate": {"count": dropped}} if dropped else {}
+        told = manifest.get("account", {})
+        sizes = [side["bytes"] for side in sides if side["tokens"]]
+        return cls(
+            name=name,
+            builtin="builtin" in manifest["recipe"],
+            files=told.get("files"),
+            file_bytes=told.get("file_bytes", 0),
+            documents=sum(side["documents"] for side in sides),
+            tokens=sum(side["tokens"] for side in sides),
+            bytes=None if None in sizes else sum(sizes),
+            left_out=tuple(
+                (
+                    reason,
+                    LeftOut(each["count"], each.get("bytes"), tuple(each.get("examples", ()))),
+                )
+                for reason, each in told.get("left_out", older).items()
+                if reason in REASONS
+            ),
+        )
+
+    def share(self, reason: str) -> float | None:
+        """Share that a reason took: the larger of count and bytes; None if it cannot be told."""
+        why, each = REASONS[reason], dict(self.left_out)[reason]
+        kept_bytes = self.file_bytes if why.of == "files" else self.bytes
+        shares = []
+        if why.by_count and (whole := self._count(why)):
+            shares.append(each.number / whole)
+        if each.bytes is not None and kept_bytes is not None and why.of != "tokens":
+            shares.append(each.bytes / max(kept_bytes + (0 if why.kept else each.bytes), 1))
+        return max(shares, default=None)
+
+    def _count(self, why: Reason) -> int | None:
+        """How many a reason is counted among, left out ones included."""
+        kept = {"files": self.files, "documents": self.documents, "tokens": self.tokens}.get(why.of)
+        others = (
+            each.number
+            for reason, each in self.left_out
+            if REASONS[reason].of == why.of and not REASONS[reason].kept
+        )
+        return None if kept is None else kept + sum(others)
+
+    def line(self) -> str:
+        """One line: `docs: 12 files, 3,400 documents, 1.2M tokens; left out: 40 nulls (1.2%)`."""
+        counts = [_counted(self.files, "file")] if self.files is not None else []
+        counts += [_counted(self.documents, "document"), f"{_short(self.tokens)} tokens"]
+        said = f"{self.name}: {', '.join(counts)}"
+        for kept, head in ((False, "left out"), (True, "read in another form")):
+            if phrases := [
+                _phrase(reason, each, self.share(reason))
+                for reason, each in self.left_out
+                if REASONS[reason].kept == kept
+            ]:
+                said += f"; {head}: {', '.join(phrases)}"
+        return said
+
+    def cautions(self) -> Iterator[Caution]:
+        """A warning for each reason that took too large a share of a source.
+
+        A builtin is cleaned by design: of it, only what a tokenizer does is warned of.
+        """
+        for reason, each in self.left_out:
+            why, share = REASONS[reason], self.share(reason)
+            if share is None or share <= LEFT_OUT_LIMIT or not why.fix:
+                continue
+            if self.builtin and why.code == "data-left-out":
+                continue
+            done = "read in another form" if why.kept else "left out"
+            yield Caution(
+                why.code,
+                f"data source {self.name!r}: {done}: {_phrase(reason, each, share)}; {why.fix}",
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "name": self.name,
+            "files": self.files,
+            "documents": self.documents,
+            "tokens": self.tokens,
+            "bytes": self.bytes,
+            "left_out": {
+                reason: {"count": each.number, "bytes": each.bytes, "share": self.share(reason)}
+                for reason, each in self.left_out
+            },
+        }
+
+
+def _phrase(reason: str, each: LeftOut, share: float | None = None) -> str:
+    why = REASONS[reason]
+    said = f"{each.number:,} {why.one if each.number == 1 else why.many}"
+    more = [] if share is None else [f"{share:.1%}" if share >= 0.0005 else "under 0.1%"]
+    if each.examples:
+        named = ", ".join(each.examples)
+        more.append(f"{named}, ..." if each.number > len(each.examples) else named)
+    return f"{said} ({'; '.join(more)})" if more else said
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _short(count: int) -> str:
+    for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= 10 * size or count >= size > 1e3:
+            return f"{count / size:.3g}{prefix}"
+    return f"{count:,}"

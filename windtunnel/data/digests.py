@@ -1,0 +1,132 @@
+"""Content hashes of files, kept with what tells that a file has not changed since.
+
+Every byte of a source is hashed (BLAKE2b, about 1 GB/s on one core), so that an edit anywhere is
+seen. A file whose size, times, inode and device are those of the last time is not read again. What
+is kept is derived: a damaged or missing file of it is made again.
+"""
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from windtunnel.errors import DataError, boundary
+
+NAME = "digests.json"
+DIGEST_HEX = 40
+"""Characters of a digest; those of older manifests, of a few stretches of a file, are shorter."""
+
+# Below this a run hashes its files again in less time than the list of them takes to be worth it.
+_WORTH_BYTES = 1 << 24
+# Within this a second edit may leave the same times (a coarse clock), so such a file is not kept.
+_SETTLED_NS = 2_000_000_000
+_CHUNK_BYTES = 1 << 22
+_TELL_BYTES = 1 << 28
+
+Stamp = tuple[int, int, int, int, int]
+
+
+class Digests:
+    """Hashes of files, remembered in a folder.
+
+    Args:
+        folder: Where they are kept between runs; None keeps nothing.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._file = None if folder is None else folder / NAME
+        self._known = {} if self._file is None else _read(self._file)
+        self._seen: dict[Path, tuple[Stamp, str]] = {}
+        self._hashed_bytes = 0
+        self._changed = False
+
+    def of(self, path: Path, tell: Callable[[int], None] | None = None) -> str:
+        """Hash of a file's content; `tell` is called with the bytes hashed so far.
+
+        Raises:
+            DataError: If the file cannot be read, or changes meanwhile.
+        """
+        with boundary(path, "check that the file is there and that it may be read"):
+            stamp = _stamp(path)
+            if path in self._seen and self._seen[path][0] == stamp:
+                return self._seen[path][1]
+            key = str(path.resolve())
+            old = self._known.get(key)
+            if old is not None and old[0] == stamp:
+                digest = old[1]
+            else:
+                digest = self._hash(path, tell)
+                if _stamp(path) != stamp:
+                    raise DataError(_changed(path))
+                if time.time_ns() - max(stamp[3], stamp[4]) > _SETTLED_NS:
+                    self._known[key] = (stamp, digest)
+                    self._changed = True
+        self._seen[path] = (stamp, digest)
+        return digest
+
+    def check_unchanged(self, path: Path) -> None:
+        """Whether a file is still the one that was hashed.
+
+        Raises:
+            DataError: If it has changed since, or is gone.
+        """
+        with boundary(path, "check that the file is there and that it may be read"):
+            if path in self._seen and _stamp(path) != self._seen[path][0]:
+                raise DataError(_changed(path))
+
+    def save(self) -> None:
+        """Keep what was hashed, if that spares more than a moment; a read-only store is no harm."""
+        if self._file is None or not self._changed:
+            return
+        if self._hashed_bytes < _WORTH_BYTES and not self._file.exists():
+            return
+        scratch = self._file.with_name(f".{self._file.name}.{uuid.uuid4().hex[:8]}")
+        kept = {key: [*stamp, digest] for key, (stamp, digest) in self._known.items()}
+        with suppress(OSError):
+            try:
+                scratch.write_text(json.dumps(kept), encoding="utf-8")
+                scratch.replace(self._file)
+            finally:
+                scratch.unlink(missing_ok=True)
+            self._changed = False
+
+    def _hash(self, path: Path, tell: Callable[[int], None] | None) -> str:
+        content = hashlib.blake2b(digest_size=DIGEST_HEX // 2)
+        with path.open("rb", buffering=0) as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                content.update(chunk)
+                before, self._hashed_bytes = self._hashed_bytes, self._hashed_bytes + len(chunk)
+                if tell is not None and before // _TELL_BYTES < self._hashed_bytes // _TELL_BYTES:
+                    tell(self._hashed_bytes)
+        return content.hexdigest()
+
+
+def _stamp(path: Path) -> Stamp:
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _changed(path: Path) -> str:
+    return (
+        f"{path}: changed while it was read, so that its tokens would be of no one content; run "
+        "again once nothing writes to it"
+    )
+
+
+def _read(file: Path) -> dict[str, tuple[Stamp, str]]:
+    """What a file of digests holds; nothing of what is damaged."""
+    try:
+        held = json.loads(file.read_bytes())
+        items = list(held.items())
+    except Exception:  # derived, whatever is wrong with it: it is made again
+        return {}
+    return {
+        key: (tuple(value[:5]), value[5])
+        for key, value in items
+        if isinstance(value, list)
+        and [type(each) for each in value] == [int] * 5 + [str]
+        and len(value[5]) == DIGEST_HEX
+    }

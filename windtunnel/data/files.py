@@ -1,0 +1,208 @@
+"""Which files a source is read from, and what of a folder is left out.
+
+Folders are walked through links, each once. A README or a LICENSE of a data set, and the JSON that
+describes it, are no text to train on.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from windtunnel.data.account import Tally
+from windtunnel.data.json_lines import lacks_fields
+from windtunnel.data.spec import Source
+from windtunnel.errors import DataError, boundary
+from windtunnel.spec.data import PAIR_SUFFIXES, PLAIN_SUFFIXES, TOKEN_SUFFIXES
+
+TEXT_SUFFIXES = (*PLAIN_SUFFIXES, *PAIR_SUFFIXES)
+# Longest first, so that `.json.gz` is found before a shorter one that ends alike.
+_SUFFIXES = sorted(TEXT_SUFFIXES + TOKEN_SUFFIXES, key=len, reverse=True)
+
+_DOCUMENTATION = re.compile(
+    r"(readme|licen[sc]es?|copying|notice|changelog|citation)(?![a-z])", re.IGNORECASE
+)
+_METADATA = re.compile(
+    r"(dataset_infos?|dataset_dict|state|metadata|meta|index|config|stats|schema|manifest"
+    r"|tokenizer|tokenizer_config|special_tokens_map|vocab|generation_config)\.json"
+    r"|(.*_indexmap_.*|(.*[-_])?(doc|document|sample|shuffle)_(idx|index))\.npy",
+    re.IGNORECASE,
+)
+# What other tools write, by suffix: what to do with it.
+_ELSEWHERE = {
+    ".ds": "datatrove writes raw token ids in it: name it .bin and set dtype",
+    ".arrow": "write it as .parquet (datasets: Dataset.to_parquet)",
+    ".mds": "write the shards as .jsonl or .parquet",
+    ".csv": "write it as .jsonl or .parquet",
+    ".tsv": "write it as .jsonl or .parquet",
+    ".tar": "unpack it",
+    ".zip": "unpack it",
+    ".xz": "unpack it, or compress it as .zst or .gz",
+    ".bz2": "unpack it, or compress it as .zst or .gz",
+    ".npz": "write its array as .npy",
+    ".pt": "write its ids as .npy",
+    ".idx": "name the .bin that it belongs to",
+}
+
+
+class _Found(NamedTuple):
+    name: str
+    path: Path
+    size: int
+
+
+def suffix_of(path: Path) -> str | None:
+    """The suffix by which a file is read, in lower case; None if it is not."""
+    name = path.name.lower()
+    return next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), None)
+
+
+def is_token_file(path: Path) -> bool:
+    """Whether a file holds token ids rather than text."""
+    return suffix_of(path) in TOKEN_SUFFIXES
+
+
+def index_of(path: Path) -> Path | None:
+    """The Megatron index beside a `.bin`, if there is one."""
+    if suffix_of(path) != ".bin":
+        return None
+    places = (path.with_suffix(".idx"), path.with_suffix(".IDX"))
+    return next((place for place in places if place.exists()), None)
+
+
+def source_files(source: Source, tally: Tally | None = None) -> list[tuple[str, Path]]:
+    """Files of a source with their names relative to it, in order of name.
+
+    Raises:
+        DataError: If the path is missing, holds no readable file, mixes text with token files,
+            a file is empty, or pairs are asked for from other files than JSON lines.
+    """
+    tally = tally or Tally()
+    where, root = f"data source {source.name!r}", Path(source.path)
+    with boundary(f"{where}: {root}", "check the path and its permissions"):
+        found = list(_found(root, where, tally))
+    readable = [each for each in found if suffix_of(each.path)]
+    companions = {index_of(each.path) for each in readable}
+    for each in found:
+        if suffix_of(each.path) is None and each.path not in companions:
+            tally.add("unread-suffix", 1, each.size, example=each.name)
+    if not readable:
+        raise DataError(f"{where}: folder {root} holds no readable file; {_allowed(found)}")
+    if stat.S_ISDIR(root.stat().st_mode):
+        readable = _without_metadata(_without_documentation(readable, tally), source, tally)
+    if len({is_token_file(each.path) for each in readable}) > 1:
+        raise DataError(f"{where}: {root} mixes text and token files; make them two sources")
+    for each in readable:
+        if each.size == 0:
+            raise DataError(f"{where}: {each.path} is empty; remove it or fill it")
+        if source.pairs is not None and suffix_of(each.path) not in PAIR_SUFFIXES:
+            raise DataError(
+                f"{where}: pairs = {list(source.pairs)}, but {each.path} holds no JSON lines; "
+                f"allowed with pairs are {', '.join(PAIR_SUFFIXES)}: convert it, or remove pairs"
+            )
+    tally.files, tally.file_bytes = len(readable), sum(each.size for each in readable)
+    return sorted((each.name, each.path) for each in readable)
+
+
+def _allowed(found: list[_Found]) -> str:
+    suffixes = dict.fromkeys(each.path.suffix.lower() for each in found)
+    hints = "; ".join(f"{each}: {_ELSEWHERE[each]}" for each in suffixes if each in _ELSEWHERE)
+    return f"readable are {', '.join(TEXT_SUFFIXES + TOKEN_SUFFIXES)}" + (hints and f" ({hints})")
+
+
+def _found(root: Path, where: str, tally: Tally) -> Iterator[_Found]:
+    """The one file, or those of a folder, of whatever suffix."""
+    if root.is_symlink() and not root.exists():
+        raise DataError(f"{where}: {root} is a broken link to {os.readlink(root)}; mend the link")  # noqa: PTH115
+    if not root.exists():
+        raise DataError(f"{where}: {root} does not exist; check the path")
+    status = root.stat()
+    if stat.S_ISDIR(status.st_mode):
+        yield from _walk(root, where, tally)
+        return
+    one = _Found(root.name, root, status.st_size)
+    if suffix_of(root) is None:
+        raise DataError(f"{where}: {root} has an unknown suffix; {_allowed([one])}")
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{where}: {root} {_NO_FILE}")
+    yield one
+
+
+_NO_FILE = "is a pipe, a socket or a device; give a file, which can be read twice"
+
+
+def _walk(root: Path, where: str, tally: Tally) -> Iterator[_Found]:
+    """Files below a folder, through links; each folder once, and real ones before linked ones."""
+    folders, linked, seen = [root], list[Path](), set[tuple[int, int]]()
+    while folders or linked:
+        folder = folders.pop() if folders else linked.pop(0)
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            tally.add("linked-twice", example=folder.relative_to(root).as_posix())
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        with boundary(f"{where}: {folder}", "mend its permissions, or move it away"):
+            paths = sorted(folder.iterdir())
+        for path in paths:
+            name = path.relative_to(root).as_posix()
+            kind, size = _kind(path)
+            if kind == "broken":
+                tally.add("broken-link", example=name)
+            elif path.name.startswith("."):
+                tally.add("hidden", 1, size, example=name)
+            elif kind == "folder":
+                (linked if path.is_symlink() else folders).append(path)
+            elif kind == "file":
+                yield _Found(name, path, size)
+            elif suffix_of(path):
+                raise DataError(f"{where}: {path} {_NO_FILE}")
+        linked.sort()
+
+
+def _kind(path: Path) -> tuple[str, int]:
+    """`folder`, `file`, `broken` or `other`, and the size of a file."""
+    try:
+        status = path.stat()
+    except OSError:
+        if path.is_symlink():
+            return "broken", 0
+        raise
+    if stat.S_ISDIR(status.st_mode):
+        return "folder", 0
+    return ("file", status.st_size) if stat.S_ISREG(status.st_mode) else ("other", 0)
+
+
+def _without_documentation(found: list[_Found], tally: Tally) -> list[_Found]:
+    """The files without README and LICENSE, unless others of their suffix make them corpus."""
+    others = [each for each in found if not _DOCUMENTATION.match(each.path.name)]
+    suffixes = {suffix_of(each.path) for each in others}
+    if not others:
+        return found
+    kept = []
+    for each in found:
+        if _DOCUMENTATION.match(each.path.name) and suffix_of(each.path) not in suffixes:
+            tally.add("documentation-file", 1, each.size, example=each.name)
+        else:
+            kept.append(each)
+    return kept
+
+
+def _without_metadata(found: list[_Found], source: Source, tally: Tally) -> list[_Found]:
+    """The files without those that describe a data set."""
+    columns = source.pairs or (source.text_column,)
+    others = {suffix_of(each.path) for each in found} - {".json"}
+
+    def describes(each: _Found) -> bool:
+        if _METADATA.fullmatch(each.path.name):
+            return True
+        # Beside data of another kind, JSON without the text is about the data.
+        return bool(others) and suffix_of(each.path) == ".json" and lacks_fields(each.path, columns)
+
+    metadata = [each for each in found if describes(each)]
+    if len(metadata) == len(found):
+        return found
+    for each in metadata:
+        tally.add("metadata-file", 1, each.size, example=each.name)
+    return [each for each in found if each not in metadata]

@@ -1,0 +1,147 @@
+"""JSON records: one a line, or in a `.json` file also one array, or one object."""
+
+import json
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from windtunnel.data.account import Tally
+from windtunnel.data.opening import opened
+from windtunnel.errors import DataError, boundary, cause_of
+
+# Of an array all is read at once; more than this would not fit beside what the build holds.
+_LARGEST_ARRAY = 1 << 30
+_HEAD_BYTES = 1 << 16
+_MISSING = object()
+
+
+def json_texts(path: Path, columns: tuple[str, ...], tally: Tally) -> Iterator[list[bytes]]:
+    """The text of each record's columns, as UTF-8; a record with a null in one is left out.
+
+    Raises:
+        DataError: If a record is damaged or lacks a column; names the file and its line.
+    """
+    with opened(path) as file:
+        for place, record in _records(file, path):
+            texts = [field_of(record, column) for column in columns]
+            if not all(isinstance(text, str) for text in texts):
+                if None in texts and all(text is None or isinstance(text, str) for text in texts):
+                    tally.add("null")
+                    continue
+                raise DataError(f"{path}:{place}: {_no_text(record, columns, texts)}")
+            yield [_encoded(text, tally) for text in texts]
+
+
+def field_of(record: Any, column: str) -> Any:
+    """A field of a record, or the one that a dotted name leads to; _MISSING if there is none."""
+    if not isinstance(record, dict):
+        return _MISSING
+    if column in record:
+        return record[column]
+    first, dot, rest = column.partition(".")
+    while dot:
+        if first in record:
+            within = record[first]
+            return None if within is None else field_of(within, rest)
+        more, dot, rest = rest.partition(".")
+        first = f"{first}.{more}"
+    return _MISSING
+
+
+def lacks_fields(path: Path, columns: tuple[str, ...]) -> bool:
+    """Whether the first record of a file can be read and has none of the columns."""
+    try:
+        with opened(path) as file:
+            _, record = next(_records(file, path))
+    except (DataError, StopIteration):
+        return False
+    return all(field_of(record, column) is _MISSING for column in columns)
+
+
+def _records(file: BufferedReader, path: Path) -> Iterator[tuple[int | str, Any]]:
+    """Each record with its place, a line or ` record N`."""
+    whole = path.name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".json")
+    head = file.peek(_HEAD_BYTES)
+    if b"\r" in head and b"\n" not in head and head.count(b"}\r"):
+        raise DataError(
+            f"{path}:1: its lines end in CR alone; convert it to LF: tr '\\r' '\\n' < OLD > NEW"
+        )
+    if whole and _is_one_value(head):
+        yield from _of_one_value(file, path)
+        return
+    for number, line in enumerate(file, start=1):
+        if line.isspace():
+            continue
+        try:
+            record = json.loads(line)
+        except Exception as error:
+            raise DataError(
+                f"{path}:{number}: not a line of JSON in UTF-8: {cause_of(error)}; mend or remove "
+                "the line"
+            ) from error
+        yield number, record
+
+
+def _is_one_value(head: bytes) -> bool:
+    """Whether a `.json` file holds an array or an object over several lines, and no lines."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"["):
+        return True
+    line, end, _ = text.partition(b"\n")
+    if not end:
+        return False
+    try:
+        json.loads(line)
+    except ValueError:
+        return text.startswith(b"{")
+    return False
+
+
+def _of_one_value(file: BufferedReader, path: Path) -> Iterator[tuple[str, Any]]:
+    text = file.read(_LARGEST_ARRAY + 1)
+    fix = "write it as JSON lines: jq -c '.[]' OLD.json > NEW.jsonl"
+    if len(text) > _LARGEST_ARRAY:
+        raise DataError(f"{path}: one JSON value of more than {_LARGEST_ARRAY:,} bytes; {fix}")
+    with boundary(path, f"mend it, or {fix}", what="no JSON lines, and not one JSON value either"):
+        value = json.loads(text)
+    records = value if isinstance(value, list) else [value]
+    for number, record in enumerate(records, start=1):
+        yield f" record {number}", record
+
+
+def _encoded(text: str, tally: Tally) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # A lone surrogate escape cannot be written as UTF-8 and becomes a question mark.
+        tally.add("lone-surrogates", sum("\ud800" <= char <= "\udfff" for char in text))
+        return text.encode("utf-8", "replace")
+
+
+def _no_text(record: Any, columns: tuple[str, ...], texts: list[Any]) -> str:
+    """Which column is wrong, what the record has, and what to set instead."""
+    wrong = next(n for n, text in enumerate(texts) if not isinstance(text, str | None))
+    found = texts[wrong]
+    keys = ", ".join(map(repr, record)) if isinstance(record, dict) else ""
+    kind = "" if found is _MISSING else f" but {_NAMES.get(type(found), 'no text')}"
+    return (
+        f"no text in field {columns[wrong]!r}{kind}; the line has {keys or 'no fields'}; "
+        f"{_right_fields(record if isinstance(record, dict) else {}, columns, found)}"
+    )
+
+
+_NAMES = {list: "a list", dict: "an object", int: "a number", float: "a number", bool: "a boolean"}
+
+
+def _right_fields(fields: dict[str, Any], columns: tuple[str, ...], found: Any) -> str:
+    if isinstance(found, list):
+        return "join the list into one text first"
+    if isinstance(found, dict):
+        inner = next(iter(found), "FIELD")
+        return f"name a field in it by its path, such as {columns[0]}.{inner}"
+    if len(columns) == 2:
+        return "set pairs to the fields that hold a prompt and its completion"
+    if {"prompt", "completion"} <= fields.keys():
+        return "set pairs: [prompt, completion]"
+    return "set text_column to the field that holds the text"

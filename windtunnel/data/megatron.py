@@ -1,0 +1,121 @@
+"""Megatron's `.bin` with `.idx`: where each sequence lies, and which of them are one document."""
+
+import itertools
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from windtunnel.data.account import Tally
+from windtunnel.errors import DataError, boundary
+
+_MAGIC = b"MMIDIDX\x00\x00"
+_OLD_MAGIC = b"TNTIDX\x00\x00"
+_HEADER = struct.Struct("<QBQQ")  # version, dtype code, sequences, document index length
+_DTYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
+_FIX = "is it cut off, or of another .bin? Write both again with Megatron's preprocess_data.py"
+
+
+def megatron_documents(
+    path: Path, index: Path, tally: Tally
+) -> Iterator[tuple[npt.NDArray[Any], int]]:
+    """Ids of each document, shape (n,), and the number of its first token in the file.
+
+    Raises:
+        DataError: If the index is damaged, or leads out of the file; names its entry.
+    """
+    with boundary(index, _FIX, what="not a Megatron index"):
+        dtype, sizes, pointers, documents = _read(index)
+        total, rest = divmod(path.stat().st_size, dtype.itemsize)
+    if rest:
+        raise DataError(
+            f"{path}: {path.stat().st_size} bytes are not a whole number of {dtype.name} tokens, "
+            f"the type that {index.name} names; {_FIX}"
+        )
+    _check(path, index, dtype.itemsize, total, (sizes, pointers, documents))
+    ids = np.memmap(path, dtype=dtype, mode="r")
+    starts = pointers // dtype.itemsize
+    tally.add("unindexed-tokens", total - int(sizes.sum()), example=path.name)
+    for first, last in itertools.pairwise(documents.tolist()):
+        parts = [ids[starts[s] : starts[s] + sizes[s]] for s in range(first, last)]
+        if sum(map(len, parts)):
+            yield np.concatenate(parts), int(starts[first])
+        else:
+            tally.add("blank")
+
+
+def _read(
+    index: Path,
+) -> tuple[np.dtype[Any], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Type of the ids, sizes and pointers of the sequences, and where documents begin."""
+    data = index.read_bytes()
+    body = len(_MAGIC) + _HEADER.size
+    if data.startswith(_OLD_MAGIC):
+        raise DataError(f"{index}: fairseq's old index; convert it to Megatron's MMIDIDX")
+    if not data.startswith(_MAGIC) or len(data) < body:
+        raise DataError(f"{index}: not a Megatron index (it does not open with MMIDIDX)")
+    version, code, sequences, entries = _HEADER.unpack_from(data, len(_MAGIC))
+    if version != 1 or code not in _DTYPES:
+        raise DataError(
+            f"{index}: version {version}, dtype code {code}; readable are version 1 and the "
+            f"integer codes {sorted(_DTYPES)}"
+        )
+    if len(data) < body + 12 * sequences + 8 * entries:
+        raise DataError(f"{index}: cut off, {sequences} sequences announced; {_FIX}")
+    return (
+        np.dtype(_DTYPES[code]),
+        np.frombuffer(data, "<i4", sequences, body).astype(np.int64),
+        np.frombuffer(data, "<i8", sequences, body + 4 * sequences),
+        np.frombuffer(data, "<i8", entries, body + 12 * sequences),
+    )
+
+
+def _check(
+    path: Path, index: Path, itemsize: int, total: int, arrays: tuple[npt.NDArray[np.int64], ...]
+) -> None:
+    """Whether an index tells of its file, and of all of it in order."""
+    sizes, pointers, documents = arrays
+
+    def refuse(wrong: npt.NDArray[np.bool_], what: str, values: npt.NDArray[np.int64]) -> None:
+        if wrong.any():
+            at = int(np.flatnonzero(wrong)[0])
+            told = what.replace("{at}", str(at)).replace("{value}", str(values[at]))
+            raise DataError(f"{index}: {told}; {_FIX}")
+
+    refuse(sizes < 0, "sequence {at} has a length of {value}", sizes)
+    refuse(pointers < 0, "sequence {at} begins at byte {value}", pointers)
+    refuse(
+        pointers % itemsize != 0,
+        f"sequence {{at}} begins at byte {{value}}, which is within a token of {itemsize} bytes",
+        pointers,
+    )
+    ends = pointers // itemsize + sizes
+    refuse(
+        ends > total,
+        f"sequence {{at}} ends at token {{value}}, but {path.name} is shorter than {index.name} "
+        f"says: {total} tokens",
+        ends,
+    )
+    refuse(
+        pointers[1:] // itemsize < ends[:-1],
+        "the sequence after sequence {at} begins before token {value}, where that one ends",
+        ends,
+    )
+    refuse(
+        (documents < 0) | (documents > len(sizes)),
+        f"document {{at}} begins at sequence {{value}} of {len(sizes)}",
+        documents,
+    )
+    refuse(
+        documents[1:] < documents[:-1],
+        "the document after document {at} begins before sequence {value}, where that one does",
+        documents,
+    )
+    if len(sizes) and (not len(documents) or documents[0] != 0 or documents[-1] != len(sizes)):
+        held = f"{documents[0]} to {documents[-1]}" if len(documents) else "none"
+        raise DataError(
+            f"{index}: its documents hold sequences {held}, not all of 0 to {len(sizes)}; {_FIX}"
+        )

@@ -1,0 +1,160 @@
+"""A text column of a Parquet file, of any type that holds text."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from windtunnel.data.account import Tally
+from windtunnel.errors import DataError, boundary
+
+_BATCH_ROWS = 1024
+_FIX = "is it whole, and may it be read?"
+
+
+def parquet_texts(path: Path, column: str, tally: Tally) -> Iterator[bytes]:
+    """The texts of a column, as UTF-8; nulls are left out.
+
+    Args:
+        path: The file.
+        column: Its name; a field of a struct by its path, such as `message.content`.
+        tally: Counts the nulls.
+
+    Raises:
+        DataError: If the file is damaged, has no such column, or a value is not UTF-8; names the
+            file and the row, counted from 1.
+    """
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    with boundary(path, _FIX, what="not a Parquet file"):
+        file = pyarrow.parquet.ParquetFile(path)
+    row = 1
+    with boundary(lambda: f"{path}: in the rows from {row} on", _FIX), file:
+        parts = _parts(file.schema_arrow, column, path)
+        for batch in file.iter_batches(columns=[column], batch_size=_BATCH_ROWS):
+            for value in _bytes_of(batch, parts).to_pylist():
+                if value is None:
+                    tally.add("null")
+                else:
+                    yield _checked(value, path, row, column)
+                row += 1
+
+
+def _parts(schema: Any, column: str, path: Path) -> list[str]:
+    """The column, and the fields within it, that a name leads to.
+
+    Raises:
+        DataError: If there is none, or it holds no text.
+    """
+    names = list(schema.names)
+    if names.count(column) > 1:
+        raise DataError(f"{path}: has {names.count(column)} columns {column!r}; rename one")
+    candidates = [each for each in _splits(column) if each[0] in names]
+    if not candidates:
+        raise DataError(
+            f"{path}: no column {column!r}; it has {', '.join(map(repr, names))}; "
+            "set text_column to one of them"
+        )
+    problems = []
+    for parts in candidates:
+        try:
+            _check_text(_kind(schema, parts, path), column, path)
+        except DataError as problem:
+            problems.append(problem)
+        else:
+            return parts
+    raise problems[0]
+
+
+def _kind(schema: Any, parts: list[str], path: Path) -> Any:
+    """The type of a column, or of a field within it."""
+    kind = _plain(schema.field(parts[0]).type)
+    for depth, part in enumerate(parts[1:], start=1):
+        fields = _fields(kind)
+        if part not in fields:
+            raise DataError(
+                f"{path}: column {'.'.join(parts[:depth])!r} holds {kind}, no field {part!r}; "
+                f"set text_column to one of its fields: {', '.join(fields) or 'it has none'}"
+            )
+        kind = _plain(kind.field(part).type)
+    return kind
+
+
+def _splits(column: str) -> Iterator[list[str]]:
+    """A name as a column's own, then cut at its dots: the longest first part first."""
+    parts = column.split(".")
+    for length in range(len(parts), 0, -1):
+        yield [".".join(parts[:length]), *parts[length:]]
+
+
+def _fields(kind: Any) -> list[str]:
+    from pyarrow import types
+
+    return [field.name for field in kind] if types.is_struct(kind) else []
+
+
+def _plain(kind: Any) -> Any:
+    """The type that lies beneath an extension or a dictionary."""
+    import pyarrow
+
+    if isinstance(kind, pyarrow.BaseExtensionType):
+        return _plain(kind.storage_type)
+    return _plain(kind.value_type) if pyarrow.types.is_dictionary(kind) else kind
+
+
+def _check_text(kind: Any, column: str, path: Path) -> None:
+    from pyarrow import types
+
+    text = (
+        types.is_string,
+        types.is_large_string,
+        types.is_string_view,
+        types.is_binary,
+        types.is_large_binary,
+        types.is_binary_view,
+        types.is_fixed_size_binary,
+        types.is_null,
+    )
+    if any(each(kind) for each in text):
+        return
+    fix = "set text_column to a column of text"
+    if types.is_nested(kind) and not types.is_struct(kind):
+        fix = "join its items into one text, or name another column in text_column"
+    elif fields := _fields(kind):
+        fix = f"name a field in it by its path, such as text_column: {column}.{fields[0]}"
+    raise DataError(f"{path}: column {column!r} holds {kind}; a text column is needed: {fix}")
+
+
+def _bytes_of(batch: Any, parts: list[str]) -> Any:
+    """The values of a batch as an array of bytes."""
+    import pyarrow
+    import pyarrow.compute  # type: ignore[import-untyped]
+
+    values = batch.column(parts[0])
+    for part in parts[1:]:
+        values = pyarrow.compute.struct_field(_storage(values), part)
+    return _storage(values).cast(pyarrow.large_binary())
+
+
+def _storage(values: Any) -> Any:
+    import pyarrow
+
+    if isinstance(values, pyarrow.ExtensionArray):
+        return _storage(values.storage)
+    return _storage(values.dictionary_decode()) if _is_dictionary(values) else values
+
+
+def _is_dictionary(values: Any) -> bool:
+    import pyarrow
+
+    return bool(pyarrow.types.is_dictionary(values.type))
+
+
+def _checked(value: bytes, path: Path, row: int, column: str) -> bytes:
+    try:
+        value.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: row {row}: byte {error.start} (0x{value[error.start]:02x}) of column "
+            f"{column!r} is not UTF-8; convert the column to UTF-8"
+        ) from error
+    return value

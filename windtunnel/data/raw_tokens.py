@@ -1,0 +1,227 @@
+"""Raw token ids: their type, the header before them, and formats that are none.
+
+A raw file does not say its type, and read as another it still gives ids. Ids in wider numbers than
+they are read as show by their zeros: of uint32 read as uint16 every second value is the upper half.
+"""
+
+import pickletools
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from windtunnel.errors import DataError
+
+# llm.c and modded-nanogpt: 256 int32, of which the first are magic, version and token count.
+_HEADER_BYTES = 1024
+_HEADER_DTYPES = {20240520: "uint16", 20240801: "uint32"}
+_HEADER_VERSIONS = {1, 7}
+_OTHER_HEADERS = {
+    20240326: "a model of llm.c",
+    20240522: "an evaluation file of llm.c",
+    20240527: "an optimizer state of llm.c",
+}
+_MAGICS = {
+    b"PK\x03\x04": "a zip archive (.npz, .pt or another)",
+    b"\x1f\x8b\x08": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\x00": "xz",
+    b"BZh9": "bzip2",
+    b"PAR1": "Parquet",
+    b"ARROW1": "Arrow",
+    b"\x89HDF\r\n\x1a\n": "HDF5",
+    b"\x93NUMPY": ".npy",
+    b"GGUF": "GGUF",
+    b"LITPKDS": "a packed data set of lit-gpt",
+    b"MMIDIDX\x00\x00": "a Megatron index",
+    b"\x7fELF": "a program",
+}
+_FIXES = {".npy": "name it .npy", "Parquet": "name it .parquet"}
+_SAMPLE_BYTES = 1 << 20
+# With fewer values than this, zeros may be chance.
+_FEWEST = 16
+# Upper halves of 32-bit ids are below this: no vocabulary has 2**20 tokens.
+_UPPER_HALF = 16
+_DTYPES = ("uint16", "uint32", "int64")
+
+
+@dataclass(frozen=True)
+class RawTokens:
+    """Where the ids of a raw file lie, and as what.
+
+    Attributes:
+        path: The file.
+        dtype: Little-endian type of an id.
+        offset: Bytes before the first.
+    """
+
+    path: Path
+    dtype: np.dtype[Any]
+    offset: int = 0
+
+    def ids(self) -> npt.NDArray[Any]:
+        """All ids, shape (n,), as a map of the file."""
+        return np.memmap(self.path, dtype=self.dtype, mode="r", offset=self.offset)
+
+
+def raw_tokens(path: Path, dtype: str) -> RawTokens:
+    """The ids of a file: of the type its header names, or else of `dtype`.
+
+    Raises:
+        DataError: If the file is cut off, is of another format, or its ids are of another type.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_HEADER_BYTES)
+    header = _with_header(path, head, size)
+    if header is not None:
+        return header
+    _refuse_other_formats(path, head, size)
+    kind = np.dtype(dtype).newbyteorder("<")
+    if size % kind.itemsize:
+        raise DataError(
+            f"{path}: {size} bytes are not a whole number of {kind.name} tokens; "
+            "is it cut off, or is dtype wrong?"
+        )
+    raw = RawTokens(path, kind)
+    if wider := _wider(raw):
+        every = (
+            "every second value is" if wider[0] == 2 else f"of {wider[0]} values all but one are"
+        )
+        raise DataError(
+            f"{path}: read as {kind.name}, {every} 0 or nearly: it holds {wider[1]}; set dtype: "
+            f"{wider[1]}"
+        )
+    if kind.itemsize > 1 and _is_text(raw):
+        raise DataError(f"{path}: is text and no token ids; name it .txt")
+    return raw
+
+
+def likely_dtype(raw: RawTokens, vocab_size: int) -> str | None:
+    """Another type as which every id of a file would be in the vocabulary, if there is one."""
+    little = [(name, np.dtype(name).newbyteorder("<")) for name in _DTYPES]
+    big = [
+        (f"big-endian {name} (swap its bytes first)", kind.newbyteorder(">"))
+        for name, kind in little
+    ]
+    bytewise = [("uint8", np.dtype("uint8"))] if vocab_size <= 1 << 8 else []
+    size = raw.path.stat().st_size - raw.offset
+    for name, kind in (*little, *bytewise, *big):
+        if kind == raw.dtype or size % kind.itemsize:
+            continue
+        other = RawTokens(raw.path, kind, raw.offset)
+        # Two regions are enough: ids of a wrong type are soon out of range.
+        ids = other.ids()
+        parts = (ids[:_SAMPLE_BYTES], ids[-_SAMPLE_BYTES:])
+        fits = all(int(part.min()) >= 0 and int(part.max()) < vocab_size for part in parts)
+        if fits and not _wider(other):
+            return name
+    return None
+
+
+def _with_header(path: Path, head: bytes, size: int) -> RawTokens | None:
+    """The ids after the header that llm.c and modded-nanogpt write, if there is one."""
+    if len(head) < _HEADER_BYTES:
+        return None
+    magic, version, count = struct.unpack_from("<3i", head)
+    if magic in _OTHER_HEADERS and version < 16:
+        raise DataError(f"{path}: is {_OTHER_HEADERS[magic]}; give a file of tokens")
+    if magic not in _HEADER_DTYPES or version not in _HEADER_VERSIONS:
+        return None
+    kind = np.dtype(_HEADER_DTYPES[magic]).newbyteorder("<")
+    want = _HEADER_BYTES + count * kind.itemsize
+    if size != want:
+        raise DataError(
+            f"{path}: {size} bytes, where its header announces {count} tokens of {kind.name}, "
+            f"{want} bytes; is it cut off?"
+        )
+    if not count:
+        raise DataError(f"{path}: its header announces no tokens; remove it or fill it")
+    return RawTokens(path, kind, _HEADER_BYTES)
+
+
+def _wider(raw: RawTokens) -> tuple[int, str] | None:
+    """How many values as read make one id, and the type that it is, where ids are wider."""
+    width, ids = raw.dtype.itemsize, raw.ids()
+    if width == 8 or raw.dtype.byteorder == ">":
+        return None
+    values = ids.view(f"<u{width}")
+    count = _SAMPLE_BYTES // width
+    regions = [values[first : first + count] for first in _starts(len(values), count)]
+    for times in (8, 4, 2):
+        if width * times > 8 or len(values) % times or len(values) < _FEWEST:
+            continue
+        if all(_is_upper_zero(region, times, width) for region in regions) and any(
+            region[::times].any() for region in regions
+        ):
+            return times, {2: "uint16", 4: "uint32", 8: "int64"}[width * times]
+    return None
+
+
+def _starts(length: int, count: int) -> list[int]:
+    """Where to look: the beginning, the middle and the end, each at the beginning of an id."""
+    return sorted({max(0, place // 8 * 8) for place in (0, (length - count) // 2, length - count)})
+
+
+def _is_upper_zero(values: npt.NDArray[Any], times: int, width: int) -> bool:
+    """Whether values are the lowest parts of wider ids, each followed by its upper parts."""
+    whole = values[: len(values) // times * times].reshape(-1, times)
+    upper = whole[:, 1:]
+    if not upper.any():
+        return True
+    # Vocabularies above 2**16 have small upper halves in place of zeros.
+    small = upper[:, 0].max() < _UPPER_HALF and not upper[:, 1:].any()
+    return bool(width == 2 and small and whole[:, 0].max() >= 1 << 12)
+
+
+def _refuse_other_formats(path: Path, head: bytes, size: int) -> None:
+    name = next((name for magic, name in _MAGICS.items() if head.startswith(magic)), None)
+    if name is None and _is_safetensors(head, size):
+        name = "safetensors"
+    if name is None and _is_litdata(path, head, size):
+        name = "a chunk of LitData"
+    if name is None and _is_pickle(path, head):
+        name = "a pickle"
+    if name is not None:
+        fix = _FIXES.get(name, "write the ids as raw little-endian numbers (.bin), or as .npy")
+        raise DataError(f"{path}: is {name} and no raw token ids; {fix}")
+
+
+def _is_safetensors(head: bytes, size: int) -> bool:
+    return len(head) > 9 and head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < size
+
+
+def _is_litdata(path: Path, head: bytes, size: int) -> bool:
+    """Whether a file opens with a count and the offsets of as many items, and the file's size."""
+    if len(head) < 8:
+        return False
+    count, first = struct.unpack_from("<2I", head)
+    table = 4 * (count + 2)
+    if first != table or table > size:
+        return False
+    with path.open("rb") as file:
+        file.seek(table - 4)
+        return int.from_bytes(file.read(4), "little") == size
+
+
+def _is_pickle(path: Path, head: bytes) -> bool:
+    """Whether a file opens with a pickle's protocol and goes on as one."""
+    if head[:1] != b"\x80" or head[1:2] not in b"\x02\x03\x04\x05" or head[2:3] == b"":
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        if file.read(1) != b".":
+            return False
+    opcode = head[2:3].decode("latin-1")
+    return any(each.code == opcode for each in pickletools.opcodes)
+
+
+def _is_text(raw: RawTokens) -> bool:
+    """Whether the bytes are all printable ASCII, which ids in two or more bytes never are."""
+    with raw.path.open("rb") as file:
+        sample = file.read(_SAMPLE_BYTES)
+    printable = bytes(range(32, 127)) + b"\t\n\r\f"
+    return len(sample) >= 4 * _FEWEST and not sample.translate(None, printable)
