@@ -202,7 +202,8 @@ def _but(whole: NDArray[np.bool_], row: int) -> NDArray[np.bool_]:
 
 def _level(form: Law, values: Floats) -> Floats:
     """Where noise is additive: the logarithm, or the output itself."""
-    return np.log(values) if form.multiplicative else values
+    with np.errstate(invalid="ignore", divide="ignore"):  # of a law that foretells 0 or less: nan
+        return np.log(values) if form.multiplicative else values
 
 
 def _output(form: Law, level: Floats) -> Floats:
