@@ -48,7 +48,7 @@ def test_a_user_id_without_a_home_has_a_private_folder(tmp_path, home):
 def test_a_folder_that_others_may_write_is_passed_over(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", "/nowhere/at/all")
-    monkeypatch.setattr("windtunnel.user_folders._can_be_made", lambda folder: False)
+    monkeypatch.setattr("windtunnel.user_folders.is_writable", lambda folder: False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     planted = tmp_path / f"windtunnel-{os.getuid()}"
     planted.mkdir(mode=0o777)

@@ -29,21 +29,37 @@ def home() -> Path | None:
         return None
 
 
+def provide_home() -> None:
+    """Give libraries that look into the user's home one that can be used, before they are loaded.
+
+    MLflow and Ray end where no home is known, and Matplotlib complains where it cannot be written.
+    """
+    found = home()
+    if found is None:
+        found = _temporary()
+        os.environ["HOME"] = str(found)
+    if not is_writable(found / ".config"):
+        os.environ.setdefault("MPLCONFIGDIR", str(cache_home() / "matplotlib"))
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether a folder is there and writable, or its nearest parent lets it be made."""
+    there = folder
+    try:
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    except OSError:  # of a parent that may not even be looked into
+        return False
+
+
 def _home(variable: str, below: str) -> Path:
     if stated := os.environ.get(variable):
         return Path(stated)
     found = home()
-    if found is not None and _can_be_made(found / below):
+    if found is not None and is_writable(found / below):
         return found / below
     return _temporary() / below
-
-
-def _can_be_made(folder: Path) -> bool:
-    """Whether a folder is there and writable, or its nearest parent lets it be made."""
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def _temporary() -> Path:

@@ -126,7 +126,7 @@ def run(path, address, **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        cwd=path.parent,  # a driver's working folder is on its workers' path
+        cwd=path.parent,
         **options,
     )
 

@@ -238,7 +238,7 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path):
 
 
 def test_machine_code_is_the_users_alone(monkeypatch, tmp_path):
-    from windtunnel.model.cache import user_cache
+    from windtunnel.user_cache import user_cache
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = user_cache("native")

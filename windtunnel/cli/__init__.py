@@ -19,6 +19,9 @@ FAULT = "internal-error"
 def main() -> None:
     """Run the command line; whatever goes wrong is one message and no traceback."""
     _say_all_characters()
+    from windtunnel.user_folders import provide_home
+
+    provide_home()
     from windtunnel.cli.app import app
     from windtunnel.errors import WindtunnelError
     from windtunnel.redact import redacted

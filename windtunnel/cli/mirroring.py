@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
 
 from windtunnel.cli.tracking import log_results
-from windtunnel.errors import TrackingError
+from windtunnel.errors import TrackingError, WindtunnelError, boundary
+from windtunnel.redact import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,7 @@ class Mirroring(AbstractContextManager["Mirroring"]):
         if self.mirror is not None:
             self._thread.join(timeout=EXIT_SECONDS)
             if self._thread.is_alive():
-                self._complain(f"{self.mirror.location.uri} is slow; `windtunnel sync` goes on")
+                self._complain(f"{self.mirror.location.shown} is slow; `windtunnel sync` goes on")
 
     def finish(self) -> None:
         """Mirror what the last pass left, and the results."""
@@ -59,14 +60,15 @@ class Mirroring(AbstractContextManager["Mirroring"]):
         assert self.mirror is not None
         self.mirror.study = self.study()
         try:
-            self.mirror.sync()
-            if results:
-                log_results(self.mirror)
+            with boundary(self.mirror.location.shown, "`windtunnel sync` goes on", TrackingError):
+                self.mirror.sync()
+                if results:
+                    log_results(self.mirror)
             self._away = False
-        except TrackingError as away:
+        except WindtunnelError as away:  # training goes on, whatever it is
             self._complain(str(away))
 
     def _complain(self, text: str) -> None:
         if not self._said:
-            print(f"tracking: {text}", file=sys.stderr)
+            print(f"tracking: {redacted(text)}", file=sys.stderr)
         self._away = self._said = True

@@ -5,13 +5,15 @@ import signal
 from pathlib import Path
 
 from windtunnel.errors import TrackingError
+from windtunnel.redact import HIDDEN
 from windtunnel.trials.json_file import read_json, write_json
 from windtunnel.trials.kept_handoffs import FILE as HANDOFFS
 from windtunnel.trials.kept_handoffs import read_handoffs
 from windtunnel.trials.search_json import outcome_json
 from windtunnel.trials.study import Study, open_study
-from windtunnel.trials.tracking import Mirror, locate, serve
+from windtunnel.trials.tracking import Location, Mirror, locate, serve
 from windtunnel.trials.tracking.server import link, stop, wait_until_ready
+from windtunnel.trials.tracking.uris import kind_of
 from windtunnel.trials.winner import SearchOutcome, search_outcomes
 
 
@@ -102,25 +104,33 @@ def sync_study(file: Path) -> None:
     mirror = mirror_of(open_study(file))
     done = mirror.sync()
     log_results(mirror)
-    print(f"{mirror.location.uri}: {done.runs} new runs, {done.metrics} new metrics")
+    print(f"{mirror.location.shown}: {done.runs} new runs, {done.metrics} new metrics")
 
 
 def serve_study(file: Path, *, port: int) -> None:
-    """Serve our database on loopback until interrupted; for a server of the user's, link to it."""
+    """Serve the database on loopback until interrupted; a server of the user's is linked to."""
     study = open_study(file)
     mirror = mirror_of(study)
     experiment = mirror.experiment_id()
     location = mirror.location
-    if location.folder is None:
-        print(link(location.uri.rstrip("/"), experiment, study.config.study))
-        return
+    match kind_of(location.uri):
+        case "http":
+            base = location.shown.replace(f"{HIDDEN}@", "").rstrip("/")
+            print(link(base, experiment, study.config.study))
+        case "other":
+            print(f"{location.shown} has pages of its own: open experiment {location.experiment}")
+        case _:
+            _serve(location, link(f"http://127.0.0.1:{port}", experiment, study.config.study), port)
+
+
+def _serve(location: Location, address: str, port: int) -> None:
     server = serve(location, port=port)
     try:
         wait_until_ready(server, port=port)
     except TrackingError:
         stop(server)
         raise
-    print(link(f"http://127.0.0.1:{port}", experiment, study.config.study), flush=True)
+    print(address, flush=True)
     print("Ctrl-C ends the server", flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

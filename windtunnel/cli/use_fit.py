@@ -1,18 +1,20 @@
 """`windtunnel predict` and `windtunnel optimum`: what a written fit says of a run or a budget."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from windtunnel.cli.fit_mixture import run_predict_mixture
 from windtunnel.cli.fit_text import print_optimum, print_prediction, warning_codes
 from windtunnel.cli.text import print_json
-from windtunnel.errors import ConfigError, FitError
+from windtunnel.errors import FitError
 from windtunnel.laws import Fit, optimum, predict
 from windtunnel.laws.mixture import MixtureFit
 from windtunnel.laws.mixture.record import is_mixture
+from windtunnel.laws.mixture.record import of_document as mixture_of
 from windtunnel.laws.plain import plain
-from windtunnel.laws.record import optimum_document
+from windtunnel.laws.record import WRITE_ONE, of_document, optimum_document
+from windtunnel.laws.shape import parse, text_of
 
 
 def read_fit(path: Path) -> Fit | MixtureFit:
@@ -22,19 +24,10 @@ def read_fit(path: Path) -> Fit | MixtureFit:
         ConfigError: No such file, or not a text.
         FitError: Not a fit, or of another version.
     """
-    try:
-        text = path.read_text()
-        return MixtureFit.from_json(text) if _is_mixture(text) else Fit.from_json(text)
-    except FitError as error:
-        raise FitError(f"{path}: {error}") from None
-    except OSError as refused:
-        raise ConfigError(
-            f"{path}: cannot be read: {refused.strerror}; write one with windtunnel fit --out"
-        ) from None
-    except UnicodeDecodeError:
-        raise ConfigError(
-            f"{path}: not a fit: no text; write one with windtunnel fit --out"
-        ) from None
+    text = text_of(path, WRITE_ONE)
+    with _of(path):
+        content = parse(text, WRITE_ONE)
+        return mixture_of(content) if is_mixture(content) else of_document(content)
 
 
 def run_predict(
@@ -49,14 +42,16 @@ def run_predict(
                 f"{path}: a mixture law holds for the size and the data it was fitted at, and does "
                 f"not read {', '.join(given)}: give shares with --weight SOURCE=SHARE"
             )
-        run_predict_mixture(fitted, weights, as_json=as_json)
+        with _of(path):
+            run_predict_mixture(fitted, weights, as_json=as_json)
         return
     if weights:
         raise FitError(
             f"{path}: law {fitted.law} reads no shares (--weight): it predicts from "
             f"{', '.join(fitted.form.inputs)}"
         )
-    found = predict(fitted, **given)
+    with _of(path):
+        found = predict(fitted, **given)
     if not as_json:
         print_prediction(fitted, given, found)
         return
@@ -83,7 +78,8 @@ def run_optimum(path: Path, constraints: Mapping[str, float | None], *, as_json:
             f"{path}: a mixture law splits no budget; its best mixture is in the file (`best`), "
             "and windtunnel predict FIT --weight SOURCE=SHARE says what any other would give"
         )
-    best = optimum(fitted, **constraints)
+    with _of(path):
+        best = optimum(fitted, **constraints)
     if as_json:
         warnings = [w._asdict() for w in dict.fromkeys((*best.warnings, *best.loss.warnings))]
         said = {"level": fitted.level, "warnings": warnings, "fit_warnings": warning_codes(fitted)}
@@ -92,8 +88,10 @@ def run_optimum(path: Path, constraints: Mapping[str, float | None], *, as_json:
         print_optimum(fitted, best)
 
 
-def _is_mixture(text: str) -> bool:
+@contextmanager
+def _of(path: Path) -> Iterator[None]:
+    """Name the file of a fit in what is wrong with it, or what it does not say."""
     try:
-        return is_mixture(json.loads(text))
-    except json.JSONDecodeError:
-        return False
+        yield
+    except FitError as wrong:
+        raise FitError(f"{path}: {wrong}") from None

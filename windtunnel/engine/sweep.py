@@ -140,7 +140,7 @@ class Sweep:
 
             local.run(self.graph, orders, retries=resources.retries)
             return
-        prepare_environment()
+        prepare_environment(joined=self.address is not None)
         from windtunnel.engine.ray.run import run
 
         run(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from windtunnel.errors import StoreError, StoreFull, WindtunnelError
+from windtunnel.redact import redacted
 from windtunnel.trials.json_file import read_json
 from windtunnel.trials.lease import LeaseHeld
 from windtunnel.trials.plan import PlannedSegment
@@ -55,7 +56,7 @@ class Worker:
         except Exception as fault:
             self.close()
             with suppress(StoreError):
-                text = "".join(traceback.format_exception(fault)).strip()
+                text = redacted("".join(traceback.format_exception(fault)).strip())
                 self.bench.store.segment(segment_id).note(f"an attempt failed: {text}")
             raise
         if progress.event in {"done", "interrupted"}:

@@ -37,7 +37,7 @@ def provenance(study: Study) -> dict[str, Any]:
 def _processor() -> str:
     """The processor's name where Linux tells it, else its architecture."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
         return platform.machine()
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -11,6 +11,7 @@ from windtunnel import __version__
 from windtunnel.errors import FitError
 from windtunnel.findings import findings_of, records_of
 from windtunnel.laws import fit
+from windtunnel.redact import redacted
 from windtunnel.report.grids import read_grids
 from windtunnel.report.inputs import (
     DataFacts,
@@ -87,8 +88,8 @@ def collect(study: Study) -> ReportInputs:
 
 def _text(study: Study) -> str:
     """The study file as it was written; the whole study where it extends another file."""
-    text = study.file.read_text() if study.file.exists() else ""
-    return resolved_text(study.config) if re.search(f"(?m)^{EXTENDS}:", text) else text
+    text = study.file.read_text(encoding="utf-8-sig") if study.file.exists() else ""
+    return resolved_text(study.config) if re.search(f"(?m)^{EXTENDS}:", text) else redacted(text)
 
 
 def _law(study: str, experiment: str, rows: list[Row]) -> ScalingLaw:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from windtunnel.errors import ConfigError, cause_of, did_you_mean
+from windtunnel.redact import redacted
 from windtunnel.spec.config import StudyConfig
 from windtunnel.spec.strict import Misfit
 from windtunnel.spec.wording import expected
@@ -54,14 +55,17 @@ def place_of(path: Path, *location: str | int) -> str:
 
 
 def resolved_text(config: StudyConfig) -> str:
-    """The study as YAML with every default in place; `load_study` reads it as the same study."""
+    """The study as YAML with every default in place; `load_study` reads it as the same study.
+
+    Passwords of its tracking URI are left out.
+    """
     from ruamel.yaml import YAML
 
     yaml = YAML()
     yaml.default_flow_style = False
     text = io.StringIO()
     yaml.dump(config.model_dump(mode="json"), text)
-    return text.getvalue()
+    return redacted(text.getvalue())
 
 
 def _is_item(value: Any, part: str | int) -> bool:

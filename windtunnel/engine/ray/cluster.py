@@ -2,12 +2,16 @@
 
 import logging
 import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.job_config import JobConfig
 
-from windtunnel.engine.ray.nodes import package
-from windtunnel.errors import ConfigError
+from windtunnel.engine.ray.folder import ray_folder
+from windtunnel.errors import ConfigError, boundary
+from windtunnel.trials.child_python import code_folder, package
 
 CONNECT_SECONDS = 5.0
 
@@ -15,33 +19,66 @@ OBJECT_STORE_BYTES = 100 * 2**20
 """Only ids and reports pass through Ray; its default would take 30% of memory."""
 
 
-def start(address: str | None) -> None:
-    """Start a Ray of our own, or join the cluster at `address`.
+class _WorkersPath(list[str]):
+    """What workers have first on their path; Ray's own additions are left out.
+
+    Ray adds the driver's working folder and its script's, and whatever lies there would be run
+    instead of what is installed.
+    """
+
+    def extend(self, more: Iterable[str]) -> None:
+        """Nothing is added."""
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """A Ray of our own, or the cluster at `address`, while the body runs.
 
     Raises:
-        ConfigError: Nothing answers there.
+        ConfigError: Ray does not start here, or nothing answers there.
     """
     for name in ("ray", "ray.tune.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if address is None:
+    if address is not None:
+        _require_listener(address)
+        options |= {"address": address, "runtime_env": {"py_modules": [str(package())]}}
+        with _initialised(
+            f"--address {address}: no Ray cluster answers there, or it refuses our token",
+            "start one with `ray start --head` and give its token in RAY_AUTH_TOKEN, or leave "
+            "--address out",
+            job_config=JobConfig(_py_driver_sys_path=_WorkersPath()),
+            **options,
+        ):
+            yield
+        return
+    with ray_folder() as folder:
         options |= {
             "address": "local",
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
             "_node_ip_address": "127.0.0.1",
+            "_temp_dir": str(folder),
         }
-    else:
-        _require_listener(address)
-        options |= {"address": address, "runtime_env": {"py_modules": [str(package())]}}
+        with _initialised(
+            "Ray does not start here",
+            f"its logs are in {folder}; --engine local does without it",
+            job_config=JobConfig(_py_driver_sys_path=_WorkersPath([str(code_folder())])),
+            **options,
+        ):
+            yield
+
+
+@contextmanager
+def _initialised(where: str, fix: str, **options: Any) -> Iterator[None]:
+    if ray.is_initialized():
+        raise ConfigError("this process has a Ray already; end it by ray.shutdown() first")
     try:
-        ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as unreachable:
-        raise ConfigError(
-            f"--address {address}: no Ray cluster answers there, or it refuses our token "
-            f"({unreachable}); start one with `ray start --head` and give its token in "
-            "RAY_AUTH_TOKEN, or leave --address out"
-        ) from None
+        with boundary(where, fix, ConfigError):
+            ray.init(**options)
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _require_listener(address: str) -> None:

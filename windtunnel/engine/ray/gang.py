@@ -34,7 +34,7 @@ GLANCE_SECONDS = 1.0
 class Gang:
     """Has the interface of a worker; one of its processes dead ends it with an error."""
 
-    def __init__(self, orders: Path, resources: Resources, premises: Premises | None) -> None:
+    def __init__(self, orders: Path, resources: Resources, premises: Premises) -> None:
         self._calls, self._answers = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
         told = {
             "orders": str(orders),

@@ -21,7 +21,7 @@ class Hands(Protocol):
 
 
 class Refusal:
-    """On a node that joined after the start and lacks something: any segment would fail there."""
+    """In a process that lacks something, or runs other code: any segment would fail or be wrong."""
 
     def __init__(self, problem: str) -> None:
         self.problem = problem
@@ -36,8 +36,8 @@ class Refusal:
         """Nothing is held."""
 
 
-def hands_here(orders: Path, premises: Premises | None) -> Hands:
-    """A worker in this process; `premises` are asked for on a joined cluster."""
-    if premises is not None and (problem := premises.problem_here()):
+def hands_here(orders: Path, premises: Premises) -> Hands:
+    """A worker in this process, if it has what the driver's `premises` ask for."""
+    if problem := premises.problem_here():
         return Refusal(problem)
     return Worker(orders)

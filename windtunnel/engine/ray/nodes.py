@@ -1,7 +1,8 @@
 """What a node of a joined cluster must have: this code, the store, and arithmetic like the others'.
 
 The driver looks at every node before it starts, so that a sweep is refused in one line rather than
-failing segment by segment; a node that joins later is looked at by the first worker on it.
+failing segment by segment; a node that joins later is looked at by the first worker on it. Workers
+of a Ray of our own are asked for the code too.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import windtunnel
 from windtunnel.engine.ray.placement import Node
 from windtunnel.errors import ConfigError, StoreError
+from windtunnel.trials.child_python import package
 from windtunnel.trials.workbench import WorkOrder
 
 ANSWER_SECONDS = 180.0
@@ -30,22 +32,23 @@ PROOF = "visible-"
 class Premises:
     """What this driver has and every worker must find: the code, and a file just put in the store.
 
-    Plain strings, so that an older package on a node can still be told apart.
+    Plain strings, so that an older package on a node can still be told apart. No `proof` where
+    workers run on the driver's own machine.
     """
 
     version: str
     code: str
-    proof: str
+    proof: str | None
 
     def problem_here(self) -> str | None:
         """Why this process cannot run segments of that driver; None if it can."""
         if (here := code_fingerprint()) != self.code:
             return (
-                f"windtunnel is {windtunnel.__version__} (code {here}, {package()}) and this "
-                f"driver's is {self.version} (code {self.code}); the driver sends its code, but "
-                "that copy comes first on the node's path: install the same version there, or "
-                "remove it"
+                f"windtunnel is {windtunnel.__version__} (code {here}, {package().resolve()}) and "
+                f"this driver's is {self.version} (code {self.code}); {self._why_other_code()}"
             )
+        if self.proof is None:
+            return None
         folder = Path(self.proof).parent
         if not Path(self.proof).exists():
             return (
@@ -58,13 +61,28 @@ class Premises:
             return f"{folder} cannot be written: {refused.strerror}; mount the store writable"
         return None
 
+    def _why_other_code(self) -> str:
+        if self.proof is None:
+            return (
+                "the package was changed since the sweep began, or another copy comes first on "
+                "the path: run the same command again"
+            )
+        return (
+            "the driver sends its code, but that copy comes first on the node's path: install "
+            "the same version there, or remove it"
+        )
+
 
 @contextmanager
-def premises_of(study_folder: Path) -> Iterator[Premises]:
+def premises_of(study_folder: Path, *, joined: bool = True) -> Iterator[Premises]:
     """This driver's premises; the file that proves the store shared lies there meanwhile.
 
-    A name that no node has ever asked for is in no network file system's cache.
+    A name that no node has ever asked for is in no network file system's cache. Only a cluster that
+    was `joined` is asked for it.
     """
+    if not joined:
+        yield Premises(version=windtunnel.__version__, code=code_fingerprint(), proof=None)
+        return
     proof = study_folder / f"{PROOF}{uuid.uuid4().hex}"
     try:
         for left_behind in study_folder.glob(f"{PROOF}*"):  # by a driver that was killed
@@ -76,11 +94,6 @@ def premises_of(study_folder: Path) -> Iterator[Premises]:
         yield Premises(version=windtunnel.__version__, code=code_fingerprint(), proof=str(proof))
     finally:
         proof.unlink(missing_ok=True)
-
-
-def package() -> Path:
-    """The folder of this process's windtunnel, which a joined cluster is sent."""
-    return Path(windtunnel.__file__).parent
 
 
 def code_fingerprint() -> str:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
+from windtunnel.trials.child_python import child_environment
 from windtunnel.trials.lease import process_started
 
 
@@ -23,6 +24,7 @@ def reaper() -> Iterator[None]:
     beside = subprocess.Popen(
         [sys.executable, "-m", __name__, *(f"{pid}:{start}" for pid, start in known.items())],
         stdin=subprocess.PIPE,  # it ends with us, however we end
+        env=child_environment(),
         start_new_session=True,
     )
     try:

@@ -10,11 +10,10 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 
 from windtunnel.engine.graph import Graph
-from windtunnel.engine.ray import cluster
+from windtunnel.engine.ray.cluster import connected
 from windtunnel.engine.ray.nodes import check, premises_of
 from windtunnel.engine.ray.placement import nodes, slots_of
 from windtunnel.engine.ray.reaper import reaper
@@ -41,23 +40,21 @@ def run(
         ConfigError: The cluster cannot be reached, can never hold one trial, or has a node that
             lacks our code or the store.
     """
-    cluster.start(address)
-    on_connected()
-    try:
+    joined = address is not None
+    with connected(address):
+        on_connected()
         there = nodes()
         graph.slots = slots = slots_of(resources, there)
         searcher = ReadySegments(graph, orders)
-        if address is None:
-            with reaper():
-                _tune(searcher, trainable(resources, None), resources, slots=slots)
-        else:
+        with premises_of(orders.parent, joined=joined) as premises:
+            trial = trainable(resources, premises)
+            if not joined:
+                with reaper():
+                    _tune(searcher, trial, resources, slots=slots)
+                return
             used = [node for node in there if node.devices(resources)]
-            order = WorkOrder.model_validate(read_json(orders))
-            with premises_of(orders.parent) as premises:
-                check(used, premises, order)
-                _tune(searcher, trainable(resources, premises), resources, slots=slots)
-    finally:
-        ray.shutdown()
+            check(used, premises, WorkOrder.model_validate(read_json(orders)))
+            _tune(searcher, trial, resources, slots=slots)
 
 
 def _tune(searcher: ReadySegments, trial: Any, resources: Resources, *, slots: int) -> None:

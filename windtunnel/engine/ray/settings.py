@@ -1,7 +1,10 @@
 """What Ray reads from the environment; set before it is imported, for it reads most of it then."""
 
 import os
+import secrets
 from pathlib import Path
+
+from windtunnel.user_folders import home, is_writable, provide_home
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -15,15 +18,28 @@ QUIET = {
 }
 
 
-def prepare_environment() -> None:
+def prepare_environment(*, joined: bool = True) -> None:
     """No usage reports, no own output, and token authentication wherever there is a token.
 
     Ray makes a token for a cluster of its own, but joins another one without authentication unless
-    it is told to; what the user has set stands.
+    it is told to; what the user has set stands. It keeps that token in the user's home: where no
+    home can be written, a Ray of our own, no cluster that is `joined`, has one that nothing keeps.
     """
+    here = home()
+    provide_home()
     settings = dict(QUIET)
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    if os.environ.get("RAY_AUTH_TOKEN") or token.exists():
+    stated = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    place = Path(stated) if stated else here and here / ".ray" / "auth_token"
+    if os.environ.get("RAY_AUTH_TOKEN") or (place and _is_there(place)):
         settings["RAY_AUTH_MODE"] = "token"
+    elif not joined and not stated and (here is None or not is_writable(here / ".ray")):
+        settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     for name, value in settings.items():
         os.environ.setdefault(name, value)
+
+
+def _is_there(token: Path) -> bool:
+    try:
+        return token.exists()
+    except OSError:  # in somebody else's home
+        return False

@@ -17,10 +17,10 @@ WAITING_BYTES = 64 * 2**20
 class SegmentTrainable(tune.Trainable):
     """One trial: one segment, stop by stop. Actors are reused, so shapes stay compiled."""
 
-    def setup(
+    def setup(  # type: ignore[override]
         self,
         config: dict[str, Any],
-        premises: Premises | None = None,
+        premises: Premises,
         gang: Resources | None = None,
     ) -> None:
         """Open the study's data once per process, or on each of the `gang`'s devices."""
@@ -58,7 +58,7 @@ class SegmentTrainable(tune.Trainable):
         self.trunk_tokens: int = config["trunk_tokens"]
 
 
-def trainable(resources: Resources, premises: Premises | None) -> Any:
+def trainable(resources: Resources, premises: Premises) -> Any:
     """What Tune runs for each segment; a gang's devices are placed by Ray Train."""
     if resources.devices_per_trial > 1:
         gang = tune.with_parameters(SegmentTrainable, premises=premises, gang=resources)

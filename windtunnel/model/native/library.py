@@ -12,11 +12,12 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, cast
 
-from windtunnel.errors import ConfigError
-from windtunnel.model.cache import user_cache
+from windtunnel.errors import ConfigError, boundary
+from windtunnel.user_cache import user_cache
 
 SOURCES = ("product.cpp", "attention.cpp", "elementwise.cpp")
 HEADERS = ("vector.h",)
@@ -99,7 +100,8 @@ def _library() -> ctypes.CDLL:
     """The kernels, built on first use.
 
     Raises:
-        ConfigError: There is no compiler, or it does not take the sources.
+        ConfigError: There is no compiler, it does not take the sources, or what it made cannot be
+            loaded.
     """
     name = identity()
     if name is None:
@@ -108,9 +110,15 @@ def _library() -> ctypes.CDLL:
             "install one, or set resources.kernels: torch"
         )
     path = user_cache("native") / f"{name}.so"
-    if not path.exists():
-        _build(path)
-    return ctypes.CDLL(str(path))
+    if path.exists():
+        with suppress(OSError):  # damaged: it is built again
+            return ctypes.CDLL(str(path))
+    _build(path)
+    fix = (
+        "set XDG_CACHE_HOME to a folder that programs may be run from, or resources.kernels: torch"
+    )
+    with boundary(path, fix, ConfigError, what="the native kernels cannot be loaded"):
+        return ctypes.CDLL(str(path))
 
 
 def _build(path: Path) -> None:

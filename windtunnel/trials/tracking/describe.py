@@ -9,6 +9,7 @@ from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.progress import name_of
 from windtunnel.trials.reading import mixture_of
 from windtunnel.trials.study import Study
+from windtunnel.trials.tracking.limits import legal, legal_name
 
 
 def tags(study: Study, planned: PlannedSegment, *, parent_run: str | None) -> dict[str, str]:
@@ -26,17 +27,22 @@ def tags(study: Study, planned: PlannedSegment, *, parent_run: str | None) -> di
         found["mlflow.source.git.commit"] = commit
     if parent_run:
         found["mlflow.parentRunId"] = parent_run
-    return found | tags_of_study(study, planned)
+    return legal(found) | tags_of_study(study, planned)
 
 
 def tags_of_study(study: Study, planned: PlannedSegment) -> dict[str, str]:
     """Which experiments of a study want a segment, and as which variant."""
     name = study.config.study
     experiments = dict.fromkeys(label.experiment for label in planned.labels)
-    found = {f"study.{name}": "yes", f"experiment.{name}": "+".join(experiments)}
+    found = {study_tag(name): "yes", f"experiment.{name}": "+".join(experiments)}
     for experiment, variant in planned.variants.items():
         found[f"variant.{name}.{experiment}"] = variant
-    return found
+    return legal(found)
+
+
+def study_tag(study: str) -> str:
+    """The tag that every run of a study has, with the value `yes`."""
+    return legal_name(f"study.{study}")
 
 
 def params(planned: PlannedSegment) -> dict[str, str]:
@@ -62,7 +68,7 @@ def params(planned: PlannedSegment) -> dict[str, str]:
             found["ramp"] = segment.mixture.ramp
     found |= {f"model.{key}": value for key, value in segment.model.model_dump().items()}
     found |= {f"recipe.{key}": value for key, value in segment.recipe.model_dump().items()}
-    return {key: str(value) for key, value in found.items()}
+    return legal({key: str(value) for key, value in found.items()})
 
 
 @cache

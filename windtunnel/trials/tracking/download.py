@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from windtunnel.errors import TrackingError, did_you_mean
-from windtunnel.trials.tracking.client import connect
+from windtunnel.trials.tracking.client import answers, connect, place_of
 from windtunnel.trials.tracking.location import state_folder
+from windtunnel.trials.tracking.uris import sqlite_uri
+
+FIX = "try again once it answers, or give another tracking URI"
 
 PLAIN_NAME = re.compile(r"[\w-]+\.\w+", re.ASCII)
 """A server names its files, and only such a name is sure to stay inside a folder."""
@@ -19,6 +22,7 @@ class Found:
     """One study's run of a kind of result, and the experiment (one a store) that it lies in."""
 
     client: Any
+    place: str
     run_id: str
     study: str
     experiment: str
@@ -56,28 +60,23 @@ def download_result(
         )
         raise TrackingError(f"study {study!r}: {why}; choose one by experiment=NAME")
     newest = max(chosen, key=lambda each: each.written)
-    try:
+    with answers(newest.place, FIX):
         for file in newest.client.list_artifacts(newest.run_id):
             if not file.is_dir and PLAIN_NAME.fullmatch(file.path):
                 newest.client.download_artifacts(newest.run_id, file.path, str(folder))
-    except Exception as problem:
-        raise _silent(newest.experiment, problem) from None
 
 
 def _places(uri: str | None) -> list[str]:
     """Tracking URIs to look at."""
     given = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if given is None:
-        return [f"sqlite:///{path}" for path in sorted(state_folder().glob("*/mlflow.db"))]
-    path = given.removeprefix("sqlite:///")
-    if path != given and not Path(path).exists():  # MLflow would create it
-        raise TrackingError(f"{given}: no such database")
-    return [given]
+        return [sqlite_uri(path) for path in sorted(state_folder().glob("*/mlflow.db"))]
+    return [place_of(given)]
 
 
 def _results(uri: str, kind: str) -> list[Found]:
     """Every study's run of a kind at one URI."""
-    try:
+    with answers(uri, FIX):
         client = connect(uri)
         names = {
             each.experiment_id: each.name
@@ -89,6 +88,7 @@ def _results(uri: str, kind: str) -> list[Found]:
         return [
             Found(
                 client=client,
+                place=uri,
                 run_id=run.info.run_id,
                 study=run.data.tags.get("study", ""),
                 experiment=names[run.info.experiment_id],
@@ -96,10 +96,3 @@ def _results(uri: str, kind: str) -> list[Found]:
             )
             for run in runs
         ]
-    except Exception as problem:  # whatever MLflow, requests or SQLAlchemy raise
-        raise _silent(uri, problem) from None
-
-
-def _silent(where: str, problem: Exception) -> TrackingError:
-    text = str(problem).split("\n")[0][:300]
-    return TrackingError(f"{where}: {type(problem).__name__}: {text}")

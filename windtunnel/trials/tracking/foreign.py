@@ -4,12 +4,11 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from windtunnel.errors import TrackingError, did_you_mean
-from windtunnel.trials.tracking.client import connect
+from windtunnel.redact import HIDDEN, redacted
+from windtunnel.trials.tracking.client import answers, connect, place_of, refuse_deleted
 
 FINISHED = "FINISHED"
 
@@ -30,7 +29,7 @@ class ForeignExperiment:
     name: str
     experiment_id: str
     uri: str
-    """Without user name and password."""
+    """Without user name, password and other secrets."""
     runs: tuple[ForeignRun, ...]
     unfinished: Mapping[str, int]
 
@@ -43,28 +42,24 @@ def read_experiment(name: str, *, uri: str | None = None) -> ForeignExperiment:
         uri: a tracking URI. None: MLFLOW_TRACKING_URI.
 
     Raises:
-        TrackingError: No URI, no such experiment, or a server that does not answer.
+        TrackingError: No URI, an experiment that is not there or was deleted, or no answer.
     """
     place = _place(uri)
-    try:
+    with answers(place, "try again once it answers, or give another --tracking-uri"):
         client = connect(place)
         found = client.get_experiment_by_name(name)
         if found is None:
             names = [each.name for each in client.search_experiments()]
             raise TrackingError(
-                f"{_public(place)}: no experiment {name!r}{did_you_mean(name, names) or '.'} "
+                f"{redacted(place)}: no experiment {name!r}{did_you_mean(name, names) or '.'} "
                 f"There are: {', '.join(names) or 'none'}"
             )
+        refuse_deleted(found, place)
         runs = list(_all_runs(client, found.experiment_id))
-    except TrackingError:
-        raise
-    except Exception as problem:  # whatever MLflow, requests or SQLAlchemy raise
-        text = str(problem).split("\n")[0][:300].replace(place, _public(place))
-        raise TrackingError(f"{_public(place)}: {type(problem).__name__}: {text}") from None
     return ForeignExperiment(
         name=name,
         experiment_id=str(found.experiment_id),
-        uri=_public(place),
+        uri=redacted(place).replace(f"{HIDDEN}@", ""),
         runs=tuple(
             ForeignRun(
                 run_id=str(run.info.run_id),
@@ -106,13 +101,4 @@ def _place(uri: str | None) -> str:
             "no tracking URI: give --tracking-uri, for example http://127.0.0.1:5000 or "
             "sqlite:///mlflow.db, or set MLFLOW_TRACKING_URI"
         )
-    path = given.removeprefix("sqlite:///")
-    if path != given and not Path(path).exists():  # MLflow would create it
-        raise TrackingError(f"{given}: no such database; give --tracking-uri sqlite:///PATH")
-    return given
-
-
-def _public(uri: str) -> str:
-    """The URI without what a stranger must not read."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else uri
+    return place_of(given, fix="; give --tracking-uri sqlite:///PATH")

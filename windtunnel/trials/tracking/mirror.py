@@ -5,7 +5,7 @@ timestamps: a pass that is repeated, or was cut short, writes the same rows agai
 one of equal rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -17,8 +17,9 @@ from windtunnel.spec import Branch
 from windtunnel.spec.path import flops_6nd_at, tokens_at
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.study import Study
-from windtunnel.trials.tracking import describe
-from windtunnel.trials.tracking.client import connect
+from windtunnel.trials.tracking import describe, measured
+from windtunnel.trials.tracking.client import answers, connect, refuse_deleted
+from windtunnel.trials.tracking.limits import legal, legal_name
 from windtunnel.trials.tracking.location import Location, create_database
 
 POINTS_PER_SEGMENT = 100
@@ -33,8 +34,13 @@ GFLOP = 1e9
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """MLflow's pages then show runs and charts first, not traces."""
 
-SEGMENT, MARK, MEASURED = "windtunnel.segment", "windtunnel.synced_step", "windtunnel.measured"
+PARAMS = 100
+"""MLflow's limit of parameters a request."""
+
+SEGMENT, MARK = "windtunnel.segment", "windtunnel.synced_step"
 OUTCOME, STRIDE = "windtunnel.outcome", "windtunnel.stride"
+
+GAP = "training is not touched, and `windtunnel sync` fills the gap once it answers"
 
 
 @dataclass
@@ -88,9 +94,9 @@ class Mirror:
         with self._speaking():
             at = int(artifacts[0].stat().st_mtime * 1000)
             run_id = self._run_of.get(kind) or self._create_result_run(kind, at)
-            logged = [Metric(name, value, at, 0) for name, value in metrics.items()]
-            self._client.log_batch(run_id, metrics=logged)
-            for name, text in (tags or {}).items():
+            logged = [Metric(legal_name(name), value, at, 0) for name, value in metrics.items()]
+            self._log_metrics(run_id, logged)
+            for name, text in legal(tags or {}).items():
                 if self._tags[kind].get(name) != text:
                     self._tag(kind, name, text)
             for path in artifacts:
@@ -110,33 +116,30 @@ class Mirror:
     def _speaking(self) -> Iterator[None]:
         """A connection; whatever MLflow, requests or SQLAlchemy raise, as one kind of error."""
         try:
-            self._connect()
-            yield
+            with answers(self.location.uri, GAP):
+                self._connect()
+                yield
         except TrackingError:
-            raise
-        except Exception as problem:
             self._client = None
-            text = str(problem).split("\n")[0][:300]
-            raise TrackingError(
-                f"{self.location.uri}: {type(problem).__name__}: {text}; training is not touched, "
-                "and `windtunnel sync` fills the gap once it answers"
-            ) from None
+            raise
 
     def _connect(self) -> None:
         if self._client is not None:
             return
-        if self.location.folder is not None:
-            create_database(self.location.folder)
+        create_database(self.location)
         client = connect(self.location.uri)
         found = client.get_experiment_by_name(self.location.experiment)
-        if found is not None:
-            self._experiment = found.experiment_id
-        else:
-            folder = self.location.folder
-            place = (folder / "artifacts").as_uri() if folder is not None else None
+        if found is None:
             self._experiment = client.create_experiment(
-                self.location.experiment, artifact_location=place, tags=TRAINING
+                self.location.experiment,
+                artifact_location=self.location.artifacts,
+                tags=TRAINING,
             )
+        elif not found.experiment_id:
+            raise TrackingError(f"{self.location.shown}: no MLflow server answers there; {GAP}")
+        else:
+            refuse_deleted(found, self.location.uri)
+            self._experiment = found.experiment_id
         self._client = client
         self._run_of, self._tags = {}, {}
         for run in self._runs():
@@ -185,8 +188,9 @@ class Mirror:
         started = int(first["time"] * 1000) if first else None
         run = self._client.create_run(self._experiment, start_time=started, tags=tags)
         run_id = str(run.info.run_id)
-        params = [Param(key, value) for key, value in describe.params(planned).items()]
-        self._client.log_batch(run_id, params=params)
+        params = (Param(key, value) for key, value in describe.params(planned).items())
+        while some := list(islice(params, PARAMS)):
+            self._client.log_batch(run_id, params=some)
         self._run_of[planned.id], self._tags[planned.id] = run_id, tags
         return run_id
 
@@ -221,13 +225,12 @@ class Mirror:
         from mlflow.entities import Metric
 
         folder = self.study.store.segment(planned.id)
-        measured = folder.measurements
-        known = set(tags.get(MEASURED, "").split(","))
+        known = measured.known(tags)
         fresh = {
-            f"{step}:{name}": (step, name, values)
-            for step, sets in measured.items()
+            entry: (step, name, values)
+            for step, sets in folder.measurements.items()
             for name, values in sets.items()
-            if f"{step}:{name}" not in known
+            if (entry := measured.entry(step, name)) not in known
         }
         if not fresh:
             return 0
@@ -238,14 +241,20 @@ class Mirror:
             gflops = round(flops_6nd_at(planned.segment, step) / GFLOP)
             nats, bits = values["nats_per_token"], values["bits_per_byte"]
             metrics += [
-                Metric(f"val/loss_{name}", nats, at, tokens),
-                Metric(f"val/loss_{name}_by_gflops", nats, at, gflops),
+                Metric(legal_name(f"val/loss_{name}"), nats, at, tokens),
+                Metric(legal_name(f"val/loss_{name}_by_gflops"), nats, at, gflops),
             ]
             if bits is not None:
-                metrics.append(Metric(f"val/bits_per_byte_{name}", bits, at, tokens))
-        self._client.log_batch(run_id, metrics=metrics)
-        self._tag(planned.id, MEASURED, ",".join(sorted((known | set(fresh)) - {""})))
+                metrics.append(Metric(legal_name(f"val/bits_per_byte_{name}"), bits, at, tokens))
+        self._log_metrics(run_id, metrics)
+        for tag, text in measured.with_more(tags, fresh).items():
+            self._tag(planned.id, tag, text)
         return len(metrics)
+
+    def _log_metrics(self, run_id: str, metrics: Iterable[Any]) -> None:
+        metrics = iter(metrics)
+        while some := list(islice(metrics, BATCH)):
+            self._client.log_batch(run_id, metrics=some)
 
     def _mirror_end(self, planned: PlannedSegment, run_id: str, tags: dict[str, str]) -> None:
         folder = self.study.store.segment(planned.id)
@@ -261,8 +270,8 @@ class Mirror:
 
     def _create_result_run(self, kind: str, at: int) -> str:
         name = self.study.config.study
-        tags = {"kind": kind, "study": name, f"study.{name}": "yes"}
-        tags["mlflow.runName"] = f"{name}: {kind}"
+        found = {"kind": kind, "study": name, "mlflow.runName": f"{name}: {kind}"}
+        tags = legal(found) | {describe.study_tag(name): "yes"}
         run = self._client.create_run(self._experiment, start_time=at, tags=tags)
         self._run_of[kind], self._tags[kind] = str(run.info.run_id), tags
         return self._run_of[kind]

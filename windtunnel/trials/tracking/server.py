@@ -1,4 +1,4 @@
-"""MLflow's own server over our database, on loopback, without what a laptop has no use for."""
+"""MLflow's own server over a database, on loopback, without what a laptop has no use for."""
 
 import os
 import signal
@@ -10,16 +10,21 @@ from contextlib import suppress
 from urllib.parse import quote
 from urllib.request import urlopen
 
-from windtunnel.errors import ConfigError, TrackingError
+from windtunnel.errors import ConfigError, TrackingError, cause_of
+from windtunnel.trials.child_python import child_environment
+from windtunnel.trials.tracking.describe import study_tag
 from windtunnel.trials.tracking.location import Location, create_database
+from windtunnel.user_cache import user_cache
 
 LEAN = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 """With job execution it starts in 13 s and takes 2.4 GB, without in 6 s and 0.5 GB (measured)."""
 
+HIGHEST_PORT = 65_535
+
 
 def link(base: str, experiment_id: str, study: str) -> str:
     """The address of a study's runs in MLflow's pages."""
-    runs = quote(f'tags."study.{study}" = "yes"', safe="")
+    runs = quote(f'tags."{study_tag(study)}" = "yes"', safe="")
     return f"{base}/#/experiments/{experiment_id}/runs?searchFilter={runs}"
 
 
@@ -27,24 +32,30 @@ def serve(location: Location, *, port: int) -> subprocess.Popen[bytes]:
     """Start the server on 127.0.0.1; the caller waits for it or ends it.
 
     Raises:
-        ConfigError: The port is taken.
+        ConfigError: The port is taken, or is none.
+        TrackingError: A database in a file cannot be written.
     """
-    assert location.folder is not None
-    create_database(location.folder)
+    create_database(location)
+    if not 1 <= port <= HIGHEST_PORT:
+        raise ConfigError(f"--port {port}: allowed are 1 to {HIGHEST_PORT}")
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except OSError:
-            raise ConfigError(f"--port {port} is in use on 127.0.0.1; choose another") from None
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
-        *("--backend-store-uri", location.uri, "--workers", "1"),
-        *("--default-artifact-root", (location.folder / "artifacts").as_uri()),
-    ]
+        except OSError as refused:
+            raise ConfigError(
+                f"--port {port} cannot be used on 127.0.0.1: {cause_of(refused)}; choose another"
+            ) from None
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--workers", "1"]
+    served = {"MLFLOW_BACKEND_STORE_URI": location.absolute().uri}  # no password in a command line
+    if artifacts := location.artifacts:
+        served["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = artifacts
+    # What the server runs and writes is not looked for in the working folder.
     return subprocess.Popen(
         command,
-        env=os.environ | LEAN,
+        env=child_environment() | LEAN | served,
+        cwd=user_cache("server"),
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

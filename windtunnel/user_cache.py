@@ -5,19 +5,20 @@ import stat
 from pathlib import Path
 
 from windtunnel.errors import ConfigError
+from windtunnel.user_folders import cache_home
 
 
 def user_cache(name: str) -> Path:
     """A folder that this user alone can read and write, made if it is not there.
 
-    `$XDG_CACHE_HOME/windtunnel/NAME`, by default under `~/.cache`. What lies in it is executed, so
-    a folder of somebody else, or one that others may write, is refused.
+    `$XDG_CACHE_HOME/windtunnel/NAME`, by default under `~/.cache`, or among the temporary folders
+    where no home can be written. What lies in it is executed, so a folder of somebody else, or one
+    that others may write, is refused.
 
     Raises:
         ConfigError: The folder cannot be made, or is not this user's alone.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home) / "windtunnel" / name
+    folder = cache_home().absolute() / "windtunnel" / name
     try:
         for each in (folder.parent, folder):
             each.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,130 @@
+"""A Ray of our own: a folder for its sockets, and workers that run the driver's code."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from windtunnel.engine.ray import folder
+from windtunnel.engine.ray.hands import hands_here
+from windtunnel.engine.ray.nodes import Premises, code_fingerprint, premises_of
+from windtunnel.engine.ray.settings import prepare_environment
+from windtunnel.errors import ConfigError
+from windtunnel.trials.child_python import child_environment, code_folder, package
+
+
+@pytest.fixture
+def temporary(monkeypatch):
+    """Sets the temporary folder of this process."""
+
+    def put(path):
+        monkeypatch.setattr(tempfile, "tempdir", str(path))
+
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    return put
+
+
+def socket_below(path):
+    return len(os.fsencode(path)) + len("/session_2026-01-01_00-00-00_000000_/sockets/plasma_store")
+
+
+def test_a_short_temporary_folder_is_used_as_ray_does(temporary):
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        temporary(short)
+        with folder.ray_folder() as found:
+            assert found == Path(short) / "ray"
+
+
+def test_instead_of_a_long_one_a_short_one_of_our_own(temporary, tmp_path):
+    long = tmp_path / ("x" * 60)
+    long.mkdir()
+    temporary(long)
+    with folder.ray_folder() as found:
+        assert found.parent.stat().st_mode & 0o777 == 0o700
+        assert socket_below(found) + len(str(os.getpid())) <= 107
+    assert not found.parent.exists()
+
+
+def test_the_longest_folder_that_ray_takes(temporary, monkeypatch):
+    """Ray itself checks the path that it makes of it."""
+    from ray._private.utils import validate_socket_filepath
+
+    room = 107 - socket_below("/ray") - len(str(os.getpid()))
+    for length, taken in ((room, True), (room + 1, False)):
+        with tempfile.TemporaryDirectory(dir="/tmp") as place:
+            path = Path(place) / ("y" * (length - len(place) - 1))
+            monkeypatch.setenv("RAY_TMPDIR", str(path))
+            if not taken:
+                with pytest.raises(ConfigError, match=rf"RAY_TMPDIR=.* {length} bytes"):
+                    folder.ray_folder().__enter__()
+                continue
+            with folder.ray_folder() as found:
+                session = f"session_2026-01-01_00-00-00_000000_{os.getpid()}"
+                validate_socket_filepath(f"{found}/{session}/sockets/plasma_store")
+
+
+def test_where_nothing_can_be_written_the_setting_is_named(temporary, tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 60)
+    long.mkdir()
+    temporary(long)
+    monkeypatch.setattr(folder, "SHORT", (str(tmp_path / "none"),))
+    with pytest.raises(ConfigError, match="set RAY_TMPDIR"):
+        folder.ray_folder().__enter__()
+
+
+def test_a_worker_with_other_code_stops_the_sweep(tmp_path):
+    with premises_of(tmp_path, joined=False) as premises:
+        assert premises.problem_here() is None
+        assert not list(tmp_path.iterdir())
+    other = Premises(version="0.0.9", code="0" * 12, proof=None)
+    report = hands_here(tmp_path / "orders.json", other).run(None, trunk_tokens=0)
+    assert report["outcome"] == "failed"
+    assert code_fingerprint() in report["halt"]
+    assert "0.0.9" in report["halt"]
+
+
+def test_the_folder_of_our_code_holds_this_package_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for _ in range(2):
+        found = code_folder()
+        assert [each.name for each in found.iterdir()] == ["windtunnel"]
+        assert (found / "windtunnel").resolve() == package().resolve()
+    (found / "windtunnel").unlink()
+    (found / "windtunnel").symlink_to(tmp_path / "gone")
+    assert (code_folder() / "windtunnel" / "__init__.py").is_file()
+
+
+def test_a_child_finds_our_package_and_nothing_of_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("windtunnel", "numpy", "json"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('another one')\n")
+    script = "import sys, windtunnel.redact, numpy, json; print(windtunnel.redact.__file__)"
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "asked.py").write_text(script)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "lib")  # a relative entry stays what it was
+    said = subprocess.run(
+        [sys.executable, "-m", "asked"],
+        env=child_environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(said.stdout.strip()).resolve() == package().resolve() / "redact.py"
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_token_where_no_home_can_be_written(monkeypatch, tmp_path, joined):
+    """For a Ray of our own; a cluster's token is the cluster's."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "MPLCONFIGDIR"):
+        monkeypatch.setenv(name, "")  # restored afterwards
+        monkeypatch.delenv(name)
+    prepare_environment(joined=joined)
+    assert ("RAY_AUTH_TOKEN" in os.environ) == (not joined)
+    assert os.environ.get("RAY_AUTH_MODE") == (None if joined else "token")
