@@ -143,6 +143,17 @@ def write_curve(folder, planned, law, shared, *, rows) -> None:
     folder.curve.write_text("".join(lines))
 
 
+def check_of(parametrization, *, passed=True):
+    """A coordinate check as `windtunnel check mup --json` prints it."""
+    site = {"name": "logits", "changes": [[0.1, 0.1, 0.1]], "slope": 0.0, "judged": True,
+            "lowest": -0.4}  # fmt: skip
+    return {
+        "widths": [32, 64, 256], "parametrization": parametrization, "sites": [site],
+        "decays": [site | {"name": "weight decay of hidden"}], "tolerance": 0.2,
+        "lowest_logits_slope": -0.4, "passed": passed,
+    }  # fmt: skip
+
+
 def _sets(study, loss):
     return {
         each.name: {

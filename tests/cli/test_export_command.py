@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 
 from windtunnel.cli.app import app
 from windtunnel.errors import WindtunnelError
+from windtunnel.export.fitted import fingerprint_of
 from windtunnel.export.handoff import Handoff
 from windtunnel.export.write import TARGETS
+from windtunnel.laws import Fit, fit
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +141,59 @@ def test_a_forecast_far_beyond_warns_and_needs_the_fit_that_was_handed_over(hand
     assert "not the fit that was handed over" in said
     mean.write_bytes(b"\xff\xfe")
     assert "cannot be read" in refused("forecast", "check", tmp_path / "copy", *options)
+
+
+def test_a_fit_of_one_set_is_known_by_its_text(handed, tmp_path):
+    """Fits of single sets are handed over as made; read again, their draws are rounded."""
+    shutil.copytree(handed, tmp_path / "copy")
+    sizes, ratios = (
+        each.ravel() for each in np.meshgrid(np.geomspace(2e4, 4e5, 4), [10.0, 40.0, 160.0])
+    )
+    noise = np.exp(0.002 * np.random.default_rng(0).standard_normal(12))
+    rows = {"params": sizes, "tokens": ratios * sizes}
+    fresh = fit(rows | {"loss": planted.LAW(*rows.values()) * noise}, bootstrap=20)
+    again = Fit.from_json(fresh.to_json())
+    assert fingerprint_of(fresh) != fingerprint_of(again)
+    fresh.to_json(tmp_path / "copy" / "fits" / "mean.json")
+    path = tmp_path / "copy" / "handoff.json"
+    document = json.loads(path.read_text())
+    document["inputs"]["fits"]["mean"] = fingerprint_of(fresh)
+    path.write_text(json.dumps(document))
+    options = ("--loss", 2.0, "--tokens", 5e6, "--json")
+    result = CliRunner().invoke(app, ["forecast", "check", *map(str, (path.parent, *options))])
+    found = json.loads(result.stdout)
+    params = Handoff.read(path).counts.params
+    assert found["sets"][0]["forecast"] == again.predict(params, 5e6).value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (("level",), 1.0, "level: 1"),
+        (("counts", "params"), 123, "counts.params: 123"),
+        (("forecast", "mean"), {"value": 0.0}, "forecast.mean.value"),
+        (("forecast", "extra"), {"value": 2.0}, "inputs.fits"),
+        (
+            ("roles", "readout"),
+            {"lr": 1.0, "init_std": 1.0, "weight_decay": 0.1, "eps": 1e-8},
+            "roles",
+        ),
+        (("schedule", "decay_start"), 10**9, "schedule: warmup"),
+        (("batch", "batch_tokens"), 0, "batch.batch_tokens"),
+        (("bytes_per_token", "text"), -1.0, "bytes_per_token.text"),
+        (("checkpoints", 0, "step"), -5, "checkpoints: step -5"),
+    ],
+)
+def test_a_handoff_whose_numbers_do_not_go_together(handed, tmp_path, key, value, said):
+    document = json.loads((handed / "handoff.json").read_text())
+    at = document
+    for name in key[:-1]:
+        at = at[name]
+    at[key[-1]] = value
+    (tmp_path / "handoff.json").write_text(json.dumps(document))
+    found = refused("forecast", "check", tmp_path, "--loss", "2")
+    assert said in found
+    assert f"{tmp_path / 'handoff.json'}: not a Handoff of schema 1" in found
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def test_what_a_reader_must_know(study):
     assert {"batch-kept", "transfer-unchecked", "extrapolates", "lr-length"} <= set(
         codes(build_handoff(study, Asked(shape="128x5", tokens=1e8)).handoff)
     )
-    keep_check(study.folder, {"parametrization": "mup", "passed": True})
+    keep_check(study.folder, planted.check_of("mup"))
     inside = build_handoff(study, Asked(shape="80x4", tokens=5e6)).handoff
     late = build_handoff(study, Asked(shape="80x4", tokens=1e7, batch_tokens=65536)).handoff
     assert {"warmup-long", "lr-rule-assumed"} <= set(codes(late))

@@ -10,6 +10,11 @@ from windtunnel.errors import ConfigError, FitError
 from windtunnel.findings import read_records, write_records
 from windtunnel.trials.curves import Curve
 
+POINT = {"segment": "a", "params": 1e5, "tokens": 1e7, "loss": 3.0, "low": None, "high": 3.1}
+FORECAST = {
+    "written": 1.5, "inputs": "0" * 16, "rows": 6, "held_out_trained_before": False,
+    "sigma": 0.01, "level": 0.9, "points": [POINT | {"naive": {"line": 3.2}}],
+}  # fmt: skip
 STUDY = """
   - kind: scaling
     name: law
@@ -34,7 +39,7 @@ def records(tmp_path):
         for row in made.runs[1:]
     )  # fmt: skip
     unfinished = dataclasses.replace(curves[0], segment="not-there-yet")
-    forecasts = ({"written": 1.5, "fit": {"large": 1}, "points": [{"low": None, "loss": 3.0}]},)
+    forecasts = (FORECAST | {"fit": {"large": 1}},)
     return dataclasses.replace(
         made,
         curves=(*curves, unfinished),
@@ -52,7 +57,7 @@ def test_what_is_written_is_read_again(records, tmp_path):
     assert (found.study, found.config) == (records.study, records.config)
     assert found.provenance == records.provenance
     assert found.searches == records.searches
-    assert found.forecasts == ({"written": 1.5, "points": [{"low": None, "loss": 3.0}]},)
+    assert found.forecasts == (FORECAST,)
     for got, want in zip(found.runs, records.runs, strict=True):
         assert got.keys() == want.keys()
         for name, value in want.items():
@@ -122,24 +127,64 @@ def _torn(name, text):
     return lambda folder: (folder / name).write_text(text)
 
 
+def _cell(name, column, text, *, row=1):
+    """Another text in one cell."""
+
+    def change(folder):
+        with (folder / name).open() as file:
+            rows = list(csv.reader(file))
+        rows[row][rows[0].index(column)] = text
+        with (folder / name).open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
+
+    return change
+
+
+def _row_twice(folder):
+    text = (folder / "runs.csv").read_text()
+    (folder / "runs.csv").write_text(text + text.splitlines()[1] + "\n")
+
+
+def _utf_16(folder):
+    text = (folder / "runs.csv").read_text()
+    (folder / "runs.csv").write_bytes(text.encode("utf-16"))
+
+
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("damage", "place"),
     [
-        (_without("runs.csv"), r"no whole records: FileNotFoundError.*windtunnel records"),
-        (_without("curves.csv"), r"no whole records: FileNotFoundError"),
-        (_without_a_column, r"no whole records: KeyError: 'segment'"),
-        (_torn("forecasts.json", '[{"written": 1'), r"no whole records: JSONDecodeError"),
-        (_torn("curves.csv", "segment,tokens,loss\n00,512"), r"no whole records"),
-        (_torn("runs.csv", "\x00\n\x00\n"), r"no whole records"),
+        (_without("runs.csv"), "runs.csv: No such file"),
+        (_without("curves.csv"), "curves.csv: No such file"),
+        (_without_a_column, "runs.csv, line 2: the table has no column 'segment'"),
+        (_torn("forecasts.json", '[{"written": 1'), "forecasts.json: damaged"),
+        (_torn("forecasts.json", "{}"), "forecasts.json: damaged: expected a list"),
+        (_torn("forecasts.json", '[{"written": 1}]'), "forecasts.json: damaged: 0.inputs"),
+        (_torn("provenance.json", "[]"), "provenance.json: damaged"),
+        (_torn("curves.csv", "segment,tokens,loss\n00,512"), "curves.csv, line 2"),
+        (
+            _torn("curves.csv", "segment,tokens,loss\n00,512,x\n"),
+            "curves.csv, line 2: column 'loss'",
+        ),
+        (_torn("runs.csv", "\x00\n\x00\n"), "runs.csv"),
+        (_utf_16, "runs.csv"),
+        (_row_twice, "runs.csv: segment"),
+        (_cell("runs.csv", "params", "many"), "runs.csv, line 2: column 'params'"),
+        (_cell("runs.csv", "params", ""), "runs.csv, line 2: column 'params' is empty"),
+        (_cell("runs.csv", "loss", "nan", row=3), "runs.csv, line 4: column 'loss'"),
+        (_cell("runs.csv", "loss", "1e999", row=3), "runs.csv, line 4: column 'loss'"),
+        (_cell("runs.csv", "decayed", "yes"), "runs.csv, line 2: column 'decayed'"),
+        (_cell("runs.csv", "kind", "twig"), "runs.csv, line 2: column 'kind'"),
+        (_cell("runs.csv", "size", "params", row=0), "runs.csv, line 2: the table has no column"),
+        (_cell("runs.csv", "horizon", "params", row=0), "runs.csv, line 2"),
     ],
 )
-def test_a_damaged_folder_is_refused_by_name(records, tmp_path, damage, says):
+def test_a_damaged_folder_is_refused_with_file_and_line(records, tmp_path, damage, place):
     folder = tmp_path / "records"
     write_records(records, folder)
     damage(folder)
-    with pytest.raises(ConfigError, match=says) as refused:
+    with pytest.raises(ConfigError, match="put back a copy, or write it again") as refused:
         read_records(folder)
-    assert str(folder) in str(refused.value)
+    assert f"{folder}/{place}" in str(refused.value)
 
 
 def test_no_folder_at_all(tmp_path):

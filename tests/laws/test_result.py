@@ -215,7 +215,7 @@ def test_json_is_plain_even_where_numbers_are_not(fit, tmp_path):
         ("{", "not a fit"),
         ("[]", "fit schema None"),
         ('{"schema": 99}', "fit schema 99: this version reads 2"),
-        ('{"schema": 2, "law": "chinchilla"}', "a damaged fit: KeyError 'details'"),
+        ('{"schema": 2, "law": "chinchilla"}', "a damaged fit: n: is missing"),
     ],
 )
 def test_other_json_is_refused(text, message):

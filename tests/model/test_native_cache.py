@@ -2,8 +2,8 @@
 
 import pytest
 
-from windtunnel.user_cache import user_cache
 from windtunnel.model.native import library
+from windtunnel.user_cache import user_cache
 
 CACHES = (library.identity, library._library, library.function)
 

@@ -23,7 +23,7 @@ def test_paths_stay_in_the_store(tmp_path):
 
 def test_a_curve_is_cut_at_a_step_and_a_torn_line_goes(tmp_path):
     folder = SegmentFolder(tmp_path)
-    rows = [{"step": step, "loss": 1.0} for step in range(1, 11)]
+    rows = [{"step": step, "tokens": 64 * step, "loss": 1.0} for step in range(1, 11)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     folder.curve.write_text(text + '{"step": 11, "lo')
     assert [row["step"] for row in folder.curve_rows()] == list(range(1, 11))

@@ -78,7 +78,7 @@ def _answers(study: Study) -> Iterator[str]:
 
     yield from map(winner_line, search_outcomes(study))
     for path in sorted(study.folder.glob("fit*.json")):
-        fit = Fit.from_json(path.read_text())
+        fit = Fit.read(path)
         if "ratio" in fit.intervals and fit.has_optimum:
             budget = fit.domain["flops"][1]
             low, high = fit.intervals["ratio"]

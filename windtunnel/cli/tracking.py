@@ -6,10 +6,11 @@ from pathlib import Path
 
 from windtunnel.errors import TrackingError
 from windtunnel.redact import HIDDEN
-from windtunnel.trials.json_file import read_json, write_json
+from windtunnel.trials.json_file import read_json, write_if_changed
 from windtunnel.trials.kept_handoffs import FILE as HANDOFFS
 from windtunnel.trials.kept_handoffs import read_handoffs
 from windtunnel.trials.search_json import outcome_json
+from windtunnel.trials.store_files import COORDINATE_CHECK
 from windtunnel.trials.study import Study, open_study
 from windtunnel.trials.tracking import Location, Mirror, locate, serve
 from windtunnel.trials.tracking.server import link, stop, wait_until_ready
@@ -35,13 +36,13 @@ def log_results(mirror: Mirror) -> None:
         if (folder / name).exists():
             mirror.log_result(kind, [folder / name], {})
     for path in sorted(folder.glob("fit*.json")):
-        fit = Fit.from_json(path.read_text())
+        fit = Fit.read(path)
         metrics = dict(fit.coefficients)
         for name, (low, high) in fit.intervals.items():
             metrics |= {f"{name}_low": low, f"{name}_high": high}
         mirror.log_result(path.stem, [path], metrics)
     for path in sorted(folder.glob("coordinate-check.*.json")):
-        check = read_json(path) or {}
+        check = read_json(path, COORDINATE_CHECK) or {}
         slopes = {_metric(site["name"]): site["slope"] for site in check["sites"]}
         mirror.log_result(path.stem, [path], slopes, {"passed": str(check["passed"])})
     for outcome in search_outcomes(mirror.study):
@@ -80,8 +81,7 @@ def _log_search(mirror: Mirror, outcome: SearchOutcome) -> None:
     name = f"search.{outcome.experiment.name}"
     path = mirror.study.folder / f"winner.{outcome.experiment.name}.json"
     found = json.loads(json.dumps(outcome_json(mirror.study, outcome)))
-    if read_json(path) != found:
-        write_json(path, found)
+    write_if_changed(path, found)
     metrics = {"trials": float(len(outcome.results)), "flops_spent": outcome.flops_spent}
     metrics |= {f"trials_{each}": float(count) for each, count in outcome.counts.items()}
     tags = {}

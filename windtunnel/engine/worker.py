@@ -7,11 +7,10 @@ from typing import Any
 
 from windtunnel.errors import StoreError, StoreFull, WindtunnelError
 from windtunnel.redact import redacted
-from windtunnel.trials.json_file import read_json
 from windtunnel.trials.lease import LeaseHeld
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.run import LostFork, SegmentRun, fail
-from windtunnel.trials.workbench import Workbench, WorkOrder
+from windtunnel.trials.workbench import Workbench, read_order
 
 Report = dict[str, Any]
 
@@ -20,7 +19,7 @@ class Worker:
     """One process's hands: open data, compiled shapes, and the segment in progress."""
 
     def __init__(self, orders: Path) -> None:
-        self.bench = Workbench(WorkOrder.model_validate(read_json(orders)))
+        self.bench = Workbench(read_order(orders))
         self._run: SegmentRun | None = None
         self._segment_id = ""
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from windtunnel.errors import ConfigError, FitError, StoreError, did_you_mean
 from windtunnel.export.estimate import Estimate
-from windtunnel.export.fitted import fingerprint_of
+from windtunnel.export.fitted import fingerprint_of, fingerprint_of_text
 from windtunnel.export.forecasts import MEAN
 from windtunnel.export.handoff import FILE, Handoff
 from windtunnel.export.write import FITS
@@ -143,16 +143,23 @@ def _compared(name: str, forecast: Estimate, measured: float) -> Compared:
 def _fit_of(folder: Path, handoff: Handoff, name: str) -> Fit:
     """The fit that was handed over, and no other."""
     file = folder / FITS / f"{name}.json"
+    written = handoff.inputs.fits.get(name)
+    if written is None:
+        raise ConfigError(
+            f"{folder / FILE}: inputs.fits: has no fit of {name!r}, so that no other size or "
+            "length can be forecast; check the run at the size and tokens of the Handoff"
+        )
     try:
-        fitted = Fit.from_json(file.read_text())
-    except (OSError, UnicodeDecodeError, FitError) as problem:
+        fitted = Fit.read(file)
+    except (ConfigError, FitError) as problem:
         raise ConfigError(
-            f"{file}: needed to forecast another size or length than was handed over, and cannot "
-            f"be read: {problem}; give the whole folder that `windtunnel export` wrote"
+            f"{problem}. It is needed to forecast another size or length than was handed over: "
+            "give the whole folder that `windtunnel export` wrote"
         ) from None
-    if fingerprint_of(fitted) != handoff.inputs.fits[name]:
+    as_it_lies = fingerprint_of_text(file.read_text(encoding="utf-8-sig"))
+    if written not in {as_it_lies, fingerprint_of(fitted)}:
         raise ConfigError(
-            f"{file}: not the fit that was handed over ({handoff.inputs.fits[name]}); restore it, "
+            f"{file}: not the fit that was handed over ({written}); restore it, "
             "or check the run at the size and tokens of the Handoff"
         )
     return fitted

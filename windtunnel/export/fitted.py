@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from windtunnel.errors import ConfigError, FitError, did_you_mean, said_of
+from windtunnel.errors import ConfigError, FitError, did_you_mean
 from windtunnel.export.asked import Asked
 from windtunnel.export.handoff import Warned
 from windtunnel.laws import Fit
@@ -39,11 +39,9 @@ def read_study_fit(study: Study, asked: Asked) -> tuple[Path, Fit]:
     path = asked.fit or _own(study, asked.experiment)
     write_one = f"`windtunnel fit {study.file} --out FIT.json` writes one"
     try:
-        fitted = Fit.from_json(path.read_text())
-    except (OSError, UnicodeDecodeError) as refused:
-        raise ConfigError(f"{path}: cannot be read: {said_of(refused)}; {write_one}") from None
-    except FitError as damaged:
-        raise FitError(f"{path}: {damaged}: {write_one}") from None
+        fitted = Fit.read(path)
+    except (ConfigError, FitError) as damaged:
+        raise type(damaged)(f"{damaged}: {write_one}") from None
     if fitted.law != "chinchilla":
         raise FitError(
             f"{path}: law {fitted.law!r} forecasts no loss of a size and its data: export needs "
@@ -54,7 +52,12 @@ def read_study_fit(study: Study, asked: Asked) -> tuple[Path, Fit]:
 
 def fingerprint_of(fitted: Fit) -> str:
     """16 hex digits over a fit as it is written."""
-    return hashlib.sha256(fitted.to_json().encode()).hexdigest()[:16]
+    return fingerprint_of_text(fitted.to_json())
+
+
+def fingerprint_of_text(text: str) -> str:
+    """The same of a written fit: what is read again is rounded, and written otherwise."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def check_fit(
@@ -158,6 +161,12 @@ def _same_runs(study: Study, fitted: Fit, rows: list[Row], path: Path) -> None:
             f"{path}: this fit is of {what}, not of study {name!r}: write one with `windtunnel fit "
             f"{study.file} --out FIT.json` (`windtunnel import-runs` adds runs of your own)"
         )
+    for key in ("experiments", "runs"):
+        if key not in fitted.inputs:
+            raise FitError(
+                f"{path}: inputs.{key}: is missing, so that the fit does not say which runs it was "
+                f"made from: fit again with `windtunnel fit {study.file} --out FIT.json`"
+            )
     experiments = set(fitted.inputs["experiments"].split("+"))
     now = law_inputs(name, rows, experiments)
     if now["runs"] == fitted.inputs["runs"]:

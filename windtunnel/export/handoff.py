@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from windtunnel.errors import ConfigError, said_of
+from windtunnel.errors import ConfigError, boundary
 from windtunnel.export.estimate import Estimate
+from windtunnel.laws.shape import parse, text_of
 from windtunnel.parametrization import Role
 from windtunnel.schedule import Decay, DecayShape, Schedule
 from windtunnel.spec import ModelSpec, Recipe
@@ -247,20 +248,25 @@ class Handoff(Strict):
         """The Handoff in a file, or in the `handoff.json` of a folder.
 
         Raises:
-            ConfigError: There is none, or it is of another schema version.
+            ConfigError: There is none, it is of another schema version, or it was changed so that
+                its numbers contradict each other.
         """
+        from windtunnel.export.contradictions import contradictions
+
         file = path / FILE if path.is_dir() else path
-        try:
-            return Handoff.model_validate_json(file.read_text())
-        except (OSError, UnicodeDecodeError) as refused:
-            raise ConfigError(
-                f"{file}: cannot be read: {said_of(refused)}; give the folder that "
-                "`windtunnel export` wrote, or its handoff.json"
-            ) from None
-        except ValidationError as wrong:
-            first = wrong.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the document"
-            raise ConfigError(
-                f"{file}: not a Handoff of schema {SCHEMA}: {where}: {first['msg']}; write it "
-                "again with `windtunnel export`"
-            ) from None
+        text = text_of(file, "give the folder that `windtunnel export` wrote, or its handoff.json")
+        what, fix = (
+            f"{file}: not a Handoff of schema {SCHEMA}",
+            "write it again with `windtunnel export`",
+        )
+        parse(text, fix, what=what, kind=ConfigError)
+        with boundary(what, fix, ConfigError):
+            try:
+                handoff = Handoff.model_validate_json(text.encode())
+            except ValidationError as wrong:
+                first = wrong.errors()[0]
+                where = ".".join(map(str, first["loc"])) or "the document"
+                raise ValueError(f"{where}: {first['msg']}") from None
+            if (found := next(contradictions(handoff), None)) is not None:
+                raise ValueError(found)
+        return handoff

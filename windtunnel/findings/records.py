@@ -13,6 +13,7 @@
 Records need no store and no data: figures, notebooks and fits start from them alone.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,11 @@ import numpy as np
 from windtunnel.errors import ConfigError, did_you_mean
 from windtunnel.findings.provenance import provenance
 from windtunnel.findings.text import (
+    WRITE_AGAIN,
     csv_text,
     json_text,
-    read_json,
+    read_list,
+    read_object,
     read_rows,
     read_rows_if_any,
     rounded,
@@ -36,7 +39,13 @@ from windtunnel.spec.experiments import GridExperiment
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.spec.yaml_file import resolved_text
 from windtunnel.trials.curves import Curve, read_curve
-from windtunnel.trials.dynamics import SegmentDynamics, as_rows, from_rows, read_dynamics
+from windtunnel.trials.dynamics import (
+    SERIES,
+    SegmentDynamics,
+    as_rows,
+    from_rows,
+    read_dynamics,
+)
 from windtunnel.trials.forecast import as_table, law_rows, read_forecasts
 from windtunnel.trials.gather import Row, gather, variant_of
 from windtunnel.trials.imported import imported_rows
@@ -44,6 +53,7 @@ from windtunnel.trials.kept_checks import read_checks
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.points import search_size
 from windtunnel.trials.search_json import outcome_json
+from windtunnel.trials.store_files import ANYTHING, COORDINATE_CHECK, FORECAST
 from windtunnel.trials.study import Study
 from windtunnel.trials.winner import search_outcomes
 
@@ -54,6 +64,19 @@ MOST_CURVE_ROWS = 6000
 """Of all segments together; a file of some 300 kB."""
 FEWEST_POINTS, MOST_POINTS = 8, 100
 """Of one segment."""
+
+OF_RUNS = {
+    **dict.fromkeys(("segment", "kind", "trunk", "decayed", "experiment", "held_out"), True),
+    **dict.fromkeys(("width", "depth", "size", "params", "tokens", "flops"), True),
+    **dict.fromkeys(("batch_tokens", "lr", "init_seed", "outcome"), True),
+    **dict.fromkeys(("flops_exact", "horizon", "loss"), False),
+}
+OF_CURVES = dict.fromkeys(("segment", "tokens", "loss"), True)
+OF_DYNAMICS = dict.fromkeys(("segment", "after", "step"), True) | dict.fromkeys(SERIES, False)
+OF_IMPORTED = dict.fromkeys(("segment", "kind", "trunk", "decayed", "params", "tokens"), True) | {
+    "loss": False
+}
+"""Columns that each table must have, and whether every row has a value there."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -184,36 +207,36 @@ def read_records(folder: Path | str) -> Records:
         ConfigError: The folder holds no records, or a file of them is damaged.
     """
     folder = Path(folder)
-    hint = "`windtunnel records STUDY.yaml --out FOLDER` writes them"
     if not (folder / "study.yaml").exists():
-        raise ConfigError(f"{folder}: no records here; {hint}")
-    config = load_study(folder / "study.yaml")
-    try:
-        runs = tuple(read_rows(folder / "runs.csv"))
-        by_id = {row["segment"]: row for row in runs}
-        curves: dict[str, list[tuple[float, float]]] = {}
-        for point in read_rows(folder / "curves.csv"):
-            curves.setdefault(point["segment"], []).append((point["tokens"], point["loss"]))
-        return Records(
-            study=config.study,
-            config=config,
-            runs=runs,
-            curves=tuple(
-                _curve(by_id[segment], points)
-                for segment, points in curves.items()
-                if segment in by_id  # a segment that was not finished has a curve and no row
-            ),
-            searches=tuple(read_json(folder / "searches.json", [])),
-            forecasts=tuple(read_json(folder / "forecasts.json", [])),
-            coordinate_checks=tuple(read_json(folder / "coordinate_checks.json", [])),
-            provenance=read_json(folder / "provenance.json", {}),
-            dynamics=from_rows(read_rows_if_any(folder / "dynamics.csv"), by_id),
-            imported=tuple(read_rows_if_any(folder / "imported.csv")),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as broken:  # a torn row lacks its last cells
         raise ConfigError(
-            f"{folder}: no whole records: {type(broken).__name__}: {broken}; {hint}"
-        ) from None
+            f"{folder}: no records here; `windtunnel records STUDY.yaml --out FOLDER` writes them"
+        )
+    config = load_study(folder / "study.yaml")
+    runs = tuple(read_rows(folder / "runs.csv", OF_RUNS))
+    by_id = {row["segment"]: row for row in runs}
+    if len(by_id) < len(runs):
+        (twice, _), *_ = Counter(row["segment"] for row in runs).most_common(1)
+        raise ConfigError(f"{folder / 'runs.csv'}: segment {twice} has two rows; {WRITE_AGAIN}")
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for point in read_rows(folder / "curves.csv", OF_CURVES):
+        curves.setdefault(point["segment"], []).append((point["tokens"], point["loss"]))
+    dynamics = list(read_rows_if_any(folder / "dynamics.csv", OF_DYNAMICS))
+    return Records(
+        study=config.study,
+        config=config,
+        runs=runs,
+        curves=tuple(
+            _curve(by_id[segment], points)
+            for segment, points in curves.items()
+            if segment in by_id  # a segment that was not finished has a curve and no row
+        ),
+        searches=tuple(read_list(folder / "searches.json", ANYTHING)),
+        forecasts=tuple(read_list(folder / "forecasts.json", FORECAST)),
+        coordinate_checks=tuple(read_list(folder / "coordinate_checks.json", COORDINATE_CHECK)),
+        provenance=read_object(folder / MARK),
+        dynamics=from_rows(dynamics, by_id),
+        imported=tuple(read_rows_if_any(folder / "imported.csv", OF_IMPORTED)),
+    )
 
 
 def _refuse_others_files(folder: Path, names: Iterable[str]) -> None:

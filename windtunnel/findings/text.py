@@ -4,17 +4,29 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from windtunnel.trials.gather import Row
+from windtunnel.errors import ConfigError, boundary
+from windtunnel.trials.dynamics import CHANGE, SERIES
+from windtunnel.trials.gather import COLUMNS, Row
+from windtunnel.trials.json_schema import Schema, parse
+from windtunnel.trials.store_files import ANYTHING
 
 TEXT = frozenset(
     {"segment", "kind", "parent", "trunk", "experiment", "outcome", "horizon", "size", "variant"}
     | {"label", "source"}  # of imported runs
 )
 """Columns that are never numbers, whatever they look like: an id may be all digits."""
+WORDS = {"kind": ("trunk", "branch", "imported"), "outcome": ("finished", "diverged")}
+FLAGS = frozenset({"decayed", "held_out"})
+NUMBERS = (frozenset(COLUMNS) | {"after", "step", *SERIES}) - TEXT - FLAGS
+OF_SETS = ("loss_", "bits_per_byte_", "weight_", CHANGE)
+"""How the names of further columns of numbers begin."""
+LARGEST = 1e300
+WRITE_AGAIN = "put back a copy, or write it again: windtunnel records STUDY.yaml --out FOLDER"
 
 
 def rounded(row: Row) -> Row:
@@ -35,16 +47,47 @@ def csv_text(rows: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """What `csv_text` wrote, each value as what it was."""
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            yield {name: _parsed(name, text) for name, text in row.items()}
+def read_rows(path: Path, needs: Mapping[str, bool]) -> Iterator[Row]:
+    """What `csv_text` wrote, each value as what it was.
+
+    Args:
+        path: The file.
+        needs: Columns that it must have where it has rows, and whether each row has a value there.
+
+    Raises:
+        ConfigError: It cannot be read, or a line or a value is none that was written; with its
+            line and column.
+    """
+    line = 0
+
+    def place() -> str:
+        return f"{path}, line {line}" if line else str(path)
+
+    with boundary(place, WRITE_AGAIN, ConfigError), path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file, strict=True)
+        for row in reader:
+            line = reader.line_num
+            names = reader.fieldnames or ()
+            if missing := [name for name in needs if name not in names]:
+                raise ValueError(f"the table has no column {missing[0]!r}")
+            if len(set(names)) < len(names):
+                raise ValueError("a column stands twice in the table")
+            if None in row or None in row.values():
+                raise ValueError(f"the line has other than {len(names)} cells, one a column")
+            found = {name: _parsed(name, text) for name, text in row.items()}
+            for name, has_value in needs.items():
+                if has_value and found[name] is None:
+                    raise ValueError(f"column {name!r} is empty")
+            yield found
 
 
-def read_rows_if_any(path: Path) -> Iterator[Row]:
-    """Nothing where there is no file."""
-    return read_rows(path) if path.exists() else iter(())
+def read_rows_if_any(path: Path, needs: Mapping[str, bool]) -> Iterator[Row]:
+    """Nothing where there is no file.
+
+    Raises:
+        ConfigError: As `read_rows`.
+    """
+    return read_rows(path, needs) if path.exists() else iter(())
 
 
 def json_text(value: object) -> str:
@@ -52,21 +95,54 @@ def json_text(value: object) -> str:
     return json.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
 
 
-def read_json(path: Path, default: Any) -> Any:
-    """The value in a file, or the default where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
+def read_list(path: Path, schema: Schema[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The objects in a file, each as its schema has it; none where there is no file.
+
+    Raises:
+        ConfigError: It cannot be read, or is damaged: with the place.
+    """
+    if not path.exists():
+        return []
+    with boundary(path, WRITE_AGAIN, ConfigError, what="damaged"):
+        found = parse(path.read_bytes())
+        if not isinstance(found, list):
+            raise ValueError("expected a list")
+        return [schema.at(each, place) for place, each in enumerate(found)]
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is none.
+
+    Raises:
+        ConfigError: It cannot be read, or is damaged.
+    """
+    if not path.exists():
+        return {}
+    with boundary(path, WRITE_AGAIN, ConfigError, what="damaged"):
+        return ANYTHING.read(path.read_bytes())
 
 
 def _parsed(name: str, text: str) -> Any:
+    if name in WORDS and text not in WORDS[name]:
+        raise ValueError(f"column {name!r}: {text[:40]!r}, expected {' or '.join(WORDS[name])}")
     if name in TEXT:
         return text or None
     if text in {"", "True", "False"}:
-        return None if not text else text == "True"
+        if name in FLAGS or not text:
+            return None if not text else text == "True"
+        if name in NUMBERS or name.startswith(OF_SETS):
+            raise ValueError(f"column {name!r}: {text}, expected a number")
+        return text == "True"
+    if name in FLAGS:
+        raise ValueError(f"column {name!r}: {text[:40]!r}, expected True or False")
     for read in (int, float):
-        try:
-            return cast("Any", read)(text)
-        except ValueError:
-            continue
+        with suppress(ValueError):
+            found = cast("Any", read)(text)
+            if not abs(found) < LARGEST:
+                break
+            return found
+    if name in NUMBERS or name.startswith(OF_SETS):
+        raise ValueError(f"column {name!r}: {text[:40]!r}, expected a number")
     return text
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from windtunnel.errors import FitError, did_you_mean
 from windtunnel.laws.forms.chinchilla import Chinchilla
@@ -64,13 +65,19 @@ def law_named(name: str) -> type[Law]:
     return FORMULAS[name]
 
 
-def written_law(
-    name: str, details: Mapping[str, object], coefficients: Mapping[str, float]
-) -> Formula:
-    """The law of a written fit; the form of an envelope is in its details."""
+def written_law(name: Any, details: Any) -> type[Formula]:
+    """The law of a written fit; which form an envelope has is in its details.
+
+    Raises:
+        FitError: there is none of that name.
+    """
+    if not isinstance(name, str):
+        raise FitError(f"law: {name!r:.60}, allowed: {', '.join(LAWS)}")
     if name not in STAGED:
-        return law_named(name)(**coefficients)
-    law: type[StagedLaw] = STAGED[name].law
-    if name == "envelope" and details["form"] == "exp-offset":
-        law = envelope.ExpEnvelope
-    return law(**coefficients)
+        return law_named(name)
+    if name == "envelope":
+        form = details.get("form") if isinstance(details, dict) else None
+        if not isinstance(form, str) or form not in envelope.FORMS:
+            raise FitError(f"details.form: {form!r:.60}, allowed: {', '.join(envelope.FORMS)}")
+        return envelope.FORMS[form][1]
+    return STAGED[name].law

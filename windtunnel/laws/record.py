@@ -15,15 +15,20 @@ from windtunnel.errors import FitError
 from windtunnel.laws.catalogue import written_law
 from windtunnel.laws.caution import Caution
 from windtunnel.laws.exact import ExactRule
+from windtunnel.laws.fit_shape import check_fit
+from windtunnel.laws.forms.formula import Formula
 from windtunnel.laws.interval import HoldOut, Influence, Interval, Optimum, Pull
 from windtunnel.laws.plain import plain
 from windtunnel.laws.result import Fit
+from windtunnel.laws.shape import as_number, as_written, parse
 from windtunnel.laws.table import Floats
 
 SCHEMA = 2
 # Resamples keep so many digits: coefficients of a resample are correlated, so losses predicted from
 # them are then good to seven.
 DRAW_DIGITS = 10
+WRITE_ONE = "write one with windtunnel fit --out FIT.json"
+FIT_AGAIN = "put back what stood there, or fit again with windtunnel fit --out FIT.json"
 
 
 def write(fit: Fit, *, draws: int | None = None) -> str:
@@ -123,30 +128,35 @@ def read(text: str) -> Fit:
     """The fit in `text`.
 
     Raises:
-        FitError: not JSON, another schema version, or fields that are missing or unknown.
+        FitError: not JSON, another schema version, or a value that no fit has, with its place.
     """
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise FitError(
-            f"not a fit: no JSON ({error}); write one with windtunnel fit --out FIT.json"
-        ) from error
+    return of_document(parse(text, WRITE_ONE))
+
+
+def of_document(content: Any) -> Fit:
+    """The fit of a parsed document.
+
+    Raises:
+        FitError: as `read`.
+    """
     found = content.get("schema") if isinstance(content, dict) else None
     if found is not None and content.get("law") == "mixture":
         raise FitError(
             "a mixture law says nothing of sizes and lengths: "
             "`windtunnel predict FIT --weight SOURCE=SHARE` reads it"
         )
-    if found != SCHEMA:
-        raise FitError(f"fit schema {found!r}: this version reads {SCHEMA}; fit the table again")
-    try:
-        return _rebuilt(content)
-    except (TypeError, KeyError, ValueError) as error:
-        raise FitError(f"a damaged fit: {type(error).__name__} {error}; fit again") from error
+    if found != SCHEMA or isinstance(found, bool):
+        raise FitError(
+            f"fit schema {found!r:.60}: this version reads {SCHEMA}; fit the table again"
+        )
+    with as_written("fit", FIT_AGAIN):
+        law = written_law(content.get("law"), content.get("details"))
+        check_fit(content, law)
+        return _rebuilt(content, law)
 
 
-def _rebuilt(content: dict[str, Any]) -> Fit:
-    form = written_law(content["law"], content["details"], content["coefficients"])
+def _rebuilt(content: dict[str, Any], law: type[Formula]) -> Fit:
+    form = law(**content["coefficients"])
     objective, noise, convention = (content[k] for k in ("objective", "noise", "convention"))
     rule, width = content["exact_rule"], len(form.names())
     return Fit(
@@ -155,25 +165,27 @@ def _rebuilt(content: dict[str, Any]) -> Fit:
         level=content["level"],
         method=content["method"],
         resamples_failed=content["resamples_failed"],
-        scaled=content["scaled"]["coefficients"],
-        scales=content["scaled"]["scales"],
+        scaled=_numbers(content["scaled"]["coefficients"]),
+        scales=_numbers(content["scaled"]["scales"]),
         objective=objective["name"],
-        delta=objective["delta"],
-        objective_value=objective["value"],
-        gradient_norm=objective["gradient_norm"],
+        delta=_optional(objective["delta"]),
+        objective_value=_number(objective["value"]),
+        gradient_norm=_number(objective["gradient_norm"]),
         starts=content["starts"],
         starts_agreeing=content["starts_agreeing"],
         converged=content["converged"],
         rows=content["n"],
         trunks=content["n_trunks"],
         seeds_per_cell=(noise["seeds_per_cell"][0], noise["seeds_per_cell"][1]),
-        sigma_trunk=noise["trunk"],
-        sigma_branch=noise["branch"],
-        sigma_seed=noise["seed"],
+        sigma_trunk=_number(noise["trunk"]),
+        sigma_branch=_number(noise["branch"]),
+        sigma_seed=_optional(noise["seed"]),
         lack_of_fit_p=noise["lack_of_fit_p"],
-        correlation=content["correlation"],
-        residual_rms=content["residuals"]["rms_log"],
-        worst=tuple((each["row"], each["residual"]) for each in content["residuals"]["worst"]),
+        correlation=_optional(content["correlation"]),
+        residual_rms=_number(content["residuals"]["rms_log"]),
+        worst=tuple(
+            (each["row"], _number(each["residual"])) for each in content["residuals"]["worst"]
+        ),
         domain={name: _span(span) for name, span in content["domain"].items()},
         columns=content["columns"],
         loss_unit=convention["loss"],
@@ -183,7 +195,7 @@ def _rebuilt(content: dict[str, Any]) -> Fit:
         dropped=tuple((each["reason"], each["rows"]) for each in content["dropped"]),
         holdout=_read_holdout(content["holdout"]),
         influence=_read_influence(content["influence"]),
-        warnings=tuple(Caution(**each) for each in content["warnings"]),
+        warnings=tuple(Caution(each["code"], each["message"]) for each in content["warnings"]),
         seed=content["seed"],
         exact=None if rule is None else _read_rule(rule),
         draws=_array(content["draws"], width),
@@ -213,10 +225,19 @@ def _holdout(held: HoldOut) -> dict[str, Any]:
 def _read_holdout(content: dict[str, Any] | None) -> HoldOut | None:
     if content is None:
         return None
-    whole = dict(content)
-    low, high = _span((whole.pop("low"), whole.pop("high")))
-    points = tuple(tuple(_number(value) for value in point) for point in whole.pop("points"))
-    return HoldOut(rows=whole.pop("n"), low=low, high=high, points=cast("Any", points), **whole)
+    numbers = ("mean_relative_error", "error", "rms", "low", "high")
+    points = tuple(tuple(_number(value) for value in point) for point in content["points"])
+    return HoldOut(
+        what=content["what"],
+        rows=content["n"],
+        trunks=content["trunks"],
+        inside=content["inside"],
+        covered=content["covered"],
+        by_group=_numbers(content["by_group"]),
+        naive=_numbers(content["naive"]),
+        points=cast("Any", points),
+        **{name: _number(content[name]) for name in numbers},
+    )
 
 
 def _influence(found: Influence) -> dict[str, Any]:
@@ -242,7 +263,10 @@ def _read_influence(content: dict[str, Any] | None) -> Influence | None:
         )
 
     return Influence(
-        content["quantity"], content["value"], pulls(content["rows"]), pulls(content["trunks"])
+        content["quantity"],
+        _number(content["value"]),
+        pulls(content["rows"]),
+        pulls(content["trunks"]),
     )
 
 
@@ -267,15 +291,23 @@ def _rounded(values: Floats) -> list[list[float]]:
 
 
 def _array(rows: list[list[Any]], width: int) -> Floats:
-    numbers = [[_number(value) for value in row] for row in rows]
+    numbers = [[as_number(value) for value in row] for row in rows]
     return np.asarray(numbers, np.float64).reshape(-1, width)
 
 
 def _span(span: Any) -> tuple[float, float]:
-    low, high = (_number(value) for value in span)
+    low, high = (as_number(value) for value in span)
     return low, high
 
 
-def _number(value: Any) -> float:
-    """Undo the spelling of numbers that JSON has not."""
-    return math.nan if value is None else float(value)
+def _number(value: Any) -> Any:
+    """A number, also where JSON has none; others stay as they are written, for fingerprints."""
+    return value if isinstance(value, int | float) else as_number(value)
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: _number(value) for name, value in values.items()}
+
+
+def _optional(value: Any) -> Any:
+    return None if value is None else _number(value)

@@ -219,6 +219,23 @@ class Fit:
 
         return read(text)
 
+    @staticmethod
+    def read(path: Path) -> "Fit":
+        """The fit in a file that `windtunnel fit --out` or `to_json` wrote.
+
+        Raises:
+            ConfigError: no such file, or not a text.
+            FitError: not a fit, or of another version; the file is named.
+        """
+        from windtunnel.laws.record import WRITE_ONE, read
+        from windtunnel.laws.shape import text_of
+
+        text = text_of(path, WRITE_ONE)
+        try:
+            return read(text)
+        except FitError as wrong:
+            raise FitError(f"{path}: {wrong}") from None
+
     def detailed(self, details: Mapping[str, Any]) -> "Fit":
         """This fit with the points of its stages."""
         return dataclasses.replace(self, details={**self.details, **details})

@@ -201,13 +201,6 @@ def _mixed(executions: tuple[ExecutionFacts, ...]) -> tuple[str, ...]:
 def _notes(study: Study) -> tuple[Note, ...]:
     notes: list[Note] = []
     for planned in study.plan.segments:
-        path = study.store.segment(planned.id).root / "notes.jsonl"
-        if not path.exists():
-            continue
-        for line in path.read_text().splitlines():
-            try:
-                entry = json.loads(line)
-                notes.append(Note(segment=planned.id, time=entry["time"], text=entry["note"]))
-            except (ValueError, KeyError):  # torn by a crash in mid-write: nothing to read in it
-                continue
+        for entry in study.store.segment(planned.id).notes():
+            notes.append(Note(segment=planned.id, time=entry["time"], text=entry["note"]))
     return tuple(sorted(notes, key=lambda note: note.time))

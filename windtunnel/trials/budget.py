@@ -18,7 +18,8 @@ from windtunnel.trials.json_file import read_json, write_json
 from windtunnel.trials.pace import Pace
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.progress import curve_tail
-from windtunnel.trials.store import SEGMENT, Store
+from windtunnel.trials.store import Store
+from windtunnel.trials.store_files import SPENT
 from windtunnel.trials.study import Study
 
 FILE = "spent_before.json"
@@ -58,7 +59,7 @@ class Account:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        written = read_json(study.folder / FILE) or {}
+        written = read_json(study.folder / FILE, SPENT) or {}
         self._before = {each: Spent(flops=f, seconds=s) for each, (f, s) in written.items()}
         self._first: dict[str, Spent] = {}
         self._now: dict[str, Spent] = {}
@@ -66,9 +67,9 @@ class Account:
         begun = study.store.begun()
         segments = {planned.id: planned.segment for planned in study.plan.segments}
         for each in sorted(begun.intersection(self._before).difference(segments)):
-            spec = read_json(study.store.segment(each).root / "spec.json")
-            if spec is not None:
-                segments[each] = SEGMENT.validate_python(spec)
+            segment = study.store.segment(each).spec
+            if segment is not None:
+                segments[each] = segment
         self._take_in(segments, begun)
 
     def add(self, segments: Iterable[PlannedSegment]) -> None:

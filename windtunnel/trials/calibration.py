@@ -6,7 +6,6 @@ run it: two busy cores slow each other down. Loads no torch itself.
 
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -15,12 +14,17 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any, Self
 
+from pydantic import Field, TypeAdapter, model_validator
+
+from windtunnel import __version__
 from windtunnel.errors import ConfigError
-from windtunnel.spec.model import ModelSpec
+from windtunnel.spec.model import ModelSpec, Positive
 from windtunnel.spec.strict import Strict
+from windtunnel.trials.child_python import child_environment
 from windtunnel.trials.json_file import read_json, write_json
+from windtunnel.trials.json_schema import Schema
 from windtunnel.trials.pace import Shape, ShapePace, shape_of
 from windtunnel.trials.study import Study
 
@@ -30,11 +34,11 @@ FILE = "calibration.json"
 class Timing(Strict):
     """What one process found for a shape, in seconds; a `ShapePace` with what it was found on."""
 
-    update: float
-    evaluation: float
-    fork: float
-    end: float
-    prepare: float
+    update: Annotated[float, Field(gt=0)]
+    evaluation: Annotated[float, Field(ge=0)]
+    fork: Annotated[float, Field(ge=0)]
+    end: Annotated[float, Field(ge=0)]
+    prepare: Annotated[float, Field(ge=0)]
     updates: int
     device_kind: str
     kernels: str
@@ -45,8 +49,14 @@ class CalibratedShape(Strict):
     """A shape and the mean over the slots."""
 
     model: ModelSpec
-    batch_tokens: int
+    batch_tokens: Positive
     timing: Timing
+
+    @model_validator(mode="after")
+    def _is_countable(self) -> Self:
+        """Sizes that a hand wrote may be beyond every float, and the pace is one."""
+        float(self.batch_tokens * self.model.flops_exact_per_token)
+        return self
 
 
 class Calibration(Strict):
@@ -66,10 +76,18 @@ class Calibration(Strict):
         }
 
 
+CALIBRATION: Schema[Calibration] = Schema(
+    TypeAdapter(Calibration), "remove the file: `windtunnel plan --calibrate` makes it again"
+)
+
+
 def last_calibration(study: Study) -> Calibration | None:
-    """What was found last, on whatever machine."""
-    written = read_json(study.folder / FILE)
-    return None if written is None else Calibration.model_validate(written)
+    """What was found last, on whatever machine.
+
+    Raises:
+        StoreError: The file is damaged.
+    """
+    return read_json(study.folder / FILE, CALIBRATION)
 
 
 def read_calibration(study: Study, *, slots: int) -> Calibration | None:
@@ -123,7 +141,7 @@ def _conditions(study: Study, slots: int) -> dict[str, Any]:
         "host": platform.node(),
         "slots": slots,
         "resources": resources,
-        "windtunnel": importlib.metadata.version("windtunnel"),
+        "windtunnel": __version__,
         "torch": importlib.metadata.version("torch"),
     }
 
@@ -173,7 +191,7 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=child_environment() | {"PYTHONUNBUFFERED": "1"},
         )
         return self
 

@@ -23,7 +23,7 @@ class WantedSet:
         return (
             measured is not None
             and measured["fingerprint"] == self.fingerprint
-            and measured["asked"] >= self.tokens(planned)
+            and measured.get("asked", 0) >= self.tokens(planned)
         )
 
 

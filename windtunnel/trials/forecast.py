@@ -17,6 +17,7 @@ from windtunnel.trials.gather import Row
 from windtunnel.trials.lines import append_line, read_lines
 from windtunnel.trials.plan import Plan
 from windtunnel.trials.store import Store
+from windtunnel.trials.store_files import FORECAST
 
 
 def law_rows(rows: list[Row], *, experiment: str | None = None) -> list[Row]:
@@ -105,8 +106,12 @@ def write_forecast(
 
 
 def read_forecasts(folder: Path) -> list[dict[str, Any]]:
-    """Every forecast of a study, oldest first."""
-    return read_lines(folder / "forecasts.jsonl")
+    """Every forecast of a study, oldest first.
+
+    Raises:
+        StoreError: A line is damaged.
+    """
+    return read_lines(folder / "forecasts.jsonl", FORECAST)
 
 
 def law_inputs(study: str, rows: list[Row], experiments: set[str]) -> dict[str, str]:

@@ -15,10 +15,10 @@ from typing import Literal
 
 from windtunnel.spec import Segment, Trunk
 from windtunnel.spec.path import flops_per_update
-from windtunnel.trials.json_file import is_scratch, read_json
+from windtunnel.trials.json_file import is_scratch
 from windtunnel.trials.lease import LeaseHeld, holder
 from windtunnel.trials.retention import Needs, done_forks, needs_of_others
-from windtunnel.trials.store import SEGMENT, SegmentFolder, Store
+from windtunnel.trials.store import SegmentFolder, Store
 from windtunnel.trials.study import Study
 
 Kind = Literal["forks", "resume", "scratch", "last forks", "ends"]
@@ -111,7 +111,9 @@ def bytes_in(path: Path | str) -> int:
 def _of_segment(
     store: Store, folder: SegmentFolder, mine: Needs, theirs: Needs, *, planned: bool
 ) -> Iterator[Garbage]:
-    segment = SEGMENT.validate_python(read_json(folder.root / "spec.json"))
+    segment = folder.spec
+    if segment is None:  # removed meanwhile
+        return
     record = folder.record or {}
     over = record.get("outcome") in {"finished", "diverged"}
     yield from _checkpoints(store, folder, segment, mine, theirs, over=over)

@@ -8,6 +8,7 @@ from typing import Any
 from windtunnel.trials.lines import append_line, read_lines
 from windtunnel.trials.pace import Pace
 from windtunnel.trials.plan import PlannedSegment
+from windtunnel.trials.store_files import SWEEP
 from windtunnel.trials.study import Study
 
 FILE = "sweeps.jsonl"
@@ -57,14 +58,24 @@ def log_sweep(folder: Path, took: SweepTook) -> None:
 
 
 def utilisation(folder: Path) -> Utilisation | None:
-    """Over all sweeps of a study that ran something; None before there is one."""
-    sweeps = [SweepTook(**line) for line in read_lines(folder / FILE)]
-    if not sweeps:
-        return None
+    """Over all sweeps of a study that ran something; None before there is one.
+
+    Raises:
+        StoreError: A line of the log is damaged.
+    """
+    names = SweepTook.__dataclass_fields__
+    sweeps = [
+        SweepTook(**{name: line[name] for name in names})
+        for line in read_lines(folder / FILE, SWEEP)
+    ]
     busy = sum(each.busy for each in sweeps)
+    offered = sum(each.slots * each.seconds for each in sweeps)
+    bound = sum(each.slots * each.bound for each in sweeps)
+    if not offered or not bound:
+        return None
     return Utilisation(
-        reached=busy / sum(each.slots * each.seconds for each in sweeps),
-        bound=busy / sum(each.slots * each.bound for each in sweeps),
+        reached=busy / offered,
+        bound=busy / bound,
         seconds=sum(each.seconds for each in sweeps),
         best=sum(each.bound for each in sweeps),
         sweeps=len(sweeps),

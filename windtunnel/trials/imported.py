@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from windtunnel.accounting import flops_6nd
-from windtunnel.errors import ConfigError, StoreError, did_you_mean
+from windtunnel.errors import ConfigError, StoreError, boundary, did_you_mean
 from windtunnel.laws.caution import Caution
 from windtunnel.trials.gather import COLUMNS, Row, gather
 from windtunnel.trials.lines import append_line, drop_torn, whole_lines
+from windtunnel.trials.store_files import IMPORTED
 from windtunnel.trials.study import Study
 
 KIND = "imported"
@@ -131,26 +132,21 @@ def read_imported(folder: Path) -> dict[str, Imported]:
     path = imported_file(folder)
     found: dict[str, Imported | None] = {}
     for number, text in whole_lines(path):
-        try:
-            label, run = _change(text)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as broken:
-            raise StoreError(
-                f"{path}, line {number}: damaged: {type(broken).__name__}: {broken}: put back a "
-                "copy of the file, or take the line out and import (or --remove) its run again"
-            ) from None
+        with boundary(f"{path}, line {number}", IMPORTED.fix, StoreError, what="damaged"):
+            label, run = _change(text.encode())
         found[label] = run
     return {label: run for label, run in found.items() if run is not None}
 
 
-def _change(text: str) -> tuple[str, Imported | None]:
+def _change(text: bytes) -> tuple[str, Imported | None]:
     """What a line says of a label: the run that it is from here on, or None where it is out."""
-    line = json.loads(text)
+    line = IMPORTED.read(text)
     if line["action"] == "remove":
         return line["label"], None
     run = Imported(
         label=line["label"],
         measured=Measured(**line["measured"]),
-        origin={"tool": line["origin"]["tool"], "source": "", **line["origin"]},
+        origin={"source": "", **line["origin"]},
         time=line["time"],
     )
     if run.segment != line["segment"]:

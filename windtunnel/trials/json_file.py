@@ -1,14 +1,19 @@
 """One JSON object a file, written by rename: it is there whole, or not at all."""
 
+import errno
 import json
 import os
 import re
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
-from windtunnel.errors import StoreError, cannot_write
+from windtunnel.errors import StoreError, boundary, cannot_write
+from windtunnel.trials.json_schema import Schema
+from windtunnel.trials.store_files import ANYTHING
+
+T = TypeVar("T")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -49,21 +54,56 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in `path`, or None where there is no file.
+def write_if_changed(path: Path, value: Any) -> None:
+    """Write what can be made again, if the file does not hold it: its time is its content's.
 
     Raises:
-        StoreError: The file is damaged.
+        StoreError: Disk full, or no permission.
     """
     try:
-        value = json.loads(path.read_bytes())
+        known = read_json(path)
+    except StoreError:  # damaged, and replaced by this
+        known = None
+    if known != json.loads(json.dumps(value)):
+        write_json(path, value)
+
+
+@overload
+def read_json(path: Path) -> dict[str, Any] | None: ...
+
+
+@overload
+def read_json(path: Path, schema: Schema[T]) -> T | None: ...
+
+
+def read_json(path: Path, schema: Schema[Any] | None = None) -> Any:
+    """The object in `path` as its schema has it, or None where there is no file.
+
+    Raises:
+        StoreError: The file cannot be read, or is damaged: with the place, and what to do.
+    """
+    try:
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as broken:
-        raise StoreError(f"{path}: damaged: {broken}") from None
-    if not isinstance(value, dict):
-        raise StoreError(f"{path}: damaged: expected an object")
-    return value
+    except OSError as refused:
+        raise unreadable(path, refused) from None
+    schema = schema or ANYTHING
+    try:
+        return schema.read(content)
+    except BaseException as problem:
+        with boundary(path, schema.fix, StoreError, what="damaged"):
+            raise problem from None
+
+
+def unreadable(path: Path, refused: OSError) -> StoreError:
+    """The error to raise where `refused` came from reading `path`: its content may be whole."""
+    if refused.errno == errno.EISDIR:
+        return StoreError(f"{path}: is a folder, where a file belongs; move it away")
+    return StoreError(
+        f"{path}: cannot be read: {refused.strerror or refused}; mend that (its permissions, or "
+        "the disk), then run the same command again"
+    )
 
 
 def is_scratch(path: Path) -> bool:

@@ -1,10 +1,10 @@
 """Coordinate checks beside a study's other results: one small file a parametrization."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from windtunnel.trials.json_file import read_json, write_json
+from windtunnel.trials.json_file import read_json, write_if_changed
+from windtunnel.trials.store_files import COORDINATE_CHECK
 
 
 def keep_check(folder: Path, check: dict[str, Any]) -> Path:
@@ -14,13 +14,17 @@ def keep_check(folder: Path, check: dict[str, Any]) -> Path:
         StoreError: Disk full, or no permission.
     """
     path = folder / f"coordinate-check.{check['parametrization']}.json"
-    written = json.loads(json.dumps(check))
-    if read_json(path) != written:  # the time of a file is that of its result
-        write_json(path, written)
+    write_if_changed(path, check)  # the time of a file is that of its result
     return path
 
 
 def read_checks(folder: Path) -> list[dict[str, Any]]:
-    """Every check that was kept, muP before standard."""
-    found = (read_json(path) for path in sorted(folder.glob("coordinate-check.*.json")))
+    """Every check that was kept, muP before standard.
+
+    Raises:
+        StoreError: One of them is damaged.
+    """
+    found = (
+        read_json(path, COORDINATE_CHECK) for path in sorted(folder.glob("coordinate-check.*.json"))
+    )
     return [check for check in found if check is not None]

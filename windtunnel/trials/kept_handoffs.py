@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from windtunnel.trials.lines import append_line, read_lines
+from windtunnel.trials.store_files import HANDOFF
 
 FILE = "handoffs.jsonl"
 
@@ -18,5 +19,9 @@ def keep_handoff(folder: Path, handoff: dict[str, Any], *, target: str) -> None:
 
 
 def read_handoffs(folder: Path) -> list[dict[str, Any]]:
-    """Every `{target, handoff}` of a study, oldest first."""
-    return read_lines(folder / FILE)
+    """Every `{target, handoff}` of a study, oldest first.
+
+    Raises:
+        StoreError: A line is damaged.
+    """
+    return read_lines(folder / FILE, HANDOFF)

@@ -2,12 +2,17 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from windtunnel.errors import StoreError, cannot_write
+from pydantic_core import from_json
+
+from windtunnel.errors import StoreError, boundary, cannot_write
+from windtunnel.trials.json_file import unreadable
+from windtunnel.trials.json_schema import Schema
+from windtunnel.trials.store_files import ANY_LINE
 
 
 def append_line(path: Path, value: dict[str, Any]) -> None:
@@ -28,27 +33,62 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
         raise cannot_write(path, refused) from None
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file that `append_line` wrote; a torn one is left out.
+def read_lines(path: Path, schema: Schema[dict[str, Any]] = ANY_LINE) -> list[dict[str, Any]]:
+    """The whole lines of a file that `append_line` wrote; one that a crash has torn is left out.
 
     Raises:
-        StoreError: The file is not UTF-8.
+        StoreError: The file cannot be read, or a line is damaged: with its number and what to do.
     """
     found = []
-    for _, line in numbered_lines(path):
-        with suppress(ValueError):
-            found.append(json.loads(line))
+    for number, line in numbered_lines(path):
+        if not line.strip():
+            continue
+        try:
+            found.append(_row(path, number, line.encode(), schema))
+        except StoreError:
+            if not is_torn(line):
+                raise
     return found
 
 
-def json_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a file that nothing damages but a crash; a torn last one is left out."""
-    if not path.exists():
+def json_rows(path: Path, schema: Schema[dict[str, Any]] = ANY_LINE) -> Iterator[dict[str, Any]]:
+    """The whole lines of a file that nothing damages but a crash; a torn last one is left out.
+
+    Raises:
+        StoreError: As `read_lines`.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
         return
-    with path.open("rb") as file:
-        for line in file:
+    except OSError as refused:
+        raise unreadable(path, refused) from None
+    with file:
+        for number, line in enumerate(file, start=1):
             if line.endswith(b"\n"):
-                yield json.loads(line)
+                yield _row(path, number, line, schema)
+
+
+def checked_rows(
+    path: Path, lines: Iterable[bytes], schema: Schema[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Rows of some whole lines at the end of a file.
+
+    Raises:
+        StoreError: One of them is damaged.
+    """
+    return [_row(path, None, line, schema) for line in lines]
+
+
+def _row(
+    path: Path, number: int | None, line: bytes, schema: Schema[dict[str, Any]]
+) -> dict[str, Any]:
+    try:
+        return schema.read(line)
+    except BaseException as problem:
+        place = f"{path}, " + (f"line {number}" if number else "near its end")
+        with boundary(place, schema.fix, StoreError, what="damaged"):
+            raise problem from None
 
 
 def whole_steps(path: Path) -> Iterator[tuple[int, int]]:
@@ -56,7 +96,7 @@ def whole_steps(path: Path) -> Iterator[tuple[int, int]]:
     if not path.exists():
         return
     end = 0
-    with path.open("rb") as file, suppress(ValueError, KeyError, TypeError):
+    with path.open("rb") as file, suppress(ValueError, KeyError, TypeError, RecursionError):
         for line in file:
             if not line.endswith(b"\n"):
                 return
@@ -76,6 +116,8 @@ def numbered_lines(path: Path) -> list[tuple[int, str]]:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
+    except OSError as refused:
+        raise unreadable(path, refused) from None
     found = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -95,7 +137,7 @@ def whole_lines(path: Path) -> list[tuple[int, str]]:
         StoreError: A line is not UTF-8.
     """
     lines = numbered_lines(path)
-    if lines and _is_torn(lines[-1][1]):
+    if lines and is_torn(lines[-1][1]):
         del lines[-1]
     return [(number, line) for number, line in lines if line.strip()]
 
@@ -107,7 +149,7 @@ def drop_torn(path: Path) -> None:
         StoreError: A line is not UTF-8, or the file cannot be written.
     """
     lines = numbered_lines(path)
-    if lines and _is_torn(lines[-1][1]):
+    if lines and is_torn(lines[-1][1]):
         half = len(lines[-1][1].encode())
         try:
             os.truncate(path, path.stat().st_size - half)
@@ -115,10 +157,23 @@ def drop_torn(path: Path) -> None:
             raise cannot_write(path, refused) from None
 
 
-def _is_torn(last: str) -> bool:
-    """Whether what stands behind the last line end is part of a line, and not a whole one."""
+def is_torn(line: str) -> bool:
+    """Whether a line is the first part of one: what is written of it is well, and it ends early.
+
+    A crash leaves such a line; a hand leaves what is no part of any, and that is damage.
+    """
     try:
-        json.loads(last)
+        json.loads(line)
     except (ValueError, RecursionError):
-        return bool(last)
+        return bool(line) and _may_go_on(line)
     return False
+
+
+def _may_go_on(line: str) -> bool:
+    if not line.strip("\0"):  # a file that grew, and whose content a loss of power took
+        return True
+    try:
+        from_json(line, allow_partial="trailing-strings")
+    except ValueError:
+        return False
+    return True

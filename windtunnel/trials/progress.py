@@ -1,6 +1,5 @@
 """Where a study stands, read from the store alone: what `status` and the live view show."""
 
-import json
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,9 @@ from windtunnel.spec import Branch
 from windtunnel.spec.path import flops_per_update
 from windtunnel.trials.completion import is_complete
 from windtunnel.trials.lease import holder
+from windtunnel.trials.lines import checked_rows
 from windtunnel.trials.plan import Plan, PlannedSegment
+from windtunnel.trials.store_files import CURVE_ROW
 from windtunnel.trials.study import Study
 
 TAIL_BYTES = 4096
@@ -145,14 +146,15 @@ def _segment(
     elif holder(folder.root / "lease.json") is not None:
         status, step = "running", planned.segment.fork_step
     elif outcome in {"diverged", "failed"}:
-        status, step = str(outcome), int((record or {})["reached"])
+        status, step = str(outcome), (record or {}).get("reached", 0)
     else:
         status, step = "waiting", planned.segment.fork_step
     tail = [] if complete else curve_tail(folder.curve)
     rate = None
-    if len(tail) > 1 and tail[-1]["seconds"] > tail[0]["seconds"]:
+    if len(tail) > 1:
         tokens = tail[-1]["tokens"] - tail[0]["tokens"]
-        rate = tokens / (tail[-1]["seconds"] - tail[0]["seconds"])
+        seconds = tail[-1].get("seconds", 0.0) - tail[0].get("seconds", 0.0)
+        rate = tokens / seconds if seconds > 0 else None
     return SegmentProgress(
         segment=planned.id,
         name=name_of(planned),
@@ -168,6 +170,9 @@ def curve_tail(path: Any, *, most: int = 0) -> list[dict[str, Any]]:
     """The last rows of a curve that may be growing; a torn line at either end is left out.
 
     `most`: how many are wanted; by default all that lie in one look at the file's end.
+
+    Raises:
+        StoreError: One of them is damaged.
     """
     try:
         with path.open("rb") as file:
@@ -177,4 +182,4 @@ def curve_tail(path: Any, *, most: int = 0) -> list[dict[str, Any]]:
     except OSError:  # not there yet, or not to be read: who runs the segment says so
         return []
     whole = lines[1:-1] if size > TAIL_BYTES else lines[:-1]
-    return [json.loads(line) for line in whole[-most:]]
+    return checked_rows(path, whole[-most:], CURVE_ROW)

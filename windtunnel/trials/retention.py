@@ -8,14 +8,20 @@ bits. A trunk's last fork stays, for a longer horizon goes on from it.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from pydantic import TypeAdapter
+
 from windtunnel.errors import StoreError
 from windtunnel.spec import Branch
 from windtunnel.trials.completion import WantedSet, missing_stops, outcome_of
 from windtunnel.trials.json_file import read_json
+from windtunnel.trials.json_schema import Schema
 from windtunnel.trials.plan import Plan, PlannedSegment
 from windtunnel.trials.store import SegmentFolder, Store
 
 PLAN_FILE = "plan.json"
+PLAN: Schema[Plan] = Schema(
+    TypeAdapter(Plan), "run `windtunnel sweep` on that study's file once, which writes it again"
+)
 
 
 class Needs:
@@ -43,19 +49,20 @@ def needs_of_others(store: Store, study: str) -> Needs:
     """The needs of every study but one, by the plans that their last sweeps have left.
 
     Raises:
-        StoreError: A study has been swept and left no plan, so what it needs is unknown.
+        StoreError: A study has been swept and left no plan, or a damaged one, so what it needs is
+            unknown.
     """
     needs = Needs()
     for orders in sorted((store.root / "studies").glob("*/orders.json")):
         if orders.parent.name == study:
             continue
-        written = read_json(orders.parent / PLAN_FILE)
+        written = read_json(orders.parent / PLAN_FILE, PLAN)
         if written is None:
             raise StoreError(
                 f"{orders.parent}: what this study still needs is unknown, for it has no "
                 f"{PLAN_FILE}; run `windtunnel sweep` on its file once, or remove the folder"
             )
-        needs.add(Plan.model_validate(written).segments)
+        needs.add(written.segments)
     return needs
 
 

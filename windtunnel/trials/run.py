@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from windtunnel.errors import ConfigError, StoreError
+from windtunnel.errors import ConfigError, StoreError, boundary
 from windtunnel.spec import Branch, Segment, Trunk
 from windtunnel.spec.path import rows_at
 from windtunnel.train import checkpoint
@@ -225,7 +225,9 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             )
             home.set_execution(decided.model_dump())
             return decided
-        recorded = Execution(**home.execution)
+        fix = "put back a copy of it, or remove the folder: the segment is made again"
+        with boundary(home.root / "execution.json", fix, StoreError, what="damaged"):
+            recorded = Execution(**home.execution)
         now = current(recorded)
         if differences := recorded.differences(now):
             changes = ", ".join(differences)

@@ -25,18 +25,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from windtunnel.errors import StoreError, cannot_write
 from windtunnel.spec import Segment
 from windtunnel.trials.json_file import is_scratch, read_json, write_json
 from windtunnel.trials.lease import Lease
 from windtunnel.trials.lines import append_line, json_rows, read_lines, whole_steps
+from windtunnel.trials.store_files import (
+    CURVE_ROW,
+    DYNAMICS_ROW,
+    EXECUTION,
+    MEASUREMENTS,
+    NOTE,
+    RECORD,
+    SPEC,
+)
 
 DYNAMICS = "dynamics.jsonl"
 MOMENTS = "optimizer.safetensors"
 """The file of a checkpoint without which training cannot go on from it (train/checkpoint.py)."""
-SEGMENT: TypeAdapter[Segment] = TypeAdapter(Segment)
 
 
 class SegmentFolder:
@@ -75,9 +81,36 @@ class SegmentFolder:
             write_json(self.root / "spec.json", segment.model_dump(mode="json"))
 
     @property
+    def spec(self) -> Segment | None:
+        """What it holds; None before it was created.
+
+        Raises:
+            StoreError: It is damaged, or is another segment.
+        """
+        path = self.root / "spec.json"
+        found = read_json(path, SPEC)
+        if found is not None and found.id != self.root.name:
+            raise StoreError(
+                f"{path}: it is segment {found.id}, and its folder is of another: it was changed; "
+                f"{SPEC.fix}"
+            )
+        return found
+
+    @property
     def record(self) -> dict[str, Any] | None:
-        """Outcome of a finished segment: outcome, reached, seconds of its parts, error, written."""
-        return read_json(self.root / "record.json")
+        """Outcome of a finished segment: outcome, reached, seconds of its parts, error, written.
+
+        Raises:
+            StoreError: It is damaged, or that of another segment.
+        """
+        path = self.root / "record.json"
+        found = read_json(path, RECORD)
+        if found is not None and found.get("segment", self.root.name) != self.root.name:
+            raise StoreError(
+                f"{path}: segment: {found['segment']!r:.60}, expected {self.root.name!r}: it is "
+                f"the record of another segment; {RECORD.fix}"
+            )
+        return found
 
     def finish(self, record: dict[str, Any]) -> None:
         """Write the record."""
@@ -86,7 +119,7 @@ class SegmentFolder:
     @property
     def execution(self) -> dict[str, Any] | None:
         """The execution record, once decided."""
-        return read_json(self.root / "execution.json")
+        return read_json(self.root / "execution.json", EXECUTION)
 
     def set_execution(self, execution: dict[str, Any]) -> None:
         """Decide it (or, across an accepted change, decide it anew)."""
@@ -95,7 +128,7 @@ class SegmentFolder:
     @property
     def measurements(self) -> dict[int, dict[str, Any]]:
         """Step -> validation set -> {fingerprint, tokens, nats_per_token, bits_per_byte}."""
-        found = read_json(self.root / "measurements.json") or {}
+        found = read_json(self.root / "measurements.json", MEASUREMENTS) or {}
         return {int(step): sets for step, sets in found.items()}
 
     def add_measurement(self, step: int, sets: dict[str, Any]) -> None:
@@ -174,16 +207,24 @@ class SegmentFolder:
 
     def last_note(self) -> str | None:
         """What was noticed last, if anything."""
-        notes = read_lines(self.root / "notes.jsonl")
+        notes = self.notes()
         return str(notes[-1]["note"]) if notes else None
+
+    def notes(self) -> list[dict[str, Any]]:
+        """Every `{time, note}`, oldest first.
+
+        Raises:
+            StoreError: A line is damaged.
+        """
+        return read_lines(self.root / "notes.jsonl", NOTE)
 
     def curve_rows(self) -> Iterator[dict[str, Any]]:
         """Whole rows of the curve; a torn last line is left out."""
-        return json_rows(self.curve)
+        return json_rows(self.curve, CURVE_ROW)
 
     def dynamics_rows(self) -> Iterator[dict[str, Any]]:
         """Whole rows of the dynamics; none where no study has asked for them."""
-        return json_rows(self.dynamics)
+        return json_rows(self.dynamics, DYNAMICS_ROW)
 
     def curve_end(self, begin: int) -> int:
         """The last update up to which the curve has every row from `begin` on, in order."""

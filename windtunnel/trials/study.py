@@ -36,6 +36,7 @@ from windtunnel.trials.planning import plan_of
 from windtunnel.trials.points import Ground
 from windtunnel.trials.reading import Streams
 from windtunnel.trials.store import Store
+from windtunnel.trials.store_files import PIN
 from windtunnel.trials.suggested import read_suggested
 
 UNPREPARED = "unprepared"
@@ -197,7 +198,7 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
     except ValueError as refused:
         raise ConfigError(f"{place_of(file, 'store')}: store: {refused}") from None
     pin_file = store.study(config.study) / "data.json"
-    pin = read_json(pin_file)
+    pin = read_json(pin_file, PIN)
     asked = data_asked(config)
     if pin is not None and pin["asked"] != asked:
         raise ConfigError(_other_data(config, file, pin_file, pin["asked"], asked))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from windtunnel.data import Dataset, TrainStream, ValidationSet
+from windtunnel.errors import StoreError, boundary
 from windtunnel.spec import Branch, Trunk
 from windtunnel.spec.config import Resources
 from windtunnel.spec.dynamics import DynamicsConfig
@@ -32,6 +33,17 @@ class WorkOrder(Strict):
     def stop_file(self) -> Path:
         """While this file exists, runs save and return."""
         return Store(Path(self.store)).study(self.study) / "stop"
+
+
+def read_order(path: Path) -> WorkOrder:
+    """The order in a study's folder.
+
+    Raises:
+        StoreError: It is missing or damaged.
+    """
+    fix = "run the same command again, which writes it anew"
+    with boundary(path, fix, StoreError, what="damaged"):
+        return WorkOrder.model_validate_json(path.read_bytes())
 
 
 class Workbench:

@@ -20,8 +20,7 @@ from windtunnel.engine.ray.reaper import reaper
 from windtunnel.engine.ray.searcher import ReadySegments
 from windtunnel.engine.ray.trainable import trainable
 from windtunnel.spec.config import Resources
-from windtunnel.trials.json_file import read_json
-from windtunnel.trials.workbench import WorkOrder
+from windtunnel.trials.workbench import read_order
 
 
 def run(
@@ -53,7 +52,7 @@ def run(
                     _tune(searcher, trial, resources, slots=slots)
                 return
             used = [node for node in there if node.devices(resources)]
-            check(used, premises, WorkOrder.model_validate(read_json(orders)))
+            check(used, premises, read_order(orders))
             _tune(searcher, trial, resources, slots=slots)
 
 

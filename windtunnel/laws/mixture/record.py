@@ -5,7 +5,6 @@ the same numbers, and checks that it does.
 """
 
 import json
-import math
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,12 @@ from windtunnel.laws.caution import Caution
 from windtunnel.laws.interval import Interval
 from windtunnel.laws.mixture.choice import Candidate, Choice
 from windtunnel.laws.mixture.ensemble import ensemble
+from windtunnel.laws.mixture.fit_shape import check_mixture_fit
 from windtunnel.laws.mixture.result import LAW, Best, Forecast, Gain, MixtureFit, Score
 from windtunnel.laws.mixture.runs import MixtureRuns, points_of
 from windtunnel.laws.mixture.surfaces import KINDS
 from windtunnel.laws.plain import plain
+from windtunnel.laws.shape import anything, as_number, as_written, listed, parse
 
 SCHEMA = 2
 # Least squares on another machine differ in their last digits.
@@ -80,23 +81,28 @@ def read(text: str) -> MixtureFit:
         FitError: no such text, another schema version, fields that are missing, or regressions
             that come out otherwise.
     """
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise FitError(
-            f"not a fit: no JSON ({error}); write one with windtunnel fit --out FIT.json"
-        ) from error
+    return of_document(parse(text, "write one with windtunnel fit --out FIT.json"))
+
+
+def of_document(content: Any) -> MixtureFit:
+    """The fit of a parsed document.
+
+    Raises:
+        FitError: as `read`.
+    """
     if not is_mixture(content) or content.get("schema") != SCHEMA:
         found = content.get("schema") if isinstance(content, dict) else None
         raise FitError(
-            f"mixture fit schema {found!r}: this version reads {SCHEMA}; fit the table again"
+            f"mixture fit schema {found!r:.60}: this version reads {SCHEMA}; fit the table again"
         )
-    try:
-        fit = _rebuilt(content)
+    with as_written("mixture fit", "put back what stood there, or fit the table again"):
+        check_mixture_fit(content)
+        runs = _runs(content)
+        _check_counts(content, len(points_of(runs).weights))
+        fit = _rebuilt(content, runs)
         written = np.array(content["fitted"], np.float64)
-    except (TypeError, KeyError, ValueError) as error:
-        raise FitError(f"a damaged fit: {type(error).__name__} {error}; fit again") from error
-    if not np.allclose(fit.losses(fit.points.weights), written, rtol=REPRODUCES, atol=0):
+        found = fit.losses(fit.points.weights)
+    if not np.allclose(found, written, rtol=REPRODUCES, atol=0):
         raise FitError(
             "a mixture fit that does not come out again from its own table: the file was edited, "
             "or scikit-learn has changed; fit the table again"
@@ -161,9 +167,9 @@ def _best(best: Best) -> dict[str, Any]:
     }
 
 
-def _rebuilt(content: dict[str, Any]) -> MixtureFit:
+def _runs(content: dict[str, Any]) -> MixtureRuns:
     table = content["table"]
-    runs = MixtureRuns(
+    return MixtureRuns(
         sources=tuple(table["sources"]),
         sets=tuple(table["sets"]),
         weights=np.array(table["weights"], np.float64),
@@ -175,6 +181,20 @@ def _rebuilt(content: dict[str, Any]) -> MixtureFit:
         filters=tuple(content["filters"]),
         dropped=tuple((each["reason"], each["rows"]) for each in content["dropped"]),
     )
+
+
+def _check_counts(content: dict[str, Any], mixtures: int) -> None:
+    """Refuse numbers by mixture that are not as many as the table has mixtures."""
+    listed(anything, count=mixtures)(content["fitted"], "fitted")
+    for name, found in content["sets"].items():
+        for at, candidate in enumerate(found["candidates"]):
+            place = f"sets.{name}.candidates.{at}.predicted"
+            listed(anything, count=mixtures if candidate["predicted"] else 0)(
+                candidate["predicted"], place
+            )
+
+
+def _rebuilt(content: dict[str, Any], runs: MixtureRuns) -> MixtureFit:
     sets = {name: content["sets"][name] for name in runs.sets}
     choices = {name: _read_choice(each) for name, each in sets.items()}
     best = content["best"]
@@ -193,7 +213,7 @@ def _rebuilt(content: dict[str, Any]) -> MixtureFit:
             for name, each in sets.items()
         },
         target=content["target"],
-        score=Score(_number(content["score"]["rms"]), _read_interval("rank", content["score"])),
+        score=Score(as_number(content["score"]["rms"]), _read_interval("rank", content["score"])),
         best=Best(
             shares={
                 name: _interval_of(share, *best["intervals"][name])
@@ -207,7 +227,7 @@ def _rebuilt(content: dict[str, Any]) -> MixtureFit:
             ),
             draws=np.array(content["best_draws"], np.float64).reshape(-1, len(runs.sources)),
         ),
-        warnings=tuple(Caution(**each) for each in content["warnings"]),
+        warnings=tuple(Caution(said["code"], said["message"]) for said in content["warnings"]),
         bootstrap=content["bootstrap"],
         seed=content["seed"],
         level=content["level"],
@@ -221,8 +241,8 @@ def _read_choice(content: dict[str, Any]) -> Choice:
             Candidate(
                 kind=each["kind"],
                 needs=each["needs"],
-                rms=_number(each["rms"]),
-                relative=_number(each["relative"]),
+                rms=as_number(each["rms"]),
+                relative=as_number(each["relative"]),
                 rank=_read_interval("rank", each),
                 predicted=np.array(each["predicted"], np.float64),
             )
@@ -234,7 +254,7 @@ def _read_choice(content: dict[str, Any]) -> Choice:
 
 
 def _read_forecast(content: dict[str, Any]) -> Forecast:
-    low, high = (_number(end) for end in content["another_trunk_interval"])
+    low, high = (as_number(end) for end in content["another_trunk_interval"])
     return Forecast(_read_interval("loss", content), (low, high))
 
 
@@ -247,9 +267,4 @@ def _read_interval(name: str, content: dict[str, Any]) -> Interval:
 
 
 def _interval_of(value: Any, low: Any, high: Any) -> Interval:
-    return Interval(_number(value), _number(low), _number(high))
-
-
-def _number(value: Any) -> float:
-    """Undo the spelling of numbers that JSON has not."""
-    return math.nan if value is None else float(value)
+    return Interval(as_number(value), as_number(low), as_number(high))
