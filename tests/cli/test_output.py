@@ -1,5 +1,6 @@
 """A command writes the files that it was told to write, and its own folder; nothing else."""
 
+import csv
 import os
 import shutil
 
@@ -88,3 +89,15 @@ def test_a_link_is_written_through_and_a_device_is_not_replaced(windtunnel, fini
     finally:
         os.close(reader)
     assert pipe.is_fifo()
+
+
+def test_no_cell_of_a_csv_is_a_formula(windtunnel, finished, table, tmp_path):
+    table.write_text(table.read_text().replace("big-0", "=1+1").replace("big-1", "@SUM(A1)"))
+    options = ("--params", "N", "--tokens", "D", "--loss", "val_loss", "--decayed", "true")
+    code, _, error = windtunnel("import-runs", finished, table, *options)
+    assert code == 0, error
+    assert windtunnel("runs", finished, "--out", tmp_path / "runs.csv")[0] == 0
+    with (tmp_path / "runs.csv").open(newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert {"'=1+1", "'@SUM(A1)"} <= set(cells)
+    assert not [cell for cell in cells if cell[:1] in {"=", "@", "+"}]

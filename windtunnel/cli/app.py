@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from windtunnel.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED
+from windtunnel.cli import EXIT_SOME_FAILED
 from windtunnel.cli.app_export import exports, forecast
 from windtunnel.cli.app_import import imports
 from windtunnel.cli.app_laws import laws
@@ -92,13 +92,10 @@ def sweep(
     """Run a study, or go on with it: what is finished is not run again."""
     from windtunnel.cli.sweep import run_sweep
 
-    result = run_sweep(
+    code = run_sweep(
         study, engine=engine, address=address, accept_execution_change=accept_execution_change
     )
-    if result.interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
-    if result.failed or result.stopped:
-        raise typer.Exit(EXIT_SOME_FAILED)
+    raise typer.Exit(code)
 
 
 @app.command()

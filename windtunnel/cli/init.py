@@ -12,11 +12,14 @@ def write_template(file: Path) -> None:
     Raises:
         ConfigError: The file is there already, or cannot be written.
     """
-    if file.exists():
-        raise ConfigError(f"{file}: is there already; name another file, or move this one away")
-    template = files("windtunnel.cli").joinpath("template.yaml").read_text()
+    template = files("windtunnel.cli").joinpath("template.yaml").read_text(encoding="utf-8")
     schema = files("windtunnel.spec").joinpath("study.schema.json")
     try:
-        file.write_text(template.replace("SCHEMA", str(schema)))
+        with file.open("x", encoding="utf-8") as new:
+            new.write(template.replace("SCHEMA", str(schema)))
+    except FileExistsError:
+        raise ConfigError(
+            f"{file}: is there already; name another file, or move this one away"
+        ) from None
     except OSError as refused:
         raise ConfigError(f"{file}: cannot be written: {refused.strerror}") from None

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from windtunnel.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from windtunnel.cli.data_text import say_data, say_warnings
 from windtunnel.cli.live import watch
 from windtunnel.cli.mirroring import Mirroring
 from windtunnel.cli.text import duration, say, terminal
 from windtunnel.cli.tracking import mirror_of
 from windtunnel.cli.winner import winner_line
-from windtunnel.errors import ConfigError
+from windtunnel.errors import ConfigError, WindtunnelError
+from windtunnel.redact import redacted
 from windtunnel.trials.cost import slots_here
 from windtunnel.trials.study import Study, open_study
 
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
 
 def run_sweep(
     file: Path, *, engine: str, address: str | None, accept_execution_change: bool
-) -> "SweepResult":
-    """Run what is left of a study, mirror it, and write its report.
+) -> int:
+    """Run what is left of a study, mirror it, and write its report; the exit code.
+
+    What cannot be written once the segments have ended is said, and replaces no outcome.
 
     Raises:
         ConfigError: An unknown engine, or a study file that cannot be used.
@@ -52,9 +56,15 @@ def run_sweep(
     with watch(sweep, console, slots=slots_here(study.config)), mirroring:
         result = sweep.run()
     _say_how_it_went(console, study, result, seconds=time.monotonic() - began)
-    if not result.interrupted:
+    if result.interrupted:
+        return EXIT_INTERRUPTED
+    is_written = True
+    try:
         _write_results(console, sweep.study, mirroring)
-    return result
+    except (WindtunnelError, OSError) as problem:
+        is_written = False
+        say(console, redacted(str(problem)), label="results not written:", style="red")
+    return 0 if is_written and not (result.failed or result.stopped) else EXIT_SOME_FAILED
 
 
 def _write_results(console: Console, study: Study, mirroring: Mirroring) -> None:

@@ -138,6 +138,11 @@ def print_runs(rows: list[Row], *, as_json: bool) -> None:
     terminal().print(table)
 
 
+def _no_formula(cell: Any) -> Any:
+    """A cell that a spreadsheet takes for text: labels come from other people's files."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in {"=", "+", "-", "@"} else cell
+
+
 def write_csv(path: Path, rows: list[Row]) -> None:
     """All columns; floats in full, nothing for None.
 
@@ -149,5 +154,5 @@ def write_csv(path: Path, rows: list[Row]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n", restval="")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _no_formula(cell) for name, cell in row.items()} for row in rows)
     write_output("--out", path, text.getvalue())

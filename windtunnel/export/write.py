@@ -47,7 +47,7 @@ def write_export(export: Export, target: str, folder: Path) -> list[Path]:
     with new_folder(folder) as scratch:
         handoff = export.handoff
         written = write(handoff, scratch)
-        (scratch / FILE).write_text(handoff.to_json())
+        (scratch / FILE).write_text(handoff.to_json(), encoding="utf-8")
         (scratch / FITS).mkdir()
         for name, fitted in export.fits.items():
             fitted.to_json(scratch / FITS / f"{name}.json")

@@ -205,7 +205,7 @@ class Fit:
 
         text = write(self, draws=draws)
         if path is not None:
-            Path(path).write_text(text)
+            Path(path).write_text(text, encoding="utf-8")
         return text
 
     @staticmethod

@@ -118,12 +118,12 @@ def _write(job: Job, folder: Path, tensor_of: "TensorOf", shard_bytes: int) -> l
     }
     for name, document in documents.items():
         path = folder / name
-        path.write_text(json.dumps(document, indent=1) + "\n")
+        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         files.append(path)
     decay = job.schedule.decay
     values = {"job": job, "tokenizer": tokenizer, "decay": decay and DECAYS[decay.shape]}
     for name, template in TEMPLATES.items():
         path = folder / name
-        path.write_text(environment().get_template(template).render(values))
+        path.write_text(environment().get_template(template).render(values), encoding="utf-8")
         files.append(path)
     return [*files, *tokenizer.files]

@@ -97,7 +97,7 @@ def write_weights(job: Job, tensor_of: TensorOf, folder: Path, *, shard_bytes: i
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         path = folder / "model.safetensors.index.json"
-        path.write_text(json.dumps(index, indent=1) + "\n")
+        path.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
         files.append(path)
     return files
 

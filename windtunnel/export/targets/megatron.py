@@ -39,7 +39,7 @@ def write(handoff: Handoff, folder: Path) -> list[Path]:
         "windtunnel_megatron.py": module.render(**values),
     }
     for name, text in texts.items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
     return [folder / name for name in texts]
 
 

@@ -120,7 +120,7 @@ def _rendered(template: str, path: Path, handoff: Handoff) -> Path:
             number=number,
         )
     )
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 

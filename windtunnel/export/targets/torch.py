@@ -29,7 +29,7 @@ def write(handoff: Handoff, folder: Path) -> list[Path]:
         )
     )
     path = folder / "train.py"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return [path]
 
 

@@ -39,7 +39,7 @@ def write(handoff: Handoff, folder: Path) -> list[Path]:
         decay_type=DECAY_TYPES.get(shape),
     )
     path = folder / f"{MODULE}.py"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return [path]
 
 

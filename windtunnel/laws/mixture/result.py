@@ -215,7 +215,7 @@ class MixtureFit:
 
         text = write(self)
         if path is not None:
-            Path(path).write_text(text)
+            Path(path).write_text(text, encoding="utf-8")
         return text
 
     @staticmethod
