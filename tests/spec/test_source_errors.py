@@ -93,3 +93,10 @@ def test_a_share_of_near_duplicates_out_of_range_is_refused_at_its_line(tmp_path
     with pytest.raises(ConfigError) as refused:
         loaded(tmp_path, f"{{path: a.txt}}\n  dedup: {written}")
     assert str(refused.value).startswith(f"{tmp_path / 'study.yaml'}:6: data.dedup: ")
+
+
+@pytest.mark.parametrize("path", ["builtin:foo", "builtin:", "builtin:doctests/numpy"])
+def test_a_builtin_that_is_none_is_refused_at_its_line(study_file, words, path):
+    file = study_file(replace=(f"path: {words}", f"path: '{path}'"))
+    with pytest.raises(ConfigError, match=r"hparams\.yaml:3: data\.sources\[0\]\.path"):
+        load_study(file)

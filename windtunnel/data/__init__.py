@@ -11,12 +11,11 @@ from windtunnel.data.changes import changes_since
 from windtunnel.data.dataset import Dataset, SourceInfo
 from windtunnel.data.prepare import prepare, prepare_validation
 from windtunnel.data.recipe import recipe_hash, recipe_of
-from windtunnel.data.spec import BUILTINS, DataSpec, Source
+from windtunnel.data.spec import DataSpec, Source
 from windtunnel.data.stream import TrainStream
 from windtunnel.data.validation import ValidationSet
 
 __all__ = [
-    "BUILTINS",
     "Account",
     "DataSpec",
     "Dataset",

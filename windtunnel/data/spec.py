@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from typing import get_args
 
 from windtunnel.errors import ConfigError
-from windtunnel.spec.data import NEAR_DUPLICATE_SHARE, Dtype
+from windtunnel.spec.data import NEAR_DUPLICATE_SHARE, Dtype, checked_builtin
 
 DTYPES = get_args(Dtype)
 
-BUILTINS = ("builtin:docs", "builtin:code", "builtin:doctests")
 PAIRED_BUILTINS = ("builtin:doctests",)
-PARTED_BUILTINS = ("builtin:docs", "builtin:code")
-"""Of which one package alone can be asked for, as builtin:code/sympy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +64,10 @@ class Source:
             )
         if self.builtin is None:
             return
-        kind, slash, _ = self.path.partition("/")
-        if kind not in (PARTED_BUILTINS if slash else BUILTINS):
-            raise ConfigError(
-                f"{where}: path = {self.path!r}; the builtin sources are {', '.join(BUILTINS)}, "
-                "and of docs and code one package alone, as builtin:code/sympy"
-            )
+        try:
+            checked_builtin(self.path)
+        except ValueError as refused:
+            raise ConfigError(f"{where}: path = {refused}") from None
         if self.pairs is not None:
             raise ConfigError(
                 f"{where}: pairs = {list(self.pairs)} are fields of .jsonl files; {self.path} has "

@@ -27,6 +27,9 @@ PAIR_SUFFIXES = tuple(
 )
 """Of JSON lines, of which two fields may be a pair."""
 TOKEN_SUFFIXES = (".bin", ".npy")
+BUILTINS = ("builtin:docs", "builtin:code", "builtin:doctests")
+PARTED_BUILTINS = ("builtin:docs", "builtin:code")
+"""Of which one package alone can be asked for, as builtin:code/sympy."""
 Dtype = Literal["uint16", "uint32", "uint8", "int32", "int64", "uint64"]
 NEAR_DUPLICATE_SHARE = 0.5
 """Assumed: half of a document, the share at which most of it adds nothing."""
@@ -83,8 +86,23 @@ def _as_source(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
 
 
+def checked_builtin(path: str) -> str:
+    """The path of a builtin source.
+
+    Raises:
+        ValueError: There is no such builtin.
+    """
+    kind, slash, _ = path.partition("/")
+    if kind not in (PARTED_BUILTINS if slash else BUILTINS):
+        raise ValueError(
+            f"{path!r}: the builtin sources are {', '.join(BUILTINS)}, and of docs and code one "
+            f"package alone, as builtin:code/sympy{did_you_mean(path, BUILTINS)}"
+        )
+    return path
+
+
 def _checked_source(path: str) -> str:
-    return path if path.startswith("builtin:") else checked_path(path)
+    return checked_builtin(path) if path.startswith("builtin:") else checked_path(path)
 
 
 def _checked_tokenizer(path: str) -> str:
