@@ -68,13 +68,14 @@ def test_planted_large_runs_move_the_fit_and_come_out_again(finished, windtunnel
     code, out, _ = windtunnel("runs", finished)
     assert (code, out.count(" imported ")) == (0, 4)
 
-    code, _, err = windtunnel("report", finished, "--out", tmp_path / "page.html")
+    code, _, err = windtunnel("report", finished)
     assert (code, err) == (0, "")
-    page = (tmp_path / "page.html").read_text()
+    folder = tmp_path / "store" / "studies" / "small"
+    page = (folder / "report.html").read_text()
     assert "4 of 20 rows are imported" in page
     assert "forecast and findings rest on the study" in page
     assert page.count("(csv big.jsonl)") == 4
-    reported = json.loads((tmp_path / "fit.json").read_text())
+    reported = json.loads((folder / "fit.json").read_text())
     assert reported["coefficients"]["alpha"] == pytest.approx(after["coefficients"]["alpha"])
     assert reported["inputs"] == after["inputs"]
 

@@ -48,6 +48,41 @@ def test_no_command_writes_over_what_it_reads(windtunnel, finished, table, tmp_p
 
 
 @pytest.mark.parametrize("command", ["report", "runs", "fit"])
+@pytest.mark.parametrize("read", ["words", "base.yaml", "data.json", "plan.json", "new.json"])
+def test_nothing_that_a_study_reads_or_keeps_is_written_over(
+    windtunnel, finished, words, command, read
+):
+    """Its sources, what it extends, and its store, where no new file belongs either."""
+    tmp_path = finished.parent
+    (tmp_path / "base.yaml").write_text(finished.read_text())
+    extending = tmp_path / "extending.yaml"
+    extending.write_text("extends: base.yaml\n")
+    own = tmp_path / "store" / "studies" / "small"
+    (own / "plan.json").write_text("{}")
+    out = {"words": words, "base.yaml": tmp_path / read}.get(read, own / read)
+    before = out.read_bytes() if out.exists() else None
+    code, _, error = windtunnel(command, extending, "--out", out)
+    assert code == 2
+    assert f"--out {out}" in error
+    assert (out.read_bytes() if out.exists() else None) == before
+
+
+def test_records_leave_what_they_did_not_write(windtunnel, finished, tmp_path):
+    folder = tmp_path / "records"
+    assert windtunnel("records", finished, "--out", folder)[0] == 0
+    (folder / "dynamics.csv").write_text(MINE)  # this study has none
+    assert windtunnel("records", finished, "--out", folder)[0] == 0
+    assert (folder / "dynamics.csv").read_text() == MINE
+    moved = folder / "study.yaml"
+    moved.write_text(finished.read_text().replace("store: store", f"store: {tmp_path}/store"))
+    before = moved.read_bytes()
+    code, _, error = windtunnel("records", moved, "--out", folder)
+    assert code == 2
+    assert str(moved) in error
+    assert moved.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["report", "runs", "fit"])
 def test_a_folder_is_no_file_to_write(windtunnel, finished, tmp_path, command):
     (tmp_path / "folder").mkdir()
     code, _, error = windtunnel(command, finished, "--out", tmp_path / "folder")

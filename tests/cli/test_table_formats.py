@@ -232,4 +232,4 @@ def test_json_has_no_number_that_does_not_exist(file):
     done = CliRunner().invoke(app, ["fit", str(path), "--law", "power"])
     assert done.exit_code == 0
     assert "nan" not in done.stdout
-    assert "inside its" not in done.stdout
+    assert "inside its 90% interval" in done.stdout

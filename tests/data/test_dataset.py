@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from windtunnel.data import Dataset, DataSpec, Source, prepare, prepare_validation, recipe_hash
+from windtunnel.data.folders import build_once
 from windtunnel.errors import ConfigError, DataError
 
 
@@ -248,3 +251,30 @@ def test_tokenizers_that_cannot_be_used_are_refused(text_spec, tokenizer_json, t
     fails(DataError, "not a tokenizer.json", tokenizer=str(tmp_path / "bad.json"))
     fails(ConfigError, "vocab_size = 300; the tokenizer has 400", tokenizer=path, vocab_size=300)
     fails(ConfigError, "vocab_size = 100; the tokenizer has 256", vocab_size=100)
+
+
+def test_a_folder_counts_only_once_its_files_and_its_name_are_on_the_disk(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (synced.append(os.fstat(handle).st_ino), fsync(handle))[1]
+    )
+
+    def write(unfinished):
+        (unfinished / "a.bin").write_bytes(b"a")
+        assert not (tmp_path / "whole").exists()
+        return {"kind": "source"}
+
+    build_once(tmp_path / "whole", write)
+    paths = [*(tmp_path / "whole").iterdir(), tmp_path / "whole", tmp_path]
+    assert {path.stat().st_ino for path in paths} == set(synced)
+    assert synced[-1] == tmp_path.stat().st_ino  # the name last
+
+
+def test_a_disk_that_refuses_to_sync_leaves_no_folder(tmp_path, monkeypatch):
+    def refuse(handle):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="Input/output"):
+        build_once(tmp_path / "whole", lambda unfinished: {"kind": "source"})
+    assert list(tmp_path.iterdir()) == []

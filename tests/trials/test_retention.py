@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from windtunnel.data.folders import build_once
 from windtunnel.engine.status import Status
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import StoreError
@@ -189,3 +190,32 @@ def test_what_killed_processes_left_behind_goes(study_file):
     gc(study, "resume", "scratch")
     assert not {"resume", "scratch"} & set(kinds(study))
     assert folder.saved_steps() == [99]
+
+
+def test_what_killed_preparations_left_is_freed_and_what_one_fills_is_not(study_file):
+    study = open_study(study_file(), prepared=True)
+    left = study.store.data / ".0123456789abcdef-k3x_9q2a"
+    left.mkdir()
+    (left / "train.bin").write_bytes(bytes(1000))
+    scratch = study.folder / ".calibration.x7_k2m"
+    scratch.mkdir()
+    os.utime(scratch, (0, 0))
+    young = study.folder / ".plan.json.0123abcd"
+    young.write_text("{")
+    filled = []
+
+    def fill(unfinished):
+        found, _ = find_garbage(study)
+        filled.append(unfinished)
+        assert {each.path for each in found if each.kind == "unfinished"} == {left, scratch}
+        assert sum(each.bytes for each in found) == 1000
+        free(study.store, found)
+        return {"kind": "source"}
+
+    build_once(study.store.data / "fedcba9876543210", fill)
+    assert len(filled) == 1
+    assert (study.store.data / "fedcba9876543210" / "manifest.json").exists()
+    assert not left.exists()
+    assert not scratch.exists()
+    assert young.exists()
+    assert open_study(study.file).plan == study.plan

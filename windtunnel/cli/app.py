@@ -140,7 +140,7 @@ def runs(
     from windtunnel.trials.imported import study_rows
     from windtunnel.trials.study import open_study
 
-    check_output("--out", out, inputs=[study])
+    check_output("--out", out, study=study)
     opened = open_study(study)
     rows = study_rows(opened)
     if out is not None:
@@ -156,9 +156,13 @@ def records(
     out: Annotated[Path, typer.Option(help="Folder to write them into.")],
 ) -> None:
     """Write what a study measured as a few small files, which figures and notebooks start from."""
+    from windtunnel.cli.output import check_output
     from windtunnel.findings import records_of, write_records
+    from windtunnel.findings.records import FILES
     from windtunnel.trials.study import open_study
 
+    for name in sorted(FILES):
+        check_output("--out", out / name, study=study)
     for path in write_records(records_of(open_study(study)), out):
         print(path)
 
@@ -188,7 +192,7 @@ def report(
     from windtunnel.report import write_report
     from windtunnel.trials.study import open_study
 
-    check_output("--out", out, inputs=[study])
+    check_output("--out", out, study=study, allowed="report.html")
     print(f"report: {write_report(open_study(study), out)}")
 
 

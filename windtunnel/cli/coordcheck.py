@@ -21,6 +21,10 @@ VOCABULARY = 256
 """The check needs no data; byte level unless the study says otherwise."""
 
 
+FIGURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp", ".eps", ".ps", ".tif", ".tiff")
+"""What Matplotlib writes."""
+
+
 def run_check(
     study: Path | None,
     *,
@@ -42,7 +46,9 @@ def run_check(
     from windtunnel.trials.kept_checks import keep_check
     from windtunnel.trials.study import open_study
 
-    check_output("--plot", plot)
+    check_output("--plot", plot, study=study)
+    if plot is not None and plot.suffix.lower() not in FIGURES:
+        raise ConfigError(f"--plot {plot}: allowed are {', '.join(FIGURES)}")
     family, recipe, vocabulary = DEFAULT_FAMILY, DEFAULT_RECIPE, VOCABULARY
     if study is not None:
         config = load_study(study)

@@ -58,7 +58,7 @@ def run_fit(
         ConfigError: An unknown law, option value, column or file.
         FitError: The table cannot carry the law.
     """
-    check_output("--out", out, inputs=[source])
+    check_output("--out", out, inputs=[source], study=source if is_study_file(source) else None)
     if options.law == MIXTURE:
         from windtunnel.cli.fit_mixture import run_fit_mixture
 
@@ -216,6 +216,7 @@ def _study_file(
     from windtunnel.errors import FitError
     from windtunnel.laws import OF_CURVES, Caution
     from windtunnel.report.collect import execution_warnings
+    from windtunnel.trials.curve_damage import curve_cautions
     from windtunnel.trials.curves import read_curve
     from windtunnel.trials.forecast import law_inputs
     from windtunnel.trials.gather import gather
@@ -241,7 +242,8 @@ def _study_file(
         rows = [row for row in rows if row["decayed"]]
     if options.law == "envelope":
         wanted = {row["segment"] for row in rows}
-        curves = (read_curve(study.store, p) for p in study.plan.segments if p.id in wanted)
+        of_curves = [p for p in study.plan.segments if p.id in wanted]
+        curves = (read_curve(study.store, p) for p in of_curves)
         rows = [
             {"run": c.segment, "trunk": c.trunk, "params": c.params, "tokens": t, "loss": value}
             for c in curves
@@ -262,6 +264,8 @@ def _study_file(
         )
     names = dict.fromkeys(name for row in rows for name in row)
     said = tuple(Caution("mixed-execution", text) for text in execution_warnings(study))
+    if options.law == "envelope":
+        said += curve_cautions(study.store, of_curves)
     return (
         TableFile(
             path=source,

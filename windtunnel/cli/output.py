@@ -7,20 +7,41 @@ from windtunnel.errors import ConfigError, cause_of
 from windtunnel.trials.json_file import write_whole
 
 
-def check_output(option: str, path: Path | None, *, inputs: Iterable[Path] = ()) -> None:
+def check_output(
+    option: str,
+    path: Path | None,
+    *,
+    inputs: Iterable[Path] = (),
+    study: Path | None = None,
+    allowed: str | None = None,
+) -> None:
     """Refuse a file that cannot be written as asked, before any work is done for it.
 
+    Args:
+        option: As it was typed.
+        path: The file, if one was asked for.
+        inputs: Files that the command reads.
+        study: A study file that it reads: what that extends, its sources, its tokenizer and its
+            store are inputs too.
+        allowed: Name of the one file in the study's own folder that the option may write.
+
     Raises:
-        ConfigError: It is a folder, or one of the files that the command reads.
+        ConfigError: It is a folder, one of the files that are read, or lies in the store.
     """
     if path is None:
         return
     if path.is_dir():
         raise ConfigError(f"{option} {path}: is a folder; name a file in it")
-    for read in inputs:
-        if path.exists() and read.exists() and path.samefile(read):
+    read = list(inputs)
+    if study is not None:
+        read += _inputs_of(study)
+        _refuse_in_store(option, path, study, allowed)
+    place = path.resolve()
+    for each in read:
+        within = each.is_dir() and place.is_relative_to(each.resolve())
+        if path.exists() and each.exists() and (within or path.samefile(each)):
             raise ConfigError(
-                f"{option} {path}: is the file that is read, and would be lost; name another one"
+                f"{option} {path}: is a file that is read, and would be lost; name another one"
             )
 
 
@@ -34,3 +55,31 @@ def write_output(option: str, path: Path, text: str) -> None:
         write_whole(path, text)
     except OSError as refused:
         raise ConfigError(f"{option} {path}: cannot be written: {cause_of(refused)}") from None
+
+
+def _inputs_of(file: Path) -> list[Path]:
+    """What a study reads: its files, its sources and its tokenizer, files or folders."""
+    from windtunnel.spec import load_study
+    from windtunnel.spec.paths import expanded
+    from windtunnel.spec.yaml_tree import files_of
+
+    data, here = load_study(file).data, file.resolve().parent
+    named = [source.path for source in (*data.sources, *data.validation.extra)]
+    named += [data.tokenizer] if data.tokenizer != "bytes" else []
+    paths = [here / expanded(each) for each in named if not each.startswith("builtin:")]
+    return [*files_of(file), *paths]
+
+
+def _refuse_in_store(option: str, path: Path, file: Path, allowed: str | None) -> None:
+    from windtunnel.spec import load_study
+    from windtunnel.spec.paths import expanded
+
+    config = load_study(file)
+    store = (file.resolve().parent / expanded(config.store)).resolve()
+    own = store / "studies" / config.study
+    place = path.resolve()
+    if place.is_relative_to(store) and not (allowed and place == own / allowed):
+        raise ConfigError(
+            f"{option} {path}: lies in the study's store, whose files are windtunnel's own; name "
+            "one elsewhere"
+        )

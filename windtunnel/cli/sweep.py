@@ -1,5 +1,6 @@
 """`windtunnel sweep`: prepare data, run with a live view and the mirror, write the report."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,7 +76,8 @@ def _write_results(console: Console, study: Study, mirroring: Mirroring) -> None
         say(console, line)
     mirroring.finish()
     say(console, f"report: {page}")
-    say(console, f"MLflow: windtunnel ui {study.file}")
+    if study.config.tracking.enabled:
+        say(console, f"MLflow: windtunnel ui {study.file}")
 
 
 def _answers(study: Study) -> Iterator[str]:
@@ -88,14 +90,20 @@ def _answers(study: Study) -> Iterator[str]:
 
     yield from map(winner_line, search_outcomes(study))
     for path in sorted(study.folder.glob("fit*.json")):
-        fit = Fit.read(path)
+        try:
+            fit = Fit.read(path)
+        except WindtunnelError as damaged:  # derived, and written anew once a law can be fitted
+            yield f"not read: {damaged}"
+            continue
         if "ratio" in fit.intervals and fit.has_optimum:
             budget = fit.domain["flops"][1]
             low, high = fit.intervals["ratio"]
+            interval = f"{fit.level:.0%} interval {low:.3g} to {high:.3g}"
+            if math.isnan(low) or math.isnan(high):
+                interval = "no interval: too few rows"
             yield (
                 f"compute-optimal tokens per param at {budget:.2e} FLOPs: "
-                f"{fit.optimum(budget).ratio.value:.3g} ({fit.level:.0%} interval {low:.3g} to "
-                f"{high:.3g})"
+                f"{fit.optimum(budget).ratio.value:.3g} ({interval})"
             )
     found = verdict(read_forecasts(study.folder), gather(study.store, study.plan))
     if found is not None and found.contest is not None:

@@ -13,6 +13,7 @@ from windtunnel.cli.output import write_output
 from windtunnel.cli.text import duration, print_json, say, si, terminal
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.trials.cost import cost_of
+from windtunnel.trials.curve_damage import curve_cautions
 from windtunnel.trials.expected import trials_asked
 from windtunnel.trials.gather import COLUMNS, Row
 from windtunnel.trials.progress import SegmentProgress, StudyProgress
@@ -33,6 +34,7 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
     to_come = len(study.expected_plan.segments) - len(progress.segments)
     searches = _searches(study)
     took = hindsight(study)
+    curves = curve_cautions(study.store, study.plan.segments, deep=False)
     if as_json:
         segments = [asdict(each) for each in progress.segments]
         print_json(
@@ -44,6 +46,7 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
                 "seconds": progress.seconds,
                 **took.as_json(),
                 "segments": segments,
+                "warnings": [caution._asdict() for caution in curves],
             }
         )
         return
@@ -57,6 +60,8 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
         parts = ", ".join(f"{n} {s / total:.1%}" for n, s in progress.seconds.items())
         say(console, f"{duration(total)} in finished segments, summed over trials: {parts}")
     took.show(console)
+    for caution in curves:
+        say(console, str(caution), label="warning:")
     if study.dataset is None:
         say(console, "the data is not prepared yet: `windtunnel sweep` does it")
     shown = [e for e in progress.segments if e.status not in {"finished", "waiting"}]

@@ -1,12 +1,13 @@
 """A prepared dataset: weighted sources on disk, their training stream and validation sets."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from windtunnel.data.account import Account
-from windtunnel.data.folders import FORMAT, digest_of, read_manifest
+from windtunnel.data.digests import Digests
+from windtunnel.data.folders import FORMAT, check_manifest, digest_of, read_manifest
 from windtunnel.data.mixture import row_counts
 from windtunnel.data.packing import packing_of
 from windtunnel.data.pairs import mask_file
@@ -255,11 +256,16 @@ class Dataset:
             for source in self.sources
         )
 
-    def verify(self) -> None:
-        """Reads everything and compares checksums (about a second for each GB).
+    def verify(
+        self, digests: Digests | None = None, tell: Callable[[int], None] | None = None
+    ) -> None:
+        """Compares checksums of all that `digests` does not know unchanged (1.5 s for each GB).
+
+        `tell` is called with the bytes read so far.
 
         Raises:
             DataError: If a file is not what was written.
         """
+        check_manifest(self.folder, read_manifest(self.folder, "dataset"))
         for source in self.sources:
-            verify_source(source.folder)
+            verify_source(source.folder, digests, tell)

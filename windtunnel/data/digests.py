@@ -1,8 +1,9 @@
 """Content hashes of files, kept with what tells that a file has not changed since.
 
 Every byte of a source is hashed (BLAKE2b, about 1 GB/s on one core), so that an edit anywhere is
-seen. A file whose size, times, inode and device are those of the last time is not read again. What
-is kept is derived: a damaged or missing file of it is made again.
+seen; prepared tokens have the SHA-256 of their manifest. A file whose size, times, inode and device
+are those of the last time is not read again. What is kept is derived: a damaged or missing file of
+it is made again.
 """
 
 import hashlib
@@ -12,10 +13,12 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 from windtunnel.errors import DataError, boundary
 
 NAME = "digests.json"
+SHA256_HEX = 64
 DIGEST_HEX = 40
 """Characters of a digest; those of older manifests, of a few stretches of a file, are shorter."""
 
@@ -49,16 +52,34 @@ class Digests:
         Raises:
             DataError: If the file cannot be read, or changes meanwhile.
         """
+        return self._of(path, DIGEST_HEX, lambda: self._hash(path, tell))
+
+    def sha256_of(
+        self,
+        path: Path,
+        tell: Callable[[int], None] | None = None,
+        check: Callable[[bytes], None] | None = None,
+    ) -> str:
+        """SHA-256 of a file that windtunnel has made; `check` is called with each part read.
+
+        What `check` refuses is not remembered.
+
+        Raises:
+            DataError: As `of`.
+        """
+        return self._of(path, SHA256_HEX, lambda: self._hash(path, tell, hashlib.sha256(), check))
+
+    def _of(self, path: Path, length: int, hashed: Callable[[], str]) -> str:
         with boundary(path, "check that the file is there and that it may be read"):
             stamp = _stamp(path)
             if path in self._seen and self._seen[path][0] == stamp:
                 return self._seen[path][1]
             key = str(path.resolve())
             old = self._known.get(key)
-            if old is not None and old[0] == stamp:
+            if old is not None and old[0] == stamp and len(old[1]) == length:
                 digest = old[1]
             else:
-                digest = self._hash(path, tell)
+                digest = hashed()
                 if _stamp(path) != stamp:
                     raise DataError(_changed(path))
                 if time.time_ns() - max(stamp[3], stamp[4]) > _SETTLED_NS:
@@ -93,11 +114,20 @@ class Digests:
                 scratch.unlink(missing_ok=True)
             self._changed = False
 
-    def _hash(self, path: Path, tell: Callable[[int], None] | None) -> str:
-        content = hashlib.blake2b(digest_size=DIGEST_HEX // 2)
-        with path.open("rb", buffering=0) as file:
+    def _hash(
+        self,
+        path: Path,
+        tell: Callable[[int], None] | None,
+        content: "hashlib._Hash | None" = None,
+        check: Callable[[bytes], None] | None = None,
+    ) -> str:
+        if content is None:
+            content = cast("hashlib._Hash", hashlib.blake2b(digest_size=DIGEST_HEX // 2))
+        with path.open("rb") as file:  # buffered, so that a part is short only at the end
             while chunk := file.read(_CHUNK_BYTES):
                 content.update(chunk)
+                if check is not None:
+                    check(chunk)
                 before, self._hashed_bytes = self._hashed_bytes, self._hashed_bytes + len(chunk)
                 if tell is not None and before // _TELL_BYTES < self._hashed_bytes // _TELL_BYTES:
                     tell(self._hashed_bytes)
@@ -128,5 +158,5 @@ def _read(file: Path) -> dict[str, tuple[Stamp, str]]:
         for key, value in items
         if isinstance(value, list)
         and [type(each) for each in value] == [int] * 5 + [str]
-        and len(value[5]) == DIGEST_HEX
+        and len(value[5]) in {DIGEST_HEX, SHA256_HEX}
     }

@@ -1,11 +1,14 @@
 """Folders that exist only when finished: written beside their place, then renamed into it."""
 
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,12 +16,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from windtunnel.errors import DataError
+from windtunnel.data.manifest import check_content
+from windtunnel.errors import DataError, boundary, cause_of
 
 # Raised when the same input would give other tokens or another manifest.
 FORMAT = 1
-
-_CHUNK_BYTES = 1 << 24
 
 
 def digest_of(content: Any) -> str:
@@ -37,17 +39,51 @@ def build_once(folder: Path, write: Callable[[Path], dict[str, Any]]) -> None:
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    lock = _locked(unfinished)
     try:
         manifest = {"format": FORMAT, **write(unfinished)}
+        manifest["digest"] = digest_of(manifest)
         text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
         (unfinished / "manifest.json").write_text(text + "\n", encoding="utf-8")
         unfinished.chmod(0o755)  # mkdtemp makes it private; a store may be shared
+        for path in (*unfinished.iterdir(), unfinished):
+            sync(path)
         unfinished.rename(folder)
+        sync(folder.parent)
     except OSError:
         if not folder.exists():
             raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def abandoned(root: Path) -> Iterator[Path]:
+    """Unfinished folders below `root` that no living process fills: a killed one left them."""
+    for path in sorted(root.iterdir()) if root.is_dir() else ():
+        if re.fullmatch(r"\.[0-9a-f]{16}-.+", path.name) and path.is_dir():
+            lock = _locked(path)
+            if lock is not None:
+                os.close(lock)
+                yield path
+
+
+def _locked(folder: Path) -> int | None:
+    """Hold a folder until the handle is closed or the process ends; None if another holds it.
+
+    Also where the file system knows no locks: there nothing tells that a folder was abandoned.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
@@ -57,20 +93,59 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
         DataError: If it is missing, damaged, of another kind or of another format.
     """
     path = folder / "manifest.json"
-    fix = f"delete {folder} and prepare the data again"
+    fix = prepare_again(folder)
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"{folder}: no prepared data here (no manifest.json); {fix}") from error
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path}: damaged ({error}); {fix}") from error
+    except OSError as refused:
+        raise DataError(
+            f"{path}: cannot be read: {cause_of(refused)}; mend that (its permissions, or the disk)"
+        ) from refused
+    with boundary(path, fix, what="damaged"):
+        manifest = json.loads(content.decode())
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:
         raise DataError(f"{path}: not the manifest of a {kind}; {fix}")
     if manifest.get("format") != FORMAT:
         raise DataError(
             f"{path}: format {manifest.get('format')}, this version reads {FORMAT}; {fix}"
         )
+    with boundary(path, fix, what="damaged"):
+        check_content(manifest, kind)
     return manifest
+
+
+def check_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Whether a manifest is as it was written; those of before tell no digest.
+
+    Raises:
+        DataError: If it was changed.
+    """
+    content = {key: value for key, value in manifest.items() if key != "digest"}
+    if manifest.get("digest", digest_of(content)) != digest_of(content):
+        raise DataError(
+            f"{folder / 'manifest.json'}: damaged: its digest is that of another content; "
+            f"{prepare_again(folder)}"
+        )
+
+
+def prepare_again(folder: Path) -> str:
+    """What to do about a damaged folder."""
+    return f"delete {folder}: `windtunnel sweep` prepares it again from the sources"
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the entries of a folder, last without power.
+
+    Raises:
+        OSError: A file cannot be; of folders, file systems exist that sync none.
+    """
+    with suppress(OSError) if path.is_dir() else nullcontext():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 class TokenWriter:
@@ -130,12 +205,3 @@ class Sides:
     validation: TokenWriter
     fraction: float
     dedup: float | None
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, in hex."""
-    content = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            content.update(chunk)
-    return content.hexdigest()

@@ -1,7 +1,7 @@
 """Validation sets: fixed rows of held-out tokens, with the bytes behind them."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from windtunnel.data.account import Account
-from windtunnel.data.folders import digest_of, read_manifest, sha256_of
+from windtunnel.data.digests import Digests
+from windtunnel.data.folders import check_manifest, digest_of, prepare_again, read_manifest
 from windtunnel.data.packing import PackedRows
 from windtunnel.data.pairs import mask_file
 from windtunnel.data.permutation import permute, shuffle_keys
@@ -156,24 +157,36 @@ def read_source(folder: Path) -> dict[str, Any]:
         have = path.stat().st_size if path.exists() else 0
         if have != want:
             raise DataError(
-                f"{path}: damaged: {have} bytes where the manifest tells {want}; delete {folder} "
-                "and prepare the data again"
+                f"{path}: damaged: {have} bytes where the manifest tells {want}; "
+                f"{prepare_again(folder)}"
             )
     return manifest
 
 
-def verify_source(folder: Path) -> None:
-    """Reads all of a built source.
+def verify_source(
+    folder: Path, digests: Digests | None = None, tell: Callable[[int], None] | None = None
+) -> None:
+    """Reads all of a built source that `digests` does not know unchanged.
 
     Raises:
-        DataError: If a file is not what was written.
+        DataError: If a file is not what was written, or holds an id beyond the vocabulary.
     """
     manifest = read_source(folder)
-    for path, _, _, sha256 in _files(folder, manifest):
-        if sha256_of(path) != sha256:
+    check_manifest(folder, manifest)
+    digests, vocab_size = digests or Digests(), manifest["vocab_size"]
+    for path, _, dtype, sha256 in _files(folder, manifest):
+
+        def check(part: bytes, path: Path = path, dtype: str = dtype) -> None:
+            ids = np.frombuffer(part, dtype=dtype)
+            if dtype != "u1" and ids.max(initial=0) >= vocab_size:
+                raise DataError(
+                    f"{path}: damaged: it holds the id {ids.max()}, and the vocabulary has "
+                    f"{vocab_size}; {prepare_again(folder)}"
+                )
+
+        if digests.sha256_of(path, tell, check) != sha256:
             raise DataError(
-                f"{path}: damaged: its SHA-256 is not the manifest's; delete {folder} and prepare "
-                "the data again"
+                f"{path}: damaged: its SHA-256 is not the manifest's; {prepare_again(folder)}"
             )
 
 

@@ -11,9 +11,10 @@ from windtunnel.errors import ConfigError, FitError, StoreError, did_you_mean
 from windtunnel.export.estimate import Estimate
 from windtunnel.export.fitted import fingerprint_of, fingerprint_of_text
 from windtunnel.export.forecasts import MEAN
-from windtunnel.export.handoff import FILE, Handoff
+from windtunnel.export.handoff import EDITED, FILE, Handoff
 from windtunnel.export.write import FITS
 from windtunnel.laws import Fit
+from windtunnel.laws.record import write
 from windtunnel.trials.lines import append_line
 
 Unit = Literal["nats-per-token", "nats-per-byte", "bits-per-byte"]
@@ -43,7 +44,7 @@ class Compared:
 class ForecastCheck:
     """Every set that a loss was given of; `params` and `tokens` are those of the run.
 
-    `warnings` are those of a forecast that was made anew.
+    `warnings` are those of a Handoff that was edited, and of a forecast that was made anew.
     """
 
     params: float
@@ -92,7 +93,8 @@ def check_forecast(
         abs(mine / theirs - 1) <= SAME
         for mine, theirs in zip(at, (handoff.counts.params, handoff.counts.tokens), strict=True)
     )
-    forecasts, warnings = {name: handoff.forecast[name] for name in losses}, list[str]()
+    forecasts = {name: handoff.forecast[name] for name in losses}
+    warnings = [f"{each.message} [{EDITED}]" for each in handoff.warnings if each.code == EDITED]
     if not own:
         for name in losses:
             found = _fit_of(folder, handoff, name).predict(*at)
@@ -157,7 +159,9 @@ def _fit_of(folder: Path, handoff: Handoff, name: str) -> Fit:
             "give the whole folder that `windtunnel export` wrote"
         ) from None
     as_it_lies = fingerprint_of_text(file.read_text(encoding="utf-8-sig"))
-    if written not in {as_it_lies, fingerprint_of(fitted)}:
+    # Fits were handed over before they had a digest.
+    without_digest = fingerprint_of_text(write(fitted, with_digest=False))
+    if written not in {as_it_lies, fingerprint_of(fitted), without_digest}:
         raise ConfigError(
             f"{file}: not the fit that was handed over ({written}); restore it, "
             "or check the run at the size and tokens of the Handoff"

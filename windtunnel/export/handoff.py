@@ -4,6 +4,7 @@ Nothing in it is left to be multiplied by the reader: rates, stds, decays and fa
 the target model. What each rests on stands beside it.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic import Field, ValidationError
 
 from windtunnel.errors import ConfigError, boundary
 from windtunnel.export.estimate import Estimate
+from windtunnel.laws.record import digest_of, is_edited
 from windtunnel.laws.shape import parse, text_of
 from windtunnel.parametrization import Role
 from windtunnel.schedule import Decay, DecayShape, Schedule
@@ -20,6 +22,7 @@ from windtunnel.spec.strict import Strict
 
 FILE = "handoff.json"
 SCHEMA = 1
+EDITED = "edited-handoff"
 
 LrRuleName = Literal["none", "sqrt", "measured"]
 
@@ -212,6 +215,7 @@ class Handoff(Strict):
             unweighted mean over the sets, which the study's law was fitted to.
         bytes_per_token: of each validation set, to convert losses to another unit; None if unknown.
         best: how the same compute would best be spent; None where the fit has no optimum.
+        digest: of the written document, in the file alone: an edited number is told by it.
     """
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
@@ -238,14 +242,19 @@ class Handoff(Strict):
     law: Law
     inputs: Inputs
     warnings: tuple[Warned, ...]
+    digest: str | None = None
 
     def to_json(self) -> str:
-        """The document as text (docs/export/json.md)."""
-        return self.model_dump_json(indent=2, by_alias=True) + "\n"
+        """The document as text (docs/export/json.md), with a digest of it as its last key."""
+        text = self.model_dump_json(indent=2, by_alias=True, exclude={"digest"})
+        digest = digest_of(json.loads(text))
+        return f'{text.removesuffix("}").rstrip()},\n  "digest": "{digest}"\n}}\n'
 
     @staticmethod
     def read(path: Path) -> "Handoff":
         """The Handoff in a file, or in the `handoff.json` of a folder.
+
+        One that was changed by hand since it was written has a warning of the code `EDITED`.
 
         Raises:
             ConfigError: There is none, it is of another schema version, or it was changed so that
@@ -259,8 +268,11 @@ class Handoff(Strict):
             f"{file}: not a Handoff of schema {SCHEMA}",
             "write it again with `windtunnel export`",
         )
-        parse(text, fix, what=what, kind=ConfigError)
+        content = parse(text, fix, what=what, kind=ConfigError)
         with boundary(what, fix, ConfigError):
+            edited = isinstance(content, dict) and is_edited(content)
+            if isinstance(content, dict) and content.pop("digest", None) is not None:
+                text = json.dumps(content)
             try:
                 handoff = Handoff.model_validate_json(text.encode())
             except ValidationError as wrong:
@@ -269,4 +281,11 @@ class Handoff(Strict):
                 raise ValueError(f"{where}: {first['msg']}") from None
             if (found := next(contradictions(handoff), None)) is not None:
                 raise ValueError(found)
-        return handoff
+        if not edited:
+            return handoff
+        said = Warned(
+            code=EDITED,
+            message=f"{file}: was changed by hand since it was written (its digest is that of "
+            f"another content), so that its numbers are not those of the study; {fix}",
+        )
+        return handoff.model_copy(update={"warnings": (said, *handoff.warnings)})

@@ -14,7 +14,8 @@ Records need no store and no data: figures, notebooks and fits start from them a
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,12 @@ from windtunnel.trials.study import Study
 from windtunnel.trials.winner import search_outcomes
 
 MARK = "provenance.json"
-"""The file by which a folder of records is known."""
+"""The file by which a folder of records is known; its `files` are those that were written."""
+FILES = frozenset(
+    {"study.yaml", "runs.csv", "imported.csv", "curves.csv", "dynamics.csv", "searches.json",
+     "coordinate_checks.json", "forecasts.json", MARK}
+)  # fmt: skip
+"""Every file that records may have."""
 
 MOST_CURVE_ROWS = 6000
 """Of all segments together; a file of some 300 kB."""
@@ -180,16 +186,21 @@ def write_records(records: Records, folder: Path) -> list[Path]:
         "searches.json": _listed(records.searches),
         "coordinate_checks.json": _listed(records.coordinate_checks),
         "forecasts.json": _listed([_without_draws(each) for each in records.forecasts]),
-        MARK: json_text(records.provenance),
     }
     texts = {name: text for name, text in parts.items() if text is not None}
-    _refuse_others_files(folder, parts)
+    texts[MARK] = json_text(records.provenance | {"files": [*texts, MARK]})
+    ours = _written_before(folder)
+    if others := [name for name in texts if name not in ours and (folder / name).exists()]:
+        raise ConfigError(
+            f"{folder / others[0]}: is there already, and was not written as records (by "
+            f"{folder / MARK}), so that it would be lost; give a new folder"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / MARK).exists():
             (folder / MARK).write_text(texts[MARK], encoding="utf-8")  # first, as it is the mark
-        for name in parts.keys() - texts.keys():
-            (folder / name).unlink(missing_ok=True)  # of an earlier call
+        for name in ours & FILES - texts.keys():
+            (folder / name).unlink(missing_ok=True)
         for name, text in texts.items():
             path = folder / name
             # An equal file keeps its time, which MLflow is told.
@@ -233,21 +244,24 @@ def read_records(folder: Path | str) -> Records:
         searches=tuple(read_list(folder / "searches.json", ANYTHING)),
         forecasts=tuple(read_list(folder / "forecasts.json", FORECAST)),
         coordinate_checks=tuple(read_list(folder / "coordinate_checks.json", COORDINATE_CHECK)),
-        provenance=read_object(folder / MARK),
+        provenance={
+            key: value for key, value in read_object(folder / MARK).items() if key != "files"
+        },
         dynamics=from_rows(dynamics, by_id),
         imported=tuple(read_rows_if_any(folder / "imported.csv", OF_IMPORTED)),
     )
 
 
-def _refuse_others_files(folder: Path, names: Iterable[str]) -> None:
-    """Only what an earlier call wrote may be written over: `study.yaml` may be the user's own."""
-    if (folder / MARK).exists():
-        return
-    if others := [name for name in names if (folder / name).exists()]:
-        raise ConfigError(
-            f"{folder / others[0]}: is there already, and no records lie in this folder (no "
-            f"{MARK}), so that it would be lost; give a new folder"
-        )
+def _written_before(folder: Path) -> frozenset[str]:
+    """Files of a folder that an earlier call has written: `study.yaml` may be the user's own."""
+    mark = folder / MARK
+    if not mark.exists():
+        return frozenset()
+    with suppress(ConfigError):
+        listed = read_object(mark).get("files")
+        if isinstance(listed, list):
+            return frozenset(map(str, listed))
+    return FILES  # older ones do not say
 
 
 def axes_of(config: StudyConfig) -> list[str]:

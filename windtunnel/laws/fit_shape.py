@@ -93,7 +93,7 @@ ANY_LAW = fields(
             )
         ),
     },
-    {"inputs": named(text)},  # fits of version 0.1 have none
+    {"inputs": named(text), "digest": text},  # fits of version 0.1 have no inputs
 )
 
 

@@ -29,6 +29,17 @@ def read_tree(path: Path) -> Node:
     return _read(path, within=(), read=[])
 
 
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The file, and every one that it extends.
+
+    Raises:
+        ConfigError: As of `read_tree`.
+    """
+    read: list[Path] = []
+    _read(path, within=(), read=read)
+    return tuple(read)
+
+
 def _read(path: Path, *, within: tuple[Path, ...], read: list[Path]) -> Node:
     """As `read_tree`; `within` are the files that extend this one, `read` counts all."""
     read.append(path)

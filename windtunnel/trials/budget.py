@@ -14,10 +14,10 @@ from windtunnel.spec.config import BudgetConfig, Resources
 from windtunnel.spec.path import flops_per_update
 from windtunnel.trials.cost import Left
 from windtunnel.trials.garbage import bytes_in
-from windtunnel.trials.json_file import read_json, write_json
+from windtunnel.trials.json_file import read_derived, read_json, write_json
 from windtunnel.trials.pace import Pace
 from windtunnel.trials.plan import PlannedSegment
-from windtunnel.trials.progress import curve_tail
+from windtunnel.trials.progress import known_tail
 from windtunnel.trials.store import Store
 from windtunnel.trials.store_files import SPENT
 from windtunnel.trials.study import Study
@@ -46,7 +46,7 @@ def spent_on(store: Store, segment: Segment) -> Spent:
     """What a segment has taken over its life, by its record and its curve."""
     folder = store.segment(segment.id)
     record = folder.record or {}
-    last = (curve_tail(folder.curve, most=1) or [{}])[-1]
+    last = (known_tail(folder.curve, most=1) or [{}])[-1]
     start = segment.fork_step
     reached = max(start, record.get("reached", 0), last.get("step", 0))
     training = max(record.get("seconds", 0.0), last.get("seconds", 0.0))
@@ -59,7 +59,9 @@ class Account:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        written = read_json(study.folder / FILE, SPENT) or {}
+        # Without a budget nothing rests on it; with one, its loss would let a study take more.
+        read = read_derived if study.config.budget == BudgetConfig() else read_json
+        written = read(study.folder / FILE, SPENT) or {}
         self._before = {each: Spent(flops=f, seconds=s) for each, (f, s) in written.items()}
         self._first: dict[str, Spent] = {}
         self._now: dict[str, Spent] = {}

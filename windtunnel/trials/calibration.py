@@ -23,7 +23,7 @@ from windtunnel.errors import ConfigError
 from windtunnel.spec.model import ModelSpec, Positive
 from windtunnel.spec.strict import Strict
 from windtunnel.trials.child_python import child_environment
-from windtunnel.trials.json_file import read_json, write_json
+from windtunnel.trials.json_file import read_derived, write_json
 from windtunnel.trials.json_schema import Schema
 from windtunnel.trials.pace import Shape, ShapePace, shape_of
 from windtunnel.trials.study import Study
@@ -77,17 +77,17 @@ class Calibration(Strict):
 
 
 CALIBRATION: Schema[Calibration] = Schema(
-    TypeAdapter(Calibration), "remove the file: `windtunnel plan --calibrate` makes it again"
+    TypeAdapter(Calibration), "`windtunnel plan --calibrate` makes it again"
 )
 
 
 def last_calibration(study: Study) -> Calibration | None:
-    """What was found last, on whatever machine.
+    """What was found last, on whatever machine; nothing, and a note, where the file is damaged.
 
     Raises:
-        StoreError: The file is damaged.
+        StoreError: The file cannot be read.
     """
-    return read_json(study.folder / FILE, CALIBRATION)
+    return read_derived(study.folder / FILE, CALIBRATION)
 
 
 def read_calibration(study: Study, *, slots: int) -> Calibration | None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from windtunnel.spec import Branch, Trunk
+from windtunnel.trials.curve_damage import reaches
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.store import SegmentFolder, Store
 
@@ -70,11 +71,14 @@ def missing_stops(
 
 
 def is_complete(store: Store, planned: PlannedSegment, wanted: dict[str, WantedSet]) -> bool:
-    """Finished far enough, every stop saved (or freed since), every set measured there."""
+    """Finished far enough, every stop saved (or freed since), every set measured, the curve there.
+
+    Of the curve only its end is looked at: `curve_damage.py` cuts what is broken before.
+    """
     folder = store.segment(planned.id)
     if outcome_of(folder.record, planned) != "finished":
         return False
-    if missing_stops(folder, planned, wanted):
+    if missing_stops(folder, planned, wanted) or not reaches(folder.curve, planned.end):
         return False
     measurements = folder.measurements
     return all(

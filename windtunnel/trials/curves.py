@@ -7,8 +7,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from windtunnel.trials.lines import undamaged_rows
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.store import Store
+from windtunnel.trials.store_files import CURVE_ROW
 
 Floats = NDArray[np.float64]
 
@@ -29,8 +31,12 @@ class Curve:
 
 
 def read_curve(store: Store, planned: PlannedSegment, *, points: int = MOST_POINTS) -> Curve | None:
-    """The segment's curve up to the plan's end of it; None where nothing has been written."""
-    rows = (row for row in store.segment(planned.id).curve_rows() if row["step"] <= planned.end)
+    """The segment's curve up to the plan's end of it; None where nothing has been written.
+
+    Lines that are damaged are left out; `curve_damage.curve_cautions` tells of them.
+    """
+    written = undamaged_rows(store.segment(planned.id).curve, CURVE_ROW)
+    rows = (row for row in written if row["step"] <= planned.end)
     tokens, loss = downsample(rows, points=points)
     if not tokens.size:
         return None

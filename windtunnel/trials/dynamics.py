@@ -10,8 +10,10 @@ import numpy as np
 
 from windtunnel.trials.curves import Floats
 from windtunnel.trials.gather import Row
+from windtunnel.trials.lines import undamaged_rows
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.store import Store
+from windtunnel.trials.store_files import CURVE_ROW
 
 MOST_BYTES = 280_000
 """Of all segments together, as text."""
@@ -112,7 +114,7 @@ def _read(store: Store, planned: PlannedSegment, bins: int) -> SegmentDynamics |
     if not rows:
         return None
     steps = np.array([row["step"] for row in rows])
-    losses = {row["step"]: row["loss"] for row in folder.curve_rows()}
+    losses = {row["step"]: row["loss"] for row in undamaged_rows(folder.curve, CURVE_ROW)}
     seen = {
         name: _numbers(row[name] for row in rows)
         for name in ("cosine", "d1", "d2", "curvature", "grad_norm")

@@ -7,12 +7,14 @@ bits, for the FLOPs that are said.
 
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from windtunnel.data.folders import abandoned
 from windtunnel.spec import Segment, Trunk
 from windtunnel.spec.path import flops_per_update
 from windtunnel.trials.json_file import is_scratch
@@ -21,23 +23,32 @@ from windtunnel.trials.retention import Needs, done_forks, needs_of_others
 from windtunnel.trials.store import SegmentFolder, Store
 from windtunnel.trials.study import Study
 
-Kind = Literal["forks", "resume", "scratch", "last forks", "ends"]
+Kind = Literal["forks", "resume", "scratch", "unfinished", "last forks", "ends"]
 
 KINDS: dict[Kind, str] = {
     "forks": "forks whose planned branches have all ended",
     "resume": "checkpoints to go on from, of segments that have ended or that no study plans",
     "scratch": "left half written by killed processes",
+    "unfinished": "folders that killed preparations and calibrations left",
     "last forks": "a trunk's last fork, from which a longer horizon goes on",
     "ends": "weights at the ends of branches, on which a new validation set is measured",
 }
 
-USUAL: tuple[Kind, ...] = ("forks", "resume", "scratch")
+USUAL: tuple[Kind, ...] = ("forks", "resume", "scratch", "unfinished")
 """What goes unless more is asked for."""
+
+
+CALIBRATION_SCRATCH = ".calibration."
+OLD_SECONDS = 3600.0
+"""Age from which a temporary file of a study's folder is left over (assumed: none lives longer)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Garbage:
-    """One thing that may go. `flops` is what making it again takes; 0 where nobody would."""
+    """One thing that may go. `flops` is what making it again takes; 0 where nobody would.
+
+    What no segment has left has none.
+    """
 
     kind: Kind
     segment: str
@@ -55,7 +66,10 @@ def find_garbage(study: Study) -> tuple[list[Garbage], list[str]]:
     """
     store = study.store
     mine, theirs = Needs(study.plan.segments), needs_of_others(store, study.config.study)
-    found: list[Garbage] = []
+    found = [
+        Garbage(kind="unfinished", segment="", path=path, bytes=bytes_in(path))
+        for path in (*abandoned(store.data), *_old_scratch(study.folder))
+    ]
     in_use = []
     for segment_id in store.segment_ids():
         if segment_id in theirs.ends and segment_id not in mine.ends:
@@ -79,6 +93,9 @@ def free(store: Store, garbage: Iterable[Garbage]) -> tuple[int, list[str]]:
     for each in garbage:
         by_segment.setdefault(each.segment, []).append(each)
     freed, left = 0, []
+    for each in by_segment.pop("", ()):
+        _remove(each.path)
+        freed += each.bytes
     for segment_id, items in by_segment.items():
         folder = store.segment(segment_id)
         try:
@@ -106,6 +123,22 @@ def bytes_in(path: Path | str) -> int:
                 for entry in entries
             )
     return 0
+
+
+def _old_scratch(study: Path) -> Iterator[Path]:
+    """What commands that were killed left in a study's folder; others may be writing just now."""
+    for path in sorted(study.iterdir()) if study.is_dir() else ():
+        if is_scratch(path) or path.name.startswith(CALIBRATION_SCRATCH):
+            with suppress(FileNotFoundError):
+                if abs(time.time() - path.stat().st_mtime) > OLD_SECONDS:
+                    yield path
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _of_segment(

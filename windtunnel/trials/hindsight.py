@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from windtunnel.trials.lines import append_line, read_lines
+from windtunnel.trials.lines import append_line, undamaged_lines
 from windtunnel.trials.pace import Pace
 from windtunnel.trials.plan import PlannedSegment
 from windtunnel.trials.store_files import SWEEP
@@ -60,13 +60,15 @@ def log_sweep(folder: Path, took: SweepTook) -> None:
 def utilisation(folder: Path) -> Utilisation | None:
     """Over all sweeps of a study that ran something; None before there is one.
 
+    A damaged line of the log is noted and left out: no result rests on it.
+
     Raises:
-        StoreError: A line of the log is damaged.
+        StoreError: The log cannot be read.
     """
     names = SweepTook.__dataclass_fields__
     sweeps = [
         SweepTook(**{name: line[name] for name in names})
-        for line in read_lines(folder / FILE, SWEEP)
+        for line in undamaged_lines(folder / FILE, SWEEP)
     ]
     busy = sum(each.busy for each in sweeps)
     offered = sum(each.slots * each.seconds for each in sweeps)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 import re
 import uuid
@@ -9,11 +10,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
+from windtunnel.data.folders import sync
 from windtunnel.errors import StoreError, boundary, cannot_write
 from windtunnel.trials.json_schema import Schema
 from windtunnel.trials.store_files import ANYTHING
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+
+class DamagedFile(StoreError):
+    """A file that could be read, and does not hold what it must."""
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -42,16 +50,31 @@ def write_whole(path: Path, text: str) -> None:
         return
     scratch = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent)
         with scratch.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(place)
+        sync(place.parent)
     except OSError:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
         raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and the one that it lies in; what is above must be there.
+
+    So much lies between a store and any file of it: one that moves away or is unmounted while
+    something writes is not half made anew in its old place.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    if not folder.is_dir():
+        folder.parent.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
 
 
 def write_if_changed(path: Path, value: Any) -> None:
@@ -80,7 +103,8 @@ def read_json(path: Path, schema: Schema[Any] | None = None) -> Any:
     """The object in `path` as its schema has it, or None where there is no file.
 
     Raises:
-        StoreError: The file cannot be read, or is damaged: with the place, and what to do.
+        StoreError: The file cannot be read, or (DamagedFile) does not hold what it must: with the
+            place, and what to do.
     """
     try:
         content = path.read_bytes()
@@ -92,8 +116,21 @@ def read_json(path: Path, schema: Schema[Any] | None = None) -> Any:
     try:
         return schema.read(content)
     except BaseException as problem:
-        with boundary(path, schema.fix, StoreError, what="damaged"):
+        with boundary(path, schema.fix, DamagedFile, what="damaged"):
             raise problem from None
+
+
+def read_derived(path: Path, schema: Schema[T]) -> T | None:
+    """As `read_json`, of a file that can be made again: a damaged one is noted and counts as none.
+
+    Raises:
+        StoreError: The file is there and cannot be read, which says nothing of its content.
+    """
+    try:
+        return read_json(path, schema)
+    except DamagedFile as problem:
+        log.warning("%s; it counts as missing", problem)
+        return None
 
 
 def unreadable(path: Path, refused: OSError) -> StoreError:

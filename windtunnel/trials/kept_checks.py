@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from windtunnel.trials.json_file import read_json, write_if_changed
+from windtunnel.trials.json_file import read_derived, write_if_changed
 from windtunnel.trials.store_files import COORDINATE_CHECK
 
 
@@ -19,12 +19,13 @@ def keep_check(folder: Path, check: dict[str, Any]) -> Path:
 
 
 def read_checks(folder: Path) -> list[dict[str, Any]]:
-    """Every check that was kept, muP before standard.
+    """Every check that was kept, muP before standard; a damaged one is noted and left out.
 
     Raises:
-        StoreError: One of them is damaged.
+        StoreError: One of them cannot be read.
     """
     found = (
-        read_json(path, COORDINATE_CHECK) for path in sorted(folder.glob("coordinate-check.*.json"))
+        read_derived(path, COORDINATE_CHECK)
+        for path in sorted(folder.glob("coordinate-check.*.json"))
     )
     return [check for check in found if check is not None]

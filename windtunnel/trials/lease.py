@@ -22,6 +22,7 @@ from typing import Self
 import psutil
 
 from windtunnel.errors import StoreError, cannot_write, cause_of
+from windtunnel.trials.json_file import make_folder
 
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 120.0
@@ -97,7 +98,7 @@ class Lease:
         }
         scratch = self.path.with_name(f".{self.path.name}.{self.token}")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             with scratch.open("w") as file:
                 file.write(json.dumps(owner))
                 file.flush()
@@ -105,10 +106,10 @@ class Lease:
             os.link(scratch, self.path)  # atomic, and whole: never an empty lease to be read
         except FileExistsError:
             return False
-        except FileNotFoundError:
+        except FileNotFoundError as gone:
             if self.path.parent.is_dir():  # a new holder has cleared our scratch file away
                 return False
-            raise
+            raise cannot_write(self.path.parent, gone, "the store is gone") from None
         except OSError as refused:
             raise cannot_write(self.path.parent, refused, "the store cannot be written") from None
         finally:

@@ -1,5 +1,6 @@
 """What killed processes leave in places where no later run would come across it."""
 
+import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ def clear_leftovers(store: Store, study: Path, segment_ids: Iterable[str]) -> No
     for entry in study.iterdir():
         with suppress(FileNotFoundError):
             if is_scratch(entry) and abs(now - entry.stat().st_mtime) > STALE_SECONDS:
-                entry.unlink()
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def _has_leftovers(folder: SegmentFolder) -> bool:

@@ -1,6 +1,7 @@
 """Files of JSON lines that are only ever appended to, read as lines with their numbers."""
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -10,9 +11,11 @@ from typing import Any
 from pydantic_core import from_json
 
 from windtunnel.errors import StoreError, boundary, cannot_write
-from windtunnel.trials.json_file import unreadable
+from windtunnel.trials.json_file import make_folder, unreadable
 from windtunnel.trials.json_schema import Schema
 from windtunnel.trials.store_files import ANY_LINE
+
+log = logging.getLogger(__name__)
 
 
 def append_line(path: Path, value: dict[str, Any]) -> None:
@@ -22,7 +25,7 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
         StoreError: Disk full, or no permission.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with path.open("ab+") as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
@@ -57,6 +60,43 @@ def json_rows(path: Path, schema: Schema[dict[str, Any]] = ANY_LINE) -> Iterator
     Raises:
         StoreError: As `read_lines`.
     """
+    for number, line in _ended_lines(path):
+        yield _row(path, number, line, schema)
+
+
+def undamaged_rows(path: Path, schema: Schema[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """As `json_rows`, without the lines that are damaged: for what is shown, and told elsewhere.
+
+    Raises:
+        StoreError: The file cannot be read.
+    """
+    for _, line in _ended_lines(path):
+        try:
+            row = schema.read(line)
+        except (ValueError, RecursionError):
+            continue
+        yield row
+
+
+def undamaged_lines(path: Path, schema: Schema[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """As `undamaged_rows`, with a note of each line that is left out: of logs nothing rests on.
+
+    Raises:
+        StoreError: The file cannot be read.
+    """
+    for number, line in _ended_lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = _row(path, number, line, schema)
+        except StoreError as damaged:
+            log.warning("%s; the line is left out", damaged)
+            continue
+        yield row
+
+
+def _ended_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Lines with their numbers, without a last one that has no end."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -66,7 +106,7 @@ def json_rows(path: Path, schema: Schema[dict[str, Any]] = ANY_LINE) -> Iterator
     with file:
         for number, line in enumerate(file, start=1):
             if line.endswith(b"\n"):
-                yield _row(path, number, line, schema)
+                yield number, line
 
 
 def checked_rows(

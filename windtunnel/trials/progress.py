@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from windtunnel.errors import StoreError
 from windtunnel.spec import Branch
 from windtunnel.spec.path import flops_per_update
 from windtunnel.trials.completion import is_complete
@@ -149,7 +150,7 @@ def _segment(
         status, step = str(outcome), (record or {}).get("reached", 0)
     else:
         status, step = "waiting", planned.segment.fork_step
-    tail = [] if complete else curve_tail(folder.curve)
+    tail = [] if complete else known_tail(folder.curve)
     rate = None
     if len(tail) > 1:
         tokens = tail[-1]["tokens"] - tail[0]["tokens"]
@@ -164,6 +165,14 @@ def _segment(
         loss=tail[-1]["loss"] if tail else None,
         tokens_per_second=rate,
     )
+
+
+def known_tail(path: Any, *, most: int = 0) -> list[dict[str, Any]]:
+    """As `curve_tail`; nothing of an end that is damaged, which `curve_damage.py` deals with."""
+    try:
+        return curve_tail(path, most=most)
+    except StoreError:
+        return []
 
 
 def curve_tail(path: Any, *, most: int = 0) -> list[dict[str, Any]]:

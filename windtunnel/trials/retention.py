@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from windtunnel.errors import StoreError
 from windtunnel.spec import Branch
 from windtunnel.trials.completion import WantedSet, missing_stops, outcome_of
+from windtunnel.trials.curve_damage import reaches
 from windtunnel.trials.json_file import read_json
 from windtunnel.trials.json_schema import Schema
 from windtunnel.trials.plan import Plan, PlannedSegment
@@ -73,7 +74,8 @@ def has_ended(
     folder = store.segment(planned.id)
     outcome = outcome_of(folder.record, planned)
     if outcome == "finished":
-        return not missing_stops(folder, planned, wanted or {})
+        whole = reaches(folder.curve, planned.end)
+        return whole and not missing_stops(folder, planned, wanted or {})
     return outcome == "diverged"
 
 

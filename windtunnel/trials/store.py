@@ -12,6 +12,7 @@ One folder a segment:
                   released/<step>.json says that a checkpoint was freed on purpose, and why
                   record.json          written last, by rename: it exists only when finished
 
+Beside `segments/` lie `data/`, `studies/` and `store.json`, which holds the format of all of it.
 Paths are confined to the root: ids are hex digits and names are checked before they become paths.
 """
 
@@ -25,6 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from windtunnel import __version__
 from windtunnel.errors import StoreError, cannot_write
 from windtunnel.spec import Segment
 from windtunnel.trials.json_file import is_scratch, read_json, write_json
@@ -34,11 +36,15 @@ from windtunnel.trials.store_files import (
     CURVE_ROW,
     DYNAMICS_ROW,
     EXECUTION,
+    FORMAT_FILE,
     MEASUREMENTS,
     NOTE,
     RECORD,
     SPEC,
 )
+
+FORMAT = 1
+"""Raised when a version before could no longer read what is written."""
 
 DYNAMICS = "dynamics.jsonl"
 MOMENTS = "optimizer.safetensors"
@@ -264,11 +270,25 @@ class Store:
         self.data = self.root / "data"
         self.segments = self.root / "segments"
 
-    def open_for_writing(self) -> None:
-        """Make the folder.
+    def check_format(self) -> None:
+        """Whether this version reads the store; one without a format is of the first.
 
         Raises:
-            StoreError: It cannot be written.
+            StoreError: It is of a later format, or its file is damaged.
+        """
+        path = self.root / "store.json"
+        found = (read_json(path, FORMAT_FILE) or {"format": FORMAT})["format"]
+        if found > FORMAT:
+            raise StoreError(
+                f"{path}: the store is of format {found}, and this version of windtunnel "
+                f"({__version__}) reads {FORMAT}: update windtunnel, or name another `store:`"
+            )
+
+    def open_for_writing(self) -> None:
+        """Make the folder, and write down its format.
+
+        Raises:
+            StoreError: It cannot be written, or is of a later format.
         """
         probe = self.root / ".probe"
         try:
@@ -279,6 +299,9 @@ class Store:
         finally:
             with suppress(OSError):
                 probe.unlink(missing_ok=True)
+        self.check_format()
+        if not (self.root / "store.json").exists():
+            write_json(self.root / "store.json", {"format": FORMAT, "windtunnel": __version__})
 
     def segment(self, segment_id: str) -> SegmentFolder:
         """The folder of one segment."""

@@ -28,6 +28,13 @@ def _schema(kind: Any, fix: str, *, often: bool = False) -> Schema[dict[str, Any
 
 
 @with_config(OPEN)
+class FormatFile(TypedDict):
+    """store.json: which version of all these files a store holds."""
+
+    format: Annotated[int, Field(ge=1, le=LARGEST)]
+
+
+@with_config(OPEN)
 class Ended(TypedDict):
     """record.json of a segment that came to an end."""
 
@@ -315,6 +322,9 @@ LINE = "put back a copy of the file, or take the line out"
 
 ANYTHING: Schema[dict[str, Any]] = _schema(dict[str, Any], "put back a copy of the file")
 ANY_LINE: Schema[dict[str, Any]] = _schema(dict[str, Any], LINE)
+FORMAT_FILE: Schema[dict[str, Any]] = _schema(
+    FormatFile, "remove the file if no later version of windtunnel has written to the store"
+)
 RECORD: Schema[dict[str, Any]] = _schema(
     Annotated[Ended | Failed, Field(discriminator="outcome")],
     f"{SWEEP_AGAIN}: what the segment's checkpoints hold is not trained again",
@@ -339,13 +349,13 @@ PIN: Schema[dict[str, Any]] = _schema(
 )
 SPENT: Schema[dict[str, Any]] = _schema(
     dict[str, Annotated[list[Number], Field(min_length=2, max_length=2)]],
-    "put back a copy; without the file, all that the study's segments have taken counts as its own",
+    "put back a copy; or remove the file, and the budget counts only what is taken from then on",
 )
 COORDINATE_CHECK: Schema[dict[str, Any]] = _schema(
-    CheckFile, "remove the file: `windtunnel check mup STUDY.yaml` makes it again"
+    CheckFile, "`windtunnel check mup STUDY.yaml` makes it again"
 )
 CURVE_ROW: Schema[dict[str, Any]] = _schema(
-    CurveRow, f"{LINE}: curves are shown, and no result rests on them", often=True
+    CurveRow, f"run `windtunnel sweep` again: it does those updates again; or {LINE}", often=True
 )
 DYNAMICS_ROW: Schema[dict[str, Any]] = _schema(DynamicsRow, LINE, often=True)
 NOTE: Schema[dict[str, Any]] = _schema(NoteLine, LINE)

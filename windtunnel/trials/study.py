@@ -28,12 +28,14 @@ from windtunnel.spec.paths import expanded
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.spec.yaml_file import place_of
 from windtunnel.trials.completion import WantedSet
+from windtunnel.trials.curve_damage import curve_cautions, cut_broken_curves
 from windtunnel.trials.expected import expected_trials
 from windtunnel.trials.json_file import read_json, write_json
 from windtunnel.trials.pin import data_asked, differences
 from windtunnel.trials.plan import Plan
 from windtunnel.trials.planning import plan_of
 from windtunnel.trials.points import Ground
+from windtunnel.trials.prepared import open_pinned, restore_pinned, verify_prepared
 from windtunnel.trials.reading import Streams
 from windtunnel.trials.store import Store
 from windtunnel.trials.store_files import PIN
@@ -73,7 +75,7 @@ class Study:
     def cautions(self) -> tuple[Caution, ...]:
         """What the plan and the data have to say, with codes; docs/data.md lists those of data."""
         planned = (Caution("plan", message) for message in self.plan.warnings)
-        return (*planned, *self.data_cautions)
+        return (*planned, *self.data_cautions, *self._curves)
 
     @property
     def data_cautions(self) -> tuple[Caution, ...]:
@@ -92,6 +94,11 @@ class Study:
 
     def _extra_accounts(self) -> Iterator[Account]:
         return (each.account for each in self.extra_validation if not each.conditional)
+
+    @cached_property
+    def _curves(self) -> tuple[Caution, ...]:
+        """Finished segments whose curve is not whole any more."""
+        return curve_cautions(self.store, self.plan.segments)
 
     @cached_property
     def _changes(self) -> tuple[Caution, ...]:
@@ -184,7 +191,7 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
     """Read a study file and open its store; with `prepared`, make the data if it is not there.
 
     The first preparation pins the stream: later openings use what was materialised, whatever
-    became of its sources.
+    became of its sources. With `prepared`, every token is verified.
 
     Raises:
         ConfigError: The study file is wrong, or asks for other data than the study has pinned.
@@ -197,6 +204,7 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
         store = Store(file.resolve().parent / expanded(config.store))
     except ValueError as refused:
         raise ConfigError(f"{place_of(file, 'store')}: store: {refused}") from None
+    store.check_format()
     pin_file = store.study(config.study) / "data.json"
     pin = read_json(pin_file, PIN)
     asked = data_asked(config)
@@ -204,7 +212,9 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
         raise ConfigError(_other_data(config, file, pin_file, pin["asked"], asked))
     dataset, extra = None, tuple[ValidationSet, ...]()
     if pin is not None:
-        dataset = Dataset.open(store.root / pin["dataset"])
+        if prepared:
+            restore_pinned(store, pin, pin_file, _data_spec(config, file), progress)
+        dataset = open_pinned(store, pin, pin_file)
     elif prepared:
         # What does not fit together is told before the data is read, which may take hours.
         plan_of(
@@ -220,6 +230,8 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
         write_json(pin_file, pin)
     if dataset is not None:
         extra = _extra_validation(config, file, store, dataset, progress)
+        if prepared:
+            verify_prepared(dataset, extra, root=store.data, progress=progress)
     ground = Ground(
         config=config,
         vocab_size=dataset.vocab_size if dataset else _vocab_size(config, file),
@@ -245,6 +257,8 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
     )
     for validation, context in product(study.validation, study.contexts):
         validation.check(context)
+    if prepared:
+        cut_broken_curves(store, plan.segments)
     return study
 
 

@@ -1,0 +1,96 @@
+"""Manifests that were edited: one error with the file and what to do, wherever they are read."""
+
+import copy
+import json
+import random
+
+import pytest
+
+from windtunnel.data import Dataset, prepare
+from windtunnel.errors import DataError
+
+
+@pytest.fixture
+def dataset(text_spec, tmp_path):
+    return prepare(text_spec, root=tmp_path / "data")
+
+
+def read_all(folder):
+    """What plan, status and sweep read of prepared data."""
+    dataset = Dataset.open(folder)
+    accounts = [source.account for source in dataset.sources]
+    accounts += [held_out.account for held_out in dataset.validation]
+    for account in accounts:
+        account.line()
+        account.as_json()
+    return dataset.fingerprint, dataset.cautions, dataset.bytes_per_token, dataset.row_counts(64)
+
+
+def places(value, path=()):
+    """Every place within a JSON value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in items:
+        yield (*path, key)
+        if isinstance(inner, (dict, list)):
+            yield from places(inner, (*path, key))
+
+
+def edited(manifest, path, value):
+    changed = copy.deepcopy(manifest)
+    inside = changed
+    for key in path[:-1]:
+        inside = inside[key]
+    if value is ...:
+        del inside[path[-1]]
+    else:
+        inside[path[-1]] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("train", "tokens"), ...),
+        (("train", "tokens"), "9"),
+        (("train", "bytes"), ...),
+        (("train", "mask_sha256"), "0" * 64),
+        (("train", "documents"), 10**400),
+        (("validation", "residue"), float("nan")),
+        (("account", "files"), "x"),
+        (("account", "left_out"), {"null": {"count": "a"}}),
+        (("account", "left_out"), 5),
+        (("account",), None),
+        (("recipe",), []),
+        (("recipe", "files"), [["a"]]),
+        (("dtype",), "<u3"),
+        (("vocab_size",), True),
+    ],
+)
+def test_an_edited_manifest_of_a_source_is_named_with_what_to_do(dataset, path, value):
+    file = dataset.sources[0].folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    file.write_text(json.dumps(edited(manifest, path, value)))
+    with pytest.raises(DataError) as refused:
+        read_all(dataset.folder)
+    assert str(refused.value).startswith(f"{file}: damaged: ")
+    assert f"delete {file.parent}" in str(refused.value)
+
+
+@pytest.mark.parametrize("of", ["source", "dataset"])
+def test_no_edit_of_a_manifest_gives_another_error(dataset, of):
+    folder = dataset.sources[0].folder if of == "source" else dataset.folder
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    values = [..., None, 5, -1, "x", [], {}, True, 1e308, [None], {"a": 1}, 10**30, "../x", "\0"]
+    generator, refusals = random.Random(0), 0
+    for path in places(manifest):
+        for value in generator.sample(values, 5):
+            file.write_text(json.dumps(edited(manifest, path, value)))
+            try:
+                read_all(dataset.folder)
+            except DataError as refused:
+                refusals += 1
+                assert str(folder) in str(refused)
+    assert refusals > 20
+    file.write_text(json.dumps(manifest))
+    assert read_all(dataset.folder)[0] == dataset.fingerprint

@@ -1,0 +1,153 @@
+"""Curves of segments that have ended and are no longer whole: noticed, said, and cut to be redone.
+
+A curve is shown, and only laws of curves rest on it: losses are in `measurements.json`. One that is
+short makes its segment incomplete, so that a sweep does the updates again, to the same bits.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from windtunnel.laws.caution import Caution
+from windtunnel.trials.json_file import unreadable
+from windtunnel.trials.lease import LeaseHeld
+from windtunnel.trials.plan import PlannedSegment
+from windtunnel.trials.store import SegmentFolder, Store
+from windtunnel.trials.store_files import CURVE_ROW
+
+CODE = "curve-damaged"
+TAIL_BYTES = 4096
+_NUMBER = rb"-?\d++(?:\.\d++)?(?:[eE][-+]?\d++)?"
+_VALUE = rb"(?:null|" + _NUMBER + rb")"
+_ROW = rb'\{"step":\d++,"tokens":\d++,"loss":' + _VALUE + rb'(?:,"[a-z_]++":' + _VALUE + rb")*+\}\n"
+_ROWS = re.compile(rb"(?:" + _ROW + rb")*+")
+_STEP = re.compile(rb'\{"step": ?(\d{1,15})[,}]')
+_NAMED = 3
+
+
+def reaches(curve: Path, end: int) -> bool:
+    """Whether the last row of a curve is of update `end` or a later one; reads only its end."""
+    try:
+        with curve.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL_BYTES))
+            tail = file.read()
+    except OSError:
+        return False
+    last = tail[: tail.rfind(b"\n") + 1].rstrip(b"\n").rpartition(b"\n")[2]
+    found = _STEP.match(last)
+    return found is not None and int(found[1]) >= end
+
+
+def is_broken(curve: Path) -> bool:
+    """Whether a line of a curve is none, or some are missing.
+
+    Half a line at its end, as a crash leaves, is no damage.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    try:
+        found = curve.stat()
+        return _is_broken(curve, (found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+    except FileNotFoundError:
+        return False
+    except OSError as refused:
+        raise unreadable(curve, refused) from None
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_broken(curve: Path, stamp: tuple[int, int, int]) -> bool:
+    data = curve.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    count = whole.count(b"\n")
+    if _ROWS.fullmatch(whole):
+        last_row = whole[whole.rfind(b"\n", 0, -1) + 1 :]
+        first, last = _STEP.match(whole), _STEP.match(last_row)
+        return first is not None and last is not None and int(last[1]) - int(first[1]) + 1 != count
+    return _whole_rows(curve).rows < count  # the others as another version may have written them
+
+
+class _Whole(NamedTuple):
+    """The rows before the first that is damaged, or does not follow the one before."""
+
+    rows: int = 0
+    step: int | None = None
+    size: int = 0
+
+
+def _whole_rows(curve: Path) -> _Whole:
+    found = _Whole()
+    with curve.open("rb") as file, suppress(ValueError, RecursionError):
+        for line in file:
+            step = CURVE_ROW.read(line)["step"]
+            if not line.endswith(b"\n") or step != (found.step or step - 1) + 1:
+                break
+            found = _Whole(found.rows + 1, step, found.size + len(line))
+    return found
+
+
+def cut_broken_curves(store: Store, segments: Iterable[PlannedSegment]) -> None:
+    """Cut curves before their first broken line, with a note; the run does what follows again.
+
+    A diverged segment is never run again, and keeps what it has; one in use is left alone.
+    """
+    begun = store.begun()
+    for planned in segments:
+        folder = store.segment(planned.id)
+        if planned.id not in begun or not is_broken(folder.curve):
+            continue
+        if (folder.record or {}).get("outcome") == "diverged":
+            continue
+        with suppress(LeaseHeld), folder.lease():
+            whole = _whole_rows(folder.curve)
+            step = planned.segment.fork_step if whole.step is None else whole.step
+            folder.note(
+                f"{folder.curve}: line {whole.rows + 1}: damaged, or rows are missing before it; "
+                f"cut there, and the updates after {step} are done again"
+            )
+            os.truncate(folder.curve, whole.size)
+
+
+def curve_cautions(
+    store: Store, segments: Iterable[PlannedSegment], *, deep: bool = True
+) -> tuple[Caution, ...]:
+    """One warning that names the finished segments whose curve is gone, cut or has a broken line.
+
+    Args:
+        store: Where they lie.
+        segments: As planned.
+        deep: Whether to look at every line, and not at the ends of the curves alone.
+    """
+    found = list(_damaged(store, segments, deep=deep))
+    if not found:
+        return ()
+    named = ", ".join(str(each.curve) for each in found[:_NAMED])
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return (
+        Caution(
+            CODE,
+            f"{len(found)} finished segments have a curve that is gone, cut or broken: "
+            f"{named}{more}; no loss is lost: `windtunnel sweep` does those updates again",
+        ),
+    )
+
+
+def _damaged(
+    store: Store, segments: Iterable[PlannedSegment], *, deep: bool
+) -> Iterator[SegmentFolder]:
+    begun = store.begun()
+    for planned in segments:
+        if planned.id not in begun:
+            continue
+        folder = store.segment(planned.id)
+        record = folder.record or {}
+        reached = record.get("reached", 0)
+        if record.get("outcome") != "finished" or reached < planned.end:
+            continue
+        if not reaches(folder.curve, planned.end) or (deep and is_broken(folder.curve)):
+            yield folder
