@@ -20,7 +20,6 @@ from windtunnel.engine.ray.settings import prepare_environment
 prepare_environment()  # before ray is imported
 
 import psutil
-import ray
 from ray import cloudpickle, tune
 from scale import horizons_of, study_of
 from tables import table
@@ -33,7 +32,6 @@ from windtunnel.engine.ray.trainable import SegmentTrainable
 from windtunnel.engine.status import Status
 from windtunnel.engine.worker import Report
 from windtunnel.spec import StudyConfig
-from windtunnel.spec.config import Resources
 from windtunnel.trials.completion import stops_of
 from windtunnel.trials.json_file import write_json
 from windtunnel.trials.plan import PlannedSegment, make_plan
@@ -111,13 +109,9 @@ def measure(*, seeds: int = 10) -> dict[str, Any]:
         store = Store(Path(folder))
         graph = Watched(segments, StoreLedger(store, {}))
         graph.notes = []
-        resources = Resources(concurrency=SLOTS)
-        cluster.start(None)
-        try:
+        with cluster.connected(None, lambda problem: None):
             trainable = tune.with_resources(SleepingTrainable, {"cpu": 1})
-            run._tune(ReadySegments(graph, orders), trainable, resources, slots=SLOTS)
-        finally:
-            ray.shutdown()
+            run._tune(ReadySegments(graph, orders), trainable, slots=SLOTS)
         assert graph.counts()[Status.FINISHED] == len(segments), graph.errors
         records = [store.segment(each.id).record or {} for each in segments]
     count = len(segments)

@@ -1,34 +1,48 @@
 """Attempts have a limit; what fails on all of them is recorded, and the rest goes on."""
 
+from typing import ClassVar
+
 from sweeps import results, undisturbed
 
+from windtunnel.engine import worker
 from windtunnel.engine.status import Status
 from windtunnel.engine.sweep import Sweep
 from windtunnel.trials.lines import read_lines
-from windtunnel.trials.run import fail
+from windtunnel.trials.run import SegmentRun, fail
 from windtunnel.trials.study import open_study
 
 
-def test_a_segment_that_keeps_failing_blocks_only_its_branches(study_file):
+class Unlucky(SegmentRun):
+    """Every attempt at one segment fails, for a reason that nobody has foreseen."""
+
+    bad: ClassVar[str]
+
+    def advance(self):
+        if self.planned.id == self.bad:
+            raise RuntimeError("no luck")
+        return super().advance()
+
+
+def test_a_segment_that_keeps_failing_blocks_only_its_branches(study_file, monkeypatch):
     path = study_file(
         sizes="[16x1, 32x1]", replace=("checkpoint_seconds", "retries: 3, checkpoint_seconds")
     )
     expected = undisturbed(path)
     study = open_study(path, prepared=True)
     bad = study.store.segment(study.plan.trunks[0].id)
-    bad.root.mkdir(parents=True)
-    (bad.root / "execution.json").write_text('{"device": "abacus"}')  # no attempt can read it
+    monkeypatch.setattr(Unlucky, "bad", bad.root.name, raising=False)
+    monkeypatch.setattr(worker, "SegmentRun", Unlucky)
     result = Sweep(study, engine="local").run()
     assert result.counts[Status.FAILED] == 1
     assert result.counts[Status.BLOCKED] == 2
     assert result.counts[Status.FINISHED] == 3
     assert bad.record["outcome"] == "failed"
-    assert "validation errors for Execution" in bad.record["error"]
+    assert bad.record["error"] == "RuntimeError: no luck"
     attempts = read_lines(bad.root / "notes.jsonl")
     assert len(attempts) == 1 + 3
-    assert all("validation errors for Execution" in attempt["note"] for attempt in attempts)
+    assert all("RuntimeError: no luck" in attempt["note"] for attempt in attempts)
 
-    (bad.root / "execution.json").unlink()
+    monkeypatch.undo()
     result = Sweep(open_study(path, prepared=True), engine="local").run()
     assert result.counts[Status.FINISHED] == 6
     assert results(path) == expected

@@ -2,7 +2,7 @@
 
 import pytest
 
-from windtunnel.engine.graph import BUSY_SECONDS, Graph
+from windtunnel.engine.graph import BUSY_SECONDS, MOST_FALSE_STARTS, Graph
 from windtunnel.engine.status import Status
 from windtunnel.spec import Branch, ModelSpec, Recipe, ScheduleChange, Trunk
 from windtunnel.trials.plan import Label, PlannedSegment
@@ -13,12 +13,16 @@ class Ledger:
 
     def __init__(self):
         self.finished, self.forks, self.given_up = set(), set(), {}
+        self.attempts = 0
 
     def ended(self, planned):
         return Status.FINISHED if (planned.id, planned.end) in self.finished else None
 
     def fork_is_saved(self, branch):
         return (branch.segment.parent.id, branch.segment.fork_step) in self.forks
+
+    def begun(self, planned):
+        return self.attempts
 
     def give_up(self, planned, problem):
         self.given_up[planned.id] = problem or "died"
@@ -232,3 +236,53 @@ def test_one_call_may_bring_a_trunk_twice():
     taken = graph.next_ready()
     assert (taken.id, taken.end, taken.forks) == (near.id, 200, (100, 200))
     assert graph.next_ready() is None
+
+
+def test_a_segment_is_tried_again_until_its_attempts_are_used_up():
+    ledger, stem = Ledger(), trunk()
+    graph = Graph([stem], ledger, retries=2)
+    for _ in range(2):
+        assert graph.next_ready() == stem
+        ledger.attempts += 1  # killed in the middle of it
+        graph.attempt_failed(stem.id)
+        assert graph.status[stem.id] is Status.WAITING
+    assert graph.next_ready() == stem
+    graph.attempt_failed(stem.id, "RuntimeError: no memory")
+    assert graph.status[stem.id] is Status.FAILED
+    assert ledger.given_up == {stem.id: "RuntimeError: no memory"}
+    assert graph.idle
+
+
+def test_a_process_that_died_before_it_began_used_up_no_attempt():
+    ledger, stem = Ledger(), trunk()
+    graph = Graph([stem], ledger, retries=0)
+    for _ in range(MOST_FALSE_STARTS):
+        assert graph.next_ready() == stem
+        graph.attempt_failed(stem.id)
+    assert graph.next_ready() == stem
+    assert ledger.given_up == {}
+    ledger.attempts += 1
+    graph.attempt_failed(stem.id)
+    assert graph.status[stem.id] is Status.FAILED
+
+
+def test_where_no_process_begins_the_sweep_stops_and_nothing_has_failed():
+    ledger, stem = Ledger(), trunk()
+    graph = Graph([stem], ledger, retries=9)
+    tries = 0
+    while graph.next_ready() is not None:
+        tries += 1
+        graph.attempt_failed(stem.id)
+    assert tries == MOST_FALSE_STARTS + graph.slots + 1
+    assert graph.stopping is not None
+    assert graph.status[stem.id] is Status.WAITING
+    assert graph.idle
+
+
+def test_a_segment_that_alone_is_never_begun_fails_in_the_end():
+    ledger, stem = Ledger(), trunk()
+    graph = Graph([stem], ledger, retries=0)
+    while graph.next_ready() is not None:
+        graph.attempt_failed(stem.id)
+        graph.forked(stem.id, 0)  # others get on
+    assert graph.status[stem.id] is Status.FAILED

@@ -11,7 +11,6 @@ import pytest
 from windtunnel.engine.ray import folder
 from windtunnel.engine.ray.hands import hands_here
 from windtunnel.engine.ray.nodes import Premises, code_fingerprint, premises_of
-from windtunnel.engine.ray.settings import prepare_environment
 from windtunnel.errors import ConfigError
 from windtunnel.trials.child_python import child_environment, code_folder, package
 
@@ -115,16 +114,3 @@ def test_a_child_finds_our_package_and_nothing_of_its_folder(tmp_path, monkeypat
         check=True,
     )
     assert Path(said.stdout.strip()).resolve() == package().resolve() / "redact.py"
-
-
-@pytest.mark.parametrize("joined", [True, False])
-def test_a_token_where_no_home_can_be_written(monkeypatch, tmp_path, joined):
-    """For a Ray of our own; a cluster's token is the cluster's."""
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("HOME", str(tmp_path / "file"))
-    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "MPLCONFIGDIR"):
-        monkeypatch.setenv(name, "")  # restored afterwards
-        monkeypatch.delenv(name)
-    prepare_environment(joined=joined)
-    assert ("RAY_AUTH_TOKEN" in os.environ) == (not joined)
-    assert os.environ.get("RAY_AUTH_MODE") == (None if joined else "token")

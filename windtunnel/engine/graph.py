@@ -27,6 +27,9 @@ MOST_REPLAYS = 3
 """So often is a trunk sent back for one branch's damaged checkpoint (assumed: a disk that damages
 three in a row damages the fourth)."""
 
+MOST_FALSE_STARTS = 3
+"""So many processes may die before they begin a segment, and an idle one for every slot."""
+
 
 class Ledger(Protocol):
     """What the graph asks of the store, and the one thing that it writes there."""
@@ -36,6 +39,9 @@ class Ledger(Protocol):
 
     def fork_is_saved(self, branch: PlannedSegment) -> bool:
         """Whether the checkpoint that a branch starts from is there."""
+
+    def begun(self, planned: PlannedSegment) -> object:
+        """Something that is another one after every attempt that a worker began."""
 
     def give_up(self, planned: PlannedSegment, problem: str | None) -> str:
         """Record that every attempt has failed; the error in one line.
@@ -57,6 +63,7 @@ class Graph:
         at_barrier: Called once, when everything that is not held out has ended.
         on_ended: Called for each segment that ends here; returns what to add to the graph.
         why_not: Says why no segment may start now, as "budget.flops is spent", or None.
+        retries: Attempts after the first; then a segment has failed.
         clock: Seconds; only differences count.
     """
 
@@ -68,6 +75,7 @@ class Graph:
         at_barrier: Callable[[], None] = lambda: None,
         on_ended: Callable[[PlannedSegment, Status], Iterable[PlannedSegment]] = _nothing_more,
         why_not: Callable[[PlannedSegment], str | None] = lambda planned: None,
+        retries: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.planned: dict[str, PlannedSegment] = {}
@@ -76,7 +84,7 @@ class Graph:
         self.slots = 1  # segments at once; the engine says how many
         self.errors: dict[str, str] = {}
         self._ledger, self._at_barrier, self._on_ended = ledger, at_barrier, on_ended
-        self._why_not, self._clock = why_not, clock
+        self._why_not, self._retries, self._clock = why_not, retries, clock
         self._counts: Counter[Status] = Counter()
         self._children: dict[str, list[str]] = {}
         self._ready: list[tuple[float, int, str]] = []
@@ -87,6 +95,10 @@ class Graph:
         self._busy: list[tuple[float, str]] = []
         self._asked_for_more: set[str] = set()
         self._replays: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()
+        self._false_starts: Counter[str] = Counter()
+        self._false_starts_in_a_row = 0
+        self._begun: dict[str, object] = {}  # of the running segments, before this attempt
         self._pushed = 0
         self.add(segments)
 
@@ -145,6 +157,7 @@ class Graph:
                 return None
             self._dequeue()
             self._set(segment_id, Status.RUNNING)
+            self._begun[segment_id] = self._ledger.begun(self.planned[segment_id])
             return self.planned[segment_id]
         return None
 
@@ -161,6 +174,7 @@ class Graph:
 
     def forked(self, segment_id: str, step: int) -> None:
         """A running segment has saved the checkpoint after `step` updates."""
+        self._false_starts_in_a_row = 0
         for child in self._children.get(segment_id, ()):
             planned = self.planned[child]
             if self.status[child] is Status.WAITING and planned.segment.fork_step <= step:
@@ -179,6 +193,7 @@ class Graph:
         if error is not None:
             self.errors[segment_id] = error
         self.stopping = self.stopping or halt
+        self._false_starts_in_a_row = 0
         match outcome:
             case "busy":
                 self._set(segment_id, Status.WAITING)
@@ -203,6 +218,32 @@ class Graph:
                 self._consider_children(segment_id)
                 return
         self._end(segment_id, Status(outcome))
+
+    def attempt_failed(self, segment_id: str, problem: str | None = None) -> None:
+        """An attempt has failed: another one, unless it was the last.
+
+        `problem` is what it raised, if it could say so. A process that died before it began the
+        segment, as an idle one may, has used up no attempt: what is measured must not depend on
+        where it was killed. Where no process comes so far, the sweep stops.
+        """
+        planned = self.planned[segment_id]
+        if problem is None and self._ledger.begun(planned) == self._begun[segment_id]:
+            self._false_starts[segment_id] += 1
+            self._false_starts_in_a_row += 1
+            free = MOST_FALSE_STARTS + self.slots
+            if self._false_starts_in_a_row > free:
+                self.stopping = self.stopping or "worker processes end before they begin a segment"
+            counts = self._false_starts[segment_id] > free
+        else:
+            self._false_starts_in_a_row = 0
+            counts = True
+        if counts and self._failures[segment_id] >= self._retries:
+            self.give_up(segment_id, problem)
+            return
+        self._failures[segment_id] += counts
+        self._set(segment_id, Status.WAITING)
+        self._asked_for_more.discard(segment_id)
+        self._consider(segment_id)
 
     def give_up(self, segment_id: str, problem: str | None = None) -> None:
         """A run has failed on its last attempt; `problem`: what it raised, if it could say so."""

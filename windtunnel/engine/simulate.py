@@ -199,6 +199,10 @@ class _Sweep:
         assert isinstance(segment, Branch)
         return (segment.parent.id, segment.fork_step) in self._forks
 
+    def begun(self, planned: PlannedSegment) -> object:
+        """Every attempt begins."""
+        return object()
+
     def give_up(self, planned: PlannedSegment, problem: str | None) -> str:
         """Nothing to write."""
         return "every attempt failed"

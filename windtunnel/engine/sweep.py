@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,11 @@ from windtunnel.trials.study import Study
 from windtunnel.trials.workbench import WorkOrder
 
 EngineName = Literal["ray", "local"]
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+SAME_REQUEST_SECONDS = 1.0
+"""Between two signals that are one request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +90,7 @@ class Sweep:
             at_barrier=self._forecast,
             on_ended=self._on_ended,
             why_not=self.upkeep.why_not,
+            retries=study.config.resources.retries,
         )
         self._forecast_found: dict[str, Any] | None = None
         self._forecast_problem: str | None = None
@@ -131,22 +138,21 @@ class Sweep:
         )
 
     def _engine_run(self, orders: Path, interruption: "_Interruption") -> None:
-        resources = self._opened.config.resources
         if self.graph.done:
             self.graph.next_ready()  # passes the barrier: a finished study still has its forecast
             return
         if self.engine == "local":
             from windtunnel.engine import local
 
-            local.run(self.graph, orders, retries=resources.retries)
+            local.run(self.graph, orders)
             return
-        prepare_environment(joined=self.address is not None)
+        prepare_environment()
         from windtunnel.engine.ray.run import run
 
         run(
             self.graph,
             orders,
-            resources=resources,
+            resources=self._opened.config.resources,
             address=self.address,
             on_connected=interruption.install,
         )
@@ -187,13 +193,16 @@ class Sweep:
 
 
 class _Interruption:
-    """The first Ctrl-C or SIGTERM stops in order; a second one is left to Python.
+    """The first signal to stop stops in order; one that comes later ends this process at once.
 
-    `install` may be called again, by whoever knows that a library has replaced the handlers.
+    `timeout` sends its signal twice, to the process and to its group: what follows within a second
+    is the same request. Under `nohup` SIGHUP stays ignored. `install` may be called again, by
+    whoever knows that a library has replaced the handlers.
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self.stop, self.happened = stop, False
+        self._at = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -208,12 +217,18 @@ class _Interruption:
         """Take the signals; from another thread than the main one, leave them."""
         if threading.current_thread() is not threading.main_thread() or self.happened:
             return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before = signal.signal(number, self._on_signal)
+        for number in STOPPING:
+            before = signal.getsignal(number) or signal.SIG_DFL
+            if number == signal.SIGHUP and before is signal.SIG_IGN:
+                continue
             self._before.setdefault(number, before)
+            signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.happened = True
-        self.stop()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if not self.happened:
+            self.happened, self._at = True, time.monotonic()
+            self.stop()
+        elif time.monotonic() - self._at > SAME_REQUEST_SECONDS:
+            at_once = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, at_once)
+            signal.raise_signal(number)

@@ -8,6 +8,7 @@ that names no process, as a power cut may leave one, is abandoned unless it show
 
 import fcntl
 import json
+import logging
 import os
 import socket
 import sys
@@ -23,6 +24,8 @@ import psutil
 
 from windtunnel.errors import StoreError, cannot_write, cause_of
 from windtunnel.trials.json_file import make_folder
+
+log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 120.0
@@ -157,6 +160,7 @@ class Lease:
             )
         self.path.unlink()
         self.note = f"{self.path} named no process (empty, torn or foreign) and was removed"
+        log.warning("%s", self.note)
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_SECONDS):

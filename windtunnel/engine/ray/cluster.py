@@ -2,14 +2,24 @@
 
 import logging
 import socket
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
 from ray.job_config import JobConfig
 
+from windtunnel.engine.ray.apart import (
+    OpenPorts,
+    Server,
+    apart,
+    end,
+    own_token,
+    processes_of,
+    quiet,
+)
 from windtunnel.engine.ray.folder import ray_folder
+from windtunnel.engine.ray.watchdog import watched
 from windtunnel.errors import ConfigError, boundary
 from windtunnel.trials.child_python import code_folder, package
 
@@ -31,8 +41,10 @@ class _WorkersPath(list[str]):
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None, on_lost: Callable[[str], None]) -> Iterator[None]:
     """A Ray of our own, or the cluster at `address`, while the body runs.
+
+    Where a server of our own is lost, `on_lost` is told why this process ends.
 
     Raises:
         ConfigError: Ray does not start here, or nothing answers there.
@@ -52,7 +64,7 @@ def connected(address: str | None) -> Iterator[None]:
         ):
             yield
         return
-    with ray_folder() as folder:
+    with ray_folder() as folder, own_token():
         options |= {
             "address": "local",
             "include_dashboard": False,
@@ -63,6 +75,7 @@ def connected(address: str | None) -> Iterator[None]:
         with _initialised(
             "Ray does not start here",
             f"its logs are in {folder}; --engine local does without it",
+            on_lost=on_lost,
             job_config=JobConfig(_py_driver_sys_path=_WorkersPath([str(code_folder())])),
             **options,
         ):
@@ -70,15 +83,28 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def _initialised(where: str, fix: str, **options: Any) -> Iterator[None]:
+def _initialised(
+    where: str, fix: str, *, on_lost: Callable[[str], None] | None = None, **options: Any
+) -> Iterator[None]:
+    """Ray while the body runs; one of our own if there is an `on_lost`."""
     if ray.is_initialized():
         raise ConfigError("this process has a Ray already; end it by ray.shutdown() first")
+    servers: list[Server] = []
     try:
-        with boundary(where, fix, ConfigError):
-            ray.init(**options)
-        yield
+        with boundary(where, fix, ConfigError), quiet():
+            if on_lost is None:
+                ray.init(**options)
+            else:
+                ports = OpenPorts()
+                with apart() as servers:
+                    ray.init(**options)
+                ports.refuse_new()
+        with watched(servers, on_lost) if on_lost else nullcontext():
+            yield
     finally:
+        left = processes_of(servers)
         ray.shutdown()
+        end(left)
 
 
 def _require_listener(address: str) -> None:

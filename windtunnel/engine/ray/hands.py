@@ -7,6 +7,7 @@ from ray.util import get_node_ip_address
 
 from windtunnel.engine.ray.nodes import Premises
 from windtunnel.engine.worker import Report, Worker
+from windtunnel.errors import WindtunnelError
 from windtunnel.trials.plan import PlannedSegment
 
 
@@ -40,4 +41,7 @@ def hands_here(orders: Path, premises: Premises) -> Hands:
     """A worker in this process, if it has what the driver's `premises` ask for."""
     if problem := premises.problem_here():
         return Refusal(problem)
-    return Worker(orders)
+    try:
+        return Worker(orders)
+    except WindtunnelError as unusable:  # data or orders, which every segment needs
+        return Refusal(str(unusable))

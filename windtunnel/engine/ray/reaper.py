@@ -36,6 +36,8 @@ def reaper() -> Iterator[None]:
 
 def main() -> None:
     """Wait for the end of the input, then kill those of the processes that are still there."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # a service manager signals this process too
     sys.stdin.read()
     for argument in sys.argv[1:]:
         pid, _, start = argument.partition(":")

@@ -40,8 +40,15 @@ def run(
             lacks our code or the store.
     """
     joined = address is not None
-    with connected(address):
+
+    def on_lost(problem: str) -> None:
+        graph.stopping = problem
+        read_order(orders).stop_file.touch()
+
+    with connected(address, on_lost):
         on_connected()
+        if graph.idle:  # a signal came meanwhile
+            return
         there = nodes()
         graph.slots = slots = slots_of(resources, there)
         searcher = ReadySegments(graph, orders)
@@ -49,16 +56,16 @@ def run(
             trial = trainable(resources, premises)
             if not joined:
                 with reaper():
-                    _tune(searcher, trial, resources, slots=slots)
+                    _tune(searcher, trial, slots=slots)
                 return
             used = [node for node in there if node.devices(resources)]
             check(used, premises, read_order(orders))
-            _tune(searcher, trial, resources, slots=slots)
+            _tune(searcher, trial, slots=slots)
 
 
-def _tune(searcher: ReadySegments, trial: Any, resources: Resources, *, slots: int) -> None:
+def _tune(searcher: ReadySegments, trial: Any, *, slots: int) -> None:
     with _patient(), tempfile.TemporaryDirectory(prefix="windtunnel-tune-") as scratch:
-        _tuner(searcher, trial, scratch, slots=slots, retries=resources.retries).fit()
+        _tuner(searcher, trial, scratch, slots=slots).fit()
 
 
 def _patient() -> AbstractContextManager[None]:
@@ -70,9 +77,7 @@ def _patient() -> AbstractContextManager[None]:
     return patient()
 
 
-def _tuner(
-    searcher: ReadySegments, trial: Any, scratch: str, *, slots: int, retries: int
-) -> tune.Tuner:
+def _tuner(searcher: ReadySegments, trial: Any, scratch: str, *, slots: int) -> tune.Tuner:
     return tune.Tuner(
         trial,
         tune_config=tune.TuneConfig(
@@ -85,7 +90,7 @@ def _tuner(
             name="sweep",
             storage_path=scratch,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the store has them
-            failure_config=tune.FailureConfig(max_failures=retries),
+            failure_config=tune.FailureConfig(max_failures=0),  # the graph counts attempts
             verbose=0,
         ),
     )

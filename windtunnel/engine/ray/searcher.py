@@ -44,12 +44,12 @@ class ReadySegments(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Learn that a trial is over; one that raised on its last attempt has failed."""
+        """Learn that a trial is over; one without an outcome raised, or its process died."""
         if result and not error:
             self.on_trial_result(trial_id, result)
         segment_id = self._segment_of.pop(trial_id, None)
         if segment_id is not None:
-            self.graph.give_up(segment_id)
+            self.graph.attempt_failed(segment_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the store is the truth."""

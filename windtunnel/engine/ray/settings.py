@@ -1,10 +1,9 @@
 """What Ray reads from the environment; set before it is imported, for it reads most of it then."""
 
 import os
-import secrets
 from pathlib import Path
 
-from windtunnel.user_folders import home, is_writable, provide_home
+from windtunnel.user_folders import home, provide_home
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -18,12 +17,11 @@ QUIET = {
 }
 
 
-def prepare_environment(*, joined: bool = True) -> None:
+def prepare_environment() -> None:
     """No usage reports, no own output, and token authentication wherever there is a token.
 
-    Ray makes a token for a cluster of its own, but joins another one without authentication unless
-    it is told to; what the user has set stands. It keeps that token in the user's home: where no
-    home can be written, a Ray of our own, no cluster that is `joined`, has one that nothing keeps.
+    Ray joins a cluster without authentication unless it is told to; what the user has set stands. A
+    Ray of our own has a token of its own, whatever is set (`apart.own_token`).
     """
     here = home()
     provide_home()
@@ -32,8 +30,6 @@ def prepare_environment(*, joined: bool = True) -> None:
     place = Path(stated) if stated else here and here / ".ray" / "auth_token"
     if os.environ.get("RAY_AUTH_TOKEN") or (place and _is_there(place)):
         settings["RAY_AUTH_MODE"] = "token"
-    elif not joined and not stated and (here is None or not is_writable(here / ".ray")):
-        settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     for name, value in settings.items():
         os.environ.setdefault(name, value)
 

@@ -1,0 +1,70 @@
+"""Ends a sweep within seconds when a server of its own Ray is lost, in our words.
+
+Ray waits for its control server for a minute, in calls that nothing can interrupt, and then ends
+the process with its own text. So this process ends itself: the store has all that was saved.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from windtunnel.engine.ray.apart import Server, end, processes_of
+
+NEEDED = {"gcs_server": "control server", "raylet": "node manager"}
+
+GLANCE_SECONDS = 0.5
+
+SAVE_SECONDS = 2.0
+"""For workers to save what they are at; what is not saved is computed again."""
+
+EXIT_LOST = 3
+
+
+@contextmanager
+def watched(servers: list[Server], on_lost: Callable[[str], None]) -> Iterator[None]:
+    """While the body runs, a lost server ends this process; `on_lost` lets workers save before."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(GLANCE_SECONDS):
+            for server in servers:
+                if server.name in NEEDED and server.poll() is not None and not over.is_set():
+                    _end_all(server, servers, on_lost)
+
+    watcher = threading.Thread(target=watch, name="watchdog", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _end_all(lost: Server, servers: list[Server], on_lost: Callable[[str], None]) -> None:
+    what = f"Ray's {NEEDED[lost.name]} ({lost.name}, process {lost.pid}) was lost"
+    try:
+        on_lost(what)
+        processes = processes_of(servers)
+        workers = [process for process in processes if _is_worker(process)]
+        end([process for process in processes if process not in workers])  # each would tell of it
+        time.sleep(SAVE_SECONDS)
+        end(workers)
+        sys.stderr.write(
+            f"error: {what}: killed, or out of memory; what was saved is kept: the same command "
+            "goes on\n"
+        )
+        sys.stderr.flush()
+    finally:
+        os._exit(EXIT_LOST)
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "Trainable" in process.name()
+    except psutil.Error:
+        return False
