@@ -66,7 +66,8 @@ class Sleeper:
         folder.checkpoint(step).mkdir(parents=True)
         if self.left:
             return {"event": "fork", "step": step, "outcome": None}
-        record = {"outcome": "finished", "reached": step, "seconds": self.slept, "pid": os.getpid()}
+        record = {"outcome": "finished", "reached": step, "seconds": self.slept, "epochs": {}}
+        record["pid"] = os.getpid()
         (folder.root / "record.json").write_text(json.dumps(record))
         return {"event": "done", "step": step, "outcome": "finished"}
 

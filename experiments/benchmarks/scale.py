@@ -126,7 +126,7 @@ def fill(path: Path) -> None:
             name: {"fingerprint": each.fingerprint, "asked": each.tokens(planned)}
             for name, each in wanted.items()
         }
-        record = {"outcome": "finished", "reached": planned.end, "seconds": 1.0}
+        record = {"outcome": "finished", "reached": planned.end, "seconds": 1.0, "epochs": {}}
         stops = stops_of(planned)
         for name, value in (
             ("record.json", record),
