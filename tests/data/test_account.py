@@ -124,3 +124,17 @@ def test_an_extra_validation_set_has_an_account(tmp_path, texts):
     assert isinstance(account, Account)
     assert (account.documents, account.left_out[0][0]) == (100, "null")
     assert held_out.documents == 100
+
+
+def test_small_files_beside_the_data_are_no_alarm(tmp_path, texts):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_lines(folder / "a.jsonl", texts)
+    for name in ("_SUCCESS", "LICENSE", "meta.pkl", "prepare.py", "b.csv.gz"):
+        (folder / name).write_bytes(b"" if name == "_SUCCESS" else b"x" * 50)
+    dataset = prepared(folder, tmp_path / "data")
+    assert left_out(dataset) == {"documentation-file": 1, "unread-suffix": 4}
+    assert codes(dataset) == []
+    (folder / "b.csv.gz").write_bytes(b"x" * 1000)
+    write_lines(folder / "a.jsonl", texts[:99])
+    assert codes(prepared(folder, tmp_path / "data")) == ["data-left-out"]

@@ -249,8 +249,9 @@ def test_tokenizers_that_cannot_be_used_are_refused(text_spec, tokenizer_json, t
     fails(DataError, "cannot be read", tokenizer=str(tmp_path / "none.json"))
     (tmp_path / "bad.json").write_text("{}")
     fails(DataError, "not a tokenizer.json", tokenizer=str(tmp_path / "bad.json"))
-    fails(ConfigError, "vocab_size = 300; the tokenizer has 400", tokenizer=path, vocab_size=300)
-    fails(ConfigError, "vocab_size = 100; the tokenizer has 256", vocab_size=100)
+    both = r"vocab_size = 300, and the tokenizer .*tokenizer\.json has 400 tokens"
+    fails(ConfigError, both, tokenizer=path, vocab_size=300)
+    fails(ConfigError, "vocab_size = 100, and the tokenizer bytes has 256", vocab_size=100)
 
 
 def test_a_folder_counts_only_once_its_files_and_its_name_are_on_the_disk(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 
 from windtunnel.data import Source
 from windtunnel.data.account import Tally
-from windtunnel.data.files import source_files
+from windtunnel.data.files import index_of, source_files
 from windtunnel.data.readers import text_documents
 from windtunnel.errors import DataError
 
@@ -34,8 +34,11 @@ def test_folders_behind_links_are_read(folder, tmp_path):
     (elsewhere / "deep").mkdir(parents=True)
     (elsewhere / "deep" / "b.txt").write_text("two")
     (folder / "linked").symlink_to(elsewhere)
-    (folder / "c.txt").symlink_to(elsewhere / "deep" / "b.txt")
+    (tmp_path / "c.txt").write_text("three")
+    (folder / "c.txt").symlink_to(tmp_path / "c.txt")
     assert listed(folder) == (["a.txt", "c.txt", "linked/deep/b.txt"], {})
+    (folder / "d.txt").symlink_to(elsewhere / "deep" / "b.txt")
+    assert listed(folder) == (["a.txt", "c.txt", "linked/deep/b.txt"], {"same-file": 1})
 
 
 def test_a_circle_of_links_ends_and_a_folder_is_read_once(folder):
@@ -44,6 +47,63 @@ def test_a_circle_of_links_ends_and_a_folder_is_read_once(folder):
     (folder / "real" / "b.txt").write_text("two")
     (folder / "again").symlink_to(folder / "real")
     assert listed(folder) == (["a.txt", "real/b.txt"], {"linked-twice": 2})
+
+
+def test_a_file_of_several_names_is_read_once(folder):
+    (folder / "b.txt").symlink_to(folder / "a.txt")
+    (folder / "0.txt").symlink_to(folder / "a.txt")
+    os.link(folder / "a.txt", folder / "c.txt")
+    (folder / "copy.txt").write_text("one")  # another file, of the same text
+    assert listed(folder) == (["a.txt", "copy.txt"], {"same-file": 3})
+
+
+def test_a_hugging_face_cache_is_read_once_and_its_blobs_are_not_told(tmp_path):
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "refs").mkdir()
+    (tmp_path / "blobs" / "6b86b273ff34").write_text('{"text": "one"}\n' * 9)
+    (tmp_path / "blobs" / "d4735e3a265e").write_text("of an older revision")
+    (tmp_path / "refs" / "main").write_text("b")
+    for revision in "ab":
+        (tmp_path / "snapshots" / revision).mkdir(parents=True)
+        link = tmp_path / "snapshots" / revision / "train.jsonl"
+        link.symlink_to("../../blobs/6b86b273ff34")
+    assert listed(tmp_path) == (
+        ["snapshots/a/train.jsonl"],
+        {"same-file": 1, "unread-suffix": 2},
+    )
+
+
+def test_a_link_to_megatron_tokens_is_read_by_their_index(tmp_path):
+    real = tmp_path / "real"
+    real.mkdir()
+    (real / "x.bin").write_bytes(bytes(8))
+    (real / "x.idx").write_bytes(b"MMIDIDX")
+    (tmp_path / "y.bin").symlink_to(real / "x.bin")
+    assert index_of(tmp_path / "y.bin") == real / "x.idx"
+    assert listed(real) == (["x.bin"], {})
+
+
+DOCUMENTATION = ["README.md", "data_card.md", "license.txt", "requirements.txt", "NOTICE.txt"]
+
+
+@pytest.mark.parametrize("data", ["a.jsonl", "a.parquet", "a.bin", "meta.jsonl", "authors.json.gz"])
+def test_several_files_about_records_are_no_corpus(tmp_path, data):
+    for name in (data, *DOCUMENTATION, "LICENSE", "README.rst", "dataset_info.json"):
+        (tmp_path / name).write_text("about the data")
+    told = {"documentation-file": len(DOCUMENTATION) + 2, "metadata-file": 1}
+    assert listed(tmp_path) == ([data], told)
+
+
+def test_such_names_among_text_are_corpus(folder):
+    (folder / "numbers.json").write_text('{"rows": 3}')
+    for name in ("discard.md", "data_card.md", "requirements.txt"):
+        (folder / name).write_text("text")
+    assert listed(folder) == (
+        ["a.txt", "data_card.md", "discard.md", "requirements.txt"],
+        {"metadata-file": 1},
+    )
+    (folder / "a.txt").rename(folder / "a.jsonl")
+    assert listed(folder)[0] == ["a.jsonl", "discard.md"]
 
 
 def test_what_is_not_read_is_told(folder):

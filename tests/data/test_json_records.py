@@ -78,7 +78,16 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
         ("a.jsonl", LINES.replace(b"\n", b"\r"), ":1: its lines end in CR alone"),
         ("a.jsonl", LINES.decode().encode("utf-16"), ": is UTF-16"),
         ("a.jsonl", LINES.decode().encode("utf-32"), ": is UTF-32"),
-        ("a.txt", "text\n".encode("utf-16"), ": is UTF-16, byte 0 (0xff) is not UTF-8"),
+        ("a.txt", "text\n".encode("utf-16"), ": is UTF-16"),
+        ("a.jsonl", LINES.decode().encode("utf-16-le"), ": is UTF-16LE"),
+        ("a.txt", "text\n".encode("utf-16-be"), ": is UTF-16BE"),
+        ("a.jsonl", LINES.decode().encode("utf-32-le"), ": is UTF-32LE"),
+        ("a.txt", gzip.compress(b"text"), ": is gzip"),
+        ("a.txt.gz", gzip.compress(gzip.compress(b"text")), ": is gzip"),
+        ("a.jsonl", zstandard.compress(LINES), ": is zstd"),
+        ("a.txt", b"one\rtwo\rthree", ": its lines end in CR alone"),
+        ("a.txt.gz", gzip.compress(b"one\r"), ": its lines end in CR alone"),
+        ("a.jsonl", b'{"text": NaN}', ":1: no text in field 'text' but NaN"),
         ("a.txt", b"line\r" * 20_000, ": its lines end in CR alone"),
         ("a.jsonl.gz", gzip.compress(LINES * 99)[:-30], ": cannot be decompressed or read"),
         ("a.jsonl.zst", zstandard.compress(LINES * 99)[:-9] + b"x", ": cannot be decompressed"),
@@ -102,3 +111,29 @@ def test_a_text_that_is_all_null_says_so(tmp_path):
     spec = DataSpec(sources=(Source(name="s", path=str(tmp_path / "a.jsonl")),))
     with pytest.raises(DataError, match="left out: 3 nulls"):
         prepare(spec, root=tmp_path)
+
+
+@pytest.mark.parametrize("orient", ["columns", "index", "split", "table"])
+def test_a_table_of_pandas_is_named_with_what_to_do(tmp_path, orient):
+    tables = {
+        "columns": {"text": {"0": "one", "1": "two"}},
+        "index": {"0": {"text": "one"}, "1": {"text": "two"}},
+        "split": {"columns": ["text"], "index": [0, 1], "data": [["one"], ["two"]]},
+        "table": {"schema": {"fields": []}, "data": [{"text": "one"}]},
+    }
+    (tmp_path / "a.json").write_text(json.dumps(tables[orient]))
+    with pytest.raises(DataError, match=r"orient='records', lines=True"):
+        read(tmp_path / "a.json")
+
+
+def test_a_chat_is_named_as_a_list(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"messages": [{"content": "hello"}]}')
+    with pytest.raises(DataError, match="'messages' is a list: join its items"):
+        read(tmp_path / "a.jsonl", text_column="messages.content")
+
+
+@pytest.mark.parametrize("text", [b"x" * 40_000 + b"\r\n", b"a\rb\n", b"a\r\nb\r\n"])
+def test_text_with_line_feeds_is_read(tmp_path, text):
+    (tmp_path / "a.txt").write_bytes(text)
+    wanted = text.replace(b"\r\n", b"\n").strip(b"\n").decode()
+    assert read(tmp_path / "a.txt") == [wanted]

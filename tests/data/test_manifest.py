@@ -3,11 +3,14 @@
 import copy
 import json
 import random
+import sys
 
 import pytest
 
+from windtunnel.cli import main
 from windtunnel.data import Dataset, prepare
 from windtunnel.errors import DataError
+from windtunnel.trials.study import open_study
 
 
 @pytest.fixture
@@ -82,15 +85,32 @@ def test_no_edit_of_a_manifest_gives_another_error(dataset, of):
     file = folder / "manifest.json"
     manifest = json.loads(file.read_text())
     values = [..., None, 5, -1, "x", [], {}, True, 1e308, [None], {"a": 1}, 10**30, "../x", "\0"]
-    generator, refusals = random.Random(0), 0
+    generator, refusals = random.Random(0), list[str]()
     for path in places(manifest):
         for value in generator.sample(values, 5):
             file.write_text(json.dumps(edited(manifest, path, value)))
             try:
                 read_all(dataset.folder)
             except DataError as refused:
-                refusals += 1
-                assert str(folder) in str(refused)
-    assert refusals > 20
+                refusals.append(str(refused))
+    assert len(refusals) > 20
+    assert all(str(folder) in said for said in refusals)
     file.write_text(json.dumps(manifest))
     assert read_all(dataset.folder)[0] == dataset.fingerprint
+
+
+@pytest.mark.parametrize("command", ["plan", "status", "sweep"])
+def test_the_commands_name_the_file_and_the_fix(study_file, words, command, capsys, monkeypatch):
+    file = study_file(text=words)
+    folder = open_study(file, prepared=True).dataset.sources[0].folder
+    manifest = json.loads((folder / "manifest.json").read_text())
+    left_out = {"null": {"count": "a"}}
+    changed = edited(manifest, ("account", "left_out"), left_out)
+    (folder / "manifest.json").write_text(json.dumps(changed))
+    monkeypatch.setattr(sys, "argv", ["windtunnel", command, str(file)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert f"{folder / 'manifest.json'}: damaged: account.left_out.null.count" in said
+    assert f"delete {folder}" in said

@@ -81,3 +81,11 @@ def test_a_cut_index_is_refused(tmp_path):
         index.write_bytes(whole[:length])
         with pytest.raises(DataError, match=r"a\.idx: "):
             prepared(path, tmp_path)
+
+
+def test_an_index_that_is_a_broken_link_is_refused(tmp_path):
+    path = write(tmp_path)
+    (tmp_path / "a.idx").rename(tmp_path / "gone")
+    (tmp_path / "a.idx").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"a\.idx: .*broken link"):
+        prepared(path, tmp_path)

@@ -91,3 +91,20 @@ def test_a_damaged_file_is_named(tmp_path, damage):
     with pytest.raises(DataError) as refused:
         read(path)
     assert str(refused.value).startswith(f"{path}: ")
+
+
+def test_dots_in_the_names_of_fields_are_read_as_in_json(tmp_path):
+    rows = [{"b.c": {"d": "deep", "e.f": "deeper"}, "g": "flat"}]
+    pq.write_table(pa.table({"a": rows, "n": [1]}), tmp_path / "a.parquet")
+    for column, text in (("a.b.c.d", "deep"), ("a.b.c.e.f", "deeper"), ("a.g", "flat")):
+        assert read(tmp_path / "a.parquet", column) == ([text], 0)
+    with pytest.raises(DataError, match="no field 'h'"):
+        read(tmp_path / "a.parquet", "a.h")
+
+
+def test_a_chat_is_named_as_a_list(tmp_path):
+    rows = [[{"role": "user", "content": "hello"}]]
+    pq.write_table(pa.table({"messages": rows}), tmp_path / "a.parquet")
+    for column in ("messages", "messages.content"):
+        with pytest.raises(DataError, match=r"'messages' holds list<.*join its items into one"):
+            read(tmp_path / "a.parquet", column)

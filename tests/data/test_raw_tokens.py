@@ -72,7 +72,7 @@ def test_bytes_and_words_are_told_apart(tmp_path):
 
 def test_other_byte_order_is_named(tmp_path):
     IDS.astype(">u2").tofile(tmp_path / "a.bin")
-    with pytest.raises(DataError, match="big-endian uint16"):
+    with pytest.raises(DataError, match=r"big-endian uint16.*astype\('<u2'\)"):
         prepared(tmp_path / "a.bin", tmp_path, vocab_size=5000)
     np.save(tmp_path / "b.npy", IDS.astype(">u2"))
     assert np.array_equal(tokens_of(prepared(tmp_path / "b.npy", tmp_path)), IDS)
@@ -105,6 +105,85 @@ def test_the_header_of_llm_c_is_read_and_not_trained_on(tmp_path, magic, version
         )
         with pytest.raises(DataError, match=rf"b\.bin: .*announces {count} tokens.*cut off"):
             prepared(tmp_path / "b.bin", tmp_path)
+
+
+@pytest.mark.parametrize("magic", [20240520, 20240801, 20240326])
+def test_a_known_header_in_another_version_is_refused(tmp_path, magic):
+    write_headed(tmp_path / "a.bin", IDS, magic=magic, version=99, dtype="<u2")
+    with pytest.raises(DataError, match=r"a\.bin: .*(version 99|is a model)"):
+        prepared(tmp_path / "a.bin", tmp_path, vocab_size=1 << 16)
+
+
+@pytest.mark.parametrize("place", [1, 2])
+@pytest.mark.parametrize("magic", [278895051, 300])
+def test_a_header_with_another_magic_is_not_trained_on(tmp_path, magic, place):
+    """Also where all of it is below the vocabulary."""
+    header = np.zeros(256, "<i4")
+    header[[0, place]] = magic, len(IDS)
+    (tmp_path / "a.bin").write_bytes(header.tobytes() + IDS.astype("<u2").tobytes())
+    dataset = prepared(tmp_path / "a.bin", tmp_path, vocab_size=1 << 16)
+    assert np.array_equal(tokens_of(dataset), IDS)
+    (tmp_path / "b.bin").write_bytes(header.tobytes() + IDS.astype("<u4").tobytes())
+    with pytest.raises(DataError, match=r"b\.bin: has a header.*set dtype: uint32"):
+        prepared(tmp_path / "b.bin", tmp_path, vocab_size=1 << 16)
+
+
+def test_a_header_whose_count_is_another_is_refused(tmp_path):
+    write_headed(tmp_path / "a.bin", IDS, magic=20250801, version=1, dtype="<u2", count=7)
+    with pytest.raises(DataError, match=r"a\.bin: has the header of another trainer"):
+        prepared(tmp_path / "a.bin", tmp_path, vocab_size=1 << 16)
+
+
+def test_padding_at_the_beginning_is_no_header(tmp_path):
+    ids = np.concatenate([IDS[:6], np.zeros(506, int), IDS])
+    ids.astype("<u2").tofile(tmp_path / "a.bin")
+    assert np.array_equal(tokens_of(prepared(tmp_path / "a.bin", tmp_path)), ids)
+
+
+@pytest.mark.parametrize("extra", ["another array", "bytes"])
+def test_what_follows_an_array_is_not_dropped(tmp_path, extra):
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.save(file, IDS.astype("<u2"))
+        np.save(file, IDS.astype("<u2")) if extra == "another array" else file.write(b"xx")
+    with pytest.raises(DataError, match=r"a\.npy: .*follows the first"):
+        prepared(tmp_path / "a.npy", tmp_path)
+
+
+def test_a_negative_id_of_an_array_is_not_blamed_on_its_type(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([1, 2, -100]))
+    with pytest.raises(DataError, match=r"a\.npy: token 2 has id -100") as refused:
+        prepared(tmp_path / "a.npy", tmp_path)
+    assert "dtype" not in str(refused.value)
+
+
+def skewed(count):
+    """Bytes as a text in a vocabulary of its characters: some far more often than others."""
+    return np.minimum(np.random.default_rng(2).geometric(0.05, count), 64)
+
+
+def test_bytes_that_are_ids_are_seen_in_a_large_vocabulary(tmp_path):
+    skewed(200_000).astype("u1").tofile(tmp_path / "a.bin")
+    (tmp_path / "b.bin").write_bytes("Ein längerer Text, über Wörter\0\n".encode() * 8)
+    for name in ("a.bin", "b.bin"):
+        with pytest.raises(DataError, match=rf"{name}: .*set dtype: uint8"):
+            prepared(tmp_path / name, tmp_path, vocab_size=1 << 16)
+    right = prepared(tmp_path / "a.bin", tmp_path, vocab_size=1 << 16, dtype="uint8")
+    assert np.array_equal(tokens_of(right), skewed(200_000))
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        np.random.default_rng(0).integers(0, 1 << 16, 200_000),
+        np.random.default_rng(0).zipf(1.2, 200_000) % 50_257,
+        skewed(200_000),
+    ],
+    ids=["even", "words", "characters"],
+)
+def test_ids_of_two_bytes_are_not_taken_for_bytes(tmp_path, ids):
+    ids.astype("<u2").tofile(tmp_path / "a.bin")
+    dataset = prepared(tmp_path / "a.bin", tmp_path, vocab_size=1 << 16)
+    assert np.array_equal(tokens_of(dataset), ids)
 
 
 def test_a_model_of_llm_c_is_no_tokens(tmp_path):

@@ -71,6 +71,7 @@ REASONS: Mapping[str, Reason] = {
         "files of other suffixes",
         "files",
         "convert them (docs/data.md lists what is read), or move them away",
+        by_count=False,
     ),
     "hidden": Reason(
         "hidden file or folder",
@@ -83,6 +84,13 @@ REASONS: Mapping[str, Reason] = {
     "linked-twice": Reason(
         "folder that another link leads to",
         "folders that other links lead to",
+        "files",
+        "",
+        by_count=False,
+    ),
+    "same-file": Reason(
+        "name of a file that is read by another name",
+        "names of files that are read by other names",
         "files",
         "",
         by_count=False,

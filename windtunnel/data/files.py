@@ -18,11 +18,18 @@ from windtunnel.errors import DataError, boundary
 from windtunnel.spec.data import PAIR_SUFFIXES, PLAIN_SUFFIXES, TOKEN_SUFFIXES
 
 TEXT_SUFFIXES = (*PLAIN_SUFFIXES, *PAIR_SUFFIXES)
+_PLAIN_TEXT = set(PLAIN_SUFFIXES) - {".parquet"}
 # Longest first, so that `.json.gz` is found before a shorter one that ends alike.
 _SUFFIXES = sorted(TEXT_SUFFIXES + TOKEN_SUFFIXES, key=len, reverse=True)
 
 _DOCUMENTATION = re.compile(
     r"(readme|licen[sc]es?|copying|notice|changelog|citation)(?![a-z])", re.IGNORECASE
+)
+# Beside records or tokens, also these are about them.
+_ABOUT_RECORDS = re.compile(
+    r"(readme|licen[sc]es?|copying|notice|changelog|citation|contributing|requirements|changes"
+    r"|authors|(.*[^a-z])?(data|dataset|model)?card)(?![a-z])",
+    re.IGNORECASE,
 )
 _METADATA = re.compile(
     r"(dataset_infos?|dataset_dict|state|metadata|meta|index|config|stats|schema|manifest"
@@ -51,6 +58,7 @@ class _Found(NamedTuple):
     name: str
     path: Path
     size: int
+    place: tuple[int, int]
 
 
 def suffix_of(path: Path) -> str | None:
@@ -65,11 +73,24 @@ def is_token_file(path: Path) -> bool:
 
 
 def index_of(path: Path) -> Path | None:
-    """The Megatron index beside a `.bin`, if there is one."""
+    """The Megatron index beside a `.bin`, if there is one.
+
+    Raises:
+        DataError: If it is a link that leads nowhere.
+    """
     if suffix_of(path) != ".bin":
         return None
-    places = (path.with_suffix(".idx"), path.with_suffix(".IDX"))
-    return next((place for place in places if place.exists()), None)
+    # A link may lead to where both lie.
+    for near in (path, path.resolve()):
+        for place in (near.with_suffix(".idx"), near.with_suffix(".IDX")):
+            if place.exists():
+                return place
+            if place.is_symlink():
+                raise DataError(
+                    f"{place}: the index of {path.name} is a broken link; mend it, or remove it if "
+                    f"{path.name} holds raw ids"
+                )
+    return None
 
 
 def source_files(source: Source, tally: Tally | None = None) -> list[tuple[str, Path]]:
@@ -84,13 +105,18 @@ def source_files(source: Source, tally: Tally | None = None) -> list[tuple[str, 
     with boundary(f"{where}: {root}", "check the path and its permissions"):
         found = list(_found(root, where, tally))
     readable = [each for each in found if suffix_of(each.path)]
-    companions = {index_of(each.path) for each in readable}
+    read = {each.place for each in readable}
+    read |= {_place(index.stat()) for each in readable if (index := index_of(each.path))}
     for each in found:
-        if suffix_of(each.path) is None and each.path not in companions:
-            tally.add("unread-suffix", 1, each.size, example=each.name)
+        # What a link with a suffix leads to is read by the link's name.
+        if suffix_of(each.path) is None and each.place not in read:
+            about = _DOCUMENTATION.match(each.path.name)
+            reason = "documentation-file" if about else "unread-suffix"
+            tally.add(reason, 1, each.size, example=each.name)
     if not readable:
         raise DataError(f"{where}: folder {root} holds no readable file; {_allowed(found)}")
     if stat.S_ISDIR(root.stat().st_mode):
+        readable = _each_once(readable, tally)
         readable = _without_metadata(_without_documentation(readable, tally), source, tally)
     if len({is_token_file(each.path) for each in readable}) > 1:
         raise DataError(f"{where}: {root} mixes text and token files; make them two sources")
@@ -122,7 +148,7 @@ def _found(root: Path, where: str, tally: Tally) -> Iterator[_Found]:
     if stat.S_ISDIR(status.st_mode):
         yield from _walk(root, where, tally)
         return
-    one = _Found(root.name, root, status.st_size)
+    one = _Found(root.name, root, status.st_size, _place(status))
     if suffix_of(root) is None:
         raise DataError(f"{where}: {root} has an unknown suffix; {_allowed([one])}")
     if not stat.S_ISREG(status.st_mode):
@@ -147,7 +173,7 @@ def _walk(root: Path, where: str, tally: Tally) -> Iterator[_Found]:
             paths = sorted(folder.iterdir())
         for path in paths:
             name = path.relative_to(root).as_posix()
-            kind, size = _kind(path)
+            kind, size, place = _kind(path)
             if kind == "broken":
                 tally.add("broken-link", example=name)
             elif path.name.startswith("."):
@@ -155,38 +181,70 @@ def _walk(root: Path, where: str, tally: Tally) -> Iterator[_Found]:
             elif kind == "folder":
                 (linked if path.is_symlink() else folders).append(path)
             elif kind == "file":
-                yield _Found(name, path, size)
+                yield _Found(name, path, size, place)
             elif suffix_of(path):
                 raise DataError(f"{where}: {path} {_NO_FILE}")
         linked.sort()
 
 
-def _kind(path: Path) -> tuple[str, int]:
-    """`folder`, `file`, `broken` or `other`, and the size of a file."""
+def _place(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _kind(path: Path) -> tuple[str, int, tuple[int, int]]:
+    """`folder`, `file`, `broken` or `other`, the size of a file, and where it lies."""
     try:
         status = path.stat()
     except OSError:
         if path.is_symlink():
-            return "broken", 0
+            return "broken", 0, (0, 0)
         raise
     if stat.S_ISDIR(status.st_mode):
-        return "folder", 0
-    return ("file", status.st_size) if stat.S_ISREG(status.st_mode) else ("other", 0)
+        return "folder", 0, _place(status)
+    kind, size = ("file", status.st_size) if stat.S_ISREG(status.st_mode) else ("other", 0)
+    return kind, size, _place(status)
+
+
+def _each_once(found: list[_Found], tally: Tally) -> list[_Found]:
+    """The files, each by one of the names that lead to it: its own before that of a link."""
+    kept = dict[tuple[int, int], _Found]()
+    for each in sorted(found, key=lambda each: (each.path.is_symlink(), each.name)):
+        if kept.setdefault(each.place, each) is not each:
+            tally.add("same-file", 1, example=each.name)
+    return list(kept.values())
 
 
 def _without_documentation(found: list[_Found], tally: Tally) -> list[_Found]:
-    """The files without README and LICENSE, unless others of their suffix make them corpus."""
+    """The files without README and LICENSE, unless others of their suffix make them corpus.
+
+    Beside records or tokens, text about them is none, however many files it is.
+    """
+    records = _has_records(found)
     others = [each for each in found if not _DOCUMENTATION.match(each.path.name)]
     suffixes = {suffix_of(each.path) for each in others}
     if not others:
         return found
     kept = []
     for each in found:
-        if _DOCUMENTATION.match(each.path.name) and suffix_of(each.path) not in suffixes:
+        name, suffix = each.path.name, suffix_of(each.path)
+        beside = records and suffix in _PLAIN_TEXT and _ABOUT_RECORDS.match(name)
+        if beside or (_DOCUMENTATION.match(name) and suffix not in suffixes):
             tally.add("documentation-file", 1, each.size, example=each.name)
         else:
             kept.append(each)
     return kept
+
+
+def _has_records(found: list[_Found]) -> bool:
+    """Whether there are JSON lines, Parquet or tokens; `.json` beside other text is about it."""
+    paths = [each.path for each in found if not _METADATA.fullmatch(each.path.name)]
+    suffixes = {
+        suffix
+        for path in paths
+        if (suffix := suffix_of(path)) not in _PLAIN_TEXT or not _ABOUT_RECORDS.match(path.name)
+    }
+    kinds = suffixes - _PLAIN_TEXT
+    return bool(kinds - {".json"} or (kinds and not suffixes & _PLAIN_TEXT))
 
 
 def _without_metadata(found: list[_Found], source: Source, tally: Tally) -> list[_Found]:

@@ -1,6 +1,7 @@
 """JSON records: one a line, or in a `.json` file also one array, or one object."""
 
 import json
+import math
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
@@ -14,6 +15,13 @@ from windtunnel.errors import DataError, boundary, cause_of
 _LARGEST_ARRAY = 1 << 30
 _HEAD_BYTES = 1 << 16
 _MISSING = object()
+JOIN_LIST = (
+    "join its items into one text (the turns of a chat by its template, such as transformers' "
+    "apply_chat_template), or name another field in text_column"
+)
+_PANDAS = (
+    "it is a table of columns; write it with pandas: to_json(NEW, orient='records', lines=True)"
+)
 
 
 def json_texts(path: Path, columns: tuple[str, ...], tally: Tally) -> Iterator[list[bytes]]:
@@ -123,20 +131,51 @@ def _no_text(record: Any, columns: tuple[str, ...], texts: list[Any]) -> str:
     """Which column is wrong, what the record has, and what to set instead."""
     wrong = next(n for n, text in enumerate(texts) if not isinstance(text, str | None))
     found = texts[wrong]
-    keys = ", ".join(map(repr, record)) if isinstance(record, dict) else ""
-    kind = "" if found is _MISSING else f" but {_NAMES.get(type(found), 'no text')}"
+    names = list(map(repr, record)) if isinstance(record, dict) else []
+    keys = ", ".join(names[:_FIELDS] + ["..."] * (len(names) > _FIELDS))
+    name = "NaN" if _is_nan(found) else _NAMES.get(type(found), "no text")
+    kind = "" if found is _MISSING else f" but {name}"
     return (
         f"no text in field {columns[wrong]!r}{kind}; the line has {keys or 'no fields'}; "
         f"{_right_fields(record if isinstance(record, dict) else {}, columns, found)}"
     )
 
 
+_FIELDS = 20
 _NAMES = {list: "a list", dict: "an object", int: "a number", float: "a number", bool: "a boolean"}
+
+
+def _is_nan(found: Any) -> bool:
+    return isinstance(found, float) and math.isnan(found)
+
+
+def _is_table(fields: dict[str, Any], found: Any) -> bool:
+    """Whether a record is a table as pandas writes it whole: by columns, by rows, or split."""
+    if isinstance(found, dict) and found and all(map(str.isdecimal, found)):
+        return True
+    by_rows = all(name.isdecimal() and isinstance(row, dict) for name, row in fields.items())
+    return (bool(fields) and by_rows) or fields.keys() in _TABLES
+
+
+_TABLES = ({"columns", "index", "data"}, {"columns", "data"}, {"schema", "data"})
+
+
+def _list_within(fields: dict[str, Any], column: str) -> str | None:
+    """The field on a column's path that is a list, if one is."""
+    parts = column.split(".")
+    outers = (".".join(parts[:length]) for length in range(1, len(parts)))
+    return next((outer for outer in outers if isinstance(field_of(fields, outer), list)), None)
 
 
 def _right_fields(fields: dict[str, Any], columns: tuple[str, ...], found: Any) -> str:
     if isinstance(found, list):
-        return "join the list into one text first"
+        return JOIN_LIST
+    if _is_nan(found):
+        return "NaN is no JSON, and pandas' mark of a missing value: write null, or drop the record"
+    if _is_table(fields, found):
+        return _PANDAS
+    if outer := next(filter(None, (_list_within(fields, name) for name in columns)), None):
+        return f"{outer!r} is a list: {JOIN_LIST}"
     if isinstance(found, dict):
         inner = next(iter(found), "FIELD")
         return f"name a field in it by its path, such as {columns[0]}.{inner}"

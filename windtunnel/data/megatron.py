@@ -54,14 +54,14 @@ def _read(
     data = index.read_bytes()
     body = len(_MAGIC) + _HEADER.size
     if data.startswith(_OLD_MAGIC):
-        raise DataError(f"{index}: fairseq's old index; convert it to Megatron's MMIDIDX")
+        raise DataError(f"{index}: fairseq's old index, not Megatron's MMIDIDX; {_FIX}")
     if not data.startswith(_MAGIC) or len(data) < body:
-        raise DataError(f"{index}: not a Megatron index (it does not open with MMIDIDX)")
+        raise DataError(f"{index}: not a Megatron index (it does not open with MMIDIDX); {_FIX}")
     version, code, sequences, entries = _HEADER.unpack_from(data, len(_MAGIC))
     if version != 1 or code not in _DTYPES:
         raise DataError(
             f"{index}: version {version}, dtype code {code}; readable are version 1 and the "
-            f"integer codes {sorted(_DTYPES)}"
+            f"integer codes {sorted(_DTYPES)}; {_FIX}"
         )
     if len(data) < body + 12 * sequences + 8 * entries:
         raise DataError(f"{index}: cut off, {sequences} sequences announced; {_FIX}")

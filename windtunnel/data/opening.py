@@ -18,6 +18,22 @@ _WIDE = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
+_WIDE_ZEROS = {
+    (1, 3, 5, 7): "UTF-16LE",
+    (0, 2, 4, 6): "UTF-16BE",
+    (1, 2, 3, 5, 6, 7): "UTF-32LE",
+    (0, 1, 2, 4, 5, 6): "UTF-32BE",
+}
+# What no text begins with.
+_PACKED = {
+    b"\x1f\x8b\x08": ("gzip", "add .gz to its name, or unpack it"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "add .zst to its name, or unpack it"),
+    b"\xfd7zXZ\x00": ("xz", "unpack it"),
+    b"BZh91AY&": ("bzip2", "unpack it"),
+    b"PK\x03\x04": ("a zip archive", "unpack it"),
+    b"7z\xbc\xaf": ("a 7z archive", "unpack it"),
+    b"PAR1\x15": ("Parquet", "name it .parquet"),
+}
 
 
 @contextmanager
@@ -31,14 +47,25 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
     what = "cannot be decompressed or read" if packed else "cannot be read"
     with boundary(path, "is it whole, and may it be read?", what=what), _unpacked(path) as file:
         buffered = cast("io.BufferedReader", file)
-        head = buffered.peek(4)[:4]
-        for mark, name in _WIDE.items():
-            if head.startswith(mark):
-                raise DataError(
-                    f"{path}: is {name}, byte 0 (0x{head[0]:02x}) is not UTF-8; convert it: "
-                    f"iconv -f {name} -t UTF-8"
-                )
+        _refuse_other_content(path, buffered.peek(8)[:8])
         yield buffered
+
+
+def _refuse_other_content(path: Path, head: bytes) -> None:
+    """Whether the first bytes are those of text."""
+    for mark, (name, fix) in _PACKED.items():
+        if head.startswith(mark):
+            raise DataError(f"{path}: is {name} and no text; {fix}")
+    encoding = next((name for mark, name in _WIDE.items() if head.startswith(mark)), None)
+    if encoding is None and len(head) == 8:
+        # Without a mark: of characters below 256 the other bytes are zeros.
+        zeros = tuple(place for place, byte in enumerate(head) if not byte)
+        encoding = _WIDE_ZEROS.get(zeros)
+    if encoding is not None:
+        raise DataError(
+            f"{path}: is {encoding}, its first bytes ({head[:4].hex(' ')}) are not UTF-8; convert "
+            f"it: iconv -f {encoding} -t UTF-8 OLD > NEW"
+        )
 
 
 def _unpacked(path: Path) -> BinaryIO:

@@ -1,10 +1,11 @@
 """A text column of a Parquet file, of any type that holds text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from windtunnel.data.account import Tally
+from windtunnel.data.json_lines import JOIN_LIST
 from windtunnel.errors import DataError, boundary
 
 _BATCH_ROWS = 1024
@@ -48,7 +49,7 @@ def _parts(schema: Any, column: str, path: Path) -> list[str]:
     names = list(schema.names)
     if names.count(column) > 1:
         raise DataError(f"{path}: has {names.count(column)} columns {column!r}; rename one")
-    candidates = [each for each in _splits(column) if each[0] in names]
+    candidates = list(_paths({field.name: field.type for field in schema}, column))
     if not candidates:
         raise DataError(
             f"{path}: no column {column!r}; it has {', '.join(map(repr, names))}; "
@@ -69,27 +70,50 @@ def _kind(schema: Any, parts: list[str], path: Path) -> Any:
     """The type of a column, or of a field within it."""
     kind = _plain(schema.field(parts[0]).type)
     for depth, part in enumerate(parts[1:], start=1):
-        fields = _fields(kind)
+        fields, outer = _fields(kind), ".".join(parts[:depth])
+        if _is_list(kind):
+            raise DataError(f"{path}: column {outer!r} holds {kind}, a list; {JOIN_LIST}")
         if part not in fields:
             raise DataError(
-                f"{path}: column {'.'.join(parts[:depth])!r} holds {kind}, no field {part!r}; "
+                f"{path}: column {outer!r} holds {kind}, no field {part!r}; "
                 f"set text_column to one of its fields: {', '.join(fields) or 'it has none'}"
             )
         kind = _plain(kind.field(part).type)
     return kind
 
 
-def _splits(column: str) -> Iterator[list[str]]:
-    """A name as a column's own, then cut at its dots: the longest first part first."""
+def _paths(fields: Mapping[str, Any], column: str) -> Iterator[list[str]]:
+    """What a name may lead to, fields with dots in their own names too: the longest part first.
+
+    Where a field has none of the rest, the rest is cut at its dots.
+    """
     parts = column.split(".")
     for length in range(len(parts), 0, -1):
-        yield [".".join(parts[:length]), *parts[length:]]
+        first, rest = ".".join(parts[:length]), parts[length:]
+        if first not in fields:
+            continue
+        if not rest:
+            yield [first]
+            continue
+        within = _paths(_fields(_plain(fields[first])), ".".join(rest))
+        known = False
+        for each in within:
+            known = True
+            yield [first, *each]
+        if not known:
+            yield [first, *rest]
 
 
-def _fields(kind: Any) -> list[str]:
+def _fields(kind: Any) -> dict[str, Any]:
     from pyarrow import types
 
-    return [field.name for field in kind] if types.is_struct(kind) else []
+    return {field.name: field.type for field in kind} if types.is_struct(kind) else {}
+
+
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_nested(kind) and not types.is_struct(kind))
 
 
 def _plain(kind: Any) -> Any:
@@ -117,10 +141,10 @@ def _check_text(kind: Any, column: str, path: Path) -> None:
     if any(each(kind) for each in text):
         return
     fix = "set text_column to a column of text"
-    if types.is_nested(kind) and not types.is_struct(kind):
-        fix = "join its items into one text, or name another column in text_column"
+    if _is_list(kind):
+        fix = JOIN_LIST
     elif fields := _fields(kind):
-        fix = f"name a field in it by its path, such as text_column: {column}.{fields[0]}"
+        fix = f"name a field in it by its path, such as text_column: {column}.{next(iter(fields))}"
     raise DataError(f"{path}: column {column!r} holds {kind}; a text column is needed: {fix}")
 
 

@@ -4,6 +4,7 @@ A raw file does not say its type, and read as another it still gives ids. Ids in
 they are read as show by their zeros: of uint32 read as uint16 every second value is the upper half.
 """
 
+import codecs
 import pickletools
 import struct
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from windtunnel.errors import DataError
 
 # llm.c and modded-nanogpt: 256 int32, of which the first are magic, version and token count.
 _HEADER_BYTES = 1024
+# Of another header the rest is 0, and one of the first says how many tokens follow.
+_HEADER_FIELDS = 16
 _HEADER_DTYPES = {20240520: "uint16", 20240801: "uint32"}
 _HEADER_VERSIONS = {1, 7}
 _OTHER_HEADERS = {
@@ -40,12 +43,18 @@ _MAGICS = {
     b"\x7fELF": "a program",
 }
 _FIXES = {".npy": "name it .npy", "Parquet": "name it .parquet"}
+_CUT_HEADER = f"cut off its {_HEADER_BYTES} bytes (tail -c +{_HEADER_BYTES + 1} OLD > NEW)"
 _SAMPLE_BYTES = 1 << 20
+# Two samples of one distribution of bytes, of so many values each, differ by less than this.
+_MANY = 1 << 15
+_ALIKE = 0.08
+_NO_CONTROLS = bytes({0, *b"\t\n\r\f", *range(32, 256)} - {127})
 # With fewer values than this, zeros may be chance.
 _FEWEST = 16
 # Upper halves of 32-bit ids are below this: no vocabulary has 2**20 tokens.
 _UPPER_HALF = 16
 _DTYPES = ("uint16", "uint32", "int64")
+_BY_WIDTH = {1: "uint8", 2: "uint16", 4: "uint32", 8: "int64"}
 
 
 @dataclass(frozen=True)
@@ -81,12 +90,13 @@ def raw_tokens(path: Path, dtype: str) -> RawTokens:
         return header
     _refuse_other_formats(path, head, size)
     kind = np.dtype(dtype).newbyteorder("<")
+    offset = _other_header(path, head, size, kind)
     if size % kind.itemsize:
         raise DataError(
             f"{path}: {size} bytes are not a whole number of {kind.name} tokens; "
             "is it cut off, or is dtype wrong?"
         )
-    raw = RawTokens(path, kind)
+    raw = RawTokens(path, kind, offset)
     if wider := _wider(raw):
         every = (
             "every second value is" if wider[0] == 2 else f"of {wider[0]} values all but one are"
@@ -96,20 +106,33 @@ def raw_tokens(path: Path, dtype: str) -> RawTokens:
             f"{wider[1]}"
         )
     if kind.itemsize > 1 and _is_text(raw):
-        raise DataError(f"{path}: is text and no token ids; name it .txt")
+        raise DataError(
+            f"{path}: is text and no token ids of {kind.name}; name it .txt, or set dtype: uint8 "
+            "if its bytes are the ids"
+        )
+    if kind.itemsize == 2 and _is_bytewise(raw):
+        raise DataError(
+            f"{path}: read as {kind.name}, both bytes of its ids take the same values alike: it "
+            "holds uint8; set dtype: uint8 (if it does not, write the ids as .npy)"
+        )
     return raw
 
 
 def likely_dtype(raw: RawTokens, vocab_size: int) -> str | None:
-    """Another type as which every id of a file would be in the vocabulary, if there is one."""
-    little = [(name, np.dtype(name).newbyteorder("<")) for name in _DTYPES]
+    """What to do where another type has every id of a file in the vocabulary; None if none has."""
+    little = [(f"set dtype: {name}", np.dtype(name).newbyteorder("<")) for name in _DTYPES]
     big = [
-        (f"big-endian {name} (swap its bytes first)", kind.newbyteorder(">"))
-        for name, kind in little
+        (
+            "swap their bytes with numpy: "
+            f"np.fromfile(OLD, '{kind.newbyteorder('>').str}', offset={raw.offset})"
+            f".astype('{kind.newbyteorder('<').str}').tofile(NEW), and set dtype: {kind.name}",
+            kind.newbyteorder(">"),
+        )
+        for _, kind in little
     ]
-    bytewise = [("uint8", np.dtype("uint8"))] if vocab_size <= 1 << 8 else []
+    bytewise = [("set dtype: uint8", np.dtype("uint8"))] if vocab_size <= 1 << 8 else []
     size = raw.path.stat().st_size - raw.offset
-    for name, kind in (*little, *bytewise, *big):
+    for fix, kind in (*little, *bytewise, *big):
         if kind == raw.dtype or size % kind.itemsize:
             continue
         other = RawTokens(raw.path, kind, raw.offset)
@@ -118,19 +141,25 @@ def likely_dtype(raw: RawTokens, vocab_size: int) -> str | None:
         parts = (ids[:_SAMPLE_BYTES], ids[-_SAMPLE_BYTES:])
         fits = all(int(part.min()) >= 0 and int(part.max()) < vocab_size for part in parts)
         if fits and not _wider(other):
-            return name
+            order = "big-endian " if kind.str.startswith(">") else ""
+            return f"as {order}{kind.name} every id would be allowed: {fix}"
     return None
 
 
 def _with_header(path: Path, head: bytes, size: int) -> RawTokens | None:
     """The ids after the header that llm.c and modded-nanogpt write, if there is one."""
-    if len(head) < _HEADER_BYTES:
+    if len(head) < 12:
         return None
     magic, version, count = struct.unpack_from("<3i", head)
-    if magic in _OTHER_HEADERS and version < 16:
+    if magic in _OTHER_HEADERS:
         raise DataError(f"{path}: is {_OTHER_HEADERS[magic]}; give a file of tokens")
-    if magic not in _HEADER_DTYPES or version not in _HEADER_VERSIONS:
+    if magic not in _HEADER_DTYPES:
         return None
+    if version not in _HEADER_VERSIONS:
+        raise DataError(
+            f"{path}: has the header of llm.c's tokens (magic {magic}) in version {version}; "
+            f"readable are {sorted(_HEADER_VERSIONS)}: {_CUT_HEADER} and set dtype"
+        )
     kind = np.dtype(_HEADER_DTYPES[magic]).newbyteorder("<")
     want = _HEADER_BYTES + count * kind.itemsize
     if size != want:
@@ -141,6 +170,41 @@ def _with_header(path: Path, head: bytes, size: int) -> RawTokens | None:
     if not count:
         raise DataError(f"{path}: its header announces no tokens; remove it or fill it")
     return RawTokens(path, kind, _HEADER_BYTES)
+
+
+def _other_header(path: Path, head: bytes, size: int, kind: np.dtype[Any]) -> int:
+    """Bytes of a header like that of llm.c with another magic: all of it zeros but its beginning.
+
+    Raises:
+        DataError: If its count of tokens is not that of the file as `kind`.
+    """
+    if len(head) < _HEADER_BYTES:
+        return 0
+    fields = np.frombuffer(head, "<i4")
+    if fields[_HEADER_FIELDS:].any() or not fields[0]:
+        return 0
+    counts = {int(count) for count in fields[1:3] if count > 0}
+    rest = size - _HEADER_BYTES
+    if any(count * kind.itemsize == rest for count in counts):
+        return _HEADER_BYTES
+    widths = [width for width in (1, 2, 4, 8) if any(count * width == rest for count in counts)]
+    if widths:
+        raise DataError(
+            f"{path}: has a header, by which its ids are of {widths[0]} bytes, and {kind.name} has "
+            f"{kind.itemsize}; set dtype: {_BY_WIDTH[widths[0]]}"
+        )
+    if _is_date(int(fields[0])):
+        raise DataError(
+            f"{path}: has the header of another trainer (magic {fields[0]}), which tells no number "
+            f"of tokens that is the file's; is it cut off? Else {_CUT_HEADER} and set dtype"
+        )
+    return 0
+
+
+def _is_date(magic: int) -> bool:
+    """Whether a number reads as a date of these years, as the magic numbers of trainers do."""
+    year, month, day = magic // 10_000, magic // 100 % 100, magic % 100
+    return 2020 <= year < 2040 and 1 <= month <= 12 and 1 <= day <= 31
 
 
 def _wider(raw: RawTokens) -> tuple[int, str] | None:
@@ -157,7 +221,7 @@ def _wider(raw: RawTokens) -> tuple[int, str] | None:
         if all(_is_upper_zero(region, times, width) for region in regions) and any(
             region[::times].any() for region in regions
         ):
-            return times, {2: "uint16", 4: "uint32", 8: "int64"}[width * times]
+            return times, _BY_WIDTH[width * times]
     return None
 
 
@@ -220,8 +284,34 @@ def _is_pickle(path: Path, head: bytes) -> bool:
 
 
 def _is_text(raw: RawTokens) -> bool:
-    """Whether the bytes are all printable ASCII, which ids in two or more bytes never are."""
+    """Whether the bytes are printable UTF-8, which ids in two or more bytes never are.
+
+    Byte 0 may part its documents; of small ids in two bytes it is every second one.
+    """
     with raw.path.open("rb") as file:
+        file.seek(raw.offset)
         sample = file.read(_SAMPLE_BYTES)
-    printable = bytes(range(32, 127)) + b"\t\n\r\f"
-    return len(sample) >= 4 * _FEWEST and not sample.translate(None, printable)
+    if len(sample) < 4 * _FEWEST or sample.count(0) > len(sample) // 4:
+        return False
+    if sample.translate(None, _NO_CONTROLS):
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(sample)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_bytewise(raw: RawTokens) -> bool:
+    """Whether the lower and the upper bytes of ids are drawn alike, from some values more often.
+
+    Those of real ids never are: the upper ones say which part of the vocabulary, and an even
+    spread over all values is that of any two bytes.
+    """
+    pairs = raw.ids()[: _SAMPLE_BYTES // 2].view("u1").reshape(-1, 2)
+    if len(pairs) < _MANY:
+        return False
+    low, high = (np.bincount(pairs[:, at], minlength=256) / len(pairs) for at in (0, 1))
+    alike = np.abs(low - high).sum() / 2 < _ALIKE
+    even = np.abs(low - 1 / 256).sum() / 2 < 2 * _ALIKE
+    return bool(alike and not even and np.count_nonzero(low) >= _FEWEST)

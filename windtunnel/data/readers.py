@@ -102,7 +102,10 @@ def _text(path: Path) -> Iterator[bytes]:
 
 
 def _decoded(piece: bytearray, path: Path, start: int) -> bytes:
-    if len(piece) >= 4 * DOCUMENT_BYTES and piece.count(b"\r") > 1 and piece.count(b"\n") < 2:
+    # A piece ends at an LF, but for the last one of a file, and a large one holds many.
+    lone = piece.count(b"\r") - piece.count(b"\r\n")
+    few = 2 if len(piece) >= 4 * DOCUMENT_BYTES else 1
+    if lone >= few > piece.count(b"\n") and (start == 0 or few > 1):
         raise DataError(
             f"{path}: its lines end in CR alone; convert it to LF: tr '\\r' '\\n' < OLD > NEW"
         )

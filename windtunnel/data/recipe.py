@@ -44,6 +44,7 @@ def recipe_of(
                     dedup=spec.dedup,
                     digests=digests,
                     tell=tell,
+                    tokenizer_name=spec.tokenizer,
                 ),
             }
             for source in sorted(spec.sources, key=lambda source: source.name)
@@ -65,6 +66,7 @@ def source_recipe(
     dedup: float | None,
     digests: Digests,
     tell: Tell | None = None,
+    tokenizer_name: str | None = None,
 ) -> dict[str, Any]:
     """What decides the stored tokens of one source; its name, weight, place and times do not.
 
@@ -76,7 +78,7 @@ def source_recipe(
     if source.builtin:
         return recipe | {
             "content": "pairs" if source.paired else "text",
-            "vocab_size": _text_vocab(tokenizer, vocab_size),
+            "vocab_size": _text_vocab(tokenizer, vocab_size, tokenizer_name),
             "tokenizer": tokenizer.recipe(),
             "builtin": source.path,
             "packages": package_versions(source.builtin),
@@ -99,7 +101,7 @@ def source_recipe(
     if fraction < 1 and dedup != NEAR_DUPLICATE_SHARE:
         recipe["dedup"] = dedup
     recipe |= {
-        "vocab_size": _text_vocab(tokenizer, vocab_size),
+        "vocab_size": _text_vocab(tokenizer, vocab_size, tokenizer_name),
         "tokenizer": tokenizer.recipe(),
     }
     if source.pairs is not None:
@@ -122,11 +124,12 @@ def _refuse_two_vocabularies(spec: DataSpec) -> None:
         )
 
 
-def _text_vocab(tokenizer: Tokenizer, vocab_size: int | None) -> int:
+def _text_vocab(tokenizer: Tokenizer, vocab_size: int | None, name: str | None) -> int:
     if vocab_size is not None and vocab_size < tokenizer.vocab_size:
+        named = "" if name is None else f" {name}"
         raise ConfigError(
-            f"data: vocab_size = {vocab_size}; the tokenizer has {tokenizer.vocab_size} tokens: "
-            "allowed is that or more"
+            f"data: vocab_size = {vocab_size}, and the tokenizer{named} has {tokenizer.vocab_size} "
+            "tokens; allowed is that or more: raise vocab_size, or leave it out"
         )
     return vocab_size or tokenizer.vocab_size
 

@@ -40,12 +40,13 @@ class TokenDocument:
         if low < 0 or high >= vocab_size:
             wrong = low if low < 0 else high
             place = self.start + int(np.flatnonzero(self.ids == wrong)[0])
-            fits = likely_dtype(self.raw, vocab_size) if self.raw else None
-            fix = (
-                f"as {fits} every id would be allowed: set dtype: {fits}"
-                if fits
-                else "set the tokenizer's vocab_size, or the file's dtype"
-            )
+            # The types of `.npy` and Megatron files are told by them.
+            fix = "set the vocab_size of the tokenizer that made them"
+            if self.raw:
+                other = likely_dtype(self.raw, vocab_size)
+                fix = other or "set the tokenizer's vocab_size, or the file's dtype"
+            elif low < 0:
+                fix = "take it out; a mask, such as -100, is no token"
             raise DataError(
                 f"{self.path}: token {place} has id {wrong}; allowed is 0 to {vocab_size - 1} "
                 f"(vocab_size = {vocab_size}): {fix}"
@@ -99,6 +100,12 @@ def _blocks(
 def _npy(path: Path) -> npt.NDArray[Any]:
     with boundary(path, "write it again with numpy.save", what="not a plain .npy array"):
         ids = np.load(path, mmap_mode="r", allow_pickle=False)
+    size, want = path.stat().st_size, ids.offset + ids.nbytes
+    if size != want:
+        raise DataError(
+            f"{path}: {size} bytes, where its header announces {want}: another array, or something "
+            "else, follows the first; write one array to a file, with numpy.save"
+        )
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise DataError(
             f"{path}: an array of {ids.dtype} with shape {ids.shape}; "
