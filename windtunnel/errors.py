@@ -44,6 +44,24 @@ class FitError(WindtunnelError):
     """A table that cannot carry the law asked of it."""
 
 
+class ColumnError(FitError):
+    """A column, or one value of it, that a law cannot take.
+
+    Args:
+        problem: What follows the place, as `is -2: must be above 0`.
+        column: The column, in the law's name of it.
+        row: The value's row, from 0; none where the whole column is meant.
+    """
+
+    def __init__(self, problem: str, column: str, row: int | None = None) -> None:
+        super().__init__(problem, column, row)
+        self.problem, self.column, self.row = problem, column, row
+
+    def __str__(self) -> str:
+        row = "" if self.row is None else f", row {self.row}"
+        return f"column {self.column!r}{row} {self.problem}"
+
+
 class TrackingError(WindtunnelError):
     """A tracking server that was asked for by name and cannot be reached."""
 

@@ -20,7 +20,7 @@ KEYS = [
     "filters", "convention", "objective", "coefficients", "scaled", "intervals", "level", "method",
     "resamples", "resamples_failed", "starts", "starts_agreeing", "converged", "domain", "optimum",
     "exponents", "holdout", "influence", "residuals", "noise", "correlation", "warnings", "details",
-    "inputs", "seed", "exact_rule", "draws", "noise_draws",
+    "inputs", "seed", "exact_rule", "draws", "noise_draws", "digest",
 ]  # fmt: skip
 
 

@@ -182,6 +182,18 @@ def test_losses_that_are_per_byte_by_their_name_need_their_unit_said(study_file,
     assert taken(study)["big-0"].loss == 2.5
 
 
+def test_losses_in_bits_per_token_become_nats(study_file, windtunnel, table):
+    study = study_file()
+    table.write_text(table.read_text().replace("val_loss", "bits_per_token"))
+    options = (*COLUMNS[:4], "--loss", "bits_per_token", "--decayed", "true")
+    code, out, err = windtunnel("import-runs", study, table, *options)
+    assert (code, out) == (2, "")
+    assert "say --unit bits-per-token" in err
+    code, _, err = windtunnel("import-runs", study, table, *options, "--unit", "bits-per-token")
+    assert (code, err) == (0, "")
+    assert taken(study)["big-0"].loss == pytest.approx(2.5 * math.log(2))
+
+
 def test_tables_are_read_as_fit_reads_them(study_file, windtunnel, tmp_path):
     study = study_file()
     (tmp_path / "t.csv").write_text(

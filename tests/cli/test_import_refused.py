@@ -14,6 +14,11 @@ BAD = {
     "billions": (["{table}", *TAKE, "--scale", "N=1e-9"], "multiply it by 1e9 with --scale params"),
     "scale": (["{table}", *TAKE, "--scale", "N=x"], "'x' is not a number"),
     "perplexity": (["{table}", *TAKE, "--scale", "val_loss=100"], "looks like per cent or perplex"),
+    "no file, no suffix": (["nope", *TAKE], "nope: no such file"),
+    "scale twice": (["{table}", *TAKE, "--scale", "N=1", "--scale", "N=2"], "given twice"),
+    "set twice": (["{table}", *TAKE, "--loss-of", "words=lr", "--loss-of", "words=N"], "twice"),
+    "perplexity by name": (["ppl.csv", *COLUMNS[:4], "--loss", "valPPL", "--decayed", "true"],
+                           "natural logarithm"),
     "unit": (["{table}", *TAKE, "--unit", "nats"], "allowed are nats-per-token, nats-per-byte"),
     "experiment": (["{table}", *TAKE, "--experiment", "laws"], "did you mean 'law'? It has: law"),
     "condition": (["{table}", *TAKE, "--where", "N > 1e12"], "no row is left after"),
@@ -47,6 +52,7 @@ def test_bad_input_exits_2_teaches_and_writes_nothing(
 ):
     tmp_path = elsewhere
     (tmp_path / "empty").mkdir()
+    (tmp_path / "ppl.csv").write_text(table.read_text().replace("val_loss", "valPPL"))
     (tmp_path / "large.pkl").write_bytes(b"\x80\x04.")
     arguments, message = BAD[name]
     study = study_file()

@@ -83,8 +83,11 @@ def test_words_that_are_not_known_are_kept_and_said(write):
     assert codes(found) == ["unfinished-runs", "unknown-state"]
     assert found.table.rows == 30 - 8
     assert "evicted (7), empty (7)" in found.cautions[1].message
-    assert codes(read(write(status="baseline"))) == []  # says nothing of how runs ended
-    assert codes(read(write(status=lambda row: row))) == []
+    assert codes(read(write(status="baseline"))) == ["unknown-state"]
+    found = read(write(status=lambda row: f"word{row}"))
+    assert codes(found) == ["unknown-state"]
+    assert found.cautions[0].message.count("word") == 10 + 1  # ten, and the sentence's own
+    assert codes(read(write(phase="baseline"))) == []  # no name of a state, and no known word
 
 
 def test_no_finished_run_is_an_error_with_the_way_out(write):

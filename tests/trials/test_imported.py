@@ -177,6 +177,7 @@ def test_a_line_changed_by_hand_is_refused(tmp_path, broken):
 def test_a_study_has_its_own_rows_and_those(study_file):
     study = open_study(study_file())
     assert study_rows(study) == []
+    study.store.open_for_writing()
     add_runs(study.folder, [run()])
     assert [row["segment"] for row in study_rows(study)] == [run().segment]
 

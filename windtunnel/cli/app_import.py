@@ -58,7 +58,10 @@ def import_runs(
     ] = None,
     unit: Annotated[
         str | None,
-        typer.Option(help="nats-per-token (taken if not given), nats-per-byte or bits-per-byte."),
+        typer.Option(
+            help="nats-per-token (taken if not given), bits-per-token, nats-per-byte or "
+            "bits-per-byte."
+        ),
     ] = None,
     experiment: Annotated[
         str | None, typer.Option(help="Whose law takes them. Default: the only scaling experiment.")

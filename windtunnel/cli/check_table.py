@@ -27,9 +27,19 @@ SMALLEST_MAX = 1e4
 SMALLEST_MAX_FLOPS = 1e6
 LONGEST_CELL = 80
 """Characters of a cell that a message quotes: configurations are whole files."""
-UNITS = {1e6: "millions", 1e9: "billions"}
+UNITS = {1e3: "thousands", 1e6: "millions", 1e9: "billions"}
 # Derived: guessing among a vocabulary of 4e8 costs 20 nats.
 LARGEST_MEDIAN_LOSS = 20
+# Assumed: where logarithms of what runs have lie, by base: 1e4 to 1e14 parameters or tokens, 1e12
+# to 1e30 FLOPs.
+LOGARITHMS: dict[str, dict[float, tuple[float, float]]] = {
+    "counts": {10.0: (4, 14), math.e: (11, 33)},
+    "flops": {10.0: (12, 30), math.e: (28, 70)},
+}
+FEWEST_LOGARITHMS = 3
+"""Distinct ones: one or two sizes may be as many billions."""
+# From 20 tokens a parameter, and from C = 6ND.
+MAX_DECADES_OFF = 3.0
 
 
 def is_missing(cell: object) -> bool:
@@ -73,9 +83,22 @@ def label(cell: object) -> str:
     return "" if isinstance(cell, float) and math.isnan(cell) else text
 
 
+def name_words(column: str) -> list[str]:
+    """The words of a column's name in small letters: `valPPL`, `val_ppl` and `val/PPL` alike."""
+    return re.findall(r"[a-z]+|\d+", _camel_apart(column))
+
+
+def _camel_apart(column: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", column).lower()
+
+
 def is_perplexity(column: str) -> bool:
-    """Whether a column is one by its name."""
-    return bool(re.search(r"perplexity|(?<![a-z])ppl(?![a-z])", column.lower()))
+    """Whether a column is one by its name, and not the logarithm of one."""
+    for name in (column.lower(), _camel_apart(column)):
+        if re.search(r"(?<![a-z])(?:log|ln)[_ (-]*(?:ppl|perplex)", name):
+            return False
+    found = r"perplex|(?<![a-z])ppl|ppl[sx]?(?![a-z])"
+    return any(re.search(found, name) for name in (column.lower(), _camel_apart(column)))
 
 
 def checked(
@@ -114,6 +137,8 @@ def checked(
             wanted = (
                 f"allowed for {name} are numbers above 0; correct the row or exclude it: --where"
             )
+            if np.all(values < 0):
+                wanted += ". All are below 0: of logarithms, add a column of 10^x (or e^x)"
         else:
             continue
         raise ConfigError(
@@ -148,6 +173,8 @@ def _wrong_unit(
     low, high, middle = float(values.min()), float(values.max()), float(np.median(values))
     span = f"runs from {low:.4g} to {high:.4g}"
     small = middle < SMALLEST_MEDIAN or (high < SMALLEST_MAX and bool(np.any(values % 1)))
+    if logarithm := _logarithm(name, values, beside):
+        return f"{span}: {logarithm}"
     if name in {"params", "tokens"} and small:
         return f"{span}: {_count_unit(name, values, beside, given)}"
     if name in {"flops", "flops_exact"} and high < SMALLEST_MAX_FLOPS:
@@ -163,6 +190,51 @@ def _wrong_unit(
     return ""
 
 
+def _logarithm(name: str, values: Floats, beside: Mapping[str, Floats]) -> str:
+    """What to do with a column that holds logarithms; empty where it looks like none.
+
+    No study of scaling varies sizes or budgets by less than a factor of three: numbers this close
+    to each other are exponents, where what they are exponents of fits the other columns.
+    """
+    kind = "flops" if name.startswith("flops") else "counts"
+    base = next((base for base in LOGARITHMS[kind] if _is_logarithm(name, values, base)), None)
+    if base is None or name not in {"params", "tokens", "flops", "flops_exact"}:
+        return ""
+    varied = (
+        [values]
+        if kind == "flops"
+        else [values, *(each for own, each in beside.items() if _is_logarithm(own, each, base))]
+    )
+    if max(np.unique(each).size for each in varied) < FEWEST_LOGARITHMS:
+        return ""
+    raised = base**values
+    if len(beside) == 2:
+        counts = {}
+        for each, column in beside.items():
+            also = _is_logarithm(each, column, base)
+            counts[each] = base**column if also else column
+            if not also and each != name and np.median(column) < SMALLEST_MEDIAN:
+                return ""
+        if kind == "flops":
+            off = np.log10(raised / (6 * counts["params"] * counts["tokens"]))
+        else:
+            off = np.log10(counts["tokens"] / counts["params"]) - np.log10(20)
+        if not np.median(np.abs(off)) < MAX_DECADES_OFF:
+            return ""
+    sign, power = ("log10", "10^x") if base == 10 else ("ln", "e^x")
+    what = {"params": "parameters", "tokens": "tokens"}.get(name, "FLOPs")
+    return (
+        f"looks like {sign} of {what}, and a law takes {what}: add a column of {power} and name "
+        f"that one (if they are no logarithms: --scale {name}=FACTOR)"
+    )
+
+
+def _is_logarithm(name: str, values: Floats, base: float) -> bool:
+    low, high = LOGARITHMS["flops" if name.startswith("flops") else "counts"][base]
+    smallest, largest = float(values.min()), float(values.max())
+    return low <= smallest and largest <= high and largest < 2.5 * smallest
+
+
 def _count_unit(
     name: str, values: Floats, beside: Mapping[str, Floats], given: Mapping[str, float]
 ) -> str:
@@ -172,7 +244,7 @@ def _count_unit(
     if len(beside) == 2 and name in (likely := likely_scale(**beside) or {}):
         factors = dict(likely)
     by = factors[name]
-    other = next(each for each in UNITS if each != by)
+    other = 1e9 if by == 1e6 else 1e6
     options = (f"--scale {each}={written(to * given[each])}" for each, to in factors.items())
     what = "parameters" if name == "params" else "tokens"
     return (

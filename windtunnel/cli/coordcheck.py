@@ -64,7 +64,9 @@ def run_check(
     found = coordinate_check(models, recipe, steps=steps)
     check = asdict(found) | {"passed": found.passed}
     if study is not None:
-        keep_check(open_study(study).folder, check)
+        opened = open_study(study)
+        opened.store.open_for_writing()
+        keep_check(opened.folder, check)
     if plot is not None:
         from windtunnel.report.coordcheck import draw
 

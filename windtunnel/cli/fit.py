@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from windtunnel.cli.fit_pairs import numbered, words
+from windtunnel.cli.fit_errors import of_source
+from windtunnel.cli.fit_pairs import numbered, pairs, words
 from windtunnel.cli.output import check_output, write_output
 from windtunnel.cli.text import print_json
 from windtunnel.errors import ConfigError, did_you_mean
@@ -99,22 +100,24 @@ def fit_source(source: Path, options: FitOptions) -> "tuple[Fit, Table]":
         _one_of("--objective", options.objective, OBJECTIVES)
     if not 0 < options.level < 1:
         raise ConfigError(f"--level {options.level:g}: between 0 and 1, for example 0.9")
+    fix, tie = pairs("--fix", options.fix, numbered), pairs("--tie", options.tie, words)
     read = read_source(source, options)
     table = read.table
-    fitted = fit(
-        table,
-        options.law,
-        objective=cast("Any", options.objective),
-        delta=_delta(options.delta),
-        fix=dict(numbered("--fix", text) for text in options.fix),
-        tie=dict(words("--tie", text) for text in options.tie),
-        intervals=cast("Any", options.intervals if options.bootstrap else "none"),
-        bootstrap=options.bootstrap,
-        seed=options.seed,
-        level=options.level,
-        holdout=read.holdout,
-        interpolate=cast("Any", options.interpolate),
-    )
+    with of_source(source, table):
+        fitted = fit(
+            table,
+            options.law,
+            objective=cast("Any", options.objective),
+            delta=_delta(options.delta),
+            fix=fix,
+            tie=tie,
+            intervals=cast("Any", options.intervals if options.bootstrap else "none"),
+            bootstrap=options.bootstrap,
+            seed=options.seed,
+            level=options.level,
+            holdout=read.holdout,
+            interpolate=cast("Any", options.interpolate),
+        )
     return fitted.warned(*read.cautions).made_from(dict(read.inputs)), table
 
 
@@ -137,7 +140,7 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
         flop_rule=options.flop_rule,
         holdout=options.holdout,
         decayed_only=options.law not in OF_CURVES,
-        scale=dict(numbered("--scale", text) for text in options.scale),
+        scale=pairs("--scale", options.scale, numbered),
     )
     table = read.table
     if is_study_file(source):

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from windtunnel.cli.fit_pairs import numbered
+from windtunnel.cli.fit_errors import of_source
+from windtunnel.cli.fit_pairs import numbered, once, pairs
 from windtunnel.cli.output import write_output
 from windtunnel.cli.text import print_json
 from windtunnel.errors import ConfigError
@@ -93,7 +94,7 @@ def fit_mixture_source(source: Path, options: "FitOptions") -> "MixtureFit":
         where=options.where,
         holdout="none",
         decayed_only=True,
-        scale=dict(numbered("--scale", text) for text in options.scale),
+        scale=pairs("--scale", options.scale, numbered),
     )
     if options.holdout != "largest":
         read = read._replace(
@@ -108,14 +109,17 @@ def fit_mixture_source(source: Path, options: "FitOptions") -> "MixtureFit":
         )
     if is_study_file(source):
         _refuse_unlike(source, read.table, options.experiment)
-    fitted = fit_mixture(
-        read.table,
-        target=_target(options.target),
-        default=dict(numbered("--default", text) for text in options.default) or None,
-        bootstrap=0 if options.intervals == "none" else options.bootstrap,
-        seed=options.seed,
-        level=options.level,
-    )
+    target = _target(options.target)
+    default = pairs("--default", options.default, numbered) or None
+    with of_source(source, read.table):
+        fitted = fit_mixture(
+            read.table,
+            target=target,
+            default=default,
+            bootstrap=0 if options.intervals == "none" else options.bootstrap,
+            seed=options.seed,
+            level=options.level,
+        )
     return fitted.warned(*said, *read.cautions).made_from(inputs)
 
 
@@ -164,7 +168,9 @@ def run_predict_mixture(fitted: "MixtureFit", weights: Sequence[str], *, as_json
 
 def _target(texts: Sequence[str]) -> Mapping[str, float]:
     """Weights of validation sets; a name alone counts 1."""
-    return dict(numbered("--target", text) if "=" in text else (text, 1.0) for text in texts)
+    return once(
+        "--target", (numbered("--target", text) if "=" in text else (text, 1.0) for text in texts)
+    )
 
 
 def _with_zeros(file: "TableFile", weights: Sequence[str]) -> "TableFile":

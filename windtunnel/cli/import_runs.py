@@ -51,6 +51,7 @@ def run_import(
         raise ConfigError(_changed(found))
     taken = (*found.new, *(run for _, run in found.changed))
     if not dry_run:
+        study.store.open_for_writing()
         add_runs(study.folder, taken)
     notes = (*source.notes, *notes)
     if as_json:

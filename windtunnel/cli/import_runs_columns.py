@@ -104,6 +104,8 @@ def loss_columns(study: Study, texts: tuple[str, ...]) -> dict[str, str]:
                 f"--loss-of {text}: the study measures no validation set {name!r}"
                 f"{did_you_mean(name, known) or '.'} It has: {', '.join(known)}"
             )
+        if f"loss_{name}" in found:
+            raise ConfigError(f"--loss-of {name} is given twice: give it once")
         found[f"loss_{name}"] = column
     return found
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from windtunnel.cli.check_table import Floats, checked
+from windtunnel.cli.fit_pairs import once
 from windtunnel.cli.import_runs_columns import (
     OPTIONAL,
     ImportOptions,
@@ -60,7 +61,7 @@ def read_runs(
         optional=(*OPTIONAL, *(() if of_sets else sets)),
         where=options.where,
         holdout="none",
-        scale=dict(scale_of(text) for text in options.scale),
+        scale=once("--scale", map(scale_of, options.scale)),
     )
     rows = read.table
     if rows.decayed is None:

@@ -5,7 +5,7 @@ import math
 from windtunnel.errors import ConfigError, did_you_mean
 from windtunnel.trials.study import Study
 
-UNITS = ("nats-per-token", "nats-per-byte", "bits-per-byte")
+UNITS = ("nats-per-token", "nats-per-byte", "bits-per-byte", "bits-per-token")
 
 
 class LossUnit:
@@ -21,9 +21,9 @@ class LossUnit:
                 f"--unit {unit}: allowed are {', '.join(UNITS)}{did_you_mean(unit, UNITS)}"
             )
         self.unit = unit
-        self._per_byte = 1.0 if unit == "nats-per-byte" else math.log(2)
+        self._nats = math.log(2) if unit.startswith("bits") else 1.0
         self._bytes = {each.name: each.bytes_per_token for each in study.validation}
-        if unit == "nats-per-token":
+        if self._is_per_token:
             return
         if study.dataset is None:
             raise self._refused("its data is not prepared yet: `windtunnel sweep` does it")
@@ -34,13 +34,12 @@ class LossUnit:
             )
 
     @property
-    def is_per_token(self) -> bool:
-        """Whether losses are taken as they are."""
-        return self.unit == "nats-per-token"
+    def _is_per_token(self) -> bool:
+        return self.unit.endswith("per-token")
 
     def of_set(self, name: str) -> float:
         """The factor for a loss on one validation set."""
-        return 1.0 if self.is_per_token else self._per_byte * (self._bytes[name] or math.nan)
+        return self._nats if self._is_per_token else self._nats * (self._bytes[name] or math.nan)
 
     def of_mean(self) -> float:
         """The factor for a mean over sets.
@@ -49,8 +48,8 @@ class LossUnit:
             ConfigError: Sets differ in bytes per token, so that a mean per byte tells none per
                 token.
         """
-        if self.is_per_token:
-            return 1.0
+        if self._is_per_token:
+            return self._nats
         known = {round(each or math.nan, 6) for each in self._bytes.values()}
         if len(known) != 1:
             each = ", ".join(f"{name} {value:.4g}" for name, value in self._bytes.items())

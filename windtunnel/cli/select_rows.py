@@ -24,6 +24,7 @@ from windtunnel.laws.caution import Caution, mixed_decay
 from windtunnel.laws.conditions import Condition, Mask, truth
 
 HOLDOUTS = ("largest", "none")
+MAX_WORDS_SHOWN = 10
 LABELS = ("run", "trunk", "execution", "variant")
 
 
@@ -93,7 +94,7 @@ class Selection:
             ConfigError: No row is left.
         """
         cautions = []
-        for column in state_columns(self.file):
+        for column in state_columns(self.file, frozenset(self.names.values())):
             if column.name in decided:
                 continue
             rows = self.kept.tolist()
@@ -114,7 +115,9 @@ class Selection:
                 cautions.append(Caution("unfinished-runs", f"{text} '{keep}'"))
             unknown = column.counts(self.kept.tolist(), finished=None)
             if unknown:
-                said = ", ".join(f"{word} ({count})" for word, count in unknown.items())
+                first = list(unknown.items())[:MAX_WORDS_SHOWN]
+                said = ", ".join(f"{word} ({count})" for word, count in first)
+                said += f" and {len(unknown) - len(first)} more" * (len(unknown) > len(first))
                 cautions.append(
                     Caution(
                         "unknown-state",

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from windtunnel.cli.check_table import Floats, is_perplexity, number
+from windtunnel.cli.check_table import Floats, is_perplexity, name_words, number
 from windtunnel.cli.table_file import TableFile
 from windtunnel.errors import ConfigError, did_you_mean
 
@@ -22,8 +22,12 @@ SYNONYMS = MappingProxyType(
         "flops": "c, compute, flop, trainingflop, trainingflops, trainflops, totalflops",
         "lr": "learningrate, peaklr, lrpeak, maxlr, eta",
         "batch_tokens": "batchsize, globalbatch, tokensperbatch, tokensperstep, tokensperupdate",
-        "unique_tokens": "uniquetokens, u, uniquedata, nuniquetokens, freshtokens",
-        "epochs": "epoch, nepochs, numepochs, trainepochs, dataepochs, passes",
+        "unique_tokens": "uniquetokens, u, uniquedata, nuniquetokens, freshtokens, "
+        "dunique, uniqued, tokensunique, uniqtokens, uniquetraintokens, uniquetrainingtokens, "
+        "numuniquetokens, freshdata",
+        "epochs": "epoch, nepochs, numepochs, trainepochs, dataepochs, passes, numtrainepochs, "
+        "trainingepochs, totalepochs, repeats, nrepeats, numrepeats, repetitions, "
+        "datarepetitions, numrepetitions, datarepeats, datapasses, numpasses, npasses",
     }
 )
 """How other people spell a column, in small letters and without spaces or marks."""
@@ -67,14 +71,19 @@ def find_columns(
 
 def plain_name(column: str, *, last: bool = True) -> str:
     """A column's name, or the last part of a dotted one, in small letters and digits alone."""
-    parts = re.split(r"[./]", column)
+    parts = [part for part in re.split(r"[./]", column) if re.search(r"[A-Za-z0-9]", part)] or [""]
     return re.sub(r"[^a-z0-9]", "", (parts[-1] if last else column).lower())
 
 
 def is_active(column: str) -> bool:
     """Whether a column counts the parameters of a mixture of experts that a token meets."""
-    name = plain_name(column)
-    return "activ" in name and ("param" in name or name in {"nactive", "activen"})
+    words = name_words(column)
+    if re.search("expert|layer|head|activation", column.lower()):
+        return False
+    if "param" in column.lower():
+        return "act" in words or "activ" in column.lower()
+    short = plain_name(column) in {"nact", "actn", "nactive", "activen", "nactivated"}
+    return short or ("size" in words and bool({"act", "active", "activated"} & {*words}))
 
 
 def column_like(name: str, table: TableFile) -> str | None:
@@ -111,7 +120,9 @@ def _params_column(table: TableFile) -> str | None:
     found = []
     for column in table.own:
         name = plain_name(column)
-        if "param" not in name or re.search(r"hyper|per(?:param|layer|token|byte)", name):
+        if not ("param" in name or is_active(column)) or re.search(
+            r"hyper|per(?:param|layer|token|byte)", name
+        ):
             continue
         bare = bool(re.search(r"no[nt]?emb", name))
         total = bool(re.search(r"total|^all", name)) or ("emb" in name and not bare)
@@ -126,8 +137,12 @@ def scaled(table: TableFile, names: Mapping[str, str], scale: Mapping[str, float
         ConfigError: No such column, or a factor that is not above 0.
     """
     columns = dict(table.columns)
+    done: set[str] = set()
     for name, by in scale.items():
         column = names.get(name, name)
+        if column in done:
+            raise ConfigError(f"--scale {name}={by:g}: column {column!r} is given twice")
+        done.add(column)
         if column not in columns:
             known = [*names, *table.own]
             raise ConfigError(

@@ -46,6 +46,7 @@ def read_csv(path: Path, text: str) -> TableFile:
         notes.append("its header begins with #")
     if twice := sorted({name for name in names if name and names.count(name) > 1}):
         raise ConfigError(f"{path}: column {twice[0]!r} stands twice in the header; rename one")
+    _refuse_quoted_lines(path, names, body)
     if len(names) == 1 and (len(names[0].split()) > 1 or "|" in names[0]):
         _refuse_other_separators(path, names[0], body)
     for line, cells in body:
@@ -139,6 +140,23 @@ def _is_header(row: Row, below: Sequence[Row]) -> bool:
     if not below or len(row[1]) < 2 or len(row[1]) != len(below[0][1]):
         return False
     return any(conditions.number(cell) is not None for cell in below[0][1])
+
+
+def _refuse_quoted_lines(path: Path, names: Sequence[str], body: Sequence[Row]) -> None:
+    """Lines that stand in quotes as a whole, so that each is one cell."""
+    for separator in SEPARATORS:
+        width = max(len(names), len(names[0].split(separator)) if len(names) == 1 else 0)
+        whole = [line for line, cells in body if len(cells) == 1
+                 and len(cells[0].split(separator)) == width]  # fmt: skip
+        if len(names) == 1 < width and all(len(cells) == width for _, cells in body):
+            raise ConfigError(
+                f"{path}: the whole header stands in quotes, and so is one cell: take them away"
+            )
+        if width > 1 and whole and len(whole) == len(body):
+            raise ConfigError(
+                f"{path}, line {whole[0]}: the whole line stands in quotes, and so is one cell: "
+                "take away the quotes around whole lines"
+            )
 
 
 def _refuse_other_separators(path: Path, header: str, body: Sequence[Row]) -> None:

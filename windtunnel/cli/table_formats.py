@@ -1,6 +1,7 @@
 """Which format a table has: text, JSON or Parquet, packed or not. Nothing is unpickled."""
 
 import gzip
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,13 @@ NO_TEXT = {
     b"BZh": "is packed with bzip2; unpack it, or pack it with gzip",
 }
 """First bytes of files that people rename, and what to do with them."""
+OTHER_TEXT = {
+    r"<(?:!doctype|!--|\?xml|html|head|body|table|div)\b": "is a web page or XML and no table; "
+    "download the table itself (a raw or export link), or export it as CSV",
+    r"version https://git-lfs": "is a pointer of Git LFS and not the file; fetch it with "
+    "`git lfs pull`",
+}
+"""How texts begin that are saved under a table's name, and what to do with them."""
 MARKS = {
     b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
@@ -43,13 +51,13 @@ def read_file(path: Path) -> TableFile:
     """
     name = path.name.lower()
     read = next((TEXTS[each] for each in TEXTS if name.removesuffix(".gz").endswith(each)), None)
-    if read is None and not name.endswith(".parquet"):
-        raise ConfigError(f"{path}: not a table that can be read; allowed are {ALLOWED}")
     with boundary(path, "give a file that can be read", ConfigError, what="cannot be read"):
         if path.is_dir():
             raise ConfigError(f"{path}: is a folder; give one table ({ALLOWED})")
         if not path.exists():
             raise ConfigError(f"{path}: no such file")
+        if read is None and not name.endswith(".parquet"):
+            raise ConfigError(f"{path}: not a table that can be read; allowed are {ALLOWED}")
         if path.stat().st_size == 0:
             raise _empty(path)
         raw = b"" if read is None else path.read_bytes()
@@ -91,6 +99,9 @@ def _text_table(path: Path, raw: bytes, read: Text) -> TableFile:
         )
     if not text.strip():
         raise _empty(path)
+    for pattern, said in OTHER_TEXT.items():
+        if re.match(pattern, text.lstrip(), re.IGNORECASE):
+            raise ConfigError(f"{path}: {said}")
     table = read(path, text)
     if not notes:
         return table

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from windtunnel.cli.table_file import TableFile
+from windtunnel.errors import ConfigError
 from windtunnel.laws import conditions
 from windtunnel.laws.caution import Caution
 
@@ -47,6 +48,7 @@ def as_numbers(file: TableFile, names: Mapping[str, str]) -> TableFile:
         if isinstance(cell, str)
     ]
     comma = _decimal_comma(cells)
+    _refuse_both_readings(file, columns, cells, comma=comma)
     out, said = dict(file.columns), []
     for column, counts in columns.items():
         raw = file.columns[column]
@@ -62,6 +64,32 @@ def as_numbers(file: TableFile, names: Mapping[str, str]) -> TableFile:
         + (": the decimal sign of this file is a comma" if comma else ""),
     )
     return replace(file, columns=out, cautions=(*file.cautions, caution))
+
+
+def _refuse_both_readings(
+    file: TableFile, columns: Mapping[str, bool], cells: Sequence[str], *, comma: bool | None
+) -> None:
+    """Refuse a loss or rate of `2.345` in a file where the point groups digits, and the reverse.
+
+    No such number is in the thousands: that the signs differ between the columns is likelier.
+    """
+    if comma is None:
+        return
+    sign, other, word = (".", ",", "point") if comma else (",", ".", "comma")
+    says = next(cell for cell in cells if set(_votes([cell])) == {comma})
+    for column, counts in columns.items():
+        if counts or _both_signs(file.columns[column]):
+            continue
+        for cell, place in zip(file.columns[column], file.places, strict=True):
+            if not isinstance(cell, str):
+                continue
+            if re.fullmatch(rf"[+-]?[1-9]\d{{0,2}}\{sign}\d{{3}}", cell.strip()):
+                raise ConfigError(
+                    f"{file.path}, {place}, column {column!r}: {cell!r} would be "
+                    f"{cell.strip().replace(sign, '')}, as {says!r} says that in this file a "
+                    f"{word} groups digits: write {cell.strip().replace(sign, other)!r} there, or "
+                    "take the groups out of the other columns"
+                )
 
 
 def _both_signs(cells: Sequence[object]) -> bool:

@@ -7,23 +7,30 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
-from windtunnel.cli.check_table import Floats, floats, label
+from windtunnel.cli.check_table import Floats, floats, is_missing, label, name_words, number
 from windtunnel.cli.table_columns import column_like, is_active, plain_name
 from windtunnel.cli.table_file import TableFile
+from windtunnel.cli.table_numbers import as_numbers
 from windtunnel.laws.caution import Caution, repeated_data
 from windtunnel.laws.conditions import Mask
 
-RUN_IDS = ("runid", "jobid", "id")
-RUN_NAMES = ("runname", "name")
+RUN_IDS = ("runid", "jobid", "trialid", "id", "uuid")
+RUN_NAMES = ("name", "label", "run", "exp", "experiment", "config", "job", "trial")
+"""How names of columns end that may name runs, and may name families of them."""
+OTHER_EXPERTS = frozenset({"active", "activated", "act", "per", "shared", "top", "topk"})
 STEPS = ("step", "globalstep", "trainstep", "steps", "iteration", "iter")
 FEWEST_OF_A_CURVE = 8
 """Rows of one size at even distances that look like a curve: designs space their horizons evenly
 in the logarithm, and have fewer."""
+FEWEST_WITHOUT_STEPS = 12
+"""The same, where no column says that rows are numbered by steps."""
 
 
 def loss_unit(column: str) -> str | None:
     """The unit that the name of a column of losses states, if it is another than nats per token."""
-    name = plain_name(column)
+    name = plain_name(column, last=False)
+    if re.search(r"bitspertok|bpt", name):
+        return "bits per token"
     if re.search(r"bpb|bitsperbyte", name):
         return "bits per byte"
     if re.search(r"bpc|bitsperchar", name):
@@ -46,13 +53,34 @@ def of_repetition(
 ) -> tuple[Caution, ...]:
     """What is said of rows that read their data more than once."""
     passes = np.full(tokens.size, np.nan)
+    unread = []
     for name in ("epochs", "unique_tokens"):
         column = names.get(name) or column_like(name, file)
         if column is not None:
-            values = floats(file.columns[column])[kept]
+            cells = as_numbers(file, {name: column}).columns[column]
+            cells = list(compress(map(_times, cells) if name == "epochs" else cells, kept))
+            values = floats(cells)
             found = values if name == "epochs" else tokens / np.where(values > 0, values, np.nan)
             passes = np.fmax(passes, found)
-    return repeated_data(passes)
+            if odd := [cell for cell in cells if number(cell) is None and not is_missing(cell)]:
+                unread.append(
+                    Caution(
+                        "column-left-out",
+                        f"{len(odd)} cells of column {column!r}, such as {label(odd[0])!r}, are no "
+                        "numbers: whether those rows read their data more than once is not known",
+                    )
+                )
+    return (*repeated_data(passes), *unread)
+
+
+def _times(cell: object) -> object:
+    """A number of passes without what people write beside it: `4x`, `x4`, `4 epochs`."""
+    if not isinstance(cell, str):
+        return cell
+    found = re.fullmatch(
+        r"(?:x|\u00d7)?\s*([\d.]+)\s*(?:x|\u00d7|ep|epochs?|passes|times)?", cell.strip().lower()
+    )
+    return found[1] if found else cell
 
 
 def of_experts(
@@ -71,6 +99,19 @@ def of_experts(
                 "token: C = 6ND and tokens per param are of active ones. To fit those: "
                 f"--params {column!r}",
             )
+        return
+    if chosen is None or is_active(chosen):
+        return
+    for column in file.own:
+        if not plain_name(column).endswith("experts") or OTHER_EXPERTS & {*name_words(column)}:
+            continue
+        if np.nanmax(floats(file.columns[column])[kept], initial=0) > 1:
+            yield Caution(
+                "total-params",
+                f"column {column!r} says that these are mixtures of experts, and nothing says "
+                f"whether column {chosen!r} counts all experts or those active for a token: "
+                "C = 6ND and tokens per param are of active ones. Name such a column with --params",
+            )
             return
 
 
@@ -83,11 +124,17 @@ def run_column(file: TableFile, names: Mapping[str, str], kept: Mask) -> str | N
         return None
     by_step = any(plain_name(column) in STEPS for column in file.own)
     params, tokens = (floats(file.columns[names[each]])[kept] for each in ("params", "tokens"))
-    for column in file.own:
-        if plain_name(column) in (RUN_IDS + RUN_NAMES if by_step else RUN_IDS):
-            ids = np.array([label(cell) for cell in compress(file.columns[column], kept)], np.str_)
-            if _are_curves(ids, params, tokens):
-                return column
+    likely = [column for column in file.own if column not in names.values()]
+    for column in sorted(likely, key=lambda column: not _names_runs(column)[0]):
+        is_id, is_name = _names_runs(column)
+        if not (is_id or is_name):
+            continue
+        is_id = is_id or (by_step and plain_name(column) in {"name", "runname"})
+        ids = np.array([label(cell) for cell in compress(file.columns[column], kept)], np.str_)
+        if _are_curves(ids, params, tokens) and (
+            is_id or all(_is_even(tokens[ids == each]) for each in np.unique(ids))
+        ):
+            return column
     return None
 
 
@@ -109,9 +156,11 @@ def of_curves(
             f"{params.size} rows are points of {runs} runs (column {names['run']!r}), and share "
             f"the noise of their run: {advice}",
         )
-    elif run is None and any(plain_name(column) in STEPS for column in file.own):
+    elif run is None:
+        by_step = any(plain_name(column) in STEPS for column in file.own)
+        fewest = FEWEST_OF_A_CURVE if by_step else FEWEST_WITHOUT_STEPS
         sizes = np.unique(params)
-        even = [size for size in sizes if _is_even(tokens[params == size])]
+        even = [size for size in sizes if _is_even(tokens[params == size], fewest)]
         if even:
             yield Caution(
                 "curve-rows",
@@ -132,6 +181,18 @@ def _are_curves(ids: NDArray[np.str_], params: Floats, tokens: Floats) -> bool:
     )
 
 
-def _is_even(tokens: Floats) -> bool:
+def _names_runs(column: str) -> tuple[bool, bool]:
+    """Whether a column holds ids of runs by its name, and whether it may hold their names."""
+    name = plain_name(column)
+    of_run = {"run", "job", "trial", "wandb", "mlflow", "neptune", "comet"} & {*name_words(column)}
+    is_id = name in RUN_IDS or name.endswith("run") or (bool(of_run) and name.endswith("id"))
+    return is_id, name.endswith((*RUN_NAMES, "id"))
+
+
+def _is_even(tokens: Floats, fewest: int = FEWEST_OF_A_CURVE) -> bool:
+    """Whether nine of ten gaps between token counts are alike: a curve's ends may be cut."""
     gaps = np.diff(np.unique(tokens))
-    return gaps.size + 1 >= FEWEST_OF_A_CURVE and bool(np.ptp(gaps) <= 0.05 * gaps.mean())
+    if gaps.size + 1 < fewest:
+        return False
+    middle = np.median(gaps)
+    return bool(np.mean(np.abs(gaps - middle) <= 0.05 * middle) >= 0.9)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from windtunnel.errors import ConfigError, FitError, did_you_mean
+from windtunnel.errors import ColumnError, ConfigError, FitError, did_you_mean
 from windtunnel.laws.catalogue import OF_CURVES, STAGED, law_named
 from windtunnel.laws.caution import Caution, mixed_decay
 from windtunnel.laws.conditions import Condition, whole_trunks
@@ -142,7 +142,7 @@ def as_table(given: Table | Mapping[str, ArrayLike]) -> tuple[Table, tuple[Cauti
         try:
             numbers[name] = values.astype(np.float64)
         except (TypeError, ValueError) as error:
-            raise FitError(f"column {name!r} is not all numbers: {error}") from None
+            raise ColumnError(f"is not all numbers: {error}", name) from None
     missing = np.any([np.isnan(values) for values in numbers.values()], axis=0)
     whole = {name: np.where(missing, 1.0, values) for name, values in numbers.items()}
     table = Table(whole, trunk=trunk, decayed=decayed, labels=labels)

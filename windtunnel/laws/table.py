@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from windtunnel.errors import FitError, did_you_mean
+from windtunnel.errors import ColumnError, FitError, did_you_mean
 
 Floats = NDArray[np.float64]
 
@@ -180,13 +180,15 @@ def _numbers(name: str, values: ArrayLike) -> Floats:
     try:
         array = np.atleast_1d(np.array(values, np.float64))
     except (TypeError, ValueError) as error:
-        raise FitError(f"column {name!r} is not all numbers: {error}") from None
+        raise ColumnError(f"is not all numbers: {error}", name) from None
     array.flags.writeable = False
     if array.ndim != 1 or array.size == 0:
-        raise FitError(f"column {name!r} has shape {array.shape}: give one number per run")
+        raise ColumnError(f"has shape {array.shape}: give one number per run", name)
     if (bad := np.flatnonzero(~np.isfinite(array))).size:
-        raise FitError(
-            f"column {name!r}, row {bad[0]} is {array[bad[0]]}: a law takes finite numbers. "
-            "Drop diverged and unfinished runs first, and say so in `filters`"
+        raise ColumnError(
+            f"is {array[bad[0]]}: a law takes finite numbers. "
+            "Drop diverged and unfinished runs first, and say so in `filters`",
+            name,
+            int(bad[0]),
         )
     return array

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from windtunnel.laws.caution import Caution, repeated_data
-from windtunnel.laws.cautions.units import are_swapped, likely_scale, written
+from windtunnel.laws.cautions.units import RATIOS, are_swapped, likely_scale, written
 from windtunnel.laws.forms.law import Law
 from windtunnel.laws.identify import correlation
 from windtunnel.laws.table import Floats, Table
@@ -14,7 +14,7 @@ COLLINEAR = 0.8
 # Three sizes fix a curve and four leave one degree of freedom to doubt it.
 FEW_SIZES, FEW_HORIZONS = 5, 4
 # Assumed: outside these no language model was ever trained.
-PLAUSIBLE_RATIO, LARGEST_PARAMS = (0.02, 1e6), 1e14
+PLAUSIBLE_RATIO, LARGEST_PARAMS = (RATIOS[0], 1e6), 1e14
 
 
 def of_table(law: type[Law], table: Table) -> Iterator[Caution]:

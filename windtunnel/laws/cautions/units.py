@@ -6,7 +6,9 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike
 
-SCALES = (1.0, 1e6, 1e9)
+SCALES = (1.0, 1e3, 1e6, 1e9)
+# People write millions and billions: thousands must fit that much better, in decades.
+THOUSANDS = 0.5
 # Assumed, of runs that laws are fitted to: 0.3 to 30,000 tokens a parameter, and 40 in the middle
 # (Chinchilla's 20, and what is trained for inference); models of 3e4 to 1e13 parameters. Wider
 # bounds would let more than one unit through.
@@ -17,7 +19,7 @@ Candidate = tuple[float, float, float]
 
 
 def likely_scale(params: ArrayLike, tokens: ArrayLike) -> Mapping[str, float] | None:
-    """The factors by name, of 1e6 and 1e9, that make the two most usual; None where none do."""
+    """Factors by name, of 1e3, 1e6 and 1e9, that make the two most usual; None where none do."""
     found = min(_plausible(params, tokens), default=None)
     if found is None:
         return None
@@ -43,4 +45,5 @@ def _plausible(params: ArrayLike, tokens: ArrayLike) -> Iterator[Candidate]:
         scaled, ratio = size * of_params, data * of_tokens / (size * of_params)
         if SIZES[0] <= scaled <= SIZES[1] and RATIOS[0] <= ratio <= RATIOS[1]:
             off = abs(np.log10(ratio / USUAL_RATIO)) + abs(np.log10(scaled / USUAL_PARAMS)) / 2
+            off += THOUSANDS * [of_params, of_tokens].count(1e3)
             yield off, of_params, of_tokens

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from windtunnel.errors import FitError
+from windtunnel.errors import ColumnError, FitError
 from windtunnel.laws.forms.formula import Formula
 from windtunnel.laws.table import Floats
 
@@ -98,27 +98,28 @@ class Law(Formula):
         """Refuse numbers that the formula cannot take.
 
         Raises:
-            FitError: with the column, the row and the value.
+            ColumnError: with the column, the row and the value.
         """
         for name, values in inputs.items():
             if (bad := np.flatnonzero(values <= 0)).size:
-                raise FitError(
-                    f"column {name!r}, row {bad[0]} is {values[bad[0]]:g}: must be above 0"
-                )
+                raise ColumnError(f"is {values[bad[0]]:g}: must be above 0", name, int(bad[0]))
         if np.ptp(output) == 0:
-            raise FitError(
-                f"column {cls.output!r} is {output[0]:g} in every row: there is nothing to explain"
+            raise ColumnError(
+                f"is {output[0]:g} in every row: there is nothing to explain", cls.output
             )
         usual = float(np.median(np.abs(output)))
         if cls.multiplicative and (bad := np.flatnonzero(output > ABSURD * usual)).size:
-            raise FitError(
-                f"column {cls.output!r}, row {bad[0]} is {output[bad[0]]:g}, the usual value "
-                f"{usual:.4g}: a diverged run? Leave it out with --where"
+            raise ColumnError(
+                f"is {output[bad[0]]:g}, the usual value {usual:.4g}: a diverged run? "
+                "Leave it out with --where",
+                cls.output,
+                int(bad[0]),
             )
         if cls.multiplicative and (bad := np.flatnonzero(output <= 0)).size:
-            raise FitError(
-                f"column {cls.output!r}, row {bad[0]} is {output[bad[0]]:g}: must be above 0. "
-                "Drop diverged and unfinished runs first"
+            raise ColumnError(
+                f"is {output[bad[0]]:g}: must be above 0. Drop diverged and unfinished runs first",
+                cls.output,
+                int(bad[0]),
             )
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from windtunnel.errors import FitError
+from windtunnel.errors import ColumnError
 from windtunnel.laws.caution import Caution
 from windtunnel.laws.forms.formula import Formula
 from windtunnel.laws.table import Floats, Table
@@ -153,7 +153,7 @@ def logs(table: Table, name: str) -> Floats:
     """
     values = table[name]
     if (bad := np.flatnonzero(values <= 0)).size:
-        raise FitError(f"column {name!r}, row {bad[0]} is {values[bad[0]]:g}: must be above 0")
+        raise ColumnError(f"is {values[bad[0]]:g}: must be above 0", name, int(bad[0]))
     return np.log(values)
 
 
