@@ -461,7 +461,7 @@ def test_scale(csv):
         ("runs.jsonl", b'{"params": 1}\n\n{"params": }\n', "line 3: not JSON"),
         ("runs.jsonl", b"[1, 2]\n", "element 1: not a JSON object; write each run as one"),
         ("runs.jsonl", b'{"params": 1}\n[1, 2]\n', "line 2: not a JSON object; write each run as"),
-        ("runs.jsonl", b'{"a": 1, "a": 2}\n', "line 1: name 'a' is there twice"),
+        ("runs.jsonl", b'{"a": 1, "a": 2}\n', "line 1: not JSON: key 'a' stands twice"),
         ("runs.jsonl", b'{"a.b": 1, "a": {"b": 2}}\n', "line 1: name 'a.b' is there twice"),
         ("runs.jsonl", b"[" * 100_000, "not JSON"),
         ("runs.jsonl", b'{"n": ' + b"9" * 5000 + b"}\n", "line 1: not JSON"),

@@ -5,13 +5,13 @@ A value of `{"config": {"model": {"params": 1e6}}}` is column `config.model.para
 
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 from windtunnel.cli.table_file import TableFile
 from windtunnel.errors import ConfigError, boundary
+from windtunnel.laws.shape import keys_once
 
 EXAMPLE = '{"params": 1e6, "tokens": 2e7, "loss": 3.1}'
 FIX = f"write each run as one object, for example {EXAMPLE}"
@@ -119,15 +119,8 @@ def _leaves(path: Path, place: str, row: Mapping[str, object]) -> dict[str, obje
 
 
 def _parsed(text: str, where: str) -> object:
-    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-            raise ConfigError(f"{where}: name {twice!r} is there twice; rename one")
-        return found
-
     with boundary(where, FIX, ConfigError, what="not JSON"):
-        return cast("object", json.loads(text, object_pairs_hook=once))
+        return cast("object", json.loads(text, object_pairs_hook=keys_once))
 
 
 def _is_json(line: str) -> bool:

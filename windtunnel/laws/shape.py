@@ -48,7 +48,7 @@ def parse(
         WindtunnelError: Of this `kind`: it is not whole JSON.
     """
     with boundary(what, fix, kind, what="no JSON"):
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_number)
+        return json.loads(text, object_pairs_hook=keys_once, parse_constant=_no_number)
 
 
 @contextmanager
@@ -218,7 +218,12 @@ def _float(value: Any) -> float:
         return math.nan
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, for `object_pairs_hook`.
+
+    Raises:
+        ValueError: A key stands twice; plain JSON takes the last value in silence.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from windtunnel.laws.shape import SHORT
+from windtunnel.laws.shape import SHORT, keys_once
 from windtunnel.spec.wording import expected
 
 T = TypeVar("T")
@@ -63,16 +63,7 @@ def parse(content: bytes | str) -> Any:
     Raises:
         ValueError: It is none.
     """
-    return json.loads(content, object_pairs_hook=_object)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} stands twice in one object")
-    return found
+    return json.loads(content, object_pairs_hook=keys_once)
 
 
 def said_of(wrong: ValidationError) -> str:
