@@ -203,7 +203,7 @@ BAD = {
     "engine": (["sweep", "{study}", "--engine", "spark"], "allowed are ray and local"),
     "law": (["fit", "table.csv", "--law", "chinchila"], "did you mean 'chinchilla'?"),
     "table": (["fit", "table.csv"], "table.csv: no such file"),
-    "kind of source": (["fit", "table.txt"], "not a table that can be read; allowed are .csv"),
+    "no such table": (["fit", "table.csv"], "table.csv: no such file"),
     "widths": (["check", "mup", "--widths", "32,64"], "three or more, over a factor of 8"),
     "width of no model": (["check", "mup", "--widths", "20,32,256"], "not a multiple of head_dim"),
     "no cluster": (["sweep", "{good}", "--address", "127.0.0.1:1"], "--address 127.0.0.1:1: "),
@@ -259,6 +259,13 @@ def test_other_data_under_the_same_study_is_refused(study_file, tmp_path):
     assert code == 2
     assert "were made on other data" in error
     assert "give the changed study a new `study:` name" in error
+
+
+def test_a_file_of_another_kind_is_no_table(tmp_path):
+    (tmp_path / "table.txt").write_text("params 1\n", "utf-8")
+    code, _, error = windtunnel("fit", "table.txt", cwd=tmp_path)
+    assert code == 2
+    assert "table.txt: not a table that can be read; allowed are .csv" in error
 
 
 def test_a_fit_without_its_column_names_the_columns(tmp_path):
