@@ -7,7 +7,7 @@ import psutil
 import pytest
 from sweeps import RunningSweep, until
 
-from windtunnel.engine.ray.apart import is_loopback, own_token
+from windtunnel.engine.ray.apart import is_loopback, own_token, read_token_again
 from windtunnel.trials.study import open_study
 
 SETTINGS = {"sizes": "[16x2, 32x2]", "horizons": "[2500 steps, 3000 steps]"}
@@ -34,11 +34,19 @@ def test_what_only_this_machine_reaches(address, expected):
     assert is_loopback(address) is expected
 
 
-def test_each_cluster_has_a_token_of_its_own_and_leaves_the_users_alone(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "the user's")
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+@pytest.fixture
+def tokens_of_now():
+    """Ray keeps mode and token for the process: the tests that follow need theirs again."""
+    with pytest.MonkeyPatch.context() as theirs:
+        yield theirs
+    read_token_again()
+
+
+def test_each_cluster_has_a_token_of_its_own_and_leaves_the_users_alone(tokens_of_now, tmp_path):
+    tokens_of_now.setenv("HOME", str(tmp_path))
+    tokens_of_now.setenv("RAY_AUTH_TOKEN", "the user's")
+    tokens_of_now.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    tokens_of_now.setenv("RAY_AUTH_MODE", "disabled")
     found = set()
     for _ in range(2):
         with own_token():

@@ -39,7 +39,7 @@ def own_token() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in TOKEN}
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
-    _read_token_again()
+    read_token_again()
     try:
         yield
     finally:
@@ -47,10 +47,10 @@ def own_token() -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-        _read_token_again()
+        read_token_again()
 
 
-def _read_token_again() -> None:
+def read_token_again() -> None:
     """Ray reads mode and token once; a Ray without tokens has nothing to read."""
     with suppress(ImportError, AttributeError):
         raylet: Any = __import__("ray._raylet", fromlist=["Config"])
