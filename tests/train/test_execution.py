@@ -1,10 +1,11 @@
-"""What `compile: auto` decides, at both ends and for each device."""
+"""What an execution record decides, and what records of before go on with."""
 
 import pytest
+import torch
 
 from windtunnel.spec import ModelSpec, Recipe
 from windtunnel.spec.config import Resources
-from windtunnel.train.execution import Execution, _compiles, current, decide
+from windtunnel.train.execution import Execution, _compiles, current, decide, subnormals
 
 MODEL = ModelSpec(width=64, depth=4, head_dim=16, kv_heads=4, vocab_size=256, context=128)
 RECIPE = Recipe(lr=0.01, base_width=32, batch_tokens=1024, warmup_steps=10)
@@ -31,3 +32,21 @@ def test_a_record_from_before_there_were_kernels_goes_on_with_torchs():
     old = made.model_dump()
     del old["kernels"]
     assert current(Execution(**old)).differences(Execution(**old)) == []
+
+
+def test_new_trunks_flush_subnormals_and_old_ones_keep_them():
+    made = decide(Resources(device="cpu"), MODEL, RECIPE, planned_tokens=0)
+    assert made.subnormals == "flushed"
+    old = made.model_dump()
+    del old["subnormals"]
+    assert current(Execution(**old)).subnormals == "kept"
+
+
+def test_subnormals_are_flushed_within_and_there_again_after():
+    tiny = torch.tensor([1e-39])
+    assert float(tiny * 1) > 0
+    with subnormals("flushed"):
+        assert float(tiny * 1) == 0
+    with subnormals("kept"):
+        assert float(tiny * 1) > 0
+    assert float(tiny * 1) > 0

@@ -133,3 +133,18 @@ def test_rows_without_a_mark_weigh_exactly_one():
     assert marked(some)
     assert predictions_per_counted(some) == 4.0
     assert predictions_per_counted(mark(ROWS, counted=(0, 0, 0, 0))) == 64.0
+
+
+@pytest.mark.parametrize(("subnormals", "seen"), [("flushed", 0.0), ("kept", 1e-39)])
+def test_an_update_treats_subnormals_as_its_record_says(subnormals, seen):
+    class Look:
+        def before(self):
+            self.product = float(torch.tensor([1e-39]) * 1)
+
+        def after(self):
+            pass
+
+    step, look = new_step(kernels="torch"), Look()
+    step.execution = step.execution.replace(subnormals=subnormals)
+    step.update(ROWS, 1.0, look)
+    assert look.product == pytest.approx(seen)

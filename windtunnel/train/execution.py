@@ -8,6 +8,8 @@ branches inherit it: within one execution record a result is exact.
 import math
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -41,7 +43,7 @@ class Execution(Strict):
     """Everything that may change the last bits of a result without changing what is computed.
 
     `kernels` is "torch", or "native" with the name of the machine code; `threads` and
-    `micro_batch_rows` are those of each of the `devices`.
+    `micro_batch_rows` are those of each of the `devices`. Records of before `subnormals` kept them.
     """
 
     device: Literal["cpu", "cuda"]
@@ -53,6 +55,7 @@ class Execution(Strict):
     devices: int = 1
     micro_batch_rows: int
     deterministic: bool
+    subnormals: Literal["kept", "flushed"] = "kept"
     torch: str
     windtunnel: str
 
@@ -112,6 +115,7 @@ def decide(
         devices=resources.devices_per_trial,
         micro_batch_rows=micro_rows,
         deterministic=resources.deterministic,
+        subnormals="flushed" if device == "cpu" else "kept",
         torch=torch.__version__,
         windtunnel=__version__,
     )
@@ -155,6 +159,22 @@ def apply(execution: Execution) -> None:
     torch.set_num_threads(execution.threads)
     if torch.are_deterministic_algorithms_enabled() != execution.deterministic:  # imports inductor
         torch.use_deterministic_algorithms(execution.deterministic)
+
+
+@contextmanager
+def subnormals(treated: Literal["kept", "flushed"]) -> Iterator[None]:
+    """Within it this thread keeps floats below 1e-38, or takes them for 0.
+
+    Attention weights of masked keys, and moments of tokens that no longer occur, are that small,
+    and Intel's processors compute with them by microcode (docs/log.md, 2026-11-30). Flushed within
+    updates only: numpy warns of a process without subnormals.
+    """
+    flushed = treated == "flushed" and torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        if flushed:
+            torch.set_flush_denormal(False)
 
 
 def devices_here() -> int:

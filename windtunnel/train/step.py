@@ -3,6 +3,7 @@
 A step may be refilled with the next segment of its shape, so a worker prepares a shape once.
 """
 
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from windtunnel.model.marks import marked, predictions_per_counted
 from windtunnel.spec import ModelSpec, Recipe
-from windtunnel.train.execution import NATIVE, Execution
+from windtunnel.train.execution import NATIVE, Execution, subnormals
 from windtunnel.train.parallel import Peers, leads, share_of
 from windtunnel.train.state import TrainState, new_state
 
@@ -63,7 +64,8 @@ class TrainStep:
 
     def loss(self, rows: np.ndarray, *, odd: bool = False) -> Tensor | float:
         """Mean nats per token of rows that are not trained on; 0 where one does not count."""
-        return self.backend.loss(self.to_device(rows), marked=marked(rows), odd=odd)
+        with self._arithmetic():
+            return self.backend.loss(self.to_device(rows), marked=marked(rows), odd=odd)
 
     def update(
         self, rows: np.ndarray, factor: float, watch: Watch | None = None
@@ -73,6 +75,12 @@ class TrainStep:
         The rows are those of all devices, and the loss is the mean over the predictions of all that
         count: pieces and devices are of one size, so that all have the same share in it.
         """
+        with self._arithmetic():
+            return self._update(rows, factor, watch)
+
+    def _update(
+        self, rows: np.ndarray, factor: float, watch: Watch | None
+    ) -> tuple[Tensor | float, Tensor | float]:
         if self.peers is not None:
             self.peers.update(self.state, rows, factor)
         own = share_of(rows, self.execution) if self.execution.devices > 1 else rows
@@ -89,6 +97,9 @@ class TrainStep:
         if watch is not None:
             watch.after()
         return loss * share, norm
+
+    def _arithmetic(self) -> AbstractContextManager[None]:
+        return subnormals(self.execution.subnormals)
 
 
 def _backend(state: TrainState, execution: Execution) -> Backend:

@@ -93,6 +93,7 @@ class ExecutionRecord(TypedDict):
     windtunnel: str
     kernels: NotRequired[str]
     devices: NotRequired[Count]
+    subnormals: NotRequired[Literal["kept", "flushed"]]
 
 
 @with_config(OPEN)
