@@ -11,7 +11,7 @@ import pytest
 
 from windtunnel.errors import StoreError
 from windtunnel.trials import lease as lease_module
-from windtunnel.trials.lease import Lease, LeaseHeld, holder
+from windtunnel.trials.lease import Lease, LeaseHeld, end_holder, holder, pulse_of
 
 
 def test_a_second_holder_is_refused_by_process_and_host(tmp_path):
@@ -42,6 +42,53 @@ def test_a_killed_holder_is_no_holder(tmp_path):
     assert holder(path) is None
     with Lease(path, what="x"):
         assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+def test_the_pulse_moves_as_long_as_the_work_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease_module, "HEARTBEAT_SECONDS", 0.02)
+    path, done = tmp_path / "lease.json", 0
+    with Lease(path, what="x", work=lambda: done):
+        first = pulse_of(path)
+        heartbeat = path.stat().st_mtime_ns
+        while path.stat().st_mtime_ns == heartbeat:
+            time.sleep(0.01)
+        assert pulse_of(path) == first
+        done += 1
+        deadline = time.monotonic() + 10
+        while pulse_of(path) == first:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert pulse_of(path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_holders_pulse_goes_with_the_next(tmp_path):
+    path = tmp_path / "lease.json"
+    (tmp_path / ".lease.json.pulse").touch()
+    with Lease(path, what="x"):
+        assert pulse_of(path) is None
+
+
+def test_the_holder_is_ended_on_its_own_machine_only(tmp_path):
+    path = tmp_path / "lease.json"
+    script = (
+        "import sys, time; from pathlib import Path; from windtunnel.trials.lease import Lease\n"
+        f"Lease(Path({str(path)!r}), what='x').__enter__(); print('held', flush=True)\n"
+        "time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    process.stdout.close()
+    owner = json.loads(path.read_text())
+    path.write_text(json.dumps(owner | {"machine": "other"}))
+    assert end_holder(path) is None
+    path.write_text(json.dumps(owner | {"process_started": "1"}))
+    assert end_holder(path) is None
+    assert process.poll() is None
+    path.write_text(json.dumps(owner))
+    assert end_holder(path).startswith(f"process {process.pid} on ")
+    assert process.wait(timeout=10) == -9
+    assert end_holder(path) is None
 
 
 @pytest.fixture

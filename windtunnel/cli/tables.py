@@ -11,6 +11,7 @@ from rich.table import Table
 from windtunnel.cli.hindsight import hindsight
 from windtunnel.cli.output import write_output
 from windtunnel.cli.text import duration, print_json, say, si, terminal
+from windtunnel.laws.caution import Caution
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.trials.cost import cost_of
 from windtunnel.trials.curve_damage import curve_cautions
@@ -23,6 +24,9 @@ from windtunnel.trials.study import Study
 if TYPE_CHECKING:
     from windtunnel.trials.winner import SearchOutcome
 
+QUIET_SECONDS = 120.0
+"""So long a silence of a running segment is worth a warning (assumed: longer than an update)."""
+
 STATUSES = ("finished", "running", "waiting", "diverged", "failed")
 
 
@@ -34,7 +38,10 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
     to_come = len(study.expected_plan.segments) - len(progress.segments)
     searches = _searches(study)
     took = hindsight(study)
-    curves = curve_cautions(study.store, study.plan.segments, deep=False)
+    cautions = (
+        *curve_cautions(study.store, study.plan.segments, deep=False),
+        *stall_cautions(progress, study.config.resources.stall_seconds),
+    )
     if as_json:
         segments = [asdict(each) for each in progress.segments]
         print_json(
@@ -46,7 +53,7 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
                 "seconds": progress.seconds,
                 **took.as_json(),
                 "segments": segments,
-                "warnings": [caution._asdict() for caution in curves],
+                "warnings": [caution._asdict() for caution in cautions],
             }
         )
         return
@@ -60,7 +67,7 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
         parts = ", ".join(f"{n} {s / total:.1%}" for n, s in progress.seconds.items())
         say(console, f"{duration(total)} in finished segments, summed over trials: {parts}")
     took.show(console)
-    for caution in curves:
+    for caution in cautions:
         say(console, str(caution), label="warning:")
     if study.dataset is None:
         say(console, "the data is not prepared yet: `windtunnel sweep` does it")
@@ -72,6 +79,20 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
         if each.status == "failed":
             last_line = str(record.get("error", "")).strip().splitlines()[-1:]
             say(console, f"{each.name}: {''.join(last_line)}", label="failed", style="red")
+
+
+def stall_cautions(progress: StudyProgress, stall_seconds: float) -> tuple[Caution, ...]:
+    """A warning for each running segment that has shown no work for a while."""
+    return tuple(
+        Caution(
+            "stalled",
+            f"{each.name} (segment {each.segment}): no update or piece of evaluation for "
+            f"{duration(quiet)}; under Ray its worker is replaced after {duration(stall_seconds)} "
+            "(`resources.stall_seconds`)",
+        )
+        for each in progress.running
+        if (quiet := each.quiet_seconds or 0.0) > min(QUIET_SECONDS, stall_seconds)
+    )
 
 
 def _searches(study: Study) -> "tuple[SearchOutcome, ...]":

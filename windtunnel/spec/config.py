@@ -155,6 +155,14 @@ class Resources(Strict):
         float, Field(gt=0, description="At most this much work is lost by a crash")
     ] = 30.0
     retries: Annotated[int, Field(ge=0, description="Attempts after the first")] = 2
+    stall_seconds: Annotated[
+        float,
+        Field(
+            ge=20,
+            description="A worker without an update or a piece of evaluation for so long is "
+            "replaced, which is an attempt; needs Ray",
+        ),
+    ] = 1800.0
 
     @property
     def cpus_per_device(self) -> int:

@@ -49,11 +49,16 @@ class Watch(Protocol):
 
 
 class TrainStep:
-    """A state and the functions that move it; `state` may be refilled for the next segment."""
+    """A state and the functions that move it; `state` may be refilled for the next segment.
+
+    Attributes:
+        work_done: Updates and pieces of evaluation so far; a step that hangs shows by it.
+    """
 
     def __init__(self, model: ModelSpec, recipe: Recipe, execution: Execution) -> None:
         self.execution = execution
         self.clip = recipe.clip
+        self.work_done = 0
         self.state: TrainState = new_state(model, recipe, execution)
         self.peers = Peers(model, recipe, execution) if execution.devices > 1 and leads() else None
         self.backend = _backend(self.state, execution)
@@ -64,6 +69,7 @@ class TrainStep:
 
     def loss(self, rows: np.ndarray, *, odd: bool = False) -> Tensor | float:
         """Mean nats per token of rows that are not trained on; 0 where one does not count."""
+        self.work_done += 1
         with self._arithmetic():
             return self.backend.loss(self.to_device(rows), marked=marked(rows), odd=odd)
 
@@ -94,6 +100,7 @@ class TrainStep:
             watch.before()
         norm = self.backend.apply(self.clip)
         self.state.step += 1
+        self.work_done += 1
         if watch is not None:
             watch.after()
         return loss * share, norm

@@ -75,7 +75,7 @@ def find_garbage(study: Study) -> tuple[list[Garbage], list[str]]:
         if segment_id in theirs.ends and segment_id not in mine.ends:
             continue
         folder = store.segment(segment_id)
-        if holder(folder.root / "lease.json") is not None:
+        if holder(folder.lease_file) is not None:
             in_use.append(segment_id)
             continue
         planned = segment_id in mine.ends

@@ -4,17 +4,22 @@ Its owner keeps it fresh. Readers of results never look at it. No wall clock dec
 the owner's machine the process itself is looked at, elsewhere the file's own modification times are
 compared with each other, and a jump of the clock that set them is seen through by waiting. A file
 that names no process, as a power cut may leave one, is abandoned unless it shows a heartbeat.
+
+Beside a lease whose holder works lies its pulse, a file whose time moves while the work does: a
+process that hangs goes on holding its lease, and shows here.
 """
 
 import fcntl
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -49,12 +54,16 @@ class Lease:
     On the owner's machine a lease ends with its process; elsewhere it ends after two minutes
     without a heartbeat, which is a new modification time of the file.
 
+    Args:
+        work: Something that is another one whenever the work has gone on; its pulse is watched.
+
     Attributes:
         note: What was odd about the file that stood in the way, and was removed; empty if nothing.
     """
 
-    def __init__(self, path: Path, *, what: str) -> None:
+    def __init__(self, path: Path, *, what: str, work: Callable[[], object] | None = None) -> None:
         self.path, self.what, self.note = path, what, ""
+        self._work = work
         self.token = uuid.uuid4().hex
         self._released = threading.Event()
 
@@ -63,6 +72,9 @@ class Lease:
             self._remove_if_stale()
         for left in self.path.parent.glob(f".{self.path.name}.*"):  # by holders that were killed
             left.unlink(missing_ok=True)
+        if self._work is not None:
+            with suppress(OSError):
+                _pulse(self.path).touch()
         threading.Thread(target=self._beat, name=f"lease {self.what}", daemon=True).start()
         return self
 
@@ -74,6 +86,7 @@ class Lease:
     ) -> None:
         self._released.set()
         if self._is_ours():
+            _pulse(self.path).unlink(missing_ok=True)
             self.path.unlink(missing_ok=True)
 
     def check(self) -> None:
@@ -146,8 +159,7 @@ class Lease:
                 return
             if _is_alive(owner, self.path) or _beats(owner, self.path):
                 raise LeaseHeld(
-                    f"{self.what} is in use by process {owner['pid']} on {owner['host']}; "
-                    "wait for it, or stop it first"
+                    f"{self.what} is in use by {_named(owner)}; wait for it, or stop it first"
                 )
             self.path.unlink()
 
@@ -163,9 +175,35 @@ class Lease:
         log.warning("%s", self.note)
 
     def _beat(self) -> None:
+        before = self._work() if self._work else None
         while not self._released.wait(HEARTBEAT_SECONDS):
             with suppress(OSError):
                 os.utime(self.path)
+                if self._work and (now := self._work()) != before:
+                    before = now
+                    os.utime(_pulse(self.path))
+
+
+def pulse_of(path: Path) -> float | None:
+    """When the work under the lease at `path` last went on, by the file server's clock; or None."""
+    try:
+        return _pulse(path).stat().st_mtime
+    except OSError:
+        return None
+
+
+def end_holder(path: Path) -> str | None:
+    """Kill the live holder of a lease if it is a process of this machine; which it was."""
+    owner = _owner(path)
+    if owner is None or owner.get("machine") != _machine() or not _is_alive(owner, path):
+        return None
+    with suppress(ProcessLookupError):
+        os.kill(int(str(owner["pid"])), signal.SIGKILL)
+    return _named(owner)
+
+
+def _pulse(path: Path) -> Path:
+    return path.with_name(f".{path.name}.pulse")
 
 
 def holder(path: Path) -> str | None:
@@ -173,6 +211,10 @@ def holder(path: Path) -> str | None:
     owner = _owner(path)
     if owner is None or not _is_alive(owner, path):
         return None
+    return _named(owner)
+
+
+def _named(owner: dict[str, object]) -> str:
     return f"process {owner['pid']} on {owner['host']}"
 
 

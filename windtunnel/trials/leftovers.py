@@ -32,7 +32,7 @@ def clear_leftovers(store: Store, study: Path, segment_ids: Iterable[str]) -> No
 def _has_leftovers(folder: SegmentFolder) -> bool:
     if not (folder.root / "record.json").exists():
         return False
-    if (folder.root / "lease.json").exists():
+    if folder.lease_file.exists():
         return True
     places = [p for p in (folder.root, folder.checkpoints, folder.resume) if p.is_dir()]
     return any(is_scratch(entry) for place in places for entry in place.iterdir()) or any(

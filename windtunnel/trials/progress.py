@@ -1,14 +1,16 @@
 """Where a study stands, read from the store alone: what `status` and the live view show."""
 
 import os
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from windtunnel.errors import StoreError
 from windtunnel.spec import Branch
 from windtunnel.spec.path import flops_per_update
 from windtunnel.trials.completion import is_complete
-from windtunnel.trials.lease import holder
+from windtunnel.trials.lease import holder, pulse_of
 from windtunnel.trials.lines import checked_rows
 from windtunnel.trials.plan import Plan, PlannedSegment
 from windtunnel.trials.store_files import CURVE_ROW
@@ -26,7 +28,10 @@ PARTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentProgress:
-    """One segment: how far it is, and how fast."""
+    """One segment: how far it is, and how fast.
+
+    `quiet_seconds`: of a running one, since its last update or piece of evaluation, to 5 s.
+    """
 
     segment: str
     name: str
@@ -35,6 +40,7 @@ class SegmentProgress:
     end: int
     loss: float | None
     tokens_per_second: float | None
+    quiet_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +150,7 @@ def _segment(
     outcome = (record or {}).get("outcome")
     if complete:
         status, step = "finished", planned.end
-    elif holder(folder.root / "lease.json") is not None:
+    elif holder(folder.lease_file) is not None:
         status, step = "running", planned.segment.fork_step
     elif outcome in {"diverged", "failed"}:
         status, step = str(outcome), (record or {}).get("reached", 0)
@@ -164,7 +170,13 @@ def _segment(
         end=planned.end,
         loss=tail[-1]["loss"] if tail else None,
         tokens_per_second=rate,
+        quiet_seconds=_quiet_seconds(folder.lease_file) if status == "running" else None,
     )
+
+
+def _quiet_seconds(lease: Path) -> float | None:
+    pulse = pulse_of(lease)
+    return None if pulse is None else max(0.0, time.time() - pulse)
 
 
 def known_tail(path: Any, *, most: int = 0) -> list[dict[str, Any]]:

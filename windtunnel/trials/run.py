@@ -57,7 +57,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         self.overhead = Overhead()
         self.dynamics: Dynamics | None = None
         self._just_saved: int | None = None
-        self._lease = self.folder.lease()
+        self._lease = self.folder.lease(lambda: bench.work_done)
 
     def __enter__(self) -> "SegmentRun":
         self._lease.__enter__()

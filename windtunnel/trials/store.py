@@ -77,9 +77,14 @@ class SegmentFolder:
         """Folder of the checkpoints that only serve to go on after a crash."""
         return self.root / "resume"
 
-    def lease(self) -> Lease:
-        """The right to write here."""
-        return Lease(self.root / "lease.json", what=f"segment {self.root.name}")
+    @property
+    def lease_file(self) -> Path:
+        """What names the process that writes here."""
+        return self.root / "lease.json"
+
+    def lease(self, work: Callable[[], object] | None = None) -> Lease:
+        """The right to write here; `work` as of a `Lease`."""
+        return Lease(self.lease_file, what=f"segment {self.root.name}", work=work)
 
     def create(self, segment: Segment) -> None:
         """Make the folder and say what it holds."""

@@ -70,7 +70,13 @@ class Workbench:
             for each in self.validation
         }
         self._steps: dict[str, TrainStep] = {}
+        self._work_of_before = 0
         self._streams = Streams(self.dataset)
+
+    @property
+    def work_done(self) -> int:
+        """Updates and pieces of evaluation of this process's steps; it grows while work goes on."""
+        return self._work_of_before + sum(step.work_done for step in self._steps.values())
 
     def stream(self, segment: Trunk | Branch) -> TrainStream:
         """The training rows of a segment."""
@@ -84,6 +90,7 @@ class Workbench:
             [value.model_dump() for value in (segment.model, segment.recipe, execution)]
         )
         if key not in self._steps:
+            self._work_of_before = self.work_done
             self._steps.clear()  # one at a time: its memory is a model's
             self._steps[key] = TrainStep(segment.model, segment.recipe, execution)
         return self._steps[key]

@@ -18,8 +18,10 @@ from windtunnel.engine.ray.nodes import check, premises_of
 from windtunnel.engine.ray.placement import nodes, slots_of
 from windtunnel.engine.ray.reaper import reaper
 from windtunnel.engine.ray.searcher import ReadySegments
+from windtunnel.engine.ray.stalls import stalls_ended
 from windtunnel.engine.ray.trainable import trainable
 from windtunnel.spec.config import Resources
+from windtunnel.trials.store import Store
 from windtunnel.trials.workbench import read_order
 
 
@@ -52,7 +54,11 @@ def run(
         there = nodes()
         graph.slots = slots = slots_of(resources, there)
         searcher = ReadySegments(graph, orders)
-        with premises_of(orders.parent, joined=joined) as premises:
+        store = Store(Path(read_order(orders).store))
+        with (
+            premises_of(orders.parent, joined=joined) as premises,
+            stalls_ended(graph, store, seconds=resources.stall_seconds),
+        ):
             trial = trainable(resources, premises)
             if not joined:
                 with reaper():

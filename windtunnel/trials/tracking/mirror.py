@@ -2,7 +2,8 @@
 
 A pass reads what the store holds beyond each run's high-water mark, and logs it with the rows' own
 timestamps: a pass that is repeated, or was cut short, writes the same rows again, and MLflow keeps
-one of equal rows.
+one of equal rows. Runs of one segment that two mirrors made (versions before `turn.py`) are healed:
+the one that is further stays.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,7 @@ from windtunnel.trials.tracking import describe, measured
 from windtunnel.trials.tracking.client import answers, connect, refuse_deleted
 from windtunnel.trials.tracking.limits import legal, legal_name
 from windtunnel.trials.tracking.location import Location, create_database
+from windtunnel.trials.tracking.turn import Turn
 
 POINTS_PER_SEGMENT = 100
 """Rows of a curve that are mirrored; the whole curve is an artifact. MLflow slows beyond this."""
@@ -40,6 +42,8 @@ PARAMS = 100
 SEGMENT, MARK = "windtunnel.segment", "windtunnel.synced_step"
 OUTCOME, STRIDE = "windtunnel.outcome", "windtunnel.stride"
 
+PARENT = "mlflow.parentRunId"
+
 GAP = "training is not touched, and `windtunnel sync` fills the gap once it answers"
 
 
@@ -52,10 +56,16 @@ class Synced:
 
 
 class Mirror:
-    """The runs of one study at one location."""
+    """The runs of one study at one location.
+
+    Attributes:
+        healed: Runs that stood twice and were deleted in MLflow; `mlflow gc` would remove them.
+    """
 
     def __init__(self, study: Study, location: Location) -> None:
         self.study, self.location = study, location
+        self.healed = 0
+        self._turn = Turn(study.store)
         self._client: Any = None
         self._experiment = ""
         self._tags: dict[str, dict[str, str]] = {}
@@ -116,7 +126,9 @@ class Mirror:
     def _speaking(self) -> Iterator[None]:
         """A connection; whatever MLflow, requests or SQLAlchemy raise, as one kind of error."""
         try:
-            with answers(self.location.uri, GAP):
+            with self._turn.taken() as changed_hands, answers(self.location.uri, GAP):
+                if changed_hands:
+                    self._client = None
                 self._connect()
                 yield
         except TrackingError:
@@ -142,13 +154,25 @@ class Mirror:
             self._experiment = found.experiment_id
         self._client = client
         self._run_of, self._tags = {}, {}
+        runs: dict[str, list[Any]] = {}
         for run in self._runs():
-            tags = dict(run.data.tags)
+            tags = run.data.tags
             key = tags.get(SEGMENT)
             if key is None and tags.get("study") == self.study.config.study:
                 key = tags.get("kind")
             if key:
-                self._run_of[key], self._tags[key] = run.info.run_id, tags
+                runs.setdefault(key, []).append(run)
+        kept_for: dict[str, str] = {}
+        for key, same in runs.items():
+            run, *doubled = sorted(same, key=_progress, reverse=True)
+            self._run_of[key], self._tags[key] = run.info.run_id, dict(run.data.tags)
+            for each in doubled:
+                client.delete_run(each.info.run_id)
+                kept_for[each.info.run_id] = run.info.run_id
+        for key, tags in self._tags.items() if kept_for else ():
+            if (parent := tags.get(PARENT)) in kept_for:
+                self._tag(key, PARENT, kept_for[parent])
+        self.healed += len(kept_for)
 
     def _runs(self) -> Iterator[Any]:
         token = None
@@ -279,6 +303,12 @@ class Mirror:
     def _tag(self, key: str, name: str, value: str) -> None:
         self._client.set_tag(self._run_of[key], name, value)
         self._tags[key][name] = value
+
+
+def _progress(run: Any) -> tuple[bool, int, int]:
+    """How far a run is mirrored; of equals the one that was begun first is greater."""
+    tags = run.data.tags
+    return OUTCOME in tags, int(tags.get(MARK, 0)), -(run.info.start_time or 0)
 
 
 def _end_mark(record: dict[str, Any]) -> str:
