@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import shutil
+from pathlib import Path
 
 import optuna
 import pytest
@@ -170,12 +172,13 @@ def test_the_best_are_repeated_on_new_seeds_and_at_twice_the_horizon(search_file
     assert {p.id for p in again.plan.segments} == {row["segment"] for row in rows}
 
 
-def test_a_lost_file_of_suggestions_is_made_again_and_nothing_is_run_twice(search_file):
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 40)])
+def test_a_lost_file_of_suggestions_is_made_again_and_nothing_is_run_twice(search_file, damage):
     path = search_file()
     run, _ = sweep(path)
     before = suggested(path)
     written = {p.id: run.study.store.segment(p.id).record for p in run.study.plan.segments}
-    (run.study.folder / "search.tune.json").unlink()
+    damage(run.study.folder / "search.tune.json")
     run, outcome = sweep(path)
     assert not outcome.failed
     assert suggested(path) == before

@@ -133,6 +133,15 @@ def test_a_file_that_does_not_come_out_again_is_refused():
         MixtureFit.from_json(json.dumps(content))
 
 
+def test_an_edited_file_is_told_and_one_of_before_is_not():
+    content = json.loads(fit_mixture(rows_of(linear), bootstrap=10).to_json())
+    assert "edited-fit" not in codes(MixtureFit.from_json(json.dumps(content, indent=4)))
+    content["score"]["rms"] *= 1 - 1e-9
+    assert "edited-fit" in codes(MixtureFit.from_json(json.dumps(content)))
+    del content["digest"]
+    assert "edited-fit" not in codes(MixtureFit.from_json(json.dumps(content)))
+
+
 def test_completions_are_no_part_of_the_default_target():
     sets = ("code", "pairs", "pairs_conditional")
     assert target_weights({}, sets) == pytest.approx([0.5, 0.5, 0.0])

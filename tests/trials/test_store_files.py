@@ -15,7 +15,7 @@ from windtunnel.trials.budget import Account
 from windtunnel.trials.calibration import last_calibration
 from windtunnel.trials.forecast import read_forecasts
 from windtunnel.trials.hindsight import utilisation
-from windtunnel.trials.json_file import read_json, write_if_changed
+from windtunnel.trials.json_file import read_json, write_if_changed, write_json
 from windtunnel.trials.kept_checks import keep_check, read_checks
 from windtunnel.trials.kept_handoffs import read_handoffs
 from windtunnel.trials.lines import is_torn, json_rows, read_lines
@@ -116,7 +116,10 @@ def test_a_changed_spec_is_another_segment(tmp_path):
     of.create(trunk.segment)
     assert of.spec == trunk.segment
     path = of.root / "spec.json"
-    path.write_text(path.read_text().replace('"warmup_steps": 20', '"warmup_steps": 21'))
+    content = json.loads(path.read_text())
+    del content["checksum"]
+    content["recipe"]["warmup_steps"] += 1
+    write_json(path, content)
     with pytest.raises(StoreError, match=r"spec\.json: it is segment .*was changed"):
         _ = of.spec
 
@@ -281,7 +284,7 @@ def test_a_search_takes_back_only_what_it_can_have_suggested(tmp_path, trial, pl
     assert place in str(refused.value)
 
 
-def test_finalists_are_trials_and_what_was_asked_is_compared(tmp_path):
+def test_finalists_are_trials_and_what_was_asked_is_compared(tmp_path, caplog):
     study = planted.make_study(tmp_path, experiments=SEARCH)
     (search,) = study.config.experiments
     write_suggested(study.folder, search, Suggested(finalists=(0,)))
@@ -289,7 +292,10 @@ def test_finalists_are_trials_and_what_was_asked_is_compared(tmp_path):
         read_suggested(study.folder, search)
     path = study.folder / "search.tune.json"
     written = json.loads(path.read_text())
-    for asked, said in (([], "asked"), (written["asked"] | {"seed": 1}, "seed changed since")):
-        path.write_text(json.dumps(written | {"asked": asked}))
-        with pytest.raises((StoreError, ConfigError), match=said):
-            read_suggested(study.folder, search)
+    del written["checksum"]
+    write_json(path, written | {"asked": written["asked"] | {"seed": 1}})
+    with pytest.raises(ConfigError, match="seed changed since"):
+        read_suggested(study.folder, search)
+    path.write_text(json.dumps(written | {"asked": []}))
+    assert read_suggested(study.folder, search) == Suggested()  # the next sweep makes it again
+    assert f"{path}: damaged: asked: " in caplog.text

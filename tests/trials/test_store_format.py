@@ -7,6 +7,7 @@ import pytest
 from handed import planted_handoff
 
 from windtunnel.cli import main
+from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import StoreError
 from windtunnel.export.check import check_forecast
 from windtunnel.export.handoff import EDITED, Handoff
@@ -22,7 +23,7 @@ from windtunnel.trials.study import open_study
 def test_a_store_says_its_format_once_it_is_written(study_file):
     study = open_study(study_file(), prepared=True)
     path = study.store.root / "store.json"
-    assert json.loads(path.read_text())["format"] == FORMAT == 1
+    assert json.loads(path.read_text())["format"] == FORMAT == 2
     path.unlink()  # as those of before
     assert open_study(study.file).plan == study.plan
 
@@ -39,8 +40,18 @@ def test_a_later_format_is_refused_with_both_named(study_file, capsys, monkeypat
     assert ended.value.code == 2
     assert str(path) in said
     assert "format 7" in said
-    assert "reads 1" in said
+    assert "reads 2" in said
     assert study.store.begun() == set()
+
+
+def test_a_store_of_the_format_before_is_read_and_written_as_this_one(study_file):
+    study = open_study(study_file(), prepared=True)
+    path = study.store.root / "store.json"
+    path.write_text('{\n "format": 1,\n "windtunnel": "0.1.0"\n}')
+    assert open_study(study.file).plan == study.plan
+    assert json.loads(path.read_text())["format"] == 1
+    assert not Sweep(open_study(study.file, prepared=True), engine="local").run().failed
+    assert json.loads(path.read_text())["format"] == FORMAT
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": "1"}', '{"format": 0}', "\0"])

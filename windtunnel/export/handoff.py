@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from windtunnel.errors import ConfigError, boundary
 from windtunnel.export.estimate import Estimate
-from windtunnel.laws.record import digest_of, is_edited
+from windtunnel.laws.document import digest_of, is_edited
 from windtunnel.laws.shape import parse, text_of
 from windtunnel.parametrization import Role
 from windtunnel.schedule import Decay, DecayShape, Schedule

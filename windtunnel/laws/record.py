@@ -4,10 +4,7 @@ JSON has no infinity and no nan: an end of an interval that is unbounded is writ
 "inf" or "-inf", a number that does not exist as null.
 """
 
-import hashlib
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -16,21 +13,16 @@ import numpy as np
 from windtunnel.errors import FitError
 from windtunnel.laws.catalogue import written_law
 from windtunnel.laws.caution import Caution
+from windtunnel.laws.document import EDITED, is_edited, text_of
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.fit_shape import check_fit
 from windtunnel.laws.forms.formula import Formula
 from windtunnel.laws.interval import HoldOut, Influence, Interval, Optimum, Pull
-from windtunnel.laws.plain import plain
 from windtunnel.laws.result import Fit
 from windtunnel.laws.shape import as_number, as_written, parse
 from windtunnel.laws.table import Floats
 
 SCHEMA = 2
-EDITED = Caution(
-    "edited-fit",
-    "the file was changed by hand since it was written (its digest is that of another content), so "
-    "that its numbers are not those of the fit: fit again, or put back what stood there",
-)
 # Resamples keep so many digits: coefficients of a resample are correlated, so losses predicted from
 # them are then good to seven.
 DRAW_DIGITS = 10
@@ -40,26 +32,7 @@ FIT_AGAIN = "put back what stood there, or fit again with windtunnel fit --out F
 
 def write(fit: Fit, *, draws: int | None = None, with_digest: bool = True) -> str:
     """The fit as JSON, a key a line, with the first `draws` resamples (None: all)."""
-    content = {name: plain(value) for name, value in document(fit, draws=draws).items()}
-    if with_digest:
-        content["digest"] = digest_of(content)
-    lines = (
-        f"{json.dumps(name)}: {json.dumps(value, allow_nan=False)}"
-        for name, value in content.items()
-    )
-    return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def digest_of(content: Mapping[str, Any]) -> str:
-    """16 hex digits over a JSON document, but for its own `digest`: an edited number is told."""
-    rest = {name: value for name, value in content.items() if name != "digest"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def is_edited(content: Mapping[str, Any]) -> bool:
-    """Whether a document was changed since it was written; one without a digest cannot tell."""
-    return "digest" in content and content["digest"] != digest_of(content)
+    return text_of(document(fit, draws=draws), with_digest=with_digest)
 
 
 def document(fit: Fit, *, draws: int | None = None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ short makes its segment incomplete, so that a sweep does the updates again, to t
 
 import os
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -44,17 +45,20 @@ def reaches(curve: Path, end: int) -> bool:
     return found is not None and int(found[1]) >= end
 
 
-def is_broken(curve: Path) -> bool:
-    """Whether a line of a curve is none, or some are missing.
+def is_broken(folder: SegmentFolder) -> bool:
+    """Whether a line of a curve is none, some are missing, or the record knows other bytes.
 
     Half a line at its end, as a crash leaves, is no damage.
 
     Raises:
         StoreError: It cannot be read.
     """
+    curve = folder.curve
     try:
         found = curve.stat()
-        return _is_broken(curve, (found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+        stamp = (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        seal = (folder.record or {}).get("curve")
+        return _is_broken(curve, stamp, (seal["bytes"], seal["crc32"]) if seal else None)
     except FileNotFoundError:
         return False
     except OSError as refused:
@@ -62,8 +66,12 @@ def is_broken(curve: Path) -> bool:
 
 
 @lru_cache(maxsize=1 << 16)
-def _is_broken(curve: Path, stamp: tuple[int, int, int]) -> bool:
+def _is_broken(curve: Path, stamp: tuple[int, int, int], seal: tuple[int, int] | None) -> bool:
     data = curve.read_bytes()
+    if seal is not None:
+        size, crc32 = seal
+        if len(data) >= size and zlib.crc32(memoryview(data)[:size]) != crc32:
+            return True
     whole = data[: data.rfind(b"\n") + 1]
     count = whole.count(b"\n")
     if _ROWS.fullmatch(whole):
@@ -101,19 +109,22 @@ def cut_broken_curves(store: Store, segments: Iterable[PlannedSegment]) -> None:
     for planned in segments:
         folder = store.segment(planned.id)
         try:
-            if planned.id not in begun or not is_broken(folder.curve):
+            if planned.id not in begun or not is_broken(folder):
                 continue
         except StoreError:
             continue  # its own run fails with this, and the others go on
         if (folder.record or {}).get("outcome") == "diverged":
             continue
         with suppress(LeaseHeld), folder.lease():
-            whole = _whole_rows(folder.curve)
+            whole, where = _whole_rows(folder.curve), "line {}: damaged, or rows are missing"
+            if whole.size == folder.curve.stat().st_size:
+                whole, where = _Whole(), "it does not match its checksum, and no line shows why"
             step = planned.segment.fork_step if whole.step is None else whole.step
             folder.note(
-                f"{folder.curve}: line {whole.rows + 1}: damaged, or rows are missing before it; "
-                f"cut there, and the updates after {step} are done again"
+                f"{folder.curve}: {where.format(whole.rows + 1)}; cut there, and the updates after "
+                f"{step} are done again"
             )
+            folder.unseal_curve(beyond=whole.size)
             os.truncate(folder.curve, whole.size)
 
 
@@ -153,5 +164,5 @@ def _damaged(
         reached = record.get("reached", 0)
         if record.get("outcome") != "finished" or reached < planned.end:
             continue
-        if not reaches(folder.curve, planned.end) or (deep and is_broken(folder.curve)):
+        if not reaches(folder.curve, planned.end) or (deep and is_broken(folder)):
             yield folder

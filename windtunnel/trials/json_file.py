@@ -12,7 +12,7 @@ from typing import Any, TypeVar, overload
 
 from windtunnel.data.folders import sync
 from windtunnel.errors import StoreError, boundary, cannot_write
-from windtunnel.trials.json_schema import Schema
+from windtunnel.trials.json_schema import Schema, sealed
 from windtunnel.trials.store_files import ANYTHING
 
 log = logging.getLogger(__name__)
@@ -25,13 +25,13 @@ class DamagedFile(StoreError):
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write beside and rename: readers see the old file or the new one, never half of one.
+    """Write beside and rename: readers see the old object or the new one, never half of one.
 
     Raises:
         StoreError: Disk full, or no permission.
     """
     try:
-        write_whole(path, json.dumps(value, indent=1, allow_nan=False))
+        write_whole(path, sealed(json.dumps(value, indent=1, allow_nan=False)))
     except OSError as refused:
         raise cannot_write(path, refused) from None
 

@@ -1,6 +1,11 @@
-"""What a JSON text must hold, checked where it is read: one error with the place."""
+"""What a JSON text must hold, checked where it is read: one error with the place.
 
+What this version writes ends in a checksum of the text before it, so that a changed digit is told.
+"""
+
+import hashlib
 import json
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -28,8 +33,15 @@ class Schema(Generic[T]):
         """The value in a JSON text, checked.
 
         Raises:
-            ValueError: It is no JSON, or not this; with the place.
+            ValueError: It is no JSON, or not this, with the place; or not as it was written.
         """
+        content, unchanged = unsealed(content)
+        value = self._read(content)
+        if not unchanged:
+            raise ValueError("does not match its checksum: it was changed since it was written")
+        return value
+
+    def _read(self, content: bytes) -> T:
         if self.often:
             with suppress(ValidationError):  # else the other reader says what is wrong
                 return self.adapter.validate_json(content)
@@ -55,6 +67,30 @@ class Schema(Generic[T]):
             return self.adapter.validate_python(value)
         except ValidationError as wrong:
             raise ValueError(said_of(wrong)) from None
+
+
+def sealed(text: str) -> str:
+    """A JSON object's text with its checksum as the last key."""
+    body, end, lead = (text[:-2], "\n", "\n ") if text.endswith("\n}") else (text[:-1], "", " ")
+    comma = "," if body != "{" else ""
+    return f'{body}{comma}{lead}"checksum": "{_checksum(text.encode())}"{end}}}'
+
+
+def unsealed(content: bytes) -> tuple[bytes, bool]:
+    """A JSON object's text without its checksum, and whether that is right; one without any is."""
+    found = _SEAL.search(content, max(0, len(content) - _LONGEST_SEAL))
+    if found is None:
+        return content, True
+    body = content[: found.start()] + found["end"] + b"}"
+    return body, _checksum(body) == found["checksum"].decode()
+
+
+_SEAL = re.compile(rb',?\n? "checksum": "(?P<checksum>[0-9a-f]{16})"(?P<end>\n?)\}\n?\Z')
+_LONGEST_SEAL = 48
+
+
+def _checksum(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:16]
 
 
 def parse(content: bytes | str) -> Any:

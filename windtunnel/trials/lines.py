@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from windtunnel.errors import StoreError, boundary, cannot_write
 from windtunnel.trials.json_file import make_folder, unreadable
-from windtunnel.trials.json_schema import Schema
+from windtunnel.trials.json_schema import Schema, sealed
 from windtunnel.trials.store_files import ANY_LINE
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
                 file.seek(-1, os.SEEK_END)
                 torn = file.read(1) != b"\n"
                 file.write(b"\n" if torn else b"")
-            file.write(json.dumps(value).encode() + b"\n")
+            file.write(sealed(json.dumps(value)).encode() + b"\n")
     except OSError as refused:
         raise cannot_write(path, refused) from None
 

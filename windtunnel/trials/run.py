@@ -282,9 +282,12 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             **self.overhead.seconds,
             "epochs": self.bench.stream(self.segment).epochs(rows),
             "execution": self.step.execution.model_dump(),
+            "curve": self.folder.curve_seal(),
             "written": time.time(),
         }
-        if any(before.get(key) != record[key] for key in ("outcome", "reached")):
+        if all(before.get(key) == record[key] for key in ("outcome", "reached")):
+            record = before | {"curve": record["curve"]}  # only the curve was made again
+        if record != before:
             self.folder.finish(record)
         self.folder.drop_resume(up_to=reached)
         return Progress(event="done", step=reached, outcome=record["outcome"])

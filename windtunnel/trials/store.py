@@ -21,6 +21,7 @@ import re
 import shutil
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -43,7 +44,8 @@ from windtunnel.trials.store_files import (
     SPEC,
 )
 
-FORMAT = 1
+FORMAT = 2
+"""2: JSON files end in a checksum, and records hold that of their curve."""
 """Raised when a version before could no longer read what is written."""
 
 DYNAMICS = "dynamics.jsonl"
@@ -253,7 +255,21 @@ class SegmentFolder:
         """
         for path in (self.curve, self.dynamics) if dynamics else (self.curve,):
             if path.exists():
-                os.truncate(path, max((b for at, b in whole_steps(path) if at <= step), default=0))
+                size = max((b for at, b in whole_steps(path) if at <= step), default=0)
+                if path == self.curve:
+                    self.unseal_curve(beyond=size)
+                os.truncate(path, size)
+
+    def curve_seal(self) -> dict[str, int]:
+        """How many bytes the curve has, and their CRC-32: what a record says of it."""
+        content = self.curve.read_bytes() if self.curve.exists() else b""
+        return {"bytes": len(content), "crc32": zlib.crc32(content)}
+
+    def unseal_curve(self, *, beyond: int) -> None:
+        """Take back the record's checksum of a curve that will be cut to `beyond` bytes."""
+        record = self.record or {}
+        if record.get("curve", {"bytes": 0})["bytes"] > beyond:
+            self.finish({key: value for key, value in record.items() if key != "curve"})
 
     def clear_scratch(self) -> None:
         """Remove what killed writers left half written; only for the holder of the lease."""
@@ -282,15 +298,20 @@ class Store:
             StoreError: It is of a later format, or its file is damaged.
         """
         path = self.root / "store.json"
-        found = (read_json(path, FORMAT_FILE) or {"format": FORMAT})["format"]
+        found = self._format()
         if found > FORMAT:
             raise StoreError(
                 f"{path}: the store is of format {found}, and this version of windtunnel "
                 f"({__version__}) reads {FORMAT}: update windtunnel, or name another `store:`"
             )
 
+    def _format(self) -> int:
+        """The format of what it holds; 0 where nobody has written it down."""
+        found = read_json(self.root / "store.json", FORMAT_FILE) or {"format": 0}
+        return int(found["format"])
+
     def open_for_writing(self) -> None:
-        """Make the folder, and write down its format.
+        """Make the folder, and write down its format: that of before is read too.
 
         Raises:
             StoreError: It cannot be written, or is of a later format.
@@ -305,7 +326,7 @@ class Store:
             with suppress(OSError):
                 probe.unlink(missing_ok=True)
         self.check_format()
-        if not (self.root / "store.json").exists():
+        if self._format() < FORMAT:
             write_json(self.root / "store.json", {"format": FORMAT, "windtunnel": __version__})
 
     def segment(self, segment_id: str) -> SegmentFolder:

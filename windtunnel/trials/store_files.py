@@ -35,35 +35,44 @@ class FormatFile(TypedDict):
 
 
 @with_config(OPEN)
-class Ended(TypedDict):
+class CurveSeal(TypedDict):
+    """What a curve held when its record was written: so many bytes, and their CRC-32."""
+
+    bytes: Count
+    crc32: Count
+
+
+@with_config(OPEN)
+class Outcome(TypedDict):
+    """What record.json may hold of any segment."""
+
+    segment: NotRequired[str]
+    evaluation_seconds: NotRequired[Seconds]
+    checkpoint_seconds: NotRequired[Seconds]
+    execution: NotRequired[dict[str, Any]]
+    curve: NotRequired[CurveSeal]
+    written: NotRequired[Number]
+    error: NotRequired[str]
+
+
+@with_config(OPEN)
+class Ended(Outcome):
     """record.json of a segment that came to an end."""
 
     outcome: Literal["finished", "diverged"]
     reached: Count
     seconds: Seconds
     epochs: dict[str, Seconds]
-    segment: NotRequired[str]
-    evaluation_seconds: NotRequired[Seconds]
-    checkpoint_seconds: NotRequired[Seconds]
-    execution: NotRequired[dict[str, Any]]
-    written: NotRequired[Number]
-    error: NotRequired[str]
 
 
 @with_config(OPEN)
-class Failed(TypedDict):
+class Failed(Outcome):
     """record.json of a segment that was given up."""
 
     outcome: Literal["failed"]
     reached: NotRequired[Count]
     seconds: NotRequired[Seconds]
     epochs: NotRequired[dict[str, Seconds]]
-    segment: NotRequired[str]
-    evaluation_seconds: NotRequired[Seconds]
-    checkpoint_seconds: NotRequired[Seconds]
-    execution: NotRequired[dict[str, Any]]
-    written: NotRequired[Number]
-    error: NotRequired[str]
 
 
 @with_config(OPEN)

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from windtunnel.data import Dataset, TrainStream, ValidationSet
 from windtunnel.errors import StoreError, boundary
 from windtunnel.spec import Branch, Trunk
@@ -12,6 +14,7 @@ from windtunnel.spec.strict import Strict
 from windtunnel.train.execution import Execution, apply
 from windtunnel.train.step import TrainStep
 from windtunnel.trials.completion import WantedSet
+from windtunnel.trials.json_schema import Schema
 from windtunnel.trials.reading import Streams
 from windtunnel.trials.store import Store
 
@@ -41,9 +44,11 @@ def read_order(path: Path) -> WorkOrder:
     Raises:
         StoreError: It is missing or damaged.
     """
-    fix = "run the same command again, which writes it anew"
-    with boundary(path, fix, StoreError, what="damaged"):
-        return WorkOrder.model_validate_json(path.read_bytes())
+    with boundary(path, ORDER.fix, StoreError, what="damaged"):
+        return ORDER.read(path.read_bytes())
+
+
+ORDER = Schema(TypeAdapter(WorkOrder), "run the same command again, which writes it anew")
 
 
 class Workbench:

@@ -4,13 +4,13 @@ It holds the table. Reading it fits the chosen regressions and their resamples a
 the same numbers, and checks that it does.
 """
 
-import json
 from typing import Any
 
 import numpy as np
 
 from windtunnel.errors import FitError
 from windtunnel.laws.caution import Caution
+from windtunnel.laws.document import EDITED, is_edited, text_of
 from windtunnel.laws.interval import Interval
 from windtunnel.laws.mixture.choice import Candidate, Choice
 from windtunnel.laws.mixture.ensemble import ensemble
@@ -18,7 +18,6 @@ from windtunnel.laws.mixture.fit_shape import check_mixture_fit
 from windtunnel.laws.mixture.result import LAW, Best, Forecast, Gain, MixtureFit, Score
 from windtunnel.laws.mixture.runs import MixtureRuns, points_of
 from windtunnel.laws.mixture.surfaces import KINDS
-from windtunnel.laws.plain import plain
 from windtunnel.laws.shape import anything, as_number, as_written, listed, parse
 
 SCHEMA = 2
@@ -29,11 +28,7 @@ DRAW_DIGITS = 6
 
 def write(fit: MixtureFit) -> str:
     """The fit as JSON, a key a line."""
-    lines = (
-        f"{json.dumps(name)}: {json.dumps(plain(value), allow_nan=False)}"
-        for name, value in document(fit).items()
-    )
-    return "{\n" + ",\n".join(lines) + "\n}\n"
+    return text_of(document(fit))
 
 
 def document(fit: MixtureFit) -> dict[str, Any]:
@@ -107,7 +102,7 @@ def of_document(content: Any) -> MixtureFit:
             "a mixture fit that does not come out again from its own table: the file was edited, "
             "or scikit-learn has changed; fit the table again"
         )
-    return fit
+    return fit.warned(EDITED) if is_edited(content) else fit
 
 
 def is_mixture(content: Any) -> bool:
