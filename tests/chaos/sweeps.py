@@ -167,7 +167,9 @@ def assert_recorded_once(file):
         also = {"resume", "notes.jsonl", "execution.json"}
         assert known <= inside(folder.root) <= known | also
     assert not {name for name in inside(study.folder) if "lease" in name or "stop" in name}
-    assert inside(study.store.root) == {"data", "segments", "store.json", "studies"}
+    whole = {"data", "segments", "store.json", "studies"}
+    assert whole <= inside(study.store.root) <= whole | {"tracking"}
+    assert inside(study.store.root / "tracking") <= {"last"}
 
 
 def inside(folder):

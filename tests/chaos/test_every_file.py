@@ -24,7 +24,7 @@ experiments:
     top: 1
     repeats: 1
 """
-SAMPLE = 32
+SAMPLE = 12
 
 
 def truncated(data, rng):

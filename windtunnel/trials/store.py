@@ -12,7 +12,8 @@ One folder a segment:
                   released/<step>.json says that a checkpoint was freed on purpose, and why
                   record.json          written last, by rename: it exists only when finished
 
-Beside `segments/` lie `data/`, `studies/` and `store.json`, which holds the format of all of it.
+Beside `segments/` lie `data/`, `studies/`, `tracking/` (whose turn it is to mirror) and
+`store.json`, which holds the format of all of it.
 Paths are confined to the root: ids are hex digits and names are checked before they become paths.
 """
 
