@@ -117,8 +117,8 @@ class Aim:
     def _victim(self, seen):
         if self.victim == "driver":
             return psutil.Process(self.sweep.pid)
-        if self.victim == "raylet":
-            return self.sweep.raylet()
+        if self.victim in {"raylet", "gcs_server"}:
+            return self.sweep.server(self.victim)
         lease = _owner(seen[1] / "lease.json")
         try:
             return psutil.Process(lease["pid"]) if lease else None

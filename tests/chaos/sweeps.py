@@ -77,8 +77,8 @@ class RunningSweep:
     def workers(self):
         return [p for p in self.tree() if _name(p).startswith("ray::") and "Trainable" in _name(p)]
 
-    def raylet(self):
-        return next((p for p in self.tree() if _name(p) == "raylet"), None)
+    def server(self, name):
+        return next((p for p in self.tree() if _name(p) == name), None)
 
     def signal(self, number):
         os.kill(self.pid, number)

@@ -2,6 +2,9 @@
 
 import random
 import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from sweeps import results
@@ -48,76 +51,82 @@ def bit_flipped(data, rng):
 DAMAGE = (truncated, emptied, zeroed, bit_flipped)
 
 
+@dataclass
+class Swept:
+    """A study that has run, what it gave, and a copy of its store."""
+
+    file: Path
+    expected: dict
+    store: Path
+    whole: Path
+
+    def cases(self):
+        """Every file that has a byte, under every damage."""
+        files = [p for p in sorted(self.whole.rglob("*")) if p.is_file() and p.stat().st_size]
+        return [(path.relative_to(self.whole), damage) for path in files for damage in DAMAGE]
+
+    def go_on(self):
+        """What the command does: open, run what is left, write the report; the refusal, if any."""
+        try:
+            study = open_study(self.file, prepared=True)
+            result = Sweep(study, engine="local").run()
+            write_report(open_study(self.file))
+        except WindtunnelError as refused:
+            return str(refused)
+        assert not result.failed, result.errors
+        return None
+
+    def damage(self, name, damage, rng):
+        """Damage one file and run again, and once more where that was refused: the outcome."""
+        file = self.store / name
+        file.write_bytes(damage(file.read_bytes(), rng))
+        refused = self.go_on()
+        if refused is not None:
+            assert str(file) in refused or str(file.parent) in refused, refused
+            shutil.copy2(self.whole / name, file)
+            assert self.go_on() is None
+        assert results(self.file) == self.expected
+        shutil.rmtree(self.store)
+        shutil.copytree(self.whole, self.store)
+        return "same" if refused is None else "refused"
+
+    def damage_each(self, cases):
+        """How often each outcome was; a case that is neither stops it, by name."""
+        rng, counts = random.Random(0), Counter()
+        for name, damage in cases:
+            try:
+                counts[self.damage(name, damage, rng)] += 1
+            except Exception as problem:
+                raise AssertionError(f"{name}, {damage.__name__}: {problem!r}") from problem
+        return counts
+
+
 @pytest.fixture
 def swept(study_file, tmp_path):
-    """A search and trunks with branches, its results, and a copy of its store."""
-    path = study_file(
+    """A search, and trunks with branches."""
+    file = study_file(
         sizes="[16x1, 16x2]",
         horizons="[100 steps, 120 steps]",
         replace=("experiments:\n", SEARCH),
     )
-    study = sweep(path)
-    shutil.copytree(study.store.root, tmp_path / "whole")
-    return path, study, results(path), tmp_path / "whole"
-
-
-def sweep(path):
-    """What the command does: open, run what is left, write the report."""
-    study = open_study(path, prepared=True)
-    result = Sweep(study, engine="local").run()
-    assert not result.failed, result.errors
-    write_report(open_study(path))
-    return study
-
-
-def cases(whole):
-    """Every file that has a byte, under every damage."""
-    files = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
-    return [(name, damage) for name in files for damage in DAMAGE if (whole / name).stat().st_size]
-
-
-def outcome_of(path, study, whole, name, damage, rng):
-    """`same` or `refused`; anything else is an error."""
-    file = study.store.root / name
-    data = damage(file.read_bytes(), rng)
-    file.write_bytes(data)
-    try:
-        sweep(path)
-    except WindtunnelError as refused:
-        assert str(file) in str(refused) or str(file.parent) in str(refused), (name, refused)
-        assert ";" in str(refused) or ":" in str(refused)
-        shutil.copy2(whole / name, file)
-        sweep(path)
-        return "refused"
-    return "same"
-
-
-def run(swept, chosen, log=None):
-    path, study, expected, whole = swept
-    rng = random.Random(0)
-    counts = {}
-    for name, damage in chosen:
-        try:
-            outcome = outcome_of(path, study, whole, name, damage, rng)
-            assert results(path) == expected
-        except Exception as problem:
-            raise AssertionError(f"{name}, {damage.__name__}: {problem!r}") from problem
-        counts[outcome] = counts.get(outcome, 0) + 1
-        shutil.rmtree(study.store.root)
-        shutil.copytree(whole, study.store.root)
-    return counts
+    store = open_study(file, prepared=True).store.root
+    done = Swept(file=file, expected={}, store=store, whole=tmp_path / "whole")
+    assert done.go_on() is None
+    done.expected = results(file)
+    shutil.copytree(store, done.whole)
+    return done
 
 
 def test_a_sample_of_files_damaged_in_turn(swept):
-    chosen = random.Random(1).sample(cases(swept[3]), SAMPLE)
-    counts = run(swept, chosen)
-    assert sum(counts.values()) == SAMPLE
+    counts = swept.damage_each(random.Random(1).sample(swept.cases(), SAMPLE))
+    assert counts.total() == SAMPLE
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(3600)
 def test_each_file_damaged_in_turn(swept, chaos_log):
-    chosen = cases(swept[3])
-    counts = run(swept, chosen)
+    counts = swept.damage_each(swept.cases())
+    assert counts["same"] > 200
+    assert counts["refused"] > 100
     with chaos_log.open("a") as log:
-        log.write(f"files of the store damaged in turn: {len(chosen)} times, {counts}\n")
+        log.write(f"files of the store damaged in turn: {dict(counts)}\n")

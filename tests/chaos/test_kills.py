@@ -1,5 +1,7 @@
 """kill -9 of workers, drivers and the raylet: the same command again, the same bits, once each."""
 
+import os
+import random
 import time
 from collections import Counter
 
@@ -22,11 +24,17 @@ MANY = [
     *[(FORK, "worker"), (FORK, "driver"), (FORK, "driver"), (FORK, "raylet")],
     *[(ANYWHERE, "worker")] * 4,
     *[(ANYWHERE, "driver")] * 4,
-    *[(ANYWHERE, "raylet")] * 3,
+    *[(ANYWHERE, "raylet")] * 2,
+    *[(ANYWHERE, "gcs_server")] * 2,
 ]
+
+VICTIMS = {"worker": 16, "driver": 3, "raylet": 1, "gcs_server": 1}
+"""Of kills at random: how often each."""
 
 ATTEMPTS = 4
 """So many sweeps may be over before one kill has landed."""
+
+SERVERS = ("raylet", "gcs_server")
 
 END_SECONDS = 30
 """Within which everything of a killed driver must have ended."""
@@ -45,7 +53,20 @@ def test_many_kills_leave_no_trace(chaos_study, chaos_log):
     by_place = Counter(landing.where for landing in landed)
     assert len(landed) >= 20
     assert min(by_place[place] for place in (CHECKPOINT, RECORD, FORK)) >= 3
-    assert {landing.victim for landing in landed} == {"worker", "driver", "raylet"}
+    assert {landing.victim for landing in landed} == {"worker", "driver", "raylet", "gcs_server"}
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(7200)
+def test_kills_at_random_leave_no_trace(chaos_study, chaos_log):
+    """`CHAOS_KILLS=200` for a campaign."""
+    expected = undisturbed(chaos_study)
+    victims = random.choices(
+        list(VICTIMS), VICTIMS.values(), k=int(os.environ.get("CHAOS_KILLS", "10"))
+    )
+    places = {"worker": (CHECKPOINT, RECORD, FORK, ANYWHERE)}
+    aims = [(random.choice(places.get(victim, (ANYWHERE,))), victim) for victim in victims]
+    assert len(disturb(chaos_study, aims, expected, chaos_log)) == len(aims)
 
 
 def disturb(file, aims, expected, log):
@@ -74,7 +95,7 @@ def disturb(file, aims, expected, log):
             )
             if victim == "worker":
                 continue  # the same sweep goes on
-            if victim == "raylet":
+            if victim in SERVERS:
                 sweep.finish()  # with what still lives, or with an error
             _, left = psutil.wait_procs(aim.tree, timeout=END_SECONDS)
             assert not left, f"{left} live on {END_SECONDS} s after the {victim} was killed"

@@ -15,6 +15,7 @@ from windtunnel.export.fitted import fingerprint_of
 from windtunnel.export.handoff import Handoff
 from windtunnel.export.write import TARGETS
 from windtunnel.laws import Fit, fit
+from windtunnel.trials.kept_handoffs import read_handoffs
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +66,7 @@ def test_json_and_the_study_keeps_a_copy(study, tmp_path):
     said = run("export", study.file, "--to", "json", *ASKED, "--out", tmp_path / "a", "--json")
     document = json.loads(said)
     assert document == json.loads((tmp_path / "a" / "handoff.json").read_text())
-    lines = (study.folder / "handoffs.jsonl").read_text().splitlines()
-    assert json.loads(lines[-1]) == {"target": "json", "handoff": document}
+    assert read_handoffs(study.folder)[-1] == {"target": "json", "handoff": document}
 
 
 def test_nothing_is_overwritten_and_nothing_half_written(study, tmp_path):

@@ -24,14 +24,17 @@ class DamagedFile(StoreError):
     """A file that could be read, and does not hold what it must."""
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, seal: bool = True) -> None:
     """Write beside and rename: readers see the old object or the new one, never half of one.
+
+    `seal`: with a checksum as its last key, which a file for people does without.
 
     Raises:
         StoreError: Disk full, or no permission.
     """
+    text = json.dumps(value, indent=1, allow_nan=False)
     try:
-        write_whole(path, sealed(json.dumps(value, indent=1, allow_nan=False)))
+        write_whole(path, sealed(text) if seal else text)
     except OSError as refused:
         raise cannot_write(path, refused) from None
 
@@ -77,8 +80,8 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
 
 
-def write_if_changed(path: Path, value: Any) -> None:
-    """Write what can be made again, if the file does not hold it: its time is its content's.
+def write_if_changed(path: Path, value: Any, *, seal: bool = True) -> None:
+    """As `write_json`, if the file does not hold it already: its time is its content's.
 
     Raises:
         StoreError: Disk full, or no permission.
@@ -88,7 +91,7 @@ def write_if_changed(path: Path, value: Any) -> None:
     except StoreError:  # damaged, and replaced by this
         known = None
     if known != json.loads(json.dumps(value)):
-        write_json(path, value)
+        write_json(path, value, seal=seal)
 
 
 @overload
