@@ -1,9 +1,10 @@
-"""Of the commands that import runs: the command line in this process, a table, a study."""
+"""The command line in this process, tables, a study."""
 
 import sys
 
 import pytest
 from large_runs import TABLE, fill
+from table_files import HEAD, ROWS
 
 from windtunnel.cli import main
 from windtunnel.trials.study import open_study
@@ -38,3 +39,21 @@ def finished(study_file):
     )
     fill(open_study(path, prepared=True))
     return path
+
+
+@pytest.fixture
+def csv(tmp_path):
+    """Write a table: its path."""
+
+    def write(text, name="runs.csv"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+@pytest.fixture
+def runs(csv):
+    """A table of four runs."""
+    return csv(HEAD + "\n".join(ROWS) + "\n")
