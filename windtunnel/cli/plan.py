@@ -18,6 +18,7 @@ from windtunnel.trials.budget import disk_use, over_budget
 from windtunnel.trials.calibration import Calibration, calibrate, read_calibration
 from windtunnel.trials.cost import Cost, Left, cost_of, left_of, slots_here
 from windtunnel.trials.disk import free_bytes
+from windtunnel.trials.execution_fit import beyond_this_machine
 from windtunnel.trials.expected import trials_asked
 from windtunnel.trials.pace import Pace, pace_of
 from windtunnel.trials.plan import PlannedSegment
@@ -44,6 +45,7 @@ def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
     cost, left = cost_of(expected), left_of(expected)
     ahead = outlook(expected, pace, left, slots=slots)
     budget = over_budget(expected, left, pace, ahead.disk_peak)
+    beyond = beyond_this_machine(study.config.resources)
     finished = sum(outcome == "finished" for outcome in left.ended.values())
     if as_json:
         print_json(
@@ -76,7 +78,7 @@ def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
                 "over_budget": budget,
                 "data_prepared": study.dataset is not None,
                 "data": data_json(study),
-                "warnings": list(study.warnings),
+                "warnings": [*study.warnings, *(each.message for each in beyond)],
             }
         )
         return
@@ -96,6 +98,8 @@ def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
         console.print(calibration_table(expected, calibration, pace))
     say_data(console, study)
     say_warnings(console, study)
+    for caution in beyond:
+        say(console, caution.message, label=f"warning ({caution.code}):")
     for warning in _too_full(expected, ahead):
         say(console, warning, label="warning:")
     for line in budget:

@@ -1,11 +1,18 @@
 """Whether `resources` can train the shapes of a plan: what a worker would refuse at its start."""
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
+from windtunnel.laws.caution import Caution
 from windtunnel.spec import StudyConfig, Trunk
+from windtunnel.spec.config import Resources
 from windtunnel.spec.path import rows_per_update
 from windtunnel.spec.strict import Misfit
 from windtunnel.trials.plan import PlannedSegment
+
+CARDS = Path("/dev")
+"""Where each NVIDIA card is a file; to ask torch takes seconds."""
 
 WHOLE_HEAD, LARGEST_HEAD = 16, 512
 """Of `windtunnel.model.native`, which cannot be asked here: it loads torch."""
@@ -56,6 +63,25 @@ def check_execution(study: StudyConfig, segments: Iterable[PlannedSegment]) -> N
                 "resources",
                 "micro_batch_tokens",
             )
+
+
+def beyond_this_machine(resources: Resources, *, cards: Path = CARDS) -> tuple[Caution, ...]:
+    """A warning where one device of a trial asks for more than this machine has."""
+    gpus = len(list(cards.glob("nvidia[0-9]*")))
+    asked = {
+        "cpus_per_trial": (resources.cpus_per_device, len(os.sched_getaffinity(0)), "cores"),
+        "gpus_per_trial": (resources.gpus_per_device, gpus, "cards"),
+        "device": (float(resources.device == "cuda"), gpus, "cards"),
+    }
+    return tuple(
+        Caution(
+            "more-than-here",
+            f"resources.{name}: a trial, or each of its devices, asks for {wanted:g} {what}, and "
+            f"this machine has {there}; it can run on a cluster only (--address)",
+        )
+        for name, (wanted, there, what) in asked.items()
+        if wanted > there
+    )
 
 
 def _check_native(study: StudyConfig) -> None:
