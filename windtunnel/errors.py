@@ -111,13 +111,6 @@ def boundary(
         raise kind(f"{place}: {why}; {fix}") from problem
 
 
-def said_of(refused: OSError | UnicodeDecodeError) -> str:
-    """Why a file could not be read as text."""
-    if isinstance(refused, UnicodeDecodeError):
-        return "no text"
-    return refused.strerror or str(refused)
-
-
 def cannot_write(path: Path, refused: OSError, what: str = "cannot be written") -> StoreError:
     """The error to raise where `refused` came from writing `path`: a StoreFull, if that is why."""
     full = refused.errno in FULL

@@ -34,6 +34,22 @@ def test_numbers_for_all_runs_derived_params_and_conditions(study_file, windtunn
     assert (code, taken(study)["c"].params) == (0, 1_100_000_000)
 
 
+@pytest.mark.parametrize("condition", ["billions>25e9", "tokens>25e9"])
+def test_what_is_excluded_is_read_as_what_is_kept(study_file, windtunnel, tmp_path, condition):
+    """By scaled numbers in any spelling, under either name."""
+    study = study_file()
+    (tmp_path / "t.csv").write_text(
+        "id;C;billions;l\na;7,2e19;12;2,6\nb;1,44e20;24;2,5\nc;2e20;30,5;2,4\n"
+    )
+    code, out, err = windtunnel(
+        "import-runs", study, tmp_path / "t.csv", "--flops", "C", "--tokens", "billions", "--loss",
+        "l", "--run", "id", "--scale", "billions=1e9", "--decayed", "true", "--exclude", condition,
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert "1 of 3 runs are left out" in out
+    assert list(taken(study)) == ["a", "b"]
+
+
 def test_losses_by_set_and_units(study_file, windtunnel, table):
     """Bytes are the tokens of the default tokenizer: a bit per byte is ln 2 nats per token."""
     study = study_file()

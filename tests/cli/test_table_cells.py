@@ -122,7 +122,7 @@ def test_scale(csv):
         ("runs.csv", b"params,params\n1,2\n", "column 'params' stands twice in the header"),
         ("runs.csv", b"params tokens\n1 2\n", "separated by spaces; separate them by commas"),
         ("runs.csv", b"params|tokens\n1|2\n", "separated by bars; separate them by commas"),
-        ("runs.csv", b"a,b;c\n1,2;3\n", "commas and semicolons both part it into whole rows"),
+        ("runs.csv", b"a,b;c\n1,2;3\n", "it splits into whole rows by commas and semicolons alike"),
         ("runs.csv", "params,tokens\n1,2\n".encode("utf-16-le"), "holds zero bytes"),
         ("runs.csv", b"PK\x03\x04", "is a workbook or a zip archive"),
         ("runs.csv", b"PAR1", "is a Parquet file; name it .parquet"),

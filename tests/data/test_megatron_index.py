@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from windtunnel.data import DataSpec, Source, prepare
+from windtunnel.data.changes import changes_since
 from windtunnel.errors import DataError
 
 SIZES = [3, 4, 5, 8]
@@ -89,3 +90,18 @@ def test_an_index_that_is_a_broken_link_is_refused(tmp_path):
     (tmp_path / "a.idx").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DataError, match=r"a\.idx: .*broken link"):
         prepared(path, tmp_path)
+
+
+def test_an_index_that_changed_after_the_tokens_is_told(tmp_path):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    write(folder)
+    source = Source(name="ids", path=str(folder / "a.bin"))
+    spec = DataSpec(sources=(source,), vocab_size=100, validation_fraction=0)
+    dataset = prepare(spec, root=tmp_path / "data")
+    assert changes_since(dataset, spec, root=tmp_path / "data") == ()
+    with (folder / "a.idx").open("ab") as file:
+        file.write(b"\0" * 8)
+    (caution,) = changes_since(dataset, spec, root=tmp_path / "data")
+    assert caution.code == "source-changed"
+    assert "an .idx file" in caution.message

@@ -42,6 +42,12 @@ def test_new_trunks_flush_subnormals_and_old_ones_keep_them():
     assert current(Execution(**old)).subnormals == "kept"
 
 
+def test_trunks_of_several_threads_keep_subnormals():
+    """A thread that torch has started before does not flush, and one started within always does."""
+    two = Resources(device="cpu", cpus_per_trial=2)
+    assert decide(two, MODEL, RECIPE, planned_tokens=0).subnormals == "kept"
+
+
 def test_subnormals_are_flushed_within_and_there_again_after():
     tiny = torch.tensor([1e-39])
     assert float(tiny * 1) > 0

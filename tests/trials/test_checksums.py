@@ -24,6 +24,15 @@ def test_what_is_sealed_is_a_json_object_with_one_key_more(value, indent):
     assert unsealed(text.encode()) == (text.encode(), True)
 
 
+@pytest.mark.parametrize("indent", [None, 2, 4])
+def test_a_file_that_was_laid_out_anew_is_told(tmp_path, indent):
+    path = tmp_path / "file.json"
+    write_json(path, {"loss": 2.5})
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=indent) + "\n")
+    with pytest.raises(StoreError, match="changed or laid out anew"):
+        read_json(path)
+
+
 def test_every_changed_byte_is_told_or_leaves_the_value_as_it_was(tmp_path):
     path, value = tmp_path / "file.json", {"loss": 2.0625, "name": "docs", "many": [1, 2, 3]}
     write_json(path, value)

@@ -92,6 +92,18 @@ def change_a_digit(curve):
     curve.write_bytes(data)
 
 
+def shorten_a_number(curve):
+    data = curve.read_bytes()
+    at = data.index(b'"loss":', len(data) // 2) + 8
+    curve.write_bytes(data[:at] + data[at + 2 :])
+
+
+def change_a_digit_and_tear_the_end(curve):
+    change_a_digit(curve)
+    with curve.open("ab") as file:
+        file.write(b'{"step":9')
+
+
 DAMAGE = [
     remove,
     empty,
@@ -106,6 +118,8 @@ DAMAGE = [
     break_the_last_row,
     drop_a_row,
     change_a_digit,
+    shorten_a_number,
+    change_a_digit_and_tear_the_end,
 ]
 
 

@@ -73,22 +73,24 @@ def test_the_holder_is_ended_on_its_own_machine_only(tmp_path):
     path = tmp_path / "lease.json"
     script = (
         "import sys, time; from pathlib import Path; from windtunnel.trials.lease import Lease\n"
-        f"Lease(Path({str(path)!r}), what='x').__enter__(); print('held', flush=True)\n"
+        f"Lease(Path({str(path)!r}), what='x', work=int).__enter__(); print('held', flush=True)\n"
         "time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"held\n"
     process.stdout.close()
     owner = json.loads(path.read_text())
+    pulse = pulse_of(path)
     path.write_text(json.dumps(owner | {"machine": "other"}))
-    assert end_holder(path) is None
+    assert end_holder(path, pulse) is None
     path.write_text(json.dumps(owner | {"process_started": "1"}))
-    assert end_holder(path) is None
-    assert process.poll() is None
+    assert end_holder(path, pulse) is None
     path.write_text(json.dumps(owner))
-    assert end_holder(path).startswith(f"process {process.pid} on ")
+    assert end_holder(path, pulse - 1.0) is None  # it has moved since
+    assert process.poll() is None
+    assert end_holder(path, pulse).startswith(f"process {process.pid} on ")
     assert process.wait(timeout=10) == -9
-    assert end_holder(path) is None
+    assert end_holder(path, pulse) is None
 
 
 @pytest.fixture

@@ -14,7 +14,13 @@ ANSWERS = {
     "unauthorized": (401, "text/html", b"<html>401</html>", "MLFLOW_TRACKING_USERNAME"),
     "forbidden": (403, "application/json", b'{"error_code": "PERMISSION_DENIED"}', "HTTP 403"),
     "another service": (404, "text/plain", b"404 page not found", "HTTP 404"),
-    "a list": (200, "application/json", b"[]", "no MLflow server"),
+    "a list": (200, "application/json", b"[]", "does not answer as MLflow does"),
+    "a text that looks like a page": (
+        400,
+        "application/json",
+        b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "tag <html> is not known"}',
+        "tag <html> is not known",
+    ),
     "an error": (500, "text/plain", b"oops", "windtunnel sync"),
 }
 

@@ -19,14 +19,15 @@ FAULT = "internal-error"
 def main() -> None:
     """Run the command line; whatever goes wrong is one message and no traceback."""
     _say_all_characters()
-    from windtunnel.user_folders import provide_home
-
-    provide_home()
-    from windtunnel.cli.app import app
     from windtunnel.errors import WindtunnelError
     from windtunnel.redact import redacted
 
     try:
+        from windtunnel.user_folders import provide_home
+
+        provide_home()
+        from windtunnel.cli.app import app  # after there is a home, where libraries look for theirs
+
         app()
     except WindtunnelError as problem:
         print(f"error: {redacted(str(problem))}", file=sys.stderr)

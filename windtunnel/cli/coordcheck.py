@@ -11,6 +11,7 @@ from windtunnel.cli.text import print_json, say, terminal
 from windtunnel.errors import ConfigError
 from windtunnel.spec import ModelSpec, Recipe, Size, load_study
 from windtunnel.spec.config import ModelFamily
+from windtunnel.spec.wording import reason
 
 if TYPE_CHECKING:
     from windtunnel.trials.coordcheck import CoordinateCheck
@@ -82,10 +83,7 @@ def _model(family: ModelFamily, width: int, depth: int, vocabulary: int) -> Mode
     try:
         return family.spec(Size(width, depth), vocab_size=vocabulary)
     except ValueError as refused:
-        sentences = [line.strip() for line in str(refused).splitlines() if "Value error" in line]
-        reason = sentences[0] if sentences else str(refused)
-        reason = reason.removeprefix("Value error, ").split(" [type=")[0]
-        raise ConfigError(f"--widths {width}: {reason}") from None
+        raise ConfigError(f"--widths {width}: {reason(refused)}") from None
 
 
 def _widths(text: str | None) -> list[int]:

@@ -27,4 +27,4 @@ def of_source(source: Path, table: Table) -> Iterator[None]:
 
 
 def _at(source: Path, text: str) -> FitError:
-    return FitError(text if str(source) in text else f"{source}: {text}")
+    return FitError(f"{source}: {text}")

@@ -111,9 +111,12 @@ def loss_columns(study: Study, texts: tuple[str, ...]) -> dict[str, str]:
 
 
 def without(
-    table: TableFile, columns: Mapping[str, str], conditions: tuple[str, ...]
+    table: TableFile,
+    read_as: TableFile,
+    columns: Mapping[str, str],
+    conditions: tuple[str, ...],
 ) -> tuple[TableFile, list[str]]:
-    """The rows of which no condition is known to hold."""
+    """The rows of which no condition is known to hold, by the numbers that cells are `read_as`."""
     gone = np.zeros(table.rows, bool)
     counts: Counter[str] = Counter()
     for text in conditions:
@@ -126,7 +129,7 @@ def without(
                 f"--exclude {text!r}: {table.path} has no column {condition.column!r}. There are: "
                 f"{table.names}{did_you_mean(condition.column, table.own)}"
             )
-        mask = condition.mask(column_for_condition(table.columns[column])) & ~gone
+        mask = condition.mask(column_for_condition(read_as.columns[column])) & ~gone
         counts[str(condition)] += int(mask.sum())
         gone |= mask
     if not gone.any():

@@ -21,7 +21,8 @@ from windtunnel.cli.import_runs_columns import (
 from windtunnel.cli.import_runs_doubts import check_flops, doubts
 from windtunnel.cli.import_runs_source import Source
 from windtunnel.cli.import_runs_units import UNITS, LossUnit
-from windtunnel.cli.read_table import read_table
+from windtunnel.cli.read_table import numbers_of, read_table
+from windtunnel.cli.table_columns import find_columns
 from windtunnel.cli.table_file import TableFile
 from windtunnel.cli.table_warnings import loss_unit
 from windtunnel.errors import ConfigError
@@ -53,15 +54,19 @@ def read_runs(
         )
     if options.unit is None:
         _refuse_other_unit(table, columns, sets)
-    table, notes = without(table, columns, options.exclude)
+    needs = ("params", "tokens", *(sets if of_sets else ["loss"]))
+    optional = (*OPTIONAL, *(() if of_sets else sets))
+    scale = once("--scale", map(scale_of, options.scale))
+    read_as = numbers_of(table, find_columns(table, columns, (*needs, *optional)), scale)
+    table, notes = without(table, read_as, columns, options.exclude)
     read = read_table(
         table,
         columns=columns,
-        needs=("params", "tokens", *(sets if of_sets else ["loss"])),
-        optional=(*OPTIONAL, *(() if of_sets else sets)),
+        needs=needs,
+        optional=optional,
         where=options.where,
         holdout="none",
-        scale=once("--scale", map(scale_of, options.scale)),
+        scale=scale,
     )
     rows = read.table
     if rows.decayed is None:

@@ -103,10 +103,11 @@ def _flat(values: Mapping[str, object], above: str = "") -> dict[str, object]:
     for key, value in values.items():
         if not above and key in OF_WANDB:
             continue
-        if isinstance(value, dict):
-            out |= _flat(cast("dict[str, object]", value), f"{above}{key}.")
-        else:
-            out[f"{above}{key}"] = value
+        nested = isinstance(value, dict)
+        named = _flat(cast("Any", value), f"{above}{key}.") if nested else {f"{above}{key}": value}
+        if both := sorted(out.keys() & named.keys()):
+            raise ConfigError(f"name {both[0]!r} is there twice, once nested; {HINT}")
+        out |= named
     return out
 
 

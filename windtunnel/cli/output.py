@@ -2,9 +2,13 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from windtunnel.errors import ConfigError, cause_of
 from windtunnel.trials.json_file import write_whole
+
+if TYPE_CHECKING:
+    from windtunnel.spec import StudyConfig
 
 
 def check_output(
@@ -34,14 +38,21 @@ def check_output(
         raise ConfigError(f"{option} {path}: is a folder; name a file in it")
     read = list(inputs)
     if study is not None:
-        read += _inputs_of(study)
-        _refuse_in_store(option, path, study, allowed)
+        from windtunnel.spec import load_study
+
+        config = load_study(study)
+        read += _inputs_of(config, study)
+        _refuse_in_store(option, path, config, study, allowed)
     place = path.resolve()
     for each in read:
-        within = each.is_dir() and place.is_relative_to(each.resolve())
-        if path.exists() and each.exists() and (within or path.samefile(each)):
+        if each.is_dir() and place.is_relative_to(each.resolve()):
             raise ConfigError(
-                f"{option} {path}: is a file that is read, and would be lost; name another one"
+                f"{option} {path}: lies in {each}, which is read as data; name a file elsewhere"
+            )
+        if path.exists() and each.exists() and path.samefile(each):
+            raise ConfigError(
+                f"{option} {path}: this command reads that file and would overwrite it; name "
+                "another one"
             )
 
 
@@ -57,25 +68,24 @@ def write_output(option: str, path: Path, text: str) -> None:
         raise ConfigError(f"{option} {path}: cannot be written: {cause_of(refused)}") from None
 
 
-def _inputs_of(file: Path) -> list[Path]:
+def _inputs_of(config: "StudyConfig", file: Path) -> list[Path]:
     """What a study reads: its files, its sources and its tokenizer, files or folders."""
-    from windtunnel.spec import load_study
-    from windtunnel.spec.paths import expanded
+    from windtunnel.spec.paths import place_named
     from windtunnel.spec.yaml_tree import files_of
 
-    data, here = load_study(file).data, file.resolve().parent
+    data = config.data
     named = [source.path for source in (*data.sources, *data.validation.extra)]
     named += [data.tokenizer] if data.tokenizer != "bytes" else []
-    paths = [here / expanded(each) for each in named if not each.startswith("builtin:")]
+    paths = [place_named(each, file) for each in named if not each.startswith("builtin:")]
     return [*files_of(file), *paths]
 
 
-def _refuse_in_store(option: str, path: Path, file: Path, allowed: str | None) -> None:
-    from windtunnel.spec import load_study
-    from windtunnel.spec.paths import expanded
+def _refuse_in_store(
+    option: str, path: Path, config: "StudyConfig", file: Path, allowed: str | None
+) -> None:
+    from windtunnel.spec.paths import place_named
 
-    config = load_study(file)
-    store = (file.resolve().parent / expanded(config.store)).resolve()
+    store = place_named(config.store, file).resolve()
     own = store / "studies" / config.study
     place = path.resolve()
     if place.is_relative_to(store) and not (allowed and place == own / allowed):

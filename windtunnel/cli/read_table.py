@@ -47,6 +47,11 @@ class ReadTable(NamedTuple):
     inputs: Mapping[str, str] = MappingProxyType({})
 
 
+def numbers_of(file: TableFile, names: Mapping[str, str], scale: Mapping[str, float]) -> TableFile:
+    """The cells as the numbers that they say, in units of one."""
+    return scaled(as_numbers(file, names), names, scale)
+
+
 def read_table(
     source: Path | TableFile,
     *,
@@ -83,7 +88,7 @@ def read_table(
     factor = flop_factor(flop_rule)
     file = source if isinstance(source, TableFile) else read_file(source)
     names = find_columns(file, columns, (*needs, *optional, *LABELS, "decayed", *OF_DATA))
-    file = scaled(as_numbers(file, names), names, scale)
+    file = numbers_of(file, names, scale)
     derived, required = plan_columns(file, names, columns, needs)
     selection = Selection(file, names, np.ones(file.rows, bool))
     conditions = [Condition.parse(text) for text in where]

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import chain, compress, count
 from typing import Literal
 
 import numpy as np
@@ -99,8 +99,8 @@ class Selection:
                 continue
             rows = self.kept.tolist()
             gone = column.counts(rows, finished=False)
-            numbers = column_for_condition(self.file.columns[column.name]).dtype.kind == "f"
-            keep = Condition(column.name, "!=", -1.0 if numbers else "none")  # of every row
+            cells = column_for_condition(self.file.columns[column.name])
+            keep = Condition(column.name, "!=", _of_no_row(cells))
             for word in gone:
                 these = np.array([each == word for each in column.words], bool)
                 self.drop(these, f"{column.name} is {word}")
@@ -121,8 +121,8 @@ class Selection:
                 cautions.append(
                     Caution(
                         "unknown-state",
-                        f"column {column.name!r} does not say in words that are known whether "
-                        f"these rows finished, which are kept: {said}; leave them out with --where",
+                        f"column {column.name!r} has values that are no known run states; "
+                        f"these rows are kept: {said}; leave them out with --where",
                     )
                 )
         return cautions
@@ -291,3 +291,14 @@ def trunk_cautions(
             return []
         said = f"{blank} rows have no trunk and count as trunks of their own"
     return [Caution("trunk-column", said + ": rows of one trunk share their noise")]
+
+
+def _of_no_row(cells: np.ndarray) -> float | str:
+    """A value that no row has, so that `!=` keeps them all."""
+    if cells.dtype.kind == "f":
+        known = cells[np.isfinite(cells)]
+        return float(np.floor(min(known, default=0.0))) - 1.0
+    words = {str(each) for each in cells}
+    return next(
+        word for word in chain(["none"], map("none{}".format, count())) if word not in words
+    )

@@ -82,13 +82,16 @@ def _separator(path: Path, text: str) -> str:
             fits[separator] = width
     if len(fits) > 1:
         said = " and ".join(SEPARATORS[each] for each in fits)
-        raise ConfigError(f"{path}: {said} both part it into whole rows; save it with commas alone")
+        raise ConfigError(
+            f"{path}: it splits into whole rows by {said} alike; save it with commas alone"
+        )
     return next(iter(fits), None) or _of_header(text)
 
 
 def _of_header(text: str) -> str:
     """The commonest separator of the first line, to name the row that is ragged by it."""
-    line = next(line for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    lines = [line for line in text.splitlines() if line.strip()]
+    line = next((line for line in lines if not line.startswith("#")), lines[0] if lines else "")
     return max(SEPARATORS, key=line.count)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from windtunnel.data.dataset import Dataset
 from windtunnel.data.digests import DIGEST_HEX, Digests
-from windtunnel.data.files import source_files
+from windtunnel.data.files import index_of, source_files
 from windtunnel.data.spec import DataSpec, Source
 from windtunnel.data.validation import read_source
 from windtunnel.errors import DataError
@@ -77,6 +77,11 @@ def _changed(source: Source, recipe: dict[str, Any], digests: Digests) -> Iterat
                 yield f"{name} is gone"
             elif path.stat().st_size != size or (_is_whole(digest) and digests.of(path) != digest):
                 yield name
+        written = recipe.get("indexes", [])
+        if all(map(_is_whole, written)):
+            indexes = [index for path in now.values() if written and (index := index_of(path))]
+            if [digests.of(index) for index in indexes] != written:
+                yield "an .idx file"
     except (DataError, OSError) as error:
         yield f"cannot be read: {error}"
         return

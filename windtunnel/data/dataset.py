@@ -222,10 +222,6 @@ class Dataset:
         """How many rows of `context` tokens and one target each source has, by name."""
         return {file.name: file.row_count(context) for file in self._files(None)}
 
-    def cut_examples(self, context: int) -> tuple[str, ...]:
-        """What a reader of losses at this context should know of long pairs, in words."""
-        return tuple(caution.message for caution in self.cut_cautions(context))
-
     def cut_cautions(self, context: int) -> tuple[Caution, ...]:
         """What a reader of losses at this context should know of pairs longer than a row."""
         said = []

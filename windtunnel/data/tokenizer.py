@@ -108,7 +108,8 @@ class JsonTokenizer:
         where = f"tokenizer {path}"
         fix = "give the tokenizer.json that `save_pretrained` or tokenizers' `save` writes"
         with boundary(where, fix, what="cannot be read"):
-            text = path.read_text(encoding="utf-8")
+            content = path.read_bytes()
+            text = content.decode()
         with boundary(where, fix, what="not a tokenizer.json"):
             self._tokenizer = HuggingFace.from_str(text)
             self._tokenizer.no_truncation()
@@ -129,7 +130,7 @@ class JsonTokenizer:
                 "set end_of_text to the token that does"
             )
         self._end, self.end_id = known[0], vocab[known[0]]
-        self._sha256 = hashlib.sha256(text.encode()).hexdigest()
+        self._sha256 = hashlib.sha256(content).hexdigest()
 
     def recipe(self) -> dict[str, str]:
         """See `Tokenizer`."""

@@ -115,7 +115,7 @@ def decide(
         devices=resources.devices_per_trial,
         micro_batch_rows=micro_rows,
         deterministic=resources.deterministic,
-        subnormals="flushed" if device == "cpu" else "kept",
+        subnormals="flushed" if device == "cpu" and resources.cpus_per_device == 1 else "kept",
         torch=torch.__version__,
         windtunnel=__version__,
     )
@@ -167,7 +167,8 @@ def subnormals(treated: Literal["kept", "flushed"]) -> Iterator[None]:
 
     Attention weights of masked keys, and moments of tokens that no longer occur, are that small,
     and Intel's processors compute with them by microcode (docs/log.md, 2026-11-30). Flushed within
-    updates only: numpy warns of a process without subnormals.
+    updates only: numpy warns of a process without subnormals. Threads that torch starts keep for
+    ever what they find, so that a trunk of several threads keeps its subnormals.
     """
     flushed = treated == "flushed" and torch.set_flush_denormal(True)
     try:

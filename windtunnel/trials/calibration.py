@@ -135,7 +135,7 @@ def calibrate(
 
 def _conditions(study: Study, slots: int) -> dict[str, Any]:
     resources = study.config.resources.model_dump(mode="json")
-    for name in ("concurrency", "retries", "checkpoint_seconds"):
+    for name in ("concurrency", "retries", "checkpoint_seconds", "stall_seconds"):
         del resources[name]  # of no effect on one update
     return {
         "host": platform.node(),

@@ -47,7 +47,7 @@ def child_environment() -> dict[str, str]:
     Raises:
         ConfigError: The user's cache folder cannot be written.
     """
-    stated = os.environ.get("PYTHONPATH")
-    entries = [str(Path(each).absolute()) for each in stated.split(os.pathsep)] if stated else []
+    stated = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    entries = [str(Path(each).absolute()) for each in stated if each]  # an empty one is the folder
     path = os.pathsep.join([str(code_folder()), *entries])
     return os.environ | {"PYTHONSAFEPATH": "1", "PYTHONPATH": path}

@@ -45,6 +45,30 @@ def reaches(curve: Path, end: int) -> bool:
     return found is not None and int(found[1]) >= end
 
 
+class _Seal(NamedTuple):
+    """What a record says of its curve: so many bytes with this CRC-32, up to this update."""
+
+    size: int
+    crc32: int
+    reached: int
+
+    def fits(self, data: bytes, rows_size: int, last_step: int) -> bool:
+        """Whether whole rows of so many bytes, up to that update, can be those that were sealed.
+
+        Of fewer bytes nothing is known, unless they reach as far: then a number was shortened.
+        """
+        if rows_size >= self.size:
+            return zlib.crc32(memoryview(data)[: self.size]) == self.crc32
+        return last_step < self.reached
+
+
+def _seal_of(folder: SegmentFolder) -> _Seal | None:
+    record = folder.record or {}
+    if (seal := record.get("curve")) is None:
+        return None
+    return _Seal(seal["bytes"], seal["crc32"], record.get("reached", 0))
+
+
 def is_broken(folder: SegmentFolder) -> bool:
     """Whether a line of a curve is none, some are missing, or the record knows other bytes.
 
@@ -57,8 +81,7 @@ def is_broken(folder: SegmentFolder) -> bool:
     try:
         found = curve.stat()
         stamp = (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        seal = (folder.record or {}).get("curve")
-        return _is_broken(curve, stamp, (seal["bytes"], seal["crc32"]) if seal else None)
+        return _is_broken(curve, stamp, _seal_of(folder))
     except FileNotFoundError:
         return False
     except OSError as refused:
@@ -66,19 +89,24 @@ def is_broken(folder: SegmentFolder) -> bool:
 
 
 @lru_cache(maxsize=1 << 16)
-def _is_broken(curve: Path, stamp: tuple[int, int, int], seal: tuple[int, int] | None) -> bool:
+def _is_broken(curve: Path, stamp: tuple[int, int, int], seal: _Seal | None) -> bool:
     data = curve.read_bytes()
-    if seal is not None:
-        size, crc32 = seal
-        if len(data) >= size and zlib.crc32(memoryview(data)[:size]) != crc32:
-            return True
     whole = data[: data.rfind(b"\n") + 1]
     count = whole.count(b"\n")
-    if _ROWS.fullmatch(whole):
+    if not _ROWS.fullmatch(whole):  # another version may have written them
+        found = _whole_rows(curve)
+        if found.rows < count:
+            return True
+        last_step = found.step or 0
+    else:
         last_row = whole[whole.rfind(b"\n", 0, -1) + 1 :]
         first, last = _STEP.match(whole), _STEP.match(last_row)
-        return first is not None and last is not None and int(last[1]) - int(first[1]) + 1 != count
-    return _whole_rows(curve).rows < count  # the others as another version may have written them
+        if first is None or last is None:
+            return False  # no row
+        last_step = int(last[1])
+        if last_step - int(first[1]) + 1 != count:
+            return True
+    return seal is not None and not seal.fits(data, len(whole), last_step)
 
 
 class _Whole(NamedTuple):
@@ -116,16 +144,22 @@ def cut_broken_curves(store: Store, segments: Iterable[PlannedSegment]) -> None:
         if (folder.record or {}).get("outcome") == "diverged":
             continue
         with suppress(LeaseHeld), folder.lease():
-            whole, where = _whole_rows(folder.curve), "line {}: damaged, or rows are missing"
-            if whole.size == folder.curve.stat().st_size:
-                whole, where = _Whole(), "it does not match its checksum, and no line shows why"
-            step = planned.segment.fork_step if whole.step is None else whole.step
-            folder.note(
-                f"{folder.curve}: {where.format(whole.rows + 1)}; cut there, and the updates after "
-                f"{step} are done again"
-            )
-            folder.unseal_curve(beyond=whole.size)
-            os.truncate(folder.curve, whole.size)
+            if is_broken(folder):  # still, now that nobody else mends it
+                _cut(folder, begin=planned.segment.fork_step)
+
+
+def _cut(folder: SegmentFolder, *, begin: int) -> None:
+    """Cut a broken curve before the damage; to nothing, where no line shows where that is."""
+    whole, seal = _whole_rows(folder.curve), _seal_of(folder)
+    where = f"line {whole.rows + 1}: damaged, or rows are missing before it"
+    if seal and not seal.fits(folder.curve.read_bytes(), whole.size, whole.step or 0):
+        whole, where = _Whole(), "it does not match its checksum, and no line shows where"
+    folder.note(
+        f"{folder.curve}: {where}; cut there, and the updates after "
+        f"{begin if whole.step is None else whole.step} are done again"
+    )
+    folder.unseal_curve(beyond=whole.size)
+    os.truncate(folder.curve, whole.size)
 
 
 def curve_cautions(
@@ -147,7 +181,8 @@ def curve_cautions(
         Caution(
             CODE,
             f"{len(found)} finished segments have a curve that is gone, cut or broken: "
-            f"{named}{more}; no loss is lost: `windtunnel sweep` does those updates again",
+            f"{named}{more}; no measured loss is affected: `windtunnel sweep` does those updates "
+            "again",
         ),
     )
 

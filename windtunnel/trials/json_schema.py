@@ -38,7 +38,9 @@ class Schema(Generic[T]):
         content, unchanged = unsealed(content)
         value = self._read(content)
         if not unchanged:
-            raise ValueError("does not match its checksum: it was changed since it was written")
+            raise ValueError(
+                "does not match its checksum: it was changed or laid out anew since it was written"
+            )
         return value
 
     def _read(self, content: bytes) -> T:
@@ -77,16 +79,22 @@ def sealed(text: str) -> str:
 
 
 def unsealed(content: bytes) -> tuple[bytes, bool]:
-    """A JSON object's text without its checksum, and whether that is right; one without any is."""
-    found = _SEAL.search(content, max(0, len(content) - _LONGEST_SEAL))
-    if found is None:
-        return content, True
-    body = content[: found.start()] + found["end"] + b"}"
-    return body, _checksum(body) == found["checksum"].decode()
+    """A JSON object's text without its checksum, and whether that is right; one without any is.
+
+    A text that was laid out anew is not as it was written either.
+    """
+    end = max(0, len(content) - _LONGEST_SEAL)
+    if (found := _SEAL.search(content, end)) is not None:
+        body = content[: found.start()] + found["end"] + b"}"
+        return body, _checksum(body) == found["checksum"].decode()
+    if (found := _ANY_SEAL.search(content, end)) is not None:
+        return content[: found.start()] + b"}", False
+    return content, True
 
 
-_SEAL = re.compile(rb',?\n? "checksum": "(?P<checksum>[0-9a-f]{16})"(?P<end>\n?)\}\n?\Z')
-_LONGEST_SEAL = 48
+_SEAL = re.compile(rb'(?:,|(?<=\{))\n? "checksum": "(?P<checksum>[0-9a-f]{16})"(?P<end>\n?)\}\n?\Z')
+_ANY_SEAL = re.compile(rb',?\s*"checksum"\s*:\s*"[0-9a-f]{16}"\s*\}\s*\Z')
+_LONGEST_SEAL = 80
 
 
 def _checksum(text: bytes) -> str:

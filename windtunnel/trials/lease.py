@@ -192,13 +192,36 @@ def pulse_of(path: Path) -> float | None:
         return None
 
 
-def end_holder(path: Path) -> str | None:
-    """Kill the live holder of a lease if it is a process of this machine; which it was."""
+def quiet_seconds(path: Path) -> float | None:
+    """Since the work under the lease at `path` last went on; None where it has no pulse.
+
+    By this machine's clock, and by the file server's before a silence is called one.
+    """
+    pulse = pulse_of(path)
+    if pulse is None:
+        return None
+    quiet = time.time() - pulse
+    if quiet > STALE_SECONDS / 2:
+        with suppress(OSError):  # a store that may only be read
+            quiet = _now(path) - pulse
+    return max(0.0, quiet)
+
+
+def end_holder(path: Path, pulse: float) -> str | None:
+    """Kill the live holder of a lease, if it is of this machine and has shown no other pulse since.
+
+    Returns:
+        Which process it was; None where it is none that this one can kill.
+    """
     owner = _owner(path)
     if owner is None or owner.get("machine") != _machine() or not _is_alive(owner, path):
         return None
-    with suppress(ProcessLookupError):
+    if pulse_of(path) != pulse:
+        return None
+    try:
         os.kill(int(str(owner["pid"])), signal.SIGKILL)
+    except OSError:  # gone meanwhile, or another user's
+        return None
     return _named(owner)
 
 
@@ -237,14 +260,24 @@ def _types(owner: dict[str, object]) -> dict[str, type]:
 def _is_alive(owner: dict[str, object], path: Path) -> bool:
     if owner.get("machine") == _machine():
         return process_started(int(str(owner["pid"]))) == owner["process_started"]
-    now = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        now.touch()
-        return abs(now.stat().st_mtime - path.stat().st_mtime) < STALE_SECONDS
+        return abs(_now(path) - path.stat().st_mtime) < STALE_SECONDS
     except FileNotFoundError:  # the lease was released, or our file cleared away by a new holder
         return path.exists()
     except OSError:  # a store that may only be read
         return True
+
+
+def _now(path: Path) -> float:
+    """The time by the clock that sets the times of files beside `path`.
+
+    Raises:
+        FileNotFoundError: A new holder has cleared our file away.
+    """
+    now = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        now.touch()
+        return now.stat().st_mtime
     finally:
         with suppress(OSError):
             now.unlink(missing_ok=True)

@@ -1,16 +1,14 @@
 """Where a study stands, read from the store alone: what `status` and the live view show."""
 
 import os
-import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from windtunnel.errors import StoreError
 from windtunnel.spec import Branch
 from windtunnel.spec.path import flops_per_update
 from windtunnel.trials.completion import is_complete
-from windtunnel.trials.lease import holder, pulse_of
+from windtunnel.trials.lease import holder, quiet_seconds
 from windtunnel.trials.lines import checked_rows
 from windtunnel.trials.plan import Plan, PlannedSegment
 from windtunnel.trials.store_files import CURVE_ROW
@@ -170,13 +168,8 @@ def _segment(
         end=planned.end,
         loss=tail[-1]["loss"] if tail else None,
         tokens_per_second=rate,
-        quiet_seconds=_quiet_seconds(folder.lease_file) if status == "running" else None,
+        quiet_seconds=quiet_seconds(folder.lease_file) if status == "running" else None,
     )
-
-
-def _quiet_seconds(lease: Path) -> float | None:
-    pulse = pulse_of(lease)
-    return None if pulse is None else max(0.0, time.time() - pulse)
 
 
 def known_tail(path: Any, *, most: int = 0) -> list[dict[str, Any]]:

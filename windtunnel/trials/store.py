@@ -46,8 +46,10 @@ from windtunnel.trials.store_files import (
 )
 
 FORMAT = 2
-"""2: JSON files end in a checksum, and records hold that of their curve."""
-"""Raised when a version before could no longer read what is written."""
+"""Raised when a version before could no longer read what is written.
+
+2: JSON files end in a checksum, and records hold that of their curve.
+"""
 
 DYNAMICS = "dynamics.jsonl"
 MOMENTS = "optimizer.safetensors"

@@ -24,7 +24,7 @@ from windtunnel.laws.caution import Caution
 from windtunnel.spec import StudyConfig, load_study
 from windtunnel.spec.data import SourceConfig
 from windtunnel.spec.path import rows_at
-from windtunnel.spec.paths import expanded
+from windtunnel.spec.paths import expanded, place_named
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.spec.yaml_file import place_of
 from windtunnel.trials.completion import WantedSet
@@ -334,10 +334,7 @@ def _missing(source: SourceConfig, file: Path) -> str | None:
 def _absolute(path: str, file: Path) -> str:
     if path.startswith("builtin:"):
         return path
-    try:
-        return str((file.resolve().parent / expanded(path)).resolve())
-    except ValueError as refused:
-        raise ConfigError(f"{file}: data: {refused}") from None
+    return str(place_named(path, file).resolve())
 
 
 def _vocab_size(config: StudyConfig, file: Path) -> int:

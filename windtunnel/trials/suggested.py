@@ -14,7 +14,7 @@ from windtunnel.errors import ConfigError, StoreError
 from windtunnel.laws.shape import SHORT
 from windtunnel.spec.search import SearchExperiment
 from windtunnel.spec.strict import Strict
-from windtunnel.trials.json_file import read_derived, write_json
+from windtunnel.trials.json_file import read_json, write_json
 from windtunnel.trials.json_schema import Schema
 
 MAY_CHANGE = {"trials", "top", "repeats", "longer", "kind"}
@@ -59,15 +59,12 @@ SEARCH: Schema[SearchFile] = Schema(
 def read_suggested(folder: Path, experiment: SearchExperiment) -> Suggested:
     """What a search of the study in `folder` has suggested.
 
-    Of a damaged file nothing is taken: the next sweep suggests the same again, from what the store
-    has measured.
-
     Raises:
         ConfigError: The search was begun with another space, sampler, horizon or objective.
-        StoreError: The file cannot be read, or no search of this experiment has suggested that.
+        StoreError: The file is damaged, or no search of this experiment has suggested that.
     """
     path = _file(folder, experiment)
-    written = read_derived(path, SEARCH)
+    written = read_json(path, SEARCH)
     if written is None:
         return Suggested()
     asked, before = _asked(experiment), written.asked

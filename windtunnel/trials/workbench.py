@@ -74,14 +74,16 @@ class Workbench:
             )
             for each in self.validation
         }
-        self._steps: dict[str, TrainStep] = {}
+        self._step: TrainStep | None = None
+        self._key = ""
         self._work_of_before = 0
         self._streams = Streams(self.dataset)
 
     @property
     def work_done(self) -> int:
         """Updates and pieces of evaluation of this process's steps; it grows while work goes on."""
-        return self._work_of_before + sum(step.work_done for step in self._steps.values())
+        step = self._step  # read once, for another thread asks
+        return self._work_of_before + (step.work_done if step is not None else 0)
 
     def stream(self, segment: Trunk | Branch) -> TrainStream:
         """The training rows of a segment."""
@@ -94,8 +96,9 @@ class Workbench:
         key = json.dumps(
             [value.model_dump() for value in (segment.model, segment.recipe, execution)]
         )
-        if key not in self._steps:
+        if self._step is None or key != self._key:
             self._work_of_before = self.work_done
-            self._steps.clear()  # one at a time: its memory is a model's
-            self._steps[key] = TrainStep(segment.model, segment.recipe, execution)
-        return self._steps[key]
+            self._step = None  # one at a time: its memory is a model's
+            self._step = TrainStep(segment.model, segment.recipe, execution)
+            self._key = key
+        return self._step

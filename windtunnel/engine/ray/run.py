@@ -21,7 +21,6 @@ from windtunnel.engine.ray.searcher import ReadySegments
 from windtunnel.engine.ray.stalls import stalls_ended
 from windtunnel.engine.ray.trainable import trainable
 from windtunnel.spec.config import Resources
-from windtunnel.trials.store import Store
 from windtunnel.trials.workbench import read_order
 
 
@@ -54,10 +53,10 @@ def run(
         there = nodes()
         graph.slots = slots = slots_of(resources, there)
         searcher = ReadySegments(graph, orders)
-        store = Store(Path(read_order(orders).store))
+        order = read_order(orders)
         with (
             premises_of(orders.parent, joined=joined) as premises,
-            stalls_ended(graph, store, seconds=resources.stall_seconds),
+            stalls_ended(graph, order, seconds=resources.stall_seconds),
         ):
             trial = trainable(resources, premises)
             if not joined:
@@ -65,7 +64,7 @@ def run(
                     _tune(searcher, trial, slots=slots)
                 return
             used = [node for node in there if node.devices(resources)]
-            check(used, premises, read_order(orders))
+            check(used, premises, order)
             _tune(searcher, trial, slots=slots)
 
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -48,17 +48,18 @@ def watched(servers: list[Server], on_lost: Callable[[str], None]) -> Iterator[N
 def _end_all(lost: Server, servers: list[Server], on_lost: Callable[[str], None]) -> None:
     what = f"Ray's {NEEDED[lost.name]} ({lost.name}, process {lost.pid}) was lost"
     try:
-        on_lost(what)
+        sys.stderr.write(
+            f"error: {what}: killed, or out of memory; what was saved is kept: run the same "
+            "command to continue\n"
+        )
+        sys.stderr.flush()
+        with suppress(Exception):  # a store that is gone too: nothing can be saved
+            on_lost(what)
         processes = processes_of(servers)
         workers = [process for process in processes if _is_worker(process)]
         end([process for process in processes if process not in workers])  # each would tell of it
         time.sleep(SAVE_SECONDS)
         end(workers)
-        sys.stderr.write(
-            f"error: {what}: killed, or out of memory; what was saved is kept: the same command "
-            "goes on\n"
-        )
-        sys.stderr.flush()
     finally:
         os._exit(EXIT_LOST)
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +10,11 @@ from typing import Any
 
 from windtunnel.errors import TrackingError, WindtunnelError, cause_of
 from windtunnel.redact import redacted
-from windtunnel.trials.tracking.uris import database_of
+from windtunnel.trials.tracking.uris import database_of, kind_of
 from windtunnel.user_folders import provide_home
 
-REFUSED = frozenset({401, 403, 407})
-WEB_PAGE = re.compile(r"<!doctype html|<html", re.IGNORECASE)
+REFUSED = {"UNAUTHENTICATED": 401, "CUSTOMER_UNAUTHORIZED": 401, "PERMISSION_DENIED": 403}
+"""MLflow's codes of an answer to somebody who may not ask, and HTTP's."""
 
 
 def connect(uri: str) -> Any:
@@ -76,32 +75,32 @@ def answers(uri: str, fix: str) -> Iterator[None]:
     except (WindtunnelError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as problem:
-        raise TrackingError(f"{redacted(uri)}: {_reason(problem)}; {fix}") from None
+        raise TrackingError(f"{redacted(uri)}: {_reason(uri, problem)}; {fix}") from None
 
 
-def _reason(problem: BaseException) -> str:
-    text = str(problem)
-    stated = re.search(r"error code (\d{3})", text)
-    status = int(stated[1]) if stated else _status(problem)
-    if status in REFUSED:
-        return (
-            f"access is refused (HTTP {status}): set MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-        )
-    if WEB_PAGE.search(text) or "not in a valid JSON format" in text:
-        return "what answers there is no MLflow server: mend the address, or sign in there first"
-    if "MLFLOW_ALLOW_FILE_STORE" in text:
+def _reason(uri: str, problem: BaseException) -> str:
+    """Why MLflow did not do what it was asked, by its own code of errors."""
+    from mlflow.exceptions import MlflowException, RestException
+
+    cause = f"{type(problem).__name__}: {cause_of(problem)}"
+    if not isinstance(problem, MlflowException):
+        return cause
+    place = kind_of(uri)
+    if place == "folder" and not os.environ.get("MLFLOW_ALLOW_FILE_STORE"):
         return (
             "a folder, where MLflow 3 keeps no runs any more: write sqlite:///PATH.db for a "
             "database in a file, or set MLFLOW_ALLOW_FILE_STORE=true"
         )
-    if status in {404, 405}:
-        return f"no MLflow server answers at this address (HTTP {status})"
-    return f"{type(problem).__name__}: {cause_of(problem)}"
-
-
-def _status(problem: BaseException) -> int | None:
-    """What a server said, of an exception that MLflow made of its answer."""
-    if type(problem).__name__ != "RestException":
-        return None
-    return int(problem.get_http_status_code())  # type: ignore[attr-defined]
+    if (status := REFUSED.get(problem.error_code)) is not None:
+        return (
+            f"access is refused (HTTP {status}): set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+    if problem.error_code == "ENDPOINT_NOT_FOUND":
+        return "no MLflow server answers at this address (HTTP 404)"
+    if place == "http" and not isinstance(problem, RestException):
+        return (
+            "the server at this address does not answer as MLflow does: check the address, or "
+            f"sign in there first ({cause})"
+        )
+    return cause

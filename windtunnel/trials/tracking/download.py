@@ -69,7 +69,7 @@ def download_result(
 def _places(uri: str | None) -> list[str]:
     """Tracking URIs to look at."""
     given = uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if given is None:
+    if not given:
         return [sqlite_uri(path) for path in sorted(state_folder().glob("*/mlflow.db"))]
     return [place_of(given)]
 

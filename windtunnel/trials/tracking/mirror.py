@@ -6,6 +6,7 @@ one of equal rows. Runs of one segment that two mirrors made (versions before `t
 the one that is further stays.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from windtunnel.errors import TrackingError
+from windtunnel.errors import TrackingError, cause_of
 from windtunnel.spec import Branch
 from windtunnel.spec.path import flops_6nd_at, tokens_at
 from windtunnel.trials.plan import PlannedSegment
@@ -23,6 +24,8 @@ from windtunnel.trials.tracking.client import answers, connect, refuse_deleted
 from windtunnel.trials.tracking.limits import legal, legal_name
 from windtunnel.trials.tracking.location import Location, create_database
 from windtunnel.trials.tracking.turn import Turn
+
+log = logging.getLogger(__name__)
 
 POINTS_PER_SEGMENT = 100
 """Rows of a curve that are mirrored; the whole curve is an artifact. MLflow slows beyond this."""
@@ -119,7 +122,8 @@ class Mirror:
         Raises:
             TrackingError: The server does not answer, or refuses.
         """
-        with self._speaking():
+        with answers(self.location.uri, GAP):
+            self._connect()
             return self._experiment
 
     @contextmanager
@@ -127,17 +131,15 @@ class Mirror:
         """A connection; whatever MLflow, requests or SQLAlchemy raise, as one kind of error."""
         try:
             with self._turn.taken() as changed_hands, answers(self.location.uri, GAP):
-                if changed_hands:
-                    self._client = None
-                self._connect()
+                if changed_hands or self._client is None:
+                    self._connect()
+                    self._read_runs()
                 yield
         except TrackingError:
             self._client = None
             raise
 
     def _connect(self) -> None:
-        if self._client is not None:
-            return
         create_database(self.location)
         client = connect(self.location.uri)
         found = client.get_experiment_by_name(self.location.experiment)
@@ -153,6 +155,9 @@ class Mirror:
             refuse_deleted(found, self.location.uri)
             self._experiment = found.experiment_id
         self._client = client
+
+    def _read_runs(self) -> None:
+        """Know the run of each segment and result; of several keep the one that is further."""
         self._run_of, self._tags = {}, {}
         runs: dict[str, list[Any]] = {}
         for run in self._runs():
@@ -166,13 +171,28 @@ class Mirror:
         for key, same in runs.items():
             run, *doubled = sorted(same, key=_progress, reverse=True)
             self._run_of[key], self._tags[key] = run.info.run_id, dict(run.data.tags)
-            for each in doubled:
-                client.delete_run(each.info.run_id)
-                kept_for[each.info.run_id] = run.info.run_id
-        for key, tags in self._tags.items() if kept_for else ():
+            kept_for |= {each.info.run_id: run.info.run_id for each in doubled}
+        if kept_for:
+            self._heal(kept_for)
+
+    def _heal(self, kept_for: dict[str, str]) -> None:
+        """Delete doubled runs, once nothing names one as its parent."""
+        for key, tags in self._tags.items():
             if (parent := tags.get(PARENT)) in kept_for:
                 self._tag(key, PARENT, kept_for[parent])
-        self.healed += len(kept_for)
+        for run_id in kept_for:
+            try:
+                self._client.delete_run(run_id)
+            except Exception as refused:  # who may write may not delete, on some servers
+                log.warning(
+                    "%s: %d runs stand there twice and cannot be deleted (%s); the ones that are "
+                    "further are mirrored",
+                    self.location.shown,
+                    len(kept_for),
+                    cause_of(refused),
+                )
+                return
+            self.healed += 1
 
     def _runs(self) -> Iterator[Any]:
         token = None
