@@ -48,11 +48,6 @@ def watched(servers: list[Server], on_lost: Callable[[str], None]) -> Iterator[N
 def _end_all(lost: Server, servers: list[Server], on_lost: Callable[[str], None]) -> None:
     what = f"Ray's {NEEDED[lost.name]} ({lost.name}, process {lost.pid}) was lost"
     try:
-        sys.stderr.write(
-            f"error: {what}: killed, or out of memory; what was saved is kept: run the same "
-            "command to continue\n"
-        )
-        sys.stderr.flush()
         with suppress(Exception):  # a store that is gone too: nothing can be saved
             on_lost(what)
         processes = processes_of(servers)
@@ -61,7 +56,17 @@ def _end_all(lost: Server, servers: list[Server], on_lost: Callable[[str], None]
         time.sleep(SAVE_SECONDS)
         end(workers)
     finally:
+        _say(
+            f"error: {what}: killed, or out of memory; what was saved is kept: run the same "
+            "command to continue\n"
+        )
         os._exit(EXIT_LOST)
+
+
+def _say(text: str) -> None:
+    with suppress(OSError, ValueError):  # nobody listens
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def _is_worker(process: psutil.Process) -> bool:
