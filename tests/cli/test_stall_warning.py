@@ -26,10 +26,11 @@ def progress(status, quiet):
         ("running", 5.0, 1800.0, []),
         ("running", 119.0, 1800.0, []),
         ("running", 121.0, 1800.0, ["stalled"]),
-        ("running", 31.0, 30.0, ["stalled"]),
+        ("running", 14.0, 30.0, []),
+        ("running", 16.0, 30.0, ["stalled"]),
         ("running", None, 1800.0, []),
         ("waiting", None, 1800.0, []),
     ],
 )
-def test_a_silence_is_told_after_two_minutes_or_the_limit(status, quiet, limit, codes):
+def test_a_silence_is_told_after_two_minutes_or_half_the_limit(status, quiet, limit, codes):
     assert [each.code for each in stall_cautions(progress(status, quiet), limit)] == codes

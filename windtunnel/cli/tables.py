@@ -91,7 +91,7 @@ def stall_cautions(progress: StudyProgress, stall_seconds: float) -> tuple[Cauti
             "(`resources.stall_seconds`)",
         )
         for each in progress.running
-        if (quiet := each.quiet_seconds or 0.0) > min(QUIET_SECONDS, stall_seconds)
+        if (quiet := each.quiet_seconds or 0.0) > min(QUIET_SECONDS, stall_seconds / 2)
     )
 
 
