@@ -202,6 +202,7 @@ def test_a_wandb_folder(study_file, windtunnel, folder, above):
 DAMAGED = [
     ("wandb-summary.json", "{"),
     ("wandb-summary.json", "[1]"),
+    ("wandb-summary.json", '{"eval": {"loss": 2.0}, "eval.loss": 3.0}'),
     ("config.yaml", "a: [1"),
     ("config.yaml", "n_params: 1\nn_params: 2\n"),
     ("config.yaml", "a: !!python/object/apply:os.system ['touch hacked']\n"),

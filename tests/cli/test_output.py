@@ -67,6 +67,26 @@ def test_nothing_that_a_study_reads_or_keeps_is_written_over(
     assert (out.read_bytes() if out.exists() else None) == before
 
 
+def test_no_file_is_added_to_what_a_study_trains_on(windtunnel, finished, tmp_path):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "a.txt").write_text("text\n")
+    study = tmp_path / "other.yaml"
+    study.write_text(finished.read_text().replace("name: words}", f"name: words}}, {corpus}", 1))
+    code, _, error = windtunnel("runs", study, "--out", corpus / "runs.csv")
+    assert code == 2
+    assert f"lies in {corpus}" in error
+    assert [each.name for each in corpus.iterdir()] == ["a.txt"]
+
+
+def test_a_home_that_is_not_there_is_one_error(windtunnel, finished, tmp_path):
+    study = tmp_path / "other.yaml"
+    study.write_text(finished.read_text().replace("store: store", "store: ~nosuchuser/store"))
+    code, _, error = windtunnel("runs", study, "--out", tmp_path / "runs.csv")
+    assert code == 2
+    assert "there is no home for ~nosuchuser" in error
+
+
 def test_records_leave_what_they_did_not_write(windtunnel, finished, tmp_path):
     folder = tmp_path / "records"
     assert windtunnel("records", finished, "--out", folder)[0] == 0

@@ -116,6 +116,7 @@ def test_scale(csv):
         ("runs.csv", b"", "is empty"),
         ("runs.csv", b"\n \n", "is empty"),
         ("runs.csv", b"params,tokens,loss\n", "has no rows"),
+        ("runs.csv", b"# exported\n# nothing\n", "runs.csv"),
         ("runs.csv", b"params,tokens\n1,\xff\n", "not UTF-8 text (byte 16)"),
         ("runs.csv", b"params,tokens\n1,2\n1,2,3\n", "line 3: 3 cells where the header has 2"),
         ("runs.csv", b"params,tokens\n\n1\n", "line 3: 1 cells where the header has 2"),

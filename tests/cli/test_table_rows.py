@@ -49,7 +49,7 @@ def codes(found):
         ("State", "COMPLETED", "TIMEOUT"), ("state", "COMPLETE", "PRUNED"),
         ("status", "TERMINATED", "ERROR"), ("outcome", "finished", "diverged"),
         ("run_status", "ok", "failed (exit 1)"), ("crashed", "False", "True"),
-        ("finished", "1", "0"),
+        ("finished", "1", "0"), ("exit_code", "0", "1"), ("exit_code", "0", "-1"),
     ],
 )  # fmt: skip
 def test_runs_that_did_not_finish_are_left_out(write, column, finished, word):

@@ -14,6 +14,19 @@ from windtunnel.trials import lease as lease_module
 from windtunnel.trials.lease import Lease, LeaseHeld, end_holder, holder, pulse_of
 
 
+def holding(path):
+    """A process of its own that holds a lease, and whose work stands still."""
+    script = (
+        "import time; from pathlib import Path; from windtunnel.trials.lease import Lease\n"
+        f"Lease(Path({str(path)!r}), what='x', work=int).__enter__(); print('held', flush=True)\n"
+        "time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    with process.stdout as said:
+        assert said.readline() == b"held\n"
+    return process
+
+
 def test_a_second_holder_is_refused_by_process_and_host(tmp_path):
     with Lease(tmp_path / "lease.json", what="study 'x'"):
         with (
@@ -28,17 +41,10 @@ def test_a_second_holder_is_refused_by_process_and_host(tmp_path):
 
 def test_a_killed_holder_is_no_holder(tmp_path):
     path = tmp_path / "lease.json"
-    script = (
-        "import sys, time; from pathlib import Path; from windtunnel.trials.lease import Lease\n"
-        f"Lease(Path({str(path)!r}), what='x').__enter__(); print('held', flush=True)\n"
-        "time.sleep(60)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"held\n"
+    process = holding(path)
     assert holder(path) is not None
     process.kill()
     process.wait()
-    process.stdout.close()
     assert holder(path) is None
     with Lease(path, what="x"):
         assert json.loads(path.read_text())["pid"] == os.getpid()
@@ -71,14 +77,7 @@ def test_a_killed_holders_pulse_goes_with_the_next(tmp_path):
 
 def test_the_holder_is_ended_on_its_own_machine_only(tmp_path):
     path = tmp_path / "lease.json"
-    script = (
-        "import sys, time; from pathlib import Path; from windtunnel.trials.lease import Lease\n"
-        f"Lease(Path({str(path)!r}), what='x', work=int).__enter__(); print('held', flush=True)\n"
-        "time.sleep(60)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"held\n"
-    process.stdout.close()
+    process = holding(path)
     owner = json.loads(path.read_text())
     pulse = pulse_of(path)
     path.write_text(json.dumps(owner | {"machine": "other"}))

@@ -86,8 +86,11 @@ def _values(files: Path) -> dict[str, dict[str, object]]:
     config = _read_yaml(files / CONFIG) if (files / CONFIG).is_file() else {}
     stated = {key: _value(each) for key, each in config.items() if key not in OF_WANDB}
     summary = _read_summary(files / SUMMARY)
-    with boundary(files, HINT, ConfigError, what="nested too deep"):
-        return {"config": _flat(stated), "summary": _flat(summary)}
+    found = {}
+    for name, file, values in (("config", CONFIG, stated), ("summary", SUMMARY, summary)):
+        with boundary(files / file, HINT, ConfigError, what="cannot be read"):
+            found[name] = _flat(values)
+    return found
 
 
 def _value(entry: object) -> object:
@@ -98,7 +101,12 @@ def _value(entry: object) -> object:
 
 
 def _flat(values: Mapping[str, object], above: str = "") -> dict[str, object]:
-    """Nested names joined by dots, as W&B's own table shows them."""
+    """Nested names joined by dots, as W&B's own table shows them.
+
+    Raises:
+        ValueError: Two values have one name.
+        RecursionError: They are nested too deep.
+    """
     out: dict[str, object] = {}
     for key, value in values.items():
         if not above and key in OF_WANDB:
@@ -106,7 +114,7 @@ def _flat(values: Mapping[str, object], above: str = "") -> dict[str, object]:
         nested = isinstance(value, dict)
         named = _flat(cast("Any", value), f"{above}{key}.") if nested else {f"{above}{key}": value}
         if both := sorted(out.keys() & named.keys()):
-            raise ConfigError(f"name {both[0]!r} is there twice, once nested; {HINT}")
+            raise ValueError(f"name {both[0]!r} is there twice, once nested")
         out |= named
     return out
 

@@ -105,8 +105,6 @@ def sync_study(file: Path) -> None:
     done = mirror.sync()
     log_results(mirror)
     print(f"{mirror.location.shown}: {done.runs} new runs, {done.metrics} new metrics")
-    if mirror.healed:
-        print(f"{mirror.healed} runs stood there twice and were deleted in MLflow")
 
 
 def serve_study(file: Path, *, port: int) -> None:

@@ -8,14 +8,14 @@ graph counts an attempt.
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from windtunnel.engine.graph import Graph
+from windtunnel.engine.ray.beside import beside
 from windtunnel.engine.ray.placement import nodes
 from windtunnel.engine.status import Status
 from windtunnel.errors import cause_of
@@ -35,25 +35,17 @@ ANSWER_SECONDS = 180.0
 log = logging.getLogger(__name__)
 
 
-@contextmanager
-def stalls_ended(graph: Graph, order: WorkOrder, *, seconds: float) -> Iterator[None]:
+def stalls_ended(graph: Graph, order: WorkOrder, *, seconds: float) -> AbstractContextManager[None]:
     """While the body runs, a worker whose pulse stands still for so long is killed, and noted."""
-    over, stalls = threading.Event(), _Stalls(graph, order, seconds)
+    stalls = _Stalls(graph, order, seconds)
 
-    def look() -> None:
-        while not over.wait(min(seconds, STOPPING_SECONDS) / GLANCES):
-            try:
-                stalls.look(time.monotonic())
-            except Exception as problem:  # a file server that is away: the next look may see more
-                log.warning("looking for workers that stand still: %s", cause_of(problem))
+    def look(over: threading.Event) -> None:
+        try:
+            stalls.look(time.monotonic())
+        except Exception as problem:  # a file server that is away: the next look may see more
+            log.warning("looking for workers that stand still: %s", cause_of(problem))
 
-    watcher = threading.Thread(target=look, name="stalls", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
+    return beside(look, seconds=min(seconds, STOPPING_SECONDS) / GLANCES, name="stalls")
 
 
 class _Stalls:

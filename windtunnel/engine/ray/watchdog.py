@@ -8,12 +8,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 
 import psutil
 
 from windtunnel.engine.ray.apart import Server, end, processes_of
+from windtunnel.engine.ray.beside import beside
 
 NEEDED = {"gcs_server": "control server", "raylet": "node manager"}
 
@@ -25,24 +26,15 @@ SAVE_SECONDS = 2.0
 EXIT_LOST = 3
 
 
-@contextmanager
-def watched(servers: list[Server], on_lost: Callable[[str], None]) -> Iterator[None]:
+def watched(servers: list[Server], on_lost: Callable[[str], None]) -> AbstractContextManager[None]:
     """While the body runs, a lost server ends this process; `on_lost` lets workers save before."""
-    over = threading.Event()
 
-    def watch() -> None:
-        while not over.wait(GLANCE_SECONDS):
-            for server in servers:
-                if server.name in NEEDED and server.poll() is not None and not over.is_set():
-                    _end_all(server, servers, on_lost)
+    def look(over: threading.Event) -> None:
+        for server in servers:
+            if server.name in NEEDED and server.poll() is not None and not over.is_set():
+                _end_all(server, servers, on_lost)
 
-    watcher = threading.Thread(target=watch, name="watchdog", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
+    return beside(look, seconds=GLANCE_SECONDS, name="watchdog")
 
 
 def _end_all(lost: Server, servers: list[Server], on_lost: Callable[[str], None]) -> None:

@@ -59,15 +59,10 @@ class Synced:
 
 
 class Mirror:
-    """The runs of one study at one location.
-
-    Attributes:
-        healed: Runs that stood twice and were deleted in MLflow; `mlflow gc` would remove them.
-    """
+    """The runs of one study at one location."""
 
     def __init__(self, study: Study, location: Location) -> None:
         self.study, self.location = study, location
-        self.healed = 0
         self._turn = Turn(study.store)
         self._client: Any = None
         self._experiment = ""
@@ -192,7 +187,12 @@ class Mirror:
                     cause_of(refused),
                 )
                 return
-            self.healed += 1
+        log.warning(
+            "%s: %d runs stood there twice and were deleted in MLflow, which keeps them until "
+            "`mlflow gc`",
+            self.location.shown,
+            len(kept_for),
+        )
 
     def _runs(self) -> Iterator[Any]:
         token = None
