@@ -192,5 +192,5 @@ def test_variants_that_do_not_decay_or_hardly_train_are_said(study_file):
 )
 def test_the_home_of_nobody_is_refused(study_file, written, path, key):
     file = study_file(replace=(written, path))
-    with pytest.raises(ConfigError, match=rf"hparams\.yaml.*{key}.*nobody-here"):
+    with pytest.raises(ConfigError, match=rf"hparams\.yaml:\d+: {key}: .*nobody-here"):
         open_study(file, prepared=True)

@@ -70,22 +70,22 @@ def write_output(option: str, path: Path, text: str) -> None:
 
 def _inputs_of(config: "StudyConfig", file: Path) -> list[Path]:
     """What a study reads: its files, its sources and its tokenizer, files or folders."""
-    from windtunnel.spec.paths import place_named
+    from windtunnel.spec.yaml_file import place_named
     from windtunnel.spec.yaml_tree import files_of
 
     data = config.data
     named = [source.path for source in (*data.sources, *data.validation.extra)]
     named += [data.tokenizer] if data.tokenizer != "bytes" else []
-    paths = [place_named(each, file) for each in named if not each.startswith("builtin:")]
+    paths = [place_named(each, file, "data") for each in named if not each.startswith("builtin:")]
     return [*files_of(file), *paths]
 
 
 def _refuse_in_store(
     option: str, path: Path, config: "StudyConfig", file: Path, allowed: str | None
 ) -> None:
-    from windtunnel.spec.paths import place_named
+    from windtunnel.spec.yaml_file import place_named
 
-    store = place_named(config.store, file).resolve()
+    store = place_named(config.store, file, "store").resolve()
     own = store / "studies" / config.study
     place = path.resolve()
     if place.is_relative_to(store) and not (allowed and place == own / allowed):

@@ -8,8 +8,6 @@ import re
 import unicodedata
 from pathlib import Path
 
-from windtunnel.errors import ConfigError
-
 VARIABLE = re.compile(r"\$(?:[A-Za-z_]|\{)")
 URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/")
 NO_TEXT = {"Cc", "Cs"}
@@ -59,18 +57,6 @@ def expanded(text: str) -> Path:
         raise ValueError(
             f"{text!r}: there is no home for {user}; write the path from / on"
         ) from None
-
-
-def place_named(text: str, file: Path) -> Path:
-    """Where a path that stands in a study file leads.
-
-    Raises:
-        ConfigError: There is no such user, or this user has no home.
-    """
-    try:
-        return file.resolve().parent / expanded(text)
-    except ValueError as refused:
-        raise ConfigError(f"{file}: {refused}") from None
 
 
 def is_relative(text: str) -> bool:

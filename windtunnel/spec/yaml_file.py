@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from windtunnel.errors import ConfigError, cause_of, did_you_mean
 from windtunnel.redact import redacted
 from windtunnel.spec.config import StudyConfig
+from windtunnel.spec.paths import expanded
 from windtunnel.spec.strict import Misfit
 from windtunnel.spec.wording import expected
 from windtunnel.spec.yaml_nodes import Node
@@ -52,6 +53,18 @@ def place_of(path: Path, *location: str | int) -> str:
             break
         node = value[part]
     return f"{node.file}:{node.line}"
+
+
+def place_named(text: str, file: Path, key: str) -> Path:
+    """Where a path that a study file names below its part `key` leads.
+
+    Raises:
+        ConfigError: There is no such user, or this user has no home.
+    """
+    try:
+        return file.resolve().parent / expanded(text)
+    except ValueError as refused:
+        raise ConfigError(f"{place_of(file, key)}: {key}: {refused}") from None
 
 
 def resolved_text(config: StudyConfig) -> str:

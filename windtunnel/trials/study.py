@@ -24,9 +24,8 @@ from windtunnel.laws.caution import Caution
 from windtunnel.spec import StudyConfig, load_study
 from windtunnel.spec.data import SourceConfig
 from windtunnel.spec.path import rows_at
-from windtunnel.spec.paths import expanded, place_named
 from windtunnel.spec.search import SearchExperiment
-from windtunnel.spec.yaml_file import place_of
+from windtunnel.spec.yaml_file import place_named
 from windtunnel.trials.completion import WantedSet
 from windtunnel.trials.curve_damage import curve_cautions, cut_broken_curves
 from windtunnel.trials.expected import expected_trials
@@ -200,10 +199,7 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
         StoreError: The store cannot be written.
     """
     config = load_study(file)
-    try:
-        store = Store(file.resolve().parent / expanded(config.store))
-    except ValueError as refused:
-        raise ConfigError(f"{place_of(file, 'store')}: store: {refused}") from None
+    store = Store(place_named(config.store, file, "store"))
     store.check_format()
     pin_file = store.study(config.study) / "data.json"
     pin = read_json(pin_file, PIN)
@@ -334,7 +330,7 @@ def _missing(source: SourceConfig, file: Path) -> str | None:
 def _absolute(path: str, file: Path) -> str:
     if path.startswith("builtin:"):
         return path
-    return str(place_named(path, file).resolve())
+    return str(place_named(path, file, "data").resolve())
 
 
 def _vocab_size(config: StudyConfig, file: Path) -> int:
