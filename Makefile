@@ -73,6 +73,7 @@ schema: setup
 
 golden: setup
 	$(BIN)/python tests/train/test_golden.py
+	$(BIN)/python tests/test_golden_commands.py
 
 clean:
 	rm -rf $(VENV) store .pytest_cache .mypy_cache .ruff_cache

@@ -15,12 +15,14 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when ray is imported, by
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that start Ray share a test process, and so a cluster; builtin data is built once."""
+    """A group of tests shares a process: one cluster, one build of builtin data, one sweep."""
     for item in items:
         if item.get_closest_marker("ray"):
             item.add_marker(pytest.mark.xdist_group("ray"))
         elif "builtins" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("builtins"))
+        elif "swept_study" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("swept_study"))
 
 
 STUDY = """\
