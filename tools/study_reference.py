@@ -14,9 +14,9 @@ TARGET = Path(__file__).resolve().parents[1] / "docs" / "study.md"
 HEAD = """\
 # Study files
 
-A study file is YAML 1.2. Unknown keys, repeated keys and bare durations are errors. `windtunnel init`
-writes a commented file, and `windtunnel plan FILE --resolved` prints every default. `make schema`
-generates this page from the models that check a study.
+A study file is YAML 1.2. Unknown keys, repeated keys and bare durations are errors. `windtunnel
+init` writes a commented file, and `windtunnel plan FILE --resolved` prints every default.
+`make schema` generates this page from the models that check a study.
 
 ## Files that extend others
 
