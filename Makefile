@@ -1,16 +1,17 @@
-# Two commands: `make demo` and `make test`. Both set everything up first, and do nothing twice.
+# Two commands: `make demo` and `make test`. Both set everything up first, and both are idempotent.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo experiments figures notebooks check test chaos fuzz gpu bench schema golden clean
+.PHONY: help setup demo experiments figures notebooks docs check test chaos fuzz gpu bench schema golden clean
 
 help:
 	@echo "make demo   set up, run the quickstart study, print where its report is"
 	@echo "make experiments  run every experiment, or go on: about two hours on two cores; score the predictions"
 	@echo "make figures      draw the figures again from the experiments' records"
+	@echo "make docs         build the documentation site into site/, without a network"
 	@echo "make notebooks    make the two files of every notebook agree, without outputs"
 	@echo "make test   set up, then format, lint, types, floors and every test that needs no GPU"
 	@echo "make check  the quick part of it: format, lint, types, floors"
@@ -40,6 +41,10 @@ figures: setup
 notebooks: setup
 	$(BIN)/jupytext --sync notebooks/*.py
 	$(BIN)/python tools/strip_notebooks.py
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "== the site: $(CURDIR)/site/index.html"
 
 check: setup
 	$(BIN)/ruff format --check .
@@ -76,4 +81,4 @@ golden: setup
 	$(BIN)/python tests/test_golden_commands.py
 
 clean:
-	rm -rf $(VENV) store .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) store site .pytest_cache .mypy_cache .ruff_cache

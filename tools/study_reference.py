@@ -14,17 +14,16 @@ TARGET = Path(__file__).resolve().parents[1] / "docs" / "study.md"
 HEAD = """\
 # Study files
 
-YAML 1.2; unknown keys, repeated keys and bare durations are refused. `windtunnel init` writes a
-commented one, `windtunnel plan FILE --resolved` shows every default. This page is made from the
-models by `make schema`.
+A study file is YAML 1.2. Unknown keys, repeated keys and bare durations are errors. `windtunnel
+init` writes a commented file, and `windtunnel plan FILE --resolved` prints every default.
+`make schema` generates this page from the models that check a study.
 
 ## Files that extend others
 
-`extends: FILE`, or a list of files, lays a study file over others, the last one on top: the same
-study on other data, at other sizes, on another machine. A mapping is merged key by key,
-`experiments` item by item of one name, anything else is replaced; `null` takes a key back to its
-default. Paths of an extended file stay relative to that file. `experiments/*/scale-gpu.yaml` are
-such files.
+`extends: FILE`, or a list of files, layers a study file over others, the last one on top: the same
+study on other data, at other sizes or on another machine. Mappings are merged key by key, and items
+of `experiments` by name. Anything else is replaced; `null` resets a key to its default. Paths of an
+extended file stay relative to that file. `experiments/*/scale-gpu.yaml` are such files.
 
 ```yaml
 extends: hparams.yaml
@@ -47,7 +46,7 @@ def reference() -> str:
 
 def _section(title: str, definition: dict[str, Any], schema: dict[str, Any]) -> str:
     lines = [f"## {title}", "", definition.get("description", "").split("\n\n")[0].strip(), ""]
-    lines += ["| key | what may stand there | default | |", "| --- | --- | --- | --- |"]
+    lines += ["| key | value | default | |", "| --- | --- | --- | --- |"]
     required = definition.get("required", [])
     for key, value in definition["properties"].items():
         default = "**required**" if key in required else f"`{json.dumps(value.get('default'))}`"
