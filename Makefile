@@ -72,7 +72,7 @@ bench: setup
 	$(BIN)/python experiments/benchmarks/page.py
 
 schema: setup
-	$(BIN)/python -m windtunnel.spec.schema
+	$(BIN)/python -m windtunnel.config.schema
 	$(BIN)/python -m windtunnel.export.schema
 	$(BIN)/python tools/study_reference.py
 

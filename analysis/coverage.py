@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from windtunnel.laws import Chinchilla, Fit, Table, fit
 from windtunnel.laws.interval import quantiles
-from windtunnel.laws.solver.objective import Objective
-from windtunnel.laws.solver.problem import Problem
+from windtunnel.laws.problem import Problem
+from windtunnel.laws.solver import Objective
 
 Floats = NDArray[np.float64]
 

@@ -17,9 +17,8 @@ from scipy import stats
 
 from windtunnel.findings import LEVEL, Quantity, Records, findings_of
 from windtunnel.findings.batch import batches
-from windtunnel.findings.catching_up.catch_up import catch_ups
-from windtunnel.findings.schedules.comparison import schedules
-from windtunnel.findings.schedules.paired import Losses, paired
+from windtunnel.findings.overtraining import catch_ups
+from windtunnel.findings.schedules import Losses, paired, schedules
 from windtunnel.laws.mixture import fit_mixture
 
 NATS = "nats per byte"

@@ -32,7 +32,7 @@ from IPython.display import display
 
 from windtunnel.findings import findings_of, read_records
 from windtunnel.laws.mixture import fit_mixture
-from windtunnel.report.figures.findings import drawings
+from windtunnel.report.figures.registry import finding_drawings
 
 pd.options.display.float_format = "{:.4g}".format
 pd.options.display.max_colwidth = None
@@ -54,7 +54,7 @@ def show(part):
             continue
         tell(f"{finding.title}, {finding.experiment}. {finding.lead}")
         display(pd.DataFrame([asdict(each) for each in finding.quantities]).set_index("name"))
-        for drawing in drawings(finding):
+        for drawing in finding_drawings(finding):
             display(drawing.plain(sizes))
         for warning in finding.warnings:
             tell(f"Warning: {warning}")

@@ -32,7 +32,7 @@ from IPython.display import display
 from matplotlib import pyplot as plt
 
 from windtunnel.findings import findings_of, read_records
-from windtunnel.report.figures.findings import drawings
+from windtunnel.report.figures.registry import finding_drawings
 
 pd.options.display.float_format = "{:.4g}".format
 pd.options.display.max_colwidth = None
@@ -59,7 +59,7 @@ f"{len(records.dynamics)} segments with dynamics, of {len(records.runs)} finishe
 for finding in findings_of(records):
     tell(f"{finding.title}, {finding.experiment}. {finding.lead}")
     display(pd.DataFrame([asdict(each) for each in finding.quantities]).set_index("name"))
-    for drawing in drawings(finding):
+    for drawing in finding_drawings(finding):
         display(drawing.plain(sizes))
     for warning in finding.warnings:
         tell(f"Warning: {warning}")

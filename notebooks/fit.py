@@ -36,12 +36,12 @@ import pandas as pd
 from IPython.display import display
 
 from windtunnel.findings import read_records
-from windtunnel.findings.data_model.law import data_model_laws
+from windtunnel.findings.scaling_law import data_model_laws
 from windtunnel.laws import fit, optimum, predict
 from windtunnel.laws.conditions import Condition
-from windtunnel.report.figures.fit import drawings as fit_drawings
-from windtunnel.report.figures.loss_compute import loss_against_compute
-from windtunnel.report.figures.scaling_finding import drawings as finding_drawings
+from windtunnel.report.figures.frontier import loss_against_compute
+from windtunnel.report.figures.registry import fit_drawings
+from windtunnel.report.figures.scaling import scaling_drawings as finding_drawings
 
 pd.options.display.float_format = "{:.4g}".format
 pd.options.display.max_colwidth = None

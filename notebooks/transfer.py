@@ -33,10 +33,9 @@ from matplotlib import pyplot as plt
 
 from windtunnel.findings import findings_of, read_records
 from windtunnel.laws import fit
-from windtunnel.report.figures.canvas import RAMP_LIGHT, ramp_colour
-from windtunnel.report.figures.findings import drawings
-from windtunnel.report.figures.fit import drawings as fit_drawings
-from windtunnel.trials.forecast import as_table
+from windtunnel.report.figures.registry import finding_drawings, fit_drawings
+from windtunnel.report.figures.style import RAMP_LIGHT, ramp_colour
+from windtunnel.runs.forecast import as_table
 
 pd.options.display.float_format = "{:.4g}".format
 pd.options.display.max_colwidth = None
@@ -131,7 +130,7 @@ for warning in rate.warnings:
 for finding in findings_of(records):
     tell(f"{finding.title}, {finding.experiment}. {finding.lead}")
     display(pd.DataFrame([asdict(each) for each in finding.quantities]).set_index("name"))
-    for drawing in drawings(finding):
+    for drawing in finding_drawings(finding):
         display(drawing.plain(sizes))
     for warning in finding.warnings:
         tell(f"Warning: {warning}")

@@ -3,10 +3,14 @@
 import os
 import random
 import secrets
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from table_files import HEAD, ROWS
+
+from windtunnel.cli import main
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -89,3 +93,35 @@ def study_file(tmp_path: Path, words: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def windtunnel(monkeypatch, capsys):
+    """Run the command line in this process: exit code, output, errors; no traceback passes."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["windtunnel", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return ended.value.code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def csv(tmp_path):
+    """Write a table: its path."""
+
+    def write(text, name="runs.csv"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+@pytest.fixture
+def runs(csv):
+    """A table of four runs."""
+    return csv(HEAD + "\n".join(ROWS) + "\n")

@@ -5,12 +5,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from windtunnel.export.derive import counts_of, multipliers_of, roles_of, steps_of
-from windtunnel.export.estimate import Estimate
-from windtunnel.export.handoff import BatchChoice, Handoff, Kept, Law, LrRule
+from windtunnel.config import ModelSpec, Recipe
+from windtunnel.config.study import ScheduleConfig
+from windtunnel.export.handoff import BatchChoice, Estimate, Handoff, Kept, Law, LrRule
+from windtunnel.export.recipe import counts_of, multipliers_of, roles_of, steps_of
 from windtunnel.export.targets import torch as torch_target
-from windtunnel.spec import ModelSpec, Recipe
-from windtunnel.spec.config import ScheduleConfig
 
 SHAPE = {
     "width": 96, "depth": 3, "head_dim": 16, "kv_heads": 2, "ffn_ratio": 2.5, "vocab_size": 256,

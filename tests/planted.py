@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from windtunnel.config import Branch
 from windtunnel.laws import Chinchilla, Fit, fit
-from windtunnel.spec import Branch
-from windtunnel.trials.forecast import as_table, law_inputs, law_rows
-from windtunnel.trials.imported import study_rows
-from windtunnel.trials.study import Study, open_study
+from windtunnel.runs.forecast import as_table, law_inputs, law_rows
+from windtunnel.runs.imported import study_rows
+from windtunnel.runs.study import Study, open_study
 
 LAW = Chinchilla(E=1.1, A=30.0, B=120.0, alpha=0.33, beta=0.34)
 SIGMA_TRUNK, SIGMA_BRANCH = 0.0025, 0.001

@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from windtunnel.cli.app import app
+from windtunnel.config import load_study
 from windtunnel.findings import Quantity
-from windtunnel.spec import load_study
-from windtunnel.trials.plan import make_plan
-from windtunnel.trials.points import Ground
+from windtunnel.runs.plan import make_plan
+from windtunnel.runs.points import Ground
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted(each.parent for each in (ROOT / "experiments").glob("[0-9]*/hparams.yaml"))

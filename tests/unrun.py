@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from windtunnel.accounting import flops_6nd
+from windtunnel.config import Branch, load_study
+from windtunnel.config.segment import flops_exact_at
 from windtunnel.findings.records import Records, axes_of, axis_value
-from windtunnel.spec import Branch, load_study
-from windtunnel.spec.path import flops_exact_at
-from windtunnel.trials.gather import COLUMNS, fork_tokens
-from windtunnel.trials.plan import PlannedSegment, make_plan
-from windtunnel.trials.points import Ground
+from windtunnel.runs.plan import PlannedSegment, make_plan
+from windtunnel.runs.points import Ground
+from windtunnel.runs.table import COLUMNS, fork_tokens
 
 HEAD = """
 data: {sources: [builtin:docs]}

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from windtunnel.spec.config import StudyConfig
+from windtunnel.config.study import StudyConfig
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "study.md"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from windtunnel.findings import findings_of, read_records
-from windtunnel.report.figures.findings import drawings
-from windtunnel.report.figures.sheet import Drawing
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.registry import finding_drawings
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "docs" / "figures"
@@ -20,7 +20,7 @@ def draw(study: str, figure: str, *, name: str, experiment: str | None = None) -
         drawing
         for finding in findings_of(records)
         if experiment in {None, finding.experiment}
-        for drawing in drawings(finding)
+        for drawing in finding_drawings(finding)
     ]
     chosen = [drawing for drawing in found if drawing.name == figure]
     if not chosen:

@@ -3,8 +3,8 @@
 from _drawing import ROOT, save
 
 from windtunnel.findings import read_records
-from windtunnel.findings.data_model.law import data_model_laws
-from windtunnel.report.figures.loss_compute import loss_against_compute
+from windtunnel.findings.scaling_law import data_model_laws
+from windtunnel.report.figures.frontier import loss_against_compute
 
 if __name__ == "__main__":
     records = read_records(ROOT / "experiments" / "008-data-model-law" / "records")

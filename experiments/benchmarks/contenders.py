@@ -16,8 +16,8 @@ import torch
 from shapes import BATCHES, Precision, Shape, device, settle
 from torch import Tensor
 
+from windtunnel.config.study import Resources
 from windtunnel.errors import ConfigError
-from windtunnel.spec.config import Resources
 from windtunnel.train.execution import NATIVE, Execution, apply, decide
 from windtunnel.train.step import TrainStep
 

@@ -24,19 +24,18 @@ from ray import cloudpickle, tune
 from scale import horizons_of, study_of
 from tables import table
 
-from windtunnel.engine.graph import Graph
-from windtunnel.engine.ledger import StoreLedger
-from windtunnel.engine.ray import cluster, run
-from windtunnel.engine.ray.searcher import ReadySegments
-from windtunnel.engine.ray.trainable import SegmentTrainable
-from windtunnel.engine.status import Status
+from windtunnel.config import StudyConfig
+from windtunnel.engine.graph import Graph, Status
+from windtunnel.engine.ray import cluster
+from windtunnel.engine.ray import tune as run
+from windtunnel.engine.ray.tune import ReadySegments, SegmentTrainable
+from windtunnel.engine.sweep import StoreLedger
 from windtunnel.engine.worker import Report
-from windtunnel.spec import StudyConfig
-from windtunnel.trials.completion import stops_of
-from windtunnel.trials.json_file import write_json
-from windtunnel.trials.plan import PlannedSegment, make_plan
-from windtunnel.trials.points import Ground
-from windtunnel.trials.store import Store
+from windtunnel.runs.completion import stops_of
+from windtunnel.runs.files import write_json
+from windtunnel.runs.plan import PlannedSegment, make_plan
+from windtunnel.runs.points import Ground
+from windtunnel.runs.store import Store
 
 SLOTS = 2
 SLEEP_SECONDS = 0.1

@@ -19,11 +19,11 @@ import tables
 from scipy.optimize import minimize
 
 from windtunnel.laws import Chinchilla, Table, fit
-from windtunnel.laws.forms.chinchilla import Chinchilla as Form
-from windtunnel.laws.solver.objective import Objective
-from windtunnel.laws.solver.point import search
-from windtunnel.laws.solver.problem import Problem
-from windtunnel.laws.uncertainty import refit
+from windtunnel.laws.bootstrap import refit
+from windtunnel.laws.chinchilla import Chinchilla as Form
+from windtunnel.laws.point_estimate import search
+from windtunnel.laws.problem import Problem
+from windtunnel.laws.solver import Objective
 
 ROWS, RESAMPLES, DELTA, ROUNDS = 240, 4000, 1e-3, 5
 # Hoffmann et al.: 6 x 6 x 5 x 5 x 5 starts; every 90th is run here. And 40 of 4,000 resamples.

@@ -8,10 +8,10 @@ from shapes import Shape, device
 from torch import Tensor
 from transformers import GraniteConfig, GraniteForCausalLM
 
+from windtunnel.config import ModelSpec
 from windtunnel.model import Decoder, build, initialise
 from windtunnel.model.decoder import NORM_EPS
-from windtunnel.parametrization import Role, SiteMultipliers
-from windtunnel.spec import ModelSpec
+from windtunnel.mup import Role, SiteMultipliers
 from windtunnel.train.state import role_groups
 
 

@@ -23,15 +23,14 @@ from ray.tune.search import Searcher
 from ruamel.yaml import YAML
 from tables import table
 
-from windtunnel.engine.graph import Graph
-from windtunnel.engine.ray.searcher import ReadySegments
+from windtunnel.config import StudyConfig
+from windtunnel.engine.graph import Graph, Status
+from windtunnel.engine.ray.tune import ReadySegments
 from windtunnel.engine.simulate import Simulated, simulate
-from windtunnel.engine.status import Status
-from windtunnel.spec import StudyConfig
-from windtunnel.trials.completion import stops_of
-from windtunnel.trials.plan import PlannedSegment, make_plan
-from windtunnel.trials.points import Ground
-from windtunnel.trials.study import open_study
+from windtunnel.runs.completion import stops_of
+from windtunnel.runs.plan import PlannedSegment, make_plan
+from windtunnel.runs.points import Ground
+from windtunnel.runs.study import open_study
 
 SIZES = [f"{width}x4" for width in range(32, 257, 32)]
 

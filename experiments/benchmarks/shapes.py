@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from windtunnel.spec import ModelSpec, Recipe, Trunk
+from windtunnel.config import ModelSpec, Recipe, Trunk
 
 Precision = Literal["fp32", "bf16"]
 

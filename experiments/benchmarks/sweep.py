@@ -23,11 +23,11 @@ from typing import Any
 from memory import Memory
 from tables import table
 
+from windtunnel.config import Branch
 from windtunnel.engine.sweep import Sweep
-from windtunnel.spec import Branch
-from windtunnel.trials.cost import cost_of
-from windtunnel.trials.plan import PlannedSegment
-from windtunnel.trials.study import Study, open_study
+from windtunnel.runs.budget.cost import cost_of
+from windtunnel.runs.plan import PlannedSegment
+from windtunnel.runs.study import Study, open_study
 
 SLOTS = 2
 SIZES = ("32x3", "48x3", "64x3", "64x4", "80x3", "96x3")

@@ -21,10 +21,10 @@ from shapes import Shape, usual_precision
 from tables import table
 from training_step import interleaved
 
-from windtunnel.spec.dynamics import DynamicsConfig
+from windtunnel.config.study import DynamicsConfig
+from windtunnel.runs.worker import CurveWriter
 from windtunnel.train.dynamics import Dynamics
 from windtunnel.train.loop import CurveRow, train
-from windtunnel.trials.curve import CurveWriter
 
 ROUNDS = 15
 SHAPES = tuple(Shape(width=width, depth=3, rows=4) for width in (32, 64, 128))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from windtunnel.trials.study import open_study
+from windtunnel.runs.study import open_study
 
 AIM_SECONDS = 150.0
 """For a moment to come, the start of Ray included, on a machine that does much else."""

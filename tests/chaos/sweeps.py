@@ -12,9 +12,9 @@ from typing import ClassVar
 import psutil
 
 from windtunnel.engine.sweep import Sweep
-from windtunnel.trials.completion import stops_of
-from windtunnel.trials.gather import gather
-from windtunnel.trials.study import open_study
+from windtunnel.runs.completion import stops_of
+from windtunnel.runs.study import open_study
+from windtunnel.runs.table import gather
 
 COMMAND = [sys.executable, "-c", "from windtunnel.cli import main; main()", "sweep"]
 

@@ -7,8 +7,8 @@ import psutil
 import pytest
 from sweeps import RunningSweep, until
 
-from windtunnel.engine.ray.apart import is_loopback, own_token, read_token_again
-from windtunnel.trials.study import open_study
+from windtunnel.engine.ray.isolation import is_loopback, own_token, read_token_again
+from windtunnel.runs.study import open_study
 
 SETTINGS = {"sizes": "[16x2, 32x2]", "horizons": "[2500 steps, 3000 steps]"}
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 from sweeps import RunningSweep, assert_recorded_once, results, undisturbed
 
-from windtunnel.trials.lease import Lease, LeaseHeld
+from windtunnel.runs.lease import Lease, LeaseHeld
 
 JUMPS = """\
 import time
@@ -46,7 +46,7 @@ def test_a_holder_lives_whatever_the_clock_says(tmp_path, jumping):
     """Linux, and psutil with it, derives a process's start from a clock that somebody may set."""
     path = tmp_path / "lease.json"
     script = (
-        "import sys; from pathlib import Path; from windtunnel.trials.lease import Lease\n"
+        "import sys; from pathlib import Path; from windtunnel.runs.lease import Lease\n"
         "import psutil._pslinux as p; p.boot_time = lambda: 1e9\n"  # before the clock was set
         f"with Lease(Path({str(path)!r}), what='x'):\n"
         "    print('held', flush=True); sys.stdin.read()\n"

@@ -11,9 +11,9 @@ from sweeps import assert_recorded_once, results, undisturbed
 
 from windtunnel.engine.sweep import Sweep
 from windtunnel.engine.worker import Worker
+from windtunnel.runs.files import write_json
+from windtunnel.runs.study import open_study
 from windtunnel.train import checkpoint
-from windtunnel.trials.json_file import write_json
-from windtunnel.trials.study import open_study
 
 
 def truncate(folder):
@@ -175,7 +175,7 @@ def test_what_killed_processes_left_in_finished_segments_is_cleared_away(study):
 HOLD = """\
 import tempfile
 from pathlib import Path
-from windtunnel.trials.lease import Lease
+from windtunnel.runs.lease import Lease
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "lease.json"
     with Lease(path, what="x"):

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from sweeps import RunningSweep, assert_recorded_once, results, swept, undisturbed
 
-from windtunnel.trials.study import open_study
+from windtunnel.runs.study import open_study
 
 SETTINGS = {"sizes": "[16x1, 16x2, 32x1, 32x2]", "horizons": "[400 steps, 600 steps]"}
 

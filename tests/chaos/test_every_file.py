@@ -12,7 +12,7 @@ from sweeps import results
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import WindtunnelError
 from windtunnel.report import write_report
-from windtunnel.trials.study import open_study
+from windtunnel.runs.study import open_study
 
 SEARCH = """\
 experiments:

@@ -6,7 +6,7 @@ import psutil
 import pytest
 from sweeps import RunningSweep, assert_recorded_once, results, undisturbed, until
 
-from windtunnel.trials.study import open_study
+from windtunnel.runs.study import open_study
 
 KILLS = 4
 

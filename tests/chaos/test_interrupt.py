@@ -6,7 +6,7 @@ import psutil
 import pytest
 from sweeps import RunningSweep, assert_recorded_once, results, swept, undisturbed, until
 
-from windtunnel.trials.study import open_study
+from windtunnel.runs.study import open_study
 
 SETTINGS = {"sizes": "[16x2, 32x2]", "horizons": "[2500 steps, 3000 steps]"}
 

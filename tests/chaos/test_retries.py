@@ -5,11 +5,11 @@ from typing import ClassVar
 from sweeps import results, undisturbed
 
 from windtunnel.engine import worker
-from windtunnel.engine.status import Status
+from windtunnel.engine.graph import Status
 from windtunnel.engine.sweep import Sweep
-from windtunnel.trials.lines import read_lines
-from windtunnel.trials.run import SegmentRun, fail
-from windtunnel.trials.study import open_study
+from windtunnel.runs.files import read_lines
+from windtunnel.runs.segment_run import SegmentRun, fail
+from windtunnel.runs.study import open_study
 
 
 class Unlucky(SegmentRun):

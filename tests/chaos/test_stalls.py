@@ -10,7 +10,7 @@ import time
 import pytest
 from sweeps import RunningSweep, assert_recorded_once, results, undisturbed, until
 
-from windtunnel.trials.study import open_study
+from windtunnel.runs.study import open_study
 
 STALL_SECONDS = 20
 

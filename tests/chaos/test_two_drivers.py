@@ -12,7 +12,7 @@ import pytest
 from sweeps import RunningSweep, assert_recorded_once, results, undisturbed, until
 
 from windtunnel.engine.graph import BUSY_SECONDS
-from windtunnel.trials.study import open_study
+from windtunnel.runs.study import open_study
 
 
 @pytest.fixture

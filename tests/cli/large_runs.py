@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
+from windtunnel.config import Branch
 from windtunnel.laws import Chinchilla
-from windtunnel.spec import Branch
-from windtunnel.trials.imported import read_imported
-from windtunnel.trials.study import open_study
+from windtunnel.runs.imported import read_imported
+from windtunnel.runs.study import open_study
 
 LAW = Chinchilla(E=1.1, A=30.0, B=120.0, alpha=0.33, beta=0.34)
 TABLE = """\

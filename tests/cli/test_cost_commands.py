@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from windtunnel.cli import EXIT_SOME_FAILED
-from windtunnel.trials.study import open_study
+from windtunnel.runs.study import open_study
 
 COMMAND = [sys.executable, "-c", "from windtunnel.cli import main; main()"]
 

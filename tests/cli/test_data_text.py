@@ -6,7 +6,7 @@ import pytest
 
 from windtunnel.cli.plan import print_plan
 from windtunnel.cli.sweep import run_sweep
-from windtunnel.trials.study import open_study
+from windtunnel.runs.study import open_study
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 from windtunnel.cli.app import app
 from windtunnel.errors import WindtunnelError
-from windtunnel.export.fitted import fingerprint_of
+from windtunnel.export.fits import fingerprint_of
 from windtunnel.export.handoff import Handoff
 from windtunnel.export.write import TARGETS
 from windtunnel.laws import Fit, fit
-from windtunnel.trials.kept_handoffs import read_handoffs
+from windtunnel.runs.study_files import read_handoffs
 
 
 @pytest.fixture(scope="module")

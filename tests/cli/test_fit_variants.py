@@ -8,11 +8,11 @@ from domains import write_domains
 from typer.testing import CliRunner
 
 from windtunnel.cli.app import app
+from windtunnel.config import Branch
 from windtunnel.errors import ConfigError
-from windtunnel.laws.mixture.surfaces import KINDS
-from windtunnel.spec import Branch
-from windtunnel.trials.reading import mixture_of
-from windtunnel.trials.study import open_study
+from windtunnel.laws.mixture.models import KINDS
+from windtunnel.runs.streams import mixture_of
+from windtunnel.runs.study import open_study
 
 STUDY = """\
 study: turns
@@ -40,7 +40,7 @@ MIXED = "".join(
 def without_trees(monkeypatch):
     """Trees take seconds."""
     kinds = {name: kind for name, kind in KINDS.items() if name != "boosting"}
-    monkeypatch.setattr("windtunnel.laws.mixture.choice.KINDS", kinds)
+    monkeypatch.setattr("windtunnel.laws.mixture.selection.KINDS", kinds)
 
 
 def fill(study):

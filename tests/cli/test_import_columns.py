@@ -6,7 +6,7 @@ import math
 import pytest
 from large_runs import COLUMNS, TAKE, taken
 
-from windtunnel.trials.study import open_study
+from windtunnel.runs.study import open_study
 
 
 def test_numbers_for_all_runs_derived_params_and_conditions(study_file, windtunnel, tmp_path):

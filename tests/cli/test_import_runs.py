@@ -5,8 +5,8 @@ import json
 import pytest
 from large_runs import TABLE, TAKE, taken
 
-from windtunnel.trials.imported import imported_file
-from windtunnel.trials.study import open_study
+from windtunnel.runs.imported import imported_file
+from windtunnel.runs.study import open_study
 
 
 def test_a_second_import_adds_nothing_and_other_numbers_are_refused(

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from windtunnel.trials.imported import read_imported
-from windtunnel.trials.study import open_study
+from windtunnel.runs.imported import read_imported
+from windtunnel.runs.study import open_study
 
 TAKE = ("--params", "n_params", "--tokens", "tokens", "--loss", "val/loss", "--decayed", "true")
 
@@ -29,7 +29,7 @@ def log(client, experiment, name, *, loss, status="FINISHED", tags=None, params=
 @pytest.fixture(scope="module")
 def database(tmp_path_factory):
     """A tracking URI and a client; a database takes seconds to make."""
-    from windtunnel.trials.tracking.client import connect
+    from windtunnel.tracking.mlflow import connect
 
     uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'theirs.db'}"
     return uri, connect(uri)

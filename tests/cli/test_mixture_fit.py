@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from windtunnel.cli.app import app
 from windtunnel.errors import WindtunnelError
-from windtunnel.laws.mixture.surfaces import KINDS
+from windtunnel.laws.mixture.models import KINDS
 
 SOURCES = ("docs", "code", "math")
 
@@ -32,7 +32,7 @@ def refused(*arguments):
 def without_trees(monkeypatch):
     """Trees take seconds."""
     kinds = {name: kind for name, kind in KINDS.items() if name != "boosting"}
-    monkeypatch.setattr("windtunnel.laws.mixture.choice.KINDS", kinds)
+    monkeypatch.setattr("windtunnel.laws.mixture.selection.KINDS", kinds)
 
 
 def rows_of(sources=SOURCES, mixtures=14, **more):

@@ -7,7 +7,7 @@ import pytest
 from domains import write_domains
 
 from windtunnel.cli.plan import print_plan
-from windtunnel.trials.study import open_study
+from windtunnel.runs.study import open_study
 
 STUDY = """\
 study: turns

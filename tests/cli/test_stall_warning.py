@@ -3,7 +3,7 @@
 import pytest
 
 from windtunnel.cli.tables import stall_cautions
-from windtunnel.trials.progress import SegmentProgress, StudyProgress
+from windtunnel.runs.progress import SegmentProgress, StudyProgress
 
 
 def progress(status, quiet):

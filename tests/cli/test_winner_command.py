@@ -12,13 +12,13 @@ from windtunnel.cli.app import app
 from windtunnel.cli.live import _searches
 from windtunnel.cli.tracking import log_results
 from windtunnel.cli.winner import winner_line
+from windtunnel.config import load_study
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError
 from windtunnel.report import collect, render
-from windtunnel.spec import load_study
-from windtunnel.trials.study import open_study
-from windtunnel.trials.tracking import Mirror, locate
-from windtunnel.trials.winner import search_outcomes
+from windtunnel.runs.search.winner import search_outcomes
+from windtunnel.runs.study import open_study
+from windtunnel.tracking import Mirror, locate
 
 SEARCH = """\
   - kind: search

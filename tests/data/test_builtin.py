@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from windtunnel.data import DataSpec, Source, builtin, prepare, recipe_of
-from windtunnel.data.builtin import builtin_documents
-from windtunnel.data.docstrings import split_docstrings
+from windtunnel.data.builtin import builtin_documents, split_docstrings
 from windtunnel.errors import ConfigError, DataError
 
 SAMPLE = '''# A comment with "quotes"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from windtunnel.data import Dataset, DataSpec, Source, prepare, prepare_validation, recipe_hash
-from windtunnel.data.folders import build_once
+from windtunnel.data.artifacts import build_once
 from windtunnel.errors import ConfigError, DataError
 
 

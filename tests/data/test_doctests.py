@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from windtunnel.data import DataSpec, Source, builtin, prepare
-from windtunnel.data.doctests import COMPLETION_BYTES, PROMPT_BYTES, Doctests
+from windtunnel.data.builtin import COMPLETION_BYTES, PROMPT_BYTES, Doctests
 from windtunnel.data.pairs import Pair
 
 SESSION = """Add numbers.

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from windtunnel.data import DataSpec, Source, prepare
-from windtunnel.data.duplicates import NearDuplicates
-from windtunnel.data.residue import repeated_mask, repeated_windows, without_repeats
-from windtunnel.data.split import split_documents
+from windtunnel.data.dedup import NearDuplicates, repeated_mask, repeated_windows, without_repeats
+from windtunnel.data.tokenize import split_documents
 from windtunnel.errors import DataError
 
 

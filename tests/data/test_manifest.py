@@ -10,7 +10,7 @@ import pytest
 from windtunnel.cli import main
 from windtunnel.data import Dataset, prepare
 from windtunnel.errors import DataError
-from windtunnel.trials.study import open_study
+from windtunnel.runs.study import open_study
 
 
 @pytest.fixture

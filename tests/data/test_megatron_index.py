@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from windtunnel.data import DataSpec, Source, prepare
-from windtunnel.data.changes import changes_since
+from windtunnel.data.cache_key import changes_since
 from windtunnel.errors import DataError
 
 SIZES = [3, 4, 5, 8]

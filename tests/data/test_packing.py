@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windtunnel.data.packing import PackedRows, pack
-from windtunnel.data.pairs import COUNTS, OPENS
+from windtunnel.data.pairs import COUNTS, OPENS, PackedRows, pack
 from windtunnel.data.stream import TokenFile, TrainStream
 from windtunnel.errors import DataError
 

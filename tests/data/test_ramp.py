@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windtunnel.data.mixture import ramp_pattern, ranks, row_counts
-from windtunnel.data.stream import TokenFile, TrainStream
+from windtunnel.data.stream import TokenFile, TrainStream, ramp_pattern, ranks, row_counts
 from windtunnel.errors import DataError
 
 CONTEXT = 4

@@ -7,9 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windtunnel.data.mixture import interleave, row_counts
-from windtunnel.data.permutation import permute, shuffle_keys
-from windtunnel.data.stream import TokenFile, TrainStream
+from windtunnel.data.stream import (
+    TokenFile,
+    TrainStream,
+    interleave,
+    permute,
+    row_counts,
+    shuffle_keys,
+)
 from windtunnel.errors import DataError
 
 CONTEXT = 8

@@ -16,15 +16,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from windtunnel.engine.ray.hands import hands_here
-from windtunnel.engine.ray.nodes import package, premises_of
-from windtunnel.engine.ray.placement import Node, slots_of
+from windtunnel.config.study import Resources
+from windtunnel.engine.ray.data_parallel import hands_here
+from windtunnel.engine.ray.preflight import Node, package, premises_of, slots_of
 from windtunnel.engine.ray.settings import prepare_environment
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError
-from windtunnel.spec.config import Resources
-from windtunnel.trials.gather import gather
-from windtunnel.trials.study import open_study
+from windtunnel.runs.study import open_study
+from windtunnel.runs.table import gather
 
 SWEEP = [sys.executable, "-c", "from windtunnel.cli import main; main()", "sweep"]
 RAY = ["-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]

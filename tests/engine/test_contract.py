@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 
-from windtunnel.engine.status import Status
+from windtunnel.engine.graph import Status
 from windtunnel.engine.sweep import Sweep
-from windtunnel.trials.forecast import read_forecasts
-from windtunnel.trials.gather import gather
-from windtunnel.trials.study import open_study
+from windtunnel.runs.forecast import read_forecasts
+from windtunnel.runs.study import open_study
+from windtunnel.runs.table import gather
 
 ENGINES = ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])]
 

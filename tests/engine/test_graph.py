@@ -2,10 +2,9 @@
 
 import pytest
 
-from windtunnel.engine.graph import BUSY_SECONDS, MOST_FALSE_STARTS, Graph
-from windtunnel.engine.status import Status
-from windtunnel.spec import Branch, ModelSpec, Recipe, ScheduleChange, Trunk
-from windtunnel.trials.plan import Label, PlannedSegment
+from windtunnel.config import Branch, ModelSpec, Recipe, ScheduleChange, Trunk
+from windtunnel.engine.graph import BUSY_SECONDS, MOST_FALSE_STARTS, Graph, Status
+from windtunnel.runs.plan import Label, PlannedSegment
 
 
 class Ledger:

@@ -6,9 +6,9 @@ import time
 import optuna
 import pytest
 
-from windtunnel.engine.search import journal
+from windtunnel.engine import journal
 from windtunnel.engine.sweep import Sweep
-from windtunnel.trials.study import open_study
+from windtunnel.runs.study import open_study
 
 SEARCH = """\
   - kind: search

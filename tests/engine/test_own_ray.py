@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from windtunnel.engine.ray import folder
-from windtunnel.engine.ray.hands import hands_here
-from windtunnel.engine.ray.nodes import Premises, code_fingerprint, premises_of
+from windtunnel.engine.ray import settings
+from windtunnel.engine.ray.data_parallel import hands_here
+from windtunnel.engine.ray.preflight import Premises, code_fingerprint, premises_of
 from windtunnel.errors import ConfigError
-from windtunnel.trials.child_python import child_environment, code_folder, package
+from windtunnel.runs.child_python import child_environment, code_folder, package
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def socket_below(path):
 def test_a_short_temporary_folder_is_used_as_ray_does(temporary):
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
         temporary(short)
-        with folder.ray_folder() as found:
+        with settings.ray_folder() as found:
             assert found == Path(short) / "ray"
 
 
@@ -41,7 +41,7 @@ def test_instead_of_a_long_one_a_short_one_of_our_own(temporary, tmp_path):
     long = tmp_path / ("x" * 60)
     long.mkdir()
     temporary(long)
-    with folder.ray_folder() as found:
+    with settings.ray_folder() as found:
         assert found.parent.stat().st_mode & 0o777 == 0o700
         assert socket_below(found) + len(str(os.getpid())) <= 107
     assert not found.parent.exists()
@@ -58,9 +58,9 @@ def test_the_longest_folder_that_ray_takes(temporary, monkeypatch):
             monkeypatch.setenv("RAY_TMPDIR", str(path))
             if not taken:
                 with pytest.raises(ConfigError, match=rf"RAY_TMPDIR=.* {length} bytes"):
-                    folder.ray_folder().__enter__()
+                    settings.ray_folder().__enter__()
                 continue
-            with folder.ray_folder() as found:
+            with settings.ray_folder() as found:
                 session = f"session_2026-01-01_00-00-00_000000_{os.getpid()}"
                 validate_socket_filepath(f"{found}/{session}/sockets/plasma_store")
 
@@ -69,9 +69,9 @@ def test_where_nothing_can_be_written_the_setting_is_named(temporary, tmp_path, 
     long = tmp_path / ("x" * 60)
     long.mkdir()
     temporary(long)
-    monkeypatch.setattr(folder, "SHORT", (str(tmp_path / "none"),))
+    monkeypatch.setattr(settings, "SHORT", (str(tmp_path / "none"),))
     with pytest.raises(ConfigError, match="set RAY_TMPDIR"):
-        folder.ray_folder().__enter__()
+        settings.ray_folder().__enter__()
 
 
 def test_a_worker_with_other_code_stops_the_sweep(tmp_path):

@@ -9,16 +9,16 @@ import pytest
 from typer.testing import CliRunner
 
 from windtunnel.cli.app import app
-from windtunnel.engine.search.rungs import going_on
-from windtunnel.engine.search.samplers import distributions, suggest, told
-from windtunnel.engine.status import Status
+from windtunnel.config import load_study
+from windtunnel.engine.graph import Status
+from windtunnel.engine.samplers import distributions, suggest, told
+from windtunnel.engine.search import going_on
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError
-from windtunnel.spec import load_study
-from windtunnel.trials.gather import gather
-from windtunnel.trials.search import TrialResult
-from windtunnel.trials.study import open_study
-from windtunnel.trials.suggested import SuggestedTrial
+from windtunnel.runs.search.trial_log import SuggestedTrial
+from windtunnel.runs.search.trials import TrialResult
+from windtunnel.runs.study import open_study
+from windtunnel.runs.table import gather
 
 SPACE = "{recipe.lr: {low: 1e-3, high: 1e-1, log: true}, recipe.scale_emb: {low: 1, high: 12}}"
 

@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from windtunnel.engine.status import Status
+from windtunnel.engine.graph import Status
 from windtunnel.engine.sweep import Sweep
-from windtunnel.trials.budget import Account
-from windtunnel.trials.garbage import find_garbage
-from windtunnel.trials.gather import gather
-from windtunnel.trials.study import open_study
+from windtunnel.runs.budget.budget import Account
+from windtunnel.runs.gc import find_garbage
+from windtunnel.runs.study import open_study
+from windtunnel.runs.table import gather
 
 ASHA = (
     "    sampler: random\n"

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from windtunnel.config import Branch, ModelSpec, Recipe, ScheduleChange, Trunk
+from windtunnel.engine.graph import Status
 from windtunnel.engine.simulate import simulate
-from windtunnel.engine.status import Status
-from windtunnel.spec import Branch, ModelSpec, Recipe, ScheduleChange, Trunk
-from windtunnel.trials.plan import Label, PlannedSegment
+from windtunnel.runs.plan import Label, PlannedSegment
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "experiments" / "benchmarks"
 

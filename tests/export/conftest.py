@@ -9,7 +9,7 @@ import pytest
 from handed import load_reference, planted_handoff
 
 from windtunnel.export.handoff import Handoff
-from windtunnel.trials.study import open_study
+from windtunnel.runs.study import open_study
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from unrun import planted_records
 
+from windtunnel.config import Recipe
 from windtunnel.errors import ConfigError
-from windtunnel.export.asked import Asked
-from windtunnel.export.batch import batch_of, lr_rule_of
-from windtunnel.export.cautions import winner_cautions
+from windtunnel.export.diagnostics import winner_cautions
 from windtunnel.export.handoff import Winner
-from windtunnel.spec import Recipe
+from windtunnel.export.recipe import batch_of, lr_rule_of
+from windtunnel.export.request import Asked
 
 RECIPE = Recipe(lr=8e-3, base_width=32, batch_tokens=512, warmup_steps=50)
 HEAD = """

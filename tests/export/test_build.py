@@ -7,12 +7,12 @@ import planted
 import pytest
 
 from windtunnel.errors import ConfigError
-from windtunnel.export.asked import Asked
 from windtunnel.export.build import build_handoff
 from windtunnel.export.handoff import Handoff
-from windtunnel.export.sizing import nearest_model
-from windtunnel.parametrization import Role
-from windtunnel.trials.kept_checks import keep_check
+from windtunnel.export.request import Asked
+from windtunnel.export.size import nearest_model
+from windtunnel.mup import Role
+from windtunnel.runs.study_files import keep_check
 
 
 @pytest.fixture(scope="module")

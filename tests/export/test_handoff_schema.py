@@ -10,8 +10,8 @@ import pytest
 from handed import planted_handoff
 
 from windtunnel.errors import FitError
-from windtunnel.export import cautions, fitted
-from windtunnel.export.estimate import Estimate
+from windtunnel.export import diagnostics, fits
+from windtunnel.export.handoff import Estimate
 from windtunnel.export.schema import SCHEMA_FILE, schema_text
 from windtunnel.laws import Interval
 
@@ -46,11 +46,11 @@ def test_the_page_names_every_key():
 
 def test_the_pages_name_every_warning_and_every_failing_code():
     page = (DOCS / "json.md").read_text()
-    source = "".join(path.read_text() for path in Path(cautions.__file__).parent.glob("*.py"))
+    source = "".join(path.read_text() for path in Path(diagnostics.__file__).parent.glob("*.py"))
     for code in re.findall(r'code="([a-z-]+)"', source):
         assert f"`{code}`" in page, code
     index = (DOCS / "README.md").read_text()
-    for code in fitted.FAILING:
+    for code in fits.FAILING:
         assert f"`{code}`" in index, code
 
 

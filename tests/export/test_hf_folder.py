@@ -13,13 +13,13 @@ from handed import planted_handoff
 from test_hf_target import helper, loaded, written
 from transformers import AutoTokenizer
 
+from windtunnel.config import Branch
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError, StoreError
 from windtunnel.export.targets import hf
-from windtunnel.spec import Branch
+from windtunnel.runs.study import open_study
+from windtunnel.runs.table import gather
 from windtunnel.train.checkpoint import Damaged
-from windtunnel.trials.gather import gather
-from windtunnel.trials.study import open_study
 
 
 def test_bytes_make_the_round_trip(tmp_path):

@@ -10,7 +10,7 @@ from megatron_pair import CASES, arguments
 
 from windtunnel.errors import ConfigError
 from windtunnel.export.targets import megatron
-from windtunnel.parametrization import Role
+from windtunnel.mup import Role
 
 
 def values(folder: Path) -> dict[str, list[str]]:

@@ -9,13 +9,13 @@ from typer.testing import CliRunner
 
 from windtunnel.cli.app import app
 from windtunnel.errors import ConfigError, FitError
-from windtunnel.export.asked import Asked
 from windtunnel.export.build import build_handoff
-from windtunnel.export.sizing import nearest_model
+from windtunnel.export.request import Asked
+from windtunnel.export.size import nearest_model
 from windtunnel.laws import Fit
-from windtunnel.trials.imported import Imported, Measured, add_runs
-from windtunnel.trials.kept_checks import keep_check
-from windtunnel.trials.study import open_study
+from windtunnel.runs.imported import Imported, Measured, add_runs
+from windtunnel.runs.study import open_study
+from windtunnel.runs.study_files import keep_check
 
 
 def codes(handoff):

@@ -21,7 +21,7 @@ from torchtitan_cpu import ours, theirs
 
 from windtunnel.export.targets import torchtitan as target
 from windtunnel.model import decoder
-from windtunnel.parametrization import Role
+from windtunnel.mup import Role
 
 WITHOUT = "torchtitan 0.3.0 is not installed; docs/export/torchtitan.md says how to run this"
 KEEP = [50, 60]  # of them, 50 is no multiple of the interval, 3

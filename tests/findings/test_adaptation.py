@@ -6,7 +6,7 @@ from unrun import planted_records
 
 from windtunnel.findings import findings_of
 from windtunnel.findings.adaptation import AdaptationFinding, adaptations
-from windtunnel.report.figures.adaptation import drawings
+from windtunnel.report.figures.branches import adaptation_drawings
 
 HEAD = """
 data: {sources: [builtin:docs, {path: "builtin:code", weight: 0}]}
@@ -168,7 +168,7 @@ def test_diverged_runs_are_named_and_half_done_studies_are_read(tmp_path):
 
 
 def test_the_figure_has_a_panel_for_each_set(found, tmp_path):
-    (drawing,) = drawings(found)
+    (drawing,) = adaptation_drawings(found)
     assert drawing.save(tmp_path, np.array([])).stat().st_size > 5000
     titles = [axes.get_title(loc="left") for axes in drawing.plain(np.array([])).axes]
     assert titles == ["Loss on code (nats per token)", "Loss on docs (nats per token)"]

@@ -5,7 +5,7 @@ import pytest
 from unrun import planted_records
 
 from windtunnel.findings.batch import batches
-from windtunnel.report.figures.batch_findings import drawings
+from windtunnel.report.figures.scaling import batch_drawings
 
 K, P, BEND = 50e3, 6.0, 0.05
 HEAD = """
@@ -86,7 +86,7 @@ def test_a_best_batch_beyond_all_those_tried_is_said_not_extrapolated(tmp_path):
     records = planted_records(tmp_path, GRID, planted(k=1e4 * K), head=HEAD)
     (found,) = batches(records)
     assert found.quantities == ()
-    assert drawings(found) == []
+    assert batch_drawings(found) == []
     assert "Add smaller and larger batches" in found.lead
 
 
@@ -122,7 +122,9 @@ def test_other_grids_are_not_this_question(tmp_path, axes):
 
 def test_figures_of_the_law_and_of_every_size(tmp_path):
     (found,) = batches(planted_records(tmp_path, GRID, planted(), head=HEAD))
-    made = [drawing.save(tmp_path, np.array(sorted(found.sizes))) for drawing in drawings(found)]
+    made = [
+        drawing.save(tmp_path, np.array(sorted(found.sizes))) for drawing in batch_drawings(found)
+    ]
     assert [path.stem for path in made] == [
         "batch-law",
         "batch-levels-32x3",

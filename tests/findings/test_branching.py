@@ -5,8 +5,8 @@ import pytest
 from unrun import planted_records
 
 from windtunnel.findings import findings_of
-from windtunnel.findings.branching import BranchFinding, branchings
-from windtunnel.report.figures.branching import drawings
+from windtunnel.findings.branches import BranchFinding, branchings
+from windtunnel.report.figures.branches import branch_drawings
 
 HEAD = """
 data: {sources: [builtin:docs, {path: "builtin:code", weight: 0}]}
@@ -160,7 +160,7 @@ def test_one_seed_has_no_interval(tmp_path):
         "one seed: nothing tells how large noise is, so no interval is given",
     )
     assert "not 'wasted', which 'plain' beats." in found.lead
-    assert drawings(found)[0].save(tmp_path, np.array([])).stat().st_size > 5000
+    assert branch_drawings(found)[0].save(tmp_path, np.array([])).stat().st_size > 5000
 
 
 def test_diverged_and_missing_runs_are_named(tmp_path):
@@ -267,7 +267,7 @@ def test_figures(tmp_path, sets, name):
         return 2.0
 
     found, _ = read(tmp_path, loss)
-    (drawing,) = drawings(found)
+    (drawing,) = branch_drawings(found)
     path = drawing.save(tmp_path, np.array([]))
     assert path.name == f"{name}-32x3-400000-tokens.png"
     assert path.stat().st_size > 5000

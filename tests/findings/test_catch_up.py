@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from unrun import planted_records
 
-from windtunnel.findings.catching_up.catch_up import catch_ups
-from windtunnel.findings.catching_up.crossing import Ends, noise_of, tokens_to_match
+from windtunnel.findings.overtraining import Ends, catch_ups, noise_of, tokens_to_match
 from windtunnel.laws import Table
-from windtunnel.report.figures.catch_up import drawings
+from windtunnel.report.figures.schedules import overtraining_drawings
 
 HEAD = """
 data: {sources: [builtin:docs]}
@@ -139,7 +138,10 @@ def test_one_seed_has_no_interval_and_says_so(tmp_path):
     (found,) = catch_ups(planted_records(tmp_path, one, planted(), head=HEAD))
     assert quantities(found)["tokens of 32x3 to match 64x3 at 20N"].low is None
     assert any("there is one seed" in said for said in found.warnings)
-    assert [drawing.save(tmp_path, np.array([SMALL, LARGE])).stem for drawing in drawings(found)]
+    assert [
+        drawing.save(tmp_path, np.array([SMALL, LARGE])).stem
+        for drawing in overtraining_drawings(found)
+    ]
 
 
 def test_a_crossing_before_the_shortest_and_beyond_the_longest():
@@ -170,5 +172,8 @@ def test_no_pair_where_nothing_trains_for_long(tmp_path):
 
 def test_figures(tmp_path):
     (found,) = catch_ups(planted_records(tmp_path, LONG, planted(sigma=1e-3), head=HEAD))
-    made = [drawing.save(tmp_path, np.array([SMALL, LARGE])).stem for drawing in drawings(found)]
+    made = [
+        drawing.save(tmp_path, np.array([SMALL, LARGE])).stem
+        for drawing in overtraining_drawings(found)
+    ]
     assert made == ["catch-up-32x3", "approach-32x3"]

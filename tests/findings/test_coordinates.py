@@ -9,9 +9,9 @@ from unrun import planted_records
 
 from windtunnel.cli.app import app
 from windtunnel.findings import Records, findings_of, read_records, records_of, write_records
-from windtunnel.report.figures.findings import drawings
-from windtunnel.trials.kept_checks import keep_check, read_checks
-from windtunnel.trials.study import open_study
+from windtunnel.report.figures.registry import finding_drawings
+from windtunnel.runs.study import open_study
+from windtunnel.runs.study_files import keep_check, read_checks
 
 GRID = "  - {kind: grid, axes: {recipe.lr: [1e-3]}, horizons: [200 steps]}"
 
@@ -49,7 +49,7 @@ def test_the_steepest_slope_of_each_parametrization(tmp_path):
     assert values["steepest slope, standard"] == 0.9
     assert "muP passes" in found.lead
     assert "standard fails" in found.lead
-    (drawing,) = drawings(found)
+    (drawing,) = finding_drawings(found)
     assert drawing.save(tmp_path, np.array([])).stat().st_size > 1000
 
 

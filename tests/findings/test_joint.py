@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 from unrun import HEAD, planted_records
 
-from windtunnel.findings.rates.joint import joints
-from windtunnel.findings.rates.rules import STEPLAW_RATE
-from windtunnel.report.figures.joint import drawings
+from windtunnel.findings.lr_batch import STEPLAW_RATE, joints
+from windtunnel.report.figures.lr import lr_batch_drawings
 
 WIDE = HEAD.replace("128x3", "96x3")
 JOINT = """
@@ -119,12 +118,12 @@ def test_a_half_done_sweep_says_what_it_can(tmp_path, share):
         assert finding.lead
         known(finding)
         assert any("planned runs are not there yet" in said for said in finding.warnings)
-        assert drawings(finding)
+        assert lr_batch_drawings(finding)
     assert bool(found) == (share > 0)
 
 
 def test_figure_has_a_panel_a_size(tmp_path):
     (finding,) = joints(planted(tmp_path, 0.5, noise=0.01))
-    (drawing,) = drawings(finding)
+    (drawing,) = lr_batch_drawings(finding)
     assert drawing.save(tmp_path, np.array([])).name == "joint-surface.png"
     assert "32x3, 64x3, 96x3" in drawing.alt

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from unrun import planted_records
 
-from windtunnel.findings.mixing import mixings
+from windtunnel.config.branch import MixtureDesign
+from windtunnel.findings.mixture import mixings
 from windtunnel.laws.mixture import fit_mixture
-from windtunnel.report.figures.findings import drawings
-from windtunnel.spec.design import MixtureDesign
+from windtunnel.report.figures.registry import finding_drawings
 
 HEAD = """
 data:
@@ -64,7 +64,7 @@ def test_the_law_is_read_from_the_design_alone(finding):
 
 
 def test_its_figures(finding, tmp_path):
-    made = drawings(finding)
+    made = finding_drawings(finding)
     assert [each.save(tmp_path, np.empty(0)).stat().st_size > 10_000 for each in made] == [True] * 2
 
 
@@ -73,4 +73,4 @@ def test_a_design_without_a_law_says_why(tmp_path):
     (found,) = mixings(records)
     assert found.law is None
     assert "no law" in found.lead
-    assert drawings(found) == []
+    assert finding_drawings(found) == []

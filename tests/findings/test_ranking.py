@@ -5,15 +5,16 @@ import pytest
 from unrun import planted_records
 
 from windtunnel.findings import findings_of
-from windtunnel.findings.rank_noise import (
+from windtunnel.findings.ranking import (
+    RankingFinding,
     kendall,
     loudest,
     neighbours_within_noise,
+    rankings,
     spearman,
     true_means,
 )
-from windtunnel.findings.ranking import RankingFinding, rankings
-from windtunnel.report.figures.ranking import drawings
+from windtunnel.report.figures.branches import ranking_drawings
 
 NAMES = ("a", "b", "c", "d", "e", "f")
 HEAD = """
@@ -209,7 +210,7 @@ def test_intervals_cover_the_true_correlation():
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_the_figure_has_a_panel_for_each_set(tmp_path, seeds):
     found, _ = read(tmp_path, planted("badcfe", own=3e-3), study(seeds=seeds))
-    (drawing,) = drawings(found)
+    (drawing,) = ranking_drawings(found)
     assert drawing.save(tmp_path, np.array([])).stat().st_size > 5000
     seen = drawing.plain(np.array([])).axes
     assert [sorted(text.get_text() for text in axes.texts) for axes in seen] == [sorted(NAMES)] * 2

@@ -8,7 +8,7 @@ from unrun import planted_records
 
 from windtunnel.errors import ConfigError, FitError
 from windtunnel.findings import read_records, write_records
-from windtunnel.trials.curves import Curve
+from windtunnel.runs.curves import Curve
 
 POINT = {"segment": "a", "params": 1e5, "tokens": 1e7, "loss": 3.0, "low": None, "high": 3.1}
 FORECAST = {

@@ -6,10 +6,10 @@ import pytest
 from unrun import planted_records
 
 from windtunnel.findings import findings_of
-from windtunnel.findings.data_model.law import data_model_laws
+from windtunnel.findings.scaling_law import data_model_laws
 from windtunnel.laws import Chinchilla
-from windtunnel.report.figures.findings import drawings
-from windtunnel.report.figures.loss_compute import loss_against_compute
+from windtunnel.report.figures.frontier import loss_against_compute
+from windtunnel.report.figures.registry import finding_drawings
 
 HEAD = """
 data: {sources: [builtin:docs, builtin:code]}
@@ -104,8 +104,9 @@ def test_figures_and_words_with_and_without_an_optimum(tmp_path):
         (blind, ["exponents-by-fit"]),
     ):
         drawn = [
-            *drawings(each), loss_against_compute(records.curves, records.of("law"), each.fit)
-        ]  # fmt: skip
+            *finding_drawings(each),
+            loss_against_compute(records.curves, records.of("law"), each.fit),
+        ]
         files = [drawing.save(tmp_path, records.table("law").params) for drawing in drawn]
         assert [path.stem for path in files] == [*names, "loss-against-compute"]
         assert min(path.stat().st_size for path in files) > 10_000

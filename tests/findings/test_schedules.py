@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from unrun import planted_records
 
-from windtunnel.findings.schedules.comparison import schedules
-from windtunnel.findings.schedules.paired import above_best, paired
-from windtunnel.report.figures.schedules import drawings
+from windtunnel.findings.schedules import above_best, paired, schedules
+from windtunnel.report.figures.schedules import schedule_drawings
 
 HEAD = """
 data: {sources: [builtin:docs]}
@@ -154,7 +153,9 @@ def test_a_grid_that_varies_more_is_another_question(tmp_path):
 
 def test_figures(tmp_path):
     (found,) = schedules(planted_records(tmp_path, ALL, planted(branch=5e-4), head=HEAD))
-    made = [drawing.save(tmp_path, np.array([])).stem for drawing in drawings(found)]
+    made = [drawing.save(tmp_path, np.array([])).stem for drawing in schedule_drawings(found)]
     assert made == ["decay-share", "cosine-against-wsd", "decay-shape"]
     (only,) = schedules(planted_records(tmp_path, SHAPE, planted(), head=HEAD))
-    assert [drawing.save(tmp_path, np.array([])).stem for drawing in drawings(only)] == made[2:]
+    assert [
+        drawing.save(tmp_path, np.array([])).stem for drawing in schedule_drawings(only)
+    ] == made[2:]

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from unrun import HEAD, planted_records
 
-from windtunnel.findings.rates.sensitivity import sensitivities
-from windtunnel.report.figures.sensitivity import drawings
+from windtunnel.findings.lr_sensitivity import sensitivities
+from windtunnel.report.figures.lr import sensitivity_drawings
 
 ONE = HEAD.replace("32x3, 64x3, 128x3", "32x3")
 NORM = """
@@ -80,5 +80,5 @@ def test_only_seeds_with_every_rate_are_compared(tmp_path):
 
 def test_figure(tmp_path):
     (finding,) = sensitivities(planted_records(tmp_path, NORM, loss, head=ONE))
-    (drawing,) = drawings(finding)
+    (drawing,) = sensitivity_drawings(finding)
     assert drawing.save(tmp_path, np.array([])).name == "qk-norm-sensitivity.png"

@@ -8,11 +8,11 @@ import pytest
 from unrun import planted_records
 
 from windtunnel.findings import read_records, write_records
-from windtunnel.findings.dynamics.phases import training_dynamics
+from windtunnel.findings.dynamics import training_dynamics
 from windtunnel.report.figures.dynamics import PANELS, drawings
-from windtunnel.trials.dynamics import SERIES, SegmentDynamics
-from windtunnel.trials.plan import make_plan
-from windtunnel.trials.points import Ground
+from windtunnel.runs.dynamics import SERIES, SegmentDynamics
+from windtunnel.runs.plan import make_plan
+from windtunnel.runs.points import Ground
 
 HEAD = """
 data: {sources: [builtin:docs]}

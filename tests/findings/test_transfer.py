@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from unrun import HEAD, planted_records
 
-from windtunnel.findings.rates.transfer import transfers
-from windtunnel.report.figures.transfer import drawings, views
+from windtunnel.findings.lr_transfer import transfers
+from windtunnel.report.figures.lr import transfer_drawings, views
 
 SIZES = "32x3, 64x3, 128x3, 256x3, 64x2, 64x4, 64x8, 64x16"
 WIDE = HEAD.replace("32x3, 64x3, 128x3", SIZES)
@@ -219,7 +219,7 @@ def test_a_half_done_sweep_says_what_it_can(tmp_path, share, experiments):
         assert finding.lead
         known(finding)
         assert any("planned runs are not there yet" in said for said in finding.warnings)
-        assert drawings(finding)
+        assert transfer_drawings(finding)
     assert bool(transfers(replace(whole, runs=some))) == (share > 0)
 
 
@@ -244,5 +244,5 @@ def test_figures_are_drawn_and_named_by_the_experiment(tmp_path):
 
     (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
     sizes = np.array([valley.params for valley in finding.variants[0].valleys])
-    paths = [drawing.save(tmp_path, sizes) for drawing in drawings(finding)]
+    paths = [drawing.save(tmp_path, sizes) for drawing in transfer_drawings(finding)]
     assert [path.name for path in paths] == ["width-valleys.png", "width-given-up.png"]

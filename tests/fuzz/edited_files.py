@@ -8,31 +8,21 @@ import numpy as np
 import planted
 from mixtures import bowl, rows_of
 
-from windtunnel.export.asked import Asked
 from windtunnel.export.build import build_handoff
+from windtunnel.export.request import Asked
 from windtunnel.export.write import write_export
 from windtunnel.findings import records_of, write_records
-from windtunnel.laws import (
-    DataConstrained,
-    ExpOffset,
-    Power,
-    Power2,
-    PowerOffset,
-    Sigmoid,
-    fit,
-)
+from windtunnel.laws import DataConstrained, ExpOffset, Power, Power2, PowerOffset, Sigmoid, fit
 from windtunnel.laws.mixture import fit_mixture
-from windtunnel.trials.calibration import CalibratedShape, Calibration, Timing
-from windtunnel.trials.forecast import write_forecast
-from windtunnel.trials.gather import gather
-from windtunnel.trials.hindsight import SweepTook, log_sweep
-from windtunnel.trials.imported import Imported, Measured, add_runs
-from windtunnel.trials.json_file import write_json
-from windtunnel.trials.kept_checks import keep_check
-from windtunnel.trials.kept_handoffs import keep_handoff
-from windtunnel.trials.lines import append_line
-from windtunnel.trials.study import Study, open_study
-from windtunnel.trials.suggested import Suggested, SuggestedTrial, write_suggested
+from windtunnel.runs.budget.calibration import CalibratedShape, Calibration, Timing
+from windtunnel.runs.budget.utilisation import SweepTook, log_sweep
+from windtunnel.runs.files import append_line, write_json
+from windtunnel.runs.forecast import write_forecast
+from windtunnel.runs.imported import Imported, Measured, add_runs
+from windtunnel.runs.search.trial_log import Suggested, SuggestedTrial, write_suggested
+from windtunnel.runs.study import Study, open_study
+from windtunnel.runs.study_files import keep_check, keep_handoff
+from windtunnel.runs.table import gather
 
 EXPERIMENTS = """\
   - {kind: scaling, horizons: [10N, 20N, 40N, 80N], seeds: 1, hold_out: largest}

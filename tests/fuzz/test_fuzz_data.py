@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from windtunnel.errors import WindtunnelError
-from windtunnel.trials.study import Study, open_study
+from windtunnel.runs.study import Study, open_study
 
 STUDY = """\
 study: fuzzed

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from windtunnel.laws import Chinchilla, Table
-from windtunnel.laws.mixture.surfaces import KINDS
+from windtunnel.laws.mixture.models import KINDS
 
 CHINCHILLA = Chinchilla(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
 SIZES = np.geomspace(1e5, 3.2e6, 5)
@@ -54,4 +54,4 @@ def without_trees(request, monkeypatch):
     """Trees take seconds: only the tests that ask for them have them."""
     if "trees" not in request.fixturenames:
         kinds = {name: kind for name, kind in KINDS.items() if name != "boosting"}
-        monkeypatch.setattr("windtunnel.laws.mixture.choice.KINDS", kinds)
+        monkeypatch.setattr("windtunnel.laws.mixture.selection.KINDS", kinds)

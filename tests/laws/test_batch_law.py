@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from windtunnel.errors import FitError
-from windtunnel.laws.staged.batch import BatchLaw, stages
 from windtunnel.laws.table import Table
+from windtunnel.laws.two_step.batch import BatchLaw, stages
 
 K, P = 1.21e9, 6.24
 # params, lowest and highest loss: as in MiniCPM's figure 1 (methodology 1.3).

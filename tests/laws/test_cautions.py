@@ -8,11 +8,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from windtunnel.laws import Chinchilla, Influence, Pull, Table, cautions
+from windtunnel.laws import Chinchilla, Influence, Pull, Table
+from windtunnel.laws import diagnostics as cautions
 from windtunnel.laws import fit as fit_law
-from windtunnel.laws.solver.point import best_point
-from windtunnel.laws.solver.problem import Problem
-from windtunnel.laws.uncertainty import Resamples
+from windtunnel.laws.bootstrap import Resamples
+from windtunnel.laws.point_estimate import best_point
+from windtunnel.laws.problem import Problem
 
 QUIET = {"sigma_trunk": 0.001, "sigma_branch": 0.001}
 

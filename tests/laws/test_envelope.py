@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from windtunnel.errors import FitError
-from windtunnel.laws.staged.envelope import ExpEnvelope, PowerEnvelope, _fitted, _Power, stages
 from windtunnel.laws.table import Table
+from windtunnel.laws.two_step.envelope import ExpEnvelope, PowerEnvelope, _fitted, _Power, stages
 
 ALPHA, BETA = 0.34, 0.28
 EXPONENT = -ALPHA * BETA / (ALPHA + BETA)

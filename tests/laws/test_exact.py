@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
+from windtunnel.config import ModelSpec
 from windtunnel.laws import ExactRule, fit
 from windtunnel.laws.exact import exact_ratio
-from windtunnel.spec import ModelSpec
 
 
 def spec(width, depth):

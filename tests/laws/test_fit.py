@@ -8,8 +8,8 @@ from scipy.optimize import least_squares
 from windtunnel.errors import FitError
 from windtunnel.laws import Chinchilla, Table
 from windtunnel.laws import fit as fit_law
-from windtunnel.laws.solver.least_squares import Solution
-from windtunnel.laws.solver.problem import Problem
+from windtunnel.laws.problem import Problem
+from windtunnel.laws.solver import Solution
 
 POINT_ONLY = {"intervals": "none", "holdout": None}
 MINICPM_AVERAGE = Chinchilla.from_units(

@@ -7,7 +7,7 @@ import pytest
 
 from windtunnel.errors import ConfigError, FitError
 from windtunnel.laws import Fit, fit
-from windtunnel.laws.shape import fields, named, number, parse, span, text, whole
+from windtunnel.laws.schema import fields, named, number, parse, span, text, whole
 
 
 @pytest.fixture(scope="module")

@@ -166,7 +166,7 @@ def test_data_constrained_by_hand():
 
 @pytest.mark.parametrize("name", LAWS)
 def test_every_law_has_its_formula_and_source(name):
-    from windtunnel.laws.catalogue import FORMULAS, STAGED
+    from windtunnel.laws.result import FORMULAS, STAGED
 
     law = FORMULAS[name] if name in FORMULAS else STAGED[name].law
     assert law.formula

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from windtunnel.errors import FitError
-from windtunnel.laws.staged.isoflop import READINGS, Isoflop, stages
 from windtunnel.laws.table import Table
+from windtunnel.laws.two_step.isoflop import READINGS, Isoflop, stages
 
 BUDGETS = (6e18, 1e19, 3e19, 6e19, 1e20, 3e20, 6e20)
 HOFFMANN = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
@@ -170,7 +170,7 @@ def test_vector_form_and_back():
 
 def test_scipy_is_not_loaded_by_the_import():
     code = (
-        "import sys; from windtunnel.laws.staged import batch, envelope, isoflop, lr_valley; "
+        "import sys; from windtunnel.laws.two_step import batch, envelope, isoflop, lr; "
         "assert 'scipy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from windtunnel.errors import FitError
-from windtunnel.laws.staged.lr_valley import LrValley, stages
 from windtunnel.laws.table import Table
+from windtunnel.laws.two_step.lr import LrValley, stages
 
 # MiniCPM (arXiv 2404.06395) figure 3, read from pixels (methodology 1.4); None: no point.
 RATES = (1e-3, 3e-3, 6e-3, 1e-2, 3e-2, 6e-2, 1e-1)

@@ -5,10 +5,9 @@ import pytest
 from mixtures import SLOPES, SOURCES, bowl, codes, design, flat, linear, rows_of
 
 from windtunnel.laws.mixture import fit_mixture
-from windtunnel.laws.mixture.choice import held_out, rank_correlation
-from windtunnel.laws.mixture.reach import covers
-from windtunnel.laws.mixture.search import candidates, lowest
-from windtunnel.laws.mixture.surfaces import KINDS, Polynomial
+from windtunnel.laws.mixture.models import KINDS, Polynomial
+from windtunnel.laws.mixture.search import candidates, covers, lowest
+from windtunnel.laws.mixture.selection import held_out, rank_correlation
 
 pytestmark = pytest.mark.usefixtures("without_trees")
 
@@ -36,7 +35,7 @@ def test_a_best_mixture_that_was_measured_and_lost_is_named():
         row["loss_code"] *= 1.3 if row["variant"] == "mix01" else 1.0  # code alone
     kept = {"linear": KINDS["linear"]}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("windtunnel.laws.mixture.choice.KINDS", kept)
+        patched.setattr("windtunnel.laws.mixture.selection.KINDS", kept)
         fitted = fit_mixture(rows, target=["code"], bootstrap=0)
     assert fitted.best.mixture["code"] == 1.0
     (said,) = [each.message for each in fitted.warnings if each.code == "measured-worse"]

@@ -104,8 +104,8 @@ def test_the_same_numbers_after_a_file_trees_too(monkeypatch):
     def steps(shares):
         return 1 + 0.2 * np.stack([shares[..., 0] > 0.35, shares[..., 1] > 0.3], axis=-1)
 
-    monkeypatch.setattr("windtunnel.laws.mixture.ensemble.MOST_BOOSTED", 10)
-    monkeypatch.setattr("windtunnel.laws.mixture.surfaces.TREES", 20)
+    monkeypatch.setattr("windtunnel.laws.mixture.selection.MOST_BOOSTED", 10)
+    monkeypatch.setattr("windtunnel.laws.mixture.models.TREES", 20)
     fitted = fit_mixture(rows_of(steps, mixtures=24, noise=0.001), target=["docs"], bootstrap=20)
     assert "boosting" in {choice.chosen for choice in fitted.choices.values()}
     assert "flat-best" in codes(fitted)

@@ -4,8 +4,8 @@ from scipy import stats
 
 from windtunnel.laws import Chinchilla, Table
 from windtunnel.laws.noise import estimate, lack_of_fit, seed_noise, seed_sigma
-from windtunnel.laws.solver.point import best_point
-from windtunnel.laws.solver.problem import Problem
+from windtunnel.laws.point_estimate import best_point
+from windtunnel.laws.problem import Problem
 
 
 def explained(runs):

@@ -6,9 +6,9 @@ from scipy import stats
 
 from windtunnel.laws import Chinchilla
 from windtunnel.laws import posterior as module
+from windtunnel.laws.point_estimate import best_point
 from windtunnel.laws.posterior import NONE_OFF, Layout, noise_posterior, trunk_sigma
-from windtunnel.laws.solver.point import best_point
-from windtunnel.laws.solver.problem import Problem
+from windtunnel.laws.problem import Problem
 
 SIX = {"sizes": np.geomspace(1e5, 3.2e6, 6)}
 

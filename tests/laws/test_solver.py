@@ -15,11 +15,10 @@ from windtunnel.laws import (
     Sigmoid,
     Table,
 )
-from windtunnel.laws.forms.chinchilla import GRID
-from windtunnel.laws.forms.law import Law
-from windtunnel.laws.solver.least_squares import huber, minimise
-from windtunnel.laws.solver.objective import Objective
-from windtunnel.laws.solver.problem import Problem
+from windtunnel.laws.chinchilla import GRID
+from windtunnel.laws.forms import Law
+from windtunnel.laws.problem import Problem
+from windtunnel.laws.solver import Objective, huber, minimise
 
 EVERY = [
     Chinchilla(1.69, 406.4, 410.7, 0.34, 0.28),

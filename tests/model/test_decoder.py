@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from windtunnel.config import ModelSpec, Recipe
 from windtunnel.model import build, initialise, native
-from windtunnel.parametrization import Role
-from windtunnel.spec import ModelSpec, Recipe
+from windtunnel.mup import Role
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "experiments" / "benchmarks"
 RECIPE = Recipe(lr=0.01, base_width=32, batch_tokens=64, warmup_steps=1)

@@ -8,11 +8,12 @@ import stat
 import pytest
 import torch
 
+from windtunnel.config import ModelSpec, Recipe
+from windtunnel.config.study import Resources
 from windtunnel.errors import ConfigError, DataError
 from windtunnel.model import build, initialise, native
-from windtunnel.model.native import NativeDecoder, library
-from windtunnel.spec import ModelSpec, Recipe
-from windtunnel.spec.config import Resources
+from windtunnel.model.native import NativeDecoder
+from windtunnel.model.native import kernels as library
 from windtunnel.train.execution import decide
 
 if library.compiler() is None:
@@ -238,7 +239,7 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path):
 
 
 def test_machine_code_is_the_users_alone(monkeypatch, tmp_path):
-    from windtunnel.user_cache import user_cache
+    from windtunnel.user_folders import user_cache
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = user_cache("native")

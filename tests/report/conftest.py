@@ -5,8 +5,8 @@ import planted
 import pytest
 
 from windtunnel.report import collect, render
-from windtunnel.trials.forecast import write_forecast
-from windtunnel.trials.gather import gather
+from windtunnel.runs.forecast import write_forecast
+from windtunnel.runs.table import gather
 
 VOID = {"meta", "link", "br", "path", "use", "rect", "line", "circle", "polygon", "hr", "img"}
 

@@ -3,10 +3,10 @@ import planted
 import pytest
 
 from windtunnel.report import collect, render
-from windtunnel.report.cost import spent
-from windtunnel.report.states import read_states
-from windtunnel.report.verdict import verdict
-from windtunnel.trials.curves import MOST_POINTS, downsample
+from windtunnel.report.collect import read_states
+from windtunnel.report.forecast import verdict
+from windtunnel.report.page import spent
+from windtunnel.runs.curves import MOST_POINTS, downsample
 
 
 def row(kind, tokens, own):

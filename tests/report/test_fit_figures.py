@@ -7,8 +7,8 @@ import pytest
 from windtunnel.errors import ConfigError
 from windtunnel.laws import Chinchilla, DataConstrained, Table, fit
 from windtunnel.report import render
-from windtunnel.report.figures.fit import write_figures
-from windtunnel.report.figures.ticks import nice_logs, spread
+from windtunnel.report.figures.registry import write_figures
+from windtunnel.report.figures.style import nice_logs, spread
 
 LAW = Chinchilla(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
 PLANE = ["along-sizes", "contours", "ratio", "residuals", "holdout"]

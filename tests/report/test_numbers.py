@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from windtunnel.report import numbers
+from windtunnel.report import formatting
 
 
 @pytest.mark.parametrize(
@@ -11,7 +11,7 @@ from windtunnel.report import numbers
      (math.inf, "∞"), (math.nan, "–"), (None, "–")],
 )  # fmt: skip
 def test_scientific(value, want):
-    assert numbers.scientific(value).replace("\u00a0", " ") == want
+    assert formatting.scientific(value).replace("\u00a0", " ") == want
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_scientific(value, want):
      (1000, "1.00k"), (31_600, "31.6k"), (12.3, "12.3"), (None, "–")],
 )  # fmt: skip
 def test_count(value, want):
-    assert numbers.count(value) == want
+    assert formatting.count(value) == want
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_count(value, want):
      (406400, "4.06 × 10⁵"), (0, "0"), (9.996, "10.00"), (-math.inf, "−∞")],
 )  # fmt: skip
 def test_significant(value, want):
-    assert numbers.significant(value).replace("\u00a0", " ") == want
+    assert formatting.significant(value).replace("\u00a0", " ") == want
 
 
 @pytest.mark.parametrize(
@@ -38,17 +38,17 @@ def test_significant(value, want):
      (3599.7, "1 h 0 min"), (187_300, "2 d 4 h")],
 )  # fmt: skip
 def test_duration(seconds, want):
-    assert numbers.duration(seconds) == want
+    assert formatting.duration(seconds) == want
 
 
 def test_spans():
-    assert numbers.span(16.24, 30.1) == "16.2 to 30.1"
-    assert numbers.span(math.nan, math.nan) == "no interval"
-    assert numbers.span(20.0, math.inf) == "20.0 to ∞"
-    assert numbers.span(1e6, 2e6, numbers.count) == "1.00M to 2.00M"
+    assert formatting.span(16.24, 30.1) == "16.2 to 30.1"
+    assert formatting.span(math.nan, math.nan) == "no interval"
+    assert formatting.span(20.0, math.inf) == "20.0 to ∞"
+    assert formatting.span(1e6, 2e6, formatting.count) == "1.00M to 2.00M"
 
 
 def test_sentences_of_the_library_are_typeset():
     raw = "flops = 1.26e+18 is 1.00 decades above (1.2e-05): was -0.51% to +0.57%, a-1 stays"
     want = "flops = 1.26 × 10¹⁸ is 1.00 decades above (1.2 × 10⁻⁵): was −0.51% to +0.57%, a-1 stays"
-    assert numbers.typeset(raw).replace("\u00a0", " ") == want
+    assert formatting.typeset(raw).replace("\u00a0", " ") == want

@@ -7,11 +7,11 @@ import pytest
 from handed import planted_handoff
 
 from windtunnel.laws import Caution, fit
-from windtunnel.report import collect, numbers, render
-from windtunnel.trials.forecast import as_table, law_rows, read_forecasts
-from windtunnel.trials.gather import gather
-from windtunnel.trials.kept_handoffs import FILE, keep_handoff
-from windtunnel.trials.study import open_study
+from windtunnel.report import collect, formatting, render
+from windtunnel.runs.forecast import as_table, law_rows, read_forecasts
+from windtunnel.runs.study import open_study
+from windtunnel.runs.study_files import FILE, keep_handoff
+from windtunnel.runs.table import gather
 
 
 def test_headline_is_the_optimum_of_the_fit(full, page):
@@ -22,11 +22,11 @@ def test_headline_is_the_optimum_of_the_fit(full, page):
     assert len(cards) == 3
     for card, flops in zip(cards, ((low * high) ** 0.5, high, 10 * high), strict=True):
         best = fitted.optimum(flops)
-        assert f"{numbers.scientific(flops)} FLOPs" in card
-        assert f'<p class="big">{numbers.significant(best.ratio.value)}</p>' in card
-        assert numbers.interval_span(best.ratio) in card
-        assert f"<dd>{numbers.count(best.params.value)}<" in card
-        assert f"<dd>{numbers.count(best.tokens.value)}<" in card
+        assert f"{formatting.scientific(flops)} FLOPs" in card
+        assert f'<p class="big">{formatting.significant(best.ratio.value)}</p>' in card
+        assert formatting.interval_span(best.ratio) in card
+        assert f"<dd>{formatting.count(best.params.value)}<" in card
+        assert f"<dd>{formatting.count(best.tokens.value)}<" in card
         assert f"<dd>{best.loss.value:.4f}<" in card
         assert f"{best.loss.low:.4f} to {best.loss.high:.4f}" in card
         beyond = bool(best.warnings or best.loss.warnings)
@@ -40,11 +40,11 @@ def test_every_coefficient_and_warning_is_shown(inputs, read):
     page = read(render(dataclasses.replace(inputs, laws=(law,))))
     text = page.section("fit")
     for name, value in fit.coefficients.items():
-        ends = numbers.span(*fit.intervals[name])
-        assert f"{numbers.significant(value)} {ends}" in text.replace("\u00a0", " "), name
+        ends = formatting.span(*fit.intervals[name])
+        assert f"{formatting.significant(value)} {ends}" in text.replace("\u00a0", " "), name
     assert f"{fit.starts_agreeing} of {fit.starts}" in text
     for warning in (*fit.warnings, *inputs.warnings):
-        shown = numbers.typeset(getattr(warning, "message", warning)).replace("\u00a0", " ")
+        shown = formatting.typeset(getattr(warning, "message", warning)).replace("\u00a0", " ")
         assert shown in page.text
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from windtunnel.engine.sweep import Sweep
 from windtunnel.report import collect, render
-from windtunnel.trials.study import open_study
+from windtunnel.runs.study import open_study
 
 EXPERIMENT = """\
   - {kind: scaling, horizons: [100 steps, 140 steps], extra_horizons: {16x1: [200 steps]}, seeds: 2}

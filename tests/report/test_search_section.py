@@ -7,11 +7,11 @@ import numpy as np
 import planted
 import pytest
 
-from windtunnel.engine.search.importance import FEWEST_TRIALS, importances
+from windtunnel.engine.samplers import FEWEST_TRIALS, importances
 from windtunnel.report import collect, render
 from windtunnel.report.figures.search import above_scale
-from windtunnel.trials.study import open_study
-from windtunnel.trials.suggested import Suggested, SuggestedTrial, write_suggested
+from windtunnel.runs.search.trial_log import Suggested, SuggestedTrial, write_suggested
+from windtunnel.runs.study import open_study
 
 SEARCH = """\
   - kind: search

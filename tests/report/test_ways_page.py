@@ -6,10 +6,10 @@ from dataclasses import replace
 import planted
 import pytest
 
-from windtunnel.findings.branching import BranchFinding
-from windtunnel.report import collect, numbers, render
-from windtunnel.report.runs import mixture
-from windtunnel.trials.cost import cost_of
+from windtunnel.findings.branches import BranchFinding
+from windtunnel.report import collect, formatting, render
+from windtunnel.report.page import mixture
+from windtunnel.runs.budget.cost import cost_of
 
 BRANCHES = """\
   - kind: branch
@@ -76,13 +76,13 @@ def test_differences_are_laid_out_and_means_folded(inputs, page):
     (on,) = found.sets
     for way in found.others:
         gap = found.gap(way, on)
-        cell = f"{numbers.significant(gap.value)} {numbers.interval_span(gap)}"
+        cell = f"{formatting.significant(gap.value)} {formatting.interval_span(gap)}"
         assert f"{way.name} {cell}".replace("\N{NO-BREAK SPACE}", " ") in text
     assert "Quantity" not in text
     folded = re.findall(r"<details>.*?</details>", page.html, re.DOTALL)[0]
     for way in found.ways:
         assert f"<th>{way.name}</th>" in folded
-        assert numbers.significant(found.mean(way, on).value) in folded
+        assert formatting.significant(found.mean(way, on).value) in folded
 
 
 def test_warnings_of_several_findings_stand_once(page):
@@ -94,7 +94,7 @@ def test_warnings_of_several_findings_stand_once(page):
 def test_only_what_is_true_of_branches_is_said(page, inputs):
     assert "feed the law" not in page.text
     assert "Trunks and branches." in page.text
-    assert f"1 model size, {numbers.count(next(iter(inputs.sizes)))} params" in page.text
+    assert f"1 model size, {formatting.count(next(iter(inputs.sizes)))} params" in page.text
     assert "Loss of 1 variant minus that of 'on'" in page.text
     assert "the decays that leave it" not in page.text
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from test_exactness import MODEL, RECIPE, TRUNK, assert_same_bits, everything, run
 
-from windtunnel.spec import Branch
-from windtunnel.spec.config import Resources
+from windtunnel.config import Branch
+from windtunnel.config.study import Resources
 from windtunnel.train import checkpoint
 from windtunnel.train.execution import apply, decide
 from windtunnel.train.step import TrainStep

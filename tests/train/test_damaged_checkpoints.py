@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from windtunnel.spec import ModelSpec, Recipe, Trunk
-from windtunnel.spec.config import Resources
+from windtunnel.config import ModelSpec, Recipe, Trunk
+from windtunnel.config.study import Resources
 from windtunnel.train import checkpoint
 from windtunnel.train.execution import apply, decide
 from windtunnel.train.step import TrainStep

@@ -16,9 +16,9 @@ from test_exactness import (
 )
 from test_parallel import together
 
-from windtunnel.parametrization import Role
-from windtunnel.spec import Branch, ScheduleChange
-from windtunnel.spec.dynamics import DynamicsConfig
+from windtunnel.config import Branch, ScheduleChange
+from windtunnel.config.study import DynamicsConfig
+from windtunnel.mup import Role
 from windtunnel.train import checkpoint
 from windtunnel.train.dynamics import Dynamics
 from windtunnel.train.loop import train

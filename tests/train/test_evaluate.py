@@ -5,7 +5,7 @@ import pytest
 import torch
 from test_exactness import NATIVE, TRUNK, new_step
 
-from windtunnel.train.evaluate import EVALUATION_TOKENS, evaluate
+from windtunnel.train.loop import EVALUATION_TOKENS, evaluate
 
 ROWS = np.random.default_rng(5).integers(0, 64, size=(300, 17))
 """Two whole passes of 128 rows, and an odd one."""

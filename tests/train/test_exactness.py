@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from windtunnel.config import Branch, DataChange, ModelSpec, Recipe, ScheduleChange, Trunk
+from windtunnel.config.study import Resources
 from windtunnel.errors import StoreError
 from windtunnel.model.native import compiler
-from windtunnel.spec import Branch, DataChange, ModelSpec, Recipe, ScheduleChange, Trunk
-from windtunnel.spec.config import Resources
 from windtunnel.train import checkpoint
 from windtunnel.train.execution import apply, decide
 from windtunnel.train.loop import Diverged, train

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from windtunnel.spec import ModelSpec, Recipe
-from windtunnel.spec.config import Resources
+from windtunnel.config import ModelSpec, Recipe
+from windtunnel.config.study import Resources
 from windtunnel.train.execution import Execution, _compiles, current, decide, subnormals
 
 MODEL = ModelSpec(width=64, depth=4, head_dim=16, kv_heads=4, vocab_size=256, context=128)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from windtunnel.spec import ModelSpec, Recipe, Trunk
-from windtunnel.spec.config import Resources
+from windtunnel.config import ModelSpec, Recipe, Trunk
+from windtunnel.config.study import Resources
 from windtunnel.train.execution import apply, decide
 from windtunnel.train.step import TrainStep
 

@@ -10,13 +10,13 @@ import pytest
 from test_exactness import MODEL, RECIPE, TRUNK, Stream
 from test_step import MarkedStream
 
+from windtunnel.config.study import Resources
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError
-from windtunnel.spec.config import Resources
+from windtunnel.runs.study import open_study
 from windtunnel.train.execution import apply, current, decide
 from windtunnel.train.loop import train
 from windtunnel.train.step import TrainStep
-from windtunnel.trials.study import open_study
 
 PROCESS = """
 import json, os, sys
@@ -26,8 +26,8 @@ sys.path.insert(0, {tests!r})
 from test_exactness import *
 from test_parallel import new_step
 from test_step import MarkedStream, run_marked
-from windtunnel.train.follow import follow
-from windtunnel.train.parallel import Order, send
+from windtunnel.train.step import follow
+from windtunnel.train.distributed import Order, send
 
 folder, rank, devices = Path({folder!r}), int(sys.argv[1]), {devices}
 meet = f"file://{{folder}}/meet"
@@ -174,7 +174,7 @@ def test_trunks_and_branches_of_two_devices(study_file, tmp_path):
 
     sweeps = """
         from windtunnel.engine.sweep import Sweep
-        from windtunnel.trials.study import open_study
+        from windtunnel.runs.study import open_study
         result = Sweep(open_study(Path({path!r}), prepared=True), engine="local").run()
         print(json.dumps(result.errors))
     """

@@ -13,7 +13,7 @@ from test_exactness import (
     new_step,
 )
 
-from windtunnel.model.marks import marked, predictions_per_counted
+from windtunnel.model.decoder import marked, predictions_per_counted
 from windtunnel.train.loop import train
 
 ROWS = Stream().rows(0, 4, data_seed=0)

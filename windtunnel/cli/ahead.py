@@ -6,12 +6,12 @@ from collections import defaultdict
 from rich.table import Table
 
 from windtunnel.cli.text import duration, si, size_of
-from windtunnel.engine.outlook import Outlook
-from windtunnel.spec import Branch
-from windtunnel.trials.calibration import Calibration
-from windtunnel.trials.disk import free_bytes
-from windtunnel.trials.pace import Pace, Shape, shape_of
-from windtunnel.trials.study import Study
+from windtunnel.config import Branch
+from windtunnel.engine.simulate import Outlook
+from windtunnel.runs.budget.calibration import Calibration
+from windtunnel.runs.budget.cost import free_bytes
+from windtunnel.runs.budget.throughput import Pace, Shape, shape_of
+from windtunnel.runs.study import Study
 
 HOW = {
     "calibrated": "timed here",

@@ -63,7 +63,7 @@ def plan(
 ) -> None:
     """Say what a sweep would run and cost. Trains nothing and prepares nothing."""
     from windtunnel.cli.plan import print_plan, print_resolved
-    from windtunnel.trials.study import open_study
+    from windtunnel.runs.study import open_study
 
     opened = open_study(study)
     if resolved:
@@ -102,8 +102,8 @@ def sweep(
 def status(study: StudyFile, as_json: AsJson = False) -> None:
     """Say how far a study is."""
     from windtunnel.cli.tables import print_status
-    from windtunnel.trials.progress import study_progress
-    from windtunnel.trials.study import open_study
+    from windtunnel.runs.progress import study_progress
+    from windtunnel.runs.study import open_study
 
     opened = open_study(study)
     print_status(opened, study_progress(opened), as_json=as_json)
@@ -123,7 +123,7 @@ def gc(
 ) -> None:
     """Say which checkpoints nobody needs any more, and free them on --yes. Loses no result."""
     from windtunnel.cli.gc import run_gc
-    from windtunnel.trials.study import open_study
+    from windtunnel.runs.study import open_study
 
     run_gc(open_study(study), yes=yes, last_forks=last_forks, ends=ends, as_json=as_json)
 
@@ -137,8 +137,8 @@ def runs(
     """One row a finished or diverged segment, and one an imported run."""
     from windtunnel.cli.output import check_output
     from windtunnel.cli.tables import print_runs, write_csv
-    from windtunnel.trials.imported import study_rows
-    from windtunnel.trials.study import open_study
+    from windtunnel.runs.imported import study_rows
+    from windtunnel.runs.study import open_study
 
     check_output("--out", out, study=study)
     opened = open_study(study)
@@ -159,7 +159,7 @@ def records(
     from windtunnel.cli.output import check_output
     from windtunnel.findings import records_of, write_records
     from windtunnel.findings.records import FILES
-    from windtunnel.trials.study import open_study
+    from windtunnel.runs.study import open_study
 
     for name in sorted(FILES):
         check_output("--out", out / name, study=study)
@@ -177,7 +177,7 @@ def winner(
 ) -> None:
     """What each search found: the best trials, repeated on new seeds, and how sure it is."""
     from windtunnel.cli.winner import print_winner
-    from windtunnel.trials.study import open_study
+    from windtunnel.runs.study import open_study
 
     print_winner(open_study(study), as_json=as_json, every=every)
 
@@ -190,7 +190,7 @@ def report(
     """Write one self-contained HTML page about a study."""
     from windtunnel.cli.output import check_output
     from windtunnel.report import write_report
-    from windtunnel.trials.study import open_study
+    from windtunnel.runs.study import open_study
 
     check_output("--out", out, study=study, allowed="report.html")
     print(f"report: {write_report(open_study(study), out)}")

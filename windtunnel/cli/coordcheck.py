@@ -8,13 +8,13 @@ from rich.table import Table
 
 from windtunnel.cli.output import check_output
 from windtunnel.cli.text import print_json, say, terminal
+from windtunnel.config import ModelSpec, Recipe, Size, load_study
+from windtunnel.config.errors import reason
+from windtunnel.config.study import ModelFamily
 from windtunnel.errors import ConfigError
-from windtunnel.spec import ModelSpec, Recipe, Size, load_study
-from windtunnel.spec.config import ModelFamily
-from windtunnel.spec.wording import reason
 
 if TYPE_CHECKING:
-    from windtunnel.trials.coordcheck import CoordinateCheck
+    from windtunnel.runs.coordcheck import CoordinateCheck
 
 DEFAULT_FAMILY = ModelFamily(sizes=(Size(32, 2),), head_dim=16, context=64)
 DEFAULT_RECIPE = Recipe(lr=1e-2, base_width=32, batch_tokens=64, warmup_steps=1)
@@ -43,9 +43,9 @@ def run_check(
     Raises:
         ConfigError: Widths that cannot be read or compared.
     """
-    from windtunnel.trials.coordcheck import coordinate_check
-    from windtunnel.trials.kept_checks import keep_check
-    from windtunnel.trials.study import open_study
+    from windtunnel.runs.coordcheck import coordinate_check
+    from windtunnel.runs.study import open_study
+    from windtunnel.runs.study_files import keep_check
 
     check_output("--plot", plot, study=study)
     if plot is not None and plot.suffix.lower() not in FIGURES:

@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 
 from windtunnel.cli.text import say
-from windtunnel.trials.study import Study
+from windtunnel.runs.study import Study
 
 
 def say_data(console: Console, study: Study) -> None:

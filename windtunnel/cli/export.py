@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from windtunnel.cli.text import flops, print_json, say, si, terminal
 from windtunnel.errors import ConfigError, StoreError, TrackingError, did_you_mean
-from windtunnel.export.asked import Asked, option
-from windtunnel.export.estimate import Estimate
-from windtunnel.export.handoff import Handoff
+from windtunnel.export.handoff import Estimate, Handoff
+from windtunnel.export.request import Asked, option
 from windtunnel.export.write import TARGETS, check_folder, new_folder, write_export
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from windtunnel.trials.study import Study
+    from windtunnel.runs.study import Study
 
 RULES = ("none", "sqrt", "measured")
 
@@ -44,8 +43,8 @@ def run_export(
         FitError: The fit is none to hand over.
     """
     from windtunnel.export.build import build_handoff
-    from windtunnel.trials.kept_handoffs import keep_handoff
-    from windtunnel.trials.study import open_study
+    from windtunnel.runs.study import open_study
+    from windtunnel.runs.study_files import keep_handoff
 
     asked = Asked(**options)
     check_folder(out)
@@ -89,7 +88,7 @@ def run_export_segment(
     if to != "hf":
         raise ConfigError(f"--segment {segment}: only --to hf writes trained segments, not {to}")
     from windtunnel.export.targets.hf import write_segment
-    from windtunnel.trials.study import open_study
+    from windtunnel.runs.study import open_study
 
     study = open_study(file)
     with new_folder(out) as scratch:

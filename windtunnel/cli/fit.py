@@ -13,10 +13,10 @@ from windtunnel.cli.text import print_json
 from windtunnel.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from windtunnel.cli.read_table import ReadTable
-    from windtunnel.cli.table_file import TableFile
+    from windtunnel.config import StudyConfig
     from windtunnel.laws import Caution, Fit, Table
-    from windtunnel.spec import StudyConfig
+    from windtunnel.tables.file import TableFile
+    from windtunnel.tables.read import ReadTable
 
 OF_SIZE_AND_DATA = {"chinchilla", "isoflop", "envelope", "data-constrained"}
 MIXTURE = "mixture"
@@ -70,7 +70,7 @@ def run_fit(
         write_output("--out", out, fitted.to_json())
     written = [] if out is None else [out]
     if figures is not None:
-        from windtunnel.report.figures.fit import write_figures
+        from windtunnel.report.figures.registry import write_figures
 
         written += write_figures(fitted, table, figures)
     if as_json:
@@ -87,8 +87,8 @@ def fit_source(source: Path, options: FitOptions) -> "tuple[Fit, Table]":
     """The fit that the options ask for, and the table it was made from."""
     from windtunnel.laws import LAWS, fit
     from windtunnel.laws.regression import METHODS
-    from windtunnel.laws.solver.objective import OBJECTIVES
-    from windtunnel.laws.staged.isoflop import READINGS
+    from windtunnel.laws.solver import OBJECTIVES
+    from windtunnel.laws.two_step.isoflop import READINGS
 
     _one_of("--law", options.law, (*LAWS, MIXTURE))
     for name in ("target", "default"):
@@ -123,9 +123,9 @@ def fit_source(source: Path, options: FitOptions) -> "tuple[Fit, Table]":
 
 def read_source(source: Path, options: FitOptions) -> "ReadTable":
     """The table of a study or of a file, selected and checked."""
-    from windtunnel.cli.read_table import read_table
-    from windtunnel.cli.table_warnings import loss_unit, of_unit
     from windtunnel.laws import OF_CURVES, needs_of
+    from windtunnel.tables.read import read_table
+    from windtunnel.tables.warnings import loss_unit, of_unit
 
     file, said, inputs = source_file(source, options)
     needs = needs_of(options.law)
@@ -144,7 +144,7 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
     )
     table = read.table
     if is_study_file(source):
-        from windtunnel.trials.imported import imported_cautions
+        from windtunnel.runs.imported import imported_cautions
 
         kept, cells = set(table.labels["run"].tolist()), zip(*file.columns.values(), strict=True)
         rows = [dict(zip(file.columns, each, strict=True)) for each in cells]
@@ -169,7 +169,7 @@ def source_file(
     source: Path, options: FitOptions
 ) -> "tuple[TableFile, tuple[Caution, ...], dict[str, str]]":
     """Raw cells of a study's runs or of a file, what must be said of them, and `Fit.inputs`."""
-    from windtunnel.cli.table_formats import read_file
+    from windtunnel.tables.formats import read_file
 
     if is_study_file(source):
         return _study_file(source, options)
@@ -196,9 +196,9 @@ def _fitted_experiments(config: "StudyConfig", law: str) -> set[str]:
 
     Trials of a search differ in their recipes, variants of a branch experiment in their data.
     """
-    from windtunnel.spec.branching import BranchExperiment
-    from windtunnel.spec.experiments import ScalingExperiment
-    from windtunnel.spec.search import SearchExperiment
+    from windtunnel.config.branch import BranchExperiment
+    from windtunnel.config.search import SearchExperiment
+    from windtunnel.config.study import ScalingExperiment
 
     scaling = {e.name for e in config.experiments if isinstance(e, ScalingExperiment)}
     if scaling and law in OF_SIZE_AND_DATA:
@@ -215,16 +215,15 @@ def _study_file(
     source: Path, options: FitOptions
 ) -> "tuple[TableFile, tuple[Caution, ...], dict[str, str]]":
     """A study's runs as a table: finished segments, or whole curves for the laws of curves."""
-    from windtunnel.cli.table_file import TableFile
     from windtunnel.errors import FitError
     from windtunnel.laws import OF_CURVES, Caution
     from windtunnel.report.collect import execution_warnings
-    from windtunnel.trials.curve_damage import curve_cautions
-    from windtunnel.trials.curves import read_curve
-    from windtunnel.trials.forecast import law_inputs
-    from windtunnel.trials.gather import gather
-    from windtunnel.trials.imported import study_rows
-    from windtunnel.trials.study import open_study
+    from windtunnel.runs.curves import curve_cautions, read_curve
+    from windtunnel.runs.forecast import law_inputs
+    from windtunnel.runs.imported import study_rows
+    from windtunnel.runs.study import open_study
+    from windtunnel.runs.table import gather
+    from windtunnel.tables.file import TableFile
 
     study = open_study(source)
     for asked in options.experiment:

@@ -14,10 +14,10 @@ from windtunnel.errors import ConfigError
 
 if TYPE_CHECKING:
     from windtunnel.cli.fit import FitOptions
-    from windtunnel.cli.table_file import TableFile
+    from windtunnel.config import StudyConfig
     from windtunnel.laws import Table
     from windtunnel.laws.mixture import MixtureFit
-    from windtunnel.spec import StudyConfig
+    from windtunnel.tables.file import TableFile
 
 ELSEWHERE = ("fix", "tie", "objective", "delta", "drop_highest")
 """Options of other laws, which nothing here would follow."""
@@ -55,8 +55,8 @@ def of_variants(
     rows: list[dict[str, Any]], config: "StudyConfig", taken: set[str]
 ) -> list[dict[str, Any]]:
     """Of branch experiments what variants end at; where there is a design, its mixtures alone."""
-    from windtunnel.spec.branching import BranchExperiment
-    from windtunnel.trials.gather import variant_of
+    from windtunnel.config.branch import BranchExperiment
+    from windtunnel.runs.table import variant_of
 
     ends = {
         each.name: each.design.mixtures() if each.design else each.variants
@@ -71,10 +71,10 @@ def of_variants(
 def fit_mixture_source(source: Path, options: "FitOptions") -> "MixtureFit":
     """The mixture law of a study's branches, or of a table's rows."""
     from windtunnel.cli.fit import is_study_file, source_file
-    from windtunnel.cli.read_table import read_table
     from windtunnel.laws import Caution
     from windtunnel.laws.mixture import fit_mixture
     from windtunnel.laws.mixture.runs import LOSS, SAME, WEIGHT
+    from windtunnel.tables.read import read_table
 
     _refuse(options)
     file, said, inputs = source_file(source, options)
@@ -131,8 +131,8 @@ def run_predict_mixture(fitted: "MixtureFit", weights: Sequence[str], *, as_json
         FitError: An unknown source, or shares that do not sum to 1.
     """
     from windtunnel.cli.mixture_text import print_mixture_prediction
-    from windtunnel.laws.mixture.record import forecast_document
-    from windtunnel.laws.plain import plain
+    from windtunnel.laws.mixture.codec import forecast_document
+    from windtunnel.laws.schema import plain
 
     if not weights:
         first, second, *_ = fitted.runs.sources
@@ -175,7 +175,7 @@ def _target(texts: Sequence[str]) -> Mapping[str, float]:
 
 def _with_zeros(file: "TableFile", weights: Sequence[str]) -> "TableFile":
     """A source that a row does not name, where it names another, has no share in it."""
-    from windtunnel.cli.check_table import is_missing
+    from windtunnel.tables.check import is_missing
 
     rows = list(zip(*(file.columns[name] for name in weights), strict=True))
     known = [not all(map(is_missing, row)) for row in rows]
@@ -192,7 +192,7 @@ def _with_zeros(file: "TableFile", weights: Sequence[str]) -> "TableFile":
 def _refuse_unlike(study: Path, table: "Table", experiments: Sequence[str]) -> None:
     """Refuse a study's rows that differ in more than their mixture."""
     from windtunnel.cli.fit_variants import refuse_unlike
-    from windtunnel.trials.study import open_study
+    from windtunnel.runs.study import open_study
 
     planned = open_study(study).plan.by_id()
     ends = [planned[segment] for segment in table.labels["run"].tolist()]

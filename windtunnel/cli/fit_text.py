@@ -9,8 +9,8 @@ from rich.table import Table
 from windtunnel.cli.fit_details import tables
 from windtunnel.cli.text import say, si, terminal
 from windtunnel.laws import Caution, Fit, HoldOut, Interval, Optimum
-from windtunnel.laws.record import optima
-from windtunnel.laws.staged.stages import StagedLaw
+from windtunnel.laws.codec import optima
+from windtunnel.laws.two_step.base import StagedLaw
 
 NO_SHIFT = 1e-6
 

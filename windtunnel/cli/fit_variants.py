@@ -6,9 +6,9 @@ A table has columns for some of what a stage changes; segments have all of it, d
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from windtunnel.config import Branch, ScheduleChange, Segment
 from windtunnel.errors import ConfigError
-from windtunnel.spec import Branch, ScheduleChange, Segment
-from windtunnel.trials.plan import PlannedSegment
+from windtunnel.runs.plan import PlannedSegment
 
 Chain = tuple[Branch, ...]
 """The stages of a variant, first to last."""

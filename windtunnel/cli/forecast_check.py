@@ -7,7 +7,7 @@ from pathlib import Path
 from windtunnel.cli.text import print_json, say, si, terminal
 from windtunnel.errors import ConfigError, did_you_mean
 from windtunnel.export.check import UNITS, Compared, check_forecast, keep_check
-from windtunnel.export.forecasts import MEAN
+from windtunnel.export.fits import MEAN
 
 
 def run_forecast_check(

@@ -5,9 +5,9 @@ from collections.abc import Collection
 from rich.table import Table
 
 from windtunnel.cli.text import duration, flops, print_json, say, size_of, terminal
-from windtunnel.trials.garbage import KINDS, USUAL, Garbage, Kind, find_garbage, free
-from windtunnel.trials.pace import pace_of
-from windtunnel.trials.study import Study
+from windtunnel.runs.budget.throughput import pace_of
+from windtunnel.runs.gc import KINDS, USUAL, Garbage, Kind, find_garbage, free
+from windtunnel.runs.study import Study
 
 
 def run_gc(study: Study, *, yes: bool, last_forks: bool, ends: bool, as_json: bool) -> None:

@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.table import Table
 
 from windtunnel.cli.text import duration, say, si
-from windtunnel.trials.budget import Account, spent_of_budget
-from windtunnel.trials.calibration import last_calibration
-from windtunnel.trials.hindsight import Compared, Utilisation, compared, utilisation
-from windtunnel.trials.pace import pace_of
-from windtunnel.trials.study import Study
+from windtunnel.runs.budget.budget import Account, spent_of_budget
+from windtunnel.runs.budget.calibration import last_calibration
+from windtunnel.runs.budget.throughput import pace_of
+from windtunnel.runs.budget.utilisation import Compared, Utilisation, compared, utilisation
+from windtunnel.runs.study import Study
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from windtunnel.cli.import_runs_rows import read_runs
 from windtunnel.cli.import_runs_source import open_source
 from windtunnel.cli.text import print_json, say, si, terminal
 from windtunnel.errors import ConfigError, StoreError, boundary
-from windtunnel.trials.imported import (
+from windtunnel.runs.imported import (
     Arrivals,
     Imported,
     add_runs,
@@ -21,7 +21,7 @@ from windtunnel.trials.imported import (
     read_imported,
     remove_run,
 )
-from windtunnel.trials.study import Study, open_study
+from windtunnel.runs.study import Study, open_study
 
 
 def run_import(

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from windtunnel.cli.check_table import column_for_condition
 from windtunnel.cli.import_runs_source import Source, left_out, only
-from windtunnel.cli.table_file import TableFile
+from windtunnel.config import StudyConfig
+from windtunnel.config.study import ScalingExperiment
 from windtunnel.errors import ConfigError, did_you_mean
 from windtunnel.laws.conditions import Condition, number
-from windtunnel.spec import StudyConfig
-from windtunnel.spec.experiments import ScalingExperiment
-from windtunnel.trials.study import Study
+from windtunnel.runs.study import Study
+from windtunnel.tables.check import column_for_condition
+from windtunnel.tables.file import TableFile
 
 OPTIONAL = ("flops", "batch_tokens", "lr")
 CONSTANT = ("params", "tokens", *OPTIONAL)

@@ -8,7 +8,7 @@ import numpy as np
 
 from windtunnel.errors import ConfigError
 from windtunnel.laws.table import Table
-from windtunnel.trials.imported import Imported
+from windtunnel.runs.imported import Imported
 
 TOLERATED = 0.02
 """By how much FLOPs may be off 6ND without a word, as the warning `flop-rule` of a fit has it."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from windtunnel.cli.check_table import Floats, checked
 from windtunnel.cli.fit_pairs import once
 from windtunnel.cli.import_runs_columns import (
     OPTIONAL,
@@ -21,14 +20,15 @@ from windtunnel.cli.import_runs_columns import (
 from windtunnel.cli.import_runs_doubts import check_flops, doubts
 from windtunnel.cli.import_runs_source import Source
 from windtunnel.cli.import_runs_units import UNITS, LossUnit
-from windtunnel.cli.read_table import numbers_of, read_table
-from windtunnel.cli.table_columns import find_columns
-from windtunnel.cli.table_file import TableFile
-from windtunnel.cli.table_warnings import loss_unit
 from windtunnel.errors import ConfigError
-from windtunnel.laws.table import Table
-from windtunnel.trials.imported import Imported, Measured
-from windtunnel.trials.study import Study
+from windtunnel.laws.table import Floats, Table
+from windtunnel.runs.imported import Imported, Measured
+from windtunnel.runs.study import Study
+from windtunnel.tables.check import checked
+from windtunnel.tables.columns import find_columns
+from windtunnel.tables.file import TableFile
+from windtunnel.tables.read import numbers_of, read_table
+from windtunnel.tables.warnings import loss_unit
 
 
 def read_runs(

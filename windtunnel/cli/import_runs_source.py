@@ -7,9 +7,9 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from windtunnel.cli.table_file import TableFile
-from windtunnel.cli.table_formats import read_file
 from windtunnel.errors import ConfigError, boundary, did_you_mean
+from windtunnel.tables.file import TableFile
+from windtunnel.tables.formats import read_file
 
 FORMATS = ("csv", "mlflow", "wandb")
 MLFLOW = "mlflow:"
@@ -122,7 +122,7 @@ def _table(table: TableFile, *, tool: str) -> Source:
 
 
 def _mlflow(experiment: str, uri: str | None) -> Source:
-    from windtunnel.trials.tracking.foreign import read_experiment
+    from windtunnel.tracking.read import read_experiment
 
     if not experiment:
         raise ConfigError(f"{MLFLOW}: no experiment; write {MLFLOW}EXPERIMENT_NAME")

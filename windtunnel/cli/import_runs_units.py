@@ -3,7 +3,7 @@
 import math
 
 from windtunnel.errors import ConfigError, did_you_mean
-from windtunnel.trials.study import Study
+from windtunnel.runs.study import Study
 
 UNITS = ("nats-per-token", "nats-per-byte", "bits-per-byte", "bits-per-token")
 

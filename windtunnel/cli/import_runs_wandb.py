@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from windtunnel.cli.import_runs_source import Source, columns_of, left_out
-from windtunnel.cli.table_file import TableFile
 from windtunnel.errors import ConfigError, boundary
+from windtunnel.tables.file import TableFile
 
 CONFIG, SUMMARY = "config.yaml", "wandb-summary.json"
 RUN_FOLDER = re.compile(r"(?:offline-)?run-(?:(?P<begun>\d{8}_\d{6})-)?(?P<id>.+)")

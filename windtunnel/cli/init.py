@@ -13,7 +13,7 @@ def write_template(file: Path) -> None:
         ConfigError: The file is there already, or cannot be written.
     """
     template = files("windtunnel.cli").joinpath("template.yaml").read_text(encoding="utf-8")
-    schema = files("windtunnel.spec").joinpath("study.schema.json")
+    schema = files("windtunnel.config").joinpath("study.schema.json")
     try:
         with file.open("x", encoding="utf-8") as new:
             new.write(template.replace("SCHEMA", str(schema)))

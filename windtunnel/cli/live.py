@@ -12,11 +12,11 @@ from rich.text import Text
 
 from windtunnel.cli.tables import segments_table
 from windtunnel.cli.text import duration, si
-from windtunnel.spec.search import SearchExperiment
-from windtunnel.trials.progress import StudyProgress, Watch
-from windtunnel.trials.search_words import suggested_so_far
-from windtunnel.trials.study import Study
-from windtunnel.trials.suggested import read_suggested
+from windtunnel.config.search import SearchExperiment
+from windtunnel.runs.progress import StudyProgress, Watch
+from windtunnel.runs.search.summary import suggested_so_far
+from windtunnel.runs.search.trial_log import read_suggested
+from windtunnel.runs.study import Study
 
 if TYPE_CHECKING:
     from windtunnel.engine.sweep import Sweep

@@ -12,8 +12,8 @@ from windtunnel.redact import redacted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from windtunnel.trials.study import Study
-    from windtunnel.trials.tracking import Mirror
+    from windtunnel.runs.study import Study
+    from windtunnel.tracking import Mirror
 
 MIRROR_SECONDS = 20.0
 """Between two passes of the mirror: seldom enough to leave the cores to training."""

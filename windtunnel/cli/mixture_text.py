@@ -9,7 +9,7 @@ from windtunnel.cli.text import say, terminal
 from windtunnel.laws import Interval
 from windtunnel.laws.interval import Span
 from windtunnel.laws.mixture import Forecast, MixtureFit
-from windtunnel.laws.mixture.surfaces import KINDS
+from windtunnel.laws.mixture.models import KINDS
 
 
 def print_mixture(fitted: MixtureFit) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windtunnel.errors import ConfigError, cause_of
-from windtunnel.trials.json_file import write_whole
+from windtunnel.runs.files import write_whole
 
 if TYPE_CHECKING:
-    from windtunnel.spec import StudyConfig
+    from windtunnel.config import StudyConfig
 
 
 def check_output(
@@ -38,7 +38,7 @@ def check_output(
         raise ConfigError(f"{option} {path}: is a folder; name a file in it")
     read = list(inputs)
     if study is not None:
-        from windtunnel.spec import load_study
+        from windtunnel.config import load_study
 
         config = load_study(study)
         read += _inputs_of(config, study)
@@ -70,8 +70,8 @@ def write_output(option: str, path: Path, text: str) -> None:
 
 def _inputs_of(config: "StudyConfig", file: Path) -> list[Path]:
     """What a study reads: its files, its sources and its tokenizer, files or folders."""
-    from windtunnel.spec.yaml_file import place_named
-    from windtunnel.spec.yaml_tree import files_of
+    from windtunnel.config.load import place_named
+    from windtunnel.config.yaml import files_of
 
     data = config.data
     named = [source.path for source in (*data.sources, *data.validation.extra)]
@@ -83,7 +83,7 @@ def _inputs_of(config: "StudyConfig", file: Path) -> list[Path]:
 def _refuse_in_store(
     option: str, path: Path, config: "StudyConfig", file: Path, allowed: str | None
 ) -> None:
-    from windtunnel.spec.yaml_file import place_named
+    from windtunnel.config.load import place_named
 
     store = place_named(config.store, file, "store").resolve()
     own = store / "studies" / config.study

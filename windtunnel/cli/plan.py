@@ -9,22 +9,21 @@ from rich.table import Table
 from windtunnel.cli.ahead import calibration_table, lines_ahead
 from windtunnel.cli.data_text import data_json, say_data, say_warnings
 from windtunnel.cli.text import flops, print_json, say, si, size_of, terminal
-from windtunnel.engine.outlook import Outlook, outlook
-from windtunnel.spec import Branch, ModelSpec, StudyConfig
-from windtunnel.spec.branching import BranchExperiment
-from windtunnel.spec.search import SearchExperiment
-from windtunnel.spec.yaml_file import resolved_text
-from windtunnel.trials.budget import disk_use, over_budget
-from windtunnel.trials.calibration import Calibration, calibrate, read_calibration
-from windtunnel.trials.cost import Cost, Left, cost_of, left_of, slots_here
-from windtunnel.trials.disk import free_bytes
-from windtunnel.trials.execution_fit import beyond_this_machine
-from windtunnel.trials.expected import trials_asked
-from windtunnel.trials.pace import Pace, pace_of
-from windtunnel.trials.plan import PlannedSegment
-from windtunnel.trials.points import search_size
-from windtunnel.trials.study import Study
-from windtunnel.trials.suggested import read_suggested
+from windtunnel.config import Branch, ModelSpec, StudyConfig
+from windtunnel.config.branch import BranchExperiment
+from windtunnel.config.load import resolved_text
+from windtunnel.config.search import SearchExperiment
+from windtunnel.engine.simulate import Outlook, outlook
+from windtunnel.runs.budget.budget import disk_use, over_budget
+from windtunnel.runs.budget.calibration import Calibration, calibrate, read_calibration
+from windtunnel.runs.budget.cost import Cost, Left, cost_of, free_bytes, left_of, slots_here
+from windtunnel.runs.budget.throughput import Pace, pace_of
+from windtunnel.runs.plan import PlannedSegment
+from windtunnel.runs.points import search_size
+from windtunnel.runs.preflight import beyond_this_machine
+from windtunnel.runs.search.projection import trials_asked
+from windtunnel.runs.search.trial_log import read_suggested
+from windtunnel.runs.study import Study
 
 MOST_LINES = 200
 """Of the table: nobody reads more, and drawing 5,000 takes 2 s (measured)."""

@@ -18,8 +18,8 @@ from windtunnel.cli.tracking import mirror_of
 from windtunnel.cli.winner import winner_line
 from windtunnel.errors import ConfigError, WindtunnelError
 from windtunnel.redact import redacted
-from windtunnel.trials.cost import slots_here
-from windtunnel.trials.study import Study, open_study
+from windtunnel.runs.budget.cost import slots_here
+from windtunnel.runs.study import Study, open_study
 
 if TYPE_CHECKING:
     from windtunnel.engine.sweep import SweepResult
@@ -83,10 +83,10 @@ def _write_results(console: Console, study: Study, mirroring: Mirroring) -> None
 def _answers(study: Study) -> Iterator[str]:
     """What the sweep was for: winners, the ratio at the largest budget, and the forecast's fate."""
     from windtunnel.laws import Fit
-    from windtunnel.report.verdict import verdict
-    from windtunnel.trials.forecast import read_forecasts
-    from windtunnel.trials.gather import gather
-    from windtunnel.trials.winner import search_outcomes
+    from windtunnel.report.forecast import verdict
+    from windtunnel.runs.forecast import read_forecasts
+    from windtunnel.runs.search.winner import search_outcomes
+    from windtunnel.runs.table import gather
 
     yield from map(winner_line, search_outcomes(study))
     for path in sorted(study.folder.glob("fit*.json")):

@@ -11,18 +11,18 @@ from rich.table import Table
 from windtunnel.cli.hindsight import hindsight
 from windtunnel.cli.output import write_output
 from windtunnel.cli.text import duration, print_json, say, si, terminal
-from windtunnel.laws.caution import Caution
-from windtunnel.spec.search import SearchExperiment
-from windtunnel.trials.cost import cost_of
-from windtunnel.trials.curve_damage import curve_cautions
-from windtunnel.trials.expected import trials_asked
-from windtunnel.trials.gather import COLUMNS, Row
-from windtunnel.trials.progress import SegmentProgress, StudyProgress
-from windtunnel.trials.search_words import repeats_left, stands
-from windtunnel.trials.study import Study
+from windtunnel.config.search import SearchExperiment
+from windtunnel.laws.table import Caution
+from windtunnel.runs.budget.cost import cost_of
+from windtunnel.runs.curves import curve_cautions
+from windtunnel.runs.progress import SegmentProgress, StudyProgress
+from windtunnel.runs.search.projection import trials_asked
+from windtunnel.runs.search.summary import repeats_left, stands
+from windtunnel.runs.study import Study
+from windtunnel.runs.table import COLUMNS, Row
 
 if TYPE_CHECKING:
-    from windtunnel.trials.winner import SearchOutcome
+    from windtunnel.runs.search.winner import SearchOutcome
 
 QUIET_SECONDS = 120.0
 """So long a silence of a running segment is worth a warning (assumed: longer than an update)."""
@@ -98,7 +98,7 @@ def stall_cautions(progress: StudyProgress, stall_seconds: float) -> tuple[Cauti
 def _searches(study: Study) -> "tuple[SearchOutcome, ...]":
     if not any(isinstance(each, SearchExperiment) for each in study.config.experiments):
         return ()
-    from windtunnel.trials.winner import search_outcomes  # loads scipy
+    from windtunnel.runs.search.winner import search_outcomes  # loads scipy
 
     return search_outcomes(study)
 

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from windtunnel.errors import TrackingError
 from windtunnel.redact import HIDDEN
-from windtunnel.trials.json_file import read_json, write_if_changed
-from windtunnel.trials.kept_handoffs import FILE as HANDOFFS
-from windtunnel.trials.kept_handoffs import read_handoffs
-from windtunnel.trials.search_json import outcome_json
-from windtunnel.trials.store_files import COORDINATE_CHECK
-from windtunnel.trials.study import Study, open_study
-from windtunnel.trials.tracking import Location, Mirror, locate, serve
-from windtunnel.trials.tracking.server import link, stop, wait_until_ready
-from windtunnel.trials.tracking.uris import kind_of
-from windtunnel.trials.winner import SearchOutcome, search_outcomes
+from windtunnel.runs.files import read_json, write_if_changed
+from windtunnel.runs.schemas import COORDINATE_CHECK
+from windtunnel.runs.search.summary import outcome_json
+from windtunnel.runs.search.winner import SearchOutcome, search_outcomes
+from windtunnel.runs.study import Study, open_study
+from windtunnel.runs.study_files import FILE as HANDOFFS
+from windtunnel.runs.study_files import read_handoffs
+from windtunnel.tracking import Location, Mirror, locate, serve
+from windtunnel.tracking.mlflow import kind_of
+from windtunnel.tracking.server import link, stop, wait_until_ready
 
 
 def mirror_of(study: Study) -> Mirror:

@@ -9,12 +9,11 @@ from windtunnel.cli.fit_text import print_optimum, print_prediction, warning_cod
 from windtunnel.cli.text import print_json
 from windtunnel.errors import FitError
 from windtunnel.laws import Fit, optimum, predict
+from windtunnel.laws.codec import WRITE_ONE, of_document, optimum_document
 from windtunnel.laws.mixture import MixtureFit
-from windtunnel.laws.mixture.record import is_mixture
-from windtunnel.laws.mixture.record import of_document as mixture_of
-from windtunnel.laws.plain import plain
-from windtunnel.laws.record import WRITE_ONE, of_document, optimum_document
-from windtunnel.laws.shape import parse, text_of
+from windtunnel.laws.mixture.codec import is_mixture
+from windtunnel.laws.mixture.codec import of_document as mixture_of
+from windtunnel.laws.schema import parse, plain, text_of
 
 
 def read_fit(path: Path) -> Fit | MixtureFit:

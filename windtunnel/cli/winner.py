@@ -8,23 +8,22 @@ from rich.console import Console
 from rich.table import Table
 
 from windtunnel.cli.text import flops, print_json, say, terminal
+from windtunnel.config.search import SearchExperiment
 from windtunnel.errors import ConfigError
-from windtunnel.spec.search import SearchExperiment
-from windtunnel.trials.finalists import Finalist
-from windtunnel.trials.points import search_size, trial_horizons
-from windtunnel.trials.search import TrialResult
-from windtunnel.trials.search_json import outcome_json
-from windtunnel.trials.search_words import (
+from windtunnel.runs.points import search_size, trial_horizons
+from windtunnel.runs.search.noise import LEVEL, Difference
+from windtunnel.runs.search.summary import (
     field_name,
     missing,
+    outcome_json,
     ranges,
     searched,
     standing,
     value_text,
 )
-from windtunnel.trials.seed_noise import LEVEL, Difference
-from windtunnel.trials.study import Study
-from windtunnel.trials.winner import NEAR, SearchOutcome, search_outcomes
+from windtunnel.runs.search.trials import TrialResult
+from windtunnel.runs.search.winner import NEAR, Finalist, SearchOutcome, search_outcomes
+from windtunnel.runs.study import Study
 
 
 def print_winner(study: Study, *, as_json: bool, every: bool = False) -> None:

@@ -6,12 +6,10 @@
 """
 
 from windtunnel.data.account import Account
-from windtunnel.data.build import Progress
-from windtunnel.data.changes import changes_since
+from windtunnel.data.cache_key import changes_since, recipe_hash, recipe_of
 from windtunnel.data.dataset import Dataset, SourceInfo
-from windtunnel.data.prepare import prepare, prepare_validation
-from windtunnel.data.recipe import recipe_hash, recipe_of
-from windtunnel.data.spec import DataSpec, Source
+from windtunnel.data.prepare import Progress, prepare, prepare_validation
+from windtunnel.data.source import DataSpec, Source
 from windtunnel.data.stream import TrainStream
 from windtunnel.data.validation import ValidationSet
 

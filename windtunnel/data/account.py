@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from windtunnel.laws.caution import Caution
+from windtunnel.laws.table import Caution
 
 # Above this share of what a source holds, what was left out is warned of.
 LEFT_OUT_LIMIT = 0.05

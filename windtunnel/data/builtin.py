@@ -3,18 +3,25 @@
 The packages are those of `packages.txt`, found by their metadata and never imported. A file
 belongs to a package when the package's own RECORD lists it, so that stray files change nothing and
 the same versions give the same stream on any machine.
+
+Python source taken apart into its docstrings and the rest, without parsing it.
+
+A scanner that knows strings and comments: 40 MB/s on one core, where `ast` reads 7 (measured). It
+agrees with `ast` on 99% of docstrings (measured, 550 files), and takes triple-quoted strings only.
+
+Supervised pairs from docstrings: an interactive session, and what its last statement prints.
 """
 
+import doctest
 import importlib.metadata
+import inspect
 import re
 import string
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from windtunnel.data.docstrings import split_docstrings
-from windtunnel.data.doctests import Doctests
-from windtunnel.data.pairs import PairGroup
+from windtunnel.data.pairs import Pair, PairGroup
 from windtunnel.errors import DataError, did_you_mean
 
 # Tests and vendored or generated folders repeat what is elsewhere; version and config files differ
@@ -140,3 +147,108 @@ def _distribution(name: str) -> importlib.metadata.Distribution:
             f"builtin data: package {name!r} of windtunnel/data/packages.txt is not installed; "
             f"install it: pip install {name}"
         ) from error
+
+
+_TOKEN = re.compile(
+    r"#[^\n]*"
+    r'|"""(?:[^"\\]|\\.|"(?!""))*+"""'
+    r"|'''(?:[^'\\]|\\.|'(?!''))*+'''"
+    r'|"(?:[^"\\\n]|\\.)*+"'
+    r"|'(?:[^'\\\n]|\\.)*+'",
+    re.DOTALL,
+)
+
+
+def split_docstrings(source: str) -> tuple[list[str], str]:
+    """The dedented docstrings of a file, and its code without them.
+
+    A docstring is a triple-quoted string alone on its lines, first in the file or right after a
+    line that ends in a colon.
+    """
+    docstrings: list[str] = []
+    code: list[str] = []
+    kept_to = position = 0
+    last = ":"  # the last character that is neither space nor comment; a file opens like a body
+    for match in _TOKEN.finditer(source):
+        token, start, end = match.group(), match.start(), match.end()
+        before = source[position:start]
+        position = end
+        prefixed = before[-1:] in ("r", "R", "u", "U") and token[0] != "#"
+        before = before[:-1] if prefixed else before
+        last = before.rstrip()[-1:] or last
+        if token[0] == "#":
+            continue
+        line_start = source.rfind("\n", 0, start) + 1
+        line_end = source.find("\n", end)
+        line_end = len(source) if line_end < 0 else line_end
+        beside = source[line_start : start - prefixed] + source[end:line_end]
+        alone = not beside.strip()
+        if last == ":" and alone and token[:3] in ('"""', "'''") and len(token) >= 6:
+            docstrings.append(inspect.cleandoc(token[3:-3]).strip())
+            code.append(source[kept_to:line_start])
+            kept_to = min(line_end + 1, len(source))
+        last = token[-1]
+    code.append(source[kept_to:])
+    return docstrings, "".join(code)
+
+
+# Together, with the separator, within the 128 tokens that small models of bytes are trained on.
+PROMPT_BYTES = 80
+COMPLETION_BYTES = 46
+
+# Nothing to learn: what was elided, blank lines, errors, and addresses, which no two runs share.
+_UNTOLD = re.compile(r"\s*(?:\.\.\.|<BLANKLINE>|\s)*\Z|Traceback|.*\b0x[0-9a-fA-F]{6,}", re.DOTALL)
+
+
+class Doctests:
+    """Remembers statements with their outputs, and gives each of them once."""
+
+    def __init__(self) -> None:
+        self._parser = doctest.DocTestParser()
+        self._seen: set[tuple[str, str]] = set()
+
+    def of(self, docstring: str) -> Iterator[Pair]:
+        """The pairs of a docstring that were not given before.
+
+        A prompt is the docstring's session up to a statement, cut at a line's beginning to
+        PROMPT_BYTES; its completion is what the statement prints, without the last newline.
+        """
+        if ">>>" not in docstring:
+            return
+        try:
+            examples = self._parser.get_examples(docstring)
+        except ValueError:
+            return  # prompts that are not indented alike
+        session = ""
+        for example in examples:
+            statement = _as_typed(example.source)
+            session += statement
+            output = example.want.removesuffix("\n")
+            prompt = _last_lines(session, PROMPT_BYTES)
+            key = (example.source, output)
+            whole = len(prompt) >= len(statement)
+            if whole and _is_told(output) and key not in self._seen:
+                self._seen.add(key)
+                yield Pair(prompt.encode(), output.encode())
+            session += example.want
+
+
+def _as_typed(source: str) -> str:
+    first, *others = source.splitlines()
+    lines = [f">>> {first}", *(f"... {line}" if line else "..." for line in others)]
+    return "".join(line + "\n" for line in lines)
+
+
+def _last_lines(text: str, most: int) -> str:
+    """The last whole lines of a text that fit in `most` bytes."""
+    tail = text.encode()
+    if len(tail) <= most:
+        return text
+    # One byte more, so that a line that begins just where the cut falls is kept.
+    return tail[-most - 1 :].partition(b"\n")[2].decode()
+
+
+def _is_told(output: str) -> bool:
+    printable = all(char.isprintable() for char in output if char != "\n")
+    fits = 0 < len(output.encode()) <= COMPLETION_BYTES
+    return fits and printable and not _UNTOLD.match(output)

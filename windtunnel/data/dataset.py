@@ -6,15 +6,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from windtunnel.data.account import Account
+from windtunnel.data.artifacts import FORMAT, check_manifest, digest_of, read_manifest
 from windtunnel.data.digests import Digests
-from windtunnel.data.folders import FORMAT, check_manifest, digest_of, read_manifest
-from windtunnel.data.mixture import row_counts
-from windtunnel.data.packing import packing_of
-from windtunnel.data.pairs import mask_file
-from windtunnel.data.stream import TokenFile, TrainStream
+from windtunnel.data.pairs import mask_file, packing_of
+from windtunnel.data.stream import TokenFile, TrainStream, row_counts
 from windtunnel.data.validation import ValidationSet, read_source, verify_source
 from windtunnel.errors import DataError, did_you_mean
-from windtunnel.laws.caution import Caution
+from windtunnel.laws.table import Caution
 
 # Above this share of validation repeated in training, a loss flatters the model.
 RESIDUE_LIMIT = 0.05

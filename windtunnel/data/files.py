@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from windtunnel.config.data import PAIR_SUFFIXES, PLAIN_SUFFIXES, TOKEN_SUFFIXES
 from windtunnel.data.account import Tally
 from windtunnel.data.json_lines import lacks_fields
-from windtunnel.data.spec import Source
+from windtunnel.data.source import Source
 from windtunnel.errors import DataError, boundary
-from windtunnel.spec.data import PAIR_SUFFIXES, PLAIN_SUFFIXES, TOKEN_SUFFIXES
 
 TEXT_SUFFIXES = (*PLAIN_SUFFIXES, *PAIR_SUFFIXES)
 _PLAIN_TEXT = set(PLAIN_SUFFIXES) - {".parquet"}

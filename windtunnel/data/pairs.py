@@ -1,13 +1,22 @@
-"""Pairs of a prompt and its completion, and what is noted of each of their tokens."""
+"""Pairs of a prompt and its completion, and what is noted of each of their tokens.
+
+Rows of pairs: each begins at an example, and holds as many whole ones as fit.
+
+A token that is read but whose prediction does not count is marked: stored as its bitwise complement
+`~id`, which is negative. The first token of a row is never predicted, and never marked.
+"""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from windtunnel.data.tokenizer import Encoded, Ids, Tokenizer
+from windtunnel.errors import DataError
 
 COUNTS = 1
 """Bit of a mask: a token of a completion, or the separator that ends it."""
@@ -58,3 +67,101 @@ def joined_ids(prompts: list[Encoded], completions: list[Encoded], end_id: int) 
     end = np.array([end_id], dtype=np.uint32)
     pairs = zip(prompts, completions, strict=True)
     return np.concatenate([part for p, c in pairs for part in (p.ids, c.ids, end)])
+
+
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """Which tokens of a file each row reads.
+
+    Attributes:
+        first: Place of each row's first token, shape (rows,).
+        held: How many of its tokens belong to examples that are whole, or cut, shape (rows,).
+        examples: How many the file has.
+        cut: How many are longer than a row, and end where it ends.
+        left_out: How many have a prompt that fills a row, and are in none.
+    """
+
+    first: Places
+    held: Places
+    examples: int
+    cut: int
+    left_out: int
+
+
+def pack(mask: Mask, context: int) -> Packing:
+    """Rows of `context` + 1 tokens, filled in the order of the file."""
+    row = context + 1
+    starts = np.flatnonzero(mask & OPENS)
+    ends = np.append(starts[1:], len(mask))
+    long = ends - starts > row
+    # Of each example, the first that is not whole in a row that begins with it.
+    following = np.searchsorted(ends, starts + row, side="right")
+    following[long] = np.flatnonzero(long) + 1
+    begins, example, then = [], 0, following.tolist()
+    while example < len(starts):
+        begins.append(example)
+        example = then[example]
+    opening = np.array(begins, dtype=np.int64)
+    # The token that opens a row is not predicted, so an answer is looked for after it.
+    answers = np.append(np.flatnonzero(mask & COUNTS), len(mask))
+    answer = answers[np.searchsorted(answers, starts[opening] + 1)]
+    lost = long[opening] & (answer >= starts[opening] + row)
+    opening = opening[~lost]
+    return Packing(
+        first=starts[opening],
+        held=np.minimum(ends[following[opening] - 1] - starts[opening], row),
+        examples=len(starts),
+        cut=int(np.count_nonzero(long) - np.count_nonzero(lost)),
+        left_out=int(np.count_nonzero(lost)),
+    )
+
+
+@lru_cache(maxsize=32)
+def packing_of(mask: Path, context: int) -> Packing:
+    """The packing of a mask file. A prepared folder never changes, so it is made once."""
+    return pack(np.fromfile(mask, dtype=np.uint8), context)
+
+
+class PackedRows:
+    """A table of rows: `len(table)`, and `table[numbers]`, int64, shape (n, context + 1).
+
+    Args:
+        tokens: The token file.
+        mask: Its mask.
+        dtype: Of the token file.
+        context: Tokens predicted in each row.
+        completion: Count completions alone, and not all that belongs to an example.
+        where: Whose rows they are, for errors.
+
+    Raises:
+        DataError: If no example fits.
+    """
+
+    def __init__(
+        self, tokens: Path, mask: Path, *, dtype: str, context: int, completion: bool, where: str
+    ) -> None:
+        self._packing = packing_of(mask, context)
+        if not len(self):
+            raise DataError(
+                f"{where}: every prompt fills a row of context {context} + 1, so that no "
+                "completion is left to predict; give shorter prompts or a longer context"
+            )
+        self._tokens = np.asarray(np.memmap(tokens, dtype=dtype, mode="r"))
+        self._mask = np.asarray(np.memmap(mask, dtype=np.uint8, mode="r")) if completion else None
+        self._within = np.arange(context + 1)
+
+    def __len__(self) -> int:
+        return len(self._packing.first)
+
+    def __getitem__(self, rows: Places) -> npt.NDArray[np.int64]:
+        places = self._packing.first[rows, None] + self._within
+        # A file ends with a separator, and so does a row that runs past its end.
+        ids: npt.NDArray[Any] = self._tokens.take(places, mode="clip").astype(np.int64)
+        counts = self._within < self._packing.held[rows, None]
+        if self._mask is not None:
+            counts &= (self._mask.take(places, mode="clip") & COUNTS).astype(bool)
+        counts[:, 0] = True
+        return np.where(counts, ids, ~ids)

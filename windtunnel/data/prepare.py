@@ -1,17 +1,133 @@
-"""From what a study asks to what lies on disk: built once, then opened."""
+"""One source, made once: a folder of `train.bin`, `validation.bin` and `manifest.json`.
 
+Beside the tokens of pairs lie `train.mask.bin` and `validation.mask.bin`, one byte a token: bit 0
+is set where its prediction counts under the completion objective (a completion and its separator),
+bit 1 where an example opens.
+
+From what a study asks to what lies on disk: built once, then opened.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from windtunnel.data.build import Progress, build_source
+import numpy as np
+
+from windtunnel.config.data import NEAR_DUPLICATE_SHARE
+from windtunnel.data.account import Tally
+from windtunnel.data.artifacts import Sides, TokenWriter, build_once, digest_of
+from windtunnel.data.cache_key import recipe_of, source_recipe
 from windtunnel.data.dataset import Dataset
+from windtunnel.data.dedup import WINDOW_TOKENS, repeated_mask, repeated_windows
 from windtunnel.data.digests import Digests
-from windtunnel.data.folders import build_once, digest_of
-from windtunnel.data.recipe import recipe_of
-from windtunnel.data.spec import DataSpec, Source
-from windtunnel.data.tokenizer import load_tokenizer
+from windtunnel.data.files import index_of, source_files
+from windtunnel.data.source import DataSpec, Source
+from windtunnel.data.token_files import write_ids
+from windtunnel.data.tokenize import write_pairs, write_text
+from windtunnel.data.tokenizer import Tokenizer, load_tokenizer
 from windtunnel.data.validation import ValidationSet
 from windtunnel.errors import DataError
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with a stage ('docs: reading documents'), units done and, where known, the total."""
+
+
+def build_source(
+    source: Source,
+    tokenizer: Tokenizer,
+    *,
+    vocab_size: int | None,
+    fraction: float,
+    root: Path,
+    dedup: float | None = NEAR_DUPLICATE_SHARE,
+    digests: Digests | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """The folder of a source's tokens below `root`, built if it is not there.
+
+    Args:
+        source: Text files, token files, or a builtin.
+        tokenizer: For text.
+        vocab_size: Needed for token files; may pad the tokenizer's own for text.
+        fraction: Share of documents for validation; 1 makes all of it a validation set, as it is.
+        root: Where built folders lie.
+        dedup: Share of a document that was read before from which it is dropped; None drops none.
+        digests: Hashes of the files, where they are known already.
+        progress: Told how far it is.
+
+    Raises:
+        ConfigError: If `vocab_size` is missing or below the tokenizer's.
+        DataError: If the source cannot be read, is empty or cannot be split.
+    """
+    tell = progress or _silent
+    digests = digests or Digests(root)
+    recipe = source_recipe(
+        source,
+        tokenizer,
+        vocab_size=vocab_size,
+        fraction=fraction,
+        dedup=dedup,
+        digests=digests,
+        tell=tell,
+    )
+    folder = root / digest_of(recipe)
+
+    def write(unfinished: Path) -> dict[str, Any]:
+        vocab = recipe["vocab_size"]
+        dtype = "<u2" if vocab <= 1 << 16 else "<u4"
+        train_path, validation_path = unfinished / "train.bin", unfinished / "validation.bin"
+        residue, masks, tally = None, dict[str, dict[str, Any]](), Tally()
+        with (
+            TokenWriter(train_path, dtype) as train,
+            TokenWriter(validation_path, dtype) as validation,
+        ):
+            sides = Sides(train=train, validation=validation, fraction=fraction, dedup=dedup)
+            if recipe["content"] == "text":
+                spool = unfinished / "train.txt"
+                residue = write_text(source, tokenizer, sides, spool=spool, tally=tally, tell=tell)
+            elif recipe["content"] == "pairs":
+                residue, masks = write_pairs(
+                    source, tokenizer, sides, folder=unfinished, tally=tally, tell=tell
+                )
+            else:
+                write_ids(source, sides, vocab_size=vocab, tally=tally, tell=tell)
+        if recipe["content"] == "tokens" and train.tokens and validation.tokens:
+            residue = _residue(train_path, validation_path, dtype)
+        if not source.builtin:
+            _check_unchanged(source, digests)
+        return {
+            "kind": "source",
+            "recipe": recipe,
+            "vocab_size": vocab,
+            "dtype": dtype,
+            "documents_dropped": tally.count("near-duplicate"),
+            "account": tally.as_json(),
+            "train": train.summary() | masks.get("train", {}),
+            "validation": validation.summary() | {"residue": residue} | masks.get("validation", {}),
+        }
+
+    build_once(folder, write)
+    return folder
+
+
+def _check_unchanged(source: Source, digests: Digests) -> None:
+    """Whether the files are still those that the recipe names."""
+    for _, path in source_files(source):
+        digests.check_unchanged(path)
+        if index := index_of(path):
+            digests.check_unchanged(index)
+
+
+def _residue(train: Path, validation: Path, dtype: str) -> float:
+    held_out = np.memmap(validation, dtype=dtype, mode="r")
+    training = np.memmap(train, dtype=dtype, mode="r")
+    repeated = repeated_windows(training, held_out, window=WINDOW_TOKENS)
+    mask = repeated_mask(held_out, repeated, window=WINDOW_TOKENS)
+    return float(mask.mean())
+
+
+def _silent(stage: str, done: int, total: int | None) -> None:
+    pass
 
 
 def prepare(spec: DataSpec, *, root: Path, progress: Progress | None = None) -> Dataset:

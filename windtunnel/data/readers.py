@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from windtunnel.config.data import PAIR_SUFFIXES
 from windtunnel.data.account import Tally
 from windtunnel.data.files import source_files, suffix_of
 from windtunnel.data.json_lines import json_texts
 from windtunnel.data.opening import opened
 from windtunnel.data.pairs import Pair
 from windtunnel.data.parquet import parquet_texts
-from windtunnel.data.spec import Source
+from windtunnel.data.source import Source
 from windtunnel.errors import DataError
-from windtunnel.spec.data import PAIR_SUFFIXES
 
 # A plain text file is cut at blank lines into documents of about this size, so that one large file
 # can be split into training and validation.

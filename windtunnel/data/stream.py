@@ -1,6 +1,18 @@
-"""The training stream: an infinite table of rows, each a pure function of its number and a seed."""
+"""A shuffle that is looked up, not stored: position -> shuffled position, in constant memory.
 
-from collections.abc import Mapping
+A number below `size` is written as (left, right) with left < a, right < b and a * b just above
+`size`. Each half in turn is shifted by a hash of the other (a Feistel network), which can always be
+undone, so the whole is a bijection of a * b numbers. The few results at or above `size` are sent
+through again until they land below it ("cycle walking"), which keeps the bijection.
+
+Which source a row comes from: a fixed pattern, repeated for ever, and ramps between two.
+
+The training stream: an infinite table of rows, each a pure function of its number and a seed.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -8,11 +20,127 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from windtunnel.data.mixture import interleave, ramp_pattern, ranks, row_counts
-from windtunnel.data.packing import PackedRows, packing_of
-from windtunnel.data.pairs import mask_file
-from windtunnel.data.permutation import permute, shuffle_keys
+from windtunnel.config.data import PERIOD, whole_shares
+from windtunnel.data.pairs import PackedRows, mask_file, packing_of
 from windtunnel.errors import DataError
+
+# Six half rounds; four are the minimum for a pseudo-random permutation (Luby and Rackoff 1988).
+HALF_ROUNDS = 6
+
+Positions = npt.NDArray[np.uint64]
+
+
+def shuffle_keys(*parts: str | int) -> tuple[int, ...]:
+    """One 64-bit key for each half round, a pure function of `parts`."""
+    text = "\x1f".join(map(str, parts)).encode()
+    digest = hashlib.blake2b(text, digest_size=8 * HALF_ROUNDS).digest()
+    return tuple(int.from_bytes(digest[i : i + 8], "little") for i in range(0, len(digest), 8))
+
+
+def permute(
+    positions: npt.NDArray[np.int64], *, size: int, keys: tuple[int, ...]
+) -> npt.NDArray[np.int64]:
+    """Shuffled positions, a bijection of range(size).
+
+    Args:
+        positions: Shape (n,), each in [0, size).
+        size: Length of the thing shuffled, 1 to 2**63.
+        keys: From `shuffle_keys`.
+
+    Returns:
+        Shape (n,), each in [0, size).
+    """
+    left_size = math.isqrt(size - 1) + 1
+    right_size = -(-size // left_size)
+    shuffled = _feistel(positions.astype(np.uint64), left_size, right_size, keys)
+    while (outside := shuffled >= size).any():
+        shuffled[outside] = _feistel(shuffled[outside], left_size, right_size, keys)
+    return shuffled.astype(np.int64)
+
+
+def _feistel(
+    positions: Positions, left_size: int, right_size: int, keys: tuple[int, ...]
+) -> Positions:
+    right, left = np.divmod(positions, np.uint64(left_size))
+    for left_key, right_key in zip(keys[::2], keys[1::2], strict=True):
+        left = (left + _hash32(right, left_key)) % np.uint64(left_size)
+        right = (right + _hash32(left, right_key)) % np.uint64(right_size)
+    return right * np.uint64(left_size) + left
+
+
+def _hash32(half: Positions, key: int) -> Positions:
+    """A 32-bit hash; 32 bits so that adding it to a half cannot wrap, which would not be undone."""
+    mixed = (half + np.uint64(key)) * np.uint64(0xBF58476D1CE4E5B9)  # multipliers of splitmix64
+    mixed ^= mixed >> np.uint64(29)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    return mixed >> np.uint64(32)
+
+
+def row_counts(weights: Sequence[float], names: Sequence[str]) -> tuple[int, ...]:
+    """Rows of each source in one period, by largest remainder, in lowest terms.
+
+    A source of weight 0 has none.
+
+    Raises:
+        DataError: If a source of another weight would get no row in a period.
+    """
+    counts = whole_shares(weights)
+    if starved := [s for s, count in enumerate(counts) if weights[s] and not count]:
+        source = starved[0]
+        raise DataError(
+            f"data source {names[source]!r}: its weight {weights[source]} is "
+            f"{weights[source] / math.fsum(weights):.2g} of all weights; a share below "
+            f"1/{2 * PERIOD} gets no rows: raise the weight or remove the source"
+        )
+    divisor = math.gcd(*counts)
+    return tuple(count // divisor for count in counts)
+
+
+def interleave(counts: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Source of each slot of a period, shape (sum(counts),): each source evenly spread."""
+    total = sum(counts)
+    credit = [0] * len(counts)
+    pattern = []
+    for _ in range(total):
+        credit = [have + count for have, count in zip(credit, counts, strict=True)]
+        source = credit.index(max(credit))
+        credit[source] -= total
+        pattern.append(source)
+    return np.array(pattern, dtype=np.int64)
+
+
+def ramp_pattern(before: Sequence[int], after: Sequence[int], rows: int) -> npt.NDArray[np.int64]:
+    """Source of each of `rows` rows while the mixture goes from `before` to `after`, shape (rows,).
+
+    Both are counts of the same sources. Row k has the mixture (1 - p) before + p after, where
+    p = (k + 0.5) / rows; like `interleave` it goes to the source that is most behind its share.
+    Whole numbers, so that no machine rounds a tie.
+    """
+    old_total, new_total = sum(before), sum(after)
+    old_shares = [count * new_total for count in before]
+    new_shares = [count * old_total for count in after]
+    whole = 2 * rows * old_total * new_total
+    credit = [0] * len(before)
+    pattern = []
+    for gone in range(1, 2 * rows, 2):
+        credit = [
+            have + (2 * rows - gone) * old + gone * new
+            for have, old, new in zip(credit, old_shares, new_shares, strict=True)
+        ]
+        source = credit.index(max(credit))
+        credit[source] -= whole
+        pattern.append(source)
+    return np.array(pattern, dtype=np.int64)
+
+
+def ranks(pattern: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Of each slot of a pattern, how many slots of the same source come before it."""
+    rank = np.empty_like(pattern)
+    for source in np.unique(pattern):
+        here = pattern == source
+        rank[here] = np.arange(np.count_nonzero(here))
+    return rank
+
 
 Rows = npt.NDArray[np.int64]
 Places = npt.NDArray[np.int64]

@@ -1,6 +1,9 @@
-"""Sources that come as token ids: raw `.bin`, `.npy`, or Megatron's `.bin` with `.idx`."""
+"""Sources that come as token ids: raw `.bin`, `.npy`, or Megatron's `.bin` with `.idx`.
 
-from collections.abc import Iterator
+Token files to tokens: checked against the vocabulary and split, otherwise as they are.
+"""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from windtunnel.data.account import Tally
-from windtunnel.data.files import index_of, suffix_of
+from windtunnel.data.artifacts import Sides
+from windtunnel.data.files import index_of, source_files, suffix_of
 from windtunnel.data.megatron import megatron_documents
 from windtunnel.data.raw_tokens import RawTokens, likely_dtype, raw_tokens
-from windtunnel.data.spec import Source
+from windtunnel.data.source import Source
+from windtunnel.data.tokenize import split_documents
 from windtunnel.errors import DataError, boundary
 
 # Files without documents are cut in blocks of this many tokens, the unit of the split.
@@ -114,3 +119,36 @@ def _npy(path: Path) -> npt.NDArray[Any]:
     if not len(ids):
         raise DataError(f"{path}: the array is empty")
     return ids  # type: ignore[no-any-return]
+
+
+def write_ids(
+    source: Source,
+    sides: Sides,
+    *,
+    vocab_size: int,
+    tally: Tally,
+    tell: Callable[[str, int, int | None], None],
+) -> None:
+    """Writes both sides of a source of token ids; the bytes behind them stay unknown.
+
+    Raises:
+        DataError: If an id is outside the vocabulary, or the source cannot be split.
+    """
+    paths = [path for _, path in source_files(source, tally)]
+    parts = split_documents(
+        token_documents(source, paths, tally),
+        fraction=sides.fraction,
+        content=_content,
+        where=f"data source {source.name!r}",
+    )
+    for number, (document, is_validation) in enumerate(parts, start=1):
+        writer = sides.validation if is_validation else sides.train
+        writer.append(document.checked(vocab_size))
+        writer.documents += 1
+        if number % 256 == 0:
+            tell(f"{source.name}: reading documents", number, None)
+
+
+def _content(document: TokenDocument) -> bytes:
+    # Wide, so that the split does not depend on the type the file was written in.
+    return document.ids.astype("<i8").tobytes()

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from windtunnel.config.data import CONDITIONAL
 from windtunnel.data.account import Account
+from windtunnel.data.artifacts import check_manifest, digest_of, prepare_again, read_manifest
 from windtunnel.data.digests import Digests
-from windtunnel.data.folders import check_manifest, digest_of, prepare_again, read_manifest
-from windtunnel.data.packing import PackedRows
-from windtunnel.data.pairs import mask_file
-from windtunnel.data.permutation import permute, shuffle_keys
+from windtunnel.data.pairs import PackedRows, mask_file
+from windtunnel.data.stream import permute, shuffle_keys
 from windtunnel.errors import DataError
-from windtunnel.spec.data import CONDITIONAL
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,6 @@
-"""The graph of a sweep: which segments are ready now, and what each report makes ready.
+"""Where a segment of a sweep can stand.
+
+The graph of a sweep: which segments are ready now, and what each report makes ready.
 
 Engines differ in where segments run; both ask this graph what to run next, and so does the
 simulation. Nothing here reads a file or loads Ray: the store is asked through a `Ledger`.
@@ -13,12 +15,28 @@ import heapq
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 from typing import Protocol
 
-from windtunnel.engine.status import ENDED, Status
-from windtunnel.spec import Branch
-from windtunnel.spec.path import flops_per_update
-from windtunnel.trials.plan import PlannedSegment, merged
+from windtunnel.config import Branch
+from windtunnel.config.segment import flops_per_update
+from windtunnel.runs.plan import PlannedSegment, merged
+
+
+class Status(StrEnum):
+    """Where a segment stands in this sweep."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    INTERRUPTED = "interrupted"
+
+
+ENDED = frozenset({Status.FINISHED, Status.DIVERGED, Status.FAILED, Status.BLOCKED})
+
 
 BUSY_SECONDS = 3.0
 """Between two looks at a segment that another process is running."""

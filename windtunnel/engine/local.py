@@ -5,7 +5,7 @@ from pathlib import Path
 
 from windtunnel.engine.graph import Graph
 from windtunnel.engine.worker import Report, Worker
-from windtunnel.trials.plan import PlannedSegment
+from windtunnel.runs.plan import PlannedSegment
 
 IDLE_SECONDS = 0.2
 """Between two questions to a graph that waits for another process."""

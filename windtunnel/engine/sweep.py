@@ -1,4 +1,7 @@
-"""A sweep: data, plan, graph, barrier with forecast, engine, mirror; the same command goes on."""
+"""The store as the graph of a sweep sees it.
+
+A sweep: data, plan, graph, barrier with forecast, engine, mirror; the same command goes on.
+"""
 
 import signal
 import threading
@@ -9,21 +12,66 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, Self
 
-from windtunnel.engine.graph import Graph
-from windtunnel.engine.ledger import StoreLedger
+from windtunnel.config import Branch
+from windtunnel.engine.callbacks import Upkeep
+from windtunnel.engine.graph import Graph, Status
 from windtunnel.engine.ray.settings import prepare_environment
-from windtunnel.engine.search.growth import Searches
-from windtunnel.engine.status import Status
-from windtunnel.engine.upkeep import Upkeep
+from windtunnel.engine.search import Searches
 from windtunnel.errors import FitError, WindtunnelError
-from windtunnel.trials.forecast import write_forecast
-from windtunnel.trials.gather import gather
-from windtunnel.trials.json_file import write_json
-from windtunnel.trials.lease import Lease
-from windtunnel.trials.leftovers import clear_leftovers
-from windtunnel.trials.plan import PlannedSegment
-from windtunnel.trials.study import Study
-from windtunnel.trials.workbench import WorkOrder
+from windtunnel.runs.completion import WantedSet, is_complete, outcome_of
+from windtunnel.runs.files import write_json
+from windtunnel.runs.forecast import write_forecast
+from windtunnel.runs.gc import clear_leftovers
+from windtunnel.runs.lease import Lease
+from windtunnel.runs.plan import PlannedSegment
+from windtunnel.runs.segment_run import fail
+from windtunnel.runs.store import Store
+from windtunnel.runs.study import Study
+from windtunnel.runs.table import gather
+from windtunnel.runs.worker import WorkOrder
+
+
+class StoreLedger:
+    """What the store holds of the planned segments."""
+
+    def __init__(self, store: Store, wanted: dict[str, WantedSet]) -> None:
+        self.store, self.wanted = store, wanted
+
+    def ended(self, planned: PlannedSegment) -> Status | None:
+        """FINISHED where everything asked for is there, DIVERGED where that was the end of it."""
+        if outcome_of(self.store.segment(planned.id).record, planned) == "diverged":
+            return Status.DIVERGED
+        return Status.FINISHED if is_complete(self.store, planned, self.wanted) else None
+
+    def fork_is_saved(self, branch: PlannedSegment) -> bool:
+        """Whether the parent's checkpoint at the fork is there."""
+        segment = branch.segment
+        assert isinstance(segment, Branch)
+        return self.store.segment(segment.parent.id).has_checkpoint(
+            segment.fork_step, moments=isinstance(segment.parent, Branch)
+        )
+
+    def begun(self, planned: PlannedSegment) -> object:
+        """What an attempt leaves behind: the lease of a process that died, a note of a fault."""
+        root = self.store.segment(planned.id).root
+        return tuple(_state(root / name) for name in ("lease.json", "notes.jsonl"))
+
+    def give_up(self, planned: PlannedSegment, problem: str | None) -> str:
+        """Write the record of a failure; its last line."""
+        folder = self.store.segment(planned.id)
+        text = problem or folder.last_note() or "its worker process died on every attempt"
+        fail(folder, text)
+        return text.splitlines()[-1]
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Which file lies there: a lease is a new one, and notes grow."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
 
 EngineName = Literal["ray", "local"]
 
@@ -147,7 +195,7 @@ class Sweep:
             local.run(self.graph, orders)
             return
         prepare_environment()
-        from windtunnel.engine.ray.run import run
+        from windtunnel.engine.ray.tune import run
 
         run(
             self.graph,

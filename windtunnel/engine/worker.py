@@ -7,10 +7,10 @@ from typing import Any
 
 from windtunnel.errors import StoreError, StoreFull, WindtunnelError
 from windtunnel.redact import redacted
-from windtunnel.trials.lease import LeaseHeld
-from windtunnel.trials.plan import PlannedSegment
-from windtunnel.trials.run import LostFork, SegmentRun, fail
-from windtunnel.trials.workbench import Workbench, read_order
+from windtunnel.runs.lease import LeaseHeld
+from windtunnel.runs.plan import PlannedSegment
+from windtunnel.runs.segment_run import LostFork, SegmentRun, fail
+from windtunnel.runs.worker import Workbench, read_order
 
 Report = dict[str, Any]
 

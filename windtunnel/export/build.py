@@ -14,28 +14,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windtunnel import __version__
+from windtunnel.config import Recipe
+from windtunnel.config.axes import varied
+from windtunnel.config.study import ScheduleConfig
 from windtunnel.errors import ConfigError, FitError, did_you_mean
-from windtunnel.export.asked import Asked
-from windtunnel.export.batch import batch_of, lr_rule_of
-from windtunnel.export.cautions import recipe_cautions, shape_cautions, winner_cautions
-from windtunnel.export.companions import Companion, open_companions
-from windtunnel.export.derive import counts_of, multipliers_of, roles_of, steps_of
-from windtunnel.export.estimate import Estimate, finite
-from windtunnel.export.fitted import check_fit, fingerprint_of, read_study_fit
-from windtunnel.export.forecasts import fits_by_set, forecast_of, kept_of
-from windtunnel.export.handoff import Best, Handoff, Inputs, Law, Winner
-from windtunnel.export.sizing import check_reach, own_domain, size_cautions, size_of
+from windtunnel.export.diagnostics import recipe_cautions, shape_cautions, winner_cautions
+from windtunnel.export.fits import (
+    check_fit,
+    fingerprint_of,
+    fits_by_set,
+    forecast_of,
+    kept_of,
+    read_study_fit,
+)
+from windtunnel.export.handoff import Best, Estimate, Handoff, Inputs, Law, Winner, finite
+from windtunnel.export.recipe import (
+    batch_of,
+    counts_of,
+    lr_rule_of,
+    multipliers_of,
+    roles_of,
+    steps_of,
+)
+from windtunnel.export.request import Asked, Companion, open_companions
+from windtunnel.export.size import check_reach, own_domain, size_cautions, size_of
 from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
-from windtunnel.spec import Recipe
-from windtunnel.spec.axes import varied
-from windtunnel.spec.config import ScheduleConfig
-from windtunnel.trials.forecast import inputs_fingerprint, law_rows
-from windtunnel.trials.imported import study_rows
-from windtunnel.trials.search_json import outcome_json
-from windtunnel.trials.study import Study
-from windtunnel.trials.tracking.describe import git_commit
-from windtunnel.trials.winner import search_outcomes
+from windtunnel.runs.forecast import inputs_fingerprint, law_rows
+from windtunnel.runs.imported import study_rows
+from windtunnel.runs.search.summary import outcome_json
+from windtunnel.runs.search.winner import search_outcomes
+from windtunnel.runs.study import Study
+from windtunnel.tracking.mirror import git_commit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from windtunnel.errors import ConfigError, FitError, StoreError, did_you_mean
-from windtunnel.export.estimate import Estimate
-from windtunnel.export.fitted import fingerprint_of, fingerprint_of_text
-from windtunnel.export.forecasts import MEAN
-from windtunnel.export.handoff import EDITED, FILE, Handoff
+from windtunnel.export.fits import MEAN, fingerprint_of, fingerprint_of_text
+from windtunnel.export.handoff import EDITED, FILE, Estimate, Handoff
 from windtunnel.export.write import FITS
 from windtunnel.laws import Fit
-from windtunnel.laws.record import write
-from windtunnel.trials.lines import append_line
+from windtunnel.laws.codec import write
+from windtunnel.runs.files import append_line
 
 Unit = Literal["nats-per-token", "nats-per-byte", "bits-per-byte"]
 UNITS: tuple[Unit, ...] = ("nats-per-token", "nats-per-byte", "bits-per-byte")

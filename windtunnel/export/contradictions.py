@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterator
 
-from windtunnel.export.derive import counts_of, roles_of
 from windtunnel.export.handoff import Handoff
+from windtunnel.export.recipe import counts_of, roles_of
 
 SAME = 1e-6
 """Relative; numbers go through text."""

@@ -5,10 +5,9 @@
 ...     print(finding.lead)
 """
 
-from windtunnel.findings.finding import LEVEL, Finding, Quantity
-from windtunnel.findings.loading import load_records
-from windtunnel.findings.reading import findings_of
+from windtunnel.findings.base import LEVEL, Finding, Quantity
 from windtunnel.findings.records import Records, read_records, records_of, write_records
+from windtunnel.findings.registry import findings_of, load_records
 
 __all__ = [
     "LEVEL",

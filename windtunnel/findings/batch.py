@@ -11,11 +11,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from windtunnel.config.study import GridExperiment
 from windtunnel.errors import FitError
-from windtunnel.findings.finding import Finding, Quantity
+from windtunnel.findings.base import Finding, Quantity
 from windtunnel.findings.records import Records
 from windtunnel.laws import Fit, fit
-from windtunnel.spec.experiments import GridExperiment
 
 AXIS = "recipe.batch_tokens"
 MINICPM_EXPONENT = 6.24

@@ -1,4 +1,6 @@
-"""A study's records: what it measured, as a few small text files to commit, send or plot.
+"""Who computed a study: versions, machine, the executions of its trunks, and how long it took.
+
+A study's records: what it measured, as a few small text files to commit, send or plot.
 
     study.yaml              the study with every default in place
     runs.csv                a row a segment: the columns of `windtunnel runs`, and all that varied
@@ -13,18 +15,24 @@
 Records need no store and no data: figures, notebooks and fits start from them alone.
 """
 
+import platform
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from windtunnel import __version__
+from windtunnel.config import Branch, StudyConfig, load_study
+from windtunnel.config.load import resolved_text
+from windtunnel.config.search import SearchExperiment
+from windtunnel.config.study import GridExperiment
 from windtunnel.errors import ConfigError, did_you_mean
-from windtunnel.findings.provenance import provenance
-from windtunnel.findings.text import (
+from windtunnel.findings.base import (
     WRITE_AGAIN,
     csv_text,
     json_text,
@@ -35,28 +43,52 @@ from windtunnel.findings.text import (
     rounded,
 )
 from windtunnel.laws import Table
-from windtunnel.spec import Branch, StudyConfig, load_study
-from windtunnel.spec.experiments import GridExperiment
-from windtunnel.spec.search import SearchExperiment
-from windtunnel.spec.yaml_file import resolved_text
-from windtunnel.trials.curves import Curve, read_curve
-from windtunnel.trials.dynamics import (
-    SERIES,
-    SegmentDynamics,
-    as_rows,
-    from_rows,
-    read_dynamics,
-)
-from windtunnel.trials.forecast import as_table, law_rows, read_forecasts
-from windtunnel.trials.gather import Row, gather, variant_of
-from windtunnel.trials.imported import imported_rows
-from windtunnel.trials.kept_checks import read_checks
-from windtunnel.trials.plan import PlannedSegment
-from windtunnel.trials.points import search_size
-from windtunnel.trials.search_json import outcome_json
-from windtunnel.trials.store_files import ANYTHING, COORDINATE_CHECK, FORECAST
-from windtunnel.trials.study import Study
-from windtunnel.trials.winner import search_outcomes
+from windtunnel.runs.curves import Curve, read_curve
+from windtunnel.runs.dynamics import SERIES, SegmentDynamics, as_rows, from_rows, read_dynamics
+from windtunnel.runs.forecast import as_table, law_rows, read_forecasts
+from windtunnel.runs.imported import imported_rows
+from windtunnel.runs.plan import PlannedSegment
+from windtunnel.runs.points import search_size
+from windtunnel.runs.schemas import ANYTHING, COORDINATE_CHECK, FORECAST
+from windtunnel.runs.search.summary import outcome_json
+from windtunnel.runs.search.winner import search_outcomes
+from windtunnel.runs.study import Study
+from windtunnel.runs.study_files import read_checks
+from windtunnel.runs.table import Row, gather, variant_of
+
+
+def provenance(study: Study) -> dict[str, Any]:
+    """Plain facts for a reader; nothing here decides a number."""
+    rows = gather(study.store, study.plan)
+    executions: Counter[str] = Counter()
+    for planned in study.plan.trunks:
+        record = study.store.segment(planned.id).execution
+        if record is not None:
+            known = [key for key in ("device", "precision", "kernels", "threads") if key in record]
+            said = (f"{key}={record[key]}" for key in known)
+            executions[" ".join(said)] += 1
+    return {
+        "windtunnel": __version__,
+        "torch": version("torch"),
+        "python": platform.python_version(),
+        "processor": _processor(),
+        "stream": study.dataset.fingerprint if study.dataset else None,
+        "trunks_by_execution": dict(executions),
+        "segments": len(rows),
+        "training_seconds": round(sum(row["seconds"] for row in rows), 1),
+        "flops_spent": sum(row["flops_spent"] for row in rows),
+    }
+
+
+def _processor() -> str:
+    """The processor's name where Linux tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return platform.machine()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
 
 MARK = "provenance.json"
 """The file by which a folder of records is known; its `files` are those that were written."""
@@ -298,7 +330,7 @@ def axis_value(planned: PlannedSegment, axis: str) -> Any:
 def _searches(study: Study) -> Iterator[dict[str, Any]]:
     """Every search of a study; loads optuna only where there is one."""
     for outcome in search_outcomes(study):
-        from windtunnel.engine.search.importance import importances
+        from windtunnel.engine.samplers import importances
 
         shares = importances(study.config, outcome.experiment, outcome.results)
         space = outcome.experiment.model_dump(mode="json")["space"]

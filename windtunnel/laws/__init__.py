@@ -6,20 +6,15 @@
 """
 
 from windtunnel.laws.allocation import optimum
-from windtunnel.laws.catalogue import LAWS, OF_CURVES, needs_of
-from windtunnel.laws.caution import Caution
+from windtunnel.laws.baselines import Contest, Score, compare, compute_line, nearest_size
+from windtunnel.laws.chinchilla import Allocation, Chinchilla, DataConstrained
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.fitting import fit, predict
-from windtunnel.laws.forms.chinchilla import Allocation, Chinchilla
-from windtunnel.laws.forms.data_constrained import DataConstrained
-from windtunnel.laws.forms.law import Law
-from windtunnel.laws.forms.power import ExpOffset, Power, PowerOffset
-from windtunnel.laws.forms.power2 import Power2
-from windtunnel.laws.forms.sigmoid import Sigmoid
+from windtunnel.laws.forms import Law
 from windtunnel.laws.interval import HoldOut, Influence, Interval, Optimum, Pull
-from windtunnel.laws.naive import Contest, Score, compare, compute_line, nearest_size
-from windtunnel.laws.result import Fit
-from windtunnel.laws.table import Table
+from windtunnel.laws.powers import ExpOffset, Power, Power2, PowerOffset, Sigmoid
+from windtunnel.laws.result import LAWS, OF_CURVES, Fit, needs_of
+from windtunnel.laws.table import Caution, Table
 
 __all__ = [
     "LAWS",

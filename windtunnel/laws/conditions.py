@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from windtunnel.errors import ConfigError
-from windtunnel.laws.caution import Caution
+from windtunnel.laws.table import Caution
 
 Mask = NDArray[np.bool_]
 Value = float | bool | str

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from windtunnel.laws.forms.chinchilla import Chinchilla
+from windtunnel.laws.chinchilla import Chinchilla
 from windtunnel.laws.interval import Interval, quantiles
 from windtunnel.laws.table import Floats, Table
 

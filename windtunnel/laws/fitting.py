@@ -8,18 +8,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from windtunnel.errors import ColumnError, ConfigError, FitError, did_you_mean
-from windtunnel.laws.catalogue import OF_CURVES, STAGED, law_named
-from windtunnel.laws.caution import Caution, mixed_decay
 from windtunnel.laws.conditions import Condition, whole_trunks
-from windtunnel.laws.forms.power2 import Power2
 from windtunnel.laws.interval import Interval
-from windtunnel.laws.regression import METHODS, Method, Settings, regress
-from windtunnel.laws.regret import fit_optima
-from windtunnel.laws.result import Fit
-from windtunnel.laws.solver.objective import ObjectiveName
-from windtunnel.laws.staged.isoflop import Reading
-from windtunnel.laws.staging import fit_staged
-from windtunnel.laws.table import Floats, Table
+from windtunnel.laws.powers import Power2
+from windtunnel.laws.regression import METHODS, Method, Settings, fit_optima, regress
+from windtunnel.laws.result import OF_CURVES, STAGED, Fit, law_named
+from windtunnel.laws.solver import ObjectiveName
+from windtunnel.laws.table import Caution, Floats, Table, mixed_decay
+from windtunnel.laws.two_step.fitting import fit_staged
+from windtunnel.laws.two_step.isoflop import Reading
 from windtunnel.laws.validation import Chosen
 
 # Columns that must be numbers; others that are not are left aside.

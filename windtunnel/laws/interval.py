@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from windtunnel.laws.caution import Caution
-from windtunnel.laws.forms.law import Law
-from windtunnel.laws.table import Floats, Table
+from windtunnel.laws.forms import Law
+from windtunnel.laws.table import Caution, Floats, Table
 
 NO_INTERVAL = (float("nan"), float("nan"))
 Span = tuple[float, float]

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from windtunnel.laws.forms.law import Law
-from windtunnel.laws.identify import enough
+from windtunnel.laws.forms import Law
 from windtunnel.laws.noise import basis, membership, replicates
+from windtunnel.laws.point_estimate import enough
 from windtunnel.laws.table import Floats, Table
 
 # One table in four holds a size that is off the law, any of them.

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from windtunnel.laws.interval import Span
-from windtunnel.laws.solver.coordinates import Pin
-from windtunnel.laws.solver.point import Point
+from windtunnel.laws.point_estimate import Point
+from windtunnel.laws.problem import Pin
 from windtunnel.laws.table import Floats, Table
 
 # Signed steps in standard errors; a crossing is interpolated between two of them.

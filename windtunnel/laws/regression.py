@@ -1,29 +1,35 @@
-"""Fit one formula to a table: optimum, noise, intervals, hold-out, influence, warnings."""
+"""Fit one formula to a table: optimum, noise, intervals, hold-out, influence, warnings.
+
+`power2` from a table of trials: the best y of every (x, z), the law through them, its regret.
+
+A learning rate or batch law is flat around its optimum, so its exponents say little; what counts is
+the loss given up by following the law instead of the local optimum (StepLaw, arXiv 2503.04715;
+users.md, lesson 5).
+"""
 
 import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from windtunnel.errors import FitError
-from windtunnel.laws import cautions, profile
-from windtunnel.laws.caution import Caution
+from windtunnel.laws import diagnostics, profile
+from windtunnel.laws.baselines import compute_line, nearest_size
+from windtunnel.laws.bootstrap import Resamples, resample, resample_cases, without
 from windtunnel.laws.exact import ExactRule
-from windtunnel.laws.forms.law import Law
-from windtunnel.laws.identify import correlation, require_identified
+from windtunnel.laws.forms import Law
 from windtunnel.laws.interval import HoldOut, Span, domain_of, quantiles
-from windtunnel.laws.naive import compute_line, nearest_size
 from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, estimate, lack_of_fit, seed_sigma
+from windtunnel.laws.point_estimate import Point, best_point, correlation, require_identified
 from windtunnel.laws.posterior import NONE_OFF, Layout, Posterior, noise_posterior
+from windtunnel.laws.powers import Power2
+from windtunnel.laws.problem import Problem
 from windtunnel.laws.result import Fit
-from windtunnel.laws.solver.objective import ObjectiveName
-from windtunnel.laws.solver.point import Point, best_point
-from windtunnel.laws.solver.problem import Problem
-from windtunnel.laws.table import Floats, Table
-from windtunnel.laws.uncertainty import Resamples, resample, resample_cases, without
+from windtunnel.laws.solver import ObjectiveName
+from windtunnel.laws.table import Caution, Floats, Table
 from windtunnel.laws.validation import Chosen, held_out_rows, hold_out, influence
 
 Method = Literal["two-level", "case", "profile", "none"]
@@ -72,13 +78,13 @@ def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -
     domain = domain_of(law, table)
     scaled = law.in_units(resamples.draws, problem.units) if len(resamples.draws) else np.empty(0)
     warnings = (
-        *cautions.of_table(law, table),
-        *cautions.of_search(point),
-        *cautions.of_noise(point, table, noise, lack_of_fit_p=p, sigma_seed=sigma_seed),
-        *cautions.of_sizes(point, found.base, table, found.layout, found.posterior),
-        *cautions.of_intervals(law, resamples, scaled, spans.get("ratio"), level=level),
-        *cautions.of_influence(pulls, spans, _without_outliers(table, point)),
-        *cautions.of_use(law, _best(table, point), domain, held, level),
+        *diagnostics.of_table(law, table),
+        *diagnostics.of_search(point),
+        *diagnostics.of_noise(point, table, noise, lack_of_fit_p=p, sigma_seed=sigma_seed),
+        *diagnostics.of_sizes(point, found.base, table, found.layout, found.posterior),
+        *diagnostics.of_intervals(law, resamples, scaled, spans.get("ratio"), level=level),
+        *diagnostics.of_influence(pulls, spans, _without_outliers(table, point)),
+        *diagnostics.of_use(law, _best(table, point), domain, held, level),
         *missing,
     )
     trunks_per_cell = np.bincount(np.unique(np.stack([cells, trunks]), axis=1)[0])
@@ -273,3 +279,99 @@ def _worst(point: Point, table: Table) -> tuple[tuple[str, float], ...]:
     law = point.problem.law
     order = np.argsort(-np.abs(point.residual), kind="stable")[:NAMED]
     return tuple((table.describe(row, law.columns()), float(point.residual[row])) for row in order)
+
+
+# A cell of fewer trials has no neighbours on both sides of its best one.
+MIN_TRIALS = 3
+# Cells of a planted law recover its exponents only from this many on.
+MIN_CELLS = 4
+
+
+def fit_optima(table: Table, settings: Settings) -> Fit:
+    """`power2` through the best y of each cell of equal x and z, judged by regret.
+
+    Seeds of one (x, z, y) are averaged. Where the table has one trial per cell, the rows are the
+    optima already and are fitted as they are.
+
+    Raises:
+        FitError: fewer than four cells whose optimum lies inside what was tried.
+    """
+    cells = table.cells("x", "z")
+    if cells.max() + 1 == table.rows:
+        return regress(table, Power2, settings, "largest")
+    tried = [_trials(table, cells == cell) for cell in range(cells.max() + 1)]
+    found = [(rates, losses, _optimum(rates, losses)) for rates, losses in tried]
+    first = [int(np.flatnonzero(cells == cell)[0]) for cell in range(cells.max() + 1)]
+    used = [k for k, (_, _, best) in enumerate(found) if np.isfinite(best)]
+    edge = len(found) - len(used)
+    if len(used) < MIN_CELLS:
+        raise FitError(
+            f"power2: {len(used)} of {len(found)} cells of (x, z) have their lowest loss inside "
+            f"the y tried, need {MIN_CELLS}. Try y beyond the lowest loss in the others"
+        )
+    rows = [first[k] for k in used]
+    optima = Table(
+        x=table["x"][rows],
+        z=table["z"][rows],
+        y=np.exp([found[k][2] for k in used]),
+        flop_factor=table.flop_factor,
+        filters=(*table.filters, f"best y of each of {len(used)} cells of (x, z)"),
+        dropped=(*table.dropped, ("not the best of its cell", table.rows - len(used))),
+        names=table.names,
+    )
+    fit = regress(optima, Power2, settings, "largest")
+    cautions = []
+    if edge:
+        cautions.append(
+            Caution(
+                "edge-minimum",
+                f"{edge} of {len(found)} cells have their lowest loss at the smallest or largest y "
+                "tried and are left out: try y beyond it",
+            )
+        )
+    judged = [_regret(fit, table, found[k], first[k]) for k in range(len(found))]
+    known = [row["regret"] for row in judged if row["regret"] is not None]
+    details = {
+        "regret_mean": float(np.mean(known)) if known else None,
+        "regret_worst": float(np.max(known)) if known else None,
+        "cells": judged,
+    }
+    return fit.detailed(details).warned(*cautions)
+
+
+def _trials(table: Table, mask: Any) -> tuple[Floats, Floats]:
+    """Ln y tried (ascending) and the mean loss of each."""
+    rates, index = np.unique(np.log(table["y"][mask]), return_inverse=True)
+    return rates, np.bincount(index, table.loss[mask]) / np.bincount(index)
+
+
+def _optimum(rates: Floats, losses: Floats) -> float:
+    """Ln y of the parabola through the lowest trial and its neighbours; nan at an edge."""
+    best = int(np.argmin(losses))
+    if rates.size < MIN_TRIALS or best in {0, rates.size - 1}:
+        return float("nan")
+    bend, slope, _ = np.polyfit(
+        rates[best - 1 : best + 2] - rates[best], losses[best - 1 : best + 2], 2
+    )
+    return float(rates[best] - slope / (2 * bend))
+
+
+def _regret(
+    fit: Fit, table: Table, cell: tuple[Floats, Floats, float], row: int
+) -> dict[str, float | None]:
+    """What the law's y costs against the lowest trial: loss interpolated in ln y; never below 0.
+
+    None where the law's y lies outside what was tried.
+    """
+    rates, losses, best = cell
+    wanted = float(np.log(fit.form(table["x"][row], table["z"][row])))
+    inside = rates[0] <= wanted <= rates[-1]
+    at_law = float(np.interp(wanted, rates, losses)) if inside else None
+    return {
+        "x": float(table["x"][row]),
+        "z": float(table["z"][row]),
+        "y_best": float(np.exp(best)) if np.isfinite(best) else None,
+        "y_law": float(np.exp(wanted)),
+        "lowest_loss": float(losses.min()),
+        "regret": None if at_law is None else max(at_law - float(losses.min()), 0.0),
+    }

@@ -1,7 +1,10 @@
-"""The Fit: a law, how sure we are of it, where it holds, and everything it was made from."""
+"""The Fit: a law, how sure we are of it, where it holds, and everything it was made from.
+
+Every law by its name: a new one is a small file in `forms` or `staged`, and a line here.
+"""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from windtunnel.errors import FitError, did_you_mean
-from windtunnel.laws.caution import Caution
+from windtunnel.laws.chinchilla import Chinchilla, DataConstrained
 from windtunnel.laws.exact import ExactRule, exact_ratio
-from windtunnel.laws.forms.chinchilla import Chinchilla
-from windtunnel.laws.forms.formula import Formula
+from windtunnel.laws.forms import Formula, Law
 from windtunnel.laws.interval import (
     HoldOut,
     Influence,
@@ -24,7 +26,10 @@ from windtunnel.laws.interval import (
     quantiles,
 )
 from windtunnel.laws.posterior import trunk_sigma
-from windtunnel.laws.table import Floats
+from windtunnel.laws.powers import ExpOffset, Power, Power2, PowerOffset, Sigmoid
+from windtunnel.laws.table import Caution, Floats, Table
+from windtunnel.laws.two_step import batch, envelope, isoflop, lr
+from windtunnel.laws.two_step.base import StagedLaw, Stages
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -201,7 +206,7 @@ class Fit:
 
     def to_json(self, path: Path | str | None = None, *, draws: int | None = None) -> str:
         """This fit as JSON text (docs/fit.md), also written to `path`; keeps `draws` resamples."""
-        from windtunnel.laws.record import write
+        from windtunnel.laws.codec import write
 
         text = write(self, draws=draws)
         if path is not None:
@@ -215,7 +220,7 @@ class Fit:
         Raises:
             FitError: not such a text, or of another schema version.
         """
-        from windtunnel.laws.record import read
+        from windtunnel.laws.codec import read
 
         return read(text)
 
@@ -227,8 +232,8 @@ class Fit:
             ConfigError: no such file, or not a text.
             FitError: not a fit, or of another version; the file is named.
         """
-        from windtunnel.laws.record import WRITE_ONE, read
-        from windtunnel.laws.shape import text_of
+        from windtunnel.laws.codec import WRITE_ONE, read
+        from windtunnel.laws.schema import text_of
 
         text = text_of(path, WRITE_ONE)
         try:
@@ -286,3 +291,70 @@ class Fit:
 def _exp_interval(value: float, low: float, high: float) -> Interval:
     with np.errstate(over="ignore"):
         return Interval(*np.exp([value, low, high]).tolist())
+
+
+FORMULAS: Mapping[str, type[Law]] = {
+    law.name: law
+    for law in (Chinchilla, Power, PowerOffset, ExpOffset, Power2, DataConstrained, Sigmoid)
+}
+
+
+@dataclass(frozen=True)
+class Staged:
+    """One law of this kind: its class, and what takes a table apart."""
+
+    law: type[StagedLaw]
+    stages: Callable[[Table], Stages]
+
+
+STAGED: Mapping[str, Staged] = {
+    each.law.name: each
+    for each in (
+        Staged(isoflop.Isoflop, isoflop.stages),
+        Staged(envelope.PowerEnvelope, envelope.stages),
+        Staged(lr.LrValley, lr.stages),
+        Staged(batch.BatchLaw, batch.stages),
+    )
+}
+LAWS = (*FORMULAS, *STAGED)
+# Laws of whole curves, which read undecayed rows too.
+OF_CURVES = ("batch", "envelope")
+
+
+def needs_of(name: str) -> tuple[str, ...]:
+    """Columns of numbers that a law reads."""
+    return STAGED[name].law.columns() if name in STAGED else law_named(name).columns()
+
+
+def law_named(name: str) -> type[Law]:
+    """The formula called `name`.
+
+    Raises:
+        FitError: there is none.
+    """
+    if name == "mixture":
+        raise FitError(
+            "law 'mixture' is no formula of size and data: windtunnel.laws.mixture.fit_mixture "
+            "fits it"
+        )
+    if name not in FORMULAS:
+        raise FitError(f"law {name!r}: one of {', '.join(LAWS)}{did_you_mean(name, LAWS)}")
+    return FORMULAS[name]
+
+
+def written_law(name: Any, details: Any) -> type[Formula]:
+    """The law of a written fit; which form an envelope has is in its details.
+
+    Raises:
+        FitError: there is none of that name.
+    """
+    if not isinstance(name, str):
+        raise FitError(f"law: {name!r:.60}, allowed: {', '.join(LAWS)}")
+    if name not in STAGED:
+        return law_named(name)
+    if name == "envelope":
+        form = details.get("form") if isinstance(details, dict) else None
+        if not isinstance(form, str) or form not in envelope.FORMS:
+            raise FitError(f"details.form: {form!r:.60}, allowed: {', '.join(envelope.FORMS)}")
+        return envelope.FORMS[form][1]
+    return STAGED[name].law

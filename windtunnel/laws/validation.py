@@ -7,13 +7,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from windtunnel.errors import FitError
-from windtunnel.laws.forms.law import Law
-from windtunnel.laws.identify import enough
+from windtunnel.laws.bootstrap import Resamples, refit
+from windtunnel.laws.forms import Law
 from windtunnel.laws.interval import HoldOut, Influence, Pull, quantiles
+from windtunnel.laws.point_estimate import Point, enough
 from windtunnel.laws.posterior import trunk_sigma
-from windtunnel.laws.solver.point import Point
 from windtunnel.laws.table import Floats, Table
-from windtunnel.laws.uncertainty import Resamples, refit
 
 # A table without noise has intervals of no width; ln loss is not known beyond this.
 ROUNDOFF = 1e-9

@@ -1,4 +1,9 @@
-"""The MiniCPM decoder: RMSNorm, RoPE, grouped-query attention, gated SiLU feed-forward.
+"""Marked rows: a token whose prediction does not count is stored as its bitwise complement, ~id.
+
+It is still read as `id`. The first token of a row is never predicted, marked or not. A row without
+a negative number is a row of ids as they are.
+
+The MiniCPM decoder: RMSNorm, RoPE, grouped-query attention, gated SiLU feed-forward.
 
 Every parameter is made with its role; no width rule stands here. Forward factors come in as
 `SiteMultipliers`. Queries, keys and values share one matrix, and so do gate and up: they have the
@@ -11,14 +16,33 @@ V vocabulary.
 import hashlib
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from windtunnel.model.marks import token_ids
-from windtunnel.parametrization import Role, SiteMultipliers
-from windtunnel.spec.model import NORM_EPS, ModelSpec
-from windtunnel.spec.recipe import Recipe
+from windtunnel.config.model import NORM_EPS, ModelSpec, Recipe
+from windtunnel.mup import Role, SiteMultipliers
+
+
+def marked(rows: np.ndarray) -> bool:
+    """Whether any token of the rows is marked."""
+    return bool((rows < 0).any())
+
+
+def predictions_per_counted(rows: np.ndarray) -> float:
+    """All predictions of (n, T + 1) rows over those that count; exactly 1 where none is marked.
+
+    A mean over all predictions, with 0 for one that does not count, times this is the mean over
+    those that do. Where none counts it stays 0.
+    """
+    predictions = rows[:, 1:]
+    return predictions.size / max(1, int(np.count_nonzero(predictions >= 0)))
+
+
+def token_ids(rows: Tensor) -> Tensor:
+    """The ids to read, whether marked or not."""
+    return torch.where(rows < 0, ~rows, rows)
 
 
 class RoleParameters(nn.Module):

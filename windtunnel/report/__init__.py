@@ -5,6 +5,6 @@
 
 from windtunnel.report.collect import collect
 from windtunnel.report.inputs import ReportInputs
-from windtunnel.report.render import render, write_report
+from windtunnel.report.page import render, write_report
 
 __all__ = ["ReportInputs", "collect", "render", "write_report"]

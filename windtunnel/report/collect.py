@@ -1,42 +1,170 @@
-"""From a study and its store to the facts of a report. A half-done or empty sweep is no error."""
+"""Where every planned segment stands, read from the store alone.
+
+Grid experiments as tables: the loss at every combination of the axes.
+
+Searches of a study, with how much each searched value matters.
+
+From a study and its store to the facts of a report. A half-done or empty sweep is no error.
+"""
 
 import json
 import re
 import time
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from itertools import product
 from typing import Any
 
 from windtunnel import __version__
+from windtunnel.config import Branch
+from windtunnel.config.load import resolved_text
+from windtunnel.config.segment import rows_at
+from windtunnel.config.study import GridExperiment, ScalingExperiment
+from windtunnel.config.yaml import EXTENDS
 from windtunnel.errors import FitError
 from windtunnel.findings import findings_of, records_of
 from windtunnel.laws import fit
 from windtunnel.redact import redacted
-from windtunnel.report.grids import read_grids
+from windtunnel.report.formatting import count
 from windtunnel.report.inputs import (
     DataFacts,
     ExecutionFacts,
+    Grid,
+    GridCell,
     Note,
     ReportInputs,
     ScalingLaw,
+    Search,
+    SegmentState,
     SourceFacts,
+    State,
     ValidationFacts,
 )
-from windtunnel.report.numbers import count
-from windtunnel.report.searches import read_searches
-from windtunnel.report.states import read_states
-from windtunnel.spec.experiments import ScalingExperiment
-from windtunnel.spec.path import rows_at
-from windtunnel.spec.yaml_file import resolved_text
-from windtunnel.spec.yaml_tree import EXTENDS
-from windtunnel.trials.cost import cost_of
-from windtunnel.trials.curves import read_curve
-from windtunnel.trials.forecast import as_table, law_inputs, law_rows, read_forecasts
-from windtunnel.trials.gather import Row
-from windtunnel.trials.imported import KIND, imported_cautions, study_rows
-from windtunnel.trials.kept_handoffs import read_handoffs
-from windtunnel.trials.reading import Streams
-from windtunnel.trials.study import Study
+from windtunnel.runs.budget.cost import cost_of
+from windtunnel.runs.curves import read_curve
+from windtunnel.runs.forecast import as_table, law_inputs, law_rows, read_forecasts
+from windtunnel.runs.imported import KIND, imported_cautions, study_rows
+from windtunnel.runs.plan import Plan, PlannedSegment, make_plan
+from windtunnel.runs.points import Ground, search_size
+from windtunnel.runs.search.winner import search_outcomes
+from windtunnel.runs.store import Store
+from windtunnel.runs.streams import Streams
+from windtunnel.runs.study import Study
+from windtunnel.runs.study_files import read_handoffs
+from windtunnel.runs.table import Row
+
+ENDED_BADLY = ("diverged", "failed")
+
+
+def read_states(store: Store, plan: Plan) -> tuple[SegmentState, ...]:
+    """A state for each planned segment, in the plan's order."""
+    return tuple(_state(store, planned) for planned in plan.segments)
+
+
+def _state(store: Store, planned: PlannedSegment) -> SegmentState:
+    record = store.segment(planned.id).record or {}
+    state, why = _verdict(store, planned, record.get("outcome"), record.get("reached", 0))
+    if state == "failed":
+        why = _last_line(record.get("error", ""))
+    label = planned.labels[0]
+    return SegmentState(
+        segment=planned.id,
+        kind=planned.segment.kind,
+        size=planned.segment.model.size,
+        horizon=label.horizon if isinstance(planned.segment, Branch) else "",
+        seed=label.seed,
+        held_out=planned.held_out,
+        state=state,
+        reached=record.get("reached", 0),
+        end=planned.end,
+        why=why,
+    )
+
+
+def _verdict(
+    store: Store, planned: PlannedSegment, outcome: str | None, reached: int
+) -> tuple[State, str]:
+    segment = planned.segment
+    if outcome == "diverged":
+        return "diverged", f"training left its path at update {reached}"
+    if outcome == "failed":
+        return "failed", ""
+    if outcome == "finished" and reached >= planned.end:
+        return "finished", ""
+    if isinstance(segment, Branch):
+        parent = store.segment(segment.parent.id)
+        ended = (parent.record or {}).get("outcome")
+        if ended in ENDED_BADLY and not parent.has_checkpoint(segment.fork_step):
+            where = f"before update {segment.fork_step}"
+            return "blocked", f"its trunk {segment.parent.id} {ended} {where}"
+    if store.segment(planned.id).curve.exists():
+        return "unfinished", "begun; the same command goes on with it"
+    return "not started", ""
+
+
+def _last_line(error: str) -> str:
+    """The line of a traceback that says what was wrong."""
+    lines = error.strip().splitlines()
+    return lines[-1] if lines else "no reason was recorded"
+
+
+def read_grids(ground: Ground, rows: list[Row]) -> tuple[Grid, ...]:
+    """Every grid experiment of a study."""
+    by_id = {row["segment"]: row for row in rows}
+    return tuple(
+        Grid(
+            experiment=experiment.name,
+            axes=tuple(axis for axis in experiment.axes if axis != "size"),
+            cells=tuple(sorted(_cells(ground, experiment, by_id), key=_by_size)),
+        )
+        for experiment in ground.config.experiments
+        if isinstance(experiment, GridExperiment)
+    )
+
+
+def _by_size(cell: GridCell) -> tuple[int, ...]:
+    """Small sizes first; the order of values and horizons stays."""
+    return tuple(int(number) for number in cell.size.split("x"))
+
+
+def _cells(ground: Ground, grid: GridExperiment, rows: dict[str, Row]) -> Iterator[GridCell]:
+    """One combination after another is planned alone: only the planner knows which ids it makes."""
+    for values, horizon in product(product(*grid.axes.values()), grid.horizons):
+        axes = dict(zip(grid.axes, values, strict=True))
+        one = grid.replace(axes={axis: (v,) for axis, v in axes.items()}, horizons=(horizon,))
+        alone = replace(ground, config=ground.config.replace(experiments=(one,)))
+        branches: dict[str, list[PlannedSegment]] = {}
+        for branch in make_plan(alone).branches:
+            branches.setdefault(branch.segment.model.size, []).append(branch)
+        for size, planned in branches.items():
+            found = [rows[branch.id] for branch in planned if branch.id in rows]
+            yield GridCell(
+                size=size,
+                values=tuple(str(value) for axis, value in axes.items() if axis != "size"),
+                horizon=str(horizon),
+                losses=tuple(row["loss"] for row in found if row["loss"] is not None),
+                diverged=sum(row["outcome"] == "diverged" for row in found),
+                planned=len(planned),
+            )
+
+
+def read_searches(study: Study) -> tuple[Search, ...]:
+    """Every search of a study; loads optuna only where there is one."""
+    outcomes = search_outcomes(study)
+    if not outcomes:
+        return ()
+    from windtunnel.engine.samplers import importances
+
+    return tuple(
+        Search(
+            outcome=outcome,
+            size=str(search_size(study.ground, outcome.experiment)),
+            importances=importances(study.config, outcome.experiment, outcome.results),
+        )
+        for outcome in outcomes
+    )
+
 
 MOST_HANDOFFS = 10
 """The latest, on the page; all are in `handoffs.jsonl`."""

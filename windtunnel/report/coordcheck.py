@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from windtunnel.errors import ConfigError
-from windtunnel.trials.coordcheck import CoordinateCheck
+from windtunnel.runs.coordcheck import CoordinateCheck
 
 
 def draw(found: CoordinateCheck, path: Path) -> None:

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from windtunnel.findings import Finding
 from windtunnel.laws import Fit, Table
-from windtunnel.trials.cost import Cost
-from windtunnel.trials.curves import Curve
-from windtunnel.trials.gather import Row
-from windtunnel.trials.winner import SearchOutcome
+from windtunnel.runs.budget.cost import Cost
+from windtunnel.runs.curves import Curve
+from windtunnel.runs.search.winner import SearchOutcome
+from windtunnel.runs.table import Row
 
 State = Literal["finished", "diverged", "failed", "blocked", "unfinished", "not started"]
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from windtunnel.parametrization import Role
-from windtunnel.spec.dynamics import DynamicsConfig
+from windtunnel.config.study import DynamicsConfig
+from windtunnel.mup import Role
 from windtunnel.train.state import TrainState
 
 

@@ -15,14 +15,12 @@ from typing import Literal
 import torch
 
 from windtunnel import __version__
+from windtunnel.config.model import ModelSpec, Recipe
+from windtunnel.config.segment import Segment, rows_per_update
+from windtunnel.config.study import Resources
+from windtunnel.config.units import Strict
 from windtunnel.errors import ConfigError
 from windtunnel.model import native
-from windtunnel.spec.config import Resources
-from windtunnel.spec.model import ModelSpec
-from windtunnel.spec.path import rows_per_update
-from windtunnel.spec.recipe import Recipe
-from windtunnel.spec.segment import Segment
-from windtunnel.spec.strict import Strict
 
 COMPILE_COLD_SECONDS = 30.0
 """Compiling one train step and one evaluation, cold cache, one busy core (measured: 10 to 29)."""

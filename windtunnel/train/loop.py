@@ -1,4 +1,7 @@
-"""The train loop: rows, rate and end are functions of the update; everything else is one call."""
+"""The train loop: rows, rate and end are functions of the update; everything else is one call.
+
+Loss on fixed rows: the mean over every prediction that counts, in nats.
+"""
 
 import time
 from collections.abc import Callable
@@ -8,8 +11,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from torch import Tensor
 
-from windtunnel.spec import Segment
-from windtunnel.spec.path import rows_at, rows_per_update, tokens_at
+from windtunnel.config import Segment
+from windtunnel.config.segment import rows_at, rows_per_update, tokens_at
+from windtunnel.model.decoder import predictions_per_counted
 from windtunnel.train.step import TrainStep, Watch
 
 UPDATES_TOGETHER = 16
@@ -111,3 +115,20 @@ def _settle(
             write(rows[: number + 1])
             raise Diverged(row.step)
     write(rows)
+
+
+EVALUATION_TOKENS = 2048
+"""Tokens a forward pass: small enough for a core's caches, the same everywhere for exactness."""
+
+
+def evaluate(step: TrainStep, rows: np.ndarray) -> float:
+    """Nats per counted token over `rows` of (n, context + 1) token ids, marked or not.
+
+    Rows are summed in float64 in a fixed order, so the same weights give the same number.
+    """
+    batch = max(1, EVALUATION_TOKENS // (rows.shape[1] - 1))
+    total = 0.0
+    for first in range(0, len(rows), batch):
+        piece = rows[first : first + batch]
+        total += float(step.loss(piece, odd=len(piece) < batch)) * len(piece)
+    return total / len(rows) * predictions_per_counted(rows)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from windtunnel.config import ModelSpec, Recipe, Trunk
 from windtunnel.model import Decoder, build, initialise
-from windtunnel.parametrization import Role
-from windtunnel.spec import ModelSpec, Recipe, Trunk
+from windtunnel.mup import Role
 from windtunnel.train.execution import Execution
 
 SMOOTHING = 0.98

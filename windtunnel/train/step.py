@@ -1,20 +1,24 @@
 """One update: loss and gradient over the micro-batches, then clip and AdamW.
 
 A step may be refilled with the next segment of its shape, so a worker prepares a shape once.
+
+The other devices of a data-parallel trial: they do what rank 0 says until it is done.
 """
 
+import json
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
-from windtunnel.model.marks import marked, predictions_per_counted
-from windtunnel.spec import ModelSpec, Recipe
-from windtunnel.train.execution import NATIVE, Execution, subnormals
-from windtunnel.train.parallel import Peers, leads, share_of
+from windtunnel.config import ModelSpec, Recipe
+from windtunnel.model.decoder import marked, predictions_per_counted
+from windtunnel.train.distributed import LEADER, Order, Peers, fill, leads, receive, share_of
+from windtunnel.train.execution import NATIVE, Execution, apply, subnormals
 from windtunnel.train.state import TrainState, new_state
 
 
@@ -117,3 +121,31 @@ def _backend(state: TrainState, execution: Execution) -> Backend:
     from windtunnel.train.torch_backend import TorchBackend
 
     return TorchBackend(state, execution)
+
+
+def follow() -> None:
+    """Lend this device to rank 0 until it says END."""
+    step: TrainStep | None = None
+    while True:
+        order, sizes, factor = receive()
+        match order:
+            case Order.PREPARE:
+                step = None  # its memory is a model's
+                step = _prepared(sizes[0])
+            case Order.FILL if step:
+                fill(step.state)
+            case Order.UPDATE if step:
+                rows = torch.empty(sizes, dtype=torch.long)
+                dist.broadcast(rows, LEADER)
+                step.update(rows.numpy(), factor)
+            case Order.END:
+                return
+
+
+def _prepared(length: int) -> TrainStep:
+    text = torch.empty(length, dtype=torch.uint8)
+    dist.broadcast(text, LEADER)
+    model, recipe, made = json.loads(bytes(text.tolist()))
+    execution = Execution.model_validate(made)
+    apply(execution)
+    return TrainStep(ModelSpec.model_validate(model), Recipe.model_validate(recipe), execution)

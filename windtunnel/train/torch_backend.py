@@ -8,10 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from windtunnel.train.distributed import Averaged
 from windtunnel.train.execution import Execution
-from windtunnel.train.parallel import Averaged
 from windtunnel.train.state import TrainState
-from windtunnel.user_cache import user_cache
+from windtunnel.user_folders import user_cache
 
 LARGEST_NUMBER_OF_SHAPES = 512
 """Beyond torch's own limit of 8 shapes a function silently runs eager: other bits, slower."""

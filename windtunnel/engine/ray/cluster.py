@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from ray.job_config import JobConfig
 
-from windtunnel.engine.ray.apart import (
+from windtunnel.engine.ray.isolation import (
     OpenPorts,
     Server,
     apart,
@@ -18,10 +18,10 @@ from windtunnel.engine.ray.apart import (
     processes_of,
     quiet,
 )
-from windtunnel.engine.ray.folder import ray_folder
+from windtunnel.engine.ray.settings import ray_folder
 from windtunnel.engine.ray.watchdog import watched
 from windtunnel.errors import ConfigError, boundary
-from windtunnel.trials.child_python import code_folder, package
+from windtunnel.runs.child_python import code_folder, package
 
 CONNECT_SECONDS = 5.0
 

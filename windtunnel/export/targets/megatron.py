@@ -7,12 +7,12 @@ logits and attention. The module carries the rest; docs/export/megatron.md has t
 import math
 from pathlib import Path
 
+from windtunnel.config.model import NORM_EPS
 from windtunnel.errors import ConfigError
 from windtunnel.export.handoff import Handoff
 from windtunnel.export.targets.template import environment, title
-from windtunnel.parametrization import Role
+from windtunnel.mup import Role
 from windtunnel.schedule import DecayShape
-from windtunnel.spec.model import NORM_EPS
 
 COMMIT = "d98e8a64ddf34856e74b24714e3bedb2f5a39553"
 

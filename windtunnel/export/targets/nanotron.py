@@ -9,12 +9,12 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from windtunnel.config import ModelSpec
 from windtunnel.errors import ConfigError
 from windtunnel.export.handoff import Handoff
 from windtunnel.export.targets.template import environment
-from windtunnel.parametrization import Role
+from windtunnel.mup import Role
 from windtunnel.schedule import DecayShape
-from windtunnel.spec import ModelSpec
 
 COMMIT = "2411b022a75fb7f7561a1bb4166706da5e1b76de"  # of huggingface/nanotron, read for all of this
 CONFIG, ENTRY = "nanotron.yaml", "windtunnel_nanotron.py"

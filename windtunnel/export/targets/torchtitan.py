@@ -6,11 +6,11 @@ Facts are those of torchtitan 0.3.0: docs/export/torchtitan.md says which and wh
 import math
 from pathlib import Path
 
+from windtunnel.config.model import NORM_EPS
 from windtunnel.export.handoff import Handoff
 from windtunnel.export.targets.template import environment, title
-from windtunnel.parametrization import Role
+from windtunnel.mup import Role
 from windtunnel.schedule import DecayShape
-from windtunnel.spec.model import NORM_EPS
 
 MODULE = "windtunnel_handoff"
 

@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from windtunnel.errors import FitError, did_you_mean
-from windtunnel.laws.caution import Caution
 from windtunnel.laws.interval import NO_INTERVAL, Interval, Span, quantiles
-from windtunnel.laws.mixture.choice import Choice
-from windtunnel.laws.mixture.ensemble import Ensemble
-from windtunnel.laws.mixture.reach import covers, distances, never_left_out
 from windtunnel.laws.mixture.runs import SUM_WITHIN, MixtureRuns, Points, named, points_of
-from windtunnel.laws.table import Floats
+from windtunnel.laws.mixture.search import covers, distances, never_left_out
+from windtunnel.laws.mixture.selection import Choice, Ensemble
+from windtunnel.laws.table import Caution, Floats
 
 LAW = "mixture"
 # A mixture that counts for less than half is one that the law may miss.
@@ -211,7 +209,7 @@ class MixtureFit:
 
     def to_json(self, path: Path | str | None = None) -> str:
         """This fit as JSON text (docs/fit.md), also written to `path`."""
-        from windtunnel.laws.mixture.record import write
+        from windtunnel.laws.mixture.codec import write
 
         text = write(self)
         if path is not None:
@@ -225,7 +223,7 @@ class MixtureFit:
         Raises:
             FitError: not such a text, of another version, or the regressions differ.
         """
-        from windtunnel.laws.mixture.record import read
+        from windtunnel.laws.mixture.codec import read
 
         return read(text)
 

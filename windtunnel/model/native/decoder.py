@@ -10,12 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from windtunnel.config.model import NORM_EPS, ModelSpec
 from windtunnel.errors import DataError
 from windtunnel.model.decoder import Block, Decoder
-from windtunnel.model.native.buffers import Buffers, Layer
-from windtunnel.model.native.library import function
-from windtunnel.model.native.program import Program
-from windtunnel.spec.model import NORM_EPS, ModelSpec
+from windtunnel.model.native.kernels import Buffers, Layer, Program, function
 
 WHOLE_HEAD = 16
 """Head sizes are whole vectors of the widest processor."""

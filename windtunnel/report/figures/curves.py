@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from windtunnel.report.figures.canvas import (
+from windtunnel.laws.table import Floats
+from windtunnel.report.figures.style import (
     CARD,
     INK,
     MUTED,
@@ -17,9 +18,9 @@ from windtunnel.report.figures.canvas import (
     picture,
     size_colour,
 )
+from windtunnel.report.formatting import count
 from windtunnel.report.inputs import ReportInputs
-from windtunnel.report.numbers import count
-from windtunnel.trials.curves import Curve, Floats, bin_means
+from windtunnel.runs.curves import Curve, bin_means
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from windtunnel.findings.dynamics.pair import Pair, mean_of_known
-from windtunnel.findings.dynamics.phases import TrainingDynamics
+from windtunnel.findings.dynamics import Pair, TrainingDynamics, mean_of_known
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.sheet import DASHED, Drawing, Sheet
-from windtunnel.report.figures.ticks import log_ticks
-from windtunnel.trials.dynamics import SegmentDynamics
+from windtunnel.report.figures.drawing import DASHED, Drawing, Sheet
+from windtunnel.report.figures.style import log_ticks
+from windtunnel.runs.dynamics import SegmentDynamics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

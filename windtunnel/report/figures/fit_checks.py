@@ -1,20 +1,102 @@
-"""Whether to believe a fit: what it leaves over, and how well it forecast what it had not seen."""
+"""What the law leaves over: ln(measured / law) of every run in units of seed noise, by size.
 
+Whether to believe a fit: what it leaves over, and how well it forecast what it had not seen.
+"""
+
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from windtunnel.laws import Fit, Table
 from windtunnel.laws.table import Floats
+from windtunnel.report.figures.drawing import Drawing, Sheet
 from windtunnel.report.figures.fit_curve import counted, spell
-from windtunnel.report.figures.residuals import unit_noise
-from windtunnel.report.figures.sheet import Drawing, Sheet
-from windtunnel.report.figures.ticks import is_log, log_ticks
-from windtunnel.report.numbers import significant
+from windtunnel.report.figures.style import (
+    CARD,
+    INK,
+    MUTED,
+    NARROW,
+    Picture,
+    blank,
+    dress,
+    is_log,
+    log_ticks,
+    picture,
+    size_colour,
+)
+from windtunnel.report.formatting import count, significant
+from windtunnel.report.inputs import ReportInputs, ScalingLaw
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+
+STRIP = 0.72
+"""Width of a size's strip; within it runs stand by ln(D/N), shortest horizon left."""
+
+
+def unit_noise(fit: Fit) -> float:
+    """Standard deviation of ln loss of one run: from seeds, or else from what the fit leaves."""
+    return fit.sigma_seed or math.hypot(fit.sigma_trunk, fit.sigma_branch)
+
+
+def draw_residuals(inputs: ReportInputs, law: ScalingLaw, fit: Fit) -> Picture | None:
+    """The figure; None where the noise is 0 and there is no unit to measure in."""
+    sigma = unit_noise(fit)
+    if not sigma > 0:
+        return None
+    sizes = [n for n in inputs.sizes if any(row["params"] == n for row in law.rows)]
+
+    def draw(width: int) -> "Figure":
+        wide = width > NARROW
+        figure = blank(width, 330 if wide else 300)
+        axes = figure.add_subplot()
+        axes.axhspan(-2, 2, color=INK, alpha=0.06, linewidth=0)
+        axes.axhline(0, color=MUTED, linewidth=1)
+        for place, params in enumerate(sizes):
+            index = list(inputs.sizes).index(params)
+            for held_out in (False, True):
+                rows = [r for r in law.rows if r["params"] == params and r["held_out"] is held_out]
+                axes.plot(
+                    place + _offsets(rows, fit),
+                    [_residual(row, fit) / sigma for row in rows],
+                    "o",
+                    markersize=6 if wide else 4.5,
+                    mfc=CARD if held_out else size_colour(index),
+                    mec=size_colour(index) if held_out else CARD,
+                    mew=1.6 if held_out else 0.7,
+                )
+        names = [
+            f"{inputs.sizes[n].replace('x', '×')}" + (f"\n{count(n)}" if wide else "")
+            for n in sizes
+        ]
+        dress(axes, x="", y="Measured above (+) or below (−) the law, in seed-noise σ"
+              if wide else "Measured − law (seed-noise σ)", grid="y")  # fmt: skip
+        axes.set_xticks(range(len(sizes)), names)
+        axes.tick_params(axis="x", labelcolor=INK)
+        axes.set_xlim(-0.6, len(sizes) - 0.4)
+        reach = max(3.0, *(abs(limit) for limit in axes.get_ylim()))
+        axes.set_ylim(-reach, reach)
+        return figure
+
+    return picture(
+        f"residuals-{law.experiment}",
+        "Residual of every run against the law, by model size, in standard deviations.",
+        draw,
+    )
+
+
+def _residual(row: dict[str, float], fit: Fit) -> float:
+    return math.log(row["loss"] / float(fit.form(row["params"], row["tokens"])))
+
+
+def _offsets(rows: list[dict[str, float]], fit: Fit) -> Floats:
+    if not rows:
+        return np.empty(0)
+    low, high = np.log(fit.domain["ratio"])
+    ratio = np.log([row["tokens"] / row["params"] for row in rows])
+    return np.asarray(STRIP * ((ratio - low) / max(high - low, 1e-9) - 0.5))
 
 
 def residuals(fitted: Fit, table: Table) -> Drawing:

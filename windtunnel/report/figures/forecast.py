@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from windtunnel.report.figures.canvas import (
+from windtunnel.report.figures.style import (
     ACCENT,
     CARD,
     INK,
@@ -15,8 +15,8 @@ from windtunnel.report.figures.canvas import (
     dress,
     picture,
 )
-from windtunnel.report.numbers import count
-from windtunnel.report.verdict import HeldOutPoint, Verdict
+from windtunnel.report.forecast import HeldOutPoint, Verdict
+from windtunnel.report.formatting import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

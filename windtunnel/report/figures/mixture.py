@@ -10,7 +10,7 @@ from windtunnel.laws.interval import quantiles
 from windtunnel.laws.mixture import MixtureFit
 from windtunnel.laws.mixture.runs import without_noise_of_trunks
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.sheet import DASHED, Drawing, Sheet, save_all
+from windtunnel.report.figures.drawing import DASHED, Drawing, Sheet, save_all
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -1,4 +1,9 @@
-"""A search in pictures: the loss along every searched axis, and the best so far by compute."""
+"""A grid along its first numeric axis: how much each value costs each size. The transfer figure.
+
+Searches beside each other: loss above the best of each against every searched value.
+
+A search in pictures: the loss along every searched axis, and the best so far by compute.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,29 +11,197 @@ from itertools import accumulate
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from windtunnel.report.figures.canvas import (
+import numpy as np
+
+from windtunnel.config.search import Range
+from windtunnel.findings import Records
+from windtunnel.report.figures.drawing import DASHED, Drawing, Sheet
+from windtunnel.report.figures.style import (
     ACCENT,
     CARD,
     INK,
     MUTED,
     NARROW,
+    RAMP_LIGHT,
     Picture,
     blank,
     dress,
+    log_ticks,
     picture,
+    ramp_colour,
+    size_colour,
 )
-from windtunnel.report.figures.ticks import log_ticks
-from windtunnel.report.inputs import Search
-from windtunnel.spec.search import Range
-from windtunnel.trials.search import TrialResult
-from windtunnel.trials.search_words import field_name, value_text
-from windtunnel.trials.winner import NEAR
+from windtunnel.report.inputs import Grid, GridCell, ReportInputs, Search
+from windtunnel.runs.search.summary import field_name, value_text
+from windtunnel.runs.search.trials import TrialResult
+from windtunnel.runs.search.winner import NEAR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHOWN = 5.0
+LOG_FROM = 4.0
+"""Largest over smallest value from which an axis is logarithmic."""
+
+
+def along_axis(inputs: ReportInputs, grid: Grid) -> Picture | None:
+    """The figure for the last horizon; None without a numeric axis of two values or a loss."""
+    axis = next((a for a in grid.axes if len(_values(grid, a)) > 1), None)
+    last = grid.cells[-1].horizon if grid.cells else ""
+    cells = [cell for cell in grid.cells if cell.horizon == last and cell.losses]
+    if axis is None or not cells:
+        return None
+
+    def draw(width: int) -> "Figure":
+        figure = blank(width, 360 if width > NARROW else 320)
+        axes = figure.add_subplot()
+        for params, size in inputs.sizes.items():
+            mine = [cell for cell in cells if cell.size == size]
+            if mine:
+                colour = size_colour(list(inputs.sizes).index(params))
+                _line(axes, grid, mine, axis=axis, colour=colour)
+        values = _values(grid, axis)
+        if min(values) > 0 and max(values) / min(values) >= LOG_FROM:
+            axes.set_xscale("log")
+        axes.set_xticks(values, [f"{value:g}" for value in values])
+        axes.minorticks_off()
+        axes.margins(x=0.08)
+        dress(axes, x=axis, y="Above the best of its size (nats per token)"
+              if width > NARROW else "Above the best (nats)")  # fmt: skip
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+        return figure
+
+    return picture(
+        f"grid-{grid.experiment}",
+        f"Loss above the best of each size along {axis}, at horizon {last}.",
+        draw,
+    )
+
+
+def _values(grid: Grid, axis: str) -> list[float]:
+    """Values of an axis in order; none where they are words."""
+    place = grid.axes.index(axis)
+    try:
+        return sorted({float(cell.values[place]) for cell in grid.cells})
+    except ValueError:
+        return []
+
+
+def _line(axes: "Axes", grid: Grid, cells: list[GridCell], *, axis: str, colour: str) -> None:
+    """The best over the other axes at every value; dots are its seeds."""
+    place, size = grid.axes.index(axis), cells[0].size
+    best = grid.best(size, cells[0].horizon)
+    found: dict[float, GridCell] = {}
+    for cell in cells:
+        value = float(cell.values[place])
+        if value not in found or cell.mean < found[value].mean:
+            found[value] = cell
+    values = sorted(found)
+    axes.plot(values, [found[v].mean - best for v in values], color=colour, linewidth=1.8)
+    for value in values:
+        losses = found[value].losses
+        axes.plot([value] * len(losses), [loss - best for loss in losses], "o",
+                  markersize=6, mfc=colour, mec=CARD, mew=0.7)  # fmt: skip
+    axes.annotate(
+        size.replace("x", "×"),
+        (values[-1], found[values[-1]].mean - best),
+        xytext=(8, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=11,
+        fontweight="bold",
+        color=colour,
+    )
+
+
+NATS_SHOWN = 0.3
+"""Nats above the best that are shown; worse trials lie on the upper edge."""
+
+MINICPM = {
+    "recipe.lr": 0.01,
+    "recipe.init_std": 0.1,
+    "recipe.scale_emb": 12.0,
+    "recipe.scale_depth": 1.4,
+}
+"""arXiv 2404.06395, appendix A.1; its rate and init std at base width 256."""
+
+RIDGE = ("recipe.scale_emb", "recipe.scale_depth")
+"""RMSNorm takes the scale of the residual stream away, and only their ratio is left (derived)."""
+
+
+def searches(records: Records) -> Drawing:
+    """One figure of all numeric axes that every search has, and of the ratio on the ridge."""
+    found = records.searches
+    axes_names = [
+        axis
+        for axis in found[0]["space"]
+        if all(isinstance(t["values"].get(axis), float) for each in found for t in each["trials"])
+    ]
+    panels: list[tuple[str, ...]] = [(axis,) for axis in axes_names]
+    if set(RIDGE) <= set(axes_names):
+        panels.append(RIDGE)
+    alt = "Loss of every trial above the best of its search, against each searched value."
+
+    def draw(sheet: Sheet) -> "Figure":
+        columns = 3 if sheet.wide else 1
+        lines = math.ceil(len(panels) / columns)
+        figure = sheet.blank(60 + 230 * lines)
+        colours = [ramp_colour(RAMP_LIGHT, 0.25 + 0.75 * k / len(found)) for k in range(len(found))]
+        grid = figure.subplots(lines, columns, squeeze=False)
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            for search, colour in zip(found, colours, strict=True):
+                _trial_dots(sheet, axes, search, panel, colour)
+            _dress(sheet, axes, panel)
+        for spare in grid.flat[len(panels) :]:
+            spare.set_visible(False)
+        first = grid.flat[0]
+        marks = [first.plot([], [], "o", ms=5, color=colour)[0] for colour in colours]
+        names = [f"search to {search['horizon']}" for search in found]
+        ring = first.plot([], [], "o", ms=9, mfc="none", mec=sheet.paint.ink, mew=1.3)[0]
+        line = first.plot([], [], color=sheet.paint.muted, ls=DASHED)[0]
+        entries = [*zip(marks, names, strict=True), (ring, "winner"), (line, "MiniCPM's value")]
+        sheet.key(figure, entries)
+        return figure
+
+    return Drawing(name="hyperparameter-search", alt=alt, draw=draw)
+
+
+def _value(trial: dict[str, Any], panel: tuple[str, ...]) -> float:
+    values = [float(trial["values"][axis]) for axis in panel]
+    return values[0] if len(values) == 1 else values[0] / values[1]
+
+
+def _trial_dots(
+    sheet: Sheet, axes: "Axes", search: dict[str, Any], panel: tuple[str, ...], colour: str
+) -> None:
+    trials = [each for each in search["trials"] if each["losses"] and each["losses"][-1]]
+    losses = np.array([each["losses"][-1] for each in trials])
+    above = np.minimum(losses - losses.min(), NATS_SHOWN)
+    values = np.array([_value(each, panel) for each in trials])
+    axes.plot(values, above, "o", ms=4.5, mfc=colour, mec=sheet.paint.card, mew=0.5, alpha=0.8)
+    winner = (search["winner"] or {}).get("trial")
+    for value, height, trial in zip(values, above, trials, strict=True):
+        if trial["trial"] == winner:
+            axes.plot(value, height, "o", ms=10, mfc="none", mec=sheet.paint.ink, mew=1.3, zorder=5)
+            axes.plot(value, height, "o", ms=5, mfc=colour, mec=sheet.paint.card, zorder=6)
+
+
+def _dress(sheet: Sheet, axes: "Axes", panel: tuple[str, ...]) -> None:
+    known = [MINICPM[axis] for axis in panel if axis in MINICPM]
+    if len(known) == len(panel):
+        mark = known[0] if len(known) == 1 else known[0] / known[1]
+        axes.axvline(mark, color=sheet.paint.muted, ls=DASHED, lw=1.2, zorder=1)
+    axes.set_xscale("log")
+    log_ticks(axes.xaxis, counted=False, most=4)
+    axes.set_ylim(-0.012, NATS_SHOWN * 1.03)
+    sheet.dress(
+        axes,
+        x=" / ".join(axis.rpartition(".")[2] for axis in panel),
+        y="Above the best (nats per token)",
+    )
+
+
+MEDIANS_SHOWN = 5.0
 """Losses up to so many times the median distance from the best set the scale; others lie on it."""
 
 
@@ -98,7 +271,7 @@ def best_so_far(search: Search) -> Picture | None:
 
 
 def _flops_tick(value: float, _: object) -> str:
-    from windtunnel.report.numbers import scientific
+    from windtunnel.report.formatting import scientific
 
     return scientific(value)
 
@@ -190,7 +363,7 @@ def _height(result: TrialResult) -> float | None:
 def _top(losses: Sequence[float]) -> float:
     """Where the scale ends: above the highest loss, or below those that lie far off."""
     low, high = min(losses), max(losses)
-    reach = max(SHOWN * (median(losses) - low), 1e-3)
+    reach = max(MEDIANS_SHOWN * (median(losses) - low), 1e-3)
     return low + min((high - low) * 1.08, reach) if high > low else low + 0.05
 
 

@@ -1,0 +1,74 @@
+"""Golden ids: a change here gives every trunk in every store a new identity."""
+
+import math
+
+import pytest
+
+from windtunnel.config import (
+    Branch,
+    DataChange,
+    ModelSpec,
+    Recipe,
+    ScheduleChange,
+    Trunk,
+)
+from windtunnel.config import (
+    segment as identity,
+)
+
+MODEL = ModelSpec(width=64, depth=4, head_dim=16, kv_heads=4, vocab_size=256, context=128)
+RECIPE = Recipe(lr=0.01, base_width=32, batch_tokens=1024, warmup_steps=50)
+TRUNK = Trunk(model=MODEL, recipe=RECIPE, stream="f39600f6552bf1c0", init_seed=0, data_seed=0)
+DECAY = Branch(parent=TRUNK, fork_step=900, steps=100, changes=(ScheduleChange(),))
+
+GOLDEN = {
+    "trunk": (TRUNK, "5c4d08be35c8e584"),
+    "trunk, other lr": (TRUNK.replace(recipe=RECIPE.replace(lr=0.02)), "e71c2da9f17a5307"),
+    "trunk, untied": (TRUNK.replace(model=MODEL.replace(tied=False)), "beecfa94d05981d1"),
+    "decay": (DECAY, "d6369e5efe98104a"),
+    "decay, linear": (DECAY.replace(changes=(ScheduleChange(shape="linear"),)), "65c86c644bd9f20e"),
+    "decay, own data": (
+        DECAY.replace(changes=(ScheduleChange(), DataChange(data_seed=7))),
+        "2a9379d4bb8c4d90",
+    ),
+    "trunk's own schedule": (DECAY.replace(changes=()), "f086a30bf7c5b886"),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_ids(name):
+    segment, expected = GOLDEN[name]
+    assert segment.id == expected
+
+
+def test_ids_differ():
+    ids = [segment.id for segment, _ in GOLDEN.values()]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_field_at_its_frozen_default_is_not_hashed():
+    spelled_out = RECIPE.replace(init_std=0.1, weight_decay=0.1)
+    assert TRUNK.replace(recipe=spelled_out).id == TRUNK.id
+
+
+def test_a_new_field_with_a_frozen_default_keeps_every_id(monkeypatch):
+    fields = MODEL.model_dump()
+    before = identity.fingerprint("model", identity.differing("model", fields))
+    monkeypatch.setitem(identity.FROZEN["model"], "experts", 1)
+    after = identity.differing("model", fields | {"experts": 1})
+    assert identity.fingerprint("model", after) == before
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, object(), print])
+def test_what_cannot_be_encoded_raises(value):
+    with pytest.raises(TypeError, match="cannot be part of an identity"):
+        identity.fingerprint("trunk", {"x": value})
+
+
+def test_one_and_one_point_zero_differ():
+    assert identity.fingerprint("x", {"a": 1}) != identity.fingerprint("x", {"a": 1.0})
+
+
+def test_every_frozen_default_is_still_a_field():
+    for kind, model in {"model": ModelSpec, "recipe": Recipe}.items():
+        assert set(identity.FROZEN[kind]) <= set(model.model_fields)

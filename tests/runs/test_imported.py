@@ -1,0 +1,218 @@
+"""Imported runs: a fold over appended lines, rows like gather's, ids by content."""
+
+import dataclasses
+import json
+
+import pytest
+
+from windtunnel.errors import ConfigError, StoreError
+from windtunnel.laws import fit
+from windtunnel.report.figures.style import size_colour
+from windtunnel.runs.forecast import as_table, law_rows
+from windtunnel.runs.imported import (
+    Imported,
+    Measured,
+    add_runs,
+    arrivals,
+    imported_cautions,
+    imported_file,
+    imported_rows,
+    read_imported,
+    remove_run,
+    study_rows,
+)
+from windtunnel.runs.study import open_study
+from windtunnel.runs.table import COLUMNS
+
+
+def run(label="big", *, loss=2.5, source="runs.csv", **changes):
+    measured = Measured(
+        experiment="law", params=1_200_000_000, tokens=24_000_000_000, loss=loss,
+        losses={"words": loss}, decayed=True,
+    )  # fmt: skip
+    return Imported(
+        label=label,
+        measured=dataclasses.replace(measured, **changes),
+        origin={"tool": "csv", "source": source, "sha256": "0" * 64},
+        time=1.8e9,
+    )
+
+
+def test_a_row_has_the_shape_of_gathers(tmp_path):
+    add_runs(tmp_path, [run(lr=3e-4)])
+    (row,) = imported_rows(tmp_path)
+    assert list(row)[: len(COLUMNS)] == list(COLUMNS)
+    known = {name: value for name, value in row.items() if value is not None}
+    segment = known.pop("segment")
+    assert segment == run(lr=3e-4).segment
+    assert segment.startswith("imported-")
+    assert len(segment) == len("imported-") + 16
+    assert known == {
+        "kind": "imported", "trunk": segment, "decayed": True, "experiment": "law",
+        "held_out": False, "params": 1_200_000_000, "tokens": 24_000_000_000,
+        "flops_6nd": 6 * 1.2e9 * 2.4e10, "flops": 6 * 1.2e9 * 2.4e10, "lr": 3e-4,
+        "outcome": "finished", "loss": 2.5, "loss_words": 2.5, "label": "big",
+        "source": "csv runs.csv",
+    }  # fmt: skip
+
+
+def test_flops_of_another_tool_and_a_shared_trunk_are_kept(tmp_path):
+    add_runs(tmp_path, [run("a", trunk="t", flops=2e20), run("b", trunk="t", flops=3e20)])
+    rows = imported_rows(tmp_path)
+    assert [row["trunk"] for row in rows] == ["imported-t", "imported-t"]
+    assert [row["flops"] for row in rows] == [2e20, 3e20]
+    assert {row["flops_6nd"] for row in rows} == {6 * 1.2e9 * 2.4e10}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"loss": 2.6}, {"decayed": False}, {"tokens": 1}, {"experiment": "b"}, {"losses": {}}],
+)
+def test_the_id_is_that_of_label_and_numbers(change):
+    assert run(source="elsewhere.csv").segment == run().segment
+    assert run(**change).segment != run().segment
+    assert run("other").segment != run().segment
+
+
+def test_the_last_line_of_a_label_counts_and_none_is_rewritten(tmp_path):
+    add_runs(tmp_path, [run("a"), run("b")])
+    first = imported_file(tmp_path).read_bytes()
+    assert remove_run(tmp_path, "a") == run("a")
+    assert list(read_imported(tmp_path)) == ["b"]
+    add_runs(tmp_path, [run("b", loss=2.4), run("a", loss=2.3)])
+    found = read_imported(tmp_path)
+    assert {label: each.measured.loss for label, each in found.items()} == {"a": 2.3, "b": 2.4}
+    assert imported_file(tmp_path).read_bytes().startswith(first)
+    assert len(imported_file(tmp_path).read_text().splitlines()) == 5
+
+
+def test_what_arrives_is_new_known_or_changed(tmp_path):
+    add_runs(tmp_path, [run("a"), run("b")])
+    found = arrivals(tmp_path, [run("a", source="moved.csv"), run("b", loss=9.0), run("c")])
+    assert [each.label for each in found.new] == ["c"]
+    assert [each.label for each in found.known] == ["a"]
+    assert [(old.measured.loss, new.measured.loss) for old, new in found.changed] == [(2.5, 9.0)]
+
+
+def test_removing_what_is_not_there_names_what_is(tmp_path):
+    add_runs(tmp_path, [run("big-1")])
+    with pytest.raises(ConfigError, match=r"no imported run 'big1'; did you mean 'big-1'\?"):
+        remove_run(tmp_path, "big1")
+
+
+def test_a_torn_last_line_is_left_out_and_healed(tmp_path):
+    add_runs(tmp_path, [run("a"), run("b")])
+    path = imported_file(tmp_path)
+    path.write_bytes(path.read_bytes()[:-40])
+    assert list(read_imported(tmp_path)) == ["a"]
+    add_runs(tmp_path, [run("c")])
+    assert list(read_imported(tmp_path)) == ["a", "c"]
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_a_whole_last_line_without_an_end_counts(tmp_path):
+    add_runs(tmp_path, [run("a"), run("b")])
+    path = imported_file(tmp_path)
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    assert list(read_imported(tmp_path)) == ["a", "b"]
+    remove_run(tmp_path, "a")
+    assert list(read_imported(tmp_path)) == ["b"]
+    assert len(path.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda line: line[:-60], "line 2: damaged: .*import .*its run again"),
+        (lambda line: line[:-1] + b', "time": 0}', "line 2: damaged: key 'time' stands twice"),
+        (lambda line: b"<<<<<<< HEAD\n" + line, "line 2: damaged: "),
+        (lambda line: line.replace(b"big", b"gro\xdf"), r"line 2: damaged: not UTF-8 text.*copy"),
+    ],
+)
+def test_a_damaged_line_before_the_last_is_refused_and_not_skipped(tmp_path, damage, said):
+    add_runs(tmp_path, [run("a"), run("big"), run("c")])
+    path = imported_file(tmp_path)
+    first, second, third = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([first, damage(second), third, b""]))
+    with pytest.raises(StoreError, match=rf"imported\.jsonl, {said}"):
+        read_imported(tmp_path)
+    path.write_bytes(b"\n".join([first, b"", b"  ", third, b""]))  # taken out by hand
+    assert list(read_imported(tmp_path)) == ["a", "c"]
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_last_line_that_is_no_utf8_was_not_torn_by_a_crash(tmp_path, end):
+    add_runs(tmp_path, [run("a")])
+    path = imported_file(tmp_path)
+    path.write_bytes(path.read_bytes() + b'{"action": "\xff' + end)
+    for use in (read_imported, lambda folder: add_runs(folder, [run("b")])):
+        with pytest.raises(StoreError, match=r"imported\.jsonl, line 2: damaged: not UTF-8"):
+            use(tmp_path)
+
+
+def test_half_a_line_with_an_end_is_damage(tmp_path):
+    add_runs(tmp_path, [run("a"), run("b")])
+    path = imported_file(tmp_path)
+    path.write_bytes(path.read_bytes()[:-40] + b"\n")
+    with pytest.raises(StoreError, match=r"imported\.jsonl, line 2: damaged"):
+        read_imported(tmp_path)
+
+
+@pytest.mark.parametrize("broken", ["edited", "unknown", "number"])
+def test_a_line_changed_by_hand_is_refused(tmp_path, broken):
+    add_runs(tmp_path, [run()])
+    path = imported_file(tmp_path)
+    line = json.loads(path.read_text())
+    if broken == "edited":
+        line["measured"]["loss"] = 1.0
+    elif broken == "unknown":
+        line["measured"]["width"] = 64
+    else:
+        line = 3
+    path.write_text(json.dumps(line) + "\n")
+    with pytest.raises(StoreError, match=r"imported\.jsonl, line 1: damaged"):
+        imported_rows(tmp_path)
+
+
+def test_a_study_has_its_own_rows_and_those(study_file):
+    study = open_study(study_file())
+    assert study_rows(study) == []
+    study.store.open_for_writing()
+    add_runs(study.folder, [run()])
+    assert [row["segment"] for row in study_rows(study)] == [run().segment]
+
+
+def test_a_fit_without_exact_flops_has_no_exact_ratio(tmp_path):
+    law = {(n, d): 1.7 + 400 * n**-0.34 + 410 * d**-0.28
+           for n in (1e7, 3e7, 1e8, 3e8) for d in (1e9, 3e9, 1e10)}  # fmt: skip
+    add_runs(
+        tmp_path,
+        [
+            run(f"{n:g} {d:g}", params=int(n), tokens=int(d), loss=loss)
+            for (n, d), loss in law.items()
+        ],
+    )
+    rows = law_rows(imported_rows(tmp_path), experiment="law")
+    assert len(rows) == 12
+    table = as_table(rows)
+    assert sorted(table.columns) == ["flops", "loss", "params", "tokens"]
+    fitted = fit(table, intervals="none")
+    assert fitted.coefficients["alpha"] == pytest.approx(0.34, rel=1e-3)
+    assert fitted.optimum(1e19).ratio_exact is None
+
+
+def test_the_caution_counts_and_names_the_sources(tmp_path):
+    add_runs(tmp_path, [run("a"), run("b"), run("c", source="other.csv")])
+    rows = imported_rows(tmp_path)
+    own = [{**row, "kind": "branch"} for row in rows]
+    (caution,) = imported_cautions([*own, *rows])
+    assert caution.code == "imported-runs"
+    assert caution.message.startswith(
+        "3 of 6 rows are imported (2 from csv runs.csv, 1 from csv other.csv)"
+    )
+    assert imported_cautions(own) == ()
+
+
+def test_a_page_has_a_colour_for_each_of_many_imported_sizes():
+    assert size_colour(5) == "#010205"
+    assert size_colour(300) == "#01032c"  # six digits still: matplotlib takes no more

@@ -1,0 +1,30 @@
+"""A table as a file, read, and what was said of it: for the tests of `read_table`."""
+
+import pytest
+
+from windtunnel.errors import ConfigError
+from windtunnel.tables.read import read_table
+
+NEEDS = ("params", "tokens", "loss")
+HEAD = "params,tokens,loss,trunk,family\n"
+ROWS = [
+    "1e6,2e7,4.5,a,dense",
+    "1e6,4e7,4.2,a,dense",
+    "3e6,6e7,3.9,b,moe",
+    "3e6,1.2e8,3.6,b,moe",
+]
+
+
+def read(path, *, columns=None, needs=NEEDS, **options):
+    found = read_table(path, columns=columns or {}, needs=needs, **options)
+    return found.table, found.cautions
+
+
+def message(path, **options):
+    with pytest.raises(ConfigError) as told:
+        read(path, **options)
+    return str(told.value)
+
+
+def codes(cautions):
+    return [caution.code for caution in cautions]

@@ -1,0 +1,35 @@
+"""The nouns: what is trained, by which recipe and schedule, and how a study asks for it."""
+
+from windtunnel.config.load import load_study
+from windtunnel.config.model import ModelSpec, Recipe
+from windtunnel.config.segment import (
+    BatchChange,
+    Branch,
+    Change,
+    ContextChange,
+    DataChange,
+    ObjectiveChange,
+    ScheduleChange,
+    Segment,
+    Trunk,
+)
+from windtunnel.config.study import StudyConfig
+from windtunnel.config.units import Duration, Size
+
+__all__ = [
+    "BatchChange",
+    "Branch",
+    "Change",
+    "ContextChange",
+    "DataChange",
+    "Duration",
+    "ModelSpec",
+    "ObjectiveChange",
+    "Recipe",
+    "ScheduleChange",
+    "Segment",
+    "Size",
+    "StudyConfig",
+    "Trunk",
+    "load_study",
+]

@@ -1,0 +1,276 @@
+"""A design of mixtures for a mixture law: corners, their centre, and draws between them.
+
+Branch experiments: several ways to leave the same trunks, each one stage or a chain of them.
+"""
+
+import random
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from windtunnel.config.data import Sources, Weight, no_source, whole_shares
+from windtunnel.config.errors import fitting
+from windtunnel.config.model import LONGEST_CONTEXT, MOST_TOKENS
+from windtunnel.config.segment import Objective
+from windtunnel.config.units import (
+    MOST_LISTED,
+    Duration,
+    ExperimentName,
+    Misfit,
+    Seeds,
+    Size,
+    Sizes,
+    Strict,
+    at,
+    differing,
+)
+from windtunnel.schedule import DecayShape
+
+if TYPE_CHECKING:
+    from windtunnel.config.study import StudyConfig
+
+MOST_DRAWS = 100
+"""For each mixture: few sources, or a low concentration, give the same ones again and again."""
+
+
+class MixtureDesign(Strict):
+    """Mixtures of some sources, each a variant `mix00`, `mix01`, ...
+
+    The first are each source alone and all of them in equal shares, so that a law need not
+    extrapolate; the rest are drawn from a Dirichlet distribution, the same for the same seed. No
+    two are alike, so that there are fewer where so many are not to be had.
+    """
+
+    sources: Annotated[tuple[str, ...], Field(min_length=2, description="Names of data.sources")]
+    mixtures_drawn: Annotated[
+        int, Field(ge=1, le=500, description="Besides each source alone, and all in equal shares")
+    ] = 20
+    concentration: Annotated[
+        float, Field(gt=0, le=1e6, description="1: uniform; below: towards single sources")
+    ] = 1.0
+    seed: int = 0
+    decay: Annotated[
+        Duration | None,
+        Field(description="How long; default: schedule.decay_fraction of all training"),
+    ] = None
+
+    def check_sources(self, sources: Sources) -> None:
+        """Refuse a source that the study has not, and one that is named twice."""
+        known = {source.label for source in sources}
+        for number, source in enumerate(self.sources):
+            if source not in known:
+                raise Misfit(f"{source!r} is {no_source(source, sources)}", "sources", number)
+            if source in self.sources[:number]:
+                raise Misfit(f"{source!r} is named twice; name it once", "sources", number)
+
+    def mixtures(self) -> dict[str, dict[str, float]]:
+        """Weights by source in whole thousandths, by the name of the variant."""
+        count = len(self.sources)
+        shares = [[float(k == one) for k in range(count)] for one in range(count)]
+        shares.append([1.0 / count] * count)
+        # The standard library's generator: the same numbers on every machine and version.
+        draw = random.Random(self.seed)
+        found = [whole_shares(each) for each in shares]
+        for _ in range(MOST_DRAWS * self.mixtures_drawn):
+            if len(found) == count + 1 + self.mixtures_drawn:
+                break
+            gammas = [draw.gammavariate(self.concentration, 1.0) for _ in self.sources]
+            if not any(gammas):
+                continue  # a concentration near 0
+            drawn = whole_shares(gammas)
+            if drawn not in found:
+                found.append(drawn)
+        digits = len(str(len(found) - 1))
+        return {
+            f"mix{number:0{digits}}": {
+                source: float(whole)
+                for source, whole in zip(self.sources, each, strict=True)
+                if whole
+            }
+            for number, each in enumerate(found)
+        }
+
+
+SQRT = 0.5
+"""The rate goes with the root of the batch (assumed for AdamW: Malladi et al. 2022, section 4)."""
+
+
+class Stage(Strict):
+    """A stretch of training with its own rate and data; what it leaves out goes on as before."""
+
+    decay: Annotated[
+        Duration | None,
+        Field(description="How long; default: schedule.decay_fraction of all training"),
+    ] = None
+    stable: Annotated[
+        Duration | None, Field(description="Instead of a decay: hold the rate for so long")
+    ] = None
+    shape: Annotated[DecayShape | None, Field(description="Default: schedule.shape")] = None
+    final_factor: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            description="Rate at the end, relative to the peak. Default: schedule.final_factor of "
+            "the rate that it begins at",
+        ),
+    ] = None
+    rate: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1,
+            description="Where it begins, relative to the peak. Default: where the last ended",
+        ),
+    ] = None
+    warmup: Annotated[
+        Duration | None,
+        Field(description="Part of the stage in which the rate comes up from 0 again"),
+    ] = None
+    mixture: Annotated[
+        dict[str, Weight] | None,
+        Field(
+            min_length=1,
+            description="Weights of data.sources by name from here on; a source that is not "
+            "named is not read. Default: as before",
+        ),
+    ] = None
+    ramp: Annotated[
+        Duration | None, Field(description="The mixture goes there over so long. Default: at once")
+    ] = None
+    loss: Annotated[
+        Objective | None,
+        Field(description="completion: of sources with `pairs`, prompts are read and not learnt"),
+    ] = None
+    batch_tokens: Annotated[
+        int | None, Field(ge=1, le=MOST_TOKENS, description="Default: as before")
+    ] = None
+    lr_exponent: Annotated[
+        float,
+        Field(
+            ge=-2,
+            le=2,
+            description="The peak goes with this power of the batch, where it changes; 0: not",
+        ),
+    ] = SQRT
+    context: Annotated[int | None, Field(ge=2, le=LONGEST_CONTEXT, description="Tokens a row")] = (
+        None
+    )
+    rope_base: Annotated[float | None, Field(gt=1, description="With context")] = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.stable is not None:
+            for name in ("decay", "shape", "final_factor"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"stable and {name}: a stage either holds the rate or decays")
+        for name, needed in (("ramp", "mixture"), ("rope_base", "context")):
+            if getattr(self, name) is not None and getattr(self, needed) is None:
+                raise ValueError(f"{name} without {needed}: it says how that changes")
+        return self
+
+
+def _as_chain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return [value]
+    if not isinstance(value, list | tuple):
+        raise ValueError(
+            "expected one stage, such as {decay: 100 steps}, or a list of stages; {} is a decay as "
+            "`schedule` says"
+        )
+    return value
+
+
+Variant = Annotated[
+    tuple[Stage, ...],
+    BeforeValidator(_as_chain, json_schema_input_type=Stage | list[Stage]),
+    Field(min_length=1, description="One stage, or a list of stages that follow each other"),
+]
+
+
+class BranchExperiment(Strict):
+    """sizes x forks x variants x seeds: branches that leave the same trunks in several ways."""
+
+    kind: Literal["branch"]
+    name: ExperimentName = "branch"
+    sizes: Annotated[Sizes | None, Field(description="Default: all of model.sizes")] = None
+    forks: Annotated[
+        tuple[Duration, ...],
+        Field(
+            min_length=1,
+            max_length=MOST_LISTED,
+            description="Training before the branches leave: 10N, '2e6 tokens'",
+        ),
+        AfterValidator(differing),
+    ]
+    variants: Annotated[
+        dict[ExperimentName, Variant],
+        Field(default_factory=dict, description="By name; what one leaves out is the study's"),
+    ]
+    design: Annotated[
+        MixtureDesign | None,
+        Field(description="Further variants: mixtures drawn over some sources, for a mixture law"),
+    ] = None
+    seeds: Seeds = (0, 1)
+
+    @property
+    def sizes_named(self) -> tuple[Size, ...]:
+        """Every size that this experiment mentions."""
+        return self.sizes or ()
+
+    @property
+    def ways(self) -> dict[str, tuple[Stage, ...]]:
+        """All variants by name, those of the design last."""
+        if self.design is None:
+            return self.variants
+        stage = {"decay": self.design.decay} if self.design.decay else {}
+        drawn = {
+            name: (Stage(mixture=weights, **stage),)
+            for name, weights in self.design.mixtures().items()
+        }
+        return self.variants | drawn
+
+    def check_against(self, study: "StudyConfig") -> None:
+        """Refuse a mixture of sources that the study has not, or of none; uneven batches."""
+        if not self.ways:
+            raise ValueError("no variants and no design; give one")
+        if self.design is not None:
+            with at("design"):
+                self.design.check_sources(study.data.sources)
+            if both := self.variants.keys() & self.design.mixtures().keys():
+                name = min(both)
+                raise Misfit("also the name of one of the design's; rename it", "variants", name)
+        for name, stages in self.variants.items():
+            with at("variants", name):
+                _check_chain(stages, study)
+
+
+def _check_chain(stages: tuple[Stage, ...], study: "StudyConfig") -> None:
+    sources = study.data.sources
+    paired = [source.label for source in sources if source.paired]
+    mixture, loss = {source.label: source.weight for source in sources}, "full"
+    context, batch = study.model.context, study.recipe.batch_tokens
+    for number, stage in enumerate(stages):
+        with at(number):
+            _check_mixture(stage.mixture, sources)
+            mixture, loss = stage.mixture or mixture, stage.loss or loss
+            if loss == "completion" and not any(mixture.get(each) for each in paired):
+                raise ValueError(
+                    "loss: completion, and no source of its mixture has completions; "
+                    f"those with `pairs` are: {', '.join(sorted(paired)) or 'none'}"
+                )
+            context, batch = stage.context or context, stage.batch_tokens or batch
+            if batch % context:
+                raise ValueError(
+                    f"a batch of {batch} tokens is no whole number of rows of {context}; "
+                    f"{fitting(batch, context)}"
+                )
+
+
+def _check_mixture(mixture: dict[str, float] | None, sources: Sources) -> None:
+    known = {source.label for source in sources}
+    for name in mixture or ():
+        if name not in known:
+            raise Misfit(no_source(name, sources), "mixture", name)
+    if mixture is not None and not any(mixture.values()):
+        raise Misfit("every weight is 0", "mixture")

@@ -1,0 +1,169 @@
+"""ModelSpec: the shape of one decoder; its parameter and FLOP counts are properties.
+
+Recipe: everything besides shape, data and length that decides the updates of a trunk.
+"""
+
+from functools import cached_property
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from windtunnel import accounting
+from windtunnel.config.units import Strict
+from windtunnel.mup import (
+    Parametrization,
+    Role,
+    RoleScale,
+    SiteMultipliers,
+    WeightDecayRule,
+    role_scale,
+    site_multipliers,
+)
+
+Positive = Annotated[int, Field(ge=1)]
+
+LONGEST_CONTEXT = 2**24
+"""Tokens of a row (assumed)."""
+
+NORM_EPS = 1e-5
+"""Of every RMSNorm (MiniCPM's released configs)."""
+
+
+class ModelSpec(Strict):
+    """MiniCPM's decoder: RMSNorm, RoPE, gated SiLU feed-forward, grouped-query attention."""
+
+    width: Positive
+    depth: Positive
+    head_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 64
+    kv_heads: Positive
+    ffn_ratio: Annotated[float, Field(gt=0)] = 2.5
+    vocab_size: Annotated[int, Field(ge=2)]
+    context: Annotated[int, Field(ge=2)]
+    tied: bool = True
+    qk_norm: bool = False
+    rope_base: Annotated[float, Field(gt=1)] = 10000.0
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> "ModelSpec":
+        if self.width % self.head_dim:
+            below = self.width // self.head_dim * self.head_dim
+            near = f"{below} or {below + self.head_dim}" if below else f"{self.head_dim}"
+            raise ValueError(
+                f"width = {self.width} is not a multiple of head_dim = {self.head_dim}; "
+                f"the nearest that is: {near}"
+            )
+        if self.num_heads % self.kv_heads:
+            raise ValueError(f"{self.num_heads} heads do not divide among {self.kv_heads} kv heads")
+        if not (self.ffn_ratio * self.width).is_integer():
+            raise ValueError(
+                f"ffn_ratio x width = {self.ffn_ratio:g} x {self.width} is not a whole number"
+            )
+        return self
+
+    @property
+    def num_heads(self) -> int:
+        """Query heads."""
+        return self.width // self.head_dim
+
+    @property
+    def ffn_width(self) -> int:
+        """Inner width of the feed-forward."""
+        return int(self.ffn_ratio * self.width)
+
+    @cached_property
+    def params(self) -> int:
+        """Non-embedding parameters, final norm included: the N of every law here."""
+        return accounting.non_embedding_params(
+            width=self.width,
+            depth=self.depth,
+            head_dim=self.head_dim,
+            kv_heads=self.kv_heads,
+            ffn_width=self.ffn_width,
+            qk_norm=self.qk_norm,
+        )
+
+    @property
+    def params_embedding(self) -> int:
+        """Parameters of the embedding and, when untied, of the head."""
+        return accounting.embedding_params(
+            width=self.width, vocab_size=self.vocab_size, tied=self.tied
+        )
+
+    @property
+    def params_active(self) -> int:
+        """Non-embedding parameters that one token passes through; all of them in a dense model."""
+        return self.params
+
+    @cached_property
+    def flops_exact_per_token(self) -> int:
+        """Training FLOPs per token with attention scores and head counted."""
+        return accounting.exact_flops_per_token(
+            width=self.width,
+            depth=self.depth,
+            head_dim=self.head_dim,
+            kv_heads=self.kv_heads,
+            ffn_width=self.ffn_width,
+            vocab_size=self.vocab_size,
+            context=self.context,
+        )
+
+    @property
+    def size(self) -> str:
+        """The shape as users write it: WIDTHxDEPTH."""
+        return f"{self.width}x{self.depth}"
+
+
+LARGEST = 1e6
+"""Of a rate, a scale or a multiplier (assumed); what is made of two of them is a finite number."""
+MOST_TOKENS = 2**40
+"""Of an update (assumed)."""
+
+
+class Recipe(Strict):
+    """Optimizer, init and batch at base width; the role table carries them to other widths."""
+
+    lr: Annotated[float, Field(gt=0, le=LARGEST, description="Peak learning rate at base_width")]
+    base_width: Annotated[int, Field(ge=1, description="Width at which every muP ratio is 1")]
+    batch_tokens: Annotated[
+        int, Field(ge=1, le=MOST_TOKENS, description="Tokens per update, over all devices")
+    ]
+    warmup_steps: Annotated[int, Field(ge=1, description="Updates of linear warmup")]
+    init_std: Annotated[float, Field(gt=0, le=LARGEST, description="Init std at base_width")] = 0.1
+    scale_emb: Annotated[
+        float, Field(gt=0, le=LARGEST, description="Multiplier on the embedding output")
+    ] = 12.0
+    scale_depth: Annotated[
+        float,
+        Field(gt=0, le=LARGEST, description="Residual branches are scaled by this / sqrt(depth)"),
+    ] = 1.4
+    parametrization: Parametrization = "mup"
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    eps: Annotated[float, Field(gt=0, le=LARGEST)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0, le=LARGEST)] = 0.1
+    weight_decay_rule: WeightDecayRule = "scaled"
+    clip: Annotated[float, Field(gt=0, description="Largest gradient norm (L2, all params)")] = 1.0
+
+    def width_ratio(self, model: ModelSpec) -> float:
+        """The m of muP: width / base_width."""
+        return model.width / self.base_width
+
+    def scale(self, role: Role, model: ModelSpec) -> RoleScale:
+        """The role table at this model's width."""
+        return role_scale(
+            role,
+            width_ratio=self.width_ratio(model),
+            parametrization=self.parametrization,
+            weight_decay_rule=self.weight_decay_rule,
+        )
+
+    def multipliers(self, model: ModelSpec) -> SiteMultipliers:
+        """The forward multipliers at this model's shape."""
+        return site_multipliers(
+            width_ratio=self.width_ratio(model),
+            depth=model.depth,
+            head_dim=model.head_dim,
+            scale_emb=self.scale_emb,
+            scale_depth=self.scale_depth,
+            parametrization=self.parametrization,
+        )

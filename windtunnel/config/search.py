@@ -1,0 +1,226 @@
+"""A search: which fields vary in which ranges, how values are suggested, what is minimised."""
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from windtunnel.config.axes import check_axis, is_whole
+from windtunnel.config.units import MOST_LISTED, Duration, ExperimentName, Seeds, Size, Strict, at
+
+if TYPE_CHECKING:
+    from windtunnel.config.study import StudyConfig
+
+Sampler = Literal["gp", "tpe", "cmaes", "sobol", "grid", "random"]
+
+MOST_TRIALS = 10_000
+"""Of one search (assumed; its plan takes seconds)."""
+
+MOST_TRIALS_OF_GP, MOST_DIMENSIONS_OF_GP = 100, 6
+"""Beyond either a Gaussian process is slow and vague, and `auto` takes `tpe` (assumed)."""
+
+
+class Range(Strict):
+    """An interval of a number; on a field that holds whole numbers it holds whole numbers."""
+
+    low: float
+    high: float
+    log: Annotated[bool, Field(description="Search the logarithm")] = False
+    points: Annotated[
+        int | None, Field(ge=2, le=MOST_LISTED, description="Values for `sampler: grid`")
+    ] = None
+
+    @model_validator(mode="after")
+    def _is_an_interval(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low = {self.low:g} is not below high = {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"log: true needs low above zero, not {self.low:g}")
+        width = self.high / self.low if self.log else self.high - self.low
+        if not math.isfinite(width):
+            raise ValueError(f"{self.low:g} to {self.high:g} is too wide a range; narrow it")
+        return self
+
+    def grid(self) -> list[float]:
+        """`points` values from low to high, evenly spaced on the searched scale."""
+        assert self.points is not None
+        inner = [self.value(i / (self.points - 1)) for i in range(1, self.points - 1)]
+        return [self.low, *inner, self.high]
+
+    def value(self, position: float) -> float:
+        """The value at a position on the searched scale: 0 is low, 1 is high."""
+        if self.log:
+            return self.low * math.exp(position * math.log(self.high / self.low))
+        return self.low + (self.high - self.low) * position
+
+    def position(self, value: float) -> float:
+        """Where a value lies on the searched scale: 0 at low, 1 at high."""
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+
+Choices = Annotated[tuple[Any, ...], Field(min_length=2, max_length=MOST_LISTED)]
+
+Searched = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("list")],
+    Discriminator(lambda written: "list" if isinstance(written, list | tuple) else "range"),
+]
+"""Told apart by how it is written, so that an error speaks of one of them only."""
+
+
+class EarlyStopping(Strict):
+    """Stop trials that do badly at a rung, each measured after a short decay of its own.
+
+    A rung is a decay branch of the trial's trunk: trials are compared at equal phase, and the trunk
+    of one that goes on continues from where it stood.
+    """
+
+    rule: Literal["asha", "median"] = "asha"
+    rungs: Annotated[
+        tuple[Duration, ...],
+        Field(min_length=1, description="Horizons at which trials are compared, shortest first"),
+    ]
+    reduction: Annotated[
+        float, Field(gt=1, le=1000, description="asha: one in so many goes on from each rung")
+    ] = 3.0
+
+
+class SearchExperiment(Strict):
+    """Search hyperparameters on one small model; repeat the best before a winner is named."""
+
+    kind: Literal["search"]
+    name: ExperimentName = "search"
+    size: Annotated[Size | None, Field(description="Default: the smallest of model.sizes")] = None
+    space: Annotated[
+        dict[str, Searched],
+        Field(
+            min_length=1,
+            description="recipe.FIELD, model.FIELD or schedule.FIELD: {low, high, log} or a list",
+        ),
+    ]
+    trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] = 40
+    sampler: Annotated[
+        Literal["auto", "gp", "tpe", "cmaes", "sobol", "grid", "random"],
+        Field(
+            description="auto: gp up to 100 trials in up to 6 dimensions without early stopping, "
+            "else tpe"
+        ),
+    ] = "auto"
+    batch: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=MOST_TRIALS,
+            description="Trials suggested together, from all that ended before them",
+        ),
+    ] = 8
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="Of the sampler")] = 0
+    seeds: Seeds = (0,)
+    horizon: Annotated[
+        Duration, Field(description="Training of a trial, decay included: 10N, '5000 steps'")
+    ] = Duration(amount=10, unit="N")
+    objective: Annotated[
+        str, Field(description="mean: over the validation sets; or the name of one of them")
+    ] = "mean"
+    top: Annotated[
+        int, Field(ge=0, le=MOST_LISTED, description="Best trials that are repeated; 0: no winner")
+    ] = 3
+    repeats: Annotated[
+        int, Field(ge=1, le=MOST_LISTED, description="New seeds for each of them")
+    ] = 3
+    longer: Annotated[
+        float, Field(gt=1, le=1000, description="Each is also run to so many times the horizon")
+    ] = 2.0
+    early_stopping: EarlyStopping | None = None
+
+    @model_validator(mode="after")
+    def _sampler_fits_the_space(self) -> Self:
+        ranges = {axis: r for axis, r in self.space.items() if isinstance(r, Range)}
+        listed = [axis for axis in self.space if axis not in ranges]
+        if self.sampler == "cmaes" and (listed or len(ranges) < 2):
+            raise ValueError(
+                f"sampler: cmaes searches two or more ranges and no lists ({', '.join(listed)}); "
+                "take gp or tpe"
+            )
+        if self.sampler == "grid":
+            for axis, values in ranges.items():
+                if values.points is None:
+                    raise ValueError(
+                        f"sampler: grid needs {axis} as a list, or with points: how many values"
+                    )
+        if self.sampler == "gp" and self.early_stopping is not None:
+            raise ValueError(
+                "sampler: gp learns nothing from trials that were stopped early; take tpe, or "
+                "leave early_stopping out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rungs_come_before_the_end(self) -> Self:
+        ends = (*self.early_stopping.rungs, self.horizon) if self.early_stopping else ()
+        if len({end.unit for end in ends}) > 1:
+            raise ValueError("early_stopping: write rungs and horizon in one unit")
+        amounts = [end.amount for end in ends]
+        if amounts != sorted(set(amounts)):
+            raise ValueError(
+                f"early_stopping: rungs grow and lie before the horizon of {self.horizon}, not "
+                f"{', '.join(str(end) for end in ends[:-1])}"
+            )
+        return self
+
+    @property
+    def sampler_taken(self) -> Sampler:
+        """What `auto` means for this search."""
+        if self.sampler != "auto":
+            return self.sampler
+        small = self.trials <= MOST_TRIALS_OF_GP and len(self.space) <= MOST_DIMENSIONS_OF_GP
+        return "gp" if small and self.early_stopping is None else "tpe"
+
+    @property
+    def sizes_named(self) -> tuple[Size, ...]:
+        """Every size that this experiment mentions."""
+        return (self.size,) if self.size else ()
+
+    @property
+    def longer_horizon(self) -> Duration:
+        """Where the best trials are compared once more."""
+        return Duration(amount=self.horizon.amount * self.longer, unit=self.horizon.unit)
+
+    @property
+    def new_seeds(self) -> tuple[int, ...]:
+        """Seeds that no trial has used while it could still be chosen by their luck."""
+        first = max(self.seeds) + 1
+        return tuple(range(first, first + self.repeats))
+
+    def check_against(self, study: "StudyConfig") -> None:
+        """Refuse fields that are none, values that a field refuses, and unknown validation sets."""
+        for axis, values in self.space.items():
+            with at("space", axis):
+                self._check_values(study, axis, values)
+        known = ["mean", *study.data.set_names]
+        if self.objective not in known:
+            raise ValueError(
+                f"experiment {self.name!r}: objective {self.objective!r} is no validation set; "
+                f"allowed: {', '.join(known)}"
+            )
+
+    def _check_values(self, study: "StudyConfig", axis: str, values: Any) -> None:
+        """Refuse a range of what has no range, and a value that the field refuses."""
+        if not isinstance(values, Range):
+            check_axis(study, self.name, axis, values)
+            return
+        if axis == "recipe.batch_tokens":
+            raise ValueError(
+                f"experiment {self.name!r}: {axis} takes multiples of model.context = "
+                f"{study.model.context}: give a list of them"
+            )
+        ends: tuple[float, ...] = (values.low, values.high)
+        if is_whole(study, axis):
+            if any(end != int(end) for end in ends):
+                raise ValueError(
+                    f"experiment {self.name!r}: {axis} holds whole numbers; "
+                    f"{ends[0]:g} to {ends[1]:g} is no range of them"
+                )
+            ends = tuple(int(end) for end in ends)
+        check_axis(study, self.name, axis, ends)

@@ -1,0 +1,453 @@
+"""Whether, and how often, a study records what gradients and steps look like while it trains.
+
+Experiments: what a study asks for, by kind.
+
+How many segments an experiment asks for, at most, before any of them is made.
+
+The study file: one strict schema from which the documentation and the JSON Schema are made.
+"""
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from windtunnel.config.axes import check_axis
+from windtunnel.config.branch import BranchExperiment
+from windtunnel.config.data import DataConfig, Name
+from windtunnel.config.errors import fitting, reason
+from windtunnel.config.model import LONGEST_CONTEXT, ModelSpec, Positive, Recipe
+from windtunnel.config.search import SearchExperiment
+from windtunnel.config.units import (
+    DEEPEST,
+    MOST_LISTED,
+    DiskSize,
+    Duration,
+    ExperimentName,
+    Misfit,
+    Seeds,
+    Size,
+    Sizes,
+    Strict,
+    at,
+    checked_path,
+    differing,
+)
+from windtunnel.schedule import DecayShape
+
+
+class DynamicsConfig(Strict):
+    """Series of gradients and steps beside every curve; no part of what is computed."""
+
+    every: Annotated[int, Field(ge=1, description="Updates between rows")] = 1
+    window: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Updates between the weights that a checkpoint difference compares; a "
+            "multiple of `every`",
+        ),
+    ] = 50
+
+    @model_validator(mode="after")
+    def _a_window_ends_on_a_row(self) -> Self:
+        if self.window % self.every:
+            raise ValueError(
+                f"window = {self.window} is not a multiple of every = {self.every}: the row on "
+                "which a window ends would be missing"
+            )
+        return self
+
+
+Horizons = Annotated[
+    tuple[Duration, ...],
+    Field(
+        min_length=1,
+        max_length=MOST_LISTED,
+        description="Total training with decay: 10N, '2.5e6 tokens', '5000 steps'",
+    ),
+    AfterValidator(differing),
+]
+
+
+class ScalingExperiment(Strict):
+    """sizes x horizons x seeds: one trunk per size and seed, one decay branch per horizon."""
+
+    kind: Literal["scaling"]
+    name: ExperimentName = "scaling"
+    sizes: Annotated[Sizes | None, Field(description="Default: all of model.sizes")] = None
+    horizons: Horizons
+    extra_horizons: Annotated[
+        dict[str, Horizons],
+        Field(default_factory=dict, description="More horizons for single sizes"),
+    ]
+    seeds: Seeds = (0, 1)
+    hold_out: Annotated[
+        Literal["largest", "none"],
+        Field(description="Forecast the largest size before it is trained, and check after"),
+    ] = "largest"
+
+    @property
+    def sizes_named(self) -> tuple[Size, ...]:
+        """Every size that this experiment mentions."""
+        return (*(self.sizes or ()), *(Size.parse(size) for size in self.extra_horizons))
+
+
+class GridExperiment(Strict):
+    """Every combination of the values on its axes, each run to each horizon."""
+
+    kind: Literal["grid"]
+    name: ExperimentName = "grid"
+    axes: Annotated[
+        dict[str, Annotated[tuple[Any, ...], Field(min_length=1, max_length=MOST_LISTED)]],
+        Field(
+            min_length=1,
+            description="size, recipe.FIELD, model.FIELD or schedule.FIELD, each with its values",
+        ),
+    ]
+    horizons: Horizons
+    seeds: Seeds = (0,)
+
+    @property
+    def sizes_named(self) -> tuple[Size, ...]:
+        """Every size that this experiment mentions."""
+        return tuple(Size.parse(value) for value in self.axes.get("size", ()))
+
+    def check_against(self, study: "StudyConfig") -> None:
+        """Refuse an axis that names no field, and a value that the field would refuse."""
+        for axis, values in self.axes.items():
+            with at("axes", axis):
+                if axis == "size":
+                    differing(self.sizes_named)
+                else:
+                    check_axis(study, self.name, axis, values)
+
+
+Experiment = Annotated[
+    ScalingExperiment | GridExperiment | SearchExperiment | BranchExperiment,
+    Field(discriminator="kind"),
+]
+
+
+MOST_SEGMENTS = 100_000
+"""Of a study (assumed): its plan takes some 10 s."""
+
+
+def check_counts(study: "StudyConfig") -> None:
+    """Refuse a study whose plan would hold more branches than `MOST_SEGMENTS`.
+
+    Raises:
+        ValueError: With the place of the experiment that goes beyond.
+    """
+    total = 0
+    for number, experiment in enumerate(study.experiments):
+        count = branches_asked(experiment, study)
+        total += count
+        if total > MOST_SEGMENTS:
+            with at("experiments", number):
+                raise ValueError(
+                    f"experiment {experiment.name!r} asks for {count:,} branches, and a study "
+                    f"holds at most {MOST_SEGMENTS:,}; ask for fewer values, seeds or horizons"
+                )
+
+
+def branches_asked(experiment: Experiment, study: "StudyConfig") -> int:
+    """Branches of an experiment, those that another also asks for included."""
+    sizes, seeds = len(study.model.sizes), len(experiment.seeds)
+    match experiment:
+        case ScalingExperiment():
+            sizes = len(experiment.sizes or study.model.sizes)
+            further = sum(map(len, experiment.extra_horizons.values()))
+            return (sizes * len(experiment.horizons) + further) * seeds
+        case GridExperiment():
+            cells = math.prod(map(len, experiment.axes.values()))
+            each = 1 if "size" in experiment.axes else sizes
+            return cells * each * len(experiment.horizons) * seeds
+        case BranchExperiment():
+            sizes = len(experiment.sizes or study.model.sizes)
+            return sizes * len(experiment.forks) * sum(map(len, experiment.ways.values())) * seeds
+        case _:
+            rungs = len(experiment.early_stopping.rungs) if experiment.early_stopping else 0
+            again = min(experiment.top, experiment.trials) * (seeds + experiment.repeats) * 2
+            return experiment.trials * (rungs + 1) * seeds + again
+
+
+class ModelFamily(Strict):
+    """The shapes that the study may use; everything but width and depth is shared."""
+
+    sizes: Annotated[Sizes, Field(description="WIDTHxDEPTH, or WIDTH with width_per_layer")]
+    width_per_layer: Annotated[
+        float | None, Field(gt=0, description="Depth rule: depth = width / this, rounded")
+    ] = None
+    head_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 64
+    context: Annotated[int, Field(ge=2, le=LONGEST_CONTEXT, description="Tokens a row")] = 1024
+    ffn_ratio: Annotated[float, Field(gt=0, le=1000)] = 2.5
+    heads_per_kv: Annotated[Positive, Field(description="1 = multi-head, above: grouped-query")] = 1
+    tied: Annotated[bool, Field(description="Share embedding and head")] = True
+    qk_norm: bool = False
+    rope_base: Annotated[float, Field(gt=1)] = 10000.0
+
+    @model_validator(mode="after")
+    def _every_size_is_a_model(self) -> Self:
+        for number, size in enumerate(self.sizes):
+            try:
+                self.spec(size, vocab_size=256)
+            except ValueError as refused:
+                raise Misfit(reason(refused), "sizes", number) from None
+        return self
+
+    def spec(self, size: Size, *, vocab_size: int) -> ModelSpec:
+        """The model of one size."""
+        depth = size.depth
+        if depth is None:
+            if self.width_per_layer is None:
+                raise ValueError(
+                    f"size {size.width} has no depth: write {size.width}xDEPTH, or set "
+                    "width_per_layer"
+                )
+            layers = size.width / self.width_per_layer
+            if layers > DEEPEST:
+                raise ValueError(
+                    f"size {size.width}: width / width_per_layer = {layers:g} layers, and at most "
+                    f"are {DEEPEST}; raise width_per_layer"
+                )
+            depth = max(1, round(layers))
+        heads = size.width // self.head_dim
+        if heads % self.heads_per_kv:
+            raise ValueError(
+                f"size {size}: {heads} heads do not divide by heads_per_kv = {self.heads_per_kv}"
+            )
+        return ModelSpec(
+            width=size.width,
+            depth=depth,
+            head_dim=self.head_dim,
+            kv_heads=max(1, heads // self.heads_per_kv),
+            ffn_ratio=self.ffn_ratio,
+            vocab_size=vocab_size,
+            context=self.context,
+            tied=self.tied,
+            qk_norm=self.qk_norm,
+            rope_base=self.rope_base,
+        )
+
+
+class ScheduleConfig(Strict):
+    """How branches decay."""
+
+    shape: DecayShape = "exponential"
+    decay_fraction: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1,
+            description="Decay's share of the horizon; 1: from the end of warmup on. "
+            "Default: 0.1, for cosine 1",
+        ),
+    ] = None
+    final_factor: Annotated[
+        float, Field(ge=0, le=1, description="Rate at the end, relative to the peak")
+    ] = 0.1
+
+    @property
+    def decay_share(self) -> float:
+        """`decay_fraction`, or its default: a cosine spans all of a run but its warmup."""
+        if self.decay_fraction is not None:
+            return self.decay_fraction
+        return 1.0 if self.shape == "cosine" else 0.1
+
+
+SMALLEST_SHARE = 0.01
+"""Of a card, for one trial (assumed: a hundred CUDA contexts fill any card)."""
+
+
+class Resources(Strict):
+    """Where and how fast; none of it is part of a segment's identity."""
+
+    cpus_per_trial: Annotated[
+        int,
+        Field(
+            ge=1, description="Also the threads of a trial; default: one for each of its devices"
+        ),
+    ] = 1
+    gpus_per_trial: Annotated[
+        float,
+        Field(ge=0, description="Share of one card, as 0.25; or a card for each of its devices"),
+    ] = 0.0
+    devices_per_trial: Annotated[
+        int,
+        Field(
+            ge=1, description="Above 1, a trial trains data-parallel; needs Ray, torch's kernels"
+        ),
+    ] = 1
+    concurrency: Annotated[
+        int | None, Field(ge=1, description="Trials at once; default: what the machine holds")
+    ] = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], Field(description="auto: bf16 on CUDA, fp32 on CPU")
+    ] = "auto"
+    kernels: Annotated[
+        Literal["auto", "native", "torch"],
+        Field(
+            description="native: this project's own C++ kernels, on CPU with one core per trial; "
+            "auto: native where they can run, else torch"
+        ),
+    ] = "auto"
+    compile: Annotated[
+        Literal["auto", "always", "never"],
+        Field(
+            description="torch.compile, with torch's kernels; auto: where the planned updates pay "
+            "for it"
+        ),
+    ] = "auto"
+    micro_batch_tokens: Annotated[
+        int | None, Field(ge=1, description="Largest piece of a batch that fits; default: all")
+    ] = None
+    deterministic: Annotated[bool, Field(description="Bit-exact kernels on CUDA")] = False
+    checkpoint_seconds: Annotated[
+        float, Field(gt=0, description="At most this much work is lost by a crash")
+    ] = 30.0
+    retries: Annotated[int, Field(ge=0, description="Attempts after the first")] = 2
+    stall_seconds: Annotated[
+        float,
+        Field(
+            ge=20,
+            description="A worker without an update or a piece of evaluation for so long is "
+            "replaced, which is an attempt; needs Ray",
+        ),
+    ] = 1800.0
+
+    @property
+    def cpus_per_device(self) -> int:
+        """Cores, and threads, of each device of a trial."""
+        return self.cpus_per_trial // self.devices_per_trial
+
+    @property
+    def gpus_per_device(self) -> float:
+        """Share of a card of each device of a trial; 0 on CPU."""
+        return self.gpus_per_trial / self.devices_per_trial
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_core_for_each_device(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "cpus_per_trial" not in data and "devices_per_trial" in data:
+            return {**data, "cpus_per_trial": data["devices_per_trial"]}
+        return data
+
+    @model_validator(mode="after")
+    def _shares_are_whole(self) -> Self:
+        cpus, gpus, devices = self.cpus_per_trial, self.gpus_per_trial, self.devices_per_trial
+        if cpus % devices:
+            raise ValueError(
+                f"cpus_per_trial = {cpus} does not divide by devices_per_trial = {devices}"
+            )
+        if devices == 1 and gpus and not SMALLEST_SHARE <= gpus <= 1:
+            raise ValueError(
+                f"gpus_per_trial = {gpus:g}: one device uses a share of one card, from "
+                f"{SMALLEST_SHARE} to 1; for several cards set devices_per_trial to as many"
+            )
+        if devices > 1 and gpus not in {0, devices}:
+            raise ValueError(
+                f"gpus_per_trial = {gpus:g}: with devices_per_trial = {devices} allowed are 0 "
+                f"(CPUs) and {devices} (a card for each)"
+            )
+        return self
+
+
+class TrackingConfig(Strict):
+    """MLflow."""
+
+    enabled: bool = True
+    uri: Annotated[
+        str | None,
+        Field(description="Default: MLFLOW_TRACKING_URI, else sqlite in the user's state folder"),
+    ] = None
+
+
+class BudgetConfig(Strict):
+    """What the study may take in all: `sweep` refuses to begin above it, and stops once spent.
+
+    Counted from the study's first sweep on; segments that another study has left count nothing.
+    """
+
+    flops: Annotated[
+        float | None, Field(gt=0, description="Training, attention scores and head counted")
+    ] = None
+    device_hours: Annotated[
+        float | None,
+        Field(gt=0, description="Hours of trials, times gpus_per_trial, on CPU cpus_per_trial"),
+    ] = None
+    disk: Annotated[
+        DiskSize | None, Field(description="The study's segments in the store; data is not counted")
+    ] = None
+
+
+class StudyConfig(Strict):
+    """One study: what is varied, on which data, by which recipe, and where its results lie."""
+
+    study: Annotated[Name, Field(description="Name of the study within its store")]
+    data: DataConfig
+    model: ModelFamily
+    recipe: Recipe
+    schedule: ScheduleConfig = ScheduleConfig()
+    experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)]
+    resources: Resources = Resources()
+    store: Annotated[
+        str,
+        AfterValidator(checked_path),
+        Field(description="Folder, relative to the study file; ~ is the home"),
+    ] = "store"
+    retain: Annotated[
+        Literal["all", "last"],
+        Field(
+            description="Fork checkpoints: all, until `gc`; last: each goes when its last planned "
+            "branch is done, and only a trunk's last fork and the ends of stages stay"
+        ),
+    ] = "all"
+    budget: BudgetConfig = BudgetConfig()
+    dynamics: Annotated[
+        DynamicsConfig | None,
+        Field(description="Record gradients and steps while training; `{}` for the defaults"),
+    ] = None
+    tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("experiments")
+    @classmethod
+    def _names_differ(cls, experiments: tuple[Experiment, ...]) -> tuple[Experiment, ...]:
+        names = set[str]()
+        for number, experiment in enumerate(experiments):
+            if experiment.name in names:
+                raise Misfit(
+                    f"two experiments are called {experiment.name!r}; give this one a `name:` of "
+                    "its own",
+                    number,
+                )
+            names.add(experiment.name)
+        return experiments
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.recipe.batch_tokens % self.model.context:
+            raise Misfit(
+                f"recipe.batch_tokens = {self.recipe.batch_tokens} is not a multiple of "
+                f"model.context = {self.model.context}; "
+                f"{fitting(self.recipe.batch_tokens, self.model.context)}",
+                "recipe",
+                "batch_tokens",
+            )
+        known = {str(size) for size in self.model.sizes}
+        for number, experiment in enumerate(self.experiments):
+            with at("experiments", number):
+                for size in experiment.sizes_named:
+                    if str(size) not in known:
+                        raise ValueError(
+                            f"experiment {experiment.name!r}: size {size} is not among "
+                            f"model.sizes ({', '.join(sorted(known))})"
+                        )
+                if not isinstance(experiment, ScalingExperiment):
+                    experiment.check_against(self)
+        check_counts(self)
+        return self
+
+
+__all__ = ["Duration", "StudyConfig"]

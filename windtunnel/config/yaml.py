@@ -1,0 +1,440 @@
+"""One YAML 1.2 file as a tree whose every value knows its line; what no study needs is refused.
+
+PyYAML is not used: it reads `1e-3` as a string and lets a repeated key win silently.
+
+Study files that extend others, as one tree whose every value knows its file and line.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from windtunnel.config.units import checked_path, expanded, is_relative
+from windtunnel.errors import ConfigError, boundary
+
+MOST_BYTES = 1_000_000
+MOST_VALUES = 100_000
+"""Values of a file once its aliases are written out: a few that hold each other make billions."""
+DEEPEST = 50
+LARGEST_INTEGER = 2**63 - 1
+
+TAG = "tag:yaml.org,2002:"
+VERSION = re.compile(r"^%YAML[ \t]+(\S+)", re.MULTILINE)
+MERGE = f"{TAG}merge"
+NULLS = {"": None, "~": None, "null": None}
+TUPLE = f"{TAG}python/tuple"
+"""What PyYAML's `yaml.dump` writes for a tuple: read as the list that was meant."""
+HOW = {
+    "timestamp": "a date; put it into quotes",
+    "binary": "binary data; write text or a number",
+    "set": "a set; write a list",
+    "omap": "an ordered mapping; write a mapping, or remove the tag",
+    "pairs": "a list of pairs; write a mapping",
+}
+"""Types of YAML that a study file has no use for, by their tag, and what to write instead."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value, and where it was written: a dict of nodes, a list of nodes, or a scalar.
+
+    The line is that of its key, or of itself in a list.
+    """
+
+    value: Any
+    file: Path
+    line: int
+
+    def plain(self) -> Any:
+        """Builtin values only."""
+        match self.value:
+            case dict() as entries:
+                return {key: node.plain() for key, node in entries.items()}
+            case list() as items:
+                return [node.plain() for node in items]
+        return self.value
+
+
+def parse(path: Path) -> Node:
+    """The one document of a file.
+
+    Raises:
+        ConfigError: A missing or unreadable file, bad YAML, a repeated key, a tag, a key or a
+            number that is not read, or more than `MOST_VALUES` values.
+    """
+    text = _text(path)
+    with boundary(path, "mend the file", ConfigError, what="not valid YAML"):
+        return _Reader(path).read(text)
+
+
+def _text(path: Path) -> str:
+    init = f"`windtunnel init {path}` writes a commented one"
+    with boundary(path, "give the path of a study file", ConfigError, what="cannot be read"):
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: no such file; {init}") from None
+        if not stat.S_ISREG(status.st_mode):
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
+            raise ConfigError(f"{path}: {what}, and no study file; {init}")
+        if status.st_size > MOST_BYTES:
+            raise ConfigError(
+                f"{path}: {status.st_size:,} bytes; a study file has at most {MOST_BYTES:,}. Give "
+                "the path of the study file itself"
+            )
+        data = path.read_bytes()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ConfigError(f"{path}:1: UTF-16; save the file as UTF-8")
+    if b"\0" in data:
+        line = data[: data.index(b"\0")].count(b"\n") + 1
+        raise ConfigError(f"{path}:{line}: a NUL byte; save the file as text, in UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as broken:
+        line = data[: broken.start].count(b"\n") + 1
+        byte = data[broken.start]
+        raise ConfigError(
+            f"{path}:{line}: byte 0x{byte:02x} is no UTF-8; save the file as UTF-8"
+        ) from None
+
+
+class _Reader:
+    """From ruamel's nodes, which know their tags and places, to builtin values."""
+
+    def __init__(self, path: Path) -> None:
+        from ruamel.yaml import YAML
+
+        self.path = path
+        self.yaml = YAML(typ="safe", pure=True)
+        self.yaml.composer.warn_double_anchors = False  # the last one counts, as YAML says
+
+    def read(self, text: str) -> Node:
+        from ruamel.yaml.error import MarkedYAMLError
+        from ruamel.yaml.reader import ReaderError
+
+        if (directive := VERSION.search(text)) and directive[1] != "1.2":
+            line = text.count("\n", 0, directive.start()) + 1
+            raise self._refused(line, f"YAML {directive[1]}; study files are YAML 1.2: remove this")
+        try:
+            root = self.yaml.compose(text)
+        except RecursionError:
+            raise self._refused(self._deepest_line(text), self._too_deep()) from None
+        except ReaderError as odd:
+            line = text.count("\n", 0, odd.position) + 1
+            raise self._refused(
+                line, f"the character {chr(odd.character)!r} is not allowed in YAML; remove it"
+            ) from None
+        except MarkedYAMLError as broken:
+            line = broken.problem_mark.line + 1 if broken.problem_mark else 1
+            raise self._refused(line, f"not valid YAML: {_problem(broken)}") from None
+        if root is None:
+            return Node(None, self.path, 1)
+        if self._size(root, {}, []) > MOST_VALUES:
+            raise self._refused(
+                _line(root),
+                f"more than {MOST_VALUES:,} values once its aliases are written out; write fewer",
+            )
+        return self._node(root, _line(root))
+
+    def _refused(self, line: int, why: str) -> ConfigError:
+        return ConfigError(f"{self.path}:{line}: {why}")
+
+    def _too_deep(self) -> str:
+        return f"lists and mappings within each other more than {DEEPEST} deep; write them flat"
+
+    def _deepest_line(self, text: str) -> int:
+        """Where a nesting begins that is too deep to be composed."""
+        from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
+
+        depth = 0
+        for event in self.yaml.parse(text):
+            depth += isinstance(event, CollectionStartEvent)
+            depth -= isinstance(event, CollectionEndEvent)
+            if depth > DEEPEST:
+                return int(event.start_mark.line) + 1
+        return 1
+
+    def _size(self, node: Any, known: dict[int, int], above: list[int]) -> int:
+        """Values in a node, those of aliases counted each time; none is inside of itself."""
+        if id(node) in above:
+            raise self._refused(_line(node), "an anchor that holds its own alias; write it out")
+        if len(above) > DEEPEST:
+            raise self._refused(_line(node), self._too_deep())
+        if id(node) not in known:
+            parts = _parts(node)
+            known[id(node)] = 1 + sum(self._size(part, known, [*above, id(node)]) for part in parts)
+        return known[id(node)]
+
+    def _node(self, node: Any, line: int) -> Node:
+        tag = self._kind(node)
+        if tag == "map":
+            return Node(self._entries(node), self.path, line)
+        if tag == "seq":
+            return Node([self._node(each, _line(each)) for each in node.value], self.path, line)
+        return Node(self._scalar(node, tag), self.path, line)
+
+    def _kind(self, node: Any) -> str:
+        """The tag of a value that is read, without its prefix."""
+        from ruamel.yaml.nodes import MappingNode, SequenceNode
+
+        own = {MappingNode: ("map",), SequenceNode: ("seq",)}.get(
+            type(node), ("str", "int", "float", "bool", "null", "merge", "value")
+        )
+        tag = str(node.tag)
+        kind = "seq" if tag == TUPLE and own == ("seq",) else tag.removeprefix(TAG)
+        if kind in own:
+            return kind
+        shown = f"!!{kind}" if tag.startswith(TAG) else tag
+        if kind == "timestamp":
+            raise self._refused(_line(node), f"{node.value} is read as {HOW[kind]}")
+        how = HOW.get(kind)
+        said = f" is {how}" if how else " is not read; remove it and write the plain value"
+        raise self._refused(_line(node), f"the YAML tag {shown}{said}")
+
+    def _entries(self, node: Any) -> dict[str, Node]:
+        """Entries by their keys as they were written; those of `<<` where no other has the key."""
+        entries: dict[str, Node] = {}
+        inherited: dict[str, Node] = {}
+        seen = set[str]()
+        for key, value in node.value:
+            line, name = _line(key), self._key(key)
+            unique = str(key.tag) if key.tag == MERGE else name  # "<<" in quotes is a plain key
+            if unique in seen:
+                raise self._refused(line, f'found duplicate key "{name}"; keep one of the two')
+            seen.add(unique)
+            if key.tag == MERGE:
+                for below, item in self._merged(value, line):
+                    inherited.setdefault(below, item)
+            else:
+                entries[name] = self._node(value, line)
+        return entries | {name: each for name, each in inherited.items() if name not in entries}
+
+    def _key(self, key: Any) -> str:
+        if not isinstance(key.value, str) or not str(key.tag).startswith(TAG):
+            raise self._refused(_line(key), "a list, a mapping or a tag as a key; write a name")
+        if not key.value:
+            raise self._refused(_line(key), "an empty key; write a name")
+        return key.value
+
+    def _merged(self, value: Any, line: int) -> Iterator[tuple[str, Node]]:
+        """Entries of what `<<` names, the first of several mappings first."""
+        for each in value.value if self._kind(value) == "seq" else [value]:
+            if self._kind(each) != "map":
+                raise self._refused(line, "<< takes a mapping, or a list of them, such as *anchor")
+            yield from self._entries(each).items()
+
+    def _scalar(self, node: Any, kind: str) -> Any:
+        line, text = _line(node), str(node.value)
+        if kind in {"int", "float"}:
+            return self._number(node, kind, line)
+        known = {"null": NULLS, "bool": self.yaml.constructor.bool_values}.get(kind)
+        if known is None:
+            return text
+        if text.lower() not in known:
+            raise self._refused(line, f"{text!r} is no {kind}; remove its tag")
+        return known[text.lower()]
+
+    def _number(self, node: Any, kind: str, line: int) -> int | float:
+        text = str(node.value)
+        shown = text if len(text) <= 40 else f"{text[:20]}... ({len(text)} characters)"
+        try:
+            if kind == "float":
+                value = self.yaml.constructor.construct_yaml_float(node)
+            elif len(text) > 80:  # more digits than any bound, and slow to turn into a number
+                value = LARGEST_INTEGER + 1
+            else:
+                value = self.yaml.constructor.construct_yaml_int(node)
+        except (ValueError, OverflowError):
+            raise self._refused(line, f"{shown} is no number") from None
+        is_written = re.search(r"\d", text) is not None  # else it is .inf or .nan
+        if kind == "float" and abs(value) == float("inf") and is_written:
+            raise self._refused(
+                line, f"{shown} is larger than any number here; write a smaller one"
+            )
+        if kind == "int" and abs(value) > LARGEST_INTEGER:
+            raise self._refused(
+                line,
+                f"{shown} is beyond the largest integer, {LARGEST_INTEGER}; write a smaller one",
+            )
+        number: int | float = value
+        return number
+
+
+def _line(node: Any) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _parts(node: Any) -> list[Any]:
+    """The nodes right within a node."""
+    if isinstance(node.value, str):
+        return []
+    return [each for part in node.value for each in (part if isinstance(part, tuple) else (part,))]
+
+
+def _problem(broken: Any) -> str:
+    """What ruamel says, with a fix where it is known."""
+    problem = str(broken.problem).split("\n")[0]
+    if "another document" in problem:
+        return "a second document begins here (`---`); a study file holds one"
+    if "\\t" in problem:
+        return f"{problem}; indent with spaces"
+    begun = broken.context_mark
+    if begun and broken.problem_mark and begun.line < broken.problem_mark.line:
+        return f"{problem}, {broken.context} that begins on line {begun.line + 1}"
+    return problem
+
+
+EXTENDS = "extends"
+
+MOST_FILES = 50
+"""Read for one study: two files that each extend two others grow without end."""
+
+
+def read_tree(path: Path) -> Node:
+    """The mapping in a file, laid over those that its key `extends` names, the last one on top.
+
+    A mapping is merged key by key, `experiments` item by item of one name, anything else replaced;
+    null takes a key back to its default. Paths of an extended file stay relative to that file.
+
+    Raises:
+        ConfigError: A missing or unreadable file, bad YAML, a repeated key, no mapping, or files
+            that extend each other.
+    """
+    return _read(path, within=(), read=[])
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The file, and every one that it extends.
+
+    Raises:
+        ConfigError: As of `read_tree`.
+    """
+    read: list[Path] = []
+    _read(path, within=(), read=read)
+    return tuple(read)
+
+
+def _read(path: Path, *, within: tuple[Path, ...], read: list[Path]) -> Node:
+    """As `read_tree`; `within` are the files that extend this one, `read` counts all."""
+    read.append(path)
+    tree = parse(path)
+    if not isinstance(tree.value, dict):
+        raise ConfigError(
+            f"{path}:{tree.line}: a study file is a mapping of keys; `windtunnel init` writes one"
+        )
+    extended = tree.value.pop(EXTENDS, None)
+    if extended is None:
+        return tree
+    here = (*within, path.resolve())
+    merged: Node | None = None
+    for name in _names(extended):
+        where = f"{extended.file}:{extended.line}: {EXTENDS}: {name}"
+        with boundary(where, "mend the path", ConfigError, what="cannot be read"):
+            below = path.parent / expanded(name)
+            if below.resolve() in here:
+                raise ConfigError(f"{where}: a file cannot extend itself, by whatever way")
+            if not below.exists():
+                raise ConfigError(f"{where}: no such file; the path is relative to {path.name}")
+            if not below.is_file():
+                raise ConfigError(f"{where}: is no file; give the path of a study file")
+            if len(read) == MOST_FILES:
+                raise ConfigError(f"{where}: more than {MOST_FILES} files; extend fewer")
+        found = _moved(_read(below, within=here, read=read), path.parent)
+        merged = found if merged is None else _over(merged, found)
+    return tree if merged is None else _over(merged, tree)
+
+
+def _names(extended: Node) -> list[str]:
+    names = extended.plain()
+    listed = names if isinstance(names, list) else [names]
+    where = f"{extended.file}:{extended.line}: {EXTENDS}"
+    if not all(isinstance(name, str) for name in listed):
+        raise ConfigError(f"{where}: write the path of a study file, or a list of them")
+    for name in listed:
+        try:
+            checked_path(name)
+        except ValueError as refused:
+            raise ConfigError(f"{where}: {refused}") from None
+    return listed
+
+
+def _over(below: Node, above: Node, key: str = "") -> Node:
+    """`above` laid over `below`."""
+    if key == "experiments" and isinstance(below.value, list) and isinstance(above.value, list):
+        entries = _by_name(below.value, 0)
+        for name, item in _by_name(above.value, len(entries)).items():
+            entries[name] = _over(entries[name], item) if name in entries else item
+        return replace(above, value=list(entries.values()))
+    if not (isinstance(below.value, dict) and isinstance(above.value, dict)):
+        return above
+    merged = dict(below.value)
+    for name, node in above.value.items():
+        if node.value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = _over(merged[name], node, name) if name in merged else node
+    return replace(above, value=merged)
+
+
+def _by_name(experiments: list[Node], first: int) -> dict[str, Node]:
+    """The experiments of one file, which are told apart by their names alone."""
+    entries: dict[str, Node] = {}
+    for number, item in enumerate(experiments, start=first):
+        name = _name(item, number)
+        if name in entries:
+            raise ConfigError(
+                f"{item.file}:{item.line}: experiments: two experiments are called {name!r}; give "
+                "this one a `name:` of its own"
+            )
+        entries[name] = item
+    return entries
+
+
+def _name(experiment: Node, number: int) -> str:
+    """What an experiment is called; its kind unless it says otherwise."""
+    plain = experiment.plain()
+    known = plain if isinstance(plain, dict) else {}
+    return str(known.get("name", known.get("kind", number)))
+
+
+def _moved(tree: Node, folder: Path) -> Node:
+    """A tree whose paths were relative to its own file, now relative to `folder`."""
+    own = tree.file.parent
+    if own.resolve() == folder.resolve():
+        return tree
+    for entries, key in _paths(tree.value):
+        node = entries[key]
+        text = node.value
+        if isinstance(text, str) and _moves(text):
+            entries[key] = replace(node, value=os.path.relpath(own / text, folder))
+    return tree
+
+
+def _paths(study: dict[str, Node]) -> Iterator[tuple[Any, Any]]:
+    """Where a study file holds paths, as (container, key); the schema complains of the rest."""
+    data = _entries(study, "data")
+    if "store" in study:
+        yield study, "store"
+    if "tokenizer" in data and data["tokenizer"].value != "bytes":
+        yield data, "tokenizer"
+    for holder, key in ((data, "sources"), (_entries(data, "validation"), "extra")):
+        listed = holder[key].value if key in holder else None
+        for number, source in enumerate(listed if isinstance(listed, list) else ()):
+            if not isinstance(source.value, dict):
+                yield listed, number
+            elif "path" in source.value:
+                yield source.value, "path"
+
+
+def _moves(text: str) -> bool:
+    """Whether a path means another place when it is read from another folder."""
+    return bool(text.strip()) and is_relative(text) and not text.startswith("builtin:")
+
+
+def _entries(holder: dict[str, Node], key: str) -> dict[str, Node]:
+    value = holder[key].value if key in holder else None
+    return value if isinstance(value, dict) else {}

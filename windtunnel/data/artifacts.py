@@ -1,0 +1,241 @@
+"""Folders that exist only when finished: written beside their place, then renamed into it.
+
+Texts on the disk between reading and tokenising: end to end, each closed by byte 0.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from windtunnel.data.digests import check_content
+from windtunnel.errors import DataError, boundary, cause_of
+
+# Raised when the same input would give other tokens or another manifest.
+FORMAT = 1
+
+
+def digest_of(content: Any) -> str:
+    """16 hex digits of the canonical JSON of `content`."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def build_once(folder: Path, write: Callable[[Path], dict[str, Any]]) -> None:
+    """Fills `folder` by `write`, whose result becomes its manifest, unless it is there already.
+
+    Two processes may build the same folder at once: the first to finish wins, and the other uses
+    what it finds.
+    """
+    if folder.exists():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    lock = _locked(unfinished)
+    try:
+        manifest = {"format": FORMAT, **write(unfinished)}
+        manifest["digest"] = digest_of(manifest)
+        text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
+        (unfinished / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        unfinished.chmod(0o755)  # mkdtemp makes it private; a store may be shared
+        for path in (*unfinished.iterdir(), unfinished):
+            sync(path)
+        unfinished.rename(folder)
+        sync(folder.parent)
+    except OSError:
+        if not folder.exists():
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def abandoned(root: Path) -> Iterator[Path]:
+    """Unfinished folders below `root` that no living process fills: a killed one left them."""
+    for path in sorted(root.iterdir()) if root.is_dir() else ():
+        if re.fullmatch(r"\.[0-9a-f]{16}-.+", path.name) and path.is_dir():
+            lock = _locked(path)
+            if lock is not None:
+                os.close(lock)
+                yield path
+
+
+def _locked(folder: Path) -> int | None:
+    """Hold a folder until the handle is closed or the process ends; None if another holds it.
+
+    Also where the file system knows no locks: there nothing tells that a folder was abandoned.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
+    """The manifest of a finished folder.
+
+    Raises:
+        DataError: If it is missing, damaged, of another kind or of another format.
+    """
+    path = folder / "manifest.json"
+    fix = prepare_again(folder)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"{folder}: no prepared data here (no manifest.json); {fix}") from error
+    except OSError as refused:
+        raise DataError(
+            f"{path}: cannot be read: {cause_of(refused)}; mend that (its permissions, or the disk)"
+        ) from refused
+    with boundary(path, fix, what="damaged"):
+        manifest = json.loads(content.decode())
+    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
+        raise DataError(f"{path}: not the manifest of a {kind}; {fix}")
+    if manifest.get("format") != FORMAT:
+        raise DataError(
+            f"{path}: format {manifest.get('format')}, this version reads {FORMAT}; {fix}"
+        )
+    with boundary(path, fix, what="damaged"):
+        check_content(manifest, kind)
+    return manifest
+
+
+def check_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Whether a manifest is as it was written; those of before tell no digest.
+
+    Raises:
+        DataError: If it was changed.
+    """
+    content = {key: value for key, value in manifest.items() if key != "digest"}
+    if manifest.get("digest", digest_of(content)) != digest_of(content):
+        raise DataError(
+            f"{folder / 'manifest.json'}: damaged: its digest is that of another content; "
+            f"{prepare_again(folder)}"
+        )
+
+
+def prepare_again(folder: Path) -> str:
+    """What to do about a damaged folder."""
+    return f"delete {folder}: `windtunnel sweep` prepares it again from the sources"
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the entries of a folder, last without power.
+
+    Raises:
+        OSError: A file cannot be; of folders, file systems exist that sync none.
+    """
+    with suppress(OSError) if path.is_dir() else nullcontext():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+class TokenWriter:
+    """Appends token ids to a little-endian file, counting and hashing them.
+
+    Attributes:
+        tokens: Ids written so far.
+        documents: How many documents they are; counted by the caller.
+        text_bytes: UTF-8 bytes behind them, None where unknown; counted by the caller.
+    """
+
+    def __init__(self, path: Path, dtype: str) -> None:
+        self._file = path.open("wb")
+        self._dtype = np.dtype(dtype)
+        self._hash = hashlib.sha256()
+        self.tokens = 0
+        self.documents = 0
+        self.text_bytes: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def append(self, ids: npt.NDArray[Any]) -> None:
+        """Writes ids, shape (n,); the caller has checked that they fit the type."""
+        data = np.ascontiguousarray(ids, dtype=self._dtype).tobytes()
+        self._file.write(data)
+        self._hash.update(data)
+        self.tokens += len(ids)
+
+    def summary(self) -> dict[str, Any]:
+        """What the manifest says of the file."""
+        return {
+            "tokens": self.tokens,
+            "documents": self.documents,
+            "bytes": self.text_bytes,
+            "sha256": self._hash.hexdigest(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sides:
+    """The two files that a source is split into, and how.
+
+    Attributes:
+        train: For training.
+        validation: Held out.
+        fraction: Share of documents for validation.
+        dedup: Share of a document that was read before from which it is dropped; None: never.
+    """
+
+    train: TokenWriter
+    validation: TokenWriter
+    fraction: float
+    dedup: float | None
+
+
+_BATCH_BYTES = 1 << 22
+
+
+def joined(texts: Iterable[bytes]) -> npt.NDArray[np.uint8]:
+    """Texts as a spool holds them."""
+    return np.frombuffer(b"".join(text + b"\0" for text in texts), dtype=np.uint8)
+
+
+def spooled(spool: Path) -> Iterator[bytes]:
+    """The texts of a spool, in order."""
+    tail = b""
+    with spool.open("rb") as file:
+        while chunk := file.read(_BATCH_BYTES):
+            *whole, tail = (tail + chunk).split(b"\0")
+            yield from whole
+
+
+def batches(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Lists of texts, each of about four million bytes."""
+    batch: list[bytes] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

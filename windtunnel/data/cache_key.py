@@ -1,0 +1,233 @@
+"""What decides the tokens of a source, as plain data that can be hashed.
+
+What of a study's sources has changed since its tokens were made.
+
+The tokens stay as they were pinned; that they are no longer those of the files must be said.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from windtunnel.config.data import NEAR_DUPLICATE_SHARE
+from windtunnel.data.artifacts import FORMAT, digest_of
+from windtunnel.data.builtin import package_versions
+from windtunnel.data.dataset import Dataset
+from windtunnel.data.digests import DIGEST_HEX, Digests
+from windtunnel.data.files import index_of, is_token_file, source_files
+from windtunnel.data.source import DataSpec, Source
+from windtunnel.data.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
+from windtunnel.data.validation import read_source
+from windtunnel.errors import ConfigError, DataError
+from windtunnel.laws.table import Caution
+
+Tell = Callable[[str, int, int | None], None]
+
+
+def recipe_of(
+    spec: DataSpec, *, digests: Digests | None = None, tell: Tell | None = None
+) -> dict[str, Any]:
+    """What decides the prepared data of a study, weights and names included.
+
+    Args:
+        spec: Sources, tokenizer and split.
+        digests: Hashes of the files, where they are known already.
+        tell: Told how far the hashing of large files is.
+
+    Raises:
+        DataError: If a source or the tokenizer cannot be found or read.
+    """
+    _refuse_two_vocabularies(spec)
+    tokenizer = load_tokenizer(spec.tokenizer, end_of_text=spec.end_of_text)
+    digests = digests or Digests()
+    return {
+        "sources": [
+            {
+                "name": source.name,
+                "weight": source.weight,
+                "tokens": source_recipe(
+                    source,
+                    tokenizer,
+                    vocab_size=spec.vocab_size,
+                    fraction=spec.validation_fraction,
+                    dedup=spec.dedup,
+                    digests=digests,
+                    tell=tell,
+                    tokenizer_name=spec.tokenizer,
+                ),
+            }
+            for source in sorted(spec.sources, key=lambda source: source.name)
+        ],
+    }
+
+
+def recipe_hash(spec: DataSpec) -> str:
+    """The name of the prepared folder of `spec`: 16 hex digits."""
+    return digest_of(recipe_of(spec))
+
+
+def source_recipe(
+    source: Source,
+    tokenizer: Tokenizer,
+    *,
+    vocab_size: int | None,
+    fraction: float,
+    dedup: float | None,
+    digests: Digests,
+    tell: Tell | None = None,
+    tokenizer_name: str | None = None,
+) -> dict[str, Any]:
+    """What decides the stored tokens of one source; its name, weight, place and times do not.
+
+    Raises:
+        ConfigError: If `vocab_size` is missing for token files, or below the tokenizer's.
+        DataError: If the source cannot be found or read.
+    """
+    recipe: dict[str, Any] = {"format": FORMAT, "validation_fraction": fraction}
+    if source.builtin:
+        return recipe | {
+            "content": "pairs" if source.paired else "text",
+            "vocab_size": _text_vocab(tokenizer, vocab_size, tokenizer_name),
+            "tokenizer": tokenizer.recipe(),
+            "builtin": source.path,
+            "packages": package_versions(source.builtin),
+        }
+    files = source_files(source)
+    hashed = (
+        None if tell is None else lambda done: tell(f"{source.name}: hashing files", done, None)
+    )
+    recipe["files"] = [
+        [name, path.stat().st_size, digests.of(path, hashed)] for name, path in files
+    ]
+    if is_token_file(files[0][1]):
+        indexes = [index for _, path in files if (index := index_of(path))]
+        return recipe | {
+            "content": "tokens",
+            "vocab_size": _token_vocab(source, tokenizer, vocab_size),
+            "dtype": source.dtype,
+            "indexes": [digests.of(index) for index in indexes],
+        }
+    if fraction < 1 and dedup != NEAR_DUPLICATE_SHARE:
+        recipe["dedup"] = dedup
+    recipe |= {
+        "vocab_size": _text_vocab(tokenizer, vocab_size, tokenizer_name),
+        "tokenizer": tokenizer.recipe(),
+    }
+    if source.pairs is not None:
+        return recipe | {"content": "pairs", "pairs": list(source.pairs)}
+    return recipe | {"content": "text", "text_column": source.text_column}
+
+
+def _refuse_two_vocabularies(spec: DataSpec) -> None:
+    """Bytes and another tokenizer's ids cannot share a model."""
+    if spec.tokenizer != "bytes":
+        return
+    tokenised = {
+        source.builtin is None and is_token_file(source_files(source)[0][1])
+        for source in spec.sources
+    }
+    if len(tokenised) > 1:
+        raise ConfigError(
+            "data: tokenizer = 'bytes' for the text sources, but other sources hold token ids; "
+            "set tokenizer to the tokenizer.json that made them"
+        )
+
+
+def _text_vocab(tokenizer: Tokenizer, vocab_size: int | None, name: str | None) -> int:
+    if vocab_size is not None and vocab_size < tokenizer.vocab_size:
+        named = "" if name is None else f" {name}"
+        raise ConfigError(
+            f"data: vocab_size = {vocab_size}, and the tokenizer{named} has {tokenizer.vocab_size} "
+            "tokens; allowed is that or more: raise vocab_size, or leave it out"
+        )
+    return vocab_size or tokenizer.vocab_size
+
+
+def _token_vocab(source: Source, tokenizer: Tokenizer, vocab_size: int | None) -> int:
+    if vocab_size is None and isinstance(tokenizer, ByteTokenizer):
+        raise ConfigError(
+            f"data source {source.name!r}: {source.path} holds token ids; set vocab_size, "
+            "or the tokenizer they were made with"
+        )
+    return vocab_size or tokenizer.vocab_size
+
+
+_NAMED = 3
+_GOES_ON = (
+    "the study goes on with the tokens that were made before, so that its losses compare; to train "
+    "on what is there now, give the study a new `study:` name"
+)
+
+
+def changes_since(dataset: Dataset, spec: DataSpec, *, root: Path) -> tuple[Caution, ...]:
+    """A warning for each source, and for the tokenizer, that is not what it was; none if gone.
+
+    Files are read again only if their size or times are new.
+
+    Args:
+        dataset: What was made.
+        spec: What would be asked for now.
+        root: Folder of prepared data, where hashes are kept.
+    """
+    digests, said = Digests(root), list[Caution]()
+    folders = {source.name: source.folder for source in dataset.sources}
+    recipes = [
+        (source, read_source(folders[source.name])["recipe"])
+        for source in spec.sources
+        if source.name in folders
+    ]
+    for source, recipe in recipes:
+        if "files" not in recipe or not Path(source.path).exists():
+            continue
+        if changed := list(_changed(source, recipe, digests)):
+            names = ", ".join(changed[:_NAMED]) + (", ..." if len(changed) > _NAMED else "")
+            said.append(
+                Caution(
+                    "source-changed",
+                    f"data source {source.name!r}: {len(changed)} of its files changed since its "
+                    f"tokens were made ({names}); {_GOES_ON}",
+                )
+            )
+    digests.save()
+    made = {recipe["tokenizer"].get("sha256") for _, recipe in recipes if "tokenizer" in recipe}
+    path = Path(spec.tokenizer)
+    if spec.tokenizer != "bytes" and path.is_file() and made:
+        now = hashlib.sha256(path.read_bytes()).hexdigest()
+        if made != {now}:
+            said.append(
+                Caution(
+                    "tokenizer-changed", f"tokenizer {path}: changed since the tokens; {_GOES_ON}"
+                )
+            )
+    return tuple(said)
+
+
+def _changed(source: Source, recipe: dict[str, Any], digests: Digests) -> Iterator[str]:
+    """Names of files that are other, gone or new."""
+    root = Path(source.path)
+    try:
+        now = dict(source_files(source))
+        for name, size, digest in recipe["files"]:
+            path = now.get(name) or (root / name if root.is_dir() else root)
+            if not path.exists():
+                yield f"{name} is gone"
+            elif path.stat().st_size != size or (_is_whole(digest) and digests.of(path) != digest):
+                yield name
+        written = recipe.get("indexes", [])
+        if all(map(_is_whole, written)):
+            indexes = [index for path in now.values() if written and (index := index_of(path))]
+            if [digests.of(index) for index in indexes] != written:
+                yield "an .idx file"
+    except (DataError, OSError) as error:
+        yield f"cannot be read: {error}"
+        return
+    # Older manifests were made by other rules of what is read of a folder.
+    if all(_is_whole(digest) for _, _, digest in recipe["files"]):
+        known = {name for name, _, _ in recipe["files"]}
+        yield from (f"{name} is new" for name in now if name not in known)
+
+
+def _is_whole(digest: str) -> bool:
+    """Whether a digest is of all of a file, as those of older manifests are not."""
+    return len(digest) == DIGEST_HEX

@@ -1,0 +1,323 @@
+"""Train or validation, decided by what a document says and not by where it stands.
+
+Text to tokens: documents -> near-duplicates out -> split -> residue -> ids.
+
+Text is spooled to the disk between reading and tokenising, so a source may be larger than memory;
+only its validation part and the hashes of its paragraphs are held.
+
+Pairs to tokens: groups of pairs -> near-duplicates out -> split -> residue -> ids and masks.
+
+As for text, what is for training is spooled to the disk, a prompt and a completion in turn.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from windtunnel.data.account import Tally
+from windtunnel.data.artifacts import Sides, TokenWriter, batches, joined, spooled
+from windtunnel.data.builtin import builtin_doctests, builtin_documents
+from windtunnel.data.dedup import (
+    CLEAN_SHARE,
+    WINDOW_BYTES,
+    NearDuplicates,
+    repeated_mask,
+    repeated_windows,
+    without_repeats,
+)
+from windtunnel.data.pairs import COUNTS, Pair, PairGroup, encode_pairs, joined_ids, mask_file
+from windtunnel.data.readers import text_documents, text_pairs
+from windtunnel.data.source import Source
+from windtunnel.data.tokenizer import Tokenizer
+from windtunnel.errors import DataError
+
+Document = TypeVar("Document")
+
+
+def split_documents(
+    documents: Iterable[Document],
+    *,
+    fraction: float,
+    content: Callable[[Document], bytes],
+    where: str,
+    why: Callable[[], str] = lambda: "give more text, for instance in more files",
+) -> Iterator[tuple[Document, bool]]:
+    """Each document with whether it is validation: if hash(content) < fraction.
+
+    Where no document falls below the fraction, the one of the lowest hash is taken, so that a small
+    source has a validation set too. A fraction of 0 or 1 puts all on one side. `why` says what may
+    be done where nothing can be split.
+
+    Raises:
+        DataError: If a fraction above 0 leaves nothing for training or for validation.
+    """
+    held: tuple[float, Document] | None = None
+    validation = training = 0
+    for document in documents:
+        rank = _rank(content(document))
+        if rank < fraction:
+            validation += 1
+            yield document, True
+            continue
+        training += 1
+        # Until one falls below the fraction, the lowest so far waits to see which side it is on.
+        if validation or fraction == 0:
+            yield document, False
+        elif held is None:
+            held = (rank, document)
+        elif rank < held[0]:
+            yield held[1], False
+            held = (rank, document)
+        else:
+            yield document, False
+    if held is not None:
+        training -= validation == 0
+        yield held[1], validation == 0
+    if 0 < fraction < 1 and not training:
+        raise DataError(
+            f"{where}: {validation + (held is not None)} document(s) cannot be split into training "
+            f"and validation; {why()}"
+        )
+
+
+def few_documents(tally: Tally) -> str:
+    """Why a source has too few documents to be split, and what to do about it."""
+    if dropped := tally.count("near-duplicate"):
+        return (
+            f"{dropped:,} others were left out as near-duplicates of what was read before; set "
+            "data.dedup: off, or to a higher share, or give more text"
+        )
+    said = tally.said()
+    return f"give more text, for instance in more files{f' (left out: {said})' if said else ''}"
+
+
+def _rank(content: bytes) -> float:
+    """A number in [0, 1), uniform over documents."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=6).digest(), "big") / 2**48
+
+
+def write_text(
+    source: Source,
+    tokenizer: Tokenizer,
+    sides: Sides,
+    *,
+    spool: Path,
+    tally: Tally,
+    tell: Callable[[str, int, int | None], None],
+) -> float | None:
+    """Writes both sides of a text source; returns the residue if measured.
+
+    A builtin also loses repeated paragraphs, and validation paragraphs that training holds. At a
+    fraction of 1 the source is a test set and stays as it is.
+    """
+    train, validation, where = sides.train, sides.validation, f"data source {source.name!r}"
+    builtin = source.builtin is not None
+    parts = split_documents(
+        _novel(source, sides, tally),
+        fraction=sides.fraction,
+        content=bytes,
+        where=where,
+        why=lambda: few_documents(tally),
+    )
+
+    # Documents lie end to end in the spool, each closed by byte 0.
+    held_out: list[bytes] = []
+    with spool.open("wb") as file:
+        for number, (document, is_validation) in enumerate(parts, start=1):
+            if is_validation:
+                held_out.append(document)
+            else:
+                file.write(document + b"\0")
+                train.documents += 1
+            if number % 256 == 0:
+                tell(f"{source.name}: reading documents", number, None)
+    if not held_out and not train.documents:
+        said = tally.said()
+        raise DataError(
+            f"{where}: {source.path} holds no text"
+            f"{f' ({said} left out)' if said else ''}; give it some"
+        )
+
+    residue = None
+    if held_out and train.documents:
+        tell(f"{source.name}: comparing validation with training", 0, None)
+        training = np.memmap(spool, dtype=np.uint8, mode="r")
+        repeated = repeated_windows(training, joined(held_out), window=WINDOW_BYTES)
+        mask = repeated_mask(joined(held_out), repeated, window=WINDOW_BYTES)
+        if builtin:
+            held_out = without_repeats(held_out, mask, tally)
+            mask = repeated_mask(joined(held_out), repeated, window=WINDOW_BYTES)
+        residue = float(mask.mean())
+    validation.documents = len(held_out)
+    sizes = {train: spool.stat().st_size, validation: len(joined(held_out))}
+
+    for side, documents in ((train, spooled(spool)), (validation, held_out)):
+        for batch in batches(documents):
+            for encoded in tokenizer.encode(batch, where):
+                side.append(encoded.ids)
+                sizes[side] -= encoded.count_in(tally)
+            if side is train:
+                tell(f"{source.name}: writing tokens", train.tokens, None)
+        side.text_bytes = sizes[side]
+    if train.tokens + validation.tokens == train.documents + validation.documents:
+        raise DataError(f"{where}: the tokenizer drops all of its text; take one that knows it")
+    spool.unlink()
+    return residue
+
+
+def _novel(source: Source, sides: Sides, tally: Tally) -> Iterator[bytes]:
+    """The documents of a source, without near-duplicates."""
+    if source.builtin:
+        documents = builtin_documents(source.builtin)
+        memory = NearDuplicates(drop_repeats=True, tally=tally)
+    else:
+        documents = text_documents(source, tally)
+        if sides.dedup is None:
+            return documents
+        memory = NearDuplicates(share=sides.dedup, tally=tally)
+    return documents if sides.fraction == 1 else filter(None, map(memory.novel, documents))
+
+
+_BATCH_PAIRS = 4096
+
+
+def write_pairs(
+    source: Source,
+    tokenizer: Tokenizer,
+    sides: Sides,
+    *,
+    folder: Path,
+    tally: Tally,
+    tell: Callable[[str, int, int | None], None],
+) -> tuple[float | None, dict[str, dict[str, Any]]]:
+    """Writes both sides of a source of pairs, and their masks into `folder`.
+
+    A builtin also loses the validation pairs that training holds.
+
+    Returns:
+        The residue if measured, and what the manifest says of the masks.
+
+    Raises:
+        DataError: If the source cannot be read or split, or holds no pair.
+    """
+    train, validation = sides.train, sides.validation
+    spool, held_out = folder / "train.txt", list[Pair]()
+    builtin = source.builtin is not None
+    where = f"data source {source.name!r}"
+    parts = split_documents(
+        _groups(source, sides, tally),
+        fraction=sides.fraction,
+        content=lambda group: group.content,
+        where=where,
+        why=lambda: few_documents(tally),
+    )
+    with spool.open("wb") as file:
+        for number, (group, is_validation) in enumerate(parts, start=1):
+            if is_validation:
+                held_out += group.pairs
+            else:
+                file.write(joined(itertools.chain(*group.pairs)).tobytes())
+                train.documents += len(group.pairs)
+            if number % 256 == 0:
+                tell(f"{source.name}: reading documents", number, None)
+    if not held_out and not train.documents:
+        raise DataError(f"{where}: {source.path} holds no pair with a completion; give it some")
+
+    residue = None
+    if held_out and train.documents:
+        tell(f"{source.name}: comparing validation with training", 0, None)
+        all_pairs, training = held_out, np.memmap(spool, np.uint8, "r")
+        held_out, residue = _compared(training, all_pairs, clean=builtin)
+        lost = _bytes_of(all_pairs) - _bytes_of(held_out)
+        tally.add("residue", len(all_pairs) - len(held_out), lost)
+    validation.documents = len(held_out)
+    texts = spooled(spool)
+    pairs = map(Pair, texts, texts)
+    masks = {
+        side: _write(
+            each, tokenizer, tokens, mask_file(folder / f"{side}.bin"), tally=tally, where=where
+        )
+        for side, each, tokens in (("train", pairs, train), ("validation", held_out, validation))
+    }
+    tell(f"{source.name}: writing tokens", train.tokens, None)
+    spool.unlink()
+    return residue, masks
+
+
+def _compared(
+    training: npt.NDArray[np.uint8], held_out: list[Pair], *, clean: bool
+) -> tuple[list[Pair], float]:
+    """Validation pairs, with `clean` without those that training holds, and their residue."""
+
+    def repeated_bytes(pairs: list[Pair]) -> npt.NDArray[np.bool_]:
+        text = joined(itertools.chain(*pairs))
+        return repeated_mask(text, repeated, window=WINDOW_BYTES)
+
+    text = joined(itertools.chain(*held_out))
+    repeated = repeated_windows(training, text, window=WINDOW_BYTES)
+    mask = repeated_bytes(held_out)
+    if clean:
+        sizes = [len(pair.prompt) + len(pair.completion) + 2 for pair in held_out]
+        shares = np.add.reduceat(mask, np.cumsum([0, *sizes[:-1]]), dtype=np.int64) / sizes
+        held_out = [p for p, share in zip(held_out, shares, strict=True) if share <= CLEAN_SHARE]
+        mask = repeated_bytes(held_out)
+    return held_out, float(mask.mean()) if len(mask) else 0.0
+
+
+def _bytes_of(pairs: list[Pair]) -> int:
+    return sum(len(pair.prompt) + len(pair.completion) + 1 for pair in pairs)
+
+
+def _groups(source: Source, sides: Sides, tally: Tally) -> Iterator[PairGroup]:
+    """What is split, without near-duplicates.
+
+    A builtin's groups are its files, as the builtin of the same files without pairs has them, so
+    that a file stands on one side of both. Other pairs are compared as wholes, for prompts that
+    share a template are no copies.
+    """
+    if source.builtin:
+        groups, memory = builtin_doctests(), NearDuplicates(drop_repeats=True, tally=tally)
+    else:
+        groups = (PairGroup(b"\n".join(pair), [pair]) for pair in text_pairs(source, tally))
+        if sides.dedup is None:
+            return groups
+        memory = NearDuplicates(whole=True, share=sides.dedup, tally=tally)
+    if sides.fraction == 1:
+        return groups
+    novel = ((memory.novel(group.content), group.pairs) for group in groups)
+    return (PairGroup(content, pairs) for content, pairs in novel if content)
+
+
+def _write(
+    pairs: Iterable[Pair],
+    tokenizer: Tokenizer,
+    tokens: TokenWriter,
+    path: Path,
+    *,
+    tally: Tally,
+    where: str,
+) -> dict[str, Any]:
+    """Writes pairs and their mask; returns what the manifest says of the mask."""
+    pairs, text_bytes, completion_bytes, completion_tokens = iter(pairs), 0, 0, 0
+    with TokenWriter(path, "u1") as masks:
+        while batch := list(itertools.islice(pairs, _BATCH_PAIRS)):
+            prompts, completions, mask = encode_pairs(tokenizer, batch, where)
+            tokens.append(joined_ids(prompts, completions, tokenizer.end_id))
+            masks.append(mask)
+            dropped = sum(each.count_in(tally) for each in completions)
+            answers = sum(len(pair.completion) + 1 for pair in batch) - dropped
+            dropped = sum(each.count_in(tally) for each in prompts)
+            text_bytes += answers + sum(len(pair.prompt) for pair in batch) - dropped
+            completion_bytes += answers
+            completion_tokens += int(np.count_nonzero(mask & COUNTS))
+    tokens.text_bytes = text_bytes
+    return {
+        "mask_sha256": masks.summary()["sha256"],
+        "completion_tokens": completion_tokens,
+        "completion_bytes": completion_bytes,
+    }

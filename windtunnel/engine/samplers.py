@@ -1,0 +1,201 @@
+"""Suggestions: a sampler of Optuna, built anew for every batch from what has ended before it.
+
+A batch depends on (seed, batch number, results in trial order) alone, so the set of trials does not
+depend on which of them finished first. Samplers that learn from values (gp, tpe) and `random` are
+given the earlier trials as they stand; those that keep a state of their own (cmaes, sobol, grid)
+replay the earlier batches, which costs them nothing and gives the same suggestions again.
+
+How much each searched value matters: functional ANOVA over a search's trials.
+
+fANOVA (Hutter et al. 2014) fits a forest to the losses and asks which share of the forest's
+variance over the space each axis explains alone. Optuna's default, PED-ANOVA, is not taken:
+measured on a planted loss at 40 trials of a Gaussian process it gave an idle axis 0.21 on average
+(0.32 from one search to another) beside 0.49 for the one that mattered, fANOVA 0.02 beside 0.80.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    GridSampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from windtunnel.config import StudyConfig
+from windtunnel.config.axes import is_whole
+from windtunnel.config.search import Range, SearchExperiment
+from windtunnel.errors import WindtunnelError
+from windtunnel.runs.search.trials import TrialResult
+
+REPLAYED = {"cmaes", "sobol", "grid"}
+
+
+def suggest(
+    study: StudyConfig, experiment: SearchExperiment, results: Sequence[TrialResult]
+) -> list[dict[str, Any]]:
+    """Values for the trials of the next batch; fewer than a batch where a grid is exhausted.
+
+    `results` are those of all earlier batches, in trial order, and none of them is unfinished.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    space = distributions(study, experiment)
+    kind = experiment.sampler_taken
+    batch = results[-1].trial.batch + 1 if results else 0
+    size = min(experiment.batch, experiment.trials - len(results))
+    if kind == "grid":
+        size = min(size, _cells(experiment) - len(results))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of experimental samplers, and of their fallbacks
+        if kind in REPLAYED:
+            sampler = _sampler(experiment, experiment.seed)
+            optuna_study = optuna.create_study(sampler=sampler)
+            _replay(optuna_study, space, results, learns=kind == "cmaes")
+        else:
+            optuna_study = optuna.create_study(
+                sampler=_sampler(experiment, _seed(experiment, batch))
+            )
+            optuna_study.add_trials(told(space, results))
+        asked = [optuna_study.ask(space) for _ in range(size)]
+    return [dict(trial.params) for trial in asked]
+
+
+def told(
+    space: Mapping[str, BaseDistribution], results: Sequence[TrialResult]
+) -> list[FrozenTrial]:
+    """Results as Optuna keeps them.
+
+    A diverged trial carries no value, and one told as failed would be forgotten: it counts as
+    complete, at the worst finite value plus the spread of all. A trial stopped early is pruned, at
+    the values of its rungs.
+    """
+    finite = [result.value for result in results if result.value is not None]
+    worst = max(finite) + (max(finite) - min(finite)) if finite else None
+    return [_told(space, result, worst) for result in results]
+
+
+def distributions(study: StudyConfig, experiment: SearchExperiment) -> dict[str, BaseDistribution]:
+    """The space as Optuna writes it, by axis."""
+    found: dict[str, BaseDistribution] = {}
+    for axis, values in experiment.space.items():
+        if not isinstance(values, Range):
+            found[axis] = CategoricalDistribution(values)
+        elif is_whole(study, axis):
+            found[axis] = IntDistribution(int(values.low), int(values.high), log=values.log)
+        else:
+            found[axis] = FloatDistribution(values.low, values.high, log=values.log)
+    return found
+
+
+def _told(
+    space: Mapping[str, BaseDistribution], result: TrialResult, worst: float | None
+) -> FrozenTrial:
+    state, value = TrialState.FAIL, None
+    if result.outcome == "finished":
+        state, value = TrialState.COMPLETE, result.value
+    elif result.outcome == "diverged" and worst is not None:
+        state, value = TrialState.COMPLETE, worst
+    elif result.outcome == "stopped":
+        state, value = TrialState.PRUNED, result.at[-1]
+    return create_trial(
+        state=state,
+        value=value,
+        params=result.trial.values,
+        distributions=dict(space),
+        intermediate_values={rung: loss for rung, loss in enumerate(result.at) if loss is not None},
+        user_attrs={"outcome": result.outcome, "batch": result.trial.batch},
+    )
+
+
+def _replay(
+    study: optuna.Study,
+    space: Mapping[str, BaseDistribution],
+    results: Sequence[TrialResult],
+    *,
+    learns: bool,
+) -> None:
+    """Ask for the earlier batches again and, where the sampler learns, tell what came of them."""
+    for batch in dict.fromkeys(result.trial.batch for result in results):
+        of_batch = [result for result in results if result.trial.batch == batch]
+        before = [result for result in results if result.trial.batch <= batch]
+        values = told(space, before)[-len(of_batch) :]
+        asked = [study.ask(dict(space)) for _ in of_batch]
+        for trial, result, known in zip(asked, of_batch, values, strict=True):
+            if trial.params != result.trial.values:
+                raise WindtunnelError(
+                    f"trial {result.trial.number} of the search was suggested by another version "
+                    f"of optuna than {optuna.__version__}, which would not suggest it; go on with "
+                    "that version, or give the search a new `name:`: finished runs are kept"
+                )
+            if learns:
+                study.tell(trial, known.value, state=known.state)
+
+
+def _sampler(experiment: SearchExperiment, seed: int) -> BaseSampler:
+    builders: dict[str, Callable[[], BaseSampler]] = {
+        "gp": lambda: GPSampler(seed=seed, n_startup_trials=experiment.batch),
+        "tpe": lambda: TPESampler(seed=seed, n_startup_trials=experiment.batch),
+        "cmaes": lambda: CmaEsSampler(seed=seed, popsize=experiment.batch),
+        "sobol": lambda: QMCSampler(seed=seed, scramble=True),
+        "grid": lambda: GridSampler(_grid(experiment), seed=seed),
+        "random": lambda: RandomSampler(seed=seed),
+    }
+    return builders[experiment.sampler_taken]()
+
+
+def _seed(experiment: SearchExperiment, batch: int) -> int:
+    return int(np.random.SeedSequence((experiment.seed, batch)).generate_state(1)[0])
+
+
+def _grid(experiment: SearchExperiment) -> dict[str, list[Any]]:
+    return {
+        axis: values.grid() if isinstance(values, Range) else list(values)
+        for axis, values in experiment.space.items()
+    }
+
+
+def _cells(experiment: SearchExperiment) -> int:
+    return int(np.prod([len(values) for values in _grid(experiment).values()]))
+
+
+FEWEST_TRIALS = 12
+"""Below, shares are the draw's (measured: an idle axis gets 0.25 of 8 trials, 0.13 of 12)."""
+
+
+def importances(
+    study: StudyConfig, experiment: SearchExperiment, results: Sequence[TrialResult]
+) -> dict[str, float]:
+    """Share of the explained variance by axis, largest first; empty below `FEWEST_TRIALS`.
+
+    The loss is that at the first horizon where trials are compared: the shortest rung, which every
+    trial has reached, or the end. Trials that diverged have none and are left out.
+    """
+    space = distributions(study, experiment)
+    losses = [(each, each.at[0]) for each in results if each.at and each.at[0] is not None]
+    if len(losses) < FEWEST_TRIALS or len({loss for _, loss in losses}) < 2:
+        return {}
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    kept = optuna.create_study()
+    kept.add_trials(
+        create_trial(value=loss, params=each.trial.values, distributions=space)
+        for each, loss in losses
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shares = get_param_importances(kept, evaluator=FanovaImportanceEvaluator(seed=0))
+    return {axis: float(share) for axis, share in shares.items()}

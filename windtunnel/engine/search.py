@@ -1,0 +1,169 @@
+"""Early stopping: which trials of a batch go on from a rung.
+
+Trials are compared at equal phase: each was branched off its trunk and decayed, and the loss at the
+end of that branch counts (design decision 6: a shortened run is not a shorter run). A batch is
+judged when all of it has come to the rung, beside all that came there before it, so that who was
+first does not matter. ASHA: Li et al. 2020 (arXiv 1810.05934); median rule: Golovin et al. 2017.
+
+How a search grows the plan: batch after batch, rung after rung, then the best once more.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from statistics import median
+
+from windtunnel.config.search import SearchExperiment
+from windtunnel.runs.plan import PlannedSegment, planned_segments
+from windtunnel.runs.points import search_points, trial_horizons
+from windtunnel.runs.search.trial_log import (
+    Suggested,
+    SuggestedTrial,
+    read_suggested,
+    write_suggested,
+)
+from windtunnel.runs.search.trials import TrialResult, trial_results
+from windtunnel.runs.study import Study
+
+
+def going_on(
+    experiment: SearchExperiment, results: Sequence[TrialResult], *, horizons: int
+) -> set[int]:
+    """Numbers of the last batch's trials that go on from its latest rung; empty when none is left.
+
+    `horizons` counts the rungs and the end.
+    """
+    if not results or experiment.early_stopping is None:
+        return set()
+    batch = [each for each in results if each.trial.batch == results[-1].trial.batch]
+    rung = max(each.trial.admitted for each in batch)
+    if rung == horizons:
+        return set()
+    there = [(loss, each.trial.number) for each in results if (loss := _loss_at(each, rung))]
+    candidates = {each.trial.number for each in batch if each.trial.admitted == rung}
+    if experiment.early_stopping.rule == "median":
+        middle = median(loss for loss, _ in there) if there else 0.0
+        chosen = {number for loss, number in there if loss <= middle}
+    else:
+        places = max(1, int(len(there) / experiment.early_stopping.reduction))
+        chosen = {number for _, number in sorted(there)[:places]}
+    return candidates & chosen
+
+
+def _loss_at(result: TrialResult, rung: int) -> float | None:
+    """Loss at the end of a rung (counted from 1); None where the trial has none there."""
+    return result.at[rung - 1] if len(result.at) >= rung else None
+
+
+class Searches:
+    """All searches of a study; what they suggest is written before it is returned.
+
+    `has_ended` says whether the store already holds what is planned of a segment.
+    """
+
+    def __init__(self, study: Study, *, has_ended: Callable[[PlannedSegment], bool]) -> None:
+        self.searches = [
+            _Search(study, experiment, has_ended=has_ended)
+            for experiment in study.config.experiments
+            if isinstance(experiment, SearchExperiment)
+        ]
+
+    def begin(self, ended: Collection[str]) -> list[PlannedSegment]:
+        """Segments of every search that waits for nothing, where those in `ended` have ended."""
+        return [planned for search in self.searches for planned in search.begin(ended)]
+
+    def after(self, planned: PlannedSegment) -> list[PlannedSegment]:
+        """What the end of a segment calls for; also where it ended without a loss."""
+        return [new for search in self.searches for new in search.after(planned)]
+
+
+class _Search:
+    """One search."""
+
+    def __init__(
+        self,
+        study: Study,
+        experiment: SearchExperiment,
+        *,
+        has_ended: Callable[[PlannedSegment], bool],
+    ) -> None:
+        self.study, self.experiment, self.has_ended = study, experiment, has_ended
+        self.suggested = read_suggested(study.folder, experiment)
+        self.planned = self._plan()
+        self.open = self._not_ended(self.planned.values())
+
+    def begin(self, ended: Collection[str]) -> list[PlannedSegment]:
+        self.open.difference_update(ended)
+        return self.advance()
+
+    def after(self, planned: PlannedSegment) -> list[PlannedSegment]:
+        if planned.id not in self.open:
+            return []
+        self.open.discard(planned.id)
+        return self.advance()
+
+    def advance(self) -> list[PlannedSegment]:
+        """Suggest until something has to be run; what is new or longer in the plan."""
+        new: dict[str, PlannedSegment] = {}
+        while not self.open:
+            results = trial_results(
+                self.study.ground, self.experiment, self.suggested, self.study.store
+            )
+            following = self._following(results)
+            if following.batches > self.suggested.batches or following.finalists is not None:
+                self._keep_for_optuna(results)  # no rung is left to judge: every outcome is final
+            if following == self.suggested:
+                break
+            write_suggested(self.study.folder, self.experiment, following)
+            self.suggested, before = following, self.planned
+            self.planned = self._plan()
+            changed = {i: p for i, p in self.planned.items() if before.get(i) != p}
+            new |= changed
+            self.open = self._not_ended(changed.values())
+        return list(new.values())
+
+    def _following(self, results: Sequence[TrialResult]) -> Suggested:
+        """The suggestions after these, now that all of these have ended; the same when done."""
+        experiment, suggested = self.experiment, self.suggested
+        horizons = len(trial_horizons(experiment))
+        if promoted := going_on(experiment, results, horizons=horizons):
+            trials = [
+                trial.replace(admitted=trial.admitted + 1) if trial.number in promoted else trial
+                for trial in suggested.trials
+            ]
+            return suggested.replace(trials=tuple(trials))
+        if len(results) < experiment.trials and (batch := self._next_batch(results)):
+            return suggested.replace(trials=(*suggested.trials, *batch), finalists=None)
+        return suggested.replace(finalists=best(results, experiment.top))
+
+    def _next_batch(self, results: Sequence[TrialResult]) -> list[SuggestedTrial]:
+        from windtunnel.engine.samplers import suggest  # loads optuna, and torch for gp
+
+        values = suggest(self.study.config, self.experiment, results)
+        return [
+            SuggestedTrial(number=number, batch=self.suggested.batches, values=each)
+            for number, each in enumerate(values, start=len(results))
+        ]
+
+    def _keep_for_optuna(self, results: Sequence[TrialResult]) -> None:
+        from windtunnel.engine.journal import write_journal
+
+        write_journal(self.study.folder, self.study.config, self.experiment, results)
+
+    def _plan(self) -> dict[str, PlannedSegment]:
+        points = search_points(self.study.ground, self.experiment, self.suggested)
+        return {planned.id: planned for planned in planned_segments(points)}
+
+    def _not_ended(self, planned: Iterable[PlannedSegment]) -> set[str]:
+        return {
+            each.id
+            for each in planned
+            if each.segment.kind == "branch" and not self.has_ended(each)
+        }
+
+
+def best(results: Sequence[TrialResult], count: int) -> tuple[int, ...]:
+    """Numbers of the trials with the lowest losses, the best first; equal values count once."""
+    finished = sorted(
+        (result.value, result.trial.number) for result in results if result.value is not None
+    )
+    numbers = {repr(results[number].trial.values): number for _, number in reversed(finished)}
+    return tuple(number for _, number in finished if number in numbers.values())[:count]

@@ -1,1 +1,0 @@
-"""Searches: Optuna behind the graph. The only importer of optuna."""

@@ -1,0 +1,287 @@
+"""The fit that is handed over, and why some are not: none, failed, or of other runs.
+
+What loss to expect of the target: by validation set, and at ends that come earlier.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from windtunnel.config.study import ScalingExperiment, ScheduleConfig
+from windtunnel.errors import ConfigError, FitError, did_you_mean
+from windtunnel.export.handoff import Estimate, Kept, Steps, Warned
+from windtunnel.export.request import Asked
+from windtunnel.laws import Fit, fit
+from windtunnel.runs.forecast import as_table, law_inputs, law_rows
+from windtunnel.runs.study import Study
+from windtunnel.runs.table import Row
+
+FAILING = {
+    "start-point": "the solver did not move",
+    "not-converged": "the solver did not converge",
+    "few-starts": "few starts reached the optimum",
+    "at-bound": "the runs do not determine a coefficient",
+    "holdout-missed": "the law failed its own hold-out",
+    "non-monotone": "loss rises with data",
+    "odd-units": "units are wrong",
+    "resamples-failed": "the intervals rest on resamples that failed",
+}
+"""Warnings with which a number is not handed over unless `accept` names them."""
+
+
+def read_study_fit(study: Study, asked: Asked) -> tuple[Path, Fit]:
+    """The fit asked for, or the one that the study's last sweep or report left.
+
+    Raises:
+        ConfigError: There is none yet, or the study has several.
+        FitError: It is damaged, or no law of size and data.
+    """
+    if asked.fit is not None and asked.experiment is not None:
+        raise ConfigError(
+            "--fit and --experiment: a fit in a file is of its own experiment: give one"
+        )
+    path = asked.fit or _own(study, asked.experiment)
+    write_one = f"`windtunnel fit {study.file} --out FIT.json` writes one"
+    try:
+        fitted = Fit.read(path)
+    except (ConfigError, FitError) as damaged:
+        raise type(damaged)(f"{damaged}: {write_one}") from None
+    if fitted.law != "chinchilla":
+        raise FitError(
+            f"{path}: law {fitted.law!r} forecasts no loss of a size and its data: export needs "
+            "`windtunnel fit STUDY.yaml --law chinchilla --out FIT.json`"
+        )
+    return path, fitted
+
+
+def fingerprint_of(fitted: Fit) -> str:
+    """16 hex digits over a fit as it is written."""
+    return fingerprint_of_text(fitted.to_json())
+
+
+def fingerprint_of_text(text: str) -> str:
+    """The same of a written fit: what is read again is rounded, and written otherwise."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_fit(
+    study: Study, fitted: Fit, rows: list[Row], *, path: Path, accept: tuple[str, ...]
+) -> list[Warned]:
+    """The fit's warnings, those that are accepted among them.
+
+    Raises:
+        FitError: The fit is of other runs than the store's, has no intervals, or has failed.
+    """
+    _same_runs(study, fitted, rows, path)
+    if columns := fitted.inputs.get("columns"):
+        raise FitError(
+            f"{path}: made with {columns}: its numbers are of other columns or units than the "
+            "study's own params, tokens and loss, and a forecast would be of something else; fit "
+            "without these options (export forecasts every validation set by itself)"
+        )
+    if not fitted.intervals:
+        raise FitError(
+            f"{path}: the fit has no intervals, and no number is handed over without one: fit "
+            "again with --intervals two-level --bootstrap 1000"
+        )
+    for code in accept:
+        if code not in FAILING:
+            hint = did_you_mean(code, FAILING)
+            raise ConfigError(f"--accept {code}: allowed are {', '.join(FAILING)}{hint}")
+    found = unless_failed(fitted, what=str(path), accept=accept)
+    if options := fitted.inputs.get("options"):
+        found.append(
+            Warned(
+                code="fit-options",
+                message=f"the fit was made with {options}; so only the mean over the validation "
+                "sets is forecast, and no set by itself",
+            )
+        )
+    return found
+
+
+def unless_failed(
+    fitted: Fit, *, what: str, accept: tuple[str, ...], said: str = "", prefix: str = ""
+) -> list[Warned]:
+    """The warnings of a fit, `said` before each message and `prefix` before each code.
+
+    Raises:
+        FitError: One of them says that it failed, and `accept` does not name it.
+    """
+    found = []
+    for warning in fitted.warnings:
+        found.append(Warned(code=prefix + warning.code, message=said + warning.message))
+        if warning.code not in FAILING:
+            continue
+        if warning.code not in accept:
+            raise FitError(
+                f"{what}: not handed over, {FAILING[warning.code]} ({warning.code}): "
+                f"{warning.message}. Mend the study (docs/fit.md says how each warning arises), or "
+                f"take the fit as it is with --accept {warning.code}, which the Handoff will say"
+            )
+        accepted = f"{said}{warning.code}: {FAILING[warning.code]}; accepted at export"
+        found.append(Warned(code="accepted", message=accepted))
+    return found
+
+
+def _own(study: Study, experiment: str | None) -> Path:
+    scaling = [e.name for e in study.config.experiments if isinstance(e, ScalingExperiment)]
+    if not scaling:
+        raise ConfigError(
+            f"{study.file}: the study has no scaling experiment, so nothing says what loss to "
+            "expect of a size: add one (docs/study.md), or export the study that has it"
+        )
+    if experiment is not None and experiment not in scaling:
+        raise ConfigError(
+            f"--experiment {experiment}: {study.file} has these scaling experiments: "
+            f"{', '.join(scaling)}{did_you_mean(experiment, scaling)}"
+        )
+    if experiment is None and len(scaling) > 1:
+        raise ConfigError(
+            f"{study.file}: several scaling experiments, {', '.join(scaling)}: name one with "
+            "--experiment"
+        )
+    name = "fit.json" if len(scaling) == 1 else f"fit.{experiment}.json"
+    path = study.folder / name
+    if not path.exists():
+        raise ConfigError(
+            f"{study.file}: no fit yet ({path} is not there): finish `windtunnel sweep "
+            f"{study.file}`, which ends with one; it needs at least 6 finished decay branches"
+        )
+    return path
+
+
+def _same_runs(study: Study, fitted: Fit, rows: list[Row], path: Path) -> None:
+    name = study.config.study
+    if not fitted.inputs and path.parent == study.folder:
+        raise FitError(
+            f"{path}: this fit does not say which runs it was made from, for an earlier version "
+            f"wrote it: fit again with `windtunnel report {study.file}`"
+        )
+    if fitted.inputs.get("study") != name:
+        of = fitted.inputs.get("study")
+        what = f"study {of!r}" if of else "a table"
+        raise FitError(
+            f"{path}: this fit is of {what}, not of study {name!r}: write one with `windtunnel fit "
+            f"{study.file} --out FIT.json` (`windtunnel import-runs` adds runs of your own)"
+        )
+    for key in ("experiments", "runs"):
+        if key not in fitted.inputs:
+            raise FitError(
+                f"{path}: inputs.{key}: is missing, so that the fit does not say which runs it was "
+                f"made from: fit again with `windtunnel fit {study.file} --out FIT.json`"
+            )
+    experiments = set(fitted.inputs["experiments"].split("+"))
+    now = law_inputs(name, rows, experiments)
+    if now["runs"] == fitted.inputs["runs"]:
+        return
+    count = sum(bool(experiments & set(row["experiment"].split("+"))) for row in law_rows(rows))
+    if not count:
+        raise FitError(
+            f"{path}: no run of {study.file} as it is now is finished, so this fit is of another "
+            f"recipe, model or data: `windtunnel sweep {study.file}` runs it and fits again; give "
+            "the changed study a `study:` name of its own to keep both"
+        )
+    fix = "report" if path.parent == study.folder else "fit"
+    raise FitError(
+        f"{path}: the store has changed since this fit: it was made from {fitted.rows} runs "
+        f"(fingerprint {fitted.inputs['runs']}), and the study now has {count} ({now['runs']}). "
+        f"`windtunnel sweep {study.file}` makes what is missing and fits again; `windtunnel {fix} "
+        f"{study.file}` only fits what is there"
+    )
+
+
+MEAN = "mean"
+"""The unweighted mean over the validation sets: the loss that a study's law is fitted to."""
+EARLY = (0.25, 0.5)
+"""Shares of the run at which a decay branch checks the forecast before the run is over."""
+
+
+@dataclass(frozen=True, eq=False)
+class SetFits:
+    """The fit of each validation set beside that of their mean, and why others have none."""
+
+    fits: Mapping[str, Fit]
+    warnings: list[Warned]
+
+
+def fits_by_set(mean: Fit, rows: list[Row], *, accept: tuple[str, ...]) -> SetFits:
+    """The law of the mean's fit, fitted to each validation set of the same experiments.
+
+    One set alone is the mean. Of a fit that was made with options of its own the mean alone is
+    known.
+
+    Raises:
+        ConfigError: A set is called as the mean is.
+        FitError: A set's fit has failed, and `accept` does not name how.
+    """
+    names = sorted({name for row in rows for name in row if name.startswith("loss_")})
+    if f"loss_{MEAN}" in names:
+        raise ConfigError(
+            f"a validation set is called {MEAN!r}, as the mean over the sets is: give its source "
+            "another `name:` in the study file"
+        )
+    if mean.inputs.get("options"):
+        return SetFits({MEAN: mean}, [])
+    experiments = set(mean.inputs["experiments"].split("+"))
+    fits, warnings = {MEAN: mean}, []
+    for column in names:
+        name = column.removeprefix("loss_")
+        if len(names) == 1:
+            fits[name] = mean
+            continue
+        chosen = [
+            row | {"loss": row[column]}
+            for row in law_rows(rows)
+            if experiments & set(row["experiment"].split("+")) and row.get(column) is not None
+        ]
+        try:
+            fits[name] = fit(as_table(chosen), level=mean.level).made_from(mean.inputs)
+        except FitError as refused:
+            warnings.append(
+                Warned(code="set-not-forecast", message=f"validation set {name}: {refused}")
+            )
+            continue
+        what = f"validation set {name}"
+        warnings += unless_failed(fits[name], what=what, accept=accept, said=f"{what}: ")
+    return SetFits(fits, warnings)
+
+
+def forecast_of(fits: Mapping[str, Fit], *, params: int, tokens: int) -> dict[str, Estimate]:
+    """Prediction interval of one new run, by validation set; the mean first."""
+    return {name: Estimate.of(each.predict(params, tokens)) for name, each in fits.items()}
+
+
+def kept_of(
+    schedule: ScheduleConfig, steps: Steps, mean: Fit, *, params: int, batch_tokens: int
+) -> tuple[Kept, ...]:
+    """Checkpoints to keep: where early decays leave the trunk, where the decay starts, the end."""
+    found = []
+    for share in EARLY:
+        end = math.ceil(share * steps.end)
+        start = end - max(1, round(schedule.decay_share * end))
+        if schedule.decay_share == 1.0 or start < steps.warmup:
+            continue  # too early to decay
+        loss = mean.predict(params, end * batch_tokens)
+        found.append(
+            Kept(
+                step=start,
+                tokens=start * batch_tokens,
+                why=f"a decay from here ends at {share:.0%} of the run: an early check of the "
+                "forecast",
+                horizon_tokens=end * batch_tokens,
+                horizon_step=end,
+                loss=Estimate.of(loss),
+            )
+        )
+    found.append(
+        Kept(
+            step=steps.decay_start,
+            tokens=steps.decay_start * batch_tokens,
+            why="the decay starts: a longer run, other data or another decay leave from here",
+        )
+    )
+    found.append(Kept(step=steps.end, tokens=steps.end * batch_tokens, why="the end"))
+    return tuple(sorted(found, key=lambda kept: kept.step))

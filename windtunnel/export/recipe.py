@@ -1,0 +1,290 @@
+"""From a recipe and a target shape to the numbers that a trainer takes: the role table, applied.
+
+The batch of the target, and the rate that goes with it: from what was measured, or as it was.
+
+batch_tokens does not transfer: the best one grows as the loss falls (MiniCPM, arXiv 2404.06395,
+section 3.2). Only a law fitted to losses of the same data can say how; a printed one never does.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Generic, Literal, TypeVar
+
+from windtunnel.accounting import flops_6nd
+from windtunnel.config import ModelSpec, Recipe
+from windtunnel.config.study import ScheduleConfig
+from windtunnel.errors import ConfigError
+from windtunnel.export.fits import unless_failed
+from windtunnel.export.handoff import (
+    BatchChoice,
+    Counts,
+    LrRule,
+    LrRuleName,
+    Multipliers,
+    RoleValues,
+    Steps,
+    Warned,
+)
+from windtunnel.export.request import Asked, Companion
+from windtunnel.findings.batch import batches
+from windtunnel.findings.lr_batch import JointFinding, joints
+from windtunnel.laws import Fit
+from windtunnel.mup import Role
+
+
+def counts_of(model: ModelSpec, tokens: int) -> Counts:
+    """Sizes of the model and of its training on so many tokens."""
+    return Counts(
+        params=model.params,
+        params_embedding=model.params_embedding,
+        params_active=model.params_active,
+        num_heads=model.num_heads,
+        ffn_width=model.ffn_width,
+        tokens=tokens,
+        tokens_per_param=tokens / model.params,
+        flops_6nd=flops_6nd(model.params, tokens),
+        flops_exact=float(model.flops_exact_per_token) * tokens,
+    )
+
+
+def roles_of(recipe: Recipe, model: ModelSpec) -> dict[Role, RoleValues]:
+    """Values of every role that the model has."""
+    found = {}
+    for role in Role:
+        if role is Role.READOUT and model.tied:
+            continue
+        scale = recipe.scale(role, model)
+        found[role] = RoleValues(
+            lr=recipe.lr * scale.lr,
+            init_std=recipe.init_std * scale.init_std,
+            weight_decay=recipe.weight_decay * scale.weight_decay,
+            eps=recipe.eps * scale.eps,
+        )
+    return found
+
+
+def multipliers_of(recipe: Recipe, model: ModelSpec, *, proxy_head_dim: int) -> Multipliers:
+    """Forward factors; a head size other than the proxies' is compensated in the attention.
+
+    Trained queries and keys are aligned, so their product grows as head_dim: 1 / head_dim keeps the
+    logits of the softmax (Tensor Programs V, arXiv 2203.03466, definition 4.1), anchored at the
+    proxies' 1 / sqrt(head_dim), where the two are the same.
+    """
+    sites = asdict(recipe.multipliers(model))
+    sites["attention"] = proxy_head_dim**0.5 / model.head_dim
+    return Multipliers(**sites)
+
+
+def steps_of(schedule: ScheduleConfig, *, warmup: int, end: int, batch_tokens: int) -> Steps:
+    """Warmup, stable phase and decay of `end` updates.
+
+    Raises:
+        ConfigError: Warmup and decay do not fit into them.
+    """
+    decay_start = decay_start_of(schedule, warmup=warmup, end=end)
+    return Steps(
+        warmup=warmup,
+        decay_start=decay_start,
+        end=end,
+        shape=schedule.shape,
+        final_factor=schedule.final_factor,
+        warmup_tokens=warmup * batch_tokens,
+        stable_tokens=(decay_start - warmup) * batch_tokens,
+        decay_tokens=(end - decay_start) * batch_tokens,
+    )
+
+
+def decay_start_of(schedule: ScheduleConfig, *, warmup: int, end: int) -> int:
+    """First update of the decay, as a study's branches have it.
+
+    Raises:
+        ConfigError: Warmup and decay do not fit into `end` updates.
+    """
+    share = schedule.decay_share
+    start = warmup if share == 1.0 else end - max(1, round(share * end))
+    if not warmup <= start < end:
+        raise ConfigError(
+            f"{end} updates: too few for {warmup} of warmup and a decay of {share:.0%}; give more "
+            "tokens (--tokens, --flops, --tokens-per-param) or a smaller batch (--batch-tokens)"
+        )
+    return start
+
+
+ROWS_TOGETHER = 16
+"""A batch read off a law is rounded to so many rows (MiniCPM4, arXiv 2506.07900, section 2.3)."""
+
+Warnings = list[Warned]
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Found(Generic[T]):
+    """Something measured, and the study and experiment that measured it."""
+
+    of: T
+    where: str
+
+
+def batch_of(
+    companions: Sequence[Companion], recipe: Recipe, asked: Asked, *, loss: float, context: int
+) -> tuple[BatchChoice, Warnings]:
+    """The target's batch at a forecast `loss`, nats per token, mean over the validation sets.
+
+    Raises:
+        ConfigError: The batch asked for holds no whole row of `context` tokens.
+    """
+    if asked.batch_tokens is not None:
+        rows, left = divmod(asked.batch_tokens, context)
+        if left or not rows:
+            near = max(1, round(asked.batch_tokens / context)) * context
+            raise ConfigError(
+                f"--batch-tokens {asked.batch_tokens}: not a multiple of the context, {context} "
+                f"tokens; the nearest is {near}"
+            )
+        return _choice(rows, context, "given", "as given with --batch-tokens"), []
+    law = next(_batch_laws(companions), None)
+    if law is None:
+        rows = max(1, round(recipe.batch_tokens / context))
+        said = (
+            f"no batch study: the study's batch of {recipe.batch_tokens:,} tokens is kept. It does "
+            "not transfer: a grid over recipe.batch_tokens (docs/study.md) measures how it grows"
+        )
+        return _choice(rows, context, "study", said), [Warned(code="batch-kept", message=said)]
+    best, span = law.of.predict(loss, trunks=math.inf), law.of.domain["loss"]
+    rows = max(1, round(best.value / context))
+    if rows > ROWS_TOGETHER:
+        rows = round(rows / ROWS_TOGETHER) * ROWS_TOGETHER
+    said = (
+        f"batch law of {law.where}: {best.value:,.0f} tokens ({law.of.level:.0%}: {best.low:,.0f} "
+        f"to {best.high:,.0f}) at the forecast loss of {loss:.4f} nats per token, as "
+        f"L^-{law.of.coefficients['p']:.2f}, measured at losses of {span[0]:.3f} to {span[1]:.3f}"
+    )
+    warnings = list(_beyond(law, loss))
+    warnings += unless_failed(
+        law.of,
+        what=f"batch law of {law.where}",
+        accept=asked.accept,
+        said=f"{law.where}: ",
+        prefix="batch-law-",
+    )
+    return _choice(rows, context, "law", said), warnings
+
+
+def lr_rule_of(
+    companions: Sequence[Companion], recipe: Recipe, asked: Asked, *, batch_tokens: int
+) -> tuple[LrRule, Warnings]:
+    """How the rate follows the batch.
+
+    Raises:
+        ConfigError: The measured rule is asked for and nothing has measured one.
+    """
+    joint = next(_joints(companions), None)
+    exponent = joint.of.exponent if joint else None
+    if asked.lr_rule == "measured" and exponent is None:
+        raise ConfigError(
+            "--lr-rule measured: no grid over recipe.lr and recipe.batch_tokens has an exponent; "
+            "add one to the study, give the study that has it with --with, or take none or sqrt"
+        )
+    same = batch_tokens == recipe.batch_tokens
+    rule: LrRuleName = asked.lr_rule or (
+        "none" if same else "measured" if exponent is not None else "sqrt"
+    )
+    if same:
+        said = "the batch is the one that the rate was tuned at"
+        return _rule("none", 0.0, recipe, batch_tokens, said), []
+    power = {"none": 0.0, "sqrt": 0.5}.get(rule, exponent.value if exponent else 0.0)
+    rule_found = _rule(rule, power, recipe, batch_tokens, _evidence(joint, rule))
+    measured_at = Warned(
+        code="forecast-batch",
+        message=f"the forecast is of batch {recipe.batch_tokens:,}, at which the law was measured; "
+        f"at {batch_tokens:,} the same tokens end at another loss",
+    )
+    return rule_found, [measured_at, *_outside(joint, asked, rule_found, batch_tokens)]
+
+
+def _choice(
+    rows: int, context: int, how: Literal["law", "study", "given"], evidence: str
+) -> BatchChoice:
+    return BatchChoice(
+        batch_tokens=rows * context,
+        rows=rows,
+        how=how,
+        evidence=evidence,
+    )
+
+
+def _rule(
+    rule: LrRuleName, exponent: float, recipe: Recipe, batch_tokens: int, evidence: str
+) -> LrRule:
+    return LrRule(
+        rule=rule,
+        exponent=exponent,
+        factor=(batch_tokens / recipe.batch_tokens) ** exponent,
+        tuned_lr=recipe.lr,
+        tuned_batch_tokens=recipe.batch_tokens,
+        evidence=evidence,
+    )
+
+
+def _evidence(joint: _Found[JointFinding] | None, rule: LrRuleName) -> str:
+    """What was measured of the rule, or that nothing was."""
+    if joint is None or joint.of.exponent is None:
+        return "assumed: no grid over recipe.lr and recipe.batch_tokens was measured"
+    exponent = joint.of.exponent
+    said = (
+        f"{joint.where}: the best rate grows as batch^{exponent.value:.2f} (90%: "
+        f"{exponent.low:.2f} to {exponent.high:.2f})"
+    )
+    name = "the measured exponent" if rule == "measured" else rule
+    cost = joint.of.follows.get(name)
+    if cost is not None and cost.known:
+        said += f"; following {name} gave up {cost.mean:.4f} nats there (at most {cost.worst:.4f})"
+    return said
+
+
+def _outside(
+    joint: _Found[JointFinding] | None, asked: Asked, rule: LrRule, batch_tokens: int
+) -> Iterator[Warned]:
+    """What is not known of the rate at this batch."""
+    if joint is None or joint.of.exponent is None:
+        chosen = "asked for" if asked.lr_rule else "assumed"
+        yield Warned(
+            code="lr-rule-assumed",
+            message=f"the batch is {batch_tokens / rule.tuned_batch_tokens:.3g} times the one that "
+            f"the rate was tuned at; the rule {rule.rule} is {chosen}, not measured",
+        )
+        return
+    measured = [valley.at for size in joint.of.sizes for valley in size.valleys]
+    low, high = min(measured), max(measured)
+    if not low <= batch_tokens <= high:
+        yield Warned(
+            code="batch-outside",
+            message=f"batch {batch_tokens:,} lies outside the batches of {joint.where}, {low:,.0f} "
+            f"to {high:,.0f}: the rule {rule.rule} is extrapolated",
+        )
+
+
+def _beyond(law: _Found[Fit], loss: float) -> Iterator[Warned]:
+    low, high = law.of.domain["loss"]
+    if not low <= loss <= high:
+        yield Warned(
+            code="batch-extrapolated",
+            message=f"the forecast loss {loss:.4f} lies outside the losses of the batch law, "
+            f"{low:.3f} to {high:.3f}",
+        )
+
+
+def _batch_laws(companions: Sequence[Companion]) -> Iterator[_Found[Fit]]:
+    for each in companions:
+        for finding in batches(each.records):
+            if finding.fitted is not None:
+                yield _Found(finding.fitted, f"{each.name}, experiment {finding.experiment}")
+
+
+def _joints(companions: Sequence[Companion]) -> Iterator[_Found[JointFinding]]:
+    for each in companions:
+        for finding in joints(each.records):
+            yield _Found(finding, f"{each.name}, experiment {finding.experiment}")

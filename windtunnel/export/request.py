@@ -1,0 +1,135 @@
+"""What a user asks of an export: a size, an amount of data, and how to settle what is open.
+
+The studies that a Handoff rests on: the exported one, and others on the same data.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+from windtunnel.errors import ConfigError
+from windtunnel.export.handoff import LrRuleName
+from windtunnel.findings import Records, records_of
+from windtunnel.runs.study import Study, open_study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The options of `windtunnel export`; None or empty where nothing was said.
+
+    At most one of `params`, `shape` (WIDTHxDEPTH) and `model` (a YAML file with a `model` section),
+    at most one of `flops`, `tokens` and `tokens_per_param`, and something of the two.
+
+    Attributes:
+        fit: a file that `windtunnel fit STUDY.yaml --out` wrote; default: the study's own.
+        companions: further studies on the same data, whose batch law, batch rule and searches
+            count as well.
+        experiment: which scaling experiment's fit, where the study has several.
+        winner: the search whose winning values replace the recipe's.
+        extrapolate: whether a target far beyond the fitted runs is accepted.
+        accept: codes of failing warnings that are accepted.
+    """
+
+    params: float | None = None
+    shape: str | None = None
+    model: Path | None = None
+    flops: float | None = None
+    tokens: float | None = None
+    tokens_per_param: float | None = None
+    fit: Path | None = None
+    companions: tuple[Path, ...] = ()
+    experiment: str | None = None
+    winner: str | None = None
+    batch_tokens: int | None = None
+    lr_rule: LrRuleName | None = None
+    extrapolate: bool = False
+    accept: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        sizes = self._given("params", "shape", "model")
+        data = self._given("flops", "tokens", "tokens_per_param")
+        for options in (sizes, data):
+            if len(options) > 1:
+                raise ConfigError(f"{' and '.join(options)} say the same in two ways: give one")
+        if not sizes and not data:
+            raise ConfigError(
+                "say what to train: a size (--params 2.4e9, --shape 2304x40 or --model MODEL.yaml),"
+                " an amount of training (--flops 1e21, --tokens 1e12 or --tokens-per-param 50), or "
+                "one of each; what is left out follows from the fitted law"
+            )
+        for name in ("params", "flops", "tokens", "tokens_per_param", "batch_tokens"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ConfigError(f"{option(name)} {value:g}: must be above 0")
+
+    @property
+    def as_typed(self) -> dict[str, str]:
+        """Every option that was given, by its name."""
+        return dict(self._typed())
+
+    def _typed(self) -> Iterator[tuple[str, str]]:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value is None or value is False or value == ():
+                continue
+            name = "with" if each.name == "companions" else each.name
+            many = isinstance(value, tuple)
+            yield name, ", ".join(map(str, value)) if many else _written(value)
+
+    def _given(self, *names: str) -> list[str]:
+        return [option(name) for name in names if getattr(self, name) is not None]
+
+
+def _written(value: object) -> str:
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+def option(name: str) -> str:
+    """A field of `Asked` as it is typed."""
+    return "--with" if name == "companions" else f"--{name.replace('_', '-')}"
+
+
+@dataclass(frozen=True, eq=False)
+class Companion:
+    """A study and what it measured."""
+
+    study: Study
+
+    @cached_property
+    def records(self) -> Records:
+        """Read once."""
+        return records_of(self.study)
+
+    @property
+    def name(self) -> str:
+        """Of the study."""
+        return self.study.config.study
+
+
+def open_companions(study: Study, files: tuple[Path, ...]) -> tuple[Companion, ...]:
+    """The study itself first, then the others.
+
+    Raises:
+        ConfigError: One of them was measured on other data, so that its losses are others.
+    """
+    others = [open_study(file) for file in files]
+    for other in others:
+        for what, mine, theirs in _losses(study, other):
+            if mine != theirs:
+                raise ConfigError(
+                    f"--with {other.file}: its {what} is {theirs}, that of {study.file} is {mine}: "
+                    "its losses, and so its batch law, mean something else; only studies on the "
+                    "same data, tokenizer and validation sets can be taken along"
+                )
+    return tuple(Companion(each) for each in (study, *others))
+
+
+def _losses(study: Study, other: Study) -> Iterator[tuple[str, object, object]]:
+    """What decides the meaning of a loss, of both."""
+    yield "token stream", study.ground.stream, other.ground.stream
+    yield (
+        "validation",
+        sorted(each.fingerprint for each in study.validation),
+        sorted(each.fingerprint for each in other.validation),
+    )

@@ -1,0 +1,234 @@
+"""Which model, and on how many tokens: what was asked for, and the law for what was not."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from windtunnel.config import ModelSpec, Size
+from windtunnel.config.study import ModelFamily
+from windtunnel.config.yaml import read_tree
+from windtunnel.errors import ConfigError, did_you_mean
+from windtunnel.export.handoff import Warned
+from windtunnel.export.request import Asked
+from windtunnel.laws import Fit, optimum
+from windtunnel.laws.interval import Span, decades_beyond
+from windtunnel.runs.forecast import law_rows
+from windtunnel.runs.imported import KIND
+from windtunnel.runs.points import Ground
+from windtunnel.runs.table import Row
+
+FURTHEST = 0.5
+"""Decades in params and in tokens that a target may lie beyond the fitted runs, a factor of 3.
+
+Assumed, between what is known: on the quickstart (docs/export/torch.md) all ten held-out runs lay
+inside their intervals 0.16 decades beyond, and 0.4 beyond in both the loss was 3% above, outside.
+"""
+
+MOST_WIDTHS = 1000
+"""Around the size that is asked for; more are looked at in larger steps."""
+CLOSE = 0.05
+"""Share by which a size may miss what was asked for without a word."""
+EXAMPLE = (
+    "write one as a study file has it, with one size: `model: {sizes: [2304x40], head_dim: 64}`"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sized:
+    """The target, the tokens it is to be trained on, and what came from where."""
+
+    model: ModelSpec
+    tokens: float
+    how: str
+
+
+def size_of(ground: Ground, fitted: Fit, asked: Asked) -> Sized:
+    """The target's shape and tokens.
+
+    Raises:
+        ConfigError: A shape that is no model of the family, or a YAML file that holds none.
+        FitError: The law has no optimum to take what is missing from.
+    """
+    model = _asked_model(ground, asked)
+    if model is None:
+        best = optimum(
+            fitted,
+            flops=asked.flops,
+            tokens=asked.tokens,
+            tokens_per_param=asked.tokens_per_param,
+        )
+        model = nearest_model(ground, best.params.value)
+        tokens = _asked_tokens(fitted, model, asked)
+        assert tokens is not None
+        return Sized(model=model, tokens=tokens, how="size by the law, data as asked")
+    tokens = _asked_tokens(fitted, model, asked)
+    if tokens is None:
+        best = optimum(fitted, params=model.params)
+        return Sized(model=model, tokens=best.tokens.value, how="size as asked, data by the law")
+    return Sized(model=model, tokens=tokens, how="size and data as asked")
+
+
+def size_cautions(asked: Asked, model: ModelSpec) -> list[Warned]:
+    """A warning where no size of the family is near the params that were asked for."""
+    if asked.params is None or abs(model.params / asked.params - 1) <= CLOSE:
+        return []
+    return [
+        Warned(
+            code="size-rounded",
+            message=f"{asked.params:.4g} params were asked for; the nearest model of the family's "
+            f"shape, {model.size}, has {model.params:,}: say another with --shape or --model",
+        )
+    ]
+
+
+def nearest_model(ground: Ground, params: float) -> ModelSpec:
+    """The model of the family's own shape whose params are nearest, on a log scale.
+
+    Width over depth is about `width_per_layer`, or that of the study's largest size: MiniCPM keeps
+    the shape of its models as similar as it can (arXiv 2404.06395, Table 8).
+    """
+    family, vocab_size = ground.config.model, ground.vocab_size
+    largest = max(
+        (family.spec(size, vocab_size=vocab_size) for size in family.sizes),
+        key=lambda model: model.params,
+    )
+    per_layer = family.width_per_layer or largest.width / largest.depth
+    unit = family.head_dim * family.heads_per_kv
+    # A layer holds some 10 width^2: the cube root of what is asked gives the width to look around.
+    about = (params * per_layer / 10.0) ** (1 / 3)
+    near = max(2.0, about / unit)
+    step = max(1, int(near / MOST_WIDTHS))
+    found: list[ModelSpec] = []
+    for count in range(max(1, int(near / 4)), math.ceil(2 * near) + 1, step):
+        width = count * unit
+        if not (family.ffn_ratio * width).is_integer():
+            continue
+        for depth in {max(1, math.floor(width / per_layer)), math.ceil(width / per_layer)}:
+            found.append(family.spec(Size(width=width, depth=depth), vocab_size=vocab_size))
+    if not found:
+        raise ConfigError(
+            f"--params {params:.4g}: no width that is a multiple of head_dim x heads_per_kv = "
+            f"{unit} gives a whole feed-forward width; say the shape with --shape or --model"
+        )
+    return min(found, key=lambda model: abs(math.log(model.params / params)))
+
+
+def own_domain(fitted: Fit, rows: list[Row]) -> dict[str, Span]:
+    """Smallest and largest params and tokens among the fitted runs that the study itself trained.
+
+    Imported runs tell the law how loss falls, but were trained by another recipe.
+    """
+    experiments = set(fitted.inputs["experiments"].split("+"))
+    own = [
+        row
+        for row in law_rows(rows)
+        if row["kind"] != KIND and experiments & set(row["experiment"].split("+"))
+    ]
+    if not own:
+        raise ConfigError(
+            "every fitted run is imported: none was trained by this study's recipe, and there is "
+            "none to hand over; sweep the study"
+        )
+    columns = {name: [float(row[name]) for row in own] for name in ("params", "tokens")}
+    return {name: (min(values), max(values)) for name, values in columns.items()}
+
+
+def check_reach(
+    fitted: Fit, own: Mapping[str, Span], model: ModelSpec, tokens: float, *, accepted: bool
+) -> list[Warned]:
+    """Warnings where the target lies outside the fitted runs, or outside those of the study itself.
+
+    Raises:
+        ConfigError: It lies further than `FURTHEST` decades, and that was not accepted.
+    """
+    found, far = [], []
+    target = {"params": float(model.params), "tokens": tokens}
+    for what, code, domain in (
+        ("the fitted runs", "extrapolates", fitted.domain),
+        ("the runs of this recipe (the study's own)", "recipe-beyond", own),
+    ):
+        for name, value in target.items():
+            decades = decades_beyond(value, domain[name])
+            if not decades or (code == "recipe-beyond" and domain[name] == fitted.domain[name]):
+                continue
+            side, edge = ("above", 1) if decades > 0 else ("below", 0)
+            said = (
+                f"{name} = {value:.3g} is {abs(decades):.2f} decades {side} {what} "
+                f"({domain[name][edge]:.3g})"
+            )
+            found.append(Warned(code=code, message=said))
+            if abs(decades) > FURTHEST:
+                far.append(said)
+    if far and not accepted:
+        raise ConfigError(
+            f"{' and '.join(far)}, and no more than {FURTHEST:g} is handed over: train larger "
+            "sizes or longer horizons, or take the forecast as it is with --extrapolate, which "
+            "the Handoff will say"
+        )
+    return found
+
+
+def _asked_model(ground: Ground, asked: Asked) -> ModelSpec | None:
+    family = ground.config.model
+    if asked.params is not None:
+        return nearest_model(ground, asked.params)
+    if asked.shape is not None:
+        try:
+            return family.spec(Size.parse(asked.shape), vocab_size=ground.vocab_size)
+        except ValueError as wrong:
+            raise ConfigError(f"--shape {asked.shape}: {_first(wrong)}") from None
+    if asked.model is not None:
+        return _model_in(asked.model, ground)
+    return None
+
+
+def _asked_tokens(fitted: Fit, model: ModelSpec, asked: Asked) -> float | None:
+    if asked.flops is not None:
+        return asked.flops / (fitted.flop_factor * model.params)
+    if asked.tokens_per_param is not None:
+        return asked.tokens_per_param * model.params
+    return asked.tokens
+
+
+def _model_in(path: Path, ground: Ground) -> ModelSpec:
+    """The one size of the `model` section in a file; the study's fields where it says nothing."""
+    if not path.exists():
+        raise ConfigError(f"--model {path}: no such file; {EXAMPLE}")
+    section = read_tree(path).value.get("model")
+    if section is None or not isinstance(section.value, dict):
+        raise ConfigError(f"{path}: no `model:` section; {EXAMPLE}")
+    given = section.plain()
+    known = set(ModelFamily.model_fields)
+    for key in given:
+        if key not in known:
+            line = section.value[key].line
+            raise ConfigError(
+                f"{path}:{line}: model.{key}: unknown key{did_you_mean(key, known) or '.'} "
+                f"Allowed: {', '.join(sorted(known))}"
+            )
+    try:
+        family = ModelFamily.model_validate(ground.config.model.model_dump() | given)
+        (size,) = given["sizes"] and family.sizes
+        return family.spec(size, vocab_size=ground.vocab_size)
+    except ValidationError as wrong:
+        error = wrong.errors()[0]
+        where = ".".join(str(part) for part in error["loc"])
+        node = section.value.get(str(error["loc"][0])) if error["loc"] else None
+        raise ConfigError(
+            f"{path}:{(node or section).line}: model{f'.{where}' if where else ''}: {_first(wrong)}"
+        ) from None
+    except (KeyError, TypeError, ValueError) as wrong:
+        said = f": {wrong}" if isinstance(wrong, ValueError) and "unpack" not in str(wrong) else ""
+        raise ConfigError(
+            f"{path}:{section.line}: model: one size is exported, as `sizes: [2304x40]`{said}"
+        ) from None
+
+
+def _first(wrong: ValueError) -> str:
+    """What pydantic or a size says is wrong, in one line."""
+    if isinstance(wrong, ValidationError):
+        return wrong.errors()[0]["msg"].removeprefix("Value error, ")
+    return str(wrong)

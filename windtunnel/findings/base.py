@@ -1,0 +1,235 @@
+"""What an experiment has shown: numbers with intervals, sentences, warnings.
+
+Intervals of fits as quantities of a finding, and in words.
+
+Rows and values of records as text: CSV that knows ids from numbers, JSON without NaN.
+"""
+
+import csv
+import io
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+
+from windtunnel.errors import ConfigError, boundary
+from windtunnel.laws import Interval
+from windtunnel.runs.dynamics import CHANGE, SERIES
+from windtunnel.runs.json_schema import Schema, parse
+from windtunnel.runs.schemas import ANYTHING
+from windtunnel.runs.table import COLUMNS, Row
+
+LEVEL = 0.9
+"""Of every interval here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """A measured number, and the interval in which it lies at `LEVEL`.
+
+    `low` and `high` are None where nothing tells how sure it is, and the number stands alone.
+    """
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+    """Empty for a plain number, a ratio or a share."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding(ABC):
+    """One experiment of a study, read as one kind of question."""
+
+    experiment: str
+
+    title: ClassVar[str]
+    """What the question is, as a heading."""
+
+    @property
+    @abstractmethod
+    def lead(self) -> str:
+        """The answer, in one to three sentences."""
+
+    @property
+    @abstractmethod
+    def quantities(self) -> tuple[Quantity, ...]:
+        """Its numbers, the most telling first."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader must know before using them."""
+        return ()
+
+
+def doubled(exponent: Interval) -> Interval:
+    """The factor of a power law when its input doubles."""
+    return Interval(2**exponent.value, 2**exponent.low, 2**exponent.high)
+
+
+def scaled(found: Interval, factor: float) -> Interval:
+    """A number and its interval times a factor."""
+    return Interval(found.value * factor, found.low * factor, found.high * factor)
+
+
+def quantity(name: str, found: Interval, unit: str = "") -> Quantity:
+    """A number with its interval, where it has one."""
+    if np.isnan(found.low):
+        return Quantity(name=name, value=found.value, unit=unit)
+    return Quantity(name=name, value=found.value, low=found.low, high=found.high, unit=unit)
+
+
+def said(found: Interval, digits: str = ".3g") -> str:
+    """`0.97 (0.92 to 1.03)`."""
+    if np.isnan(found.low):
+        return f"{found.value:{digits}}"
+    return f"{found.value:{digits}} ({found.low:{digits}} to {found.high:{digits}})"
+
+
+TEXT = frozenset(
+    {"segment", "kind", "parent", "trunk", "experiment", "outcome", "horizon", "size", "variant"}
+    | {"label", "source"}  # of imported runs
+)
+"""Columns that are never numbers, whatever they look like: an id may be all digits."""
+WORDS = {"kind": ("trunk", "branch", "imported"), "outcome": ("finished", "diverged")}
+FLAGS = frozenset({"decayed", "held_out"})
+NUMBERS = (frozenset(COLUMNS) | {"after", "step", *SERIES}) - TEXT - FLAGS
+OF_SETS = ("loss_", "bits_per_byte_", "weight_", CHANGE)
+"""How the names of further columns of numbers begin."""
+LARGEST = 1e300
+WRITE_AGAIN = "put back a copy, or write it again: windtunnel records STUDY.yaml --out FOLDER"
+
+
+def rounded(row: Row) -> Row:
+    """Seven digits: a thousandth of the noise between seeds."""
+    return {
+        key: float(f"{value:.7g}") if isinstance(value, float) else value
+        for key, value in row.items()
+    }
+
+
+def csv_text(rows: list[dict[str, Any]]) -> str:
+    """Rows under the columns that any of them has; nothing for None."""
+    text = io.StringIO()
+    names = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, list(names), lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def read_rows(path: Path, needs: Mapping[str, bool]) -> Iterator[Row]:
+    """What `csv_text` wrote, each value as what it was.
+
+    Args:
+        path: The file.
+        needs: Columns that it must have where it has rows, and whether each row has a value there.
+
+    Raises:
+        ConfigError: It cannot be read, or a line or a value is none that was written; with its
+            line and column.
+    """
+    line = 0
+
+    def place() -> str:
+        return f"{path}, line {line}" if line else str(path)
+
+    with boundary(place, WRITE_AGAIN, ConfigError), path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file, strict=True)
+        for row in reader:
+            line = reader.line_num
+            names = reader.fieldnames or ()
+            if missing := [name for name in needs if name not in names]:
+                raise ValueError(f"the table has no column {missing[0]!r}")
+            if len(set(names)) < len(names):
+                raise ValueError("a column stands twice in the table")
+            if None in row or None in row.values():
+                raise ValueError(f"the line has other than {len(names)} cells, one a column")
+            found = {name: _parsed(name, text) for name, text in row.items()}
+            for name, has_value in needs.items():
+                if has_value and found[name] is None:
+                    raise ValueError(f"column {name!r} is empty")
+            yield found
+
+
+def read_rows_if_any(path: Path, needs: Mapping[str, bool]) -> Iterator[Row]:
+    """Nothing where there is no file.
+
+    Raises:
+        ConfigError: As `read_rows`.
+    """
+    return read_rows(path, needs) if path.exists() else iter(())
+
+
+def json_text(value: object) -> str:
+    """JSON, which has no NaN: null."""
+    return json.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
+
+
+def read_list(path: Path, schema: Schema[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The objects in a file, each as its schema has it; none where there is no file.
+
+    Raises:
+        ConfigError: It cannot be read, or is damaged: with the place.
+    """
+    if not path.exists():
+        return []
+    with boundary(path, WRITE_AGAIN, ConfigError, what="damaged"):
+        found = parse(path.read_bytes())
+        if not isinstance(found, list):
+            raise ValueError("expected a list")
+        return [schema.at(each, place) for place, each in enumerate(found)]
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is none.
+
+    Raises:
+        ConfigError: It cannot be read, or is damaged.
+    """
+    if not path.exists():
+        return {}
+    with boundary(path, WRITE_AGAIN, ConfigError, what="damaged"):
+        return ANYTHING.read(path.read_bytes())
+
+
+def _parsed(name: str, text: str) -> Any:
+    if name in WORDS and text not in WORDS[name]:
+        raise ValueError(f"column {name!r}: {text[:40]!r}, expected {' or '.join(WORDS[name])}")
+    if name in TEXT:
+        return text or None
+    if text in {"", "True", "False"}:
+        if name in FLAGS or not text:
+            return None if not text else text == "True"
+        if name in NUMBERS or name.startswith(OF_SETS):
+            raise ValueError(f"column {name!r}: {text}, expected a number")
+        return text == "True"
+    if name in FLAGS:
+        raise ValueError(f"column {name!r}: {text[:40]!r}, expected True or False")
+    for read in (int, float):
+        with suppress(ValueError):
+            found = cast("Any", read)(text)
+            if not abs(found) < LARGEST:
+                break
+            return found
+    if name in NUMBERS or name.startswith(OF_SETS):
+        raise ValueError(f"column {name!r}: {text[:40]!r}, expected a number")
+    return text
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _finite(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_finite(each) for each in value]
+        case float():
+            return value if math.isfinite(value) else None
+    return value

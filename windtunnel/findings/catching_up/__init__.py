@@ -1,1 +1,0 @@
-"""A small model that trains long against a larger one that trains short."""

@@ -1,0 +1,62 @@
+"""Does muP hold in the code? Changes of activations against width, under each parametrization."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from windtunnel.findings.base import Finding, Quantity
+from windtunnel.findings.records import Records
+
+DECAY = "weight decay of"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coordinates(Finding):
+    """The kept coordinate checks of a study; each as `windtunnel check mup --json` prints it."""
+
+    checks: tuple[dict[str, Any], ...]
+
+    title: ClassVar[str] = "Coordinate check"
+
+    @property
+    def lead(self) -> str:
+        """How steep each parametrization's changes are."""
+        said = []
+        for check in self.checks:
+            steepest = max(check["sites"], key=lambda site: abs(site["slope"]))
+            verdict = "passes" if check["passed"] else "fails"
+            said.append(
+                f"{name_of(check)} {verdict}; steepest of its {len(check['sites'])} slopes: "
+                f"{steepest['slope']:+.2f}, {steepest['name']}"
+            )
+        widths = self.checks[0]["widths"]
+        updates = len(self.checks[0]["sites"][0]["changes"])
+        return (
+            f"Changes of activations from initialisation after {updates} updates, against width "
+            f"from {widths[0]} to {widths[-1]}, as slopes of logarithms: {'. '.join(said)}."
+        )
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """The steepest slope of each parametrization, then every slope; means of three seeds."""
+        found = []
+        for check in self.checks:
+            of_size = max((site["slope"] for site in check["sites"]), key=abs)
+            found.append(Quantity(name=f"steepest slope, {name_of(check)}", value=of_size))
+        for check in self.checks:
+            found += [
+                Quantity(name=f"slope of {site['name']}, {name_of(check)}", value=site["slope"])
+                for site in (*check["sites"], *check["decays"])
+            ]
+        return tuple(found)
+
+
+def name_of(check: dict[str, Any]) -> str:
+    """`muP` or `standard`."""
+    return "muP" if check["parametrization"] == "mup" else str(check["parametrization"])
+
+
+def coordinates(records: Records) -> tuple[Coordinates, ...]:
+    """The finding, where a check was kept."""
+    if not records.coordinate_checks:
+        return ()
+    return (Coordinates(experiment="check mup", checks=records.coordinate_checks),)

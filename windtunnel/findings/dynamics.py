@@ -1,0 +1,437 @@
+"""A trunk beside the decay that leaves it: what each series does, and how it follows the rate.
+
+The last quarter of the decay is compared with a stretch of the trunk, as long as the decay, that
+ends where it leaves.
+
+The six findings of MiniCPM on the decay (arXiv 2404.06395, section 4.4), each held to numbers.
+
+A finding held where all of the interval says so, did not hold where all of it says otherwise, and
+is told from noise in neither case. Where one seed gives no interval its number stands for it.
+
+Training dynamics: what gradients and steps do in the decay, beside the stable phase before it.
+
+Intervals are Student's over seeds. The six claims are those of MiniCPM (arXiv 2404.06395, section
+4.4).
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean, stdev
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windtunnel.config.search import SearchExperiment
+from windtunnel.findings.base import Finding, Quantity
+from windtunnel.findings.records import Records
+from windtunnel.laws import fit
+from windtunnel.laws.table import Floats
+from windtunnel.runs.dynamics import SegmentDynamics
+from windtunnel.runs.search.noise import interval_of_mean
+from windtunnel.runs.table import Row
+
+FEWEST_BINS = 4
+"""Of a stretch and of a decay: fewer show no course."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pair:
+    """A trunk and the decay that leaves it; updates are counted from the start of the trunk."""
+
+    trunk: SegmentDynamics
+    branch: SegmentDynamics
+
+    @property
+    def fork(self) -> float:
+        """The update after which the decay begins."""
+        return float(self.branch.after[0])
+
+    @property
+    def decay(self) -> float:
+        """Updates of the decay."""
+        return float(self.branch.step[-1]) - self.fork
+
+    @cached_property
+    def stable(self) -> NDArray[np.intp]:
+        """Which bins of the trunk are the stretch before the fork, as long as the decay."""
+        inside = (self.trunk.step <= self.fork) & (self.trunk.after >= self.fork - self.decay)
+        return np.flatnonzero(inside)
+
+    @cached_property
+    def late(self) -> NDArray[np.intp]:
+        """Which bins of the decay are its last quarter."""
+        return np.flatnonzero(self.branch.after >= self.branch.step[-1] - self.decay / 4)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether both were recorded finely enough to be compared."""
+        return min(self.stable.size, self.branch.after.size) >= FEWEST_BINS and self.late.size > 0
+
+    def ratio(self, name: str) -> float:
+        """Mean of a series at the end of the decay, over that of the stable stretch."""
+        return self.end_of_decay(name) / self.before(name)
+
+    def before(self, name: str) -> float:
+        """Mean of a series over the stable stretch."""
+        return mean_of_known(self.trunk.series[name][self.stable])
+
+    def end_of_decay(self, name: str) -> float:
+        """Mean of a series over the last quarter of the decay."""
+        return mean_of_known(self.branch.series[name][self.late])
+
+    def in_decay(self, name: str) -> float:
+        """Mean of a series over all of the decay."""
+        return mean_of_known(self.branch.series[name])
+
+    def exponent(self, name: str) -> float:
+        """Of a series on the rate over the decay: `series ~ rate^b`."""
+        return _exponent(self.branch.series["lr"], self.branch.series[name])
+
+    def change_ratio(self) -> float:
+        """Largest change of a weight at the end of the decay over that before; mean of matrices."""
+        both = [
+            mean_of_known(self.branch.changes[name][self.late])
+            / mean_of_known(self.trunk.changes[name][self.stable])
+            for name in self._matrices
+        ]
+        return mean_of_known(np.array(both))
+
+    def change_exponent(self) -> float:
+        """Of the largest change of a weight on the rate over both phases; mean of matrices."""
+        rate, changes = self._changes
+        return _exponent(rate, np.exp(np.log(changes).mean(axis=0))) if len(changes) else math.nan
+
+    def change_correlations(self) -> Floats:
+        """Of ln change with ln rate over both phases, for every matrix."""
+        rate, changes = self._changes
+        if not len(changes) or rate.size < FEWEST_BINS:
+            return np.full(1, math.nan)
+        return np.array([np.corrcoef(np.log(rate), each)[0, 1] for each in np.log(changes)])
+
+    def loss_falls(self) -> tuple[float, float]:
+        """Training loss lost over the decay, and over as many updates before it; nats per token."""
+        quarter = self.decay / 4
+
+        def near(segment: SegmentDynamics, end: float) -> float:
+            inside = (segment.step <= end) & (segment.after >= end - quarter)
+            return mean_of_known(segment.series["loss"][inside])
+
+        at_fork = near(self.trunk, self.fork)
+        at_end = near(self.branch, float(self.branch.step[-1]))
+        return at_fork - at_end, near(self.trunk, self.fork - self.decay) - at_fork
+
+    @property
+    def _matrices(self) -> list[str]:
+        return [name for name in self.branch.changes if name in self.trunk.changes]
+
+    @cached_property
+    def _changes(self) -> tuple[Floats, Floats]:
+        """Rate, and change of every matrix, where a window ended; the stable stretch first."""
+        rate = np.append(self.trunk.series["lr"][self.stable], self.branch.series["lr"])
+        changes = np.array(
+            [
+                np.append(self.trunk.changes[name][self.stable], self.branch.changes[name])
+                for name in self._matrices
+            ]
+        )
+        known = np.all(np.nan_to_num(changes) > 0, axis=0)
+        return (rate[known], changes[:, known]) if changes.size else (rate, changes)
+
+
+def mean_of_known(values: Floats) -> float:
+    """Over what is known; nan where nothing is."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else math.nan
+
+
+def _exponent(rate: Floats, values: Floats) -> float:
+    """Exponent of the power law through the points; nan where there are too few."""
+    known = np.isfinite(values) & (values > 0)
+    if np.unique(rate[known]).size < 3:
+        return math.nan
+    fitted = fit({"x": rate[known], "y": values[known]}, "power", intervals="none", holdout=None)
+    return fitted.form.coefficients["b"]
+
+
+TRACKS = 0.9
+"""Correlation, in the worst matrix, from which a change of weights tracks the rate (assumed)."""
+ALIGNED = 0.5
+"""Exponent from which D1 falls aligned with the rate; 1 would be in proportion (assumed)."""
+ORDER_OF_MAGNITUDE = 10**0.5
+"""A rise from half a decade on is about an order of magnitude (assumed)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What was seen here, in a clause, and whether it is what was claimed; None: not told."""
+
+    said: str
+    held: bool | None
+
+
+def claims_of(found: Mapping[str, Quantity]) -> tuple[Claim, ...]:
+    """Those of the six whose numbers were found, in the paper's order."""
+    made = (_change, _gradient, _cosine, _first, _second, _curvature)
+    claims = []
+    for claim in made:
+        try:
+            claims.append(claim(found))
+        except KeyError:  # its number could not be made of these rows
+            continue
+    return tuple(claims)
+
+
+def _change(found: Mapping[str, Quantity]) -> Claim:
+    lowest = found["correlation of ln change with ln rate, lowest matrix"]
+    exponent = found["exponent of change on rate"]
+    held = _above(lowest, TRACKS)
+    verb = _verb(held, "tracked the rate in every matrix", "did not track the rate in every matrix")
+    return Claim(
+        said=f"the largest change of a weight {verb} (correlation {_span(lowest)} in the worst, "
+        f"exponent {_span(exponent)})",
+        held=held,
+    )
+
+
+def _gradient(found: Mapping[str, Quantity]) -> Claim:
+    ratio = found["gradient norm, end of decay over stable"]
+    held = _not(_above(ratio, 1.0))
+    return Claim(
+        said=f"the gradient norm {_verb(held, 'diminished', 'did not diminish')} ({_times(ratio)})",
+        held=held,
+    )
+
+
+def _cosine(found: Mapping[str, Quantity]) -> Claim:
+    share = found["share of positive cosines in decay"]
+    stable = found["share of positive cosines in stable"]
+    more = found["share of positive cosines, decay less stable"]
+    mostly, rose = _above(share, 0.5), _above(more, 0.0)
+    held = False if False in (mostly, rose) else (None if None in (mostly, rose) else True)
+    verb = _verb(held, "became more often positive", "did not become more often positive")
+    return Claim(
+        said=f"the cosine between gradients {verb} (in {share.value:.0%} of the decay's updates, "
+        f"in {stable.value:.0%} before)",
+        held=held,
+    )
+
+
+def _first(found: Mapping[str, Quantity]) -> Claim:
+    exponent = found["exponent of the size of D1 on rate"]
+    held = _above(exponent, ALIGNED)
+    verb = _verb(held, "fell with the rate", "did not fall with the rate")
+    mean = found["mean of D1, end of decay over stable"]
+    return Claim(
+        said=f"the size of D1 {verb} (exponent {_span(exponent)}; the mean of D1, in which batches "
+        f"cancel, came to {_span(mean)} times what it was)",
+        held=held,
+    )
+
+
+def _second(found: Mapping[str, Quantity]) -> Claim:
+    ratio = found["size of D2, end of decay over stable"]
+    held = _above(ratio, 1.0)
+    return Claim(said=f"the size of D2 {_verb(held, 'rose', 'did not rise')} ({_times(ratio)})",
+                 held=held)  # fmt: skip
+
+
+def _curvature(found: Mapping[str, Quantity]) -> Claim:
+    ratio = found["curvature, end of decay over stable"]
+    exponent = found["exponent of curvature on rate"]
+    held = _above(ratio, ORDER_OF_MAGNITUDE)
+    verb = _verb(held, "rose by about an order of magnitude", "rose by less than half a decade")
+    return Claim(
+        said=f"curvature {verb} ({_times(ratio)}; exponent {_span(exponent)} on the rate, where "
+        "gradients that change alike over ever smaller steps give -1)",
+        held=held,
+    )
+
+
+def _above(found: Quantity, bound: float) -> bool | None:
+    """Whether a number lies above a bound; None where its interval has the bound inside."""
+    low = found.value if found.low is None else found.low
+    high = found.value if found.high is None else found.high
+    return True if low > bound else (False if high < bound else None)
+
+
+def _not(said: bool | None) -> bool | None:
+    return None if said is None else not said
+
+
+def _verb(held: bool | None, yes: str, no: str) -> str:
+    """A clause for each answer."""
+    return {True: yes, False: no, None: f"perhaps {yes}"}[held]
+
+
+def _times(found: Quantity) -> str:
+    return f"times {_span(found)}"
+
+
+def _span(found: Quantity) -> str:
+    if found.low is None or found.high is None:
+        return f"{found.value:.2f}"
+    return f"{found.value:.2f}, {found.low:.2f} to {found.high:.2f}"
+
+
+OfPair = Callable[[Pair], float]
+Scale = tuple[Callable[[float], float], Callable[[float], float]]
+"""There and back: where seeds scatter evenly about their mean."""
+
+PLAIN: Scale = (float, float)
+LOG: Scale = (math.log, math.exp)
+FISHER: Scale = (lambda r: math.atanh(min(r, 1 - 1e-12)), math.tanh)
+"""Of correlations, which end at 1."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingDynamics(Finding):
+    """The seeds of one size and horizon: every trunk with its decay.
+
+    Attributes:
+        what: the size, the horizon, and what else tells these runs from others.
+        pairs: one a seed.
+        lacking: finished decays that have no dynamics to compare.
+    """
+
+    what: str
+    pairs: tuple[Pair, ...]
+    lacking: int
+
+    title: ClassVar[str] = "Training dynamics"
+
+    @cached_property
+    def claims(self) -> tuple[Claim, ...]:
+        """The six claims of the paper, each with what was seen here."""
+        return claims_of({each.name: each for each in self.quantities}) if self.pairs else ()
+
+    @property
+    def lead(self) -> str:
+        """How many of the claims held, and each of them in a clause."""
+        if not self.pairs:
+            return (
+                f"{self.what}: its {self.lacking} finished decays have no dynamics to compare with "
+                "their trunks."
+            )
+        seeds = f"{len(self.pairs)} seed{'s' if len(self.pairs) > 1 else ''}"
+        answers = (("held here", True), ("did not hold here", False), ("not told from noise", None))
+        by_answer = {
+            words: [claim.said for claim in self.claims if claim.held is held]
+            for words, held in answers
+        }
+        tally = ", ".join(f"{len(said)} {words}" for words, said in by_answer.items() if said)
+        clauses = [
+            f"{words.capitalize()}: {'; '.join(said)}." for words, said in by_answer.items() if said
+        ]
+        return " ".join([f"{self.what}, {seeds}: of MiniCPM's six findings {tally}.", *clauses])
+
+    @cached_property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """Every series at the end of the decay against before it, and how it follows the rate."""
+        if not self.pairs:
+            return ()
+        found = [self._over_seeds(*measure) for measure in MEASURES]
+        return tuple(each for each in found if each is not None)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is missing, and what one seed cannot tell."""
+        said = []
+        if self.lacking:
+            said.append(
+                f"{self.what}: {self.lacking} finished decays have too few rows of dynamics, they "
+                "or their trunks; what was trained before `dynamics` was asked for is not trained "
+                "again"
+            )
+        if len(self.pairs) == 1:
+            said.append(f"{self.what}: one seed has no interval, and what held may be its luck")
+        return tuple(said)
+
+    def _over_seeds(self, name: str, of_pair: OfPair, unit: str, scale: Scale) -> Quantity | None:
+        """Mean over seeds on the scale; None where some seed has no such number."""
+        there, back = scale
+        values = [of_pair(pair) for pair in self.pairs]
+        try:
+            scaled = [there(value) for value in values]
+        except ValueError:  # the logarithm of a mean that is not positive
+            return None
+        if not all(map(math.isfinite, scaled)):
+            return None
+        mean = fmean(scaled)
+        low = high = None
+        if len(values) > 1:
+            low, high = map(back, interval_of_mean(mean, stdev(scaled), len(values)))
+        return Quantity(name=name, value=back(mean), low=low, high=high, unit=unit)
+
+
+MEASURES: tuple[tuple[str, OfPair, str, Scale], ...] = (
+    ("change of weights, end of decay over stable", Pair.change_ratio, "", LOG),
+    ("correlation of ln change with ln rate, mean of matrices",
+     lambda pair: mean_of_known(pair.change_correlations()), "", FISHER),
+    ("correlation of ln change with ln rate, lowest matrix",
+     lambda pair: float(pair.change_correlations().min()), "", FISHER),
+    ("exponent of change on rate", Pair.change_exponent, "", PLAIN),
+    ("gradient norm, end of decay over stable", lambda pair: pair.ratio("grad_norm"), "", LOG),
+    ("share of positive cosines in decay",
+     lambda pair: pair.in_decay("cosine_positive"), "", PLAIN),
+    ("share of positive cosines in stable",
+     lambda pair: pair.before("cosine_positive"), "", PLAIN),
+    ("share of positive cosines, decay less stable",
+     lambda pair: pair.in_decay("cosine_positive") - pair.before("cosine_positive"),
+     "", PLAIN),
+    ("mean cosine in decay", lambda pair: pair.in_decay("cosine"), "", PLAIN),
+    ("mean cosine in stable", lambda pair: pair.before("cosine"), "", PLAIN),
+    ("size of D1, end of decay over stable", lambda pair: pair.ratio("d1_size"), "", LOG),
+    ("exponent of the size of D1 on rate", lambda pair: pair.exponent("d1_size"), "", PLAIN),
+    ("mean of D1, end of decay over stable", lambda pair: pair.ratio("d1"), "", PLAIN),
+    ("size of D2, end of decay over stable", lambda pair: pair.ratio("d2_size"), "", LOG),
+    ("curvature, end of decay over stable", lambda pair: pair.ratio("curvature"), "", LOG),
+    ("exponent of curvature on rate", lambda pair: pair.exponent("curvature"), "", PLAIN),
+    ("fall of the training loss over the decay",
+     lambda pair: pair.loss_falls()[0], "nats per token", PLAIN),
+    ("fall of the training loss over as many updates before",
+     lambda pair: pair.loss_falls()[1], "nats per token", PLAIN),
+)  # fmt: skip
+"""Name, number of one pair, unit, and the scale on which seeds are averaged."""
+
+
+def training_dynamics(records: Records) -> tuple[TrainingDynamics, ...]:
+    """One finding for every group of finished decays that differ in their seed alone."""
+    if records.config.dynamics is None:
+        return ()
+    dynamics = {each.segment: each for each in records.dynamics}
+    found = []
+    for experiment in records.config.experiments:
+        if isinstance(experiment, SearchExperiment):  # each of its trials is another recipe
+            continue
+        for what, rows in _alike(records, experiment.name).items():
+            pairs = [
+                Pair(trunk=dynamics[row["trunk"]], branch=dynamics[row["segment"]])
+                for row in rows
+                if row["trunk"] in dynamics and row["segment"] in dynamics
+            ]
+            whole = tuple(pair for pair in pairs if pair.is_whole)
+            found.append(
+                TrainingDynamics(
+                    experiment=experiment.name,
+                    what=what,
+                    pairs=whole,
+                    lacking=len(rows) - len(whole),
+                )
+            )
+    return tuple(found)
+
+
+def _alike(records: Records, experiment: str) -> dict[str, list[Row]]:
+    """Finished decays by size, horizon and every axis that varied within the experiment."""
+    rows = records.of(experiment)
+    axes = [name for name in (rows[0] if rows else ()) if "." in name]
+    varied = [axis for axis in axes if len({row[axis] for row in rows}) > 1]
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        said = [f"{axis.partition('.')[2]} {row[axis]}" for axis in varied]
+        groups[", ".join([f"{row['size']} to {row['horizon']}", *said])].append(row)
+    return dict(groups)

@@ -1,1 +1,0 @@
-"""Gradients and steps through the stable phase and the decay."""

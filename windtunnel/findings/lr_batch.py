@@ -1,0 +1,351 @@
+"""Rules for the learning rate, judged on measured valleys by the loss that they give up.
+
+Learning rate and batch together: how the best rate moves with the batch, and what rules cost.
+
+A grid over `recipe.lr` and `recipe.batch_tokens` at one length. An optimum is flat, so a rule is
+judged by its regret: the loss given up by following it instead of each cell's own best rate.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from windtunnel.config.study import GridExperiment
+from windtunnel.errors import FitError
+from windtunnel.findings.base import Finding, Quantity, quantity, said
+from windtunnel.findings.lr_curves import (
+    BATCH,
+    RATE,
+    SIZE,
+    SeedNoise,
+    Valleys,
+    mean_exponent,
+    missing_runs,
+    rate_grids,
+    read_variants,
+    seed_noise,
+    variants,
+)
+from windtunnel.findings.lr_transfer import NATS
+from windtunnel.findings.records import Records
+from windtunnel.laws import Fit, Interval, Power2, Table, fit
+from windtunnel.laws.interval import NO_INTERVAL
+
+# Published: StepLaw (arXiv 2503.04715), N non-embedding, D and batch in tokens.
+STEPLAW_RATE = Power2(a=1.79, b=-0.713, c=0.307)
+STEPLAW_BATCH = (0.58, 0.571)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Follow:
+    """What a rule for the batch gives up at the batches other than `anchor`, nats per token.
+
+    `known` cells lie inside the rates tried, `outside` ones do not; nan where none is known.
+    """
+
+    anchor: float
+    mean: float
+    worst: float
+    known: int
+    outside: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLaw:
+    """Its rate and batch for one size at the tokens of the grid.
+
+    Attributes:
+        size: such as `64x3`.
+        params: of the size.
+        lr: used as the rate of the study.
+        hidden_scale: under muP hidden matrices train at `lr` times this.
+        batch: tokens per update.
+        nearest: the tried batch that is nearest to it.
+        tried: lowest and highest rate tried there.
+        regret: loss at `lr` and `nearest` above the lowest of the size, nats per token; nan where
+            `lr` lies outside the rates tried.
+        rate_regret: loss at `lr` and the middle batch above the lowest at that batch, likewise.
+    """
+
+    size: str
+    params: float
+    lr: float
+    hidden_scale: float
+    batch: float
+    nearest: float
+    tried: tuple[float, float]
+    regret: float
+    rate_regret: float
+
+
+def middle_batch(sizes: Sequence[Valleys]) -> float:
+    """The batch from which rules start; of an even number of batches the lower middle one."""
+    batches = sorted({valley.at for size in sizes for valley in size.valleys})
+    return batches[(len(batches) - 1) // 2]
+
+
+def follow(sizes: Sequence[Valleys], exponent: float) -> Follow:
+    """Carry each size's best rate from the middle batch to the others as batch^exponent.
+
+    A size without a best rate there is left out.
+    """
+    anchor = middle_batch(sizes)
+    lost = []
+    for size in sizes:
+        at = {valley.at: valley for valley in size.valleys}
+        start = at[anchor].best if anchor in at else None
+        if start is None:
+            continue
+        lost += [
+            float(valley.above_best(start.value * (batch / anchor) ** exponent))
+            for batch, valley in at.items()
+            if batch != anchor
+        ]
+    known = [value for value in lost if np.isfinite(value)]
+    return Follow(
+        anchor=anchor,
+        mean=float(np.mean(known)) if known else np.nan,
+        worst=max(known, default=np.nan),
+        known=len(known),
+        outside=len(lost) - len(known),
+    )
+
+
+def published(size: Valleys, *, middle: float) -> StepLaw:
+    """StepLaw at one size of a grid whose middle batch is `middle`."""
+    valleys = size.valleys
+    tokens = float(np.mean([valley.tokens for valley in valleys]))
+    batch = STEPLAW_BATCH[0] * tokens ** STEPLAW_BATCH[1]
+    nearest = min(valleys, key=lambda valley: abs(np.log(valley.at / batch)))
+    lr = float(STEPLAW_RATE(nearest.params, tokens))
+    lowest = min(valley.lowest for valley in valleys)
+    at_middle = [float(valley.above_best(lr)) for valley in valleys if valley.at == middle]
+    return StepLaw(
+        size=size.name,
+        params=nearest.params,
+        lr=lr,
+        hidden_scale=nearest.hidden_scale,
+        batch=batch,
+        nearest=nearest.at,
+        tried=(float(nearest.lr.min()), float(nearest.lr.max())),
+        regret=float(nearest.above_best(lr)) + nearest.lowest - lowest,
+        rate_regret=at_middle[0] if at_middle else np.nan,
+    )
+
+
+RULES = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
+"""Exponents of the rate in the batch, by the name of the rule."""
+SPELLED = {
+    "none": "keeping the rate",
+    "sqrt": "the square-root rule",
+    "linear": "the linear rule",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JointFinding(Finding):
+    """The surface of loss over rate and batch at every size, and rules on it.
+
+    Attributes:
+        sizes: the valleys of every size along the batch.
+        exponent: of the best rate in the batch, mean over sizes; None where none has two optima.
+        follows: the cost of every rule, by its name.
+        power2: the law lr = a params^b batch^c; None where too few cells have an optimum.
+        why_not: what the law said then.
+        steplaw: StepLaw's published rate and batch at every size.
+        noise: between seeds.
+        missing: planned runs that have no row yet.
+        left_out: why others have no valleys.
+    """
+
+    sizes: tuple[Valleys, ...]
+    exponent: Interval | None
+    follows: dict[str, Follow]
+    power2: Fit | None
+    why_not: str
+    steplaw: tuple[StepLaw, ...]
+    noise: SeedNoise | None
+    missing: int = 0
+    left_out: tuple[str, ...] = ()
+
+    title: ClassVar[str] = "Learning rate and batch"
+
+    @property
+    def supports(self) -> tuple[str, ...]:
+        """The rules whose exponent lies inside the interval."""
+        if self.exponent is None:
+            return ()
+        return tuple(name for name, value in RULES.items() if value in self.exponent)
+
+    @property
+    def lead(self) -> str:
+        """The exponent, the rules that it supports, and what each of them costs."""
+        if self.exponent is None:
+            return "No size has two batches with a best rate inside the rates tried: add rates."
+        rules = " and ".join(f"`{name}`" for name in self.supports)
+        supported = f"It supports {rules}" if rules else "It supports none of the usual rules"
+        costs = ", ".join(
+            f"{SPELLED[name]} {each.mean:.3f} (at most {each.worst:.3f})"
+            for name, each in self.follows.items()
+            if name in SPELLED and each.known
+        )
+        middle = self.follows["none"].anchor
+        cost = (
+            f" From batch {middle:.0f} on, the loss given up in nats is: {costs}." if costs else ""
+        )
+        noise = f" Seeds differ by {self.noise.sigma.value:.2g} nats." if self.noise else ""
+        return (
+            f"The best rate grows as batch^{said(self.exponent)}. {supported} "
+            f"(none is 0, sqrt 0.5, linear 1).{cost}{noise}"
+        )
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """Exponents, regrets, StepLaw, best rates, noise."""
+        noise = (quantity("noise between seeds", self.noise.sigma, NATS),) if self.noise else ()
+        return (
+            *self._exponents(),
+            *self._regrets(),
+            *self._power2(),
+            *self._published(),
+            *(
+                quantity(f"best rate at {valley.label}{size.of}", valley.best)
+                for size in self.sizes
+                for valley in size.valleys
+                if valley.best is not None
+            ),
+            *noise,
+        )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Optima at an edge, divergence, rules that left the rates tried, runs still to come."""
+        found = [warning for size in self.sizes for warning in size.warnings]
+        found += self.left_out
+        found += [
+            f"{SPELLED.get(name, name)}: {each.outside} of {each.outside + each.known} cells lie "
+            "outside the rates tried and are not in its regret"
+            for name, each in self.follows.items()
+            if each.outside
+        ]
+        if self.power2 is None:
+            found.append(f"no law of rate by size and batch: {self.why_not}")
+        found += self._published_warnings()
+        if self.missing:
+            found.append(f"{self.missing} planned runs are not there yet")
+        return tuple(found)
+
+    def _published_warnings(self) -> Iterator[str]:
+        for each in self.steplaw:
+            if not np.isfinite(each.regret):
+                yield (
+                    f"StepLaw's rate for {each.size or 'this size'}, {each.lr:.3g}, lies outside "
+                    f"the tried rates ({each.tried[0]:.3g} to {each.tried[1]:.3g}) or beside one "
+                    "that diverged"
+                )
+        least = min(each.hidden_scale for each in self.steplaw)
+        if least < 1:
+            yield (
+                "StepLaw's rate was published for the standard parametrization; used as the base "
+                f"rate of muP, hidden matrices train at down to {least:.2g} times it"
+            )
+
+    def _exponents(self) -> Iterator[Quantity]:
+        if self.exponent is None:
+            return
+        yield quantity("exponent of the best rate in the batch", self.exponent)
+        for size in self.sizes:
+            if size.exponent is not None:
+                yield quantity(f"exponent of the best rate in the batch{size.of}", size.exponent)
+
+    def _regrets(self) -> Iterator[Quantity]:
+        for name, each in self.follows.items():
+            if each.known:
+                words = SPELLED.get(name, name)
+                head = f"loss given up by {words}"
+                yield Quantity(name=f"{head}, mean", value=each.mean, unit=NATS)
+                yield Quantity(name=f"{head}, worst batch", value=each.worst, unit=NATS)
+
+    def _power2(self) -> Iterator[Quantity]:
+        if self.power2 is None:
+            return
+        fitted, regret = self.power2, self.power2.details
+        for name, of in (("b", "size"), ("c", "batch")):
+            ends = fitted.intervals.get(name, NO_INTERVAL)
+            found = Interval(fitted.coefficients[name], *ends)
+            yield quantity(f"exponent of the best rate in the {of} (power2)", found)
+        for name in ("mean", "worst"):
+            if regret[f"regret_{name}"] is not None:
+                words = f"{name} regret of the fitted rate law (power2)"
+                yield Quantity(name=words, value=regret[f"regret_{name}"], unit=NATS)
+
+    def _published(self) -> Iterator[Quantity]:
+        known = [each.rate_regret for each in self.steplaw if np.isfinite(each.rate_regret)]
+        if known:
+            yield Quantity(
+                name="regret of StepLaw's published rate, mean over sizes at batch "
+                f"{self.follows['none'].anchor:.0f}",
+                value=float(np.mean(known)),
+                unit=NATS,
+            )
+        for each in self.steplaw:
+            size = f", {each.size}" if each.size else ""
+            yield Quantity(name=f"StepLaw's rate{size}", value=each.lr)
+            yield Quantity(
+                name=f"StepLaw's batch{size}", value=each.batch, unit="tokens per update"
+            )
+            if np.isfinite(each.regret):
+                yield Quantity(
+                    name=f"regret of StepLaw's rate and batch{size}", value=each.regret, unit=NATS
+                )
+
+
+def joints(records: Records) -> tuple[JointFinding, ...]:
+    """Every grid over rate and batch alone, at one length, perhaps at several sizes."""
+    grids = (
+        grid
+        for grid in rate_grids(records)
+        if BATCH in grid.axes and set(grid.axes) <= {RATE, BATCH, SIZE} and len(grid.horizons) == 1
+    )
+    return tuple(found for grid in grids if (found := _read(records, grid)) is not None)
+
+
+def _read(records: Records, grid: GridExperiment) -> JointFinding | None:
+    """None while no size has two batches with three rates."""
+    rows = records.of(grid.name, decayed=False)
+    sizes, left_out = read_variants(records, variants(grid, rows, [SIZE]), along="batch_tokens")
+    if not sizes:
+        return None
+    known = [size for size in sizes if size.exponent is not None]
+    exponent = mean_exponent(known) if known else None
+    rules = RULES | ({"the measured exponent": exponent.value} if exponent else {})
+    power2, why_not = _power2(sizes)
+    return JointFinding(
+        experiment=grid.name,
+        sizes=sizes,
+        left_out=left_out,
+        exponent=exponent,
+        follows={name: follow(sizes, value) for name, value in rules.items()},
+        power2=power2,
+        why_not=why_not,
+        steplaw=tuple(published(size, middle=middle_batch(sizes)) for size in sizes),
+        noise=seed_noise([valley for size in sizes for valley in size.valleys]),
+        missing=missing_runs(records, grid),
+    )
+
+
+def _power2(sizes: tuple[Valleys, ...]) -> tuple[Fit | None, str]:
+    """The law through every cell's best rate, or why there is none."""
+    valleys = [valley for size in sizes for valley in size.valleys]
+    table = Table(
+        x=np.concatenate([np.full(v.lr.size, v.params) for v in valleys]),
+        z=np.concatenate([np.full(v.lr.size, v.at) for v in valleys]),
+        y=np.concatenate([v.lr for v in valleys]),
+        loss=np.concatenate([v.loss for v in valleys]),
+    )
+    try:
+        return fit(table, "power2", holdout=None), ""
+    except FitError as refused:
+        return None, str(refused)

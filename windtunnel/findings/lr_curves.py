@@ -1,0 +1,527 @@
+"""What a grid over learning rate compares: the values of its other axes, in words.
+
+Loss over learning rate: a valley for each size, length or batch, and how its floor moves.
+
+Noise between seeds, measured near the minima of a grid over learning rate.
+
+From the rows of a grid to valleys: cells, what diverged, and the law `lr-valley` on the rest.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from windtunnel.config.study import GridExperiment
+from windtunnel.errors import FitError
+from windtunnel.findings.base import LEVEL, doubled
+from windtunnel.findings.records import Records
+from windtunnel.laws import Fit, Interval, Table, fit
+from windtunnel.laws.interval import NO_INTERVAL, quantiles
+from windtunnel.laws.noise import seed_sigma
+from windtunnel.laws.table import Floats
+from windtunnel.mup import Role, role_scale
+from windtunnel.runs.forecast import law_rows
+from windtunnel.runs.table import Row
+
+RATE, BATCH, SIZE = "recipe.lr", "recipe.batch_tokens", "size"
+WORDS = {
+    ("recipe.parametrization", "mup"): "muP",
+    ("recipe.parametrization", "standard"): "standard",
+    ("recipe.weight_decay_rule", "scaled"): "scaled weight decay",
+    ("recipe.weight_decay_rule", "constant"): "constant weight decay",
+    ("model.qk_norm", True): "QK-norm",
+    ("model.qk_norm", False): "no QK-norm",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One combination of values; `name` is empty where a grid has only one."""
+
+    name: str
+    rows: tuple[Row, ...]
+
+
+def rate_grids(records: Records) -> Iterator[GridExperiment]:
+    """The grids of a study that vary the learning rate."""
+    for experiment in records.config.experiments:
+        if isinstance(experiment, GridExperiment) and len(experiment.axes.get(RATE, ())) > 1:
+            yield experiment
+
+
+def variants(grid: GridExperiment, rows: Sequence[Row], axes: Sequence[str]) -> tuple[Variant, ...]:
+    """The rows by their values on these axes, in the order of the study file.
+
+    The axes of a schedule are None for a trunk, which then belongs to every variant.
+    """
+    found = dict.fromkeys(
+        values for row in rows if None not in (values := tuple(row[axis] for axis in axes))
+    )
+    named = [place for place in range(len(axes)) if len({values[place] for values in found}) > 1]
+
+    def order(values: tuple[Any, ...]) -> list[int]:
+        written = [[str(value) for value in grid.axes.get(axis, ())] for axis in axes]
+        return [
+            known.index(str(value)) if str(value) in known else len(known)
+            for known, value in zip(written, values, strict=True)
+        ]
+
+    return tuple(
+        Variant(
+            name=", ".join(_said(axes[place], values[place]) for place in named),
+            rows=tuple(
+                row
+                for row in rows
+                if all(row[axis] in (value, None) for axis, value in zip(axes, values, strict=True))
+            ),
+        )
+        for values in sorted(found, key=order)
+    )
+
+
+def _said(axis: str, value: Any) -> str:
+    if axis == SIZE:
+        return str(value)
+    if axis == "schedule.decay_fraction":
+        return f"a decay of {100 * value:g}%"
+    return WORDS.get((axis, value)) or f"{axis.partition('.')[2]} {value}"
+
+
+Along = Literal["width", "depth", "params", "tokens", "batch_tokens"]
+TOLD = ("edge-minimum", "few-points", "noise-unidentified")
+"""Cautions of a fit that concern a reader of a grid."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Valley:
+    """One size, length or batch: loss at every rate, and where it is lowest.
+
+    Attributes:
+        at: width, depth, params, tokens or batch_tokens.
+        label: the same in words, such as `width 64`.
+        params: of the model.
+        tokens: of its runs.
+        hidden_scale: the role table's factor from a rate to the rate of hidden matrices.
+        width_ratio: width over base width.
+        lr: of every finished run, (R,).
+        loss: of the same, nats per token.
+        rates: the rates at which no run diverged, ascending, (C,).
+        means: mean loss at each of them.
+        diverged: rates at which some run diverged.
+        near: the rates that the parabola went through; none without an optimum.
+        best: the optimum with its interval; None where it is not inside the rates tried.
+        bound: `at most` or `at least` where the lowest rate is the first or the last one.
+        lowest: loss at the optimum; of the lowest rate where there is none.
+        curvature: ln loss above the optimum per ln(lr / lr*)^2.
+    """
+
+    at: float
+    label: str
+    params: float
+    tokens: float
+    hidden_scale: float
+    width_ratio: float
+    lr: Floats
+    loss: Floats
+    rates: Floats
+    means: Floats
+    diverged: tuple[float, ...]
+    near: Floats
+    best: Interval | None
+    bound: str | None
+    lowest: float
+    curvature: float
+
+    @property
+    def best_tried(self) -> float:
+        """The rate of the lowest mean loss."""
+        return float(self.rates[np.argmin(self.means)])
+
+    @property
+    def seeds(self) -> int:
+        """Runs at that rate."""
+        return int(np.sum(self.lr == self.best_tried))
+
+    def above_best(self, lr: ArrayLike) -> Floats:
+        """Loss above the lowest at these rates, nats per token.
+
+        The parabola near the optimum, straight lines in ln lr beyond; nan outside the rates that
+        were tried and next to one that diverged.
+        """
+        x = np.log(np.asarray(lr, np.float64))
+        knots = np.log(np.concatenate([self.rates, self.diverged]))
+        means = np.concatenate([self.means, np.full(len(self.diverged), np.nan)])
+        order = np.argsort(knots)
+        losses = np.interp(x, knots[order], means[order], left=np.nan, right=np.nan)
+        if self.best is not None:
+            parabola = self.lowest * np.exp(self.curvature * (x - np.log(self.best.value)) ** 2)
+            low, high = np.log(self.near[[0, -1]])
+            losses = np.where((x >= low) & (x <= high), parabola, losses)
+        return np.asarray(losses - self.lowest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """The best rate of one place, used at another.
+
+    `lost` is the loss above the lowest there, nats per token: nan where that rate was not tried or
+    diverged; without an interval where `to` has no optimum (then it is a lower bound), or where the
+    interval leaves the rates tried.
+    """
+
+    source: Valley
+    to: Valley
+    lost: Interval
+
+    @property
+    def known(self) -> bool:
+        """Whether the rate was tried there, and trained."""
+        return bool(np.isfinite(self.lost.value))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Valleys:
+    """The valleys of one variant of a grid, ascending, and the law through their optima.
+
+    Attributes:
+        name: of the variant, such as `muP`; empty where the grid has one.
+        along: what the valleys differ in.
+        table: the runs, with that as `params`.
+        valleys: those with three rates or more.
+        fitted: lr* = k at^b; None where fewer than two optima lie inside the rates tried.
+        why_not: what the law said then.
+        runs_diverged: how many.
+        left_out: places with fewer than three rates that trained.
+    """
+
+    name: str
+    along: Along
+    table: Table
+    valleys: tuple[Valley, ...]
+    fitted: Fit | None
+    why_not: str
+    runs_diverged: int
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def of(self) -> str:
+        """`, muP`: what follows the name of a quantity."""
+        return f", {self.name}" if self.name else ""
+
+    @property
+    def largest(self) -> Valley:
+        """The last valley."""
+        return self.valleys[-1]
+
+    @cached_property
+    def source(self) -> Valley | None:
+        """The smallest one with an optimum, whose rate is carried to the others."""
+        return next((valley for valley in self.valleys if valley.best is not None), None)
+
+    @cached_property
+    def exponent(self) -> Interval | None:
+        """Of the best rate in `at`."""
+        if self.fitted is None:
+            return None
+        ends = self.fitted.intervals.get("b", NO_INTERVAL)
+        return Interval(self.fitted.coefficients["b"], *ends)
+
+    @property
+    def exponents(self) -> Floats:
+        """`exponent` resampled; empty where the runs leave no degree of freedom for noise."""
+        if self.fitted is None:
+            return np.empty(0)
+        return np.asarray(self.fitted.draws[:, self.fitted.form.index("b")])
+
+    @property
+    def drift(self) -> Interval | None:
+        """Factor of the best rate when `at` doubles; 1 is perfect transfer."""
+        return None if self.exponent is None else doubled(self.exponent)
+
+    @cached_property
+    def carried(self) -> tuple["Carried", ...]:
+        """What the rate of `source` gives up at every place beyond it, the farthest first."""
+        source = self.source
+        if source is None or source.best is None:
+            return ()
+        beyond = [valley for valley in self.valleys if valley.at > source.at]
+        return tuple(
+            Carried(source=source, to=valley, lost=self._lost(source, source.best.value, valley))
+            for valley in reversed(beyond)
+        )
+
+    def _lost(self, source: Valley, rate: float, valley: Valley) -> Interval:
+        value = float(valley.above_best(rate))
+        if valley.best is None or not np.isfinite(value):
+            return Interval(value, *NO_INTERVAL)
+        pair = fit_pair(self.table, source.at, valley.at)
+        exponents = pair.draws[:, pair.form.index("b")]
+        rates = valley.best.value * (source.at / valley.at) ** exponents
+        above = np.nan_to_num(valley.above_best(rates), nan=np.inf)
+        low, high = quantiles(above, LEVEL)
+        if not np.isfinite(high):
+            return Interval(value, *NO_INTERVAL)
+        # Where the two optima may coincide nothing need be lost, though a draw seldom says just 0.
+        same = 0.0 in Interval(0.0, *quantiles(exponents, LEVEL))
+        return Interval(value, 0.0 if same else low, high)
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        """What the law warned of, what has no valley, and which runs diverged."""
+        name = f"{self.name}: " if self.name else ""
+        if self.fitted is None:
+            yield f"{name}no drift of the best rate: {self.why_not}"
+        else:
+            yield from (f"{name}{w.message}" for w in self.fitted.warnings if w.code in TOLD)
+        if self.left_out:
+            few = ", ".join(self.left_out)
+            yield f"{name}fewer than three rates trained, and no valley, at {few}"
+        if self.runs_diverged:
+            places = "; ".join(
+                f"{valley.label} at {', '.join(f'{rate:.3g}' for rate in valley.diverged)}"
+                for valley in self.valleys
+                if valley.diverged
+            )
+            yield f"{name}{self.runs_diverged} runs diverged" + (f" ({places})" if places else "")
+
+
+def fit_pair(table: Table, first: float, second: float) -> Fit:
+    """The law of two valleys alone.
+
+    Its line passes through both optima, in every resample too: so it gives each of them an interval
+    that assumes no power law between the others.
+    """
+    mine = (table.params == first) | (table.params == second)
+    return fit(table.subset(mine), "lr-valley", holdout=None)
+
+
+def mean_exponent(variants: Sequence[Valleys]) -> Interval:
+    """Mean exponent of variants that have one; their runs, and so their noises, are apart."""
+    values = [each.exponent.value for each in variants if each.exponent is not None]
+    return Interval(float(np.mean(values)), *_ends([each.exponents for each in variants], np.mean))
+
+
+def exponent_between(first: Valleys, second: Valleys) -> Interval | None:
+    """Exponent of the first less that of the second; None where either has none."""
+    if first.exponent is None or second.exponent is None:
+        return None
+    difference = first.exponent.value - second.exponent.value
+    return Interval(difference, *_ends([second.exponents, first.exponents], np.diff))
+
+
+def _ends(resampled: list[Floats], combine: Callable[..., Any]) -> tuple[float, float]:
+    """Interval of what independent resamples combine to."""
+    count = min(draws.size for draws in resampled)
+    stacked = np.stack([draws[:count] for draws in resampled])
+    return quantiles(np.ravel(combine(stacked, axis=0)), LEVEL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedNoise:
+    """Standard deviation of the loss between seeds near the minima, nats per token."""
+
+    sigma: Interval
+    dof: int
+
+
+def mean_of(noise: SeedNoise | None, value: float, seeds: float) -> Interval:
+    """A mean over so many seeds with its interval at `LEVEL`, where the noise is known."""
+    from scipy.stats import t as student_t
+
+    if noise is None:
+        return Interval(value, *NO_INTERVAL)
+    half = student_t.ppf((1 + LEVEL) / 2, noise.dof) * noise.sigma.value / np.sqrt(seeds)
+    return Interval(value, value - float(half), value + float(half))
+
+
+def seed_noise(valleys: Sequence[Valley]) -> SeedNoise | None:
+    """Pooled over the rates near every minimum; None where no rate has two that differ."""
+    from scipy.stats import chi2
+
+    groups = [valley.loss[valley.lr == rate] for valley in valleys for rate in valley.near]
+    sizes = [group.size for group in groups]
+    if not groups or max(sizes) < 2:
+        return None
+    cells = np.repeat(np.arange(len(groups)), sizes)
+    sigma = seed_sigma(np.concatenate(groups), cells, np.arange(cells.size))
+    if not sigma:
+        return None
+    dof = cells.size - len(groups)
+    tail = (1 - LEVEL) / 2
+    low, high = (sigma * np.sqrt(dof / chi2.ppf(share, dof)) for share in (1 - tail, tail))
+    return SeedNoise(sigma=Interval(sigma, float(low), float(high)), dof=dof)
+
+
+MIN_RATES = 3
+"""Of a valley: the lowest one needs a neighbour to each side."""
+
+
+def valleys_of(records: Records, rows: Sequence[Row], *, name: str, along: Along) -> Valleys:
+    """One variant's valleys.
+
+    A rate at which some seed diverged is no rate to use: it counts as diverged, and the seeds that
+    survived do not enter the fit.
+
+    Raises:
+        FitError: fewer than two places have three rates that trained.
+    """
+    runs = law_rows(list(rows))
+    blown = [row for row in rows if row["outcome"] == "diverged"]
+    places = sorted({row[along] for row in runs})
+    gone = {at: _diverged(runs, blown, along=along, at=at) for at in places}
+    sound = [row for row in runs if row["lr"] not in gone[row[along]]]
+    kept = [at for at in places
+            if len({row["lr"] for row in sound if row[along] == at}) >= MIN_RATES]  # fmt: skip
+    diverged = len({row["trunk"] for row in blown})
+    if len(kept) < 2:
+        raise FitError(
+            f"{name or 'no valley'}: fewer than two places along {along} have {MIN_RATES} rates "
+            f"that trained; {diverged} runs diverged"
+        )
+    sound = [row for row in sound if row[along] in kept]
+    table = Table(
+        params=[row[along] for row in sound],
+        lr=[row["lr"] for row in sound],
+        loss=[row["loss"] for row in sound],
+        trunk=[row["trunk"] for row in sound],
+    )
+    fitted, why_not = None, ""
+    try:
+        fitted = fit(table, "lr-valley", holdout=None)
+    except FitError as refused:
+        why_not = str(refused)
+    best = {} if fitted is None else _optima(table, fitted)
+    details = {} if fitted is None else {float(s["params"]): s for s in fitted.details["sizes"]}
+    return Valleys(
+        name=name,
+        along=along,
+        table=table,
+        valleys=tuple(
+            _valley(
+                records,
+                [row for row in runs if row[along] == at],
+                along=along,
+                diverged=gone[at],
+                best=best.get(at),
+                details=details.get(at, {}),
+            )
+            for at in kept
+        ),
+        fitted=fitted,
+        why_not=why_not,
+        runs_diverged=diverged,
+        left_out=tuple(
+            _label(next(row for row in runs if row[along] == at), along)
+            for at in places
+            if at not in kept
+        ),
+    )
+
+
+def read_variants(
+    records: Records, variants: Sequence[Variant], *, along: Along
+) -> tuple[tuple[Valleys, ...], tuple[str, ...]]:
+    """The valleys of those that have any, and why the others have none."""
+    found, left_out = [], []
+    for each in variants:
+        try:
+            found.append(valleys_of(records, each.rows, name=each.name, along=along))
+        except FitError as refused:
+            left_out.append(str(refused))
+    return tuple(found), tuple(left_out)
+
+
+def missing_runs(records: Records, experiment: GridExperiment) -> int:
+    """How many planned runs have no row yet: neither a loss nor a divergence."""
+    sizes = experiment.sizes_named or records.config.model.sizes
+    axes = [values for axis, values in experiment.axes.items() if axis != "size"]
+    cells = int(np.prod([len(sizes), *map(len, axes)]))
+    planned = cells * len(experiment.seeds) * len(experiment.horizons)
+    rows = records.of(experiment.name, decayed=False)
+    diverged = {row["trunk"] for row in rows if row["outcome"] == "diverged"}
+    done = [row for row in law_rows(rows) if row["trunk"] not in diverged]
+    return max(planned - len(done) - len(diverged) * len(experiment.horizons), 0)
+
+
+def _diverged(
+    runs: Sequence[Row], blown: Sequence[Row], *, along: Along, at: float
+) -> frozenset[float]:
+    """Rates at which some run of this valley diverged.
+
+    Along tokens a trunk that diverged takes with it every length that it had not finished.
+    """
+    if along != "tokens":
+        return frozenset(row["lr"] for row in blown if row[along] == at)
+    done = {row["trunk"] for row in runs if row["tokens"] == at}
+    return frozenset(row["lr"] for row in blown if row["trunk"] not in done and row["tokens"] <= at)
+
+
+def _optima(table: Table, fitted: Fit) -> dict[float, Interval]:
+    """The optimum of every valley that has one, with an interval of its own."""
+    used = [size for size in fitted.details["sizes"] if size["used"]]
+    places = [float(size["params"]) for size in used]
+    found = {}
+    for k, at in enumerate(places):
+        pair = fit_pair(table, at, places[k + 1 if k + 1 < len(places) else k - 1])
+        drawn = pair.form.values(pair.draws, np.array([[at]]))[:, 0]
+        found[at] = Interval(float(used[k]["optimum"]), *quantiles(drawn, fitted.level))
+    return found
+
+
+def _valley(
+    records: Records,
+    rows: Sequence[Row],
+    *,
+    along: Along,
+    diverged: frozenset[float],
+    best: Interval | None,
+    details: Mapping[str, Any],
+) -> Valley:
+    lr, loss = np.array([[row["lr"], row["loss"]] for row in rows], np.float64).T
+    rates = np.unique([rate for rate in lr if rate not in diverged])
+    means = np.array([loss[lr == rate].mean() for rate in rates])
+    place = int(np.argmin(means))
+    edges = {0: "at most", rates.size - 1: "at least"}
+    first, base = rows[0], records.config.recipe
+    ratio = first["width"] / first.get("recipe.base_width", base.base_width)
+    hidden = role_scale(
+        Role.HIDDEN,
+        width_ratio=ratio,
+        parametrization=first.get("recipe.parametrization", base.parametrization),
+        weight_decay_rule=base.weight_decay_rule,
+    )
+    used = best is not None
+    return Valley(
+        at=float(first[along]),
+        label=_label(first, along),
+        params=float(first["params"]),
+        tokens=float(first["tokens"]),
+        hidden_scale=hidden.lr,
+        width_ratio=ratio,
+        lr=lr,
+        loss=loss,
+        rates=rates,
+        means=means,
+        diverged=tuple(sorted(diverged)),
+        # The law's cells are these rates: both leave out where a run diverged.
+        near=rates[np.array(details["near_minimum"], bool)] if used else np.empty(0),
+        best=best,
+        bound=None if used else edges.get(place),
+        lowest=float(details["lowest_loss"]) if used else float(means[place]),
+        curvature=float(details["curvature"]) if used else np.nan,
+    )
+
+
+def _label(row: Row, along: Along) -> str:
+    match along:
+        case "params":
+            return str(row["size"])
+        case "tokens":
+            return str(row["horizon"])
+        case "batch_tokens":
+            return f"batch {row['batch_tokens']}"
+    return f"{along} {row[along]}"

@@ -1,0 +1,228 @@
+"""How much a wrong learning rate costs, for every variant of one size: QK-norm on and off.
+
+Learning-rate sensitivity of Wortsman et al. 2023 (arXiv 2309.14322): the mean over the rates tried
+of min(loss, loss at init) less the lowest loss. A run that diverged counts as the loss at init.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from windtunnel.config.study import GridExperiment
+from windtunnel.findings.base import Finding, Quantity, quantity, said
+from windtunnel.findings.lr_curves import (
+    BATCH,
+    MIN_RATES,
+    RATE,
+    SIZE,
+    Variant,
+    missing_runs,
+    rate_grids,
+    variants,
+)
+from windtunnel.findings.lr_transfer import NATS
+from windtunnel.findings.records import Records
+from windtunnel.laws import Interval
+from windtunnel.laws.interval import NO_INTERVAL
+from windtunnel.laws.table import Floats
+from windtunnel.runs.search.noise import interval_of_mean
+from windtunnel.runs.table import Row
+
+BYTES = 256
+"""Of the byte tokenizer."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rates:
+    """One variant over the rates that all variants have tried.
+
+    Attributes:
+        name: such as `QK-norm`.
+        rates: ascending, (C,).
+        losses: capped at the loss at init, a row a seed, (S, C).
+        diverged: how many runs diverged.
+    """
+
+    name: str
+    rates: Floats
+    losses: Floats
+    diverged: int
+
+    @property
+    def means(self) -> Floats:
+        """Over seeds, (C,)."""
+        return np.asarray(self.losses.mean(axis=0))
+
+    @property
+    def best(self) -> float:
+        """The rate of the lowest mean."""
+        return float(self.rates[np.argmin(self.means)])
+
+    @property
+    def by_seed(self) -> Floats:
+        """Sensitivity of every seed, (S,), with the best rate of their mean."""
+        return np.asarray(self.losses.mean(axis=1) - self.losses[:, np.argmin(self.means)])
+
+    @property
+    def sensitivity(self) -> Interval:
+        """Mean loss above the lowest, nats per token."""
+        return _mean(self.by_seed)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SensitivityFinding(Finding):
+    """Sensitivity to the learning rate of every variant, and their ratios to the first.
+
+    `loss_at_init` is that of a model that knows nothing, ln(vocabulary).
+    """
+
+    params: float
+    loss_at_init: float
+    variants: tuple[Rates, ...]
+    missing: int = 0
+
+    title: ClassVar[str] = "Sensitivity to the learning rate"
+
+    @property
+    def lead(self) -> str:
+        """Every variant's sensitivity, and its ratio to the first."""
+        rates = self.variants[0].rates
+        each = "; ".join(
+            f"{variant.name} {said(variant.sensitivity, '.3f')}" for variant in self.variants
+        )
+        ratios = "; ".join(f"{name} {said(ratio)}" for name, ratio in self._ratios())
+        return (
+            f"Over the rates from {rates[0]:.3g} to {rates[-1]:.3g} the mean loss lies above the "
+            f"lowest by, in nats: {each}. Ratio: {ratios}."
+        )
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """Sensitivities, ratios, best rates and losses, divergence."""
+        return (
+            *(
+                quantity(f"rate sensitivity, {each.name}", each.sensitivity, NATS)
+                for each in self.variants
+            ),
+            *(quantity(f"rate sensitivity, {name}", ratio) for name, ratio in self._ratios()),
+            *(Quantity(name=f"best rate tried, {v.name}", value=v.best) for v in self.variants),
+            *(
+                quantity(
+                    f"lowest loss, {each.name}", _mean(each.losses[:, np.argmin(each.means)]), NATS
+                )
+                for each in self.variants
+            ),
+            *(
+                Quantity(name=f"diverged runs, {each.name}", value=each.diverged)
+                for each in self.variants
+                if each.diverged
+            ),
+        )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Divergence, lowest losses at an edge, and runs that are still to come."""
+        found = []
+        for each in self.variants:
+            if each.diverged:
+                found.append(
+                    f"{each.name}: {each.diverged} runs diverged and count as the loss at init, "
+                    f"{self.loss_at_init:.2f}"
+                )
+            if each.best in (each.rates[0], each.rates[-1]):
+                found.append(
+                    f"{each.name}: the lowest loss is at {each.best:.3g}, an end of the rates "
+                    "tried: add rates beyond"
+                )
+        if self.missing:
+            found.append(f"{self.missing} planned runs are not there yet")
+        return tuple(found)
+
+    def _ratios(self) -> Iterator[tuple[str, Interval]]:
+        """Of the others to the first, seed by seed: the seeds are the same."""
+        first = self.variants[0]
+        for other in self.variants[1:]:
+            logs = _mean(np.log(other.by_seed / first.by_seed))
+            ends = (math.exp(logs.low), math.exp(logs.high))
+            yield f"{other.name} over {first.name}", Interval(math.exp(logs.value), *ends)
+
+
+def sensitivities(records: Records) -> tuple[SensitivityFinding, ...]:
+    """Grids over the rate at one size and length, with another axis whose values are compared."""
+    found = (
+        _read(records, grid)
+        for grid in rate_grids(records)
+        if len(grid.sizes_named or records.config.model.sizes) == len(grid.horizons) == 1
+        and BATCH not in grid.axes
+    )
+    return tuple(each for each in found if each is not None)
+
+
+def _read(records: Records, grid: GridExperiment) -> SensitivityFinding | None:
+    """None while fewer than two variants have a seed with every rate."""
+    rows = records.of(grid.name, decayed=False)
+    if not rows:
+        return None
+    at_init = math.log(_vocabulary(records, rows[0]))
+    others = [axis for axis in grid.axes if axis not in (RATE, SIZE)]
+    compared = [
+        (each, losses)
+        for each in variants(grid, rows, others)
+        if (losses := _capped(each, at_init))
+    ]
+    if len(compared) < 2:
+        return None
+    tried = sorted(set.intersection(*({lr for lr, _ in losses} for _, losses in compared)))
+    seeds = set.intersection(
+        *(
+            {seed for _, seed in losses if all((lr, seed) in losses for lr in tried)}
+            for _, losses in compared
+        )
+    )
+    if len(tried) < MIN_RATES or not seeds:
+        return None
+    return SensitivityFinding(
+        experiment=grid.name,
+        params=float(rows[0]["params"]),
+        loss_at_init=at_init,
+        variants=tuple(
+            Rates(
+                name=each.name,
+                rates=np.array(tried),
+                losses=np.array([[losses[lr, s] for lr in tried] for s in sorted(seeds)]),
+                diverged=len({r["trunk"] for r in each.rows if r["outcome"] == "diverged"}),
+            )
+            for each, losses in compared
+        ),
+        missing=missing_runs(records, grid),
+    )
+
+
+def _capped(variant: Variant, at_init: float) -> dict[tuple[float, int], float]:
+    """Loss by rate and seed, at most that at init."""
+    found = {}
+    for row in variant.rows:
+        cell = (row["lr"], row["init_seed"])
+        if row["outcome"] == "diverged":
+            found[cell] = at_init
+        elif row["decayed"] and row["loss"] is not None:
+            found.setdefault(cell, min(row["loss"], at_init))
+    return found
+
+
+def _vocabulary(records: Records, row: Row) -> int:
+    """How many tokens there are, from the parameters of the embedding unless they are bytes."""
+    if records.config.data.tokenizer == "bytes" and records.config.data.vocab_size is None:
+        return BYTES
+    tables = 1 if records.config.model.tied else 2
+    return int(row["params_embedding"]) // (int(row["width"]) * tables)
+
+
+def _mean(values: Floats) -> Interval:
+    mean = float(values.mean())
+    if values.size < 2:
+        return Interval(mean, *NO_INTERVAL)
+    return Interval(mean, *interval_of_mean(mean, float(values.std(ddof=1)), values.size))

@@ -1,0 +1,223 @@
+"""Does one learning rate fit every size, or every length of training? Grids over `recipe.lr`.
+
+muP (arXiv 2203.03466) promises that the best rate stays where it is as width grows. The promise is
+kept as far as the loss says so: an optimum is flat, so its drift stands beside the loss that the
+smallest model's rate gives up, and that beside the noise between seeds.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from windtunnel.config.study import GridExperiment
+from windtunnel.findings.base import Finding, Quantity, doubled, quantity, said, scaled
+from windtunnel.findings.lr_curves import (
+    BATCH,
+    RATE,
+    SIZE,
+    Along,
+    Carried,
+    SeedNoise,
+    Valleys,
+    exponent_between,
+    mean_exponent,
+    mean_of,
+    missing_runs,
+    rate_grids,
+    read_variants,
+    seed_noise,
+    variants,
+)
+from windtunnel.findings.records import Records
+from windtunnel.runs.table import Row
+
+NATS = "nats per token"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TransferFinding(Finding):
+    """The best rate along width, depth, params or tokens, for every variant of a grid.
+
+    Attributes:
+        along: what grows.
+        variants: the valleys of each, in the order of the file.
+        noise: between seeds, over all variants.
+        missing: planned runs that have no row yet.
+        left_out: why others have no valleys.
+    """
+
+    along: Along
+    variants: tuple[Valleys, ...]
+    noise: SeedNoise | None
+    missing: int = 0
+    left_out: tuple[str, ...] = ()
+
+    title: ClassVar[str] = "Learning-rate transfer"
+
+    @property
+    def word(self) -> str:
+        """What grows, in words."""
+        return "training length" if self.along == "tokens" else self.along
+
+    @property
+    def lead(self) -> str:
+        """The drift of every variant, then what the smallest one's rate gives up."""
+        drifts = [f"{said(each.drift)}{_for(each)}" for each in self.variants if each.drift]
+        if not drifts:
+            return (
+                "No two optima lie inside the rates tried, so no drift of the best rate is known: "
+                "add rates beyond the lowest loss."
+            )
+        sentences = [
+            f"Per doubling of {self.word} the best rate changes by a factor of {_and(drifts)}."
+        ]
+        losses: dict[str, list[str]] = {}
+        for variant in self.variants:
+            for each in variant.carried[:1]:
+                place = f"At {each.to.label} the rate of {each.source.label} gives up"
+                losses.setdefault(place, []).append(_lost(each) + _for(variant))
+        sentences += [f"{place} {_and(each)}." for place, each in losses.items()]
+        if self.noise is not None:
+            sentences.append(f"Seeds differ by {self.noise.sigma.value:.2g} nats.")
+        return " ".join(sentences)
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """Drifts, loss given up, differences between variants, best rates, noise, divergence."""
+        noise = (quantity("noise between seeds", self.noise.sigma, NATS),) if self.noise else ()
+        diverged = (
+            Quantity(name=f"diverged runs{each.of}", value=each.runs_diverged)
+            for each in self.variants
+            if each.runs_diverged
+        )
+        return (
+            *self._drifts(),
+            *self._losses(),
+            *self._differences(),
+            *self._bests(),
+            *noise,
+            *diverged,
+        )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Of the laws, of divergence, of unequal lengths, and of runs that are still to come."""
+        found = [warning for variant in self.variants for warning in variant.warnings]
+        found += self.left_out
+        lengths = {valley.tokens for variant in self.variants for valley in variant.valleys}
+        if self.along != "tokens" and len(lengths) > 1:
+            found.append(
+                f"the sizes were trained on {min(lengths):.3g} to {max(lengths):.3g} tokens: the "
+                "drift is that of size and length together"
+            )
+        if self.missing:
+            found.append(f"{self.missing} planned runs are not there yet")
+        return tuple(found)
+
+    def _drifts(self) -> Iterator[Quantity]:
+        name = f"drift of the best rate per doubling of {self.word}"
+        known = [variant for variant in self.variants if variant.drift]
+        if self.along == "tokens" and len(known) > 1:
+            yield quantity(name, doubled(mean_exponent(known)))
+        yield from (quantity(name + each.of, each.drift) for each in known if each.drift)
+
+    def _losses(self) -> Iterator[Quantity]:
+        """What the lead and the warnings say of a rate that was not tried is no number."""
+        smallest = "the shortest" if self.along == "tokens" else "the smallest"
+        for variant in self.variants:
+            for each in variant.carried:
+                if not each.known:
+                    continue
+                of = smallest if each.source is variant.valleys[0] else each.source.label
+                times = f"{each.to.at / each.source.at:.3g} times the {self.word}"
+                name = f"loss given up at {times} by the rate of {of}{variant.of}"
+                yield quantity(name, each.lost, NATS)
+                if self.noise is not None and each.to is variant.largest:
+                    yield quantity(
+                        f"{name}, over the noise between seeds",
+                        scaled(each.lost, 1 / self.noise.sigma.value),
+                    )
+
+    def _differences(self) -> Iterator[Quantity]:
+        """Of every variant from the first one; lengths of two sizes are not compared."""
+        if self.along == "tokens":
+            return
+        first = self.variants[0]
+        for other in self.variants[1:]:
+            if apart := exponent_between(first, other):
+                names = f"{first.name} over {other.name}"
+                yield quantity(
+                    f"drift of the best rate per doubling of {self.word}, {names}",
+                    doubled(apart),
+                )
+            mine, theirs = first.largest, other.largest
+            if mine.at == theirs.at:
+                times = f"{mine.at / first.valleys[0].at:.3g} times the {self.word}"
+                yield quantity(
+                    f"best loss at {times}, {other.name} minus {first.name}",
+                    # A difference of two means is as noisy as a mean of half as many.
+                    mean_of(
+                        self.noise, theirs.lowest - mine.lowest, min(mine.seeds, theirs.seeds) / 2
+                    ),
+                    NATS,
+                )
+
+    def _bests(self) -> Iterator[Quantity]:
+        for variant in self.variants:
+            for valley in variant.valleys:
+                if valley.best is not None:
+                    yield quantity(f"best rate at {valley.label}{variant.of}", valley.best)
+        for variant in self.variants:
+            last = variant.largest
+            lowest = mean_of(self.noise, last.lowest, last.seeds)
+            yield quantity(f"best loss at {last.label}{variant.of}", lowest, NATS)
+
+
+def transfers(records: Records) -> tuple[TransferFinding, ...]:
+    """Every grid over the rate at two sizes or two lengths; with the batch it is a joint grid."""
+    grids = (grid for grid in rate_grids(records) if BATCH not in grid.axes)
+    return tuple(found for grid in grids if (found := _read(records, grid)) is not None)
+
+
+def _read(records: Records, grid: GridExperiment) -> TransferFinding | None:
+    """None while no variant has two places with three rates."""
+    rows = records.of(grid.name, decayed=False)
+    if not rows:
+        return None
+    along = "tokens" if len(grid.horizons) > 1 else growing(rows)
+    others = [axis for axis in grid.axes if axis not in (RATE, SIZE)]
+    if along == "tokens":
+        others.append(SIZE)
+    found, left_out = read_variants(records, variants(grid, rows, others), along=along)
+    if not found:
+        return None
+    return TransferFinding(
+        experiment=grid.name,
+        along=along,
+        variants=found,
+        left_out=left_out,
+        noise=seed_noise([valley for each in found for valley in each.valleys]),
+        missing=missing_runs(records, grid),
+    )
+
+
+def growing(rows: Sequence[Row]) -> Along:
+    """Width where all sizes share a depth, depth where they share a width, else params."""
+    widths, depths = ({row[name] for row in rows} for name in ("width", "depth"))
+    if len(depths) == 1:
+        return "width"
+    return "depth" if len(widths) == 1 else "params"
+
+
+def _for(variant: Valleys) -> str:
+    return f" for {variant.name}" if variant.name else ""
+
+
+def _lost(carried: Carried) -> str:
+    if not carried.known:
+        return "an unknown loss, for it was not tried there or diverged,"
+    return f"{'' if carried.to.best else 'at least '}{said(carried.lost, '.3f')} nats"
+
+
+def _and(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,0 +1,111 @@
+"""A design of mixtures: what a law over them says of each loss, and which mixture is best."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import ClassVar
+
+from windtunnel.config.branch import BranchExperiment
+from windtunnel.errors import FitError
+from windtunnel.findings.base import LEVEL, Finding, Quantity, quantity, said
+from windtunnel.findings.records import Records
+from windtunnel.findings.variants import branches_at
+from windtunnel.laws.mixture import MixtureFit, fit_mixture
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MixingFinding(Finding):
+    """The mixture law of one design, at one size and fork; `problem` says why there is none."""
+
+    size: str
+    fork: str
+    law: MixtureFit | None
+    problem: str | None
+
+    title: ClassVar[str] = "Which mixture to decay on"
+
+    @property
+    def lead(self) -> str:
+        """The best mixture, what it gains, and how well mixtures left out were foretold."""
+        where = f"{self.size}, left after {self.fork}"
+        if self.law is None:
+            return f"{where}: no law: {self.problem}."
+        best = self.law.best
+        mixture = ", ".join(
+            f"{said(share, '.2f')} {source}" for source, share in best.shares.items()
+        )
+        sets = " and ".join(name for name, weight in self.law.target.items() if weight)
+        gains = "; ".join(
+            f"{said(gain.nats, '.4f')} nats over {gain.over}"
+            for gain in best.gains
+            if not gain.none
+        )
+        ranks = ", ".join(
+            f"{said(choice.taken.rank, '.2f')} on {name} ({choice.chosen})"
+            for name, choice in self.law.choices.items()
+        )
+        return (
+            f"{where}: the mean loss on {sets} is foretold to be lowest at {mixture}"
+            f"{f', by {gains}' if gains else ''}. Rank correlation with mixtures left out: "
+            f"{said(self.law.score.rank, '.2f')} of that mean; {ranks}."
+        )
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """Shares of the best mixture, its gains, and by set the error on mixtures left out."""
+        return tuple(self._quantities()) if self.law else ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of the law."""
+        return tuple(each.message for each in self.law.warnings) if self.law else ()
+
+    def _quantities(self) -> Iterator[Quantity]:
+        assert self.law is not None
+        for source, share in self.law.best.shares.items():
+            yield quantity(f"share of {source} in the best mixture", share)
+        for gain in self.law.best.gains:
+            yield quantity(
+                f"gain of the best mixture over {gain.over}", gain.nats, "nats per token"
+            )
+        yield quantity("rank correlation on mixtures left out, target", self.law.score.rank)
+        for name, choice in self.law.choices.items():
+            taken = choice.taken
+            yield quantity(f"rank correlation on mixtures left out, loss on {name}", taken.rank)
+            yield Quantity(
+                name=f"error on mixtures left out, loss on {name}",
+                value=taken.rms,
+                unit="nats per token",
+            )
+
+
+def mixings(records: Records) -> tuple[MixingFinding, ...]:
+    """A finding for each size and fork of each branch experiment that has a design.
+
+    The law is that of `windtunnel fit` with its defaults, number for number.
+    """
+    found = []
+    for experiment in records.config.experiments:
+        if not isinstance(experiment, BranchExperiment) or experiment.design is None:
+            continue
+        sizes = experiment.sizes or records.config.model.sizes
+        for size, fork in product(map(str, sizes), experiment.forks):
+            drawn = experiment.design.mixtures()
+            rows = [
+                row
+                for row in branches_at(records, experiment, size, fork)
+                if row["loss"] is not None and row["variant"] in drawn
+            ]
+            if not rows:
+                continue
+            law, problem = None, None
+            try:
+                law = fit_mixture(rows, level=LEVEL)
+            except FitError as refused:
+                problem = str(refused)
+            found.append(
+                MixingFinding(
+                    experiment=experiment.name, size=size, fork=str(fork), law=law, problem=problem
+                )
+            )
+    return tuple(found)

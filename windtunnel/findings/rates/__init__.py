@@ -1,1 +1,0 @@
-"""Learning rates: transfer over size and length, the joint grid with batch, sensitivity."""

@@ -1,0 +1,364 @@
+"""The data-model laws of others, for comparison: only their exponents compare with ours.
+
+A forecast written before the largest size was trained, beside the runs that came after it.
+
+The data-model law: how loss falls with params and tokens, and which ratio of the two is best.
+
+One law is fitted to the mean loss over the validation sets, one to each set, and one without the
+longest horizons, which are there to tell params and tokens apart.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, ClassVar, NamedTuple
+
+from windtunnel.config import Duration
+from windtunnel.config.study import ScalingExperiment
+from windtunnel.errors import FitError
+from windtunnel.findings.base import LEVEL, Finding, Quantity
+from windtunnel.findings.records import Records
+from windtunnel.laws import Fit, Interval, compare, fit
+from windtunnel.laws.interval import Span
+from windtunnel.runs.forecast import as_table
+from windtunnel.runs.table import Row
+
+
+class Published(NamedTuple):
+    """A law of others: exponents, and the tokens per param that it wants at a budget."""
+
+    name: str
+    alpha: float
+    beta: float
+    ratio: float
+    flops: float
+
+
+PUBLISHED = (
+    Published("MiniCPM", 0.29, 0.23, 192, 1e21),  # arXiv 2404.06395, the fit of the average loss
+    Published("Chinchilla", 0.34, 0.28, 20, 5.8e23),  # arXiv 2203.15556, at 70B and 1.4T tokens
+)
+
+
+def beside_published(alpha: Interval, beta: Interval) -> str:
+    """Whether the published exponents lie in the intervals, as a clause for each of them."""
+    if math.isnan(alpha.low) or math.isnan(beta.low):
+        return "without intervals they cannot be compared with the published ones"
+    return ", ".join(
+        f"{law.name}'s {law.alpha:g} and {law.beta:g} "
+        f"{_verdict(alpha_agrees=law.alpha in alpha, beta_agrees=law.beta in beta)}"
+        for law in PUBLISHED
+    )
+
+
+def _verdict(*, alpha_agrees: bool, beta_agrees: bool) -> str:
+    match alpha_agrees, beta_agrees:
+        case True, True:
+            return "lie inside both intervals"
+        case False, False:
+            return "lie outside both intervals"
+    return f"agree in {'alpha' if alpha_agrees else 'beta'} alone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastCheck:
+    """A forecast against the runs that came after it.
+
+    Attributes:
+        runs: held-out runs that have been measured.
+        inside: how many of them lie in their own prediction interval.
+        rms: root mean square of ln(forecast / measured).
+        naive: the same of forecasts that need no law, by name.
+        blind: whether it was written before a held-out run had been trained.
+    """
+
+    runs: int
+    inside: int
+    rms: float
+    naive: Mapping[str, float]
+    blind: bool
+
+
+def check_forecast(records: Records, rows: list[Row]) -> ForecastCheck | None:
+    """The newest forecast that was written before its runs, else the newest, beside the runs."""
+    measured = {row["segment"]: row["loss"] for row in rows}
+    about = [
+        each for each in records.forecasts if any(p["segment"] in measured for p in each["points"])
+    ]
+    if not about:
+        return None
+    blind = [each for each in about if not each["held_out_trained_before"]]
+    chosen = (blind or about)[-1]
+    points = [point for point in chosen["points"] if point["segment"] in measured]
+    losses = [measured[point["segment"]] for point in points]
+    predictions = {"law": [point["loss"] for point in points]} | {
+        name: [point["naive"][name] for point in points] for name in points[0]["naive"]
+    }
+    scores = {
+        score.name: score.rms_percent / 100
+        for score in compare(predictions, losses, chosen["sigma"] or 1.0).scores
+    }
+    return ForecastCheck(
+        runs=len(points),
+        inside=sum(_lies_in(loss, p) for loss, p in zip(losses, points, strict=True)),
+        rms=scores.pop("law"),
+        naive=scores,
+        blind=bool(blind),
+    )
+
+
+def _lies_in(loss: float, point: Mapping[str, Any]) -> bool:
+    ends = point["low"], point["high"]
+    return None not in ends and ends[0] <= loss <= ends[1]
+
+
+MULTIPLES = (1, 10, 100)
+"""Of the largest fitted budget: where the best ratio is told."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DataModelLaw(Finding):
+    """The fits of one scaling experiment.
+
+    Attributes:
+        fit: of the mean loss over all validation sets.
+        by_set: of each set alone; empty where there is only one.
+        short: without the extra horizons of single sizes; None where there are none.
+        refused: (which fit, why) of those that the rows could not carry.
+    """
+
+    fit: Fit
+    by_set: Mapping[str, Fit]
+    short: Fit | None
+    forecast: ForecastCheck | None
+    refused: tuple[tuple[str, str], ...] = ()
+
+    title: ClassVar[str] = "Data-model law"
+
+    @property
+    def largest_budget(self) -> float:
+        """Of the fitted runs, in FLOPs by 6ND."""
+        return self.fit.domain["flops"][1]
+
+    @property
+    def lead(self) -> str:
+        """Exponents beside the published ones, the best ratio, and how the forecast did."""
+        alpha, beta = _coefficient(self.fit, "alpha"), _coefficient(self.fit, "beta")
+        sentences = [
+            f"Loss falls as N^-alpha and D^-beta with alpha = {_said(alpha)} and "
+            f"beta = {_said(beta)}; {beside_published(alpha, beta)}.",
+            self._said_of_ratio(),
+        ]
+        if self.forecast is not None:
+            found = self.forecast
+            when = "before" if found.blind else "after"
+            sentences.append(
+                f"The forecast of the largest size, written {when} it was trained, was off by "
+                f"{found.rms:.2%} (rms); {found.inside} of {found.runs} runs lie in its "
+                f"{self.fit.level:.0%} interval."
+            )
+        return " ".join(sentences)
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """Exponents, ratios under both FLOP rules, per set, without long horizons, forecast."""
+        return tuple(self._quantities())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Where the ratios leave what was measured, what could not be fitted, and what compares."""
+        said = [f"{which}: {why}" for which, why in self.refused]
+        if self.fit.has_optimum:
+            for multiple in MULTIPLES:
+                optimum = self.fit.optimum(multiple * self.largest_budget)
+                said += [each.message for each in optimum.warnings]
+        decades = math.log10(PUBLISHED[0].flops / self.largest_budget)
+        published = ", ".join(
+            f"{p.name}'s {p.ratio:g} is at {p.flops:.2g} FLOPs".replace("e+", "e")
+            for p in PUBLISHED
+        )
+        said.append(
+            f"a ratio means nothing without its compute: {published}, {decades:.0f} decades or "
+            "more above the runs here, in other tokens; only exponents compare"
+        )
+        return tuple(dict.fromkeys(said))
+
+    def _said_of_ratio(self) -> str:
+        if not self.fit.has_optimum:
+            return "One of the two terms has no weight in the fit, so no best ratio exists yet."
+        best, further = (self.fit.optimum(m * self.largest_budget) for m in (1, MULTIPLES[-1]))
+        exact = best.ratio_exact
+        counted = "" if exact is None else f", {_said(exact)} under exact FLOPs"
+        eta = _eta(self.fit)
+        trend = "whether that changes with compute is not decided"
+        if eta.high < 0 or eta.low > 0:
+            trend = "more compute wants " + ("more of them" if eta.high < 0 else "fewer of them")
+        elif math.isnan(eta.low):
+            trend = "nothing tells how sure that is"
+        return (
+            f"At the largest budget, {self.largest_budget:.2g} FLOPs by 6ND, the best split has "
+            f"{_said(best.ratio)} tokens per param{counted}; {trend} (eta = {_said(eta)}, and "
+            f"{_said(further.ratio)} at {MULTIPLES[-1]} times the budget)."
+        )
+
+    def _quantities(self) -> Iterator[Quantity]:
+        sets = len(self.by_set)
+        mean = f", mean of {'both' if sets == 2 else sets} sets" if sets else ""
+        yield from _exponents(self.fit, mean)
+        yield _quantity(f"eta{mean}", _eta(self.fit))
+        yield Quantity(name="largest fitted budget", value=self.largest_budget, unit="FLOPs")
+        if self.fit.has_optimum:
+            for multiple in MULTIPLES:
+                yield from _ratios(self.fit, multiple * self.largest_budget, multiple, mean)
+            best = self.fit.optimum(self.largest_budget)
+            if best.ratio_exact is not None:
+                change = best.ratio_exact.value / best.ratio.value
+                yield Quantity(name="D/N under exact FLOPs over D/N under 6ND", value=change)
+        yield from self._of_sets()
+        if self.short is not None:
+            yield from self._without_long(self.short)
+        if self.forecast is not None:
+            share = self.forecast.inside / self.forecast.runs
+            inside = "share of the largest size's points inside the forecast's interval"
+            yield Quantity(name=inside, value=share)
+            off = "rms error of the forecast of the largest size"
+            yield Quantity(name=off, value=self.forecast.rms, unit="of ln loss")
+            for name, rms in self.forecast.naive.items():
+                yield Quantity(name=f"rms error of {name}", value=rms, unit="of ln loss")
+
+    def _of_sets(self) -> Iterator[Quantity]:
+        """Exponents and ratio of every set, and the ratio of each two of them."""
+        ratios = {}
+        for name, fitted in self.by_set.items():
+            yield from _exponents(fitted, f", {name}")
+            if fitted.has_optimum:
+                yield from _ratios(fitted, self.largest_budget, 1, f", {name}")
+                ratios[name] = fitted.optimum(self.largest_budget).ratio.value
+        for one, other in combinations(sorted(ratios), 2):
+            # No interval: their runs are the same, and so their errors are not independent.
+            yield Quantity(
+                name=f"D/N of {one} over D/N of {other}", value=ratios[one] / ratios[other]
+            )
+
+    def _without_long(self, short: Fit) -> Iterator[Quantity]:
+        """At the same budget, though without the long horizons it may not have been reached."""
+        yield from _exponents(short, ", without long horizons")
+        if not (self.fit.has_optimum and short.has_optimum):
+            return
+        with_long, without = (f.optimum(self.largest_budget).ratio for f in (self.fit, short))
+        yield _quantity("D/N at the largest fitted budget, without long horizons", without)
+        if (wide := _width(with_long)) and (wider := _width(without)):
+            over = "width of the interval of D/N without long horizons over with"
+            yield Quantity(name=over, value=wider / wide, unit="of ln D/N")
+
+
+def data_model_laws(records: Records) -> tuple[DataModelLaw, ...]:
+    """One for each scaling experiment whose rows carry the law; the others have none yet."""
+    found = (
+        _data_model_law(records, experiment)
+        for experiment in records.config.experiments
+        if isinstance(experiment, ScalingExperiment)
+    )
+    return tuple(law for law in found if law is not None)
+
+
+def _data_model_law(records: Records, experiment: ScalingExperiment) -> DataModelLaw | None:
+    rows = records.of(experiment.name)
+    refused: list[tuple[str, str]] = []
+
+    def attempt(which: str, rows: list[Row], column: str) -> Fit | None:
+        try:
+            return _fit(rows, column, which)
+        except FitError as why:
+            refused.append((which, str(why)))
+            return None
+
+    mean = attempt("the mean loss", rows, "")
+    if mean is None:
+        return None
+    names = _sets(rows)
+    by_set = {name: attempt(name, rows, f"_{name}") for name in names if len(names) > 1}
+    usual = [row for row in rows if row["tokens"] in _tokens(row, experiment.horizons)]
+    short = attempt("without the long horizons", usual, "") if len(usual) < len(rows) else None
+    return DataModelLaw(
+        experiment=experiment.name,
+        fit=mean,
+        by_set={name: fitted for name, fitted in by_set.items() if fitted is not None},
+        short=short,
+        forecast=check_forecast(records, rows),
+        refused=tuple(refused),
+    )
+
+
+def _fit(rows: list[Row], column: str, which: str) -> Fit:
+    """The law of one set's loss or the mean's: per byte where bytes are known, else per token."""
+    bits, nats = f"bits_per_byte{column}", f"loss{column}"
+    per_byte = all(row.get(bits) is not None for row in rows)
+    table = as_table(
+        [row | {"loss": row[bits] * math.log(2) if per_byte else row[nats]} for row in rows],
+        filters=("decayed", "finished", which),
+    )
+    unit = "nats per byte" if per_byte else "nats per token"
+    return fit(table.stated(loss_unit=unit, params_convention="non-embedding"), level=LEVEL)
+
+
+def _sets(rows: list[Row]) -> list[str]:
+    """Validation sets with a loss in every row."""
+    names = [name.removeprefix("loss_") for name in rows[0] if name.startswith("loss_")]
+    return [name for name in names if all(row.get(f"loss_{name}") is not None for row in rows)]
+
+
+def _tokens(row: Row, horizons: Iterable[Duration]) -> set[float]:
+    """What the horizons are for a row's size, in tokens."""
+    params, batch = row["params"], row["batch_tokens"]
+    return {each.steps(params=params, batch_tokens=batch) * batch for each in horizons}
+
+
+def _width(interval: Interval) -> float | None:
+    """Ln(high / low); None without both ends."""
+    if not (interval.low > 0 and math.isfinite(interval.high)):
+        return None
+    return math.log(interval.high / interval.low)
+
+
+def _ratios(fitted: Fit, flops: float, multiple: int, suffix: str) -> Iterator[Quantity]:
+    """The best ratio by 6ND, and with attention, embedding and head counted."""
+    times = "" if multiple == 1 else f"{multiple} times "
+    name = f"D/N at {times}the largest fitted budget{suffix}"
+    optimum = fitted.optimum(flops)
+    yield _quantity(name, optimum.ratio)
+    if optimum.ratio_exact is not None:
+        yield _quantity(f"{name}, exact FLOPs", optimum.ratio_exact)
+
+
+def _exponents(fitted: Fit, suffix: str) -> Iterator[Quantity]:
+    for name in ("alpha", "beta"):
+        yield _quantity(f"{name}{suffix}", _coefficient(fitted, name))
+
+
+def _coefficient(fitted: Fit, name: str) -> Interval:
+    return Interval(fitted.coefficients[name], *_ends(fitted, name))
+
+
+def _eta(fitted: Fit) -> Interval:
+    """N/D of the best split grows as C^eta: eta = (beta - alpha) / (alpha + beta) = 2a - 1."""
+    low, high = _ends(fitted, "a")
+    alpha, beta = fitted.coefficients["alpha"], fitted.coefficients["beta"]
+    return Interval((beta - alpha) / (alpha + beta), 2 * low - 1, 2 * high - 1)
+
+
+def _ends(fitted: Fit, name: str) -> Span:
+    return fitted.intervals.get(name, (math.nan, math.nan))
+
+
+def _quantity(name: str, found: Interval) -> Quantity:
+    if math.isnan(found.low) or math.isnan(found.high):
+        return Quantity(name=name, value=found.value)
+    return Quantity(name=name, value=found.value, low=found.low, high=found.high)
+
+
+def _said(found: Interval) -> str:
+    if math.isnan(found.low) or math.isnan(found.high):
+        return f"{found.value:.2g}"
+    return f"{found.value:.2g} ({found.low:.2g} to {found.high:.2g})"

@@ -1,1 +1,0 @@
-"""Schedules compared at equal length: WSD, cosine, decay shares and shapes."""

@@ -1,0 +1,297 @@
+"""What the variants of a branch experiment ended at, from rows: losses, divergence, what lacks.
+
+The rows that the variants of a branch experiment passed through, first stage to last.
+
+What a reader must know before comparing the variants of a branch experiment.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+from windtunnel.config import Duration
+from windtunnel.config.branch import BranchExperiment, Stage
+from windtunnel.config.study import ScheduleConfig
+from windtunnel.findings.records import Records
+from windtunnel.runs.plan import planned_segments
+from windtunnel.runs.points import Ground, points_of
+from windtunnel.runs.table import Row
+from windtunnel.runs.variant import VariantPoint
+
+LOSS = "loss_"
+"""Before the name of a validation set, in a row."""
+ANY_VOCAB_SIZE = 256
+"""Of a plan whose ids are not asked for: no other number of it depends on the vocabulary."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Way:
+    """One variant's finished branches from one fork.
+
+    Attributes:
+        name: as the study file calls it.
+        tokens: of all training, the decay included.
+        decayed: whether its last stage brings the rate down.
+        besides: all that is asked for but the mixture of the last stage.
+        context: tokens of a row, at which its losses are measured too.
+        shares: of each source in what it reads, in the order of data.sources.
+        losses: validation set -> seed -> nats per token.
+    """
+
+    name: str
+    tokens: int
+    decayed: bool
+    besides: str
+    context: int
+    shares: tuple[float, ...]
+    losses: Mapping[str, Mapping[int, float]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ways:
+    """Every way that has a finished run, and by variant the seeds that have none."""
+
+    sets: tuple[str, ...]
+    ways: tuple[Way, ...]
+    diverged: Mapping[str, tuple[int, ...]]
+    missing: Mapping[str, tuple[int, ...]]
+
+
+def ways_of(records: Records, experiment: BranchExperiment, size: str, fork: Duration) -> Ways:
+    """The ways to leave at one fork, in the order of the study file; those of a design are not."""
+    here = branches_at(records, experiment, size, fork)
+    done = [row for row in here if row["outcome"] != "diverged" and row["loss"] is not None]
+    known = dict.fromkeys(name for row in done for name in row if name.startswith(LOSS))
+    sets = [name for name in known if all(row.get(name) is not None for row in done)]
+    cut_off = _cut_off(records, experiment, size, fork)
+    ways, diverged, missing = [], {}, {}
+    for name, stages in experiment.variants.items():
+        mine = [row for row in here if row["variant"] == name]
+        finished = {row["init_seed"]: row for row in mine if row in done}
+        tried = {row["init_seed"] for row in mine}
+        tried |= {seed for variant, seed in cut_off if variant == name}
+        absent = [seed for seed in experiment.seeds if seed not in finished]
+        diverged[name] = tuple(seed for seed in absent if seed in tried)
+        missing[name] = tuple(seed for seed in absent if seed not in tried)
+        if finished:
+            ways.append(_way(records, name, stages, finished, sets))
+    return Ways(
+        sets=tuple(name.removeprefix(LOSS) for name in sets),
+        ways=tuple(ways),
+        diverged={name: seeds for name, seeds in diverged.items() if seeds},
+        missing={name: seeds for name, seeds in missing.items() if seeds},
+    )
+
+
+def branches_at(
+    records: Records, experiment: BranchExperiment, size: str, fork: Duration
+) -> list[Row]:
+    """The branches of one size, and the chains that end in them, which left at one fork."""
+    batch = records.config.recipe.batch_tokens
+
+    def left_here(row: Row) -> bool:
+        steps = fork.steps(params=row["params"], batch_tokens=batch)
+        return bool(row["fork_tokens"] == steps * batch)
+
+    rows = records.of(experiment.name, decayed=False)
+    branches = (row for row in rows if row["kind"] == "branch" and row["size"] == size)
+    return [row for row in branches if left_here(row)]
+
+
+def _cut_off(
+    records: Records, experiment: BranchExperiment, size: str, fork: Duration
+) -> set[tuple[str, int]]:
+    """(variant, seed) whose path diverged at its trunk or at a stage: what comes after has no row.
+
+    A stage that variants share is one segment, with a row that names one of them: the plan knows
+    the others. Ids are of data, which records lack; names, seed, size and fork tell segments too.
+    """
+    trunks = [
+        row
+        for row in records.of(experiment.name, decayed=False)
+        if row["kind"] == "trunk" and row["size"] == size
+    ]
+    diverged = {
+        (row["variant"], row["init_seed"])
+        for row in (*trunks, *branches_at(records, experiment, size, fork))
+        if row["outcome"] == "diverged"
+    }
+    if not diverged:
+        return set()
+    ground = Ground(config=records.config, vocab_size=ANY_VOCAB_SIZE, stream="")
+    points = list(points_of(ground, {}))
+    named = {each.id: each.variants.get(experiment.name) for each in planned_segments(points)}
+    return {
+        (point.variant, point.trunk.init_seed)
+        for point in points
+        if isinstance(point, VariantPoint)
+        and (point.experiment, point.trunk.model.size, point.fork) == (experiment.name, size, fork)
+        and any(
+            (named[segment], point.trunk.init_seed) in diverged
+            for segment in (point.trunk.id, *(branch.id for branch in point.chain))
+        )
+    }
+
+
+def _way(
+    records: Records,
+    name: str,
+    stages: Sequence[Stage],
+    rows: Mapping[int, Row],
+    sets: list[str],
+) -> Way:
+    """A way from its finished rows by seed."""
+    sources = records.config.data.sources
+    weights = {source.label: source.weight for source in sources}
+    for stage in stages:
+        weights = stage.mixture or weights
+    return Way(
+        name=name,
+        tokens=next(iter(rows.values()))["tokens"],
+        decayed=stages[-1].stable is None,
+        context=next(
+            (stage.context for stage in reversed(stages) if stage.context),
+            records.config.model.context,
+        ),
+        besides=_besides_the_mixture(stages, records.config.schedule),
+        shares=tuple(weights.get(each.label, 0.0) / sum(weights.values()) for each in sources),
+        losses={
+            each.removeprefix(LOSS): {seed: row[each] for seed, row in rows.items()}
+            for each in sets
+        },
+    )
+
+
+def _besides_the_mixture(stages: Sequence[Stage], schedule: ScheduleConfig) -> str:
+    """All that a variant asks for but the mixture of its last stage, with defaults in place."""
+    last = stages[-1]
+    if last.stable is None:
+        factor = schedule.final_factor if last.final_factor is None else last.final_factor
+        last = last.replace(shape=last.shape or schedule.shape, final_factor=factor)
+    before = [stage.model_dump_json() for stage in stages[:-1]]
+    return " ".join([*before, last.model_dump_json(exclude={"mixture"})])
+
+
+Chain = tuple[Row, ...]
+"""Rows of the branches of one variant and seed, first stage to last; the trunk is none of them."""
+Chains = Mapping[tuple[str, int], Chain]
+"""(variant, seed) -> its stages."""
+
+
+def chains_of(
+    records: Records, experiment: BranchExperiment, size: str, fork: Duration
+) -> dict[tuple[str, int], Chain]:
+    """The stages of every variant that has finished from one fork, those of a design too."""
+    by_id = {row["segment"]: row for row in records.runs}
+    found = {}
+    for row in branches_at(records, experiment, size, fork):
+        name = row["variant"]
+        if name not in experiment.ways or row["loss"] is None:
+            continue
+        chain = [row]
+        while (parent := by_id.get(chain[0]["parent"])) is not None and parent["kind"] == "branch":
+            chain.insert(0, parent)
+        if len(chain) == len(experiment.ways[name]):
+            found[name, row["init_seed"]] = tuple(chain)
+    return found
+
+
+def lost(chains: Chains, names: Collection[str], seeds: Collection[int]) -> tuple[str, ...]:
+    """Variants with a seed that diverged or has not finished."""
+    return tuple(name for name in names if any((name, seed) not in chains for seed in seeds))
+
+
+def sets_of(chains: Chains) -> tuple[str, ...]:
+    """Validation sets on which every variant that has finished was measured."""
+    ends = [chain[-1] for chain in chains.values()]
+    known = dict.fromkeys(name for row in ends for name in row if name.startswith(LOSS))
+    return tuple(
+        name.removeprefix(LOSS) for name in known if all(row.get(name) is not None for row in ends)
+    )
+
+
+def tokens_of_stages(chain: Chain) -> tuple[int, ...]:
+    """How many tokens each stage read."""
+    ends = [chain[0]["fork_tokens"], *(row["tokens"] for row in chain)]
+    return tuple(end - begin for begin, end in pairwise(ends))
+
+
+TWO_SEEDS = 2
+"""Shared: Student's interval then has one degree of freedom, and its width is nearly all chance."""
+
+
+def cautions(left: Ways, first: str) -> Iterator[str]:
+    """A sentence for each: little noise known, runs not there, ends that are not of one kind.
+
+    `first` is the file's first variant; differences are from the first of those that finished.
+    """
+    ways, base = left.ways, left.ways[0]
+    yield from _seeds(left)
+    if base.name != first:
+        yield f"{first!r} has no finished run: differences are from {base.name!r}"
+    if left.diverged:
+        yield f"diverged and left out: {_runs(left.diverged)}"
+    if left.missing:
+        yield f"not there yet: {_runs(left.missing)}"
+    contexts = {way.context for way in ways}
+    if len(contexts) > 1:
+        yield (
+            "losses are measured at each variant's own context, and a longer one is lower by "
+            "itself: "
+            + "; ".join(
+                f"{named([w for w in ways if w.context == c])} at {c}" for c in sorted(contexts)
+            )
+        )
+    held = [way for way in ways if not way.decayed]
+    if held and len(held) < len(ways):
+        yield (
+            "ends at the stable rate, undecayed: "
+            f"{named(held)}; a decay alone would lower that loss, so it is no match for the others"
+        )
+    by_end = sorted(ways, key=lambda way: way.tokens)
+    ends = [
+        f"{named(list(group))} after {tokens:,} tokens"
+        for tokens, group in groupby(by_end, key=lambda way: way.tokens)
+    ]
+    if len(ends) > 1:
+        yield (
+            "variants end at different lengths, and a difference between them is one of more "
+            f"training too: {'; '.join(ends)}"
+        )
+
+
+def _seeds(left: Ways) -> Iterator[str]:
+    """Where one seed or two tell what noise is."""
+    base, on = left.ways[0], left.sets[0]
+    shared = {way: len(set(way.losses[on]) & set(base.losses[on])) for way in left.ways[1:]}
+    if len({seed for way in left.ways for seed in way.losses[on]}) == 1:
+        yield "one seed: nothing tells how large noise is, so no interval is given"
+        return
+    if apart := [way for way, seeds in shared.items() if not seeds]:
+        yield f"no seed shared with {base.name!r}, and so not compared: {named(apart)}"
+    if unsure := [way for way, seeds in shared.items() if seeds == 1]:
+        yield f"one seed shared with {base.name!r}, so no interval: {named(unsure)}"
+    if rough := [way for way, seeds in shared.items() if seeds == TWO_SEEDS]:
+        which = "" if len(rough) == len(shared) else f": {named(rough)}"
+        yield (
+            f"two seeds{f' shared with {base.name!r}' if which else ''}, so an interval rests on "
+            f"one degree of freedom and may by chance be far too narrow or too wide{which}"
+        )
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def named(ways: Sequence[Way]) -> str:
+    """`'docs', 'code10' and 'code'`."""
+    return listed([repr(way.name) for way in ways])
+
+
+def _runs(seeds: Mapping[str, tuple[int, ...]]) -> str:
+    """`'code' (seeds 0 and 1)`."""
+    return ", ".join(
+        f"{name!r} (seed{'s' * (len(each) > 1)} {listed([str(seed) for seed in each])})"
+        for name, each in seeds.items()
+    )

@@ -1,0 +1,236 @@
+"""L(N, D) = E + A N^-alpha + B D^-beta, and the cheapest way to spend a budget under it.
+
+Hoffmann et al. 2022 (arXiv 2203.15556) approach 3; the optimum as in MiniCPM (arXiv 2404.06395)
+equations 2 and 3. Everything is in raw units: N in parameters, D in tokens, C in FLOPs. Published
+constants often are not (MiniCPM's are per 1e9): read them with `Chinchilla.from_units`.
+
+L(N, D, U) when U unique tokens are seen more than once: repeated data is worth less and less.
+
+Muennighoff et al. 2023 (arXiv 2305.16264) equations 5 to 7. Of D tokens, U_D = min(U, D) are seen
+for the first time; the rest repeats them R_D = D / U_D - 1 times and counts as
+U_D R_D* (1 - exp(-R_D / R_D*)) fresh ones. Parameters beyond U_N, the optimal size for U_D tokens,
+wear out in the same way with R_N*.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from windtunnel.laws.forms import EXPONENT, POSITIVE, Law
+from windtunnel.laws.table import Floats
+
+# Eight per axis, in ratio 1.57, none of them a round number that a planted law would use.
+GRID = np.geomspace(0.0613, 1.427, 8)
+
+
+class Allocation(NamedTuple):
+    """How a budget is best spent: parameters, tokens, and the loss that this buys."""
+
+    params: float
+    tokens: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Chinchilla(Law):
+    """The law with its five coefficients, in raw units and the loss unit of the table.
+
+    Raises:
+        FitError: an exponent out of bounds, or a negative E, A or B.
+    """
+
+    E: float
+    A: float
+    B: float
+    alpha: float
+    beta: float
+
+    name: ClassVar[str] = "chinchilla"
+    formula: ClassVar[str] = "L = E + A N^-alpha + B D^-beta"
+    source: ClassVar[str] = "Hoffmann et al. 2022 (arXiv 2203.15556) approach 3"
+    inputs: ClassVar[tuple[str, ...]] = ("params", "tokens")
+    bounds: ClassVar = {
+        "E": POSITIVE,
+        "A": POSITIVE,
+        "B": POSITIVE,
+        "alpha": EXPONENT,
+        "beta": EXPONENT,
+    }
+    grids: ClassVar = {"alpha": GRID, "beta": GRID}
+    scaling: ClassVar = {"A": (("params", "-alpha"),), "B": (("tokens", "-beta"),)}
+    distinct: ClassVar = {"params": 3, "tokens": 3}
+    headline: ClassVar[str] = "ratio"
+    allocates: ClassVar[bool] = True
+
+    @staticmethod
+    def equation(params: Any, tokens: Any, E: Any, A: Any, B: Any, alpha: Any, beta: Any) -> Any:
+        """The formula."""
+        return E + A * params**-alpha + B * tokens**-beta
+
+    @classmethod
+    def slopes(cls, theta: Floats, inputs: Floats) -> tuple[Floats, Floats]:
+        """Outputs (p, R) and derivatives (p, 5, R), written out: this law is fitted most."""
+        e, a, b, alpha, beta = theta.T[:, :, None]
+        log_params, log_tokens = np.log(inputs)
+        jacobian = np.empty((len(theta), 5, log_params.size))
+        jacobian[:, 0] = 1.0
+        jacobian[:, 1] = np.exp(-alpha * log_params)
+        jacobian[:, 2] = np.exp(-beta * log_tokens)
+        of_params, of_tokens = a * jacobian[:, 1], b * jacobian[:, 2]
+        jacobian[:, 3] = -of_params * log_params
+        jacobian[:, 4] = -of_tokens * log_tokens
+        return e + of_params + of_tokens, jacobian
+
+    @classmethod
+    def from_units(
+        cls,
+        *,
+        E: float,
+        A: float,
+        B: float,
+        alpha: float,
+        beta: float,
+        params_unit: float,
+        tokens_unit: float,
+    ) -> "Chinchilla":
+        """The law in raw units, from constants stated with N and D in `*_unit` (1e9 for billions).
+
+        A (N/u)^-alpha = (A u^alpha) N^-alpha, and likewise for B.
+        """
+        return cls(E, A * params_unit**alpha, B * tokens_unit**beta, alpha, beta)
+
+    def optimum(self, flops: float, *, flop_factor: float = 6.0) -> Allocation:
+        """The N and D of lowest loss under C = k N D = `flops`."""
+        log_params, log_tokens = self.log_optimum(self.vector, flops, flop_factor=flop_factor)
+        params, tokens = float(np.exp(log_params)), float(np.exp(log_tokens))
+        return Allocation(params, tokens, float(self(params, tokens)))
+
+    def ratio(self, flops: float, *, flop_factor: float = 6.0) -> float:
+        """Compute-optimal tokens per parameter, D/N, at `flops`."""
+        best = self.optimum(flops, flop_factor=flop_factor)
+        return best.tokens / best.params
+
+    @classmethod
+    def log_optimum(
+        cls, coefficients: Floats, flops: ArrayLike, *, flop_factor: float = 6.0
+    ) -> tuple[Floats, Floats]:
+        """Ln N_opt and ln D_opt at `flops` for coefficients of shape (..., 5), each of shape (...).
+
+        N_opt = G (C/k)^(beta/(alpha+beta)), D_opt = (C/k)^(alpha/(alpha+beta)) / G, with
+        G = (alpha A / (beta B))^(1/(alpha+beta)) (Hoffmann et al. equation 4). Where a term is
+        absent (A or B is 0) the optimum runs away and the answer is minus or plus infinity.
+        """
+        _, a, b, alpha, beta = np.moveaxis(np.asarray(coefficients, np.float64), -1, 0)[:5]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_g = (np.log(alpha * a) - np.log(beta * b)) / (alpha + beta)
+            log_cells = np.log(np.asarray(flops) / flop_factor)
+            log_params = log_g + beta / (alpha + beta) * log_cells
+            log_tokens = -log_g + alpha / (alpha + beta) * log_cells
+        return log_params, log_tokens
+
+    @classmethod
+    def split(cls, coefficients: Floats) -> tuple[Floats, Floats]:
+        """N_opt ~ C^(beta/(alpha+beta)), D_opt ~ C^(alpha/(alpha+beta))."""
+        alpha, beta = coefficients[..., 3], coefficients[..., 4]
+        return beta / (alpha + beta), alpha / (alpha + beta)
+
+    @property
+    def exponent(self) -> float:
+        """Eta in N_opt / D_opt ~ C^eta: 0 keeps D/N constant, below 0 favours data as C grows."""
+        return (self.beta - self.alpha) / (self.alpha + self.beta)
+
+
+# Their fit: R_N* = 5.31, R_D* = 15.39. Above the bound repeated data is as good as new.
+WEAR = (0.01, 1e4)
+WEARS = np.array([0.71, 4.3, 23.0])
+
+
+@dataclass(frozen=True)
+class DataConstrained(Law):
+    """L = E + A N'^-alpha + B D'^-beta with effective parameters N' and tokens D'."""
+
+    E: float
+    A: float
+    B: float
+    alpha: float
+    beta: float
+    R_N: float
+    R_D: float
+
+    name: ClassVar[str] = "data-constrained"
+    formula: ClassVar[str] = "L = E + A N'^-alpha + B D'^-beta"
+    source: ClassVar[str] = "Muennighoff et al. 2023 (arXiv 2305.16264) equations 5 to 7"
+    inputs: ClassVar[tuple[str, ...]] = ("params", "tokens", "unique_tokens")
+    bounds: ClassVar = {
+        "E": POSITIVE,
+        "A": POSITIVE,
+        "B": POSITIVE,
+        "alpha": EXPONENT,
+        "beta": EXPONENT,
+        "R_N": WEAR,
+        "R_D": WEAR,
+    }
+    grids: ClassVar = {"alpha": GRID[::2], "beta": GRID[::2], "R_N": WEARS, "R_D": WEARS}
+    distinct: ClassVar = {"params": 3, "tokens": 3, "unique_tokens": 2}
+    headline: ClassVar[str] = "R_D"
+    allocates: ClassVar[bool] = True
+    scaling: ClassVar = {"A": (("params", "-alpha"),), "B": (("tokens", "-beta"),)}
+
+    @staticmethod
+    def equation(
+        params: Any,
+        tokens: Any,
+        unique_tokens: Any,
+        E: Any,
+        A: Any,
+        B: Any,
+        alpha: Any,
+        beta: Any,
+        R_N: Any,
+        R_D: Any,
+    ) -> Any:
+        """The formula."""
+        unique = np.minimum(unique_tokens, tokens)
+        effective_tokens = _effective(unique, tokens / unique - 1, R_D)
+        # The size whose two terms are in balance at `unique` tokens: alpha A N^-alpha = beta B
+        # U^-beta. Where the law has no such size (a term is zero) no parameter is in excess.
+        tiny = np.finfo(float).tiny
+        balance = (alpha * A + tiny) / (beta * B + tiny)
+        log_best = (np.log(balance) + beta * np.log(unique)) / alpha
+        best = np.exp(log_best - np.real(log_best) + np.clip(np.real(log_best), -60.0, 60.0))
+        in_excess = np.real(best) < params
+        base = np.where(in_excess, best, params)
+        repeats = np.where(in_excess, params / base - 1, 0.0)
+        effective_params = _effective(base, repeats, R_N)
+        return E + A * effective_params**-alpha + B * effective_tokens**-beta
+
+    @classmethod
+    def units(cls, inputs: Floats) -> Floats:
+        """Both kinds of tokens share a unit."""
+        units = super().units(inputs)
+        units[2] = units[1]
+        return units
+
+    @classmethod
+    def log_optimum(
+        cls, coefficients: Floats, flops: ArrayLike, *, flop_factor: float = 6.0
+    ) -> tuple[Floats, Floats]:
+        """The split while every token is fresh; see `Chinchilla.log_optimum`."""
+        return Chinchilla.log_optimum(coefficients, flops, flop_factor=flop_factor)
+
+    @classmethod
+    def split(cls, coefficients: Floats) -> tuple[Floats, Floats]:
+        """Of the unconstrained law."""
+        return Chinchilla.split(coefficients)
+
+    @property
+    def unconstrained(self) -> Chinchilla:
+        """The law while no token is repeated and no parameter in excess."""
+        return Chinchilla(self.E, self.A, self.B, self.alpha, self.beta)
+
+
+def _effective(base: Any, repeats: Any, wear: Any) -> Any:
+    """U + U R* (1 - exp(-R / R*))."""
+    return base * (1 + wear * (1 - np.exp(-repeats / wear)))

@@ -1,0 +1,489 @@
+"""Which units params and tokens are in, where together they are no language models'.
+
+What the rows of a table earn, before any law is fitted.
+
+What is noise, what is misfit, and which size is off.
+
+How far to trust an optimum, its intervals, and its use.
+
+When each warning of a fit fires: a figure against a threshold. docs/fit.md lists the codes.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from windtunnel.laws.bootstrap import Resamples
+from windtunnel.laws.forms import Law
+from windtunnel.laws.interval import HoldOut, Influence, Span, beyond, decades_beyond
+from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, replicates
+from windtunnel.laws.point_estimate import Point, correlation
+from windtunnel.laws.posterior import NONE_OFF, Layout, Posterior
+from windtunnel.laws.table import Caution, Floats, Table, repeated_data
+
+SCALES = (1.0, 1e3, 1e6, 1e9)
+# People write millions and billions: thousands must fit that much better, in decades.
+THOUSANDS = 0.5
+# Assumed, of runs that laws are fitted to: 0.3 to 30,000 tokens a parameter, and 40 in the middle
+# (Chinchilla's 20, and what is trained for inference); models of 3e4 to 1e13 parameters. Wider
+# bounds would let more than one unit through.
+USUAL_RATIO, RATIOS = 40.0, (0.3, 3e4)
+USUAL_PARAMS, SIZES = 3e8, (3e4, 1e13)
+Candidate = tuple[float, float, float]
+"""How far from the usual, and the factors of params and of tokens."""
+
+
+def likely_scale(params: ArrayLike, tokens: ArrayLike) -> Mapping[str, float] | None:
+    """Factors by name, of 1e3, 1e6 and 1e9, that make the two most usual; None where none do."""
+    found = min(_plausible(params, tokens), default=None)
+    if found is None:
+        return None
+    return {name: by for name, by in zip(("params", "tokens"), found[1:], strict=True) if by != 1}
+
+
+def are_swapped(params: ArrayLike, tokens: ArrayLike) -> bool:
+    """Whether each is more usual in the place of the other than in any unit of its own."""
+    other = [off for off, *factors in _plausible(tokens, params) if factors == [1, 1]]
+    return bool(other) and (other[0],) < min(_plausible(params, tokens), default=(np.inf,))
+
+
+def written(factor: float) -> str:
+    """A factor as one types it: 1e6."""
+    return f"{factor:g}".replace("e+0", "e").replace("e+", "e")
+
+
+def _plausible(params: ArrayLike, tokens: ArrayLike) -> Iterator[Candidate]:
+    size, data = (float(np.median(np.asarray(each, np.float64))) for each in (params, tokens))
+    if not (0 < size < np.inf and 0 < data < np.inf):
+        return
+    for of_params, of_tokens in product(SCALES, SCALES):
+        scaled, ratio = size * of_params, data * of_tokens / (size * of_params)
+        if SIZES[0] <= scaled <= SIZES[1] and RATIOS[0] <= ratio <= RATIOS[1]:
+            off = abs(np.log10(ratio / USUAL_RATIO)) + abs(np.log10(scaled / USUAL_PARAMS)) / 2
+            off += THOUSANDS * [of_params, of_tokens].count(1e3)
+            yield off, of_params, of_tokens
+
+
+COLLINEAR = 0.8
+# Three sizes fix a curve and four leave one degree of freedom to doubt it.
+FEW_SIZES, FEW_HORIZONS = 5, 4
+# Assumed: outside these no language model was ever trained.
+PLAUSIBLE_RATIO, LARGEST_PARAMS = (RATIOS[0], 1e6), 1e14
+
+
+def of_table(law: type[Law], table: Table) -> Iterator[Caution]:
+    """Cautions that the design alone earns."""
+    r = correlation(law, table)
+    if r is not None and abs(r) > COLLINEAR:
+        first, second = law.inputs[:2]
+        yield Caution(
+            "collinear",
+            f"ln {first} and ln {second} are collinear (r = {r:.2f}): the two exponents trade off. "
+            + ("Let the smallest sizes run much longer" if law.allocates else "Vary them apart"),
+        )
+    if law.allocates:
+        yield from _odd_units(table)
+        yield from _few(table)
+        yield from _flop_rule(table)
+        if table.decayed is not None and not table.decayed.any():
+            yield Caution(
+                "undecayed-rows",
+                "no row is decayed: a decay is worth about .09 nats, so the law is of losses that "
+                "no finished run has",
+            )
+    yield from of_rows(law.columns(), table)
+    if table.has_trunks and np.bincount(table.trunk_index).max() < 2:
+        yield Caution(
+            "one-row-trunks",
+            "every trunk has one row: trunk and branch noise cannot be told apart",
+        )
+
+
+def of_rows(columns: tuple[str, ...], table: Table) -> Iterator[Caution]:
+    """Cautions about the rows of a table, whatever the law."""
+    rows = np.stack([table[name] for name in columns], axis=1)
+    if table.has_trunks:
+        rows = np.concatenate([rows, table.trunk_index[:, None]], axis=1)
+    if again := table.rows - np.unique(rows, axis=0).shape[0]:
+        yield Caution(
+            "duplicate-rows",
+            f"{again} of {table.rows} rows repeat another one exactly: counted as independent runs "
+            "they make the intervals too narrow. Drop them from the table",
+        )
+    if "loss" in columns and "unique_tokens" not in columns and "tokens" in table:
+        passes = table["epochs"] if "epochs" in table else np.zeros(table.rows)
+        if "unique_tokens" in table:
+            passes = np.maximum(passes, table.tokens / table["unique_tokens"])
+        yield from repeated_data(passes)
+    ways = np.unique(table.labels["execution"]) if "execution" in table.labels else ()
+    if len(ways) > 1:
+        yield Caution(
+            "mixed-execution",
+            f"rows were computed in {len(ways)} ways ({', '.join(ways[:4])}): between them results "
+            "differ in the last digits or more",
+        )
+
+
+def _odd_units(table: Table) -> Iterator[Caution]:
+    """Numbers that no training run has: a unit was left out, or columns were swapped."""
+    ratio = float(np.median(table.tokens / table.params))
+    low, high = PLAUSIBLE_RATIO
+    if not low <= ratio <= high:
+        yield Caution(
+            "odd-units",
+            f"tokens per param is {ratio:.3g} in a typical row: {_likely_mistake(table, ratio)}",
+        )
+    largest = float(table.params.max())
+    if largest > LARGEST_PARAMS:
+        yield Caution(
+            "odd-units",
+            f"params go up to {largest:.3g}: no model is that large; was it scaled twice?",
+        )
+
+
+def _likely_mistake(table: Table, ratio: float) -> str:
+    if are_swapped(table.params, table.tokens):
+        return f"the two columns are swapped? Then it is {1 / ratio:.3g}: name them anew"
+    if scale := likely_scale(table.params, table.tokens):
+        right = ratio * scale.get("tokens", 1.0) / scale.get("params", 1.0)
+        options = " ".join(f"--scale {name}={written(by)}" for name, by in scale.items())
+        return (
+            f"{' and '.join(scale)} in another unit? It is {right:.3g} with {options} (times what "
+            "--scale multiplies by already)"
+        )
+    return (
+        f"one of the two is no count of parameters ({_span(table.params)}) or of tokens "
+        f"({_span(table.tokens)}), or is in another unit (--scale); look at the columns"
+    )
+
+
+def _span(values: Floats) -> str:
+    return f"{values.min():.3g} to {values.max():.3g}"
+
+
+def _few(table: Table) -> Iterator[Caution]:
+    sizes = np.unique(table.params).size
+    if sizes < FEW_SIZES:
+        yield Caution(
+            "few-sizes",
+            f"{sizes} model sizes: the exponent in N rests on "
+            f"{'no' if sizes < 4 else 'one'} size more than it needs. Add sizes",
+        )
+    horizons = np.unique(table.tokens).size
+    if sizes <= table.rows / 2:
+        index = np.unique(table.params, return_inverse=True)[1]
+        each = [np.unique(table.tokens[index == size]).size for size in range(sizes)]
+        horizons = int(np.median(each))
+    if horizons < FEW_HORIZONS:
+        yield Caution(
+            "few-horizons",
+            f"a typical size has {horizons} horizons: the exponent in D rests on little. Branch "
+            "off more of them",
+        )
+
+
+def _flop_rule(table: Table) -> Iterator[Caution]:
+    if "flops" not in table:
+        return
+    off = table["flops"] / table.budget
+    if np.max(np.abs(off - 1)) > 0.02:
+        yield Caution(
+            "flop-rule",
+            f"the flops column is {off.min():.3g} to {off.max():.3g} times {table.flop_rule}: "
+            f"budgets here are in {table.flop_rule}"
+            + ("; it is in another unit, see --scale" if not 0.01 < off.max() < 100 else ""),
+        )
+
+
+LACK_OF_FIT_P = 0.01
+# Seeds that agree to this are copies, or a made-up table: there is no noise to judge a fit by.
+ROUNDOFF = 1e-9
+FEW_TRUNK_DF = 3.0
+# Normal residuals have rms = 1.48 times their median size; rows where that doubles are not normal.
+HEAVY_TAIL = 2.0
+HEAVY_TAIL_ROWS = 20
+# A group this many of its own standard errors above the law was not trained like the others.
+UNDER_TUNED_SIGMAS = 4.0
+UNDER_TUNED_LEAST = 0.003
+# A rise of this many sigmas between neighbouring horizons is not noise.
+RISE_SIGMAS = 4.0
+
+
+def of_noise(
+    point: Point,
+    table: Table,
+    noise: Noise,
+    *,
+    lack_of_fit_p: float | None,
+    sigma_seed: float | None,
+) -> Iterator[Caution]:
+    """Cautions about what is noise and what is misfit."""
+    rms = float(np.sqrt(np.mean(point.residual**2)))
+    tested = lack_of_fit_p is not None and sigma_seed is not None and sigma_seed > ROUNDOFF
+    if tested and lack_of_fit_p is not None and lack_of_fit_p < LACK_OF_FIT_P:
+        yield Caution(
+            "lack-of-fit",
+            f"lack of fit (p = {lack_of_fit_p:.1g}): residuals of {rms:.2%} against seed noise of "
+            f"{sigma_seed:.2%}. The law bends away from this table",
+        )
+    usual = 1.4826 * float(np.median(np.abs(point.residual)))
+    row = int(np.argmax(np.abs(point.residual)))
+    worst = table.describe(row, point.problem.law.columns())
+    if table.rows >= HEAVY_TAIL_ROWS and rms > HEAVY_TAIL * usual and not point.exact:
+        yield Caution(
+            "heavy-tails",
+            f"residuals have outliers (rms {rms:.2%}, most within {usual:.2%}), the worst "
+            f"{worst} ({point.residual[row]:+.1%}): a diverged run? Intervals are wide because of "
+            "them; decide whether they belong (--where, --drop-highest)",
+        )
+    cells = table.cells(*point.problem.law.inputs)
+    if not replicates(cells, table.trunk_index):
+        yield Caution(
+            "noise-unidentified",
+            "no cell has two seeds: trunk noise cannot be told from lack of fit, and the intervals "
+            "count both as noise. Add a second seed",
+        )
+    if noise.trunk_df < MIN_TRUNK_DF:
+        yield Caution(
+            "noise-unidentified",
+            f"{table.trunk_labels.size} trunks leave no degree of freedom for trunk noise, so no "
+            "interval is given: add seeds or sizes",
+        )
+    elif noise.trunk_df < FEW_TRUNK_DF:
+        yield Caution(
+            "few-trunks",
+            f"trunk noise rests on {noise.trunk_df:.1f} degrees of freedom: intervals are wide "
+            "because little is known. Add seeds",
+        )
+    yield from _non_monotone(point, table)
+
+
+def of_sizes(
+    point: Point, base: Point, table: Table, layout: Layout, posterior: Posterior
+) -> Iterator[Caution]:
+    """A size whose rows all lie far above what the other sizes say of it.
+
+    With a second seed the posterior of the noise weighs it; without, the means of the sizes do.
+    """
+    law = point.problem.law
+    if not law.allocates or point.exact:
+        return
+    off = posterior.likeliest
+    if off != NONE_OFF:
+        rows = layout.size == off
+        chance = float(posterior.chance[posterior.off == off].sum())
+        names = law.grids.keys()
+        raw = base.problem.raw(base.theta)
+        numbers = ", ".join(f"{name} {raw[law.index(name)]:.3g}" for name in names)
+        yield Caution(
+            "under-tuned",
+            f"the runs of params = {table.params[rows][0]:.4g} lie "
+            f"{base.residual[rows].mean():.2%} above the law of the other sizes (probability "
+            f"{chance:.2f}): a poor learning rate or batch there? The intervals leave that size "
+            f"out where it is off; the coefficients do not, and are {numbers} without it. Tune "
+            "it, or leave it out with --where",
+        )
+    elif not layout.spare.size:
+        yield from _above_the_others(point, table)
+
+
+def _above_the_others(point: Point, table: Table) -> Iterator[Caution]:
+    sizes = np.unique(table.params)
+    if not FEW_SIZES - 1 <= sizes.size <= table.rows / 2:
+        return
+    means = np.array([point.residual[table.params == size].mean() for size in sizes])
+    worst = int(np.argmax(means))
+    # Sizes share a law, so their mean residuals scatter by the noise between trunks and no more.
+    spread = 1.4826 * float(np.median(np.abs(np.delete(means, worst))))
+    if means[worst] > UNDER_TUNED_SIGMAS * max(spread, UNDER_TUNED_LEAST / 4):
+        yield Caution(
+            "under-tuned",
+            f"the runs of params = {sizes[worst]:.4g} lie {means[worst]:.2%} above the law on "
+            f"average, the other sizes within {spread:.2%}: a poor learning rate or batch there? "
+            "Tune that size, or leave it out with --where",
+        )
+
+
+def _non_monotone(point: Point, table: Table) -> Iterator[Caution]:
+    """Loss that rises along a trunk (or a size) by more than steps usually miss the law."""
+    if "tokens" not in point.problem.law.inputs or point.exact:
+        return
+    keys = table.trunk if table.has_trunks else table.params
+    order = np.lexsort((table.tokens, np.unique(keys, return_inverse=True)[1]))
+    along = keys[order][1:] == keys[order][:-1]
+    rise = np.diff(np.log(table.loss[order]))[along]
+    miss = np.diff(point.residual[order])[along]
+    if not miss.size:
+        return
+    usual = 1.4826 * float(np.median(np.abs(miss)))
+    if rises := int(np.sum((rise > 0) & (miss > RISE_SIGMAS * usual))):
+        yield Caution(
+            "non-monotone",
+            f"loss rises with more tokens in {rises} places, by more than noise explains: look "
+            "for diverged, undecayed or repeated-data runs",
+        )
+
+
+MAX_RATIO_WIDTH = 3.0
+# Scaled coefficients are of the size of the output: a decade between the ends is no knowledge.
+FLAT = 10.0
+# Below this an end at 5% is one of the two or three outermost draws.
+FEW_RESAMPLES = 50
+# The largest run is the largest size at its longest horizon, so its budget is best spent on a size
+# somewhat larger in any sound design; half a decade is no longer somewhat.
+MAX_DECADES = 0.5
+
+
+def of_search(point: Point) -> Iterator[Caution]:
+    """Cautions about the optimum itself."""
+    if not point.moved:
+        yield Caution(
+            "start-point",
+            "the answer equals one of the optimiser's start points: it did not move, so this is no "
+            "fit. Look for a constant column or an output in another unit",
+        )
+    elif not point.converged:
+        yield Caution(
+            "not-converged", f"the optimiser did not converge (gradient {point.gradient_norm:.1e})"
+        )
+    if point.starts_agreeing < min(point.starts / 8, 4):
+        yield Caution(
+            "few-starts",
+            f"only {point.starts_agreeing} of {point.starts} starts reached this optimum",
+        )
+    law, held = point.problem.law, point.problem.coordinates.free
+    for name, inside, value in zip(law.names(), point.inside, point.theta, strict=True):
+        if not inside and name in held:
+            yield Caution(
+                "at-bound",
+                f"{name} is at its bound ({value:.3g}): the table does not determine it",
+            )
+
+
+def of_intervals(
+    law: type[Law],
+    resamples: Resamples,
+    scaled: Floats,
+    ratio: Span | None,
+    *,
+    level: float,
+) -> Iterator[Caution]:
+    """Cautions about how well the numbers are known; `scaled` are the resampled theta (S, K)."""
+    count = len(resamples.draws)
+    if resamples.failed > 0.01 * max(count, 1):
+        yield Caution(
+            "resamples-failed", f"{resamples.failed} of {count} resamples did not converge"
+        )
+    if 0 < count < FEW_RESAMPLES:
+        yield Caution(
+            "few-resamples", f"the ends of the intervals rest on {count} resamples: ask for 1000"
+        )
+    if count:
+        tail = np.array([(1 - level) / 2, (1 + level) / 2])
+        low, high = np.quantile(scaled, tail, axis=0)
+        for k, name in enumerate(law.names()):
+            if law.bounds[name][0] >= 0 and high[k] > 0 and high[k] > FLAT * low[k]:
+                yield Caution(
+                    "flat-direction",
+                    f"{name} is known within a factor of {_factor(high[k], low[k])} only "
+                    "(in scaled units): the table hardly determines it",
+                )
+    if ratio is None:
+        return
+    width = ratio[1] / ratio[0] if ratio[0] > 0 else np.inf
+    if not width <= MAX_RATIO_WIDTH:
+        yield Caution(
+            "ratio-wide",
+            f"the interval of the optimal D/N at the largest budget is {ratio[0]:.3g} to "
+            f"{ratio[1]:.3g} (x{width:.1f}): the ratio is barely known",
+        )
+
+
+def _factor(high: float, low: float) -> str:
+    return f"{high / low:.3g}" if low > 0 else "anything (it may be 0)"
+
+
+def of_influence(
+    found: Influence | None, spans: Mapping[str, Span], without: tuple[int, Mapping[str, float]]
+) -> Iterator[Caution]:
+    """Cautions about numbers that hang on a few rows.
+
+    Args:
+        found: the influence of single rows and trunks.
+        spans: intervals by name.
+        without: how many rows lie far off the law, and the numbers of a fit without them.
+    """
+    count, numbers = without
+    moved = [
+        f"{name} is {value:.3g} (interval with them {spans[name][0]:.3g} to {spans[name][1]:.3g})"
+        for name, value in numbers.items()
+        if name in spans and not spans[name][0] <= value <= spans[name][1]
+    ]
+    if moved:
+        yield Caution(
+            "outlier-driven",
+            f"without the {count} rows farthest off the law {', '.join(moved)}: decide whether "
+            "they belong (--drop-highest, --where)",
+        )
+    span = None if found is None else spans.get(found.quantity)
+    if found is None or span is None:
+        return
+    is_ratio = found.quantity == "ratio"
+    if is_ratio and not (span[0] > 0 and np.isfinite(span[1])):
+        return
+    half = (np.log(span[1] / span[0]) if is_ratio else span[1] - span[0]) / 2
+    name = "the optimal D/N" if is_ratio else found.quantity
+    for pulls, word in ((found.trunks, "trunk "), (found.rows, "")):
+        if pulls and abs(pulls[0].shift) > half:
+            yield Caution(
+                "outlier-driven",
+                f"without {word}{pulls[0].label} {name} is {pulls[0].value_without:.3g} instead of "
+                f"{found.value:.3g}: it decides more than half of the interval",
+            )
+            return
+
+
+def of_use(law: type[Law], optimum: Mapping[str, float], domain: Mapping[str, Span],
+           held: HoldOut | None, level: float) -> Iterator[Caution]:  # fmt: skip
+    """Cautions about where the law is about to be used; `optimum` is at the largest budget."""
+    if law.allocates and optimum:
+        outside = beyond("optimal D/N", optimum["ratio"], domain["ratio"], "ratio-outside")
+        if outside:
+            yield outside
+        for name in ("params", "tokens"):
+            if abs(decades_beyond(optimum[name], domain[name])) < MAX_DECADES:
+                continue
+            found = beyond(f"optimal {name} at the largest budget", optimum[name], domain[name])
+            if found:
+                yield found
+    if held is not None and held.inside is False and not np.isnan([held.low, held.high]).any():
+        yield Caution(
+            "holdout-missed",
+            f"held-out {held.what} missed: the forecast was {held.error:+.2%} off, expected "
+            f"{held.low:+.2%} to {held.high:+.2%} ({level:.0%})",
+        )
+    # Rows of a trunk err together, so trunks are what a share is judged by: three standard errors.
+    # Where draws ran out of what a float holds, there is no interval to lie inside of.
+    known = held is not None and not np.isnan([ends for _, _, *ends in held.points]).any()
+    if held is not None and held.covered is not None and known:
+        least = level - 3 * np.sqrt(level * (1 - level) / held.trunks)
+        if held.covered < least:
+            yield Caution(
+                "holdout-missed",
+                f"{held.covered:.0%} of the {held.rows} held-out rows lie inside their own "
+                f"{level:.0%} prediction intervals: they are noisier than the rest, or bend away",
+            )
+
+
+__all__ = [
+    "of_influence",
+    "of_intervals",
+    "of_noise",
+    "of_rows",
+    "of_search",
+    "of_sizes",
+    "of_table",
+    "of_use",
+]

@@ -1,0 +1,419 @@
+"""Numbers as JSON has them: it knows neither arrays, nor infinity, nor nan.
+
+What a JSON document of ours must look like: small checks that are put together.
+
+A check takes a value and its place, such as `intervals.E.0`, and refuses what is not allowed there
+with a FitError that says so. It changes nothing.
+
+A fit's JSON document: a key a line, and a digest as its last key, by which an edit is told.
+
+The schema of a written fit (docs/fit.md): every key that is read, and what goes together.
+"""
+
+import hashlib
+import json
+import math
+import reprlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from windtunnel.errors import ConfigError, FitError, WindtunnelError, boundary, did_you_mean
+from windtunnel.laws.forms import Formula
+from windtunnel.laws.table import Caution
+
+
+def plain(value: Any) -> Any:
+    """Data that JSON can hold: infinities as text, nan as null, tuples as lists."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value
+
+
+Check = Callable[[Any, str], None]
+SHORT = reprlib.Repr()
+SHORT.maxlevel, SHORT.maxdict, SHORT.maxlist, SHORT.maxstring = 2, 3, 4, 60
+"""A refused value as a message quotes it."""
+
+
+def text_of(path: Path, fix: str) -> str:
+    """The text of a file that a command was given.
+
+    Raises:
+        ConfigError: There is none, or it is no UTF-8.
+    """
+    with boundary(path, fix, ConfigError, what="cannot be read"):
+        try:
+            return path.read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError as broken:
+            raise ValueError(f"no text in UTF-8 (its byte {broken.start})") from None
+
+
+def parse(
+    text: str, fix: str, *, what: object = "not a fit", kind: type[WindtunnelError] = FitError
+) -> Any:
+    """The value in a JSON text; a key that stands twice and NaN are no JSON of ours.
+
+    Raises:
+        WindtunnelError: Of this `kind`: it is not whole JSON.
+    """
+    with boundary(what, fix, kind, what="no JSON"):
+        return json.loads(text, object_pairs_hook=keys_once, parse_constant=_no_number)
+
+
+@contextmanager
+def as_written(what: str, fix: str) -> Iterator[None]:
+    """Say of anything that goes wrong within that it is a damaged `what`.
+
+    Raises:
+        FitError: With the place, where one is known.
+    """
+    with boundary(f"a damaged {what}", fix, FitError):
+        try:
+            yield
+        except FitError as wrong:
+            raise ValueError(str(wrong)) from None
+
+
+def as_number(value: Any) -> float:
+    """A number as it was written: null is nan, and infinities are text."""
+    return math.nan if value is None else float(value)
+
+
+def anything(value: Any, place: str) -> None:
+    """Whatever stands there."""
+
+
+def flag(value: Any, place: str) -> None:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise refused(place, value, "true or false")
+
+
+def text(value: Any, place: str) -> None:
+    """Text."""
+    if not isinstance(value, str):
+        raise refused(place, value, "text")
+
+
+def loose(value: Any, place: str) -> None:
+    """A number, or what the writer puts where there is none."""
+    if value is None or value in ("inf", "-inf") or math.isfinite(_float(value)):
+        return
+    raise refused(place, value, 'a number, "inf", "-inf" or null')
+
+
+def number(low: float = -math.inf, high: float = math.inf, *, inside: bool = False) -> Check:
+    """A finite number from `low` to `high`; with `inside` neither of them."""
+
+    def check(value: Any, place: str) -> None:
+        found = _float(value)
+        if math.isfinite(found) and (low < found < high if inside else low <= found <= high):
+            return
+        ends = [f"{'above' if inside else 'at least'} {low:g}"] if low > -math.inf else []
+        ends += [f"{'below' if inside else 'at most'} {high:g}"] if high < math.inf else []
+        raise refused(place, value, f"a number {' and '.join(ends)}".strip())
+
+    return check
+
+
+def whole(low: int = 0) -> Check:
+    """A whole number, no smaller than `low`."""
+
+    def check(value: Any, place: str) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= _float(value):
+            raise refused(place, value, f"a whole number, {low} or more")
+
+    return check
+
+
+def maybe(check: Check) -> Check:
+    """What `check` takes, or null."""
+
+    def either(value: Any, place: str) -> None:
+        if value is not None:
+            check(value, place)
+
+    return either
+
+
+def listed(check: Check, *, count: int | None = None, least: int = 0) -> Check:
+    """A list of what `check` takes; of `count` entries, or of `least` and more."""
+
+    def many(value: Any, place: str) -> None:
+        if not isinstance(value, list):
+            raise refused(place, value, "a list")
+        if count is not None and len(value) != count:
+            raise FitError(f"{place}: {len(value)} entries, allowed: {count}")
+        if len(value) < least:
+            raise FitError(f"{place}: {len(value)} entries, allowed: {least} or more")
+        for at, item in enumerate(value):
+            check(item, f"{place}.{at}")
+
+    return many
+
+
+def named(
+    check: Check, names: Collection[str] | None = None, *, among: Collection[str] | None = None
+) -> Check:
+    """An object of what `check` takes: of exactly these names, of some `among` these, or of any."""
+
+    def many(value: Any, place: str) -> None:
+        if not isinstance(value, dict):
+            raise refused(place, value, "an object")
+        for name in names or ():
+            _require(value, name, place, names or ())
+        allowed = among if names is None else names
+        for name, item in value.items():
+            if allowed is not None and name not in allowed:
+                hint = did_you_mean(name, allowed)
+                raise FitError(f"{_at(place, name)}: allowed are {', '.join(allowed)}{hint}")
+            check(item, _at(place, name))
+
+    return many
+
+
+def fields(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
+    """An object with these keys; others are left alone, for a newer version may write more."""
+    known = {**required, **(optional or {})}
+
+    def record(value: Any, place: str) -> None:
+        if not isinstance(value, dict):
+            raise refused(place, value, "an object")
+        for name in required:
+            _require(value, name, place, known)
+        for name, check in known.items():
+            if name in value:
+                check(value[name], _at(place, name))
+
+    return record
+
+
+def span(check: Check = loose) -> Check:
+    """[low, high] in this order."""
+    pair = listed(check, count=2)
+
+    def ordered(value: Any, place: str) -> None:
+        pair(value, place)
+        low, high = (as_number(end) for end in value)
+        if low > high:
+            raise FitError(f"{place}: low = {low:g} lies above high = {high:g}")
+
+    return ordered
+
+
+def refused(place: str, value: Any, allowed: str) -> FitError:
+    """The error to raise for a value that is not allowed at its place."""
+    return FitError(f"{place or 'the document'}: {SHORT.repr(value)}, allowed: {allowed}")
+
+
+def _require(value: dict[str, Any], name: str, place: str, known: Collection[str]) -> None:
+    if name not in value:
+        unknown = [key for key in value if key not in known]
+        hint = did_you_mean(name, unknown).replace("did you mean", "is it")
+        raise FitError(f"{_at(place, name)}: is missing{hint}")
+
+
+def _at(place: str, name: str) -> str:
+    return f"{place}.{name}" if place else name
+
+
+def _float(value: Any) -> float:
+    """A number of JSON; nan for what is none, and for whole numbers beyond every float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
+
+
+def keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, for `object_pairs_hook`.
+
+    Raises:
+        ValueError: A key stands twice; plain JSON takes the last value in silence.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {twice!r} stands twice in one object")
+    return found
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+EDITED = Caution(
+    "edited-fit",
+    "the file was changed by hand since it was written (its digest is that of another content), so "
+    "that its numbers are not those of the fit: fit again, or put back what stood there",
+)
+
+
+def json_text(document: Mapping[str, Any], *, with_digest: bool = True) -> str:
+    """A document as JSON."""
+    content = {name: plain(value) for name, value in document.items()}
+    if with_digest:
+        content["digest"] = digest_of(content)
+    lines = (
+        f"{json.dumps(name)}: {json.dumps(value, allow_nan=False)}"
+        for name, value in content.items()
+    )
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """16 hex digits over a JSON document, but for its own `digest`."""
+    rest = {name: value for name, value in content.items() if name != "digest"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_edited(content: Mapping[str, Any]) -> bool:
+    """Whether a document was changed since it was written; one without a digest cannot tell."""
+    return "digest" in content and content["digest"] != digest_of(content)
+
+
+POSITIVE = number(0, inside=True)
+SHARE = number(0, 1)
+LEVEL = number(0, 1, inside=True)
+WARNINGS = listed(fields({"code": text, "message": text}))
+DROPPED = listed(fields({"reason": text, "rows": whole()}))
+PULLS = listed(fields({"label": text, "value_without": loose, "shift": loose}))
+OF_ALLOCATION = ("a", "b", "ratio")
+"""What intervals name besides the coefficients, where a law splits budgets."""
+
+HOLDOUT = fields(
+    {
+        "what": text,
+        "n": whole(),
+        "trunks": whole(),
+        "mean_relative_error": loose,
+        "error": loose,
+        "rms": loose,
+        "low": loose,
+        "high": loose,
+        "inside": maybe(flag),
+        "covered": maybe(SHARE),
+        "by_group": named(loose),
+        "naive": named(loose),
+        "points": listed(listed(loose, count=4)),
+    }
+)
+ANY_LAW = fields(
+    {
+        "n": whole(1),
+        "n_trunks": whole(),
+        "dropped": DROPPED,
+        "columns": named(text),
+        "filters": listed(text),
+        "convention": fields({"params": text, "flop_factor": POSITIVE, "loss": text}),
+        "objective": fields({"name": text, "delta": loose, "value": loose, "gradient_norm": loose}),
+        "level": LEVEL,
+        "method": text,
+        "resamples_failed": whole(),
+        "starts": whole(),
+        "starts_agreeing": whole(),
+        "converged": flag,
+        "holdout": maybe(HOLDOUT),
+        "influence": maybe(
+            fields({"quantity": text, "value": loose, "rows": PULLS, "trunks": PULLS})
+        ),
+        "residuals": fields(
+            {"rms_log": loose, "worst": listed(fields({"row": text, "residual": loose}))}
+        ),
+        "noise": fields(
+            {
+                "branch": loose,
+                "trunk": loose,
+                "seed": loose,
+                "lack_of_fit_p": maybe(SHARE),
+                "seeds_per_cell": listed(whole(), count=2),
+            }
+        ),
+        "correlation": loose,
+        "warnings": WARNINGS,
+        "details": named(anything),
+        "seed": whole(),
+        "exact_rule": maybe(
+            fields(
+                {
+                    "log_params": listed(number(), least=1),
+                    "log_excess": listed(number(), least=1),
+                    "flop_factor": POSITIVE,
+                }
+            )
+        ),
+    },
+    {"inputs": named(text), "digest": text},  # fits of version 0.1 have no inputs
+)
+
+
+def check_fit(content: Any, law: type[Formula]) -> None:
+    """Refuse a document that no fit of `law` is written as.
+
+    Raises:
+        FitError: With the place, what stands there, and what is allowed.
+    """
+    names = law.names()
+    ANY_LAW(content, "")
+    _of_law(law, names)(content, "")
+    for name, ends in content["domain"].items():
+        low, high = ends
+        if not (low * high > 0 and math.isfinite(low * high)):  # their middle on a log scale
+            raise refused(f"domain.{name}", ends, "numbers above 0 that a product can hold")
+    draws, noise = content["draws"], content["noise_draws"]
+    if len(draws) != len(noise):
+        raise FitError(
+            f"noise_draws: {len(noise)} entries, allowed: {len(draws)}, as many as in draws"
+        )
+    if content["starts_agreeing"] > content["starts"]:
+        raise refused(
+            "starts_agreeing",
+            content["starts_agreeing"],
+            f"no more than {content['starts']} starts",
+        )
+    if (rule := content["exact_rule"]) is not None:
+        if len(rule["log_excess"]) != len(rule["log_params"]):
+            raise FitError("exact_rule.log_excess: allowed: as many entries as in log_params")
+        if any(low >= high for low, high in pairwise(rule["log_params"])):
+            raise refused("exact_rule.log_params", rule["log_params"], "numbers that increase")
+
+
+def _of_law(law: type[Formula], names: tuple[str, ...]) -> Check:
+    """What follows from the law's formula: its coefficients and its inputs."""
+    allocates = ("flops", "ratio") if law.allocates else ()
+    inputs = dict.fromkeys((*law.inputs, *allocates), span(POSITIVE))
+    return fields(
+        {
+            "coefficients": named(number(), names),
+            "scaled": fields({"coefficients": named(loose, names), "scales": named(loose)}),
+            "intervals": named(span(), among=(*names, *OF_ALLOCATION)),
+            "domain": _both(named(span(POSITIVE)), fields(inputs)),
+            "draws": listed(listed(loose, count=len(names))),
+            "noise_draws": listed(listed(loose, count=3)),
+        }
+    )
+
+
+def _both(first: Check, second: Check) -> Check:
+    def check(value: Any, place: str) -> None:
+        first(value, place)
+        second(value, place)
+
+    return check

@@ -1,0 +1,269 @@
+"""Fit a law that is found in stages: noise, intervals, hold-out and influence of its points."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from windtunnel.errors import FitError
+from windtunnel.laws import diagnostics
+from windtunnel.laws.exact import ExactRule
+from windtunnel.laws.interval import HoldOut, Influence, Pull, Span, quantiles
+from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, estimate
+from windtunnel.laws.regression import Settings
+from windtunnel.laws.result import STAGED, Fit
+from windtunnel.laws.table import Caution, Floats, Table
+from windtunnel.laws.two_step import isoflop
+from windtunnel.laws.two_step.base import StagedLaw, Stages
+from windtunnel.laws.validation import NAMED, Chosen
+
+# The exponent that people take from each of these laws.
+HEADLINES = {"isoflop": "a", "envelope": "b", "lr-valley": "b", "batch": "p"}
+
+
+def fit_staged(
+    table: Table, name: str, settings: Settings, holdout: Chosen, interpolate: isoflop.Reading
+) -> Fit:
+    """The law through the points that the stages make of a table.
+
+    Raises:
+        FitError: the table has too few points, or an option that a staged law has not.
+    """
+    _refuse(settings, name)
+
+    def stages_of(part: Table) -> Stages:
+        if name == "isoflop":
+            return isoflop.stages(part, interpolate=interpolate)
+        return STAGED[name].stages(part)
+
+    rng = np.random.default_rng([settings.seed, 0])
+    made = stages_of(table)
+    vector = made.log_vector
+    if not np.all(np.isfinite(vector)):
+        raise FitError(f"{name}: the points of this table carry no law; see docs/fit.md")
+    form = made.solved
+    noise = estimate(made.observed - made.expected, made.tangent, made.trunk)
+    draws, failed = _draws(table, made, vector, noise, settings, stages_of, rng)
+    raw = made.law.raw(draws) if len(draws) else np.empty((0, vector.size))
+    spans = _spans(form, raw, table, settings.level) if len(draws) else {}
+    domain = _domain(table, made)
+    x, y = made.points
+    scatter = np.log(y) - np.log(form(x))
+    spare = max(x.size - 2, 1)
+    held, missing = _held(table, made, holdout, stages_of)
+    own = list(made.cautions)
+    own += diagnostics.of_rows(tuple(c for c in form.columns() if c in table), table)
+    if noise.trunk_df < MIN_TRUNK_DF:
+        own.append(
+            Caution(
+                "noise-unidentified",
+                "the points leave no degree of freedom for noise, so no interval is given: add "
+                "runs, or seeds of the same runs",
+            )
+        )
+    return Fit(
+        form=form,
+        intervals=spans,
+        level=settings.level,
+        method=settings.intervals,
+        resamples_failed=failed,
+        scaled=form.coefficients,
+        scales=dict.fromkeys(form.inputs, 1.0),
+        objective="mse-log",
+        delta=None,
+        objective_value=float(np.sum(scatter**2) / 2),
+        gradient_norm=0.0,
+        starts=1,
+        starts_agreeing=1,
+        converged=True,
+        rows=table.rows,
+        trunks=table.trunk_labels.size,
+        seeds_per_cell=(1, 1),
+        sigma_trunk=noise.trunk,
+        sigma_branch=noise.branch,
+        sigma_seed=None,
+        lack_of_fit_p=None,
+        correlation=None,
+        residual_rms=float(np.sqrt(np.mean(scatter**2))),
+        worst=_worst(form, x, y, scatter),
+        domain=domain,
+        columns={c: table.names.get(c, c) for c in form.columns()},
+        loss_unit=table.loss_unit,
+        params_convention=table.params_convention,
+        flop_factor=table.flop_factor,
+        filters=table.filters,
+        dropped=table.dropped,
+        holdout=held,
+        influence=_influence(form, x, y),
+        warnings=(*own, *missing),
+        seed=settings.seed,
+        exact=ExactRule.of_table(table) if form.allocates else None,
+        draws=raw,
+        # A new optimum scatters about the line as the present ones do.
+        sigma_draws=_scatter_draws(scatter, spare, len(raw), rng),
+        details=made.details,
+    )
+
+
+def _spans(form: StagedLaw, raw: Floats, table: Table, level: float) -> dict[str, Span]:
+    """Intervals of the coefficients, and of D/N at the largest budget where the law has it."""
+    spans = {name: quantiles(raw[:, k], level) for k, name in enumerate(form.names())}
+    if form.allocates:
+        log_params, log_tokens = form.log_optimum(raw, float(table["flops"].max()))
+        spans["ratio"] = quantiles(np.exp(log_tokens - log_params), level)
+    return spans
+
+
+def _refuse(settings: Settings, name: str) -> None:
+    if settings.fixed or settings.tied:
+        raise FitError(f"{name} is found in stages: no coefficient of it can be fixed or tied")
+    if settings.intervals == "profile":
+        raise FitError(f"{name} is found in stages and has no profile: use two-level or case")
+
+
+def _draws(
+    table: Table,
+    made: Stages,
+    vector: Floats,
+    noise: Noise,
+    settings: Settings,
+    stages_of: Callable[[Table], Stages],
+    rng: np.random.Generator,
+) -> tuple[Floats, int]:
+    """Log vectors (S, K) of other tables like this one, and how many carried no law."""
+    count = settings.bootstrap
+    if settings.intervals == "case":
+        found = np.array([_case(table, vector.size, stages_of, rng) for _ in range(count)])
+    elif settings.intervals == "two-level" and noise.trunk_df >= MIN_TRUNK_DF and count:
+        sigmas = noise.draw(rng, count)
+        shared = rng.standard_normal((count, made.trunk.max() + 1))[:, made.trunk]
+        own = rng.standard_normal((count, made.observed.size))
+        drawn = made.expected + sigmas[:, :1] * shared + sigmas[:, 1:] * own
+        # The reference is smoother than the table; what that alone changes is taken out again.
+        found = made.solve(drawn) + (vector - made.solve(made.expected[None])[0])
+    else:
+        return np.empty((0, vector.size)), 0
+    sound = np.all(np.isfinite(found), axis=1) if count else np.zeros(0, bool)
+    return found[sound], int(np.sum(~sound))
+
+
+def _case(
+    table: Table, width: int, stages_of: Callable[[Table], Stages], rng: np.random.Generator
+) -> Floats:
+    """Every stage again on a table whose trunks (or runs) are drawn with replacement."""
+    unit = table.labels.get("run", table.trunk) if not table.has_trunks else table.trunk
+    names = np.unique(unit)
+    rows, labels = [], []
+    for copy, name in enumerate(rng.choice(names, names.size)):
+        chosen = np.flatnonzero(unit == name)
+        rows.append(chosen)
+        labels.append(np.full(chosen.size, f"{name}/{copy}"))
+    index, copies = np.concatenate(rows), np.concatenate(labels)
+    part = Table(
+        {name: values[index] for name, values in table.columns.items()},
+        trunk=copies,
+        labels={
+            name: np.char.add(np.char.add(values[index], "/"), copies)
+            for name, values in table.labels.items()
+        },
+        decayed=None if table.decayed is None else table.decayed[index],
+        flop_factor=table.flop_factor,
+    )
+    try:
+        return stages_of(part).log_vector
+    except FitError:
+        return np.full(width, np.nan)
+
+
+def _domain(table: Table, made: Stages) -> dict[str, Span]:
+    domain = dict(made.domain)
+    if made.law.allocates:
+        ratio = table["flops"] / table.flop_factor / table.params**2
+        domain["ratio"] = (float(ratio.min()), float(ratio.max()))
+    return domain
+
+
+def _held(
+    table: Table, made: Stages, holdout: Chosen, stages_of: Callable[[Table], Stages]
+) -> tuple[HoldOut | None, tuple[Caution, ...]]:
+    """The points that the law without some rows does not see, against what it says of them."""
+    if holdout is None:
+        return None, ()
+    x, y = made.points
+    default = isinstance(holdout, str)
+    if default:
+        column = made.law.inputs[0]
+        if made.law.name not in {"isoflop", "lr-valley"}:
+            return None, ()
+        mask = np.asarray(table[column] >= x.max() * (1 - 0.05))
+    else:
+        given = np.asarray(holdout)
+        mask = given if given.dtype == np.bool_ else np.isin(table.trunk, given.astype(np.str_))
+    try:
+        rest = stages_of(table.subset(~mask))
+        form = rest.solved
+    except FitError as error:
+        if not default:
+            raise
+        return None, (Caution("no-holdout", f"no hold-out of the largest point: {error}"),)
+    low, high = float(rest.points[0].min()), float(rest.points[0].max())
+    unseen = (x < low * (1 - 1e-6)) | (x > high * (1 + 1e-6))
+    if not unseen.any():
+        return None, (
+            Caution(
+                "no-holdout",
+                "the rows held out leave the law's points where they were: hold out whole budgets, "
+                "sizes or loss levels",
+            ),
+        )
+    predicted, measured = form(x[unseen]), y[unseen]
+    errors = np.log(predicted / measured)
+    return HoldOut(
+        what=f"{int(unseen.sum())} of the points, {made.law.inputs[0]} beyond the others",
+        rows=int(mask.sum()),
+        trunks=int(np.unique(table.trunk[mask]).size),
+        mean_relative_error=float(np.mean(np.abs(np.expm1(errors)))),
+        error=float(errors.mean()),
+        rms=float(np.sqrt(np.mean(errors**2))),
+        low=np.nan,
+        high=np.nan,
+        inside=None,
+        covered=None,
+        by_group={
+            f"{made.law.inputs[0]}={value:.6g}": float(error)
+            for value, error in zip(x[unseen][-20:], errors[-20:], strict=True)
+        },
+        naive={},
+        points=tuple(
+            (float(m), float(p), np.nan, np.nan) for m, p in zip(measured, predicted, strict=True)
+        ),
+    ), ()
+
+
+def _influence(form: StagedLaw, x: Floats, y: Floats) -> Influence | None:
+    """The main exponent without each point, where the law is a line in logs."""
+    headline = HEADLINES[form.name]
+    if x.size < 4 or form.name == "envelope":
+        return None
+    sign = -1.0 if form.name == "batch" else 1.0
+    value = form.coefficients[headline]
+    pulls = []
+    for k in range(x.size):
+        rest = np.arange(x.size) != k
+        slope = sign * float(np.polyfit(np.log(x[rest]), np.log(y[rest]), 1)[0])
+        pulls.append(Pull(f"point {form.inputs[0]}={x[k]:.4g}", slope, slope - value))
+    pulls.sort(key=lambda pull: -abs(pull.shift))
+    return Influence(headline, value, tuple(pulls[:NAMED]), ())
+
+
+def _worst(form: StagedLaw, x: Floats, y: Floats, scatter: Floats) -> tuple[tuple[str, float], ...]:
+    order = np.argsort(-np.abs(scatter), kind="stable")[:NAMED]
+    return tuple(
+        (f"point {form.inputs[0]}={x[k]:.4g}, {form.output}={y[k]:.4g}", float(scatter[k]))
+        for k in order
+    )
+
+
+def _scatter_draws(scatter: Floats, spare: int, count: int, rng: np.random.Generator) -> Floats:
+    """(scatter of a new point, 0, 0) drawn from its posterior, shape (count, 3)."""
+    sigma = np.sqrt(np.sum(scatter**2) / rng.chisquare(spare, count)) if count else np.empty(0)
+    return np.stack([sigma, np.zeros(count), np.zeros(count)], axis=1)

@@ -1,0 +1,278 @@
+"""The best learning rate of every size, how it drifts with size, and what one shared rate costs.
+
+Per size a parabola of ln loss over ln lr gives the optimum; through the optima goes lr* = k N^b. An
+optimum is flat, so the drift alone says little: what a shared rate gives up at each size is
+reported beside it (users.md, lesson 5). MiniCPM (arXiv 2404.06395) section 3.3 is such a study.
+
+Only the neighbourhood of the lowest cell is a parabola, so only that enters: the lowest cell, one
+neighbour to each side unless it has blown up, and a second one while it is near the minimum.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from windtunnel.errors import FitError
+from windtunnel.laws.schema import plain
+from windtunnel.laws.table import Caution, Floats, Table
+from windtunnel.laws.two_step.base import (
+    Quadratic,
+    StagedLaw,
+    Stages,
+    block_diagonal,
+    line,
+    logs,
+    numbered,
+    span,
+)
+
+MIN_RATES = 3
+# Both measured on MiniCPM's figure 3 (methodology 1.4), in ln loss above the lowest cell: rates 3x
+# off reach 0.06 and 10x off 0.28, and what has blown up starts at 0.65 (0.08 at its onset).
+NEAR = 0.07
+BLOWN_UP = 0.4
+# Rates tried as the shared one, evenly in ln lr: steps of 1% over two decades.
+SHARED_RATES = 461
+
+
+@dataclass(frozen=True)
+class LrValley(StagedLaw):
+    """lr* = k N^b: the best learning rate of a model of N parameters."""
+
+    k: float
+    b: float
+
+    name: ClassVar[str] = "lr-valley"
+    formula: ClassVar[str] = "lr* = k N^b"
+    source: ClassVar[str] = "MiniCPM (arXiv 2404.06395) section 3.3, figure 3"
+    reads: ClassVar[tuple[str, ...]] = ("params", "lr", "loss")
+    inputs: ClassVar[tuple[str, ...]] = ("params",)
+    output: ClassVar[str] = "lr"
+    scales: ClassVar[tuple[str, ...]] = ("k",)
+
+    @staticmethod
+    def equation(params: Any, k: Any, b: Any) -> Any:
+        """The best learning rate."""
+        return k * params**b
+
+    @property
+    def per_doubling(self) -> float:
+        """The factor of lr* when N doubles; 1 is perfect transfer."""
+        return float(2**self.b)
+
+
+@dataclass(frozen=True, eq=False)
+class _Valley:
+    """One size: its cells (rates, C), the rows near the minimum (m,), and the parabola there.
+
+    `optimum` is ln lr*, nan where the minimum is not inside the rates tried; `why` says so.
+    """
+
+    params: float
+    log_rates: Floats
+    means: Floats
+    rows: NDArray[np.intp]
+    window: NDArray[np.bool_]
+    quadratic: Quadratic | None
+    fitted: Floats
+    optimum: float
+    why: str | None
+
+    def read(self, log_loss: Floats) -> Floats:
+        """Ln lr* (P,) for ln losses (P, m) of the rows near the minimum."""
+        assert self.quadratic is not None
+        ends = self.log_rates[[0, -1]].tolist()
+        return self.quadratic.minimum(self.quadratic.fit(log_loss), *ends)
+
+    def excess(self, log_rate: ArrayLike) -> Floats:
+        """Ln loss above the minimum: the parabola near it, straight lines between cells beyond."""
+        assert self.quadratic is not None
+        x = np.asarray(log_rate, np.float64)
+        low, high = span(self.log_rates[self.window])
+        ends = self.quadratic.values(self.fitted, np.array([low, high]))
+        knots = np.where(self.window, np.interp(self.log_rates, [low, high], ends), self.means)
+        beyond = np.interp(x, self.log_rates, knots)
+        inside = (x >= low) & (x <= high)
+        loss = np.where(inside, self.quadratic.values(self.fitted, x), beyond)
+        return np.asarray(loss - self.quadratic.values(self.fitted, self.optimum))
+
+
+def stages(table: Table) -> Stages:
+    """The valleys of all sizes and the line through their optima.
+
+    Args:
+        table: columns params, lr and loss; several rows of one size and rate are seeds.
+
+    Raises:
+        FitError: fewer than two sizes whose optimum lies inside the rates tried.
+    """
+    log_rate, log_loss = logs(table, "lr"), logs(table, "loss")
+    valleys = [
+        _valley(float(n), np.flatnonzero(table.params == n), log_rate, log_loss)
+        for n in np.unique(table.params)
+    ]
+    used = [valley for valley in valleys if valley.why is None]
+    if len(used) < 2:
+        found = "; ".join(
+            f"{v.params:.3g}: {v.log_rates.size} rates, {v.why or 'usable'}" for v in valleys
+        )
+        raise FitError(
+            f"lr-valley: {len(used)} sizes have their optimum inside the rates tried, need 2 "
+            f"({found}). Add rates beyond the lowest loss, at least {MIN_RATES} per size"
+        )
+    x = np.log([valley.params for valley in used])
+    rows = np.concatenate([valley.rows for valley in used])
+    designs = [v.quadratic.design for v in used if v.quadratic is not None]
+    ends = np.cumsum([valley.rows.size for valley in used])[:-1]
+
+    def solve(observed: Floats) -> Floats:
+        parts = zip(used, np.split(observed, ends, axis=1), strict=True)
+        return line(x, np.stack([valley.read(y) for valley, y in parts], axis=1))
+
+    optima = np.array([valley.optimum for valley in used])
+    slope = float(line(x, optima[None])[0, 1])
+    details = {
+        "per_doubling": 2**slope,
+        "sizes": [_size_details(valley) for valley in valleys],
+        "shared": _shared(used),
+    }
+    return Stages(
+        observed=log_loss[rows],
+        expected=np.concatenate([v.fitted @ d for v, d in zip(used, designs, strict=True)]),
+        tangent=block_diagonal(designs),
+        trunk=numbered(table.trunk[rows]),
+        solve=solve,
+        law=LrValley,
+        points=(np.exp(x), np.exp(optima)),
+        details=plain(details),
+        cautions=(*_cautions(valleys), *_mixed(table)),
+        domain={"params": span(np.exp(x)), "lr": span(np.exp(optima))},
+    )
+
+
+def _valley(params: float, rows: NDArray[np.intp], log_rate: Floats, log_loss: Floats) -> _Valley:
+    rates, cell = np.unique(log_rate[rows], return_inverse=True)
+    means = np.bincount(cell, log_loss[rows]) / np.bincount(cell)
+    window = _near_minimum(means)
+    near = rows[window[cell]]
+    quadratic, fitted, optimum, why = None, np.full(3, np.nan), np.nan, None
+    if rates.size < MIN_RATES or window.sum() < MIN_RATES:
+        why = "few-points"
+    else:
+        quadratic = Quadratic(log_rate[near])
+        fitted = quadratic.fit(log_loss[near][None])[0]
+        optimum = float(quadratic.minimum(fitted, rates[0], rates[-1]))
+        if int(np.argmin(means)) in (0, rates.size - 1) or not np.isfinite(optimum):
+            why, optimum = "edge-minimum", np.nan
+    return _Valley(params, rates, means, near, window, quadratic, fitted, optimum, why)
+
+
+def _near_minimum(means: Floats) -> NDArray[np.bool_]:
+    """Cells (C,) for the parabola: 3 to 5 around the lowest, none blown up; fewer if there are not.
+
+    Where a neighbour has blown up, the next ones on the other side stand in for it.
+    """
+    lowest = int(np.argmin(means))
+    excess = means - means[lowest]
+    distance = np.abs(np.arange(means.size) - lowest)
+    window = (distance <= 1) & (excess <= BLOWN_UP) | (distance == 2) & (excess <= NEAR)
+    for cell in np.argsort(distance, kind="stable"):
+        if window.sum() < MIN_RATES and excess[cell] <= BLOWN_UP:
+            window[cell] = True
+    return np.asarray(window)
+
+
+def _shared(used: list[_Valley]) -> Mapping[str, Any]:
+    """What every size gives up at the best shared rate, and at the smallest size's optimum."""
+    low = max(float(valley.log_rates[0]) for valley in used)
+    high = min(float(valley.log_rates[-1]) for valley in used)
+    out: dict[str, Any] = {"best": None, "smallest": None}
+    if low < high:
+        rates = np.linspace(low, high, SHARED_RATES)
+        mean = np.mean([valley.excess(rates) for valley in used], axis=0)
+        out["best"] = _given_up(used, float(rates[np.argmin(mean)]))
+    smallest = used[0].optimum
+    if low <= smallest <= high:
+        out["smallest"] = _given_up(used, smallest)
+    return out
+
+
+def _given_up(used: list[_Valley], log_rate: float) -> dict[str, Any]:
+    """Loss above each size's own optimum at one rate, in the unit of the loss and in per cent."""
+    relative = np.array([float(np.expm1(valley.excess(log_rate))) for valley in used])
+    lowest = np.array([float(np.exp(_lowest(valley))) for valley in used])
+    return {
+        "lr": float(np.exp(log_rate)),
+        "params": [valley.params for valley in used],
+        "excess_loss": relative * lowest,
+        "excess_percent": 100 * relative,
+        "mean_percent": 100 * float(np.mean(relative)),
+        "worst_percent": 100 * float(np.max(relative)),
+    }
+
+
+def _lowest(valley: _Valley) -> float:
+    assert valley.quadratic is not None
+    return float(valley.quadratic.values(valley.fitted, valley.optimum))
+
+
+def _size_details(valley: _Valley) -> dict[str, Any]:
+    lowest = int(np.argmin(valley.means))
+    bound = None
+    if valley.why == "edge-minimum":
+        bound = "at most" if lowest == 0 else "at least"
+    return {
+        "params": valley.params,
+        "lr": np.exp(valley.log_rates),
+        "loss": np.exp(valley.means),
+        "near_minimum": valley.window,
+        "used": valley.why is None,
+        "why_not": valley.why,
+        "optimum": None if valley.why else np.exp(valley.optimum),
+        "lowest_loss": None if valley.why else np.exp(_lowest(valley)),
+        "bound": bound,
+        "lowest_cell": np.exp(valley.log_rates[lowest]),
+        # Half the second derivative of ln loss by ln lr: excess = curvature * ln(lr / lr*)^2.
+        "curvature": None
+        if valley.quadratic is None
+        else float(valley.quadratic.curvature(valley.fitted)),
+    }
+
+
+def _mixed(table: Table) -> Iterator[Caution]:
+    """Runs of one size that saw different data: their losses differ for more than the rate."""
+    if "tokens" not in table:
+        return
+    sizes = [n for n in np.unique(table.params) if np.ptp(table.tokens[table.params == n])]
+    if sizes:
+        yield Caution(
+            "mixed-horizons",
+            f"{len(sizes)} sizes hold runs of several token counts, and more data changes both the "
+            "loss and the best rate: compare at equal tokens, --where 'tokens == ...'",
+        )
+
+
+def _cautions(valleys: list[_Valley]) -> Iterator[Caution]:
+    edge = [v for v in valleys if v.why == "edge-minimum"]
+    few = [v for v in valleys if v.why == "few-points"]
+    if edge:
+        ends = ", ".join(
+            f"{v.params:.3g} (lowest at {np.exp(v.log_rates[np.argmin(v.means)]):.3g} of "
+            f"{np.exp(v.log_rates[0]):.3g} to {np.exp(v.log_rates[-1]):.3g})"
+            for v in edge
+        )
+        yield Caution(
+            "edge-minimum",
+            f"{len(edge)} of {len(valleys)} sizes give only a bound on their best rate and are "
+            f"left out of the drift: {ends}. Add rates beyond",
+        )
+    if few:
+        sizes = ", ".join(f"{v.params:.3g} ({v.log_rates.size} rates)" for v in few)
+        yield Caution(
+            "few-points",
+            f"{len(few)} of {len(valleys)} sizes have fewer than {MIN_RATES} rates that did not "
+            f"blow up and are left out: {sizes}",
+        )

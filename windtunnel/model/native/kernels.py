@@ -1,0 +1,292 @@
+"""Build the C++ kernels once per machine and load them; a compiler is all they need.
+
+The shared object lies in the user's own cache folder (0700, outside any store), under a name that
+hashes the sources, the flags, the compiler and what it takes this processor for.
+
+The memory of one batch shape: what the backward pass needs of the forward pass, and scratch.
+
+Axes: M tokens of the batch, W width, F ffn width, V vocabulary, K head size; B, T, P as in
+attention.cpp.
+
+A list of kernel calls with every address filled in: recorded once, run at every update.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from windtunnel.config.model import ModelSpec
+from windtunnel.errors import ConfigError, boundary
+from windtunnel.user_folders import user_cache
+
+SOURCES = ("product.cpp", "attention.cpp", "elementwise.cpp")
+HEADERS = ("vector.h",)
+FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-Wno-psabi",
+)
+HERE = Path(__file__).parent
+
+TYPES = {"p": ctypes.c_void_p, "f": ctypes.c_float, "i": ctypes.c_int64, "b": ctypes.c_bool}
+SIGNATURES = {
+    "add_norm": "ppfpffpppii",
+    "norm_backward": "pppfppppii",
+    "swiglu": "ppii",
+    "swiglu_backward": "pfpii",
+    "split_heads": "pppfpppiiiii",
+    "attention": "pfpppp iiiii",
+    "attention_backward": "pppff ppfpp pppp pp iiiii",
+    "cross_entropy": "ppbpiiif",
+}
+UNTYPED_SIGNATURES = {
+    "embed": "ppfpiii",
+    "embed_backward": "ppfpiii",
+    "clear": "pi",
+    "product": "pi pii pii iii fb",
+    "adamw": "pppp f fffff ff i",
+}
+"""Arguments of the kernels: pointer, float, int64, bool."""
+
+
+@functools.cache
+def compiler() -> str | None:
+    """The path of a C++ compiler, `$CXX` before the usual names; None where there is none."""
+    for name in (os.environ.get("CXX"), "g++", "clang++", "c++"):
+        if name and (path := shutil.which(name)):
+            return path
+    return None
+
+
+@functools.cache
+def identity() -> str | None:
+    """A name for the machine code that would run here; None without a compiler.
+
+    Two machines with the same name run the same instructions, so their results are the same bits.
+    """
+    if (found := compiler()) is None:
+        return None
+    probe = subprocess.run(  # prints the version, and -march=native spelt out
+        [found, *FLAGS, "-E", "-v", "-x", "c++", os.devnull],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"LC_ALL": "C"},
+        check=False,
+    )
+    if probe.returncode:
+        return None
+    digest = hashlib.sha256(probe.stderr.encode())
+    for name in (*SOURCES, *HEADERS):
+        digest.update((HERE / name).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+@functools.cache
+def function(kernel: str, precision: Literal["fp32", "bf16"]) -> Callable[..., float]:
+    """A kernel by name, for activations of a precision; pointers are passed as integers."""
+    typed = kernel in SIGNATURES
+    types = SIGNATURES[kernel] if typed else UNTYPED_SIGNATURES[kernel]
+    found = getattr(_library(), f"{kernel}_{precision}" if typed else kernel)
+    found.argtypes = [TYPES[each] for each in types.replace(" ", "")]
+    found.restype = ctypes.c_double if kernel == "cross_entropy" else None
+    return cast("Callable[..., float]", found)
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    """The kernels, built on first use.
+
+    Raises:
+        ConfigError: There is no compiler, it does not take the sources, or what it made cannot be
+            loaded.
+    """
+    name = identity()
+    if name is None:
+        raise ConfigError(
+            "the native kernels need a C++ compiler (g++ or clang++, or $CXX), and none is here; "
+            "install one, or set resources.kernels: torch"
+        )
+    path = user_cache("native") / f"{name}.so"
+    if path.exists():
+        with suppress(OSError):  # damaged: it is built again
+            return ctypes.CDLL(str(path))
+    _build(path)
+    fix = (
+        "set XDG_CACHE_HOME to a folder that programs may be run from, or resources.kernels: torch"
+    )
+    with boundary(path, fix, ConfigError, what="the native kernels cannot be loaded"):
+        return ctypes.CDLL(str(path))
+
+
+def _build(path: Path) -> None:
+    """Compile beside and rename, since several workers may do it at once."""
+    found = compiler()
+    assert found is not None
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        built = Path(scratch) / path.name
+        sources = [str(HERE / name) for name in SOURCES]
+        made = subprocess.run(
+            [found, *FLAGS, "-shared", "-fPIC", *sources, "-o", str(built)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode:
+            raise ConfigError(
+                f"{found} does not build the native kernels: {made.stderr.strip()[-800:]}\n"
+                "set resources.kernels: torch, or point $CXX at another compiler"
+            )
+        built.replace(path)
+
+
+PAD = 16
+"""Positions of a head are padded to a multiple of it (attention.cpp)."""
+
+
+@dataclass
+class Layer:
+    """What the backward pass of one layer needs of its forward pass."""
+
+    x: Tensor
+    inverse: Tensor
+    normed: Tensor
+    qkv: Tensor
+    heads: Tensor
+    largest: Tensor
+    inverse_sum: Tensor
+    mixed: Tensor
+    middle: Tensor
+    inverse_ffn: Tensor
+    normed_ffn: Tensor
+    gate_up: Tensor
+    hidden: Tensor
+
+
+class Buffers:
+    """Buffers for `sequences` rows; with fewer layers than the model's, layers share them.
+
+    The residual stream and its gradient are fp32; what feeds a matrix product has `dtype`.
+    """
+
+    def __init__(self, spec: ModelSpec, sequences: int, layers: int, dtype: torch.dtype) -> None:
+        self.sequences, self.length = sequences, spec.context
+        self.tokens = tokens = sequences * spec.context
+        width, ffn = spec.width, spec.ffn_width
+        self.row_shape = (sequences, spec.context, width)
+        self.stream_shape = (tokens, width)
+        self.head_shape = (sequences, spec.context, spec.num_heads, spec.kv_heads, spec.head_dim)
+        padded = -(-spec.context // PAD) * PAD
+        all_heads = spec.num_heads + 2 * spec.kv_heads
+
+        def floats(*shape: int) -> Tensor:
+            return torch.zeros(shape)
+
+        def typed(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=dtype)
+
+        self.layers = [
+            Layer(
+                x=floats(tokens, width),
+                inverse=floats(tokens),
+                normed=typed(tokens, width),
+                qkv=typed(tokens, all_heads * spec.head_dim),
+                heads=floats(sequences, all_heads, padded, spec.head_dim),
+                largest=floats(sequences, spec.num_heads, padded),
+                inverse_sum=floats(sequences, spec.num_heads, padded),
+                mixed=typed(tokens, width),
+                middle=floats(tokens, width),
+                inverse_ffn=floats(tokens),
+                normed_ffn=typed(tokens, width),
+                gate_up=typed(tokens, 2 * ffn),
+                hidden=typed(tokens, ffn),
+            )
+            for _ in range(layers)
+        ]
+        self.rows = torch.zeros((sequences, spec.context + 1), dtype=torch.int64)
+        self.x, self.inverse = floats(tokens, width), floats(tokens)
+        self.normed, self.delta = typed(tokens, width), typed(tokens, width)
+        self.logits = typed(tokens, spec.vocab_size)
+        self.row_of_logits = floats(spec.vocab_size + PAD)
+        # Two transposed blocks and one straight, two rows of weights a query, three heads.
+        self.scratch = floats(
+            3 * PAD * spec.head_dim + 2 * padded * PAD + 3 * padded * spec.head_dim
+        )
+        self.dx = floats(tokens, width)
+        self.dx_cast = self.dx if dtype is torch.float32 else typed(tokens, width)
+        self.dnormed, self.dmixed = typed(tokens, width), typed(tokens, width)
+        self.dhidden = typed(tokens, ffn)
+        self.dqkv = typed(tokens, all_heads * spec.head_dim)
+
+    def layer(self, number: int) -> Layer:
+        """The buffers of a layer."""
+        return self.layers[number % len(self.layers)]
+
+
+class Program:
+    """Calls in order. The tensors behind their addresses are kept, and must never be moved."""
+
+    def __init__(self, precision: Literal["fp32", "bf16"]) -> None:
+        self.precision = precision
+        self.type = torch.bfloat16 if precision == "bf16" else torch.float32
+        self._calls: list[Callable[[], Any]] = []
+        self._kept: list[Tensor] = []
+
+    def run(self) -> None:
+        """Make every call."""
+        for call in self._calls:
+            call()
+
+    def bind(self, kernel: str, *arguments: Tensor | float | None) -> Callable[..., float]:
+        """A kernel with its first arguments; the others are given at the call."""
+        tensors = [each for each in arguments if isinstance(each, Tensor)]
+        self._kept += tensors
+        plain = [each.data_ptr() if isinstance(each, Tensor) else each for each in arguments]
+        return functools.partial(function(kernel, self.precision), *plain)
+
+    def call(self, kernel: str, *arguments: Tensor | float | None) -> None:
+        """Add a kernel; tensors are passed by their address."""
+        self._calls.append(self.bind(kernel, *arguments))
+
+    def product(self, out: Tensor, left: Tensor, right: Tensor) -> None:
+        """Add out = left @ right."""
+        if self.type is torch.float32:
+            self._own_product(out, left, right, factor=1.0, add=False)
+        else:
+            self._calls.append(functools.partial(torch.mm, left, right, out=out))
+
+    def add_product(self, out: Tensor, left: Tensor, right: Tensor, factor: float) -> None:
+        """Add out += factor left @ right, where `out` is fp32 whatever the operands are."""
+        if self.type is torch.float32:
+            self._own_product(out, left, right, factor=factor, add=True)
+        else:
+            found = torch.empty(out.shape, dtype=self.type)
+            self.product(found, left, right)
+            self._calls.append(functools.partial(out.add_, found, alpha=factor))
+
+    def copies(self, sources: list[Tensor], targets: list[Tensor]) -> None:
+        """Add copies between tensors, across types."""
+        self._calls.append(functools.partial(torch._foreach_copy_, targets, sources))
+
+    def _own_product(
+        self, out: Tensor, left: Tensor, right: Tensor, *, factor: float, add: bool
+    ) -> None:
+        rows, depth = left.shape
+        self.call(
+            "product", out, out.stride(0), left, *left.stride(), right, *right.stride(),
+            rows, right.shape[1], depth, factor, add,
+        )  # fmt: skip

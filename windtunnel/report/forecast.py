@@ -1,0 +1,148 @@
+"""The forecast beside what was measured after it: errors, intervals, and what it had to beat."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from windtunnel.errors import FitError
+from windtunnel.laws import Contest, compare
+from windtunnel.runs.table import Row
+
+LAW = "this law"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutPoint:
+    """One held-out (N, D): a forecast for every run there, and the runs that have been measured."""
+
+    params: float
+    tokens: float
+    forecast: float
+    low: float
+    high: float
+    naive: dict[str, float]
+    measured: tuple[float, ...]
+    planned: int
+
+    @property
+    def truth(self) -> float | None:
+        """Geometric mean of the measured losses; None before the first."""
+        return float(np.exp(np.mean(np.log(self.measured)))) if self.measured else None
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the law knew how far off a new run may be."""
+        return not (np.isnan(self.low) or np.isnan(self.high))
+
+    @property
+    def inside(self) -> int:
+        """How many of the measured runs lie in the interval of a single new run."""
+        return sum(self.low <= loss <= self.high for loss in self.measured)
+
+    def error(self, forecast: float) -> float | None:
+        """Ln(forecast / measured); 0.01 is 1% too high. None before the first measurement."""
+        return None if self.truth is None else float(np.log(forecast / self.truth))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One forecast and how it did.
+
+    Attributes:
+        sigma: seed noise of ln loss as known when the forecast was made.
+        earlier: how many forecasts were written before this one.
+        blind_earlier: how many of those were written before a held-out trunk had finished.
+        contest: the law against the naive forecasts; None until a held-out run is measured.
+        problem: why there is no contest, if something refused it.
+    """
+
+    written: float
+    rows: int
+    inputs: str
+    trained_before: bool
+    level: float
+    sigma: float
+    earlier: int
+    blind_earlier: int
+    points: tuple[HeldOutPoint, ...]
+    contest: Contest | None
+    problem: str = ""
+
+    @property
+    def measured(self) -> int:
+        """Held-out runs that have been measured."""
+        return sum(len(point.measured) for point in self.points)
+
+    @property
+    def with_interval(self) -> int:
+        """Of those, how many were forecast with an interval."""
+        return sum(len(point.measured) for point in self.points if point.has_interval)
+
+    @property
+    def inside(self) -> int:
+        """Of those, how many lie in their interval."""
+        return sum(point.inside for point in self.points)
+
+
+def verdict(forecasts: Sequence[dict[str, Any]], rows: list[Row]) -> Verdict | None:
+    """A forecast against the rows of the table; None where none was written.
+
+    Shown is the newest that was written before its held-out size was trained, else the newest.
+    """
+    if not forecasts:
+        return None
+    blind = [each for each in forecasts if not each["held_out_trained_before"]]
+    shown = blind[-1] if blind else forecasts[-1]
+    others = [each for each in forecasts if each is not shown]
+    measured = {row["segment"]: row["loss"] for row in rows if row["loss"] is not None}
+    known = [point for point in shown["points"] if point["segment"] in measured]
+    contest, problem = None, ""
+    if known:
+        truth = [measured[point["segment"]] for point in known]
+        predictions = {LAW: [point["loss"] for point in known]}
+        for name in known[0]["naive"]:
+            predictions[name] = [point["naive"][name] for point in known]
+        try:
+            contest = compare(predictions, truth, shown["sigma"])
+        except FitError as refused:
+            problem = str(refused)
+    return Verdict(
+        written=shown["written"],
+        rows=shown["rows"],
+        inputs=shown["inputs"],
+        trained_before=shown["held_out_trained_before"],
+        level=shown["level"],
+        sigma=shown["sigma"],
+        earlier=len(others),
+        blind_earlier=sum(not each["held_out_trained_before"] for each in others),
+        points=_points(shown["points"], measured),
+        contest=contest,
+        problem=problem,
+    )
+
+
+def _points(points: list[dict[str, Any]], measured: dict[str, float]) -> tuple[HeldOutPoint, ...]:
+    """Seeds of one (N, D) together, by size and then by tokens."""
+    cells: dict[tuple[float, float], list[dict[str, Any]]] = {}
+    for point in points:
+        cells.setdefault((point["params"], point["tokens"]), []).append(point)
+    return tuple(
+        HeldOutPoint(
+            params=params,
+            tokens=tokens,
+            forecast=same[0]["loss"],
+            low=_number(same[0]["low"]),
+            high=_number(same[0]["high"]),
+            naive=same[0]["naive"],
+            measured=tuple(measured[p["segment"]] for p in same if p["segment"] in measured),
+            planned=len(same),
+        )
+        for (params, tokens), same in sorted(cells.items())
+    )
+
+
+def _number(end: float | None) -> float:
+    """An end of an interval; nan where there is none."""
+    return float("nan") if end is None else end

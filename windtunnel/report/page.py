@@ -1,0 +1,467 @@
+"""What the sweep has spent so far; what all of it costs is the plan's to say (`trials.cost`).
+
+The headline: how to spend a budget, at three budgets, under both ways of counting FLOPs.
+
+The table of runs: in which order, and which columns it has.
+
+A search with what the page derives from it: sentences and pictures.
+
+The page: one self-contained HTML file, for desktop, phone, dark rooms and paper.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from windtunnel.errors import FitError, StoreError
+from windtunnel.findings import Finding
+from windtunnel.findings.branches import BranchFinding
+from windtunnel.laws import Caution, Fit, Interval, Optimum
+from windtunnel.redact import redacted
+from windtunnel.report import formatting
+from windtunnel.report.collect import collect
+from windtunnel.report.figures.curves import MOST_TRUNKS, curves
+from windtunnel.report.figures.fit_checks import draw_residuals, holdout, unit_noise
+from windtunnel.report.figures.fit_scaling import along_sizes, contours, ratio
+from windtunnel.report.figures.forecast import forecast
+from windtunnel.report.figures.frontier import frontier
+from windtunnel.report.figures.registry import finding_drawings
+from windtunnel.report.figures.search import above_scale, along_axis, best_so_far, slices
+from windtunnel.report.figures.style import (
+    RAMP_DARK,
+    RAMP_LIGHT,
+    Picture,
+    size_colour,
+    size_variables,
+)
+from windtunnel.report.forecast import verdict
+from windtunnel.report.formatting import NONE
+from windtunnel.report.inputs import ReportInputs, ScalingLaw, Search, State
+from windtunnel.runs.files import write_whole
+from windtunnel.runs.imported import KIND
+from windtunnel.runs.search.noise import LEVEL
+from windtunnel.runs.search.summary import (
+    field_name,
+    missing,
+    ranges,
+    searched,
+    standing,
+    value_text,
+)
+from windtunnel.runs.search.winner import NEAR
+from windtunnel.runs.study import Study
+from windtunnel.runs.table import Row
+
+if TYPE_CHECKING:
+    from windtunnel.report.figures.drawing import Drawing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """FLOPs counted exactly, and seconds of training, summed over trials.
+
+    Attributes:
+        flops: spent by all segments that ended, diverged ones too.
+        flops_trunks: the trunks' part of it.
+        flops_6nd: the same by 6ND, for papers that count so.
+        seconds: training time of all segments; trials side by side count each.
+    """
+
+    flops: float
+    flops_trunks: float
+    flops_6nd: float
+    seconds: float
+    segments: int
+
+
+def spent(rows: list[Row]) -> Spent:
+    """Sums over a table's rows; what imported runs cost is not known."""
+    rows = [row for row in rows if row["kind"] != KIND]
+    return Spent(
+        flops=sum(row["flops_spent"] for row in rows),
+        flops_trunks=sum(row["flops_spent"] for row in rows if row["kind"] == "trunk"),
+        flops_6nd=sum(row["flops_6nd"] * _own_share(row) for row in rows),
+        seconds=sum(row["seconds"] for row in rows),
+        segments=len(rows),
+    )
+
+
+def _own_share(row: Row) -> float:
+    """The part of a row's path that is the segment's own."""
+    return float(row["flops_spent"] / row["flops_exact"]) if row["flops_exact"] else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The best model and data for one budget, or `problem`, the sentence that says why none."""
+
+    label: str
+    flops: float
+    optimum: Optimum | None
+    exact: Interval | None
+    problem: str = ""
+
+    @property
+    def warnings(self) -> tuple[Caution, ...]:
+        """Where the answer leaves what was measured, each sentence once."""
+        if self.optimum is None:
+            return ()
+        # The run is named by its own N, D and C; what `loss` adds on C and D/N is said already.
+        return tuple(dict.fromkeys((*self.optimum.warnings, *self.optimum.loss.warnings)))
+
+    @property
+    def extrapolated(self) -> bool:
+        """Whether any of its numbers lies outside the fitted runs."""
+        return bool(self.warnings)
+
+    @property
+    def exact_change(self) -> float | None:
+        """Ratio under exact FLOPs over the ratio under 6ND, minus 1."""
+        if self.optimum is None or self.exact is None:
+            return None
+        ratio = self.optimum.ratio.value
+        return self.exact.value / ratio - 1 if math.isfinite(ratio) and ratio > 0 else None
+
+
+def budgets(fit: Fit) -> tuple[tuple[str, float], ...]:
+    """Three budgets in FLOPs by the fit's rule: inside, at the edge, and one decade beyond."""
+    low, high = fit.domain["flops"]
+    return (
+        ("Middle of measured compute", math.sqrt(low * high)),
+        ("Largest measured run", high),
+        ("Ten times the largest run", 10 * high),
+    )
+
+
+def answers(law: ScalingLaw) -> tuple[Answer, ...]:
+    """An answer for each budget; none without a fit."""
+    if law.fit is None:
+        return ()
+    return tuple(_answer(law.fit, label, flops) for label, flops in budgets(law.fit))
+
+
+def _answer(fit: Fit, label: str, flops: float) -> Answer:
+    try:
+        optimum = fit.optimum(flops)
+    except FitError as refused:
+        return Answer(label=label, flops=flops, optimum=None, exact=None, problem=str(refused))
+    return Answer(label=label, flops=flops, optimum=optimum, exact=optimum.ratio_exact)
+
+
+WEIGHT = "weight_"
+"""Before the name of a source, in a row of a study whose mixtures change."""
+SHOWN = 5e-4
+"""Of all that is read: a smaller share would stand there as 0.0%."""
+
+
+def reading_order(row: Row) -> tuple[int, int, bool, int]:
+    """By size, then seed: the trunk first, then its branches from short to long."""
+    return row["params"], row["init_seed"] or 0, row["kind"] != "trunk", row["tokens"]
+
+
+def validation_sets(rows: Sequence[Row]) -> list[str]:
+    """Names of the sets that any row was measured on, in the table's order."""
+    names = dict.fromkeys(
+        key.removeprefix("loss_") for row in rows for key in row if key.startswith("loss_")
+    )
+    return list(names)
+
+
+def have_variants(rows: Sequence[Row]) -> bool:
+    """Whether any is a variant of a branch experiment."""
+    return any(row.get("variant") for row in rows)
+
+
+def have_mixtures(rows: Sequence[Row]) -> bool:
+    """Whether branches read other mixtures than their trunks: only then do rows have weights."""
+    return any(name.startswith(WEIGHT) for row in rows for name in row)
+
+
+def mixture(row: Row) -> str:
+    """`code 90.0%, docs 10.0%`: what a branch reads at its end, the most first; a dash for none."""
+    shares = {
+        name.removeprefix(WEIGHT): share
+        for name, share in row.items()
+        if name.startswith(WEIGHT) and share is not None and share >= SHOWN
+    }
+    ordered = sorted(shares, key=lambda name: -shares[name])
+    return ", ".join(f"{name} {shares[name]:.1%}" for name in ordered) or NONE
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SearchView:
+    """One search.
+
+    `near` holds the values of the trials near the winner, `compared` how many trials the
+    importances rest on, `above` how many lie above the scale of the slices.
+    """
+
+    search: Search
+    searched: str
+    missing: list[str]
+    interval: tuple[float, float] | None
+    near: dict[str, str]
+    standing: dict[int, str]
+    names: dict[str, str]
+    above: int
+    compared: int
+    slices: Picture | None
+    best_so_far: Picture | None
+
+
+def search_view(search: Search) -> SearchView:
+    """All that the page says of a search."""
+    outcome = search.outcome
+    return SearchView(
+        search=search,
+        searched=searched(outcome),
+        missing=missing(outcome),
+        interval=outcome.winner_interval(),
+        near=ranges(outcome.experiment, outcome.near) if outcome.near else {},
+        standing={each.result.trial.number: standing(outcome, each) for each in outcome.finalists},
+        names={axis: field_name(outcome.experiment, axis) for axis in outcome.experiment.space},
+        above=above_scale(search),
+        compared=sum(1 for each in outcome.results if each.at and each.at[0] is not None),
+        slices=slices(search),
+        best_so_far=best_so_far(search),
+    )
+
+
+MEANINGS = {
+    "E": "loss that neither size nor data removes",
+    "A": "weight of the size term",
+    "B": "weight of the data term",
+    "alpha": "how fast loss falls with size",
+    "beta": "how fast loss falls with data",
+    "a": "optimal params grow as C to the a",
+    "b": "optimal tokens grow as C to the b",
+    "ratio": "optimal tokens per param at the largest fitted budget",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LawView:
+    """A scaling law with what the page derives from it."""
+
+    law: ScalingLaw
+    answers: tuple[Answer, ...]
+    coefficients: tuple[tuple[str, float, tuple[float, float] | None, str], ...]
+    noise: float | None
+    exact_share: tuple[float, float] | None
+    frontier: Picture | None
+    residuals: Picture | None
+    along_sizes: Picture | None
+    contours: Picture | None
+    ratio: Picture | None
+    holdout: Picture | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingView:
+    """A finding with its figures."""
+
+    finding: Finding
+    pictures: tuple[Picture, ...]
+
+    @property
+    def compares_ways(self) -> bool:
+        """Whether its numbers are laid out by variant and set: as a list they would fill pages."""
+        return isinstance(self.finding, BranchFinding)
+
+
+def write_report(study: Study, out: Path | None = None) -> Path:
+    """Write the page to `out`, and nothing beside it; by default into the study's own folder.
+
+    There each fit lies beside the page: `fit.json` of one scaling experiment, `fit.EXPERIMENT.json`
+    of several.
+
+    Raises:
+        StoreError: A file of the store is damaged, or the page cannot be written.
+    """
+    path = out if out is not None else study.folder / "report.html"
+    inputs = collect(study)
+    for law in inputs.laws if out is None else ():
+        if law.fit is not None:
+            name = "fit.json" if len(inputs.laws) == 1 else f"fit.{law.experiment}.json"
+            _write_text(study.folder / name, law.fit.to_json())
+    _write_text(path, render(inputs))
+    return path
+
+
+def render(inputs: ReportInputs) -> str:
+    """The page as one string that loads nothing from anywhere."""
+    found = verdict(inputs.forecasts, inputs.rows)
+    laws = tuple(_view(inputs, law) for law in inputs.laws)
+    return (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            inputs=inputs,
+            laws=laws,
+            verdict=found,
+            forecast_figure=forecast(found) if found is not None and found.points else None,
+            curves_figure=curves(inputs),
+            most_trunks=MOST_TRUNKS,
+            many_trunks=_has_many_trunks(inputs),
+            grid_figures=[along_axis(inputs, grid) for grid in inputs.grids],
+            findings=[_finding_view(inputs, finding) for finding in inputs.findings],
+            searches=[search_view(search) for search in inputs.searches],
+            level=f"{LEVEL:.0%}",
+            near=f"{NEAR:g}",
+            cost=spent(inputs.rows),
+            tally=_tally(inputs),
+            troubled=[s for s in inputs.states if s.state in ("diverged", "failed", "blocked")],
+            warnings=_warnings(inputs, laws),
+            rows=sorted(inputs.rows, key=reading_order),
+            sets=validation_sets(inputs.rows),
+            variants=have_variants(inputs.rows),
+            mixtures=have_mixtures(inputs.rows),
+            light=size_variables(len(inputs.sizes), RAMP_LIGHT),
+            dark=size_variables(len(inputs.sizes), RAMP_DARK),
+        )
+    )
+
+
+def _view(inputs: ReportInputs, law: ScalingLaw) -> LawView:
+    fit = law.fit
+    coefficients: list[tuple[str, float, tuple[float, float] | None, str]] = []
+    if fit is not None:
+        a, b = (float(value) for value in fit.form.split(fit.form.vector))
+        values = fit.coefficients | {"a": a, "b": b}
+        if fit.has_optimum:
+            values["ratio"] = fit.optimum(fit.domain["flops"][1]).ratio.value
+        coefficients = [
+            (name, value, fit.intervals.get(name), MEANINGS[name]) for name, value in values.items()
+        ]
+    exact = [row for row in law.rows if row["flops_exact"] is not None]
+    shares = [row["flops_exact"] / row["flops_6nd"] for row in exact]
+    return LawView(
+        law=law,
+        answers=answers(law),
+        coefficients=tuple(coefficients),
+        noise=None if fit is None else unit_noise(fit),
+        exact_share=(min(shares), max(shares)) if shares else None,
+        frontier=frontier(inputs, law) if law.rows else None,
+        residuals=draw_residuals(inputs, law, fit) if fit is not None else None,
+        **_pictures(inputs, law),
+    )
+
+
+def _finding_view(inputs: ReportInputs, finding: Finding) -> FindingView:
+    colour, name = _size_styles(inputs)
+    return FindingView(
+        finding=finding,
+        pictures=tuple(
+            each.picture(finding.experiment, colour, name, captioned=False)
+            for each in finding_drawings(finding)
+        ),
+    )
+
+
+def _pictures(inputs: ReportInputs, law: ScalingLaw) -> dict[str, Picture | None]:
+    """The figures that come with every fit, in this page's colours and names of sizes."""
+    if law.fit is None or law.table is None:
+        return dict.fromkeys(("along_sizes", "contours", "ratio", "holdout"))
+    drawn: dict[str, Drawing | None] = {
+        "along_sizes": along_sizes(law.fit, law.table),
+        "contours": contours(law.fit, law.table),
+        "ratio": ratio(law.fit),
+        "holdout": holdout(law.fit),
+    }
+
+    colour, name = _size_styles(inputs)
+    return {
+        place: drawing.picture(law.experiment, colour, name) if drawing is not None else None
+        for place, drawing in drawn.items()
+    }
+
+
+def _size_styles(inputs: ReportInputs) -> tuple[Callable[[float], str], Callable[[float], str]]:
+    """How this page colours and names a size of so many params."""
+    order = list(inputs.sizes)
+
+    def colour(params: float) -> str:
+        return size_colour(order.index(int(params)))
+
+    def name(params: float) -> str:
+        return inputs.sizes[int(params)].replace("x", "×")
+
+    return colour, name
+
+
+def _has_many_trunks(inputs: ReportInputs) -> bool:
+    """Whether the figure of curves leaves trunks out."""
+    of_size = Counter(params for _, params in {(c.trunk, c.params) for c in inputs.curves})
+    return max(of_size.values(), default=0) > MOST_TRUNKS
+
+
+def _tally(inputs: ReportInputs) -> dict[State, int]:
+    """How many segments stand where, in the order in which a reader asks."""
+    found = Counter(state.state for state in inputs.states)
+    order: tuple[State, ...] = (
+        "finished", "unfinished", "not started", "diverged", "failed", "blocked",
+    )  # fmt: skip
+    return {state: found[state] for state in order if found[state]}
+
+
+def _warnings(inputs: ReportInputs, laws: tuple[LawView, ...]) -> list[tuple[str, str]]:
+    """(origins, warning) of every warning, each once: the page shows them before any figure."""
+    said = [
+        (f"{each.title}: {each.experiment}", warning)
+        for each in inputs.findings
+        for warning in each.warnings
+    ]
+    said += [
+        ("fit" if len(laws) == 1 else f"fit of {view.law.experiment}", warning.message)
+        for view in laws
+        if view.law.fit is not None
+        for warning in view.law.fit.warnings
+    ]
+    for search in inputs.searches:
+        name = search.outcome.experiment.name
+        said += [(f"search {name}", warning) for warning in search.outcome.warnings]
+    said += [("study", warning) for warning in inputs.warnings]
+    origins: dict[str, list[str]] = {}
+    for origin, warning in said:
+        origins.setdefault(warning, []).append(origin)
+    return [("; ".join(dict.fromkeys(each)), warning) for warning, each in origins.items()]
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("windtunnel.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        name: getattr(formatting, name)
+        for name in (
+            "scientific", "count", "size_in_bytes", "significant", "loss", "signed_percent",
+            "share", "duration", "moment", "span", "interval_span", "typeset",
+        )
+    }  # fmt: skip
+    # Figures are our own SVG, whose texts matplotlib has escaped; nothing else is trusted.
+    environment.filters["drawn"] = Markup
+    environment.filters["mixture"] = mixture
+    environment.filters["searched_value"] = value_text
+    environment.globals["number"] = formatting
+    return environment
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write beside and rename: a reader sees the old page or the new one."""
+    try:
+        write_whole(path, redacted(text))
+    except OSError as refused:
+        raise StoreError(
+            f"{path}: cannot be written: {refused.strerror}; check its folder, permissions and "
+            "free space"
+        ) from None

@@ -1,0 +1,1 @@
+"""What a study may use and has used: limits, cost, throughput, timing, utilisation."""

@@ -1,0 +1,226 @@
+"""Timing the real updates of a study's shapes on this machine, and keeping what was found.
+
+As many processes as there are slots time the same shape at the same time, each as a worker would
+run it: two busy cores slow each other down. Loads no torch itself.
+"""
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from statistics import fmean
+from typing import Annotated, Any, Self
+
+from pydantic import Field, TypeAdapter, model_validator
+
+from windtunnel import __version__
+from windtunnel.config.model import ModelSpec, Positive
+from windtunnel.config.units import Strict
+from windtunnel.errors import ConfigError
+from windtunnel.runs.budget.throughput import Shape, ShapePace, shape_of
+from windtunnel.runs.child_python import child_environment
+from windtunnel.runs.files import read_derived, write_json
+from windtunnel.runs.json_schema import Schema
+from windtunnel.runs.study import Study
+
+FILE = "calibration.json"
+
+
+class Timing(Strict):
+    """What one process found for a shape, in seconds; a `ShapePace` with what it was found on."""
+
+    update: Annotated[float, Field(gt=0)]
+    evaluation: Annotated[float, Field(ge=0)]
+    fork: Annotated[float, Field(ge=0)]
+    end: Annotated[float, Field(ge=0)]
+    prepare: Annotated[float, Field(ge=0)]
+    updates: int
+    device_kind: str
+    kernels: str
+    compile: bool
+
+
+class CalibratedShape(Strict):
+    """A shape and the mean over the slots."""
+
+    model: ModelSpec
+    batch_tokens: Positive
+    timing: Timing
+
+    @model_validator(mode="after")
+    def _is_countable(self) -> Self:
+        """Sizes that a hand wrote may be beyond every float, and the pace is one."""
+        float(self.batch_tokens * self.model.flops_exact_per_token)
+        return self
+
+
+class Calibration(Strict):
+    """Every shape of a study on one machine; it holds while `conditions` are as they were."""
+
+    written: float
+    conditions: dict[str, Any]
+    shapes: tuple[CalibratedShape, ...]
+
+    def by_shape(self) -> dict[Shape, ShapePace]:
+        """What the forecast of seconds takes."""
+        return {
+            (each.model, each.batch_tokens): ShapePace(
+                **each.timing.model_dump(include=set(ShapePace.__dataclass_fields__))
+            )
+            for each in self.shapes
+        }
+
+
+CALIBRATION: Schema[Calibration] = Schema(
+    TypeAdapter(Calibration), "`windtunnel plan --calibrate` makes it again"
+)
+
+
+def last_calibration(study: Study) -> Calibration | None:
+    """What was found last, on whatever machine; nothing, and a note, where the file is damaged.
+
+    Raises:
+        StoreError: The file cannot be read.
+    """
+    return read_derived(study.folder / FILE, CALIBRATION)
+
+
+def read_calibration(study: Study, *, slots: int) -> Calibration | None:
+    """What was found before on this machine, at these versions and resources; else None."""
+    found = last_calibration(study)
+    return found if found and found.conditions == _conditions(study, slots) else None
+
+
+def calibrate(
+    study: Study, *, slots: int, tell: Callable[[str], None] = lambda line: None
+) -> Calibration:
+    """Time every shape of the plan with `slots` processes side by side, and keep the result.
+
+    Raises:
+        ConfigError: A shape cannot be run here.
+    """
+    if study.config.resources.devices_per_trial > 1:
+        raise ConfigError(
+            "--calibrate times trials of one device, and resources.devices_per_trial is "
+            f"{study.config.resources.devices_per_trial}; leave it out: the speed is measured once "
+            "something has run"
+        )
+    study.store.open_for_writing()
+    study.folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    with ExitStack() as stack:
+        scratch = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix=".calibration.", dir=study.folder)
+        )
+        workers = [stack.enter_context(_Worker(number)) for number in range(slots)]
+        for (model, batch_tokens), order in _orders(study, scratch).items():
+            tell(f"timing {model.size}, {batch_tokens} tokens an update")
+            for worker in workers:
+                worker.ask(order)
+            timings = [worker.answer() for worker in workers]
+            found.append(
+                CalibratedShape(model=model, batch_tokens=batch_tokens, timing=_mean(timings))
+            )
+    calibration = Calibration(
+        written=time.time(), conditions=_conditions(study, slots), shapes=tuple(found)
+    )
+    write_json(study.folder / FILE, calibration.model_dump(mode="json"))
+    return calibration
+
+
+def _conditions(study: Study, slots: int) -> dict[str, Any]:
+    resources = study.config.resources.model_dump(mode="json")
+    for name in ("concurrency", "retries", "checkpoint_seconds", "stall_seconds"):
+        del resources[name]  # of no effect on one update
+    return {
+        "host": platform.node(),
+        "subnormals": "flushed",  # calibrations of before are up to twice too slow
+        "slots": slots,
+        "resources": resources,
+        "windtunnel": __version__,
+        "torch": importlib.metadata.version("torch"),
+    }
+
+
+def _orders(study: Study, scratch: str) -> dict[Shape, dict[str, Any]]:
+    """For each shape: its trunk with the most work, which decides whether compiling pays."""
+    work: dict[str, int] = {}
+    for planned in study.plan.segments:
+        root = planned.segment.root.id
+        work[root] = work.get(root, 0) + planned.tokens
+    trunks: dict[Shape, tuple[int, dict[str, Any]]] = {}
+    for planned in study.plan.trunks:
+        known = trunks.get(shape_of(planned))
+        if known is None or work[planned.id] > known[0]:
+            trunks[shape_of(planned)] = work[planned.id], planned.segment.model_dump(mode="json")
+    return {
+        shape: {
+            "trunk": trunk,
+            "planned_tokens": tokens,
+            "resources": study.config.resources.model_dump(mode="json"),
+            "dataset": str(study.dataset.folder) if study.dataset else None,
+            "scratch": scratch,
+        }
+        for shape, (tokens, trunk) in trunks.items()
+    }
+
+
+def _mean(timings: list[Timing]) -> Timing:
+    times: Mapping[str, float] = {
+        name: fmean(getattr(timing, name) for timing in timings)
+        for name in ShapePace.__dataclass_fields__
+    }
+    return timings[0].replace(**times)
+
+
+class _Worker:
+    """A process that times one shape after another; lines of JSON in and out."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __enter__(self) -> "_Worker":
+        self._errors = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "windtunnel.runs.budget.timing", str(self.number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env=child_environment() | {"PYTHONUNBUFFERED": "1"},
+        )
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+        self._process.kill()
+        self._process.wait()
+        self._errors.close()
+
+    def ask(self, order: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self._fail()
+
+    def answer(self) -> Timing:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._fail()
+        return Timing.model_validate_json(line)
+
+    def _fail(self) -> None:
+        self._process.wait()
+        self._errors.seek(0)
+        last = self._errors.read().strip().splitlines()[-1:] or ["no reason was given"]
+        raise ConfigError(f"--calibrate: a shape cannot be timed here: {last[0]}")

@@ -1,0 +1,166 @@
+"""How long a segment takes on one slot: calibrated, measured on what has run, or assumed.
+
+Where a segment's seconds go beside training: evaluations and checkpoints.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+from windtunnel.accounting import BACKWARD_FACTOR
+from windtunnel.config import ModelSpec, Trunk
+from windtunnel.runs.plan import PlannedSegment
+from windtunnel.runs.study import Study
+
+ASSUMED_FLOPS_PER_SECOND = 7e10
+"""One CPU core in fp32 until something was measured (assumed; measured with AVX-512 at widths 32 to
+256: 7e10 to 9e10)."""
+
+Shape = tuple[ModelSpec, int]
+"""A model and its batch_tokens: what decides how long an update takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapePace:
+    """What one shape takes, in seconds, with every slot busy.
+
+    Attributes:
+        update: One update, its rows read and its curve written.
+        evaluation: One token of a validation set.
+        fork: Writing a checkpoint with moments.
+        end: Writing one without.
+        prepare: Making the shape ready in a worker process; compiling, where that is done.
+    """
+
+    update: float
+    evaluation: float
+    fork: float = 0.0
+    end: float = 0.0
+    prepare: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Seconds of a study's segments. Shapes that are not known go at `flops_per_second`."""
+
+    source: Literal["calibrated", "measured", "assumed"]
+    flops_per_second: float
+    shapes: Mapping[Shape, ShapePace]
+    sets: int
+    fork_tokens: int
+    end_tokens: int
+    checkpoint_seconds: float
+
+    def of(self, shape: Shape) -> ShapePace:
+        """What a shape takes."""
+        known = self.shapes.get(shape)
+        if known is not None:
+            return known
+        model, batch_tokens = shape
+        per_token = model.flops_exact_per_token / self.flops_per_second
+        return ShapePace(update=batch_tokens * per_token, evaluation=per_token / BACKWARD_FACTOR)
+
+    def seconds(self, planned: PlannedSegment, updates: int | None = None) -> float:
+        """Seconds of a segment, or of so many of its updates, with evaluations and checkpoints."""
+        own = planned.steps if updates is None else updates
+        share = own / planned.steps if planned.steps else 1.0
+        shape = self.of(shape_of(planned))
+        training = own * shape.update
+        if isinstance(planned.segment, Trunk):
+            stops, tokens, saving = len(planned.forks), self.fork_tokens, shape.fork
+        else:
+            saving = shape.fork if planned.forks else shape.end
+            stops, tokens = 1, self.end_tokens
+        at_stops = stops * (saving + self.sets * tokens * shape.evaluation)
+        resumable = training // self.checkpoint_seconds * shape.fork
+        return training + share * at_stops + resumable + shape.prepare
+
+
+def shape_of(planned: PlannedSegment) -> Shape:
+    """The shape of a segment."""
+    return planned.segment.model, planned.segment.recipe.batch_tokens
+
+
+def pace_of(study: Study, calibrated: Mapping[Shape, ShapePace] | None = None) -> Pace:
+    """The best that is known: the calibration, else what this study's segments took, else a guess.
+
+    `calibrated` is what this study's calibration has found, if there is one that still holds.
+    """
+    source: Literal["calibrated", "measured", "assumed"] = "assumed"
+    shapes: dict[Shape, ShapePace] = {}
+    speed = ASSUMED_FLOPS_PER_SECOND
+    if calibrated:
+        source, shapes = "calibrated", dict(calibrated)
+        speed = median(_speed(shape, pace) for shape, pace in shapes.items())
+    elif measured := _measured(study):
+        source = "measured"
+        speed = median(rate for rates in measured.values() for rate in rates)
+        for (model, batch_tokens), rates in measured.items():
+            per_token = model.flops_exact_per_token / median(rates)
+            shapes[(model, batch_tokens)] = ShapePace(
+                update=batch_tokens * per_token, evaluation=per_token / BACKWARD_FACTOR
+            )
+    asked = study.config.data.validation
+    return Pace(
+        source=source,
+        flops_per_second=speed,
+        shapes=shapes,
+        sets=len(study.validation) or len(study.config.data.set_names),
+        fork_tokens=asked.fork_tokens,
+        end_tokens=asked.tokens,
+        checkpoint_seconds=study.config.resources.checkpoint_seconds,
+    )
+
+
+def _speed(shape: Shape, pace: ShapePace) -> float:
+    model, batch_tokens = shape
+    return batch_tokens * model.flops_exact_per_token / pace.update
+
+
+def _measured(study: Study) -> dict[Shape, list[float]]:
+    """FLOP/s of training, a value for each finished segment of a shape."""
+    found: dict[Shape, list[float]] = defaultdict(list)
+    begun = study.store.begun()
+    for planned in study.plan.segments:
+        record = study.store.segment(planned.id).record if planned.id in begun else None
+        if record and record["outcome"] == "finished" and record["seconds"] > 0:
+            model, batch_tokens = shape_of(planned)
+            tokens = (record["reached"] - planned.segment.fork_step) * batch_tokens
+            found[(model, batch_tokens)].append(
+                tokens * model.flops_exact_per_token / record["seconds"]
+            )
+    return found
+
+
+Part = Literal["evaluation_seconds", "checkpoint_seconds"]
+
+PARTS: tuple[Part, ...] = ("evaluation_seconds", "checkpoint_seconds")
+
+
+class Overhead:
+    """Seconds over a segment's life, repeats counted.
+
+    They are written with every checkpoint and into the record; a crash loses what came after the
+    last of these.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
+
+    def go_on_from(self, *written: Mapping[str, Any]) -> None:
+        """Continue from the largest value in what was written before; absent counts as zero."""
+        for part in PARTS:
+            self.seconds[part] = max(each.get(part, 0.0) for each in written)
+
+    @contextmanager
+    def timing(self, part: Part) -> Iterator[None]:
+        """Add the body's wall time to a part."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.perf_counter() - began

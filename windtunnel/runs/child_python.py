@@ -1,0 +1,53 @@
+"""How a Python process of ours finds its code: this process's package, nothing of where it started.
+
+`python -m` and Ray put the working folder first on a path, where a `numpy.py` or another
+`windtunnel/` would be taken for what is installed.
+"""
+
+import hashlib
+import os
+import uuid
+from pathlib import Path
+
+import windtunnel
+from windtunnel.errors import ConfigError, boundary
+from windtunnel.user_folders import user_cache
+
+
+def package() -> Path:
+    """The folder of this process's windtunnel."""
+    return Path(windtunnel.__file__).absolute().parent
+
+
+def code_folder() -> Path:
+    """A folder that holds a link to this process's package and nothing else.
+
+    First on a child's path, it brings the driver's package, however the driver has found it:
+    installed, editable, by PYTHONPATH or by its script.
+
+    Raises:
+        ConfigError: The user's cache folder cannot be written.
+    """
+    target = package()
+    digest = hashlib.sha256(str(target).encode()).hexdigest()[:16]
+    folder = user_cache("code") / digest
+    link = folder / "windtunnel"
+    with boundary(link, "set XDG_CACHE_HOME to a folder of your own", ConfigError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if not (link.is_symlink() and link.readlink() == target):
+            scratch = folder / f".{uuid.uuid4().hex}"
+            scratch.symlink_to(target)
+            scratch.replace(link)
+    return folder
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of a Python child: our package first, the working folder nowhere.
+
+    Raises:
+        ConfigError: The user's cache folder cannot be written.
+    """
+    stated = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    entries = [str(Path(each).absolute()) for each in stated if each]  # an empty one is the folder
+    path = os.pathsep.join([str(code_folder()), *entries])
+    return os.environ | {"PYTHONSAFEPATH": "1", "PYTHONPATH": path}

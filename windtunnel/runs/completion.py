@@ -1,0 +1,97 @@
+"""Whether the store already holds all that a plan asks of a segment. Loads no torch."""
+
+from typing import Any
+
+from windtunnel.config import Branch, Trunk
+from windtunnel.runs.curves import reaches
+from windtunnel.runs.plan import PlannedSegment
+from windtunnel.runs.store import SegmentFolder, Store
+
+
+class WantedSet:
+    """A validation set as a study wants it measured."""
+
+    def __init__(self, fingerprint: str, *, end_tokens: int, fork_tokens: int) -> None:
+        self.fingerprint = fingerprint
+        self.end_tokens, self.fork_tokens = end_tokens, fork_tokens
+
+    def tokens(self, planned: PlannedSegment) -> int:
+        """Tokens wanted at the stops of a segment."""
+        return self.fork_tokens if isinstance(planned.segment, Trunk) else self.end_tokens
+
+    def is_met_by(self, measured: dict[str, Any] | None, planned: PlannedSegment) -> bool:
+        """Whether what was measured is the same set, on as many tokens as were asked for."""
+        return (
+            measured is not None
+            and measured["fingerprint"] == self.fingerprint
+            and measured.get("asked", 0) >= self.tokens(planned)
+        )
+
+
+def stops_of(planned: PlannedSegment) -> tuple[int, ...]:
+    """Updates at which the study wants a checkpoint and a measurement."""
+    if isinstance(planned.segment, Trunk):
+        return planned.forks
+    return tuple(sorted({*planned.forks, planned.end}))
+
+
+def outcome_of(record: dict[str, Any] | None, planned: PlannedSegment) -> str | None:
+    """How a segment stands towards a plan: finished, diverged, failed, or None when unfinished.
+
+    A trunk that was finished here and diverged later, on the way to another study's horizon, is
+    finished here.
+    """
+    if record is None or record["outcome"] == "failed":
+        return None if record is None else "failed"
+    if record["outcome"] == "diverged" and record["reached"] <= planned.end:
+        return "diverged"
+    return "finished" if record["reached"] >= planned.end else None
+
+
+def missing_stops(
+    folder: SegmentFolder, planned: PlannedSegment, wanted: dict[str, WantedSet]
+) -> tuple[int, ...]:
+    """Stops whose checkpoint is still to be made.
+
+    One that was freed on purpose is not missed: a fork keeps the losses measured there before, but
+    an end is made again for a set that was never measured on it.
+    """
+    # An end may have kept none; that a trunk's fork has lost them is damage, and told as such.
+    on = planned.forks if isinstance(planned.segment, Branch) else ()
+    unsaved = [
+        stop for stop in stops_of(planned) if not folder.has_checkpoint(stop, moments=stop in on)
+    ]
+    if isinstance(planned.segment, Trunk):
+        return tuple(stop for stop in unsaved if not folder.is_released(stop))
+    return tuple(
+        stop
+        for stop in unsaved
+        if not (folder.is_released(stop) and _is_met(folder.measurements, planned, stop, wanted))
+    )
+
+
+def is_complete(store: Store, planned: PlannedSegment, wanted: dict[str, WantedSet]) -> bool:
+    """Finished far enough, every stop saved (or freed since), every set measured, the curve there.
+
+    Of the curve only its end is looked at: `curve_damage.py` cuts what is broken before.
+    """
+    folder = store.segment(planned.id)
+    if outcome_of(folder.record, planned) != "finished":
+        return False
+    if missing_stops(folder, planned, wanted) or not reaches(folder.curve, planned.end):
+        return False
+    measurements = folder.measurements
+    return all(
+        _is_met(measurements, planned, stop, wanted) or not folder.has_checkpoint(stop)
+        for stop in stops_of(planned)
+    )
+
+
+def _is_met(
+    measurements: dict[int, dict[str, Any]],
+    planned: PlannedSegment,
+    stop: int,
+    wanted: dict[str, WantedSet],
+) -> bool:
+    found = measurements.get(stop, {})
+    return all(each.is_met_by(found.get(name), planned) for name, each in wanted.items())

@@ -1,0 +1,139 @@
+"""What a study's data was asked to be when its stream was made, and what is asked otherwise now.
+
+Losses on two streams cannot be compared, so a study keeps the first that it was given.
+
+The prepared data of a study: opened as its pin has it, made again where it is gone, verified.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from windtunnel.config import StudyConfig
+from windtunnel.config.data import NEAR_DUPLICATE_SHARE, SourceConfig
+from windtunnel.data import Dataset, DataSpec, Progress, ValidationSet, prepare
+from windtunnel.data.artifacts import read_manifest
+from windtunnel.data.digests import Digests
+from windtunnel.data.validation import verify_source
+from windtunnel.errors import DataError, boundary
+from windtunnel.runs.files import write_json
+from windtunnel.runs.store import Store
+
+
+def data_asked(config: StudyConfig) -> dict[str, Any]:
+    """The part of the data section that decides the stream."""
+    asked = config.data.model_dump(mode="json")
+    for source in asked["sources"]:
+        if source["pairs"] is None:
+            del source["pairs"]  # so that pins from before there were pairs are found
+    if config.data.dedup_share == NEAR_DUPLICATE_SHARE:
+        del asked["dedup"]  # likewise
+    asked["validation"] = {"fraction": asked["validation"]["fraction"]}
+    return asked
+
+
+def differences(pinned: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
+    """Of which source or key something else is asked than was pinned: what it was, what it is."""
+    were, are = (_by_label(each["sources"]) for each in (pinned, asked))
+    kept = [label for label in were if label in are]
+    # A file's name is its source's label: of those that changed, the first is taken for the first.
+    others = ([each for each in one if each not in kept] for one in (were, are))
+    for old, new in (*zip(kept, kept, strict=True), *zip_longest(*others)):
+        if old is None or new is None:
+            yield f"source {old or new!r} is {'new' if old is None else 'gone'}"
+        else:
+            yield from _fields(were[old], are[new], of=f"source {old!r}: ")
+    if were.keys() == are.keys() and list(were) != list(are):
+        yield f"the sources were in the order {', '.join(were)}, are {', '.join(are)}"
+    rest = ({k: v for k, v in each.items() if k != "sources"} for each in (pinned, asked))
+    yield from _fields(*rest)
+
+
+def _by_label(sources: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {SourceConfig.model_construct(**source).label: source for source in sources}
+
+
+def _fields(was: Mapping[str, Any], now: Mapping[str, Any], *, of: str = "") -> Iterator[str]:
+    for key in dict.fromkeys((*was, *now)):
+        old, new = was.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _fields(old, new, of=f"{of}{key}.")
+        elif old != new:
+            yield f"{of}{key} was {_shown(old)}, is {_shown(new)}"
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None:
+            return "not set"
+        case list():
+            return f"[{', '.join(map(str, value))}]"
+    return str(value).removesuffix(".0")
+
+
+def open_pinned(store: Store, pin: dict[str, Any], pin_file: Path) -> Dataset:
+    """The dataset that a study's runs were made on.
+
+    Raises:
+        DataError: It is missing or damaged, or it is another one.
+    """
+    folder = store.root / pin["dataset"]
+    dataset = Dataset.open(folder)
+    if dataset.fingerprint != pin["stream"]:
+        raise DataError(
+            f"{folder}: another stream ({dataset.fingerprint}) than the study's runs were made on "
+            f"({pin['stream']}, by {pin_file}): one of the two was changed; put back a copy of it"
+        )
+    return dataset
+
+
+def restore_pinned(
+    store: Store, pin: dict[str, Any], pin_file: Path, spec: DataSpec, progress: Progress | None
+) -> None:
+    """Make a pinned dataset again if some folder of it is gone.
+
+    Raises:
+        DataError: Its sources are gone too, or give other tokens by now.
+    """
+    folder = store.root / pin["dataset"]
+    if not _is_gone(folder):
+        return
+    made = prepare(spec, root=store.data, progress=progress)
+    if made.fingerprint != pin["stream"]:
+        raise DataError(
+            f"{folder}: some prepared data of the study is gone, and its sources give other tokens "
+            f"by now (stream {made.fingerprint}; {pin_file} pins {pin['stream']}); put the sources "
+            "back as they were, or give the changed study a new `study:` name"
+        )
+    if made.folder != folder:
+        pin["dataset"] = str(made.folder.relative_to(store.root))
+        write_json(pin_file, pin)
+
+
+def verify_prepared(
+    dataset: Dataset, extra: Iterable[ValidationSet], *, root: Path, progress: Progress | None
+) -> None:
+    """Compare all tokens with their checksums; what has not changed since is not read again.
+
+    Raises:
+        DataError: A file is not what was written: its name, and how to make it again.
+    """
+    digests = Digests(root)
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress("verifying tokens", done, None)
+
+    dataset.verify(digests, tell)
+    for folder in dict.fromkeys(each.folder for each in extra):
+        verify_source(folder, digests, tell)
+    digests.save()
+
+
+def _is_gone(folder: Path) -> bool:
+    with boundary(folder, "mend its permissions, or the disk"):
+        if not folder.is_dir():
+            return True
+        sources = read_manifest(folder, "dataset")["sources"]
+        return any(not (folder.parent / each["folder"]).is_dir() for each in sources)

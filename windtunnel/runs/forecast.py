@@ -1,0 +1,146 @@
+"""Forecast first, then run: the law fitted before the held-out size is trained, and kept as it was.
+
+Forecasts are appended, never rewritten; each holds its time and a fingerprint of its rows.
+"""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from windtunnel.errors import FitError
+from windtunnel.laws import Fit, Table, compute_line, fit, nearest_size
+from windtunnel.runs.files import append_line, read_lines
+from windtunnel.runs.plan import Plan
+from windtunnel.runs.schemas import FORECAST
+from windtunnel.runs.store import Store
+from windtunnel.runs.table import Row
+
+
+def law_rows(rows: list[Row], *, experiment: str | None = None) -> list[Row]:
+    """The rows that may feed a law: decayed, finished, of one experiment or of all."""
+    return [
+        row
+        for row in rows
+        if row["decayed"]
+        and row["loss"] is not None
+        and (experiment is None or experiment in row["experiment"].split("+"))
+    ]
+
+
+def as_table(rows: list[Row], *, filters: tuple[str, ...] = ()) -> Table:
+    """Rows of a table as the arrays that a fit takes; loss in nats per token.
+
+    Raises:
+        FitError: There are no rows.
+    """
+    if not rows:
+        raise FitError("no finished, decayed segment yet: a law needs at least 6; run the sweep")
+    numbers = ("params", "tokens", "loss", "flops", "flops_exact", "lr", "batch_tokens")
+    names = (*numbers, "trunk", "segment", "decayed")
+    column = {name: [row[name] for row in rows] for name in names}
+    known = (name for name in numbers if None not in column[name])  # imported runs lack some
+    return Table(
+        {name: np.array(column[name], dtype=float) for name in known},
+        trunk=np.array(column["trunk"]),
+        labels={"run": np.array(column["segment"])},
+        decayed=np.array(column["decayed"], dtype=bool),
+        filters=filters,
+    )
+
+
+def write_forecast(
+    folder: Path, store: Store, plan: Plan, rows: list[Row]
+) -> dict[str, Any] | None:
+    """Fit what is not held out, forecast what is, append; the forecast, or None without hold-out.
+
+    Only rows of the experiments that hold something out are fitted: a grid's and a search's have
+    other recipes.
+
+    The same inputs give the same forecast, which is then written only once.
+
+    Raises:
+        FitError: The rows cannot carry the law.
+    """
+    held_out = [planned for planned in plan.branches if planned.held_out]
+    if not held_out:
+        return None
+    experiments = {label.experiment for p in held_out for label in p.labels if label.held_out}
+    fitted = [
+        row
+        for row in law_rows(rows)
+        if not row["held_out"] and experiments & set(row["experiment"].split("+"))
+    ]
+    fingerprint = inputs_fingerprint(fitted)
+    for known in read_forecasts(folder):
+        same_points = {p["segment"] for p in known["points"]} == {p.id for p in held_out}
+        if known["inputs"] == fingerprint and same_points:
+            return known
+    table = as_table(fitted, filters=("decayed", "finished", "not held out"))
+    law = fit(table)
+    params = np.array([planned.segment.model.params for planned in held_out], dtype=float)
+    tokens = np.array([planned.tokens_at_end for planned in held_out], dtype=float)
+    naive = {
+        "nearest size at that D/N": nearest_size(table, params, tokens),
+        "power law in compute": compute_line(table, params, tokens),
+    }
+    seen = [p.id for p in held_out if store.segment(p.segment.root.id).curve.exists()]
+    forecast = {
+        "written": time.time(),
+        "inputs": fingerprint,
+        "rows": len(fitted),
+        "held_out_trained_before": bool(seen),
+        "sigma": law.sigma_seed or float(np.hypot(law.sigma_trunk, law.sigma_branch)),
+        "level": law.level,
+        "fit": json.loads(law.to_json(draws=0)),
+        "points": [
+            _point(law, planned.id, n, d, {name: float(v[i]) for name, v in naive.items()})
+            for i, (planned, n, d) in enumerate(zip(held_out, params, tokens, strict=True))
+        ],
+    }
+    append_line(folder / "forecasts.jsonl", forecast)
+    return forecast
+
+
+def read_forecasts(folder: Path) -> list[dict[str, Any]]:
+    """Every forecast of a study, oldest first.
+
+    Raises:
+        StoreError: A line is damaged.
+    """
+    return read_lines(folder / "forecasts.jsonl", FORECAST)
+
+
+def law_inputs(study: str, rows: list[Row], experiments: set[str]) -> dict[str, str]:
+    """What a fit says it was made from: the study, its experiments, a hash of their law rows."""
+    taken = [row for row in law_rows(rows) if experiments & set(row["experiment"].split("+"))]
+    return {
+        "study": study,
+        "experiments": "+".join(sorted(experiments)),
+        "runs": inputs_fingerprint(taken),
+    }
+
+
+def inputs_fingerprint(rows: list[Row]) -> str:
+    """A hash of the rows behind a fit: which segments, how large, how long, what loss."""
+    columns = ("segment", "params", "tokens", "loss")
+    lines = sorted(json.dumps([row[name] for name in columns]) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _point(
+    law: Fit, segment: str, params: float, tokens: float, naive: dict[str, float]
+) -> dict[str, Any]:
+    predicted = law.predict(params, tokens)
+    return {
+        "segment": segment,
+        "params": params,
+        "tokens": tokens,
+        "loss": predicted.value,
+        "low": predicted.low,
+        "high": predicted.high,
+        "naive": naive,
+    }

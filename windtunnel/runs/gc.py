@@ -1,0 +1,381 @@
+"""What killed processes leave in places where no later run would come across it.
+
+Which forks nobody needs any more, and freeing them. No result is ever lost with one.
+
+A fork serves the branches planned from it, by every study of the store. Once all of them have ended
+it only saves time: a branch that is added later makes its trunk replay up to there, to the same
+bits. A trunk's last fork stays, for a longer horizon goes on from it.
+
+What `gc` may free of a store: which checkpoints and leftovers, how large, and what they cost.
+
+Looked at are the segments of one study and those that no study plans any more. What a live process
+holds is left alone. Nothing here loses a result; what is freed can be computed again, to the same
+bits, for the FLOPs that are said.
+"""
+
+import os
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from windtunnel.config import Branch, Segment, Trunk
+from windtunnel.config.segment import flops_per_update
+from windtunnel.data.artifacts import abandoned
+from windtunnel.errors import StoreError
+from windtunnel.runs.completion import WantedSet, missing_stops, outcome_of
+from windtunnel.runs.curves import reaches
+from windtunnel.runs.files import is_scratch, read_json
+from windtunnel.runs.json_schema import Schema
+from windtunnel.runs.lease import STALE_SECONDS, LeaseHeld, holder
+from windtunnel.runs.plan import Plan, PlannedSegment
+from windtunnel.runs.store import SegmentFolder, Store
+from windtunnel.runs.study import Study
+
+
+def clear_leftovers(store: Store, study: Path, segment_ids: Iterable[str]) -> None:
+    """Tidy segments that have a record, and the study's own folder; for the holder of its lease.
+
+    A segment without a record is tidied by the run that goes on with it. In the study's folder
+    other commands may be writing: only what is minutes older than our lease goes.
+    """
+    for segment_id in segment_ids:
+        folder = store.segment(segment_id)
+        if _has_leftovers(folder):
+            with suppress(LeaseHeld), folder.lease():
+                folder.clear_scratch()
+                folder.drop_resume(up_to=(folder.record or {}).get("reached", 0))
+    now = (study / "lease.json").stat().st_mtime
+    for entry in study.iterdir():
+        with suppress(FileNotFoundError):
+            if is_scratch(entry) and abs(now - entry.stat().st_mtime) > STALE_SECONDS:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def _has_leftovers(folder: SegmentFolder) -> bool:
+    if not (folder.root / "record.json").exists():
+        return False
+    if folder.lease_file.exists():
+        return True
+    places = [p for p in (folder.root, folder.checkpoints, folder.resume) if p.is_dir()]
+    return any(is_scratch(entry) for place in places for entry in place.iterdir()) or any(
+        folder.resume.glob("[0-9]*")
+    )
+
+
+PLAN_FILE = "plan.json"
+PLAN: Schema[Plan] = Schema(
+    TypeAdapter(Plan), "run `windtunnel sweep` on that study's file once, which writes it again"
+)
+
+
+class Needs:
+    """The branches planned from every fork, and the update at which each segment is to end."""
+
+    def __init__(self, segments: Iterable[PlannedSegment] = ()) -> None:
+        self.ends: dict[str, int] = {}
+        self._branches: dict[tuple[str, int], list[PlannedSegment]] = defaultdict(list)
+        self.add(segments)
+
+    def add(self, segments: Iterable[PlannedSegment]) -> None:
+        """Take in what else is planned, or planned for longer."""
+        for planned in segments:
+            self.ends[planned.id] = max(planned.end, self.ends.get(planned.id, 0))
+            if isinstance(planned.segment, Branch):
+                start = planned.segment.parent.id, planned.segment.fork_step
+                self._branches[start].append(planned)
+
+    def some_wait(self, store: Store, parent: str, fork: int) -> bool:
+        """Whether a branch that has not ended yet starts from a fork."""
+        return any(not has_ended(store, each) for each in self._branches.get((parent, fork), ()))
+
+
+def needs_of_others(store: Store, study: str) -> Needs:
+    """The needs of every study but one, by the plans that their last sweeps have left.
+
+    Raises:
+        StoreError: A study has been swept and left no plan, or a damaged one, so what it needs is
+            unknown.
+    """
+    needs = Needs()
+    for orders in sorted((store.root / "studies").glob("*/orders.json")):
+        if orders.parent.name == study:
+            continue
+        written = read_json(orders.parent / PLAN_FILE, PLAN)
+        if written is None:
+            raise StoreError(
+                f"{orders.parent}: what this study still needs is unknown, for it has no "
+                f"{PLAN_FILE}; run `windtunnel sweep` on its file once, or remove the folder"
+            )
+        needs.add(written.segments)
+    return needs
+
+
+def has_ended(
+    store: Store, planned: PlannedSegment, wanted: dict[str, WantedSet] | None = None
+) -> bool:
+    """Whether nothing has to be trained for a segment any more."""
+    folder = store.segment(planned.id)
+    outcome = outcome_of(folder.record, planned)
+    if outcome == "finished":
+        whole = reaches(folder.curve, planned.end)
+        return whole and not missing_stops(folder, planned, wanted or {})
+    return outcome == "diverged"
+
+
+def done_forks(store: Store, folder: SegmentFolder, *needs: Needs) -> list[int]:
+    """Forks that are measured and whose branches have all ended, but not a trunk's last."""
+    trunk, saved = folder.root.name, folder.saved_steps()
+    last = {*saved[-1:], *(each.ends.get(trunk) for each in needs)}
+    measured = folder.measurements
+    return [
+        step
+        for step in saved
+        if step not in last
+        and measured.get(step)
+        and not any(each.some_wait(store, trunk, step) for each in needs)
+    ]
+
+
+class RetainLast:
+    """`retain: last`: forks go as soon as the last branch planned from them has ended."""
+
+    def __init__(self, store: Store, study: str, segments: Iterable[PlannedSegment]) -> None:
+        self.store, self.study = store, study
+        self.needs = Needs(segments)
+        self._others = Needs()
+        self._others_written: dict[str, int] | None = None
+
+    def ended(self, planned: PlannedSegment) -> None:
+        """Free what a segment was the last to need."""
+        segment = planned.segment
+        trunk = segment.parent.id if isinstance(segment, Branch) else planned.id
+        folder = self.store.segment(trunk)
+        if not done_forks(self.store, folder, self.needs):
+            return
+        try:
+            self._ask_others()
+        except StoreError:  # what is not known to be free stays; `gc` says why
+            return
+        for step in done_forks(self.store, folder, self.needs, self._others):
+            folder.release(step, why="retain: last")
+
+    def _ask_others(self) -> None:
+        """Read the plans of the other studies, if one has been written since."""
+        plans = (self.store.root / "studies").glob(f"*/{PLAN_FILE}")
+        written = {str(path): path.stat().st_mtime_ns for path in plans}
+        if written != self._others_written:
+            self._others = needs_of_others(self.store, self.study)
+            self._others_written = written
+
+
+def wanted_back(
+    store: Store, segments: Iterable[PlannedSegment], wanted: dict[str, WantedSet]
+) -> Iterator[tuple[SegmentFolder, int]]:
+    """Forks that were freed and that a planned branch has still to start from, up its path."""
+    has_released: dict[str, bool] = {}
+    again: set[str] = set()
+    for planned in reversed(list(segments)):  # children first, for they may want a parent again
+        if not isinstance(planned.segment, Branch):
+            continue
+        parent, fork = planned.segment.parent.id, planned.segment.fork_step
+        folder = store.segment(parent)
+        if parent not in has_released:
+            has_released[parent] = folder.has_released
+        if (
+            has_released[parent]
+            and folder.is_released(fork)
+            and (planned.id in again or not has_ended(store, planned, wanted))
+        ):
+            again.add(parent)
+            yield folder, fork
+
+
+Kind = Literal["forks", "resume", "scratch", "unfinished", "last forks", "ends"]
+
+KINDS: dict[Kind, str] = {
+    "forks": "forks whose planned branches have all ended",
+    "resume": "checkpoints to go on from, of segments that have ended or that no study plans",
+    "scratch": "left half written by killed processes",
+    "unfinished": "folders that killed preparations and calibrations left",
+    "last forks": "a trunk's last fork, from which a longer horizon goes on",
+    "ends": "weights at the ends of branches, on which a new validation set is measured",
+}
+
+USUAL: tuple[Kind, ...] = ("forks", "resume", "scratch", "unfinished")
+"""What goes unless more is asked for."""
+
+
+CALIBRATION_SCRATCH = ".calibration."
+OLD_SECONDS = 3600.0
+"""Age from which a temporary file of a study's folder is left over (assumed: none lives longer)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Garbage:
+    """One thing that may go. `flops` is what making it again takes; 0 where nobody would.
+
+    What no segment has left has none.
+    """
+
+    kind: Kind
+    segment: str
+    path: Path
+    bytes: int
+    step: int = 0
+    flops: float = 0.0
+
+
+def find_garbage(study: Study) -> tuple[list[Garbage], list[str]]:
+    """Everything that may go, and the ids of the segments left alone because they are in use.
+
+    Raises:
+        StoreError: What another study of the store needs is unknown.
+    """
+    store = study.store
+    mine, theirs = Needs(study.plan.segments), needs_of_others(store, study.config.study)
+    found = [
+        Garbage(kind="unfinished", segment="", path=path, bytes=bytes_in(path))
+        for path in (*abandoned(store.data), *_old_scratch(study.folder))
+    ]
+    in_use = []
+    for segment_id in store.segment_ids():
+        if segment_id in theirs.ends and segment_id not in mine.ends:
+            continue
+        folder = store.segment(segment_id)
+        if holder(folder.lease_file) is not None:
+            in_use.append(segment_id)
+            continue
+        planned = segment_id in mine.ends
+        found.extend(_of_segment(store, folder, mine, theirs, planned=planned))
+    return found, in_use
+
+
+def free(store: Store, garbage: Iterable[Garbage]) -> tuple[int, list[str]]:
+    """Free it; the bytes freed, and the segments that have come into use meanwhile and were left.
+
+    Raises:
+        StoreError: The store cannot be written.
+    """
+    by_segment: dict[str, list[Garbage]] = {}
+    for each in garbage:
+        by_segment.setdefault(each.segment, []).append(each)
+    freed, left = 0, []
+    for each in by_segment.pop("", ()):
+        _remove(each.path)
+        freed += each.bytes
+    for segment_id, items in by_segment.items():
+        folder = store.segment(segment_id)
+        try:
+            with folder.lease():
+                for each in items:
+                    _free(folder, each)
+                    freed += each.bytes
+        except LeaseHeld:
+            left.append(segment_id)
+    return freed, left
+
+
+def bytes_in(path: Path | str) -> int:
+    """Bytes of a file, or of all files in a folder; what is removed meanwhile counts nothing."""
+    with suppress(FileNotFoundError):
+        try:
+            entries = os.scandir(path)  # a store has many files: no Path for each
+        except NotADirectoryError:
+            return os.lstat(path).st_size
+        with entries:
+            return sum(
+                bytes_in(entry.path)
+                if entry.is_dir(follow_symlinks=False)
+                else entry.stat(follow_symlinks=False).st_size
+                for entry in entries
+            )
+    return 0
+
+
+def _old_scratch(study: Path) -> Iterator[Path]:
+    """What commands that were killed left in a study's folder; others may be writing just now."""
+    for path in sorted(study.iterdir()) if study.is_dir() else ():
+        if is_scratch(path) or path.name.startswith(CALIBRATION_SCRATCH):
+            with suppress(FileNotFoundError):
+                if abs(time.time() - path.stat().st_mtime) > OLD_SECONDS:
+                    yield path
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _of_segment(
+    store: Store, folder: SegmentFolder, mine: Needs, theirs: Needs, *, planned: bool
+) -> Iterator[Garbage]:
+    segment = folder.spec
+    if segment is None:  # removed meanwhile
+        return
+    record = folder.record or {}
+    over = record.get("outcome") in {"finished", "diverged"}
+    yield from _checkpoints(store, folder, segment, mine, theirs, over=over)
+    reached = record["reached"] if over else 0
+    for step, path in folder.resume_steps():
+        if step <= reached or not planned:
+            yield Garbage(
+                kind="resume", segment=segment.id, path=path, bytes=bytes_in(path), step=step
+            )
+    for place in (folder.root, folder.checkpoints, folder.resume):
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
+            if is_scratch(path) and not path.name.startswith(".lease."):
+                yield Garbage(kind="scratch", segment=segment.id, path=path, bytes=bytes_in(path))
+
+
+def _checkpoints(
+    store: Store,
+    folder: SegmentFolder,
+    segment: Segment,
+    mine: Needs,
+    theirs: Needs,
+    *,
+    over: bool,
+) -> Iterator[Garbage]:
+    """In order of their updates, so that each says what it takes from the one before."""
+    is_trunk = isinstance(segment, Trunk)
+    per_update = float(flops_per_update(segment))
+    done = set(done_forks(store, folder, mine, theirs)) if is_trunk else set()
+    measured = folder.measurements
+    before = segment.fork_step
+    for step in folder.saved_steps():
+        kind: Kind | None = None
+        if step in done:
+            kind = "forks"
+        elif over and measured.get(step):
+            waited_for = any(n.some_wait(store, segment.id, step) for n in (mine, theirs))
+            kind = None if waited_for else "last forks" if is_trunk else "ends"
+        if kind is not None:
+            path = folder.checkpoint(step)
+            yield Garbage(
+                kind=kind,
+                segment=segment.id,
+                path=path,
+                bytes=bytes_in(path),
+                step=step,
+                flops=(step - before) * per_update,
+            )
+        before = step
+
+
+def _free(folder: SegmentFolder, garbage: Garbage) -> None:
+    match garbage.kind:
+        case "forks" | "last forks" | "ends":
+            folder.release(garbage.step, why="gc")
+        case "resume":
+            shutil.rmtree(garbage.path, ignore_errors=True)
+        case "scratch":
+            folder.clear_scratch()

@@ -1,0 +1,248 @@
+"""Finished runs of other tools, kept beside a study as measurements for its law.
+
+`imported.jsonl` in the study's folder is appended to and never rewritten. A line adds a run under
+its label, or takes it out again; the last line of a label counts. Half a last line, which a crash
+has left, is no run; any other line that cannot be read is an error, since its run would be missing
+from a law.
+"""
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from windtunnel.accounting import flops_6nd
+from windtunnel.errors import ConfigError, StoreError, boundary, did_you_mean
+from windtunnel.laws.table import Caution
+from windtunnel.runs.files import append_line, drop_torn, whole_lines
+from windtunnel.runs.schemas import IMPORTED
+from windtunnel.runs.study import Study
+from windtunnel.runs.table import COLUMNS, Row, gather
+
+KIND = "imported"
+"""Of their rows, where the study's own have `trunk` or `branch`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was stated of a run: all that a law may read of it.
+
+    Attributes:
+        loss: nats per token, the mean over the study's validation sets.
+        losses: the same by validation set, where known.
+        decayed: whether the learning rate had been decayed when the loss was measured.
+        trunk: a label that runs with shared noise have in common; None: the run stands alone.
+        flops: as the other tool counts them, if it does.
+    """
+
+    experiment: str
+    params: int
+    tokens: int
+    loss: float
+    losses: Mapping[str, float]
+    decayed: bool
+    trunk: str | None = None
+    flops: float | None = None
+    batch_tokens: float | None = None
+    lr: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Fields by name."""
+        return {**vars(self), "losses": dict(self.losses)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """A run under its label, where it came from and when.
+
+    Attributes:
+        origin: `tool` and `source` for people; then what the source can be checked by, such as a
+            file's `sha256` or MLflow's `run_id`, and the `columns` that were taken.
+    """
+
+    label: str
+    measured: Measured
+    origin: Mapping[str, Any]
+    time: float
+
+    @property
+    def segment(self) -> str:
+        """An id by content: the same numbers under the same label have the same one."""
+        text = json.dumps([self.label, self.measured.as_json()], sort_keys=True, allow_nan=False)
+        return f"{KIND}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    @property
+    def source(self) -> str:
+        """Where it came from, in two words: `csv large.csv`."""
+        return f"{self.origin['tool']} {self.origin['source']}"
+
+    @property
+    def row(self) -> Row:
+        """A row as `gather` makes them, with `label` and `source`; None where nothing is known."""
+        measured = self.measured
+        six_nd = flops_6nd(measured.params, measured.tokens)
+        trunk = self.segment if measured.trunk is None else f"{KIND}-{measured.trunk}"
+        return {
+            **dict.fromkeys(COLUMNS),
+            "segment": self.segment,
+            "kind": KIND,
+            "trunk": trunk,
+            "decayed": measured.decayed,
+            "experiment": measured.experiment,
+            "held_out": False,
+            "params": measured.params,
+            "tokens": measured.tokens,
+            "flops_6nd": six_nd,
+            "flops": six_nd if measured.flops is None else measured.flops,
+            "batch_tokens": measured.batch_tokens,
+            "lr": measured.lr,
+            "outcome": "finished",
+            "loss": measured.loss,
+            **{f"loss_{name}": loss for name, loss in sorted(measured.losses.items())},
+            "label": self.label,
+            "source": self.source,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrivals:
+    """Runs that are offered, beside what the study has: new ones, known ones, changed ones."""
+
+    new: tuple[Imported, ...]
+    known: tuple[Imported, ...]
+    changed: tuple[tuple[Imported, Imported], ...]
+    """(as it is, as it would be), of one label each."""
+
+
+def imported_file(folder: Path) -> Path:
+    """Where a study's folder keeps them."""
+    return folder / "imported.jsonl"
+
+
+def read_imported(folder: Path) -> dict[str, Imported]:
+    """The runs that a study has taken in, by label, in the order of their first line.
+
+    Raises:
+        StoreError: A line is no such run, or was changed by hand.
+    """
+    path = imported_file(folder)
+    found: dict[str, Imported | None] = {}
+    for number, text in whole_lines(path):
+        with boundary(f"{path}, line {number}", IMPORTED.fix, StoreError, what="damaged"):
+            label, run = _change(text.encode())
+        found[label] = run
+    return {label: run for label, run in found.items() if run is not None}
+
+
+def _change(text: bytes) -> tuple[str, Imported | None]:
+    """What a line says of a label: the run that it is from here on, or None where it is out."""
+    line = IMPORTED.read(text)
+    if line["action"] == "remove":
+        return line["label"], None
+    run = Imported(
+        label=line["label"],
+        measured=Measured(**line["measured"]),
+        origin={"source": "", **line["origin"]},
+        time=line["time"],
+    )
+    if run.segment != line["segment"]:
+        raise ValueError(f"run {run.label!r} is not what was imported under its id")
+    return run.label, run
+
+
+def _append(folder: Path, line: dict[str, Any]) -> None:
+    path = imported_file(folder)
+    drop_torn(path)  # behind another line it would count as damage
+    append_line(path, line)
+
+
+def imported_rows(folder: Path) -> list[Row]:
+    """Rows of a study's imported runs, in the shape of `gather`'s.
+
+    Raises:
+        StoreError: The file of them is damaged.
+    """
+    return [run.row for run in read_imported(folder).values()]
+
+
+def study_rows(study: Study) -> list[Row]:
+    """A study's own rows, then those that it has imported: what its law is fitted to.
+
+    Raises:
+        StoreError: A file of the store is damaged.
+    """
+    return [*gather(study.store, study.plan), *imported_rows(study.folder)]
+
+
+def arrivals(folder: Path, runs: Sequence[Imported]) -> Arrivals:
+    """What importing `runs` would change."""
+    have = read_imported(folder)
+    same = {
+        run.label for run in runs if run.label in have and have[run.label].segment == run.segment
+    }
+    return Arrivals(
+        new=tuple(run for run in runs if run.label not in have),
+        known=tuple(run for run in runs if run.label in same),
+        changed=tuple(
+            (have[run.label], run) for run in runs if run.label in have and run.label not in same
+        ),
+    )
+
+
+def add_runs(folder: Path, runs: Iterable[Imported]) -> None:
+    """Append runs; one whose label is known takes its place from here on.
+
+    Raises:
+        StoreError: Disk full, or no permission.
+    """
+    for run in runs:
+        _append(
+            folder,
+            {
+                "action": "add",
+                "time": run.time,
+                "label": run.label,
+                "segment": run.segment,
+                "measured": run.measured.as_json(),
+                "origin": dict(run.origin),
+            },
+        )
+
+
+def remove_run(folder: Path, label: str) -> Imported:
+    """Take a run out again; its line stays in the file.
+
+    Raises:
+        ConfigError: No run of that label.
+        StoreError: Disk full, or no permission.
+    """
+    have = read_imported(folder)
+    if label not in have:
+        known = ", ".join(map(repr, have)) or "none"
+        raise ConfigError(
+            f"no imported run {label!r}{did_you_mean(label, have) or '.'} Imported: {known}"
+        )
+    line = {"action": "remove", "time": time.time(), "label": label}
+    _append(folder, line | {"segment": have[label].segment})
+    return have[label]
+
+
+def imported_cautions(rows: Sequence[Row]) -> tuple[Caution, ...]:
+    """What a fit to these rows must say of the imported ones among them."""
+    sources = Counter(row["source"] for row in rows if row.get("kind") == KIND)
+    if not sources:
+        return ()
+    where = ", ".join(f"{count} from {source}" for source, count in sources.items())
+    return (
+        Caution(
+            "imported-runs",
+            f"{sources.total()} of {len(rows)} rows are imported ({where}): another recipe, "
+            "tokenizer or validation text is possible, what was stated of them is not checked, and "
+            "without their exact FLOPs there is no exact ratio. To fit without them: --where "
+            "'kind != imported'",
+        ),
+    )

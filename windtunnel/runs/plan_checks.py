@@ -1,0 +1,423 @@
+"""The space of a grid or a search: which of its combinations are looked at before anything runs.
+
+Of a grid they are all. Of a search they are every corner, every value of each axis that can be
+listed, and samples inside of its ranges, also right beside their ends; the same at every opening.
+
+What of an experiment cannot be planned: its place in the study file, the values, and the fix.
+
+Axes that change no run: a search would name a winner among equals, a grid would run them twice.
+
+Two runs are equal if model, rates, multipliers and schedule are: a field may differ and change
+none of them, as a weight decay rule does where every width is the base width.
+"""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice, product
+from typing import Any
+
+from windtunnel.config import Branch, Duration
+from windtunnel.config.axes import is_whole, varied
+from windtunnel.config.branch import BranchExperiment
+from windtunnel.config.errors import reason
+from windtunnel.config.search import Range, SearchExperiment
+from windtunnel.config.study import GridExperiment, ScalingExperiment
+from windtunnel.config.units import Misfit, Size
+from windtunnel.errors import ConfigError, DataError
+from windtunnel.mup import Role
+from windtunnel.runs.points import Ground, Point, points_of, search_size, trial_horizons
+from windtunnel.runs.variant import ForkError, RateError, VariantPoint
+
+MOST_CORNERS = 512
+SAMPLES = 64
+MOST_WHOLE = 64
+"""Whole numbers of a range that are all looked at; of a longer one, as many are."""
+INSIDE = (0.001, 0.1234, 0.2857, 0.4142, 0.5772, 0.7183, 0.8765, 0.999)
+"""Positions in a range: none is a round number where a range is."""
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """The axes of one experiment, `options` with the values of each that are looked at."""
+
+    ground: Ground
+    experiment: GridExperiment | SearchExperiment
+    options: dict[str, Sequence[Any]]
+    sizes: tuple[Size, ...]
+    horizons: tuple[Duration, ...]
+
+    @property
+    def places(self) -> list[tuple[Size, Duration]]:
+        """Sizes and horizons of each combination; one size where `size` is an axis."""
+        sizes = self.sizes[:1] if "size" in self.options else self.sizes
+        return list(product(sizes, self.horizons))
+
+    @property
+    def section(self) -> str:
+        """The key under which the study file has the axes."""
+        return "axes" if isinstance(self.experiment, GridExperiment) else "space"
+
+    def range_of(self, axis: str) -> Range | None:
+        """The range that an axis was written as; None where it is a list."""
+        if isinstance(self.experiment, GridExperiment):
+            return None
+        searched = self.experiment.space[axis]
+        return searched if isinstance(searched, Range) else None
+
+    def point(self, values: Values, size: Size, horizon: Duration) -> Point:
+        """One combination at one size, unless `size` is an axis, and one horizon.
+
+        Raises:
+            ValueError: The values do not fit together.
+        """
+        ground = self.ground
+        fields = {axis: value for axis, value in values.items() if axis != "size"}
+        family, recipe, schedule = varied(ground.config, fields)
+        size = Size.parse(values.get("size", size))
+        model = family.spec(size, vocab_size=ground.vocab_size)
+        trunk = ground.trunk(model, recipe, self.experiment.seeds[0])
+        name = self.experiment.name
+        return Point(trunk=trunk, schedule=schedule, horizon=horizon, experiment=name)
+
+    def branch(self, values: Values, size: Size, horizon: Duration) -> Branch:
+        """The branch to that point.
+
+        Raises:
+            ValueError: As of `point`.
+            ConfigError: As of the point's `branch`.
+        """
+        return self.point(values, size, horizon).branch
+
+    def combinations(self) -> Iterator[Values]:
+        """What is looked at."""
+        axes, draw = list(self.options), random.Random(0)
+        if isinstance(self.experiment, GridExperiment):
+            yield from (dict(zip(axes, each, strict=True)) for each in product(*self._listed()))
+            return
+
+        def drawn() -> Values:
+            return {axis: draw.choice(values) for axis, values in self.options.items()}
+
+        corners = [
+            (values[0], values[-1]) if self.range_of(axis) else values
+            for axis, values in self.options.items()
+        ]
+        for each in islice(product(*corners), MOST_CORNERS):
+            yield dict(zip(axes, each, strict=True))
+        for each in islice(product(*self._listed()), MOST_CORNERS):
+            yield dict(zip(axes, each, strict=True))
+        for axis, values in self.options.items():
+            for value in values:
+                yield drawn() | {axis: value}
+        for _ in range(SAMPLES):
+            yield drawn()
+
+    def _listed(self) -> list[Sequence[Any]]:
+        return list(self.options.values())
+
+
+def space_of(ground: Ground, experiment: GridExperiment | SearchExperiment) -> Space:
+    """The space of an experiment, with the horizons at which it can fail first."""
+    if isinstance(experiment, GridExperiment):
+        return Space(
+            ground=ground,
+            experiment=experiment,
+            options=dict(experiment.axes),
+            sizes=experiment.sizes_named or ground.config.model.sizes,
+            horizons=experiment.horizons,
+        )
+    horizons = (trial_horizons(experiment)[0], experiment.longer_horizon)
+    return Space(
+        ground=ground,
+        experiment=experiment,
+        options={
+            axis: _looked_at(ground, experiment, axis, searched)
+            for axis, searched in experiment.space.items()
+        },
+        sizes=(search_size(ground, experiment),),
+        horizons=horizons if experiment.top else horizons[:1],
+    )
+
+
+def _looked_at(
+    ground: Ground, experiment: SearchExperiment, axis: str, searched: Any
+) -> Sequence[Any]:
+    """Values of one axis of a search, of a range from its low to its high end."""
+    if not isinstance(searched, Range):
+        return tuple(searched)
+    if experiment.sampler_taken == "grid":
+        return searched.grid()
+    low, high = searched.low, searched.high
+    inside = [searched.value(position) for position in INSIDE]
+    if not is_whole(ground.config, axis):
+        return [low, *inside, math.nextafter(low, high), math.nextafter(high, low), high]
+    first, last = int(low), int(high)
+    if last - first < MOST_WHOLE:
+        return range(first, last + 1)
+    steps = [first + (last - first) * k // (MOST_WHOLE - 1) for k in range(MOST_WHOLE)]
+    return sorted({*steps, first + 1, last - 1, *map(round, inside)})
+
+
+REFUSED = (ValueError, ArithmeticError, ConfigError, DataError)
+"""What points raise where their values do not fit together; pydantic's error is a ValueError."""
+
+Place = tuple[str | int, ...]
+RATE: Place = ("schedule", "final_factor")
+
+
+def misfit_of(ground: Ground, number: int) -> Misfit | None:
+    """What of experiment `number` cannot be planned, if anything: the first that is found."""
+    experiment = ground.config.experiments[number]
+    if isinstance(experiment, GridExperiment | SearchExperiment):
+        return space_misfit(space_of(ground, experiment), number)
+    alone = replace(ground, config=ground.config.replace(experiments=(experiment,)))
+    place: Place = ("experiments", number)
+    try:
+        for point in points_of(alone, {}):
+            if (refusal := _refusal(point)) is not None:
+                if isinstance(refusal, RateError):
+                    return Misfit(str(refusal), *RATE)
+                within = _place(experiment, point, refusal)
+                return Misfit(_named(experiment.name, refusal), *place, *within)
+    except REFUSED as refused:
+        return Misfit(_named(experiment.name, refused), *place)
+    return None
+
+
+def space_misfit(space: Space, number: int) -> Misfit | None:
+    """The first combination of a grid's or a search's values that does not fit."""
+    for values in space.combinations():
+        for size, horizon in space.places:
+            try:
+                space.branch(values, size, horizon)
+            except REFUSED as refused:
+                return _of_values(space, values, refused, number, horizon)
+    return None
+
+
+def _of_values(
+    space: Space, values: Values, refused: Exception, number: int, horizon: Duration
+) -> Misfit:
+    """The axes that a combination fails by, and their values; else the horizon, or the study."""
+    name, section = space.experiment.name, space.section
+    axes = _axes_to_blame(space, values)
+    if not axes:
+        if isinstance(refused, RateError):
+            return Misfit(str(refused), *RATE)
+        return Misfit(_named(name, refused), "experiments", number, *_horizon(space, horizon))
+    shown = ", ".join(f"{axis} = {_shown(space, axis, values[axis])}" for axis in axes)
+    ranges = [axis for axis in axes if space.range_of(axis)]
+    if ranges:
+        fix = f"give {' and '.join(ranges)} as a list of values that fit, or narrow the range"
+    elif len(axes) > 1:
+        fix = "they do not fit together: change one, or give them to an experiment of their own"
+    else:
+        fix = "leave the value out"
+    said = reason(refused).removeprefix(f"experiment {name!r}, ")
+    return Misfit(
+        f"experiment {name!r}: {shown}: {said}; {fix}",
+        "experiments",
+        number,
+        section,
+        axes[-1],
+    )
+
+
+def _axes_to_blame(space: Space, values: Values) -> list[str]:
+    """Axes of which another value would fit beside the others; else, the study's own value."""
+    found = [
+        axis
+        for axis, options in space.options.items()
+        if any(_fits(space, values | {axis: other}) for other in options if other != values[axis])
+    ]
+    return found or [
+        axis
+        for axis in values
+        if _fits(space, {other: value for other, value in values.items() if other != axis})
+    ]
+
+
+def _fits(space: Space, values: Values) -> bool:
+    try:
+        for size, horizon in space.places:
+            space.branch(values, size, horizon)
+    except REFUSED:
+        return False
+    return True
+
+
+def _shown(space: Space, axis: str, value: object) -> str:
+    """A value; of a range, one that would read as its end is said to lie beside it."""
+    searched = space.range_of(axis)
+    if not isinstance(value, float) or not isinstance(searched, Range):
+        return repr(value)
+    for end, side in ((searched.low, "just above"), (searched.high, "just below")):
+        if value != end and f"{value:.6g}" == f"{end:.6g}":
+            return f"{side} {end:g}"
+    return f"{value:.6g}"
+
+
+def _horizon(space: Space, horizon: Duration) -> Place:
+    """Where a grid or a search asks for a horizon."""
+    experiment = space.experiment
+    if isinstance(experiment, GridExperiment):
+        return ("horizons", experiment.horizons.index(horizon))
+    if horizon == experiment.longer_horizon:
+        return ("longer",)
+    return ("early_stopping", "rungs", 0) if experiment.early_stopping else ("horizon",)
+
+
+def _named(name: str, refused: Exception) -> str:
+    said = reason(refused)
+    return said if said.startswith("experiment ") else f"experiment {name!r}: {said}"
+
+
+def _refusal(point: Point | VariantPoint) -> Exception | None:
+    try:
+        list(point.chain)
+    except REFUSED as refused:
+        return refused
+    return None
+
+
+def _place(
+    experiment: ScalingExperiment | BranchExperiment,
+    point: Point | VariantPoint,
+    refused: Exception,
+) -> Place:
+    """The part of a scaling or branch experiment that a point comes from."""
+    if isinstance(experiment, ScalingExperiment):
+        if point.horizon in experiment.horizons:
+            return ("horizons", experiment.horizons.index(point.horizon))
+        return ("extra_horizons",)
+    assert isinstance(point, VariantPoint)
+    if isinstance(refused, ForkError):
+        return ("forks", experiment.forks.index(point.fork))
+    return ("variants", point.variant) if point.variant in experiment.variants else ("design",)
+
+
+MOST_PROBES = 64
+"""Combinations of the other axes of a search, in each of which an axis may show an effect."""
+RATES = 8
+"""Updates of a decay at which rates are compared, beside its ends."""
+
+
+def check_effects(space: Space, number: int) -> None:
+    """Refuse an axis of which some values give the same runs, whatever the other axes are.
+
+    Raises:
+        Misfit: With the axis and why it has no effect.
+    """
+    for axis, options in space.options.items():
+        if alike := _alike(space, axis, options):
+            every = len(alike) == len(options)
+            name, values = space.experiment.name, ", ".join(map(repr, alike))
+            said = (
+                f"{axis} changes no run of experiment {name!r}"
+                if every
+                else f"experiment {name!r}: {axis} = {values} give the same runs"
+            )
+            fix = "leave the axis out" if every else "keep one of them"
+            raise Misfit(
+                f"{said}: {_why(space, axis)}; {fix}",
+                "experiments",
+                number,
+                space.section,
+                axis,
+            )
+
+
+def _alike(space: Space, axis: str, options: Sequence[Any]) -> list[Any]:
+    """Values of an axis that no combination of the others tells apart; of a range, all or none."""
+    groups = [list(options)]
+    for others, size, horizon in _probes(space, axis):
+        told: list[list[Any]] = []
+        for group in groups:
+            by_effect: dict[Any, list[Any]] = {}
+            for value in group:
+                point = space.point(others | {axis: value}, size, horizon)
+                by_effect.setdefault(_effect(point), []).append(value)
+            told += [each for each in by_effect.values() if len(each) > 1]
+        groups = told
+        if not groups or (space.range_of(axis) and len(groups[0]) < len(options)):
+            return []
+    return groups[0] if len(options) > 1 else []
+
+
+def _probes(space: Space, axis: str) -> Iterator[tuple[Values, Any, Any]]:
+    """Combinations of all but one axis, each at each size and horizon, the longest first."""
+    ends = space.places[::-1]
+    if isinstance(space.experiment, GridExperiment):
+        others = {each: values for each, values in space.options.items() if each != axis}
+        combinations: Iterator[Values] = (
+            dict(zip(others, each, strict=True)) for each in product(*others.values())
+        )
+    else:
+        whole = list(space.combinations())
+        step = max(1, len(whole) // MOST_PROBES)
+        combinations = (
+            {each: value for each, value in values.items() if each != axis}
+            for values in reversed(whole[::step])
+        )
+    for values in combinations:
+        for size, horizon in ends:
+            yield values, size, horizon
+
+
+def _effect(point: Point) -> tuple[Any, ...]:
+    """All by which a run is told from others, as far as fields decide it."""
+    model, recipe, branch = point.trunk.model, point.trunk.recipe, point.branch
+    scales = [recipe.scale(role, model) for role in Role]
+    return (
+        model,
+        branch.end,
+        (recipe.batch_tokens, recipe.warmup_steps, recipe.beta1, recipe.beta2, recipe.clip),
+        recipe.multipliers(model),
+        tuple(
+            (
+                recipe.init_std * scale.init_std,
+                recipe.lr * scale.lr,
+                recipe.weight_decay * scale.weight_decay,
+                recipe.eps * scale.eps,
+            )
+            for scale in scales
+        ),
+        _rates(point),
+    )
+
+
+def _rates(point: Point) -> tuple[float, ...]:
+    """Rates of the decay, with where it begins; nothing where the rate is held."""
+    branch = point.branch
+    schedule = branch.schedule
+    steps = {branch.fork_step + branch.steps * k // RATES for k in range(RATES)}
+    rates = [schedule(step) for step in sorted({*steps, branch.end - 1})]
+    return () if set(rates) == {1.0} else (branch.fork_step, *rates)
+
+
+def _why(space: Space, axis: str) -> str:
+    """What leaves an axis without effect, as far as it is known."""
+    study = space.ground.config
+    recipe, sizes = study.recipe, space.sizes
+    match axis:
+        case "model.width_per_layer" if all(size.depth for size in sizes):
+            return f"sizes carry their depth ({', '.join(map(str, sizes))})"
+        case "model.width_per_layer":
+            return "the depths that follow from it are equal"
+        case "recipe.weight_decay_rule" if not recipe.weight_decay:
+            return "recipe.weight_decay is 0"
+        case "recipe.weight_decay_rule" if recipe.parametrization == "standard":
+            return "under `parametrization: standard` weight decay follows no width"
+        case "recipe.weight_decay_rule" | "recipe.parametrization" if all(
+            size.width == recipe.base_width for size in sizes
+        ):
+            return f"every width is recipe.base_width = {recipe.base_width}"
+        case "schedule.shape" | "schedule.decay_fraction" if study.schedule.final_factor == 1:
+            return "schedule.final_factor is 1, which holds the rate"
+        case "schedule.decay_fraction":
+            return "the decays that follow from it have as many updates"
+    return "model, rates and schedule are equal"

@@ -1,0 +1,101 @@
+"""Whether `resources` can train the shapes of a plan: what a worker would refuse at its start."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from windtunnel.config import StudyConfig, Trunk
+from windtunnel.config.segment import rows_per_update
+from windtunnel.config.study import Resources
+from windtunnel.config.units import Misfit
+from windtunnel.laws.table import Caution
+from windtunnel.runs.plan import PlannedSegment
+
+CARDS = Path("/dev")
+"""Where each NVIDIA card is a file; to ask torch takes seconds."""
+
+WHOLE_HEAD, LARGEST_HEAD = 16, 512
+"""Of `windtunnel.model.native`, which cannot be asked here: it loads torch."""
+
+
+def check_execution(study: StudyConfig, segments: Iterable[PlannedSegment]) -> None:
+    """Refuse pieces of a batch that do not divide it, and kernels that do not know a shape.
+
+    Raises:
+        Misfit: With the place in the study file.
+    """
+    resources = study.resources
+    if (
+        resources.devices_per_trial == 1
+        and resources.micro_batch_tokens is None
+        and resources.kernels != "native"
+    ):
+        return
+    if resources.kernels == "native":
+        _check_native(study)
+    for planned in segments:
+        segment = planned.segment
+        rows, devices = rows_per_update(segment), resources.devices_per_trial
+        context, batch = segment.model.context, segment.recipe.batch_tokens
+        if rows % devices:
+            raise Misfit(
+                f"resources.devices_per_trial = {devices}: does not divide the {rows} rows of "
+                f"{context} tokens in a batch of {batch}; take a divisor of {rows}",
+                "resources",
+                "devices_per_trial",
+            )
+        head = segment.model.head_dim
+        if resources.kernels == "native" and (head % WHOLE_HEAD or head > LARGEST_HEAD):
+            raise Misfit(
+                f"resources.kernels = native: needs a head_dim that is a multiple of {WHOLE_HEAD} "
+                f"up to {LARGEST_HEAD}, not {head}; or take kernels: auto",
+                "resources",
+                "kernels",
+            )
+        pieces = resources.micro_batch_tokens
+        if pieces is None or not isinstance(segment, Trunk):
+            continue
+        own = rows // devices
+        if pieces < context or own % min(own, pieces // context):
+            raise Misfit(
+                f"resources.micro_batch_tokens = {pieces}: must hold a whole number of rows of "
+                f"{context} tokens that divides a device's {own} rows; {own * context} would",
+                "resources",
+                "micro_batch_tokens",
+            )
+
+
+def beyond_this_machine(resources: Resources, *, cards: Path = CARDS) -> tuple[Caution, ...]:
+    """A warning where one device of a trial asks for more than this machine has."""
+    gpus = len(list(cards.glob("nvidia[0-9]*")))
+    asked = {
+        "cpus_per_trial": (resources.cpus_per_device, len(os.sched_getaffinity(0)), "cores"),
+        "gpus_per_trial": (resources.gpus_per_device, gpus, "cards"),
+        "device": (float(resources.device == "cuda"), gpus, "cards"),
+    }
+    return tuple(
+        Caution(
+            "more-than-here",
+            f"resources.{name}: a trial, or each of its devices, asks for {wanted:g} {what}, and "
+            f"this machine has {there}; it can run on a cluster only (--address)",
+        )
+        for name, (wanted, there, what) in asked.items()
+        if wanted > there
+    )
+
+
+def _check_native(study: StudyConfig) -> None:
+    resources = study.resources
+    needed = {
+        "device": ("cpu or auto", resources.device != "cuda"),
+        "cpus_per_trial": ("1", resources.cpus_per_trial == 1),
+        "devices_per_trial": ("1", resources.devices_per_trial == 1),
+        "compile": ("auto or never", resources.compile != "always"),
+    }
+    for name, (value, holds) in needed.items():
+        if not holds:
+            raise Misfit(
+                f"resources.kernels = native: needs {name}: {value}; or take kernels: auto",
+                "resources",
+                "kernels",
+            )

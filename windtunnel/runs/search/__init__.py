@@ -1,0 +1,1 @@
+"""Searches over a study: trials, the log of what samplers suggested, seed noise, the winner."""

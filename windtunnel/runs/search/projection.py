@@ -1,0 +1,75 @@
+"""What a search will have suggested in the end, as far as it can be told before: for costs."""
+
+import math
+from typing import Any
+
+from windtunnel.config import StudyConfig
+from windtunnel.config.axes import is_whole
+from windtunnel.config.search import Range, SearchExperiment
+from windtunnel.runs.points import trial_horizons
+from windtunnel.runs.search.trial_log import Suggested, SuggestedTrial
+
+
+def expected_trials(
+    study: StudyConfig, experiment: SearchExperiment, suggested: Suggested
+) -> Suggested:
+    """`suggested` filled up with trials spread over the space, and with trials to repeat.
+
+    Of early stopping it expects what the rule lets through when all losses differ at random.
+    """
+    count = max(trials_asked(experiment), len(suggested.trials))
+    rungs = len(trial_horizons(experiment))
+    trials = [
+        *suggested.trials,
+        *(
+            SuggestedTrial(
+                number=number,
+                batch=number // experiment.batch,
+                values=_spread(study, experiment, (number + 0.5) / count),
+                admitted=_admitted(experiment, number, rungs),
+            )
+            for number in range(len(suggested.trials), count)
+        ),
+    ]
+    to_the_end = [trial.number for trial in trials if trial.admitted == rungs]
+    finalists = suggested.finalists or tuple(to_the_end[: experiment.top])
+    return Suggested(trials=tuple(trials), finalists=finalists)
+
+
+def trials_asked(experiment: SearchExperiment) -> int:
+    """How many trials a search is to have: a grid no more than it has combinations."""
+    if experiment.sampler_taken != "grid":
+        return experiment.trials
+    cells = math.prod(
+        (each.points or 1) if isinstance(each, Range) else len(each)
+        for each in experiment.space.values()
+    )
+    return min(experiment.trials, cells)
+
+
+def _spread(study: StudyConfig, experiment: SearchExperiment, share: float) -> dict[str, Any]:
+    """A value for each axis, `share` of the way along it."""
+    values: dict[str, Any] = {}
+    for axis, searched in experiment.space.items():
+        if not isinstance(searched, Range):
+            values[axis] = searched[int(share * len(searched))]
+            continue
+        if experiment.sampler_taken == "grid":
+            grid = searched.grid()
+            values[axis] = grid[int(share * len(grid))]
+            continue
+        value = searched.value(share)
+        values[axis] = round(value) if is_whole(study, axis) else value
+    return values
+
+
+def _admitted(experiment: SearchExperiment, number: int, rungs: int) -> int:
+    """How many rungs the rule would let trial `number` pass, if one in so many goes on."""
+    stopping = experiment.early_stopping
+    if stopping is None:
+        return rungs
+    one_in = 2.0 if stopping.rule == "median" else stopping.reduction
+    admitted = 1
+    while admitted < rungs and int(number % one_in**admitted) == 0:
+        admitted += 1
+    return admitted

@@ -1,0 +1,138 @@
+"""What a search has suggested so far: one small file a search in the study's folder.
+
+It is written whole, by rename, before the first segment of a batch starts, and the plan of a study
+follows from it: whoever opens the study sees its trials without asking a sampler again.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from windtunnel.config.search import SearchExperiment
+from windtunnel.config.units import Strict
+from windtunnel.errors import ConfigError, StoreError
+from windtunnel.laws.schema import SHORT
+from windtunnel.runs.files import read_json, write_json
+from windtunnel.runs.json_schema import Schema
+
+MAY_CHANGE = {"trials", "top", "repeats", "longer", "kind"}
+"""Fields of a search that may change while it goes on; any other makes it another search."""
+
+
+class SuggestedTrial(Strict):
+    """One suggestion: a value for each axis, and how many of its horizons it was let train to."""
+
+    number: int
+    batch: int
+    values: dict[str, Any]
+    admitted: int = 1
+
+
+class Suggested(Strict):
+    """The trials of a search in the order of their numbers, and which of them are repeated."""
+
+    trials: tuple[SuggestedTrial, ...] = ()
+    finalists: tuple[int, ...] | None = None
+
+    @property
+    def batches(self) -> int:
+        """How many batches have been suggested."""
+        return self.trials[-1].batch + 1 if self.trials else 0
+
+
+class SearchFile(Strict):
+    """search.*.json: what was asked when the search began, and what it has suggested."""
+
+    asked: dict[str, Any]
+    suggested: Suggested
+
+
+SEARCH: Schema[SearchFile] = Schema(
+    TypeAdapter(SearchFile),
+    "put back a copy, or remove the file: the next sweep suggests the same trials again, and runs "
+    "none of them twice",
+)
+
+
+def read_suggested(folder: Path, experiment: SearchExperiment) -> Suggested:
+    """What a search of the study in `folder` has suggested.
+
+    Raises:
+        ConfigError: The search was begun with another space, sampler, horizon or objective.
+        StoreError: The file is damaged, or no search of this experiment has suggested that.
+    """
+    path = _file(folder, experiment)
+    written = read_json(path, SEARCH)
+    if written is None:
+        return Suggested()
+    asked, before = _asked(experiment), written.asked
+    if before != asked:
+        changed = [key for key in {**asked, **before} if before.get(key) != asked.get(key)]
+        raise ConfigError(
+            f"experiment {experiment.name!r}: {', '.join(changed)} changed since this search began "
+            f"({path}); give the changed search a `name:` of its own: runs that both need are not "
+            "run again"
+        )
+    if (wrong := next(_contradictions(experiment, written.suggested), None)) is not None:
+        raise StoreError(f"{path}: damaged: suggested.{wrong}; {SEARCH.fix}")
+    return written.suggested
+
+
+def _contradictions(experiment: SearchExperiment, suggested: Suggested) -> Iterator[str]:
+    """What no search of this experiment has suggested: a place, what stands there, what may."""
+    most = 1 + (len(experiment.early_stopping.rungs) if experiment.early_stopping else 0)
+    space = experiment.model_dump(mode="json")["space"]
+    batch = 0
+    for place, trial in enumerate(suggested.trials):
+        where = f"trials.{place}"
+        if trial.number != place:
+            yield f"{where}.number: {trial.number}, expected {place}"
+        if trial.batch not in {batch, batch + 1}:
+            yield f"{where}.batch: {trial.batch}, expected {batch} or {batch + 1}"
+        batch = trial.batch
+        if not 1 <= trial.admitted <= most:
+            yield f"{where}.admitted: {trial.admitted}, expected 1 to {most}"
+        if trial.values.keys() != space.keys():
+            yield f"{where}.values: of {', '.join(trial.values)}, expected {', '.join(space)}"
+        for axis, value in trial.values.items():
+            if axis in space and not _lies_in(value, space[axis]):
+                yield f"{where}.values.{axis}: {SHORT.repr(value)}, outside {space[axis]}"
+    numbers = range(len(suggested.trials))
+    finalists = suggested.finalists or ()
+    if len(set(finalists)) < len(finalists) or any(each not in numbers for each in finalists):
+        yield f"finalists: {', '.join(map(str, finalists))}, expected numbers of trials, each once"
+
+
+def _lies_in(value: Any, space: Any) -> bool:
+    """Whether a value is one of a list, or lies in a range."""
+    if isinstance(space, list):
+        return any(type(value) is type(each) and value == each for each in space)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    slack = 1e-9 * max(abs(space["low"]), abs(space["high"]))
+    return bool(space["low"] - slack <= value <= space["high"] + slack)
+
+
+def write_suggested(folder: Path, experiment: SearchExperiment, suggested: Suggested) -> None:
+    """Keep what was suggested.
+
+    Raises:
+        StoreError: The store cannot be written.
+    """
+    write_json(
+        _file(folder, experiment),
+        {"asked": _asked(experiment), "suggested": suggested.model_dump(mode="json")},
+    )
+
+
+def _file(folder: Path, experiment: SearchExperiment) -> Path:
+    return folder / f"search.{experiment.name}.json"
+
+
+def _asked(experiment: SearchExperiment) -> dict[str, Any]:
+    """What must not change under a search that goes on."""
+    return experiment.model_dump(mode="json", exclude=MAY_CHANGE) | {
+        "sampler": experiment.sampler_taken
+    }

@@ -1,0 +1,105 @@
+"""What the trials of a search came to, read from the store: one result a trial, in trial order."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from windtunnel.config import Duration
+from windtunnel.config.search import SearchExperiment
+from windtunnel.runs.completion import outcome_of
+from windtunnel.runs.plan import PlannedSegment, planned_segments
+from windtunnel.runs.points import Ground, trial_horizons, trial_points
+from windtunnel.runs.search.trial_log import Suggested, SuggestedTrial
+from windtunnel.runs.store import Store
+from windtunnel.runs.table import row
+
+Outcome = Literal["finished", "stopped", "diverged", "failed", "unfinished"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult:
+    """One trial of a search.
+
+    `at` holds its loss at each horizon that it was let train to, mean over its seeds, nats per
+    token; `value` is the last of them if that is the search's horizon. Both are None where some
+    seed has no loss.
+    """
+
+    trial: SuggestedTrial
+    outcome: Outcome
+    at: tuple[float | None, ...]
+    value: float | None
+
+
+def trial_results(
+    ground: Ground, experiment: SearchExperiment, suggested: Suggested, store: Store
+) -> list[TrialResult]:
+    """Every suggested trial, as far as the store knows it."""
+    horizons = trial_horizons(experiment)
+    found = []
+    for trial in suggested.trials:
+        at: list[float | None] = []
+        outcomes: set[Outcome] = set()
+        for horizon in horizons[: trial.admitted]:
+            losses = trial_losses(
+                ground, experiment, trial, store, seeds=experiment.seeds, horizon=horizon
+            )
+            outcomes |= {each if isinstance(each, str) else "finished" for each in losses.values()}
+            finite = [loss for loss in losses.values() if isinstance(loss, float)]
+            at.append(fmean(finite) if len(finite) == len(losses) else None)
+        found.append(
+            TrialResult(
+                trial=trial,
+                outcome=_outcome(outcomes, stopped=trial.admitted < len(horizons)),
+                at=tuple(at),
+                value=at[-1] if trial.admitted == len(horizons) else None,
+            )
+        )
+    return found
+
+
+def trial_losses(
+    ground: Ground,
+    experiment: SearchExperiment,
+    trial: SuggestedTrial,
+    store: Store,
+    *,
+    seeds: tuple[int, ...],
+    horizon: Duration,
+) -> Mapping[int, float | Outcome]:
+    """The objective at one horizon by seed, in nats per token; an outcome where there is none."""
+    points = trial_points(ground, experiment, trial.values, seeds=seeds, horizons=(horizon,))
+    planned = planned_segments(points)
+    trunks = {each.id: each for each in planned}
+    column = "loss" if experiment.objective == "mean" else f"loss_{experiment.objective}"
+    found: dict[int, float | Outcome] = {}
+    for branch in planned:
+        if branch.segment.kind != "branch":
+            continue
+        measured = row(store, branch, ground.sets)
+        loss = None if measured is None else measured.get(column)
+        trunk = trunks[branch.segment.root.id]
+        found[branch.labels[0].seed] = (
+            float(loss) if loss is not None else _without_loss(store, trunk, branch)
+        )
+    return found
+
+
+def _without_loss(store: Store, trunk: PlannedSegment, branch: PlannedSegment) -> Outcome:
+    """Why a branch has no loss: an outcome of its own, or of the trunk that it waits for."""
+    outcomes = {outcome_of(store.segment(each.id).record, each) for each in (trunk, branch)}
+    if "diverged" in outcomes:
+        return "diverged"
+    return "failed" if "failed" in outcomes else "unfinished"
+
+
+def _outcome(outcomes: set[Outcome], *, stopped: bool) -> Outcome:
+    """The worst of what a trial's segments came to."""
+    if "diverged" in outcomes:
+        return "diverged"
+    if "failed" in outcomes:
+        return "failed"
+    if "unfinished" in outcomes:
+        return "unfinished"
+    return "stopped" if stopped else "finished"

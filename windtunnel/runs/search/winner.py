@@ -1,0 +1,341 @@
+"""The repeated trials of a search: which wins, on what edges it lies, what to beware of.
+
+The outcome of a search: which trial wins, and how far every other is from it in seed noise.
+
+The best trials were chosen by losses that luck had a share in. So each is repeated on seeds that
+no choice has looked at, and these alone name the winner and are quoted as its loss.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from windtunnel.config import Duration
+from windtunnel.config.search import Range, SearchExperiment
+from windtunnel.runs.plan import planned_segments
+from windtunnel.runs.points import Ground, trial_horizons, trial_points
+from windtunnel.runs.search.noise import (
+    Difference,
+    differences,
+    interval_of_mean,
+    residual_noise,
+    seed_spread,
+)
+from windtunnel.runs.search.trial_log import Suggested, read_suggested
+from windtunnel.runs.search.trials import Outcome, TrialResult, trial_losses, trial_results
+from windtunnel.runs.store import Store
+from windtunnel.runs.study import Study
+
+EDGE = 0.05
+"""Nearer to an end of a range than this share of it (on the searched scale) is on its edge."""
+
+FEW_DOF = 4
+"""Below so many degrees of freedom a noise is hardly known: a warning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalist:
+    """A repeated trial: its losses on the new seeds, and its distance from the winner.
+
+    Losses are by seed, and empty where some seed has none; `missing` counts the outcomes of those
+    seeds, and `longer_missing` at the longer horizon.
+    """
+
+    result: TrialResult
+    losses: Mapping[int, float]
+    longer_losses: Mapping[int, float]
+    missing: Mapping[Outcome, int]
+    longer_missing: Mapping[Outcome, int]
+    behind: Difference | None
+    behind_longer: Difference | None
+
+    @property
+    def mean(self) -> float | None:
+        """Over the new seeds, at the search's horizon; None while one is missing."""
+        return fmean(self.losses.values()) if self.losses else None
+
+    @property
+    def longer_mean(self) -> float | None:
+        """Over the new seeds, at the longer horizon."""
+        return fmean(self.longer_losses.values()) if self.longer_losses else None
+
+
+def winner_among(finalists: Sequence[Finalist]) -> Finalist | None:
+    """The first in order, once no finalist has a repeat to come."""
+    if not finalists or any("unfinished" in each.missing for each in finalists):
+        return None
+    return finalists[0] if finalists[0].losses else None
+
+
+def edges_of(experiment: SearchExperiment, result: TrialResult) -> dict[str, str]:
+    """Axes on whose edge a trial lies: axis -> low or high."""
+    found = {}
+    for axis, searched in experiment.space.items():
+        value = result.trial.values[axis]
+        if isinstance(searched, Range):
+            position = searched.position(value)
+        elif len(searched) > 2 and all(isinstance(each, int | float) for each in searched):
+            position = sorted(searched).index(value) / (len(searched) - 1)
+        else:
+            continue
+        if position < EDGE or position > 1 - EDGE:
+            found[axis] = "low" if position < EDGE else "high"
+    return found
+
+
+def warnings_of(
+    experiment: SearchExperiment,
+    finalists: Sequence[Finalist],
+    edges: Mapping[str, str],
+    noise: float | None,
+    dof: int,
+) -> list[str]:
+    """What to know before the winner is believed; nothing before there is one.
+
+    `dof` are the degrees of freedom of `noise`, nats per token.
+    """
+    if winner_among(finalists) is None:
+        return []
+    found = [
+        f"the winner's {axis} lies on the {side} edge of the space: the optimum may lie beyond; "
+        f"widen it and give the search a new name"
+        for axis, side in edges.items()
+    ]
+    if noise is None:
+        found.append(
+            "repeats: 1 measures no noise: no difference between finalists has an interval"
+        )
+    elif dof < FEW_DOF:
+        found.append(
+            f"the noise has {dof} {'degree' if dof == 1 else 'degrees'} of freedom, too few "
+            "to know it well: intervals are wide, and within noise means little; raise `repeats` "
+            "or `top`"
+        )
+    found += [
+        f"trial {each.result.trial.number} {outcome} on {count} of {experiment.repeats} new seeds "
+        "and cannot win"
+        for each in finalists
+        for outcome, count in each.missing.items()
+        if outcome != "unfinished"
+    ]
+    close = [each for each in finalists[1:] if each.behind and each.behind.within_noise]
+    if close and len(finalists) == 2:
+        found.append(
+            "the other finalist is within noise of the winner: take its values as just as good"
+        )
+    elif close:
+        found.append(
+            f"{_of_others(len(close), len(finalists) - 1)} finalists "
+            f"{'is' if len(close) == 1 else 'are'} within noise of the winner: take their values "
+            "as just as good"
+        )
+    better = [
+        each.result.trial.number
+        for each in finalists[1:]
+        if each.behind_longer
+        and each.behind_longer.high is not None
+        and each.behind_longer.high < 0
+    ]
+    if better:
+        found.append(
+            f"at {experiment.longer:g} times the horizon trial {better[0]} is better than the "
+            "winner, beyond noise: the optimum moves with the length of training"
+        )
+    return found
+
+
+def _of_others(count: int, others: int) -> str:
+    return f"all {others} other" if count == others else f"{count} of the other {others}"
+
+
+NEAR = 2.0
+"""Trials up to so many noise units above the winner are near it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOutcome:
+    """All that a search has found so far.
+
+    `finalists` are ordered by loss on the new seeds, so the first is the winner. `noise` is the
+    standard deviation of one run's loss apart from what its seed does to all finalists alike, with
+    `noise_dof` degrees of freedom; `spread` that between seeds. `units` holds, by trial number, its
+    distance from the winner on the seeds of the search in standard deviations of such a difference.
+    `flops` is the training of each trial as planned, 0 where an earlier one had the same values.
+    """
+
+    experiment: SearchExperiment
+    results: tuple[TrialResult, ...]
+    finalists: tuple[Finalist, ...]
+    noise: float | None
+    noise_dof: int
+    spread: float | None
+    units: Mapping[int, float]
+    edges: Mapping[str, str]
+    flops: tuple[float, ...]
+    flops_without_stopping: float
+    warnings: tuple[str, ...]
+
+    @property
+    def winner(self) -> Finalist | None:
+        """The finalist with the lowest mean on the new seeds; None before the repeats are done."""
+        return winner_among(self.finalists)
+
+    @property
+    def leaders(self) -> tuple[TrialResult, ...]:
+        """The best trials by the losses of the search, which luck had a share in; at most `top`."""
+        done = [(each.value, each.trial.number) for each in self.results if each.value is not None]
+        return tuple(self.results[n] for _, n in sorted(done)[: max(self.experiment.top, 1)])
+
+    @property
+    def flops_spent(self) -> float:
+        """Training FLOPs of all trials, without the repeats."""
+        return sum(self.flops)
+
+    @property
+    def counts(self) -> Mapping[Outcome, int]:
+        """How many trials came to what."""
+        return Counter(result.outcome for result in self.results)
+
+    @property
+    def near(self) -> tuple[TrialResult, ...]:
+        """Trials that were not repeated and lie up to `NEAR` noise units above the winner."""
+        repeated = {each.result.trial.number for each in self.finalists}
+        return tuple(
+            result
+            for result in self.results
+            if result.trial.number not in repeated
+            and self.units.get(result.trial.number, math.inf) <= NEAR
+        )
+
+    def winner_interval(self) -> tuple[float, float] | None:
+        """Where the winner's mean over seeds lies, at `LEVEL`, from the spread of its new seeds."""
+        if self.winner is None or self.winner.mean is None or self.spread is None:
+            return None
+        return interval_of_mean(self.winner.mean, self.spread, len(self.winner.losses))
+
+    def winner_values(self) -> dict[str, dict[str, Any]]:
+        """The winner's values as a study file has them: section -> field -> value."""
+        found: dict[str, dict[str, Any]] = {}
+        for axis, value in (self.winner.result.trial.values if self.winner else {}).items():
+            section, _, field = axis.partition(".")
+            found.setdefault(section, {})[field] = value
+        return found
+
+
+def search_outcomes(study: Study) -> tuple[SearchOutcome, ...]:
+    """The outcome of every search of a study, as the store has it."""
+    return tuple(
+        _outcome(study.ground, each, read_suggested(study.folder, each), study.store)
+        for each in study.config.experiments
+        if isinstance(each, SearchExperiment)
+    )
+
+
+def _outcome(
+    ground: Ground, experiment: SearchExperiment, suggested: Suggested, store: Store
+) -> SearchOutcome:
+    results = trial_results(ground, experiment, suggested, store)
+    chosen = [results[number] for number in suggested.finalists or ()]
+
+    def outcomes(horizon: Duration) -> list[Mapping[int, float | Outcome]]:
+        return [
+            trial_losses(
+                ground,
+                experiment,
+                result.trial,
+                store,
+                seeds=experiment.new_seeds,
+                horizon=horizon,
+            )
+            for result in chosen
+        ]
+
+    here, longer = outcomes(experiment.horizon), outcomes(experiment.longer_horizon)
+    at_horizon, at_longer = [_complete(each) for each in here], [_complete(each) for each in longer]
+    noise, dof = residual_noise(at_horizon)
+    order = sorted(range(len(chosen)), key=lambda i: _mean_or_inf(at_horizon[i]))
+    first = order[0] if order else 0
+    behind, behind_longer = differences(at_horizon, first), differences(at_longer, first)
+    finalists = tuple(
+        Finalist(
+            result=chosen[i],
+            losses=at_horizon[i],
+            longer_losses=at_longer[i],
+            missing=_missing(here[i]),
+            longer_missing=_missing(longer[i]),
+            behind=behind[i],
+            behind_longer=behind_longer[i],
+        )
+        for i in order
+    )
+    winner = winner_among(finalists)
+    edges = edges_of(experiment, winner.result) if winner else {}
+    return SearchOutcome(
+        experiment=experiment,
+        results=tuple(results),
+        finalists=finalists,
+        noise=noise,
+        noise_dof=dof,
+        spread=seed_spread(at_horizon),
+        units=_units(experiment, results, winner, noise),
+        edges=edges,
+        flops=_flops(ground, experiment, results, stopped=True),
+        flops_without_stopping=sum(_flops(ground, experiment, results, stopped=False)),
+        warnings=tuple(warnings_of(experiment, finalists, edges, noise, dof)),
+    )
+
+
+def _units(
+    experiment: SearchExperiment,
+    results: Sequence[TrialResult],
+    winner: Finalist | None,
+    noise: float | None,
+) -> dict[int, float]:
+    if winner is None or winner.result.value is None or not noise:
+        return {}
+    one = noise * math.sqrt(2 / len(experiment.seeds))
+    return {
+        result.trial.number: (result.value - winner.result.value) / one
+        for result in results
+        if result.value is not None
+    }
+
+
+def _flops(
+    ground: Ground, experiment: SearchExperiment, results: Sequence[TrialResult], *, stopped: bool
+) -> tuple[float, ...]:
+    """Training FLOPs of each trial as planned, or straight to the end where it is not `stopped`."""
+    horizons, seen, found = trial_horizons(experiment), set[str](), []
+    for result in results:
+        ends = horizons[: result.trial.admitted] if stopped else horizons[-1:]
+        points = trial_points(
+            ground, experiment, result.trial.values, seeds=experiment.seeds, horizons=ends
+        )
+        key = repr(result.trial.values)
+        found.append(
+            0.0
+            if key in seen
+            else sum(
+                p.tokens * p.segment.model.flops_exact_per_token for p in planned_segments(points)
+            )
+        )
+        seen.add(key)
+    return tuple(found)
+
+
+def _missing(losses: Mapping[int, float | Outcome]) -> Mapping[Outcome, int]:
+    """How many seeds have no loss, by what they came to."""
+    return Counter(loss for loss in losses.values() if not isinstance(loss, float))
+
+
+def _complete(losses: Mapping[int, float | Outcome]) -> dict[int, float]:
+    """Losses by seed where every seed has one, else none at all."""
+    found = {seed: loss for seed, loss in losses.items() if isinstance(loss, float)}
+    return found if len(found) == len(losses) else {}
+
+
+def _mean_or_inf(losses: Mapping[int, float]) -> float:
+    return fmean(losses.values()) if losses else math.inf

@@ -1,0 +1,369 @@
+"""The store on disk is the truth.
+
+One folder a segment:
+
+    segments/<id>/spec.json            what it is
+                  execution.json       how it is computed, decided once
+                  curve.jsonl          one row an update; survives kill -9
+                  dynamics.jsonl       gradients and steps, where the study asks for them
+                  measurements.json    losses per validation set, by update
+                  checkpoints/<step>/  weights, moments, checksums, at forks and ends
+                  resume/<step>/       the same, only to go on after a crash
+                  released/<step>.json says that a checkpoint was freed on purpose, and why
+                  record.json          written last, by rename: it exists only when finished
+
+Beside `segments/` lie `data/`, `studies/`, `tracking/` (whose turn it is to mirror) and
+`store.json`, which holds the format of all of it.
+Paths are confined to the root: ids are hex digits and names are checked before they become paths.
+"""
+
+import os
+import re
+import shutil
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from windtunnel import __version__
+from windtunnel.config import Segment
+from windtunnel.errors import StoreError, cannot_write
+from windtunnel.runs.files import (
+    append_line,
+    is_scratch,
+    json_rows,
+    read_json,
+    read_lines,
+    whole_steps,
+    write_json,
+)
+from windtunnel.runs.lease import Lease
+from windtunnel.runs.schemas import (
+    CURVE_ROW,
+    DYNAMICS_ROW,
+    EXECUTION,
+    FORMAT_FILE,
+    MEASUREMENTS,
+    NOTE,
+    RECORD,
+    SPEC,
+)
+
+FORMAT = 2
+"""Raised when a version before could no longer read what is written.
+
+2: JSON files end in a checksum, and records hold that of their curve.
+"""
+
+DYNAMICS = "dynamics.jsonl"
+MOMENTS = "optimizer.safetensors"
+"""The file of a checkpoint without which training cannot go on from it (train/checkpoint.py)."""
+
+
+class SegmentFolder:
+    """The files of one segment."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def curve(self) -> Path:
+        """One row an update."""
+        return self.root / "curve.jsonl"
+
+    @property
+    def dynamics(self) -> Path:
+        """One row every few updates, where a study asks for them; always beside the curve."""
+        return self.root / DYNAMICS
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints at forks and ends."""
+        return self.root / "checkpoints"
+
+    @property
+    def resume(self) -> Path:
+        """Folder of the checkpoints that only serve to go on after a crash."""
+        return self.root / "resume"
+
+    @property
+    def lease_file(self) -> Path:
+        """What names the process that writes here."""
+        return self.root / "lease.json"
+
+    def lease(self, work: Callable[[], object] | None = None) -> Lease:
+        """The right to write here; `work` as of a `Lease`."""
+        return Lease(self.lease_file, what=f"segment {self.root.name}", work=work)
+
+    def create(self, segment: Segment) -> None:
+        """Make the folder and say what it holds."""
+        if not (self.root / "spec.json").exists():
+            write_json(self.root / "spec.json", segment.model_dump(mode="json"))
+
+    @property
+    def spec(self) -> Segment | None:
+        """What it holds; None before it was created.
+
+        Raises:
+            StoreError: It is damaged, or is another segment.
+        """
+        path = self.root / "spec.json"
+        found = read_json(path, SPEC)
+        if found is not None and found.id != self.root.name:
+            raise StoreError(
+                f"{path}: it is segment {found.id}, and its folder is of another: it was changed; "
+                f"{SPEC.fix}"
+            )
+        return found
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """Outcome of a finished segment: outcome, reached, seconds of its parts, error, written.
+
+        Raises:
+            StoreError: It is damaged, or that of another segment.
+        """
+        path = self.root / "record.json"
+        found = read_json(path, RECORD)
+        if found is not None and found.get("segment", self.root.name) != self.root.name:
+            raise StoreError(
+                f"{path}: segment: {found['segment']!r:.60}, expected {self.root.name!r}: it is "
+                f"the record of another segment; {RECORD.fix}"
+            )
+        return found
+
+    def finish(self, record: dict[str, Any]) -> None:
+        """Write the record."""
+        write_json(self.root / "record.json", record)
+
+    @property
+    def execution(self) -> dict[str, Any] | None:
+        """The execution record, once decided."""
+        return read_json(self.root / "execution.json", EXECUTION)
+
+    def set_execution(self, execution: dict[str, Any]) -> None:
+        """Decide it (or, across an accepted change, decide it anew)."""
+        write_json(self.root / "execution.json", execution)
+
+    @property
+    def measurements(self) -> dict[int, dict[str, Any]]:
+        """Step -> validation set -> {fingerprint, tokens, nats_per_token, bits_per_byte}."""
+        found = read_json(self.root / "measurements.json", MEASUREMENTS) or {}
+        return {int(step): sets for step, sets in found.items()}
+
+    def add_measurement(self, step: int, sets: dict[str, Any]) -> None:
+        """Merge losses measured at `step`."""
+        known = self.measurements
+        known[step] = known.get(step, {}) | sets
+        write_json(self.root / "measurements.json", {str(s): known[s] for s in sorted(known)})
+
+    def checkpoint(self, step: int) -> Path:
+        """Folder of the checkpoint after `step` updates."""
+        return self.checkpoints / f"{step:09d}"
+
+    def has_checkpoint(self, step: int, *, moments: bool = False) -> bool:
+        """Whether there is one at `step`; whether it is whole shows when it is read.
+
+        `moments`: whether it has those of the optimizer, so that training can go on from it.
+        """
+        folder = self.checkpoint(step)
+        return (folder / MOMENTS).exists() if moments else folder.is_dir()
+
+    def is_released(self, step: int) -> bool:
+        """Whether the checkpoint at `step` was freed on purpose, and losing it loses no result."""
+        return self._release_mark(step).exists() and not self.has_checkpoint(step)
+
+    def release(self, step: int, *, why: str) -> None:
+        """Free the checkpoint at `step`; that it was done on purpose is written down first."""
+        write_json(self._release_mark(step), {"why": why, "time": time.time()})
+        freed = self.checkpoint(step).with_name(f".{step:09d}.{uuid.uuid4().hex[:8]}")
+        with suppress(FileNotFoundError):
+            self.checkpoint(step).rename(freed)
+        shutil.rmtree(freed, ignore_errors=True)
+
+    def recall(self, step: int) -> None:
+        """Want a checkpoint that was freed back: it counts as missing, and is made again."""
+        self._release_mark(step).unlink(missing_ok=True)
+
+    @property
+    def has_released(self) -> bool:
+        """Whether anything was ever freed here."""
+        return (self.root / "released").is_dir()
+
+    def _release_mark(self, step: int) -> Path:
+        return self.root / "released" / f"{step:09d}.json"
+
+    def saved_steps(self) -> list[int]:
+        """Updates at which a fork or an end is saved, in order."""
+        return sorted(step for step, _ in _steps(self.checkpoints))
+
+    def every_step(self) -> list[int]:
+        """Updates at which there is any checkpoint."""
+        return [step for step, _ in (*_steps(self.checkpoints), *_steps(self.resume))]
+
+    def resume_steps(self) -> list[tuple[int, Path]]:
+        """Checkpoints that only serve to go on after a crash."""
+        return _steps(self.resume)
+
+    def save_resume(self, step: int, save: Callable[[Path], None]) -> None:
+        """Save a checkpoint that only serves to go on after a crash, and drop the one before."""
+        save(self.resume / f"{step:09d}")
+        self.drop_resume(up_to=step - 1)
+
+    def drop_resume(self, *, up_to: int) -> None:
+        """Remove the checkpoints for going on that lie at or before `up_to`."""
+        for step, folder in _steps(self.resume):
+            if step <= up_to:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def resumable(self, step: int) -> list[Path]:
+        """Checkpoints at or before `step`, the latest first."""
+        found = [*_steps(self.checkpoints), *_steps(self.resume)]
+        return [folder for at, folder in sorted(found, reverse=True) if at <= step]
+
+    def note(self, text: str) -> None:
+        """Append a dated line about something that was noticed and dealt with."""
+        append_line(self.root / "notes.jsonl", {"time": time.time(), "note": text})
+
+    def last_note(self) -> str | None:
+        """What was noticed last, if anything."""
+        notes = self.notes()
+        return str(notes[-1]["note"]) if notes else None
+
+    def notes(self) -> list[dict[str, Any]]:
+        """Every `{time, note}`, oldest first.
+
+        Raises:
+            StoreError: A line is damaged.
+        """
+        return read_lines(self.root / "notes.jsonl", NOTE)
+
+    def curve_rows(self) -> Iterator[dict[str, Any]]:
+        """Whole rows of the curve; a torn last line is left out."""
+        return json_rows(self.curve, CURVE_ROW)
+
+    def dynamics_rows(self) -> Iterator[dict[str, Any]]:
+        """Whole rows of the dynamics; none where no study has asked for them."""
+        return json_rows(self.dynamics, DYNAMICS_ROW)
+
+    def curve_end(self, begin: int) -> int:
+        """The last update up to which the curve has every row from `begin` on, in order."""
+        end = begin
+        for step, _ in whole_steps(self.curve):
+            if step != end + 1:
+                break
+            end = step
+        return end
+
+    def truncate_curve(self, step: int, *, dynamics: bool = True) -> None:
+        """Keep the rows of the first `step` updates: what a resume will write again goes.
+
+        Without `dynamics` it will not write those, and they stay: the updates are the same.
+        """
+        for path in (self.curve, self.dynamics) if dynamics else (self.curve,):
+            if path.exists():
+                size = max((b for at, b in whole_steps(path) if at <= step), default=0)
+                if path == self.curve:
+                    self.unseal_curve(beyond=size)
+                os.truncate(path, size)
+
+    def curve_seal(self) -> dict[str, int]:
+        """How many bytes the curve has, and their CRC-32: what a record says of it."""
+        content = self.curve.read_bytes() if self.curve.exists() else b""
+        return {"bytes": len(content), "crc32": zlib.crc32(content)}
+
+    def unseal_curve(self, *, beyond: int) -> None:
+        """Take back the record's checksum of a curve that will be cut to `beyond` bytes."""
+        record = self.record or {}
+        if record.get("curve", {"bytes": 0})["bytes"] > beyond:
+            self.finish({key: value for key, value in record.items() if key != "curve"})
+
+    def clear_scratch(self) -> None:
+        """Remove what killed writers left half written; only for the holder of the lease."""
+        for place in (self.root, self.checkpoints, self.resume):
+            for entry in place.iterdir() if place.is_dir() else ():
+                if not is_scratch(entry) or entry.name.startswith(".lease."):
+                    continue  # another process may be trying for the lease just now
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
+
+
+class Store:
+    """A folder that many studies, drivers and workers share."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self.data = self.root / "data"
+        self.segments = self.root / "segments"
+
+    def check_format(self) -> None:
+        """Whether this version reads the store; one without a format is of the first.
+
+        Raises:
+            StoreError: It is of a later format, or its file is damaged.
+        """
+        path = self.root / "store.json"
+        found = self._format()
+        if found > FORMAT:
+            raise StoreError(
+                f"{path}: the store is of format {found}, and this version of windtunnel "
+                f"({__version__}) reads {FORMAT}: update windtunnel, or name another `store:`"
+            )
+
+    def _format(self) -> int:
+        """The format of what it holds; 0 where nobody has written it down."""
+        found = read_json(self.root / "store.json", FORMAT_FILE) or {"format": 0}
+        return int(found["format"])
+
+    def open_for_writing(self) -> None:
+        """Make the folder, and write down its format: that of before is read too.
+
+        Raises:
+            StoreError: It cannot be written, or is of a later format.
+        """
+        probe = self.root / ".probe"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"windtunnel")
+        except OSError as refused:
+            raise cannot_write(self.root, refused, "the store cannot be written") from None
+        finally:
+            with suppress(OSError):
+                probe.unlink(missing_ok=True)
+        self.check_format()
+        if self._format() < FORMAT:
+            write_json(self.root / "store.json", {"format": FORMAT, "windtunnel": __version__})
+
+    def segment(self, segment_id: str) -> SegmentFolder:
+        """The folder of one segment."""
+        if not re.fullmatch(r"[0-9a-f]{16}", segment_id):
+            raise StoreError(f"{segment_id!r} is no segment id: 16 hex digits")
+        return SegmentFolder(self.segments / segment_id)
+
+    def segment_ids(self) -> list[str]:
+        """Every segment that has a folder."""
+        return sorted(p.parent.name for p in self.segments.glob("*/spec.json"))
+
+    def begun(self) -> set[str]:
+        """Every segment that somebody has begun, by one look at the disk."""
+        try:
+            return {folder.name for folder in self.segments.iterdir()}
+        except FileNotFoundError:
+            return set()
+
+    def study(self, name: str) -> Path:
+        """The folder of one study: its plan, pin, forecasts, fits and report."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise StoreError(f"{name!r} is no study name: letters, digits, '.', '_' and '-'")
+        return self.root / "studies" / name
+
+
+def _steps(folder: Path) -> list[tuple[int, Path]]:
+    if not folder.is_dir():
+        return []
+    return [(int(entry.name), entry) for entry in folder.iterdir() if entry.name.isdecimal()]

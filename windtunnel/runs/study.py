@@ -1,0 +1,394 @@
+"""A study opened over its store: configuration, pinned data, and the plan. Loads no torch.
+
+The plan of a study file: what cannot be planned is told at its own line.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain, product
+from pathlib import Path
+from typing import Any
+
+from windtunnel.config import StudyConfig, load_study
+from windtunnel.config.data import SourceConfig
+from windtunnel.config.errors import reason
+from windtunnel.config.load import place_named, place_of
+from windtunnel.config.search import SearchExperiment
+from windtunnel.config.segment import rows_at
+from windtunnel.config.study import GridExperiment
+from windtunnel.config.units import Misfit
+from windtunnel.data import (
+    Account,
+    Dataset,
+    DataSpec,
+    Progress,
+    Source,
+    ValidationSet,
+    changes_since,
+    prepare,
+    prepare_validation,
+)
+from windtunnel.data.tokenizer import load_tokenizer
+from windtunnel.errors import ConfigError, DataError
+from windtunnel.laws.table import Caution
+from windtunnel.runs.completion import WantedSet
+from windtunnel.runs.curves import curve_cautions, cut_broken_curves
+from windtunnel.runs.data_lock import (
+    data_asked,
+    differences,
+    open_pinned,
+    restore_pinned,
+    verify_prepared,
+)
+from windtunnel.runs.files import read_json, write_json
+from windtunnel.runs.plan import Plan, make_plan
+from windtunnel.runs.plan_checks import REFUSED, check_effects, misfit_of, space_misfit, space_of
+from windtunnel.runs.points import Ground
+from windtunnel.runs.preflight import check_execution
+from windtunnel.runs.schemas import PIN
+from windtunnel.runs.search.projection import expected_trials, trials_asked
+from windtunnel.runs.search.trial_log import Suggested, read_suggested
+from windtunnel.runs.store import Store
+from windtunnel.runs.streams import Streams
+
+UNPREPARED = "unprepared"
+"""Stands for the stream's fingerprint in a plan made before the data is: such ids are not real."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A checked study file, its store, its data as far as prepared, and its plan.
+
+    `plan` holds of a search what it has suggested; `expected_plan` also what it will.
+    """
+
+    file: Path
+    config: StudyConfig
+    store: Store
+    dataset: Dataset | None
+    extra_validation: tuple[ValidationSet, ...]
+    ground: Ground
+    plan: Plan
+    expected_plan: Plan
+
+    @property
+    def folder(self) -> Path:
+        """Where the study's plan, forecasts, fits and report lie."""
+        return self.store.study(self.config.study)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the plan and the data have to say, in words."""
+        return tuple(caution.message for caution in self.cautions)
+
+    @property
+    def cautions(self) -> tuple[Caution, ...]:
+        """What the plan and the data have to say, with codes; docs/data.md lists those of data."""
+        planned = (Caution("plan", message) for message in self.plan.warnings)
+        return (*planned, *self.data_cautions, *self._curves)
+
+    @property
+    def data_cautions(self) -> tuple[Caution, ...]:
+        """What the data has to say."""
+        if self.dataset is None:
+            return tuple(self._missing_sources())
+        cut = chain.from_iterable(map(self.dataset.cut_cautions, self.contexts))
+        extra = chain.from_iterable(each.cautions() for each in self._extra_accounts())
+        return (*self.dataset.cautions, *extra, *cut, *self._repeats(), *self._changes)
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """What of each source was kept and left out; () if unprepared."""
+        trained = (source.account for source in self.dataset.sources) if self.dataset else ()
+        return (*trained, *self._extra_accounts())
+
+    def _extra_accounts(self) -> Iterator[Account]:
+        return (each.account for each in self.extra_validation if not each.conditional)
+
+    @cached_property
+    def _curves(self) -> tuple[Caution, ...]:
+        """Finished segments whose curve is not whole any more."""
+        return curve_cautions(self.store, self.plan.segments)
+
+    @cached_property
+    def _changes(self) -> tuple[Caution, ...]:
+        """Sources that are not what the pinned tokens were made from."""
+        if self.dataset is None:
+            return ()
+        return changes_since(self.dataset, _data_spec(self.config, self.file), root=self.store.data)
+
+    @property
+    def contexts(self) -> tuple[int, ...]:
+        """Of the plan's segments, shortest first."""
+        return tuple(sorted({each.segment.model.context for each in self.plan.segments}))
+
+    @property
+    def validation(self) -> tuple[ValidationSet, ...]:
+        """Every set that losses are measured on."""
+        held_out = self.dataset.validation if self.dataset else ()
+        return (*held_out, *self.extra_validation)
+
+    @property
+    def wanted(self) -> dict[str, WantedSet]:
+        """How the study wants each set measured."""
+        asked = self.config.data.validation
+        return {
+            each.name: WantedSet(
+                each.fingerprint, end_tokens=asked.tokens, fork_tokens=asked.fork_tokens
+            )
+            for each in self.validation
+        }
+
+    @property
+    def expected(self) -> "Study":
+        """The study with all that its searches are expected to suggest in its plan: for costs."""
+        return replace(self, plan=self.expected_plan)
+
+    @property
+    def tokenizer(self) -> str:
+        """`bytes`, or the absolute path of the tokenizer.json."""
+        return _tokenizer(self.config, self.file)
+
+    @property
+    def longest_tokens(self) -> int:
+        """Tokens on the longest path of the plan."""
+        return max(planned.tokens_at_end for planned in self.expected_plan.segments)
+
+    @property
+    def most_epochs(self) -> float | None:
+        """How often the most repeated source is passed on any path; None if unprepared."""
+        return max(self.epochs.values(), default=None)
+
+    @cached_property
+    def epochs(self) -> dict[str, float]:
+        """By id, how often a segment's path passes its most repeated source; {} if unprepared."""
+        if self.dataset is None:
+            return {}
+        streams = Streams(self.dataset)  # not kept: Ray copies a study with all that it holds
+        return {
+            planned.id: max(
+                streams.of(planned.segment).epochs(rows_at(planned.segment, planned.end)).values()
+            )
+            for planned in self.expected_plan.segments
+        }
+
+    def _missing_sources(self) -> Iterator[Caution]:
+        """Sources that a sweep would not find."""
+        data = self.config.data
+        for source in (*data.sources, *data.validation.extra):
+            if missing := _missing(source, self.file):
+                yield Caution(
+                    "missing-source",
+                    f"{self.file}: data source {source.label!r}: there is no {missing}; the sweep "
+                    "will stop there: mend `path`, which is relative to the study file",
+                )
+
+    def _repeats(self) -> tuple[Caution, ...]:
+        epochs = self.most_epochs or 0.0
+        if epochs <= 1.0:
+            return ()
+        return (
+            Caution(
+                "repeated-data",
+                f"the longest path reads {self.longest_tokens:.3g} tokens, and some path "
+                f"{epochs:.2f} epochs of its most repeated source; a law of fresh data does not "
+                "hold there (Muennighoff et al. 2023)",
+            ),
+        )
+
+
+def open_study(file: Path, *, progress: Progress | None = None, prepared: bool = False) -> Study:
+    """Read a study file and open its store; with `prepared`, make the data if it is not there.
+
+    The first preparation pins the stream: later openings use what was materialised, whatever
+    became of its sources. With `prepared`, every token is verified.
+
+    Raises:
+        ConfigError: The study file is wrong, or asks for other data than the study has pinned.
+        DataError: A source is missing, empty or damaged, or a validation set too short for the
+            context of some segment.
+        StoreError: The store cannot be written.
+    """
+    config = load_study(file)
+    store = Store(place_named(config.store, file, "store"))
+    store.check_format()
+    pin_file = store.study(config.study) / "data.json"
+    pin = read_json(pin_file, PIN)
+    asked = data_asked(config)
+    if pin is not None and pin["asked"] != asked:
+        raise ConfigError(_other_data(config, file, pin_file, pin["asked"], asked))
+    dataset, extra = None, tuple[ValidationSet, ...]()
+    if pin is not None:
+        if prepared:
+            restore_pinned(store, pin, pin_file, _data_spec(config, file), progress)
+        dataset = open_pinned(store, pin, pin_file)
+    elif prepared:
+        # What does not fit together is told before the data is read, which may take hours.
+        plan_of(
+            file, Ground(config=config, vocab_size=_vocab_size(config, file), stream=UNPREPARED), {}
+        )
+        store.open_for_writing()
+        dataset = prepare(_data_spec(config, file), root=store.data, progress=progress)
+        pin = {
+            "asked": asked,
+            "dataset": str(dataset.folder.relative_to(store.root)),
+            "stream": dataset.fingerprint,
+        }
+        write_json(pin_file, pin)
+    if dataset is not None:
+        extra = _extra_validation(config, file, store, dataset, progress)
+        if prepared:
+            verify_prepared(dataset, extra, root=store.data, progress=progress)
+    ground = Ground(
+        config=config,
+        vocab_size=dataset.vocab_size if dataset else _vocab_size(config, file),
+        stream=dataset.fingerprint if dataset else UNPREPARED,
+        dataset=dataset,
+        sets={each.name: each.fingerprint for each in (*dataset.validation, *extra)}
+        if dataset
+        else {},
+    )
+    searches = [each for each in config.experiments if isinstance(each, SearchExperiment)]
+    suggested = {each.name: read_suggested(store.study(config.study), each) for each in searches}
+    expected = {each.name: expected_trials(config, each, suggested[each.name]) for each in searches}
+    plan = plan_of(file, ground, suggested)
+    study = Study(
+        file=file,
+        config=config,
+        store=store,
+        dataset=dataset,
+        extra_validation=extra,
+        ground=ground,
+        plan=plan,
+        expected_plan=plan_of(file, ground, expected) if searches else plan,
+    )
+    for validation, context in product(study.validation, study.contexts):
+        validation.check(context)
+    if prepared:
+        cut_broken_curves(store, plan.segments)
+    return study
+
+
+def _other_data(
+    config: StudyConfig, file: Path, pin_file: Path, pinned: dict[str, Any], asked: dict[str, Any]
+) -> str:
+    """That the data is not what the study's runs were made on; a mistyped path comes first."""
+    known = {source["path"] for source in pinned["sources"]}
+    lost = "".join(
+        f"there is no {missing}: mend `path` of source {source.label!r}, which is relative to the "
+        "study file. "
+        for source in config.data.sources
+        if source.path not in known and (missing := _missing(source, file))
+    )
+    return (
+        f"{file}: data: {lost}The runs of study {config.study!r} were made on other data or "
+        f"another tokenizer ({pin_file} pins them): {'; '.join(differences(pinned, asked))}. Put "
+        "it back, or give the changed study a new `study:` name"
+    )
+
+
+def _data_spec(config: StudyConfig, file: Path) -> DataSpec:
+    data = config.data
+    return DataSpec(
+        sources=tuple(_source(source, file) for source in data.sources),
+        tokenizer=_tokenizer(config, file),
+        vocab_size=data.vocab_size,
+        validation_fraction=data.validation.fraction,
+        end_of_text=data.end_of_text,
+        dedup=data.dedup_share,
+    )
+
+
+def _extra_validation(
+    config: StudyConfig, file: Path, store: Store, dataset: Dataset, progress: Progress | None
+) -> tuple[ValidationSet, ...]:
+    return tuple(
+        each
+        for source in config.data.validation.extra
+        for each in prepare_validation(
+            _source(source, file),
+            tokenizer=_tokenizer(config, file),
+            vocab_size=dataset.vocab_size,
+            end_of_text=config.data.end_of_text,
+            root=store.data,
+            progress=progress,
+        )
+    )
+
+
+def _source(source: SourceConfig, file: Path) -> Source:
+    return Source(
+        name=source.label,
+        path=_absolute(source.path, file),
+        weight=source.weight,
+        text_column=source.text_column,
+        pairs=source.pairs,
+        dtype=source.dtype,
+    )
+
+
+def _tokenizer(config: StudyConfig, file: Path) -> str:
+    name = config.data.tokenizer
+    return name if name == "bytes" else _absolute(name, file)
+
+
+def _missing(source: SourceConfig, file: Path) -> str | None:
+    """The path of a source that is not there."""
+    path = _absolute(source.path, file)
+    return None if path.startswith("builtin:") or Path(path).exists() else path
+
+
+def _absolute(path: str, file: Path) -> str:
+    if path.startswith("builtin:"):
+        return path
+    return str(place_named(path, file, "data").resolve())
+
+
+def _vocab_size(config: StudyConfig, file: Path) -> int:
+    if config.data.vocab_size is not None:
+        return config.data.vocab_size
+    tokenizer = load_tokenizer(_tokenizer(config, file), end_of_text=config.data.end_of_text)
+    return tokenizer.vocab_size
+
+
+def plan_of(file: Path, ground: Ground, suggested: Mapping[str, Suggested]) -> Plan:
+    """The plan of the study in `file`, which stands on `ground`.
+
+    Of a search that has suggestions to come, values that it may suggest are looked at too.
+
+    Raises:
+        ConfigError: Values do not fit together, an axis changes no run, or a horizon is too short,
+            with the file, the line and the values.
+        DataError: A mixture gives a source too small a share.
+    """
+    try:
+        plan = make_plan(ground, suggested)
+        for number, experiment in enumerate(ground.config.experiments):
+            if isinstance(experiment, GridExperiment):
+                check_effects(space_of(ground, experiment), number)
+            elif isinstance(experiment, SearchExperiment):
+                known = suggested.get(experiment.name, Suggested())
+                if len(known.trials) < trials_asked(experiment):
+                    _check_search(ground, experiment, number)
+        check_execution(ground.config, plan.segments)
+    except REFUSED as refused:
+        raise _placed(file, ground, refused) from None
+    return plan
+
+
+def _check_search(ground: Ground, experiment: SearchExperiment, number: int) -> None:
+    space = space_of(ground, experiment)
+    if misfit := space_misfit(space, number):
+        raise misfit
+    check_effects(space, number)
+
+
+def _placed(file: Path, ground: Ground, refused: Exception) -> ConfigError | DataError:
+    """The same with the file and the line of what is at fault."""
+    misfit = refused if isinstance(refused, Misfit) else None
+    for number in range(len(ground.config.experiments)):
+        misfit = misfit or misfit_of(ground, number)
+    misfit = misfit or Misfit(reason(refused), "experiments")
+    kind = DataError if isinstance(refused, DataError) else ConfigError
+    return kind(f"{place_of(file, *misfit.place)}: {misfit}")

@@ -1,0 +1,1 @@
+"""Tables of runs from any file: columns, units, selected rows, checked numbers."""

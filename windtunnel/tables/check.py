@@ -1,0 +1,252 @@
+"""Cells to numbers, and the questions asked of a column before a law sees it."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windtunnel.errors import ConfigError
+from windtunnel.laws import conditions
+from windtunnel.laws.diagnostics import likely_scale, written
+from windtunnel.laws.table import Floats
+from windtunnel.tables.file import TableFile
+
+MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "#n/a", "null", "none"})
+INFINITE = frozenset({"inf", "infinity"})
+POSITIVE = frozenset(
+    {"params", "tokens", "loss", "flops", "flops_exact", "lr", "batch_tokens", "unique_tokens"}
+)
+# Assumed: no run that a law is fitted to is smaller than these, so a smaller column has a unit.
+SMALLEST_MEDIAN = 1000
+SMALLEST_MAX = 1e4
+SMALLEST_MAX_FLOPS = 1e6
+LONGEST_CELL = 80
+"""Characters of a cell that a message quotes: configurations are whole files."""
+UNITS = {1e3: "thousands", 1e6: "millions", 1e9: "billions"}
+# Derived: guessing among a vocabulary of 4e8 costs 20 nats.
+LARGEST_MEDIAN_LOSS = 20
+# Assumed: where logarithms of what runs have lie, by base: 1e4 to 1e14 parameters or tokens, 1e12
+# to 1e30 FLOPs.
+LOGARITHMS: dict[str, dict[float, tuple[float, float]]] = {
+    "counts": {10.0: (4, 14), math.e: (11, 33)},
+    "flops": {10.0: (12, 30), math.e: (28, 70)},
+}
+FEWEST_LOGARITHMS = 3
+"""Distinct ones: one or two sizes may be as many billions."""
+# From 20 tokens a parameter, and from C = 6ND.
+MAX_DECADES_OFF = 3.0
+
+
+def is_missing(cell: object) -> bool:
+    """Whether a cell holds no value: empty, null, NaN, or a word for it such as `NA`."""
+    if isinstance(cell, str):
+        return cell.strip().lower() in MISSING
+    return cell is None or (isinstance(cell, (float, Decimal)) and math.isnan(cell))
+
+
+def number(cell: object) -> float | None:
+    """A cell as a number, infinite ones included; None for a missing cell, a truth or a text."""
+    if isinstance(cell, str):
+        if cell.strip().lower().lstrip("+-") in INFINITE:
+            return -math.inf if cell.strip().startswith("-") else math.inf
+        return conditions.number(cell)
+    if isinstance(cell, bool) or not isinstance(cell, (int, float, Decimal)) or is_missing(cell):
+        return None
+    try:
+        return float(cell)
+    except OverflowError:
+        return math.inf
+
+
+def floats(cells: Sequence[object]) -> Floats:
+    """A column as numbers, NaN where a cell is none."""
+    found = (number(cell) for cell in cells)
+    return np.array([math.nan if value is None else value for value in found], np.float64)
+
+
+def column_for_condition(cells: Sequence[object]) -> Floats | NDArray[np.str_]:
+    """Numbers where every cell that is not missing is one, otherwise the text of the cells."""
+    numbers = floats(cells)
+    if all(is_missing(cells[row]) for row in np.flatnonzero(np.isnan(numbers)).tolist()):
+        return numbers
+    return np.array([label(cell) for cell in cells], np.str_)
+
+
+def label(cell: object) -> str:
+    """A cell as a label: the empty text for None and NaN."""
+    text = "" if cell is None else str(cell).strip()
+    return "" if isinstance(cell, float) and math.isnan(cell) else text
+
+
+def name_words(column: str) -> list[str]:
+    """The words of a column's name in small letters: `valPPL`, `val_ppl` and `val/PPL` alike."""
+    return re.findall(r"[a-z]+|\d+", _camel_apart(column))
+
+
+def _camel_apart(column: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", column).lower()
+
+
+def is_perplexity(column: str) -> bool:
+    """Whether a column is one by its name, and not the logarithm of one."""
+    for name in (column.lower(), _camel_apart(column)):
+        if re.search(r"(?<![a-z])(?:log|ln)[_ (-]*(?:ppl|perplex)", name):
+            return False
+    found = r"perplex|(?<![a-z])ppl|ppl[sx]?(?![a-z])"
+    return any(re.search(found, name) for name in (column.lower(), _camel_apart(column)))
+
+
+def checked(
+    name: str,
+    column: str,
+    table: TableFile,
+    kept: NDArray[np.bool_],
+    *,
+    names: Mapping[str, str] = MappingProxyType({}),
+    scale: Mapping[str, float] = MappingProxyType({}),
+) -> Floats:
+    """The numbers of a column in the rows kept, where no cell is missing.
+
+    Args:
+        name: The law's name of the column.
+        column: The file's.
+        table: The file.
+        kept: Which rows are read.
+        names: The file's columns by the laws' names: a unit is judged by both params and tokens.
+        scale: Factors by either name that the table was multiplied by already.
+
+    Raises:
+        ConfigError: A cell is text, infinite or out of range, or the unit cannot be right.
+    """
+    cells = table.columns[column]
+    if name.startswith("loss") and is_perplexity(column):
+        raise ConfigError(
+            f"{table.path}: column {column!r} is a perplexity by its name, and a law takes nats "
+            "per token: add a column of its natural logarithm and name that one"
+        )
+    values = floats(cells)[kept]
+    for row, value in zip(np.flatnonzero(kept).tolist(), values, strict=True):
+        if not math.isfinite(value):
+            wanted = _how_to_write(cells[row])
+        elif name in POSITIVE and value <= 0:
+            wanted = (
+                f"allowed for {name} are numbers above 0; correct the row or exclude it: --where"
+            )
+            if np.all(values < 0):
+                wanted += ". All are below 0: of logarithms, add a column of 10^x (or e^x)"
+        else:
+            continue
+        raise ConfigError(
+            f"{table.path}, {table.places[row]}, column {column!r}: {_shown(cells[row])}: {wanted}"
+        )
+    pair = {each: names[each] for each in ("params", "tokens") if each in names}
+    beside = {each: floats(table.columns[own])[kept] for each, own in pair.items()}
+    given = {each: scale.get(each, 1.0) for each in ("params", "tokens")}
+    given |= {each: given[each] * scale[own] for each, own in pair.items()
+              if own != each and own in scale}  # fmt: skip
+    if complaint := _wrong_unit(name, values, beside, given):
+        raise ConfigError(f"{table.path}: column {column!r} {complaint}")
+    return values
+
+
+def _shown(cell: object) -> str:
+    text = repr(cell) if isinstance(cell, str) and number(cell) is None else str(cell)
+    return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}..."
+
+
+def _how_to_write(cell: object) -> str:
+    if number(cell) is not None:
+        return "not finite; allowed are finite numbers; exclude the row (--where) or leave it empty"
+    if isinstance(cell, str) and "," in cell:
+        return "not a number; write a decimal point, and no comma: 2.5 or 1000000"
+    return "not a number; write it like 3.2e6, and leave the cell empty if it is not known"
+
+
+def _wrong_unit(
+    name: str, values: Floats, beside: Mapping[str, Floats], given: Mapping[str, float]
+) -> str:
+    low, high, middle = float(values.min()), float(values.max()), float(np.median(values))
+    span = f"runs from {low:.4g} to {high:.4g}"
+    small = middle < SMALLEST_MEDIAN or (high < SMALLEST_MAX and bool(np.any(values % 1)))
+    if logarithm := _logarithm(name, values, beside):
+        return f"{span}: {logarithm}"
+    if name in {"params", "tokens"} and small:
+        return f"{span}: {_count_unit(name, values, beside, given)}"
+    if name in {"flops", "flops_exact"} and high < SMALLEST_MAX_FLOPS:
+        return (
+            f"{span}: looks like a multiple of FLOPs, and a law takes FLOPs: multiply it by its "
+            f"unit, for example --scale {name}=1e18 for exaFLOPs or 8.64e19 for petaFLOP/s-days"
+        )
+    if name == "loss" and middle > LARGEST_MEDIAN_LOSS:
+        return (
+            f"{span}, median {middle:.4g}: looks like per cent or perplexity: give nats per token "
+            "(of a perplexity, its natural logarithm)"
+        )
+    return ""
+
+
+def _logarithm(name: str, values: Floats, beside: Mapping[str, Floats]) -> str:
+    """What to do with a column that holds logarithms; empty where it looks like none.
+
+    No study of scaling varies sizes or budgets by less than a factor of three: numbers this close
+    to each other are exponents, where what they are exponents of fits the other columns.
+    """
+    kind = "flops" if name.startswith("flops") else "counts"
+    base = next((base for base in LOGARITHMS[kind] if _is_logarithm(name, values, base)), None)
+    if base is None or name not in {"params", "tokens", "flops", "flops_exact"}:
+        return ""
+    varied = (
+        [values]
+        if kind == "flops"
+        else [values, *(each for own, each in beside.items() if _is_logarithm(own, each, base))]
+    )
+    if max(np.unique(each).size for each in varied) < FEWEST_LOGARITHMS:
+        return ""
+    raised = base**values
+    if len(beside) == 2:
+        counts = {}
+        for each, column in beside.items():
+            also = _is_logarithm(each, column, base)
+            counts[each] = base**column if also else column
+            if not also and each != name and np.median(column) < SMALLEST_MEDIAN:
+                return ""
+        if kind == "flops":
+            off = np.log10(raised / (6 * counts["params"] * counts["tokens"]))
+        else:
+            off = np.log10(counts["tokens"] / counts["params"]) - np.log10(20)
+        if not np.median(np.abs(off)) < MAX_DECADES_OFF:
+            return ""
+    sign, power = ("log10", "10^x") if base == 10 else ("ln", "e^x")
+    what = {"params": "parameters", "tokens": "tokens"}.get(name, "FLOPs")
+    return (
+        f"looks like {sign} of {what}, and a law takes {what}: add a column of {power} and name "
+        f"that one (if they are no logarithms: --scale {name}=FACTOR)"
+    )
+
+
+def _is_logarithm(name: str, values: Floats, base: float) -> bool:
+    low, high = LOGARITHMS["flops" if name.startswith("flops") else "counts"][base]
+    smallest, largest = float(values.min()), float(values.max())
+    return low <= smallest and largest <= high and largest < 2.5 * smallest
+
+
+def _count_unit(
+    name: str, values: Floats, beside: Mapping[str, Floats], given: Mapping[str, float]
+) -> str:
+    """What unit a column of params or tokens looks like, by the other one where that is known."""
+    in_millions = values.min() >= 1 and np.median(values) >= 10 and name == "params"
+    factors = {name: 1e6 if in_millions else 1e9}
+    if len(beside) == 2 and name in (likely := likely_scale(**beside) or {}):
+        factors = dict(likely)
+    by = factors[name]
+    other = 1e9 if by == 1e6 else 1e6
+    options = (f"--scale {each}={written(to * given[each])}" for each, to in factors.items())
+    what = "parameters" if name == "params" else "tokens"
+    return (
+        f"looks like {UNITS[by]} of {what}, and a law takes {what}: multiply it by {written(by)} "
+        f"with {' '.join(options)} ({written(other * given[name])} if {UNITS[other]})"
+    )

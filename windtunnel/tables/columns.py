@@ -1,0 +1,205 @@
+"""Which column of a file is which of a law's, in what unit, and what C = k N D says of a gap."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+from windtunnel.errors import ConfigError, did_you_mean
+from windtunnel.laws.table import Floats
+from windtunnel.tables.check import is_perplexity, name_words, number
+from windtunnel.tables.file import TableFile
+
+RULE = MappingProxyType(
+    {"tokens": ("flops", "params"), "params": ("flops", "tokens"), "flops": ("params", "tokens")}
+)
+"""What C = k N D derives each of its three from."""
+SYNONYMS = MappingProxyType(
+    {
+        "params": "n, size, nparams, numparams, numparameters, parameters, modelsize, nonembedding",
+        "tokens": "d, ntokens, numtokens, datasettokens, trainingtokens, traintokens, datasetsize, "
+        "tokenstrained, tokensseen, totaltokens, seentokens",
+        "loss": "l, valloss, validationloss, finalloss, evalloss, testloss, finalvalloss",
+        "flops": "c, compute, flop, trainingflop, trainingflops, trainflops, totalflops",
+        "lr": "learningrate, peaklr, lrpeak, maxlr, eta",
+        "batch_tokens": "batchsize, globalbatch, tokensperbatch, tokensperstep, tokensperupdate",
+        "unique_tokens": "uniquetokens, u, uniquedata, nuniquetokens, freshtokens, "
+        "dunique, uniqued, tokensunique, uniqtokens, uniquetraintokens, uniquetrainingtokens, "
+        "numuniquetokens, freshdata",
+        "epochs": "epoch, nepochs, numepochs, trainepochs, dataepochs, passes, numtrainepochs, "
+        "trainingepochs, totalepochs, repeats, nrepeats, numrepeats, repetitions, "
+        "datarepetitions, numrepetitions, datarepeats, datapasses, numpasses, npasses",
+    }
+)
+"""How other people spell a column, in small letters and without spaces or marks."""
+CHART = "__MIN"
+"""What W&B's export of a chart appends to a column's name."""
+
+
+def flop_factor(rule: str) -> float:
+    """K of a compute rule written `6ND`: training FLOPs for each parameter and token.
+
+    Raises:
+        ConfigError: The rule is written otherwise.
+    """
+    found = re.fullmatch(r"(.+?)\s*ND", rule.strip())
+    value = number(found[1]) if found else None
+    if value is None or not 0 < value < float("inf"):
+        raise ConfigError(
+            f"FLOP rule {rule!r}: allowed is a positive number before ND, for example 6ND, or 2ND "
+            "for a forward pass alone"
+        )
+    return value
+
+
+def find_columns(
+    table: TableFile, columns: Mapping[str, str], wanted: Sequence[str]
+) -> dict[str, str]:
+    """The file's column of every law's name that it has.
+
+    Raises:
+        ConfigError: A column that was named is not there.
+    """
+    for name, column in columns.items():
+        if column != name and column not in table.columns:
+            raise ConfigError(
+                f"{table.path}: no column {column!r} for {name}. There are: {table.names}"
+                f"{did_you_mean(column, table.own) or _synonym(name, table)}"
+            )
+    every = {name: columns.get(name, name) for name in (*wanted, *RULE, *columns)}
+    return {name: column for name, column in every.items() if column in table.columns}
+
+
+def plain_name(column: str, *, last: bool = True) -> str:
+    """A column's name, or the last part of a dotted one, in small letters and digits alone."""
+    parts = [part for part in re.split(r"[./]", column) if re.search(r"[A-Za-z0-9]", part)] or [""]
+    return re.sub(r"[^a-z0-9]", "", (parts[-1] if last else column).lower())
+
+
+def is_active(column: str) -> bool:
+    """Whether a column counts the parameters of a mixture of experts that a token meets."""
+    words = name_words(column)
+    if re.search("expert|layer|head|activation", column.lower()):
+        return False
+    if "param" in column.lower():
+        return "act" in words or "activ" in column.lower()
+    short = plain_name(column) in {"nact", "actn", "nactive", "activen", "nactivated"}
+    return short or ("size" in words and bool({"act", "active", "activated"} & {*words}))
+
+
+def column_like(name: str, table: TableFile) -> str | None:
+    """The file's column that other people's names for a law's column fit."""
+    known = {name.replace("_", ""), *SYNONYMS.get(name, "").split(", ")}
+    found = [
+        column
+        for column in table.own
+        if {plain_name(column, last=False), plain_name(column)} & known
+    ]
+    if name == "loss":  # a validation loss is meant, where there is one of training too
+        found.sort(key=lambda column: "train" in column.lower())
+    return found[0] if found else None
+
+
+def _synonym(name: str, table: TableFile, taken: Collection[str] = ()) -> str:
+    """`; did you mean 'x'?` of a column that is not taken for anything else."""
+    like = _params_column(table) if name == "params" else None
+    like = like or column_like(name, table)
+    if like is not None and like not in taken:
+        return f"; did you mean {like!r}?"
+    others = {column_like(other, table) for other in SYNONYMS if other != name}
+    left = [column for column in table.own if column not in others and column not in taken]
+    if name == "loss":
+        if ppl := next(filter(is_perplexity, left), None):
+            return f"; column {ppl!r} is a perplexity: give its natural logarithm"
+        if bits := next((c for c in left if re.search("bpb|bits_?per_?byte", c.lower())), None):
+            return f"; did you mean {bits!r}?"
+    return did_you_mean(name, left)
+
+
+def _params_column(table: TableFile) -> str | None:
+    """Of several columns of parameters the one that C = 6ND counts: active, without embeddings."""
+    found = []
+    for column in table.own:
+        name = plain_name(column)
+        if not ("param" in name or is_active(column)) or re.search(
+            r"hyper|per(?:param|layer|token|byte)", name
+        ):
+            continue
+        bare = bool(re.search(r"no[nt]?emb", name))
+        total = bool(re.search(r"total|^all", name)) or ("emb" in name and not bare)
+        found.append(((not is_active(column), total, not bare), column))
+    return min(found, key=lambda each: each[0])[1] if found else None
+
+
+def scaled(table: TableFile, names: Mapping[str, str], scale: Mapping[str, float]) -> TableFile:
+    """The table with some columns multiplied, which are named as the law or as the file does.
+
+    Raises:
+        ConfigError: No such column, or a factor that is not above 0.
+    """
+    columns = dict(table.columns)
+    done: set[str] = set()
+    for name, by in scale.items():
+        column = names.get(name, name)
+        if column in done:
+            raise ConfigError(f"--scale {name}={by:g}: column {column!r} is given twice")
+        done.add(column)
+        if column not in columns:
+            known = [*names, *table.own]
+            raise ConfigError(
+                f"--scale {name}={by:g}: {table.path} has no column {name!r}. There are: "
+                f"{table.names}{did_you_mean(name, known)}"
+            )
+        if not 0 < by < float("inf"):
+            raise ConfigError(f"--scale {name}={by:g}: allowed is a positive number, such as 1e9")
+        # Fifteen digits: 0.07 billions are 7e7 parameters and not 70000000.00000001.
+        columns[column] = [
+            cell if (value := number(cell)) is None else float(f"{value * by:.15g}")
+            for cell in columns[column]
+        ]
+    return replace(table, columns=columns)
+
+
+def plan_columns(
+    table: TableFile, names: Mapping[str, str], columns: Mapping[str, str], needs: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Which of the needed columns are derived, and which columns of the file that takes.
+
+    Raises:
+        ConfigError: A needed column is neither there nor can be derived.
+    """
+    derived = [
+        name
+        for name in needs
+        if name not in names and all(each in names for each in RULE.get(name, ("",)))
+    ]
+    for name in needs:
+        if name in names or name in derived:
+            continue
+        taken = frozenset(names.values())
+        hint, near = "", _synonym(name, table, taken)
+        if name == "tokens" and "flops" not in names:
+            hint = ", or compute with --flops COL to derive them"
+            near = near or _synonym("flops", table, taken)
+        if any(column.endswith(CHART) for column in table.own):
+            near = "; this is W&B's export of a chart: export the table of runs instead"
+        raise ConfigError(
+            f"{table.path}: no column {columns.get(name, name)!r}: name the column of {name} with "
+            f"--{name.replace('_', '-')} COL{hint}. There are: {table.names}{near}"
+        )
+    inputs = [each for name in derived for each in RULE[name]]
+    return derived, list(dict.fromkeys(name for name in (*needs, *inputs) if name in names))
+
+
+def derive(name: str, values: Mapping[str, Floats], factor: float) -> Floats:
+    """One of params, tokens and flops from the other two."""
+    first, second = (values[each] for each in RULE[name])
+    return factor * first * second if name == "flops" else first / (factor * second)
+
+
+def formula(name: str, factor: float) -> str:
+    """What `derive` does, as an equation."""
+    first, second = RULE[name]
+    if name == "flops":
+        return f"{factor:g} {first} {second}"
+    return f"{first} / ({factor:g} {second})"

@@ -1,0 +1,42 @@
+"""Tables as they lie on disk: columns of raw cells, where each row stands, how they were read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from windtunnel.laws.table import Caution
+
+MAX_NAMES_SHOWN = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFile:
+    """Cells as the file has them (text in a CSV), and where each row stands, such as `line 7`.
+
+    Attributes:
+        stated: columns that are not the file's own, but what an option says of every row.
+        cautions: what a reader must know of how the file was read.
+    """
+
+    path: Path
+    columns: Mapping[str, Sequence[object]]
+    places: Sequence[str]
+    stated: frozenset[str] = frozenset()
+    cautions: tuple[Caution, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return len(self.places)
+
+    @property
+    def own(self) -> list[str]:
+        """The columns that the file has itself."""
+        return [name for name in self.columns if name not in self.stated]
+
+    @property
+    def names(self) -> str:
+        """The file's own columns, for a message."""
+        shown = self.own[:MAX_NAMES_SHOWN]
+        more = len(self.own) - len(shown)
+        return ", ".join(shown) + (f" and {more} more" if more else "")

@@ -1,0 +1,136 @@
+"""Which format a table has: text, JSON or Parquet, packed or not. Nothing is unpickled."""
+
+import gzip
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from windtunnel.errors import ConfigError, boundary
+from windtunnel.laws.table import Caution
+from windtunnel.tables.csv import read_csv
+from windtunnel.tables.file import TableFile
+from windtunnel.tables.json import flat_cells, read_json
+
+Text = Callable[[Path, str], TableFile]
+
+TEXTS: dict[str, Text] = {
+    ".csv": read_csv, ".tsv": read_csv, ".jsonl": read_json, ".ndjson": read_json,
+    ".json": read_json,
+}  # fmt: skip
+GZIP = b"\x1f\x8b"
+NO_TEXT = {
+    b"PAR1": "is a Parquet file; name it .parquet",
+    b"PK\x03\x04": "is a workbook or a zip archive; export the sheet as CSV, or unpack it",
+    b"\xd0\xcf\x11\xe0": "is a workbook; export the sheet as CSV",
+    b"\xfd7zXZ": "is packed with xz; unpack it, or pack it with gzip",
+    b"\x28\xb5\x2f\xfd": "is packed with zstd; unpack it, or pack it with gzip",
+    b"BZh": "is packed with bzip2; unpack it, or pack it with gzip",
+}
+"""First bytes of files that people rename, and what to do with them."""
+OTHER_TEXT = {
+    r"<(?:!doctype|!--|\?xml|html|head|body|table|div)\b": "is a web page or XML and no table; "
+    "download the table itself (a raw or export link), or export it as CSV",
+    r"version https://git-lfs": "is a pointer of Git LFS and not the file; fetch it with "
+    "`git lfs pull`",
+}
+"""How texts begin that are saved under a table's name, and what to do with them."""
+MARKS = {
+    b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}  # fmt: skip
+"""Byte order marks of encodings other than UTF-8, the longest first."""
+ALLOWED = f"{', '.join(TEXTS)}, each with .gz or without, and .parquet"
+
+
+def read_file(path: Path) -> TableFile:
+    """The table in `path`, told apart by its suffix.
+
+    Raises:
+        ConfigError: The file is missing, empty, damaged or of another kind, or a row is ragged.
+    """
+    name = path.name.lower()
+    read = next((TEXTS[each] for each in TEXTS if name.removesuffix(".gz").endswith(each)), None)
+    with boundary(path, "give a file that can be read", ConfigError, what="cannot be read"):
+        if path.is_dir():
+            raise ConfigError(f"{path}: is a folder; give one table ({ALLOWED})")
+        if not path.exists():
+            raise ConfigError(f"{path}: no such file")
+        if read is None and not name.endswith(".parquet"):
+            raise ConfigError(f"{path}: not a table that can be read; allowed are {ALLOWED}")
+        if path.stat().st_size == 0:
+            raise _empty(path)
+        raw = b"" if read is None else path.read_bytes()
+    table = _parquet(path) if read is None else _text_table(path, raw, read)
+    if not table.rows:
+        raise ConfigError(f"{path}: has no rows; give one row for every finished run")
+    return table
+
+
+def _empty(path: Path) -> ConfigError:
+    return ConfigError(f"{path}: is empty; give a table with one row for every finished run")
+
+
+def _text_table(path: Path, raw: bytes, read: Text) -> TableFile:
+    notes = []
+    packed, named = raw.startswith(GZIP), path.name.lower().endswith(".gz")
+    if packed:
+        with boundary(path, "copy it again", ConfigError, what="not a whole gzip file"):
+            raw = gzip.decompress(raw)
+    if packed != named:
+        notes.append("packed with gzip" if packed else "not packed, whatever its name says")
+    for mark, said in NO_TEXT.items():
+        if raw.startswith(mark):
+            raise ConfigError(f"{path}: {said}")
+    encoding = next((MARKS[mark] for mark in MARKS if raw.startswith(mark)), "utf-8-sig")
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as broken:
+        what = "UTF-8" if encoding == "utf-8-sig" else encoding.upper()
+        raise ConfigError(
+            f"{path}: not {what} text (byte {broken.start}); save it as UTF-8"
+        ) from None
+    if encoding != "utf-8-sig":
+        notes.append(f"{encoding.upper()} text")
+    if "\0" in text:
+        raise ConfigError(
+            f"{path}: holds zero bytes, as UTF-16 without its mark or a damaged file does; save it "
+            "as UTF-8"
+        )
+    if not text.strip():
+        raise _empty(path)
+    for pattern, said in OTHER_TEXT.items():
+        if re.match(pattern, text.lstrip(), re.IGNORECASE):
+            raise ConfigError(f"{path}: {said}")
+    table = read(path, text)
+    if not notes:
+        return table
+    caution = Caution("table-format", f"{path.name} is read as {', '.join(notes)}")
+    return replace(table, cautions=(caution, *table.cautions))
+
+
+def _parquet(path: Path) -> TableFile:
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    fix = "write the table again, or name the file by what it is"
+    with boundary(path, fix, ConfigError, what="not a Parquet table"):
+        # One file and no dataset: a folder named `params=1` is no column.
+        found = pyarrow.parquet.ParquetFile(path).read()
+        names = [str(name) for name in found.column_names]
+        columns = dict(zip(names, (column.to_pylist() for column in found.columns), strict=True))
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"{path}: column {twice[0]!r} is there twice; rename one")
+    cells = {
+        name: [_decoded(cell) for cell in column] if bytes in set(map(type, column)) else column
+        for name, column in columns.items()
+    }
+    places = [f"row {row}" for row in range(1, found.num_rows + 1)]
+    return TableFile(path=path, columns=flat_cells(path, cells, places), places=places)
+
+
+def _decoded(cell: object) -> object:
+    """Text that was written as bytes; other bytes as they are."""
+    try:
+        return cell.decode() if isinstance(cell, bytes) else cell
+    except UnicodeDecodeError:
+        return cell

@@ -1,0 +1,154 @@
+"""Numbers as people and spreadsheets write them: 10,000,000 or 1.234,5 or 1.3B.
+
+Which sign is the decimal one is decided once for a file, from the cells that allow one reading
+alone: `1.5` and `10,000,000` have a decimal point, `6,25` and `10.000.000` a decimal comma. Where
+cells of both kinds stand, or none that tells, the cells in question stay text, and are refused by
+their line. Whatever is read in another spelling is said.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from windtunnel.errors import ConfigError
+from windtunnel.laws import conditions
+from windtunnel.laws.table import Caution
+from windtunnel.tables.file import TableFile
+
+COUNTS = frozenset(
+    {"params", "tokens", "flops", "flops_exact", "unique_tokens", "batch_tokens", "x", "y", "z"}
+)
+"""Laws' columns whose cells may end in a unit, such as 125M."""
+NUMBERS = COUNTS | {"loss", "lr", "score", "epochs"}
+UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
+
+_EXPONENT = r"(?:[eE][+-]?\d+)?"
+_GROUPS = r"[+-]?[1-9]\d{{0,2}}(?:{0}\d{{3}})+"
+_POINT = re.compile(rf"(?:[+-]?\d*|{_GROUPS.format(',')})(?:\.\d*)?{_EXPONENT}")
+_COMMA = re.compile(rf"(?:[+-]?\d*|{_GROUPS.format('[.]')})(?:,\d*)?{_EXPONENT}")
+# A space of any width, an apostrophe or an underscore groups digits and is no decimal sign.
+_NEUTRAL = re.compile(_GROUPS.format("[_' \u2019\u00a0\u202f\u2009]") + r"(?=$|[.,])")
+_UNIT = re.compile(r"(?P<number>.*[\d.,])\s*(?P<unit>[kKmMbBgGtT])")
+
+
+def as_numbers(file: TableFile, names: Mapping[str, str]) -> TableFile:
+    """The file with cells of the laws' columns that are spelled otherwise read as numbers.
+
+    `names` are the file's columns by the laws' names.
+    """
+    columns = {
+        column: name in COUNTS
+        for name, column in names.items()
+        if name in NUMBERS or name.startswith(("loss_", "weight_"))
+    }
+    cells = [
+        _ungrouped(cell, counts=counts)[0]
+        for column, counts in columns.items()
+        for cell in file.columns[column]
+        if isinstance(cell, str)
+    ]
+    comma = _decimal_comma(cells)
+    _refuse_both_readings(file, columns, cells, comma=comma)
+    out, said = dict(file.columns), []
+    for column, counts in columns.items():
+        raw = file.columns[column]
+        found, changed = _column(raw, counts=counts, comma=None if _both_signs(raw) else comma)
+        if changed is not None:
+            out[column] = found
+            said.append(f"{column!r} (such as {changed})")
+    if not said:
+        return file
+    caution = Caution(
+        "number-format",
+        f"numbers of {', '.join(said)} are read from another spelling than 3.2e6"
+        + (": the decimal sign of this file is a comma" if comma else ""),
+    )
+    return replace(file, columns=out, cautions=(*file.cautions, caution))
+
+
+def _refuse_both_readings(
+    file: TableFile, columns: Mapping[str, bool], cells: Sequence[str], *, comma: bool | None
+) -> None:
+    """Refuse a loss or rate of `2.345` in a file where the point groups digits, and the reverse.
+
+    No such number is in the thousands: that the signs differ between the columns is likelier.
+    """
+    if comma is None:
+        return
+    sign, other, word = (".", ",", "point") if comma else (",", ".", "comma")
+    says = next(cell for cell in cells if set(_votes([cell])) == {comma})
+    for column, counts in columns.items():
+        if counts or _both_signs(file.columns[column]):
+            continue
+        for cell, place in zip(file.columns[column], file.places, strict=True):
+            if not isinstance(cell, str):
+                continue
+            if re.fullmatch(rf"[+-]?[1-9]\d{{0,2}}\{sign}\d{{3}}", cell.strip()):
+                raise ConfigError(
+                    f"{file.path}, {place}, column {column!r}: {cell!r} would be "
+                    f"{cell.strip().replace(sign, '')}, as {says!r} says that in this file a "
+                    f"{word} groups digits: write {cell.strip().replace(sign, other)!r} there, or "
+                    "take the groups out of the other columns"
+                )
+
+
+def _both_signs(cells: Sequence[object]) -> bool:
+    """Whether `1.234` and `2,5` stand in one column: one of the two is a slip."""
+    texts = [cell for cell in cells if isinstance(cell, str)]
+    points = any("." in text and "," not in text for text in texts)
+    return points and any("," in text and "." not in text for text in texts)
+
+
+def _column(
+    cells: Sequence[object], *, counts: bool, comma: bool | None
+) -> tuple[list[object], str | None]:
+    """Cells, read where they are numbers in another spelling; the first of those in words."""
+    out: list[object] = []
+    changed = None
+    for cell in cells:
+        value = _value(cell, counts=counts, comma=comma) if isinstance(cell, str) else None
+        if value is not None and value != conditions.number(str(cell)):
+            changed = changed or f"{cell} = {value:.15g}"
+            out.append(value)
+        else:
+            out.append(cell)
+    return out, changed
+
+
+def _value(cell: str, *, counts: bool, comma: bool | None) -> float | None:
+    text, unit = _ungrouped(cell, counts=counts)
+    plain = None
+    if comma and _COMMA.fullmatch(text):
+        plain = conditions.number(text.replace(".", "").replace(",", "."))
+    elif comma is False and _POINT.fullmatch(text):
+        plain = conditions.number(text.replace(",", ""))
+    elif comma is None and "," not in text:
+        plain = conditions.number(text)
+    if plain is None or unit == 1:
+        return plain
+    return float(f"{plain * unit:.15g}")  # 0.07B are 7e7 parameters and not 70000000.00000001
+
+
+def _ungrouped(cell: str, *, counts: bool) -> tuple[str, float]:
+    """The cell without its unit and the signs that can only group digits, and the unit."""
+    text, unit = cell.strip(), 1.0
+    if counts and (found := _UNIT.fullmatch(text)):
+        text, unit = found["number"], UNITS[found["unit"].lower()]
+    if grouped := _NEUTRAL.match(text):
+        text = re.sub(r"[^\d+-]", "", grouped[0]) + text[grouped.end() :]
+    return text, unit
+
+
+def _decimal_comma(cells: Sequence[str]) -> bool | None:
+    """Whether a comma is the decimal sign; None where nothing tells, or both do."""
+    votes = set(_votes(cells))
+    return votes.pop() if len(votes) == 1 else None
+
+
+def _votes(cells: Sequence[str]) -> Iterator[bool]:
+    for cell in cells:
+        if not re.search(r"\d[.,]|[.,]\d", cell):
+            continue
+        point, comma = bool(_POINT.fullmatch(cell)), bool(_COMMA.fullmatch(cell))
+        if point != comma:
+            yield comma

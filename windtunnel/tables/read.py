@@ -1,0 +1,147 @@
+"""A table of runs from anyone's file: named columns, selected rows, checked numbers.
+
+The order is fixed, and every step is recorded in the table: units are scaled, conditions select
+rows, runs that did not finish and incomplete rows are dropped, what is left is checked, what
+follows from C = k N D is derived, and the highest losses are dropped where that was asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windtunnel.laws.conditions import Condition, whole_trunks
+from windtunnel.laws.table import Caution, Table
+from windtunnel.tables.check import checked
+from windtunnel.tables.columns import (
+    derive,
+    find_columns,
+    flop_factor,
+    formula,
+    plan_columns,
+    scaled,
+)
+from windtunnel.tables.file import TableFile
+from windtunnel.tables.formats import read_file
+from windtunnel.tables.numbers import as_numbers
+from windtunnel.tables.select import LABELS, Selection, trunk_cautions
+from windtunnel.tables.warnings import of_curves, of_experts, of_repetition, run_column
+
+OF_DATA = ("unique_tokens", "epochs")
+"""Columns that say whether tokens are fresh."""
+
+
+class ReadTable(NamedTuple):
+    """A table, what a reader must know of it, the rows to hold out or a word for them.
+
+    `inputs` says which runs of which study it holds (`Fit.inputs`); empty for a file.
+    """
+
+    table: Table
+    cautions: tuple[Caution, ...]
+    holdout: NDArray[np.bool_] | Literal["largest"] | None
+    inputs: Mapping[str, str] = MappingProxyType({})
+
+
+def numbers_of(file: TableFile, names: Mapping[str, str], scale: Mapping[str, float]) -> TableFile:
+    """The cells as the numbers that they say, in units of one."""
+    return scaled(as_numbers(file, names), names, scale)
+
+
+def read_table(
+    source: Path | TableFile,
+    *,
+    columns: Mapping[str, str],
+    needs: Sequence[str],
+    optional: Sequence[str] = (),
+    where: Sequence[str] = (),
+    drop_highest: int = 0,
+    flop_rule: str = "6ND",
+    decayed_only: bool = False,
+    holdout: str = "largest",
+    scale: Mapping[str, float] = MappingProxyType({}),
+) -> ReadTable:
+    """The table that a law is fitted to, and what a reader must know about how it was read.
+
+    Args:
+        source: A file (`table_formats`), one row a run, or its cells.
+        columns: The file's column by the law's name, where they differ; a column named here must
+            be there.
+        needs: Number columns that the law reads, by its names. Of params, tokens and flops, one
+            that the file lacks is derived from the other two.
+        optional: Number columns that are taken along where the file has them in full.
+        where: Conditions on any column, by the file's name or the law's; all must hold.
+        drop_highest: How many of the highest losses (`y` where there is no loss) to leave out,
+            after the conditions.
+        flop_rule: `6ND`: k in C = k N D.
+        holdout: `largest`, `none`, or a condition on any column.
+        decayed_only: Leave out undecayed rows where the table has both kinds.
+        scale: Factors on columns, by either name, before anything else reads them.
+
+    Raises:
+        ConfigError: The file, a column, a condition or a cell cannot be used as it is.
+    """
+    factor = flop_factor(flop_rule)
+    file = source if isinstance(source, TableFile) else read_file(source)
+    names = find_columns(file, columns, (*needs, *optional, *LABELS, "decayed", *OF_DATA))
+    file = numbers_of(file, names, scale)
+    derived, required = plan_columns(file, names, columns, needs)
+    selection = Selection(file, names, np.ones(file.rows, bool))
+    conditions = [Condition.parse(text) for text in where]
+    for condition in conditions:
+        selection.apply(condition, factor)
+    cautions = [*file.cautions]
+    cautions += selection.drop_unfinished({selection.column_named(c.column) for c in conditions})
+    cautions += selection.drop_undecayed() if decayed_only else []
+    cautions += selection.drop_incomplete(required)
+    values = {
+        name: checked(name, names[name], file, selection.kept, names=names, scale=scale)
+        for name in required
+    }
+    for name in derived:
+        values[name] = derive(name, values, factor)
+        selection.filters.append(f"{name} = {formula(name, factor)}")
+    for name in (each for each in optional if each in names and each not in values):
+        found, doubts = selection.take_along(
+            name, named=columns.get(name, name) != name, scale=scale
+        )
+        values |= found
+        cautions += doubts
+    if "params" in values:
+        cautions += of_experts(file, names, selection.kept, values["params"])
+    if "tokens" in values and "loss" in values and "unique_tokens" not in needs:
+        cautions += of_repetition(file, names, selection.kept, values["tokens"])
+    if decayed_only and (run := run_column(file, names, selection.kept)):
+        selection.names = names = {**names, "run": run}
+    highest = selection.drop_highest(values, drop_highest)
+    held = selection.held_out(holdout, factor)
+    values = {name: column[~highest] for name, column in values.items()}
+    labels = selection.labels()
+    trunk = labels.pop("trunk", None)
+    cautions += trunk_cautions(file, names, trunk)
+    if decayed_only:
+        cautions += of_curves(file, names, selection.kept, labels.get("run"))
+    decayed, doubts = selection.decayed()
+    cautions += doubts
+    table = Table(
+        values,
+        trunk=trunk,
+        labels=labels,
+        decayed=decayed,
+        places=selection.places,
+        names={
+            name: column
+            for name, column in names.items()
+            if name != column and (name in values or name in LABELS or name == "decayed")
+        },
+        flop_factor=factor,
+        filters=tuple(selection.filters),
+        dropped=tuple(selection.dropped),
+    )
+    if isinstance(held, str) or held is None:
+        return ReadTable(table, tuple(cautions), held)
+    mask, cut = whole_trunks(Condition.parse(holdout), held, table.trunk)
+    return ReadTable(table, (*cautions, *cut), mask)

@@ -1,0 +1,434 @@
+"""Which rows of a table file are kept, in which order they are left out, and for what reason.
+
+Which runs of a table never finished, in the words of trackers, tuners and schedulers.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, compress, count
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windtunnel.errors import ConfigError, did_you_mean
+from windtunnel.laws.conditions import Condition, Mask, number, truth
+from windtunnel.laws.table import Caution, Floats, mixed_decay
+from windtunnel.tables.check import (
+    checked,
+    column_for_condition,
+    floats,
+    is_missing,
+    label,
+    name_words,
+)
+from windtunnel.tables.columns import RULE, derive
+from windtunnel.tables.file import TableFile
+
+HOLDOUTS = ("largest", "none")
+MAX_WORDS_SHOWN = 10
+LABELS = ("run", "trunk", "execution", "variant")
+
+
+@dataclass
+class Selection:
+    """Which rows of a file are kept, and why the others went."""
+
+    file: TableFile
+    names: Mapping[str, str]
+    kept: Mask
+    filters: list[str] = field(default_factory=list)
+    dropped: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def places(self) -> list[str]:
+        """Where each row kept stands in the file."""
+        return list(compress(self.file.places, self.kept))
+
+    def cells(self, name: str) -> list[object]:
+        """Raw cells of a law's column in the rows kept."""
+        return list(compress(self.file.columns[self.names[name]], self.kept))
+
+    def drop(self, gone: Mask, why: str) -> None:
+        """Leave out those of the rows kept that are `gone`, and count them."""
+        count = int(np.sum(self.kept & gone))
+        self.kept = self.kept & ~gone
+        if count:
+            self.dropped.append((why, count))
+
+    def apply(self, condition: Condition, factor: float) -> None:
+        """Keep the rows where the condition holds.
+
+        Raises:
+            ConfigError: No such column, the wrong kind of value, or no row is left.
+        """
+        column = self._column_of(condition, factor)
+        before = column[self.kept]
+        self.drop(~condition.mask(column), f"not {condition}")
+        self.filters.append(str(condition))
+        if not self.kept.any():
+            raise ConfigError(
+                f"{self.file.path}: no row is left after {str(condition)!r}; before it "
+                f"{_range_of(condition.column, before)}"
+            )
+
+    def _column_of(self, condition: Condition, factor: float) -> Floats | NDArray[np.str_]:
+        name, columns = condition.column, self.file.columns
+        if name not in columns and name not in self.names:
+            inputs = RULE.get(name, ())
+            if inputs and all(each in self.names for each in inputs):
+                numbers = {each: floats(columns[self.names[each]]) for each in inputs}
+                return derive(name, numbers, factor)
+            raise ConfigError(
+                f"condition {str(condition)!r}: {self.file.path} has no column {name!r}. There "
+                f"are: {self.file.names}{did_you_mean(name, [*self.file.own, *self.names])}"
+            )
+        return column_for_condition(columns[self.column_named(name)])
+
+    def column_named(self, name: str) -> str:
+        """The file's column of that name, or of the law's."""
+        return name if name in self.file.columns else self.names.get(name, name)
+
+    def drop_unfinished(self, decided: Collection[str]) -> list[Caution]:
+        """Leave out runs that did not finish, by columns that are not `decided` by a condition.
+
+        Raises:
+            ConfigError: No row is left.
+        """
+        cautions = []
+        for column in state_columns(self.file, frozenset(self.names.values())):
+            if column.name in decided:
+                continue
+            rows = self.kept.tolist()
+            gone = column.counts(rows, finished=False)
+            cells = column_for_condition(self.file.columns[column.name])
+            keep = Condition(column.name, "!=", _of_no_row(cells))
+            for word in gone:
+                these = np.array([each == word for each in column.words], bool)
+                self.drop(these, f"{column.name} is {word}")
+            said = ", ".join(f"{column.name} is {word} ({count})" for word, count in gone.items())
+            left = f"{gone.total()} of {len(rows)} rows are left out as unfinished: {said}"
+            if not self.kept.any():
+                raise ConfigError(
+                    f"{self.file.path}: no finished run: {left}; to fit them: --where '{keep}'"
+                )
+            if gone:
+                text = f"{left}. A condition on that column decides instead; to keep all: --where"
+                cautions.append(Caution("unfinished-runs", f"{text} '{keep}'"))
+            unknown = column.counts(self.kept.tolist(), finished=None)
+            if unknown:
+                first = list(unknown.items())[:MAX_WORDS_SHOWN]
+                said = ", ".join(f"{word} ({count})" for word, count in first)
+                said += f" and {len(unknown) - len(first)} more" * (len(unknown) > len(first))
+                cautions.append(
+                    Caution(
+                        "unknown-state",
+                        f"column {column.name!r} has values that are no known run states; "
+                        f"these rows are kept: {said}; leave them out with --where",
+                    )
+                )
+        return cautions
+
+    def drop_undecayed(self) -> list[Caution]:
+        """Leave out rows that were not decayed, where others were: the two are never mixed."""
+        if "decayed" not in self.names:
+            return []
+        cells = self.file.columns[self.names["decayed"]]
+        decayed = np.array([truth(str(cell)) is True for cell in cells], bool)
+        undecayed = np.array([truth(str(cell)) is False for cell in cells], bool)
+        if not (decayed[self.kept].any() and undecayed[self.kept].any()):
+            return []
+        gone, before = int(undecayed[self.kept].sum()), int(self.kept.sum())
+        self.drop(undecayed, "not decayed")
+        return [mixed_decay(gone, before)]
+
+    def drop_incomplete(self, required: Sequence[str]) -> list[Caution]:
+        """Leave out rows that lack a number that the law reads, or are of no trained model.
+
+        Raises:
+            ConfigError: No row is left.
+        """
+        before = len(self.dropped)
+        for name in required:
+            column = self.file.columns[self.names[name]]
+            gone = np.array([is_missing(cell) for cell in column], bool)
+            self.drop(gone, f"{self.names[name]} is missing")
+            if name == "loss":
+                self.drop(np.isinf(floats(column)), f"{self.names[name]} is infinite")
+            if name in {"tokens", "flops"}:
+                self.drop(floats(column) == 0, f"{self.names[name]} is 0, before the first update")
+        reasons = ", ".join(f"{why} ({count})" for why, count in self.dropped[before:])
+        gone_rows = sum(count for _, count in self.dropped[before:])
+        if not self.kept.any():
+            raise ConfigError(
+                f"{self.file.path}: no row is complete: {reasons}; a law needs "
+                f"{', '.join(self.names[name] for name in required)} in every row"
+            )
+        if not gone_rows:
+            return []
+        total = gone_rows + int(self.kept.sum())
+        said = f"{gone_rows} of {total} rows are left out: {reasons}"
+        return [Caution("incomplete-rows", said)]
+
+    def take_along(
+        self, name: str, *, named: bool, scale: Mapping[str, float]
+    ) -> tuple[dict[str, Floats], list[Caution]]:
+        """A column that the law can do without, or a caution why it is left out.
+
+        Raises:
+            ConfigError: A cell is wrong in a column that was `named` by the user.
+        """
+        column = self.names[name]
+        missing = sum(map(is_missing, self.cells(name)))
+        if missing:
+            why = f"column {column!r} is missing in {missing} of {int(self.kept.sum())} rows"
+        else:
+            try:
+                found = checked(name, column, self.file, self.kept, names=self.names, scale=scale)
+                return {name: found}, []
+            except ConfigError as problem:
+                if named:
+                    raise
+                why = str(problem)
+        return {}, [Caution("column-left-out", f"{name} is not used: {why}")]
+
+    def drop_highest(self, values: Mapping[str, Floats], count: int) -> Mask:
+        """Which of the rows kept had the highest losses; the first of equal ones goes first.
+
+        Raises:
+            ConfigError: No loss to go by, or not fewer than there are rows.
+        """
+        rows = int(self.kept.sum())
+        gone = np.zeros(rows, bool)
+        if count == 0:
+            return gone
+        name = next((each for each in ("loss", "y") if each in values), None)
+        if name is None or not 0 < count < rows:
+            allowed = f"0 to {rows - 1} of {rows} rows" if name else "0, as the law reads no loss"
+            raise ConfigError(f"{count} highest losses cannot be dropped: allowed are {allowed}")
+        gone[np.argsort(-values[name], kind="stable")[:count]] = True
+        many = "losses" if name == "loss" else f"{name} values"
+        which = f"the highest {name}" if count == 1 else f"the {count} highest {many}"
+        self.filters.append(f"{which} dropped")
+        whole = np.zeros(self.file.rows, bool)
+        whole[np.flatnonzero(self.kept)[gone]] = True
+        self.drop(whole, which)
+        return gone
+
+    def held_out(self, text: str, factor: float) -> Mask | Literal["largest"] | None:
+        """Of the rows kept, those that a condition on any column holds out; or the word for them.
+
+        Raises:
+            ConfigError: No such column, or no condition.
+        """
+        if text == "largest":
+            return "largest"
+        if text == "none":
+            return None
+        try:
+            condition = Condition.parse(text)
+        except ConfigError as problem:
+            hint = did_you_mean(text, HOLDOUTS)
+            raise ConfigError(f"--holdout: {problem}; or {' or '.join(HOLDOUTS)}{hint}") from None
+        return condition.mask(self._column_of(condition, factor)[self.kept])
+
+    def labels(self) -> dict[str, NDArray[np.str_]]:
+        """Text columns of the rows kept; a row whose trunk is not known is a trunk of its own."""
+        found = {}
+        for name in LABELS:
+            if name in self.names:
+                cells = self.cells(name)
+                words = [
+                    place if name == "trunk" and is_missing(cell) else label(cell)
+                    for cell, place in zip(cells, self.places, strict=True)
+                ]
+                found[name] = np.array(words, np.str_)
+        return found
+
+    def decayed(self) -> tuple[Mask | None, list[Caution]]:
+        """Whether each row kept was decayed; None where the file does not say it of every row.
+
+        Raises:
+            ConfigError: A cell is no truth value.
+        """
+        if "decayed" not in self.names:
+            return None, []
+        cells, column = self.cells("decayed"), self.names["decayed"]
+        for cell, place in zip(cells, self.places, strict=True):
+            if not is_missing(cell) and truth(str(cell)) is None:
+                raise ConfigError(
+                    f"{self.file.path}, {place}, column {column!r}: {cell!r}: allowed are true, "
+                    "false, yes, no, 1 and 0"
+                )
+        if missing := sum(map(is_missing, cells)):
+            why = f"column {column!r} is missing in {missing} of {len(cells)} rows"
+            return None, [Caution("column-left-out", f"decayed is not used: {why}")]
+        return np.array([truth(str(cell)) for cell in cells], bool), []
+
+
+def _range_of(column: str, values: Floats | NDArray[np.str_]) -> str:
+    if values.dtype.kind == "f":
+        known = np.asarray(values, np.float64)
+        known = known[~np.isnan(known)]
+        if not known.size:
+            return f"{column} was missing in all {values.size} rows"
+        return f"{column} ran from {known.min():.4g} to {known.max():.4g} over {known.size} rows"
+    words = sorted({str(word) for word in values if word})
+    more = f" and {len(words) - 10} more" if len(words) > 10 else ""
+    return f"{column} was one of {', '.join(words[:10])}{more} over {values.size} rows"
+
+
+def trunk_cautions(
+    file: TableFile, names: Mapping[str, str], trunk: NDArray[np.str_] | None
+) -> list[Caution]:
+    """What is said where rows may share a trunk that the table does not name."""
+    if trunk is None:
+        likely = [name for name in file.columns if name.lower().startswith("trunk")]
+        if not likely:
+            return []
+        said = f"column {likely[0]!r} looks like the trunk's; name it with --trunk {likely[0]!r}"
+    else:
+        blank = sum(map(is_missing, file.columns[names["trunk"]]))
+        if not blank:
+            return []
+        said = f"{blank} rows have no trunk and count as trunks of their own"
+    return [Caution("trunk-column", said + ": rows of one trunk share their noise")]
+
+
+def _of_no_row(cells: np.ndarray) -> float | str:
+    """A value that no row has, so that `!=` keeps them all."""
+    if cells.dtype.kind == "f":
+        known = cells[np.isfinite(cells)]
+        return float(np.floor(min(known, default=0.0))) - 1.0
+    words = {str(each) for each in cells}
+    return next(
+        word for word in chain(["none"], map("none{}".format, count())) if word not in words
+    )
+
+
+NAMED = re.compile(r"(?:^| )(?:(?:run|job|trial|task)?(?:state|status)|outcome)$")
+"""Columns that say how a run ended, by the last of the words of their name."""
+EXIT = re.compile(r"(?:^| )(?:exit ?code|exit ?status|return ?code)$")
+FINISHED = frozenset(
+    {"finished", "complete", "completed", "done", "success", "succeeded", "successful", "ok",
+     "terminated", "ended", "converged"}
+)  # fmt: skip
+UNFINISHED = frozenset(
+    {"crashed", "crash", "failed", "fail", "failure", "killed", "running", "preempting",
+     "preempted", "pending", "scheduled", "queued", "starting", "diverged", "boot fail",
+     "cancelled", "canceled", "configuring", "completing", "deadline", "node fail",
+     "out of memory", "oom", "oomkilled", "requeued", "requeue hold", "resizing", "revoked",
+     "signaling", "special exit", "stage out", "stopped", "suspended", "timeout", "timed out",
+     "pruned", "waiting", "error", "errored", "paused", "aborted", "interrupted", "incomplete",
+     "unfinished", "not finished", "not completed", "in progress", "lost", "dead",
+     "crashloopbackoff"}
+)  # fmt: skip
+NEPTUNE = {"inactive": "finished", "active": "running"}
+"""What its `sys/state` calls them; a run that failed has `sys/failed`."""
+FLAGS = {
+    **dict.fromkeys(
+        ("finished", "completed", "complete", "done", "success", "succeeded", "successful"), True
+    ),
+    **dict.fromkeys(
+        ("crashed", "crash", "failed", "failure", "diverged", "killed", "preempted", "pruned",
+         "interrupted", "aborted", "cancelled", "canceled", "oom", "timed out",
+         "errored", "incomplete", "unfinished"), False
+    ),
+}  # fmt: skip
+"""Columns of truths, and which truth a finished run has."""
+FLAG_PREFIX = re.compile(r"^(?:(?:is|has|was|did|run|job|trial|training|sys|config|summary) )+")
+MOSTLY = 0.75
+"""The share of a column's cells that are known words, from which on it says how runs ended."""
+SHORTEST_CUT = 4
+"""Letters that are left of a word that sacct cut short, such as `OUT_OF_ME+`."""
+Ended = tuple[bool | None, ...]
+
+
+class StateColumn(NamedTuple):
+    """A column that says of each row whether its run finished.
+
+    Attributes:
+        finished: by row; None where the cell is missing, or no word that is known.
+        words: the cells.
+    """
+
+    name: str
+    finished: Ended
+    words: tuple[str, ...]
+
+    def counts(self, rows: Sequence[bool], *, finished: bool | None) -> Counter[str]:
+        """How often each word stands in `rows` of which that is known."""
+        words = zip(self.words, self.finished, rows, strict=True)
+        return Counter(word or "empty" for word, ended, row in words if row and ended is finished)
+
+
+def state_columns(file: TableFile, taken: Collection[str] = ()) -> list[StateColumn]:
+    """The columns of a file that say whether runs finished, by their name or by their cells.
+
+    `taken` are columns that are something else, such as labels.
+    """
+    found = []
+    for name in file.own:
+        if name in taken:
+            continue
+        words = tuple("" if is_missing(cell) else label(cell) for cell in file.columns[name])
+        ended = _of_column(" ".join(name_words(name)), words)
+        if ended is not None:
+            found.append(StateColumn(name, ended, words))
+    return found
+
+
+def _of_column(name: str, words: Sequence[str]) -> Ended | None:
+    """Of each row whether its run finished; None where the column says nothing of it."""
+    known = sum(map(bool, words))
+    if not known:
+        return None
+    if EXIT.search(name):
+        ended = tuple(map(_exit, words))
+        return ended if any(each is not None for each in ended) else None
+    right = FLAGS.get(FLAG_PREFIX.sub("", name))
+    if right is not None:
+        truths = [_truth(word) for word in words]
+        if sum(each is not None for each in truths) == known:
+            return tuple(None if each is None else each is right for each in truths)
+    if name.endswith("sys state"):
+        words = [NEPTUNE.get(word.lower(), word) for word in words]
+    ended = tuple(map(_finished, words))
+    told = sum(each is not None for each in ended)
+    return ended if NAMED.search(name) or told >= MOSTLY * known else None
+
+
+def _truth(word: str) -> bool | None:
+    """A truth, also one that became a number beside empty cells: 1.0."""
+    value = number(word)
+    return bool(value) if value in {0, 1} else truth(word)
+
+
+def _exit(word: str) -> bool | None:
+    """Whether an exit code is 0, which sacct writes `0:0`, with the signal."""
+    found = re.fullmatch(r"(-?\d+)(?:\.0+)?(?::(\d+))?", word)
+    return None if found is None else not any(int(part) for part in found.groups() if part)
+
+
+def _finished(word: str) -> bool | None:
+    bare = re.sub(r"^<?[A-Za-z_]+\.(?=[A-Za-z])", "", word)  # Python's `TrialState.PRUNED`
+    plain = re.sub(r"[^a-z]+", " ", bare.lower()).strip()
+    plain = re.sub(r"^(?:(?:job|run|trial|task) )?(?:state|status) ", "", plain)
+    if word.endswith("+"):
+        return _cut_short(plain)
+    if plain in FINISHED:
+        return True
+    # `CANCELLED by 1000`, `failed (exit 1)`
+    if plain in UNFINISHED or plain.partition(" ")[0] in UNFINISHED:
+        return False
+    return None
+
+
+def _cut_short(start: str) -> bool | None:
+    """What a word that begins so says, where all that do say the same."""
+    if len(start) < SHORTEST_CUT:
+        return None
+    found = {known in FINISHED for known in FINISHED | UNFINISHED if known.startswith(start)}
+    return found.pop() if len(found) == 1 else None

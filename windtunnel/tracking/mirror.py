@@ -1,0 +1,556 @@
+"""One mirror of a store at a time: two that each make the run of a segment would double it.
+
+Names and values that MLflow takes: what is beyond is cut always alike, before it is compared.
+
+MLflow cuts long values itself and then holds another text than was asked for, which would be logged
+again at every pass; illegal names it refuses, with everything else in the request.
+
+What a segment's run says of itself: its tags, and its parameters, which MLflow never changes.
+
+Which measurements of a segment are mirrored: tags, as many as their length needs.
+
+The first has the name that it always had; one that an older version let MLflow cut ends in a part
+of an entry, which counts as not mirrored.
+
+Mirror segments to MLflow as runs: idempotent, live, and never in the way of training.
+
+A pass reads what the store holds beyond each run's high-water mark, and logs it with the rows' own
+timestamps: a pass that is repeated, or was cut short, writes the same rows again, and MLflow keeps
+one of equal rows. Runs of one segment that two mirrors made (versions before `turn.py`) are healed:
+the one that is further stays.
+"""
+
+import hashlib
+import logging
+import posixpath
+import re
+import subprocess
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from windtunnel.config import Branch, ScheduleChange
+from windtunnel.config.segment import flops_6nd_at, tokens_at
+from windtunnel.errors import StoreError, TrackingError, cause_of
+from windtunnel.redact import redacted
+from windtunnel.runs.lease import Lease, LeaseHeld
+from windtunnel.runs.plan import PlannedSegment
+from windtunnel.runs.progress import name_of
+from windtunnel.runs.store import Store
+from windtunnel.runs.streams import mixture_of
+from windtunnel.runs.study import Study
+from windtunnel.tracking.mlflow import Location, answers, connect, create_database, refuse_deleted
+
+WAIT_SECONDS = 20.0
+"""For a pass of another mirror to end, which takes a second or two as a rule."""
+
+GLANCE_SECONDS = 0.2
+
+
+class Turn:
+    """The right of one process to mirror a store, taken anew for every pass."""
+
+    def __init__(self, store: Store) -> None:
+        self._folder = store.root / "tracking"
+        self._token = uuid.uuid4().hex
+
+    @contextmanager
+    def taken(self) -> Iterator[bool]:
+        """While the body runs nobody else mirrors; whether somebody else may have since our last.
+
+        Where nothing can be written, as in a store that may only be read, no turn is kept.
+
+        Raises:
+            TrackingError: Another process goes on mirroring.
+        """
+        lease = self._lease()
+        try:
+            yield self._changed_hands()
+        finally:
+            if lease is not None:
+                lease.__exit__(None, None, None)
+
+    def _lease(self) -> Lease | None:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                return Lease(
+                    self._folder / "lease.json", what="the mirror of this store"
+                ).__enter__()
+            except LeaseHeld as held:
+                if time.monotonic() > deadline:
+                    raise TrackingError(f"{held}; `windtunnel sync` fills the gap then") from None
+                time.sleep(GLANCE_SECONDS)
+            except StoreError:
+                return None
+
+    def _changed_hands(self) -> bool:
+        """Whether the last turn was not ours; it is now."""
+        last = self._folder / "last"
+        with suppress(OSError):
+            if last.read_text() == self._token:
+                return False
+        with suppress(OSError):
+            last.write_text(self._token)
+        return True
+
+
+LONGEST_NAME = 250
+LONGEST_VALUE = 5000
+"""Characters of a tag or parameter (MLflow 3 takes 8000 and 6000, its older servers 5000)."""
+
+ILLEGAL = re.compile(r"[^/\w.\- :]")
+DIGEST = 8
+"""Hex digits that keep names apart which were changed to the same."""
+
+
+def legal_name(text: str) -> str:
+    """A name of a metric, parameter or tag: as it stands where MLflow takes it."""
+    name = ILLEGAL.sub("_", text)
+    if posixpath.normpath(name) != name or name.startswith(("/", "..")) or name == ".":
+        name = name.replace("/", "_").lstrip(".")
+    if name == text and 0 < len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:DIGEST]
+    return f"{name[: LONGEST_NAME - DIGEST - 1]}.{digest}"
+
+
+def legal_value(text: str) -> str:
+    """A value of a tag or parameter, without secrets."""
+    text = redacted(text.encode("utf-8", "backslashreplace").decode())
+    if len(text) <= LONGEST_VALUE:
+        return text
+    return f"{text[: LONGEST_VALUE - 3]}..."
+
+
+def legal(values: Mapping[str, str]) -> dict[str, str]:
+    """Tags or parameters as MLflow takes them."""
+    return {legal_name(name): legal_value(text) for name, text in values.items()}
+
+
+def run_tags(study: Study, planned: PlannedSegment, *, parent_run: str | None) -> dict[str, str]:
+    """Study, kind, parent, data and commit; with `parent_run`, MLflow nests it there."""
+    segment = planned.segment
+    found = {
+        "study": study.config.study,
+        "kind": segment.kind,
+        "parent": segment.parent.id if isinstance(segment, Branch) else "",
+        "data": segment.stream,
+        "mlflow.runName": name_of(planned),
+        "mlflow.source.name": "windtunnel",
+    }
+    if commit := git_commit(study.file.resolve().parent):
+        found["mlflow.source.git.commit"] = commit
+    if parent_run:
+        found["mlflow.parentRunId"] = parent_run
+    return legal(found) | tags_of_study(study, planned)
+
+
+def tags_of_study(study: Study, planned: PlannedSegment) -> dict[str, str]:
+    """Which experiments of a study want a segment, and as which variant."""
+    name = study.config.study
+    experiments = dict.fromkeys(label.experiment for label in planned.labels)
+    found = {study_tag(name): "yes", f"experiment.{name}": "+".join(experiments)}
+    for experiment, variant in planned.variants.items():
+        found[f"variant.{name}.{experiment}"] = variant
+    return legal(found)
+
+
+def study_tag(study: str) -> str:
+    """The tag that every run of a study has, with the value `yes`."""
+    return legal_name(f"study.{study}")
+
+
+def run_params(planned: PlannedSegment) -> dict[str, str]:
+    """Size, horizon, seed, what a branch changes, and every field of model and recipe."""
+    segment, label = planned.segment, planned.labels[0]
+    found: dict[str, object] = {
+        "size": segment.model.size,
+        "seed": label.seed,
+        "params": segment.model.params,
+        "fork_step": segment.fork_step,
+    }
+    if isinstance(segment, Branch):
+        found |= {"horizon": label.horizon, "updates": planned.steps}
+        mixture = mixture_of(segment) or {}
+        whole = sum(mixture.values())  # one branch, however its weights were written
+        found |= {f"mixture.{name}": f"{mixture[name] / whole:.4g}" for name in sorted(mixture)}
+        if segment.objective != "full":
+            found["objective"] = segment.objective
+        if rate := segment.change(ScheduleChange):
+            found |= {f"schedule.{key}": value for key, value in rate.model_dump().items()}
+            del found["schedule.kind"]
+        if segment.mixture and segment.mixture.ramp:
+            found["ramp"] = segment.mixture.ramp
+    found |= {f"model.{key}": value for key, value in segment.model.model_dump().items()}
+    found |= {f"recipe.{key}": value for key, value in segment.recipe.model_dump().items()}
+    return legal({key: str(value) for key, value in found.items()})
+
+
+@cache
+def git_commit(folder: Path) -> str | None:
+    """The commit of the repository around `folder`, or None outside one."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+TAG = "windtunnel.measured"
+
+
+def entry(step: int, name: str) -> str:
+    """A measurement of one validation set after one update."""
+    return f"{step}:{name}"
+
+
+def known_measurements(tags: Mapping[str, str]) -> set[str]:
+    """The entries of a run's tags."""
+    return {each for text in _parts(tags) for each in text.split(",")}
+
+
+def with_more(tags: Mapping[str, str], more: Iterable[str]) -> dict[str, str]:
+    """The tags to set, so that these entries are known too."""
+    parts = _parts(tags)
+    found: dict[str, str] = {}
+    number, text = max(len(parts) - 1, 0), parts[-1] if parts else ""
+    for each in more:
+        if text and len(text) + 1 + len(each) > LONGEST_VALUE:
+            number, text = number + 1, ""
+        text = f"{text},{each}" if text else each
+        found[_name(number)] = text
+    return found
+
+
+def _parts(tags: Mapping[str, str]) -> list[str]:
+    found: list[str] = []
+    while (text := tags.get(_name(len(found)))) is not None:
+        found.append(text)
+    return found
+
+
+def _name(number: int) -> str:
+    return TAG if number == 0 else f"{TAG}.{number}"
+
+
+log = logging.getLogger(__name__)
+
+POINTS_PER_SEGMENT = 100
+"""Rows of a curve that are mirrored; the whole curve is an artifact. MLflow slows beyond this."""
+
+BATCH = 1000
+"""MLflow's limit of metrics a request."""
+
+GFLOP = 1e9
+"""MLflow's steps are whole numbers: compute is logged in GFLOPs."""
+
+TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow's pages then show runs and charts first, not traces."""
+
+PARAMS = 100
+"""MLflow's limit of parameters a request."""
+
+SEGMENT, MARK = "windtunnel.segment", "windtunnel.synced_step"
+OUTCOME, STRIDE = "windtunnel.outcome", "windtunnel.stride"
+
+PARENT = "mlflow.parentRunId"
+
+GAP = "training is not touched, and `windtunnel sync` fills the gap once it answers"
+
+
+@dataclass
+class Synced:
+    """What one pass wrote."""
+
+    runs: int = 0
+    metrics: int = 0
+
+
+class Mirror:
+    """The runs of one study at one location."""
+
+    def __init__(self, study: Study, location: Location) -> None:
+        self.study, self.location = study, location
+        self._turn = Turn(study.store)
+        self._client: Any = None
+        self._experiment = ""
+        self._tags: dict[str, dict[str, str]] = {}
+        self._run_of: dict[str, str] = {}
+
+    def sync(self) -> Synced:
+        """Log everything that the store holds and the server does not.
+
+        Raises:
+            TrackingError: The server does not answer, or refuses.
+        """
+        done = Synced()
+        with self._speaking():
+            for planned in self.study.plan.segments:
+                if self.study.store.segment(planned.id).curve.exists():
+                    self._mirror(planned, done)
+        return done
+
+    def log_result(
+        self,
+        kind: str,
+        artifacts: list[Path],
+        metrics: dict[str, float],
+        tags: dict[str, str] | None = None,
+    ) -> None:
+        """The study's run of one kind of result: its report, its fit, its forecasts, its searches.
+
+        The first artifact's time of writing is that of the metrics, so that a repeated call adds
+        nothing.
+
+        Raises:
+            TrackingError: The server does not answer, or refuses.
+        """
+        from mlflow.entities import Metric
+
+        with self._speaking():
+            at = int(artifacts[0].stat().st_mtime * 1000)
+            run_id = self._run_of.get(kind) or self._create_result_run(kind, at)
+            logged = [Metric(legal_name(name), value, at, 0) for name, value in metrics.items()]
+            self._log_metrics(run_id, logged)
+            for name, text in legal(tags or {}).items():
+                if self._tags[kind].get(name) != text:
+                    self._tag(kind, name, text)
+            for path in artifacts:
+                self._client.log_artifact(run_id, str(path))
+            self._client.set_terminated(run_id, end_time=at)
+
+    def experiment_id(self) -> str:
+        """MLflow's id of the store's experiment.
+
+        Raises:
+            TrackingError: The server does not answer, or refuses.
+        """
+        with answers(self.location.uri, GAP):
+            self._connect()
+            return self._experiment
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        """A connection; whatever MLflow, requests or SQLAlchemy raise, as one kind of error."""
+        try:
+            with self._turn.taken() as changed_hands, answers(self.location.uri, GAP):
+                if changed_hands or self._client is None:
+                    self._connect()
+                    self._read_runs()
+                yield
+        except TrackingError:
+            self._client = None
+            raise
+
+    def _connect(self) -> None:
+        create_database(self.location)
+        client = connect(self.location.uri)
+        found = client.get_experiment_by_name(self.location.experiment)
+        if found is None:
+            self._experiment = client.create_experiment(
+                self.location.experiment,
+                artifact_location=self.location.artifacts,
+                tags=TRAINING,
+            )
+        elif not found.experiment_id:
+            raise TrackingError(f"{self.location.shown}: no MLflow server answers there; {GAP}")
+        else:
+            refuse_deleted(found, self.location.uri)
+            self._experiment = found.experiment_id
+        self._client = client
+
+    def _read_runs(self) -> None:
+        """Know the run of each segment and result; of several keep the one that is further."""
+        self._run_of, self._tags = {}, {}
+        runs: dict[str, list[Any]] = {}
+        for run in self._runs():
+            tags = run.data.tags
+            key = tags.get(SEGMENT)
+            if key is None and tags.get("study") == self.study.config.study:
+                key = tags.get("kind")
+            if key:
+                runs.setdefault(key, []).append(run)
+        kept_for: dict[str, str] = {}
+        for key, same in runs.items():
+            run, *doubled = sorted(same, key=_progress, reverse=True)
+            self._run_of[key], self._tags[key] = run.info.run_id, dict(run.data.tags)
+            kept_for |= {each.info.run_id: run.info.run_id for each in doubled}
+        if kept_for:
+            self._heal(kept_for)
+
+    def _heal(self, kept_for: dict[str, str]) -> None:
+        """Delete doubled runs, once nothing names one as its parent."""
+        for key, tags in self._tags.items():
+            if (parent := tags.get(PARENT)) in kept_for:
+                self._tag(key, PARENT, kept_for[parent])
+        for run_id in kept_for:
+            try:
+                self._client.delete_run(run_id)
+            except Exception as refused:  # who may write may not delete, on some servers
+                log.warning(
+                    "%s: %d runs stand there twice and cannot be deleted (%s); the ones that are "
+                    "further are mirrored",
+                    self.location.shown,
+                    len(kept_for),
+                    cause_of(refused),
+                )
+                return
+        log.warning(
+            "%s: %d runs stood there twice and were deleted in MLflow, which keeps them until "
+            "`mlflow gc`",
+            self.location.shown,
+            len(kept_for),
+        )
+
+    def _runs(self) -> Iterator[Any]:
+        token = None
+        while True:
+            page = self._client.search_runs([self._experiment], max_results=1000, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _mirror(self, planned: PlannedSegment, done: Synced) -> None:
+        run_id = self._run_of.get(planned.id)
+        if run_id is None:
+            run_id = self._create(planned)
+            done.runs += 1
+        tags = self._tags[planned.id]
+        for name, text in tags_of_study(self.study, planned).items():
+            if tags.get(name) != text:
+                self._tag(planned.id, name, text)
+        record = self.study.store.segment(planned.id).record
+        if record is None or tags.get(OUTCOME) != _end_mark(record):
+            done.metrics += self._mirror_curve(planned, run_id, tags)
+        done.metrics += self._mirror_measurements(planned, run_id, tags)
+        self._mirror_end(planned, run_id, tags)
+
+    def _create(self, planned: PlannedSegment) -> str:
+        from mlflow.entities import Param
+
+        segment = planned.segment
+        parent = self._run_of.get(segment.parent.id) if isinstance(segment, Branch) else None
+        first = next(self.study.store.segment(planned.id).curve_rows(), None)
+        tags = run_tags(self.study, planned, parent_run=parent) | {
+            SEGMENT: planned.id,
+            MARK: "0",
+            STRIDE: str(max(1, planned.steps // POINTS_PER_SEGMENT)),
+        }
+        started = int(first["time"] * 1000) if first else None
+        run = self._client.create_run(self._experiment, start_time=started, tags=tags)
+        run_id = str(run.info.run_id)
+        params = (Param(key, value) for key, value in run_params(planned).items())
+        while some := list(islice(params, PARAMS)):
+            self._client.log_batch(run_id, params=some)
+        self._run_of[planned.id], self._tags[planned.id] = run_id, tags
+        return run_id
+
+    def _mirror_curve(self, planned: PlannedSegment, run_id: str, tags: dict[str, str]) -> int:
+        mark, stride = int(tags[MARK]), int(tags[STRIDE])
+        folder = self.study.store.segment(planned.id)
+        fresh = (row for row in folder.curve_rows() if row["step"] > mark)
+        kept = (row for row in fresh if row["step"] % stride == 0 and row["loss"] is not None)
+        count = 0
+        while rows := list(islice(kept, BATCH // 4)):
+            metrics = [metric for row in rows for metric in self._curve_metrics(planned, row)]
+            self._client.log_batch(run_id, metrics=metrics)
+            self._tag(planned.id, MARK, str(rows[-1]["step"]))
+            count += len(metrics)
+        return count
+
+    def _curve_metrics(self, planned: PlannedSegment, row: dict[str, Any]) -> list[Any]:
+        from mlflow.entities import Metric
+
+        at, tokens = int(row["time"] * 1000), row["tokens"]
+        gflops = round(flops_6nd_at(planned.segment, row["step"]) / GFLOP)
+        return [
+            Metric("train/loss", row["loss"], at, tokens),
+            Metric("train/loss_by_gflops", row["loss"], at, gflops),
+            Metric("train/lr", row["lr"], at, tokens),
+            Metric("train/grad_norm", row["grad_norm"] or 0.0, at, tokens),
+        ]
+
+    def _mirror_measurements(
+        self, planned: PlannedSegment, run_id: str, tags: dict[str, str]
+    ) -> int:
+        from mlflow.entities import Metric
+
+        folder = self.study.store.segment(planned.id)
+        known = known_measurements(tags)
+        fresh = {
+            key: (step, name, values)
+            for step, sets in folder.measurements.items()
+            for name, values in sets.items()
+            if (key := entry(step, name)) not in known
+        }
+        if not fresh:
+            return 0
+        at = int((folder.root / "measurements.json").stat().st_mtime * 1000)
+        metrics = []
+        for step, name, values in fresh.values():
+            tokens = tokens_at(planned.segment, step)
+            gflops = round(flops_6nd_at(planned.segment, step) / GFLOP)
+            nats, bits = values["nats_per_token"], values["bits_per_byte"]
+            metrics += [
+                Metric(legal_name(f"val/loss_{name}"), nats, at, tokens),
+                Metric(legal_name(f"val/loss_{name}_by_gflops"), nats, at, gflops),
+            ]
+            if bits is not None:
+                metrics.append(Metric(legal_name(f"val/bits_per_byte_{name}"), bits, at, tokens))
+        self._log_metrics(run_id, metrics)
+        for tag, text in with_more(tags, fresh).items():
+            self._tag(planned.id, tag, text)
+        return len(metrics)
+
+    def _log_metrics(self, run_id: str, metrics: Iterable[Any]) -> None:
+        metrics = iter(metrics)
+        while some := list(islice(metrics, BATCH)):
+            self._client.log_batch(run_id, metrics=some)
+
+    def _mirror_end(self, planned: PlannedSegment, run_id: str, tags: dict[str, str]) -> None:
+        folder = self.study.store.segment(planned.id)
+        record = folder.record
+        if record is None or tags.get(OUTCOME) == _end_mark(record):
+            return
+        self._client.log_artifact(run_id, str(folder.curve))
+        self._client.log_artifact(run_id, str(folder.root / "spec.json"))
+        status = "FAILED" if record["outcome"] == "failed" else "FINISHED"
+        self._client.set_terminated(run_id, status, end_time=int(record["written"] * 1000))
+        self._tag(planned.id, "outcome", record["outcome"])
+        self._tag(planned.id, OUTCOME, _end_mark(record))
+
+    def _create_result_run(self, kind: str, at: int) -> str:
+        name = self.study.config.study
+        found = {"kind": kind, "study": name, "mlflow.runName": f"{name}: {kind}"}
+        tags = legal(found) | {study_tag(name): "yes"}
+        run = self._client.create_run(self._experiment, start_time=at, tags=tags)
+        self._run_of[kind], self._tags[kind] = str(run.info.run_id), tags
+        return self._run_of[kind]
+
+    def _tag(self, key: str, name: str, value: str) -> None:
+        self._client.set_tag(self._run_of[key], name, value)
+        self._tags[key][name] = value
+
+
+def _progress(run: Any) -> tuple[bool, int, int]:
+    """How far a run is mirrored; of equals the one that was begun first is greater."""
+    tags = run.data.tags
+    return OUTCOME in tags, int(tags.get(MARK, 0)), -(run.info.start_time or 0)
+
+
+def _end_mark(record: dict[str, Any]) -> str:
+    return f"{record['outcome']} {record['reached']}"
