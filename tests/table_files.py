@@ -17,7 +17,7 @@ ROWS = [
 
 def read(path, *, columns=None, needs=NEEDS, **options):
     found = read_table(path, columns=columns or {}, needs=needs, **options)
-    return found.table, found.cautions
+    return found.table, found.diagnostics
 
 
 def message(path, **options):
@@ -26,5 +26,5 @@ def message(path, **options):
     return str(told.value)
 
 
-def codes(cautions):
-    return [caution.code for caution in cautions]
+def codes(diagnostics):
+    return [diagnostic.code for diagnostic in diagnostics]

@@ -1,14 +1,17 @@
-"""Errors that a user can act on: each message says what, where, what is allowed and the likely fix.
+"""Errors that a user can act on: a stable code, its values, and a message.
 
-The command line prints these without a traceback and exits with `exit_code`; any other exception is
-a fault of ours and keeps its traceback.
+The message says what, where, what is allowed and the likely fix. The command line prints it without
+a traceback and exits with `exit_code`; any other exception is a fault of ours and keeps its
+traceback.
 """
 
 import difflib
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from windtunnel.redact import redacted
 
@@ -18,10 +21,65 @@ LONGEST_CAUSE = 300
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-class WindtunnelError(Exception):
+class Coded(Exception):
+    """An exception with a stable code and the values of its message.
+
+    Args:
+        code: Lower-case words joined by `-`, such as `unknown-column`; docs/codes.md lists them.
+        message: One line: what, where, what is allowed, the likely fix.
+        values: What the message speaks of, as numbers, text, paths, or lists of these.
+
+    >>> raise FitError("too-few-rows", f"{rows} rows; a fit needs 4", rows=rows)  # doctest: +SKIP
+    """
+
+    def __init__(self, code: str, message: str | None = None, /, **values: object) -> None:
+        if message is None:  # TODO: until every place names its code
+            code, message = "unspecified", code
+        super().__init__(message)
+        self.code, self.values = code, values
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Workers send their errors to the driver, which makes them again as they were."""
+        return _remade, (type(self), self.args, self.__dict__)
+
+    def document(self) -> dict[str, Any]:
+        """The error for machines, without secrets: `code`, `message` and `values`."""
+        values = {name: _plain(value) for name, value in self.values.items()}
+        return {"code": self.code, "message": redacted(str(self)), "values": values}
+
+
+@dataclass(frozen=True, init=False)
+class Diagnostic:
+    """What a reader must know before trusting a number: a stable code, values, and a sentence.
+
+    The codes and when each fires are listed in docs/codes.md.
+    """
+
+    code: str
+    message: str
+    values: Mapping[str, object] = field(compare=False)
+
+    def __init__(self, code: str, message: str, /, **values: object) -> None:
+        for name, value in (("code", code), ("message", message), ("values", values)):
+            object.__setattr__(self, name, value)
+
+    def __str__(self) -> str:
+        return f"{self.message} [{self.code}]"
+
+    def document(self) -> dict[str, Any]:
+        """The warning for machines: `code`, `message`, and `values` where it has any."""
+        values = {name: _plain(value) for name, value in self.values.items()}
+        return {"code": self.code, "message": self.message} | ({"values": values} if values else {})
+
+
+class WindtunnelError(Coded):
     """Base of every error that is meant for the user."""
 
     exit_code = 2
+
+
+class Refused(Coded, ValueError):
+    """A value that a check refuses; whoever knows its place turns it into a WindtunnelError."""
 
 
 class ConfigError(WindtunnelError):
@@ -54,7 +112,7 @@ class ColumnError(FitError):
     """
 
     def __init__(self, problem: str, column: str, row: int | None = None) -> None:
-        super().__init__(problem, column, row)
+        super().__init__("column", problem, column=column, row=row)
         self.problem, self.column, self.row = problem, column, row
 
     def __str__(self) -> str:
@@ -87,7 +145,12 @@ def cause_of(problem: BaseException) -> str:
 
 @contextmanager
 def boundary(
-    where: object, fix: str, kind: type[WindtunnelError] = DataError, *, what: str = ""
+    where: object,
+    fix: str,
+    kind: type[WindtunnelError] = DataError,
+    *,
+    what: str = "",
+    code: str = "unreadable",
 ) -> Iterator[None]:
     """Turn any exception of the body into one error that says where, why, and what to do.
 
@@ -100,6 +163,7 @@ def boundary(
         fix: What the user can do about it.
         kind: Which of our errors it becomes.
         what: What was being done, such as `not a Parquet file`; the cause follows it.
+        code: Its code, unless a check within refused a value by a code of its own.
     """
     try:
         yield
@@ -108,7 +172,10 @@ def boundary(
     except BaseException as problem:
         place = where() if callable(where) else where
         why = f"{what}: {cause_of(problem)}" if what else cause_of(problem)
-        raise kind(f"{place}: {why}; {fix}") from problem
+        message = f"{place}: {why}; {fix}"
+        if isinstance(problem, Refused):
+            raise kind(problem.code, message, where=place, **problem.values) from problem
+        raise kind(code, message, where=place, cause=cause_of(problem)) from problem
 
 
 def cannot_write(path: Path, refused: OSError, what: str = "cannot be written") -> StoreError:
@@ -116,6 +183,25 @@ def cannot_write(path: Path, refused: OSError, what: str = "cannot be written") 
     full = refused.errno in FULL
     fix = "free space" if full else "mend its permissions, or `store:` in the study file"
     return (StoreFull if full else StoreError)(
+        "store-full" if full else "cannot-write",
         f"{path}: {what}: {refused.strerror or refused}; {fix}, then run the same "
-        "command again: finished segments are kept"
+        "command again: finished segments are kept",
+        path=path,
+        cause=refused.strerror or str(refused),
     )
+
+
+def _remade(kind: type[Coded], args: tuple[Any, ...], state: dict[str, Any]) -> Coded:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
+
+def _plain(value: object) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [_plain(each) for each in value]
+    return redacted(str(value))

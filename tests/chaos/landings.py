@@ -89,7 +89,9 @@ class Aim:
             self.sweep.process.wait()
         else:
             psutil.wait_procs([process], timeout=30)
-        assert self.victim != "worker" or self._said(trace) == left, "a dead process has gone on"
+        # A branch that was ready may be begun by another worker.
+        alone = self.victim == "worker" and not isinstance(trace, tuple)
+        assert not alone or self._said(trace) == left, "a dead process has gone on"
         return Landing(
             where=self.where,
             victim=self.victim,

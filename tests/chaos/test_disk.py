@@ -25,12 +25,15 @@ def study(study_file, known):
 
 
 def refused(path, reason, **more):
-    """A sweep that the disk stops: what it said, which has the reason once."""
+    """A sweep that the disk stops: what it said, which has the reason once.
+
+    A report that does not fit on the disk either is said apart.
+    """
     code, output = RunningSweep(path, "--engine", "local", **more).finish()
     assert code == 3, output
     assert "Traceback" not in output
-    assert output.count(reason) == 1, output
-    (line,) = (line for line in output.splitlines() if reason in line)
+    lines = [each for each in output.splitlines() if reason in each]
+    (line,) = (each for each in lines if not each.startswith("results not written"))
     assert str(open_study(path).store.root) in line
     assert "free space, then run the same command again" in line
     assert "no space is left in the store" in output

@@ -41,7 +41,7 @@ def test_the_plan_holds_accounts_and_codes(file, capsys):
     assert source["left_out"]["null"] == {"count": 20, "bytes": None, "share": 20 / 480}
     codes = [warning["code"] for warning in found["data"]["warnings"]]
     assert codes.count("data-left-out") == 1
-    assert found["warnings"] == [caution.message for caution in study.cautions]
+    assert found["warnings"] == [diagnostic.message for diagnostic in study.diagnostics]
     print_plan(study, calibrates=False, as_json=False)
     assert "warning (data-left-out):" in capsys.readouterr().out
 

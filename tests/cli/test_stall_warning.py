@@ -2,7 +2,7 @@
 
 import pytest
 
-from windtunnel.cli.tables import stall_cautions
+from windtunnel.cli.tables import stall_diagnostics
 from windtunnel.runs.progress import SegmentProgress, StudyProgress
 
 
@@ -33,4 +33,4 @@ def progress(status, quiet):
     ],
 )
 def test_a_silence_is_told_after_two_minutes_or_half_the_limit(status, quiet, limit, codes):
-    assert [each.code for each in stall_cautions(progress(status, quiet), limit)] == codes
+    assert [each.code for each in stall_diagnostics(progress(status, quiet), limit)] == codes

@@ -18,7 +18,7 @@ def left_out(dataset):
 
 
 def codes(dataset):
-    return [code for code, _ in dataset.cautions if code != "small-validation"]
+    return [each.code for each in dataset.diagnostics if each.code != "small-validation"]
 
 
 def write_lines(path, texts):
@@ -112,7 +112,7 @@ def test_a_builtin_is_told_of_and_not_warned_of(builtins):
     for source in builtins.dataset.sources:
         assert dict(source.account.left_out)["repeated-paragraph"].number > 0
         assert source.account.builtin
-        assert list(source.account.cautions()) == []
+        assert list(source.account.diagnostics()) == []
 
 
 def test_an_extra_validation_set_has_an_account(tmp_path, texts):

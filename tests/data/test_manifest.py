@@ -26,7 +26,7 @@ def read_all(folder):
     for account in accounts:
         account.line()
         account.as_json()
-    return dataset.fingerprint, dataset.cautions, dataset.bytes_per_token, dataset.row_counts(64)
+    return dataset.fingerprint, dataset.diagnostics, dataset.bytes_per_token, dataset.row_counts(64)
 
 
 def places(value, path=()):

@@ -45,9 +45,9 @@ def test_documents_are_read_by_their_index(tmp_path, names):
 def test_tokens_outside_of_the_index_are_told(tmp_path):
     source = prepared(write(tmp_path, sizes=[3, 4, 5, 7]), tmp_path)
     assert source.account.share("unindexed-tokens") == pytest.approx(1 / 20)
-    assert not list(source.account.cautions())
+    assert not list(source.account.diagnostics())
     source = prepared(write(tmp_path, sizes=[3, 4, 5, 6]), tmp_path)
-    assert [code for code, _ in source.account.cautions()] == ["data-left-out"]
+    assert [each.code for each in source.account.diagnostics()] == ["data-left-out"]
 
 
 @pytest.mark.parametrize(
@@ -102,6 +102,6 @@ def test_an_index_that_changed_after_the_tokens_is_told(tmp_path):
     assert changes_since(dataset, spec, root=tmp_path / "data") == ()
     with (folder / "a.idx").open("ab") as file:
         file.write(b"\0" * 8)
-    (caution,) = changes_since(dataset, spec, root=tmp_path / "data")
-    assert caution.code == "source-changed"
-    assert "an .idx file" in caution.message
+    (diagnostic,) = changes_since(dataset, spec, root=tmp_path / "data")
+    assert diagnostic.code == "source-changed"
+    assert "an .idx file" in diagnostic.message

@@ -54,7 +54,7 @@ def test_dropped_characters_are_counted_and_not_in_the_bytes(saved, tmp_path):
     characters = [char for text in texts for char in text if char not in LETTERS]
     assert dropped.number == len(characters) == 6
     assert dropped.bytes == sum(len(char.encode()) for char in characters) == 16
-    assert [code for code, _ in dataset.cautions] == ["tokenizer-drops"]
+    assert [each.code for each in dataset.diagnostics] == ["tokenizer-drops"]
 
 
 def test_few_dropped_characters_are_told_and_not_warned_of(saved, tmp_path, prose):
@@ -62,7 +62,7 @@ def test_few_dropped_characters_are_told_and_not_warned_of(saved, tmp_path, pros
     texts = [prose(seed, words=50) + "é" for seed in range(20)]
     dataset = prepared(texts, tokenizer, tmp_path)
     assert lost(dataset)["dropped-characters"].number == 20
-    assert dataset.cautions == ()
+    assert dataset.diagnostics == ()
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_unknown_tokens_are_counted_and_warned_of(saved, tmp_path):
     dataset = prepared(["known other known", "known"], tokenizer, tmp_path)
     assert lost(dataset)["unknown-tokens"].number == 1
     assert dataset.sources[0].account.share("unknown-tokens") == pytest.approx(1 / 6)
-    assert "unknown-tokens" in [code for code, _ in dataset.cautions]
+    assert "unknown-tokens" in [each.code for each in dataset.diagnostics]
     ids = np.fromfile(dataset.sources[0].folder / "train.bin", "<u2")
     assert ids.tolist() == [2, 1, 2, 0, 2, 0]
 

@@ -9,7 +9,7 @@ from unrun import planted_records
 
 from windtunnel.config import Recipe
 from windtunnel.errors import ConfigError
-from windtunnel.export.diagnostics import winner_cautions
+from windtunnel.export.diagnostics import winner_diagnostics
 from windtunnel.export.handoff import Winner
 from windtunnel.export.recipe import batch_of, lr_rule_of
 from windtunnel.export.request import Asked
@@ -137,11 +137,11 @@ def test_what_is_said_of_winners():
         applied=False,
     )
     recipe = {f"recipe.{name}": value for name, value in RECIPE.model_dump().items()}
-    (differs,) = winner_cautions([found], recipe)
+    (differs,) = winner_diagnostics([found], recipe)
     assert differs.code == "winner-differs"
     assert "recipe.lr 0.009 (recipe: 0.008)" in differs.message
     assert "scale_emb" not in differs.message  # the same in both
     applied = recipe | {"recipe.lr": 9e-3}
-    (taken,) = winner_cautions([found.replace(applied=True)], applied)
+    (taken,) = winner_diagnostics([found.replace(applied=True)], applied)
     assert taken.code == "winner-applied"
-    assert not list(winner_cautions([found], applied))
+    assert not list(winner_diagnostics([found], applied))

@@ -63,9 +63,9 @@ def test_a_failed_fit_unless_accepted(tmp_path):
     made = planted.make_study(tmp_path)
     planted.fill(made)
     law = write_fit(made)
-    from windtunnel.laws import Caution
+    from windtunnel.laws import Diagnostic
 
-    failed = law.warned(Caution("holdout-missed", "predicted 1.0, measured 2.0"))
+    failed = law.warned(Diagnostic("holdout-missed", "predicted 1.0, measured 2.0"))
     failed.to_json(made.folder / "fit.json")
     said = refused(made, FitError)
     assert "failed its own hold-out" in said

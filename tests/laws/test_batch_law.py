@@ -40,7 +40,7 @@ def solved(made):
 
 
 def codes(made):
-    return {caution.code for caution in made.cautions}
+    return {diagnostic.code for diagnostic in made.diagnostics}
 
 
 def test_recovers_minicpms_law():
@@ -102,10 +102,10 @@ def test_decayed_branches_are_preferred_and_never_mixed():
 def test_undecayed_curves_say_what_that_means():
     unknown = stages(Table(**rows_of()))
     assert codes(unknown) == {"undecayed-curves"}
-    assert "read along the runs" in str(unknown.cautions[0])
+    assert "read along the runs" in str(unknown.diagnostics[0])
     size = rows_of()["loss"].size
     known = stages(Table(**rows_of(), decayed=np.zeros(size, bool)))
-    assert "are not decayed" in str(known.cautions[0])
+    assert "are not decayed" in str(known.diagnostics[0])
     ends = rows_of()
     ends["labels"] = {"run": np.arange(size)}
     assert codes(stages(Table(**ends))) == set()
@@ -137,7 +137,9 @@ def test_a_curve_that_rises_is_counted():
     assert "non-monotone" not in codes(stages(Table(**rows)))
     rows["loss"][250:280] *= 1.08
     made = stages(Table(**rows))
-    assert "1 of 18 curves rise" in str(next(c for c in made.cautions if c.code == "non-monotone"))
+    assert "1 of 18 curves rise" in str(
+        next(c for c in made.diagnostics if c.code == "non-monotone")
+    )
 
 
 def test_levels_that_fewer_than_four_batches_reach_are_not_used():

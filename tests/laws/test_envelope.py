@@ -47,7 +47,7 @@ def solved(made):
 
 
 def codes(made):
-    return {caution.code for caution in made.cautions}
+    return {diagnostic.code for diagnostic in made.diagnostics}
 
 
 def test_recovers_the_power_law_under_chinchilla_curves():
@@ -124,8 +124,8 @@ def test_a_curve_that_rises_is_named():
     rows["loss"][bump] *= 1.15
     made = stages(Table(**rows))
     assert "non-monotone" in codes(made)
-    assert "1 of 20 curves rise" in str(made.cautions[0])
-    assert "'run 7'" in str(made.cautions[0])
+    assert "1 of 20 curves rise" in str(made.diagnostics[0])
+    assert "'run 7'" in str(made.diagnostics[0])
 
 
 def test_noise_of_single_rows_is_no_rise():

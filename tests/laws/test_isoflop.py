@@ -53,7 +53,7 @@ def solved(made):
 
 
 def codes(made):
-    return {caution.code for caution in made.cautions}
+    return {diagnostic.code for diagnostic in made.diagnostics}
 
 
 @pytest.mark.parametrize(("reading", "error"), [("akima", 3e-3), ("parabola", 0.02)])
@@ -87,7 +87,7 @@ def test_parabola_is_off_by_more_than_ten_per_cent_without_noise_and_says_so():
     gaps = made.details["parabola_gap_tokens"]
     assert gaps["akima"]["mean"] == pytest.approx(gaps["parametric"]["mean"], abs=0.01)
     assert gaps["akima"]["mean"] < -0.1
-    assert "-20% from akima" in next(c.message for c in made.cautions)
+    assert "-20% from akima" in next(c.message for c in made.diagnostics)
     assert not codes(stages(make(low=0.5, high=2), interpolate="parabola"))
 
 
@@ -105,7 +105,7 @@ def test_budgets_of_few_sizes_and_rows_between_budgets_are_counted():
     made = stages(joined(make(), make(budgets=(1e17,), sizes=3), make(budgets=(1.15e19,), sizes=2)))
     assert codes(made) == {"few-points"}
     assert "5 rows decide no optimum: 3 in 1 budgets of fewer than 4 sizes, 2 between" in str(
-        made.cautions[0]
+        made.diagnostics[0]
     )
 
 

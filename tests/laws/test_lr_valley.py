@@ -53,7 +53,7 @@ def solved(made):
 
 
 def codes(made):
-    return {caution.code for caution in made.cautions}
+    return {diagnostic.code for diagnostic in made.diagnostics}
 
 
 def test_recovers_the_planted_drift():
@@ -62,7 +62,7 @@ def test_recovers_the_planted_drift():
     assert law.k == pytest.approx(0.5, rel=1e-6)
     assert law.b == pytest.approx(-0.2, abs=1e-9)
     assert law.per_doubling == made.details["per_doubling"] == pytest.approx(2**-0.2)
-    assert not made.cautions
+    assert not made.diagnostics
 
 
 def test_minicpm_optimum_does_not_move():
@@ -82,7 +82,7 @@ def test_minicpm_largest_size_gives_a_bound_only():
     largest = made.details["sizes"][-1]
     assert (largest["used"], largest["bound"], largest["optimum"]) == (False, "at most", None)
     assert codes(made) == {"edge-minimum"}
-    assert "2.1e+09 (lowest at 0.01 of 0.01 to 0.02)" in str(made.cautions[0])
+    assert "2.1e+09 (lowest at 0.01 of 0.01 to 0.02)" in str(made.diagnostics[0])
 
 
 def test_what_has_blown_up_does_not_bend_the_parabola():
@@ -127,14 +127,14 @@ def test_seeds_are_averaged_within_a_cell():
     assert solved(made).b == pytest.approx(-0.2, abs=0.01)
 
 
-def test_a_size_with_two_rates_is_dropped_with_a_caution():
+def test_a_size_with_two_rates_is_dropped_with_a_warning():
     extra = planted(sizes=(2e9,), rates=(3e-3, 6e-3))
     base = planted()
     names = ("params", "lr", "loss")
     both = Table({n: np.concatenate([base[n], extra[n]]) for n in names})
     made = stages(both)
     assert codes(made) == {"few-points"}
-    assert "2e+09 (2 rates)" in str(made.cautions[0])
+    assert "2e+09 (2 rates)" in str(made.diagnostics[0])
     assert solved(made) == solved(stages(base))
 
 

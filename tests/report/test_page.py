@@ -6,7 +6,7 @@ import planted
 import pytest
 from handed import planted_handoff
 
-from windtunnel.laws import Caution, fit
+from windtunnel.laws import Diagnostic, fit
 from windtunnel.report import collect, formatting, render
 from windtunnel.runs.forecast import as_table, law_rows, read_forecasts
 from windtunnel.runs.study import open_study
@@ -35,7 +35,7 @@ def test_headline_is_the_optimum_of_the_fit(full, page):
 
 
 def test_every_coefficient_and_warning_is_shown(inputs, read):
-    fit = inputs.laws[0].fit.warned(Caution("made-up", "C = 1.2e+07 is beyond the runs"))
+    fit = inputs.laws[0].fit.warned(Diagnostic("made-up", "C = 1.2e+07 is beyond the runs"))
     law = dataclasses.replace(inputs.laws[0], fit=fit)
     page = read(render(dataclasses.replace(inputs, laws=(law,))))
     text = page.section("fit")

@@ -9,7 +9,7 @@ from windtunnel.cli import main
 from windtunnel.engine.sweep import Sweep
 from windtunnel.report import write_report
 from windtunnel.runs.completion import is_complete
-from windtunnel.runs.curves import CODE, curve_cautions, is_broken, reaches, read_curve
+from windtunnel.runs.curves import CODE, curve_diagnostics, is_broken, reaches, read_curve
 from windtunnel.runs.progress import study_progress
 from windtunnel.runs.store import SegmentFolder
 from windtunnel.runs.study import open_study
@@ -132,8 +132,8 @@ def test_a_damaged_curve_is_said_and_trained_again(swept, damage, kind):
     damage(folder.curve)
 
     opened = open_study(study.file)
-    assert [code for code, _ in opened.cautions if code == CODE] == [CODE]
-    assert str(folder.curve) in dict(opened.cautions)[CODE]
+    assert [code for code, _ in opened.diagnostics if code == CODE] == [CODE]
+    assert str(folder.curve) in dict(opened.diagnostics)[CODE]
     write_report(opened)
     assert gather(study.store, study.plan) == rows
     study_progress(opened)
@@ -146,7 +146,7 @@ def test_a_damaged_curve_is_said_and_trained_again(swept, damage, kind):
     assert results(study) == expected
     assert {**folder.record, "curve": record["curve"]} == record  # rows have other times of day
     assert gather(study.store, study.plan) == rows
-    assert CODE not in dict(open_study(study.file).cautions)
+    assert CODE not in dict(open_study(study.file).diagnostics)
 
 
 def test_what_is_whole_is_left_alone(swept):
@@ -199,4 +199,4 @@ def test_nothing_is_said_of_what_is_not_finished(swept):
     folder = study.store.segment(planned.id)
     (folder.root / "record.json").unlink()
     cut(folder.curve)
-    assert curve_cautions(study.store, study.plan.segments) == ()
+    assert curve_diagnostics(study.store, study.plan.segments) == ()

@@ -14,7 +14,7 @@ from windtunnel.runs.imported import (
     Measured,
     add_runs,
     arrivals,
-    imported_cautions,
+    imported_diagnostics,
     imported_file,
     imported_rows,
     read_imported,
@@ -205,12 +205,12 @@ def test_the_caution_counts_and_names_the_sources(tmp_path):
     add_runs(tmp_path, [run("a"), run("b"), run("c", source="other.csv")])
     rows = imported_rows(tmp_path)
     own = [{**row, "kind": "branch"} for row in rows]
-    (caution,) = imported_cautions([*own, *rows])
-    assert caution.code == "imported-runs"
-    assert caution.message.startswith(
+    (diagnostic,) = imported_diagnostics([*own, *rows])
+    assert diagnostic.code == "imported-runs"
+    assert diagnostic.message.startswith(
         "3 of 6 rows are imported (2 from csv runs.csv, 1 from csv other.csv)"
     )
-    assert imported_cautions(own) == ()
+    assert imported_diagnostics(own) == ()
 
 
 def test_a_page_has_a_colour_for_each_of_many_imported_sizes():

@@ -105,7 +105,9 @@ def test_another_share_of_near_duplicates_is_other_data(pinned):
 
 
 def changes(file):
-    return [message for code, message in open_study(file).data_cautions if code == "source-changed"]
+    return [
+        each.message for each in open_study(file).data_diagnostics if each.code == "source-changed"
+    ]
 
 
 def test_a_source_that_changed_is_told_and_its_pinned_tokens_are_kept(pinned):
@@ -158,6 +160,6 @@ def test_a_tokenizer_that_changed_is_told(study_file, words, tmp_path):
     Tokenizer(models.BPE(vocab, [])).save(str(tmp_path / "t.json"))
     file = study_file(replace=("data:\n", "data:\n  tokenizer: t.json\n"))
     open_study(file, prepared=True)
-    assert "tokenizer-changed" not in dict(open_study(file).data_cautions)
+    assert "tokenizer-changed" not in [each.code for each in open_study(file).data_diagnostics]
     (tmp_path / "t.json").write_text((tmp_path / "t.json").read_text() + "\n")
-    assert "tokenizer-changed" in dict(open_study(file).data_cautions)
+    assert "tokenizer-changed" in dict(open_study(file).data_diagnostics)

@@ -11,13 +11,13 @@ from table_files import NEEDS, codes, message, read
 
 
 def test_a_plain_table(runs):
-    table, cautions = read(runs)
+    table, diagnostics = read(runs)
     assert table.params.tolist() == [1e6, 1e6, 3e6, 3e6]
     assert table.tokens.tolist() == [2e7, 4e7, 6e7, 1.2e8]
     assert table.loss.tolist() == [4.5, 4.2, 3.9, 3.6]
     assert table.trunk.tolist() == ["a", "a", "b", "b"]
     assert table.decayed is None
-    assert (table.filters, table.dropped, table.names, cautions) == ((), (), {}, ())
+    assert (table.filters, table.dropped, table.names, diagnostics) == ((), (), {}, ())
     assert (table.flop_rule, table.loss_unit) == ("6ND", "nats per token")
 
 
@@ -47,13 +47,13 @@ def test_every_format_reads_the_same(csv, tmp_path):
         tmp_path / "runs.parquet",
     ]
     for path in paths:
-        table, cautions = read(path, optional=("lr",), where=["tokens>=2e7"])
+        table, diagnostics = read(path, optional=("lr",), where=["tokens>=2e7"])
         for name in NEEDS:
             assert table[name].tolist() == rows[name].tolist(), path
         assert table.decayed.tolist() == [True, False]
         assert table.labels["run"].tolist() == ["7", "8"]
         assert "lr" not in table
-        assert codes(cautions) == ["column-left-out"]
+        assert codes(diagnostics) == ["column-left-out"]
         assert table.filters == ("tokens >= 2e+07",)
 
 
@@ -87,9 +87,9 @@ def test_decayed_that_is_wrong_or_not_known(csv):
     assert "line 2, column 'decayed': 'maybe': allowed are true, false, yes" in message(
         csv(head + "maybe\n")
     )
-    table, cautions = read(csv(head + "\n1e6,4e7,3.9,true\n"))
+    table, diagnostics = read(csv(head + "\n1e6,4e7,3.9,true\n"))
     assert table.decayed is None
-    assert str(cautions[0]) == (
+    assert str(diagnostics[0]) == (
         "decayed is not used: column 'decayed' is missing in 1 of 2 rows [column-left-out]"
     )
 
@@ -137,9 +137,9 @@ def test_a_column_of_the_file_is_not_overruled(csv):
 def test_bad_cells_behind_a_derived_column_are_told(csv):
     text = "params,flops,loss\n1e6,1.2e14x,4\n1e7,,3\n"
     assert "line 2, column 'flops': '1.2e14x': not a number" in message(csv(text))
-    table, cautions = read(csv(text.replace("x", "")))
+    table, diagnostics = read(csv(text.replace("x", "")))
     assert table.dropped == (("flops is missing", 1),)
-    assert codes(cautions) == ["incomplete-rows"]
+    assert codes(diagnostics) == ["incomplete-rows"]
 
 
 @pytest.mark.parametrize(

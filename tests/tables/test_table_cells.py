@@ -50,13 +50,13 @@ def test_bad_parquet_values_are_named(tmp_path):
 def test_optional_columns(csv):
     head = "params,tokens,loss,lr,rate\n1e6,2e7,4,"
     path = csv(head + "0.01,0.01\n1e6,4e7,3.9,3e-3 peak,0.01\n")
-    table, cautions = read(path, optional=("lr",))
+    table, diagnostics = read(path, optional=("lr",))
     assert "lr" not in table
-    assert "lr is not used: " in str(cautions[0])
-    assert "'3e-3 peak': not a number" in str(cautions[0])
-    table, cautions = read(path, columns={"lr": "rate"}, optional=("lr",))
+    assert "lr is not used: " in str(diagnostics[0])
+    assert "'3e-3 peak': not a number" in str(diagnostics[0])
+    table, diagnostics = read(path, columns={"lr": "rate"}, optional=("lr",))
     assert table["lr"].tolist() == [0.01, 0.01]
-    assert cautions == ()
+    assert diagnostics == ()
     path = csv("params,tokens,loss,rate\n1e6,2e7,4,-1\n")
     assert "allowed for lr are numbers above 0" in message(
         path, columns={"lr": "rate"}, optional=("lr",)
@@ -159,9 +159,13 @@ def test_paths_that_are_no_file(tmp_path):
 
 def test_a_trunk_column_that_is_not_named_is_told(csv, runs):
     other = csv("params,tokens,loss,trunk_id\n1e6,2e7,4.5,a\n1e6,4e7,4.2,a\n", "other.csv")
-    said = [caution.message for caution in read(other)[1] if caution.code == "trunk-column"]
+    said = [
+        diagnostic.message for diagnostic in read(other)[1] if diagnostic.code == "trunk-column"
+    ]
     assert "--trunk 'trunk_id'" in said[0]
     blank = csv("params,tokens,loss,trunk\n1e6,2e7,4.5,a\n1e6,4e7,4.2,\n", "blank.csv")
-    said = [caution.message for caution in read(blank)[1] if caution.code == "trunk-column"]
+    said = [
+        diagnostic.message for diagnostic in read(blank)[1] if diagnostic.code == "trunk-column"
+    ]
     assert "1 rows have no trunk" in said[0]
     assert "trunk-column" not in codes(read(runs)[1])

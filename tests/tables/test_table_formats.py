@@ -113,7 +113,7 @@ def test_the_same_numbers_out_of_every_spelling(file, name):
     path, content, codes = SAID[name]
     found = read(file(path, content))
     assert rows(found.table) == ROWS
-    assert [caution.code for caution in found.cautions] == codes
+    assert [diagnostic.code for diagnostic in found.diagnostics] == codes
 
 
 def test_nested_names_are_joined_by_dots(file, tmp_path):
@@ -185,9 +185,9 @@ def test_a_suffix_is_for_counts_alone(file):
 def test_a_column_without_a_name_is_told_unless_it_is_an_index(file):
     lines = PLAIN.splitlines()
     index = "\n".join(f"{k if k else ''},{line}" for k, line in enumerate(lines))
-    assert read(file("a.csv", index)).cautions == ()
+    assert read(file("a.csv", index)).diagnostics == ()
     last = "\n".join(f"{line},{k if k else ''}" for k, line in enumerate(lines))
-    assert [caution.code for caution in read(file("a.csv", last)).cautions] == ["table-format"]
+    assert [each.code for each in read(file("a.csv", last)).diagnostics] == ["table-format"]
 
 
 def test_long_cells_are_cells(file):

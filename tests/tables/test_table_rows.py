@@ -36,7 +36,7 @@ def read(path, columns=None, **options):
 
 
 def codes(found):
-    return [caution.code for caution in found.cautions]
+    return [diagnostic.code for diagnostic in found.diagnostics]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_runs_that_did_not_finish_are_left_out(write, column, finished, word):
     assert found.table.rows == 25
     assert found.table.dropped == ((f"{column} is {word}", 5),)
     assert codes(found) == ["unfinished-runs"]
-    said = found.cautions[0].message
+    said = found.diagnostics[0].message
     assert "5 of 30 rows" in said
     kept = read(path, where=[said.partition("--where '")[2].rstrip("'")])
     assert (kept.table.rows, codes(kept)) == (30, [])
@@ -82,11 +82,11 @@ def test_words_that_are_not_known_are_kept_and_said(write):
     found = read(write(status=lambda row: ("finished", "failed", "evicted", "")[row % 4]))
     assert codes(found) == ["unfinished-runs", "unknown-state"]
     assert found.table.rows == 30 - 8
-    assert "evicted (7), empty (7)" in found.cautions[1].message
+    assert "evicted (7), empty (7)" in found.diagnostics[1].message
     assert codes(read(write(status="baseline"))) == ["unknown-state"]
     found = read(write(status=lambda row: f"word{row}"))
     assert codes(found) == ["unknown-state"]
-    assert found.cautions[0].message.count("word") == 10
+    assert found.diagnostics[0].message.count("word") == 10
     assert codes(read(write(phase="baseline"))) == []  # no name of a state, and no known word
 
 
@@ -121,8 +121,8 @@ def test_losses_that_are_infinite_and_rows_before_the_first_update(write):
 def test_repeated_data_names_the_law_of_it(write, more, most):
     found = read(write(**more))
     assert codes(found) == ["repeated-data"]
-    assert f"up to {most} times" in found.cautions[0].message
-    assert "--law data-constrained" in found.cautions[0].message
+    assert f"up to {most} times" in found.diagnostics[0].message
+    assert "--law data-constrained" in found.diagnostics[0].message
 
 
 def test_data_that_is_fresh_earns_nothing(write):
@@ -171,7 +171,7 @@ def test_active_parameters_are_what_c_is_of(write):
     path = write(names=("total_params", "tokens", "loss"), active_params=1e6)
     found = read(path, {"params": "total_params"})
     assert codes(found) == ["total-params"]
-    assert "--params 'active_params'" in found.cautions[0].message
+    assert "--params 'active_params'" in found.diagnostics[0].message
     assert codes(read(path, {"params": "active_params"})) == []
     with pytest.raises(ConfigError, match=r"did you mean 'active_params'\?"):
         read(path)

@@ -18,14 +18,14 @@ def test_the_five_outliers(csv):
     rows = pd.DataFrame({"Model Size": size, "Training FLOP": flop, "loss": loss})
     columns = {"params": "Model Size", "flops": "Training FLOP"}
     path = csv(rows.to_csv(index=False))
-    table, cautions = read(path, columns=columns, optional=("flops",), drop_highest=5)
+    table, diagnostics = read(path, columns=columns, optional=("flops",), drop_highest=5)
     assert table.rows == 35
     kept = np.delete(np.arange(40), [3, 11, 17, 29, 33])
     assert table.loss.tolist() == loss[kept].tolist()
     assert table.tokens == pytest.approx((flop / (6 * size))[kept])
     assert table.filters == ("tokens = flops / (6 params)", "the 5 highest losses dropped")
     assert table.dropped == (("the 5 highest losses", 5),)
-    assert cautions == ()
+    assert diagnostics == ()
     table, _ = read(path, columns=columns, where=["loss<5"], drop_highest=1)
     assert table.loss.max() == 4.0  # after the conditions
     assert table.dropped == (("not loss < 5", 2), ("the highest loss", 1))
@@ -59,16 +59,18 @@ def test_incomplete_and_diverged_rows_are_counted(csv):
     more = ["1e6,NaN,4,a,x", "1e6,2e7,,a,x", "1e6,3e7,None,a,x", "1e6,2e7,9,a,x"]
     outcomes = ["finished"] * 7 + ["diverged"]
     rows = [f"{row},{outcome}" for row, outcome in zip(ROWS + more, outcomes, strict=True)]
-    table, cautions = read(csv(HEAD.strip() + ",outcome\n" + "\n".join(rows)))
+    table, diagnostics = read(csv(HEAD.strip() + ",outcome\n" + "\n".join(rows)))
     assert table.rows == 4
     assert table.dropped == (
         ("outcome is diverged", 1),
         ("tokens is missing", 1),
         ("loss is missing", 2),
     )
-    assert codes(cautions) == ["unfinished-runs", "incomplete-rows"]
-    assert "1 of 8 rows are left out as unfinished: outcome is diverged (1)" in cautions[0].message
-    assert cautions[1].message == (
+    assert codes(diagnostics) == ["unfinished-runs", "incomplete-rows"]
+    assert (
+        "1 of 8 rows are left out as unfinished: outcome is diverged (1)" in diagnostics[0].message
+    )
+    assert diagnostics[1].message == (
         "3 of 7 rows are left out: tokens is missing (1), loss is missing (2)"
     )
     said = message(csv("params,tokens,loss\n1e6,2e7,\n"))

@@ -45,7 +45,7 @@ def read(path, columns=None, needs=NEEDS, **options):
 
 
 def codes(found):
-    return [caution.code for caution in found.cautions]
+    return [diagnostic.code for diagnostic in found.diagnostics]
 
 
 def refused(path, **options):
@@ -143,7 +143,7 @@ def test_runs_that_did_not_finish_are_left_out(write, column, good, bad):
     found = read(write(**{column: lambda k, *_: good if k % 6 else bad}))
     assert found.table.rows == 25
     assert found.table.dropped == ((f"{column} is {bad}", 5),)
-    said = next(each for each in found.cautions if each.code == "unfinished-runs").message
+    said = next(each for each in found.diagnostics if each.code == "unfinished-runs").message
     kept = read(
         write(**{column: lambda k, *_: good if k % 6 else bad}),
         where=[said.partition("--where '")[2].rstrip("'")],
@@ -183,7 +183,7 @@ def test_other_columns_say_nothing_of_how_runs_ended(write, columns):
 def test_repeated_data_is_said(write, columns, most):
     found = read(write(**columns))
     assert "repeated-data" in codes(found)
-    said = next(each.message for each in found.cautions if each.code == "repeated-data")
+    said = next(each.message for each in found.diagnostics if each.code == "repeated-data")
     assert f"up to {most} times" in said
 
 

@@ -3,6 +3,7 @@
 A fault of our own exits 1: one line says where its trace was written, and never shows it.
 """
 
+import json
 import sys
 import time
 import traceback
@@ -30,7 +31,9 @@ def main() -> None:
 
         app()
     except WindtunnelError as problem:
-        print(f"error: {redacted(str(problem))}", file=sys.stderr)
+        print(f"error: {redacted(str(problem))} [{problem.code}]", file=sys.stderr)
+        if "--json" in sys.argv:
+            print(json.dumps({"error": problem.document()}, indent=2))
         sys.exit(problem.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -16,13 +16,13 @@ def say_data(console: Console, study: Study) -> None:
 
 def say_warnings(console: Console, study: Study) -> None:
     """Print what the plan and the data have to say, each with its code."""
-    for code, message in study.cautions:
-        say(console, message, label=f"warning ({code}):")
+    for warning in study.diagnostics:
+        say(console, warning.message, label=f"warning ({warning.code}):")
 
 
 def data_json(study: Study) -> dict[str, Any]:
     """The accounts of the sources and the coded warnings of the data."""
     return {
         "sources": [account.as_json() for account in study.accounts],
-        "warnings": [caution._asdict() for caution in study.data_cautions],
+        "warnings": [diagnostic.document() for diagnostic in study.data_diagnostics],
     }

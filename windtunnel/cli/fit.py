@@ -14,7 +14,7 @@ from windtunnel.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from windtunnel.config import StudyConfig
-    from windtunnel.laws import Caution, Fit, Table
+    from windtunnel.laws import Diagnostic, Fit, Table
     from windtunnel.tables.file import TableFile
     from windtunnel.tables.read import ReadTable
 
@@ -118,7 +118,7 @@ def fit_source(source: Path, options: FitOptions) -> "tuple[Fit, Table]":
             holdout=read.holdout,
             interpolate=cast("Any", options.interpolate),
         )
-    return fitted.warned(*read.cautions).made_from(dict(read.inputs)), table
+    return fitted.warned(*read.diagnostics).made_from(dict(read.inputs)), table
 
 
 def read_source(source: Path, options: FitOptions) -> "ReadTable":
@@ -144,11 +144,11 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
     )
     table = read.table
     if is_study_file(source):
-        from windtunnel.runs.imported import imported_cautions
+        from windtunnel.runs.imported import imported_diagnostics
 
         kept, cells = set(table.labels["run"].tolist()), zip(*file.columns.values(), strict=True)
         rows = [dict(zip(file.columns, each, strict=True)) for each in cells]
-        said += imported_cautions([row for row in rows if row["run"] in kept])
+        said += imported_diagnostics([row for row in rows if row["run"] in kept])
     else:
         column = table.names.get("loss", "loss")
         unit = loss_unit(column)
@@ -157,7 +157,7 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
             loss_unit=f"{unit}, by its name" if unit else "nats per token, assumed",
             params_convention="as counted in the table",
         )
-    return read._replace(table=table, cautions=(*said, *read.cautions), inputs=inputs)
+    return read._replace(table=table, diagnostics=(*said, *read.diagnostics), inputs=inputs)
 
 
 def is_study_file(source: Path) -> bool:
@@ -167,7 +167,7 @@ def is_study_file(source: Path) -> bool:
 
 def source_file(
     source: Path, options: FitOptions
-) -> "tuple[TableFile, tuple[Caution, ...], dict[str, str]]":
+) -> "tuple[TableFile, tuple[Diagnostic, ...], dict[str, str]]":
     """Raw cells of a study's runs or of a file, what must be said of them, and `Fit.inputs`."""
     from windtunnel.tables.formats import read_file
 
@@ -213,12 +213,12 @@ def _fitted_experiments(config: "StudyConfig", law: str) -> set[str]:
 
 def _study_file(
     source: Path, options: FitOptions
-) -> "tuple[TableFile, tuple[Caution, ...], dict[str, str]]":
+) -> "tuple[TableFile, tuple[Diagnostic, ...], dict[str, str]]":
     """A study's runs as a table: finished segments, or whole curves for the laws of curves."""
     from windtunnel.errors import FitError
-    from windtunnel.laws import OF_CURVES, Caution
+    from windtunnel.laws import OF_CURVES, Diagnostic
     from windtunnel.report.collect import execution_warnings
-    from windtunnel.runs.curves import curve_cautions, read_curve
+    from windtunnel.runs.curves import curve_diagnostics, read_curve
     from windtunnel.runs.forecast import law_inputs
     from windtunnel.runs.imported import study_rows
     from windtunnel.runs.study import open_study
@@ -265,9 +265,9 @@ def _study_file(
             "least 6; run the sweep, or name another experiment with --experiment"
         )
     names = dict.fromkeys(name for row in rows for name in row)
-    said = tuple(Caution("mixed-execution", text) for text in execution_warnings(study))
+    said = tuple(Diagnostic("mixed-execution", text) for text in execution_warnings(study))
     if options.law == "envelope":
-        said += curve_cautions(study.store, of_curves)
+        said += curve_diagnostics(study.store, of_curves)
     return (
         TableFile(
             path=source,

@@ -71,7 +71,7 @@ def of_variants(
 def fit_mixture_source(source: Path, options: "FitOptions") -> "MixtureFit":
     """The mixture law of a study's branches, or of a table's rows."""
     from windtunnel.cli.fit import is_study_file, source_file
-    from windtunnel.laws import Caution
+    from windtunnel.laws import Diagnostic
     from windtunnel.laws.mixture import fit_mixture
     from windtunnel.laws.mixture.runs import LOSS, SAME, WEIGHT
     from windtunnel.tables.read import read_table
@@ -98,9 +98,9 @@ def fit_mixture_source(source: Path, options: "FitOptions") -> "MixtureFit":
     )
     if options.holdout != "largest":
         read = read._replace(
-            cautions=(
-                *read.cautions,
-                Caution(
+            diagnostics=(
+                *read.diagnostics,
+                Diagnostic(
                     "no-holdout",
                     f"--holdout {options.holdout} is not followed: a mixture law leaves out every "
                     "mixture in turn",
@@ -120,7 +120,7 @@ def fit_mixture_source(source: Path, options: "FitOptions") -> "MixtureFit":
             seed=options.seed,
             level=options.level,
         )
-    return fitted.warned(*said, *read.cautions).made_from(inputs)
+    return fitted.warned(*said, *read.diagnostics).made_from(inputs)
 
 
 def run_predict_mixture(fitted: "MixtureFit", weights: Sequence[str], *, as_json: bool) -> None:
@@ -159,7 +159,7 @@ def run_predict_mixture(fitted: "MixtureFit", weights: Sequence[str], *, as_json
                 "target": forecast_document(target),
                 "losses": {name: forecast_document(each) for name, each in found.items()},
                 "level": fitted.level,
-                "warnings": [warning._asdict() for warning in warnings],
+                "warnings": [warning.document() for warning in warnings],
                 "fit_warnings": list(dict.fromkeys(each.code for each in fitted.warnings)),
             }
         )

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from windtunnel.cli.fit_details import tables
 from windtunnel.cli.text import say, si, terminal
-from windtunnel.laws import Caution, Fit, HoldOut, Interval, Optimum
+from windtunnel.laws import Diagnostic, Fit, HoldOut, Interval, Optimum
 from windtunnel.laws.codec import optima
 from windtunnel.laws.two_step.base import StagedLaw
 
@@ -59,7 +59,7 @@ def print_optimum(fitted: Fit, best: Optimum) -> None:
     _print_own(console, fitted)
 
 
-def print_warnings(console: Console, warnings: Iterable[Caution]) -> None:
+def print_warnings(console: Console, warnings: Iterable[Diagnostic]) -> None:
     """A line each, its code at the end."""
     for warning in warnings:
         say(console, str(warning), label="warning:")

@@ -103,7 +103,7 @@ def read_runs(
         )
         for i in range(rows.rows)
     ]
-    read_notes = (caution.message for caution in read.cautions)
+    read_notes = (diagnostic.message for diagnostic in read.diagnostics)
     said = [*notes, *read_notes, *flop_notes, *doubts(runs)]
     if of_sets and len(losses) > 1:
         said.append(f"the loss is the mean over {', '.join(losses)}")

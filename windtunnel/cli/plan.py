@@ -97,8 +97,8 @@ def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
         console.print(calibration_table(expected, calibration, pace))
     say_data(console, study)
     say_warnings(console, study)
-    for caution in beyond:
-        say(console, caution.message, label=f"warning ({caution.code}):")
+    for diagnostic in beyond:
+        say(console, diagnostic.message, label=f"warning ({diagnostic.code}):")
     for warning in _too_full(expected, ahead):
         say(console, warning, label="warning:")
     for line in budget:

@@ -12,9 +12,9 @@ from windtunnel.cli.hindsight import hindsight
 from windtunnel.cli.output import write_output
 from windtunnel.cli.text import duration, print_json, say, si, terminal
 from windtunnel.config.search import SearchExperiment
-from windtunnel.laws.table import Caution
+from windtunnel.errors import Diagnostic
 from windtunnel.runs.budget.cost import cost_of
-from windtunnel.runs.curves import curve_cautions
+from windtunnel.runs.curves import curve_diagnostics
 from windtunnel.runs.progress import SegmentProgress, StudyProgress
 from windtunnel.runs.search.projection import trials_asked
 from windtunnel.runs.search.summary import repeats_left, stands
@@ -38,9 +38,9 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
     to_come = len(study.expected_plan.segments) - len(progress.segments)
     searches = _searches(study)
     took = hindsight(study)
-    cautions = (
-        *curve_cautions(study.store, study.plan.segments, deep=False),
-        *stall_cautions(progress, study.config.resources.stall_seconds),
+    diagnostics = (
+        *curve_diagnostics(study.store, study.plan.segments, deep=False),
+        *stall_diagnostics(progress, study.config.resources.stall_seconds),
     )
     if as_json:
         segments = [asdict(each) for each in progress.segments]
@@ -53,7 +53,7 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
                 "seconds": progress.seconds,
                 **took.as_json(),
                 "segments": segments,
-                "warnings": [caution._asdict() for caution in cautions],
+                "warnings": [diagnostic.document() for diagnostic in diagnostics],
             }
         )
         return
@@ -67,8 +67,8 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
         parts = ", ".join(f"{n} {s / total:.1%}" for n, s in progress.seconds.items())
         say(console, f"{duration(total)} in finished segments, summed over trials: {parts}")
     took.show(console)
-    for caution in cautions:
-        say(console, str(caution), label="warning:")
+    for diagnostic in diagnostics:
+        say(console, str(diagnostic), label="warning:")
     if study.dataset is None:
         say(console, "the data is not prepared yet: `windtunnel sweep` does it")
     shown = [e for e in progress.segments if e.status not in {"finished", "waiting"}]
@@ -81,10 +81,10 @@ def print_status(study: Study, progress: StudyProgress, *, as_json: bool) -> Non
             say(console, f"{each.name}: {''.join(last_line)}", label="failed", style="red")
 
 
-def stall_cautions(progress: StudyProgress, stall_seconds: float) -> tuple[Caution, ...]:
+def stall_diagnostics(progress: StudyProgress, stall_seconds: float) -> tuple[Diagnostic, ...]:
     """A warning for each running segment that has shown no work for a while."""
     return tuple(
-        Caution(
+        Diagnostic(
             "stalled",
             f"{each.name} (segment {each.segment}): no update or piece of evaluation for "
             f"{duration(quiet)}; under Ray its worker is replaced after {duration(stall_seconds)} "

@@ -62,7 +62,7 @@ def run_predict(
                 fitted.form.output: found.value,
                 "interval": [found.low, found.high],
                 "level": fitted.level,
-                "warnings": [warning._asdict() for warning in found.warnings],
+                "warnings": [warning.document() for warning in found.warnings],
                 "fit_warnings": warning_codes(fitted),
             }
         )
@@ -80,7 +80,7 @@ def run_optimum(path: Path, constraints: Mapping[str, float | None], *, as_json:
     with _of(path):
         best = optimum(fitted, **constraints)
     if as_json:
-        warnings = [w._asdict() for w in dict.fromkeys((*best.warnings, *best.loss.warnings))]
+        warnings = [w.document() for w in dict.fromkeys((*best.warnings, *best.loss.warnings))]
         said = {"level": fitted.level, "warnings": warnings, "fit_warnings": warning_codes(fitted)}
         print_json(plain({**optimum_document(best), **said}))
     else:

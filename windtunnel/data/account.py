@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from windtunnel.laws.table import Caution
+from windtunnel.errors import Diagnostic
 
 # Above this share of what a source holds, what was left out is warned of.
 LEFT_OUT_LIMIT = 0.05
@@ -289,7 +289,7 @@ class Account:
                 said += f"; {head}: {', '.join(phrases)}"
         return said
 
-    def cautions(self) -> Iterator[Caution]:
+    def diagnostics(self) -> Iterator[Diagnostic]:
         """A warning for each reason that took too large a share of a source.
 
         A builtin is cleaned by design: of it, only what a tokenizer does is warned of.
@@ -301,7 +301,7 @@ class Account:
             if self.builtin and why.code == "data-left-out":
                 continue
             done = "read in another form" if why.kept else "left out"
-            yield Caution(
+            yield Diagnostic(
                 why.code,
                 f"data source {self.name!r}: {done}: {_phrase(reason, each, share)}; {why.fix}",
             )

@@ -19,8 +19,7 @@ from windtunnel.data.files import index_of, is_token_file, source_files
 from windtunnel.data.source import DataSpec, Source
 from windtunnel.data.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
 from windtunnel.data.validation import read_source
-from windtunnel.errors import ConfigError, DataError
-from windtunnel.laws.table import Caution
+from windtunnel.errors import ConfigError, DataError, Diagnostic
 
 Tell = Callable[[str, int, int | None], None]
 
@@ -160,7 +159,7 @@ _GOES_ON = (
 )
 
 
-def changes_since(dataset: Dataset, spec: DataSpec, *, root: Path) -> tuple[Caution, ...]:
+def changes_since(dataset: Dataset, spec: DataSpec, *, root: Path) -> tuple[Diagnostic, ...]:
     """A warning for each source, and for the tokenizer, that is not what it was; none if gone.
 
     Files are read again only if their size or times are new.
@@ -170,7 +169,7 @@ def changes_since(dataset: Dataset, spec: DataSpec, *, root: Path) -> tuple[Caut
         spec: What would be asked for now.
         root: Folder of prepared data, where hashes are kept.
     """
-    digests, said = Digests(root), list[Caution]()
+    digests, said = Digests(root), list[Diagnostic]()
     folders = {source.name: source.folder for source in dataset.sources}
     recipes = [
         (source, read_source(folders[source.name])["recipe"])
@@ -183,7 +182,7 @@ def changes_since(dataset: Dataset, spec: DataSpec, *, root: Path) -> tuple[Caut
         if changed := list(_changed(source, recipe, digests)):
             names = ", ".join(changed[:_NAMED]) + (", ..." if len(changed) > _NAMED else "")
             said.append(
-                Caution(
+                Diagnostic(
                     "source-changed",
                     f"data source {source.name!r}: {len(changed)} of its files changed since its "
                     f"tokens were made ({names}); {_GOES_ON}",
@@ -196,7 +195,7 @@ def changes_since(dataset: Dataset, spec: DataSpec, *, root: Path) -> tuple[Caut
         now = hashlib.sha256(path.read_bytes()).hexdigest()
         if made != {now}:
             said.append(
-                Caution(
+                Diagnostic(
                     "tokenizer-changed", f"tokenizer {path}: changed since the tokens; {_GOES_ON}"
                 )
             )

@@ -11,8 +11,7 @@ from windtunnel.data.digests import Digests
 from windtunnel.data.pairs import mask_file, packing_of
 from windtunnel.data.stream import TokenFile, TrainStream, row_counts
 from windtunnel.data.validation import ValidationSet, read_source, verify_source
-from windtunnel.errors import DataError, did_you_mean
-from windtunnel.laws.table import Caution
+from windtunnel.errors import DataError, Diagnostic, did_you_mean
 
 # Above this share of validation repeated in training, a loss flatters the model.
 RESIDUE_LIMIT = 0.05
@@ -147,10 +146,10 @@ class Dataset:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader of the losses should know, in words."""
-        return tuple(caution.message for caution in self.cautions)
+        return tuple(diagnostic.message for diagnostic in self.diagnostics)
 
     @property
-    def cautions(self) -> tuple[Caution, ...]:
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
         """What a reader of the losses should know; docs/data.md lists the codes."""
         said = []
         for held_out in self.validation:
@@ -158,7 +157,7 @@ class Dataset:
             repeats = held_out.residue or 0.0
             if repeats > RESIDUE_LIMIT and not held_out.conditional:  # said of the whole already
                 said.append(
-                    Caution(
+                    Diagnostic(
                         "validation-in-training",
                         f"{where}: {repeats:.1%} of it also stands in training (limit "
                         f"{RESIDUE_LIMIT:.0%}); losses will look better than they are",
@@ -168,14 +167,14 @@ class Dataset:
             whole_of_pairs = held_out.paired and not held_out.conditional
             if held_out.tokens < VALIDATION_TOKENS and not whole_of_pairs:
                 said.append(
-                    Caution(
+                    Diagnostic(
                         "small-validation",
                         f"{where}: {held_out.tokens} tokens, fewer than {VALIDATION_TOKENS}; its "
                         "loss is noisy: raise data.validation.fraction or give more text",
                     )
                 )
         for source in self.sources:
-            said += source.account.cautions()
+            said += source.account.diagnostics()
         return tuple(said)
 
     def stream(
@@ -220,7 +219,7 @@ class Dataset:
         """How many rows of `context` tokens and one target each source has, by name."""
         return {file.name: file.row_count(context) for file in self._files(None)}
 
-    def cut_cautions(self, context: int) -> tuple[Caution, ...]:
+    def cut_diagnostics(self, context: int) -> tuple[Diagnostic, ...]:
         """What a reader of losses at this context should know of pairs longer than a row."""
         said = []
         for source in self.sources:
@@ -229,7 +228,7 @@ class Dataset:
             packing = packing_of(mask_file(source.folder / "train.bin"), context)
             if packing.cut + packing.left_out > CUT_LIMIT * packing.examples:
                 said.append(
-                    Caution(
+                    Diagnostic(
                         "cut-pairs",
                         f"data source {source.name!r}: of {packing.examples} pairs, {packing.cut} "
                         f"are cut at context {context}, and {packing.left_out} left out, whose "

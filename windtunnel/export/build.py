@@ -18,7 +18,7 @@ from windtunnel.config import Recipe
 from windtunnel.config.axes import varied
 from windtunnel.config.study import ScheduleConfig
 from windtunnel.errors import ConfigError, FitError, did_you_mean
-from windtunnel.export.diagnostics import recipe_cautions, shape_cautions, winner_cautions
+from windtunnel.export.diagnostics import recipe_diagnostics, shape_diagnostics, winner_diagnostics
 from windtunnel.export.fits import (
     check_fit,
     fingerprint_of,
@@ -37,7 +37,7 @@ from windtunnel.export.recipe import (
     steps_of,
 )
 from windtunnel.export.request import Asked, Companion, open_companions
-from windtunnel.export.size import check_reach, own_domain, size_cautions, size_of
+from windtunnel.export.size import check_reach, own_domain, size_diagnostics, size_of
 from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
 from windtunnel.runs.forecast import inputs_fingerprint, law_rows
@@ -76,9 +76,9 @@ def build_handoff(study: Study, asked: Asked) -> Export:
     sized = size_of(study.ground, fitted, asked)
     model = sized.model
     own = own_domain(fitted, rows)
-    warnings += size_cautions(asked, model)
+    warnings += size_diagnostics(asked, model)
     warnings += check_reach(fitted, own, model, sized.tokens, accepted=asked.extrapolate)
-    warnings += shape_cautions(study.ground, model)
+    warnings += shape_diagnostics(study.ground, model)
     loss = fitted.predict(model.params, sized.tokens).value
     batch, more = batch_of(companions, tuned, asked, loss=loss, context=model.context)
     warnings += more
@@ -90,8 +90,8 @@ def build_handoff(study: Study, asked: Asked) -> Export:
     tokens = end * batch.batch_tokens
     by_set = fits_by_set(fitted, rows, accept=asked.accept)
     warnings += by_set.warnings
-    warnings += recipe_cautions(companions, recipe, model, steps, longest=own["tokens"][1])
-    warnings += winner_cautions(winners, _flat(tuned, schedule))
+    warnings += recipe_diagnostics(companions, recipe, model, steps, longest=own["tokens"][1])
+    warnings += winner_diagnostics(winners, _flat(tuned, schedule))
     counts = counts_of(model, tokens)
     handoff = Handoff(
         study=study.config.study,

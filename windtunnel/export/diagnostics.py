@@ -14,7 +14,7 @@ LONG_WARMUP = 0.1
 """Of all updates (assumed: MiniCPM's launchers take at most so much)."""
 
 
-def shape_cautions(ground: Ground, model: ModelSpec) -> Iterator[Warned]:
+def shape_diagnostics(ground: Ground, model: ModelSpec) -> Iterator[Warned]:
     """Where the target is no member of the family that was measured."""
     sizes = ground.config.model.sizes
     family = [ground.config.model.spec(size, vocab_size=ground.vocab_size) for size in sizes]
@@ -51,7 +51,7 @@ def shape_cautions(ground: Ground, model: ModelSpec) -> Iterator[Warned]:
         )
 
 
-def recipe_cautions(
+def recipe_diagnostics(
     companions: Sequence[Companion],
     recipe: Recipe,
     model: ModelSpec,
@@ -104,7 +104,7 @@ def recipe_cautions(
         )
 
 
-def winner_cautions(winners: Sequence[Winner], recipe: dict[str, object]) -> Iterator[Warned]:
+def winner_diagnostics(winners: Sequence[Winner], recipe: dict[str, object]) -> Iterator[Warned]:
     """Where a search found other values than the recipe has, or gave it those that it has."""
     for winner in winners:
         if winner.applied:

@@ -71,7 +71,7 @@ def size_of(ground: Ground, fitted: Fit, asked: Asked) -> Sized:
     return Sized(model=model, tokens=tokens, how="size and data as asked")
 
 
-def size_cautions(asked: Asked, model: ModelSpec) -> list[Warned]:
+def size_diagnostics(asked: Asked, model: ModelSpec) -> list[Warned]:
     """A warning where no size of the family is near the params that were asked for."""
     if asked.params is None or abs(model.params / asked.params - 1) <= CLOSE:
         return []

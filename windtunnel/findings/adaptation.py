@@ -59,7 +59,7 @@ class Course:
         falls: whether the slope is down and no length is above the one before, beyond noise.
         law: E + A x^-b with its intervals; None where loss does not fall, or it cannot be fitted.
         held_out: None without the law, and of fewer than five lengths.
-        cautions: of the law, or why there is none.
+        diagnostics: of the law, or why there is none.
     """
 
     on: str
@@ -69,7 +69,7 @@ class Course:
     falls: bool
     law: Fit | None
     held_out: HeldOut | None
-    cautions: tuple[str, ...]
+    diagnostics: tuple[str, ...]
 
     @property
     def forgets(self) -> bool:
@@ -105,9 +105,9 @@ def course_of(on: str, losses: Losses) -> Course:
     falls = down and not any(_rises(losses, *two) for two in pairwise(_lengths(losses)))
     law: Fit | None = None
     held_out: HeldOut | None = None
-    cautions: tuple[str, ...] = ()
+    diagnostics: tuple[str, ...] = ()
     if falls and len({seed for _, seed in losses}) > 1:
-        law, held_out, cautions = _law(losses)
+        law, held_out, diagnostics = _law(losses)
     return Course(
         on=on,
         tokens=np.array([tokens for tokens, _ in losses], np.float64),
@@ -116,7 +116,7 @@ def course_of(on: str, losses: Losses) -> Course:
         falls=falls,
         law=law,
         held_out=held_out,
-        cautions=cautions,
+        diagnostics=diagnostics,
     )
 
 
@@ -154,15 +154,15 @@ def _law(losses: Losses) -> tuple[Fit | None, HeldOut | None, tuple[str, ...]]:
         found = _fitted(losses)
     except FitError as why:
         return None, None, (f"no power law: {why}",)
-    cautions = tuple(each.message for each in found.warnings if each.code != "no-holdout")
+    diagnostics = tuple(each.message for each in found.warnings if each.code != "no-holdout")
     ends = [found.intervals.get(name, NO_INTERVAL) for name in ("b", "c")]
     if not np.isfinite(ends).all():
-        return None, None, ("no power law: it has no finite interval", *cautions)
+        return None, None, ("no power law: it has no finite interval", *diagnostics)
     if not (found.coefficients["b"] < 0 < found.coefficients["a"]):
-        return None, None, ("no power law: the loss does not flatten towards a floor", *cautions)
+        return None, None, ("no power law: the loss does not flatten towards a floor", *diagnostics)
     if ends[0][1] >= 0:
-        return None, None, ("no power law: its exponent may be 0", *cautions)
-    return found, _held_out(losses), cautions
+        return None, None, ("no power law: its exponent may be 0", *diagnostics)
+    return found, _held_out(losses), diagnostics
 
 
 def _held_out(losses: Losses) -> HeldOut | None:
@@ -244,8 +244,8 @@ class AdaptationFinding(Finding):
         if self.lost:
             yield f"diverged or not there yet: {', '.join(self.lost)}"
         for course in self.courses:
-            for caution in course.cautions:
-                yield f"{course.on}: {caution}"
+            for diagnostic in course.diagnostics:
+                yield f"{course.on}: {diagnostic}"
 
 
 def adaptations(records: Records) -> tuple[AdaptationFinding, ...]:

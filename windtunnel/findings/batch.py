@@ -86,7 +86,7 @@ class BatchFinding(Finding):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Of the fit (minima at an edge among them), and what diverged."""
-        said = [caution.message for caution in self.fitted.warnings] if self.fitted else []
+        said = [diagnostic.message for diagnostic in self.fitted.warnings] if self.fitted else []
         if self.diverged:
             cells = dict.fromkeys(f"{size} at {batch:,}" for size, batch in self.diverged)
             said.append(

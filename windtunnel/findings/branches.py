@@ -19,7 +19,7 @@ from windtunnel.config.branch import BranchExperiment
 from windtunnel.findings.base import Finding, Quantity, quantity, said
 from windtunnel.findings.records import Records
 from windtunnel.findings.schedules import paired
-from windtunnel.findings.variants import Way, Ways, cautions, listed, named, ways_of
+from windtunnel.findings.variants import Way, Ways, diagnostics, listed, named, ways_of
 from windtunnel.laws import Interval
 from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.laws.table import Floats
@@ -149,7 +149,7 @@ class BranchFinding(Finding):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Too few seeds, runs that are not there, ends that are not of one kind."""
-        return tuple(cautions(self.left, self.first))
+        return tuple(diagnostics(self.left, self.first))
 
     @cached_property
     def _pairs(self) -> Mapping[tuple[str, str, str], Difference]:

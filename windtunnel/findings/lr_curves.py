@@ -93,7 +93,7 @@ def _said(axis: str, value: Any) -> str:
 
 Along = Literal["width", "depth", "params", "tokens", "batch_tokens"]
 TOLD = ("edge-minimum", "few-points", "noise-unidentified")
-"""Cautions of a fit that concern a reader of a grid."""
+"""Diagnostics of a fit that concern a reader of a grid."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

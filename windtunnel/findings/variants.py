@@ -220,7 +220,7 @@ TWO_SEEDS = 2
 """Shared: Student's interval then has one degree of freedom, and its width is nearly all chance."""
 
 
-def cautions(left: Ways, first: str) -> Iterator[str]:
+def diagnostics(left: Ways, first: str) -> Iterator[str]:
     """A sentence for each: little noise known, runs not there, ends that are not of one kind.
 
     `first` is the file's first variant; differences are from the first of those that finished.

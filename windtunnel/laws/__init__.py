@@ -5,6 +5,7 @@
 >>> predict(fitted, params=2.4e9, tokens=1e12)  # doctest: +SKIP
 """
 
+from windtunnel.errors import Diagnostic
 from windtunnel.laws.allocation import optimum
 from windtunnel.laws.baselines import Contest, Score, compare, compute_line, nearest_size
 from windtunnel.laws.chinchilla import Allocation, Chinchilla, DataConstrained
@@ -14,16 +15,16 @@ from windtunnel.laws.forms import Law
 from windtunnel.laws.interval import HoldOut, Influence, Interval, Optimum, Pull
 from windtunnel.laws.powers import ExpOffset, Power, Power2, PowerOffset, Sigmoid
 from windtunnel.laws.result import LAWS, OF_CURVES, Fit, needs_of
-from windtunnel.laws.table import Caution, Table
+from windtunnel.laws.table import Table
 
 __all__ = [
     "LAWS",
     "OF_CURVES",
     "Allocation",
-    "Caution",
     "Chinchilla",
     "Contest",
     "DataConstrained",
+    "Diagnostic",
     "ExactRule",
     "ExpOffset",
     "Fit",

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from windtunnel.errors import FitError
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.forms import Formula
 from windtunnel.laws.interval import HoldOut, Influence, Interval, Optimum, Pull
@@ -24,7 +24,7 @@ from windtunnel.laws.schema import (
     json_text,
     parse,
 )
-from windtunnel.laws.table import Caution, Floats
+from windtunnel.laws.table import Floats
 
 SCHEMA = 2
 # Resamples keep so many digits: coefficients of a resample are correlated, so losses predicted from
@@ -92,7 +92,7 @@ def document(fit: Fit, *, draws: int | None = None) -> dict[str, Any]:
             "seeds_per_cell": list(fit.seeds_per_cell),
         },
         "correlation": fit.correlation,
-        "warnings": [warning._asdict() for warning in fit.warnings],
+        "warnings": [warning.document() for warning in fit.warnings],
         "details": fit.details,
         "inputs": fit.inputs,
         "seed": fit.seed,
@@ -119,7 +119,7 @@ def optimum_document(best: Optimum) -> dict[str, Any]:
         out[f"{name}_interval"] = None if found is None else [found.low, found.high]
     out["extrapolates"] = best.extrapolates
     out["excess"] = best.excess
-    out["warnings"] = [warning._asdict() for warning in best.warnings]
+    out["warnings"] = [warning.document() for warning in best.warnings]
     return out
 
 
@@ -195,7 +195,7 @@ def _rebuilt(content: dict[str, Any], law: type[Formula]) -> Fit:
         dropped=tuple((each["reason"], each["rows"]) for each in content["dropped"]),
         holdout=_read_holdout(content["holdout"]),
         influence=_read_influence(content["influence"]),
-        warnings=tuple(Caution(each["code"], each["message"]) for each in content["warnings"]),
+        warnings=tuple(Diagnostic(each["code"], each["message"]) for each in content["warnings"]),
         seed=content["seed"],
         exact=None if rule is None else _read_rule(rule),
         draws=_array(content["draws"], width),

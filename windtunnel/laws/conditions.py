@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from windtunnel.errors import ConfigError
-from windtunnel.laws.table import Caution
+from windtunnel.errors import ConfigError, Diagnostic
 
 Mask = NDArray[np.bool_]
 Value = float | bool | str
@@ -211,7 +210,7 @@ def _quote(text: str) -> str:
 
 def whole_trunks(
     condition: Condition, mask: Mask, trunk: NDArray[np.str_]
-) -> tuple[Mask, tuple[Caution, ...]]:
+) -> tuple[Mask, tuple[Diagnostic, ...]]:
     """The rows of a hold-out, widened to whole trunks, and what is said where that was needed.
 
     Raises:
@@ -225,7 +224,7 @@ def whole_trunks(
         return wide, ()
     shown = ", ".join(cut[:3]) + (", ..." if len(cut) > 3 else "")
     return wide, (
-        Caution(
+        Diagnostic(
             "holdout-widened",
             f"holdout {condition} cuts {len(cut)} trunks ({shown}), whose rows share their noise: "
             f"all rows of them are held out, {int(wide.sum())} in all",

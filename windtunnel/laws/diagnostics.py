@@ -15,13 +15,14 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike
 
+from windtunnel.errors import Diagnostic
 from windtunnel.laws.bootstrap import Resamples
 from windtunnel.laws.forms import Law
 from windtunnel.laws.interval import HoldOut, Influence, Span, beyond, decades_beyond
 from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, replicates
 from windtunnel.laws.point_estimate import Point, correlation
 from windtunnel.laws.posterior import NONE_OFF, Layout, Posterior
-from windtunnel.laws.table import Caution, Floats, Table, repeated_data
+from windtunnel.laws.table import Floats, Table, repeated_data
 
 SCALES = (1.0, 1e3, 1e6, 1e9)
 # People write millions and billions: thousands must fit that much better, in decades.
@@ -73,12 +74,12 @@ FEW_SIZES, FEW_HORIZONS = 5, 4
 PLAUSIBLE_RATIO, LARGEST_PARAMS = (RATIOS[0], 1e6), 1e14
 
 
-def of_table(law: type[Law], table: Table) -> Iterator[Caution]:
-    """Cautions that the design alone earns."""
+def of_table(law: type[Law], table: Table) -> Iterator[Diagnostic]:
+    """Diagnostics that the design alone earns."""
     r = correlation(law, table)
     if r is not None and abs(r) > COLLINEAR:
         first, second = law.inputs[:2]
-        yield Caution(
+        yield Diagnostic(
             "collinear",
             f"ln {first} and ln {second} are collinear (r = {r:.2f}): the two exponents trade off. "
             + ("Let the smallest sizes run much longer" if law.allocates else "Vary them apart"),
@@ -88,26 +89,26 @@ def of_table(law: type[Law], table: Table) -> Iterator[Caution]:
         yield from _few(table)
         yield from _flop_rule(table)
         if table.decayed is not None and not table.decayed.any():
-            yield Caution(
+            yield Diagnostic(
                 "undecayed-rows",
                 "no row is decayed: a decay is worth about .09 nats, so the law is of losses that "
                 "no finished run has",
             )
     yield from of_rows(law.columns(), table)
     if table.has_trunks and np.bincount(table.trunk_index).max() < 2:
-        yield Caution(
+        yield Diagnostic(
             "one-row-trunks",
             "every trunk has one row: trunk and branch noise cannot be told apart",
         )
 
 
-def of_rows(columns: tuple[str, ...], table: Table) -> Iterator[Caution]:
-    """Cautions about the rows of a table, whatever the law."""
+def of_rows(columns: tuple[str, ...], table: Table) -> Iterator[Diagnostic]:
+    """Diagnostics about the rows of a table, whatever the law."""
     rows = np.stack([table[name] for name in columns], axis=1)
     if table.has_trunks:
         rows = np.concatenate([rows, table.trunk_index[:, None]], axis=1)
     if again := table.rows - np.unique(rows, axis=0).shape[0]:
-        yield Caution(
+        yield Diagnostic(
             "duplicate-rows",
             f"{again} of {table.rows} rows repeat another one exactly: counted as independent runs "
             "they make the intervals too narrow. Drop them from the table",
@@ -119,25 +120,25 @@ def of_rows(columns: tuple[str, ...], table: Table) -> Iterator[Caution]:
         yield from repeated_data(passes)
     ways = np.unique(table.labels["execution"]) if "execution" in table.labels else ()
     if len(ways) > 1:
-        yield Caution(
+        yield Diagnostic(
             "mixed-execution",
             f"rows were computed in {len(ways)} ways ({', '.join(ways[:4])}): between them results "
             "differ in the last digits or more",
         )
 
 
-def _odd_units(table: Table) -> Iterator[Caution]:
+def _odd_units(table: Table) -> Iterator[Diagnostic]:
     """Numbers that no training run has: a unit was left out, or columns were swapped."""
     ratio = float(np.median(table.tokens / table.params))
     low, high = PLAUSIBLE_RATIO
     if not low <= ratio <= high:
-        yield Caution(
+        yield Diagnostic(
             "odd-units",
             f"tokens per param is {ratio:.3g} in a typical row: {_likely_mistake(table, ratio)}",
         )
     largest = float(table.params.max())
     if largest > LARGEST_PARAMS:
-        yield Caution(
+        yield Diagnostic(
             "odd-units",
             f"params go up to {largest:.3g}: no model is that large; was it scaled twice?",
         )
@@ -163,10 +164,10 @@ def _span(values: Floats) -> str:
     return f"{values.min():.3g} to {values.max():.3g}"
 
 
-def _few(table: Table) -> Iterator[Caution]:
+def _few(table: Table) -> Iterator[Diagnostic]:
     sizes = np.unique(table.params).size
     if sizes < FEW_SIZES:
-        yield Caution(
+        yield Diagnostic(
             "few-sizes",
             f"{sizes} model sizes: the exponent in N rests on "
             f"{'no' if sizes < 4 else 'one'} size more than it needs. Add sizes",
@@ -177,19 +178,19 @@ def _few(table: Table) -> Iterator[Caution]:
         each = [np.unique(table.tokens[index == size]).size for size in range(sizes)]
         horizons = int(np.median(each))
     if horizons < FEW_HORIZONS:
-        yield Caution(
+        yield Diagnostic(
             "few-horizons",
             f"a typical size has {horizons} horizons: the exponent in D rests on little. Branch "
             "off more of them",
         )
 
 
-def _flop_rule(table: Table) -> Iterator[Caution]:
+def _flop_rule(table: Table) -> Iterator[Diagnostic]:
     if "flops" not in table:
         return
     off = table["flops"] / table.budget
     if np.max(np.abs(off - 1)) > 0.02:
-        yield Caution(
+        yield Diagnostic(
             "flop-rule",
             f"the flops column is {off.min():.3g} to {off.max():.3g} times {table.flop_rule}: "
             f"budgets here are in {table.flop_rule}"
@@ -218,12 +219,12 @@ def of_noise(
     *,
     lack_of_fit_p: float | None,
     sigma_seed: float | None,
-) -> Iterator[Caution]:
-    """Cautions about what is noise and what is misfit."""
+) -> Iterator[Diagnostic]:
+    """Diagnostics about what is noise and what is misfit."""
     rms = float(np.sqrt(np.mean(point.residual**2)))
     tested = lack_of_fit_p is not None and sigma_seed is not None and sigma_seed > ROUNDOFF
     if tested and lack_of_fit_p is not None and lack_of_fit_p < LACK_OF_FIT_P:
-        yield Caution(
+        yield Diagnostic(
             "lack-of-fit",
             f"lack of fit (p = {lack_of_fit_p:.1g}): residuals of {rms:.2%} against seed noise of "
             f"{sigma_seed:.2%}. The law bends away from this table",
@@ -232,7 +233,7 @@ def of_noise(
     row = int(np.argmax(np.abs(point.residual)))
     worst = table.describe(row, point.problem.law.columns())
     if table.rows >= HEAVY_TAIL_ROWS and rms > HEAVY_TAIL * usual and not point.exact:
-        yield Caution(
+        yield Diagnostic(
             "heavy-tails",
             f"residuals have outliers (rms {rms:.2%}, most within {usual:.2%}), the worst "
             f"{worst} ({point.residual[row]:+.1%}): a diverged run? Intervals are wide because of "
@@ -240,19 +241,19 @@ def of_noise(
         )
     cells = table.cells(*point.problem.law.inputs)
     if not replicates(cells, table.trunk_index):
-        yield Caution(
+        yield Diagnostic(
             "noise-unidentified",
             "no cell has two seeds: trunk noise cannot be told from lack of fit, and the intervals "
             "count both as noise. Add a second seed",
         )
     if noise.trunk_df < MIN_TRUNK_DF:
-        yield Caution(
+        yield Diagnostic(
             "noise-unidentified",
             f"{table.trunk_labels.size} trunks leave no degree of freedom for trunk noise, so no "
             "interval is given: add seeds or sizes",
         )
     elif noise.trunk_df < FEW_TRUNK_DF:
-        yield Caution(
+        yield Diagnostic(
             "few-trunks",
             f"trunk noise rests on {noise.trunk_df:.1f} degrees of freedom: intervals are wide "
             "because little is known. Add seeds",
@@ -262,7 +263,7 @@ def of_noise(
 
 def of_sizes(
     point: Point, base: Point, table: Table, layout: Layout, posterior: Posterior
-) -> Iterator[Caution]:
+) -> Iterator[Diagnostic]:
     """A size whose rows all lie far above what the other sizes say of it.
 
     With a second seed the posterior of the noise weighs it; without, the means of the sizes do.
@@ -277,7 +278,7 @@ def of_sizes(
         names = law.grids.keys()
         raw = base.problem.raw(base.theta)
         numbers = ", ".join(f"{name} {raw[law.index(name)]:.3g}" for name in names)
-        yield Caution(
+        yield Diagnostic(
             "under-tuned",
             f"the runs of params = {table.params[rows][0]:.4g} lie "
             f"{base.residual[rows].mean():.2%} above the law of the other sizes (probability "
@@ -289,7 +290,7 @@ def of_sizes(
         yield from _above_the_others(point, table)
 
 
-def _above_the_others(point: Point, table: Table) -> Iterator[Caution]:
+def _above_the_others(point: Point, table: Table) -> Iterator[Diagnostic]:
     sizes = np.unique(table.params)
     if not FEW_SIZES - 1 <= sizes.size <= table.rows / 2:
         return
@@ -298,7 +299,7 @@ def _above_the_others(point: Point, table: Table) -> Iterator[Caution]:
     # Sizes share a law, so their mean residuals scatter by the noise between trunks and no more.
     spread = 1.4826 * float(np.median(np.abs(np.delete(means, worst))))
     if means[worst] > UNDER_TUNED_SIGMAS * max(spread, UNDER_TUNED_LEAST / 4):
-        yield Caution(
+        yield Diagnostic(
             "under-tuned",
             f"the runs of params = {sizes[worst]:.4g} lie {means[worst]:.2%} above the law on "
             f"average, the other sizes within {spread:.2%}: a poor learning rate or batch there? "
@@ -306,7 +307,7 @@ def _above_the_others(point: Point, table: Table) -> Iterator[Caution]:
         )
 
 
-def _non_monotone(point: Point, table: Table) -> Iterator[Caution]:
+def _non_monotone(point: Point, table: Table) -> Iterator[Diagnostic]:
     """Loss that rises along a trunk (or a size) by more than steps usually miss the law."""
     if "tokens" not in point.problem.law.inputs or point.exact:
         return
@@ -319,7 +320,7 @@ def _non_monotone(point: Point, table: Table) -> Iterator[Caution]:
         return
     usual = 1.4826 * float(np.median(np.abs(miss)))
     if rises := int(np.sum((rise > 0) & (miss > RISE_SIGMAS * usual))):
-        yield Caution(
+        yield Diagnostic(
             "non-monotone",
             f"loss rises with more tokens in {rises} places, by more than noise explains: look "
             "for diverged, undecayed or repeated-data runs",
@@ -336,27 +337,27 @@ FEW_RESAMPLES = 50
 MAX_DECADES = 0.5
 
 
-def of_search(point: Point) -> Iterator[Caution]:
-    """Cautions about the optimum itself."""
+def of_search(point: Point) -> Iterator[Diagnostic]:
+    """Diagnostics about the optimum itself."""
     if not point.moved:
-        yield Caution(
+        yield Diagnostic(
             "start-point",
             "the answer equals one of the optimiser's start points: it did not move, so this is no "
             "fit. Look for a constant column or an output in another unit",
         )
     elif not point.converged:
-        yield Caution(
+        yield Diagnostic(
             "not-converged", f"the optimiser did not converge (gradient {point.gradient_norm:.1e})"
         )
     if point.starts_agreeing < min(point.starts / 8, 4):
-        yield Caution(
+        yield Diagnostic(
             "few-starts",
             f"only {point.starts_agreeing} of {point.starts} starts reached this optimum",
         )
     law, held = point.problem.law, point.problem.coordinates.free
     for name, inside, value in zip(law.names(), point.inside, point.theta, strict=True):
         if not inside and name in held:
-            yield Caution(
+            yield Diagnostic(
                 "at-bound",
                 f"{name} is at its bound ({value:.3g}): the table does not determine it",
             )
@@ -369,15 +370,15 @@ def of_intervals(
     ratio: Span | None,
     *,
     level: float,
-) -> Iterator[Caution]:
-    """Cautions about how well the numbers are known; `scaled` are the resampled theta (S, K)."""
+) -> Iterator[Diagnostic]:
+    """Diagnostics about how well the numbers are known; `scaled` are the resampled theta (S, K)."""
     count = len(resamples.draws)
     if resamples.failed > 0.01 * max(count, 1):
-        yield Caution(
+        yield Diagnostic(
             "resamples-failed", f"{resamples.failed} of {count} resamples did not converge"
         )
     if 0 < count < FEW_RESAMPLES:
-        yield Caution(
+        yield Diagnostic(
             "few-resamples", f"the ends of the intervals rest on {count} resamples: ask for 1000"
         )
     if count:
@@ -385,7 +386,7 @@ def of_intervals(
         low, high = np.quantile(scaled, tail, axis=0)
         for k, name in enumerate(law.names()):
             if law.bounds[name][0] >= 0 and high[k] > 0 and high[k] > FLAT * low[k]:
-                yield Caution(
+                yield Diagnostic(
                     "flat-direction",
                     f"{name} is known within a factor of {_factor(high[k], low[k])} only "
                     "(in scaled units): the table hardly determines it",
@@ -394,7 +395,7 @@ def of_intervals(
         return
     width = ratio[1] / ratio[0] if ratio[0] > 0 else np.inf
     if not width <= MAX_RATIO_WIDTH:
-        yield Caution(
+        yield Diagnostic(
             "ratio-wide",
             f"the interval of the optimal D/N at the largest budget is {ratio[0]:.3g} to "
             f"{ratio[1]:.3g} (x{width:.1f}): the ratio is barely known",
@@ -407,8 +408,8 @@ def _factor(high: float, low: float) -> str:
 
 def of_influence(
     found: Influence | None, spans: Mapping[str, Span], without: tuple[int, Mapping[str, float]]
-) -> Iterator[Caution]:
-    """Cautions about numbers that hang on a few rows.
+) -> Iterator[Diagnostic]:
+    """Diagnostics about numbers that hang on a few rows.
 
     Args:
         found: the influence of single rows and trunks.
@@ -422,7 +423,7 @@ def of_influence(
         if name in spans and not spans[name][0] <= value <= spans[name][1]
     ]
     if moved:
-        yield Caution(
+        yield Diagnostic(
             "outlier-driven",
             f"without the {count} rows farthest off the law {', '.join(moved)}: decide whether "
             "they belong (--drop-highest, --where)",
@@ -437,7 +438,7 @@ def of_influence(
     name = "the optimal D/N" if is_ratio else found.quantity
     for pulls, word in ((found.trunks, "trunk "), (found.rows, "")):
         if pulls and abs(pulls[0].shift) > half:
-            yield Caution(
+            yield Diagnostic(
                 "outlier-driven",
                 f"without {word}{pulls[0].label} {name} is {pulls[0].value_without:.3g} instead of "
                 f"{found.value:.3g}: it decides more than half of the interval",
@@ -446,8 +447,8 @@ def of_influence(
 
 
 def of_use(law: type[Law], optimum: Mapping[str, float], domain: Mapping[str, Span],
-           held: HoldOut | None, level: float) -> Iterator[Caution]:  # fmt: skip
-    """Cautions about where the law is about to be used; `optimum` is at the largest budget."""
+           held: HoldOut | None, level: float) -> Iterator[Diagnostic]:  # fmt: skip
+    """Diagnostics about where the law is about to be used; `optimum` is at the largest budget."""
     if law.allocates and optimum:
         outside = beyond("optimal D/N", optimum["ratio"], domain["ratio"], "ratio-outside")
         if outside:
@@ -459,7 +460,7 @@ def of_use(law: type[Law], optimum: Mapping[str, float], domain: Mapping[str, Sp
             if found:
                 yield found
     if held is not None and held.inside is False and not np.isnan([held.low, held.high]).any():
-        yield Caution(
+        yield Diagnostic(
             "holdout-missed",
             f"held-out {held.what} missed: the forecast was {held.error:+.2%} off, expected "
             f"{held.low:+.2%} to {held.high:+.2%} ({level:.0%})",
@@ -470,7 +471,7 @@ def of_use(law: type[Law], optimum: Mapping[str, float], domain: Mapping[str, Sp
     if held is not None and held.covered is not None and known:
         least = level - 3 * np.sqrt(level * (1 - level) / held.trunks)
         if held.covered < least:
-            yield Caution(
+            yield Diagnostic(
                 "holdout-missed",
                 f"{held.covered:.0%} of the {held.rows} held-out rows lie inside their own "
                 f"{level:.0%} prediction intervals: they are noisier than the rest, or bend away",

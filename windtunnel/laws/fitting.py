@@ -7,14 +7,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from windtunnel.errors import ColumnError, ConfigError, FitError, did_you_mean
+from windtunnel.errors import ColumnError, ConfigError, Diagnostic, FitError, did_you_mean
 from windtunnel.laws.conditions import Condition, whole_trunks
 from windtunnel.laws.interval import Interval
 from windtunnel.laws.powers import Power2
 from windtunnel.laws.regression import METHODS, Method, Settings, fit_optima, regress
 from windtunnel.laws.result import OF_CURVES, STAGED, Fit, law_named
 from windtunnel.laws.solver import ObjectiveName
-from windtunnel.laws.table import Caution, Floats, Table, mixed_decay
+from windtunnel.laws.table import Floats, Table, mixed_decay
 from windtunnel.laws.two_step.fitting import fit_staged
 from windtunnel.laws.two_step.isoflop import Reading
 from windtunnel.laws.validation import Chosen
@@ -79,7 +79,7 @@ def fit(
     rows, mixed = (known, ()) if law in OF_CURVES else decayed_only(known)
     if mixed and isinstance(held, np.ndarray) and held.dtype == np.bool_:
         held = held[known.decayed]
-    cautions = (*said, *cut, *mixed)
+    diagnostics = (*said, *cut, *mixed)
     settings = Settings(
         objective=objective or "huber-log",
         delta=delta,
@@ -93,15 +93,15 @@ def fit(
     if law in STAGED:
         if objective is not None or delta is not None:
             raise FitError(f"{law} is found in stages: it has no objective and no delta to choose")
-        return fit_staged(rows, law, settings, held, interpolate).warned(*cautions)
+        return fit_staged(rows, law, settings, held, interpolate).warned(*diagnostics)
     form = law_named(law)
     if objective is None and not form.multiplicative:
         settings = dataclasses.replace(settings, objective="huber")
     if form is Power2 and delta is None:  # 1e-3 is of a loss, and this is of a rate or a batch
         settings = dataclasses.replace(settings, delta="auto")
     if form is Power2 and "loss" in rows:
-        return fit_optima(rows, settings).warned(*cautions)
-    return regress(rows, form, settings, held).warned(*cautions)
+        return fit_optima(rows, settings).warned(*diagnostics)
+    return regress(rows, form, settings, held).warned(*diagnostics)
 
 
 def predict(fitted: Fit, *inputs: float, trunks: float = 1, **named: float) -> Interval:
@@ -115,7 +115,7 @@ def predict(fitted: Fit, *inputs: float, trunks: float = 1, **named: float) -> I
     return fitted.predict(*inputs, trunks=trunks, **named)
 
 
-def as_table(given: Table | Mapping[str, ArrayLike]) -> tuple[Table, tuple[Caution, ...]]:
+def as_table(given: Table | Mapping[str, ArrayLike]) -> tuple[Table, tuple[Diagnostic, ...]]:
     """A Table from columns by name, without the rows where a number is nan: those are counted.
 
     Raises:
@@ -149,10 +149,10 @@ def as_table(given: Table | Mapping[str, ArrayLike]) -> tuple[Table, tuple[Cauti
     if gone == table.rows:
         raise FitError("every row of the table has a number missing")
     said = f"{gone} of {table.rows} rows have a number missing and are left out"
-    return table.subset(~missing, why="a number is missing"), (Caution("incomplete-rows", said),)
+    return table.subset(~missing, why="a number is missing"), (Diagnostic("incomplete-rows", said),)
 
 
-def decayed_only(table: Table) -> tuple[Table, tuple[Caution, ...]]:
+def decayed_only(table: Table) -> tuple[Table, tuple[Diagnostic, ...]]:
     """The decayed rows where both kinds are there: a decay is worth more than most effects."""
     if table.decayed is None or table.decayed.all() or not table.decayed.any():
         return table, ()
@@ -160,7 +160,7 @@ def decayed_only(table: Table) -> tuple[Table, tuple[Caution, ...]]:
     return table.subset(table.decayed, why="not decayed"), (mixed_decay(gone, table.rows),)
 
 
-def _held(table: Table, holdout: Chosen) -> tuple[Chosen, tuple[Caution, ...]]:
+def _held(table: Table, holdout: Chosen) -> tuple[Chosen, tuple[Diagnostic, ...]]:
     """A condition as the mask of the whole trunks that it touches; anything else as it is."""
     if not isinstance(holdout, str) or holdout == "largest":
         return holdout, ()

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from windtunnel.errors import Diagnostic
 from windtunnel.laws.forms import Law
-from windtunnel.laws.table import Caution, Floats, Table
+from windtunnel.laws.table import Floats, Table
 
 NO_INTERVAL = (float("nan"), float("nan"))
 Span = tuple[float, float]
@@ -21,7 +22,7 @@ class Interval:
     value: float
     low: float
     high: float
-    warnings: tuple[Caution, ...] = ()
+    warnings: tuple[Diagnostic, ...] = ()
 
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
@@ -46,7 +47,7 @@ class Optimum:
     ratio_exact: Interval | None = None
     extrapolates: float = 0.0
     excess: float = 0.0
-    warnings: tuple[Caution, ...] = ()
+    warnings: tuple[Diagnostic, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,15 +144,15 @@ def decades_beyond(value: float, domain: Span) -> float:
     return decades if abs(decades) > AT_THE_EDGE else 0.0
 
 
-def beyond(name: str, value: float, domain: Span, code: str = "extrapolates") -> Caution | None:
-    """A caution saying how many decades `value` lies outside `domain`, or None inside it."""
+def beyond(name: str, value: float, domain: Span, code: str = "extrapolates") -> Diagnostic | None:
+    """A diagnostic saying how many decades `value` lies outside `domain`, or None inside it."""
     decades = decades_beyond(value, domain)
     if not decades:
         return None
     side, edge = (
         ("above the largest", domain[1]) if decades > 0 else ("below the smallest", domain[0])
     )
-    return Caution(
+    return Diagnostic(
         code,
         f"{name} = {value:.3g} is {abs(decades):.2f} decades {side} fitted ({edge:.3g}): "
         "extrapolated",

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from windtunnel.errors import FitError
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.laws import diagnostics, profile
 from windtunnel.laws.baselines import compute_line, nearest_size
 from windtunnel.laws.bootstrap import Resamples, resample, resample_cases, without
@@ -29,7 +29,7 @@ from windtunnel.laws.powers import Power2
 from windtunnel.laws.problem import Problem
 from windtunnel.laws.result import Fit
 from windtunnel.laws.solver import ObjectiveName
-from windtunnel.laws.table import Caution, Floats, Table
+from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.validation import Chosen, held_out_rows, hold_out, influence
 
 Method = Literal["two-level", "case", "profile", "none"]
@@ -220,7 +220,7 @@ def _best(table: Table, point: Point) -> dict[str, float]:
 
 def _held(
     table: Table, law: type[Law], holdout: Chosen, settings: Settings, rng: np.random.Generator
-) -> tuple[HoldOut | None, tuple[Caution, ...]]:
+) -> tuple[HoldOut | None, tuple[Diagnostic, ...]]:
     """Fit the other trunks and predict these; where too few are left, a sentence instead."""
     if holdout is None:
         return None, ()
@@ -236,7 +236,7 @@ def _held(
     except FitError as error:
         if not largest:
             raise
-        return None, (Caution("no-holdout", f"no hold-out of the largest runs: {error}"),)
+        return None, (Diagnostic("no-holdout", f"no hold-out of the largest runs: {error}"),)
     naive: dict[str, Floats] = {}
     if law.inputs == ("params", "tokens"):
         naive["nearest size at that D/N"] = nearest_size(rest, held.params, held.tokens)
@@ -320,10 +320,10 @@ def fit_optima(table: Table, settings: Settings) -> Fit:
         names=table.names,
     )
     fit = regress(optima, Power2, settings, "largest")
-    cautions = []
+    diagnostics = []
     if edge:
-        cautions.append(
-            Caution(
+        diagnostics.append(
+            Diagnostic(
                 "edge-minimum",
                 f"{edge} of {len(found)} cells have their lowest loss at the smallest or largest y "
                 "tried and are left out: try y beyond it",
@@ -336,7 +336,7 @@ def fit_optima(table: Table, settings: Settings) -> Fit:
         "regret_worst": float(np.max(known)) if known else None,
         "cells": judged,
     }
-    return fit.detailed(details).warned(*cautions)
+    return fit.detailed(details).warned(*diagnostics)
 
 
 def _trials(table: Table, mask: Any) -> tuple[Floats, Floats]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from windtunnel.errors import FitError, did_you_mean
+from windtunnel.errors import Diagnostic, FitError, did_you_mean
 from windtunnel.laws.chinchilla import Chinchilla, DataConstrained
 from windtunnel.laws.exact import ExactRule, exact_ratio
 from windtunnel.laws.forms import Formula, Law
@@ -27,7 +27,7 @@ from windtunnel.laws.interval import (
 )
 from windtunnel.laws.posterior import trunk_sigma
 from windtunnel.laws.powers import ExpOffset, Power, Power2, PowerOffset, Sigmoid
-from windtunnel.laws.table import Caution, Floats, Table
+from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step import batch, envelope, isoflop, lr
 from windtunnel.laws.two_step.base import StagedLaw, Stages
 
@@ -95,7 +95,7 @@ class Fit:
     dropped: tuple[tuple[str, int], ...]
     holdout: HoldOut | None
     influence: Influence | None
-    warnings: tuple[Caution, ...]
+    warnings: tuple[Diagnostic, ...]
     seed: int
     exact: ExactRule | None
     draws: Floats
@@ -249,7 +249,7 @@ class Fit:
         """This fit, saying which runs of which study it was made from."""
         return dataclasses.replace(self, inputs=inputs)
 
-    def warned(self, *more: Caution) -> "Fit":
+    def warned(self, *more: Diagnostic) -> "Fit":
         """This fit with further warnings, first."""
         return dataclasses.replace(self, warnings=(*more, *self.warnings)) if more else self
 
@@ -274,7 +274,7 @@ class Fit:
         trunk = trunk_sigma(self.sigma_draws, size, self.domain[self.form.inputs[0]])
         return np.asarray(trunk * normal[:, 0] + self.sigma_draws[:, 1] * normal[:, 1])
 
-    def _extrapolation(self, *inputs: float) -> tuple[Caution, ...]:
+    def _extrapolation(self, *inputs: float) -> tuple[Diagnostic, ...]:
         at = dict(zip(self.form.inputs, inputs, strict=True))
         if "flops" in self.domain and {"params", "tokens"} <= at.keys():
             at["flops"] = self.flop_factor * at["params"] * at["tokens"]

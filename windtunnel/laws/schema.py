@@ -22,9 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from windtunnel.errors import ConfigError, FitError, WindtunnelError, boundary, did_you_mean
+from windtunnel.errors import (
+    ConfigError,
+    Diagnostic,
+    FitError,
+    WindtunnelError,
+    boundary,
+    did_you_mean,
+)
 from windtunnel.laws.forms import Formula
-from windtunnel.laws.table import Caution
 
 
 def plain(value: Any) -> Any:
@@ -258,7 +264,7 @@ def _no_number(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON")
 
 
-EDITED = Caution(
+EDITED = Diagnostic(
     "edited-fit",
     "the file was changed by hand since it was written (its digest is that of another content), so "
     "that its numbers are not those of the fit: fit again, or put back what stood there",

@@ -1,39 +1,24 @@
-"""A warning that a program can act on and a person can read.
-
-The table that a law is fitted to: one row per finished run, labelled by the trunk it came from.
+"""The table that a law is fitted to: one row per finished run, labelled by the trunk it came from.
 
 Columns are one-dimensional and of one length, R. The trunk is the unit of independence: two
 branches of one trunk share its initialisation and its data order, so their noise is shared too.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from windtunnel.errors import ColumnError, FitError, did_you_mean
+from windtunnel.errors import ColumnError, Diagnostic, FitError, did_you_mean
 
 ONCE = 1.01
 """Passes over the data that still count as one: totals are rounded."""
 
 
-class Caution(NamedTuple):
-    """What a reader must know before trusting a number: a stable code and a sentence with figures.
-
-    The codes and when each fires are listed in docs/fit.md.
-    """
-
-    code: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.message} [{self.code}]"
-
-
-def mixed_decay(undecayed: int, rows: int) -> Caution:
+def mixed_decay(undecayed: int, rows: int) -> Diagnostic:
     """What is said where decayed and undecayed rows meet in one table."""
-    return Caution(
+    return Diagnostic(
         "mixed-decay",
         f"{undecayed} of {rows} rows are not decayed and were left out: a decay is worth about .09 "
         "nats, more than most effects fitted here, so the two are never mixed. To fit the others "
@@ -41,14 +26,14 @@ def mixed_decay(undecayed: int, rows: int) -> Caution:
     )
 
 
-def repeated_data(passes: ArrayLike) -> tuple[Caution, ...]:
+def repeated_data(passes: ArrayLike) -> tuple[Diagnostic, ...]:
     """What is said of rows that read their data more than once; nan: not known."""
     count = np.asarray(passes, np.float64)
     repeated = int(np.sum(count > ONCE))
     if not repeated:
         return ()
     return (
-        Caution(
+        Diagnostic(
             "repeated-data",
             f"{repeated} of {count.size} rows read their data more than once, up to "
             f"{np.nanmax(count):.3g} times, and this law counts every token as fresh: "

@@ -44,7 +44,7 @@ from windtunnel.report.inputs import (
 from windtunnel.runs.budget.cost import cost_of
 from windtunnel.runs.curves import read_curve
 from windtunnel.runs.forecast import as_table, law_inputs, law_rows, read_forecasts
-from windtunnel.runs.imported import KIND, imported_cautions, study_rows
+from windtunnel.runs.imported import KIND, imported_diagnostics, study_rows
 from windtunnel.runs.plan import Plan, PlannedSegment, make_plan
 from windtunnel.runs.points import Ground, search_size
 from windtunnel.runs.search.winner import search_outcomes
@@ -227,7 +227,7 @@ def _law(study: str, experiment: str, rows: list[Row]) -> ScalingLaw:
         filters = ("decayed", "finished", f"experiment {experiment}")
         table = as_table(chosen, filters=filters)
         made = fit(table).made_from(law_inputs(study, rows, {experiment}))
-        law = made.warned(*imported_cautions(chosen))
+        law = made.warned(*imported_diagnostics(chosen))
     except FitError as refused:
         problem = str(refused)
     return ScalingLaw(

@@ -22,7 +22,7 @@ from markupsafe import Markup
 from windtunnel.errors import FitError, StoreError
 from windtunnel.findings import Finding
 from windtunnel.findings.branches import BranchFinding
-from windtunnel.laws import Caution, Fit, Interval, Optimum
+from windtunnel.laws import Diagnostic, Fit, Interval, Optimum
 from windtunnel.redact import redacted
 from windtunnel.report import formatting
 from windtunnel.report.collect import collect
@@ -108,7 +108,7 @@ class Answer:
     problem: str = ""
 
     @property
-    def warnings(self) -> tuple[Caution, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """Where the answer leaves what was measured, each sentence once."""
         if self.optimum is None:
             return ()

@@ -18,8 +18,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from windtunnel.errors import StoreError
-from windtunnel.laws.table import Caution, Floats
+from windtunnel.errors import Diagnostic, StoreError
+from windtunnel.laws.table import Floats
 from windtunnel.runs.files import undamaged_rows, unreadable
 from windtunnel.runs.lease import LeaseHeld
 from windtunnel.runs.plan import PlannedSegment
@@ -167,9 +167,9 @@ def _cut(folder: SegmentFolder, *, begin: int) -> None:
     os.truncate(folder.curve, whole.size)
 
 
-def curve_cautions(
+def curve_diagnostics(
     store: Store, segments: Iterable[PlannedSegment], *, deep: bool = True
-) -> tuple[Caution, ...]:
+) -> tuple[Diagnostic, ...]:
     """One warning that names the finished segments whose curve is gone, cut or has a broken line.
 
     Args:
@@ -183,7 +183,7 @@ def curve_cautions(
     named = ", ".join(str(each.curve) for each in found[:_NAMED])
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return (
-        Caution(
+        Diagnostic(
             CODE,
             f"{len(found)} finished segments have a curve that is gone, cut or broken: "
             f"{named}{more}; no measured loss is affected: `windtunnel sweep` does those updates "
@@ -227,7 +227,7 @@ class Curve:
 def read_curve(store: Store, planned: PlannedSegment, *, points: int = MOST_POINTS) -> Curve | None:
     """The segment's curve up to the plan's end of it; None where nothing has been written.
 
-    Lines that are damaged are left out; `curve_damage.curve_cautions` tells of them.
+    Lines that are damaged are left out; `curve_damage.curve_diagnostics` tells of them.
     """
     written = undamaged_rows(store.segment(planned.id).curve, CURVE_ROW)
     rows = (row for row in written if row["step"] <= planned.end)

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from windtunnel.accounting import flops_6nd
-from windtunnel.errors import ConfigError, StoreError, boundary, did_you_mean
-from windtunnel.laws.table import Caution
+from windtunnel.errors import ConfigError, Diagnostic, StoreError, boundary, did_you_mean
 from windtunnel.runs.files import append_line, drop_torn, whole_lines
 from windtunnel.runs.schemas import IMPORTED
 from windtunnel.runs.study import Study
@@ -231,14 +230,14 @@ def remove_run(folder: Path, label: str) -> Imported:
     return have[label]
 
 
-def imported_cautions(rows: Sequence[Row]) -> tuple[Caution, ...]:
+def imported_diagnostics(rows: Sequence[Row]) -> tuple[Diagnostic, ...]:
     """What a fit to these rows must say of the imported ones among them."""
     sources = Counter(row["source"] for row in rows if row.get("kind") == KIND)
     if not sources:
         return ()
     where = ", ".join(f"{count} from {source}" for source, count in sources.items())
     return (
-        Caution(
+        Diagnostic(
             "imported-runs",
             f"{sources.total()} of {len(rows)} rows are imported ({where}): another recipe, "
             "tokenizer or validation text is possible, what was stated of them is not checked, and "

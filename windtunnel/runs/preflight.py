@@ -8,7 +8,7 @@ from windtunnel.config import StudyConfig, Trunk
 from windtunnel.config.segment import rows_per_update
 from windtunnel.config.study import Resources
 from windtunnel.config.units import Misfit
-from windtunnel.laws.table import Caution
+from windtunnel.errors import Diagnostic
 from windtunnel.runs.plan import PlannedSegment
 
 CARDS = Path("/dev")
@@ -65,7 +65,7 @@ def check_execution(study: StudyConfig, segments: Iterable[PlannedSegment]) -> N
             )
 
 
-def beyond_this_machine(resources: Resources, *, cards: Path = CARDS) -> tuple[Caution, ...]:
+def beyond_this_machine(resources: Resources, *, cards: Path = CARDS) -> tuple[Diagnostic, ...]:
     """A warning where one device of a trial asks for more than this machine has."""
     gpus = len(list(cards.glob("nvidia[0-9]*")))
     asked = {
@@ -74,7 +74,7 @@ def beyond_this_machine(resources: Resources, *, cards: Path = CARDS) -> tuple[C
         "device": (float(resources.device == "cuda"), gpus, "cards"),
     }
     return tuple(
-        Caution(
+        Diagnostic(
             "more-than-here",
             f"resources.{name}: a trial, or each of its devices, asks for {wanted:g} {what}, and "
             f"this machine has {there}; it can run on a cluster only (--address)",

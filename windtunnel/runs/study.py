@@ -30,10 +30,9 @@ from windtunnel.data import (
     prepare_validation,
 )
 from windtunnel.data.tokenizer import load_tokenizer
-from windtunnel.errors import ConfigError, DataError
-from windtunnel.laws.table import Caution
+from windtunnel.errors import ConfigError, DataError, Diagnostic
 from windtunnel.runs.completion import WantedSet
-from windtunnel.runs.curves import curve_cautions, cut_broken_curves
+from windtunnel.runs.curves import curve_diagnostics, cut_broken_curves
 from windtunnel.runs.data_lock import (
     data_asked,
     differences,
@@ -80,22 +79,22 @@ class Study:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the plan and the data have to say, in words."""
-        return tuple(caution.message for caution in self.cautions)
+        return tuple(diagnostic.message for diagnostic in self.diagnostics)
 
     @property
-    def cautions(self) -> tuple[Caution, ...]:
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
         """What the plan and the data have to say, with codes; docs/data.md lists those of data."""
-        planned = (Caution("plan", message) for message in self.plan.warnings)
-        return (*planned, *self.data_cautions, *self._curves)
+        planned = (Diagnostic("plan", message) for message in self.plan.warnings)
+        return (*planned, *self.data_diagnostics, *self._curves)
 
     @property
-    def data_cautions(self) -> tuple[Caution, ...]:
+    def data_diagnostics(self) -> tuple[Diagnostic, ...]:
         """What the data has to say."""
         if self.dataset is None:
             return tuple(self._missing_sources())
-        cut = chain.from_iterable(map(self.dataset.cut_cautions, self.contexts))
-        extra = chain.from_iterable(each.cautions() for each in self._extra_accounts())
-        return (*self.dataset.cautions, *extra, *cut, *self._repeats(), *self._changes)
+        cut = chain.from_iterable(map(self.dataset.cut_diagnostics, self.contexts))
+        extra = chain.from_iterable(each.diagnostics() for each in self._extra_accounts())
+        return (*self.dataset.diagnostics, *extra, *cut, *self._repeats(), *self._changes)
 
     @property
     def accounts(self) -> tuple[Account, ...]:
@@ -107,12 +106,12 @@ class Study:
         return (each.account for each in self.extra_validation if not each.conditional)
 
     @cached_property
-    def _curves(self) -> tuple[Caution, ...]:
+    def _curves(self) -> tuple[Diagnostic, ...]:
         """Finished segments whose curve is not whole any more."""
-        return curve_cautions(self.store, self.plan.segments)
+        return curve_diagnostics(self.store, self.plan.segments)
 
     @cached_property
-    def _changes(self) -> tuple[Caution, ...]:
+    def _changes(self) -> tuple[Diagnostic, ...]:
         """Sources that are not what the pinned tokens were made from."""
         if self.dataset is None:
             return ()
@@ -173,23 +172,23 @@ class Study:
             for planned in self.expected_plan.segments
         }
 
-    def _missing_sources(self) -> Iterator[Caution]:
+    def _missing_sources(self) -> Iterator[Diagnostic]:
         """Sources that a sweep would not find."""
         data = self.config.data
         for source in (*data.sources, *data.validation.extra):
             if missing := _missing(source, self.file):
-                yield Caution(
+                yield Diagnostic(
                     "missing-source",
                     f"{self.file}: data source {source.label!r}: there is no {missing}; the sweep "
                     "will stop there: mend `path`, which is relative to the study file",
                 )
 
-    def _repeats(self) -> tuple[Caution, ...]:
+    def _repeats(self) -> tuple[Diagnostic, ...]:
         epochs = self.most_epochs or 0.0
         if epochs <= 1.0:
             return ()
         return (
-            Caution(
+            Diagnostic(
                 "repeated-data",
                 f"the longest path reads {self.longest_tokens:.3g} tokens, and some path "
                 f"{epochs:.2f} epochs of its most repeated source; a law of fresh data does not "

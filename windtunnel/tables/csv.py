@@ -6,9 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from windtunnel.errors import ConfigError, boundary
+from windtunnel.errors import ConfigError, Diagnostic, boundary
 from windtunnel.laws import conditions
-from windtunnel.laws.table import Caution
 from windtunnel.tables.file import TableFile
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
@@ -60,12 +59,12 @@ def read_csv(path: Path, text: str) -> TableFile:
         which = ", ".join(str(k + 1) for k in unnamed)
         notes.append(f"columns without a name are left out: {which}")
     columns = zip(names, zip(*(cells for _, cells in body), strict=True), strict=False)
-    cautions = [Caution("table-format", f"{path.name}: {note}") for note in notes]
+    diagnostics = [Diagnostic("table-format", f"{path.name}: {note}") for note in notes]
     return TableFile(
         path=path,
         columns={name: values for name, values in columns if name},  # pandas leaves its index bare
         places=[f"line {line}" for line, _ in body],
-        cautions=tuple(cautions),
+        diagnostics=tuple(diagnostics),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from windtunnel.laws.table import Caution
+from windtunnel.errors import Diagnostic
 
 MAX_NAMES_SHOWN = 30
 
@@ -15,14 +15,14 @@ class TableFile:
 
     Attributes:
         stated: columns that are not the file's own, but what an option says of every row.
-        cautions: what a reader must know of how the file was read.
+        diagnostics: what a reader must know of how the file was read.
     """
 
     path: Path
     columns: Mapping[str, Sequence[object]]
     places: Sequence[str]
     stated: frozenset[str] = frozenset()
-    cautions: tuple[Caution, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
 
     @property
     def rows(self) -> int:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from windtunnel.errors import ConfigError, boundary
-from windtunnel.laws.table import Caution
+from windtunnel.errors import ConfigError, Diagnostic, boundary
 from windtunnel.tables.csv import read_csv
 from windtunnel.tables.file import TableFile
 from windtunnel.tables.json import flat_cells, read_json
@@ -105,8 +104,8 @@ def _text_table(path: Path, raw: bytes, read: Text) -> TableFile:
     table = read(path, text)
     if not notes:
         return table
-    caution = Caution("table-format", f"{path.name} is read as {', '.join(notes)}")
-    return replace(table, cautions=(caution, *table.cautions))
+    diagnostic = Diagnostic("table-format", f"{path.name} is read as {', '.join(notes)}")
+    return replace(table, diagnostics=(diagnostic, *table.diagnostics))
 
 
 def _parquet(path: Path) -> TableFile:

@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from windtunnel.errors import ConfigError
+from windtunnel.errors import ConfigError, Diagnostic
 from windtunnel.laws import conditions
-from windtunnel.laws.table import Caution
 from windtunnel.tables.file import TableFile
 
 COUNTS = frozenset(
@@ -58,12 +57,12 @@ def as_numbers(file: TableFile, names: Mapping[str, str]) -> TableFile:
             said.append(f"{column!r} (such as {changed})")
     if not said:
         return file
-    caution = Caution(
+    diagnostic = Diagnostic(
         "number-format",
         f"numbers of {', '.join(said)} are read from another spelling than 3.2e6"
         + (": the decimal sign of this file is a comma" if comma else ""),
     )
-    return replace(file, columns=out, cautions=(*file.cautions, caution))
+    return replace(file, columns=out, diagnostics=(*file.diagnostics, diagnostic))
 
 
 def _refuse_both_readings(

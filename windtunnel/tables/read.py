@@ -13,8 +13,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from windtunnel.errors import Diagnostic
 from windtunnel.laws.conditions import Condition, whole_trunks
-from windtunnel.laws.table import Caution, Table
+from windtunnel.laws.table import Table
 from windtunnel.tables.check import checked
 from windtunnel.tables.columns import (
     derive,
@@ -27,7 +28,7 @@ from windtunnel.tables.columns import (
 from windtunnel.tables.file import TableFile
 from windtunnel.tables.formats import read_file
 from windtunnel.tables.numbers import as_numbers
-from windtunnel.tables.select import LABELS, Selection, trunk_cautions
+from windtunnel.tables.select import LABELS, Selection, trunk_diagnostics
 from windtunnel.tables.warnings import of_curves, of_experts, of_repetition, run_column
 
 OF_DATA = ("unique_tokens", "epochs")
@@ -41,7 +42,7 @@ class ReadTable(NamedTuple):
     """
 
     table: Table
-    cautions: tuple[Caution, ...]
+    diagnostics: tuple[Diagnostic, ...]
     holdout: NDArray[np.bool_] | Literal["largest"] | None
     inputs: Mapping[str, str] = MappingProxyType({})
 
@@ -93,10 +94,10 @@ def read_table(
     conditions = [Condition.parse(text) for text in where]
     for condition in conditions:
         selection.apply(condition, factor)
-    cautions = [*file.cautions]
-    cautions += selection.drop_unfinished({selection.column_named(c.column) for c in conditions})
-    cautions += selection.drop_undecayed() if decayed_only else []
-    cautions += selection.drop_incomplete(required)
+    diagnostics = [*file.diagnostics]
+    diagnostics += selection.drop_unfinished({selection.column_named(c.column) for c in conditions})
+    diagnostics += selection.drop_undecayed() if decayed_only else []
+    diagnostics += selection.drop_incomplete(required)
     values = {
         name: checked(name, names[name], file, selection.kept, names=names, scale=scale)
         for name in required
@@ -109,11 +110,11 @@ def read_table(
             name, named=columns.get(name, name) != name, scale=scale
         )
         values |= found
-        cautions += doubts
+        diagnostics += doubts
     if "params" in values:
-        cautions += of_experts(file, names, selection.kept, values["params"])
+        diagnostics += of_experts(file, names, selection.kept, values["params"])
     if "tokens" in values and "loss" in values and "unique_tokens" not in needs:
-        cautions += of_repetition(file, names, selection.kept, values["tokens"])
+        diagnostics += of_repetition(file, names, selection.kept, values["tokens"])
     if decayed_only and (run := run_column(file, names, selection.kept)):
         selection.names = names = {**names, "run": run}
     highest = selection.drop_highest(values, drop_highest)
@@ -121,11 +122,11 @@ def read_table(
     values = {name: column[~highest] for name, column in values.items()}
     labels = selection.labels()
     trunk = labels.pop("trunk", None)
-    cautions += trunk_cautions(file, names, trunk)
+    diagnostics += trunk_diagnostics(file, names, trunk)
     if decayed_only:
-        cautions += of_curves(file, names, selection.kept, labels.get("run"))
+        diagnostics += of_curves(file, names, selection.kept, labels.get("run"))
     decayed, doubts = selection.decayed()
-    cautions += doubts
+    diagnostics += doubts
     table = Table(
         values,
         trunk=trunk,
@@ -142,6 +143,6 @@ def read_table(
         dropped=tuple(selection.dropped),
     )
     if isinstance(held, str) or held is None:
-        return ReadTable(table, tuple(cautions), held)
+        return ReadTable(table, tuple(diagnostics), held)
     mask, cut = whole_trunks(Condition.parse(holdout), held, table.trunk)
-    return ReadTable(table, (*cautions, *cut), mask)
+    return ReadTable(table, (*diagnostics, *cut), mask)

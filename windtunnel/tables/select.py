@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from windtunnel.errors import ConfigError, did_you_mean
+from windtunnel.errors import ConfigError, Diagnostic, did_you_mean
 from windtunnel.laws.conditions import Condition, Mask, number, truth
-from windtunnel.laws.table import Caution, Floats, mixed_decay
+from windtunnel.laws.table import Floats, mixed_decay
 from windtunnel.tables.check import (
     checked,
     column_for_condition,
@@ -91,13 +91,13 @@ class Selection:
         """The file's column of that name, or of the law's."""
         return name if name in self.file.columns else self.names.get(name, name)
 
-    def drop_unfinished(self, decided: Collection[str]) -> list[Caution]:
+    def drop_unfinished(self, decided: Collection[str]) -> list[Diagnostic]:
         """Leave out runs that did not finish, by columns that are not `decided` by a condition.
 
         Raises:
             ConfigError: No row is left.
         """
-        cautions = []
+        diagnostics = []
         for column in state_columns(self.file, frozenset(self.names.values())):
             if column.name in decided:
                 continue
@@ -116,22 +116,22 @@ class Selection:
                 )
             if gone:
                 text = f"{left}. A condition on that column decides instead; to keep all: --where"
-                cautions.append(Caution("unfinished-runs", f"{text} '{keep}'"))
+                diagnostics.append(Diagnostic("unfinished-runs", f"{text} '{keep}'"))
             unknown = column.counts(self.kept.tolist(), finished=None)
             if unknown:
                 first = list(unknown.items())[:MAX_WORDS_SHOWN]
                 said = ", ".join(f"{word} ({count})" for word, count in first)
                 said += f" and {len(unknown) - len(first)} more" * (len(unknown) > len(first))
-                cautions.append(
-                    Caution(
+                diagnostics.append(
+                    Diagnostic(
                         "unknown-state",
                         f"column {column.name!r} has values that are no known run states; "
                         f"these rows are kept: {said}; leave them out with --where",
                     )
                 )
-        return cautions
+        return diagnostics
 
-    def drop_undecayed(self) -> list[Caution]:
+    def drop_undecayed(self) -> list[Diagnostic]:
         """Leave out rows that were not decayed, where others were: the two are never mixed."""
         if "decayed" not in self.names:
             return []
@@ -144,7 +144,7 @@ class Selection:
         self.drop(undecayed, "not decayed")
         return [mixed_decay(gone, before)]
 
-    def drop_incomplete(self, required: Sequence[str]) -> list[Caution]:
+    def drop_incomplete(self, required: Sequence[str]) -> list[Diagnostic]:
         """Leave out rows that lack a number that the law reads, or are of no trained model.
 
         Raises:
@@ -170,12 +170,12 @@ class Selection:
             return []
         total = gone_rows + int(self.kept.sum())
         said = f"{gone_rows} of {total} rows are left out: {reasons}"
-        return [Caution("incomplete-rows", said)]
+        return [Diagnostic("incomplete-rows", said)]
 
     def take_along(
         self, name: str, *, named: bool, scale: Mapping[str, float]
-    ) -> tuple[dict[str, Floats], list[Caution]]:
-        """A column that the law can do without, or a caution why it is left out.
+    ) -> tuple[dict[str, Floats], list[Diagnostic]]:
+        """A column that the law can do without, or a diagnostic why it is left out.
 
         Raises:
             ConfigError: A cell is wrong in a column that was `named` by the user.
@@ -192,7 +192,7 @@ class Selection:
                 if named:
                     raise
                 why = str(problem)
-        return {}, [Caution("column-left-out", f"{name} is not used: {why}")]
+        return {}, [Diagnostic("column-left-out", f"{name} is not used: {why}")]
 
     def drop_highest(self, values: Mapping[str, Floats], count: int) -> Mask:
         """Which of the rows kept had the highest losses; the first of equal ones goes first.
@@ -247,7 +247,7 @@ class Selection:
                 found[name] = np.array(words, np.str_)
         return found
 
-    def decayed(self) -> tuple[Mask | None, list[Caution]]:
+    def decayed(self) -> tuple[Mask | None, list[Diagnostic]]:
         """Whether each row kept was decayed; None where the file does not say it of every row.
 
         Raises:
@@ -264,7 +264,7 @@ class Selection:
                 )
         if missing := sum(map(is_missing, cells)):
             why = f"column {column!r} is missing in {missing} of {len(cells)} rows"
-            return None, [Caution("column-left-out", f"decayed is not used: {why}")]
+            return None, [Diagnostic("column-left-out", f"decayed is not used: {why}")]
         return np.array([truth(str(cell)) for cell in cells], bool), []
 
 
@@ -280,9 +280,9 @@ def _range_of(column: str, values: Floats | NDArray[np.str_]) -> str:
     return f"{column} was one of {', '.join(words[:10])}{more} over {values.size} rows"
 
 
-def trunk_cautions(
+def trunk_diagnostics(
     file: TableFile, names: Mapping[str, str], trunk: NDArray[np.str_] | None
-) -> list[Caution]:
+) -> list[Diagnostic]:
     """What is said where rows may share a trunk that the table does not name."""
     if trunk is None:
         likely = [name for name in file.columns if name.lower().startswith("trunk")]
@@ -294,7 +294,7 @@ def trunk_cautions(
         if not blank:
             return []
         said = f"{blank} rows have no trunk and count as trunks of their own"
-    return [Caution("trunk-column", said + ": rows of one trunk share their noise")]
+    return [Diagnostic("trunk-column", said + ": rows of one trunk share their noise")]
 
 
 def _of_no_row(cells: np.ndarray) -> float | str:

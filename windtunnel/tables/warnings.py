@@ -7,8 +7,9 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
+from windtunnel.errors import Diagnostic
 from windtunnel.laws.conditions import Mask
-from windtunnel.laws.table import Caution, Floats, repeated_data
+from windtunnel.laws.table import Floats, repeated_data
 from windtunnel.tables.check import floats, is_missing, label, name_words, number
 from windtunnel.tables.columns import column_like, is_active, plain_name
 from windtunnel.tables.file import TableFile
@@ -38,10 +39,10 @@ def loss_unit(column: str) -> str | None:
     return "nats per byte" if "natsperbyte" in name else None
 
 
-def of_unit(column: str) -> Iterator[Caution]:
+def of_unit(column: str) -> Iterator[Diagnostic]:
     """What is said of losses in another unit than nats per token."""
     if unit := loss_unit(column):
-        yield Caution(
+        yield Diagnostic(
             "loss-unit",
             f"column {column!r} is in {unit} by its name, and so are E, A, B and every loss here; "
             "exponents and optima do not depend on the unit",
@@ -50,7 +51,7 @@ def of_unit(column: str) -> Iterator[Caution]:
 
 def of_repetition(
     file: TableFile, names: Mapping[str, str], kept: Mask, tokens: Floats
-) -> tuple[Caution, ...]:
+) -> tuple[Diagnostic, ...]:
     """What is said of rows that read their data more than once."""
     passes = np.full(tokens.size, np.nan)
     unread = []
@@ -64,7 +65,7 @@ def of_repetition(
             passes = np.fmax(passes, found)
             if odd := [cell for cell in cells if number(cell) is None and not is_missing(cell)]:
                 unread.append(
-                    Caution(
+                    Diagnostic(
                         "column-left-out",
                         f"{len(odd)} cells of column {column!r}, such as {label(odd[0])!r}, are no "
                         "numbers: whether those rows read their data more than once is not known",
@@ -85,7 +86,7 @@ def _times(cell: object) -> object:
 
 def of_experts(
     file: TableFile, names: Mapping[str, str], kept: Mask, params: Floats
-) -> Iterator[Caution]:
+) -> Iterator[Diagnostic]:
     """What is said where another column counts the parameters that are active for a token."""
     chosen = names.get("params")
     for column in file.own:
@@ -93,7 +94,7 @@ def of_experts(
             continue
         active = floats(file.columns[column])[kept]
         if np.any(active < 0.99 * params):
-            yield Caution(
+            yield Diagnostic(
                 "total-params",
                 f"params is column {chosen!r}, and {column!r} counts fewer, those active for a "
                 "token: C = 6ND and tokens per param are of active ones. To fit those: "
@@ -106,7 +107,7 @@ def of_experts(
         if not plain_name(column).endswith("experts") or OTHER_EXPERTS & {*name_words(column)}:
             continue
         if np.nanmax(floats(file.columns[column])[kept], initial=0) > 1:
-            yield Caution(
+            yield Diagnostic(
                 "total-params",
                 f"column {column!r} says that these are mixtures of experts, and nothing says "
                 f"whether column {chosen!r} counts all experts or those active for a token: "
@@ -140,7 +141,7 @@ def run_column(file: TableFile, names: Mapping[str, str], kept: Mask) -> str | N
 
 def of_curves(
     file: TableFile, names: Mapping[str, str], kept: Mask, run: NDArray[np.str_] | None
-) -> Iterator[Caution]:
+) -> Iterator[Diagnostic]:
     """What is said where rows are points along runs, and not the ends of runs of their own."""
     if "trunk" in names or "decayed" in names or not {"params", "tokens"} <= names.keys():
         return
@@ -151,7 +152,7 @@ def of_curves(
     )
     if run is not None and _are_curves(run, params, tokens):
         runs = np.unique(run).size
-        yield Caution(
+        yield Diagnostic(
             "curve-rows",
             f"{params.size} rows are points of {runs} runs (column {names['run']!r}), and share "
             f"the noise of their run: {advice}",
@@ -162,7 +163,7 @@ def of_curves(
         sizes = np.unique(params)
         even = [size for size in sizes if _is_even(tokens[params == size], fewest)]
         if even:
-            yield Caution(
+            yield Diagnostic(
                 "curve-rows",
                 f"the rows of {len(even)} of {sizes.size} sizes have tokens at even distances, as "
                 f"points of a curve have: {advice}, and name the column that tells runs apart "

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from windtunnel.errors import FitError
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.laws.interval import Interval
 from windtunnel.laws.mixture.models import KINDS
 from windtunnel.laws.mixture.result import LAW, Best, Forecast, Gain, MixtureFit, Score
@@ -41,7 +41,6 @@ from windtunnel.laws.schema import (
     text,
     whole,
 )
-from windtunnel.laws.table import Caution
 
 SCHEMA = 2
 # Least squares on another machine differ in their last digits.
@@ -75,7 +74,7 @@ def document(fit: MixtureFit) -> dict[str, Any]:
         "bootstrap": fit.bootstrap,
         "resamples": len(fit.laws.noise),
         "seed": fit.seed,
-        "warnings": [warning._asdict() for warning in fit.warnings],
+        "warnings": [warning.document() for warning in fit.warnings],
         "inputs": fit.inputs,
         "table": {
             "sources": runs.sources,
@@ -245,7 +244,7 @@ def _rebuilt(content: dict[str, Any], runs: MixtureRuns) -> MixtureFit:
             ),
             draws=np.array(content["best_draws"], np.float64).reshape(-1, len(runs.sources)),
         ),
-        warnings=tuple(Caution(said["code"], said["message"]) for said in content["warnings"]),
+        warnings=tuple(Diagnostic(said["code"], said["message"]) for said in content["warnings"]),
         bootstrap=content["bootstrap"],
         seed=content["seed"],
         level=content["level"],

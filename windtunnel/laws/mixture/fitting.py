@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from windtunnel.errors import FitError, did_you_mean
+from windtunnel.errors import Diagnostic, FitError, did_you_mean
 from windtunnel.laws.interval import Interval, quantiles
 from windtunnel.laws.mixture.models import (
     MOST_BOOSTED,
@@ -39,7 +39,7 @@ from windtunnel.laws.mixture.runs import (
 )
 from windtunnel.laws.mixture.search import SAME_SHARES, distances, edges, lowest, same
 from windtunnel.laws.mixture.selection import Choice, Ensemble, choose, ensemble, rank_correlation
-from windtunnel.laws.table import Caution, Floats, Table
+from windtunnel.laws.table import Floats, Table
 
 # Assumed: fewer mixtures than this for each source leave the regression to chance.
 PER_SOURCE = 3
@@ -48,52 +48,52 @@ TRUNK_FREEDOM = 3
 FEW_RESAMPLES = 50
 
 
-def of(fitted: MixtureFit, default: Floats | None) -> tuple[Caution, ...]:
+def of(fitted: MixtureFit, default: Floats | None) -> tuple[Diagnostic, ...]:
     """Warnings of a fit; `default` is the mixture (K,) that its best was compared with."""
     found = (*_of_design(fitted), *_of_laws(fitted), *_of_best(fitted, default))
     return tuple(dict.fromkeys(found))  # of a default that is the best
 
 
-def _of_design(fitted: MixtureFit) -> Iterator[Caution]:
+def _of_design(fitted: MixtureFit) -> Iterator[Diagnostic]:
     runs, points = fitted.runs, fitted.points
     mixtures, sources = points.weights.shape
     if mixtures < PER_SOURCE * sources:
-        yield Caution(
+        yield Diagnostic(
             "few-mixtures",
             f"{mixtures} mixtures of {sources} sources: fewer than {PER_SOURCE} for each leave the "
             "law to chance; decay more of them",
         )
     if runs.trunks == 1:
-        yield Caution(
+        yield Diagnostic(
             "one-trunk",
             "all runs leave one trunk: how far another seed's losses are from these is not known",
         )
     elif not points.trunk_effects.size:
-        yield Caution(
+        yield Diagnostic(
             "trunks-apart",
             f"the {runs.trunks} trunks do not share their mixtures, so noise of trunks cannot be "
             "told from mixtures and counts as noise: let each trunk decay on every mixture",
         )
     elif runs.trunks <= TRUNK_FREEDOM:
-        yield Caution(
+        yield Diagnostic(
             "few-trunks",
             f"noise between trunks rests on {runs.trunks} of them: an interval for another trunk "
             "is wide",
         )
     if 0 < len(fitted.laws.noise) < FEW_RESAMPLES:
-        yield Caution(
+        yield Diagnostic(
             "few-resamples",
             f"{len(fitted.laws.noise)} resamples leave the ends of intervals to chance: "
             f"{MOST_BOOSTED} or more",
         )
 
 
-def _of_laws(fitted: MixtureFit) -> Iterator[Caution]:
+def _of_laws(fitted: MixtureFit) -> Iterator[Diagnostic]:
     for name, choice in fitted.choices.items():
         taken = choice.taken
         # As a comparison that nan fails, which a constant prediction gives.
         if not taken.rank.low > 0:
-            yield Caution(
+            yield Diagnostic(
                 "no-signal",
                 f"loss on {name}: mixtures left out are not foretold beyond noise (rank "
                 f"correlation {taken.rank.value:.2f}, error {taken.relative:.2f} times that of "
@@ -102,36 +102,36 @@ def _of_laws(fitted: MixtureFit) -> Iterator[Caution]:
 
     rank = fitted.score.rank
     if not rank.low > 0:
-        yield Caution(
+        yield Diagnostic(
             "no-signal",
             "target: the mean loss of mixtures left out is not foretold beyond noise (rank "
             f"correlation {rank.value:.2f}): which mixture is best is not shown",
         )
 
 
-def _of_best(fitted: MixtureFit, default: Floats | None) -> Iterator[Caution]:
+def _of_best(fitted: MixtureFit, default: Floats | None) -> Iterator[Diagnostic]:
     best, sources = fitted.best, fitted.runs.sources
     shares = [best.mixture[name] for name in sources]
     if max(shares) > 1 - 0.005:
-        yield Caution(
+        yield Diagnostic(
             "edge-mixture",
             f"the best mixture is {sources[shares.index(max(shares))]} alone: no mixture at all",
         )
     elif found := edges(fitted.points.weights, np.array(shares), sources):
-        yield Caution(
+        yield Diagnostic(
             "edge-mixture",
             f"the best mixture lies at the edge of those tried ({'; '.join(found.values())}): the "
             "lowest loss may lie beyond",
         )
     if any(fitted.choices[name].chosen == "boosting" for name in fitted.target):
-        yield Caution(
+        yield Diagnostic(
             "flat-best",
             "boosted trees are flat between the mixtures tried: the best mixture is the middle of "
             "a region as good, and the interval of a share may miss its ends",
         )
     for gain in best.gains:
         if not gain.none and not math.isnan(gain.nats.low) and gain.nats.low <= 0:
-            yield Caution(
+            yield Diagnostic(
                 "gain-within-noise",
                 f"the best mixture is not better than {gain.over}, beyond noise: "
                 f"{gain.nats.value:.4f} nats ({gain.nats.low:.4f} to {gain.nats.high:.4f})",
@@ -142,7 +142,7 @@ def _of_best(fitted: MixtureFit, default: Floats | None) -> Iterator[Caution]:
         yield from fitted.extrapolation(default)
 
 
-def _measured_worse(fitted: MixtureFit, shares: Floats) -> Iterator[Caution]:
+def _measured_worse(fitted: MixtureFit, shares: Floats) -> Iterator[Diagnostic]:
     """Where the mixture tried that is the best (K,), or is next to it, was measured and lost."""
     points, weights = fitted.points, fitted.target_weights
     apart = distances(points.weights, shares)
@@ -156,7 +156,7 @@ def _measured_worse(fitted: MixtureFit, shares: Floats) -> Iterator[Caution]:
     above = float(target[near] - target[lowest])
     if above > _reach(fitted, losses[near] * weights, near, lowest):
         where = "was" if apart[near] < SAME_SHARES else "lies next to one that was"
-        yield Caution(
+        yield Diagnostic(
             "measured-worse",
             f"the best mixture {where} measured, and lost: the target is {target[near]:.4f} at "
             f"{points.names[near]} ({named(fitted.runs.sources, points.weights[near])}) and "

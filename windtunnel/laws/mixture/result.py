@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from windtunnel.errors import FitError, did_you_mean
+from windtunnel.errors import Diagnostic, FitError, did_you_mean
 from windtunnel.laws.interval import NO_INTERVAL, Interval, Span, quantiles
 from windtunnel.laws.mixture.runs import SUM_WITHIN, MixtureRuns, Points, named, points_of
 from windtunnel.laws.mixture.search import covers, distances, never_left_out
 from windtunnel.laws.mixture.selection import Choice, Ensemble
-from windtunnel.laws.table import Caution, Floats
+from windtunnel.laws.table import Floats
 
 LAW = "mixture"
 # A mixture that counts for less than half is one that the law may miss.
@@ -111,7 +111,7 @@ class MixtureFit:
     target: Mapping[str, float]
     score: Score
     best: Best
-    warnings: tuple[Caution, ...]
+    warnings: tuple[Diagnostic, ...]
     bootstrap: int
     seed: int
     level: float
@@ -171,36 +171,36 @@ class MixtureFit:
         loss = dataclasses.replace(found.loss, warnings=self.extrapolation(shares))
         return Forecast(loss, found.another_trunk)
 
-    def extrapolation(self, shares: Floats) -> tuple[Caution, ...]:
+    def extrapolation(self, shares: Floats) -> tuple[Diagnostic, ...]:
         """Warnings where the mixtures tried say little of shares (K,), or the law misses them."""
         return (*self._beyond(shares), *self._missed(shares))
 
-    def _beyond(self, shares: Floats) -> Iterator[Caution]:
+    def _beyond(self, shares: Floats) -> Iterator[Diagnostic]:
         design, sources = self.points.weights, self.runs.sources
         words = named(sources, shares)
         if not covers(design, shares):
-            yield Caution(
+            yield Diagnostic(
                 "extrapolates",
                 f"{words} lies outside the mixtures tried, so the law is extrapolated: decay a "
                 "branch there",
             )
         elif less := never_left_out(design, shares, sources):
             reads = " and ".join(f"{name} {share:.2f}" for name, share in less.items())
-            yield Caution(
+            yield Diagnostic(
                 "extrapolates",
                 f"{words} reads less than any mixture tried, whose least shares are {reads}: "
                 "single sources alone leave more out, and a loss rises steeply where a share nears "
                 "0; decay a branch there",
             )
 
-    def _missed(self, shares: Floats) -> Iterator[Caution]:
+    def _missed(self, shares: Floats) -> Iterator[Diagnostic]:
         points = self.points
         near = int(distances(points.weights, shares).argmin())
         law = self.laws.log_loss(points.weights[[near]])[0]
         for s, name in enumerate(self.runs.sets):
             measured, sigma = points.log_loss[near, s], self.laws.sigma[s]
             if points.emphasis[near, s] < HALF and abs(law[s] - measured) > 2 * sigma:
-                yield Caution(
+                yield Diagnostic(
                     "law-misses",
                     f"loss on {name}: {np.exp(measured):.4f} was measured at {points.names[near]} "
                     f"({named(self.runs.sources, points.weights[near])}), the mixture tried that "
@@ -231,7 +231,7 @@ class MixtureFit:
         """This fit, saying which runs of which study it was made from."""
         return dataclasses.replace(self, inputs=inputs)
 
-    def warned(self, *more: Caution) -> "MixtureFit":
+    def warned(self, *more: Diagnostic) -> "MixtureFit":
         """This fit with further warnings, first."""
         return dataclasses.replace(self, warnings=(*more, *self.warnings)) if more else self
 

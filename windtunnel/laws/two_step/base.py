@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from windtunnel.errors import ColumnError
+from windtunnel.errors import ColumnError, Diagnostic
 from windtunnel.laws.forms import Formula
-from windtunnel.laws.table import Caution, Floats, Table
+from windtunnel.laws.table import Floats, Table
 
 # A curve is cut into this many blocks, and a rise must last for two of them (assumed).
 BLOCKS = 10
@@ -37,7 +37,7 @@ class Stages:
         law: whose coefficients these are.
         points: inputs and outputs (B,) that the law goes through, such as the optima per budget.
         details: the points of every stage, for tables and figures; JSON-able.
-        cautions: what a reader must know.
+        diagnostics: what a reader must know.
         domain: (lowest, highest) of the law's input and output over the points it goes through.
     """
 
@@ -49,7 +49,7 @@ class Stages:
     law: type["StagedLaw"]
     points: tuple[Floats, Floats]
     details: Mapping[str, Any]
-    cautions: tuple[Caution, ...]
+    diagnostics: tuple[Diagnostic, ...]
     domain: Mapping[str, tuple[float, float]]
 
     @property

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from windtunnel.errors import FitError
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.laws.schema import plain
-from windtunnel.laws.table import Caution, Floats, Table
+from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step.base import (
     Quadratic,
     StagedLaw,
@@ -218,7 +218,7 @@ def stages(table: Table, *, levels: int = LEVELS) -> Stages:
         law=BatchLaw,
         points=(np.exp(x), np.exp(minima)),
         details=plain(details),
-        cautions=tuple(_cautions(found, kind, rises)),
+        diagnostics=tuple(_diagnostics(found, kind, rises)),
         domain={"loss": span(np.exp(x)), "batch_tokens": span(np.exp(minima))},
     )
 
@@ -307,22 +307,22 @@ def _level_details(level: _Level) -> dict[str, Any]:
     }
 
 
-def _cautions(found: list[_Level], kind: Kind, rises: Floats) -> Iterator[Caution]:
+def _diagnostics(found: list[_Level], kind: Kind, rises: Floats) -> Iterator[Diagnostic]:
     for why, words in (
         ("edge-minimum", "have their best batch at or beyond an end of those tried"),
         ("negative-curvature", "have no minimum over batch (the parabola curves down)"),
     ):
         if count := sum(level.why == why for level in found):
-            yield Caution(why, f"{count} of {len(found)} loss levels {words} and are left out")
+            yield Diagnostic(why, f"{count} of {len(found)} loss levels {words} and are left out")
     if kind in ("undecayed", "mid-run"):
         known = "are not decayed" if kind == "undecayed" else "are read along the runs"
-        yield Caution(
+        yield Diagnostic(
             "undecayed-curves",
             f"the curves {known}: a decay takes out gradient noise, which is not the same at every "
             "batch, so the best batch of finished runs may differ. Add decayed branches",
         )
     if (rising := int(np.sum(rises > 0))) and rises.size:
-        yield Caution(
+        yield Diagnostic(
             "non-monotone",
             f"{rising} of {rises.size} curves rise for a stretch, by up to {rises.max():.1%}: only "
             "their first crossing of a loss counts",

@@ -20,14 +20,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from windtunnel.errors import FitError
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.laws.bootstrap import refit
 from windtunnel.laws.forms import POSITIVE, Law
 from windtunnel.laws.point_estimate import Point, best_point
 from windtunnel.laws.powers import ExpOffset, PowerOffset
 from windtunnel.laws.problem import Problem
 from windtunnel.laws.schema import plain
-from windtunnel.laws.table import Caution, Floats, Table
+from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step.base import StagedLaw, Stages, logs, numbered, span, sustained_rises
 
 # Nodes of the grid per decade of compute, and their least and largest number (assumed).
@@ -170,7 +170,7 @@ def stages(table: Table) -> Stages:
         law=law,
         points=(np.exp(x), np.exp(observed)),
         details=plain(details),
-        cautions=tuple(_cautions(rises, names, forms, form)),
+        diagnostics=tuple(_diagnostics(rises, names, forms, form)),
         domain={"flops": span(np.exp(x)), "loss": span(np.exp(observed))},
     )
 
@@ -264,17 +264,17 @@ def _judged(
     }
 
 
-def _cautions(
+def _diagnostics(
     rises: Floats, names: NDArray[np.str_], forms: Mapping[FormName, Any], form: FormName
-) -> Iterator[Caution]:
+) -> Iterator[Diagnostic]:
     if (rising := np.flatnonzero(rises)).size:
         worst = int(np.argmax(rises))
-        yield Caution(
+        yield Diagnostic(
             "non-monotone",
             f"{rising.size} of {rises.size} curves rise for a stretch, {names[worst]!r} by "
             f"{rises[worst]:.1%}: look for instability or a change of data",
         )
-    yield Caution(
+    yield Diagnostic(
         "lucky-envelope",
         "the lowest of many curves is a lucky one: the envelope lies about half a run's noise too "
         "low, and intervals of it are too narrow (72 to 83% held the truth at a nominal 90%)",
@@ -286,7 +286,7 @@ def _cautions(
     forecast = np.array([forms[name]["last_third_rms"] for name in FORMS])
     other = np.isfinite(forecast).all() and list(FORMS)[int(np.argmin(forecast))] != form
     if difference < CLEAR_AIC or other:
-        yield Caution(
+        yield Diagnostic(
             "undecided-form",
             f"{form} fits the envelope better (rms {forms[form]['rms']:.2%}; power-offset "
             f"{power['rms']:.2%}, exp-offset {exp['rms']:.2%}), but the two are not told apart: "

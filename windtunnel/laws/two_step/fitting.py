@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from windtunnel.errors import FitError
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.laws import diagnostics
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.interval import HoldOut, Influence, Pull, Span, quantiles
 from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, estimate
 from windtunnel.laws.regression import Settings
 from windtunnel.laws.result import STAGED, Fit
-from windtunnel.laws.table import Caution, Floats, Table
+from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step import isoflop
 from windtunnel.laws.two_step.base import StagedLaw, Stages
 from windtunnel.laws.validation import NAMED, Chosen
@@ -50,11 +50,11 @@ def fit_staged(
     scatter = np.log(y) - np.log(form(x))
     spare = max(x.size - 2, 1)
     held, missing = _held(table, made, holdout, stages_of)
-    own = list(made.cautions)
+    own = list(made.diagnostics)
     own += diagnostics.of_rows(tuple(c for c in form.columns() if c in table), table)
     if noise.trunk_df < MIN_TRUNK_DF:
         own.append(
-            Caution(
+            Diagnostic(
                 "noise-unidentified",
                 "the points leave no degree of freedom for noise, so no interval is given: add "
                 "runs, or seeds of the same runs",
@@ -184,7 +184,7 @@ def _domain(table: Table, made: Stages) -> dict[str, Span]:
 
 def _held(
     table: Table, made: Stages, holdout: Chosen, stages_of: Callable[[Table], Stages]
-) -> tuple[HoldOut | None, tuple[Caution, ...]]:
+) -> tuple[HoldOut | None, tuple[Diagnostic, ...]]:
     """The points that the law without some rows does not see, against what it says of them."""
     if holdout is None:
         return None, ()
@@ -204,12 +204,12 @@ def _held(
     except FitError as error:
         if not default:
             raise
-        return None, (Caution("no-holdout", f"no hold-out of the largest point: {error}"),)
+        return None, (Diagnostic("no-holdout", f"no hold-out of the largest point: {error}"),)
     low, high = float(rest.points[0].min()), float(rest.points[0].max())
     unseen = (x < low * (1 - 1e-6)) | (x > high * (1 + 1e-6))
     if not unseen.any():
         return None, (
-            Caution(
+            Diagnostic(
                 "no-holdout",
                 "the rows held out leave the law's points where they were: hold out whole budgets, "
                 "sizes or loss levels",

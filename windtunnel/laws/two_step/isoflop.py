@@ -26,13 +26,13 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from windtunnel.errors import FitError, did_you_mean
+from windtunnel.errors import Diagnostic, FitError, did_you_mean
 from windtunnel.laws.bootstrap import refit
 from windtunnel.laws.chinchilla import Chinchilla
 from windtunnel.laws.point_estimate import Point, best_point, require_identified
 from windtunnel.laws.problem import Problem
 from windtunnel.laws.schema import plain
-from windtunnel.laws.table import Caution, Floats, Table
+from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step.base import (
     Quadratic,
     StagedLaw,
@@ -329,8 +329,8 @@ def stages(table: Table, *, interpolate: Reading = "akima", tolerance: float = T
         law=Isoflop,
         points=(np.exp(x), np.exp(chosen[usable & inside])),
         details=plain(details),
-        cautions=tuple(
-            _cautions(budgets, usable, inside, strays, gaps=gaps, interpolate=interpolate)
+        diagnostics=tuple(
+            _diagnostics(budgets, usable, inside, strays, gaps=gaps, interpolate=interpolate)
         ),
         domain={"flops": span(np.exp(x)), "params": span(np.exp(chosen[usable & inside]))},
     )
@@ -421,7 +421,7 @@ def _budget_details(
     }
 
 
-def _cautions(
+def _diagnostics(
     budgets: list[Budget],
     usable: NDArray[np.bool_],
     inside: NDArray[np.bool_],
@@ -429,33 +429,33 @@ def _cautions(
     *,
     gaps: dict[str, dict[str, float]],
     interpolate: Reading,
-) -> Iterator[Caution]:
+) -> Iterator[Diagnostic]:
     biased = [
         f"{gap['mean']:+.0%} from {other}"
         for other, gap in gaps.items()
         if abs(gap["mean"]) > max(BIASED, 2 * gap["standard_error"])
     ]
     if biased:
-        yield Caution(
+        yield Diagnostic(
             "biased-parabola",
             f"a parabola puts the optimal tokens {' and '.join(biased)} (mean over budgets); "
             f"this law goes through the {interpolate} optima",
         )
     if edge := int(np.sum(usable & ~inside)):
-        yield Caution(
+        yield Diagnostic(
             "edge-minimum",
             f"{edge} of {usable.sum()} budgets have no {interpolate} optimum between their "
             "smallest and largest size and are left out: add sizes there",
         )
     few = sum(b.rows.size for b in budgets if not b.usable)
     if few + strays:
-        yield Caution(
+        yield Diagnostic(
             "few-points",
             f"{few + strays} rows decide no optimum: {few} in {int(np.sum(~usable))} budgets of "
             f"fewer than 4 sizes, {strays} between budgets",
         )
     if np.sum(usable & inside) == 2:
-        yield Caution(
+        yield Diagnostic(
             "few-budgets",
             "the line goes through 2 budgets only, so nothing shows whether it is straight: add a "
             "third budget",

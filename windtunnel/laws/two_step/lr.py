@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from windtunnel.errors import FitError
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.laws.schema import plain
-from windtunnel.laws.table import Caution, Floats, Table
+from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step.base import (
     Quadratic,
     StagedLaw,
@@ -148,7 +148,7 @@ def stages(table: Table) -> Stages:
         law=LrValley,
         points=(np.exp(x), np.exp(optima)),
         details=plain(details),
-        cautions=(*_cautions(valleys), *_mixed(table)),
+        diagnostics=(*_diagnostics(valleys), *_mixed(table)),
         domain={"params": span(np.exp(x)), "lr": span(np.exp(optima))},
     )
 
@@ -242,20 +242,20 @@ def _size_details(valley: _Valley) -> dict[str, Any]:
     }
 
 
-def _mixed(table: Table) -> Iterator[Caution]:
+def _mixed(table: Table) -> Iterator[Diagnostic]:
     """Runs of one size that saw different data: their losses differ for more than the rate."""
     if "tokens" not in table:
         return
     sizes = [n for n in np.unique(table.params) if np.ptp(table.tokens[table.params == n])]
     if sizes:
-        yield Caution(
+        yield Diagnostic(
             "mixed-horizons",
             f"{len(sizes)} sizes hold runs of several token counts, and more data changes both the "
             "loss and the best rate: compare at equal tokens, --where 'tokens == ...'",
         )
 
 
-def _cautions(valleys: list[_Valley]) -> Iterator[Caution]:
+def _diagnostics(valleys: list[_Valley]) -> Iterator[Diagnostic]:
     edge = [v for v in valleys if v.why == "edge-minimum"]
     few = [v for v in valleys if v.why == "few-points"]
     if edge:
@@ -264,14 +264,14 @@ def _cautions(valleys: list[_Valley]) -> Iterator[Caution]:
             f"{np.exp(v.log_rates[0]):.3g} to {np.exp(v.log_rates[-1]):.3g})"
             for v in edge
         )
-        yield Caution(
+        yield Diagnostic(
             "edge-minimum",
             f"{len(edge)} of {len(valleys)} sizes give only a bound on their best rate and are "
             f"left out of the drift: {ends}. Add rates beyond",
         )
     if few:
         sizes = ", ".join(f"{v.params:.3g} ({v.log_rates.size} rates)" for v in few)
-        yield Caution(
+        yield Diagnostic(
             "few-points",
             f"{len(few)} of {len(valleys)} sizes have fewer than {MIN_RATES} rates that did not "
             f"blow up and are left out: {sizes}",

@@ -8,8 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from windtunnel.laws import Chinchilla, Influence, Pull, Table
-from windtunnel.laws import diagnostics as cautions
+from windtunnel.laws import Chinchilla, Influence, Pull, Table, diagnostics
 from windtunnel.laws import fit as fit_law
 from windtunnel.laws.bootstrap import Resamples
 from windtunnel.laws.point_estimate import best_point
@@ -185,11 +184,13 @@ def test_a_hold_out_that_scatters_more_than_the_rest(table, good):
 
 def test_resamples_that_failed_or_are_few(good):
     resamples = Resamples(np.ones((100, 5)), np.ones((100, 3)), failed=2)
-    said = list(cautions.of_intervals(Chinchilla, resamples, np.ones((100, 5)), None, level=0.9))
+    said = list(diagnostics.of_intervals(Chinchilla, resamples, np.ones((100, 5)), None, level=0.9))
     assert [w.code for w in said] == ["resamples-failed"]
     assert "2 of 100" in said[0].message
     settled = dataclasses.replace(resamples, failed=1)
-    assert not list(cautions.of_intervals(Chinchilla, settled, np.ones((100, 5)), None, level=0.9))
+    assert not list(
+        diagnostics.of_intervals(Chinchilla, settled, np.ones((100, 5)), None, level=0.9)
+    )
     assert "rest on 20 resamples" in message(good, "few-resamples", bootstrap=20)
     assert "few-resamples" not in codes(good)
 
@@ -197,11 +198,11 @@ def test_resamples_that_failed_or_are_few(good):
 def test_search_that_went_wrong(good):
     problem = Problem.of(Chinchilla, good)
     point = best_point(problem, good, "huber-log", None)
-    assert list(cautions.of_search(point)) == []
+    assert list(diagnostics.of_search(point)) == []
     bad = dataclasses.replace(point, starts_agreeing=3, converged=False, gradient_norm=0.02)
-    assert [w.code for w in cautions.of_search(bad)] == ["not-converged", "few-starts"]
+    assert [w.code for w in diagnostics.of_search(bad)] == ["not-converged", "few-starts"]
     stuck = dataclasses.replace(point, moved=False, converged=False)
-    assert [w.code for w in cautions.of_search(stuck)] == ["start-point"]
+    assert [w.code for w in diagnostics.of_search(stuck)] == ["start-point"]
 
 
 @pytest.mark.parametrize(("without", "count"), [(24.0, 0), (26.0, 1), (15.0, 1)])
@@ -209,7 +210,7 @@ def test_influence_beyond_half_of_the_interval(without, count):
     # The interval 15 to 24 is x1.6 wide; half of it is x1.265, so 20 may move to 25.3 or 15.8.
     pull = Pull("7", without, float(np.log(without / 20)))
     influence = Influence("ratio", 20.0, (), (pull,))
-    said = list(cautions.of_influence(influence, {"ratio": (15.0, 24.0)}, (0, {})))
+    said = list(diagnostics.of_influence(influence, {"ratio": (15.0, 24.0)}, (0, {})))
     assert [w.code for w in said] == ["outlier-driven"] * count
     assert not said or said[0].message.startswith(
         f"without trunk 7 the optimal D/N is {without:.3g}"
