@@ -1,7 +1,76 @@
-"""windtunnel: scaling-law experiments on small muP models.
+"""Scaling-law experiments on small muP models.
 
-A Study (one YAML file) expands into Segments: trunks that warm up and hold, branches that leave a
-trunk and decay. Segments leave Measurements; a Fit of a law explains them.
+A Study (one YAML file) expands into Segments: trunks that warm up and hold, and branches that leave
+a trunk and decay. Segments leave measurements; a Fit of a law explains them. These names are the
+public API of notebooks and scripts. Each is imported when it is first used.
+
+Examples:
+    >>> import windtunnel
+    >>> study = windtunnel.open_study(Path("study.yaml"))  # doctest: +SKIP
+    >>> fitted = windtunnel.fit({"params": n, "tokens": d, "loss": l})  # doctest: +SKIP
+    >>> windtunnel.optimum(fitted, flops=1e23).ratio  # doctest: +SKIP
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from windtunnel.config.load import load_study
+    from windtunnel.errors import Diagnostic, WindtunnelError
+    from windtunnel.export.build import build_handoff
+    from windtunnel.export.check import check_forecast
+    from windtunnel.findings import findings_of, load_records, read_records, write_records
+    from windtunnel.laws import Fit, Interval, Table, fit, optimum, predict
+    from windtunnel.laws.mixture import MixtureFit, fit_mixture
+    from windtunnel.report import write_report
+    from windtunnel.runs.study import open_study
+    from windtunnel.tables.read import read_table
+
 __version__ = "0.1.0"
+
+_ROOMS = {
+    "config.load": ("load_study",),
+    "errors": ("Diagnostic", "WindtunnelError"),
+    "export.build": ("build_handoff",),
+    "export.check": ("check_forecast",),
+    "findings": ("findings_of", "load_records", "read_records", "write_records"),
+    "laws": ("Fit", "Interval", "Table", "fit", "optimum", "predict"),
+    "laws.mixture": ("MixtureFit", "fit_mixture"),
+    "report": ("write_report",),
+    "runs.study": ("open_study",),
+    "tables.read": ("read_table",),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = [
+    "Diagnostic",
+    "Fit",
+    "Interval",
+    "MixtureFit",
+    "Table",
+    "WindtunnelError",
+    "build_handoff",
+    "check_forecast",
+    "findings_of",
+    "fit",
+    "fit_mixture",
+    "load_records",
+    "load_study",
+    "open_study",
+    "optimum",
+    "predict",
+    "read_records",
+    "read_table",
+    "write_records",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module 'windtunnel' has no attribute {name!r}")
+    return getattr(import_module(f"windtunnel.{_ROOM_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
