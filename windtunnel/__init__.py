@@ -14,6 +14,8 @@ Examples:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from windtunnel.version import __version__
+
 if TYPE_CHECKING:
     from windtunnel.config.load import load_study
     from windtunnel.errors import Diagnostic, WindtunnelError
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from windtunnel.report import write_report
     from windtunnel.runs.study import open_study
     from windtunnel.tables.read import read_table
-
-__version__ = "0.1.0"
 
 _ROOMS = {
     "config.load": ("load_study",),
@@ -49,6 +49,7 @@ __all__ = [
     "MixtureFit",
     "Table",
     "WindtunnelError",
+    "__version__",
     "build_handoff",
     "check_forecast",
     "findings_of",

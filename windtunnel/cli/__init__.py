@@ -75,9 +75,9 @@ def _said_of_fault(fault: BaseException) -> str:
 
 
 def _write_trace(fault: BaseException) -> Path:
-    from windtunnel import __version__
     from windtunnel.redact import redacted
     from windtunnel.user_folders import state_home
+    from windtunnel.version import __version__
 
     folder = state_home() / "windtunnel" / "faults"
     folder.mkdir(parents=True, exist_ok=True)

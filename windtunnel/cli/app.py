@@ -33,7 +33,7 @@ def root(
 ) -> None:
     """Scaling-law experiments on small muP models, before the full-size run."""
     if version:
-        from windtunnel import __version__
+        from windtunnel.version import __version__
 
         print(f"windtunnel {__version__}")
         raise typer.Exit

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from windtunnel import __version__
 from windtunnel.config import Recipe
 from windtunnel.config.axes import varied
 from windtunnel.config.study import ScheduleConfig
@@ -46,6 +45,7 @@ from windtunnel.runs.search.summary import outcome_json
 from windtunnel.runs.search.winner import search_outcomes
 from windtunnel.runs.study import Study
 from windtunnel.tracking.mirror import git_commit
+from windtunnel.version import __version__
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 
-from windtunnel import __version__
 from windtunnel.config import Branch, StudyConfig, load_study
 from windtunnel.config.load import resolved_text
 from windtunnel.config.search import SearchExperiment
@@ -55,6 +54,7 @@ from windtunnel.runs.search.winner import search_outcomes
 from windtunnel.runs.study import Study
 from windtunnel.runs.study_files import read_checks
 from windtunnel.runs.table import Row, gather, variant_of
+from windtunnel.version import __version__
 
 
 def provenance(study: Study) -> dict[str, Any]:

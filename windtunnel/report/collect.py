@@ -16,7 +16,6 @@ from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
 
-from windtunnel import __version__
 from windtunnel.config import Branch
 from windtunnel.config.load import resolved_text
 from windtunnel.config.segment import rows_at
@@ -53,6 +52,7 @@ from windtunnel.runs.streams import Streams
 from windtunnel.runs.study import Study
 from windtunnel.runs.study_files import read_handoffs
 from windtunnel.runs.table import Row
+from windtunnel.version import __version__
 
 ENDED_BADLY = ("diverged", "failed")
 

@@ -9,14 +9,13 @@ import os
 import uuid
 from pathlib import Path
 
-import windtunnel
 from windtunnel.errors import ConfigError, boundary
 from windtunnel.user_folders import user_cache
 
 
 def package() -> Path:
     """The folder of this process's windtunnel."""
-    return Path(windtunnel.__file__).absolute().parent
+    return Path(__file__).absolute().parents[1]
 
 
 def code_folder() -> Path:

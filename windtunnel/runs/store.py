@@ -28,7 +28,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from windtunnel import __version__
 from windtunnel.config import Segment
 from windtunnel.errors import StoreError, cannot_write
 from windtunnel.runs.files import (
@@ -51,6 +50,7 @@ from windtunnel.runs.schemas import (
     RECORD,
     SPEC,
 )
+from windtunnel.version import __version__
 
 FORMAT = 2
 """Raised when a version before could no longer read what is written.

@@ -14,13 +14,13 @@ from typing import Literal
 
 import torch
 
-from windtunnel import __version__
 from windtunnel.config.model import ModelSpec, Recipe
 from windtunnel.config.segment import Segment, rows_per_update
 from windtunnel.config.study import Resources
 from windtunnel.config.units import Strict
 from windtunnel.errors import ConfigError
 from windtunnel.model import native
+from windtunnel.version import __version__
 
 COMPILE_COLD_SECONDS = 30.0
 """Compiling one train step and one evaluation, cold cache, one busy core (measured: 10 to 29)."""

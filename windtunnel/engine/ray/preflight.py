@@ -20,11 +20,11 @@ from pathlib import Path
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-import windtunnel
 from windtunnel.config.study import Resources
 from windtunnel.errors import ConfigError, StoreError
 from windtunnel.runs.child_python import package
 from windtunnel.runs.worker import WorkOrder
+from windtunnel.version import __version__
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class Premises:
         """Why this process cannot run segments of that driver; None if it can."""
         if (here := code_fingerprint()) != self.code:
             return (
-                f"windtunnel is {windtunnel.__version__} (code {here}, {package().resolve()}) and "
+                f"windtunnel is {__version__} (code {here}, {package().resolve()}) and "
                 f"this driver's is {self.version} (code {self.code}); {self._why_other_code()}"
             )
         if self.proof is None:
@@ -157,7 +157,7 @@ def premises_of(study_folder: Path, *, joined: bool = True) -> Iterator[Premises
     was `joined` is asked for it.
     """
     if not joined:
-        yield Premises(version=windtunnel.__version__, code=code_fingerprint(), proof=None)
+        yield Premises(version=__version__, code=code_fingerprint(), proof=None)
         return
     proof = study_folder / f"{PROOF}{uuid.uuid4().hex}"
     try:
@@ -167,7 +167,7 @@ def premises_of(study_folder: Path, *, joined: bool = True) -> Iterator[Premises
     except OSError as refused:
         raise StoreError(f"{study_folder} cannot be written: {refused.strerror}") from None
     try:
-        yield Premises(version=windtunnel.__version__, code=code_fingerprint(), proof=str(proof))
+        yield Premises(version=__version__, code=code_fingerprint(), proof=str(proof))
     finally:
         proof.unlink(missing_ok=True)
 

@@ -18,7 +18,6 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from windtunnel import __version__
 from windtunnel.config.model import ModelSpec, Positive
 from windtunnel.config.units import Strict
 from windtunnel.errors import ConfigError
@@ -27,6 +26,7 @@ from windtunnel.runs.child_python import child_environment
 from windtunnel.runs.files import read_derived, write_json
 from windtunnel.runs.json_schema import Schema
 from windtunnel.runs.study import Study
+from windtunnel.version import __version__
 
 FILE = "calibration.json"
 
