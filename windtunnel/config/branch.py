@@ -1,13 +1,15 @@
-"""A design of mixtures for a mixture law: corners, their centre, and draws between them.
+"""Branch experiments: several variants of training that start from the same trunks.
 
-Branch experiments: several ways to leave the same trunks, each one stage or a chain of them.
+A variant is one stage or a chain of stages. A `MixtureDesign` generates variants for a mixture law:
+each source alone, their centre, and random draws between them.
 """
 
 import random
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from windtunnel.config.axes import StudyParts
 from windtunnel.config.data import Sources, Weight, no_source, whole_shares
 from windtunnel.config.errors import fitting
 from windtunnel.config.model import LONGEST_CONTEXT, MOST_TOKENS
@@ -24,44 +26,69 @@ from windtunnel.config.units import (
     at,
     differing,
 )
+from windtunnel.errors import Refused
 from windtunnel.schedule import DecayShape
 
-if TYPE_CHECKING:
-    from windtunnel.config.study import StudyConfig
-
 MOST_DRAWS = 100
-"""For each mixture: few sources, or a low concentration, give the same ones again and again."""
+"""Draws per mixture: with few sources or a low concentration, draws repeat."""
 
 
 class MixtureDesign(Strict):
     """Mixtures of some sources, each a variant `mix00`, `mix01`, ...
 
-    The first are each source alone and all of them in equal shares, so that a law need not
-    extrapolate; the rest are drawn from a Dirichlet distribution, the same for the same seed. No
-    two are alike, so that there are fewer where so many are not to be had.
+    The first are each source alone and the uniform mixture, so that a law need not extrapolate. The
+    rest are drawn from a Dirichlet distribution, reproducibly by seed. Duplicates are dropped, so
+    there may be fewer mixtures than requested.
     """
 
     sources: Annotated[tuple[str, ...], Field(min_length=2, description="Names of data.sources")]
     mixtures_drawn: Annotated[
-        int, Field(ge=1, le=500, description="Besides each source alone, and all in equal shares")
+        int,
+        Field(
+            ge=1,
+            le=500,
+            description="Random mixtures, in addition to each source alone and the uniform mixture",
+        ),
     ] = 20
     concentration: Annotated[
-        float, Field(gt=0, le=1e6, description="1: uniform; below: towards single sources")
+        float,
+        Field(
+            gt=0,
+            le=1e6,
+            description="Dirichlet concentration; 1: uniform; below 1: towards single sources",
+        ),
     ] = 1.0
     seed: int = 0
     decay: Annotated[
         Duration | None,
-        Field(description="How long; default: schedule.decay_fraction of all training"),
+        Field(description="Length of the decay; default: schedule.decay_fraction of all training"),
     ] = None
 
     def check_sources(self, sources: Sources) -> None:
-        """Refuse a source that the study has not, and one that is named twice."""
+        """Check that each source is one of the study's, and named once.
+
+        Raises:
+            Misfit: With the source.
+        """
         known = {source.label for source in sources}
         for number, source in enumerate(self.sources):
             if source not in known:
-                raise Misfit(f"{source!r} is {no_source(source, sources)}", "sources", number)
+                raise Misfit(
+                    "unknown-source",
+                    f"{source!r} is {no_source(source, sources)}",
+                    "sources",
+                    number,
+                    source=source,
+                    known=sorted(known),
+                )
             if source in self.sources[:number]:
-                raise Misfit(f"{source!r} is named twice; name it once", "sources", number)
+                raise Misfit(
+                    "duplicate-value",
+                    f"{source!r} is named twice; name it once",
+                    "sources",
+                    number,
+                    repeated=source,
+                )
 
     def mixtures(self) -> dict[str, dict[str, float]]:
         """Weights by source in whole thousandths, by the name of the variant."""
@@ -70,40 +97,40 @@ class MixtureDesign(Strict):
         shares.append([1.0 / count] * count)
         # The standard library's generator: the same numbers on every machine and version.
         draw = random.Random(self.seed)
-        found = [whole_shares(each) for each in shares]
+        mixtures = [whole_shares(each) for each in shares]
         for _ in range(MOST_DRAWS * self.mixtures_drawn):
-            if len(found) == count + 1 + self.mixtures_drawn:
+            if len(mixtures) == count + 1 + self.mixtures_drawn:
                 break
             gammas = [draw.gammavariate(self.concentration, 1.0) for _ in self.sources]
             if not any(gammas):
                 continue  # a concentration near 0
             drawn = whole_shares(gammas)
-            if drawn not in found:
-                found.append(drawn)
-        digits = len(str(len(found) - 1))
+            if drawn not in mixtures:
+                mixtures.append(drawn)
+        digits = len(str(len(mixtures) - 1))
         return {
             f"mix{number:0{digits}}": {
                 source: float(whole)
                 for source, whole in zip(self.sources, each, strict=True)
                 if whole
             }
-            for number, each in enumerate(found)
+            for number, each in enumerate(mixtures)
         }
 
 
 SQRT = 0.5
-"""The rate goes with the root of the batch (assumed for AdamW: Malladi et al. 2022, section 4)."""
+"""Learning rate ~ batch ** 0.5 (assumed for AdamW: Malladi et al. 2022, section 4)."""
 
 
 class Stage(Strict):
-    """A stretch of training with its own rate and data; what it leaves out goes on as before."""
+    """A stage of training with its own schedule and data; omitted keys keep their values."""
 
     decay: Annotated[
         Duration | None,
-        Field(description="How long; default: schedule.decay_fraction of all training"),
+        Field(description="Length of the decay; default: schedule.decay_fraction of all training"),
     ] = None
     stable: Annotated[
-        Duration | None, Field(description="Instead of a decay: hold the rate for so long")
+        Duration | None, Field(description="Hold the rate for this long, instead of a decay")
     ] = None
     shape: Annotated[DecayShape | None, Field(description="Default: schedule.shape")] = None
     final_factor: Annotated[
@@ -111,8 +138,8 @@ class Stage(Strict):
         Field(
             ge=0,
             le=1,
-            description="Rate at the end, relative to the peak. Default: schedule.final_factor of "
-            "the rate that it begins at",
+            description="Final learning rate, relative to the peak. Default: schedule.final_factor "
+            "times the initial rate of the stage",
         ),
     ] = None
     rate: Annotated[
@@ -120,53 +147,69 @@ class Stage(Strict):
         Field(
             gt=0,
             le=1,
-            description="Where it begins, relative to the peak. Default: where the last ended",
+            description="Initial learning rate, relative to the peak. Default: the final rate of "
+            "the previous stage",
         ),
     ] = None
     warmup: Annotated[
         Duration | None,
-        Field(description="Part of the stage in which the rate comes up from 0 again"),
+        Field(description="Initial part of the stage in which the rate warms up again from 0"),
     ] = None
     mixture: Annotated[
         dict[str, Weight] | None,
         Field(
             min_length=1,
-            description="Weights of data.sources by name from here on; a source that is not "
-            "named is not read. Default: as before",
+            description="Weights of data.sources by name; a source that is not named is not read. "
+            "Default: unchanged",
         ),
     ] = None
     ramp: Annotated[
-        Duration | None, Field(description="The mixture goes there over so long. Default: at once")
+        Duration | None,
+        Field(
+            description="Interpolate linearly to the new mixture over this long. Default: switch "
+            "at once"
+        ),
     ] = None
     loss: Annotated[
         Objective | None,
-        Field(description="completion: of sources with `pairs`, prompts are read and not learnt"),
+        Field(description="completion: for sources with `pairs`, the loss on prompts is masked"),
     ] = None
     batch_tokens: Annotated[
-        int | None, Field(ge=1, le=MOST_TOKENS, description="Default: as before")
+        int | None, Field(ge=1, le=MOST_TOKENS, description="Default: unchanged")
     ] = None
     lr_exponent: Annotated[
         float,
         Field(
             ge=-2,
             le=2,
-            description="The peak goes with this power of the batch, where it changes; 0: not",
+            description="The peak rate scales with the batch to this power; 0: unchanged",
         ),
     ] = SQRT
-    context: Annotated[int | None, Field(ge=2, le=LONGEST_CONTEXT, description="Tokens a row")] = (
+    context: Annotated[
+        int | None, Field(ge=2, le=LONGEST_CONTEXT, description="Tokens per row")
+    ] = None
+    rope_base: Annotated[float | None, Field(gt=1, description="RoPE base; requires context")] = (
         None
     )
-    rope_base: Annotated[float | None, Field(gt=1, description="With context")] = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.stable is not None:
             for name in ("decay", "shape", "final_factor"):
                 if getattr(self, name) is not None:
-                    raise ValueError(f"stable and {name}: a stage either holds the rate or decays")
+                    raise Refused(
+                        "contradicting-keys",
+                        f"stable and {name}: a stage either holds the rate or decays",
+                        keys=["stable", name],
+                    )
         for name, needed in (("ramp", "mixture"), ("rope_base", "context")):
             if getattr(self, name) is not None and getattr(self, needed) is None:
-                raise ValueError(f"{name} without {needed}: it says how that changes")
+                raise Refused(
+                    "missing-key",
+                    f"{name} without {needed}: it says how that changes",
+                    given=name,
+                    needed=needed,
+                )
         return self
 
 
@@ -174,9 +217,10 @@ def _as_chain(value: Any) -> Any:
     if isinstance(value, dict):
         return [value]
     if not isinstance(value, list | tuple):
-        raise ValueError(
+        raise Refused(
+            "wrong-type",
             "expected one stage, such as {decay: 100 steps}, or a list of stages; {} is a decay as "
-            "`schedule` says"
+            "`schedule` says",
         )
     return value
 
@@ -184,12 +228,12 @@ def _as_chain(value: Any) -> Any:
 Variant = Annotated[
     tuple[Stage, ...],
     BeforeValidator(_as_chain, json_schema_input_type=Stage | list[Stage]),
-    Field(min_length=1, description="One stage, or a list of stages that follow each other"),
+    Field(min_length=1, description="One stage, or a list of consecutive stages"),
 ]
 
 
 class BranchExperiment(Strict):
-    """sizes x forks x variants x seeds: branches that leave the same trunks in several ways."""
+    """sizes x forks x variants x seeds: several branches from each fork of the same trunks."""
 
     kind: Literal["branch"]
     name: ExperimentName = "branch"
@@ -199,23 +243,28 @@ class BranchExperiment(Strict):
         Field(
             min_length=1,
             max_length=MOST_LISTED,
-            description="Training before the branches leave: 10N, '2e6 tokens'",
+            description="Training before the fork: 10N, '2e6 tokens'",
         ),
         AfterValidator(differing),
     ]
     variants: Annotated[
         dict[ExperimentName, Variant],
-        Field(default_factory=dict, description="By name; what one leaves out is the study's"),
+        Field(
+            default_factory=dict,
+            description="Variants by name; omitted keys are those of the study",
+        ),
     ]
     design: Annotated[
         MixtureDesign | None,
-        Field(description="Further variants: mixtures drawn over some sources, for a mixture law"),
+        Field(
+            description="Additional variants for a mixture law: mixtures drawn over some sources"
+        ),
     ] = None
     seeds: Seeds = (0, 1)
 
     @property
     def sizes_named(self) -> tuple[Size, ...]:
-        """Every size that this experiment mentions."""
+        """Sizes that the experiment names explicitly."""
         return self.sizes or ()
 
     @property
@@ -230,22 +279,32 @@ class BranchExperiment(Strict):
         }
         return self.variants | drawn
 
-    def check_against(self, study: "StudyConfig") -> None:
-        """Refuse a mixture of sources that the study has not, or of none; uneven batches."""
+    def check_against(self, study: StudyParts) -> None:
+        """Check mixtures against the study's sources, and batches against the context.
+
+        Raises:
+            Misfit: With the variant or the source.
+        """
         if not self.ways:
-            raise ValueError("no variants and no design; give one")
+            raise Refused("no-variants", "no variants and no design; give one")
         if self.design is not None:
             with at("design"):
                 self.design.check_sources(study.data.sources)
             if both := self.variants.keys() & self.design.mixtures().keys():
                 name = min(both)
-                raise Misfit("also the name of one of the design's; rename it", "variants", name)
+                raise Misfit(
+                    "duplicate-name",
+                    "also the name of one of the design's; rename it",
+                    "variants",
+                    name,
+                    name=name,
+                )
         for name, stages in self.variants.items():
             with at("variants", name):
                 _check_chain(stages, study)
 
 
-def _check_chain(stages: tuple[Stage, ...], study: "StudyConfig") -> None:
+def _check_chain(stages: tuple[Stage, ...], study: StudyParts) -> None:
     sources = study.data.sources
     paired = [source.label for source in sources if source.paired]
     mixture, loss = {source.label: source.weight for source in sources}, "full"
@@ -255,15 +314,20 @@ def _check_chain(stages: tuple[Stage, ...], study: "StudyConfig") -> None:
             _check_mixture(stage.mixture, sources)
             mixture, loss = stage.mixture or mixture, stage.loss or loss
             if loss == "completion" and not any(mixture.get(each) for each in paired):
-                raise ValueError(
+                raise Refused(
+                    "no-completions",
                     "loss: completion, and no source of its mixture has completions; "
-                    f"those with `pairs` are: {', '.join(sorted(paired)) or 'none'}"
+                    f"those with `pairs` are: {', '.join(sorted(paired)) or 'none'}",
+                    paired=sorted(paired),
                 )
             context, batch = stage.context or context, stage.batch_tokens or batch
             if batch % context:
-                raise ValueError(
+                raise Refused(
+                    "not-a-multiple",
                     f"a batch of {batch} tokens is no whole number of rows of {context}; "
-                    f"{fitting(batch, context)}"
+                    f"{fitting(batch, context)}",
+                    batch_tokens=batch,
+                    context=context,
                 )
 
 
@@ -271,6 +335,13 @@ def _check_mixture(mixture: dict[str, float] | None, sources: Sources) -> None:
     known = {source.label for source in sources}
     for name in mixture or ():
         if name not in known:
-            raise Misfit(no_source(name, sources), "mixture", name)
+            raise Misfit(
+                "unknown-source",
+                no_source(name, sources),
+                "mixture",
+                name,
+                source=name,
+                known=sorted(known),
+            )
     if mixture is not None and not any(mixture.values()):
-        raise Misfit("every weight is 0", "mixture")
+        raise Misfit("zero-weights", "every weight is 0", "mixture")

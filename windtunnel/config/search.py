@@ -1,44 +1,54 @@
-"""A search: which fields vary in which ranges, how values are suggested, what is minimised."""
+"""Search experiments: search space, sampler, objective and early stopping."""
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from windtunnel.config.axes import check_axis, is_whole
+from windtunnel.config.axes import StudyParts, check_axis, is_whole
 from windtunnel.config.units import MOST_LISTED, Duration, ExperimentName, Seeds, Size, Strict, at
-
-if TYPE_CHECKING:
-    from windtunnel.config.study import StudyConfig
+from windtunnel.errors import Refused
 
 Sampler = Literal["gp", "tpe", "cmaes", "sobol", "grid", "random"]
 
 MOST_TRIALS = 10_000
-"""Of one search (assumed; its plan takes seconds)."""
+"""Most trials of one search (assumed; planning them takes seconds)."""
 
 MOST_TRIALS_OF_GP, MOST_DIMENSIONS_OF_GP = 100, 6
-"""Beyond either a Gaussian process is slow and vague, and `auto` takes `tpe` (assumed)."""
+"""Beyond either, a Gaussian process is slow and imprecise, and `auto` selects `tpe` (assumed)."""
 
 
 class Range(Strict):
-    """An interval of a number; on a field that holds whole numbers it holds whole numbers."""
+    """An interval; of a field that takes whole numbers, its whole numbers."""
 
     low: float
     high: float
-    log: Annotated[bool, Field(description="Search the logarithm")] = False
+    log: Annotated[bool, Field(description="Search on a logarithmic scale")] = False
     points: Annotated[
-        int | None, Field(ge=2, le=MOST_LISTED, description="Values for `sampler: grid`")
+        int | None, Field(ge=2, le=MOST_LISTED, description="Number of values for `sampler: grid`")
     ] = None
 
     @model_validator(mode="after")
     def _is_an_interval(self) -> Self:
         if self.low >= self.high:
-            raise ValueError(f"low = {self.low:g} is not below high = {self.high:g}")
+            raise Refused(
+                "empty-range",
+                f"low = {self.low:g} is not below high = {self.high:g}",
+                low=self.low,
+                high=self.high,
+            )
         if self.log and self.low <= 0:
-            raise ValueError(f"log: true needs low above zero, not {self.low:g}")
+            raise Refused(
+                "out-of-range", f"log: true needs low above zero, not {self.low:g}", low=self.low
+            )
         width = self.high / self.low if self.log else self.high - self.low
         if not math.isfinite(width):
-            raise ValueError(f"{self.low:g} to {self.high:g} is too wide a range; narrow it")
+            raise Refused(
+                "range-too-wide",
+                f"{self.low:g} to {self.high:g} is too wide a range; narrow it",
+                low=self.low,
+                high=self.high,
+            )
         return self
 
     def grid(self) -> list[float]:
@@ -66,28 +76,33 @@ Searched = Annotated[
     Annotated[Range, Tag("range")] | Annotated[Choices, Tag("list")],
     Discriminator(lambda written: "list" if isinstance(written, list | tuple) else "range"),
 ]
-"""Told apart by how it is written, so that an error speaks of one of them only."""
+"""A range or a list; told apart by type, so that an error refers to only one of them."""
 
 
 class EarlyStopping(Strict):
-    """Stop trials that do badly at a rung, each measured after a short decay of its own.
+    """Stop trials that rank low at a rung.
 
-    A rung is a decay branch of the trial's trunk: trials are compared at equal phase, and the trunk
-    of one that goes on continues from where it stood.
+    A rung is a decay branch of the trial's trunk, so trials are compared after equal decays; the
+    trunk of a promoted trial continues undecayed.
     """
 
     rule: Literal["asha", "median"] = "asha"
     rungs: Annotated[
         tuple[Duration, ...],
-        Field(min_length=1, description="Horizons at which trials are compared, shortest first"),
+        Field(
+            min_length=1, description="Horizons at which trials are compared, in increasing order"
+        ),
     ]
     reduction: Annotated[
-        float, Field(gt=1, le=1000, description="asha: one in so many goes on from each rung")
+        float,
+        Field(
+            gt=1, le=1000, description="asha: one in `reduction` trials is promoted from each rung"
+        ),
     ] = 3.0
 
 
 class SearchExperiment(Strict):
-    """Search hyperparameters on one small model; repeat the best before a winner is named."""
+    """Search hyperparameters at one small size; repeat the best trials before naming a winner."""
 
     kind: Literal["search"]
     name: ExperimentName = "search"
@@ -103,7 +118,7 @@ class SearchExperiment(Strict):
     sampler: Annotated[
         Literal["auto", "gp", "tpe", "cmaes", "sobol", "grid", "random"],
         Field(
-            description="auto: gp up to 100 trials in up to 6 dimensions without early stopping, "
+            description="auto: gp for up to 100 trials and 6 dimensions without early stopping, "
             "else tpe"
         ),
     ] = "auto"
@@ -112,25 +127,34 @@ class SearchExperiment(Strict):
         Field(
             ge=1,
             le=MOST_TRIALS,
-            description="Trials suggested together, from all that ended before them",
+            description="Trials suggested together, given all trials that finished before",
         ),
     ] = 8
-    seed: Annotated[int, Field(ge=0, lt=2**32, description="Of the sampler")] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="Seed of the sampler")] = 0
     seeds: Seeds = (0,)
     horizon: Annotated[
-        Duration, Field(description="Training of a trial, decay included: 10N, '5000 steps'")
+        Duration, Field(description="Length of a trial, decay included: 10N, '5000 steps'")
     ] = Duration(amount=10, unit="N")
     objective: Annotated[
-        str, Field(description="mean: over the validation sets; or the name of one of them")
+        str,
+        Field(
+            description="Loss to minimise. mean: over the validation sets; or the name of one set"
+        ),
     ] = "mean"
     top: Annotated[
-        int, Field(ge=0, le=MOST_LISTED, description="Best trials that are repeated; 0: no winner")
+        int,
+        Field(ge=0, le=MOST_LISTED, description="Number of best trials to repeat; 0: no winner"),
     ] = 3
     repeats: Annotated[
-        int, Field(ge=1, le=MOST_LISTED, description="New seeds for each of them")
+        int, Field(ge=1, le=MOST_LISTED, description="New seeds per repeated trial")
     ] = 3
     longer: Annotated[
-        float, Field(gt=1, le=1000, description="Each is also run to so many times the horizon")
+        float,
+        Field(
+            gt=1,
+            le=1000,
+            description="Repeated trials are also run to this multiple of the horizon",
+        ),
     ] = 2.0
     early_stopping: EarlyStopping | None = None
 
@@ -139,20 +163,28 @@ class SearchExperiment(Strict):
         ranges = {axis: r for axis, r in self.space.items() if isinstance(r, Range)}
         listed = [axis for axis in self.space if axis not in ranges]
         if self.sampler == "cmaes" and (listed or len(ranges) < 2):
-            raise ValueError(
+            raise Refused(
+                "unsuitable-sampler",
                 f"sampler: cmaes searches two or more ranges and no lists ({', '.join(listed)}); "
-                "take gp or tpe"
+                "take gp or tpe",
+                sampler="cmaes",
+                ranges=list(ranges),
+                lists=listed,
             )
         if self.sampler == "grid":
             for axis, values in ranges.items():
                 if values.points is None:
-                    raise ValueError(
-                        f"sampler: grid needs {axis} as a list, or with points: how many values"
+                    raise Refused(
+                        "missing-points",
+                        f"sampler: grid needs {axis} as a list, or with points: how many values",
+                        axis=axis,
                     )
         if self.sampler == "gp" and self.early_stopping is not None:
-            raise ValueError(
+            raise Refused(
+                "unsuitable-sampler",
                 "sampler: gp learns nothing from trials that were stopped early; take tpe, or "
-                "leave early_stopping out"
+                "leave early_stopping out",
+                sampler="gp",
             )
         return self
 
@@ -160,18 +192,25 @@ class SearchExperiment(Strict):
     def _rungs_come_before_the_end(self) -> Self:
         ends = (*self.early_stopping.rungs, self.horizon) if self.early_stopping else ()
         if len({end.unit for end in ends}) > 1:
-            raise ValueError("early_stopping: write rungs and horizon in one unit")
+            raise Refused(
+                "mixed-units",
+                "early_stopping: write rungs and horizon in one unit",
+                units=sorted({end.unit for end in ends}),
+            )
         amounts = [end.amount for end in ends]
         if amounts != sorted(set(amounts)):
-            raise ValueError(
+            raise Refused(
+                "not-increasing",
                 f"early_stopping: rungs grow and lie before the horizon of {self.horizon}, not "
-                f"{', '.join(str(end) for end in ends[:-1])}"
+                f"{', '.join(str(end) for end in ends[:-1])}",
+                rungs=[str(end) for end in ends[:-1]],
+                horizon=self.horizon,
             )
         return self
 
     @property
     def sampler_taken(self) -> Sampler:
-        """What `auto` means for this search."""
+        """The sampler, with `auto` resolved."""
         if self.sampler != "auto":
             return self.sampler
         small = self.trials <= MOST_TRIALS_OF_GP and len(self.space) <= MOST_DIMENSIONS_OF_GP
@@ -179,48 +218,66 @@ class SearchExperiment(Strict):
 
     @property
     def sizes_named(self) -> tuple[Size, ...]:
-        """Every size that this experiment mentions."""
+        """Sizes that the experiment names explicitly."""
         return (self.size,) if self.size else ()
 
     @property
     def longer_horizon(self) -> Duration:
-        """Where the best trials are compared once more."""
+        """Horizon at which the repeated trials are compared again."""
         return Duration(amount=self.horizon.amount * self.longer, unit=self.horizon.unit)
 
     @property
     def new_seeds(self) -> tuple[int, ...]:
-        """Seeds that no trial has used while it could still be chosen by their luck."""
+        """Seeds of the repeats; no trial used them, so no lucky seed selects the winner."""
         first = max(self.seeds) + 1
         return tuple(range(first, first + self.repeats))
 
-    def check_against(self, study: "StudyConfig") -> None:
-        """Refuse fields that are none, values that a field refuses, and unknown validation sets."""
+    def check_against(self, study: StudyParts) -> None:
+        """Check axes and their values against the study's fields, the objective against its sets.
+
+        Raises:
+            Misfit: With the axis.
+            Refused: The objective is no validation set.
+        """
         for axis, values in self.space.items():
             with at("space", axis):
                 self._check_values(study, axis, values)
         known = ["mean", *study.data.set_names]
         if self.objective not in known:
-            raise ValueError(
+            raise Refused(
+                "unknown-set",
                 f"experiment {self.name!r}: objective {self.objective!r} is no validation set; "
-                f"allowed: {', '.join(known)}"
+                f"allowed: {', '.join(known)}",
+                experiment=self.name,
+                objective=self.objective,
+                known=known,
             )
 
-    def _check_values(self, study: "StudyConfig", axis: str, values: Any) -> None:
-        """Refuse a range of what has no range, and a value that the field refuses."""
+    def _check_values(self, study: StudyParts, axis: str, values: Any) -> None:
+        """Check a range or a list of values of one axis."""
         if not isinstance(values, Range):
             check_axis(study, self.name, axis, values)
             return
         if axis == "recipe.batch_tokens":
-            raise ValueError(
+            raise Refused(
+                "not-a-range",
                 f"experiment {self.name!r}: {axis} takes multiples of model.context = "
-                f"{study.model.context}: give a list of them"
+                f"{study.model.context}: give a list of them",
+                experiment=self.name,
+                axis=axis,
+                context=study.model.context,
             )
         ends: tuple[float, ...] = (values.low, values.high)
         if is_whole(study, axis):
             if any(end != int(end) for end in ends):
-                raise ValueError(
+                raise Refused(
+                    "not-whole",
                     f"experiment {self.name!r}: {axis} holds whole numbers; "
-                    f"{ends[0]:g} to {ends[1]:g} is no range of them"
+                    f"{ends[0]:g} to {ends[1]:g} is no range of them",
+                    experiment=self.name,
+                    axis=axis,
+                    low=ends[0],
+                    high=ends[1],
                 )
             ends = tuple(int(end) for end in ends)
         check_axis(study, self.name, axis, ends)

@@ -1,25 +1,17 @@
-"""Whether, and how often, a study records what gradients and steps look like while it trains.
-
-Experiments: what a study asks for, by kind.
-
-How many segments an experiment asks for, at most, before any of them is made.
-
-The study file: one strict schema from which the documentation and the JSON Schema are made.
-"""
+"""The study file: one strict model of all its keys, which also generates docs and JSON Schema."""
 
 import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from windtunnel.config.axes import check_axis
+from windtunnel.config.axes import StudyParts, check_axis
 from windtunnel.config.branch import BranchExperiment
 from windtunnel.config.data import DataConfig, Name
-from windtunnel.config.errors import fitting, reason
-from windtunnel.config.model import LONGEST_CONTEXT, ModelSpec, Positive, Recipe
+from windtunnel.config.errors import fitting
+from windtunnel.config.model import ModelFamily, Recipe, ScheduleConfig
 from windtunnel.config.search import SearchExperiment
 from windtunnel.config.units import (
-    DEEPEST,
     MOST_LISTED,
     DiskSize,
     Duration,
@@ -33,18 +25,18 @@ from windtunnel.config.units import (
     checked_path,
     differing,
 )
-from windtunnel.schedule import DecayShape
+from windtunnel.errors import Refused
 
 
 class DynamicsConfig(Strict):
-    """Series of gradients and steps beside every curve; no part of what is computed."""
+    """Record gradient and update statistics along every loss curve; training is unaffected."""
 
     every: Annotated[int, Field(ge=1, description="Updates between rows")] = 1
     window: Annotated[
         int,
         Field(
             ge=1,
-            description="Updates between the weights that a checkpoint difference compares; a "
+            description="Updates between the two checkpoints whose difference is recorded; a "
             "multiple of `every`",
         ),
     ] = 50
@@ -52,9 +44,12 @@ class DynamicsConfig(Strict):
     @model_validator(mode="after")
     def _a_window_ends_on_a_row(self) -> Self:
         if self.window % self.every:
-            raise ValueError(
+            raise Refused(
+                "not-a-multiple",
                 f"window = {self.window} is not a multiple of every = {self.every}: the row on "
-                "which a window ends would be missing"
+                "which a window ends would be missing",
+                window=self.window,
+                every=self.every,
             )
         return self
 
@@ -64,7 +59,7 @@ Horizons = Annotated[
     Field(
         min_length=1,
         max_length=MOST_LISTED,
-        description="Total training with decay: 10N, '2.5e6 tokens', '5000 steps'",
+        description="Total training, decay included: 10N, '2.5e6 tokens', '5000 steps'",
     ),
     AfterValidator(differing),
 ]
@@ -79,22 +74,25 @@ class ScalingExperiment(Strict):
     horizons: Horizons
     extra_horizons: Annotated[
         dict[str, Horizons],
-        Field(default_factory=dict, description="More horizons for single sizes"),
+        Field(default_factory=dict, description="Additional horizons by size"),
     ]
     seeds: Seeds = (0, 1)
     hold_out: Annotated[
         Literal["largest", "none"],
-        Field(description="Forecast the largest size before it is trained, and check after"),
+        Field(
+            description="largest: forecast the largest size before it is trained, and score the "
+            "forecast after"
+        ),
     ] = "largest"
 
     @property
     def sizes_named(self) -> tuple[Size, ...]:
-        """Every size that this experiment mentions."""
+        """Sizes that the experiment names explicitly."""
         return (*(self.sizes or ()), *(Size.parse(size) for size in self.extra_horizons))
 
 
 class GridExperiment(Strict):
-    """Every combination of the values on its axes, each run to each horizon."""
+    """Every combination of the values of its axes, at every horizon."""
 
     kind: Literal["grid"]
     name: ExperimentName = "grid"
@@ -102,7 +100,8 @@ class GridExperiment(Strict):
         dict[str, Annotated[tuple[Any, ...], Field(min_length=1, max_length=MOST_LISTED)]],
         Field(
             min_length=1,
-            description="size, recipe.FIELD, model.FIELD or schedule.FIELD, each with its values",
+            description="size, recipe.FIELD, model.FIELD or schedule.FIELD, each with a list of "
+            "values",
         ),
     ]
     horizons: Horizons
@@ -110,11 +109,15 @@ class GridExperiment(Strict):
 
     @property
     def sizes_named(self) -> tuple[Size, ...]:
-        """Every size that this experiment mentions."""
+        """Sizes that the experiment names explicitly."""
         return tuple(Size.parse(value) for value in self.axes.get("size", ()))
 
-    def check_against(self, study: "StudyConfig") -> None:
-        """Refuse an axis that names no field, and a value that the field would refuse."""
+    def check_against(self, study: StudyParts) -> None:
+        """Check that each axis is a field of the study, and each value one that the field takes.
+
+        Raises:
+            Misfit: With the axis.
+        """
         for axis, values in self.axes.items():
             with at("axes", axis):
                 if axis == "size":
@@ -130,14 +133,14 @@ Experiment = Annotated[
 
 
 MOST_SEGMENTS = 100_000
-"""Of a study (assumed): its plan takes some 10 s."""
+"""Most segments of a study (assumed): planning them takes about 10 s."""
 
 
 def check_counts(study: "StudyConfig") -> None:
-    """Refuse a study whose plan would hold more branches than `MOST_SEGMENTS`.
+    """Check that the plan of the study would hold at most `MOST_SEGMENTS` branches.
 
     Raises:
-        ValueError: With the place of the experiment that goes beyond.
+        Misfit: With the experiment that exceeds them.
     """
     total = 0
     for number, experiment in enumerate(study.experiments):
@@ -145,14 +148,19 @@ def check_counts(study: "StudyConfig") -> None:
         total += count
         if total > MOST_SEGMENTS:
             with at("experiments", number):
-                raise ValueError(
+                raise Refused(
+                    "too-many-segments",
                     f"experiment {experiment.name!r} asks for {count:,} branches, and a study "
-                    f"holds at most {MOST_SEGMENTS:,}; ask for fewer values, seeds or horizons"
+                    f"holds at most {MOST_SEGMENTS:,}; ask for fewer values, seeds or horizons",
+                    experiment=experiment.name,
+                    branches=count,
+                    total=total,
+                    most=MOST_SEGMENTS,
                 )
 
 
 def branches_asked(experiment: Experiment, study: "StudyConfig") -> int:
-    """Branches of an experiment, those that another also asks for included."""
+    """Number of branches of an experiment, including those shared with other experiments."""
     sizes, seeds = len(study.model.sizes), len(experiment.seeds)
     match experiment:
         case ScalingExperiment():
@@ -172,115 +180,30 @@ def branches_asked(experiment: Experiment, study: "StudyConfig") -> int:
             return experiment.trials * (rungs + 1) * seeds + again
 
 
-class ModelFamily(Strict):
-    """The shapes that the study may use; everything but width and depth is shared."""
-
-    sizes: Annotated[Sizes, Field(description="WIDTHxDEPTH, or WIDTH with width_per_layer")]
-    width_per_layer: Annotated[
-        float | None, Field(gt=0, description="Depth rule: depth = width / this, rounded")
-    ] = None
-    head_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 64
-    context: Annotated[int, Field(ge=2, le=LONGEST_CONTEXT, description="Tokens a row")] = 1024
-    ffn_ratio: Annotated[float, Field(gt=0, le=1000)] = 2.5
-    heads_per_kv: Annotated[Positive, Field(description="1 = multi-head, above: grouped-query")] = 1
-    tied: Annotated[bool, Field(description="Share embedding and head")] = True
-    qk_norm: bool = False
-    rope_base: Annotated[float, Field(gt=1)] = 10000.0
-
-    @model_validator(mode="after")
-    def _every_size_is_a_model(self) -> Self:
-        for number, size in enumerate(self.sizes):
-            try:
-                self.spec(size, vocab_size=256)
-            except ValueError as refused:
-                raise Misfit(reason(refused), "sizes", number) from None
-        return self
-
-    def spec(self, size: Size, *, vocab_size: int) -> ModelSpec:
-        """The model of one size."""
-        depth = size.depth
-        if depth is None:
-            if self.width_per_layer is None:
-                raise ValueError(
-                    f"size {size.width} has no depth: write {size.width}xDEPTH, or set "
-                    "width_per_layer"
-                )
-            layers = size.width / self.width_per_layer
-            if layers > DEEPEST:
-                raise ValueError(
-                    f"size {size.width}: width / width_per_layer = {layers:g} layers, and at most "
-                    f"are {DEEPEST}; raise width_per_layer"
-                )
-            depth = max(1, round(layers))
-        heads = size.width // self.head_dim
-        if heads % self.heads_per_kv:
-            raise ValueError(
-                f"size {size}: {heads} heads do not divide by heads_per_kv = {self.heads_per_kv}"
-            )
-        return ModelSpec(
-            width=size.width,
-            depth=depth,
-            head_dim=self.head_dim,
-            kv_heads=max(1, heads // self.heads_per_kv),
-            ffn_ratio=self.ffn_ratio,
-            vocab_size=vocab_size,
-            context=self.context,
-            tied=self.tied,
-            qk_norm=self.qk_norm,
-            rope_base=self.rope_base,
-        )
-
-
-class ScheduleConfig(Strict):
-    """How branches decay."""
-
-    shape: DecayShape = "exponential"
-    decay_fraction: Annotated[
-        float | None,
-        Field(
-            gt=0,
-            le=1,
-            description="Decay's share of the horizon; 1: from the end of warmup on. "
-            "Default: 0.1, for cosine 1",
-        ),
-    ] = None
-    final_factor: Annotated[
-        float, Field(ge=0, le=1, description="Rate at the end, relative to the peak")
-    ] = 0.1
-
-    @property
-    def decay_share(self) -> float:
-        """`decay_fraction`, or its default: a cosine spans all of a run but its warmup."""
-        if self.decay_fraction is not None:
-            return self.decay_fraction
-        return 1.0 if self.shape == "cosine" else 0.1
-
-
 SMALLEST_SHARE = 0.01
-"""Of a card, for one trial (assumed: a hundred CUDA contexts fill any card)."""
+"""Smallest share of a GPU per trial (assumed: a hundred CUDA contexts fill any GPU)."""
 
 
 class Resources(Strict):
-    """Where and how fast; none of it is part of a segment's identity."""
+    """Devices, parallelism and fault handling; no part of a segment's identity."""
 
     cpus_per_trial: Annotated[
         int,
-        Field(
-            ge=1, description="Also the threads of a trial; default: one for each of its devices"
-        ),
+        Field(ge=1, description="CPU cores, and threads, of a trial; default: one per device"),
     ] = 1
     gpus_per_trial: Annotated[
         float,
-        Field(ge=0, description="Share of one card, as 0.25; or a card for each of its devices"),
+        Field(ge=0, description="Share of one GPU, such as 0.25; or one GPU per device"),
     ] = 0.0
     devices_per_trial: Annotated[
         int,
         Field(
-            ge=1, description="Above 1, a trial trains data-parallel; needs Ray, torch's kernels"
+            ge=1, description="Above 1: data-parallel training; requires Ray and torch's kernels"
         ),
     ] = 1
     concurrency: Annotated[
-        int | None, Field(ge=1, description="Trials at once; default: what the machine holds")
+        int | None,
+        Field(ge=1, description="Concurrent trials; default: as many as the machine can run"),
     ] = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Annotated[
@@ -289,42 +212,46 @@ class Resources(Strict):
     kernels: Annotated[
         Literal["auto", "native", "torch"],
         Field(
-            description="native: this project's own C++ kernels, on CPU with one core per trial; "
-            "auto: native where they can run, else torch"
+            description="native: this project's C++ kernels, on CPU with one core per trial; "
+            "auto: native where they are supported, else torch"
         ),
     ] = "auto"
     compile: Annotated[
         Literal["auto", "always", "never"],
         Field(
-            description="torch.compile, with torch's kernels; auto: where the planned updates pay "
-            "for it"
+            description="torch.compile with torch's kernels; auto: where the planned updates "
+            "amortise compilation"
         ),
     ] = "auto"
     micro_batch_tokens: Annotated[
-        int | None, Field(ge=1, description="Largest piece of a batch that fits; default: all")
+        int | None,
+        Field(ge=1, description="Tokens per gradient-accumulation step; default: the whole batch"),
     ] = None
-    deterministic: Annotated[bool, Field(description="Bit-exact kernels on CUDA")] = False
+    deterministic: Annotated[bool, Field(description="Deterministic kernels on CUDA")] = False
     checkpoint_seconds: Annotated[
-        float, Field(gt=0, description="At most this much work is lost by a crash")
+        float,
+        Field(
+            gt=0, description="Interval between checkpoints; a crash loses at most this much work"
+        ),
     ] = 30.0
-    retries: Annotated[int, Field(ge=0, description="Attempts after the first")] = 2
+    retries: Annotated[int, Field(ge=0, description="Retries of a failed segment")] = 2
     stall_seconds: Annotated[
         float,
         Field(
             ge=20,
-            description="A worker without an update or a piece of evaluation for so long is "
-            "replaced, which is an attempt; needs Ray",
+            description="A worker that makes no progress for this long is replaced, which counts "
+            "as a retry; requires Ray",
         ),
     ] = 1800.0
 
     @property
     def cpus_per_device(self) -> int:
-        """Cores, and threads, of each device of a trial."""
+        """Cores, and threads, per device of a trial."""
         return self.cpus_per_trial // self.devices_per_trial
 
     @property
     def gpus_per_device(self) -> float:
-        """Share of a card of each device of a trial; 0 on CPU."""
+        """Share of a GPU per device of a trial; 0 on CPU."""
         return self.gpus_per_trial / self.devices_per_trial
 
     @model_validator(mode="before")
@@ -338,54 +265,69 @@ class Resources(Strict):
     def _shares_are_whole(self) -> Self:
         cpus, gpus, devices = self.cpus_per_trial, self.gpus_per_trial, self.devices_per_trial
         if cpus % devices:
-            raise ValueError(
-                f"cpus_per_trial = {cpus} does not divide by devices_per_trial = {devices}"
+            raise Refused(
+                "not-a-multiple",
+                f"cpus_per_trial = {cpus} does not divide by devices_per_trial = {devices}",
+                cpus_per_trial=cpus,
+                devices_per_trial=devices,
             )
         if devices == 1 and gpus and not SMALLEST_SHARE <= gpus <= 1:
-            raise ValueError(
+            raise Refused(
+                "out-of-range",
                 f"gpus_per_trial = {gpus:g}: one device uses a share of one card, from "
-                f"{SMALLEST_SHARE} to 1; for several cards set devices_per_trial to as many"
+                f"{SMALLEST_SHARE} to 1; for several cards set devices_per_trial to as many",
+                gpus_per_trial=gpus,
+                least=SMALLEST_SHARE,
+                most=1,
             )
         if devices > 1 and gpus not in {0, devices}:
-            raise ValueError(
+            raise Refused(
+                "out-of-range",
                 f"gpus_per_trial = {gpus:g}: with devices_per_trial = {devices} allowed are 0 "
-                f"(CPUs) and {devices} (a card for each)"
+                f"(CPUs) and {devices} (a card for each)",
+                gpus_per_trial=gpus,
+                devices_per_trial=devices,
             )
         return self
 
 
 class TrackingConfig(Strict):
-    """MLflow."""
+    """Mirroring to MLflow."""
 
     enabled: bool = True
     uri: Annotated[
         str | None,
-        Field(description="Default: MLFLOW_TRACKING_URI, else sqlite in the user's state folder"),
+        Field(
+            description="Default: MLFLOW_TRACKING_URI, else SQLite in the user's state directory"
+        ),
     ] = None
 
 
 class BudgetConfig(Strict):
-    """What the study may take in all: `sweep` refuses to begin above it, and stops once spent.
+    """Limits of the study: `sweep` refuses a plan above them, and stops once they are spent.
 
-    Counted from the study's first sweep on; segments that another study has left count nothing.
+    Spending counts from the study's first sweep; segments reused from other studies are free.
     """
 
     flops: Annotated[
-        float | None, Field(gt=0, description="Training, attention scores and head counted")
+        float | None, Field(gt=0, description="Training FLOPs, attention scores and head included")
     ] = None
     device_hours: Annotated[
         float | None,
-        Field(gt=0, description="Hours of trials, times gpus_per_trial, on CPU cpus_per_trial"),
+        Field(
+            gt=0, description="Hours of trials times gpus_per_trial; on CPU, times cpus_per_trial"
+        ),
     ] = None
     disk: Annotated[
-        DiskSize | None, Field(description="The study's segments in the store; data is not counted")
+        DiskSize | None,
+        Field(description="Disk space of the study's segments in the store, without data"),
     ] = None
 
 
 class StudyConfig(Strict):
-    """One study: what is varied, on which data, by which recipe, and where its results lie."""
+    """One study: data, model family, recipe, schedule, experiments and resources."""
 
-    study: Annotated[Name, Field(description="Name of the study within its store")]
+    study: Annotated[Name, Field(description="Name of the study, unique within its store")]
     data: DataConfig
     model: ModelFamily
     recipe: Recipe
@@ -395,19 +337,20 @@ class StudyConfig(Strict):
     store: Annotated[
         str,
         AfterValidator(checked_path),
-        Field(description="Folder, relative to the study file; ~ is the home"),
+        Field(description="Directory, relative to the study file; ~ is the home directory"),
     ] = "store"
     retain: Annotated[
         Literal["all", "last"],
         Field(
-            description="Fork checkpoints: all, until `gc`; last: each goes when its last planned "
-            "branch is done, and only a trunk's last fork and the ends of stages stay"
+            description="Fork checkpoints to keep. all: every one, until `gc`; last: each is "
+            "deleted once its last planned branch is done, except a trunk's last fork and the "
+            "ends of stages"
         ),
     ] = "all"
     budget: BudgetConfig = BudgetConfig()
     dynamics: Annotated[
         DynamicsConfig | None,
-        Field(description="Record gradients and steps while training; `{}` for the defaults"),
+        Field(description="Record gradient and update statistics; `{}` for the defaults"),
     ] = None
     tracking: TrackingConfig = TrackingConfig()
 
@@ -418,9 +361,11 @@ class StudyConfig(Strict):
         for number, experiment in enumerate(experiments):
             if experiment.name in names:
                 raise Misfit(
+                    "duplicate-name",
                     f"two experiments are called {experiment.name!r}; give this one a `name:` of "
                     "its own",
                     number,
+                    name=experiment.name,
                 )
             names.add(experiment.name)
         return experiments
@@ -429,20 +374,27 @@ class StudyConfig(Strict):
     def _fits_together(self) -> Self:
         if self.recipe.batch_tokens % self.model.context:
             raise Misfit(
+                "not-a-multiple",
                 f"recipe.batch_tokens = {self.recipe.batch_tokens} is not a multiple of "
                 f"model.context = {self.model.context}; "
                 f"{fitting(self.recipe.batch_tokens, self.model.context)}",
                 "recipe",
                 "batch_tokens",
+                batch_tokens=self.recipe.batch_tokens,
+                context=self.model.context,
             )
         known = {str(size) for size in self.model.sizes}
         for number, experiment in enumerate(self.experiments):
             with at("experiments", number):
                 for size in experiment.sizes_named:
                     if str(size) not in known:
-                        raise ValueError(
+                        raise Refused(
+                            "unknown-size",
                             f"experiment {experiment.name!r}: size {size} is not among "
-                            f"model.sizes ({', '.join(sorted(known))})"
+                            f"model.sizes ({', '.join(sorted(known))})",
+                            experiment=experiment.name,
+                            size=size,
+                            known=sorted(known),
                         )
                 if not isinstance(experiment, ScalingExperiment):
                     experiment.check_against(self)
@@ -450,4 +402,4 @@ class StudyConfig(Strict):
         return self
 
 
-__all__ = ["Duration", "StudyConfig"]
+__all__ = ["Duration", "ModelFamily", "ScheduleConfig", "StudyConfig"]
