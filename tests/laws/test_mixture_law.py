@@ -38,12 +38,16 @@ def test_a_best_mixture_that_was_measured_and_lost_is_named():
         patched.setattr("windtunnel.laws.mixture.selection.KINDS", kept)
         fitted = fit_mixture(rows, target=["code"], bootstrap=0)
     assert fitted.best.mixture["code"] == 1.0
-    (said,) = [each.message for each in fitted.warnings if each.code == "measured-worse"]
+    (warning,) = [each for each in fitted.warnings if each.code == "measured-worse"]
     losses = np.exp(fitted.points.log_loss[:, 1])
     lowest = int(losses.argmin())
-    assert "was measured, and lost" in said
-    assert f"{losses[1]:.4f} at mix01 (code 1.00)" in said
-    assert f"{losses[lowest]:.4f} at mix{lowest:02}" in said
+    assert "was measured, and lost" in warning.message
+    assert warning.values == {
+        "mixture": "mix01",
+        "target": pytest.approx(losses[1]),
+        "lowest_mixture": f"mix{lowest:02}",
+        "lowest": pytest.approx(losses[lowest]),
+    }
 
 
 def test_trunks_are_taken_out_before_mixtures_are_compared():
@@ -95,8 +99,8 @@ def test_of_two_that_predict_as_well_the_simpler_is_taken():
 
 def test_noise_alone_is_no_signal_and_no_gain():
     fitted = fit_mixture(rows_of(flat, seed=3), bootstrap=200, default={"docs": 0.5, "code": 0.5})
-    said = [warning.message for warning in fitted.warnings if warning.code == "no-signal"]
-    assert len(said) == 3  # of two sets, and of their mean
+    sets = [w.values.get("set") for w in fitted.warnings if w.code == "no-signal"]
+    assert sets == ["docs", "code", None]  # two sets, and their mean
     assert "gain-within-noise" in codes(fitted)
     assert 0 in fitted.best.gains[1].nats
 

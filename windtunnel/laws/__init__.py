@@ -1,4 +1,4 @@
-"""Scaling laws fitted to finished runs: the formulas, the fit, its uncertainty, what it must beat.
+"""Scaling laws fitted to finished runs: formulas, fits, intervals, and the baselines to beat.
 
 >>> fitted = fit({"params": n, "tokens": d, "loss": l, "trunk": t})  # doctest: +SKIP
 >>> optimum(fitted, flops=1e21).ratio  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""Forecasts that need no law, to be beaten by one: the nearest size, and a line in compute."""
+"""Baseline forecasts without a law: the loss of the nearest size, and a power law in compute."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,7 +40,10 @@ def compute_line(table: Table, params: ArrayLike, tokens: ArrayLike) -> Floats:
     envelope = log_loss < best_before
     if envelope.sum() < 2 or np.ptp(log_flops[envelope]) == 0:
         raise FitError(
-            "compute_line: no run improves on the cheapest one, so there is no line to draw"
+            "too-few-points",
+            "compute_line: no run improves on the cheapest one, so there is no line to draw",
+            points=int(envelope.sum()),
+            needed=2,
         )
     slope, offset = np.polyfit(log_flops[envelope], log_loss[envelope], 1)
     wanted = np.log(table.flop_factor * np.asarray(params) * np.asarray(tokens))
@@ -76,8 +79,11 @@ def compare(predictions: Mapping[str, ArrayLike], measured: ArrayLike, sigma: fl
     truth = np.atleast_1d(np.asarray(measured, np.float64))
     if not predictions or not sigma > 0:
         raise FitError(
+            "nothing-to-compare",
             f"compare: {len(predictions)} forecasts, sigma = {sigma}: give at least one forecast "
-            "and a positive seed noise (Fit.sigma_seed)"
+            "and a positive seed noise (Fit.sigma_seed)",
+            forecasts=len(predictions),
+            sigma=sigma,
         )
     scores = [_score(name, values, truth, sigma) for name, values in predictions.items()]
     scores.sort(key=lambda score: score.rms_sigmas)
@@ -89,7 +95,11 @@ def _score(name: str, predicted: ArrayLike, measured: Floats, sigma: float) -> S
     values = np.atleast_1d(np.asarray(predicted, np.float64))
     if values.shape != measured.shape:
         raise FitError(
-            f"compare: forecast {name!r} has shape {values.shape}, measured {measured.shape}"
+            "wrong-shape",
+            f"compare: forecast {name!r} has shape {values.shape}, measured {measured.shape}",
+            forecast=name,
+            shape=values.shape,
+            needed=measured.shape,
         )
     error = np.log(values) - np.log(measured)
     rms = float(np.sqrt(np.mean(error**2)))

@@ -1,7 +1,7 @@
-"""A Fit as one flat JSON object and back: the schema of docs/fit.md.
+"""The JSON document of a Fit, written and read; docs/fit.md describes its keys.
 
-JSON has no infinity and no nan: an end of an interval that is unbounded is written as the text
-"inf" or "-inf", a number that does not exist as null.
+JSON has neither infinity nor nan: an unbounded end of an interval is written as the text "inf" or
+"-inf", and a number that does not exist as null.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from windtunnel.errors import Diagnostic, FitError
+from windtunnel.errors import FitError
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.forms import Formula
 from windtunnel.laws.interval import HoldOut, Influence, Interval, Optimum, Pull
@@ -23,6 +23,8 @@ from windtunnel.laws.schema import (
     is_edited,
     json_text,
     parse,
+    read_warnings,
+    wrong_version,
 )
 from windtunnel.laws.table import Floats
 
@@ -141,13 +143,13 @@ def of_document(content: Any) -> Fit:
     found = content.get("schema") if isinstance(content, dict) else None
     if found is not None and content.get("law") == "mixture":
         raise FitError(
+            "wrong-law",
             "a mixture law says nothing of sizes and lengths: "
-            "`windtunnel predict FIT --weight SOURCE=SHARE` reads it"
+            "`windtunnel predict FIT --weight SOURCE=SHARE` reads it",
+            law="mixture",
         )
     if found != SCHEMA or isinstance(found, bool):
-        raise FitError(
-            f"fit schema {found!r:.60}: this version reads {SCHEMA}; fit the table again"
-        )
+        raise wrong_version("fit", found, SCHEMA)
     with as_written("fit", FIT_AGAIN):
         law = written_law(content.get("law"), content.get("details"))
         check_fit(content, law)
@@ -195,7 +197,7 @@ def _rebuilt(content: dict[str, Any], law: type[Formula]) -> Fit:
         dropped=tuple((each["reason"], each["rows"]) for each in content["dropped"]),
         holdout=_read_holdout(content["holdout"]),
         influence=_read_influence(content["influence"]),
-        warnings=tuple(Diagnostic(each["code"], each["message"]) for each in content["warnings"]),
+        warnings=read_warnings(content["warnings"]),
         seed=content["seed"],
         exact=None if rule is None else _read_rule(rule),
         draws=_array(content["draws"], width),

@@ -1,12 +1,7 @@
-"""Which units params and tokens are in, where together they are no language models'.
+"""Warnings of a fit: one function per subject, each comparing numbers with a threshold.
 
-What the rows of a table earn, before any law is fitted.
-
-What is noise, what is misfit, and which size is off.
-
-How far to trust an optimum, its intervals, and its use.
-
-When each warning of a fit fires: a figure against a threshold. docs/fit.md lists the codes.
+The subjects are the table and its units, the noise and the misfit of single sizes, the search for
+the optimum, the intervals, and the use of the law. docs/fit.md lists the codes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -83,6 +78,8 @@ def of_table(law: type[Law], table: Table) -> Iterator[Diagnostic]:
             "collinear",
             f"ln {first} and ln {second} are collinear (r = {r:.2f}): the two exponents trade off. "
             + ("Let the smallest sizes run much longer" if law.allocates else "Vary them apart"),
+            columns=[first, second],
+            correlation=r,
         )
     if law.allocates:
         yield from _odd_units(table)
@@ -93,12 +90,14 @@ def of_table(law: type[Law], table: Table) -> Iterator[Diagnostic]:
                 "undecayed-rows",
                 "no row is decayed: a decay is worth about .09 nats, so the law is of losses that "
                 "no finished run has",
+                rows=table.rows,
             )
     yield from of_rows(law.columns(), table)
     if table.has_trunks and np.bincount(table.trunk_index).max() < 2:
         yield Diagnostic(
             "one-row-trunks",
             "every trunk has one row: trunk and branch noise cannot be told apart",
+            trunks=int(table.trunk_labels.size),
         )
 
 
@@ -112,6 +111,8 @@ def of_rows(columns: tuple[str, ...], table: Table) -> Iterator[Diagnostic]:
             "duplicate-rows",
             f"{again} of {table.rows} rows repeat another one exactly: counted as independent runs "
             "they make the intervals too narrow. Drop them from the table",
+            repeated=int(again),
+            rows=table.rows,
         )
     if "loss" in columns and "unique_tokens" not in columns and "tokens" in table:
         passes = table["epochs"] if "epochs" in table else np.zeros(table.rows)
@@ -124,6 +125,7 @@ def of_rows(columns: tuple[str, ...], table: Table) -> Iterator[Diagnostic]:
             "mixed-execution",
             f"rows were computed in {len(ways)} ways ({', '.join(ways[:4])}): between them results "
             "differ in the last digits or more",
+            executions=[str(way) for way in ways],
         )
 
 
@@ -135,12 +137,16 @@ def _odd_units(table: Table) -> Iterator[Diagnostic]:
         yield Diagnostic(
             "odd-units",
             f"tokens per param is {ratio:.3g} in a typical row: {_likely_mistake(table, ratio)}",
+            tokens_per_param=ratio,
+            swapped=are_swapped(table.params, table.tokens),
+            scale=likely_scale(table.params, table.tokens) or {},
         )
     largest = float(table.params.max())
     if largest > LARGEST_PARAMS:
         yield Diagnostic(
             "odd-units",
             f"params go up to {largest:.3g}: no model is that large; was it scaled twice?",
+            params=largest,
         )
 
 
@@ -171,6 +177,7 @@ def _few(table: Table) -> Iterator[Diagnostic]:
             "few-sizes",
             f"{sizes} model sizes: the exponent in N rests on "
             f"{'no' if sizes < 4 else 'one'} size more than it needs. Add sizes",
+            sizes=int(sizes),
         )
     horizons = np.unique(table.tokens).size
     if sizes <= table.rows / 2:
@@ -182,6 +189,7 @@ def _few(table: Table) -> Iterator[Diagnostic]:
             "few-horizons",
             f"a typical size has {horizons} horizons: the exponent in D rests on little. Branch "
             "off more of them",
+            horizons=int(horizons),
         )
 
 
@@ -195,6 +203,9 @@ def _flop_rule(table: Table) -> Iterator[Diagnostic]:
             f"the flops column is {off.min():.3g} to {off.max():.3g} times {table.flop_rule}: "
             f"budgets here are in {table.flop_rule}"
             + ("; it is in another unit, see --scale" if not 0.01 < off.max() < 100 else ""),
+            low=float(off.min()),
+            high=float(off.max()),
+            rule=table.flop_rule,
         )
 
 
@@ -228,6 +239,9 @@ def of_noise(
             "lack-of-fit",
             f"lack of fit (p = {lack_of_fit_p:.1g}): residuals of {rms:.2%} against seed noise of "
             f"{sigma_seed:.2%}. The law bends away from this table",
+            p=lack_of_fit_p,
+            rms=rms,
+            sigma_seed=sigma_seed,
         )
     usual = 1.4826 * float(np.median(np.abs(point.residual)))
     row = int(np.argmax(np.abs(point.residual)))
@@ -238,6 +252,10 @@ def of_noise(
             f"residuals have outliers (rms {rms:.2%}, most within {usual:.2%}), the worst "
             f"{worst} ({point.residual[row]:+.1%}): a diverged run? Intervals are wide because of "
             "them; decide whether they belong (--where, --drop-highest)",
+            rms=rms,
+            usual=usual,
+            row=row,
+            residual=float(point.residual[row]),
         )
     cells = table.cells(*point.problem.law.inputs)
     if not replicates(cells, table.trunk_index):
@@ -245,18 +263,22 @@ def of_noise(
             "noise-unidentified",
             "no cell has two seeds: trunk noise cannot be told from lack of fit, and the intervals "
             "count both as noise. Add a second seed",
+            trunks=int(table.trunk_labels.size),
         )
     if noise.trunk_df < MIN_TRUNK_DF:
         yield Diagnostic(
             "noise-unidentified",
             f"{table.trunk_labels.size} trunks leave no degree of freedom for trunk noise, so no "
             "interval is given: add seeds or sizes",
+            trunks=int(table.trunk_labels.size),
+            trunk_df=float(noise.trunk_df),
         )
     elif noise.trunk_df < FEW_TRUNK_DF:
         yield Diagnostic(
             "few-trunks",
             f"trunk noise rests on {noise.trunk_df:.1f} degrees of freedom: intervals are wide "
             "because little is known. Add seeds",
+            trunk_df=float(noise.trunk_df),
         )
     yield from _non_monotone(point, table)
 
@@ -285,6 +307,9 @@ def of_sizes(
             f"{chance:.2f}): a poor learning rate or batch there? The intervals leave that size "
             f"out where it is off; the coefficients do not, and are {numbers} without it. Tune "
             "it, or leave it out with --where",
+            params=float(table.params[rows][0]),
+            excess=float(base.residual[rows].mean()),
+            probability=chance,
         )
     elif not layout.spare.size:
         yield from _above_the_others(point, table)
@@ -304,6 +329,9 @@ def _above_the_others(point: Point, table: Table) -> Iterator[Diagnostic]:
             f"the runs of params = {sizes[worst]:.4g} lie {means[worst]:.2%} above the law on "
             f"average, the other sizes within {spread:.2%}: a poor learning rate or batch there? "
             "Tune that size, or leave it out with --where",
+            params=float(sizes[worst]),
+            excess=float(means[worst]),
+            spread=spread,
         )
 
 
@@ -324,6 +352,7 @@ def _non_monotone(point: Point, table: Table) -> Iterator[Diagnostic]:
             "non-monotone",
             f"loss rises with more tokens in {rises} places, by more than noise explains: look "
             "for diverged, undecayed or repeated-data runs",
+            rises=rises,
         )
 
 
@@ -347,12 +376,16 @@ def of_search(point: Point) -> Iterator[Diagnostic]:
         )
     elif not point.converged:
         yield Diagnostic(
-            "not-converged", f"the optimiser did not converge (gradient {point.gradient_norm:.1e})"
+            "not-converged",
+            f"the optimiser did not converge (gradient {point.gradient_norm:.1e})",
+            gradient_norm=point.gradient_norm,
         )
     if point.starts_agreeing < min(point.starts / 8, 4):
         yield Diagnostic(
             "few-starts",
             f"only {point.starts_agreeing} of {point.starts} starts reached this optimum",
+            agreeing=point.starts_agreeing,
+            starts=point.starts,
         )
     law, held = point.problem.law, point.problem.coordinates.free
     for name, inside, value in zip(law.names(), point.inside, point.theta, strict=True):
@@ -360,6 +393,8 @@ def of_search(point: Point) -> Iterator[Diagnostic]:
             yield Diagnostic(
                 "at-bound",
                 f"{name} is at its bound ({value:.3g}): the table does not determine it",
+                coefficient=name,
+                value=float(value),
             )
 
 
@@ -375,11 +410,16 @@ def of_intervals(
     count = len(resamples.draws)
     if resamples.failed > 0.01 * max(count, 1):
         yield Diagnostic(
-            "resamples-failed", f"{resamples.failed} of {count} resamples did not converge"
+            "resamples-failed",
+            f"{resamples.failed} of {count} resamples did not converge",
+            failed=int(resamples.failed),
+            resamples=count,
         )
     if 0 < count < FEW_RESAMPLES:
         yield Diagnostic(
-            "few-resamples", f"the ends of the intervals rest on {count} resamples: ask for 1000"
+            "few-resamples",
+            f"the ends of the intervals rest on {count} resamples: ask for 1000",
+            resamples=count,
         )
     if count:
         tail = np.array([(1 - level) / 2, (1 + level) / 2])
@@ -390,6 +430,9 @@ def of_intervals(
                     "flat-direction",
                     f"{name} is known within a factor of {_factor(high[k], low[k])} only "
                     "(in scaled units): the table hardly determines it",
+                    coefficient=name,
+                    low=float(low[k]),
+                    high=float(high[k]),
                 )
     if ratio is None:
         return
@@ -399,6 +442,8 @@ def of_intervals(
             "ratio-wide",
             f"the interval of the optimal D/N at the largest budget is {ratio[0]:.3g} to "
             f"{ratio[1]:.3g} (x{width:.1f}): the ratio is barely known",
+            low=ratio[0],
+            high=ratio[1],
         )
 
 
@@ -427,6 +472,8 @@ def of_influence(
             "outlier-driven",
             f"without the {count} rows farthest off the law {', '.join(moved)}: decide whether "
             "they belong (--drop-highest, --where)",
+            rows=count,
+            without=dict(numbers),
         )
     span = None if found is None else spans.get(found.quantity)
     if found is None or span is None:
@@ -442,6 +489,10 @@ def of_influence(
                 "outlier-driven",
                 f"without {word}{pulls[0].label} {name} is {pulls[0].value_without:.3g} instead of "
                 f"{found.value:.3g}: it decides more than half of the interval",
+                label=pulls[0].label,
+                quantity=found.quantity,
+                value=found.value,
+                without=pulls[0].value_without,
             )
             return
 
@@ -464,6 +515,10 @@ def of_use(law: type[Law], optimum: Mapping[str, float], domain: Mapping[str, Sp
             "holdout-missed",
             f"held-out {held.what} missed: the forecast was {held.error:+.2%} off, expected "
             f"{held.low:+.2%} to {held.high:+.2%} ({level:.0%})",
+            held=held.what,
+            error=held.error,
+            low=held.low,
+            high=held.high,
         )
     # Rows of a trunk err together, so trunks are what a share is judged by: three standard errors.
     # Where draws ran out of what a float holds, there is no interval to lie inside of.
@@ -475,6 +530,9 @@ def of_use(law: type[Law], optimum: Mapping[str, float], domain: Mapping[str, Sp
                 "holdout-missed",
                 f"{held.covered:.0%} of the {held.rows} held-out rows lie inside their own "
                 f"{level:.0%} prediction intervals: they are noisier than the rest, or bend away",
+                covered=held.covered,
+                rows=held.rows,
+                level=level,
             )
 
 

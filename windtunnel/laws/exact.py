@@ -1,7 +1,7 @@
-"""The compute-optimal D/N once attention, embedding and head are counted in the FLOPs.
+"""Compute-optimal D/N with attention, embedding and head counted in the FLOPs.
 
-The law L(N, D) knows no FLOPs; only what a budget buys depends on how they are counted. 6ND leaves
-out what small models spend most on, so its optimum is too small a model (design.md, section 2).
+The law L(N, D) does not depend on FLOPs; only the size that a budget buys does. 6ND leaves out the
+operations that dominate in small models, so its optimal model is too small (design.md, section 2).
 """
 
 from dataclasses import dataclass

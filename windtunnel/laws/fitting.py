@@ -1,4 +1,4 @@
-"""The verbs: fit a law to a table, and predict from the fit."""
+"""The entry points `fit` and `predict`."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -66,13 +66,20 @@ def fit(
     """
     if not (0 < level < 1 and bootstrap >= 0):
         raise FitError(
+            "out-of-range",
             f"level = {level}, bootstrap = {bootstrap}: want a level between 0 and 1, such as 0.9, "
-            "and bootstrap of at least 0"
+            "and bootstrap of at least 0",
+            level=level,
+            bootstrap=bootstrap,
         )
     if intervals not in METHODS:
         raise FitError(
+            "unknown-option",
             f"intervals = {intervals!r}: one of {', '.join(METHODS)}"
-            f"{did_you_mean(str(intervals), METHODS)}"
+            f"{did_you_mean(str(intervals), METHODS)}",
+            option="intervals",
+            value=intervals,
+            known=list(METHODS),
         )
     known, said = as_table(table)
     held, cut = _held(known, holdout)
@@ -92,7 +99,12 @@ def fit(
     )
     if law in STAGED:
         if objective is not None or delta is not None:
-            raise FitError(f"{law} is found in stages: it has no objective and no delta to choose")
+            raise FitError(
+                "contradicting-options",
+                f"{law} is found in stages: it has no objective and no delta to choose",
+                law=law,
+                options=["objective", "delta"],
+            )
         return fit_staged(rows, law, settings, held, interpolate).warned(*diagnostics)
     form = law_named(law)
     if objective is None and not form.multiplicative:
@@ -125,8 +137,10 @@ def as_table(given: Table | Mapping[str, ArrayLike]) -> tuple[Table, tuple[Diagn
         return given, ()
     if not hasattr(given, "keys"):
         raise FitError(
+            "wrong-type",
             f"fit takes a Table, a dict of arrays or a DataFrame, not {type(given).__name__}: read "
-            "a file with pandas first, or use windtunnel fit on the command line"
+            "a file with pandas first, or use windtunnel fit on the command line",
+            type=type(given).__name__,
         )
     columns = {str(name): np.asarray(given[name]) for name in given}
     trunk, decayed = columns.pop("trunk", None), columns.pop("decayed", None)
@@ -139,7 +153,7 @@ def as_table(given: Table | Mapping[str, ArrayLike]) -> tuple[Table, tuple[Diagn
         try:
             numbers[name] = values.astype(np.float64)
         except (TypeError, ValueError) as error:
-            raise ColumnError(f"is not all numbers: {error}", name) from None
+            raise ColumnError("not-a-number", f"is not all numbers: {error}", name) from None
     missing = np.any([np.isnan(values) for values in numbers.values()], axis=0)
     whole = {name: np.where(missing, 1.0, values) for name, values in numbers.items()}
     table = Table(whole, trunk=trunk, decayed=decayed, labels=labels)
@@ -147,9 +161,16 @@ def as_table(given: Table | Mapping[str, ArrayLike]) -> tuple[Table, tuple[Diagn
         return table, ()
     gone = int(np.sum(missing))
     if gone == table.rows:
-        raise FitError("every row of the table has a number missing")
+        raise FitError(
+            "too-few-rows",
+            "every row of the table has a number missing",
+            rows=table.rows,
+            missing=gone,
+        )
     said = f"{gone} of {table.rows} rows have a number missing and are left out"
-    return table.subset(~missing, why="a number is missing"), (Diagnostic("incomplete-rows", said),)
+    return table.subset(~missing, why="a number is missing"), (
+        Diagnostic("incomplete-rows", said, rows=table.rows, missing=gone),
+    )
 
 
 def decayed_only(table: Table) -> tuple[Table, tuple[Diagnostic, ...]]:
@@ -170,7 +191,9 @@ def _held(table: Table, holdout: Chosen) -> tuple[Chosen, tuple[Diagnostic, ...]
         condition = Condition.parse(holdout)
     except ConfigError as error:
         raise FitError(
-            f"holdout = {holdout!r}: 'largest', a mask, trunk labels, None, or a {error}"
+            error.code,
+            f"holdout = {holdout!r}: 'largest', a mask, trunk labels, None, or a {error}",
+            **error.values,
         ) from None
     return whole_trunks(condition, condition.mask(_column(table, condition.column)), table.trunk)
 
@@ -183,7 +206,10 @@ def _column(table: Table, name: str) -> NDArray[Any]:
     known: dict[str, NDArray[Any]] = {**table.columns, **table.labels, "trunk": table.trunk}
     if own not in known:
         raise FitError(
+            "unknown-column",
             f"holdout: no column {name!r}; there are {', '.join(sorted(known))}"
-            f"{did_you_mean(name, known)}"
+            f"{did_you_mean(name, known)}",
+            column=name,
+            known=sorted(known),
         )
     return known[own]

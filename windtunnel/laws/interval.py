@@ -1,4 +1,4 @@
-"""Numbers with their uncertainty, and where they were measured: the small records of a fit."""
+"""Intervals, optima, hold-out scores and influence: the small records of a fit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -156,4 +156,8 @@ def beyond(name: str, value: float, domain: Span, code: str = "extrapolates") ->
         code,
         f"{name} = {value:.3g} is {abs(decades):.2f} decades {side} fitted ({edge:.3g}): "
         "extrapolated",
+        quantity=name,
+        value=value,
+        decades=decades,
+        edge=edge,
     )

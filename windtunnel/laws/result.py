@@ -1,6 +1,6 @@
-"""The Fit: a law, how sure we are of it, where it holds, and everything it was made from.
+"""The Fit: a law with its intervals, its domain, and its provenance; and every law by its name.
 
-Every law by its name: a new one is a small file in `forms` or `staged`, and a line here.
+A new law is one class in `powers`, `chinchilla` or `two_step`, and one line in the tables here.
 """
 
 import dataclasses
@@ -139,10 +139,22 @@ class Fit:
         names = self.form.inputs
         inputs = (*inputs, *self._named(names[len(inputs) :], named))
         if len(inputs) != len(names):
-            raise FitError(f"law {self.law} predicts from {', '.join(names)}: {len(inputs)} given")
+            raise FitError(
+                "missing-input",
+                f"law {self.law} predicts from {', '.join(names)}: {len(inputs)} given",
+                law=self.law,
+                inputs=list(names),
+                given=len(inputs),
+            )
         for name, value in zip((*names, "trunks"), (*inputs, trunks), strict=True):
             if not value > 0:
-                raise FitError(f"predict: {name} = {value}, must be above 0")
+                raise FitError(
+                    "out-of-range",
+                    f"predict: {name} = {value}, must be above 0",
+                    input=name,
+                    value=value,
+                    above=0,
+                )
         point = np.array(inputs, np.float64)[:, None]
         with np.errstate(all="ignore"):
             draws = self.form.values(self.draws, point)[:, 0] if len(self.draws) else np.empty(0)
@@ -159,7 +171,13 @@ class Fit:
             FitError: `flops` is not positive, the law splits no budget, or a term is left out.
         """
         if not flops > 0:
-            raise FitError(f"optimum: flops = {flops}, must be above 0")
+            raise FitError(
+                "out-of-range",
+                f"optimum: flops = {flops}, must be above 0",
+                option="flops",
+                value=flops,
+                above=0,
+            )
         coefficients = np.concatenate([self.form.vector[None], self.draws])
         log_params, log_tokens = self.form.log_optimum(
             coefficients, flops, flop_factor=self.flop_factor
@@ -167,8 +185,11 @@ class Fit:
         if not (np.isfinite(log_params[0]) and np.isfinite(log_tokens[0])):
             side = "N" if log_params[0] < 0 else "D"
             raise FitError(
+                "no-optimum",
                 f"optimum: the fit gave the term in {side} no weight, so no optimum exists. The "
-                f"table does not show it: widen the range of {side}"
+                f"table does not show it: widen the range of {side}",
+                law=self.law,
+                term=side,
             )
         params, tokens, ratio = (
             _exp_interval(float(log[0]), *quantiles(log[1:], self.level))
@@ -179,14 +200,14 @@ class Fit:
             beyond("optimal D/N", ratio.value, self.domain["ratio"], "ratio-outside"),
         )
         loss = self.loss_at(params.value, tokens.value)
-        # Of this budget and its D/N the optimum itself has spoken.
-        own = tuple(w for w in loss.warnings if not w.message.startswith(("flops =", "D/N =")))
+        # The optimum itself warns about this budget and its D/N.
+        others = tuple(w for w in loss.warnings if w.values["quantity"] not in {"flops", "D/N"})
         return Optimum(
             flops=float(flops),
             params=params,
             tokens=tokens,
             ratio=ratio,
-            loss=dataclasses.replace(loss, warnings=own),
+            loss=dataclasses.replace(loss, warnings=others),
             ratio_exact=self.ratio_exact(flops),
             extrapolates=abs(decades_beyond(flops, self.domain["flops"])),
             warnings=tuple(w for w in found if w),
@@ -239,7 +260,9 @@ class Fit:
         try:
             return read(text)
         except FitError as wrong:
-            raise FitError(f"{path}: {wrong}") from None
+            raise FitError(
+                wrong.code, f"{path}: {wrong}", **{**wrong.values, "path": path}
+            ) from None
 
     def detailed(self, details: Mapping[str, Any]) -> "Fit":
         """This fit with the points of its stages."""
@@ -257,14 +280,23 @@ class Fit:
         for name in given:
             if name not in names:
                 raise FitError(
+                    "unknown-input",
                     f"law {self.law} has no input {name!r}; it reads {', '.join(self.form.inputs)}"
-                    f"{did_you_mean(name, self.form.inputs)}"
+                    f"{did_you_mean(name, self.form.inputs)}",
+                    law=self.law,
+                    input=name,
+                    known=list(self.form.inputs),
                 )
         if "unique_tokens" in names and "tokens" in given:
             # Fresh data unless told otherwise.
             given = {"unique_tokens": given["tokens"], **given}
         if missing := [name for name in names if name not in given]:
-            raise FitError(f"law {self.law} also needs {', '.join(missing)}")
+            raise FitError(
+                "missing-input",
+                f"law {self.law} also needs {', '.join(missing)}",
+                law=self.law,
+                missing=missing,
+            )
         return tuple(given[name] for name in names)
 
     def _noise(self, size: float) -> Floats:
@@ -334,11 +366,18 @@ def law_named(name: str) -> type[Law]:
     """
     if name == "mixture":
         raise FitError(
+            "wrong-law",
             "law 'mixture' is no formula of size and data: windtunnel.laws.mixture.fit_mixture "
-            "fits it"
+            "fits it",
+            law=name,
         )
     if name not in FORMULAS:
-        raise FitError(f"law {name!r}: one of {', '.join(LAWS)}{did_you_mean(name, LAWS)}")
+        raise FitError(
+            "unknown-law",
+            f"law {name!r}: one of {', '.join(LAWS)}{did_you_mean(name, LAWS)}",
+            law=name,
+            known=list(LAWS),
+        )
     return FORMULAS[name]
 
 
@@ -349,12 +388,23 @@ def written_law(name: Any, details: Any) -> type[Formula]:
         FitError: there is none of that name.
     """
     if not isinstance(name, str):
-        raise FitError(f"law: {name!r:.60}, allowed: {', '.join(LAWS)}")
+        raise FitError(
+            "unknown-law",
+            f"law: {name!r:.60}, allowed: {', '.join(LAWS)}",
+            law=repr(name)[:60],
+            known=list(LAWS),
+        )
     if name not in STAGED:
         return law_named(name)
     if name == "envelope":
         form = details.get("form") if isinstance(details, dict) else None
         if not isinstance(form, str) or form not in envelope.FORMS:
-            raise FitError(f"details.form: {form!r:.60}, allowed: {', '.join(envelope.FORMS)}")
+            raise FitError(
+                "unknown-law",
+                f"details.form: {form!r:.60}, allowed: {', '.join(envelope.FORMS)}",
+                place="details.form",
+                law=repr(form)[:60],
+                known=list(envelope.FORMS),
+            )
         return envelope.FORMS[form][1]
     return STAGED[name].law

@@ -1,4 +1,4 @@
-"""Does the law predict trunks it has not seen, and do a few rows decide it?"""
+"""Hold-out and influence: forecasts of unseen trunks, and the law without each row or trunk."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -34,7 +34,12 @@ def held_out_rows(
     """
     if isinstance(holdout, str):
         if holdout != "largest":
-            raise FitError(f"holdout = {holdout!r}: 'largest', a mask, trunk labels or None")
+            raise FitError(
+                "unknown-option",
+                f"holdout = {holdout!r}: 'largest', a mask, trunk labels or None",
+                option="holdout",
+                value=holdout,
+            )
         chosen, what = _largest(law, table)
         given = np.isin(table.trunk, table.trunk[chosen])
     else:
@@ -42,14 +47,25 @@ def held_out_rows(
         if given.dtype != np.bool_:
             labels = given.astype(np.str_)
             if (unknown := np.setdiff1d(labels, table.trunk_labels)).size:
-                raise FitError(f"holdout: no trunk {str(unknown[0])!r} in the table")
+                raise FitError(
+                    "unknown-trunk",
+                    f"holdout: no trunk {str(unknown[0])!r} in the table",
+                    trunk=str(unknown[0]),
+                )
             given = np.isin(table.trunk, labels)
     if given.shape != (table.rows,) or given.all() or not given.any():
-        raise FitError(f"holdout: a mask over {table.rows} rows with some, not all, of them true")
+        raise FitError(
+            "empty-holdout",
+            f"holdout: a mask over {table.rows} rows with some, not all, of them true",
+            held=int(given.sum()),
+            rows=table.rows,
+        )
     if (split := np.intersect1d(table.trunk[given], table.trunk[~given])).size:
         raise FitError(
+            "split-trunk",
             f"holdout: trunk {str(split[0])!r} is on both sides. Its rows share their noise: "
-            "hold out whole trunks"
+            "hold out whole trunks",
+            trunk=str(split[0]),
         )
     return given, what
 

@@ -1,4 +1,4 @@
-"""A law of the decay's data: from shares of the sources to each validation loss, and the best mix.
+"""The mixture law: validation losses as a function of the decay's data, and the best mixture.
 
 >>> fitted = fit_mixture(rows, target={"docs": 1, "code": 2})  # doctest: +SKIP
 >>> fitted.best.mixture  # doctest: +SKIP

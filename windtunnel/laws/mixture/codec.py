@@ -1,16 +1,14 @@
-"""A MixtureFit as one flat JSON object and back: the schema of docs/fit.md.
+"""The JSON document of a MixtureFit, written, checked and read; docs/fit.md describes its keys.
 
-It holds the table. Reading it fits the chosen regressions and their resamples again, which gives
-the same numbers, and checks that it does.
-
-The schema of a written mixture fit (docs/fit.md), and what goes together in it.
+The document holds the table. Reading it fits the chosen regressions and their resamples again and
+checks that they give the numbers in the document.
 """
 
 from typing import Any
 
 import numpy as np
 
-from windtunnel.errors import Diagnostic, FitError
+from windtunnel.errors import FitError
 from windtunnel.laws.interval import Interval
 from windtunnel.laws.mixture.models import KINDS
 from windtunnel.laws.mixture.result import LAW, Best, Forecast, Gain, MixtureFit, Score
@@ -36,10 +34,12 @@ from windtunnel.laws.schema import (
     named,
     number,
     parse,
+    read_warnings,
     refused,
     span,
     text,
     whole,
+    wrong_version,
 )
 
 SCHEMA = 2
@@ -109,9 +109,7 @@ def of_document(content: Any) -> MixtureFit:
     """
     if not is_mixture(content) or content.get("schema") != SCHEMA:
         found = content.get("schema") if isinstance(content, dict) else None
-        raise FitError(
-            f"mixture fit schema {found!r:.60}: this version reads {SCHEMA}; fit the table again"
-        )
+        raise wrong_version("mixture fit", found, SCHEMA)
     with as_written("mixture fit", "put back what stood there, or fit the table again"):
         check_mixture_fit(content)
         runs = _runs(content)
@@ -121,8 +119,9 @@ def of_document(content: Any) -> MixtureFit:
         found = fit.losses(fit.points.weights)
     if not np.allclose(found, written, rtol=REPRODUCES, atol=0):
         raise FitError(
+            "not-reproduced",
             "a mixture fit that does not come out again from its own table: the file was edited, "
-            "or scikit-learn has changed; fit the table again"
+            "or scikit-learn has changed; fit the table again",
         )
     return fit.warned(EDITED) if is_edited(content) else fit
 
@@ -244,7 +243,7 @@ def _rebuilt(content: dict[str, Any], runs: MixtureRuns) -> MixtureFit:
             ),
             draws=np.array(content["best_draws"], np.float64).reshape(-1, len(runs.sources)),
         ),
-        warnings=tuple(Diagnostic(said["code"], said["message"]) for said in content["warnings"]),
+        warnings=read_warnings(content["warnings"]),
         bootstrap=content["bootstrap"],
         seed=content["seed"],
         level=content["level"],
@@ -293,7 +292,7 @@ FORECAST = fields({"loss": loose, "loss_interval": span(), "another_trunk_interv
 def label(value: Any, place: str) -> None:
     """The name of a trunk or a variant, which a table may write as a number."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise refused(place, value, "text or a number")
+        raise refused("wrong-type", place, value, "text or a number")
 
 
 TABLE = fields(
@@ -318,7 +317,7 @@ def check_mixture_fit(content: Any) -> None:
     table = content["table"]
     for name in ("sources", "sets"):
         if len(set(table[name])) < len(table[name]):
-            raise refused(f"table.{name}", table[name], "each name once")
+            raise refused("repeated-name", f"table.{name}", table[name], "each name once")
     rows = len(table["weights"])
     for name in ("losses", "trunk", "variant"):
         listed(lambda *_: None, count=rows)(table[name], f"table.{name}")
@@ -334,8 +333,13 @@ def check_mixture_fit(content: Any) -> None:
         drawn <= asked if "boosting" in kinds else drawn == asked
     ):
         raise FitError(
+            "wrong-length",
             f"resamples: {drawn:g}, where `bootstrap` is {asked:g} and `best_draws` has "
-            f"{len(content['best_draws'])} entries"
+            f"{len(content['best_draws'])} entries",
+            place="resamples",
+            resamples=drawn,
+            bootstrap=asked,
+            draws=len(content["best_draws"]),
         )
 
 
@@ -400,10 +404,15 @@ def _chosen(found: dict[str, Any], place: str) -> str:
     chosen: str = found["chosen"]
     if chosen not in KINDS or able.count(chosen) != 1:
         allowed = ", ".join(kind for kind in able if kind in KINDS) or "none of its candidates"
-        raise refused(f"{place}.chosen", chosen, allowed)
+        raise refused("unknown-option", f"{place}.chosen", chosen, allowed)
     return chosen
 
 
 def _sum_to_one(shares: Any, place: str) -> None:
     if not abs(sum(shares) - 1) <= SUM_WITHIN:
-        raise FitError(f"{place}: sums to {sum(shares):.4g}, allowed: 1")
+        raise FitError(
+            "wrong-sum",
+            f"{place}: sums to {sum(shares):.4g}, allowed: 1",
+            place=place,
+            sum=sum(shares),
+        )

@@ -1,7 +1,4 @@
-"""What a reader must know before taking a best mixture for granted.
-
-Fit the mixture law: one regression for each validation set, then the best mixture.
-"""
+"""The mixture fit: one regression per validation set, the best mixture, and its warnings."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,29 +59,37 @@ def _of_design(fitted: MixtureFit) -> Iterator[Diagnostic]:
             "few-mixtures",
             f"{mixtures} mixtures of {sources} sources: fewer than {PER_SOURCE} for each leave the "
             "law to chance; decay more of them",
+            mixtures=mixtures,
+            sources=sources,
+            needed=PER_SOURCE * sources,
         )
     if runs.trunks == 1:
         yield Diagnostic(
             "one-trunk",
             "all runs leave one trunk: how far another seed's losses are from these is not known",
+            trunks=runs.trunks,
         )
     elif not points.trunk_effects.size:
         yield Diagnostic(
             "trunks-apart",
             f"the {runs.trunks} trunks do not share their mixtures, so noise of trunks cannot be "
             "told from mixtures and counts as noise: let each trunk decay on every mixture",
+            trunks=runs.trunks,
         )
     elif runs.trunks <= TRUNK_FREEDOM:
         yield Diagnostic(
             "few-trunks",
             f"noise between trunks rests on {runs.trunks} of them: an interval for another trunk "
             "is wide",
+            trunks=runs.trunks,
         )
     if 0 < len(fitted.laws.noise) < FEW_RESAMPLES:
         yield Diagnostic(
             "few-resamples",
             f"{len(fitted.laws.noise)} resamples leave the ends of intervals to chance: "
             f"{MOST_BOOSTED} or more",
+            resamples=len(fitted.laws.noise),
+            needed=MOST_BOOSTED,
         )
 
 
@@ -98,6 +103,9 @@ def _of_laws(fitted: MixtureFit) -> Iterator[Diagnostic]:
                 f"loss on {name}: mixtures left out are not foretold beyond noise (rank "
                 f"correlation {taken.rank.value:.2f}, error {taken.relative:.2f} times that of "
                 "their mean): a difference between mixtures is not shown",
+                set=name,
+                rank=taken.rank.value,
+                relative=taken.relative,
             )
 
     rank = fitted.score.rank
@@ -106,6 +114,7 @@ def _of_laws(fitted: MixtureFit) -> Iterator[Diagnostic]:
             "no-signal",
             "target: the mean loss of mixtures left out is not foretold beyond noise (rank "
             f"correlation {rank.value:.2f}): which mixture is best is not shown",
+            rank=rank.value,
         )
 
 
@@ -116,12 +125,15 @@ def _of_best(fitted: MixtureFit, default: Floats | None) -> Iterator[Diagnostic]
         yield Diagnostic(
             "edge-mixture",
             f"the best mixture is {sources[shares.index(max(shares))]} alone: no mixture at all",
+            source=sources[shares.index(max(shares))],
+            share=max(shares),
         )
     elif found := edges(fitted.points.weights, np.array(shares), sources):
         yield Diagnostic(
             "edge-mixture",
             f"the best mixture lies at the edge of those tried ({'; '.join(found.values())}): the "
             "lowest loss may lie beyond",
+            sources=list(found),
         )
     if any(fitted.choices[name].chosen == "boosting" for name in fitted.target):
         yield Diagnostic(
@@ -135,6 +147,10 @@ def _of_best(fitted: MixtureFit, default: Floats | None) -> Iterator[Diagnostic]
                 "gain-within-noise",
                 f"the best mixture is not better than {gain.over}, beyond noise: "
                 f"{gain.nats.value:.4f} nats ({gain.nats.low:.4f} to {gain.nats.high:.4f})",
+                over=gain.over,
+                nats=gain.nats.value,
+                low=gain.nats.low,
+                high=gain.nats.high,
             )
     yield from _measured_worse(fitted, np.array(shares))
     yield from fitted.extrapolation(np.array(shares))
@@ -163,6 +179,10 @@ def _measured_worse(fitted: MixtureFit, shares: Floats) -> Iterator[Diagnostic]:
             f"{target[lowest]:.4f} at {points.names[lowest]} "
             f"({named(fitted.runs.sources, points.weights[lowest])}), the best measured, which is "
             "more than noise: the law is off here; take that one",
+            mixture=points.names[near],
+            target=float(target[near]),
+            lowest_mixture=points.names[lowest],
+            lowest=float(target[lowest]),
         )
 
 
@@ -220,7 +240,9 @@ def fit_mixture(
     elif not isinstance(runs, MixtureRuns):
         runs = runs_of_rows(runs)
     if not 0 < level < 1:
-        raise FitError(f"level = {level}: between 0 and 1, for example 0.9")
+        raise FitError(
+            "out-of-range", f"level = {level}: between 0 and 1, for example 0.9", level=level
+        )
     weights = target_weights(target, runs.sets)
     compared = None if default is None else shares_of(default, runs.sources)
     points = points_of(runs)
@@ -265,17 +287,25 @@ def target_weights(target: Mapping[str, float] | Sequence[str], sets: tuple[str,
     for name, weight in given.items():
         if name not in sets:
             raise FitError(
+                "unknown-set",
                 f"target {name!r}: no such validation set; there are {', '.join(sets)}"
-                f"{did_you_mean(name, sets)}. Without a target it is their mean"
+                f"{did_you_mean(name, sets)}. Without a target it is their mean",
+                set=name,
+                known=list(sets),
             )
         if not 0 <= weight < np.inf:
-            raise FitError(f"target {name} = {weight:g}: a weight is 0 or more")
+            raise FitError(
+                "out-of-range",
+                f"target {name} = {weight:g}: a weight is 0 or more",
+                set=name,
+                weight=weight,
+            )
     if not given:  # completions are part of their source's full text
         twice = {f"{name}{CONDITIONAL}" for name in sets}
         given = {name: 1.0 for name in sets if name not in twice}
     weights = np.array([given.get(name, 0.0) for name in sets])
     if not weights.sum():
-        raise FitError("target: all weights are 0; give one set a weight above 0")
+        raise FitError("zero-weights", "target: all weights are 0; give one set a weight above 0")
     return np.asarray(weights / weights.sum())
 
 

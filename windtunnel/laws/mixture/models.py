@@ -1,12 +1,13 @@
-"""ln loss as a function of the mixture: four regressions, each for many tables at once.
+"""Regressions of ln loss on the mixture: four models, each fitted to many tables at once.
 
-A *surface* takes mixtures (P, K) and gives ln loss (P, B) for each of B tables with the same
-mixtures: the table itself, or its resamples. Shares sum to one, so that polynomials are Scheffe's
-(1958, Experiments with mixtures): no constant, and products instead of squares.
+A model takes mixtures (P, K) and returns ln loss (P, B) for each of B tables with the same
+mixtures: the table itself, or its resamples. Shares sum to 1, so polynomials are Scheffe's (1958,
+Experiments with mixtures): they have no constant, and products instead of squares.
 
-The exponential is the law of Ye et al. 2024 (arXiv 2403.16952), whose factor is a part of every
-b_i as shares sum to one; linear in log is the same without its constant. Regression and boosted
-trees on small runs, judged by rank correlation, are RegMix (Liu et al. 2024, arXiv 2407.01492).
+The exponential is the law of Ye et al. 2024 (arXiv 2403.16952). Its factor is part of every b_i,
+because shares sum to 1. The linear model of ln loss is the same without the constant. Regression
+and boosted trees on small runs, judged by rank correlation, are RegMix (Liu et al. 2024, arXiv
+2407.01492).
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""A fitted mixture law: what it foretells of a mixture, the best one, and how sure that is."""
+"""The MixtureFit: losses predicted for a mixture, the best mixture, and their intervals."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -183,6 +183,7 @@ class MixtureFit:
                 "extrapolates",
                 f"{words} lies outside the mixtures tried, so the law is extrapolated: decay a "
                 "branch there",
+                mixture=dict(zip(sources, shares.tolist(), strict=True)),
             )
         elif less := never_left_out(design, shares, sources):
             reads = " and ".join(f"{name} {share:.2f}" for name, share in less.items())
@@ -191,6 +192,8 @@ class MixtureFit:
                 f"{words} reads less than any mixture tried, whose least shares are {reads}: "
                 "single sources alone leave more out, and a loss rises steeply where a share nears "
                 "0; decay a branch there",
+                mixture=dict(zip(sources, shares.tolist(), strict=True)),
+                least=dict(less),
             )
 
     def _missed(self, shares: Floats) -> Iterator[Diagnostic]:
@@ -205,6 +208,10 @@ class MixtureFit:
                     f"loss on {name}: {np.exp(measured):.4f} was measured at {points.names[near]} "
                     f"({named(self.runs.sources, points.weights[near])}), the mixture tried that "
                     f"is nearest, where the law says {np.exp(law[s]):.4f}: it follows low losses",
+                    set=name,
+                    mixture=points.names[near],
+                    measured=float(np.exp(measured)),
+                    predicted=float(np.exp(law[s])),
                 )
 
     def to_json(self, path: Path | str | None = None) -> str:
@@ -272,17 +279,29 @@ def shares_of(mixture: Mapping[str, float], sources: tuple[str, ...]) -> Floats:
     for name, share in mixture.items():
         if name not in sources:
             raise FitError(
+                "unknown-source",
                 f"mixture: no source {name!r}; the law knows {', '.join(sources)}"
-                f"{did_you_mean(name, sources)}"
+                f"{did_you_mean(name, sources)}",
+                source=name,
+                known=list(sources),
             )
         if not share >= 0:
-            raise FitError(f"mixture: {name} = {share:g}: a share is 0 or more")
+            raise FitError(
+                "out-of-range",
+                f"mixture: {name} = {share:g}: a share is 0 or more",
+                source=name,
+                share=share,
+            )
     shares = np.array([float(mixture.get(name, 0.0)) for name in sources])
     if abs(shares.sum() - 1) > SUM_WITHIN:
         total = shares.sum()
         parts = ", ".join(f"{name}={share / total:.4g}" for name, share in mixture.items() if total)
         hint = f"; in proportion, {parts}" if parts else ""
-        raise FitError(f"mixture: the shares sum to {total:.4g}: they are parts of 1{hint}")
+        raise FitError(
+            "wrong-sum",
+            f"mixture: the shares sum to {total:.4g}: they are parts of 1{hint}",
+            sum=float(total),
+        )
     return np.asarray(shares / shares.sum())
 
 

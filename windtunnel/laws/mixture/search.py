@@ -1,7 +1,4 @@
-"""Where a mixture lies among those tried: within them, on their edge, or in a part none shows.
-
-The mixture with the lowest loss among those that the design covers: its convex hull.
-"""
+"""The mixture of lowest loss in the convex hull of those tried, and where a mixture lies in it."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations

@@ -1,12 +1,10 @@
-"""Which regression predicts mixtures that it has not seen: cross-validation over whole mixtures.
+"""Model selection for the mixture law by cross-validation, and the bootstrap of the chosen models.
 
-The chosen regressions of all sets, fitted to the table and to its resamples.
-
-A resample keeps the mixtures and gives each the residuals of another one, of all sets together, so
-that what sets share stays shared. Residuals hold noise and lack of fit alike. They are scaled up
-for what the regression has absorbed of them, and by a draw of their size from its posterior; those
-of mixtures that count less are scaled down, so that squares are of the size that a weighted mean
-has.
+Cross-validation leaves out whole mixtures. A resample keeps the mixtures and gives each the
+residuals of another one, of all sets together, which preserves the correlation between sets.
+Residuals hold both noise and lack of fit. They are scaled up for the degrees of freedom of the
+regression and by a posterior draw of their size. Residuals of mixtures with a low weight are scaled
+down, so that squares are the size that a weighted mean has.
 """
 
 from collections.abc import Iterator, Sequence
@@ -100,8 +98,12 @@ def choose(
     if not able:
         fewest = min(each.needs for each in candidates)
         raise FitError(
+            "too-few-mixtures",
             f"mixture: {count} mixtures of {sources} sources: the law needs {fewest} or more, to "
-            "fit it and to test it on mixtures left out; decay more of them"
+            "fit it and to test it on mixtures left out; decay more of them",
+            mixtures=count,
+            sources=sources,
+            needed=fewest,
         )
     squares = {each.kind: (each.predicted - log_loss) ** 2 for each in able}
     parts = counts / counts.sum()

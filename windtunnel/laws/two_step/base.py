@@ -1,8 +1,8 @@
-"""Laws that are not one regression but stages: runs become optima, and a line goes through those.
+"""Base of two-step laws: the first step turns runs into optima, the second fits a line to them.
 
-Such a law hands the generic engine a `Stages`: what noise acts on, a smooth reference of it, and a
-`solve` that repeats every stage for many alternative tables at once. The engine measures the noise
-as it does for any law, draws tables around the reference, and solves them.
+A two-step law gives the engine a `TwoStepProblem`: the observations that noise acts on, a smooth
+reference for them, and a `solve` that repeats both steps for many alternative tables at once. The
+engine estimates the noise as for any law, draws tables around the reference, and solves them.
 """
 
 from collections.abc import Callable, Mapping
@@ -152,7 +152,14 @@ def logs(table: Table, name: str) -> Floats:
     """
     values = table[name]
     if (bad := np.flatnonzero(values <= 0)).size:
-        raise ColumnError(f"is {values[bad[0]]:g}: must be above 0", name, int(bad[0]))
+        raise ColumnError(
+            "out-of-range",
+            f"is {values[bad[0]]:g}: must be above 0",
+            name,
+            int(bad[0]),
+            value=float(values[bad[0]]),
+            above=0,
+        )
     return np.log(values)
 
 

@@ -1,4 +1,4 @@
-"""Fit a law that is found in stages: noise, intervals, hold-out and influence of its points."""
+"""The fit of a two-step law: noise, intervals, hold-out and influence of its points."""
 
 from collections.abc import Callable
 
@@ -39,7 +39,9 @@ def fit_staged(
     made = stages_of(table)
     vector = made.log_vector
     if not np.all(np.isfinite(vector)):
-        raise FitError(f"{name}: the points of this table carry no law; see docs/fit.md")
+        raise FitError(
+            "no-law", f"{name}: the points of this table carry no law; see docs/fit.md", law=name
+        )
     form = made.solved
     noise = estimate(made.observed - made.expected, made.tangent, made.trunk)
     draws, failed = _draws(table, made, vector, noise, settings, stages_of, rng)
@@ -58,6 +60,7 @@ def fit_staged(
                 "noise-unidentified",
                 "the points leave no degree of freedom for noise, so no interval is given: add "
                 "runs, or seeds of the same runs",
+                trunk_df=float(noise.trunk_df),
             )
         )
     return Fit(
@@ -115,9 +118,19 @@ def _spans(form: StagedLaw, raw: Floats, table: Table, level: float) -> dict[str
 
 def _refuse(settings: Settings, name: str) -> None:
     if settings.fixed or settings.tied:
-        raise FitError(f"{name} is found in stages: no coefficient of it can be fixed or tied")
+        raise FitError(
+            "contradicting-options",
+            f"{name} is found in stages: no coefficient of it can be fixed or tied",
+            law=name,
+            options=["fix", "tie"],
+        )
     if settings.intervals == "profile":
-        raise FitError(f"{name} is found in stages and has no profile: use two-level or case")
+        raise FitError(
+            "contradicting-options",
+            f"{name} is found in stages and has no profile: use two-level or case",
+            law=name,
+            options=["intervals"],
+        )
 
 
 def _draws(
@@ -204,7 +217,11 @@ def _held(
     except FitError as error:
         if not default:
             raise
-        return None, (Diagnostic("no-holdout", f"no hold-out of the largest point: {error}"),)
+        return None, (
+            Diagnostic(
+                "no-holdout", f"no hold-out of the largest point: {error}", reason=error.code
+            ),
+        )
     low, high = float(rest.points[0].min()), float(rest.points[0].max())
     unseen = (x < low * (1 - 1e-6)) | (x > high * (1 + 1e-6))
     if not unseen.any():
@@ -213,6 +230,7 @@ def _held(
                 "no-holdout",
                 "the rows held out leave the law's points where they were: hold out whole budgets, "
                 "sizes or loss levels",
+                rows=int(mask.sum()),
             ),
         )
     predicted, measured = form(x[unseen]), y[unseen]

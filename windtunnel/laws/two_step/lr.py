@@ -1,11 +1,12 @@
-"""The best learning rate of every size, how it drifts with size, and what one shared rate costs.
+"""The best learning rate of every size, its drift with size, and the cost of one shared rate.
 
-Per size a parabola of ln loss over ln lr gives the optimum; through the optima goes lr* = k N^b. An
-optimum is flat, so the drift alone says little: what a shared rate gives up at each size is
-reported beside it (users.md, lesson 5). MiniCPM (arXiv 2404.06395) section 3.3 is such a study.
+Per size, a parabola of ln loss over ln lr gives the optimum; lr* = k N^b is fitted to the optima.
+The loss is flat around an optimum, so the drift alone says little: the loss that a shared rate
+gives up at each size is reported beside it (users.md, lesson 5). MiniCPM (arXiv 2404.06395) section
+3.3 is such a study.
 
-Only the neighbourhood of the lowest cell is a parabola, so only that enters: the lowest cell, one
-neighbour to each side unless it has blown up, and a second one while it is near the minimum.
+Only the neighbourhood of the lowest cell is close to a parabola. The fit uses the lowest cell, one
+neighbour on each side unless it has blown up, and a second one while it is near the minimum.
 """
 
 from collections.abc import Iterator, Mapping
@@ -120,8 +121,14 @@ def stages(table: Table) -> Stages:
             f"{v.params:.3g}: {v.log_rates.size} rates, {v.why or 'usable'}" for v in valleys
         )
         raise FitError(
+            "too-few-optima",
             f"lr-valley: {len(used)} sizes have their optimum inside the rates tried, need 2 "
-            f"({found}). Add rates beyond the lowest loss, at least {MIN_RATES} per size"
+            f"({found}). Add rates beyond the lowest loss, at least {MIN_RATES} per size",
+            optima=len(used),
+            sizes=len(valleys),
+            few_points=sum(v.why == "few-points" for v in valleys),
+            edge=sum(v.why == "edge-minimum" for v in valleys),
+            needed=2,
         )
     x = np.log([valley.params for valley in used])
     rows = np.concatenate([valley.rows for valley in used])
@@ -252,6 +259,7 @@ def _mixed(table: Table) -> Iterator[Diagnostic]:
             "mixed-horizons",
             f"{len(sizes)} sizes hold runs of several token counts, and more data changes both the "
             "loss and the best rate: compare at equal tokens, --where 'tokens == ...'",
+            params=[float(n) for n in sizes],
         )
 
 
@@ -268,6 +276,8 @@ def _diagnostics(valleys: list[_Valley]) -> Iterator[Diagnostic]:
             "edge-minimum",
             f"{len(edge)} of {len(valleys)} sizes give only a bound on their best rate and are "
             f"left out of the drift: {ends}. Add rates beyond",
+            params=[v.params for v in edge],
+            sizes=len(valleys),
         )
     if few:
         sizes = ", ".join(f"{v.params:.3g} ({v.log_rates.size} rates)" for v in few)
@@ -275,4 +285,7 @@ def _diagnostics(valleys: list[_Valley]) -> Iterator[Diagnostic]:
             "few-points",
             f"{len(few)} of {len(valleys)} sizes have fewer than {MIN_RATES} rates that did not "
             f"blow up and are left out: {sizes}",
+            params=[v.params for v in few],
+            sizes=len(valleys),
+            needed=MIN_RATES,
         )
