@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from law_errors import some_of
 
-from windtunnel.laws import Chinchilla, Influence, Pull, Table, diagnostics
+from windtunnel.laws import Chinchilla, Influence, LeaveOneOut, Table, diagnostics
 from windtunnel.laws import fit as fit_law
 from windtunnel.laws.bootstrap import Resamples
 from windtunnel.laws.point_estimate import best_point
@@ -217,8 +217,8 @@ def test_search_that_went_wrong(good):
 @pytest.mark.parametrize(("without", "count"), [(24.0, 0), (26.0, 1), (15.0, 1)])
 def test_influence_beyond_half_of_the_interval(without, count):
     # The interval 15 to 24 is x1.6 wide; half of it is x1.265, so 20 may move to 25.3 or 15.8.
-    pull = Pull("7", without, float(np.log(without / 20)))
-    influence = Influence("ratio", 20.0, (), (pull,))
+    effect = LeaveOneOut("7", without, float(np.log(without / 20)))
+    influence = Influence("ratio", 20.0, (), (effect,))
     warnings = list(diagnostics.of_influence(influence, {"ratio": (15.0, 24.0)}, (0, {})))
     assert [w.code for w in warnings] == ["outlier-driven"] * count
     for warning in warnings:

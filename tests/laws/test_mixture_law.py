@@ -138,11 +138,11 @@ def test_rank_correlation_by_hand():
 
 def test_scheffe_coefficients_by_hand():
     """ln L = 1 w1 + 2 w2 + 3 w1 w2 at (0.25, 0.75) is 1.75 + 0.5625, slopes 1 + 2.25, 2 + 0.75."""
-    surface = Polynomial(np.array([[1.0], [2.0], [3.0]]))
+    model = Polynomial(np.array([[1.0], [2.0], [3.0]]))
     at = np.array([[0.25, 0.75]])
-    assert surface(at) == pytest.approx(np.array([[2.3125]]))
-    assert surface.own(at) == pytest.approx([2.3125])
-    assert surface.slopes(at) == pytest.approx(np.array([[3.25, 2.75]]))
+    assert model(at) == pytest.approx(np.array([[2.3125]]))
+    assert model.own(at) == pytest.approx([2.3125])
+    assert model.slopes(at) == pytest.approx(np.array([[3.25, 2.75]]))
 
 
 def test_the_exponential_finds_its_constant():
@@ -191,8 +191,8 @@ def test_the_best_stays_within_the_mixtures_tried():
     shares = np.array([[0.8, 0.2], [0.6, 0.4], [0.5, 0.5]])
     among = candidates(shares)
     assert among.sum(axis=1) == pytest.approx(np.ones(len(among)))
-    surface = Polynomial(np.array([[2.0, 1.0], [1.0, 2.0]]))
-    found = lowest((surface,), np.ones(1), shares)
+    model = Polynomial(np.array([[2.0, 1.0], [1.0, 2.0]]))
+    found = lowest((model,), np.ones(1), shares)
     assert found == pytest.approx(np.array([[0.5, 0.5], [0.8, 0.2]]), abs=1e-9)
     assert covers(shares, np.array([0.7, 0.3]))
     assert not covers(shares, np.array([0.3, 0.7]))

@@ -7,12 +7,12 @@
 
 from windtunnel.errors import Diagnostic
 from windtunnel.laws.allocation import optimum
-from windtunnel.laws.baselines import Contest, Score, compare, compute_line, nearest_size
+from windtunnel.laws.baselines import Comparison, Score, compare, compute_line, nearest_size
 from windtunnel.laws.chinchilla import Allocation, Chinchilla, DataConstrained
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.fitting import fit, predict
 from windtunnel.laws.forms import Law
-from windtunnel.laws.interval import HoldOut, Influence, Interval, Optimum, Pull
+from windtunnel.laws.interval import HoldOut, Influence, Interval, LeaveOneOut, Optimum
 from windtunnel.laws.powers import ExpOffset, Power, Power2, PowerOffset, Sigmoid
 from windtunnel.laws.result import LAWS, OF_CURVES, Fit, needs_of
 from windtunnel.laws.table import Table
@@ -22,7 +22,7 @@ __all__ = [
     "OF_CURVES",
     "Allocation",
     "Chinchilla",
-    "Contest",
+    "Comparison",
     "DataConstrained",
     "Diagnostic",
     "ExactRule",
@@ -32,11 +32,11 @@ __all__ = [
     "Influence",
     "Interval",
     "Law",
+    "LeaveOneOut",
     "Optimum",
     "Power",
     "Power2",
     "PowerOffset",
-    "Pull",
     "Score",
     "Sigmoid",
     "Table",

@@ -119,7 +119,7 @@ def _known(value: float) -> Interval:
 
 
 # Either side of the optimum with fresh data; repetition moves the best size up by less.
-REACH, POINTS = np.log(100.0), 601
+SEARCH_SPAN, POINTS = np.log(100.0), 601
 
 
 def repeated_optimum(fitted: Fit, flops: float, unique_tokens: float) -> Optimum:
@@ -146,7 +146,7 @@ def repeated_optimum(fitted: Fit, flops: float, unique_tokens: float) -> Optimum
             law=fitted.law,
         )
     cells = flops / fitted.flop_factor
-    params = np.exp(log_params + np.linspace(-REACH, REACH, POINTS))
+    params = np.exp(log_params + np.linspace(-SEARCH_SPAN, SEARCH_SPAN, POINTS))
     inputs = np.stack([params, cells / params, np.full(POINTS, unique_tokens)])
     best = _lowest(form.values(np.concatenate([form.vector[None], fitted.draws]), inputs))
     size = np.exp(np.interp(best, np.arange(POINTS), np.log(params)))

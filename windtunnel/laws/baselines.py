@@ -61,14 +61,14 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Contest:
+class Comparison:
     """Scores, best first; `winner` is None when the best two differ by less than one sigma."""
 
     scores: tuple[Score, ...]
     winner: str | None
 
 
-def compare(predictions: Mapping[str, ArrayLike], measured: ArrayLike, sigma: float) -> Contest:
+def compare(predictions: Mapping[str, ArrayLike], measured: ArrayLike, sigma: float) -> Comparison:
     """Score forecasts against `measured` losses; `sigma` is the seed noise of ln loss.
 
     Errors are ln(predicted / measured), in per cent where named so.
@@ -88,7 +88,7 @@ def compare(predictions: Mapping[str, ArrayLike], measured: ArrayLike, sigma: fl
     scores = [_score(name, values, truth, sigma) for name, values in predictions.items()]
     scores.sort(key=lambda score: score.rms_sigmas)
     clear = len(scores) == 1 or scores[1].rms_sigmas - scores[0].rms_sigmas >= 1
-    return Contest(tuple(scores), scores[0].name if clear else None)
+    return Comparison(tuple(scores), scores[0].name if clear else None)
 
 
 def _score(name: str, predicted: ArrayLike, measured: Floats, sigma: float) -> Score:

@@ -13,7 +13,7 @@ import numpy as np
 from windtunnel.errors import FitError
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.forms import Formula
-from windtunnel.laws.interval import HoldOut, Influence, Interval, Optimum, Pull
+from windtunnel.laws.interval import HoldOut, Influence, Interval, LeaveOneOut, Optimum
 from windtunnel.laws.result import Fit, written_law
 from windtunnel.laws.schema import (
     EDITED,
@@ -220,8 +220,10 @@ def _exponents(fit: Fit) -> dict[str, Any] | None:
 
 
 def _holdout(held: HoldOut) -> dict[str, Any]:
-    whole = asdict(held)
-    return {"n": whole.pop("rows"), **whole}
+    keys = {"rows": "n", "baselines": "naive"}
+    values = asdict(held)
+    names = ("rows", *(name for name in values if name != "rows"))
+    return {keys.get(name, name): values[name] for name in names}
 
 
 def _read_holdout(content: dict[str, Any] | None) -> HoldOut | None:
@@ -236,21 +238,21 @@ def _read_holdout(content: dict[str, Any] | None) -> HoldOut | None:
         inside=content["inside"],
         covered=content["covered"],
         by_group=_numbers(content["by_group"]),
-        naive=_numbers(content["naive"]),
+        baselines=_numbers(content["naive"]),
         points=cast("Any", points),
         **{name: _number(content[name]) for name in numbers},
     )
 
 
 def _influence(found: Influence) -> dict[str, Any]:
-    def pulls(many: tuple[Pull, ...]) -> list[dict[str, Any]]:
-        return [asdict(pull) for pull in many]
+    def effects(many: tuple[LeaveOneOut, ...]) -> list[dict[str, Any]]:
+        return [asdict(effect) for effect in many]
 
     return {
         "quantity": found.quantity,
         "value": found.value,
-        "rows": pulls(found.rows),
-        "trunks": pulls(found.trunks),
+        "rows": effects(found.rows),
+        "trunks": effects(found.trunks),
     }
 
 
@@ -258,17 +260,17 @@ def _read_influence(content: dict[str, Any] | None) -> Influence | None:
     if content is None:
         return None
 
-    def pulls(many: list[dict[str, Any]]) -> tuple[Pull, ...]:
+    def effects(many: list[dict[str, Any]]) -> tuple[LeaveOneOut, ...]:
         return tuple(
-            Pull(each["label"], _number(each["value_without"]), _number(each["shift"]))
+            LeaveOneOut(each["label"], _number(each["value_without"]), _number(each["shift"]))
             for each in many
         )
 
     return Influence(
         content["quantity"],
         _number(content["value"]),
-        pulls(content["rows"]),
-        pulls(content["trunks"]),
+        effects(content["rows"]),
+        effects(content["trunks"]),
     )
 
 

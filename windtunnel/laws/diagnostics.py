@@ -483,16 +483,17 @@ def of_influence(
         return
     half = (np.log(span[1] / span[0]) if is_ratio else span[1] - span[0]) / 2
     name = "the optimal D/N" if is_ratio else found.quantity
-    for pulls, word in ((found.trunks, "trunk "), (found.rows, "")):
-        if pulls and abs(pulls[0].shift) > half:
+    for strongest, word in ((found.trunks[:1], "trunk "), (found.rows[:1], "")):
+        if strongest and abs(strongest[0].shift) > half:
+            (left_out,) = strongest
             yield Diagnostic(
                 "outlier-driven",
-                f"without {word}{pulls[0].label} {name} is {pulls[0].value_without:.3g} instead of "
+                f"without {word}{left_out.label} {name} is {left_out.value_without:.3g} instead of "
                 f"{found.value:.3g}: it decides more than half of the interval",
-                label=pulls[0].label,
+                label=left_out.label,
                 quantity=found.quantity,
                 value=found.value,
-                without=pulls[0].value_without,
+                without=left_out.value_without,
             )
             return
 

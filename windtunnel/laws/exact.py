@@ -77,8 +77,8 @@ def exact_ratio(
 
 def _search(coefficients: Floats, centre: Floats, rule: ExactRule, cost: float) -> Floats:
     """Ln D/N of lowest loss on a grid of ln N around `centre`, refined by a parabola."""
-    reach = SEARCH_DECADES * np.log(10)
-    offsets = np.linspace(-reach, reach, SEARCH_POINTS)
+    span = SEARCH_DECADES * np.log(10)
+    offsets = np.linspace(-span, span, SEARCH_POINTS)
     log_cells = np.log(cost / rule.flop_factor)
     log_n = centre[:, None] + offsets
     log_d = log_cells - log_n - np.log(rule.over_rule(log_n))

@@ -12,10 +12,10 @@ from windtunnel.laws.conditions import Condition, whole_trunks
 from windtunnel.laws.interval import Interval
 from windtunnel.laws.powers import Power2
 from windtunnel.laws.regression import METHODS, Method, Settings, fit_optima, regress
-from windtunnel.laws.result import OF_CURVES, STAGED, Fit, law_named
+from windtunnel.laws.result import OF_CURVES, TWO_STEP, Fit, law_named
 from windtunnel.laws.solver import ObjectiveName
 from windtunnel.laws.table import Floats, Table, mixed_decay
-from windtunnel.laws.two_step.fitting import fit_staged
+from windtunnel.laws.two_step.fitting import fit_two_step
 from windtunnel.laws.two_step.isoflop import Reading
 from windtunnel.laws.validation import Chosen
 
@@ -97,7 +97,7 @@ def fit(
         seed=seed,
         level=level,
     )
-    if law in STAGED:
+    if law in TWO_STEP:
         if objective is not None or delta is not None:
             raise FitError(
                 "contradicting-options",
@@ -105,7 +105,7 @@ def fit(
                 law=law,
                 options=["objective", "delta"],
             )
-        return fit_staged(rows, law, settings, held, interpolate).warned(*diagnostics)
+        return fit_two_step(rows, law, settings, held, interpolate).warned(*diagnostics)
     form = law_named(law)
     if objective is None and not form.multiplicative:
         settings = dataclasses.replace(settings, objective="huber")

@@ -66,7 +66,7 @@ class HoldOut:
         inside: whether it does; None without intervals.
         covered: share of the rows inside their own prediction intervals; None without.
         by_group: mean ln(predicted / measured) for each value of the first input.
-        naive: mean relative error of forecasts that need no law, by name.
+        baselines: mean relative error of forecasts that need no law, by name.
         points: measured, predicted, and the ends of its prediction interval, for every row.
     """
 
@@ -81,12 +81,12 @@ class HoldOut:
     inside: bool | None
     covered: float | None
     by_group: Mapping[str, float]
-    naive: Mapping[str, float]
+    baselines: Mapping[str, float]
     points: tuple[tuple[float, float, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
-class Pull:
+class LeaveOneOut:
     """What leaving out one row or one trunk does to the headline number of a fit."""
 
     label: str
@@ -103,8 +103,8 @@ class Influence:
 
     quantity: str
     value: float
-    rows: tuple[Pull, ...]
-    trunks: tuple[Pull, ...]
+    rows: tuple[LeaveOneOut, ...]
+    trunks: tuple[LeaveOneOut, ...]
 
 
 def domain_of(law: type[Law], table: Table) -> dict[str, Span]:

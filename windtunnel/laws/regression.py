@@ -72,7 +72,7 @@ def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -
     p = None
     if table.rows <= MOST_TESTED_ROWS:
         p = lack_of_fit(point.residual, point.tangent, cells, trunks, rng=rng)
-    pulls = influence(point, table)
+    leave_one_out = influence(point, table)
     held, missing = _held(table, law, holdout, settings, rng)
     domain = domain_of(law, table)
     scaled = law.in_units(resamples.draws, problem.units) if len(resamples.draws) else np.empty(0)
@@ -82,7 +82,7 @@ def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -
         *diagnostics.of_noise(point, table, noise, lack_of_fit_p=p, sigma_seed=sigma_seed),
         *diagnostics.of_sizes(point, found.base, table, found.layout, found.posterior),
         *diagnostics.of_intervals(law, resamples, scaled, spans.get("ratio"), level=level),
-        *diagnostics.of_influence(pulls, spans, _without_outliers(table, point)),
+        *diagnostics.of_influence(leave_one_out, spans, _without_outliers(table, point)),
         *diagnostics.of_use(law, _best(table, point), domain, held, level),
         *missing,
     )
@@ -120,7 +120,7 @@ def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -
         filters=table.filters,
         dropped=table.dropped,
         holdout=held,
-        influence=pulls,
+        influence=leave_one_out,
         warnings=warnings,
         seed=settings.seed,
         exact=ExactRule.of_table(table) if law.allocates else None,
@@ -240,19 +240,19 @@ def _held(
                 "no-holdout", f"no hold-out of the largest runs: {error}", reason=error.code
             ),
         )
-    naive: dict[str, Floats] = {}
+    baselines: dict[str, Floats] = {}
     if law.inputs == ("params", "tokens"):
-        naive["nearest size at that D/N"] = nearest_size(rest, held.params, held.tokens)
+        baselines["nearest size at that D/N"] = nearest_size(rest, held.params, held.tokens)
         # Where no run improves on the cheapest there is no line to draw.
         with contextlib.suppress(FitError):
-            naive["power law in compute"] = compute_line(rest, held.params, held.tokens)
+            baselines["power law in compute"] = compute_line(rest, held.params, held.tokens)
     scored = hold_out(
         held,
         what,
         found.point.form,
         found.resamples,
         span=found.layout.span,
-        naive=naive,
+        baselines=baselines,
         level=settings.level,
         rng=rng,
     )

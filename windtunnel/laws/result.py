@@ -29,7 +29,7 @@ from windtunnel.laws.posterior import trunk_sigma
 from windtunnel.laws.powers import ExpOffset, Power, Power2, PowerOffset, Sigmoid
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step import batch, envelope, isoflop, lr
-from windtunnel.laws.two_step.base import StagedLaw, Stages
+from windtunnel.laws.two_step.base import TwoStepLaw, TwoStepProblem
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,7 +56,7 @@ class Fit:
         worst: the rows farthest off the law: label and residual.
         inputs: of a study's fit, the `study`, its `experiments`, and `runs`, a fingerprint of their
             rows; empty for a table.
-        details: what a staged law went through (points per budget, valleys, equal-loss curves).
+        details: what a two-step law went through (points per budget, valleys, equal-loss curves).
         draws: coefficients of the resamples, shape (resamples, K), in the order of `form.names()`.
         sigma_draws: their noise, shape (resamples, 3): sigma_trunk in the middle (on a log scale)
             of the fitted sizes, sigma_branch, and the power of size with which sigma_trunk changes.
@@ -332,30 +332,30 @@ FORMULAS: Mapping[str, type[Law]] = {
 
 
 @dataclass(frozen=True)
-class Staged:
+class TwoStepEntry:
     """One law of this kind: its class, and what takes a table apart."""
 
-    law: type[StagedLaw]
-    stages: Callable[[Table], Stages]
+    law: type[TwoStepLaw]
+    prepare: Callable[[Table], TwoStepProblem]
 
 
-STAGED: Mapping[str, Staged] = {
+TWO_STEP: Mapping[str, TwoStepEntry] = {
     each.law.name: each
     for each in (
-        Staged(isoflop.Isoflop, isoflop.stages),
-        Staged(envelope.PowerEnvelope, envelope.stages),
-        Staged(lr.LrValley, lr.stages),
-        Staged(batch.BatchLaw, batch.stages),
+        TwoStepEntry(isoflop.Isoflop, isoflop.two_step_problem),
+        TwoStepEntry(envelope.PowerEnvelope, envelope.two_step_problem),
+        TwoStepEntry(lr.LrCurve, lr.two_step_problem),
+        TwoStepEntry(batch.BatchLaw, batch.two_step_problem),
     )
 }
-LAWS = (*FORMULAS, *STAGED)
+LAWS = (*FORMULAS, *TWO_STEP)
 # Laws of whole curves, which read undecayed rows too.
 OF_CURVES = ("batch", "envelope")
 
 
 def needs_of(name: str) -> tuple[str, ...]:
     """Columns of numbers that a law reads."""
-    return STAGED[name].law.columns() if name in STAGED else law_named(name).columns()
+    return TWO_STEP[name].law.columns() if name in TWO_STEP else law_named(name).columns()
 
 
 def law_named(name: str) -> type[Law]:
@@ -394,7 +394,7 @@ def written_law(name: Any, details: Any) -> type[Formula]:
             law=repr(name)[:60],
             known=list(LAWS),
         )
-    if name not in STAGED:
+    if name not in TWO_STEP:
         return law_named(name)
     if name == "envelope":
         form = details.get("form") if isinstance(details, dict) else None
@@ -407,4 +407,4 @@ def written_law(name: Any, details: Any) -> type[Formula]:
                 known=list(envelope.FORMS),
             )
         return envelope.FORMS[form][1]
-    return STAGED[name].law
+    return TWO_STEP[name].law

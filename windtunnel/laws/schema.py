@@ -347,7 +347,7 @@ SHARE = number(0, 1)
 LEVEL = number(0, 1, inside=True)
 WARNINGS = listed(fields({"code": text, "message": text}, {"values": named(anything)}))
 DROPPED = listed(fields({"reason": text, "rows": whole()}))
-PULLS = listed(fields({"label": text, "value_without": loose, "shift": loose}))
+LEAVE_ONE_OUT = listed(fields({"label": text, "value_without": loose, "shift": loose}))
 OF_ALLOCATION = ("a", "b", "ratio")
 """What intervals name besides the coefficients, where a law splits budgets."""
 
@@ -385,7 +385,9 @@ ANY_LAW = fields(
         "converged": flag,
         "holdout": maybe(HOLDOUT),
         "influence": maybe(
-            fields({"quantity": text, "value": loose, "rows": PULLS, "trunks": PULLS})
+            fields(
+                {"quantity": text, "value": loose, "rows": LEAVE_ONE_OUT, "trunks": LEAVE_ONE_OUT}
+            )
         ),
         "residuals": fields(
             {"rms_log": loose, "worst": listed(fields({"row": text, "residual": loose}))}

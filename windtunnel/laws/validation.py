@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from windtunnel.errors import FitError
 from windtunnel.laws.bootstrap import Resamples, refit
 from windtunnel.laws.forms import Law
-from windtunnel.laws.interval import HoldOut, Influence, Pull, quantiles
+from windtunnel.laws.interval import HoldOut, Influence, LeaveOneOut, quantiles
 from windtunnel.laws.point_estimate import Point, enough
 from windtunnel.laws.posterior import trunk_sigma
 from windtunnel.laws.table import Floats, Table
@@ -90,7 +90,7 @@ def hold_out(
     resamples: Resamples,
     *,
     span: tuple[float, float],
-    naive: Mapping[str, Floats],
+    baselines: Mapping[str, Floats],
     level: float,
     rng: np.random.Generator,
 ) -> HoldOut:
@@ -125,7 +125,7 @@ def hold_out(
             f"{form.inputs[0]}={value:.6g}": float(errors[inputs[0] == value].mean())
             for value in np.unique(inputs[0])[-20:]
         },
-        naive={name: _relative(values, measured) for name, values in naive.items()},
+        baselines={name: _relative(values, measured) for name, values in baselines.items()},
         points=tuple(
             zip(
                 measured.tolist(),
@@ -156,7 +156,7 @@ def influence(point: Point, table: Table) -> Influence | None:
     if not np.isfinite(before):
         return None
 
-    def pulls(labels: list[str], kept: list[NDArray[np.bool_]]) -> tuple[Pull, ...]:
+    def effects(labels: list[str], kept: list[NDArray[np.bool_]]) -> tuple[LeaveOneOut, ...]:
         return _strongest(point, table, labels, kept, before=float(before), flops=flops)
 
     rows = _candidates(point)
@@ -167,8 +167,8 @@ def influence(point: Point, table: Table) -> Influence | None:
     named = Influence(
         quantity=law.headline,
         value=float(np.exp(before)) if flops is not None else float(before),
-        rows=pulls(row_labels, without_row),
-        trunks=pulls([label for label, _ in trunks], [~mask for _, mask in trunks]),
+        rows=effects(row_labels, without_row),
+        trunks=effects([label for label, _ in trunks], [~mask for _, mask in trunks]),
     )
     return named if named.rows or named.trunks else None
 
@@ -181,7 +181,7 @@ def _strongest(
     *,
     before: float,
     flops: float | None,
-) -> tuple[Pull, ...]:
+) -> tuple[LeaveOneOut, ...]:
     law, free = point.problem.law, len(point.problem.coordinates.free)
     spare = [k for k, keep in enumerate(kept) if enough(law, table, keep, free)]
     if not spare:
@@ -193,7 +193,7 @@ def _strongest(
     order = np.argsort(-np.abs(shift), kind="stable")[:NAMED]
     with np.errstate(over="ignore"):
         value = np.exp(after) if flops is not None else after
-    return tuple(Pull(labels[spare[k]], float(value[k]), float(shift[k])) for k in order)
+    return tuple(LeaveOneOut(labels[spare[k]], float(value[k]), float(shift[k])) for k in order)
 
 
 def _candidates(point: Point) -> NDArray[np.intp]:

@@ -13,7 +13,7 @@ from windtunnel.laws.interval import Interval
 from windtunnel.laws.mixture.models import KINDS
 from windtunnel.laws.mixture.result import LAW, Best, Forecast, Gain, MixtureFit, Score
 from windtunnel.laws.mixture.runs import SUM_WITHIN, MixtureRuns, points_of
-from windtunnel.laws.mixture.selection import Candidate, Choice, ensemble
+from windtunnel.laws.mixture.selection import Candidate, ModelSelection, ensemble
 from windtunnel.laws.schema import (
     DROPPED,
     EDITED,
@@ -251,8 +251,8 @@ def _rebuilt(content: dict[str, Any], runs: MixtureRuns) -> MixtureFit:
     )
 
 
-def _read_choice(content: dict[str, Any]) -> Choice:
-    return Choice(
+def _read_choice(content: dict[str, Any]) -> ModelSelection:
+    return ModelSelection(
         candidates=tuple(
             Candidate(
                 kind=each["kind"],

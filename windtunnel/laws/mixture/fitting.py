@@ -11,8 +11,8 @@ from windtunnel.laws.interval import Interval, quantiles
 from windtunnel.laws.mixture.models import (
     MOST_BOOSTED,
     Exponential,
+    MixtureModel,
     Polynomial,
-    Surface,
     Trees,
     pairs,
 )
@@ -35,7 +35,13 @@ from windtunnel.laws.mixture.runs import (
     runs_of_table,
 )
 from windtunnel.laws.mixture.search import SAME_SHARES, distances, edges, lowest, same
-from windtunnel.laws.mixture.selection import Choice, Ensemble, choose, ensemble, rank_correlation
+from windtunnel.laws.mixture.selection import (
+    Ensemble,
+    ModelSelection,
+    choose,
+    ensemble,
+    rank_correlation,
+)
 from windtunnel.laws.table import Floats, Table
 
 # Assumed: fewer mixtures than this for each source leave the regression to chance.
@@ -170,7 +176,7 @@ def _measured_worse(fitted: MixtureFit, shares: Floats) -> Iterator[Diagnostic]:
     target = losses @ weights
     lowest = int(target.argmin())
     above = float(target[near] - target[lowest])
-    if above > _reach(fitted, losses[near] * weights, near, lowest):
+    if above > _noise_between(fitted, losses[near] * weights, near, lowest):
         where = "was" if apart[near] < SAME_SHARES else "lies next to one that was"
         yield Diagnostic(
             "measured-worse",
@@ -186,7 +192,7 @@ def _measured_worse(fitted: MixtureFit, shares: Floats) -> Iterator[Diagnostic]:
         )
 
 
-def _reach(fitted: MixtureFit, slopes: Floats, one: int, other: int) -> float:
+def _noise_between(fitted: MixtureFit, slopes: Floats, one: int, other: int) -> float:
     """How far noise of runs alone takes a mixture above the lowest of all, at the fit's level.
 
     One of many is the lowest by luck too, so each of them is held to a stricter level (Sidak 1967).
@@ -373,7 +379,7 @@ def _gain(
 
 
 def _score(
-    points: Points, choices: Sequence[Choice], target: Floats, *, seed: int, level: float
+    points: Points, choices: Sequence[ModelSelection], target: Floats, *, seed: int, level: float
 ) -> Score:
     predicted, measured = (
         np.exp(np.stack(columns, axis=1)) @ target
@@ -390,13 +396,13 @@ def _coefficients(
     laws: Ensemble, which: int, sources: Sequence[str], level: float
 ) -> dict[str, Interval]:
     """By name; none of trees."""
-    surface, drawn = laws.fitted[which], laws.resampled[which] if laws.resampled else None
-    if isinstance(surface, Trees):
+    model, drawn = laws.fitted[which], laws.resampled[which] if laws.resampled else None
+    if isinstance(model, Trees):
         return {}
     first, second = pairs(len(sources))
     products = (f"{sources[i]} * {sources[j]}" for i, j in zip(first, second, strict=True))
-    values = _numbers(surface)
-    names = ["c", *sources] if isinstance(surface, Exponential) else [*sources, *products]
+    values = _numbers(model)
+    names = ["c", *sources] if isinstance(model, Exponential) else [*sources, *products]
     draws = np.empty((len(values), 0)) if drawn is None else _numbers(drawn)
     return {
         name: Interval(float(values[k, 0]), *quantiles(draws[k], level))
@@ -404,9 +410,9 @@ def _coefficients(
     }
 
 
-def _numbers(surface: Surface) -> Floats:
+def _numbers(model: MixtureModel) -> Floats:
     """Coefficients of a formula, shape (F, B)."""
-    if isinstance(surface, Exponential):
-        return np.concatenate([surface.offset[None], surface.beta])
-    assert isinstance(surface, Polynomial)
-    return surface.beta
+    if isinstance(model, Exponential):
+        return np.concatenate([model.offset[None], model.beta])
+    assert isinstance(model, Polynomial)
+    return model.beta

@@ -33,7 +33,7 @@ MOST_BOOSTED = 100
 """Resamples where a model is boosted: each is another fit."""
 
 
-class Surface(Protocol):
+class MixtureModel(Protocol):
     """ln loss of mixtures, for B tables."""
 
     def __call__(self, mixtures: Floats) -> Floats:
@@ -43,7 +43,7 @@ class Surface(Protocol):
         """A mixture for each table: shape (B, K) to (B,)."""
 
 
-class Smooth(Surface, Protocol):
+class SmoothModel(MixtureModel, Protocol):
     """A formula: it has slopes."""
 
     def slopes(self, mixtures: Floats) -> Floats:
@@ -141,18 +141,18 @@ class Trees:
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to fit a surface.
+    """One way to fit a model.
 
     Attributes:
         formula: in words.
         size: coefficients for K sources, or what counts as many.
-        fit: mixtures (M, K), ln losses (M, B) and how much each mixture counts, (M,), to a surface
+        fit: mixtures (M, K), ln losses (M, B) and how much each mixture counts, (M,), to a model
             of B tables.
     """
 
     formula: str
     size: Callable[[int], int]
-    fit: Callable[[Floats, Floats, Floats], Surface]
+    fit: Callable[[Floats, Floats, Floats], MixtureModel]
 
     def needs(self, sources: int) -> int:
         """The fewest mixtures."""

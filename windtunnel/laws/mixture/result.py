@@ -12,7 +12,7 @@ from windtunnel.errors import Diagnostic, FitError, did_you_mean
 from windtunnel.laws.interval import NO_INTERVAL, Interval, Span, quantiles
 from windtunnel.laws.mixture.runs import SUM_WITHIN, MixtureRuns, Points, named, points_of
 from windtunnel.laws.mixture.search import covers, distances, never_left_out
-from windtunnel.laws.mixture.selection import Choice, Ensemble
+from windtunnel.laws.mixture.selection import Ensemble, ModelSelection
 from windtunnel.laws.table import Floats
 
 LAW = "mixture"
@@ -105,7 +105,7 @@ class MixtureFit:
     """
 
     runs: MixtureRuns
-    choices: Mapping[str, Choice]
+    choices: Mapping[str, ModelSelection]
     laws: Ensemble
     coefficients: Mapping[str, Mapping[str, Interval]]
     target: Mapping[str, float]
@@ -145,7 +145,7 @@ class MixtureFit:
         log_loss = self.laws.log_loss(mixtures)
         if not self.laws.resampled:
             return np.empty((0, *log_loss.shape))
-        drawn = np.stack([surface(mixtures).T for surface in self.laws.resampled], axis=2)
+        drawn = np.stack([model(mixtures).T for model in self.laws.resampled], axis=2)
         return np.exp(2 * log_loss - drawn)
 
     def predict(self, mixture: Mapping[str, float]) -> dict[str, Forecast]:

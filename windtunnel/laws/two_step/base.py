@@ -24,7 +24,7 @@ RISE_LEAST = 0.005
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Stages:
+class TwoStepProblem:
     """One table, ready to be solved and to be drawn again.
 
     Attributes:
@@ -46,7 +46,7 @@ class Stages:
     tangent: Floats
     trunk: NDArray[np.intp]
     solve: Callable[[Floats], Floats]
-    law: type["StagedLaw"]
+    law: type["TwoStepLaw"]
     points: tuple[Floats, Floats]
     details: Mapping[str, Any]
     diagnostics: tuple[Diagnostic, ...]
@@ -58,13 +58,13 @@ class Stages:
         return np.asarray(self.solve(self.observed[None])[0])
 
     @property
-    def solved(self) -> "StagedLaw":
+    def solved(self) -> "TwoStepLaw":
         """The law of the table as it is."""
         return self.law.of(self.law.raw(self.log_vector))
 
 
 @dataclass(frozen=True)
-class StagedLaw(Formula):
+class TwoStepLaw(Formula):
     """Base of a law fitted in stages.
 
     Attributes:

@@ -18,8 +18,8 @@ from windtunnel.laws.schema import plain
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step.base import (
     Quadratic,
-    StagedLaw,
-    Stages,
+    TwoStepLaw,
+    TwoStepProblem,
     block_diagonal,
     line,
     logs,
@@ -125,7 +125,7 @@ OFF = (2.0, 4.0)
 
 
 @dataclass(frozen=True)
-class BatchLaw(StagedLaw):
+class BatchLaw(TwoStepLaw):
     """batch* = k / L^p, in tokens per update; L in the unit of the table's loss."""
 
     k: float
@@ -169,7 +169,7 @@ class _Level:
         return "edge-minimum" if self.fitted[2] > 0 else "negative-curvature"
 
 
-def stages(table: Table, *, levels: int = LEVELS) -> Stages:
+def two_step_problem(table: Table, *, levels: int = LEVELS) -> TwoStepProblem:
     """The equal-loss curves of every size, their minima, and the line through all of them.
 
     Args:
@@ -213,7 +213,7 @@ def stages(table: Table, *, levels: int = LEVELS) -> Stages:
             for why in ("edge-minimum", "negative-curvature")
         },
     }
-    return Stages(
+    return TwoStepProblem(
         observed=np.concatenate([level.log_tokens for level in used]),
         expected=np.concatenate([level.fitted @ level.quadratic.design for level in used]),
         tangent=block_diagonal([level.quadratic.design for level in used]),

@@ -29,7 +29,14 @@ from windtunnel.laws.powers import ExpOffset, PowerOffset
 from windtunnel.laws.problem import Problem
 from windtunnel.laws.schema import plain
 from windtunnel.laws.table import Floats, Table
-from windtunnel.laws.two_step.base import StagedLaw, Stages, logs, numbered, span, sustained_rises
+from windtunnel.laws.two_step.base import (
+    TwoStepLaw,
+    TwoStepProblem,
+    logs,
+    numbered,
+    span,
+    sustained_rises,
+)
 
 # Nodes of the grid per decade of compute, and their least and largest number (assumed).
 PER_DECADE = 25
@@ -41,7 +48,7 @@ CLEAR_AIC = 2.0
 
 
 @dataclass(frozen=True)
-class Envelope(StagedLaw):
+class Envelope(TwoStepLaw):
     """The lowest loss that C FLOPs buy: an offset c and what compute still takes away."""
 
     c: float
@@ -103,7 +110,7 @@ FORMS: dict[FormName, tuple[type[Law], type[Envelope]]] = {
 }
 
 
-def stages(table: Table) -> Stages:
+def two_step_problem(table: Table) -> TwoStepProblem:
     """The envelope of a table of curves and the better of the two forms through it.
 
     Noise is shared along the stretch of envelope that one run holds. Which run holds which stretch
@@ -166,7 +173,7 @@ def stages(table: Table) -> Stages:
         "nodes": int(keep.sum()),
         "dropped_nodes": dropped,
     }
-    return Stages(
+    return TwoStepProblem(
         observed=observed,
         expected=observed - point.residual,
         tangent=point.tangent,

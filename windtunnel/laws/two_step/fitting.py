@@ -7,36 +7,36 @@ import numpy as np
 from windtunnel.errors import Diagnostic, FitError
 from windtunnel.laws import diagnostics
 from windtunnel.laws.exact import ExactRule
-from windtunnel.laws.interval import HoldOut, Influence, Pull, Span, quantiles
+from windtunnel.laws.interval import HoldOut, Influence, LeaveOneOut, Span, quantiles
 from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, estimate
 from windtunnel.laws.regression import Settings
-from windtunnel.laws.result import STAGED, Fit
+from windtunnel.laws.result import TWO_STEP, Fit
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step import isoflop
-from windtunnel.laws.two_step.base import StagedLaw, Stages
+from windtunnel.laws.two_step.base import TwoStepLaw, TwoStepProblem
 from windtunnel.laws.validation import NAMED, Chosen
 
 # The exponent that people take from each of these laws.
 HEADLINES = {"isoflop": "a", "envelope": "b", "lr-valley": "b", "batch": "p"}
 
 
-def fit_staged(
+def fit_two_step(
     table: Table, name: str, settings: Settings, holdout: Chosen, interpolate: isoflop.Reading
 ) -> Fit:
     """The law through the points that the stages make of a table.
 
     Raises:
-        FitError: the table has too few points, or an option that a staged law has not.
+        FitError: the table has too few points, or an option that a two-step law has not.
     """
     _refuse(settings, name)
 
-    def stages_of(part: Table) -> Stages:
+    def prepare(part: Table) -> TwoStepProblem:
         if name == "isoflop":
-            return isoflop.stages(part, interpolate=interpolate)
-        return STAGED[name].stages(part)
+            return isoflop.two_step_problem(part, interpolate=interpolate)
+        return TWO_STEP[name].two_step_problem(part)
 
     rng = np.random.default_rng([settings.seed, 0])
-    made = stages_of(table)
+    made = prepare(table)
     vector = made.log_vector
     if not np.all(np.isfinite(vector)):
         raise FitError(
@@ -44,14 +44,14 @@ def fit_staged(
         )
     form = made.solved
     noise = estimate(made.observed - made.expected, made.tangent, made.trunk)
-    draws, failed = _draws(table, made, vector, noise, settings, stages_of, rng)
+    draws, failed = _draws(table, made, vector, noise, settings, prepare, rng)
     raw = made.law.raw(draws) if len(draws) else np.empty((0, vector.size))
     spans = _spans(form, raw, table, settings.level) if len(draws) else {}
     domain = _domain(table, made)
     x, y = made.points
     scatter = np.log(y) - np.log(form(x))
     spare = max(x.size - 2, 1)
-    held, missing = _held(table, made, holdout, stages_of)
+    held, missing = _held(table, made, holdout, prepare)
     own = list(made.diagnostics)
     own += diagnostics.of_rows(tuple(c for c in form.columns() if c in table), table)
     if noise.trunk_df < MIN_TRUNK_DF:
@@ -107,7 +107,7 @@ def fit_staged(
     )
 
 
-def _spans(form: StagedLaw, raw: Floats, table: Table, level: float) -> dict[str, Span]:
+def _spans(form: TwoStepLaw, raw: Floats, table: Table, level: float) -> dict[str, Span]:
     """Intervals of the coefficients, and of D/N at the largest budget where the law has it."""
     spans = {name: quantiles(raw[:, k], level) for k, name in enumerate(form.names())}
     if form.allocates:
@@ -135,17 +135,17 @@ def _refuse(settings: Settings, name: str) -> None:
 
 def _draws(
     table: Table,
-    made: Stages,
+    made: TwoStepProblem,
     vector: Floats,
     noise: Noise,
     settings: Settings,
-    stages_of: Callable[[Table], Stages],
+    prepare: Callable[[Table], TwoStepProblem],
     rng: np.random.Generator,
 ) -> tuple[Floats, int]:
     """Log vectors (S, K) of other tables like this one, and how many carried no law."""
     count = settings.bootstrap
     if settings.intervals == "case":
-        found = np.array([_case(table, vector.size, stages_of, rng) for _ in range(count)])
+        found = np.array([_case(table, vector.size, prepare, rng) for _ in range(count)])
     elif settings.intervals == "two-level" and noise.trunk_df >= MIN_TRUNK_DF and count:
         sigmas = noise.draw(rng, count)
         shared = rng.standard_normal((count, made.trunk.max() + 1))[:, made.trunk]
@@ -160,7 +160,7 @@ def _draws(
 
 
 def _case(
-    table: Table, width: int, stages_of: Callable[[Table], Stages], rng: np.random.Generator
+    table: Table, width: int, prepare: Callable[[Table], TwoStepProblem], rng: np.random.Generator
 ) -> Floats:
     """Every stage again on a table whose trunks (or runs) are drawn with replacement."""
     unit = table.labels.get("run", table.trunk) if not table.has_trunks else table.trunk
@@ -182,12 +182,12 @@ def _case(
         flop_factor=table.flop_factor,
     )
     try:
-        return stages_of(part).log_vector
+        return prepare(part).log_vector
     except FitError:
         return np.full(width, np.nan)
 
 
-def _domain(table: Table, made: Stages) -> dict[str, Span]:
+def _domain(table: Table, made: TwoStepProblem) -> dict[str, Span]:
     domain = dict(made.domain)
     if made.law.allocates:
         ratio = table["flops"] / table.flop_factor / table.params**2
@@ -196,7 +196,7 @@ def _domain(table: Table, made: Stages) -> dict[str, Span]:
 
 
 def _held(
-    table: Table, made: Stages, holdout: Chosen, stages_of: Callable[[Table], Stages]
+    table: Table, made: TwoStepProblem, holdout: Chosen, prepare: Callable[[Table], TwoStepProblem]
 ) -> tuple[HoldOut | None, tuple[Diagnostic, ...]]:
     """The points that the law without some rows does not see, against what it says of them."""
     if holdout is None:
@@ -212,7 +212,7 @@ def _held(
         given = np.asarray(holdout)
         mask = given if given.dtype == np.bool_ else np.isin(table.trunk, given.astype(np.str_))
     try:
-        rest = stages_of(table.subset(~mask))
+        rest = prepare(table.subset(~mask))
         form = rest.solved
     except FitError as error:
         if not default:
@@ -250,30 +250,32 @@ def _held(
             f"{made.law.inputs[0]}={value:.6g}": float(error)
             for value, error in zip(x[unseen][-20:], errors[-20:], strict=True)
         },
-        naive={},
+        baselines={},
         points=tuple(
             (float(m), float(p), np.nan, np.nan) for m, p in zip(measured, predicted, strict=True)
         ),
     ), ()
 
 
-def _influence(form: StagedLaw, x: Floats, y: Floats) -> Influence | None:
+def _influence(form: TwoStepLaw, x: Floats, y: Floats) -> Influence | None:
     """The main exponent without each point, where the law is a line in logs."""
     headline = HEADLINES[form.name]
     if x.size < 4 or form.name == "envelope":
         return None
     sign = -1.0 if form.name == "batch" else 1.0
     value = form.coefficients[headline]
-    pulls = []
+    effects = []
     for k in range(x.size):
         rest = np.arange(x.size) != k
         slope = sign * float(np.polyfit(np.log(x[rest]), np.log(y[rest]), 1)[0])
-        pulls.append(Pull(f"point {form.inputs[0]}={x[k]:.4g}", slope, slope - value))
-    pulls.sort(key=lambda pull: -abs(pull.shift))
-    return Influence(headline, value, tuple(pulls[:NAMED]), ())
+        effects.append(LeaveOneOut(f"point {form.inputs[0]}={x[k]:.4g}", slope, slope - value))
+    effects.sort(key=lambda effect: -abs(effect.shift))
+    return Influence(headline, value, tuple(effects[:NAMED]), ())
 
 
-def _worst(form: StagedLaw, x: Floats, y: Floats, scatter: Floats) -> tuple[tuple[str, float], ...]:
+def _worst(
+    form: TwoStepLaw, x: Floats, y: Floats, scatter: Floats
+) -> tuple[tuple[str, float], ...]:
     order = np.argsort(-np.abs(scatter), kind="stable")[:NAMED]
     return tuple(
         (f"point {form.inputs[0]}={x[k]:.4g}, {form.output}={y[k]:.4g}", float(scatter[k]))

@@ -31,8 +31,8 @@ from windtunnel.laws.schema import plain
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step.base import (
     Quadratic,
-    StagedLaw,
-    Stages,
+    TwoStepLaw,
+    TwoStepProblem,
     block_diagonal,
     line,
     logs,
@@ -210,7 +210,7 @@ BIASED = 0.05
 
 
 @dataclass(frozen=True)
-class Isoflop(StagedLaw):
+class Isoflop(TwoStepLaw):
     """N* = G C^a and D* = H C^b; C in FLOPs. G H = 1/k and a + b = 1 where C = k N D."""
 
     G: float
@@ -253,7 +253,9 @@ class Isoflop(StagedLaw):
         return self.H * np.asarray(flops, np.float64) ** self.b
 
 
-def stages(table: Table, *, interpolate: Reading = "akima", tolerance: float = TOLERANCE) -> Stages:
+def two_step_problem(
+    table: Table, *, interpolate: Reading = "akima", tolerance: float = TOLERANCE
+) -> TwoStepProblem:
     """The optima of every budget and the line through them.
 
     Args:
@@ -320,7 +322,7 @@ def stages(table: Table, *, interpolate: Reading = "akima", tolerance: float = T
         "form": None if form is None else form.form.coefficients,
         "strays": strays,
     }
-    return Stages(
+    return TwoStepProblem(
         observed=log_loss[rows],
         expected=expected,
         tangent=tangent,

@@ -31,13 +31,13 @@ def test_compute_line_runs_along_the_envelope_only():
 
 
 def test_compare_by_hand():
-    contest = compare(
+    comparison = compare(
         {"high": 2.0 * np.exp([0.01, 0.03]), "law": 2.0 * np.exp([0.001, -0.001])},
         [2.0, 2.0],
         sigma=0.002,
     )
-    law, high = contest.scores
-    assert (law.name, contest.winner) == ("law", "law")
+    law, high = comparison.scores
+    assert (law.name, comparison.winner) == ("law", "law")
     assert law.bias_percent == pytest.approx(0.0, abs=1e-12)
     assert law.rms_percent == pytest.approx(0.1)
     assert high.bias_percent == pytest.approx(2.0)
@@ -73,7 +73,7 @@ def test_the_law_beats_both_on_a_held_out_larger_size(table):
     large = runs.params == runs.params.max()
     rest, held = runs.subset(~large), runs.subset(large)
     fit = fit_law(rest, intervals="none", holdout=None)
-    contest = compare(
+    comparison = compare(
         {
             "law": fit.form(held.params, held.tokens),
             "nearest size": nearest_size(rest, held.params, held.tokens),
@@ -82,6 +82,6 @@ def test_the_law_beats_both_on_a_held_out_larger_size(table):
         held.loss,
         sigma=fit.sigma_seed,
     )
-    assert contest.winner == "law"
-    assert contest.scores[0].rms_percent < 1
-    assert contest.scores[1].rms_percent > 2
+    assert comparison.winner == "law"
+    assert comparison.scores[0].rms_percent < 1
+    assert comparison.scores[1].rms_percent > 2
