@@ -165,7 +165,7 @@ def test_data_constrained_by_hand():
 
 @pytest.mark.parametrize("name", LAWS)
 def test_every_law_has_its_formula_and_source(name):
-    from windtunnel.laws.result import FORMULAS, TWO_STEP
+    from windtunnel.laws.registry import FORMULAS, TWO_STEP
 
     law = FORMULAS[name] if name in FORMULAS else TWO_STEP[name].law
     assert law.formula

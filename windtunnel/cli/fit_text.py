@@ -9,7 +9,7 @@ from rich.table import Table
 from windtunnel.cli.fit_details import tables
 from windtunnel.cli.text import say, si, terminal
 from windtunnel.laws import Diagnostic, Fit, HoldOut, Interval, Optimum
-from windtunnel.laws.codec import optima
+from windtunnel.laws.result import optima
 from windtunnel.laws.two_step.base import TwoStepLaw
 
 NO_SHIFT = 1e-6

@@ -14,7 +14,8 @@ from windtunnel.laws.fitting import fit, predict
 from windtunnel.laws.forms import Law
 from windtunnel.laws.interval import HoldOut, Influence, Interval, LeaveOneOut, Optimum
 from windtunnel.laws.powers import ExpOffset, Power, Power2, PowerOffset, Sigmoid
-from windtunnel.laws.result import LAWS, OF_CURVES, Fit, needs_of
+from windtunnel.laws.registry import LAWS, OF_CURVES, needs_of
+from windtunnel.laws.result import Fit
 from windtunnel.laws.table import Table
 
 __all__ = [

@@ -11,8 +11,9 @@ from windtunnel.errors import ColumnError, ConfigError, Diagnostic, FitError, di
 from windtunnel.laws.conditions import Condition, whole_trunks
 from windtunnel.laws.interval import Interval
 from windtunnel.laws.powers import Power2
+from windtunnel.laws.registry import OF_CURVES, TWO_STEP, law_named
 from windtunnel.laws.regression import METHODS, Method, Settings, fit_optima, regress
-from windtunnel.laws.result import OF_CURVES, TWO_STEP, Fit, law_named
+from windtunnel.laws.result import Fit
 from windtunnel.laws.solver import ObjectiveName
 from windtunnel.laws.table import Floats, Table, mixed_decay
 from windtunnel.laws.two_step.fitting import fit_two_step

@@ -5,7 +5,8 @@
 >>> fitted.predict({"docs": 0.6, "code": 0.4})["docs"].loss  # doctest: +SKIP
 """
 
+from windtunnel.laws.mixture.best import LAW, Best, Forecast, Gain
 from windtunnel.laws.mixture.fitting import fit_mixture
-from windtunnel.laws.mixture.result import LAW, Best, Forecast, Gain, MixtureFit
+from windtunnel.laws.mixture.result import MixtureFit
 
 __all__ = ["LAW", "Best", "Forecast", "Gain", "MixtureFit", "fit_mixture"]

@@ -8,6 +8,7 @@ import numpy as np
 
 from windtunnel.errors import Diagnostic, FitError, did_you_mean
 from windtunnel.laws.interval import Interval, quantiles
+from windtunnel.laws.mixture.best import Best, Gain, Score
 from windtunnel.laws.mixture.models import (
     MOST_BOOSTED,
     Exponential,
@@ -17,10 +18,7 @@ from windtunnel.laws.mixture.models import (
     pairs,
 )
 from windtunnel.laws.mixture.result import (
-    Best,
-    Gain,
     MixtureFit,
-    Score,
     forecast_of_target,
     forecasts,
     shares_of,

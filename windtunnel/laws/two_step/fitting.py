@@ -9,8 +9,9 @@ from windtunnel.laws import diagnostics
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.interval import HoldOut, Influence, LeaveOneOut, Span, quantiles
 from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, estimate
+from windtunnel.laws.registry import TWO_STEP
 from windtunnel.laws.regression import Settings
-from windtunnel.laws.result import TWO_STEP, Fit
+from windtunnel.laws.result import Fit
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step import isoflop
 from windtunnel.laws.two_step.base import TwoStepLaw, TwoStepProblem
