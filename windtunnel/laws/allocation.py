@@ -28,7 +28,7 @@ def optimum(
     tokens_per_param: float | None = None,
     unique_tokens: float | None = None,
 ) -> Optimum:
-    """The best split of `flops`; or of the budget for which this size, data or ratio is best.
+    """The best split of `flops`, or of the budget for which a given size, data or ratio is optimal.
 
     With `flops` and one of the others, the split is not the best one but that: its loss then comes
     with `excess`, the loss above the best split. With `flops` and `unique_tokens`, the best split
@@ -165,7 +165,7 @@ def repeated_optimum(fitted: Fit, flops: float, unique_tokens: float) -> Optimum
 
 
 def _lowest(loss: Floats) -> Floats:
-    """Place of the minimum along the last axis of (S, P), refined by a parabola."""
+    """Position of the minimum along the last axis of (S, P), refined by a parabola."""
     at = np.clip(np.argmin(loss, axis=1), 1, loss.shape[1] - 2)
     left, middle, right = (loss[np.arange(len(loss)), at + k] for k in (-1, 0, 1))
     with np.errstate(invalid="ignore", divide="ignore"):

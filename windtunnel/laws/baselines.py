@@ -52,7 +52,7 @@ def compute_line(table: Table, params: ArrayLike, tokens: ArrayLike) -> Floats:
 
 @dataclass(frozen=True)
 class Score:
-    """How far a forecast was off: mean and root mean square in per cent, and rms in sigmas."""
+    """The error of a forecast: mean and root mean square in per cent, and rms in sigmas."""
 
     name: str
     bias_percent: float

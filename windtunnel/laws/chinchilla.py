@@ -26,7 +26,7 @@ GRID = np.geomspace(0.0613, 1.427, 8)
 
 
 class Allocation(NamedTuple):
-    """How a budget is best spent: parameters, tokens, and the loss that this buys."""
+    """The optimal split of a budget: parameters, tokens, and the loss that it reaches."""
 
     params: float
     tokens: float
@@ -222,7 +222,7 @@ class DataConstrained(Law):
 
     @classmethod
     def split(cls, coefficients: Floats) -> tuple[Floats, Floats]:
-        """Of the unconstrained law."""
+        """Exponents of the unconstrained law."""
         return Chinchilla.split(coefficients)
 
     @property

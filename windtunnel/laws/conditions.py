@@ -51,7 +51,7 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> "Condition":
-        """The condition that `text` spells.
+        """The condition written in `text`.
 
         Raises:
             ConfigError: No operator, no column or no value, or more than one comparison.
@@ -138,7 +138,7 @@ class Condition:
 
 
 def widen(mask: ArrayLike, trunk: ArrayLike) -> tuple[Mask, tuple[str, ...]]:
-    """The rows of every trunk that `mask` touches, and the labels of the trunks that it cut.
+    """The rows of every trunk with a row in `mask`, and the labels of the trunks it split.
 
     The trunk is the unit of independence: a hold-out that shares a trunk with the fitted rows
     shares their noise, and would flatter the law.
@@ -245,7 +245,7 @@ def _quote(text: str) -> str:
 def whole_trunks(
     condition: Condition, mask: Mask, trunk: NDArray[np.str_]
 ) -> tuple[Mask, tuple[Diagnostic, ...]]:
-    """The rows of a hold-out, widened to whole trunks, and what is said where that was needed.
+    """The rows of a hold-out, widened to whole trunks, and a warning where that added rows.
 
     Raises:
         ConfigError: no row is held out, or every one.

@@ -20,7 +20,7 @@ from windtunnel.laws.posterior import NONE_OFF, Layout, Posterior
 from windtunnel.laws.table import Floats, Table, repeated_data
 
 SCALES = (1.0, 1e3, 1e6, 1e9)
-# People write millions and billions: thousands must fit that much better, in decades.
+# Tables use millions and billions: thousands must fit better by this many decades.
 THOUSANDS = 0.5
 # Assumed, of runs that laws are fitted to: 0.3 to 30,000 tokens a parameter, and 40 in the middle
 # (Chinchilla's 20, and what is trained for inference); models of 3e4 to 1e13 parameters. Wider
@@ -28,11 +28,11 @@ THOUSANDS = 0.5
 USUAL_RATIO, RATIOS = 40.0, (0.3, 3e4)
 USUAL_PARAMS, SIZES = 3e8, (3e4, 1e13)
 Candidate = tuple[float, float, float]
-"""How far from the usual, and the factors of params and of tokens."""
+"""Distance from typical values in decades, and the factors of params and of tokens."""
 
 
 def likely_scale(params: ArrayLike, tokens: ArrayLike) -> Mapping[str, float] | None:
-    """Factors by name, of 1e3, 1e6 and 1e9, that make the two most usual; None where none do."""
+    """Factors by name (1e3, 1e6 or 1e9) that make sizes and tokens most plausible, or None."""
     found = min(_plausible(params, tokens), default=None)
     if found is None:
         return None
@@ -40,13 +40,13 @@ def likely_scale(params: ArrayLike, tokens: ArrayLike) -> Mapping[str, float] | 
 
 
 def are_swapped(params: ArrayLike, tokens: ArrayLike) -> bool:
-    """Whether each is more usual in the place of the other than in any unit of its own."""
+    """Whether the two columns are more plausible when swapped than in any other unit."""
     other = [off for off, *factors in _plausible(tokens, params) if factors == [1, 1]]
     return bool(other) and (other[0],) < min(_plausible(params, tokens), default=(np.inf,))
 
 
 def written(factor: float) -> str:
-    """A factor as one types it: 1e6."""
+    """A factor as a user types it: 1e6."""
     return f"{factor:g}".replace("e+0", "e").replace("e+", "e")
 
 
@@ -63,14 +63,14 @@ def _plausible(params: ArrayLike, tokens: ArrayLike) -> Iterator[Candidate]:
 
 
 COLLINEAR = 0.8
-# Three sizes fix a curve and four leave one degree of freedom to doubt it.
+# Three sizes determine a curve; four leave one degree of freedom to test it.
 FEW_SIZES, FEW_HORIZONS = 5, 4
 # Assumed: outside these no language model was ever trained.
 PLAUSIBLE_RATIO, LARGEST_PARAMS = (RATIOS[0], 1e6), 1e14
 
 
 def of_table(law: type[Law], table: Table) -> Iterator[Diagnostic]:
-    """Diagnostics that the design alone earns."""
+    """Warnings about the design of the table."""
     r = correlation(law, table)
     if r is not None and abs(r) > COLLINEAR:
         first, second = law.inputs[:2]
@@ -102,7 +102,7 @@ def of_table(law: type[Law], table: Table) -> Iterator[Diagnostic]:
 
 
 def of_rows(columns: tuple[str, ...], table: Table) -> Iterator[Diagnostic]:
-    """Diagnostics about the rows of a table, whatever the law."""
+    """Warnings about the rows of a table, for any law."""
     rows = np.stack([table[name] for name in columns], axis=1)
     if table.has_trunks:
         rows = np.concatenate([rows, table.trunk_index[:, None]], axis=1)
@@ -130,7 +130,7 @@ def of_rows(columns: tuple[str, ...], table: Table) -> Iterator[Diagnostic]:
 
 
 def _odd_units(table: Table) -> Iterator[Diagnostic]:
-    """Numbers that no training run has: a unit was left out, or columns were swapped."""
+    """Implausible numbers: a unit was omitted, or columns were swapped."""
     ratio = float(np.median(table.tokens / table.params))
     low, high = PLAUSIBLE_RATIO
     if not low <= ratio <= high:
@@ -231,7 +231,7 @@ def of_noise(
     lack_of_fit_p: float | None,
     sigma_seed: float | None,
 ) -> Iterator[Diagnostic]:
-    """Diagnostics about what is noise and what is misfit."""
+    """Warnings about noise and lack of fit."""
     rms = float(np.sqrt(np.mean(point.residual**2)))
     tested = lack_of_fit_p is not None and sigma_seed is not None and sigma_seed > ROUNDOFF
     if tested and lack_of_fit_p is not None and lack_of_fit_p < LACK_OF_FIT_P:
@@ -286,7 +286,7 @@ def of_noise(
 def of_sizes(
     point: Point, base: Point, table: Table, layout: Layout, posterior: Posterior
 ) -> Iterator[Diagnostic]:
-    """A size whose rows all lie far above what the other sizes say of it.
+    """Warnings about a size whose rows all lie far above the law of the other sizes.
 
     With a second seed the posterior of the noise weighs it; without, the means of the sizes do.
     """
@@ -367,7 +367,7 @@ MAX_DECADES = 0.5
 
 
 def of_search(point: Point) -> Iterator[Diagnostic]:
-    """Diagnostics about the optimum itself."""
+    """Warnings about the search for the optimum."""
     if not point.moved:
         yield Diagnostic(
             "start-point",
@@ -406,7 +406,7 @@ def of_intervals(
     *,
     level: float,
 ) -> Iterator[Diagnostic]:
-    """Diagnostics about how well the numbers are known; `scaled` are the resampled theta (S, K)."""
+    """Warnings about the width of intervals; `scaled` are the resampled theta (S, K)."""
     count = len(resamples.draws)
     if resamples.failed > 0.01 * max(count, 1):
         yield Diagnostic(
@@ -454,7 +454,7 @@ def _factor(high: float, low: float) -> str:
 def of_influence(
     found: Influence | None, spans: Mapping[str, Span], without: tuple[int, Mapping[str, float]]
 ) -> Iterator[Diagnostic]:
-    """Diagnostics about numbers that hang on a few rows.
+    """Warnings about numbers that depend on a few rows.
 
     Args:
         found: the influence of single rows and trunks.
@@ -500,7 +500,7 @@ def of_influence(
 
 def of_use(law: type[Law], optimum: Mapping[str, float], domain: Mapping[str, Span],
            held: HoldOut | None, level: float) -> Iterator[Diagnostic]:  # fmt: skip
-    """Diagnostics about where the law is about to be used; `optimum` is at the largest budget."""
+    """Warnings about extrapolation and the hold-out; `optimum` is at the largest budget."""
     if law.allocates and optimum:
         outside = beyond("optimal D/N", optimum["ratio"], domain["ratio"], "ratio-outside")
         if outside:

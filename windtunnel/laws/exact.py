@@ -59,7 +59,7 @@ def exact_ratio(
 ) -> Interval:
     """Optimal D/N at the exact cost of the run that is optimal at `flops` under k N D.
 
-    The same money spent twice: once by the rule of thumb, once with everything counted. `draws`
+    The same cost is split twice: by the rule of thumb, and with all FLOPs counted. `draws`
     (S, 5) are resampled coefficients, for the interval.
     """
     factor = rule.flop_factor

@@ -129,7 +129,7 @@ def predict(fitted: Fit, *inputs: float, trunks: float = 1, **named: float) -> I
 
 
 def as_table(given: Table | Mapping[str, ArrayLike]) -> tuple[Table, tuple[Diagnostic, ...]]:
-    """A Table from columns by name, without the rows where a number is nan: those are counted.
+    """A Table from columns by name; rows with a missing number are dropped and counted.
 
     Raises:
         FitError: not columns by name, text where numbers belong, or an infinite number.
@@ -175,7 +175,7 @@ def as_table(given: Table | Mapping[str, ArrayLike]) -> tuple[Table, tuple[Diagn
 
 
 def decayed_only(table: Table) -> tuple[Table, tuple[Diagnostic, ...]]:
-    """The decayed rows where both kinds are there: a decay is worth more than most effects."""
+    """The decayed rows of a table with both kinds: a decay outweighs most effects fitted here."""
     if table.decayed is None or table.decayed.all() or not table.decayed.any():
         return table, ()
     gone = int(np.sum(~table.decayed))
@@ -183,7 +183,7 @@ def decayed_only(table: Table) -> tuple[Table, tuple[Diagnostic, ...]]:
 
 
 def _held(table: Table, holdout: Chosen) -> tuple[Chosen, tuple[Diagnostic, ...]]:
-    """A condition as the mask of the whole trunks that it touches; anything else as it is."""
+    """A condition as a mask of whole trunks; other hold-outs unchanged."""
     if not isinstance(holdout, str) or holdout == "largest":
         return holdout, ()
     if holdout == "none":

@@ -52,12 +52,12 @@ class Formula(ABC):
 
     @classmethod
     def columns(cls) -> tuple[str, ...]:
-        """What a table must have for this law to be fitted, the output last."""
+        """The columns that a fit of this law needs, the output last."""
         return (*cls.inputs, cls.output)
 
     @property
     def coefficients(self) -> dict[str, float]:
-        """By name, raw units."""
+        """Coefficients by name, raw units."""
         return {name: float(getattr(self, name)) for name in self.names()}
 
     @property
@@ -213,7 +213,7 @@ class Law(Formula):
 
     @classmethod
     def check(cls, inputs: Mapping[str, Floats], output: Floats) -> None:
-        """Refuse numbers that the formula cannot take.
+        """Check that the formula can take these numbers.
 
         Raises:
             ColumnError: with the column, the row and the value.

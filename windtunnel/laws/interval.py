@@ -87,7 +87,7 @@ class HoldOut:
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """What leaving out one row or one trunk does to the headline number of a fit."""
+    """The change of a fit's headline number when one row or one trunk is left out."""
 
     label: str
     value_without: float
@@ -96,7 +96,7 @@ class LeaveOneOut:
 
 @dataclass(frozen=True)
 class Influence:
-    """The rows and trunks that move a number most, the strongest first, at most five of each.
+    """Leave-one-out effects of rows and trunks on a number, largest first, at most five of each.
 
     `shift` is ln(without / with) for the ratio, the difference for an exponent.
     """

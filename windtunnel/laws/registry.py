@@ -23,7 +23,7 @@ FORMULAS: Mapping[str, type[Law]] = {
 
 @dataclass(frozen=True)
 class TwoStepEntry:
-    """One law of this kind: its class, and what takes a table apart."""
+    """One two-step law: its class, and the function that prepares a table for it."""
 
     law: type[TwoStepLaw]
     prepare: Callable[[Table], TwoStepProblem]
@@ -39,7 +39,7 @@ TWO_STEP: Mapping[str, TwoStepEntry] = {
     )
 }
 LAWS = (*FORMULAS, *TWO_STEP)
-# Laws of whole curves, which read undecayed rows too.
+# Laws of whole curves also read undecayed rows.
 OF_CURVES = ("batch", "envelope")
 
 
@@ -72,7 +72,7 @@ def law_named(name: str) -> type[Law]:
 
 
 def written_law(name: Any, details: Any) -> type[Formula]:
-    """The law of a written fit; which form an envelope has is in its details.
+    """The law of a written fit; the form of an envelope is in its details.
 
     Raises:
         FitError: there is none of that name.

@@ -84,7 +84,7 @@ class Fit:
         worst: the rows farthest off the law: label and residual.
         inputs: of a study's fit, the `study`, its `experiments`, and `runs`, a fingerprint of their
             rows; empty for a table.
-        details: what a two-step law went through (points per budget, valleys, equal-loss curves).
+        details: the points of both steps of a two-step law (per budget, size or loss level).
         draws: coefficients of the resamples, shape (resamples, K), in the order of `form.names()`.
         sigma_draws: their noise, shape (resamples, 3): sigma_trunk in the middle (on a log scale)
             of the fitted sizes, sigma_branch, and the power of size with which sigma_trunk changes.
@@ -148,7 +148,7 @@ class Fit:
 
     @property
     def has_optimum(self) -> bool:
-        """Whether the law splits budgets, and this fit leaves both terms to weigh."""
+        """Whether the law splits budgets and the fit gives weight to both terms."""
         if not self.form.allocates:
             return False
         return bool(np.isfinite(self.form.log_optimum(self.form.vector, 1e18)[0]))
@@ -242,13 +242,13 @@ class Fit:
         )
 
     def loss_at(self, params: float, tokens: float) -> Interval:
-        """Loss of one new run at (params, tokens), every token fresh; nan for a law without one."""
+        """Loss of one new run at (params, tokens) on fresh tokens; nan for a law without a loss."""
         if self.form.inputs[:2] != ("params", "tokens"):
             return Interval(np.nan, np.nan, np.nan)
         return self.predict(params, tokens, *([tokens] * (len(self.form.inputs) - 2)))
 
     def ratio_exact(self, flops: float) -> Interval | None:
-        """Optimal D/N with everything counted; None where exact FLOPs are unknown."""
+        """Optimal D/N with all FLOPs counted; None where exact FLOPs are unknown."""
         if self.exact is None or not isinstance(self.form, Chinchilla):
             return None
         return exact_ratio(self.form, self.draws, self.exact, flops, level=self.level)
@@ -286,7 +286,7 @@ class Fit:
             ) from None
 
     def detailed(self, details: Mapping[str, Any]) -> "Fit":
-        """This fit with the points of its stages."""
+        """This fit with further details."""
         return dataclasses.replace(self, details={**self.details, **details})
 
     def made_from(self, inputs: Mapping[str, str]) -> "Fit":
@@ -309,7 +309,7 @@ class Fit:
                     known=list(self.form.inputs),
                 )
         if "unique_tokens" in names and "tokens" in given:
-            # Fresh data unless told otherwise.
+            # Fresh data by default.
             given = {"unique_tokens": given["tokens"], **given}
         if missing := [name for name in names if name not in given]:
             raise FitError(
@@ -347,7 +347,7 @@ def _exp_interval(value: float, low: float, high: float) -> Interval:
 
 
 def write(fit: Fit, *, draws: int | None = None, with_digest: bool = True) -> str:
-    """The fit as JSON, a key a line, with the first `draws` resamples (None: all)."""
+    """The fit as JSON with one key per line and the first `draws` resamples (None: all)."""
     return json_text(document(fit, draws=draws), with_digest=with_digest)
 
 
@@ -415,7 +415,7 @@ def document(fit: Fit, *, draws: int | None = None) -> dict[str, Any]:
 
 
 def optima(fit: Fit) -> list[Optimum]:
-    """The best split in the middle of the fitted budgets, at their end, and ten times beyond."""
+    """The best splits at the middle and the end of the fitted budgets, and at ten times the end."""
     if not fit.has_optimum:
         return []
     low, high = fit.domain["flops"]

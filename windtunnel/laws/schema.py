@@ -30,7 +30,7 @@ from windtunnel.laws.forms import Formula
 
 
 def plain(value: Any) -> Any:
-    """Data that JSON can hold: infinities as text, nan as null, tuples as lists."""
+    """The value as JSON data: infinities as text, nan as null, tuples as lists."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, np.generic):
@@ -47,11 +47,11 @@ def plain(value: Any) -> Any:
 Check = Callable[[Any, str], None]
 SHORT = reprlib.Repr()
 SHORT.maxlevel, SHORT.maxdict, SHORT.maxlist, SHORT.maxstring = 2, 3, 4, 60
-"""A refused value as a message quotes it."""
+"""The form in which a message quotes a value."""
 
 
 def text_of(path: Path, fix: str) -> str:
-    """The text of a file that a command was given.
+    """The text of an input file.
 
     Raises:
         ConfigError: There is none, or it is no UTF-8.
@@ -68,7 +68,7 @@ def text_of(path: Path, fix: str) -> str:
 def parse(
     text: str, fix: str, *, what: object = "not a fit", kind: type[WindtunnelError] = FitError
 ) -> Any:
-    """The value in a JSON text; a key that stands twice and NaN are no JSON of ours.
+    """The value of a JSON text, without repeated keys or NaN.
 
     Raises:
         WindtunnelError: Of this `kind`: it is not whole JSON.
@@ -79,7 +79,7 @@ def parse(
 
 @contextmanager
 def as_written(what: str, fix: str) -> Iterator[None]:
-    """Say of anything that goes wrong within that it is a damaged `what`.
+    """Report any failure of the body as a damaged `what`.
 
     Raises:
         FitError: With the place, where one is known.
@@ -92,12 +92,12 @@ def as_written(what: str, fix: str) -> Iterator[None]:
 
 
 def as_number(value: Any) -> float:
-    """A number as it was written: null is nan, and infinities are text."""
+    """The number behind a JSON value: null is nan, and infinities are text."""
     return math.nan if value is None else float(value)
 
 
 def anything(value: Any, place: str) -> None:
-    """Whatever stands there."""
+    """Any value."""
 
 
 def flag(value: Any, place: str) -> None:
@@ -113,14 +113,14 @@ def text(value: Any, place: str) -> None:
 
 
 def loose(value: Any, place: str) -> None:
-    """A number, or what the writer puts where there is none."""
+    """A number, or its replacement where there is none."""
     if value is None or value in ("inf", "-inf") or math.isfinite(_float(value)):
         return
     raise refused("not-a-number", place, value, 'a number, "inf", "-inf" or null')
 
 
 def number(low: float = -math.inf, high: float = math.inf, *, inside: bool = False) -> Check:
-    """A finite number from `low` to `high`; with `inside` neither of them."""
+    """A finite number from `low` to `high`; with `inside`, strictly between."""
 
     def check(value: Any, place: str) -> None:
         measured = _float(value)
@@ -136,7 +136,7 @@ def number(low: float = -math.inf, high: float = math.inf, *, inside: bool = Fal
 
 
 def whole(low: int = 0) -> Check:
-    """A whole number, no smaller than `low`."""
+    """A whole number of at least `low`."""
 
     def check(value: Any, place: str) -> None:
         is_whole = isinstance(value, int) and not isinstance(value, bool)
@@ -148,7 +148,7 @@ def whole(low: int = 0) -> Check:
 
 
 def maybe(check: Check) -> Check:
-    """What `check` takes, or null."""
+    """A value that `check` accepts, or null."""
 
     def either(value: Any, place: str) -> None:
         if value is not None:
@@ -158,7 +158,7 @@ def maybe(check: Check) -> Check:
 
 
 def listed(check: Check, *, count: int | None = None, least: int = 0) -> Check:
-    """A list of what `check` takes; of `count` entries, or of `least` and more."""
+    """A list of values that `check` accepts, of `count` entries or at least `least`."""
 
     def many(value: Any, place: str) -> None:
         if not isinstance(value, list):
@@ -188,7 +188,7 @@ def listed(check: Check, *, count: int | None = None, least: int = 0) -> Check:
 def named(
     check: Check, names: Collection[str] | None = None, *, among: Collection[str] | None = None
 ) -> Check:
-    """An object of what `check` takes: of exactly these names, of some `among` these, or of any."""
+    """An object of values that `check` accepts, with exactly `names`, some `among` them, or any."""
 
     def many(value: Any, place: str) -> None:
         if not isinstance(value, dict):
@@ -211,7 +211,7 @@ def named(
 
 
 def fields(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
-    """An object with these keys; others are left alone, for a newer version may write more."""
+    """An object with these keys; unknown keys are ignored, since a newer version may write more."""
     known = {**required, **(optional or {})}
 
     def record(value: Any, place: str) -> None:
@@ -284,7 +284,7 @@ def _at(place: str, name: str) -> str:
 
 
 def _float(value: Any) -> float:
-    """A number of JSON; nan for what is none, and for whole numbers beyond every float."""
+    """The JSON number as a float; nan for other values and for integers too large for a float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
     try:
@@ -319,7 +319,7 @@ EDITED = Diagnostic(
 
 
 def json_text(document: Mapping[str, Any], *, with_digest: bool = True) -> str:
-    """A document as JSON."""
+    """The document as JSON text with one key per line."""
     content = {name: plain(value) for name, value in document.items()}
     if with_digest:
         content["digest"] = digest_of(content)
@@ -331,14 +331,14 @@ def json_text(document: Mapping[str, Any], *, with_digest: bool = True) -> str:
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
-    """16 hex digits over a JSON document, but for its own `digest`."""
+    """A digest (16 hex digits) of a JSON document without its own `digest`."""
     rest = {name: value for name, value in content.items() if name != "digest"}
     text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def is_edited(content: Mapping[str, Any]) -> bool:
-    """Whether a document was changed since it was written; one without a digest cannot tell."""
+    """Whether a document was changed after it was written; always false without a digest."""
     return "digest" in content and content["digest"] != digest_of(content)
 
 
@@ -349,7 +349,7 @@ WARNINGS = listed(fields({"code": text, "message": text}, {"values": named(anyth
 DROPPED = listed(fields({"reason": text, "rows": whole()}))
 LEAVE_ONE_OUT = listed(fields({"label": text, "value_without": loose, "shift": loose}))
 OF_ALLOCATION = ("a", "b", "ratio")
-"""What intervals name besides the coefficients, where a law splits budgets."""
+"""Further names of intervals, for a law that splits budgets."""
 
 HOLDOUT = fields(
     {
@@ -420,7 +420,7 @@ ANY_LAW = fields(
 
 
 def check_fit(content: Any, law: type[Formula]) -> None:
-    """Refuse a document that no fit of `law` is written as.
+    """Check the document of a fit of `law`.
 
     Raises:
         FitError: With the place, what stands there, and what is allowed.
@@ -466,7 +466,7 @@ def check_fit(content: Any, law: type[Formula]) -> None:
 
 
 def _of_law(law: type[Formula], names: tuple[str, ...]) -> Check:
-    """What follows from the law's formula: its coefficients and its inputs."""
+    """Checks that depend on the law: its coefficients and its inputs."""
     allocates = ("flops", "ratio") if law.allocates else ()
     inputs = dict.fromkeys((*law.inputs, *allocates), span(POSITIVE))
     return fields(

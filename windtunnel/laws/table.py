@@ -17,7 +17,7 @@ ONCE = 1.01
 
 
 def mixed_decay(undecayed: int, rows: int) -> Diagnostic:
-    """What is said where decayed and undecayed rows meet in one table."""
+    """The warning about decayed and undecayed rows in one table."""
     return Diagnostic(
         "mixed-decay",
         f"{undecayed} of {rows} rows are not decayed and were left out: a decay is worth about .09 "
@@ -29,7 +29,7 @@ def mixed_decay(undecayed: int, rows: int) -> Diagnostic:
 
 
 def repeated_data(passes: ArrayLike) -> tuple[Diagnostic, ...]:
-    """What is said of rows that read their data more than once; nan: not known."""
+    """The warning about rows with more than one pass over their data (nan: unknown), if any."""
     count = np.asarray(passes, np.float64)
     repeated = int(np.sum(count > ONCE))
     if not repeated:
@@ -51,7 +51,7 @@ Floats = NDArray[np.float64]
 
 
 class Table:
-    """Numbers by the names that laws use: `params` N, `tokens` D (cumulative), `loss`, and others.
+    """Columns by the names that laws use: `params` N, `tokens` D (cumulative), `loss`, and others.
 
     Attributes:
         columns: finite numbers, raw units, shape (R,); read-only.
@@ -199,13 +199,13 @@ class Table:
         return whole
 
     def stated(self, *, loss_unit: str, params_convention: str) -> "Table":
-        """This table with other words for what its loss and its params are."""
+        """This table with another loss unit and params convention."""
         whole = self.subset(np.ones(self.rows, bool))
         whole.loss_unit, whole.params_convention = loss_unit, params_convention
         return whole
 
     def describe(self, row: int, names: Iterable[str]) -> str:
-        """One row in words: where it stands, and some of its columns."""
+        """The place of one row and some of its columns, as text."""
         return f"{self.places[row]}: " + ", ".join(f"{n}={self[n][row]:.4g}" for n in names)
 
     def groups(self) -> Iterator[tuple[str, NDArray[np.bool_]]]:

@@ -138,7 +138,7 @@ def hold_out(
 
 
 def headline(law: type[Law], raw: Floats, flops: float | None, flop_factor: float) -> Floats:
-    """What people take from the law, for raw coefficients (P, K): ln D/N, or its main exponent."""
+    """The headline of a law, for raw coefficients (P, K): ln D/N, or its main exponent."""
     if law.headline == "ratio" and flops is not None:
         log_params, log_tokens = law.log_optimum(raw, flops, flop_factor=flop_factor)
         return np.asarray(log_tokens - log_params)
@@ -146,7 +146,7 @@ def headline(law: type[Law], raw: Floats, flops: float | None, flop_factor: floa
 
 
 def influence(point: Point, table: Table) -> Influence | None:
-    """What the headline becomes without each row and each trunk; every refit starts at the fit.
+    """The headline without each row and each trunk; every refit starts at the fit.
 
     None where nothing can be spared, or the table has no optimum to move.
     """
@@ -197,16 +197,16 @@ def _strongest(
 
 
 def _candidates(point: Point) -> NDArray[np.intp]:
-    """Rows worth a refit without them: all of a small table, else those with the largest pull.
+    """Rows to leave out: all of a small table, else those with the largest influence.
 
-    The pull of a row on a linear fit is its residual times the root of its leverage.
+    The influence of a row on a linear fit is its residual times the root of its leverage.
     """
     rows = point.residual.size
     if rows <= MOST_REFITS:
         return np.arange(rows)
     left = np.linalg.svd(point.tangent.T, full_matrices=False)[0]
-    pull = np.abs(point.residual) * np.sqrt(np.sum(left**2, axis=1))
-    return np.sort(np.argsort(-pull)[:MOST_REFITS])
+    shift = np.abs(point.residual) * np.sqrt(np.sum(left**2, axis=1))
+    return np.sort(np.argsort(-shift)[:MOST_REFITS])
 
 
 def _but(whole: NDArray[np.bool_], row: int) -> NDArray[np.bool_]:
@@ -242,7 +242,7 @@ def _row_draws(
     span: tuple[float, float],
     rng: np.random.Generator,
 ) -> Floats:
-    """What every held row could have shown, shape (resamples, rows); ln for loss-like laws."""
+    """Predictive draws of every held-out row, shape (resamples, rows); ln for loss-like laws."""
     with np.errstate(all="ignore"):
         law = _level(form, form.values(resamples.draws, inputs))
     count = len(resamples.sigmas)

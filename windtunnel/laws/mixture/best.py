@@ -25,13 +25,13 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Gain:
-    """How much lower the target is at the best mixture than at another one, by the law.
+    """The predicted gain in the target of the best mixture over another one.
 
     Attributes:
-        over: what it is compared with, in words.
-        mixture: shares of that by source.
-        nats: positive where the best one is better. That it was searched for is paid for.
-        none: whether it is the best mixture itself.
+        over: the name of the other mixture.
+        mixture: the shares of the other mixture by source.
+        nats: positive where the best one is better, corrected for the selection of the best.
+        none: whether the two mixtures are the same.
     """
 
     over: str
@@ -66,7 +66,7 @@ class Best:
 
 @dataclass(frozen=True)
 class Score:
-    """How well the target of mixtures left out is foretold.
+    """The cross-validation score of the target on mixtures left out.
 
     Attributes:
         rms: error in nats, by how much each mixture counts for the target.

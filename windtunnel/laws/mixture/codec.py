@@ -87,7 +87,7 @@ def read_runs(content: dict[str, Any]) -> MixtureRuns:
 
 
 def check_counts(content: dict[str, Any], mixtures: int) -> None:
-    """Refuse numbers by mixture that are not as many as the table has mixtures."""
+    """Check that lists by mixture are as long as the table has mixtures."""
     listed(anything, count=mixtures)(content["fitted"], "fitted")
     for name, found in content["sets"].items():
         for at, candidate in enumerate(found["candidates"]):
@@ -141,7 +141,7 @@ FORECAST = fields({"loss": loose, "loss_interval": span(), "another_trunk_interv
 
 
 def label(value: Any, place: str) -> None:
-    """The name of a trunk or a variant, which a table may write as a number."""
+    """The name of a trunk or a variant: text or a number."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise refused("wrong-type", place, value, "text or a number")
 
@@ -159,7 +159,7 @@ TABLE = fields(
 
 
 def check_mixture_fit(content: Any) -> None:
-    """Refuse a document that no mixture fit is written as.
+    """Check the document of a mixture fit.
 
     Raises:
         FitError: With the place, what stands there, and what is allowed.
@@ -195,7 +195,7 @@ def check_mixture_fit(content: Any) -> None:
 
 
 def _of_table(sources: list[str], sets: list[str]) -> Check:
-    """What follows from the names of the sources and of the validation sets."""
+    """Checks that depend on the names of the sources and the validation sets."""
     mixture = named(SHARE, sources)
     gain = fields(
         {"over": text, "mixture": mixture, "nats": loose, "nats_interval": span(), "none": flag}
@@ -250,7 +250,7 @@ def _of_table(sources: list[str], sets: list[str]) -> Check:
 
 
 def _chosen(found: dict[str, Any], place: str) -> str:
-    """The regression that was taken: one of those that could be fitted."""
+    """The chosen regression, which must be one that could be fitted."""
     able = [each["kind"] for each in found["candidates"] if each["predicted"]]
     chosen: str = found["chosen"]
     if chosen not in KINDS or able.count(chosen) != 1:

@@ -50,7 +50,7 @@ FEW_RESAMPLES = 50
 
 
 def of(fitted: MixtureFit, default: Floats | None) -> tuple[Diagnostic, ...]:
-    """Warnings of a fit; `default` is the mixture (K,) that its best was compared with."""
+    """Warnings of a fit; `default` is the mixture (K,) compared with the best one."""
     found = (*_of_design(fitted), *_of_laws(fitted), *_of_best(fitted, default))
     return tuple(dict.fromkeys(found))  # of a default that is the best
 
@@ -163,7 +163,7 @@ def _of_best(fitted: MixtureFit, default: Floats | None) -> Iterator[Diagnostic]
 
 
 def _measured_worse(fitted: MixtureFit, shares: Floats) -> Iterator[Diagnostic]:
-    """Where the mixture tried that is the best (K,), or is next to it, was measured and lost."""
+    """Warnings where the best mixture (K,), or its nearest neighbour, was measured and lost."""
     points, weights = fitted.points, fitted.target_weights
     apart = distances(points.weights, shares)
     near = int(apart.argmin())
@@ -191,7 +191,7 @@ def _measured_worse(fitted: MixtureFit, shares: Floats) -> Iterator[Diagnostic]:
 
 
 def _noise_between(fitted: MixtureFit, slopes: Floats, one: int, other: int) -> float:
-    """How far noise of runs alone takes a mixture above the lowest of all, at the fit's level.
+    """The difference from the lowest mixture that noise alone explains, at the fit's level.
 
     One of many is the lowest by luck too, so each of them is held to a stricter level (Sidak 1967).
     `slopes` (S,) are derivatives of the target by each ln loss. Without two runs of a mixture off
@@ -224,7 +224,7 @@ def fit_mixture(
     seed: int = 0,
     level: float = 0.9,
 ) -> MixtureFit:
-    """From mixtures to losses: a regression for each set, chosen on mixtures left out.
+    """The mixture law: one regression per set, chosen by cross-validation over mixtures.
 
     Args:
         runs: one row a decayed branch, with `weight_SOURCE` and `loss_SET`, such as the rows of a
@@ -393,7 +393,7 @@ def _score(
 def _coefficients(
     laws: Ensemble, which: int, sources: Sequence[str], level: float
 ) -> dict[str, Interval]:
-    """By name; none of trees."""
+    """Coefficients by name; empty for trees."""
     model, drawn = laws.fitted[which], laws.resampled[which] if laws.resampled else None
     if isinstance(model, Trees):
         return {}

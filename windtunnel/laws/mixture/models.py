@@ -44,7 +44,7 @@ class MixtureModel(Protocol):
 
 
 class SmoothModel(MixtureModel, Protocol):
-    """A formula: it has slopes."""
+    """A model with a formula, and therefore slopes."""
 
     def slopes(self, mixtures: Floats) -> Floats:
         """Derivatives of `own` by each share: shape (B, K) to (B, K)."""
@@ -55,7 +55,7 @@ class SmoothModel(MixtureModel, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Polynomial:
-    """Scheffe's: shares and, if there are more coefficients, their products.
+    """Scheffe's polynomial: shares and, with more coefficients, their products.
 
     Attributes:
         beta: coefficients, shape (F, B): ln loss of each source alone, then of each pair.
@@ -141,7 +141,7 @@ class Trees:
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to fit a model.
+    """One kind of model, and how it is fitted.
 
     Attributes:
         formula: in words.

@@ -53,7 +53,7 @@ HALF = 0.5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MixtureFit:
-    """From the mixture of a decay to each validation loss.
+    """A fitted law from the mixture of a decay to each validation loss.
 
     Attributes:
         runs: what it was fitted to.
@@ -82,7 +82,7 @@ class MixtureFit:
 
     @property
     def law(self) -> str:
-        """Its name."""
+        """The law's name."""
         return LAW
 
     @cached_property
@@ -96,15 +96,15 @@ class MixtureFit:
         return np.array([self.target.get(name, 0.0) for name in self.runs.sets])
 
     def losses(self, mixtures: Floats) -> Floats:
-        """By the law, nats: mixtures (P, K) to (P, S)."""
+        """Predicted losses (P, S) in nats for mixtures (P, K)."""
         return np.exp(self.laws.log_loss(mixtures))
 
     def target_at(self, mixtures: Floats) -> Floats:
-        """The target by the law: mixtures (P, K) to (P,)."""
+        """Predicted targets (P,) for mixtures (P, K)."""
         return self.losses(mixtures) @ self.target_weights
 
     def drawn_losses(self, mixtures: Floats) -> Floats:
-        """What else the law may be: mixtures (P, K) to losses (B, P, S), without noise of runs."""
+        """Losses (B, P, S) of the resampled laws for mixtures (P, K), without noise of runs."""
         log_loss = self.laws.log_loss(mixtures)
         if not self.laws.resampled:
             return np.empty((0, *log_loss.shape))
@@ -203,7 +203,7 @@ class MixtureFit:
 
 
 def forecasts(laws: Ensemble, shares: Floats, at: Floats, level: float) -> list[Forecast]:
-    """Of each set, at shares (K,); the law's errors are those of resamples at `at`.
+    """Forecasts of each set at shares (K,), with the errors of the resampled laws at `at`.
 
     That is the mixture itself, (1, K), or what each resample would have taken for it, (B, K).
     """
@@ -220,7 +220,7 @@ def forecasts(laws: Ensemble, shares: Floats, at: Floats, level: float) -> list[
 def forecast_of_target(
     laws: Ensemble, shares: Floats, at: Floats, target: Floats, level: float
 ) -> Forecast:
-    """Of the weighted mean of losses: weights (S,), shares (K,)."""
+    """The forecast of the weighted mean of losses, for weights (S,) and shares (K,)."""
     draws, other = (each @ target for each in _drawn(laws, shares, at))
     value = float(np.exp(laws.log_loss(shares[None])[0]) @ target)
     return Forecast(
@@ -273,7 +273,7 @@ def _drawn(laws: Ensemble, shares: Floats, at: Floats) -> tuple[Floats, Floats]:
 
 
 def write(fit: MixtureFit) -> str:
-    """The fit as JSON, a key a line."""
+    """The fit as JSON with one key per line."""
     return json_text(document(fit))
 
 

@@ -25,7 +25,7 @@ RISE_LEAST = 0.005
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TwoStepProblem:
-    """One table, ready to be solved and to be drawn again.
+    """One table, ready to be solved and resampled.
 
     Attributes:
         observed: what noise acts on, in ln units (ln loss, or ln tokens to a loss level), (M,).
@@ -36,8 +36,8 @@ class TwoStepProblem:
             where they carry no law.
         law: whose coefficients these are.
         points: inputs and outputs (B,) that the law goes through, such as the optima per budget.
-        details: the points of every stage, for tables and figures; JSON-able.
-        diagnostics: what a reader must know.
+        details: the points of both steps, for tables and figures, as JSON data.
+        diagnostics: warnings.
         domain: (lowest, highest) of the law's input and output over the points it goes through.
     """
 
@@ -65,10 +65,10 @@ class TwoStepProblem:
 
 @dataclass(frozen=True)
 class TwoStepLaw(Formula):
-    """Base of a law fitted in stages.
+    """Base of a two-step law.
 
     Attributes:
-        reads: the columns that its stages read from a table.
+        reads: the columns that its first step reads from a table.
         scales: positive coefficients that enter the log vector as their logarithm: noise is
             symmetric in that form.
     """
@@ -78,7 +78,7 @@ class TwoStepLaw(Formula):
 
     @classmethod
     def columns(cls) -> tuple[str, ...]:
-        """What a table must have for this law to be fitted."""
+        """The columns that a fit of this law needs."""
         return cls.reads
 
     @property

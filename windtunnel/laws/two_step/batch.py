@@ -66,7 +66,7 @@ def curves_of(table: Table) -> tuple[list[Curve], Kind, Floats]:
     sized = "params" in table
     cell = table.cells(*["params"] * sized, "batch_tokens")
     size = table.params if sized else np.full(table.rows, np.nan)
-    keep, kind, curve = _choice(table, cell)
+    keep, kind, curve = _curve_rows(table, cell)
     curve = numbered(curve[keep])
     order = np.lexsort((log_tokens[keep], curve))
     rows = np.flatnonzero(keep)[order]
@@ -90,7 +90,7 @@ def curves_of(table: Table) -> tuple[list[Curve], Kind, Floats]:
     return found, kind, rises
 
 
-def _choice(
+def _curve_rows(
     table: Table, cell: NDArray[np.intp]
 ) -> tuple[NDArray[np.bool_], Kind, NDArray[np.intp]]:
     """Rows to use, what they are, and the number of every row's curve.

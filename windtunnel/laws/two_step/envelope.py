@@ -49,7 +49,7 @@ CLEAR_AIC = 2.0
 
 @dataclass(frozen=True)
 class Envelope(TwoStepLaw):
-    """The lowest loss that C FLOPs buy: an offset c and what compute still takes away."""
+    """The lowest loss that C FLOPs reach: an offset c plus a term that falls with compute."""
 
     c: float
     a: float
@@ -90,7 +90,7 @@ class ExpEnvelope(Envelope):
 
 @dataclass(frozen=True)
 class _Power(PowerOffset):
-    """As an envelope has it: falling, towards an offset that is not negative."""
+    """The power law of an envelope: falling towards a non-negative offset."""
 
     bounds: ClassVar = {"c": POSITIVE, "a": POSITIVE, "b": (-4.0, -0.005)}
     grids: ClassVar = {"b": -np.geomspace(0.0131, 2.37, 12)}

@@ -17,17 +17,17 @@ from windtunnel.laws.two_step import isoflop
 from windtunnel.laws.two_step.base import TwoStepLaw, TwoStepProblem
 from windtunnel.laws.validation import NAMED, Chosen
 
-# The exponent that people take from each of these laws.
+# The headline exponent of each law.
 HEADLINES = {"isoflop": "a", "envelope": "b", "lr-valley": "b", "batch": "p"}
 
 
 def fit_two_step(
     table: Table, name: str, settings: Settings, holdout: Chosen, interpolate: isoflop.Reading
 ) -> Fit:
-    """The law through the points that the stages make of a table.
+    """The law through the points that the first step finds in a table.
 
     Raises:
-        FitError: the table has too few points, or an option that a two-step law has not.
+        FitError: the table has too few points, or an option does not apply to two-step laws.
     """
     _refuse(settings, name)
 
@@ -163,7 +163,7 @@ def _draws(
 def _case(
     table: Table, width: int, prepare: Callable[[Table], TwoStepProblem], rng: np.random.Generator
 ) -> Floats:
-    """Every stage again on a table whose trunks (or runs) are drawn with replacement."""
+    """Coefficients of a table whose trunks (or runs) are drawn with replacement."""
     unit = table.labels.get("run", table.trunk) if not table.has_trunks else table.trunk
     names = np.unique(unit)
     rows, labels = [], []
@@ -199,7 +199,7 @@ def _domain(table: Table, made: TwoStepProblem) -> dict[str, Span]:
 def _held(
     table: Table, made: TwoStepProblem, holdout: Chosen, prepare: Callable[[Table], TwoStepProblem]
 ) -> tuple[HoldOut | None, tuple[Diagnostic, ...]]:
-    """The points that the law without some rows does not see, against what it says of them."""
+    """Points held out from the law, against its predictions for them."""
     if holdout is None:
         return None, ()
     x, y = made.points

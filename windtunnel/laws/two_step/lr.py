@@ -195,7 +195,7 @@ def _near_minimum(means: Floats) -> NDArray[np.bool_]:
 
 
 def _shared(used: list[_SizeCurve]) -> Mapping[str, Any]:
-    """What every size gives up at the best shared rate, and at the smallest size's optimum."""
+    """The excess loss of every size at the best shared rate, and at the smallest size's optimum."""
     low = max(float(curve.log_rates[0]) for curve in used)
     high = min(float(curve.log_rates[-1]) for curve in used)
     out: dict[str, Any] = {"best": None, "smallest": None}
@@ -252,7 +252,7 @@ def _size_details(curve: _SizeCurve) -> dict[str, Any]:
 
 
 def _mixed(table: Table) -> Iterator[Diagnostic]:
-    """Runs of one size that saw different data: their losses differ for more than the rate."""
+    """Warnings about sizes whose runs have several token counts."""
     if "tokens" not in table:
         return
     sizes = [n for n in np.unique(table.params) if np.ptp(table.tokens[table.params == n])]
