@@ -119,13 +119,13 @@ def of_rows(columns: tuple[str, ...], table: Table) -> Iterator[Diagnostic]:
         if "unique_tokens" in table:
             passes = np.maximum(passes, table.tokens / table["unique_tokens"])
         yield from repeated_data(passes)
-    ways = np.unique(table.labels["execution"]) if "execution" in table.labels else ()
-    if len(ways) > 1:
+    executions = np.unique(table.labels["execution"]) if "execution" in table.labels else ()
+    if len(executions) > 1:
         yield Diagnostic(
             "mixed-execution",
-            f"rows were computed in {len(ways)} ways ({', '.join(ways[:4])}): between them results "
-            "differ in the last digits or more",
-            executions=[str(way) for way in ways],
+            f"rows were computed in {len(executions)} ways ({', '.join(executions[:4])}): between "
+            "them results differ in the last digits or more",
+            executions=[str(execution) for execution in executions],
         )
 
 

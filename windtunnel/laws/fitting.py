@@ -82,12 +82,12 @@ def fit(
             value=intervals,
             known=list(METHODS),
         )
-    known, said = as_table(table)
+    known, incomplete = as_table(table)
     held, cut = _held(known, holdout)
     rows, mixed = (known, ()) if law in OF_CURVES else decayed_only(known)
     if mixed and isinstance(held, np.ndarray) and held.dtype == np.bool_:
         held = held[known.decayed]
-    diagnostics = (*said, *cut, *mixed)
+    diagnostics = (*incomplete, *cut, *mixed)
     settings = Settings(
         objective=objective or "huber-log",
         delta=delta,
@@ -168,9 +168,9 @@ def as_table(given: Table | Mapping[str, ArrayLike]) -> tuple[Table, tuple[Diagn
             rows=table.rows,
             missing=gone,
         )
-    said = f"{gone} of {table.rows} rows have a number missing and are left out"
+    message = f"{gone} of {table.rows} rows have a number missing and are left out"
     return table.subset(~missing, why="a number is missing"), (
-        Diagnostic("incomplete-rows", said, rows=table.rows, missing=gone),
+        Diagnostic("incomplete-rows", message, rows=table.rows, missing=gone),
     )
 
 
@@ -201,11 +201,11 @@ def _held(table: Table, holdout: Chosen) -> tuple[Chosen, tuple[Diagnostic, ...]
 
 def _column(table: Table, name: str) -> NDArray[Any]:
     spelled = {column: law for law, column in table.names.items()}
-    own = spelled.get(name, name)
-    if own == "flops" and own not in table and "params" in table and "tokens" in table:
+    column = spelled.get(name, name)
+    if column == "flops" and column not in table and "params" in table and "tokens" in table:
         return table.budget
     known: dict[str, NDArray[Any]] = {**table.columns, **table.labels, "trunk": table.trunk}
-    if own not in known:
+    if column not in known:
         raise FitError(
             "unknown-column",
             f"holdout: no column {name!r}; there are {', '.join(sorted(known))}"
@@ -213,4 +213,4 @@ def _column(table: Table, name: str) -> NDArray[Any]:
             column=name,
             known=sorted(known),
         )
-    return known[own]
+    return known[column]

@@ -179,17 +179,17 @@ def check_mixture_fit(content: Any) -> None:
     _of_table(table["sources"], table["sets"])(content, "")
     _sum_to_one(content["target"].values(), "target")
     kinds = [_chosen(each, f"sets.{name}") for name, each in content["sets"].items()]
-    asked, drawn = content["bootstrap"], content["resamples"]  # boosted laws draw fewer
+    requested, drawn = content["bootstrap"], content["resamples"]  # boosted laws draw fewer
     if drawn != len(content["best_draws"]) or not (
-        drawn <= asked if "boosting" in kinds else drawn == asked
+        drawn <= requested if "boosting" in kinds else drawn == requested
     ):
         raise FitError(
             "wrong-length",
-            f"resamples: {drawn:g}, where `bootstrap` is {asked:g} and `best_draws` has "
+            f"resamples: {drawn:g}, where `bootstrap` is {requested:g} and `best_draws` has "
             f"{len(content['best_draws'])} entries",
             place="resamples",
             resamples=drawn,
-            bootstrap=asked,
+            bootstrap=requested,
             draws=len(content["best_draws"]),
         )
 

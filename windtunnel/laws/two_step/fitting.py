@@ -53,10 +53,10 @@ def fit_two_step(
     scatter = np.log(y) - np.log(form(x))
     spare = max(x.size - 2, 1)
     held, missing = _held(table, made, holdout, prepare)
-    own = list(made.diagnostics)
-    own += diagnostics.of_rows(tuple(c for c in form.columns() if c in table), table)
+    warnings = list(made.diagnostics)
+    warnings += diagnostics.of_rows(tuple(c for c in form.columns() if c in table), table)
     if noise.trunk_df < MIN_TRUNK_DF:
-        own.append(
+        warnings.append(
             Diagnostic(
                 "noise-unidentified",
                 "the points leave no degree of freedom for noise, so no interval is given: add "
@@ -98,7 +98,7 @@ def fit_two_step(
         dropped=table.dropped,
         holdout=held,
         influence=_influence(form, x, y),
-        warnings=(*own, *missing),
+        warnings=(*warnings, *missing),
         seed=settings.seed,
         exact=ExactRule.of_table(table) if form.allocates else None,
         draws=raw,
@@ -150,8 +150,8 @@ def _draws(
     elif settings.intervals == "two-level" and noise.trunk_df >= MIN_TRUNK_DF and count:
         sigmas = noise.draw(rng, count)
         shared = rng.standard_normal((count, made.trunk.max() + 1))[:, made.trunk]
-        own = rng.standard_normal((count, made.observed.size))
-        drawn = made.expected + sigmas[:, :1] * shared + sigmas[:, 1:] * own
+        alone = rng.standard_normal((count, made.observed.size))
+        drawn = made.expected + sigmas[:, :1] * shared + sigmas[:, 1:] * alone
         # The reference is smoother than the table; what that alone changes is taken out again.
         found = made.solve(drawn) + (vector - made.solve(made.expected[None])[0])
     else:
