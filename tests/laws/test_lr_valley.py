@@ -182,3 +182,9 @@ def test_a_size_with_several_token_counts_is_told():
     assert "mixed-horizons" not in codes(two_step_problem(same))
     mixed = same.with_columns(tokens=20 * params * np.where(lr > 1e-2, 2, 1))
     assert "mixed-horizons" in codes(two_step_problem(mixed))
+
+
+def test_the_law_is_fitted_by_its_name():
+    fitted = fit(planted(sigma=0.002, seeds=2), "lr-valley", bootstrap=5)
+    assert isinstance(fitted.form, LrCurve)
+    assert fitted.details["sizes"]

@@ -34,7 +34,7 @@ def fit_two_step(
     def prepare(part: Table) -> TwoStepProblem:
         if name == "isoflop":
             return isoflop.two_step_problem(part, interpolate=interpolate)
-        return TWO_STEP[name].two_step_problem(part)
+        return TWO_STEP[name].prepare(part)
 
     rng = np.random.default_rng([settings.seed, 0])
     made = prepare(table)
