@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from law_errors import refuses
 
+from windtunnel.laws import fit
 from windtunnel.laws.table import Table
 from windtunnel.laws.two_step.lr import LrCurve, two_step_problem
 
