@@ -107,13 +107,18 @@ class ColumnError(FitError):
     """A column, or one value of it, that a law cannot take.
 
     Args:
+        code: As of `Coded`.
         problem: What follows the place, as `is -2: must be above 0`.
         column: The column, in the law's name of it.
         row: The value's row, from 0; none where the whole column is meant.
+        values: Further values of the message.
     """
 
-    def __init__(self, problem: str, column: str, row: int | None = None) -> None:
-        super().__init__("column", problem, column=column, row=row)
+    def __init__(
+        self, code: str, problem: str, column: str, row: int | None = None, /, **values: object
+    ) -> None:
+        where = {"column": column} if row is None else {"column": column, "row": row}
+        super().__init__(code, problem, **where, **values)
         self.problem, self.column, self.row = problem, column, row
 
     def __str__(self) -> str:

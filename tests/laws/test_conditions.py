@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from law_errors import refuses
 
 from windtunnel.errors import ConfigError
 from windtunnel.laws.conditions import Condition, widen
@@ -61,28 +62,28 @@ def test_str(condition, said):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "code"),
     [
-        ("params", "no operator outside quotes"),
-        ("'params<3'", "no operator outside quotes"),
-        ("", "no operator outside quotes"),
-        ("<3", "no column before the operator"),
-        ("params<", "no value after the operator"),
-        ("family in a,,b", "no value after the operator"),
-        ("family in a,", "no value after the operator"),
-        ("family=''", "the value is an empty text"),
-        ("family='a", "does not close"),
-        ("family in 'a'b,c", "does not close"),
-        ("1e18<flops<1e21", "more than one comparison"),
-        ("flops=<1e21", "more than one comparison"),
-        ("family=a\"b'c", "holds both kinds of quotes"),
+        ("params", "no-operator"),
+        ("'params<3'", "no-operator"),
+        ("", "no-operator"),
+        ("<3", "no-column"),
+        ("params<", "no-value"),
+        ("family in a,,b", "no-value"),
+        ("family in a,", "no-value"),
+        ("family=''", "empty"),
+        ("family='a", "open-quote"),
+        ("family in 'a'b,c", "open-quote"),
+        ("1e18<flops<1e21", "several-comparisons"),
+        ("flops=<1e21", "several-comparisons"),
+        ("family=a\"b'c", "both-quotes"),
     ],
 )
-def test_what_cannot_be_read_is_told_with_an_example(text, said):
-    with pytest.raises(ConfigError, match=said) as told:
+def test_what_cannot_be_read_is_told_with_an_example(text, code):
+    with pytest.raises(ConfigError, match="Training FLOP>=1e21") as refused:
         Condition.parse(text)
-    assert repr(text) in str(told.value)
-    assert "Training FLOP>=1e21" in str(told.value)
+    assert refused.value.code == code
+    assert refused.value.values["condition"] == text
 
 
 @pytest.mark.parametrize(
@@ -138,13 +139,11 @@ def test_objects_with_none():
 
 
 def test_the_wrong_kind_of_value_is_told():
-    with pytest.raises(
-        ConfigError, match=r"'x' holds numbers and '2,5' is not one; .*such as 1e21"
-    ):
+    with refuses("not-a-number", ConfigError, column="x", value="2,5"):
         Condition.parse("x<2,5").mask(NUMBERS)
-    with pytest.raises(ConfigError, match="holds numbers and 'a' is not one"):
+    with refuses("not-a-number", ConfigError, column="x", value="a"):
         Condition.parse("x in 1,a").mask(NUMBERS)
-    with pytest.raises(ConfigError, match=r"holds text such as 'a'.*allowed are == != in"):
+    with refuses("text-without-order", ConfigError, column="x", operator="<"):
         Condition.parse("x<3").mask(WORDS)
 
 

@@ -2,10 +2,11 @@ import json
 
 import numpy as np
 import pytest
+from law_errors import refuses
 
-from windtunnel.errors import FitError
+from windtunnel.laws import fit
 from windtunnel.laws.table import Table
-from windtunnel.laws.two_step.lr import LrValley, stages
+from windtunnel.laws.two_step.lr import LrCurve, two_step_problem
 
 # MiniCPM (arXiv 2404.06395) figure 3, read from pixels (methodology 1.4); None: no point.
 RATES = (1e-3, 3e-3, 6e-3, 1e-2, 3e-2, 6e-2, 1e-1)
@@ -57,7 +58,7 @@ def codes(made):
 
 
 def test_recovers_the_planted_drift():
-    made = stages(planted())
+    made = two_step_problem(planted())
     law = solved(made)
     assert law.k == pytest.approx(0.5, rel=1e-6)
     assert law.b == pytest.approx(-0.2, abs=1e-9)
@@ -66,7 +67,7 @@ def test_recovers_the_planted_drift():
 
 
 def test_minicpm_optimum_does_not_move():
-    made = stages(minicpm())
+    made = two_step_problem(minicpm())
     sizes = made.details["sizes"]
     assert all(6e-3 <= s["optimum"] <= 1.1e-2 for s in sizes[:-1])
     law = solved(made)
@@ -78,7 +79,7 @@ def test_minicpm_optimum_does_not_move():
 
 
 def test_minicpm_largest_size_gives_a_bound_only():
-    made = stages(minicpm())
+    made = two_step_problem(minicpm())
     largest = made.details["sizes"][-1]
     assert (largest["used"], largest["bound"], largest["optimum"]) == (False, "at most", None)
     assert codes(made) == {"edge-minimum"}
@@ -86,7 +87,7 @@ def test_minicpm_largest_size_gives_a_bound_only():
 
 
 def test_what_has_blown_up_does_not_bend_the_parabola():
-    made = stages(minicpm())
+    made = two_step_problem(minicpm())
     for size in made.details["sizes"][:-1]:
         loss = np.array(size["loss"])[size["near_minimum"]]
         assert 3 <= loss.size <= 5
@@ -100,14 +101,14 @@ def test_a_blown_up_neighbour_is_replaced_from_the_other_side():
         for n in (1e7, 1e8)
         for lr in rates
     ]
-    made = stages(table_of(rows))
+    made = two_step_problem(table_of(rows))
     assert made.details["sizes"][0]["near_minimum"] == [False, True, True, True, False]
     assert made.details["sizes"][0]["optimum"] == pytest.approx(7e-3)
 
 
 def test_shared_rate_by_hand():
     # Optima a factor of 4 apart, equal valleys: the best shared rate is halfway, a factor of 2 off.
-    made = stages(planted(sizes=(1e7, 1e8), k=0.01 * 1e7**0.60206, b=-0.60206, bend=0.02))
+    made = two_step_problem(planted(sizes=(1e7, 1e8), k=0.01 * 1e7**0.60206, b=-0.60206, bend=0.02))
     shared = made.details["shared"]
     assert shared["best"]["lr"] == pytest.approx(5e-3, rel=0.02)
     off = 100 * np.expm1(0.02 * np.log(2) ** 2)
@@ -121,7 +122,7 @@ def test_shared_rate_by_hand():
 
 
 def test_seeds_are_averaged_within_a_cell():
-    made = stages(planted(seeds=3, sigma=1e-4))
+    made = two_step_problem(planted(seeds=3, sigma=1e-4))
     assert len(made.details["sizes"][0]["lr"]) == 7
     assert made.observed.size == 3 * sum(sum(s["near_minimum"]) for s in made.details["sizes"])
     assert solved(made).b == pytest.approx(-0.2, abs=0.01)
@@ -132,14 +133,14 @@ def test_a_size_with_two_rates_is_dropped_with_a_warning():
     base = planted()
     names = ("params", "lr", "loss")
     both = Table({n: np.concatenate([base[n], extra[n]]) for n in names})
-    made = stages(both)
+    made = two_step_problem(both)
     assert codes(made) == {"few-points"}
     assert "2e+09 (2 rates)" in str(made.diagnostics[0])
-    assert solved(made) == solved(stages(base))
+    assert solved(made) == solved(two_step_problem(base))
 
 
 def test_many_tables_at_once_are_each_solved_as_one():
-    made = stages(planted(sigma=0.002, seeds=2))
+    made = two_step_problem(planted(sigma=0.002, seeds=2))
     rng = np.random.default_rng(1)
     other = made.expected + 0.003 * rng.standard_normal((20, made.observed.size))
     one_by_one = np.concatenate([made.solve(row[None]) for row in other])
@@ -149,29 +150,29 @@ def test_many_tables_at_once_are_each_solved_as_one():
 
 
 def test_a_table_drawn_without_a_minimum_is_nan():
-    made = stages(planted(sizes=(1e8, 3e8)))
+    made = two_step_problem(planted(sizes=(1e8, 3e8)))
     assert np.isnan(made.solve(-made.observed[None])).all()
 
 
 @pytest.mark.parametrize(
-    ("table", "message"),
+    ("table", "code", "values"),
     [
-        (planted(sizes=(1e8,)), "1 sizes have their optimum inside .* need 2"),
-        (planted(rates=(3e-3, 1e-2)), r"1e\+08: 2 rates, few-points.* at least 3 per size"),
-        (planted(rates=(2e-2, 4e-2, 8e-2)), "edge-minimum.* Add rates beyond the lowest loss"),
-        (Table(params=[1.0], loss=[1.0]), "no column 'lr'"),
+        (planted(sizes=(1e8,)), "too-few-optima", {"optima": 1, "sizes": 1, "needed": 2}),
+        (planted(rates=(3e-3, 1e-2)), "too-few-optima", {"optima": 0, "few_points": 4, "edge": 0}),
+        (planted(rates=(2e-2, 4e-2, 8e-2)), "too-few-optima", {"few_points": 0, "edge": 4}),
+        (Table(params=[1.0], loss=[1.0]), "unknown-column", {"column": "lr"}),
     ],
 )
-def test_what_it_refuses(table, message):
-    with pytest.raises(FitError, match=message):
-        stages(table)
+def test_what_it_refuses(table, code, values):
+    with refuses(code, **values):
+        two_step_problem(table)
 
 
 def test_details_are_json_and_the_vector_goes_back():
-    json.dumps(stages(minicpm()).details, allow_nan=False)
-    law = LrValley(k=0.3, b=-0.1)
+    json.dumps(two_step_problem(minicpm()).details, allow_nan=False)
+    law = LrCurve(k=0.3, b=-0.1)
     assert law.log_vector == pytest.approx([np.log(0.3), -0.1])
-    assert LrValley.of(law.raw(law.log_vector)).coefficients == pytest.approx(law.coefficients)
+    assert LrCurve.of(law.raw(law.log_vector)).coefficients == pytest.approx(law.coefficients)
 
 
 def test_a_size_with_several_token_counts_is_told():
@@ -179,6 +180,12 @@ def test_a_size_with_several_token_counts_is_told():
     params, lr = (each.ravel() for each in np.meshgrid([1e6, 1e7, 1e8], rates))
     loss = 3 + 0.05 * np.log(lr / 1e-2) ** 2
     same = Table(params=params, lr=lr, loss=loss, tokens=20 * params)
-    assert "mixed-horizons" not in codes(stages(same))
+    assert "mixed-horizons" not in codes(two_step_problem(same))
     mixed = same.with_columns(tokens=20 * params * np.where(lr > 1e-2, 2, 1))
-    assert "mixed-horizons" in codes(stages(mixed))
+    assert "mixed-horizons" in codes(two_step_problem(mixed))
+
+
+def test_the_law_is_fitted_by_its_name():
+    fitted = fit(planted(sigma=0.002, seeds=2), "lr-valley", bootstrap=5)
+    assert isinstance(fitted.form, LrCurve)
+    assert fitted.details["sizes"]

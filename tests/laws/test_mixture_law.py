@@ -38,12 +38,16 @@ def test_a_best_mixture_that_was_measured_and_lost_is_named():
         patched.setattr("windtunnel.laws.mixture.selection.KINDS", kept)
         fitted = fit_mixture(rows, target=["code"], bootstrap=0)
     assert fitted.best.mixture["code"] == 1.0
-    (said,) = [each.message for each in fitted.warnings if each.code == "measured-worse"]
+    (warning,) = [each for each in fitted.warnings if each.code == "measured-worse"]
     losses = np.exp(fitted.points.log_loss[:, 1])
     lowest = int(losses.argmin())
-    assert "was measured, and lost" in said
-    assert f"{losses[1]:.4f} at mix01 (code 1.00)" in said
-    assert f"{losses[lowest]:.4f} at mix{lowest:02}" in said
+    assert "was measured, and lost" in warning.message
+    assert warning.values == {
+        "mixture": "mix01",
+        "target": pytest.approx(losses[1]),
+        "lowest_mixture": f"mix{lowest:02}",
+        "lowest": pytest.approx(losses[lowest]),
+    }
 
 
 def test_trunks_are_taken_out_before_mixtures_are_compared():
@@ -95,8 +99,8 @@ def test_of_two_that_predict_as_well_the_simpler_is_taken():
 
 def test_noise_alone_is_no_signal_and_no_gain():
     fitted = fit_mixture(rows_of(flat, seed=3), bootstrap=200, default={"docs": 0.5, "code": 0.5})
-    said = [warning.message for warning in fitted.warnings if warning.code == "no-signal"]
-    assert len(said) == 3  # of two sets, and of their mean
+    sets = [w.values.get("set") for w in fitted.warnings if w.code == "no-signal"]
+    assert sets == ["docs", "code", None]  # two sets, and their mean
     assert "gain-within-noise" in codes(fitted)
     assert 0 in fitted.best.gains[1].nats
 
@@ -134,11 +138,11 @@ def test_rank_correlation_by_hand():
 
 def test_scheffe_coefficients_by_hand():
     """ln L = 1 w1 + 2 w2 + 3 w1 w2 at (0.25, 0.75) is 1.75 + 0.5625, slopes 1 + 2.25, 2 + 0.75."""
-    surface = Polynomial(np.array([[1.0], [2.0], [3.0]]))
+    model = Polynomial(np.array([[1.0], [2.0], [3.0]]))
     at = np.array([[0.25, 0.75]])
-    assert surface(at) == pytest.approx(np.array([[2.3125]]))
-    assert surface.own(at) == pytest.approx([2.3125])
-    assert surface.slopes(at) == pytest.approx(np.array([[3.25, 2.75]]))
+    assert model(at) == pytest.approx(np.array([[2.3125]]))
+    assert model.own(at) == pytest.approx([2.3125])
+    assert model.slopes(at) == pytest.approx(np.array([[3.25, 2.75]]))
 
 
 def test_the_exponential_finds_its_constant():
@@ -187,8 +191,8 @@ def test_the_best_stays_within_the_mixtures_tried():
     shares = np.array([[0.8, 0.2], [0.6, 0.4], [0.5, 0.5]])
     among = candidates(shares)
     assert among.sum(axis=1) == pytest.approx(np.ones(len(among)))
-    surface = Polynomial(np.array([[2.0, 1.0], [1.0, 2.0]]))
-    found = lowest((surface,), np.ones(1), shares)
+    model = Polynomial(np.array([[2.0, 1.0], [1.0, 2.0]]))
+    found = lowest((model,), np.ones(1), shares)
     assert found == pytest.approx(np.array([[0.5, 0.5], [0.8, 0.2]]), abs=1e-9)
     assert covers(shares, np.array([0.7, 0.3]))
     assert not covers(shares, np.array([0.3, 0.7]))

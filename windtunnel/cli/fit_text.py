@@ -9,8 +9,8 @@ from rich.table import Table
 from windtunnel.cli.fit_details import tables
 from windtunnel.cli.text import say, si, terminal
 from windtunnel.laws import Diagnostic, Fit, HoldOut, Interval, Optimum
-from windtunnel.laws.codec import optima
-from windtunnel.laws.two_step.base import StagedLaw
+from windtunnel.laws.result import optima
+from windtunnel.laws.two_step.base import TwoStepLaw
 
 NO_SHIFT = 1e-6
 
@@ -108,7 +108,7 @@ def _print_noise(console: Console, fitted: Fit) -> None:
     unit = ".2%" if fitted.form.multiplicative else ".3g"
     seeds = f", seeds {fitted.sigma_seed:{unit}}" if fitted.sigma_seed is not None else ""
     of = f"ln {fitted.form.output}" if fitted.form.multiplicative else fitted.form.output
-    if isinstance(fitted.form, StagedLaw):
+    if isinstance(fitted.form, TwoStepLaw):
         of = "the runs (ln)"
     say(
         console,
@@ -129,7 +129,7 @@ def _print_noise(console: Console, fitted: Fit) -> None:
         known = not any(math.isnan(end) for point in held.points for end in point[2:])
         if held.covered is not None and known:
             covered = f"; {_rows_inside(held)} inside their own intervals"
-        naive = "".join(f"; {name} {error:.2%}" for name, error in held.naive.items())
+        naive = "".join(f"; {name} {error:.2%}" for name, error in held.baselines.items())
         say(
             console,
             f"hold-out, {held.what}: mean relative error {held.mean_relative_error:.2%}, bias "

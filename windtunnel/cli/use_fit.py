@@ -9,10 +9,11 @@ from windtunnel.cli.fit_text import print_optimum, print_prediction, warning_cod
 from windtunnel.cli.text import print_json
 from windtunnel.errors import FitError
 from windtunnel.laws import Fit, optimum, predict
-from windtunnel.laws.codec import WRITE_ONE, of_document, optimum_document
+from windtunnel.laws.codec import WRITE_ONE, optimum_document
 from windtunnel.laws.mixture import MixtureFit
 from windtunnel.laws.mixture.codec import is_mixture
-from windtunnel.laws.mixture.codec import of_document as mixture_of
+from windtunnel.laws.mixture.result import of_document as mixture_of
+from windtunnel.laws.result import of_document
 from windtunnel.laws.schema import parse, plain, text_of
 
 

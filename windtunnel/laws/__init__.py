@@ -1,4 +1,4 @@
-"""Scaling laws fitted to finished runs: the formulas, the fit, its uncertainty, what it must beat.
+"""Scaling laws fitted to finished runs: formulas, fits, intervals, and the baselines to beat.
 
 >>> fitted = fit({"params": n, "tokens": d, "loss": l, "trunk": t})  # doctest: +SKIP
 >>> optimum(fitted, flops=1e21).ratio  # doctest: +SKIP
@@ -7,14 +7,15 @@
 
 from windtunnel.errors import Diagnostic
 from windtunnel.laws.allocation import optimum
-from windtunnel.laws.baselines import Contest, Score, compare, compute_line, nearest_size
+from windtunnel.laws.baselines import Comparison, Score, compare, compute_line, nearest_size
 from windtunnel.laws.chinchilla import Allocation, Chinchilla, DataConstrained
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.fitting import fit, predict
 from windtunnel.laws.forms import Law
-from windtunnel.laws.interval import HoldOut, Influence, Interval, Optimum, Pull
+from windtunnel.laws.interval import HoldOut, Influence, Interval, LeaveOneOut, Optimum
 from windtunnel.laws.powers import ExpOffset, Power, Power2, PowerOffset, Sigmoid
-from windtunnel.laws.result import LAWS, OF_CURVES, Fit, needs_of
+from windtunnel.laws.registry import LAWS, OF_CURVES, needs_of
+from windtunnel.laws.result import Fit
 from windtunnel.laws.table import Table
 
 __all__ = [
@@ -22,7 +23,7 @@ __all__ = [
     "OF_CURVES",
     "Allocation",
     "Chinchilla",
-    "Contest",
+    "Comparison",
     "DataConstrained",
     "Diagnostic",
     "ExactRule",
@@ -32,11 +33,11 @@ __all__ = [
     "Influence",
     "Interval",
     "Law",
+    "LeaveOneOut",
     "Optimum",
     "Power",
     "Power2",
     "PowerOffset",
-    "Pull",
     "Score",
     "Sigmoid",
     "Table",

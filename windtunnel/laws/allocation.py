@@ -1,6 +1,7 @@
-"""How a fit says to spend a budget: the best split, a given one, or the budget one is best for.
+"""Compute-optimal splits of a budget under a fit, with fresh or with repeated data.
 
-The best split of a budget when data runs out: fewer fresh tokens, more epochs, larger models.
+`optimum` takes a budget in FLOPs, or finds the budget for which a given size, token count or D/N is
+optimal. When unique tokens run out, the best run repeats them and uses a larger model.
 """
 
 import math
@@ -27,7 +28,7 @@ def optimum(
     tokens_per_param: float | None = None,
     unique_tokens: float | None = None,
 ) -> Optimum:
-    """The best split of `flops`; or of the budget for which this size, data or ratio is best.
+    """The best split of `flops`, or of the budget for which a given size, data or ratio is optimal.
 
     With `flops` and one of the others, the split is not the best one but that: its loss then comes
     with `excess`, the loss above the best split. With `flops` and `unique_tokens`, the best split
@@ -40,15 +41,27 @@ def optimum(
     given = {name: value for name, value in others.items() if value is not None}
     for name, value in {**given, "flops": flops, "unique_tokens": unique_tokens}.items():
         if value is not None and not value > 0:
-            raise FitError(f"optimum: {name} = {value}, must be above 0")
+            raise FitError(
+                "out-of-range",
+                f"optimum: {name} = {value}, must be above 0",
+                option=name,
+                value=value,
+                above=0,
+            )
     if unique_tokens is not None:
         if flops is None or given:
-            raise FitError("optimum: unique_tokens goes with flops and with nothing else")
+            raise FitError(
+                "contradicting-options",
+                "optimum: unique_tokens goes with flops and with nothing else",
+                options=["unique_tokens", *given],
+            )
         return repeated_optimum(fitted, flops, unique_tokens)
     if (flops is None and not given) or len(given) > 1:
         raise FitError(
+            "contradicting-options",
             "optimum: give flops, or one of params, tokens and tokens_per_param, or flops and one "
-            "of them"
+            "of them",
+            options=list(given),
         )
     if not given:
         return fitted.optimum(cast("float", flops))
@@ -73,8 +86,11 @@ def _budget_for(fitted: Fit, name: str, value: float) -> float:
     if not abs(log_flops - middle) < MOST_DECADES * math.log(10):
         word = "tokens per param" if name == "ratio" else name
         raise FitError(
+            "no-budget",
             f"optimum: no sensible budget makes {word} = {value:.4g} optimal under this fit: the "
-            "optimal D/N hardly changes with compute. Give flops as well"
+            "optimal D/N hardly changes with compute. Give flops as well",
+            quantity=name,
+            value=value,
         )
     return math.exp(log_flops)
 
@@ -103,7 +119,7 @@ def _known(value: float) -> Interval:
 
 
 # Either side of the optimum with fresh data; repetition moves the best size up by less.
-REACH, POINTS = np.log(100.0), 601
+SEARCH_SPAN, POINTS = np.log(100.0), 601
 
 
 def repeated_optimum(fitted: Fit, flops: float, unique_tokens: float) -> Optimum:
@@ -116,12 +132,21 @@ def repeated_optimum(fitted: Fit, flops: float, unique_tokens: float) -> Optimum
     """
     form = fitted.form
     if not isinstance(form, DataConstrained):
-        raise FitError(f"law {fitted.law} knows no repeated data: fit --law data-constrained")
+        raise FitError(
+            "wrong-law",
+            f"law {fitted.law} knows no repeated data: fit --law data-constrained",
+            law=fitted.law,
+            needed="data-constrained",
+        )
     log_params, _ = form.log_optimum(form.vector, flops, flop_factor=fitted.flop_factor)
     if not np.isfinite(log_params):
-        raise FitError("optimum: the fit gave one of the terms no weight, so no optimum exists")
+        raise FitError(
+            "no-optimum",
+            "optimum: the fit gave one of the terms no weight, so no optimum exists",
+            law=fitted.law,
+        )
     cells = flops / fitted.flop_factor
-    params = np.exp(log_params + np.linspace(-REACH, REACH, POINTS))
+    params = np.exp(log_params + np.linspace(-SEARCH_SPAN, SEARCH_SPAN, POINTS))
     inputs = np.stack([params, cells / params, np.full(POINTS, unique_tokens)])
     best = _lowest(form.values(np.concatenate([form.vector[None], fitted.draws]), inputs))
     size = np.exp(np.interp(best, np.arange(POINTS), np.log(params)))
@@ -140,7 +165,7 @@ def repeated_optimum(fitted: Fit, flops: float, unique_tokens: float) -> Optimum
 
 
 def _lowest(loss: Floats) -> Floats:
-    """Place of the minimum along the last axis of (S, P), refined by a parabola."""
+    """Position of the minimum along the last axis of (S, P), refined by a parabola."""
     at = np.clip(np.argmin(loss, axis=1), 1, loss.shape[1] - 2)
     left, middle, right = (loss[np.arange(len(loss)), at + k] for k in (-1, 0, 1))
     with np.errstate(invalid="ignore", divide="ignore"):

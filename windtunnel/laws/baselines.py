@@ -1,4 +1,4 @@
-"""Forecasts that need no law, to be beaten by one: the nearest size, and a line in compute."""
+"""Baseline forecasts without a law: the loss of the nearest size, and a power law in compute."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,7 +40,10 @@ def compute_line(table: Table, params: ArrayLike, tokens: ArrayLike) -> Floats:
     envelope = log_loss < best_before
     if envelope.sum() < 2 or np.ptp(log_flops[envelope]) == 0:
         raise FitError(
-            "compute_line: no run improves on the cheapest one, so there is no line to draw"
+            "too-few-points",
+            "compute_line: no run improves on the cheapest one, so there is no line to draw",
+            points=int(envelope.sum()),
+            needed=2,
         )
     slope, offset = np.polyfit(log_flops[envelope], log_loss[envelope], 1)
     wanted = np.log(table.flop_factor * np.asarray(params) * np.asarray(tokens))
@@ -49,7 +52,7 @@ def compute_line(table: Table, params: ArrayLike, tokens: ArrayLike) -> Floats:
 
 @dataclass(frozen=True)
 class Score:
-    """How far a forecast was off: mean and root mean square in per cent, and rms in sigmas."""
+    """The error of a forecast: mean and root mean square in per cent, and rms in sigmas."""
 
     name: str
     bias_percent: float
@@ -58,14 +61,14 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Contest:
+class Comparison:
     """Scores, best first; `winner` is None when the best two differ by less than one sigma."""
 
     scores: tuple[Score, ...]
     winner: str | None
 
 
-def compare(predictions: Mapping[str, ArrayLike], measured: ArrayLike, sigma: float) -> Contest:
+def compare(predictions: Mapping[str, ArrayLike], measured: ArrayLike, sigma: float) -> Comparison:
     """Score forecasts against `measured` losses; `sigma` is the seed noise of ln loss.
 
     Errors are ln(predicted / measured), in per cent where named so.
@@ -76,20 +79,27 @@ def compare(predictions: Mapping[str, ArrayLike], measured: ArrayLike, sigma: fl
     truth = np.atleast_1d(np.asarray(measured, np.float64))
     if not predictions or not sigma > 0:
         raise FitError(
+            "nothing-to-compare",
             f"compare: {len(predictions)} forecasts, sigma = {sigma}: give at least one forecast "
-            "and a positive seed noise (Fit.sigma_seed)"
+            "and a positive seed noise (Fit.sigma_seed)",
+            forecasts=len(predictions),
+            sigma=sigma,
         )
     scores = [_score(name, values, truth, sigma) for name, values in predictions.items()]
     scores.sort(key=lambda score: score.rms_sigmas)
     clear = len(scores) == 1 or scores[1].rms_sigmas - scores[0].rms_sigmas >= 1
-    return Contest(tuple(scores), scores[0].name if clear else None)
+    return Comparison(tuple(scores), scores[0].name if clear else None)
 
 
 def _score(name: str, predicted: ArrayLike, measured: Floats, sigma: float) -> Score:
     values = np.atleast_1d(np.asarray(predicted, np.float64))
     if values.shape != measured.shape:
         raise FitError(
-            f"compare: forecast {name!r} has shape {values.shape}, measured {measured.shape}"
+            "wrong-shape",
+            f"compare: forecast {name!r} has shape {values.shape}, measured {measured.shape}",
+            forecast=name,
+            shape=values.shape,
+            needed=measured.shape,
         )
     error = np.log(values) - np.log(measured)
     rms = float(np.sqrt(np.mean(error**2)))

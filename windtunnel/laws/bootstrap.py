@@ -1,11 +1,13 @@
-"""What else the coefficients could have been: a two-level parametric bootstrap, or case resampling.
+"""Resampled coefficients: a two-level parametric bootstrap, or case resampling of trunks.
 
 Two-level: every resample draws from the posterior (`posterior`) which size may be off, how trunk
-noise changes with size, and both variances; then new noise for every trunk and branch on top of the
-law that all other sizes give, and fits them again. Case: whole trunks are drawn with replacement,
-within their size where every size has several. At a nominal .90 that covers far less (alpha on six
-sizes, six horizons, two seeds; analysis/coverage.py): rows .34 to .69, trunks within a size .27 to
-.73. So few trunks hold no picture of their own spread; it is here to compare with.
+noise changes with size, and both variances. It then adds new noise for every trunk and branch to
+the law that all other sizes give, and fits the law again.
+
+Case: whole trunks are drawn with replacement, within their size where every size has several. At a
+nominal .90 this covers far less (alpha on six sizes, six horizons, two seeds;
+analysis/coverage.py): rows .34 to .69, trunks within a size .27 to .73. A few trunks do not show
+their own spread. Case resampling is kept for comparison.
 """
 
 import dataclasses

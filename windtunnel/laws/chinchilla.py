@@ -1,15 +1,15 @@
-"""L(N, D) = E + A N^-alpha + B D^-beta, and the cheapest way to spend a budget under it.
+"""L(N, D) and L(N, D, U): the Chinchilla law, its optimum, and its form for repeated data.
 
-Hoffmann et al. 2022 (arXiv 2203.15556) approach 3; the optimum as in MiniCPM (arXiv 2404.06395)
-equations 2 and 3. Everything is in raw units: N in parameters, D in tokens, C in FLOPs. Published
-constants often are not (MiniCPM's are per 1e9): read them with `Chinchilla.from_units`.
+L(N, D) = E + A N^-alpha + B D^-beta is approach 3 of Hoffmann et al. 2022 (arXiv 2203.15556). Its
+optimum is as in MiniCPM (arXiv 2404.06395) equations 2 and 3. All units are raw: N in parameters, D
+in tokens, C in FLOPs. Published constants often use other units (MiniCPM's are per 1e9): convert
+them with `Chinchilla.from_units`.
 
-L(N, D, U) when U unique tokens are seen more than once: repeated data is worth less and less.
-
-Muennighoff et al. 2023 (arXiv 2305.16264) equations 5 to 7. Of D tokens, U_D = min(U, D) are seen
-for the first time; the rest repeats them R_D = D / U_D - 1 times and counts as
-U_D R_D* (1 - exp(-R_D / R_D*)) fresh ones. Parameters beyond U_N, the optimal size for U_D tokens,
-wear out in the same way with R_N*.
+L(N, D, U) covers U unique tokens seen more than once, whose value falls with every pass
+(Muennighoff et al. 2023, arXiv 2305.16264, equations 5 to 7). Of D tokens, U_D = min(U, D) are
+fresh. The rest repeats them R_D = D / U_D - 1 times and counts as U_D R_D* (1 - exp(-R_D / R_D*))
+fresh tokens. Parameters beyond U_N, the optimal size for U_D tokens, lose value in the same way
+with R_N*.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ GRID = np.geomspace(0.0613, 1.427, 8)
 
 
 class Allocation(NamedTuple):
-    """How a budget is best spent: parameters, tokens, and the loss that this buys."""
+    """The optimal split of a budget: parameters, tokens, and the loss that it reaches."""
 
     params: float
     tokens: float
@@ -222,7 +222,7 @@ class DataConstrained(Law):
 
     @classmethod
     def split(cls, coefficients: Floats) -> tuple[Floats, Floats]:
-        """Of the unconstrained law."""
+        """Exponents of the unconstrained law."""
         return Chinchilla.split(coefficients)
 
     @property

@@ -51,7 +51,7 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> "Condition":
-        """The condition that `text` spells.
+        """The condition written in `text`.
 
         Raises:
             ConfigError: No operator, no column or no value, or more than one comparison.
@@ -59,12 +59,19 @@ class Condition:
         found = next((match for form in _FORMS if (match := form.fullmatch(text.strip()))), None)
         if found is None:
             raise ConfigError(
+                "no-operator",
                 f"condition {text!r}: no operator outside quotes; write COLUMN OP VALUE with OP "
-                f"one of {' '.join(OPERATORS)}, {EXAMPLES}"
+                f"one of {' '.join(OPERATORS)}, {EXAMPLES}",
+                condition=text,
+                known=list(OPERATORS),
             )
         column = (found["quoted"] if found["quote"] else found["plain"]).strip()
         if not column:
-            raise ConfigError(f"condition {text!r}: no column before the operator; {EXAMPLES}")
+            raise ConfigError(
+                "no-column",
+                f"condition {text!r}: no column before the operator; {EXAMPLES}",
+                condition=text,
+            )
         _refuse_both_quotes(column, text)
         operator = "==" if found["operator"] == "=" else found["operator"]
         if operator != "in":
@@ -92,8 +99,12 @@ class Condition:
         wanted = self.value if isinstance(self.value, tuple) else (self.value,)
         if words := [value for value in wanted if isinstance(value, str)]:
             raise ConfigError(
+                "not-a-number",
                 f"condition {str(self)!r}: column {self.column!r} holds numbers and {words[0]!r} "
-                "is not one; write a number such as 1e21, 3.5e6 or 1000"
+                "is not one; write a number such as 1e21, 3.5e6 or 1000",
+                condition=str(self),
+                column=self.column,
+                value=words[0],
             )
         number = float(wanted[0])
         match self.operator:
@@ -113,9 +124,13 @@ class Condition:
         if self.operator not in {"==", "!=", "in"}:
             shown = next((cell for cell in cells if cell and number(cell) is None), "")
             raise ConfigError(
+                "text-without-order",
                 f"condition {str(self)!r}: column {self.column!r} holds text"
                 f"{f' such as {shown!r}' if shown else ''}; a text has no order: allowed are "
-                f"== != in, for example {self.column}=={shown or 'word'}"
+                f"== != in, for example {self.column}=={shown or 'word'}",
+                condition=str(self),
+                column=self.column,
+                operator=self.operator,
             )
         wanted = self.value if isinstance(self.value, tuple) else (self.value,)
         equal = np.array([any(_same(cell, each) for each in wanted) for cell in cells], bool)
@@ -123,7 +138,7 @@ class Condition:
 
 
 def widen(mask: ArrayLike, trunk: ArrayLike) -> tuple[Mask, tuple[str, ...]]:
-    """The rows of every trunk that `mask` touches, and the labels of the trunks that it cut.
+    """The rows of every trunk with a row in `mask`, and the labels of the trunks it split.
 
     The trunk is the unit of independence: a hold-out that shares a trunk with the fitted rows
     shares their noise, and would flatter the law.
@@ -151,17 +166,31 @@ def _value(text: str, whole: str) -> Value:
     if word[:1] in {'"', "'"}:
         if len(word) < 2 or word.find(word[0], 1) != len(word) - 1:
             raise ConfigError(
-                f"condition {whole!r}: the quote in {word!r} does not close; {EXAMPLES}"
+                "open-quote",
+                f"condition {whole!r}: the quote in {word!r} does not close; {EXAMPLES}",
+                condition=whole,
+                value=word,
             )
         if not word[1:-1].strip():
-            raise ConfigError(f"condition {whole!r}: the value is an empty text; {EXAMPLES}")
+            raise ConfigError(
+                "empty",
+                f"condition {whole!r}: the value is an empty text; {EXAMPLES}",
+                condition=whole,
+            )
         return word[1:-1].strip()
     if not word:
-        raise ConfigError(f"condition {whole!r}: no value after the operator; {EXAMPLES}")
+        raise ConfigError(
+            "no-value",
+            f"condition {whole!r}: no value after the operator; {EXAMPLES}",
+            condition=whole,
+        )
     if _SYMBOL.search(word):
         raise ConfigError(
+            "several-comparisons",
             f"condition {whole!r}: more than one comparison; give one condition for each, or put "
-            f"{word!r} in quotes if it is a text; {EXAMPLES}"
+            f"{word!r} in quotes if it is a text; {EXAMPLES}",
+            condition=whole,
+            value=word,
         )
     _refuse_both_quotes(word, whole)
     if word.lower() in {"true", "false"}:
@@ -171,7 +200,12 @@ def _value(text: str, whole: str) -> Value:
 
 def _refuse_both_quotes(word: str, whole: str) -> None:
     if '"' in word and "'" in word:  # it could not be written down again
-        raise ConfigError(f"condition {whole!r}: {word!r} holds both kinds of quotes; {EXAMPLES}")
+        raise ConfigError(
+            "both-quotes",
+            f"condition {whole!r}: {word!r} holds both kinds of quotes; {EXAMPLES}",
+            condition=whole,
+            value=word,
+        )
 
 
 def _items(text: str) -> list[str]:
@@ -211,7 +245,7 @@ def _quote(text: str) -> str:
 def whole_trunks(
     condition: Condition, mask: Mask, trunk: NDArray[np.str_]
 ) -> tuple[Mask, tuple[Diagnostic, ...]]:
-    """The rows of a hold-out, widened to whole trunks, and what is said where that was needed.
+    """The rows of a hold-out, widened to whole trunks, and a warning where that added rows.
 
     Raises:
         ConfigError: no row is held out, or every one.
@@ -219,7 +253,13 @@ def whole_trunks(
     wide, cut = widen(mask, trunk)
     if not wide.any() or wide.all():
         which = "every row" if wide.all() else "no row"
-        raise ConfigError(f"holdout {condition}: {which} of {wide.size} is held out; want some")
+        raise ConfigError(
+            "empty-holdout",
+            f"holdout {condition}: {which} of {wide.size} is held out; want some",
+            condition=str(condition),
+            held=int(wide.sum()),
+            rows=int(wide.size),
+        )
     if not cut:
         return wide, ()
     shown = ", ".join(cut[:3]) + (", ..." if len(cut) > 3 else "")
@@ -228,5 +268,8 @@ def whole_trunks(
             "holdout-widened",
             f"holdout {condition} cuts {len(cut)} trunks ({shown}), whose rows share their noise: "
             f"all rows of them are held out, {int(wide.sum())} in all",
+            condition=str(condition),
+            trunks=list(cut),
+            held=int(wide.sum()),
         ),
     )

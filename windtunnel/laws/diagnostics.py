@@ -1,12 +1,7 @@
-"""Which units params and tokens are in, where together they are no language models'.
+"""Warnings of a fit: one function per subject, each comparing numbers with a threshold.
 
-What the rows of a table earn, before any law is fitted.
-
-What is noise, what is misfit, and which size is off.
-
-How far to trust an optimum, its intervals, and its use.
-
-When each warning of a fit fires: a figure against a threshold. docs/fit.md lists the codes.
+The subjects are the table and its units, the noise and the misfit of single sizes, the search for
+the optimum, the intervals, and the use of the law. docs/fit.md lists the codes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +20,7 @@ from windtunnel.laws.posterior import NONE_OFF, Layout, Posterior
 from windtunnel.laws.table import Floats, Table, repeated_data
 
 SCALES = (1.0, 1e3, 1e6, 1e9)
-# People write millions and billions: thousands must fit that much better, in decades.
+# Tables use millions and billions: thousands must fit better by this many decades.
 THOUSANDS = 0.5
 # Assumed, of runs that laws are fitted to: 0.3 to 30,000 tokens a parameter, and 40 in the middle
 # (Chinchilla's 20, and what is trained for inference); models of 3e4 to 1e13 parameters. Wider
@@ -33,11 +28,11 @@ THOUSANDS = 0.5
 USUAL_RATIO, RATIOS = 40.0, (0.3, 3e4)
 USUAL_PARAMS, SIZES = 3e8, (3e4, 1e13)
 Candidate = tuple[float, float, float]
-"""How far from the usual, and the factors of params and of tokens."""
+"""Distance from typical values in decades, and the factors of params and of tokens."""
 
 
 def likely_scale(params: ArrayLike, tokens: ArrayLike) -> Mapping[str, float] | None:
-    """Factors by name, of 1e3, 1e6 and 1e9, that make the two most usual; None where none do."""
+    """Factors by name (1e3, 1e6 or 1e9) that make sizes and tokens most plausible, or None."""
     found = min(_plausible(params, tokens), default=None)
     if found is None:
         return None
@@ -45,13 +40,13 @@ def likely_scale(params: ArrayLike, tokens: ArrayLike) -> Mapping[str, float] | 
 
 
 def are_swapped(params: ArrayLike, tokens: ArrayLike) -> bool:
-    """Whether each is more usual in the place of the other than in any unit of its own."""
+    """Whether the two columns are more plausible when swapped than in any other unit."""
     other = [off for off, *factors in _plausible(tokens, params) if factors == [1, 1]]
     return bool(other) and (other[0],) < min(_plausible(params, tokens), default=(np.inf,))
 
 
 def written(factor: float) -> str:
-    """A factor as one types it: 1e6."""
+    """A factor as a user types it: 1e6."""
     return f"{factor:g}".replace("e+0", "e").replace("e+", "e")
 
 
@@ -68,14 +63,14 @@ def _plausible(params: ArrayLike, tokens: ArrayLike) -> Iterator[Candidate]:
 
 
 COLLINEAR = 0.8
-# Three sizes fix a curve and four leave one degree of freedom to doubt it.
+# Three sizes determine a curve; four leave one degree of freedom to test it.
 FEW_SIZES, FEW_HORIZONS = 5, 4
 # Assumed: outside these no language model was ever trained.
 PLAUSIBLE_RATIO, LARGEST_PARAMS = (RATIOS[0], 1e6), 1e14
 
 
 def of_table(law: type[Law], table: Table) -> Iterator[Diagnostic]:
-    """Diagnostics that the design alone earns."""
+    """Warnings about the design of the table."""
     r = correlation(law, table)
     if r is not None and abs(r) > COLLINEAR:
         first, second = law.inputs[:2]
@@ -83,6 +78,8 @@ def of_table(law: type[Law], table: Table) -> Iterator[Diagnostic]:
             "collinear",
             f"ln {first} and ln {second} are collinear (r = {r:.2f}): the two exponents trade off. "
             + ("Let the smallest sizes run much longer" if law.allocates else "Vary them apart"),
+            columns=[first, second],
+            correlation=r,
         )
     if law.allocates:
         yield from _odd_units(table)
@@ -93,17 +90,19 @@ def of_table(law: type[Law], table: Table) -> Iterator[Diagnostic]:
                 "undecayed-rows",
                 "no row is decayed: a decay is worth about .09 nats, so the law is of losses that "
                 "no finished run has",
+                rows=table.rows,
             )
     yield from of_rows(law.columns(), table)
     if table.has_trunks and np.bincount(table.trunk_index).max() < 2:
         yield Diagnostic(
             "one-row-trunks",
             "every trunk has one row: trunk and branch noise cannot be told apart",
+            trunks=int(table.trunk_labels.size),
         )
 
 
 def of_rows(columns: tuple[str, ...], table: Table) -> Iterator[Diagnostic]:
-    """Diagnostics about the rows of a table, whatever the law."""
+    """Warnings about the rows of a table, for any law."""
     rows = np.stack([table[name] for name in columns], axis=1)
     if table.has_trunks:
         rows = np.concatenate([rows, table.trunk_index[:, None]], axis=1)
@@ -112,35 +111,42 @@ def of_rows(columns: tuple[str, ...], table: Table) -> Iterator[Diagnostic]:
             "duplicate-rows",
             f"{again} of {table.rows} rows repeat another one exactly: counted as independent runs "
             "they make the intervals too narrow. Drop them from the table",
+            repeated=int(again),
+            rows=table.rows,
         )
     if "loss" in columns and "unique_tokens" not in columns and "tokens" in table:
         passes = table["epochs"] if "epochs" in table else np.zeros(table.rows)
         if "unique_tokens" in table:
             passes = np.maximum(passes, table.tokens / table["unique_tokens"])
         yield from repeated_data(passes)
-    ways = np.unique(table.labels["execution"]) if "execution" in table.labels else ()
-    if len(ways) > 1:
+    executions = np.unique(table.labels["execution"]) if "execution" in table.labels else ()
+    if len(executions) > 1:
         yield Diagnostic(
             "mixed-execution",
-            f"rows were computed in {len(ways)} ways ({', '.join(ways[:4])}): between them results "
-            "differ in the last digits or more",
+            f"rows were computed in {len(executions)} ways ({', '.join(executions[:4])}): between "
+            "them results differ in the last digits or more",
+            executions=[str(execution) for execution in executions],
         )
 
 
 def _odd_units(table: Table) -> Iterator[Diagnostic]:
-    """Numbers that no training run has: a unit was left out, or columns were swapped."""
+    """Implausible numbers: a unit was omitted, or columns were swapped."""
     ratio = float(np.median(table.tokens / table.params))
     low, high = PLAUSIBLE_RATIO
     if not low <= ratio <= high:
         yield Diagnostic(
             "odd-units",
             f"tokens per param is {ratio:.3g} in a typical row: {_likely_mistake(table, ratio)}",
+            tokens_per_param=ratio,
+            swapped=are_swapped(table.params, table.tokens),
+            scale=likely_scale(table.params, table.tokens) or {},
         )
     largest = float(table.params.max())
     if largest > LARGEST_PARAMS:
         yield Diagnostic(
             "odd-units",
             f"params go up to {largest:.3g}: no model is that large; was it scaled twice?",
+            params=largest,
         )
 
 
@@ -171,6 +177,7 @@ def _few(table: Table) -> Iterator[Diagnostic]:
             "few-sizes",
             f"{sizes} model sizes: the exponent in N rests on "
             f"{'no' if sizes < 4 else 'one'} size more than it needs. Add sizes",
+            sizes=int(sizes),
         )
     horizons = np.unique(table.tokens).size
     if sizes <= table.rows / 2:
@@ -182,6 +189,7 @@ def _few(table: Table) -> Iterator[Diagnostic]:
             "few-horizons",
             f"a typical size has {horizons} horizons: the exponent in D rests on little. Branch "
             "off more of them",
+            horizons=int(horizons),
         )
 
 
@@ -195,6 +203,9 @@ def _flop_rule(table: Table) -> Iterator[Diagnostic]:
             f"the flops column is {off.min():.3g} to {off.max():.3g} times {table.flop_rule}: "
             f"budgets here are in {table.flop_rule}"
             + ("; it is in another unit, see --scale" if not 0.01 < off.max() < 100 else ""),
+            low=float(off.min()),
+            high=float(off.max()),
+            rule=table.flop_rule,
         )
 
 
@@ -220,7 +231,7 @@ def of_noise(
     lack_of_fit_p: float | None,
     sigma_seed: float | None,
 ) -> Iterator[Diagnostic]:
-    """Diagnostics about what is noise and what is misfit."""
+    """Warnings about noise and lack of fit."""
     rms = float(np.sqrt(np.mean(point.residual**2)))
     tested = lack_of_fit_p is not None and sigma_seed is not None and sigma_seed > ROUNDOFF
     if tested and lack_of_fit_p is not None and lack_of_fit_p < LACK_OF_FIT_P:
@@ -228,6 +239,9 @@ def of_noise(
             "lack-of-fit",
             f"lack of fit (p = {lack_of_fit_p:.1g}): residuals of {rms:.2%} against seed noise of "
             f"{sigma_seed:.2%}. The law bends away from this table",
+            p=lack_of_fit_p,
+            rms=rms,
+            sigma_seed=sigma_seed,
         )
     usual = 1.4826 * float(np.median(np.abs(point.residual)))
     row = int(np.argmax(np.abs(point.residual)))
@@ -238,6 +252,10 @@ def of_noise(
             f"residuals have outliers (rms {rms:.2%}, most within {usual:.2%}), the worst "
             f"{worst} ({point.residual[row]:+.1%}): a diverged run? Intervals are wide because of "
             "them; decide whether they belong (--where, --drop-highest)",
+            rms=rms,
+            usual=usual,
+            row=row,
+            residual=float(point.residual[row]),
         )
     cells = table.cells(*point.problem.law.inputs)
     if not replicates(cells, table.trunk_index):
@@ -245,18 +263,22 @@ def of_noise(
             "noise-unidentified",
             "no cell has two seeds: trunk noise cannot be told from lack of fit, and the intervals "
             "count both as noise. Add a second seed",
+            trunks=int(table.trunk_labels.size),
         )
     if noise.trunk_df < MIN_TRUNK_DF:
         yield Diagnostic(
             "noise-unidentified",
             f"{table.trunk_labels.size} trunks leave no degree of freedom for trunk noise, so no "
             "interval is given: add seeds or sizes",
+            trunks=int(table.trunk_labels.size),
+            trunk_df=float(noise.trunk_df),
         )
     elif noise.trunk_df < FEW_TRUNK_DF:
         yield Diagnostic(
             "few-trunks",
             f"trunk noise rests on {noise.trunk_df:.1f} degrees of freedom: intervals are wide "
             "because little is known. Add seeds",
+            trunk_df=float(noise.trunk_df),
         )
     yield from _non_monotone(point, table)
 
@@ -264,7 +286,7 @@ def of_noise(
 def of_sizes(
     point: Point, base: Point, table: Table, layout: Layout, posterior: Posterior
 ) -> Iterator[Diagnostic]:
-    """A size whose rows all lie far above what the other sizes say of it.
+    """Warnings about a size whose rows all lie far above the law of the other sizes.
 
     With a second seed the posterior of the noise weighs it; without, the means of the sizes do.
     """
@@ -285,6 +307,9 @@ def of_sizes(
             f"{chance:.2f}): a poor learning rate or batch there? The intervals leave that size "
             f"out where it is off; the coefficients do not, and are {numbers} without it. Tune "
             "it, or leave it out with --where",
+            params=float(table.params[rows][0]),
+            excess=float(base.residual[rows].mean()),
+            probability=chance,
         )
     elif not layout.spare.size:
         yield from _above_the_others(point, table)
@@ -304,6 +329,9 @@ def _above_the_others(point: Point, table: Table) -> Iterator[Diagnostic]:
             f"the runs of params = {sizes[worst]:.4g} lie {means[worst]:.2%} above the law on "
             f"average, the other sizes within {spread:.2%}: a poor learning rate or batch there? "
             "Tune that size, or leave it out with --where",
+            params=float(sizes[worst]),
+            excess=float(means[worst]),
+            spread=spread,
         )
 
 
@@ -324,6 +352,7 @@ def _non_monotone(point: Point, table: Table) -> Iterator[Diagnostic]:
             "non-monotone",
             f"loss rises with more tokens in {rises} places, by more than noise explains: look "
             "for diverged, undecayed or repeated-data runs",
+            rises=rises,
         )
 
 
@@ -338,7 +367,7 @@ MAX_DECADES = 0.5
 
 
 def of_search(point: Point) -> Iterator[Diagnostic]:
-    """Diagnostics about the optimum itself."""
+    """Warnings about the search for the optimum."""
     if not point.moved:
         yield Diagnostic(
             "start-point",
@@ -347,12 +376,16 @@ def of_search(point: Point) -> Iterator[Diagnostic]:
         )
     elif not point.converged:
         yield Diagnostic(
-            "not-converged", f"the optimiser did not converge (gradient {point.gradient_norm:.1e})"
+            "not-converged",
+            f"the optimiser did not converge (gradient {point.gradient_norm:.1e})",
+            gradient_norm=point.gradient_norm,
         )
     if point.starts_agreeing < min(point.starts / 8, 4):
         yield Diagnostic(
             "few-starts",
             f"only {point.starts_agreeing} of {point.starts} starts reached this optimum",
+            agreeing=point.starts_agreeing,
+            starts=point.starts,
         )
     law, held = point.problem.law, point.problem.coordinates.free
     for name, inside, value in zip(law.names(), point.inside, point.theta, strict=True):
@@ -360,6 +393,8 @@ def of_search(point: Point) -> Iterator[Diagnostic]:
             yield Diagnostic(
                 "at-bound",
                 f"{name} is at its bound ({value:.3g}): the table does not determine it",
+                coefficient=name,
+                value=float(value),
             )
 
 
@@ -371,15 +406,20 @@ def of_intervals(
     *,
     level: float,
 ) -> Iterator[Diagnostic]:
-    """Diagnostics about how well the numbers are known; `scaled` are the resampled theta (S, K)."""
+    """Warnings about the width of intervals; `scaled` are the resampled theta (S, K)."""
     count = len(resamples.draws)
     if resamples.failed > 0.01 * max(count, 1):
         yield Diagnostic(
-            "resamples-failed", f"{resamples.failed} of {count} resamples did not converge"
+            "resamples-failed",
+            f"{resamples.failed} of {count} resamples did not converge",
+            failed=int(resamples.failed),
+            resamples=count,
         )
     if 0 < count < FEW_RESAMPLES:
         yield Diagnostic(
-            "few-resamples", f"the ends of the intervals rest on {count} resamples: ask for 1000"
+            "few-resamples",
+            f"the ends of the intervals rest on {count} resamples: ask for 1000",
+            resamples=count,
         )
     if count:
         tail = np.array([(1 - level) / 2, (1 + level) / 2])
@@ -390,6 +430,9 @@ def of_intervals(
                     "flat-direction",
                     f"{name} is known within a factor of {_factor(high[k], low[k])} only "
                     "(in scaled units): the table hardly determines it",
+                    coefficient=name,
+                    low=float(low[k]),
+                    high=float(high[k]),
                 )
     if ratio is None:
         return
@@ -399,6 +442,8 @@ def of_intervals(
             "ratio-wide",
             f"the interval of the optimal D/N at the largest budget is {ratio[0]:.3g} to "
             f"{ratio[1]:.3g} (x{width:.1f}): the ratio is barely known",
+            low=ratio[0],
+            high=ratio[1],
         )
 
 
@@ -409,7 +454,7 @@ def _factor(high: float, low: float) -> str:
 def of_influence(
     found: Influence | None, spans: Mapping[str, Span], without: tuple[int, Mapping[str, float]]
 ) -> Iterator[Diagnostic]:
-    """Diagnostics about numbers that hang on a few rows.
+    """Warnings about numbers that depend on a few rows.
 
     Args:
         found: the influence of single rows and trunks.
@@ -427,6 +472,8 @@ def of_influence(
             "outlier-driven",
             f"without the {count} rows farthest off the law {', '.join(moved)}: decide whether "
             "they belong (--drop-highest, --where)",
+            rows=count,
+            without=dict(numbers),
         )
     span = None if found is None else spans.get(found.quantity)
     if found is None or span is None:
@@ -436,19 +483,24 @@ def of_influence(
         return
     half = (np.log(span[1] / span[0]) if is_ratio else span[1] - span[0]) / 2
     name = "the optimal D/N" if is_ratio else found.quantity
-    for pulls, word in ((found.trunks, "trunk "), (found.rows, "")):
-        if pulls and abs(pulls[0].shift) > half:
+    for strongest, word in ((found.trunks[:1], "trunk "), (found.rows[:1], "")):
+        if strongest and abs(strongest[0].shift) > half:
+            (left_out,) = strongest
             yield Diagnostic(
                 "outlier-driven",
-                f"without {word}{pulls[0].label} {name} is {pulls[0].value_without:.3g} instead of "
+                f"without {word}{left_out.label} {name} is {left_out.value_without:.3g} instead of "
                 f"{found.value:.3g}: it decides more than half of the interval",
+                label=left_out.label,
+                quantity=found.quantity,
+                value=found.value,
+                without=left_out.value_without,
             )
             return
 
 
 def of_use(law: type[Law], optimum: Mapping[str, float], domain: Mapping[str, Span],
            held: HoldOut | None, level: float) -> Iterator[Diagnostic]:  # fmt: skip
-    """Diagnostics about where the law is about to be used; `optimum` is at the largest budget."""
+    """Warnings about extrapolation and the hold-out; `optimum` is at the largest budget."""
     if law.allocates and optimum:
         outside = beyond("optimal D/N", optimum["ratio"], domain["ratio"], "ratio-outside")
         if outside:
@@ -464,6 +516,10 @@ def of_use(law: type[Law], optimum: Mapping[str, float], domain: Mapping[str, Sp
             "holdout-missed",
             f"held-out {held.what} missed: the forecast was {held.error:+.2%} off, expected "
             f"{held.low:+.2%} to {held.high:+.2%} ({level:.0%})",
+            held=held.what,
+            error=held.error,
+            low=held.low,
+            high=held.high,
         )
     # Rows of a trunk err together, so trunks are what a share is judged by: three standard errors.
     # Where draws ran out of what a float holds, there is no interval to lie inside of.
@@ -475,6 +531,9 @@ def of_use(law: type[Law], optimum: Mapping[str, float], domain: Mapping[str, Sp
                 "holdout-missed",
                 f"{held.covered:.0%} of the {held.rows} held-out rows lie inside their own "
                 f"{level:.0%} prediction intervals: they are noisier than the rest, or bend away",
+                covered=held.covered,
+                rows=held.rows,
+                level=level,
             )
 
 

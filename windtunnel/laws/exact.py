@@ -1,7 +1,7 @@
-"""The compute-optimal D/N once attention, embedding and head are counted in the FLOPs.
+"""Compute-optimal D/N with attention, embedding and head counted in the FLOPs.
 
-The law L(N, D) knows no FLOPs; only what a budget buys depends on how they are counted. 6ND leaves
-out what small models spend most on, so its optimum is too small a model (design.md, section 2).
+The law L(N, D) does not depend on FLOPs; only the size that a budget buys does. 6ND leaves out the
+operations that dominate in small models, so its optimal model is too small (design.md, section 2).
 """
 
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ def exact_ratio(
 ) -> Interval:
     """Optimal D/N at the exact cost of the run that is optimal at `flops` under k N D.
 
-    The same money spent twice: once by the rule of thumb, once with everything counted. `draws`
+    The same cost is split twice: by the rule of thumb, and with all FLOPs counted. `draws`
     (S, 5) are resampled coefficients, for the interval.
     """
     factor = rule.flop_factor
@@ -77,8 +77,8 @@ def exact_ratio(
 
 def _search(coefficients: Floats, centre: Floats, rule: ExactRule, cost: float) -> Floats:
     """Ln D/N of lowest loss on a grid of ln N around `centre`, refined by a parabola."""
-    reach = SEARCH_DECADES * np.log(10)
-    offsets = np.linspace(-reach, reach, SEARCH_POINTS)
+    span = SEARCH_DECADES * np.log(10)
+    offsets = np.linspace(-span, span, SEARCH_POINTS)
     log_cells = np.log(cost / rule.flop_factor)
     log_n = centre[:, None] + offsets
     log_d = log_cells - log_n - np.log(rule.over_rule(log_n))

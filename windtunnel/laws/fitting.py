@@ -1,4 +1,4 @@
-"""The verbs: fit a law to a table, and predict from the fit."""
+"""The entry points `fit` and `predict`."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,11 +11,12 @@ from windtunnel.errors import ColumnError, ConfigError, Diagnostic, FitError, di
 from windtunnel.laws.conditions import Condition, whole_trunks
 from windtunnel.laws.interval import Interval
 from windtunnel.laws.powers import Power2
+from windtunnel.laws.registry import OF_CURVES, TWO_STEP, law_named
 from windtunnel.laws.regression import METHODS, Method, Settings, fit_optima, regress
-from windtunnel.laws.result import OF_CURVES, STAGED, Fit, law_named
+from windtunnel.laws.result import Fit
 from windtunnel.laws.solver import ObjectiveName
 from windtunnel.laws.table import Floats, Table, mixed_decay
-from windtunnel.laws.two_step.fitting import fit_staged
+from windtunnel.laws.two_step.fitting import fit_two_step
 from windtunnel.laws.two_step.isoflop import Reading
 from windtunnel.laws.validation import Chosen
 
@@ -66,20 +67,27 @@ def fit(
     """
     if not (0 < level < 1 and bootstrap >= 0):
         raise FitError(
+            "out-of-range",
             f"level = {level}, bootstrap = {bootstrap}: want a level between 0 and 1, such as 0.9, "
-            "and bootstrap of at least 0"
+            "and bootstrap of at least 0",
+            level=level,
+            bootstrap=bootstrap,
         )
     if intervals not in METHODS:
         raise FitError(
+            "unknown-option",
             f"intervals = {intervals!r}: one of {', '.join(METHODS)}"
-            f"{did_you_mean(str(intervals), METHODS)}"
+            f"{did_you_mean(str(intervals), METHODS)}",
+            option="intervals",
+            value=intervals,
+            known=list(METHODS),
         )
-    known, said = as_table(table)
+    known, incomplete = as_table(table)
     held, cut = _held(known, holdout)
     rows, mixed = (known, ()) if law in OF_CURVES else decayed_only(known)
     if mixed and isinstance(held, np.ndarray) and held.dtype == np.bool_:
         held = held[known.decayed]
-    diagnostics = (*said, *cut, *mixed)
+    diagnostics = (*incomplete, *cut, *mixed)
     settings = Settings(
         objective=objective or "huber-log",
         delta=delta,
@@ -90,10 +98,15 @@ def fit(
         seed=seed,
         level=level,
     )
-    if law in STAGED:
+    if law in TWO_STEP:
         if objective is not None or delta is not None:
-            raise FitError(f"{law} is found in stages: it has no objective and no delta to choose")
-        return fit_staged(rows, law, settings, held, interpolate).warned(*diagnostics)
+            raise FitError(
+                "contradicting-options",
+                f"{law} is found in stages: it has no objective and no delta to choose",
+                law=law,
+                options=["objective", "delta"],
+            )
+        return fit_two_step(rows, law, settings, held, interpolate).warned(*diagnostics)
     form = law_named(law)
     if objective is None and not form.multiplicative:
         settings = dataclasses.replace(settings, objective="huber")
@@ -116,7 +129,7 @@ def predict(fitted: Fit, *inputs: float, trunks: float = 1, **named: float) -> I
 
 
 def as_table(given: Table | Mapping[str, ArrayLike]) -> tuple[Table, tuple[Diagnostic, ...]]:
-    """A Table from columns by name, without the rows where a number is nan: those are counted.
+    """A Table from columns by name; rows with a missing number are dropped and counted.
 
     Raises:
         FitError: not columns by name, text where numbers belong, or an infinite number.
@@ -125,8 +138,10 @@ def as_table(given: Table | Mapping[str, ArrayLike]) -> tuple[Table, tuple[Diagn
         return given, ()
     if not hasattr(given, "keys"):
         raise FitError(
+            "wrong-type",
             f"fit takes a Table, a dict of arrays or a DataFrame, not {type(given).__name__}: read "
-            "a file with pandas first, or use windtunnel fit on the command line"
+            "a file with pandas first, or use windtunnel fit on the command line",
+            type=type(given).__name__,
         )
     columns = {str(name): np.asarray(given[name]) for name in given}
     trunk, decayed = columns.pop("trunk", None), columns.pop("decayed", None)
@@ -139,7 +154,7 @@ def as_table(given: Table | Mapping[str, ArrayLike]) -> tuple[Table, tuple[Diagn
         try:
             numbers[name] = values.astype(np.float64)
         except (TypeError, ValueError) as error:
-            raise ColumnError(f"is not all numbers: {error}", name) from None
+            raise ColumnError("not-a-number", f"is not all numbers: {error}", name) from None
     missing = np.any([np.isnan(values) for values in numbers.values()], axis=0)
     whole = {name: np.where(missing, 1.0, values) for name, values in numbers.items()}
     table = Table(whole, trunk=trunk, decayed=decayed, labels=labels)
@@ -147,13 +162,20 @@ def as_table(given: Table | Mapping[str, ArrayLike]) -> tuple[Table, tuple[Diagn
         return table, ()
     gone = int(np.sum(missing))
     if gone == table.rows:
-        raise FitError("every row of the table has a number missing")
-    said = f"{gone} of {table.rows} rows have a number missing and are left out"
-    return table.subset(~missing, why="a number is missing"), (Diagnostic("incomplete-rows", said),)
+        raise FitError(
+            "too-few-rows",
+            "every row of the table has a number missing",
+            rows=table.rows,
+            missing=gone,
+        )
+    message = f"{gone} of {table.rows} rows have a number missing and are left out"
+    return table.subset(~missing, why="a number is missing"), (
+        Diagnostic("incomplete-rows", message, rows=table.rows, missing=gone),
+    )
 
 
 def decayed_only(table: Table) -> tuple[Table, tuple[Diagnostic, ...]]:
-    """The decayed rows where both kinds are there: a decay is worth more than most effects."""
+    """The decayed rows of a table with both kinds: a decay outweighs most effects fitted here."""
     if table.decayed is None or table.decayed.all() or not table.decayed.any():
         return table, ()
     gone = int(np.sum(~table.decayed))
@@ -161,7 +183,7 @@ def decayed_only(table: Table) -> tuple[Table, tuple[Diagnostic, ...]]:
 
 
 def _held(table: Table, holdout: Chosen) -> tuple[Chosen, tuple[Diagnostic, ...]]:
-    """A condition as the mask of the whole trunks that it touches; anything else as it is."""
+    """A condition as a mask of whole trunks; other hold-outs unchanged."""
     if not isinstance(holdout, str) or holdout == "largest":
         return holdout, ()
     if holdout == "none":
@@ -170,20 +192,25 @@ def _held(table: Table, holdout: Chosen) -> tuple[Chosen, tuple[Diagnostic, ...]
         condition = Condition.parse(holdout)
     except ConfigError as error:
         raise FitError(
-            f"holdout = {holdout!r}: 'largest', a mask, trunk labels, None, or a {error}"
+            error.code,
+            f"holdout = {holdout!r}: 'largest', a mask, trunk labels, None, or a {error}",
+            **error.values,
         ) from None
     return whole_trunks(condition, condition.mask(_column(table, condition.column)), table.trunk)
 
 
 def _column(table: Table, name: str) -> NDArray[Any]:
     spelled = {column: law for law, column in table.names.items()}
-    own = spelled.get(name, name)
-    if own == "flops" and own not in table and "params" in table and "tokens" in table:
+    column = spelled.get(name, name)
+    if column == "flops" and column not in table and "params" in table and "tokens" in table:
         return table.budget
     known: dict[str, NDArray[Any]] = {**table.columns, **table.labels, "trunk": table.trunk}
-    if own not in known:
+    if column not in known:
         raise FitError(
+            "unknown-column",
             f"holdout: no column {name!r}; there are {', '.join(sorted(known))}"
-            f"{did_you_mean(name, known)}"
+            f"{did_you_mean(name, known)}",
+            column=name,
+            known=sorted(known),
         )
-    return known[own]
+    return known[column]

@@ -1,11 +1,7 @@
-"""What every law is, however it was found: a formula with named coefficients.
+"""Base classes of laws: `Formula`, named coefficients and an equation, and `Law`, one regression.
 
-A law that is one regression is a `Law` (law.py); one that is found in stages is a `StagedLaw`.
-
-A law that is one regression: a formula, and the little that a fit must know about it.
-
-A new law is one small file: a frozen dataclass whose `equation` is the formula. Everything else
-(start points, gradients, bounds, units) follows from the class variables here.
+A new `Law` is a frozen dataclass whose `equation` is the formula. Start points, gradients, bounds
+and units follow from its class variables. Two-step laws derive from `two_step.base.TwoStepLaw`.
 """
 
 import dataclasses
@@ -56,12 +52,12 @@ class Formula(ABC):
 
     @classmethod
     def columns(cls) -> tuple[str, ...]:
-        """What a table must have for this law to be fitted, the output last."""
+        """The columns that a fit of this law needs, the output last."""
         return (*cls.inputs, cls.output)
 
     @property
     def coefficients(self) -> dict[str, float]:
-        """By name, raw units."""
+        """Coefficients by name, raw units."""
         return {name: float(getattr(self, name)) for name in self.names()}
 
     @property
@@ -89,8 +85,12 @@ class Formula(ABC):
         names = cls.names()
         if name not in names:
             raise FitError(
+                "unknown-coefficient",
                 f"law {cls.name} has no coefficient {name!r}; it has {', '.join(names)}"
-                f"{did_you_mean(name, names)}"
+                f"{did_you_mean(name, names)}",
+                law=cls.name,
+                coefficient=name,
+                known=list(names),
             )
         return names.index(name)
 
@@ -110,14 +110,18 @@ class Formula(ABC):
             FitError: the law does not say how to split a budget.
         """
         raise FitError(
-            f"law {cls.name} has no compute-optimal split: it does not know both N and D"
+            "no-optimum",
+            f"law {cls.name} has no compute-optimal split: it does not know both N and D",
+            law=cls.name,
         )
 
     @classmethod
     def split(cls, coefficients: Floats) -> tuple[Floats, Floats]:
         """Exponents a and b of N_opt ~ C^a and D_opt ~ C^b, for coefficients (..., K)."""
         raise FitError(
-            f"law {cls.name} has no compute-optimal split: it does not know both N and D"
+            "no-optimum",
+            f"law {cls.name} has no compute-optimal split: it does not know both N and D",
+            law=cls.name,
         )
 
 
@@ -154,7 +158,15 @@ class Law(Formula):
         for name, value in self.coefficients.items():
             low, high = self.bounds[name]
             if not (np.isfinite(value) and low <= value <= high):
-                raise FitError(f"{self.name}: {name} = {value}, allowed from {low:g} to {high:g}")
+                raise FitError(
+                    "out-of-range",
+                    f"{self.name}: {name} = {value}, allowed from {low:g} to {high:g}",
+                    law=self.name,
+                    coefficient=name,
+                    value=value,
+                    low=low,
+                    high=high,
+                )
 
     @classmethod
     def linear(cls) -> tuple[str, ...]:
@@ -201,31 +213,47 @@ class Law(Formula):
 
     @classmethod
     def check(cls, inputs: Mapping[str, Floats], output: Floats) -> None:
-        """Refuse numbers that the formula cannot take.
+        """Check that the formula can take these numbers.
 
         Raises:
             ColumnError: with the column, the row and the value.
         """
         for name, values in inputs.items():
             if (bad := np.flatnonzero(values <= 0)).size:
-                raise ColumnError(f"is {values[bad[0]]:g}: must be above 0", name, int(bad[0]))
+                raise ColumnError(
+                    "out-of-range",
+                    f"is {values[bad[0]]:g}: must be above 0",
+                    name,
+                    int(bad[0]),
+                    value=float(values[bad[0]]),
+                    above=0,
+                )
         if np.ptp(output) == 0:
             raise ColumnError(
-                f"is {output[0]:g} in every row: there is nothing to explain", cls.output
+                "constant-column",
+                f"is {output[0]:g} in every row: there is nothing to explain",
+                cls.output,
+                value=float(output[0]),
             )
         usual = float(np.median(np.abs(output)))
         if cls.multiplicative and (bad := np.flatnonzero(output > ABSURD * usual)).size:
             raise ColumnError(
+                "diverged",
                 f"is {output[bad[0]]:g}, the usual value {usual:.4g}: a diverged run? "
                 "Leave it out with --where",
                 cls.output,
                 int(bad[0]),
+                value=float(output[bad[0]]),
+                usual=usual,
             )
         if cls.multiplicative and (bad := np.flatnonzero(output <= 0)).size:
             raise ColumnError(
+                "out-of-range",
                 f"is {output[bad[0]]:g}: must be above 0. Drop diverged and unfinished runs first",
                 cls.output,
                 int(bad[0]),
+                value=float(output[bad[0]]),
+                above=0,
             )
 
 

@@ -1,4 +1,4 @@
-"""Numbers with their uncertainty, and where they were measured: the small records of a fit."""
+"""Intervals, optima, hold-out scores and influence: the small records of a fit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class HoldOut:
         inside: whether it does; None without intervals.
         covered: share of the rows inside their own prediction intervals; None without.
         by_group: mean ln(predicted / measured) for each value of the first input.
-        naive: mean relative error of forecasts that need no law, by name.
+        baselines: mean relative error of forecasts that need no law, by name.
         points: measured, predicted, and the ends of its prediction interval, for every row.
     """
 
@@ -81,13 +81,13 @@ class HoldOut:
     inside: bool | None
     covered: float | None
     by_group: Mapping[str, float]
-    naive: Mapping[str, float]
+    baselines: Mapping[str, float]
     points: tuple[tuple[float, float, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
-class Pull:
-    """What leaving out one row or one trunk does to the headline number of a fit."""
+class LeaveOneOut:
+    """The change of a fit's headline number when one row or one trunk is left out."""
 
     label: str
     value_without: float
@@ -96,15 +96,15 @@ class Pull:
 
 @dataclass(frozen=True)
 class Influence:
-    """The rows and trunks that move a number most, the strongest first, at most five of each.
+    """Leave-one-out effects of rows and trunks on a number, largest first, at most five of each.
 
     `shift` is ln(without / with) for the ratio, the difference for an exponent.
     """
 
     quantity: str
     value: float
-    rows: tuple[Pull, ...]
-    trunks: tuple[Pull, ...]
+    rows: tuple[LeaveOneOut, ...]
+    trunks: tuple[LeaveOneOut, ...]
 
 
 def domain_of(law: type[Law], table: Table) -> dict[str, Span]:
@@ -156,4 +156,8 @@ def beyond(name: str, value: float, domain: Span, code: str = "extrapolates") ->
         code,
         f"{name} = {value:.3g} is {abs(decades):.2f} decades {side} fitted ({edge:.3g}): "
         "extrapolated",
+        quantity=name,
+        value=value,
+        decades=decades,
+        edge=edge,
     )

@@ -1,13 +1,13 @@
-"""How noisy runs are, at two levels: ln loss = law + u(trunk) + e(branch).
+"""Noise of runs at two levels: ln loss = law + u(trunk) + e(branch).
 
 Variances come from residuals by Henderson's method III (1953): sums of squares of projections that
-see the branch noise alone, then both. The fit has bent towards the data, so its tangent space (the
-Jacobian, K x R) is projected out first: that is the correction for lost degrees of freedom.
+see the branch noise alone, then both. The fit follows the data, so its tangent space (the Jacobian,
+K x R) is projected out first; this corrects for the lost degrees of freedom.
 
 Draws are generalised pivotal quantities (Weerahandi 1993): the sums of squares divided by drawn
-chi-squares. For the branch variance that is the posterior under a flat prior on ln sigma, a scaled
-inverse chi-square; for the trunk variance the draw solves one linear equation and is cut at 0.
-All sigmas are standard deviations of ln loss: 0.003 is 0.3%.
+chi-squares. For the branch variance this is the posterior under a flat prior on ln sigma, a scaled
+inverse chi-square. For the trunk variance the draw solves one linear equation and is cut at 0. All
+sigmas are standard deviations of ln loss: 0.003 is 0.3%.
 """
 
 from dataclasses import dataclass

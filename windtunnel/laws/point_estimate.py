@@ -1,6 +1,7 @@
-"""Can this table carry this law at all? Asked before a fit, and before a trunk is left out.
+"""The point estimate: the best coefficients of a law for one table, and how far to trust them.
 
-The best coefficients of a law for one table, and how far to believe that they are the best.
+`require_identified` refuses a table that cannot determine the law. `best_point` searches from every
+start and reports convergence and how many starts agree.
 """
 
 from dataclasses import dataclass
@@ -47,21 +48,31 @@ def require_identified(problem: Problem, table: Table) -> None:
         if distinct < least:
             words = WORDS.get(name, f"values of {name}")
             raise FitError(
+                "too-few-values",
                 f"{law.formula} needs at least {least} distinct values of {name}; this table has "
-                f"{distinct}: add {least - distinct} or more {words}"
+                f"{distinct}: add {least - distinct} or more {words}",
+                column=name,
+                values=distinct,
+                needed=least,
             )
     if table.rows <= coefficients:
         raise FitError(
+            "too-few-rows",
             f"{law.formula} has {coefficients} coefficients to fit and needs at least "
-            f"{coefficients + 1} rows; this table has {table.rows}: add runs, or fix a coefficient"
+            f"{coefficients + 1} rows; this table has {table.rows}: add runs, or fix a coefficient",
+            rows=table.rows,
+            needed=coefficients + 1,
         )
     r = correlation(law, table)
     if r is not None and abs(r) > MAX_CORRELATION:
         first, second = law.inputs[:2]
         raise FitError(
+            "collinear",
             f"ln {first} and ln {second} are one variable in this table (r = {r:.4f}): the two "
             "terms cannot be told apart. Give every size several horizons, and let the smallest "
-            "run the longest"
+            "run the longest",
+            columns=[first, second],
+            correlation=r,
         )
 
 
@@ -146,7 +157,12 @@ def best_point(
     objective = Objective(name)
     if not objective.is_huber:
         if delta not in (None, "auto"):
-            raise FitError(f"delta = {delta} given, but objective {name!r} has none: leave it out")
+            raise FitError(
+                "contradicting-options",
+                f"delta = {delta} given, but objective {name!r} has none: leave it out",
+                options=["delta", "objective"],
+                objective=name,
+            )
         return search(problem, objective)
     if delta is None and objective.is_log and _seeds(problem, table) is None:
         delta = PUBLISHED_DELTA
@@ -166,8 +182,10 @@ def search(problem: Problem, objective: Objective) -> Point:
     found = found.better(problem.solve_in_logs(objective, outputs, found.theta))
     if not np.isfinite(found.cost).any():
         raise FitError(
+            "not-finite",
             f"{problem.law.name}: no start gives finite residuals. Look for values of the wrong "
-            "sign or unit"
+            "sign or unit",
+            law=problem.law.name,
         )
     best = int(np.argmin(found.cost))
     theta, cost = found.theta[best], float(found.cost[best])

@@ -1,17 +1,11 @@
-"""y = a x^b, alone and with an offset, and an exponential to compare with.
+"""Laws of one regression other than Chinchilla: power laws, an exponential, and a sigmoid.
 
-y = a x^b is a straight line in logs. The offset c is what no amount of x can remove; whether the
-approach to it is a power or an exponential is MiniCPM's question to the loss envelope (arXiv
-2404.06395, section 4.3).
-
-y = a x^b z^c: an optimal learning rate or batch against model size and data.
-
-StepLaw (arXiv 2503.04715): lr = 1.79 N^-0.713 D^0.307 and batch_tokens = 0.58 D^0.571.
-
-Task score from loss: the curve that turns a loss forecast into a benchmark forecast.
-
-MiniCPM4 (arXiv 2506.07900) section 2.3.1 maps its ScalingBench loss to task scores by a sigmoid,
-after Densing Law (arXiv 2412.04315).
+- y = a x^b is a straight line in logs; the offset c is the part that no amount of x removes.
+  MiniCPM (arXiv 2404.06395, section 4.3) compares a power with an exponential on the loss envelope.
+- y = a x^b z^c gives an optimal learning rate or batch size from model size and data. StepLaw
+  (arXiv 2503.04715) has lr = 1.79 N^-0.713 D^0.307 and batch_tokens = 0.58 D^0.571.
+- The sigmoid maps loss to a task score, as MiniCPM4 (arXiv 2506.07900) section 2.3.1 does after
+  Densing Law (arXiv 2412.04315).
 """
 
 from dataclasses import dataclass

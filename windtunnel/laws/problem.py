@@ -1,15 +1,14 @@
-"""Which coefficients a fit may move: some are fixed, some tied, some pinned for a profile.
+"""One law on one table, scaled, with its free coefficients, ready to be fitted many times at once.
 
-All arrays here are of the scaled problem (inputs divided by `units`) except the values that a user
-gives, which are raw.
+`Coordinates` maps the free coefficients to all of them: some are fixed, some tied, some pinned for
+a profile. Arrays are of the scaled problem (inputs divided by `units`); values from the user are
+raw.
 
-One law over one table, scaled and ready to be fitted many times at once.
+For given exponents the other coefficients enter linearly, so their best values have a closed form
+(variable projection, Golub and Pereyra 1973; for L(N, D) arXiv 2603.22339). This gives a start at
+every point of a grid of exponents; `solver.minimise` then lowers the real objective.
 
-For fixed exponents the other coefficients enter linearly, so their best values have a closed form
-(variable projection, Golub and Pereyra 1973; for L(N, D) arXiv 2603.22339). That gives a start at
-every point of a grid of exponents; `least_squares.minimise` then lowers the real objective.
-
-Inputs are divided by their geometric means. Then the coefficients of L(N, D) are of the size of a
+Inputs are divided by their geometric means. The coefficients of L(N, D) are then the size of a
 loss, and the normal equations of a 5 x 5 design have condition number 2e4 instead of 2e11
 (measured). `theta` is always the scaled coefficients in the order of `law.names()`.
 """
@@ -54,12 +53,28 @@ class Coordinates:
         for name, value in self.fixed.items():
             low, high = law.bounds[name]
             if not low <= value <= high:
-                raise FitError(f"fix {name}={value:g}: allowed from {low:g} to {high:g}")
+                raise FitError(
+                    "out-of-range",
+                    f"fix {name}={value:g}: allowed from {low:g} to {high:g}",
+                    coefficient=name,
+                    value=value,
+                    low=low,
+                    high=high,
+                )
         twice = set(self.tied) & (set(self.fixed) | set(self.tied.values()))
         if twice:
-            raise FitError(f"{min(twice)} is both tied and fixed, or tied twice: keep one of them")
+            raise FitError(
+                "contradicting-options",
+                f"{min(twice)} is both tied and fixed, or tied twice: keep one of them",
+                options=["fix", "tie"],
+                coefficient=min(twice),
+            )
         if not self.free:
-            raise FitError(f"no coefficient of {law.name} is left to fit: fix fewer")
+            raise FitError(
+                "nothing-to-fit",
+                f"no coefficient of {law.name} is left to fit: fix fewer",
+                law=law.name,
+            )
 
     @property
     def free(self) -> tuple[str, ...]:

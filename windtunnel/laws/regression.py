@@ -1,10 +1,9 @@
-"""Fit one formula to a table: optimum, noise, intervals, hold-out, influence, warnings.
+"""The full fit of one formula: optimum, noise, intervals, hold-out, influence and warnings.
 
-`power2` from a table of trials: the best y of every (x, z), the law through them, its regret.
-
-A learning rate or batch law is flat around its optimum, so its exponents say little; what counts is
-the loss given up by following the law instead of the local optimum (StepLaw, arXiv 2503.04715;
-users.md, lesson 5).
+`fit_optima` fits `power2` to a table of trials: it takes the best y of every (x, z), fits the law
+to these optima, and reports its regret. The loss is flat around an optimal learning rate or batch,
+so exponents say little. What counts is the loss given up by following the law instead of the local
+optimum (StepLaw, arXiv 2503.04715; users.md, lesson 5).
 """
 
 import contextlib
@@ -73,7 +72,7 @@ def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -
     p = None
     if table.rows <= MOST_TESTED_ROWS:
         p = lack_of_fit(point.residual, point.tangent, cells, trunks, rng=rng)
-    pulls = influence(point, table)
+    leave_one_out = influence(point, table)
     held, missing = _held(table, law, holdout, settings, rng)
     domain = domain_of(law, table)
     scaled = law.in_units(resamples.draws, problem.units) if len(resamples.draws) else np.empty(0)
@@ -83,7 +82,7 @@ def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -
         *diagnostics.of_noise(point, table, noise, lack_of_fit_p=p, sigma_seed=sigma_seed),
         *diagnostics.of_sizes(point, found.base, table, found.layout, found.posterior),
         *diagnostics.of_intervals(law, resamples, scaled, spans.get("ratio"), level=level),
-        *diagnostics.of_influence(pulls, spans, _without_outliers(table, point)),
+        *diagnostics.of_influence(leave_one_out, spans, _without_outliers(table, point)),
         *diagnostics.of_use(law, _best(table, point), domain, held, level),
         *missing,
     )
@@ -121,7 +120,7 @@ def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -
         filters=table.filters,
         dropped=table.dropped,
         holdout=held,
-        influence=pulls,
+        influence=leave_one_out,
         warnings=warnings,
         seed=settings.seed,
         exact=ExactRule.of_table(table) if law.allocates else None,
@@ -236,20 +235,24 @@ def _held(
     except FitError as error:
         if not largest:
             raise
-        return None, (Diagnostic("no-holdout", f"no hold-out of the largest runs: {error}"),)
-    naive: dict[str, Floats] = {}
+        return None, (
+            Diagnostic(
+                "no-holdout", f"no hold-out of the largest runs: {error}", reason=error.code
+            ),
+        )
+    baselines: dict[str, Floats] = {}
     if law.inputs == ("params", "tokens"):
-        naive["nearest size at that D/N"] = nearest_size(rest, held.params, held.tokens)
+        baselines["nearest size at that D/N"] = nearest_size(rest, held.params, held.tokens)
         # Where no run improves on the cheapest there is no line to draw.
         with contextlib.suppress(FitError):
-            naive["power law in compute"] = compute_line(rest, held.params, held.tokens)
+            baselines["power law in compute"] = compute_line(rest, held.params, held.tokens)
     scored = hold_out(
         held,
         what,
         found.point.form,
         found.resamples,
         span=found.layout.span,
-        naive=naive,
+        baselines=baselines,
         level=settings.level,
         rng=rng,
     )
@@ -306,8 +309,12 @@ def fit_optima(table: Table, settings: Settings) -> Fit:
     edge = len(found) - len(used)
     if len(used) < MIN_CELLS:
         raise FitError(
+            "too-few-optima",
             f"power2: {len(used)} of {len(found)} cells of (x, z) have their lowest loss inside "
-            f"the y tried, need {MIN_CELLS}. Try y beyond the lowest loss in the others"
+            f"the y tried, need {MIN_CELLS}. Try y beyond the lowest loss in the others",
+            optima=len(used),
+            cells=len(found),
+            needed=MIN_CELLS,
         )
     rows = [first[k] for k in used]
     optima = Table(
@@ -327,6 +334,8 @@ def fit_optima(table: Table, settings: Settings) -> Fit:
                 "edge-minimum",
                 f"{edge} of {len(found)} cells have their lowest loss at the smallest or largest y "
                 "tried and are left out: try y beyond it",
+                edge=edge,
+                cells=len(found),
             )
         )
     judged = [_regret(fit, table, found[k], first[k]) for k in range(len(found))]

@@ -1,10 +1,11 @@
-"""The Fit: a law, how sure we are of it, where it holds, and everything it was made from.
+"""The Fit: a law with its intervals, its domain and its provenance, and its JSON document.
 
-Every law by its name: a new one is a small file in `forms` or `staged`, and a line here.
+docs/fit.md describes the keys of the document; `codec` writes and reads its parts.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,27 @@ from typing import Any
 import numpy as np
 
 from windtunnel.errors import Diagnostic, FitError, did_you_mean
-from windtunnel.laws.chinchilla import Chinchilla, DataConstrained
+from windtunnel.laws.chinchilla import Chinchilla
+from windtunnel.laws.codec import (
+    FIT_AGAIN,
+    SCHEMA,
+    WRITE_ONE,
+    holdout_document,
+    influence_document,
+    optimum_document,
+    read_draws,
+    read_holdout,
+    read_influence,
+    read_number,
+    read_numbers,
+    read_optional,
+    read_rule,
+    read_span,
+    rounded,
+    rule_document,
+)
 from windtunnel.laws.exact import ExactRule, exact_ratio
-from windtunnel.laws.forms import Formula, Law
+from windtunnel.laws.forms import Formula
 from windtunnel.laws.interval import (
     HoldOut,
     Influence,
@@ -26,10 +45,19 @@ from windtunnel.laws.interval import (
     quantiles,
 )
 from windtunnel.laws.posterior import trunk_sigma
-from windtunnel.laws.powers import ExpOffset, Power, Power2, PowerOffset, Sigmoid
-from windtunnel.laws.table import Floats, Table
-from windtunnel.laws.two_step import batch, envelope, isoflop, lr
-from windtunnel.laws.two_step.base import StagedLaw, Stages
+from windtunnel.laws.registry import written_law
+from windtunnel.laws.schema import (
+    EDITED,
+    as_written,
+    check_fit,
+    is_edited,
+    json_text,
+    parse,
+    read_warnings,
+    text_of,
+    wrong_version,
+)
+from windtunnel.laws.table import Floats
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,7 +84,7 @@ class Fit:
         worst: the rows farthest off the law: label and residual.
         inputs: of a study's fit, the `study`, its `experiments`, and `runs`, a fingerprint of their
             rows; empty for a table.
-        details: what a staged law went through (points per budget, valleys, equal-loss curves).
+        details: the points of both steps of a two-step law (per budget, size or loss level).
         draws: coefficients of the resamples, shape (resamples, K), in the order of `form.names()`.
         sigma_draws: their noise, shape (resamples, 3): sigma_trunk in the middle (on a log scale)
             of the fitted sizes, sigma_branch, and the power of size with which sigma_trunk changes.
@@ -120,7 +148,7 @@ class Fit:
 
     @property
     def has_optimum(self) -> bool:
-        """Whether the law splits budgets, and this fit leaves both terms to weigh."""
+        """Whether the law splits budgets and the fit gives weight to both terms."""
         if not self.form.allocates:
             return False
         return bool(np.isfinite(self.form.log_optimum(self.form.vector, 1e18)[0]))
@@ -139,10 +167,22 @@ class Fit:
         names = self.form.inputs
         inputs = (*inputs, *self._named(names[len(inputs) :], named))
         if len(inputs) != len(names):
-            raise FitError(f"law {self.law} predicts from {', '.join(names)}: {len(inputs)} given")
+            raise FitError(
+                "missing-input",
+                f"law {self.law} predicts from {', '.join(names)}: {len(inputs)} given",
+                law=self.law,
+                inputs=list(names),
+                given=len(inputs),
+            )
         for name, value in zip((*names, "trunks"), (*inputs, trunks), strict=True):
             if not value > 0:
-                raise FitError(f"predict: {name} = {value}, must be above 0")
+                raise FitError(
+                    "out-of-range",
+                    f"predict: {name} = {value}, must be above 0",
+                    input=name,
+                    value=value,
+                    above=0,
+                )
         point = np.array(inputs, np.float64)[:, None]
         with np.errstate(all="ignore"):
             draws = self.form.values(self.draws, point)[:, 0] if len(self.draws) else np.empty(0)
@@ -159,7 +199,13 @@ class Fit:
             FitError: `flops` is not positive, the law splits no budget, or a term is left out.
         """
         if not flops > 0:
-            raise FitError(f"optimum: flops = {flops}, must be above 0")
+            raise FitError(
+                "out-of-range",
+                f"optimum: flops = {flops}, must be above 0",
+                option="flops",
+                value=flops,
+                above=0,
+            )
         coefficients = np.concatenate([self.form.vector[None], self.draws])
         log_params, log_tokens = self.form.log_optimum(
             coefficients, flops, flop_factor=self.flop_factor
@@ -167,8 +213,11 @@ class Fit:
         if not (np.isfinite(log_params[0]) and np.isfinite(log_tokens[0])):
             side = "N" if log_params[0] < 0 else "D"
             raise FitError(
+                "no-optimum",
                 f"optimum: the fit gave the term in {side} no weight, so no optimum exists. The "
-                f"table does not show it: widen the range of {side}"
+                f"table does not show it: widen the range of {side}",
+                law=self.law,
+                term=side,
             )
         params, tokens, ratio = (
             _exp_interval(float(log[0]), *quantiles(log[1:], self.level))
@@ -179,35 +228,33 @@ class Fit:
             beyond("optimal D/N", ratio.value, self.domain["ratio"], "ratio-outside"),
         )
         loss = self.loss_at(params.value, tokens.value)
-        # Of this budget and its D/N the optimum itself has spoken.
-        own = tuple(w for w in loss.warnings if not w.message.startswith(("flops =", "D/N =")))
+        # The optimum itself warns about this budget and its D/N.
+        others = tuple(w for w in loss.warnings if w.values["quantity"] not in {"flops", "D/N"})
         return Optimum(
             flops=float(flops),
             params=params,
             tokens=tokens,
             ratio=ratio,
-            loss=dataclasses.replace(loss, warnings=own),
+            loss=dataclasses.replace(loss, warnings=others),
             ratio_exact=self.ratio_exact(flops),
             extrapolates=abs(decades_beyond(flops, self.domain["flops"])),
             warnings=tuple(w for w in found if w),
         )
 
     def loss_at(self, params: float, tokens: float) -> Interval:
-        """Loss of one new run at (params, tokens), every token fresh; nan for a law without one."""
+        """Loss of one new run at (params, tokens) on fresh tokens; nan for a law without a loss."""
         if self.form.inputs[:2] != ("params", "tokens"):
             return Interval(np.nan, np.nan, np.nan)
         return self.predict(params, tokens, *([tokens] * (len(self.form.inputs) - 2)))
 
     def ratio_exact(self, flops: float) -> Interval | None:
-        """Optimal D/N with everything counted; None where exact FLOPs are unknown."""
+        """Optimal D/N with all FLOPs counted; None where exact FLOPs are unknown."""
         if self.exact is None or not isinstance(self.form, Chinchilla):
             return None
         return exact_ratio(self.form, self.draws, self.exact, flops, level=self.level)
 
     def to_json(self, path: Path | str | None = None, *, draws: int | None = None) -> str:
         """This fit as JSON text (docs/fit.md), also written to `path`; keeps `draws` resamples."""
-        from windtunnel.laws.codec import write
-
         text = write(self, draws=draws)
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
@@ -220,8 +267,6 @@ class Fit:
         Raises:
             FitError: not such a text, or of another schema version.
         """
-        from windtunnel.laws.codec import read
-
         return read(text)
 
     @staticmethod
@@ -232,17 +277,16 @@ class Fit:
             ConfigError: no such file, or not a text.
             FitError: not a fit, or of another version; the file is named.
         """
-        from windtunnel.laws.codec import WRITE_ONE, read
-        from windtunnel.laws.schema import text_of
-
         text = text_of(path, WRITE_ONE)
         try:
             return read(text)
         except FitError as wrong:
-            raise FitError(f"{path}: {wrong}") from None
+            raise FitError(
+                wrong.code, f"{path}: {wrong}", **{**wrong.values, "path": path}
+            ) from None
 
     def detailed(self, details: Mapping[str, Any]) -> "Fit":
-        """This fit with the points of its stages."""
+        """This fit with further details."""
         return dataclasses.replace(self, details={**self.details, **details})
 
     def made_from(self, inputs: Mapping[str, str]) -> "Fit":
@@ -257,14 +301,23 @@ class Fit:
         for name in given:
             if name not in names:
                 raise FitError(
+                    "unknown-input",
                     f"law {self.law} has no input {name!r}; it reads {', '.join(self.form.inputs)}"
-                    f"{did_you_mean(name, self.form.inputs)}"
+                    f"{did_you_mean(name, self.form.inputs)}",
+                    law=self.law,
+                    input=name,
+                    known=list(self.form.inputs),
                 )
         if "unique_tokens" in names and "tokens" in given:
-            # Fresh data unless told otherwise.
+            # Fresh data by default.
             given = {"unique_tokens": given["tokens"], **given}
         if missing := [name for name in names if name not in given]:
-            raise FitError(f"law {self.law} also needs {', '.join(missing)}")
+            raise FitError(
+                "missing-input",
+                f"law {self.law} also needs {', '.join(missing)}",
+                law=self.law,
+                missing=missing,
+            )
         return tuple(given[name] for name in names)
 
     def _noise(self, size: float) -> Floats:
@@ -293,68 +346,171 @@ def _exp_interval(value: float, low: float, high: float) -> Interval:
         return Interval(*np.exp([value, low, high]).tolist())
 
 
-FORMULAS: Mapping[str, type[Law]] = {
-    law.name: law
-    for law in (Chinchilla, Power, PowerOffset, ExpOffset, Power2, DataConstrained, Sigmoid)
-}
+def write(fit: Fit, *, draws: int | None = None, with_digest: bool = True) -> str:
+    """The fit as JSON with one key per line and the first `draws` resamples (None: all)."""
+    return json_text(document(fit, draws=draws), with_digest=with_digest)
 
 
-@dataclass(frozen=True)
-class Staged:
-    """One law of this kind: its class, and what takes a table apart."""
+def document(fit: Fit, *, draws: int | None = None) -> dict[str, Any]:
+    """The fit as plain data, in the order of docs/fit.md."""
+    return {
+        "schema": SCHEMA,
+        "law": fit.law,
+        "formula": fit.form.formula,
+        "source": fit.form.source,
+        "n": fit.rows,
+        "n_trunks": fit.trunks,
+        "n_dropped": sum(rows for _, rows in fit.dropped),
+        "dropped": [{"reason": reason, "rows": rows} for reason, rows in fit.dropped],
+        "columns": fit.columns,
+        "filters": list(fit.filters),
+        "convention": {
+            "params": fit.params_convention,
+            "flop_rule": fit.flop_rule,
+            "flop_factor": fit.flop_factor,
+            "loss": fit.loss_unit,
+            "units": "raw: parameters, tokens, FLOPs",
+        },
+        "objective": {
+            "name": fit.objective,
+            "delta": fit.delta,
+            "value": fit.objective_value,
+            "gradient_norm": fit.gradient_norm,
+        },
+        "coefficients": fit.coefficients,
+        "scaled": {"coefficients": fit.scaled, "scales": fit.scales},
+        "intervals": fit.intervals,
+        "level": fit.level,
+        "method": fit.method,
+        "resamples": len(fit.draws),
+        "resamples_failed": fit.resamples_failed,
+        "starts": fit.starts,
+        "starts_agreeing": fit.starts_agreeing,
+        "converged": fit.converged,
+        "domain": fit.domain,
+        "optimum": [optimum_document(best) for best in optima(fit)],
+        "exponents": _exponents(fit),
+        "holdout": None if fit.holdout is None else holdout_document(fit.holdout),
+        "influence": None if fit.influence is None else influence_document(fit.influence),
+        "residuals": {
+            "rms_log": fit.residual_rms,
+            "worst": [{"row": label, "residual": value} for label, value in fit.worst],
+        },
+        "noise": {
+            "branch": fit.sigma_branch,
+            "trunk": fit.sigma_trunk,
+            "seed": fit.sigma_seed,
+            "lack_of_fit_p": fit.lack_of_fit_p,
+            "seeds_per_cell": list(fit.seeds_per_cell),
+        },
+        "correlation": fit.correlation,
+        "warnings": [warning.document() for warning in fit.warnings],
+        "details": fit.details,
+        "inputs": fit.inputs,
+        "seed": fit.seed,
+        "exact_rule": None if fit.exact is None else rule_document(fit.exact),
+        "draws": rounded(fit.draws[:draws]),
+        "noise_draws": rounded(fit.sigma_draws[:draws]),
+    }
 
-    law: type[StagedLaw]
-    stages: Callable[[Table], Stages]
+
+def optima(fit: Fit) -> list[Optimum]:
+    """The best splits at the middle and the end of the fitted budgets, and at ten times the end."""
+    if not fit.has_optimum:
+        return []
+    low, high = fit.domain["flops"]
+    return [fit.optimum(flops) for flops in (math.sqrt(low * high), high, 10 * high)]
 
 
-STAGED: Mapping[str, Staged] = {
-    each.law.name: each
-    for each in (
-        Staged(isoflop.Isoflop, isoflop.stages),
-        Staged(envelope.PowerEnvelope, envelope.stages),
-        Staged(lr.LrValley, lr.stages),
-        Staged(batch.BatchLaw, batch.stages),
-    )
-}
-LAWS = (*FORMULAS, *STAGED)
-# Laws of whole curves, which read undecayed rows too.
-OF_CURVES = ("batch", "envelope")
-
-
-def needs_of(name: str) -> tuple[str, ...]:
-    """Columns of numbers that a law reads."""
-    return STAGED[name].law.columns() if name in STAGED else law_named(name).columns()
-
-
-def law_named(name: str) -> type[Law]:
-    """The formula called `name`.
+def read(text: str) -> Fit:
+    """The fit in `text`.
 
     Raises:
-        FitError: there is none.
+        FitError: not JSON, another schema version, or a value that no fit has, with its place.
     """
-    if name == "mixture":
+    return of_document(parse(text, WRITE_ONE))
+
+
+def of_document(content: Any) -> Fit:
+    """The fit of a parsed document.
+
+    Raises:
+        FitError: as `read`.
+    """
+    found = content.get("schema") if isinstance(content, dict) else None
+    if found is not None and content.get("law") == "mixture":
         raise FitError(
-            "law 'mixture' is no formula of size and data: windtunnel.laws.mixture.fit_mixture "
-            "fits it"
+            "wrong-law",
+            "a mixture law says nothing of sizes and lengths: "
+            "`windtunnel predict FIT --weight SOURCE=SHARE` reads it",
+            law="mixture",
         )
-    if name not in FORMULAS:
-        raise FitError(f"law {name!r}: one of {', '.join(LAWS)}{did_you_mean(name, LAWS)}")
-    return FORMULAS[name]
+    if found != SCHEMA or isinstance(found, bool):
+        raise wrong_version("fit", found, SCHEMA)
+    with as_written("fit", FIT_AGAIN):
+        law = written_law(content.get("law"), content.get("details"))
+        check_fit(content, law)
+        fit = _rebuilt(content, law)
+    return fit.warned(EDITED) if is_edited(content) else fit
 
 
-def written_law(name: Any, details: Any) -> type[Formula]:
-    """The law of a written fit; which form an envelope has is in its details.
+def _rebuilt(content: dict[str, Any], law: type[Formula]) -> Fit:
+    form = law(**content["coefficients"])
+    objective, noise, convention = (content[k] for k in ("objective", "noise", "convention"))
+    rule, width = content["exact_rule"], len(form.names())
+    return Fit(
+        form=form,
+        intervals={name: read_span(span) for name, span in content["intervals"].items()},
+        level=content["level"],
+        method=content["method"],
+        resamples_failed=content["resamples_failed"],
+        scaled=read_numbers(content["scaled"]["coefficients"]),
+        scales=read_numbers(content["scaled"]["scales"]),
+        objective=objective["name"],
+        delta=read_optional(objective["delta"]),
+        objective_value=read_number(objective["value"]),
+        gradient_norm=read_number(objective["gradient_norm"]),
+        starts=content["starts"],
+        starts_agreeing=content["starts_agreeing"],
+        converged=content["converged"],
+        rows=content["n"],
+        trunks=content["n_trunks"],
+        seeds_per_cell=(noise["seeds_per_cell"][0], noise["seeds_per_cell"][1]),
+        sigma_trunk=read_number(noise["trunk"]),
+        sigma_branch=read_number(noise["branch"]),
+        sigma_seed=read_optional(noise["seed"]),
+        lack_of_fit_p=noise["lack_of_fit_p"],
+        correlation=read_optional(content["correlation"]),
+        residual_rms=read_number(content["residuals"]["rms_log"]),
+        worst=tuple(
+            (each["row"], read_number(each["residual"])) for each in content["residuals"]["worst"]
+        ),
+        domain={name: read_span(span) for name, span in content["domain"].items()},
+        columns=content["columns"],
+        loss_unit=convention["loss"],
+        params_convention=convention["params"],
+        flop_factor=convention["flop_factor"],
+        filters=tuple(content["filters"]),
+        dropped=tuple((each["reason"], each["rows"]) for each in content["dropped"]),
+        holdout=read_holdout(content["holdout"]),
+        influence=read_influence(content["influence"]),
+        warnings=read_warnings(content["warnings"]),
+        seed=content["seed"],
+        exact=None if rule is None else read_rule(rule),
+        draws=read_draws(content["draws"], width),
+        sigma_draws=read_draws(content["noise_draws"], 3),
+        details=content["details"],
+        inputs=content.get("inputs", {}),  # fits of version 0.1 have none
+    )
 
-    Raises:
-        FitError: there is none of that name.
-    """
-    if not isinstance(name, str):
-        raise FitError(f"law: {name!r:.60}, allowed: {', '.join(LAWS)}")
-    if name not in STAGED:
-        return law_named(name)
-    if name == "envelope":
-        form = details.get("form") if isinstance(details, dict) else None
-        if not isinstance(form, str) or form not in envelope.FORMS:
-            raise FitError(f"details.form: {form!r:.60}, allowed: {', '.join(envelope.FORMS)}")
-        return envelope.FORMS[form][1]
-    return STAGED[name].law
+
+def _exponents(fit: Fit) -> dict[str, Any] | None:
+    if not fit.form.allocates:
+        return None
+    a, b = (float(value) for value in fit.form.split(fit.form.vector))
+    return {
+        "a": a,
+        "a_interval": fit.intervals.get("a"),
+        "b": b,
+        "b_interval": fit.intervals.get("b"),
+    }

@@ -1,13 +1,8 @@
-"""Numbers as JSON has them: it knows neither arrays, nor infinity, nor nan.
+"""The JSON schema of a written fit: composable checks, the digest, and the keys that are read.
 
-What a JSON document of ours must look like: small checks that are put together.
-
-A check takes a value and its place, such as `intervals.E.0`, and refuses what is not allowed there
-with a FitError that says so. It changes nothing.
-
-A fit's JSON document: a key a line, and a digest as its last key, by which an edit is told.
-
-The schema of a written fit (docs/fit.md): every key that is read, and what goes together.
+A check takes a value and its place, such as `intervals.E.0`, and raises a FitError for a value that
+is not allowed there. It changes nothing. A document has one key per line and a digest as its last
+key, which reveals edits. docs/fit.md describes the keys.
 """
 
 import hashlib
@@ -26,6 +21,7 @@ from windtunnel.errors import (
     ConfigError,
     Diagnostic,
     FitError,
+    Refused,
     WindtunnelError,
     boundary,
     did_you_mean,
@@ -34,7 +30,7 @@ from windtunnel.laws.forms import Formula
 
 
 def plain(value: Any) -> Any:
-    """Data that JSON can hold: infinities as text, nan as null, tuples as lists."""
+    """The value as JSON data: infinities as text, nan as null, tuples as lists."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, np.generic):
@@ -51,11 +47,11 @@ def plain(value: Any) -> Any:
 Check = Callable[[Any, str], None]
 SHORT = reprlib.Repr()
 SHORT.maxlevel, SHORT.maxdict, SHORT.maxlist, SHORT.maxstring = 2, 3, 4, 60
-"""A refused value as a message quotes it."""
+"""The form in which a message quotes a value."""
 
 
 def text_of(path: Path, fix: str) -> str:
-    """The text of a file that a command was given.
+    """The text of an input file.
 
     Raises:
         ConfigError: There is none, or it is no UTF-8.
@@ -64,89 +60,95 @@ def text_of(path: Path, fix: str) -> str:
         try:
             return path.read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as broken:
-            raise ValueError(f"no text in UTF-8 (its byte {broken.start})") from None
+            raise Refused(
+                "not-utf-8", f"no text in UTF-8 (its byte {broken.start})", byte=broken.start
+            ) from None
 
 
 def parse(
     text: str, fix: str, *, what: object = "not a fit", kind: type[WindtunnelError] = FitError
 ) -> Any:
-    """The value in a JSON text; a key that stands twice and NaN are no JSON of ours.
+    """The value of a JSON text, without repeated keys or NaN.
 
     Raises:
         WindtunnelError: Of this `kind`: it is not whole JSON.
     """
-    with boundary(what, fix, kind, what="no JSON"):
+    with boundary(what, fix, kind, what="no JSON", code="not-json"):
         return json.loads(text, object_pairs_hook=keys_once, parse_constant=_no_number)
 
 
 @contextmanager
 def as_written(what: str, fix: str) -> Iterator[None]:
-    """Say of anything that goes wrong within that it is a damaged `what`.
+    """Report any failure of the body as a damaged `what`.
 
     Raises:
         FitError: With the place, where one is known.
     """
-    with boundary(f"a damaged {what}", fix, FitError):
+    with boundary(f"a damaged {what}", fix, FitError, code="damaged"):
         try:
             yield
         except FitError as wrong:
-            raise ValueError(str(wrong)) from None
+            raise Refused(wrong.code, str(wrong), **wrong.values) from None
 
 
 def as_number(value: Any) -> float:
-    """A number as it was written: null is nan, and infinities are text."""
+    """The number behind a JSON value: null is nan, and infinities are text."""
     return math.nan if value is None else float(value)
 
 
 def anything(value: Any, place: str) -> None:
-    """Whatever stands there."""
+    """Any value."""
 
 
 def flag(value: Any, place: str) -> None:
     """True or false."""
     if not isinstance(value, bool):
-        raise refused(place, value, "true or false")
+        raise refused("wrong-type", place, value, "true or false")
 
 
 def text(value: Any, place: str) -> None:
     """Text."""
     if not isinstance(value, str):
-        raise refused(place, value, "text")
+        raise refused("wrong-type", place, value, "text")
 
 
 def loose(value: Any, place: str) -> None:
-    """A number, or what the writer puts where there is none."""
+    """A number, or its replacement where there is none."""
     if value is None or value in ("inf", "-inf") or math.isfinite(_float(value)):
         return
-    raise refused(place, value, 'a number, "inf", "-inf" or null')
+    raise refused("not-a-number", place, value, 'a number, "inf", "-inf" or null')
 
 
 def number(low: float = -math.inf, high: float = math.inf, *, inside: bool = False) -> Check:
-    """A finite number from `low` to `high`; with `inside` neither of them."""
+    """A finite number from `low` to `high`; with `inside`, strictly between."""
 
     def check(value: Any, place: str) -> None:
-        found = _float(value)
-        if math.isfinite(found) and (low < found < high if inside else low <= found <= high):
+        measured = _float(value)
+        is_number = math.isfinite(measured)
+        if is_number and (low < measured < high if inside else low <= measured <= high):
             return
         ends = [f"{'above' if inside else 'at least'} {low:g}"] if low > -math.inf else []
         ends += [f"{'below' if inside else 'at most'} {high:g}"] if high < math.inf else []
-        raise refused(place, value, f"a number {' and '.join(ends)}".strip())
+        code = "out-of-range" if is_number else "not-a-number"
+        raise refused(code, place, value, f"a number {' and '.join(ends)}".strip())
 
     return check
 
 
 def whole(low: int = 0) -> Check:
-    """A whole number, no smaller than `low`."""
+    """A whole number of at least `low`."""
 
     def check(value: Any, place: str) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= _float(value):
-            raise refused(place, value, f"a whole number, {low} or more")
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if not is_whole or not low <= _float(value):
+            code = "out-of-range" if is_whole else "not-a-number"
+            raise refused(code, place, value, f"a whole number, {low} or more")
 
     return check
 
 
 def maybe(check: Check) -> Check:
-    """What `check` takes, or null."""
+    """A value that `check` accepts, or null."""
 
     def either(value: Any, place: str) -> None:
         if value is not None:
@@ -156,15 +158,27 @@ def maybe(check: Check) -> Check:
 
 
 def listed(check: Check, *, count: int | None = None, least: int = 0) -> Check:
-    """A list of what `check` takes; of `count` entries, or of `least` and more."""
+    """A list of values that `check` accepts, of `count` entries or at least `least`."""
 
     def many(value: Any, place: str) -> None:
         if not isinstance(value, list):
-            raise refused(place, value, "a list")
+            raise refused("wrong-type", place, value, "a list")
         if count is not None and len(value) != count:
-            raise FitError(f"{place}: {len(value)} entries, allowed: {count}")
+            raise FitError(
+                "wrong-length",
+                f"{place}: {len(value)} entries, allowed: {count}",
+                place=place,
+                length=len(value),
+                allowed=count,
+            )
         if len(value) < least:
-            raise FitError(f"{place}: {len(value)} entries, allowed: {least} or more")
+            raise FitError(
+                "wrong-length",
+                f"{place}: {len(value)} entries, allowed: {least} or more",
+                place=place,
+                length=len(value),
+                least=least,
+            )
         for at, item in enumerate(value):
             check(item, f"{place}.{at}")
 
@@ -174,30 +188,35 @@ def listed(check: Check, *, count: int | None = None, least: int = 0) -> Check:
 def named(
     check: Check, names: Collection[str] | None = None, *, among: Collection[str] | None = None
 ) -> Check:
-    """An object of what `check` takes: of exactly these names, of some `among` these, or of any."""
+    """An object of values that `check` accepts, with exactly `names`, some `among` them, or any."""
 
     def many(value: Any, place: str) -> None:
         if not isinstance(value, dict):
-            raise refused(place, value, "an object")
+            raise refused("wrong-type", place, value, "an object")
         for name in names or ():
             _require(value, name, place, names or ())
         allowed = among if names is None else names
         for name, item in value.items():
             if allowed is not None and name not in allowed:
                 hint = did_you_mean(name, allowed)
-                raise FitError(f"{_at(place, name)}: allowed are {', '.join(allowed)}{hint}")
+                raise FitError(
+                    "unknown-key",
+                    f"{_at(place, name)}: allowed are {', '.join(allowed)}{hint}",
+                    key=_at(place, name),
+                    known=list(allowed),
+                )
             check(item, _at(place, name))
 
     return many
 
 
 def fields(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
-    """An object with these keys; others are left alone, for a newer version may write more."""
+    """An object with these keys; unknown keys are ignored, since a newer version may write more."""
     known = {**required, **(optional or {})}
 
     def record(value: Any, place: str) -> None:
         if not isinstance(value, dict):
-            raise refused(place, value, "an object")
+            raise refused("wrong-type", place, value, "an object")
         for name in required:
             _require(value, name, place, known)
         for name, check in known.items():
@@ -215,21 +234,49 @@ def span(check: Check = loose) -> Check:
         pair(value, place)
         low, high = (as_number(end) for end in value)
         if low > high:
-            raise FitError(f"{place}: low = {low:g} lies above high = {high:g}")
+            raise FitError(
+                "out-of-order",
+                f"{place}: low = {low:g} lies above high = {high:g}",
+                place=place,
+                low=low,
+                high=high,
+            )
 
     return ordered
 
 
-def refused(place: str, value: Any, allowed: str) -> FitError:
+def refused(code: str, place: str, value: Any, allowed: str) -> FitError:
     """The error to raise for a value that is not allowed at its place."""
-    return FitError(f"{place or 'the document'}: {SHORT.repr(value)}, allowed: {allowed}")
+    place, shown = place or "the document", SHORT.repr(value)
+    return FitError(
+        code, f"{place}: {shown}, allowed: {allowed}", place=place, value=shown, allowed=allowed
+    )
+
+
+def wrong_version(what: str, found: object, reads: int) -> FitError:
+    """The error to raise for a document of another schema version than this package reads."""
+    is_later = isinstance(found, int) and found > reads
+    return FitError(
+        "later-version" if is_later else "unknown-version",
+        f"{what} schema {found!r:.60}: this version reads {reads}; fit the table again",
+        schema=SHORT.repr(found),
+        reads=reads,
+    )
+
+
+def read_warnings(written: list[dict[str, Any]]) -> tuple[Diagnostic, ...]:
+    """The warnings of a written fit; files of version 0.1 have no values."""
+    return tuple(
+        Diagnostic(warning["code"], warning["message"], **warning.get("values", {}))
+        for warning in written
+    )
 
 
 def _require(value: dict[str, Any], name: str, place: str, known: Collection[str]) -> None:
     if name not in value:
         unknown = [key for key in value if key not in known]
         hint = did_you_mean(name, unknown).replace("did you mean", "is it")
-        raise FitError(f"{_at(place, name)}: is missing{hint}")
+        raise FitError("missing-key", f"{_at(place, name)}: is missing{hint}", key=_at(place, name))
 
 
 def _at(place: str, name: str) -> str:
@@ -237,7 +284,7 @@ def _at(place: str, name: str) -> str:
 
 
 def _float(value: Any) -> float:
-    """A number of JSON; nan for what is none, and for whole numbers beyond every float."""
+    """The JSON number as a float; nan for other values and for integers too large for a float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
     try:
@@ -256,12 +303,12 @@ def keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {twice!r} stands twice in one object")
+        raise Refused("repeated-key", f"key {twice!r} stands twice in one object", key=twice)
     return found
 
 
 def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise Refused("not-a-number", f"{name} is no number of JSON", value=name)
 
 
 EDITED = Diagnostic(
@@ -272,7 +319,7 @@ EDITED = Diagnostic(
 
 
 def json_text(document: Mapping[str, Any], *, with_digest: bool = True) -> str:
-    """A document as JSON."""
+    """The document as JSON text with one key per line."""
     content = {name: plain(value) for name, value in document.items()}
     if with_digest:
         content["digest"] = digest_of(content)
@@ -284,25 +331,25 @@ def json_text(document: Mapping[str, Any], *, with_digest: bool = True) -> str:
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
-    """16 hex digits over a JSON document, but for its own `digest`."""
+    """A digest (16 hex digits) of a JSON document without its own `digest`."""
     rest = {name: value for name, value in content.items() if name != "digest"}
     text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def is_edited(content: Mapping[str, Any]) -> bool:
-    """Whether a document was changed since it was written; one without a digest cannot tell."""
+    """Whether a document was changed after it was written; always false without a digest."""
     return "digest" in content and content["digest"] != digest_of(content)
 
 
 POSITIVE = number(0, inside=True)
 SHARE = number(0, 1)
 LEVEL = number(0, 1, inside=True)
-WARNINGS = listed(fields({"code": text, "message": text}))
+WARNINGS = listed(fields({"code": text, "message": text}, {"values": named(anything)}))
 DROPPED = listed(fields({"reason": text, "rows": whole()}))
-PULLS = listed(fields({"label": text, "value_without": loose, "shift": loose}))
+LEAVE_ONE_OUT = listed(fields({"label": text, "value_without": loose, "shift": loose}))
 OF_ALLOCATION = ("a", "b", "ratio")
-"""What intervals name besides the coefficients, where a law splits budgets."""
+"""Further names of intervals, for a law that splits budgets."""
 
 HOLDOUT = fields(
     {
@@ -338,7 +385,9 @@ ANY_LAW = fields(
         "converged": flag,
         "holdout": maybe(HOLDOUT),
         "influence": maybe(
-            fields({"quantity": text, "value": loose, "rows": PULLS, "trunks": PULLS})
+            fields(
+                {"quantity": text, "value": loose, "rows": LEAVE_ONE_OUT, "trunks": LEAVE_ONE_OUT}
+            )
         ),
         "residuals": fields(
             {"rms_log": loose, "worst": listed(fields({"row": text, "residual": loose}))}
@@ -371,7 +420,7 @@ ANY_LAW = fields(
 
 
 def check_fit(content: Any, law: type[Formula]) -> None:
-    """Refuse a document that no fit of `law` is written as.
+    """Check the document of a fit of `law`.
 
     Raises:
         FitError: With the place, what stands there, and what is allowed.
@@ -382,27 +431,42 @@ def check_fit(content: Any, law: type[Formula]) -> None:
     for name, ends in content["domain"].items():
         low, high = ends
         if not (low * high > 0 and math.isfinite(low * high)):  # their middle on a log scale
-            raise refused(f"domain.{name}", ends, "numbers above 0 that a product can hold")
+            raise refused(
+                "out-of-range", f"domain.{name}", ends, "numbers above 0 that a product can hold"
+            )
     draws, noise = content["draws"], content["noise_draws"]
     if len(draws) != len(noise):
         raise FitError(
-            f"noise_draws: {len(noise)} entries, allowed: {len(draws)}, as many as in draws"
+            "wrong-length",
+            f"noise_draws: {len(noise)} entries, allowed: {len(draws)}, as many as in draws",
+            place="noise_draws",
+            length=len(noise),
+            allowed=len(draws),
         )
     if content["starts_agreeing"] > content["starts"]:
         raise refused(
+            "out-of-range",
             "starts_agreeing",
             content["starts_agreeing"],
             f"no more than {content['starts']} starts",
         )
     if (rule := content["exact_rule"]) is not None:
         if len(rule["log_excess"]) != len(rule["log_params"]):
-            raise FitError("exact_rule.log_excess: allowed: as many entries as in log_params")
+            raise FitError(
+                "wrong-length",
+                "exact_rule.log_excess: allowed: as many entries as in log_params",
+                place="exact_rule.log_excess",
+                length=len(rule["log_excess"]),
+                allowed=len(rule["log_params"]),
+            )
         if any(low >= high for low, high in pairwise(rule["log_params"])):
-            raise refused("exact_rule.log_params", rule["log_params"], "numbers that increase")
+            raise refused(
+                "out-of-order", "exact_rule.log_params", rule["log_params"], "numbers that increase"
+            )
 
 
 def _of_law(law: type[Formula], names: tuple[str, ...]) -> Check:
-    """What follows from the law's formula: its coefficients and its inputs."""
+    """Checks that depend on the law: its coefficients and its inputs."""
     allocates = ("flops", "ratio") if law.allocates else ()
     inputs = dict.fromkeys((*law.inputs, *allocates), span(POSITIVE))
     return fields(

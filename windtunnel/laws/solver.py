@@ -1,13 +1,13 @@
-"""What a fit minimises: the sum over rows of squares or of Huber's rho of the residuals.
+"""Batched robust least squares in a box, by damped Gauss-Newton steps.
 
-Many small robust least-squares problems at once, inside a box, by damped Gauss-Newton steps.
+The objective of every problem is sum_i w_i rho(r_i), with rho(r) = r^2/2 up to |r| = delta and
+delta (|r| - delta/2) beyond (Huber). It is the sum, never the mean: averaging divides the gradient
+by the number of rows and stops an optimiser early (Besiroglu et al. 2024, arXiv 2404.10102,
+section 4).
 
-Minimises sum_i w_i rho(r_i) for every problem, with rho(r) = r^2/2 up to |r| = delta and
-delta (|r| - delta/2) beyond (Huber). The sum, never the mean: averaging scales the gradient by the
-number of rows and stops an optimiser early (Besiroglu et al. 2024, arXiv 2404.10102, section 4).
-
-P problems, K coefficients, R rows. All P are stepped together, so a thousand bootstrap resamples
-cost about as much as a thousand times fifty rows of arithmetic, not a thousand optimiser calls.
+P problems, K coefficients, R rows. All P problems are stepped together, so a thousand bootstrap
+resamples cost about as much as arithmetic on a thousand times fifty rows, not a thousand optimiser
+calls.
 """
 
 import dataclasses
@@ -39,11 +39,21 @@ class Objective:
     def __post_init__(self) -> None:
         if self.name not in OBJECTIVES:
             raise FitError(
+                "unknown-option",
                 f"objective = {self.name!r}: one of {', '.join(OBJECTIVES)}"
-                + did_you_mean(str(self.name), OBJECTIVES)
+                + did_you_mean(str(self.name), OBJECTIVES),
+                option="objective",
+                value=self.name,
+                known=list(OBJECTIVES),
             )
         if not self.delta > 0:
-            raise FitError(f"delta = {self.delta}: must be above 0, in the unit of the residual")
+            raise FitError(
+                "out-of-range",
+                f"delta = {self.delta}: must be above 0, in the unit of the residual",
+                option="delta",
+                value=self.delta,
+                above=0,
+            )
 
     @property
     def is_log(self) -> bool:

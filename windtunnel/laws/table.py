@@ -1,7 +1,7 @@
-"""The table that a law is fitted to: one row per finished run, labelled by the trunk it came from.
+"""The table that a law is fitted to: one row per finished run, labelled by its trunk.
 
-Columns are one-dimensional and of one length, R. The trunk is the unit of independence: two
-branches of one trunk share its initialisation and its data order, so their noise is shared too.
+Columns are one-dimensional and of one length, R. The trunk is the unit of independence: branches of
+one trunk share its initialisation and its data order, and so part of their noise.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,17 +17,19 @@ ONCE = 1.01
 
 
 def mixed_decay(undecayed: int, rows: int) -> Diagnostic:
-    """What is said where decayed and undecayed rows meet in one table."""
+    """The warning about decayed and undecayed rows in one table."""
     return Diagnostic(
         "mixed-decay",
         f"{undecayed} of {rows} rows are not decayed and were left out: a decay is worth about .09 "
         "nats, more than most effects fitted here, so the two are never mixed. To fit the others "
         "alone: --where 'decayed == false'",
+        undecayed=undecayed,
+        rows=rows,
     )
 
 
 def repeated_data(passes: ArrayLike) -> tuple[Diagnostic, ...]:
-    """What is said of rows that read their data more than once; nan: not known."""
+    """The warning about rows with more than one pass over their data (nan: unknown), if any."""
     count = np.asarray(passes, np.float64)
     repeated = int(np.sum(count > ONCE))
     if not repeated:
@@ -38,6 +40,9 @@ def repeated_data(passes: ArrayLike) -> tuple[Diagnostic, ...]:
             f"{repeated} of {count.size} rows read their data more than once, up to "
             f"{np.nanmax(count):.3g} times, and this law counts every token as fresh: "
             "--law data-constrained fits repetition (--unique-tokens COL)",
+            repeated=repeated,
+            rows=int(count.size),
+            passes=float(np.nanmax(count)),
         ),
     )
 
@@ -46,7 +51,7 @@ Floats = NDArray[np.float64]
 
 
 class Table:
-    """Numbers by the names that laws use: `params` N, `tokens` D (cumulative), `loss`, and others.
+    """Columns by the names that laws use: `params` N, `tokens` D (cumulative), `loss`, and others.
 
     Attributes:
         columns: finite numbers, raw units, shape (R,); read-only.
@@ -85,7 +90,7 @@ class Table:
         given = {**(columns or {}), **more}
         self.columns = {name: _numbers(name, values) for name, values in given.items()}
         if not self.columns:
-            raise FitError("a table needs at least one column of numbers")
+            raise FitError("empty", "a table needs at least one column of numbers")
         self.rows = next(iter(self.columns.values())).size
         self.labels = {name: _text(values) for name, values in (labels or {}).items()}
         run = self.labels.get("run")
@@ -107,8 +112,12 @@ class Table:
         for name, values in others.items():
             if values.shape != (self.rows,):
                 raise FitError(
+                    "wrong-length",
                     f"column {name!r} has shape {values.shape}, the others ({self.rows},): give "
-                    "one value per run in every column"
+                    "one value per run in every column",
+                    column=name,
+                    length=len(values),
+                    rows=self.rows,
                 )
 
     def __contains__(self, name: str) -> bool:
@@ -118,7 +127,10 @@ class Table:
         if name not in self.columns:
             known = sorted(self.columns)
             raise FitError(
-                f"no column {name!r}; there are: {', '.join(known)}{did_you_mean(name, known)}"
+                "unknown-column",
+                f"no column {name!r}; there are: {', '.join(known)}{did_you_mean(name, known)}",
+                column=name,
+                known=known,
             )
         return self.columns[name]
 
@@ -187,13 +199,13 @@ class Table:
         return whole
 
     def stated(self, *, loss_unit: str, params_convention: str) -> "Table":
-        """This table with other words for what its loss and its params are."""
+        """This table with another loss unit and params convention."""
         whole = self.subset(np.ones(self.rows, bool))
         whole.loss_unit, whole.params_convention = loss_unit, params_convention
         return whole
 
     def describe(self, row: int, names: Iterable[str]) -> str:
-        """One row in words: where it stands, and some of its columns."""
+        """The place of one row and some of its columns, as text."""
         return f"{self.places[row]}: " + ", ".join(f"{n}={self[n][row]:.4g}" for n in names)
 
     def groups(self) -> Iterator[tuple[str, NDArray[np.bool_]]]:
@@ -210,15 +222,22 @@ def _numbers(name: str, values: ArrayLike) -> Floats:
     try:
         array = np.atleast_1d(np.array(values, np.float64))
     except (TypeError, ValueError) as error:
-        raise ColumnError(f"is not all numbers: {error}", name) from None
+        raise ColumnError("not-a-number", f"is not all numbers: {error}", name) from None
     array.flags.writeable = False
     if array.ndim != 1 or array.size == 0:
-        raise ColumnError(f"has shape {array.shape}: give one number per run", name)
+        raise ColumnError(
+            "wrong-shape",
+            f"has shape {array.shape}: give one number per run",
+            name,
+            shape=array.shape,
+        )
     if (bad := np.flatnonzero(~np.isfinite(array))).size:
         raise ColumnError(
+            "not-finite",
             f"is {array[bad[0]]}: a law takes finite numbers. "
             "Drop diverged and unfinished runs first, and say so in `filters`",
             name,
             int(bad[0]),
+            value=str(array[bad[0]]),
         )
     return array

@@ -1,4 +1,4 @@
-"""Does the law predict trunks it has not seen, and do a few rows decide it?"""
+"""Hold-out and influence: forecasts of unseen trunks, and the law without each row or trunk."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from windtunnel.errors import FitError
 from windtunnel.laws.bootstrap import Resamples, refit
 from windtunnel.laws.forms import Law
-from windtunnel.laws.interval import HoldOut, Influence, Pull, quantiles
+from windtunnel.laws.interval import HoldOut, Influence, LeaveOneOut, quantiles
 from windtunnel.laws.point_estimate import Point, enough
 from windtunnel.laws.posterior import trunk_sigma
 from windtunnel.laws.table import Floats, Table
@@ -34,7 +34,12 @@ def held_out_rows(
     """
     if isinstance(holdout, str):
         if holdout != "largest":
-            raise FitError(f"holdout = {holdout!r}: 'largest', a mask, trunk labels or None")
+            raise FitError(
+                "unknown-option",
+                f"holdout = {holdout!r}: 'largest', a mask, trunk labels or None",
+                option="holdout",
+                value=holdout,
+            )
         chosen, what = _largest(law, table)
         given = np.isin(table.trunk, table.trunk[chosen])
     else:
@@ -42,14 +47,25 @@ def held_out_rows(
         if given.dtype != np.bool_:
             labels = given.astype(np.str_)
             if (unknown := np.setdiff1d(labels, table.trunk_labels)).size:
-                raise FitError(f"holdout: no trunk {str(unknown[0])!r} in the table")
+                raise FitError(
+                    "unknown-trunk",
+                    f"holdout: no trunk {str(unknown[0])!r} in the table",
+                    trunk=str(unknown[0]),
+                )
             given = np.isin(table.trunk, labels)
     if given.shape != (table.rows,) or given.all() or not given.any():
-        raise FitError(f"holdout: a mask over {table.rows} rows with some, not all, of them true")
+        raise FitError(
+            "empty-holdout",
+            f"holdout: a mask over {table.rows} rows with some, not all, of them true",
+            held=int(given.sum()),
+            rows=table.rows,
+        )
     if (split := np.intersect1d(table.trunk[given], table.trunk[~given])).size:
         raise FitError(
+            "split-trunk",
             f"holdout: trunk {str(split[0])!r} is on both sides. Its rows share their noise: "
-            "hold out whole trunks"
+            "hold out whole trunks",
+            trunk=str(split[0]),
         )
     return given, what
 
@@ -74,7 +90,7 @@ def hold_out(
     resamples: Resamples,
     *,
     span: tuple[float, float],
-    naive: Mapping[str, Floats],
+    baselines: Mapping[str, Floats],
     level: float,
     rng: np.random.Generator,
 ) -> HoldOut:
@@ -109,7 +125,7 @@ def hold_out(
             f"{form.inputs[0]}={value:.6g}": float(errors[inputs[0] == value].mean())
             for value in np.unique(inputs[0])[-20:]
         },
-        naive={name: _relative(values, measured) for name, values in naive.items()},
+        baselines={name: _relative(values, measured) for name, values in baselines.items()},
         points=tuple(
             zip(
                 measured.tolist(),
@@ -122,7 +138,7 @@ def hold_out(
 
 
 def headline(law: type[Law], raw: Floats, flops: float | None, flop_factor: float) -> Floats:
-    """What people take from the law, for raw coefficients (P, K): ln D/N, or its main exponent."""
+    """The headline of a law, for raw coefficients (P, K): ln D/N, or its main exponent."""
     if law.headline == "ratio" and flops is not None:
         log_params, log_tokens = law.log_optimum(raw, flops, flop_factor=flop_factor)
         return np.asarray(log_tokens - log_params)
@@ -130,7 +146,7 @@ def headline(law: type[Law], raw: Floats, flops: float | None, flop_factor: floa
 
 
 def influence(point: Point, table: Table) -> Influence | None:
-    """What the headline becomes without each row and each trunk; every refit starts at the fit.
+    """The headline without each row and each trunk; every refit starts at the fit.
 
     None where nothing can be spared, or the table has no optimum to move.
     """
@@ -140,7 +156,7 @@ def influence(point: Point, table: Table) -> Influence | None:
     if not np.isfinite(before):
         return None
 
-    def pulls(labels: list[str], kept: list[NDArray[np.bool_]]) -> tuple[Pull, ...]:
+    def effects(labels: list[str], kept: list[NDArray[np.bool_]]) -> tuple[LeaveOneOut, ...]:
         return _strongest(point, table, labels, kept, before=float(before), flops=flops)
 
     rows = _candidates(point)
@@ -151,8 +167,8 @@ def influence(point: Point, table: Table) -> Influence | None:
     named = Influence(
         quantity=law.headline,
         value=float(np.exp(before)) if flops is not None else float(before),
-        rows=pulls(row_labels, without_row),
-        trunks=pulls([label for label, _ in trunks], [~mask for _, mask in trunks]),
+        rows=effects(row_labels, without_row),
+        trunks=effects([label for label, _ in trunks], [~mask for _, mask in trunks]),
     )
     return named if named.rows or named.trunks else None
 
@@ -165,7 +181,7 @@ def _strongest(
     *,
     before: float,
     flops: float | None,
-) -> tuple[Pull, ...]:
+) -> tuple[LeaveOneOut, ...]:
     law, free = point.problem.law, len(point.problem.coordinates.free)
     spare = [k for k, keep in enumerate(kept) if enough(law, table, keep, free)]
     if not spare:
@@ -177,20 +193,20 @@ def _strongest(
     order = np.argsort(-np.abs(shift), kind="stable")[:NAMED]
     with np.errstate(over="ignore"):
         value = np.exp(after) if flops is not None else after
-    return tuple(Pull(labels[spare[k]], float(value[k]), float(shift[k])) for k in order)
+    return tuple(LeaveOneOut(labels[spare[k]], float(value[k]), float(shift[k])) for k in order)
 
 
 def _candidates(point: Point) -> NDArray[np.intp]:
-    """Rows worth a refit without them: all of a small table, else those with the largest pull.
+    """Rows to leave out: all of a small table, else those with the largest influence.
 
-    The pull of a row on a linear fit is its residual times the root of its leverage.
+    The influence of a row on a linear fit is its residual times the root of its leverage.
     """
     rows = point.residual.size
     if rows <= MOST_REFITS:
         return np.arange(rows)
     left = np.linalg.svd(point.tangent.T, full_matrices=False)[0]
-    pull = np.abs(point.residual) * np.sqrt(np.sum(left**2, axis=1))
-    return np.sort(np.argsort(-pull)[:MOST_REFITS])
+    shift = np.abs(point.residual) * np.sqrt(np.sum(left**2, axis=1))
+    return np.sort(np.argsort(-shift)[:MOST_REFITS])
 
 
 def _but(whole: NDArray[np.bool_], row: int) -> NDArray[np.bool_]:
@@ -226,7 +242,7 @@ def _row_draws(
     span: tuple[float, float],
     rng: np.random.Generator,
 ) -> Floats:
-    """What every held row could have shown, shape (resamples, rows); ln for loss-like laws."""
+    """Predictive draws of every held-out row, shape (resamples, rows); ln for loss-like laws."""
     with np.errstate(all="ignore"):
         law = _level(form, form.values(resamples.draws, inputs))
     count = len(resamples.sigmas)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from windtunnel.errors import FitError
-from windtunnel.laws import Contest, compare
+from windtunnel.laws import Comparison, compare
 from windtunnel.runs.table import Row
 
 LAW = "this law"
@@ -67,7 +67,7 @@ class Verdict:
     earlier: int
     blind_earlier: int
     points: tuple[HeldOutPoint, ...]
-    contest: Contest | None
+    contest: Comparison | None
     problem: str = ""
 
     @property

@@ -1,24 +1,17 @@
-"""A MixtureFit as one flat JSON object and back: the schema of docs/fit.md.
-
-It holds the table. Reading it fits the chosen regressions and their resamples again, which gives
-the same numbers, and checks that it does.
-
-The schema of a written mixture fit (docs/fit.md), and what goes together in it.
-"""
+"""The parts of a MixtureFit's JSON document, written, checked and read; see docs/fit.md."""
 
 from typing import Any
 
 import numpy as np
 
-from windtunnel.errors import Diagnostic, FitError
+from windtunnel.errors import FitError
 from windtunnel.laws.interval import Interval
+from windtunnel.laws.mixture.best import LAW, Best, Forecast
 from windtunnel.laws.mixture.models import KINDS
-from windtunnel.laws.mixture.result import LAW, Best, Forecast, Gain, MixtureFit, Score
-from windtunnel.laws.mixture.runs import SUM_WITHIN, MixtureRuns, points_of
-from windtunnel.laws.mixture.selection import Candidate, Choice, ensemble
+from windtunnel.laws.mixture.runs import SUM_WITHIN, MixtureRuns
+from windtunnel.laws.mixture.selection import Candidate, ModelSelection
 from windtunnel.laws.schema import (
     DROPPED,
-    EDITED,
     LEVEL,
     POSITIVE,
     SHARE,
@@ -26,16 +19,12 @@ from windtunnel.laws.schema import (
     Check,
     anything,
     as_number,
-    as_written,
     fields,
     flag,
-    is_edited,
-    json_text,
     listed,
     loose,
     named,
     number,
-    parse,
     refused,
     span,
     text,
@@ -48,85 +37,6 @@ REPRODUCES = 1e-6
 DRAW_DIGITS = 6
 
 
-def write(fit: MixtureFit) -> str:
-    """The fit as JSON, a key a line."""
-    return json_text(document(fit))
-
-
-def document(fit: MixtureFit) -> dict[str, Any]:
-    """The fit as plain data, in the order of docs/fit.md."""
-    runs, points = fit.runs, fit.points
-    return {
-        "law": LAW,
-        "schema": SCHEMA,
-        "n": runs.rows,
-        "n_mixtures": len(points.weights),
-        "n_trunks": runs.trunks,
-        "dropped": [{"reason": reason, "rows": rows} for reason, rows in runs.dropped],
-        "filters": list(runs.filters),
-        "convention": {"loss": runs.loss_unit, "weights": "shares, sum 1"},
-        "same": runs.same,
-        "sets": {name: _set(fit, s, name) for s, name in enumerate(runs.sets)},
-        "target": fit.target,
-        "score": {"rms": fit.score.rms, **_interval("rank", fit.score.rank)},
-        "best": _best(fit.best),
-        "level": fit.level,
-        "bootstrap": fit.bootstrap,
-        "resamples": len(fit.laws.noise),
-        "seed": fit.seed,
-        "warnings": [warning.document() for warning in fit.warnings],
-        "inputs": fit.inputs,
-        "table": {
-            "sources": runs.sources,
-            "sets": runs.sets,
-            "weights": runs.weights,
-            "losses": runs.losses,
-            "trunk": runs.trunk,
-            "variant": runs.variant,
-        },
-        "fitted": fit.losses(points.weights),
-        "best_draws": [
-            [round(share, DRAW_DIGITS) for share in row] for row in fit.best.draws.tolist()
-        ],
-    }
-
-
-def read(text: str) -> MixtureFit:
-    """The fit in `text`.
-
-    Raises:
-        FitError: no such text, another schema version, fields that are missing, or regressions
-            that come out otherwise.
-    """
-    return of_document(parse(text, "write one with windtunnel fit --out FIT.json"))
-
-
-def of_document(content: Any) -> MixtureFit:
-    """The fit of a parsed document.
-
-    Raises:
-        FitError: as `read`.
-    """
-    if not is_mixture(content) or content.get("schema") != SCHEMA:
-        found = content.get("schema") if isinstance(content, dict) else None
-        raise FitError(
-            f"mixture fit schema {found!r:.60}: this version reads {SCHEMA}; fit the table again"
-        )
-    with as_written("mixture fit", "put back what stood there, or fit the table again"):
-        check_mixture_fit(content)
-        runs = _runs(content)
-        _check_counts(content, len(points_of(runs).weights))
-        fit = _rebuilt(content, runs)
-        written = np.array(content["fitted"], np.float64)
-        found = fit.losses(fit.points.weights)
-    if not np.allclose(found, written, rtol=REPRODUCES, atol=0):
-        raise FitError(
-            "a mixture fit that does not come out again from its own table: the file was edited, "
-            "or scikit-learn has changed; fit the table again"
-        )
-    return fit.warned(EDITED) if is_edited(content) else fit
-
-
 def is_mixture(content: Any) -> bool:
     """Whether parsed JSON says that it is a mixture fit."""
     return isinstance(content, dict) and content.get("law") == LAW
@@ -135,38 +45,13 @@ def is_mixture(content: Any) -> bool:
 def forecast_document(found: Forecast) -> dict[str, Any]:
     """One forecast as plain data."""
     return {
-        **_interval("loss", found.loss),
+        **interval_document("loss", found.loss),
         "another_trunk_interval": list(found.another_trunk),
     }
 
 
-def _set(fit: MixtureFit, which: int, name: str) -> dict[str, Any]:
-    choice = fit.choices[name]
-    return {
-        "chosen": choice.chosen,
-        "why": choice.why,
-        "formula": KINDS[choice.chosen].formula,
-        "candidates": [
-            {
-                "kind": each.kind,
-                "needs": each.needs,
-                "refused": each.refused,
-                "rms": each.rms,
-                "relative": each.relative,
-                **_interval("rank", each.rank),
-                "predicted": each.predicted,
-            }
-            for each in choice.candidates
-        ],
-        "coefficients": {
-            key: [value.value, value.low, value.high]
-            for key, value in fit.coefficients[name].items()
-        },
-        "noise": {"run": fit.laws.sigma[which], "trunk": fit.laws.sigma_trunk[which]},
-    }
-
-
-def _best(best: Best) -> dict[str, Any]:
+def best_document(best: Best) -> dict[str, Any]:
+    """The best mixture as plain data."""
     return {
         "mixture": best.mixture,
         "intervals": {name: [share.low, share.high] for name, share in best.shares.items()},
@@ -176,7 +61,7 @@ def _best(best: Best) -> dict[str, Any]:
             {
                 "over": gain.over,
                 "mixture": gain.mixture,
-                **_interval("nats", gain.nats),
+                **interval_document("nats", gain.nats),
                 "none": gain.none,
             }
             for gain in best.gains
@@ -184,7 +69,8 @@ def _best(best: Best) -> dict[str, Any]:
     }
 
 
-def _runs(content: dict[str, Any]) -> MixtureRuns:
+def read_runs(content: dict[str, Any]) -> MixtureRuns:
+    """The runs of a written fit."""
     table = content["table"]
     return MixtureRuns(
         sources=tuple(table["sources"]),
@@ -200,8 +86,8 @@ def _runs(content: dict[str, Any]) -> MixtureRuns:
     )
 
 
-def _check_counts(content: dict[str, Any], mixtures: int) -> None:
-    """Refuse numbers by mixture that are not as many as the table has mixtures."""
+def check_counts(content: dict[str, Any], mixtures: int) -> None:
+    """Check that lists by mixture are as long as the table has mixtures."""
     listed(anything, count=mixtures)(content["fitted"], "fitted")
     for name, found in content["sets"].items():
         for at, candidate in enumerate(found["candidates"]):
@@ -211,56 +97,16 @@ def _check_counts(content: dict[str, Any], mixtures: int) -> None:
             )
 
 
-def _rebuilt(content: dict[str, Any], runs: MixtureRuns) -> MixtureFit:
-    sets = {name: content["sets"][name] for name in runs.sets}
-    choices = {name: _read_choice(each) for name, each in sets.items()}
-    best = content["best"]
-    return MixtureFit(
-        runs=runs,
-        choices=choices,
-        laws=ensemble(
-            points_of(runs),
-            [choice.chosen for choice in choices.values()],
-            np.stack([choice.taken.predicted for choice in choices.values()], axis=1),
-            bootstrap=content["bootstrap"],
-            seed=content["seed"],
-        ),
-        coefficients={
-            name: {key: _interval_of(*values) for key, values in each["coefficients"].items()}
-            for name, each in sets.items()
-        },
-        target=content["target"],
-        score=Score(as_number(content["score"]["rms"]), _read_interval("rank", content["score"])),
-        best=Best(
-            shares={
-                name: _interval_of(share, *best["intervals"][name])
-                for name, share in best["mixture"].items()
-            },
-            target=_read_forecast(best["target"]),
-            losses={name: _read_forecast(each) for name, each in best["losses"].items()},
-            gains=tuple(
-                Gain(each["over"], each["mixture"], _read_interval("nats", each), each["none"])
-                for each in best["gains"]
-            ),
-            draws=np.array(content["best_draws"], np.float64).reshape(-1, len(runs.sources)),
-        ),
-        warnings=tuple(Diagnostic(said["code"], said["message"]) for said in content["warnings"]),
-        bootstrap=content["bootstrap"],
-        seed=content["seed"],
-        level=content["level"],
-        inputs=content["inputs"],
-    )
-
-
-def _read_choice(content: dict[str, Any]) -> Choice:
-    return Choice(
+def read_selection(content: dict[str, Any]) -> ModelSelection:
+    """The candidates of one validation set of a written fit, and the chosen one."""
+    return ModelSelection(
         candidates=tuple(
             Candidate(
                 kind=each["kind"],
                 needs=each["needs"],
                 rms=as_number(each["rms"]),
                 relative=as_number(each["relative"]),
-                rank=_read_interval("rank", each),
+                rank=read_interval("rank", each),
                 predicted=np.array(each["predicted"], np.float64),
             )
             for each in content["candidates"]
@@ -270,20 +116,24 @@ def _read_choice(content: dict[str, Any]) -> Choice:
     )
 
 
-def _read_forecast(content: dict[str, Any]) -> Forecast:
+def read_forecast(content: dict[str, Any]) -> Forecast:
+    """A written forecast."""
     low, high = (as_number(end) for end in content["another_trunk_interval"])
-    return Forecast(_read_interval("loss", content), (low, high))
+    return Forecast(read_interval("loss", content), (low, high))
 
 
-def _interval(name: str, found: Interval) -> dict[str, Any]:
+def interval_document(name: str, found: Interval) -> dict[str, Any]:
+    """A number under `name`, and its interval beside it."""
     return {name: found.value, f"{name}_interval": [found.low, found.high]}
 
 
-def _read_interval(name: str, content: dict[str, Any]) -> Interval:
-    return _interval_of(content[name], *content[f"{name}_interval"])
+def read_interval(name: str, content: dict[str, Any]) -> Interval:
+    """The number under `name` with its interval."""
+    return interval_of(content[name], *content[f"{name}_interval"])
 
 
-def _interval_of(value: Any, low: Any, high: Any) -> Interval:
+def interval_of(value: Any, low: Any, high: Any) -> Interval:
+    """An interval of numbers as JSON has them."""
     return Interval(as_number(value), as_number(low), as_number(high))
 
 
@@ -291,9 +141,9 @@ FORECAST = fields({"loss": loose, "loss_interval": span(), "another_trunk_interv
 
 
 def label(value: Any, place: str) -> None:
-    """The name of a trunk or a variant, which a table may write as a number."""
+    """The name of a trunk or a variant: text or a number."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise refused(place, value, "text or a number")
+        raise refused("wrong-type", place, value, "text or a number")
 
 
 TABLE = fields(
@@ -309,7 +159,7 @@ TABLE = fields(
 
 
 def check_mixture_fit(content: Any) -> None:
-    """Refuse a document that no mixture fit is written as.
+    """Check the document of a mixture fit.
 
     Raises:
         FitError: With the place, what stands there, and what is allowed.
@@ -318,7 +168,7 @@ def check_mixture_fit(content: Any) -> None:
     table = content["table"]
     for name in ("sources", "sets"):
         if len(set(table[name])) < len(table[name]):
-            raise refused(f"table.{name}", table[name], "each name once")
+            raise refused("repeated-name", f"table.{name}", table[name], "each name once")
     rows = len(table["weights"])
     for name in ("losses", "trunk", "variant"):
         listed(lambda *_: None, count=rows)(table[name], f"table.{name}")
@@ -329,18 +179,23 @@ def check_mixture_fit(content: Any) -> None:
     _of_table(table["sources"], table["sets"])(content, "")
     _sum_to_one(content["target"].values(), "target")
     kinds = [_chosen(each, f"sets.{name}") for name, each in content["sets"].items()]
-    asked, drawn = content["bootstrap"], content["resamples"]  # boosted laws draw fewer
+    requested, drawn = content["bootstrap"], content["resamples"]  # boosted laws draw fewer
     if drawn != len(content["best_draws"]) or not (
-        drawn <= asked if "boosting" in kinds else drawn == asked
+        drawn <= requested if "boosting" in kinds else drawn == requested
     ):
         raise FitError(
-            f"resamples: {drawn:g}, where `bootstrap` is {asked:g} and `best_draws` has "
-            f"{len(content['best_draws'])} entries"
+            "wrong-length",
+            f"resamples: {drawn:g}, where `bootstrap` is {requested:g} and `best_draws` has "
+            f"{len(content['best_draws'])} entries",
+            place="resamples",
+            resamples=drawn,
+            bootstrap=requested,
+            draws=len(content["best_draws"]),
         )
 
 
 def _of_table(sources: list[str], sets: list[str]) -> Check:
-    """What follows from the names of the sources and of the validation sets."""
+    """Checks that depend on the names of the sources and the validation sets."""
     mixture = named(SHARE, sources)
     gain = fields(
         {"over": text, "mixture": mixture, "nats": loose, "nats_interval": span(), "none": flag}
@@ -395,15 +250,20 @@ def _of_table(sources: list[str], sets: list[str]) -> Check:
 
 
 def _chosen(found: dict[str, Any], place: str) -> str:
-    """The regression that was taken: one of those that could be fitted."""
+    """The chosen regression, which must be one that could be fitted."""
     able = [each["kind"] for each in found["candidates"] if each["predicted"]]
     chosen: str = found["chosen"]
     if chosen not in KINDS or able.count(chosen) != 1:
         allowed = ", ".join(kind for kind in able if kind in KINDS) or "none of its candidates"
-        raise refused(f"{place}.chosen", chosen, allowed)
+        raise refused("unknown-option", f"{place}.chosen", chosen, allowed)
     return chosen
 
 
 def _sum_to_one(shares: Any, place: str) -> None:
     if not abs(sum(shares) - 1) <= SUM_WITHIN:
-        raise FitError(f"{place}: sums to {sum(shares):.4g}, allowed: 1")
+        raise FitError(
+            "wrong-sum",
+            f"{place}: sums to {sum(shares):.4g}, allowed: 1",
+            place=place,
+            sum=sum(shares),
+        )

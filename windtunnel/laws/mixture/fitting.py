@@ -1,7 +1,4 @@
-"""What a reader must know before taking a best mixture for granted.
-
-Fit the mixture law: one regression for each validation set, then the best mixture.
-"""
+"""The mixture fit: one regression per validation set, the best mixture, and its warnings."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,19 +8,17 @@ import numpy as np
 
 from windtunnel.errors import Diagnostic, FitError, did_you_mean
 from windtunnel.laws.interval import Interval, quantiles
+from windtunnel.laws.mixture.best import Best, Gain, Score
 from windtunnel.laws.mixture.models import (
     MOST_BOOSTED,
     Exponential,
+    MixtureModel,
     Polynomial,
-    Surface,
     Trees,
     pairs,
 )
 from windtunnel.laws.mixture.result import (
-    Best,
-    Gain,
     MixtureFit,
-    Score,
     forecast_of_target,
     forecasts,
     shares_of,
@@ -38,7 +33,13 @@ from windtunnel.laws.mixture.runs import (
     runs_of_table,
 )
 from windtunnel.laws.mixture.search import SAME_SHARES, distances, edges, lowest, same
-from windtunnel.laws.mixture.selection import Choice, Ensemble, choose, ensemble, rank_correlation
+from windtunnel.laws.mixture.selection import (
+    Ensemble,
+    ModelSelection,
+    choose,
+    ensemble,
+    rank_correlation,
+)
 from windtunnel.laws.table import Floats, Table
 
 # Assumed: fewer mixtures than this for each source leave the regression to chance.
@@ -49,7 +50,7 @@ FEW_RESAMPLES = 50
 
 
 def of(fitted: MixtureFit, default: Floats | None) -> tuple[Diagnostic, ...]:
-    """Warnings of a fit; `default` is the mixture (K,) that its best was compared with."""
+    """Warnings of a fit; `default` is the mixture (K,) compared with the best one."""
     found = (*_of_design(fitted), *_of_laws(fitted), *_of_best(fitted, default))
     return tuple(dict.fromkeys(found))  # of a default that is the best
 
@@ -62,29 +63,37 @@ def _of_design(fitted: MixtureFit) -> Iterator[Diagnostic]:
             "few-mixtures",
             f"{mixtures} mixtures of {sources} sources: fewer than {PER_SOURCE} for each leave the "
             "law to chance; decay more of them",
+            mixtures=mixtures,
+            sources=sources,
+            needed=PER_SOURCE * sources,
         )
     if runs.trunks == 1:
         yield Diagnostic(
             "one-trunk",
             "all runs leave one trunk: how far another seed's losses are from these is not known",
+            trunks=runs.trunks,
         )
     elif not points.trunk_effects.size:
         yield Diagnostic(
             "trunks-apart",
             f"the {runs.trunks} trunks do not share their mixtures, so noise of trunks cannot be "
             "told from mixtures and counts as noise: let each trunk decay on every mixture",
+            trunks=runs.trunks,
         )
     elif runs.trunks <= TRUNK_FREEDOM:
         yield Diagnostic(
             "few-trunks",
             f"noise between trunks rests on {runs.trunks} of them: an interval for another trunk "
             "is wide",
+            trunks=runs.trunks,
         )
     if 0 < len(fitted.laws.noise) < FEW_RESAMPLES:
         yield Diagnostic(
             "few-resamples",
             f"{len(fitted.laws.noise)} resamples leave the ends of intervals to chance: "
             f"{MOST_BOOSTED} or more",
+            resamples=len(fitted.laws.noise),
+            needed=MOST_BOOSTED,
         )
 
 
@@ -98,6 +107,9 @@ def _of_laws(fitted: MixtureFit) -> Iterator[Diagnostic]:
                 f"loss on {name}: mixtures left out are not foretold beyond noise (rank "
                 f"correlation {taken.rank.value:.2f}, error {taken.relative:.2f} times that of "
                 "their mean): a difference between mixtures is not shown",
+                set=name,
+                rank=taken.rank.value,
+                relative=taken.relative,
             )
 
     rank = fitted.score.rank
@@ -106,6 +118,7 @@ def _of_laws(fitted: MixtureFit) -> Iterator[Diagnostic]:
             "no-signal",
             "target: the mean loss of mixtures left out is not foretold beyond noise (rank "
             f"correlation {rank.value:.2f}): which mixture is best is not shown",
+            rank=rank.value,
         )
 
 
@@ -116,12 +129,15 @@ def _of_best(fitted: MixtureFit, default: Floats | None) -> Iterator[Diagnostic]
         yield Diagnostic(
             "edge-mixture",
             f"the best mixture is {sources[shares.index(max(shares))]} alone: no mixture at all",
+            source=sources[shares.index(max(shares))],
+            share=max(shares),
         )
     elif found := edges(fitted.points.weights, np.array(shares), sources):
         yield Diagnostic(
             "edge-mixture",
             f"the best mixture lies at the edge of those tried ({'; '.join(found.values())}): the "
             "lowest loss may lie beyond",
+            sources=list(found),
         )
     if any(fitted.choices[name].chosen == "boosting" for name in fitted.target):
         yield Diagnostic(
@@ -135,6 +151,10 @@ def _of_best(fitted: MixtureFit, default: Floats | None) -> Iterator[Diagnostic]
                 "gain-within-noise",
                 f"the best mixture is not better than {gain.over}, beyond noise: "
                 f"{gain.nats.value:.4f} nats ({gain.nats.low:.4f} to {gain.nats.high:.4f})",
+                over=gain.over,
+                nats=gain.nats.value,
+                low=gain.nats.low,
+                high=gain.nats.high,
             )
     yield from _measured_worse(fitted, np.array(shares))
     yield from fitted.extrapolation(np.array(shares))
@@ -143,7 +163,7 @@ def _of_best(fitted: MixtureFit, default: Floats | None) -> Iterator[Diagnostic]
 
 
 def _measured_worse(fitted: MixtureFit, shares: Floats) -> Iterator[Diagnostic]:
-    """Where the mixture tried that is the best (K,), or is next to it, was measured and lost."""
+    """Warnings where the best mixture (K,), or its nearest neighbour, was measured and lost."""
     points, weights = fitted.points, fitted.target_weights
     apart = distances(points.weights, shares)
     near = int(apart.argmin())
@@ -154,7 +174,7 @@ def _measured_worse(fitted: MixtureFit, shares: Floats) -> Iterator[Diagnostic]:
     target = losses @ weights
     lowest = int(target.argmin())
     above = float(target[near] - target[lowest])
-    if above > _reach(fitted, losses[near] * weights, near, lowest):
+    if above > _noise_between(fitted, losses[near] * weights, near, lowest):
         where = "was" if apart[near] < SAME_SHARES else "lies next to one that was"
         yield Diagnostic(
             "measured-worse",
@@ -163,11 +183,15 @@ def _measured_worse(fitted: MixtureFit, shares: Floats) -> Iterator[Diagnostic]:
             f"{target[lowest]:.4f} at {points.names[lowest]} "
             f"({named(fitted.runs.sources, points.weights[lowest])}), the best measured, which is "
             "more than noise: the law is off here; take that one",
+            mixture=points.names[near],
+            target=float(target[near]),
+            lowest_mixture=points.names[lowest],
+            lowest=float(target[lowest]),
         )
 
 
-def _reach(fitted: MixtureFit, slopes: Floats, one: int, other: int) -> float:
-    """How far noise of runs alone takes a mixture above the lowest of all, at the fit's level.
+def _noise_between(fitted: MixtureFit, slopes: Floats, one: int, other: int) -> float:
+    """The difference from the lowest mixture that noise alone explains, at the fit's level.
 
     One of many is the lowest by luck too, so each of them is held to a stricter level (Sidak 1967).
     `slopes` (S,) are derivatives of the target by each ln loss. Without two runs of a mixture off
@@ -200,7 +224,7 @@ def fit_mixture(
     seed: int = 0,
     level: float = 0.9,
 ) -> MixtureFit:
-    """From mixtures to losses: a regression for each set, chosen on mixtures left out.
+    """The mixture law: one regression per set, chosen by cross-validation over mixtures.
 
     Args:
         runs: one row a decayed branch, with `weight_SOURCE` and `loss_SET`, such as the rows of a
@@ -220,7 +244,9 @@ def fit_mixture(
     elif not isinstance(runs, MixtureRuns):
         runs = runs_of_rows(runs)
     if not 0 < level < 1:
-        raise FitError(f"level = {level}: between 0 and 1, for example 0.9")
+        raise FitError(
+            "out-of-range", f"level = {level}: between 0 and 1, for example 0.9", level=level
+        )
     weights = target_weights(target, runs.sets)
     compared = None if default is None else shares_of(default, runs.sources)
     points = points_of(runs)
@@ -265,17 +291,25 @@ def target_weights(target: Mapping[str, float] | Sequence[str], sets: tuple[str,
     for name, weight in given.items():
         if name not in sets:
             raise FitError(
+                "unknown-set",
                 f"target {name!r}: no such validation set; there are {', '.join(sets)}"
-                f"{did_you_mean(name, sets)}. Without a target it is their mean"
+                f"{did_you_mean(name, sets)}. Without a target it is their mean",
+                set=name,
+                known=list(sets),
             )
         if not 0 <= weight < np.inf:
-            raise FitError(f"target {name} = {weight:g}: a weight is 0 or more")
+            raise FitError(
+                "out-of-range",
+                f"target {name} = {weight:g}: a weight is 0 or more",
+                set=name,
+                weight=weight,
+            )
     if not given:  # completions are part of their source's full text
         twice = {f"{name}{CONDITIONAL}" for name in sets}
         given = {name: 1.0 for name in sets if name not in twice}
     weights = np.array([given.get(name, 0.0) for name in sets])
     if not weights.sum():
-        raise FitError("target: all weights are 0; give one set a weight above 0")
+        raise FitError("zero-weights", "target: all weights are 0; give one set a weight above 0")
     return np.asarray(weights / weights.sum())
 
 
@@ -343,7 +377,7 @@ def _gain(
 
 
 def _score(
-    points: Points, choices: Sequence[Choice], target: Floats, *, seed: int, level: float
+    points: Points, choices: Sequence[ModelSelection], target: Floats, *, seed: int, level: float
 ) -> Score:
     predicted, measured = (
         np.exp(np.stack(columns, axis=1)) @ target
@@ -359,14 +393,14 @@ def _score(
 def _coefficients(
     laws: Ensemble, which: int, sources: Sequence[str], level: float
 ) -> dict[str, Interval]:
-    """By name; none of trees."""
-    surface, drawn = laws.fitted[which], laws.resampled[which] if laws.resampled else None
-    if isinstance(surface, Trees):
+    """Coefficients by name; empty for trees."""
+    model, drawn = laws.fitted[which], laws.resampled[which] if laws.resampled else None
+    if isinstance(model, Trees):
         return {}
     first, second = pairs(len(sources))
     products = (f"{sources[i]} * {sources[j]}" for i, j in zip(first, second, strict=True))
-    values = _numbers(surface)
-    names = ["c", *sources] if isinstance(surface, Exponential) else [*sources, *products]
+    values = _numbers(model)
+    names = ["c", *sources] if isinstance(model, Exponential) else [*sources, *products]
     draws = np.empty((len(values), 0)) if drawn is None else _numbers(drawn)
     return {
         name: Interval(float(values[k, 0]), *quantiles(draws[k], level))
@@ -374,9 +408,9 @@ def _coefficients(
     }
 
 
-def _numbers(surface: Surface) -> Floats:
+def _numbers(model: MixtureModel) -> Floats:
     """Coefficients of a formula, shape (F, B)."""
-    if isinstance(surface, Exponential):
-        return np.concatenate([surface.offset[None], surface.beta])
-    assert isinstance(surface, Polynomial)
-    return surface.beta
+    if isinstance(model, Exponential):
+        return np.concatenate([model.offset[None], model.beta])
+    assert isinstance(model, Polynomial)
+    return model.beta

@@ -1,12 +1,13 @@
-"""ln loss as a function of the mixture: four regressions, each for many tables at once.
+"""Regressions of ln loss on the mixture: four models, each fitted to many tables at once.
 
-A *surface* takes mixtures (P, K) and gives ln loss (P, B) for each of B tables with the same
-mixtures: the table itself, or its resamples. Shares sum to one, so that polynomials are Scheffe's
-(1958, Experiments with mixtures): no constant, and products instead of squares.
+A model takes mixtures (P, K) and returns ln loss (P, B) for each of B tables with the same
+mixtures: the table itself, or its resamples. Shares sum to 1, so polynomials are Scheffe's (1958,
+Experiments with mixtures): they have no constant, and products instead of squares.
 
-The exponential is the law of Ye et al. 2024 (arXiv 2403.16952), whose factor is a part of every
-b_i as shares sum to one; linear in log is the same without its constant. Regression and boosted
-trees on small runs, judged by rank correlation, are RegMix (Liu et al. 2024, arXiv 2407.01492).
+The exponential is the law of Ye et al. 2024 (arXiv 2403.16952). Its factor is part of every b_i,
+because shares sum to 1. The linear model of ln loss is the same without the constant. Regression
+and boosted trees on small runs, judged by rank correlation, are RegMix (Liu et al. 2024, arXiv
+2407.01492).
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +33,7 @@ MOST_BOOSTED = 100
 """Resamples where a model is boosted: each is another fit."""
 
 
-class Surface(Protocol):
+class MixtureModel(Protocol):
     """ln loss of mixtures, for B tables."""
 
     def __call__(self, mixtures: Floats) -> Floats:
@@ -42,8 +43,8 @@ class Surface(Protocol):
         """A mixture for each table: shape (B, K) to (B,)."""
 
 
-class Smooth(Surface, Protocol):
-    """A formula: it has slopes."""
+class SmoothModel(MixtureModel, Protocol):
+    """A model with a formula, and therefore slopes."""
 
     def slopes(self, mixtures: Floats) -> Floats:
         """Derivatives of `own` by each share: shape (B, K) to (B, K)."""
@@ -54,7 +55,7 @@ class Smooth(Surface, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Polynomial:
-    """Scheffe's: shares and, if there are more coefficients, their products.
+    """Scheffe's polynomial: shares and, with more coefficients, their products.
 
     Attributes:
         beta: coefficients, shape (F, B): ln loss of each source alone, then of each pair.
@@ -140,18 +141,18 @@ class Trees:
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to fit a surface.
+    """One kind of model, and how it is fitted.
 
     Attributes:
         formula: in words.
         size: coefficients for K sources, or what counts as many.
-        fit: mixtures (M, K), ln losses (M, B) and how much each mixture counts, (M,), to a surface
+        fit: mixtures (M, K), ln losses (M, B) and how much each mixture counts, (M,), to a model
             of B tables.
     """
 
     formula: str
     size: Callable[[int], int]
-    fit: Callable[[Floats, Floats, Floats], Surface]
+    fit: Callable[[Floats, Floats, Floats], MixtureModel]
 
     def needs(self, sources: int) -> int:
         """The fewest mixtures."""

@@ -1,96 +1,59 @@
-"""A fitted mixture law: what it foretells of a mixture, the best one, and how sure that is."""
+"""The MixtureFit: losses predicted for a mixture, the best mixture, and its JSON document.
+
+The document holds the table (docs/fit.md). Reading it fits the chosen regressions and their
+resamples again and checks that they give the numbers in the document.
+"""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from windtunnel.errors import Diagnostic, FitError, did_you_mean
-from windtunnel.laws.interval import NO_INTERVAL, Interval, Span, quantiles
+from windtunnel.laws.interval import NO_INTERVAL, Interval, quantiles
+from windtunnel.laws.mixture.best import LAW, Best, Forecast, Gain, Score
+from windtunnel.laws.mixture.codec import (
+    DRAW_DIGITS,
+    REPRODUCES,
+    SCHEMA,
+    best_document,
+    check_counts,
+    check_mixture_fit,
+    interval_document,
+    interval_of,
+    is_mixture,
+    read_forecast,
+    read_interval,
+    read_runs,
+    read_selection,
+)
+from windtunnel.laws.mixture.models import KINDS
 from windtunnel.laws.mixture.runs import SUM_WITHIN, MixtureRuns, Points, named, points_of
 from windtunnel.laws.mixture.search import covers, distances, never_left_out
-from windtunnel.laws.mixture.selection import Choice, Ensemble
+from windtunnel.laws.mixture.selection import Ensemble, ModelSelection, ensemble
+from windtunnel.laws.schema import (
+    EDITED,
+    as_number,
+    as_written,
+    is_edited,
+    json_text,
+    parse,
+    read_warnings,
+    wrong_version,
+)
 from windtunnel.laws.table import Floats
 
-LAW = "mixture"
 # A mixture that counts for less than half is one that the law may miss.
 HALF = 0.5
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """The loss of one new run.
-
-    Attributes:
-        loss: off the trunks of the table, on average over them, with a prediction interval.
-        another_trunk: the interval where the run leaves a trunk that the table has not; nan where
-            the table has one trunk, which says nothing of others.
-    """
-
-    loss: Interval
-    another_trunk: Span
-
-
-@dataclass(frozen=True)
-class Gain:
-    """How much lower the target is at the best mixture than at another one, by the law.
-
-    Attributes:
-        over: what it is compared with, in words.
-        mixture: shares of that by source.
-        nats: positive where the best one is better. That it was searched for is paid for.
-        none: whether it is the best mixture itself.
-    """
-
-    over: str
-    mixture: Mapping[str, float]
-    nats: Interval
-    none: bool
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Best:
-    """The mixture of lowest target among those that the design covers.
-
-    Attributes:
-        shares: by source, with the interval that the best share of resamples lies in.
-        target: the weighted mean of losses there.
-        losses: on every set there.
-        gains: over the best mixture measured, and over the default one where that is known.
-        draws: best mixtures of the resamples, shape (B, K).
-    """
-
-    shares: Mapping[str, Interval]
-    target: Forecast
-    losses: Mapping[str, Forecast]
-    gains: tuple[Gain, ...]
-    draws: Floats
-
-    @property
-    def mixture(self) -> dict[str, float]:
-        """Shares by source."""
-        return {name: share.value for name, share in self.shares.items()}
-
-
-@dataclass(frozen=True)
-class Score:
-    """How well the target of mixtures left out is foretold.
-
-    Attributes:
-        rms: error in nats, by how much each mixture counts for the target.
-        rank: Spearman's correlation, in which all count alike.
-    """
-
-    rms: float
-    rank: Interval
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MixtureFit:
-    """From the mixture of a decay to each validation loss.
+    """A fitted law from the mixture of a decay to each validation loss.
 
     Attributes:
         runs: what it was fitted to.
@@ -105,7 +68,7 @@ class MixtureFit:
     """
 
     runs: MixtureRuns
-    choices: Mapping[str, Choice]
+    choices: Mapping[str, ModelSelection]
     laws: Ensemble
     coefficients: Mapping[str, Mapping[str, Interval]]
     target: Mapping[str, float]
@@ -119,7 +82,7 @@ class MixtureFit:
 
     @property
     def law(self) -> str:
-        """Its name."""
+        """The law's name."""
         return LAW
 
     @cached_property
@@ -133,19 +96,19 @@ class MixtureFit:
         return np.array([self.target.get(name, 0.0) for name in self.runs.sets])
 
     def losses(self, mixtures: Floats) -> Floats:
-        """By the law, nats: mixtures (P, K) to (P, S)."""
+        """Predicted losses (P, S) in nats for mixtures (P, K)."""
         return np.exp(self.laws.log_loss(mixtures))
 
     def target_at(self, mixtures: Floats) -> Floats:
-        """The target by the law: mixtures (P, K) to (P,)."""
+        """Predicted targets (P,) for mixtures (P, K)."""
         return self.losses(mixtures) @ self.target_weights
 
     def drawn_losses(self, mixtures: Floats) -> Floats:
-        """What else the law may be: mixtures (P, K) to losses (B, P, S), without noise of runs."""
+        """Losses (B, P, S) of the resampled laws for mixtures (P, K), without noise of runs."""
         log_loss = self.laws.log_loss(mixtures)
         if not self.laws.resampled:
             return np.empty((0, *log_loss.shape))
-        drawn = np.stack([surface(mixtures).T for surface in self.laws.resampled], axis=2)
+        drawn = np.stack([model(mixtures).T for model in self.laws.resampled], axis=2)
         return np.exp(2 * log_loss - drawn)
 
     def predict(self, mixture: Mapping[str, float]) -> dict[str, Forecast]:
@@ -183,6 +146,7 @@ class MixtureFit:
                 "extrapolates",
                 f"{words} lies outside the mixtures tried, so the law is extrapolated: decay a "
                 "branch there",
+                mixture=dict(zip(sources, shares.tolist(), strict=True)),
             )
         elif less := never_left_out(design, shares, sources):
             reads = " and ".join(f"{name} {share:.2f}" for name, share in less.items())
@@ -191,6 +155,8 @@ class MixtureFit:
                 f"{words} reads less than any mixture tried, whose least shares are {reads}: "
                 "single sources alone leave more out, and a loss rises steeply where a share nears "
                 "0; decay a branch there",
+                mixture=dict(zip(sources, shares.tolist(), strict=True)),
+                least=dict(less),
             )
 
     def _missed(self, shares: Floats) -> Iterator[Diagnostic]:
@@ -205,12 +171,14 @@ class MixtureFit:
                     f"loss on {name}: {np.exp(measured):.4f} was measured at {points.names[near]} "
                     f"({named(self.runs.sources, points.weights[near])}), the mixture tried that "
                     f"is nearest, where the law says {np.exp(law[s]):.4f}: it follows low losses",
+                    set=name,
+                    mixture=points.names[near],
+                    measured=float(np.exp(measured)),
+                    predicted=float(np.exp(law[s])),
                 )
 
     def to_json(self, path: Path | str | None = None) -> str:
         """This fit as JSON text (docs/fit.md), also written to `path`."""
-        from windtunnel.laws.mixture.codec import write
-
         text = write(self)
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
@@ -223,8 +191,6 @@ class MixtureFit:
         Raises:
             FitError: not such a text, of another version, or the regressions differ.
         """
-        from windtunnel.laws.mixture.codec import read
-
         return read(text)
 
     def made_from(self, inputs: Mapping[str, str]) -> "MixtureFit":
@@ -237,7 +203,7 @@ class MixtureFit:
 
 
 def forecasts(laws: Ensemble, shares: Floats, at: Floats, level: float) -> list[Forecast]:
-    """Of each set, at shares (K,); the law's errors are those of resamples at `at`.
+    """Forecasts of each set at shares (K,), with the errors of the resampled laws at `at`.
 
     That is the mixture itself, (1, K), or what each resample would have taken for it, (B, K).
     """
@@ -254,7 +220,7 @@ def forecasts(laws: Ensemble, shares: Floats, at: Floats, level: float) -> list[
 def forecast_of_target(
     laws: Ensemble, shares: Floats, at: Floats, target: Floats, level: float
 ) -> Forecast:
-    """Of the weighted mean of losses: weights (S,), shares (K,)."""
+    """The forecast of the weighted mean of losses, for weights (S,) and shares (K,)."""
     draws, other = (each @ target for each in _drawn(laws, shares, at))
     value = float(np.exp(laws.log_loss(shares[None])[0]) @ target)
     return Forecast(
@@ -272,17 +238,29 @@ def shares_of(mixture: Mapping[str, float], sources: tuple[str, ...]) -> Floats:
     for name, share in mixture.items():
         if name not in sources:
             raise FitError(
+                "unknown-source",
                 f"mixture: no source {name!r}; the law knows {', '.join(sources)}"
-                f"{did_you_mean(name, sources)}"
+                f"{did_you_mean(name, sources)}",
+                source=name,
+                known=list(sources),
             )
         if not share >= 0:
-            raise FitError(f"mixture: {name} = {share:g}: a share is 0 or more")
+            raise FitError(
+                "out-of-range",
+                f"mixture: {name} = {share:g}: a share is 0 or more",
+                source=name,
+                share=share,
+            )
     shares = np.array([float(mixture.get(name, 0.0)) for name in sources])
     if abs(shares.sum() - 1) > SUM_WITHIN:
         total = shares.sum()
         parts = ", ".join(f"{name}={share / total:.4g}" for name, share in mixture.items() if total)
         hint = f"; in proportion, {parts}" if parts else ""
-        raise FitError(f"mixture: the shares sum to {total:.4g}: they are parts of 1{hint}")
+        raise FitError(
+            "wrong-sum",
+            f"mixture: the shares sum to {total:.4g}: they are parts of 1{hint}",
+            sum=float(total),
+        )
     return np.asarray(shares / shares.sum())
 
 
@@ -292,3 +270,148 @@ def _drawn(laws: Ensemble, shares: Floats, at: Floats) -> tuple[Floats, Floats]:
     if not laws.trunk_noise.size:
         return np.exp(log_loss), np.empty((0, log_loss.shape[1]))
     return np.exp(log_loss), np.exp(log_loss + laws.trunk_noise)
+
+
+def write(fit: MixtureFit) -> str:
+    """The fit as JSON with one key per line."""
+    return json_text(document(fit))
+
+
+def document(fit: MixtureFit) -> dict[str, Any]:
+    """The fit as plain data, in the order of docs/fit.md."""
+    runs, points = fit.runs, fit.points
+    return {
+        "law": LAW,
+        "schema": SCHEMA,
+        "n": runs.rows,
+        "n_mixtures": len(points.weights),
+        "n_trunks": runs.trunks,
+        "dropped": [{"reason": reason, "rows": rows} for reason, rows in runs.dropped],
+        "filters": list(runs.filters),
+        "convention": {"loss": runs.loss_unit, "weights": "shares, sum 1"},
+        "same": runs.same,
+        "sets": {name: _set(fit, s, name) for s, name in enumerate(runs.sets)},
+        "target": fit.target,
+        "score": {"rms": fit.score.rms, **interval_document("rank", fit.score.rank)},
+        "best": best_document(fit.best),
+        "level": fit.level,
+        "bootstrap": fit.bootstrap,
+        "resamples": len(fit.laws.noise),
+        "seed": fit.seed,
+        "warnings": [warning.document() for warning in fit.warnings],
+        "inputs": fit.inputs,
+        "table": {
+            "sources": runs.sources,
+            "sets": runs.sets,
+            "weights": runs.weights,
+            "losses": runs.losses,
+            "trunk": runs.trunk,
+            "variant": runs.variant,
+        },
+        "fitted": fit.losses(points.weights),
+        "best_draws": [
+            [round(share, DRAW_DIGITS) for share in row] for row in fit.best.draws.tolist()
+        ],
+    }
+
+
+def read(text: str) -> MixtureFit:
+    """The fit in `text`.
+
+    Raises:
+        FitError: no such text, another schema version, fields that are missing, or regressions
+            that come out otherwise.
+    """
+    return of_document(parse(text, "write one with windtunnel fit --out FIT.json"))
+
+
+def of_document(content: Any) -> MixtureFit:
+    """The fit of a parsed document.
+
+    Raises:
+        FitError: as `read`.
+    """
+    if not is_mixture(content) or content.get("schema") != SCHEMA:
+        found = content.get("schema") if isinstance(content, dict) else None
+        raise wrong_version("mixture fit", found, SCHEMA)
+    with as_written("mixture fit", "put back what stood there, or fit the table again"):
+        check_mixture_fit(content)
+        runs = read_runs(content)
+        check_counts(content, len(points_of(runs).weights))
+        fit = _rebuilt(content, runs)
+        written = np.array(content["fitted"], np.float64)
+        found = fit.losses(fit.points.weights)
+    if not np.allclose(found, written, rtol=REPRODUCES, atol=0):
+        raise FitError(
+            "not-reproduced",
+            "a mixture fit that does not come out again from its own table: the file was edited, "
+            "or scikit-learn has changed; fit the table again",
+        )
+    return fit.warned(EDITED) if is_edited(content) else fit
+
+
+def _set(fit: MixtureFit, which: int, name: str) -> dict[str, Any]:
+    choice = fit.choices[name]
+    return {
+        "chosen": choice.chosen,
+        "why": choice.why,
+        "formula": KINDS[choice.chosen].formula,
+        "candidates": [
+            {
+                "kind": each.kind,
+                "needs": each.needs,
+                "refused": each.refused,
+                "rms": each.rms,
+                "relative": each.relative,
+                **interval_document("rank", each.rank),
+                "predicted": each.predicted,
+            }
+            for each in choice.candidates
+        ],
+        "coefficients": {
+            key: [value.value, value.low, value.high]
+            for key, value in fit.coefficients[name].items()
+        },
+        "noise": {"run": fit.laws.sigma[which], "trunk": fit.laws.sigma_trunk[which]},
+    }
+
+
+def _rebuilt(content: dict[str, Any], runs: MixtureRuns) -> MixtureFit:
+    sets = {name: content["sets"][name] for name in runs.sets}
+    choices = {name: read_selection(each) for name, each in sets.items()}
+    best = content["best"]
+    return MixtureFit(
+        runs=runs,
+        choices=choices,
+        laws=ensemble(
+            points_of(runs),
+            [choice.chosen for choice in choices.values()],
+            np.stack([choice.taken.predicted for choice in choices.values()], axis=1),
+            bootstrap=content["bootstrap"],
+            seed=content["seed"],
+        ),
+        coefficients={
+            name: {key: interval_of(*values) for key, values in each["coefficients"].items()}
+            for name, each in sets.items()
+        },
+        target=content["target"],
+        score=Score(as_number(content["score"]["rms"]), read_interval("rank", content["score"])),
+        best=Best(
+            shares={
+                name: interval_of(share, *best["intervals"][name])
+                for name, share in best["mixture"].items()
+            },
+            target=read_forecast(best["target"]),
+            losses={name: read_forecast(each) for name, each in best["losses"].items()},
+            gains=tuple(
+                Gain(each["over"], each["mixture"], read_interval("nats", each), each["none"])
+                for each in best["gains"]
+            ),
+            draws=np.array(content["best_draws"], np.float64).reshape(-1, len(runs.sources)),
+        ),
+        warnings=read_warnings(content["warnings"]),
+        bootstrap=content["bootstrap"],
+        seed=content["seed"],
+        level=content["level"],
+        inputs=content["inputs"],
+    )

@@ -1,8 +1,9 @@
-"""The runs behind a mixture law: branches of the same trunks that differ in their mixture alone.
+"""The runs behind a mixture law: branches of the same trunks that differ only in their mixture.
 
-A run is one decayed branch: shares of the sources in its decay, and its loss on every validation
-set. Branches of one trunk share most of their noise, so a *point* of the law is a whole mixture:
-its losses on the average trunk, from an additive fit of mixtures and trunks to ln loss.
+A run is one decayed branch: the shares of the sources in its decay, and its loss on every
+validation set. Branches of one trunk share most of their noise. A *point* of the law is therefore a
+mixture with its losses on the average trunk, from an additive fit of mixtures and trunks to ln
+loss.
 """
 
 from collections.abc import Mapping, Sequence
@@ -125,8 +126,10 @@ def runs_of_rows(rows: Sequence[Mapping[str, Any]]) -> MixtureRuns:
     ]
     if not kept or not losses:
         raise FitError(
+            "too-few-rows",
             f"mixture: no finished, decayed row with {WEIGHT}SOURCE and {LOSS}SET columns among "
-            f"{len(rows)}: the law needs branches that leave a trunk in several mixtures"
+            f"{len(rows)}: the law needs branches that leave a trunk in several mixtures",
+            rows=len(rows),
         )
     columns = {name: [row.get(name) or 0.0 for row in kept] for name in weights}
     same = [name for name in SAME if all(row.get(name) is not None for row in kept)]
@@ -149,9 +152,11 @@ def runs_of_table(table: Table) -> MixtureRuns:
     )
     if len(sources) < 2 or not sets:
         raise FitError(
+            "missing-column",
             f"mixture: the law reads two columns {WEIGHT}SOURCE or more, the shares of the data, "
             f"and a column {LOSS}SET for each validation set; there are: "
-            f"{', '.join(table.columns)}. `windtunnel runs` writes them where mixtures change"
+            f"{', '.join(table.columns)}. `windtunnel runs` writes them where mixtures change",
+            known=list(table.columns),
         )
     weights = _kept([table[WEIGHT + name] for name in sources])
     losses = _kept([table[LOSS + name] for name in sets])
@@ -159,8 +164,13 @@ def runs_of_table(table: Table) -> MixtureRuns:
     if np.any(losses <= 0):
         row, column = np.argwhere(losses <= 0)[0]
         raise FitError(
+            "out-of-range",
             f"mixture: {table.places[row]}, column {LOSS}{sets[column]}: {losses[row, column]:g}: "
-            "a loss is above 0, in nats"
+            "a loss is above 0, in nats",
+            column=f"{LOSS}{sets[column]}",
+            row=int(row),
+            value=float(losses[row, column]),
+            above=0,
         )
     same = _same(table)
     read = np.any(weights > 0, axis=0)
@@ -169,7 +179,11 @@ def runs_of_table(table: Table) -> MixtureRuns:
     if unread:
         filters += (f"{', '.join(unread)}: no run reads any, so the law does not know of it",)
     if read.sum() < 2:
-        raise FitError("mixture: all runs read one source alone; the law compares mixtures of two")
+        raise FitError(
+            "one-source",
+            "mixture: all runs read one source alone; the law compares mixtures of two",
+            sources=int(read.sum()),
+        )
     shares = weights[:, read] / weights.sum(axis=1, keepdims=True)
     variant = table.labels.get("variant", np.full(table.rows, ""))
     runs = MixtureRuns(
@@ -253,9 +267,13 @@ def _check_shares(table: Table, weights: Floats) -> None:
     for row in range(table.rows):
         if weights[row].min() < 0 or abs(sums[row] - 1) > SUM_WITHIN:
             raise FitError(
+                "wrong-sum",
                 f"mixture: {table.places[row]}: the {WEIGHT}SOURCE columns are "
                 f"{', '.join(f'{share:g}' for share in weights[row])}, sum {sums[row]:.4g}: they "
-                "are shares, 0 or more, with sum 1; is a source's column missing?"
+                "are shares, 0 or more, with sum 1; is a source's column missing?",
+                row=row,
+                shares=weights[row].tolist(),
+                sum=float(sums[row]),
             )
 
 
@@ -273,9 +291,12 @@ def _same(table: Table) -> dict[str, float]:
         if values[-1] > values[0] * (1 + SAME_WITHIN):
             shown = ", ".join(f"{value:.6g}" for value in values[:6])
             raise FitError(
+                "varying-column",
                 f"mixture: {name} differs between runs ({shown}{', ...' if len(values) > 6 else ''}"
                 f"): the law compares runs that differ in their mixture alone. Keep one: --where "
-                f"'{table.names.get(name, name)} == {values[0]:.15g}'"
+                f"'{table.names.get(name, name)} == {values[0]:.15g}'",
+                column=name,
+                values=values[:6].tolist(),
             )
         out[name] = float(values[0])
     return out
@@ -289,6 +310,9 @@ def _check_variants(runs: MixtureRuns) -> None:
         other = seen.setdefault((trunk, number), name)
         if name and other and other != name:
             raise FitError(
+                "same-mixture",
                 f"mixture: variants {other!r} and {name!r} are one mixture off trunk {trunk}, so "
-                f"they differ in something else; leave one out: --where 'variant != {name}'"
+                f"they differ in something else; leave one out: --where 'variant != {name}'",
+                variants=[other, name],
+                trunk=trunk,
             )

@@ -1,7 +1,4 @@
-"""Where a mixture lies among those tried: within them, on their edge, or in a part none shows.
-
-The mixture with the lowest loss among those that the design covers: its convex hull.
-"""
+"""The mixture of lowest loss in the convex hull of those tried, and where a mixture lies in it."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -9,7 +6,7 @@ from typing import cast
 
 import numpy as np
 
-from windtunnel.laws.mixture.models import Smooth, Surface, Trees
+from windtunnel.laws.mixture.models import MixtureModel, SmoothModel, Trees
 from windtunnel.laws.table import Floats
 
 # Shares are told to a hundredth; closer to the edge than this is on it.
@@ -104,31 +101,31 @@ def candidates(ends: Floats) -> Floats:
     return np.concatenate([np.eye(count), inside, between])
 
 
-def lowest(surfaces: Sequence[Surface], target: Floats, design: Floats) -> Floats:
-    """The mixture (B, K) of lowest target for each of the B tables of the surfaces.
+def lowest(models: Sequence[MixtureModel], target: Floats, design: Floats) -> Floats:
+    """The mixture (B, K) of lowest target for each of the B tables of the models.
 
     The target is the sum of losses over the sets, each times its weight in `target` (S,); mixtures
     are those in the hull of the design (M, K). Trees are flat between their splits; of smooth
-    surfaces the best candidate is refined.
+    models the best candidate is refined.
     """
-    surfaces = [each for each, weight in zip(surfaces, target, strict=True) if weight]
+    models = [each for each, weight in zip(models, target, strict=True) if weight]
     target = target[target > 0]
-    smooth = [cast("Smooth", each) for each in surfaces if not isinstance(each, Trees)]
+    smooth = [cast("SmoothModel", each) for each in models if not isinstance(each, Trees)]
     sources = np.eye(design.shape[1])
     # Each source alone, where all were tried: the hull has no other corners. Trees know best what
     # was tried itself.
     corners = np.all([np.any(np.all(design == one, axis=1)) for one in sources])
-    ends = sources if corners and len(smooth) == len(surfaces) else design
+    ends = sources if corners and len(smooth) == len(models) else design
     among = candidates(ends)
     mixtures = among @ ends
-    values = _sum([np.exp(surface(mixtures)) for surface in surfaces], target)
+    values = _sum([np.exp(model(mixtures)) for model in models], target)
     best = np.array([_lowest_of(column, mixtures) for column in values.T])
-    if len(smooth) < len(surfaces):
+    if len(smooth) < len(models):
         return np.asarray(mixtures[best])
     return _descend(smooth, target, ends, among[best])
 
 
-def _descend(surfaces: Sequence[Smooth], target: Floats, ends: Floats, parts: Floats) -> Floats:
+def _descend(models: Sequence[SmoothModel], target: Floats, ends: Floats, parts: Floats) -> Floats:
     """Projected gradient from parts (B, M) of the ends of the hull.
 
     Parts are 0 or more and sum to 1, so a mixture stays in the hull, and lies on its edge exactly
@@ -137,13 +134,13 @@ def _descend(surfaces: Sequence[Smooth], target: Floats, ends: Floats, parts: Fl
     """
 
     def value(mixtures: Floats) -> Floats:
-        return _sum([np.exp(surface.own(mixtures)) for surface in surfaces], target)
+        return _sum([np.exp(model.own(mixtures)) for model in models], target)
 
     mixtures = parts @ ends
     lowest_yet, step = value(mixtures), np.ones(len(parts))
     for _ in range(ROUNDS):
         slopes = _sum(
-            [np.exp(each.own(mixtures))[:, None] * each.slopes(mixtures) for each in surfaces],
+            [np.exp(each.own(mixtures))[:, None] * each.slopes(mixtures) for each in models],
             target,
         )
         tried = _projected(parts - step[:, None] * (slopes @ ends.T))

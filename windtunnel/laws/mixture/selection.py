@@ -1,12 +1,10 @@
-"""Which regression predicts mixtures that it has not seen: cross-validation over whole mixtures.
+"""Model selection for the mixture law by cross-validation, and the bootstrap of the chosen models.
 
-The chosen regressions of all sets, fitted to the table and to its resamples.
-
-A resample keeps the mixtures and gives each the residuals of another one, of all sets together, so
-that what sets share stays shared. Residuals hold noise and lack of fit alike. They are scaled up
-for what the regression has absorbed of them, and by a draw of their size from its posterior; those
-of mixtures that count less are scaled down, so that squares are of the size that a weighted mean
-has.
+Cross-validation leaves out whole mixtures. A resample keeps the mixtures and gives each the
+residuals of another one, of all sets together, which preserves the correlation between sets.
+Residuals hold both noise and lack of fit. They are scaled up for the degrees of freedom of the
+regression and by a posterior draw of their size. Residuals of mixtures with a low weight are scaled
+down, so that squares are the size that a weighted mean has.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +15,7 @@ import numpy as np
 
 from windtunnel.errors import FitError
 from windtunnel.laws.interval import NO_INTERVAL, Interval, quantiles
-from windtunnel.laws.mixture.models import KINDS, MOST_BOOSTED, Smooth, Surface, Trees
+from windtunnel.laws.mixture.models import KINDS, MOST_BOOSTED, MixtureModel, SmoothModel, Trees
 from windtunnel.laws.mixture.runs import Points
 from windtunnel.laws.table import Floats
 
@@ -53,7 +51,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Choice:
+class ModelSelection:
     """The candidates of one validation set, which of them was taken, and why."""
 
     candidates: tuple[Candidate, ...]
@@ -68,7 +66,7 @@ class Choice:
 
 def choose(
     mixtures: Floats, log_loss: Floats, counts: Floats, *, seed: int, level: float
-) -> Choice:
+) -> ModelSelection:
     """The simplest regression that predicts as well as the best one, within a standard error.
 
     The error is that of the difference in squared errors of ln loss, over the mixtures (M,) of one
@@ -100,8 +98,12 @@ def choose(
     if not able:
         fewest = min(each.needs for each in candidates)
         raise FitError(
+            "too-few-mixtures",
             f"mixture: {count} mixtures of {sources} sources: the law needs {fewest} or more, to "
-            "fit it and to test it on mixtures left out; decay more of them"
+            "fit it and to test it on mixtures left out; decay more of them",
+            mixtures=count,
+            sources=sources,
+            needed=fewest,
         )
     squares = {each.kind: (each.predicted - log_loss) ** 2 for each in able}
     parts = counts / counts.sum()
@@ -111,7 +113,9 @@ def choose(
         mean = parts @ gap
         if mean <= np.sqrt(count / (count - 1) * np.sum((parts * (gap - mean)) ** 2)):
             break
-    return Choice(candidates=tuple(candidates), chosen=each.kind, why=_why(each, best, able))
+    return ModelSelection(
+        candidates=tuple(candidates), chosen=each.kind, why=_why(each, best, able)
+    )
 
 
 def held_out(name: str, mixtures: Floats, log_loss: Floats, counts: Floats) -> Floats:
@@ -121,8 +125,8 @@ def held_out(name: str, mixtures: Floats, log_loss: Floats, counts: Floats) -> F
         if name == "mean":
             out[gone] = np.average(log_loss[kept], weights=counts[kept])
         else:
-            surface = KINDS[name].fit(mixtures[kept], log_loss[kept, None], counts[kept])
-            out[gone] = surface(mixtures[gone])[:, 0]
+            model = KINDS[name].fit(mixtures[kept], log_loss[kept, None], counts[kept])
+            out[gone] = model(mixtures[gone])[:, 0]
     return out
 
 
@@ -174,7 +178,7 @@ LEAST_FREE = 0.05
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ensemble:
-    """S surfaces with B resamples each, and the noise of one new run.
+    """S models with B resamples each, and the noise of one new run.
 
     Attributes:
         fitted: of the table, one for each set.
@@ -186,8 +190,8 @@ class Ensemble:
         sigma_trunk: of ln loss between trunks, shape (S,); nan where it is not known.
     """
 
-    fitted: tuple[Surface, ...]
-    resampled: tuple[Surface, ...]
+    fitted: tuple[MixtureModel, ...]
+    resampled: tuple[MixtureModel, ...]
     noise: Floats
     trunk_noise: Floats
     sigma: Floats
@@ -195,7 +199,7 @@ class Ensemble:
 
     def log_loss(self, mixtures: Floats) -> Floats:
         """By the law, shape (P, K) to (P, S)."""
-        return np.concatenate([surface(mixtures) for surface in self.fitted], axis=1)
+        return np.concatenate([model(mixtures) for model in self.fitted], axis=1)
 
     def errors(self, mixtures: Floats) -> Floats:
         """By each resample's law, ln loss minus that by the law, which it was drawn from.
@@ -205,7 +209,7 @@ class Ensemble:
         if not self.resampled:
             return np.empty((0, len(self.fitted)))
         many = np.broadcast_to(mixtures, (len(self.noise), mixtures.shape[1]))
-        drawn = np.stack([surface.own(many) for surface in self.resampled], axis=1)
+        drawn = np.stack([model.own(many) for model in self.resampled], axis=1)
         return np.asarray(drawn - self.log_loss(mixtures))
 
 
@@ -223,7 +227,7 @@ def ensemble(
         KINDS[kind].fit(points.weights, points.log_loss[:, [s]], emphasis[:, s])
         for s, kind in enumerate(kinds)
     )
-    by_law = np.concatenate([surface(points.weights) for surface in fitted], axis=1)
+    by_law = np.concatenate([model(points.weights) for model in fitted], axis=1)
     residuals, free = _residuals(points, fitted, by_law, predicted)
     extra = points.branch_residuals * np.sqrt(1 - 1 / points.runs.mean())
     variance = (residuals**2).mean(axis=0)
@@ -264,7 +268,7 @@ def ensemble(
 
 
 def _residuals(
-    points: Points, fitted: Sequence[Surface], by_law: Floats, predicted: Floats
+    points: Points, fitted: Sequence[MixtureModel], by_law: Floats, predicted: Floats
 ) -> tuple[Floats, float]:
     """Residuals (M, S) of the size of the noise, mean 0, and the degrees of freedom they have.
 
@@ -273,11 +277,11 @@ def _residuals(
     """
     count, emphasis = len(points.weights), points.emphasis
     left, free = np.empty_like(by_law), count - 1.0
-    for s, surface in enumerate(fitted):
-        if isinstance(surface, Trees):
+    for s, model in enumerate(fitted):
+        if isinstance(model, Trees):
             left[:, s] = points.log_loss[:, s] - predicted[:, s]
             continue
-        features = cast("Smooth", surface).features(points.weights)
+        features = cast("SmoothModel", model).features(points.weights)
         root = np.sqrt(emphasis[:, s])
         absorbed = features @ np.linalg.pinv(root[:, None] * features, rcond=1e-9) * root
         unabsorbed = np.maximum(((np.eye(count) - absorbed) ** 2).sum(axis=1), LEAST_FREE)

@@ -1,1 +1,1 @@
-"""Laws that are found in stages: runs become optima, and a curve goes through those."""
+"""Two-step laws: the first step finds optima of runs, the second fits a curve to them."""

@@ -1,8 +1,8 @@
-"""Laws that are not one regression but stages: runs become optima, and a line goes through those.
+"""Base of two-step laws: the first step turns runs into optima, the second fits a line to them.
 
-Such a law hands the generic engine a `Stages`: what noise acts on, a smooth reference of it, and a
-`solve` that repeats every stage for many alternative tables at once. The engine measures the noise
-as it does for any law, draws tables around the reference, and solves them.
+A two-step law gives the engine a `TwoStepProblem`: the observations that noise acts on, a smooth
+reference for them, and a `solve` that repeats both steps for many alternative tables at once. The
+engine estimates the noise as for any law, draws tables around the reference, and solves them.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,8 +24,8 @@ RISE_LEAST = 0.005
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Stages:
-    """One table, ready to be solved and to be drawn again.
+class TwoStepProblem:
+    """One table, ready to be solved and resampled.
 
     Attributes:
         observed: what noise acts on, in ln units (ln loss, or ln tokens to a loss level), (M,).
@@ -36,8 +36,8 @@ class Stages:
             where they carry no law.
         law: whose coefficients these are.
         points: inputs and outputs (B,) that the law goes through, such as the optima per budget.
-        details: the points of every stage, for tables and figures; JSON-able.
-        diagnostics: what a reader must know.
+        details: the points of both steps, for tables and figures, as JSON data.
+        diagnostics: warnings.
         domain: (lowest, highest) of the law's input and output over the points it goes through.
     """
 
@@ -46,7 +46,7 @@ class Stages:
     tangent: Floats
     trunk: NDArray[np.intp]
     solve: Callable[[Floats], Floats]
-    law: type["StagedLaw"]
+    law: type["TwoStepLaw"]
     points: tuple[Floats, Floats]
     details: Mapping[str, Any]
     diagnostics: tuple[Diagnostic, ...]
@@ -58,17 +58,17 @@ class Stages:
         return np.asarray(self.solve(self.observed[None])[0])
 
     @property
-    def solved(self) -> "StagedLaw":
+    def solved(self) -> "TwoStepLaw":
         """The law of the table as it is."""
         return self.law.of(self.law.raw(self.log_vector))
 
 
 @dataclass(frozen=True)
-class StagedLaw(Formula):
-    """Base of a law fitted in stages.
+class TwoStepLaw(Formula):
+    """Base of a two-step law.
 
     Attributes:
-        reads: the columns that its stages read from a table.
+        reads: the columns that its first step reads from a table.
         scales: positive coefficients that enter the log vector as their logarithm: noise is
             symmetric in that form.
     """
@@ -78,7 +78,7 @@ class StagedLaw(Formula):
 
     @classmethod
     def columns(cls) -> tuple[str, ...]:
-        """What a table must have for this law to be fitted."""
+        """The columns that a fit of this law needs."""
         return cls.reads
 
     @property
@@ -152,7 +152,14 @@ def logs(table: Table, name: str) -> Floats:
     """
     values = table[name]
     if (bad := np.flatnonzero(values <= 0)).size:
-        raise ColumnError(f"is {values[bad[0]]:g}: must be above 0", name, int(bad[0]))
+        raise ColumnError(
+            "out-of-range",
+            f"is {values[bad[0]]:g}: must be above 0",
+            name,
+            int(bad[0]),
+            value=float(values[bad[0]]),
+            above=0,
+        )
     return np.log(values)
 
 

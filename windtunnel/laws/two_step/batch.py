@@ -1,10 +1,9 @@
-"""The curve of every batch size: tokens needed to reach each loss for the first time.
+"""The batch size that reaches a loss with the fewest tokens: batch* = k / L^p.
 
-The batch that reaches a loss with the fewest tokens: batch* = k / L^p.
-
-MiniCPM (arXiv 2404.06395) section 3.2: at some thirty loss levels the tokens that each batch size
-needs are read off its curve, a parabola of ln tokens over ln batch gives the best batch of that
-level, and a line in logs joins the minima of all sizes (there 1.21e9 / L^6.24, L on C4).
+MiniCPM (arXiv 2404.06395) section 3.2. At about thirty loss levels, the tokens that each batch size
+needs to reach the level first are read off its curve. A parabola of ln tokens over ln batch gives
+the best batch of the level, and a line in logs joins the minima of all sizes (there 1.21e9 /
+L^6.24, L on C4).
 """
 
 from collections.abc import Iterator
@@ -19,8 +18,8 @@ from windtunnel.laws.schema import plain
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step.base import (
     Quadratic,
-    StagedLaw,
-    Stages,
+    TwoStepLaw,
+    TwoStepProblem,
     block_diagonal,
     line,
     logs,
@@ -67,7 +66,7 @@ def curves_of(table: Table) -> tuple[list[Curve], Kind, Floats]:
     sized = "params" in table
     cell = table.cells(*["params"] * sized, "batch_tokens")
     size = table.params if sized else np.full(table.rows, np.nan)
-    keep, kind, curve = _choice(table, cell)
+    keep, kind, curve = _curve_rows(table, cell)
     curve = numbered(curve[keep])
     order = np.lexsort((log_tokens[keep], curve))
     rows = np.flatnonzero(keep)[order]
@@ -82,13 +81,16 @@ def curves_of(table: Table) -> tuple[list[Curve], Kind, Floats]:
             found.append(Curve(*head, tokens[record], losses[record]))
     if not found:
         raise FitError(
+            "too-few-curves",
             "batch: no curve with two points of falling loss. Give several token counts per batch "
-            "size (rows along each run, or decayed branches of several lengths)"
+            "size (rows along each run, or decayed branches of several lengths)",
+            curves=0,
+            needed=1,
         )
     return found, kind, rises
 
 
-def _choice(
+def _curve_rows(
     table: Table, cell: NDArray[np.intp]
 ) -> tuple[NDArray[np.bool_], Kind, NDArray[np.intp]]:
     """Rows to use, what they are, and the number of every row's curve.
@@ -123,7 +125,7 @@ OFF = (2.0, 4.0)
 
 
 @dataclass(frozen=True)
-class BatchLaw(StagedLaw):
+class BatchLaw(TwoStepLaw):
     """batch* = k / L^p, in tokens per update; L in the unit of the table's loss."""
 
     k: float
@@ -167,7 +169,7 @@ class _Level:
         return "edge-minimum" if self.fitted[2] > 0 else "negative-curvature"
 
 
-def stages(table: Table, *, levels: int = LEVELS) -> Stages:
+def two_step_problem(table: Table, *, levels: int = LEVELS) -> TwoStepProblem:
     """The equal-loss curves of every size, their minima, and the line through all of them.
 
     Args:
@@ -180,7 +182,9 @@ def stages(table: Table, *, levels: int = LEVELS) -> Stages:
         FitError: too few batches or levels.
     """
     if levels < 2:
-        raise FitError(f"batch: levels = {levels}, need at least 2")
+        raise FitError(
+            "out-of-range", f"batch: levels = {levels}, need at least 2", levels=levels, least=2
+        )
     curves, kind, rises = curves_of(table)
     found = [level for size in _by_size(curves) for level in _levels(curves, size, levels)]
     used = [level for level in found if level.why is None]
@@ -209,7 +213,7 @@ def stages(table: Table, *, levels: int = LEVELS) -> Stages:
             for why in ("edge-minimum", "negative-curvature")
         },
     }
-    return Stages(
+    return TwoStepProblem(
         observed=np.concatenate([level.log_tokens for level in used]),
         expected=np.concatenate([level.fitted @ level.quadratic.design for level in used]),
         tangent=block_diagonal([level.quadratic.design for level in used]),
@@ -270,19 +274,27 @@ def _near_minimum(log_batch: Floats, log_tokens: Floats) -> NDArray[np.bool_]:
 def _require(found: list[_Level], used: list[_Level], curves: list[Curve]) -> None:
     if len({level.log_loss for level in used}) >= 2:
         return
-    batches = ", ".join(
-        str(np.unique([curves[i].log_batch for i in group]).size) for group in _by_size(curves)
-    )
+    batches = [
+        int(np.unique([curves[i].log_batch for i in group]).size) for group in _by_size(curves)
+    ]
     if not found:
         raise FitError(
+            "too-few-batches",
             f"batch: no loss that {MIN_BATCHES} batch sizes reach (batch sizes per size of model: "
-            f"{batches}). Add batch sizes, or train the slow ones longer"
+            f"{', '.join(map(str, batches))}). Add batch sizes, or train the slow ones longer",
+            batches=batches,
+            needed=MIN_BATCHES,
         )
     edge = sum(level.why == "edge-minimum" for level in found)
     raise FitError(
+        "too-few-optima",
         f"batch: {len(used)} of {len(found)} loss levels have a best batch inside the batches "
         f"tried, need 2 ({edge} at or beyond an end, {len(found) - len(used) - edge} curve the "
-        "wrong way). Add smaller and larger batches"
+        "wrong way). Add smaller and larger batches",
+        optima=len(used),
+        levels=len(found),
+        edge=edge,
+        needed=2,
     )
 
 
@@ -313,17 +325,26 @@ def _diagnostics(found: list[_Level], kind: Kind, rises: Floats) -> Iterator[Dia
         ("negative-curvature", "have no minimum over batch (the parabola curves down)"),
     ):
         if count := sum(level.why == why for level in found):
-            yield Diagnostic(why, f"{count} of {len(found)} loss levels {words} and are left out")
+            yield Diagnostic(
+                why,
+                f"{count} of {len(found)} loss levels {words} and are left out",
+                count=count,
+                levels=len(found),
+            )
     if kind in ("undecayed", "mid-run"):
         known = "are not decayed" if kind == "undecayed" else "are read along the runs"
         yield Diagnostic(
             "undecayed-curves",
             f"the curves {known}: a decay takes out gradient noise, which is not the same at every "
             "batch, so the best batch of finished runs may differ. Add decayed branches",
+            curves=kind,
         )
     if (rising := int(np.sum(rises > 0))) and rises.size:
         yield Diagnostic(
             "non-monotone",
             f"{rising} of {rises.size} curves rise for a stretch, by up to {rises.max():.1%}: only "
             "their first crossing of a loss counts",
+            rising=rising,
+            curves=int(rises.size),
+            rise=float(rises.max()),
         )

@@ -1,14 +1,15 @@
-"""The lowest loss that each amount of compute has bought: the lower envelope of many curves.
+"""The lower envelope of many loss curves: the lowest loss that each amount of compute has reached.
 
 MiniCPM (arXiv 2404.06395) section 4.3, figure 16: two forms are fitted to the envelope, c + a C^b
 and c + a exp(-b C), and compared; there the power law was better.
 
-The envelope is taken on a grid of ln C, every run interpolated inside its own range only. At any
-compute some run is lowest, also where nothing competes with it. A node counts only if
+The envelope is taken on a grid of ln C; every run is interpolated inside its own range only. Some
+run is lowest at any compute, even without competitors. A node therefore counts only if
+
 - at least two runs cover it,
 - it lies between the first and the last crossing, where one size overtakes another while both are
-  running: before that a smaller size, after that a larger one would have been lower, but nobody
-  trained it (a curve that starts or ends is no crossing),
+  running (before the first, a smaller size would have been lower, after the last, a larger one, but
+  nobody trained it; the start or end of a curve is no crossing),
 - no cheaper node is as low: where a curve ends, the next best takes over at a higher loss.
 """
 
@@ -28,7 +29,14 @@ from windtunnel.laws.powers import ExpOffset, PowerOffset
 from windtunnel.laws.problem import Problem
 from windtunnel.laws.schema import plain
 from windtunnel.laws.table import Floats, Table
-from windtunnel.laws.two_step.base import StagedLaw, Stages, logs, numbered, span, sustained_rises
+from windtunnel.laws.two_step.base import (
+    TwoStepLaw,
+    TwoStepProblem,
+    logs,
+    numbered,
+    span,
+    sustained_rises,
+)
 
 # Nodes of the grid per decade of compute, and their least and largest number (assumed).
 PER_DECADE = 25
@@ -40,8 +48,8 @@ CLEAR_AIC = 2.0
 
 
 @dataclass(frozen=True)
-class Envelope(StagedLaw):
-    """The lowest loss that C FLOPs buy: an offset c and what compute still takes away."""
+class Envelope(TwoStepLaw):
+    """The lowest loss that C FLOPs reach: an offset c plus a term that falls with compute."""
 
     c: float
     a: float
@@ -82,7 +90,7 @@ class ExpEnvelope(Envelope):
 
 @dataclass(frozen=True)
 class _Power(PowerOffset):
-    """As an envelope has it: falling, towards an offset that is not negative."""
+    """The power law of an envelope: falling towards a non-negative offset."""
 
     bounds: ClassVar = {"c": POSITIVE, "a": POSITIVE, "b": (-4.0, -0.005)}
     grids: ClassVar = {"b": -np.geomspace(0.0131, 2.37, 12)}
@@ -102,7 +110,7 @@ FORMS: dict[FormName, tuple[type[Law], type[Envelope]]] = {
 }
 
 
-def stages(table: Table) -> Stages:
+def two_step_problem(table: Table) -> TwoStepProblem:
     """The envelope of a table of curves and the better of the two forms through it.
 
     Noise is shared along the stretch of envelope that one run holds. Which run holds which stretch
@@ -117,7 +125,9 @@ def stages(table: Table) -> Stages:
     """
     if "run" not in table.labels:
         raise FitError(
-            "envelope: the table has no text column 'run': say which curve a row is of (--run COL)"
+            "missing-column",
+            "envelope: the table has no text column 'run': say which curve a row is of (--run COL)",
+            column="run",
         )
     run = numbered(table.labels["run"])
     log_flops, log_loss = logs(table, "flops"), logs(table, "loss")
@@ -137,8 +147,10 @@ def stages(table: Table) -> Stages:
     point, law = points[form], FORMS[form][1]
     if point is None:
         raise FitError(
+            "no-law",
             "envelope: neither form fits, the lowest loss does not fall towards an offset with "
-            "compute. Check that `flops` counts from the start of each run"
+            "compute. Check that `flops` counts from the start of each run",
+            law="envelope",
         )
 
     def solve(other: Floats) -> Floats:
@@ -161,7 +173,7 @@ def stages(table: Table) -> Stages:
         "nodes": int(keep.sum()),
         "dropped_nodes": dropped,
     }
-    return Stages(
+    return TwoStepProblem(
         observed=observed,
         expected=observed - point.residual,
         tangent=point.tangent,
@@ -184,8 +196,11 @@ def _curves(run: NDArray[np.intp], log_flops: Floats, log_loss: Floats) -> tuple
     last = np.sort([log_flops[part[-1]] for part in parts])
     if len(parts) < 3 or not last[-2] > first[1]:
         raise FitError(
+            "too-few-curves",
             f"envelope: {len(parts)} runs that share no stretch of compute, need at least 3 that "
-            "do. Give every logged row of every curve, and add runs of other sizes"
+            "do. Give every logged row of every curve, and add runs of other sizes",
+            curves=len(parts),
+            needed=3,
         )
     nodes = int(np.clip((last[-2] - first[1]) / np.log(10) * PER_DECADE, *NODES))
     grid = np.linspace(first[1], last[-2], nodes)
@@ -225,9 +240,14 @@ def _envelope(
 def _require(keep: NDArray[np.bool_], dropped: Mapping[str, int], runs: int) -> None:
     if keep.sum() < MIN_NODES:
         raise FitError(
+            "too-few-points",
             f"envelope: {keep.sum()} nodes between {dropped['crossings']} crossings of {runs} "
             f"runs, need {MIN_NODES}. The envelope is known only between the first and the last "
-            "crossing: add runs of smaller and larger sizes over the same compute"
+            "crossing: add runs of smaller and larger sizes over the same compute",
+            points=int(keep.sum()),
+            crossings=dropped["crossings"],
+            runs=runs,
+            needed=MIN_NODES,
         )
 
 
@@ -273,6 +293,10 @@ def _diagnostics(
             "non-monotone",
             f"{rising.size} of {rises.size} curves rise for a stretch, {names[worst]!r} by "
             f"{rises[worst]:.1%}: look for instability or a change of data",
+            rising=int(rising.size),
+            curves=int(rises.size),
+            run=str(names[worst]),
+            rise=float(rises[worst]),
         )
     yield Diagnostic(
         "lucky-envelope",
@@ -292,4 +316,8 @@ def _diagnostics(
             f"{power['rms']:.2%}, exp-offset {exp['rms']:.2%}), but the two are not told apart: "
             f"AIC differs by {difference:.1f}, and the last third of compute is predicted within "
             f"{power['last_third_rms']:.2%} and {exp['last_third_rms']:.2%}",
+            form=form,
+            aic_difference=float(difference),
+            power_offset_rms=power["rms"],
+            exp_offset_rms=exp["rms"],
         )

@@ -1,4 +1,4 @@
-"""Fit a law that is found in stages: noise, intervals, hold-out and influence of its points."""
+"""The fit of a two-step law: noise, intervals, hold-out and influence of its points."""
 
 from collections.abc import Callable
 
@@ -7,57 +7,61 @@ import numpy as np
 from windtunnel.errors import Diagnostic, FitError
 from windtunnel.laws import diagnostics
 from windtunnel.laws.exact import ExactRule
-from windtunnel.laws.interval import HoldOut, Influence, Pull, Span, quantiles
+from windtunnel.laws.interval import HoldOut, Influence, LeaveOneOut, Span, quantiles
 from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, estimate
+from windtunnel.laws.registry import TWO_STEP
 from windtunnel.laws.regression import Settings
-from windtunnel.laws.result import STAGED, Fit
+from windtunnel.laws.result import Fit
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step import isoflop
-from windtunnel.laws.two_step.base import StagedLaw, Stages
+from windtunnel.laws.two_step.base import TwoStepLaw, TwoStepProblem
 from windtunnel.laws.validation import NAMED, Chosen
 
-# The exponent that people take from each of these laws.
+# The headline exponent of each law.
 HEADLINES = {"isoflop": "a", "envelope": "b", "lr-valley": "b", "batch": "p"}
 
 
-def fit_staged(
+def fit_two_step(
     table: Table, name: str, settings: Settings, holdout: Chosen, interpolate: isoflop.Reading
 ) -> Fit:
-    """The law through the points that the stages make of a table.
+    """The law through the points that the first step finds in a table.
 
     Raises:
-        FitError: the table has too few points, or an option that a staged law has not.
+        FitError: the table has too few points, or an option does not apply to two-step laws.
     """
     _refuse(settings, name)
 
-    def stages_of(part: Table) -> Stages:
+    def prepare(part: Table) -> TwoStepProblem:
         if name == "isoflop":
-            return isoflop.stages(part, interpolate=interpolate)
-        return STAGED[name].stages(part)
+            return isoflop.two_step_problem(part, interpolate=interpolate)
+        return TWO_STEP[name].prepare(part)
 
     rng = np.random.default_rng([settings.seed, 0])
-    made = stages_of(table)
+    made = prepare(table)
     vector = made.log_vector
     if not np.all(np.isfinite(vector)):
-        raise FitError(f"{name}: the points of this table carry no law; see docs/fit.md")
+        raise FitError(
+            "no-law", f"{name}: the points of this table carry no law; see docs/fit.md", law=name
+        )
     form = made.solved
     noise = estimate(made.observed - made.expected, made.tangent, made.trunk)
-    draws, failed = _draws(table, made, vector, noise, settings, stages_of, rng)
+    draws, failed = _draws(table, made, vector, noise, settings, prepare, rng)
     raw = made.law.raw(draws) if len(draws) else np.empty((0, vector.size))
     spans = _spans(form, raw, table, settings.level) if len(draws) else {}
     domain = _domain(table, made)
     x, y = made.points
     scatter = np.log(y) - np.log(form(x))
     spare = max(x.size - 2, 1)
-    held, missing = _held(table, made, holdout, stages_of)
-    own = list(made.diagnostics)
-    own += diagnostics.of_rows(tuple(c for c in form.columns() if c in table), table)
+    held, missing = _held(table, made, holdout, prepare)
+    warnings = list(made.diagnostics)
+    warnings += diagnostics.of_rows(tuple(c for c in form.columns() if c in table), table)
     if noise.trunk_df < MIN_TRUNK_DF:
-        own.append(
+        warnings.append(
             Diagnostic(
                 "noise-unidentified",
                 "the points leave no degree of freedom for noise, so no interval is given: add "
                 "runs, or seeds of the same runs",
+                trunk_df=float(noise.trunk_df),
             )
         )
     return Fit(
@@ -94,7 +98,7 @@ def fit_staged(
         dropped=table.dropped,
         holdout=held,
         influence=_influence(form, x, y),
-        warnings=(*own, *missing),
+        warnings=(*warnings, *missing),
         seed=settings.seed,
         exact=ExactRule.of_table(table) if form.allocates else None,
         draws=raw,
@@ -104,7 +108,7 @@ def fit_staged(
     )
 
 
-def _spans(form: StagedLaw, raw: Floats, table: Table, level: float) -> dict[str, Span]:
+def _spans(form: TwoStepLaw, raw: Floats, table: Table, level: float) -> dict[str, Span]:
     """Intervals of the coefficients, and of D/N at the largest budget where the law has it."""
     spans = {name: quantiles(raw[:, k], level) for k, name in enumerate(form.names())}
     if form.allocates:
@@ -115,29 +119,39 @@ def _spans(form: StagedLaw, raw: Floats, table: Table, level: float) -> dict[str
 
 def _refuse(settings: Settings, name: str) -> None:
     if settings.fixed or settings.tied:
-        raise FitError(f"{name} is found in stages: no coefficient of it can be fixed or tied")
+        raise FitError(
+            "contradicting-options",
+            f"{name} is found in stages: no coefficient of it can be fixed or tied",
+            law=name,
+            options=["fix", "tie"],
+        )
     if settings.intervals == "profile":
-        raise FitError(f"{name} is found in stages and has no profile: use two-level or case")
+        raise FitError(
+            "contradicting-options",
+            f"{name} is found in stages and has no profile: use two-level or case",
+            law=name,
+            options=["intervals"],
+        )
 
 
 def _draws(
     table: Table,
-    made: Stages,
+    made: TwoStepProblem,
     vector: Floats,
     noise: Noise,
     settings: Settings,
-    stages_of: Callable[[Table], Stages],
+    prepare: Callable[[Table], TwoStepProblem],
     rng: np.random.Generator,
 ) -> tuple[Floats, int]:
     """Log vectors (S, K) of other tables like this one, and how many carried no law."""
     count = settings.bootstrap
     if settings.intervals == "case":
-        found = np.array([_case(table, vector.size, stages_of, rng) for _ in range(count)])
+        found = np.array([_case(table, vector.size, prepare, rng) for _ in range(count)])
     elif settings.intervals == "two-level" and noise.trunk_df >= MIN_TRUNK_DF and count:
         sigmas = noise.draw(rng, count)
         shared = rng.standard_normal((count, made.trunk.max() + 1))[:, made.trunk]
-        own = rng.standard_normal((count, made.observed.size))
-        drawn = made.expected + sigmas[:, :1] * shared + sigmas[:, 1:] * own
+        alone = rng.standard_normal((count, made.observed.size))
+        drawn = made.expected + sigmas[:, :1] * shared + sigmas[:, 1:] * alone
         # The reference is smoother than the table; what that alone changes is taken out again.
         found = made.solve(drawn) + (vector - made.solve(made.expected[None])[0])
     else:
@@ -147,9 +161,9 @@ def _draws(
 
 
 def _case(
-    table: Table, width: int, stages_of: Callable[[Table], Stages], rng: np.random.Generator
+    table: Table, width: int, prepare: Callable[[Table], TwoStepProblem], rng: np.random.Generator
 ) -> Floats:
-    """Every stage again on a table whose trunks (or runs) are drawn with replacement."""
+    """Coefficients of a table whose trunks (or runs) are drawn with replacement."""
     unit = table.labels.get("run", table.trunk) if not table.has_trunks else table.trunk
     names = np.unique(unit)
     rows, labels = [], []
@@ -169,12 +183,12 @@ def _case(
         flop_factor=table.flop_factor,
     )
     try:
-        return stages_of(part).log_vector
+        return prepare(part).log_vector
     except FitError:
         return np.full(width, np.nan)
 
 
-def _domain(table: Table, made: Stages) -> dict[str, Span]:
+def _domain(table: Table, made: TwoStepProblem) -> dict[str, Span]:
     domain = dict(made.domain)
     if made.law.allocates:
         ratio = table["flops"] / table.flop_factor / table.params**2
@@ -183,9 +197,9 @@ def _domain(table: Table, made: Stages) -> dict[str, Span]:
 
 
 def _held(
-    table: Table, made: Stages, holdout: Chosen, stages_of: Callable[[Table], Stages]
+    table: Table, made: TwoStepProblem, holdout: Chosen, prepare: Callable[[Table], TwoStepProblem]
 ) -> tuple[HoldOut | None, tuple[Diagnostic, ...]]:
-    """The points that the law without some rows does not see, against what it says of them."""
+    """Points held out from the law, against its predictions for them."""
     if holdout is None:
         return None, ()
     x, y = made.points
@@ -199,12 +213,16 @@ def _held(
         given = np.asarray(holdout)
         mask = given if given.dtype == np.bool_ else np.isin(table.trunk, given.astype(np.str_))
     try:
-        rest = stages_of(table.subset(~mask))
+        rest = prepare(table.subset(~mask))
         form = rest.solved
     except FitError as error:
         if not default:
             raise
-        return None, (Diagnostic("no-holdout", f"no hold-out of the largest point: {error}"),)
+        return None, (
+            Diagnostic(
+                "no-holdout", f"no hold-out of the largest point: {error}", reason=error.code
+            ),
+        )
     low, high = float(rest.points[0].min()), float(rest.points[0].max())
     unseen = (x < low * (1 - 1e-6)) | (x > high * (1 + 1e-6))
     if not unseen.any():
@@ -213,6 +231,7 @@ def _held(
                 "no-holdout",
                 "the rows held out leave the law's points where they were: hold out whole budgets, "
                 "sizes or loss levels",
+                rows=int(mask.sum()),
             ),
         )
     predicted, measured = form(x[unseen]), y[unseen]
@@ -232,30 +251,32 @@ def _held(
             f"{made.law.inputs[0]}={value:.6g}": float(error)
             for value, error in zip(x[unseen][-20:], errors[-20:], strict=True)
         },
-        naive={},
+        baselines={},
         points=tuple(
             (float(m), float(p), np.nan, np.nan) for m, p in zip(measured, predicted, strict=True)
         ),
     ), ()
 
 
-def _influence(form: StagedLaw, x: Floats, y: Floats) -> Influence | None:
+def _influence(form: TwoStepLaw, x: Floats, y: Floats) -> Influence | None:
     """The main exponent without each point, where the law is a line in logs."""
     headline = HEADLINES[form.name]
     if x.size < 4 or form.name == "envelope":
         return None
     sign = -1.0 if form.name == "batch" else 1.0
     value = form.coefficients[headline]
-    pulls = []
+    effects = []
     for k in range(x.size):
         rest = np.arange(x.size) != k
         slope = sign * float(np.polyfit(np.log(x[rest]), np.log(y[rest]), 1)[0])
-        pulls.append(Pull(f"point {form.inputs[0]}={x[k]:.4g}", slope, slope - value))
-    pulls.sort(key=lambda pull: -abs(pull.shift))
-    return Influence(headline, value, tuple(pulls[:NAMED]), ())
+        effects.append(LeaveOneOut(f"point {form.inputs[0]}={x[k]:.4g}", slope, slope - value))
+    effects.sort(key=lambda effect: -abs(effect.shift))
+    return Influence(headline, value, tuple(effects[:NAMED]), ())
 
 
-def _worst(form: StagedLaw, x: Floats, y: Floats, scatter: Floats) -> tuple[tuple[str, float], ...]:
+def _worst(
+    form: TwoStepLaw, x: Floats, y: Floats, scatter: Floats
+) -> tuple[tuple[str, float], ...]:
     order = np.argsort(-np.abs(scatter), kind="stable")[:NAMED]
     return tuple(
         (f"point {form.inputs[0]}={x[k]:.4g}, {form.output}={y[k]:.4g}", float(scatter[k]))

@@ -1,21 +1,17 @@
-"""Which rows share a budget, and where loss over ln N is lowest within one.
+"""IsoFLOP laws, from runs that share budgets: N* = G C^a, D* = H C^b.
 
-One L(N, D) through all rows of an isoFLOP table: a reading of its own, and a correction.
-
-Optimal size and tokens against compute, from runs that share budgets: N* = G C^a, D* = H C^b.
-
-Per budget the optimum over N is read off the runs, then a power law goes through the optima. Three
-readings are always made, because the usual one, a parabola, is biased where the sizes reach
-further to one side of the optimum, noise or not:
+The first step finds the optimal N of every budget; the second fits a power law to the optima. Three
+estimates of an optimum are always made. The usual one, a parabola, is biased where the sizes extend
+further to one side of the optimum, even without noise:
 
 - `parabola`: a quadratic of loss over ln N (Hoffmann et al. 2022, approach 2);
-- `akima`: the lowest point of an Akima interpolation of ln loss over ln N, runs of one size
+- `akima`: the lowest point of an Akima interpolation of ln loss over ln N, with runs of one size
   averaged (Porian et al. 2024, arXiv 2406.19146);
 - `parametric`: the optimum of one E + A N^-alpha + B D^-beta through the rows of all usable
-  budgets. A separate form per budget would have as many coefficients as many budgets have sizes.
+  budgets. One form per budget would have as many coefficients as many budgets have sizes.
 
-An Akima interpolation has no bias but follows the noise: with 0.2% of it on nine sizes from 0.1 to
-10 times the optimum its exponent is ten times as uncertain as the parabola's (measured).
+An Akima interpolation has no bias but follows the noise: with 0.2% noise on nine sizes from 0.1 to
+10 times the optimum, its exponent is ten times as uncertain as the parabola's (measured).
 """
 
 from collections.abc import Iterator
@@ -35,8 +31,8 @@ from windtunnel.laws.schema import plain
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step.base import (
     Quadratic,
-    StagedLaw,
-    Stages,
+    TwoStepLaw,
+    TwoStepProblem,
     block_diagonal,
     line,
     logs,
@@ -214,7 +210,7 @@ BIASED = 0.05
 
 
 @dataclass(frozen=True)
-class Isoflop(StagedLaw):
+class Isoflop(TwoStepLaw):
     """N* = G C^a and D* = H C^b; C in FLOPs. G H = 1/k and a + b = 1 where C = k N D."""
 
     G: float
@@ -257,7 +253,9 @@ class Isoflop(StagedLaw):
         return self.H * np.asarray(flops, np.float64) ** self.b
 
 
-def stages(table: Table, *, interpolate: Reading = "akima", tolerance: float = TOLERANCE) -> Stages:
+def two_step_problem(
+    table: Table, *, interpolate: Reading = "akima", tolerance: float = TOLERANCE
+) -> TwoStepProblem:
     """The optima of every budget and the line through them.
 
     Args:
@@ -270,8 +268,12 @@ def stages(table: Table, *, interpolate: Reading = "akima", tolerance: float = T
     """
     if interpolate not in READINGS:
         raise FitError(
+            "unknown-option",
             f"interpolate = {interpolate!r}: choose {', '.join(READINGS)}"
-            f"{did_you_mean(str(interpolate), READINGS)}"
+            f"{did_you_mean(str(interpolate), READINGS)}",
+            option="interpolate",
+            value=interpolate,
+            known=list(READINGS),
         )
     log_params, measured = logs(table, "params"), logs(table, "loss")
     log_flops = logs(table, "flops")
@@ -320,7 +322,7 @@ def stages(table: Table, *, interpolate: Reading = "akima", tolerance: float = T
         "form": None if form is None else form.form.coefficients,
         "strays": strays,
     }
-    return Stages(
+    return TwoStepProblem(
         observed=log_loss[rows],
         expected=expected,
         tangent=tangent,
@@ -389,13 +391,20 @@ def _require(
     found = ", ".join(f"{np.exp(b.log_flops):.2e} ({b.sizes} sizes)" for b in budgets[:8])
     if usable.sum() < 2:
         raise FitError(
+            "too-few-budgets",
             f"isoflop: {usable.sum()} budgets with 4 sizes or more, need 2. Budgets found: "
-            f"{found}. Add sizes per budget, or give `flops` as the nominal budget of each run"
+            f"{found}. Add sizes per budget, or give `flops` as the nominal budget of each run",
+            budgets=int(usable.sum()),
+            needed=2,
         )
     raise FitError(
+        "too-few-optima",
         f"isoflop: only {used.sum()} of {usable.sum()} budgets have their {interpolate} optimum "
         f"between their smallest and largest size, need 2. Budgets found: {found}. Add sizes "
-        "beyond the lowest loss of each budget"
+        "beyond the lowest loss of each budget",
+        optima=int(used.sum()),
+        budgets=int(usable.sum()),
+        needed=2,
     )
 
 
@@ -440,12 +449,16 @@ def _diagnostics(
             "biased-parabola",
             f"a parabola puts the optimal tokens {' and '.join(biased)} (mean over budgets); "
             f"this law goes through the {interpolate} optima",
+            gaps={other: gap["mean"] for other, gap in gaps.items()},
+            interpolate=interpolate,
         )
     if edge := int(np.sum(usable & ~inside)):
         yield Diagnostic(
             "edge-minimum",
             f"{edge} of {usable.sum()} budgets have no {interpolate} optimum between their "
             "smallest and largest size and are left out: add sizes there",
+            edge=edge,
+            budgets=int(usable.sum()),
         )
     few = sum(b.rows.size for b in budgets if not b.usable)
     if few + strays:
@@ -453,10 +466,14 @@ def _diagnostics(
             "few-points",
             f"{few + strays} rows decide no optimum: {few} in {int(np.sum(~usable))} budgets of "
             f"fewer than 4 sizes, {strays} between budgets",
+            rows=int(few + strays),
+            few=int(few),
+            between=int(strays),
         )
     if np.sum(usable & inside) == 2:
         yield Diagnostic(
             "few-budgets",
             "the line goes through 2 budgets only, so nothing shows whether it is straight: add a "
             "third budget",
+            budgets=2,
         )

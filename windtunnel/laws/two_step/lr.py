@@ -1,11 +1,12 @@
-"""The best learning rate of every size, how it drifts with size, and what one shared rate costs.
+"""The best learning rate of every size, its drift with size, and the cost of one shared rate.
 
-Per size a parabola of ln loss over ln lr gives the optimum; through the optima goes lr* = k N^b. An
-optimum is flat, so the drift alone says little: what a shared rate gives up at each size is
-reported beside it (users.md, lesson 5). MiniCPM (arXiv 2404.06395) section 3.3 is such a study.
+Per size, a parabola of ln loss over ln lr gives the optimum; lr* = k N^b is fitted to the optima.
+The loss is flat around an optimum, so the drift alone says little: the loss that a shared rate
+gives up at each size is reported beside it (users.md, lesson 5). MiniCPM (arXiv 2404.06395) section
+3.3 is such a study.
 
-Only the neighbourhood of the lowest cell is a parabola, so only that enters: the lowest cell, one
-neighbour to each side unless it has blown up, and a second one while it is near the minimum.
+Only the neighbourhood of the lowest cell is close to a parabola. The fit uses the lowest cell, one
+neighbour on each side unless it has blown up, and a second one while it is near the minimum.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,8 +21,8 @@ from windtunnel.laws.schema import plain
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step.base import (
     Quadratic,
-    StagedLaw,
-    Stages,
+    TwoStepLaw,
+    TwoStepProblem,
     block_diagonal,
     line,
     logs,
@@ -39,7 +40,7 @@ SHARED_RATES = 461
 
 
 @dataclass(frozen=True)
-class LrValley(StagedLaw):
+class LrCurve(TwoStepLaw):
     """lr* = k N^b: the best learning rate of a model of N parameters."""
 
     k: float
@@ -65,7 +66,7 @@ class LrValley(StagedLaw):
 
 
 @dataclass(frozen=True, eq=False)
-class _Valley:
+class _SizeCurve:
     """One size: its cells (rates, C), the rows near the minimum (m,), and the parabola there.
 
     `optimum` is ln lr*, nan where the minimum is not inside the rates tried; `why` says so.
@@ -100,8 +101,8 @@ class _Valley:
         return np.asarray(loss - self.quadratic.values(self.fitted, self.optimum))
 
 
-def stages(table: Table) -> Stages:
-    """The valleys of all sizes and the line through their optima.
+def two_step_problem(table: Table) -> TwoStepProblem:
+    """The curves of all sizes and the line through their optima.
 
     Args:
         table: columns params, lr and loss; several rows of one size and rate are seeds.
@@ -110,50 +111,58 @@ def stages(table: Table) -> Stages:
         FitError: fewer than two sizes whose optimum lies inside the rates tried.
     """
     log_rate, log_loss = logs(table, "lr"), logs(table, "loss")
-    valleys = [
-        _valley(float(n), np.flatnonzero(table.params == n), log_rate, log_loss)
+    curves = [
+        _curve_of(float(n), np.flatnonzero(table.params == n), log_rate, log_loss)
         for n in np.unique(table.params)
     ]
-    used = [valley for valley in valleys if valley.why is None]
+    used = [curve for curve in curves if curve.why is None]
     if len(used) < 2:
         found = "; ".join(
-            f"{v.params:.3g}: {v.log_rates.size} rates, {v.why or 'usable'}" for v in valleys
+            f"{v.params:.3g}: {v.log_rates.size} rates, {v.why or 'usable'}" for v in curves
         )
         raise FitError(
+            "too-few-optima",
             f"lr-valley: {len(used)} sizes have their optimum inside the rates tried, need 2 "
-            f"({found}). Add rates beyond the lowest loss, at least {MIN_RATES} per size"
+            f"({found}). Add rates beyond the lowest loss, at least {MIN_RATES} per size",
+            optima=len(used),
+            sizes=len(curves),
+            few_points=sum(v.why == "few-points" for v in curves),
+            edge=sum(v.why == "edge-minimum" for v in curves),
+            needed=2,
         )
-    x = np.log([valley.params for valley in used])
-    rows = np.concatenate([valley.rows for valley in used])
+    x = np.log([curve.params for curve in used])
+    rows = np.concatenate([curve.rows for curve in used])
     designs = [v.quadratic.design for v in used if v.quadratic is not None]
-    ends = np.cumsum([valley.rows.size for valley in used])[:-1]
+    ends = np.cumsum([curve.rows.size for curve in used])[:-1]
 
     def solve(observed: Floats) -> Floats:
         parts = zip(used, np.split(observed, ends, axis=1), strict=True)
-        return line(x, np.stack([valley.read(y) for valley, y in parts], axis=1))
+        return line(x, np.stack([curve.read(y) for curve, y in parts], axis=1))
 
-    optima = np.array([valley.optimum for valley in used])
+    optima = np.array([curve.optimum for curve in used])
     slope = float(line(x, optima[None])[0, 1])
     details = {
         "per_doubling": 2**slope,
-        "sizes": [_size_details(valley) for valley in valleys],
+        "sizes": [_size_details(curve) for curve in curves],
         "shared": _shared(used),
     }
-    return Stages(
+    return TwoStepProblem(
         observed=log_loss[rows],
         expected=np.concatenate([v.fitted @ d for v, d in zip(used, designs, strict=True)]),
         tangent=block_diagonal(designs),
         trunk=numbered(table.trunk[rows]),
         solve=solve,
-        law=LrValley,
+        law=LrCurve,
         points=(np.exp(x), np.exp(optima)),
         details=plain(details),
-        diagnostics=(*_diagnostics(valleys), *_mixed(table)),
+        diagnostics=(*_diagnostics(curves), *_mixed(table)),
         domain={"params": span(np.exp(x)), "lr": span(np.exp(optima))},
     )
 
 
-def _valley(params: float, rows: NDArray[np.intp], log_rate: Floats, log_loss: Floats) -> _Valley:
+def _curve_of(
+    params: float, rows: NDArray[np.intp], log_rate: Floats, log_loss: Floats
+) -> _SizeCurve:
     rates, cell = np.unique(log_rate[rows], return_inverse=True)
     means = np.bincount(cell, log_loss[rows]) / np.bincount(cell)
     window = _near_minimum(means)
@@ -167,7 +176,7 @@ def _valley(params: float, rows: NDArray[np.intp], log_rate: Floats, log_loss: F
         optimum = float(quadratic.minimum(fitted, rates[0], rates[-1]))
         if int(np.argmin(means)) in (0, rates.size - 1) or not np.isfinite(optimum):
             why, optimum = "edge-minimum", np.nan
-    return _Valley(params, rates, means, near, window, quadratic, fitted, optimum, why)
+    return _SizeCurve(params, rates, means, near, window, quadratic, fitted, optimum, why)
 
 
 def _near_minimum(means: Floats) -> NDArray[np.bool_]:
@@ -185,14 +194,14 @@ def _near_minimum(means: Floats) -> NDArray[np.bool_]:
     return np.asarray(window)
 
 
-def _shared(used: list[_Valley]) -> Mapping[str, Any]:
-    """What every size gives up at the best shared rate, and at the smallest size's optimum."""
-    low = max(float(valley.log_rates[0]) for valley in used)
-    high = min(float(valley.log_rates[-1]) for valley in used)
+def _shared(used: list[_SizeCurve]) -> Mapping[str, Any]:
+    """The excess loss of every size at the best shared rate, and at the smallest size's optimum."""
+    low = max(float(curve.log_rates[0]) for curve in used)
+    high = min(float(curve.log_rates[-1]) for curve in used)
     out: dict[str, Any] = {"best": None, "smallest": None}
     if low < high:
         rates = np.linspace(low, high, SHARED_RATES)
-        mean = np.mean([valley.excess(rates) for valley in used], axis=0)
+        mean = np.mean([curve.excess(rates) for curve in used], axis=0)
         out["best"] = _given_up(used, float(rates[np.argmin(mean)]))
     smallest = used[0].optimum
     if low <= smallest <= high:
@@ -200,13 +209,13 @@ def _shared(used: list[_Valley]) -> Mapping[str, Any]:
     return out
 
 
-def _given_up(used: list[_Valley], log_rate: float) -> dict[str, Any]:
+def _given_up(used: list[_SizeCurve], log_rate: float) -> dict[str, Any]:
     """Loss above each size's own optimum at one rate, in the unit of the loss and in per cent."""
-    relative = np.array([float(np.expm1(valley.excess(log_rate))) for valley in used])
-    lowest = np.array([float(np.exp(_lowest(valley))) for valley in used])
+    relative = np.array([float(np.expm1(curve.excess(log_rate))) for curve in used])
+    lowest = np.array([float(np.exp(_lowest(curve))) for curve in used])
     return {
         "lr": float(np.exp(log_rate)),
-        "params": [valley.params for valley in used],
+        "params": [curve.params for curve in used],
         "excess_loss": relative * lowest,
         "excess_percent": 100 * relative,
         "mean_percent": 100 * float(np.mean(relative)),
@@ -214,36 +223,36 @@ def _given_up(used: list[_Valley], log_rate: float) -> dict[str, Any]:
     }
 
 
-def _lowest(valley: _Valley) -> float:
-    assert valley.quadratic is not None
-    return float(valley.quadratic.values(valley.fitted, valley.optimum))
+def _lowest(curve: _SizeCurve) -> float:
+    assert curve.quadratic is not None
+    return float(curve.quadratic.values(curve.fitted, curve.optimum))
 
 
-def _size_details(valley: _Valley) -> dict[str, Any]:
-    lowest = int(np.argmin(valley.means))
+def _size_details(curve: _SizeCurve) -> dict[str, Any]:
+    lowest = int(np.argmin(curve.means))
     bound = None
-    if valley.why == "edge-minimum":
+    if curve.why == "edge-minimum":
         bound = "at most" if lowest == 0 else "at least"
     return {
-        "params": valley.params,
-        "lr": np.exp(valley.log_rates),
-        "loss": np.exp(valley.means),
-        "near_minimum": valley.window,
-        "used": valley.why is None,
-        "why_not": valley.why,
-        "optimum": None if valley.why else np.exp(valley.optimum),
-        "lowest_loss": None if valley.why else np.exp(_lowest(valley)),
+        "params": curve.params,
+        "lr": np.exp(curve.log_rates),
+        "loss": np.exp(curve.means),
+        "near_minimum": curve.window,
+        "used": curve.why is None,
+        "why_not": curve.why,
+        "optimum": None if curve.why else np.exp(curve.optimum),
+        "lowest_loss": None if curve.why else np.exp(_lowest(curve)),
         "bound": bound,
-        "lowest_cell": np.exp(valley.log_rates[lowest]),
+        "lowest_cell": np.exp(curve.log_rates[lowest]),
         # Half the second derivative of ln loss by ln lr: excess = curvature * ln(lr / lr*)^2.
         "curvature": None
-        if valley.quadratic is None
-        else float(valley.quadratic.curvature(valley.fitted)),
+        if curve.quadratic is None
+        else float(curve.quadratic.curvature(curve.fitted)),
     }
 
 
 def _mixed(table: Table) -> Iterator[Diagnostic]:
-    """Runs of one size that saw different data: their losses differ for more than the rate."""
+    """Warnings about sizes whose runs have several token counts."""
     if "tokens" not in table:
         return
     sizes = [n for n in np.unique(table.params) if np.ptp(table.tokens[table.params == n])]
@@ -252,12 +261,13 @@ def _mixed(table: Table) -> Iterator[Diagnostic]:
             "mixed-horizons",
             f"{len(sizes)} sizes hold runs of several token counts, and more data changes both the "
             "loss and the best rate: compare at equal tokens, --where 'tokens == ...'",
+            params=[float(n) for n in sizes],
         )
 
 
-def _diagnostics(valleys: list[_Valley]) -> Iterator[Diagnostic]:
-    edge = [v for v in valleys if v.why == "edge-minimum"]
-    few = [v for v in valleys if v.why == "few-points"]
+def _diagnostics(curves: list[_SizeCurve]) -> Iterator[Diagnostic]:
+    edge = [v for v in curves if v.why == "edge-minimum"]
+    few = [v for v in curves if v.why == "few-points"]
     if edge:
         ends = ", ".join(
             f"{v.params:.3g} (lowest at {np.exp(v.log_rates[np.argmin(v.means)]):.3g} of "
@@ -266,13 +276,18 @@ def _diagnostics(valleys: list[_Valley]) -> Iterator[Diagnostic]:
         )
         yield Diagnostic(
             "edge-minimum",
-            f"{len(edge)} of {len(valleys)} sizes give only a bound on their best rate and are "
+            f"{len(edge)} of {len(curves)} sizes give only a bound on their best rate and are "
             f"left out of the drift: {ends}. Add rates beyond",
+            params=[v.params for v in edge],
+            sizes=len(curves),
         )
     if few:
         sizes = ", ".join(f"{v.params:.3g} ({v.log_rates.size} rates)" for v in few)
         yield Diagnostic(
             "few-points",
-            f"{len(few)} of {len(valleys)} sizes have fewer than {MIN_RATES} rates that did not "
+            f"{len(few)} of {len(curves)} sizes have fewer than {MIN_RATES} rates that did not "
             f"blow up and are left out: {sizes}",
+            params=[v.params for v in few],
+            sizes=len(curves),
+            needed=MIN_RATES,
         )
