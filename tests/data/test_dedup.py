@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from windtunnel.data import DataSpec, Source, prepare, recipe_hash
-from windtunnel.errors import ConfigError, DataError
+from windtunnel.data import DataSpec, Source, cache_key_hash, prepare
+from windtunnel.errors import ConfigError
 
 
 @pytest.fixture
@@ -35,12 +35,11 @@ def spec_of(path, **spec):
     return DataSpec(sources=(source,), **{"validation_fraction": 0.1} | spec)
 
 
-def test_templated_text_is_refused_with_its_cause_and_the_switch(chats, tmp_path):
-    with pytest.raises(DataError) as refused:
+def test_templated_text_is_refused_with_its_cause_and_the_switch(chats, tmp_path, refuses):
+    with refuses("too-few-documents", documents=1) as caught:
         prepare(spec_of(chats), root=tmp_path / "data")
-    said = str(refused.value)
-    assert "89 others were left out as near-duplicates" in said
-    assert "data.dedup: off" in said
+    assert "89 others were left out as near-duplicates" in str(caught.value)
+    assert "data.dedup: off" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -65,18 +64,21 @@ def test_whole_copies_are_dropped_at_one_and_kept_where_off(tmp_path, prose):
 
 
 def test_the_default_is_the_folder_of_before(chats):
-    hashes = [recipe_hash(spec_of(chats, **dedup)) for dedup in ({}, {"dedup": 0.5})]
+    hashes = [cache_key_hash(spec_of(chats, **dedup)) for dedup in ({}, {"dedup": 0.5})]
     assert hashes[0] == hashes[1]
-    assert len({hashes[0], *(recipe_hash(spec_of(chats, dedup=each)) for each in (None, 0.8))}) == 3
+    assert (
+        len({hashes[0], *(cache_key_hash(spec_of(chats, dedup=each)) for each in (None, 0.8))}) == 3
+    )
 
 
 def test_builtins_stay_as_they_are():
     source = Source(name="d", path="builtin:docs/sympy")
-    hashes = {recipe_hash(DataSpec(sources=(source,), dedup=each)) for each in (0.5, 0.9, None)}
+    hashes = {cache_key_hash(DataSpec(sources=(source,), dedup=each)) for each in (0.5, 0.9, None)}
     assert len(hashes) == 1
 
 
 @pytest.mark.parametrize("dedup", [0.0, -0.5, 1.5, float("nan")])
 def test_a_share_out_of_range_is_refused(chats, dedup):
-    with pytest.raises(ConfigError, match="dedup"):
+    with pytest.raises(ConfigError) as caught:
         spec_of(chats, dedup=dedup)
+    assert (caught.value.code, *caught.value.values) == ("out-of-range", "dedup")

@@ -1,6 +1,6 @@
-"""Folders that exist only when finished: written beside their place, then renamed into it.
+"""Prepared folders and their manifests: written beside their final place, then renamed into it.
 
-Texts on the disk between reading and tokenising: end to end, each closed by byte 0.
+A folder therefore exists only when it is complete.
 """
 
 import fcntl
@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +33,10 @@ def digest_of(content: Any) -> str:
 
 
 def build_once(folder: Path, write: Callable[[Path], dict[str, Any]]) -> None:
-    """Fills `folder` by `write`, whose result becomes its manifest, unless it is there already.
+    """Fill `folder` by `write`, whose result becomes its manifest, unless it exists already.
 
-    Two processes may build the same folder at once: the first to finish wins, and the other uses
-    what it finds.
+    Two processes may build the same folder at once: the first to finish wins, and the
+    other uses its result.
     """
     if folder.exists():
         return
@@ -100,26 +100,37 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(f"{folder}: no prepared data here (no manifest.json); {fix}") from error
+        raise DataError(
+            "missing-file", f"{folder}: no prepared data here (no manifest.json); {fix}", path=path
+        ) from error
     except OSError as refused:
         raise DataError(
-            f"{path}: cannot be read: {cause_of(refused)}; mend that (its permissions, or the disk)"
+            "unreadable",
+            f"{path}: cannot be read: {cause_of(refused)}; check its permissions and the disk",
+            path=path,
+            cause=cause_of(refused),
         ) from refused
-    with boundary(path, fix, what="damaged"):
+    with boundary(path, fix, what="damaged", code="damaged"):
         manifest = json.loads(content.decode())
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:
-        raise DataError(f"{path}: not the manifest of a {kind}; {fix}")
+        raise DataError(
+            "wrong-format", f"{path}: not the manifest of a {kind}; {fix}", path=path, expected=kind
+        )
     if manifest.get("format") != FORMAT:
         raise DataError(
-            f"{path}: format {manifest.get('format')}, this version reads {FORMAT}; {fix}"
+            "later-version",
+            f"{path}: format {manifest.get('format')}, this version reads {FORMAT}; {fix}",
+            path=path,
+            version=manifest.get("format"),
+            readable=FORMAT,
         )
-    with boundary(path, fix, what="damaged"):
+    with boundary(path, fix, what="damaged", code="damaged"):
         check_content(manifest, kind)
     return manifest
 
 
 def check_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Whether a manifest is as it was written; those of before tell no digest.
+    """Check that a manifest is as it was written; those of older versions have no digest.
 
     Raises:
         DataError: If it was changed.
@@ -127,21 +138,23 @@ def check_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     content = {key: value for key, value in manifest.items() if key != "digest"}
     if manifest.get("digest", digest_of(content)) != digest_of(content):
         raise DataError(
+            "damaged",
             f"{folder / 'manifest.json'}: damaged: its digest is that of another content; "
-            f"{prepare_again(folder)}"
+            f"{prepare_again(folder)}",
+            path=folder / "manifest.json",
         )
 
 
 def prepare_again(folder: Path) -> str:
-    """What to do about a damaged folder."""
+    """The fix of a message on a damaged folder."""
     return f"delete {folder}: `windtunnel sweep` prepares it again from the sources"
 
 
 def sync(path: Path) -> None:
-    """Make a file, or the entries of a folder, last without power.
+    """Flush a file, or the entries of a folder, to disk.
 
     Raises:
-        OSError: A file cannot be; of folders, file systems exist that sync none.
+        OSError: A file cannot be flushed; folders are tried only, as some file systems sync none.
     """
     with suppress(OSError) if path.is_dir() else nullcontext():
         handle = os.open(path, os.O_RDONLY)
@@ -152,7 +165,7 @@ def sync(path: Path) -> None:
 
 
 class TokenWriter:
-    """Appends token ids to a little-endian file, counting and hashing them.
+    """Appends token ids to a little-endian file; counts and hashes them.
 
     Attributes:
         tokens: Ids written so far.
@@ -184,7 +197,7 @@ class TokenWriter:
         self.tokens += len(ids)
 
     def summary(self) -> dict[str, Any]:
-        """What the manifest says of the file."""
+        """The manifest's entry for the file."""
         return {
             "tokens": self.tokens,
             "documents": self.documents,
@@ -195,7 +208,7 @@ class TokenWriter:
 
 @dataclass(frozen=True, kw_only=True)
 class Sides:
-    """The two files that a source is split into, and how.
+    """The two token files of a source, and how documents are split between them.
 
     Attributes:
         train: For training.
@@ -208,34 +221,3 @@ class Sides:
     validation: TokenWriter
     fraction: float
     dedup: float | None
-
-
-_BATCH_BYTES = 1 << 22
-
-
-def joined(texts: Iterable[bytes]) -> npt.NDArray[np.uint8]:
-    """Texts as a spool holds them."""
-    return np.frombuffer(b"".join(text + b"\0" for text in texts), dtype=np.uint8)
-
-
-def spooled(spool: Path) -> Iterator[bytes]:
-    """The texts of a spool, in order."""
-    tail = b""
-    with spool.open("rb") as file:
-        while chunk := file.read(_BATCH_BYTES):
-            *whole, tail = (tail + chunk).split(b"\0")
-            yield from whole
-
-
-def batches(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Lists of texts, each of about four million bytes."""
-    batch: list[bytes] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

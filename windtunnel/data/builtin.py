@@ -1,15 +1,12 @@
-"""Real domains with no download: docstrings, code and doctests of installed packages.
+"""Built-in data without a download: docstrings, code and doctests of installed packages.
 
-The packages are those of `packages.txt`, found by their metadata and never imported. A file
-belongs to a package when the package's own RECORD lists it, so that stray files change nothing and
-the same versions give the same stream on any machine.
+`packages.txt` lists the packages; they are found by their metadata and never imported. A file
+belongs to a package when the package's RECORD lists it, so the same versions give the same stream
+on any machine.
 
-Python source taken apart into its docstrings and the rest, without parsing it.
-
-A scanner that knows strings and comments: 40 MB/s on one core, where `ast` reads 7 (measured). It
-agrees with `ast` on 99% of docstrings (measured, 550 files), and takes triple-quoted strings only.
-
-Supervised pairs from docstrings: an interactive session, and what its last statement prints.
+A scanner that knows only strings and comments separates docstrings from code: 40 MB/s on one core,
+where `ast` reads 7 (measured). It agrees with `ast` on 99% of docstrings (measured, 550 files).
+Doctests give supervised pairs: a session, and the output of its last statement.
 """
 
 import doctest
@@ -48,8 +45,11 @@ def packages_of(builtin: str) -> list[str]:
         return known
     if package not in known:
         raise DataError(
+            "unknown-package",
             f"builtin:{builtin}: {package!r} is no package of the built-in data"
-            f"{did_you_mean(package, known) or '.'} There are: {', '.join(known)}"
+            f"{did_you_mean(package, known) or '.'} There are: {', '.join(known)}",
+            package=package,
+            known=known,
         )
     return [package]
 
@@ -105,7 +105,9 @@ def _sources(packages: list[str], suffixes: tuple[str, ...]) -> Iterator[str]:
         distribution = _distribution(name)
         if distribution.files is None:
             raise DataError(
-                f"builtin data: package {name!r} has no RECORD of its files; reinstall it with pip"
+                "damaged-package",
+                f"builtin data: package {name!r} has no RECORD of its files; reinstall it with pip",
+                package=name,
             )
         # Sorted as text: the order of RECORD is the installer's.
         for path in sorted(map(str, distribution.files)):
@@ -117,8 +119,12 @@ def _sources(packages: list[str], suffixes: tuple[str, ...]) -> Iterator[str]:
                 continue  # a legacy encoding; the same file on every machine
             except OSError as error:
                 raise DataError(
+                    "damaged-package",
                     f"builtin data: {path} of package {name!r} cannot be read ({error}); "
-                    f"reinstall it: pip install --force-reinstall {name}"
+                    f"reinstall it: pip install --force-reinstall {name}",
+                    package=name,
+                    path=path,
+                    cause=str(error),
                 ) from error
             yield text
 
@@ -144,8 +150,10 @@ def _distribution(name: str) -> importlib.metadata.Distribution:
         return importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError as error:
         raise DataError(
+            "missing-package",
             f"builtin data: package {name!r} of windtunnel/data/packages.txt is not installed; "
-            f"install it: pip install {name}"
+            f"install it: pip install {name}",
+            package=name,
         ) from error
 
 

@@ -1,14 +1,12 @@
-"""What decides the tokens of a source, as plain data that can be hashed.
+"""Cache keys of prepared data: everything that decides the tokens, as hashable plain data.
 
-What of a study's sources has changed since its tokens were made.
-
-The tokens stay as they were pinned; that they are no longer those of the files must be said.
+A study keeps the tokens it was prepared with; `changes_since` warns when its files no longer match.
 """
 
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from windtunnel.config.data import NEAR_DUPLICATE_SHARE
 from windtunnel.data.artifacts import FORMAT, digest_of
@@ -24,10 +22,10 @@ from windtunnel.errors import ConfigError, DataError, Diagnostic
 Tell = Callable[[str, int, int | None], None]
 
 
-def recipe_of(
+def dataset_cache_key(
     spec: DataSpec, *, digests: Digests | None = None, tell: Tell | None = None
 ) -> dict[str, Any]:
-    """What decides the prepared data of a study, weights and names included.
+    """Everything that decides the prepared data of a study, weights and names included.
 
     Args:
         spec: Sources, tokenizer and split.
@@ -45,7 +43,7 @@ def recipe_of(
             {
                 "name": source.name,
                 "weight": source.weight,
-                "tokens": source_recipe(
+                "tokens": source_cache_key(
                     source,
                     tokenizer,
                     vocab_size=spec.vocab_size,
@@ -61,12 +59,12 @@ def recipe_of(
     }
 
 
-def recipe_hash(spec: DataSpec) -> str:
+def cache_key_hash(spec: DataSpec) -> str:
     """The name of the prepared folder of `spec`: 16 hex digits."""
-    return digest_of(recipe_of(spec))
+    return digest_of(dataset_cache_key(spec))
 
 
-def source_recipe(
+def source_cache_key(
     source: Source,
     tokenizer: Tokenizer,
     *,
@@ -77,18 +75,18 @@ def source_recipe(
     tell: Tell | None = None,
     tokenizer_name: str | None = None,
 ) -> dict[str, Any]:
-    """What decides the stored tokens of one source; its name, weight, place and times do not.
+    """All that decides the stored tokens of one source; not its name, weight, path or times.
 
     Raises:
         ConfigError: If `vocab_size` is missing for token files, or below the tokenizer's.
         DataError: If the source cannot be found or read.
     """
-    recipe: dict[str, Any] = {"format": FORMAT, "validation_fraction": fraction}
+    key: dict[str, Any] = {"format": FORMAT, "validation_fraction": fraction}
     if source.builtin:
-        return recipe | {
+        return key | {
             "content": "pairs" if source.paired else "text",
             "vocab_size": _text_vocab(tokenizer, vocab_size, tokenizer_name),
-            "tokenizer": tokenizer.recipe(),
+            "tokenizer": tokenizer.cache_key(),
             "builtin": source.path,
             "packages": package_versions(source.builtin),
         }
@@ -96,30 +94,28 @@ def source_recipe(
     hashed = (
         None if tell is None else lambda done: tell(f"{source.name}: hashing files", done, None)
     )
-    recipe["files"] = [
-        [name, path.stat().st_size, digests.of(path, hashed)] for name, path in files
-    ]
+    key["files"] = [[name, path.stat().st_size, digests.of(path, hashed)] for name, path in files]
     if is_token_file(files[0][1]):
         indexes = [index for _, path in files if (index := index_of(path))]
-        return recipe | {
+        return key | {
             "content": "tokens",
             "vocab_size": _token_vocab(source, tokenizer, vocab_size),
             "dtype": source.dtype,
             "indexes": [digests.of(index) for index in indexes],
         }
     if fraction < 1 and dedup != NEAR_DUPLICATE_SHARE:
-        recipe["dedup"] = dedup
-    recipe |= {
+        key["dedup"] = dedup
+    key |= {
         "vocab_size": _text_vocab(tokenizer, vocab_size, tokenizer_name),
-        "tokenizer": tokenizer.recipe(),
+        "tokenizer": tokenizer.cache_key(),
     }
     if source.pairs is not None:
-        return recipe | {"content": "pairs", "pairs": list(source.pairs)}
-    return recipe | {"content": "text", "text_column": source.text_column}
+        return key | {"content": "pairs", "pairs": list(source.pairs)}
+    return key | {"content": "text", "text_column": source.text_column}
 
 
 def _refuse_two_vocabularies(spec: DataSpec) -> None:
-    """Bytes and another tokenizer's ids cannot share a model."""
+    """Refuse bytes beside another tokenizer's ids: they cannot share a model."""
     if spec.tokenizer != "bytes":
         return
     tokenised = {
@@ -128,8 +124,10 @@ def _refuse_two_vocabularies(spec: DataSpec) -> None:
     }
     if len(tokenised) > 1:
         raise ConfigError(
+            "mixed-vocabularies",
             "data: tokenizer = 'bytes' for the text sources, but other sources hold token ids; "
-            "set tokenizer to the tokenizer.json that made them"
+            "set tokenizer to the tokenizer.json that made them",
+            tokenizer=spec.tokenizer,
         )
 
 
@@ -137,8 +135,12 @@ def _text_vocab(tokenizer: Tokenizer, vocab_size: int | None, name: str | None) 
     if vocab_size is not None and vocab_size < tokenizer.vocab_size:
         named = "" if name is None else f" {name}"
         raise ConfigError(
+            "vocab-too-small",
             f"data: vocab_size = {vocab_size}, and the tokenizer{named} has {tokenizer.vocab_size} "
-            "tokens; allowed is that or more: raise vocab_size, or leave it out"
+            "tokens; allowed is that or more: raise vocab_size, or leave it out",
+            vocab_size=vocab_size,
+            tokenizer=name,
+            needed=tokenizer.vocab_size,
         )
     return vocab_size or tokenizer.vocab_size
 
@@ -146,8 +148,11 @@ def _text_vocab(tokenizer: Tokenizer, vocab_size: int | None, name: str | None) 
 def _token_vocab(source: Source, tokenizer: Tokenizer, vocab_size: int | None) -> int:
     if vocab_size is None and isinstance(tokenizer, ByteTokenizer):
         raise ConfigError(
+            "missing-vocab-size",
             f"data source {source.name!r}: {source.path} holds token ids; set vocab_size, "
-            "or the tokenizer they were made with"
+            "or the tokenizer they were made with",
+            source=source.name,
+            path=source.path,
         )
     return vocab_size or tokenizer.vocab_size
 
@@ -169,62 +174,80 @@ def changes_since(dataset: Dataset, spec: DataSpec, *, root: Path) -> tuple[Diag
         spec: What would be asked for now.
         root: Folder of prepared data, where hashes are kept.
     """
-    digests, said = Digests(root), list[Diagnostic]()
+    digests, diagnostics = Digests(root), list[Diagnostic]()
     folders = {source.name: source.folder for source in dataset.sources}
-    recipes = [
+    keys = [
         (source, read_source(folders[source.name])["recipe"])
         for source in spec.sources
         if source.name in folders
     ]
-    for source, recipe in recipes:
-        if "files" not in recipe or not Path(source.path).exists():
+    for source, key in keys:
+        if "files" not in key or not Path(source.path).exists():
             continue
-        if changed := list(_changed(source, recipe, digests)):
-            names = ", ".join(changed[:_NAMED]) + (", ..." if len(changed) > _NAMED else "")
-            said.append(
-                Diagnostic(
-                    "source-changed",
-                    f"data source {source.name!r}: {len(changed)} of its files changed since its "
-                    f"tokens were made ({names}); {_GOES_ON}",
-                )
+        changes = list(_changes(source, key, digests))
+        if not changes:
+            continue
+        names = ", ".join(map(str, changes[:_NAMED])) + (", ..." if len(changes) > _NAMED else "")
+        diagnostics.append(
+            Diagnostic(
+                "source-changed",
+                f"data source {source.name!r}: {len(changes)} of its files changed since its "
+                f"tokens were made ({names}); {_GOES_ON}",
+                source=source.name,
+                files=[change.file for change in changes],
+                changes=[change.kind for change in changes],
             )
+        )
     digests.save()
-    made = {recipe["tokenizer"].get("sha256") for _, recipe in recipes if "tokenizer" in recipe}
+    made = {key["tokenizer"].get("sha256") for _, key in keys if "tokenizer" in key}
     path = Path(spec.tokenizer)
     if spec.tokenizer != "bytes" and path.is_file() and made:
         now = hashlib.sha256(path.read_bytes()).hexdigest()
         if made != {now}:
-            said.append(
+            diagnostics.append(
                 Diagnostic(
-                    "tokenizer-changed", f"tokenizer {path}: changed since the tokens; {_GOES_ON}"
+                    "tokenizer-changed",
+                    f"tokenizer {path}: changed since the tokens; {_GOES_ON}",
+                    path=path,
                 )
             )
-    return tuple(said)
+    return tuple(diagnostics)
 
 
-def _changed(source: Source, recipe: dict[str, Any], digests: Digests) -> Iterator[str]:
-    """Names of files that are other, gone or new."""
+class _Change(NamedTuple):
+    """A file of a source that is not what it was, and how: changed, gone, new or unreadable."""
+
+    file: str
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _changes(source: Source, key: dict[str, Any], digests: Digests) -> Iterator[_Change]:
+    """The files of a source that are changed, gone or new."""
     root = Path(source.path)
     try:
         now = dict(source_files(source))
-        for name, size, digest in recipe["files"]:
+        for name, size, digest in key["files"]:
             path = now.get(name) or (root / name if root.is_dir() else root)
             if not path.exists():
-                yield f"{name} is gone"
+                yield _Change(name, "gone", f"{name} is gone")
             elif path.stat().st_size != size or (_is_whole(digest) and digests.of(path) != digest):
-                yield name
-        written = recipe.get("indexes", [])
+                yield _Change(name, "changed", name)
+        written = key.get("indexes", [])
         if all(map(_is_whole, written)):
             indexes = [index for path in now.values() if written and (index := index_of(path))]
             if [digests.of(index) for index in indexes] != written:
-                yield "an .idx file"
+                yield _Change("*.idx", "changed", "an .idx file")
     except (DataError, OSError) as error:
-        yield f"cannot be read: {error}"
+        yield _Change(source.path, "unreadable", f"cannot be read: {error}")
         return
     # Older manifests were made by other rules of what is read of a folder.
-    if all(_is_whole(digest) for _, _, digest in recipe["files"]):
-        known = {name for name, _, _ in recipe["files"]}
-        yield from (f"{name} is new" for name in now if name not in known)
+    if all(_is_whole(digest) for _, _, digest in key["files"]):
+        known = {name for name, _, _ in key["files"]}
+        yield from (_Change(name, "new", f"{name} is new") for name in now if name not in known)
 
 
 def _is_whole(digest: str) -> bool:

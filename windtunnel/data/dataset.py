@@ -13,9 +13,9 @@ from windtunnel.data.stream import TokenFile, TrainStream, row_counts
 from windtunnel.data.validation import ValidationSet, read_source, verify_source
 from windtunnel.errors import DataError, Diagnostic, did_you_mean
 
-# Above this share of validation repeated in training, a loss flatters the model.
-RESIDUE_LIMIT = 0.05
-# Assumed: a larger share of examples without their end teaches another thing than was meant.
+# Above this share of validation in training, validation losses are optimistic.
+CONTAMINATION_LIMIT = 0.05
+# Assumed: a larger share of truncated examples teaches the wrong thing.
 CUT_LIMIT = 0.01
 # Assumed: below this a validation loss is noisier than the seeds it is compared across.
 VALIDATION_TOKENS = 256_000
@@ -109,8 +109,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """16 hex digits over all that decides the training stream, and nothing else.
 
-        Tokens, names (they seed the shuffles) and shares of the sources, and the vocabulary; not
-        the validation sets, the paths, or weights scaled by a common factor.
+        Included are tokens, names (they seed the shuffles) and mixture weights of the sources, and
+        the vocabulary. Validation sets, paths and a common factor of the weights are not.
         """
         return self.fingerprint_of({source.name: source.weight for source in self.sources})
 
@@ -118,13 +118,16 @@ class Dataset:
         """The same for a mixture of these sources; one without a weight has no part in it.
 
         Raises:
-            DataError: A name is no source, or a share is too small for a row.
+            DataError: A name is no source, or a weight is too small for a row.
         """
         if unknown := weights.keys() - {source.name for source in self.sources}:
             name, known = min(unknown), [source.name for source in self.sources]
             raise DataError(
+                "unknown-source",
                 f"mixture: no data source {name!r}{did_you_mean(name, known) or ';'} there are: "
-                f"{', '.join(known)}"
+                f"{', '.join(known)}",
+                source=name,
+                known=known,
             )
         taken = [source for source in self.sources if weights.get(source.name)]
         names = [source.name for source in taken]
@@ -145,37 +148,45 @@ class Dataset:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a reader of the losses should know, in words."""
+        """The messages of `diagnostics`."""
         return tuple(diagnostic.message for diagnostic in self.diagnostics)
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """What a reader of the losses should know; docs/data.md lists the codes."""
-        said = []
+        """Warnings that bear on the losses; docs/data.md lists the codes."""
+        warnings = []
         for held_out in self.validation:
             where = f"validation set {held_out.name!r}"
-            repeats = held_out.residue or 0.0
-            if repeats > RESIDUE_LIMIT and not held_out.conditional:  # said of the whole already
-                said.append(
+            repeats = held_out.contamination or 0.0
+            if (
+                repeats > CONTAMINATION_LIMIT and not held_out.conditional
+            ):  # the whole set has the same warning
+                warnings.append(
                     Diagnostic(
                         "validation-in-training",
                         f"{where}: {repeats:.1%} of it also stands in training (limit "
-                        f"{RESIDUE_LIMIT:.0%}); losses will look better than they are",
+                        f"{CONTAMINATION_LIMIT:.0%}); losses will look better than they are",
+                        validation_set=held_out.name,
+                        share=repeats,
+                        limit=CONTAMINATION_LIMIT,
                     )
                 )
             # Of pairs the smaller of the two sets is named.
             whole_of_pairs = held_out.paired and not held_out.conditional
             if held_out.tokens < VALIDATION_TOKENS and not whole_of_pairs:
-                said.append(
+                warnings.append(
                     Diagnostic(
                         "small-validation",
                         f"{where}: {held_out.tokens} tokens, fewer than {VALIDATION_TOKENS}; its "
                         "loss is noisy: raise data.validation.fraction or give more text",
+                        validation_set=held_out.name,
+                        tokens=held_out.tokens,
+                        limit=VALIDATION_TOKENS,
                     )
                 )
         for source in self.sources:
-            said += source.account.diagnostics()
-        return tuple(said)
+            warnings += source.account.diagnostics()
+        return tuple(warnings)
 
     def stream(
         self,
@@ -199,7 +210,7 @@ class Dataset:
             passed: How often it has passed each by then, where it cut other rows before.
             ramp: Rows over which the mixture goes there from `before`, in a straight line.
             before: Weights that a ramp leaves.
-            completion: Of pairs, count completions alone; what does not count is marked.
+            completion: Mask the loss of everything but completions.
 
         Raises:
             DataError: If a source is too short for one row.
@@ -220,22 +231,27 @@ class Dataset:
         return {file.name: file.row_count(context) for file in self._files(None)}
 
     def cut_diagnostics(self, context: int) -> tuple[Diagnostic, ...]:
-        """What a reader of losses at this context should know of pairs longer than a row."""
-        said = []
+        """Warnings on pairs that are longer than a row of `context` tokens."""
+        warnings = []
         for source in self.sources:
             if source.mask_sha256 is None:
                 continue
             packing = packing_of(mask_file(source.folder / "train.bin"), context)
             if packing.cut + packing.left_out > CUT_LIMIT * packing.examples:
-                said.append(
+                warnings.append(
                     Diagnostic(
                         "cut-pairs",
                         f"data source {source.name!r}: of {packing.examples} pairs, {packing.cut} "
                         f"are cut at context {context}, and {packing.left_out} left out, whose "
                         "prompt alone fills a row; raise model.context or shorten the pairs",
+                        source=source.name,
+                        pairs=packing.examples,
+                        cut=packing.cut,
+                        left_out=packing.left_out,
+                        context=context,
                     )
                 )
-        return tuple(said)
+        return tuple(warnings)
 
     def _files(self, weights: Mapping[str, float] | None) -> tuple[TokenFile, ...]:
         return tuple(

@@ -1,7 +1,7 @@
-"""Which files a source is read from, and what of a folder is left out.
+"""The files of a source, and what of a folder is left out.
 
-Folders are walked through links, each once. A README or a LICENSE of a data set, and the JSON that
-describes it, are no text to train on.
+Folders are walked through links, each once. The README, LICENSE and metadata JSON of a data set are
+not training text.
 """
 
 import os
@@ -54,7 +54,7 @@ _ELSEWHERE = {
 }
 
 
-class _Found(NamedTuple):
+class _File(NamedTuple):
     name: str
     path: Path
     size: int
@@ -87,8 +87,10 @@ def index_of(path: Path) -> Path | None:
                 return place
             if place.is_symlink():
                 raise DataError(
+                    "broken-link",
                     f"{place}: the index of {path.name} is a broken link; mend it, or remove it if "
-                    f"{path.name} holds raw ids"
+                    f"{path.name} holds raw ids",
+                    path=place,
                 )
     return None
 
@@ -103,63 +105,100 @@ def source_files(source: Source, tally: Tally | None = None) -> list[tuple[str, 
     tally = tally or Tally()
     where, root = f"data source {source.name!r}", Path(source.path)
     with boundary(f"{where}: {root}", "check the path and its permissions"):
-        found = list(_found(root, where, tally))
-    readable = [each for each in found if suffix_of(each.path)]
+        files = list(_candidates(root, where, tally))
+    readable = [each for each in files if suffix_of(each.path)]
     read = {each.place for each in readable}
     read |= {_place(index.stat()) for each in readable if (index := index_of(each.path))}
-    for each in found:
+    for each in files:
         # What a link with a suffix leads to is read by the link's name.
         if suffix_of(each.path) is None and each.place not in read:
             about = _DOCUMENTATION.match(each.path.name)
             reason = "documentation-file" if about else "unread-suffix"
             tally.add(reason, 1, each.size, example=each.name)
     if not readable:
-        raise DataError(f"{where}: folder {root} holds no readable file; {_allowed(found)}")
+        raise DataError(
+            "no-readable-file",
+            f"{where}: folder {root} holds no readable file; {_allowed(files)}",
+            source=source.name,
+            path=root,
+            suffixes=_suffixes_of(files),
+        )
     if stat.S_ISDIR(root.stat().st_mode):
         readable = _each_once(readable, tally)
         readable = _without_metadata(_without_documentation(readable, tally), source, tally)
     if len({is_token_file(each.path) for each in readable}) > 1:
-        raise DataError(f"{where}: {root} mixes text and token files; make them two sources")
+        raise DataError(
+            "mixed-files",
+            f"{where}: {root} mixes text and token files; make them two sources",
+            source=source.name,
+            path=root,
+        )
     for each in readable:
         if each.size == 0:
-            raise DataError(f"{where}: {each.path} is empty; remove it or fill it")
+            raise DataError(
+                "empty",
+                f"{where}: {each.path} is empty; remove it or fill it",
+                source=source.name,
+                path=each.path,
+            )
         if source.pairs is not None and suffix_of(each.path) not in PAIR_SUFFIXES:
             raise DataError(
+                "wrong-format",
                 f"{where}: pairs = {list(source.pairs)}, but {each.path} holds no JSON lines; "
-                f"allowed with pairs are {', '.join(PAIR_SUFFIXES)}: convert it, or remove pairs"
+                f"allowed with pairs are {', '.join(PAIR_SUFFIXES)}: convert it, or remove pairs",
+                source=source.name,
+                path=each.path,
+                allowed=PAIR_SUFFIXES,
             )
     tally.files, tally.file_bytes = len(readable), sum(each.size for each in readable)
     return sorted((each.name, each.path) for each in readable)
 
 
-def _allowed(found: list[_Found]) -> str:
-    suffixes = dict.fromkeys(each.path.suffix.lower() for each in found)
-    hints = "; ".join(f"{each}: {_ELSEWHERE[each]}" for each in suffixes if each in _ELSEWHERE)
+def _suffixes_of(files: list[_File]) -> list[str]:
+    return list(dict.fromkeys(file.path.suffix.lower() for file in files))
+
+
+def _allowed(files: list[_File]) -> str:
+    suffixes = [suffix for suffix in _suffixes_of(files) if suffix in _ELSEWHERE]
+    hints = "; ".join(f"{suffix}: {_ELSEWHERE[suffix]}" for suffix in suffixes)
     return f"readable are {', '.join(TEXT_SUFFIXES + TOKEN_SUFFIXES)}" + (hints and f" ({hints})")
 
 
-def _found(root: Path, where: str, tally: Tally) -> Iterator[_Found]:
+def _candidates(root: Path, where: str, tally: Tally) -> Iterator[_File]:
     """The one file, or those of a folder, of whatever suffix."""
     if root.is_symlink() and not root.exists():
-        raise DataError(f"{where}: {root} is a broken link to {os.readlink(root)}; mend the link")  # noqa: PTH115
+        target = os.readlink(root)  # noqa: PTH115
+        raise DataError(
+            "broken-link",
+            f"{where}: {root} is a broken link to {target}; mend the link",
+            path=root,
+            target=target,
+        )
     if not root.exists():
-        raise DataError(f"{where}: {root} does not exist; check the path")
+        raise DataError(
+            "missing-file", f"{where}: {root} does not exist; check the path", path=root
+        )
     status = root.stat()
     if stat.S_ISDIR(status.st_mode):
         yield from _walk(root, where, tally)
         return
-    one = _Found(root.name, root, status.st_size, _place(status))
+    one = _File(root.name, root, status.st_size, _place(status))
     if suffix_of(root) is None:
-        raise DataError(f"{where}: {root} has an unknown suffix; {_allowed([one])}")
+        raise DataError(
+            "unknown-format",
+            f"{where}: {root} has an unknown suffix; {_allowed([one])}",
+            path=root,
+            suffix=root.suffix,
+        )
     if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{where}: {root} {_NO_FILE}")
+        raise DataError("not-a-file", f"{where}: {root} {_NO_FILE}", path=root)
     yield one
 
 
 _NO_FILE = "is a pipe, a socket or a device; give a file, which can be read twice"
 
 
-def _walk(root: Path, where: str, tally: Tally) -> Iterator[_Found]:
+def _walk(root: Path, where: str, tally: Tally) -> Iterator[_File]:
     """Files below a folder, through links; each folder once, and real ones before linked ones."""
     folders, linked, seen = [root], list[Path](), set[tuple[int, int]]()
     while folders or linked:
@@ -181,9 +220,9 @@ def _walk(root: Path, where: str, tally: Tally) -> Iterator[_Found]:
             elif kind == "folder":
                 (linked if path.is_symlink() else folders).append(path)
             elif kind == "file":
-                yield _Found(name, path, size, place)
+                yield _File(name, path, size, place)
             elif suffix_of(path):
-                raise DataError(f"{where}: {path} {_NO_FILE}")
+                raise DataError("not-a-file", f"{where}: {path} {_NO_FILE}", path=path)
         linked.sort()
 
 
@@ -205,27 +244,27 @@ def _kind(path: Path) -> tuple[str, int, tuple[int, int]]:
     return kind, size, _place(status)
 
 
-def _each_once(found: list[_Found], tally: Tally) -> list[_Found]:
+def _each_once(files: list[_File], tally: Tally) -> list[_File]:
     """The files, each by one of the names that lead to it: its own before that of a link."""
-    kept = dict[tuple[int, int], _Found]()
-    for each in sorted(found, key=lambda each: (each.path.is_symlink(), each.name)):
+    kept = dict[tuple[int, int], _File]()
+    for each in sorted(files, key=lambda each: (each.path.is_symlink(), each.name)):
         if kept.setdefault(each.place, each) is not each:
             tally.add("same-file", 1, example=each.name)
     return list(kept.values())
 
 
-def _without_documentation(found: list[_Found], tally: Tally) -> list[_Found]:
+def _without_documentation(files: list[_File], tally: Tally) -> list[_File]:
     """The files without README and LICENSE, unless others of their suffix make them corpus.
 
     Beside records or tokens, text about them is none, however many files it is.
     """
-    records = _has_records(found)
-    others = [each for each in found if not _DOCUMENTATION.match(each.path.name)]
+    records = _has_records(files)
+    others = [each for each in files if not _DOCUMENTATION.match(each.path.name)]
     suffixes = {suffix_of(each.path) for each in others}
     if not others:
-        return found
+        return files
     kept = []
-    for each in found:
+    for each in files:
         name, suffix = each.path.name, suffix_of(each.path)
         beside = records and suffix in _PLAIN_TEXT and _ABOUT_RECORDS.match(name)
         if beside or (_DOCUMENTATION.match(name) and suffix not in suffixes):
@@ -235,9 +274,9 @@ def _without_documentation(found: list[_Found], tally: Tally) -> list[_Found]:
     return kept
 
 
-def _has_records(found: list[_Found]) -> bool:
+def _has_records(files: list[_File]) -> bool:
     """Whether there are JSON lines, Parquet or tokens; `.json` beside other text is about it."""
-    paths = [each.path for each in found if not _METADATA.fullmatch(each.path.name)]
+    paths = [each.path for each in files if not _METADATA.fullmatch(each.path.name)]
     suffixes = {
         suffix
         for path in paths
@@ -247,20 +286,20 @@ def _has_records(found: list[_Found]) -> bool:
     return bool(kinds - {".json"} or (kinds and not suffixes & _PLAIN_TEXT))
 
 
-def _without_metadata(found: list[_Found], source: Source, tally: Tally) -> list[_Found]:
+def _without_metadata(files: list[_File], source: Source, tally: Tally) -> list[_File]:
     """The files without those that describe a data set."""
     columns = source.pairs or (source.text_column,)
-    others = {suffix_of(each.path) for each in found} - {".json"}
+    others = {suffix_of(each.path) for each in files} - {".json"}
 
-    def describes(each: _Found) -> bool:
+    def describes(each: _File) -> bool:
         if _METADATA.fullmatch(each.path.name):
             return True
         # Beside data of another kind, JSON without the text is about the data.
         return bool(others) and suffix_of(each.path) == ".json" and lacks_fields(each.path, columns)
 
-    metadata = [each for each in found if describes(each)]
-    if len(metadata) == len(found):
-        return found
+    metadata = [each for each in files if describes(each)]
+    if len(metadata) == len(files):
+        return files
     for each in metadata:
         tally.add("metadata-file", 1, each.size, example=each.name)
-    return [each for each in found if each not in metadata]
+    return [each for each in files if each not in metadata]

@@ -1,9 +1,8 @@
-"""Pairs of a prompt and its completion, and what is noted of each of their tokens.
+"""Pairs of a prompt and its completion, their loss mask, and the rows they are packed into.
 
-Rows of pairs: each begins at an example, and holds as many whole ones as fit.
-
-A token that is read but whose prediction does not count is marked: stored as its bitwise complement
-`~id`, which is negative. The first token of a row is never predicted, and never marked.
+A row begins with an example and holds as many whole examples as fit. A token that is read without a
+loss on its prediction is masked: stored as its bitwise complement `~id`, which is negative. The
+first token of a row is never predicted, and never masked.
 """
 
 from collections.abc import Iterable
@@ -146,8 +145,11 @@ class PackedRows:
         self._packing = packing_of(mask, context)
         if not len(self):
             raise DataError(
+                "prompts-fill-rows",
                 f"{where}: every prompt fills a row of context {context} + 1, so that no "
-                "completion is left to predict; give shorter prompts or a longer context"
+                "completion is left to predict; give shorter prompts or a longer context",
+                where=where,
+                context=context,
             )
         self._tokens = np.asarray(np.memmap(tokens, dtype=dtype, mode="r"))
         self._mask = np.asarray(np.memmap(mask, dtype=np.uint8, mode="r")) if completion else None

@@ -1,13 +1,13 @@
-"""A shuffle that is looked up, not stored: position -> shuffled position, in constant memory.
+"""The training stream: an infinite table of rows, each a pure function of its number and a seed.
 
-A number below `size` is written as (left, right) with left < a, right < b and a * b just above
-`size`. Each half in turn is shifted by a hash of the other (a Feistel network), which can always be
-undone, so the whole is a bijection of a * b numbers. The few results at or above `size` are sent
-through again until they land below it ("cycle walking"), which keeps the bijection.
+A fixed pattern, repeated forever, decides which source a row comes from; a ramp leads from one
+mixture to another. Each epoch of a source is shuffled by a permutation that is computed and not
+stored: position -> shuffled position, in constant memory.
 
-Which source a row comes from: a fixed pattern, repeated for ever, and ramps between two.
-
-The training stream: an infinite table of rows, each a pure function of its number and a seed.
+The permutation writes a number below `size` as (left, right) with left < a, right < b and a * b
+just above `size`. Each half in turn is shifted by a hash of the other (a Feistel network). Every
+shift can be undone, so the whole is a bijection of a * b numbers. The few results not below `size`
+are permuted again until they land below it ("cycle walking"), which keeps the bijection.
 """
 
 import hashlib
@@ -88,9 +88,13 @@ def row_counts(weights: Sequence[float], names: Sequence[str]) -> tuple[int, ...
     if starved := [s for s, count in enumerate(counts) if weights[s] and not count]:
         source = starved[0]
         raise DataError(
+            "share-too-small",
             f"data source {names[source]!r}: its weight {weights[source]} is "
             f"{weights[source] / math.fsum(weights):.2g} of all weights; a share below "
-            f"1/{2 * PERIOD} gets no rows: raise the weight or remove the source"
+            f"1/{2 * PERIOD} gets no rows: raise the weight or remove the source",
+            source=names[source],
+            weight=weights[source],
+            share=weights[source] / math.fsum(weights),
         )
     divisor = math.gcd(*counts)
     return tuple(count // divisor for count in counts)
@@ -176,7 +180,7 @@ class TokenFile:
     ) -> PackedRows | npt.NDArray[np.unsignedinteger]:
         """View of shape (rows, context + 1): row i is tokens[i*context : i*context + context + 1].
 
-        Of pairs, whole examples packed into rows; see `packing.py`.
+        Of pairs, whole examples packed into rows; see `pairs.py`.
 
         Raises:
             DataError: If the file is too short for one row.
@@ -193,8 +197,12 @@ class TokenFile:
         tokens = self.path.stat().st_size // np.dtype(self.dtype).itemsize
         if tokens < context + 1:
             raise DataError(
+                "too-few-tokens",
                 f"data source {self.name!r}: {tokens} tokens are too few for one row of context "
-                f"{context} + 1; give more text or a shorter context"
+                f"{context} + 1; give more text or a shorter context",
+                source=self.name,
+                tokens=tokens,
+                context=context,
             )
         flat = np.asarray(np.memmap(self.path, dtype=self.dtype, mode="r"))
         return np.lib.stride_tricks.sliding_window_view(flat, context + 1)[::context]
@@ -222,7 +230,7 @@ class TrainStream:
         passed: How often the path has passed each source by then; default: `begun` over its rows.
         ramp: Rows over which the mixture changes.
         before: Weights that a ramp leaves.
-        completion: Of pairs, count completions alone; what does not count is marked (`packing.py`).
+        completion: Mask the loss of everything but completions (see `pairs.py`).
 
     Raises:
         DataError: If a source is too short for one row, a share too small to serve, or a file of
@@ -243,7 +251,12 @@ class TrainStream:
     ) -> None:
         left = {name: weight for name, weight in before.items() if weight and ramp}
         if missing := left.keys() - {file.name for file in files}:
-            raise DataError(f"mixture: a ramp leaves {min(missing)!r}, which is no data source")
+            raise DataError(
+                "unknown-source",
+                f"mixture: a ramp leaves {min(missing)!r}, which is no data source",
+                source=min(missing),
+                known=[file.name for file in files],
+            )
         # By name, so that the order in the study file decides nothing.
         ordered = sorted(
             (file for file in files if file.weight or file.name in left),

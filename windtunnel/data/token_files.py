@@ -1,6 +1,6 @@
-"""Sources that come as token ids: raw `.bin`, `.npy`, or Megatron's `.bin` with `.idx`.
+"""Sources of token ids: raw `.bin`, `.npy`, or Megatron's `.bin` with `.idx`.
 
-Token files to tokens: checked against the vocabulary and split, otherwise as they are.
+The ids are checked against the vocabulary and split, and otherwise kept as they are.
 """
 
 from collections.abc import Callable, Iterator
@@ -46,15 +46,22 @@ class TokenDocument:
             wrong = low if low < 0 else high
             place = self.start + int(np.flatnonzero(self.ids == wrong)[0])
             # The types of `.npy` and Megatron files are told by them.
-            fix = "set the vocab_size of the tokenizer that made them"
+            likely, fix = None, "set the vocab_size of the tokenizer that made them"
             if self.raw:
-                other = likely_dtype(self.raw, vocab_size)
-                fix = other or "set the tokenizer's vocab_size, or the file's dtype"
+                fix = "set the tokenizer's vocab_size, or the file's dtype"
+                if other := likely_dtype(self.raw, vocab_size):
+                    likely, fix = other
             elif low < 0:
                 fix = "take it out; a mask, such as -100, is no token"
             raise DataError(
+                "out-of-range",
                 f"{self.path}: token {place} has id {wrong}; allowed is 0 to {vocab_size - 1} "
-                f"(vocab_size = {vocab_size}): {fix}"
+                f"(vocab_size = {vocab_size}): {fix}",
+                path=self.path,
+                token=place,
+                id=wrong,
+                vocab_size=vocab_size,
+                likely=likely,
             )
         return self.ids
 
@@ -108,16 +115,24 @@ def _npy(path: Path) -> npt.NDArray[Any]:
     size, want = path.stat().st_size, ids.offset + ids.nbytes
     if size != want:
         raise DataError(
+            "wrong-size",
             f"{path}: {size} bytes, where its header announces {want}: another array, or something "
-            "else, follows the first; write one array to a file, with numpy.save"
+            "else, follows the first; write one array to a file, with numpy.save",
+            path=path,
+            bytes=size,
+            expected=want,
         )
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise DataError(
+            "wrong-type",
             f"{path}: an array of {ids.dtype} with shape {ids.shape}; "
-            "needed is a flat (1-D) array of integers"
+            "needed is a flat (1-D) array of integers",
+            path=path,
+            type=str(ids.dtype),
+            shape=ids.shape,
         )
     if not len(ids):
-        raise DataError(f"{path}: the array is empty")
+        raise DataError("empty", f"{path}: the array is empty", path=path)
     return ids  # type: ignore[no-any-return]
 
 

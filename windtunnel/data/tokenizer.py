@@ -1,10 +1,8 @@
 """Text to token ids: raw bytes, or a Hugging Face `tokenizer.json`.
 
-Tokenizers that do not stand for all of a text: which can drop characters, and how many.
-
-A BPE without an unknown token and without byte fallback passes over characters that it does not
-know, and some pre-tokenizers and normalizers take characters out. The bytes of such characters are
-behind no token, so they must not be in nats per byte. Only for these are offsets looked at.
+Some tokenizers drop characters: a BPE without an unknown token and without byte fallback skips
+those it does not know, and some pre-tokenizers and normalizers delete text. No token stands for
+these bytes, so they must not enter nats per byte. Only for such tokenizers are offsets examined.
 """
 
 import hashlib
@@ -58,7 +56,7 @@ class Tokenizer(Protocol):
     vocab_size: int
     end_id: int
 
-    def recipe(self) -> dict[str, str]:
+    def cache_key(self) -> dict[str, str]:
         """What decides the ids, for hashing."""
         ...
 
@@ -85,7 +83,7 @@ class ByteTokenizer:
     vocab_size = 256
     end_id = 0
 
-    def recipe(self) -> dict[str, str]:
+    def cache_key(self) -> dict[str, str]:
         """See `Tokenizer`."""
         return {"kind": "bytes"}
 
@@ -123,7 +121,9 @@ class JsonTokenizer:
             vocab = self._tokenizer.get_vocab(with_added_tokens=True)
             spec = json.loads(self._tokenizer.to_str())
         if not vocab:
-            raise DataError(f"{where}: its vocabulary is empty; train it, or give another")
+            raise DataError(
+                "empty", f"{where}: its vocabulary is empty; train it, or give another", path=path
+            )
         with boundary(where, fix, what="not a tokenizer.json"):
             self._losses = Losses(self._tokenizer, spec, vocab)
             self._unknown = unknown_id(spec, vocab)
@@ -132,13 +132,16 @@ class JsonTokenizer:
         known = [name for name in names if name in vocab]
         if not known:
             raise DataError(
+                "unknown-token",
                 f"{where}: no token {' or '.join(map(repr, names))} to end a document; "
-                "set end_of_text to the token that does"
+                "set end_of_text to the token that does",
+                path=path,
+                tokens=names,
             )
         self._end, self.end_id = known[0], vocab[known[0]]
         self._sha256 = hashlib.sha256(content).hexdigest()
 
-    def recipe(self) -> dict[str, str]:
+    def cache_key(self) -> dict[str, str]:
         """See `Tokenizer`."""
         return {"kind": "json", "sha256": self._sha256, "end_of_text": self._end}
 
@@ -165,8 +168,13 @@ class JsonTokenizer:
             text = next(filter(self._fails, texts), None)
             document = "" if text is None else f": the document that begins {text[:_OPENING]!r}"
             raise DataError(
+                "cannot-encode",
                 f"tokenizer {self._path}: {where}{document}: {cause_of(failed)}; give it an "
-                "unknown token that is in its vocabulary, or byte fallback, or take another"
+                "unknown token that is in its vocabulary, or byte fallback, or take another",
+                path=self._path,
+                where=where,
+                text=text and text[:_OPENING],
+                cause=cause_of(failed),
             ) from failed
 
     def _fails(self, text: str) -> bool:

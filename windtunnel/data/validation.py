@@ -32,7 +32,8 @@ class ValidationSet:
         tokens: How many, separators included.
         bytes: UTF-8 bytes behind them, one more for each document's end; None if unknown.
         documents: How many documents.
-        residue: Share of it that also stands in training (see `residue.py`); None if not measured.
+        contamination: Share of its tokens that also occur in training (see `dedup.py`); None if
+            not measured.
         fingerprint: SHA-256 of the tokens, first 16 hex digits; of completions, one of the tokens
             and which of them count.
         paired: Whether the documents are pairs.
@@ -45,7 +46,7 @@ class ValidationSet:
     tokens: int
     bytes: int | None
     documents: int
-    residue: float | None
+    contamination: float | None
     fingerprint: str
     paired: bool = False
     conditional: bool = False
@@ -69,7 +70,7 @@ class ValidationSet:
             tokens=side["tokens"],
             bytes=side["bytes"],
             documents=side["documents"],
-            residue=side["residue"],
+            contamination=side["residue"],
             fingerprint=side["sha256"][:16],
             paired=paired,
         )
@@ -106,7 +107,7 @@ class ValidationSet:
 
         Returns:
             Ids, shape (n, context + 1), n = ceil(tokens / context) or all rows there are. Of pairs,
-            tokens that do not count are marked as in `packing.py`.
+            tokens without a loss are masked as in `pairs.py`.
 
         Raises:
             DataError: If the set is too short for one row.
@@ -137,8 +138,12 @@ class ValidationSet:
             )
         if self.tokens < context + 1:
             raise DataError(
+                "too-few-tokens",
                 f"validation set {self.name!r}: {self.tokens} tokens are too few for one row of "
-                f"context {context} + 1; raise data.validation.fraction or shorten the context"
+                f"context {context} + 1; raise data.validation.fraction or shorten the context",
+                validation_set=self.name,
+                tokens=self.tokens,
+                context=context,
             )
         flat = np.asarray(np.memmap(path, dtype=dtype, mode="r"))
         return np.lib.stride_tricks.sliding_window_view(flat, context + 1)[::context]
@@ -156,8 +161,12 @@ def read_source(folder: Path) -> dict[str, Any]:
         have = path.stat().st_size if path.exists() else 0
         if have != want:
             raise DataError(
+                "damaged",
                 f"{path}: damaged: {have} bytes where the manifest tells {want}; "
-                f"{prepare_again(folder)}"
+                f"{prepare_again(folder)}",
+                path=path,
+                bytes=have,
+                expected=want,
             )
     return manifest
 
@@ -179,13 +188,19 @@ def verify_source(
             ids = np.frombuffer(part, dtype=dtype)
             if dtype != "u1" and ids.max(initial=0) >= vocab_size:
                 raise DataError(
+                    "damaged",
                     f"{path}: damaged: it holds the id {ids.max()}, and the vocabulary has "
-                    f"{vocab_size}; {prepare_again(folder)}"
+                    f"{vocab_size}; {prepare_again(folder)}",
+                    path=path,
+                    id=int(ids.max()),
+                    vocab_size=vocab_size,
                 )
 
         if digests.sha256_of(path, tell, check) != sha256:
             raise DataError(
-                f"{path}: damaged: its SHA-256 is not the manifest's; {prepare_again(folder)}"
+                "damaged",
+                f"{path}: damaged: its SHA-256 is not the manifest's; {prepare_again(folder)}",
+                path=path,
             )
 
 

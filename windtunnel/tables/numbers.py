@@ -1,9 +1,9 @@
 """Numbers as people and spreadsheets write them: 10,000,000 or 1.234,5 or 1.3B.
 
-Which sign is the decimal one is decided once for a file, from the cells that allow one reading
-alone: `1.5` and `10,000,000` have a decimal point, `6,25` and `10.000.000` a decimal comma. Where
-cells of both kinds stand, or none that tells, the cells in question stay text, and are refused by
-their line. Whatever is read in another spelling is said.
+The decimal sign is decided once for a file, from cells that allow only one reading: `1.5` and
+`10,000,000` have a decimal point, `6,25` and `10.000.000` a decimal comma. If the file holds cells
+of both kinds, or none that decides, ambiguous cells stay text and are refused with their line. A
+warning names every column that is read in another spelling.
 """
 
 import re
@@ -31,7 +31,7 @@ _UNIT = re.compile(r"(?P<number>.*[\d.,])\s*(?P<unit>[kKmMbBgGtT])")
 
 
 def as_numbers(file: TableFile, names: Mapping[str, str]) -> TableFile:
-    """The file with cells of the laws' columns that are spelled otherwise read as numbers.
+    """The file with the laws' columns as numbers, whatever their spelling.
 
     `names` are the file's columns by the laws' names.
     """
@@ -48,19 +48,21 @@ def as_numbers(file: TableFile, names: Mapping[str, str]) -> TableFile:
     ]
     comma = _decimal_comma(cells)
     _refuse_both_readings(file, columns, cells, comma=comma)
-    out, said = dict(file.columns), []
+    out, examples = dict(file.columns), dict[str, str]()
     for column, counts in columns.items():
         raw = file.columns[column]
-        found, changed = _column(raw, counts=counts, comma=None if _both_signs(raw) else comma)
-        if changed is not None:
-            out[column] = found
-            said.append(f"{column!r} (such as {changed})")
-    if not said:
+        values, example = _column(raw, counts=counts, comma=None if _both_signs(raw) else comma)
+        if example is not None:
+            out[column] = values
+            examples[column] = example
+    if not examples:
         return file
+    shown = ", ".join(f"{column!r} (such as {example})" for column, example in examples.items())
     diagnostic = Diagnostic(
         "number-format",
-        f"numbers of {', '.join(said)} are read from another spelling than 3.2e6"
+        f"numbers of {shown} are read from another spelling than 3.2e6"
         + (": the decimal sign of this file is a comma" if comma else ""),
+        examples=examples,
     )
     return replace(file, columns=out, diagnostics=(*file.diagnostics, diagnostic))
 
@@ -84,10 +86,16 @@ def _refuse_both_readings(
                 continue
             if re.fullmatch(rf"[+-]?[1-9]\d{{0,2}}\{sign}\d{{3}}", cell.strip()):
                 raise ConfigError(
+                    "ambiguous-number",
                     f"{file.path}, {place}, column {column!r}: {cell!r} would be "
                     f"{cell.strip().replace(sign, '')}, as {says!r} says that in this file a "
                     f"{word} groups digits: write {cell.strip().replace(sign, other)!r} there, or "
-                    "take the groups out of the other columns"
+                    "take the groups out of the other columns",
+                    path=file.path,
+                    place=place,
+                    column=column,
+                    cell=cell,
+                    read_as=cell.strip().replace(sign, ""),
                 )
 
 
@@ -139,7 +147,7 @@ def _ungrouped(cell: str, *, counts: bool) -> tuple[str, float]:
 
 
 def _decimal_comma(cells: Sequence[str]) -> bool | None:
-    """Whether a comma is the decimal sign; None where nothing tells, or both do."""
+    """Whether a comma is the decimal sign; None if no cell decides, or cells disagree."""
     votes = set(_votes(cells))
     return votes.pop() if len(votes) == 1 else None
 

@@ -1,4 +1,4 @@
-"""What is said of a table that can be read: curves, repeated data, experts, other units."""
+"""Warnings on a table that can be read: curves, repeated data, experts, other units."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from windtunnel.tables.numbers import as_numbers
 
 RUN_IDS = ("runid", "jobid", "trialid", "id", "uuid")
 RUN_NAMES = ("name", "label", "run", "exp", "experiment", "config", "job", "trial")
-"""How names of columns end that may name runs, and may name families of them."""
+"""Endings of column names that may name runs, or families of runs."""
 OTHER_EXPERTS = frozenset({"active", "activated", "act", "per", "shared", "top", "topk"})
 STEPS = ("step", "globalstep", "trainstep", "steps", "iteration", "iter")
 FEWEST_OF_A_CURVE = 8
@@ -40,19 +40,21 @@ def loss_unit(column: str) -> str | None:
 
 
 def of_unit(column: str) -> Iterator[Diagnostic]:
-    """What is said of losses in another unit than nats per token."""
+    """A warning on losses in another unit than nats per token."""
     if unit := loss_unit(column):
         yield Diagnostic(
             "loss-unit",
             f"column {column!r} is in {unit} by its name, and so are E, A, B and every loss here; "
             "exponents and optima do not depend on the unit",
+            column=column,
+            unit=unit,
         )
 
 
 def of_repetition(
     file: TableFile, names: Mapping[str, str], kept: Mask, tokens: Floats
 ) -> tuple[Diagnostic, ...]:
-    """What is said of rows that read their data more than once."""
+    """Warnings on rows that read their data more than once."""
     passes = np.full(tokens.size, np.nan)
     unread = []
     for name in ("epochs", "unique_tokens"):
@@ -69,6 +71,9 @@ def of_repetition(
                         "column-left-out",
                         f"{len(odd)} cells of column {column!r}, such as {label(odd[0])!r}, are no "
                         "numbers: whether those rows read their data more than once is not known",
+                        column=column,
+                        cells=len(odd),
+                        example=label(odd[0]),
                     )
                 )
     return (*repeated_data(passes), *unread)
@@ -87,7 +92,7 @@ def _times(cell: object) -> object:
 def of_experts(
     file: TableFile, names: Mapping[str, str], kept: Mask, params: Floats
 ) -> Iterator[Diagnostic]:
-    """What is said where another column counts the parameters that are active for a token."""
+    """A warning where another column counts the parameters that are active for a token."""
     chosen = names.get("params")
     for column in file.own:
         if chosen is None or is_active(chosen) or not is_active(column):
@@ -99,6 +104,8 @@ def of_experts(
                 f"params is column {chosen!r}, and {column!r} counts fewer, those active for a "
                 "token: C = 6ND and tokens per param are of active ones. To fit those: "
                 f"--params {column!r}",
+                column=chosen,
+                active=column,
             )
         return
     if chosen is None or is_active(chosen):
@@ -112,12 +119,14 @@ def of_experts(
                 f"column {column!r} says that these are mixtures of experts, and nothing says "
                 f"whether column {chosen!r} counts all experts or those active for a token: "
                 "C = 6ND and tokens per param are of active ones. Name such a column with --params",
+                column=chosen,
+                experts=column,
             )
             return
 
 
 def run_column(file: TableFile, names: Mapping[str, str], kept: Mask) -> str | None:
-    """A column of run ids by which rows are points of curves, where no option names one.
+    """A column of run ids that makes rows points of curves, if no option names one.
 
     A name may be that of a family, so that it is taken only where rows are numbered by steps.
     """
@@ -142,7 +151,7 @@ def run_column(file: TableFile, names: Mapping[str, str], kept: Mask) -> str | N
 def of_curves(
     file: TableFile, names: Mapping[str, str], kept: Mask, run: NDArray[np.str_] | None
 ) -> Iterator[Diagnostic]:
-    """What is said where rows are points along runs, and not the ends of runs of their own."""
+    """A warning where rows are points along runs, and not the ends of separate runs."""
     if "trunk" in names or "decayed" in names or not {"params", "tokens"} <= names.keys():
         return
     params, tokens = (floats(file.columns[names[each]])[kept] for each in ("params", "tokens"))
@@ -156,6 +165,9 @@ def of_curves(
             "curve-rows",
             f"{params.size} rows are points of {runs} runs (column {names['run']!r}), and share "
             f"the noise of their run: {advice}",
+            rows=params.size,
+            runs=runs,
+            column=names["run"],
         )
     elif run is None:
         by_step = any(plain_name(column) in STEPS for column in file.own)
@@ -168,11 +180,13 @@ def of_curves(
                 f"the rows of {len(even)} of {sizes.size} sizes have tokens at even distances, as "
                 f"points of a curve have: {advice}, and name the column that tells runs apart "
                 "(--run)",
+                sizes=sizes.size,
+                curves=len(even),
             )
 
 
 def _are_curves(ids: NDArray[np.str_], params: Floats, tokens: Floats) -> bool:
-    """Whether every id that stands for several rows has one size, at several token counts."""
+    """Whether every id with several rows has one size, at several token counts."""
     labels, index, counts = np.unique(ids, return_inverse=True, return_counts=True)
     if counts.max(initial=1) < 2 or "" in labels:
         return False
