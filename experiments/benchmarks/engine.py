@@ -29,7 +29,7 @@ from windtunnel.engine.graph import Graph, Status
 from windtunnel.engine.ray import cluster
 from windtunnel.engine.ray import tune as run
 from windtunnel.engine.ray.tune import ReadySegments, SegmentTrainable
-from windtunnel.engine.sweep import StoreLedger
+from windtunnel.engine.sweep import StudyStoreView
 from windtunnel.engine.worker import Report
 from windtunnel.runs.completion import stops_of
 from windtunnel.runs.files import write_json
@@ -46,7 +46,7 @@ MOST_SECONDS, MOST_KIB = 0.050, 100.0
 
 
 class Sleeper:
-    """Hands whose segments sleep, and leave in the store what a driver looks for."""
+    """A worker whose segments sleep; it leaves in the store what a driver looks for."""
 
     def __init__(self, store: Path) -> None:
         self.store = Store(store)
@@ -71,7 +71,7 @@ class Sleeper:
         return {"event": "done", "step": step, "outcome": "finished"}
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to release."""
 
 
 class SleepingTrainable(SegmentTrainable):
@@ -79,7 +79,7 @@ class SleepingTrainable(SegmentTrainable):
 
     def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
         """The store lies where the orders do."""
-        self.hands = Sleeper(Path(config["orders"]).parent)
+        self.worker = Sleeper(Path(config["orders"]).parent)
         self._take(config)
 
 
@@ -107,7 +107,7 @@ def measure(*, seeds: int = 10) -> dict[str, Any]:
         orders = Path(folder) / "orders.json"
         write_json(orders, {})
         store = Store(Path(folder))
-        graph = Watched(segments, StoreLedger(store, {}))
+        graph = Watched(segments, StudyStoreView(store, {}))
         graph.notes = []
         with cluster.connected(None, lambda problem: None):
             trainable = tune.with_resources(SleepingTrainable, {"cpu": 1})

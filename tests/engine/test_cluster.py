@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from windtunnel.config.study import Resources
-from windtunnel.engine.ray.data_parallel import hands_here
-from windtunnel.engine.ray.preflight import Node, package, premises_of, slots_of
+from windtunnel.engine.ray.data_parallel import make_worker
+from windtunnel.engine.ray.preflight import Node, package, preflight_of, slots_of
 from windtunnel.engine.ray.settings import prepare_environment
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError
@@ -257,17 +257,18 @@ def test_a_trial_of_two_devices_trains_what_one_device_does(cluster, study_file,
 
 
 def test_what_a_worker_finds_is_what_the_driver_has(tmp_path):
-    with premises_of(tmp_path) as premises:
-        assert premises.problem_here() is None
-    assert "mounts at the same path" in premises.problem_here()
+    with preflight_of(tmp_path) as preflight:
+        assert preflight.problem_here() is None
+    problem = preflight.problem_here()
+    assert (problem.code, problem.values) == ("store-not-shared", {"path": tmp_path})
 
 
 def test_a_worker_without_the_store_stops_the_sweep(tmp_path):
-    with premises_of(tmp_path) as premises:
+    with preflight_of(tmp_path) as preflight:
         pass
-    hands = hands_here(tmp_path / "orders.json", premises)
-    report = hands.run(None, trunk_tokens=0)
-    hands.close()
+    worker = make_worker(tmp_path / "orders.json", preflight)
+    report = worker.run(None, trunk_tokens=0)
+    worker.close()
     assert report["outcome"] == "failed"
     assert f"{tmp_path} is not this driver's" in report["halt"]
 
@@ -294,8 +295,11 @@ def test_slots_are_whole_devices_of_single_nodes(resources, nodes, slots):
 
 
 def test_a_trial_that_no_node_holds_is_refused():
-    with pytest.raises(ConfigError, match=r"asks for 4 CPUs and 0 GPUs; .* 3 and 0, 3 and 0"):
+    with pytest.raises(ConfigError) as refused:
         slots_of(Resources(cpus_per_trial=4), [node(cpus=3.0), node(cpus=3.0)])
+    assert refused.value.code == "too-few-resources"
+    assert refused.value.values["cpus_per_device"] == 4
+    assert refused.value.values["nodes"] == [{"cpus": 3.0, "gpus": 0}] * 2
 
 
 @pytest.mark.parametrize(

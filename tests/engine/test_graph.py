@@ -1,4 +1,4 @@
-"""The graph alone, over a ledger in memory: what is ready when, and what each report changes."""
+"""The graph alone, over a store in memory: what is ready when, and what each report changes."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from windtunnel.engine.graph import BUSY_SECONDS, MOST_FALSE_STARTS, Graph, Stat
 from windtunnel.runs.plan import Label, PlannedSegment
 
 
-class Ledger:
+class MemoryView:
     """A store in memory."""
 
     def __init__(self):
@@ -50,30 +50,30 @@ def branch(parent, fork, *, steps=20, held_out=False):
     return PlannedSegment(segment=segment, end=segment.end, labels=(label(0, held_out),))
 
 
-def fork(graph, ledger, parent, step):
-    ledger.forks.add((parent.id, step))
+def fork(graph, store, parent, step):
+    store.forks.add((parent.id, step))
     graph.forked(parent.id, step)
 
 
-def finish(graph, ledger, planned):
-    ledger.finished.add((planned.id, planned.end))
+def finish(graph, store, planned):
+    store.finished.add((planned.id, planned.end))
     graph.report(planned.id, "finished")
 
 
 def test_a_branch_is_ready_at_its_fork_and_not_before():
-    ledger, stem = Ledger(), trunk()
+    store, stem = MemoryView(), trunk()
     first, second = branch(stem, 100), branch(stem, 200)
-    graph = Graph([stem, first, second], ledger)
+    graph = Graph([stem, first, second], store)
     assert graph.next_ready() == stem
     assert graph.next_ready() is None
-    fork(graph, ledger, stem, 100)
+    fork(graph, store, stem, 100)
     assert graph.next_ready() == first
     assert graph.next_ready() is None
-    fork(graph, ledger, stem, 200)
+    fork(graph, store, stem, 200)
     assert graph.next_ready() == second
     assert not graph.idle
     for planned in (stem, first, second):
-        finish(graph, ledger, planned)
+        finish(graph, store, planned)
     assert graph.done
     assert graph.idle
 
@@ -82,16 +82,16 @@ def test_the_longest_path_goes_first():
     """A short trunk with a long branch comes before a longer trunk with a short one."""
     short, long = trunk(seed=1, forks=(100,)), trunk(seed=2, forks=(150,))
     graph = Graph(
-        [long, short, branch(long, 150, steps=20), branch(short, 100, steps=90)], Ledger()
+        [long, short, branch(long, 150, steps=20), branch(short, 100, steps=90)], MemoryView()
     )
     assert graph.next_ready() == short
     assert graph.next_ready() == long
 
 
 def test_the_barrier_lets_the_held_out_through_when_all_others_have_ended():
-    ledger, passed = Ledger(), []
+    store, passed = MemoryView(), []
     small, large = trunk(), trunk(width=64, held_out=True)
-    graph = Graph([large, small], ledger, at_barrier=lambda: passed.append(True))
+    graph = Graph([large, small], store, at_barrier=lambda: passed.append(True))
     assert graph.next_ready() == small
     assert graph.next_ready() is None
     assert not passed
@@ -101,34 +101,34 @@ def test_the_barrier_lets_the_held_out_through_when_all_others_have_ended():
 
 
 def test_branches_of_a_failed_trunk_are_blocked_but_for_the_forks_it_saved():
-    ledger, stem = Ledger(), trunk()
+    store, stem = MemoryView(), trunk()
     first, second = branch(stem, 100), branch(stem, 200)
-    graph = Graph([stem, first, second], ledger)
+    graph = Graph([stem, first, second], store)
     graph.next_ready()
-    fork(graph, ledger, stem, 100)
+    fork(graph, store, stem, 100)
     graph.give_up(stem.id, "RuntimeError: no memory")
-    assert ledger.given_up == {stem.id: "RuntimeError: no memory"}
+    assert store.given_up == {stem.id: "RuntimeError: no memory"}
     assert graph.errors[stem.id] == "RuntimeError: no memory"
     assert graph.status[second.id] is Status.BLOCKED
     assert graph.next_ready() == first
-    finish(graph, ledger, first)
+    finish(graph, store, first)
     assert graph.done
 
 
 def test_a_segment_in_other_hands_is_looked_at_again_later():
-    ledger, stem, now = Ledger(), trunk(), [0.0]
+    store, stem, now = MemoryView(), trunk(), [0.0]
     first = branch(stem, 100)
-    graph = Graph([stem, first], ledger, clock=lambda: now[0])
+    graph = Graph([stem, first], store, clock=lambda: now[0])
     graph.next_ready()
     graph.report(stem.id, "busy", "in use by process 7 on host")
     assert graph.next_ready() is None
     assert not graph.idle
     now[0] += BUSY_SECONDS
-    ledger.forks.add((stem.id, 100))  # the other process has come so far
+    store.forks.add((stem.id, 100))  # the other process has come so far
     assert {graph.next_ready().id, graph.next_ready().id} == {stem.id, first.id}
     graph.report(stem.id, "busy", "in use by process 7 on host")
-    finish(graph, ledger, first)
-    ledger.finished.add((stem.id, stem.end))
+    finish(graph, store, first)
+    store.finished.add((stem.id, stem.end))
     now[0] += BUSY_SECONDS
     assert graph.next_ready() is None
     assert graph.done
@@ -137,40 +137,40 @@ def test_a_segment_in_other_hands_is_looked_at_again_later():
 
 @pytest.mark.parametrize("trunk_runs", [True, False])
 def test_a_lost_fork_sends_the_trunk_back(trunk_runs):
-    ledger, stem = Ledger(), trunk()
+    store, stem = MemoryView(), trunk()
     first, second = branch(stem, 100), branch(stem, 200)
-    graph = Graph([stem, first, second], ledger)
+    graph = Graph([stem, first, second], store)
     graph.next_ready()
-    fork(graph, ledger, stem, 100)
+    fork(graph, store, stem, 100)
     assert graph.next_ready() == first
     if not trunk_runs:
-        fork(graph, ledger, stem, 200)
+        fork(graph, store, stem, 200)
         assert graph.next_ready() == second
-        finish(graph, ledger, stem)
-        finish(graph, ledger, second)
-    ledger.forks.discard((stem.id, 100))
-    ledger.finished.discard((stem.id, stem.end))  # a stop without its checkpoint is not complete
+        finish(graph, store, stem)
+        finish(graph, store, second)
+    store.forks.discard((stem.id, 100))
+    store.finished.discard((stem.id, stem.end))  # a stop without its checkpoint is not complete
     graph.report(first.id, "lost_fork", "damaged")
     if trunk_runs:
         assert graph.next_ready() is None
         graph.report(stem.id, "finished")  # of what it was handed out for
     assert graph.next_ready() == stem
-    fork(graph, ledger, stem, 100)
+    fork(graph, store, stem, 100)
     assert graph.next_ready() == first
-    finish(graph, ledger, first)
+    finish(graph, store, first)
     assert first.id not in graph.errors
 
 
 def test_a_fork_that_is_lost_again_and_again_fails_its_branch():
-    ledger, stem = Ledger(), trunk(forks=(100,))
+    store, stem = MemoryView(), trunk(forks=(100,))
     first = branch(stem, 100)
-    graph = Graph([stem, first], ledger)
+    graph = Graph([stem, first], store)
     graph.next_ready()
     for _ in range(20):
-        fork(graph, ledger, stem, 100)
+        fork(graph, store, stem, 100)
         graph.report(stem.id, "finished")
         assert graph.next_ready() == first
-        ledger.forks.clear()
+        store.forks.clear()
         graph.report(first.id, "lost_fork", "damaged")
         if graph.done:
             break
@@ -180,7 +180,7 @@ def test_a_fork_that_is_lost_again_and_again_fails_its_branch():
 
 
 def test_a_plan_may_grow_and_a_running_trunk_may_be_asked_for_more():
-    ledger, stem = Ledger(), trunk(forks=(100,))
+    store, stem = MemoryView(), trunk(forks=(100,))
     first = branch(stem, 100)
     longer = trunk(forks=(100, 300))
     later = branch(longer, 300)
@@ -192,27 +192,27 @@ def test_a_plan_may_grow_and_a_running_trunk_may_be_asked_for_more():
             return [longer, later]
         return []
 
-    graph = Graph([stem, first], ledger, on_ended=on_ended)
+    graph = Graph([stem, first], store, on_ended=on_ended)
     graph.next_ready()
-    fork(graph, ledger, stem, 100)
+    fork(graph, store, stem, 100)
     graph.next_ready()
-    finish(graph, ledger, first)
+    finish(graph, store, first)
     assert grown == [Status.FINISHED]
     assert graph.next_ready() is None  # the trunk still runs, as it was handed out
-    finish(graph, ledger, stem)
+    finish(graph, store, stem)
     again = graph.next_ready()
     assert (again.id, again.end, again.forks) == (stem.id, 300, (100, 300))
-    fork(graph, ledger, stem, 300)
+    fork(graph, store, stem, 300)
     assert graph.next_ready().id == later.id
 
 
 def test_nothing_starts_once_something_says_so():
     stem, other = trunk(), trunk(seed=1)
-    graph = Graph([stem], Ledger(), why_not=lambda planned: "budget.flops is spent")
+    graph = Graph([stem], MemoryView(), why_not=lambda planned: "budget.flops is spent")
     assert graph.next_ready() is None
     assert graph.stopping == "budget.flops is spent"
     assert graph.idle
-    graph = Graph([stem, other], Ledger())
+    graph = Graph([stem, other], MemoryView())
     running = graph.next_ready()
     graph.report(running.id, "failed", "No space left", halt="no space is left in the store")
     assert graph.next_ready() is None
@@ -222,15 +222,15 @@ def test_nothing_starts_once_something_says_so():
 
 def test_trunk_tokens_count_everything_planned_on_a_trunk():
     stem = trunk(forks=(100, 200))
-    graph = Graph([stem, branch(stem, 100), branch(stem, 200, steps=30)], Ledger())
+    graph = Graph([stem, branch(stem, 100), branch(stem, 200, steps=30)], MemoryView())
     assert graph.trunk_tokens(stem) == (200 + 20 + 30) * 64
     assert graph.trunk_tokens(graph.planned[branch(stem, 100).id]) == (200 + 20 + 30) * 64
 
 
 def test_one_call_may_bring_a_trunk_twice():
     """Two searches that begin with the same suggestion share its trunk."""
-    ledger, near, far = Ledger(), trunk(forks=(100,)), trunk(forks=(200,))
-    graph = Graph([], ledger)
+    store, near, far = MemoryView(), trunk(forks=(100,)), trunk(forks=(200,))
+    graph = Graph([], store)
     graph.add([near, branch(near, 100), far, branch(far, 200)])
     taken = graph.next_ready()
     assert (taken.id, taken.end, taken.forks) == (near.id, 200, (100, 200))
@@ -238,36 +238,36 @@ def test_one_call_may_bring_a_trunk_twice():
 
 
 def test_a_segment_is_tried_again_until_its_attempts_are_used_up():
-    ledger, stem = Ledger(), trunk()
-    graph = Graph([stem], ledger, retries=2)
+    store, stem = MemoryView(), trunk()
+    graph = Graph([stem], store, retries=2)
     for _ in range(2):
         assert graph.next_ready() == stem
-        ledger.attempts += 1  # killed in the middle of it
+        store.attempts += 1  # killed in the middle of it
         graph.attempt_failed(stem.id)
         assert graph.status[stem.id] is Status.WAITING
     assert graph.next_ready() == stem
     graph.attempt_failed(stem.id, "RuntimeError: no memory")
     assert graph.status[stem.id] is Status.FAILED
-    assert ledger.given_up == {stem.id: "RuntimeError: no memory"}
+    assert store.given_up == {stem.id: "RuntimeError: no memory"}
     assert graph.idle
 
 
 def test_a_process_that_died_before_it_began_used_up_no_attempt():
-    ledger, stem = Ledger(), trunk()
-    graph = Graph([stem], ledger, retries=0)
+    store, stem = MemoryView(), trunk()
+    graph = Graph([stem], store, retries=0)
     for _ in range(MOST_FALSE_STARTS):
         assert graph.next_ready() == stem
         graph.attempt_failed(stem.id)
     assert graph.next_ready() == stem
-    assert ledger.given_up == {}
-    ledger.attempts += 1
+    assert store.given_up == {}
+    store.attempts += 1
     graph.attempt_failed(stem.id)
     assert graph.status[stem.id] is Status.FAILED
 
 
 def test_where_no_process_begins_the_sweep_stops_and_nothing_has_failed():
-    ledger, stem = Ledger(), trunk()
-    graph = Graph([stem], ledger, retries=9)
+    store, stem = MemoryView(), trunk()
+    graph = Graph([stem], store, retries=9)
     tries = 0
     while graph.next_ready() is not None:
         tries += 1
@@ -279,8 +279,8 @@ def test_where_no_process_begins_the_sweep_stops_and_nothing_has_failed():
 
 
 def test_a_segment_that_alone_is_never_begun_fails_in_the_end():
-    ledger, stem = Ledger(), trunk()
-    graph = Graph([stem], ledger, retries=0)
+    store, stem = MemoryView(), trunk()
+    graph = Graph([stem], store, retries=0)
     while graph.next_ready() is not None:
         graph.attempt_failed(stem.id)
         graph.forked(stem.id, 0)  # others get on

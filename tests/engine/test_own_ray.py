@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from windtunnel.engine.ray import settings
-from windtunnel.engine.ray.data_parallel import hands_here
-from windtunnel.engine.ray.preflight import Premises, code_fingerprint, premises_of
+from windtunnel.engine.ray.data_parallel import make_worker
+from windtunnel.engine.ray.preflight import Preflight, code_fingerprint, preflight_of
 from windtunnel.errors import ConfigError
 from windtunnel.runs.child_python import child_environment, code_folder, package
 
@@ -57,8 +57,10 @@ def test_the_longest_folder_that_ray_takes(temporary, monkeypatch):
             path = Path(place) / ("y" * (length - len(place) - 1))
             monkeypatch.setenv("RAY_TMPDIR", str(path))
             if not taken:
-                with pytest.raises(ConfigError, match=rf"RAY_TMPDIR=.* {length} bytes"):
+                with pytest.raises(ConfigError) as refused:
                     settings.ray_folder().__enter__()
+                assert refused.value.code == "path-too-long"
+                assert refused.value.values == {"path": path, "bytes": length, "limit": room}
                 continue
             with settings.ray_folder() as found:
                 session = f"session_2026-01-01_00-00-00_000000_{os.getpid()}"
@@ -70,16 +72,20 @@ def test_where_nothing_can_be_written_the_setting_is_named(temporary, tmp_path, 
     long.mkdir()
     temporary(long)
     monkeypatch.setattr(settings, "SHORT", (str(tmp_path / "none"),))
-    with pytest.raises(ConfigError, match="set RAY_TMPDIR"):
+    with pytest.raises(ConfigError, match="set RAY_TMPDIR to a folder") as refused:
         settings.ray_folder().__enter__()
+    assert refused.value.code == "no-short-folder"
+    assert refused.value.values["folder"] == long
 
 
 def test_a_worker_with_other_code_stops_the_sweep(tmp_path):
-    with premises_of(tmp_path, joined=False) as premises:
-        assert premises.problem_here() is None
+    with preflight_of(tmp_path, joined=False) as preflight:
+        assert preflight.problem_here() is None
         assert not list(tmp_path.iterdir())
-    other = Premises(version="0.0.9", code="0" * 12, proof=None)
-    report = hands_here(tmp_path / "orders.json", other).run(None, trunk_tokens=0)
+    other = Preflight(version="0.0.9", code="0" * 12, probe=None)
+    assert other.problem_here().code == "other-code"
+    assert other.problem_here().values["driver_version"] == "0.0.9"
+    report = make_worker(tmp_path / "orders.json", other).run(None, trunk_tokens=0)
     assert report["outcome"] == "failed"
     assert code_fingerprint() in report["halt"]
     assert "0.0.9" in report["halt"]

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from windtunnel.cli.app import app
 from windtunnel.config import load_study
 from windtunnel.engine.graph import Status
-from windtunnel.engine.samplers import distributions, suggest, told
-from windtunnel.engine.search import going_on
+from windtunnel.engine.samplers import distributions, frozen_trials, suggest
+from windtunnel.engine.search import promoted_trials
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError
 from windtunnel.runs.search.trial_log import SuggestedTrial
@@ -140,7 +140,7 @@ def test_a_diverged_trial_is_told_as_worse_than_the_worst(search_file):
         result(2, 3.5, values=values),
         result(3, None, outcome="failed", values=values),
     ]
-    first, diverged, worst, failed = told(space, results)
+    first, diverged, worst, failed = frozen_trials(space, results)
     assert (first.value, worst.value) == (2.0, 3.5)
     assert diverged.value == 3.5 + (3.5 - 2.0)
     assert diverged.user_attrs["outcome"] == "diverged"
@@ -241,18 +241,18 @@ def test_asha_and_the_median_rule_by_hand(search_file):
         result(n, None, at=(loss,), outcome="stopped")
         for n, loss in enumerate([2.0, 3.0, 1.0, 4.0])
     ]
-    assert going_on(asha, batch, horizons=3) == {0, 2}
+    assert promoted_trials(asha, batch, horizons=3) == {0, 2}
     higher = [
         result(0, None, at=(2.0, 1.9), outcome="stopped", admitted=2),
         result(2, None, at=(1.0, 1.1), outcome="stopped", admitted=2),
         result(1, None, at=(3.0,), outcome="stopped"),
         result(3, None, at=(4.0,), outcome="stopped"),
     ]
-    assert going_on(asha, higher, horizons=3) == {2}
+    assert promoted_trials(asha, higher, horizons=3) == {2}
     diverged = [result(n, None, at=(None,), outcome="diverged") for n in range(4)]
-    assert going_on(asha, diverged, horizons=3) == set()
+    assert promoted_trials(asha, diverged, horizons=3) == set()
     median = asha.replace(early_stopping={"rule": "median", "rungs": ["105 steps"]})
-    assert going_on(median, batch, horizons=2) == {0, 2}
+    assert promoted_trials(median, batch, horizons=2) == {0, 2}
 
 
 def test_a_diverged_and_a_failed_trial_do_not_stop_a_search(search_file):

@@ -248,5 +248,6 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
             file.write_bytes(content[:-10])
         case "remove":
             file.unlink()
-    with pytest.raises(StoreError, match="damaged checkpoint"):
+    with pytest.raises(StoreError) as refused:
         checkpoint.load(new_step().state, tmp_path / "here")
+    assert refused.value.code == "damaged-checkpoint"

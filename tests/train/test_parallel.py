@@ -27,7 +27,7 @@ from test_exactness import *
 from test_parallel import new_step
 from test_step import MarkedStream, run_marked
 from windtunnel.train.step import follow
-from windtunnel.train.distributed import Order, send
+from windtunnel.train.distributed import Command, send
 
 folder, rank, devices = Path({folder!r}), int(sys.argv[1]), {devices}
 meet = f"file://{{folder}}/meet"
@@ -36,7 +36,7 @@ if rank > 0:
     follow()
 else:
 {work}
-    send(Order.END)
+    send(Command.END)
 sys.stdout.flush()
 os._exit(0)  # as workers end; gloo's threads may abort the interpreter's own way out
 """
@@ -142,8 +142,10 @@ def test_a_step_that_is_refilled_is_refilled_on_every_device(tmp_path):
 
 
 def test_one_process_alone_is_not_two_devices():
-    with pytest.raises(ConfigError, match="devices_per_trial = 2: 1 train together here"):
+    with pytest.raises(ConfigError) as refused:
         new_step(2)
+    assert refused.value.code == "wrong-device-count"
+    assert refused.value.values == {"devices_per_trial": 2, "devices": 1}
     recorded = new_step().execution.replace(devices=2)
     assert recorded.differences(current(recorded)) == ["devices: 2 -> 1"]
 

@@ -13,7 +13,7 @@ from test_exactness import (
     new_step,
 )
 
-from windtunnel.model.decoder import marked, predictions_per_counted
+from windtunnel.model.decoder import has_loss_mask, predictions_per_counted
 from windtunnel.train.loop import train
 
 ROWS = Stream().rows(0, 4, data_seed=0)
@@ -127,10 +127,10 @@ def test_marked_and_plain_updates_in_turn_are_those_of_fresh_steps(kernels):
 
 
 def test_rows_without_a_mark_weigh_exactly_one():
-    assert not marked(ROWS)
+    assert not has_loss_mask(ROWS)
     assert predictions_per_counted(ROWS) == 1.0
     some = mark(ROWS, counted=(16, 0, 0, 0))  # 64 predictions
-    assert marked(some)
+    assert has_loss_mask(some)
     assert predictions_per_counted(some) == 4.0
     assert predictions_per_counted(mark(ROWS, counted=(0, 0, 0, 0))) == 64.0
 

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from windtunnel.cli.text import duration, si, size_of
 from windtunnel.config import Branch
-from windtunnel.engine.simulate import Outlook
+from windtunnel.engine.simulate import Estimate
 from windtunnel.runs.budget.calibration import Calibration
 from windtunnel.runs.budget.cost import free_bytes
 from windtunnel.runs.budget.throughput import Pace, Shape, shape_of
@@ -20,7 +20,7 @@ HOW = {
 }
 
 
-def lines_ahead(study: Study, pace: Pace, ahead: Outlook, *, slots: int) -> list[str]:
+def lines_ahead(study: Study, pace: Pace, ahead: Estimate, *, slots: int) -> list[str]:
     """The lines `disk` and `time`."""
     whole, left = ahead.whole, ahead.left
     remaining = "" if left is whole else f"; {duration(left.makespan)} of it left"

@@ -13,7 +13,7 @@ from windtunnel.config import Branch, ModelSpec, StudyConfig
 from windtunnel.config.branch import BranchExperiment
 from windtunnel.config.load import resolved_text
 from windtunnel.config.search import SearchExperiment
-from windtunnel.engine.simulate import Outlook, outlook
+from windtunnel.engine.simulate import Estimate, estimate
 from windtunnel.runs.budget.budget import disk_use, over_budget
 from windtunnel.runs.budget.calibration import Calibration, calibrate, read_calibration
 from windtunnel.runs.budget.cost import Cost, Left, cost_of, free_bytes, left_of, slots_here
@@ -42,7 +42,7 @@ def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
     pace = pace_of(study, calibration.by_shape() if calibration else None)
     expected = study.expected
     cost, left = cost_of(expected), left_of(expected)
-    ahead = outlook(expected, pace, left, slots=slots)
+    ahead = estimate(expected, pace, left, slots=slots)
     budget = over_budget(expected, left, pace, ahead.disk_peak)
     beyond = beyond_this_machine(study.config.resources)
     finished = sum(outcome == "finished" for outcome in left.ended.values())
@@ -235,7 +235,7 @@ def _epochs(study: Study) -> str:
     return f"; the longest path reads {epochs:.2g} epochs of its most repeated source"
 
 
-def _too_full(study: Study, ahead: Outlook) -> list[str]:
+def _too_full(study: Study, ahead: Estimate) -> list[str]:
     """A warning where the volume will not hold the sweep."""
     free = free_bytes(study.store.root)
     if ahead.disk_peak <= free:  # true of most, and spares them a look at every file

@@ -1,1 +1,1 @@
-"""Where and in which order segments run."""
+"""Scheduling: which segments run, in which order, and on which workers."""

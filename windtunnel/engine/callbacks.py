@@ -1,4 +1,4 @@
-"""What a sweep does beside running segments: budget, `retain: last`, the log of what it took."""
+"""Callbacks of a sweep: the budget, `retain: last`, and the log of its timing."""
 
 import time
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from windtunnel.config import Branch
 from windtunnel.config.study import BudgetConfig
 from windtunnel.engine.graph import Status
-from windtunnel.engine.simulate import outlook, simulate
+from windtunnel.engine.simulate import estimate, simulate
 from windtunnel.errors import ConfigError
 from windtunnel.runs.budget.budget import BudgetWatch, over_budget
 from windtunnel.runs.budget.calibration import read_calibration
@@ -18,10 +18,10 @@ from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.study import Study
 
 
-class Upkeep:
-    """Told by the graph of a sweep what starts and what ends; for the holder of the study's lease.
+class SweepCallbacks:
+    """Callbacks of a sweep's graph, for the holder of the study's lease.
 
-    `begin` comes first, `finish` last.
+    Call `begin` first and `finish` last.
     """
 
     def __init__(self, study: Study) -> None:
@@ -35,7 +35,7 @@ class Upkeep:
         self._time_of_day = self._began = self._first = 0.0
 
     def begin(self) -> list[PlannedSegment]:
-        """Want freed forks back that are needed; the segments that the graph has to look at again.
+        """Segments whose status may have changed, after recalling freed forks that are needed.
 
         Raises:
             ConfigError: The study needs more than its budget has left.
@@ -43,18 +43,19 @@ class Upkeep:
         """
         self._time_of_day, self._began = time.time(), time.monotonic()
         if problems := self._over_budget():
-            raise ConfigError(f"{self.study.file}: " + "\n".join(problems))
+            message = f"{self.study.file}: " + "\n".join(problems)
+            raise ConfigError("over-budget", message, file=self.study.file, problems=problems)
         self._budget.account.save()
-        again: dict[str, PlannedSegment] = {}
+        recalled: dict[str, PlannedSegment] = {}
         segments = self._planned.values()
         for folder, fork in list(wanted_back(self.study.store, segments, self.study.wanted)):
             folder.recall(fork)
-            again[folder.root.name] = self._planned[folder.root.name]
-        behind = dict(again)
-        for planned in segments:  # parents first: what follows them on a path is behind them too
-            if isinstance(planned.segment, Branch) and planned.segment.parent.id in behind:
-                behind[planned.id] = planned
-        return [planned for planned in segments if planned.id in behind]
+            recalled[folder.root.name] = self._planned[folder.root.name]
+        affected = dict(recalled)
+        for planned in segments:  # parents come first, so all descendants are found
+            if isinstance(planned.segment, Branch) and planned.segment.parent.id in affected:
+                affected[planned.id] = planned
+        return [planned for planned in segments if planned.id in affected]
 
     def _over_budget(self) -> list[str]:
         if self.study.config.budget == BudgetConfig():
@@ -64,11 +65,11 @@ class Upkeep:
         pace = pace_of(self.study, calibration.by_shape() if calibration else None)
         study = self.study.expected
         left = left_of(study)
-        ahead = outlook(study, pace, left, slots=slots)
-        return over_budget(study, left, pace, ahead.disk_peak)
+        eta = estimate(study, pace, left, slots=slots)
+        return over_budget(study, left, pace, eta.disk_peak)
 
     def add(self, segments: Iterable[PlannedSegment]) -> None:
-        """Take in what a search has added to the plan, before it is begun.
+        """Take in segments that a search has added, before any of them starts.
 
         Raises:
             StoreError: The store cannot be written.
@@ -82,7 +83,7 @@ class Upkeep:
             self._retention.needs.add(segments)
 
     def why_not(self, planned: PlannedSegment) -> str | None:
-        """Why a segment may not start; None if it may."""
+        """Reason why a segment may not start; None if it may."""
         reason = self._budget.why_not(planned)
         if reason is None:
             self._first = self._first or time.monotonic()
@@ -90,15 +91,15 @@ class Upkeep:
         return reason
 
     def ended(self, planned: PlannedSegment, status: Status) -> None:
-        """A segment has ended."""
+        """Account for a segment that has ended."""
         self._budget.ended(planned)
         if self._retention is not None and status in {Status.FINISHED, Status.DIVERGED}:
             self._retention.ended(planned)
 
     def finish(self, *, slots: int) -> None:
-        """Write down what the sweep took, if it ran something."""
-        took = {each: self._budget.took(planned) for each, planned in self._ran.items()}
-        ran = {each: planned for each, planned in self._ran.items() if took[each] > 0}
+        """Log the sweep's timing, if it ran a segment."""
+        took = {i: self._budget.took(planned) for i, planned in self._ran.items()}
+        ran = {i: planned for i, planned in self._ran.items() if took[i] > 0}
         if not ran:
             return
         simulated = simulate(
@@ -115,7 +116,7 @@ class Upkeep:
                 seconds=time.monotonic() - self._first,
                 slots=slots,
                 segments=len(ran),
-                busy=sum(took[each] for each in ran),
+                busy=sum(took[i] for i in ran),
                 bound=simulated.bound,
             ),
         )

@@ -1,14 +1,12 @@
-"""Where a segment of a sweep can stand.
+"""The graph of a sweep: which segments are ready now, and what each report makes ready.
 
-The graph of a sweep: which segments are ready now, and what each report makes ready.
+Both engines and the simulation ask this graph what to run next. It reads no file and loads no Ray:
+it sees the store through a `StoreView`.
 
-Engines differ in where segments run; both ask this graph what to run next, and so does the
-simulation. Nothing here reads a file or loads Ray: the store is asked through a `Ledger`.
-
-A branch is ready the moment its parent has saved the fork checkpoint. Held-out segments wait behind
-a barrier, until all others have ended and `at_barrier` has written the forecast. A plan may grow
-while it runs: `on_ended` returns what the end of a segment calls for, as a search's next batch. Of
-what is ready, the segment with the longest path of work before it goes first.
+A branch is ready as soon as its parent has saved the fork checkpoint. Held-out segments wait behind
+a barrier until all others have ended and `at_barrier` has written the forecast. A plan may grow
+while it runs: `on_ended` returns segments to add, such as a search's next batch. Of the ready
+segments, the one with the longest path of work ahead of it runs first.
 """
 
 import heapq
@@ -24,7 +22,7 @@ from windtunnel.runs.plan import PlannedSegment, merged
 
 
 class Status(StrEnum):
-    """Where a segment stands in this sweep."""
+    """Status of a segment in this sweep."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -39,32 +37,32 @@ ENDED = frozenset({Status.FINISHED, Status.DIVERGED, Status.FAILED, Status.BLOCK
 
 
 BUSY_SECONDS = 3.0
-"""Between two looks at a segment that another process is running."""
+"""Interval between two checks of a segment that another process is running."""
 
 MOST_REPLAYS = 3
-"""So often is a trunk sent back for one branch's damaged checkpoint (assumed: a disk that damages
-three in a row damages the fourth)."""
+"""Replays of a trunk for one branch's damaged checkpoint (assumed: a disk that damages three in a
+row damages the fourth)."""
 
 MOST_FALSE_STARTS = 3
-"""So many processes may die before they begin a segment, and an idle one for every slot."""
+"""Processes that may die before they begin a segment, besides an idle one per slot."""
 
 
-class Ledger(Protocol):
-    """What the graph asks of the store, and the one thing that it writes there."""
+class StoreView(Protocol):
+    """The store as the graph sees it; the graph writes only the record of a failure."""
 
     def ended(self, planned: PlannedSegment) -> Status | None:
-        """FINISHED or DIVERGED where the store holds all that is asked for; else None."""
+        """FINISHED or DIVERGED where the store holds everything planned; else None."""
 
     def fork_is_saved(self, branch: PlannedSegment) -> bool:
-        """Whether the checkpoint that a branch starts from is there."""
+        """Whether the checkpoint that a branch starts from exists."""
 
     def begun(self, planned: PlannedSegment) -> object:
-        """Something that is another one after every attempt that a worker began."""
+        """A value that changes with every attempt that a worker begins."""
 
     def give_up(self, planned: PlannedSegment, problem: str | None) -> str:
-        """Record that every attempt has failed; the error in one line.
+        """The error in one line, after recording that every attempt has failed.
 
-        Without a `problem` it is what the last attempt left behind.
+        Without a `problem` the error is the note that the last attempt left.
         """
 
 
@@ -73,22 +71,22 @@ def _nothing_more(planned: PlannedSegment, status: Status) -> Iterable[PlannedSe
 
 
 class Graph:
-    """Segments of a plan and their status; not thread-safe, owned by the engine's thread.
+    """The segments of a plan and their status; not thread-safe, owned by the engine's thread.
 
     Args:
         segments: Parents before children.
-        ledger: The store.
-        at_barrier: Called once, when everything that is not held out has ended.
-        on_ended: Called for each segment that ends here; returns what to add to the graph.
-        why_not: Says why no segment may start now, as "budget.flops is spent", or None.
-        retries: Attempts after the first; then a segment has failed.
-        clock: Seconds; only differences count.
+        store_view: The store.
+        at_barrier: Called once, when every segment that is not held out has ended.
+        on_ended: Called for each segment that ends here; returns the segments to add.
+        why_not: Why a segment may not start now, such as "budget.flops is spent", or None.
+        retries: Attempts after the first, before a segment fails.
+        clock: Seconds from any origin.
     """
 
     def __init__(
         self,
         segments: Iterable[PlannedSegment],
-        ledger: Ledger,
+        store_view: StoreView,
         *,
         at_barrier: Callable[[], None] = lambda: None,
         on_ended: Callable[[PlannedSegment, Status], Iterable[PlannedSegment]] = _nothing_more,
@@ -99,9 +97,9 @@ class Graph:
         self.planned: dict[str, PlannedSegment] = {}
         self.status: dict[str, Status] = {}
         self.stopping: str | None = None
-        self.slots = 1  # segments at once; the engine says how many
+        self.slots = 1  # concurrent segments; the engine sets it
         self.errors: dict[str, str] = {}
-        self._ledger, self._at_barrier, self._on_ended = ledger, at_barrier, on_ended
+        self._store_view, self._at_barrier, self._on_ended = store_view, at_barrier, on_ended
         self._why_not, self._retries, self._clock = why_not, retries, clock
         self._counts: Counter[Status] = Counter()
         self._children: dict[str, list[str]] = {}
@@ -111,7 +109,7 @@ class Graph:
         self._open_before_barrier: set[str] = set()
         self._barrier_passed = False
         self._busy: list[tuple[float, str]] = []
-        self._asked_for_more: set[str] = set()
+        self._extended: set[str] = set()
         self._replays: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
         self._false_starts: Counter[str] = Counter()
@@ -131,16 +129,16 @@ class Graph:
         return not self._counts[Status.RUNNING] and (self.stopping is not None or self.done)
 
     def counts(self) -> dict[Status, int]:
-        """How many segments stand where."""
+        """Number of segments by status."""
         return {status: self._counts[status] for status in Status}
 
     def ended(self) -> set[str]:
-        """Ids of the segments that have ended, whether by this sweep or before it."""
+        """Ids of the segments that have ended, in this sweep or before it."""
         return {i for i, status in self.status.items() if status in ENDED}
 
     def add(self, segments: Iterable[PlannedSegment]) -> None:
-        """Take segments in, parents before children; more forks of a known trunk extend it."""
-        fresh: dict[str, None] = {}  # one call may bring the same trunk twice, from two searches
+        """Add segments, parents before children; new forks extend a known trunk."""
+        fresh: dict[str, None] = {}  # two searches may add the same trunk in one call
         for planned in segments:
             known = self.planned.get(planned.id)
             if known is None:
@@ -150,17 +148,17 @@ class Graph:
             else:
                 self.planned[planned.id] = merged(known, planned)
                 if self.status.get(planned.id) is Status.RUNNING:
-                    self._asked_for_more.add(planned.id)
+                    self._extended.add(planned.id)
                     continue
             fresh[planned.id] = None
         for segment_id in fresh:
-            ended = self._ledger.ended(self.planned[segment_id])
+            ended = self._store_view.ended(self.planned[segment_id])
             self._set(segment_id, ended or Status.WAITING)
         for segment_id in fresh:
             self._consider(segment_id)
 
     def next_ready(self) -> PlannedSegment | None:
-        """Take the next segment to run; None when all must wait, or the sweep is stopping."""
+        """Next segment to run; None when all must wait or the sweep is stopping."""
         if self.stopping is not None:
             return None
         self._pass_barrier()
@@ -175,23 +173,23 @@ class Graph:
                 return None
             self._dequeue()
             self._set(segment_id, Status.RUNNING)
-            self._begun[segment_id] = self._ledger.begun(self.planned[segment_id])
+            self._begun[segment_id] = self._store_view.begun(self.planned[segment_id])
             return self.planned[segment_id]
         return None
 
     def trunk_tokens(self, planned: PlannedSegment) -> int:
-        """Tokens of the segment's trunk and of all that is planned on it."""
+        """Tokens of the segment's trunk and of everything planned on it."""
         root = planned.segment.root.id
-        found, pending = 0, [root]
+        tokens, pending = 0, [root]
         while pending:
             segment_id = pending.pop()
             if segment_id in self.planned:
-                found += self.planned[segment_id].tokens
+                tokens += self.planned[segment_id].tokens
             pending.extend(self._children.get(segment_id, ()))
-        return found
+        return tokens
 
     def forked(self, segment_id: str, step: int) -> None:
-        """A running segment has saved the checkpoint after `step` updates."""
+        """Record that a running segment has saved the checkpoint after `step` updates."""
         self._false_starts_in_a_row = 0
         for child in self._children.get(segment_id, ()):
             planned = self.planned[child]
@@ -201,12 +199,12 @@ class Graph:
     def report(
         self, segment_id: str, outcome: str, error: str | None = None, *, halt: str | None = None
     ) -> None:
-        """A run has come to an end.
+        """Record the end of a run.
 
-        `outcome` is finished, diverged, failed or interrupted; `busy`: another process holds the
-        segment, and it is looked at again later; `lost_fork`: the checkpoint that it starts from
-        was damaged and is gone, and its parent makes it again. `halt` says why nothing else may
-        start either, as "no space is left in the store".
+        `outcome` is finished, diverged, failed or interrupted; or `busy`, when another process
+        holds the segment and the graph checks it again later; or `lost_fork`, when the checkpoint
+        that it starts from was damaged and its parent makes it again. `halt` is the reason why no
+        other segment may start either, such as "no space is left in the store".
         """
         if error is not None:
             self.errors[segment_id] = error
@@ -227,10 +225,10 @@ class Graph:
             case "interrupted":
                 self.stopping = "interrupted"
             case "finished":
-                self.errors.pop(segment_id, None)  # a busy or damaged start has been got over
-        if segment_id in self._asked_for_more:
-            self._asked_for_more.discard(segment_id)
-            if outcome == "finished" and self._ledger.ended(self.planned[segment_id]) is None:
+                self.errors.pop(segment_id, None)  # it has recovered from a busy or damaged start
+        if segment_id in self._extended:
+            self._extended.discard(segment_id)
+            if outcome == "finished" and self._store_view.ended(self.planned[segment_id]) is None:
                 self._set(segment_id, Status.WAITING)
                 self._consider(segment_id)
                 self._consider_children(segment_id)
@@ -238,14 +236,14 @@ class Graph:
         self._end(segment_id, Status(outcome))
 
     def attempt_failed(self, segment_id: str, problem: str | None = None) -> None:
-        """An attempt has failed: another one, unless it was the last.
+        """Record a failed attempt; the segment waits again, unless it was the last attempt.
 
-        `problem` is what it raised, if it could say so. A process that died before it began the
-        segment, as an idle one may, has used up no attempt: what is measured must not depend on
-        where it was killed. Where no process comes so far, the sweep stops.
+        `problem` is the error that it raised, if any. A process that died before it began the
+        segment, as an idle one may, uses up no attempt, because results must not depend on where
+        processes die. If too many die so in a row, the sweep stops.
         """
         planned = self.planned[segment_id]
-        if problem is None and self._ledger.begun(planned) == self._begun[segment_id]:
+        if problem is None and self._store_view.begun(planned) == self._begun[segment_id]:
             self._false_starts[segment_id] += 1
             self._false_starts_in_a_row += 1
             free = MOST_FALSE_STARTS + self.slots
@@ -260,12 +258,12 @@ class Graph:
             return
         self._failures[segment_id] += counts
         self._set(segment_id, Status.WAITING)
-        self._asked_for_more.discard(segment_id)
+        self._extended.discard(segment_id)
         self._consider(segment_id)
 
     def give_up(self, segment_id: str, problem: str | None = None) -> None:
-        """A run has failed on its last attempt; `problem`: what it raised, if it could say so."""
-        error = self._ledger.give_up(self.planned[segment_id], problem)
+        """Record a failure for good; `problem` is the error that the run raised, if any."""
+        error = self._store_view.give_up(self.planned[segment_id], problem)
         self.report(segment_id, "failed", error)
 
     def _end(self, segment_id: str, status: Status) -> None:
@@ -275,13 +273,13 @@ class Graph:
             self.add(self._on_ended(self.planned[segment_id], status))
 
     def _send_back(self, parent_id: str) -> None:
-        """Let a parent make a checkpoint again that was there once."""
+        """Send a parent back to remake a checkpoint that existed before."""
         if self.status[parent_id] is Status.RUNNING:
-            self._asked_for_more.add(parent_id)
+            self._extended.add(parent_id)
             return
         self._set(parent_id, Status.WAITING)
         planned = self.planned[parent_id]
-        if isinstance(planned.segment, Branch) and not self._ledger.fork_is_saved(planned):
+        if isinstance(planned.segment, Branch) and not self._store_view.fork_is_saved(planned):
             self._send_back(planned.segment.parent.id)
         self._consider(parent_id)
 
@@ -297,7 +295,7 @@ class Graph:
         segment = planned.segment
         if planned.held_out and not self._barrier_passed:
             self._behind_barrier[segment_id] = None
-        elif not isinstance(segment, Branch) or self._ledger.fork_is_saved(planned):
+        elif not isinstance(segment, Branch) or self._store_view.fork_is_saved(planned):
             self._pushed += 1
             heapq.heappush(self._ready, (-self._path(segment_id), self._pushed, segment_id))
             self._queued.add(segment_id)
@@ -313,7 +311,7 @@ class Graph:
         due = [segment_id for at, segment_id in self._busy if at <= now]
         self._busy = [(at, segment_id) for at, segment_id in self._busy if at > now]
         for segment_id in due:
-            ended = self._ledger.ended(self.planned[segment_id])
+            ended = self._store_view.ended(self.planned[segment_id])
             if ended is not None:  # the other process has brought it to its end
                 self.errors.pop(segment_id, None)
                 self._end(segment_id, ended)
@@ -331,7 +329,7 @@ class Graph:
         self._behind_barrier.clear()
 
     def _path(self, segment_id: str) -> float:
-        """FLOPs of the longest path of work from here: its own, or up to a fork and on from it."""
+        """FLOPs of the longest path of work from here: its own, or through a fork's branch."""
         planned = self.planned[segment_id]
         per_update = flops_per_update(planned.segment)
         paths = [float(planned.flops)]

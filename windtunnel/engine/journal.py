@@ -1,8 +1,8 @@
-"""The trials of a search as an Optuna study on disk, for optuna-dashboard and the user's own code.
+"""The Optuna journal of a search: its trials on disk, for optuna-dashboard and user code.
 
-The journal follows the store and is never read back: a trial is added once all trials before it
-have ended, so the file only grows. Without it nothing is lost, so that it never stops a sweep: a
-damaged one is made again from the store.
+The journal is derived from the store and never read back. A trial is added once all trials before
+it have ended, so the file only grows. A failure to write it never stops a sweep, and a damaged
+journal is rebuilt from the store.
 """
 
 import logging
@@ -18,8 +18,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from windtunnel.config import StudyConfig
 from windtunnel.config.search import SearchExperiment
-from windtunnel.engine.samplers import distributions, told
-from windtunnel.errors import cause_of
+from windtunnel.engine.samplers import distributions, frozen_trials
+from windtunnel.errors import Refused, cause_of
 from windtunnel.runs.search.trials import TrialResult
 
 NAME = "optuna.journal"
@@ -28,31 +28,30 @@ log = logging.getLogger(__name__)
 
 
 class _NoLock(JournalFileOpenLock):
-    """The study's lease lets one process write; a dead one's lock would be waited for."""
+    """No lock: the study's lease admits one writer, and a dead writer's lock would block."""
 
     def acquire(self) -> bool:
-        """Nothing to wait for."""
+        """Succeed at once."""
         return True
 
     def release(self) -> None:
-        """Nothing is held."""
+        """Nothing to release."""
 
 
 def write_journal(
     folder: Path, study: StudyConfig, experiment: SearchExperiment, results: Sequence[TrialResult]
 ) -> None:
-    """Add to the journal in `folder` what has ended since; loss in nats per token, minimised.
+    """Append newly ended trials to the journal in `folder`; loss in nats per token, minimised.
 
-    A journal that cannot be added to is replaced by a new one; that, and a new one that cannot be
-    written either, is logged as a warning.
+    A damaged journal is rebuilt. Both a rebuild and a failed rebuild are logged as warnings.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = folder / NAME
     try:
         if path.exists() and not (path.is_file() and _ends_with_a_line(path)):
-            raise ValueError("its last line is torn")
+            raise Refused("torn-line", "its last line is torn")
         _add(path, study, experiment, results)
-    except Exception as broken:  # whatever Optuna makes of other bytes
+    except Exception as broken:  # Optuna raises anything on malformed bytes
         problem = cause_of(broken)
     else:
         return
@@ -71,19 +70,19 @@ def write_journal(
 def _add(
     path: Path, study: StudyConfig, experiment: SearchExperiment, results: Sequence[TrialResult]
 ) -> None:
-    kept = optuna.create_study(
+    optuna_study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(path), lock_obj=_NoLock(str(path)))),
         study_name=f"{study.study}/{experiment.name}",
         direction="minimize",
         load_if_exists=True,
     )
-    known = len(kept.get_trials(deepcopy=False))
-    for trial in told(distributions(study, experiment), results)[known:]:
-        kept.add_trial(trial)
+    known = len(optuna_study.get_trials(deepcopy=False))
+    for trial in frozen_trials(distributions(study, experiment), results)[known:]:
+        optuna_study.add_trial(trial)
 
 
 def _ends_with_a_line(path: Path) -> bool:
-    """Whether the next line can be added; Optuna would put it behind half of one."""
+    """Whether the last line is complete; Optuna would append to half of one."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 1))

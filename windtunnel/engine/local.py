@@ -1,4 +1,4 @@
-"""The local engine: the whole graph in this process, one segment at a time."""
+"""The local engine: runs the whole graph in this process, one segment at a time."""
 
 import time
 from pathlib import Path
@@ -8,11 +8,11 @@ from windtunnel.engine.worker import Report, Worker
 from windtunnel.runs.plan import PlannedSegment
 
 IDLE_SECONDS = 0.2
-"""Between two questions to a graph that waits for another process."""
+"""Poll interval while the graph waits for another process."""
 
 
 def run(graph: Graph, orders: Path) -> None:
-    """Run every segment that becomes ready, until the graph is idle."""
+    """Run every ready segment until the graph is idle."""
     worker = Worker(orders)
     try:
         while not graph.idle:
@@ -26,16 +26,16 @@ def run(graph: Graph, orders: Path) -> None:
 
 
 def _run_one(worker: Worker, graph: Graph, planned: PlannedSegment) -> None:
-    """One attempt, from what the store holds."""
+    """Make one attempt at a segment, from its last checkpoint."""
     try:
-        report = _to_its_end(worker, graph, planned)
+        report = _run_to_end(worker, graph, planned)
     except Exception as problem:
         graph.attempt_failed(planned.id, f"{type(problem).__name__}: {problem}")
         return
     graph.report(planned.id, report["outcome"], report.get("error"), halt=report.get("halt"))
 
 
-def _to_its_end(worker: Worker, graph: Graph, planned: PlannedSegment) -> Report:
+def _run_to_end(worker: Worker, graph: Graph, planned: PlannedSegment) -> Report:
     while True:
         report = worker.run(planned, trunk_tokens=graph.trunk_tokens(planned))
         if report["outcome"] is not None:

@@ -1,16 +1,14 @@
-"""Suggestions: a sampler of Optuna, built anew for every batch from what has ended before it.
+"""Optuna samplers that suggest the next batch of trials, and the importance of each searched axis.
 
-A batch depends on (seed, batch number, results in trial order) alone, so the set of trials does not
-depend on which of them finished first. Samplers that learn from values (gp, tpe) and `random` are
-given the earlier trials as they stand; those that keep a state of their own (cmaes, sobol, grid)
-replay the earlier batches, which costs them nothing and gives the same suggestions again.
+A batch depends only on (seed, batch number, results in trial order), so the set of trials does not
+depend on which of them finished first. A sampler is built anew for every batch. Those that learn
+from values (gp, tpe) and `random` get the earlier trials as they are. Those with internal state
+(cmaes, sobol, grid) replay the earlier batches, which is cheap and repeats the same suggestions.
 
-How much each searched value matters: functional ANOVA over a search's trials.
-
-fANOVA (Hutter et al. 2014) fits a forest to the losses and asks which share of the forest's
-variance over the space each axis explains alone. Optuna's default, PED-ANOVA, is not taken:
-measured on a planted loss at 40 trials of a Gaussian process it gave an idle axis 0.21 on average
-(0.32 from one search to another) beside 0.49 for the one that mattered, fANOVA 0.02 beside 0.80.
+Importance is functional ANOVA (Hutter et al. 2014): a forest is fitted to the losses, and each axis
+gets the share of the forest's variance that it explains alone. Optuna's default, PED-ANOVA, did
+worse on a planted loss (40 trials of a Gaussian process, measured): it gave an idle axis 0.21 on
+average (up to 0.32) against 0.49 for the axis that mattered; fANOVA gave 0.02 against 0.80.
 """
 
 import warnings
@@ -44,14 +42,18 @@ from windtunnel.errors import WindtunnelError
 from windtunnel.runs.search.trials import TrialResult
 
 REPLAYED = {"cmaes", "sobol", "grid"}
+"""Samplers with internal state, which replay the earlier batches."""
+
+FEWEST_TRIALS = 12
+"""With fewer trials importances are noise (measured: an idle axis gets 0.25 at 8, 0.13 at 12)."""
 
 
 def suggest(
     study: StudyConfig, experiment: SearchExperiment, results: Sequence[TrialResult]
 ) -> list[dict[str, Any]]:
-    """Values for the trials of the next batch; fewer than a batch where a grid is exhausted.
+    """Values by axis for each trial of the next batch; fewer where a grid is exhausted.
 
-    `results` are those of all earlier batches, in trial order, and none of them is unfinished.
+    `results` are those of all earlier batches in trial order, all of them final.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = distributions(study, experiment)
@@ -70,39 +72,39 @@ def suggest(
             optuna_study = optuna.create_study(
                 sampler=_sampler(experiment, _seed(experiment, batch))
             )
-            optuna_study.add_trials(told(space, results))
-        asked = [optuna_study.ask(space) for _ in range(size)]
-    return [dict(trial.params) for trial in asked]
+            optuna_study.add_trials(frozen_trials(space, results))
+        suggested = [optuna_study.ask(space) for _ in range(size)]
+    return [dict(trial.params) for trial in suggested]
 
 
-def told(
+def frozen_trials(
     space: Mapping[str, BaseDistribution], results: Sequence[TrialResult]
 ) -> list[FrozenTrial]:
-    """Results as Optuna keeps them.
+    """Results as Optuna's trials.
 
-    A diverged trial carries no value, and one told as failed would be forgotten: it counts as
-    complete, at the worst finite value plus the spread of all. A trial stopped early is pruned, at
-    the values of its rungs.
+    A diverged trial has no value, and Optuna ignores failed trials. So it counts as complete, at
+    the worst finite value plus the range of all values. A trial stopped early is pruned, with the
+    values of its rungs.
     """
     finite = [result.value for result in results if result.value is not None]
     worst = max(finite) + (max(finite) - min(finite)) if finite else None
-    return [_told(space, result, worst) for result in results]
+    return [_frozen_trial(space, result, worst) for result in results]
 
 
 def distributions(study: StudyConfig, experiment: SearchExperiment) -> dict[str, BaseDistribution]:
-    """The space as Optuna writes it, by axis."""
-    found: dict[str, BaseDistribution] = {}
+    """Optuna's distribution of each axis."""
+    space: dict[str, BaseDistribution] = {}
     for axis, values in experiment.space.items():
         if not isinstance(values, Range):
-            found[axis] = CategoricalDistribution(values)
+            space[axis] = CategoricalDistribution(values)
         elif is_whole(study, axis):
-            found[axis] = IntDistribution(int(values.low), int(values.high), log=values.log)
+            space[axis] = IntDistribution(int(values.low), int(values.high), log=values.log)
         else:
-            found[axis] = FloatDistribution(values.low, values.high, log=values.log)
-    return found
+            space[axis] = FloatDistribution(values.low, values.high, log=values.log)
+    return space
 
 
-def _told(
+def _frozen_trial(
     space: Mapping[str, BaseDistribution], result: TrialResult, worst: float | None
 ) -> FrozenTrial:
     state, value = TrialState.FAIL, None
@@ -129,18 +131,22 @@ def _replay(
     *,
     learns: bool,
 ) -> None:
-    """Ask for the earlier batches again and, where the sampler learns, tell what came of them."""
+    """Repeat the suggestions of earlier batches, with their results where the sampler learns."""
     for batch in dict.fromkeys(result.trial.batch for result in results):
         of_batch = [result for result in results if result.trial.batch == batch]
         before = [result for result in results if result.trial.batch <= batch]
-        values = told(space, before)[-len(of_batch) :]
-        asked = [study.ask(dict(space)) for _ in of_batch]
-        for trial, result, known in zip(asked, of_batch, values, strict=True):
+        frozen = frozen_trials(space, before)[-len(of_batch) :]
+        suggested = [study.ask(dict(space)) for _ in of_batch]
+        for trial, result, known in zip(suggested, of_batch, frozen, strict=True):
             if trial.params != result.trial.values:
                 raise WindtunnelError(
+                    "other-version",
                     f"trial {result.trial.number} of the search was suggested by another version "
                     f"of optuna than {optuna.__version__}, which would not suggest it; go on with "
-                    "that version, or give the search a new `name:`: finished runs are kept"
+                    "that version, or give the search a new `name:`: finished runs are kept",
+                    trial=result.trial.number,
+                    package="optuna",
+                    version=optuna.__version__,
                 )
             if learns:
                 study.tell(trial, known.value, state=known.state)
@@ -173,29 +179,27 @@ def _cells(experiment: SearchExperiment) -> int:
     return int(np.prod([len(values) for values in _grid(experiment).values()]))
 
 
-FEWEST_TRIALS = 12
-"""Below, shares are the draw's (measured: an idle axis gets 0.25 of 8 trials, 0.13 of 12)."""
-
-
 def importances(
     study: StudyConfig, experiment: SearchExperiment, results: Sequence[TrialResult]
 ) -> dict[str, float]:
     """Share of the explained variance by axis, largest first; empty below `FEWEST_TRIALS`.
 
-    The loss is that at the first horizon where trials are compared: the shortest rung, which every
-    trial has reached, or the end. Trials that diverged have none and are left out.
+    The loss is taken at the first horizon where trials are compared: the shortest rung, which every
+    trial has reached, or the end. Diverged trials have no loss and are left out.
     """
     space = distributions(study, experiment)
-    losses = [(each, each.at[0]) for each in results if each.at and each.at[0] is not None]
+    losses = [
+        (result, result.at[0]) for result in results if result.at and result.at[0] is not None
+    ]
     if len(losses) < FEWEST_TRIALS or len({loss for _, loss in losses}) < 2:
         return {}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    kept = optuna.create_study()
-    kept.add_trials(
-        create_trial(value=loss, params=each.trial.values, distributions=space)
-        for each, loss in losses
+    optuna_study = optuna.create_study()
+    optuna_study.add_trials(
+        create_trial(value=loss, params=result.trial.values, distributions=space)
+        for result, loss in losses
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        shares = get_param_importances(kept, evaluator=FanovaImportanceEvaluator(seed=0))
+        shares = get_param_importances(optuna_study, evaluator=FanovaImportanceEvaluator(seed=0))
     return {axis: float(share) for axis, share in shares.items()}

@@ -1,11 +1,10 @@
-"""Early stopping: which trials of a batch go on from a rung.
+"""The search scheduler: batches of trials, early stopping at rungs (ASHA or median), then repeats.
 
-Trials are compared at equal phase: each was branched off its trunk and decayed, and the loss at the
-end of that branch counts (design decision 6: a shortened run is not a shorter run). A batch is
-judged when all of it has come to the rung, beside all that came there before it, so that who was
-first does not matter. ASHA: Li et al. 2020 (arXiv 1810.05934); median rule: Golovin et al. 2017.
-
-How a search grows the plan: batch after batch, rung after rung, then the best once more.
+A search grows the plan batch by batch and rung by rung, and finally repeats its best trials. Trials
+are compared at equal phase: each branches off its trunk and decays, and the loss at the end of that
+branch counts, because a truncated run is not a shorter run (design decision 6). A batch is judged
+once all of it has reached the rung, together with all earlier trials there, so the order of arrival
+does not matter. ASHA: Li et al. 2020 (arXiv 1810.05934); median rule: Golovin et al. 2017.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -24,39 +23,41 @@ from windtunnel.runs.search.trials import TrialResult, trial_results
 from windtunnel.runs.study import Study
 
 
-def going_on(
+def promoted_trials(
     experiment: SearchExperiment, results: Sequence[TrialResult], *, horizons: int
 ) -> set[int]:
-    """Numbers of the last batch's trials that go on from its latest rung; empty when none is left.
+    """Numbers of the last batch's trials that continue beyond its latest rung.
 
-    `horizons` counts the rungs and the end.
+    `horizons` counts the rungs and the end. Empty when the batch has reached the end.
     """
     if not results or experiment.early_stopping is None:
         return set()
-    batch = [each for each in results if each.trial.batch == results[-1].trial.batch]
-    rung = max(each.trial.admitted for each in batch)
+    batch = [result for result in results if result.trial.batch == results[-1].trial.batch]
+    rung = max(result.trial.admitted for result in batch)
     if rung == horizons:
         return set()
-    there = [(loss, each.trial.number) for each in results if (loss := _loss_at(each, rung))]
-    candidates = {each.trial.number for each in batch if each.trial.admitted == rung}
+    at_rung = [
+        (loss, result.trial.number) for result in results if (loss := _loss_at(result, rung))
+    ]
+    candidates = {result.trial.number for result in batch if result.trial.admitted == rung}
     if experiment.early_stopping.rule == "median":
-        middle = median(loss for loss, _ in there) if there else 0.0
-        chosen = {number for loss, number in there if loss <= middle}
+        middle = median(loss for loss, _ in at_rung) if at_rung else 0.0
+        chosen = {number for loss, number in at_rung if loss <= middle}
     else:
-        places = max(1, int(len(there) / experiment.early_stopping.reduction))
-        chosen = {number for _, number in sorted(there)[:places]}
+        places = max(1, int(len(at_rung) / experiment.early_stopping.reduction))
+        chosen = {number for _, number in sorted(at_rung)[:places]}
     return candidates & chosen
 
 
 def _loss_at(result: TrialResult, rung: int) -> float | None:
-    """Loss at the end of a rung (counted from 1); None where the trial has none there."""
+    """Loss of a trial at the end of a rung (from 1), in nats per token; None without one."""
     return result.at[rung - 1] if len(result.at) >= rung else None
 
 
-class Searches:
-    """All searches of a study; what they suggest is written before it is returned.
+class SearchScheduler:
+    """Scheduler of all searches of a study; it writes suggestions before it returns them.
 
-    `has_ended` says whether the store already holds what is planned of a segment.
+    `has_ended` says whether the store already holds everything planned of a segment.
     """
 
     def __init__(self, study: Study, *, has_ended: Callable[[PlannedSegment], bool]) -> None:
@@ -67,16 +68,16 @@ class Searches:
         ]
 
     def begin(self, ended: Collection[str]) -> list[PlannedSegment]:
-        """Segments of every search that waits for nothing, where those in `ended` have ended."""
+        """Next segments of every search with no open segment, given the ids that have `ended`."""
         return [planned for search in self.searches for planned in search.begin(ended)]
 
     def after(self, planned: PlannedSegment) -> list[PlannedSegment]:
-        """What the end of a segment calls for; also where it ended without a loss."""
+        """Segments to add after a segment has ended, with or without a loss."""
         return [new for search in self.searches for new in search.after(planned)]
 
 
 class _Search:
-    """One search."""
+    """The state of one search: its trial log, its planned segments, and those still open."""
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class _Search:
         return self.advance()
 
     def advance(self) -> list[PlannedSegment]:
-        """Suggest until something has to be run; what is new or longer in the plan."""
+        """Segments that are new or longer in the plan; suggests until something has to run."""
         new: dict[str, PlannedSegment] = {}
         while not self.open:
             results = trial_results(
@@ -109,7 +110,7 @@ class _Search:
             )
             following = self._following(results)
             if following.batches > self.suggested.batches or following.finalists is not None:
-                self._keep_for_optuna(results)  # no rung is left to judge: every outcome is final
+                self._write_journal(results)  # all rungs are judged, so every outcome is final
             if following == self.suggested:
                 break
             write_suggested(self.study.folder, self.experiment, following)
@@ -121,10 +122,10 @@ class _Search:
         return list(new.values())
 
     def _following(self, results: Sequence[TrialResult]) -> Suggested:
-        """The suggestions after these, now that all of these have ended; the same when done."""
+        """The trial log with the next promotions, batch or finalists; unchanged at the end."""
         experiment, suggested = self.experiment, self.suggested
         horizons = len(trial_horizons(experiment))
-        if promoted := going_on(experiment, results, horizons=horizons):
+        if promoted := promoted_trials(experiment, results, horizons=horizons):
             trials = [
                 trial.replace(admitted=trial.admitted + 1) if trial.number in promoted else trial
                 for trial in suggested.trials
@@ -143,7 +144,7 @@ class _Search:
             for number, each in enumerate(values, start=len(results))
         ]
 
-    def _keep_for_optuna(self, results: Sequence[TrialResult]) -> None:
+    def _write_journal(self, results: Sequence[TrialResult]) -> None:
         from windtunnel.engine.journal import write_journal
 
         write_journal(self.study.folder, self.study.config, self.experiment, results)
@@ -161,7 +162,7 @@ class _Search:
 
 
 def best(results: Sequence[TrialResult], count: int) -> tuple[int, ...]:
-    """Numbers of the trials with the lowest losses, the best first; equal values count once."""
+    """Numbers of the `count` best trials, lowest loss first; equal values count once."""
     finished = sorted(
         (result.value, result.trial.number) for result in results if result.value is not None
     )

@@ -1,11 +1,7 @@
-"""A sweep on a clock that costs nothing: the graph's own policy, with workers and faults made up.
+"""A discrete-event simulation of the scheduler, and the estimate (ETA) that it gives of a sweep.
 
-What a plan will take before anything has run, and whether the order in which the graph hands out
-segments keeps many workers busy. Loads neither Ray nor torch.
-
-What lies ahead of a sweep: seconds on so many slots, and the peak on disk, before it is run.
-
-The graph's own policy hands the segments out, on the clock of the simulation.
+The graph schedules the segments as in a real sweep; workers and faults are simulated. The estimate
+gives a study's seconds on a number of slots and its peak disk usage. Loads neither Ray nor torch.
 """
 
 import heapq
@@ -25,7 +21,7 @@ Seconds = Callable[[PlannedSegment], float]
 
 
 class Policy(Protocol):
-    """What an engine asks and tells: a `Graph`, or what stands between it and the engine."""
+    """The interface that an engine drives: a `Graph`, or an adapter around one."""
 
     def next_ready(self) -> PlannedSegment | None:
         """Take the next segment to run, if one may start now."""
@@ -42,15 +38,15 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Simulated:
-    """How a sweep went on the clock of the simulation.
+    """Timing and outcomes of a simulated sweep.
 
     Attributes:
         makespan: Seconds from the start to the end of the last segment.
-        bound: Seconds that no order could beat, even had no work been lost: before the barrier and
-            after it, the work over all slots or the longest path, whichever is more.
-        busy: Seconds of all slots together in which a segment ran, lost work included.
+        bound: Lower bound in seconds for any order without faults: before and after the barrier,
+            the larger of work divided by slots and the longest path.
+        busy: Slot-seconds in which a segment ran, lost work included.
         slots: Segments at once.
-        counts: How many segments ended how.
+        counts: Number of segments by status.
         faults: Attempts that failed.
     """
 
@@ -63,7 +59,7 @@ class Simulated:
 
     @property
     def utilisation(self) -> float:
-        """Share of the slots' time in which a segment was running."""
+        """Share of the slots' time in which a segment ran."""
         return self.busy / (self.makespan * self.slots) if self.makespan else 1.0
 
 
@@ -78,18 +74,18 @@ def simulate(
     seed: int = 0,
     through: Callable[[Graph], Policy] = lambda graph: graph,
 ) -> Simulated:
-    """Run segments on `slots` workers whose time passes by events.
+    """Simulate a sweep over segments on `slots` workers.
 
     Args:
         segments: Parents before children.
-        seconds: What a segment takes by itself; forks lie in it by their share of its updates.
-        slots: Segments at once.
-        ended: How a segment stands before the sweep: FINISHED or DIVERGED are not run.
-        fault_rate: Share of attempts that fail, at a point drawn evenly from what is left; the next
-            attempt goes on from the last fork.
-        retries: Attempts after the first; then the segment has failed.
-        seed: Of the faults.
-        through: What asks the graph in the engine's stead, as the Ray engine's Searcher.
+        seconds: Duration of a segment; its forks lie at their share of its updates.
+        slots: Concurrent segments.
+        ended: Status of a segment before the sweep: FINISHED or DIVERGED ones are not run.
+        fault_rate: Share of attempts that fail, uniformly over the rest of the segment; the next
+            attempt continues from the last fork.
+        retries: Attempts after the first, before the segment fails.
+        seed: Seed of the faults.
+        through: Makes the adapter that drives the graph, such as the Ray engine's Searcher.
     """
     sweep = _Sweep(segments, seconds, ended, slots)
     sweep.run(through(sweep.graph), _Faults(fault_rate, retries, seed))
@@ -109,13 +105,13 @@ class _Faults:
         self._random = random.Random(seed)
 
     def draw(self, begin: float, end: float) -> float:
-        """Second of its segment at which an attempt will fail; infinity if it will not."""
+        """Second of its segment at which an attempt fails; infinity if it does not."""
         fails = self._random.random() < self.rate
         return self._random.uniform(begin, end) if fails else float("inf")
 
 
 class _Run:
-    """A segment on a slot. Seconds are the segment's own; `saved` is where a retry would begin."""
+    """A segment on a slot, in the segment's own seconds; a retry starts at `saved`."""
 
     def __init__(self, planned: PlannedSegment, seconds: float) -> None:
         self.planned, self.seconds = planned, seconds
@@ -123,13 +119,13 @@ class _Run:
         self.stops = sorted({*planned.forks, planned.end}, reverse=True)  # the next one last
 
     def at(self, step: int) -> float:
-        """Second of an update."""
+        """Second at which the segment reaches update `step`."""
         before = step - self.planned.segment.fork_step
         return self.seconds * before / self.planned.steps
 
 
 class _Sweep:
-    """Clock, slots and events; to its graph it is the store as well."""
+    """Clock, slots and events; it is also the graph's store view."""
 
     def __init__(
         self,
@@ -148,7 +144,7 @@ class _Sweep:
         self.graph = Graph(segments, self, clock=lambda: self.now)
 
     def run(self, policy: Policy, faults: _Faults) -> None:
-        """Until nothing runs and nothing is ready."""
+        """Run until nothing runs and nothing is ready."""
         while True:
             while len(self._events) < self._slots:  # every run has one event ahead of it
                 planned = policy.next_ready()
@@ -170,9 +166,9 @@ class _Sweep:
                 self._stop(run, policy)
 
     def _go_on(self, run: _Run) -> None:
-        ahead = min(run.at(run.stops[-1]), run.fails_at) - run.saved
+        wait = min(run.at(run.stops[-1]), run.fails_at) - run.saved
         self._pushed += 1
-        heapq.heappush(self._events, (self.now + ahead, self._pushed, run))
+        heapq.heappush(self._events, (self.now + wait, self._pushed, run))
 
     def _stop(self, run: _Run, policy: Policy) -> None:
         step, segment_id = run.stops.pop(), run.planned.id
@@ -235,8 +231,8 @@ def _bound(runs: dict[str, _Run], slots: int) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
-    """The whole plan from nothing, what is left of it, and the most bytes that it holds at once."""
+class Estimate:
+    """Simulations of the whole plan and of what is left, and disk usage in bytes."""
 
     whole: Simulated
     left: Simulated
@@ -244,14 +240,14 @@ class Outlook:
     disk_end: int
 
 
-def outlook(study: Study, pace: Pace, left: Left, *, slots: int) -> Outlook:
-    """Simulate a study's plan on `slots`."""
+def estimate(study: Study, pace: Pace, left: Left, *, slots: int) -> Estimate:
+    """Estimate (ETA) of a study on `slots`, with throughput `pace` and remaining work `left`."""
     segments = study.plan.segments
     disk = DiskUse(segments, pace, retain=study.config.retain)
     whole = simulate(
-        segments, pace.seconds, slots=slots, through=lambda graph: _Watched(graph, disk)
+        segments, pace.seconds, slots=slots, through=lambda graph: _DiskTracking(graph, disk)
     )
-    return Outlook(
+    return Estimate(
         whole=whole,
         left=simulate(
             segments,
@@ -267,12 +263,12 @@ def outlook(study: Study, pace: Pace, left: Left, *, slots: int) -> Outlook:
 
 
 def _status(left: Left, planned: PlannedSegment) -> Status | None:
-    found = left.ended.get(planned.id)
-    return None if found is None else Status(found)
+    outcome = left.ended.get(planned.id)
+    return None if outcome is None else Status(outcome)
 
 
-class _Watched:
-    """A graph whose events are told to the count of bytes, too."""
+class _DiskTracking:
+    """An adapter around a graph that tracks disk usage."""
 
     def __init__(self, graph: Graph, disk: DiskUse) -> None:
         self._graph, self._disk = graph, disk

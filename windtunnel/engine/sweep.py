@@ -1,6 +1,7 @@
-"""The store as the graph of a sweep sees it.
+"""A sweep: one run of an engine over the graph of a study, under the study's lease.
 
-A sweep: data, plan, graph, barrier with forecast, engine, mirror; the same command goes on.
+It wires the store, searches, callbacks, forecast and signals to the graph. Running the same command
+again continues where it stopped.
 """
 
 import signal
@@ -13,10 +14,10 @@ from types import FrameType
 from typing import Any, Literal, Self
 
 from windtunnel.config import Branch
-from windtunnel.engine.callbacks import Upkeep
+from windtunnel.engine.callbacks import SweepCallbacks
 from windtunnel.engine.graph import Graph, Status
 from windtunnel.engine.ray.settings import prepare_environment
-from windtunnel.engine.search import Searches
+from windtunnel.engine.search import SearchScheduler
 from windtunnel.errors import FitError, WindtunnelError
 from windtunnel.runs.completion import WantedSet, is_complete, outcome_of
 from windtunnel.runs.files import write_json
@@ -31,20 +32,20 @@ from windtunnel.runs.table import gather
 from windtunnel.runs.worker import WorkOrder
 
 
-class StoreLedger:
-    """What the store holds of the planned segments."""
+class StudyStoreView:
+    """A `StoreView` over a study's store."""
 
     def __init__(self, store: Store, wanted: dict[str, WantedSet]) -> None:
         self.store, self.wanted = store, wanted
 
     def ended(self, planned: PlannedSegment) -> Status | None:
-        """FINISHED where everything asked for is there, DIVERGED where that was the end of it."""
+        """FINISHED if the store holds everything planned, DIVERGED if it diverged; else None."""
         if outcome_of(self.store.segment(planned.id).record, planned) == "diverged":
             return Status.DIVERGED
         return Status.FINISHED if is_complete(self.store, planned, self.wanted) else None
 
     def fork_is_saved(self, branch: PlannedSegment) -> bool:
-        """Whether the parent's checkpoint at the fork is there."""
+        """Whether the parent's checkpoint at the fork exists."""
         segment = branch.segment
         assert isinstance(segment, Branch)
         return self.store.segment(segment.parent.id).has_checkpoint(
@@ -52,12 +53,12 @@ class StoreLedger:
         )
 
     def begun(self, planned: PlannedSegment) -> object:
-        """What an attempt leaves behind: the lease of a process that died, a note of a fault."""
+        """Traces of attempts: the lease of a dead process, and notes of faults."""
         root = self.store.segment(planned.id).root
         return tuple(_state(root / name) for name in ("lease.json", "notes.jsonl"))
 
     def give_up(self, planned: PlannedSegment, problem: str | None) -> str:
-        """Write the record of a failure; its last line."""
+        """Last line of the error, after writing the record of a failure."""
         folder = self.store.segment(planned.id)
         text = problem or folder.last_note() or "its worker process died on every attempt"
         fail(folder, text)
@@ -65,12 +66,12 @@ class StoreLedger:
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:
-    """Which file lies there: a lease is a new one, and notes grow."""
+    """Identity of a file: every lease is a new file, and notes grow."""
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 EngineName = Literal["ray", "local"]
@@ -78,12 +79,12 @@ EngineName = Literal["ray", "local"]
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 SAME_REQUEST_SECONDS = 1.0
-"""Between two signals that are one request."""
+"""Signals within this time are one request."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """How a sweep ended; `stopped` says why it left segments unstarted, if it did."""
+    """Outcome of a sweep; `stopped` is the reason why it left segments unstarted, if it did."""
 
     counts: dict[Status, int]
     errors: dict[str, str] = field(default_factory=dict)
@@ -94,7 +95,7 @@ class SweepResult:
 
     @property
     def failed(self) -> bool:
-        """Whether some segments failed or could not start."""
+        """Whether any segment failed or could not start."""
         return self.counts[Status.FAILED] + self.counts[Status.BLOCKED] > 0
 
 
@@ -112,49 +113,51 @@ class Sweep:
         assert study.dataset is not None
         self.engine, self.address = engine, address
         self._opened = study
-        asked = study.config.data.validation
+        validation = study.config.data.validation
         self.order = WorkOrder(
             study=study.config.study,
             store=str(study.store.root),
             dataset=str(study.dataset.folder),
             extra_validation={
-                each.name: str(each.folder)
-                for each in study.extra_validation
-                if not each.conditional  # a folder's second set
+                extra.name: str(extra.folder)
+                for extra in study.extra_validation
+                if not extra.conditional  # it is a folder's second set
             },
-            validation_tokens=asked.tokens,
-            fork_tokens=asked.fork_tokens,
+            validation_tokens=validation.tokens,
+            fork_tokens=validation.fork_tokens,
             resources=study.config.resources,
             accept_execution_change=accept_execution_change,
             dynamics=study.config.dynamics,
         )
-        self.upkeep = Upkeep(study)
-        ledger = StoreLedger(study.store, study.wanted)
+        self.callbacks = SweepCallbacks(study)
+        store_view = StudyStoreView(study.store, study.wanted)
         self._may_grow = False
-        self.searches = Searches(study, has_ended=lambda p: ledger.ended(p) is not None)
+        self.searches = SearchScheduler(
+            study, has_ended=lambda planned: store_view.ended(planned) is not None
+        )
         self.graph = Graph(
             study.plan.segments,
-            ledger,
+            store_view,
             at_barrier=self._forecast,
             on_ended=self._on_ended,
-            why_not=self.upkeep.why_not,
+            why_not=self.callbacks.why_not,
             retries=study.config.resources.retries,
         )
-        self._forecast_found: dict[str, Any] | None = None
+        self._forecast_document: dict[str, Any] | None = None
         self._forecast_problem: str | None = None
 
     @property
     def study(self) -> Study:
-        """The study with its plan as it stands now, for searches add to it."""
+        """The study with its current plan, to which searches add."""
         plan = self._opened.plan
         segments = tuple(self.graph.planned.values())
         return replace(self._opened, plan=plan.model_copy(update={"segments": segments}))
 
     def run(self) -> SweepResult:
-        """Run what is left of the study.
+        """Run everything that is left of the study.
 
         Raises:
-            ConfigError: It needs more than the study's budget has left.
+            ConfigError: The rest of the plan exceeds the study's budget.
             LeaseHeld: Another process is sweeping this study.
             StoreError: The store cannot be written.
         """
@@ -166,14 +169,14 @@ class Sweep:
             write_json(orders, self.order.model_dump(mode="json"))
             clear_leftovers(self._opened.store, folder, self.graph.planned)
             self._may_grow = True
-            self.graph.add(self.upkeep.begin())
-            found = self.searches.begin(self.graph.ended())
-            self.upkeep.add(found)
-            self.graph.add(found)
+            self.graph.add(self.callbacks.begin())
+            suggested = self.searches.begin(self.graph.ended())
+            self.callbacks.add(suggested)
+            self.graph.add(suggested)
             self._write_plan()
             with _Interruption(self._stop) as interruption:
                 self._engine_run(orders, interruption)
-            self.upkeep.finish(slots=self.graph.slots)
+            self.callbacks.finish(slots=self.graph.slots)
             self.order.stop_file.unlink(missing_ok=True)
         interrupted = interruption.happened or self.graph.counts()[Status.INTERRUPTED] > 0
         return SweepResult(
@@ -181,13 +184,13 @@ class Sweep:
             errors=self.graph.errors,
             stopped=None if interrupted else self.graph.stopping,
             interrupted=interrupted,
-            forecast=self._forecast_found,
+            forecast=self._forecast_document,
             forecast_problem=self._forecast_problem,
         )
 
     def _engine_run(self, orders: Path, interruption: "_Interruption") -> None:
         if self.graph.done:
-            self.graph.next_ready()  # passes the barrier: a finished study still has its forecast
+            self.graph.next_ready()  # passes the barrier, so a finished study gets its forecast
             return
         if self.engine == "local":
             from windtunnel.engine import local
@@ -209,18 +212,18 @@ class Sweep:
         study = self.study
         rows = gather(study.store, study.plan)
         try:
-            self._forecast_found = write_forecast(study.folder, study.store, study.plan, rows)
+            self._forecast_document = write_forecast(study.folder, study.store, study.plan, rows)
         except FitError as problem:
             self._forecast_problem = str(problem)
 
     def _on_ended(self, planned: PlannedSegment, status: Status) -> list[PlannedSegment]:
-        """What a search asks for next, once this process holds the study's lease."""
+        """Segments that searches add, once this process holds the study's lease."""
         if not self._may_grow:
             return []
         try:
-            self.upkeep.ended(planned, status)
+            self.callbacks.ended(planned, status)
             following = self.searches.after(planned)
-            self.upkeep.add(following)
+            self.callbacks.add(following)
             if following:
                 self._write_plan(*following)
         except WindtunnelError as problem:
@@ -229,23 +232,23 @@ class Sweep:
         return following
 
     def _write_plan(self, *following: PlannedSegment) -> None:
-        """Say to other studies of the store what this one needs, before it is begun."""
+        """Write the plan before it starts, so that other studies of the store know its needs."""
         plan = self.study.plan
         plan = plan.model_copy(update={"segments": (*plan.segments, *following)})
         write_json(self._opened.folder / "plan.json", plan.model_dump(mode="json"))
 
     def _stop(self) -> None:
-        """Let every run save and return."""
+        """Make every run save and return."""
         self.graph.stopping = "interrupted"
         self.order.stop_file.touch()
 
 
 class _Interruption:
-    """The first signal to stop stops in order; one that comes later ends this process at once.
+    """Signal handlers: the first signal stops the sweep in order, a later one ends the process.
 
-    `timeout` sends its signal twice, to the process and to its group: what follows within a second
-    is the same request. Under `nohup` SIGHUP stays ignored. `install` may be called again, by
-    whoever knows that a library has replaced the handlers.
+    `timeout` signals both the process and its group, so signals within a second are one request.
+    Under `nohup` SIGHUP stays ignored. Call `install` again after a library has replaced the
+    handlers.
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
@@ -262,7 +265,7 @@ class _Interruption:
             signal.signal(number, handler)
 
     def install(self) -> None:
-        """Take the signals; from another thread than the main one, leave them."""
+        """Install the handlers, if this is the main thread."""
         if threading.current_thread() is not threading.main_thread() or self.happened:
             return
         for number in STOPPING:

@@ -1,4 +1,4 @@
-"""A worker: takes one segment after another and brings each to its end, stop by stop."""
+"""A worker: runs one segment after another, stop by stop, and turns faults into reports."""
 
 import traceback
 from contextlib import suppress
@@ -16,7 +16,7 @@ Report = dict[str, Any]
 
 
 class Worker:
-    """One process's hands: open data, compiled shapes, and the segment in progress."""
+    """A process's open data, its compiled shapes, and the segment in progress."""
 
     def __init__(self, orders: Path) -> None:
         self.bench = Workbench(read_order(orders))
@@ -24,14 +24,13 @@ class Worker:
         self._segment_id = ""
 
     def run(self, planned: PlannedSegment, *, trunk_tokens: int) -> Report:
-        """Begin a segment or go on with it, up to its next stop.
+        """Report of a segment's next stop; starts the segment or continues it.
 
-        `trunk_tokens` counts what is planned on its trunk in all.
-        The report has `event`, `step` and, at the end, `outcome`: that of the record, or
-        `interrupted`; `busy` where another process holds the segment; `lost_fork` where the
-        checkpoint that it starts from was damaged and is gone. A fault that the user can mend ends
-        the segment as failed, with `error`, and with `halt` where any other segment would fail of
-        it too; any other fault is raised, for the engine to try again.
+        `trunk_tokens` counts all tokens planned on its trunk. The report has `event`, `step` and,
+        at the end, `outcome`: that of the record, or `interrupted`; `busy` when another process
+        holds the segment; `lost_fork` when the checkpoint that it starts from was damaged and is
+        deleted. A fault that the user can fix gives `failed` with an `error`, and a `halt` where
+        every other segment would fail too. Any other fault is raised, and the engine tries again.
         """
         segment_id = planned.id
         try:
@@ -46,7 +45,7 @@ class Worker:
         except LostFork as lost:
             self.close()
             return _ended("lost_fork", lost)
-        except StoreFull as full:  # no fault of the segment, and no room for a record
+        except StoreFull as full:  # not the segment's fault, and a record cannot be written
             self.close()
             return _ended("failed", full) | {"halt": "no space is left in the store"}
         except WindtunnelError as problem:
@@ -64,7 +63,7 @@ class Worker:
         return {"event": progress.event, "step": progress.step, "outcome": outcome}
 
     def close(self) -> None:
-        """Let go of the segment in progress."""
+        """Release the segment in progress."""
         if self._run is not None:
             self._run.__exit__(None, None, None)
         self._run, self._segment_id = None, ""

@@ -1,4 +1,4 @@
-"""The network. Torch starts here."""
+"""The decoder network; the lowest room that imports torch."""
 
 from windtunnel.model.decoder import Decoder, build, initialise
 

@@ -1,13 +1,11 @@
-"""Marked rows: a token whose prediction does not count is stored as its bitwise complement, ~id.
+"""The MiniCPM decoder: RMSNorm, RoPE, grouped-query attention, gated SiLU feed-forward.
 
-It is still read as `id`. The first token of a row is never predicted, marked or not. A row without
-a negative number is a row of ids as they are.
-
-The MiniCPM decoder: RMSNorm, RoPE, grouped-query attention, gated SiLU feed-forward.
-
-Every parameter is made with its role; no width rule stands here. Forward factors come in as
+Every parameter has a muP role; width rules live in `windtunnel.mup`, and forward factors come in as
 `SiteMultipliers`. Queries, keys and values share one matrix, and so do gate and up: they have the
 same role and fan-in, and one larger matmul is faster than three.
+
+Loss mask: a token whose prediction is masked is stored as its bitwise complement, ~id, and is still
+read as `id`. The first token of a row is never predicted, masked or not.
 
 Axes: B sequences, T positions, W width, H query heads, G kv heads, K head size, F ffn width,
 V vocabulary.
@@ -25,28 +23,28 @@ from windtunnel.config.model import NORM_EPS, ModelSpec, Recipe
 from windtunnel.mup import Role, SiteMultipliers
 
 
-def marked(rows: np.ndarray) -> bool:
-    """Whether any token of the rows is marked."""
+def has_loss_mask(rows: np.ndarray) -> bool:
+    """Whether the loss of any token in (n, T + 1) rows is masked."""
     return bool((rows < 0).any())
 
 
 def predictions_per_counted(rows: np.ndarray) -> float:
-    """All predictions of (n, T + 1) rows over those that count; exactly 1 where none is marked.
+    """All predictions in (n, T + 1) rows over those that count; exactly 1 without a mask.
 
-    A mean over all predictions, with 0 for one that does not count, times this is the mean over
-    those that do. Where none counts it stays 0.
+    The factor turns a mean over all predictions, masked ones at 0, into a mean over those that
+    count. Where every prediction is masked the mean stays 0.
     """
     predictions = rows[:, 1:]
     return predictions.size / max(1, int(np.count_nonzero(predictions >= 0)))
 
 
 def token_ids(rows: Tensor) -> Tensor:
-    """The ids to read, whether marked or not."""
+    """Token ids without their loss mask."""
     return torch.where(rows < 0, ~rows, rows)
 
 
 class RoleParameters(nn.Module):
-    """A module that knows the role of each parameter it makes."""
+    """A module that records the muP role of each parameter it registers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +57,7 @@ class RoleParameters(nn.Module):
 
 
 class Block(RoleParameters):
-    """One layer: attention and feed-forward, each normed before and scaled into the residual."""
+    """One pre-norm layer: attention and feed-forward, each scaled into the residual stream."""
 
     norm_attention: Tensor
     qkv: Tensor
@@ -85,13 +83,13 @@ class Block(RoleParameters):
             self.add("norm_k", Role.GAIN, head)
 
     def forward(self, x_BTW: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
-        """Residual stream in, residual stream out."""
+        """Residual stream after this layer, (B, T, W)."""
         residual = self.sites.residual
         x_BTW = torch.add(x_BTW, self.attention(x_BTW, cos_TK, sin_TK), alpha=residual)
         return torch.add(x_BTW, self.feed_forward(x_BTW), alpha=residual)
 
     def attention(self, x_BTW: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
-        """Output of the attention branch, before its residual factor."""
+        """Output of the attention branch before its residual factor, (B, T, W)."""
         spec = self.spec
         batch, length, width = x_BTW.shape
         normed = rms_norm(x_BTW, self.norm_attention)
@@ -114,13 +112,13 @@ class Block(RoleParameters):
         return F.linear(mixed_BHTK.transpose(1, 2).reshape(batch, length, width), self.out)
 
     def feed_forward(self, x_BTW: Tensor) -> Tensor:
-        """Output of the feed-forward branch, before its residual factor."""
+        """Output of the feed-forward branch before its residual factor, (B, T, W)."""
         gate_BTF, up_BTF = F.linear(rms_norm(x_BTW, self.norm_ffn), self.gate_up).chunk(2, dim=-1)
         return F.linear(F.silu(gate_BTF) * up_BTF, self.down)
 
 
 class Decoder(RoleParameters):
-    """Tokens in, loss out."""
+    """The language model: token ids in, mean loss out."""
 
     embedding: Tensor
     norm_final: Tensor
@@ -142,7 +140,7 @@ class Decoder(RoleParameters):
 
     @property
     def layers(self) -> list[Block]:
-        """The blocks, first to last, under their type."""
+        """The blocks, first to last, with their type."""
         return list(self.blocks)  # type: ignore[arg-type]
 
     def roles(self) -> dict[str, Role]:
@@ -169,19 +167,19 @@ class Decoder(RoleParameters):
         matrix = self.embedding if self.spec.tied else self.readout
         return F.linear(self.hidden(tokens_BT) * self.sites.logits, matrix)
 
-    def forward(self, rows: Tensor, marked: bool = False) -> Tensor:
+    def forward(self, rows: Tensor, masked: bool = False) -> Tensor:
         """Mean loss in nats per token over rows of (B, T + 1) token ids.
 
-        With `marked`, ids may be marked (marks.py): a prediction that does not count adds 0 to the
-        sum, and is one of the B T that the sum is divided by.
+        With `masked`, rows may carry a loss mask: a masked prediction adds 0 to the sum, and the
+        sum is still divided by all B T predictions.
         """
-        if marked:
-            return self._loss_of_counted(rows)
+        if masked:
+            return self._masked_loss(rows)
         logits_BTV = self.logits(rows[:, :-1])
         targets_BT = rows[:, 1:]
         return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
 
-    def _loss_of_counted(self, rows: Tensor) -> Tensor:
+    def _masked_loss(self, rows: Tensor) -> Tensor:
         logits_BTV = self.logits(token_ids(rows[:, :-1]))
         targets = rows[:, 1:].flatten().clamp(min=-1)
         summed = F.cross_entropy(
@@ -191,12 +189,12 @@ class Decoder(RoleParameters):
 
 
 def rms_norm(x: Tensor, gain: Tensor) -> Tensor:
-    """X over its root mean square along the last axis, times the gain."""
+    """RMSNorm of `x` over its last axis, times the gain (Zhang and Sennrich, arXiv 1910.07467)."""
     return F.rms_norm(x, gain.shape, gain, NORM_EPS)
 
 
 def rotary_tables(spec: ModelSpec) -> tuple[Tensor, Tensor]:
-    """Cosine and signed sine, (T, K), for rotating pairs (i, i + K / 2) (RoFormer, eq. 34)."""
+    """Cosine and signed sine, (T, K), that rotate pairs (i, i + K / 2) (RoFormer, eq. 34)."""
     half = spec.head_dim // 2
     frequency = spec.rope_base ** (-torch.arange(half, dtype=torch.float64) / half)
     angle = torch.outer(torch.arange(spec.context, dtype=torch.float64), frequency)
@@ -205,14 +203,14 @@ def rotary_tables(spec: ModelSpec) -> tuple[Tensor, Tensor]:
 
 
 def rotate(x: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
-    """Rotary position embedding of (B, heads, T, K)."""
+    """Queries or keys (B, heads, T, K) with rotary position embedding applied."""
     first, second = x.chunk(2, dim=-1)
     return (x * cos_TK + torch.cat([second, first], dim=-1) * sin_TK).to(x.dtype)
 
 
 @torch.no_grad()
 def initialise(model: Decoder, recipe: Recipe, *, init_seed: int) -> None:
-    """Fill every parameter by its role."""
+    """Initialise every parameter by its role, in place."""
     roles = model.roles()
     for name, parameter in model.named_parameters():
         std = recipe.init_std * recipe.scale(roles[name], model.spec).init_std
@@ -220,9 +218,9 @@ def initialise(model: Decoder, recipe: Recipe, *, init_seed: int) -> None:
 
 
 def initial_weight(name: str, shape: Sequence[int], *, std: float, init_seed: int) -> Tensor:
-    """Parameter `name` before the first update: normal of `std`, or ones where it is 0, of gains.
+    """Initial value of parameter `name`: normal with `std`, or ones where `std` is 0 (gains).
 
-    It draws from a generator of its own, so that its numbers depend on (init_seed, name) alone.
+    Each parameter has its own generator, so its values depend on (init_seed, name) alone.
     """
     if std == 0.0:
         return torch.ones(*shape)
@@ -232,5 +230,5 @@ def initial_weight(name: str, shape: Sequence[int], *, std: float, init_seed: in
 
 
 def build(spec: ModelSpec, recipe: Recipe) -> Decoder:
-    """A decoder with uninitialised parameters and the recipe's forward factors."""
+    """A decoder with uninitialised parameters and the recipe's forward multipliers."""
     return Decoder(spec, recipe.multipliers(spec))

@@ -1,7 +1,7 @@
-"""Checkpoints: safetensors and JSON with checksums, written beside and moved into place by rename.
+"""Checkpoints: safetensors and JSON with checksums, written to a scratch folder and renamed.
 
-A checkpoint folder that exists is whole; one that is damaged later is noticed by its checksums, of
-which the metadata has one too. Nothing is ever unpickled.
+A checkpoint folder that exists is complete. Checksums of every file, the metadata included, detect
+later damage. Nothing is unpickled.
 """
 
 import errno
@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import OutOfMemoryError, Tensor
 
-from windtunnel.errors import StoreError, cannot_write, cause_of
+from windtunnel.errors import Refused, StoreError, cannot_write, cause_of
 from windtunnel.train.state import DivergenceWatch, TrainState
 
 WEIGHTS, MOMENTS, META = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -29,17 +29,17 @@ FORMAT = 2
 """Format 1 had no checksum of the metadata."""
 
 LOST = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO})
-"""Errors of reading that another attempt does not mend."""
+"""Read errors that a retry cannot fix."""
 
 
 KINDS: Mapping[str, Any] = {
     "step": int, "seconds": int | float, "smoothed": str, "best": str, "sha256": dict,
 }  # fmt: skip
-"""Of what the metadata holds, by key."""
+"""Types of the metadata's values, by key."""
 
 
 class Damaged(StoreError):
-    """A checkpoint of which a part is missing or does not match its checksum."""
+    """A checkpoint with a part that is missing or does not match its checksum."""
 
 
 def save(
@@ -49,9 +49,12 @@ def save(
     with_optimizer: bool = True,
     overhead: Mapping[str, float] | None = None,
 ) -> None:
-    """Write `state` as `folder`; one that is already there holds the same state and is kept.
+    """Write `state` to `folder`; an existing checkpoint holds the same state and is kept.
 
-    `overhead` (seconds by name) is kept in the metadata, which `load` returns.
+    `overhead` (seconds by name) goes into the metadata, which `load` returns.
+
+    Raises:
+        StoreError: The folder cannot be written.
     """
     if folder.exists():
         return
@@ -77,7 +80,7 @@ def save(
         try:
             scratch.rename(folder)
         except OSError:
-            if not folder.exists():  # else another writer was first, with the same bits
+            if not folder.exists():  # otherwise another writer was first, with the same bits
                 raise
         _sync(folder.parent)
     except OSError as refused:
@@ -87,14 +90,14 @@ def save(
 
 
 def load(state: TrainState, folder: Path) -> dict[str, Any]:
-    """Fill `state` from `folder`, bit for bit; the checkpoint's metadata.
+    """Metadata of the checkpoint in `folder`, which fills `state` bit for bit.
 
     Raises:
         Damaged: A file is missing or does not match its checksum.
         StoreError: A file cannot be read.
     """
     meta = verify(folder)
-    with _reading(folder, "its tensors"):
+    with _reading(folder, "tensors"):
         weights = load_file(folder / WEIGHTS)
         moments = load_file(folder / MOMENTS) if MOMENTS in meta["sha256"] else {}
         _check_shapes(state, weights, moments)
@@ -110,83 +113,97 @@ def load(state: TrainState, folder: Path) -> dict[str, Any]:
 def _check_shapes(
     state: TrainState, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor]
 ) -> None:
-    """Refuse tensors of another model; copied, some would be spread over a larger one.
+    """Refuse tensors of another model, which `copy_` would broadcast silently.
 
     Raises:
-        ValueError: With the first that does not fit.
+        Refused: The first tensor that is missing or has another shape.
     """
-    for found, expected in zip((weights, moments), state.tensors(), strict=True):
-        for name, tensor in expected.items() if found else ():
-            if name not in found or found[name].shape != tensor.shape:
-                raise ValueError(f"{name} is not there in the shape {tuple(tensor.shape)}")
+    for loaded, expected in zip((weights, moments), state.tensors(), strict=True):
+        for name, tensor in expected.items() if loaded else ():
+            if name not in loaded or loaded[name].shape != tensor.shape:
+                shape = list(tensor.shape)
+                message = f"{name} is not there in the shape {tuple(shape)}"
+                raise Refused("wrong-shape", message, tensor=name, shape=shape)
     if not weights:
-        raise ValueError("there are no weights")
+        raise Refused("empty", "there are no weights")
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """The checkpoint's metadata, after every file has matched its checksum.
+    """Metadata of a checkpoint whose files all match their checksums.
 
     Raises:
-        Damaged: A file is missing or does not match its checksum, or the metadata is not as `save`
-            writes it.
+        Damaged: A file is missing or does not match its checksum, or the metadata is malformed.
         StoreError: A file cannot be read.
     """
     with _reading(folder, META):
         meta: dict[str, Any] = json.loads((folder / META).read_bytes())
-        found = meta["format"]
-        if found == FORMAT and meta.pop("checksum") != _checksum(meta):
-            raise ValueError("does not match its checksum")
-        if found not in (1, FORMAT):
-            raise ValueError(f"format {found!r:.40}, expected {FORMAT}")
+        version = meta["format"]
+        if version == FORMAT and meta.pop("checksum") != _checksum(meta):
+            raise Refused("wrong-checksum", "does not match its checksum")
+        if version not in (1, FORMAT):
+            message = f"format {version!r:.40}, expected {FORMAT}"
+            raise Refused("unknown-format", message, format=version, known=[1, FORMAT])
         _check(meta)
-    with _reading(folder, "its files"):
-        wrong = [n for n, digest in meta["sha256"].items() if _sha256(folder / n) != digest]
-    if wrong:
-        raise Damaged(f"{folder}: damaged checkpoint: {wrong[0]} does not match its checksum")
+    for name, digest in meta["sha256"].items():
+        with _reading(folder, name):
+            if _sha256(folder / name) != digest:
+                raise Refused("wrong-checksum", "does not match its checksum")
     return meta
 
 
 @contextmanager
-def _reading(folder: Path, what: str) -> Iterator[None]:
-    """Anything that goes wrong within is damage, but for what another attempt may mend."""
+def _reading(folder: Path, part: str) -> Iterator[None]:
+    """Turn any failure of the body into damage, except errors that a retry may fix."""
+
+    def damaged(cause: str, problem: BaseException) -> Damaged:
+        reason = {"reason": problem.code, **problem.values} if isinstance(problem, Refused) else {}
+        message = f"{folder}: damaged checkpoint: {cause}"
+        values: dict[str, object] = {"path": folder, "part": part, "cause": cause, **reason}
+        return Damaged("damaged-checkpoint", message, **values)
+
     try:
         yield
     except (StoreError, MemoryError, OutOfMemoryError, KeyboardInterrupt, SystemExit):
         raise
     except OSError as refused:
         if refused.errno in LOST:
-            raise Damaged(f"{folder}: damaged checkpoint: {refused}") from None
+            raise damaged(str(refused), refused) from None
         raise StoreError(
+            "unreadable",
             f"{folder}: the checkpoint cannot be read: {refused.strerror}; mend that, then run "
-            "the same command again"
+            "the same command again",
+            path=folder,
+            cause=refused.strerror,
         ) from None
-    except BaseException as broken:  # Rust's panics are no Exception
-        raise Damaged(f"{folder}: damaged checkpoint: {what}: {cause_of(broken)}") from None
+    except BaseException as broken:  # Rust panics are not an Exception
+        raise damaged(f"{part}: {cause_of(broken)}", broken) from None
 
 
 def _check(meta: dict[str, Any]) -> None:
     """Refuse metadata that `save` would not write.
 
     Raises:
-        ValueError: With the key.
+        Refused: The first key with a wrong value.
     """
     for key, kinds in KINDS.items():
         value = meta[key]
         if isinstance(value, bool) or not isinstance(value, kinds):
-            raise ValueError(f"{key}: {value!r:.40} is none that is written there")
+            raise Refused("wrong-type", f"{key}: {value!r:.40} has the wrong type", key=key)
     for key in ("step", "seconds"):
         if not 0 <= meta[key] < math.inf:
-            raise ValueError(f"{key}: {meta[key]!r:.40}, expected 0 or more")
+            message = f"{key}: {meta[key]!r:.40}, expected 0 or more"
+            raise Refused("out-of-range", message, key=key, value=meta[key])
     for key in ("smoothed", "best"):
         float(meta[key])
     if set(meta["sha256"]) not in ({WEIGHTS}, {WEIGHTS, MOMENTS}):
-        raise ValueError("sha256: expected the checksums of the weights, and of the moments if any")
-    if not all(isinstance(each, int | float) for each in meta.get("overhead", {}).values()):
-        raise ValueError("overhead: expected seconds by name")
+        message = "sha256: expected the checksums of the weights, and of the moments if any"
+        raise Refused("wrong-type", message, key="sha256")
+    if not all(isinstance(value, int | float) for value in meta.get("overhead", {}).values()):
+        raise Refused("wrong-type", "overhead: expected seconds by name", key="overhead")
 
 
 def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write a safetensors file; a full disk is an OSError, as everywhere else.
+    """Write a safetensors file; turn the errno in its error text back into an OSError.
 
     Raises:
         OSError: It cannot be written.

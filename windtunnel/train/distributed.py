@@ -1,9 +1,9 @@
-"""One model on several devices: rank 0 runs the segment, the others lend it their gradient.
+"""Data-parallel training of one model: rank 0 runs the segment, the other ranks follow it.
 
-Rank 0 alone knows segment, data and store. It sends every update's rows and rate to all; each
-computes the gradient of its contiguous share of every micro-batch, DDP takes the mean, and all
-apply the same update to the same weights. So whatever decides an update is decided once, and rows
-and their order are those of one device. What is sent are tensors and JSON: nothing is unpickled.
+Only rank 0 knows the segment, the data and the store. It broadcasts the rows and the learning-rate
+factor of every update. Each rank computes the gradient of its contiguous share of each micro-batch,
+DDP averages the gradients, and all ranks apply the same update. So every decision is made once, and
+rows keep the order of one device. Messages are tensors and JSON; nothing is unpickled.
 """
 
 import json
@@ -25,8 +25,8 @@ from windtunnel.train.state import TrainState
 LEADER = 0
 
 
-class Order(IntEnum):
-    """What the leader asks of the others."""
+class Command(IntEnum):
+    """A command from rank 0 to its followers."""
 
     PREPARE = 0
     FILL = 1
@@ -34,94 +34,97 @@ class Order(IntEnum):
     END = 3
 
 
-def leads() -> bool:
-    """Whether this process runs segments, alone or with others behind it."""
+def is_leader() -> bool:
+    """Whether this process is rank 0, or trains alone."""
     return not dist.is_initialized() or dist.get_rank() == LEADER
 
 
-def send(order: Order, *, sizes: tuple[int, int] = (0, 0), factor: float = 0.0) -> None:
-    """Ask all others for something."""
-    dist.broadcast(torch.tensor([order, *sizes, factor], dtype=torch.float64), LEADER)
+def send(command: Command, *, sizes: tuple[int, int] = (0, 0), factor: float = 0.0) -> None:
+    """Send a command from rank 0 to all followers."""
+    dist.broadcast(torch.tensor([command, *sizes, factor], dtype=torch.float64), LEADER)
 
 
-def receive() -> tuple[Order, tuple[int, int], float]:
-    """What the leader asks for next: the order, the sizes of what follows, and a rate factor."""
-    heard = torch.empty(4, dtype=torch.float64)
-    dist.broadcast(heard, LEADER)
-    order, rows, columns, factor = heard.tolist()
-    return Order(int(order)), (int(rows), int(columns)), factor
+def receive() -> tuple[Command, tuple[int, int], float]:
+    """The next command of rank 0, the shape of the payload, and the learning-rate factor."""
+    message = torch.empty(4, dtype=torch.float64)
+    dist.broadcast(message, LEADER)
+    command, rows, columns, factor = message.tolist()
+    return Command(int(command)), (int(rows), int(columns)), factor
 
 
-class Peers:
-    """The other devices of one train step, as its leader sees them."""
+class Broadcaster:
+    """Rank 0's side of a train step: it sends shapes, states and updates to the followers."""
 
     def __init__(self, model: ModelSpec, recipe: Recipe, execution: Execution) -> None:
         self._filled: int | None = None
-        shape = [each.model_dump(mode="json") for each in (model, recipe, execution)]
+        shape = [part.model_dump(mode="json") for part in (model, recipe, execution)]
         text = torch.tensor(bytearray(json.dumps(shape).encode()), dtype=torch.uint8)
-        send(Order.PREPARE, sizes=(len(text), 0))
+        send(Command.PREPARE, sizes=(len(text), 0))
         dist.broadcast(text, LEADER)
 
     def update(self, state: TrainState, rows: np.ndarray, factor: float) -> None:
-        """Set all others to the same update of the same rows, those of all devices."""
+        """Start the same update on every follower; `rows` are the batch of all devices."""
         if self._filled != state.fills:
-            send(Order.FILL)
-            fill(state)
+            send(Command.FILL)
+            broadcast_state(state)
             self._filled = state.fills
-        whole = torch.from_numpy(rows).long()
-        send(Order.UPDATE, sizes=(whole.shape[0], whole.shape[1]), factor=factor)
-        dist.broadcast(whole, LEADER)
+        batch = torch.from_numpy(rows).long()
+        send(Command.UPDATE, sizes=(batch.shape[0], batch.shape[1]), factor=factor)
+        dist.broadcast(batch, LEADER)
 
 
-def fill(state: TrainState) -> None:
-    """Give the others the leader's weights and moments."""
+def broadcast_state(state: TrainState) -> None:
+    """Copy rank 0's weights and moments to every follower, in place."""
     weights, moments = state.tensors()
     for tensor in (*weights.values(), *moments.values()):
         dist.broadcast(tensor, LEADER)
 
 
-def share_of(rows: np.ndarray, execution: Execution) -> np.ndarray:
-    """This rank's contiguous part of each micro-batch, of `micro_batch_rows` rows a device.
+def rows_of_rank(rows: np.ndarray, execution: Execution) -> np.ndarray:
+    """This rank's contiguous `micro_batch_rows` rows of each micro-batch.
 
     Raises:
-        ConfigError: The batch does not divide.
+        ConfigError: The batch is not a whole number of micro-batches.
     """
     together = execution.micro_batch_rows * execution.devices
     if len(rows) % together:
         raise ConfigError(
+            "not-a-multiple",
             f"{len(rows)} rows an update do not divide by {execution.devices} devices of "
-            f"{execution.micro_batch_rows} rows at once; change resources.devices_per_trial"
+            f"{execution.micro_batch_rows} rows at once; change resources.devices_per_trial",
+            rows=len(rows),
+            devices=execution.devices,
+            micro_batch_rows=execution.micro_batch_rows,
         )
     pieces = rows.reshape(-1, execution.devices, execution.micro_batch_rows, rows.shape[1])
     return np.ascontiguousarray(pieces[:, dist.get_rank()].reshape(-1, rows.shape[1]))
 
 
-class Averaged:
-    """A model whose gradient, and loss, are the mean over all devices.
+class AveragedGradients:
+    """A model in DDP, whose loss and gradient are means over all devices.
 
-    DDP lays its buckets out anew after the first gradient, and with three devices or more the sums
-    then round otherwise. A resumed run starts with the final layout too: two gradients are taken
-    here that nobody uses.
+    DDP rebuilds its buckets after the first gradient, which changes rounding with three devices or
+    more. Two throw-away gradients here give fresh and resumed runs the same final layout.
     """
 
     def __init__(self, model: torch.nn.Module, sample: Tensor) -> None:
         self.model = DistributedDataParallel(model)
-        self.model.broadcast_buffers = False  # the same constants everywhere
+        self.model.broadcast_buffers = False  # they are the same constants on every rank
         for _ in range(2):
             self.model(sample).backward()
         self.model.zero_grad(set_to_none=True)
 
     def __call__(self, *arguments: Any) -> Tensor:
-        """What the model says of this device's rows."""
+        """Loss on this device's rows."""
         loss: Tensor = self.model(*arguments)
         return loss
 
-    def adding(self, *, last: bool) -> AbstractContextManager[None]:
-        """Around a micro-batch: gradients are exchanged with the last one only."""
+    def accumulate(self, *, last: bool) -> AbstractContextManager[None]:
+        """A context around one micro-batch; only the last one exchanges gradients."""
         return nullcontext() if last else self.model.no_sync()
 
     def mean(self, loss: Tensor) -> Tensor:
-        """The mean of all devices' losses."""
+        """Mean of `loss` over all devices."""
         total = loss.clone()
         dist.all_reduce(total)
         return total / dist.get_world_size()

@@ -1,17 +1,16 @@
-"""What gradients and steps look like while a model trains (arXiv 2404.06395, section 4.4).
+"""Training dynamics: gradient and curvature series along a run (arXiv 2404.06395, section 4.4).
 
-With x the weights that an update starts from, g its gradient there, and v the step of the update
-before, which led to x:
+Let x be the weights before an update, g the gradient at x, and v the previous update's step to x:
 
     cosine       g . g_before / (|g| |g_before|)
     d1           g . v / |v|                        the slope along that step, at its end
-    d2           (g - g_before) . v / |v|^2         how much the slope has changed on the way
+    d2           (g - g_before) . v / |v|^2         change of the slope along the step
     curvature    |d2| / (1 + d1^2)^(3/2)
     grad_norm    |g|, before clipping
     max_change   max_ij of W - W_then over a window of updates, for every hidden matrix
 
-Training is only looked at: losses are the same bits with and without. It takes four vectors as long
-as the weights, and the hidden matrices once more.
+Recording never changes a loss by a bit. It needs four vectors of the model's size and one copy of
+the hidden matrices.
 """
 
 import math
@@ -28,10 +27,10 @@ from windtunnel.train.state import TrainState
 
 @dataclass(frozen=True, slots=True)
 class DynamicsRow:
-    """What was seen at one update; `step` counts it in, as a curve's row does.
+    """The dynamics of one update; `step` includes it, as in a curve's row.
 
-    nan where the update before was not seen: it is the first since a start, a fork or a resume.
-    `max_change` stands on the last row of a window.
+    Values that need the previous update are nan on the first update after a start, fork or resume.
+    Only the last row of a window has `max_change`.
     """
 
     step: int
@@ -44,10 +43,9 @@ class DynamicsRow:
 
 
 class Dynamics:
-    """Looks at a state around each update of one segment, which starts at `first_step`.
+    """Recorder of the dynamics of one segment, which starts at `first_step`.
 
-    Rows and windows are counted from there. What was seen may still be on the device until it is
-    asked for by `rows`.
+    Rows and windows are counted from `first_step`. Values stay on the device until `rows`.
     """
 
     def __init__(self, state: TrainState, config: DynamicsConfig, *, first_step: int) -> None:
@@ -64,15 +62,15 @@ class Dynamics:
         self._gradient, self._gradient_before, self._weights, self._move = vectors
         self._square = self._square_before = torch.zeros((), device=state.device)
         self._weights_at = self._move_to = -1
-        self._then: list[Tensor] = []
-        self._then_at = -1
-        self._seen: list[_Seen] = []
+        self._snapshot: list[Tensor] = []
+        self._snapshot_at = -1
+        self._pending: list[_Pending] = []
 
     def before(self) -> None:
-        """Look at the whole gradient, before it is clipped and the weights move."""
+        """Record the full gradient before it is clipped and the weights change."""
         done = self.state.step - self.first_step
-        if done % self.config.window == 0 and self._then_at != self.state.step:
-            self._remember_matrices()
+        if done % self.config.window == 0 and self._snapshot_at != self.state.step:
+            self._take_snapshot()
         due = (done + 1) % self.config.every == 0
         if not (due or self._next_is_due):
             return
@@ -81,12 +79,12 @@ class Dynamics:
         self._square_before = self._square
         self._square = torch.dot(self._gradient, self._gradient)
         if due:
-            self._seen.append(_Seen(self.state.step + 1, self._products()))
+            self._pending.append(_Pending(self.state.step + 1, self._products()))
         if self._next_is_due and self._weights_at != self.state.step:
             _fill(self._weights, self._parameters)
 
     def after(self) -> None:
-        """Look at the weights once they have moved, and the update has been counted."""
+        """Record the weights after they have changed and the update is counted."""
         done = self.state.step - self.first_step
         if (done + 1) % self.config.every == 0:
             _fill(self._move, self._parameters)
@@ -94,21 +92,21 @@ class Dynamics:
             self._weights, self._move = self._move, self._weights
             self._weights_at = self._move_to = self.state.step
         if done % self.config.window == 0:
-            if self._then_at == self.state.step - self.config.window:
-                pairs = zip(self._matrices.values(), self._then, strict=True)
-                self._seen[-1].change = torch.stack([(now - then).max() for now, then in pairs])
-            self._remember_matrices()
+            if self._snapshot_at == self.state.step - self.config.window:
+                pairs = zip(self._matrices.values(), self._snapshot, strict=True)
+                self._pending[-1].change = torch.stack([(now - then).max() for now, then in pairs])
+            self._take_snapshot()
 
     def rows(self, *, up_to: int) -> list[DynamicsRow]:
-        """The rows seen since the last call; those beyond update `up_to` are dropped."""
-        seen, self._seen = self._seen, []
-        if not seen:
+        """Rows recorded since the last call; those beyond update `up_to` are dropped."""
+        pending, self._pending = self._pending, []
+        if not pending:
             return []
-        products = torch.stack([each.products for each in seen]).tolist()
+        products = torch.stack([row.products for row in pending]).tolist()
         return [
-            _row(each.step, numbers, self._named(each.change))
-            for each, numbers in zip(seen, products, strict=True)
-            if each.step <= up_to
+            _row(row.step, numbers, self._named(row.change))
+            for row, numbers in zip(pending, products, strict=True)
+            if row.step <= up_to
         ]
 
     @property
@@ -116,7 +114,7 @@ class Dynamics:
         return (self.state.step - self.first_step + 2) % self.config.every == 0
 
     def _products(self) -> Tensor:
-        """g.g, g_before.g_before, g.g_before, g.v, g_before.v, v.v; nan where v is not known."""
+        """g.g, g_before.g_before, g.g_before, g.v, g_before.v, v.v; nan where v is unknown."""
         if self._move_to != self.state.step:
             return torch.stack([self._square, *torch.full_like(self._square, math.nan).expand(5)])
         now, before, move = self._gradient, self._gradient_before, self._move
@@ -125,20 +123,20 @@ class Dynamics:
             [self._square, self._square_before, *(torch.dot(a, b) for a, b in pairs)]
         )
 
-    def _remember_matrices(self) -> None:
-        if not self._then:
-            self._then = [torch.empty_like(matrix) for matrix in self._matrices.values()]
-        for then, matrix in zip(self._then, self._matrices.values(), strict=True):
+    def _take_snapshot(self) -> None:
+        if not self._snapshot:
+            self._snapshot = [torch.empty_like(matrix) for matrix in self._matrices.values()]
+        for then, matrix in zip(self._snapshot, self._matrices.values(), strict=True):
             then.copy_(matrix)
-        self._then_at = self.state.step
+        self._snapshot_at = self.state.step
 
     def _named(self, change: Tensor | None) -> dict[str, float] | None:
         return None if change is None else dict(zip(self._matrices, change.tolist(), strict=True))
 
 
 @dataclass(slots=True)
-class _Seen:
-    """One row to be, its numbers perhaps still on the device."""
+class _Pending:
+    """One pending row, whose values may still be on the device."""
 
     step: int
     products: Tensor

@@ -1,8 +1,8 @@
-"""Execution: how and where a trunk is computed. Recorded, inherited, never part of its identity.
+"""Execution: how and where a trunk is computed; recorded and inherited, never part of its id.
 
-Compiled and eager steps, one thread and two, differ in the last bits within a dozen updates
-(measured). So the choice is made once, when a trunk is created, and its extensions, resumes and
-branches inherit it: within one execution record a result is exact.
+Compiled and eager steps, or one thread and two, differ in the last bits within a dozen updates
+(measured). So the choice is made once, when a trunk is created. Its extensions, resumes and
+branches inherit it, and within one execution record results are exact.
 """
 
 import math
@@ -23,25 +23,27 @@ from windtunnel.model import native
 from windtunnel.version import __version__
 
 COMPILE_COLD_SECONDS = 30.0
-"""Compiling one train step and one evaluation, cold cache, one busy core (measured: 10 to 29)."""
+"""Seconds to compile a train step and an evaluation with a cold cache on one busy core (measured:
+10 to 29)."""
 
 COMPILE_SAVING = {"cpu": 0.15, "cuda": 0.3}
-"""Share of an eager step that compiling saves (CPU measured at width 64, CUDA assumed)."""
+"""Share of an eager step's time that compilation saves (CPU measured at width 64, CUDA assumed)."""
 
 EAGER_FLOPS_PER_SECOND = {"cpu": 5e10, "cuda": 1e14}
-"""An eager step (one core measured at widths 32 to 128: 3e10 to 6e10; CUDA assumed)."""
+"""FLOPs per second of an eager step (one core at widths 32 to 128 measured: 3e10 to 6e10; CUDA
+assumed)."""
 
 LAUNCH_SECONDS_PER_LAYER = {"cpu": 0.0, "cuda": 5e-4}
-"""What an eager update takes to issue its kernels, however small they are (assumed)."""
+"""Kernel launch time of an eager update per layer, whatever the kernels' sizes (assumed)."""
 
 NATIVE = "native"
 
 
 class Execution(Strict):
-    """Everything that may change the last bits of a result without changing what is computed.
+    """Everything that may change the last bits of a result but not what is computed.
 
-    `kernels` is "torch", or "native" with the name of the machine code; `threads` and
-    `micro_batch_rows` are those of each of the `devices`. Records of before `subnormals` kept them.
+    `kernels` is "torch", or "native" with the hash of the machine code. `threads` and
+    `micro_batch_rows` are per device. Records older than `subnormals` kept them.
     """
 
     device: Literal["cpu", "cuda"]
@@ -58,9 +60,9 @@ class Execution(Strict):
     windtunnel: str
 
     def for_segment(self, segment: Segment) -> "Execution":
-        """The same for a segment whose batch or context is not its trunk's.
+        """This record for a segment whose batch or context differs from its trunk's.
 
-        A micro-batch holds no more tokens than the trunk's, and divides the batch.
+        Its micro-batch holds at most as many tokens as the trunk's, and divides the batch.
         """
         root, rows = segment.root, rows_per_update(segment) // self.devices
         if (rows, segment.model.context) == (
@@ -72,7 +74,7 @@ class Execution(Strict):
         return self.replace(micro_batch_rows=math.gcd(most, rows))
 
     def differences(self, other: "Execution") -> list[str]:
-        """`field: mine -> theirs` for every field that differs."""
+        """One `field: this -> other` for every field that differs."""
         mine, theirs = self.model_dump(), other.model_dump()
         return [f"{k}: {mine[k]} -> {theirs[k]}" for k in mine if mine[k] != theirs[k]]
 
@@ -82,12 +84,12 @@ def decide(
 ) -> Execution:
     """The execution record of a new trunk.
 
-    `planned_tokens` counts the trunk and the branches known now; `compile: auto` weighs what
-    compiling saves on them against what it costs.
+    `planned_tokens` counts the trunk and its known branches; `compile: auto` compares the time
+    that compilation saves on them with its cost.
 
     Raises:
-        ConfigError: The device asked for is not there, or the batch does not divide into devices
-            and micro-batches.
+        ConfigError: The device is not available, or the batch does not divide into devices and
+            micro-batches.
     """
     device = _device(resources)
     rows = _rows_of_each_device(resources, model, recipe)
@@ -96,8 +98,12 @@ def decide(
         micro_rows = min(rows, resources.micro_batch_tokens // model.context)
         if micro_rows < 1 or rows % micro_rows:
             raise ConfigError(
+                "not-a-multiple",
                 f"resources.micro_batch_tokens = {resources.micro_batch_tokens}: must hold a whole "
-                f"number of rows of {model.context} tokens that divides a device's {rows} rows"
+                f"number of rows of {model.context} tokens that divides a device's {rows} rows",
+                micro_batch_tokens=resources.micro_batch_tokens,
+                context=model.context,
+                rows=rows,
             )
     precision = resources.precision
     if precision == "auto":
@@ -120,7 +126,7 @@ def decide(
 
 
 def current(recorded: Execution) -> Execution:
-    """What `recorded` would read if made here and now: its choices, this machine's facts."""
+    """The record's choices with this machine's hardware and versions."""
     kernels = "torch"
     if recorded.kernels.startswith(NATIVE) and (machine_code := native.identity()):
         kernels = f"{NATIVE} {machine_code}"
@@ -134,7 +140,7 @@ def current(recorded: Execution) -> Execution:
 
 
 def arithmetic(device: str) -> dict[str, str]:
-    """What decides the last bits on this machine, by name; the card's kind is left to Ray."""
+    """Everything that decides the last bits on this machine, by name; Ray reports the GPU type."""
     if device == "cuda":
         return {"torch": torch.__version__}
     return {
@@ -145,14 +151,16 @@ def arithmetic(device: str) -> dict[str, str]:
 
 
 def apply(execution: Execution) -> None:
-    """Set the process-wide switches that the record names.
+    """Set torch's process-wide switches as recorded.
 
     Raises:
-        ConfigError: The record needs a device that is not here.
+        ConfigError: The record needs CUDA, and no CUDA device is available.
     """
     if execution.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("this trunk was made on CUDA and no CUDA device is here")
-    if execution.deterministic:  # cuBLAS reads it when the first matmul is run
+        raise ConfigError(
+            "no-device", "this trunk was made on CUDA and no CUDA device is here", device="cuda"
+        )
+    if execution.deterministic:  # cuBLAS reads the variable at the first matmul
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(execution.threads)
     if torch.are_deterministic_algorithms_enabled() != execution.deterministic:  # imports inductor
@@ -161,12 +169,12 @@ def apply(execution: Execution) -> None:
 
 @contextmanager
 def subnormals(treated: Literal["kept", "flushed"]) -> Iterator[None]:
-    """Within it this thread keeps floats below 1e-38, or takes them for 0.
+    """Keep subnormal floats (below 1e-38) on this thread in the body, or flush them to 0.
 
-    Attention weights of masked keys, and moments of tokens that no longer occur, are that small,
-    and Intel's processors compute with them by microcode (docs/log.md, 2026-11-30). Flushed within
-    updates only: numpy warns of a process without subnormals. Threads that torch starts keep for
-    ever what they find, so that a trunk of several threads keeps its subnormals.
+    Attention weights of masked keys and moments of tokens that no longer occur get that small, and
+    Intel processors handle them in slow microcode (docs/log.md, 2026-11-30). They are flushed
+    inside updates only, because numpy warns about a process without subnormals. Torch's worker
+    threads keep the mode they start with, so a trunk with several threads keeps subnormals.
     """
     flushed = treated == "flushed" and torch.set_flush_denormal(True)
     try:
@@ -177,7 +185,7 @@ def subnormals(treated: Literal["kept", "flushed"]) -> Iterator[None]:
 
 
 def devices_here() -> int:
-    """How many devices train together with this process, its own included."""
+    """Number of devices in this process's data-parallel group, its own included."""
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
@@ -185,20 +193,33 @@ def _rows_of_each_device(resources: Resources, model: ModelSpec, recipe: Recipe)
     rows, devices = recipe.batch_tokens // model.context, resources.devices_per_trial
     if devices > 1 and devices != devices_here():
         raise ConfigError(
+            "wrong-device-count",
             f"resources.devices_per_trial = {devices}: {devices_here()} train together here; only "
-            "--engine ray starts several"
+            "--engine ray starts several",
+            devices_per_trial=devices,
+            devices=devices_here(),
         )
     if rows % devices:
         raise ConfigError(
+            "not-a-multiple",
             f"resources.devices_per_trial = {devices}: does not divide the {rows} rows of "
-            f"{model.context} tokens in recipe.batch_tokens = {recipe.batch_tokens}"
+            f"{model.context} tokens in recipe.batch_tokens = {recipe.batch_tokens}",
+            devices_per_trial=devices,
+            rows=rows,
+            context=model.context,
+            batch_tokens=recipe.batch_tokens,
         )
     return rows // devices
 
 
 def _device(resources: Resources) -> Literal["cpu", "cuda"]:
     if resources.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("resources.device = cuda: torch sees no CUDA device; allowed here: cpu")
+        raise ConfigError(
+            "no-device",
+            "resources.device = cuda: torch sees no CUDA device; allowed here: cpu",
+            device="cuda",
+            allowed=["cpu"],
+        )
     if resources.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return resources.device
@@ -211,7 +232,7 @@ def _device_kind(device: str) -> str:
 
 
 def _kernels(resources: Resources, model: ModelSpec, device: str) -> str:
-    """Ours where they can run, since nothing there is faster (docs/benchmarks.md)."""
+    """Native kernels wherever they can run, since they are fastest (docs/benchmarks.md)."""
     if resources.kernels == "torch" or (
         resources.kernels == "auto" and resources.compile == "always"
     ):
@@ -225,13 +246,16 @@ def _kernels(resources: Resources, model: ModelSpec, device: str) -> str:
         "compile: auto or never": resources.compile == "always",
         "a C++ compiler (g++, clang++ or $CXX)": machine_code is None,
     }
-    missing = [need for need, lacks in obstacles.items() if lacks]
-    if not missing:
+    needs = [need for need, missing in obstacles.items() if missing]
+    if not needs:
         return f"{NATIVE} {machine_code}"
     if resources.kernels == "native":
         raise ConfigError(
-            f"resources.kernels = native: needs {' and '.join(missing)}; "
-            "allowed here: torch, or auto, which takes what can run"
+            "kernels-cannot-run",
+            f"resources.kernels = native: needs {' and '.join(needs)}; "
+            "allowed here: torch, or auto, which takes what can run",
+            needs=needs,
+            allowed=["torch", "auto"],
         )
     return "torch"
 
@@ -239,7 +263,7 @@ def _kernels(resources: Resources, model: ModelSpec, device: str) -> str:
 def _compiles(
     resources: Resources, model: ModelSpec, recipe: Recipe, device: str, planned_tokens: int
 ) -> bool:
-    """Whether the seconds that compiling saves are more than those that it takes."""
+    """Whether compilation saves more seconds than it takes."""
     if resources.compile != "auto":
         return resources.compile == "always"
     if device == "cpu" and native.compiler() is None:

@@ -1,6 +1,7 @@
-"""The train loop: rows, rate and end are functions of the update; everything else is one call.
+"""The train loop and the evaluation of a fixed set of rows.
 
-Loss on fixed rows: the mean over every prediction that counts, in nats.
+Rows, learning rate and end of training are functions of the update; the rest is one call of a
+`TrainStep`.
 """
 
 import time
@@ -17,7 +18,7 @@ from windtunnel.model.decoder import predictions_per_counted
 from windtunnel.train.step import TrainStep, Watch
 
 UPDATES_TOGETHER = 16
-"""Their rows are read, and their losses read back, in one go: a read back waits for the device."""
+"""Updates per read of rows and per read-back of losses, since a read-back waits for the device."""
 
 
 class Stream(Protocol):
@@ -29,7 +30,7 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CurveRow:
-    """What one update left behind; `step` and `tokens` count it in."""
+    """One update of a loss curve; `step` and `tokens` include it, `loss` is in nats per token."""
 
     step: int
     tokens: int
@@ -40,7 +41,7 @@ class CurveRow:
 
 
 class Diverged(Exception):
-    """The run has left its path; the row of the update that showed it has been written."""
+    """The run has diverged; the row of update `step` that showed it is already written."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"diverged at update {step}")
@@ -76,13 +77,13 @@ def train(
             loss, norm = step.update(batch, factor, watch)
             seconds = time.perf_counter() - began
             pending.append(Update(update, loss, norm, recipe.lr * factor, seconds))
-        _settle(step, pending, segment, write)
+        _record(step, pending, segment, write)
         if stop():
             return
 
 
 class Update(NamedTuple):
-    """One update whose numbers may still be on the device."""
+    """One update, whose loss and gradient norm may still be on the device."""
 
     number: int
     loss: Tensor | float
@@ -91,13 +92,13 @@ class Update(NamedTuple):
     seconds: float
 
 
-def _settle(
+def _record(
     step: TrainStep,
     pending: list[Update],
     segment: Segment,
     write: Callable[[list[CurveRow]], None],
 ) -> None:
-    """Read the losses of some updates, write their rows, and judge each in turn."""
+    """Read back the losses of pending updates, check each for divergence, and write their rows."""
     rows = [
         CurveRow(
             step=update.number + 1,
@@ -118,17 +119,17 @@ def _settle(
 
 
 EVALUATION_TOKENS = 2048
-"""Tokens a forward pass: small enough for a core's caches, the same everywhere for exactness."""
+"""Tokens per forward pass: fits a core's caches, and is fixed so that losses are exact."""
 
 
 def evaluate(step: TrainStep, rows: np.ndarray) -> float:
-    """Nats per counted token over `rows` of (n, context + 1) token ids, marked or not.
+    """Mean loss in nats per unmasked token over `rows` (n, context + 1).
 
-    Rows are summed in float64 in a fixed order, so the same weights give the same number.
+    Batches are summed in float64 in a fixed order, so equal weights give equal losses.
     """
     batch = max(1, EVALUATION_TOKENS // (rows.shape[1] - 1))
     total = 0.0
     for first in range(0, len(rows), batch):
-        piece = rows[first : first + batch]
-        total += float(step.loss(piece, odd=len(piece) < batch)) * len(piece)
+        chunk = rows[first : first + batch]
+        total += float(step.loss(chunk, odd=len(chunk) < batch)) * len(chunk)
     return total / len(rows) * predictions_per_counted(rows)

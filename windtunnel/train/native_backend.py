@@ -1,4 +1,4 @@
-"""The update by our own CPU kernels: weights, gradients and moments lie in four flat tensors."""
+"""The native backend: our own CPU kernels over weights, gradients and moments in flat tensors."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,24 +6,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from windtunnel.model.native import NativeDecoder, adamw
+from windtunnel.model.native import NativePass, adamw
 from windtunnel.train.execution import Execution
 from windtunnel.train.state import TrainState
 
 
 class NativeBackend:
-    """One core, no graph, no allocation in a step."""
+    """Runs on one core; an update records no graph and allocates nothing."""
 
     def __init__(self, state: TrainState, execution: Execution) -> None:
         self.flat = _Flat(state)
-        self.decoder = NativeDecoder(state.model, execution.precision)
+        self.model, self.precision = state.model, execution.precision
+        self._passes: dict[tuple[int, bool], NativePass] = {}
 
-    def backward(self, rows: Tensor, share: float, *, marked: bool, last: bool) -> float:
-        """Mean nats per token; the gradient is added to the flat one."""
-        return self.decoder.backward(rows, share)
+    def backward(self, rows: Tensor, share: float, *, masked: bool, last: bool) -> float:
+        """Mean nats per token; adds `share` times the gradient to the flat one."""
+        return self._pass(len(rows), gradient=True).run(rows, share)
 
     def apply(self, clip: float) -> float:
-        """Clip and AdamW in one pass over the flat tensors, which leaves the gradient at zero."""
+        """Gradient norm before clipping; one pass over the flat tensors clips and applies AdamW."""
         norm = float(torch.linalg.vector_norm(self.flat.gradients))
         self.flat.step.add_(1.0)
         for part in self.flat.parts:
@@ -38,14 +39,20 @@ class NativeBackend:
             )
         return norm
 
-    def loss(self, rows: Tensor, *, marked: bool, odd: bool) -> float:
-        """Mean nats per token; every batch shape is the same to the kernels, marked or not."""
-        return self.decoder.loss(rows)
+    def loss(self, rows: Tensor, *, masked: bool, odd: bool) -> float:
+        """Mean nats per token; the kernels treat all shapes alike, with or without a loss mask."""
+        return self._pass(len(rows), gradient=False).run(rows)
+
+    def _pass(self, sequences: int, *, gradient: bool) -> NativePass:
+        key = (sequences, gradient)
+        if key not in self._passes:
+            self._passes[key] = NativePass(self.model, self.precision, sequences, gradient=gradient)
+        return self._passes[key]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One parameter group's stretch of the flat tensors."""
+    """One parameter group's slice of the flat tensors."""
 
     group: dict[str, Any]
     weights: Tensor
@@ -55,7 +62,7 @@ class _Part:
 
 
 class _Flat:
-    """Moves a state's tensors into flat ones; the state goes on reading and filling its views."""
+    """Flat tensors of a whole state, which keeps reading and filling views of them."""
 
     def __init__(self, state: TrainState) -> None:
         size = sum(weight.numel() for group in state.groups for weight in group["params"])
@@ -67,8 +74,8 @@ class _Flat:
             for weight in group["params"]:
                 self._adopt(state, weight, at)
                 at += weight.numel()
-            everything = (self.weights, self.gradients, self.first, self.second)
-            self.parts.append(_Part(group, *(flat[begin:at] for flat in everything)))
+            flats = (self.weights, self.gradients, self.first, self.second)
+            self.parts.append(_Part(group, *(flat[begin:at] for flat in flats)))
             begin = at
 
     def _adopt(self, state: TrainState, weight: torch.nn.Parameter, at: int) -> None:

@@ -1,6 +1,6 @@
-"""The state of a run: weights, optimizer moments, update count and the divergence watch.
+"""The state of a run: weights, optimizer moments, update count and divergence detection.
 
-Rate, batch and rows are functions of the update, so nothing else has to be carried along.
+Learning rate, batch and rows are functions of the update, so no other state exists.
 """
 
 import math
@@ -16,18 +16,18 @@ from windtunnel.mup import Role
 from windtunnel.train.execution import Execution
 
 SMOOTHING = 0.98
-"""Weight of the past in the smoothed loss (assumed: about 50 updates of memory)."""
+"""Decay of the exponential moving average of the loss (assumed: about 50 updates of memory)."""
 
 DIVERGED_FACTOR, DIVERGED_MARGIN = 1.5, 0.5
-"""A smoothed loss this far above the best smoothed loss since warmup has diverged, by the factor
-and by the nats (assumed); below 1 nat a factor alone is soon reached by noise."""
+"""A run has diverged when its smoothed loss exceeds the best since warmup by both the factor and
+the margin in nats (assumed); below 1 nat noise alone reaches the factor."""
 
 
 @dataclass
 class DivergenceWatch:
-    """Judges one loss at a time against the run's own past; never against an absolute bound.
+    """Divergence detection from the run's own smoothed loss, without an absolute bound.
 
-    Before update `warmup` only a loss that is not finite has diverged.
+    Before update `warmup` only a non-finite loss counts as divergence.
     """
 
     warmup: int
@@ -35,7 +35,7 @@ class DivergenceWatch:
     best: float = math.inf
 
     def sees(self, step: int, loss: float) -> bool:
-        """Whether the run has diverged with the loss of update `step`."""
+        """Whether the run has diverged at update `step`, given its loss in nats per token."""
         if not math.isfinite(loss):
             return True
         if math.isnan(self.smoothed):
@@ -48,10 +48,12 @@ class DivergenceWatch:
 
 @dataclass
 class TrainState:
-    """One model in training after `step` updates.
+    """A model in training after `step` updates.
 
-    `groups` are AdamW's parameter groups, one a role; `moments` its state of each parameter;
-    `fills` counts how often it was started or loaded.
+    Attributes:
+        groups: AdamW's parameter groups, one per muP role.
+        moments: AdamW's state of each parameter.
+        fills: How often the state was started or loaded.
     """
 
     model: Decoder
@@ -65,16 +67,16 @@ class TrainState:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The weights' device."""
         return self.model.embedding.device
 
     def set_rate(self, factor: float) -> None:
-        """Scale every group's own peak rate by the schedule's factor."""
+        """Set every group's learning rate to its peak times the schedule's factor."""
         for group in self.groups:
             group["lr"] = self.base_lr[group["role"]] * factor
 
     def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Weights by name, and optimizer moments as `name/moment`."""
+        """Weights by name, and optimizer moments by `name/moment`."""
         weights = dict(self.model.named_parameters())
         moments = {
             f"{name}/{key}": value
@@ -84,7 +86,7 @@ class TrainState:
         return {name: weight.detach() for name, weight in weights.items()}, moments
 
     def start(self, trunk: Trunk) -> None:
-        """Become the state of `trunk` before its first update."""
+        """Set the state to that of `trunk` before its first update."""
         initialise(self.model, trunk.recipe, init_seed=trunk.init_seed)
         for of_weight in self.moments.values():
             for moment in of_weight.values():
@@ -94,7 +96,7 @@ class TrainState:
         self.fills += 1
 
     def forget_losses(self) -> None:
-        """Judge divergence from here on alone: losses on other data say nothing of what comes."""
+        """Restart divergence detection, because losses on new data are not comparable."""
         self.watch = DivergenceWatch(warmup=self.watch.warmup)
 
     def load(self, weights: dict[str, Tensor], moments: dict[str, Tensor]) -> None:
@@ -108,7 +110,7 @@ class TrainState:
 
 
 def new_state(model: ModelSpec, recipe: Recipe, execution: Execution) -> TrainState:
-    """A state of the right shape on the right device, its weights not yet filled."""
+    """An uninitialised state of the model's shape on the execution's device."""
     decoder = build(model, recipe).to(execution.device)
     groups, base_lr = role_groups(decoder, recipe)
     moments: dict[Tensor, dict[str, Tensor]] = {
@@ -129,7 +131,7 @@ def new_state(model: ModelSpec, recipe: Recipe, execution: Execution) -> TrainSt
 
 
 def role_groups(decoder: Decoder, recipe: Recipe) -> tuple[list[dict[str, Any]], dict[Role, float]]:
-    """AdamW's parameter groups, one a role, and the peak rate of each."""
+    """AdamW's parameter groups, one per muP role, and the peak learning rate of each role."""
     roles = decoder.roles()
     groups: list[dict[str, Any]] = []
     base_lr: dict[Role, float] = {}

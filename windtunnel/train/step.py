@@ -1,12 +1,10 @@
 """One update: loss and gradient over the micro-batches, then clip and AdamW.
 
-A step may be refilled with the next segment of its shape, so a worker prepares a shape once.
-
-The other devices of a data-parallel trial: they do what rank 0 says until it is done.
+A `TrainStep` is prepared once per shape and refilled for each segment of that shape. In a
+data-parallel trial rank 0 owns it, and every other rank runs `follow`.
 """
 
 import json
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol
 
@@ -16,47 +14,55 @@ import torch.distributed as dist
 from torch import Tensor
 
 from windtunnel.config import ModelSpec, Recipe
-from windtunnel.model.decoder import marked, predictions_per_counted
-from windtunnel.train.distributed import LEADER, Order, Peers, fill, leads, receive, share_of
+from windtunnel.model.decoder import has_loss_mask, predictions_per_counted
+from windtunnel.train.distributed import (
+    LEADER,
+    Broadcaster,
+    Command,
+    broadcast_state,
+    is_leader,
+    receive,
+    rows_of_rank,
+)
 from windtunnel.train.execution import NATIVE, Execution, apply, subnormals
 from windtunnel.train.state import TrainState, new_state
 
 
 class Backend(Protocol):
-    """How a state's loss, gradient and update are computed; numbers may still be on the device.
+    """Computes a state's loss, gradient and update; results may still be on the device.
 
-    With `marked`, ids may be marked (`model/marks.py`): a prediction that does not count has 0
-    nats in the mean.
+    With `masked`, ids may carry a loss mask (`model.decoder`): a masked prediction counts as 0 nats
+    in the mean.
     """
 
-    def backward(self, rows: Tensor, share: float, *, marked: bool, last: bool) -> Tensor | float:
-        """Mean nats per token of (B, T + 1) token ids, `share` of whose gradient is added up.
+    def backward(self, rows: Tensor, share: float, *, masked: bool, last: bool) -> Tensor | float:
+        """Mean nats per token of (B, T + 1) token ids; accumulates `share` times its gradient.
 
-        `last`: no other piece of this update follows.
+        `last` is set on the last micro-batch of an update.
         """
 
     def apply(self, clip: float) -> Tensor | float:
-        """Clip the gradient, update weights and moments, start from zero; the norm before."""
+        """Gradient norm before clipping; clips, applies AdamW and zeroes the gradient."""
 
-    def loss(self, rows: Tensor, *, marked: bool, odd: bool) -> Tensor | float:
-        """Mean nats per token; `odd` marks a batch shape that is not worth preparing for."""
+    def loss(self, rows: Tensor, *, masked: bool, odd: bool) -> Tensor | float:
+        """Mean nats per token; an `odd` batch shape is not worth compiling for."""
 
 
 class Watch(Protocol):
-    """Looks at a state around each update, and changes nothing."""
+    """Observes a state around each update without changing it."""
 
     def before(self) -> None:
-        """The gradient is whole and not yet clipped; the weights have not moved."""
+        """Called with the full, unclipped gradient, before the weights change."""
 
     def after(self) -> None:
-        """The weights have moved, and the update is counted."""
+        """Called after the weights have changed and the update is counted."""
 
 
 class TrainStep:
-    """A state and the functions that move it; `state` may be refilled for the next segment.
+    """A train state and its update; `state` is refilled for the next segment.
 
     Attributes:
-        work_done: Updates and pieces of evaluation so far; a step that hangs shows by it.
+        work_done: Updates and evaluation batches so far; it stands still when a step hangs.
     """
 
     def __init__(self, model: ModelSpec, recipe: Recipe, execution: Execution) -> None:
@@ -64,40 +70,44 @@ class TrainStep:
         self.clip = recipe.clip
         self.work_done = 0
         self.state: TrainState = new_state(model, recipe, execution)
-        self.peers = Peers(model, recipe, execution) if execution.devices > 1 and leads() else None
+        self.broadcaster: Broadcaster | None = None
+        if execution.devices > 1 and is_leader():
+            self.broadcaster = Broadcaster(model, recipe, execution)
         self.backend = _backend(self.state, execution)
 
     def to_device(self, rows: np.ndarray) -> Tensor:
-        """Token ids (n, context + 1) as a tensor where the weights are."""
+        """Token ids (n, context + 1) as a tensor on the weights' device."""
         return torch.from_numpy(rows).to(self.state.device, non_blocking=True)
 
     def loss(self, rows: np.ndarray, *, odd: bool = False) -> Tensor | float:
-        """Mean nats per token of rows that are not trained on; 0 where one does not count."""
+        """Mean nats per token of evaluation rows; a masked prediction counts as 0 nats."""
         self.work_done += 1
-        with self._arithmetic():
-            return self.backend.loss(self.to_device(rows), marked=marked(rows), odd=odd)
+        with subnormals(self.execution.subnormals):
+            masked = has_loss_mask(rows)
+            return self.backend.loss(self.to_device(rows), masked=masked, odd=odd)
 
     def update(
         self, rows: np.ndarray, factor: float, watch: Watch | None = None
     ) -> tuple[Tensor | float, Tensor | float]:
-        """Apply one update to the state; its loss and gradient norm, still on the device.
+        """Loss (nats per token) and gradient norm of one update, still on the device.
 
-        The rows are those of all devices, and the loss is the mean over the predictions of all that
-        count: pieces and devices are of one size, so that all have the same share in it.
+        `rows` (n, context + 1) are the batch of all devices, and the loss is the mean over its
+        unmasked predictions. Micro-batches and devices all have the same size and weight.
+        `factor` scales the peak learning rate.
         """
-        with self._arithmetic():
+        with subnormals(self.execution.subnormals):
             return self._update(rows, factor, watch)
 
     def _update(
         self, rows: np.ndarray, factor: float, watch: Watch | None
     ) -> tuple[Tensor | float, Tensor | float]:
-        if self.peers is not None:
-            self.peers.update(self.state, rows, factor)
-        own = share_of(rows, self.execution) if self.execution.devices > 1 else rows
-        *others, last = torch.split(self.to_device(own), self.execution.micro_batch_rows)
+        if self.broadcaster is not None:
+            self.broadcaster.update(self.state, rows, factor)
+        local = rows_of_rank(rows, self.execution) if self.execution.devices > 1 else rows
+        *others, last = torch.split(self.to_device(local), self.execution.micro_batch_rows)
         share = predictions_per_counted(rows) / (len(others) + 1)
-        backward = partial(self.backend.backward, share=share, marked=marked(rows))
-        losses = [backward(piece, last=False) for piece in others]
+        backward = partial(self.backend.backward, share=share, masked=has_loss_mask(rows))
+        losses = [backward(micro_batch, last=False) for micro_batch in others]
         loss = sum(losses) + backward(last, last=True)
         self.state.set_rate(factor)
         if watch is not None:
@@ -108,9 +118,6 @@ class TrainStep:
         if watch is not None:
             watch.after()
         return loss * share, norm
-
-    def _arithmetic(self) -> AbstractContextManager[None]:
-        return subnormals(self.execution.subnormals)
 
 
 def _backend(state: TrainState, execution: Execution) -> Backend:
@@ -124,28 +131,28 @@ def _backend(state: TrainState, execution: Execution) -> Backend:
 
 
 def follow() -> None:
-    """Lend this device to rank 0 until it says END."""
+    """Run this rank as a DDP follower: obey rank 0 until it sends END."""
     step: TrainStep | None = None
     while True:
-        order, sizes, factor = receive()
-        match order:
-            case Order.PREPARE:
-                step = None  # its memory is a model's
-                step = _prepared(sizes[0])
-            case Order.FILL if step:
-                fill(step.state)
-            case Order.UPDATE if step:
+        command, sizes, factor = receive()
+        match command:
+            case Command.PREPARE:
+                step = None  # frees a model's memory first
+                step = _receive_step(sizes[0])
+            case Command.FILL if step:
+                broadcast_state(step.state)
+            case Command.UPDATE if step:
                 rows = torch.empty(sizes, dtype=torch.long)
                 dist.broadcast(rows, LEADER)
                 step.update(rows.numpy(), factor)
-            case Order.END:
+            case Command.END:
                 return
 
 
-def _prepared(length: int) -> TrainStep:
+def _receive_step(length: int) -> TrainStep:
     text = torch.empty(length, dtype=torch.uint8)
     dist.broadcast(text, LEADER)
-    model, recipe, made = json.loads(bytes(text.tolist()))
-    execution = Execution.model_validate(made)
+    model, recipe, recorded = json.loads(bytes(text.tolist()))
+    execution = Execution.model_validate(recorded)
     apply(execution)
     return TrainStep(ModelSpec.model_validate(model), Recipe.model_validate(recipe), execution)

@@ -1,4 +1,4 @@
-"""The update by torch's own autograd and AdamW, on any device; compiled if the record says so."""
+"""The torch backend: autograd and AdamW on any device, compiled if the execution record says so."""
 
 import os
 from collections.abc import Callable
@@ -8,17 +8,17 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from windtunnel.train.distributed import Averaged
+from windtunnel.train.distributed import AveragedGradients
 from windtunnel.train.execution import Execution
 from windtunnel.train.state import TrainState
 from windtunnel.user_folders import user_cache
 
 LARGEST_NUMBER_OF_SHAPES = 512
-"""Beyond torch's own limit of 8 shapes a function silently runs eager: other bits, slower."""
+"""Beyond torch's default of 8 shapes a function silently falls back to eager, with other bits."""
 
 
 class TorchBackend:
-    """Autograd over the decoder, fp32 master weights, bf16 autocast where the record says so."""
+    """Autograd over the decoder with fp32 master weights, and bf16 autocast where recorded."""
 
     def __init__(self, state: TrainState, execution: Execution) -> None:
         self.state, self.execution = state, execution
@@ -29,44 +29,40 @@ class TorchBackend:
         self.function: torch.nn.Module = state.model
         if execution.compile:
             self.function = _compiled(state.model)
-        self.averaged: Averaged | None = None
+        self.averaged: AveragedGradients | None = None
         if execution.devices > 1:
-            self.averaged = self._averaged()
+            shape = (execution.micro_batch_rows, state.model.spec.context + 1)
+            with self._precision():
+                sample = torch.zeros(shape, dtype=torch.long, device=state.device)
+                self.averaged = AveragedGradients(self.function, sample)
 
-    def backward(self, rows: Tensor, share: float, *, marked: bool, last: bool) -> Tensor:
-        """Mean nats per token; the gradient is added to the parameters' own."""
+    def backward(self, rows: Tensor, share: float, *, masked: bool, last: bool) -> Tensor:
+        """Mean nats per token; adds `share` times the gradient to the parameters' `grad`."""
         if self.averaged is None:
-            return self._backward(self.function, rows, share, marked=marked)
-        with self.averaged.adding(last=last):
-            return self.averaged.mean(self._backward(self.averaged, rows, share, marked=marked))
+            return self._backward(self.function, rows, share, masked=masked)
+        with self.averaged.accumulate(last=last):
+            return self.averaged.mean(self._backward(self.averaged, rows, share, masked=masked))
 
     def apply(self, clip: float) -> Tensor:
-        """Clip, AdamW, forget the gradient; no number is read back from the device."""
+        """Gradient norm before clipping, still on the device; clips, applies AdamW, drops it."""
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
     @torch.no_grad()
-    def loss(self, rows: Tensor, *, marked: bool, odd: bool) -> Tensor:
+    def loss(self, rows: Tensor, *, masked: bool, odd: bool) -> Tensor:
         """Mean nats per token; an odd batch shape runs eager."""
         with self._precision():
-            return _loss(self.state.model if odd else self.function, rows, marked=marked)
+            return _loss(self.state.model if odd else self.function, rows, masked=masked)
 
     def _backward(
-        self, function: Callable[..., Tensor], rows: Tensor, share: float, *, marked: bool
+        self, function: Callable[..., Tensor], rows: Tensor, share: float, *, masked: bool
     ) -> Tensor:
         with self._precision():
-            loss = _loss(function, rows, marked=marked)
+            loss = _loss(function, rows, masked=masked)
         torch.autograd.backward(loss * share)
         return loss.detach()
-
-    def _averaged(self) -> Averaged:
-        shape = (self.execution.micro_batch_rows, self.state.model.spec.context + 1)
-        with self._precision():
-            return Averaged(
-                self.function, torch.zeros(shape, dtype=torch.long, device=self.state.device)
-            )
 
     def _precision(self) -> AbstractContextManager[object]:
         if self.execution.precision == "bf16":
@@ -74,9 +70,9 @@ class TorchBackend:
         return nullcontext()
 
 
-def _loss(function: Callable[..., Tensor], rows: Tensor, *, marked: bool) -> Tensor:
-    """The flag is a plain bool, given only where it is set: each way is a graph of its own."""
-    return function(rows, True) if marked else function(rows)
+def _loss(function: Callable[..., Tensor], rows: Tensor, *, masked: bool) -> Tensor:
+    """Loss of the rows; the flag is a plain bool, so that each of the two is one compiled graph."""
+    return function(rows, True) if masked else function(rows)
 
 
 def _compiled(model: torch.nn.Module) -> torch.nn.Module:

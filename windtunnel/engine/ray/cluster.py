@@ -1,4 +1,4 @@
-"""A Ray of our own on loopback, or an existing cluster, which is sent our code."""
+"""Connection to Ray: a private Ray on loopback, or an existing cluster, which receives our code."""
 
 import logging
 import socket
@@ -12,42 +12,42 @@ from ray.job_config import JobConfig
 from windtunnel.engine.ray.isolation import (
     OpenPorts,
     Server,
-    apart,
-    end,
+    isolated_servers,
+    kill_and_wait,
     own_token,
     processes_of,
     quiet,
 )
 from windtunnel.engine.ray.settings import ray_folder
-from windtunnel.engine.ray.watchdog import watched
+from windtunnel.engine.ray.watchdog import server_watchdog
 from windtunnel.errors import ConfigError, boundary
 from windtunnel.runs.child_python import code_folder, package
 
 CONNECT_SECONDS = 5.0
 
 OBJECT_STORE_BYTES = 100 * 2**20
-"""Only ids and reports pass through Ray; its default would take 30% of memory."""
+"""Only ids and reports pass through Ray, whose default would reserve 30% of memory."""
 
 
 class _WorkersPath(list[str]):
-    """What workers have first on their path; Ray's own additions are left out.
+    """The first entries of the workers' `sys.path`, without Ray's own additions.
 
-    Ray adds the driver's working folder and its script's, and whatever lies there would be run
-    instead of what is installed.
+    Ray adds the driver's working folder and its script's folder, whose modules would shadow the
+    installed ones.
     """
 
     def extend(self, more: Iterable[str]) -> None:
-        """Nothing is added."""
+        """Ignore the additions."""
 
 
 @contextmanager
 def connected(address: str | None, on_lost: Callable[[str], None]) -> Iterator[None]:
-    """A Ray of our own, or the cluster at `address`, while the body runs.
+    """Connect to a private Ray, or to the cluster at `address`, while the body runs.
 
-    Where a server of our own is lost, `on_lost` is told why this process ends.
+    When a server of the private Ray dies, `on_lost` gets the reason and this process ends.
 
     Raises:
-        ConfigError: Ray does not start here, or nothing answers there.
+        ConfigError: Ray does not start, or no cluster answers at `address`.
     """
     for name in ("ray", "ray.tune.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -59,6 +59,7 @@ def connected(address: str | None, on_lost: Callable[[str], None]) -> Iterator[N
             f"--address {address}: no Ray cluster answers there, or it refuses our token",
             "start one with `ray start --head` and give its token in RAY_AUTH_TOKEN, or leave "
             "--address out",
+            code="no-cluster",
             job_config=JobConfig(_py_driver_sys_path=_WorkersPath()),
             **options,
         ):
@@ -75,6 +76,7 @@ def connected(address: str | None, on_lost: Callable[[str], None]) -> Iterator[N
         with _initialised(
             "Ray does not start here",
             f"its logs are in {folder}; --engine local does without it",
+            code="ray-does-not-start",
             on_lost=on_lost,
             job_config=JobConfig(_py_driver_sys_path=_WorkersPath([str(code_folder())])),
             **options,
@@ -84,35 +86,44 @@ def connected(address: str | None, on_lost: Callable[[str], None]) -> Iterator[N
 
 @contextmanager
 def _initialised(
-    where: str, fix: str, *, on_lost: Callable[[str], None] | None = None, **options: Any
+    where: str,
+    fix: str,
+    *,
+    code: str,
+    on_lost: Callable[[str], None] | None = None,
+    **options: Any,
 ) -> Iterator[None]:
-    """Ray while the body runs; one of our own if there is an `on_lost`."""
+    """Ray while the body runs; a private one if there is an `on_lost`."""
     if ray.is_initialized():
-        raise ConfigError("this process has a Ray already; end it by ray.shutdown() first")
+        raise ConfigError(
+            "ray-already-runs", "this process has a Ray already; end it by ray.shutdown() first"
+        )
     servers: list[Server] = []
     try:
-        with boundary(where, fix, ConfigError), quiet():
+        with boundary(where, fix, ConfigError, code=code), quiet():
             if on_lost is None:
                 ray.init(**options)
             else:
                 ports = OpenPorts()
-                with apart() as servers:
+                with isolated_servers() as servers:
                     ray.init(**options)
                 ports.refuse_new()
-        with watched(servers, on_lost) if on_lost else nullcontext():
+        with server_watchdog(servers, on_lost) if on_lost else nullcontext():
             yield
     finally:
-        left = processes_of(servers)
+        remaining = processes_of(servers)
         ray.shutdown()
-        end(left)
+        kill_and_wait(remaining)
 
 
 def _require_listener(address: str) -> None:
-    """Ray would retry for half a minute; a closed port says at once that nobody is there."""
+    """Refuse a closed port at once; Ray would retry for half a minute."""
     if address.startswith("ray://"):
         raise ConfigError(
+            "ray-client-address",
             f"--address {address}: the sweep must run on a node of the cluster, not through Ray's "
-            "client; run it there with --address auto"
+            "client; run it there with --address auto",
+            address=address,
         )
     host, _, port = address.rpartition(":")
     if not port.isdecimal():
@@ -120,7 +131,11 @@ def _require_listener(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as refused:
+        cause = refused.strerror or str(refused)
         raise ConfigError(
-            f"--address {address}: {refused.strerror or refused}; start a cluster with "
-            "`ray start --head`, or leave --address out"
+            "no-cluster",
+            f"--address {address}: {cause}; start a cluster with "
+            "`ray start --head`, or leave --address out",
+            address=address,
+            cause=cause,
         ) from None

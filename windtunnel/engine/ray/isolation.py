@@ -1,7 +1,7 @@
-"""A Ray of our own stands apart: loopback only, a token of its own, and no signal of ours.
+"""Isolation of a private Ray: loopback only, its own token, and none of our signals.
 
-Ray has no setting for any of it, so three of its private functions are replaced while it starts
-(Ray 2.60). A Ray that keeps them elsewhere starts as it is, and is refused if it listens beyond
+Ray has no setting for this, so three of its private functions are replaced while it starts (Ray
+2.60). A Ray version without these functions starts unchanged, and is refused if it listens beyond
 this machine.
 """
 
@@ -27,14 +27,14 @@ STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 END_SECONDS = 2.0
-"""For killed processes to be gone."""
+"""Timeout for killed processes to disappear."""
 
 
 @contextmanager
 def own_token() -> Iterator[None]:
-    """A token that nobody else has, in this process's environment alone, for one cluster.
+    """A random token for one cluster, in this process's environment only.
 
-    Neither the user's token nor a file in the home folder has a part in it.
+    The user's own token and token file are not used.
     """
     before = {name: os.environ.get(name) for name in TOKEN}
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -51,7 +51,7 @@ def own_token() -> Iterator[None]:
 
 
 def read_token_again() -> None:
-    """Ray reads mode and token once; a Ray without tokens has nothing to read."""
+    """Make Ray read mode and token again, which it caches; older Rays have no tokens."""
     with suppress(ImportError, AttributeError):
         raylet: Any = __import__("ray._raylet", fromlist=["Config"])
         raylet.Config.initialize("")
@@ -60,9 +60,9 @@ def read_token_again() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """A Ray that starts in here keeps our signal handlers, and prints nothing of its own.
+    """Start Ray in the body without its signal handlers and its output.
 
-    Its handler would exit at once and save nothing; how a segment failed is in its record.
+    Its handler would exit at once without saving. The record says how a segment failed.
     """
     with (
         _replaced("ray._private.utils", "set_sigterm_handler", lambda handler: None),
@@ -72,7 +72,7 @@ def quiet() -> Iterator[None]:
 
 
 class Server(subprocess.Popen[bytes]):
-    """A server of Ray in a session of its own; it and its workers are ended by SIGKILL alone."""
+    """A Ray server in its own session; only SIGKILL ends it and its workers."""
 
     def __init__(
         self, *arguments: Any, preexec_fn: Callable[[], None] | None = None, **options: Any
@@ -87,16 +87,16 @@ class Server(subprocess.Popen[bytes]):
         self.name = Path(self.args[0]).name  # type: ignore[index, arg-type]
 
     def terminate(self) -> None:
-        """As `kill`: SIGTERM does not reach it."""
+        """Kill it, because SIGTERM does not reach it."""
         self.kill()
 
 
 @contextmanager
-def apart() -> Iterator[list[Server]]:
-    """A Ray that starts in here listens on loopback, and no signal to us or our group reaches it.
+def isolated_servers() -> Iterator[list[Server]]:
+    """The servers of a Ray started in the body: on loopback, and out of reach of our signals.
 
-    `timeout`, schedulers and service managers signal every process of a group. The driver alone
-    decides what a signal means: its workers save first. Yields the servers that Ray starts.
+    `timeout`, schedulers and service managers signal every process of a group. Only the driver
+    handles a signal, so that its workers save first.
     """
     servers: list[Server] = []
 
@@ -114,7 +114,7 @@ def apart() -> Iterator[list[Server]]:
 
 @contextmanager
 def _replaced(module: str, name: str, by: Any) -> Iterator[None]:
-    """An attribute of a module is another one meanwhile, if module and attribute are there."""
+    """Replace an attribute of a module while the body runs, if it exists."""
     try:
         place = __import__(module, fromlist=[name])
         before = getattr(place, name)
@@ -129,22 +129,24 @@ def _replaced(module: str, name: str, by: Any) -> Iterator[None]:
 
 
 class OpenPorts:
-    """What this process and its children listen on from now on."""
+    """Ports that this process and its children open from now on."""
 
     def __init__(self) -> None:
         self._before = {port for process in _family() for port in _open_ports(process)}
 
     def refuse_new(self) -> None:
-        """Look at the ports that were opened since.
+        """Check the ports opened since.
 
         Raises:
-            ConfigError: Another machine could connect to one.
+            ConfigError: Another machine could connect to one of them.
         """
-        found = {port for process in _family() for port in _open_ports(process)} - self._before
-        if found:
+        now = {port for process in _family() for port in _open_ports(process)}
+        if opened := sorted(now - self._before):
             raise ConfigError(
-                f"this version of Ray listens beyond this machine ({', '.join(sorted(found))}); "
-                "install the version that constraints.txt names, or use --engine local"
+                "listens-beyond-loopback",
+                f"this version of Ray listens beyond this machine ({', '.join(opened)}); "
+                "install the version that constraints.txt names, or use --engine local",
+                addresses=opened,
             )
 
 
@@ -154,26 +156,26 @@ def _family() -> list[psutil.Process]:
 
 
 def processes_of(servers: list[Server]) -> list[psutil.Process]:
-    """Servers, and whatever they started; also what has lost its parent."""
+    """The servers and all processes that they started, orphans included."""
     sessions = {server.pid for server in servers}
-    found = []
+    members = []
     for process in psutil.process_iter() if sessions else ():
         with suppress(OSError, psutil.Error):
             if os.getsid(process.pid) in sessions:
-                found.append(process)
-    return found
+                members.append(process)
+    return members
 
 
 def _open_ports(process: psutil.Process) -> set[str]:
-    """Addresses off loopback that a process listens on."""
+    """Non-loopback addresses that a process listens on."""
     try:
         connections = process.net_connections(kind="tcp")
     except psutil.Error:  # ended meanwhile, or another user's
         return set()
     return {
-        f"{each.laddr.ip}:{each.laddr.port}"
-        for each in connections
-        if each.status == psutil.CONN_LISTEN and not is_loopback(each.laddr.ip)
+        f"{connection.laddr.ip}:{connection.laddr.port}"
+        for connection in connections
+        if connection.status == psutil.CONN_LISTEN and not is_loopback(connection.laddr.ip)
     }
 
 
@@ -184,8 +186,8 @@ def is_loopback(address: str) -> bool:
     return (mapped or ip).is_loopback
 
 
-def end(processes: list[psutil.Process]) -> None:
-    """Kill processes, and wait until they are gone; one that nobody has reaped is gone too."""
+def kill_and_wait(processes: list[psutil.Process]) -> None:
+    """Kill processes and wait until they are gone; zombies count as gone."""
     started = {process.pid: process_started(process.pid) for process in processes}
     for process in processes:
         with suppress(psutil.NoSuchProcess):

@@ -1,7 +1,7 @@
-"""Ends what Ray leaves behind for a minute where its driver is killed.
+"""Cleanup of Ray's orphaned processes after its driver is killed.
 
-Ray's servers die with their driver, and its workers within two seconds; but its two agents first
-try, for 60 s, to tell the server that is gone of the raylet that is gone (Ray 2.60, measured).
+Ray's servers die with their driver, and its workers within two seconds. Its two agents, however,
+retry for 60 s to reach a server that is gone (Ray 2.60, measured).
 """
 
 import os
@@ -18,24 +18,24 @@ from windtunnel.runs.lease import process_started
 
 
 @contextmanager
-def reaper() -> Iterator[None]:
-    """A small process beside this one, which kills Ray's when this one is killed."""
+def orphan_cleanup() -> Iterator[None]:
+    """Run a helper process that kills Ray's processes if this process is killed."""
     known = {child.pid: process_started(child.pid) for child in psutil.Process().children(True)}
-    beside = subprocess.Popen(
+    helper = subprocess.Popen(
         [sys.executable, "-m", __name__, *(f"{pid}:{start}" for pid, start in known.items())],
-        stdin=subprocess.PIPE,  # it ends with us, however we end
+        stdin=subprocess.PIPE,  # closes when this process ends, however it ends
         env=child_environment(),
         start_new_session=True,
     )
     try:
         yield
     finally:
-        beside.kill()
-        beside.communicate()
+        helper.kill()
+        helper.communicate()
 
 
 def main() -> None:
-    """Wait for the end of the input, then kill those of the processes that are still there."""
+    """Wait for the end of stdin, then kill the given processes that still run."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a service manager signals this process too
     sys.stdin.read()

@@ -1,12 +1,9 @@
-"""How many trials the nodes of a cluster hold at once: whole devices of one node, never their sum.
+"""Preflight of a cluster: how many trials it holds, and whether every node can run them exactly.
 
-A trial of several devices may spread over nodes; a device's share of cores and card may not.
-
-What a node of a joined cluster must have: this code, the store, and arithmetic like the others'.
-
-The driver looks at every node before it starts, so that a sweep is refused in one line rather than
-failing segment by segment; a node that joins later is looked at by the first worker on it. Workers
-of a Ray of our own are asked for the code too.
+A trial needs whole devices of single nodes, and may spread over several nodes. The driver checks
+every node for this code, the shared store and equal arithmetic before it starts, so that it refuses
+a sweep in one line instead of failing segment by segment. The first worker on a node that joins
+later repeats the check. Workers of a private Ray are checked for the code only.
 """
 
 import hashlib
@@ -21,7 +18,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from windtunnel.config.study import Resources
-from windtunnel.errors import ConfigError, StoreError
+from windtunnel.errors import ConfigError, Refused, cannot_write
 from windtunnel.runs.child_python import package
 from windtunnel.runs.worker import WorkOrder
 from windtunnel.version import __version__
@@ -29,7 +26,7 @@ from windtunnel.version import __version__
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """One living node and what it offers in all."""
+    """A living node and its total resources."""
 
     id: str
     name: str
@@ -39,106 +36,124 @@ class Node:
     gpu_kind: str | None
 
     def __str__(self) -> str:
-        known = self.address if self.name == self.address else f"{self.name}, {self.address}"
-        return f"node {self.id[:8]} ({known})"
+        host = self.address if self.name == self.address else f"{self.name}, {self.address}"
+        return f"node {self.id[:8]} ({host})"
 
     def devices(self, resources: Resources) -> int:
-        """How many trials, or devices of trials that have several, it holds at once."""
+        """How many devices of trials this node holds at once."""
         held = int(self.cpus // resources.cpus_per_device)
         if (share := resources.gpus_per_device) > 0:
-            a_card = int(1 / share + 1e-9)  # what is left of a card serves no trial
-            held = min(held, self.gpus * a_card)
+            per_gpu = int(1 / share + 1e-9)  # the remainder of a GPU serves no trial
+            held = min(held, self.gpus * per_gpu)
         return held
 
 
 def nodes() -> list[Node]:
     """The living nodes of the cluster."""
-    found = []
-    for each in ray.nodes():  # type: ignore[no-untyped-call]
-        if not each["Alive"]:
+    living = []
+    for node in ray.nodes():  # type: ignore[no-untyped-call]
+        if not node["Alive"]:
             continue
-        have = each["Resources"]
-        kinds = [key.removeprefix(KIND) for key in have if key.startswith(KIND)]
-        found.append(
+        resources = node["Resources"]
+        gpu_kinds = [key.removeprefix(KIND) for key in resources if key.startswith(KIND)]
+        living.append(
             Node(
-                id=each["NodeID"],
-                name=each["NodeName"],
-                address=each["NodeManagerAddress"],
-                cpus=have.get("CPU", 0.0),
-                gpus=int(have.get("GPU", 0.0)),
-                gpu_kind=kinds[0] if kinds else None,
+                id=node["NodeID"],
+                name=node["NodeName"],
+                address=node["NodeManagerAddress"],
+                cpus=resources.get("CPU", 0.0),
+                gpus=int(resources.get("GPU", 0.0)),
+                gpu_kind=gpu_kinds[0] if gpu_kinds else None,
             )
         )
-    return found
+    return living
 
 
 KIND = "accelerator_type:"
-"""How Ray names the resource that tells a node's card."""
+"""Prefix of the Ray resource that names a node's GPU type."""
 
 
-def slots_of(resources: Resources, there: list[Node]) -> int:
+def slots_of(resources: Resources, available: list[Node]) -> int:
     """How many trials the nodes hold at once.
 
     Raises:
-        ConfigError: Not one.
+        ConfigError: They cannot hold one trial.
     """
-    slots = sum(node.devices(resources) for node in there) // resources.devices_per_trial
+    slots = sum(node.devices(resources) for node in available) // resources.devices_per_trial
     if slots < 1:
-        each = f"{resources.cpus_per_device} CPUs and {resources.gpus_per_device:g} GPUs"
-        asked = (
-            f"a trial asks for {each}"
+        device = f"{resources.cpus_per_device} CPUs and {resources.gpus_per_device:g} GPUs"
+        request = (
+            f"a trial asks for {device}"
             if resources.devices_per_trial == 1
-            else f"a trial asks for {resources.devices_per_trial} devices with {each} each"
+            else f"a trial asks for {resources.devices_per_trial} devices with {device} each"
         )
-        offered = ", ".join(f"{node.cpus:g} and {node.gpus:g}" for node in there)
+        offer = ", ".join(f"{node.cpus:g} and {node.gpus:g}" for node in available)
         raise ConfigError(
-            f"{asked}; the cluster's nodes have {offered}; lower resources.cpus_per_trial, "
-            "gpus_per_trial or devices_per_trial"
+            "too-few-resources",
+            f"{request}; the cluster's nodes have {offer}; lower resources.cpus_per_trial, "
+            "gpus_per_trial or devices_per_trial",
+            cpus_per_device=resources.cpus_per_device,
+            gpus_per_device=resources.gpus_per_device,
+            devices_per_trial=resources.devices_per_trial,
+            nodes=[{"cpus": node.cpus, "gpus": node.gpus} for node in available],
         )
     return min(slots, resources.concurrency or slots)
 
 
 ANSWER_SECONDS = 180.0
-"""For a node to unpack the code, start a process and import torch (measured on one host: 4 s)."""
+"""Timeout for a node to unpack the code, start a process and import torch (measured on one host:
+4 s)."""
 
-PROOF = "visible-"
+PROBE = "visible-"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Premises:
-    """What this driver has and every worker must find: the code, and a file just put in the store.
+class Preflight:
+    """What every worker must find: the driver's code, and a probe file in the shared store.
 
-    Plain strings, so that an older package on a node can still be told apart. No `proof` where
-    workers run on the driver's own machine.
+    The fields are plain strings, so that an older package on a node can still be recognised.
+    There is no `probe` where workers run on the driver's own machine.
     """
 
     version: str
     code: str
-    proof: str | None
+    probe: str | None
 
-    def problem_here(self) -> str | None:
-        """Why this process cannot run segments of that driver; None if it can."""
+    def problem_here(self) -> Refused | None:
+        """Why this process cannot run the driver's segments; None if it can."""
         if (here := code_fingerprint()) != self.code:
-            return (
+            return Refused(
+                "other-code",
                 f"windtunnel is {__version__} (code {here}, {package().resolve()}) and "
-                f"this driver's is {self.version} (code {self.code}); {self._why_other_code()}"
+                f"this driver's is {self.version} (code {self.code}); {self._why_other_code()}",
+                version=__version__,
+                fingerprint=here,
+                driver_version=self.version,
+                driver_fingerprint=self.code,
             )
-        if self.proof is None:
+        if self.probe is None:
             return None
-        folder = Path(self.proof).parent
-        if not Path(self.proof).exists():
-            return (
+        folder = Path(self.probe).parent
+        if not Path(self.probe).exists():
+            return Refused(
+                "store-not-shared",
                 f"{folder} is not this driver's; the store must lie on storage that every node "
-                "mounts at the same path: change `store:` in the study file, or mount it there"
+                "mounts at the same path: change `store:` in the study file, or mount it there",
+                path=folder,
             )
         try:
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as refused:
-            return f"{folder} cannot be written: {refused.strerror}; mount the store writable"
+            return Refused(
+                "cannot-write",
+                f"{folder} cannot be written: {refused.strerror}; mount the store writable",
+                path=folder,
+                cause=refused.strerror,
+            )
         return None
 
     def _why_other_code(self) -> str:
-        if self.proof is None:
+        if self.probe is None:
             return (
                 "the package was changed since the sweep began, or another copy comes first on "
                 "the path: run the same command again"
@@ -150,30 +165,33 @@ class Premises:
 
 
 @contextmanager
-def premises_of(study_folder: Path, *, joined: bool = True) -> Iterator[Premises]:
-    """This driver's premises; the file that proves the store shared lies there meanwhile.
+def preflight_of(study_folder: Path, *, joined: bool = True) -> Iterator[Preflight]:
+    """This driver's preflight; in a `joined` cluster a probe file exists while the body runs.
 
-    A name that no node has ever asked for is in no network file system's cache. Only a cluster that
-    was `joined` is asked for it.
+    The probe has a new name, because a network file system may cache that an old one is missing.
+
+    Raises:
+        StoreError: The study folder cannot be written.
     """
+    version, code = __version__, code_fingerprint()
     if not joined:
-        yield Premises(version=__version__, code=code_fingerprint(), proof=None)
+        yield Preflight(version=version, code=code, probe=None)
         return
-    proof = study_folder / f"{PROOF}{uuid.uuid4().hex}"
+    probe = study_folder / f"{PROBE}{uuid.uuid4().hex}"
     try:
-        for left_behind in study_folder.glob(f"{PROOF}*"):  # by a driver that was killed
-            left_behind.unlink(missing_ok=True)
-        proof.touch()
+        for stale in study_folder.glob(f"{PROBE}*"):  # left by a driver that was killed
+            stale.unlink(missing_ok=True)
+        probe.touch()
     except OSError as refused:
-        raise StoreError(f"{study_folder} cannot be written: {refused.strerror}") from None
+        raise cannot_write(study_folder, refused) from None
     try:
-        yield Premises(version=__version__, code=code_fingerprint(), proof=str(proof))
+        yield Preflight(version=version, code=code, probe=str(probe))
     finally:
-        proof.unlink(missing_ok=True)
+        probe.unlink(missing_ok=True)
 
 
 def code_fingerprint() -> str:
-    """12 hex digits over the names and contents of the package's files."""
+    """Hash of the names and contents of the package's files, 12 hex digits."""
     digest = hashlib.sha256()
     root = package()
     for path in sorted(root.rglob("*")):
@@ -183,59 +201,70 @@ def code_fingerprint() -> str:
     return digest.hexdigest()[:12]
 
 
-def check(nodes: list[Node], premises: Premises, order: WorkOrder) -> None:
-    """Look at every node at once.
+def check_nodes(nodes: list[Node], preflight: Preflight, order: WorkOrder) -> None:
+    """Check all nodes in parallel.
 
     Raises:
-        ConfigError: A node lacks the code or the store, or computes otherwise than another one
-            and the order does not accept that.
+        ConfigError: A node lacks the code or the store, or its arithmetic differs from another
+            node's and the order does not accept that.
     """
     device = "cuda" if order.resources.gpus_per_trial else "cpu"
-    answers = {node: _ask(node, premises, device) for node in nodes}
-    found: dict[Node, dict[str, str]] = {}
+    answers = {node: _start_check(node, preflight, device) for node in nodes}
+    arithmetic_of: dict[Node, dict[str, str]] = {}
     for node, answer in answers.items():
         try:
-            facts = ray.get(answer, timeout=ANSWER_SECONDS)
+            result = ray.get(answer, timeout=ANSWER_SECONDS)
         except ray.exceptions.RayError as failed:
+            cause = _last_line(failed)
             raise ConfigError(
-                f"{node}: no worker starts there: {_in_a_line(failed)}; it is sent windtunnel "
-                f"{premises.version}, which another version installed there may hide"
+                "no-worker",
+                f"{node}: no worker starts there: {cause}; it is sent windtunnel "
+                f"{preflight.version}, which another version installed there may hide",
+                node=str(node),
+                cause=cause,
             ) from None
-        if "problem" in facts:
-            raise ConfigError(f"{node}: {facts['problem']}")
-        found[node] = facts | ({"GPU": node.gpu_kind} if node.gpu_kind else {})
+        if isinstance(result, Refused):
+            message = f"{node}: {result}"
+            raise ConfigError(result.code, message, node=str(node), **result.values)
+        arithmetic_of[node] = result | ({"GPU": node.gpu_kind} if node.gpu_kind else {})
     if not order.accept_execution_change:
-        _refuse_differences(found)
+        _refuse_differences(arithmetic_of)
 
 
-def _ask(node: Node, premises: Premises, device: str) -> "ray.ObjectRef[dict[str, str]]":
-    pinned = NodeAffinitySchedulingStrategy(node.id, soft=False)
-    return (
-        ray.remote(_look).options(num_cpus=0, scheduling_strategy=pinned).remote(premises, device)
-    )
+def _start_check(
+    node: Node, preflight: Preflight, device: str
+) -> "ray.ObjectRef[dict[str, str] | Refused]":
+    on_node = NodeAffinitySchedulingStrategy(node.id, soft=False)
+    check = ray.remote(_check_here).options(num_cpus=0, scheduling_strategy=on_node)
+    return check.remote(preflight, device)
 
 
-def _look(premises: Premises, device: str) -> dict[str, str]:
-    """On a node: what is wrong with it, else what decides the last bits of its results."""
-    if problem := premises.problem_here():
-        return {"problem": problem}
+def _check_here(preflight: Preflight, device: str) -> dict[str, str] | Refused:
+    """This node's problem, or else everything that decides the last bits of its results."""
+    if problem := preflight.problem_here():
+        return problem
     from windtunnel.train.execution import arithmetic
 
     return arithmetic(device)
 
 
-def _refuse_differences(found: dict[Node, dict[str, str]]) -> None:
-    first, *others = found
+def _refuse_differences(arithmetic_of: dict[Node, dict[str, str]]) -> None:
+    first, *others = arithmetic_of
     for node in others:
-        for name, value in found[node].items():
-            if value != found[first].get(name):
+        for name, value in arithmetic_of[node].items():
+            expected = arithmetic_of[first].get(name)
+            if value != expected:
                 raise ConfigError(
-                    f"{first} has {name} {found[first].get(name)}, {node} has {value}: a trunk's "
+                    "nodes-differ",
+                    f"{first} has {name} {expected}, {node} has {value}: a trunk's "
                     "branches run on any node and would not be exact; make the nodes alike, or "
-                    "pass --accept-execution-change to have every change recorded"
+                    "pass --accept-execution-change to have every change recorded",
+                    name=name,
+                    nodes=[str(first), str(node)],
+                    found=[expected, value],
                 )
 
 
-def _in_a_line(problem: Exception) -> str:
+def _last_line(problem: Exception) -> str:
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     return lines[-1] if lines else type(problem).__name__

@@ -1,9 +1,7 @@
-"""What Ray reads from the environment; set before it is imported, for it reads most of it then.
+"""Ray's environment variables and its temporary folder, both set before `ray` is imported.
 
-Where a Ray of our own keeps its sockets and logs: in a folder with a short name.
-
-The path of a socket holds 107 bytes, and Ray's own part takes about 60 of them: the temporary
-folder that a batch system gives a job is often too long.
+A socket's path holds 107 bytes, of which Ray's own part takes about 60. The temporary folder that a
+batch system gives a job is often too long, so a private Ray may need another one.
 """
 
 import os
@@ -13,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from windtunnel.errors import ConfigError, cause_of
+from windtunnel.errors import ConfigError, Refused, cause_of
 from windtunnel.user_folders import home, provide_home
 
 QUIET = {
@@ -29,10 +27,10 @@ QUIET = {
 
 
 def prepare_environment() -> None:
-    """No usage reports, no own output, and token authentication wherever there is a token.
+    """Turn off Ray's usage reports and output, and turn on authentication where a token exists.
 
-    Ray joins a cluster without authentication unless it is told to; what the user has set stands. A
-    Ray of our own has a token of its own, whatever is set (`apart.own_token`).
+    Ray joins a cluster without authentication unless `RAY_AUTH_MODE` says otherwise. Variables that
+    the user has set stay. A private Ray always has its own token (`isolation.own_token`).
     """
     here = home()
     provide_home()
@@ -53,61 +51,70 @@ def _is_there(token: Path) -> bool:
 
 
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
-"""Bytes; the kernel takes no longer path."""
+"""The kernel's limit on the path of a socket, in bytes."""
 
 SOCKET = "ray/session_2000-01-01_00-00-00_000000_{pid}/sockets/plasma_store"
-"""The longest that Ray makes below its temporary folder (Ray 2.60)."""
+"""The longest path that Ray creates below its temporary folder (Ray 2.60)."""
 
 SHORT = ("/tmp", "/dev/shm", "/var/tmp")
 
 
 @contextmanager
 def ray_folder() -> Iterator[Path]:
-    """A folder for Ray, as long as the body runs: the usual one, else a short one of our own.
+    """Ray's temporary folder while the body runs: the usual one, else a new short one.
 
     Raises:
-        ConfigError: RAY_TMPDIR cannot be used, or none that is short enough can be written.
+        ConfigError: RAY_TMPDIR is unusable, or no short folder can be written.
     """
     if stated := os.environ.get("RAY_TMPDIR"):
         folder = Path(stated).absolute()
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)  # as Ray does
         if problem := _problem(folder):
-            raise ConfigError(f"RAY_TMPDIR={stated}: {problem}; {_fix()}")
+            message = f"RAY_TMPDIR={stated}: {problem}; {_fix()}"
+            raise ConfigError(problem.code, message, **problem.values)
         yield folder / "ray"
         return
     usual = Path(tempfile.gettempdir())
-    if _problem(usual) is None:
+    problem = _problem(usual)
+    if problem is None:
         yield usual / "ray"
         return
     for place in SHORT:
         try:
-            own = tempfile.TemporaryDirectory(
+            short = tempfile.TemporaryDirectory(
                 prefix="windtunnel-", dir=place, ignore_cleanup_errors=True
             )
         except OSError:
             continue
-        with own as folder_name:  # its owner alone can enter it
+        with short as folder_name:  # only its owner can enter it
             yield Path(folder_name) / "ray"
         return
     raise ConfigError(
-        f"Ray needs a short temporary folder: {_problem(usual)}, and none of {', '.join(SHORT)} "
-        f"can be written; {_fix()}"
+        "no-short-folder",
+        f"Ray needs a short temporary folder: {problem}, and none of {', '.join(SHORT)} "
+        f"can be written; {_fix()}",
+        folder=usual,
+        tried=SHORT,
+        cause=str(problem),
     )
 
 
-def _problem(folder: Path) -> str | None:
-    """Why Ray cannot keep its sockets below a temporary folder; None if it can."""
+def _problem(folder: Path) -> Refused | None:
+    """Why Ray cannot put its sockets below a temporary folder; None if it can."""
     longest = LONGEST_SOCKET - len(SOCKET.format(pid=os.getpid())) - 1
     if (length := len(os.fsencode(folder))) > longest:
-        return f"{folder} has {length} bytes, and Ray's sockets leave room for {longest}"
+        message = f"{folder} has {length} bytes, and Ray's sockets leave room for {longest}"
+        return Refused("path-too-long", message, path=folder, bytes=length, limit=longest)
     below = folder / "ray"
     try:
         if not folder.is_dir():
-            return f"{folder} is no folder"
+            return Refused("not-a-folder", f"{folder} is not a folder", path=folder)
         tempfile.TemporaryFile(dir=below if below.is_dir() else folder).close()
     except OSError as refused:
-        return f"{below if below.is_dir() else folder} cannot be written: {cause_of(refused)}"
+        path = below if below.is_dir() else folder
+        cause = cause_of(refused)
+        return Refused("cannot-write", f"{path} cannot be written: {cause}", path=path, cause=cause)
     return None
 
 

@@ -1,8 +1,7 @@
-"""Loss and gradients of a decoder on one core, by kernels of our own.
+"""Loss and gradients of a decoder on one CPU core, by our own kernels.
 
-The same function as `Decoder.forward` and its autograd, written out; tests hold the two together.
-No graph is recorded and nothing is allocated in an update: every buffer and every call is made once
-per batch shape.
+This is `Decoder.forward` and its autograd written out; tests keep the two equal. An update records
+no graph and allocates nothing: every buffer and every call is made once per batch shape.
 """
 
 from typing import Any, Literal
@@ -22,46 +21,23 @@ LARGEST_HEAD = 512
 
 
 def supports(spec: ModelSpec) -> bool:
-    """Whether the kernels know this shape."""
+    """Whether the kernels support this shape."""
     return spec.head_dim % WHOLE_HEAD == 0 and spec.head_dim <= LARGEST_HEAD
 
 
-class NativeDecoder:
-    """Adds the gradients of `model` to its parameters' `grad`.
+class NativePass:
+    """Forward pass of one batch shape, and with `gradient` its backward pass, by native kernels.
 
-    Parameters and their gradients must stay where they are in memory from the first call on.
+    The backward pass adds to the `grad` of the model's parameters. Parameters and their gradients
+    must not move in memory from here on.
     """
-
-    def __init__(self, model: Decoder, precision: Literal["fp32", "bf16"]) -> None:
-        self.model, self.precision = model, precision
-        self._passes: dict[tuple[int, bool], _Pass] = {}
-
-    def backward(self, rows: Tensor, share: float) -> float:
-        """The loss of (B, T + 1) token ids as `loss` has it; `share` of its gradient is added."""
-        return self._pass(len(rows), gradient=True).run(rows, share)
-
-    def loss(self, rows: Tensor) -> float:
-        """Mean nats per token of (B, T + 1) token ids.
-
-        Ids may be marked (marks.py): a prediction that does not count is one of 0 nats.
-        """
-        return self._pass(len(rows), gradient=False).run(rows)
-
-    def _pass(self, sequences: int, *, gradient: bool) -> "_Pass":
-        key = (sequences, gradient)
-        if key not in self._passes:
-            self._passes[key] = _Pass(self.model, self.precision, sequences, gradient)
-        return self._passes[key]
-
-
-class _Pass:
-    """One batch shape: its buffers and calls, forward, and backward if asked for."""
 
     def __init__(
         self,
         model: Decoder,
         precision: Literal["fp32", "bf16"],
         sequences: int,
+        *,
         gradient: bool,
     ) -> None:
         self.model, self.sites = model, model.sites
@@ -78,17 +54,22 @@ class _Pass:
             self._backward(self.after_loss)
 
     def run(self, rows: Tensor, share: float = 0.0) -> float:
-        """Mean nats per token, `share` of whose gradient is added.
+        """Mean nats per token of (B, T + 1) token ids; adds `share` times its gradient.
+
+        Ids may carry a loss mask (`model.decoder`): a masked prediction counts as 0 nats.
 
         Raises:
-            DataError: An id lies outside the vocabulary; the kernels would read beyond a table.
+            DataError: A token id is outside the vocabulary, which the kernels do not check.
         """
-        lowest, highest = (int(each) for each in torch.aminmax(rows))
+        lowest, highest = (int(extreme) for extreme in torch.aminmax(rows))
         vocabulary, largest = self.model.spec.vocab_size, max(highest, ~lowest)
         if largest >= vocabulary:
             raise DataError(
+                "out-of-range",
                 f"token id {largest} in a batch: ids of this model are "
-                f"0 to {vocabulary - 1}; check data.vocab_size and the token files"
+                f"0 to {vocabulary - 1}; check data.vocab_size and the token files",
+                token=largest,
+                vocab_size=vocabulary,
             )
         self.work.rows.copy_(rows)
         with torch.no_grad():
@@ -98,7 +79,7 @@ class _Pass:
         return summed / self.work.tokens
 
     def _cast_weights(self) -> dict[str, Tensor]:
-        """Matrices by name, in the type that products are made in, copied anew at every run."""
+        """Matrices by name in the dtype of matrix products; every run copies them again."""
         program = self.before_loss
         matrices = {n: p.detach() for n, p in self.model.named_parameters() if p.dim() == 2}
         if program.type is torch.float32:
@@ -176,7 +157,7 @@ class _Pass:
     def _add(
         self, to: Program, name: str, out_MO: Tensor, in_MI: Tensor, factor: float = 1.0
     ) -> None:
-        """Add the gradient of a matrix, factor x out^T in, over the tokens M."""
+        """Append the gradient of a matrix, factor x out^T in, summed over the tokens M."""
         gradient = self.model.get_parameter(name).grad
         assert gradient is not None
         to.add_product(gradient, out_MO.t(), in_MI, factor)
@@ -210,10 +191,10 @@ def adamw(
     factor: float,
     step: int,
 ) -> None:
-    """One AdamW update number `step` (from 1) of flat fp32 tensors, in place.
+    """Apply AdamW update number `step` (from 1) to flat fp32 tensors, in place.
 
-    Rate, betas, eps and decay are those of torch's parameter `group`; gradients are multiplied by
-    `factor`, and left at zero.
+    Learning rate, betas, eps and weight decay come from torch's parameter `group`. Gradients are
+    multiplied by `factor` (the clip), then set to zero. Loshchilov and Hutter (arXiv 1711.05101).
     """
     beta1, beta2 = group["betas"]
     function("adamw", "fp32")(

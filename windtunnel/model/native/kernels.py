@@ -1,14 +1,12 @@
-"""Build the C++ kernels once per machine and load them; a compiler is all they need.
+"""The C++ kernels: compiled once per machine, and recorded as a list of calls per batch shape.
 
-The shared object lies in the user's own cache folder (0700, outside any store), under a name that
-hashes the sources, the flags, the compiler and what it takes this processor for.
-
-The memory of one batch shape: what the backward pass needs of the forward pass, and scratch.
+They need only a C++ compiler. The shared object is cached in the user's own folder (mode 0700,
+outside any store) under a hash of the sources, flags, compiler and target processor. `Buffers`
+holds the activations and scratch of one batch shape. A `Program` records kernel calls with their
+addresses filled in, and an update replays them.
 
 Axes: M tokens of the batch, W width, F ffn width, V vocabulary, K head size; B, T, P as in
 attention.cpp.
-
-A list of kernel calls with every address filled in: recorded once, run at every update.
 """
 
 import ctypes
@@ -75,14 +73,14 @@ def compiler() -> str | None:
 
 @functools.cache
 def identity() -> str | None:
-    """A name for the machine code that would run here; None without a compiler.
+    """Hash of the machine code that would run here (12 hex digits); None without a compiler.
 
-    Two machines with the same name run the same instructions, so their results are the same bits.
+    Two machines with the same hash run the same instructions, so their results agree bit for bit.
     """
-    if (found := compiler()) is None:
+    if (compiler_path := compiler()) is None:
         return None
     probe = subprocess.run(  # prints the version, and -march=native spelt out
-        [found, *FLAGS, "-E", "-v", "-x", "c++", os.devnull],
+        [compiler_path, *FLAGS, "-E", "-v", "-x", "c++", os.devnull],
         capture_output=True,
         text=True,
         env=os.environ | {"LC_ALL": "C"},
@@ -98,13 +96,13 @@ def identity() -> str | None:
 
 @functools.cache
 def function(kernel: str, precision: Literal["fp32", "bf16"]) -> Callable[..., float]:
-    """A kernel by name, for activations of a precision; pointers are passed as integers."""
+    """The kernel of that name for one activation precision; pointers are passed as integers."""
     typed = kernel in SIGNATURES
     types = SIGNATURES[kernel] if typed else UNTYPED_SIGNATURES[kernel]
-    found = getattr(_library(), f"{kernel}_{precision}" if typed else kernel)
-    found.argtypes = [TYPES[each] for each in types.replace(" ", "")]
-    found.restype = ctypes.c_double if kernel == "cross_entropy" else None
-    return cast("Callable[..., float]", found)
+    symbol = getattr(_library(), f"{kernel}_{precision}" if typed else kernel)
+    symbol.argtypes = [TYPES[letter] for letter in types.replace(" ", "")]
+    symbol.restype = ctypes.c_double if kernel == "cross_entropy" else None
+    return cast("Callable[..., float]", symbol)
 
 
 @functools.cache
@@ -112,55 +110,61 @@ def _library() -> ctypes.CDLL:
     """The kernels, built on first use.
 
     Raises:
-        ConfigError: There is no compiler, it does not take the sources, or what it made cannot be
-            loaded.
+        ConfigError: No compiler is installed, compilation fails, or the library cannot be loaded.
     """
     name = identity()
     if name is None:
         raise ConfigError(
+            "no-compiler",
             "the native kernels need a C++ compiler (g++ or clang++, or $CXX), and none is here; "
-            "install one, or set resources.kernels: torch"
+            "install one, or set resources.kernels: torch",
+            allowed=["torch"],
         )
     path = user_cache("native") / f"{name}.so"
     if path.exists():
-        with suppress(OSError):  # damaged: it is built again
+        with suppress(OSError):  # a damaged library is rebuilt
             return ctypes.CDLL(str(path))
     _build(path)
     fix = (
         "set XDG_CACHE_HOME to a folder that programs may be run from, or resources.kernels: torch"
     )
-    with boundary(path, fix, ConfigError, what="the native kernels cannot be loaded"):
+    what = "the native kernels cannot be loaded"
+    with boundary(path, fix, ConfigError, what=what, code="cannot-load"):
         return ctypes.CDLL(str(path))
 
 
 def _build(path: Path) -> None:
-    """Compile beside and rename, since several workers may do it at once."""
-    found = compiler()
-    assert found is not None
+    """Compile to a temporary file and rename it, since several workers may build at once."""
+    compiler_path = compiler()
+    assert compiler_path is not None
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         built = Path(scratch) / path.name
         sources = [str(HERE / name) for name in SOURCES]
-        made = subprocess.run(
-            [found, *FLAGS, "-shared", "-fPIC", *sources, "-o", str(built)],
+        result = subprocess.run(
+            [compiler_path, *FLAGS, "-shared", "-fPIC", *sources, "-o", str(built)],
             capture_output=True,
             text=True,
             check=False,
         )
-        if made.returncode:
+        if result.returncode:
+            output = result.stderr.strip()[-800:]
             raise ConfigError(
-                f"{found} does not build the native kernels: {made.stderr.strip()[-800:]}\n"
-                "set resources.kernels: torch, or point $CXX at another compiler"
+                "build-failed",
+                f"{compiler_path} does not build the native kernels: {output}\n"
+                "set resources.kernels: torch, or point $CXX at another compiler",
+                compiler=compiler_path,
+                output=output,
             )
         built.replace(path)
 
 
 PAD = 16
-"""Positions of a head are padded to a multiple of it (attention.cpp)."""
+"""Positions of a head are padded to a multiple of this (attention.cpp)."""
 
 
 @dataclass
 class Layer:
-    """What the backward pass of one layer needs of its forward pass."""
+    """Activations of one layer that its backward pass needs."""
 
     x: Tensor
     inverse: Tensor
@@ -178,9 +182,9 @@ class Layer:
 
 
 class Buffers:
-    """Buffers for `sequences` rows; with fewer layers than the model's, layers share them.
+    """Buffers for a batch of `sequences` rows; layers share them when `layers` is below the depth.
 
-    The residual stream and its gradient are fp32; what feeds a matrix product has `dtype`.
+    The residual stream and its gradient are fp32; operands of matrix products have `dtype`.
     """
 
     def __init__(self, spec: ModelSpec, sequences: int, layers: int, dtype: torch.dtype) -> None:
@@ -238,7 +242,7 @@ class Buffers:
 
 
 class Program:
-    """Calls in order. The tensors behind their addresses are kept, and must never be moved."""
+    """Kernel calls in order; it keeps the tensors whose addresses it holds, and they never move."""
 
     def __init__(self, precision: Literal["fp32", "bf16"]) -> None:
         self.precision = precision
@@ -247,39 +251,38 @@ class Program:
         self._kept: list[Tensor] = []
 
     def run(self) -> None:
-        """Make every call."""
+        """Run every call."""
         for call in self._calls:
             call()
 
     def bind(self, kernel: str, *arguments: Tensor | float | None) -> Callable[..., float]:
-        """A kernel with its first arguments; the others are given at the call."""
-        tensors = [each for each in arguments if isinstance(each, Tensor)]
-        self._kept += tensors
-        plain = [each.data_ptr() if isinstance(each, Tensor) else each for each in arguments]
+        """A kernel with its first arguments bound; the caller passes the rest."""
+        self._kept += [value for value in arguments if isinstance(value, Tensor)]
+        plain = [value.data_ptr() if isinstance(value, Tensor) else value for value in arguments]
         return functools.partial(function(kernel, self.precision), *plain)
 
     def call(self, kernel: str, *arguments: Tensor | float | None) -> None:
-        """Add a kernel; tensors are passed by their address."""
+        """Append a kernel call; tensors are passed by address."""
         self._calls.append(self.bind(kernel, *arguments))
 
     def product(self, out: Tensor, left: Tensor, right: Tensor) -> None:
-        """Add out = left @ right."""
+        """Append out = left @ right."""
         if self.type is torch.float32:
             self._own_product(out, left, right, factor=1.0, add=False)
         else:
             self._calls.append(functools.partial(torch.mm, left, right, out=out))
 
     def add_product(self, out: Tensor, left: Tensor, right: Tensor, factor: float) -> None:
-        """Add out += factor left @ right, where `out` is fp32 whatever the operands are."""
+        """Append out += factor left @ right; `out` is fp32 whatever the operands are."""
         if self.type is torch.float32:
             self._own_product(out, left, right, factor=factor, add=True)
         else:
-            found = torch.empty(out.shape, dtype=self.type)
-            self.product(found, left, right)
-            self._calls.append(functools.partial(out.add_, found, alpha=factor))
+            product = torch.empty(out.shape, dtype=self.type)
+            self.product(product, left, right)
+            self._calls.append(functools.partial(out.add_, product, alpha=factor))
 
     def copies(self, sources: list[Tensor], targets: list[Tensor]) -> None:
-        """Add copies between tensors, across types."""
+        """Append copies between tensors, across dtypes."""
         self._calls.append(functools.partial(torch._foreach_copy_, targets, sources))
 
     def _own_product(
