@@ -133,7 +133,9 @@ def test_a_damaged_curve_is_said_and_trained_again(swept, damage, kind):
 
     opened = open_study(study.file)
     assert [code for code, _ in opened.diagnostics if code == CODE] == [CODE]
-    assert str(folder.curve) in dict(opened.diagnostics)[CODE]
+    (warning,) = (each for each in opened.diagnostics if each.code == CODE)
+    assert warning.values["segments"] == [folder.root.name]
+    assert str(folder.curve) in warning.message
     write_report(opened)
     assert gather(study.store, study.plan) == rows
     study_progress(opened)

@@ -102,15 +102,25 @@ class Point(Strict):
         fork = steps - decay
         if fork < warmup or decay < 1:
             raise ConfigError(
+                "short-horizon",
                 f"{self._where()}: {steps} updates, of which {warmup} warm up and {max(decay, 0)} "
                 f"decay; lengthen the horizon to more than {self._shortest()} updates or lower "
-                "recipe.warmup_steps"
+                "recipe.warmup_steps",
+                **self._names(),
+                updates=steps,
+                warmup=warmup,
+                decay=max(decay, 0),
+                shortest=self._shortest(),
             )
         if steps < FEWEST_STEPS:
             raise ConfigError(
+                "short-horizon",
                 f"{self._where()}: {steps} updates of {batch} tokens, and under {FEWEST_STEPS} a "
                 "loss says little about the model; lengthen the horizon or lower "
-                "recipe.batch_tokens"
+                "recipe.batch_tokens",
+                **self._names(),
+                updates=steps,
+                shortest=FEWEST_STEPS,
             )
         try:
             Decay(
@@ -120,9 +130,17 @@ class Point(Strict):
                 final_factor=self.schedule.final_factor,
             )
         except ConfigError as refused:
-            raise RateError(f"{self._where()}: {refused}; {HOW_TO_DECAY}") from None
+            raise RateError(
+                refused.code,
+                f"{self._where()}: {refused}; {HOW_TO_DECAY}",
+                **self._names() | refused.values,
+            ) from None
         change = ScheduleChange(shape=self.schedule.shape, final_factor=self.schedule.final_factor)
         return Branch(parent=self.trunk, fork_step=fork, steps=decay, changes=(change,))
+
+    def _names(self) -> dict[str, object]:
+        size, horizon = self.trunk.model.size, str(self.horizon)
+        return {"experiment": self.experiment, "size": size, "horizon": horizon}
 
     def _where(self) -> str:
         size = self.trunk.model.size

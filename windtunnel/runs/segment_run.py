@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from windtunnel.config import Branch, Segment, Trunk
 from windtunnel.config.segment import rows_at
-from windtunnel.errors import ConfigError, StoreError, boundary
+from windtunnel.errors import ConfigError, StoreError
 from windtunnel.runs.budget.throughput import Overhead
 from windtunnel.runs.completion import missing_stops, stops_of
+from windtunnel.runs.files import undamaged
 from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.store import SegmentFolder
 from windtunnel.runs.streams import turns
@@ -195,7 +196,12 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         except checkpoint.Damaged as damaged:
             self._discard(source, f"{damaged}; removed, its parent makes it again")
             self._recall_the_way()
-            raise LostFork(f"{damaged}; its parent makes it again") from None
+            raise LostFork(
+                "lost-fork",
+                f"{damaged}; its parent makes it again",
+                folder=source,
+                fork_step=self.segment.fork_step,
+            ) from None
         self.state.seconds = 0.0  # seconds are the segment's own
         if turns(self.segment):
             self.state.forget_losses()
@@ -224,16 +230,19 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             home.set_execution(decided.model_dump())
             return decided
         fix = "put back a copy of it, or remove the folder: the segment is made again"
-        with boundary(home.root / "execution.json", fix, StoreError, what="damaged"):
+        with undamaged(home.root / "execution.json", fix):
             recorded = Execution(**home.execution)
         now = current(recorded)
         if differences := recorded.differences(now):
             changes = ", ".join(differences)
             if not order.accept_execution_change:
                 raise ConfigError(
+                    "execution-changed",
                     f"segment {self.planned.id}: its trunk was computed otherwise ({changes}), and "
                     "going on here would not be exact; pass --accept-execution-change to go on "
-                    "and have it recorded, or finish it where it began"
+                    "and have it recorded, or finish it where it began",
+                    segment=self.planned.id,
+                    changes=list(differences),
                 )
             home.note(f"execution changed before segment {self.planned.id}: {changes}")
             home.set_execution(now.model_dump())

@@ -34,10 +34,10 @@ from windtunnel.errors import ConfigError, DataError, Diagnostic
 from windtunnel.runs.completion import WantedSet
 from windtunnel.runs.curves import curve_diagnostics, cut_broken_curves
 from windtunnel.runs.data_lock import (
-    data_asked,
     differences,
-    open_pinned,
-    restore_pinned,
+    locked_section,
+    open_locked,
+    restore_locked,
     verify_prepared,
 )
 from windtunnel.runs.files import read_json, write_json
@@ -45,7 +45,7 @@ from windtunnel.runs.plan import Plan, make_plan
 from windtunnel.runs.plan_checks import REFUSED, check_effects, misfit_of, space_misfit, space_of
 from windtunnel.runs.points import Ground
 from windtunnel.runs.preflight import check_execution
-from windtunnel.runs.schemas import PIN
+from windtunnel.runs.schemas import DATA_LOCK
 from windtunnel.runs.search.projection import expected_trials, trials_asked
 from windtunnel.runs.search.trial_log import Suggested, read_suggested
 from windtunnel.runs.store import Store
@@ -84,8 +84,7 @@ class Study:
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
         """What the plan and the data have to say, with codes; docs/data.md lists those of data."""
-        planned = (Diagnostic("plan", message) for message in self.plan.warnings)
-        return (*planned, *self.data_diagnostics, *self._curves)
+        return (*self.plan.warnings, *self.data_diagnostics, *self._curves)
 
     @property
     def data_diagnostics(self) -> tuple[Diagnostic, ...]:
@@ -180,7 +179,9 @@ class Study:
                 yield Diagnostic(
                     "missing-source",
                     f"{self.file}: data source {source.label!r}: there is no {missing}; the sweep "
-                    "will stop there: mend `path`, which is relative to the study file",
+                    "will stop there: correct `path`, which is relative to the study file",
+                    source=source.label,
+                    path=missing,
                 )
 
     def _repeats(self) -> tuple[Diagnostic, ...]:
@@ -193,6 +194,8 @@ class Study:
                 f"the longest path reads {self.longest_tokens:.3g} tokens, and some path "
                 f"{epochs:.2f} epochs of its most repeated source; a law of fresh data does not "
                 "hold there (Muennighoff et al. 2023)",
+                epochs=epochs,
+                tokens=self.longest_tokens,
             ),
         )
 
@@ -212,16 +215,16 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
     config = load_study(file)
     store = Store(place_named(config.store, file, "store"))
     store.check_format()
-    pin_file = store.study(config.study) / "data.json"
-    pin = read_json(pin_file, PIN)
-    asked = data_asked(config)
-    if pin is not None and pin["asked"] != asked:
-        raise ConfigError(_other_data(config, file, pin_file, pin["asked"], asked))
+    lock_file = store.study(config.study) / "data.json"
+    lock = read_json(lock_file, DATA_LOCK)
+    section = locked_section(config)
+    if lock is not None and lock["asked"] != section:
+        raise _other_data(config, file, lock_file, lock["asked"], section)
     dataset, extra = None, tuple[ValidationSet, ...]()
-    if pin is not None:
+    if lock is not None:
         if prepared:
-            restore_pinned(store, pin, pin_file, _data_spec(config, file), progress)
-        dataset = open_pinned(store, pin, pin_file)
+            restore_locked(store, lock, lock_file, _data_spec(config, file), progress)
+        dataset = open_locked(store, lock, lock_file)
     elif prepared:
         # What does not fit together is told before the data is read, which may take hours.
         plan_of(
@@ -229,12 +232,12 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
         )
         store.open_for_writing()
         dataset = prepare(_data_spec(config, file), root=store.data, progress=progress)
-        pin = {
-            "asked": asked,
+        lock = {
+            "asked": section,
             "dataset": str(dataset.folder.relative_to(store.root)),
             "stream": dataset.fingerprint,
         }
-        write_json(pin_file, pin)
+        write_json(lock_file, lock)
     if dataset is not None:
         extra = _extra_validation(config, file, store, dataset, progress)
         if prepared:
@@ -270,20 +273,34 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
 
 
 def _other_data(
-    config: StudyConfig, file: Path, pin_file: Path, pinned: dict[str, Any], asked: dict[str, Any]
-) -> str:
-    """That the data is not what the study's runs were made on; a mistyped path comes first."""
-    known = {source["path"] for source in pinned["sources"]}
-    lost = "".join(
-        f"there is no {missing}: mend `path` of source {source.label!r}, which is relative to the "
-        "study file. "
+    config: StudyConfig,
+    file: Path,
+    lock_file: Path,
+    locked: dict[str, Any],
+    stated: dict[str, Any],
+) -> ConfigError:
+    """The error for data that differs from the lock; paths that do not exist come first."""
+    known = {source["path"] for source in locked["sources"]}
+    missing = {
+        source.label: path
         for source in config.data.sources
-        if source.path not in known and (missing := _missing(source, file))
+        if source.path not in known and (path := _missing(source, file))
+    }
+    lost = "".join(
+        f"there is no {path}: correct `path` of source {label!r}, which is relative to the study "
+        "file. "
+        for label, path in missing.items()
     )
-    return (
-        f"{file}: data: {lost}The runs of study {config.study!r} were made on other data or "
-        f"another tokenizer ({pin_file} pins them): {'; '.join(differences(pinned, asked))}. Put "
-        "it back, or give the changed study a new `study:` name"
+    changes = list(differences(locked, stated))
+    return ConfigError(
+        "other-data",
+        f"{file}: data: {lost}The runs of study {config.study!r} were trained on other data or "
+        f"another tokenizer ({lock_file} locks them): {'; '.join(changes)}. Put it back, or give "
+        "the changed study a new `study:` name",
+        study=config.study,
+        file=lock_file,
+        changes=changes,
+        missing=missing,
     )
 
 

@@ -21,8 +21,9 @@ from windtunnel.config import Branch, Trunk
 from windtunnel.config.study import DynamicsConfig, Resources
 from windtunnel.config.units import Strict
 from windtunnel.data import Dataset, TrainStream, ValidationSet
-from windtunnel.errors import StoreError, boundary, cannot_write
+from windtunnel.errors import cannot_write
 from windtunnel.runs.completion import WantedSet
+from windtunnel.runs.files import undamaged
 from windtunnel.runs.json_schema import Schema
 from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.store import DYNAMICS, Store
@@ -123,7 +124,7 @@ def read_order(path: Path) -> WorkOrder:
     Raises:
         StoreError: It is missing or damaged.
     """
-    with boundary(path, ORDER.fix, StoreError, what="damaged"):
+    with undamaged(path, ORDER.fix):
         return ORDER.read(path.read_bytes())
 
 

@@ -106,9 +106,11 @@ def calibrate(
     """
     if study.config.resources.devices_per_trial > 1:
         raise ConfigError(
+            "contradicting-options",
             "--calibrate times trials of one device, and resources.devices_per_trial is "
             f"{study.config.resources.devices_per_trial}; leave it out: the speed is measured once "
-            "something has run"
+            "something has run",
+            devices_per_trial=study.config.resources.devices_per_trial,
         )
     study.store.open_for_writing()
     study.folder.mkdir(parents=True, exist_ok=True)
@@ -223,4 +225,8 @@ class _Worker:
         self._process.wait()
         self._errors.seek(0)
         last = self._errors.read().strip().splitlines()[-1:] or ["no reason was given"]
-        raise ConfigError(f"--calibrate: a shape cannot be timed here: {last[0]}")
+        raise ConfigError(
+            "cannot-calibrate",
+            f"--calibrate: a shape cannot be timed here: {last[0]}",
+            cause=last[0],
+        )

@@ -186,7 +186,7 @@ def outcome_json(study: Study, outcome: SearchOutcome) -> dict[str, Any]:
         "flops_spent": outcome.flops_spent,
         "flops_without_stopping": outcome.flops_without_stopping,
         "missing": missing(outcome),
-        "warnings": list(outcome.warnings),
+        "warnings": [warning.message for warning in outcome.warnings],
     }
 
 
