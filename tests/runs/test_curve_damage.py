@@ -132,7 +132,7 @@ def test_a_damaged_curve_is_said_and_trained_again(swept, damage, kind):
     damage(folder.curve)
 
     opened = open_study(study.file)
-    assert [code for code, _ in opened.diagnostics if code == CODE] == [CODE]
+    assert [each.code for each in opened.diagnostics if each.code == CODE] == [CODE]
     (warning,) = (each for each in opened.diagnostics if each.code == CODE)
     assert warning.values["segments"] == [folder.root.name]
     assert str(folder.curve) in warning.message

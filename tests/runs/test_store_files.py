@@ -55,14 +55,14 @@ def folder(tmp_path):
 @pytest.mark.parametrize(
     ("change", "code", "place", "value"),
     [
-        ({"reached": "10"}, "wrong-type", "finished.reached", "'10'"),
+        ({"reached": "10"}, "not-a-number", "finished.reached", "'10'"),
         ({"reached": -1}, "out-of-range", "finished.reached", "-1"),
         ({"reached": 10**30}, "out-of-range", "finished.reached", None),
-        ({"reached": True}, "wrong-type", "finished.reached", "True"),
-        ({"seconds": None}, "wrong-type", "finished.seconds", "None"),
-        ({"epochs": {"text": []}}, "wrong-type", "finished.epochs.text", "[]"),
+        ({"reached": True}, "not-a-number", "finished.reached", "True"),
+        ({"seconds": None}, "not-a-number", "finished.seconds", "None"),
+        ({"epochs": {"text": []}}, "not-a-number", "finished.epochs.text", "[]"),
         ({"epochs": []}, "wrong-type", "finished.epochs", "[]"),
-        ({"outcome": "done"}, "unknown-value", "the document", None),
+        ({"outcome": "done"}, "unknown-kind", "the document", None),
     ],
 )
 def test_a_record_is_checked_by_its_schema(folder, change, code, place, value):
@@ -130,8 +130,12 @@ def test_measurements_are_by_update_and_set(folder):
     assert folder.measurements == {7: {"docs": found}}
     path = folder.root / "measurements.json"
     for content, code, place in (
-        ({"seven": {}}, "wrong-type", "seven.[key]"),
-        ({"7": {"docs": found | {"nats_per_token": "2.5"}}}, "wrong-type", "7.docs.nats_per_token"),
+        ({"seven": {}}, "bad-name", "seven.[key]"),
+        (
+            {"7": {"docs": found | {"nats_per_token": "2.5"}}},
+            "not-a-number",
+            "7.docs.nats_per_token",
+        ),
         ({"7": {"docs": {"asked": 1}}}, "missing-key", "7.docs.fingerprint"),
         ({"7": []}, "wrong-type", "7"),
     ):
@@ -222,7 +226,7 @@ def test_rows_of_a_curve_say_their_line(tmp_path):
     with pytest.raises(DamagedFile) as refused:
         next(rows)
     fault = {"file": path, "place": "tokens", "found": "'64'"}
-    assert (refused.value.code, refused.value.values) == ("wrong-type", fault | {"line": 2})
+    assert (refused.value.code, refused.value.values) == ("not-a-number", fault | {"line": 2})
     with pytest.raises(DamagedFile) as refused:
         curve_tail(path)
     assert refused.value.values == fault

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from windtunnel.config.errors import expected
+from windtunnel.config.errors import code_of, expected, values_of
 from windtunnel.errors import Refused, cause_of
 from windtunnel.laws.schema import SHORT, keys_once
 
@@ -126,33 +126,13 @@ def parse(content: bytes | str) -> Any:
         raise Refused("not-json", cause_of(wrong)) from None
 
 
-CODES = {
-    "missing": "missing-key",
-    "extra_forbidden": "unknown-key",
-    "finite_number": "out-of-range",
-    "greater_than": "out-of-range",
-    "greater_than_equal": "out-of-range",
-    "less_than": "out-of-range",
-    "less_than_equal": "out-of-range",
-    "too_short": "out-of-range",
-    "too_long": "out-of-range",
-    "literal_error": "unknown-value",
-    "union_tag_invalid": "unknown-value",
-    "union_tag_not_found": "missing-key",
-    "value_error": "out-of-range",
-}
-"""By pydantic's type of error; every other one is a `wrong-type`."""
-
-
 def first_fault(wrong: ValidationError) -> Refused:
     """The first fault that pydantic found: its place, the value there and what is expected."""
     error: Any = wrong.errors()[0]
     place = ".".join(map(str, error["loc"])) or "the document"
-    code = CODES.get(error["type"], "wrong-type")
+    code = code_of(error)
     if error["type"] == "missing":
         return Refused(code, f"{place}: is missing", place=place)
-    cause = error.get("ctx", {}).get("error")
-    if isinstance(cause, Refused):
-        code = cause.code
-    found = SHORT.repr(error["input"])
-    return Refused(code, f"{place}: {found}: {expected(error)}", place=place, found=found)
+    values = {"place": place, "found": SHORT.repr(error["input"])}
+    message = f"{place}: {values['found']}: {expected(error)}"
+    return Refused(code, message, **values_of(error) | values)

@@ -1,14 +1,11 @@
-"""The space of a grid or a search: which of its combinations are looked at before anything runs.
+"""Checks of every experiment before anything runs, each error at its place in the study file.
 
-Of a grid they are all. Of a search they are every corner, every value of each axis that can be
-listed, and samples inside of its ranges, also right beside their ends; the same at every opening.
+Of a grid all combinations are checked. Of a search every corner is, every value of each axis that
+can be listed, and fixed samples inside its ranges, also right beside their ends.
 
-What of an experiment cannot be planned: its place in the study file, the values, and the fix.
-
-Axes that change no run: a search would name a winner among equals, a grid would run them twice.
-
-Two runs are equal if model, rates, multipliers and schedule are: a field may differ and change
-none of them, as a weight decay rule does where every width is the base width.
+An axis that changes no run is refused: a search would name a winner among equals, a grid would run
+them twice. Two runs are equal if model, rates, multipliers and schedule are; a field may differ
+without changing any of them, as a weight decay rule does where every width is the base width.
 """
 
 import math
@@ -21,7 +18,7 @@ from typing import Any
 from windtunnel.config import Branch, Duration
 from windtunnel.config.axes import is_whole, varied
 from windtunnel.config.branch import BranchExperiment
-from windtunnel.config.errors import reason
+from windtunnel.config.errors import first_refusal, reason
 from windtunnel.config.search import Range, SearchExperiment
 from windtunnel.config.study import GridExperiment, ScalingExperiment
 from windtunnel.config.units import Misfit, Size
@@ -180,12 +177,18 @@ def misfit_of(ground: Ground, number: int) -> Misfit | None:
         for point in points_of(alone, {}):
             if (refusal := _refusal(point)) is not None:
                 if isinstance(refusal, RateError):
-                    return Misfit(str(refusal), *RATE)
+                    return at_place(refusal, str(refusal), *RATE)
                 within = _place(experiment, point, refusal)
-                return Misfit(_named(experiment.name, refusal), *place, *within)
+                return at_place(refusal, _named(experiment.name, refusal), *place, *within)
     except REFUSED as refused:
-        return Misfit(_named(experiment.name, refused), *place)
+        return at_place(refused, _named(experiment.name, refused), *place)
     return None
+
+
+def at_place(refused: Exception, message: str, *place: str | int, **values: object) -> Misfit:
+    """The Misfit at a place of the study file with the code and values of a refusal."""
+    cause = first_refusal(refused)
+    return Misfit(cause.code, message, *place, **cause.values | values)
 
 
 def space_misfit(space: Space, number: int) -> Misfit | None:
@@ -207,8 +210,9 @@ def _of_values(
     axes = _axes_to_blame(space, values)
     if not axes:
         if isinstance(refused, RateError):
-            return Misfit(str(refused), *RATE)
-        return Misfit(_named(name, refused), "experiments", number, *_horizon(space, horizon))
+            return at_place(refused, str(refused), *RATE)
+        place = ("experiments", number, *_horizon(space, horizon))
+        return at_place(refused, _named(name, refused), *place)
     shown = ", ".join(f"{axis} = {_shown(space, axis, values[axis])}" for axis in axes)
     ranges = [axis for axis in axes if space.range_of(axis)]
     if ranges:
@@ -218,12 +222,15 @@ def _of_values(
     else:
         fix = "leave the value out"
     said = reason(refused).removeprefix(f"experiment {name!r}, ")
-    return Misfit(
+    return at_place(
+        refused,
         f"experiment {name!r}: {shown}: {said}; {fix}",
         "experiments",
         number,
         section,
         axes[-1],
+        experiment=name,
+        axes={axis: values[axis] for axis in axes},
     )
 
 
@@ -272,8 +279,9 @@ def _horizon(space: Space, horizon: Duration) -> Place:
 
 
 def _named(name: str, refused: Exception) -> str:
-    said = reason(refused)
-    return said if said.startswith("experiment ") else f"experiment {name!r}: {said}"
+    """The message of a refusal, which names its experiment."""
+    cause = first_refusal(refused)
+    return str(cause) if "experiment" in cause.values else f"experiment {name!r}: {cause}"
 
 
 def _refusal(point: Point | VariantPoint) -> Exception | None:
@@ -323,11 +331,15 @@ def check_effects(space: Space, number: int) -> None:
             )
             fix = "leave the axis out" if every else "keep one of them"
             raise Misfit(
+                "axis-without-effect",
                 f"{said}: {_why(space, axis)}; {fix}",
                 "experiments",
                 number,
                 space.section,
                 axis,
+                experiment=name,
+                axis=axis,
+                equal=list(alike),
             )
 
 

@@ -1,6 +1,6 @@
-"""A study opened over its store: configuration, pinned data, and the plan. Loads no torch.
+"""A study opened over its store: configuration, locked data and plan. Loads no torch.
 
-The plan of a study file: what cannot be planned is told at its own line.
+A plan that cannot be made is an error at its own line of the study file.
 """
 
 from collections.abc import Iterator, Mapping
@@ -42,7 +42,14 @@ from windtunnel.runs.data_lock import (
 )
 from windtunnel.runs.files import read_json, write_json
 from windtunnel.runs.plan import Plan, make_plan
-from windtunnel.runs.plan_checks import REFUSED, check_effects, misfit_of, space_misfit, space_of
+from windtunnel.runs.plan_checks import (
+    REFUSED,
+    at_place,
+    check_effects,
+    misfit_of,
+    space_misfit,
+    space_of,
+)
 from windtunnel.runs.points import Ground
 from windtunnel.runs.preflight import check_execution
 from windtunnel.runs.schemas import DATA_LOCK
@@ -59,7 +66,7 @@ UNPREPARED = "unprepared"
 class Study:
     """A checked study file, its store, its data as far as prepared, and its plan.
 
-    `plan` holds of a search what it has suggested; `expected_plan` also what it will.
+    `plan` holds the trials that searches have suggested; `expected_plan` also the projected ones.
     """
 
     file: Path
@@ -405,6 +412,7 @@ def _placed(file: Path, ground: Ground, refused: Exception) -> ConfigError | Dat
     misfit = refused if isinstance(refused, Misfit) else None
     for number in range(len(ground.config.experiments)):
         misfit = misfit or misfit_of(ground, number)
-    misfit = misfit or Misfit(reason(refused), "experiments")
+    misfit = misfit or at_place(refused, reason(refused), "experiments")
     kind = DataError if isinstance(refused, DataError) else ConfigError
-    return kind(f"{place_of(file, *misfit.place)}: {misfit}")
+    where = place_of(file, *misfit.place)
+    return kind(misfit.code, f"{where}: {misfit}", **misfit.values | {"where": where})
