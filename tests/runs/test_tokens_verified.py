@@ -115,7 +115,7 @@ def test_another_stream_than_the_pinned_one_is_refused(prepared):
     with pytest.raises(DataError) as refused:
         open_study(prepared.file)
     assert refused.value.code == "other-data"
-    assert refused.value.values["stream"] == prepared.dataset.fingerprint
+    assert refused.value.values["locked"] == prepared.dataset.fingerprint
 
 
 @pytest.mark.parametrize("which", ["dataset", "source", "both"])

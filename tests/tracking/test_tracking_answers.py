@@ -26,7 +26,7 @@ ANSWERS = {
         b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "tag <html> is not known"}',
         "mlflow-error",
     ),
-    "an error": (500, "text/plain", b"oops", "mlflow-error"),
+    "an error": (500, "text/plain", b"oops", "not-mlflow"),
 }
 
 
