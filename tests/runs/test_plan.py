@@ -8,12 +8,12 @@ import pytest
 from windtunnel.config import Branch, load_study
 from windtunnel.errors import ConfigError
 from windtunnel.runs.plan import make_plan
-from windtunnel.runs.points import Ground
+from windtunnel.runs.points import StudyContext
 from windtunnel.runs.study import open_study
 
 
 def plan_of(path):
-    return make_plan(Ground(config=load_study(path), vocab_size=256, stream="s"))
+    return make_plan(StudyContext(config=load_study(path), vocab_size=256, stream="s"))
 
 
 def test_horizons_include_the_decay_and_branches_share_their_trunk(study_file):

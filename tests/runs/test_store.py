@@ -7,7 +7,7 @@ from windtunnel.errors import StoreError, StoreFull
 from windtunnel.runs.completion import outcome_of
 from windtunnel.runs.files import DamagedFile, append_line, read_json, read_lines, write_json
 from windtunnel.runs.plan import make_plan
-from windtunnel.runs.points import Ground
+from windtunnel.runs.points import StudyContext
 from windtunnel.runs.store import SegmentFolder, Store
 
 
@@ -90,7 +90,7 @@ def test_a_full_disk_is_an_error_that_teaches(tmp_path, monkeypatch):
 )
 def test_how_a_record_stands_towards_a_plan(study_file, outcome, reached, expected):
     plan = make_plan(
-        Ground(config=load_study(study_file(sizes="[16x1]")), vocab_size=256, stream="s")
+        StudyContext(config=load_study(study_file(sizes="[16x1]")), vocab_size=256, stream="s")
     )
     assert plan.trunks[0].end == 126
     record = {"outcome": outcome, "reached": reached}

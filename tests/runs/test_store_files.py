@@ -27,8 +27,8 @@ from windtunnel.runs.forecast import read_forecasts
 from windtunnel.runs.progress import curve_tail
 from windtunnel.runs.schemas import CURVE_ROW, RECORD
 from windtunnel.runs.search.trial_log import (
-    Suggested,
     SuggestedTrial,
+    TrialLog,
     read_suggested,
     write_suggested,
 )
@@ -326,11 +326,11 @@ def test_a_search_takes_back_only_what_it_can_have_suggested(tmp_path, trial, pl
     values = {"recipe.lr": 0.01, "model.qk_norm": True}
     first = SuggestedTrial(number=0, batch=0, values=values)
     second = {"number": 1, "batch": 0, "values": values, "admitted": 1}
-    good = Suggested(trials=(first, SuggestedTrial(**second)), finalists=(1,))
+    good = TrialLog(trials=(first, SuggestedTrial(**second)), finalists=(1,))
     write_suggested(study.folder, search, good)
     assert read_suggested(study.folder, search) == good
     write_suggested(
-        study.folder, search, Suggested(trials=(first, SuggestedTrial(**second | trial)))
+        study.folder, search, TrialLog(trials=(first, SuggestedTrial(**second | trial)))
     )
     with pytest.raises(DamagedFile) as refused:
         open_study(study.file)
@@ -342,7 +342,7 @@ def test_a_search_takes_back_only_what_it_can_have_suggested(tmp_path, trial, pl
 def test_finalists_are_trials_and_what_was_asked_is_compared(tmp_path):
     study = planted.make_study(tmp_path, experiments=SEARCH)
     (search,) = study.config.experiments
-    write_suggested(study.folder, search, Suggested(finalists=(0,)))
+    write_suggested(study.folder, search, TrialLog(finalists=(0,)))
     with pytest.raises(DamagedFile) as refused:
         read_suggested(study.folder, search)
     assert refused.value.values["place"] == "suggested.finalists"

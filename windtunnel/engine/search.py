@@ -15,8 +15,8 @@ from windtunnel.config.search import SearchExperiment
 from windtunnel.runs.plan import PlannedSegment, planned_segments
 from windtunnel.runs.points import search_points, trial_horizons
 from windtunnel.runs.search.trial_log import (
-    Suggested,
     SuggestedTrial,
+    TrialLog,
     read_suggested,
     write_suggested,
 )
@@ -120,7 +120,7 @@ class _Search:
             self.open = self._not_ended(changed.values())
         return list(new.values())
 
-    def _following(self, results: Sequence[TrialResult]) -> Suggested:
+    def _following(self, results: Sequence[TrialResult]) -> TrialLog:
         """The suggestions after these, now that all of these have ended; the same when done."""
         experiment, suggested = self.experiment, self.suggested
         horizons = len(trial_horizons(experiment))

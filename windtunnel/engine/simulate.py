@@ -17,7 +17,7 @@ from typing import Protocol
 from windtunnel.config import Branch
 from windtunnel.engine.graph import Graph, Status
 from windtunnel.runs.budget.cost import DiskUse, Left
-from windtunnel.runs.budget.throughput import Pace
+from windtunnel.runs.budget.throughput import Throughput
 from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.study import Study
 
@@ -244,7 +244,7 @@ class Outlook:
     disk_end: int
 
 
-def outlook(study: Study, pace: Pace, left: Left, *, slots: int) -> Outlook:
+def outlook(study: Study, pace: Throughput, left: Left, *, slots: int) -> Outlook:
     """Simulate a study's plan on `slots`."""
     segments = study.plan.segments
     disk = DiskUse(segments, pace, retain=study.config.retain)

@@ -28,7 +28,7 @@ from windtunnel.runs.segment_run import fail
 from windtunnel.runs.store import Store
 from windtunnel.runs.study import Study
 from windtunnel.runs.table import gather
-from windtunnel.runs.worker import WorkOrder
+from windtunnel.runs.worker import WorkerConfig
 
 
 class StoreLedger:
@@ -113,7 +113,7 @@ class Sweep:
         self.engine, self.address = engine, address
         self._opened = study
         asked = study.config.data.validation
-        self.order = WorkOrder(
+        self.order = WorkerConfig(
             study=study.config.study,
             store=str(study.store.root),
             dataset=str(study.dataset.folder),

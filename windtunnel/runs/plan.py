@@ -15,8 +15,8 @@ from windtunnel.config.search import SearchExperiment
 from windtunnel.config.segment import flops_per_update, tokens_at
 from windtunnel.config.units import Strict
 from windtunnel.errors import ConfigError, Diagnostic
-from windtunnel.runs.points import Ground, Point, points_of
-from windtunnel.runs.search.trial_log import Suggested
+from windtunnel.runs.points import RunPoint, StudyContext, points_of
+from windtunnel.runs.search.trial_log import TrialLog
 from windtunnel.runs.variant import VariantPoint
 
 FEW_STEPS = 300
@@ -153,7 +153,7 @@ def merged(one: PlannedSegment, other: PlannedSegment) -> PlannedSegment:
     )
 
 
-def make_plan(ground: Ground, suggested: Mapping[str, Suggested] | None = None) -> Plan:
+def make_plan(ground: StudyContext, suggested: Mapping[str, TrialLog] | None = None) -> Plan:
     """The plan of a study, with the trials suggested so far by each of its searches.
 
     Raises:
@@ -172,7 +172,7 @@ def make_plan(ground: Ground, suggested: Mapping[str, Suggested] | None = None) 
     )
 
 
-def planned_segments(points: Iterable[Point | VariantPoint]) -> tuple[PlannedSegment, ...]:
+def planned_segments(points: Iterable[RunPoint | VariantPoint]) -> tuple[PlannedSegment, ...]:
     """Trunks and branches that reach every point, each once, parents before children.
 
     Raises:
@@ -189,7 +189,7 @@ def planned_segments(points: Iterable[Point | VariantPoint]) -> tuple[PlannedSeg
     return _ordered(list(branches.values()))
 
 
-def _planned(point: Point | VariantPoint, branch: Branch, stage: int) -> PlannedSegment:
+def _planned(point: RunPoint | VariantPoint, branch: Branch, stage: int) -> PlannedSegment:
     """A branch of a point's chain; all but the last are what the next one starts from."""
     is_last = stage == len(point.chain)
     label = Label(
@@ -263,7 +263,7 @@ def _depth(segment: Segment) -> int:
 
 def plan_warnings(
     study: StudyConfig,
-    points: Sequence[Point | VariantPoint],
+    points: Sequence[RunPoint | VariantPoint],
     segments: Iterable[PlannedSegment],
 ) -> Iterator[Diagnostic]:
     """Warnings about designs that cannot answer their own question."""
@@ -274,7 +274,7 @@ def plan_warnings(
 
 
 def _short_horizons(
-    study: StudyConfig, points: Iterable[Point | VariantPoint]
+    study: StudyConfig, points: Iterable[RunPoint | VariantPoint]
 ) -> Iterator[Diagnostic]:
     searches = {each.name for each in study.experiments if isinstance(each, SearchExperiment)}
     short = [
@@ -295,7 +295,7 @@ def _short_horizons(
         )
 
 
-def _without_forecast(points: Iterable[Point | VariantPoint]) -> Iterator[Diagnostic]:
+def _without_forecast(points: Iterable[RunPoint | VariantPoint]) -> Iterator[Diagnostic]:
     """A warning for each experiment with too few sizes to forecast the one that it holds out."""
     sizes: dict[str, set[tuple[bool, int]]] = {}
     for point in points:
@@ -314,7 +314,7 @@ def _without_forecast(points: Iterable[Point | VariantPoint]) -> Iterator[Diagno
             )
 
 
-def _variant_warnings(points: Iterable[Point | VariantPoint]) -> Iterator[Diagnostic]:
+def _variant_warnings(points: Iterable[RunPoint | VariantPoint]) -> Iterator[Diagnostic]:
     """Warnings for each experiment whose variants end undecayed, or have a very short stage."""
     undecayed: dict[str, dict[str, None]] = {}
     shortest: dict[str, tuple[int, str]] = {}

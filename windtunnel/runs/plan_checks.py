@@ -24,7 +24,7 @@ from windtunnel.config.study import GridExperiment, ScalingExperiment
 from windtunnel.config.units import Misfit, Size
 from windtunnel.errors import ConfigError, DataError
 from windtunnel.mup import Role
-from windtunnel.runs.points import Ground, Point, points_of, search_size, trial_horizons
+from windtunnel.runs.points import RunPoint, StudyContext, points_of, search_size, trial_horizons
 from windtunnel.runs.variant import ForkError, RateError, VariantPoint
 
 MOST_CORNERS = 512
@@ -41,7 +41,7 @@ Values = dict[str, Any]
 class Space:
     """The axes of one experiment, `options` with the values of each that are looked at."""
 
-    ground: Ground
+    ground: StudyContext
     experiment: GridExperiment | SearchExperiment
     options: dict[str, Sequence[Any]]
     sizes: tuple[Size, ...]
@@ -65,7 +65,7 @@ class Space:
         searched = self.experiment.space[axis]
         return searched if isinstance(searched, Range) else None
 
-    def point(self, values: Values, size: Size, horizon: Duration) -> Point:
+    def point(self, values: Values, size: Size, horizon: Duration) -> RunPoint:
         """One combination at one size, unless `size` is an axis, and one horizon.
 
         Raises:
@@ -78,7 +78,7 @@ class Space:
         model = family.spec(size, vocab_size=ground.vocab_size)
         trunk = ground.trunk(model, recipe, self.experiment.seeds[0])
         name = self.experiment.name
-        return Point(trunk=trunk, schedule=schedule, horizon=horizon, experiment=name)
+        return RunPoint(trunk=trunk, schedule=schedule, horizon=horizon, experiment=name)
 
     def branch(self, values: Values, size: Size, horizon: Duration) -> Branch:
         """The branch to that point.
@@ -117,7 +117,7 @@ class Space:
         return list(self.options.values())
 
 
-def space_of(ground: Ground, experiment: GridExperiment | SearchExperiment) -> Space:
+def space_of(ground: StudyContext, experiment: GridExperiment | SearchExperiment) -> Space:
     """The space of an experiment, with the horizons at which it can fail first."""
     if isinstance(experiment, GridExperiment):
         return Space(
@@ -141,7 +141,7 @@ def space_of(ground: Ground, experiment: GridExperiment | SearchExperiment) -> S
 
 
 def _looked_at(
-    ground: Ground, experiment: SearchExperiment, axis: str, searched: Any
+    ground: StudyContext, experiment: SearchExperiment, axis: str, searched: Any
 ) -> Sequence[Any]:
     """Values of one axis of a search, of a range from its low to its high end."""
     if not isinstance(searched, Range):
@@ -166,7 +166,7 @@ Place = tuple[str | int, ...]
 RATE: Place = ("schedule", "final_factor")
 
 
-def misfit_of(ground: Ground, number: int) -> Misfit | None:
+def misfit_of(ground: StudyContext, number: int) -> Misfit | None:
     """What of experiment `number` cannot be planned, if anything: the first that is found."""
     experiment = ground.config.experiments[number]
     if isinstance(experiment, GridExperiment | SearchExperiment):
@@ -284,7 +284,7 @@ def _named(name: str, refused: Exception) -> str:
     return str(cause) if "experiment" in cause.values else f"experiment {name!r}: {cause}"
 
 
-def _refusal(point: Point | VariantPoint) -> Exception | None:
+def _refusal(point: RunPoint | VariantPoint) -> Exception | None:
     try:
         list(point.chain)
     except REFUSED as refused:
@@ -294,7 +294,7 @@ def _refusal(point: Point | VariantPoint) -> Exception | None:
 
 def _place(
     experiment: ScalingExperiment | BranchExperiment,
-    point: Point | VariantPoint,
+    point: RunPoint | VariantPoint,
     refused: Exception,
 ) -> Place:
     """The part of a scaling or branch experiment that a point comes from."""
@@ -380,7 +380,7 @@ def _probes(space: Space, axis: str) -> Iterator[tuple[Values, Any, Any]]:
             yield values, size, horizon
 
 
-def _effect(point: Point) -> tuple[Any, ...]:
+def _effect(point: RunPoint) -> tuple[Any, ...]:
     """All by which a run is told from others, as far as fields decide it."""
     model, recipe, branch = point.trunk.model, point.trunk.recipe, point.branch
     scales = [recipe.scale(role, model) for role in Role]
@@ -402,7 +402,7 @@ def _effect(point: Point) -> tuple[Any, ...]:
     )
 
 
-def _rates(point: Point) -> tuple[float, ...]:
+def _rates(point: RunPoint) -> tuple[float, ...]:
     """Rates of the decay, with where it begins; nothing where the rate is held."""
     branch = point.branch
     schedule = branch.schedule

@@ -24,7 +24,7 @@ from windtunnel.config.units import Size, Strict
 from windtunnel.data import Dataset
 from windtunnel.data.stream import row_counts
 from windtunnel.errors import ConfigError
-from windtunnel.runs.search.trial_log import Suggested, SuggestedTrial
+from windtunnel.runs.search.trial_log import SuggestedTrial, TrialLog
 from windtunnel.runs.variant import HOW_TO_DECAY, RateError, VariantPoint
 from windtunnel.schedule import Decay
 
@@ -33,7 +33,7 @@ FEWEST_STEPS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ground:
+class StudyContext:
     """What all points of a study stand on: its configuration and its token stream.
 
     `stream` is the stream's fingerprint, `vocab_size` how many tokens it knows, `dataset` None
@@ -70,7 +70,7 @@ class Ground:
         return Trunk(model=model, recipe=recipe, stream=self.stream, init_seed=seed, data_seed=seed)
 
 
-class Point(Strict):
+class RunPoint(Strict):
     """One horizon of one trunk."""
 
     trunk: Trunk
@@ -152,7 +152,9 @@ class Point(Strict):
         return warmup if share == 1.0 else int(warmup / (1 - share))
 
 
-def points_of(ground: Ground, suggested: Mapping[str, Suggested]) -> Iterator[Point | VariantPoint]:
+def points_of(
+    ground: StudyContext, suggested: Mapping[str, TrialLog]
+) -> Iterator[RunPoint | VariantPoint]:
     """All points of a study; `suggested` holds the trials of its searches by experiment."""
     for experiment in ground.config.experiments:
         match experiment:
@@ -164,13 +166,13 @@ def points_of(ground: Ground, suggested: Mapping[str, Suggested]) -> Iterator[Po
                 yield from _branch(ground, experiment)
             case SearchExperiment():
                 yield from search_points(
-                    ground, experiment, suggested.get(experiment.name, Suggested())
+                    ground, experiment, suggested.get(experiment.name, TrialLog())
                 )
 
 
 def search_points(
-    ground: Ground, experiment: SearchExperiment, suggested: Suggested
-) -> Iterator[Point]:
+    ground: StudyContext, experiment: SearchExperiment, suggested: TrialLog
+) -> Iterator[RunPoint]:
     """The points of the trials suggested so far, and of those that are repeated."""
     for trial in suggested.trials:
         yield from _trial(ground, experiment, trial)
@@ -185,23 +187,25 @@ def search_points(
 
 
 def trial_points(
-    ground: Ground,
+    ground: StudyContext,
     experiment: SearchExperiment,
     values: Mapping[str, Any],
     *,
     seeds: tuple[int, ...],
     horizons: tuple[Duration, ...],
-) -> Iterator[Point]:
+) -> Iterator[RunPoint]:
     """The points of one trial of a search: by seed, then by horizon."""
     family, recipe, schedule = varied(ground.config, values)
     model = family.spec(search_size(ground, experiment), vocab_size=ground.vocab_size)
     for seed in seeds:
         trunk = ground.trunk(model, recipe, seed)
         for horizon in horizons:
-            yield Point(trunk=trunk, schedule=schedule, horizon=horizon, experiment=experiment.name)
+            yield RunPoint(
+                trunk=trunk, schedule=schedule, horizon=horizon, experiment=experiment.name
+            )
 
 
-def search_size(ground: Ground, experiment: SearchExperiment) -> Size:
+def search_size(ground: StudyContext, experiment: SearchExperiment) -> Size:
     """The size that a search trains: the one that it names, else the smallest."""
     family = ground.config.model
     return experiment.size or min(
@@ -215,7 +219,7 @@ def trial_horizons(experiment: SearchExperiment) -> tuple[Duration, ...]:
     return (*rungs, experiment.horizon)
 
 
-def _scaling(ground: Ground, experiment: ScalingExperiment) -> Iterator[Point]:
+def _scaling(ground: StudyContext, experiment: ScalingExperiment) -> Iterator[RunPoint]:
     study = ground.config
     sizes = experiment.sizes or study.model.sizes
     models = [study.model.spec(size, vocab_size=ground.vocab_size) for size in sizes]
@@ -225,7 +229,7 @@ def _scaling(ground: Ground, experiment: ScalingExperiment) -> Iterator[Point]:
         for seed in experiment.seeds:
             trunk = ground.trunk(model, study.recipe, seed)
             for horizon in horizons:
-                yield Point(
+                yield RunPoint(
                     trunk=trunk,
                     schedule=study.schedule,
                     horizon=horizon,
@@ -234,7 +238,7 @@ def _scaling(ground: Ground, experiment: ScalingExperiment) -> Iterator[Point]:
                 )
 
 
-def _grid(ground: Ground, experiment: GridExperiment) -> Iterator[Point]:
+def _grid(ground: StudyContext, experiment: GridExperiment) -> Iterator[RunPoint]:
     axes = dict(experiment.axes)
     sizes = experiment.sizes_named or ground.config.model.sizes
     axes.pop("size", None)
@@ -243,12 +247,12 @@ def _grid(ground: Ground, experiment: GridExperiment) -> Iterator[Point]:
         for size, seed in product(sizes, experiment.seeds):
             trunk = ground.trunk(family.spec(size, vocab_size=ground.vocab_size), recipe, seed)
             for horizon in experiment.horizons:
-                yield Point(
+                yield RunPoint(
                     trunk=trunk, schedule=schedule, horizon=horizon, experiment=experiment.name
                 )
 
 
-def _branch(ground: Ground, experiment: BranchExperiment) -> Iterator[VariantPoint]:
+def _branch(ground: StudyContext, experiment: BranchExperiment) -> Iterator[VariantPoint]:
     study, ways = ground.config, experiment.ways
     for size in experiment.sizes or study.model.sizes:
         model = study.model.spec(size, vocab_size=ground.vocab_size)
@@ -269,7 +273,9 @@ def _branch(ground: Ground, experiment: BranchExperiment) -> Iterator[VariantPoi
                 )
 
 
-def _trial(ground: Ground, experiment: SearchExperiment, trial: SuggestedTrial) -> Iterator[Point]:
+def _trial(
+    ground: StudyContext, experiment: SearchExperiment, trial: SuggestedTrial
+) -> Iterator[RunPoint]:
     horizons = trial_horizons(experiment)[: trial.admitted]
     yield from trial_points(
         ground, experiment, trial.values, seeds=experiment.seeds, horizons=horizons

@@ -16,13 +16,13 @@ from typing import Any, Literal
 from windtunnel.config import Branch, Segment, Trunk
 from windtunnel.config.segment import rows_at
 from windtunnel.errors import ConfigError, StoreError
-from windtunnel.runs.budget.throughput import Overhead
+from windtunnel.runs.budget.throughput import Timers
 from windtunnel.runs.completion import missing_stops, stops_of
 from windtunnel.runs.files import undamaged
 from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.store import SegmentFolder
 from windtunnel.runs.streams import turns
-from windtunnel.runs.worker import CurveWriter, Measuring, Workbench
+from windtunnel.runs.worker import CurveWriter, Evaluator, WorkerContext
 from windtunnel.train import checkpoint
 from windtunnel.train.dynamics import Dynamics
 from windtunnel.train.execution import Execution, current, decide
@@ -45,15 +45,17 @@ class LostFork(StoreError):
 class SegmentRun(AbstractContextManager["SegmentRun"]):
     """One segment under its lease; `advance` until it is done."""
 
-    def __init__(self, bench: Workbench, planned: PlannedSegment, *, planned_tokens: int) -> None:
+    def __init__(
+        self, bench: WorkerContext, planned: PlannedSegment, *, planned_tokens: int
+    ) -> None:
         self.bench, self.planned, self.segment = bench, planned, planned.segment
         self.folder = bench.store.segment(planned.id)
-        self.measuring = Measuring(bench, planned)
+        self.measuring = Evaluator(bench, planned)
         self.planned_tokens = planned_tokens
         self.outcome: str | None = None
         self.stops: tuple[int, ...] = ()
         self.to_make: list[int] = []
-        self.overhead = Overhead()
+        self.overhead = Timers()
         self.dynamics: Dynamics | None = None
         self._just_saved: int | None = None
         self._lease = self.folder.lease(lambda: bench.work_done)

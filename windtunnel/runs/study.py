@@ -50,11 +50,11 @@ from windtunnel.runs.plan_checks import (
     space_misfit,
     space_of,
 )
-from windtunnel.runs.points import Ground
+from windtunnel.runs.points import StudyContext
 from windtunnel.runs.preflight import check_execution
 from windtunnel.runs.schemas import DATA_LOCK
-from windtunnel.runs.search.projection import expected_trials, trials_asked
-from windtunnel.runs.search.trial_log import Suggested, read_suggested
+from windtunnel.runs.search.projection import projected_trials, trials_asked
+from windtunnel.runs.search.trial_log import TrialLog, read_suggested
 from windtunnel.runs.store import Store
 from windtunnel.runs.streams import Streams
 
@@ -74,7 +74,7 @@ class Study:
     store: Store
     dataset: Dataset | None
     extra_validation: tuple[ValidationSet, ...]
-    ground: Ground
+    ground: StudyContext
     plan: Plan
     expected_plan: Plan
 
@@ -235,7 +235,9 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
     elif prepared:
         # What does not fit together is told before the data is read, which may take hours.
         plan_of(
-            file, Ground(config=config, vocab_size=_vocab_size(config, file), stream=UNPREPARED), {}
+            file,
+            StudyContext(config=config, vocab_size=_vocab_size(config, file), stream=UNPREPARED),
+            {},
         )
         store.open_for_writing()
         dataset = prepare(_data_spec(config, file), root=store.data, progress=progress)
@@ -249,7 +251,7 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
         extra = _extra_validation(config, file, store, dataset, progress)
         if prepared:
             verify_prepared(dataset, extra, root=store.data, progress=progress)
-    ground = Ground(
+    ground = StudyContext(
         config=config,
         vocab_size=dataset.vocab_size if dataset else _vocab_size(config, file),
         stream=dataset.fingerprint if dataset else UNPREPARED,
@@ -260,7 +262,9 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
     )
     searches = [each for each in config.experiments if isinstance(each, SearchExperiment)]
     suggested = {each.name: read_suggested(store.study(config.study), each) for each in searches}
-    expected = {each.name: expected_trials(config, each, suggested[each.name]) for each in searches}
+    expected = {
+        each.name: projected_trials(config, each, suggested[each.name]) for each in searches
+    }
     plan = plan_of(file, ground, suggested)
     study = Study(
         file=file,
@@ -375,7 +379,7 @@ def _vocab_size(config: StudyConfig, file: Path) -> int:
     return tokenizer.vocab_size
 
 
-def plan_of(file: Path, ground: Ground, suggested: Mapping[str, Suggested]) -> Plan:
+def plan_of(file: Path, ground: StudyContext, suggested: Mapping[str, TrialLog]) -> Plan:
     """The plan of the study in `file`, which stands on `ground`.
 
     Of a search that has suggestions to come, values that it may suggest are looked at too.
@@ -391,7 +395,7 @@ def plan_of(file: Path, ground: Ground, suggested: Mapping[str, Suggested]) -> P
             if isinstance(experiment, GridExperiment):
                 check_effects(space_of(ground, experiment), number)
             elif isinstance(experiment, SearchExperiment):
-                known = suggested.get(experiment.name, Suggested())
+                known = suggested.get(experiment.name, TrialLog())
                 if len(known.trials) < trials_asked(experiment):
                     _check_search(ground, experiment, number)
         check_execution(ground.config, plan.segments)
@@ -400,14 +404,14 @@ def plan_of(file: Path, ground: Ground, suggested: Mapping[str, Suggested]) -> P
     return plan
 
 
-def _check_search(ground: Ground, experiment: SearchExperiment, number: int) -> None:
+def _check_search(ground: StudyContext, experiment: SearchExperiment, number: int) -> None:
     space = space_of(ground, experiment)
     if misfit := space_misfit(space, number):
         raise misfit
     check_effects(space, number)
 
 
-def _placed(file: Path, ground: Ground, refused: Exception) -> ConfigError | DataError:
+def _placed(file: Path, ground: StudyContext, refused: Exception) -> ConfigError | DataError:
     """The same with the file and the line of what is at fault."""
     misfit = refused if isinstance(refused, Misfit) else None
     for number in range(len(ground.config.experiments)):

@@ -24,7 +24,7 @@ import windtunnel
 from windtunnel.config.study import Resources
 from windtunnel.errors import ConfigError, StoreError
 from windtunnel.runs.child_python import package
-from windtunnel.runs.worker import WorkOrder
+from windtunnel.runs.worker import WorkerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +183,7 @@ def code_fingerprint() -> str:
     return digest.hexdigest()[:12]
 
 
-def check(nodes: list[Node], premises: Premises, order: WorkOrder) -> None:
+def check(nodes: list[Node], premises: Premises, order: WorkerConfig) -> None:
     """Look at every node at once.
 
     Raises:

@@ -31,7 +31,7 @@ from windtunnel.engine.ray.preflight import nodes
 from windtunnel.errors import cause_of
 from windtunnel.runs.lease import end_holder, pulse_of
 from windtunnel.runs.store import SegmentFolder, Store
-from windtunnel.runs.worker import WorkOrder
+from windtunnel.runs.worker import WorkerConfig
 
 JOIN_SECONDS = 10.0
 """For a look in progress when the work is over; one that waits for a lost node is left behind."""
@@ -119,7 +119,9 @@ ANSWER_SECONDS = 180.0
 log = logging.getLogger(__name__)
 
 
-def stalls_ended(graph: Graph, order: WorkOrder, *, seconds: float) -> AbstractContextManager[None]:
+def stalls_ended(
+    graph: Graph, order: WorkerConfig, *, seconds: float
+) -> AbstractContextManager[None]:
     """While the body runs, a worker whose pulse stands still for so long is killed, and noted."""
     stalls = _Stalls(graph, order, seconds)
 
@@ -135,7 +137,7 @@ def stalls_ended(graph: Graph, order: WorkOrder, *, seconds: float) -> AbstractC
 class _Stalls:
     """The pulses of the running segments, and since when each has stood still."""
 
-    def __init__(self, graph: Graph, order: WorkOrder, seconds: float) -> None:
+    def __init__(self, graph: Graph, order: WorkerConfig, seconds: float) -> None:
         self.graph, self.store, self.stop_file = graph, Store(Path(order.store)), order.stop_file
         self.seconds = seconds
         self._seen: dict[str, tuple[float, float]] = {}  # pulse, and when it was first seen

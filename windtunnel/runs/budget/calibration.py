@@ -22,7 +22,7 @@ from windtunnel import __version__
 from windtunnel.config.model import ModelSpec, Positive
 from windtunnel.config.units import Strict
 from windtunnel.errors import ConfigError
-from windtunnel.runs.budget.throughput import Shape, ShapePace, shape_of
+from windtunnel.runs.budget.throughput import Shape, ShapeTimes, shape_of
 from windtunnel.runs.child_python import child_environment
 from windtunnel.runs.files import read_derived, write_json
 from windtunnel.runs.json_schema import Schema
@@ -32,7 +32,7 @@ FILE = "calibration.json"
 
 
 class Timing(Strict):
-    """What one process found for a shape, in seconds; a `ShapePace` with what it was found on."""
+    """What one process found for a shape, in seconds; a `ShapeTimes` with what it was found on."""
 
     update: Annotated[float, Field(gt=0)]
     evaluation: Annotated[float, Field(ge=0)]
@@ -66,11 +66,11 @@ class Calibration(Strict):
     conditions: dict[str, Any]
     shapes: tuple[CalibratedShape, ...]
 
-    def by_shape(self) -> dict[Shape, ShapePace]:
+    def by_shape(self) -> dict[Shape, ShapeTimes]:
         """What the forecast of seconds takes."""
         return {
-            (each.model, each.batch_tokens): ShapePace(
-                **each.timing.model_dump(include=set(ShapePace.__dataclass_fields__))
+            (each.model, each.batch_tokens): ShapeTimes(
+                **each.timing.model_dump(include=set(ShapeTimes.__dataclass_fields__))
             )
             for each in self.shapes
         }
@@ -175,7 +175,7 @@ def _orders(study: Study, scratch: str) -> dict[Shape, dict[str, Any]]:
 def _mean(timings: list[Timing]) -> Timing:
     times: Mapping[str, float] = {
         name: fmean(getattr(timing, name) for timing in timings)
-        for name in ShapePace.__dataclass_fields__
+        for name in ShapeTimes.__dataclass_fields__
     }
     return timings[0].replace(**times)
 

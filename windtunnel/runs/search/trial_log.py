@@ -30,7 +30,7 @@ class SuggestedTrial(Strict):
     admitted: int = 1
 
 
-class Suggested(Strict):
+class TrialLog(Strict):
     """The trials of a search in the order of their numbers, and which of them are repeated."""
 
     trials: tuple[SuggestedTrial, ...] = ()
@@ -46,7 +46,7 @@ class SearchFile(Strict):
     """search.*.json: what was asked when the search began, and what it has suggested."""
 
     asked: dict[str, Any]
-    suggested: Suggested
+    suggested: TrialLog
 
 
 SEARCH: Schema[SearchFile] = Schema(
@@ -56,7 +56,7 @@ SEARCH: Schema[SearchFile] = Schema(
 )
 
 
-def read_suggested(folder: Path, experiment: SearchExperiment) -> Suggested:
+def read_suggested(folder: Path, experiment: SearchExperiment) -> TrialLog:
     """What a search of the study in `folder` has suggested.
 
     Raises:
@@ -66,7 +66,7 @@ def read_suggested(folder: Path, experiment: SearchExperiment) -> Suggested:
     path = _file(folder, experiment)
     written = read_json(path, SEARCH)
     if written is None:
-        return Suggested()
+        return TrialLog()
     asked, before = _asked(experiment), written.asked
     if before != asked:
         changed = [key for key in {**asked, **before} if before.get(key) != asked.get(key)]
@@ -90,9 +90,7 @@ def read_suggested(folder: Path, experiment: SearchExperiment) -> Suggested:
     return written.suggested
 
 
-def _contradictions(
-    experiment: SearchExperiment, suggested: Suggested
-) -> Iterator[tuple[str, str]]:
+def _contradictions(experiment: SearchExperiment, suggested: TrialLog) -> Iterator[tuple[str, str]]:
     """Places that no search of this experiment can have written, and what is wrong there."""
     most = 1 + (len(experiment.early_stopping.rungs) if experiment.early_stopping else 0)
     space = experiment.model_dump(mode="json")["space"]
@@ -128,7 +126,7 @@ def _lies_in(value: Any, space: Any) -> bool:
     return bool(space["low"] - slack <= value <= space["high"] + slack)
 
 
-def write_suggested(folder: Path, experiment: SearchExperiment, suggested: Suggested) -> None:
+def write_suggested(folder: Path, experiment: SearchExperiment, suggested: TrialLog) -> None:
     """Keep what was suggested.
 
     Raises:

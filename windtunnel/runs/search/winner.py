@@ -15,7 +15,7 @@ from windtunnel.config import Duration
 from windtunnel.config.search import Range, SearchExperiment
 from windtunnel.errors import Diagnostic
 from windtunnel.runs.plan import planned_segments
-from windtunnel.runs.points import Ground, trial_horizons, trial_points
+from windtunnel.runs.points import StudyContext, trial_horizons, trial_points
 from windtunnel.runs.search.noise import (
     Difference,
     differences,
@@ -23,7 +23,7 @@ from windtunnel.runs.search.noise import (
     residual_noise,
     seed_spread,
 )
-from windtunnel.runs.search.trial_log import Suggested, read_suggested
+from windtunnel.runs.search.trial_log import TrialLog, read_suggested
 from windtunnel.runs.search.trials import Outcome, TrialResult, trial_losses, trial_results
 from windtunnel.runs.store import Store
 from windtunnel.runs.study import Study
@@ -266,7 +266,7 @@ def search_outcomes(study: Study) -> tuple[SearchOutcome, ...]:
 
 
 def _outcome(
-    ground: Ground, experiment: SearchExperiment, suggested: Suggested, store: Store
+    ground: StudyContext, experiment: SearchExperiment, suggested: TrialLog, store: Store
 ) -> SearchOutcome:
     results = trial_results(ground, experiment, suggested, store)
     chosen = [results[number] for number in suggested.finalists or ()]
@@ -336,7 +336,11 @@ def _units(
 
 
 def _flops(
-    ground: Ground, experiment: SearchExperiment, results: Sequence[TrialResult], *, stopped: bool
+    ground: StudyContext,
+    experiment: SearchExperiment,
+    results: Sequence[TrialResult],
+    *,
+    stopped: bool,
 ) -> tuple[float, ...]:
     """Planned training FLOPs of each trial, to its last rung or (not `stopped`) to the end."""
     horizons, seen, found = trial_horizons(experiment), set[str](), []
