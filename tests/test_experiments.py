@@ -10,7 +10,7 @@ from windtunnel.cli.app import app
 from windtunnel.config import load_study
 from windtunnel.findings import Quantity
 from windtunnel.runs.plan import make_plan
-from windtunnel.runs.points import Ground
+from windtunnel.runs.points import StudyContext
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted(each.parent for each in (ROOT / "experiments").glob("[0-9]*/hparams.yaml"))
@@ -40,7 +40,7 @@ def test_every_experiment_is_whole_and_planned_at_both_scales(folder):
     for name in ("hparams.yaml", "scale-gpu.yaml"):
         config = load_study(folder / name)
         assert config.study.startswith(folder.name)
-        plan = make_plan(Ground(config=config, vocab_size=256, stream="unprepared"))
+        plan = make_plan(StudyContext(config=config, vocab_size=256, stream="unprepared"))
         assert plan.segments or any(each.kind == "search" for each in config.experiments)
     large = load_study(folder / "scale-gpu.yaml")
     small = load_study(folder / "hparams.yaml")

@@ -9,7 +9,7 @@ from windtunnel.config import Branch, load_study
 from windtunnel.config.segment import flops_exact_at
 from windtunnel.findings.records import Records, axes_of, axis_value
 from windtunnel.runs.plan import PlannedSegment, make_plan
-from windtunnel.runs.points import Ground
+from windtunnel.runs.points import StudyContext
 from windtunnel.runs.table import COLUMNS, fork_tokens
 
 HEAD = """
@@ -30,7 +30,7 @@ def planted_records(
     file = folder / "study.yaml"
     file.write_text(f"study: planted\n{head}\nexperiments:\n{experiments}\n")
     config = load_study(file)
-    plan = make_plan(Ground(config=config, vocab_size=256, stream="planted"))
+    plan = make_plan(StudyContext(config=config, vocab_size=256, stream="planted"))
     rows = []
     for planned in plan.segments:
         row = _row(planned) | {axis: axis_value(planned, axis) for axis in axes_of(config)}

@@ -34,7 +34,7 @@ from windtunnel.engine.worker import Report
 from windtunnel.runs.completion import stops_of
 from windtunnel.runs.files import write_json
 from windtunnel.runs.plan import PlannedSegment, make_plan
-from windtunnel.runs.points import Ground
+from windtunnel.runs.points import StudyContext
 from windtunnel.runs.store import Store
 
 SLOTS = 2
@@ -102,7 +102,7 @@ def measure(*, seeds: int = 10) -> dict[str, Any]:
     """Drive 8 x 25 segments a seed on two slots."""
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     config = StudyConfig.model_validate(study_of(seeds=seeds, horizons=horizons_of(BRANCHES)))
-    segments = make_plan(Ground(config=config, vocab_size=256, stream="slept")).segments
+    segments = make_plan(StudyContext(config=config, vocab_size=256, stream="slept")).segments
     with tempfile.TemporaryDirectory() as folder:
         orders = Path(folder) / "orders.json"
         write_json(orders, {})

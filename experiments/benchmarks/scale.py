@@ -29,7 +29,7 @@ from windtunnel.engine.ray.tune import ReadySegments
 from windtunnel.engine.simulate import Simulated, simulate
 from windtunnel.runs.completion import stops_of
 from windtunnel.runs.plan import PlannedSegment, make_plan
-from windtunnel.runs.points import Ground
+from windtunnel.runs.points import StudyContext
 from windtunnel.runs.study import open_study
 
 SIZES = [f"{width}x4" for width in range(32, 257, 32)]
@@ -149,7 +149,7 @@ def sweeps(shrink: int) -> Iterable[dict[str, Any]]:
         config = StudyConfig.model_validate(
             study_of(seeds=seeds // shrink, horizons=horizons_of(count))
         )
-        ground = Ground(config=config, vocab_size=256, stream="simulated")
+        ground = StudyContext(config=config, vocab_size=256, stream="simulated")
         segments = make_plan(ground).segments
         for noise, fault_rate in ((0.0, 0.0), (0.0, 0.01), (0.3, 0.01)):
             began = time.perf_counter()

@@ -257,7 +257,7 @@ def test_other_data_under_the_same_study_is_refused(study_file, tmp_path):
     path.write_text(path.read_text().replace("fraction: 0.1", "fraction: 0.2"))
     code, _, error = windtunnel("plan", path)
     assert code == 2
-    assert "were made on other data" in error
+    assert "were trained on other data" in error
     assert "give the changed study a new `study:` name" in error
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from windtunnel.config import load_study
 from windtunnel.errors import WindtunnelError
-from windtunnel.runs.points import Ground
-from windtunnel.runs.search.projection import expected_trials
-from windtunnel.runs.search.trial_log import Suggested
+from windtunnel.runs.points import StudyContext
+from windtunnel.runs.search.projection import projected_trials
+from windtunnel.runs.search.trial_log import TrialLog
 from windtunnel.runs.study import plan_of
 
 NUMBERS = [0, 1, 2, 3, 8, 16, 32, 48, 64, 100, 256, 1024, 10**6, 2**63 - 1]
@@ -168,10 +168,10 @@ def test_a_study_is_planned_or_refused_with_its_line(study):
         file.write_text(as_yaml(study))
         try:
             config = load_study(file)
-            ground = Ground(config=config, vocab_size=256, stream="s")
+            ground = StudyContext(config=config, vocab_size=256, stream="s")
             plan = plan_of(file, ground, {})
             searches = [each for each in config.experiments if each.kind == "search"]
-            expected = {e.name: expected_trials(config, e, Suggested()) for e in searches}
+            expected = {e.name: projected_trials(config, e, TrialLog()) for e in searches}
             plan = plan_of(file, ground, expected)
         except WindtunnelError as refused:
             for line in str(refused).splitlines():

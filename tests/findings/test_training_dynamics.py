@@ -12,7 +12,7 @@ from windtunnel.findings.dynamics import training_dynamics
 from windtunnel.report.figures.dynamics import PANELS, drawings
 from windtunnel.runs.dynamics import SERIES, SegmentDynamics
 from windtunnel.runs.plan import make_plan
-from windtunnel.runs.points import Ground
+from windtunnel.runs.points import StudyContext
 
 HEAD = """
 data: {sources: [builtin:docs]}
@@ -59,7 +59,7 @@ def ours(lr, rng):
 
 def with_dynamics(records, world=papers, *, bins=60, without=()):
     """The records with dynamics of every segment, the change of a weight as rate^0.9."""
-    plan = make_plan(Ground(config=records.config, vocab_size=256, stream="planted"))
+    plan = make_plan(StudyContext(config=records.config, vocab_size=256, stream="planted"))
     found = []
     for planned in plan.segments:
         if planned.segment.kind in without:

@@ -19,7 +19,7 @@ from windtunnel.runs.budget.utilisation import SweepTook, log_sweep
 from windtunnel.runs.files import append_line, write_json
 from windtunnel.runs.forecast import write_forecast
 from windtunnel.runs.imported import Imported, Measured, add_runs
-from windtunnel.runs.search.trial_log import Suggested, SuggestedTrial, write_suggested
+from windtunnel.runs.search.trial_log import SuggestedTrial, TrialLog, write_suggested
 from windtunnel.runs.study import Study, open_study
 from windtunnel.runs.study_files import keep_check, keep_handoff
 from windtunnel.runs.table import gather
@@ -151,7 +151,7 @@ def store(folder: Path) -> Study:
         SuggestedTrial(number=k, batch=k // 2, values={"recipe.lr": lr, "model.qk_norm": qk})
         for k, (lr, qk) in enumerate([(0.01, True), (0.02, False), (0.03, True), (0.05, False)])
     )
-    write_suggested(study.folder, search, Suggested(trials=trials, finalists=(0, 1)))
+    write_suggested(study.folder, search, TrialLog(trials=trials, finalists=(0, 1)))
     study = open_study(study.file)
     planted.fill(study, curve_rows=30)
     for planned in study.plan.trunks:

@@ -10,7 +10,7 @@ import pytest
 from windtunnel.engine.samplers import FEWEST_TRIALS, importances
 from windtunnel.report import collect, render
 from windtunnel.report.figures.search import above_scale
-from windtunnel.runs.search.trial_log import Suggested, SuggestedTrial, write_suggested
+from windtunnel.runs.search.trial_log import SuggestedTrial, TrialLog, write_suggested
 from windtunnel.runs.study import open_study
 
 SEARCH = """\
@@ -50,7 +50,7 @@ def searched(folder, *, stopped=(), diverged=(), more=""):
     bowl = {t.number: 2 + 0.3 * (np.log10(t.values["recipe.lr"]) + 2) ** 2 for t in trials}
     able = [t.number for t in trials if t.number not in {*stopped, *diverged}]
     finalists = tuple(sorted(able, key=bowl.get)[:2])
-    write_suggested(study.folder, experiment, Suggested(trials=tuple(trials), finalists=finalists))
+    write_suggested(study.folder, experiment, TrialLog(trials=tuple(trials), finalists=finalists))
     study = open_study(study.file)
     lrs = {t.values["recipe.lr"]: t.number for t in trials}
     for planned in study.plan.segments:

@@ -31,7 +31,7 @@ def test_what_one_device_asks_for_is_compared(tmp_path, resources, cards, named)
         (tmp_path / f"nvidia{number}").touch()
     (tmp_path / "nvidiactl").touch()
     found = beyond_this_machine(Resources.model_validate(resources), cards=tmp_path)
-    assert [each.message.split(":")[0] for each in found] == named
+    assert [each.values["option"] for each in found] == named
     assert {each.code for each in found} <= {"more-than-here"}
 
 

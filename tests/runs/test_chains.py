@@ -13,7 +13,7 @@ from windtunnel.runs.segment_run import SegmentRun
 from windtunnel.runs.store import MOMENTS
 from windtunnel.runs.study import open_study
 from windtunnel.runs.table import gather
-from windtunnel.runs.worker import Workbench
+from windtunnel.runs.worker import WorkerContext
 from windtunnel.train.checkpoint import MOMENTS as MOMENTS_FILE
 from windtunnel.train.checkpoint import WEIGHTS
 
@@ -136,7 +136,7 @@ def test_stages_that_are_killed_again_and_again_arrive_at_the_same_bits(swept, t
     for planned in study.plan.segments:
         event = None
         while event != "done":  # every look at the clock saves and returns; then it is gone
-            bench = Workbench(Sweep(study, engine="local").order)
+            bench = WorkerContext(Sweep(study, engine="local").order)
             with SegmentRun(bench, planned, planned_tokens=10**6) as run:
                 event = run.advance().event
         rows = [

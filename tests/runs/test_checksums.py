@@ -5,9 +5,8 @@ import json
 import pytest
 
 from windtunnel.engine.sweep import Sweep
-from windtunnel.errors import StoreError
 from windtunnel.report import write_report
-from windtunnel.runs.files import append_line, read_json, read_lines, write_json
+from windtunnel.runs.files import DamagedFile, append_line, read_json, read_lines, write_json
 from windtunnel.runs.json_schema import sealed, unsealed
 from windtunnel.runs.study import open_study
 
@@ -28,8 +27,9 @@ def test_a_file_that_was_laid_out_anew_is_told(tmp_path, indent):
     path = tmp_path / "file.json"
     write_json(path, {"loss": 2.5})
     path.write_text(json.dumps(json.loads(path.read_text()), indent=indent) + "\n")
-    with pytest.raises(StoreError, match="changed or laid out anew"):
+    with pytest.raises(DamagedFile) as refused:
         read_json(path)
+    assert (refused.value.code, refused.value.values) == ("checksum-mismatch", {"file": path})
 
 
 def test_every_changed_byte_is_told_or_leaves_the_value_as_it_was(tmp_path):
@@ -44,7 +44,7 @@ def test_every_changed_byte_is_told_or_leaves_the_value_as_it_was(tmp_path):
             path.write_bytes(changed)
             try:
                 found = read_json(path)
-            except StoreError:
+            except DamagedFile:
                 told += 1
                 continue
             assert {key: found[key] for key in value} == value  # the key of the checksum itself
@@ -57,8 +57,10 @@ def test_a_changed_line_is_told_with_its_number(tmp_path):
     append_line(path, {"loss": 3.5})
     assert read_lines(path) == [{"loss": 2.5}, {"loss": 3.5}]
     path.write_text(path.read_text().replace("3.5", "3.4"))
-    with pytest.raises(StoreError, match=r"lines\.jsonl, line 2: damaged: .*checksum"):
+    with pytest.raises(DamagedFile) as refused:
         read_lines(path)
+    assert refused.value.code == "checksum-mismatch"
+    assert refused.value.values == {"file": path, "line": 2}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,8 @@ def test_a_changed_number_of_a_segment_is_told_with_what_to_do(study_file, name,
     text = path.read_text()
     assert before in text
     path.write_text(text.replace(before, after, 1))
-    with pytest.raises(StoreError, match=rf"{name}: damaged: does not match its checksum.*; put"):
+    with pytest.raises(DamagedFile) as refused:
         write_report(open_study(study.file))
+    assert (refused.value.code, refused.value.values) == ("checksum-mismatch", {"file": path})
     path.write_text(text)
     assert not Sweep(open_study(study.file, prepared=True), engine="local").run().failed

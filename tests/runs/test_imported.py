@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from windtunnel.errors import ConfigError, StoreError
+from windtunnel.errors import ConfigError
 from windtunnel.laws import fit
 from windtunnel.report.figures.style import size_colour
+from windtunnel.runs.files import DamagedFile
 from windtunnel.runs.forecast import as_table, law_rows
 from windtunnel.runs.imported import (
     Imported,
@@ -96,8 +97,10 @@ def test_what_arrives_is_new_known_or_changed(tmp_path):
 
 def test_removing_what_is_not_there_names_what_is(tmp_path):
     add_runs(tmp_path, [run("big-1")])
-    with pytest.raises(ConfigError, match=r"no imported run 'big1'; did you mean 'big-1'\?"):
+    with pytest.raises(ConfigError, match=r"did you mean 'big-1'\?") as refused:
         remove_run(tmp_path, "big1")
+    assert refused.value.code == "unknown-run"
+    assert refused.value.values == {"label": "big1", "known": ["big-1"]}
 
 
 def test_a_torn_last_line_is_left_out_and_healed(tmp_path):
@@ -121,21 +124,23 @@ def test_a_whole_last_line_without_an_end_counts(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "code"),
     [
-        (lambda line: line[:-60], "line 2: damaged: .*import .*its run again"),
-        (lambda line: line[:-1] + b', "time": 0}', "line 2: damaged: key 'time' stands twice"),
-        (lambda line: b"<<<<<<< HEAD\n" + line, "line 2: damaged: "),
-        (lambda line: line.replace(b"big", b"gro\xdf"), r"line 2: damaged: not UTF-8 text.*copy"),
+        (lambda line: line[:-60], "not-json"),
+        (lambda line: line[:-1] + b', "time": 0}', None),
+        (lambda line: b"<<<<<<< HEAD\n" + line, "not-json"),
+        (lambda line: line.replace(b"big", b"gro\xdf"), "not-utf8"),
     ],
 )
-def test_a_damaged_line_before_the_last_is_refused_and_not_skipped(tmp_path, damage, said):
+def test_a_damaged_line_before_the_last_is_refused_and_not_skipped(tmp_path, damage, code):
     add_runs(tmp_path, [run("a"), run("big"), run("c")])
     path = imported_file(tmp_path)
     first, second, third = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([first, damage(second), third, b""]))
-    with pytest.raises(StoreError, match=rf"imported\.jsonl, {said}"):
+    with pytest.raises(DamagedFile) as refused:
         read_imported(tmp_path)
+    assert code in {None, refused.value.code}
+    assert (refused.value.values["file"], refused.value.values["line"]) == (path, 2)
     path.write_bytes(b"\n".join([first, b"", b"  ", third, b""]))  # taken out by hand
     assert list(read_imported(tmp_path)) == ["a", "c"]
 
@@ -146,20 +151,25 @@ def test_a_last_line_that_is_no_utf8_was_not_torn_by_a_crash(tmp_path, end):
     path = imported_file(tmp_path)
     path.write_bytes(path.read_bytes() + b'{"action": "\xff' + end)
     for use in (read_imported, lambda folder: add_runs(folder, [run("b")])):
-        with pytest.raises(StoreError, match=r"imported\.jsonl, line 2: damaged: not UTF-8"):
+        with pytest.raises(DamagedFile) as refused:
             use(tmp_path)
+        assert (refused.value.code, refused.value.values["line"]) == ("not-utf8", 2)
 
 
 def test_half_a_line_with_an_end_is_damage(tmp_path):
     add_runs(tmp_path, [run("a"), run("b")])
     path = imported_file(tmp_path)
     path.write_bytes(path.read_bytes()[:-40] + b"\n")
-    with pytest.raises(StoreError, match=r"imported\.jsonl, line 2: damaged"):
+    with pytest.raises(DamagedFile) as refused:
         read_imported(tmp_path)
+    assert (refused.value.code, refused.value.values["line"]) == ("not-json", 2)
 
 
-@pytest.mark.parametrize("broken", ["edited", "unknown", "number"])
-def test_a_line_changed_by_hand_is_refused(tmp_path, broken):
+@pytest.mark.parametrize(
+    ("broken", "code"),
+    [("edited", "checksum-mismatch"), ("unknown", "checksum-mismatch"), ("number", "wrong-type")],
+)
+def test_a_line_changed_by_hand_is_refused(tmp_path, broken, code):
     add_runs(tmp_path, [run()])
     path = imported_file(tmp_path)
     line = json.loads(path.read_text())
@@ -170,8 +180,25 @@ def test_a_line_changed_by_hand_is_refused(tmp_path, broken):
     else:
         line = 3
     path.write_text(json.dumps(line) + "\n")
-    with pytest.raises(StoreError, match=r"imported\.jsonl, line 1: damaged"):
+    with pytest.raises(DamagedFile) as refused:
         imported_rows(tmp_path)
+    assert (refused.value.code, refused.value.values["line"]) == (code, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [({"loss": 1.0}, "edited"), ({"width": 64}, "unknown-key")],
+)
+def test_a_line_without_checksum_that_was_changed_is_refused(tmp_path, change, code):
+    add_runs(tmp_path, [run()])
+    path = imported_file(tmp_path)
+    line = json.loads(path.read_text())
+    del line["checksum"]
+    line["measured"] |= change
+    path.write_text(json.dumps(line) + "\n")
+    with pytest.raises(DamagedFile) as refused:
+        imported_rows(tmp_path)
+    assert (refused.value.code, refused.value.values["file"]) == (code, path)
 
 
 def test_a_study_has_its_own_rows_and_those(study_file):
@@ -207,9 +234,8 @@ def test_the_caution_counts_and_names_the_sources(tmp_path):
     own = [{**row, "kind": "branch"} for row in rows]
     (diagnostic,) = imported_diagnostics([*own, *rows])
     assert diagnostic.code == "imported-runs"
-    assert diagnostic.message.startswith(
-        "3 of 6 rows are imported (2 from csv runs.csv, 1 from csv other.csv)"
-    )
+    sources = {"csv runs.csv": 2, "csv other.csv": 1}
+    assert diagnostic.values == {"rows": 6, "imported": 3, "sources": sources}
     assert imported_diagnostics(own) == ()
 
 

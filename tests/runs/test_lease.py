@@ -30,10 +30,15 @@ def holding(path):
 def test_a_second_holder_is_refused_by_process_and_host(tmp_path):
     with Lease(tmp_path / "lease.json", what="study 'x'"):
         with (
-            pytest.raises(LeaseHeld, match=rf"study 'x' is in use by process {os.getpid()} on "),
+            pytest.raises(LeaseHeld) as held,
             Lease(tmp_path / "lease.json", what="study 'x'"),
         ):
             pass
+        assert held.value.code == "in-use"
+        assert (held.value.values["what"], held.value.values["process"]) == (
+            "study 'x'",
+            os.getpid(),
+        )
         assert holder(tmp_path / "lease.json") is not None
     assert holder(tmp_path / "lease.json") is None
     assert list(tmp_path.iterdir()) == []
@@ -105,8 +110,9 @@ def elsewhere(tmp_path, monkeypatch):
 @pytest.mark.parametrize("silence", [lease_module.STALE_SECONDS + 1, -3600.0])
 def test_another_hosts_lease_ends_with_its_heartbeat(elsewhere, silence):
     """Silent for two minutes, or of a time to come after its clock was set back by an hour."""
-    with pytest.raises(LeaseHeld, match="on elsewhere"), Lease(elsewhere, what="x"):
+    with pytest.raises(LeaseHeld) as held, Lease(elsewhere, what="x"):
         pass
+    assert held.value.values["host"] == "elsewhere"
     at = time.time() - silence
     os.utime(elsewhere, (at, at))
     with Lease(elsewhere, what="x"):
@@ -166,10 +172,12 @@ def test_a_lease_that_names_nobody_and_beats_is_held(elsewhere):
 def test_a_lease_that_is_a_folder_is_an_error_with_its_name(tmp_path):
     (tmp_path / "lease.json").mkdir()
     with (
-        pytest.raises(StoreError, match=r"lease\.json"),
+        pytest.raises(StoreError) as refused,
         Lease(tmp_path / "lease.json", what="x"),
     ):
         pass
+    assert refused.value.code == "unreadable"
+    assert refused.value.values["file"] == tmp_path / "lease.json"
 
 
 @pytest.mark.parametrize("jump", [-3600.0, 3600.0])
@@ -183,8 +191,9 @@ def test_another_hosts_heartbeat_counts_whatever_its_clock_says(elsewhere, jump)
     beating = threading.Thread(target=beat)
     beating.start()
     time.sleep(0.1)
-    with pytest.raises(LeaseHeld, match="on elsewhere"), Lease(elsewhere, what="x"):
+    with pytest.raises(LeaseHeld) as held, Lease(elsewhere, what="x"):
         pass
+    assert held.value.values["host"] == "elsewhere"
     beating.join()
 
 
@@ -193,8 +202,9 @@ def test_a_lease_that_was_taken_away_is_noticed_and_left_alone(tmp_path):
     with Lease(path, what="segment x") as lease:
         lease.check()
         path.write_text(json.dumps({"token": "another"}))
-        with pytest.raises(LeaseHeld, match="segment x: its lease was lost"):
+        with pytest.raises(LeaseHeld) as lost:
             lease.check()
+        assert (lost.value.code, lost.value.values) == ("lease-lost", {"what": "segment x"})
     assert json.loads(path.read_text()) == {"token": "another"}
 
 

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from windtunnel.engine.sweep import Sweep
-from windtunnel.runs.budget.throughput import PARTS, Overhead
+from windtunnel.runs.budget.throughput import PARTS, Timers
 from windtunnel.runs.files import write_json
 from windtunnel.runs.progress import study_progress
 from windtunnel.runs.study import open_study
@@ -22,7 +22,7 @@ def records(study):
 
 
 def test_time_is_added_to_what_was_written_before():
-    overhead = Overhead()
+    overhead = Timers()
     overhead.go_on_from({"evaluation_seconds": 3.0}, {"checkpoint_seconds": 2.0})
     with overhead.timing("evaluation_seconds"):
         time.sleep(0.02)

@@ -24,13 +24,14 @@ def pinned(study_file, words):
     return file
 
 
-def said_of(file, old, new):
+def refusal_of(file, old, new):
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new))
     with pytest.raises(ConfigError) as refused:
         open_study(file)
-    return str(refused.value)
+    assert refused.value.code == "other-data"
+    return refused.value
 
 
 @pytest.mark.parametrize(
@@ -51,22 +52,26 @@ def said_of(file, old, new):
     ],
 )
 def test_what_differs_is_told(pinned, old, new, told):
-    said = said_of(pinned, old, new)
-    assert said.startswith(f"{pinned}: data: The runs of study 'small' were made on other data")
-    assert f"data.json pins them): {told}. Put it back, or give the changed study a new" in said
+    refused = refusal_of(pinned, old, new)
+    assert refused.values["changes"] == [told]
+    assert refused.values["file"].name == "data.json"
+    said = str(refused)
+    assert said.startswith(f"{pinned}: data: The runs of study 'small' were trained on other data")
+    assert f"data.json locks them): {told}. Put it back, or give the changed study a new" in said
 
 
 @pytest.mark.parametrize("missing", ["word.jsonl", "elsewhere/words.jsonl"])
 def test_a_path_that_is_not_there_is_told_first(pinned, missing):
-    said = said_of(pinned, "words.jsonl", missing)
+    refused = refusal_of(pinned, "words.jsonl", missing)
     path = pinned.parent / missing
-    assert said.startswith(f"{pinned}: data: there is no {path}: mend `path` of source 'words', ")
-    assert f"source 'words': path was words.jsonl, is {missing}. Put it back" in said
+    assert refused.values["missing"] == {"words": str(path)}
+    assert refused.values["changes"] == [f"source 'words': path was words.jsonl, is {missing}"]
+    assert str(refused).startswith(f"{pinned}: data: there is no {path}: correct `path` ")
 
 
 def test_a_source_that_was_pinned_and_is_gone_is_not_what_to_mend(pinned):
     (pinned.parent / "words.jsonl").unlink()
-    assert "there is no" not in said_of(pinned, "[q, a]", "[a, q]")
+    assert refusal_of(pinned, "[q, a]", "[a, q]").values["missing"] == {}
 
 
 @pytest.mark.parametrize("kind", ["scaling", "search"])
@@ -100,8 +105,8 @@ def test_a_pin_from_before_there_was_a_switch_is_found(pinned, written):
 
 
 def test_another_share_of_near_duplicates_is_other_data(pinned):
-    said = said_of(pinned, "data:\n", "data:\n  dedup: off\n")
-    assert "dedup was not set, is off" in said
+    refused = refusal_of(pinned, "data:\n", "data:\n  dedup: off\n")
+    assert refused.values["changes"] == ["dedup was not set, is off"]
 
 
 def changes(file):
@@ -162,4 +167,4 @@ def test_a_tokenizer_that_changed_is_told(study_file, words, tmp_path):
     open_study(file, prepared=True)
     assert "tokenizer-changed" not in [each.code for each in open_study(file).data_diagnostics]
     (tmp_path / "t.json").write_text((tmp_path / "t.json").read_text() + "\n")
-    assert "tokenizer-changed" in dict(open_study(file).data_diagnostics)
+    assert "tokenizer-changed" in [each.code for each in open_study(file).data_diagnostics]

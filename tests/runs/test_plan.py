@@ -8,12 +8,12 @@ import pytest
 from windtunnel.config import Branch, load_study
 from windtunnel.errors import ConfigError
 from windtunnel.runs.plan import make_plan
-from windtunnel.runs.points import Ground
+from windtunnel.runs.points import StudyContext
 from windtunnel.runs.study import open_study
 
 
 def plan_of(path):
-    return make_plan(Ground(config=load_study(path), vocab_size=256, stream="s"))
+    return make_plan(StudyContext(config=load_study(path), vocab_size=256, stream="s"))
 
 
 def test_horizons_include_the_decay_and_branches_share_their_trunk(study_file):
@@ -103,21 +103,25 @@ def test_a_segment_that_two_experiments_want_is_planned_once(study_file):
 
 
 @pytest.mark.parametrize(
-    ("horizon", "message"),
+    ("horizon", "values"),
     [
-        ("60 steps", "60 updates of 128 tokens, and under 100"),
-        ("10 steps", "10 updates, of which 10 warm up and 1 decay; lengthen .* 11 updates"),
+        ("60 steps", {"updates": 60, "shortest": 100}),
+        ("10 steps", {"updates": 10, "warmup": 10, "decay": 1, "shortest": 11}),
     ],
 )
-def test_horizons_too_short_are_refused(study_file, horizon, message):
-    with pytest.raises(ConfigError, match=message):
+def test_horizons_too_short_are_refused(study_file, horizon, values):
+    with pytest.raises(ConfigError) as refused:
         plan_of(study_file(horizons=f"[{horizon}]"))
+    assert refused.value.code == "short-horizon"
+    assert values.items() <= refused.value.values.items()
+    assert refused.value.values["horizon"] == horizon
 
 
 def test_a_short_horizon_warns(study_file):
     plan = plan_of(study_file(sizes="[16x1]", horizons="[299 steps, 300 steps]"))
-    assert len(plan.warnings) == 1
-    assert "1 horizons have under 300 updates (the shortest 299: size 16x1" in plan.warnings[0]
+    (warning,) = plan.warnings
+    assert warning.code == "short-horizons"
+    assert warning.values == {"horizons": 1, "shortest": 299, "wanted": 300}
 
 
 def test_a_plan_of_ten_thousand_segments_is_made_in_seconds(study_file):
@@ -154,7 +158,8 @@ def test_too_few_sizes_for_a_forecast_are_said_before_the_sweep(study_file):
     horizons = "[300 steps]"
     few = plan_of(study_file(sizes="[16x1, 16x2, 32x1]", horizons=horizons, hold_out="largest"))
     (warning,) = few.warnings
-    assert "the 2 others are too few for a forecast, which needs 3" in warning
+    assert warning.code == "no-forecast"
+    assert warning.values == {"experiment": "law", "sizes": 2, "needed": 3}
     sizes = "[16x1, 16x2, 32x1, 32x2]"
     assert not plan_of(study_file(sizes=sizes, horizons=horizons, hold_out="largest")).warnings
 
@@ -170,17 +175,28 @@ def test_a_run_that_another_experiment_does_not_hold_out_is_said(study_file):
         )
     )
     (warning,) = plan.warnings
-    assert "holds out 1 of the runs that 'g' trains at once" in warning
+    assert warning.code == "shared-holdout"
+    assert warning.values == {"experiment": "law", "other": "g", "runs": 1}
     assert [branch.end for branch in plan.branches if branch.held_out] == [400]
+
+
+def test_a_plan_file_holds_the_messages_of_its_warnings(study_file):
+    plan = plan_of(study_file(sizes="[16x1]", horizons="[299 steps]"))
+    written = plan.model_dump(mode="json")
+    assert written["warnings"] == [each.message for each in plan.warnings]
+    assert [each.code for each in type(plan).model_validate(written).warnings] == ["plan"]
 
 
 def test_variants_that_do_not_decay_or_hardly_train_are_said(study_file):
     variants = "{plain: {}, hold: {stable: 60 steps}, brief: {decay: 256 tokens}}"
     branch = f"kind: branch, name: b, sizes: [16x1], forks: [300 steps], variants: {variants}"
     path = study_file(replace=("experiments:", f"experiments:\n  - {{{branch}}}"))
-    undecayed, short = (each for each in plan_of(path).warnings if "'b'" in each)
-    assert "'hold' ends without a decay" in undecayed
-    assert "a stage of 'brief' has 2 updates" in short
+    undecayed, short = (
+        each for each in plan_of(path).warnings if each.values.get("experiment") == "b"
+    )
+    assert (undecayed.code, undecayed.values["variants"]) == ("undecayed-variants", ["hold"])
+    assert (short.code, short.values["variant"]) == ("short-stage", "brief")
+    assert (short.values["updates"], short.values["wanted"]) == (2, 20)
 
 
 @pytest.mark.parametrize(

@@ -156,8 +156,10 @@ def test_a_fork_that_another_study_waits_for_stays(study_file):
     waiting.folder.mkdir(parents=True, exist_ok=True)
     (waiting.folder / "orders.json").write_text("{}")
     study = open_study(study_file(sizes="[16x1]", horizons=THREE))
-    with pytest.raises(StoreError, match=r"waiting: what this study still needs is unknown"):
+    with pytest.raises(StoreError) as refused:
         find_garbage(study)
+    assert refused.value.code == "missing-file"
+    assert refused.value.values["study"] == "waiting"
     (waiting.folder / "plan.json").write_text(json.dumps(waiting.plan.model_dump(mode="json")))
     assert kinds(study)["forks"] == [135]
     assert needs_of_others(study.store, "small").ends

@@ -3,21 +3,23 @@ import json
 import pytest
 
 from windtunnel.config import load_study
-from windtunnel.errors import StoreError
+from windtunnel.errors import StoreError, StoreFull
 from windtunnel.runs.completion import outcome_of
-from windtunnel.runs.files import append_line, read_json, read_lines, write_json
+from windtunnel.runs.files import DamagedFile, append_line, read_json, read_lines, write_json
 from windtunnel.runs.plan import make_plan
-from windtunnel.runs.points import Ground
+from windtunnel.runs.points import StudyContext
 from windtunnel.runs.store import SegmentFolder, Store
 
 
 def test_paths_stay_in_the_store(tmp_path):
     store = Store(tmp_path)
     for name in ("../../etc", "a/b", "", "G" * 16):
-        with pytest.raises(StoreError, match="no segment id"):
+        with pytest.raises(StoreError) as refused:
             store.segment(name)
-    with pytest.raises(StoreError, match="no study name"):
+        assert (refused.value.code, refused.value.values) == ("bad-id", {"segment": name})
+    with pytest.raises(StoreError) as refused:
         store.study("../x")
+    assert (refused.value.code, refused.value.values) == ("bad-name", {"study": "../x"})
 
 
 def test_a_curve_is_cut_at_a_step_and_a_torn_line_goes(tmp_path):
@@ -37,8 +39,9 @@ def test_half_written_json_is_never_seen(tmp_path):
     assert read_json(tmp_path / "a.json") == {"x": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
     (tmp_path / "a.json").write_text('{"x": ')
-    with pytest.raises(StoreError, match="damaged"):
+    with pytest.raises(DamagedFile) as refused:
         read_json(tmp_path / "a.json")
+    assert refused.value.code == "not-json"
 
 
 def test_a_torn_line_is_ended_and_left_out(tmp_path):
@@ -55,8 +58,10 @@ def test_lines_that_are_no_utf8_are_an_error_of_the_store(tmp_path):
     path = tmp_path / "lines.jsonl"
     append_line(path, {"n": 1})
     path.write_bytes(path.read_bytes() + b'{"n": "\xff"}\n')
-    with pytest.raises(StoreError, match=r"lines\.jsonl, line 2: damaged: not UTF-8 text"):
+    with pytest.raises(DamagedFile) as refused:
         read_lines(path)
+    assert refused.value.code == "not-utf8"
+    assert refused.value.values == {"file": path, "line": 2, "byte": 7}
 
 
 def test_a_full_disk_is_an_error_that_teaches(tmp_path, monkeypatch):
@@ -64,8 +69,10 @@ def test_a_full_disk_is_an_error_that_teaches(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("windtunnel.runs.store.os.fsync", full)
-    with pytest.raises(StoreError, match=r"No space left on device.*finished segments are kept"):
+    with pytest.raises(StoreFull, match="finished segments are kept") as refused:
         write_json(tmp_path / "a.json", {"x": 1})
+    assert refused.value.code == "store-full"
+    assert refused.value.values["cause"] == "No space left on device"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -83,7 +90,7 @@ def test_a_full_disk_is_an_error_that_teaches(tmp_path, monkeypatch):
 )
 def test_how_a_record_stands_towards_a_plan(study_file, outcome, reached, expected):
     plan = make_plan(
-        Ground(config=load_study(study_file(sizes="[16x1]")), vocab_size=256, stream="s")
+        StudyContext(config=load_study(study_file(sizes="[16x1]")), vocab_size=256, stream="s")
     )
     assert plan.trunks[0].end == 126
     record = {"outcome": outcome, "reached": reached}

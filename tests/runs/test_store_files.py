@@ -15,6 +15,7 @@ from windtunnel.runs.budget.budget import Account
 from windtunnel.runs.budget.calibration import last_calibration
 from windtunnel.runs.budget.utilisation import utilisation
 from windtunnel.runs.files import (
+    DamagedFile,
     is_torn,
     json_rows,
     read_json,
@@ -26,8 +27,8 @@ from windtunnel.runs.forecast import read_forecasts
 from windtunnel.runs.progress import curve_tail
 from windtunnel.runs.schemas import CURVE_ROW, RECORD
 from windtunnel.runs.search.trial_log import (
-    Suggested,
     SuggestedTrial,
+    TrialLog,
     read_suggested,
     write_suggested,
 )
@@ -52,45 +53,67 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "place"),
+    ("change", "code", "place", "value"),
     [
-        ({"reached": "10"}, "reached: '10': expected a whole number"),
-        ({"reached": -1}, "reached: -1"),
-        ({"reached": 10**30}, "reached: "),
-        ({"reached": True}, "reached: True"),
-        ({"seconds": None}, "seconds: None"),
-        ({"epochs": {"text": []}}, "epochs.text"),
-        ({"epochs": []}, "epochs"),
-        ({"outcome": "done"}, "'done'"),
-        ({"segment": "cd" * 8}, "segment"),
+        ({"reached": "10"}, "not-a-number", "finished.reached", "'10'"),
+        ({"reached": -1}, "out-of-range", "finished.reached", "-1"),
+        ({"reached": 10**30}, "out-of-range", "finished.reached", None),
+        ({"reached": True}, "not-a-number", "finished.reached", "True"),
+        ({"seconds": None}, "not-a-number", "finished.seconds", "None"),
+        ({"epochs": {"text": []}}, "not-a-number", "finished.epochs.text", "[]"),
+        ({"epochs": []}, "wrong-type", "finished.epochs", "[]"),
+        ({"outcome": "done"}, "unknown-kind", "the document", None),
     ],
 )
-def test_a_record_is_checked_by_its_schema(folder, change, place):
+def test_a_record_is_checked_by_its_schema(folder, change, code, place, value):
     folder.finish(ENDED | {"more": [1]})
     assert folder.record == ENDED | {"more": [1]}
     folder.finish(ENDED | change)
-    with pytest.raises(StoreError, match=r"record\.json.*run `windtunnel sweep` again") as refused:
+    with pytest.raises(DamagedFile, match="run `windtunnel sweep` again") as refused:
         _ = folder.record
-    assert place in str(refused.value)
+    assert refused.value.code == code
+    values = refused.value.values
+    assert (values["file"], values["place"]) == (folder.root / "record.json", place)
+    assert value in {None, values["found"]}
+
+
+def test_a_record_of_another_segment_is_refused(folder):
+    folder.finish(ENDED | {"segment": "cd" * 8})
+    with pytest.raises(StoreError) as refused:
+        _ = folder.record
+    assert refused.value.code == "edited"
+    assert refused.value.values["segment"] == "cd" * 8
+    assert refused.value.values["expected"] == folder.root.name
 
 
 def test_what_failed_needs_no_more_than_its_outcome(folder):
     folder.finish({"outcome": "failed", "error": "disk", "written": 1.0})
     assert folder.record["outcome"] == "failed"
     folder.finish({"outcome": "failed", "reached": "far"})
-    with pytest.raises(StoreError, match="reached"):
+    with pytest.raises(DamagedFile) as refused:
         _ = folder.record
+    assert refused.value.values["place"] == "failed.reached"
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"[]", b"null", b"{", b'{"outcome": "finished"}', b"\xff", b"[" * 100_000, b"9" * 9999],
+    ("content", "code"),
+    [
+        (b"", "not-json"),
+        (b"[]", "wrong-type"),
+        (b"null", "wrong-type"),
+        (b"{", "not-json"),
+        (b'{"outcome": "finished"}', "missing-key"),
+        (b"\xff", "not-json"),
+        (b"[" * 100_000, "not-json"),
+        (b"9" * 9999, "not-json"),
+    ],
 )
-def test_what_is_no_record_is_damage(folder, content):
+def test_what_is_no_record_is_damage(folder, content, code):
     folder.root.mkdir()
     (folder.root / "record.json").write_bytes(content)
-    with pytest.raises(StoreError, match=r"record\.json: damaged: "):
+    with pytest.raises(DamagedFile, match=r"record\.json: damaged: ") as refused:
         _ = folder.record
+    assert refused.value.code == code
 
 
 def test_other_encodings_of_json_are_read(folder):
@@ -106,16 +129,21 @@ def test_measurements_are_by_update_and_set(folder):
     folder.add_measurement(7, {"docs": found})
     assert folder.measurements == {7: {"docs": found}}
     path = folder.root / "measurements.json"
-    for content, place in (
-        ({"seven": {}}, "seven"),
-        ({"7": {"docs": found | {"nats_per_token": "2.5"}}}, "7.docs.nats_per_token"),
-        ({"7": {"docs": {"asked": 1}}}, "7.docs.fingerprint: is missing"),
-        ({"7": []}, "7: []"),
+    for content, code, place in (
+        ({"seven": {}}, "bad-name", "seven.[key]"),
+        (
+            {"7": {"docs": found | {"nats_per_token": "2.5"}}},
+            "not-a-number",
+            "7.docs.nats_per_token",
+        ),
+        ({"7": {"docs": {"asked": 1}}}, "missing-key", "7.docs.fingerprint"),
+        ({"7": []}, "wrong-type", "7"),
     ):
         path.write_text(json.dumps(content))
-        with pytest.raises(StoreError, match=r"measurements\.json: damaged: ") as refused:
+        with pytest.raises(DamagedFile) as refused:
             _ = folder.measurements
-        assert place in str(refused.value)
+        assert (refused.value.code, refused.value.values["place"]) == (code, place)
+        assert refused.value.values["file"] == path
 
 
 def test_a_changed_spec_is_another_segment(tmp_path):
@@ -130,18 +158,24 @@ def test_a_changed_spec_is_another_segment(tmp_path):
     del content["checksum"]
     content["recipe"]["warmup_steps"] += 1
     write_json(path, content)
-    with pytest.raises(StoreError, match=r"spec\.json: it is segment .*was changed"):
+    with pytest.raises(StoreError) as refused:
         _ = of.spec
+    assert refused.value.code == "edited"
+    assert refused.value.values["expected"] == trunk.id
 
 
 def test_a_folder_in_place_of_a_file_is_no_damage(tmp_path):
     (tmp_path / "record.json").mkdir()
-    with pytest.raises(StoreError, match=r"record\.json: is a folder, where a file belongs"):
-        read_json(tmp_path / "record.json", RECORD)
-    with pytest.raises(StoreError, match="is a folder"):
-        read_lines(tmp_path / "record.json")
-    with pytest.raises(StoreError, match="is a folder"):
-        list(json_rows(tmp_path / "record.json"))
+    path = tmp_path / "record.json"
+    for read in (
+        lambda: read_json(path, RECORD),
+        lambda: read_lines(path),
+        lambda: list(json_rows(path)),
+    ):
+        with pytest.raises(StoreError) as refused:
+            read()
+        assert not isinstance(refused.value, DamagedFile)
+        assert (refused.value.code, refused.value.values) == ("not-a-file", {"file": path})
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="drops root's permissions")
@@ -177,8 +211,10 @@ def test_the_first_part_of_a_line_is_torn(tmp_path, line):
 def test_what_no_crash_leaves_is_damage_with_its_line(tmp_path, line):
     path = tmp_path / "lines.jsonl"
     path.write_text(f'{{"a": 1}}\n{line}\n{{"a": 2}}\n')
-    with pytest.raises(StoreError, match=r"lines\.jsonl, line 2: damaged: .*take the line out"):
+    with pytest.raises(DamagedFile, match="take the line out") as refused:
         read_lines(path)
+    assert refused.value.code in {"not-json", "wrong-type"}
+    assert (refused.value.values["file"], refused.value.values["line"]) == (path, 2)
 
 
 def test_rows_of_a_curve_say_their_line(tmp_path):
@@ -187,10 +223,13 @@ def test_rows_of_a_curve_say_their_line(tmp_path):
     path.write_text(good + good.replace("64", '"64"'))
     rows = json_rows(path, CURVE_ROW)
     assert next(rows)["tokens"] == 64
-    with pytest.raises(StoreError, match=r"curve\.jsonl, line 2: damaged: tokens: '64'"):
+    with pytest.raises(DamagedFile) as refused:
         next(rows)
-    with pytest.raises(StoreError, match=r"curve\.jsonl, near its end: damaged: tokens"):
+    fault = {"file": path, "place": "tokens", "found": "'64'"}
+    assert (refused.value.code, refused.value.values) == ("not-a-number", fault | {"line": 2})
+    with pytest.raises(DamagedFile) as refused:
         curve_tail(path)
+    assert refused.value.values == fault
 
 
 def test_files_that_can_be_made_again_count_as_missing_with_a_note(tmp_path, caplog):
@@ -220,8 +259,10 @@ def test_files_that_can_be_made_again_count_as_missing_with_a_note(tmp_path, cap
 )
 def test_logs_of_a_study_are_checked_line_by_line(tmp_path, name, line, read):
     (tmp_path / name).write_text(json.dumps(line) + "\n")
-    with pytest.raises(StoreError, match=rf"{name}, line 1: damaged: .*take the line out"):
+    with pytest.raises(DamagedFile, match="take the line out") as refused:
         read(tmp_path)
+    assert refused.value.code == "missing-key"
+    assert (refused.value.values["file"], refused.value.values["line"]) == (tmp_path / name, 1)
 
 
 def test_what_was_spent_before_is_made_again_where_no_budget_rests_on_it(tmp_path, caplog):
@@ -234,15 +275,17 @@ def test_what_was_spent_before_is_made_again_where_no_budget_rests_on_it(tmp_pat
     assert set(read_json(path)) == set(study.plan.by_id())
     path.write_text("{")
     bounded = study.config.model_copy(update={"budget": BudgetConfig(flops=1e15)})
-    with pytest.raises(StoreError, match=r"spent_before\.json: damaged"):
+    with pytest.raises(DamagedFile) as refused:
         Account(dataclasses.replace(study, config=bounded))
+    assert refused.value.values["file"] == path
 
 
 def test_a_folder_in_place_of_a_derived_file_is_no_damage(tmp_path):
     study = planted.make_study(tmp_path, sizes="32x2, 48x2")
     (study.folder / "calibration.json").mkdir(parents=True)
-    with pytest.raises(StoreError, match="is a folder"):
+    with pytest.raises(StoreError) as refused:
         last_calibration(study)
+    assert refused.value.code == "not-a-file"
 
 
 def test_a_damaged_line_of_the_log_of_sweeps_is_left_out_with_a_note(tmp_path, caplog):
@@ -268,13 +311,13 @@ def test_sweeps_that_took_no_time_say_nothing_of_slots(tmp_path):
 @pytest.mark.parametrize(
     ("trial", "place"),
     [
-        ({"number": 5}, "trials.1.number: 5, expected 1"),
-        ({"batch": 3}, "trials.1.batch"),
-        ({"admitted": 2}, "trials.1.admitted: 2, expected 1 to 1"),
-        ({"values": {"recipe.lr": 0.01}}, "trials.1.values: of recipe.lr"),
-        ({"values": {"recipe.lr": 0.5, "model.qk_norm": True}}, "trials.1.values.recipe.lr: 0.5"),
-        ({"values": {"recipe.lr": True, "model.qk_norm": True}}, "trials.1.values.recipe.lr"),
-        ({"values": {"recipe.lr": 0.01, "model.qk_norm": 1}}, "trials.1.values.model.qk_norm: 1"),
+        ({"number": 5}, "number"),
+        ({"batch": 3}, "batch"),
+        ({"admitted": 2}, "admitted"),
+        ({"values": {"recipe.lr": 0.01}}, "values"),
+        ({"values": {"recipe.lr": 0.5, "model.qk_norm": True}}, "values.recipe.lr"),
+        ({"values": {"recipe.lr": True, "model.qk_norm": True}}, "values.recipe.lr"),
+        ({"values": {"recipe.lr": 0.01, "model.qk_norm": 1}}, "values.model.qk_norm"),
     ],
 )
 def test_a_search_takes_back_only_what_it_can_have_suggested(tmp_path, trial, place):
@@ -283,29 +326,35 @@ def test_a_search_takes_back_only_what_it_can_have_suggested(tmp_path, trial, pl
     values = {"recipe.lr": 0.01, "model.qk_norm": True}
     first = SuggestedTrial(number=0, batch=0, values=values)
     second = {"number": 1, "batch": 0, "values": values, "admitted": 1}
-    good = Suggested(trials=(first, SuggestedTrial(**second)), finalists=(1,))
+    good = TrialLog(trials=(first, SuggestedTrial(**second)), finalists=(1,))
     write_suggested(study.folder, search, good)
     assert read_suggested(study.folder, search) == good
     write_suggested(
-        study.folder, search, Suggested(trials=(first, SuggestedTrial(**second | trial)))
+        study.folder, search, TrialLog(trials=(first, SuggestedTrial(**second | trial)))
     )
-    with pytest.raises(StoreError, match=r"search\.tune\.json: damaged: ") as refused:
+    with pytest.raises(DamagedFile) as refused:
         open_study(study.file)
-    assert place in str(refused.value)
+    assert refused.value.code == "out-of-range"
+    file = study.folder / "search.tune.json"
+    assert refused.value.values == {"file": file, "place": f"suggested.trials.1.{place}"}
 
 
 def test_finalists_are_trials_and_what_was_asked_is_compared(tmp_path):
     study = planted.make_study(tmp_path, experiments=SEARCH)
     (search,) = study.config.experiments
-    write_suggested(study.folder, search, Suggested(finalists=(0,)))
-    with pytest.raises(StoreError, match=r"search\.tune\.json: damaged: suggested\.finalists"):
+    write_suggested(study.folder, search, TrialLog(finalists=(0,)))
+    with pytest.raises(DamagedFile) as refused:
         read_suggested(study.folder, search)
+    assert refused.value.values["place"] == "suggested.finalists"
     path = study.folder / "search.tune.json"
     written = json.loads(path.read_text())
     del written["checksum"]
     write_json(path, written | {"asked": written["asked"] | {"seed": 1}})
-    with pytest.raises(ConfigError, match="seed changed since"):
+    with pytest.raises(ConfigError) as changed:
         read_suggested(study.folder, search)
+    assert changed.value.code == "search-changed"
+    assert changed.value.values == {"experiment": "tune", "changed": ["seed"], "file": path}
     path.write_text(json.dumps(written | {"asked": []}))
-    with pytest.raises(StoreError, match=r"damaged: asked: .*or remove the file"):
+    with pytest.raises(DamagedFile, match="or remove the file") as refused:
         read_suggested(study.folder, search)
+    assert (refused.value.code, refused.value.values["place"]) == ("wrong-type", "asked")

@@ -11,7 +11,7 @@ from windtunnel.runs.search.projection import trials_asked
 from windtunnel.runs.search.summary import missing, ranges, searched
 from windtunnel.runs.search.trial_log import SuggestedTrial
 from windtunnel.runs.search.trials import TrialResult
-from windtunnel.runs.search.winner import Finalist, SearchOutcome, edges_of, warnings_of
+from windtunnel.runs.search.winner import Finalist, SearchOutcome, edges_of, winner_warnings
 
 SPACE = {
     "recipe.lr": {"low": 1e-3, "high": 1e-1, "log": True},
@@ -168,15 +168,17 @@ def test_a_finalist_without_all_its_losses_does_not_win_and_is_waited_for():
     ended = outcome([done, lost], [trial(0), trial(1)])
     assert ended.winner is done
     assert missing(ended) == []
-    (warning,) = warnings_of(search(), [done, lost], {}, 0.1, 4)
-    assert "trial 1 diverged on 1 of 3 new seeds and cannot win" in warning
+    (warning,) = winner_warnings(search(), [done, lost], {}, 0.1, 4)
+    assert warning.code == "lost-finalist"
+    assert warning.values == {"trial": 1, "outcome": "diverged", "seeds": 1, "repeats": 3}
+    assert warning.message == "trial 1 diverged on 1 of 3 new seeds and cannot win"
 
 
 def test_warnings_of_rivals():
     best, close, far = {1: 1.0, 2: 1.2}, {1: 1.1, 2: 1.2}, {1: 9.0, 2: 9.1}
     rows = differences([best, close, far], 0)
     longer = differences([close, best, {1: -9.0, 2: -9.1}], 0)
-    found = warnings_of(
+    found = winner_warnings(
         search(),
         [
             finalist(i, row, behind=rows[i], behind_longer=longer[i])
@@ -185,19 +187,22 @@ def test_warnings_of_rivals():
         {"recipe.lr": "low"},
         *residual_noise([best, close, far]),
     )
-    assert "recipe.lr lies on the low edge" in found[0]
-    assert "the noise has 2 degrees of freedom, too few" in found[1]
-    assert "1 of the other 2 finalists is within noise" in found[2]
-    assert "at 2 times the horizon trial 2 is better than the winner, beyond noise" in found[3]
+    assert [(each.code, each.values) for each in found] == [
+        ("edge-winner", {"axis": "recipe.lr", "edge": "low"}),
+        ("few-dof", {"dof": 2}),
+        ("within-noise", {"trials": [1], "others": 2}),
+        ("longer-horizon-differs", {"trials": [2], "longer": 2.0}),
+    ]
 
 
 def test_two_finalists_are_spoken_of_as_two():
     rows = [{1: 1.0, 2: 1.2}, {1: 1.1, 2: 1.2}]
     behind = differences(rows, 0)
     finalists = [finalist(i, row, behind=behind[i]) for i, row in enumerate(rows)]
-    found = warnings_of(search(), finalists, {}, *residual_noise(rows))
-    assert "the noise has 1 degree of freedom" in found[0]
-    assert "the other finalist is within noise of the winner" in found[1]
+    few, close = winner_warnings(search(), finalists, {}, *residual_noise(rows))
+    assert (few.code, few.values) == ("few-dof", {"dof": 1})
+    assert close.values == {"trials": [1], "others": 1}
+    assert "the other finalist is within noise" in close.message
 
 
 def test_a_search_cut_short_and_a_grid_count_their_own_trials():

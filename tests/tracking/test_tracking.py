@@ -108,8 +108,10 @@ def test_a_pass_cut_short_is_filled_without_duplicates(study_file, state_home, m
         real(self, key, name, value)
 
     monkeypatch.setattr(Mirror, "_tag", dies_after_logging)
-    with pytest.raises(TrackingError, match=r"went away.*windtunnel sync"):
+    with pytest.raises(TrackingError, match="windtunnel sync") as refused:
         mirror.sync()
+    assert refused.value.code == "no-answer"
+    assert refused.value.values["cause"] == "the server went away"
     monkeypatch.setattr(Mirror, "_tag", real)
     Mirror(study, location).sync()
     points, runs = everything(location)

@@ -10,18 +10,23 @@ from windtunnel.errors import TrackingError
 from windtunnel.tracking.mlflow import answers, connect
 
 ANSWERS = {
-    "a page to sign in": (200, "text/html", b"<!DOCTYPE html><html>Sign in</html>", "sign in"),
-    "unauthorized": (401, "text/html", b"<html>401</html>", "MLFLOW_TRACKING_USERNAME"),
-    "forbidden": (403, "application/json", b'{"error_code": "PERMISSION_DENIED"}', "HTTP 403"),
-    "another service": (404, "text/plain", b"404 page not found", "HTTP 404"),
-    "a list": (200, "application/json", b"[]", "does not answer as MLflow does"),
+    "a page to sign in": (200, "text/html", b"<!DOCTYPE html><html>Sign in</html>", "not-mlflow"),
+    "unauthorized": (401, "text/html", b"<html>401</html>", "access-refused"),
+    "forbidden": (
+        403,
+        "application/json",
+        b'{"error_code": "PERMISSION_DENIED"}',
+        "access-refused",
+    ),
+    "another service": (404, "text/plain", b"404 page not found", "not-mlflow"),
+    "a list": (200, "application/json", b"[]", "not-mlflow"),
     "a text that looks like a page": (
         400,
         "application/json",
         b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "tag <html> is not known"}',
-        "tag <html> is not known",
+        "mlflow-error",
     ),
-    "an error": (500, "text/plain", b"oops", "windtunnel sync"),
+    "an error": (500, "text/plain", b"oops", "not-mlflow"),
 }
 
 
@@ -60,19 +65,24 @@ def asked(server, fix="windtunnel sync"):
     with pytest.raises(TrackingError) as told, answers(uri, fix):
         connect(uri).get_experiment_by_name("small")
     text = str(told.value)
+    assert told.value.values["uri"] in text
+    assert text.endswith(fix)
     assert "s3cretpw" not in text
     assert "alice" not in text
     assert f"127.0.0.1:{server.server_port}" in text
     assert "\n" not in text
     assert len(text) < 600
-    return text
+    return told.value
 
 
 @pytest.mark.parametrize("case", ANSWERS)
 def test_an_answer_that_is_none_of_mlflow(server, case):
     *answer, want = ANSWERS[case]
     server.answer = (*answer, None)
-    assert want in asked(server)
+    error = asked(server)
+    assert error.code == want
+    if case == "a text that looks like a page":
+        assert "tag <html> is not known" in error.values["cause"]
 
 
 def test_a_redirection_without_end(server):

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from rich.table import Table
 
 from windtunnel.cli.text import duration, flops, print_json, say, size_of, terminal
-from windtunnel.runs.budget.throughput import pace_of
+from windtunnel.runs.budget.throughput import throughput_of
 from windtunnel.runs.gc import KINDS, USUAL, Garbage, Kind, find_garbage, free
 from windtunnel.runs.study import Study
 
@@ -34,7 +34,7 @@ def run_gc(study: Study, *, yes: bool, last_forks: bool, ends: bool, as_json: bo
         )
         return
     console = terminal()
-    console.print(_table(found, kinds, pace_of(study).flops_per_second))
+    console.print(_table(found, kinds, throughput_of(study).flops_per_second))
     if in_use:
         say(console, f"{len(in_use)} segments are in use and were left alone: {_few(in_use)}")
     if freed is not None:

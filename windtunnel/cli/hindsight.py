@@ -9,7 +9,7 @@ from rich.table import Table
 from windtunnel.cli.text import duration, say, si
 from windtunnel.runs.budget.budget import Account, spent_of_budget
 from windtunnel.runs.budget.calibration import last_calibration
-from windtunnel.runs.budget.throughput import pace_of
+from windtunnel.runs.budget.throughput import throughput_of
 from windtunnel.runs.budget.utilisation import Compared, Utilisation, compared, utilisation
 from windtunnel.runs.study import Study
 
@@ -53,7 +53,9 @@ def hindsight(study: Study) -> Hindsight:
     """Ask the store."""
     calibration = last_calibration(study)
     return Hindsight(
-        compared=compared(study, pace_of(study, calibration.by_shape())) if calibration else [],
+        compared=compared(study, throughput_of(study, calibration.by_shape()))
+        if calibration
+        else [],
         utilisation=utilisation(study.folder),
         budget=spent_of_budget(study, Account(study).total()),
     )

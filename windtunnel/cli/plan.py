@@ -17,7 +17,7 @@ from windtunnel.engine.simulate import Estimate, estimate
 from windtunnel.runs.budget.budget import disk_use, over_budget
 from windtunnel.runs.budget.calibration import Calibration, calibrate, read_calibration
 from windtunnel.runs.budget.cost import Cost, Left, cost_of, free_bytes, left_of, slots_here
-from windtunnel.runs.budget.throughput import Pace, pace_of
+from windtunnel.runs.budget.throughput import Throughput, throughput_of
 from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.points import search_size
 from windtunnel.runs.preflight import beyond_this_machine
@@ -39,7 +39,7 @@ def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
         calibration: Calibration | None = calibrate(study.expected, slots=slots, tell=_tell)
     else:
         calibration = read_calibration(study, slots=slots)
-    pace = pace_of(study, calibration.by_shape() if calibration else None)
+    pace = throughput_of(study, calibration.by_shape() if calibration else None)
     expected = study.expected
     cost, left = cost_of(expected), left_of(expected)
     ahead = estimate(expected, pace, left, slots=slots)
@@ -110,7 +110,7 @@ def print_resolved(config: StudyConfig) -> None:
     print(resolved_text(config), end="")
 
 
-def _segment(study: Study, planned: PlannedSegment, pace: Pace) -> dict[str, Any]:
+def _segment(study: Study, planned: PlannedSegment, pace: Throughput) -> dict[str, Any]:
     segment = planned.segment
     return {
         "segment": planned.id,

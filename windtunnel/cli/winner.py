@@ -111,7 +111,7 @@ def _print(console: Console, study: Study, outcome: SearchOutcome, *, every: boo
     if outcome.winner is not None:
         _print_winner(console, outcome)
     for warning in outcome.warnings:
-        say(console, warning, label="warning:")
+        say(console, warning.message, label=f"warning ({warning.code}):")
     if outcome.winner is not None:
         say(console, "its values, for a study file:")
         print(_fragment(outcome), end="")

@@ -11,7 +11,7 @@ from windtunnel.errors import ConfigError
 from windtunnel.runs.budget.budget import BudgetWatch, over_budget
 from windtunnel.runs.budget.calibration import read_calibration
 from windtunnel.runs.budget.cost import left_of, slots_here
-from windtunnel.runs.budget.throughput import pace_of
+from windtunnel.runs.budget.throughput import throughput_of
 from windtunnel.runs.budget.utilisation import SweepTook, log_sweep
 from windtunnel.runs.gc import RetainLast, wanted_back
 from windtunnel.runs.plan import PlannedSegment
@@ -62,7 +62,7 @@ class SweepCallbacks:
             return []
         slots = slots_here(self.study.config)
         calibration = read_calibration(self.study, slots=slots)
-        pace = pace_of(self.study, calibration.by_shape() if calibration else None)
+        pace = throughput_of(self.study, calibration.by_shape() if calibration else None)
         study = self.study.expected
         left = left_of(study)
         eta = estimate(study, pace, left, slots=slots)

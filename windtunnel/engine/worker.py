@@ -10,7 +10,7 @@ from windtunnel.redact import redacted
 from windtunnel.runs.lease import LeaseHeld
 from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.segment_run import LostFork, SegmentRun, fail
-from windtunnel.runs.worker import Workbench, read_order
+from windtunnel.runs.worker import WorkerContext, read_order
 
 Report = dict[str, Any]
 
@@ -19,7 +19,7 @@ class Worker:
     """A process's open data, its compiled shapes, and the segment in progress."""
 
     def __init__(self, orders: Path) -> None:
-        self.bench = Workbench(read_order(orders))
+        self.bench = WorkerContext(read_order(orders))
         self._run: SegmentRun | None = None
         self._segment_id = ""
 

@@ -7,14 +7,14 @@ from windtunnel.export.handoff import Steps, Warned, Winner
 from windtunnel.export.request import Companion
 from windtunnel.findings.base import said
 from windtunnel.findings.lr_transfer import transfers
-from windtunnel.runs.points import Ground
+from windtunnel.runs.points import StudyContext
 from windtunnel.runs.study_files import read_checks
 
 LONG_WARMUP = 0.1
 """Of all updates (assumed: MiniCPM's launchers take at most so much)."""
 
 
-def shape_diagnostics(ground: Ground, model: ModelSpec) -> Iterator[Warned]:
+def shape_diagnostics(ground: StudyContext, model: ModelSpec) -> Iterator[Warned]:
     """Where the target is no member of the family that was measured."""
     sizes = ground.config.model.sizes
     family = [ground.config.model.spec(size, vocab_size=ground.vocab_size) for size in sizes]

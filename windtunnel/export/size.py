@@ -17,7 +17,7 @@ from windtunnel.laws import Fit, optimum
 from windtunnel.laws.interval import Span, decades_beyond
 from windtunnel.runs.forecast import law_rows
 from windtunnel.runs.imported import KIND
-from windtunnel.runs.points import Ground
+from windtunnel.runs.points import StudyContext
 from windtunnel.runs.table import Row
 
 FURTHEST = 0.5
@@ -45,7 +45,7 @@ class Sized:
     how: str
 
 
-def size_of(ground: Ground, fitted: Fit, asked: Asked) -> Sized:
+def size_of(ground: StudyContext, fitted: Fit, asked: Asked) -> Sized:
     """The target's shape and tokens.
 
     Raises:
@@ -84,7 +84,7 @@ def size_diagnostics(asked: Asked, model: ModelSpec) -> list[Warned]:
     ]
 
 
-def nearest_model(ground: Ground, params: float) -> ModelSpec:
+def nearest_model(ground: StudyContext, params: float) -> ModelSpec:
     """The model of the family's own shape whose params are nearest, on a log scale.
 
     Width over depth is about `width_per_layer`, or that of the study's largest size: MiniCPM keeps
@@ -171,7 +171,7 @@ def check_reach(
     return found
 
 
-def _asked_model(ground: Ground, asked: Asked) -> ModelSpec | None:
+def _asked_model(ground: StudyContext, asked: Asked) -> ModelSpec | None:
     family = ground.config.model
     if asked.params is not None:
         return nearest_model(ground, asked.params)
@@ -193,7 +193,7 @@ def _asked_tokens(fitted: Fit, model: ModelSpec, asked: Asked) -> float | None:
     return asked.tokens
 
 
-def _model_in(path: Path, ground: Ground) -> ModelSpec:
+def _model_in(path: Path, ground: StudyContext) -> ModelSpec:
     """The one size of the `model` section in a file; the study's fields where it says nothing."""
     if not path.exists():
         raise ConfigError(f"--model {path}: no such file; {EXAMPLE}")

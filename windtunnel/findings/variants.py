@@ -14,7 +14,7 @@ from windtunnel.config.branch import BranchExperiment, Stage
 from windtunnel.config.study import ScheduleConfig
 from windtunnel.findings.records import Records
 from windtunnel.runs.plan import planned_segments
-from windtunnel.runs.points import Ground, points_of
+from windtunnel.runs.points import StudyContext, points_of
 from windtunnel.runs.table import Row
 from windtunnel.runs.variant import VariantPoint
 
@@ -118,7 +118,7 @@ def _cut_off(
     }
     if not diverged:
         return set()
-    ground = Ground(config=records.config, vocab_size=ANY_VOCAB_SIZE, stream="")
+    ground = StudyContext(config=records.config, vocab_size=ANY_VOCAB_SIZE, stream="")
     points = list(points_of(ground, {}))
     named = {each.id: each.variants.get(experiment.name) for each in planned_segments(points)}
     return {

@@ -45,7 +45,7 @@ from windtunnel.runs.curves import read_curve
 from windtunnel.runs.forecast import as_table, law_inputs, law_rows, read_forecasts
 from windtunnel.runs.imported import KIND, imported_diagnostics, study_rows
 from windtunnel.runs.plan import Plan, PlannedSegment, make_plan
-from windtunnel.runs.points import Ground, search_size
+from windtunnel.runs.points import StudyContext, search_size
 from windtunnel.runs.search.winner import search_outcomes
 from windtunnel.runs.store import Store
 from windtunnel.runs.streams import Streams
@@ -109,7 +109,7 @@ def _last_line(error: str) -> str:
     return lines[-1] if lines else "no reason was recorded"
 
 
-def read_grids(ground: Ground, rows: list[Row]) -> tuple[Grid, ...]:
+def read_grids(ground: StudyContext, rows: list[Row]) -> tuple[Grid, ...]:
     """Every grid experiment of a study."""
     by_id = {row["segment"]: row for row in rows}
     return tuple(
@@ -128,7 +128,7 @@ def _by_size(cell: GridCell) -> tuple[int, ...]:
     return tuple(int(number) for number in cell.size.split("x"))
 
 
-def _cells(ground: Ground, grid: GridExperiment, rows: dict[str, Row]) -> Iterator[GridCell]:
+def _cells(ground: StudyContext, grid: GridExperiment, rows: dict[str, Row]) -> Iterator[GridCell]:
     """One combination after another is planned alone: only the planner knows which ids it makes."""
     for values, horizon in product(product(*grid.axes.values()), grid.horizons):
         axes = dict(zip(grid.axes, values, strict=True))

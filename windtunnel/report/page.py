@@ -425,7 +425,7 @@ def _warnings(inputs: ReportInputs, laws: tuple[LawView, ...]) -> list[tuple[str
     ]
     for search in inputs.searches:
         name = search.outcome.experiment.name
-        said += [(f"search {name}", warning) for warning in search.outcome.warnings]
+        said += [(f"search {name}", warning.message) for warning in search.outcome.warnings]
     said += [("study", warning) for warning in inputs.warnings]
     origins: dict[str, list[str]] = {}
     for origin, warning in said:

@@ -90,10 +90,19 @@ def coordinate_check(
     widths = tuple(model.width for model in models)
     if len(set(widths)) < 3 or max(widths) < 8 * min(widths):
         raise ConfigError(
-            f"widths {', '.join(map(str, widths))}: give three or more, over a factor of 8 or more"
+            "few-widths",
+            f"widths {', '.join(map(str, widths))}: give three or more, over a factor of 8 or more",
+            widths=widths,
+            needed=3,
+            factor=8,
         )
     if any(a.depth != b.depth or a.head_dim != b.head_dim for a, b in pairwise(models)):
-        raise ConfigError("a coordinate check compares widths at one depth and one head size")
+        raise ConfigError(
+            "shapes-differ",
+            "a coordinate check compares widths at one depth and one head size",
+            depths=sorted({model.depth for model in models}),
+            head_dims=sorted({model.head_dim for model in models}),
+        )
     recipe = recipe.replace(warmup_steps=1, batch_tokens=ROWS * models[0].context)
     per_width = [
         {name: np.mean([trace[name] for trace in traces], axis=0) for name in traces[0]}

@@ -188,6 +188,7 @@ def curve_diagnostics(
             f"{len(found)} finished segments have a curve that is gone, cut or broken: "
             f"{named}{more}; no measured loss is affected: `windtunnel sweep` does those updates "
             "again",
+            segments=[each.root.name for each in found],
         ),
     )
 

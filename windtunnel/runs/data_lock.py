@@ -1,8 +1,7 @@
-"""What a study's data was asked to be when its stream was made, and what is asked otherwise now.
+"""The data lock of a study (`data.json`): the stream that all of its runs are trained on.
 
-Losses on two streams cannot be compared, so a study keeps the first that it was given.
-
-The prepared data of a study: opened as its pin has it, made again where it is gone, verified.
+Losses on two streams cannot be compared, so a study keeps the first stream that it prepared. Its
+dataset is opened as locked, prepared again where it is gone, and verified by checksums.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,23 +20,23 @@ from windtunnel.runs.files import write_json
 from windtunnel.runs.store import Store
 
 
-def data_asked(config: StudyConfig) -> dict[str, Any]:
-    """The part of the data section that decides the stream."""
-    asked = config.data.model_dump(mode="json")
-    for source in asked["sources"]:
+def locked_section(config: StudyConfig) -> dict[str, Any]:
+    """The part of a study's data section that decides the stream."""
+    section = config.data.model_dump(mode="json")
+    for source in section["sources"]:
         if source["pairs"] is None:
-            del source["pairs"]  # so that pins from before there were pairs are found
+            del source["pairs"]  # so that locks from before there were pairs still match
     if config.data.dedup_share == NEAR_DUPLICATE_SHARE:
-        del asked["dedup"]  # likewise
-    asked["validation"] = {"fraction": asked["validation"]["fraction"]}
-    return asked
+        del section["dedup"]  # likewise
+    section["validation"] = {"fraction": section["validation"]["fraction"]}
+    return section
 
 
-def differences(pinned: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
-    """Of which source or key something else is asked than was pinned: what it was, what it is."""
-    were, are = (_by_label(each["sources"]) for each in (pinned, asked))
+def differences(locked: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator[str]:
+    """Each source or key that differs from the lock: what it was, and what it is."""
+    were, are = (_by_label(each["sources"]) for each in (locked, stated))
     kept = [label for label in were if label in are]
-    # A file's name is its source's label: of those that changed, the first is taken for the first.
+    # A source's label is its file's name: changed sources are matched in order.
     others = ([each for each in one if each not in kept] for one in (were, are))
     for old, new in (*zip(kept, kept, strict=True), *zip_longest(*others)):
         if old is None or new is None:
@@ -46,7 +45,7 @@ def differences(pinned: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator
             yield from _fields(were[old], are[new], of=f"source {old!r}: ")
     if were.keys() == are.keys() and list(were) != list(are):
         yield f"the sources were in the order {', '.join(were)}, are {', '.join(are)}"
-    rest = ({k: v for k, v in each.items() if k != "sources"} for each in (pinned, asked))
+    rest = ({k: v for k, v in each.items() if k != "sources"} for each in (locked, stated))
     yield from _fields(*rest)
 
 
@@ -72,52 +71,63 @@ def _shown(value: Any) -> str:
     return str(value).removesuffix(".0")
 
 
-def open_pinned(store: Store, pin: dict[str, Any], pin_file: Path) -> Dataset:
-    """The dataset that a study's runs were made on.
+def open_locked(store: Store, lock: dict[str, Any], lock_file: Path) -> Dataset:
+    """The dataset that a study's runs were trained on.
 
     Raises:
-        DataError: It is missing or damaged, or it is another one.
+        DataError: The dataset is missing, damaged, or another one.
     """
-    folder = store.root / pin["dataset"]
+    folder = store.root / lock["dataset"]
     dataset = Dataset.open(folder)
-    if dataset.fingerprint != pin["stream"]:
+    if dataset.fingerprint != lock["stream"]:
         raise DataError(
-            f"{folder}: another stream ({dataset.fingerprint}) than the study's runs were made on "
-            f"({pin['stream']}, by {pin_file}): one of the two was changed; put back a copy of it"
+            "other-data",
+            f"{folder}: another stream ({dataset.fingerprint}) than the study's runs were trained "
+            f"on ({lock['stream']}, by {lock_file}): one of the two was changed; put back a copy "
+            "of it",
+            folder=folder,
+            stream=dataset.fingerprint,
+            locked=lock["stream"],
+            file=lock_file,
         )
     return dataset
 
 
-def restore_pinned(
-    store: Store, pin: dict[str, Any], pin_file: Path, spec: DataSpec, progress: Progress | None
+def restore_locked(
+    store: Store, lock: dict[str, Any], lock_file: Path, spec: DataSpec, progress: Progress | None
 ) -> None:
-    """Make a pinned dataset again if some folder of it is gone.
+    """Prepare a locked dataset again if some folder of it is gone.
 
     Raises:
         DataError: Its sources are gone too, or give other tokens by now.
     """
-    folder = store.root / pin["dataset"]
+    folder = store.root / lock["dataset"]
     if not _is_gone(folder):
         return
     made = prepare(spec, root=store.data, progress=progress)
-    if made.fingerprint != pin["stream"]:
+    if made.fingerprint != lock["stream"]:
         raise DataError(
+            "other-data",
             f"{folder}: some prepared data of the study is gone, and its sources give other tokens "
-            f"by now (stream {made.fingerprint}; {pin_file} pins {pin['stream']}); put the sources "
-            "back as they were, or give the changed study a new `study:` name"
+            f"by now (stream {made.fingerprint}; {lock_file} locks {lock['stream']}); put the "
+            "sources back as they were, or give the changed study a new `study:` name",
+            folder=folder,
+            stream=made.fingerprint,
+            locked=lock["stream"],
+            file=lock_file,
         )
     if made.folder != folder:
-        pin["dataset"] = str(made.folder.relative_to(store.root))
-        write_json(pin_file, pin)
+        lock["dataset"] = str(made.folder.relative_to(store.root))
+        write_json(lock_file, lock)
 
 
 def verify_prepared(
     dataset: Dataset, extra: Iterable[ValidationSet], *, root: Path, progress: Progress | None
 ) -> None:
-    """Compare all tokens with their checksums; what has not changed since is not read again.
+    """Compare all tokens with their checksums; unchanged files are not read again.
 
     Raises:
-        DataError: A file is not what was written: its name, and how to make it again.
+        DataError: A file is not what was written.
     """
     digests = Digests(root)
 
@@ -132,7 +142,7 @@ def verify_prepared(
 
 
 def _is_gone(folder: Path) -> bool:
-    with boundary(folder, "mend its permissions, or the disk"):
+    with boundary(folder, "correct its permissions, or repair the disk"):
         if not folder.is_dir():
             return True
         sources = read_manifest(folder, "dataset")["sources"]

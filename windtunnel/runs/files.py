@@ -1,6 +1,8 @@
-"""One JSON object a file, written by rename: it is there whole, or not at all.
+"""JSON files written atomically, and JSON-lines files that are only appended to.
 
-Files of JSON lines that are only ever appended to, read as lines with their numbers.
+A JSON file holds one object and is written by rename: readers see all of it or none. A torn last
+line of a JSON-lines file, as a crash leaves it, does not count; any other damaged line is an error
+with its line number.
 """
 
 import errno
@@ -10,7 +12,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -27,13 +29,40 @@ T = TypeVar("T")
 
 
 class DamagedFile(StoreError):
-    """A file that could be read, and does not hold what it must."""
+    """A file that was read and does not hold what it must; `values` has its `file` and `line`."""
+
+
+@contextmanager
+def undamaged(path: Path, fix: str, *, line: int | None = None) -> Iterator[None]:
+    """Turn whatever the body raises on the content of a file into a DamagedFile.
+
+    Args:
+        path: The file.
+        fix: What the user can do about it.
+        line: Number of the line from 1; 0 for one near the end whose number is unknown.
+
+    Raises:
+        DamagedFile: With the code of the fault, or `damaged-file` where a library raised it.
+    """
+    place: object = path
+    if line is not None:
+        place = f"{path}, " + (f"line {line}" if line else "near its end")
+    try:
+        with boundary(place, fix, DamagedFile, what="damaged", code="damaged-file"):
+            yield
+    except DamagedFile as damaged:
+        damaged.values.pop("where", None)
+        damaged.values |= {"file": path} | ({"line": line} if line else {})
+        raise
 
 
 def write_json(path: Path, value: Any, *, seal: bool = True) -> None:
-    """Write beside and rename: readers see the old object or the new one, never half of one.
+    """Write a JSON object by rename: readers see the old one or the new one, never a part.
 
-    `seal`: with a checksum as its last key, which a file for people does without.
+    Args:
+        path: The file.
+        value: The object.
+        seal: Whether a checksum becomes its last key; files meant for people have none.
 
     Raises:
         StoreError: Disk full, or no permission.
@@ -48,7 +77,7 @@ def write_json(path: Path, value: Any, *, seal: bool = True) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Write a text beside `path` and rename it there.
 
-    Of a link, the file that it leads to is replaced; a device or a pipe is written through.
+    A symbolic link is followed; a device or a pipe is written directly.
 
     Raises:
         OSError: Disk full, or no permission.
@@ -73,13 +102,13 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and the one that it lies in; what is above must be there.
+    """Make a folder and its parent; the grandparent must exist.
 
-    So much lies between a store and any file of it: one that moves away or is unmounted while
-    something writes is not half made anew in its old place.
+    No file of a store lies deeper below its root. So a store that is moved or unmounted during a
+    write is not partly recreated at its old place.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: The folder cannot be made.
     """
     if not folder.is_dir():
         folder.parent.mkdir(exist_ok=True)
@@ -87,14 +116,14 @@ def make_folder(folder: Path) -> None:
 
 
 def write_if_changed(path: Path, value: Any, *, seal: bool = True) -> None:
-    """As `write_json`, if the file does not hold it already: its time is its content's.
+    """Write a JSON object unless the file already holds it, so that its time is its content's.
 
     Raises:
         StoreError: Disk full, or no permission.
     """
     try:
         known = read_json(path)
-    except StoreError:  # damaged, and replaced by this
+    except StoreError:  # damaged; it is replaced now
         known = None
     if known != json.loads(json.dumps(value)):
         write_json(path, value, seal=seal)
@@ -109,11 +138,11 @@ def read_json(path: Path, schema: Schema[T]) -> T | None: ...
 
 
 def read_json(path: Path, schema: Schema[Any] | None = None) -> Any:
-    """The object in `path` as its schema has it, or None where there is no file.
+    """The object in a file, checked against its schema; None where there is no file.
 
     Raises:
-        StoreError: The file cannot be read, or (DamagedFile) does not hold what it must: with the
-            place, and what to do.
+        StoreError: The file cannot be read.
+        DamagedFile: It does not hold what it must.
     """
     try:
         content = path.read_bytes()
@@ -125,15 +154,15 @@ def read_json(path: Path, schema: Schema[Any] | None = None) -> Any:
     try:
         return schema.read(content)
     except BaseException as problem:
-        with boundary(path, schema.fix, DamagedFile, what="damaged"):
+        with undamaged(path, schema.fix):
             raise problem from None
 
 
 def read_derived(path: Path, schema: Schema[T]) -> T | None:
-    """As `read_json`, of a file that can be made again: a damaged one is noted and counts as none.
+    """The object in a file that can be made again; None, and a log entry, where it is damaged.
 
     Raises:
-        StoreError: The file is there and cannot be read, which says nothing of its content.
+        StoreError: The file exists and cannot be read; its content may be whole.
     """
     try:
         return read_json(path, schema)
@@ -143,25 +172,28 @@ def read_derived(path: Path, schema: Schema[T]) -> T | None:
 
 
 def unreadable(path: Path, refused: OSError) -> StoreError:
-    """The error to raise where `refused` came from reading `path`: its content may be whole."""
+    """The StoreError for an OSError from reading `path`, whose content may be whole."""
     if refused.errno == errno.EISDIR:
-        return StoreError(f"{path}: is a folder, where a file belongs; move it away")
+        return StoreError(
+            "not-a-file", f"{path}: is a folder, where a file belongs; move it away", file=path
+        )
+    cause = refused.strerror or str(refused)
     return StoreError(
-        f"{path}: cannot be read: {refused.strerror or refused}; mend that (its permissions, or "
-        "the disk), then run the same command again"
+        "unreadable",
+        f"{path}: cannot be read: {cause}; repair that (its permissions, or the disk), then run "
+        "the same command again",
+        file=path,
+        cause=cause,
     )
 
 
 def is_scratch(path: Path) -> bool:
-    """Whether a file or folder is named as those that are renamed once they are whole."""
+    """Whether a file or folder has the name of a temporary one, renamed once it is whole."""
     return re.fullmatch(r"\..+\.[0-9a-f]{8,32}", path.name) is not None
 
 
-log = logging.getLogger(__name__)
-
-
 def append_line(path: Path, value: dict[str, Any]) -> None:
-    """Append one JSON line, after ending a line that a crash has torn.
+    """Append one JSON line; a torn last line is ended first.
 
     Raises:
         StoreError: Disk full, or no permission.
@@ -179,25 +211,26 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_lines(path: Path, schema: Schema[dict[str, Any]] = ANY_LINE) -> list[dict[str, Any]]:
-    """The whole lines of a file that `append_line` wrote; one that a crash has torn is left out.
+    """The whole lines of a file that `append_line` wrote; torn ones are left out.
 
     Raises:
-        StoreError: The file cannot be read, or a line is damaged: with its number and what to do.
+        StoreError: The file cannot be read.
+        DamagedFile: A line is damaged.
     """
-    found = []
+    rows = []
     for number, line in numbered_lines(path):
         if not line.strip():
             continue
         try:
-            found.append(_row(path, number, line.encode(), schema))
-        except StoreError:
+            rows.append(_row(path, number, line.encode(), schema))
+        except DamagedFile:
             if not is_torn(line):
                 raise
-    return found
+    return rows
 
 
 def json_rows(path: Path, schema: Schema[dict[str, Any]] = ANY_LINE) -> Iterator[dict[str, Any]]:
-    """The whole lines of a file that nothing damages but a crash; a torn last one is left out.
+    """The whole lines of a file, one by one; a torn last line is left out.
 
     Raises:
         StoreError: As `read_lines`.
@@ -207,7 +240,7 @@ def json_rows(path: Path, schema: Schema[dict[str, Any]] = ANY_LINE) -> Iterator
 
 
 def undamaged_rows(path: Path, schema: Schema[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """As `json_rows`, without the lines that are damaged: for what is shown, and told elsewhere.
+    """The whole lines that are undamaged; for plots, since others report the damage.
 
     Raises:
         StoreError: The file cannot be read.
@@ -221,7 +254,7 @@ def undamaged_rows(path: Path, schema: Schema[dict[str, Any]]) -> Iterator[dict[
 
 
 def undamaged_lines(path: Path, schema: Schema[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """As `undamaged_rows`, with a note of each line that is left out: of logs nothing rests on.
+    """The whole lines that are undamaged, with a log entry for every other; no result rests on it.
 
     Raises:
         StoreError: The file cannot be read.
@@ -231,14 +264,14 @@ def undamaged_lines(path: Path, schema: Schema[dict[str, Any]]) -> Iterator[dict
             continue
         try:
             row = _row(path, number, line, schema)
-        except StoreError as damaged:
+        except DamagedFile as damaged:
             log.warning("%s; the line is left out", damaged)
             continue
         yield row
 
 
 def _ended_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Lines with their numbers, without a last one that has no end."""
+    """Lines with their numbers from 1, without a last line that has no end."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -254,27 +287,24 @@ def _ended_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def checked_rows(
     path: Path, lines: Iterable[bytes], schema: Schema[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Rows of some whole lines at the end of a file.
+    """The rows of some whole lines near the end of a file.
 
     Raises:
-        StoreError: One of them is damaged.
+        DamagedFile: A line is damaged.
     """
-    return [_row(path, None, line, schema) for line in lines]
+    return [_row(path, 0, line, schema) for line in lines]
 
 
-def _row(
-    path: Path, number: int | None, line: bytes, schema: Schema[dict[str, Any]]
-) -> dict[str, Any]:
+def _row(path: Path, number: int, line: bytes, schema: Schema[dict[str, Any]]) -> dict[str, Any]:
     try:
         return schema.read(line)
     except BaseException as problem:
-        place = f"{path}, " + (f"line {number}" if number else "near its end")
-        with boundary(place, schema.fix, StoreError, what="damaged"):
+        with undamaged(path, schema.fix, line=number):
             raise problem from None
 
 
 def whole_steps(path: Path) -> Iterator[tuple[int, int]]:
-    """(step, bytes up to its end) of each row before the first that is torn or damaged."""
+    """(step, bytes up to its end) of each row before the first torn or damaged one."""
     if not path.exists():
         return
     end = 0
@@ -287,12 +317,11 @@ def whole_steps(path: Path) -> Iterator[tuple[int, int]]:
 
 
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
-    """Every line with its number from 1; the last is what no line end follows yet, often empty.
-
-    Without a file there are none.
+    """Every line with its number from 1; the last one has no line end and is often empty.
 
     Raises:
-        StoreError: A line is not UTF-8.
+        StoreError: The file cannot be read.
+        DamagedFile: A line is not UTF-8.
     """
     try:
         lines = path.read_bytes().split(b"\n")
@@ -300,23 +329,27 @@ def numbered_lines(path: Path) -> list[tuple[int, str]]:
         return []
     except OSError as refused:
         raise unreadable(path, refused) from None
-    found = []
+    numbered = []
     for number, line in enumerate(lines, start=1):
         try:
-            found.append((number, line.decode()))
+            numbered.append((number, line.decode()))
         except UnicodeDecodeError as broken:
-            raise StoreError(
+            raise DamagedFile(
+                "not-utf8",
                 f"{path}, line {number}: damaged: not UTF-8 text (its byte {broken.start}): put "
-                "back a copy of the file, save it as UTF-8, or take the line out"
+                "back a copy of the file, save it as UTF-8, or take the line out",
+                file=path,
+                line=number,
+                byte=broken.start,
             ) from None
-    return found
+    return numbered
 
 
 def whole_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines with their numbers, without blank ones and without a last one that is torn.
+    """The lines with their numbers, without blank lines and without a torn last one.
 
     Raises:
-        StoreError: A line is not UTF-8.
+        StoreError: As `numbered_lines`.
     """
     lines = numbered_lines(path)
     if lines and is_torn(lines[-1][1]):
@@ -325,7 +358,7 @@ def whole_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def drop_torn(path: Path) -> None:
-    """Cut off half a line that a crash has left at the end; it never counted.
+    """Cut off a torn last line, which never counted.
 
     Raises:
         StoreError: A line is not UTF-8, or the file cannot be written.
@@ -340,10 +373,7 @@ def drop_torn(path: Path) -> None:
 
 
 def is_torn(line: str) -> bool:
-    """Whether a line is the first part of one: what is written of it is well, and it ends early.
-
-    A crash leaves such a line; a hand leaves what is no part of any, and that is damage.
-    """
+    """Whether a line is a prefix of a JSON line, as a crash leaves it; anything else is damage."""
     try:
         json.loads(line)
     except (ValueError, RecursionError):
@@ -352,7 +382,7 @@ def is_torn(line: str) -> bool:
 
 
 def _may_go_on(line: str) -> bool:
-    if not line.strip("\0"):  # a file that grew, and whose content a loss of power took
+    if not line.strip("\0"):  # the file grew, and a power cut lost its content
         return True
     try:
         from_json(line, allow_partial="trailing-strings")

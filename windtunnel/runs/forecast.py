@@ -38,7 +38,12 @@ def as_table(rows: list[Row], *, filters: tuple[str, ...] = ()) -> Table:
         FitError: There are no rows.
     """
     if not rows:
-        raise FitError("no finished, decayed segment yet: a law needs at least 6; run the sweep")
+        raise FitError(
+            "too-few-rows",
+            "no finished, decayed segment yet: a law needs at least 6; run the sweep",
+            rows=0,
+            needed=6,
+        )
     numbers = ("params", "tokens", "loss", "flops", "flops_exact", "lr", "batch_tokens")
     names = (*numbers, "trunk", "segment", "decayed")
     column = {name: [row[name] for row in rows] for name in names}

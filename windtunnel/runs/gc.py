@@ -110,8 +110,11 @@ def needs_of_others(store: Store, study: str) -> Needs:
         written = read_json(orders.parent / PLAN_FILE, PLAN)
         if written is None:
             raise StoreError(
+                "missing-file",
                 f"{orders.parent}: what this study still needs is unknown, for it has no "
-                f"{PLAN_FILE}; run `windtunnel sweep` on its file once, or remove the folder"
+                f"{PLAN_FILE}; run `windtunnel sweep` on its file once, or remove the folder",
+                file=orders.parent / PLAN_FILE,
+                study=orders.parent.name,
             )
         needs.add(written.segments)
     return needs

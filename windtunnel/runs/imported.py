@@ -1,9 +1,8 @@
 """Finished runs of other tools, kept beside a study as measurements for its law.
 
-`imported.jsonl` in the study's folder is appended to and never rewritten. A line adds a run under
-its label, or takes it out again; the last line of a label counts. Half a last line, which a crash
-has left, is no run; any other line that cannot be read is an error, since its run would be missing
-from a law.
+`imported.jsonl` in the study's folder is appended to and never rewritten. A line adds or removes
+the run of a label; the last line of a label counts. A torn last line, as a crash leaves it, is
+ignored. Any other unreadable line is an error, since its run would be missing from a law.
 """
 
 import hashlib
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from windtunnel.accounting import flops_6nd
-from windtunnel.errors import ConfigError, Diagnostic, StoreError, boundary, did_you_mean
-from windtunnel.runs.files import append_line, drop_torn, whole_lines
+from windtunnel.errors import ConfigError, Diagnostic, Refused, did_you_mean
+from windtunnel.runs.files import append_line, drop_torn, undamaged, whole_lines
 from windtunnel.runs.schemas import IMPORTED
 from windtunnel.runs.study import Study
 from windtunnel.runs.table import COLUMNS, Row, gather
@@ -28,14 +27,14 @@ KIND = "imported"
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What was stated of a run: all that a law may read of it.
+    """The stated numbers of a run: all that a law may read of it.
 
     Attributes:
-        loss: nats per token, the mean over the study's validation sets.
-        losses: the same by validation set, where known.
-        decayed: whether the learning rate had been decayed when the loss was measured.
-        trunk: a label that runs with shared noise have in common; None: the run stands alone.
-        flops: as the other tool counts them, if it does.
+        loss: Mean over the study's validation sets, nats per token.
+        losses: The same by validation set, where known.
+        decayed: Whether the learning rate had been decayed when the loss was measured.
+        trunk: A label shared by runs with shared noise; None for a run on its own.
+        flops: As the other tool counts them, if it does.
     """
 
     experiment: str
@@ -56,11 +55,14 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """A run under its label, where it came from and when.
+    """An imported run: its label, numbers, origin and time.
 
     Attributes:
-        origin: `tool` and `source` for people; then what the source can be checked by, such as a
-            file's `sha256` or MLflow's `run_id`, and the `columns` that were taken.
+        label: The name under which it can be replaced or removed.
+        measured: The numbers that a law may read.
+        origin: `tool` and `source` for people; a file's `sha256` or MLflow's `run_id`, by which the
+            source can be checked; and the `columns` that were taken.
+        time: Unix time of the import.
     """
 
     label: str
@@ -123,25 +125,28 @@ def imported_file(folder: Path) -> Path:
 
 
 def read_imported(folder: Path) -> dict[str, Imported]:
-    """The runs that a study has taken in, by label, in the order of their first line.
+    """The imported runs of a study by label, in the order of their first line.
 
     Raises:
-        StoreError: A line is no such run, or was changed by hand.
+        DamagedFile: A line is not such a run, or was edited.
     """
     path = imported_file(folder)
-    found: dict[str, Imported | None] = {}
+    runs: dict[str, Imported | None] = {}
     for number, text in whole_lines(path):
-        with boundary(f"{path}, line {number}", IMPORTED.fix, StoreError, what="damaged"):
+        with undamaged(path, IMPORTED.fix, line=number):
             label, run = _change(text.encode())
-        found[label] = run
-    return {label: run for label, run in found.items() if run is not None}
+        runs[label] = run
+    return {label: run for label, run in runs.items() if run is not None}
 
 
 def _change(text: bytes) -> tuple[str, Imported | None]:
-    """What a line says of a label: the run that it is from here on, or None where it is out."""
+    """A label, and the run that it stands for from this line on; None where it is removed."""
     line = IMPORTED.read(text)
     if line["action"] == "remove":
         return line["label"], None
+    fields = Measured.__dataclass_fields__
+    if unknown := [key for key in line["measured"] if key not in fields]:
+        raise Refused("unknown-key", f"measured.{unknown[0]}: unknown key", key=unknown[0])
     run = Imported(
         label=line["label"],
         measured=Measured(**line["measured"]),
@@ -149,7 +154,12 @@ def _change(text: bytes) -> tuple[str, Imported | None]:
         time=line["time"],
     )
     if run.segment != line["segment"]:
-        raise ValueError(f"run {run.label!r} is not what was imported under its id")
+        raise Refused(
+            "edited",
+            f"run {run.label!r} is not what was imported under its id",
+            label=run.label,
+            segment=line["segment"],
+        )
     return run.label, run
 
 
@@ -223,7 +233,10 @@ def remove_run(folder: Path, label: str) -> Imported:
     if label not in have:
         known = ", ".join(map(repr, have)) or "none"
         raise ConfigError(
-            f"no imported run {label!r}{did_you_mean(label, have) or '.'} Imported: {known}"
+            "unknown-run",
+            f"no imported run {label!r}{did_you_mean(label, have) or '.'} Imported: {known}",
+            label=label,
+            known=list(have),
         )
     line = {"action": "remove", "time": time.time(), "label": label}
     _append(folder, line | {"segment": have[label].segment})
@@ -243,5 +256,8 @@ def imported_diagnostics(rows: Sequence[Row]) -> tuple[Diagnostic, ...]:
             "tokenizer or validation text is possible, what was stated of them is not checked, and "
             "without their exact FLOPs there is no exact ratio. To fit without them: --where "
             "'kind != imported'",
+            rows=len(rows),
+            imported=sources.total(),
+            sources=dict(sources),
         ),
     )

@@ -1,6 +1,6 @@
-"""What a JSON text must hold, checked where it is read: one error with the place.
+"""Schemas of JSON texts, checked as they are read: the first fault, with its place and a code.
 
-What this version writes ends in a checksum of the text before it, so that a changed digit is told.
+A text that this version writes ends in a checksum of what precedes it, so a changed digit is found.
 """
 
 import hashlib
@@ -12,7 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from windtunnel.config.errors import expected
+from windtunnel.config.errors import code_of, expected, values_of
+from windtunnel.errors import Refused, cause_of
 from windtunnel.laws.schema import SHORT, keys_once
 
 T = TypeVar("T")
@@ -20,9 +21,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Schema(Generic[T]):
-    """What a file, or a line of it, must hold; `fix` says what to do where it does not.
+    """The schema of a file, or of a line of it.
 
-    What is read very `often` is parsed and checked in one go, which sees no key that stands twice.
+    Attributes:
+        adapter: The type that a value must have.
+        fix: What the user can do about a damaged file.
+        often: Whether a fast reader comes first, which does not see repeated keys.
     """
 
     adapter: TypeAdapter[T]
@@ -33,13 +37,14 @@ class Schema(Generic[T]):
         """The value in a JSON text, checked.
 
         Raises:
-            ValueError: It is no JSON, or not this, with the place; or not as it was written.
+            Refused: The text is not JSON, does not fit the schema, or fails its checksum.
         """
         content, unchanged = unsealed(content)
         value = self._read(content)
         if not unchanged:
-            raise ValueError(
-                "does not match its checksum: it was changed or laid out anew since it was written"
+            raise Refused(
+                "checksum-mismatch",
+                "does not match its checksum: it was edited or reformatted after it was written",
             )
         return value
 
@@ -49,26 +54,32 @@ class Schema(Generic[T]):
                 return self.adapter.validate_json(content)
         value = parse(content)
         if not isinstance(value, dict):
-            raise ValueError(f"expected an object, not {SHORT.repr(value)}")
+            found = SHORT.repr(value)
+            raise Refused("wrong-type", f"expected an object, not {found}", found=found)
         return self.check(value)
 
     def at(self, value: Any, place: int) -> T:
-        """As `check`, of one of many values: its number comes before the place in it."""
+        """The value, checked as one item of a list: its index precedes the place within it.
+
+        Raises:
+            Refused: As of `check`.
+        """
         try:
             return self.check(value)
-        except ValueError as wrong:
-            raise ValueError(f"{place}.{wrong}") from None
+        except Refused as wrong:
+            within = {"place": f"{place}.{wrong.values['place']}"}
+            raise Refused(wrong.code, f"{place}.{wrong}", **wrong.values | within) from None
 
     def check(self, value: Any) -> T:
         """The value, checked.
 
         Raises:
-            ValueError: With the place, what stands there and what is expected.
+            Refused: The value does not fit the schema: its place, what it is, what is expected.
         """
         try:
             return self.adapter.validate_python(value)
         except ValidationError as wrong:
-            raise ValueError(said_of(wrong)) from None
+            raise first_fault(wrong) from None
 
 
 def sealed(text: str) -> str:
@@ -79,9 +90,9 @@ def sealed(text: str) -> str:
 
 
 def unsealed(content: bytes) -> tuple[bytes, bool]:
-    """A JSON object's text without its checksum, and whether that is right; one without any is.
+    """A JSON object's text without its checksum, and whether the checksum matches.
 
-    A text that was laid out anew is not as it was written either.
+    A text without a checksum matches; a reformatted one does not.
     """
     end = max(0, len(content) - _LONGEST_SEAL)
     if (found := _SEAL.search(content, end)) is not None:
@@ -102,18 +113,26 @@ def _checksum(text: bytes) -> str:
 
 
 def parse(content: bytes | str) -> Any:
-    """A JSON value in which no key stands twice.
+    """The value of a JSON text without repeated keys.
 
     Raises:
-        ValueError: It is none.
+        Refused: The text is not JSON, or a key is repeated.
     """
-    return json.loads(content, object_pairs_hook=keys_once)
+    try:
+        return json.loads(content, object_pairs_hook=keys_once)
+    except Refused:
+        raise
+    except (ValueError, RecursionError) as wrong:
+        raise Refused("not-json", cause_of(wrong)) from None
 
 
-def said_of(wrong: ValidationError) -> str:
-    """The first thing that is wrong: its place, what stands there and what is expected."""
+def first_fault(wrong: ValidationError) -> Refused:
+    """The first fault that pydantic found: its place, the value there and what is expected."""
     error: Any = wrong.errors()[0]
     place = ".".join(map(str, error["loc"])) or "the document"
+    code = code_of(error)
     if error["type"] == "missing":
-        return f"{place}: is missing"
-    return f"{place}: {SHORT.repr(error['input'])}: {expected(error)}"
+        return Refused(code, f"{place}: is missing", place=place)
+    values = {"place": place, "found": SHORT.repr(error["input"])}
+    message = f"{place}: {values['found']}: {expected(error)}"
+    return Refused(code, message, **values_of(error) | values)

@@ -97,8 +97,10 @@ class Lease:
         """
         if not self._is_ours():
             raise LeaseHeld(
+                "lease-lost",
                 f"{self.what}: its lease was lost while this process gave no sign of life; "
-                "run the same command again"
+                "run the same command again",
+                what=self.what,
             )
 
     def _is_ours(self) -> bool:
@@ -145,8 +147,12 @@ class Lease:
             return
         except OSError as refused:
             raise StoreError(
-                f"{self.path}: the lease of {self.what} cannot be read: {cause_of(refused)}; mend "
-                "its permissions, or remove it once nothing uses the store"
+                "unreadable",
+                f"{self.path}: the lease of {self.what} cannot be read: {cause_of(refused)}; "
+                "correct its permissions, or remove it once nothing uses the store",
+                file=self.path,
+                what=self.what,
+                cause=cause_of(refused),
             ) from None
         with suppress(FileNotFoundError), file:
             with suppress(OSError):  # a file system without locks
@@ -159,7 +165,11 @@ class Lease:
                 return
             if _is_alive(owner, self.path) or _beats(owner, self.path):
                 raise LeaseHeld(
-                    f"{self.what} is in use by {_named(owner)}; wait for it, or stop it first"
+                    "in-use",
+                    f"{self.what} is in use by {_named(owner)}; wait for it, or stop it first",
+                    what=self.what,
+                    process=owner["pid"],
+                    host=owner["host"],
                 )
             self.path.unlink()
 
@@ -167,8 +177,11 @@ class Lease:
         """Remove a file that names no process, once it has been watched for a heartbeat."""
         if _changes(self.path):
             raise LeaseHeld(
+                "in-use",
                 f"{self.what} is in use by a process that keeps {self.path} fresh, though the file "
-                "no longer says which; wait for it, or stop it first"
+                "no longer says which; wait for it, or stop it first",
+                what=self.what,
+                file=self.path,
             )
         self.path.unlink()
         self.note = f"{self.path} named no process (empty, torn or foreign) and was removed"

@@ -1,25 +1,48 @@
-"""From a study to segments: which trunks, which fork points, which branches, in which phase.
+"""The plan of a study: its trunks, fork points and branches, and warnings about the design.
 
 Loads no torch. A plan is plain data: it is written beside the study's results and read by workers.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import product
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, PlainSerializer, PlainValidator
 
-from windtunnel.config import Branch, Duration, Segment, Trunk
+from windtunnel.config import Branch, Duration, Segment, StudyConfig, Trunk
+from windtunnel.config.search import SearchExperiment
 from windtunnel.config.segment import flops_per_update, tokens_at
 from windtunnel.config.units import Strict
-from windtunnel.errors import ConfigError
-from windtunnel.runs.plan_warnings import doubts
-from windtunnel.runs.points import Ground, Point, points_of
-from windtunnel.runs.search.trial_log import Suggested
+from windtunnel.errors import ConfigError, Diagnostic
+from windtunnel.runs.points import RunPoint, StudyContext, points_of
+from windtunnel.runs.search.trial_log import TrialLog
 from windtunnel.runs.variant import VariantPoint
+
+FEW_STEPS = 300
+"""A horizon with fewer updates gets a warning, for it is short for a law (design decision 13)."""
+
+FEWEST_STAGE_STEPS = 20
+"""A stage with fewer updates gets a warning (assumed: a rate needs some updates to show)."""
+
+FEWEST_SIZES = 3
+"""Distinct sizes without which L(N, D) has no size term."""
+
+
+def _as_warning(value: object) -> Diagnostic:
+    return value if isinstance(value, Diagnostic) else Diagnostic("plan", str(value))
+
+
+PlanWarning = Annotated[
+    Diagnostic,
+    PlainValidator(_as_warning),
+    PlainSerializer(lambda warning: warning.message, return_type=str),
+]
+"""A warning of a plan; files hold its message alone."""
 
 
 class Label(Strict):
-    """Why a segment is in the plan."""
+    """An experiment's reason to have a segment in the plan."""
 
     experiment: str
     horizon: str
@@ -27,11 +50,18 @@ class Label(Strict):
     held_out: bool
     variant: str = ""
     stage: int = 0
-    """Of a variant, what a further stage goes on from is counted from 1; its end is 0."""
+    """Of a variant: 0 for the end of its chain, else the number of an earlier stage, from 1."""
 
 
 class PlannedSegment(Strict):
-    """One segment and what this study needs of it."""
+    """One segment and what a study needs of it.
+
+    Attributes:
+        segment: The trunk or branch.
+        end: Updates to train it to, counted from the start of its path.
+        forks: Updates at which other branches leave it.
+        labels: The experiments that need it.
+    """
 
     segment: Segment
     end: int
@@ -45,12 +75,12 @@ class PlannedSegment(Strict):
 
     @cached_property
     def held_out(self) -> bool:
-        """Whether it waits until the forecast of it has been written."""
+        """Whether the segment waits until its forecast has been written."""
         return all(label.held_out for label in self.labels)
 
     @cached_property
     def variants(self) -> dict[str, str]:
-        """What each branch experiment calls it; `NAME/STAGE` where it only leads on to an end."""
+        """Variant name by branch experiment; `NAME/STAGE` for an earlier stage of a chain."""
         if isinstance(self.segment, Trunk):
             return {}
         labels = [label for label in self.labels if label.variant]
@@ -60,7 +90,7 @@ class PlannedSegment(Strict):
 
     @property
     def variant(self) -> str | None:
-        """The one name that all call it by; `EXPERIMENT:NAME+...` where they differ."""
+        """The variant name that all experiments share; `EXPERIMENT:NAME+...` where they differ."""
         names = self.variants
         if len(set(names.values())) < 2:
             return next(iter(names.values()), None)
@@ -68,17 +98,17 @@ class PlannedSegment(Strict):
 
     @property
     def steps(self) -> int:
-        """Updates that are the segment's own."""
+        """Updates of the segment itself, without its path before the fork."""
         return self.end - self.segment.fork_step
 
     @property
     def tokens(self) -> int:
-        """Tokens that are the segment's own."""
+        """Tokens of the segment itself."""
         return self.steps * self.segment.recipe.batch_tokens
 
     @property
     def flops(self) -> int:
-        """FLOPs that are its own, with attention, embedding and head."""
+        """FLOPs of the segment itself, with attention, embedding and head."""
         return self.steps * flops_per_update(self.segment)
 
     @property
@@ -88,13 +118,13 @@ class PlannedSegment(Strict):
 
 
 class Plan(Strict):
-    """All segments of a study, parents before children, and what there is to say about them."""
+    """All segments of a study, parents before children, with warnings about the design."""
 
     study: str
     segments: tuple[PlannedSegment, ...]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[PlanWarning, ...] = ()
     weights: dict[str, float] = Field(default_factory=dict)
-    """Of the sources that trunks read, where some branch reads another mixture."""
+    """Mixture weights of the trunks by source, where some branch reads another mixture."""
     sets: dict[str, str] = Field(default_factory=dict)
     """Fingerprints of the validation sets by name, once there are any."""
 
@@ -114,7 +144,7 @@ class Plan(Strict):
 
 
 def merged(one: PlannedSegment, other: PlannedSegment) -> PlannedSegment:
-    """What two plans need of the same segment."""
+    """One planned segment with everything that both of the same segment need."""
     return PlannedSegment(
         segment=one.segment,
         end=max(one.end, other.end),
@@ -123,8 +153,8 @@ def merged(one: PlannedSegment, other: PlannedSegment) -> PlannedSegment:
     )
 
 
-def make_plan(ground: Ground, suggested: Mapping[str, Suggested] | None = None) -> Plan:
-    """Expand a study; of its searches, the trials `suggested` so far, by experiment.
+def make_plan(ground: StudyContext, suggested: Mapping[str, TrialLog] | None = None) -> Plan:
+    """The plan of a study, with the trials suggested so far by each of its searches.
 
     Raises:
         ConfigError: A horizon is shorter than warmup and decay need, or under 100 updates.
@@ -136,13 +166,13 @@ def make_plan(ground: Ground, suggested: Mapping[str, Suggested] | None = None) 
     return Plan(
         study=study.study,
         segments=segments,
-        warnings=tuple(doubts(study, points, segments)),
+        warnings=tuple(plan_warnings(study, points, segments)),
         weights={each.label: each.weight for each in study.data.sources} if mixed else {},
         sets=dict(ground.sets),
     )
 
 
-def planned_segments(points: Iterable[Point | VariantPoint]) -> tuple[PlannedSegment, ...]:
+def planned_segments(points: Iterable[RunPoint | VariantPoint]) -> tuple[PlannedSegment, ...]:
     """Trunks and branches that reach every point, each once, parents before children.
 
     Raises:
@@ -159,7 +189,7 @@ def planned_segments(points: Iterable[Point | VariantPoint]) -> tuple[PlannedSeg
     return _ordered(list(branches.values()))
 
 
-def _planned(point: Point | VariantPoint, branch: Branch, stage: int) -> PlannedSegment:
+def _planned(point: RunPoint | VariantPoint, branch: Branch, stage: int) -> PlannedSegment:
     """A branch of a point's chain; all but the last are what the next one starts from."""
     is_last = stage == len(point.chain)
     label = Label(
@@ -179,19 +209,27 @@ def _whole_path(branch: Branch) -> Duration:
 
 
 def _refuse_twins(known: PlannedSegment, label: Label) -> None:
-    """Two variants that are one branch would be compared with each other as if they were two."""
+    """Refuse two variants of one experiment that are the same branch.
+
+    Raises:
+        ConfigError: They would be compared with each other as if they were two.
+    """
     for other in known.labels:
         are_ends = not other.stage and not label.stage
         if are_ends and other.experiment == label.experiment and other.variant != label.variant:
             raise ConfigError(
+                "same-branch",
                 f"experiment {label.experiment!r}: variants {other.variant!r} and "
                 f"{label.variant!r} are the same branch ({known.id}): the same rate on the same "
-                "data; leave one out"
+                "data; leave one out",
+                experiment=label.experiment,
+                variants=[other.variant, label.variant],
+                segment=known.id,
             )
 
 
 def _ordered(branches: list[PlannedSegment]) -> tuple[PlannedSegment, ...]:
-    """Trunks, then branches, parents first: what is long must not be started last."""
+    """Trunks, then branches, parents first; the longest first, so that none starts last."""
     of_trunk: dict[str, list[PlannedSegment]] = {}
     for branch in branches:
         of_trunk.setdefault(branch.segment.root.id, []).append(branch)
@@ -203,7 +241,7 @@ def _ordered(branches: list[PlannedSegment]) -> tuple[PlannedSegment, ...]:
 
 
 def _trunk_of(branches: list[PlannedSegment]) -> PlannedSegment:
-    """The trunk that branches leave, some of them by way of others."""
+    """The trunk of some branches, which leave it directly or by way of others."""
     trunk = branches[0].segment.root
     forks = {
         each.segment.fork_step
@@ -221,3 +259,111 @@ def _trunk_of(branches: list[PlannedSegment]) -> PlannedSegment:
 def _depth(segment: Segment) -> int:
     """Branches between a segment and its trunk."""
     return 1 + _depth(segment.parent) if isinstance(segment, Branch) else 0
+
+
+def plan_warnings(
+    study: StudyConfig,
+    points: Sequence[RunPoint | VariantPoint],
+    segments: Iterable[PlannedSegment],
+) -> Iterator[Diagnostic]:
+    """Warnings about designs that cannot answer their own question."""
+    yield from _short_horizons(study, points)
+    yield from _without_forecast(points)
+    yield from _variant_warnings(points)
+    yield from _shared_holdouts(segments)
+
+
+def _short_horizons(
+    study: StudyConfig, points: Iterable[RunPoint | VariantPoint]
+) -> Iterator[Diagnostic]:
+    searches = {each.name for each in study.experiments if isinstance(each, SearchExperiment)}
+    short = [
+        (point.branch.end, f"size {point.trunk.model.size}, horizon {point.horizon}")
+        for point in points
+        if point.experiment not in searches and point.branch.end < FEW_STEPS
+    ]
+    if short:
+        steps, where = min(short)
+        count = len({where for _, where in short})
+        yield Diagnostic(
+            "short-horizons",
+            f"{count} horizons have under {FEW_STEPS} updates (the shortest {steps}: {where}); a "
+            f"law wants {FEW_STEPS} or more",
+            horizons=count,
+            shortest=steps,
+            wanted=FEW_STEPS,
+        )
+
+
+def _without_forecast(points: Iterable[RunPoint | VariantPoint]) -> Iterator[Diagnostic]:
+    """A warning for each experiment with too few sizes to forecast the one that it holds out."""
+    sizes: dict[str, set[tuple[bool, int]]] = {}
+    for point in points:
+        sizes.setdefault(point.experiment, set()).add((point.held_out, point.trunk.model.params))
+    for experiment, pairs in sizes.items():
+        fitted = sum(not held_out for held_out, _ in pairs)
+        if any(held_out for held_out, _ in pairs) and fitted < FEWEST_SIZES:
+            yield Diagnostic(
+                "no-forecast",
+                f"experiment {experiment!r} holds out its largest size, and the {fitted} others "
+                f"are too few for a forecast, which needs {FEWEST_SIZES}: add sizes, or set "
+                "hold_out: none",
+                experiment=experiment,
+                sizes=fitted,
+                needed=FEWEST_SIZES,
+            )
+
+
+def _variant_warnings(points: Iterable[RunPoint | VariantPoint]) -> Iterator[Diagnostic]:
+    """Warnings for each experiment whose variants end undecayed, or have a very short stage."""
+    undecayed: dict[str, dict[str, None]] = {}
+    shortest: dict[str, tuple[int, str]] = {}
+    for point in points:
+        if not isinstance(point, VariantPoint):
+            continue
+        if not point.branch.decayed:
+            undecayed.setdefault(point.experiment, {})[point.variant] = None
+        stage = min((branch.steps, point.variant) for branch in point.chain)
+        shortest[point.experiment] = min(stage, shortest.get(point.experiment, stage))
+    for experiment, names in undecayed.items():
+        yield Diagnostic(
+            "undecayed-variants",
+            f"experiment {experiment!r}: {', '.join(map(repr, names))} end{'s' * (len(names) < 2)} "
+            "without a decay, and a loss before the decay compares with none after it: add a stage "
+            "{decay: ...}",
+            experiment=experiment,
+            variants=list(names),
+        )
+    for experiment, (steps, variant) in shortest.items():
+        if steps < FEWEST_STAGE_STEPS:
+            yield Diagnostic(
+                "short-stage",
+                f"experiment {experiment!r}: a stage of {variant!r} has {steps} updates, and under "
+                f"{FEWEST_STAGE_STEPS} it changes little but the noise: lengthen it",
+                experiment=experiment,
+                variant=variant,
+                updates=steps,
+                wanted=FEWEST_STAGE_STEPS,
+            )
+
+
+def _shared_holdouts(segments: Iterable[PlannedSegment]) -> Iterator[Diagnostic]:
+    """A warning for each pair of experiments of which one trains runs that the other holds out."""
+    shared: dict[tuple[str, str], int] = {}
+    for planned in segments:
+        if not isinstance(planned.segment, Branch) or planned.held_out:
+            continue
+        holding = {label.experiment for label in planned.labels if label.held_out}
+        training = {label.experiment for label in planned.labels if not label.held_out}
+        for pair in product(sorted(holding), sorted(training)):
+            shared[pair] = shared.get(pair, 0) + 1
+    for (one, other), runs in shared.items():
+        yield Diagnostic(
+            "shared-holdout",
+            f"experiment {one!r} holds out {runs} of the runs that {other!r} trains at once: the "
+            "forecast is fitted to them and does not foretell them; leave that size out of "
+            f"{other!r}, or put it in a study of its own",
+            experiment=one,
+            other=other,
+            runs=runs,
+        )

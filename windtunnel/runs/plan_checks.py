@@ -1,14 +1,11 @@
-"""The space of a grid or a search: which of its combinations are looked at before anything runs.
+"""Checks of every experiment before anything runs, each error at its place in the study file.
 
-Of a grid they are all. Of a search they are every corner, every value of each axis that can be
-listed, and samples inside of its ranges, also right beside their ends; the same at every opening.
+Of a grid all combinations are checked. Of a search every corner is, every value of each axis that
+can be listed, and fixed samples inside its ranges, also right beside their ends.
 
-What of an experiment cannot be planned: its place in the study file, the values, and the fix.
-
-Axes that change no run: a search would name a winner among equals, a grid would run them twice.
-
-Two runs are equal if model, rates, multipliers and schedule are: a field may differ and change
-none of them, as a weight decay rule does where every width is the base width.
+An axis that changes no run is refused: a search would name a winner among equals, a grid would run
+them twice. Two runs are equal if model, rates, multipliers and schedule are; a field may differ
+without changing any of them, as a weight decay rule does where every width is the base width.
 """
 
 import math
@@ -21,13 +18,13 @@ from typing import Any
 from windtunnel.config import Branch, Duration
 from windtunnel.config.axes import is_whole, varied
 from windtunnel.config.branch import BranchExperiment
-from windtunnel.config.errors import reason
+from windtunnel.config.errors import first_refusal, reason
 from windtunnel.config.search import Range, SearchExperiment
 from windtunnel.config.study import GridExperiment, ScalingExperiment
 from windtunnel.config.units import Misfit, Size
 from windtunnel.errors import ConfigError, DataError
 from windtunnel.mup import Role
-from windtunnel.runs.points import Ground, Point, points_of, search_size, trial_horizons
+from windtunnel.runs.points import RunPoint, StudyContext, points_of, search_size, trial_horizons
 from windtunnel.runs.variant import ForkError, RateError, VariantPoint
 
 MOST_CORNERS = 512
@@ -44,7 +41,7 @@ Values = dict[str, Any]
 class Space:
     """The axes of one experiment, `options` with the values of each that are looked at."""
 
-    ground: Ground
+    ground: StudyContext
     experiment: GridExperiment | SearchExperiment
     options: dict[str, Sequence[Any]]
     sizes: tuple[Size, ...]
@@ -68,7 +65,7 @@ class Space:
         searched = self.experiment.space[axis]
         return searched if isinstance(searched, Range) else None
 
-    def point(self, values: Values, size: Size, horizon: Duration) -> Point:
+    def point(self, values: Values, size: Size, horizon: Duration) -> RunPoint:
         """One combination at one size, unless `size` is an axis, and one horizon.
 
         Raises:
@@ -81,7 +78,7 @@ class Space:
         model = family.spec(size, vocab_size=ground.vocab_size)
         trunk = ground.trunk(model, recipe, self.experiment.seeds[0])
         name = self.experiment.name
-        return Point(trunk=trunk, schedule=schedule, horizon=horizon, experiment=name)
+        return RunPoint(trunk=trunk, schedule=schedule, horizon=horizon, experiment=name)
 
     def branch(self, values: Values, size: Size, horizon: Duration) -> Branch:
         """The branch to that point.
@@ -120,7 +117,7 @@ class Space:
         return list(self.options.values())
 
 
-def space_of(ground: Ground, experiment: GridExperiment | SearchExperiment) -> Space:
+def space_of(ground: StudyContext, experiment: GridExperiment | SearchExperiment) -> Space:
     """The space of an experiment, with the horizons at which it can fail first."""
     if isinstance(experiment, GridExperiment):
         return Space(
@@ -144,7 +141,7 @@ def space_of(ground: Ground, experiment: GridExperiment | SearchExperiment) -> S
 
 
 def _looked_at(
-    ground: Ground, experiment: SearchExperiment, axis: str, searched: Any
+    ground: StudyContext, experiment: SearchExperiment, axis: str, searched: Any
 ) -> Sequence[Any]:
     """Values of one axis of a search, of a range from its low to its high end."""
     if not isinstance(searched, Range):
@@ -169,7 +166,7 @@ Place = tuple[str | int, ...]
 RATE: Place = ("schedule", "final_factor")
 
 
-def misfit_of(ground: Ground, number: int) -> Misfit | None:
+def misfit_of(ground: StudyContext, number: int) -> Misfit | None:
     """What of experiment `number` cannot be planned, if anything: the first that is found."""
     experiment = ground.config.experiments[number]
     if isinstance(experiment, GridExperiment | SearchExperiment):
@@ -180,12 +177,18 @@ def misfit_of(ground: Ground, number: int) -> Misfit | None:
         for point in points_of(alone, {}):
             if (refusal := _refusal(point)) is not None:
                 if isinstance(refusal, RateError):
-                    return Misfit(str(refusal), *RATE)
+                    return at_place(refusal, str(refusal), *RATE)
                 within = _place(experiment, point, refusal)
-                return Misfit(_named(experiment.name, refusal), *place, *within)
+                return at_place(refusal, _named(experiment.name, refusal), *place, *within)
     except REFUSED as refused:
-        return Misfit(_named(experiment.name, refused), *place)
+        return at_place(refused, _named(experiment.name, refused), *place)
     return None
+
+
+def at_place(refused: Exception, message: str, *place: str | int, **values: object) -> Misfit:
+    """The Misfit at a place of the study file with the code and values of a refusal."""
+    cause = first_refusal(refused)
+    return Misfit(cause.code, message, *place, **cause.values | values)
 
 
 def space_misfit(space: Space, number: int) -> Misfit | None:
@@ -207,8 +210,9 @@ def _of_values(
     axes = _axes_to_blame(space, values)
     if not axes:
         if isinstance(refused, RateError):
-            return Misfit(str(refused), *RATE)
-        return Misfit(_named(name, refused), "experiments", number, *_horizon(space, horizon))
+            return at_place(refused, str(refused), *RATE)
+        place = ("experiments", number, *_horizon(space, horizon))
+        return at_place(refused, _named(name, refused), *place)
     shown = ", ".join(f"{axis} = {_shown(space, axis, values[axis])}" for axis in axes)
     ranges = [axis for axis in axes if space.range_of(axis)]
     if ranges:
@@ -218,12 +222,15 @@ def _of_values(
     else:
         fix = "leave the value out"
     said = reason(refused).removeprefix(f"experiment {name!r}, ")
-    return Misfit(
+    return at_place(
+        refused,
         f"experiment {name!r}: {shown}: {said}; {fix}",
         "experiments",
         number,
         section,
         axes[-1],
+        experiment=name,
+        axes={axis: values[axis] for axis in axes},
     )
 
 
@@ -272,11 +279,12 @@ def _horizon(space: Space, horizon: Duration) -> Place:
 
 
 def _named(name: str, refused: Exception) -> str:
-    said = reason(refused)
-    return said if said.startswith("experiment ") else f"experiment {name!r}: {said}"
+    """The message of a refusal, which names its experiment."""
+    cause = first_refusal(refused)
+    return str(cause) if "experiment" in cause.values else f"experiment {name!r}: {cause}"
 
 
-def _refusal(point: Point | VariantPoint) -> Exception | None:
+def _refusal(point: RunPoint | VariantPoint) -> Exception | None:
     try:
         list(point.chain)
     except REFUSED as refused:
@@ -286,7 +294,7 @@ def _refusal(point: Point | VariantPoint) -> Exception | None:
 
 def _place(
     experiment: ScalingExperiment | BranchExperiment,
-    point: Point | VariantPoint,
+    point: RunPoint | VariantPoint,
     refused: Exception,
 ) -> Place:
     """The part of a scaling or branch experiment that a point comes from."""
@@ -323,11 +331,15 @@ def check_effects(space: Space, number: int) -> None:
             )
             fix = "leave the axis out" if every else "keep one of them"
             raise Misfit(
+                "axis-without-effect",
                 f"{said}: {_why(space, axis)}; {fix}",
                 "experiments",
                 number,
                 space.section,
                 axis,
+                experiment=name,
+                axis=axis,
+                equal=list(alike),
             )
 
 
@@ -368,7 +380,7 @@ def _probes(space: Space, axis: str) -> Iterator[tuple[Values, Any, Any]]:
             yield values, size, horizon
 
 
-def _effect(point: Point) -> tuple[Any, ...]:
+def _effect(point: RunPoint) -> tuple[Any, ...]:
     """All by which a run is told from others, as far as fields decide it."""
     model, recipe, branch = point.trunk.model, point.trunk.recipe, point.branch
     scales = [recipe.scale(role, model) for role in Role]
@@ -390,7 +402,7 @@ def _effect(point: Point) -> tuple[Any, ...]:
     )
 
 
-def _rates(point: Point) -> tuple[float, ...]:
+def _rates(point: RunPoint) -> tuple[float, ...]:
     """Rates of the decay, with where it begins; nothing where the rate is held."""
     branch = point.branch
     schedule = branch.schedule

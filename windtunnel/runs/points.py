@@ -24,7 +24,7 @@ from windtunnel.config.units import Size, Strict
 from windtunnel.data import Dataset
 from windtunnel.data.stream import row_counts
 from windtunnel.errors import ConfigError
-from windtunnel.runs.search.trial_log import Suggested, SuggestedTrial
+from windtunnel.runs.search.trial_log import SuggestedTrial, TrialLog
 from windtunnel.runs.variant import HOW_TO_DECAY, RateError, VariantPoint
 from windtunnel.schedule import Decay
 
@@ -33,7 +33,7 @@ FEWEST_STEPS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ground:
+class StudyContext:
     """What all points of a study stand on: its configuration and its token stream.
 
     `stream` is the stream's fingerprint, `vocab_size` how many tokens it knows, `dataset` None
@@ -70,7 +70,7 @@ class Ground:
         return Trunk(model=model, recipe=recipe, stream=self.stream, init_seed=seed, data_seed=seed)
 
 
-class Point(Strict):
+class RunPoint(Strict):
     """One horizon of one trunk."""
 
     trunk: Trunk
@@ -102,15 +102,25 @@ class Point(Strict):
         fork = steps - decay
         if fork < warmup or decay < 1:
             raise ConfigError(
+                "short-horizon",
                 f"{self._where()}: {steps} updates, of which {warmup} warm up and {max(decay, 0)} "
                 f"decay; lengthen the horizon to more than {self._shortest()} updates or lower "
-                "recipe.warmup_steps"
+                "recipe.warmup_steps",
+                **self._names(),
+                updates=steps,
+                warmup=warmup,
+                decay=max(decay, 0),
+                shortest=self._shortest(),
             )
         if steps < FEWEST_STEPS:
             raise ConfigError(
+                "short-horizon",
                 f"{self._where()}: {steps} updates of {batch} tokens, and under {FEWEST_STEPS} a "
                 "loss says little about the model; lengthen the horizon or lower "
-                "recipe.batch_tokens"
+                "recipe.batch_tokens",
+                **self._names(),
+                updates=steps,
+                shortest=FEWEST_STEPS,
             )
         try:
             Decay(
@@ -120,9 +130,17 @@ class Point(Strict):
                 final_factor=self.schedule.final_factor,
             )
         except ConfigError as refused:
-            raise RateError(f"{self._where()}: {refused}; {HOW_TO_DECAY}") from None
+            raise RateError(
+                refused.code,
+                f"{self._where()}: {refused}; {HOW_TO_DECAY}",
+                **self._names() | refused.values,
+            ) from None
         change = ScheduleChange(shape=self.schedule.shape, final_factor=self.schedule.final_factor)
         return Branch(parent=self.trunk, fork_step=fork, steps=decay, changes=(change,))
+
+    def _names(self) -> dict[str, object]:
+        size, horizon = self.trunk.model.size, str(self.horizon)
+        return {"experiment": self.experiment, "size": size, "horizon": horizon}
 
     def _where(self) -> str:
         size = self.trunk.model.size
@@ -134,7 +152,9 @@ class Point(Strict):
         return warmup if share == 1.0 else int(warmup / (1 - share))
 
 
-def points_of(ground: Ground, suggested: Mapping[str, Suggested]) -> Iterator[Point | VariantPoint]:
+def points_of(
+    ground: StudyContext, suggested: Mapping[str, TrialLog]
+) -> Iterator[RunPoint | VariantPoint]:
     """All points of a study; `suggested` holds the trials of its searches by experiment."""
     for experiment in ground.config.experiments:
         match experiment:
@@ -146,13 +166,13 @@ def points_of(ground: Ground, suggested: Mapping[str, Suggested]) -> Iterator[Po
                 yield from _branch(ground, experiment)
             case SearchExperiment():
                 yield from search_points(
-                    ground, experiment, suggested.get(experiment.name, Suggested())
+                    ground, experiment, suggested.get(experiment.name, TrialLog())
                 )
 
 
 def search_points(
-    ground: Ground, experiment: SearchExperiment, suggested: Suggested
-) -> Iterator[Point]:
+    ground: StudyContext, experiment: SearchExperiment, suggested: TrialLog
+) -> Iterator[RunPoint]:
     """The points of the trials suggested so far, and of those that are repeated."""
     for trial in suggested.trials:
         yield from _trial(ground, experiment, trial)
@@ -167,23 +187,25 @@ def search_points(
 
 
 def trial_points(
-    ground: Ground,
+    ground: StudyContext,
     experiment: SearchExperiment,
     values: Mapping[str, Any],
     *,
     seeds: tuple[int, ...],
     horizons: tuple[Duration, ...],
-) -> Iterator[Point]:
+) -> Iterator[RunPoint]:
     """The points of one trial of a search: by seed, then by horizon."""
     family, recipe, schedule = varied(ground.config, values)
     model = family.spec(search_size(ground, experiment), vocab_size=ground.vocab_size)
     for seed in seeds:
         trunk = ground.trunk(model, recipe, seed)
         for horizon in horizons:
-            yield Point(trunk=trunk, schedule=schedule, horizon=horizon, experiment=experiment.name)
+            yield RunPoint(
+                trunk=trunk, schedule=schedule, horizon=horizon, experiment=experiment.name
+            )
 
 
-def search_size(ground: Ground, experiment: SearchExperiment) -> Size:
+def search_size(ground: StudyContext, experiment: SearchExperiment) -> Size:
     """The size that a search trains: the one that it names, else the smallest."""
     family = ground.config.model
     return experiment.size or min(
@@ -197,7 +219,7 @@ def trial_horizons(experiment: SearchExperiment) -> tuple[Duration, ...]:
     return (*rungs, experiment.horizon)
 
 
-def _scaling(ground: Ground, experiment: ScalingExperiment) -> Iterator[Point]:
+def _scaling(ground: StudyContext, experiment: ScalingExperiment) -> Iterator[RunPoint]:
     study = ground.config
     sizes = experiment.sizes or study.model.sizes
     models = [study.model.spec(size, vocab_size=ground.vocab_size) for size in sizes]
@@ -207,7 +229,7 @@ def _scaling(ground: Ground, experiment: ScalingExperiment) -> Iterator[Point]:
         for seed in experiment.seeds:
             trunk = ground.trunk(model, study.recipe, seed)
             for horizon in horizons:
-                yield Point(
+                yield RunPoint(
                     trunk=trunk,
                     schedule=study.schedule,
                     horizon=horizon,
@@ -216,7 +238,7 @@ def _scaling(ground: Ground, experiment: ScalingExperiment) -> Iterator[Point]:
                 )
 
 
-def _grid(ground: Ground, experiment: GridExperiment) -> Iterator[Point]:
+def _grid(ground: StudyContext, experiment: GridExperiment) -> Iterator[RunPoint]:
     axes = dict(experiment.axes)
     sizes = experiment.sizes_named or ground.config.model.sizes
     axes.pop("size", None)
@@ -225,12 +247,12 @@ def _grid(ground: Ground, experiment: GridExperiment) -> Iterator[Point]:
         for size, seed in product(sizes, experiment.seeds):
             trunk = ground.trunk(family.spec(size, vocab_size=ground.vocab_size), recipe, seed)
             for horizon in experiment.horizons:
-                yield Point(
+                yield RunPoint(
                     trunk=trunk, schedule=schedule, horizon=horizon, experiment=experiment.name
                 )
 
 
-def _branch(ground: Ground, experiment: BranchExperiment) -> Iterator[VariantPoint]:
+def _branch(ground: StudyContext, experiment: BranchExperiment) -> Iterator[VariantPoint]:
     study, ways = ground.config, experiment.ways
     for size in experiment.sizes or study.model.sizes:
         model = study.model.spec(size, vocab_size=ground.vocab_size)
@@ -251,7 +273,9 @@ def _branch(ground: Ground, experiment: BranchExperiment) -> Iterator[VariantPoi
                 )
 
 
-def _trial(ground: Ground, experiment: SearchExperiment, trial: SuggestedTrial) -> Iterator[Point]:
+def _trial(
+    ground: StudyContext, experiment: SearchExperiment, trial: SuggestedTrial
+) -> Iterator[RunPoint]:
     horizons = trial_horizons(experiment)[: trial.admitted]
     yield from trial_points(
         ground, experiment, trial.values, seeds=experiment.seeds, horizons=horizons

@@ -1,4 +1,4 @@
-"""Whether `resources` can train the shapes of a plan: what a worker would refuse at its start."""
+"""Checks that `resources` can train the shapes of a plan, before any worker starts."""
 
 import os
 from collections.abc import Iterable
@@ -12,14 +12,14 @@ from windtunnel.errors import Diagnostic
 from windtunnel.runs.plan import PlannedSegment
 
 CARDS = Path("/dev")
-"""Where each NVIDIA card is a file; to ask torch takes seconds."""
+"""The folder in which each NVIDIA card is a file; asking torch takes seconds."""
 
 WHOLE_HEAD, LARGEST_HEAD = 16, 512
-"""Of `windtunnel.model.native`, which cannot be asked here: it loads torch."""
+"""Limits of `windtunnel.model.native`, which cannot be imported here because it loads torch."""
 
 
 def check_execution(study: StudyConfig, segments: Iterable[PlannedSegment]) -> None:
-    """Refuse pieces of a batch that do not divide it, and kernels that do not know a shape.
+    """Check that micro-batches and devices divide a batch, and that the kernels take the shapes.
 
     Raises:
         Misfit: With the place in the study file.
@@ -39,18 +39,28 @@ def check_execution(study: StudyConfig, segments: Iterable[PlannedSegment]) -> N
         context, batch = segment.model.context, segment.recipe.batch_tokens
         if rows % devices:
             raise Misfit(
+                "not-a-divisor",
                 f"resources.devices_per_trial = {devices}: does not divide the {rows} rows of "
                 f"{context} tokens in a batch of {batch}; take a divisor of {rows}",
                 "resources",
                 "devices_per_trial",
+                devices_per_trial=devices,
+                rows=rows,
+                context=context,
+                batch_tokens=batch,
             )
         head = segment.model.head_dim
         if resources.kernels == "native" and (head % WHOLE_HEAD or head > LARGEST_HEAD):
             raise Misfit(
+                "kernel-needs",
                 f"resources.kernels = native: needs a head_dim that is a multiple of {WHOLE_HEAD} "
                 f"up to {LARGEST_HEAD}, not {head}; or take kernels: auto",
                 "resources",
                 "kernels",
+                kernels="native",
+                head_dim=head,
+                multiple_of=WHOLE_HEAD,
+                most=LARGEST_HEAD,
             )
         pieces = resources.micro_batch_tokens
         if pieces is None or not isinstance(segment, Trunk):
@@ -58,17 +68,21 @@ def check_execution(study: StudyConfig, segments: Iterable[PlannedSegment]) -> N
         own = rows // devices
         if pieces < context or own % min(own, pieces // context):
             raise Misfit(
+                "not-a-divisor",
                 f"resources.micro_batch_tokens = {pieces}: must hold a whole number of rows of "
                 f"{context} tokens that divides a device's {own} rows; {own * context} would",
                 "resources",
                 "micro_batch_tokens",
+                micro_batch_tokens=pieces,
+                context=context,
+                rows=own,
             )
 
 
 def beyond_this_machine(resources: Resources, *, cards: Path = CARDS) -> tuple[Diagnostic, ...]:
-    """A warning where one device of a trial asks for more than this machine has."""
+    """A warning for each resource of which a trial's device needs more than this machine has."""
     gpus = len(list(cards.glob("nvidia[0-9]*")))
-    asked = {
+    needs = {
         "cpus_per_trial": (resources.cpus_per_device, len(os.sched_getaffinity(0)), "cores"),
         "gpus_per_trial": (resources.gpus_per_device, gpus, "cards"),
         "device": (float(resources.device == "cuda"), gpus, "cards"),
@@ -78,8 +92,11 @@ def beyond_this_machine(resources: Resources, *, cards: Path = CARDS) -> tuple[D
             "more-than-here",
             f"resources.{name}: a trial, or each of its devices, asks for {wanted:g} {what}, and "
             f"this machine has {there}; it can run on a cluster only (--address)",
+            option=f"resources.{name}",
+            wanted=wanted,
+            available=there,
         )
-        for name, (wanted, there, what) in asked.items()
+        for name, (wanted, there, what) in needs.items()
         if wanted > there
     )
 
@@ -95,7 +112,11 @@ def _check_native(study: StudyConfig) -> None:
     for name, (value, holds) in needed.items():
         if not holds:
             raise Misfit(
+                "kernel-needs",
                 f"resources.kernels = native: needs {name}: {value}; or take kernels: auto",
                 "resources",
                 "kernels",
+                kernels="native",
+                option=name,
+                needed=value,
             )

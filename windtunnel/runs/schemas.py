@@ -1,7 +1,7 @@
-"""The schemas of the files in a store: what each must hold, and what to do where one does not.
+"""Schemas of the files in a store, each with what to do about a damaged file.
 
-Callers get plain data. Keys that no schema names stay as they are: another version may write more.
-Numbers are strict: a text is no number, and a number that no float holds is none.
+Callers get plain data. Unknown keys are kept, because another version may write more of them.
+Numbers are strict: text is not read as a number, and neither is an integer beyond every float.
 """
 
 from typing import Annotated, Any, Literal, NotRequired
@@ -10,11 +10,12 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from windtunnel.config import Segment
+from windtunnel.errors import Refused
 from windtunnel.runs.json_schema import Schema
 
 OPEN = ConfigDict(extra="allow", strict=True)
 LARGEST = 2**62
-"""Of whole numbers: no study counts so far."""
+"""The largest integer that is read; no study counts that far."""
 
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -36,7 +37,7 @@ class FormatFile(TypedDict):
 
 @with_config(OPEN)
 class CurveSeal(TypedDict):
-    """What a curve held when its record was written: so many bytes, and their CRC-32."""
+    """Size and CRC-32 of a curve at the time its record was written."""
 
     bytes: Count
     crc32: Count
@@ -44,7 +45,7 @@ class CurveSeal(TypedDict):
 
 @with_config(OPEN)
 class Outcome(TypedDict):
-    """What record.json may hold of any segment."""
+    """Keys that record.json may have whatever the outcome."""
 
     segment: NotRequired[str]
     evaluation_seconds: NotRequired[Seconds]
@@ -57,7 +58,7 @@ class Outcome(TypedDict):
 
 @with_config(OPEN)
 class Ended(Outcome):
-    """record.json of a segment that came to an end."""
+    """record.json of a finished or diverged segment."""
 
     outcome: Literal["finished", "diverged"]
     reached: Count
@@ -89,7 +90,7 @@ class Measurement(TypedDict):
 
 @with_config(OPEN)
 class ExecutionRecord(TypedDict):
-    """execution.json (train/execution.py), which has had fewer keys."""
+    """execution.json (train/execution.py); older versions wrote fewer keys."""
 
     device: Literal["cpu", "cuda"]
     device_kind: str
@@ -139,25 +140,25 @@ class NoteLine(TypedDict):
 
 
 @with_config(OPEN)
-class PinnedSource(TypedDict):
-    """One source of a pin."""
+class LockedSource(TypedDict):
+    """One source in a data lock."""
 
     path: str
     name: NotRequired[str | None]
 
 
 @with_config(OPEN)
-class PinnedData(TypedDict):
-    """What a study asked for when it was pinned."""
+class LockedData(TypedDict):
+    """The data section of a study file at the time it was locked."""
 
-    sources: list[PinnedSource]
+    sources: list[LockedSource]
 
 
 @with_config(OPEN)
-class Pin(TypedDict):
-    """data.json: the data that a study's runs were made on."""
+class DataLock(TypedDict):
+    """data.json: the data that a study's runs were trained on."""
 
-    asked: PinnedData
+    asked: LockedData
     dataset: Annotated[str, Field(min_length=1)]
     stream: str
 
@@ -239,13 +240,17 @@ class HandedRoles(TypedDict):
 
 def _with_mean(forecast: dict[str, HandedEstimate]) -> dict[str, HandedEstimate]:
     if "mean" not in forecast:
-        raise ValueError("the forecast of the mean over the validation sets is missing")
+        raise Refused(
+            "missing-key",
+            "the forecast of the mean over the validation sets is missing",
+            key="mean",
+        )
     return forecast
 
 
 @with_config(OPEN)
 class Handed(TypedDict):
-    """What is read again of a Handoff in handoffs.jsonl."""
+    """The part of a Handoff that is read back from handoffs.jsonl."""
 
     counts: HandedCounts
     model: HandedModel
@@ -309,7 +314,7 @@ class Origin(TypedDict):
 
 @with_config(OPEN)
 class ImportedAdd(TypedDict):
-    """A line of imported.jsonl that takes a run in; its id checks the rest."""
+    """A line of imported.jsonl that adds a run; its id checks the rest."""
 
     action: Literal["add"]
     label: str
@@ -321,7 +326,7 @@ class ImportedAdd(TypedDict):
 
 @with_config(OPEN)
 class ImportedRemove(TypedDict):
-    """A line of imported.jsonl that takes a run out."""
+    """A line of imported.jsonl that removes a run."""
 
     action: Literal["remove"]
     label: str
@@ -352,8 +357,8 @@ EXECUTION: Schema[dict[str, Any]] = _schema(
 SPEC: Schema[Segment] = Schema(
     TypeAdapter(Segment), f"{SWEEP_AGAIN}, which writes it from the study file"
 )
-PIN: Schema[dict[str, Any]] = _schema(
-    Pin,
+DATA_LOCK: Schema[dict[str, Any]] = _schema(
+    DataLock,
     "put back a copy, or remove the file: the next sweep prepares the data again, to the same "
     "tokens if its sources are the same",
 )

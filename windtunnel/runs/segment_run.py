@@ -15,13 +15,14 @@ from typing import Any, Literal
 
 from windtunnel.config import Branch, Segment, Trunk
 from windtunnel.config.segment import rows_at
-from windtunnel.errors import ConfigError, StoreError, boundary
-from windtunnel.runs.budget.throughput import Overhead
+from windtunnel.errors import ConfigError, StoreError
+from windtunnel.runs.budget.throughput import Timers
 from windtunnel.runs.completion import missing_stops, stops_of
+from windtunnel.runs.files import undamaged
 from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.store import SegmentFolder
 from windtunnel.runs.streams import turns
-from windtunnel.runs.worker import CurveWriter, Measuring, Workbench
+from windtunnel.runs.worker import CurveWriter, Evaluator, WorkerContext
 from windtunnel.train import checkpoint
 from windtunnel.train.dynamics import Dynamics
 from windtunnel.train.execution import Execution, current, decide
@@ -44,15 +45,17 @@ class LostFork(StoreError):
 class SegmentRun(AbstractContextManager["SegmentRun"]):
     """One segment under its lease; `advance` until it is done."""
 
-    def __init__(self, bench: Workbench, planned: PlannedSegment, *, planned_tokens: int) -> None:
+    def __init__(
+        self, bench: WorkerContext, planned: PlannedSegment, *, planned_tokens: int
+    ) -> None:
         self.bench, self.planned, self.segment = bench, planned, planned.segment
         self.folder = bench.store.segment(planned.id)
-        self.measuring = Measuring(bench, planned)
+        self.measuring = Evaluator(bench, planned)
         self.planned_tokens = planned_tokens
         self.outcome: str | None = None
         self.stops: tuple[int, ...] = ()
         self.to_make: list[int] = []
-        self.overhead = Overhead()
+        self.overhead = Timers()
         self.dynamics: Dynamics | None = None
         self._just_saved: int | None = None
         self._lease = self.folder.lease(lambda: bench.work_done)
@@ -195,7 +198,12 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         except checkpoint.Damaged as damaged:
             self._discard(source, f"{damaged}; removed, its parent makes it again")
             self._recall_the_way()
-            raise LostFork(f"{damaged}; its parent makes it again") from None
+            raise LostFork(
+                "lost-fork",
+                f"{damaged}; its parent makes it again",
+                folder=source,
+                fork_step=self.segment.fork_step,
+            ) from None
         self.state.seconds = 0.0  # seconds are the segment's own
         if turns(self.segment):
             self.state.forget_losses()
@@ -224,16 +232,19 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             home.set_execution(decided.model_dump())
             return decided
         fix = "put back a copy of it, or remove the folder: the segment is made again"
-        with boundary(home.root / "execution.json", fix, StoreError, what="damaged"):
+        with undamaged(home.root / "execution.json", fix):
             recorded = Execution(**home.execution)
         now = current(recorded)
         if differences := recorded.differences(now):
             changes = ", ".join(differences)
             if not order.accept_execution_change:
                 raise ConfigError(
+                    "execution-changed",
                     f"segment {self.planned.id}: its trunk was computed otherwise ({changes}), and "
                     "going on here would not be exact; pass --accept-execution-change to go on "
-                    "and have it recorded, or finish it where it began"
+                    "and have it recorded, or finish it where it began",
+                    segment=self.planned.id,
+                    changes=list(differences),
                 )
             home.note(f"execution changed before segment {self.planned.id}: {changes}")
             home.set_execution(now.model_dump())

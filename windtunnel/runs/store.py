@@ -114,8 +114,12 @@ class SegmentFolder:
         found = read_json(path, SPEC)
         if found is not None and found.id != self.root.name:
             raise StoreError(
-                f"{path}: it is segment {found.id}, and its folder is of another: it was changed; "
-                f"{SPEC.fix}"
+                "edited",
+                f"{path}: it describes segment {found.id} in the folder of another: it was edited; "
+                f"{SPEC.fix}",
+                file=path,
+                segment=found.id,
+                expected=self.root.name,
             )
         return found
 
@@ -130,8 +134,12 @@ class SegmentFolder:
         found = read_json(path, RECORD)
         if found is not None and found.get("segment", self.root.name) != self.root.name:
             raise StoreError(
+                "edited",
                 f"{path}: segment: {found['segment']!r:.60}, expected {self.root.name!r}: it is "
-                f"the record of another segment; {RECORD.fix}"
+                f"the record of another segment; {RECORD.fix}",
+                file=path,
+                segment=found["segment"],
+                expected=self.root.name,
             )
         return found
 
@@ -302,21 +310,26 @@ class Store:
         self.segments = self.root / "segments"
 
     def check_format(self) -> None:
-        """Whether this version reads the store; one without a format is of the first.
+        """Check that this version reads the store.
 
         Raises:
-            StoreError: It is of a later format, or its file is damaged.
+            StoreError: The store has a later format, or its file is damaged.
         """
         path = self.root / "store.json"
         found = self._format()
         if found > FORMAT:
             raise StoreError(
-                f"{path}: the store is of format {found}, and this version of windtunnel "
-                f"({__version__}) reads {FORMAT}: update windtunnel, or name another `store:`"
+                "later-version",
+                f"{path}: the store has format {found}, and this version of windtunnel "
+                f"({__version__}) reads {FORMAT}: update windtunnel, or name another `store:`",
+                file=path,
+                format=found,
+                reads=FORMAT,
+                version=__version__,
             )
 
     def _format(self) -> int:
-        """The format of what it holds; 0 where nobody has written it down."""
+        """The store's format; 0 where none was written, as in the first version."""
         found = read_json(self.root / "store.json", FORMAT_FILE) or {"format": 0}
         return int(found["format"])
 
@@ -342,7 +355,11 @@ class Store:
     def segment(self, segment_id: str) -> SegmentFolder:
         """The folder of one segment."""
         if not re.fullmatch(r"[0-9a-f]{16}", segment_id):
-            raise StoreError(f"{segment_id!r} is no segment id: 16 hex digits")
+            raise StoreError(
+                "bad-id",
+                f"{segment_id!r} is not a segment id, which has 16 hex digits",
+                segment=segment_id,
+            )
         return SegmentFolder(self.segments / segment_id)
 
     def segment_ids(self) -> list[str]:
@@ -359,7 +376,11 @@ class Store:
     def study(self, name: str) -> Path:
         """The folder of one study: its plan, pin, forecasts, fits and report."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            raise StoreError(f"{name!r} is no study name: letters, digits, '.', '_' and '-'")
+            raise StoreError(
+                "bad-name",
+                f"{name!r} is not a study name: letters, digits, '.', '_' and '-'",
+                study=name,
+            )
         return self.root / "studies" / name
 
 

@@ -44,8 +44,13 @@ class Streams:
         change, weights = segment.mixture, self._weights(segment)
         if change is not None and self.dataset.fingerprint_of(weights) != change.stream:
             raise DataError(
+                "other-data",
                 f"segment {segment.id}: the mixture {change.mixture} of this dataset is not the "
-                "one that was planned; its sources have changed: give the study a new `study:` name"
+                "one that was planned; its sources have changed: give the study a new `study:` "
+                "name",
+                segment=segment.id,
+                mixture=change.mixture,
+                stream=change.stream,
             )
         first, context = rows_at(segment, segment.fork_step), segment.model.context
         before = self.of(segment.parent)

@@ -1,6 +1,6 @@
-"""A study opened over its store: configuration, pinned data, and the plan. Loads no torch.
+"""A study opened over its store: configuration, locked data and plan. Loads no torch.
 
-The plan of a study file: what cannot be planned is told at its own line.
+A plan that cannot be made is an error at its own line of the study file.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,20 +34,27 @@ from windtunnel.errors import ConfigError, DataError, Diagnostic
 from windtunnel.runs.completion import WantedSet
 from windtunnel.runs.curves import curve_diagnostics, cut_broken_curves
 from windtunnel.runs.data_lock import (
-    data_asked,
     differences,
-    open_pinned,
-    restore_pinned,
+    locked_section,
+    open_locked,
+    restore_locked,
     verify_prepared,
 )
 from windtunnel.runs.files import read_json, write_json
 from windtunnel.runs.plan import Plan, make_plan
-from windtunnel.runs.plan_checks import REFUSED, check_effects, misfit_of, space_misfit, space_of
-from windtunnel.runs.points import Ground
+from windtunnel.runs.plan_checks import (
+    REFUSED,
+    at_place,
+    check_effects,
+    misfit_of,
+    space_misfit,
+    space_of,
+)
+from windtunnel.runs.points import StudyContext
 from windtunnel.runs.preflight import check_execution
-from windtunnel.runs.schemas import PIN
-from windtunnel.runs.search.projection import expected_trials, trials_asked
-from windtunnel.runs.search.trial_log import Suggested, read_suggested
+from windtunnel.runs.schemas import DATA_LOCK
+from windtunnel.runs.search.projection import projected_trials, trials_asked
+from windtunnel.runs.search.trial_log import TrialLog, read_suggested
 from windtunnel.runs.store import Store
 from windtunnel.runs.streams import Streams
 
@@ -59,7 +66,7 @@ UNPREPARED = "unprepared"
 class Study:
     """A checked study file, its store, its data as far as prepared, and its plan.
 
-    `plan` holds of a search what it has suggested; `expected_plan` also what it will.
+    `plan` holds the trials that searches have suggested; `expected_plan` also the projected ones.
     """
 
     file: Path
@@ -67,7 +74,7 @@ class Study:
     store: Store
     dataset: Dataset | None
     extra_validation: tuple[ValidationSet, ...]
-    ground: Ground
+    ground: StudyContext
     plan: Plan
     expected_plan: Plan
 
@@ -84,8 +91,7 @@ class Study:
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
         """What the plan and the data have to say, with codes; docs/data.md lists those of data."""
-        planned = (Diagnostic("plan", message) for message in self.plan.warnings)
-        return (*planned, *self.data_diagnostics, *self._curves)
+        return (*self.plan.warnings, *self.data_diagnostics, *self._curves)
 
     @property
     def data_diagnostics(self) -> tuple[Diagnostic, ...]:
@@ -180,7 +186,9 @@ class Study:
                 yield Diagnostic(
                     "missing-source",
                     f"{self.file}: data source {source.label!r}: there is no {missing}; the sweep "
-                    "will stop there: mend `path`, which is relative to the study file",
+                    "will stop there: correct `path`, which is relative to the study file",
+                    source=source.label,
+                    path=missing,
                 )
 
     def _repeats(self) -> tuple[Diagnostic, ...]:
@@ -193,6 +201,8 @@ class Study:
                 f"the longest path reads {self.longest_tokens:.3g} tokens, and some path "
                 f"{epochs:.2f} epochs of its most repeated source; a law of fresh data does not "
                 "hold there (Muennighoff et al. 2023)",
+                epochs=epochs,
+                tokens=self.longest_tokens,
             ),
         )
 
@@ -212,34 +222,36 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
     config = load_study(file)
     store = Store(place_named(config.store, file, "store"))
     store.check_format()
-    pin_file = store.study(config.study) / "data.json"
-    pin = read_json(pin_file, PIN)
-    asked = data_asked(config)
-    if pin is not None and pin["asked"] != asked:
-        raise ConfigError(_other_data(config, file, pin_file, pin["asked"], asked))
+    lock_file = store.study(config.study) / "data.json"
+    lock = read_json(lock_file, DATA_LOCK)
+    section = locked_section(config)
+    if lock is not None and lock["asked"] != section:
+        raise _other_data(config, file, lock_file, lock["asked"], section)
     dataset, extra = None, tuple[ValidationSet, ...]()
-    if pin is not None:
+    if lock is not None:
         if prepared:
-            restore_pinned(store, pin, pin_file, _data_spec(config, file), progress)
-        dataset = open_pinned(store, pin, pin_file)
+            restore_locked(store, lock, lock_file, _data_spec(config, file), progress)
+        dataset = open_locked(store, lock, lock_file)
     elif prepared:
         # What does not fit together is told before the data is read, which may take hours.
         plan_of(
-            file, Ground(config=config, vocab_size=_vocab_size(config, file), stream=UNPREPARED), {}
+            file,
+            StudyContext(config=config, vocab_size=_vocab_size(config, file), stream=UNPREPARED),
+            {},
         )
         store.open_for_writing()
         dataset = prepare(_data_spec(config, file), root=store.data, progress=progress)
-        pin = {
-            "asked": asked,
+        lock = {
+            "asked": section,
             "dataset": str(dataset.folder.relative_to(store.root)),
             "stream": dataset.fingerprint,
         }
-        write_json(pin_file, pin)
+        write_json(lock_file, lock)
     if dataset is not None:
         extra = _extra_validation(config, file, store, dataset, progress)
         if prepared:
             verify_prepared(dataset, extra, root=store.data, progress=progress)
-    ground = Ground(
+    ground = StudyContext(
         config=config,
         vocab_size=dataset.vocab_size if dataset else _vocab_size(config, file),
         stream=dataset.fingerprint if dataset else UNPREPARED,
@@ -250,7 +262,9 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
     )
     searches = [each for each in config.experiments if isinstance(each, SearchExperiment)]
     suggested = {each.name: read_suggested(store.study(config.study), each) for each in searches}
-    expected = {each.name: expected_trials(config, each, suggested[each.name]) for each in searches}
+    expected = {
+        each.name: projected_trials(config, each, suggested[each.name]) for each in searches
+    }
     plan = plan_of(file, ground, suggested)
     study = Study(
         file=file,
@@ -270,20 +284,34 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
 
 
 def _other_data(
-    config: StudyConfig, file: Path, pin_file: Path, pinned: dict[str, Any], asked: dict[str, Any]
-) -> str:
-    """That the data is not what the study's runs were made on; a mistyped path comes first."""
-    known = {source["path"] for source in pinned["sources"]}
-    lost = "".join(
-        f"there is no {missing}: mend `path` of source {source.label!r}, which is relative to the "
-        "study file. "
+    config: StudyConfig,
+    file: Path,
+    lock_file: Path,
+    locked: dict[str, Any],
+    stated: dict[str, Any],
+) -> ConfigError:
+    """The error for data that differs from the lock; paths that do not exist come first."""
+    known = {source["path"] for source in locked["sources"]}
+    missing = {
+        source.label: path
         for source in config.data.sources
-        if source.path not in known and (missing := _missing(source, file))
+        if source.path not in known and (path := _missing(source, file))
+    }
+    lost = "".join(
+        f"there is no {path}: correct `path` of source {label!r}, which is relative to the study "
+        "file. "
+        for label, path in missing.items()
     )
-    return (
-        f"{file}: data: {lost}The runs of study {config.study!r} were made on other data or "
-        f"another tokenizer ({pin_file} pins them): {'; '.join(differences(pinned, asked))}. Put "
-        "it back, or give the changed study a new `study:` name"
+    changes = list(differences(locked, stated))
+    return ConfigError(
+        "other-data",
+        f"{file}: data: {lost}The runs of study {config.study!r} were trained on other data or "
+        f"another tokenizer ({lock_file} locks them): {'; '.join(changes)}. Put it back, or give "
+        "the changed study a new `study:` name",
+        study=config.study,
+        file=lock_file,
+        changes=changes,
+        missing=missing,
     )
 
 
@@ -351,7 +379,7 @@ def _vocab_size(config: StudyConfig, file: Path) -> int:
     return tokenizer.vocab_size
 
 
-def plan_of(file: Path, ground: Ground, suggested: Mapping[str, Suggested]) -> Plan:
+def plan_of(file: Path, ground: StudyContext, suggested: Mapping[str, TrialLog]) -> Plan:
     """The plan of the study in `file`, which stands on `ground`.
 
     Of a search that has suggestions to come, values that it may suggest are looked at too.
@@ -367,7 +395,7 @@ def plan_of(file: Path, ground: Ground, suggested: Mapping[str, Suggested]) -> P
             if isinstance(experiment, GridExperiment):
                 check_effects(space_of(ground, experiment), number)
             elif isinstance(experiment, SearchExperiment):
-                known = suggested.get(experiment.name, Suggested())
+                known = suggested.get(experiment.name, TrialLog())
                 if len(known.trials) < trials_asked(experiment):
                     _check_search(ground, experiment, number)
         check_execution(ground.config, plan.segments)
@@ -376,18 +404,19 @@ def plan_of(file: Path, ground: Ground, suggested: Mapping[str, Suggested]) -> P
     return plan
 
 
-def _check_search(ground: Ground, experiment: SearchExperiment, number: int) -> None:
+def _check_search(ground: StudyContext, experiment: SearchExperiment, number: int) -> None:
     space = space_of(ground, experiment)
     if misfit := space_misfit(space, number):
         raise misfit
     check_effects(space, number)
 
 
-def _placed(file: Path, ground: Ground, refused: Exception) -> ConfigError | DataError:
+def _placed(file: Path, ground: StudyContext, refused: Exception) -> ConfigError | DataError:
     """The same with the file and the line of what is at fault."""
     misfit = refused if isinstance(refused, Misfit) else None
     for number in range(len(ground.config.experiments)):
         misfit = misfit or misfit_of(ground, number)
-    misfit = misfit or Misfit(reason(refused), "experiments")
+    misfit = misfit or at_place(refused, reason(refused), "experiments")
     kind = DataError if isinstance(refused, DataError) else ConfigError
-    return kind(f"{place_of(file, *misfit.place)}: {misfit}")
+    where = place_of(file, *misfit.place)
+    return kind(misfit.code, f"{where}: {misfit}", **misfit.values | {"where": where})

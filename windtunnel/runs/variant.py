@@ -1,4 +1,4 @@
-"""One way to leave one trunk at one fork: the chain of branches that its stages ask for."""
+"""A variant at one fork of one trunk: the chain of branches that its stages specify."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -25,11 +25,11 @@ HOW_TO_DECAY = "raise schedule.final_factor, to 0.01 for example, or take anothe
 
 
 class ForkError(ConfigError):
-    """A fork that no branch can leave from."""
+    """A fork from which no branch can start."""
 
 
 class RateError(ConfigError):
-    """A decay that the study's own shape cannot take to its own final factor."""
+    """A decay whose shape, as of `schedule`, cannot reach the final factor of `schedule`."""
 
 
 class VariantPoint(Strict):
@@ -46,7 +46,7 @@ class VariantPoint(Strict):
 
     @property
     def branch(self) -> Branch:
-        """The last of the chain.
+        """The last branch of the chain.
 
         Raises:
             ConfigError: As of `chain`.
@@ -63,14 +63,18 @@ class VariantPoint(Strict):
         """A branch for each stage, each leaving the one before at its end.
 
         Raises:
-            ConfigError: It leaves during warmup, or a stage is shorter than its warmup or ramp.
+            ConfigError: The fork lies within warmup, or a stage is shorter than its warmup or ramp.
         """
         model, recipe = self.trunk.model, self.trunk.recipe
         fork = self.fork.steps(params=model.params, batch_tokens=recipe.batch_tokens)
         if fork < recipe.warmup_steps:
             raise ForkError(
+                "fork-in-warmup",
                 f"{self._where()}: it leaves after {fork} updates, of which {recipe.warmup_steps} "
-                "warm up; fork later or lower recipe.warmup_steps"
+                "warm up; fork later or lower recipe.warmup_steps",
+                **self._names(),
+                fork_step=fork,
+                warmup_steps=recipe.warmup_steps,
             )
         chain: list[Branch] = []
         parent: Segment = self.trunk
@@ -105,14 +109,24 @@ class VariantPoint(Strict):
         if not steps:
             share = self.schedule.decay_share
             if share == 1.0:
-                raise ConfigError(f"{where}: a decay over the whole run has no fork; give `decay:`")
+                raise ConfigError(
+                    "no-fork",
+                    f"{where}: a decay over the whole run has no fork; give `decay:`",
+                    **self._names(),
+                    stage=number,
+                )
             steps = max(1, round(tokens_at(parent, fork) / batch * share / (1 - share)))
         warmup, ramp = updates(stage.warmup), updates(stage.ramp)
         for name, taken in (("warmup", warmup), ("ramp", ramp)):
             if taken >= steps and taken:
                 raise ConfigError(
+                    "stage-too-short",
                     f"{where}: {name} takes {taken} of its {steps} updates; shorten it, or "
-                    "lengthen the stage"
+                    "lengthen the stage",
+                    **self._names(),
+                    stage=number,
+                    updates=steps,
+                    **{name: taken},
                 )
         try:
             rate = self._rate(parent, fork, stage, warmup)
@@ -124,20 +138,30 @@ class VariantPoint(Strict):
             )
             branch.schedule(fork)
         except ConfigError as refused:
-            own = stage.final_factor is not None or stage.shape is not None
-            if own or self.schedule.final_factor or self.schedule.shape != "exponential":
-                raise ConfigError(f"{where}: {refused}") from None
-            raise RateError(f"{where}: {refused}; {HOW_TO_DECAY}") from None
+            stated = stage.final_factor is not None or stage.shape is not None
+            if stated or self.schedule.final_factor or self.schedule.shape != "exponential":
+                raise ConfigError(
+                    refused.code, f"{where}: {refused}", **self._names() | refused.values
+                ) from None
+            raise RateError(
+                refused.code,
+                f"{where}: {refused}; {HOW_TO_DECAY}",
+                **self._names() | refused.values,
+            ) from None
         return branch
 
     def _rate(
         self, parent: Segment, fork: int, stage: Stage, warmup: int
     ) -> tuple[ScheduleChange, ...]:
-        """Nothing where the trunk's own schedule goes on."""
+        """The change of schedule; none where the trunk's schedule simply continues."""
         begins = 1.0 if warmup else parent.schedule(fork)
         rate = begins if stage.rate is None else stage.rate
         if not rate:
-            raise ConfigError("the stage before ends at a rate of 0; give `rate:` or `warmup:`")
+            raise ConfigError(
+                "zero-rate",
+                "the stage before ends at a rate of 0; give `rate:` or `warmup:`",
+                fork_step=fork,
+            )
         if stage.stable is not None:
             if rate == 1.0 and not warmup and isinstance(parent, Trunk):
                 return ()
@@ -147,11 +171,18 @@ class VariantPoint(Strict):
             final = self.schedule.final_factor * rate
         if final > rate:
             raise ConfigError(
+                "out-of-range",
                 f"final_factor = {final:g} is above the rate of {rate:g} that the decay begins at, "
-                "both relative to the peak; lower it, or give `rate:` or `warmup:`"
+                "both relative to the peak; lower it, or give `rate:` or `warmup:`",
+                final_factor=final,
+                rate=rate,
             )
         shape = stage.shape or self.schedule.shape
         return (ScheduleChange(shape=shape, final_factor=final, rate=rate, warmup=warmup),)
+
+    def _names(self) -> dict[str, object]:
+        size = self.trunk.model.size
+        return {"experiment": self.experiment, "size": size, "variant": self.variant}
 
     def _where(self) -> str:
         size = self.trunk.model.size
@@ -159,14 +190,14 @@ class VariantPoint(Strict):
 
 
 def _data_change(parent: Segment, mixture: DataChange | None, ramp: int) -> tuple[DataChange, ...]:
-    """Nothing where the mixture is already what is asked for."""
+    """The change of mixture; none where the parent already reads it."""
     if mixture is None or mixture.stream == parent.stream:
         return ()
     return (mixture.replace(ramp=ramp),)
 
 
 def _shape_changes(parent: Segment, stage: Stage) -> Iterator[Change]:
-    """Batch, context and objective, where they are others than before."""
+    """Changes of batch, context and objective, where they differ from the parent's."""
     recipe, model = parent.recipe, parent.model
     if stage.batch_tokens is not None and stage.batch_tokens != recipe.batch_tokens:
         factor = (stage.batch_tokens / recipe.batch_tokens) ** stage.lr_exponent

@@ -21,8 +21,9 @@ from windtunnel.config import Branch, Trunk
 from windtunnel.config.study import DynamicsConfig, Resources
 from windtunnel.config.units import Strict
 from windtunnel.data import Dataset, TrainStream, ValidationSet
-from windtunnel.errors import StoreError, boundary, cannot_write
+from windtunnel.errors import cannot_write
 from windtunnel.runs.completion import WantedSet
+from windtunnel.runs.files import undamaged
 from windtunnel.runs.json_schema import Schema
 from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.store import DYNAMICS, Store
@@ -98,7 +99,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-class WorkOrder(Strict):
+class WorkerConfig(Strict):
     """What a worker must know besides the segment."""
 
     study: str
@@ -117,23 +118,23 @@ class WorkOrder(Strict):
         return Store(Path(self.store)).study(self.study) / "stop"
 
 
-def read_order(path: Path) -> WorkOrder:
+def read_order(path: Path) -> WorkerConfig:
     """The order in a study's folder.
 
     Raises:
         StoreError: It is missing or damaged.
     """
-    with boundary(path, ORDER.fix, StoreError, what="damaged"):
+    with undamaged(path, ORDER.fix):
         return ORDER.read(path.read_bytes())
 
 
-ORDER = Schema(TypeAdapter(WorkOrder), "run the same command again, which writes it anew")
+ORDER = Schema(TypeAdapter(WorkerConfig), "run the same command again, which writes it anew")
 
 
-class Workbench:
+class WorkerContext:
     """What a worker process keeps between segments: open data and compiled shapes."""
 
-    def __init__(self, order: WorkOrder) -> None:
+    def __init__(self, order: WorkerConfig) -> None:
         self.order = order
         self.store = Store(Path(order.store))
         self.dataset = Dataset.open(Path(order.dataset))
@@ -183,10 +184,10 @@ class Workbench:
         return self._step
 
 
-class Measuring:
+class Evaluator:
     """What is asked of a segment, what the store holds of it, and how the rest is found."""
 
-    def __init__(self, bench: Workbench, planned: PlannedSegment) -> None:
+    def __init__(self, bench: WorkerContext, planned: PlannedSegment) -> None:
         self._bench, self._planned = bench, planned
         self._folder = bench.store.segment(planned.id)
 

@@ -1,4 +1,4 @@
-"""MLflow is where people look, the store is the truth. Only this folder imports mlflow."""
+"""The MLflow mirror of a store; the store is the truth. Only this package imports mlflow."""
 
 from windtunnel.tracking.mirror import Mirror, Synced
 from windtunnel.tracking.mlflow import Location, locate

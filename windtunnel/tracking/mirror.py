@@ -1,23 +1,13 @@
-"""One mirror of a store at a time: two that each make the run of a segment would double it.
+"""The MLflow mirror of a store: one run for each segment, idempotent, live, and never blocking.
 
-Names and values that MLflow takes: what is beyond is cut always alike, before it is compared.
+A pass logs the rows beyond each run's high-water mark with their own timestamps. A repeated or
+interrupted pass logs the same rows again, and MLflow keeps one of equal rows. One process mirrors a
+store at a time. Where two mirrors of older versions made two runs of a segment, the one that is
+further is kept.
 
-MLflow cuts long values itself and then holds another text than was asked for, which would be logged
-again at every pass; illegal names it refuses, with everything else in the request.
-
-What a segment's run says of itself: its tags, and its parameters, which MLflow never changes.
-
-Which measurements of a segment are mirrored: tags, as many as their length needs.
-
-The first has the name that it always had; one that an older version let MLflow cut ends in a part
-of an entry, which counts as not mirrored.
-
-Mirror segments to MLflow as runs: idempotent, live, and never in the way of training.
-
-A pass reads what the store holds beyond each run's high-water mark, and logs it with the rows' own
-timestamps: a pass that is repeated, or was cut short, writes the same rows again, and MLflow keeps
-one of equal rows. Runs of one segment that two mirrors made (versions before `turn.py`) are healed:
-the one that is further stays.
+Names and values are brought to what MLflow accepts before they are compared: MLflow would cut a
+long value and refuse an illegal name together with the rest of its request. Tags list the
+measurements that are already mirrored.
 """
 
 import hashlib
@@ -48,13 +38,13 @@ from windtunnel.runs.study import Study
 from windtunnel.tracking.mlflow import Location, answers, connect, create_database, refuse_deleted
 
 WAIT_SECONDS = 20.0
-"""For a pass of another mirror to end, which takes a second or two as a rule."""
+"""Waiting time for another mirror's pass, which usually takes a second or two."""
 
 GLANCE_SECONDS = 0.2
 
 
 class Turn:
-    """The right of one process to mirror a store, taken anew for every pass."""
+    """The right of one process to mirror a store, acquired for every pass."""
 
     def __init__(self, store: Store) -> None:
         self._folder = store.root / "tracking"
@@ -62,12 +52,12 @@ class Turn:
 
     @contextmanager
     def taken(self) -> Iterator[bool]:
-        """While the body runs nobody else mirrors; whether somebody else may have since our last.
+        """Hold the turn while the body runs; yields whether another process had it in between.
 
-        Where nothing can be written, as in a store that may only be read, no turn is kept.
+        A read-only store has no turns.
 
         Raises:
-            TrackingError: Another process goes on mirroring.
+            TrackingError: Another process keeps mirroring.
         """
         lease = self._lease()
         try:
@@ -85,13 +75,17 @@ class Turn:
                 ).__enter__()
             except LeaseHeld as held:
                 if time.monotonic() > deadline:
-                    raise TrackingError(f"{held}; `windtunnel sync` fills the gap then") from None
+                    raise TrackingError(
+                        held.code,
+                        f"{held}; `windtunnel sync` fills the gap afterwards",
+                        **held.values,
+                    ) from None
                 time.sleep(GLANCE_SECONDS)
             except StoreError:
                 return None
 
     def _changed_hands(self) -> bool:
-        """Whether the last turn was not ours; it is now."""
+        """Record the turn as ours; whether the last one was another process's."""
         last = self._folder / "last"
         with suppress(OSError):
             if last.read_text() == self._token:
@@ -107,11 +101,11 @@ LONGEST_VALUE = 5000
 
 ILLEGAL = re.compile(r"[^/\w.\- :]")
 DIGEST = 8
-"""Hex digits that keep names apart which were changed to the same."""
+"""Hex digits that keep two names apart which would be shortened to the same."""
 
 
 def legal_name(text: str) -> str:
-    """A name of a metric, parameter or tag: as it stands where MLflow takes it."""
+    """The name of a metric, parameter or tag, changed only where MLflow would refuse it."""
     name = ILLEGAL.sub("_", text)
     if posixpath.normpath(name) != name or name.startswith(("/", "..")) or name == ".":
         name = name.replace("/", "_").lstrip(".")
@@ -122,7 +116,7 @@ def legal_name(text: str) -> str:
 
 
 def legal_value(text: str) -> str:
-    """A value of a tag or parameter, without secrets."""
+    """The value of a tag or parameter, shortened and without secrets."""
     text = redacted(text.encode("utf-8", "backslashreplace").decode())
     if len(text) <= LONGEST_VALUE:
         return text
@@ -130,12 +124,12 @@ def legal_value(text: str) -> str:
 
 
 def legal(values: Mapping[str, str]) -> dict[str, str]:
-    """Tags or parameters as MLflow takes them."""
+    """Tags or parameters with legal names and values."""
     return {legal_name(name): legal_value(text) for name, text in values.items()}
 
 
 def run_tags(study: Study, planned: PlannedSegment, *, parent_run: str | None) -> dict[str, str]:
-    """Study, kind, parent, data and commit; with `parent_run`, MLflow nests it there."""
+    """Study, kind, parent, data and commit; `parent_run` is the MLflow run to nest it under."""
     segment = planned.segment
     found = {
         "study": study.config.study,
@@ -153,7 +147,7 @@ def run_tags(study: Study, planned: PlannedSegment, *, parent_run: str | None) -
 
 
 def tags_of_study(study: Study, planned: PlannedSegment) -> dict[str, str]:
-    """Which experiments of a study want a segment, and as which variant."""
+    """The experiments of a study that need a segment, and its variant in each."""
     name = study.config.study
     experiments = dict.fromkeys(label.experiment for label in planned.labels)
     found = {study_tag(name): "yes", f"experiment.{name}": "+".join(experiments)}
@@ -163,7 +157,7 @@ def tags_of_study(study: Study, planned: PlannedSegment) -> dict[str, str]:
 
 
 def study_tag(study: str) -> str:
-    """The tag that every run of a study has, with the value `yes`."""
+    """The tag of every run of a study; its value is `yes`."""
     return legal_name(f"study.{study}")
 
 
@@ -213,17 +207,17 @@ TAG = "windtunnel.measured"
 
 
 def entry(step: int, name: str) -> str:
-    """A measurement of one validation set after one update."""
+    """The entry of one validation set's measurement after one update."""
     return f"{step}:{name}"
 
 
 def known_measurements(tags: Mapping[str, str]) -> set[str]:
-    """The entries of a run's tags."""
+    """The entries listed in a run's tags; one that MLflow has cut counts as missing."""
     return {each for text in _parts(tags) for each in text.split(",")}
 
 
 def with_more(tags: Mapping[str, str], more: Iterable[str]) -> dict[str, str]:
-    """The tags to set, so that these entries are known too."""
+    """The tags to set in order to list more entries."""
     parts = _parts(tags)
     found: dict[str, str] = {}
     number, text = max(len(parts) - 1, 0), parts[-1] if parts else ""
@@ -249,7 +243,7 @@ def _name(number: int) -> str:
 log = logging.getLogger(__name__)
 
 POINTS_PER_SEGMENT = 100
-"""Rows of a curve that are mirrored; the whole curve is an artifact. MLflow slows beyond this."""
+"""Mirrored rows of a curve; the whole curve is an artifact. MLflow is slow beyond this."""
 
 BATCH = 1000
 """MLflow's limit of metrics a request."""
@@ -273,7 +267,7 @@ GAP = "training is not touched, and `windtunnel sync` fills the gap once it answ
 
 @dataclass
 class Synced:
-    """What one pass wrote."""
+    """Numbers of runs and metrics that one pass logged."""
 
     runs: int = 0
     metrics: int = 0
@@ -291,7 +285,7 @@ class Mirror:
         self._run_of: dict[str, str] = {}
 
     def sync(self) -> Synced:
-        """Log everything that the store holds and the server does not.
+        """Log everything in the store that the server lacks.
 
         Raises:
             TrackingError: The server does not answer, or refuses.
@@ -310,9 +304,9 @@ class Mirror:
         metrics: dict[str, float],
         tags: dict[str, str] | None = None,
     ) -> None:
-        """The study's run of one kind of result: its report, its fit, its forecasts, its searches.
+        """Log one kind of result of the study, such as its report, fit, forecasts or searches.
 
-        The first artifact's time of writing is that of the metrics, so that a repeated call adds
+        The metrics have the modification time of the first artifact, so that a repeated call adds
         nothing.
 
         Raises:
@@ -344,7 +338,7 @@ class Mirror:
 
     @contextmanager
     def _speaking(self) -> Iterator[None]:
-        """A connection; whatever MLflow, requests or SQLAlchemy raise, as one kind of error."""
+        """Hold the turn and a connection; every failure becomes a TrackingError."""
         try:
             with self._turn.taken() as changed_hands, answers(self.location.uri, GAP):
                 if changed_hands or self._client is None:
@@ -366,14 +360,18 @@ class Mirror:
                 tags=TRAINING,
             )
         elif not found.experiment_id:
-            raise TrackingError(f"{self.location.shown}: no MLflow server answers there; {GAP}")
+            raise TrackingError(
+                "not-mlflow",
+                f"{self.location.shown}: no MLflow server answers there; {GAP}",
+                uri=self.location.shown,
+            )
         else:
             refuse_deleted(found, self.location.uri)
             self._experiment = found.experiment_id
         self._client = client
 
     def _read_runs(self) -> None:
-        """Know the run of each segment and result; of several keep the one that is further."""
+        """Find the run of each segment and result; of several, keep the one that is further."""
         self._run_of, self._tags = {}, {}
         runs: dict[str, list[Any]] = {}
         for run in self._runs():
@@ -392,14 +390,14 @@ class Mirror:
             self._heal(kept_for)
 
     def _heal(self, kept_for: dict[str, str]) -> None:
-        """Delete doubled runs, once nothing names one as its parent."""
+        """Delete duplicate runs, once no run has one of them as its parent."""
         for key, tags in self._tags.items():
             if (parent := tags.get(PARENT)) in kept_for:
                 self._tag(key, PARENT, kept_for[parent])
         for run_id in kept_for:
             try:
                 self._client.delete_run(run_id)
-            except Exception as refused:  # who may write may not delete, on some servers
+            except Exception as refused:  # some servers allow writing and not deleting
                 log.warning(
                     "%s: %d runs stand there twice and cannot be deleted (%s); the ones that are "
                     "further are mirrored",
@@ -547,7 +545,7 @@ class Mirror:
 
 
 def _progress(run: Any) -> tuple[bool, int, int]:
-    """How far a run is mirrored; of equals the one that was begun first is greater."""
+    """Sort key of how far a run is mirrored; of equals, the older run is greater."""
     tags = run.data.tags
     return OUTCOME in tags, int(tags.get(MARK, 0)), -(run.info.start_time or 0)
 

@@ -1,8 +1,7 @@
-"""A connection to MLflow that neither waits long nor talks; one error for all that it raises.
+"""Connections to MLflow: quick to fail, quiet, and with one kind of error.
 
-Tracking URIs: databases in files, whose paths may hold what a URI gives a meaning to.
-
-Where the mirror of a store is kept.
+`Location` is the tracking URI of a store's mirror and its experiment. A sqlite URI is quoted where
+the path of its file holds characters that a URI gives a meaning to.
 """
 
 import hashlib
@@ -25,7 +24,7 @@ from windtunnel.runs.store import Store
 from windtunnel.user_folders import provide_home, state_home
 
 REFUSED = {"UNAUTHENTICATED": 401, "CUSTOMER_UNAUTHORIZED": 401, "PERMISSION_DENIED": 403}
-"""MLflow's codes of an answer to somebody who may not ask, and HTTP's."""
+"""MLflow's error codes for a refused access, with HTTP's."""
 
 
 def connect(uri: str) -> Any:
@@ -43,30 +42,39 @@ def connect(uri: str) -> Any:
 
 
 def place_of(given: str, *, fix: str = "") -> str:
-    """A tracking URI whose database, if it names one in a file, is there; MLflow would make it.
+    """The tracking URI, once a database file that it names exists; MLflow would create it.
 
     Raises:
         TrackingError: There is no such file.
     """
     database = database_of(given)
     if database is not None and not Path(database).exists():
-        raise TrackingError(f"{redacted(given)}: no such database{fix}")
+        raise TrackingError(
+            "missing-file",
+            f"{redacted(given)}: no such database{fix}",
+            uri=redacted(given),
+            file=database,
+        )
     return given
 
 
 def refuse_deleted(experiment: Any, uri: str) -> None:
-    """Nothing, where an experiment was not deleted in MLflow.
+    """Refuse an experiment that was deleted in MLflow, which takes no runs until it is restored.
 
     Raises:
-        TrackingError: It was, and takes nothing until it is restored.
+        TrackingError: The experiment was deleted.
     """
     if experiment.lifecycle_stage != "deleted":
         return
     number, place = experiment.experiment_id, redacted(uri)
     raise TrackingError(
+        "experiment-deleted",
         f"{place}: experiment {experiment.name!r} was deleted in MLflow; bring it back with "
         f"`MLFLOW_TRACKING_URI={shlex.quote(place)} mlflow experiments restore --experiment-id "
-        f"{number}` (or remove it for good with `mlflow gc`, and a new one is made)"
+        f"{number}` (or remove it for good with `mlflow gc`, and a new one is made)",
+        uri=place,
+        experiment=experiment.name,
+        experiment_id=number,
     )
 
 
@@ -75,46 +83,52 @@ def answers(uri: str, fix: str) -> Iterator[None]:
     """Turn whatever MLflow, requests or SQLAlchemy raise into one error without secrets.
 
     Args:
-        uri: Whom the body asks.
-        fix: What to do about it.
+        uri: The server or database that the body talks to.
+        fix: What the user can do about it.
 
     Raises:
-        TrackingError: The server does not answer, refuses, or is none.
+        TrackingError: The server does not answer, refuses, or is not MLflow.
     """
     try:
         yield
     except (WindtunnelError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as problem:
-        raise TrackingError(f"{redacted(uri)}: {_reason(uri, problem)}; {fix}") from None
+        code, why = _reason(uri, problem)
+        raise TrackingError(
+            code, f"{redacted(uri)}: {why}; {fix}", uri=redacted(uri), cause=cause_of(problem)
+        ) from None
 
 
-def _reason(uri: str, problem: BaseException) -> str:
-    """Why MLflow did not do what it was asked, by its own code of errors."""
+def _reason(uri: str, problem: BaseException) -> tuple[str, str]:
+    """Code and sentence of a failed request, by MLflow's own error code."""
     from mlflow.exceptions import MlflowException, RestException
 
     cause = f"{type(problem).__name__}: {cause_of(problem)}"
     if not isinstance(problem, MlflowException):
-        return cause
+        return "no-answer", cause
     place = kind_of(uri)
     if place == "folder" and not os.environ.get("MLFLOW_ALLOW_FILE_STORE"):
         return (
+            "folder-store",
             "a folder, where MLflow 3 keeps no runs any more: write sqlite:///PATH.db for a "
-            "database in a file, or set MLFLOW_ALLOW_FILE_STORE=true"
+            "database in a file, or set MLFLOW_ALLOW_FILE_STORE=true",
         )
     if (status := REFUSED.get(problem.error_code)) is not None:
         return (
+            "access-refused",
             f"access is refused (HTTP {status}): set MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
         )
     if problem.error_code == "ENDPOINT_NOT_FOUND":
-        return "no MLflow server answers at this address (HTTP 404)"
+        return "not-mlflow", "no MLflow server answers at this address (HTTP 404)"
     if place == "http" and not isinstance(problem, RestException):
         return (
+            "not-mlflow",
             "the server at this address does not answer as MLflow does: check the address, or "
-            f"sign in there first ({cause})"
+            f"sign in there first ({cause})",
         )
-    return cause
+    return "mlflow-error", cause
 
 
 SQLITE = "sqlite:///"
@@ -122,7 +136,7 @@ DATABASES = frozenset({"sqlite", "postgresql", "mysql", "mssql"})
 
 
 def sqlite_uri(path: Path) -> str:
-    """The URI of a database in a file; that of most paths is the path as it stands."""
+    """The URI of a database file; most paths need no quoting."""
     text = str(path)
     if not re.search(r"[%?]", text):
         return f"{SQLITE}{text}"
@@ -143,7 +157,7 @@ def database_of(uri: str) -> str | None:
 
 
 def kind_of(uri: str) -> str:
-    """`http`, `database`, `folder`, or `other`: who shows what lies there, a server or MLflow's."""
+    """The kind of a tracking URI: `http`, `database`, `folder` or `other`."""
     scheme = urlsplit(uri).scheme.partition("+")[0].lower()
     if scheme in {"http", "https"}:
         return "http"
@@ -160,9 +174,9 @@ class Location:
     """A tracking server or database, and the experiment of one store in it.
 
     Attributes:
-        uri: What MLflow calls a tracking URI; it may hold a password.
-        experiment: One a store; studies are tags.
-        folder: The local state folder, when the database is ours; None for a server of the user's.
+        uri: MLflow's tracking URI; it may hold a password.
+        experiment: One for each store; studies are tags.
+        folder: The local state folder of our own database; None for the user's server.
     """
 
     uri: str
@@ -171,14 +185,14 @@ class Location:
 
     @property
     def shown(self) -> str:
-        """The URI for people."""
+        """The URI without its secrets."""
         return redacted(self.uri)
 
     @property
     def artifacts(self) -> str | None:
-        """Where a new experiment puts its files; None where MLflow's server decides it.
+        """URI of the folder for a new experiment's files; None where MLflow's server decides.
 
-        Beside a database in a file, for MLflow's own choice is the working folder.
+        For a database file it lies beside it, since MLflow would choose the working folder.
         """
         if self.folder is not None:
             return (self.folder / ARTIFACTS).as_uri()
@@ -187,7 +201,7 @@ class Location:
         return (Path(database).absolute().parent / BESIDE / self.experiment).as_uri()
 
     def absolute(self) -> "Location":
-        """The same for a process in another working folder."""
+        """The same location for a process in another working folder."""
         database = database_of(self.uri)
         uri = self.uri
         if database is not None:
@@ -200,8 +214,8 @@ class Location:
 def locate(store: Store, config: TrackingConfig) -> Location:
     """The study's `tracking.uri`, else MLFLOW_TRACKING_URI, else sqlite in the user's state folder.
 
-    The database lies on the driver's own disk and not in the store, which may be a network file
-    system, where sqlite's write-ahead log is unsafe; `sync` rebuilds it.
+    The database lies on the driver's own disk: a store may lie on a network file system, where
+    sqlite's write-ahead log is unsafe. `sync` rebuilds the database.
     """
     digest = hashlib.sha256(os.fsencode(store.root)).hexdigest()[:8]
     name = os.fsencode(store.root.name).decode("utf-8", "backslashreplace")
@@ -215,14 +229,14 @@ def locate(store: Store, config: TrackingConfig) -> Location:
 
 
 def state_folder() -> Path:
-    """Where this user's databases lie, a folder a store."""
+    """The folder of this user's databases, with one subfolder for each store."""
     return state_home() / "windtunnel"
 
 
 def create_database(location: Location) -> None:
-    """Make a database in a file where there is none yet; MLflow would try it for two minutes.
+    """Create a missing database file; MLflow would retry for two minutes.
 
-    Ours has a write-ahead log, so that readers never wait.
+    Our own has a write-ahead log, so that readers never wait.
 
     Raises:
         TrackingError: The file cannot be written, or its path begins with ~.
@@ -231,7 +245,11 @@ def create_database(location: Location) -> None:
     if not path or path == ":memory:":
         return
     if path.startswith("~"):
-        raise TrackingError(f"{location.shown}: ~ is no home in a URI; write the whole path")
+        raise TrackingError(
+            "home-in-uri",
+            f"{location.shown}: ~ does not stand for the home in a URI; write the whole path",
+            uri=location.shown,
+        )
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path)) as database, database:
@@ -243,5 +261,10 @@ def create_database(location: Location) -> None:
         if location.folder is None:
             fix = "name another file in tracking.uri or MLFLOW_TRACKING_URI"
         raise TrackingError(
-            f"{location.shown}: the tracking database cannot be written: {cause_of(refused)}; {fix}"
+            "cannot-write",
+            f"{location.shown}: the tracking database cannot be written: {cause_of(refused)}; "
+            f"{fix}",
+            uri=location.shown,
+            file=path,
+            cause=cause_of(refused),
         ) from None

@@ -1,7 +1,4 @@
-"""From MLflow back: the files that `sync` logged of a study, found by its name.
-
-Runs of anybody's MLflow experiment, as MLflow has them; ours come back by `download`.
-"""
+"""Reading from MLflow: the files that `sync` logged for a study, and the runs of any experiment."""
 
 import os
 import re
@@ -25,12 +22,12 @@ from windtunnel.tracking.mlflow import (
 FIX = "try again once it answers, or give another tracking URI"
 
 PLAIN_NAME = re.compile(r"[\w-]+\.\w+", re.ASCII)
-"""A server names its files, and only such a name is sure to stay inside a folder."""
+"""A file name that is sure to stay inside a folder; the server chooses the names."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """One study's run of a kind of result, and the experiment (one a store) that it lies in."""
+class ResultRun:
+    """The MLflow run that holds one kind of result of a study."""
 
     client: Any
     place: str
@@ -43,33 +40,44 @@ class Found:
 def download_result(
     study: str, kind: str, folder: Path, *, uri: str | None = None, experiment: str | None = None
 ) -> None:
-    """Put the files of a study's result into `folder`, and nothing anywhere else.
+    """Download the files of a study's result into `folder`.
 
     Args:
-        study: its name, as in the study file.
-        kind: such as `records` or `report`.
-        folder: must exist.
-        uri: a tracking URI. None: MLFLOW_TRACKING_URI, else every database in the state folder.
-        experiment: which one, where several stores have a study of that name.
+        study: Its name, as in the study file.
+        kind: Such as `records` or `report`.
+        folder: An existing folder; nothing is written outside it.
+        uri: A tracking URI. None: MLFLOW_TRACKING_URI, else every database in the state folder.
+        experiment: The MLflow experiment, where several stores have a study of that name.
 
     Raises:
-        TrackingError: No such study, several of them, or a server that does not answer.
+        TrackingError: There is no such study, there are several, or the server does not answer.
     """
     known = [each for place in _places(uri) for each in _results(place, kind)]
     mine = [each for each in known if each.study == study]
     if not mine:
         names = sorted({each.study for each in known})
         raise TrackingError(
+            "unknown-study",
             f"MLflow has no {kind} of a study {study!r}{did_you_mean(study, names) or '.'} "
-            f"It has {', '.join(names) or 'none at all'}; `windtunnel sync STUDY.yaml` logs them"
+            f"It has {', '.join(names) or 'none at all'}; `windtunnel sync STUDY.yaml` logs them",
+            study=study,
+            kind=kind,
+            known=names,
         )
     chosen = [each for each in mine if experiment in {None, each.experiment}]
     if len({each.experiment for each in chosen}) != 1:
-        stores = ", ".join(sorted({each.experiment for each in mine}))
+        experiments = sorted({each.experiment for each in mine})
+        stores = ", ".join(experiments)
         why = (
             f"it is in {stores}" if chosen else f"not in experiment {experiment!r}, but in {stores}"
         )
-        raise TrackingError(f"study {study!r}: {why}; choose one by experiment=NAME")
+        raise TrackingError(
+            "several-studies" if chosen else "unknown-experiment",
+            f"study {study!r}: {why}; choose one by experiment=NAME",
+            study=study,
+            experiment=experiment,
+            known=experiments,
+        )
     newest = max(chosen, key=lambda each: each.written)
     with answers(newest.place, FIX):
         for file in newest.client.list_artifacts(newest.run_id):
@@ -78,15 +86,15 @@ def download_result(
 
 
 def _places(uri: str | None) -> list[str]:
-    """Tracking URIs to look at."""
+    """Tracking URIs to search."""
     given = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not given:
         return [sqlite_uri(path) for path in sorted(state_folder().glob("*/mlflow.db"))]
     return [place_of(given)]
 
 
-def _results(uri: str, kind: str) -> list[Found]:
-    """Every study's run of a kind at one URI."""
+def _results(uri: str, kind: str) -> list[ResultRun]:
+    """The runs of one kind of result at one URI, of all studies."""
     with answers(uri, FIX):
         client = connect(uri)
         names = {
@@ -97,7 +105,7 @@ def _results(uri: str, kind: str) -> list[Found]:
             list(names), filter_string=f"tags.kind = '{kind}'", max_results=10_000
         )
         return [
-            Found(
+            ResultRun(
                 client=client,
                 place=uri,
                 run_id=run.info.run_id,
@@ -114,7 +122,7 @@ FINISHED = "FINISHED"
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignRun:
-    """One finished run: `params`, `metrics` (the last value of each) and `tags` by kind."""
+    """One finished run; `values` holds its `params`, `metrics` (the last of each) and `tags`."""
 
     run_id: str
     name: str
@@ -123,7 +131,7 @@ class ForeignRun:
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignExperiment:
-    """The finished runs of an experiment, oldest first, and how many others there are by status."""
+    """The finished runs of an experiment, oldest first, and the number of others by status."""
 
     name: str
     experiment_id: str
@@ -134,14 +142,14 @@ class ForeignExperiment:
 
 
 def read_experiment(name: str, *, uri: str | None = None) -> ForeignExperiment:
-    """The runs of an experiment that ended well; deleted ones are not there.
+    """The finished runs of an experiment, without deleted ones.
 
     Args:
-        name: as MLflow shows it.
-        uri: a tracking URI. None: MLFLOW_TRACKING_URI.
+        name: The experiment's name in MLflow.
+        uri: A tracking URI. None: MLFLOW_TRACKING_URI.
 
     Raises:
-        TrackingError: No URI, an experiment that is not there or was deleted, or no answer.
+        TrackingError: No URI, an unknown or deleted experiment, or no answer.
     """
     place = _place(uri)
     with answers(place, "try again once it answers, or give another --tracking-uri"):
@@ -150,8 +158,12 @@ def read_experiment(name: str, *, uri: str | None = None) -> ForeignExperiment:
         if found is None:
             names = [each.name for each in client.search_experiments()]
             raise TrackingError(
+                "unknown-experiment",
                 f"{redacted(place)}: no experiment {name!r}{did_you_mean(name, names) or '.'} "
-                f"There are: {', '.join(names) or 'none'}"
+                f"There are: {', '.join(names) or 'none'}",
+                uri=redacted(place),
+                experiment=name,
+                known=names,
             )
         refuse_deleted(found, place)
         runs = list(_all_runs(client, found.experiment_id))
@@ -197,7 +209,9 @@ def _place(uri: str | None) -> str:
     given = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not given:
         raise TrackingError(
+            "missing-option",
             "no tracking URI: give --tracking-uri, for example http://127.0.0.1:5000 or "
-            "sqlite:///mlflow.db, or set MLFLOW_TRACKING_URI"
+            "sqlite:///mlflow.db, or set MLFLOW_TRACKING_URI",
+            option="--tracking-uri",
         )
     return place_of(given, fix="; give --tracking-uri sqlite:///PATH")

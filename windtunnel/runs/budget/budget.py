@@ -13,7 +13,7 @@ from windtunnel.config import Segment
 from windtunnel.config.segment import flops_per_update
 from windtunnel.config.study import BudgetConfig, Resources
 from windtunnel.runs.budget.cost import Left
-from windtunnel.runs.budget.throughput import Pace
+from windtunnel.runs.budget.throughput import Throughput
 from windtunnel.runs.files import read_derived, read_json, write_json
 from windtunnel.runs.gc import bytes_in
 from windtunnel.runs.plan import PlannedSegment
@@ -132,7 +132,7 @@ def spent_of_budget(
     return found
 
 
-def over_budget(study: Study, left: Left, pace: Pace, disk_peak: int) -> list[str]:
+def over_budget(study: Study, left: Left, pace: Throughput, disk_peak: int) -> list[str]:
     """Why a sweep may not begin: a sentence for each limit that it would pass."""
     if study.config.budget == BudgetConfig():
         return []

@@ -21,7 +21,7 @@ from pydantic import Field, TypeAdapter, model_validator
 from windtunnel.config.model import ModelSpec, Positive
 from windtunnel.config.units import Strict
 from windtunnel.errors import ConfigError
-from windtunnel.runs.budget.throughput import Shape, ShapePace, shape_of
+from windtunnel.runs.budget.throughput import Shape, ShapeTimes, shape_of
 from windtunnel.runs.child_python import child_environment
 from windtunnel.runs.files import read_derived, write_json
 from windtunnel.runs.json_schema import Schema
@@ -32,7 +32,7 @@ FILE = "calibration.json"
 
 
 class Timing(Strict):
-    """What one process found for a shape, in seconds; a `ShapePace` with what it was found on."""
+    """What one process found for a shape, in seconds; a `ShapeTimes` with what it was found on."""
 
     update: Annotated[float, Field(gt=0)]
     evaluation: Annotated[float, Field(ge=0)]
@@ -66,11 +66,11 @@ class Calibration(Strict):
     conditions: dict[str, Any]
     shapes: tuple[CalibratedShape, ...]
 
-    def by_shape(self) -> dict[Shape, ShapePace]:
+    def by_shape(self) -> dict[Shape, ShapeTimes]:
         """What the forecast of seconds takes."""
         return {
-            (each.model, each.batch_tokens): ShapePace(
-                **each.timing.model_dump(include=set(ShapePace.__dataclass_fields__))
+            (each.model, each.batch_tokens): ShapeTimes(
+                **each.timing.model_dump(include=set(ShapeTimes.__dataclass_fields__))
             )
             for each in self.shapes
         }
@@ -106,9 +106,11 @@ def calibrate(
     """
     if study.config.resources.devices_per_trial > 1:
         raise ConfigError(
+            "contradicting-options",
             "--calibrate times trials of one device, and resources.devices_per_trial is "
             f"{study.config.resources.devices_per_trial}; leave it out: the speed is measured once "
-            "something has run"
+            "something has run",
+            devices_per_trial=study.config.resources.devices_per_trial,
         )
     study.store.open_for_writing()
     study.folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +175,7 @@ def _orders(study: Study, scratch: str) -> dict[Shape, dict[str, Any]]:
 def _mean(timings: list[Timing]) -> Timing:
     times: Mapping[str, float] = {
         name: fmean(getattr(timing, name) for timing in timings)
-        for name in ShapePace.__dataclass_fields__
+        for name in ShapeTimes.__dataclass_fields__
     }
     return timings[0].replace(**times)
 
@@ -223,4 +225,8 @@ class _Worker:
         self._process.wait()
         self._errors.seek(0)
         last = self._errors.read().strip().splitlines()[-1:] or ["no reason was given"]
-        raise ConfigError(f"--calibrate: a shape cannot be timed here: {last[0]}")
+        raise ConfigError(
+            "cannot-calibrate",
+            f"--calibrate: a shape cannot be timed here: {last[0]}",
+            cause=last[0],
+        )

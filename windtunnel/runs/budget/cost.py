@@ -13,7 +13,7 @@ from pathlib import Path
 from windtunnel.accounting import BACKWARD_FACTOR, flops_6nd
 from windtunnel.config import Branch, ModelSpec, StudyConfig, Trunk
 from windtunnel.config.segment import flops_exact_at, flops_per_update
-from windtunnel.runs.budget.throughput import Pace, shape_of
+from windtunnel.runs.budget.throughput import Throughput, shape_of
 from windtunnel.runs.completion import is_complete, missing_stops, outcome_of
 from windtunnel.runs.gc import wanted_back
 from windtunnel.runs.plan import PlannedSegment
@@ -166,7 +166,9 @@ class DiskUse:
     to go on from if it runs long enough to write one.
     """
 
-    def __init__(self, segments: Iterable[PlannedSegment], pace: Pace, *, retain: str) -> None:
+    def __init__(
+        self, segments: Iterable[PlannedSegment], pace: Throughput, *, retain: str
+    ) -> None:
         self.now = self.peak = 0
         self._planned = {planned.id: planned for planned in segments}
         self._pace, self._frees_forks = pace, retain == "last"

@@ -25,7 +25,7 @@ Shape = tuple[ModelSpec, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShapePace:
+class ShapeTimes:
     """What one shape takes, in seconds, with every slot busy.
 
     Attributes:
@@ -44,25 +44,25 @@ class ShapePace:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class Throughput:
     """Seconds of a study's segments. Shapes that are not known go at `flops_per_second`."""
 
     source: Literal["calibrated", "measured", "assumed"]
     flops_per_second: float
-    shapes: Mapping[Shape, ShapePace]
+    shapes: Mapping[Shape, ShapeTimes]
     sets: int
     fork_tokens: int
     end_tokens: int
     checkpoint_seconds: float
 
-    def of(self, shape: Shape) -> ShapePace:
+    def of(self, shape: Shape) -> ShapeTimes:
         """What a shape takes."""
         known = self.shapes.get(shape)
         if known is not None:
             return known
         model, batch_tokens = shape
         per_token = model.flops_exact_per_token / self.flops_per_second
-        return ShapePace(update=batch_tokens * per_token, evaluation=per_token / BACKWARD_FACTOR)
+        return ShapeTimes(update=batch_tokens * per_token, evaluation=per_token / BACKWARD_FACTOR)
 
     def seconds(self, planned: PlannedSegment, updates: int | None = None) -> float:
         """Seconds of a segment, or of so many of its updates, with evaluations and checkpoints."""
@@ -85,13 +85,13 @@ def shape_of(planned: PlannedSegment) -> Shape:
     return planned.segment.model, planned.segment.recipe.batch_tokens
 
 
-def pace_of(study: Study, calibrated: Mapping[Shape, ShapePace] | None = None) -> Pace:
+def throughput_of(study: Study, calibrated: Mapping[Shape, ShapeTimes] | None = None) -> Throughput:
     """The best that is known: the calibration, else what this study's segments took, else a guess.
 
     `calibrated` is what this study's calibration has found, if there is one that still holds.
     """
     source: Literal["calibrated", "measured", "assumed"] = "assumed"
-    shapes: dict[Shape, ShapePace] = {}
+    shapes: dict[Shape, ShapeTimes] = {}
     speed = ASSUMED_FLOPS_PER_SECOND
     if calibrated:
         source, shapes = "calibrated", dict(calibrated)
@@ -101,11 +101,11 @@ def pace_of(study: Study, calibrated: Mapping[Shape, ShapePace] | None = None) -
         speed = median(rate for rates in measured.values() for rate in rates)
         for (model, batch_tokens), rates in measured.items():
             per_token = model.flops_exact_per_token / median(rates)
-            shapes[(model, batch_tokens)] = ShapePace(
+            shapes[(model, batch_tokens)] = ShapeTimes(
                 update=batch_tokens * per_token, evaluation=per_token / BACKWARD_FACTOR
             )
     asked = study.config.data.validation
-    return Pace(
+    return Throughput(
         source=source,
         flops_per_second=speed,
         shapes=shapes,
@@ -116,7 +116,7 @@ def pace_of(study: Study, calibrated: Mapping[Shape, ShapePace] | None = None) -
     )
 
 
-def _speed(shape: Shape, pace: ShapePace) -> float:
+def _speed(shape: Shape, pace: ShapeTimes) -> float:
     model, batch_tokens = shape
     return batch_tokens * model.flops_exact_per_token / pace.update
 
@@ -141,7 +141,7 @@ Part = Literal["evaluation_seconds", "checkpoint_seconds"]
 PARTS: tuple[Part, ...] = ("evaluation_seconds", "checkpoint_seconds")
 
 
-class Overhead:
+class Timers:
     """Seconds over a segment's life, repeats counted.
 
     They are written with every checkpoint and into the record; a crash loses what came after the

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from windtunnel.runs.budget.throughput import Pace
+from windtunnel.runs.budget.throughput import Throughput
 from windtunnel.runs.files import append_line, undamaged_lines
 from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.schemas import SWEEP
@@ -96,7 +96,7 @@ class Compared:
     actual: float
 
 
-def compared(study: Study, pace: Pace) -> list[Compared]:
+def compared(study: Study, pace: Throughput) -> list[Compared]:
     """What finished segments took against the pace, in the plan's order of sizes."""
     groups: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for planned in study.plan.segments:
@@ -115,7 +115,7 @@ def compared(study: Study, pace: Pace) -> list[Compared]:
     ]
 
 
-def _took(study: Study, planned: PlannedSegment, pace: Pace) -> tuple[float, float] | None:
+def _took(study: Study, planned: PlannedSegment, pace: Throughput) -> tuple[float, float] | None:
     """Predicted and actual seconds of a segment that finished, over the updates that it ran."""
     record: dict[str, Any] = study.store.segment(planned.id).record or {}
     parts = ("seconds", "evaluation_seconds", "checkpoint_seconds")

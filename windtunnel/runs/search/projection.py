@@ -7,12 +7,12 @@ from windtunnel.config import StudyConfig
 from windtunnel.config.axes import is_whole
 from windtunnel.config.search import Range, SearchExperiment
 from windtunnel.runs.points import trial_horizons
-from windtunnel.runs.search.trial_log import Suggested, SuggestedTrial
+from windtunnel.runs.search.trial_log import SuggestedTrial, TrialLog
 
 
-def expected_trials(
-    study: StudyConfig, experiment: SearchExperiment, suggested: Suggested
-) -> Suggested:
+def projected_trials(
+    study: StudyConfig, experiment: SearchExperiment, suggested: TrialLog
+) -> TrialLog:
     """`suggested` filled up with trials spread over the space, and with trials to repeat.
 
     Of early stopping it expects what the rule lets through when all losses differ at random.
@@ -33,7 +33,7 @@ def expected_trials(
     ]
     to_the_end = [trial.number for trial in trials if trial.admitted == rungs]
     finalists = suggested.finalists or tuple(to_the_end[: experiment.top])
-    return Suggested(trials=tuple(trials), finalists=finalists)
+    return TrialLog(trials=tuple(trials), finalists=finalists)
 
 
 def trials_asked(experiment: SearchExperiment) -> int:

@@ -10,7 +10,7 @@ from windtunnel.config.search import SearchExperiment
 from windtunnel.runs.points import search_size
 from windtunnel.runs.search.noise import LEVEL, Difference
 from windtunnel.runs.search.projection import trials_asked
-from windtunnel.runs.search.trial_log import Suggested
+from windtunnel.runs.search.trial_log import TrialLog
 from windtunnel.runs.search.trials import TrialResult
 from windtunnel.runs.search.winner import Finalist, SearchOutcome
 from windtunnel.runs.study import Study
@@ -32,7 +32,7 @@ def of_trials(experiment: SearchExperiment, count: int) -> str:
     return f"{count} of {asked} trials" if count <= asked else f"{count} trials"
 
 
-def suggested_so_far(experiment: SearchExperiment, suggested: Suggested) -> str:
+def suggested_so_far(experiment: SearchExperiment, suggested: TrialLog) -> str:
     """From the search's file alone: `16 of 30 trials suggested, in batch 2`."""
     said = f"{of_trials(experiment, len(suggested.trials))} suggested"
     if suggested.finalists:
@@ -186,7 +186,7 @@ def outcome_json(study: Study, outcome: SearchOutcome) -> dict[str, Any]:
         "flops_spent": outcome.flops_spent,
         "flops_without_stopping": outcome.flops_without_stopping,
         "missing": missing(outcome),
-        "warnings": list(outcome.warnings),
+        "warnings": [warning.message for warning in outcome.warnings],
     }
 
 

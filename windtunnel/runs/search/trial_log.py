@@ -12,9 +12,9 @@ from pydantic import TypeAdapter
 
 from windtunnel.config.search import SearchExperiment
 from windtunnel.config.units import Strict
-from windtunnel.errors import ConfigError, StoreError
+from windtunnel.errors import ConfigError
 from windtunnel.laws.schema import SHORT
-from windtunnel.runs.files import read_json, write_json
+from windtunnel.runs.files import DamagedFile, read_json, write_json
 from windtunnel.runs.json_schema import Schema
 
 MAY_CHANGE = {"trials", "top", "repeats", "longer", "kind"}
@@ -30,7 +30,7 @@ class SuggestedTrial(Strict):
     admitted: int = 1
 
 
-class Suggested(Strict):
+class TrialLog(Strict):
     """The trials of a search in the order of their numbers, and which of them are repeated."""
 
     trials: tuple[SuggestedTrial, ...] = ()
@@ -46,7 +46,7 @@ class SearchFile(Strict):
     """search.*.json: what was asked when the search began, and what it has suggested."""
 
     asked: dict[str, Any]
-    suggested: Suggested
+    suggested: TrialLog
 
 
 SEARCH: Schema[SearchFile] = Schema(
@@ -56,7 +56,7 @@ SEARCH: Schema[SearchFile] = Schema(
 )
 
 
-def read_suggested(folder: Path, experiment: SearchExperiment) -> Suggested:
+def read_suggested(folder: Path, experiment: SearchExperiment) -> TrialLog:
     """What a search of the study in `folder` has suggested.
 
     Raises:
@@ -66,43 +66,54 @@ def read_suggested(folder: Path, experiment: SearchExperiment) -> Suggested:
     path = _file(folder, experiment)
     written = read_json(path, SEARCH)
     if written is None:
-        return Suggested()
+        return TrialLog()
     asked, before = _asked(experiment), written.asked
     if before != asked:
         changed = [key for key in {**asked, **before} if before.get(key) != asked.get(key)]
         raise ConfigError(
+            "search-changed",
             f"experiment {experiment.name!r}: {', '.join(changed)} changed since this search began "
             f"({path}); give the changed search a `name:` of its own: runs that both need are not "
-            "run again"
+            "run again",
+            experiment=experiment.name,
+            changed=changed,
+            file=path,
         )
     if (wrong := next(_contradictions(experiment, written.suggested), None)) is not None:
-        raise StoreError(f"{path}: damaged: suggested.{wrong}; {SEARCH.fix}")
+        place, problem = wrong
+        raise DamagedFile(
+            "out-of-range",
+            f"{path}: damaged: suggested.{place}{problem}; {SEARCH.fix}",
+            file=path,
+            place=f"suggested.{place}",
+        )
     return written.suggested
 
 
-def _contradictions(experiment: SearchExperiment, suggested: Suggested) -> Iterator[str]:
-    """What no search of this experiment has suggested: a place, what stands there, what may."""
+def _contradictions(experiment: SearchExperiment, suggested: TrialLog) -> Iterator[tuple[str, str]]:
+    """Places that no search of this experiment can have written, and what is wrong there."""
     most = 1 + (len(experiment.early_stopping.rungs) if experiment.early_stopping else 0)
     space = experiment.model_dump(mode="json")["space"]
     batch = 0
     for place, trial in enumerate(suggested.trials):
         where = f"trials.{place}"
         if trial.number != place:
-            yield f"{where}.number: {trial.number}, expected {place}"
+            yield f"{where}.number", f": {trial.number}, expected {place}"
         if trial.batch not in {batch, batch + 1}:
-            yield f"{where}.batch: {trial.batch}, expected {batch} or {batch + 1}"
+            yield f"{where}.batch", f": {trial.batch}, expected {batch} or {batch + 1}"
         batch = trial.batch
         if not 1 <= trial.admitted <= most:
-            yield f"{where}.admitted: {trial.admitted}, expected 1 to {most}"
+            yield f"{where}.admitted", f": {trial.admitted}, expected 1 to {most}"
         if trial.values.keys() != space.keys():
-            yield f"{where}.values: of {', '.join(trial.values)}, expected {', '.join(space)}"
+            yield f"{where}.values", f": of {', '.join(trial.values)}, expected {', '.join(space)}"
         for axis, value in trial.values.items():
             if axis in space and not _lies_in(value, space[axis]):
-                yield f"{where}.values.{axis}: {SHORT.repr(value)}, outside {space[axis]}"
+                yield f"{where}.values.{axis}", f": {SHORT.repr(value)}, outside {space[axis]}"
     numbers = range(len(suggested.trials))
     finalists = suggested.finalists or ()
     if len(set(finalists)) < len(finalists) or any(each not in numbers for each in finalists):
-        yield f"finalists: {', '.join(map(str, finalists))}, expected numbers of trials, each once"
+        shown = ", ".join(map(str, finalists))
+        yield "finalists", f": {shown}, expected numbers of trials, each once"
 
 
 def _lies_in(value: Any, space: Any) -> bool:
@@ -115,7 +126,7 @@ def _lies_in(value: Any, space: Any) -> bool:
     return bool(space["low"] - slack <= value <= space["high"] + slack)
 
 
-def write_suggested(folder: Path, experiment: SearchExperiment, suggested: Suggested) -> None:
+def write_suggested(folder: Path, experiment: SearchExperiment, suggested: TrialLog) -> None:
     """Keep what was suggested.
 
     Raises:

@@ -9,8 +9,8 @@ from windtunnel.config import Duration
 from windtunnel.config.search import SearchExperiment
 from windtunnel.runs.completion import outcome_of
 from windtunnel.runs.plan import PlannedSegment, planned_segments
-from windtunnel.runs.points import Ground, trial_horizons, trial_points
-from windtunnel.runs.search.trial_log import Suggested, SuggestedTrial
+from windtunnel.runs.points import StudyContext, trial_horizons, trial_points
+from windtunnel.runs.search.trial_log import SuggestedTrial, TrialLog
 from windtunnel.runs.store import Store
 from windtunnel.runs.table import row
 
@@ -33,7 +33,7 @@ class TrialResult:
 
 
 def trial_results(
-    ground: Ground, experiment: SearchExperiment, suggested: Suggested, store: Store
+    ground: StudyContext, experiment: SearchExperiment, suggested: TrialLog, store: Store
 ) -> list[TrialResult]:
     """Every suggested trial, as far as the store knows it."""
     horizons = trial_horizons(experiment)
@@ -60,7 +60,7 @@ def trial_results(
 
 
 def trial_losses(
-    ground: Ground,
+    ground: StudyContext,
     experiment: SearchExperiment,
     trial: SuggestedTrial,
     store: Store,

@@ -1,22 +1,21 @@
-"""The repeated trials of a search: which wins, on what edges it lies, what to beware of.
+"""The outcome of a search: its winner, each rival's distance from it in seed noise, and warnings.
 
-The outcome of a search: which trial wins, and how far every other is from it in seed noise.
-
-The best trials were chosen by losses that luck had a share in. So each is repeated on seeds that
-no choice has looked at, and these alone name the winner and are quoted as its loss.
+The best trials were chosen by losses with luck in them. So each finalist is repeated on new seeds,
+which no choice has seen; these alone decide the winner, and their mean is quoted as its loss.
 """
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from windtunnel.config import Duration
 from windtunnel.config.search import Range, SearchExperiment
+from windtunnel.errors import Diagnostic
 from windtunnel.runs.plan import planned_segments
-from windtunnel.runs.points import Ground, trial_horizons, trial_points
+from windtunnel.runs.points import StudyContext, trial_horizons, trial_points
 from windtunnel.runs.search.noise import (
     Difference,
     differences,
@@ -24,16 +23,16 @@ from windtunnel.runs.search.noise import (
     residual_noise,
     seed_spread,
 )
-from windtunnel.runs.search.trial_log import Suggested, read_suggested
+from windtunnel.runs.search.trial_log import TrialLog, read_suggested
 from windtunnel.runs.search.trials import Outcome, TrialResult, trial_losses, trial_results
 from windtunnel.runs.store import Store
 from windtunnel.runs.study import Study
 
 EDGE = 0.05
-"""Nearer to an end of a range than this share of it (on the searched scale) is on its edge."""
+"""A value within this share of a range (on the searched scale) from an end lies on the edge."""
 
 FEW_DOF = 4
-"""Below so many degrees of freedom a noise is hardly known: a warning."""
+"""Fewer degrees of freedom of the noise get a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +63,15 @@ class Finalist:
 
 
 def winner_among(finalists: Sequence[Finalist]) -> Finalist | None:
-    """The first in order, once no finalist has a repeat to come."""
+    """The first finalist, once no repeat is unfinished; None before."""
     if not finalists or any("unfinished" in each.missing for each in finalists):
         return None
     return finalists[0] if finalists[0].losses else None
 
 
 def edges_of(experiment: SearchExperiment, result: TrialResult) -> dict[str, str]:
-    """Axes on whose edge a trial lies: axis -> low or high."""
-    found = {}
+    """The axes on whose edge a trial lies: axis -> `low` or `high`."""
+    edges = {}
     for axis, searched in experiment.space.items():
         value = result.trial.values[axis]
         if isinstance(searched, Range):
@@ -82,55 +81,76 @@ def edges_of(experiment: SearchExperiment, result: TrialResult) -> dict[str, str
         else:
             continue
         if position < EDGE or position > 1 - EDGE:
-            found[axis] = "low" if position < EDGE else "high"
-    return found
+            edges[axis] = "low" if position < EDGE else "high"
+    return edges
 
 
-def warnings_of(
+def winner_warnings(
     experiment: SearchExperiment,
     finalists: Sequence[Finalist],
     edges: Mapping[str, str],
     noise: float | None,
     dof: int,
-) -> list[str]:
-    """What to know before the winner is believed; nothing before there is one.
+) -> Iterator[Diagnostic]:
+    """Warnings about a winner; none before there is one.
 
-    `dof` are the degrees of freedom of `noise`, nats per token.
+    Args:
+        experiment: The search.
+        finalists: Its repeated trials, the winner first.
+        edges: Axes on whose edge the winner lies.
+        noise: Standard deviation of a run's loss, nats per token; None if not measured.
+        dof: Degrees of freedom of `noise`.
     """
     if winner_among(finalists) is None:
-        return []
-    found = [
-        f"the winner's {axis} lies on the {side} edge of the space: the optimum may lie beyond; "
-        f"widen it and give the search a new name"
-        for axis, side in edges.items()
-    ]
+        return
+    for axis, side in edges.items():
+        yield Diagnostic(
+            "edge-winner",
+            f"the winner's {axis} lies on the {side} edge of the space: the optimum may lie "
+            "beyond; widen it and give the search a new name",
+            axis=axis,
+            edge=side,
+        )
     if noise is None:
-        found.append(
-            "repeats: 1 measures no noise: no difference between finalists has an interval"
+        yield Diagnostic(
+            "unknown-noise",
+            "repeats: 1 measures no noise: no difference between finalists has an interval",
+            repeats=1,
         )
     elif dof < FEW_DOF:
-        found.append(
+        yield Diagnostic(
+            "few-dof",
             f"the noise has {dof} {'degree' if dof == 1 else 'degrees'} of freedom, too few "
             "to know it well: intervals are wide, and within noise means little; raise `repeats` "
-            "or `top`"
+            "or `top`",
+            dof=dof,
         )
-    found += [
-        f"trial {each.result.trial.number} {outcome} on {count} of {experiment.repeats} new seeds "
-        "and cannot win"
-        for each in finalists
-        for outcome, count in each.missing.items()
-        if outcome != "unfinished"
-    ]
+    for each in finalists:
+        for outcome, count in each.missing.items():
+            if outcome != "unfinished":
+                yield Diagnostic(
+                    "lost-finalist",
+                    f"trial {each.result.trial.number} {outcome} on {count} of "
+                    f"{experiment.repeats} new seeds and cannot win",
+                    trial=each.result.trial.number,
+                    outcome=outcome,
+                    seeds=count,
+                    repeats=experiment.repeats,
+                )
     close = [each for each in finalists[1:] if each.behind and each.behind.within_noise]
-    if close and len(finalists) == 2:
-        found.append(
-            "the other finalist is within noise of the winner: take its values as just as good"
-        )
-    elif close:
-        found.append(
-            f"{_of_others(len(close), len(finalists) - 1)} finalists "
-            f"{'is' if len(close) == 1 else 'are'} within noise of the winner: take their values "
-            "as just as good"
+    if close:
+        said = "the other finalist is within noise of the winner: take its values as just as good"
+        if len(finalists) > 2:
+            said = (
+                f"{_of_others(len(close), len(finalists) - 1)} finalists "
+                f"{'is' if len(close) == 1 else 'are'} within noise of the winner: take their "
+                "values as just as good"
+            )
+        yield Diagnostic(
+            "within-noise",
+            said,
+            trials=[each.result.trial.number for each in close],
+            others=len(finalists) - 1,
         )
     better = [
         each.result.trial.number
@@ -140,11 +160,13 @@ def warnings_of(
         and each.behind_longer.high < 0
     ]
     if better:
-        found.append(
+        yield Diagnostic(
+            "longer-horizon-differs",
             f"at {experiment.longer:g} times the horizon trial {better[0]} is better than the "
-            "winner, beyond noise: the optimum moves with the length of training"
+            "winner, beyond noise: the optimum moves with the length of training",
+            trials=better,
+            longer=experiment.longer,
         )
-    return found
 
 
 def _of_others(count: int, others: int) -> str:
@@ -152,18 +174,27 @@ def _of_others(count: int, others: int) -> str:
 
 
 NEAR = 2.0
-"""Trials up to so many noise units above the winner are near it."""
+"""A trial at most so many noise units above the winner counts as near it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOutcome:
-    """All that a search has found so far.
+    """The state of a search.
 
-    `finalists` are ordered by loss on the new seeds, so the first is the winner. `noise` is the
-    standard deviation of one run's loss apart from what its seed does to all finalists alike, with
-    `noise_dof` degrees of freedom; `spread` that between seeds. `units` holds, by trial number, its
-    distance from the winner on the seeds of the search in standard deviations of such a difference.
-    `flops` is the training of each trial as planned, 0 where an earlier one had the same values.
+    Attributes:
+        experiment: The search.
+        results: One result a trial, in trial order.
+        finalists: Ordered by loss on the new seeds; the first is the winner.
+        noise: Standard deviation of a run's loss, nats per token, after the effect of its seed that
+            all finalists share; None if not measured.
+        noise_dof: Degrees of freedom of `noise`.
+        spread: Standard deviation between the seeds of one trial, nats per token.
+        units: By trial number, its distance from the winner on the seeds of the search, in standard
+            deviations of such a difference.
+        edges: Axes on whose edge the winner lies.
+        flops: Planned training FLOPs of each trial; 0 for one with the values of an earlier trial.
+        flops_without_stopping: The same in total, had no trial been stopped early.
+        warnings: What a reader must know before trusting the winner.
     """
 
     experiment: SearchExperiment
@@ -176,7 +207,7 @@ class SearchOutcome:
     edges: Mapping[str, str]
     flops: tuple[float, ...]
     flops_without_stopping: float
-    warnings: tuple[str, ...]
+    warnings: tuple[Diagnostic, ...]
 
     @property
     def winner(self) -> Finalist | None:
@@ -196,7 +227,7 @@ class SearchOutcome:
 
     @property
     def counts(self) -> Mapping[Outcome, int]:
-        """How many trials came to what."""
+        """Number of trials by outcome."""
         return Counter(result.outcome for result in self.results)
 
     @property
@@ -211,7 +242,7 @@ class SearchOutcome:
         )
 
     def winner_interval(self) -> tuple[float, float] | None:
-        """Where the winner's mean over seeds lies, at `LEVEL`, from the spread of its new seeds."""
+        """Interval of the winner's mean over seeds at `LEVEL`, from the spread of its new seeds."""
         if self.winner is None or self.winner.mean is None or self.spread is None:
             return None
         return interval_of_mean(self.winner.mean, self.spread, len(self.winner.losses))
@@ -235,7 +266,7 @@ def search_outcomes(study: Study) -> tuple[SearchOutcome, ...]:
 
 
 def _outcome(
-    ground: Ground, experiment: SearchExperiment, suggested: Suggested, store: Store
+    ground: StudyContext, experiment: SearchExperiment, suggested: TrialLog, store: Store
 ) -> SearchOutcome:
     results = trial_results(ground, experiment, suggested, store)
     chosen = [results[number] for number in suggested.finalists or ()]
@@ -284,7 +315,7 @@ def _outcome(
         edges=edges,
         flops=_flops(ground, experiment, results, stopped=True),
         flops_without_stopping=sum(_flops(ground, experiment, results, stopped=False)),
-        warnings=tuple(warnings_of(experiment, finalists, edges, noise, dof)),
+        warnings=tuple(winner_warnings(experiment, finalists, edges, noise, dof)),
     )
 
 
@@ -305,9 +336,13 @@ def _units(
 
 
 def _flops(
-    ground: Ground, experiment: SearchExperiment, results: Sequence[TrialResult], *, stopped: bool
+    ground: StudyContext,
+    experiment: SearchExperiment,
+    results: Sequence[TrialResult],
+    *,
+    stopped: bool,
 ) -> tuple[float, ...]:
-    """Training FLOPs of each trial as planned, or straight to the end where it is not `stopped`."""
+    """Planned training FLOPs of each trial, to its last rung or (not `stopped`) to the end."""
     horizons, seen, found = trial_horizons(experiment), set[str](), []
     for result in results:
         ends = horizons[: result.trial.admitted] if stopped else horizons[-1:]
@@ -327,12 +362,12 @@ def _flops(
 
 
 def _missing(losses: Mapping[int, float | Outcome]) -> Mapping[Outcome, int]:
-    """How many seeds have no loss, by what they came to."""
+    """Number of seeds without a loss, by outcome."""
     return Counter(loss for loss in losses.values() if not isinstance(loss, float))
 
 
 def _complete(losses: Mapping[int, float | Outcome]) -> dict[int, float]:
-    """Losses by seed where every seed has one, else none at all."""
+    """Losses by seed if every seed has one, else an empty mapping."""
     found = {seed: loss for seed, loss in losses.items() if isinstance(loss, float)}
     return found if len(found) == len(losses) else {}
 
