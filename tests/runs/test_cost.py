@@ -12,7 +12,7 @@ from windtunnel.errors import ConfigError
 from windtunnel.runs.budget.budget import Account, disk_use
 from windtunnel.runs.budget.calibration import calibrate, read_calibration
 from windtunnel.runs.budget.cost import cost_of, left_of, slots_here
-from windtunnel.runs.budget.throughput import pace_of, shape_of
+from windtunnel.runs.budget.throughput import shape_of, throughput_of
 from windtunnel.runs.budget.utilisation import compared, utilisation
 from windtunnel.runs.files import write_json
 from windtunnel.runs.gc import find_garbage, free
@@ -69,7 +69,7 @@ def test_the_need_on_disk_is_what_a_sweep_takes(study_file, retain):
         sizes="[16x1, 32x2]", horizons=THREE, seeds="2", replace=budget("", retain=retain)
     )
     study = open_study(path)
-    expected = estimate(study, pace_of(study), left_of(study), slots=1)
+    expected = estimate(study, throughput_of(study), left_of(study), slots=1)
     study, _ = sweep(path)
     assert disk_use(study) == pytest.approx(expected.disk_end, rel=0.1)
     assert expected.disk_peak > expected.disk_end
@@ -80,7 +80,7 @@ def test_the_need_on_disk_is_what_a_sweep_takes(study_file, retain):
 def _kept_whole(study):
     every = study.config.replace(retain="all")
     study = type(study)(**(vars(study) | {"config": every}))
-    return estimate(study, pace_of(study), left_of(study), slots=1).disk_end
+    return estimate(study, throughput_of(study), left_of(study), slots=1).disk_end
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_calibration_is_of_every_shape_and_holds_while_nothing_changes(study_f
     assert read_calibration(study, slots=1) is None
     assert [path.name for path in study.folder.iterdir()] == ["calibration.json"]
 
-    pace = pace_of(study, found.by_shape())
+    pace = throughput_of(study, found.by_shape())
     trunk = study.plan.trunks[0]
     update = pace.of(shape_of(trunk)).update
     assert pace.source == "calibrated"
@@ -202,7 +202,7 @@ def test_a_sweep_logs_how_busy_it_kept_its_slots(study_file):
     )
     assert used.reached * used.seconds == pytest.approx(seconds)
     assert used.best == pytest.approx(seconds)  # on one slot
-    rows = compared(study, pace_of(study, found.by_shape()))
+    rows = compared(study, throughput_of(study, found.by_shape()))
     assert [(row.kind, row.segments) for row in rows] == [
         ("trunk", 1), ("trunk", 1), ("branch", 2), ("branch", 2)
     ]  # fmt: skip

@@ -10,7 +10,7 @@ from windtunnel.config import Branch
 from windtunnel.engine.simulate import Estimate
 from windtunnel.runs.budget.calibration import Calibration
 from windtunnel.runs.budget.cost import free_bytes
-from windtunnel.runs.budget.throughput import Pace, Shape, shape_of
+from windtunnel.runs.budget.throughput import Shape, Throughput, shape_of
 from windtunnel.runs.study import Study
 
 HOW = {
@@ -20,7 +20,7 @@ HOW = {
 }
 
 
-def lines_ahead(study: Study, pace: Pace, ahead: Estimate, *, slots: int) -> list[str]:
+def lines_ahead(study: Study, pace: Throughput, ahead: Estimate, *, slots: int) -> list[str]:
     """The lines `disk` and `time`."""
     whole, left = ahead.whole, ahead.left
     remaining = "" if left is whole else f"; {duration(left.makespan)} of it left"
@@ -35,7 +35,7 @@ def lines_ahead(study: Study, pace: Pace, ahead: Estimate, *, slots: int) -> lis
     ]
 
 
-def calibration_table(study: Study, calibration: Calibration, pace: Pace) -> Table:
+def calibration_table(study: Study, calibration: Calibration, pace: Throughput) -> Table:
     """A line a shape: what was timed, and what its segments take by it."""
     seconds: dict[Shape, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for planned in study.plan.segments:

@@ -14,8 +14,8 @@ from windtunnel.config.search import SearchExperiment
 from windtunnel.runs.plan import PlannedSegment, planned_segments
 from windtunnel.runs.points import search_points, trial_horizons
 from windtunnel.runs.search.trial_log import (
-    Suggested,
     SuggestedTrial,
+    TrialLog,
     read_suggested,
     write_suggested,
 )
@@ -121,7 +121,7 @@ class _Search:
             self.open = self._not_ended(changed.values())
         return list(new.values())
 
-    def _following(self, results: Sequence[TrialResult]) -> Suggested:
+    def _following(self, results: Sequence[TrialResult]) -> TrialLog:
         """The trial log with the next promotions, batch or finalists; unchanged at the end."""
         experiment, suggested = self.experiment, self.suggested
         horizons = len(trial_horizons(experiment))

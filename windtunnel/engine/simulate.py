@@ -13,7 +13,7 @@ from typing import Protocol
 from windtunnel.config import Branch
 from windtunnel.engine.graph import Graph, Status
 from windtunnel.runs.budget.cost import DiskUse, Left
-from windtunnel.runs.budget.throughput import Pace
+from windtunnel.runs.budget.throughput import Throughput
 from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.study import Study
 
@@ -240,7 +240,7 @@ class Estimate:
     disk_end: int
 
 
-def estimate(study: Study, pace: Pace, left: Left, *, slots: int) -> Estimate:
+def estimate(study: Study, pace: Throughput, left: Left, *, slots: int) -> Estimate:
     """Estimate (ETA) of a study on `slots`, with throughput `pace` and remaining work `left`."""
     segments = study.plan.segments
     disk = DiskUse(segments, pace, retain=study.config.retain)

@@ -29,7 +29,7 @@ from windtunnel.runs.segment_run import fail
 from windtunnel.runs.store import Store
 from windtunnel.runs.study import Study
 from windtunnel.runs.table import gather
-from windtunnel.runs.worker import WorkOrder
+from windtunnel.runs.worker import WorkerConfig
 
 
 class StudyStoreView:
@@ -114,7 +114,7 @@ class Sweep:
         self.engine, self.address = engine, address
         self._opened = study
         validation = study.config.data.validation
-        self.order = WorkOrder(
+        self.order = WorkerConfig(
             study=study.config.study,
             store=str(study.store.root),
             dataset=str(study.dataset.folder),

@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from windtunnel.config.study import Resources
 from windtunnel.errors import ConfigError, Refused, cannot_write
 from windtunnel.runs.child_python import package
-from windtunnel.runs.worker import WorkOrder
+from windtunnel.runs.worker import WorkerConfig
 from windtunnel.version import __version__
 
 
@@ -201,7 +201,7 @@ def code_fingerprint() -> str:
     return digest.hexdigest()[:12]
 
 
-def check_nodes(nodes: list[Node], preflight: Preflight, order: WorkOrder) -> None:
+def check_nodes(nodes: list[Node], preflight: Preflight, order: WorkerConfig) -> None:
     """Check all nodes in parallel.
 
     Raises:

@@ -27,7 +27,7 @@ from windtunnel.engine.ray.preflight import nodes
 from windtunnel.errors import cause_of
 from windtunnel.runs.lease import end_holder, pulse_of
 from windtunnel.runs.store import SegmentFolder, Store
-from windtunnel.runs.worker import WorkOrder
+from windtunnel.runs.worker import WorkerConfig
 
 JOIN_SECONDS = 10.0
 """Timeout for a check in progress at the end; one that waits for a lost node is abandoned."""
@@ -67,7 +67,7 @@ log = logging.getLogger(__name__)
 
 
 def stall_watchdog(
-    graph: Graph, order: WorkOrder, *, seconds: float
+    graph: Graph, order: WorkerConfig, *, seconds: float
 ) -> AbstractContextManager[None]:
     """Kill and note any worker whose heartbeat stops for `seconds` while the body runs."""
     stalls = _Stalls(graph, order, seconds)
@@ -84,7 +84,7 @@ def stall_watchdog(
 class _Stalls:
     """The heartbeats of the running segments, and since when each has not changed."""
 
-    def __init__(self, graph: Graph, order: WorkOrder, seconds: float) -> None:
+    def __init__(self, graph: Graph, order: WorkerConfig, seconds: float) -> None:
         self.graph, self.store, self.stop_file = graph, Store(Path(order.store)), order.stop_file
         self.seconds = seconds
         self._last: dict[str, tuple[float, float]] = {}  # heartbeat, and when it was first read
