@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from windtunnel.cli.app import app
-from windtunnel.cli.live import _searches
+from windtunnel.cli.sweep import _searches
 from windtunnel.cli.tracking import log_results
 from windtunnel.cli.winner import winner_line
 from windtunnel.config import load_study

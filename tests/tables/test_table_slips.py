@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from windtunnel.cli.fit import FitOptions, fit_source
+from windtunnel.cli.fit import fit_source
+from windtunnel.cli.fit_rows import FitOptions
 from windtunnel.errors import ConfigError, FitError
 from windtunnel.laws import Chinchilla
 from windtunnel.tables.check import is_perplexity

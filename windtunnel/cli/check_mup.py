@@ -1,29 +1,67 @@
-"""`windtunnel check mup`: the coordinate check as a table, a verdict and a figure."""
+"""`windtunnel check mup`: the muP coordinate check as a table and a figure."""
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.table import Table
 
+from windtunnel.cli import EXIT_SOME_FAILED
+from windtunnel.cli.options import AsJson, check_choice
 from windtunnel.cli.output import check_output
 from windtunnel.cli.text import print_json, say, terminal
-from windtunnel.config import ModelSpec, Recipe, Size, load_study
-from windtunnel.config.errors import reason
-from windtunnel.config.study import ModelFamily
 from windtunnel.errors import ConfigError
 
 if TYPE_CHECKING:
+    from windtunnel.config import ModelSpec, Recipe
+    from windtunnel.config.study import ModelFamily
     from windtunnel.runs.coordcheck import CoordinateCheck
 
-DEFAULT_FAMILY = ModelFamily(sizes=(Size(32, 2),), head_dim=16, context=64)
-DEFAULT_RECIPE = Recipe(lr=1e-2, base_width=32, batch_tokens=64, warmup_steps=1)
 VOCABULARY = 256
-"""The check needs no data; byte level unless the study says otherwise."""
+"""Vocabulary without a study, or before its data is known: bytes."""
 
 
 FIGURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp", ".eps", ".ps", ".tif", ".tiff")
-"""What Matplotlib writes."""
+"""Formats that Matplotlib writes."""
+
+
+def mup(
+    study: Annotated[
+        Path | None,
+        typer.Argument(metavar="[STUDY.yaml]", help="Study whose model and recipe are checked."),
+    ] = None,
+    widths: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated widths, at least a factor of 8 apart."),
+    ] = None,
+    depth: Annotated[
+        int | None, typer.Option(min=1, help="Number of layers; default: the study's.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Number of updates.")] = 16,
+    parametrization: Annotated[
+        str | None, typer.Option(help="mup or standard; default: the study's.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Write a figure to this file (.png, .svg or .pdf).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the muP coordinate check: activations must not scale with width.
+
+    Trains several widths for a few updates. Exits 3 if the check fails.
+    """
+    passed = run_check(
+        study,
+        widths=widths,
+        depth=depth,
+        steps=steps,
+        parametrization=parametrization,
+        plot=plot,
+        as_json=as_json,
+    )
+    if not passed:
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 def run_check(
@@ -36,28 +74,33 @@ def run_check(
     plot: Path | None,
     as_json: bool,
 ) -> bool:
-    """Check the study's family, or a small default one; whether it passed.
+    """Check the model of a study, or a small default model; return whether it passed.
 
-    A study's check is kept beside its other results.
+    The check of a study is kept with its other results.
 
     Raises:
-        ConfigError: Widths that cannot be read or compared.
+        ConfigError: The widths are not numbers, or cannot be compared.
     """
+    from windtunnel.config import load_study
     from windtunnel.runs.coordcheck import coordinate_check
     from windtunnel.runs.study import open_study
     from windtunnel.runs.study_files import keep_check
 
     check_output("--plot", plot, study=study)
     if plot is not None and plot.suffix.lower() not in FIGURES:
-        raise ConfigError(f"--plot {plot}: allowed are {', '.join(FIGURES)}")
-    family, recipe, vocabulary = DEFAULT_FAMILY, DEFAULT_RECIPE, VOCABULARY
+        raise ConfigError(
+            "unknown-format",
+            f"--plot {plot}: allowed are {', '.join(FIGURES)}",
+            path=plot,
+            allowed=list(FIGURES),
+        )
+    (family, recipe), vocabulary = defaults(), VOCABULARY
     if study is not None:
         config = load_study(study)
         family, recipe = config.model, config.recipe
         vocabulary = config.data.vocab_size or VOCABULARY
     if parametrization is not None:
-        if parametrization not in {"mup", "standard"}:
-            raise ConfigError(f"--parametrization {parametrization}: allowed are mup and standard")
+        check_choice("--parametrization", parametrization, ("mup", "standard"))
         recipe = recipe.replace(parametrization=parametrization)
     smallest = family.spec(min(family.sizes, key=lambda size: size.width), vocab_size=vocabulary)
     chosen = _widths(widths) or [smallest.width * factor for factor in (1, 2, 4, 8)]
@@ -79,11 +122,28 @@ def run_check(
     return found.passed
 
 
-def _model(family: ModelFamily, width: int, depth: int, vocabulary: int) -> ModelSpec:
+def defaults() -> "tuple[ModelFamily, Recipe]":
+    """The model and the recipe that are checked where no study is given."""
+    from windtunnel.config import Recipe, Size
+    from windtunnel.config.study import ModelFamily
+
+    family = ModelFamily(sizes=(Size(32, 2),), head_dim=16, context=64)
+    return family, Recipe(lr=1e-2, base_width=32, batch_tokens=64, warmup_steps=1)
+
+
+def _model(family: "ModelFamily", width: int, depth: int, vocabulary: int) -> "ModelSpec":
+    from windtunnel.config import Size
+    from windtunnel.config.errors import reason
+
     try:
         return family.spec(Size(width, depth), vocab_size=vocabulary)
     except ValueError as refused:
-        raise ConfigError(f"--widths {width}: {reason(refused)}") from None
+        raise ConfigError(
+            "unusable-width",
+            f"--widths {width}: {reason(refused)}",
+            width=width,
+            cause=reason(refused),
+        ) from None
 
 
 def _widths(text: str | None) -> list[int]:
@@ -92,7 +152,12 @@ def _widths(text: str | None) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise ConfigError(f"--widths {text}: write whole numbers, as in 32,64,128,256") from None
+        raise ConfigError(
+            "not-a-number",
+            f"--widths {text}: write whole numbers, as in 32,64,128,256",
+            option="--widths",
+            value=text,
+        ) from None
 
 
 def _print(found: "CoordinateCheck", plot: Path | None) -> None:
