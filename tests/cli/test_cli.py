@@ -236,15 +236,15 @@ def test_the_whole_chain_on_a_small_study(study_file, tmp_path):
 BAD = {
     "no file": (["plan", "none.yaml"], "none.yaml: no such file; `windtunnel init"),
     "no data": (["sweep", "{study}"], "words.txt"),
-    "engine": (["sweep", "{study}", "--engine", "spark"], "allowed are ray, local"),
-    "law": (["fit", "table.csv", "--law", "chinchila"], "did you mean 'chinchilla'?"),
+    "engine": (["sweep", "{study}", "--engine", "spark"], "[unknown-value]"),
+    "law": (["fit", "table.csv", "--law", "chinchila"], "[unknown-value]"),
     "table": (["fit", "table.csv"], "table.csv: no such file"),
     "no such table": (["fit", "table.csv"], "table.csv: no such file"),
     "widths": (["check", "mup", "--widths", "32,64"], "three or more, over a factor of 8"),
-    "width of no model": (["check", "mup", "--widths", "20,32,256"], "not a multiple of head_dim"),
+    "width of no model": (["check", "mup", "--widths", "20,32,256"], "[unusable-width]"),
     "no cluster": (["sweep", "{good}", "--address", "127.0.0.1:1"], "--address 127.0.0.1:1: "),
-    "width words": (["check", "mup", "--widths", "a,b"], "write whole numbers"),
-    "too early": (["fit", "{good}"], "no finished segment yet"),
+    "width words": (["check", "mup", "--widths", "a,b"], "[not-a-number]"),
+    "too early": (["fit", "{good}"], "[too-few-rows]"),
 }
 
 

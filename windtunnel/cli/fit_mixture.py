@@ -1,7 +1,4 @@
-"""`windtunnel fit --law mixture` and what `windtunnel predict` says of it.
-
-A mixture law as tables for people.
-"""
+"""The mixture law in `windtunnel fit` and `windtunnel predict`: fit, prediction and tables."""
 
 import json
 import math
@@ -26,18 +23,18 @@ if TYPE_CHECKING:
     from windtunnel.laws.table import Table as RunTable
     from windtunnel.tables.file import TableFile
 
-ELSEWHERE = ("fix", "tie", "objective", "delta", "drop_highest")
-"""Options of other laws, which nothing here would follow."""
+UNUSED = ("fix", "tie", "objective", "delta", "drop_highest")
+"""Options that the mixture law has no use for."""
 
 
 def run_fit_mixture(
     source: Path, options: FitOptions, *, out: Path | None, figures: Path | None, as_json: bool
 ) -> None:
-    """Fit, print, and write where asked.
+    """Fit the mixture law, print it, and write the files that were requested.
 
     Raises:
         ConfigError: An option of other laws, a wrong value, a column or a file.
-        FitError: The table cannot carry the law.
+        FitError: The law cannot be fitted to the table.
     """
     fitted = fit_mixture_source(source, options)
     written = []
@@ -58,7 +55,7 @@ def run_fit_mixture(
 
 
 def fit_mixture_source(source: Path, options: FitOptions) -> "MixtureFit":
-    """The mixture law of a study's branches, or of a table's rows."""
+    """The mixture law of the branches of a study, or of the rows of a table."""
     from windtunnel.laws import Diagnostic
     from windtunnel.laws.mixture import fit_mixture
     from windtunnel.laws.mixture.runs import LOSS, SAME, WEIGHT
@@ -117,11 +114,11 @@ def fit_mixture_source(source: Path, options: FitOptions) -> "MixtureFit":
 
 
 def run_predict_mixture(fitted: "MixtureFit", weights: Sequence[str], *, as_json: bool) -> None:
-    """Print the loss on each set at the given shares, with prediction intervals.
+    """Print the loss on each validation set at the given weights, with prediction intervals.
 
     Raises:
-        ConfigError: No shares.
-        FitError: An unknown source, or shares that do not sum to 1.
+        ConfigError: No weights, or a source has two.
+        FitError: An unknown source, or weights that do not sum to 1.
     """
     from windtunnel.laws.mixture.codec import forecast_document
     from windtunnel.laws.schema import plain
@@ -158,14 +155,14 @@ def run_predict_mixture(fitted: "MixtureFit", weights: Sequence[str], *, as_json
 
 
 def _target_weights(texts: Sequence[str]) -> Mapping[str, float]:
-    """Weights of validation sets; a name alone counts 1."""
+    """Weights of validation sets; a name alone has weight 1."""
     return once(
         "--target", (numbered("--target", text) if "=" in text else (text, 1.0) for text in texts)
     )
 
 
 def _with_zeros(file: "TableFile", weights: Sequence[str]) -> "TableFile":
-    """A source that a row does not name, where it names another, has no share in it."""
+    """The table with weight 0 for each source that a row leaves blank while naming another."""
     from windtunnel.tables.check import is_missing
 
     rows = list(zip(*(file.columns[name] for name in weights), strict=True))
@@ -181,7 +178,7 @@ def _with_zeros(file: "TableFile", weights: Sequence[str]) -> "TableFile":
 
 
 def _refuse_unlike(study: Path, table: "RunTable", experiments: Sequence[str]) -> None:
-    """Refuse a study's rows that differ in more than their mixture."""
+    """Check that the runs of a study differ only in their mixture."""
     from windtunnel.runs.study import open_study
 
     planned = open_study(study).plan.by_id()
@@ -190,7 +187,7 @@ def _refuse_unlike(study: Path, table: "RunTable", experiments: Sequence[str]) -
 
 
 def _refuse(options: FitOptions) -> None:
-    for name in ELSEWHERE:
+    for name in UNUSED:
         if getattr(options, name):
             raise ConfigError(
                 "contradicting-options",
@@ -219,7 +216,7 @@ def _refuse(options: FitOptions) -> None:
 
 
 def print_mixture(fitted: MixtureFit) -> None:
-    """Everything that a reader needs before using a number of it."""
+    """Print a mixture law: its data, its regressions, its noise, its best mixture, its warnings."""
     console, runs = terminal(), fitted.runs
     if fitted.inputs:
         several = "s" * ("+" in fitted.inputs["experiments"])
@@ -252,7 +249,7 @@ def print_mixture(fitted: MixtureFit) -> None:
 def print_mixture_prediction(
     fitted: MixtureFit, mixture: Mapping[str, float], found: Mapping[str, Forecast]
 ) -> None:
-    """The loss on each set with its intervals."""
+    """Print the loss on each set with its intervals."""
     console = terminal()
     at = ", ".join(f"{name} = {share:g}" for name, share in mixture.items())
     console.print(_losses(f"loss at {at}", found, fitted.level))
@@ -264,7 +261,7 @@ def print_mixture_prediction(
 
 
 def _tried(fitted: MixtureFit) -> Table:
-    """Every regression of every set, judged on mixtures left out."""
+    """Every regression of every set, with its errors on held-out mixtures."""
     table = _table("on mixtures left out")
     for heading in ("loss on", "regression", "error, nats", "of the spread", "rank correlation"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -311,7 +308,7 @@ def _losses(title: str, found: Mapping[str, Forecast], level: float) -> Table:
 
 
 def _target(fitted: MixtureFit) -> str:
-    """`mean loss on docs and code`, or each loss with its weight."""
+    """The target in words: `mean loss on docs and code`, or each loss with its weight."""
     names, weights = list(fitted.target), list(fitted.target.values())
     if len(names) == 1:
         return f"loss on {names[0]}"

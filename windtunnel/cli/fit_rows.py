@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 OF_SIZE_AND_DATA = {"chinchilla", "isoflop", "envelope", "data-constrained"}
 MIXTURE = "mixture"
-"""A law of another kind: not of size and data, but of what the data is made of."""
-# Taken along where a table has them: other laws of the same table, and what a fit compares with.
+"""The law of losses over mixture weights, at one size and one number of tokens."""
+# Read if the table has them: for the baselines and the checks of a fit.
 OPTIONAL = ("flops", "flops_exact", "params", "tokens", "loss")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """Every option of the command, as typed."""
+    """The options of `fit`, as typed."""
 
     law: str
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -55,7 +55,12 @@ class FitOptions:
 
 
 def read_source(source: Path, options: FitOptions) -> "ReadTable":
-    """The table of a study or of a file, selected and checked."""
+    """The selected and checked table of a study or of a file.
+
+    Raises:
+        ConfigError: A column, a condition or an option cannot be used.
+        FitError: No run of the study is finished.
+    """
     from windtunnel.laws import OF_CURVES, needs_of
     from windtunnel.tables.read import read_table
     from windtunnel.tables.warnings import loss_unit, of_unit
@@ -94,14 +99,14 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
 
 
 def is_study_file(source: Path) -> bool:
-    """Whether it is a study, and no table."""
+    """Whether a source is a study file and not a table."""
     return source.suffix in {".yaml", ".yml"}
 
 
 def source_file(
     source: Path, options: FitOptions
 ) -> "tuple[TableFile, tuple[Diagnostic, ...], dict[str, str]]":
-    """Raw cells of a study's runs or of a file, what must be said of them, and `Fit.inputs`."""
+    """The raw cells of a study or of a file, their warnings, and `Fit.inputs`."""
     from windtunnel.tables.formats import read_file
 
     if is_study_file(source):
@@ -116,8 +121,8 @@ def source_file(
     return read_file(source), (), {}
 
 
-def _said_options(options: FitOptions) -> dict[str, str]:
-    """Options that make the fit another one than that of the study's own columns and rows."""
+def _changing_options(options: FitOptions) -> dict[str, str]:
+    """The options that change the columns or the rows of a fit, as `Fit.inputs` has them."""
     columns = [f"--{name} {column}" for name, column in options.columns.items() if column]
     columns += [f"--scale {each}" for each in options.scale]
     columns += [f"--flop-rule {options.flop_rule}"] if options.flop_rule != "6ND" else []
@@ -130,9 +135,10 @@ def _said_options(options: FitOptions) -> dict[str, str]:
 
 
 def _fitted_experiments(config: "StudyConfig", law: str) -> set[str]:
-    """Whose rows a law takes: one recipe's for laws of size and data, and one mixture's.
+    """The experiments whose runs a law is fitted to by default.
 
-    Trials of a search differ in their recipes, variants of a branch experiment in their data.
+    Trials of a search differ in their recipe and variants of a branch experiment in their data, so
+    only the mixture law takes variants.
     """
     from windtunnel.config.branch import BranchExperiment
     from windtunnel.config.search import SearchExperiment
@@ -152,7 +158,7 @@ def _fitted_experiments(config: "StudyConfig", law: str) -> set[str]:
 def _study_file(
     source: Path, options: FitOptions
 ) -> "tuple[TableFile, tuple[Diagnostic, ...], dict[str, str]]":
-    """A study's runs as a table: finished segments, or whole curves for the laws of curves."""
+    """The runs of a study as a table: finished segments, or whole curves for laws of curves."""
     from windtunnel.laws import OF_CURVES, Diagnostic
     from windtunnel.report.collect import execution_warnings
     from windtunnel.runs.curves import curve_diagnostics, read_curve
@@ -174,7 +180,7 @@ def _study_file(
     ]
     if options.law == MIXTURE:
         rows = of_variants(rows, study.config, taken)
-    inputs = law_inputs(study.config.study, rows, taken) | _said_options(options)
+    inputs = law_inputs(study.config.study, rows, taken) | _changing_options(options)
     if options.law not in OF_CURVES and not any("decayed" in text for text in options.where):
         rows = [row for row in rows if row["decayed"]]
     if options.law == "envelope":
@@ -226,7 +232,7 @@ def _study_file(
 def of_variants(
     rows: list[dict[str, Any]], config: "StudyConfig", taken: set[str]
 ) -> list[dict[str, Any]]:
-    """Of branch experiments what variants end at; where there is a design, its mixtures alone."""
+    """The rows of the last segments of variants; of a mixture design, only its mixtures."""
     from windtunnel.config.branch import BranchExperiment
     from windtunnel.runs.table import variant_of
 
@@ -242,34 +248,39 @@ def of_variants(
 
 Chain = tuple[Branch, ...]
 """The stages of a variant, first to last."""
-Asked = Mapping[str, str]
-"""What a variant asks for besides its mixture, by what it is called."""
+Settings = Mapping[str, str]
+"""The settings of a variant apart from its mixture, by name."""
 
 
-def refuse_unlike(source: Path, ends: Iterable[PlannedSegment], asked_for: Collection[str]) -> None:
-    """Refuse last stages of variants that differ in more than their mixture, at one size and fork.
+def refuse_unlike(
+    source: Path, ends: Iterable[PlannedSegment], experiments: Collection[str]
+) -> None:
+    """Check that variants of one size and fork step differ only in their mixture.
 
-    They are of the experiments `asked_for`, or of all.
+    Args:
+        source: The study file.
+        ends: The last segments of the variants.
+        experiments: The experiments to compare; all if empty.
 
     Raises:
-        ConfigError: Some do.
+        ConfigError: Some differ in more.
     """
     cells: dict[tuple[int, int], dict[str, Chain]] = {}
     called: dict[str, str] = {}
     for end in ends:
-        names = {e: n for e, n in end.variants.items() if not asked_for or e in asked_for}
+        names = {e: n for e, n in end.variants.items() if not experiments or e in experiments}
         if not names:  # of no branch experiment
             continue
         chain = _chain(end.segment)
         cell = end.segment.model.params, chain[0].fork_step
         name = " or ".join(dict.fromkeys(names.values()))
-        if len(asked_for) != 1:
+        if len(experiments) != 1:
             name = " or ".join(f"{experiment}:{name}" for experiment, name in names.items())
         cells.setdefault(cell, {}).setdefault(name, chain)
         called[name] = str(end.variant)
     for variants in cells.values():
         shared = _mixtures_told_apart(list(variants.values()))
-        asked = {name: dict(_asked(chain, shared)) for name, chain in variants.items()}
+        asked = {name: dict(_settings(chain, shared)) for name, chain in variants.items()}
         unlike = min((_unlike(asked, base) for base in asked), key=len)
         if not unlike:
             continue
@@ -285,11 +296,12 @@ def refuse_unlike(source: Path, ends: Iterable[PlannedSegment], asked_for: Colle
             path=source,
             variant=alike[0],
             unlike=list(unlike),
+            keep=list(kept),
         )
 
 
-def _unlike(asked: Mapping[str, Asked], base: str) -> dict[str, str]:
-    """The variants that ask for anything else than `base`, each with what that is."""
+def _unlike(asked: Mapping[str, Settings], base: str) -> dict[str, str]:
+    """The variants with other settings than `base`, each with the differences in words."""
     found, theirs = {}, asked[base]
     for name, mine in asked.items():
         parts = [
@@ -302,8 +314,8 @@ def _unlike(asked: Mapping[str, Asked], base: str) -> dict[str, str]:
     return found
 
 
-def _asked(chain: Chain, mixtures: Iterable[int]) -> Iterator[tuple[str, str]]:
-    """All but the mixture; of `mixtures`, stages by number, whether it is that of the end."""
+def _settings(chain: Chain, mixtures: Iterable[int]) -> Iterator[tuple[str, str]]:
+    """The settings of a chain; of its mixtures only those of the stages `mixtures`."""
     yield "stages", str(len(chain))
     for number, branch in enumerate(chain):
         of = f" of stage {number + 1}" if len(chain) > 1 else ""
@@ -326,13 +338,13 @@ def _asked(chain: Chain, mixtures: Iterable[int]) -> Iterator[tuple[str, str]]:
 
 
 def _mixtures_told_apart(chains: list[Chain]) -> list[int]:
-    """Stages, counted from 0, that not all variants read in one mixture."""
+    """The stages, counted from 0, whose mixture differs between variants."""
     shortest = min(map(len, chains))
     return [k for k in range(shortest) if len({chain[k].stream for chain in chains}) > 1]
 
 
 def _mixture(segment: Segment) -> str:
-    """`docs 0.9, code 0.1`."""
+    """The mixture of a segment in words: `docs 0.9, code 0.1`."""
     if not isinstance(segment, Branch):
         return "the trunk's"
     if segment.mixture is None or segment.mixture.mixture is None:
@@ -348,7 +360,7 @@ def _chain(segment: Segment) -> Chain:
 
 @contextmanager
 def of_source(source: Path, table: Table) -> Iterator[None]:
-    """Name the file, its own columns and its lines in what a law says of a table.
+    """Name the file, its columns and its lines in every FitError of the body.
 
     Raises:
         FitError: The body raised one.

@@ -1,10 +1,6 @@
-"""From a source's cells to runs that a study can take in: columns mapped, checked as `fit` does.
+"""Imported runs from the rows of a source: columns, units, selection and checks, as in `fit`.
 
-Which columns of a source say what: names, numbers that stand for all runs, conditions.
-
-What is odd about runs that are taken in: FLOPs that are not C = 6ND, repeats, undecayed ones.
-
-Losses of other tools in the study's unit: nats per token, the mean over its validation sets.
+Losses are converted to nats per token, the mean over the validation sets of the study.
 """
 
 import math
@@ -34,15 +30,15 @@ from windtunnel.tables.warnings import loss_unit
 
 OPTIONAL = ("flops", "batch_tokens", "lr")
 CONSTANT = ("params", "tokens", *OPTIONAL)
-"""What one number may state for all runs of a source."""
+"""Columns that one number may replace for all runs."""
 PLACE = "--run"
-"""Column of the labels that stand in where a source has none."""
+"""Column of the generated labels of a source without labels."""
 TOLERATED = 0.02
-"""By how much FLOPs may be off 6ND without a word, as the warning `flop-rule` of a fit has it."""
+"""Relative difference between FLOPs and 6ND that is not noted; as in the warning `flop-rule`."""
 IMPOSSIBLE = 100.0
-"""Assumed: attention, head and recomputation stay far below it, so that beyond it a unit is off."""
+"""Assumed: attention, head and recomputation stay far below it; beyond it a unit is wrong."""
 NEAR = 3.0
-"""A factor within which a gap is taken for a unit."""
+"""Factor within which a discrepancy is taken for a wrong unit."""
 OF_FLOPS = MappingProxyType(
     {1e9: "gigaFLOPs", 1e12: "teraFLOPs", 1e15: "petaFLOPs", 1e18: "exaFLOPs",
      8.64e19: "petaFLOP/s-days", 1e21: "zettaFLOPs"}
@@ -53,7 +49,7 @@ UNITS = ("nats-per-token", "nats-per-byte", "bits-per-byte", "bits-per-token")
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    """Every option that says what the columns are, as typed."""
+    """The options of `import-runs` about columns and rows, as typed."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
     loss_of: tuple[str, ...] = ()
@@ -66,10 +62,10 @@ class ImportOptions:
 
 
 class LossUnit:
-    """What losses of a unit are multiplied by to be nats per token of a study.
+    """The factors from losses of a unit to nats per token of a study.
 
     Raises:
-        ConfigError: No such unit, or one per byte where the study's bytes are not known.
+        ConfigError: An unknown unit, or a unit per byte without known bytes per token.
     """
 
     def __init__(self, study: Study, unit: str) -> None:
@@ -126,7 +122,7 @@ class LossUnit:
 def read_runs(
     study: Study, source: Source, options: ImportOptions
 ) -> tuple[list[Imported], tuple[str, ...]]:
-    """The runs that the options take from a source, and what a reader must know of the taking.
+    """The selected runs of a source, and notes about them.
 
     Raises:
         ConfigError: A column, a condition, a cell or a unit cannot be used as it is.
@@ -203,7 +199,7 @@ def read_runs(
         for i in range(rows.rows)
     ]
     read_notes = (diagnostic.message for diagnostic in read.diagnostics)
-    said = [*notes, *read_notes, *flop_notes, *doubts(runs)]
+    said = [*notes, *read_notes, *flop_notes, *notes_of(runs)]
     if of_sets and len(losses) > 1:
         said.append(f"the loss is the mean over {', '.join(losses)}")
     if options.unit is None:
@@ -214,7 +210,7 @@ def read_runs(
 
 
 def _refuse_other_unit(table: TableFile, columns: Mapping[str, str], sets: Sequence[str]) -> None:
-    """Refuse losses that are no nats per token by their name, where no option states the unit."""
+    """Refuse losses whose name states another unit than nats per token, if --unit is not given."""
     for name in ("loss", *sets):
         column = columns.get(name, name)
         if column in table.columns and (unit := loss_unit(column)):
@@ -231,7 +227,7 @@ def _refuse_other_unit(table: TableFile, columns: Mapping[str, str], sets: Seque
 
 
 def _taken(table: TableFile, columns: Mapping[str, str], sets: Sequence[str]) -> dict[str, str]:
-    """The source's column of everything that was read, by our name."""
+    """The column of the source that each value was read from."""
     names = ("params", "tokens", "loss", *sets, *OPTIONAL, "decayed", "run", "trunk")
     every = {name: columns.get(name, name) for name in names}
     return {name: column for name, column in every.items() if column in table.columns}
@@ -251,10 +247,10 @@ def _set_loss(rows: Table, name: str, unit: LossUnit, table: TableFile) -> Float
 
 
 def _labels(rows: Table, source: Source, column: str) -> list[str]:
-    """A label for each run.
+    """The label of each run.
 
     Raises:
-        ConfigError: One is blank, or stands for two runs.
+        ConfigError: A label is blank, or two runs share one.
     """
     labels = [str(label) for label in rows.labels["run"]]
     counts = Counter(labels)
@@ -283,13 +279,13 @@ def _labels(rows: Table, source: Source, column: str) -> list[str]:
 
 
 def _trunk(rows: Table, i: int) -> str | None:
-    """The label of a run's trunk; None where it has none, for which its place stands."""
+    """The label of the trunk of a run, or None."""
     label = str(rows.trunk[i])
     return label if rows.has_trunks and label != rows.places[i] else None
 
 
 def experiment_of(config: StudyConfig, asked: str | None) -> str:
-    """The experiment whose law takes the runs: the one asked for, or the only one of scaling.
+    """The scaling experiment to import into: the named one, or the only one.
 
     Raises:
         ConfigError: No such scaling experiment, or several to choose from.
@@ -297,11 +293,12 @@ def experiment_of(config: StudyConfig, asked: str | None) -> str:
     names = [each.name for each in config.experiments if isinstance(each, ScalingExperiment)]
     if asked is not None and asked not in names:
         raise ConfigError(
-            "unknown-experiment",
+            "unknown-value",
             f"--experiment {asked}: no scaling experiment of study {config.study!r}"
             f"{did_you_mean(asked, names) or '.'} It has: {', '.join(names) or 'none'}",
-            experiment=asked,
-            known=names,
+            option="--experiment",
+            value=asked,
+            allowed=names,
         )
     if asked is None and len(names) != 1:
         has = f"several ({', '.join(names)}): choose one with --experiment" if names else "none"
@@ -316,14 +313,14 @@ def experiment_of(config: StudyConfig, asked: str | None) -> str:
 
 
 def set_names(study: Study) -> list[str]:
-    """Names of the study's validation sets, prepared or not."""
+    """Names of the validation sets of a study, prepared or not."""
     if study.dataset is not None:
         return [each.name for each in study.validation]
     return list(study.config.data.set_names)
 
 
 def stated_columns(source: Source, options: ImportOptions) -> tuple[TableFile, dict[str, str]]:
-    """The table with a column for each number that stands for all runs, and the columns by name."""
+    """The table with a column for each number given for all runs, and the column of each name."""
     table = source.table
     cells = dict(table.columns)
     columns = {name: column for name, column in options.columns.items() if column}
@@ -370,11 +367,12 @@ def loss_columns(study: Study, texts: tuple[str, ...]) -> dict[str, str]:
             )
         if name not in known:
             raise ConfigError(
-                "unknown-set",
+                "unknown-value",
                 f"--loss-of {text}: the study measures no validation set {name!r}"
                 f"{did_you_mean(name, known) or '.'} It has: {', '.join(known)}",
-                set=name,
-                known=known,
+                option="--loss-of",
+                value=name,
+                allowed=known,
             )
         if f"loss_{name}" in found:
             raise ConfigError(
@@ -393,7 +391,7 @@ def without(
     columns: Mapping[str, str],
     conditions: tuple[str, ...],
 ) -> tuple[TableFile, list[str]]:
-    """The rows of which no condition is known to hold, by the numbers that cells are `read_as`."""
+    """The rows that meet none of the conditions, compared by the numbers `read_as`, and a note."""
     gone = np.zeros(table.rows, bool)
     counts: Counter[str] = Counter()
     for text in conditions:
@@ -428,7 +426,7 @@ def without(
 
 
 def check_flops(rows: Table, columns: Mapping[str, str], path: Path) -> list[str]:
-    """What a reader must know of FLOPs that were given beside params and tokens.
+    """Notes about FLOPs that differ from 6ND.
 
     Raises:
         ConfigError: They are off 6ND by more than a factor of 100.
@@ -462,7 +460,7 @@ def check_flops(rows: Table, columns: Mapping[str, str], path: Path) -> list[str
 
 
 def _likely_fix(off: float) -> str:
-    """What to type where FLOPs are `off` times what they should be."""
+    """The likely fix for FLOPs that are `off` times 6ND."""
     units = OF_FLOPS if off < 1 else OF_COUNTS
     gap = max(off, 1 / off)
     near = next((unit for unit in units if 1 / NEAR < unit / gap < NEAR), None)
@@ -473,8 +471,8 @@ def _likely_fix(off: float) -> str:
     return f"if tokens are {units[near]}, --scale tokens={near:g} (or params={near:g})"
 
 
-def doubts(runs: Sequence[Imported]) -> list[str]:
-    """What a reader must know of the runs."""
+def notes_of(runs: Sequence[Imported]) -> list[str]:
+    """Notes about repeated and undecayed runs."""
     said = []
     seen: dict[tuple[int, int, float], str] = {}
     for run in runs:

@@ -160,10 +160,10 @@ def run_import(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Read, check, and take in what is new; nothing is written before all of it is checked.
+    """Read and check the runs, and import the new ones. Nothing is written before all are checked.
 
     Raises:
-        ConfigError: The source cannot be used as it is, or a known label has other numbers now.
+        ConfigError: The source cannot be used, or the numbers of an imported run changed.
         TrackingError: MLflow does not answer.
         StoreError: The store cannot be written.
     """
@@ -205,7 +205,7 @@ def run_import(
 
 
 def list_imported(file: Path, *, as_json: bool) -> None:
-    """Print what a study has taken in, and from where.
+    """Print the imported runs of a study and their sources.
 
     Raises:
         StoreError: The file of it is damaged.
@@ -234,7 +234,7 @@ def list_imported(file: Path, *, as_json: bool) -> None:
 
 
 def remove_imported(file: Path, label: str) -> None:
-    """Take one run out again, and say so.
+    """Remove one imported run.
 
     Raises:
         ConfigError: No run of that label.
@@ -249,7 +249,7 @@ def remove_imported(file: Path, label: str) -> None:
 
 
 def _refuse_own(study: "Study", runs: "Sequence[Imported]") -> None:
-    """A study's own segments, back from MLflow or from `runs --out`, would count twice."""
+    """Refuse segments of the study itself, which would count twice."""
     own = study.plan.by_id()
     found = [run for run in runs if {run.label, run.origin.get("segment")} & own.keys()]
     if found:
@@ -266,7 +266,7 @@ def _refuse_own(study: "Study", runs: "Sequence[Imported]") -> None:
 
 
 def _changed(found: "Arrivals") -> str:
-    """Which labels have other numbers now, and which."""
+    """The labels whose numbers changed, with both values."""
     lines = []
     for old, new in found.changed:
         before, after = _flat(old), _flat(new)
@@ -326,7 +326,7 @@ def _runs_table(runs: "Sequence[Imported]", last: str, cells: Sequence[str]) -> 
 
 
 def _plain(text: str) -> str:
-    """Text in which rich reads no markup."""
+    """The text with rich markup escaped."""
     from rich.markup import escape
 
     return escape(text)

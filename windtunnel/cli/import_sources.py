@@ -1,6 +1,6 @@
-"""What `windtunnel import-runs` reads: a table, an MLflow experiment, or an export of W&B.
+"""Sources of `windtunnel import-runs`: a table, an MLflow experiment, or an export of W&B.
 
-A `wandb/` folder as W&B leaves it on disk: one folder a run, with its config and its summary.
+A `wandb/` folder has one folder per run, with its config and its summary:
 
     wandb/run-20260301_101500-3f2k9x1a/files/config.yaml            name: {value: ...}
                                             /wandb-summary.json     the last value of each metric
@@ -26,22 +26,22 @@ from windtunnel.tables.formats import read_file
 FORMATS = ("csv", "mlflow", "wandb")
 MLFLOW = "mlflow:"
 SEGMENT_TAG = "windtunnel.segment"
-"""Of runs that `windtunnel sync` has mirrored."""
+"""MLflow tag of runs that `windtunnel sync` mirrored."""
 WANDB_COLUMNS = ("Name", "State")
 LABELS = ("run", "name", "Name", "label", "segment")
-"""Columns of a table that are taken for a run's label where none is named, the first there is."""
+"""Columns that are taken for the label of a run if none is named; the first that exists."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Cells, and where each row came from.
+    """Rows of a source, with the origin of each.
 
     Attributes:
         tool: csv, mlflow or wandb.
-        name: what people call it.
-        origins: by place of the row: what it can be checked by later.
-        label: the column that holds the runs' labels; None: the place stands for it.
-        notes: what was left out, and why.
+        name: The name of the file, experiment or folder.
+        origins: Hashes and ids by place of the row, to check it later.
+        label: The column with the labels of the runs, or None.
+        notes: What was left out, and why.
     """
 
     table: TableFile
@@ -109,7 +109,7 @@ def columns_of(runs: Sequence[Mapping[str, Mapping[str, object]]]) -> dict[str, 
 
 
 def only(table: TableFile, keep: Iterable[bool]) -> TableFile:
-    """The rows where `keep` is true."""
+    """The rows for which `keep` is true."""
     mask = list(keep)
     return replace(
         table,
@@ -125,7 +125,7 @@ def left_out(counts: Mapping[str, int], total: int) -> str:
 
 
 def _table(table: TableFile, *, tool: str) -> Source:
-    """A file's rows, whose origin is the file's content and where in it each stands."""
+    """The rows of a file; the origin of a row is the hash of the file and its place."""
     with boundary(table.path, "give a file that can be read", ConfigError):
         digest = hashlib.sha256(table.path.read_bytes()).hexdigest()
     return Source(
@@ -256,7 +256,7 @@ def _values(files: Path) -> dict[str, dict[str, object]]:
 
 
 def _value(entry: object) -> object:
-    """What a key of config.yaml holds, which stands under `value`, older versions beside `desc`."""
+    """The value of a key of config.yaml; it is under `value`, in older versions beside `desc`."""
     if isinstance(entry, dict) and "value" in entry and entry.keys() <= {"value", "desc"}:
         return entry["value"]
     return entry
@@ -306,7 +306,7 @@ def _mapping(path: Path, found: Any) -> Mapping[str, object]:
 
 
 def _digest(files: Path) -> str:
-    """Of both files of a run."""
+    """SHA-256 of both files of a run."""
     digest = hashlib.sha256()
     with boundary(files, HINT, ConfigError, what="cannot be read"):
         for path in (files / CONFIG, files / SUMMARY):

@@ -1,7 +1,4 @@
-"""A fit, a prediction and an optimum as tables for people.
-
-What a staged law went through, as tables: budgets, valleys, loss levels, regret.
-"""
+"""Tables of a fit, a prediction and an optimum, and of the steps of two-step laws."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +16,7 @@ NO_SHIFT = 1e-6
 
 
 def print_fit(fitted: Fit) -> None:
-    """Everything that a reader needs before using a number of it."""
+    """Print a fit: coefficients, noise, hold-out, optima and warnings."""
     console = terminal()
     say(console, f"{fitted.form.formula} over {fitted.rows} rows of {fitted.trunks} trunks")
     say(console, "; ".join(_conventions(fitted)))
@@ -40,7 +37,7 @@ def print_fit(fitted: Fit) -> None:
 
 
 def print_prediction(fitted: Fit, inputs: Mapping[str, float], found: Interval) -> None:
-    """One number with its interval."""
+    """Print a prediction with its interval."""
     console = terminal()
     at = ", ".join(f"{name} = {si(value)}" for name, value in inputs.items())
     say(
@@ -49,38 +46,38 @@ def print_prediction(fitted: Fit, inputs: Mapping[str, float], found: Interval) 
         f"{_span(found.low, found.high, digits=5)}",
     )
     print_warnings(console, found.warnings)
-    _print_own(console, fitted)
+    _print_fit_codes(console, fitted)
 
 
 def print_optimum(fitted: Fit, best: Optimum) -> None:
-    """One split of one budget."""
+    """Print one split of one budget."""
     console = terminal()
     console.print(_optima([best], fitted.level))
     if best.excess > 0:
         say(console, f"this split loses {best.excess:.4g} in loss against the best one")
     print_warnings(console, tuple(dict.fromkeys((*best.warnings, *best.loss.warnings))))
-    _print_own(console, fitted)
+    _print_fit_codes(console, fitted)
 
 
 def print_warnings(console: Console, warnings: Iterable[Diagnostic]) -> None:
-    """A line each, its code at the end."""
+    """Print one line per warning, with its code."""
     for warning in warnings:
         say(console, str(warning), label="warning:")
 
 
 def warning_codes(fitted: Fit) -> list[str]:
-    """What the fit itself warns of: each code once."""
+    """The codes of the warnings of a fit, each once."""
     return list(dict.fromkeys(warning.code for warning in fitted.warnings))
 
 
-def _print_own(console: Console, fitted: Fit) -> None:
-    """One line for all warnings of the fit: its own output has said each in full."""
+def _print_fit_codes(console: Console, fitted: Fit) -> None:
+    """Print the codes of the warnings of the fit, which `fit` printed in full."""
     if codes := warning_codes(fitted):
         say(console, f"{', '.join(codes)} (docs/fit.md)", label="the fit itself warns:")
 
 
 def _conventions(fitted: Fit) -> list[str]:
-    """What the numbers of this law count, and in which unit."""
+    """The columns of a fit, and the conventions for their units."""
     columns = set(fitted.columns)
     said = [f"{name} = column {column!r}" for name, column in fitted.columns.items()]
     if "loss" in columns:
@@ -99,7 +96,7 @@ def _coefficients(fitted: Fit) -> Table:
     values = dict(fitted.coefficients)
     if fitted.form.allocates:
         a, b = (float(each) for each in fitted.form.split(fitted.form.vector))
-        # A law whose own coefficients are a and b has said them already.
+        # a and b are coefficients of some laws already.
         values = {**values, **({"a": a, "b": b} if "a" not in values else {})}
     for name, value in values.items():
         span = fitted.intervals.get(name)
@@ -156,7 +153,7 @@ def _rows_inside(held: HoldOut) -> str:
 
 
 def _optima(best: Iterable[Optimum], level: float) -> Table:
-    """A column a budget: three budgets side by side fit where five numbers in a row do not."""
+    """A table of optima with one column per budget."""
     shown = list(best)
     known = not all(math.isnan(each.ratio.low) or each.excess for each in shown)
     title = "this split" if shown[0].excess else "compute-optimal"
@@ -193,7 +190,7 @@ def _span(low: float, high: float, *, digits: int = 4) -> str:
 
 
 ROWS_SHOWN = 40
-"""Of the levels of a batch law there are thirty a size; the JSON has them all."""
+"""Most rows of a table: a batch law has 30 loss levels per size."""
 
 COLUMNS: Mapping[str, Mapping[str, tuple[tuple[str, str], ...]]] = {
     "isoflop": {
@@ -238,7 +235,7 @@ COLUMNS: Mapping[str, Mapping[str, tuple[tuple[str, str], ...]]] = {
 
 
 def tables(law: str, details: Mapping[str, Any]) -> Iterator[Table | str]:
-    """Tables and sentences of a law's details; a sentence where a table was cut."""
+    """The details of a law as tables and sentences; a sentence follows a cut table."""
     for name, columns in COLUMNS.get(law, {}).items():
         rows = details.get(name) or []
         table = Table(box=None, title=name, title_justify="left")
