@@ -105,8 +105,8 @@ def run_check(
     smallest = family.spec(min(family.sizes, key=lambda size: size.width), vocab_size=vocabulary)
     chosen = _widths(widths) or [smallest.width * factor for factor in (1, 2, 4, 8)]
     models = [_model(family, width, depth or smallest.depth, vocabulary) for width in chosen]
-    found = coordinate_check(models, recipe, steps=steps)
-    check = asdict(found) | {"passed": found.passed}
+    result = coordinate_check(models, recipe, steps=steps)
+    check = asdict(result) | {"passed": result.passed}
     if study is not None:
         opened = open_study(study)
         opened.store.open_for_writing()
@@ -114,12 +114,12 @@ def run_check(
     if plot is not None:
         from windtunnel.report.coordcheck import draw
 
-        draw(found, plot)
+        draw(result, plot)
     if as_json:
         print_json(check)
     else:
-        _print(found, plot)
-    return found.passed
+        _print(result, plot)
+    return result.passed
 
 
 def defaults() -> "tuple[ModelFamily, Recipe]":
@@ -160,15 +160,15 @@ def _widths(text: str | None) -> list[int]:
         ) from None
 
 
-def _print(found: "CoordinateCheck", plot: Path | None) -> None:
+def _print(check: "CoordinateCheck", plot: Path | None) -> None:
     console = terminal()
     table = Table(box=None, title="change from initialisation", title_justify="left")
     table.add_column("", no_wrap=True)
-    for width in found.widths:
+    for width in check.widths:
         table.add_column(f"width {width}", justify="right")
     table.add_column("slope", justify="right")
     table.add_column("")
-    for verdict in (*found.sites, *found.decays):
+    for verdict in (*check.sites, *check.decays):
         last = verdict.changes[-1]
         mark = "[green]pass[/]" if verdict.passed else "[red]FAIL[/]"
         table.add_row(
@@ -180,12 +180,12 @@ def _print(found: "CoordinateCheck", plot: Path | None) -> None:
     console.print(table)
     say(
         console,
-        f"slope of ln(change) against ln(width), {found.parametrization}; "
-        f"allowed: {-found.tolerance:+.2f} to {found.tolerance:+.2f}, logits from "
-        f"{found.lowest_logits_slope:+.2f}",
+        f"slope of ln(change) against ln(width), {check.parametrization}; "
+        f"allowed: {-check.tolerance:+.2f} to {check.tolerance:+.2f}, logits from "
+        f"{check.lowest_logits_slope:+.2f}",
     )
-    if not all(verdict.judged for verdict in found.decays):
+    if not all(verdict.judged for verdict in check.decays):
         say(console, "weight decay is judged under weight_decay_rule: scaled, and above zero")
     if plot is not None:
         say(console, f"figure: {plot}")
-    console.print("[green]passed[/]" if found.passed else "[red]failed[/]: see the lines above")
+    console.print("[green]passed[/]" if check.passed else "[red]failed[/]: see the lines above")

@@ -62,7 +62,7 @@ def fit_mixture_source(source: Path, options: FitOptions) -> "MixtureFit":
     from windtunnel.tables.read import read_table
 
     _refuse(options)
-    file, said, inputs = source_file(source, options)
+    file, diagnostics, inputs = source_file(source, options)
     weights = [name for name in file.columns if name.startswith(WEIGHT)]
     losses = [name for name in file.columns if name.startswith(LOSS)]
     if len(weights) < 2 or not losses:
@@ -110,7 +110,7 @@ def fit_mixture_source(source: Path, options: FitOptions) -> "MixtureFit":
             seed=options.seed,
             level=options.level,
         )
-    return fitted.warned(*said, *read.diagnostics).made_from(inputs)
+    return fitted.warned(*diagnostics, *read.diagnostics).made_from(inputs)
 
 
 def run_predict_mixture(fitted: "MixtureFit", weights: Sequence[str], *, as_json: bool) -> None:
@@ -134,18 +134,18 @@ def run_predict_mixture(fitted: "MixtureFit", weights: Sequence[str], *, as_json
             sources=list(fitted.runs.sources),
         )
     mixture = pairs("--weight", weights, numbered)
-    found, target = fitted.predict(mixture), fitted.predict_target(mixture)
+    losses, target = fitted.predict(mixture), fitted.predict_target(mixture)
     if not as_json:
-        print_mixture_prediction(fitted, mixture, {"target": target, **found})
+        print_mixture_prediction(fitted, mixture, {"target": target, **losses})
         return
-    warnings = next(iter(found.values())).loss.warnings
+    warnings = next(iter(losses.values())).loss.warnings
     print_json(
         plain(
             {
                 "law": fitted.law,
                 "inputs": mixture,
                 "target": forecast_document(target),
-                "losses": {name: forecast_document(each) for name, each in found.items()},
+                "losses": {name: forecast_document(each) for name, each in losses.items()},
                 "level": fitted.level,
                 "warnings": [warning.document() for warning in warnings],
                 "fit_warnings": list(dict.fromkeys(each.code for each in fitted.warnings)),
@@ -247,14 +247,14 @@ def print_mixture(fitted: MixtureFit) -> None:
 
 
 def print_mixture_prediction(
-    fitted: MixtureFit, mixture: Mapping[str, float], found: Mapping[str, Forecast]
+    fitted: MixtureFit, mixture: Mapping[str, float], losses: Mapping[str, Forecast]
 ) -> None:
     """Print the loss on each set with its intervals."""
     console = terminal()
     at = ", ".join(f"{name} = {share:g}" for name, share in mixture.items())
-    console.print(_losses(f"loss at {at}", found, fitted.level))
+    console.print(_losses(f"loss at {at}", losses, fitted.level))
     say(console, f"target: {_target(fitted)}")
-    for warning in next(iter(found.values())).loss.warnings:
+    for warning in next(iter(losses.values())).loss.warnings:
         say(console, str(warning), label="warning:")
     if codes := dict.fromkeys(each.code for each in fitted.warnings):
         say(console, f"{', '.join(codes)} (docs/fit.md)", label="the fit itself warns:")
@@ -297,13 +297,13 @@ def _print_best(fitted: MixtureFit) -> None:
             say(console, f"lower than at {gain.over}, by {_number(gain.nats, 4)} nats")
 
 
-def _losses(title: str, found: Mapping[str, Forecast], level: float) -> Table:
+def _losses(title: str, losses: Mapping[str, Forecast], level: float) -> Table:
     table = _table(title)
     for heading in ("", "loss", f"{level:.0%} prediction interval", "off another trunk"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for name, each in found.items():
-        own, other = (each.loss.low, each.loss.high), each.another_trunk
-        table.add_row(name, f"{each.loss.value:.4f}", _span(own, 4), _span(other, 4))
+    for name, each in losses.items():
+        same, other = (each.loss.low, each.loss.high), each.another_trunk
+        table.add_row(name, f"{each.loss.value:.4f}", _span(same, 4), _span(other, 4))
     return table
 
 
@@ -321,10 +321,10 @@ def _table(title: str) -> Table:
     return Table(box=None, title=title, title_justify="left")
 
 
-def _number(found: Interval, digits: int) -> str:
-    if math.isnan(found.low):
-        return f"{found.value:.{digits}f}"
-    return f"{found.value:.{digits}f} ({_span((found.low, found.high), digits)})"
+def _number(interval: Interval, digits: int) -> str:
+    if math.isnan(interval.low):
+        return f"{interval.value:.{digits}f}"
+    return f"{interval.value:.{digits}f} ({_span((interval.low, interval.high), digits)})"
 
 
 def _span(span: Span, digits: int) -> str:

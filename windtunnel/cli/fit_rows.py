@@ -65,7 +65,7 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
     from windtunnel.tables.read import read_table
     from windtunnel.tables.warnings import loss_unit, of_unit
 
-    file, said, inputs = source_file(source, options)
+    file, diagnostics, inputs = source_file(source, options)
     needs = needs_of(options.law)
     named = {name: column for name, column in options.columns.items() if column}
     read = read_table(
@@ -86,16 +86,16 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
 
         kept, cells = set(table.labels["run"].tolist()), zip(*file.columns.values(), strict=True)
         rows = [dict(zip(file.columns, each, strict=True)) for each in cells]
-        said += imported_diagnostics([row for row in rows if row["run"] in kept])
+        diagnostics += imported_diagnostics([row for row in rows if row["run"] in kept])
     else:
         column = table.names.get("loss", "loss")
         unit = loss_unit(column)
-        said = (*said, *of_unit(column))
+        diagnostics = (*diagnostics, *of_unit(column))
         table = table.stated(
             loss_unit=f"{unit}, by its name" if unit else "nats per token, assumed",
             params_convention="as counted in the table",
         )
-    return read._replace(table=table, diagnostics=(*said, *read.diagnostics), inputs=inputs)
+    return read._replace(table=table, diagnostics=(*diagnostics, *read.diagnostics), inputs=inputs)
 
 
 def is_study_file(source: Path) -> bool:
@@ -130,8 +130,8 @@ def _changing_options(options: FitOptions) -> dict[str, str]:
     rows += [f"--drop-highest {options.drop_highest}"] if options.drop_highest else []
     rows += [f"--fix {each}" for each in options.fix] + [f"--tie {each}" for each in options.tie]
     rows += [f"--objective {options.objective}"] if options.objective else []
-    said = {"columns": " ".join(columns), "options": " ".join(rows)}
-    return {name: text for name, text in said.items() if text}
+    texts = {"columns": " ".join(columns), "options": " ".join(rows)}
+    return {name: text for name, text in texts.items() if text}
 
 
 def _fitted_experiments(config: "StudyConfig", law: str) -> set[str]:
@@ -215,16 +215,16 @@ def _study_file(
             experiments=sorted(taken),
         )
     names = dict.fromkeys(name for row in rows for name in row)
-    said = tuple(Diagnostic("mixed-execution", text) for text in execution_warnings(study))
+    diagnostics = tuple(Diagnostic("mixed-execution", text) for text in execution_warnings(study))
     if options.law == "envelope":
-        said += curve_diagnostics(study.store, of_curves)
+        diagnostics += curve_diagnostics(study.store, of_curves)
     return (
         TableFile(
             path=source,
             columns={name: [row.get(name) for row in rows] for name in names},
             places=[f"segment {row['run']}" for row in rows],
         ),
-        said,
+        diagnostics,
         inputs,
     )
 
@@ -302,7 +302,7 @@ def refuse_unlike(
 
 def _unlike(asked: Mapping[str, Settings], base: str) -> dict[str, str]:
     """The variants with other settings than `base`, each with the differences in words."""
-    found, theirs = {}, asked[base]
+    unlike, theirs = {}, asked[base]
     for name, mine in asked.items():
         parts = [
             f"{what} {mine[what]}, not {theirs[what]}"
@@ -310,8 +310,8 @@ def _unlike(asked: Mapping[str, Settings], base: str) -> dict[str, str]:
             if what in theirs and mine[what] != theirs[what]
         ]
         if parts:
-            found[name] = f"{name!r} has {' and '.join(parts)}"
-    return found
+            unlike[name] = f"{name!r} has {' and '.join(parts)}"
+    return unlike
 
 
 def _settings(chain: Chain, mixtures: Iterable[int]) -> Iterator[tuple[str, str]]:

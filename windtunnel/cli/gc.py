@@ -47,43 +47,45 @@ def run_gc(study: "Study", *, yes: bool, last_forks: bool, ends: bool, as_json: 
         kinds.add("last forks")
     if ends:
         kinds.add("ends")
-    found, in_use = find_garbage(study)
-    going = [each for each in found if each.kind in kinds]
+    checkpoints, in_use = find_garbage(study)
+    selected = [each for each in checkpoints if each.kind in kinds]
     freed = None
     if yes:
-        freed, come_into_use = free(study.store, going)
+        freed, come_into_use = free(study.store, selected)
         in_use += come_into_use
     if as_json:
         print_json(
             {
-                "kinds": {kind: _sums(found, kind) | {"goes": kind in kinds} for kind in KINDS},
-                "would_free_bytes": sum(each.bytes for each in going),
+                "kinds": {
+                    kind: _sums(checkpoints, kind) | {"goes": kind in kinds} for kind in KINDS
+                },
+                "would_free_bytes": sum(each.bytes for each in selected),
                 "freed_bytes": freed,
                 "in_use": in_use,
             }
         )
         return
     console = terminal()
-    console.print(_table(found, kinds, pace_of(study).flops_per_second))
+    console.print(_table(checkpoints, kinds, pace_of(study).flops_per_second))
     if in_use:
         say(console, f"{len(in_use)} segments are in use and were left alone: {_few(in_use)}")
     if freed is not None:
         say(console, f"freed {size_of(freed)}")
-    elif going:
-        total = sum(each.bytes for each in going)
+    elif selected:
+        total = sum(each.bytes for each in selected)
         say(console, f"would free {size_of(total)}: run it again with --yes")
     else:
         say(console, "nothing to free")
 
 
-def _table(found: "list[Garbage]", kinds: "Collection[Kind]", speed: float) -> Table:
+def _table(checkpoints: "list[Garbage]", kinds: "Collection[Kind]", speed: float) -> Table:
     from windtunnel.runs.gc import KINDS
 
     table = Table(box=None)
     for column in ("", "count", "size", "to make again", "what it is"):
         table.add_column(column, justify="right" if column in {"count", "size"} else "left")
     for kind, what in KINDS.items():
-        sums = _sums(found, kind)
+        sums = _sums(checkpoints, kind)
         again = sums["flops_to_make_again"]
         how = {"last forks": "stays; --last-forks", "ends": "stays; --ends"}
         table.add_row(
@@ -96,8 +98,8 @@ def _table(found: "list[Garbage]", kinds: "Collection[Kind]", speed: float) -> T
     return table
 
 
-def _sums(found: "list[Garbage]", kind: "Kind") -> dict[str, float]:
-    these = [each for each in found if each.kind == kind]
+def _sums(checkpoints: "list[Garbage]", kind: "Kind") -> dict[str, float]:
+    these = [each for each in checkpoints if each.kind == kind]
     return {
         "count": len(these),
         "bytes": sum(each.bytes for each in these),

@@ -199,14 +199,14 @@ def read_runs(
         for i in range(rows.rows)
     ]
     read_notes = (diagnostic.message for diagnostic in read.diagnostics)
-    said = [*notes, *read_notes, *flop_notes, *notes_of(runs)]
+    notes_of_runs = [*notes, *read_notes, *flop_notes, *notes_of(runs)]
     if of_sets and len(losses) > 1:
-        said.append(f"the loss is the mean over {', '.join(losses)}")
+        notes_of_runs.append(f"the loss is the mean over {', '.join(losses)}")
     if options.unit is None:
-        said.append(
+        notes_of_runs.append(
             "losses are taken as nats per token of the study's tokenizer; --unit says otherwise"
         )
-    return runs, tuple(said)
+    return runs, tuple(notes_of_runs)
 
 
 def _refuse_other_unit(table: TableFile, columns: Mapping[str, str], sets: Sequence[str]) -> None:
@@ -284,23 +284,23 @@ def _trunk(rows: Table, i: int) -> str | None:
     return label if rows.has_trunks and label != rows.places[i] else None
 
 
-def experiment_of(config: StudyConfig, asked: str | None) -> str:
+def experiment_of(config: StudyConfig, requested: str | None) -> str:
     """The scaling experiment to import into: the named one, or the only one.
 
     Raises:
         ConfigError: No such scaling experiment, or several to choose from.
     """
     names = [each.name for each in config.experiments if isinstance(each, ScalingExperiment)]
-    if asked is not None and asked not in names:
+    if requested is not None and requested not in names:
         raise ConfigError(
             "unknown-value",
-            f"--experiment {asked}: no scaling experiment of study {config.study!r}"
-            f"{did_you_mean(asked, names) or '.'} It has: {', '.join(names) or 'none'}",
+            f"--experiment {requested}: no scaling experiment of study {config.study!r}"
+            f"{did_you_mean(requested, names) or '.'} It has: {', '.join(names) or 'none'}",
             option="--experiment",
-            value=asked,
+            value=requested,
             allowed=names,
         )
-    if asked is None and len(names) != 1:
+    if requested is None and len(names) != 1:
         has = f"several ({', '.join(names)}): choose one with --experiment" if names else "none"
         raise ConfigError(
             "no-experiment",
@@ -309,7 +309,7 @@ def experiment_of(config: StudyConfig, asked: str | None) -> str:
             study=config.study,
             experiments=names,
         )
-    return asked or names[0]
+    return requested or names[0]
 
 
 def set_names(study: Study) -> list[str]:
@@ -355,7 +355,7 @@ def stated_columns(source: Source, options: ImportOptions) -> tuple[TableFile, d
 
 def loss_columns(study: Study, texts: tuple[str, ...]) -> dict[str, str]:
     """`--loss-of SET=COL` as columns `loss_SET`."""
-    known, found = set_names(study), {}
+    known, columns = set_names(study), {}
     for text in texts:
         name, sign, column = (part.strip() for part in text.partition("="))
         if not (name and sign and column):
@@ -374,15 +374,15 @@ def loss_columns(study: Study, texts: tuple[str, ...]) -> dict[str, str]:
                 value=name,
                 allowed=known,
             )
-        if f"loss_{name}" in found:
+        if f"loss_{name}" in columns:
             raise ConfigError(
                 "duplicate-name",
                 f"--loss-of {name} is given twice: give it once",
                 option="--loss-of",
                 name=name,
             )
-        found[f"loss_{name}"] = column
-    return found
+        columns[f"loss_{name}"] = column
+    return columns
 
 
 def without(
@@ -413,16 +413,16 @@ def without(
         gone |= mask
     if not gone.any():
         return table, []
-    said = left_out({text: count for text, count in counts.items() if count}, table.rows)
+    note = left_out({text: count for text, count in counts.items() if count}, table.rows)
     if gone.all():
         raise ConfigError(
             "too-few-rows",
-            f"{table.path}: no run is left after --exclude: {said}",
+            f"{table.path}: no run is left after --exclude: {note}",
             path=table.path,
             rows=0,
             excluded=dict(counts),
         )
-    return only(table, (~gone).tolist()), [said]
+    return only(table, (~gone).tolist()), [note]
 
 
 def check_flops(rows: Table, columns: Mapping[str, str], path: Path) -> list[str]:
@@ -473,15 +473,17 @@ def _likely_fix(off: float) -> str:
 
 def notes_of(runs: Sequence[Imported]) -> list[str]:
     """Notes about repeated and undecayed runs."""
-    said = []
+    notes = []
     seen: dict[tuple[int, int, float], str] = {}
     for run in runs:
         numbers = (run.measured.params, run.measured.tokens, run.measured.loss)
         if numbers in seen:
-            said.append(
+            notes.append(
                 f"{run.label!r} repeats {seen[numbers]!r} exactly: one run twice? --exclude it"
             )
         seen.setdefault(numbers, run.label)
     if undecayed := sum(not run.measured.decayed for run in runs):
-        said.append(f"{undecayed} runs are not decayed: they are kept, and the law leaves them out")
-    return said
+        notes.append(
+            f"{undecayed} runs are not decayed: they are kept, and the law leaves them out"
+        )
+    return notes

@@ -176,21 +176,21 @@ def run_import(
     source = open_source(text, file_format=file_format, tracking_uri=tracking_uri)
     runs, notes = read_runs(study, source, options)
     _refuse_own(study, runs)
-    found = arrivals(study.folder, runs)
-    if found.changed and not replace:
+    new_runs = arrivals(study.folder, runs)
+    if new_runs.changed and not replace:
         raise ConfigError(
-            "changed-numbers", _changed(found), labels=[new.label for _, new in found.changed]
+            "changed-numbers", _changed(new_runs), labels=[new.label for _, new in new_runs.changed]
         )
-    taken = (*found.new, *(run for _, run in found.changed))
+    taken = (*new_runs.new, *(run for _, run in new_runs.changed))
     if not dry_run:
         study.store.open_for_writing()
         add_runs(study.folder, taken)
     notes = (*source.notes, *notes)
     if as_json:
         labels = {
-            "new": [run.label for run in found.new],
-            "replaced": [run.label for _, run in found.changed],
-            "known": [run.label for run in found.known],
+            "new": [run.label for run in new_runs.new],
+            "replaced": [run.label for _, run in new_runs.changed],
+            "known": [run.label for run in new_runs.known],
         }
         print_json({"written": bool(taken) and not dry_run, **labels, "notes": list(notes),
                     "runs": [run.row for run in runs]})  # fmt: skip
@@ -198,10 +198,10 @@ def run_import(
     console = terminal()
     for note in notes:
         say(console, note, label="note")
-    state = {run.segment: "new" for run in found.new}
-    state |= {run.segment: "replaces" for _, run in found.changed}
+    state = {run.segment: "new" for run in new_runs.new}
+    state |= {run.segment: "replaces" for _, run in new_runs.changed}
     console.print(_runs_table(runs, "state", [state.get(run.segment, "known") for run in runs]))
-    say(console, _summary(study, found, dry_run=dry_run))
+    say(console, _summary(study, new_runs, dry_run=dry_run))
 
 
 def list_imported(file: Path, *, as_json: bool) -> None:
@@ -251,24 +251,24 @@ def remove_imported(file: Path, label: str) -> None:
 def _refuse_own(study: "Study", runs: "Sequence[Imported]") -> None:
     """Refuse segments of the study itself, which would count twice."""
     own = study.plan.by_id()
-    found = [run for run in runs if {run.label, run.origin.get("segment")} & own.keys()]
-    if found:
+    repeated = [run for run in runs if {run.label, run.origin.get("segment")} & own.keys()]
+    if repeated:
         raise ConfigError(
             "own-segments",
-            f"{found[0].source}: {len(found)} of {len(runs)} runs are segments of this study "
-            f"itself, such as {found[0].label!r}, and would count twice: leave them out with "
+            f"{repeated[0].source}: {len(repeated)} of {len(runs)} runs are segments of this study "
+            f"itself, such as {repeated[0].label!r}, and would count twice: leave them out with "
             "--exclude",
-            source=found[0].source,
-            label=found[0].label,
-            count=len(found),
+            source=repeated[0].source,
+            label=repeated[0].label,
+            count=len(repeated),
             runs=len(runs),
         )
 
 
-def _changed(found: "Arrivals") -> str:
+def _changed(new_runs: "Arrivals") -> str:
     """The labels whose numbers changed, with both values."""
     lines = []
-    for old, new in found.changed:
+    for old, new in new_runs.changed:
         before, after = _flat(old), _flat(new)
         what = [
             f"{name} {before.get(name)} -> {after.get(name)}"
@@ -287,18 +287,20 @@ def _flat(run: "Imported") -> dict[str, Any]:
     return stated | {f"loss_{name}": loss for name, loss in stated.pop("losses").items()}
 
 
-def _summary(study: "Study", found: "Arrivals", *, dry_run: bool) -> str:
+def _summary(study: "Study", new_runs: "Arrivals", *, dry_run: bool) -> str:
     from windtunnel.runs.imported import imported_file
 
-    changed = len(found.new) + len(found.changed)
-    parts = [f"{len(found.new)} new", f"{len(found.changed)} replaced"]
-    said = ", ".join((*parts[: 2 if found.changed else 1], f"{len(found.known)} known already"))
+    changed = len(new_runs.new) + len(new_runs.changed)
+    parts = [f"{len(new_runs.new)} new", f"{len(new_runs.changed)} replaced"]
+    counts = ", ".join(
+        (*parts[: 2 if new_runs.changed else 1], f"{len(new_runs.known)} known already")
+    )
     if dry_run:
-        return f"{study.config.study}: {said}; a dry run, nothing was written"
+        return f"{study.config.study}: {counts}; a dry run, nothing was written"
     if not changed:
-        return f"{study.config.study}: {said}; nothing was added"
+        return f"{study.config.study}: {counts}; nothing was added"
     return (
-        f"{study.config.study}: {said}; written to {imported_file(study.folder)}\n"
+        f"{study.config.study}: {counts}; written to {imported_file(study.folder)}\n"
         f"next: windtunnel fit {study.file}"
     )
 

@@ -144,30 +144,30 @@ def _mlflow(experiment: str, uri: str | None) -> Source:
         raise ConfigError(
             "missing-name", f"{MLFLOW}: no experiment; write {MLFLOW}EXPERIMENT_NAME", source=MLFLOW
         )
-    found = read_experiment(experiment, uri=uri)
+    experiment_runs = read_experiment(experiment, uri=uri)
     where = f"{MLFLOW}{experiment}"
-    total = len(found.runs) + sum(found.unfinished.values())
-    notes = (left_out(found.unfinished, total),) if found.unfinished else ()
-    if not found.runs:
+    total = len(experiment_runs.runs) + sum(experiment_runs.unfinished.values())
+    notes = (left_out(experiment_runs.unfinished, total),) if experiment_runs.unfinished else ()
+    if not experiment_runs.runs:
         raise ConfigError(
             "too-few-rows",
             f"{where}: no finished run{': ' + notes[0] if notes else ''}",
             source=where,
             rows=0,
-            unfinished=dict(found.unfinished),
+            unfinished=dict(experiment_runs.unfinished),
         )
-    places = [f"run {run.run_id}" for run in found.runs]
-    columns = columns_of([run.values for run in found.runs])
-    columns["run"] = [run.name for run in found.runs]
-    columns["run_id"] = [run.run_id for run in found.runs]
-    at = {"experiment_id": found.experiment_id, "uri": found.uri}
+    places = [f"run {run.run_id}" for run in experiment_runs.runs]
+    columns = columns_of([run.values for run in experiment_runs.runs])
+    columns["run"] = [run.name for run in experiment_runs.runs]
+    columns["run_id"] = [run.run_id for run in experiment_runs.runs]
+    at = {"experiment_id": experiment_runs.experiment_id, "uri": experiment_runs.uri}
     return Source(
         table=TableFile(path=Path(where), columns=columns, places=places),
         tool="mlflow",
         name=experiment,
         origins={
             place: {**at, "run_id": run.run_id, "segment": run.values["tags"].get(SEGMENT_TAG)}
-            for place, run in zip(places, found.runs, strict=True)
+            for place, run in zip(places, experiment_runs.runs, strict=True)
         },
         label="run",
         notes=notes,
@@ -204,10 +204,10 @@ def wandb_folder(root: Path) -> Source:
     total = len(runs) + sum(gone.values())
     notes = [left_out(gone, total)] if gone else []
     if not runs:
-        said = f": {notes[0]}" if notes else f"; it holds none of run-*/files/{SUMMARY}"
+        why = f": {notes[0]}" if notes else f"; it holds none of run-*/files/{SUMMARY}"
         raise ConfigError(
             "too-few-rows",
-            f"{folder}: no W&B run to read{said}; {HINT}",
+            f"{folder}: no W&B run to read{why}; {HINT}",
             path=folder,
             rows=0,
             left_out=dict(gone),
@@ -240,19 +240,19 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
 
 def _parts(path: Path) -> dict[str, str | None]:
-    found = RUN_FOLDER.fullmatch(path.name)
-    return found.groupdict() if found else {}
+    match = RUN_FOLDER.fullmatch(path.name)
+    return match.groupdict() if match else {}
 
 
 def _values(files: Path) -> dict[str, dict[str, object]]:
     config = _read_yaml(files / CONFIG) if (files / CONFIG).is_file() else {}
     stated = {key: _value(each) for key, each in config.items() if key not in OF_WANDB}
     summary = _read_summary(files / SUMMARY)
-    found = {}
+    values_of = {}
     for name, file, values in (("config", CONFIG, stated), ("summary", SUMMARY, summary)):
         with boundary(files / file, HINT, ConfigError, what="cannot be read"):
-            found[name] = _flat(values)
-    return found
+            values_of[name] = _flat(values)
+    return values_of
 
 
 def _value(entry: object) -> object:
@@ -287,22 +287,22 @@ def _read_yaml(path: Path) -> Mapping[str, object]:
     from ruamel.yaml import YAML
 
     with boundary(path, HINT, ConfigError, what="cannot be read"):
-        found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    return _mapping(path, {} if found is None else found)
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    return _mapping(path, {} if content is None else content)
 
 
 def _read_summary(path: Path) -> Mapping[str, object]:
     with boundary(path, HINT, ConfigError, what="cannot be read"):
-        found = json.loads(path.read_bytes())
-    return _mapping(path, found)
+        content = json.loads(path.read_bytes())
+    return _mapping(path, content)
 
 
-def _mapping(path: Path, found: Any) -> Mapping[str, object]:
-    if not isinstance(found, dict):
+def _mapping(path: Path, content: Any) -> Mapping[str, object]:
+    if not isinstance(content, dict):
         raise ConfigError(
             "wrong-type", f"{path}: cannot be read: expected names and values; {HINT}", path=path
         )
-    return {str(key): value for key, value in found.items()}
+    return {str(key): value for key, value in content.items()}
 
 
 def _digest(files: Path) -> str:

@@ -106,9 +106,9 @@ def _refuse_in_store(
     from windtunnel.config.load import place_named
 
     store = place_named(config.store, file, "store").resolve()
-    own = store / "studies" / config.study
+    folder = store / "studies" / config.study
     place = path.resolve()
-    if place.is_relative_to(store) and not (allowed and place == own / allowed):
+    if place.is_relative_to(store) and not (allowed and place == folder / allowed):
         raise ConfigError(
             "is-in-store",
             f"{option} {path}: lies in the study's store, whose files are windtunnel's own; name "

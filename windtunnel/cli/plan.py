@@ -220,12 +220,12 @@ def _table(study: "Study") -> Table:
 
 def _shape(study: "Study", model: "ModelSpec") -> str:
     """The size, such as `32x3`, and what else of the model a branch changes."""
-    family, said = study.config.model, [model.size]
+    family, parts = study.config.model, [model.size]
     if model.context != family.context:
-        said.append(f"context {model.context}")
+        parts.append(f"context {model.context}")
     if model.rope_base != family.rope_base:
-        said.append(f"rope_base {model.rope_base:g}")
-    return ", ".join(said)
+        parts.append(f"rope_base {model.rope_base:g}")
+    return ", ".join(parts)
 
 
 def _lines(study: "Study", cost: "Cost", left: "Left", finished: int) -> list[str]:
@@ -252,14 +252,14 @@ def _search(study: "Study", experiment: "SearchExperiment") -> str:
         read_suggested(study.folder, experiment),
     )
     count = max(trials_asked(experiment), len(suggested.trials))
-    said = f"{count} trials of {size} to {experiment.horizon}, {len(suggested.trials)} suggested"
+    text = f"{count} trials of {size} to {experiment.horizon}, {len(suggested.trials)} suggested"
     if experiment.early_stopping:
         rungs = ", ".join(map(str, experiment.early_stopping.rungs))
-        said += f", stopped early at {rungs} by {experiment.early_stopping.rule}"
+        text += f", stopped early at {rungs} by {experiment.early_stopping.rule}"
     if not experiment.top:
-        return f"{said}; none is repeated"
+        return f"{text}; none is repeated"
     return (
-        f"{said}; then {experiment.top} x {experiment.repeats} new seeds, and to "
+        f"{text}; then {experiment.top} x {experiment.repeats} new seeds, and to "
         f"{experiment.longer_horizon}"
     )
 

@@ -26,26 +26,26 @@ def print_fit(fitted: Fit) -> None:
         say(console, f"{rows} rows: {why}", label="left out:")
     console.print(_coefficients(fitted))
     _print_noise(console, fitted)
-    for found in tables(fitted.law, fitted.details):
-        if isinstance(found, str):
-            say(console, found)
+    for detail in tables(fitted.law, fitted.details):
+        if isinstance(detail, str):
+            say(console, detail)
         else:
-            console.print(found)
+            console.print(detail)
     if best := optima(fitted):
         console.print(_optima(best, fitted.level))
     print_warnings(console, fitted.warnings)
 
 
-def print_prediction(fitted: Fit, inputs: Mapping[str, float], found: Interval) -> None:
+def print_prediction(fitted: Fit, inputs: Mapping[str, float], output: Interval) -> None:
     """Print a prediction with its interval."""
     console = terminal()
     at = ", ".join(f"{name} = {si(value)}" for name, value in inputs.items())
     say(
         console,
-        f"{fitted.form.output} at {at}: {found.value:.5g}, {fitted.level:.0%} prediction interval "
-        f"{_span(found.low, found.high, digits=5)}",
+        f"{fitted.form.output} at {at}: {output.value:.5g}, {fitted.level:.0%} prediction interval "
+        f"{_span(output.low, output.high, digits=5)}",
     )
-    print_warnings(console, found.warnings)
+    print_warnings(console, output.warnings)
     _print_fit_codes(console, fitted)
 
 
@@ -79,14 +79,14 @@ def _print_fit_codes(console: Console, fitted: Fit) -> None:
 def _conventions(fitted: Fit) -> list[str]:
     """The columns of a fit, and the conventions for their units."""
     columns = set(fitted.columns)
-    said = [f"{name} = column {column!r}" for name, column in fitted.columns.items()]
+    conventions = [f"{name} = column {column!r}" for name, column in fitted.columns.items()]
     if "loss" in columns:
-        said.append(f"loss in {fitted.loss_unit}")
+        conventions.append(f"loss in {fitted.loss_unit}")
     if "params" in columns:
-        said.append(f"params {fitted.params_convention}")
+        conventions.append(f"params {fitted.params_convention}")
     if columns & {"tokens", "flops"}:
-        said.append(f"C = {fitted.flop_rule}")
-    return said
+        conventions.append(f"C = {fitted.flop_rule}")
+    return conventions
 
 
 def _coefficients(fitted: Fit) -> Table:
@@ -173,16 +173,16 @@ def _optima(best: Iterable[Optimum], level: float) -> Table:
     return table
 
 
-def _loss(found: Interval) -> str:
-    if math.isnan(found.low):
-        return f"{found.value:.4g}"
-    return f"{found.value:.4g} ({found.low:.4g} to {found.high:.4g})"
+def _loss(loss: Interval) -> str:
+    if math.isnan(loss.low):
+        return f"{loss.value:.4g}"
+    return f"{loss.value:.4g} ({loss.low:.4g} to {loss.high:.4g})"
 
 
-def _interval(found: Interval) -> str:
-    if math.isnan(found.low) or found.low == found.high:
-        return si(found.value)
-    return f"{si(found.value)} ({si(found.low)} to {si(found.high)})"
+def _interval(interval: Interval) -> str:
+    if math.isnan(interval.low) or interval.low == interval.high:
+        return si(interval.value)
+    return f"{si(interval.value)} ({si(interval.low)} to {si(interval.high)})"
 
 
 def _span(low: float, high: float, *, digits: int = 4) -> str:

@@ -63,9 +63,9 @@ def print_status(study: "Study", progress: "StudyProgress", *, as_json: bool) ->
         )
         return
     console = terminal()
-    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    said += f", about {to_come} to be suggested" if to_come > 0 else ""
-    say(console, f"{study.config.study}: {said}; {share:.0%} of the training FLOPs done")
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    summary += f", about {to_come} to be suggested" if to_come > 0 else ""
+    say(console, f"{study.config.study}: {summary}; {share:.0%} of the training FLOPs done")
     for search in searches:
         say(console, f"search {search.experiment.name}: {stands(search)}")
     if total := sum(progress.seconds.values()):
@@ -200,7 +200,7 @@ def time_and_budget(study: "Study") -> TimeAndBudget:
     )
 
 
-def _table(found: "list[Compared]") -> Table:
+def _table(comparisons: "list[Compared]") -> Table:
     from windtunnel.runs.budget.utilisation import Compared
 
     table = Table(box=None, title="predicted and actual, summed", title_justify="left")
@@ -210,11 +210,11 @@ def _table(found: "list[Compared]") -> Table:
     whole = Compared(
         size="all",
         kind="",
-        segments=sum(each.segments for each in found),
-        predicted=sum(each.predicted for each in found),
-        actual=sum(each.actual for each in found),
+        segments=sum(each.segments for each in comparisons),
+        predicted=sum(each.predicted for each in comparisons),
+        actual=sum(each.actual for each in comparisons),
     )
-    for each in (*found, whole):
+    for each in (*comparisons, whole):
         table.add_row(
             each.size,
             each.kind,

@@ -138,13 +138,13 @@ def _results(study: "Study") -> Iterator[str]:
                 f"compute-optimal tokens per param at {budget:.2e} FLOPs: "
                 f"{fit.optimum(budget).ratio.value:.3g} ({interval})"
             )
-    found = verdict(read_forecasts(study.folder), gather(study.store, study.plan))
-    if found is not None and found.contest is not None:
-        scores = ", ".join(f"{s.name} {s.rms_percent:.1f}%" for s in found.contest.scores)
+    score = verdict(read_forecasts(study.folder), gather(study.store, study.plan))
+    if score is not None and score.contest is not None:
+        scores = ", ".join(f"{s.name} {s.rms_percent:.1f}%" for s in score.contest.scores)
         inside = (
-            f"{found.inside} of {found.with_interval} runs inside the {found.level:.0%} interval"
-            if found.with_interval
-            else f"{found.measured} runs, no interval"
+            f"{score.inside} of {score.with_interval} runs inside the {score.level:.0%} interval"
+            if score.with_interval
+            else f"{score.measured} runs, no interval"
         )
         yield f"forecast of the held-out size: {inside}; rms error: {scores}"
 
@@ -153,8 +153,8 @@ def _print_outcome(
     console: Console, study: "Study", result: "SweepResult", *, seconds: float
 ) -> None:
     counts = {status.value: n for status, n in result.counts.items() if n}
-    said = ", ".join(f"{count} {name}" for name, count in counts.items())
-    say(console, f"{study.config.study}: {said} in {duration(seconds)}")
+    summary = ", ".join(f"{count} {name}" for name, count in counts.items())
+    say(console, f"{study.config.study}: {summary} in {duration(seconds)}")
     for segment, error in result.errors.items():
         say(console, f"{segment}: {error}", label="failed", style="red")
     if result.forecast_problem:

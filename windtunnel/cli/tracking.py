@@ -83,8 +83,8 @@ def _log_search(mirror: Mirror, outcome: SearchOutcome) -> None:
     """
     name = f"search.{outcome.experiment.name}"
     path = mirror.study.folder / f"winner.{outcome.experiment.name}.json"
-    found = json.loads(json.dumps(outcome_json(mirror.study, outcome)))
-    write_if_changed(path, found, seal=False)
+    document = json.loads(json.dumps(outcome_json(mirror.study, outcome)))
+    write_if_changed(path, document, seal=False)
     metrics = {"trials": float(len(outcome.results)), "flops_spent": outcome.flops_spent}
     metrics |= {f"trials_{each}": float(count) for each, count in outcome.counts.items()}
     tags = {}

@@ -72,9 +72,9 @@ def winner_line(outcome: "SearchOutcome") -> str:
 
     name, winner = outcome.experiment.name, outcome.winner
     if winner is None:
-        said = f"search {name}: no winner yet: {'; '.join(missing(outcome))}"
+        text = f"search {name}: no winner yet: {'; '.join(missing(outcome))}"
         best = outcome.leaders[:1]
-        return said + "".join(
+        return text + "".join(
             f"; best so far, not repeated yet: trial {each.trial.number} with "
             f"{_objective(outcome.experiment)} {_loss(each.value)}"
             for each in best
