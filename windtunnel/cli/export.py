@@ -172,10 +172,10 @@ def run_export(
     from windtunnel.runs.study import open_study
     from windtunnel.runs.study_files import keep_handoff
 
-    asked = Asked(**options)
+    request = Asked(**options)
     check_folder(out)
     study = open_study(file)
-    export = build_handoff(study, asked)
+    export = build_handoff(study, request)
     written = write_export(export, to, out)
     document = json.loads(export.handoff.to_json())
     try:

@@ -171,16 +171,16 @@ def _study_file(
     study = open_study(source)
     for asked in options.experiment:
         check_choice("--experiment", asked, [each.name for each in study.config.experiments])
-    taken = set(options.experiment) or _fitted_experiments(study.config, options.law)
+    experiments = set(options.experiment) or _fitted_experiments(study.config, options.law)
     imports = options.law in OF_SIZE_AND_DATA and options.law not in OF_CURVES
     rows: list[dict[str, Any]] = [
         {**row, "run": row["segment"]}
         for row in (study_rows(study) if imports else gather(study.store, study.plan))
-        if taken & set(row["experiment"].split("+"))
+        if experiments & set(row["experiment"].split("+"))
     ]
     if options.law == MIXTURE:
-        rows = of_variants(rows, study.config, taken)
-    inputs = law_inputs(study.config.study, rows, taken) | _changing_options(options)
+        rows = of_variants(rows, study.config, experiments)
+    inputs = law_inputs(study.config.study, rows, experiments) | _changing_options(options)
     if options.law not in OF_CURVES and not any("decayed" in text for text in options.where):
         rows = [row for row in rows if row["decayed"]]
     if options.law == "envelope":
@@ -193,7 +193,7 @@ def _study_file(
             if c is not None
             for t, value in zip(c.tokens.tolist(), c.loss.tolist(), strict=True)
         ]
-    if not taken:
+    if not experiments:
         kind = "branch" if options.law == MIXTURE else "scaling or grid"
         there = ", ".join(f"{each.name} ({each.kind})" for each in study.config.experiments)
         raise FitError(
@@ -208,11 +208,11 @@ def _study_file(
     if not rows:
         raise FitError(
             "too-few-rows",
-            f"{source}: no finished segment yet of {', '.join(sorted(taken))}: a law needs at "
-            "least 6; run the sweep, or name another experiment with --experiment",
+            f"{source}: no finished segment yet of {', '.join(sorted(experiments))}: a law needs "
+            "at least 6; run the sweep, or name another experiment with --experiment",
             path=source,
             rows=0,
-            experiments=sorted(taken),
+            experiments=sorted(experiments),
         )
     names = dict.fromkeys(name for row in rows for name in row)
     diagnostics = tuple(Diagnostic("mixed-execution", text) for text in execution_warnings(study))
@@ -230,7 +230,7 @@ def _study_file(
 
 
 def of_variants(
-    rows: list[dict[str, Any]], config: "StudyConfig", taken: set[str]
+    rows: list[dict[str, Any]], config: "StudyConfig", experiments: set[str]
 ) -> list[dict[str, Any]]:
     """The rows of the last segments of variants; of a mixture design, only its mixtures."""
     from windtunnel.config.branch import BranchExperiment
@@ -239,7 +239,7 @@ def of_variants(
     ends = {
         each.name: each.design.mixtures() if each.design else each.variants
         for each in config.experiments
-        if isinstance(each, BranchExperiment) and each.name in taken
+        if isinstance(each, BranchExperiment) and each.name in experiments
     }
     if not ends:
         return rows
@@ -266,7 +266,7 @@ def refuse_unlike(
         ConfigError: Some differ in more.
     """
     cells: dict[tuple[int, int], dict[str, Chain]] = {}
-    called: dict[str, str] = {}
+    variant_names: dict[str, str] = {}
     for end in ends:
         names = {e: n for e, n in end.variants.items() if not experiments or e in experiments}
         if not names:  # of no branch experiment
@@ -277,17 +277,17 @@ def refuse_unlike(
         if len(experiments) != 1:
             name = " or ".join(f"{experiment}:{name}" for experiment, name in names.items())
         cells.setdefault(cell, {}).setdefault(name, chain)
-        called[name] = str(end.variant)
+        variant_names[name] = str(end.variant)
     for variants in cells.values():
         shared = _mixtures_told_apart(list(variants.values()))
-        asked = {name: dict(_settings(chain, shared)) for name, chain in variants.items()}
-        unlike = min((_unlike(asked, base) for base in asked), key=len)
+        settings = {name: dict(_settings(chain, shared)) for name, chain in variants.items()}
+        unlike = min((_unlike(settings, base) for base in settings), key=len)
         if not unlike:
             continue
-        alike = [name for name in asked if name not in unlike]
-        kept = dict.fromkeys(called[name] for name in alike)
+        alike = [name for name in settings if name not in unlike]
+        kept = dict.fromkeys(variant_names[name] for name in alike)
         keep = f"Keep those that agree: --where 'variant in {','.join(kept)}'"
-        if any(called[name] in kept for name in unlike):  # of another experiment
+        if any(variant_names[name] in kept for name in unlike):  # of another experiment
             keep = "Name one experiment with --experiment"
         raise ConfigError(
             "unlike-variants",
@@ -300,10 +300,10 @@ def refuse_unlike(
         )
 
 
-def _unlike(asked: Mapping[str, Settings], base: str) -> dict[str, str]:
+def _unlike(settings: Mapping[str, Settings], base: str) -> dict[str, str]:
     """The variants with other settings than `base`, each with the differences in words."""
-    unlike, theirs = {}, asked[base]
-    for name, mine in asked.items():
+    unlike, theirs = {}, settings[base]
+    for name, mine in settings.items():
         parts = [
             f"{what} {mine[what]}, not {theirs[what]}"
             for what in mine

@@ -84,8 +84,8 @@ def print_plan(study: "Study", *, calibrates: bool, as_json: bool) -> None:
     pace = pace_of(study, calibration.by_shape() if calibration else None)
     expected = study.expected
     cost, left = cost_of(expected), left_of(expected)
-    ahead = outlook(expected, pace, left, slots=slots)
-    budget = over_budget(expected, left, pace, ahead.disk_peak)
+    estimate = outlook(expected, pace, left, slots=slots)
+    budget = over_budget(expected, left, pace, estimate.disk_peak)
     beyond = beyond_this_machine(study.config.resources)
     finished = sum(outcome == "finished" for outcome in left.ended.values())
     if as_json:
@@ -100,19 +100,19 @@ def print_plan(study: "Study", *, calibrates: bool, as_json: bool) -> None:
                     "segments": len(left.updates),
                     "updates": sum(left.updates.values()),
                     "flops": left.flops(study),
-                    "seconds": ahead.left.makespan,
+                    "seconds": estimate.left.makespan,
                 },
                 "time": {
                     "slots": slots,
-                    "seconds": ahead.whole.makespan,
-                    "bound_seconds": ahead.whole.bound,
-                    "utilisation": ahead.whole.utilisation,
+                    "seconds": estimate.whole.makespan,
+                    "bound_seconds": estimate.whole.bound,
+                    "utilisation": estimate.whole.utilisation,
                     "flops_per_second": pace.flops_per_second,
                     "speed": pace.source,
                 },
                 "disk": {
-                    "peak_bytes": ahead.disk_peak,
-                    "end_bytes": ahead.disk_end,
+                    "peak_bytes": estimate.disk_peak,
+                    "end_bytes": estimate.disk_end,
                     "free_bytes": free_bytes(study.store.root),
                 },
                 "calibration": calibration.model_dump(mode="json") if calibration else None,
@@ -132,7 +132,7 @@ def print_plan(study: "Study", *, calibrates: bool, as_json: bool) -> None:
             say(console, f"{'branch ' + each.name:<11}  {_branch(study, each)}")
     for line in _lines(expected, cost, left, finished):
         say(console, line)
-    for line in estimate_lines(study, pace, ahead, slots=slots):
+    for line in estimate_lines(study, pace, estimate, slots=slots):
         say(console, line)
     say(console, f"store        {study.store.root}")
     if calibration:
@@ -141,7 +141,7 @@ def print_plan(study: "Study", *, calibrates: bool, as_json: bool) -> None:
     say_warnings(console, study)
     for diagnostic in beyond:
         say(console, diagnostic.message, label=f"warning ({diagnostic.code}):")
-    for warning in _too_full(expected, ahead):
+    for warning in _too_full(expected, estimate):
         say(console, warning, label="warning:")
     for line in budget:
         say(console, line, label="over budget:", style="red")
@@ -288,15 +288,15 @@ def _epochs(study: "Study") -> str:
     return f"; the longest path reads {epochs:.2g} epochs of its most repeated source"
 
 
-def _too_full(study: "Study", ahead: "Outlook") -> list[str]:
+def _too_full(study: "Study", estimate: "Outlook") -> list[str]:
     """A warning if the free disk space does not suffice for the sweep."""
     from windtunnel.runs.budget.budget import disk_use
     from windtunnel.runs.budget.cost import free_bytes
 
     free = free_bytes(study.store.root)
-    if ahead.disk_peak <= free:  # usual, and avoids reading the size of every file
+    if estimate.disk_peak <= free:  # usual, and avoids reading the size of every file
         return []
-    lacking = ahead.disk_peak - disk_use(study)
+    lacking = estimate.disk_peak - disk_use(study)
     if lacking <= free:
         return []
     advice = "set `retain: last`" if study.config.retain == "all" else "plan fewer horizons"
@@ -317,15 +317,19 @@ HOW = {
 }
 
 
-def estimate_lines(study: "Study", pace: "Pace", ahead: "Outlook", *, slots: int) -> list[str]:
+def estimate_lines(study: "Study", pace: "Pace", estimate: "Outlook", *, slots: int) -> list[str]:
     """The lines `disk`, `time` and `schedule`."""
     from windtunnel.runs.budget.cost import free_bytes
 
-    whole, left = ahead.whole, ahead.left
+    whole, left = estimate.whole, estimate.left
     remaining = "" if left is whole else f"; {duration(left.makespan)} of it left"
-    shrinks = f", {size_of(ahead.disk_end)} at the end" if ahead.disk_end < ahead.disk_peak else ""
+    shrinks = (
+        f", {size_of(estimate.disk_end)} at the end"
+        if estimate.disk_end < estimate.disk_peak
+        else ""
+    )
     return [
-        f"disk         {size_of(ahead.disk_peak)} at the peak{shrinks} (retain: "
+        f"disk         {size_of(estimate.disk_peak)} at the peak{shrinks} (retain: "
         f"{study.config.retain}); {size_of(free_bytes(study.store.root))} free there",
         f"time         about {duration(whole.makespan)} on {slots} at once{remaining}; "
         f"{pace.flops_per_second:.1e} FLOP/s each ({HOW[pace.source]})",
