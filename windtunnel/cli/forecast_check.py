@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -82,7 +82,7 @@ def run_forecast_check(
                 name=name,
             )
         measured[name] = value
-    check = check_forecast(path, measured, params=params, tokens=tokens, unit=unit)
+    check = check_forecast(path, measured, params=params, tokens=tokens, unit=cast("Any", unit))
     if as_json:
         print_json(check.as_json())
         keep_check(path, check)
