@@ -6,9 +6,12 @@ import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from windtunnel.cli.app import CHECKS, COMMANDS, FORECASTS
 
 COMMAND = [sys.executable, "-c", "from windtunnel.cli import main; main()"]
 HEAVY = ("torch", "ray", "mlflow", "pandas", "scipy", "matplotlib", "optuna", "transformers")
@@ -42,6 +45,39 @@ def test_import_and_help_load_nothing_heavy():
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0"
     )
     assert loaded_by(run_help) == "[]"
+
+
+LIGHT = """
+from typer.testing import CliRunner
+from windtunnel.cli.app import CHECKS, COMMANDS, FORECASTS, app
+ran = CliRunner().invoke(app, [*{command!r}, "--help"])
+assert ran.exit_code == 0, ran.output
+every = {{e.module for e in (*COMMANDS.values(), *CHECKS.values(), *FORECASTS.values())}}
+others = {{f"windtunnel.cli.{{module}}" for module in every - {{{own!r}}}}}
+print(sorted(sys.modules.keys() & {{"numpy", "windtunnel.config", *{heavy!r}, *others}}))
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", *COMMANDS, *(f"check {name}" for name in CHECKS), *(f"forecast {n}" for n in FORECASTS)],
+)
+def test_help_imports_no_other_command(command):
+    words = command.split()
+    group = {"check": CHECKS, "forecast": FORECASTS}.get(command.split(" ")[0], COMMANDS)
+    own = group[words[-1]].module if words else ""
+    script = LIGHT.format(command=words, heavy=HEAVY, own=own)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{script}"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("entries", [COMMANDS, CHECKS, FORECASTS])
+def test_a_summary_is_the_first_line_of_the_help(entries):
+    for entry in entries.values():
+        function = getattr(import_module(f"windtunnel.cli.{entry.module}"), entry.function)
+        assert function.__doc__.splitlines()[0] == entry.summary
 
 
 def test_plan_loads_no_torch(study_file):
@@ -200,15 +236,15 @@ def test_the_whole_chain_on_a_small_study(study_file, tmp_path):
 BAD = {
     "no file": (["plan", "none.yaml"], "none.yaml: no such file; `windtunnel init"),
     "no data": (["sweep", "{study}"], "words.txt"),
-    "engine": (["sweep", "{study}", "--engine", "spark"], "allowed are ray and local"),
-    "law": (["fit", "table.csv", "--law", "chinchila"], "did you mean 'chinchilla'?"),
+    "engine": (["sweep", "{study}", "--engine", "spark"], "[unknown-value]"),
+    "law": (["fit", "table.csv", "--law", "chinchila"], "[unknown-value]"),
     "table": (["fit", "table.csv"], "table.csv: no such file"),
     "no such table": (["fit", "table.csv"], "table.csv: no such file"),
     "widths": (["check", "mup", "--widths", "32,64"], "three or more, over a factor of 8"),
-    "width of no model": (["check", "mup", "--widths", "20,32,256"], "not a multiple of head_dim"),
+    "width of no model": (["check", "mup", "--widths", "20,32,256"], "[unusable-width]"),
     "no cluster": (["sweep", "{good}", "--address", "127.0.0.1:1"], "--address 127.0.0.1:1: "),
-    "width words": (["check", "mup", "--widths", "a,b"], "write whole numbers"),
-    "too early": (["fit", "{good}"], "no finished segment yet"),
+    "width words": (["check", "mup", "--widths", "a,b"], "[not-a-number]"),
+    "too early": (["fit", "{good}"], "[too-few-rows]"),
 }
 
 

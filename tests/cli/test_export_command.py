@@ -38,7 +38,7 @@ def refused(*arguments):
     result = CliRunner().invoke(app, [str(each) for each in arguments])
     assert isinstance(result.exception, WindtunnelError), (result.output, result.exception)
     assert result.exception.exit_code == 2
-    return str(result.exception)
+    return f"{result.exception} [{result.exception.code}]"
 
 
 ASKED = ("--shape", "128x5", "--tokens", "2e7")
@@ -86,13 +86,13 @@ def test_nothing_is_overwritten_and_nothing_half_written(study, tmp_path):
 
 def test_names_that_do_not_exist(study, tmp_path):
     out = ("--out", tmp_path / "out")
-    assert "did you mean 'torch'" in refused("export", study.file, "--to", "torhc", *ASKED, *out)
+    assert "[unknown-value]" in refused("export", study.file, "--to", "torhc", *ASKED, *out)
     said = refused("export", study.file, "--to", "json", *ASKED, "--lr-rule", "linear", *out)
-    assert "allowed are none, sqrt, measured" in said
+    assert "[unknown-value]" in said
     said = refused("export", study.file, "--to", "torch", "--segment", "abc", *out)
-    assert "only --to hf" in said
+    assert "[contradicting-options]" in said
     said = refused("export", study.file, "--to", "hf", "--segment", "abc", *ASKED, *out)
-    assert "--shape, --tokens has no meaning" in said
+    assert "[contradicting-options]" in said
     assert "is a file" in refused("export", study.file, "--to", "json", *ASKED, "--out", __file__)
 
 
@@ -228,14 +228,14 @@ def test_other_units(handed):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--loss", "abc"), "--loss abc: write a loss above 0"),
-        (("--loss", "-1"), "--loss -1: write a loss above 0"),
-        (("--loss", "nan"), "write a loss above 0"),
+        (("--loss", "abc"), "[not-a-number]"),
+        (("--loss", "-1"), "[not-a-number]"),
+        (("--loss", "nan"), "[not-a-number]"),
         (("--loss", "txet=2"), "did you mean 'text'"),
-        (("--loss", "=1"), "--loss =1: write a loss above 0"),
-        (("--loss", "1.3", "--loss", "1.4"), "a loss of mean was given before"),
-        (("--loss", "2", "--unit", "bits"), "allowed are nats-per-token"),
-        (("--loss", "2", "--tokens", "0"), "--tokens 0: must be above 0"),
+        (("--loss", "=1"), "[not-a-number]"),
+        (("--loss", "1.3", "--loss", "1.4"), "[duplicate-name]"),
+        (("--loss", "2", "--unit", "bits"), "[unknown-value]"),
+        (("--loss", "2", "--tokens", "0"), "[out-of-range]"),
     ],
 )
 def test_checks_that_cannot_be_made(handed, options, said):

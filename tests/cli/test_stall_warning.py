@@ -2,7 +2,7 @@
 
 import pytest
 
-from windtunnel.cli.tables import stall_diagnostics
+from windtunnel.cli.status import stall_diagnostics
 from windtunnel.runs.progress import SegmentProgress, StudyProgress
 
 

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from windtunnel.cli.app import app
-from windtunnel.cli.live import _searches
+from windtunnel.cli.sweep import _searches
 from windtunnel.cli.tracking import log_results
 from windtunnel.cli.winner import winner_line
 from windtunnel.config import load_study
@@ -191,7 +191,8 @@ def test_a_study_without_a_search_is_refused(study_file):
     result = CliRunner().invoke(app, ["winner", str(study_file())])
     assert isinstance(result.exception, ConfigError)
     assert result.exception.exit_code == 2
-    assert "no experiment of kind search, only scaling" in str(result.exception)
+    assert result.exception.code == "no-search"
+    assert result.exception.values["kinds"] == ["scaling"]
 
 
 def test_a_search_is_one_run_in_mlflow(swept, tmp_path, monkeypatch):

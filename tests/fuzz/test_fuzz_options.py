@@ -2,6 +2,7 @@
 
 import planted
 import pytest
+import typer
 
 from windtunnel.cli.app import app
 
@@ -72,9 +73,10 @@ def files(tmp_path_factory):
 def test_every_option_named_here_exists():
     from typer.main import get_command
 
-    commands = get_command(app).commands
+    root = get_command(app)
     for name, (_, options) in OPTIONS.items():
-        known = {each for option in commands[name].params for each in option.opts}
+        command = root.get_command(typer.Context(root), name)
+        known = {each for option in command.params for each in option.opts}
         assert set(options) <= known, name
 
 

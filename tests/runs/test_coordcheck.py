@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from windtunnel.cli.coordcheck import DEFAULT_FAMILY, DEFAULT_RECIPE
+from windtunnel.cli.check_mup import defaults
 from windtunnel.config import Size
 from windtunnel.config import model as recipe_module
 from windtunnel.errors import ConfigError
@@ -13,6 +13,7 @@ from windtunnel.model import build, initialise
 from windtunnel.mup import Role
 from windtunnel.runs.coordcheck import activations, coordinate_check
 
+DEFAULT_FAMILY, DEFAULT_RECIPE = defaults()
 MODELS = [DEFAULT_FAMILY.spec(Size(width, 2), vocab_size=256) for width in (32, 64, 128, 256)]
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from table_files import values
 
-from windtunnel.cli.fit import FitOptions, fit_source, read_source
+from windtunnel.cli.fit import fit_source
+from windtunnel.cli.fit_rows import FitOptions, read_source
 from windtunnel.errors import ConfigError
 from windtunnel.laws import Chinchilla
 from windtunnel.tables.read import read_table

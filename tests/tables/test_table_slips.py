@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from table_files import values
 
-from windtunnel.cli.fit import FitOptions, fit_source
+from windtunnel.cli.fit import fit_source
+from windtunnel.cli.fit_rows import FitOptions
 from windtunnel.errors import ConfigError, FitError
 from windtunnel.laws import Chinchilla
 from windtunnel.tables.check import is_perplexity

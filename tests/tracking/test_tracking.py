@@ -131,7 +131,7 @@ def test_a_server_that_stops_mid_sweep(study_file, tmp_path, state_home):
     path = study_file(sizes="[32x2]", horizons="[9000 steps, 10000 steps]")
     path.write_text(path.read_text().replace("{enabled: false}", f"{{uri: '{uri}'}}"))
     command = [sys.executable, "-c", "from windtunnel.cli import main; main()"]
-    every_second = "import windtunnel.cli.mirroring as m; m.MIRROR_SECONDS = 1.0; "
+    every_second = "import windtunnel.cli.tracking as m; m.MIRROR_SECONDS = 1.0; "
     often = [sys.executable, "-c", every_second + "from windtunnel.cli import main; main()"]
     server = serve(tmp_path, port)
     sweep = subprocess.Popen(

@@ -1,6 +1,7 @@
-"""The command line. Exits 0 done, 2 bad input, 3 segments failed or unstarted, 130 interrupted.
+"""The command line.
 
-A fault of our own exits 1: one line says where its trace was written, and never shows it.
+Exit codes: 0 done, 2 bad input, 3 a segment failed or did not start, or a check failed, 130
+interrupted. 1 is a bug of windtunnel: one line names the file that the traceback was written to.
 """
 
 import json
@@ -14,12 +15,12 @@ EXIT_SOME_FAILED = 3
 EXIT_INTERRUPTED = 130
 
 FAULT = "internal-error"
-"""Code of an exception that no boundary has turned into an error for the user."""
+"""Code of an exception that no boundary turned into an error for the user."""
 
 
 def main() -> None:
-    """Run the command line; whatever goes wrong is one message and no traceback."""
-    _say_all_characters()
+    """Run the command line. Every failure prints one message and no traceback."""
+    _escape_unencodable()
     from windtunnel.errors import WindtunnelError
     from windtunnel.redact import redacted
 
@@ -27,7 +28,7 @@ def main() -> None:
         from windtunnel.user_folders import provide_home
 
         provide_home()
-        from windtunnel.cli.app import app  # after there is a home, where libraries look for theirs
+        from windtunnel.cli.app import app  # libraries look for a home when imported
 
         app()
     except WindtunnelError as problem:
@@ -42,36 +43,36 @@ def main() -> None:
         sys.exit(0)
     except SystemExit:
         raise
-    except OSError as refused:  # a full disk or a lost mount, wherever it was met
+    except OSError as refused:  # a full disk or a lost mount, anywhere
         where = f"{refused.filename}: " if refused.filename else ""
-        said = redacted(
+        message = redacted(
             f"{where}{refused.strerror or refused}; mend it and run the same command again: "
             "what is finished is kept"
         )
-        print(f"error: {said}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
-    except BaseException as fault:  # Rust's panics are no Exception
-        print(f"error: {_said_of_fault(fault)}", file=sys.stderr)
+    except BaseException as fault:  # panics of Rust libraries are not an Exception
+        print(f"error: {_fault_message(fault)}", file=sys.stderr)
         sys.exit(EXIT_FAULT)
 
 
-def _say_all_characters() -> None:
-    """A terminal that knows ASCII alone shows other characters escaped, and ends no command."""
+def _escape_unencodable() -> None:
+    """Escape characters that the terminal cannot encode, instead of failing on them."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _said_of_fault(fault: BaseException) -> str:
-    """One line: the code, what was raised, and where its whole trace was written."""
+def _fault_message(fault: BaseException) -> str:
+    """One line: the code, the exception, and the file with its traceback."""
     from windtunnel.errors import cause_of
 
-    said = f"[{FAULT}] {type(fault).__name__}: {cause_of(fault)}"
+    message = f"[{FAULT}] {type(fault).__name__}: {cause_of(fault)}"
     try:
         trace = _write_trace(fault)
     except OSError as refused:
-        return f"{said}; a fault of windtunnel, whose trace could not be written ({refused})"
-    return f"{said}; a fault of windtunnel: please report it with {trace}"
+        return f"{message}; a fault of windtunnel, whose trace could not be written ({refused})"
+    return f"{message}; a fault of windtunnel: please report it with {trace}"
 
 
 def _write_trace(fault: BaseException) -> Path:

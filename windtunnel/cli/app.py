@@ -1,30 +1,150 @@
-"""Every command: its options and what it prints. Heavy libraries load inside the commands."""
+"""The tree of commands. A command's module is imported when that command is called for.
 
-import sys
-from pathlib import Path
-from typing import Annotated
+`windtunnel --help` needs only the summaries below, so it imports no command.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command as command_of
 
-from windtunnel.cli import EXIT_SOME_FAILED
-from windtunnel.cli.app_export import exports, forecast
-from windtunnel.cli.app_import import imports
-from windtunnel.cli.app_laws import laws
-from windtunnel.cli.options import AsJson, StudyFile
+
+class Entry(NamedTuple):
+    """Where a command's function is, and its line in the help of its group."""
+
+    module: str
+    function: str
+    summary: str
+    panel: str
+
+
+RUN, READ, LAW, HAND_OVER = "Run a study", "Read the results", "Fit a law", "Hand over"
+
+COMMANDS: Mapping[str, Entry] = {
+    "init": Entry("init", "init", "Write a commented study file to start from.", RUN),
+    "plan": Entry(
+        "plan", "plan", "Show what a sweep would run and cost, without running anything.", RUN
+    ),
+    "sweep": Entry("sweep", "sweep", "Run a study, or resume it.", RUN),
+    "status": Entry("status", "status", "Show progress.", RUN),
+    "gc": Entry("gc", "gc", "List checkpoints that are no longer needed, and delete them.", RUN),
+    "runs": Entry(
+        "runs", "runs", "List runs: one row per finished, diverged or imported run.", READ
+    ),
+    "winner": Entry(
+        "winner", "winner", "Show the winner of each search and how certain it is.", READ
+    ),
+    "report": Entry("report", "report", "Write a self-contained HTML report of a study.", READ),
+    "records": Entry(
+        "records", "records", "Write the measurements of a study as small files for analysis.", READ
+    ),
+    "sync": Entry(
+        "sync", "sync", "Copy everything that MLflow lacks from the store to MLflow.", READ
+    ),
+    "ui": Entry("ui", "ui", "Open a study in the MLflow UI.", READ),
+    "fit": Entry("fit", "fit", "Fit a scaling law to the runs of a study or of a table.", LAW),
+    "predict": Entry(
+        "predict", "predict", "Predict a run from a fit, with a prediction interval.", LAW
+    ),
+    "optimum": Entry(
+        "optimum", "optimum", "Compute the optimal split of a budget into params and tokens.", LAW
+    ),
+    "import-runs": Entry(
+        "import_runs", "import_runs", "Import finished runs of other tools into a study.", LAW
+    ),
+    "export": Entry(
+        "export",
+        "export",
+        "Export the recipe and the loss forecast for a full-size run.",
+        HAND_OVER,
+    ),
+}
+CHECKS: Mapping[str, Entry] = {
+    "mup": Entry(
+        "check_mup",
+        "mup",
+        "Run the muP coordinate check: activations must not scale with width.",
+        "",
+    ),
+}
+FORECASTS: Mapping[str, Entry] = {
+    "check": Entry(
+        "forecast_check", "check", "Compare the loss of the large run with its forecast.", ""
+    ),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that imports the module of a command when that command is called."""
+
+    entries: Mapping[str, Entry] = COMMANDS
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        stubs = {
+            name: TyperCommand(name, help=entry.summary, rich_help_panel=entry.panel or None)
+            for name, entry in self.entries.items()
+        }
+        self.commands = {**stubs, **self.commands}
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command itself, not the stub that stands for it in the help of the group."""
+        entry = self.entries.get(cmd_name)
+        return super().get_command(ctx, cmd_name) if entry is None else _load(cmd_name, entry)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help of the group from the stubs."""
+        listing = TyperGroup(
+            name=self.name,
+            commands=dict(self.commands),
+            help=self.help,
+            params=self.params,
+            rich_markup_mode=self.rich_markup_mode,
+        )
+        listing.format_help(ctx, formatter)
+
+
+class CheckGroup(LazyGroup):
+    """`windtunnel check`."""
+
+    entries = CHECKS
+
+
+class ForecastGroup(LazyGroup):
+    """`windtunnel forecast`."""
+
+    entries = FORECASTS
+
+
+def _load(name: str, entry: Entry) -> Any:
+    function = getattr(import_module(f"windtunnel.cli.{entry.module}"), entry.function)
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone.command(name)(function)
+    return command_of(alone)
+
 
 app = typer.Typer(
     name="windtunnel",
-    help="Scaling-law experiments on small muP models, before the full-size run.",
+    cls=LazyGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-check = typer.Typer(help="Check that a model family transfers.", no_args_is_help=True)
-app.add_typer(check, name="check")
-app.add_typer(laws)
-app.add_typer(exports)
-app.add_typer(forecast, name="forecast")
-app.add_typer(imports)
+app.add_typer(
+    typer.Typer(cls=CheckGroup, no_args_is_help=True, callback=lambda: None),
+    name="check",
+    help="Check that hyperparameters transfer across widths.",
+    rich_help_panel=RUN,
+)
+app.add_typer(
+    typer.Typer(cls=ForecastGroup, no_args_is_help=True, callback=lambda: None),
+    name="forecast",
+    help="Check the forecasts of exported recipes.",
+    rich_help_panel=HAND_OVER,
+)
 
 
 @app.callback(invoke_without_command=True)
@@ -37,212 +157,3 @@ def root(
 
         print(f"windtunnel {__version__}")
         raise typer.Exit
-
-
-@app.command()
-def init(
-    file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("hparams.yaml"),
-) -> None:
-    """Write a commented study file to start from."""
-    from windtunnel.cli.init import write_template
-
-    write_template(file)
-    print(f"wrote {file}\nnext: windtunnel plan {file}")
-
-
-@app.command()
-def plan(
-    study: StudyFile,
-    resolved: Annotated[
-        bool, typer.Option("--resolved", help="Print the study with every default filled in.")
-    ] = False,
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Time a few real updates of every shape here first.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Say what a sweep would run and cost. Trains nothing and prepares nothing."""
-    from windtunnel.cli.plan import print_plan, print_resolved
-    from windtunnel.runs.study import open_study
-
-    opened = open_study(study)
-    if resolved:
-        print_resolved(opened.config)
-    else:
-        print_plan(opened, calibrates=calibrate, as_json=as_json)
-
-
-@app.command()
-def sweep(
-    study: StudyFile,
-    engine: Annotated[
-        str, typer.Option(help="ray, or local: in this process, one segment at a time.")
-    ] = "ray",
-    address: Annotated[
-        str | None, typer.Option(help="Join the Ray cluster at this address.")
-    ] = None,
-    accept_execution_change: Annotated[
-        bool,
-        typer.Option(
-            "--accept-execution-change",
-            help="Go on with trunks that were computed on another device, torch or version.",
-        ),
-    ] = False,
-) -> None:
-    """Run a study, or go on with it: what is finished is not run again."""
-    from windtunnel.cli.sweep import run_sweep
-
-    code = run_sweep(
-        study, engine=engine, address=address, accept_execution_change=accept_execution_change
-    )
-    raise typer.Exit(code)
-
-
-@app.command()
-def status(study: StudyFile, as_json: AsJson = False) -> None:
-    """Say how far a study is."""
-    from windtunnel.cli.tables import print_status
-    from windtunnel.runs.progress import study_progress
-    from windtunnel.runs.study import open_study
-
-    opened = open_study(study)
-    print_status(opened, study_progress(opened), as_json=as_json)
-
-
-@app.command()
-def gc(
-    study: StudyFile,
-    yes: Annotated[bool, typer.Option("--yes", help="Free it; without this, only say so.")] = False,
-    last_forks: Annotated[
-        bool, typer.Option("--last-forks", help="Also each trunk's last fork.")
-    ] = False,
-    ends: Annotated[
-        bool, typer.Option("--ends", help="Also the weights at the ends of branches.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Say which checkpoints nobody needs any more, and free them on --yes. Loses no result."""
-    from windtunnel.cli.gc import run_gc
-    from windtunnel.runs.study import open_study
-
-    run_gc(open_study(study), yes=yes, last_forks=last_forks, ends=ends, as_json=as_json)
-
-
-@app.command()
-def runs(
-    study: StudyFile,
-    out: Annotated[Path | None, typer.Option(help="Write a CSV file.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """One row a finished or diverged segment, and one an imported run."""
-    from windtunnel.cli.output import check_output
-    from windtunnel.cli.tables import print_runs, write_csv
-    from windtunnel.runs.imported import study_rows
-    from windtunnel.runs.study import open_study
-
-    check_output("--out", out, study=study)
-    opened = open_study(study)
-    rows = study_rows(opened)
-    if out is not None:
-        write_csv(out, rows)
-        print(f"wrote {len(rows)} rows to {out}", file=sys.stderr if as_json else sys.stdout)
-    if as_json or out is None:
-        print_runs(rows, as_json=as_json)
-
-
-@app.command()
-def records(
-    study: StudyFile,
-    out: Annotated[Path, typer.Option(help="Folder to write them into.")],
-) -> None:
-    """Write what a study measured as a few small files, which figures and notebooks start from."""
-    from windtunnel.cli.output import check_output
-    from windtunnel.findings import records_of, write_records
-    from windtunnel.findings.records import FILES
-    from windtunnel.runs.study import open_study
-
-    for name in sorted(FILES):
-        check_output("--out", out / name, study=study)
-    for path in write_records(records_of(open_study(study)), out):
-        print(path)
-
-
-@app.command()
-def winner(
-    study: StudyFile,
-    every: Annotated[
-        bool, typer.Option("--all", help="Also every trial, its values and its loss.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """What each search found: the best trials, repeated on new seeds, and how sure it is."""
-    from windtunnel.cli.winner import print_winner
-    from windtunnel.runs.study import open_study
-
-    print_winner(open_study(study), as_json=as_json, every=every)
-
-
-@app.command()
-def report(
-    study: StudyFile,
-    out: Annotated[Path | None, typer.Option(help="Where to write the page.")] = None,
-) -> None:
-    """Write one self-contained HTML page about a study."""
-    from windtunnel.cli.output import check_output
-    from windtunnel.report import write_report
-    from windtunnel.runs.study import open_study
-
-    check_output("--out", out, study=study, allowed="report.html")
-    print(f"report: {write_report(open_study(study), out)}")
-
-
-@app.command()
-def sync(study: StudyFile) -> None:
-    """Mirror the store to MLflow again, filling what is missing."""
-    from windtunnel.cli.tracking import sync_study
-
-    sync_study(study)
-
-
-@app.command()
-def ui(
-    study: StudyFile,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
-) -> None:
-    """Open the study's runs in MLflow's own pages."""
-    from windtunnel.cli.tracking import serve_study
-
-    serve_study(study, port=port)
-
-
-@check.command()
-def mup(
-    study: Annotated[
-        Path | None,
-        typer.Argument(metavar="[STUDY.yaml]", help="Take model and recipe from a study."),
-    ] = None,
-    widths: Annotated[
-        str | None, typer.Option(help="Widths, comma-separated; at least a factor of 8 apart.")
-    ] = None,
-    depth: Annotated[int | None, typer.Option(min=1, help="Layers; default: the study's.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Updates.")] = 16,
-    parametrization: Annotated[
-        str | None, typer.Option(help="mup or standard; default: the study's.")
-    ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write the figure (.png, .svg, .pdf).")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train several widths a few updates: changes must not depend on width. Exit 3 on a fail."""
-    from windtunnel.cli.coordcheck import run_check
-
-    passed = run_check(
-        study,
-        widths=widths,
-        depth=depth,
-        steps=steps,
-        parametrization=parametrization,
-        plot=plot,
-        as_json=as_json,
-    )
-    if not passed:
-        raise typer.Exit(EXIT_SOME_FAILED)

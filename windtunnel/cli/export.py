@@ -1,55 +1,181 @@
-"""`windtunnel export`: build, write, say what was handed over and what to beware of."""
+"""`windtunnel export`: the recipe, the forecast and the warnings for a full-size run."""
 
 import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from windtunnel.cli.options import OUTPUT, AsJson, StudyFile, check_choice
 from windtunnel.cli.text import flops, print_json, say, si, terminal
-from windtunnel.errors import ConfigError, StoreError, TrackingError, did_you_mean
-from windtunnel.export.handoff import Estimate, Handoff
-from windtunnel.export.request import Asked, option
-from windtunnel.export.write import TARGETS, check_folder, new_folder, write_export
+from windtunnel.errors import ConfigError, StoreError, TrackingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from windtunnel.export.handoff import Estimate, Handoff
     from windtunnel.runs.study import Study
 
 RULES = ("none", "sqrt", "measured")
 
 
+SIZE, LENGTH = "Size of the run (one of)", "Length of the run (one of)"
+RECIPE, FORECAST = "Recipe", "Forecast"
+"""Panels of the help."""
+
+
+def export(
+    study: StudyFile,
+    to: Annotated[
+        str,
+        typer.Option(
+            help="json, hf, megatron, torchtitan, nanotron or torch.", rich_help_panel=OUTPUT
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="New folder to write.", rich_help_panel=OUTPUT)
+    ],
+    params: Annotated[
+        float | None, typer.Option(help="Non-embedding parameters N.", rich_help_panel=SIZE)
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(metavar="WxD", help="Width x depth.", rich_help_panel=SIZE)
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="YAML file with a `model:` section.", rich_help_panel=SIZE),
+    ] = None,
+    flops: Annotated[
+        float | None, typer.Option(help="Training compute C = 6 N D.", rich_help_panel=LENGTH)
+    ] = None,
+    tokens: Annotated[
+        float | None, typer.Option(help="Training tokens D.", rich_help_panel=LENGTH)
+    ] = None,
+    tokens_per_param: Annotated[
+        float | None, typer.Option(help="Tokens per parameter, D / N.", rich_help_panel=LENGTH)
+    ] = None,
+    segment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="With --to hf: export the weights of this trained segment instead of a recipe.",
+        ),
+    ] = None,
+    batch_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens per update; default: from the batch law of the study.",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
+    lr_rule: Annotated[
+        str | None,
+        typer.Option(
+            help="How the learning rate scales with the batch: none, sqrt or measured.",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
+    winner: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Use the winning values of this search.",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
+    with_: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            metavar="STUDY.yaml",
+            help="Also use the batch law, batch rule and searches of this study on the same data. "
+            "Repeatable.",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
+    fit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FIT.json",
+            help="Fit to forecast with, from `windtunnel fit STUDY.yaml --out`.",
+            rich_help_panel=FORECAST,
+        ),
+    ] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option(
+            help="Scaling experiment, if the study has several.", rich_help_panel=FORECAST
+        ),
+    ] = None,
+    extrapolate: Annotated[
+        bool,
+        typer.Option(
+            "--extrapolate",
+            help="Accept a target far beyond the fitted runs.",
+            rich_help_panel=FORECAST,
+        ),
+    ] = False,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CODE",
+            help="Accept this warning of the fit, which otherwise refuses the export. Repeatable.",
+            rich_help_panel=FORECAST,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Export the recipe and the loss forecast for a full-size run.
+
+    Hyperparameters are scaled to the target size by muP.
+    """
+    check_target(to, lr_rule)
+    options = {
+        "params": params, "shape": shape, "model": model, "flops": flops, "tokens": tokens,
+        "tokens_per_param": tokens_per_param, "fit": fit, "companions": tuple(with_ or ()),
+        "experiment": experiment, "winner": winner, "batch_tokens": batch_tokens,
+        "lr_rule": lr_rule, "extrapolate": extrapolate, "accept": tuple(accept or ()),
+    }  # fmt: skip
+    if segment is not None:
+        run_export_segment(study, segment, options | {"json": as_json}, to=to, out=out)
+    else:
+        run_export(study, options, to=to, out=out, as_json=as_json)
+
+
 def check_target(target: str, lr_rule: str | None) -> None:
-    """Refuse a target or a rule that does not exist.
+    """Check the export target and the learning-rate rule.
 
     Raises:
-        ConfigError: With those that do.
+        ConfigError: There is none of that name.
     """
-    for name, value, allowed in (("--to", target, TARGETS), ("--lr-rule", lr_rule, RULES)):
-        if value is not None and value not in allowed:
-            raise ConfigError(
-                f"{name} {value}: allowed are {', '.join(allowed)}{did_you_mean(value, allowed)}"
-            )
+    from windtunnel.export.write import TARGETS
+
+    check_choice("--to", target, TARGETS)
+    if lr_rule is not None:
+        check_choice("--lr-rule", lr_rule, RULES)
 
 
 def run_export(
     file: Path, options: Mapping[str, Any], *, to: str, out: Path, as_json: bool
 ) -> None:
-    """Write a target's folder and print what is in it.
+    """Write the folder of a target, and print its content.
 
     Raises:
-        ConfigError: The study cannot answer, the target cannot express it, or `out` is in use.
-        FitError: The fit is none to hand over.
+        ConfigError: The study lacks what the target needs, or `out` exists.
+        FitError: The fit is not fit for a forecast.
     """
     from windtunnel.export.build import build_handoff
+    from windtunnel.export.request import Asked
+    from windtunnel.export.write import check_folder, write_export
     from windtunnel.runs.study import open_study
     from windtunnel.runs.study_files import keep_handoff
 
-    asked = Asked(**options)
+    request = Asked(**options)
     check_folder(out)
     study = open_study(file)
-    export = build_handoff(study, asked)
+    export = build_handoff(study, request)
     written = write_export(export, to, out)
     document = json.loads(export.handoff.to_json())
     try:
@@ -74,19 +200,29 @@ def run_export(
 def run_export_segment(
     file: Path, segment: str, options: Mapping[str, Any], *, to: str, out: Path
 ) -> None:
-    """Write a trained segment of the store as a Hugging Face folder.
+    """Write a trained segment of the store as a Hugging Face checkpoint.
 
     Raises:
         ConfigError: Another target than hf, or a segment that cannot be written.
     """
+    from windtunnel.export.request import option
+    from windtunnel.export.write import new_folder
+
     given = [option(name) for name, value in options.items() if value]
     if given:
         raise ConfigError(
+            "contradicting-options",
             f"--segment {segment} writes a trained model as it is: {', '.join(given)} has no "
-            "meaning there; leave it out, or leave --segment out for a target"
+            "meaning there; leave it out, or leave --segment out for a target",
+            options=["--segment", *given],
         )
     if to != "hf":
-        raise ConfigError(f"--segment {segment}: only --to hf writes trained segments, not {to}")
+        raise ConfigError(
+            "contradicting-options",
+            f"--segment {segment}: only --to hf writes trained segments, not {to}",
+            options=["--segment", "--to"],
+            to=to,
+        )
     from windtunnel.export.targets.hf import write_segment
     from windtunnel.runs.study import open_study
 
@@ -99,7 +235,7 @@ def run_export_segment(
 
 
 def _mirror(study: "Study") -> str:
-    """Log the Handoff to MLflow where the study asks for it; what went wrong, if anything."""
+    """Log the Handoff to MLflow if the study tracks; return the problem, or the empty string."""
     if not study.config.tracking.enabled:
         return ""
     from windtunnel.cli.tracking import log_handoffs, mirror_of
@@ -111,7 +247,7 @@ def _mirror(study: "Study") -> str:
     return ""
 
 
-def _lines(handoff: Handoff) -> "Iterator[str]":
+def _lines(handoff: "Handoff") -> "Iterator[str]":
     counts, steps, batch = handoff.counts, handoff.schedule, handoff.batch
     yield (
         f"{handoff.model.size}: {si(counts.params)} params on {si(counts.tokens)} tokens "
@@ -141,8 +277,8 @@ def _lines(handoff: Handoff) -> "Iterator[str]":
     yield "multipliers: " + ", ".join(f"{site} {value:.4g}" for site, value in sites)
 
 
-def _said(estimate: Estimate, form: str = ".4f") -> str:
-    """A value with its interval."""
+def _said(estimate: "Estimate", form: str = ".4f") -> str:
+    """A value with its interval, as text."""
     ends = [
         "unbounded" if end is None or math.isinf(end) else format(end, form)
         for end in (estimate.low, estimate.high)
@@ -150,6 +286,6 @@ def _said(estimate: Estimate, form: str = ".4f") -> str:
     return f"{estimate.value:{form}} ({ends[0]} to {ends[1]})"
 
 
-def _si(estimate: Estimate) -> str:
+def _si(estimate: "Estimate") -> str:
     ends = ["unbounded" if end is None else si(end) for end in (estimate.low, estimate.high)]
     return f"{si(estimate.value)} ({ends[0]} to {ends[1]})"

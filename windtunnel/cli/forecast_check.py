@@ -1,13 +1,52 @@
-"""`windtunnel forecast check`: the truth beside the forecast, and whether it fell inside."""
+"""`windtunnel forecast check`: the measured loss against its forecast."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
+import typer
+
+from windtunnel.cli import EXIT_SOME_FAILED
+from windtunnel.cli.options import AsJson, check_choice
 from windtunnel.cli.text import print_json, say, si, terminal
-from windtunnel.errors import ConfigError, did_you_mean
-from windtunnel.export.check import UNITS, Compared, check_forecast, keep_check
-from windtunnel.export.fits import MEAN
+from windtunnel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from windtunnel.export.check import Compared
+
+
+def check(
+    handoff: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder that `windtunnel export` wrote.")
+    ],
+    loss: Annotated[
+        list[str],
+        typer.Option(
+            metavar="[SET=]LOSS",
+            help="Measured loss of one validation set, or the mean over all of them. Repeatable.",
+        ),
+    ],
+    tokens: Annotated[
+        float | None, typer.Option(help="Training tokens; default: as exported.")
+    ] = None,
+    params: Annotated[
+        float | None, typer.Option(help="Parameter count; default: as exported.")
+    ] = None,
+    unit: Annotated[
+        str, typer.Option(help="nats-per-token, nats-per-byte or bits-per-byte.")
+    ] = "nats-per-token",
+    as_json: AsJson = False,
+) -> None:
+    """Compare the loss of the large run with its forecast.
+
+    Exits 3 if a loss lies outside its prediction interval.
+    """
+    inside = run_forecast_check(
+        handoff, loss, tokens=tokens, params=params, unit=unit, as_json=as_json
+    )
+    if not inside:
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 def run_forecast_check(
@@ -19,25 +58,31 @@ def run_forecast_check(
     unit: str,
     as_json: bool,
 ) -> bool:
-    """Print and keep the comparison; whether every loss was inside.
+    """Print and keep the comparison; return whether every loss lies inside its interval.
 
     Raises:
-        ConfigError: No Handoff, or a loss, set or unit that it cannot be compared with.
+        ConfigError: There is no Handoff, or it has no such validation set or unit.
     """
-    if unit not in UNITS:
-        raise ConfigError(
-            f"--unit {unit}: allowed are {', '.join(UNITS)}{did_you_mean(unit, UNITS)}"
-        )
+    from windtunnel.export.check import UNITS, check_forecast, keep_check
+
+    check_choice("--unit", unit, UNITS)
     for option, value in (("--tokens", tokens), ("--params", params)):
         if value is not None and not 0 < value < math.inf:
-            raise ConfigError(f"{option} {value:g}: must be above 0")
+            raise ConfigError(
+                "out-of-range", f"{option} {value:g}: must be above 0", option=option, value=value
+            )
     measured: dict[str, float] = {}
     for text in losses:
         name, value = _loss(text)
         if name in measured:
-            raise ConfigError(f"--loss {text}: a loss of {name} was given before; give one a set")
+            raise ConfigError(
+                "duplicate-name",
+                f"--loss {text}: a loss of {name} was given before; give one a set",
+                option="--loss",
+                name=name,
+            )
         measured[name] = value
-    check = check_forecast(path, measured, params=params, tokens=tokens, unit=unit)
+    check = check_forecast(path, measured, params=params, tokens=tokens, unit=cast("Any", unit))
     if as_json:
         print_json(check.as_json())
         keep_check(path, check)
@@ -53,6 +98,8 @@ def run_forecast_check(
 
 
 def _loss(text: str) -> tuple[str, float]:
+    from windtunnel.export.fits import MEAN
+
     name, sign, number = text.rpartition("=")
     try:
         value = float(number)
@@ -60,13 +107,16 @@ def _loss(text: str) -> tuple[str, float]:
         value = math.nan
     if not 0 < value < math.inf or (sign and not name):
         raise ConfigError(
+            "not-a-number",
             f"--loss {text}: write a loss above 0, as --loss 2.31, or of one validation set, as "
-            "--loss docs=2.31"
+            "--loss docs=2.31",
+            option="--loss",
+            value=text,
         )
     return name or MEAN, value
 
 
-def _line(each: Compared, level: float) -> str:
+def _line(each: "Compared", level: float) -> str:
     verdict = {True: "inside", False: "OUTSIDE", None: "no interval to be inside of"}[each.inside]
     ends = f" ({each.low:.4f} to {each.high:.4f}, {level:.0%})" if each.low and each.high else ""
     side = "too high" if each.log_error > 0 else "too low"

@@ -1,16 +1,27 @@
-"""The commented study file that `windtunnel init` writes."""
+"""`windtunnel init`: the commented study file to start from."""
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from windtunnel.errors import ConfigError
 
 
+def init(
+    file: Annotated[Path, typer.Argument(help="File to write.")] = Path("hparams.yaml"),
+) -> None:
+    """Write a commented study file to start from."""
+    write_template(file)
+    print(f"wrote {file}\nnext: windtunnel plan {file}")
+
+
 def write_template(file: Path) -> None:
-    """Write it, with the path of the JSON Schema that editors complete and check it by.
+    """Write the template, with the path of the JSON Schema for editors.
 
     Raises:
-        ConfigError: The file is there already, or cannot be written.
+        ConfigError: The file exists already, or cannot be written.
     """
     template = files("windtunnel.cli").joinpath("template.yaml").read_text(encoding="utf-8")
     schema = files("windtunnel.config").joinpath("study.schema.json")
@@ -19,7 +30,14 @@ def write_template(file: Path) -> None:
             new.write(template.replace("SCHEMA", str(schema)))
     except FileExistsError:
         raise ConfigError(
-            f"{file}: is there already; name another file, or move this one away"
+            "file-exists",
+            f"{file}: is there already; name another file, or move this one away",
+            path=file,
         ) from None
     except OSError as refused:
-        raise ConfigError(f"{file}: cannot be written: {refused.strerror}") from None
+        raise ConfigError(
+            "cannot-write",
+            f"{file}: cannot be written: {refused.strerror}",
+            path=file,
+            cause=refused.strerror,
+        ) from None

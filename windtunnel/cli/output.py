@@ -1,11 +1,10 @@
-"""Files that a command was told to write: these and no others, and never over what it read."""
+"""Output files of commands: checked before any work, and never written over an input."""
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windtunnel.errors import ConfigError, cause_of
-from windtunnel.runs.files import write_whole
 
 if TYPE_CHECKING:
     from windtunnel.config import StudyConfig
@@ -19,57 +18,78 @@ def check_output(
     study: Path | None = None,
     allowed: str | None = None,
 ) -> None:
-    """Refuse a file that cannot be written as asked, before any work is done for it.
+    """Check, before any work, that an output file can be written.
 
     Args:
-        option: As it was typed.
-        path: The file, if one was asked for.
+        option: The option that names the file.
+        path: The file, or None if the option was not given.
         inputs: Files that the command reads.
-        study: A study file that it reads: what that extends, its sources, its tokenizer and its
-            store are inputs too.
-        allowed: Name of the one file in the study's own folder that the option may write.
+        study: Study file that the command reads. The files that it extends, its sources, its
+            tokenizer and its store are inputs too.
+        allowed: Name of the one file in the study's folder that the option may write.
 
     Raises:
-        ConfigError: It is a folder, one of the files that are read, or lies in the store.
+        ConfigError: The path is a folder, an input, or in the store.
     """
     if path is None:
         return
     if path.is_dir():
-        raise ConfigError(f"{option} {path}: is a folder; name a file in it")
-    read = list(inputs)
+        raise ConfigError(
+            "is-a-folder",
+            f"{option} {path}: is a folder; name a file in it",
+            option=option,
+            path=path,
+        )
+    sources = list(inputs)
     if study is not None:
         from windtunnel.config import load_study
 
         config = load_study(study)
-        read += _inputs_of(config, study)
+        sources += _inputs_of(config, study)
         _refuse_in_store(option, path, config, study, allowed)
     place = path.resolve()
-    for each in read:
-        if each.is_dir() and place.is_relative_to(each.resolve()):
+    for source in sources:
+        if source.is_dir() and place.is_relative_to(source.resolve()):
             raise ConfigError(
-                f"{option} {path}: lies in {each}, which is read as data; name a file elsewhere"
+                "is-an-input",
+                f"{option} {path}: lies in {source}, which is read as data; name a file elsewhere",
+                option=option,
+                path=path,
+                input=source,
             )
-        if path.exists() and each.exists() and path.samefile(each):
+        if path.exists() and source.exists() and path.samefile(source):
             raise ConfigError(
+                "is-an-input",
                 f"{option} {path}: this command reads that file and would overwrite it; name "
-                "another one"
+                "another one",
+                option=option,
+                path=path,
+                input=source,
             )
 
 
 def write_output(option: str, path: Path, text: str) -> None:
-    """Write one file whole: a reader sees the old one or the new one.
+    """Write a file atomically: a reader sees the old file or the new one.
 
     Raises:
         ConfigError: It cannot be written.
     """
+    from windtunnel.runs.files import write_whole
+
     try:
         write_whole(path, text)
     except OSError as refused:
-        raise ConfigError(f"{option} {path}: cannot be written: {cause_of(refused)}") from None
+        raise ConfigError(
+            "cannot-write",
+            f"{option} {path}: cannot be written: {cause_of(refused)}",
+            option=option,
+            path=path,
+            cause=cause_of(refused),
+        ) from None
 
 
 def _inputs_of(config: "StudyConfig", file: Path) -> list[Path]:
-    """What a study reads: its files, its sources and its tokenizer, files or folders."""
+    """The inputs of a study: its files, its sources and its tokenizer, as files or folders."""
     from windtunnel.config.load import place_named
     from windtunnel.config.yaml import files_of
 
@@ -86,10 +106,14 @@ def _refuse_in_store(
     from windtunnel.config.load import place_named
 
     store = place_named(config.store, file, "store").resolve()
-    own = store / "studies" / config.study
+    folder = store / "studies" / config.study
     place = path.resolve()
-    if place.is_relative_to(store) and not (allowed and place == own / allowed):
+    if place.is_relative_to(store) and not (allowed and place == folder / allowed):
         raise ConfigError(
+            "is-in-store",
             f"{option} {path}: lies in the study's store, whose files are windtunnel's own; name "
-            "one elsewhere"
+            "one elsewhere",
+            option=option,
+            path=path,
+            store=store,
         )

@@ -1,49 +1,91 @@
-"""`windtunnel plan`: segments, work, data, disk, time, and the cost without branches."""
+"""`windtunnel plan`: segments, compute, data, disk, estimated time, and the saving of branches."""
 
 import sys
+import time
+from collections import defaultdict
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.table import Table
 
-from windtunnel.cli.ahead import calibration_table, lines_ahead
-from windtunnel.cli.data_text import data_json, say_data, say_warnings
-from windtunnel.cli.text import flops, print_json, say, si, size_of, terminal
-from windtunnel.config import Branch, ModelSpec, StudyConfig
-from windtunnel.config.branch import BranchExperiment
-from windtunnel.config.load import resolved_text
-from windtunnel.config.search import SearchExperiment
-from windtunnel.engine.simulate import Estimate, estimate
-from windtunnel.runs.budget.budget import disk_use, over_budget
-from windtunnel.runs.budget.calibration import Calibration, calibrate, read_calibration
-from windtunnel.runs.budget.cost import Cost, Left, cost_of, free_bytes, left_of, slots_here
-from windtunnel.runs.budget.throughput import Throughput, throughput_of
-from windtunnel.runs.plan import PlannedSegment
-from windtunnel.runs.points import search_size
-from windtunnel.runs.preflight import beyond_this_machine
-from windtunnel.runs.search.projection import trials_asked
-from windtunnel.runs.search.trial_log import read_suggested
-from windtunnel.runs.study import Study
+from windtunnel.cli.options import AsJson, StudyFile
+from windtunnel.cli.text import (
+    data_json,
+    duration,
+    flops,
+    print_json,
+    say,
+    say_data,
+    say_warnings,
+    si,
+    size_of,
+    terminal,
+)
+
+if TYPE_CHECKING:
+    from windtunnel.config import ModelSpec, StudyConfig
+    from windtunnel.config.branch import BranchExperiment
+    from windtunnel.config.search import SearchExperiment
+    from windtunnel.engine.simulate import Outlook
+    from windtunnel.runs.budget.calibration import Calibration
+    from windtunnel.runs.budget.cost import Cost, Left
+    from windtunnel.runs.budget.throughput import Pace, Shape
+    from windtunnel.runs.plan import PlannedSegment
+    from windtunnel.runs.study import Study
+
 
 MOST_LINES = 200
-"""Of the table: nobody reads more, and drawing 5,000 takes 2 s (measured)."""
+"""Most rows of the table. Drawing 5,000 takes 2 s (measured)."""
 
 MOST_NAMES = 12
-"""Of the variants of an experiment; more would hide the lines around them."""
+"""Most variants of an experiment that are named."""
 
 
-def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
-    """Print the plan of an opened study; with `calibrates`, after timing its shapes here."""
+def plan(
+    study: StudyFile,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="Print the study with all defaults filled in.")
+    ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate", help="First time a few real updates of every shape on this machine."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a sweep would run and cost, without running anything."""
+    from windtunnel.runs.study import open_study
+
+    opened = open_study(study)
+    if resolved:
+        print_resolved(opened.config)
+    else:
+        print_plan(opened, calibrates=calibrate, as_json=as_json)
+
+
+def print_plan(study: "Study", *, calibrates: bool, as_json: bool) -> None:
+    """Print the plan of an opened study; with `calibrates`, time its shapes first."""
+    from windtunnel.config.branch import BranchExperiment
+    from windtunnel.config.search import SearchExperiment
+    from windtunnel.engine.simulate import outlook
+    from windtunnel.runs.budget.budget import over_budget
+    from windtunnel.runs.budget.calibration import calibrate, read_calibration
+    from windtunnel.runs.budget.cost import cost_of, free_bytes, left_of, slots_here
+    from windtunnel.runs.budget.throughput import pace_of
+    from windtunnel.runs.preflight import beyond_this_machine
+
     slots = slots_here(study.config)
     if calibrates:
         calibration: Calibration | None = calibrate(study.expected, slots=slots, tell=_tell)
     else:
         calibration = read_calibration(study, slots=slots)
-    pace = throughput_of(study, calibration.by_shape() if calibration else None)
+    pace = pace_of(study, calibration.by_shape() if calibration else None)
     expected = study.expected
     cost, left = cost_of(expected), left_of(expected)
-    ahead = estimate(expected, pace, left, slots=slots)
-    budget = over_budget(expected, left, pace, ahead.disk_peak)
+    estimate = outlook(expected, pace, left, slots=slots)
+    budget = over_budget(expected, left, pace, estimate.disk_peak)
     beyond = beyond_this_machine(study.config.resources)
     finished = sum(outcome == "finished" for outcome in left.ended.values())
     if as_json:
@@ -58,19 +100,19 @@ def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
                     "segments": len(left.updates),
                     "updates": sum(left.updates.values()),
                     "flops": left.flops(study),
-                    "seconds": ahead.left.makespan,
+                    "seconds": estimate.left.makespan,
                 },
                 "time": {
                     "slots": slots,
-                    "seconds": ahead.whole.makespan,
-                    "bound_seconds": ahead.whole.bound,
-                    "utilisation": ahead.whole.utilisation,
+                    "seconds": estimate.whole.makespan,
+                    "bound_seconds": estimate.whole.bound,
+                    "utilisation": estimate.whole.utilisation,
                     "flops_per_second": pace.flops_per_second,
                     "speed": pace.source,
                 },
                 "disk": {
-                    "peak_bytes": ahead.disk_peak,
-                    "end_bytes": ahead.disk_end,
+                    "peak_bytes": estimate.disk_peak,
+                    "end_bytes": estimate.disk_end,
                     "free_bytes": free_bytes(study.store.root),
                 },
                 "calibration": calibration.model_dump(mode="json") if calibration else None,
@@ -90,7 +132,7 @@ def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
             say(console, f"{'branch ' + each.name:<11}  {_branch(study, each)}")
     for line in _lines(expected, cost, left, finished):
         say(console, line)
-    for line in lines_ahead(study, pace, ahead, slots=slots):
+    for line in estimate_lines(study, pace, estimate, slots=slots):
         say(console, line)
     say(console, f"store        {study.store.root}")
     if calibration:
@@ -99,18 +141,22 @@ def print_plan(study: Study, *, calibrates: bool, as_json: bool) -> None:
     say_warnings(console, study)
     for diagnostic in beyond:
         say(console, diagnostic.message, label=f"warning ({diagnostic.code}):")
-    for warning in _too_full(expected, ahead):
+    for warning in _too_full(expected, estimate):
         say(console, warning, label="warning:")
     for line in budget:
         say(console, line, label="over budget:", style="red")
 
 
-def print_resolved(config: StudyConfig) -> None:
-    """Print the study as YAML with every default in place."""
+def print_resolved(config: "StudyConfig") -> None:
+    """Print the study as YAML with all defaults filled in."""
+    from windtunnel.config.load import resolved_text
+
     print(resolved_text(config), end="")
 
 
-def _segment(study: Study, planned: PlannedSegment, pace: Throughput) -> dict[str, Any]:
+def _segment(study: "Study", planned: "PlannedSegment", pace: "Pace") -> dict[str, Any]:
+    from windtunnel.config import Branch
+
     segment = planned.segment
     return {
         "segment": planned.id,
@@ -133,8 +179,11 @@ def _segment(study: Study, planned: PlannedSegment, pace: Throughput) -> dict[st
     }
 
 
-def _table(study: Study) -> Table:
-    """One line a model and recipe, and one a search; seeds side by side in one cell."""
+def _table(study: "Study") -> Table:
+    """One row per model and recipe, and one per search."""
+    from windtunnel.config import Branch
+    from windtunnel.config.search import SearchExperiment
+
     table = Table(title=f"study {study.config.study}", title_justify="left", box=None)
     for column in ("size", "params", "lr", "batch", "seeds", "horizons (updates)", "FLOPs"):
         table.add_column(column, justify="left" if column.startswith("hor") else "right")
@@ -169,17 +218,17 @@ def _table(study: Study) -> Table:
     return table
 
 
-def _shape(study: Study, model: ModelSpec) -> str:
-    """`32x3`, and what else of it a branch has changed."""
-    family, said = study.config.model, [model.size]
+def _shape(study: "Study", model: "ModelSpec") -> str:
+    """The size, such as `32x3`, and what else of the model a branch changes."""
+    family, parts = study.config.model, [model.size]
     if model.context != family.context:
-        said.append(f"context {model.context}")
+        parts.append(f"context {model.context}")
     if model.rope_base != family.rope_base:
-        said.append(f"rope_base {model.rope_base:g}")
-    return ", ".join(said)
+        parts.append(f"rope_base {model.rope_base:g}")
+    return ", ".join(parts)
 
 
-def _lines(study: Study, cost: Cost, left: Left, finished: int) -> list[str]:
+def _lines(study: "Study", cost: "Cost", left: "Left", finished: int) -> list[str]:
     begun = f"; {flops(left.flops(study))} left to train" if left.ended else ""
     return [
         f"segments     {cost.trunks} trunks + {cost.branches} branches; {finished} finished{begun}",
@@ -192,26 +241,30 @@ def _lines(study: Study, cost: Cost, left: Left, finished: int) -> list[str]:
     ]
 
 
-def _search(study: Study, experiment: SearchExperiment) -> str:
+def _search(study: "Study", experiment: "SearchExperiment") -> str:
     """`30 trials of 16x1 to 10N, 12 suggested; then 3 x 2 new seeds, and to 20N`."""
+    from windtunnel.runs.points import search_size
+    from windtunnel.runs.search.projection import trials_asked
+    from windtunnel.runs.search.trial_log import read_suggested
+
     size, suggested = (
         search_size(study.ground, experiment),
         read_suggested(study.folder, experiment),
     )
     count = max(trials_asked(experiment), len(suggested.trials))
-    said = f"{count} trials of {size} to {experiment.horizon}, {len(suggested.trials)} suggested"
+    text = f"{count} trials of {size} to {experiment.horizon}, {len(suggested.trials)} suggested"
     if experiment.early_stopping:
         rungs = ", ".join(map(str, experiment.early_stopping.rungs))
-        said += f", stopped early at {rungs} by {experiment.early_stopping.rule}"
+        text += f", stopped early at {rungs} by {experiment.early_stopping.rule}"
     if not experiment.top:
-        return f"{said}; none is repeated"
+        return f"{text}; none is repeated"
     return (
-        f"{said}; then {experiment.top} x {experiment.repeats} new seeds, and to "
+        f"{text}; then {experiment.top} x {experiment.repeats} new seeds, and to "
         f"{experiment.longer_horizon}"
     )
 
 
-def _branch(study: Study, experiment: BranchExperiment) -> str:
+def _branch(study: "Study", experiment: "BranchExperiment") -> str:
     """`forks 4000 steps of 32x3, 5 variants x 3 seeds: docs, code10, code30, code50, code100`."""
     sizes = experiment.sizes or study.config.model.sizes
     written, count = list(experiment.variants), len(experiment.ways)
@@ -228,19 +281,22 @@ def _branch(study: Study, experiment: BranchExperiment) -> str:
     )
 
 
-def _epochs(study: Study) -> str:
+def _epochs(study: "Study") -> str:
     epochs = study.most_epochs
     if epochs is None:
         return "; epochs are known once `sweep` has prepared the data"
     return f"; the longest path reads {epochs:.2g} epochs of its most repeated source"
 
 
-def _too_full(study: Study, ahead: Estimate) -> list[str]:
-    """A warning where the volume will not hold the sweep."""
+def _too_full(study: "Study", estimate: "Outlook") -> list[str]:
+    """A warning if the free disk space does not suffice for the sweep."""
+    from windtunnel.runs.budget.budget import disk_use
+    from windtunnel.runs.budget.cost import free_bytes
+
     free = free_bytes(study.store.root)
-    if ahead.disk_peak <= free:  # true of most, and spares them a look at every file
+    if estimate.disk_peak <= free:  # usual, and avoids reading the size of every file
         return []
-    lacking = ahead.disk_peak - disk_use(study)
+    lacking = estimate.disk_peak - disk_use(study)
     if lacking <= free:
         return []
     advice = "set `retain: last`" if study.config.retain == "all" else "plan fewer horizons"
@@ -252,3 +308,72 @@ def _too_full(study: Study, ahead: Estimate) -> list[str]:
 
 def _tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+HOW = {
+    "calibrated": "timed here",
+    "measured": "measured on what has run",
+    "assumed": "assumed: --calibrate times it here",
+}
+
+
+def estimate_lines(study: "Study", pace: "Pace", estimate: "Outlook", *, slots: int) -> list[str]:
+    """The lines `disk`, `time` and `schedule`."""
+    from windtunnel.runs.budget.cost import free_bytes
+
+    whole, left = estimate.whole, estimate.left
+    remaining = "" if left is whole else f"; {duration(left.makespan)} of it left"
+    shrinks = (
+        f", {size_of(estimate.disk_end)} at the end"
+        if estimate.disk_end < estimate.disk_peak
+        else ""
+    )
+    return [
+        f"disk         {size_of(estimate.disk_peak)} at the peak{shrinks} (retain: "
+        f"{study.config.retain}); {size_of(free_bytes(study.store.root))} free there",
+        f"time         about {duration(whole.makespan)} on {slots} at once{remaining}; "
+        f"{pace.flops_per_second:.1e} FLOP/s each ({HOW[pace.source]})",
+        f"schedule     {whole.utilisation:.0%} of {slots} slots busy; no order could take under "
+        f"{duration(whole.bound)}",
+    ]
+
+
+def calibration_table(study: "Study", calibration: "Calibration", pace: "Pace") -> Table:
+    """One row per shape: the measured time of an update, and the resulting time of its segments."""
+    from windtunnel.config import Branch
+    from windtunnel.runs.budget.throughput import shape_of
+
+    seconds: dict[Shape, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for planned in study.plan.segments:
+        kind = "branch" if isinstance(planned.segment, Branch) else "trunk"
+        seconds[shape_of(planned)][kind].append(pace.seconds(planned))
+    conditions = calibration.conditions
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(calibration.written))
+    table = Table(
+        box=None,
+        title=f"timed {when} on {conditions['host']}, {conditions['slots']} side by side",
+        title_justify="left",
+    )
+    for column in ("size", "batch", "ms/update", "kernels", "trunk", "branches", "all of it"):
+        table.add_column(column, justify="left" if column == "kernels" else "right")
+    for each in calibration.shapes:
+        took = seconds.get((each.model, each.batch_tokens))
+        if not took:
+            continue
+        kernels = each.timing.kernels.split()[0] + (", compiled" if each.timing.compile else "")
+        table.add_row(
+            each.model.size,
+            si(each.batch_tokens),
+            f"{1e3 * each.timing.update:.3g}",
+            kernels,
+            _span(took["trunk"]),
+            _span(took["branch"]),
+            duration(sum(took["trunk"]) + sum(took["branch"])),
+        )
+    return table
+
+
+def _span(seconds: list[float]) -> str:
+    """One duration, or the shortest and the longest."""
+    low, high = (duration(limit(seconds, default=0.0)) for limit in (min, max))
+    return low if low == high else f"{low} to {high}"

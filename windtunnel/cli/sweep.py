@@ -1,42 +1,74 @@
-"""`windtunnel sweep`: prepare data, run with a live view and the mirror, write the report."""
+"""`windtunnel sweep`: prepare the data, run the segments with a live view, write the results."""
 
 import math
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
 
 from windtunnel.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED
-from windtunnel.cli.data_text import say_data, say_warnings
-from windtunnel.cli.live import watch
-from windtunnel.cli.mirroring import Mirroring
-from windtunnel.cli.text import duration, say, terminal
-from windtunnel.cli.tracking import mirror_of
-from windtunnel.cli.winner import winner_line
-from windtunnel.errors import ConfigError, WindtunnelError
+from windtunnel.cli.options import StudyFile, check_choice
+from windtunnel.cli.text import duration, say, say_data, say_warnings, si, terminal
+from windtunnel.errors import WindtunnelError
 from windtunnel.redact import redacted
-from windtunnel.runs.budget.cost import slots_here
-from windtunnel.runs.study import Study, open_study
 
 if TYPE_CHECKING:
-    from windtunnel.engine.sweep import SweepResult
+    from windtunnel.cli.tracking import TrackerThread
+    from windtunnel.engine.sweep import Sweep, SweepResult
+    from windtunnel.runs.progress import StudyProgress
+    from windtunnel.runs.study import Study
+
+
+def sweep(
+    study: StudyFile,
+    engine: Annotated[
+        str,
+        typer.Option(help="ray, or local: in this process, one segment at a time."),
+    ] = "ray",
+    address: Annotated[
+        str | None, typer.Option(help="Address of a running Ray cluster to join.")
+    ] = None,
+    accept_execution_change: Annotated[
+        bool,
+        typer.Option(
+            "--accept-execution-change",
+            help="Resume trunks that were computed on another device or with another version of "
+            "torch or windtunnel.",
+        ),
+    ] = False,
+) -> None:
+    """Run a study, or resume it.
+
+    Finished segments are not run again. Exits 3 if segments failed or did not start.
+    """
+    code = run_sweep(
+        study, engine=engine, address=address, accept_execution_change=accept_execution_change
+    )
+    raise typer.Exit(code)
 
 
 def run_sweep(
     file: Path, *, engine: str, address: str | None, accept_execution_change: bool
 ) -> int:
-    """Run what is left of a study, mirror it, and write its report; the exit code.
+    """Run the unfinished segments of a study, mirror them, write the report; return the exit code.
 
-    What cannot be written once the segments have ended is said, and replaces no outcome.
+    A result that cannot be written after the last segment is reported and changes no outcome.
 
     Raises:
         ConfigError: An unknown engine, or a study file that cannot be used.
     """
-    if engine not in {"ray", "local"}:
-        raise ConfigError(f"--engine {engine!r}: allowed are ray and local")
+    from windtunnel.cli.tracking import TrackerThread, mirror_of
+    from windtunnel.runs.budget.cost import slots_here
+    from windtunnel.runs.study import open_study
+
+    check_choice("--engine", engine, ("ray", "local"))
     console = terminal()
     began = time.monotonic()
     with _data_progress(console) as tell:
@@ -53,35 +85,36 @@ def run_sweep(
         accept_execution_change=accept_execution_change,
     )
     mirror = mirror_of(study) if study.config.tracking.enabled else None
-    mirroring = Mirroring(mirror, lambda: sweep.study)
-    with watch(sweep, console, slots=slots_here(study.config)), mirroring:
+    tracker = TrackerThread(mirror, lambda: sweep.study)
+    with watch(sweep, console, slots=slots_here(study.config)), tracker:
         result = sweep.run()
-    _say_how_it_went(console, study, result, seconds=time.monotonic() - began)
+    _print_outcome(console, study, result, seconds=time.monotonic() - began)
     if result.interrupted:
         return EXIT_INTERRUPTED
     is_written = True
     try:
-        _write_results(console, sweep.study, mirroring)
+        _write_results(console, sweep.study, tracker)
     except (WindtunnelError, OSError) as problem:
         is_written = False
         say(console, redacted(str(problem)), label="results not written:", style="red")
     return 0 if is_written and not (result.failed or result.stopped) else EXIT_SOME_FAILED
 
 
-def _write_results(console: Console, study: Study, mirroring: Mirroring) -> None:
+def _write_results(console: Console, study: "Study", tracker: "TrackerThread") -> None:
     from windtunnel.report import write_report
 
     page = write_report(study)
-    for line in _answers(study):
+    for line in _results(study):
         say(console, line)
-    mirroring.finish()
+    tracker.finish()
     say(console, f"report: {page}")
     if study.config.tracking.enabled:
         say(console, f"MLflow: windtunnel ui {study.file}")
 
 
-def _answers(study: Study) -> Iterator[str]:
-    """What the sweep was for: winners, the ratio at the largest budget, and the forecast's fate."""
+def _results(study: "Study") -> Iterator[str]:
+    """The results in one line each: winners, optimal tokens per param, errors of the forecast."""
+    from windtunnel.cli.winner import winner_line
     from windtunnel.laws import Fit
     from windtunnel.report.forecast import verdict
     from windtunnel.runs.forecast import read_forecasts
@@ -105,23 +138,23 @@ def _answers(study: Study) -> Iterator[str]:
                 f"compute-optimal tokens per param at {budget:.2e} FLOPs: "
                 f"{fit.optimum(budget).ratio.value:.3g} ({interval})"
             )
-    found = verdict(read_forecasts(study.folder), gather(study.store, study.plan))
-    if found is not None and found.contest is not None:
-        scores = ", ".join(f"{s.name} {s.rms_percent:.1f}%" for s in found.contest.scores)
+    score = verdict(read_forecasts(study.folder), gather(study.store, study.plan))
+    if score is not None and score.contest is not None:
+        scores = ", ".join(f"{s.name} {s.rms_percent:.1f}%" for s in score.contest.scores)
         inside = (
-            f"{found.inside} of {found.with_interval} runs inside the {found.level:.0%} interval"
-            if found.with_interval
-            else f"{found.measured} runs, no interval"
+            f"{score.inside} of {score.with_interval} runs inside the {score.level:.0%} interval"
+            if score.with_interval
+            else f"{score.measured} runs, no interval"
         )
         yield f"forecast of the held-out size: {inside}; rms error: {scores}"
 
 
-def _say_how_it_went(
-    console: Console, study: Study, result: "SweepResult", *, seconds: float
+def _print_outcome(
+    console: Console, study: "Study", result: "SweepResult", *, seconds: float
 ) -> None:
     counts = {status.value: n for status, n in result.counts.items() if n}
-    said = ", ".join(f"{count} {name}" for name, count in counts.items())
-    say(console, f"{study.config.study}: {said} in {duration(seconds)}")
+    summary = ", ".join(f"{count} {name}" for name, count in counts.items())
+    say(console, f"{study.config.study}: {summary} in {duration(seconds)}")
     for segment, error in result.errors.items():
         say(console, f"{segment}: {error}", label="failed", style="red")
     if result.forecast_problem:
@@ -140,7 +173,7 @@ def _say_how_it_went(
 
 @contextmanager
 def _data_progress(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
-    """A bar on a terminal, a line a stage elsewhere."""
+    """Show progress: a bar on a terminal, otherwise one line per stage."""
     if not console.is_terminal:
         seen: set[str] = set()
 
@@ -164,3 +197,96 @@ def _data_progress(console: Console) -> Iterator[Callable[[str, int, int | None]
             bars.update(tasks[stage], completed=done, total=total)
 
         yield bar
+
+
+TERMINAL_SECONDS, LINES_SECONDS = 1.0, 10.0
+
+
+class TimeLeft:
+    """The time left, estimated from the FLOPs that this sweep has done so far."""
+
+    def __init__(self) -> None:
+        self.began, self.first = time.monotonic(), -1.0
+
+    def left(self, progress: "StudyProgress") -> float | None:
+        """Seconds left at the throughput so far; None before any work is done."""
+        if self.first < 0:
+            self.first = progress.flops_done
+        done = progress.flops_done - self.first
+        if done <= 0:
+            return None
+        return (progress.flops_planned - progress.flops_done) * (
+            (time.monotonic() - self.began) / done
+        )
+
+
+@contextmanager
+def watch(sweep: "Sweep", console: Console, *, slots: int) -> Iterator[None]:
+    """Show the progress of a sweep while the body runs, from a thread that only reads."""
+    from windtunnel.cli.status import segments_table
+    from windtunnel.runs.progress import Watch
+
+    ended = threading.Event()
+    rate, progress = TimeLeft(), Watch(sweep.study)
+
+    def in_place() -> None:
+        with Live(console=console, refresh_per_second=2) as live:
+            while True:
+                now = progress.read(sweep.study.plan)
+                live.update(
+                    Group(
+                        Text(summary(now, rate, _searches(sweep.study))),
+                        segments_table(list(now.running)[: 4 * slots]),
+                    )
+                )
+                if ended.wait(TERMINAL_SECONDS):
+                    return
+
+    def in_lines() -> None:
+        while not ended.wait(LINES_SECONDS):
+            now = progress.read(sweep.study.plan)
+            print(summary(now, rate, _searches(sweep.study)), flush=True)
+
+    thread = threading.Thread(
+        target=in_place if console.is_terminal else in_lines, name="view", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=10)
+
+
+def _searches(study: "Study") -> list[str]:
+    """The state of each search, from its trial log."""
+    from windtunnel.config.search import SearchExperiment
+    from windtunnel.runs.search.summary import suggested_so_far
+    from windtunnel.runs.search.trial_log import read_suggested
+
+    return [
+        f"search {each.name}: {suggested_so_far(each, read_suggested(study.folder, each))}"
+        for each in study.config.experiments
+        if isinstance(each, SearchExperiment)
+    ]
+
+
+def summary(progress: "StudyProgress", rate: TimeLeft, searches: Sequence[str] = ()) -> str:
+    """One line: finished, running and waiting segments, throughput, losses and time left."""
+    running = progress.running
+    speed = sum(each.tokens_per_second or 0.0 for each in running)
+    losses = " ".join(f"{each.loss:.3f}" for each in running if each.loss is not None)
+    left = rate.left(progress)
+    parts = [
+        f"{progress.count('finished')}/{len(progress.segments)} done",
+        f"{len(running)} running",
+        f"{progress.count('waiting')} waiting",
+        f"{si(speed)} tokens/s",
+        f"loss {losses}" if losses else "",
+        f"about {duration(left)} left" if left is not None else "",
+        *searches,
+    ]
+    for trouble in ("diverged", "failed"):
+        if count := progress.count(trouble):
+            parts.insert(3, f"{count} {trouble}")
+    return ", ".join(part for part in parts if part)

@@ -1,28 +1,33 @@
-"""Numbers and sentences for people, JSON for machines."""
+"""Output of commands: numbers, sentences, the data of a study, and JSON."""
 
 import json
 import sys
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
 
+if TYPE_CHECKING:
+    from windtunnel.runs.study import Study
+
+
 WIDTH_OFF_TERMINAL = 120
-"""A file or a pipe has no width; rich would assume 80 and cut tables."""
+"""Width of the output to a file or a pipe, where rich would cut tables at 80."""
 
 
 def terminal() -> Console:
-    """Where tables go."""
+    """The console that tables are printed to."""
     return Console(width=None if sys.stdout.isatty() else WIDTH_OFF_TERMINAL)
 
 
 def say(console: Console, text: str, *, label: str = "", style: str = "yellow") -> None:
-    """One sentence on one line, however narrow the terminal; nothing in it is read as markup."""
+    """Print a sentence on one line, without wrapping and without rich markup."""
     head = Text(f"{label} ", style=style) if label else Text()
     console.print(head + Text(text), soft_wrap=True)
 
 
 def si(value: float, unit: str = "") -> str:
-    """142k, 1.3M, 2.4G; plain below a thousand, powers of ten where no prefix is usual."""
+    """A number with an SI prefix: 142k, 1.3M, 2.4G; powers of ten beyond 1e-4 and 1e15."""
     if not 1e-4 <= abs(value) < 1e15 and value:
         return f"{value:.3g}{unit}"
     for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -37,7 +42,7 @@ def flops(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """0.4 s, 45 s, 12 min, 3.5 h, 2.1 days."""
+    """A duration in its usual unit: 0.4 s, 45 s, 12 min, 3.5 h, 2.1 days."""
     if 0 < seconds < 9.95:
         return f"{seconds:.1f} s"
     if seconds < 90:
@@ -50,10 +55,30 @@ def duration(seconds: float) -> str:
 
 
 def size_of(count: float) -> str:
-    """Bytes on a disk."""
+    """A number of bytes with an SI prefix."""
     return si(count, "B")
 
 
 def print_json(value: object) -> None:
-    """JSON for machines: one object, no NaN."""
+    """Print one JSON document; NaN is refused."""
     print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def say_data(console: Console, study: "Study") -> None:
+    """Print one line per source: files, documents, tokens, and what was dropped and why."""
+    for account in study.accounts:
+        say(console, account.line(), label="data:", style="cyan")
+
+
+def say_warnings(console: Console, study: "Study") -> None:
+    """Print the warnings of the plan and of the data, with their codes."""
+    for warning in study.diagnostics:
+        say(console, warning.message, label=f"warning ({warning.code}):")
+
+
+def data_json(study: "Study") -> dict[str, Any]:
+    """The counts of each source and the warnings of the data."""
+    return {
+        "sources": [account.as_json() for account in study.accounts],
+        "warnings": [diagnostic.document() for diagnostic in study.data_diagnostics],
+    }

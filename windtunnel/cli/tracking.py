@@ -1,32 +1,35 @@
-"""`windtunnel sync` and `windtunnel ui`."""
+"""The MLflow mirror of a study: its results as runs, and the thread that updates it in a sweep."""
 
 import json
-import signal
-from pathlib import Path
+import sys
+import threading
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Self
 
-from windtunnel.errors import TrackingError
-from windtunnel.redact import HIDDEN
+from windtunnel.errors import TrackingError, WindtunnelError, boundary
+from windtunnel.redact import redacted
 from windtunnel.runs.files import read_json, write_if_changed
 from windtunnel.runs.schemas import COORDINATE_CHECK
 from windtunnel.runs.search.summary import outcome_json
 from windtunnel.runs.search.winner import SearchOutcome, search_outcomes
-from windtunnel.runs.study import Study, open_study
+from windtunnel.runs.study import Study
 from windtunnel.runs.study_files import FILE as HANDOFFS
 from windtunnel.runs.study_files import read_handoffs
-from windtunnel.tracking import Location, Mirror, locate, serve
-from windtunnel.tracking.mlflow import kind_of
-from windtunnel.tracking.server import link, stop, wait_until_ready
+from windtunnel.tracking import Mirror, locate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def mirror_of(study: Study) -> Mirror:
-    """The mirror that a study file asks for."""
+    """The mirror that a study configures."""
     return Mirror(study, locate(study.store, study.config.tracking))
 
 
 def log_results(mirror: Mirror) -> None:
-    """Put report, forecasts, fits, checks, searches, handoffs and records into runs of their own.
+    """Log report, forecasts, fits, checks, searches, handoffs and records, each as a run.
 
-    A notebook loads the records by the study's name (`windtunnel.findings.load_records`).
+    `windtunnel.findings.load_records` loads the records by the name of the study.
     """
     from windtunnel.findings import records_of, write_records
     from windtunnel.laws import Fit
@@ -53,7 +56,7 @@ def log_results(mirror: Mirror) -> None:
 
 
 def log_handoffs(mirror: Mirror) -> None:
-    """All Handoffs of the study in one run, with the last one's size and forecast."""
+    """Log all Handoffs of a study as one run, with the size and the forecast of the last."""
     folder = mirror.study.folder
     handed = read_handoffs(folder)
     if not handed:
@@ -69,19 +72,19 @@ def log_handoffs(mirror: Mirror) -> None:
 
 
 def _metric(site: str) -> str:
-    """A site's slope under a name that MLflow takes."""
+    """The metric name of the slope of a site; MLflow allows no comma."""
     return f"slope/{site.replace(',', '')}"
 
 
 def _log_search(mirror: Mirror, outcome: SearchOutcome) -> None:
-    """One search: losses and noise as metrics, the winner's values as tags, all of it as JSON.
+    """Log a search: losses and noise as metrics, the values of the winner as tags, all as JSON.
 
-    The file is rewritten only when it changes, for its time is that of the metrics.
+    The file is rewritten only if it changes, because its time is the time of the metrics.
     """
     name = f"search.{outcome.experiment.name}"
     path = mirror.study.folder / f"winner.{outcome.experiment.name}.json"
-    found = json.loads(json.dumps(outcome_json(mirror.study, outcome)))
-    write_if_changed(path, found, seal=False)
+    document = json.loads(json.dumps(outcome_json(mirror.study, outcome)))
+    write_if_changed(path, document, seal=False)
     metrics = {"trials": float(len(outcome.results)), "flops_spent": outcome.flops_spent}
     metrics |= {f"trials_{each}": float(count) for each, count in outcome.counts.items()}
     tags = {}
@@ -99,43 +102,60 @@ def _log_search(mirror: Mirror, outcome: SearchOutcome) -> None:
     mirror.log_result(name, [path], metrics, tags)
 
 
-def sync_study(file: Path) -> None:
-    """Mirror everything that is missing, and say how much that was."""
-    mirror = mirror_of(open_study(file))
-    done = mirror.sync()
-    log_results(mirror)
-    print(f"{mirror.location.shown}: {done.runs} new runs, {done.metrics} new metrics")
+MIRROR_SECONDS = 20.0
+"""Between two passes, so that the cores are left to training."""
+
+EXIT_SECONDS = 30.0
+"""Most time to wait for the running pass when training has ended."""
 
 
-def serve_study(file: Path, *, port: int) -> None:
-    """Serve the database on loopback until interrupted; a server of the user's is linked to."""
-    study = open_study(file)
-    mirror = mirror_of(study)
-    experiment = mirror.experiment_id()
-    location = mirror.location
-    match kind_of(location.uri):
-        case "http":
-            base = location.shown.replace(f"{HIDDEN}@", "").rstrip("/")
-            print(link(base, experiment, study.config.study))
-        case "other":
-            print(f"{location.shown} has pages of its own: open experiment {location.experiment}")
-        case _:
-            _serve(location, link(f"http://127.0.0.1:{port}", experiment, study.config.study), port)
+class TrackerThread(AbstractContextManager["TrackerThread"]):
+    """Mirrors `study()` to MLflow in a thread while the body runs, if there is a mirror.
 
+    An offline server is reported once and not waited for. A pass ends at its first failed request,
+    and the last pass is skipped if the one before it failed.
+    """
 
-def _serve(location: Location, address: str, port: int) -> None:
-    server = serve(location, port=port)
-    try:
-        wait_until_ready(server, port=port)
-    except TrackingError:
-        stop(server)
-        raise
-    print(address, flush=True)
-    print("Ctrl-C ends the server", flush=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        server.wait()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        stop(server)
+    def __init__(self, mirror: "Mirror | None", study: "Callable[[], Study]") -> None:
+        self.mirror, self.study = mirror, study
+        self._is_offline = self._is_reported = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._passes, name="mirror", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self.mirror is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *problem: Any) -> None:
+        self._ended.set()
+        if self.mirror is not None:
+            self._thread.join(timeout=EXIT_SECONDS)
+            if self._thread.is_alive():
+                self._report(f"{self.mirror.location.shown} is slow; `windtunnel sync` goes on")
+
+    def finish(self) -> None:
+        """Mirror what is missing, and the results."""
+        if self.mirror is not None and not self._is_offline:
+            self._pass(results=True)
+
+    def _passes(self) -> None:
+        while not self._ended.wait(MIRROR_SECONDS):
+            self._pass(results=False)
+
+    def _pass(self, *, results: bool) -> None:
+        assert self.mirror is not None
+        self.mirror.study = self.study()
+        try:
+            with boundary(self.mirror.location.shown, "`windtunnel sync` goes on", TrackingError):
+                self.mirror.sync()
+                if results:
+                    log_results(self.mirror)
+            self._is_offline = False
+        except WindtunnelError as error:  # training continues
+            self._report(str(error))
+
+    def _report(self, text: str) -> None:
+        if not self._is_reported:
+            print(f"tracking: {redacted(text)}", file=sys.stderr)
+        self._is_offline = self._is_reported = True

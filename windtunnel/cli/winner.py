@@ -1,43 +1,60 @@
-"""`windtunnel winner`: what every search of a study found, and how sure that is."""
+"""`windtunnel winner`: the winner of each search of a study, its rivals and its noise."""
 
 import io
-from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from windtunnel.cli.options import AsJson, StudyFile
 from windtunnel.cli.text import flops, print_json, say, terminal
-from windtunnel.config.search import SearchExperiment
 from windtunnel.errors import ConfigError
-from windtunnel.runs.points import search_size, trial_horizons
-from windtunnel.runs.search.noise import LEVEL, Difference
-from windtunnel.runs.search.summary import (
-    field_name,
-    missing,
-    outcome_json,
-    ranges,
-    searched,
-    standing,
-    value_text,
-)
-from windtunnel.runs.search.trials import TrialResult
-from windtunnel.runs.search.winner import NEAR, Finalist, SearchOutcome, search_outcomes
-from windtunnel.runs.study import Study
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from windtunnel.config.search import SearchExperiment
+    from windtunnel.runs.search.noise import Difference
+    from windtunnel.runs.search.trials import TrialResult
+    from windtunnel.runs.search.winner import Finalist, SearchOutcome
+    from windtunnel.runs.study import Study
 
 
-def print_winner(study: Study, *, as_json: bool, every: bool = False) -> None:
-    """Every search of a study; with `every`, all of its trials too.
+def winner(
+    study: StudyFile,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also list every trial with its values and its loss.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the winner of each search and how certain it is.
+
+    The best trials were repeated on new seeds, which decide between them.
+    """
+    from windtunnel.runs.study import open_study
+
+    print_winner(open_study(study), as_json=as_json, every=every)
+
+
+def print_winner(study: "Study", *, as_json: bool, every: bool = False) -> None:
+    """Print every search of a study; with `every`, also all of its trials.
 
     Raises:
         ConfigError: The study has no search.
     """
+    from windtunnel.runs.search.summary import outcome_json
+    from windtunnel.runs.search.winner import search_outcomes
+
     outcomes = search_outcomes(study)
     if not outcomes:
-        kinds = ", ".join(dict.fromkeys(each.kind for each in study.config.experiments))
+        kinds = list(dict.fromkeys(each.kind for each in study.config.experiments))
         raise ConfigError(
-            f"{study.file}: no experiment of kind search, only {kinds}; add one (docs/search.md), "
-            "or read a scaling experiment with `windtunnel fit`"
+            "no-search",
+            f"{study.file}: no experiment of kind search, only {', '.join(kinds)}; add one "
+            "(docs/search.md), or read a scaling experiment with `windtunnel fit`",
+            study=str(study.file),
+            kinds=kinds,
         )
     if as_json:
         print_json([outcome_json(study, outcome) for outcome in outcomes])
@@ -49,13 +66,15 @@ def print_winner(study: Study, *, as_json: bool, every: bool = False) -> None:
         _print(console, study, outcome, every=every)
 
 
-def winner_line(outcome: SearchOutcome) -> str:
-    """One sentence: the winner, its loss and values, its rivals and its edges."""
+def winner_line(outcome: "SearchOutcome") -> str:
+    """One sentence: the winner, its loss and values, the rivals within noise, values on an edge."""
+    from windtunnel.runs.search.summary import missing, value_text
+
     name, winner = outcome.experiment.name, outcome.winner
     if winner is None:
-        said = f"search {name}: no winner yet: {'; '.join(missing(outcome))}"
+        text = f"search {name}: no winner yet: {'; '.join(missing(outcome))}"
         best = outcome.leaders[:1]
-        return said + "".join(
+        return text + "".join(
             f"; best so far, not repeated yet: trial {each.trial.number} with "
             f"{_objective(outcome.experiment)} {_loss(each.value)}"
             for each in best
@@ -69,7 +88,7 @@ def winner_line(outcome: SearchOutcome) -> str:
     )
 
 
-def _rivals(outcome: SearchOutcome) -> str:
+def _rivals(outcome: "SearchOutcome") -> str:
     others = [each for each in outcome.finalists if each is not outcome.winner]
     if not others:
         return ""
@@ -81,7 +100,10 @@ def _rivals(outcome: SearchOutcome) -> str:
     return f"; {close} of {len(others)} other finalists within noise"
 
 
-def _print(console: Console, study: Study, outcome: SearchOutcome, *, every: bool) -> None:
+def _print(console: Console, study: "Study", outcome: "SearchOutcome", *, every: bool) -> None:
+    from windtunnel.runs.points import search_size
+    from windtunnel.runs.search.summary import missing, searched
+
     experiment = outcome.experiment
     size = search_size(study.ground, experiment)
     say(console, f"search {experiment.name}, {size}: {searched(outcome)}")
@@ -117,7 +139,10 @@ def _print(console: Console, study: Study, outcome: SearchOutcome, *, every: boo
         print(_fragment(outcome), end="")
 
 
-def _print_winner(console: Console, outcome: SearchOutcome) -> None:
+def _print_winner(console: Console, outcome: "SearchOutcome") -> None:
+    from windtunnel.runs.search.summary import ranges
+    from windtunnel.runs.search.winner import NEAR
+
     winner = outcome.winner
     assert winner is not None
     seeds = ", ".join(map(str, winner.losses))
@@ -147,8 +172,11 @@ def _print_winner(console: Console, outcome: SearchOutcome) -> None:
         )
 
 
-def _table(outcome: SearchOutcome) -> Table:
-    """Finalists, the best first, and what was searched of each."""
+def _table(outcome: "SearchOutcome") -> Table:
+    """The finalists, best first, with their values, losses and differences."""
+    from windtunnel.runs.search.noise import LEVEL
+    from windtunnel.runs.search.summary import field_name, standing, value_text
+
     experiment = outcome.experiment
     table = Table(box=None)
     behind = f"behind ({LEVEL:.0%})"
@@ -179,8 +207,11 @@ def _table(outcome: SearchOutcome) -> Table:
     return table
 
 
-def _trials(outcome: SearchOutcome, results: Sequence[TrialResult]) -> Table:
-    """Trials, the best first, and those after it that were stopped, with the loss of their rung."""
+def _trials(outcome: "SearchOutcome", results: "Sequence[TrialResult]") -> Table:
+    """Trials, best first, then the stopped ones with the loss at their last rung."""
+    from windtunnel.runs.points import trial_horizons
+    from windtunnel.runs.search.summary import field_name, value_text
+
     experiment = outcome.experiment
     horizons = trial_horizons(experiment)
     order = sorted(
@@ -205,15 +236,15 @@ def _trials(outcome: SearchOutcome, results: Sequence[TrialResult]) -> Table:
     return table
 
 
-def _behind(outcome: SearchOutcome, each: Finalist, difference: Difference | None) -> str:
+def _behind(outcome: "SearchOutcome", each: "Finalist", difference: "Difference | None") -> str:
     if difference is None or each is outcome.winner or outcome.winner is None:
         return ""
     half = "" if difference.high is None else f" ±{difference.high - difference.value:.4f}"
     return f"{difference.value:+.4f}{half}"
 
 
-def _fragment(outcome: SearchOutcome) -> str:
-    """The winner's values as YAML, in full: a study that takes them finds their runs."""
+def _fragment(outcome: "SearchOutcome") -> str:
+    """The values of the winner as YAML, in full precision: a study with them reuses its runs."""
     from ruamel.yaml import YAML
 
     text = io.StringIO()
@@ -221,13 +252,15 @@ def _fragment(outcome: SearchOutcome) -> str:
     return text.getvalue()
 
 
-def _interval(outcome: SearchOutcome) -> str:
+def _interval(outcome: "SearchOutcome") -> str:
+    from windtunnel.runs.search.noise import LEVEL
+
     ends = outcome.winner_interval()
     return "" if ends is None else f" ({LEVEL:.0%} interval {ends[0]:.4f} to {ends[1]:.4f})"
 
 
-def _objective(experiment: SearchExperiment) -> str:
-    """`loss`, the mean over the sets, or `loss on code`, where that of one set is minimised."""
+def _objective(experiment: "SearchExperiment") -> str:
+    """`loss` for the mean over the validation sets, `loss on code` for the loss on one."""
     return "loss" if experiment.objective == "mean" else f"loss on {experiment.objective}"
 
 

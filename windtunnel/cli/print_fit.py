@@ -1,12 +1,12 @@
-"""A fit, a prediction and an optimum as tables for people."""
+"""Tables of a fit, a prediction and an optimum, and of the steps of two-step laws."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from windtunnel.cli.fit_details import tables
 from windtunnel.cli.text import say, si, terminal
 from windtunnel.laws import Diagnostic, Fit, HoldOut, Interval, Optimum
 from windtunnel.laws.result import optima
@@ -16,7 +16,7 @@ NO_SHIFT = 1e-6
 
 
 def print_fit(fitted: Fit) -> None:
-    """Everything that a reader needs before using a number of it."""
+    """Print a fit: coefficients, noise, hold-out, optima and warnings."""
     console = terminal()
     say(console, f"{fitted.form.formula} over {fitted.rows} rows of {fitted.trunks} trunks")
     say(console, "; ".join(_conventions(fitted)))
@@ -26,67 +26,67 @@ def print_fit(fitted: Fit) -> None:
         say(console, f"{rows} rows: {why}", label="left out:")
     console.print(_coefficients(fitted))
     _print_noise(console, fitted)
-    for found in tables(fitted.law, fitted.details):
-        if isinstance(found, str):
-            say(console, found)
+    for detail in tables(fitted.law, fitted.details):
+        if isinstance(detail, str):
+            say(console, detail)
         else:
-            console.print(found)
+            console.print(detail)
     if best := optima(fitted):
         console.print(_optima(best, fitted.level))
     print_warnings(console, fitted.warnings)
 
 
-def print_prediction(fitted: Fit, inputs: Mapping[str, float], found: Interval) -> None:
-    """One number with its interval."""
+def print_prediction(fitted: Fit, inputs: Mapping[str, float], output: Interval) -> None:
+    """Print a prediction with its interval."""
     console = terminal()
     at = ", ".join(f"{name} = {si(value)}" for name, value in inputs.items())
     say(
         console,
-        f"{fitted.form.output} at {at}: {found.value:.5g}, {fitted.level:.0%} prediction interval "
-        f"{_span(found.low, found.high, digits=5)}",
+        f"{fitted.form.output} at {at}: {output.value:.5g}, {fitted.level:.0%} prediction interval "
+        f"{_span(output.low, output.high, digits=5)}",
     )
-    print_warnings(console, found.warnings)
-    _print_own(console, fitted)
+    print_warnings(console, output.warnings)
+    _print_fit_codes(console, fitted)
 
 
 def print_optimum(fitted: Fit, best: Optimum) -> None:
-    """One split of one budget."""
+    """Print one split of one budget."""
     console = terminal()
     console.print(_optima([best], fitted.level))
     if best.excess > 0:
         say(console, f"this split loses {best.excess:.4g} in loss against the best one")
     print_warnings(console, tuple(dict.fromkeys((*best.warnings, *best.loss.warnings))))
-    _print_own(console, fitted)
+    _print_fit_codes(console, fitted)
 
 
 def print_warnings(console: Console, warnings: Iterable[Diagnostic]) -> None:
-    """A line each, its code at the end."""
+    """Print one line per warning, with its code."""
     for warning in warnings:
         say(console, str(warning), label="warning:")
 
 
 def warning_codes(fitted: Fit) -> list[str]:
-    """What the fit itself warns of: each code once."""
+    """The codes of the warnings of a fit, each once."""
     return list(dict.fromkeys(warning.code for warning in fitted.warnings))
 
 
-def _print_own(console: Console, fitted: Fit) -> None:
-    """One line for all warnings of the fit: its own output has said each in full."""
+def _print_fit_codes(console: Console, fitted: Fit) -> None:
+    """Print the codes of the warnings of the fit, which `fit` printed in full."""
     if codes := warning_codes(fitted):
         say(console, f"{', '.join(codes)} (docs/fit.md)", label="the fit itself warns:")
 
 
 def _conventions(fitted: Fit) -> list[str]:
-    """What the numbers of this law count, and in which unit."""
+    """The columns of a fit, and the conventions for their units."""
     columns = set(fitted.columns)
-    said = [f"{name} = column {column!r}" for name, column in fitted.columns.items()]
+    conventions = [f"{name} = column {column!r}" for name, column in fitted.columns.items()]
     if "loss" in columns:
-        said.append(f"loss in {fitted.loss_unit}")
+        conventions.append(f"loss in {fitted.loss_unit}")
     if "params" in columns:
-        said.append(f"params {fitted.params_convention}")
+        conventions.append(f"params {fitted.params_convention}")
     if columns & {"tokens", "flops"}:
-        said.append(f"C = {fitted.flop_rule}")
-    return said
+        conventions.append(f"C = {fitted.flop_rule}")
+    return conventions
 
 
 def _coefficients(fitted: Fit) -> Table:
@@ -96,7 +96,7 @@ def _coefficients(fitted: Fit) -> Table:
     values = dict(fitted.coefficients)
     if fitted.form.allocates:
         a, b = (float(each) for each in fitted.form.split(fitted.form.vector))
-        # A law whose own coefficients are a and b has said them already.
+        # a and b are coefficients of some laws already.
         values = {**values, **({"a": a, "b": b} if "a" not in values else {})}
     for name, value in values.items():
         span = fitted.intervals.get(name)
@@ -153,7 +153,7 @@ def _rows_inside(held: HoldOut) -> str:
 
 
 def _optima(best: Iterable[Optimum], level: float) -> Table:
-    """A column a budget: three budgets side by side fit where five numbers in a row do not."""
+    """A table of optima with one column per budget."""
     shown = list(best)
     known = not all(math.isnan(each.ratio.low) or each.excess for each in shown)
     title = "this split" if shown[0].excess else "compute-optimal"
@@ -173,17 +173,119 @@ def _optima(best: Iterable[Optimum], level: float) -> Table:
     return table
 
 
-def _loss(found: Interval) -> str:
-    if math.isnan(found.low):
-        return f"{found.value:.4g}"
-    return f"{found.value:.4g} ({found.low:.4g} to {found.high:.4g})"
+def _loss(loss: Interval) -> str:
+    if math.isnan(loss.low):
+        return f"{loss.value:.4g}"
+    return f"{loss.value:.4g} ({loss.low:.4g} to {loss.high:.4g})"
 
 
-def _interval(found: Interval) -> str:
-    if math.isnan(found.low) or found.low == found.high:
-        return si(found.value)
-    return f"{si(found.value)} ({si(found.low)} to {si(found.high)})"
+def _interval(interval: Interval) -> str:
+    if math.isnan(interval.low) or interval.low == interval.high:
+        return si(interval.value)
+    return f"{si(interval.value)} ({si(interval.low)} to {si(interval.high)})"
 
 
 def _span(low: float, high: float, *, digits: int = 4) -> str:
     return "none" if math.isnan(low) else f"{low:.{digits}g} to {high:.{digits}g}"
+
+
+ROWS_SHOWN = 40
+"""Most rows of a table: a batch law has 30 loss levels per size."""
+
+COLUMNS: Mapping[str, Mapping[str, tuple[tuple[str, str], ...]]] = {
+    "isoflop": {
+        "budgets": (
+            ("FLOPs", "flops"),
+            ("sizes", "sizes"),
+            ("N* akima", "params.akima"),
+            ("N* parabola", "params.parabola"),
+            ("N* parametric", "params.parametric"),
+            ("left out", "why_not"),
+        )
+    },
+    "lr-valley": {
+        "sizes": (
+            ("params", "params"),
+            ("best lr", "optimum"),
+            ("loss there", "lowest_loss"),
+            ("lowest tried", "lowest_cell"),
+            ("left out", "why_not"),
+        )
+    },
+    "batch": {
+        "levels": (
+            ("params", "params"),
+            ("loss", "loss"),
+            ("best batch", "best_batch_tokens"),
+            ("tokens there", "fewest_tokens"),
+            ("left out", "why_not"),
+        )
+    },
+    "power2": {
+        "cells": (
+            ("x", "x"),
+            ("z", "z"),
+            ("best y", "y_best"),
+            ("law's y", "y_law"),
+            ("lowest loss", "lowest_loss"),
+            ("regret", "regret"),
+        )
+    },
+}
+
+
+def tables(law: str, details: Mapping[str, Any]) -> Iterator[Table | str]:
+    """The details of a law as tables and sentences; a sentence follows a cut table."""
+    for name, columns in COLUMNS.get(law, {}).items():
+        rows = details.get(name) or []
+        table = Table(box=None, title=name, title_justify="left")
+        for heading, _ in columns:
+            table.add_column(heading, justify="right", no_wrap=True)
+        for row in rows[:ROWS_SHOWN]:
+            table.add_row(*(_cell(row, path) for _, path in columns))
+        if rows:
+            yield table
+        if len(rows) > ROWS_SHOWN:
+            yield f"and {len(rows) - ROWS_SHOWN} more {name}: see --json"
+    yield from _sentences(law, details)
+
+
+def _sentences(law: str, details: Mapping[str, Any]) -> Iterator[str]:
+    if law == "isoflop":
+        for other, gap in details["parabola_gap_tokens"].items():
+            yield (
+                f"the parabola's optimal tokens are {gap['mean']:+.1%} off the {other} ones "
+                f"(standard error {gap['standard_error']:.1%} over {gap['budgets']} budgets)"
+            )
+        yield f"this law goes through the {details['interpolate']} optima"
+    elif law == "lr-valley":
+        yield f"the best lr changes by a factor of {details['per_doubling']:.3g} per doubling of N"
+        words = {"best": "the best shared lr", "smallest": "the smallest size's lr"}
+        for name, found in details["shared"].items():
+            if found is not None:
+                yield (
+                    f"{words[name]}, {found['lr']:.3g}, gives up {found['mean_percent']:.2f}% of "
+                    f"loss on average, {found['worst_percent']:.2f}% at worst"
+                )
+    elif law == "batch":
+        for off, extra in details["regret"].items():
+            yield f"a batch {off} off its best needs {extra:.1%} more tokens"
+    elif law == "envelope":
+        for name, form in details["forms"].items():
+            if form["rms"] is not None:
+                yield f"{name}: rms {form['rms']:.2%}, AIC {form['aic']:.1f}"
+        yield f"{details['nodes']} points of the envelope of {details['runs']} runs"
+    elif law == "power2" and details.get("regret_mean") is not None:
+        yield (
+            f"regret, the loss given up by the law: {details['regret_mean']:.3g} on average, "
+            f"{details['regret_worst']:.3g} at worst"
+        )
+
+
+def _cell(row: Mapping[str, Any], path: str) -> str:
+    value: Any = row
+    for key in path.split("."):
+        value = value[key]
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

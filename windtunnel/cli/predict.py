@@ -1,0 +1,132 @@
+"""`windtunnel predict`: the output of a fitted law at given inputs, with a prediction interval."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from windtunnel.cli.options import AsJson, FitFile
+from windtunnel.cli.text import print_json
+from windtunnel.errors import FitError
+
+if TYPE_CHECKING:
+    from windtunnel.laws import Fit
+    from windtunnel.laws.mixture import MixtureFit
+
+
+def predict(
+    fit: FitFile,
+    params: Annotated[float | None, typer.Option(help="Parameters N.")] = None,
+    tokens: Annotated[float | None, typer.Option(help="Training tokens D.")] = None,
+    unique_tokens: Annotated[
+        float | None, typer.Option(help="Unique tokens (data-constrained).")
+    ] = None,
+    flops: Annotated[
+        float | None, typer.Option(help="Training compute C in FLOPs (envelope, isoflop).")
+    ] = None,
+    loss: Annotated[float | None, typer.Option(help="Loss (sigmoid, batch).")] = None,
+    x: Annotated[float | None, typer.Option(help="x of a power law.")] = None,
+    z: Annotated[float | None, typer.Option(help="z of power2.")] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE=SHARE", help="Share of a source in the mixture (mixture). Repeatable."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Predict a run from a fit, with a prediction interval."""
+    inputs = {
+        "params": params, "tokens": tokens, "unique_tokens": unique_tokens, "flops": flops,
+        "loss": loss, "x": x, "z": z,
+    }  # fmt: skip
+    run_predict(fit, inputs, tuple(weight or ()), as_json=as_json)
+
+
+def run_predict(
+    path: Path, inputs: Mapping[str, float | None], weights: Sequence[str] = (), *, as_json: bool
+) -> None:
+    """Print the output at the given inputs or mixture weights.
+
+    Raises:
+        FitError: The file holds no fit, or its law does not take these inputs.
+    """
+    from windtunnel.cli.fit_mixture import run_predict_mixture
+    from windtunnel.cli.print_fit import print_prediction, warning_codes
+    from windtunnel.laws import predict as predicted
+    from windtunnel.laws.mixture import MixtureFit
+    from windtunnel.laws.schema import plain
+
+    fitted = read_fit(path)
+    given = {name: value for name, value in inputs.items() if value is not None}
+    if isinstance(fitted, MixtureFit):
+        if given:
+            raise FitError(
+                "unknown-input",
+                f"{path}: a mixture law holds for the size and the data it was fitted at, and does "
+                f"not read {', '.join(given)}: give shares with --weight SOURCE=SHARE",
+                path=path,
+                law=fitted.law,
+                inputs=list(given),
+            )
+        with naming(path):
+            run_predict_mixture(fitted, weights, as_json=as_json)
+        return
+    if weights:
+        raise FitError(
+            "unknown-input",
+            f"{path}: law {fitted.law} reads no shares (--weight): it predicts from "
+            f"{', '.join(fitted.form.inputs)}",
+            path=path,
+            law=fitted.law,
+            inputs=["weight"],
+            allowed=list(fitted.form.inputs),
+        )
+    with naming(path):
+        output = predicted(fitted, **given)
+    if not as_json:
+        print_prediction(fitted, given, output)
+        return
+    print_json(
+        plain(
+            {
+                "law": fitted.law,
+                "inputs": given,
+                fitted.form.output: output.value,
+                "interval": [output.low, output.high],
+                "level": fitted.level,
+                "warnings": [warning.document() for warning in output.warnings],
+                "fit_warnings": warning_codes(fitted),
+            }
+        )
+    )
+
+
+def read_fit(path: Path) -> "Fit | MixtureFit":
+    """The fit in a file that `windtunnel fit --out` or `--json` wrote.
+
+    Raises:
+        ConfigError: There is no such file, or it is not text.
+        FitError: It holds no fit, or one of another version.
+    """
+    from windtunnel.laws.codec import WRITE_ONE, of_document
+    from windtunnel.laws.mixture.codec import is_mixture
+    from windtunnel.laws.mixture.codec import of_document as mixture_of
+    from windtunnel.laws.schema import parse, text_of
+
+    text = text_of(path, WRITE_ONE)
+    with naming(path):
+        content = parse(text, WRITE_ONE)
+        return mixture_of(content) if is_mixture(content) else of_document(content)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file of a fit in every FitError of the body."""
+    try:
+        yield
+    except FitError as error:
+        values = {"path": path} | error.values
+        raise FitError(error.code, f"{path}: {error}", **values) from None

@@ -1,0 +1,24 @@
+"""`windtunnel records`: the files that figures and notebooks start from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from windtunnel.cli.options import StudyFile
+from windtunnel.cli.output import check_output
+
+
+def records(
+    study: StudyFile,
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+) -> None:
+    """Write the measurements of a study as small files for analysis."""
+    from windtunnel.findings import records_of, write_records
+    from windtunnel.findings.records import FILES
+    from windtunnel.runs.study import open_study
+
+    for name in sorted(FILES):
+        check_output("--out", out / name, study=study)
+    for path in write_records(records_of(open_study(study)), out):
+        print(path)

@@ -1,0 +1,87 @@
+"""`windtunnel runs`: the table of runs, for people, as CSV and as JSON."""
+
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from windtunnel.cli.options import AsJson, StudyFile
+from windtunnel.cli.output import check_output, write_output
+from windtunnel.cli.text import print_json, si, terminal
+
+if TYPE_CHECKING:
+    from windtunnel.runs.table import Row
+
+
+def runs(
+    study: StudyFile,
+    out: Annotated[Path | None, typer.Option(help="Write all columns to this CSV file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List runs: one row per finished, diverged or imported run."""
+    from windtunnel.runs.imported import study_rows
+    from windtunnel.runs.study import open_study
+
+    check_output("--out", out, study=study)
+    rows = study_rows(open_study(study))
+    if out is not None:
+        write_csv(out, rows)
+        print(f"wrote {len(rows)} rows to {out}", file=sys.stderr if as_json else sys.stdout)
+    if as_json or out is None:
+        print_runs(rows, as_json=as_json)
+
+
+def print_runs(rows: "list[Row]", *, as_json: bool) -> None:
+    """Print the main columns of the runs, or all of them as JSON."""
+    if as_json:
+        print_json(rows)
+        return
+    table = Table(box=None)
+    names = ("segment", "kind", "size", "params", "horizon", "tokens", "seed", "outcome", "loss")
+    for column in names:
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("bits/byte", justify="right")
+    branching = any(row["variant"] for row in rows)
+    if branching:
+        table.add_column("variant", overflow="fold")
+    for row in rows:
+        table.add_row(
+            row["segment"],
+            row["kind"],
+            "" if row["width"] is None else f"{row['width']}x{row['depth']}",
+            si(row["params"]),
+            row["horizon"] or "",
+            si(row["tokens"]),
+            "" if row["init_seed"] is None else str(row["init_seed"]),
+            row["outcome"],
+            "" if row["loss"] is None else f"{row['loss']:.4f}",
+            "" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.4f}",
+            *([row["variant"] or ""] if branching else []),
+        )
+    terminal().print(table)
+
+
+def _no_formula(cell: Any) -> Any:
+    """The cell, quoted if a spreadsheet would run it as a formula: labels come from any file."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in {"=", "+", "-", "@"} else cell
+
+
+def write_csv(path: Path, rows: "list[Row]") -> None:
+    """Write all columns, floats in full precision, None as an empty cell.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    from windtunnel.runs.table import COLUMNS
+
+    names = list(COLUMNS)
+    names += [name for name in dict.fromkeys(n for row in rows for n in row) if name not in names]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows({name: _no_formula(cell) for name, cell in row.items()} for row in rows)
+    write_output("--out", path, text.getvalue())
