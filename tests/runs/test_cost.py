@@ -6,7 +6,7 @@ import pytest
 
 from windtunnel.config.units import DiskSize
 from windtunnel.engine.graph import Status
-from windtunnel.engine.simulate import estimate
+from windtunnel.engine.simulate import estimate_sweep
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError
 from windtunnel.runs.budget.budget import Account, disk_use
@@ -69,7 +69,7 @@ def test_the_need_on_disk_is_what_a_sweep_takes(study_file, retain):
         sizes="[16x1, 32x2]", horizons=THREE, seeds="2", replace=budget("", retain=retain)
     )
     study = open_study(path)
-    expected = estimate(study, throughput_of(study), left_of(study), slots=1)
+    expected = estimate_sweep(study, throughput_of(study), left_of(study), slots=1)
     study, _ = sweep(path)
     assert disk_use(study) == pytest.approx(expected.disk_end, rel=0.1)
     assert expected.disk_peak > expected.disk_end
@@ -80,7 +80,7 @@ def test_the_need_on_disk_is_what_a_sweep_takes(study_file, retain):
 def _kept_whole(study):
     every = study.config.replace(retain="all")
     study = type(study)(**(vars(study) | {"config": every}))
-    return estimate(study, throughput_of(study), left_of(study), slots=1).disk_end
+    return estimate_sweep(study, throughput_of(study), left_of(study), slots=1).disk_end
 
 
 @pytest.mark.parametrize(

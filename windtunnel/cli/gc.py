@@ -39,7 +39,7 @@ def gc(
 
 def run_gc(study: "Study", *, yes: bool, last_forks: bool, ends: bool, as_json: bool) -> None:
     """Print the checkpoints by kind, and delete them on `yes`."""
-    from windtunnel.runs.budget.throughput import pace_of
+    from windtunnel.runs.budget.throughput import throughput_of
     from windtunnel.runs.gc import KINDS, USUAL, find_garbage, free
 
     kinds: set[Kind] = {*USUAL}
@@ -66,7 +66,7 @@ def run_gc(study: "Study", *, yes: bool, last_forks: bool, ends: bool, as_json: 
         )
         return
     console = terminal()
-    console.print(_table(checkpoints, kinds, pace_of(study).flops_per_second))
+    console.print(_table(checkpoints, kinds, throughput_of(study).flops_per_second))
     if in_use:
         say(console, f"{len(in_use)} segments are in use and were left alone: {_few(in_use)}")
     if freed is not None:

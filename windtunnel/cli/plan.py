@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from windtunnel.config import ModelSpec, StudyConfig
     from windtunnel.config.branch import BranchExperiment
     from windtunnel.config.search import SearchExperiment
-    from windtunnel.engine.simulate import Outlook
+    from windtunnel.engine.simulate import Estimate
     from windtunnel.runs.budget.calibration import Calibration
     from windtunnel.runs.budget.cost import Cost, Left
-    from windtunnel.runs.budget.throughput import Pace, Shape
+    from windtunnel.runs.budget.throughput import Shape, Throughput
     from windtunnel.runs.plan import PlannedSegment
     from windtunnel.runs.study import Study
 
@@ -69,11 +69,11 @@ def print_plan(study: "Study", *, calibrates: bool, as_json: bool) -> None:
     """Print the plan of an opened study; with `calibrates`, time its shapes first."""
     from windtunnel.config.branch import BranchExperiment
     from windtunnel.config.search import SearchExperiment
-    from windtunnel.engine.simulate import outlook
+    from windtunnel.engine.simulate import estimate_sweep
     from windtunnel.runs.budget.budget import over_budget
     from windtunnel.runs.budget.calibration import calibrate, read_calibration
     from windtunnel.runs.budget.cost import cost_of, free_bytes, left_of, slots_here
-    from windtunnel.runs.budget.throughput import pace_of
+    from windtunnel.runs.budget.throughput import throughput_of
     from windtunnel.runs.preflight import beyond_this_machine
 
     slots = slots_here(study.config)
@@ -81,10 +81,10 @@ def print_plan(study: "Study", *, calibrates: bool, as_json: bool) -> None:
         calibration: Calibration | None = calibrate(study.expected, slots=slots, tell=_tell)
     else:
         calibration = read_calibration(study, slots=slots)
-    pace = pace_of(study, calibration.by_shape() if calibration else None)
+    pace = throughput_of(study, calibration.by_shape() if calibration else None)
     expected = study.expected
     cost, left = cost_of(expected), left_of(expected)
-    estimate = outlook(expected, pace, left, slots=slots)
+    estimate = estimate_sweep(expected, pace, left, slots=slots)
     budget = over_budget(expected, left, pace, estimate.disk_peak)
     beyond = beyond_this_machine(study.config.resources)
     finished = sum(outcome == "finished" for outcome in left.ended.values())
@@ -154,7 +154,7 @@ def print_resolved(config: "StudyConfig") -> None:
     print(resolved_text(config), end="")
 
 
-def _segment(study: "Study", planned: "PlannedSegment", pace: "Pace") -> dict[str, Any]:
+def _segment(study: "Study", planned: "PlannedSegment", pace: "Throughput") -> dict[str, Any]:
     from windtunnel.config import Branch
 
     segment = planned.segment
@@ -288,7 +288,7 @@ def _epochs(study: "Study") -> str:
     return f"; the longest path reads {epochs:.2g} epochs of its most repeated source"
 
 
-def _too_full(study: "Study", estimate: "Outlook") -> list[str]:
+def _too_full(study: "Study", estimate: "Estimate") -> list[str]:
     """A warning if the free disk space does not suffice for the sweep."""
     from windtunnel.runs.budget.budget import disk_use
     from windtunnel.runs.budget.cost import free_bytes
@@ -317,7 +317,9 @@ HOW = {
 }
 
 
-def estimate_lines(study: "Study", pace: "Pace", estimate: "Outlook", *, slots: int) -> list[str]:
+def estimate_lines(
+    study: "Study", pace: "Throughput", estimate: "Estimate", *, slots: int
+) -> list[str]:
     """The lines `disk`, `time` and `schedule`."""
     from windtunnel.runs.budget.cost import free_bytes
 
@@ -338,7 +340,7 @@ def estimate_lines(study: "Study", pace: "Pace", estimate: "Outlook", *, slots: 
     ]
 
 
-def calibration_table(study: "Study", calibration: "Calibration", pace: "Pace") -> Table:
+def calibration_table(study: "Study", calibration: "Calibration", pace: "Throughput") -> Table:
     """One row per shape: the measured time of an update, and the resulting time of its segments."""
     from windtunnel.config import Branch
     from windtunnel.runs.budget.throughput import shape_of

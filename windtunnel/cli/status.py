@@ -189,12 +189,14 @@ def time_and_budget(study: "Study") -> TimeAndBudget:
     """Time and budget of a study, from its store."""
     from windtunnel.runs.budget.budget import Account, spent_of_budget
     from windtunnel.runs.budget.calibration import last_calibration
-    from windtunnel.runs.budget.throughput import pace_of
+    from windtunnel.runs.budget.throughput import throughput_of
     from windtunnel.runs.budget.utilisation import compared, utilisation
 
     calibration = last_calibration(study)
     return TimeAndBudget(
-        compared=compared(study, pace_of(study, calibration.by_shape())) if calibration else [],
+        compared=(
+            compared(study, throughput_of(study, calibration.by_shape())) if calibration else []
+        ),
         utilisation=utilisation(study.folder),
         budget=spent_of_budget(study, Account(study).total()),
     )

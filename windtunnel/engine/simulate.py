@@ -240,7 +240,7 @@ class Estimate:
     disk_end: int
 
 
-def estimate(study: Study, pace: Throughput, left: Left, *, slots: int) -> Estimate:
+def estimate_sweep(study: Study, pace: Throughput, left: Left, *, slots: int) -> Estimate:
     """Estimate (ETA) of a study on `slots`, with throughput `pace` and remaining work `left`."""
     segments = study.plan.segments
     disk = DiskUse(segments, pace, retain=study.config.retain)
