@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from windtunnel.config import Branch
 from windtunnel.config.study import BudgetConfig
 from windtunnel.engine.graph import Status
-from windtunnel.engine.simulate import estimate, simulate
+from windtunnel.engine.simulate import estimate_sweep, simulate
 from windtunnel.errors import ConfigError
 from windtunnel.runs.budget.budget import BudgetWatch, over_budget
 from windtunnel.runs.budget.calibration import read_calibration
@@ -65,7 +65,7 @@ class SweepCallbacks:
         pace = throughput_of(self.study, calibration.by_shape() if calibration else None)
         study = self.study.expected
         left = left_of(study)
-        eta = estimate(study, pace, left, slots=slots)
+        eta = estimate_sweep(study, pace, left, slots=slots)
         return over_budget(study, left, pace, eta.disk_peak)
 
     def add(self, segments: Iterable[PlannedSegment]) -> None:
