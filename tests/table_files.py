@@ -1,4 +1,4 @@
-"""A table as a file, read, and what was said of it: for the tests of `read_table`."""
+"""A table read from a file, its warnings, and errors by code: for the tests of `read_table`."""
 
 import pytest
 
@@ -20,10 +20,16 @@ def read(path, *, columns=None, needs=NEEDS, **options):
     return found.table, found.diagnostics
 
 
-def message(path, **options):
-    with pytest.raises(ConfigError) as told:
+def refused(path, **options):
+    """The error with which a table is refused."""
+    with pytest.raises(ConfigError) as caught:
         read(path, **options)
-    return str(told.value)
+    return caught.value
+
+
+def values(error, *names):
+    """The error's code, and some of its values."""
+    return error.code, *(error.values[name] for name in names)
 
 
 def codes(diagnostics):

@@ -1,10 +1,12 @@
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from windtunnel.data import Dataset, DataSpec, Source, prepare
+from windtunnel.errors import DataError
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "bdlmnrst"]
 
@@ -13,6 +15,20 @@ def random_prose(seed: int, *, words: int) -> str:
     """Random sentences: no two seeds share a 64-byte window but by chance."""
     rng = np.random.default_rng(seed)
     return " ".join(WORDS[i] for i in rng.integers(len(WORDS), size=words)) + "."
+
+
+@pytest.fixture
+def refuses():
+    """A context in which an error of a code, and with some values, must be raised."""
+
+    @contextmanager
+    def check(code, error=DataError, **values):
+        with pytest.raises(error) as caught:
+            yield caught
+        assert caught.value.code == code, caught.value
+        assert {name: caught.value.values.get(name) for name in values} == values
+
+    return check
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from windtunnel.data.pairs import COUNTS, OPENS, PackedRows, pack
 from windtunnel.data.stream import TokenFile, TrainStream
-from windtunnel.errors import DataError
 
 # Tokens of prompt and of completion, its separator among them.
 EXAMPLES = [(2, 2), (1, 2), (6, 2), (2, 5), (1, 1)]  # 4 + 3 + 8 + 7 + 2 tokens
@@ -80,12 +79,12 @@ def test_the_second_prompt_of_a_row_is_marked(tmp_path):
     assert rows.tolist() == [[100, 101, 102, 0, 104, 105, 0]]
 
 
-def test_prompts_that_fill_every_row_are_refused(tmp_path):
+def test_prompts_that_fill_every_row_are_refused(tmp_path, refuses):
     tokens, _ = write(tmp_path, [(9, 2), (8, 1)])
     file = TokenFile(name="x", path=tokens, dtype="<u2", weight=1.0, paired=True)
     assert file.row_count(8) == 1
     assert file.row_count(7) == 0
-    with pytest.raises(DataError, match="'x': every prompt fills a row of context 7"):
+    with refuses("prompts-fill-rows", context=7):
         TrainStream((file,), 7)
 
 

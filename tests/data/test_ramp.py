@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from windtunnel.data.stream import TokenFile, TrainStream, ramp_pattern, ranks, row_counts
-from windtunnel.errors import DataError
 
 CONTEXT = 4
 ROWS = {"a": 50, "b": 31, "c": 23}
@@ -132,8 +131,8 @@ def test_a_stream_without_a_ramp_does_not_look_at_what_was_before(files):
     assert same.read(90) == plain.read(90) == {"a": 30, "b": 60}
 
 
-def test_a_ramp_from_an_unknown_source_is_refused(files):
-    with pytest.raises(DataError, match="a ramp leaves 'x', which is no data source"):
+def test_a_ramp_from_an_unknown_source_is_refused(files, refuses):
+    with refuses("unknown-source", source="x"):
         TrainStream(weighted(files, a=1), CONTEXT, ramp=5, before={"x": 1.0, "b": 1.0})
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from table_files import refused, values
 from typer.testing import CliRunner
 
 from windtunnel.cli.app import app
-from windtunnel.errors import ConfigError
 from windtunnel.tables.read import read_table
 
 NEEDS = ("params", "tokens", "loss")
@@ -34,6 +34,10 @@ def file(tmp_path):
 
 def read(path, columns=None, **options):
     return read_table(path, columns=columns or {}, needs=NEEDS, **options)
+
+
+def wrong_cell(path):
+    return values(refused(path), "place", "column", "cell")
 
 
 def rows(table):
@@ -130,8 +134,7 @@ def test_nested_names_are_joined_by_dots(file, tmp_path):
     ):
         found = read(path, columns, where=["config.model.params > 1e8"])
         assert rows(found.table) == ROWS[2:], path
-        with pytest.raises(ConfigError, match=r"did you mean 'config\.model\.params'\?"):
-            read(path)
+        assert values(refused(path), "suggested") == ("unknown-column", "config.model.params")
 
 
 @pytest.mark.parametrize("folder", ["params=1", "loss=ce", "seed=3"])
@@ -157,29 +160,24 @@ def test_a_parquet_file_that_is_damaged_or_holds_a_name_twice(tmp_path):
     names = ["params", "params", "tokens", "loss"]
     arrays = [pa.array([row[k] for row in ROWS]) for k in (0, 0, 1, 2)]
     pq.write_table(pa.Table.from_arrays(arrays, names=names), path)
-    with pytest.raises(ConfigError, match="column 'params' is there twice"):
-        read(path)
+    assert values(refused(path), "column") == ("repeated-column", "params")
     whole = path.read_bytes()
     for cut in range(8, len(whole), 97):
         path.write_bytes(whole[:cut] + whole[-8:])
-        with pytest.raises(ConfigError, match=r"runs\.parquet: "):
-            read(path)
+        assert values(refused(path), "where") == ("unreadable", path)
 
 
 def test_signs_that_contradict_each_other_are_refused_by_their_line(file):
     """`2,5` beside `2.345`: one of the two is a slip, and neither reading is taken for both."""
     path = file("a.csv", 'params,tokens,loss\n1e7,2e8,2.345\n1e7,4e8,"2,5"\n')
-    with pytest.raises(ConfigError, match=r"line 3, column 'loss': '2,5': not a number"):
-        read(path)
+    assert wrong_cell(path) == ("not-a-number", "line 3", "loss", "2,5")
     path = file("a.csv", 'params,tokens,loss\n"1,234",2e8,"2,345"\n')
-    with pytest.raises(ConfigError, match=r"line 2, column 'params': '1,234': not a number"):
-        read(path)
+    assert wrong_cell(path) == ("not-a-number", "line 2", "params", "1,234")
 
 
 def test_a_suffix_is_for_counts_alone(file):
     path = file("a.csv", "params,tokens,loss\n10M,0.2B,3.1k\n")
-    with pytest.raises(ConfigError, match=r"line 2, column 'loss': '3\.1k': not a number"):
-        read(path)
+    assert wrong_cell(path) == ("not-a-number", "line 2", "loss", "3.1k")
 
 
 def test_a_column_without_a_name_is_told_unless_it_is_an_index(file):

@@ -304,6 +304,10 @@ class Account:
             yield Diagnostic(
                 why.code,
                 f"data source {self.name!r}: {done}: {_phrase(reason, each, share)}; {why.fix}",
+                source=self.name,
+                reason=reason,
+                count=each.number,
+                share=share,
             )
 
     def as_json(self) -> dict[str, Any]:

@@ -100,20 +100,31 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(f"{folder}: no prepared data here (no manifest.json); {fix}") from error
+        raise DataError(
+            "missing-file", f"{folder}: no prepared data here (no manifest.json); {fix}", path=path
+        ) from error
     except OSError as refused:
         raise DataError(
-            f"{path}: cannot be read: {cause_of(refused)}; mend that (its permissions, or the disk)"
+            "unreadable",
+            f"{path}: cannot be read: {cause_of(refused)}; check its permissions and the disk",
+            path=path,
+            cause=cause_of(refused),
         ) from refused
-    with boundary(path, fix, what="damaged"):
+    with boundary(path, fix, what="damaged", code="damaged"):
         manifest = json.loads(content.decode())
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:
-        raise DataError(f"{path}: not the manifest of a {kind}; {fix}")
+        raise DataError(
+            "wrong-format", f"{path}: not the manifest of a {kind}; {fix}", path=path, expected=kind
+        )
     if manifest.get("format") != FORMAT:
         raise DataError(
-            f"{path}: format {manifest.get('format')}, this version reads {FORMAT}; {fix}"
+            "later-version",
+            f"{path}: format {manifest.get('format')}, this version reads {FORMAT}; {fix}",
+            path=path,
+            version=manifest.get("format"),
+            readable=FORMAT,
         )
-    with boundary(path, fix, what="damaged"):
+    with boundary(path, fix, what="damaged", code="damaged"):
         check_content(manifest, kind)
     return manifest
 
@@ -127,8 +138,10 @@ def check_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     content = {key: value for key, value in manifest.items() if key != "digest"}
     if manifest.get("digest", digest_of(content)) != digest_of(content):
         raise DataError(
+            "damaged",
             f"{folder / 'manifest.json'}: damaged: its digest is that of another content; "
-            f"{prepare_again(folder)}"
+            f"{prepare_again(folder)}",
+            path=folder / "manifest.json",
         )
 
 

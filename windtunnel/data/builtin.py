@@ -48,8 +48,11 @@ def packages_of(builtin: str) -> list[str]:
         return known
     if package not in known:
         raise DataError(
+            "unknown-package",
             f"builtin:{builtin}: {package!r} is no package of the built-in data"
-            f"{did_you_mean(package, known) or '.'} There are: {', '.join(known)}"
+            f"{did_you_mean(package, known) or '.'} There are: {', '.join(known)}",
+            package=package,
+            known=known,
         )
     return [package]
 
@@ -105,7 +108,9 @@ def _sources(packages: list[str], suffixes: tuple[str, ...]) -> Iterator[str]:
         distribution = _distribution(name)
         if distribution.files is None:
             raise DataError(
-                f"builtin data: package {name!r} has no RECORD of its files; reinstall it with pip"
+                "damaged-package",
+                f"builtin data: package {name!r} has no RECORD of its files; reinstall it with pip",
+                package=name,
             )
         # Sorted as text: the order of RECORD is the installer's.
         for path in sorted(map(str, distribution.files)):
@@ -117,8 +122,12 @@ def _sources(packages: list[str], suffixes: tuple[str, ...]) -> Iterator[str]:
                 continue  # a legacy encoding; the same file on every machine
             except OSError as error:
                 raise DataError(
+                    "damaged-package",
                     f"builtin data: {path} of package {name!r} cannot be read ({error}); "
-                    f"reinstall it: pip install --force-reinstall {name}"
+                    f"reinstall it: pip install --force-reinstall {name}",
+                    package=name,
+                    path=path,
+                    cause=str(error),
                 ) from error
             yield text
 
@@ -144,8 +153,10 @@ def _distribution(name: str) -> importlib.metadata.Distribution:
         return importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError as error:
         raise DataError(
+            "missing-package",
             f"builtin data: package {name!r} of windtunnel/data/packages.txt is not installed; "
-            f"install it: pip install {name}"
+            f"install it: pip install {name}",
+            package=name,
         ) from error
 
 

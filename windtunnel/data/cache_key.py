@@ -8,7 +8,7 @@ The tokens stay as they were pinned; that they are no longer those of the files 
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from windtunnel.config.data import NEAR_DUPLICATE_SHARE
 from windtunnel.data.artifacts import FORMAT, digest_of
@@ -128,8 +128,10 @@ def _refuse_two_vocabularies(spec: DataSpec) -> None:
     }
     if len(tokenised) > 1:
         raise ConfigError(
+            "mixed-vocabularies",
             "data: tokenizer = 'bytes' for the text sources, but other sources hold token ids; "
-            "set tokenizer to the tokenizer.json that made them"
+            "set tokenizer to the tokenizer.json that made them",
+            tokenizer=spec.tokenizer,
         )
 
 
@@ -137,8 +139,12 @@ def _text_vocab(tokenizer: Tokenizer, vocab_size: int | None, name: str | None) 
     if vocab_size is not None and vocab_size < tokenizer.vocab_size:
         named = "" if name is None else f" {name}"
         raise ConfigError(
+            "vocab-too-small",
             f"data: vocab_size = {vocab_size}, and the tokenizer{named} has {tokenizer.vocab_size} "
-            "tokens; allowed is that or more: raise vocab_size, or leave it out"
+            "tokens; allowed is that or more: raise vocab_size, or leave it out",
+            vocab_size=vocab_size,
+            tokenizer=name,
+            needed=tokenizer.vocab_size,
         )
     return vocab_size or tokenizer.vocab_size
 
@@ -146,8 +152,11 @@ def _text_vocab(tokenizer: Tokenizer, vocab_size: int | None, name: str | None) 
 def _token_vocab(source: Source, tokenizer: Tokenizer, vocab_size: int | None) -> int:
     if vocab_size is None and isinstance(tokenizer, ByteTokenizer):
         raise ConfigError(
+            "missing-vocab-size",
             f"data source {source.name!r}: {source.path} holds token ids; set vocab_size, "
-            "or the tokenizer they were made with"
+            "or the tokenizer they were made with",
+            source=source.name,
+            path=source.path,
         )
     return vocab_size or tokenizer.vocab_size
 
@@ -169,7 +178,7 @@ def changes_since(dataset: Dataset, spec: DataSpec, *, root: Path) -> tuple[Diag
         spec: What would be asked for now.
         root: Folder of prepared data, where hashes are kept.
     """
-    digests, said = Digests(root), list[Diagnostic]()
+    digests, diagnostics = Digests(root), list[Diagnostic]()
     folders = {source.name: source.folder for source in dataset.sources}
     recipes = [
         (source, read_source(folders[source.name])["recipe"])
@@ -179,52 +188,70 @@ def changes_since(dataset: Dataset, spec: DataSpec, *, root: Path) -> tuple[Diag
     for source, recipe in recipes:
         if "files" not in recipe or not Path(source.path).exists():
             continue
-        if changed := list(_changed(source, recipe, digests)):
-            names = ", ".join(changed[:_NAMED]) + (", ..." if len(changed) > _NAMED else "")
-            said.append(
-                Diagnostic(
-                    "source-changed",
-                    f"data source {source.name!r}: {len(changed)} of its files changed since its "
-                    f"tokens were made ({names}); {_GOES_ON}",
-                )
+        changes = list(_changes(source, recipe, digests))
+        if not changes:
+            continue
+        names = ", ".join(map(str, changes[:_NAMED])) + (", ..." if len(changes) > _NAMED else "")
+        diagnostics.append(
+            Diagnostic(
+                "source-changed",
+                f"data source {source.name!r}: {len(changes)} of its files changed since its "
+                f"tokens were made ({names}); {_GOES_ON}",
+                source=source.name,
+                files=[change.file for change in changes],
+                changes=[change.kind for change in changes],
             )
+        )
     digests.save()
     made = {recipe["tokenizer"].get("sha256") for _, recipe in recipes if "tokenizer" in recipe}
     path = Path(spec.tokenizer)
     if spec.tokenizer != "bytes" and path.is_file() and made:
         now = hashlib.sha256(path.read_bytes()).hexdigest()
         if made != {now}:
-            said.append(
+            diagnostics.append(
                 Diagnostic(
-                    "tokenizer-changed", f"tokenizer {path}: changed since the tokens; {_GOES_ON}"
+                    "tokenizer-changed",
+                    f"tokenizer {path}: changed since the tokens; {_GOES_ON}",
+                    path=path,
                 )
             )
-    return tuple(said)
+    return tuple(diagnostics)
 
 
-def _changed(source: Source, recipe: dict[str, Any], digests: Digests) -> Iterator[str]:
-    """Names of files that are other, gone or new."""
+class _Change(NamedTuple):
+    """A file of a source that is not what it was, and how: changed, gone, new or unreadable."""
+
+    file: str
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _changes(source: Source, recipe: dict[str, Any], digests: Digests) -> Iterator[_Change]:
+    """The files of a source that are changed, gone or new."""
     root = Path(source.path)
     try:
         now = dict(source_files(source))
         for name, size, digest in recipe["files"]:
             path = now.get(name) or (root / name if root.is_dir() else root)
             if not path.exists():
-                yield f"{name} is gone"
+                yield _Change(name, "gone", f"{name} is gone")
             elif path.stat().st_size != size or (_is_whole(digest) and digests.of(path) != digest):
-                yield name
+                yield _Change(name, "changed", name)
         written = recipe.get("indexes", [])
         if all(map(_is_whole, written)):
             indexes = [index for path in now.values() if written and (index := index_of(path))]
             if [digests.of(index) for index in indexes] != written:
-                yield "an .idx file"
+                yield _Change("*.idx", "changed", "an .idx file")
     except (DataError, OSError) as error:
-        yield f"cannot be read: {error}"
+        yield _Change(source.path, "unreadable", f"cannot be read: {error}")
         return
     # Older manifests were made by other rules of what is read of a folder.
     if all(_is_whole(digest) for _, _, digest in recipe["files"]):
         known = {name for name, _, _ in recipe["files"]}
-        yield from (f"{name} is new" for name in now if name not in known)
+        yield from (_Change(name, "new", f"{name} is new") for name in now if name not in known)
 
 
 def _is_whole(digest: str) -> bool:

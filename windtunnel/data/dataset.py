@@ -14,7 +14,7 @@ from windtunnel.data.validation import ValidationSet, read_source, verify_source
 from windtunnel.errors import DataError, Diagnostic, did_you_mean
 
 # Above this share of validation repeated in training, a loss flatters the model.
-RESIDUE_LIMIT = 0.05
+CONTAMINATION_LIMIT = 0.05
 # Assumed: a larger share of examples without their end teaches another thing than was meant.
 CUT_LIMIT = 0.01
 # Assumed: below this a validation loss is noisier than the seeds it is compared across.
@@ -123,8 +123,11 @@ class Dataset:
         if unknown := weights.keys() - {source.name for source in self.sources}:
             name, known = min(unknown), [source.name for source in self.sources]
             raise DataError(
+                "unknown-source",
                 f"mixture: no data source {name!r}{did_you_mean(name, known) or ';'} there are: "
-                f"{', '.join(known)}"
+                f"{', '.join(known)}",
+                source=name,
+                known=known,
             )
         taken = [source for source in self.sources if weights.get(source.name)]
         names = [source.name for source in taken]
@@ -155,12 +158,17 @@ class Dataset:
         for held_out in self.validation:
             where = f"validation set {held_out.name!r}"
             repeats = held_out.residue or 0.0
-            if repeats > RESIDUE_LIMIT and not held_out.conditional:  # said of the whole already
+            if (
+                repeats > CONTAMINATION_LIMIT and not held_out.conditional
+            ):  # said of the whole already
                 said.append(
                     Diagnostic(
                         "validation-in-training",
                         f"{where}: {repeats:.1%} of it also stands in training (limit "
-                        f"{RESIDUE_LIMIT:.0%}); losses will look better than they are",
+                        f"{CONTAMINATION_LIMIT:.0%}); losses will look better than they are",
+                        validation_set=held_out.name,
+                        share=repeats,
+                        limit=CONTAMINATION_LIMIT,
                     )
                 )
             # Of pairs the smaller of the two sets is named.
@@ -171,6 +179,9 @@ class Dataset:
                         "small-validation",
                         f"{where}: {held_out.tokens} tokens, fewer than {VALIDATION_TOKENS}; its "
                         "loss is noisy: raise data.validation.fraction or give more text",
+                        validation_set=held_out.name,
+                        tokens=held_out.tokens,
+                        limit=VALIDATION_TOKENS,
                     )
                 )
         for source in self.sources:
@@ -233,6 +244,11 @@ class Dataset:
                         f"data source {source.name!r}: of {packing.examples} pairs, {packing.cut} "
                         f"are cut at context {context}, and {packing.left_out} left out, whose "
                         "prompt alone fills a row; raise model.context or shorten the pairs",
+                        source=source.name,
+                        pairs=packing.examples,
+                        cut=packing.cut,
+                        left_out=packing.left_out,
+                        context=context,
                     )
                 )
         return tuple(said)

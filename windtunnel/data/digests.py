@@ -23,7 +23,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from typing_extensions import TypedDict
 
 from windtunnel.config.errors import expected
-from windtunnel.errors import DataError, boundary
+from windtunnel.errors import DataError, Refused, boundary
 from windtunnel.laws.schema import SHORT
 
 NAME = "digests.json"
@@ -90,7 +90,7 @@ class Digests:
             else:
                 digest = hashed()
                 if _stamp(path) != stamp:
-                    raise DataError(_changed(path))
+                    raise _changed(path)
                 if time.time_ns() - max(stamp[3], stamp[4]) > _SETTLED_NS:
                     self._known[key] = (stamp, digest)
                     self._changed = True
@@ -105,7 +105,7 @@ class Digests:
         """
         with boundary(path, "check that the file is there and that it may be read"):
             if path in self._seen and _stamp(path) != self._seen[path][0]:
-                raise DataError(_changed(path))
+                raise _changed(path)
 
     def save(self) -> None:
         """Keep what was hashed, if that spares more than a moment; a read-only store is no harm."""
@@ -148,10 +148,12 @@ def _stamp(path: Path) -> Stamp:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _changed(path: Path) -> str:
-    return (
+def _changed(path: Path) -> DataError:
+    return DataError(
+        "changed-while-read",
         f"{path}: changed while it was read, so that its tokens would be of no one content; run "
-        "again once nothing writes to it"
+        "again once nothing writes to it",
+        path=path,
     )
 
 
@@ -248,7 +250,7 @@ def check_content(manifest: Any, kind: str) -> None:
     """Whether a manifest holds what is read of it.
 
     Raises:
-        ValueError: With the place, what stands there and what is expected.
+        Refused: With the key, its value and what is expected.
     """
     try:
         _SCHEMAS[kind].validate_python(manifest)
@@ -256,14 +258,18 @@ def check_content(manifest: Any, kind: str) -> None:
         error: Any = wrong.errors()[0]
         place = ".".join(map(str, error["loc"]))
         if error["type"] == "missing":
-            raise ValueError(f"{place}: is missing") from None
-        raise ValueError(f"{place}: {SHORT.repr(error['input'])}: {expected(error)}") from None
+            raise Refused("damaged", f"{place}: is missing", key=place) from None
+        value = SHORT.repr(error["input"])
+        raise Refused("damaged", f"{place}: {value}: {expected(error)}", key=place) from None
     if kind == "dataset":
         return
     for name in ("train", "validation"):
         side = manifest[name]
         if "mask_sha256" in side and not {"completion_tokens", "completion_bytes"} <= side.keys():
-            raise ValueError(f"{name}: has a mask, but tells no completion_tokens or _bytes")
+            raise Refused(
+                "damaged", f"{name}: has a mask, but no completion_tokens or _bytes", key=name
+            )
     for name, size, digest in manifest["recipe"].get("files", ()):
         if [type(name), type(size), type(digest)] != [str, int, str]:
-            raise ValueError("recipe.files: expected a name, a size and a hash for each")
+            message = "recipe.files: expected a name, a size and a hash for each"
+            raise Refused("damaged", message, key="recipe.files")

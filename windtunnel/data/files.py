@@ -87,8 +87,10 @@ def index_of(path: Path) -> Path | None:
                 return place
             if place.is_symlink():
                 raise DataError(
+                    "broken-link",
                     f"{place}: the index of {path.name} is a broken link; mend it, or remove it if "
-                    f"{path.name} holds raw ids"
+                    f"{path.name} holds raw ids",
+                    path=place,
                 )
     return None
 
@@ -114,45 +116,82 @@ def source_files(source: Source, tally: Tally | None = None) -> list[tuple[str, 
             reason = "documentation-file" if about else "unread-suffix"
             tally.add(reason, 1, each.size, example=each.name)
     if not readable:
-        raise DataError(f"{where}: folder {root} holds no readable file; {_allowed(found)}")
+        raise DataError(
+            "no-readable-file",
+            f"{where}: folder {root} holds no readable file; {_allowed(found)}",
+            source=source.name,
+            path=root,
+            suffixes=_suffixes_of(found),
+        )
     if stat.S_ISDIR(root.stat().st_mode):
         readable = _each_once(readable, tally)
         readable = _without_metadata(_without_documentation(readable, tally), source, tally)
     if len({is_token_file(each.path) for each in readable}) > 1:
-        raise DataError(f"{where}: {root} mixes text and token files; make them two sources")
+        raise DataError(
+            "mixed-files",
+            f"{where}: {root} mixes text and token files; make them two sources",
+            source=source.name,
+            path=root,
+        )
     for each in readable:
         if each.size == 0:
-            raise DataError(f"{where}: {each.path} is empty; remove it or fill it")
+            raise DataError(
+                "empty",
+                f"{where}: {each.path} is empty; remove it or fill it",
+                source=source.name,
+                path=each.path,
+            )
         if source.pairs is not None and suffix_of(each.path) not in PAIR_SUFFIXES:
             raise DataError(
+                "wrong-format",
                 f"{where}: pairs = {list(source.pairs)}, but {each.path} holds no JSON lines; "
-                f"allowed with pairs are {', '.join(PAIR_SUFFIXES)}: convert it, or remove pairs"
+                f"allowed with pairs are {', '.join(PAIR_SUFFIXES)}: convert it, or remove pairs",
+                source=source.name,
+                path=each.path,
+                allowed=PAIR_SUFFIXES,
             )
     tally.files, tally.file_bytes = len(readable), sum(each.size for each in readable)
     return sorted((each.name, each.path) for each in readable)
 
 
-def _allowed(found: list[_Found]) -> str:
-    suffixes = dict.fromkeys(each.path.suffix.lower() for each in found)
-    hints = "; ".join(f"{each}: {_ELSEWHERE[each]}" for each in suffixes if each in _ELSEWHERE)
+def _suffixes_of(files: list[_Found]) -> list[str]:
+    return list(dict.fromkeys(file.path.suffix.lower() for file in files))
+
+
+def _allowed(files: list[_Found]) -> str:
+    suffixes = [suffix for suffix in _suffixes_of(files) if suffix in _ELSEWHERE]
+    hints = "; ".join(f"{suffix}: {_ELSEWHERE[suffix]}" for suffix in suffixes)
     return f"readable are {', '.join(TEXT_SUFFIXES + TOKEN_SUFFIXES)}" + (hints and f" ({hints})")
 
 
 def _found(root: Path, where: str, tally: Tally) -> Iterator[_Found]:
     """The one file, or those of a folder, of whatever suffix."""
     if root.is_symlink() and not root.exists():
-        raise DataError(f"{where}: {root} is a broken link to {os.readlink(root)}; mend the link")  # noqa: PTH115
+        target = os.readlink(root)  # noqa: PTH115
+        raise DataError(
+            "broken-link",
+            f"{where}: {root} is a broken link to {target}; mend the link",
+            path=root,
+            target=target,
+        )
     if not root.exists():
-        raise DataError(f"{where}: {root} does not exist; check the path")
+        raise DataError(
+            "missing-file", f"{where}: {root} does not exist; check the path", path=root
+        )
     status = root.stat()
     if stat.S_ISDIR(status.st_mode):
         yield from _walk(root, where, tally)
         return
     one = _Found(root.name, root, status.st_size, _place(status))
     if suffix_of(root) is None:
-        raise DataError(f"{where}: {root} has an unknown suffix; {_allowed([one])}")
+        raise DataError(
+            "unknown-format",
+            f"{where}: {root} has an unknown suffix; {_allowed([one])}",
+            path=root,
+            suffix=root.suffix,
+        )
     if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{where}: {root} {_NO_FILE}")
+        raise DataError("not-a-file", f"{where}: {root} {_NO_FILE}", path=root)
     yield one
 
 
@@ -183,7 +222,7 @@ def _walk(root: Path, where: str, tally: Tally) -> Iterator[_Found]:
             elif kind == "file":
                 yield _Found(name, path, size, place)
             elif suffix_of(path):
-                raise DataError(f"{where}: {path} {_NO_FILE}")
+                raise DataError("not-a-file", f"{where}: {path} {_NO_FILE}", path=path)
         linked.sort()
 
 

@@ -37,7 +37,7 @@ def json_texts(path: Path, columns: tuple[str, ...], tally: Tally) -> Iterator[l
                 if None in texts and all(text is None or isinstance(text, str) for text in texts):
                     tally.add("null")
                     continue
-                raise DataError(f"{path}:{place}: {_no_text(record, columns, texts)}")
+                raise _no_text(f"{path}:{place}", record, columns, texts)
             yield [_encoded(text, tally) for text in texts]
 
 
@@ -73,7 +73,9 @@ def _records(file: BufferedReader, path: Path) -> Iterator[tuple[int | str, Any]
     head = file.peek(_HEAD_BYTES)
     if b"\r" in head and b"\n" not in head and head.count(b"}\r"):
         raise DataError(
-            f"{path}:1: its lines end in CR alone; convert it to LF: tr '\\r' '\\n' < OLD > NEW"
+            "cr-line-ends",
+            f"{path}:1: its lines end in CR alone; convert it to LF: tr '\\r' '\\n' < OLD > NEW",
+            path=path,
         )
     if whole and _is_one_value(head):
         yield from _of_one_value(file, path)
@@ -85,8 +87,12 @@ def _records(file: BufferedReader, path: Path) -> Iterator[tuple[int | str, Any]
             record = json.loads(line)
         except Exception as error:
             raise DataError(
+                "not-json",
                 f"{path}:{number}: not a line of JSON in UTF-8: {cause_of(error)}; mend or remove "
-                "the line"
+                "the line",
+                path=path,
+                line=number,
+                cause=cause_of(error),
             ) from error
         yield number, record
 
@@ -110,8 +116,18 @@ def _of_one_value(file: BufferedReader, path: Path) -> Iterator[tuple[str, Any]]
     text = file.read(_LARGEST_ARRAY + 1)
     fix = "write it as JSON lines: jq -c '.[]' OLD.json > NEW.jsonl"
     if len(text) > _LARGEST_ARRAY:
-        raise DataError(f"{path}: one JSON value of more than {_LARGEST_ARRAY:,} bytes; {fix}")
-    with boundary(path, f"mend it, or {fix}", what="no JSON lines, and not one JSON value either"):
+        raise DataError(
+            "too-large",
+            f"{path}: one JSON value of more than {_LARGEST_ARRAY:,} bytes; {fix}",
+            path=path,
+            limit=_LARGEST_ARRAY,
+        )
+    with boundary(
+        path,
+        f"mend it, or {fix}",
+        what="no JSON lines, and not one JSON value either",
+        code="not-json",
+    ):
         value = json.loads(text)
     records = value if isinstance(value, list) else [value]
     for number, record in enumerate(records, start=1):
@@ -127,17 +143,22 @@ def _encoded(text: str, tally: Tally) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-def _no_text(record: Any, columns: tuple[str, ...], texts: list[Any]) -> str:
-    """Which column is wrong, what the record has, and what to set instead."""
+def _no_text(where: str, record: Any, columns: tuple[str, ...], texts: list[Any]) -> DataError:
+    """The error that names the field without text, the record's fields, and what to set."""
     wrong = next(n for n, text in enumerate(texts) if not isinstance(text, str | None))
-    found = texts[wrong]
-    names = list(map(repr, record)) if isinstance(record, dict) else []
-    keys = ", ".join(names[:_FIELDS] + ["..."] * (len(names) > _FIELDS))
-    name = "NaN" if _is_nan(found) else _NAMES.get(type(found), "no text")
-    kind = "" if found is _MISSING else f" but {name}"
-    return (
-        f"no text in field {columns[wrong]!r}{kind}; the line has {keys or 'no fields'}; "
-        f"{_right_fields(record if isinstance(record, dict) else {}, columns, found)}"
+    value = texts[wrong]
+    fields = record if isinstance(record, dict) else {}
+    names = [*map(repr, list(fields)[:_FIELDS]), *["..."] * (len(fields) > _FIELDS)]
+    kind = "NaN" if _is_nan(value) else _NAMES.get(type(value), "no text")
+    missing = value is _MISSING
+    return DataError(
+        "unknown-column" if missing else "wrong-type",
+        f"{where}: no text in field {columns[wrong]!r}{'' if missing else f' but {kind}'}; the "
+        f"line has {', '.join(names) or 'no fields'}; {_right_fields(fields, columns, value)}",
+        where=where,
+        column=columns[wrong],
+        known=list(fields),
+        **({} if missing else {"type": kind}),
     )
 
 

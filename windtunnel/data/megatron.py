@@ -2,7 +2,7 @@
 
 import itertools
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,12 @@ def megatron_documents(
         total, rest = divmod(path.stat().st_size, dtype.itemsize)
     if rest:
         raise DataError(
+            "partial-token",
             f"{path}: {path.stat().st_size} bytes are not a whole number of {dtype.name} tokens, "
-            f"the type that {index.name} names; {_FIX}"
+            f"the type that {index.name} names; {_FIX}",
+            path=path,
+            bytes=path.stat().st_size,
+            token_bytes=dtype.itemsize,
         )
     _check(path, index, dtype.itemsize, total, (sizes, pointers, documents))
     ids = np.memmap(path, dtype=dtype, mode="r")
@@ -54,17 +58,35 @@ def _read(
     data = index.read_bytes()
     body = len(_MAGIC) + _HEADER.size
     if data.startswith(_OLD_MAGIC):
-        raise DataError(f"{index}: fairseq's old index, not Megatron's MMIDIDX; {_FIX}")
+        raise DataError(
+            "wrong-format",
+            f"{index}: fairseq's old index, not Megatron's MMIDIDX; {_FIX}",
+            path=index,
+            found="fairseq index",
+        )
     if not data.startswith(_MAGIC) or len(data) < body:
-        raise DataError(f"{index}: not a Megatron index (it does not open with MMIDIDX); {_FIX}")
+        raise DataError(
+            "wrong-format",
+            f"{index}: not a Megatron index (it does not open with MMIDIDX); {_FIX}",
+            path=index,
+        )
     version, code, sequences, entries = _HEADER.unpack_from(data, len(_MAGIC))
     if version != 1 or code not in _DTYPES:
         raise DataError(
+            "unknown-version",
             f"{index}: version {version}, dtype code {code}; readable are version 1 and the "
-            f"integer codes {sorted(_DTYPES)}; {_FIX}"
+            f"integer codes {sorted(_DTYPES)}; {_FIX}",
+            path=index,
+            version=version,
+            dtype_code=code,
         )
     if len(data) < body + 12 * sequences + 8 * entries:
-        raise DataError(f"{index}: cut off, {sequences} sequences announced; {_FIX}")
+        raise DataError(
+            "cut-off",
+            f"{index}: cut off, {sequences} sequences announced; {_FIX}",
+            path=index,
+            sequences=sequences,
+        )
     return (
         np.dtype(_DTYPES[code]),
         np.frombuffer(data, "<i4", sequences, body).astype(np.int64),
@@ -79,43 +101,65 @@ def _check(
     """Whether an index tells of its file, and of all of it in order."""
     sizes, pointers, documents = arrays
 
-    def refuse(wrong: npt.NDArray[np.bool_], what: str, values: npt.NDArray[np.int64]) -> None:
+    def refuse(
+        wrong: npt.NDArray[np.bool_],
+        values: npt.NDArray[np.int64],
+        message: Callable[[int, int], str],
+    ) -> None:
         if wrong.any():
             at = int(np.flatnonzero(wrong)[0])
-            told = what.replace("{at}", str(at)).replace("{value}", str(values[at]))
-            raise DataError(f"{index}: {told}; {_FIX}")
+            value = int(values[at])
+            raise DataError(
+                "inconsistent-index",
+                f"{index}: {message(at, value)}; {_FIX}",
+                path=index,
+                entry=at,
+                value=value,
+            )
 
-    refuse(sizes < 0, "sequence {at} has a length of {value}", sizes)
-    refuse(pointers < 0, "sequence {at} begins at byte {value}", pointers)
+    refuse(sizes < 0, sizes, lambda at, value: f"sequence {at} has a length of {value}")
+    refuse(pointers < 0, pointers, lambda at, value: f"sequence {at} begins at byte {value}")
     refuse(
         pointers % itemsize != 0,
-        f"sequence {{at}} begins at byte {{value}}, which is within a token of {itemsize} bytes",
         pointers,
+        lambda at, value: (
+            f"sequence {at} begins at byte {value}, which is within a token of {itemsize} bytes"
+        ),
     )
     ends = pointers // itemsize + sizes
     refuse(
         ends > total,
-        f"sequence {{at}} ends at token {{value}}, but {path.name} is shorter than {index.name} "
-        f"says: {total} tokens",
         ends,
+        lambda at, value: (
+            f"sequence {at} ends at token {value}, but {path.name} is shorter than {index.name} "
+            f"says: {total} tokens"
+        ),
     )
     refuse(
         pointers[1:] // itemsize < ends[:-1],
-        "the sequence after sequence {at} begins before token {value}, where that one ends",
         ends,
+        lambda at, value: (
+            f"the sequence after sequence {at} begins before token {value}, where that one ends"
+        ),
     )
     refuse(
         (documents < 0) | (documents > len(sizes)),
-        f"document {{at}} begins at sequence {{value}} of {len(sizes)}",
         documents,
+        lambda at, value: f"document {at} begins at sequence {value} of {len(sizes)}",
     )
     refuse(
         documents[1:] < documents[:-1],
-        "the document after document {at} begins before sequence {value}, where that one does",
         documents,
+        lambda at, value: (
+            f"the document after document {at} begins before sequence {value}, where that one does"
+        ),
     )
     if len(sizes) and (not len(documents) or documents[0] != 0 or documents[-1] != len(sizes)):
         held = f"{documents[0]} to {documents[-1]}" if len(documents) else "none"
         raise DataError(
-            f"{index}: its documents hold sequences {held}, not all of 0 to {len(sizes)}; {_FIX}"
+            "inconsistent-index",
+            f"{index}: its documents hold sequences {held}, not all of 0 to {len(sizes)}; {_FIX}",
+            path=index,
+            sequences=len(sizes),
+            documents=len(documents),
         )

@@ -55,7 +55,9 @@ def _refuse_other_content(path: Path, head: bytes) -> None:
     """Whether the first bytes are those of text."""
     for mark, (name, fix) in _PACKED.items():
         if head.startswith(mark):
-            raise DataError(f"{path}: is {name} and no text; {fix}")
+            raise DataError(
+                "wrong-format", f"{path}: is {name} and no text; {fix}", path=path, found=name
+            )
     encoding = next((name for mark, name in _WIDE.items() if head.startswith(mark)), None)
     if encoding is None and len(head) == 8:
         # Without a mark: of characters below 256 the other bytes are zeros.
@@ -63,8 +65,11 @@ def _refuse_other_content(path: Path, head: bytes) -> None:
         encoding = _WIDE_ZEROS.get(zeros)
     if encoding is not None:
         raise DataError(
+            "not-utf8",
             f"{path}: is {encoding}, its first bytes ({head[:4].hex(' ')}) are not UTF-8; convert "
-            f"it: iconv -f {encoding} -t UTF-8 OLD > NEW"
+            f"it: iconv -f {encoding} -t UTF-8 OLD > NEW",
+            path=path,
+            encoding=encoding,
         )
 
 

@@ -146,8 +146,11 @@ class PackedRows:
         self._packing = packing_of(mask, context)
         if not len(self):
             raise DataError(
+                "prompts-fill-rows",
                 f"{where}: every prompt fills a row of context {context} + 1, so that no "
-                "completion is left to predict; give shorter prompts or a longer context"
+                "completion is left to predict; give shorter prompts or a longer context",
+                where=where,
+                context=context,
             )
         self._tokens = np.asarray(np.memmap(tokens, dtype=dtype, mode="r"))
         self._mask = np.asarray(np.memmap(mask, dtype=np.uint8, mode="r")) if completion else None

@@ -48,12 +48,22 @@ def _parts(schema: Any, column: str, path: Path) -> list[str]:
     """
     names = list(schema.names)
     if names.count(column) > 1:
-        raise DataError(f"{path}: has {names.count(column)} columns {column!r}; rename one")
+        raise DataError(
+            "repeated-column",
+            f"{path}: has {names.count(column)} columns {column!r}; rename one",
+            path=path,
+            column=column,
+            count=names.count(column),
+        )
     candidates = list(_paths({field.name: field.type for field in schema}, column))
     if not candidates:
         raise DataError(
+            "unknown-column",
             f"{path}: no column {column!r}; it has {', '.join(map(repr, names))}; "
-            "set text_column to one of them"
+            "set text_column to one of them",
+            path=path,
+            column=column,
+            known=names,
         )
     problems = []
     for parts in candidates:
@@ -72,11 +82,22 @@ def _kind(schema: Any, parts: list[str], path: Path) -> Any:
     for depth, part in enumerate(parts[1:], start=1):
         fields, outer = _fields(kind), ".".join(parts[:depth])
         if _is_list(kind):
-            raise DataError(f"{path}: column {outer!r} holds {kind}, a list; {JOIN_LIST}")
+            raise DataError(
+                "wrong-type",
+                f"{path}: column {outer!r} holds {kind}, a list; {JOIN_LIST}",
+                path=path,
+                column=outer,
+                type=str(kind),
+            )
         if part not in fields:
             raise DataError(
+                "unknown-column",
                 f"{path}: column {outer!r} holds {kind}, no field {part!r}; "
-                f"set text_column to one of its fields: {', '.join(fields) or 'it has none'}"
+                f"set text_column to one of its fields: {', '.join(fields) or 'it has none'}",
+                path=path,
+                column=outer,
+                field=part,
+                known=list(fields),
             )
         kind = _plain(kind.field(part).type)
     return kind
@@ -145,7 +166,13 @@ def _check_text(kind: Any, column: str, path: Path) -> None:
         fix = JOIN_LIST
     elif fields := _fields(kind):
         fix = f"name a field in it by its path, such as text_column: {column}.{next(iter(fields))}"
-    raise DataError(f"{path}: column {column!r} holds {kind}; a text column is needed: {fix}")
+    raise DataError(
+        "wrong-type",
+        f"{path}: column {column!r} holds {kind}; a text column is needed: {fix}",
+        path=path,
+        column=column,
+        type=str(kind),
+    )
 
 
 def _bytes_of(batch: Any, parts: list[str]) -> Any:
@@ -178,7 +205,12 @@ def _checked(value: bytes, path: Path, row: int, column: str) -> bytes:
         value.decode()
     except UnicodeDecodeError as error:
         raise DataError(
+            "not-utf8",
             f"{path}: row {row}: byte {error.start} (0x{value[error.start]:02x}) of column "
-            f"{column!r} is not UTF-8; convert the column to UTF-8"
+            f"{column!r} is not UTF-8; convert the column to UTF-8",
+            path=path,
+            row=row,
+            column=column,
+            byte=error.start,
         ) from error
     return value

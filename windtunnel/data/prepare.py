@@ -220,5 +220,10 @@ def prepare_validation(
     digests.save()
     held_out = ValidationSet.open(folder, name=source.name)
     if not held_out:
-        raise DataError(f"data source {source.name!r}: {source.path} holds no tokens")
+        raise DataError(
+            "empty",
+            f"data source {source.name!r}: {source.path} holds no tokens",
+            source=source.name,
+            path=source.path,
+        )
     return held_out

@@ -93,8 +93,12 @@ def raw_tokens(path: Path, dtype: str) -> RawTokens:
     offset = _other_header(path, head, size, kind)
     if size % kind.itemsize:
         raise DataError(
+            "partial-token",
             f"{path}: {size} bytes are not a whole number of {kind.name} tokens; "
-            "is it cut off, or is dtype wrong?"
+            "is it cut off, or is dtype wrong?",
+            path=path,
+            bytes=size,
+            token_bytes=kind.itemsize,
         )
     raw = RawTokens(path, kind, offset)
     if wider := _wider(raw):
@@ -102,18 +106,29 @@ def raw_tokens(path: Path, dtype: str) -> RawTokens:
             "every second value is" if wider[0] == 2 else f"of {wider[0]} values all but one are"
         )
         raise DataError(
+            "wrong-dtype",
             f"{path}: read as {kind.name}, {every} 0 or nearly: it holds {wider[1]}; set dtype: "
-            f"{wider[1]}"
+            f"{wider[1]}",
+            path=path,
+            dtype=kind.name,
+            likely=wider[1],
         )
     if kind.itemsize > 1 and _is_text(raw):
         raise DataError(
+            "wrong-format",
             f"{path}: is text and no token ids of {kind.name}; name it .txt, or set dtype: uint8 "
-            "if its bytes are the ids"
+            "if its bytes are the ids",
+            path=path,
+            found="text",
         )
     if kind.itemsize == 2 and _is_bytewise(raw):
         raise DataError(
+            "wrong-dtype",
             f"{path}: read as {kind.name}, both bytes of its ids take the same values alike: it "
-            "holds uint8; set dtype: uint8 (if it does not, write the ids as .npy)"
+            "holds uint8; set dtype: uint8 (if it does not, write the ids as .npy)",
+            path=path,
+            dtype=kind.name,
+            likely="uint8",
         )
     return raw
 
@@ -152,23 +167,39 @@ def _with_header(path: Path, head: bytes, size: int) -> RawTokens | None:
         return None
     magic, version, count = struct.unpack_from("<3i", head)
     if magic in _OTHER_HEADERS:
-        raise DataError(f"{path}: is {_OTHER_HEADERS[magic]}; give a file of tokens")
+        raise DataError(
+            "wrong-format",
+            f"{path}: is {_OTHER_HEADERS[magic]}; give a file of tokens",
+            path=path,
+            found=_OTHER_HEADERS[magic],
+        )
     if magic not in _HEADER_DTYPES:
         return None
     if version not in _HEADER_VERSIONS:
         raise DataError(
+            "unknown-version",
             f"{path}: has the header of llm.c's tokens (magic {magic}) in version {version}; "
-            f"readable are {sorted(_HEADER_VERSIONS)}: {_CUT_HEADER} and set dtype"
+            f"readable are {sorted(_HEADER_VERSIONS)}: {_CUT_HEADER} and set dtype",
+            path=path,
+            magic=magic,
+            version=version,
         )
     kind = np.dtype(_HEADER_DTYPES[magic]).newbyteorder("<")
     want = _HEADER_BYTES + count * kind.itemsize
     if size != want:
         raise DataError(
+            "wrong-size",
             f"{path}: {size} bytes, where its header announces {count} tokens of {kind.name}, "
-            f"{want} bytes; is it cut off?"
+            f"{want} bytes; is it cut off?",
+            path=path,
+            bytes=size,
+            expected=want,
+            tokens=count,
         )
     if not count:
-        raise DataError(f"{path}: its header announces no tokens; remove it or fill it")
+        raise DataError(
+            "empty", f"{path}: its header announces no tokens; remove it or fill it", path=path
+        )
     return RawTokens(path, kind, _HEADER_BYTES)
 
 
@@ -190,13 +221,20 @@ def _other_header(path: Path, head: bytes, size: int, kind: np.dtype[Any]) -> in
     widths = [width for width in (1, 2, 4, 8) if any(count * width == rest for count in counts)]
     if widths:
         raise DataError(
+            "wrong-dtype",
             f"{path}: has a header, by which its ids are of {widths[0]} bytes, and {kind.name} has "
-            f"{kind.itemsize}; set dtype: {_BY_WIDTH[widths[0]]}"
+            f"{kind.itemsize}; set dtype: {_BY_WIDTH[widths[0]]}",
+            path=path,
+            dtype=kind.name,
+            likely=_BY_WIDTH[widths[0]],
         )
     if _is_date(int(fields[0])):
         raise DataError(
+            "unknown-header",
             f"{path}: has the header of another trainer (magic {fields[0]}), which tells no number "
-            f"of tokens that is the file's; is it cut off? Else {_CUT_HEADER} and set dtype"
+            f"of tokens that is the file's; is it cut off? Else {_CUT_HEADER} and set dtype",
+            path=path,
+            magic=int(fields[0]),
         )
     return 0
 
@@ -251,7 +289,9 @@ def _refuse_other_formats(path: Path, head: bytes, size: int) -> None:
         name = "a pickle"
     if name is not None:
         fix = _FIXES.get(name, "write the ids as raw little-endian numbers (.bin), or as .npy")
-        raise DataError(f"{path}: is {name} and no raw token ids; {fix}")
+        raise DataError(
+            "wrong-format", f"{path}: is {name} and no raw token ids; {fix}", path=path, found=name
+        )
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:

@@ -62,8 +62,13 @@ def text_pairs(source: Source, tally: Tally | None = None) -> Iterator[Pair]:
     if not some:
         missing = tally.count("blank") + tally.count("null")
         raise DataError(
+            "empty",
             f"data source {source.name!r}: {source.path}: all {missing} values of field "
-            f"{source.pairs[1]!r} are blank; name the field of the completions in `pairs`"
+            f"{source.pairs[1]!r} are blank; name the field of the completions in `pairs`",
+            source=source.name,
+            path=source.path,
+            field=source.pairs[1],
+            blank=missing,
         )
 
 
@@ -107,13 +112,18 @@ def _decoded(piece: bytearray, path: Path, start: int) -> bytes:
     few = 2 if len(piece) >= 4 * DOCUMENT_BYTES else 1
     if lone >= few > piece.count(b"\n") and (start == 0 or few > 1):
         raise DataError(
-            f"{path}: its lines end in CR alone; convert it to LF: tr '\\r' '\\n' < OLD > NEW"
+            "cr-line-ends",
+            f"{path}: its lines end in CR alone; convert it to LF: tr '\\r' '\\n' < OLD > NEW",
+            path=path,
         )
     try:
         text = piece.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
+            "not-utf8",
             f"{path}: byte {start + error.start} (0x{piece[error.start]:02x}) is not UTF-8; "
-            "convert the file to UTF-8"
+            "convert the file to UTF-8",
+            path=path,
+            byte=start + error.start,
         ) from error
     return text.removeprefix("\ufeff").replace("\r\n", "\n").strip("\n").encode()

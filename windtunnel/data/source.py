@@ -49,29 +49,52 @@ class Source:
     def __post_init__(self) -> None:
         where = f"data source {self.name!r}"
         if not self.name:
-            raise ConfigError(f"data source {self.path!r}: its name is empty; give it one")
+            raise ConfigError(
+                "empty",
+                f"data source {self.path!r}: its name is empty; give it one",
+                key="name",
+                path=self.path,
+            )
         if not (math.isfinite(self.weight) and self.weight >= 0):
             raise ConfigError(
+                "out-of-range",
                 f"{where}: weight = {self.weight}; allowed is a finite number, 0 (only branches "
-                "read it) or above"
+                "read it) or above",
+                source=self.name,
+                weight=self.weight,
             )
         if self.dtype not in DTYPES:
             allowed = ", ".join(map(repr, DTYPES))
-            raise ConfigError(f"{where}: dtype = {self.dtype!r}; allowed are {allowed}")
+            raise ConfigError(
+                "unknown-value",
+                f"{where}: dtype = {self.dtype!r}; allowed are {allowed}",
+                source=self.name,
+                dtype=self.dtype,
+                allowed=DTYPES,
+            )
         if self.pairs is not None and self.pairs[0] == self.pairs[1]:
             raise ConfigError(
-                f"{where}: pairs = {list(self.pairs)}: prompt and completion are two fields"
+                "repeated-name",
+                f"{where}: pairs = {list(self.pairs)}: prompt and completion are two fields",
+                source=self.name,
+                pairs=self.pairs,
             )
         if self.builtin is None:
             return
         try:
             checked_builtin(self.path)
         except ValueError as refused:
-            raise ConfigError(f"{where}: path = {refused}") from None
+            raise ConfigError(
+                "unknown-builtin", f"{where}: path = {refused}", source=self.name, path=self.path
+            ) from None
         if self.pairs is not None:
             raise ConfigError(
+                "contradicting-options",
                 f"{where}: pairs = {list(self.pairs)} are fields of .jsonl files; {self.path} has "
-                "none: remove pairs"
+                "none: remove pairs",
+                source=self.name,
+                path=self.path,
+                pairs=self.pairs,
             )
 
 
@@ -103,17 +126,33 @@ class DataSpec:
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]
         if not names:
-            raise ConfigError("data: no sources; name at least one, such as builtin:docs")
+            raise ConfigError(
+                "empty",
+                "data: no sources; name at least one, such as builtin:docs",
+                key="data.sources",
+            )
         if not any(source.weight for source in self.sources):
-            raise ConfigError("data: every source has weight 0; trunks need one above 0")
+            raise ConfigError(
+                "zero-weights",
+                "data: every source has weight 0; trunks need one above 0",
+                sources=names,
+            )
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
-            raise ConfigError(f"data: source name {repeated[0]!r} is used twice; rename one")
+            raise ConfigError(
+                "repeated-name",
+                f"data: source name {repeated[0]!r} is used twice; rename one",
+                source=repeated[0],
+            )
         if not 0 <= self.validation_fraction <= 0.5:
             raise ConfigError(
-                f"data: validation_fraction = {self.validation_fraction}; allowed is 0 to 0.5"
+                "out-of-range",
+                f"data: validation_fraction = {self.validation_fraction}; allowed is 0 to 0.5",
+                validation_fraction=self.validation_fraction,
             )
         if self.dedup is not None and not 0 < self.dedup <= 1:
             raise ConfigError(
-                f"data: dedup = {self.dedup}; allowed is a share above 0, up to 1, or None"
+                "out-of-range",
+                f"data: dedup = {self.dedup}; allowed is a share above 0, up to 1, or None",
+                dedup=self.dedup,
             )

@@ -88,9 +88,13 @@ def row_counts(weights: Sequence[float], names: Sequence[str]) -> tuple[int, ...
     if starved := [s for s, count in enumerate(counts) if weights[s] and not count]:
         source = starved[0]
         raise DataError(
+            "share-too-small",
             f"data source {names[source]!r}: its weight {weights[source]} is "
             f"{weights[source] / math.fsum(weights):.2g} of all weights; a share below "
-            f"1/{2 * PERIOD} gets no rows: raise the weight or remove the source"
+            f"1/{2 * PERIOD} gets no rows: raise the weight or remove the source",
+            source=names[source],
+            weight=weights[source],
+            share=weights[source] / math.fsum(weights),
         )
     divisor = math.gcd(*counts)
     return tuple(count // divisor for count in counts)
@@ -193,8 +197,12 @@ class TokenFile:
         tokens = self.path.stat().st_size // np.dtype(self.dtype).itemsize
         if tokens < context + 1:
             raise DataError(
+                "too-few-tokens",
                 f"data source {self.name!r}: {tokens} tokens are too few for one row of context "
-                f"{context} + 1; give more text or a shorter context"
+                f"{context} + 1; give more text or a shorter context",
+                source=self.name,
+                tokens=tokens,
+                context=context,
             )
         flat = np.asarray(np.memmap(self.path, dtype=self.dtype, mode="r"))
         return np.lib.stride_tricks.sliding_window_view(flat, context + 1)[::context]
@@ -243,7 +251,12 @@ class TrainStream:
     ) -> None:
         left = {name: weight for name, weight in before.items() if weight and ramp}
         if missing := left.keys() - {file.name for file in files}:
-            raise DataError(f"mixture: a ramp leaves {min(missing)!r}, which is no data source")
+            raise DataError(
+                "unknown-source",
+                f"mixture: a ramp leaves {min(missing)!r}, which is no data source",
+                source=min(missing),
+                known=[file.name for file in files],
+            )
         # By name, so that the order in the study file decides nothing.
         ordered = sorted(
             (file for file in files if file.weight or file.name in left),

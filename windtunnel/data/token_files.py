@@ -53,8 +53,13 @@ class TokenDocument:
             elif low < 0:
                 fix = "take it out; a mask, such as -100, is no token"
             raise DataError(
+                "out-of-range",
                 f"{self.path}: token {place} has id {wrong}; allowed is 0 to {vocab_size - 1} "
-                f"(vocab_size = {vocab_size}): {fix}"
+                f"(vocab_size = {vocab_size}): {fix}",
+                path=self.path,
+                token=place,
+                id=wrong,
+                vocab_size=vocab_size,
             )
         return self.ids
 
@@ -108,16 +113,24 @@ def _npy(path: Path) -> npt.NDArray[Any]:
     size, want = path.stat().st_size, ids.offset + ids.nbytes
     if size != want:
         raise DataError(
+            "wrong-size",
             f"{path}: {size} bytes, where its header announces {want}: another array, or something "
-            "else, follows the first; write one array to a file, with numpy.save"
+            "else, follows the first; write one array to a file, with numpy.save",
+            path=path,
+            bytes=size,
+            expected=want,
         )
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise DataError(
+            "wrong-type",
             f"{path}: an array of {ids.dtype} with shape {ids.shape}; "
-            "needed is a flat (1-D) array of integers"
+            "needed is a flat (1-D) array of integers",
+            path=path,
+            type=str(ids.dtype),
+            shape=ids.shape,
         )
     if not len(ids):
-        raise DataError(f"{path}: the array is empty")
+        raise DataError("empty", f"{path}: the array is empty", path=path)
     return ids  # type: ignore[no-any-return]
 
 

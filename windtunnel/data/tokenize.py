@@ -80,8 +80,11 @@ def split_documents(
         yield held[1], validation == 0
     if 0 < fraction < 1 and not training:
         raise DataError(
+            "too-few-documents",
             f"{where}: {validation + (held is not None)} document(s) cannot be split into training "
-            f"and validation; {why()}"
+            f"and validation; {why()}",
+            where=where,
+            documents=validation + (held is not None),
         )
 
 
@@ -139,8 +142,11 @@ def write_text(
     if not held_out and not train.documents:
         said = tally.said()
         raise DataError(
+            "empty",
             f"{where}: {source.path} holds no text"
-            f"{f' ({said} left out)' if said else ''}; give it some"
+            f"{f' ({said} left out)' if said else ''}; give it some",
+            source=source.name,
+            path=source.path,
         )
 
     residue = None
@@ -165,7 +171,11 @@ def write_text(
                 tell(f"{source.name}: writing tokens", train.tokens, None)
         side.text_bytes = sizes[side]
     if train.tokens + validation.tokens == train.documents + validation.documents:
-        raise DataError(f"{where}: the tokenizer drops all of its text; take one that knows it")
+        raise DataError(
+            "tokenizer-drops-all",
+            f"{where}: the tokenizer drops all of its text; take one that knows it",
+            source=source.name,
+        )
     spool.unlink()
     return residue
 
@@ -226,7 +236,12 @@ def write_pairs(
             if number % 256 == 0:
                 tell(f"{source.name}: reading documents", number, None)
     if not held_out and not train.documents:
-        raise DataError(f"{where}: {source.path} holds no pair with a completion; give it some")
+        raise DataError(
+            "empty",
+            f"{where}: {source.path} holds no pair with a completion; give it some",
+            source=source.name,
+            path=source.path,
+        )
 
     residue = None
     if held_out and train.documents:

@@ -123,7 +123,9 @@ class JsonTokenizer:
             vocab = self._tokenizer.get_vocab(with_added_tokens=True)
             spec = json.loads(self._tokenizer.to_str())
         if not vocab:
-            raise DataError(f"{where}: its vocabulary is empty; train it, or give another")
+            raise DataError(
+                "empty", f"{where}: its vocabulary is empty; train it, or give another", path=path
+            )
         with boundary(where, fix, what="not a tokenizer.json"):
             self._losses = Losses(self._tokenizer, spec, vocab)
             self._unknown = unknown_id(spec, vocab)
@@ -132,8 +134,11 @@ class JsonTokenizer:
         known = [name for name in names if name in vocab]
         if not known:
             raise DataError(
+                "unknown-token",
                 f"{where}: no token {' or '.join(map(repr, names))} to end a document; "
-                "set end_of_text to the token that does"
+                "set end_of_text to the token that does",
+                path=path,
+                tokens=names,
             )
         self._end, self.end_id = known[0], vocab[known[0]]
         self._sha256 = hashlib.sha256(content).hexdigest()
@@ -165,8 +170,13 @@ class JsonTokenizer:
             text = next(filter(self._fails, texts), None)
             document = "" if text is None else f": the document that begins {text[:_OPENING]!r}"
             raise DataError(
+                "cannot-encode",
                 f"tokenizer {self._path}: {where}{document}: {cause_of(failed)}; give it an "
-                "unknown token that is in its vocabulary, or byte fallback, or take another"
+                "unknown token that is in its vocabulary, or byte fallback, or take another",
+                path=self._path,
+                where=where,
+                text=text and text[:_OPENING],
+                cause=cause_of(failed),
             ) from failed
 
     def _fails(self, text: str) -> bool:

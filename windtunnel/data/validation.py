@@ -137,8 +137,12 @@ class ValidationSet:
             )
         if self.tokens < context + 1:
             raise DataError(
+                "too-few-tokens",
                 f"validation set {self.name!r}: {self.tokens} tokens are too few for one row of "
-                f"context {context} + 1; raise data.validation.fraction or shorten the context"
+                f"context {context} + 1; raise data.validation.fraction or shorten the context",
+                validation_set=self.name,
+                tokens=self.tokens,
+                context=context,
             )
         flat = np.asarray(np.memmap(path, dtype=dtype, mode="r"))
         return np.lib.stride_tricks.sliding_window_view(flat, context + 1)[::context]
@@ -156,8 +160,12 @@ def read_source(folder: Path) -> dict[str, Any]:
         have = path.stat().st_size if path.exists() else 0
         if have != want:
             raise DataError(
+                "damaged",
                 f"{path}: damaged: {have} bytes where the manifest tells {want}; "
-                f"{prepare_again(folder)}"
+                f"{prepare_again(folder)}",
+                path=path,
+                bytes=have,
+                expected=want,
             )
     return manifest
 
@@ -179,13 +187,19 @@ def verify_source(
             ids = np.frombuffer(part, dtype=dtype)
             if dtype != "u1" and ids.max(initial=0) >= vocab_size:
                 raise DataError(
+                    "damaged",
                     f"{path}: damaged: it holds the id {ids.max()}, and the vocabulary has "
-                    f"{vocab_size}; {prepare_again(folder)}"
+                    f"{vocab_size}; {prepare_again(folder)}",
+                    path=path,
+                    id=int(ids.max()),
+                    vocab_size=vocab_size,
                 )
 
         if digests.sha256_of(path, tell, check) != sha256:
             raise DataError(
-                f"{path}: damaged: its SHA-256 is not the manifest's; {prepare_again(folder)}"
+                "damaged",
+                f"{path}: damaged: its SHA-256 is not the manifest's; {prepare_again(folder)}",
+                path=path,
             )
 
 

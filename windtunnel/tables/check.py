@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,32 +126,53 @@ def checked(
     cells = table.columns[column]
     if name.startswith("loss") and is_perplexity(column):
         raise ConfigError(
+            "perplexity-column",
             f"{table.path}: column {column!r} is a perplexity by its name, and a law takes nats "
-            "per token: add a column of its natural logarithm and name that one"
+            "per token: add a column of its natural logarithm and name that one",
+            path=table.path,
+            column=column,
         )
     values = floats(cells)[kept]
     for row, value in zip(np.flatnonzero(kept).tolist(), values, strict=True):
         if not math.isfinite(value):
-            wanted = _how_to_write(cells[row])
+            code, wanted = _how_to_write(cells[row])
         elif name in POSITIVE and value <= 0:
-            wanted = (
-                f"allowed for {name} are numbers above 0; correct the row or exclude it: --where"
-            )
-            if np.all(values < 0):
-                wanted += ". All are below 0: of logarithms, add a column of 10^x (or e^x)"
+            code, wanted = "out-of-range", _how_to_be_positive(name, values)
         else:
             continue
+        place, shown = table.places[row], _shown(cells[row])
         raise ConfigError(
-            f"{table.path}, {table.places[row]}, column {column!r}: {_shown(cells[row])}: {wanted}"
+            code,
+            f"{table.path}, {place}, column {column!r}: {shown}: {wanted}",
+            path=table.path,
+            place=place,
+            column=column,
+            cell=cells[row],
         )
     pair = {each: names[each] for each in ("params", "tokens") if each in names}
     beside = {each: floats(table.columns[own])[kept] for each, own in pair.items()}
     given = {each: scale.get(each, 1.0) for each in ("params", "tokens")}
     given |= {each: given[each] * scale[own] for each, own in pair.items()
               if own != each and own in scale}  # fmt: skip
-    if complaint := _wrong_unit(name, values, beside, given):
-        raise ConfigError(f"{table.path}: column {column!r} {complaint}")
+    if wrong := _wrong_unit(name, values, beside, given):
+        low, high = float(values.min()), float(values.max())
+        raise ConfigError(
+            wrong.code,
+            f"{table.path}: column {column!r} runs from {low:.4g} to {high:.4g}{wrong.text}",
+            path=table.path,
+            column=column,
+            range=[low, high],
+            **wrong.values,
+        )
     return values
+
+
+class _WrongUnit(NamedTuple):
+    """Why the unit of a column cannot be right: a code, the end of a sentence, its values."""
+
+    code: str
+    text: str
+    values: Mapping[str, object] = MappingProxyType({})
 
 
 def _shown(cell: object) -> str:
@@ -158,39 +180,54 @@ def _shown(cell: object) -> str:
     return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}..."
 
 
-def _how_to_write(cell: object) -> str:
+def _how_to_write(cell: object) -> tuple[str, str]:
+    """Code and advice for a cell that is no finite number."""
     if number(cell) is not None:
-        return "not finite; allowed are finite numbers; exclude the row (--where) or leave it empty"
+        return "not-finite", (
+            "not finite; allowed are finite numbers; exclude the row (--where) or leave it empty"
+        )
     if isinstance(cell, str) and "," in cell:
-        return "not a number; write a decimal point, and no comma: 2.5 or 1000000"
-    return "not a number; write it like 3.2e6, and leave the cell empty if it is not known"
+        advice = "write a decimal point, and no comma: 2.5 or 1000000"
+    else:
+        advice = "write it like 3.2e6, and leave the cell empty if it is not known"
+    return "not-a-number", f"not a number; {advice}"
+
+
+def _how_to_be_positive(name: str, values: Floats) -> str:
+    advice = f"allowed for {name} are numbers above 0; correct the row or exclude it: --where"
+    if np.all(values < 0):
+        advice += ". All are below 0: of logarithms, add a column of 10^x (or e^x)"
+    return advice
 
 
 def _wrong_unit(
     name: str, values: Floats, beside: Mapping[str, Floats], given: Mapping[str, float]
-) -> str:
-    low, high, middle = float(values.min()), float(values.max()), float(np.median(values))
-    span = f"runs from {low:.4g} to {high:.4g}"
+) -> _WrongUnit | None:
+    """What is wrong with the unit of a column, judged by its numbers; None where nothing is."""
+    high, middle = float(values.max()), float(np.median(values))
     small = middle < SMALLEST_MEDIAN or (high < SMALLEST_MAX and bool(np.any(values % 1)))
     if logarithm := _logarithm(name, values, beside):
-        return f"{span}: {logarithm}"
+        return logarithm
     if name in {"params", "tokens"} and small:
-        return f"{span}: {_count_unit(name, values, beside, given)}"
+        return _count_unit(name, values, beside, given)
     if name in {"flops", "flops_exact"} and high < SMALLEST_MAX_FLOPS:
-        return (
-            f"{span}: looks like a multiple of FLOPs, and a law takes FLOPs: multiply it by its "
-            f"unit, for example --scale {name}=1e18 for exaFLOPs or 8.64e19 for petaFLOP/s-days"
+        return _WrongUnit(
+            "wrong-unit",
+            ": looks like a multiple of FLOPs, and a law takes FLOPs: multiply it by its unit, "
+            f"for example --scale {name}=1e18 for exaFLOPs or 8.64e19 for petaFLOP/s-days",
         )
     if name == "loss" and middle > LARGEST_MEDIAN_LOSS:
-        return (
-            f"{span}, median {middle:.4g}: looks like per cent or perplexity: give nats per token "
-            "(of a perplexity, its natural logarithm)"
+        return _WrongUnit(
+            "wrong-unit",
+            f", median {middle:.4g}: looks like per cent or perplexity: give nats per token (of a "
+            "perplexity, its natural logarithm)",
+            {"median": middle},
         )
-    return ""
+    return None
 
 
-def _logarithm(name: str, values: Floats, beside: Mapping[str, Floats]) -> str:
-    """What to do with a column that holds logarithms; empty where it looks like none.
+def _logarithm(name: str, values: Floats, beside: Mapping[str, Floats]) -> _WrongUnit | None:
+    """What to do with a column that holds logarithms; None where it looks like none.
 
     No study of scaling varies sizes or budgets by less than a factor of three: numbers this close
     to each other are exponents, where what they are exponents of fits the other columns.
@@ -198,14 +235,14 @@ def _logarithm(name: str, values: Floats, beside: Mapping[str, Floats]) -> str:
     kind = "flops" if name.startswith("flops") else "counts"
     base = next((base for base in LOGARITHMS[kind] if _is_logarithm(name, values, base)), None)
     if base is None or name not in {"params", "tokens", "flops", "flops_exact"}:
-        return ""
+        return None
     varied = (
         [values]
         if kind == "flops"
         else [values, *(each for own, each in beside.items() if _is_logarithm(own, each, base))]
     )
     if max(np.unique(each).size for each in varied) < FEWEST_LOGARITHMS:
-        return ""
+        return None
     raised = base**values
     if len(beside) == 2:
         counts = {}
@@ -213,18 +250,20 @@ def _logarithm(name: str, values: Floats, beside: Mapping[str, Floats]) -> str:
             also = _is_logarithm(each, column, base)
             counts[each] = base**column if also else column
             if not also and each != name and np.median(column) < SMALLEST_MEDIAN:
-                return ""
+                return None
         if kind == "flops":
             off = np.log10(raised / (6 * counts["params"] * counts["tokens"]))
         else:
             off = np.log10(counts["tokens"] / counts["params"]) - np.log10(20)
         if not np.median(np.abs(off)) < MAX_DECADES_OFF:
-            return ""
+            return None
     sign, power = ("log10", "10^x") if base == 10 else ("ln", "e^x")
     what = {"params": "parameters", "tokens": "tokens"}.get(name, "FLOPs")
-    return (
-        f"looks like {sign} of {what}, and a law takes {what}: add a column of {power} and name "
-        f"that one (if they are no logarithms: --scale {name}=FACTOR)"
+    return _WrongUnit(
+        "logarithm-column",
+        f": looks like {sign} of {what}, and a law takes {what}: add a column of {power} and name "
+        f"that one (if they are no logarithms: --scale {name}=FACTOR)",
+        {"base": base},
     )
 
 
@@ -236,7 +275,7 @@ def _is_logarithm(name: str, values: Floats, base: float) -> bool:
 
 def _count_unit(
     name: str, values: Floats, beside: Mapping[str, Floats], given: Mapping[str, float]
-) -> str:
+) -> _WrongUnit:
     """What unit a column of params or tokens looks like, by the other one where that is known."""
     in_millions = values.min() >= 1 and np.median(values) >= 10 and name == "params"
     factors = {name: 1e6 if in_millions else 1e9}
@@ -244,9 +283,12 @@ def _count_unit(
         factors = dict(likely)
     by = factors[name]
     other = 1e9 if by == 1e6 else 1e6
-    options = (f"--scale {each}={written(to * given[each])}" for each, to in factors.items())
+    scale = {each: to * given[each] for each, to in factors.items()}
+    options = (f"--scale {each}={written(to)}" for each, to in scale.items())
     what = "parameters" if name == "params" else "tokens"
-    return (
-        f"looks like {UNITS[by]} of {what}, and a law takes {what}: multiply it by {written(by)} "
-        f"with {' '.join(options)} ({written(other * given[name])} if {UNITS[other]})"
+    return _WrongUnit(
+        "wrong-unit",
+        f": looks like {UNITS[by]} of {what}, and a law takes {what}: multiply it by {written(by)} "
+        f"with {' '.join(options)} ({written(other * given[name])} if {UNITS[other]})",
+        {"scale": scale},
     )

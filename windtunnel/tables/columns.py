@@ -1,11 +1,13 @@
 """Which column of a file is which of a law's, in what unit, and what C = k N D says of a gap."""
 
+import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import NamedTuple
 
-from windtunnel.errors import ConfigError, did_you_mean
+from windtunnel.errors import ConfigError
 from windtunnel.laws.table import Floats
 from windtunnel.tables.check import is_perplexity, name_words, number
 from windtunnel.tables.file import TableFile
@@ -46,8 +48,10 @@ def flop_factor(rule: str) -> float:
     value = number(found[1]) if found else None
     if value is None or not 0 < value < float("inf"):
         raise ConfigError(
+            "wrong-flop-rule",
             f"FLOP rule {rule!r}: allowed is a positive number before ND, for example 6ND, or 2ND "
-            "for a forward pass alone"
+            "for a forward pass alone",
+            rule=rule,
         )
     return value
 
@@ -62,9 +66,17 @@ def find_columns(
     """
     for name, column in columns.items():
         if column != name and column not in table.columns:
+            near = _nearest(column, table.own)
+            hint = near if near.text else _synonym(name, table)
             raise ConfigError(
+                "unknown-column",
                 f"{table.path}: no column {column!r} for {name}. There are: {table.names}"
-                f"{did_you_mean(column, table.own) or _synonym(name, table)}"
+                f"{hint.text}",
+                suggested=hint.column,
+                path=table.path,
+                column=column,
+                name=name,
+                known=table.own,
             )
     every = {name: columns.get(name, name) for name in (*wanted, *RULE, *columns)}
     return {name: column for name, column in every.items() if column in table.columns}
@@ -100,20 +112,35 @@ def column_like(name: str, table: TableFile) -> str | None:
     return found[0] if found else None
 
 
-def _synonym(name: str, table: TableFile, taken: Collection[str] = ()) -> str:
-    """`; did you mean 'x'?` of a column that is not taken for anything else."""
+class _Hint(NamedTuple):
+    """The end of a message on a column that is not there, and the column that it names."""
+
+    text: str = ""
+    column: str | None = None
+
+
+def _did_you_mean(column: str | None) -> _Hint:
+    return _Hint() if column is None else _Hint(f"; did you mean {column!r}?", column)
+
+
+def _nearest(word: str, known: Collection[str]) -> _Hint:
+    return _did_you_mean(next(iter(difflib.get_close_matches(word, known, n=1)), None))
+
+
+def _synonym(name: str, table: TableFile, taken: Collection[str] = ()) -> _Hint:
+    """A hint at a column for the law's `name` that is not taken for anything else."""
     like = _params_column(table) if name == "params" else None
     like = like or column_like(name, table)
     if like is not None and like not in taken:
-        return f"; did you mean {like!r}?"
+        return _did_you_mean(like)
     others = {column_like(other, table) for other in SYNONYMS if other != name}
     left = [column for column in table.own if column not in others and column not in taken]
     if name == "loss":
         if ppl := next(filter(is_perplexity, left), None):
-            return f"; column {ppl!r} is a perplexity: give its natural logarithm"
+            return _Hint(f"; column {ppl!r} is a perplexity: give its natural logarithm", ppl)
         if bits := next((c for c in left if re.search("bpb|bits_?per_?byte", c.lower())), None):
-            return f"; did you mean {bits!r}?"
-    return did_you_mean(name, left)
+            return _did_you_mean(bits)
+    return _nearest(name, left)
 
 
 def _params_column(table: TableFile) -> str | None:
@@ -142,16 +169,32 @@ def scaled(table: TableFile, names: Mapping[str, str], scale: Mapping[str, float
     for name, by in scale.items():
         column = names.get(name, name)
         if column in done:
-            raise ConfigError(f"--scale {name}={by:g}: column {column!r} is given twice")
+            raise ConfigError(
+                "contradicting-options",
+                f"factor {by:g} of {name}: column {column!r} is given twice",
+                name=name,
+                column=column,
+                factor=by,
+            )
         done.add(column)
         if column not in columns:
-            known = [*names, *table.own]
+            hint = _nearest(name, [*names, *table.own])
             raise ConfigError(
-                f"--scale {name}={by:g}: {table.path} has no column {name!r}. There are: "
-                f"{table.names}{did_you_mean(name, known)}"
+                "unknown-column",
+                f"factor {by:g} of {name}: {table.path} has no column {name!r}. There are: "
+                f"{table.names}{hint.text}",
+                path=table.path,
+                column=name,
+                known=table.own,
+                suggested=hint.column,
             )
         if not 0 < by < float("inf"):
-            raise ConfigError(f"--scale {name}={by:g}: allowed is a positive number, such as 1e9")
+            raise ConfigError(
+                "out-of-range",
+                f"factor {by:g} of {name}: allowed is a positive number, such as 1e9",
+                name=name,
+                factor=by,
+            )
         # Fifteen digits: 0.07 billions are 7e7 parameters and not 70000000.00000001.
         columns[column] = [
             cell if (value := number(cell)) is None else float(f"{value * by:.15g}")
@@ -180,12 +223,18 @@ def plan_columns(
         hint, near = "", _synonym(name, table, taken)
         if name == "tokens" and "flops" not in names:
             hint = ", or compute with --flops COL to derive them"
-            near = near or _synonym("flops", table, taken)
+            near = near if near.text else _synonym("flops", table, taken)
         if any(column.endswith(CHART) for column in table.own):
-            near = "; this is W&B's export of a chart: export the table of runs instead"
+            near = _Hint("; this is W&B's export of a chart: export the table of runs instead")
         raise ConfigError(
+            "unknown-column",
             f"{table.path}: no column {columns.get(name, name)!r}: name the column of {name} with "
-            f"--{name.replace('_', '-')} COL{hint}. There are: {table.names}{near}"
+            f"--{name.replace('_', '-')} COL{hint}. There are: {table.names}{near.text}",
+            suggested=near.column,
+            path=table.path,
+            column=columns.get(name, name),
+            name=name,
+            known=table.own,
         )
     inputs = [each for name in derived for each in RULE[name]]
     return derived, list(dict.fromkeys(name for name in (*needs, *inputs) if name in names))

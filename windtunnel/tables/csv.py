@@ -44,22 +44,32 @@ def read_csv(path: Path, text: str) -> TableFile:
         names = [names[0].lstrip("# "), *names[1:]]
         notes.append("its header begins with #")
     if twice := sorted({name for name in names if name and names.count(name) > 1}):
-        raise ConfigError(f"{path}: column {twice[0]!r} stands twice in the header; rename one")
+        raise ConfigError(
+            "repeated-column",
+            f"{path}: column {twice[0]!r} stands twice in the header; rename one",
+            path=path,
+            column=twice[0],
+        )
     _refuse_quoted_lines(path, names, body)
     if len(names) == 1 and (len(names[0].split()) > 1 or "|" in names[0]):
         _refuse_other_separators(path, names[0], body)
     for line, cells in body:
         if len(cells) != len(names):
             raise ConfigError(
+                "ragged-row",
                 f"{path}, line {line}: {len(cells)} cells where the header has {len(names)}; a "
-                'text that holds a comma is written in quotes, "a,b"'
+                'text that holds a comma is written in quotes, "a,b"',
+                path=path,
+                line=line,
+                cells=len(cells),
+                columns=len(names),
             )
     unnamed = [k for k, name in enumerate(names) if k and not name]
     if any(cells[k] for k in unnamed for _, cells in body):
         which = ", ".join(str(k + 1) for k in unnamed)
         notes.append(f"columns without a name are left out: {which}")
     columns = zip(names, zip(*(cells for _, cells in body), strict=True), strict=False)
-    diagnostics = [Diagnostic("table-format", f"{path.name}: {note}") for note in notes]
+    diagnostics = [Diagnostic("table-format", f"{path.name}: {note}", path=path) for note in notes]
     return TableFile(
         path=path,
         columns={name: values for name, values in columns if name},  # pandas leaves its index bare
@@ -80,9 +90,13 @@ def _separator(path: Path, text: str) -> str:
         if width > 1 and all(len(cells) == width for _, cells in body):
             fits[separator] = width
     if len(fits) > 1:
-        said = " and ".join(SEPARATORS[each] for each in fits)
+        separators = [SEPARATORS[each] for each in fits]
         raise ConfigError(
-            f"{path}: it splits into whole rows by {said} alike; save it with commas alone"
+            "ambiguous-separator",
+            f"{path}: it splits into whole rows by {' and '.join(separators)} alike; save it with "
+            "commas alone",
+            path=path,
+            separators=separators,
         )
     return next(iter(fits), None) or _of_header(text)
 
@@ -102,7 +116,7 @@ def _rows(path: Path, text: str, separator: str) -> list[Row]:
         return f"{path}, line {line}"
 
     try:
-        with boundary(where, "close every quote", ConfigError, what="not CSV"):
+        with boundary(where, "close every quote", ConfigError, what="not CSV", code="not-csv"):
             reader = csv.reader(
                 io.StringIO(text, newline=""),
                 strict=True,
@@ -116,7 +130,12 @@ def _rows(path: Path, text: str, separator: str) -> list[Row]:
     finally:
         csv.field_size_limit(longest)
     if not rows:
-        raise ConfigError(f"{path}: has no rows; give one row for every finished run")
+        raise ConfigError(
+            "too-few-rows",
+            f"{path}: has no rows; give one row for every finished run",
+            path=path,
+            rows=0,
+        )
     return rows
 
 
@@ -152,12 +171,17 @@ def _refuse_quoted_lines(path: Path, names: Sequence[str], body: Sequence[Row]) 
                  and len(cells[0].split(separator)) == width]  # fmt: skip
         if len(names) == 1 < width and all(len(cells) == width for _, cells in body):
             raise ConfigError(
-                f"{path}: the whole header stands in quotes, and so is one cell: take them away"
+                "quoted-lines",
+                f"{path}: the whole header stands in quotes, and so is one cell: take them away",
+                path=path,
             )
         if width > 1 and whole and len(whole) == len(body):
             raise ConfigError(
+                "quoted-lines",
                 f"{path}, line {whole[0]}: the whole line stands in quotes, and so is one cell: "
-                "take away the quotes around whole lines"
+                "take away the quotes around whole lines",
+                path=path,
+                line=whole[0],
             )
 
 
@@ -167,4 +191,9 @@ def _refuse_other_separators(path: Path, header: str, body: Sequence[Row]) -> No
         if len(parts) > 1 and all(
             len(cells[0].split("|" if name == "bars" else None)) == len(parts) for _, cells in body
         ):
-            raise ConfigError(f"{path}: columns are separated by {name}; separate them by commas")
+            raise ConfigError(
+                "unknown-separator",
+                f"{path}: columns are separated by {name}; separate them by commas",
+                path=path,
+                separator=name,
+            )

@@ -52,22 +52,35 @@ def read_file(path: Path) -> TableFile:
     read = next((TEXTS[each] for each in TEXTS if name.removesuffix(".gz").endswith(each)), None)
     with boundary(path, "give a file that can be read", ConfigError, what="cannot be read"):
         if path.is_dir():
-            raise ConfigError(f"{path}: is a folder; give one table ({ALLOWED})")
+            raise ConfigError(
+                "not-a-file", f"{path}: is a folder; give one table ({ALLOWED})", path=path
+            )
         if not path.exists():
-            raise ConfigError(f"{path}: no such file")
+            raise ConfigError("missing-file", f"{path}: no such file", path=path)
         if read is None and not name.endswith(".parquet"):
-            raise ConfigError(f"{path}: not a table that can be read; allowed are {ALLOWED}")
+            raise ConfigError(
+                "unknown-format",
+                f"{path}: not a table that can be read; allowed are {ALLOWED}",
+                path=path,
+            )
         if path.stat().st_size == 0:
             raise _empty(path)
         raw = b"" if read is None else path.read_bytes()
     table = _parquet(path) if read is None else _text_table(path, raw, read)
     if not table.rows:
-        raise ConfigError(f"{path}: has no rows; give one row for every finished run")
+        raise ConfigError(
+            "too-few-rows",
+            f"{path}: has no rows; give one row for every finished run",
+            path=path,
+            rows=0,
+        )
     return table
 
 
 def _empty(path: Path) -> ConfigError:
-    return ConfigError(f"{path}: is empty; give a table with one row for every finished run")
+    return ConfigError(
+        "empty", f"{path}: is empty; give a table with one row for every finished run", path=path
+    )
 
 
 def _text_table(path: Path, raw: bytes, read: Text) -> TableFile:
@@ -78,33 +91,42 @@ def _text_table(path: Path, raw: bytes, read: Text) -> TableFile:
             raw = gzip.decompress(raw)
     if packed != named:
         notes.append("packed with gzip" if packed else "not packed, whatever its name says")
-    for mark, said in NO_TEXT.items():
+    for mark, problem in NO_TEXT.items():
         if raw.startswith(mark):
-            raise ConfigError(f"{path}: {said}")
+            raise ConfigError("wrong-format", f"{path}: {problem}", path=path)
     encoding = next((MARKS[mark] for mark in MARKS if raw.startswith(mark)), "utf-8-sig")
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as broken:
         what = "UTF-8" if encoding == "utf-8-sig" else encoding.upper()
         raise ConfigError(
-            f"{path}: not {what} text (byte {broken.start}); save it as UTF-8"
+            "not-utf8",
+            f"{path}: not {what} text (byte {broken.start}); save it as UTF-8",
+            path=path,
+            encoding=what,
+            byte=broken.start,
         ) from None
     if encoding != "utf-8-sig":
         notes.append(f"{encoding.upper()} text")
     if "\0" in text:
         raise ConfigError(
+            "not-utf8",
             f"{path}: holds zero bytes, as UTF-16 without its mark or a damaged file does; save it "
-            "as UTF-8"
+            "as UTF-8",
+            path=path,
+            byte=raw.find(b"\0"),
         )
     if not text.strip():
         raise _empty(path)
-    for pattern, said in OTHER_TEXT.items():
+    for pattern, problem in OTHER_TEXT.items():
         if re.match(pattern, text.lstrip(), re.IGNORECASE):
-            raise ConfigError(f"{path}: {said}")
+            raise ConfigError("wrong-format", f"{path}: {problem}", path=path)
     table = read(path, text)
     if not notes:
         return table
-    diagnostic = Diagnostic("table-format", f"{path.name} is read as {', '.join(notes)}")
+    diagnostic = Diagnostic(
+        "table-format", f"{path.name} is read as {', '.join(notes)}", path=path, read_as=notes
+    )
     return replace(table, diagnostics=(diagnostic, *table.diagnostics))
 
 
@@ -118,7 +140,12 @@ def _parquet(path: Path) -> TableFile:
         names = [str(name) for name in found.column_names]
         columns = dict(zip(names, (column.to_pylist() for column in found.columns), strict=True))
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(f"{path}: column {twice[0]!r} is there twice; rename one")
+        raise ConfigError(
+            "repeated-column",
+            f"{path}: column {twice[0]!r} is there twice; rename one",
+            path=path,
+            column=twice[0],
+        )
     cells = {
         name: [_decoded(cell) for cell in column] if bytes in set(map(type, column)) else column
         for name, column in columns.items()

@@ -53,7 +53,12 @@ def flat_cells(
         else:
             apart = {name: list(cells)}
         if both := sorted(out.keys() & apart.keys()):
-            raise ConfigError(f"{path}: column {both[0]!r} is there twice; rename one")
+            raise ConfigError(
+                "repeated-column",
+                f"{path}: column {both[0]!r} is there twice; rename one",
+                path=path,
+                column=both[0],
+            )
         out |= apart
     return out
 
@@ -66,19 +71,37 @@ def _document(path: Path, found: object) -> TableFile:
     if isinstance(found, list):
         return _of_runs(path, found, [f"element {k}" for k in range(1, len(found) + 1)])
     if not isinstance(found, dict):
-        raise ConfigError(f"{path}: holds one value and no table; {FIX}")
+        raise ConfigError(
+            "wrong-format",
+            f"{path}: holds one value and no table; {FIX}",
+            path=path,
+            found=type(found).__name__,
+        )
     if found.keys() >= OF_A_FIT:
         raise ConfigError(
-            f"{path}: is a fit and no table of runs; a fit is for windtunnel predict and optimum"
+            "wrong-format",
+            f"{path}: is a fit and no table of runs; a fit is for windtunnel predict and optimum",
+            path=path,
+            found="fit",
         )
     columns = {str(name): cells for name, cells in found.items() if isinstance(cells, list)}
     if not columns:
         if all(isinstance(cells, dict) and "0" in cells for cells in found.values()):
-            raise ConfigError(f"{path}: cells by row; {FIX} (pandas: orient='records')")
+            raise ConfigError(
+                "wrong-format",
+                f"{path}: cells by row; {FIX} (pandas: orient='records')",
+                path=path,
+                found="cells by row",
+            )
         return _of_runs(path, [found], ["the object"])
     lengths = {name: len(cells) for name, cells in columns.items()}
     if len(columns) < len(found) or len(set(lengths.values())) > 1:
-        raise ConfigError(f"{path}: not every column has a list of equal length; {FIX}")
+        raise ConfigError(
+            "ragged-columns",
+            f"{path}: not every column has a list of equal length; {FIX}",
+            path=path,
+            lengths=lengths,
+        )
     places = [f"row {k}" for k in range(1, max(lengths.values()) + 1)]
     return TableFile(path=path, columns=flat_cells(path, columns, places), places=places)
 
@@ -86,7 +109,13 @@ def _document(path: Path, found: object) -> TableFile:
 def _of_runs(path: Path, found: Sequence[object], places: list[str]) -> TableFile:
     for row, place in zip(found, places, strict=True):
         if not isinstance(row, dict):
-            raise ConfigError(f"{path}, {place}: not a JSON object; {FIX}")
+            raise ConfigError(
+                "wrong-type",
+                f"{path}, {place}: not a JSON object; {FIX}",
+                path=path,
+                place=place,
+                type=type(row).__name__,
+            )
     rows = cast("Sequence[dict[str, object]]", found)
     return TableFile(path=path, columns=_by_column(path, rows, places), places=places)
 
@@ -113,13 +142,19 @@ def _leaves(path: Path, place: str, row: Mapping[str, object]) -> dict[str, obje
             else {f"{key}.{name}": each for name, each in inner.items()}
         )
         if both := sorted(out.keys() & named.keys()):
-            raise ConfigError(f"{path}, {place}: name {both[0]!r} is there twice; rename one")
+            raise ConfigError(
+                "repeated-column",
+                f"{path}, {place}: name {both[0]!r} is there twice; rename one",
+                path=path,
+                place=place,
+                column=both[0],
+            )
         out |= named
     return out
 
 
 def _parsed(text: str, where: str) -> object:
-    with boundary(where, FIX, ConfigError, what="not JSON"):
+    with boundary(where, FIX, ConfigError, what="not JSON", code="not-json"):
         return cast("object", json.loads(text, object_pairs_hook=keys_once))
 
 

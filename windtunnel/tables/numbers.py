@@ -48,19 +48,21 @@ def as_numbers(file: TableFile, names: Mapping[str, str]) -> TableFile:
     ]
     comma = _decimal_comma(cells)
     _refuse_both_readings(file, columns, cells, comma=comma)
-    out, said = dict(file.columns), []
+    out, examples = dict(file.columns), dict[str, str]()
     for column, counts in columns.items():
         raw = file.columns[column]
-        found, changed = _column(raw, counts=counts, comma=None if _both_signs(raw) else comma)
-        if changed is not None:
-            out[column] = found
-            said.append(f"{column!r} (such as {changed})")
-    if not said:
+        values, example = _column(raw, counts=counts, comma=None if _both_signs(raw) else comma)
+        if example is not None:
+            out[column] = values
+            examples[column] = example
+    if not examples:
         return file
+    shown = ", ".join(f"{column!r} (such as {example})" for column, example in examples.items())
     diagnostic = Diagnostic(
         "number-format",
-        f"numbers of {', '.join(said)} are read from another spelling than 3.2e6"
+        f"numbers of {shown} are read from another spelling than 3.2e6"
         + (": the decimal sign of this file is a comma" if comma else ""),
+        examples=examples,
     )
     return replace(file, columns=out, diagnostics=(*file.diagnostics, diagnostic))
 
@@ -84,10 +86,16 @@ def _refuse_both_readings(
                 continue
             if re.fullmatch(rf"[+-]?[1-9]\d{{0,2}}\{sign}\d{{3}}", cell.strip()):
                 raise ConfigError(
+                    "ambiguous-number",
                     f"{file.path}, {place}, column {column!r}: {cell!r} would be "
                     f"{cell.strip().replace(sign, '')}, as {says!r} says that in this file a "
                     f"{word} groups digits: write {cell.strip().replace(sign, other)!r} there, or "
-                    "take the groups out of the other columns"
+                    "take the groups out of the other columns",
+                    path=file.path,
+                    place=place,
+                    column=column,
+                    cell=cell,
+                    read_as=cell.strip().replace(sign, ""),
                 )
 
 

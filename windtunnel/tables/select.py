@@ -70,8 +70,12 @@ class Selection:
         self.filters.append(str(condition))
         if not self.kept.any():
             raise ConfigError(
+                "no-rows-left",
                 f"{self.file.path}: no row is left after {str(condition)!r}; before it "
-                f"{_range_of(condition.column, before)}"
+                f"{_range_of(condition.column, before)}",
+                path=self.file.path,
+                condition=str(condition),
+                rows=before.size,
             )
 
     def _column_of(self, condition: Condition, factor: float) -> Floats | NDArray[np.str_]:
@@ -82,8 +86,12 @@ class Selection:
                 numbers = {each: floats(columns[self.names[each]]) for each in inputs}
                 return derive(name, numbers, factor)
             raise ConfigError(
+                "unknown-column",
                 f"condition {str(condition)!r}: {self.file.path} has no column {name!r}. There "
-                f"are: {self.file.names}{did_you_mean(name, [*self.file.own, *self.names])}"
+                f"are: {self.file.names}{did_you_mean(name, [*self.file.own, *self.names])}",
+                path=self.file.path,
+                column=name,
+                known=self.file.own,
             )
         return column_for_condition(columns[self.column_named(name)])
 
@@ -112,11 +120,25 @@ class Selection:
             left = f"{gone.total()} of {len(rows)} rows are left out as unfinished: {said}"
             if not self.kept.any():
                 raise ConfigError(
-                    f"{self.file.path}: no finished run: {left}; to fit them: --where '{keep}'"
+                    "no-rows-left",
+                    f"{self.file.path}: no finished run: {left}; to fit them: --where '{keep}'",
+                    path=self.file.path,
+                    column=column.name,
+                    unfinished=dict(gone),
+                    condition=str(keep),
                 )
             if gone:
                 text = f"{left}. A condition on that column decides instead; to keep all: --where"
-                diagnostics.append(Diagnostic("unfinished-runs", f"{text} '{keep}'"))
+                diagnostics.append(
+                    Diagnostic(
+                        "unfinished-runs",
+                        f"{text} '{keep}'",
+                        column=column.name,
+                        rows=len(rows),
+                        unfinished=dict(gone),
+                        condition=str(keep),
+                    )
+                )
             unknown = column.counts(self.kept.tolist(), finished=None)
             if unknown:
                 first = list(unknown.items())[:MAX_WORDS_SHOWN]
@@ -127,6 +149,8 @@ class Selection:
                         "unknown-state",
                         f"column {column.name!r} has values that are no known run states; "
                         f"these rows are kept: {said}; leave them out with --where",
+                        column=column.name,
+                        states=dict(unknown),
                     )
                 )
         return diagnostics
@@ -163,14 +187,18 @@ class Selection:
         gone_rows = sum(count for _, count in self.dropped[before:])
         if not self.kept.any():
             raise ConfigError(
+                "no-rows-left",
                 f"{self.file.path}: no row is complete: {reasons}; a law needs "
-                f"{', '.join(self.names[name] for name in required)} in every row"
+                f"{', '.join(self.names[name] for name in required)} in every row",
+                path=self.file.path,
+                needs=[self.names[name] for name in required],
+                dropped=dict(self.dropped[before:]),
             )
         if not gone_rows:
             return []
         total = gone_rows + int(self.kept.sum())
         said = f"{gone_rows} of {total} rows are left out: {reasons}"
-        return [Diagnostic("incomplete-rows", said)]
+        return [Diagnostic("incomplete-rows", said, left_out=gone_rows, rows=total)]
 
     def take_along(
         self, name: str, *, named: bool, scale: Mapping[str, float]
@@ -181,18 +209,22 @@ class Selection:
             ConfigError: A cell is wrong in a column that was `named` by the user.
         """
         column = self.names[name]
-        missing = sum(map(is_missing, self.cells(name)))
+        missing, rows = sum(map(is_missing, self.cells(name))), int(self.kept.sum())
         if missing:
-            why = f"column {column!r} is missing in {missing} of {int(self.kept.sum())} rows"
-        else:
-            try:
-                found = checked(name, column, self.file, self.kept, names=self.names, scale=scale)
-                return {name: found}, []
-            except ConfigError as problem:
-                if named:
-                    raise
-                why = str(problem)
-        return {}, [Diagnostic("column-left-out", f"{name} is not used: {why}")]
+            return {}, [_left_out(name, column, missing, rows)]
+        try:
+            values = checked(name, column, self.file, self.kept, names=self.names, scale=scale)
+        except ConfigError as problem:
+            if named:
+                raise
+            return {}, [
+                Diagnostic(
+                    "column-left-out",
+                    f"{name} is not used: {problem}",
+                    **{"name": name, "reason": problem.code} | problem.values,
+                )
+            ]
+        return {name: values}, []
 
     def drop_highest(self, values: Mapping[str, Floats], count: int) -> Mask:
         """Which of the rows kept had the highest losses; the first of equal ones goes first.
@@ -207,7 +239,12 @@ class Selection:
         name = next((each for each in ("loss", "y") if each in values), None)
         if name is None or not 0 < count < rows:
             allowed = f"0 to {rows - 1} of {rows} rows" if name else "0, as the law reads no loss"
-            raise ConfigError(f"{count} highest losses cannot be dropped: allowed are {allowed}")
+            raise ConfigError(
+                "out-of-range",
+                f"{count} highest losses cannot be dropped: allowed are {allowed}",
+                drop_highest=count,
+                rows=rows,
+            )
         gone[np.argsort(-values[name], kind="stable")[:count]] = True
         many = "losses" if name == "loss" else f"{name} values"
         which = f"the highest {name}" if count == 1 else f"the {count} highest {many}"
@@ -231,7 +268,11 @@ class Selection:
             condition = Condition.parse(text)
         except ConfigError as problem:
             hint = did_you_mean(text, HOLDOUTS)
-            raise ConfigError(f"--holdout: {problem}; or {' or '.join(HOLDOUTS)}{hint}") from None
+            raise ConfigError(
+                problem.code,
+                f"hold-out rows: {problem}; or {' or '.join(HOLDOUTS)}{hint}",
+                **problem.values,
+            ) from None
         return condition.mask(self._column_of(condition, factor)[self.kept])
 
     def labels(self) -> dict[str, NDArray[np.str_]]:
@@ -259,13 +300,28 @@ class Selection:
         for cell, place in zip(cells, self.places, strict=True):
             if not is_missing(cell) and truth(str(cell)) is None:
                 raise ConfigError(
+                    "not-a-boolean",
                     f"{self.file.path}, {place}, column {column!r}: {cell!r}: allowed are true, "
-                    "false, yes, no, 1 and 0"
+                    "false, yes, no, 1 and 0",
+                    path=self.file.path,
+                    place=place,
+                    column=column,
+                    cell=cell,
                 )
         if missing := sum(map(is_missing, cells)):
-            why = f"column {column!r} is missing in {missing} of {len(cells)} rows"
-            return None, [Diagnostic("column-left-out", f"decayed is not used: {why}")]
+            return None, [_left_out("decayed", column, missing, len(cells))]
         return np.array([truth(str(cell)) for cell in cells], bool), []
+
+
+def _left_out(name: str, column: str, missing: int, rows: int) -> Diagnostic:
+    return Diagnostic(
+        "column-left-out",
+        f"{name} is not used: column {column!r} is missing in {missing} of {rows} rows",
+        name=name,
+        column=column,
+        missing=missing,
+        rows=rows,
+    )
 
 
 def _range_of(column: str, values: Floats | NDArray[np.str_]) -> str:
@@ -284,17 +340,19 @@ def trunk_diagnostics(
     file: TableFile, names: Mapping[str, str], trunk: NDArray[np.str_] | None
 ) -> list[Diagnostic]:
     """What is said where rows may share a trunk that the table does not name."""
+    share_noise = "rows of one trunk share their noise"
     if trunk is None:
         likely = [name for name in file.columns if name.lower().startswith("trunk")]
         if not likely:
             return []
-        said = f"column {likely[0]!r} looks like the trunk's; name it with --trunk {likely[0]!r}"
-    else:
-        blank = sum(map(is_missing, file.columns[names["trunk"]]))
-        if not blank:
-            return []
-        said = f"{blank} rows have no trunk and count as trunks of their own"
-    return [Diagnostic("trunk-column", said + ": rows of one trunk share their noise")]
+        message = f"column {likely[0]!r} looks like the trunk's; name it with --trunk {likely[0]!r}"
+        return [Diagnostic("trunk-column", f"{message}: {share_noise}", column=likely[0])]
+    column = names["trunk"]
+    blank = sum(map(is_missing, file.columns[column]))
+    if not blank:
+        return []
+    message = f"{blank} rows have no trunk and count as trunks of their own: {share_noise}"
+    return [Diagnostic("trunk-column", message, column=column, blank=blank)]
 
 
 def _of_no_row(cells: np.ndarray) -> float | str:

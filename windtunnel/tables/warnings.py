@@ -46,6 +46,8 @@ def of_unit(column: str) -> Iterator[Diagnostic]:
             "loss-unit",
             f"column {column!r} is in {unit} by its name, and so are E, A, B and every loss here; "
             "exponents and optima do not depend on the unit",
+            column=column,
+            unit=unit,
         )
 
 
@@ -69,6 +71,9 @@ def of_repetition(
                         "column-left-out",
                         f"{len(odd)} cells of column {column!r}, such as {label(odd[0])!r}, are no "
                         "numbers: whether those rows read their data more than once is not known",
+                        column=column,
+                        cells=len(odd),
+                        example=label(odd[0]),
                     )
                 )
     return (*repeated_data(passes), *unread)
@@ -99,6 +104,8 @@ def of_experts(
                 f"params is column {chosen!r}, and {column!r} counts fewer, those active for a "
                 "token: C = 6ND and tokens per param are of active ones. To fit those: "
                 f"--params {column!r}",
+                column=chosen,
+                active=column,
             )
         return
     if chosen is None or is_active(chosen):
@@ -112,6 +119,8 @@ def of_experts(
                 f"column {column!r} says that these are mixtures of experts, and nothing says "
                 f"whether column {chosen!r} counts all experts or those active for a token: "
                 "C = 6ND and tokens per param are of active ones. Name such a column with --params",
+                column=chosen,
+                experts=column,
             )
             return
 
@@ -156,6 +165,9 @@ def of_curves(
             "curve-rows",
             f"{params.size} rows are points of {runs} runs (column {names['run']!r}), and share "
             f"the noise of their run: {advice}",
+            rows=params.size,
+            runs=runs,
+            column=names["run"],
         )
     elif run is None:
         by_step = any(plain_name(column) in STEPS for column in file.own)
@@ -168,6 +180,8 @@ def of_curves(
                 f"the rows of {len(even)} of {sizes.size} sizes have tokens at even distances, as "
                 f"points of a curve have: {advice}, and name the column that tells runs apart "
                 "(--run)",
+                sizes=sizes.size,
+                curves=len(even),
             )
 
 
