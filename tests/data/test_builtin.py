@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from windtunnel.data import DataSpec, Source, builtin, prepare, recipe_of
+from windtunnel.data import DataSpec, Source, builtin, dataset_cache_key, prepare
 from windtunnel.data.builtin import builtin_documents, split_docstrings
 from windtunnel.errors import ConfigError
 
@@ -69,7 +69,7 @@ def test_split_docstrings_against_the_parser(module):
 
 
 def test_recipe_names_versions(tmp_path):
-    recipe = recipe_of(DataSpec(sources=(Source(name="docs", path="builtin:docs"),)))
+    recipe = dataset_cache_key(DataSpec(sources=(Source(name="docs", path="builtin:docs"),)))
     packages = recipe["sources"][0]["tokens"]["packages"]
     assert packages["numpy"] == np.__version__
     assert not {"torch", "transformers", "mypy", "ruff", "pytest"} & packages.keys()
@@ -117,7 +117,7 @@ def test_the_package_is_light_to_import():
 
 
 @pytest.mark.slow
-def test_builtin_sizes_residue_and_time(builtins):
+def test_builtin_sizes_contamination_and_time(builtins):
     docs, code = (
         next(source for source in builtins.dataset.sources if source.name == name)
         for name in ("docs", "code")
@@ -126,7 +126,7 @@ def test_builtin_sizes_residue_and_time(builtins):
     assert code.tokens >= 40e6
     for held_out in builtins.dataset.validation:
         assert held_out.tokens >= 300_000
-        assert 0 <= held_out.residue <= 0.05
+        assert 0 <= held_out.contamination <= 0.05
         assert held_out.bytes_per_token == 1.0
     assert builtins.dataset.warnings == ()
     # The promise is 20 s on two idle cores; slower processors get three times that.

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from windtunnel.data import Dataset, DataSpec, Source, prepare, prepare_validation, recipe_hash
+from windtunnel.data import Dataset, DataSpec, Source, cache_key_hash, prepare, prepare_validation
 from windtunnel.data.artifacts import build_once
 from windtunnel.errors import ConfigError, DataError
 
@@ -22,7 +22,7 @@ def test_reopening_gives_the_same_dataset_and_builds_nothing(text_spec, tmp_path
     two = prepare(text_spec, root=tmp_path / "data", progress=lambda *stage: stages.append(stage))
     assert not stages
     assert one == two == Dataset.open(one.folder)
-    assert one.folder.name == recipe_hash(text_spec)
+    assert one.folder.name == cache_key_hash(text_spec)
     one.verify()
 
 
@@ -39,7 +39,7 @@ def test_nothing_is_lost_between_text_and_tokens(text_spec, corpus, tmp_path):
     assert 8 <= held_out.documents <= 35  # 20 expected, binomial
     assert source.bytes == source.tokens == len(files[0])
     assert dataset.bytes_per_token == held_out.bytes_per_token == 1.0
-    assert held_out.residue < 0.01
+    assert held_out.contamination < 0.01
 
 
 def test_the_split_follows_the_document_and_not_its_place(text_spec, corpus, tmp_path):
@@ -58,10 +58,10 @@ def test_a_copy_elsewhere_is_the_same_and_an_edit_is_not(text_spec, corpus, tmp_
     before = prepare(text_spec, root=tmp_path / "one")
     copy = shutil.copytree(corpus, tmp_path / "copy")
     moved = replace(text_spec, sources=(Source(name="text", path=str(copy)),))
-    assert recipe_hash(moved) == recipe_hash(text_spec)
+    assert cache_key_hash(moved) == cache_key_hash(text_spec)
     file = copy / "000.txt"
     file.write_text(file.read_text().swapcase())
-    assert recipe_hash(moved) != recipe_hash(text_spec)
+    assert cache_key_hash(moved) != cache_key_hash(text_spec)
     assert prepare(moved, root=tmp_path / "one").fingerprint != before.fingerprint
 
 
@@ -76,7 +76,7 @@ def test_the_fingerprint_is_of_the_train_stream_only(corpus, tmp_path, prose):
         )
         spec = DataSpec(sources=sources, validation_fraction=0.1)
         turned = replace(spec, sources=sources[::-1])
-        assert recipe_hash(spec) == recipe_hash(turned)
+        assert cache_key_hash(spec) == cache_key_hash(turned)
         return prepare(spec, root=tmp_path / "data").fingerprint
 
     base = fingerprint(1.0, 1.0)
@@ -226,7 +226,7 @@ def test_bytes_are_counted_behind_another_tokenizer(text_spec, tokenizer_json, t
     # The same documents stand behind the tokens, so nats per byte compare.
     assert held_out.bytes == plain.validation[0].bytes
     assert held_out.bytes_per_token == held_out.bytes / held_out.tokens > 1.5
-    assert held_out.residue == plain.validation[0].residue
+    assert held_out.contamination == plain.validation[0].contamination
     ids = np.fromfile(held_out.folder / "validation.bin", "<u2")
     tokenizer = Tokenizer.from_file(str(tokenizer_json))
     end = tokenizer.token_to_id("<|endoftext|>")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from windtunnel.data import DataSpec, Source, prepare, recipe_hash
+from windtunnel.data import DataSpec, Source, cache_key_hash, prepare
 from windtunnel.errors import ConfigError
 
 
@@ -64,14 +64,16 @@ def test_whole_copies_are_dropped_at_one_and_kept_where_off(tmp_path, prose):
 
 
 def test_the_default_is_the_folder_of_before(chats):
-    hashes = [recipe_hash(spec_of(chats, **dedup)) for dedup in ({}, {"dedup": 0.5})]
+    hashes = [cache_key_hash(spec_of(chats, **dedup)) for dedup in ({}, {"dedup": 0.5})]
     assert hashes[0] == hashes[1]
-    assert len({hashes[0], *(recipe_hash(spec_of(chats, dedup=each)) for each in (None, 0.8))}) == 3
+    assert (
+        len({hashes[0], *(cache_key_hash(spec_of(chats, dedup=each)) for each in (None, 0.8))}) == 3
+    )
 
 
 def test_builtins_stay_as_they_are():
     source = Source(name="d", path="builtin:docs/sympy")
-    hashes = {recipe_hash(DataSpec(sources=(source,), dedup=each)) for each in (0.5, 0.9, None)}
+    hashes = {cache_key_hash(DataSpec(sources=(source,), dedup=each)) for each in (0.5, 0.9, None)}
     assert len(hashes) == 1
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from windtunnel.data import DataSpec, Source, prepare, recipe_hash
+from windtunnel.data import DataSpec, Source, cache_key_hash, prepare
 from windtunnel.data import digests as digests_module
 from windtunnel.data.digests import Digests
 
@@ -36,12 +36,12 @@ def test_an_edit_of_equal_length_anywhere_is_another_recipe(tmp_path, prose):
     path.write_text("\n\n".join(prose(seed, words=100) for seed in range(600)))
     spec = DataSpec(sources=(Source(name="a", path=str(path)),))
     data, times = bytearray(path.read_bytes()), path.stat()
-    hashes = {recipe_hash(spec)}
+    hashes = {cache_key_hash(spec)}
     for place in range(0, len(data), len(data) // 9):
         data[place] ^= 1
         path.write_bytes(data)
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-        hashes.add(recipe_hash(spec))
+        hashes.add(cache_key_hash(spec))
     assert len(hashes) == 11
 
 

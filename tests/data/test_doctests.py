@@ -131,7 +131,7 @@ def test_builtin_sizes_and_the_sides_of_docs(builtins, tmp_path):
     whole, conditional = dataset.validation
     assert dataset.sources[0].documents >= 15_000
     assert whole.documents >= 150
-    assert whole.residue <= 0.05
+    assert whole.contamination <= 0.05
     assert conditional.tokens >= 2_000
     docs = next(each for each in builtins.dataset.sources if each.name == "docs")
     tokens, mask = (np.fromfile(whole.folder / f"validation{end}", dtype) for end, dtype in FILES)

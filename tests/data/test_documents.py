@@ -68,7 +68,7 @@ def mask_of(train, validation, window=64):
 
 
 @given(train=st.binary(max_size=120), validation=st.binary(max_size=80), at=st.integers(0, 60))
-def test_residue_against_counting(train, validation, at):
+def test_contamination_against_counting(train, validation, at):
     validation = validation[:40] + train[at : at + 37] + validation[40:]
     inside = set()
     for start in range(len(validation) - 15):
@@ -79,7 +79,7 @@ def test_residue_against_counting(train, validation, at):
 
 
 @pytest.mark.parametrize("dtype", ["u1", "<u2", "<u4"])
-def test_residue_of_a_planted_copy(dtype):
+def test_contamination_of_a_planted_copy(dtype):
     rng = np.random.default_rng(0)
     train, validation = (rng.integers(0, 256, size=n).astype(dtype) for n in (300_000, 10_000))
     assert not mask_of(train, validation).any()
@@ -99,7 +99,7 @@ def test_validation_loses_the_paragraphs_that_training_holds(paragraphs):
     assert without_repeats(documents, mask) == [paragraphs(7, 8), paragraphs(9)]
 
 
-def test_a_large_residue_is_published_and_warned_of(tmp_path, prose):
+def test_a_large_contamination_is_published_and_warned_of(tmp_path, prose):
     shared = [prose(10_000 + i, words=15) for i in range(8)]
     texts = [
         "\n\n".join([*(prose(10 * i + k, words=20) for k in range(5)), shared[i % 8], shared[-1]])
@@ -110,7 +110,7 @@ def test_a_large_residue_is_published_and_warned_of(tmp_path, prose):
     spec = DataSpec(sources=(Source(name="a", path=str(path)),), validation_fraction=0.1)
     dataset = prepare(spec, root=tmp_path)
     # Two paragraphs of 15 words in each document of 130 words are shared.
-    assert dataset.validation[0].residue == pytest.approx(30 / 130, abs=0.02)
-    residue, size = dataset.warnings
-    assert "also stands in training (limit 5%)" in residue
+    assert dataset.validation[0].contamination == pytest.approx(30 / 130, abs=0.02)
+    contamination, size = dataset.warnings
+    assert "also stands in training (limit 5%)" in contamination
     assert "fewer than 256000" in size

@@ -12,9 +12,9 @@ from windtunnel.data import (
     DataSpec,
     Source,
     ValidationSet,
+    cache_key_hash,
     prepare,
     prepare_validation,
-    recipe_hash,
 )
 from windtunnel.data.pairs import COUNTS, OPENS, Pair
 from windtunnel.data.readers import text_documents, text_pairs
@@ -186,7 +186,7 @@ def test_a_pair_and_its_text_are_other_sources(tmp_path):
         return DataSpec(sources=(source,), validation_fraction=0)
 
     paired, turned, plain = spec(pairs=FIELDS), spec(pairs=FIELDS[::-1]), spec()
-    assert len({recipe_hash(each) for each in (paired, turned, plain)}) == 3
+    assert len({cache_key_hash(each) for each in (paired, turned, plain)}) == 3
     one, other = (prepare(each, root=tmp_path / "data") for each in (paired, plain))
     # The same bytes, in rows that are cut elsewhere.
     assert one.sources[0].sha256 == other.sources[0].sha256
@@ -213,7 +213,10 @@ def test_pairs_have_a_set_of_all_text_and_one_of_completions(sft, corpus, tmp_pa
     )
     content = hashlib.sha256((whole.folder / "validation.bin").read_bytes()).hexdigest()
     assert whole.fingerprint == content[:16] != conditional.fingerprint
-    assert (whole.documents, whole.residue) == (conditional.documents, conditional.residue)
+    assert (whole.documents, whole.contamination) == (
+        conditional.documents,
+        conditional.contamination,
+    )
     assert not text.paired
     # The rows are the same; what is marked is not.
     some, more = whole.rows(128, 700), whole.rows(128, 10**9)
@@ -271,9 +274,12 @@ def test_a_dataset_streams_pairs_beside_text(sft, corpus, tmp_path):
 def test_pairs_that_are_cut_are_warned_of_at_their_context(sft, tmp_path):
     dataset = prepare(DataSpec(sources=(sft(),)), root=tmp_path)
     assert dataset.cut_diagnostics(256) == ()
-    ((_, line),) = dataset.cut_diagnostics(64)
+    (warning,) = dataset.cut_diagnostics(64)
     count = dataset.sources[0].documents
     sizes = [(len(p), len(p) + len(c) + 1) for p, c in pairs_of(dataset.sources[0].folder, "train")]
     left_out = sum(prompt >= 65 for prompt, _ in sizes)
     cut = sum(prompt < 65 < size for prompt, size in sizes)
-    assert f"'sft': of {count} pairs, {cut} are cut at context 64, and {left_out} left out" in line
+    assert warning.code == "cut-pairs"
+    assert warning.values == {
+        "source": "sft", "pairs": count, "cut": cut, "left_out": left_out, "context": 64,
+    }  # fmt: skip

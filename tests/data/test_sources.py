@@ -152,7 +152,7 @@ def test_raw_and_npy_token_files_give_the_same_stream(tmp_path):
     assert dataset.sources[0].documents + dataset.validation[0].documents == 41
     assert dataset.bytes_per_token is None
     assert dataset.validation[0].bytes_per_token is None
-    assert dataset.validation[0].residue == 0.0
+    assert dataset.validation[0].contamination == 0.0
 
 
 def test_a_large_vocabulary_is_stored_in_four_bytes(tmp_path):
@@ -253,4 +253,4 @@ def test_an_extra_validation_set_is_the_whole_source(tmp_path):
     assert (held_out.folder / "validation.bin").read_bytes() == np.frombuffer(text, "u1").astype(
         "<u2"
     ).tobytes()
-    assert (held_out.documents, held_out.tokens, held_out.residue) == (6, len(text), None)
+    assert (held_out.documents, held_out.tokens, held_out.contamination) == (6, len(text), None)

@@ -6,7 +6,7 @@
 """
 
 from windtunnel.data.account import Account
-from windtunnel.data.cache_key import changes_since, recipe_hash, recipe_of
+from windtunnel.data.cache_key import cache_key_hash, changes_since, dataset_cache_key
 from windtunnel.data.dataset import Dataset, SourceInfo
 from windtunnel.data.prepare import Progress, prepare, prepare_validation
 from windtunnel.data.source import DataSpec, Source
@@ -22,9 +22,9 @@ __all__ = [
     "SourceInfo",
     "TrainStream",
     "ValidationSet",
+    "cache_key_hash",
     "changes_since",
+    "dataset_cache_key",
     "prepare",
     "prepare_validation",
-    "recipe_hash",
-    "recipe_of",
 ]

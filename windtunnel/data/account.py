@@ -1,6 +1,6 @@
-"""What became of a source: what was kept, what was left out, and why.
+"""What preparation kept of a source, what it left out, and why.
 
-A builder counts in a `Tally`, which goes into the source's manifest; an `Account` reads it there.
+A builder counts in a `Tally`, which becomes part of the manifest; an `Account` is read from there.
 """
 
 from collections.abc import Iterator, Mapping
@@ -188,7 +188,7 @@ class Tally:
         """How many a reason has taken so far."""
         return self.left_out.get(reason, LeftOut(0)).number
 
-    def said(self) -> str:
+    def text(self) -> str:
         """`3 nulls, 1 blank document`, or nothing."""
         return ", ".join(_phrase(reason, each) for reason, each in self.left_out.items())
 
@@ -234,13 +234,13 @@ class Account:
         sides = manifest["train"], manifest["validation"]
         dropped = manifest["documents_dropped"]
         older = {"near-duplicate": {"count": dropped}} if dropped else {}
-        told = manifest.get("account", {})
+        account = manifest.get("account", {})
         sizes = [side["bytes"] for side in sides if side["tokens"]]
         return cls(
             name=name,
             builtin="builtin" in manifest["recipe"],
-            files=told.get("files"),
-            file_bytes=told.get("file_bytes", 0),
+            files=account.get("files"),
+            file_bytes=account.get("file_bytes", 0),
             documents=sum(side["documents"] for side in sides),
             tokens=sum(side["tokens"] for side in sides),
             bytes=None if None in sizes else sum(sizes),
@@ -249,7 +249,7 @@ class Account:
                     reason,
                     LeftOut(each["count"], each.get("bytes"), tuple(each.get("examples", ()))),
                 )
-                for reason, each in told.get("left_out", older).items()
+                for reason, each in account.get("left_out", older).items()
                 if reason in REASONS
             ),
         )

@@ -1,6 +1,6 @@
-"""Folders that exist only when finished: written beside their place, then renamed into it.
+"""Prepared folders and their manifests: written beside their final place, then renamed into it.
 
-Texts on the disk between reading and tokenising: end to end, each closed by byte 0.
+A folder therefore exists only when it is complete.
 """
 
 import fcntl
@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,34 +221,3 @@ class Sides:
     validation: TokenWriter
     fraction: float
     dedup: float | None
-
-
-_BATCH_BYTES = 1 << 22
-
-
-def joined(texts: Iterable[bytes]) -> npt.NDArray[np.uint8]:
-    """Texts as a spool holds them."""
-    return np.frombuffer(b"".join(text + b"\0" for text in texts), dtype=np.uint8)
-
-
-def spooled(spool: Path) -> Iterator[bytes]:
-    """The texts of a spool, in order."""
-    tail = b""
-    with spool.open("rb") as file:
-        while chunk := file.read(_BATCH_BYTES):
-            *whole, tail = (tail + chunk).split(b"\0")
-            yield from whole
-
-
-def batches(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Lists of texts, each of about four million bytes."""
-    batch: list[bytes] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

@@ -1,8 +1,6 @@
-"""What decides the tokens of a source, as plain data that can be hashed.
+"""Cache keys of prepared data: everything that decides the tokens, as hashable plain data.
 
-What of a study's sources has changed since its tokens were made.
-
-The tokens stay as they were pinned; that they are no longer those of the files must be said.
+A study keeps the tokens it was prepared with; `changes_since` warns when its files no longer match.
 """
 
 import hashlib
@@ -24,10 +22,10 @@ from windtunnel.errors import ConfigError, DataError, Diagnostic
 Tell = Callable[[str, int, int | None], None]
 
 
-def recipe_of(
+def dataset_cache_key(
     spec: DataSpec, *, digests: Digests | None = None, tell: Tell | None = None
 ) -> dict[str, Any]:
-    """What decides the prepared data of a study, weights and names included.
+    """Everything that decides the prepared data of a study, weights and names included.
 
     Args:
         spec: Sources, tokenizer and split.
@@ -45,7 +43,7 @@ def recipe_of(
             {
                 "name": source.name,
                 "weight": source.weight,
-                "tokens": source_recipe(
+                "tokens": source_cache_key(
                     source,
                     tokenizer,
                     vocab_size=spec.vocab_size,
@@ -61,12 +59,12 @@ def recipe_of(
     }
 
 
-def recipe_hash(spec: DataSpec) -> str:
+def cache_key_hash(spec: DataSpec) -> str:
     """The name of the prepared folder of `spec`: 16 hex digits."""
-    return digest_of(recipe_of(spec))
+    return digest_of(dataset_cache_key(spec))
 
 
-def source_recipe(
+def source_cache_key(
     source: Source,
     tokenizer: Tokenizer,
     *,
@@ -77,7 +75,7 @@ def source_recipe(
     tell: Tell | None = None,
     tokenizer_name: str | None = None,
 ) -> dict[str, Any]:
-    """What decides the stored tokens of one source; its name, weight, place and times do not.
+    """All that decides the stored tokens of one source; not its name, weight, path or times.
 
     Raises:
         ConfigError: If `vocab_size` is missing for token files, or below the tokenizer's.
@@ -88,7 +86,7 @@ def source_recipe(
         return recipe | {
             "content": "pairs" if source.paired else "text",
             "vocab_size": _text_vocab(tokenizer, vocab_size, tokenizer_name),
-            "tokenizer": tokenizer.recipe(),
+            "tokenizer": tokenizer.cache_key(),
             "builtin": source.path,
             "packages": package_versions(source.builtin),
         }
@@ -111,7 +109,7 @@ def source_recipe(
         recipe["dedup"] = dedup
     recipe |= {
         "vocab_size": _text_vocab(tokenizer, vocab_size, tokenizer_name),
-        "tokenizer": tokenizer.recipe(),
+        "tokenizer": tokenizer.cache_key(),
     }
     if source.pairs is not None:
         return recipe | {"content": "pairs", "pairs": list(source.pairs)}

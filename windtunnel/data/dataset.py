@@ -13,9 +13,9 @@ from windtunnel.data.stream import TokenFile, TrainStream, row_counts
 from windtunnel.data.validation import ValidationSet, read_source, verify_source
 from windtunnel.errors import DataError, Diagnostic, did_you_mean
 
-# Above this share of validation repeated in training, a loss flatters the model.
+# Above this share of validation in training, validation losses are optimistic.
 CONTAMINATION_LIMIT = 0.05
-# Assumed: a larger share of examples without their end teaches another thing than was meant.
+# Assumed: a larger share of truncated examples teaches the wrong thing.
 CUT_LIMIT = 0.01
 # Assumed: below this a validation loss is noisier than the seeds it is compared across.
 VALIDATION_TOKENS = 256_000
@@ -148,20 +148,20 @@ class Dataset:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a reader of the losses should know, in words."""
+        """The messages of `diagnostics`."""
         return tuple(diagnostic.message for diagnostic in self.diagnostics)
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """What a reader of the losses should know; docs/data.md lists the codes."""
-        said = []
+        """Warnings that bear on the losses; docs/data.md lists the codes."""
+        warnings = []
         for held_out in self.validation:
             where = f"validation set {held_out.name!r}"
-            repeats = held_out.residue or 0.0
+            repeats = held_out.contamination or 0.0
             if (
                 repeats > CONTAMINATION_LIMIT and not held_out.conditional
-            ):  # said of the whole already
-                said.append(
+            ):  # the whole set has the same warning
+                warnings.append(
                     Diagnostic(
                         "validation-in-training",
                         f"{where}: {repeats:.1%} of it also stands in training (limit "
@@ -174,7 +174,7 @@ class Dataset:
             # Of pairs the smaller of the two sets is named.
             whole_of_pairs = held_out.paired and not held_out.conditional
             if held_out.tokens < VALIDATION_TOKENS and not whole_of_pairs:
-                said.append(
+                warnings.append(
                     Diagnostic(
                         "small-validation",
                         f"{where}: {held_out.tokens} tokens, fewer than {VALIDATION_TOKENS}; its "
@@ -185,8 +185,8 @@ class Dataset:
                     )
                 )
         for source in self.sources:
-            said += source.account.diagnostics()
-        return tuple(said)
+            warnings += source.account.diagnostics()
+        return tuple(warnings)
 
     def stream(
         self,
@@ -231,14 +231,14 @@ class Dataset:
         return {file.name: file.row_count(context) for file in self._files(None)}
 
     def cut_diagnostics(self, context: int) -> tuple[Diagnostic, ...]:
-        """What a reader of losses at this context should know of pairs longer than a row."""
-        said = []
+        """Warnings on pairs that are longer than a row of `context` tokens."""
+        warnings = []
         for source in self.sources:
             if source.mask_sha256 is None:
                 continue
             packing = packing_of(mask_file(source.folder / "train.bin"), context)
             if packing.cut + packing.left_out > CUT_LIMIT * packing.examples:
-                said.append(
+                warnings.append(
                     Diagnostic(
                         "cut-pairs",
                         f"data source {source.name!r}: of {packing.examples} pairs, {packing.cut} "
@@ -251,7 +251,7 @@ class Dataset:
                         context=context,
                     )
                 )
-        return tuple(said)
+        return tuple(warnings)
 
     def _files(self, weights: Mapping[str, float] | None) -> tuple[TokenFile, ...]:
         return tuple(

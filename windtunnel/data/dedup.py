@@ -1,17 +1,17 @@
-"""Near-duplicate documents: those of which half, or another share, was read before.
+"""Near-duplicate documents, and contamination (train-test overlap).
 
-A document is cut in paragraphs (at blank lines), or in sentences where it has few paragraphs; each
-is remembered by a 64-bit hash of its words. Simpler and faster than MinHash (measured: 100 MB of
-code in 1.3 s on one core), and it also finds a short document copied into a long one. Memory grows
-with the text, by about 70 bytes a paragraph.
+A document is a near-duplicate when half of it, or another share, was read before. It is split into
+paragraphs (at blank lines), or into sentences if it has few paragraphs; each is remembered by a
+64-bit hash of its words. This is simpler and faster than MinHash (measured: 100 MB of code in 1.3 s
+on one core), and finds a short document copied into a long one. Memory grows with the text, by
+about 70 bytes a paragraph.
 
-The residue: the share of validation that also stands, word for word, in training.
-
-A validation token counts when it lies in a window of `window` tokens that occurs anywhere in
-training, at any offset. Windows are compared by 64-bit hashes, built by doubling: the hash of 2k
-tokens joins the hashes of two neighbouring runs of k. Training is first cut in blocks of half a
-window: any repeated window holds one of them whole, so only near blocks that occur in validation
-need every window be hashed. Exact up to hash collisions; 90 MB in about two seconds (measured).
+Contamination is the share of validation tokens that lie in a window of `window` tokens which occurs
+anywhere in training, at any offset. Windows are compared by 64-bit hashes, built by doubling: the
+hash of 2k tokens joins the hashes of two neighbouring runs of k. Training is first split into
+blocks of half a window: any repeated window contains a whole block, so only windows near a block
+that occurs in validation are hashed. Exact up to hash collisions; 90 MB in about two seconds
+(measured).
 """
 
 import hashlib
@@ -96,7 +96,7 @@ WINDOW_BYTES = 64
 # The same length in tokens of about four bytes, for sources that come as tokens.
 WINDOW_TOKENS = 16
 # A validation paragraph more than this share of which occurs in training is dropped from builtins.
-# Measured: 1/4 leaves residues of 0.5% (docs) and 2.7% (code); 1/2 leaves 2.8% and 6.9%.
+# Measured: 1/4 leaves contaminations of 0.5% (docs) and 2.7% (code); 1/2 leaves 2.8% and 6.9%.
 CLEAN_SHARE = 0.25
 
 # Blocks looked up at once; small enough that they and their hashes stay in the cache.

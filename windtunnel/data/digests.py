@@ -1,13 +1,10 @@
-"""Content hashes of files, kept with what tells that a file has not changed since.
+"""Content hashes of files, cached by file metadata; and the schema of manifests.
 
-Every byte of a source is hashed (BLAKE2b, about 1 GB/s on one core), so that an edit anywhere is
-seen; prepared tokens have the SHA-256 of their manifest. A file whose size, times, inode and device
-are those of the last time is not read again. What is kept is derived: a damaged or missing file of
-it is made again.
+Every byte of a source is hashed (BLAKE2b, about 1 GB/s on one core), so any edit is detected;
+prepared tokens carry the SHA-256 in their manifest. A file with unchanged size, times, inode and
+device is not read again. The cache is derived data: if damaged or missing, it is rebuilt.
 
-What the manifests of prepared data must hold, checked where they are read.
-
-A manifest may hold more than is named here, and those of older versions lack what is not required.
+A manifest may hold more than the schema names; those of older versions lack what is optional.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
-"""Which files a source is read from, and what of a folder is left out.
+"""The files of a source, and what of a folder is left out.
 
-Folders are walked through links, each once. A README or a LICENSE of a data set, and the JSON that
-describes it, are no text to train on.
+Folders are walked through links, each once. The README, LICENSE and metadata JSON of a data set are
+not training text.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Megatron's `.bin` with `.idx`: where each sequence lies, and which of them are one document."""
+"""Megatron's `.bin` with `.idx`: the place of each sequence, and the sequences of each document."""
 
 import itertools
 import struct

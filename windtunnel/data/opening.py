@@ -1,4 +1,4 @@
-"""Files as bytes, unpacked where their suffix says so."""
+"""Opens files as bytes, decompressed according to their suffix."""
 
 import gzip
 import io
@@ -38,7 +38,7 @@ _PACKED = {
 
 @contextmanager
 def opened(path: Path) -> Iterator[io.BufferedReader]:
-    """A file's bytes; what fails while they are read is told with the file's name.
+    """The bytes of a file; an error while they are read names the file.
 
     Raises:
         DataError: If it cannot be opened, is damaged, or is no UTF-8 by its first bytes.

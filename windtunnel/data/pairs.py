@@ -1,9 +1,8 @@
-"""Pairs of a prompt and its completion, and what is noted of each of their tokens.
+"""Pairs of a prompt and its completion, their loss mask, and the rows they are packed into.
 
-Rows of pairs: each begins at an example, and holds as many whole ones as fit.
-
-A token that is read but whose prediction does not count is marked: stored as its bitwise complement
-`~id`, which is negative. The first token of a row is never predicted, and never marked.
+A row begins with an example and holds as many whole examples as fit. A token that is read without a
+loss on its prediction is masked: stored as its bitwise complement `~id`, which is negative. The
+first token of a row is never predicted, and never masked.
 """
 
 from collections.abc import Iterable

@@ -1,10 +1,8 @@
-"""One source, made once: a folder of `train.bin`, `validation.bin` and `manifest.json`.
+"""Prepares a study's data: builds each source once, then opens the dataset.
 
-Beside the tokens of pairs lie `train.mask.bin` and `validation.mask.bin`, one byte a token: bit 0
-is set where its prediction counts under the completion objective (a completion and its separator),
-bit 1 where an example opens.
-
-From what a study asks to what lies on disk: built once, then opened.
+A source's folder holds `train.bin`, `validation.bin` and `manifest.json`. Pairs add the loss masks
+`train.mask.bin` and `validation.mask.bin`, one byte a token: bit 0 is set where the completion
+objective counts its prediction (a completion and its separator), bit 1 where an example begins.
 """
 
 from collections.abc import Callable
@@ -16,7 +14,7 @@ import numpy as np
 from windtunnel.config.data import NEAR_DUPLICATE_SHARE
 from windtunnel.data.account import Tally
 from windtunnel.data.artifacts import Sides, TokenWriter, build_once, digest_of
-from windtunnel.data.cache_key import recipe_of, source_recipe
+from windtunnel.data.cache_key import dataset_cache_key, source_cache_key
 from windtunnel.data.dataset import Dataset
 from windtunnel.data.dedup import WINDOW_TOKENS, repeated_mask, repeated_windows
 from windtunnel.data.digests import Digests
@@ -61,7 +59,7 @@ def build_source(
     """
     tell = progress or _silent
     digests = digests or Digests(root)
-    recipe = source_recipe(
+    recipe = source_cache_key(
         source,
         tokenizer,
         vocab_size=vocab_size,
@@ -76,23 +74,25 @@ def build_source(
         vocab = recipe["vocab_size"]
         dtype = "<u2" if vocab <= 1 << 16 else "<u4"
         train_path, validation_path = unfinished / "train.bin", unfinished / "validation.bin"
-        residue, masks, tally = None, dict[str, dict[str, Any]](), Tally()
+        contamination, masks, tally = None, dict[str, dict[str, Any]](), Tally()
         with (
             TokenWriter(train_path, dtype) as train,
             TokenWriter(validation_path, dtype) as validation,
         ):
             sides = Sides(train=train, validation=validation, fraction=fraction, dedup=dedup)
             if recipe["content"] == "text":
-                spool = unfinished / "train.txt"
-                residue = write_text(source, tokenizer, sides, spool=spool, tally=tally, tell=tell)
+                spill = unfinished / "train.txt"
+                contamination = write_text(
+                    source, tokenizer, sides, spill=spill, tally=tally, tell=tell
+                )
             elif recipe["content"] == "pairs":
-                residue, masks = write_pairs(
+                contamination, masks = write_pairs(
                     source, tokenizer, sides, folder=unfinished, tally=tally, tell=tell
                 )
             else:
                 write_ids(source, sides, vocab_size=vocab, tally=tally, tell=tell)
         if recipe["content"] == "tokens" and train.tokens and validation.tokens:
-            residue = _residue(train_path, validation_path, dtype)
+            contamination = _contamination(train_path, validation_path, dtype)
         if not source.builtin:
             _check_unchanged(source, digests)
         return {
@@ -103,7 +103,9 @@ def build_source(
             "documents_dropped": tally.count("near-duplicate"),
             "account": tally.as_json(),
             "train": train.summary() | masks.get("train", {}),
-            "validation": validation.summary() | {"residue": residue} | masks.get("validation", {}),
+            "validation": validation.summary()
+            | {"residue": contamination}
+            | masks.get("validation", {}),
         }
 
     build_once(folder, write)
@@ -118,7 +120,7 @@ def _check_unchanged(source: Source, digests: Digests) -> None:
             digests.check_unchanged(index)
 
 
-def _residue(train: Path, validation: Path, dtype: str) -> float:
+def _contamination(train: Path, validation: Path, dtype: str) -> float:
     held_out = np.memmap(validation, dtype=dtype, mode="r")
     training = np.memmap(train, dtype=dtype, mode="r")
     repeated = repeated_windows(training, held_out, window=WINDOW_TOKENS)
@@ -146,7 +148,7 @@ def prepare(spec: DataSpec, *, root: Path, progress: Progress | None = None) -> 
         DataError: If a source or the tokenizer cannot be used.
     """
     digests = Digests(root)
-    recipe = recipe_of(spec, digests=digests, tell=progress)
+    recipe = dataset_cache_key(spec, digests=digests, tell=progress)
     tokenizer = load_tokenizer(spec.tokenizer, end_of_text=spec.end_of_text)
     folders = {
         source.name: build_source(

@@ -1,7 +1,8 @@
-"""Raw token ids: their type, the header before them, and formats that are none.
+"""Raw token ids: their type, the header before them, and other formats that are refused.
 
-A raw file does not say its type, and read as another it still gives ids. Ids in wider numbers than
-they are read as show by their zeros: of uint32 read as uint16 every second value is the upper half.
+A raw file does not state its type, and gives ids even when read as another. Ids wider than the type
+they are read as are detected by their zeros: of uint32 read as uint16, every second value is the
+upper half.
 """
 
 import codecs

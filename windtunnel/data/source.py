@@ -1,4 +1,4 @@
-"""What a study asks of the data: weighted sources, a tokenizer and a validation share."""
+"""The data of a study: weighted sources, a tokenizer and a validation share."""
 
 import math
 from dataclasses import dataclass

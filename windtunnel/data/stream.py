@@ -1,13 +1,13 @@
-"""A shuffle that is looked up, not stored: position -> shuffled position, in constant memory.
+"""The training stream: an infinite table of rows, each a pure function of its number and a seed.
 
-A number below `size` is written as (left, right) with left < a, right < b and a * b just above
-`size`. Each half in turn is shifted by a hash of the other (a Feistel network), which can always be
-undone, so the whole is a bijection of a * b numbers. The few results at or above `size` are sent
-through again until they land below it ("cycle walking"), which keeps the bijection.
+A fixed pattern, repeated forever, decides which source a row comes from; a ramp leads from one
+mixture to another. Each epoch of a source is shuffled by a permutation that is computed and not
+stored: position -> shuffled position, in constant memory.
 
-Which source a row comes from: a fixed pattern, repeated for ever, and ramps between two.
-
-The training stream: an infinite table of rows, each a pure function of its number and a seed.
+The permutation writes a number below `size` as (left, right) with left < a, right < b and a * b
+just above `size`. Each half in turn is shifted by a hash of the other (a Feistel network). Every
+shift can be undone, so the whole is a bijection of a * b numbers. The few results not below `size`
+are permuted again until they land below it ("cycle walking"), which keeps the bijection.
 """
 
 import hashlib
@@ -180,7 +180,7 @@ class TokenFile:
     ) -> PackedRows | npt.NDArray[np.unsignedinteger]:
         """View of shape (rows, context + 1): row i is tokens[i*context : i*context + context + 1].
 
-        Of pairs, whole examples packed into rows; see `packing.py`.
+        Of pairs, whole examples packed into rows; see `pairs.py`.
 
         Raises:
             DataError: If the file is too short for one row.
@@ -230,7 +230,7 @@ class TrainStream:
         passed: How often the path has passed each source by then; default: `begun` over its rows.
         ramp: Rows over which the mixture changes.
         before: Weights that a ramp leaves.
-        completion: Of pairs, count completions alone; what does not count is marked (`packing.py`).
+        completion: Of pairs, count completions alone; what does not count is marked (`pairs.py`).
 
     Raises:
         DataError: If a source is too short for one row, a share too small to serve, or a file of

@@ -1,6 +1,6 @@
-"""Sources that come as token ids: raw `.bin`, `.npy`, or Megatron's `.bin` with `.idx`.
+"""Sources of token ids: raw `.bin`, `.npy`, or Megatron's `.bin` with `.idx`.
 
-Token files to tokens: checked against the vocabulary and split, otherwise as they are.
+The ids are checked against the vocabulary and split, and otherwise kept as they are.
 """
 
 from collections.abc import Callable, Iterator

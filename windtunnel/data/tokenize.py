@@ -1,13 +1,9 @@
-"""Train or validation, decided by what a document says and not by where it stands.
+"""Text and pairs to tokens: documents -> near-duplicates out -> split -> contamination -> ids.
 
-Text to tokens: documents -> near-duplicates out -> split -> residue -> ids.
-
-Text is spooled to the disk between reading and tokenising, so a source may be larger than memory;
-only its validation part and the hashes of its paragraphs are held.
-
-Pairs to tokens: groups of pairs -> near-duplicates out -> split -> residue -> ids and masks.
-
-As for text, what is for training is spooled to the disk, a prompt and a completion in turn.
+The split is decided by a document's content, not by its position. Training text waits in a spill
+file on disk between reading and tokenising, so a source may be larger than memory; only the
+validation part and the hashes of paragraphs are held. A spill file holds texts end to end, each
+ended by byte 0; of pairs, a prompt and a completion in turn.
 """
 
 import hashlib
@@ -20,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from windtunnel.data.account import Tally
-from windtunnel.data.artifacts import Sides, TokenWriter, batches, joined, spooled
+from windtunnel.data.artifacts import Sides, TokenWriter
 from windtunnel.data.builtin import builtin_doctests, builtin_documents
 from windtunnel.data.dedup import (
     CLEAN_SHARE,
@@ -95,8 +91,9 @@ def few_documents(tally: Tally) -> str:
             f"{dropped:,} others were left out as near-duplicates of what was read before; set "
             "data.dedup: off, or to a higher share, or give more text"
         )
-    said = tally.said()
-    return f"give more text, for instance in more files{f' (left out: {said})' if said else ''}"
+    left_out = tally.text()
+    reasons = f" (left out: {left_out})" if left_out else ""
+    return f"give more text, for instance in more files{reasons}"
 
 
 def _rank(content: bytes) -> float:
@@ -109,11 +106,11 @@ def write_text(
     tokenizer: Tokenizer,
     sides: Sides,
     *,
-    spool: Path,
+    spill: Path,
     tally: Tally,
     tell: Callable[[str, int, int | None], None],
 ) -> float | None:
-    """Writes both sides of a text source; returns the residue if measured.
+    """Writes both sides of a text source; returns the contamination if measured.
 
     A builtin also loses repeated paragraphs, and validation paragraphs that training holds. At a
     fraction of 1 the source is a test set and stays as it is.
@@ -128,9 +125,9 @@ def write_text(
         why=lambda: few_documents(tally),
     )
 
-    # Documents lie end to end in the spool, each closed by byte 0.
+    # Documents lie end to end in the spill file, each closed by byte 0.
     held_out: list[bytes] = []
-    with spool.open("wb") as file:
+    with spill.open("wb") as file:
         for number, (document, is_validation) in enumerate(parts, start=1):
             if is_validation:
                 held_out.append(document)
@@ -140,30 +137,30 @@ def write_text(
             if number % 256 == 0:
                 tell(f"{source.name}: reading documents", number, None)
     if not held_out and not train.documents:
-        said = tally.said()
+        left_out = tally.text()
         raise DataError(
             "empty",
             f"{where}: {source.path} holds no text"
-            f"{f' ({said} left out)' if said else ''}; give it some",
+            f"{f' ({left_out} left out)' if left_out else ''}; give it some",
             source=source.name,
             path=source.path,
         )
 
-    residue = None
+    contamination = None
     if held_out and train.documents:
         tell(f"{source.name}: comparing validation with training", 0, None)
-        training = np.memmap(spool, dtype=np.uint8, mode="r")
-        repeated = repeated_windows(training, joined(held_out), window=WINDOW_BYTES)
-        mask = repeated_mask(joined(held_out), repeated, window=WINDOW_BYTES)
+        training = np.memmap(spill, dtype=np.uint8, mode="r")
+        repeated = repeated_windows(training, _joined(held_out), window=WINDOW_BYTES)
+        mask = repeated_mask(_joined(held_out), repeated, window=WINDOW_BYTES)
         if builtin:
             held_out = without_repeats(held_out, mask, tally)
-            mask = repeated_mask(joined(held_out), repeated, window=WINDOW_BYTES)
-        residue = float(mask.mean())
+            mask = repeated_mask(_joined(held_out), repeated, window=WINDOW_BYTES)
+        contamination = float(mask.mean())
     validation.documents = len(held_out)
-    sizes = {train: spool.stat().st_size, validation: len(joined(held_out))}
+    sizes = {train: spill.stat().st_size, validation: len(_joined(held_out))}
 
-    for side, documents in ((train, spooled(spool)), (validation, held_out)):
-        for batch in batches(documents):
+    for side, documents in ((train, _read_spill(spill)), (validation, held_out)):
+        for batch in _batches(documents):
             for encoded in tokenizer.encode(batch, where):
                 side.append(encoded.ids)
                 sizes[side] -= encoded.count_in(tally)
@@ -176,8 +173,8 @@ def write_text(
             f"{where}: the tokenizer drops all of its text; take one that knows it",
             source=source.name,
         )
-    spool.unlink()
-    return residue
+    spill.unlink()
+    return contamination
 
 
 def _novel(source: Source, sides: Sides, tally: Tally) -> Iterator[bytes]:
@@ -210,13 +207,13 @@ def write_pairs(
     A builtin also loses the validation pairs that training holds.
 
     Returns:
-        The residue if measured, and what the manifest says of the masks.
+        The contamination if measured, and what the manifest says of the masks.
 
     Raises:
         DataError: If the source cannot be read or split, or holds no pair.
     """
     train, validation = sides.train, sides.validation
-    spool, held_out = folder / "train.txt", list[Pair]()
+    spill, held_out = folder / "train.txt", list[Pair]()
     builtin = source.builtin is not None
     where = f"data source {source.name!r}"
     parts = split_documents(
@@ -226,12 +223,12 @@ def write_pairs(
         where=where,
         why=lambda: few_documents(tally),
     )
-    with spool.open("wb") as file:
+    with spill.open("wb") as file:
         for number, (group, is_validation) in enumerate(parts, start=1):
             if is_validation:
                 held_out += group.pairs
             else:
-                file.write(joined(itertools.chain(*group.pairs)).tobytes())
+                file.write(_joined(itertools.chain(*group.pairs)).tobytes())
                 train.documents += len(group.pairs)
             if number % 256 == 0:
                 tell(f"{source.name}: reading documents", number, None)
@@ -243,15 +240,15 @@ def write_pairs(
             path=source.path,
         )
 
-    residue = None
+    contamination = None
     if held_out and train.documents:
         tell(f"{source.name}: comparing validation with training", 0, None)
-        all_pairs, training = held_out, np.memmap(spool, np.uint8, "r")
-        held_out, residue = _compared(training, all_pairs, clean=builtin)
+        all_pairs, training = held_out, np.memmap(spill, np.uint8, "r")
+        held_out, contamination = _compared(training, all_pairs, clean=builtin)
         lost = _bytes_of(all_pairs) - _bytes_of(held_out)
         tally.add("residue", len(all_pairs) - len(held_out), lost)
     validation.documents = len(held_out)
-    texts = spooled(spool)
+    texts = _read_spill(spill)
     pairs = map(Pair, texts, texts)
     masks = {
         side: _write(
@@ -260,20 +257,20 @@ def write_pairs(
         for side, each, tokens in (("train", pairs, train), ("validation", held_out, validation))
     }
     tell(f"{source.name}: writing tokens", train.tokens, None)
-    spool.unlink()
-    return residue, masks
+    spill.unlink()
+    return contamination, masks
 
 
 def _compared(
     training: npt.NDArray[np.uint8], held_out: list[Pair], *, clean: bool
 ) -> tuple[list[Pair], float]:
-    """Validation pairs, with `clean` without those that training holds, and their residue."""
+    """Validation pairs, with `clean` without those that training holds, and their contamination."""
 
     def repeated_bytes(pairs: list[Pair]) -> npt.NDArray[np.bool_]:
-        text = joined(itertools.chain(*pairs))
+        text = _joined(itertools.chain(*pairs))
         return repeated_mask(text, repeated, window=WINDOW_BYTES)
 
-    text = joined(itertools.chain(*held_out))
+    text = _joined(itertools.chain(*held_out))
     repeated = repeated_windows(training, text, window=WINDOW_BYTES)
     mask = repeated_bytes(held_out)
     if clean:
@@ -336,3 +333,34 @@ def _write(
         "completion_tokens": completion_tokens,
         "completion_bytes": completion_bytes,
     }
+
+
+_BATCH_BYTES = 1 << 22
+
+
+def _joined(texts: Iterable[bytes]) -> npt.NDArray[np.uint8]:
+    """Texts as a spill file holds them."""
+    return np.frombuffer(b"".join(text + b"\0" for text in texts), dtype=np.uint8)
+
+
+def _read_spill(spill: Path) -> Iterator[bytes]:
+    """The texts of a spill file, in order."""
+    tail = b""
+    with spill.open("rb") as file:
+        while chunk := file.read(_BATCH_BYTES):
+            *whole, tail = (tail + chunk).split(b"\0")
+            yield from whole
+
+
+def _batches(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Lists of texts, each of about four million bytes."""
+    batch: list[bytes] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -1,10 +1,8 @@
 """Text to token ids: raw bytes, or a Hugging Face `tokenizer.json`.
 
-Tokenizers that do not stand for all of a text: which can drop characters, and how many.
-
-A BPE without an unknown token and without byte fallback passes over characters that it does not
-know, and some pre-tokenizers and normalizers take characters out. The bytes of such characters are
-behind no token, so they must not be in nats per byte. Only for these are offsets looked at.
+Some tokenizers drop characters: a BPE without an unknown token and without byte fallback skips
+those it does not know, and some pre-tokenizers and normalizers delete text. No token stands for
+these bytes, so they must not enter nats per byte. Only for such tokenizers are offsets examined.
 """
 
 import hashlib
@@ -58,7 +56,7 @@ class Tokenizer(Protocol):
     vocab_size: int
     end_id: int
 
-    def recipe(self) -> dict[str, str]:
+    def cache_key(self) -> dict[str, str]:
         """What decides the ids, for hashing."""
         ...
 
@@ -85,7 +83,7 @@ class ByteTokenizer:
     vocab_size = 256
     end_id = 0
 
-    def recipe(self) -> dict[str, str]:
+    def cache_key(self) -> dict[str, str]:
         """See `Tokenizer`."""
         return {"kind": "bytes"}
 
@@ -143,7 +141,7 @@ class JsonTokenizer:
         self._end, self.end_id = known[0], vocab[known[0]]
         self._sha256 = hashlib.sha256(content).hexdigest()
 
-    def recipe(self) -> dict[str, str]:
+    def cache_key(self) -> dict[str, str]:
         """See `Tokenizer`."""
         return {"kind": "json", "sha256": self._sha256, "end_of_text": self._end}
 

@@ -32,7 +32,8 @@ class ValidationSet:
         tokens: How many, separators included.
         bytes: UTF-8 bytes behind them, one more for each document's end; None if unknown.
         documents: How many documents.
-        residue: Share of it that also stands in training (see `residue.py`); None if not measured.
+        contamination: Share of its tokens that also occur in training (see `dedup.py`); None if
+            not measured.
         fingerprint: SHA-256 of the tokens, first 16 hex digits; of completions, one of the tokens
             and which of them count.
         paired: Whether the documents are pairs.
@@ -45,7 +46,7 @@ class ValidationSet:
     tokens: int
     bytes: int | None
     documents: int
-    residue: float | None
+    contamination: float | None
     fingerprint: str
     paired: bool = False
     conditional: bool = False
@@ -69,7 +70,7 @@ class ValidationSet:
             tokens=side["tokens"],
             bytes=side["bytes"],
             documents=side["documents"],
-            residue=side["residue"],
+            contamination=side["residue"],
             fingerprint=side["sha256"][:16],
             paired=paired,
         )
@@ -106,7 +107,7 @@ class ValidationSet:
 
         Returns:
             Ids, shape (n, context + 1), n = ceil(tokens / context) or all rows there are. Of pairs,
-            tokens that do not count are marked as in `packing.py`.
+            tokens that do not count are marked as in `pairs.py`.
 
         Raises:
             DataError: If the set is too short for one row.

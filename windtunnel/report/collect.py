@@ -274,7 +274,7 @@ def _data(study: Study) -> DataFacts | None:
                 tokens=each.tokens,
                 measured=min(asked, each.tokens),
                 documents=each.documents,
-                residue=each.residue,
+                residue=each.contamination,
                 bytes_per_token=each.bytes_per_token,
                 fingerprint=each.fingerprint,
             )

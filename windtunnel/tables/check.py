@@ -1,4 +1,4 @@
-"""Cells to numbers, and the questions asked of a column before a law sees it."""
+"""Cells as numbers, and the checks of a column before a law reads it."""
 
 import math
 import re

@@ -19,8 +19,8 @@ Row = tuple[int, list[str]]
 def read_csv(path: Path, text: str) -> TableFile:
     """The table in a text whose cells are parted by commas, semicolons or tabs.
 
-    What differs from a plain table of commas is said: another separator, Excel's line `sep=;`,
-    lines that begin with `#`.
+    A warning names what differs from plain CSV: another separator, Excel's line `sep=;`, lines that
+    begin with `#`.
 
     Raises:
         ConfigError: Not one separator fits, or a row is ragged.
@@ -84,7 +84,7 @@ def _separator(path: Path, text: str) -> str:
     for separator in SEPARATORS:
         try:
             header, body, _ = _without_comments(_rows(path, text, separator))
-        except ConfigError:  # told when the separator that is taken is read
+        except ConfigError:  # raised again when the chosen separator is read
             continue
         width = len(header[1])
         if width > 1 and all(len(cells) == width for _, cells in body):

@@ -1,4 +1,4 @@
-"""Tables as they lie on disk: columns of raw cells, where each row stands, how they were read."""
+"""A table as it lies on disk: columns of raw cells, and the place of each row."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

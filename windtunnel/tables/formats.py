@@ -1,4 +1,4 @@
-"""Which format a table has: text, JSON or Parquet, packed or not. Nothing is unpickled."""
+"""Detects the format of a table: text, JSON or Parquet, compressed or not. Nothing is unpickled."""
 
 import gzip
 import re

@@ -1,9 +1,9 @@
 """Numbers as people and spreadsheets write them: 10,000,000 or 1.234,5 or 1.3B.
 
-Which sign is the decimal one is decided once for a file, from the cells that allow one reading
-alone: `1.5` and `10,000,000` have a decimal point, `6,25` and `10.000.000` a decimal comma. Where
-cells of both kinds stand, or none that tells, the cells in question stay text, and are refused by
-their line. Whatever is read in another spelling is said.
+The decimal sign is decided once for a file, from cells that allow only one reading: `1.5` and
+`10,000,000` have a decimal point, `6,25` and `10.000.000` a decimal comma. If the file holds cells
+of both kinds, or none that decides, ambiguous cells stay text and are refused with their line. A
+warning names every column that is read in another spelling.
 """
 
 import re

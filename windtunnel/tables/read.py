@@ -1,8 +1,8 @@
 """A table of runs from anyone's file: named columns, selected rows, checked numbers.
 
-The order is fixed, and every step is recorded in the table: units are scaled, conditions select
-rows, runs that did not finish and incomplete rows are dropped, what is left is checked, what
-follows from C = k N D is derived, and the highest losses are dropped where that was asked for.
+The order is fixed, and the table records every step. Units are scaled, conditions select rows, and
+unfinished runs and incomplete rows are dropped. The remaining cells are checked, columns that
+follow from C = k N D are derived, and the highest losses are dropped if requested.
 """
 
 from collections.abc import Mapping, Sequence

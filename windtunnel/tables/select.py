@@ -1,6 +1,6 @@
-"""Which rows of a table file are kept, in which order they are left out, and for what reason.
+"""Row selection: which rows of a table are kept, and why the others are left out.
 
-Which runs of a table never finished, in the words of trackers, tuners and schedulers.
+Runs that did not finish are recognised by the words of trackers, tuners and schedulers.
 """
 
 import re
@@ -339,7 +339,7 @@ def _range_of(column: str, values: Floats | NDArray[np.str_]) -> str:
 def trunk_diagnostics(
     file: TableFile, names: Mapping[str, str], trunk: NDArray[np.str_] | None
 ) -> list[Diagnostic]:
-    """What is said where rows may share a trunk that the table does not name."""
+    """A warning where rows may share a trunk that the table does not name."""
     share_noise = "rows of one trunk share their noise"
     if trunk is None:
         likely = [name for name in file.columns if name.lower().startswith("trunk")]

@@ -1,4 +1,4 @@
-"""What is said of a table that can be read: curves, repeated data, experts, other units."""
+"""Warnings on a table that can be read: curves, repeated data, experts, other units."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -40,7 +40,7 @@ def loss_unit(column: str) -> str | None:
 
 
 def of_unit(column: str) -> Iterator[Diagnostic]:
-    """What is said of losses in another unit than nats per token."""
+    """A warning on losses in another unit than nats per token."""
     if unit := loss_unit(column):
         yield Diagnostic(
             "loss-unit",
@@ -54,7 +54,7 @@ def of_unit(column: str) -> Iterator[Diagnostic]:
 def of_repetition(
     file: TableFile, names: Mapping[str, str], kept: Mask, tokens: Floats
 ) -> tuple[Diagnostic, ...]:
-    """What is said of rows that read their data more than once."""
+    """Warnings on rows that read their data more than once."""
     passes = np.full(tokens.size, np.nan)
     unread = []
     for name in ("epochs", "unique_tokens"):
@@ -92,7 +92,7 @@ def _times(cell: object) -> object:
 def of_experts(
     file: TableFile, names: Mapping[str, str], kept: Mask, params: Floats
 ) -> Iterator[Diagnostic]:
-    """What is said where another column counts the parameters that are active for a token."""
+    """A warning where another column counts the parameters that are active for a token."""
     chosen = names.get("params")
     for column in file.own:
         if chosen is None or is_active(chosen) or not is_active(column):
@@ -151,7 +151,7 @@ def run_column(file: TableFile, names: Mapping[str, str], kept: Mask) -> str | N
 def of_curves(
     file: TableFile, names: Mapping[str, str], kept: Mask, run: NDArray[np.str_] | None
 ) -> Iterator[Diagnostic]:
-    """What is said where rows are points along runs, and not the ends of runs of their own."""
+    """A warning where rows are points along runs, and not the ends of separate runs."""
     if "trunk" in names or "decayed" in names or not {"params", "tokens"} <= names.keys():
         return
     params, tokens = (floats(file.columns[names[each]])[kept] for each in ("params", "tokens"))

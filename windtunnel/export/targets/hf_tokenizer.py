@@ -82,6 +82,6 @@ def byte_tokenizer() -> Any:
 def _end_of(path: Path, end_of_text: str | None) -> str | None:
     """The token that ended the study's documents; None where it has a name that we do not know."""
     try:
-        return JsonTokenizer(path, end_of_text).recipe()["end_of_text"]
+        return JsonTokenizer(path, end_of_text).cache_key()["end_of_text"]
     except DataError:
         return None
