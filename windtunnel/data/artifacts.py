@@ -33,10 +33,10 @@ def digest_of(content: Any) -> str:
 
 
 def build_once(folder: Path, write: Callable[[Path], dict[str, Any]]) -> None:
-    """Fills `folder` by `write`, whose result becomes its manifest, unless it is there already.
+    """Fill `folder` by `write`, whose result becomes its manifest, unless it exists already.
 
-    Two processes may build the same folder at once: the first to finish wins, and the other uses
-    what it finds.
+    Two processes may build the same folder at once: the first to finish wins, and the
+    other uses its result.
     """
     if folder.exists():
         return
@@ -130,7 +130,7 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def check_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Whether a manifest is as it was written; those of before tell no digest.
+    """Check that a manifest is as it was written; those of older versions have no digest.
 
     Raises:
         DataError: If it was changed.
@@ -146,15 +146,15 @@ def check_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def prepare_again(folder: Path) -> str:
-    """What to do about a damaged folder."""
+    """The fix of a message on a damaged folder."""
     return f"delete {folder}: `windtunnel sweep` prepares it again from the sources"
 
 
 def sync(path: Path) -> None:
-    """Make a file, or the entries of a folder, last without power.
+    """Flush a file, or the entries of a folder, to disk.
 
     Raises:
-        OSError: A file cannot be; of folders, file systems exist that sync none.
+        OSError: A file cannot be flushed; folders are tried only, as some file systems sync none.
     """
     with suppress(OSError) if path.is_dir() else nullcontext():
         handle = os.open(path, os.O_RDONLY)
@@ -165,7 +165,7 @@ def sync(path: Path) -> None:
 
 
 class TokenWriter:
-    """Appends token ids to a little-endian file, counting and hashing them.
+    """Appends token ids to a little-endian file; counts and hashes them.
 
     Attributes:
         tokens: Ids written so far.
@@ -197,7 +197,7 @@ class TokenWriter:
         self.tokens += len(ids)
 
     def summary(self) -> dict[str, Any]:
-        """What the manifest says of the file."""
+        """The manifest's entry for the file."""
         return {
             "tokens": self.tokens,
             "documents": self.documents,
@@ -208,7 +208,7 @@ class TokenWriter:
 
 @dataclass(frozen=True, kw_only=True)
 class Sides:
-    """The two files that a source is split into, and how.
+    """The two token files of a source, and how documents are split between them.
 
     Attributes:
         train: For training.

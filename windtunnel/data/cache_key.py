@@ -81,9 +81,9 @@ def source_cache_key(
         ConfigError: If `vocab_size` is missing for token files, or below the tokenizer's.
         DataError: If the source cannot be found or read.
     """
-    recipe: dict[str, Any] = {"format": FORMAT, "validation_fraction": fraction}
+    key: dict[str, Any] = {"format": FORMAT, "validation_fraction": fraction}
     if source.builtin:
-        return recipe | {
+        return key | {
             "content": "pairs" if source.paired else "text",
             "vocab_size": _text_vocab(tokenizer, vocab_size, tokenizer_name),
             "tokenizer": tokenizer.cache_key(),
@@ -94,30 +94,28 @@ def source_cache_key(
     hashed = (
         None if tell is None else lambda done: tell(f"{source.name}: hashing files", done, None)
     )
-    recipe["files"] = [
-        [name, path.stat().st_size, digests.of(path, hashed)] for name, path in files
-    ]
+    key["files"] = [[name, path.stat().st_size, digests.of(path, hashed)] for name, path in files]
     if is_token_file(files[0][1]):
         indexes = [index for _, path in files if (index := index_of(path))]
-        return recipe | {
+        return key | {
             "content": "tokens",
             "vocab_size": _token_vocab(source, tokenizer, vocab_size),
             "dtype": source.dtype,
             "indexes": [digests.of(index) for index in indexes],
         }
     if fraction < 1 and dedup != NEAR_DUPLICATE_SHARE:
-        recipe["dedup"] = dedup
-    recipe |= {
+        key["dedup"] = dedup
+    key |= {
         "vocab_size": _text_vocab(tokenizer, vocab_size, tokenizer_name),
         "tokenizer": tokenizer.cache_key(),
     }
     if source.pairs is not None:
-        return recipe | {"content": "pairs", "pairs": list(source.pairs)}
-    return recipe | {"content": "text", "text_column": source.text_column}
+        return key | {"content": "pairs", "pairs": list(source.pairs)}
+    return key | {"content": "text", "text_column": source.text_column}
 
 
 def _refuse_two_vocabularies(spec: DataSpec) -> None:
-    """Bytes and another tokenizer's ids cannot share a model."""
+    """Refuse bytes beside another tokenizer's ids: they cannot share a model."""
     if spec.tokenizer != "bytes":
         return
     tokenised = {
@@ -178,15 +176,15 @@ def changes_since(dataset: Dataset, spec: DataSpec, *, root: Path) -> tuple[Diag
     """
     digests, diagnostics = Digests(root), list[Diagnostic]()
     folders = {source.name: source.folder for source in dataset.sources}
-    recipes = [
+    keys = [
         (source, read_source(folders[source.name])["recipe"])
         for source in spec.sources
         if source.name in folders
     ]
-    for source, recipe in recipes:
-        if "files" not in recipe or not Path(source.path).exists():
+    for source, key in keys:
+        if "files" not in key or not Path(source.path).exists():
             continue
-        changes = list(_changes(source, recipe, digests))
+        changes = list(_changes(source, key, digests))
         if not changes:
             continue
         names = ", ".join(map(str, changes[:_NAMED])) + (", ..." if len(changes) > _NAMED else "")
@@ -201,7 +199,7 @@ def changes_since(dataset: Dataset, spec: DataSpec, *, root: Path) -> tuple[Diag
             )
         )
     digests.save()
-    made = {recipe["tokenizer"].get("sha256") for _, recipe in recipes if "tokenizer" in recipe}
+    made = {key["tokenizer"].get("sha256") for _, key in keys if "tokenizer" in key}
     path = Path(spec.tokenizer)
     if spec.tokenizer != "bytes" and path.is_file() and made:
         now = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -227,18 +225,18 @@ class _Change(NamedTuple):
         return self.text
 
 
-def _changes(source: Source, recipe: dict[str, Any], digests: Digests) -> Iterator[_Change]:
+def _changes(source: Source, key: dict[str, Any], digests: Digests) -> Iterator[_Change]:
     """The files of a source that are changed, gone or new."""
     root = Path(source.path)
     try:
         now = dict(source_files(source))
-        for name, size, digest in recipe["files"]:
+        for name, size, digest in key["files"]:
             path = now.get(name) or (root / name if root.is_dir() else root)
             if not path.exists():
                 yield _Change(name, "gone", f"{name} is gone")
             elif path.stat().st_size != size or (_is_whole(digest) and digests.of(path) != digest):
                 yield _Change(name, "changed", name)
-        written = recipe.get("indexes", [])
+        written = key.get("indexes", [])
         if all(map(_is_whole, written)):
             indexes = [index for path in now.values() if written and (index := index_of(path))]
             if [digests.of(index) for index in indexes] != written:
@@ -247,8 +245,8 @@ def _changes(source: Source, recipe: dict[str, Any], digests: Digests) -> Iterat
         yield _Change(source.path, "unreadable", f"cannot be read: {error}")
         return
     # Older manifests were made by other rules of what is read of a folder.
-    if all(_is_whole(digest) for _, _, digest in recipe["files"]):
-        known = {name for name, _, _ in recipe["files"]}
+    if all(_is_whole(digest) for _, _, digest in key["files"]):
+        known = {name for name, _, _ in key["files"]}
         yield from (_Change(name, "new", f"{name} is new") for name in now if name not in known)
 
 

@@ -109,8 +109,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """16 hex digits over all that decides the training stream, and nothing else.
 
-        Tokens, names (they seed the shuffles) and shares of the sources, and the vocabulary; not
-        the validation sets, the paths, or weights scaled by a common factor.
+        Included are tokens, names (they seed the shuffles) and mixture weights of the sources, and
+        the vocabulary. Validation sets, paths and a common factor of the weights are not.
         """
         return self.fingerprint_of({source.name: source.weight for source in self.sources})
 
@@ -118,7 +118,7 @@ class Dataset:
         """The same for a mixture of these sources; one without a weight has no part in it.
 
         Raises:
-            DataError: A name is no source, or a share is too small for a row.
+            DataError: A name is no source, or a weight is too small for a row.
         """
         if unknown := weights.keys() - {source.name for source in self.sources}:
             name, known = min(unknown), [source.name for source in self.sources]
@@ -210,7 +210,7 @@ class Dataset:
             passed: How often it has passed each by then, where it cut other rows before.
             ramp: Rows over which the mixture goes there from `before`, in a straight line.
             before: Weights that a ramp leaves.
-            completion: Of pairs, count completions alone; what does not count is marked.
+            completion: Mask the loss of everything but completions.
 
         Raises:
             DataError: If a source is too short for one row.

@@ -96,7 +96,7 @@ WINDOW_BYTES = 64
 # The same length in tokens of about four bytes, for sources that come as tokens.
 WINDOW_TOKENS = 16
 # A validation paragraph more than this share of which occurs in training is dropped from builtins.
-# Measured: 1/4 leaves contaminations of 0.5% (docs) and 2.7% (code); 1/2 leaves 2.8% and 6.9%.
+# Measured: 1/4 leaves a contamination of 0.5% (docs) and 2.7% (code); 1/2 of 2.8% and 6.9%.
 CLEAN_SHARE = 0.25
 
 # Blocks looked up at once; small enough that they and their hashes stay in the cache.

@@ -59,7 +59,7 @@ def build_source(
     """
     tell = progress or _silent
     digests = digests or Digests(root)
-    recipe = source_cache_key(
+    cache_key = source_cache_key(
         source,
         tokenizer,
         vocab_size=vocab_size,
@@ -68,10 +68,10 @@ def build_source(
         digests=digests,
         tell=tell,
     )
-    folder = root / digest_of(recipe)
+    folder = root / digest_of(cache_key)
 
     def write(unfinished: Path) -> dict[str, Any]:
-        vocab = recipe["vocab_size"]
+        vocab = cache_key["vocab_size"]
         dtype = "<u2" if vocab <= 1 << 16 else "<u4"
         train_path, validation_path = unfinished / "train.bin", unfinished / "validation.bin"
         contamination, masks, tally = None, dict[str, dict[str, Any]](), Tally()
@@ -80,24 +80,24 @@ def build_source(
             TokenWriter(validation_path, dtype) as validation,
         ):
             sides = Sides(train=train, validation=validation, fraction=fraction, dedup=dedup)
-            if recipe["content"] == "text":
+            if cache_key["content"] == "text":
                 spill = unfinished / "train.txt"
                 contamination = write_text(
                     source, tokenizer, sides, spill=spill, tally=tally, tell=tell
                 )
-            elif recipe["content"] == "pairs":
+            elif cache_key["content"] == "pairs":
                 contamination, masks = write_pairs(
                     source, tokenizer, sides, folder=unfinished, tally=tally, tell=tell
                 )
             else:
                 write_ids(source, sides, vocab_size=vocab, tally=tally, tell=tell)
-        if recipe["content"] == "tokens" and train.tokens and validation.tokens:
+        if cache_key["content"] == "tokens" and train.tokens and validation.tokens:
             contamination = _contamination(train_path, validation_path, dtype)
         if not source.builtin:
             _check_unchanged(source, digests)
         return {
             "kind": "source",
-            "recipe": recipe,
+            "recipe": cache_key,
             "vocab_size": vocab,
             "dtype": dtype,
             "documents_dropped": tally.count("near-duplicate"),
@@ -113,7 +113,7 @@ def build_source(
 
 
 def _check_unchanged(source: Source, digests: Digests) -> None:
-    """Whether the files are still those that the recipe names."""
+    """Whether the files are still those that the cache key names."""
     for _, path in source_files(source):
         digests.check_unchanged(path)
         if index := index_of(path):
@@ -135,7 +135,7 @@ def _silent(stage: str, done: int, total: int | None) -> None:
 def prepare(spec: DataSpec, *, root: Path, progress: Progress | None = None) -> Dataset:
     """The dataset of `spec`, built below `root` where it is not there yet.
 
-    Each source is built once in a folder named by its recipe, so another weight or a further
+    Each source is built once in a folder named by its cache key, so another weight or a further
     source rebuilds nothing. Several processes may prepare the same dataset at once.
 
     Args:
@@ -148,7 +148,7 @@ def prepare(spec: DataSpec, *, root: Path, progress: Progress | None = None) -> 
         DataError: If a source or the tokenizer cannot be used.
     """
     digests = Digests(root)
-    recipe = dataset_cache_key(spec, digests=digests, tell=progress)
+    cache_key = dataset_cache_key(spec, digests=digests, tell=progress)
     tokenizer = load_tokenizer(spec.tokenizer, end_of_text=spec.end_of_text)
     folders = {
         source.name: build_source(
@@ -167,18 +167,18 @@ def prepare(spec: DataSpec, *, root: Path, progress: Progress | None = None) -> 
     def write(unfinished: Path) -> dict[str, Any]:
         return {
             "kind": "dataset",
-            "vocab_size": max(entry["tokens"]["vocab_size"] for entry in recipe["sources"]),
+            "vocab_size": max(entry["tokens"]["vocab_size"] for entry in cache_key["sources"]),
             "sources": [
                 {
                     "name": entry["name"],
                     "weight": entry["weight"],
                     "folder": folders[entry["name"]].name,
                 }
-                for entry in recipe["sources"]
+                for entry in cache_key["sources"]
             ],
         }
 
-    folder = root / digest_of(recipe)
+    folder = root / digest_of(cache_key)
     build_once(folder, write)
     digests.save()
     return Dataset.open(folder)

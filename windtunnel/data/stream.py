@@ -230,7 +230,7 @@ class TrainStream:
         passed: How often the path has passed each source by then; default: `begun` over its rows.
         ramp: Rows over which the mixture changes.
         before: Weights that a ramp leaves.
-        completion: Of pairs, count completions alone; what does not count is marked (`pairs.py`).
+        completion: Mask the loss of everything but completions (see `pairs.py`).
 
     Raises:
         DataError: If a source is too short for one row, a share too small to serve, or a file of

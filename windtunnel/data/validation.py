@@ -107,7 +107,7 @@ class ValidationSet:
 
         Returns:
             Ids, shape (n, context + 1), n = ceil(tokens / context) or all rows there are. Of pairs,
-            tokens that do not count are marked as in `pairs.py`.
+            tokens without a loss are masked as in `pairs.py`.
 
         Raises:
             DataError: If the set is too short for one row.

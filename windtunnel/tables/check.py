@@ -147,7 +147,7 @@ def checked(
             path=table.path,
             place=place,
             column=column,
-            cell=cells[row],
+            cell=cells[row] if isinstance(cells[row], str) or math.isfinite(value) else shown,
         )
     pair = {each: names[each] for each in ("params", "tokens") if each in names}
     beside = {each: floats(table.columns[own])[kept] for each, own in pair.items()}
