@@ -134,8 +134,8 @@ def raw_tokens(path: Path, dtype: str) -> RawTokens:
     return raw
 
 
-def likely_dtype(raw: RawTokens, vocab_size: int) -> str | None:
-    """What to do where another type has every id of a file in the vocabulary; None if none has."""
+def likely_dtype(raw: RawTokens, vocab_size: int) -> tuple[str, str] | None:
+    """A type that has every id of a file in the vocabulary, and how to set it; None if none has."""
     little = [(f"set dtype: {name}", np.dtype(name).newbyteorder("<")) for name in _DTYPES]
     big = [
         (
@@ -157,8 +157,8 @@ def likely_dtype(raw: RawTokens, vocab_size: int) -> str | None:
         parts = (ids[:_SAMPLE_BYTES], ids[-_SAMPLE_BYTES:])
         fits = all(int(part.min()) >= 0 and int(part.max()) < vocab_size for part in parts)
         if fits and not _wider(other):
-            order = "big-endian " if kind.str.startswith(">") else ""
-            return f"as {order}{kind.name} every id would be allowed: {fix}"
+            name = f"{'big-endian ' if kind.str.startswith('>') else ''}{kind.name}"
+            return name, f"as {name} every id would be allowed: {fix}"
     return None
 
 

@@ -46,10 +46,11 @@ class TokenDocument:
             wrong = low if low < 0 else high
             place = self.start + int(np.flatnonzero(self.ids == wrong)[0])
             # The types of `.npy` and Megatron files are told by them.
-            fix = "set the vocab_size of the tokenizer that made them"
+            likely, fix = None, "set the vocab_size of the tokenizer that made them"
             if self.raw:
-                other = likely_dtype(self.raw, vocab_size)
-                fix = other or "set the tokenizer's vocab_size, or the file's dtype"
+                fix = "set the tokenizer's vocab_size, or the file's dtype"
+                if other := likely_dtype(self.raw, vocab_size):
+                    likely, fix = other
             elif low < 0:
                 fix = "take it out; a mask, such as -100, is no token"
             raise DataError(
@@ -60,6 +61,7 @@ class TokenDocument:
                 token=place,
                 id=wrong,
                 vocab_size=vocab_size,
+                likely=likely,
             )
         return self.ids
 
