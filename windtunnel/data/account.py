@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from windtunnel.errors import Diagnostic
 
-# Above this share of what a source holds, what was left out is warned of.
+# A larger share left out of a source is warned of.
 LEFT_OUT_LIMIT = 0.05
 _EXAMPLES = 3
 
@@ -150,7 +150,7 @@ REASONS: Mapping[str, Reason] = {
 
 
 class LeftOut(NamedTuple):
-    """How much of a source a reason took: how many, the bytes where known, some names."""
+    """What a reason left out of a source: count, bytes if known, some names."""
 
     number: int
     bytes: int | None = None
@@ -174,7 +174,7 @@ class Tally:
     def add(
         self, reason: str, count: int = 1, size: int | None = None, *, example: str | None = None
     ) -> None:
-        """Count what one of REASONS takes; `size` is its bytes, where known."""
+        """Count what is left out for one of REASONS; `size` is its bytes, if known."""
         if not count:
             return
         had = self.left_out.get(reason, LeftOut(0))
@@ -185,7 +185,7 @@ class Tally:
         self.left_out[reason] = LeftOut(had.number + count, known, examples)
 
     def count(self, reason: str) -> int:
-        """How many a reason has taken so far."""
+        """Count of a reason so far."""
         return self.left_out.get(reason, LeftOut(0)).number
 
     def text(self) -> str:
@@ -193,7 +193,7 @@ class Tally:
         return ", ".join(_phrase(reason, each) for reason, each in self.left_out.items())
 
     def as_json(self) -> dict[str, Any]:
-        """What the manifest says of it."""
+        """The manifest's entry."""
         return {
             "files": self.files,
             "file_bytes": self.file_bytes,
@@ -206,7 +206,7 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """What became of one source.
+    """What was kept and left out of one source.
 
     Attributes:
         name: As in the study.
@@ -230,7 +230,7 @@ class Account:
 
     @classmethod
     def of(cls, name: str, manifest: Mapping[str, Any]) -> "Account":
-        """What the manifest of a built source says; of an older one, as far as it does."""
+        """The account in the manifest of a built source; partial for older manifests."""
         sides = manifest["train"], manifest["validation"]
         dropped = manifest["documents_dropped"]
         older = {"near-duplicate": {"count": dropped}} if dropped else {}
@@ -255,7 +255,7 @@ class Account:
         )
 
     def share(self, reason: str) -> float | None:
-        """Share that a reason took: the larger of count and bytes; None if it cannot be told."""
+        """Share left out for a reason: the larger of count and bytes; None if unknown."""
         why, each = REASONS[reason], dict(self.left_out)[reason]
         kept_bytes = self.file_bytes if why.of == "files" else self.bytes
         shares = []
@@ -279,20 +279,20 @@ class Account:
         """One line: `docs: 12 files, 3,400 documents, 1.2M tokens; left out: 40 nulls (1.2%)`."""
         counts = [_counted(self.files, "file")] if self.files is not None else []
         counts += [_counted(self.documents, "document"), f"{_short(self.tokens)} tokens"]
-        said = f"{self.name}: {', '.join(counts)}"
+        text = f"{self.name}: {', '.join(counts)}"
         for kept, head in ((False, "left out"), (True, "read in another form")):
             if phrases := [
                 _phrase(reason, each, self.share(reason))
                 for reason, each in self.left_out
                 if REASONS[reason].kept == kept
             ]:
-                said += f"; {head}: {', '.join(phrases)}"
-        return said
+                text += f"; {head}: {', '.join(phrases)}"
+        return text
 
     def diagnostics(self) -> Iterator[Diagnostic]:
-        """A warning for each reason that took too large a share of a source.
+        """A warning for each reason that left out too large a share of a source.
 
-        A builtin is cleaned by design: of it, only what a tokenizer does is warned of.
+        A builtin is cleaned by design, so only losses by the tokenizer are warned of.
         """
         for reason, each in self.left_out:
             why, share = REASONS[reason], self.share(reason)
@@ -311,7 +311,7 @@ class Account:
             )
 
     def as_json(self) -> dict[str, Any]:
-        """For machines."""
+        """The account as JSON."""
         return {
             "name": self.name,
             "files": self.files,
@@ -327,12 +327,12 @@ class Account:
 
 def _phrase(reason: str, each: LeftOut, share: float | None = None) -> str:
     why = REASONS[reason]
-    said = f"{each.number:,} {why.one if each.number == 1 else why.many}"
+    text = f"{each.number:,} {why.one if each.number == 1 else why.many}"
     more = [] if share is None else [f"{share:.1%}" if share >= 0.0005 else "under 0.1%"]
     if each.examples:
         named = ", ".join(each.examples)
         more.append(f"{named}, ..." if each.number > len(each.examples) else named)
-    return f"{said} ({'; '.join(more)})" if more else said
+    return f"{text} ({'; '.join(more)})" if more else text
 
 
 def _counted(count: int, noun: str) -> str:

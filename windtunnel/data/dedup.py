@@ -36,7 +36,7 @@ _SENTENCE_BREAK = re.compile(rb"(?<=[.!?])\s+|\n")
 
 
 class NearDuplicates:
-    """Remembers what was read, and tells what of the next document is new.
+    """Remembers what was read, and returns what of the next document is new.
 
     Args:
         drop_repeats: Also take repeated paragraphs out of documents that stay.
@@ -152,7 +152,7 @@ def repeated_mask(tokens: npt.NDArray[Any], repeated: Hashes, *, window: int) ->
 
 
 def without_repeats(documents: list[bytes], mask: Mask, tally: Tally | None = None) -> list[bytes]:
-    """Validation documents without the paragraphs that training holds.
+    """Validation documents without the paragraphs that also occur in training.
 
     Args:
         documents: Validation documents.

@@ -54,7 +54,7 @@ _ELSEWHERE = {
 }
 
 
-class _Found(NamedTuple):
+class _File(NamedTuple):
     name: str
     path: Path
     size: int
@@ -105,11 +105,11 @@ def source_files(source: Source, tally: Tally | None = None) -> list[tuple[str, 
     tally = tally or Tally()
     where, root = f"data source {source.name!r}", Path(source.path)
     with boundary(f"{where}: {root}", "check the path and its permissions"):
-        found = list(_found(root, where, tally))
-    readable = [each for each in found if suffix_of(each.path)]
+        files = list(_candidates(root, where, tally))
+    readable = [each for each in files if suffix_of(each.path)]
     read = {each.place for each in readable}
     read |= {_place(index.stat()) for each in readable if (index := index_of(each.path))}
-    for each in found:
+    for each in files:
         # What a link with a suffix leads to is read by the link's name.
         if suffix_of(each.path) is None and each.place not in read:
             about = _DOCUMENTATION.match(each.path.name)
@@ -118,10 +118,10 @@ def source_files(source: Source, tally: Tally | None = None) -> list[tuple[str, 
     if not readable:
         raise DataError(
             "no-readable-file",
-            f"{where}: folder {root} holds no readable file; {_allowed(found)}",
+            f"{where}: folder {root} holds no readable file; {_allowed(files)}",
             source=source.name,
             path=root,
-            suffixes=_suffixes_of(found),
+            suffixes=_suffixes_of(files),
         )
     if stat.S_ISDIR(root.stat().st_mode):
         readable = _each_once(readable, tally)
@@ -154,17 +154,17 @@ def source_files(source: Source, tally: Tally | None = None) -> list[tuple[str, 
     return sorted((each.name, each.path) for each in readable)
 
 
-def _suffixes_of(files: list[_Found]) -> list[str]:
+def _suffixes_of(files: list[_File]) -> list[str]:
     return list(dict.fromkeys(file.path.suffix.lower() for file in files))
 
 
-def _allowed(files: list[_Found]) -> str:
+def _allowed(files: list[_File]) -> str:
     suffixes = [suffix for suffix in _suffixes_of(files) if suffix in _ELSEWHERE]
     hints = "; ".join(f"{suffix}: {_ELSEWHERE[suffix]}" for suffix in suffixes)
     return f"readable are {', '.join(TEXT_SUFFIXES + TOKEN_SUFFIXES)}" + (hints and f" ({hints})")
 
 
-def _found(root: Path, where: str, tally: Tally) -> Iterator[_Found]:
+def _candidates(root: Path, where: str, tally: Tally) -> Iterator[_File]:
     """The one file, or those of a folder, of whatever suffix."""
     if root.is_symlink() and not root.exists():
         target = os.readlink(root)  # noqa: PTH115
@@ -182,7 +182,7 @@ def _found(root: Path, where: str, tally: Tally) -> Iterator[_Found]:
     if stat.S_ISDIR(status.st_mode):
         yield from _walk(root, where, tally)
         return
-    one = _Found(root.name, root, status.st_size, _place(status))
+    one = _File(root.name, root, status.st_size, _place(status))
     if suffix_of(root) is None:
         raise DataError(
             "unknown-format",
@@ -198,7 +198,7 @@ def _found(root: Path, where: str, tally: Tally) -> Iterator[_Found]:
 _NO_FILE = "is a pipe, a socket or a device; give a file, which can be read twice"
 
 
-def _walk(root: Path, where: str, tally: Tally) -> Iterator[_Found]:
+def _walk(root: Path, where: str, tally: Tally) -> Iterator[_File]:
     """Files below a folder, through links; each folder once, and real ones before linked ones."""
     folders, linked, seen = [root], list[Path](), set[tuple[int, int]]()
     while folders or linked:
@@ -220,7 +220,7 @@ def _walk(root: Path, where: str, tally: Tally) -> Iterator[_Found]:
             elif kind == "folder":
                 (linked if path.is_symlink() else folders).append(path)
             elif kind == "file":
-                yield _Found(name, path, size, place)
+                yield _File(name, path, size, place)
             elif suffix_of(path):
                 raise DataError("not-a-file", f"{where}: {path} {_NO_FILE}", path=path)
         linked.sort()
@@ -244,27 +244,27 @@ def _kind(path: Path) -> tuple[str, int, tuple[int, int]]:
     return kind, size, _place(status)
 
 
-def _each_once(found: list[_Found], tally: Tally) -> list[_Found]:
+def _each_once(files: list[_File], tally: Tally) -> list[_File]:
     """The files, each by one of the names that lead to it: its own before that of a link."""
-    kept = dict[tuple[int, int], _Found]()
-    for each in sorted(found, key=lambda each: (each.path.is_symlink(), each.name)):
+    kept = dict[tuple[int, int], _File]()
+    for each in sorted(files, key=lambda each: (each.path.is_symlink(), each.name)):
         if kept.setdefault(each.place, each) is not each:
             tally.add("same-file", 1, example=each.name)
     return list(kept.values())
 
 
-def _without_documentation(found: list[_Found], tally: Tally) -> list[_Found]:
+def _without_documentation(files: list[_File], tally: Tally) -> list[_File]:
     """The files without README and LICENSE, unless others of their suffix make them corpus.
 
     Beside records or tokens, text about them is none, however many files it is.
     """
-    records = _has_records(found)
-    others = [each for each in found if not _DOCUMENTATION.match(each.path.name)]
+    records = _has_records(files)
+    others = [each for each in files if not _DOCUMENTATION.match(each.path.name)]
     suffixes = {suffix_of(each.path) for each in others}
     if not others:
-        return found
+        return files
     kept = []
-    for each in found:
+    for each in files:
         name, suffix = each.path.name, suffix_of(each.path)
         beside = records and suffix in _PLAIN_TEXT and _ABOUT_RECORDS.match(name)
         if beside or (_DOCUMENTATION.match(name) and suffix not in suffixes):
@@ -274,9 +274,9 @@ def _without_documentation(found: list[_Found], tally: Tally) -> list[_Found]:
     return kept
 
 
-def _has_records(found: list[_Found]) -> bool:
+def _has_records(files: list[_File]) -> bool:
     """Whether there are JSON lines, Parquet or tokens; `.json` beside other text is about it."""
-    paths = [each.path for each in found if not _METADATA.fullmatch(each.path.name)]
+    paths = [each.path for each in files if not _METADATA.fullmatch(each.path.name)]
     suffixes = {
         suffix
         for path in paths
@@ -286,20 +286,20 @@ def _has_records(found: list[_Found]) -> bool:
     return bool(kinds - {".json"} or (kinds and not suffixes & _PLAIN_TEXT))
 
 
-def _without_metadata(found: list[_Found], source: Source, tally: Tally) -> list[_Found]:
+def _without_metadata(files: list[_File], source: Source, tally: Tally) -> list[_File]:
     """The files without those that describe a data set."""
     columns = source.pairs or (source.text_column,)
-    others = {suffix_of(each.path) for each in found} - {".json"}
+    others = {suffix_of(each.path) for each in files} - {".json"}
 
-    def describes(each: _Found) -> bool:
+    def describes(each: _File) -> bool:
         if _METADATA.fullmatch(each.path.name):
             return True
         # Beside data of another kind, JSON without the text is about the data.
         return bool(others) and suffix_of(each.path) == ".json" and lacks_fields(each.path, columns)
 
-    metadata = [each for each in found if describes(each)]
-    if len(metadata) == len(found):
-        return found
+    metadata = [each for each in files if describes(each)]
+    if len(metadata) == len(files):
+        return files
     for each in metadata:
         tally.add("metadata-file", 1, each.size, example=each.name)
-    return [each for each in found if each not in metadata]
+    return [each for each in files if each not in metadata]

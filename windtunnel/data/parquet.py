@@ -104,7 +104,7 @@ def _kind(schema: Any, parts: list[str], path: Path) -> Any:
 
 
 def _paths(fields: Mapping[str, Any], column: str) -> Iterator[list[str]]:
-    """What a name may lead to, fields with dots in their own names too: the longest part first.
+    """Paths that a name may mean, also with dots in field names: the longest part first.
 
     Where a field has none of the rest, the rest is cut at its dots.
     """

@@ -50,7 +50,7 @@ def is_missing(cell: object) -> bool:
 
 
 def number(cell: object) -> float | None:
-    """A cell as a number, infinite ones included; None for a missing cell, a truth or a text."""
+    """A cell as a number, infinite ones included; None for a missing cell, a boolean or a text."""
     if isinstance(cell, str):
         if cell.strip().lower().lstrip("+-") in INFINITE:
             return -math.inf if cell.strip().startswith("-") else math.inf
@@ -84,7 +84,7 @@ def label(cell: object) -> str:
 
 
 def name_words(column: str) -> list[str]:
-    """The words of a column's name in small letters: `valPPL`, `val_ppl` and `val/PPL` alike."""
+    """The words of a column's name in lower case: `valPPL`, `val_ppl` and `val/PPL` alike."""
     return re.findall(r"[a-z]+|\d+", _camel_apart(column))
 
 
@@ -93,7 +93,7 @@ def _camel_apart(column: str) -> str:
 
 
 def is_perplexity(column: str) -> bool:
-    """Whether a column is one by its name, and not the logarithm of one."""
+    """Whether a column's name says perplexity, and not its logarithm."""
     for name in (column.lower(), _camel_apart(column)):
         if re.search(r"(?<![a-z])(?:log|ln)[_ (-]*(?:ppl|perplex)", name):
             return False
@@ -203,7 +203,7 @@ def _how_to_be_positive(name: str, values: Floats) -> str:
 def _wrong_unit(
     name: str, values: Floats, beside: Mapping[str, Floats], given: Mapping[str, float]
 ) -> _WrongUnit | None:
-    """What is wrong with the unit of a column, judged by its numbers; None where nothing is."""
+    """The error in a column's unit, judged by its numbers; None if it looks right."""
     high, middle = float(values.max()), float(np.median(values))
     small = middle < SMALLEST_MEDIAN or (high < SMALLEST_MAX and bool(np.any(values % 1)))
     if logarithm := _logarithm(name, values, beside):
@@ -227,7 +227,7 @@ def _wrong_unit(
 
 
 def _logarithm(name: str, values: Floats, beside: Mapping[str, Floats]) -> _WrongUnit | None:
-    """What to do with a column that holds logarithms; None where it looks like none.
+    """The error and fix of a column of logarithms; None if it looks like none.
 
     No study of scaling varies sizes or budgets by less than a factor of three: numbers this close
     to each other are exponents, where what they are exponents of fits the other columns.
@@ -276,7 +276,7 @@ def _is_logarithm(name: str, values: Floats, base: float) -> bool:
 def _count_unit(
     name: str, values: Floats, beside: Mapping[str, Floats], given: Mapping[str, float]
 ) -> _WrongUnit:
-    """What unit a column of params or tokens looks like, by the other one where that is known."""
+    """The likely unit of a column of params or tokens, judged with the other one if known."""
     in_millions = values.min() >= 1 and np.median(values) >= 10 and name == "params"
     factors = {name: 1e6 if in_millions else 1e9}
     if len(beside) == 2 and name in (likely := likely_scale(**beside) or {}):

@@ -1,4 +1,4 @@
-"""Which column of a file is which of a law's, in what unit, and what C = k N D says of a gap."""
+"""The file's column for each column of a law, its unit, and columns derived by C = k N D."""
 
 import difflib
 import re
@@ -15,7 +15,7 @@ from windtunnel.tables.file import TableFile
 RULE = MappingProxyType(
     {"tokens": ("flops", "params"), "params": ("flops", "tokens"), "flops": ("params", "tokens")}
 )
-"""What C = k N D derives each of its three from."""
+"""The two columns from which C = k N D derives each of its three."""
 SYNONYMS = MappingProxyType(
     {
         "params": "n, size, nparams, numparams, numparameters, parameters, modelsize, nonembedding",
@@ -33,9 +33,9 @@ SYNONYMS = MappingProxyType(
         "datarepetitions, numrepetitions, datarepeats, datapasses, numpasses, npasses",
     }
 )
-"""How other people spell a column, in small letters and without spaces or marks."""
+"""Other spellings of a column, in lower case and without spaces or punctuation."""
 CHART = "__MIN"
-"""What W&B's export of a chart appends to a column's name."""
+"""The ending that W&B's chart export appends to a column's name."""
 
 
 def flop_factor(rule: str) -> float:
@@ -59,7 +59,7 @@ def flop_factor(rule: str) -> float:
 def find_columns(
     table: TableFile, columns: Mapping[str, str], wanted: Sequence[str]
 ) -> dict[str, str]:
-    """The file's column of every law's name that it has.
+    """The file's columns by the law's names.
 
     Raises:
         ConfigError: A column that was named is not there.
@@ -89,7 +89,7 @@ def plain_name(column: str, *, last: bool = True) -> str:
 
 
 def is_active(column: str) -> bool:
-    """Whether a column counts the parameters of a mixture of experts that a token meets."""
+    """Whether a column counts the active parameters of a mixture of experts."""
     words = name_words(column)
     if re.search("expert|layer|head|activation", column.lower()):
         return False
@@ -100,7 +100,7 @@ def is_active(column: str) -> bool:
 
 
 def column_like(name: str, table: TableFile) -> str | None:
-    """The file's column that other people's names for a law's column fit."""
+    """The file's column whose name is a known spelling of a law's column."""
     known = {name.replace("_", ""), *SYNONYMS.get(name, "").split(", ")}
     found = [
         column
@@ -144,7 +144,7 @@ def _synonym(name: str, table: TableFile, taken: Collection[str] = ()) -> _Hint:
 
 
 def _params_column(table: TableFile) -> str | None:
-    """Of several columns of parameters the one that C = 6ND counts: active, without embeddings."""
+    """The parameter column that C = 6ND counts: active, without embeddings."""
     found = []
     for column in table.own:
         name = plain_name(column)
@@ -206,7 +206,7 @@ def scaled(table: TableFile, names: Mapping[str, str], scale: Mapping[str, float
 def plan_columns(
     table: TableFile, names: Mapping[str, str], columns: Mapping[str, str], needs: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """Which of the needed columns are derived, and which columns of the file that takes.
+    """The needed columns that are derived, and the file's columns that are read.
 
     Raises:
         ConfigError: A needed column is neither there nor can be derived.
@@ -247,7 +247,7 @@ def derive(name: str, values: Mapping[str, Floats], factor: float) -> Floats:
 
 
 def formula(name: str, factor: float) -> str:
-    """What `derive` does, as an equation."""
+    """The equation of `derive`."""
     first, second = RULE[name]
     if name == "flops":
         return f"{factor:g} {first} {second}"

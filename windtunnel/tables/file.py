@@ -26,7 +26,7 @@ class TableFile:
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """Number of rows."""
         return len(self.places)
 
     @property

@@ -33,7 +33,7 @@ OTHER_TEXT = {
     r"version https://git-lfs": "is a pointer of Git LFS and not the file; fetch it with "
     "`git lfs pull`",
 }
-"""How texts begin that are saved under a table's name, and what to do with them."""
+"""Beginnings of texts that are no table, and what to do with them."""
 MARKS = {
     b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
@@ -43,7 +43,7 @@ ALLOWED = f"{', '.join(TEXTS)}, each with .gz or without, and .parquet"
 
 
 def read_file(path: Path) -> TableFile:
-    """The table in `path`, told apart by its suffix.
+    """The table in `path`, read by its suffix.
 
     Raises:
         ConfigError: The file is missing, empty, damaged or of another kind, or a row is ragged.

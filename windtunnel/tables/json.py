@@ -41,7 +41,7 @@ def read_json(path: Path, text: str) -> TableFile:
 def flat_cells(
     path: Path, columns: Mapping[str, Sequence[object]], places: Sequence[str]
 ) -> dict[str, Sequence[object]]:
-    """Columns with those of objects taken apart, under names joined by dots.
+    """Columns, those of objects flattened under names joined by dots.
 
     Raises:
         ConfigError: Two columns come to have one name.

@@ -31,7 +31,7 @@ _UNIT = re.compile(r"(?P<number>.*[\d.,])\s*(?P<unit>[kKmMbBgGtT])")
 
 
 def as_numbers(file: TableFile, names: Mapping[str, str]) -> TableFile:
-    """The file with cells of the laws' columns that are spelled otherwise read as numbers.
+    """The file with the laws' columns as numbers, whatever their spelling.
 
     `names` are the file's columns by the laws' names.
     """
@@ -147,7 +147,7 @@ def _ungrouped(cell: str, *, counts: bool) -> tuple[str, float]:
 
 
 def _decimal_comma(cells: Sequence[str]) -> bool | None:
-    """Whether a comma is the decimal sign; None where nothing tells, or both do."""
+    """Whether a comma is the decimal sign; None if no cell decides, or cells disagree."""
     votes = set(_votes(cells))
     return votes.pop() if len(votes) == 1 else None
 

@@ -34,7 +34,7 @@ LABELS = ("run", "trunk", "execution", "variant")
 
 @dataclass
 class Selection:
-    """Which rows of a file are kept, and why the others went."""
+    """The rows of a file that are kept, and the reasons why others are left out."""
 
     file: TableFile
     names: Mapping[str, str]
@@ -116,8 +116,8 @@ class Selection:
             for word in gone:
                 these = np.array([each == word for each in column.words], bool)
                 self.drop(these, f"{column.name} is {word}")
-            said = ", ".join(f"{column.name} is {word} ({count})" for word, count in gone.items())
-            left = f"{gone.total()} of {len(rows)} rows are left out as unfinished: {said}"
+            text = ", ".join(f"{column.name} is {word} ({count})" for word, count in gone.items())
+            left = f"{gone.total()} of {len(rows)} rows are left out as unfinished: {text}"
             if not self.kept.any():
                 raise ConfigError(
                     "no-rows-left",
@@ -142,15 +142,15 @@ class Selection:
             unknown = column.counts(self.kept.tolist(), finished=None)
             if unknown:
                 first = list(unknown.items())[:MAX_WORDS_SHOWN]
-                said = ", ".join(f"{word} ({count})" for word, count in first)
-                said += f" and {len(unknown) - len(first)} more" * (len(unknown) > len(first))
+                text = ", ".join(f"{word} ({count})" for word, count in first)
+                text += f" and {len(unknown) - len(first)} more" * (len(unknown) > len(first))
                 diagnostics.append(
                     Diagnostic(
                         "unknown-state",
                         f"column {column.name!r} has values that are no known run states; "
-                        f"these rows are kept: {said}; leave them out with --where",
+                        f"these rows are kept: {text}; leave them out with --where",
                         column=column.name,
-                        states=dict(unknown),
+                        states=dict(first),
                     )
                 )
         return diagnostics
@@ -197,8 +197,8 @@ class Selection:
         if not gone_rows:
             return []
         total = gone_rows + int(self.kept.sum())
-        said = f"{gone_rows} of {total} rows are left out: {reasons}"
-        return [Diagnostic("incomplete-rows", said, left_out=gone_rows, rows=total)]
+        text = f"{gone_rows} of {total} rows are left out: {reasons}"
+        return [Diagnostic("incomplete-rows", text, left_out=gone_rows, rows=total)]
 
     def take_along(
         self, name: str, *, named: bool, scale: Mapping[str, float]
@@ -227,7 +227,7 @@ class Selection:
         return {name: values}, []
 
     def drop_highest(self, values: Mapping[str, Floats], count: int) -> Mask:
-        """Which of the rows kept had the highest losses; the first of equal ones goes first.
+        """A mask of the highest losses among the rows kept; the first of equal ones goes first.
 
         Raises:
             ConfigError: No loss to go by, or not fewer than there are rows.
@@ -255,7 +255,7 @@ class Selection:
         return gone
 
     def held_out(self, text: str, factor: float) -> Mask | Literal["largest"] | None:
-        """Of the rows kept, those that a condition on any column holds out; or the word for them.
+        """The rows kept that a condition holds out, or the option's word for them.
 
         Raises:
             ConfigError: No such column, or no condition.
@@ -289,7 +289,7 @@ class Selection:
         return found
 
     def decayed(self) -> tuple[Mask | None, list[Diagnostic]]:
-        """Whether each row kept was decayed; None where the file does not say it of every row.
+        """Whether each row kept was decayed; None unless the file says so of every row.
 
         Raises:
             ConfigError: A cell is no truth value.
@@ -384,7 +384,7 @@ UNFINISHED = frozenset(
      "crashloopbackoff"}
 )  # fmt: skip
 NEPTUNE = {"inactive": "finished", "active": "running"}
-"""What its `sys/state` calls them; a run that failed has `sys/failed`."""
+"""Values of its `sys/state`; a run that failed has `sys/failed`."""
 FLAGS = {
     **dict.fromkeys(
         ("finished", "completed", "complete", "done", "success", "succeeded", "successful"), True
@@ -395,7 +395,7 @@ FLAGS = {
          "errored", "incomplete", "unfinished"), False
     ),
 }  # fmt: skip
-"""Columns of truths, and which truth a finished run has."""
+"""Boolean columns, and their value for a finished run."""
 FLAG_PREFIX = re.compile(r"^(?:(?:is|has|was|did|run|job|trial|training|sys|config|summary) )+")
 MOSTLY = 0.75
 """The share of a column's cells that are known words, from which on it says how runs ended."""
@@ -417,7 +417,7 @@ class StateColumn(NamedTuple):
     words: tuple[str, ...]
 
     def counts(self, rows: Sequence[bool], *, finished: bool | None) -> Counter[str]:
-        """How often each word stands in `rows` of which that is known."""
+        """Count of each word in `rows` whose run did (or did not) finish."""
         words = zip(self.words, self.finished, rows, strict=True)
         return Counter(word or "empty" for word, ended, row in words if row and ended is finished)
 
@@ -439,7 +439,7 @@ def state_columns(file: TableFile, taken: Collection[str] = ()) -> list[StateCol
 
 
 def _of_column(name: str, words: Sequence[str]) -> Ended | None:
-    """Of each row whether its run finished; None where the column says nothing of it."""
+    """Whether each row's run finished; None if the column is no state."""
     known = sum(map(bool, words))
     if not known:
         return None
@@ -459,7 +459,7 @@ def _of_column(name: str, words: Sequence[str]) -> Ended | None:
 
 
 def _truth(word: str) -> bool | None:
-    """A truth, also one that became a number beside empty cells: 1.0."""
+    """A boolean, also one that became a number beside empty cells: 1.0."""
     value = number(word)
     return bool(value) if value in {0, 1} else truth(word)
 
@@ -485,7 +485,7 @@ def _finished(word: str) -> bool | None:
 
 
 def _cut_short(start: str) -> bool | None:
-    """What a word that begins so says, where all that do say the same."""
+    """The meaning of a truncated word, if all words with that beginning agree."""
     if len(start) < SHORTEST_CUT:
         return None
     found = {known in FINISHED for known in FINISHED | UNFINISHED if known.startswith(start)}

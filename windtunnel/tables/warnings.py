@@ -17,7 +17,7 @@ from windtunnel.tables.numbers import as_numbers
 
 RUN_IDS = ("runid", "jobid", "trialid", "id", "uuid")
 RUN_NAMES = ("name", "label", "run", "exp", "experiment", "config", "job", "trial")
-"""How names of columns end that may name runs, and may name families of them."""
+"""Endings of column names that may name runs, or families of runs."""
 OTHER_EXPERTS = frozenset({"active", "activated", "act", "per", "shared", "top", "topk"})
 STEPS = ("step", "globalstep", "trainstep", "steps", "iteration", "iter")
 FEWEST_OF_A_CURVE = 8
@@ -126,7 +126,7 @@ def of_experts(
 
 
 def run_column(file: TableFile, names: Mapping[str, str], kept: Mask) -> str | None:
-    """A column of run ids by which rows are points of curves, where no option names one.
+    """A column of run ids that makes rows points of curves, if no option names one.
 
     A name may be that of a family, so that it is taken only where rows are numbered by steps.
     """
@@ -186,7 +186,7 @@ def of_curves(
 
 
 def _are_curves(ids: NDArray[np.str_], params: Floats, tokens: Floats) -> bool:
-    """Whether every id that stands for several rows has one size, at several token counts."""
+    """Whether every id with several rows has one size, at several token counts."""
     labels, index, counts = np.unique(ids, return_inverse=True, return_counts=True)
     if counts.max(initial=1) < 2 or "" in labels:
         return False
