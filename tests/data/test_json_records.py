@@ -116,9 +116,9 @@ def test_a_text_that_is_all_null_says_so(tmp_path, refuses):
 
     (tmp_path / "a.jsonl").write_text('{"text": null}\n' * 3)
     spec = DataSpec(sources=(Source(name="s", path=str(tmp_path / "a.jsonl")),))
-    with refuses("empty", source="s") as caught:
+    with refuses("too-few-documents", documents=0) as caught:
         prepare(spec, root=tmp_path)
-    assert "3 nulls left out" in str(caught.value)
+    assert "left out: 3 nulls" in str(caught.value)
 
 
 @pytest.mark.parametrize("orient", ["columns", "index", "split", "table"])
