@@ -85,7 +85,7 @@ def test_pairs_are_read_from_files_and_folders(tmp_path, name, packed):
 
 
 def test_pairs_that_cannot_be_read_say_why(tmp_path, corpus, refuses):
-    def fails(path, code, pairs=None, error=DataError, **values):
+    def fails(path, code, pairs=None, error=DataError, /, **values):
         with refuses(code, error, **values):
             prepare(
                 DataSpec(sources=(Source(name="s", path=str(path), pairs=pairs),)),
