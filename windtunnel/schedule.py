@@ -28,13 +28,20 @@ class Decay:
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end:
             raise ConfigError(
-                f"decay from update {self.start} to {self.end}: it must last 1 or more"
+                "empty-decay",
+                f"decay from update {self.start} to {self.end}: it must last 1 or more",
+                start=self.start,
+                end=self.end,
             )
         lowest_allowed = self.final_factor > 0.0 if self.shape == "exponential" else True
         if not (0.0 <= self.final_factor <= 1.0 and lowest_allowed):
             raise ConfigError(
+                "out-of-range",
                 f"final_factor = {self.final_factor:g}: between 0 and 1"
-                + (", above 0 for the exponential shape" if self.shape == "exponential" else "")
+                + (", above 0 for the exponential shape" if self.shape == "exponential" else ""),
+                key="final_factor",
+                value=self.final_factor,
+                shape=self.shape,
             )
 
     def __call__(self, step: int) -> float:

@@ -1,10 +1,8 @@
-"""Folders of the user's own: state and cache, also for a user id that has no home.
+"""Per-user directories for state, caches and compiled code.
 
-`$XDG_STATE_HOME` and `$XDG_CACHE_HOME` come first, then `~/.local/state` and `~/.cache`. A user id
-without a home, as a container may run under, or one whose home cannot be written, gets a private
-folder among the temporary ones, which is gone when the machine is.
-
-The user's own cache of machine code: kernels and compiled graphs, never inside a store.
+`$XDG_STATE_HOME` and `$XDG_CACHE_HOME` come first, then `~/.local/state` and `~/.cache`. A user
+without a writable home directory, as in many containers, gets a private temporary directory.
+Compiled kernels and graphs live in the user's cache, never in a store.
 """
 
 import os
@@ -16,17 +14,17 @@ from windtunnel.errors import ConfigError
 
 
 def state_home() -> Path:
-    """Where this user's databases and traces lie; it may not exist yet."""
+    """Directory of the user's databases and traces; it may not exist yet."""
     return _home("XDG_STATE_HOME", ".local/state")
 
 
 def cache_home() -> Path:
-    """Where this user's compiled code lies; it may not exist yet."""
+    """Directory of the user's compiled code; it may not exist yet."""
     return _home("XDG_CACHE_HOME", ".cache")
 
 
 def home() -> Path | None:
-    """The user's home; None for a user id that has none."""
+    """The user's home directory; None for a user id without one."""
     try:
         return Path.home()
     except RuntimeError:
@@ -34,40 +32,40 @@ def home() -> Path | None:
 
 
 def provide_home() -> None:
-    """Give libraries that look into the user's home one that can be used, before they are loaded.
+    """Set HOME and MPLCONFIGDIR to usable directories, before libraries that need them are loaded.
 
-    MLflow and Ray end where no home is known, and Matplotlib complains where it cannot be written.
+    MLflow and Ray crash without a home directory; Matplotlib warns when it cannot write there.
     """
-    found = home()
-    if found is None:
-        found = _temporary()
-        os.environ["HOME"] = str(found)
-    if not is_writable(found / ".config"):
+    folder = home()
+    if folder is None:
+        folder = _temporary()
+        os.environ["HOME"] = str(folder)
+    if not is_writable(folder / ".config"):
         os.environ.setdefault("MPLCONFIGDIR", str(cache_home() / "matplotlib"))
 
 
 def is_writable(folder: Path) -> bool:
-    """Whether a folder is there and writable, or its nearest parent lets it be made."""
-    there = folder
+    """Whether a directory is writable, or can be created in its nearest existing parent."""
+    existing = folder
     try:
-        while not there.exists() and there != there.parent:
-            there = there.parent
-        return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-    except OSError:  # of a parent that may not even be looked into
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
+        return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    except OSError:  # a parent that may not be searched
         return False
 
 
 def _home(variable: str, below: str) -> Path:
     if stated := os.environ.get(variable):
         return Path(stated)
-    found = home()
-    if found is not None and is_writable(found / below):
-        return found / below
+    folder = home()
+    if folder is not None and is_writable(folder / below):
+        return folder / below
     return _temporary() / below
 
 
 def _temporary() -> Path:
-    """A folder that nobody else can write: one of that name that is not ours is passed over."""
+    """A temporary directory that only this user can write, never one that somebody else made."""
     folder = Path(tempfile.gettempdir()) / f"windtunnel-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -81,14 +79,12 @@ def _temporary() -> Path:
 
 
 def user_cache(name: str) -> Path:
-    """A folder that this user alone can read and write, made if it is not there.
+    """The directory `windtunnel/NAME` of the user's cache, created with mode 0700 if missing.
 
-    `$XDG_CACHE_HOME/windtunnel/NAME`, by default under `~/.cache`, or among the temporary folders
-    where no home can be written. What lies in it is executed, so a folder of somebody else, or one
-    that others may write, is refused.
+    Its contents are executed, so a directory that others own or can write is refused.
 
     Raises:
-        ConfigError: The folder cannot be made, or is not this user's alone.
+        ConfigError: The directory cannot be created, or is not private to this user.
     """
     folder = cache_home().absolute() / "windtunnel" / name
     try:
@@ -98,12 +94,19 @@ def user_cache(name: str) -> Path:
         facts = folder.stat()
     except OSError as problem:
         raise ConfigError(
+            "cannot-write",
             f"{folder}: the cache of compiled code cannot be made ({problem.strerror}); "
-            "set XDG_CACHE_HOME to a folder of your own"
+            "set XDG_CACHE_HOME to a folder of your own",
+            path=folder,
+            cause=problem.strerror,
         ) from None
     if facts.st_uid != os.getuid() or stat.S_IMODE(facts.st_mode) != 0o700:
         raise ConfigError(
+            "unsafe-folder",
             f"{folder}: must belong to you alone, since what lies in it is executed; "
-            "remove it, or set XDG_CACHE_HOME to a folder of your own"
+            "remove it, or set XDG_CACHE_HOME to a folder of your own",
+            path=folder,
+            owner=facts.st_uid,
+            mode=f"{stat.S_IMODE(facts.st_mode):03o}",
         )
     return folder

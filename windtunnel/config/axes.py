@@ -1,85 +1,90 @@
-"""Axes: fields of a study that an experiment varies, named `recipe.FIELD` or the like."""
+"""Axes of an experiment: fields of a study, named `recipe.FIELD`, `model.FIELD` and the like."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from windtunnel.config.errors import reason
+from windtunnel.config.data import DataConfig
+from windtunnel.config.errors import first_refusal
+from windtunnel.config.model import ModelFamily, Recipe, ScheduleConfig
 from windtunnel.config.units import Strict
-from windtunnel.errors import did_you_mean
-
-if TYPE_CHECKING:
-    from windtunnel.config.model import Recipe
-    from windtunnel.config.study import ModelFamily, ScheduleConfig, StudyConfig
+from windtunnel.errors import Refused, did_you_mean
 
 
-def check_axis(study: "StudyConfig", experiment: str, axis: str, values: Iterable[Any]) -> None:
-    """Refuse an axis that names no field that can vary, and a value that the field would refuse.
+class StudyParts(Protocol):
+    """The sections of a study that an experiment varies or is checked against."""
+
+    @property
+    def data(self) -> DataConfig:
+        """Sources, by whose names experiments weight them."""
+
+    @property
+    def model(self) -> ModelFamily:
+        """The model family."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe."""
+
+    @property
+    def schedule(self) -> ScheduleConfig:
+        """The decay of every branch that sets none of its own."""
+
+
+def check_axis(study: StudyParts, experiment: str, axis: str, values: Iterable[Any]) -> None:
+    """Check that an axis is a field of the study, and that the field takes each of the values.
 
     Raises:
-        ValueError: With what is allowed.
+        Refused: Unknown axis, a value that the field refuses, or a repeated value.
     """
-    sections = _sections(study)
-    section, _, field = axis.partition(".")
-    where = f"experiment {experiment!r}"
-    if section not in sections:
-        named = [f"{name}.{axis}" for name, each in sections.items() if axis in _fields(each)]
-        hint = (
-            f"; did you mean {named[0]!r}?" if named else did_you_mean(section, [*sections, "size"])
-        )
-        raise ValueError(
-            f"{where}: axis {axis!r} is not size, recipe.FIELD, model.FIELD or schedule.FIELD{hint}"
-        )
-    known = _fields(sections[section])
-    if field not in known:
-        raise ValueError(
-            f"{where}: {axis!r} is no field of {section} that can vary"
-            f"{did_you_mean(field, known) or '.'} Allowed: {', '.join(sorted(known))}"
-        )
+    section, field = _section_and_field(study, experiment, axis)
+    where = f"experiment {experiment!r}: {axis}"
     before = list[Any]()
     for value in values:
+        about = {"experiment": experiment, "axis": axis, "value": value}
         try:
-            kept = getattr(sections[section].replace(**{field: value}), field)
-        except ValidationError as refused:
-            raise ValueError(f"{where}: {axis} = {value!r}: {reason(refused)}") from None
-        if isinstance(kept, bool) is not isinstance(value, bool):
-            raise ValueError(
-                f"{where}: {axis} = {value!r}: "
-                + (
-                    "expected a number"
-                    if isinstance(value, bool)
-                    else "write a list of true and false"
-                )
+            kept = getattr(section.replace(**{field: value}), field)
+        except ValidationError as invalid:
+            refusal = first_refusal(invalid)
+            raise Refused(
+                refusal.code, f"{where} = {value!r}: {refusal}", **refusal.values | about
+            ) from None
+        if isinstance(value, bool) and not isinstance(kept, bool):
+            raise Refused("not-a-number", f"{where} = {value!r}: expected a number", **about)
+        if isinstance(kept, bool) and not isinstance(value, bool):
+            raise Refused(
+                "wrong-type", f"{where} = {value!r}: write a list of true and false", **about
             )
         if isinstance(value, str) and not isinstance(kept, str):
-            raise ValueError(f"{where}: {axis} = {value!r}: write {kept!r}, without quotes")
+            raise Refused(
+                "wrong-type", f"{where} = {value!r}: write {kept!r}, without quotes", **about
+            )
         if kept in before:
-            raise ValueError(f"{where}: {axis} = {value!r} is there twice; write it once")
+            raise Refused(
+                "duplicate-value", f"{where} = {value!r} is there twice; write it once", **about
+            )
         before.append(kept)
         if axis == "recipe.batch_tokens" and value % study.model.context:
-            raise ValueError(
-                f"{where}: {axis} = {value}: not a multiple of model.context = "
-                f"{study.model.context}"
+            raise Refused(
+                "not-a-multiple",
+                f"{where} = {value}: not a multiple of model.context = {study.model.context}",
+                context=study.model.context,
+                **about,
             )
 
 
-def _fields(section: Strict) -> set[str]:
-    """The fields that an experiment may vary."""
-    return set(type(section).model_fields) - {"sizes", "context"}
-
-
-def is_whole(study: "StudyConfig", axis: str) -> bool:
-    """Whether the field of an axis holds whole numbers."""
+def is_whole(study: StudyParts, axis: str) -> bool:
+    """Whether the field of an axis takes whole numbers."""
     section, _, field = axis.partition(".")
     fields = type(_sections(study)[section]).model_fields if section in _sections(study) else {}
     return field in fields and fields[field].annotation is int
 
 
 def varied(
-    study: "StudyConfig", values: Mapping[str, Any]
-) -> tuple["ModelFamily", "Recipe", "ScheduleConfig"]:
-    """The study's family, recipe and schedule with the values of some axes put in."""
+    study: StudyParts, values: Mapping[str, Any]
+) -> tuple[ModelFamily, Recipe, ScheduleConfig]:
+    """The study's family, recipe and schedule with the fields of some axes replaced."""
     changes: dict[str, dict[str, Any]] = {"model": {}, "recipe": {}, "schedule": {}}
     for axis, value in values.items():
         section, _, field = axis.partition(".")
@@ -91,5 +96,41 @@ def varied(
     )
 
 
-def _sections(study: "StudyConfig") -> dict[str, Strict]:
+def _section_and_field(study: StudyParts, experiment: str, axis: str) -> tuple[Strict, str]:
+    """The section of an axis and the name of its field, where there is such a field."""
+    sections = _sections(study)
+    section, _, field = axis.partition(".")
+    where = f"experiment {experiment!r}"
+    if section not in sections:
+        named = [f"{name}.{axis}" for name, each in sections.items() if axis in _fields(each)]
+        hint = (
+            f"; did you mean {named[0]!r}?" if named else did_you_mean(section, [*sections, "size"])
+        )
+        raise Refused(
+            "unknown-axis",
+            f"{where}: axis {axis!r} is not size, recipe.FIELD, model.FIELD or "
+            f"schedule.FIELD{hint}",
+            experiment=experiment,
+            axis=axis,
+            known=["size", *sections],
+        )
+    known = sorted(_fields(sections[section]))
+    if field not in known:
+        raise Refused(
+            "unknown-axis",
+            f"{where}: {axis!r} is no field of {section} that can vary"
+            f"{did_you_mean(field, known) or '.'} Allowed: {', '.join(known)}",
+            experiment=experiment,
+            axis=axis,
+            known=known,
+        )
+    return sections[section], field
+
+
+def _fields(section: Strict) -> set[str]:
+    """Names of the fields that an experiment may vary."""
+    return set(type(section).model_fields) - {"sizes", "context"}
+
+
+def _sections(study: StudyParts) -> dict[str, Strict]:
     return {"recipe": study.recipe, "model": study.model, "schedule": study.schedule}

@@ -1,13 +1,15 @@
-"""A design of mixtures for a mixture law: corners, their centre, and draws between them.
+"""Branch experiments: several variants of training that start from the same trunks.
 
-Branch experiments: several ways to leave the same trunks, each one stage or a chain of them.
+A variant is one stage or a chain of stages. A `MixtureDesign` generates variants for a mixture law:
+each source alone, their centre, and random draws between them.
 """
 
 import random
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from windtunnel.config.axes import StudyParts
 from windtunnel.config.data import Sources, Weight, no_source, whole_shares
 from windtunnel.config.errors import fitting
 from windtunnel.config.model import LONGEST_CONTEXT, MOST_TOKENS
@@ -24,10 +26,8 @@ from windtunnel.config.units import (
     at,
     differing,
 )
+from windtunnel.errors import Refused
 from windtunnel.schedule import DecayShape
-
-if TYPE_CHECKING:
-    from windtunnel.config.study import StudyConfig
 
 MOST_DRAWS = 100
 """For each mixture: few sources, or a low concentration, give the same ones again and again."""
@@ -55,13 +55,30 @@ class MixtureDesign(Strict):
     ] = None
 
     def check_sources(self, sources: Sources) -> None:
-        """Refuse a source that the study has not, and one that is named twice."""
+        """Check that each source is one of the study's, and named once.
+
+        Raises:
+            Misfit: With the source.
+        """
         known = {source.label for source in sources}
         for number, source in enumerate(self.sources):
             if source not in known:
-                raise Misfit(f"{source!r} is {no_source(source, sources)}", "sources", number)
+                raise Misfit(
+                    "unknown-source",
+                    f"{source!r} is {no_source(source, sources)}",
+                    "sources",
+                    number,
+                    source=source,
+                    known=sorted(known),
+                )
             if source in self.sources[:number]:
-                raise Misfit(f"{source!r} is named twice; name it once", "sources", number)
+                raise Misfit(
+                    "duplicate-value",
+                    f"{source!r} is named twice; name it once",
+                    "sources",
+                    number,
+                    repeated=source,
+                )
 
     def mixtures(self) -> dict[str, dict[str, float]]:
         """Weights by source in whole thousandths, by the name of the variant."""
@@ -163,10 +180,19 @@ class Stage(Strict):
         if self.stable is not None:
             for name in ("decay", "shape", "final_factor"):
                 if getattr(self, name) is not None:
-                    raise ValueError(f"stable and {name}: a stage either holds the rate or decays")
+                    raise Refused(
+                        "contradicting-keys",
+                        f"stable and {name}: a stage either holds the rate or decays",
+                        keys=["stable", name],
+                    )
         for name, needed in (("ramp", "mixture"), ("rope_base", "context")):
             if getattr(self, name) is not None and getattr(self, needed) is None:
-                raise ValueError(f"{name} without {needed}: it says how that changes")
+                raise Refused(
+                    "missing-key",
+                    f"{name} without {needed}: it says how that changes",
+                    given=name,
+                    needed=needed,
+                )
         return self
 
 
@@ -174,9 +200,10 @@ def _as_chain(value: Any) -> Any:
     if isinstance(value, dict):
         return [value]
     if not isinstance(value, list | tuple):
-        raise ValueError(
+        raise Refused(
+            "wrong-type",
             "expected one stage, such as {decay: 100 steps}, or a list of stages; {} is a decay as "
-            "`schedule` says"
+            "`schedule` says",
         )
     return value
 
@@ -230,22 +257,32 @@ class BranchExperiment(Strict):
         }
         return self.variants | drawn
 
-    def check_against(self, study: "StudyConfig") -> None:
-        """Refuse a mixture of sources that the study has not, or of none; uneven batches."""
+    def check_against(self, study: StudyParts) -> None:
+        """Check mixtures against the study's sources, and batches against the context.
+
+        Raises:
+            Misfit: With the variant or the source.
+        """
         if not self.ways:
-            raise ValueError("no variants and no design; give one")
+            raise Refused("no-variants", "no variants and no design; give one")
         if self.design is not None:
             with at("design"):
                 self.design.check_sources(study.data.sources)
             if both := self.variants.keys() & self.design.mixtures().keys():
                 name = min(both)
-                raise Misfit("also the name of one of the design's; rename it", "variants", name)
+                raise Misfit(
+                    "duplicate-name",
+                    "also the name of one of the design's; rename it",
+                    "variants",
+                    name,
+                    name=name,
+                )
         for name, stages in self.variants.items():
             with at("variants", name):
                 _check_chain(stages, study)
 
 
-def _check_chain(stages: tuple[Stage, ...], study: "StudyConfig") -> None:
+def _check_chain(stages: tuple[Stage, ...], study: StudyParts) -> None:
     sources = study.data.sources
     paired = [source.label for source in sources if source.paired]
     mixture, loss = {source.label: source.weight for source in sources}, "full"
@@ -255,15 +292,20 @@ def _check_chain(stages: tuple[Stage, ...], study: "StudyConfig") -> None:
             _check_mixture(stage.mixture, sources)
             mixture, loss = stage.mixture or mixture, stage.loss or loss
             if loss == "completion" and not any(mixture.get(each) for each in paired):
-                raise ValueError(
+                raise Refused(
+                    "no-completions",
                     "loss: completion, and no source of its mixture has completions; "
-                    f"those with `pairs` are: {', '.join(sorted(paired)) or 'none'}"
+                    f"those with `pairs` are: {', '.join(sorted(paired)) or 'none'}",
+                    paired=sorted(paired),
                 )
             context, batch = stage.context or context, stage.batch_tokens or batch
             if batch % context:
-                raise ValueError(
+                raise Refused(
+                    "not-a-multiple",
                     f"a batch of {batch} tokens is no whole number of rows of {context}; "
-                    f"{fitting(batch, context)}"
+                    f"{fitting(batch, context)}",
+                    batch_tokens=batch,
+                    context=context,
                 )
 
 
@@ -271,6 +313,13 @@ def _check_mixture(mixture: dict[str, float] | None, sources: Sources) -> None:
     known = {source.label for source in sources}
     for name in mixture or ():
         if name not in known:
-            raise Misfit(no_source(name, sources), "mixture", name)
+            raise Misfit(
+                "unknown-source",
+                no_source(name, sources),
+                "mixture",
+                name,
+                source=name,
+                known=sorted(known),
+            )
     if mixture is not None and not any(mixture.values()):
-        raise Misfit("every weight is 0", "mixture")
+        raise Misfit("zero-weights", "every weight is 0", "mixture")

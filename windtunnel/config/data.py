@@ -1,6 +1,6 @@
-"""What a study file says of its data: sources, and what is held out of them.
+"""The `data` section of a study file: sources, their mixture, and held-out sets.
 
-Weights as whole parts of a thousand: what a mixture is exact to.
+A mixture is realised in whole rows out of `PERIOD`, so weights are exact to 1/1000.
 """
 
 import math
@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from windtunnel.config.units import Misfit, Strict, checked_path
-from windtunnel.errors import did_you_mean
+from windtunnel.errors import Refused, did_you_mean
 
 _PACKED = ("", ".gz", ".zst")
 PLAIN_SUFFIXES = (
@@ -45,8 +45,10 @@ Name = Annotated[str, Field(pattern=NAME, max_length=80)]
 
 def _as_weight(value: Any) -> Any:
     if isinstance(value, str) and value.rstrip().endswith("%"):
-        raise ValueError(
-            f"{value!r}: weights are numbers relative to each other; write 9 and 1 for 90% and 10%"
+        raise Refused(
+            "not-a-number",
+            f"{value!r}: weights are numbers relative to each other; write 9 and 1 for 90% and 10%",
+            value=value,
         )
     return value
 
@@ -62,9 +64,11 @@ def _as_dedup(value: Any) -> Any:
     hint = ""
     if isinstance(value, str) and value.rstrip().endswith("%"):
         hint = "; a share is a number, as 0.8 for 80%"
-    raise ValueError(
+    raise Refused(
+        "unknown-value",
         f"{value!r}: allowed are on, off, or the share of a document that was read before, above 0 "
-        f"and up to 1, from which it is dropped{hint}"
+        f"and up to 1, from which it is dropped{hint}",
+        value=value,
     )
 
 
@@ -93,13 +97,16 @@ def checked_builtin(path: str) -> str:
     """The path of a builtin source.
 
     Raises:
-        ValueError: There is no such builtin.
+        Refused: There is no such builtin.
     """
     kind, slash, _ = path.partition("/")
     if kind not in (PARTED_BUILTINS if slash else BUILTINS):
-        raise ValueError(
+        raise Refused(
+            "unknown-builtin",
             f"{path!r}: the builtin sources are {', '.join(BUILTINS)}, and of docs and code one "
-            f"package alone, as builtin:code/sympy{did_you_mean(path, BUILTINS)}"
+            f"package alone, as builtin:code/sympy{did_you_mean(path, BUILTINS)}",
+            path=path,
+            known=BUILTINS,
         )
     return path
 
@@ -143,21 +150,33 @@ class SourceConfig(Strict):
         if self.pairs is None:
             return self
         prompt, completion = self.pairs
-        said = f"[{prompt}, {completion}]"
+        fields = f"[{prompt}, {completion}]"
         if prompt == completion:
-            raise Misfit(f"{said}: prompt and completion are two fields; name both", "pairs")
+            raise Misfit(
+                "duplicate-value",
+                f"{fields}: prompt and completion are two fields; name both",
+                "pairs",
+                repeated=prompt,
+            )
         if self.path.startswith("builtin:"):
             raise Misfit(
-                f"{said} are fields of .jsonl files, and {self.path} has none; remove `pairs` "
+                "pairs-unsupported",
+                f"{fields} are fields of .jsonl files, and {self.path} has none; remove `pairs` "
                 "(builtin:doctests holds pairs without it)",
                 "pairs",
+                fields=self.pairs,
+                path=self.path,
             )
         if self.path.lower().endswith((*PLAIN_SUFFIXES, *TOKEN_SUFFIXES)):
             raise Misfit(
-                f"{said} are fields of JSON lines, and {self.path} holds none; allowed with pairs "
-                f"are {', '.join(PAIR_SUFFIXES)}, or a folder of them: convert it, or remove "
-                "`pairs`",
+                "pairs-unsupported",
+                f"{fields} are fields of JSON lines, and {self.path} holds none; allowed with "
+                f"pairs are {', '.join(PAIR_SUFFIXES)}, or a folder of them: convert it, or "
+                "remove `pairs`",
                 "pairs",
+                fields=self.pairs,
+                path=self.path,
+                suffixes=PAIR_SUFFIXES,
             )
         return self
 
@@ -187,7 +206,7 @@ Sources = Annotated[
 
 
 def no_source(name: str, sources: Sources) -> str:
-    """That no source has this name, with the name of the one that is meant."""
+    """A clause `no source of data.sources`, with the likely name and all names."""
     labels = [source.label for source in sources]
     of_path = {source.path: source.label for source in sources}
     hint = f"; did you mean {of_path[name]!r}?" if name in of_path else did_you_mean(name, labels)
@@ -238,16 +257,19 @@ class DataConfig(Strict):
     @classmethod
     def _some_are_read(cls, sources: tuple[SourceConfig, ...]) -> tuple[SourceConfig, ...]:
         if not any(source.weight for source in sources):
-            raise ValueError("every source has weight 0; trunks need one above 0")
+            raise Refused("zero-weights", "every source has weight 0; trunks need one above 0")
         weights = [source.weight for source in sources]
         for number, count in enumerate(whole_shares(weights)):
             if weights[number] and not count:
                 raise Misfit(
+                    "weight-too-small",
                     f"a weight of {weights[number]:g} is {weights[number] / sum(weights):.2g} of "
                     f"all weights, and a share below 1/{2 * PERIOD} gets no rows: raise it, or "
                     "remove the source",
                     number,
                     "weight",
+                    share=weights[number] / sum(weights),
+                    least=1 / (2 * PERIOD),
                 )
         return sources
 
@@ -272,16 +294,21 @@ class DataConfig(Strict):
             if source.label in labels:
                 extra = number - len(self.sources)
                 raise Misfit(
+                    "duplicate-name",
                     f"two sources are called {source.label!r}; give this one another name: "
                     f"{{path: {source.path!r}, name: {source.label}-2}}, or leave it out",
                     *(("sources", number) if extra < 0 else ("validation", "extra", extra)),
+                    name=source.label,
                 )
             labels.add(source.label)
         for source in sources:
             if taken := labels & set(source.set_names[1:]):
-                raise ValueError(
+                raise Refused(
+                    "duplicate-name",
                     f"a source is called {min(taken)!r}, as is the validation set of the "
-                    f"completions of {source.label!r}; give it another name"
+                    f"completions of {source.label!r}; give it another name",
+                    name=min(taken),
+                    source=source.label,
                 )
         return self
 

@@ -1,19 +1,47 @@
-"""YAML in, checked study out; every complaint names the file, the line and the nearest fix."""
+"""Load a study file; every error names the file, the line, the key and the likely fix."""
 
 import io
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from windtunnel.config.errors import expected
+from windtunnel.config.errors import code_of, expected, values_of
 from windtunnel.config.study import StudyConfig
 from windtunnel.config.units import Misfit, expanded
 from windtunnel.config.yaml import EXTENDS, Node, read_tree
-from windtunnel.errors import ConfigError, cause_of, did_you_mean
+from windtunnel.errors import ConfigError, Refused, cause_of, did_you_mean
 from windtunnel.redact import redacted
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """One error of a study file.
+
+    Attributes:
+        key: the dotted key, such as `experiments[0].kind`.
+        message: FILE:LINE, the key, what is allowed, the likely fix.
+        values: the refused value, where it is a scalar, and what else the message speaks of.
+    """
+
+    code: str
+    file: Path
+    line: int
+    key: str
+    message: str
+    values: Mapping[str, object] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, object]:
+        """The complaint as an item of a list of several."""
+        return {
+            "code": self.code,
+            "file": self.file,
+            "line": self.line,
+            "key": self.key,
+            "message": self.message,
+        }
 
 
 def load_study(path: Path) -> StudyConfig:
@@ -21,28 +49,49 @@ def load_study(path: Path) -> StudyConfig:
 
     Raises:
         ConfigError: Missing file, bad YAML, repeated or unknown key, wrong type, or values that do
-            not fit together; all faults of one file are listed at once.
+            not fit together. Its values hold `file`, `line`, `key` and `value` of the first error,
+            and the list `errors` of all of them where there are several.
     """
     tree = read_tree(path)
     try:
         study = StudyConfig.model_validate(tree.plain())
     except ValidationError as invalid:
         errors = invalid.errors()
-        lines = [_describe(tree, e) for e in errors if not _follows_from_another(e, errors)]
-        raise ConfigError("\n".join(lines)) from None
+        raise _error_of(
+            [_complaint(tree, e) for e in errors if not _follows_from_another(e, errors)]
+        ) from None
     except ArithmeticError as beyond:
         raise ConfigError(
-            f"{path}:1: {cause_of(beyond)}; a number is too large or too small"
+            "out-of-range",
+            f"{path}:1: {cause_of(beyond)}; a number is too large or too small",
+            file=path,
+            line=1,
+            cause=cause_of(beyond),
         ) from None
-    if lines := list(_booleans_as_numbers(tree, study.model_dump(), "")):
-        raise ConfigError("\n".join(lines))
+    if complaints := list(_booleans_as_numbers(tree, study.model_dump(), "")):
+        raise _error_of(complaints)
     return study
 
 
-def place_of(path: Path, *location: str | int) -> str:
-    """FILE:LINE of what a study file that was read says there, in itself or in what it extends.
+def _error_of(complaints: list[Complaint]) -> ConfigError:
+    """One error with the code and the values of the first complaint."""
+    first = complaints[0]
+    values = {"file": first.file, "line": first.line, "key": first.key} | dict(first.values)
+    if len(complaints) > 1:
+        values["errors"] = [each.summary() for each in complaints]
+    return ConfigError(first.code, "\n".join(each.message for each in complaints), **values)
 
-    Of what it leaves to a default, the line of the nearest part that it does say.
+
+def place_of(path: Path, *location: str | int) -> str:
+    """FILE:LINE of a key of a study file, as of `node_at`."""
+    node = node_at(path, *location)
+    return f"{node.file}:{node.line}"
+
+
+def node_at(path: Path, *location: str | int) -> Node:
+    """The node of a key of a study file, in the file itself or in one that it extends.
+
+    For a key that is left to its default, the nearest node above it.
     """
     node = replace(read_tree(path), line=1)
     for part in location:
@@ -50,25 +99,33 @@ def place_of(path: Path, *location: str | int) -> str:
         if not (part in value if isinstance(value, dict) else _is_item(value, part)):
             break
         node = value[part]
-    return f"{node.file}:{node.line}"
+    return node
 
 
 def place_named(text: str, file: Path, key: str) -> Path:
-    """Where a path that a study file names below its part `key` leads.
+    """The absolute path of `text`, a path under `key` of a study file.
 
     Raises:
-        ConfigError: There is no such user, or this user has no home.
+        ConfigError: There is no such user, or the user has no home directory.
     """
     try:
         return file.resolve().parent / expanded(text)
-    except ValueError as refused:
-        raise ConfigError(f"{place_of(file, key)}: {key}: {refused}") from None
+    except Refused as refused:
+        node = node_at(file, key)
+        raise ConfigError(
+            refused.code,
+            f"{node.file}:{node.line}: {key}: {refused}",
+            file=node.file,
+            line=node.line,
+            key=key,
+            **refused.values,
+        ) from None
 
 
 def resolved_text(config: StudyConfig) -> str:
-    """The study as YAML with every default in place; `load_study` reads it as the same study.
+    """The study as YAML with every default; `load_study` reads it as the same study.
 
-    Passwords of its tracking URI are left out.
+    A password in the tracking URI is redacted.
     """
     from ruamel.yaml import YAML
 
@@ -83,8 +140,8 @@ def _is_item(value: Any, part: str | int) -> bool:
     return isinstance(value, list) and isinstance(part, int) and part < len(value)
 
 
-def _booleans_as_numbers(node: Node, read: Any, where: str) -> Iterator[str]:
-    """A complaint for each true and false that was taken as 1 and 0; `read` is what they became."""
+def _booleans_as_numbers(node: Node, read: Any, where: str) -> Iterator[Complaint]:
+    """A complaint for each true or false that became 1 or 0; `read` is the validated value."""
     written = node.value
     if isinstance(written, dict) and isinstance(read, list | tuple) and len(read) == 1:
         read = read[0]  # a chain of one stage is written without a list
@@ -95,19 +152,25 @@ def _booleans_as_numbers(node: Node, read: Any, where: str) -> Iterator[str]:
         for number, (each, became) in enumerate(zip(written, read, strict=False)):
             yield from _booleans_as_numbers(each, became, f"{where}[{number}]")
     elif isinstance(written, bool) and isinstance(read, int | float) and written is not read:
-        yield (
-            f"{node.file}:{node.line}: {where.lstrip('.')} = {str(written).lower()}: expected a "
-            "number"
+        key = where.lstrip(".")
+        yield Complaint(
+            code="not-a-number",
+            file=node.file,
+            line=node.line,
+            key=key,
+            message=f"{node.file}:{node.line}: {key} = {str(written).lower()}: expected a number",
+            values={"value": written},
         )
 
 
 def _follows_from_another(error: Any, errors: list[Any]) -> bool:
-    """A list whose items were all refused is also called too short: say only the cause."""
+    """Whether an error is a consequence: a list of refused items is also reported as too short."""
     within = tuple(error["loc"])
     return any(e is not error and tuple(e["loc"])[: len(within)] == within for e in errors)
 
 
-def _describe(tree: Node, error: Any) -> str:
+def _complaint(tree: Node, error: Any) -> Complaint:
+    """What is wrong at one place of the study file."""
     node, written, siblings = replace(tree, line=1), [], list[str]()
     location = _location(error)
     for part in location:
@@ -120,13 +183,24 @@ def _describe(tree: Node, error: Any) -> str:
             written.append(part)
         elif part == location[-1] and error["type"] == "missing":
             written.append(part)
-    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in written).lstrip(".")
-    said = _complaint(error, node.plain(), siblings)
-    return f"{node.file}:{node.line}: {where or 'study'}{said}"
+    key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in written).lstrip(".")
+    key = key or "study"
+    shown, has_value, plain = "", False, node.plain()
+    if not isinstance(plain, dict | list) and error["loc"][-1:] != ("[key]",):
+        shown, has_value = (" is empty" if plain is None else f" = {plain!r}"), True
+    message, values = _message_and_values(error, shown, str(plain), siblings)
+    return Complaint(
+        code=code_of(error),
+        file=node.file,
+        line=node.line,
+        key=key,
+        message=f"{node.file}:{node.line}: {key}{message}",
+        values=({"value": plain} if has_value else {}) | values_of(error) | values,
+    )
 
 
 def _location(error: Any) -> tuple[Any, ...]:
-    """The path to what is wrong, further than to what pydantic was checking where more is known."""
+    """The path to the refused value: pydantic's, continued by the place of a `Misfit`."""
     location: tuple[Any, ...] = error["loc"]
     match error["type"]:
         case "value_error" if isinstance(misfit := error["ctx"]["error"], Misfit):
@@ -136,40 +210,41 @@ def _location(error: Any) -> tuple[Any, ...]:
     return location
 
 
-def _complaint(error: Any, node: Any, siblings: list[str]) -> str:
-    shown = " is empty" if node is None else f" = {node!r}"
-    if isinstance(node, dict | list) or error["loc"][-1:] == ("[key]",):
-        shown = ""
+def _message_and_values(
+    error: Any, shown: str, written: str, siblings: list[str]
+) -> tuple[str, dict[str, object]]:
+    """What follows the key in the message, and the allowed keys or kinds."""
     match error["type"]:
         case "missing":
-            return ": required, and missing"
+            return ": required, and missing", {}
         case "extra_forbidden":
             known = _known_keys(error["loc"])
             unused = [key for key in known if key not in siblings]
             hint = did_you_mean(str(error["loc"][-1]), unused or known)
-            return f": unknown key{hint or '.'} Allowed: {', '.join(known)}"
+            return f": unknown key{hint or '.'} Allowed: {', '.join(known)}", {"known": known}
         case "value_error":
-            message = str(error["ctx"]["error"])
-            return f": {message}"
+            return f": {error['ctx']['error']}", {}
         case "union_tag_invalid":
-            hint = did_you_mean(str(node), kinds := _kinds())
-            return f"{shown}: unknown kind{hint or '.'} Allowed: {', '.join(kinds)}"
+            hint = did_you_mean(written, kinds := _kinds())
+            message = f"{shown}: unknown kind{hint or '.'} Allowed: {', '.join(kinds)}"
+            return message, {"known": kinds}
         case "union_tag_not_found" | "model_attributes_type":
-            return f"{shown}: expected a mapping with a `kind`. Allowed: {', '.join(_kinds())}"
+            message = f"{shown}: expected a mapping with a `kind`. Allowed: {', '.join(_kinds())}"
+            return message, {"known": _kinds()}
         case "model_type":
-            keys = ", ".join(_known_keys((*error["loc"], "")))
-            return f"{shown}: {expected(error)}. Allowed: {keys}"
-    return f"{shown}: {expected(error)}"
+            keys = _known_keys((*error["loc"], ""))
+            return f"{shown}: {expected(error)}. Allowed: {', '.join(keys)}", {"known": keys}
+    return f"{shown}: {expected(error)}", {}
 
 
 def _kinds() -> list[str]:
-    """Kinds of experiments: nothing else in a study file is told apart by a key."""
+    """Kinds of experiments, the only tagged union of a study file."""
     experiments = StudyConfig.model_json_schema()["properties"]["experiments"]
     return list(experiments["items"]["discriminator"]["mapping"])
 
 
 def _known_keys(location: tuple[Any, ...]) -> list[str]:
-    """Keys allowed beside the unknown one, by walking the schema along the error's path."""
+    """Keys allowed at the place of an unknown one, by walking the schema along the path."""
     schema = StudyConfig.model_json_schema()
     definitions = schema["$defs"]
 
@@ -189,7 +264,7 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
             node = node["properties"][part]
         elif of_any_key := _of_any_key(node):
             node = of_any_key
-        # else it is the tag of a choice that was made already
+        # any other part is the tag of a union that is already resolved
         if options := node.get("anyOf", node.get("oneOf") if "discriminator" not in node else None):
             node = next((option for option in options if "$ref" in option), node)
     known = list(resolve(node).get("properties", {}))
@@ -197,7 +272,7 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
 
 
 def _of_any_key(node: dict[str, Any]) -> dict[str, Any] | None:
-    """The schema of a mapping's values, whose keys the user chooses."""
+    """The schema of the values of a mapping with free keys."""
     of_named: dict[str, Any] = node.get("patternProperties", {})
     found = node.get("additionalProperties") or next(iter(of_named.values()), None)
     return found if isinstance(found, dict) else None

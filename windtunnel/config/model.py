@@ -1,15 +1,19 @@
-"""ModelSpec: the shape of one decoder; its parameter and FLOP counts are properties.
+"""Model, recipe and schedule: everything but data and length that determines the updates of a run.
 
-Recipe: everything besides shape, data and length that decides the updates of a trunk.
+A `ModelSpec` is the shape of one decoder, with its parameter and FLOP counts as properties; a
+`ModelFamily` gives the `ModelSpec` of each size of a study. A `Recipe` holds optimizer, init and
+batch size at base width.
 """
 
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from windtunnel import accounting
-from windtunnel.config.units import Strict
+from windtunnel.config.errors import first_refusal
+from windtunnel.config.units import DEEPEST, Misfit, Size, Sizes, Strict
+from windtunnel.errors import Refused
 from windtunnel.mup import (
     Parametrization,
     Role,
@@ -19,6 +23,7 @@ from windtunnel.mup import (
     role_scale,
     site_multipliers,
 )
+from windtunnel.schedule import DecayShape
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -48,15 +53,26 @@ class ModelSpec(Strict):
         if self.width % self.head_dim:
             below = self.width // self.head_dim * self.head_dim
             near = f"{below} or {below + self.head_dim}" if below else f"{self.head_dim}"
-            raise ValueError(
+            raise Refused(
+                "not-a-multiple",
                 f"width = {self.width} is not a multiple of head_dim = {self.head_dim}; "
-                f"the nearest that is: {near}"
+                f"the nearest that is: {near}",
+                width=self.width,
+                head_dim=self.head_dim,
             )
         if self.num_heads % self.kv_heads:
-            raise ValueError(f"{self.num_heads} heads do not divide among {self.kv_heads} kv heads")
+            raise Refused(
+                "not-a-multiple",
+                f"{self.num_heads} heads do not divide among {self.kv_heads} kv heads",
+                heads=self.num_heads,
+                kv_heads=self.kv_heads,
+            )
         if not (self.ffn_ratio * self.width).is_integer():
-            raise ValueError(
-                f"ffn_ratio x width = {self.ffn_ratio:g} x {self.width} is not a whole number"
+            raise Refused(
+                "not-whole",
+                f"ffn_ratio x width = {self.ffn_ratio:g} x {self.width} is not a whole number",
+                ffn_ratio=self.ffn_ratio,
+                width=self.width,
             )
         return self
 
@@ -113,6 +129,83 @@ class ModelSpec(Strict):
         return f"{self.width}x{self.depth}"
 
 
+class ModelFamily(Strict):
+    """The shapes that the study may use; everything but width and depth is shared."""
+
+    sizes: Annotated[Sizes, Field(description="WIDTHxDEPTH, or WIDTH with width_per_layer")]
+    width_per_layer: Annotated[
+        float | None, Field(gt=0, description="Depth rule: depth = width / this, rounded")
+    ] = None
+    head_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 64
+    context: Annotated[int, Field(ge=2, le=LONGEST_CONTEXT, description="Tokens a row")] = 1024
+    ffn_ratio: Annotated[float, Field(gt=0, le=1000)] = 2.5
+    heads_per_kv: Annotated[Positive, Field(description="1 = multi-head, above: grouped-query")] = 1
+    tied: Annotated[bool, Field(description="Share embedding and head")] = True
+    qk_norm: bool = False
+    rope_base: Annotated[float, Field(gt=1)] = 10000.0
+
+    @model_validator(mode="after")
+    def _every_size_is_a_model(self) -> Self:
+        for number, size in enumerate(self.sizes):
+            try:
+                self.spec(size, vocab_size=256)
+            except ValueError as invalid:
+                refusal = first_refusal(invalid)
+                raise Misfit(
+                    refusal.code, str(refusal), "sizes", number, **refusal.values
+                ) from None
+        return self
+
+    def spec(self, size: Size, *, vocab_size: int) -> ModelSpec:
+        """The model of one size.
+
+        Raises:
+            Refused: The size has no depth, too many layers, or heads that do not divide.
+            ValidationError: The shape is no `ModelSpec`.
+        """
+        depth = size.depth
+        if depth is None:
+            if self.width_per_layer is None:
+                raise Refused(
+                    "missing-depth",
+                    f"size {size.width} has no depth: write {size.width}xDEPTH, or set "
+                    "width_per_layer",
+                    size=size,
+                )
+            layers = size.width / self.width_per_layer
+            if layers > DEEPEST:
+                raise Refused(
+                    "out-of-range",
+                    f"size {size.width}: width / width_per_layer = {layers:g} layers, and at most "
+                    f"are {DEEPEST}; raise width_per_layer",
+                    size=size,
+                    layers=layers,
+                    most=DEEPEST,
+                )
+            depth = max(1, round(layers))
+        heads = size.width // self.head_dim
+        if heads % self.heads_per_kv:
+            raise Refused(
+                "not-a-multiple",
+                f"size {size}: {heads} heads do not divide by heads_per_kv = {self.heads_per_kv}",
+                size=size,
+                heads=heads,
+                heads_per_kv=self.heads_per_kv,
+            )
+        return ModelSpec(
+            width=size.width,
+            depth=depth,
+            head_dim=self.head_dim,
+            kv_heads=max(1, heads // self.heads_per_kv),
+            ffn_ratio=self.ffn_ratio,
+            vocab_size=vocab_size,
+            context=self.context,
+            tied=self.tied,
+            qk_norm=self.qk_norm,
+            rope_base=self.rope_base,
+        )
+
+
 LARGEST = 1e6
 """Of a rate, a scale or a multiplier (assumed); what is made of two of them is a finite number."""
 MOST_TOKENS = 2**40
@@ -167,3 +260,28 @@ class Recipe(Strict):
             scale_depth=self.scale_depth,
             parametrization=self.parametrization,
         )
+
+
+class ScheduleConfig(Strict):
+    """How branches decay."""
+
+    shape: DecayShape = "exponential"
+    decay_fraction: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1,
+            description="Decay's share of the horizon; 1: from the end of warmup on. "
+            "Default: 0.1, for cosine 1",
+        ),
+    ] = None
+    final_factor: Annotated[
+        float, Field(ge=0, le=1, description="Rate at the end, relative to the peak")
+    ] = 0.1
+
+    @property
+    def decay_share(self) -> float:
+        """`decay_fraction`, or its default: a cosine spans all of a run but its warmup."""
+        if self.decay_fraction is not None:
+            return self.decay_fraction
+        return 1.0 if self.shape == "cosine" else 0.1

@@ -1,15 +1,13 @@
 """A search: which fields vary in which ranges, how values are suggested, what is minimised."""
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from windtunnel.config.axes import check_axis, is_whole
+from windtunnel.config.axes import StudyParts, check_axis, is_whole
 from windtunnel.config.units import MOST_LISTED, Duration, ExperimentName, Seeds, Size, Strict, at
-
-if TYPE_CHECKING:
-    from windtunnel.config.study import StudyConfig
+from windtunnel.errors import Refused
 
 Sampler = Literal["gp", "tpe", "cmaes", "sobol", "grid", "random"]
 
@@ -33,12 +31,24 @@ class Range(Strict):
     @model_validator(mode="after")
     def _is_an_interval(self) -> Self:
         if self.low >= self.high:
-            raise ValueError(f"low = {self.low:g} is not below high = {self.high:g}")
+            raise Refused(
+                "empty-range",
+                f"low = {self.low:g} is not below high = {self.high:g}",
+                low=self.low,
+                high=self.high,
+            )
         if self.log and self.low <= 0:
-            raise ValueError(f"log: true needs low above zero, not {self.low:g}")
+            raise Refused(
+                "out-of-range", f"log: true needs low above zero, not {self.low:g}", low=self.low
+            )
         width = self.high / self.low if self.log else self.high - self.low
         if not math.isfinite(width):
-            raise ValueError(f"{self.low:g} to {self.high:g} is too wide a range; narrow it")
+            raise Refused(
+                "range-too-wide",
+                f"{self.low:g} to {self.high:g} is too wide a range; narrow it",
+                low=self.low,
+                high=self.high,
+            )
         return self
 
     def grid(self) -> list[float]:
@@ -139,20 +149,28 @@ class SearchExperiment(Strict):
         ranges = {axis: r for axis, r in self.space.items() if isinstance(r, Range)}
         listed = [axis for axis in self.space if axis not in ranges]
         if self.sampler == "cmaes" and (listed or len(ranges) < 2):
-            raise ValueError(
+            raise Refused(
+                "unsuitable-sampler",
                 f"sampler: cmaes searches two or more ranges and no lists ({', '.join(listed)}); "
-                "take gp or tpe"
+                "take gp or tpe",
+                sampler="cmaes",
+                ranges=list(ranges),
+                lists=listed,
             )
         if self.sampler == "grid":
             for axis, values in ranges.items():
                 if values.points is None:
-                    raise ValueError(
-                        f"sampler: grid needs {axis} as a list, or with points: how many values"
+                    raise Refused(
+                        "missing-points",
+                        f"sampler: grid needs {axis} as a list, or with points: how many values",
+                        axis=axis,
                     )
         if self.sampler == "gp" and self.early_stopping is not None:
-            raise ValueError(
+            raise Refused(
+                "unsuitable-sampler",
                 "sampler: gp learns nothing from trials that were stopped early; take tpe, or "
-                "leave early_stopping out"
+                "leave early_stopping out",
+                sampler="gp",
             )
         return self
 
@@ -160,12 +178,19 @@ class SearchExperiment(Strict):
     def _rungs_come_before_the_end(self) -> Self:
         ends = (*self.early_stopping.rungs, self.horizon) if self.early_stopping else ()
         if len({end.unit for end in ends}) > 1:
-            raise ValueError("early_stopping: write rungs and horizon in one unit")
+            raise Refused(
+                "mixed-units",
+                "early_stopping: write rungs and horizon in one unit",
+                units=sorted({end.unit for end in ends}),
+            )
         amounts = [end.amount for end in ends]
         if amounts != sorted(set(amounts)):
-            raise ValueError(
+            raise Refused(
+                "not-increasing",
                 f"early_stopping: rungs grow and lie before the horizon of {self.horizon}, not "
-                f"{', '.join(str(end) for end in ends[:-1])}"
+                f"{', '.join(str(end) for end in ends[:-1])}",
+                rungs=[str(end) for end in ends[:-1]],
+                horizon=self.horizon,
             )
         return self
 
@@ -193,34 +218,52 @@ class SearchExperiment(Strict):
         first = max(self.seeds) + 1
         return tuple(range(first, first + self.repeats))
 
-    def check_against(self, study: "StudyConfig") -> None:
-        """Refuse fields that are none, values that a field refuses, and unknown validation sets."""
+    def check_against(self, study: StudyParts) -> None:
+        """Check axes and their values against the study's fields, the objective against its sets.
+
+        Raises:
+            Misfit: With the axis.
+            Refused: The objective is no validation set.
+        """
         for axis, values in self.space.items():
             with at("space", axis):
                 self._check_values(study, axis, values)
         known = ["mean", *study.data.set_names]
         if self.objective not in known:
-            raise ValueError(
+            raise Refused(
+                "unknown-validation-set",
                 f"experiment {self.name!r}: objective {self.objective!r} is no validation set; "
-                f"allowed: {', '.join(known)}"
+                f"allowed: {', '.join(known)}",
+                experiment=self.name,
+                objective=self.objective,
+                known=known,
             )
 
-    def _check_values(self, study: "StudyConfig", axis: str, values: Any) -> None:
-        """Refuse a range of what has no range, and a value that the field refuses."""
+    def _check_values(self, study: StudyParts, axis: str, values: Any) -> None:
+        """Check a range or a list of values of one axis."""
         if not isinstance(values, Range):
             check_axis(study, self.name, axis, values)
             return
         if axis == "recipe.batch_tokens":
-            raise ValueError(
+            raise Refused(
+                "not-a-range",
                 f"experiment {self.name!r}: {axis} takes multiples of model.context = "
-                f"{study.model.context}: give a list of them"
+                f"{study.model.context}: give a list of them",
+                experiment=self.name,
+                axis=axis,
+                context=study.model.context,
             )
         ends: tuple[float, ...] = (values.low, values.high)
         if is_whole(study, axis):
             if any(end != int(end) for end in ends):
-                raise ValueError(
+                raise Refused(
+                    "not-whole",
                     f"experiment {self.name!r}: {axis} holds whole numbers; "
-                    f"{ends[0]:g} to {ends[1]:g} is no range of them"
+                    f"{ends[0]:g} to {ends[1]:g} is no range of them",
+                    experiment=self.name,
+                    axis=axis,
+                    low=ends[0],
+                    high=ends[1],
                 )
             ends = tuple(int(end) for end in ends)
         check_axis(study, self.name, axis, ends)

@@ -1,25 +1,17 @@
-"""Whether, and how often, a study records what gradients and steps look like while it trains.
-
-Experiments: what a study asks for, by kind.
-
-How many segments an experiment asks for, at most, before any of them is made.
-
-The study file: one strict schema from which the documentation and the JSON Schema are made.
-"""
+"""The study file: one strict model of all its keys, which also generates docs and JSON Schema."""
 
 import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from windtunnel.config.axes import check_axis
+from windtunnel.config.axes import StudyParts, check_axis
 from windtunnel.config.branch import BranchExperiment
 from windtunnel.config.data import DataConfig, Name
-from windtunnel.config.errors import fitting, reason
-from windtunnel.config.model import LONGEST_CONTEXT, ModelSpec, Positive, Recipe
+from windtunnel.config.errors import fitting
+from windtunnel.config.model import ModelFamily, Recipe, ScheduleConfig
 from windtunnel.config.search import SearchExperiment
 from windtunnel.config.units import (
-    DEEPEST,
     MOST_LISTED,
     DiskSize,
     Duration,
@@ -33,7 +25,7 @@ from windtunnel.config.units import (
     checked_path,
     differing,
 )
-from windtunnel.schedule import DecayShape
+from windtunnel.errors import Refused
 
 
 class DynamicsConfig(Strict):
@@ -52,9 +44,12 @@ class DynamicsConfig(Strict):
     @model_validator(mode="after")
     def _a_window_ends_on_a_row(self) -> Self:
         if self.window % self.every:
-            raise ValueError(
+            raise Refused(
+                "not-a-multiple",
                 f"window = {self.window} is not a multiple of every = {self.every}: the row on "
-                "which a window ends would be missing"
+                "which a window ends would be missing",
+                window=self.window,
+                every=self.every,
             )
         return self
 
@@ -113,8 +108,12 @@ class GridExperiment(Strict):
         """Every size that this experiment mentions."""
         return tuple(Size.parse(value) for value in self.axes.get("size", ()))
 
-    def check_against(self, study: "StudyConfig") -> None:
-        """Refuse an axis that names no field, and a value that the field would refuse."""
+    def check_against(self, study: StudyParts) -> None:
+        """Check that each axis is a field of the study, and each value one that the field takes.
+
+        Raises:
+            Misfit: With the axis.
+        """
         for axis, values in self.axes.items():
             with at("axes", axis):
                 if axis == "size":
@@ -134,10 +133,10 @@ MOST_SEGMENTS = 100_000
 
 
 def check_counts(study: "StudyConfig") -> None:
-    """Refuse a study whose plan would hold more branches than `MOST_SEGMENTS`.
+    """Check that the plan of the study would hold at most `MOST_SEGMENTS` branches.
 
     Raises:
-        ValueError: With the place of the experiment that goes beyond.
+        Misfit: With the experiment that exceeds them.
     """
     total = 0
     for number, experiment in enumerate(study.experiments):
@@ -145,9 +144,14 @@ def check_counts(study: "StudyConfig") -> None:
         total += count
         if total > MOST_SEGMENTS:
             with at("experiments", number):
-                raise ValueError(
+                raise Refused(
+                    "too-many-segments",
                     f"experiment {experiment.name!r} asks for {count:,} branches, and a study "
-                    f"holds at most {MOST_SEGMENTS:,}; ask for fewer values, seeds or horizons"
+                    f"holds at most {MOST_SEGMENTS:,}; ask for fewer values, seeds or horizons",
+                    experiment=experiment.name,
+                    branches=count,
+                    total=total,
+                    most=MOST_SEGMENTS,
                 )
 
 
@@ -170,90 +174,6 @@ def branches_asked(experiment: Experiment, study: "StudyConfig") -> int:
             rungs = len(experiment.early_stopping.rungs) if experiment.early_stopping else 0
             again = min(experiment.top, experiment.trials) * (seeds + experiment.repeats) * 2
             return experiment.trials * (rungs + 1) * seeds + again
-
-
-class ModelFamily(Strict):
-    """The shapes that the study may use; everything but width and depth is shared."""
-
-    sizes: Annotated[Sizes, Field(description="WIDTHxDEPTH, or WIDTH with width_per_layer")]
-    width_per_layer: Annotated[
-        float | None, Field(gt=0, description="Depth rule: depth = width / this, rounded")
-    ] = None
-    head_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 64
-    context: Annotated[int, Field(ge=2, le=LONGEST_CONTEXT, description="Tokens a row")] = 1024
-    ffn_ratio: Annotated[float, Field(gt=0, le=1000)] = 2.5
-    heads_per_kv: Annotated[Positive, Field(description="1 = multi-head, above: grouped-query")] = 1
-    tied: Annotated[bool, Field(description="Share embedding and head")] = True
-    qk_norm: bool = False
-    rope_base: Annotated[float, Field(gt=1)] = 10000.0
-
-    @model_validator(mode="after")
-    def _every_size_is_a_model(self) -> Self:
-        for number, size in enumerate(self.sizes):
-            try:
-                self.spec(size, vocab_size=256)
-            except ValueError as refused:
-                raise Misfit(reason(refused), "sizes", number) from None
-        return self
-
-    def spec(self, size: Size, *, vocab_size: int) -> ModelSpec:
-        """The model of one size."""
-        depth = size.depth
-        if depth is None:
-            if self.width_per_layer is None:
-                raise ValueError(
-                    f"size {size.width} has no depth: write {size.width}xDEPTH, or set "
-                    "width_per_layer"
-                )
-            layers = size.width / self.width_per_layer
-            if layers > DEEPEST:
-                raise ValueError(
-                    f"size {size.width}: width / width_per_layer = {layers:g} layers, and at most "
-                    f"are {DEEPEST}; raise width_per_layer"
-                )
-            depth = max(1, round(layers))
-        heads = size.width // self.head_dim
-        if heads % self.heads_per_kv:
-            raise ValueError(
-                f"size {size}: {heads} heads do not divide by heads_per_kv = {self.heads_per_kv}"
-            )
-        return ModelSpec(
-            width=size.width,
-            depth=depth,
-            head_dim=self.head_dim,
-            kv_heads=max(1, heads // self.heads_per_kv),
-            ffn_ratio=self.ffn_ratio,
-            vocab_size=vocab_size,
-            context=self.context,
-            tied=self.tied,
-            qk_norm=self.qk_norm,
-            rope_base=self.rope_base,
-        )
-
-
-class ScheduleConfig(Strict):
-    """How branches decay."""
-
-    shape: DecayShape = "exponential"
-    decay_fraction: Annotated[
-        float | None,
-        Field(
-            gt=0,
-            le=1,
-            description="Decay's share of the horizon; 1: from the end of warmup on. "
-            "Default: 0.1, for cosine 1",
-        ),
-    ] = None
-    final_factor: Annotated[
-        float, Field(ge=0, le=1, description="Rate at the end, relative to the peak")
-    ] = 0.1
-
-    @property
-    def decay_share(self) -> float:
-        """`decay_fraction`, or its default: a cosine spans all of a run but its warmup."""
-        if self.decay_fraction is not None:
-            return self.decay_fraction
-        return 1.0 if self.shape == "cosine" else 0.1
 
 
 SMALLEST_SHARE = 0.01
@@ -338,18 +258,28 @@ class Resources(Strict):
     def _shares_are_whole(self) -> Self:
         cpus, gpus, devices = self.cpus_per_trial, self.gpus_per_trial, self.devices_per_trial
         if cpus % devices:
-            raise ValueError(
-                f"cpus_per_trial = {cpus} does not divide by devices_per_trial = {devices}"
+            raise Refused(
+                "not-a-multiple",
+                f"cpus_per_trial = {cpus} does not divide by devices_per_trial = {devices}",
+                cpus_per_trial=cpus,
+                devices_per_trial=devices,
             )
         if devices == 1 and gpus and not SMALLEST_SHARE <= gpus <= 1:
-            raise ValueError(
+            raise Refused(
+                "out-of-range",
                 f"gpus_per_trial = {gpus:g}: one device uses a share of one card, from "
-                f"{SMALLEST_SHARE} to 1; for several cards set devices_per_trial to as many"
+                f"{SMALLEST_SHARE} to 1; for several cards set devices_per_trial to as many",
+                gpus_per_trial=gpus,
+                least=SMALLEST_SHARE,
+                most=1,
             )
         if devices > 1 and gpus not in {0, devices}:
-            raise ValueError(
+            raise Refused(
+                "out-of-range",
                 f"gpus_per_trial = {gpus:g}: with devices_per_trial = {devices} allowed are 0 "
-                f"(CPUs) and {devices} (a card for each)"
+                f"(CPUs) and {devices} (a card for each)",
+                gpus_per_trial=gpus,
+                devices_per_trial=devices,
             )
         return self
 
@@ -418,9 +348,11 @@ class StudyConfig(Strict):
         for number, experiment in enumerate(experiments):
             if experiment.name in names:
                 raise Misfit(
+                    "duplicate-name",
                     f"two experiments are called {experiment.name!r}; give this one a `name:` of "
                     "its own",
                     number,
+                    name=experiment.name,
                 )
             names.add(experiment.name)
         return experiments
@@ -429,20 +361,27 @@ class StudyConfig(Strict):
     def _fits_together(self) -> Self:
         if self.recipe.batch_tokens % self.model.context:
             raise Misfit(
+                "not-a-multiple",
                 f"recipe.batch_tokens = {self.recipe.batch_tokens} is not a multiple of "
                 f"model.context = {self.model.context}; "
                 f"{fitting(self.recipe.batch_tokens, self.model.context)}",
                 "recipe",
                 "batch_tokens",
+                batch_tokens=self.recipe.batch_tokens,
+                context=self.model.context,
             )
         known = {str(size) for size in self.model.sizes}
         for number, experiment in enumerate(self.experiments):
             with at("experiments", number):
                 for size in experiment.sizes_named:
                     if str(size) not in known:
-                        raise ValueError(
+                        raise Refused(
+                            "unknown-size",
                             f"experiment {experiment.name!r}: size {size} is not among "
-                            f"model.sizes ({', '.join(sorted(known))})"
+                            f"model.sizes ({', '.join(sorted(known))})",
+                            experiment=experiment.name,
+                            size=size,
+                            known=sorted(known),
                         )
                 if not isinstance(experiment, ScalingExperiment):
                     experiment.check_against(self)
@@ -450,4 +389,4 @@ class StudyConfig(Strict):
         return self
 
 
-__all__ = ["Duration", "StudyConfig"]
+__all__ = ["Duration", "ModelFamily", "ScheduleConfig", "StudyConfig"]

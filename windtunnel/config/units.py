@@ -1,21 +1,9 @@
-"""The base of every value a user can write: frozen, and without unknown keys.
+"""Values of a study file: the frozen base model, and quantities with a text form of their own.
 
-Values with a text form of their own in a study file, such as `10N` and `64x4`.
-
-Lists of values as a study file writes them: none too long, no value twice.
-
-Durations with a unit: `10N` (multiples of the parameter count), `2.5e6 tokens`, `5000 steps`.
-
-Room on a disk: a number of bytes, or text such as `20 GB`.
-
-Size: the (width, depth) of one model of a family, written `WIDTHxDEPTH`.
-
-Seeds, and the names of experiments, as every kind of experiment writes them.
-
-Paths as a study file writes them: `~` means the home; anything else is taken as it stands.
-
-What a shell or a cluster would give another meaning, `$VAR` and URLs, is refused: it would make a
-folder of that very name.
+`Duration` is a length of training with its unit (`10N`, `2.5e6 tokens`, `5000 steps`), `DiskSize` a
+number of bytes (`20 GB`), `Size` the width and depth of a model (`64x4`). Lists are bounded, and no
+value is listed twice. In paths `~` is the home directory; `$VAR` and URLs are refused, because they
+would name a literal directory.
 """
 
 import difflib
@@ -39,9 +27,11 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from windtunnel.errors import Refused
+
 
 class Strict(BaseModel):
-    """Frozen model that refuses unknown keys; vary it through `replace`, which checks again."""
+    """A frozen model without unknown keys; `replace` makes a checked variation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -50,26 +40,42 @@ class Strict(BaseModel):
         return type(self)(**{**self.model_dump(), **changes})
 
 
-class Misfit(ValueError):
-    """What does not fit the rest; `place` leads to it: keys and positions, from who checks on."""
+class Misfit(Refused):
+    """A value that does not fit the rest of the study, and its place.
 
-    def __init__(self, message: str, *place: str | int) -> None:
-        super().__init__(message)
+    Args:
+        code: As of every error.
+        message: As of every error, without the place.
+        place: Keys and positions that lead to the value from the model that is being checked.
+        values: What the message speaks of.
+
+    >>> raise Misfit("unknown-source", "no source 'a'", "sources", 0, source="a")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, code: str, message: str | int | None = None, /, *place: str | int, **values: object
+    ) -> None:
+        if " " in code:  # TODO: until every place names its code
+            place = place if message is None else (message, *place)
+            code, message = "unspecified", code
+        super().__init__(code, str(message), **values)
         self.place = place
 
 
 @contextmanager
 def at(*place: str | int) -> Iterator[None]:
-    """Say of what is refused within that it lies there, so that its own line can be named."""
+    """Prefix the place of every value that is refused within, so that its own line is reported."""
     try:
         yield
-    except ValueError as refused:
+    except Refused as refused:
         within = refused.place if isinstance(refused, Misfit) else ()
-        raise Misfit(str(refused), *place, *within) from None
+        raise Misfit(refused.code, str(refused), *place, *within, **refused.values) from None
+    except ValueError as refused:
+        raise Misfit("invalid-value", str(refused), *place) from None
 
 
 class Written:
-    """Read by `parse`, written by `str`; `json_schema` is what editors are told."""
+    """A value with a text form: `parse` reads it, `str` writes it, editors use `json_schema`."""
 
     __slots__ = ()
 
@@ -77,7 +83,11 @@ class Written:
 
     @classmethod
     def parse(cls, value: object) -> Self:
-        """The value that `value` stands for; a ValueError says what is allowed."""
+        """The value of a text or number in a study file.
+
+        Raises:
+            Refused: The text has another form, or is out of range.
+        """
         raise NotImplementedError
 
     @classmethod
@@ -103,12 +113,12 @@ def differing(items: tuple[Item, ...]) -> tuple[Item, ...]:
     """The same items.
 
     Raises:
-        ValueError: Two are equal.
+        Refused: Two items are equal.
     """
     seen = set[Item]()
     for item in items:
         if item in seen:
-            raise ValueError(f"{item} is there twice; write it once")
+            raise Refused("duplicate-value", f"{item} is there twice; write it once", repeated=item)
         seen.add(item)
     return items
 
@@ -116,14 +126,14 @@ def differing(items: tuple[Item, ...]) -> tuple[Item, ...]:
 NUMBER = r"[0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?"
 DURATION_PATTERN = rf"^\s*({NUMBER})\s*(N|tokens|steps)\s*$"
 LONGEST = 1e18
-"""Of any unit (assumed); what follows from a duration stays a finite number."""
+"""Largest amount in any unit (assumed); everything computed from a duration stays finite."""
 DURATION_UNITS = {"n": "N", "tokens": " tokens", "steps": " steps"}
-"""As a guess at a mistyped one knows them, and as they are written after a number."""
+"""Units in lower case, for guesses at a mistyped one, and their text after a number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Duration(Written):
-    """A length of training in the unit that the user chose."""
+    """A length of training in multiples of the parameter count, in tokens or in updates."""
 
     json_schema: ClassVar[dict[str, Any]] = {
         "type": "string",
@@ -136,27 +146,38 @@ class Duration(Written):
 
     @classmethod
     def parse(cls, text: object) -> "Duration":
-        """Read `10N`, `2.5e6 tokens` or `5000 steps`; a bare number has no unit and is refused."""
+        """The duration of `10N`, `2.5e6 tokens` or `5000 steps`.
+
+        Raises:
+            Refused: No unit, another unit, or an amount out of range.
+        """
         if isinstance(text, Duration):
             return text
         match = re.match(DURATION_PATTERN, text) if isinstance(text, str) else None
         if match is None:
             hint = f"{text}N, '{text} tokens' or '{text} steps'" if _is_number(text) else "10N"
-            raise ValueError(
+            raise Refused(
+                "not-a-duration",
                 f"{text!r} is no duration: write a number with its unit "
-                f"(N = params, tokens or steps), for example {hint}{_meant(text)}"
+                f"(N = params, tokens or steps), for example {hint}{_meant(text)}",
+                value=text,
             )
         amount = float(match[1].replace("_", ""))
         if amount <= 0:
-            raise ValueError(f"{text!r}: a duration is above zero")
+            raise Refused(
+                "out-of-range", f"{text!r}: a duration is above zero", value=text, above=0
+            )
         if amount > LONGEST:
-            raise ValueError(
-                f"{str(text)[:40]!r}: a duration is at most {LONGEST:g}; write a smaller one"
+            raise Refused(
+                "out-of-range",
+                f"{str(text)[:40]!r}: a duration is at most {LONGEST:g}; write a smaller one",
+                value=text,
+                most=LONGEST,
             )
         return cls(amount=amount, unit=match[2])  # type: ignore[arg-type]
 
     def steps(self, *, params: int, batch_tokens: int) -> int:
-        """Updates that cover the duration: ceil(tokens / batch_tokens)."""
+        """Number of updates that cover the duration: ceil(tokens / batch_tokens)."""
         if self.unit == "steps":
             return math.ceil(self.amount)
         tokens = self.amount * params if self.unit == "N" else self.amount
@@ -168,7 +189,7 @@ class Duration(Written):
 
 
 def _meant(value: object) -> str:
-    """A clause that guesses at a mistyped unit."""
+    """A `did you mean` clause for a mistyped unit, or the empty string."""
     match = re.match(rf"^\s*({NUMBER})\s*([A-Za-z]+)\s*$", str(value))
     near = difflib.get_close_matches(match[2].lower(), DURATION_UNITS, n=1) if match else ()
     return f"; did you mean '{match[1]}{DURATION_UNITS[near[0]]}'?" if match and near else ""
@@ -194,7 +215,7 @@ DISK_SIZE_PATTERN = r"^\s*([0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*((?:[kMGT]i?)?
 
 @dataclass(frozen=True, slots=True)
 class DiskSize(Written):
-    """Bytes, above zero."""
+    """A positive number of bytes."""
 
     json_schema: ClassVar[dict[str, Any]] = {
         "anyOf": [
@@ -207,7 +228,11 @@ class DiskSize(Written):
 
     @classmethod
     def parse(cls, value: object) -> "DiskSize":
-        """Read `20 GB`, `500 MiB` or a number of bytes."""
+        """The size of `20 GB`, `500 MiB` or a number of bytes.
+
+        Raises:
+            Refused: No size, or one out of range.
+        """
         if isinstance(value, DiskSize):
             return value
         usable = isinstance(value, str | int | float) and not isinstance(value, bool)
@@ -215,10 +240,13 @@ class DiskSize(Written):
         size = float(match[1]) * BYTES_OF_UNIT[match[2] or ""] if match else 0.0
         count = int(size) if size < MOST_BYTES else 0
         if count < 1:
-            raise ValueError(
+            raise Refused(
+                "not-a-disk-size",
                 f"{value!r} is no size on a disk: write bytes, or a number with its unit "
                 f"(kB, MB, GB, TB or kiB, MiB, GiB, TiB), below {MOST_BYTES:.0e} bytes, for "
-                "example 20 GB"
+                "example 20 GB",
+                value=value,
+                below=MOST_BYTES,
             )
         return cls(bytes=count)
 
@@ -228,7 +256,7 @@ class DiskSize(Written):
 
 SIZE_PATTERN = r"^([1-9][0-9]*)(?:x([1-9][0-9]*))?$"
 WIDEST, DEEPEST = 10**6, 10**5
-"""Beyond any model (assumed); what follows from a size stays a finite number."""
+"""Limits beyond any model (assumed); everything computed from a size stays finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,18 +273,30 @@ class Size(Written):
 
     @classmethod
     def parse(cls, value: object) -> "Size":
-        """Read `64x4`, or `64` where the family has a depth rule."""
+        """The size of `64x4`, or of `64` where the family has a depth rule.
+
+        Raises:
+            Refused: No size, or one out of range.
+        """
         if isinstance(value, Size):
             return value
         match = re.match(SIZE_PATTERN, str(value)) if isinstance(value, str | int) else None
         if match is None or isinstance(value, bool):
-            raise ValueError(f"{value!r} is no size: write WIDTHxDEPTH, for example 64x4")
+            raise Refused(
+                "not-a-size",
+                f"{value!r} is no size: write WIDTHxDEPTH, for example 64x4",
+                value=value,
+            )
         if any(len(each or "") > 7 for each in match.groups()) or (
             int(match[1]) > WIDEST or int(match[2] or 1) > DEEPEST
         ):
-            raise ValueError(
+            raise Refused(
+                "out-of-range",
                 f"{str(value)[:40]!r}: at most {WIDEST} wide and {DEEPEST} deep; write a smaller "
-                "size"
+                "size",
+                value=str(value)[:40],
+                widest=WIDEST,
+                deepest=DEEPEST,
             )
         return cls(width=int(match[1]), depth=int(match[2]) if match[2] else None)
 
@@ -273,11 +313,18 @@ def _as_seeds(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return value
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(
-            f"{value!r}: expected how many seeds, such as 2, or a list of them, such as [0, 1]"
+        raise Refused(
+            "not-a-seed-count",
+            f"{value!r}: expected how many seeds, such as 2, or a list of them, such as [0, 1]",
+            value=value,
         )
     if value > MOST_LISTED:
-        raise ValueError(f"{value}: at most {MOST_LISTED} seeds; ask for fewer")
+        raise Refused(
+            "out-of-range",
+            f"{value}: at most {MOST_LISTED} seeds; ask for fewer",
+            value=value,
+            most=MOST_LISTED,
+        )
     return tuple(range(value))
 
 
@@ -298,54 +345,68 @@ Seeds = Annotated[
 VARIABLE = re.compile(r"\$(?:[A-Za-z_]|\{)")
 URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/")
 NO_TEXT = {"Cc", "Cs"}
-"""Unicode's categories of control characters, such as NUL and newline, and of half characters."""
+"""Unicode categories of control characters, such as NUL and newline, and of lone surrogates."""
 LONGEST_NAME = 255
-"""Bytes of one part of a path on the file systems in use."""
+"""Bytes of one component of a path on common file systems."""
 
 
 def checked_path(text: str) -> str:
-    """The path as it was written.
+    """The path as written.
 
     Raises:
-        ValueError: It is empty, holds a variable, a URL or a control character, or has a part that
-            no file system takes.
+        Refused: The path is empty, contains a variable, a URL or a control character, or has a
+            component that is too long for a file system.
     """
     if not text.strip():
-        raise ValueError("the path is empty; write a path, such as ./store")
+        raise Refused("empty", "the path is empty; write a path, such as ./store")
     if odd := next((each for each in text if unicodedata.category(each) in NO_TEXT), None):
-        raise ValueError(f"{text!r}: a path holds no {odd!r}; remove it")
+        raise Refused(
+            "bad-character",
+            f"{text!r}: a path holds no {odd!r}; remove it",
+            path=text,
+            character=odd,
+        )
     if VARIABLE.search(text):
-        raise ValueError(
+        raise Refused(
+            "variable-in-path",
             f"{text!r}: environment variables are not filled in here; write the path itself, or "
-            "begin it with ~ for the home"
+            "begin it with ~ for the home",
+            path=text,
         )
     if url := URL.match(text):
         bare = re.sub(r"^file:/+", "/", text, flags=re.IGNORECASE)
         fix = f"write {bare}" if url[1].lower() == "file" else "mount it, and write where"
-        raise ValueError(f"{text!r}: a URL is no path; {fix}")
+        raise Refused("url-as-path", f"{text!r}: a URL is no path; {fix}", path=text)
     if long := next((p for p in text.split("/") if len(p.encode()) > LONGEST_NAME), None):
-        raise ValueError(
+        raise Refused(
+            "name-too-long",
             f"{text[:60]!r}...: {len(long.encode())} bytes between two slashes, and file systems "
-            f"take {LONGEST_NAME}; shorten it"
+            f"take {LONGEST_NAME}; shorten it",
+            path=text,
+            bytes=len(long.encode()),
+            most=LONGEST_NAME,
         )
     return text
 
 
 def expanded(text: str) -> Path:
-    """The path with `~` and `~user` filled in.
+    """The path with `~` and `~user` expanded.
 
     Raises:
-        ValueError: There is no such user, or this user has no home.
+        Refused: There is no such user, or the user has no home directory.
     """
     try:
         return Path(text).expanduser()
     except RuntimeError:
         user = text.partition("/")[0]
-        raise ValueError(
-            f"{text!r}: there is no home for {user}; write the path from / on"
+        raise Refused(
+            "no-home",
+            f"{text!r}: there is no home for {user}; write the path from / on",
+            path=text,
+            user=user,
         ) from None
 
 
 def is_relative(text: str) -> bool:
-    """Whether a path is meant from the folder of the file that holds it."""
+    """Whether a path is relative to the folder of the file that contains it."""
     return not (text.startswith("~") or Path(text).is_absolute() or URL.match(text))

@@ -1,8 +1,7 @@
-"""One YAML 1.2 file as a tree whose every value knows its line; what no study needs is refused.
+"""Study files as trees in which every value knows its file and line; `extends` merges files.
 
-PyYAML is not used: it reads `1e-3` as a string and lets a repeated key win silently.
-
-Study files that extend others, as one tree whose every value knows its file and line.
+Files are YAML 1.2, read by ruamel: PyYAML reads `1e-3` as a string and accepts repeated keys. YAML
+features that no study needs (tags, several documents, huge alias expansions) are refused.
 """
 
 import os
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from windtunnel.config.units import checked_path, expanded, is_relative
-from windtunnel.errors import ConfigError, boundary
+from windtunnel.errors import ConfigError, Refused, boundary
 
 MOST_BYTES = 1_000_000
 MOST_VALUES = 100_000
-"""Values of a file once its aliases are written out: a few that hold each other make billions."""
+"""Values of a file with its aliases expanded; nested aliases grow exponentially."""
 DEEPEST = 50
 LARGEST_INTEGER = 2**63 - 1
 
@@ -27,7 +26,7 @@ VERSION = re.compile(r"^%YAML[ \t]+(\S+)", re.MULTILINE)
 MERGE = f"{TAG}merge"
 NULLS = {"": None, "~": None, "null": None}
 TUPLE = f"{TAG}python/tuple"
-"""What PyYAML's `yaml.dump` writes for a tuple: read as the list that was meant."""
+"""Tag that PyYAML's `yaml.dump` writes for a tuple; such a value is read as a list."""
 HOW = {
     "timestamp": "a date; put it into quotes",
     "binary": "binary data; write text or a number",
@@ -35,14 +34,14 @@ HOW = {
     "omap": "an ordered mapping; write a mapping, or remove the tag",
     "pairs": "a list of pairs; write a mapping",
 }
-"""Types of YAML that a study file has no use for, by their tag, and what to write instead."""
+"""YAML types that a study file does not take, by tag, with what to write instead."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A value, and where it was written: a dict of nodes, a list of nodes, or a scalar.
+    """A value with its file and line: a dict of nodes, a list of nodes, or a scalar.
 
-    The line is that of its key, or of itself in a list.
+    The line is that of the key; in a list, that of the item.
     """
 
     value: Any
@@ -50,7 +49,7 @@ class Node:
     line: int
 
     def plain(self) -> Any:
-        """Builtin values only."""
+        """The value as builtin types."""
         match self.value:
             case dict() as entries:
                 return {key: node.plain() for key, node in entries.items()}
@@ -60,14 +59,14 @@ class Node:
 
 
 def parse(path: Path) -> Node:
-    """The one document of a file.
+    """The tree of one file, without the files that it extends.
 
     Raises:
-        ConfigError: A missing or unreadable file, bad YAML, a repeated key, a tag, a key or a
-            number that is not read, or more than `MOST_VALUES` values.
+        ConfigError: Missing or unreadable file, bad YAML, repeated key, unsupported tag, key or
+            number, or more than `MOST_VALUES` values.
     """
     text = _text(path)
-    with boundary(path, "mend the file", ConfigError, what="not valid YAML"):
+    with boundary(path, "mend the file", ConfigError, what="not valid YAML", code="invalid-yaml"):
         return _Reader(path).read(text)
 
 
@@ -77,33 +76,48 @@ def _text(path: Path) -> str:
         try:
             status = path.stat()
         except FileNotFoundError:
-            raise ConfigError(f"{path}: no such file; {init}") from None
+            raise ConfigError("missing-file", f"{path}: no such file; {init}", file=path) from None
         if not stat.S_ISREG(status.st_mode):
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
-            raise ConfigError(f"{path}: {what}, and no study file; {init}")
+            raise ConfigError("not-a-file", f"{path}: {what}, and no study file; {init}", file=path)
         if status.st_size > MOST_BYTES:
             raise ConfigError(
+                "file-too-large",
                 f"{path}: {status.st_size:,} bytes; a study file has at most {MOST_BYTES:,}. Give "
-                "the path of the study file itself"
+                "the path of the study file itself",
+                file=path,
+                bytes=status.st_size,
+                most=MOST_BYTES,
             )
         data = path.read_bytes()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ConfigError(f"{path}:1: UTF-16; save the file as UTF-8")
+        raise ConfigError(
+            "not-utf8", f"{path}:1: UTF-16; save the file as UTF-8", file=path, line=1
+        )
     if b"\0" in data:
         line = data[: data.index(b"\0")].count(b"\n") + 1
-        raise ConfigError(f"{path}:{line}: a NUL byte; save the file as text, in UTF-8")
+        raise ConfigError(
+            "not-utf8",
+            f"{path}:{line}: a NUL byte; save the file as text, in UTF-8",
+            file=path,
+            line=line,
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as broken:
         line = data[: broken.start].count(b"\n") + 1
         byte = data[broken.start]
         raise ConfigError(
-            f"{path}:{line}: byte 0x{byte:02x} is no UTF-8; save the file as UTF-8"
+            "not-utf8",
+            f"{path}:{line}: byte 0x{byte:02x} is no UTF-8; save the file as UTF-8",
+            file=path,
+            line=line,
+            byte=byte,
         ) from None
 
 
 class _Reader:
-    """From ruamel's nodes, which know their tags and places, to builtin values."""
+    """Converts ruamel's nodes, which carry tags and marks, to `Node`."""
 
     def __init__(self, path: Path) -> None:
         from ruamel.yaml import YAML
@@ -118,36 +132,47 @@ class _Reader:
 
         if (directive := VERSION.search(text)) and directive[1] != "1.2":
             line = text.count("\n", 0, directive.start()) + 1
-            raise self._refused(line, f"YAML {directive[1]}; study files are YAML 1.2: remove this")
+            raise self._refused(
+                "yaml-version", line, f"YAML {directive[1]}; study files are YAML 1.2: remove this"
+            )
         try:
             root = self.yaml.compose(text)
         except RecursionError:
-            raise self._refused(self._deepest_line(text), self._too_deep()) from None
+            raise self._too_deep(self._deepest_line(text)) from None
         except ReaderError as odd:
             line = text.count("\n", 0, odd.position) + 1
             raise self._refused(
-                line, f"the character {chr(odd.character)!r} is not allowed in YAML; remove it"
+                "bad-character",
+                line,
+                f"the character {chr(odd.character)!r} is not allowed in YAML; remove it",
             ) from None
         except MarkedYAMLError as broken:
             line = broken.problem_mark.line + 1 if broken.problem_mark else 1
-            raise self._refused(line, f"not valid YAML: {_problem(broken)}") from None
+            raise self._refused(
+                "invalid-yaml", line, f"not valid YAML: {_problem(broken)}"
+            ) from None
         if root is None:
             return Node(None, self.path, 1)
         if self._size(root, {}, []) > MOST_VALUES:
             raise self._refused(
+                "too-many-values",
                 _line(root),
                 f"more than {MOST_VALUES:,} values once its aliases are written out; write fewer",
             )
         return self._node(root, _line(root))
 
-    def _refused(self, line: int, why: str) -> ConfigError:
-        return ConfigError(f"{self.path}:{line}: {why}")
+    def _refused(self, code: str, line: int, why: str) -> ConfigError:
+        return ConfigError(code, f"{self.path}:{line}: {why}", file=self.path, line=line)
 
-    def _too_deep(self) -> str:
-        return f"lists and mappings within each other more than {DEEPEST} deep; write them flat"
+    def _too_deep(self, line: int) -> ConfigError:
+        return self._refused(
+            "too-deep",
+            line,
+            f"lists and mappings within each other more than {DEEPEST} deep; write them flat",
+        )
 
     def _deepest_line(self, text: str) -> int:
-        """Where a nesting begins that is too deep to be composed."""
+        """The line at which the nesting exceeds `DEEPEST`."""
         from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
         depth = 0
@@ -159,11 +184,13 @@ class _Reader:
         return 1
 
     def _size(self, node: Any, known: dict[int, int], above: list[int]) -> int:
-        """Values in a node, those of aliases counted each time; none is inside of itself."""
+        """Number of values in a node with aliases expanded; refuses a node inside itself."""
         if id(node) in above:
-            raise self._refused(_line(node), "an anchor that holds its own alias; write it out")
+            raise self._refused(
+                "circular-alias", _line(node), "an anchor that holds its own alias; write it out"
+            )
         if len(above) > DEEPEST:
-            raise self._refused(_line(node), self._too_deep())
+            raise self._too_deep(_line(node))
         if id(node) not in known:
             parts = _parts(node)
             known[id(node)] = 1 + sum(self._size(part, known, [*above, id(node)]) for part in parts)
@@ -178,7 +205,7 @@ class _Reader:
         return Node(self._scalar(node, tag), self.path, line)
 
     def _kind(self, node: Any) -> str:
-        """The tag of a value that is read, without its prefix."""
+        """The tag of a supported value, without its prefix."""
         from ruamel.yaml.nodes import MappingNode, SequenceNode
 
         own = {MappingNode: ("map",), SequenceNode: ("seq",)}.get(
@@ -190,13 +217,15 @@ class _Reader:
             return kind
         shown = f"!!{kind}" if tag.startswith(TAG) else tag
         if kind == "timestamp":
-            raise self._refused(_line(node), f"{node.value} is read as {HOW[kind]}")
+            raise self._refused(
+                "unsupported-tag", _line(node), f"{node.value} is read as {HOW[kind]}"
+            )
         how = HOW.get(kind)
-        said = f" is {how}" if how else " is not read; remove it and write the plain value"
-        raise self._refused(_line(node), f"the YAML tag {shown}{said}")
+        fix = f" is {how}" if how else " is not read; remove it and write the plain value"
+        raise self._refused("unsupported-tag", _line(node), f"the YAML tag {shown}{fix}")
 
     def _entries(self, node: Any) -> dict[str, Node]:
-        """Entries by their keys as they were written; those of `<<` where no other has the key."""
+        """Entries by key as written; entries merged by `<<` only for keys that are not there."""
         entries: dict[str, Node] = {}
         inherited: dict[str, Node] = {}
         seen = set[str]()
@@ -204,7 +233,9 @@ class _Reader:
             line, name = _line(key), self._key(key)
             unique = str(key.tag) if key.tag == MERGE else name  # "<<" in quotes is a plain key
             if unique in seen:
-                raise self._refused(line, f'found duplicate key "{name}"; keep one of the two')
+                raise self._refused(
+                    "duplicate-key", line, f'found duplicate key "{name}"; keep one of the two'
+                )
             seen.add(unique)
             if key.tag == MERGE:
                 for below, item in self._merged(value, line):
@@ -215,16 +246,20 @@ class _Reader:
 
     def _key(self, key: Any) -> str:
         if not isinstance(key.value, str) or not str(key.tag).startswith(TAG):
-            raise self._refused(_line(key), "a list, a mapping or a tag as a key; write a name")
+            raise self._refused(
+                "bad-key", _line(key), "a list, a mapping or a tag as a key; write a name"
+            )
         if not key.value:
-            raise self._refused(_line(key), "an empty key; write a name")
+            raise self._refused("bad-key", _line(key), "an empty key; write a name")
         return key.value
 
     def _merged(self, value: Any, line: int) -> Iterator[tuple[str, Node]]:
-        """Entries of what `<<` names, the first of several mappings first."""
+        """Entries of the mapping or mappings that `<<` merges, in order."""
         for each in value.value if self._kind(value) == "seq" else [value]:
             if self._kind(each) != "map":
-                raise self._refused(line, "<< takes a mapping, or a list of them, such as *anchor")
+                raise self._refused(
+                    "bad-merge", line, "<< takes a mapping, or a list of them, such as *anchor"
+                )
             yield from self._entries(each).items()
 
     def _scalar(self, node: Any, kind: str) -> Any:
@@ -235,7 +270,7 @@ class _Reader:
         if known is None:
             return text
         if text.lower() not in known:
-            raise self._refused(line, f"{text!r} is no {kind}; remove its tag")
+            raise self._refused("wrong-type", line, f"{text!r} is no {kind}; remove its tag")
         return known[text.lower()]
 
     def _number(self, node: Any, kind: str, line: int) -> int | float:
@@ -249,14 +284,15 @@ class _Reader:
             else:
                 value = self.yaml.constructor.construct_yaml_int(node)
         except (ValueError, OverflowError):
-            raise self._refused(line, f"{shown} is no number") from None
+            raise self._refused("not-a-number", line, f"{shown} is no number") from None
         is_written = re.search(r"\d", text) is not None  # else it is .inf or .nan
         if kind == "float" and abs(value) == float("inf") and is_written:
             raise self._refused(
-                line, f"{shown} is larger than any number here; write a smaller one"
+                "out-of-range", line, f"{shown} is larger than any number here; write a smaller one"
             )
         if kind == "int" and abs(value) > LARGEST_INTEGER:
             raise self._refused(
+                "out-of-range",
                 line,
                 f"{shown} is beyond the largest integer, {LARGEST_INTEGER}; write a smaller one",
             )
@@ -269,14 +305,14 @@ def _line(node: Any) -> int:
 
 
 def _parts(node: Any) -> list[Any]:
-    """The nodes right within a node."""
+    """The direct children of a node."""
     if isinstance(node.value, str):
         return []
     return [each for part in node.value for each in (part if isinstance(part, tuple) else (part,))]
 
 
 def _problem(broken: Any) -> str:
-    """What ruamel says, with a fix where it is known."""
+    """Message of ruamel, with a fix for common mistakes."""
     problem = str(broken.problem).split("\n")[0]
     if "another document" in problem:
         return "a second document begins here (`---`); a study file holds one"
@@ -291,27 +327,27 @@ def _problem(broken: Any) -> str:
 EXTENDS = "extends"
 
 MOST_FILES = 50
-"""Read for one study: two files that each extend two others grow without end."""
+"""Files read for one study; files that each extend two others grow exponentially."""
 
 
 def read_tree(path: Path) -> Node:
-    """The mapping in a file, laid over those that its key `extends` names, the last one on top.
+    """The tree of a file merged over the files that it `extends`, of which the last one wins.
 
-    A mapping is merged key by key, `experiments` item by item of one name, anything else replaced;
-    null takes a key back to its default. Paths of an extended file stay relative to that file.
+    Mappings are merged key by key and `experiments` by name; any other value is replaced, and null
+    resets a key to its default. Paths of an extended file stay relative to that file.
 
     Raises:
-        ConfigError: A missing or unreadable file, bad YAML, a repeated key, no mapping, or files
-            that extend each other.
+        ConfigError: Missing or unreadable file, bad YAML, repeated key, no mapping, or files that
+            extend each other.
     """
     return _read(path, within=(), read=[])
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """The file, and every one that it extends.
+    """The file and every file that it extends, directly or not.
 
     Raises:
-        ConfigError: As of `read_tree`.
+        ConfigError: As for `read_tree`.
     """
     read: list[Path] = []
     _read(path, within=(), read=read)
@@ -319,12 +355,15 @@ def files_of(path: Path) -> tuple[Path, ...]:
 
 
 def _read(path: Path, *, within: tuple[Path, ...], read: list[Path]) -> Node:
-    """As `read_tree`; `within` are the files that extend this one, `read` counts all."""
+    """`read_tree` below the files `within`; appends each file to `read`."""
     read.append(path)
     tree = parse(path)
     if not isinstance(tree.value, dict):
         raise ConfigError(
-            f"{path}:{tree.line}: a study file is a mapping of keys; `windtunnel init` writes one"
+            "wrong-type",
+            f"{path}:{tree.line}: a study file is a mapping of keys; `windtunnel init` writes one",
+            file=path,
+            line=tree.line,
         )
     extended = tree.value.pop(EXTENDS, None)
     if extended is None:
@@ -332,38 +371,59 @@ def _read(path: Path, *, within: tuple[Path, ...], read: list[Path]) -> Node:
     here = (*within, path.resolve())
     merged: Node | None = None
     for name in _names(extended):
+        place = {"file": extended.file, "line": extended.line, "key": EXTENDS, "extended": name}
         where = f"{extended.file}:{extended.line}: {EXTENDS}: {name}"
         with boundary(where, "mend the path", ConfigError, what="cannot be read"):
-            below = path.parent / expanded(name)
-            if below.resolve() in here:
-                raise ConfigError(f"{where}: a file cannot extend itself, by whatever way")
-            if not below.exists():
-                raise ConfigError(f"{where}: no such file; the path is relative to {path.name}")
-            if not below.is_file():
-                raise ConfigError(f"{where}: is no file; give the path of a study file")
+            base = path.parent / expanded(name)
+            if base.resolve() in here:
+                raise ConfigError(
+                    "circular-extends",
+                    f"{where}: a file cannot extend itself, by whatever way",
+                    **place,
+                )
+            if not base.exists():
+                raise ConfigError(
+                    "missing-file",
+                    f"{where}: no such file; the path is relative to {path.name}",
+                    **place,
+                )
+            if not base.is_file():
+                raise ConfigError(
+                    "not-a-file", f"{where}: is no file; give the path of a study file", **place
+                )
             if len(read) == MOST_FILES:
-                raise ConfigError(f"{where}: more than {MOST_FILES} files; extend fewer")
-        found = _moved(_read(below, within=here, read=read), path.parent)
-        merged = found if merged is None else _over(merged, found)
+                raise ConfigError(
+                    "too-many-files",
+                    f"{where}: more than {MOST_FILES} files; extend fewer",
+                    **place,
+                    most=MOST_FILES,
+                )
+        below = _moved(_read(base, within=here, read=read), path.parent)
+        merged = below if merged is None else _over(merged, below)
     return tree if merged is None else _over(merged, tree)
 
 
 def _names(extended: Node) -> list[str]:
     names = extended.plain()
     listed = names if isinstance(names, list) else [names]
+    place = {"file": extended.file, "line": extended.line, "key": EXTENDS}
     where = f"{extended.file}:{extended.line}: {EXTENDS}"
     if not all(isinstance(name, str) for name in listed):
-        raise ConfigError(f"{where}: write the path of a study file, or a list of them")
+        raise ConfigError(
+            "wrong-type", f"{where}: write the path of a study file, or a list of them", **place
+        )
     for name in listed:
         try:
             checked_path(name)
-        except ValueError as refused:
-            raise ConfigError(f"{where}: {refused}") from None
+        except Refused as refused:
+            raise ConfigError(
+                refused.code, f"{where}: {refused}", **place, **refused.values
+            ) from None
     return listed
 
 
 def _over(below: Node, above: Node, key: str = "") -> Node:
-    """`above` laid over `below`."""
+    """The tree `above` merged over `below`."""
     if key == "experiments" and isinstance(below.value, list) and isinstance(above.value, list):
         entries = _by_name(below.value, 0)
         for name, item in _by_name(above.value, len(entries)).items():
@@ -381,28 +441,33 @@ def _over(below: Node, above: Node, key: str = "") -> Node:
 
 
 def _by_name(experiments: list[Node], first: int) -> dict[str, Node]:
-    """The experiments of one file, which are told apart by their names alone."""
+    """The experiments of one file by name; refuses a repeated name."""
     entries: dict[str, Node] = {}
     for number, item in enumerate(experiments, start=first):
         name = _name(item, number)
         if name in entries:
             raise ConfigError(
+                "duplicate-name",
                 f"{item.file}:{item.line}: experiments: two experiments are called {name!r}; give "
-                "this one a `name:` of its own"
+                "this one a `name:` of its own",
+                file=item.file,
+                line=item.line,
+                key="experiments",
+                name=name,
             )
         entries[name] = item
     return entries
 
 
 def _name(experiment: Node, number: int) -> str:
-    """What an experiment is called; its kind unless it says otherwise."""
+    """The name of an experiment, by default its kind."""
     plain = experiment.plain()
     known = plain if isinstance(plain, dict) else {}
     return str(known.get("name", known.get("kind", number)))
 
 
 def _moved(tree: Node, folder: Path) -> Node:
-    """A tree whose paths were relative to its own file, now relative to `folder`."""
+    """The tree with its paths made relative to `folder` instead of its own file."""
     own = tree.file.parent
     if own.resolve() == folder.resolve():
         return tree
@@ -415,7 +480,7 @@ def _moved(tree: Node, folder: Path) -> Node:
 
 
 def _paths(study: dict[str, Node]) -> Iterator[tuple[Any, Any]]:
-    """Where a study file holds paths, as (container, key); the schema complains of the rest."""
+    """Places of paths in a study file, as (container, key)."""
     data = _entries(study, "data")
     if "store" in study:
         yield study, "store"
@@ -431,7 +496,7 @@ def _paths(study: dict[str, Node]) -> Iterator[tuple[Any, Any]]:
 
 
 def _moves(text: str) -> bool:
-    """Whether a path means another place when it is read from another folder."""
+    """Whether a path depends on the folder from which it is read."""
     return bool(text.strip()) and is_relative(text) and not text.startswith("builtin:")
 
 
