@@ -1,10 +1,13 @@
 """The boundary behind which no foreign exception passes."""
 
 import json
+import pickle
+from pathlib import Path
 
 import pytest
 
-from windtunnel.errors import ConfigError, DataError, boundary, cause_of
+from windtunnel.config.units import Misfit
+from windtunnel.errors import ConfigError, DataError, Refused, boundary, cause_of
 
 
 class Panic(BaseException):
@@ -27,17 +30,17 @@ FOREIGN = (
 def test_any_exception_names_file_cause_and_fix(foreign):
     with pytest.raises(DataError) as raised, boundary("a.jsonl:7", "mend it"):
         raise foreign
-    said = str(raised.value)
-    assert said.startswith("a.jsonl:7: ")
-    assert said.endswith("; mend it")
-    assert cause_of(foreign) in said
-    assert "\n" not in said
+    message = str(raised.value)
+    assert message == f"a.jsonl:7: {cause_of(foreign)}; mend it"
+    assert "\n" not in message
+    assert raised.value.code == "unreadable"
+    assert raised.value.values == {"where": "a.jsonl:7", "cause": cause_of(foreign)}
     assert raised.value.__cause__ is foreign
 
 
 def test_errors_of_our_own_and_interrupts_pass():
     with pytest.raises(ConfigError, match=r"^ours$"), boundary("a", "b"):
-        raise ConfigError("ours")
+        raise ConfigError("unknown-key", "ours")
     for passing in (KeyboardInterrupt, SystemExit):
         with pytest.raises(passing), boundary("a", "b"):
             raise passing
@@ -63,3 +66,31 @@ def test_a_cause_is_one_short_line_without_secrets():
     assert "secret" not in said
     assert len(said) < 320
     assert "and more" not in said
+
+
+def test_a_check_below_a_boundary_keeps_its_code_and_values():
+    with pytest.raises(DataError) as caught, boundary("a.jsonl:7", "mend it", code="not-json"):
+        raise Refused("not-a-number", "'x' is no number", value="x")
+    assert caught.value.code == "not-a-number"
+    assert caught.value.values == {"where": "a.jsonl:7", "value": "x"}
+
+
+def test_a_document_is_plain_json_without_secrets():
+    error = ConfigError(
+        "out-of-range", "at http://a:secret@h", path=Path("a"), value=float("inf"), known={"b"}
+    )
+    assert error.document() == {
+        "code": "out-of-range",
+        "message": "at http://***@h",
+        "values": {"path": "a", "value": "inf", "known": ["b"]},
+    }
+    json.dumps(error.document(), allow_nan=False)
+
+
+def test_an_error_survives_pickling():
+    error = pickle.loads(pickle.dumps(Misfit("unknown-source", "none", "sources", 0, source="a")))
+    assert (error.code, error.place, error.values) == (
+        "unknown-source",
+        ("sources", 0),
+        {"source": "a"},
+    )

@@ -43,5 +43,13 @@ def test_without_decay_there_is_no_end():
     ("final", "shape"), [(0.0, "exponential"), (1.1, "linear"), (-1, "cosine")]
 )
 def test_refuses_a_final_factor_that_no_decay_has(final, shape):
-    with pytest.raises(ConfigError, match="between 0 and 1"):
+    with pytest.raises(ConfigError) as caught:
         Decay(start=0, end=10, shape=shape, final_factor=final)
+    assert caught.value.code == "out-of-range"
+    assert caught.value.values == {"key": "final_factor", "value": final, "shape": shape}
+
+
+def test_refuses_a_decay_without_updates():
+    with pytest.raises(ConfigError) as caught:
+        Decay(start=10, end=10)
+    assert (caught.value.code, caught.value.values) == ("empty-decay", {"start": 10, "end": 10})

@@ -7,6 +7,7 @@ traceback.
 
 import difflib
 import errno
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -198,6 +199,8 @@ def _remade(kind: type[Coded], args: tuple[Any, ...], state: dict[str, Any]) -> 
 
 
 def _plain(value: object) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no such numbers
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):

@@ -26,39 +26,74 @@ def loaded(tmp_path, source, extra=""):
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "code", "values"),
     [
         (
             "{path: sft.jsonl, pairs: [answer, answer]}",
-            ".pairs: [answer, answer]: prompt and completion are two fields; name both",
+            "duplicate-value",
+            {"key": "data.sources[1].pairs", "repeated": "answer"},
         ),
         (
             "{path: builtin:code, pairs: [q, a]}",
-            ".pairs: [q, a] are fields of .jsonl files, and builtin:code has none; remove `pairs`",
+            "pairs-unsupported",
+            {"key": "data.sources[1].pairs", "fields": ("q", "a"), "path": "builtin:code"},
         ),
         (
             "{path: sft.parquet, pairs: [q, a]}",
-            ".pairs: [q, a] are fields of JSON lines, and sft.parquet holds none; allowed with "
-            "pairs are .jsonl, .jsonl.gz, .jsonl.zst, .ndjson, ",
+            "pairs-unsupported",
+            {"key": "data.sources[1].pairs", "fields": ("q", "a"), "path": "sft.parquet"},
         ),
-        ("{path: SFT.TXT, pairs: [q, a]}", ".pairs: [q, a] are fields of JSON lines, and SFT.TXT"),
-        ("{path: ids.npy, pairs: [q, a]}", ".pairs: [q, a] are fields of JSON lines, and ids.npy"),
-        ("{path: a.txt.gz, pairs: [q, a]}", ".pairs: [q, a] are fields of JSON lines, and a.txt"),
-        ("{path: a.bin, dtype: float32}", ".dtype = 'float32': "),
-        ("builtin:docs", ": two sources are called 'docs'; give this one another name: {path: "),
-        ("{path: docs.txt, weight: 0}", ": two sources are called 'docs'; give this one another "),
-        ("{path: code.txt, weight: 10%}", ".weight: '10%': weights are numbers relative to each"),
+        (
+            "{path: SFT.TXT, pairs: [q, a]}",
+            "pairs-unsupported",
+            {"key": "data.sources[1].pairs", "fields": ("q", "a"), "path": "SFT.TXT"},
+        ),
+        (
+            "{path: ids.npy, pairs: [q, a]}",
+            "pairs-unsupported",
+            {"key": "data.sources[1].pairs", "fields": ("q", "a"), "path": "ids.npy"},
+        ),
+        (
+            "{path: a.txt.gz, pairs: [q, a]}",
+            "pairs-unsupported",
+            {"key": "data.sources[1].pairs", "fields": ("q", "a"), "path": "a.txt.gz"},
+        ),
+        (
+            "{path: a.bin, dtype: float32}",
+            "unknown-value",
+            {"key": "data.sources[1].dtype", "value": "float32"},
+        ),
+        (
+            "builtin:docs",
+            "duplicate-name",
+            {"key": "data.sources[1]", "value": "builtin:docs", "name": "docs"},
+        ),
+        (
+            "{path: docs.txt, weight: 0}",
+            "duplicate-name",
+            {"key": "data.sources[1]", "name": "docs"},
+        ),
+        (
+            "{path: code.txt, weight: 10%}",
+            "not-a-number",
+            {"key": "data.sources[1].weight", "value": "10%"},
+        ),
     ],
 )
-def test_a_source_is_refused_at_its_line(tmp_path, source, said):
-    with pytest.raises(ConfigError) as refused:
+def test_a_source_is_refused_at_its_line(tmp_path, source, code, values):
+    with pytest.raises(ConfigError) as caught:
         loaded(tmp_path, source)
-    assert str(refused.value).startswith(f"{tmp_path / 'study.yaml'}:5: data.sources[1]{said}")
+    assert caught.value.code == code
+    values = values | {"file": tmp_path / "study.yaml", "line": 5}
+    assert {name: caught.value.values[name] for name in values} == values
 
 
 def test_a_set_of_a_source_s_name_is_told_where_it_is(tmp_path):
-    with pytest.raises(ConfigError, match=r":6: data.validation.extra\[1\]: two .* 'docs'"):
+    with pytest.raises(ConfigError) as caught:
         loaded(tmp_path, "code.txt", "exam.txt, docs.txt")
+    assert (caught.value.code, caught.value.values["name"]) == ("duplicate-name", "docs")
+    values = caught.value.values
+    assert (values["line"], values["key"]) == (6, "data.validation.extra[1]")
 
 
 @pytest.mark.parametrize(
@@ -90,13 +125,16 @@ def test_near_duplicates_are_switched(tmp_path, written, share):
 
 @pytest.mark.parametrize("written", ["0", "1.5", "-1", "80%", "null", "some", "[0.5]", ".nan"])
 def test_a_share_of_near_duplicates_out_of_range_is_refused_at_its_line(tmp_path, written):
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as caught:
         loaded(tmp_path, f"{{path: a.txt}}\n  dedup: {written}")
-    assert str(refused.value).startswith(f"{tmp_path / 'study.yaml'}:6: data.dedup: ")
+    assert caught.value.code in {"unknown-value", "not-finite"}
+    assert (caught.value.values["line"], caught.value.values["key"]) == (6, "data.dedup")
 
 
 @pytest.mark.parametrize("path", ["builtin:foo", "builtin:", "builtin:doctests/numpy"])
 def test_a_builtin_that_is_none_is_refused_at_its_line(study_file, words, path):
     file = study_file(replace=(f"path: {words}", f"path: '{path}'"))
-    with pytest.raises(ConfigError, match=r"hparams\.yaml:3: data\.sources\[0\]\.path"):
+    with pytest.raises(ConfigError) as caught:
         load_study(file)
+    assert (caught.value.code, caught.value.values["path"]) == ("unknown-builtin", path)
+    assert (caught.value.values["line"], caught.value.values["key"]) == (3, "data.sources[0].path")

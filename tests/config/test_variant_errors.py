@@ -29,95 +29,159 @@ PYDANTIC = re.compile(
 )
 
 
-def said_of(tmp_path, text):
+def error_of(tmp_path, text):
     file = tmp_path / "study.yaml"
     file.write_text(f"{HEAD}{text}\n")
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as caught:
         load_study(file)
-    (line,) = str(refused.value).splitlines()
-    return line.removeprefix(f"{file}:")
+    (message,) = str(caught.value).splitlines()
+    assert message.startswith(f"{file}:{caught.value.values['line']}: ")
+    return caught.value
 
 
 @pytest.mark.parametrize(
-    ("stage", "said"),
+    ("stage", "code", "values"),
     [
-        ("3", " = 3: expected a mapping of keys. Allowed: decay, stable, shape"),
-        ("", " is empty: expected a mapping of keys. Allowed: decay"),
-        ("{mixture: code}", ".mixture = 'code': expected a mapping of names, each with its value"),
-        ("{mixture: [docs, code]}", ".mixture: expected a mapping of names"),
-        ("{mixture: {}}", ".mixture: expected a length of at least 1, not 0"),
-        ("{mixture: {cod: 1}}", ".mixture.cod: no source of data.sources; did you mean 'code'?"),
-        ("{mixture: {code.txt: 1}}", ".mixture.code.txt: no source of data.sources; did you mean "),
-        ("{mixture: {code: 0}}", ".mixture: every weight is 0"),
-        ("{mixture: {code: 90%}}", ".mixture.code: '90%': weights are numbers relative to each "),
-        ("{mixture: {code: half}}", ".mixture.code = 'half': expected a number"),
-        ("{mixture: {code: .inf}}", ".mixture.code = inf: expected a finite number"),
-        ("{mixture: {code: -1}}", ".mixture.code = -1: expected a number greater than or equal to"),
-        ("{decay: 10}", ".decay: 10 is no duration: write a number with its unit"),
-        ("{shape: cosin}", ".shape = 'cosin': expected 'exponential', 'linear', 'one_minus_sqrt' "),
-        ("{decay: 100 step}", ".decay: '100 step' is no duration: write a number with its unit"),
-        ("{loss: completion}", ": loss: completion, and no source of its mixture has completions"),
-        ("{rate: 2}", ".rate = 2: expected a number less than or equal to 1"),
-        ("{batch_tokens: 128.5}", ".batch_tokens = 128.5: expected a whole number"),
-        ("{batch_tokens: 100}", ": a batch of 100 tokens is no whole number of rows of 64"),
-        ("{ramp: 9 steps}", ": ramp without mixture: it says how that changes"),
-        ("{mixtures: {code: 1}}", ".mixtures: unknown key; did you mean 'mixture'? Allowed: decay"),
+        ("3", "wrong-type", {"key": "", "value": 3}),
+        ("", "wrong-type", {"key": "", "value": None}),
+        ("{mixture: code}", "wrong-type", {"key": ".mixture", "value": "code"}),
+        ("{mixture: [docs, code]}", "wrong-type", {"key": ".mixture"}),
+        ("{mixture: {}}", "too-few-values", {"key": ".mixture", "least": 1, "length": 0}),
+        (
+            "{mixture: {cod: 1}}",
+            "unknown-source",
+            {"key": ".mixture.cod", "value": 1, "source": "cod"},
+        ),
+        (
+            "{mixture: {code.txt: 1}}",
+            "unknown-source",
+            {"key": ".mixture.code.txt", "value": 1, "source": "code.txt"},
+        ),
+        ("{mixture: {code: 0}}", "zero-weights", {"key": ".mixture"}),
+        ("{mixture: {code: 90%}}", "not-a-number", {"key": ".mixture.code", "value": "90%"}),
+        ("{mixture: {code: half}}", "not-a-number", {"key": ".mixture.code", "value": "half"}),
+        ("{mixture: {code: .inf}}", "not-finite", {"key": ".mixture.code"}),
+        (
+            "{mixture: {code: -1}}",
+            "out-of-range",
+            {"key": ".mixture.code", "value": -1, "least": 0.0},
+        ),
+        ("{decay: 10}", "not-a-duration", {"key": ".decay", "value": 10}),
+        ("{shape: cosin}", "unknown-value", {"key": ".shape", "value": "cosin"}),
+        ("{decay: 100 step}", "not-a-duration", {"key": ".decay", "value": "100 step"}),
+        ("{loss: completion}", "no-completions", {"key": "", "paired": []}),
+        ("{rate: 2}", "out-of-range", {"key": ".rate", "value": 2, "most": 1.0}),
+        ("{batch_tokens: 128.5}", "not-whole", {"key": ".batch_tokens", "value": 128.5}),
+        ("{batch_tokens: 100}", "not-a-multiple", {"key": "", "batch_tokens": 100, "context": 64}),
+        ("{ramp: 9 steps}", "missing-key", {"key": "", "given": "ramp", "needed": "mixture"}),
+        ("{mixtures: {code: 1}}", "unknown-key", {"key": ".mixtures"}),
     ],
 )
-def test_of_a_stage(tmp_path, stage, said):
-    found = said_of(tmp_path, VARIANTS + stage)
-    assert found.startswith(f"14: experiments[0].variants.a[1]{said}")
-    assert not PYDANTIC.search(found)
-
-
-CHAIN = "expected one stage, such as {decay: 100 steps}, or a list of stages"
+def test_of_a_stage(tmp_path, stage, code, values):
+    error = error_of(tmp_path, VARIANTS + stage)
+    values = values | {"line": 14, "key": f"experiments[0].variants.a[1]{values['key']}"}
+    assert error.code == code
+    assert {name: error.values[name] for name in values} == values
+    assert not PYDANTIC.search(str(error))
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "code", "values"),
     [
-        ("    variants:\n      a:", f"11: experiments[0].variants.a: {CHAIN}"),
-        ("    variants:\n      a: decay", f"11: experiments[0].variants.a: {CHAIN}"),
-        ("    variants:\n      a: []", "11: experiments[0].variants.a: expected a length of at le"),
-        ("    variants:\n      a: {ramp: 9 steps}", "11: experiments[0].variants.a: ramp without"),
-        ("    variants:\n      a: {context: 96}", "11: experiments[0].variants.a: a batch of 256 "),
+        (
+            "    variants:\n      a:",
+            "wrong-type",
+            {"key": "experiments[0].variants.a", "line": 11, "value": None},
+        ),
+        (
+            "    variants:\n      a: decay",
+            "wrong-type",
+            {"key": "experiments[0].variants.a", "line": 11, "value": "decay"},
+        ),
+        (
+            "    variants:\n      a: []",
+            "too-few-values",
+            {"key": "experiments[0].variants.a", "line": 11, "least": 1, "length": 0},
+        ),
+        (
+            "    variants:\n      a: {ramp: 9 steps}",
+            "missing-key",
+            {"key": "experiments[0].variants.a", "line": 11, "given": "ramp", "needed": "mixture"},
+        ),
+        (
+            "    variants:\n      a: {context: 96}",
+            "not-a-multiple",
+            {"key": "experiments[0].variants.a", "line": 11, "batch_tokens": 256, "context": 96},
+        ),
         (
             "    variants:\n      'a:b': {}",
-            "11: experiments[0].variants.a:b: expected a name of le",
+            "bad-name",
+            {"key": "experiments[0].variants.a:b", "line": 11},
         ),
-        ("    variants: [{}]", "10: experiments[0].variants: expected a mapping of names"),
-        ("    variants:", "10: experiments[0].variants is empty: expected a mapping of names"),
-        ("    variants: {}", "7: experiments[0]: no variants and no design; give one"),
+        ("    variants: [{}]", "wrong-type", {"key": "experiments[0].variants", "line": 10}),
+        (
+            "    variants:",
+            "wrong-type",
+            {"key": "experiments[0].variants", "line": 10, "value": None},
+        ),
+        ("    variants: {}", "no-variants", {"key": "experiments[0]", "line": 7}),
         (
             "    design:\n      sources:\n        - docs\n        - cod",
-            "13: experiments[0].design.sources[1]: 'cod' is no source of data.sources; did you",
+            "unknown-source",
+            {
+                "key": "experiments[0].design.sources[1]",
+                "line": 13,
+                "value": "cod",
+                "source": "cod",
+            },
         ),
         (
             "    design: {sources: [docs, docs]}",
-            "10: experiments[0].design.sources[1]: 'docs' is named twice",
+            "duplicate-value",
+            {
+                "key": "experiments[0].design.sources[1]",
+                "line": 10,
+                "value": "docs",
+                "repeated": "docs",
+            },
         ),
         (
             "    design: {sources: [docs, code], mixtures_drawn: 1}\n    variants:\n      mix2: {}",
-            "12: experiments[0].variants.mix2: also the name of one of the design's",
+            "duplicate-name",
+            {"key": "experiments[0].variants.mix2", "line": 12, "name": "mix2"},
         ),
         (
             "    variants: {a: {}}\n    sizes: [9x9]",
-            "7: experiments[0]: experiment 'turn': size 9x",
+            "unknown-size",
+            {"key": "experiments[0]", "line": 7, "size": "9x9"},
         ),
         (
             "    variants: {a: {}}\n  - forks: [9N]",
-            "11: experiments[1]: expected a mapping with a ",
+            "missing-key",
+            {"key": "experiments[1]", "line": 11},
         ),
         (
             "    variants: {a: {}}\n  - branch",
-            "11: experiments[1] = 'branch': expected a mapping w",
+            "wrong-type",
+            {"key": "experiments[1]", "line": 11, "value": "branch"},
         ),
     ],
 )
-def test_of_a_variant(tmp_path, text, said):
-    found = said_of(tmp_path, text)
-    assert found.startswith(said)
-    assert not PYDANTIC.search(found)
+def test_of_a_variant(tmp_path, text, code, values):
+    error = error_of(tmp_path, text)
+    assert error.code == code
+    assert {name: str(error.values[name]) for name in values} == {
+        name: str(value) for name, value in values.items()
+    }
+    assert not PYDANTIC.search(str(error))
+
+
+def test_the_form_of_a_message(tmp_path):
+    error = error_of(tmp_path, VARIANTS + "{mixtures: {code: 1}}")
+    assert str(error).startswith(
+        f"{tmp_path / 'study.yaml'}:14: experiments[0].variants.a[1].mixtures: unknown key; "
+        "did you mean 'mixture'? Allowed: decay, stable, "
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,31 +203,34 @@ def test_of_a_variant(tmp_path, text, said):
     ],
 )
 def test_what_was_meant_is_guessed(tmp_path, stage, meant):
-    assert said_of(tmp_path, VARIANTS + stage).endswith(meant)
+    assert str(error_of(tmp_path, VARIANTS + stage)).endswith(meant)
 
 
 @pytest.mark.parametrize(("name", "meant"), [("my mix", "my-mix"), (".a:b", "a-b")])
 def test_a_name_that_may_be_is_offered(tmp_path, name, meant):
-    said = said_of(tmp_path, f"    variants:\n      '{name}': {{}}")
-    assert said.endswith(f"; did you mean {meant!r}?")
+    error = error_of(tmp_path, f"    variants:\n      '{name}': {{}}")
+    assert error.code == "bad-name"
+    assert str(error).endswith(f"; did you mean {meant!r}?")
 
 
 def test_the_path_of_a_source_is_no_name_in_a_design_either(tmp_path):
-    said = said_of(tmp_path, "    design: {sources: [docs, code.txt]}")
-    assert "'code.txt' is no source of data.sources; did you mean 'code'?" in said
+    error = error_of(tmp_path, "    design: {sources: [docs, code.txt]}")
+    assert (error.code, error.values["source"]) == ("unknown-source", "code.txt")
+    assert "; did you mean 'code'?" in str(error)
 
 
 @pytest.mark.parametrize("seeds", ["two", "0", "true", "1.5"])
 def test_seeds_are_how_many_or_a_list(tmp_path, seeds):
-    said = said_of(tmp_path, f"    variants: {{a: {{}}}}\n    seeds: {seeds}")
-    assert said.startswith("11: experiments[0].seeds: ")
-    assert said.endswith(": expected how many seeds, such as 2, or a list of them, such as [0, 1]")
+    error = error_of(tmp_path, f"    variants: {{a: {{}}}}\n    seeds: {seeds}")
+    assert error.code == "not-a-seed-count"
+    assert (error.values["line"], error.values["key"]) == (11, "experiments[0].seeds")
 
 
 def test_a_second_experiment_of_a_name_is_told_at_its_own_line(tmp_path):
     again = "  - kind: branch\n    name: turn\n    forks: [9N]\n    variants: {a: {}}"
-    said = said_of(tmp_path, f"    variants: {{a: {{}}}}\n{again}")
-    assert said.startswith("11: experiments[1]: two experiments are called 'turn'; give this one")
+    error = error_of(tmp_path, f"    variants: {{a: {{}}}}\n{again}")
+    assert (error.code, error.values["name"]) == ("duplicate-name", "turn")
+    assert (error.values["line"], error.values["key"]) == (11, "experiments[1]")
 
 
 def test_variants_may_share_keys_through_an_anchor(tmp_path):
@@ -176,5 +243,6 @@ def test_variants_may_share_keys_through_an_anchor(tmp_path):
     (stage,) = experiment.variants["b"]
     assert stage.mixture == {"code": 1.0}
     assert str(stage.decay) == "9 steps"
-    found = said_of(tmp_path, shared.replace("code: 1", "cod: 1"))
-    assert found.startswith("11: experiments[0].variants.a.mixture.cod: ")
+    error = error_of(tmp_path, shared.replace("code: 1", "cod: 1"))
+    assert (error.code, error.values["line"]) == ("unknown-source", 11)
+    assert error.values["key"] == "experiments[0].variants.a.mixture.cod"

@@ -133,7 +133,10 @@ class _Reader:
         if (directive := VERSION.search(text)) and directive[1] != "1.2":
             line = text.count("\n", 0, directive.start()) + 1
             raise self._refused(
-                "yaml-version", line, f"YAML {directive[1]}; study files are YAML 1.2: remove this"
+                "yaml-version",
+                line,
+                f"YAML {directive[1]}; study files are YAML 1.2: remove this",
+                version=directive[1],
             )
         try:
             root = self.yaml.compose(text)
@@ -145,6 +148,7 @@ class _Reader:
                 "bad-character",
                 line,
                 f"the character {chr(odd.character)!r} is not allowed in YAML; remove it",
+                character=chr(odd.character),
             ) from None
         except MarkedYAMLError as broken:
             line = broken.problem_mark.line + 1 if broken.problem_mark else 1
@@ -158,17 +162,19 @@ class _Reader:
                 "too-many-values",
                 _line(root),
                 f"more than {MOST_VALUES:,} values once its aliases are written out; write fewer",
+                most=MOST_VALUES,
             )
         return self._node(root, _line(root))
 
-    def _refused(self, code: str, line: int, why: str) -> ConfigError:
-        return ConfigError(code, f"{self.path}:{line}: {why}", file=self.path, line=line)
+    def _refused(self, code: str, line: int, why: str, **values: object) -> ConfigError:
+        return ConfigError(code, f"{self.path}:{line}: {why}", file=self.path, line=line, **values)
 
     def _too_deep(self, line: int) -> ConfigError:
         return self._refused(
             "too-deep",
             line,
             f"lists and mappings within each other more than {DEEPEST} deep; write them flat",
+            most=DEEPEST,
         )
 
     def _deepest_line(self, text: str) -> int:
@@ -218,11 +224,11 @@ class _Reader:
         shown = f"!!{kind}" if tag.startswith(TAG) else tag
         if kind == "timestamp":
             raise self._refused(
-                "unsupported-tag", _line(node), f"{node.value} is read as {HOW[kind]}"
+                "unsupported-tag", _line(node), f"{node.value} is read as {HOW[kind]}", tag=tag
             )
         how = HOW.get(kind)
         fix = f" is {how}" if how else " is not read; remove it and write the plain value"
-        raise self._refused("unsupported-tag", _line(node), f"the YAML tag {shown}{fix}")
+        raise self._refused("unsupported-tag", _line(node), f"the YAML tag {shown}{fix}", tag=tag)
 
     def _entries(self, node: Any) -> dict[str, Node]:
         """Entries by key as written; entries merged by `<<` only for keys that are not there."""
@@ -234,7 +240,10 @@ class _Reader:
             unique = str(key.tag) if key.tag == MERGE else name  # "<<" in quotes is a plain key
             if unique in seen:
                 raise self._refused(
-                    "duplicate-key", line, f'found duplicate key "{name}"; keep one of the two'
+                    "duplicate-key",
+                    line,
+                    f'found duplicate key "{name}"; keep one of the two',
+                    key=name,
                 )
             seen.add(unique)
             if key.tag == MERGE:
@@ -270,7 +279,9 @@ class _Reader:
         if known is None:
             return text
         if text.lower() not in known:
-            raise self._refused("wrong-type", line, f"{text!r} is no {kind}; remove its tag")
+            raise self._refused(
+                "wrong-type", line, f"{text!r} is no {kind}; remove its tag", value=text
+            )
         return known[text.lower()]
 
     def _number(self, node: Any, kind: str, line: int) -> int | float:
@@ -284,17 +295,24 @@ class _Reader:
             else:
                 value = self.yaml.constructor.construct_yaml_int(node)
         except (ValueError, OverflowError):
-            raise self._refused("not-a-number", line, f"{shown} is no number") from None
+            raise self._refused(
+                "not-a-number", line, f"{shown} is no number", value=shown
+            ) from None
         is_written = re.search(r"\d", text) is not None  # else it is .inf or .nan
         if kind == "float" and abs(value) == float("inf") and is_written:
             raise self._refused(
-                "out-of-range", line, f"{shown} is larger than any number here; write a smaller one"
+                "out-of-range",
+                line,
+                f"{shown} is larger than any number here; write a smaller one",
+                value=shown,
             )
         if kind == "int" and abs(value) > LARGEST_INTEGER:
             raise self._refused(
                 "out-of-range",
                 line,
                 f"{shown} is beyond the largest integer, {LARGEST_INTEGER}; write a smaller one",
+                value=shown,
+                most=LARGEST_INTEGER,
             )
         number: int | float = value
         return number
