@@ -75,6 +75,7 @@ schema: setup
 	$(BIN)/python -m windtunnel.config.schema
 	$(BIN)/python -m windtunnel.export.schema
 	$(BIN)/python tools/study_reference.py
+	$(BIN)/python tools/codes_page.py
 
 golden: setup
 	$(BIN)/python tests/train/test_golden.py
