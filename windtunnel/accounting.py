@@ -2,11 +2,11 @@
 
 One formula counts all nine models of MiniCPM (arXiv 2404.06395, Tables 2 and 8) to the digit:
 attention (q, o, and k, v over the kv heads), a gated feed-forward of three matrices, two norms a
-layer and the final norm. Embedding and head are counted apart.
+layer and the final norm. Embedding and head are counted separately.
 """
 
 BACKWARD_FACTOR = 3
-"""Forward plus backward, in forwards: each matmul has two in its backward (derived)."""
+"""FLOPs of forward and backward per forward FLOP; a backward is two matmuls each (derived)."""
 
 
 def non_embedding_params(
@@ -37,7 +37,7 @@ def exact_flops_per_token(
     """Training FLOPs per token with attention scores and head counted (matmuls only).
 
     Scores and values are counted over the whole context (no causal halving), as Megatron and PaLM
-    (arXiv 2204.02311, appendix B) do; the embedding look-up is no matmul and counts zero.
+    (arXiv 2204.02311, appendix B) do. The embedding look-up is not a matmul and counts as zero.
     """
     projections = 2 * width * width + 2 * width * kv_heads * head_dim + 3 * width * ffn_width
     attention = 2 * context * width

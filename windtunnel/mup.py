@@ -1,4 +1,4 @@
-"""How init, learning rate, weight decay and multipliers follow width and depth: one table.
+"""One table of how init, learning rate, weight decay and multipliers scale with width and depth.
 
 `mup` is MiniCPM's (arXiv 2404.06395, Table 7, as its code reads): hidden matrices get init std
 / sqrt(m) and learning rate / m with m = width / base_width; embedding, head and gains keep theirs;
@@ -17,7 +17,7 @@ WeightDecayRule = Literal["scaled", "constant"]
 
 
 class Role(StrEnum):
-    """What a parameter is to the network; every parameter has exactly one role."""
+    """The role of a parameter in the network; every parameter has exactly one."""
 
     EMBEDDING = "embedding"
     HIDDEN = "hidden"
@@ -54,10 +54,10 @@ def role_scale(
 ) -> RoleScale:
     """Init, rate, decay and eps multipliers of `role` at `width_ratio` = width / base_width.
 
-    Under mup with Adam every gradient shrinks as 1 / m, because the logits do; eps follows it in
-    every role so that its weight against the gradient is free of width (derived). Weight decay
-    times rate is free of width under `scaled`, the default; `constant` is MiniCPM's. Gains are
-    never decayed. Gains start at 1 and have no init std.
+    Under mup with Adam every gradient shrinks as 1 / m, because the logits do; eps shrinks with it
+    in every role, so that their ratio is independent of width (derived). Under `scaled`, the
+    default, weight decay times rate is independent of width; `constant` is MiniCPM's rule. Gains
+    start at 1, have no init std and are never decayed.
     """
     m = width_ratio
     is_mup = parametrization == "mup"

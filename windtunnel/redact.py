@@ -1,7 +1,7 @@
-"""Secrets out of texts: every message, record, report, tag and trace passes through `redacted`.
+"""Redaction of secrets; every message, record, report, tag and traceback passes through `redacted`.
 
-A tracking URI may carry a user and a password, a query may carry a key, and an exception of a
-library quotes either. What stands for a secret is `***`, so that a reader sees that one was there.
+A tracking URI may contain a user and a password, a query a key, and exceptions of libraries quote
+both. Each secret is replaced by `***`, so that its presence stays visible.
 """
 
 import os
@@ -14,10 +14,10 @@ SECRET_VARIABLES = (
     "DATABRICKS_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN",
     "AZURE_STORAGE_ACCESS_KEY",
 )  # fmt: skip
-"""Environment variables whose values are hidden wherever they turn up."""
+"""Environment variables whose values are replaced wherever they occur."""
 
 FEWEST_CHARACTERS = 6
-"""Of a variable's value that is looked for: a shorter one stands in a text by chance."""
+"""Shortest value of a variable that is replaced; shorter ones occur in texts by chance."""
 
 _SCHEME = r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*://)"
 _USER = re.compile(_SCHEME + r"""[^\s/?#"'<>]*@""")
@@ -31,7 +31,7 @@ _QUERY = re.compile(
 
 
 def redacted(text: str) -> str:
-    """The text without user names and passwords of URIs, keys of queries, and known secrets."""
+    """The text without credentials in URIs, keys in queries, and values of secret variables."""
     if "://" in text:
         text = _RAW_PASSWORD.sub(rf"\g<scheme>{HIDDEN}@", text)
         text = _USER.sub(rf"\g<scheme>{HIDDEN}@", text)

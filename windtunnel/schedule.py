@@ -1,4 +1,4 @@
-"""The rate as a function of the update: warmup, hold, decay (WSD; arXiv 2404.06395, eq. 1)."""
+"""Learning rate by update: warmup, stable, decay (WSD; arXiv 2404.06395, eq. 1)."""
 
 import math
 from dataclasses import dataclass
@@ -11,12 +11,14 @@ DecayShape = Literal["exponential", "linear", "one_minus_sqrt", "cosine"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decay:
-    """A decay that takes updates `start` to `end - 1` from `rate` towards `final_factor`.
+    """A decay over updates `start` to `end - 1`, from `rate` towards `final_factor`.
 
-    Both are relative to the recipe's peak, where a decay begins unless told otherwise.
+    Both rates are relative to the recipe's peak. The exponential shape halves every
+    (end - start) / log2(rate / final_factor) updates and reaches `final_factor` at `end`; from 1 to
+    the default 0.1 its half-life is 1 / 3.32 of the decay.
 
-    The exponential shape halves every (end - start) / log2(1 / final_factor) updates, so that it
-    stands at `final_factor` on `end`; with the default 0.1 that is a half-life of decay / 3.32.
+    Raises:
+        ConfigError: No update, or a final factor out of range.
     """
 
     start: int
@@ -61,10 +63,10 @@ class Decay:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """Multiplier on the peak rate; a function of the update alone, so that resuming needs no state.
+    """Multiplier on the peak rate, a function of the update alone, so that resuming needs no state.
 
-    Update s (from 0) warms up as rate x (s - start + 1) / warmup, then holds; with a decay it falls
-    from `decay.start` on, and `decay.end` is the first update that is not run.
+    Update s (from 0) warms up as rate x (s - start + 1) / warmup, then stays at `rate`. A decay
+    starts at `decay.start`; `decay.end` is the first update that is not run.
     """
 
     warmup: int

@@ -1,4 +1,4 @@
-"""The nouns: what is trained, by which recipe and schedule, and how a study asks for it."""
+"""Typed configuration: study files, models, recipes, schedules, and segments with their ids."""
 
 from windtunnel.config.load import load_study
 from windtunnel.config.model import ModelSpec, Recipe

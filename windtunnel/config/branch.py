@@ -30,28 +30,38 @@ from windtunnel.errors import Refused
 from windtunnel.schedule import DecayShape
 
 MOST_DRAWS = 100
-"""For each mixture: few sources, or a low concentration, give the same ones again and again."""
+"""Draws per mixture: with few sources or a low concentration, draws repeat."""
 
 
 class MixtureDesign(Strict):
     """Mixtures of some sources, each a variant `mix00`, `mix01`, ...
 
-    The first are each source alone and all of them in equal shares, so that a law need not
-    extrapolate; the rest are drawn from a Dirichlet distribution, the same for the same seed. No
-    two are alike, so that there are fewer where so many are not to be had.
+    The first are each source alone and the uniform mixture, so that a law need not extrapolate. The
+    rest are drawn from a Dirichlet distribution, reproducibly by seed. Duplicates are dropped, so
+    there may be fewer mixtures than requested.
     """
 
     sources: Annotated[tuple[str, ...], Field(min_length=2, description="Names of data.sources")]
     mixtures_drawn: Annotated[
-        int, Field(ge=1, le=500, description="Besides each source alone, and all in equal shares")
+        int,
+        Field(
+            ge=1,
+            le=500,
+            description="Random mixtures, in addition to each source alone and the uniform mixture",
+        ),
     ] = 20
     concentration: Annotated[
-        float, Field(gt=0, le=1e6, description="1: uniform; below: towards single sources")
+        float,
+        Field(
+            gt=0,
+            le=1e6,
+            description="Dirichlet concentration; 1: uniform; below 1: towards single sources",
+        ),
     ] = 1.0
     seed: int = 0
     decay: Annotated[
         Duration | None,
-        Field(description="How long; default: schedule.decay_fraction of all training"),
+        Field(description="Length of the decay; default: schedule.decay_fraction of all training"),
     ] = None
 
     def check_sources(self, sources: Sources) -> None:
@@ -109,18 +119,18 @@ class MixtureDesign(Strict):
 
 
 SQRT = 0.5
-"""The rate goes with the root of the batch (assumed for AdamW: Malladi et al. 2022, section 4)."""
+"""Learning rate ~ batch ** 0.5 (assumed for AdamW: Malladi et al. 2022, section 4)."""
 
 
 class Stage(Strict):
-    """A stretch of training with its own rate and data; what it leaves out goes on as before."""
+    """A stage of training with its own schedule and data; omitted keys keep their values."""
 
     decay: Annotated[
         Duration | None,
-        Field(description="How long; default: schedule.decay_fraction of all training"),
+        Field(description="Length of the decay; default: schedule.decay_fraction of all training"),
     ] = None
     stable: Annotated[
-        Duration | None, Field(description="Instead of a decay: hold the rate for so long")
+        Duration | None, Field(description="Hold the rate for this long, instead of a decay")
     ] = None
     shape: Annotated[DecayShape | None, Field(description="Default: schedule.shape")] = None
     final_factor: Annotated[
@@ -128,8 +138,8 @@ class Stage(Strict):
         Field(
             ge=0,
             le=1,
-            description="Rate at the end, relative to the peak. Default: schedule.final_factor of "
-            "the rate that it begins at",
+            description="Final learning rate, relative to the peak. Default: schedule.final_factor "
+            "times the initial rate of the stage",
         ),
     ] = None
     rate: Annotated[
@@ -137,43 +147,50 @@ class Stage(Strict):
         Field(
             gt=0,
             le=1,
-            description="Where it begins, relative to the peak. Default: where the last ended",
+            description="Initial learning rate, relative to the peak. Default: the final rate of "
+            "the previous stage",
         ),
     ] = None
     warmup: Annotated[
         Duration | None,
-        Field(description="Part of the stage in which the rate comes up from 0 again"),
+        Field(description="Initial part of the stage in which the rate warms up again from 0"),
     ] = None
     mixture: Annotated[
         dict[str, Weight] | None,
         Field(
             min_length=1,
-            description="Weights of data.sources by name from here on; a source that is not "
-            "named is not read. Default: as before",
+            description="Weights of data.sources by name; a source that is not named is not read. "
+            "Default: unchanged",
         ),
     ] = None
     ramp: Annotated[
-        Duration | None, Field(description="The mixture goes there over so long. Default: at once")
+        Duration | None,
+        Field(
+            description="Interpolate linearly to the new mixture over this long. Default: switch "
+            "at once"
+        ),
     ] = None
     loss: Annotated[
         Objective | None,
-        Field(description="completion: of sources with `pairs`, prompts are read and not learnt"),
+        Field(description="completion: for sources with `pairs`, the loss on prompts is masked"),
     ] = None
     batch_tokens: Annotated[
-        int | None, Field(ge=1, le=MOST_TOKENS, description="Default: as before")
+        int | None, Field(ge=1, le=MOST_TOKENS, description="Default: unchanged")
     ] = None
     lr_exponent: Annotated[
         float,
         Field(
             ge=-2,
             le=2,
-            description="The peak goes with this power of the batch, where it changes; 0: not",
+            description="The peak rate scales with the batch to this power; 0: unchanged",
         ),
     ] = SQRT
-    context: Annotated[int | None, Field(ge=2, le=LONGEST_CONTEXT, description="Tokens a row")] = (
+    context: Annotated[
+        int | None, Field(ge=2, le=LONGEST_CONTEXT, description="Tokens per row")
+    ] = None
+    rope_base: Annotated[float | None, Field(gt=1, description="RoPE base; requires context")] = (
         None
     )
-    rope_base: Annotated[float | None, Field(gt=1, description="With context")] = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -211,12 +228,12 @@ def _as_chain(value: Any) -> Any:
 Variant = Annotated[
     tuple[Stage, ...],
     BeforeValidator(_as_chain, json_schema_input_type=Stage | list[Stage]),
-    Field(min_length=1, description="One stage, or a list of stages that follow each other"),
+    Field(min_length=1, description="One stage, or a list of consecutive stages"),
 ]
 
 
 class BranchExperiment(Strict):
-    """sizes x forks x variants x seeds: branches that leave the same trunks in several ways."""
+    """sizes x forks x variants x seeds: several branches from each fork of the same trunks."""
 
     kind: Literal["branch"]
     name: ExperimentName = "branch"
@@ -226,23 +243,28 @@ class BranchExperiment(Strict):
         Field(
             min_length=1,
             max_length=MOST_LISTED,
-            description="Training before the branches leave: 10N, '2e6 tokens'",
+            description="Training before the fork: 10N, '2e6 tokens'",
         ),
         AfterValidator(differing),
     ]
     variants: Annotated[
         dict[ExperimentName, Variant],
-        Field(default_factory=dict, description="By name; what one leaves out is the study's"),
+        Field(
+            default_factory=dict,
+            description="Variants by name; omitted keys are those of the study",
+        ),
     ]
     design: Annotated[
         MixtureDesign | None,
-        Field(description="Further variants: mixtures drawn over some sources, for a mixture law"),
+        Field(
+            description="Additional variants for a mixture law: mixtures drawn over some sources"
+        ),
     ] = None
     seeds: Seeds = (0, 1)
 
     @property
     def sizes_named(self) -> tuple[Size, ...]:
-        """Every size that this experiment mentions."""
+        """Sizes that the experiment names explicitly."""
         return self.sizes or ()
 
     @property

@@ -28,16 +28,16 @@ PLAIN_SUFFIXES = (
 PAIR_SUFFIXES = tuple(
     f"{kind}{packed}" for kind in (".jsonl", ".ndjson", ".json") for packed in _PACKED
 )
-"""Of JSON lines, of which two fields may be a pair."""
+"""Suffixes of JSON lines, in which two fields may form a pair."""
 TOKEN_SUFFIXES = (".bin", ".npy")
 BUILTINS = ("builtin:docs", "builtin:code", "builtin:doctests")
 PARTED_BUILTINS = ("builtin:docs", "builtin:code")
-"""Of which one package alone can be asked for, as builtin:code/sympy."""
+"""Builtins of which a single package can be selected, as in builtin:code/sympy."""
 Dtype = Literal["uint16", "uint32", "uint8", "int32", "int64", "uint64"]
 NEAR_DUPLICATE_SHARE = 0.5
-"""Assumed: half of a document, the share at which most of it adds nothing."""
+"""Share of a document already read at which it is dropped (assumed)."""
 CONDITIONAL = "_conditional"
-"""After a source's name: the validation set of its completions, given their prompts."""
+"""Suffix of the validation set with the loss on completions given their prompts."""
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Name = Annotated[str, Field(pattern=NAME, max_length=80)]
@@ -126,22 +126,22 @@ class SourceConfig(Strict):
         str,
         AfterValidator(_checked_source),
         Field(
-            description="builtin:docs, builtin:code, of one package alone as builtin:code/sympy, "
-            "builtin:doctests, or a path relative to the study file: .txt, .md, .jsonl, .ndjson, "
-            ".json (all also with .gz or .zst), .parquet, .bin (raw, or Megatron's with .idx), "
-            ".npy, or a folder"
+            description="builtin:docs, builtin:code, one package of these as in "
+            "builtin:code/sympy, builtin:doctests, or a path relative to the study file: .txt, "
+            ".md, .jsonl, .ndjson, .json (all also with .gz or .zst), .parquet, .bin (raw, or "
+            "Megatron's with .idx), .npy, or a directory"
         ),
     ]
-    name: Annotated[Name | None, Field(description="Default: the file's stem")] = None
+    name: Annotated[Name | None, Field(description="Default: the stem of the file name")] = None
     weight: Annotated[
         Weight,
-        Field(description="Share of rows, relative to the others; 0: only branches read it"),
+        Field(description="Share of rows, relative to the other sources; 0: only branches read it"),
     ] = 1.0
     text_column: Annotated[
-        str, Field(description="For .jsonl and .parquet; a nested field as message.content")
+        str, Field(description="For .jsonl and .parquet; nested fields as in message.content")
     ] = "text"
     pairs: Annotated[
-        tuple[str, str] | None, Field(description="Two fields of .jsonl: prompt and completion")
+        tuple[str, str] | None, Field(description="The prompt and completion fields of .jsonl")
     ] = None
     dtype: Annotated[Dtype, Field(description="For raw .bin, and .npy without a header")] = "uint16"
 
@@ -182,7 +182,7 @@ class SourceConfig(Strict):
 
     @property
     def label(self) -> str:
-        """The name under which losses on this source are reported."""
+        """The name of the source in records and reports."""
         if self.name:
             return self.name
         if self.path.startswith("builtin:"):
@@ -191,12 +191,12 @@ class SourceConfig(Strict):
 
     @property
     def set_names(self) -> tuple[str, ...]:
-        """Its validation sets: of pairs there is one of completions given their prompts too."""
+        """Its validation sets; of pairs also one with the loss on completions only."""
         return (self.label, f"{self.label}{CONDITIONAL}") if self.paired else (self.label,)
 
     @property
     def paired(self) -> bool:
-        """Whether it holds prompts with their completions."""
+        """Whether the source consists of prompts with completions."""
         return self.pairs is not None or self.path == "builtin:doctests"
 
 
@@ -214,22 +214,22 @@ def no_source(name: str, sources: Sources) -> str:
 
 
 class ValidationConfig(Strict):
-    """Held-out documents: a share of each source, and whole extra sources."""
+    """Held-out documents: a share of each source, and additional sources."""
 
     fraction: Annotated[float, Field(gt=0, lt=0.5, description="Share of documents held out")] = (
         0.02
     )
     tokens: Annotated[
-        int, Field(ge=1, description="Tokens per set evaluated at the end of a segment")
+        int, Field(ge=1, description="Tokens per validation set at the end of a segment")
     ] = 131_072
-    fork_tokens: Annotated[int, Field(ge=1, description="Tokens per set evaluated at a fork")] = (
+    fork_tokens: Annotated[int, Field(ge=1, description="Tokens per validation set at a fork")] = (
         16_384
     )
     extra: tuple[Annotated[SourceConfig, BeforeValidator(_as_source)], ...] = ()
 
 
 class DataConfig(Strict):
-    """What is trained on and what is held out."""
+    """Training sources, tokenizer, validation sets and deduplication."""
 
     sources: Sources
     tokenizer: Annotated[
@@ -239,17 +239,17 @@ class DataConfig(Strict):
     ] = "bytes"
     vocab_size: Annotated[
         int | None,
-        Field(ge=2, le=2**32, description="Only for sources that are token files already"),
+        Field(ge=2, le=2**32, description="Only for sources that are already tokenized"),
     ] = None
     end_of_text: Annotated[
-        str | None, Field(description="Separator token; default: the usual names are tried")
+        str | None, Field(description="Document separator token; default: common names are tried")
     ] = None
     validation: ValidationConfig = ValidationConfig()
     dedup: Annotated[
         Dedup,
         Field(
-            description="Near-duplicate documents are dropped: on, off, or the share of a document "
-            "that was read before from which it is dropped (on: 0.5)"
+            description="Drop near-duplicate documents: on, off, or the share of a document that "
+            "must have been read before (on: 0.5)"
         ),
     ] = "on"
 
@@ -275,14 +275,14 @@ class DataConfig(Strict):
 
     @property
     def dedup_share(self) -> float | None:
-        """Share of a document that was read before from which it is dropped; None if never."""
+        """Share of a document already read at which it is dropped; None: never dropped."""
         if isinstance(self.dedup, float):
             return self.dedup
         return NEAR_DUPLICATE_SHARE if self.dedup == "on" else None
 
     @property
     def set_names(self) -> tuple[str, ...]:
-        """Every validation set, those of `validation.extra` last."""
+        """All validation sets, those of `validation.extra` last."""
         sources = (*self.sources, *self.validation.extra)
         return tuple(name for source in sources for name in source.set_names)
 
@@ -314,12 +314,12 @@ class DataConfig(Strict):
 
 
 PERIOD = 1000
-"""Rows after which a mixture repeats; decimal weights such as 0.7 and 0.3 are exact."""
+"""Rows per period of a mixture, so that decimal weights such as 0.7 and 0.3 are exact."""
 LARGEST_WEIGHT = 1e100
 
 
 def whole_shares(weights: Sequence[float]) -> list[int]:
-    """Parts of `PERIOD` for each weight, which sum to it: by largest remainder."""
+    """Rows per source out of `PERIOD`, by the largest-remainder method; their sum is `PERIOD`."""
     if max(weights) > LARGEST_WEIGHT:  # so that sums stay finite
         weights = [weight / max(weights) for weight in weights]
     total = math.fsum(weights)

@@ -28,7 +28,7 @@ from windtunnel.schedule import DecayShape
 Positive = Annotated[int, Field(ge=1)]
 
 LONGEST_CONTEXT = 2**24
-"""Tokens of a row (assumed)."""
+"""Most tokens of a row (assumed)."""
 
 NORM_EPS = 1e-5
 """Of every RMSNorm (MiniCPM's released configs)."""
@@ -130,17 +130,20 @@ class ModelSpec(Strict):
 
 
 class ModelFamily(Strict):
-    """The shapes that the study may use; everything but width and depth is shared."""
+    """The model shapes of a study; all but width and depth is shared."""
 
-    sizes: Annotated[Sizes, Field(description="WIDTHxDEPTH, or WIDTH with width_per_layer")]
+    sizes: Annotated[Sizes, Field(description="WIDTHxDEPTH, or WIDTH alone with width_per_layer")]
     width_per_layer: Annotated[
-        float | None, Field(gt=0, description="Depth rule: depth = width / this, rounded")
+        float | None,
+        Field(gt=0, description="Depth rule: depth = width / width_per_layer, rounded"),
     ] = None
     head_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 64
-    context: Annotated[int, Field(ge=2, le=LONGEST_CONTEXT, description="Tokens a row")] = 1024
+    context: Annotated[int, Field(ge=2, le=LONGEST_CONTEXT, description="Tokens per row")] = 1024
     ffn_ratio: Annotated[float, Field(gt=0, le=1000)] = 2.5
-    heads_per_kv: Annotated[Positive, Field(description="1 = multi-head, above: grouped-query")] = 1
-    tied: Annotated[bool, Field(description="Share embedding and head")] = True
+    heads_per_kv: Annotated[
+        Positive, Field(description="1: multi-head; above 1: grouped-query attention")
+    ] = 1
+    tied: Annotated[bool, Field(description="Tie embedding and head")] = True
     qk_norm: bool = False
     rope_base: Annotated[float, Field(gt=1)] = 10000.0
 
@@ -207,9 +210,9 @@ class ModelFamily(Strict):
 
 
 LARGEST = 1e6
-"""Of a rate, a scale or a multiplier (assumed); what is made of two of them is a finite number."""
+"""Largest rate, scale or multiplier (assumed); the product of two stays finite."""
 MOST_TOKENS = 2**40
-"""Of an update (assumed)."""
+"""Most tokens of one update (assumed)."""
 
 
 class Recipe(Strict):
@@ -218,7 +221,7 @@ class Recipe(Strict):
     lr: Annotated[float, Field(gt=0, le=LARGEST, description="Peak learning rate at base_width")]
     base_width: Annotated[int, Field(ge=1, description="Width at which every muP ratio is 1")]
     batch_tokens: Annotated[
-        int, Field(ge=1, le=MOST_TOKENS, description="Tokens per update, over all devices")
+        int, Field(ge=1, le=MOST_TOKENS, description="Tokens per update, across all devices")
     ]
     warmup_steps: Annotated[int, Field(ge=1, description="Updates of linear warmup")]
     init_std: Annotated[float, Field(gt=0, le=LARGEST, description="Init std at base_width")] = 0.1
@@ -227,7 +230,11 @@ class Recipe(Strict):
     ] = 12.0
     scale_depth: Annotated[
         float,
-        Field(gt=0, le=LARGEST, description="Residual branches are scaled by this / sqrt(depth)"),
+        Field(
+            gt=0,
+            le=LARGEST,
+            description="Residual branches are multiplied by scale_depth / sqrt(depth)",
+        ),
     ] = 1.4
     parametrization: Parametrization = "mup"
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -235,7 +242,9 @@ class Recipe(Strict):
     eps: Annotated[float, Field(gt=0, le=LARGEST)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0, le=LARGEST)] = 0.1
     weight_decay_rule: WeightDecayRule = "scaled"
-    clip: Annotated[float, Field(gt=0, description="Largest gradient norm (L2, all params)")] = 1.0
+    clip: Annotated[float, Field(gt=0, description="Gradient clipping: maximum global L2 norm")] = (
+        1.0
+    )
 
     def width_ratio(self, model: ModelSpec) -> float:
         """The m of muP: width / base_width."""
@@ -263,7 +272,7 @@ class Recipe(Strict):
 
 
 class ScheduleConfig(Strict):
-    """How branches decay."""
+    """The decay of every branch that sets none of its own."""
 
     shape: DecayShape = "exponential"
     decay_fraction: Annotated[
@@ -271,17 +280,17 @@ class ScheduleConfig(Strict):
         Field(
             gt=0,
             le=1,
-            description="Decay's share of the horizon; 1: from the end of warmup on. "
-            "Default: 0.1, for cosine 1",
+            description="Length of the decay as a share of the horizon; 1: from the end of warmup. "
+            "Default: 0.1, or 1 for cosine",
         ),
     ] = None
     final_factor: Annotated[
-        float, Field(ge=0, le=1, description="Rate at the end, relative to the peak")
+        float, Field(ge=0, le=1, description="Final learning rate, relative to the peak")
     ] = 0.1
 
     @property
     def decay_share(self) -> float:
-        """`decay_fraction`, or its default: a cosine spans all of a run but its warmup."""
+        """`decay_fraction`, or its default: a cosine spans the whole run after warmup."""
         if self.decay_fraction is not None:
             return self.decay_fraction
         return 1.0 if self.shape == "cosine" else 0.1

@@ -1,4 +1,4 @@
-"""The JSON Schema of a study file, by which editors complete and check it; it ships as a file."""
+"""The JSON Schema of a study file, shipped as a file for completion and checks in editors."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ SCHEMA_FILE = Path(__file__).with_name("study.schema.json")
 
 
 def schema_text() -> str:
-    """The schema made from the models."""
+    """The JSON Schema generated from the models."""
     schema = StudyConfig.model_json_schema()
     return json.dumps(
         {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema, indent=1

@@ -1,4 +1,4 @@
-"""A search: which fields vary in which ranges, how values are suggested, what is minimised."""
+"""Search experiments: search space, sampler, objective and early stopping."""
 
 import math
 from typing import Annotated, Any, Literal, Self
@@ -12,20 +12,20 @@ from windtunnel.errors import Refused
 Sampler = Literal["gp", "tpe", "cmaes", "sobol", "grid", "random"]
 
 MOST_TRIALS = 10_000
-"""Of one search (assumed; its plan takes seconds)."""
+"""Most trials of one search (assumed; planning them takes seconds)."""
 
 MOST_TRIALS_OF_GP, MOST_DIMENSIONS_OF_GP = 100, 6
-"""Beyond either a Gaussian process is slow and vague, and `auto` takes `tpe` (assumed)."""
+"""Beyond either, a Gaussian process is slow and imprecise, and `auto` selects `tpe` (assumed)."""
 
 
 class Range(Strict):
-    """An interval of a number; on a field that holds whole numbers it holds whole numbers."""
+    """An interval; of a field that takes whole numbers, its whole numbers."""
 
     low: float
     high: float
-    log: Annotated[bool, Field(description="Search the logarithm")] = False
+    log: Annotated[bool, Field(description="Search on a logarithmic scale")] = False
     points: Annotated[
-        int | None, Field(ge=2, le=MOST_LISTED, description="Values for `sampler: grid`")
+        int | None, Field(ge=2, le=MOST_LISTED, description="Number of values for `sampler: grid`")
     ] = None
 
     @model_validator(mode="after")
@@ -76,28 +76,33 @@ Searched = Annotated[
     Annotated[Range, Tag("range")] | Annotated[Choices, Tag("list")],
     Discriminator(lambda written: "list" if isinstance(written, list | tuple) else "range"),
 ]
-"""Told apart by how it is written, so that an error speaks of one of them only."""
+"""A range or a list; told apart by type, so that an error refers to only one of them."""
 
 
 class EarlyStopping(Strict):
-    """Stop trials that do badly at a rung, each measured after a short decay of its own.
+    """Stop trials that rank low at a rung.
 
-    A rung is a decay branch of the trial's trunk: trials are compared at equal phase, and the trunk
-    of one that goes on continues from where it stood.
+    A rung is a decay branch of the trial's trunk, so trials are compared after equal decays; the
+    trunk of a promoted trial continues undecayed.
     """
 
     rule: Literal["asha", "median"] = "asha"
     rungs: Annotated[
         tuple[Duration, ...],
-        Field(min_length=1, description="Horizons at which trials are compared, shortest first"),
+        Field(
+            min_length=1, description="Horizons at which trials are compared, in increasing order"
+        ),
     ]
     reduction: Annotated[
-        float, Field(gt=1, le=1000, description="asha: one in so many goes on from each rung")
+        float,
+        Field(
+            gt=1, le=1000, description="asha: one in `reduction` trials is promoted from each rung"
+        ),
     ] = 3.0
 
 
 class SearchExperiment(Strict):
-    """Search hyperparameters on one small model; repeat the best before a winner is named."""
+    """Search hyperparameters at one small size; repeat the best trials before naming a winner."""
 
     kind: Literal["search"]
     name: ExperimentName = "search"
@@ -113,7 +118,7 @@ class SearchExperiment(Strict):
     sampler: Annotated[
         Literal["auto", "gp", "tpe", "cmaes", "sobol", "grid", "random"],
         Field(
-            description="auto: gp up to 100 trials in up to 6 dimensions without early stopping, "
+            description="auto: gp for up to 100 trials and 6 dimensions without early stopping, "
             "else tpe"
         ),
     ] = "auto"
@@ -122,25 +127,34 @@ class SearchExperiment(Strict):
         Field(
             ge=1,
             le=MOST_TRIALS,
-            description="Trials suggested together, from all that ended before them",
+            description="Trials suggested together, given all trials that finished before",
         ),
     ] = 8
-    seed: Annotated[int, Field(ge=0, lt=2**32, description="Of the sampler")] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="Seed of the sampler")] = 0
     seeds: Seeds = (0,)
     horizon: Annotated[
-        Duration, Field(description="Training of a trial, decay included: 10N, '5000 steps'")
+        Duration, Field(description="Length of a trial, decay included: 10N, '5000 steps'")
     ] = Duration(amount=10, unit="N")
     objective: Annotated[
-        str, Field(description="mean: over the validation sets; or the name of one of them")
+        str,
+        Field(
+            description="Loss to minimise. mean: over the validation sets; or the name of one set"
+        ),
     ] = "mean"
     top: Annotated[
-        int, Field(ge=0, le=MOST_LISTED, description="Best trials that are repeated; 0: no winner")
+        int,
+        Field(ge=0, le=MOST_LISTED, description="Number of best trials to repeat; 0: no winner"),
     ] = 3
     repeats: Annotated[
-        int, Field(ge=1, le=MOST_LISTED, description="New seeds for each of them")
+        int, Field(ge=1, le=MOST_LISTED, description="New seeds per repeated trial")
     ] = 3
     longer: Annotated[
-        float, Field(gt=1, le=1000, description="Each is also run to so many times the horizon")
+        float,
+        Field(
+            gt=1,
+            le=1000,
+            description="Repeated trials are also run to this multiple of the horizon",
+        ),
     ] = 2.0
     early_stopping: EarlyStopping | None = None
 
@@ -196,7 +210,7 @@ class SearchExperiment(Strict):
 
     @property
     def sampler_taken(self) -> Sampler:
-        """What `auto` means for this search."""
+        """The sampler, with `auto` resolved."""
         if self.sampler != "auto":
             return self.sampler
         small = self.trials <= MOST_TRIALS_OF_GP and len(self.space) <= MOST_DIMENSIONS_OF_GP
@@ -204,17 +218,17 @@ class SearchExperiment(Strict):
 
     @property
     def sizes_named(self) -> tuple[Size, ...]:
-        """Every size that this experiment mentions."""
+        """Sizes that the experiment names explicitly."""
         return (self.size,) if self.size else ()
 
     @property
     def longer_horizon(self) -> Duration:
-        """Where the best trials are compared once more."""
+        """Horizon at which the repeated trials are compared again."""
         return Duration(amount=self.horizon.amount * self.longer, unit=self.horizon.unit)
 
     @property
     def new_seeds(self) -> tuple[int, ...]:
-        """Seeds that no trial has used while it could still be chosen by their luck."""
+        """Seeds of the repeats; no trial used them, so no lucky seed selects the winner."""
         first = max(self.seeds) + 1
         return tuple(range(first, first + self.repeats))
 

@@ -1,18 +1,14 @@
-"""Segments: trunks that warm up and hold, branches that leave a segment and change something.
+"""Segments of training: trunks and branches, their ids, and their tokens and FLOPs.
 
-A trunk has no end: how far it has been run is a fact of the store, not part of what it is. A branch
-is its parent, the update at which it leaves, how many updates it runs, and a typed list of changes.
+A trunk warms up and holds the rate; its length is a fact of the store, not part of its identity. A
+branch is its parent, the update of its fork, its number of updates, and a typed list of changes.
 
-Identity: the id of a segment is a hash of everything that decides its updates, and nothing else.
+The id of a segment is a hash of everything that affects its updates. Only fields that differ from a
+frozen default enter it: a new field joins `FROZEN` with the value of earlier behaviour, so that old
+ids stay. Defaults of the config models may change freely. Golden ids in tests pin this.
 
-Only fields that differ from a *frozen* default enter the hash. A new field joins `FROZEN` with the
-value that reproduces what was done before it existed, and no old id changes; a default in a config
-model may change freely, for it is not what is frozen here. A committed table of golden ids pins it.
-
-What a segment has consumed by an update, counted along its path from update 0.
-
-A branch may change batch, context or model, so nothing of it is a multiple of the update: each
-segment of the path adds its own updates.
+Tokens, rows and FLOPs are summed over the path of segments from update 0, because a branch may
+change batch or context.
 """
 
 import hashlib
@@ -30,11 +26,11 @@ from windtunnel.config.units import Strict
 from windtunnel.schedule import Decay, DecayShape, Schedule
 
 Objective = Literal["full", "completion"]
-"""All text counts, or only the completions of sources of pairs."""
+"""full: loss on all tokens; completion: on the completions of sources of pairs only."""
 
 
 class Trunk(Strict):
-    """Warm-up and stable phase of one model on one stream with one pair of seeds."""
+    """Warmup and stable phase of one model on one data stream with one pair of seeds."""
 
     kind: Literal["trunk"] = "trunk"
     model: ModelSpec
@@ -45,7 +41,7 @@ class Trunk(Strict):
 
     @cached_property
     def id(self) -> str:
-        """16 hex digits of what decides every update."""
+        """16 hex digits, the hash of everything that affects the updates."""
         fields = {
             "model": differing("model", self.model.model_dump()),
             "recipe": differing("recipe", self.recipe.model_dump()),
@@ -62,33 +58,33 @@ class Trunk(Strict):
 
     @property
     def fork_step(self) -> int:
-        """A trunk starts at update 0."""
+        """0, where every trunk starts."""
         return 0
 
     @property
     def objective(self) -> Objective:
-        """A trunk is trained on all of its text."""
+        """`full`, the objective of every trunk."""
         return "full"
 
     @property
     def schedule(self) -> Schedule:
-        """Warm up and hold, without an end."""
+        """Warmup, then a constant rate without an end."""
         return Schedule(warmup=self.recipe.warmup_steps)
 
     @property
     def decayed(self) -> bool:
-        """Whether the rate has been brought down by the segment's end."""
+        """Whether the segment ends with a decayed rate."""
         return False
 
 
 class ScheduleChange(Strict):
-    """Another rate over the branch: warm up again if asked to, then hold or decay to its end.
+    """A new schedule for the branch: an optional warmup, then a constant rate or a decay.
 
     Attributes:
-        shape: of the decay; constant: the rate is held.
+        shape: shape of the decay; constant: no decay.
         final_factor: rate at the end of a decay, relative to the recipe's peak.
-        rate: where the decay begins, or what is held, relative to the same.
-        warmup: updates that take the rate from 0 up to `rate`.
+        rate: constant rate, or the rate at which the decay begins, relative to the peak.
+        warmup: updates of linear warmup from 0 to `rate`.
     """
 
     kind: Literal["schedule"] = "schedule"
@@ -98,7 +94,7 @@ class ScheduleChange(Strict):
     warmup: Annotated[int, Field(ge=0)] = 0
 
     def schedule(self, *, start: int, end: int, before: Schedule) -> Schedule:
-        """The rate of updates `start` to `end` - 1, after what ran by `before`."""
+        """The schedule of updates `start` to `end - 1`, after updates under `before`."""
         decay = None
         if self.shape != "constant":
             decay = Decay(
@@ -114,13 +110,13 @@ class ScheduleChange(Strict):
 
 
 class DataChange(Strict):
-    """Read other rows from the fork on: under another permutation seed, in another mixture.
+    """Other rows from the fork on: another permutation seed, another mixture, or both.
 
     Attributes:
-        data_seed: of every shuffle; None: the parent's.
-        stream: the mixture's fingerprint, which is what an id knows of it; None: the parent's.
-        mixture: the weights of its sources by name.
-        ramp: updates over which the mixture goes there from the parent's, in a straight line.
+        data_seed: seed of every permutation; None: the parent's.
+        stream: fingerprint of the mixture, which enters the id; None: the parent's.
+        mixture: weights by source name.
+        ramp: updates of linear interpolation from the parent's mixture.
     """
 
     kind: Literal["data"] = "data"
@@ -131,14 +127,14 @@ class DataChange(Strict):
 
 
 class ObjectiveChange(Strict):
-    """Train on another loss; `completion`: prompts are read, and only what answers them counts."""
+    """Another objective; `completion` masks the loss on prompts."""
 
     kind: Literal["objective"] = "objective"
     loss: Objective = "full"
 
 
 class BatchChange(Strict):
-    """Another batch, and the peak rate that goes with it; `lr_factor` multiplies the parent's."""
+    """Another batch size; `lr_factor` multiplies the parent's peak rate."""
 
     kind: Literal["batch"] = "batch"
     batch_tokens: Annotated[int, Field(ge=1)]
@@ -146,7 +142,7 @@ class BatchChange(Strict):
 
 
 class ContextChange(Strict):
-    """Rows of another length; `rope_base` None: the parent's."""
+    """Another context length; `rope_base` None: the parent's."""
 
     kind: Literal["context"] = "context"
     context: Annotated[int, Field(ge=2)]
@@ -161,7 +157,7 @@ AChange = TypeVar("AChange", bound=Strict)
 
 
 class Branch(Strict):
-    """`steps` updates that leave `parent` after its first `fork_step` updates."""
+    """`steps` updates from the state of `parent` after its first `fork_step` updates."""
 
     kind: Literal["branch"] = "branch"
     parent: Annotated["Trunk | Branch", Field(discriminator="kind")]
@@ -170,12 +166,12 @@ class Branch(Strict):
     changes: tuple[Change, ...] = ()
 
     def change(self, kind: type[AChange]) -> AChange | None:
-        """What changes here of one kind, if anything does."""
+        """The change of one kind, or None."""
         return next((change for change in self.changes if isinstance(change, kind)), None)
 
     @cached_property
     def id(self) -> str:
-        """16 hex digits of the parent's id, the fork and all that changes."""
+        """16 hex digits, the hash of the parent's id, the fork, the length and the changes."""
         changes = [
             {"kind": change.kind}
             | differing(change.kind, change.model_dump(exclude={"kind", "mixture"}))
@@ -191,12 +187,12 @@ class Branch(Strict):
 
     @property
     def root(self) -> Trunk:
-        """The trunk at the start of the path: the unit of statistical independence."""
+        """The trunk at the start of the path, which is the unit of statistical independence."""
         return self.parent.root
 
     @cached_property
     def model(self) -> ModelSpec:
-        """The model trained here."""
+        """The model of the branch."""
         change, model = self.change(ContextChange), self.parent.model
         if change is None:
             return model
@@ -204,7 +200,7 @@ class Branch(Strict):
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The recipe followed here."""
+        """The recipe of the branch."""
         change, recipe = self.change(BatchChange), self.parent.recipe
         if change is None:
             return recipe
@@ -225,25 +221,25 @@ class Branch(Strict):
 
     @property
     def mixture(self) -> DataChange | None:
-        """What changes the mixture at the fork, if anything does."""
+        """The change of the mixture at the fork, or None."""
         change = self.change(DataChange)
         return None if change is None or change.mixture is None else change
 
     @property
     def stream(self) -> str:
-        """Fingerprint of the mixture that is read here."""
+        """Fingerprint of the mixture from the fork on."""
         change = self.change(DataChange)
         return self.parent.stream if change is None or change.stream is None else change.stream
 
     @property
     def objective(self) -> Objective:
-        """The loss that is trained on here."""
+        """The objective of the branch."""
         change = self.change(ObjectiveChange)
         return self.parent.objective if change is None else change.loss
 
     @property
     def schedule(self) -> Schedule:
-        """The parent's schedule, or another over the branch."""
+        """The parent's schedule, or that of the schedule change."""
         change, before = self.change(ScheduleChange), self.parent.schedule
         if change is None:
             return before
@@ -251,7 +247,7 @@ class Branch(Strict):
 
     @property
     def decayed(self) -> bool:
-        """Whether the rate has been brought down by the segment's end."""
+        """Whether the segment ends with a decayed rate."""
         return self.schedule.decay is not None
 
 
@@ -282,11 +278,11 @@ FROZEN: dict[str, dict[str, Any]] = {
     "batch": {"lr_factor": 1.0},
     "context": {"rope_base": None},
 }
-"""Never edit a value: it would give every existing segment a new id. Only add."""
+"""Frozen defaults. Only add: an edited value would change the id of every existing segment."""
 
 
 def differing(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a `kind` that are not at their frozen default."""
+    """The fields of a `kind` that differ from their frozen default."""
     frozen = FROZEN[kind]
     return {
         name: value for name, value in fields.items() if name not in frozen or value != frozen[name]
@@ -326,29 +322,29 @@ def tokens_at(segment: Segment, step: int) -> int:
 
 
 def rows_at(segment: Segment, step: int) -> int:
-    """Rows read by them, whatever their lengths: the number of the next row."""
+    """Rows read by the first `step` updates, of any length; the index of the next row."""
     return _along(segment, step, rows_per_update)
 
 
 def flops_6nd_at(segment: Segment, step: int) -> float:
-    """6ND of them."""
+    """Training FLOPs of the first `step` updates by C = 6 N D."""
     return float(
         _along(segment, step, lambda each: flops_6nd(each.model.params, each.recipe.batch_tokens))
     )
 
 
 def flops_exact_at(segment: Segment, step: int) -> float:
-    """FLOPs of them with attention, embedding and head."""
+    """Training FLOPs of the first `step` updates, attention scores and head included."""
     return float(_along(segment, step, flops_per_update))
 
 
 def rows_per_update(segment: Segment) -> int:
-    """Rows of one update of a segment."""
+    """Rows per update."""
     return segment.recipe.batch_tokens // segment.model.context
 
 
 def flops_per_update(segment: Segment) -> int:
-    """FLOPs of one update of a segment, with attention, embedding and head."""
+    """Training FLOPs per update, attention scores and head included."""
     return segment.model.flops_exact_per_token * segment.recipe.batch_tokens
 
 

@@ -29,14 +29,14 @@ from windtunnel.errors import Refused
 
 
 class DynamicsConfig(Strict):
-    """Series of gradients and steps beside every curve; no part of what is computed."""
+    """Record gradient and update statistics along every loss curve; training is unaffected."""
 
     every: Annotated[int, Field(ge=1, description="Updates between rows")] = 1
     window: Annotated[
         int,
         Field(
             ge=1,
-            description="Updates between the weights that a checkpoint difference compares; a "
+            description="Updates between the two checkpoints whose difference is recorded; a "
             "multiple of `every`",
         ),
     ] = 50
@@ -59,7 +59,7 @@ Horizons = Annotated[
     Field(
         min_length=1,
         max_length=MOST_LISTED,
-        description="Total training with decay: 10N, '2.5e6 tokens', '5000 steps'",
+        description="Total training, decay included: 10N, '2.5e6 tokens', '5000 steps'",
     ),
     AfterValidator(differing),
 ]
@@ -74,22 +74,25 @@ class ScalingExperiment(Strict):
     horizons: Horizons
     extra_horizons: Annotated[
         dict[str, Horizons],
-        Field(default_factory=dict, description="More horizons for single sizes"),
+        Field(default_factory=dict, description="Additional horizons by size"),
     ]
     seeds: Seeds = (0, 1)
     hold_out: Annotated[
         Literal["largest", "none"],
-        Field(description="Forecast the largest size before it is trained, and check after"),
+        Field(
+            description="largest: forecast the largest size before it is trained, and score the "
+            "forecast after"
+        ),
     ] = "largest"
 
     @property
     def sizes_named(self) -> tuple[Size, ...]:
-        """Every size that this experiment mentions."""
+        """Sizes that the experiment names explicitly."""
         return (*(self.sizes or ()), *(Size.parse(size) for size in self.extra_horizons))
 
 
 class GridExperiment(Strict):
-    """Every combination of the values on its axes, each run to each horizon."""
+    """Every combination of the values of its axes, at every horizon."""
 
     kind: Literal["grid"]
     name: ExperimentName = "grid"
@@ -97,7 +100,8 @@ class GridExperiment(Strict):
         dict[str, Annotated[tuple[Any, ...], Field(min_length=1, max_length=MOST_LISTED)]],
         Field(
             min_length=1,
-            description="size, recipe.FIELD, model.FIELD or schedule.FIELD, each with its values",
+            description="size, recipe.FIELD, model.FIELD or schedule.FIELD, each with a list of "
+            "values",
         ),
     ]
     horizons: Horizons
@@ -105,7 +109,7 @@ class GridExperiment(Strict):
 
     @property
     def sizes_named(self) -> tuple[Size, ...]:
-        """Every size that this experiment mentions."""
+        """Sizes that the experiment names explicitly."""
         return tuple(Size.parse(value) for value in self.axes.get("size", ()))
 
     def check_against(self, study: StudyParts) -> None:
@@ -129,7 +133,7 @@ Experiment = Annotated[
 
 
 MOST_SEGMENTS = 100_000
-"""Of a study (assumed): its plan takes some 10 s."""
+"""Most segments of a study (assumed): planning them takes about 10 s."""
 
 
 def check_counts(study: "StudyConfig") -> None:
@@ -156,7 +160,7 @@ def check_counts(study: "StudyConfig") -> None:
 
 
 def branches_asked(experiment: Experiment, study: "StudyConfig") -> int:
-    """Branches of an experiment, those that another also asks for included."""
+    """Number of branches of an experiment, including those shared with other experiments."""
     sizes, seeds = len(study.model.sizes), len(experiment.seeds)
     match experiment:
         case ScalingExperiment():
@@ -177,30 +181,29 @@ def branches_asked(experiment: Experiment, study: "StudyConfig") -> int:
 
 
 SMALLEST_SHARE = 0.01
-"""Of a card, for one trial (assumed: a hundred CUDA contexts fill any card)."""
+"""Smallest share of a GPU per trial (assumed: a hundred CUDA contexts fill any GPU)."""
 
 
 class Resources(Strict):
-    """Where and how fast; none of it is part of a segment's identity."""
+    """Devices, parallelism and fault handling; no part of a segment's identity."""
 
     cpus_per_trial: Annotated[
         int,
-        Field(
-            ge=1, description="Also the threads of a trial; default: one for each of its devices"
-        ),
+        Field(ge=1, description="CPU cores, and threads, of a trial; default: one per device"),
     ] = 1
     gpus_per_trial: Annotated[
         float,
-        Field(ge=0, description="Share of one card, as 0.25; or a card for each of its devices"),
+        Field(ge=0, description="Share of one GPU, such as 0.25; or one GPU per device"),
     ] = 0.0
     devices_per_trial: Annotated[
         int,
         Field(
-            ge=1, description="Above 1, a trial trains data-parallel; needs Ray, torch's kernels"
+            ge=1, description="Above 1: data-parallel training; requires Ray and torch's kernels"
         ),
     ] = 1
     concurrency: Annotated[
-        int | None, Field(ge=1, description="Trials at once; default: what the machine holds")
+        int | None,
+        Field(ge=1, description="Concurrent trials; default: as many as the machine can run"),
     ] = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Annotated[
@@ -209,42 +212,46 @@ class Resources(Strict):
     kernels: Annotated[
         Literal["auto", "native", "torch"],
         Field(
-            description="native: this project's own C++ kernels, on CPU with one core per trial; "
-            "auto: native where they can run, else torch"
+            description="native: this project's C++ kernels, on CPU with one core per trial; "
+            "auto: native where they are supported, else torch"
         ),
     ] = "auto"
     compile: Annotated[
         Literal["auto", "always", "never"],
         Field(
-            description="torch.compile, with torch's kernels; auto: where the planned updates pay "
-            "for it"
+            description="torch.compile with torch's kernels; auto: where the planned updates "
+            "amortise compilation"
         ),
     ] = "auto"
     micro_batch_tokens: Annotated[
-        int | None, Field(ge=1, description="Largest piece of a batch that fits; default: all")
+        int | None,
+        Field(ge=1, description="Tokens per gradient-accumulation step; default: the whole batch"),
     ] = None
-    deterministic: Annotated[bool, Field(description="Bit-exact kernels on CUDA")] = False
+    deterministic: Annotated[bool, Field(description="Deterministic kernels on CUDA")] = False
     checkpoint_seconds: Annotated[
-        float, Field(gt=0, description="At most this much work is lost by a crash")
+        float,
+        Field(
+            gt=0, description="Interval between checkpoints; a crash loses at most this much work"
+        ),
     ] = 30.0
-    retries: Annotated[int, Field(ge=0, description="Attempts after the first")] = 2
+    retries: Annotated[int, Field(ge=0, description="Retries of a failed segment")] = 2
     stall_seconds: Annotated[
         float,
         Field(
             ge=20,
-            description="A worker without an update or a piece of evaluation for so long is "
-            "replaced, which is an attempt; needs Ray",
+            description="A worker that makes no progress for this long is replaced, which counts "
+            "as a retry; requires Ray",
         ),
     ] = 1800.0
 
     @property
     def cpus_per_device(self) -> int:
-        """Cores, and threads, of each device of a trial."""
+        """Cores, and threads, per device of a trial."""
         return self.cpus_per_trial // self.devices_per_trial
 
     @property
     def gpus_per_device(self) -> float:
-        """Share of a card of each device of a trial; 0 on CPU."""
+        """Share of a GPU per device of a trial; 0 on CPU."""
         return self.gpus_per_trial / self.devices_per_trial
 
     @model_validator(mode="before")
@@ -285,37 +292,42 @@ class Resources(Strict):
 
 
 class TrackingConfig(Strict):
-    """MLflow."""
+    """Mirroring to MLflow."""
 
     enabled: bool = True
     uri: Annotated[
         str | None,
-        Field(description="Default: MLFLOW_TRACKING_URI, else sqlite in the user's state folder"),
+        Field(
+            description="Default: MLFLOW_TRACKING_URI, else SQLite in the user's state directory"
+        ),
     ] = None
 
 
 class BudgetConfig(Strict):
-    """What the study may take in all: `sweep` refuses to begin above it, and stops once spent.
+    """Limits of the study: `sweep` refuses a plan above them, and stops once they are spent.
 
-    Counted from the study's first sweep on; segments that another study has left count nothing.
+    Spending counts from the study's first sweep; segments reused from other studies are free.
     """
 
     flops: Annotated[
-        float | None, Field(gt=0, description="Training, attention scores and head counted")
+        float | None, Field(gt=0, description="Training FLOPs, attention scores and head included")
     ] = None
     device_hours: Annotated[
         float | None,
-        Field(gt=0, description="Hours of trials, times gpus_per_trial, on CPU cpus_per_trial"),
+        Field(
+            gt=0, description="Hours of trials times gpus_per_trial; on CPU, times cpus_per_trial"
+        ),
     ] = None
     disk: Annotated[
-        DiskSize | None, Field(description="The study's segments in the store; data is not counted")
+        DiskSize | None,
+        Field(description="Disk space of the study's segments in the store, without data"),
     ] = None
 
 
 class StudyConfig(Strict):
-    """One study: what is varied, on which data, by which recipe, and where its results lie."""
+    """One study: data, model family, recipe, schedule, experiments and resources."""
 
-    study: Annotated[Name, Field(description="Name of the study within its store")]
+    study: Annotated[Name, Field(description="Name of the study, unique within its store")]
     data: DataConfig
     model: ModelFamily
     recipe: Recipe
@@ -325,19 +337,20 @@ class StudyConfig(Strict):
     store: Annotated[
         str,
         AfterValidator(checked_path),
-        Field(description="Folder, relative to the study file; ~ is the home"),
+        Field(description="Directory, relative to the study file; ~ is the home directory"),
     ] = "store"
     retain: Annotated[
         Literal["all", "last"],
         Field(
-            description="Fork checkpoints: all, until `gc`; last: each goes when its last planned "
-            "branch is done, and only a trunk's last fork and the ends of stages stay"
+            description="Fork checkpoints to keep. all: every one, until `gc`; last: each is "
+            "deleted once its last planned branch is done, except a trunk's last fork and the "
+            "ends of stages"
         ),
     ] = "all"
     budget: BudgetConfig = BudgetConfig()
     dynamics: Annotated[
         DynamicsConfig | None,
-        Field(description="Record gradients and steps while training; `{}` for the defaults"),
+        Field(description="Record gradient and update statistics; `{}` for the defaults"),
     ] = None
     tracking: TrackingConfig = TrackingConfig()
 

@@ -106,7 +106,7 @@ class Written:
 Item = TypeVar("Item", bound=Hashable)
 
 MOST_LISTED = 1000
-"""Values of one list: horizons, seeds, an axis (assumed: a study of more is a mistake)."""
+"""Most values of one list: horizons, seeds, an axis (assumed; more are a mistake)."""
 
 
 def differing(items: tuple[Item, ...]) -> tuple[Item, ...]:
@@ -336,7 +336,7 @@ Seeds = Annotated[
     Field(
         min_length=1,
         max_length=MOST_LISTED,
-        description="How many, or a list; a seed sets both init and data order",
+        description="Number of seeds, or a list; a seed sets both init and data order",
     ),
     AfterValidator(differing),
 ]
