@@ -262,7 +262,7 @@ class DataConfig(Strict):
         for number, count in enumerate(whole_shares(weights)):
             if weights[number] and not count:
                 raise Misfit(
-                    "weight-too-small",
+                    "share-too-small",
                     f"a weight of {weights[number]:g} is {weights[number] / sum(weights):.2g} of "
                     f"all weights, and a share below 1/{2 * PERIOD} gets no rows: raise it, or "
                     "remove the source",

@@ -245,7 +245,7 @@ class SearchExperiment(Strict):
         known = ["mean", *study.data.set_names]
         if self.objective not in known:
             raise Refused(
-                "unknown-validation-set",
+                "unknown-set",
                 f"experiment {self.name!r}: objective {self.objective!r} is no validation set; "
                 f"allowed: {', '.join(known)}",
                 experiment=self.name,
