@@ -97,24 +97,24 @@ class MixtureDesign(Strict):
         shares.append([1.0 / count] * count)
         # The standard library's generator: the same numbers on every machine and version.
         draw = random.Random(self.seed)
-        found = [whole_shares(each) for each in shares]
+        mixtures = [whole_shares(each) for each in shares]
         for _ in range(MOST_DRAWS * self.mixtures_drawn):
-            if len(found) == count + 1 + self.mixtures_drawn:
+            if len(mixtures) == count + 1 + self.mixtures_drawn:
                 break
             gammas = [draw.gammavariate(self.concentration, 1.0) for _ in self.sources]
             if not any(gammas):
                 continue  # a concentration near 0
             drawn = whole_shares(gammas)
-            if drawn not in found:
-                found.append(drawn)
-        digits = len(str(len(found) - 1))
+            if drawn not in mixtures:
+                mixtures.append(drawn)
+        digits = len(str(len(mixtures) - 1))
         return {
             f"mix{number:0{digits}}": {
                 source: float(whole)
                 for source, whole in zip(self.sources, each, strict=True)
                 if whole
             }
-            for number, each in enumerate(found)
+            for number, each in enumerate(mixtures)
         }
 
 

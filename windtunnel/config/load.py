@@ -274,5 +274,5 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
 def _of_any_key(node: dict[str, Any]) -> dict[str, Any] | None:
     """The schema of the values of a mapping with free keys."""
     of_named: dict[str, Any] = node.get("patternProperties", {})
-    found = node.get("additionalProperties") or next(iter(of_named.values()), None)
-    return found if isinstance(found, dict) else None
+    schema = node.get("additionalProperties") or next(iter(of_named.values()), None)
+    return schema if isinstance(schema, dict) else None

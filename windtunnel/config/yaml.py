@@ -242,7 +242,7 @@ class _Reader:
                 raise self._refused(
                     "duplicate-key",
                     line,
-                    f'found duplicate key "{name}"; keep one of the two',
+                    f'duplicate key "{name}"; keep one of the two',
                     key=name,
                 )
             seen.add(unique)
