@@ -1,8 +1,8 @@
-"""The measured side of every prediction: quantities by name, from an experiment's records alone.
+"""The measured side of every prediction: quantities by id, from an experiment's records alone.
 
-Most are those of the library's findings. Here stand only comparisons across the parts of one
-experiment, which no single finding makes: one short function an experiment, in their order, and
-so longer than a file should be.
+Most are those of the library's findings. The functions here compare parts of one experiment that no
+single finding compares, one function an experiment. predictions.yaml maps the text of each
+prediction, which was committed before its result, to the id of what it predicts.
 """
 
 import json
@@ -13,47 +13,73 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ruamel.yaml import YAML
 from scipy import stats
 
-from windtunnel.findings import LEVEL, Quantity, Records, findings_of
+from windtunnel.findings import LEVEL, Quantity, QuantityId, Records, findings_of
 from windtunnel.findings.batch import batches
 from windtunnel.findings.overtraining import catch_ups
 from windtunnel.findings.schedules import Losses, paired, schedules
-from windtunnel.laws.mixture import fit_mixture
 
 NATS = "nats per byte"
-BENCHMARKS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.json"
+HERE = Path(__file__).resolve().parent
+PREDICTIONS = HERE / "predictions.yaml"
+BENCHMARKS = HERE.parent / "docs" / "benchmarks.json"
+STUDY = "study"
+"""The experiment of a quantity that compares several of a study's."""
+
+
+def predicted_ids(experiment: str) -> dict[str, str]:
+    """The id of every quantity that an experiment's predictions name, by the text of its name."""
+    ids = YAML(typ="safe").load(PREDICTIONS.read_text(encoding="utf-8"))
+    found: dict[str, str] = ids[experiment]
+    return found
 
 
 def quantities_of(experiment: str, records: Records) -> dict[str, Quantity]:
-    """Every quantity that an experiment's predictions may speak of, by name.
-
-    A finding's quantity is also known as `EXPERIMENT: NAME`, where a study has several findings,
-    and either without the quotes around variants, which older predictions do not have.
-    """
-    found = {}
-    for finding in findings_of(records):
-        for quantity in finding.quantities:
-            for name in (quantity.name, quantity.name.replace("'", "")):
-                found.setdefault(name, quantity)
-                found[f"{finding.experiment}: {name}"] = quantity
-    own = OWN.get(experiment)
-    return found | {each.name: each for each in (own(records) if own else ())}
+    """Every quantity that an experiment's predictions may name, by its id."""
+    found = [each for finding in findings_of(records) for each in finding.quantities]
+    comparisons = COMPARISONS.get(experiment)
+    found += comparisons(records) if comparisons else ()
+    return {str(each.id): each for each in found}
 
 
-def mean_difference(name: str, one: dict[int, float], other: dict[int, float]) -> Quantity:
+def comparison(
+    quantity: str,
+    value: float,
+    ends: tuple[float | None, float | None] = (None, None),
+    unit: str = "",
+    /,
+    *,
+    experiment: str = STUDY,
+    **fields: str | int | float,
+) -> Quantity:
+    """A number that no finding has, with its interval where it has one."""
+    of = QuantityId(
+        experiment=experiment,
+        finding="comparison",
+        quantity=quantity,
+        fields=tuple(fields.items()),
+    )
+    return Quantity(id=of, value=value, low=ends[0], high=ends[1], unit=unit)
+
+
+def mean_difference(
+    quantity: str,
+    one: dict[int, float],
+    other: dict[int, float],
+    experiment: str = STUDY,
+    **fields: str | int | float,
+) -> Quantity:
     """`one` minus `other`, paired by seed; Student's interval."""
     seeds = sorted(set(one) & set(other))
     gaps = np.array([one[seed] - other[seed] for seed in seeds])
-    return _mean(name, gaps)
-
-
-def _mean(name: str, values: Any) -> Quantity:
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return Quantity(name=name, value=mean, unit=NATS)
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values))
-    return Quantity(name=name, value=mean, low=mean - reach, high=mean + reach, unit=NATS)
+    mean = float(np.mean(gaps))
+    ends: tuple[float | None, float | None] = (None, None)
+    if len(gaps) > 1:
+        reach = float(stats.t.ppf((1 + LEVEL) / 2, len(gaps) - 1) * stats.sem(gaps))
+        ends = (mean - reach, mean + reach)
+    return comparison(quantity, mean, ends, NATS, experiment=experiment, **fields)
 
 
 def losses(records: Records, experiment: str, **wanted: object) -> dict[int, float]:
@@ -67,13 +93,14 @@ def losses(records: Records, experiment: str, **wanted: object) -> dict[int, flo
 
 def coordinate_check(records: Records) -> Iterator[Quantity]:
     """Does the widest model beat the narrowest at one rate?"""
-    for parametrization, spelt in (("mup", "muP"), ("standard", "standard")):
-        name = f"loss at 8 times the width minus loss at the smallest, one rate, {spelt}"
+    for parametrization in ("mup", "standard"):
         wide, narrow = (
             losses(records, "wider", size=size, recipe__parametrization=parametrization)
             for size in ("256x3", "32x3")
         )
-        yield mean_difference(name, wide, narrow)
+        yield mean_difference(
+            "wide-minus-narrow", wide, narrow, "wider", parametrization=parametrization
+        )
 
 
 def hyperparameter_search(records: Records) -> Iterator[Quantity]:
@@ -82,28 +109,23 @@ def hyperparameter_search(records: Records) -> Iterator[Quantity]:
     short, long = searches["at-10N"], searches["at-20N"]
     for search, horizon in ((short, "10N"), (long, "20N")):
         for axis in search["space"]:
-            yield _winner(f"{axis.rpartition('.')[2]} at {horizon}", search, lambda v, a=axis: v[a])
+            name = axis.rpartition(".")[2]
+            yield _winner(name, search, horizon, lambda values, axis=axis: values[axis])
         yield _winner(
-            f"scale_emb / scale_depth at {horizon}",
+            "scale_emb/scale_depth",
             search,
+            horizon,
             lambda values: values["recipe.scale_emb"] / values["recipe.scale_depth"],
         )
     ratio = _value(long)["recipe.lr"] / _value(short)["recipe.lr"]
-    yield Quantity(name="lr at 20N over lr at 10N", value=ratio)
-    yield Quantity(name="share of variance owed to lr", value=short["importances"]["recipe.lr"])
-    yield from renamed(
-        {
-            "rate sensitivity with QK-norm over without": (
-                "rate sensitivity, QK-norm over no QK-norm"
-            )
-        }
-    )(records)
+    yield comparison("winner-ratio", ratio, axis="lr", horizon="20N", base="10N")
+    yield comparison("importance", short["importances"]["recipe.lr"], axis="lr", horizon="10N")
     best = short["finalists"][0]["losses"]
     winner = {int(seed): float(loss) for seed, loss in best.items()}
     for width in (32, 256):
         constants = losses(records, "minicpm", recipe__base_width=width, horizon="10N")
         yield mean_difference(
-            f"loss above the winner of MiniCPM's constants at base width {width}", constants, winner
+            "minicpm-minus-winner", constants, winner, "minicpm", base_width=width
         )
 
 
@@ -113,7 +135,7 @@ def _value(search: dict[str, Any]) -> dict[str, float]:
 
 
 def _winner(
-    name: str, search: dict[str, Any], read: Callable[[dict[str, float]], float]
+    axis: str, search: dict[str, Any], horizon: str, read: Callable[[dict[str, float]], float]
 ) -> Quantity:
     """The winner's value; the interval spans the finalists and all trials within noise of it."""
     trials = {each["trial"]: each for each in search["trials"]}
@@ -121,7 +143,7 @@ def _winner(
     values = [read(trials[number]["values"]) for number in near]
     value = read(_value(search))
     assert math.isfinite(value)
-    return Quantity(name=name, value=value, low=min(values), high=max(values))
+    return comparison("winner", value, (min(values), max(values)), axis=axis, horizon=horizon)
 
 
 def batch_size(records: Records) -> Iterator[Quantity]:
@@ -129,11 +151,10 @@ def batch_size(records: Records) -> Iterator[Quantity]:
     (found,) = batches(records)
     assert found.fitted is not None
     best = found.fitted.predict(1.9, trunks=math.inf)
-    name = "best batch at a loss of 1.9 nats per byte"
-    yield Quantity(name=name, value=best.value, low=best.low, high=best.high, unit="tokens")
+    yield comparison("best-batch", best.value, (best.low, best.high), "tokens", loss=1.9)
     for times in (2, 4):
-        name = f"extra tokens for a batch {times} times off the best"
-        yield Quantity(name=name, value=found.fitted.details["regret"][f"{times}x"])
+        regret = found.fitted.details["regret"][f"{times}x"]
+        yield comparison("extra-tokens", regret, times=times)
 
 
 def schedules_compared(records: Records) -> Iterator[Quantity]:
@@ -142,37 +163,22 @@ def schedules_compared(records: Records) -> Iterator[Quantity]:
     wsd = {share: found.losses("linear", share) for share in (0.025, 0.1, 0.2)}
     cosine = found.losses("cosine", 1.0)
     for share in (0.1, 0.2):
-        yield _paired(f"WSD with a decay of {share:.0%} minus cosine", wsd[share], cosine)
-    for share, spelt in ((0.025, "2.5%"), (0.2, "20%")):
-        yield _paired(f"decay of {spelt} minus decay of 10%", wsd[share], wsd[0.1])
-    for shape, spelt in (
-        ("one_minus_sqrt", "1 - sqrt"),
-        ("exponential", "exponential"),
-        ("cosine", "cosine"),
-    ):
-        name = f"{spelt} minus linear, decay of 10%"
-        yield _paired(name, found.losses(shape, 0.1), wsd[0.1])
-    assert found.cost is not None
-    yield Quantity(
-        name="compute of cosine runs over trunk and branches for the same four points, "
-        "decay of 10%",
-        value=found.cost.cosine / found.cost.wsd,
-    )
+        yield _paired("wsd-minus-cosine", wsd[share], cosine, decay=share)
+    for share in (0.025, 0.2):
+        yield _paired("decay-difference", wsd[share], wsd[0.1], decay=share, base=0.1)
+    for shape in ("one_minus_sqrt", "exponential", "cosine"):
+        mine = found.losses(shape, 0.1)
+        yield _paired("shape-difference", mine, wsd[0.1], shape=shape, base="linear", decay=0.1)
 
 
-def _paired(name: str, some: Losses, others: Losses) -> Quantity:
+def _paired(quantity: str, some: Losses, others: Losses, **fields: str | float) -> Quantity:
     gap = paired(some, others)
     assert gap is not None
-    return Quantity(name=name, value=gap.value, low=gap.low, high=gap.high, unit=NATS)
+    return comparison(quantity, gap.value, (gap.low, gap.high), NATS, **fields)
 
 
 def own_rates(records: Records) -> Iterator[Quantity]:
     """WSD and cosine, each at the rate that did best among those tried, paired by seed."""
-    names = {
-        "best rate of a decay of 10% at 80N": "wsd: best rate at 80N, a decay of 10%",
-        "best rate of the cosine at 80N": "cosine: best rate at 80N",
-    }
-    yield from renamed(names)(records)
 
     def best(experiment: str, share: float, horizon: str) -> dict[int, float]:
         rates = {row["recipe.lr"] for row in records.of(experiment)}
@@ -181,149 +187,81 @@ def own_rates(records: Records) -> Iterator[Quantity]:
         return min(tried, key=lambda by_seed: float(np.mean(list(by_seed.values()))))
 
     for share, horizon in ((0.1, "80N"), (0.2, "80N"), (0.2, "20N")):
-        name = f"cosine minus decay of {share:.0%}, each at its best rate tried, {horizon}"
-        yield mean_difference(name, best("cosine", 1.0, horizon), best("wsd", share, horizon))
+        cosine, wsd = best("cosine", 1.0, horizon), best("wsd", share, horizon)
+        yield mean_difference("cosine-minus-wsd", cosine, wsd, decay=share, horizon=horizon)
 
 
 def catching_up(records: Records) -> Iterator[Quantity]:
-    """Tokens and compute to match; from the longest run on where no length reached the loss."""
-    yield from renamed(LONG)(records)
+    """Bounds on the tokens and compute to match a loss that no length reached."""
     (found,) = catch_ups(records)
     longest = max(row["tokens"] / row["params"] for row in records.of(found.experiment))
-    reached = {each.name for each in found.quantities}
-    for times, at in ((20, ""), (40, ", at 40N")):
-        if f"tokens of 32x3 to match 64x3 at {times}N" in reached:
+    reached = {
+        dict(each.id.fields)["horizon"] for each in found.quantities if each.id.quantity == "tokens"
+    }
+    pair = {"small": found.pair.small.name, "large": found.pair.large.name}
+    for times in (20, 40):
+        horizon = f"{times}N"
+        if horizon in reached:
             continue
-        name = f"tokens per param with which the small model matches the large one at {times}N"
-        yield Quantity(name=name, value=math.inf, low=longest, high=math.inf)
         compute = longest / times / found.pair.saved(exact=False) ** 2
-        name = f"training compute of that, over the large model's (6ND){at}"
-        yield Quantity(name=name, value=math.inf, low=compute, high=math.inf)
+        for quantity, least, fields in (
+            ("tokens-per-param", longest, pair | {"horizon": horizon}),
+            ("training-compute", compute, pair | {"horizon": horizon, "flops": "6ND"}),
+        ):
+            bound = found.quantity(quantity, math.inf, **fields)
+            yield replace(bound, low=least, high=math.inf)
 
 
 def dynamics(records: Records) -> Iterator[Quantity]:
-    """The series, and the cost of the hook as `make bench` has measured it."""
-    yield from renamed(SERIES)(records)
+    """The cost of the hook, as `make bench` has measured it."""
+    assert records
     (row,) = (
         row
         for row in json.loads(BENCHMARKS.read_text())["watched"]["found"]["rows"]
         if row["shape"].startswith("64x3")
     )
-    name = "time of an update with the hook over without, 64x3"
-    yield Quantity(name=name, value=row["ratios"]["every update"])
-
-
-def renamed(names: dict[str, str]) -> Callable[[Records], Iterator[Quantity]]:
-    """Quantities of findings under the names that the predictions gave them beforehand."""
-
-    def read(records: Records) -> Iterator[Quantity]:
-        found = {
-            known: quantity
-            for finding in findings_of(records)
-            for quantity in finding.quantities
-            for known in (quantity.name, f"{finding.experiment}: {quantity.name}")
-        }
-        for theirs, ours in names.items():
-            if ours in found:
-                yield replace(found[ours], name=theirs)
-
-    return read
-
-
-SERIES = {
-    "checkpoint difference, decay over stable": "change of weights, end of decay over stable",
-    "gradient norm, decay over stable": "gradient norm, end of decay over stable",
-    "share of decay updates with a positive cosine between successive gradients": (
-        "share of positive cosines in decay"
-    ),
-    "exponent of D1 in the rate during decay": "exponent of the size of D1 on rate",
-    "D2, decay over stable": "size of D2, end of decay over stable",
-    "curvature, decay over stable": "curvature, end of decay over stable",
-}
-
-
-LONG = {
-    f"tokens per param with which the small model matches the large one at {length}": (
-        f"tokens per parameter of 32x3 to match 64x3 at {length}"
-    )
-    for length in ("20N", "40N")
-} | {
-    "training compute of that, over the large model's (6ND)": (
-        "training compute of 32x3 to match 64x3 at 20N, 6ND"
-    ),
-    "training compute of that, over the large model's (6ND), at 40N": (
-        "training compute of 32x3 to match 64x3 at 40N, 6ND"
-    ),
-    "inference compute of the large model over the small one's (exact FLOPs per token)": (
-        "inference compute of 64x3 over 32x3, exact"
-    ),
-    "AIC of exp-offset minus AIC of power-offset, envelope of the small model": (
-        "AIC of the exponential minus the power law"
-    ),
-}
+    yield comparison("hook-time-ratio", row["ratios"]["every update"], size="64x3")
 
 
 def variant_losses(
     records: Records, experiment: str, variant: str, column: str
 ) -> dict[int, float]:
-    """Loss by seed of one way to leave the trunk."""
+    """Loss by seed of one variant."""
     return {
         row["init_seed"]: row[column] for row in records.of(experiment) if row["variant"] == variant
     }
 
 
 def between_variants(
-    *asked: tuple[str, str, str, str],
+    *pairs: tuple[str, str, str, str],
 ) -> Callable[[Records], Iterator[Quantity]]:
-    """Differences of two ways, neither of which is the first: (experiment, set, one, other)."""
+    """Differences of two variants, neither of which is the first: (experiment, set, one, other)."""
 
     def quantities(records: Records) -> Iterator[Quantity]:
-        for experiment, on, one, other in asked:
+        for experiment, on, one, other in pairs:
             mine, theirs = (
                 variant_losses(records, experiment, each, f"loss_{on}") for each in (one, other)
             )
-            yield mean_difference(f"{experiment}: loss on {on}, {one} minus {other}", mine, theirs)
+            fields = {"set": on, "variant": one, "base": other}
+            yield mean_difference("difference", mine, theirs, experiment, **fields)
 
     return quantities
 
 
 def continuations(records: Records) -> Iterator[Quantity]:
-    """Every way to go on minus the extended trunk."""
+    """Every variant minus the extended trunk."""
     for experiment in ("twice", "four-times"):
-        ways = {row["variant"] for row in records.of(experiment)}
+        variants = {row["variant"] for row in records.of(experiment)}
         base = variant_losses(records, experiment, "extended", "loss")
-        for way in sorted(ways - {None, "extended"}):
-            mine = variant_losses(records, experiment, way, "loss")
-            name = f"{experiment}: {way} minus extended, mean over the sets"
-            yield mean_difference(name, mine, base)
+        for variant in sorted(variants - {None, "extended"}):
+            mine = variant_losses(records, experiment, variant, "loss")
+            fields = {"set": "mean", "variant": variant, "base": "extended"}
+            yield mean_difference("difference", mine, base, experiment, **fields)
 
 
-def mixtures(records: Records) -> Iterator[Quantity]:
-    """The mixture law over the design."""
-    fitted = fit_mixture(records.of("design"))
-    for on, choice in fitted.choices.items():
-        rank = choice.taken.rank
-        name = f"rank correlation on mixtures left out, loss on {on}"
-        yield Quantity(name=name, value=rank.value, low=rank.low, high=rank.high, unit="")
-    for source, share in fitted.best.shares.items():
-        name = f"share of {source} in the best mixture"
-        yield Quantity(name=name, value=share.value, low=share.low, high=share.high, unit="")
-    for gain in fitted.best.gains:
-        nats = gain.nats
-        name = f"gain of the best mixture over {gain.over}"
-        yield Quantity(name=name, value=nats.value, low=nats.low, high=nats.high, unit=NATS)
-
-
-OWN: dict[str, Callable[[Records], Iterator[Quantity]]] = {
+COMPARISONS: dict[str, Callable[[Records], Iterator[Quantity]]] = {
     "001-coordinate-check": coordinate_check,
     "002-hyperparameter-search": hyperparameter_search,
-    "003-lr-transfer": renamed(
-        {
-            "best loss at 8 times the width, constant minus scaled weight decay": (
-                "best loss at 8 times the width, constant weight decay minus scaled weight decay"
-            ),
-        }
-    ),
     "005-batch-size": batch_size,
     "006-wsd-against-cosine": schedules_compared,
     "007-training-dynamics": dynamics,
@@ -332,5 +270,4 @@ OWN: dict[str, Callable[[Records], Iterator[Quantity]]] = {
     "011-two-stage": between_variants(("B", "doctests_conditional", "3-mixed", "2-apart-twice")),
     "012-domain-adaptation": between_variants(("mix", "code", "code100", "code50")),
     "014-continuation": continuations,
-    "015-mixture-law": mixtures,
 }

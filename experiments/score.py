@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quantities import quantities_of
+from quantities import predicted_ids, quantities_of
 from ruamel.yaml import YAML
 
 from windtunnel.findings import Quantity, read_records
@@ -71,18 +71,20 @@ class Scored:
 def scored(folder: Path) -> list[Scored]:
     """Every prediction of an experiment against its records."""
     text = (folder / "prediction.yaml").read_text(encoding="utf-8")
-    found = quantities_of(folder.name, read_records(folder / "records"))
-    return [_scored(each, found) for each in YAML(typ="safe").load(text)["predictions"]]
+    by_id = quantities_of(folder.name, read_records(folder / "records"))
+    ids = predicted_ids(folder.name)
+    measured = {name: by_id[of] for name, of in ids.items() if of in by_id}
+    return [_scored(each, measured) for each in YAML(typ="safe").load(text)["predictions"]]
 
 
-def _scored(prediction: dict[str, Any], found: dict[str, Quantity]) -> Scored:
+def _scored(prediction: dict[str, Any], measured: dict[str, Quantity]) -> Scored:
     name = str(prediction["quantity"])
     return Scored(
         name=name,
         unit=str(prediction.get("unit", "")),
         low=float(prediction["low"]),
         high=float(prediction["high"]),
-        measured=found.get(name),
+        measured=measured.get(name),
     )
 
 

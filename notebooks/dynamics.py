@@ -23,7 +23,6 @@
 # %%
 # %matplotlib inline
 import textwrap
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +57,7 @@ f"{len(records.dynamics)} segments with dynamics, of {len(records.runs)} finishe
 # %%
 for finding in findings_of(records):
     tell(f"{finding.title}, {finding.experiment}. {finding.lead}")
-    display(pd.DataFrame([asdict(each) for each in finding.quantities]).set_index("name"))
+    display(pd.DataFrame([each.row() for each in finding.quantities]).set_index("name"))
     for drawing in finding_drawings(finding):
         display(drawing.plain(sizes))
     for warning in finding.warnings:

@@ -28,7 +28,6 @@
 import json
 import tempfile
 import textwrap
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -164,7 +163,7 @@ if changed.holdout is not None:
 # %%
 (finding,) = data_model_laws(records)
 tell(finding.lead)
-display(pd.DataFrame([asdict(each) for each in finding.quantities]).set_index("name"))
+display(pd.DataFrame([each.row() for each in finding.quantities]).set_index("name"))
 for warning in finding.warnings:
     tell(warning)
 

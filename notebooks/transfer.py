@@ -23,7 +23,6 @@
 # %%
 # %matplotlib inline
 import textwrap
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +128,7 @@ for warning in rate.warnings:
 # %%
 for finding in findings_of(records):
     tell(f"{finding.title}, {finding.experiment}. {finding.lead}")
-    display(pd.DataFrame([asdict(each) for each in finding.quantities]).set_index("name"))
+    display(pd.DataFrame([each.row() for each in finding.quantities]).set_index("name"))
     for drawing in finding_drawings(finding):
         display(drawing.plain(sizes))
     for warning in finding.warnings:

@@ -7,8 +7,17 @@ from typing import Any
 
 from windtunnel.config import ModelSpec, Recipe
 from windtunnel.config.study import ScheduleConfig
-from windtunnel.export.handoff import BatchChoice, Estimate, Handoff, Kept, Law, LrRule
-from windtunnel.export.recipe import counts_of, multipliers_of, roles_of, steps_of
+from windtunnel.export.handoff import (
+    BatchChoice,
+    Estimate,
+    Handoff,
+    Kept,
+    Law,
+    LrRule,
+    counts_of,
+    roles_of,
+)
+from windtunnel.export.recipe import multipliers_of, steps_of
 from windtunnel.export.targets import torch as torch_target
 
 SHAPE = {

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from windtunnel.cli.app import app
 from windtunnel.config import load_study
-from windtunnel.findings import Quantity
+from windtunnel.findings import Quantity, QuantityId
 from windtunnel.runs.plan import make_plan
 from windtunnel.runs.points import Ground
 
@@ -79,7 +79,8 @@ def test_the_table_of_scores_is_that_of_the_records(score):
     ],
 )
 def test_a_verdict(score, ends, value, verdict):
-    measured = Quantity(name="q", value=value, low=ends[0], high=ends[1])
+    of = QuantityId(experiment="e", finding="comparison", quantity="q")
+    measured = Quantity(id=of, value=value, low=ends[0], high=ends[1])
     made = score.Scored(name="q", unit="", low=1, high=2, measured=measured)
     assert made.verdict == verdict
 

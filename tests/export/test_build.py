@@ -115,8 +115,9 @@ def test_the_document_reads_back(handoff, tmp_path):
     assert document["inputs"]["executions"] == [planted.EXECUTION]
     document["schema"] = 2
     (tmp_path / "handoff.json").write_text(json.dumps(document))
-    with pytest.raises(ConfigError, match="not a Handoff of schema 1"):
+    with pytest.raises(ConfigError) as caught:
         Handoff.read(tmp_path)
+    assert (caught.value.code, caught.value.values["key"]) == ("invalid-value", "schema")
 
 
 def test_what_a_reader_must_know(study):

@@ -59,5 +59,7 @@ def test_an_unbounded_interval_has_no_end():
     assert (found.low, found.high) == (1.5, None)
     assert 1e9 in found
     assert 1.4 not in found
-    with pytest.raises(FitError, match="outside its own interval"):
+    with pytest.raises(FitError) as caught:
         Estimate.of(Interval(2.0, 2.1, 2.2))
+    assert caught.value.code == "outside-interval"
+    assert caught.value.values == {"value": 2.0, "low": 2.1, "high": 2.2}

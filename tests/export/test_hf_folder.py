@@ -170,16 +170,18 @@ def test_segments_that_cannot_be_exported_are_refused(swept, tmp_path):
     swept = open_study(root / "hparams.yaml")
     out.mkdir()
 
-    def refused(segment_id, error, match, study=swept):
-        with pytest.raises(error, match=match):
+    def refused(segment_id, error, code, study=swept):
+        with pytest.raises(error) as caught:
             hf.write_segment(study, segment_id, out)
         assert not list(out.iterdir())
+        assert caught.value.code == code
+        return caught.value.values
 
-    refused("zz", ConfigError, "plans no such segment")
-    refused("", ConfigError, "plans no such segment")
+    assert refused("zz", ConfigError, "unknown-segment")["in_store"] is False
+    assert refused("", ConfigError, "unknown-segment")["in_store"] is False
     branch = swept.plan.branches[0]
     empty = replace(swept, plan=swept.plan.model_copy(update={"segments": ()}))
-    refused(branch.id, ConfigError, "not planned by small", empty)
+    assert refused(branch.id, ConfigError, "unknown-segment", empty)["in_store"] is True
     seventeen = tuple(  # so that two begin with the same digit
         branch.model_copy(
             update={"segment": Branch(parent=branch.segment.parent, fork_step=1, steps=n)}
@@ -188,18 +190,20 @@ def test_segments_that_cannot_be_exported_are_refused(swept, tmp_path):
     )
     crowded = replace(swept, plan=swept.plan.model_copy(update={"segments": seventeen}))
     (digit, count), *_ = Counter(each.id[0] for each in seventeen).most_common()
-    refused(digit, ConfigError, f"{count} segments of small begin so: .*more digits", crowded)
+    assert len(refused(digit, ConfigError, "ambiguous-segment", crowded)["found"]) == count
     folder = swept.store.segment(branch.id)
     weights = folder.checkpoint(branch.end) / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-4] + b"\0\0\0\1")
-    refused(branch.id, Damaged, "does not match its checksum")
+    with pytest.raises(Damaged):
+        hf.write_segment(swept, branch.id, out)
+    assert not list(out.iterdir())
     weights.write_bytes(whole)
     record = folder.record
     folder.finish(record | {"outcome": "diverged"})
-    refused(branch.id, ConfigError, "has diverged")
+    refused(branch.id, ConfigError, "diverged")
     (folder.root / "record.json").unlink()
-    refused(branch.id, ConfigError, r"is not finished; run `windtunnel sweep .*hparams\.yaml`")
+    refused(branch.id, ConfigError, "not-finished")
     folder.finish(record)
     folder.release(branch.end, why="test")
-    refused(branch.id, StoreError, "was freed by `gc`")
+    assert refused(branch.id, StoreError, "missing-checkpoint")["released"] is True

@@ -184,11 +184,15 @@ def test_undecayed_rows_are_not_drawn(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_said(six, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be made"):
-        write_figures(*six, tmp_path / "file" / "figures")
+    folder = tmp_path / "file" / "figures"
+    with pytest.raises(ConfigError) as caught:
+        write_figures(*six, folder)
+    assert (caught.value.code, caught.value.values["path"]) == ("cannot-write", folder)
     (tmp_path / "along-sizes.png").mkdir()
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(ConfigError) as caught:
         write_figures(*six, tmp_path)
+    path = tmp_path / "along-sizes.png"
+    assert (caught.value.code, caught.value.values["path"]) == ("cannot-write", path)
 
 
 def test_the_report_has_them_in_both_widths(inputs, page):

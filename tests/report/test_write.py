@@ -25,5 +25,7 @@ def test_out_may_be_anywhere_and_is_the_page_alone(full, tmp_path):
 
 def test_a_folder_that_is_none_is_said(full, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be written"):
-        write_report(full, tmp_path / "file" / "page.html")
+    path = tmp_path / "file" / "page.html"
+    with pytest.raises(StoreError) as caught:
+        write_report(full, path)
+    assert (caught.value.code, caught.value.values["path"]) == ("cannot-write", path)

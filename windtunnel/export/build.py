@@ -26,13 +26,21 @@ from windtunnel.export.fits import (
     kept_of,
     read_study_fit,
 )
-from windtunnel.export.handoff import Best, Estimate, Handoff, Inputs, Law, Winner, finite
+from windtunnel.export.handoff import (
+    Best,
+    Estimate,
+    Handoff,
+    Inputs,
+    Law,
+    Winner,
+    counts_of,
+    finite,
+    roles_of,
+)
 from windtunnel.export.recipe import (
     batch_of,
-    counts_of,
     lr_rule_of,
     multipliers_of,
-    roles_of,
     steps_of,
 )
 from windtunnel.export.request import Asked, Companion, open_companions
@@ -137,17 +145,23 @@ def _tuned(
     if len(chosen) != 1:
         known = [each.experiment for each in winners]
         raise ConfigError(
+            "unknown-winner",
             f"--winner {asked.winner}: "
             + ("two searches are called so" if chosen else "no finished search is called so")
             + f"{did_you_mean(asked.winner, known)}; there "
-            + (f"are: {', '.join(known)}" if known else "is none (`--with` takes other studies)")
+            + (f"are: {', '.join(known)}" if known else "is none (`--with` takes other studies)"),
+            option="--winner",
+            value=asked.winner,
+            known=known,
         )
     _same_recipe(companions, study, chosen[0])
     family, recipe, schedule = varied(study.config, chosen[0].values)
     if family != study.config.model:
         raise ConfigError(
+            "winner-varied-model",
             f"--winner {asked.winner}: it varied the model; put its values into the study's "
-            "`model:` section and fit the law of that model"
+            "`model:` section and fit the law of that model",
+            winner=asked.winner,
         )
     applied = chosen[0].replace(applied=True)
     return [applied if each is chosen[0] else each for each in winners], recipe, schedule
@@ -167,9 +181,13 @@ def _same_recipe(companions: Sequence[Companion], study: Study, winner: Winner) 
     ]
     if differing:
         raise ConfigError(
+            "winner-other-recipe",
             f"--winner {winner.experiment}: it was found in {winner.study} beside "
             f"{', '.join(differing)}: its values are best there; search again with this study's "
-            "recipe"
+            "recipe",
+            winner=winner.experiment,
+            study=winner.study,
+            differing=differing,
         )
 
 

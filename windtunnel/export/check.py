@@ -83,8 +83,11 @@ def check_forecast(
     for name in losses:
         if name not in known:
             raise ConfigError(
+                "unknown-set",
                 f"--loss {name}=...: {folder / FILE} has forecasts of {', '.join(known)}"
-                f"{did_you_mean(name, known)}"
+                f"{did_you_mean(name, known)}",
+                set=name,
+                known=known,
             )
     at = (params or handoff.counts.params, tokens or handoff.counts.tokens)
     own = all(
@@ -121,8 +124,11 @@ def keep_check(path: Path, check: ForecastCheck) -> Path:
         append_line(log, {"time": time.time()} | check.as_json())
     except StoreError as refused:
         raise ConfigError(
+            "cannot-write",
             f"{log}: the comparison is not kept: {refused.__cause__ or 'it cannot be written'}; "
-            "make the folder writable and check again"
+            "make the folder writable and check again",
+            path=log,
+            cause=str(refused.__cause__ or refused),
         ) from None
     return log
 
@@ -146,23 +152,32 @@ def _fit_of(folder: Path, handoff: Handoff, name: str) -> Fit:
     written = handoff.inputs.fits.get(name)
     if written is None:
         raise ConfigError(
+            "set-without-fit",
             f"{folder / FILE}: inputs.fits: has no fit of {name!r}, so that no other size or "
-            "length can be forecast; check the run at the size and tokens of the Handoff"
+            "length can be forecast; check the run at the size and tokens of the Handoff",
+            path=folder / FILE,
+            set=name,
         )
     try:
         fitted = Fit.read(file)
     except (ConfigError, FitError) as problem:
         raise ConfigError(
+            "unreadable",
             f"{problem}. It is needed to forecast another size or length than was handed over: "
-            "give the whole folder that `windtunnel export` wrote"
+            "give the whole folder that `windtunnel export` wrote",
+            path=file,
+            cause=str(problem),
         ) from None
     as_it_lies = fingerprint_of_text(file.read_text(encoding="utf-8-sig"))
     # Fits were handed over before they had a digest.
     without_digest = fingerprint_of_text(write(fitted, with_digest=False))
     if written not in {as_it_lies, fingerprint_of(fitted), without_digest}:
         raise ConfigError(
+            "other-fit",
             f"{file}: not the fit that was handed over ({written}); restore it, "
-            "or check the run at the size and tokens of the Handoff"
+            "or check the run at the size and tokens of the Handoff",
+            path=file,
+            expected=written,
         )
     return fitted
 
@@ -175,7 +190,11 @@ def _in_nats_per_token(handoff: Handoff, name: str, loss: float, unit: Unit) -> 
     bytes_per_token = sets.get(of)
     if bytes_per_token is None:
         raise ConfigError(
+            "unknown-bytes",
             f"--unit {unit}: the bytes per token of {name!r} are not known; give the loss of a "
-            f"single set of text ({', '.join(sets)}), or in nats per token"
+            f"single set of text ({', '.join(sets)}), or in nats per token",
+            unit=unit,
+            set=name,
+            known=list(sets),
         )
     return loss * bytes_per_token * (math.log(2) if unit == "bits-per-byte" else 1.0)

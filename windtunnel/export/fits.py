@@ -40,18 +40,24 @@ def read_study_fit(study: Study, asked: Asked) -> tuple[Path, Fit]:
     """
     if asked.fit is not None and asked.experiment is not None:
         raise ConfigError(
-            "--fit and --experiment: a fit in a file is of its own experiment: give one"
+            "contradicting-options",
+            "--fit and --experiment: a fit in a file is of its own experiment: give one",
+            options=["--fit", "--experiment"],
         )
     path = asked.fit or _own(study, asked.experiment)
     write_one = f"`windtunnel fit {study.file} --out FIT.json` writes one"
     try:
         fitted = Fit.read(path)
     except (ConfigError, FitError) as damaged:
-        raise type(damaged)(f"{damaged}: {write_one}") from None
+        raise type(damaged)(damaged.code, f"{damaged}: {write_one}", **damaged.values) from None
     if fitted.law != "chinchilla":
         raise FitError(
+            "wrong-law",
             f"{path}: law {fitted.law!r} forecasts no loss of a size and its data: export needs "
-            "`windtunnel fit STUDY.yaml --law chinchilla --out FIT.json`"
+            "`windtunnel fit STUDY.yaml --law chinchilla --out FIT.json`",
+            path=path,
+            law=fitted.law,
+            allowed=["chinchilla"],
         )
     return path, fitted
 
@@ -77,19 +83,30 @@ def check_fit(
     _same_runs(study, fitted, rows, path)
     if columns := fitted.inputs.get("columns"):
         raise FitError(
+            "other-columns",
             f"{path}: made with {columns}: its numbers are of other columns or units than the "
             "study's own params, tokens and loss, and a forecast would be of something else; fit "
-            "without these options (export forecasts every validation set by itself)"
+            "without these options (export forecasts every validation set by itself)",
+            path=path,
+            columns=columns,
         )
     if not fitted.intervals:
         raise FitError(
+            "no-intervals",
             f"{path}: the fit has no intervals, and no number is handed over without one: fit "
-            "again with --intervals two-level --bootstrap 1000"
+            "again with --intervals two-level --bootstrap 1000",
+            path=path,
         )
     for code in accept:
         if code not in FAILING:
             hint = did_you_mean(code, FAILING)
-            raise ConfigError(f"--accept {code}: allowed are {', '.join(FAILING)}{hint}")
+            raise ConfigError(
+                "unknown-warning",
+                f"--accept {code}: allowed are {', '.join(FAILING)}{hint}",
+                option="--accept",
+                value=code,
+                known=list(FAILING),
+            )
     found = unless_failed(fitted, what=str(path), accept=accept)
     if options := fitted.inputs.get("options"):
         found.append(
@@ -117,9 +134,12 @@ def unless_failed(
             continue
         if warning.code not in accept:
             raise FitError(
+                "failed-fit",
                 f"{what}: not handed over, {FAILING[warning.code]} ({warning.code}): "
                 f"{warning.message}. Mend the study (docs/fit.md says how each warning arises), or "
-                f"take the fit as it is with --accept {warning.code}, which the Handoff will say"
+                f"take the fit as it is with --accept {warning.code}, which the Handoff will say",
+                what=what,
+                warning=warning.code,
             )
         accepted = f"{said}{warning.code}: {FAILING[warning.code]}; accepted at export"
         found.append(Warned(code="accepted", message=accepted))
@@ -130,25 +150,36 @@ def _own(study: Study, experiment: str | None) -> Path:
     scaling = [e.name for e in study.config.experiments if isinstance(e, ScalingExperiment)]
     if not scaling:
         raise ConfigError(
+            "no-scaling-experiment",
             f"{study.file}: the study has no scaling experiment, so nothing says what loss to "
-            "expect of a size: add one (docs/study.md), or export the study that has it"
+            "expect of a size: add one (docs/study.md), or export the study that has it",
+            path=study.file,
         )
     if experiment is not None and experiment not in scaling:
         raise ConfigError(
+            "unknown-experiment",
             f"--experiment {experiment}: {study.file} has these scaling experiments: "
-            f"{', '.join(scaling)}{did_you_mean(experiment, scaling)}"
+            f"{', '.join(scaling)}{did_you_mean(experiment, scaling)}",
+            experiment=experiment,
+            known=scaling,
         )
     if experiment is None and len(scaling) > 1:
         raise ConfigError(
+            "several-experiments",
             f"{study.file}: several scaling experiments, {', '.join(scaling)}: name one with "
-            "--experiment"
+            "--experiment",
+            path=study.file,
+            known=scaling,
         )
     name = "fit.json" if len(scaling) == 1 else f"fit.{experiment}.json"
     path = study.folder / name
     if not path.exists():
         raise ConfigError(
+            "missing-fit",
             f"{study.file}: no fit yet ({path} is not there): finish `windtunnel sweep "
-            f"{study.file}`, which ends with one; it needs at least 6 finished decay branches"
+            f"{study.file}`, which ends with one; it needs at least 6 finished decay branches",
+            study=study.file,
+            path=path,
         )
     return path
 
@@ -157,21 +188,31 @@ def _same_runs(study: Study, fitted: Fit, rows: list[Row], path: Path) -> None:
     name = study.config.study
     if not fitted.inputs and path.parent == study.folder:
         raise FitError(
+            "fit-without-runs",
             f"{path}: this fit does not say which runs it was made from, for an earlier version "
-            f"wrote it: fit again with `windtunnel report {study.file}`"
+            f"wrote it: fit again with `windtunnel report {study.file}`",
+            path=path,
+            key="inputs",
         )
     if fitted.inputs.get("study") != name:
         of = fitted.inputs.get("study")
         what = f"study {of!r}" if of else "a table"
         raise FitError(
+            "other-study",
             f"{path}: this fit is of {what}, not of study {name!r}: write one with `windtunnel fit "
-            f"{study.file} --out FIT.json` (`windtunnel import-runs` adds runs of your own)"
+            f"{study.file} --out FIT.json` (`windtunnel import-runs` adds runs of your own)",
+            path=path,
+            study=name,
+            found=of,
         )
     for key in ("experiments", "runs"):
         if key not in fitted.inputs:
             raise FitError(
+                "fit-without-runs",
                 f"{path}: inputs.{key}: is missing, so that the fit does not say which runs it was "
-                f"made from: fit again with `windtunnel fit {study.file} --out FIT.json`"
+                f"made from: fit again with `windtunnel fit {study.file} --out FIT.json`",
+                path=path,
+                key=f"inputs.{key}",
             )
     experiments = set(fitted.inputs["experiments"].split("+"))
     now = law_inputs(name, rows, experiments)
@@ -180,16 +221,25 @@ def _same_runs(study: Study, fitted: Fit, rows: list[Row], path: Path) -> None:
     count = sum(bool(experiments & set(row["experiment"].split("+"))) for row in law_rows(rows))
     if not count:
         raise FitError(
+            "no-finished-runs",
             f"{path}: no run of {study.file} as it is now is finished, so this fit is of another "
             f"recipe, model or data: `windtunnel sweep {study.file}` runs it and fits again; give "
-            "the changed study a `study:` name of its own to keep both"
+            "the changed study a `study:` name of its own to keep both",
+            path=path,
+            study=study.file,
         )
     fix = "report" if path.parent == study.folder else "fit"
     raise FitError(
+        "other-runs",
         f"{path}: the store has changed since this fit: it was made from {fitted.rows} runs "
         f"(fingerprint {fitted.inputs['runs']}), and the study now has {count} ({now['runs']}). "
         f"`windtunnel sweep {study.file}` makes what is missing and fits again; `windtunnel {fix} "
-        f"{study.file}` only fits what is there"
+        f"{study.file}` only fits what is there",
+        path=path,
+        fitted=fitted.rows,
+        now=count,
+        fitted_runs=fitted.inputs["runs"],
+        runs=now["runs"],
     )
 
 
@@ -220,8 +270,10 @@ def fits_by_set(mean: Fit, rows: list[Row], *, accept: tuple[str, ...]) -> SetFi
     names = sorted({name for row in rows for name in row if name.startswith("loss_")})
     if f"loss_{MEAN}" in names:
         raise ConfigError(
+            "reserved-name",
             f"a validation set is called {MEAN!r}, as the mean over the sets is: give its source "
-            "another `name:` in the study file"
+            "another `name:` in the study file",
+            name=MEAN,
         )
     if mean.inputs.get("options"):
         return SetFits({MEAN: mean}, [])

@@ -1,22 +1,22 @@
-"""A number with its interval, as a Handoff holds it.
+"""The Handoff: everything that a full-size training job takes from a study, as one document.
 
-The Handoff: everything that a full-size training job takes from a study, as one document.
-
-Nothing in it is left to be multiplied by the reader: rates, stds, decays and factors are those of
-the target model. What each rests on stands beside it.
+The reader multiplies nothing: rates, stds, weight decays and factors are those of the target model,
+each beside the evidence that it rests on.
 """
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from windtunnel.accounting import flops_6nd
 from windtunnel.config import ModelSpec, Recipe
 from windtunnel.config.model import Positive
 from windtunnel.config.units import Strict
-from windtunnel.errors import ConfigError, FitError, boundary
+from windtunnel.errors import ConfigError, FitError, Refused, boundary
 from windtunnel.laws import Interval
 from windtunnel.laws.schema import digest_of, is_edited, parse, text_of
 from windtunnel.mup import Role
@@ -38,7 +38,13 @@ class Estimate(Strict):
     @model_validator(mode="after")
     def _inside(self) -> Self:
         if not (self.low or self.value) <= self.value <= (self.high or self.value):
-            raise ValueError(f"{self.value} lies outside its interval, {self.low} to {self.high}")
+            raise Refused(
+                "outside-interval",
+                f"{self.value} lies outside its interval, {self.low} to {self.high}",
+                value=self.value,
+                low=self.low,
+                high=self.high,
+            )
         return self
 
     @classmethod
@@ -50,10 +56,14 @@ class Estimate(Strict):
         """
         if interval.value < interval.low or interval.value > interval.high:
             raise FitError(
+                "outside-interval",
                 f"a number of this fit, {interval.value:.4g}, lies outside its own interval, "
                 f"{interval.low:.4g} to {interval.high:.4g}: its runs contradict each other, and "
                 "nothing is handed over. See its warnings (`windtunnel fit`), and leave such runs "
-                "out"
+                "out",
+                value=interval.value,
+                low=interval.low,
+                high=interval.high,
             )
         return cls(value=interval.value, low=finite(interval.low), high=finite(interval.high))
 
@@ -301,8 +311,6 @@ class Handoff(Strict):
             ConfigError: There is none, it is of another schema version, or it was changed so that
                 its numbers contradict each other.
         """
-        from windtunnel.export.contradictions import contradictions
-
         file = path / FILE if path.is_dir() else path
         text = text_of(file, "give the folder that `windtunnel export` wrote, or its handoff.json")
         what, fix = (
@@ -319,9 +327,12 @@ class Handoff(Strict):
             except ValidationError as wrong:
                 first = wrong.errors()[0]
                 where = ".".join(map(str, first["loc"])) or "the document"
-                raise ValueError(f"{where}: {first['msg']}") from None
-            if (found := next(contradictions(handoff), None)) is not None:
-                raise ValueError(found)
+                cause = first.get("ctx", {}).get("error")
+                code = cause.code if isinstance(cause, Refused) else "invalid-value"
+                values = cause.values if isinstance(cause, Refused) else {"cause": first["msg"]}
+                raise Refused(code, f"{where}: {first['msg']}", key=where, **values) from None
+            if (contradiction := next(contradictions(handoff), None)) is not None:
+                raise contradiction
         if not edited:
             return handoff
         said = Warned(
@@ -330,3 +341,137 @@ class Handoff(Strict):
             f"another content), so that its numbers are not those of the study; {fix}",
         )
         return handoff.model_copy(update={"warnings": (said, *handoff.warnings)})
+
+
+def counts_of(model: ModelSpec, tokens: int) -> Counts:
+    """Sizes of the model and of its training on so many tokens."""
+    return Counts(
+        params=model.params,
+        params_embedding=model.params_embedding,
+        params_active=model.params_active,
+        num_heads=model.num_heads,
+        ffn_width=model.ffn_width,
+        tokens=tokens,
+        tokens_per_param=tokens / model.params,
+        flops_6nd=flops_6nd(model.params, tokens),
+        flops_exact=float(model.flops_exact_per_token) * tokens,
+    )
+
+
+def roles_of(recipe: Recipe, model: ModelSpec) -> dict[Role, RoleValues]:
+    """Values of every role that the model has."""
+    found = {}
+    for role in Role:
+        if role is Role.READOUT and model.tied:
+            continue
+        scale = recipe.scale(role, model)
+        found[role] = RoleValues(
+            lr=recipe.lr * scale.lr,
+            init_std=recipe.init_std * scale.init_std,
+            weight_decay=recipe.weight_decay * scale.weight_decay,
+            eps=recipe.eps * scale.eps,
+        )
+    return found
+
+
+SAME = 1e-6
+"""Relative tolerance of two equal numbers, which were rounded when written."""
+
+
+def contradictions(handoff: Handoff) -> Iterator[Refused]:
+    """Each number outside its range, or that differs from what the others give.
+
+    Sizes follow from the model's shape, the batch from its rows. A written Handoff has none.
+    """
+    if not 0 < handoff.level < 1:
+        yield _out_of_range("level", handoff.level, "above 0 and below 1")
+    yield from _model_contradictions(handoff)
+    yield from _schedule_contradictions(handoff)
+    for name, estimate in handoff.forecast.items():
+        if estimate.value <= 0:
+            yield _out_of_range(f"forecast.{name}.value", estimate.value, "a loss above 0")
+    fits, forecast = handoff.inputs.fits, handoff.forecast
+    if fits and fits.keys() != forecast.keys():
+        yield Refused(
+            "contradiction",
+            f"forecast: of {', '.join(forecast)}, and inputs.fits has {', '.join(fits)}",
+            key="forecast",
+            value=list(forecast),
+            expected=list(fits),
+        )
+    for name, count in handoff.bytes_per_token.items():
+        if count is not None and count <= 0:
+            yield _out_of_range(f"bytes_per_token.{name}", count, "above 0")
+    for name, (low, high) in handoff.law.domain.items():
+        if not 0 < low <= high:
+            yield Refused(
+                "out-of-range",
+                f"law.domain.{name}: {low:g} to {high:g}, allowed: above 0, the smaller first",
+                key=f"law.domain.{name}",
+                value=[low, high],
+                allowed="above 0, the smaller first",
+            )
+
+
+def _model_contradictions(handoff: Handoff) -> Iterator[Refused]:
+    derived = counts_of(handoff.model, handoff.counts.tokens)
+    for name in ("params", "params_embedding", "num_heads", "ffn_width", "tokens_per_param"):
+        mine, theirs = getattr(handoff.counts, name), getattr(derived, name)
+        if not math.isclose(mine, theirs, rel_tol=SAME):
+            yield Refused(
+                "contradiction",
+                f"counts.{name}: {mine:.9g}, where the model's shape and tokens give {theirs:.9g}",
+                key=f"counts.{name}",
+                value=mine,
+                expected=theirs,
+            )
+    roles = roles_of(handoff.recipe, handoff.model)
+    if handoff.roles.keys() != roles.keys():
+        yield Refused(
+            "contradiction",
+            f"roles: {', '.join(handoff.roles)}, where the model has {', '.join(roles)}",
+            key="roles",
+            value=list(handoff.roles),
+            expected=list(roles),
+        )
+    for role, values in handoff.roles.items():
+        if values.lr <= 0:
+            yield _out_of_range(f"roles.{role}.lr", values.lr, "above 0")
+    if not handoff.width_ratio > 0:
+        yield _out_of_range("width_ratio", handoff.width_ratio, "above 0")
+
+
+def _schedule_contradictions(handoff: Handoff) -> Iterator[Refused]:
+    steps, batch, context = handoff.schedule, handoff.batch, handoff.model.context
+    if batch.batch_tokens < 1 or batch.rows * context != batch.batch_tokens:
+        yield Refused(
+            "contradiction",
+            f"batch.batch_tokens: {batch.batch_tokens}, where {batch.rows} rows of "
+            f"{context} tokens are {batch.rows * context}",
+            key="batch.batch_tokens",
+            value=batch.batch_tokens,
+            expected=batch.rows * context,
+        )
+    if not 0 <= steps.warmup <= steps.decay_start < steps.end:
+        yield Refused(
+            "out-of-range",
+            f"schedule: warmup {steps.warmup}, decay_start {steps.decay_start}, end {steps.end}; "
+            "allowed: 0 or more, in this order",
+            key="schedule",
+            value=[steps.warmup, steps.decay_start, steps.end],
+            allowed="0 or more, in this order",
+        )
+    for kept in handoff.checkpoints:
+        if not 0 <= kept.step <= steps.end or kept.tokens < 0:
+            yield Refused(
+                "out-of-range",
+                f"checkpoints: step {kept.step}, allowed: from 0 to schedule.end, {steps.end}",
+                key="checkpoints",
+                value=kept.step,
+                allowed=[0, steps.end],
+            )
+
+
+def _out_of_range(key: str, value: float, allowed: str) -> Refused:
+    message = f"{key}: {value:g}, allowed: {allowed}"
+    return Refused("out-of-range", message, key=key, value=value, allowed=allowed)

@@ -11,18 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Generic, Literal, TypeVar
 
-from windtunnel.accounting import flops_6nd
 from windtunnel.config import ModelSpec, Recipe
 from windtunnel.config.study import ScheduleConfig
 from windtunnel.errors import ConfigError
 from windtunnel.export.fits import unless_failed
 from windtunnel.export.handoff import (
     BatchChoice,
-    Counts,
     LrRule,
     LrRuleName,
     Multipliers,
-    RoleValues,
     Steps,
     Warned,
 )
@@ -30,38 +27,6 @@ from windtunnel.export.request import Asked, Companion
 from windtunnel.findings.batch import batches
 from windtunnel.findings.lr_batch import JointFinding, joints
 from windtunnel.laws import Fit
-from windtunnel.mup import Role
-
-
-def counts_of(model: ModelSpec, tokens: int) -> Counts:
-    """Sizes of the model and of its training on so many tokens."""
-    return Counts(
-        params=model.params,
-        params_embedding=model.params_embedding,
-        params_active=model.params_active,
-        num_heads=model.num_heads,
-        ffn_width=model.ffn_width,
-        tokens=tokens,
-        tokens_per_param=tokens / model.params,
-        flops_6nd=flops_6nd(model.params, tokens),
-        flops_exact=float(model.flops_exact_per_token) * tokens,
-    )
-
-
-def roles_of(recipe: Recipe, model: ModelSpec) -> dict[Role, RoleValues]:
-    """Values of every role that the model has."""
-    found = {}
-    for role in Role:
-        if role is Role.READOUT and model.tied:
-            continue
-        scale = recipe.scale(role, model)
-        found[role] = RoleValues(
-            lr=recipe.lr * scale.lr,
-            init_std=recipe.init_std * scale.init_std,
-            weight_decay=recipe.weight_decay * scale.weight_decay,
-            eps=recipe.eps * scale.eps,
-        )
-    return found
 
 
 def multipliers_of(recipe: Recipe, model: ModelSpec, *, proxy_head_dim: int) -> Multipliers:
@@ -105,8 +70,12 @@ def decay_start_of(schedule: ScheduleConfig, *, warmup: int, end: int) -> int:
     start = warmup if share == 1.0 else end - max(1, round(share * end))
     if not warmup <= start < end:
         raise ConfigError(
+            "too-few-updates",
             f"{end} updates: too few for {warmup} of warmup and a decay of {share:.0%}; give more "
-            "tokens (--tokens, --flops, --tokens-per-param) or a smaller batch (--batch-tokens)"
+            "tokens (--tokens, --flops, --tokens-per-param) or a smaller batch (--batch-tokens)",
+            updates=end,
+            warmup=warmup,
+            decay_share=share,
         )
     return start
 
@@ -141,8 +110,13 @@ def batch_of(
         if left or not rows:
             near = max(1, round(asked.batch_tokens / context)) * context
             raise ConfigError(
+                "not-a-multiple",
                 f"--batch-tokens {asked.batch_tokens}: not a multiple of the context, {context} "
-                f"tokens; the nearest is {near}"
+                f"tokens; the nearest is {near}",
+                option="--batch-tokens",
+                value=asked.batch_tokens,
+                of=context,
+                nearest=near,
             )
         return _choice(rows, context, "given", "as given with --batch-tokens"), []
     law = next(_batch_laws(companions), None)
@@ -185,8 +159,12 @@ def lr_rule_of(
     exponent = joint.of.exponent if joint else None
     if asked.lr_rule == "measured" and exponent is None:
         raise ConfigError(
+            "rule-not-measured",
             "--lr-rule measured: no grid over recipe.lr and recipe.batch_tokens has an exponent; "
-            "add one to the study, give the study that has it with --with, or take none or sqrt"
+            "add one to the study, give the study that has it with --with, or take none or sqrt",
+            option="--lr-rule",
+            value=asked.lr_rule,
+            allowed=["none", "sqrt"],
         )
     same = batch_tokens == recipe.batch_tokens
     rule: LrRuleName = asked.lr_rule or (
@@ -238,9 +216,9 @@ def _evidence(joint: _Found[JointFinding] | None, rule: LrRuleName) -> str:
         f"{joint.where}: the best rate grows as batch^{exponent.value:.2f} (90%: "
         f"{exponent.low:.2f} to {exponent.high:.2f})"
     )
-    name = "the measured exponent" if rule == "measured" else rule
-    cost = joint.of.follows.get(name)
+    cost = joint.of.follows.get(rule)
     if cost is not None and cost.known:
+        name = "the measured exponent" if rule == "measured" else rule
         said += f"; following {name} gave up {cost.mean:.4f} nats there (at most {cost.worst:.4f})"
     return said
 

@@ -51,17 +51,36 @@ class Asked:
         data = self._given("flops", "tokens", "tokens_per_param")
         for options in (sizes, data):
             if len(options) > 1:
-                raise ConfigError(f"{' and '.join(options)} say the same in two ways: give one")
+                raise ConfigError(
+                    "contradicting-options",
+                    f"{' and '.join(options)} say the same in two ways: give one",
+                    options=options,
+                )
         if not sizes and not data:
             raise ConfigError(
+                "missing-option",
                 "say what to train: a size (--params 2.4e9, --shape 2304x40 or --model MODEL.yaml),"
                 " an amount of training (--flops 1e21, --tokens 1e12 or --tokens-per-param 50), or "
-                "one of each; what is left out follows from the fitted law"
+                "one of each; what is left out follows from the fitted law",
+                allowed=[
+                    "--params",
+                    "--shape",
+                    "--model",
+                    "--flops",
+                    "--tokens",
+                    "--tokens-per-param",
+                ],
             )
         for name in ("params", "flops", "tokens", "tokens_per_param", "batch_tokens"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
-                raise ConfigError(f"{option(name)} {value:g}: must be above 0")
+                raise ConfigError(
+                    "out-of-range",
+                    f"{option(name)} {value:g}: must be above 0",
+                    option=option(name),
+                    value=value,
+                    above=0,
+                )
 
     @property
     def as_typed(self) -> dict[str, str]:
@@ -118,9 +137,14 @@ def open_companions(study: Study, files: tuple[Path, ...]) -> tuple[Companion, .
         for what, mine, theirs in _losses(study, other):
             if mine != theirs:
                 raise ConfigError(
+                    "other-data",
                     f"--with {other.file}: its {what} is {theirs}, that of {study.file} is {mine}: "
                     "its losses, and so its batch law, mean something else; only studies on the "
-                    "same data, tokenizer and validation sets can be taken along"
+                    "same data, tokenizer and validation sets can be taken along",
+                    option="--with",
+                    path=other.file,
+                    study=study.file,
+                    what=what,
                 )
     return tuple(Companion(each) for each in (study, *others))
 

@@ -110,8 +110,11 @@ def nearest_model(ground: Ground, params: float) -> ModelSpec:
             found.append(family.spec(Size(width=width, depth=depth), vocab_size=vocab_size))
     if not found:
         raise ConfigError(
+            "no-such-shape",
             f"--params {params:.4g}: no width that is a multiple of head_dim x heads_per_kv = "
-            f"{unit} gives a whole feed-forward width; say the shape with --shape or --model"
+            f"{unit} gives a whole feed-forward width; say the shape with --shape or --model",
+            params=params,
+            unit=unit,
         )
     return min(found, key=lambda model: abs(math.log(model.params / params)))
 
@@ -129,8 +132,10 @@ def own_domain(fitted: Fit, rows: list[Row]) -> dict[str, Span]:
     ]
     if not own:
         raise ConfigError(
+            "only-imported-runs",
             "every fitted run is imported: none was trained by this study's recipe, and there is "
-            "none to hand over; sweep the study"
+            "none to hand over; sweep the study",
+            experiments=sorted(experiments),
         )
     columns = {name: [float(row[name]) for row in own] for name in ("params", "tokens")}
     return {name: (min(values), max(values)) for name, values in columns.items()}
@@ -144,7 +149,7 @@ def check_reach(
     Raises:
         ConfigError: It lies further than `FURTHEST` decades, and that was not accepted.
     """
-    found, far = [], []
+    found, far, beyond = [], [], []
     target = {"params": float(model.params), "tokens": tokens}
     for what, code, domain in (
         ("the fitted runs", "extrapolates", fitted.domain),
@@ -162,11 +167,15 @@ def check_reach(
             found.append(Warned(code=code, message=said))
             if abs(decades) > FURTHEST:
                 far.append(said)
+                beyond.append({"column": name, "value": value, "decades": decades, "code": code})
     if far and not accepted:
         raise ConfigError(
+            "beyond-domain",
             f"{' and '.join(far)}, and no more than {FURTHEST:g} is handed over: train larger "
             "sizes or longer horizons, or take the forecast as it is with --extrapolate, which "
-            "the Handoff will say"
+            "the Handoff will say",
+            furthest=FURTHEST,
+            beyond=beyond,
         )
     return found
 
@@ -179,7 +188,13 @@ def _asked_model(ground: Ground, asked: Asked) -> ModelSpec | None:
         try:
             return family.spec(Size.parse(asked.shape), vocab_size=ground.vocab_size)
         except ValueError as wrong:
-            raise ConfigError(f"--shape {asked.shape}: {_first(wrong)}") from None
+            raise ConfigError(
+                "invalid-shape",
+                f"--shape {asked.shape}: {_first(wrong)}",
+                option="--shape",
+                value=asked.shape,
+                cause=_first(wrong),
+            ) from None
     if asked.model is not None:
         return _model_in(asked.model, ground)
     return None
@@ -196,18 +211,27 @@ def _asked_tokens(fitted: Fit, model: ModelSpec, asked: Asked) -> float | None:
 def _model_in(path: Path, ground: Ground) -> ModelSpec:
     """The one size of the `model` section in a file; the study's fields where it says nothing."""
     if not path.exists():
-        raise ConfigError(f"--model {path}: no such file; {EXAMPLE}")
+        raise ConfigError(
+            "missing-file", f"--model {path}: no such file; {EXAMPLE}", option="--model", path=path
+        )
     section = read_tree(path).value.get("model")
     if section is None or not isinstance(section.value, dict):
-        raise ConfigError(f"{path}: no `model:` section; {EXAMPLE}")
+        raise ConfigError(
+            "missing-key", f"{path}: no `model:` section; {EXAMPLE}", path=path, key="model"
+        )
     given = section.plain()
     known = set(ModelFamily.model_fields)
     for key in given:
         if key not in known:
             line = section.value[key].line
             raise ConfigError(
+                "unknown-key",
                 f"{path}:{line}: model.{key}: unknown key{did_you_mean(key, known) or '.'} "
-                f"Allowed: {', '.join(sorted(known))}"
+                f"Allowed: {', '.join(sorted(known))}",
+                path=path,
+                line=line,
+                key=f"model.{key}",
+                known=sorted(known),
             )
     try:
         family = ModelFamily.model_validate(ground.config.model.model_dump() | given)
@@ -217,13 +241,23 @@ def _model_in(path: Path, ground: Ground) -> ModelSpec:
         error = wrong.errors()[0]
         where = ".".join(str(part) for part in error["loc"])
         node = section.value.get(str(error["loc"][0])) if error["loc"] else None
+        line, key = (node or section).line, f"model.{where}" if where else "model"
         raise ConfigError(
-            f"{path}:{(node or section).line}: model{f'.{where}' if where else ''}: {_first(wrong)}"
+            "invalid-value",
+            f"{path}:{line}: {key}: {_first(wrong)}",
+            path=path,
+            line=line,
+            key=key,
+            cause=_first(wrong),
         ) from None
     except (KeyError, TypeError, ValueError) as wrong:
         said = f": {wrong}" if isinstance(wrong, ValueError) and "unpack" not in str(wrong) else ""
         raise ConfigError(
-            f"{path}:{section.line}: model: one size is exported, as `sizes: [2304x40]`{said}"
+            "invalid-value",
+            f"{path}:{section.line}: model: one size is exported, as `sizes: [2304x40]`{said}",
+            path=path,
+            line=section.line,
+            key="model.sizes",
         ) from None
 
 

@@ -25,10 +25,19 @@ def check_folder(folder: Path) -> None:
         ConfigError: It is there and not empty, or it is a file.
     """
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--out {folder}: is a file; give a new folder")
+        raise ConfigError(
+            "not-a-folder",
+            f"--out {folder}: is a file; give a new folder",
+            option="--out",
+            path=folder,
+        )
     if folder.is_dir() and any(folder.iterdir()):
         raise ConfigError(
-            f"--out {folder}: is there already and not empty; give a new folder, or remove it first"
+            "not-empty",
+            f"--out {folder}: is there already and not empty; give a new folder, or remove it "
+            "first",
+            option="--out",
+            path=folder,
         )
 
 
@@ -74,8 +83,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
         scratch.rename(folder)
     except OSError as refused:
         raise ConfigError(
+            "cannot-write",
             f"--out {folder}: cannot be written: {refused.strerror or refused}; nothing was left "
-            "there; free space or choose another folder"
+            "there; free space or choose another folder",
+            option="--out",
+            path=folder,
+            cause=refused.strerror or str(refused),
         ) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -5,7 +5,7 @@
 ...     print(finding.lead)
 """
 
-from windtunnel.findings.base import LEVEL, Finding, Quantity
+from windtunnel.findings.base import LEVEL, Finding, Quantity, QuantityId
 from windtunnel.findings.records import Records, read_records, records_of, write_records
 from windtunnel.findings.registry import findings_of, load_records
 
@@ -13,6 +13,7 @@ __all__ = [
     "LEVEL",
     "Finding",
     "Quantity",
+    "QuantityId",
     "Records",
     "findings_of",
     "load_records",

@@ -25,7 +25,7 @@ import numpy as np
 
 from windtunnel.config.branch import BranchExperiment, Stage
 from windtunnel.errors import FitError
-from windtunnel.findings.base import LEVEL, Finding, Quantity, quantity, said
+from windtunnel.findings.base import LEVEL, Finding, Quantity, said
 from windtunnel.findings.records import Records
 from windtunnel.findings.schedules import paired
 from windtunnel.findings.variants import LOSS, Chains, chains_of, lost, sets_of, tokens_of_stages
@@ -204,6 +204,7 @@ class AdaptationFinding(Finding):
     seeds: int
     lost: tuple[str, ...]
 
+    kind: ClassVar[str] = "adaptation"
     title: ClassVar[str] = "What more training on the target brings"
 
     @property
@@ -229,14 +230,15 @@ class AdaptationFinding(Finding):
     def _quantities(self) -> Iterator[Quantity]:
         for course in self.courses:
             if course.law is not None:
-                name = f"exponent of loss on {course.on}, {self.group!r}"
-                yield quantity(name, course.exponent)
-                yield quantity(f"floor of loss on {course.on}, {self.group!r}", course.floor, NATS)
-                name = f"loss on {course.on} at twice the longest, {self.group!r}"
-                yield quantity(name, course.at_twice, NATS)
+                of = self._fields(course)
+                yield self.quantity("exponent", course.exponent, **of)
+                yield self.quantity("floor", course.floor, NATS, **of)
+                yield self.quantity("at-twice", course.at_twice, NATS, **of)
         for course in self.courses:
-            name = f"change of loss on {course.on} per doubling, {self.group!r}"
-            yield quantity(name, course.per_doubling, NATS)
+            yield self.quantity("per-doubling", course.per_doubling, NATS, **self._fields(course))
+
+    def _fields(self, course: Course) -> dict[str, str]:
+        return {"set": course.on, "group": self.group, "size": self.size, "fork": self.fork}
 
     def _warned(self) -> Iterator[str]:
         if self.seeds < 2:

@@ -1,9 +1,4 @@
-"""What an experiment has shown: numbers with intervals, sentences, warnings.
-
-Intervals of fits as quantities of a finding, and in words.
-
-Rows and values of records as text: CSV that knows ids from numbers, JSON without NaN.
-"""
+"""Findings and their quantities, and the text files that records are read from."""
 
 import csv
 import io
@@ -18,7 +13,8 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from windtunnel.errors import ConfigError, boundary
+from windtunnel.errors import ConfigError, Refused, boundary
+from windtunnel.findings.labels import Field, label_of
 from windtunnel.laws import Interval
 from windtunnel.runs.dynamics import CHANGE, SERIES
 from windtunnel.runs.json_schema import Schema, parse
@@ -30,18 +26,61 @@ LEVEL = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuantityId:
+    """What a number is of, unique among the quantities of a study.
+
+    As text: `widths/lr-transfer/drift[along=width,variant=muP]`.
+
+    Attributes:
+        experiment: of the study.
+        finding: the kind of finding, such as `lr-transfer`.
+        quantity: which of its numbers, such as `drift`.
+        fields: (name, value) pairs: size, variant, validation set and so on.
+    """
+
+    experiment: str
+    finding: str
+    quantity: str
+    fields: tuple[tuple[str, Field], ...] = ()
+
+    def __str__(self) -> str:
+        fields = ",".join(f"{name}={_field(value)}" for name, value in self.fields)
+        path = f"{self.experiment}/{self.finding}/{self.quantity}"
+        return f"{path}[{fields}]" if fields else path
+
+
+def _field(value: Field) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Quantity:
     """A measured number, and the interval in which it lies at `LEVEL`.
 
     `low` and `high` are None where nothing tells how sure it is, and the number stands alone.
     """
 
-    name: str
+    id: QuantityId
     value: float
     low: float | None = None
     high: float | None = None
     unit: str = ""
     """Empty for a plain number, a ratio or a share."""
+
+    @property
+    def name(self) -> str:
+        """Its label, for people; look a number up by its id."""
+        return label_of(self.id.finding, self.id.quantity, dict(self.id.fields))
+
+    def row(self) -> dict[str, str | float | None]:
+        """Label, value, interval and unit, for a table."""
+        return {
+            "name": self.name,
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "unit": self.unit,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +89,8 @@ class Finding(ABC):
 
     experiment: str
 
+    kind: ClassVar[str]
+    """In the ids of its quantities."""
     title: ClassVar[str]
     """What the question is, as a heading."""
 
@@ -68,6 +109,27 @@ class Finding(ABC):
         """What a reader must know before using them."""
         return ()
 
+    def quantity(
+        self, quantity: str, value: Interval | float, unit: str = "", /, **fields: Field | None
+    ) -> Quantity:
+        """A number of this finding, with its interval where it has one.
+
+        Args:
+            quantity: The number's id within the finding; findings/labels.py has its label.
+            value: An interval without ends, or a plain number, stands alone.
+            unit: Empty for a plain number, a ratio or a share.
+            fields: What else it is of; None leaves one out.
+        """
+        known = tuple((name, field) for name, field in fields.items() if field is not None)
+        of = QuantityId(
+            experiment=self.experiment, finding=self.kind, quantity=quantity, fields=known
+        )
+        if not isinstance(value, Interval):
+            return Quantity(id=of, value=value, unit=unit)
+        if np.isnan(value.low) or np.isnan(value.high):
+            return Quantity(id=of, value=value.value, unit=unit)
+        return Quantity(id=of, value=value.value, low=value.low, high=value.high, unit=unit)
+
 
 def doubled(exponent: Interval) -> Interval:
     """The factor of a power law when its input doubles."""
@@ -77,13 +139,6 @@ def doubled(exponent: Interval) -> Interval:
 def scaled(found: Interval, factor: float) -> Interval:
     """A number and its interval times a factor."""
     return Interval(found.value * factor, found.low * factor, found.high * factor)
-
-
-def quantity(name: str, found: Interval, unit: str = "") -> Quantity:
-    """A number with its interval, where it has one."""
-    if np.isnan(found.low):
-        return Quantity(name=name, value=found.value, unit=unit)
-    return Quantity(name=name, value=found.value, low=found.low, high=found.high, unit=unit)
 
 
 def said(found: Interval, digits: str = ".3g") -> str:
@@ -147,15 +202,23 @@ def read_rows(path: Path, needs: Mapping[str, bool]) -> Iterator[Row]:
             line = reader.line_num
             names = reader.fieldnames or ()
             if missing := [name for name in needs if name not in names]:
-                raise ValueError(f"the table has no column {missing[0]!r}")
+                raise Refused(
+                    "missing-column", f"the table has no column {missing[0]!r}", column=missing[0]
+                )
             if len(set(names)) < len(names):
-                raise ValueError("a column stands twice in the table")
+                raise Refused(
+                    "duplicate-column", "a column stands twice in the table", columns=names
+                )
             if None in row or None in row.values():
-                raise ValueError(f"the line has other than {len(names)} cells, one a column")
+                raise Refused(
+                    "wrong-cell-count",
+                    f"the line has other than {len(names)} cells, one a column",
+                    expected=len(names),
+                )
             found = {name: _parsed(name, text) for name, text in row.items()}
             for name, has_value in needs.items():
                 if has_value and found[name] is None:
-                    raise ValueError(f"column {name!r} is empty")
+                    raise Refused("empty", f"column {name!r} is empty", column=name)
             yield found
 
 
@@ -184,7 +247,9 @@ def read_list(path: Path, schema: Schema[dict[str, Any]]) -> list[dict[str, Any]
     with boundary(path, WRITE_AGAIN, ConfigError, what="damaged"):
         found = parse(path.read_bytes())
         if not isinstance(found, list):
-            raise ValueError("expected a list")
+            raise Refused(
+                "wrong-type", "expected a list", expected="list", found=type(found).__name__
+            )
         return [schema.at(each, place) for place, each in enumerate(found)]
 
 
@@ -202,17 +267,33 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def _parsed(name: str, text: str) -> Any:
     if name in WORDS and text not in WORDS[name]:
-        raise ValueError(f"column {name!r}: {text[:40]!r}, expected {' or '.join(WORDS[name])}")
+        raise Refused(
+            "unknown-value",
+            f"column {name!r}: {text[:40]!r}, expected {' or '.join(WORDS[name])}",
+            column=name,
+            value=text[:40],
+            known=list(WORDS[name]),
+        )
     if name in TEXT:
         return text or None
     if text in {"", "True", "False"}:
         if name in FLAGS or not text:
             return None if not text else text == "True"
         if name in NUMBERS or name.startswith(OF_SETS):
-            raise ValueError(f"column {name!r}: {text}, expected a number")
+            raise Refused(
+                "not-a-number",
+                f"column {name!r}: {text}, expected a number",
+                column=name,
+                value=text,
+            )
         return text == "True"
     if name in FLAGS:
-        raise ValueError(f"column {name!r}: {text[:40]!r}, expected True or False")
+        raise Refused(
+            "not-a-flag",
+            f"column {name!r}: {text[:40]!r}, expected True or False",
+            column=name,
+            value=text[:40],
+        )
     for read in (int, float):
         with suppress(ValueError):
             found = cast("Any", read)(text)
@@ -220,7 +301,12 @@ def _parsed(name: str, text: str) -> Any:
                 break
             return found
     if name in NUMBERS or name.startswith(OF_SETS):
-        raise ValueError(f"column {name!r}: {text[:40]!r}, expected a number")
+        raise Refused(
+            "not-a-number",
+            f"column {name!r}: {text[:40]!r}, expected a number",
+            column=name,
+            value=text[:40],
+        )
     return text
 
 

@@ -15,7 +15,8 @@ from windtunnel.config.study import GridExperiment
 from windtunnel.errors import FitError
 from windtunnel.findings.base import Finding, Quantity
 from windtunnel.findings.records import Records
-from windtunnel.laws import Fit, fit
+from windtunnel.laws import Fit, Interval, fit
+from windtunnel.laws.interval import NO_INTERVAL
 
 AXIS = "recipe.batch_tokens"
 MINICPM_EXPONENT = 6.24
@@ -36,6 +37,7 @@ class BatchFinding(Finding):
     sizes: dict[float, str]
     diverged: tuple[tuple[str, int], ...] = ()
 
+    kind: ClassVar[str] = "batch-size"
     title: ClassVar[str] = "Batch size"
 
     @property
@@ -66,20 +68,15 @@ class BatchFinding(Finding):
         if self.fitted is None:
             return ()
         p = self.fitted.coefficients["p"]
-        low, high = self.fitted.intervals.get("p", (None, None))
+        low, high = self.fitted.intervals.get("p", NO_INTERVAL)
         regret = self.fitted.details["regret"]
         return (
-            Quantity(name="exponent of the batch law", value=p, low=low, high=high),
-            Quantity(
-                name="growth of the best batch as loss falls by 10%",
-                value=0.9**-p,
-                low=None if low is None else 0.9**-low,
-                high=None if high is None else 0.9**-high,
-            ),
+            self.quantity("exponent", Interval(p, low, high)),
+            self.quantity("growth", Interval(0.9**-p, 0.9**-low, 0.9**-high)),
             *(at for _, _, at in self._bests()),
             *(
-                Quantity(name=f"extra tokens for a batch {off} off", value=100 * cost, unit="%")
-                for off, cost in regret.items()
+                self.quantity("extra-tokens", 100 * cost, "%", times=times)
+                for times, cost in regret.items()
             ),
         )
 
@@ -103,19 +100,8 @@ class BatchFinding(Finding):
             losses = zip(minima["params"], minima["loss"], strict=True)
             loss = min(loss for of, loss in losses if of == params)
             at = self.fitted.predict(loss, trunks=math.inf)
-            known = not math.isnan(at.low)
             name = self.sizes[params]
-            yield (
-                name,
-                loss,
-                Quantity(
-                    name=f"best batch of {name} at its lowest loss",
-                    value=at.value,
-                    low=at.low if known else None,
-                    high=at.high if known else None,
-                    unit="tokens per update",
-                ),
-            )
+            yield name, loss, self.quantity("best", at, "tokens per update", size=name)
 
 
 def batches(records: Records) -> tuple[BatchFinding, ...]:

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from windtunnel.config.branch import BranchExperiment
-from windtunnel.findings.base import Finding, Quantity, quantity, said
+from windtunnel.findings.base import Finding, Quantity, said
 from windtunnel.findings.records import Records
 from windtunnel.findings.schedules import paired
 from windtunnel.findings.variants import Way, Ways, diagnostics, listed, named, ways_of
@@ -41,6 +41,7 @@ class BranchFinding(Finding):
     first: str
     left: Ways
 
+    kind: ClassVar[str] = "branches"
     title: ClassVar[str] = "Ways to leave the trunk"
 
     @property
@@ -133,14 +134,17 @@ class BranchFinding(Finding):
     @property
     def quantities(self) -> tuple[Quantity, ...]:
         """Differences from the first variant, then means; set by set."""
+        at = {"size": self.size, "fork": self.fork}
         gaps = [
-            quantity(f"loss on {on}, {way.name!r} minus {self.base.name!r}", gap, NATS)
+            self.quantity(
+                "difference", gap, NATS, set=on, variant=way.name, base=self.base.name, **at
+            )
             for on in self.sets
             for way in self.others
             if (gap := self.gap(way, on)) is not None
         ]
         means = [
-            quantity(f"loss on {on} of {way.name!r}", self.mean(way, on), NATS)
+            self.quantity("loss", self.mean(way, on), NATS, set=on, variant=way.name, **at)
             for on in self.sets
             for way in self.ways
         ]

@@ -15,6 +15,7 @@ class Coordinates(Finding):
 
     checks: tuple[dict[str, Any], ...]
 
+    kind: ClassVar[str] = "coordinate-check"
     title: ClassVar[str] = "Coordinate check"
 
     @property
@@ -41,10 +42,12 @@ class Coordinates(Finding):
         found = []
         for check in self.checks:
             of_size = max((site["slope"] for site in check["sites"]), key=abs)
-            found.append(Quantity(name=f"steepest slope, {name_of(check)}", value=of_size))
+            found.append(self.quantity("steepest-slope", of_size, parametrization=name_of(check)))
         for check in self.checks:
             found += [
-                Quantity(name=f"slope of {site['name']}, {name_of(check)}", value=site["slope"])
+                self.quantity(
+                    "slope", site["slope"], site=site["name"], parametrization=name_of(check)
+                )
                 for site in (*check["sites"], *check["decays"])
             ]
         return tuple(found)

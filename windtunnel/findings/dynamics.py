@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from windtunnel.config.search import SearchExperiment
 from windtunnel.findings.base import Finding, Quantity
 from windtunnel.findings.records import Records
-from windtunnel.laws import fit
+from windtunnel.laws import Interval, fit
+from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.laws.table import Floats
 from windtunnel.runs.dynamics import SegmentDynamics
 from windtunnel.runs.search.noise import interval_of_mean
@@ -174,7 +175,7 @@ class Claim:
 
 
 def claims_of(found: Mapping[str, Quantity]) -> tuple[Claim, ...]:
-    """Those of the six whose numbers were found, in the paper's order."""
+    """Those of the six whose quantities were found, in the paper's order."""
     made = (_change, _gradient, _cosine, _first, _second, _curvature)
     claims = []
     for claim in made:
@@ -186,8 +187,8 @@ def claims_of(found: Mapping[str, Quantity]) -> tuple[Claim, ...]:
 
 
 def _change(found: Mapping[str, Quantity]) -> Claim:
-    lowest = found["correlation of ln change with ln rate, lowest matrix"]
-    exponent = found["exponent of change on rate"]
+    lowest = found["change-correlation-lowest"]
+    exponent = found["change-exponent"]
     held = _above(lowest, TRACKS)
     verb = _verb(held, "tracked the rate in every matrix", "did not track the rate in every matrix")
     return Claim(
@@ -198,7 +199,7 @@ def _change(found: Mapping[str, Quantity]) -> Claim:
 
 
 def _gradient(found: Mapping[str, Quantity]) -> Claim:
-    ratio = found["gradient norm, end of decay over stable"]
+    ratio = found["grad-norm-ratio"]
     held = _not(_above(ratio, 1.0))
     return Claim(
         said=f"the gradient norm {_verb(held, 'diminished', 'did not diminish')} ({_times(ratio)})",
@@ -207,9 +208,9 @@ def _gradient(found: Mapping[str, Quantity]) -> Claim:
 
 
 def _cosine(found: Mapping[str, Quantity]) -> Claim:
-    share = found["share of positive cosines in decay"]
-    stable = found["share of positive cosines in stable"]
-    more = found["share of positive cosines, decay less stable"]
+    share = found["cosine-positive-decay"]
+    stable = found["cosine-positive-stable"]
+    more = found["cosine-positive-difference"]
     mostly, rose = _above(share, 0.5), _above(more, 0.0)
     held = False if False in (mostly, rose) else (None if None in (mostly, rose) else True)
     verb = _verb(held, "became more often positive", "did not become more often positive")
@@ -221,10 +222,10 @@ def _cosine(found: Mapping[str, Quantity]) -> Claim:
 
 
 def _first(found: Mapping[str, Quantity]) -> Claim:
-    exponent = found["exponent of the size of D1 on rate"]
+    exponent = found["d1-size-exponent"]
     held = _above(exponent, ALIGNED)
     verb = _verb(held, "fell with the rate", "did not fall with the rate")
-    mean = found["mean of D1, end of decay over stable"]
+    mean = found["d1-mean-ratio"]
     return Claim(
         said=f"the size of D1 {verb} (exponent {_span(exponent)}; the mean of D1, in which batches "
         f"cancel, came to {_span(mean)} times what it was)",
@@ -233,15 +234,15 @@ def _first(found: Mapping[str, Quantity]) -> Claim:
 
 
 def _second(found: Mapping[str, Quantity]) -> Claim:
-    ratio = found["size of D2, end of decay over stable"]
+    ratio = found["d2-size-ratio"]
     held = _above(ratio, 1.0)
     return Claim(said=f"the size of D2 {_verb(held, 'rose', 'did not rise')} ({_times(ratio)})",
                  held=held)  # fmt: skip
 
 
 def _curvature(found: Mapping[str, Quantity]) -> Claim:
-    ratio = found["curvature, end of decay over stable"]
-    exponent = found["exponent of curvature on rate"]
+    ratio = found["curvature-ratio"]
+    exponent = found["curvature-exponent"]
     held = _above(ratio, ORDER_OF_MAGNITUDE)
     verb = _verb(held, "rose by about an order of magnitude", "rose by less than half a decade")
     return Claim(
@@ -301,12 +302,13 @@ class TrainingDynamics(Finding):
     pairs: tuple[Pair, ...]
     lacking: int
 
+    kind: ClassVar[str] = "training-dynamics"
     title: ClassVar[str] = "Training dynamics"
 
     @cached_property
     def claims(self) -> tuple[Claim, ...]:
         """The six claims of the paper, each with what was seen here."""
-        return claims_of({each.name: each for each in self.quantities}) if self.pairs else ()
+        return claims_of({each.id.quantity: each for each in self.quantities}) if self.pairs else ()
 
     @property
     def lead(self) -> str:
@@ -350,7 +352,9 @@ class TrainingDynamics(Finding):
             said.append(f"{self.what}: one seed has no interval, and what held may be its luck")
         return tuple(said)
 
-    def _over_seeds(self, name: str, of_pair: OfPair, unit: str, scale: Scale) -> Quantity | None:
+    def _over_seeds(
+        self, quantity: str, of_pair: OfPair, unit: str, scale: Scale
+    ) -> Quantity | None:
         """Mean over seeds on the scale; None where some seed has no such number."""
         there, back = scale
         values = [of_pair(pair) for pair in self.pairs]
@@ -361,41 +365,41 @@ class TrainingDynamics(Finding):
         if not all(map(math.isfinite, scaled)):
             return None
         mean = fmean(scaled)
-        low = high = None
+        low, high = NO_INTERVAL
         if len(values) > 1:
             low, high = map(back, interval_of_mean(mean, stdev(scaled), len(values)))
-        return Quantity(name=name, value=back(mean), low=low, high=high, unit=unit)
+        return self.quantity(quantity, Interval(back(mean), low, high), unit, runs=self.what)
 
 
 MEASURES: tuple[tuple[str, OfPair, str, Scale], ...] = (
-    ("change of weights, end of decay over stable", Pair.change_ratio, "", LOG),
-    ("correlation of ln change with ln rate, mean of matrices",
+    ("change-ratio", Pair.change_ratio, "", LOG),
+    ("change-correlation-mean",
      lambda pair: mean_of_known(pair.change_correlations()), "", FISHER),
-    ("correlation of ln change with ln rate, lowest matrix",
+    ("change-correlation-lowest",
      lambda pair: float(pair.change_correlations().min()), "", FISHER),
-    ("exponent of change on rate", Pair.change_exponent, "", PLAIN),
-    ("gradient norm, end of decay over stable", lambda pair: pair.ratio("grad_norm"), "", LOG),
-    ("share of positive cosines in decay",
+    ("change-exponent", Pair.change_exponent, "", PLAIN),
+    ("grad-norm-ratio", lambda pair: pair.ratio("grad_norm"), "", LOG),
+    ("cosine-positive-decay",
      lambda pair: pair.in_decay("cosine_positive"), "", PLAIN),
-    ("share of positive cosines in stable",
+    ("cosine-positive-stable",
      lambda pair: pair.before("cosine_positive"), "", PLAIN),
-    ("share of positive cosines, decay less stable",
+    ("cosine-positive-difference",
      lambda pair: pair.in_decay("cosine_positive") - pair.before("cosine_positive"),
      "", PLAIN),
-    ("mean cosine in decay", lambda pair: pair.in_decay("cosine"), "", PLAIN),
-    ("mean cosine in stable", lambda pair: pair.before("cosine"), "", PLAIN),
-    ("size of D1, end of decay over stable", lambda pair: pair.ratio("d1_size"), "", LOG),
-    ("exponent of the size of D1 on rate", lambda pair: pair.exponent("d1_size"), "", PLAIN),
-    ("mean of D1, end of decay over stable", lambda pair: pair.ratio("d1"), "", PLAIN),
-    ("size of D2, end of decay over stable", lambda pair: pair.ratio("d2_size"), "", LOG),
-    ("curvature, end of decay over stable", lambda pair: pair.ratio("curvature"), "", LOG),
-    ("exponent of curvature on rate", lambda pair: pair.exponent("curvature"), "", PLAIN),
-    ("fall of the training loss over the decay",
+    ("cosine-decay", lambda pair: pair.in_decay("cosine"), "", PLAIN),
+    ("cosine-stable", lambda pair: pair.before("cosine"), "", PLAIN),
+    ("d1-size-ratio", lambda pair: pair.ratio("d1_size"), "", LOG),
+    ("d1-size-exponent", lambda pair: pair.exponent("d1_size"), "", PLAIN),
+    ("d1-mean-ratio", lambda pair: pair.ratio("d1"), "", PLAIN),
+    ("d2-size-ratio", lambda pair: pair.ratio("d2_size"), "", LOG),
+    ("curvature-ratio", lambda pair: pair.ratio("curvature"), "", LOG),
+    ("curvature-exponent", lambda pair: pair.exponent("curvature"), "", PLAIN),
+    ("loss-fall-decay",
      lambda pair: pair.loss_falls()[0], "nats per token", PLAIN),
-    ("fall of the training loss over as many updates before",
+    ("loss-fall-stable",
      lambda pair: pair.loss_falls()[1], "nats per token", PLAIN),
 )  # fmt: skip
-"""Name, number of one pair, unit, and the scale on which seeds are averaged."""
+"""Id, number of one pair, unit, and the scale on which seeds are averaged."""
 
 
 def training_dynamics(records: Records) -> tuple[TrainingDynamics, ...]:

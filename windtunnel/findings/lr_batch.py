@@ -14,7 +14,8 @@ import numpy as np
 
 from windtunnel.config.study import GridExperiment
 from windtunnel.errors import FitError
-from windtunnel.findings.base import Finding, Quantity, quantity, said
+from windtunnel.findings.base import Finding, Quantity, said
+from windtunnel.findings.labels import RULE_LABELS
 from windtunnel.findings.lr_curves import (
     BATCH,
     RATE,
@@ -137,11 +138,6 @@ def published(size: Valleys, *, middle: float) -> StepLaw:
 
 RULES = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
 """Exponents of the rate in the batch, by the name of the rule."""
-SPELLED = {
-    "none": "keeping the rate",
-    "sqrt": "the square-root rule",
-    "linear": "the linear rule",
-}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -170,6 +166,7 @@ class JointFinding(Finding):
     missing: int = 0
     left_out: tuple[str, ...] = ()
 
+    kind: ClassVar[str] = "lr-batch"
     title: ClassVar[str] = "Learning rate and batch"
 
     @property
@@ -187,9 +184,9 @@ class JointFinding(Finding):
         rules = " and ".join(f"`{name}`" for name in self.supports)
         supported = f"It supports {rules}" if rules else "It supports none of the usual rules"
         costs = ", ".join(
-            f"{SPELLED[name]} {each.mean:.3f} (at most {each.worst:.3f})"
+            f"{RULE_LABELS[name]} {each.mean:.3f} (at most {each.worst:.3f})"
             for name, each in self.follows.items()
-            if name in SPELLED and each.known
+            if name in RULES and each.known
         )
         middle = self.follows["none"].anchor
         cost = (
@@ -204,14 +201,14 @@ class JointFinding(Finding):
     @property
     def quantities(self) -> tuple[Quantity, ...]:
         """Exponents, regrets, StepLaw, best rates, noise."""
-        noise = (quantity("noise between seeds", self.noise.sigma, NATS),) if self.noise else ()
+        noise = (self.quantity("noise", self.noise.sigma, NATS),) if self.noise else ()
         return (
             *self._exponents(),
             *self._regrets(),
             *self._power2(),
             *self._published(),
             *(
-                quantity(f"best rate at {valley.label}{size.of}", valley.best)
+                self.quantity("best-rate", valley.best, at=valley.label, size=size.name or None)
                 for size in self.sizes
                 for valley in size.valleys
                 if valley.best is not None
@@ -225,7 +222,7 @@ class JointFinding(Finding):
         found = [warning for size in self.sizes for warning in size.warnings]
         found += self.left_out
         found += [
-            f"{SPELLED.get(name, name)}: {each.outside} of {each.outside + each.known} cells lie "
+            f"{RULE_LABELS[name]}: {each.outside} of {each.outside + each.known} cells lie "
             "outside the rates tried and are not in its regret"
             for name, each in self.follows.items()
             if each.outside
@@ -255,18 +252,16 @@ class JointFinding(Finding):
     def _exponents(self) -> Iterator[Quantity]:
         if self.exponent is None:
             return
-        yield quantity("exponent of the best rate in the batch", self.exponent)
+        yield self.quantity("exponent", self.exponent)
         for size in self.sizes:
             if size.exponent is not None:
-                yield quantity(f"exponent of the best rate in the batch{size.of}", size.exponent)
+                yield self.quantity("exponent", size.exponent, size=size.name or None)
 
     def _regrets(self) -> Iterator[Quantity]:
         for name, each in self.follows.items():
             if each.known:
-                words = SPELLED.get(name, name)
-                head = f"loss given up by {words}"
-                yield Quantity(name=f"{head}, mean", value=each.mean, unit=NATS)
-                yield Quantity(name=f"{head}, worst batch", value=each.worst, unit=NATS)
+                yield self.quantity("given-up-mean", each.mean, NATS, rule=name)
+                yield self.quantity("given-up-worst", each.worst, NATS, rule=name)
 
     def _power2(self) -> Iterator[Quantity]:
         if self.power2 is None:
@@ -275,31 +270,24 @@ class JointFinding(Finding):
         for name, of in (("b", "size"), ("c", "batch")):
             ends = fitted.intervals.get(name, NO_INTERVAL)
             found = Interval(fitted.coefficients[name], *ends)
-            yield quantity(f"exponent of the best rate in the {of} (power2)", found)
+            yield self.quantity("power2-exponent", found, input=of)
         for name in ("mean", "worst"):
             if regret[f"regret_{name}"] is not None:
-                words = f"{name} regret of the fitted rate law (power2)"
-                yield Quantity(name=words, value=regret[f"regret_{name}"], unit=NATS)
+                value = regret[f"regret_{name}"]
+                yield self.quantity("power2-regret", value, NATS, statistic=name)
 
     def _published(self) -> Iterator[Quantity]:
         known = [each.rate_regret for each in self.steplaw if np.isfinite(each.rate_regret)]
         if known:
-            yield Quantity(
-                name="regret of StepLaw's published rate, mean over sizes at batch "
-                f"{self.follows['none'].anchor:.0f}",
-                value=float(np.mean(known)),
-                unit=NATS,
-            )
+            batch = self.follows["none"].anchor
+            mean = float(np.mean(known))
+            yield self.quantity("published-rate-regret", mean, NATS, batch=batch)
         for each in self.steplaw:
-            size = f", {each.size}" if each.size else ""
-            yield Quantity(name=f"StepLaw's rate{size}", value=each.lr)
-            yield Quantity(
-                name=f"StepLaw's batch{size}", value=each.batch, unit="tokens per update"
-            )
+            size = each.size or None
+            yield self.quantity("published-rate", each.lr, size=size)
+            yield self.quantity("published-batch", each.batch, "tokens per update", size=size)
             if np.isfinite(each.regret):
-                yield Quantity(
-                    name=f"regret of StepLaw's rate and batch{size}", value=each.regret, unit=NATS
-                )
+                yield self.quantity("published-regret", each.regret, NATS, size=size)
 
 
 def joints(records: Records) -> tuple[JointFinding, ...]:
@@ -320,7 +308,7 @@ def _read(records: Records, grid: GridExperiment) -> JointFinding | None:
         return None
     known = [size for size in sizes if size.exponent is not None]
     exponent = mean_exponent(known) if known else None
-    rules = RULES | ({"the measured exponent": exponent.value} if exponent else {})
+    rules = RULES | ({"measured": exponent.value} if exponent else {})
     power2, why_not = _power2(sizes)
     return JointFinding(
         experiment=grid.name,

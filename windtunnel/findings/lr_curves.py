@@ -379,8 +379,14 @@ def valleys_of(records: Records, rows: Sequence[Row], *, name: str, along: Along
     diverged = len({row["trunk"] for row in blown})
     if len(kept) < 2:
         raise FitError(
+            "too-few-places",
             f"{name or 'no valley'}: fewer than two places along {along} have {MIN_RATES} rates "
-            f"that trained; {diverged} runs diverged"
+            f"that trained; {diverged} runs diverged",
+            along=along,
+            places=len(kept),
+            needed=2,
+            rates=MIN_RATES,
+            diverged=diverged,
         )
     sound = [row for row in sound if row[along] in kept]
     table = Table(

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from windtunnel.config.study import GridExperiment
-from windtunnel.findings.base import Finding, Quantity, quantity, said
+from windtunnel.findings.base import Finding, Quantity, said
 from windtunnel.findings.lr_curves import (
     BATCH,
     MIN_RATES,
@@ -84,6 +84,7 @@ class SensitivityFinding(Finding):
     variants: tuple[Rates, ...]
     missing: int = 0
 
+    kind: ClassVar[str] = "lr-sensitivity"
     title: ClassVar[str] = "Sensitivity to the learning rate"
 
     @property
@@ -93,7 +94,9 @@ class SensitivityFinding(Finding):
         each = "; ".join(
             f"{variant.name} {said(variant.sensitivity, '.3f')}" for variant in self.variants
         )
-        ratios = "; ".join(f"{name} {said(ratio)}" for name, ratio in self._ratios())
+        ratios = "; ".join(
+            f"{other} over {first} {said(ratio)}" for other, first, ratio in self._ratios()
+        )
         return (
             f"Over the rates from {rates[0]:.3g} to {rates[-1]:.3g} the mean loss lies above the "
             f"lowest by, in nats: {each}. Ratio: {ratios}."
@@ -104,19 +107,25 @@ class SensitivityFinding(Finding):
         """Sensitivities, ratios, best rates and losses, divergence."""
         return (
             *(
-                quantity(f"rate sensitivity, {each.name}", each.sensitivity, NATS)
+                self.quantity("sensitivity", each.sensitivity, NATS, variant=each.name)
                 for each in self.variants
             ),
-            *(quantity(f"rate sensitivity, {name}", ratio) for name, ratio in self._ratios()),
-            *(Quantity(name=f"best rate tried, {v.name}", value=v.best) for v in self.variants),
             *(
-                quantity(
-                    f"lowest loss, {each.name}", _mean(each.losses[:, np.argmin(each.means)]), NATS
+                self.quantity("ratio", ratio, variant=other, base=first)
+                for other, first, ratio in self._ratios()
+            ),
+            *(self.quantity("best-rate", v.best, variant=v.name) for v in self.variants),
+            *(
+                self.quantity(
+                    "lowest-loss",
+                    _mean(each.losses[:, np.argmin(each.means)]),
+                    NATS,
+                    variant=each.name,
                 )
                 for each in self.variants
             ),
             *(
-                Quantity(name=f"diverged runs, {each.name}", value=each.diverged)
+                self.quantity("diverged", each.diverged, variant=each.name)
                 for each in self.variants
                 if each.diverged
             ),
@@ -141,13 +150,13 @@ class SensitivityFinding(Finding):
             found.append(f"{self.missing} planned runs are not there yet")
         return tuple(found)
 
-    def _ratios(self) -> Iterator[tuple[str, Interval]]:
+    def _ratios(self) -> Iterator[tuple[str, str, Interval]]:
         """Of the others to the first, seed by seed: the seeds are the same."""
         first = self.variants[0]
         for other in self.variants[1:]:
             logs = _mean(np.log(other.by_seed / first.by_seed))
             ends = (math.exp(logs.low), math.exp(logs.high))
-            yield f"{other.name} over {first.name}", Interval(math.exp(logs.value), *ends)
+            yield other.name, first.name, Interval(math.exp(logs.value), *ends)
 
 
 def sensitivities(records: Records) -> tuple[SensitivityFinding, ...]:

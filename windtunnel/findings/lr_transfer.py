@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from windtunnel.config.study import GridExperiment
-from windtunnel.findings.base import Finding, Quantity, doubled, quantity, said, scaled
+from windtunnel.findings.base import Finding, Quantity, doubled, said, scaled
 from windtunnel.findings.lr_curves import (
     BATCH,
     RATE,
@@ -52,6 +52,7 @@ class TransferFinding(Finding):
     missing: int = 0
     left_out: tuple[str, ...] = ()
 
+    kind: ClassVar[str] = "lr-transfer"
     title: ClassVar[str] = "Learning-rate transfer"
 
     @property
@@ -84,9 +85,9 @@ class TransferFinding(Finding):
     @property
     def quantities(self) -> tuple[Quantity, ...]:
         """Drifts, loss given up, differences between variants, best rates, noise, divergence."""
-        noise = (quantity("noise between seeds", self.noise.sigma, NATS),) if self.noise else ()
+        noise = (self.quantity("noise", self.noise.sigma, NATS),) if self.noise else ()
         diverged = (
-            Quantity(name=f"diverged runs{each.of}", value=each.runs_diverged)
+            self.quantity("diverged", each.runs_diverged, variant=each.name or None)
             for each in self.variants
             if each.runs_diverged
         )
@@ -115,28 +116,32 @@ class TransferFinding(Finding):
         return tuple(found)
 
     def _drifts(self) -> Iterator[Quantity]:
-        name = f"drift of the best rate per doubling of {self.word}"
         known = [variant for variant in self.variants if variant.drift]
         if self.along == "tokens" and len(known) > 1:
-            yield quantity(name, doubled(mean_exponent(known)))
-        yield from (quantity(name + each.of, each.drift) for each in known if each.drift)
+            mean = doubled(mean_exponent(known))
+            yield self.quantity("drift", mean, along=self.along)
+        for each in known:
+            if each.drift:
+                yield self.quantity(
+                    "drift", each.drift, along=self.along, variant=each.name or None
+                )
 
     def _losses(self) -> Iterator[Quantity]:
         """What the lead and the warnings say of a rate that was not tried is no number."""
-        smallest = "the shortest" if self.along == "tokens" else "the smallest"
         for variant in self.variants:
             for each in variant.carried:
                 if not each.known:
                     continue
-                of = smallest if each.source is variant.valleys[0] else each.source.label
-                times = f"{each.to.at / each.source.at:.3g} times the {self.word}"
-                name = f"loss given up at {times} by the rate of {of}{variant.of}"
-                yield quantity(name, each.lost, NATS)
+                of: dict[str, str | float | None] = {
+                    "along": self.along,
+                    "times": each.to.at / each.source.at,
+                    "source": None if each.source is variant.valleys[0] else each.source.label,
+                    "variant": variant.name or None,
+                }
+                yield self.quantity("given-up", each.lost, NATS, **of)
                 if self.noise is not None and each.to is variant.largest:
-                    yield quantity(
-                        f"{name}, over the noise between seeds",
-                        scaled(each.lost, 1 / self.noise.sigma.value),
-                    )
+                    in_noise = scaled(each.lost, 1 / self.noise.sigma.value)
+                    yield self.quantity("given-up-over-noise", in_noise, **of)
 
     def _differences(self) -> Iterator[Quantity]:
         """Of every variant from the first one; lengths of two sizes are not compared."""
@@ -145,32 +150,41 @@ class TransferFinding(Finding):
         first = self.variants[0]
         for other in self.variants[1:]:
             if apart := exponent_between(first, other):
-                names = f"{first.name} over {other.name}"
-                yield quantity(
-                    f"drift of the best rate per doubling of {self.word}, {names}",
+                yield self.quantity(
+                    "drift",
                     doubled(apart),
+                    along=self.along,
+                    variant=first.name,
+                    base=other.name,
                 )
             mine, theirs = first.largest, other.largest
             if mine.at == theirs.at:
-                times = f"{mine.at / first.valleys[0].at:.3g} times the {self.word}"
-                yield quantity(
-                    f"best loss at {times}, {other.name} minus {first.name}",
+                yield self.quantity(
+                    "best-loss-difference",
                     # A difference of two means is as noisy as a mean of half as many.
                     mean_of(
                         self.noise, theirs.lowest - mine.lowest, min(mine.seeds, theirs.seeds) / 2
                     ),
                     NATS,
+                    along=self.along,
+                    times=mine.at / first.valleys[0].at,
+                    variant=other.name,
+                    base=first.name,
                 )
 
     def _bests(self) -> Iterator[Quantity]:
         for variant in self.variants:
             for valley in variant.valleys:
                 if valley.best is not None:
-                    yield quantity(f"best rate at {valley.label}{variant.of}", valley.best)
+                    yield self.quantity(
+                        "best-rate", valley.best, at=valley.label, variant=variant.name or None
+                    )
         for variant in self.variants:
             last = variant.largest
             lowest = mean_of(self.noise, last.lowest, last.seeds)
-            yield quantity(f"best loss at {last.label}{variant.of}", lowest, NATS)
+            yield self.quantity(
+                "best-loss", lowest, NATS, at=last.label, variant=variant.name or None
+            )
 
 
 def transfers(records: Records) -> tuple[TransferFinding, ...]:

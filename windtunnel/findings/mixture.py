@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from windtunnel.config.branch import BranchExperiment
 from windtunnel.errors import FitError
-from windtunnel.findings.base import LEVEL, Finding, Quantity, quantity, said
+from windtunnel.findings.base import LEVEL, Finding, Quantity, said
 from windtunnel.findings.records import Records
 from windtunnel.findings.variants import branches_at
 from windtunnel.laws.mixture import MixtureFit, fit_mixture
@@ -22,6 +22,7 @@ class MixingFinding(Finding):
     law: MixtureFit | None
     problem: str | None
 
+    kind: ClassVar[str] = "mixture"
     title: ClassVar[str] = "Which mixture to decay on"
 
     @property
@@ -62,21 +63,16 @@ class MixingFinding(Finding):
 
     def _quantities(self) -> Iterator[Quantity]:
         assert self.law is not None
+        at = {"size": self.size, "fork": self.fork}
         for source, share in self.law.best.shares.items():
-            yield quantity(f"share of {source} in the best mixture", share)
+            yield self.quantity("share", share, source=source, **at)
         for gain in self.law.best.gains:
-            yield quantity(
-                f"gain of the best mixture over {gain.over}", gain.nats, "nats per token"
-            )
-        yield quantity("rank correlation on mixtures left out, target", self.law.score.rank)
+            yield self.quantity("gain", gain.nats, "nats per token", base=gain.over, **at)
+        yield self.quantity("target-rank", self.law.score.rank, **at)
         for name, choice in self.law.choices.items():
             taken = choice.taken
-            yield quantity(f"rank correlation on mixtures left out, loss on {name}", taken.rank)
-            yield Quantity(
-                name=f"error on mixtures left out, loss on {name}",
-                value=taken.rms,
-                unit="nats per token",
-            )
+            yield self.quantity("rank", taken.rank, set=name, **at)
+            yield self.quantity("error", taken.rms, "nats per token", set=name, **at)
 
 
 def mixings(records: Records) -> tuple[MixingFinding, ...]:

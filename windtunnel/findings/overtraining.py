@@ -23,7 +23,7 @@ import numpy as np
 
 from windtunnel.config.study import ScalingExperiment
 from windtunnel.errors import FitError
-from windtunnel.findings.base import LEVEL, Finding, Quantity, quantity
+from windtunnel.findings.base import LEVEL, Finding, Quantity
 from windtunnel.findings.records import Records
 from windtunnel.laws import Fit, Interval, Table, fit
 from windtunnel.laws.interval import NO_INTERVAL, quantiles
@@ -268,6 +268,7 @@ class CatchUpFinding(Finding):
     epochs: float = 0.0
     diverged: int = 0
 
+    kind: ClassVar[str] = "overtraining"
     title: ClassVar[str] = "Small model, long training"
 
     @cached_property
@@ -372,38 +373,35 @@ class CatchUpFinding(Finding):
         )
 
     def _of_matches(self) -> Iterator[Quantity]:
+        pair = {"small": self.pair.small.name, "large": self.pair.large.name}
         for match in self.matches:
             if not match.found:
                 continue
-            at = f"{self._matching} at {match.horizon}"
-            yield quantity(f"tokens of {at}", match.tokens, "tokens")
+            of = pair | {"horizon": match.horizon}
+            yield self.quantity("tokens", match.tokens, "tokens", **of)
             ratio = scaled(match.tokens, 1 / self.pair.small.params)
-            yield quantity(f"tokens per parameter of {at}", ratio, "")
+            yield self.quantity("tokens-per-param", ratio, **of)
             for exact, rule in ((False, "6ND"), (True, "exact")):
                 times = self.pair.training(match, exact=exact)
-                yield quantity(f"training compute of {at}, {rule}", times)
+                yield self.quantity("training-compute", times, **of, flops=rule)
                 paid = self.pair.break_even(match, exact=exact)
-                yield quantity(f"inference that pays for {at}, {rule}", paid, "tokens")
+                yield self.quantity("break-even", paid, "tokens", **of, flops=rule)
         for exact, rule in ((False, "6ND"), (True, "exact")):
-            name = (
-                f"inference compute of {self.pair.large.name} over {self.pair.small.name}, {rule}"
-            )
-            yield Quantity(name=name, value=self.pair.saved(exact=exact))
+            saved = self.pair.saved(exact=exact)
+            yield self.quantity("inference-compute", saved, **pair, flops=rule)
 
     def _of_forms(self) -> Iterator[Quantity]:
         if not self.forms:
             return
         power, exp = self.forms["power-offset"], self.forms["exp-offset"]
-        name = f"loss of {self.pair.small.name} at endless compute, power law"
-        yield quantity(name, self._of_power("c"), "nats")
-        yield quantity(
-            f"power of compute in the loss of {self.pair.small.name}", self._of_power("b"), ""
-        )
-        yield Quantity(name="AIC of the exponential minus the power law", value=exp.aic - power.aic)
+        small = self.pair.small.name
+        yield self.quantity("floor", self._of_power("c"), "nats", small=small)
+        yield self.quantity("power", self._of_power("b"), small=small)
+        yield self.quantity("aic-difference", exp.aic - power.aic, small=small)
         for words, form in (("power law", power), ("exponential", exp)):
             if not math.isnan(form.last_third_rms):
-                name = f"error on the last third of compute, {words}"
-                yield Quantity(name=name, value=100 * form.last_third_rms, unit="%")
+                error = 100 * form.last_third_rms
+                yield self.quantity("late-error", error, "%", small=small, form=words)
 
 
 def catch_ups(records: Records) -> tuple[CatchUpFinding, ...]:

@@ -40,7 +40,7 @@ from scipy.stats import t as student_t
 
 from windtunnel.config import Duration
 from windtunnel.config.branch import BranchExperiment
-from windtunnel.findings.base import Finding, Quantity, quantity, said
+from windtunnel.findings.base import Finding, Quantity, said
 from windtunnel.findings.records import Records
 from windtunnel.findings.variants import LOSS, chains_of, lost, sets_of
 from windtunnel.laws import Interval
@@ -261,6 +261,7 @@ class RankingFinding(Finding):
     cheap: Scores
     dear: Scores
 
+    kind: ClassVar[str] = "ranking"
     title: ClassVar[str] = "Does a short anneal rank data as training on it does?"
 
     @property
@@ -362,22 +363,18 @@ class RankingFinding(Finding):
         )
 
     def _quantities(self) -> Iterator[Quantity]:
-        cheap, dear = self.cheap.name, self.dear.name
+        pair = {"cheap": self.cheap.name, "dear": self.dear.name}
         for on in self.sets:
-            yield quantity(f"rank correlation on {on}, {self.pair}", self.rho(on))
-        yield Quantity(name=f"cost of {cheap} over {dear}", value=self.cost)
-        with_trunks = f"cost of {cheap} over {dear}, with their trunks"
-        yield Quantity(name=with_trunks, value=self.cost_with_trunks)
+            yield self.quantity("rank", self.rho(on), set=on, **pair)
+        yield self.quantity("cost", self.cost, **pair)
+        yield self.quantity("cost-with-trunks", self.cost_with_trunks, **pair)
         for on in self.sets:
-            regret = f"regret on {on} of choosing by {cheap}"
-            yield quantity(regret, self.regret(on), "nats per token")
-            yield quantity(f"Kendall's tau on {on}, {self.pair}", self.tau(on))
+            yield self.quantity("regret", self.regret(on), "nats per token", set=on, **pair)
+            yield self.quantity("tau", self.tau(on), set=on, **pair)
             drawn, ceiling = self._drawn[on], self.ceiling(on)
             if drawn is not None and ceiling is not None:
-                repeat = f"rank correlation on {on}, {dear} against its repeat"
-                yield quantity(repeat, ceiling)
-                agree = f"chance that {cheap} and {dear} agree on the best for {on}"
-                yield Quantity(name=agree, value=drawn.same_best)
+                yield self.quantity("ceiling", ceiling, set=on, **pair)
+                yield self.quantity("same-best", drawn.same_best, set=on, **pair)
 
     def _warned(self) -> Iterator[str]:
         for each in (self.cheap, self.dear):

@@ -149,8 +149,12 @@ class Records:
         names = [each.name for each in self.config.experiments]
         if experiment not in names:
             raise ConfigError(
+                "unknown-experiment",
                 f"study {self.study!r} has no experiment {experiment!r}"
-                f"{did_you_mean(experiment, names) or '.'} It has: {', '.join(names)}"
+                f"{did_you_mean(experiment, names) or '.'} It has: {', '.join(names)}",
+                study=self.study,
+                experiment=experiment,
+                known=names,
             )
         rows = [row for row in self.runs if experiment in row["experiment"].split("+")]
         found = law_rows(rows) if decayed else rows
@@ -224,8 +228,11 @@ def write_records(records: Records, folder: Path) -> list[Path]:
     ours = _written_before(folder)
     if others := [name for name in texts if name not in ours and (folder / name).exists()]:
         raise ConfigError(
+            "not-records",
             f"{folder / others[0]}: is there already, and was not written as records (by "
-            f"{folder / MARK}), so that it would be lost; give a new folder"
+            f"{folder / MARK}), so that it would be lost; give a new folder",
+            path=folder / others[0],
+            mark=folder / MARK,
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -239,7 +246,12 @@ def write_records(records: Records, folder: Path) -> list[Path]:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 path.write_text(text, encoding="utf-8")
     except OSError as refused:
-        raise ConfigError(f"{folder}: cannot be written: {refused.strerror}") from None
+        raise ConfigError(
+            "cannot-write",
+            f"{folder}: cannot be written: {refused.strerror}",
+            path=folder,
+            cause=refused.strerror,
+        ) from None
     return [folder / name for name in texts]
 
 
@@ -252,14 +264,21 @@ def read_records(folder: Path | str) -> Records:
     folder = Path(folder)
     if not (folder / "study.yaml").exists():
         raise ConfigError(
-            f"{folder}: no records here; `windtunnel records STUDY.yaml --out FOLDER` writes them"
+            "missing-records",
+            f"{folder}: no records here; `windtunnel records STUDY.yaml --out FOLDER` writes them",
+            path=folder,
         )
     config = load_study(folder / "study.yaml")
     runs = tuple(read_rows(folder / "runs.csv", OF_RUNS))
     by_id = {row["segment"]: row for row in runs}
     if len(by_id) < len(runs):
         (twice, _), *_ = Counter(row["segment"] for row in runs).most_common(1)
-        raise ConfigError(f"{folder / 'runs.csv'}: segment {twice} has two rows; {WRITE_AGAIN}")
+        raise ConfigError(
+            "duplicate-row",
+            f"{folder / 'runs.csv'}: segment {twice} has two rows; {WRITE_AGAIN}",
+            path=folder / "runs.csv",
+            segment=twice,
+        )
     curves: dict[str, list[tuple[float, float]]] = {}
     for point in read_rows(folder / "curves.csv", OF_CURVES):
         curves.setdefault(point["segment"], []).append((point["tokens"], point["loss"]))

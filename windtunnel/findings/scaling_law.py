@@ -113,6 +113,8 @@ def _lies_in(loss: float, point: Mapping[str, Any]) -> bool:
     return None not in ends and ends[0] <= loss <= ends[1]
 
 
+Fields = dict[str, str | int | float | None]
+
 MULTIPLES = (1, 10, 100)
 """Of the largest fitted budget: where the best ratio is told."""
 
@@ -134,6 +136,7 @@ class DataModelLaw(Finding):
     forecast: ForecastCheck | None
     refused: tuple[tuple[str, str], ...] = ()
 
+    kind: ClassVar[str] = "scaling-law"
     title: ClassVar[str] = "Data-model law"
 
     @property
@@ -203,54 +206,61 @@ class DataModelLaw(Finding):
         )
 
     def _quantities(self) -> Iterator[Quantity]:
-        sets = len(self.by_set)
-        mean = f", mean of {'both' if sets == 2 else sets} sets" if sets else ""
-        yield from _exponents(self.fit, mean)
-        yield _quantity(f"eta{mean}", _eta(self.fit))
-        yield Quantity(name="largest fitted budget", value=self.largest_budget, unit="FLOPs")
+        mean: Fields = {"set": "mean", "sets": len(self.by_set)} if self.by_set else {}
+        yield from self._exponents(self.fit, mean)
+        yield self.quantity("eta", _eta(self.fit), **mean)
+        yield self.quantity("largest-budget", self.largest_budget, "FLOPs")
         if self.fit.has_optimum:
             for multiple in MULTIPLES:
-                yield from _ratios(self.fit, multiple * self.largest_budget, multiple, mean)
+                yield from self._ratios(self.fit, multiple, mean)
             best = self.fit.optimum(self.largest_budget)
             if best.ratio_exact is not None:
                 change = best.ratio_exact.value / best.ratio.value
-                yield Quantity(name="D/N under exact FLOPs over D/N under 6ND", value=change)
+                yield self.quantity("ratio-of-flop-rules", change)
         yield from self._of_sets()
         if self.short is not None:
             yield from self._without_long(self.short)
         if self.forecast is not None:
             share = self.forecast.inside / self.forecast.runs
-            inside = "share of the largest size's points inside the forecast's interval"
-            yield Quantity(name=inside, value=share)
-            off = "rms error of the forecast of the largest size"
-            yield Quantity(name=off, value=self.forecast.rms, unit="of ln loss")
+            yield self.quantity("forecast-inside", share)
+            yield self.quantity("forecast-error", self.forecast.rms, "of ln loss")
             for name, rms in self.forecast.naive.items():
-                yield Quantity(name=f"rms error of {name}", value=rms, unit="of ln loss")
+                yield self.quantity("baseline-error", rms, "of ln loss", baseline=name)
 
     def _of_sets(self) -> Iterator[Quantity]:
         """Exponents and ratio of every set, and the ratio of each two of them."""
         ratios = {}
         for name, fitted in self.by_set.items():
-            yield from _exponents(fitted, f", {name}")
+            yield from self._exponents(fitted, {"set": name})
             if fitted.has_optimum:
-                yield from _ratios(fitted, self.largest_budget, 1, f", {name}")
+                yield from self._ratios(fitted, 1, {"set": name})
                 ratios[name] = fitted.optimum(self.largest_budget).ratio.value
         for one, other in combinations(sorted(ratios), 2):
             # No interval: their runs are the same, and so their errors are not independent.
-            yield Quantity(
-                name=f"D/N of {one} over D/N of {other}", value=ratios[one] / ratios[other]
-            )
+            yield self.quantity("ratio-of-sets", ratios[one] / ratios[other], set=one, base=other)
 
     def _without_long(self, short: Fit) -> Iterator[Quantity]:
         """At the same budget, though without the long horizons it may not have been reached."""
-        yield from _exponents(short, ", without long horizons")
+        yield from self._exponents(short, {"without": "long horizons"})
         if not (self.fit.has_optimum and short.has_optimum):
             return
         with_long, without = (f.optimum(self.largest_budget).ratio for f in (self.fit, short))
-        yield _quantity("D/N at the largest fitted budget, without long horizons", without)
+        yield self.quantity("best-ratio", without, without="long horizons")
         if (wide := _width(with_long)) and (wider := _width(without)):
-            over = "width of the interval of D/N without long horizons over with"
-            yield Quantity(name=over, value=wider / wide, unit="of ln D/N")
+            yield self.quantity("width-without-long", wider / wide, "of ln D/N")
+
+    def _ratios(self, fitted: Fit, multiple: int, of: Fields) -> Iterator[Quantity]:
+        """The best ratio by 6ND, and with attention, embedding and head counted."""
+        optimum = fitted.optimum(multiple * self.largest_budget)
+        of = of if multiple == 1 else {"multiple": multiple, **of}
+        yield self.quantity("best-ratio", optimum.ratio, **of)
+        if optimum.ratio_exact is not None:
+            yield self.quantity("best-ratio", optimum.ratio_exact, **of, flops="exact")
+
+    def _exponents(self, fitted: Fit, of: Fields) -> Iterator[Quantity]:
+        for name in ("alpha", "beta"):
+            found = Interval(fitted.coefficients[name], *_ends(fitted, name))
+            yield self.quantity("exponent", found, coefficient=name, **of)
 
 
 def data_model_laws(records: Records) -> tuple[DataModelLaw, ...]:
@@ -322,21 +332,6 @@ def _width(interval: Interval) -> float | None:
     return math.log(interval.high / interval.low)
 
 
-def _ratios(fitted: Fit, flops: float, multiple: int, suffix: str) -> Iterator[Quantity]:
-    """The best ratio by 6ND, and with attention, embedding and head counted."""
-    times = "" if multiple == 1 else f"{multiple} times "
-    name = f"D/N at {times}the largest fitted budget{suffix}"
-    optimum = fitted.optimum(flops)
-    yield _quantity(name, optimum.ratio)
-    if optimum.ratio_exact is not None:
-        yield _quantity(f"{name}, exact FLOPs", optimum.ratio_exact)
-
-
-def _exponents(fitted: Fit, suffix: str) -> Iterator[Quantity]:
-    for name in ("alpha", "beta"):
-        yield _quantity(f"{name}{suffix}", _coefficient(fitted, name))
-
-
 def _coefficient(fitted: Fit, name: str) -> Interval:
     return Interval(fitted.coefficients[name], *_ends(fitted, name))
 
@@ -350,12 +345,6 @@ def _eta(fitted: Fit) -> Interval:
 
 def _ends(fitted: Fit, name: str) -> Span:
     return fitted.intervals.get(name, (math.nan, math.nan))
-
-
-def _quantity(name: str, found: Interval) -> Quantity:
-    if math.isnan(found.low) or math.isnan(found.high):
-        return Quantity(name=name, value=found.value)
-    return Quantity(name=name, value=found.value, low=found.low, high=found.high)
 
 
 def _said(found: Interval) -> str:

@@ -22,6 +22,8 @@ from typing import ClassVar
 from windtunnel.config.study import GridExperiment
 from windtunnel.findings.base import Finding, Quantity
 from windtunnel.findings.records import Records
+from windtunnel.laws import Interval
+from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.runs.forecast import law_rows
 from windtunnel.runs.search.noise import Difference, differences, interval_of_mean
 from windtunnel.runs.table import Row
@@ -163,6 +165,7 @@ class SchedulesFinding(Finding):
     ends: tuple[End, ...]
     diverged: int = 0
 
+    kind: ClassVar[str] = "schedules"
     title: ClassVar[str] = "Schedules: WSD and cosine"
 
     @cached_property
@@ -298,30 +301,43 @@ class SchedulesFinding(Finding):
     def _cosine(self) -> Iterator[Quantity]:
         decays = [share for share in self.shares if share < 1]
         for share in decays:
-            name = f"cosine minus WSD, decay {percent(share)}"
-            yield from _quantity(name, self.against_cosine(share))
+            gap = self.against_cosine(share)
+            yield from self._difference("cosine-difference", gap, decay=percent(share))
         for tokens, horizon in self.horizons.items():
-            name = f"cosine minus WSD, decay {percent(self.usual)}, at {horizon}"
-            yield from _quantity(name, self.against_cosine(self.usual, tokens))
+            gap = self.against_cosine(self.usual, tokens)
+            of = {"decay": percent(self.usual), "horizon": horizon}
+            yield from self._difference("cosine-difference", gap, **of)
         cosine, ways = self.losses("cosine", 1.0), [self.losses(self.shape, s) for s in decays]
         if len(ways) > 1:
             shared = set(cosine).intersection(*ways)
             mean = {key: sum(way[key] for way in ways) / len(ways) for key in shared}
-            yield from _quantity("cosine minus WSD, mean over the decays", paired(cosine, mean))
+            yield from self._difference("cosine-difference-mean", paired(cosine, mean))
 
     def _decays(self) -> Iterator[Quantity]:
         for share, gap in self.by_share.items():
-            yield from _quantity(f"loss above the best decay, decay {percent(share)}", gap)
+            yield from self._difference("above-best-decay", gap, decay=percent(share))
         for shape, gap in self.by_shape.items():
-            name = f"shape {spelt(shape)} minus {spelt(self.shape)}"
-            yield from _quantity(f"{name}, decay {percent(self.shapes_share)}", gap)
+            of = {"shape": spelt(shape), "base": spelt(self.shape)}
+            decay = percent(self.shapes_share)
+            yield from self._difference("shape-difference", gap, **of, decay=decay)
 
     def _compute(self) -> Iterator[Quantity]:
         if (cost := self.cost) is not None:
-            name = "compute of cosine runs over that of WSD, same lengths"
-            yield Quantity(name=name, value=cost.cosine / cost.wsd)
-            yield Quantity(name="compute of WSD, one seed", value=cost.wsd, unit="FLOPs")
-            yield Quantity(name="compute of cosine runs, one seed", value=cost.cosine, unit="FLOPs")
+            of = {"size": self.size}
+            yield self.quantity("cosine-compute-ratio", cost.cosine / cost.wsd, **of)
+            yield self.quantity("wsd-compute", cost.wsd, "FLOPs", **of)
+            yield self.quantity("cosine-compute", cost.cosine, "FLOPs", **of)
+
+    def _difference(
+        self, quantity: str, gap: Difference | None, **fields: str
+    ) -> Iterator[Quantity]:
+        """The difference in nats; nothing where no seed has both."""
+        if gap is None:
+            return
+        found = Interval(gap.value, *NO_INTERVAL)
+        if gap.low is not None and gap.high is not None:
+            found = Interval(gap.value, gap.low, gap.high)
+        yield self.quantity(quantity, found, "nats", **fields, size=self.size)
 
 
 def schedules(records: Records) -> tuple[SchedulesFinding, ...]:
@@ -357,8 +373,3 @@ def _apart(gap: Difference) -> str:
         return f"{abs(gap.value):.4f} nats {side}"
     low, high = sorted((sign * gap.low, sign * gap.high))
     return f"{abs(gap.value):.4f} nats (90%: {low:.4f} to {high:.4f}) {side}"
-
-
-def _quantity(name: str, gap: Difference | None) -> Iterator[Quantity]:
-    if gap is not None:
-        yield Quantity(name=name, value=gap.value, low=gap.low, high=gap.high, unit="nats")

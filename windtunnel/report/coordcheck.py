@@ -37,4 +37,10 @@ def draw(found: CoordinateCheck, path: Path) -> None:
     try:
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as refused:
-        raise ConfigError(f"--plot {path}: cannot be written: {refused}") from None
+        raise ConfigError(
+            "cannot-write",
+            f"--plot {path}: cannot be written: {refused}",
+            option="--plot",
+            path=path,
+            cause=str(refused),
+        ) from None

@@ -462,6 +462,9 @@ def _write_text(path: Path, text: str) -> None:
         write_whole(path, redacted(text))
     except OSError as refused:
         raise StoreError(
+            "cannot-write",
             f"{path}: cannot be written: {refused.strerror}; check its folder, permissions and "
-            "free space"
+            "free space",
+            path=path,
+            cause=refused.strerror,
         ) from None

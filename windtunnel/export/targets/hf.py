@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 from windtunnel.config import Segment
 from windtunnel.config.segment import tokens_at
 from windtunnel.errors import ConfigError, StoreError
-from windtunnel.export.handoff import Handoff, Multipliers
-from windtunnel.export.recipe import roles_of
+from windtunnel.export.handoff import Handoff, Multipliers, roles_of
 from windtunnel.export.targets.hf_tokenizer import write_tokenizer
 from windtunnel.export.targets.hf_weights import (
     Job,
@@ -163,18 +162,28 @@ def find_trained(study: Study, segment_id: str) -> Trained:
     what = f"segment {planned.id} of {study.config.study}"
     if outcome == "diverged":
         raise ConfigError(
-            f"{what} has diverged: its weights are of no use; export one of outcome `finished`"
+            "diverged",
+            f"{what} has diverged: its weights are of no use; export one of outcome `finished`",
+            segment=planned.id,
+            study=study.config.study,
         )
     if record is None or outcome != "finished":
         raise ConfigError(
-            f"{what} is not finished; run `windtunnel sweep {study.file}` first, or export another"
+            "not-finished",
+            f"{what} is not finished; run `windtunnel sweep {study.file}` first, or export another",
+            segment=planned.id,
+            study=study.config.study,
         )
     step = int(record["reached"])
     if not folder.has_checkpoint(step):
         why = "was freed by `gc`" if folder.is_released(step) else "is missing"
         raise StoreError(
+            "missing-checkpoint",
             f"{what}: its checkpoint after {step} updates {why}; export a segment whose end is "
-            "kept, or train it again in a store of its own (`store:` in the study file)"
+            "kept, or train it again in a store of its own (`store:` in the study file)",
+            segment=planned.id,
+            step=step,
+            released=folder.is_released(step),
         )
     tokens = tokens_at(planned.segment, step)
     losses = folder.measurements.get(step, {})
@@ -198,11 +207,16 @@ def _planned(study: Study, segment_id: str) -> PlannedSegment:
         named = ", ".join(found[:SHOWN])
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise ConfigError(
+            "ambiguous-segment",
             f"--segment {segment_id}: {len(found)} segments of {study.config.study} begin so: "
-            f"{named}{more}; give more digits"
+            f"{named}{more}; give more digits",
+            segment=segment_id,
+            study=study.config.study,
+            found=found,
         )
     elsewhere = [each for each in study.store.segment_ids() if each.startswith(segment_id or "-")]
     raise ConfigError(
+        "unknown-segment",
         f"--segment {segment_id}: "
         + (
             f"in {study.store.root}, but not planned by {study.config.study}; give the file of a "
@@ -210,5 +224,8 @@ def _planned(study: Study, segment_id: str) -> PlannedSegment:
             if elsewhere
             else f"{study.config.study} plans no such segment; ids are 16 hex digits, in the "
             "column `segment` of runs.csv and in the plan"
-        )
+        ),
+        segment=segment_id,
+        study=study.config.study,
+        in_store=bool(elsewhere),
     )

@@ -73,9 +73,13 @@ def refuse_unequal(model: ModelSpec) -> None:
     """
     if model.qk_norm:
         raise ConfigError(
+            "unsupported-model",
             "model.qk_norm = true: transformers' Granite, which has our forward factors, has no "
             "norm of queries and keys; export to a target that has (`--to torch`), or tune a study "
-            "with qk_norm: false"
+            "with qk_norm: false",
+            target="hf",
+            field="qk_norm",
+            value=True,
         )
 
 
@@ -206,8 +210,12 @@ def write_weights(job: Job, tensor_of: TensorOf, folder: Path, *, shard_bytes: i
     free = shutil.disk_usage(folder).free
     if total > free:
         raise ConfigError(
+            "disk-too-small",
             f"{folder}: {total / 1e9:.3g} GB of weights (fp32), {free / 1e9:.3g} GB free; free "
-            "space, or give an --out on a larger disk"
+            "space, or give an --out on a larger disk",
+            path=folder,
+            needed_bytes=total,
+            free_bytes=free,
         )
     shards = _shards(parts, shard_bytes)
     tensors = _tensors(shapes, tensor_of, job.model)

@@ -63,8 +63,12 @@ def _model(handoff: Handoff) -> list[str]:
     model = handoff.model
     if not model.rope_base.is_integer():
         raise ConfigError(
+            "unsupported-model",
             f"model.rope_base = {model.rope_base:g}: Megatron-LM's --rotary-base takes a whole "
-            "number; export to another trainer, or train the study with a whole rope_base"
+            "number; export to another trainer, or train the study with a whole rope_base",
+            target="megatron",
+            field="rope_base",
+            value=model.rope_base,
         )
     return [
         f"--num-layers {model.depth} --hidden-size {model.width}",

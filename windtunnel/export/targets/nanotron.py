@@ -53,8 +53,12 @@ def write(handoff: Handoff, folder: Path) -> list[Path]:
     """
     if handoff.model.qk_norm:
         raise ConfigError(
+            "unsupported-model",
             "export to nanotron: model.qk_norm = true: its Qwen2 model has no norm of queries and "
-            "keys; export to torch, torchtitan or megatron, or search again with qk_norm: false"
+            "keys; export to torch, torchtitan or megatron, or search again with qk_norm: false",
+            target="nanotron",
+            field="qk_norm",
+            value=True,
         )
     return [
         _rendered("nanotron.yaml.jinja", folder / CONFIG, handoff),

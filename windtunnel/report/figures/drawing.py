@@ -184,7 +184,12 @@ class Drawing:
             with house_style(PLAIN):
                 figure.savefig(path, dpi=FILE_DPI, facecolor=PLAIN.card)
         except OSError as refused:
-            raise ConfigError(f"{path}: cannot be written: {refused.strerror}") from None
+            raise ConfigError(
+                "cannot-write",
+                f"{path}: cannot be written: {refused.strerror}",
+                path=path,
+                cause=refused.strerror,
+            ) from None
         return path
 
     def picture(
@@ -222,8 +227,11 @@ def save_all(drawings: Sequence[Drawing], folder: Path, sizes: Floats) -> list[P
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as refused:
         raise ConfigError(
+            "cannot-write",
             f"figures folder {folder}: cannot be made: {refused.strerror}; give a folder that can "
-            "be written"
+            "be written",
+            path=folder,
+            cause=refused.strerror,
         ) from None
     return [drawing.save(folder, sizes) for drawing in drawings]
 
