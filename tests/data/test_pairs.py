@@ -274,9 +274,12 @@ def test_a_dataset_streams_pairs_beside_text(sft, corpus, tmp_path):
 def test_pairs_that_are_cut_are_warned_of_at_their_context(sft, tmp_path):
     dataset = prepare(DataSpec(sources=(sft(),)), root=tmp_path)
     assert dataset.cut_diagnostics(256) == ()
-    ((_, line),) = dataset.cut_diagnostics(64)
+    (warning,) = dataset.cut_diagnostics(64)
     count = dataset.sources[0].documents
     sizes = [(len(p), len(p) + len(c) + 1) for p, c in pairs_of(dataset.sources[0].folder, "train")]
     left_out = sum(prompt >= 65 for prompt, _ in sizes)
     cut = sum(prompt < 65 < size for prompt, size in sizes)
-    assert f"'sft': of {count} pairs, {cut} are cut at context 64, and {left_out} left out" in line
+    assert (
+        f"'sft': of {count} pairs, {cut} are cut at context 64, and {left_out} left out"
+        in warning.message
+    )

@@ -132,8 +132,9 @@ def test_a_damaged_curve_is_said_and_trained_again(swept, damage, kind):
     damage(folder.curve)
 
     opened = open_study(study.file)
-    assert [code for code, _ in opened.diagnostics if code == CODE] == [CODE]
-    assert str(folder.curve) in dict(opened.diagnostics)[CODE]
+    assert [each.code for each in opened.diagnostics if each.code == CODE] == [CODE]
+    (warning,) = (each for each in opened.diagnostics if each.code == CODE)
+    assert str(folder.curve) in warning.message
     write_report(opened)
     assert gather(study.store, study.plan) == rows
     study_progress(opened)
@@ -146,7 +147,7 @@ def test_a_damaged_curve_is_said_and_trained_again(swept, damage, kind):
     assert results(study) == expected
     assert {**folder.record, "curve": record["curve"]} == record  # rows have other times of day
     assert gather(study.store, study.plan) == rows
-    assert CODE not in dict(open_study(study.file).diagnostics)
+    assert CODE not in [each.code for each in open_study(study.file).diagnostics]
 
 
 def test_what_is_whole_is_left_alone(swept):
