@@ -1,10 +1,11 @@
 """The boundary behind which no foreign exception passes."""
 
 import json
+import pickle
 
 import pytest
 
-from windtunnel.errors import ConfigError, DataError, boundary, cause_of
+from windtunnel.errors import ColumnError, ConfigError, DataError, Refused, boundary, cause_of
 
 
 class Panic(BaseException):
@@ -63,3 +64,35 @@ def test_a_cause_is_one_short_line_without_secrets():
     assert "secret" not in said
     assert len(said) < 320
     assert "and more" not in said
+
+
+def test_an_error_keeps_its_code_and_values_when_a_worker_sends_it():
+    error = pickle.loads(pickle.dumps(ColumnError("is -2: must be above 0", "loss", 3)))
+    assert (error.column, error.row) == ("loss", 3)
+    assert str(error) == "column 'loss', row 3 is -2: must be above 0"
+    sent = pickle.loads(pickle.dumps(DataError("too-few-rows", "3 rows", rows=3)))
+    assert (sent.code, sent.values, str(sent)) == ("too-few-rows", {"rows": 3}, "3 rows")
+
+
+def test_an_error_for_machines_holds_plain_values_and_no_secret(tmp_path):
+    uri = "postgresql://me:hunter2@host/db"
+    document = DataError("missing", f"{uri}: gone", uri=uri, path=tmp_path, known=("a",)).document()
+    assert document["code"] == "missing"
+    assert document["values"]["path"] == str(tmp_path)
+    assert document["values"]["known"] == ["a"]
+    assert "hunter2" not in json.dumps(document)
+
+
+def test_a_boundary_passes_the_code_of_a_refused_value_on():
+    with pytest.raises(DataError) as caught, boundary("file.json:3", "mend it"):
+        raise Refused("not-a-number", "'x' is no number", value="x")
+    assert caught.value.code == "not-a-number"
+    assert caught.value.values == {"where": "file.json:3", "value": "x"}
+
+
+def test_a_command_that_fails_says_its_error_as_json(windtunnel, tmp_path):
+    code, out, err = windtunnel("plan", tmp_path / "none.yaml", "--json")
+    assert code == 2
+    error = json.loads(out)["error"]
+    assert f"error: {error['message']}" in err
+    assert "unspecified" not in err

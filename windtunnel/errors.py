@@ -18,6 +18,9 @@ from windtunnel.redact import redacted
 LONGEST_CAUSE = 300
 """Characters of a library's own words that a message quotes."""
 
+UNSPECIFIED = "unspecified"
+"""Code of an error that names none."""
+
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -25,7 +28,8 @@ class Coded(Exception):
     """An exception with a stable code and the values of its message.
 
     Args:
-        code: Lower-case words joined by `-`, such as `unknown-column`; docs/codes.md lists them.
+        code: Lower-case words joined by `-`, such as `unknown-column`. A message alone has the code
+            `unspecified`.
         message: One line: what, where, what is allowed, the likely fix.
         values: What the message speaks of, as numbers, text, paths, or lists of these.
 
@@ -33,8 +37,8 @@ class Coded(Exception):
     """
 
     def __init__(self, code: str, message: str | None = None, /, **values: object) -> None:
-        if message is None:  # TODO: until every place names its code
-            code, message = "unspecified", code
+        if message is None:
+            code, message = UNSPECIFIED, code
         super().__init__(message)
         self.code, self.values = code, values
 
@@ -52,7 +56,7 @@ class Coded(Exception):
 class Diagnostic:
     """What a reader must know before trusting a number: a stable code, values, and a sentence.
 
-    The codes and when each fires are listed in docs/codes.md.
+    docs/fit.md and docs/data.md list the codes and when each fires.
     """
 
     code: str

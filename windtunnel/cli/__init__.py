@@ -20,7 +20,7 @@ FAULT = "internal-error"
 def main() -> None:
     """Run the command line; whatever goes wrong is one message and no traceback."""
     _say_all_characters()
-    from windtunnel.errors import WindtunnelError
+    from windtunnel.errors import UNSPECIFIED, WindtunnelError
     from windtunnel.redact import redacted
 
     try:
@@ -31,7 +31,8 @@ def main() -> None:
 
         app()
     except WindtunnelError as problem:
-        print(f"error: {redacted(str(problem))} [{problem.code}]", file=sys.stderr)
+        code = "" if problem.code == UNSPECIFIED else f" [{problem.code}]"
+        print(f"error: {redacted(str(problem))}{code}", file=sys.stderr)
         if "--json" in sys.argv:
             print(json.dumps({"error": problem.document()}, indent=2))
         sys.exit(problem.exit_code)
