@@ -162,4 +162,4 @@ def test_a_tokenizer_that_changed_is_told(study_file, words, tmp_path):
     open_study(file, prepared=True)
     assert "tokenizer-changed" not in [each.code for each in open_study(file).data_diagnostics]
     (tmp_path / "t.json").write_text((tmp_path / "t.json").read_text() + "\n")
-    assert "tokenizer-changed" in dict(open_study(file).data_diagnostics)
+    assert "tokenizer-changed" in [each.code for each in open_study(file).data_diagnostics]
