@@ -37,7 +37,12 @@ def main(folder: Path, *extras: str) -> None:
         run(
             folder / "bin" / "python",
             *("-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-            *("--constraint", pinned, "--editable", f"{ROOT}[{','.join(extras)}]"),
+            *(
+                "--constraint",
+                pinned,
+                "--editable",
+                f"{ROOT}[{','.join(extras)}]" if extras else ROOT,
+            ),
         )
     print(f"== ready: {folder / 'bin' / 'windtunnel'}", flush=True)
 
