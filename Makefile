@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PACKAGE := $(VENV)/.package
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -23,11 +24,16 @@ help:
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt tools/setup.py
+# The demo needs the package alone; tests, notebooks and docs need the developers' tools as well.
+$(PACKAGE): pyproject.toml constraints.txt tools/setup.py
 	$(PYTHON) tools/setup.py $(VENV)
-	@touch $(STAMP)
+	@touch $(PACKAGE)
 
-demo: setup
+$(STAMP): pyproject.toml constraints.txt tools/setup.py
+	$(PYTHON) tools/setup.py $(VENV) dev
+	@touch $(PACKAGE) $(STAMP)
+
+demo: $(PACKAGE)
 	@echo "== windtunnel sweep experiments/quickstart/hparams.yaml"
 	$(BIN)/windtunnel sweep experiments/quickstart/hparams.yaml
 	@echo "== the report: $(CURDIR)/store/studies/quickstart/report.html"

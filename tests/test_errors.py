@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from windtunnel.config.units import Misfit
-from windtunnel.errors import ConfigError, DataError, Refused, boundary, cause_of
+from windtunnel.errors import ColumnError, ConfigError, DataError, Refused, boundary, cause_of
 
 
 class Panic(BaseException):
@@ -94,3 +94,16 @@ def test_an_error_survives_pickling():
         ("sources", 0),
         {"source": "a"},
     )
+    error = pickle.loads(
+        pickle.dumps(ColumnError("out-of-range", "is -2: must be above 0", "loss", 3, value=-2))
+    )
+    assert (error.column, error.row, error.values["value"]) == ("loss", 3, -2)
+    assert str(error) == "column 'loss', row 3 is -2: must be above 0"
+
+
+def test_a_command_that_fails_says_its_error_as_json(windtunnel, tmp_path):
+    code, out, err = windtunnel("plan", tmp_path / "none.yaml", "--json")
+    assert code == 2
+    error = json.loads(out)["error"]
+    assert f"error: {error['message']}" in err
+    assert "unspecified" not in err

@@ -78,7 +78,7 @@ def survey() -> Survey:
                 codes, message, values = [_keyword_code(call)], "{where}: {cause}; {fix}", BOUNDARY
             elif name == "super().__init__" and owner in fixed:
                 codes = _codes(call.args)
-            elif name in coded - fixed - BASES or name in {"Diagnostic", "_refused"}:
+            elif name in coded - fixed or name == "_refused":
                 codes = _codes(call.args)
                 if not codes and not _passes_a_code_on(call):
                     found.uncoded.append((_room(module), f"windtunnel/{module}.py:{call.lineno}"))
@@ -206,6 +206,7 @@ def _passes_a_code_on(call: ast.Call) -> bool:
     match call.args[:1]:
         case (
             [ast.Attribute(attr="code")]
+            | [ast.Subscript(slice=ast.Constant(value="code"))]
             | [ast.Name(id="code")]
             | [ast.Call(func=ast.Name(id="code_of"))]
         ):

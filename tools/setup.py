@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 OLDEST = (3, 11)
 
 
-def main(folder: Path) -> None:
-    """Create `folder` where it is missing and install."""
+def main(folder: Path, *extras: str) -> None:
+    """Create `folder` where it is missing and install the package with `extras`."""
     if sys.version_info < OLDEST:
         sys.exit(f"windtunnel needs Python 3.11 or newer; {sys.executable} is {sys.version[:6]}")
     if not (folder / "bin" / "python").exists():
@@ -37,7 +37,12 @@ def main(folder: Path) -> None:
         run(
             folder / "bin" / "python",
             *("-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-            *("--constraint", pinned, "--editable", f"{ROOT}[dev]"),
+            *(
+                "--constraint",
+                pinned,
+                "--editable",
+                f"{ROOT}[{','.join(extras)}]" if extras else ROOT,
+            ),
         )
     print(f"== ready: {folder / 'bin' / 'windtunnel'}", flush=True)
 
@@ -77,4 +82,4 @@ def run(*command: object) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

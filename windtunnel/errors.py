@@ -26,16 +26,14 @@ class Coded(Exception):
     """An exception with a stable code and the values of its message.
 
     Args:
-        code: Lower-case words joined by `-`, such as `unknown-column`; docs/codes.md lists them.
+        code: Lower-case words joined by `-`, such as `unknown-column`.
         message: One line: what, where, what is allowed, the likely fix.
         values: What the message speaks of, as numbers, text, paths, or lists of these.
 
     >>> raise FitError("too-few-rows", f"{rows} rows; a fit needs 4", rows=rows)  # doctest: +SKIP
     """
 
-    def __init__(self, code: str, message: str | None = None, /, **values: object) -> None:
-        if message is None:  # TODO: until every place names its code
-            code, message = "unspecified", code
+    def __init__(self, code: str, message: str, /, **values: object) -> None:
         super().__init__(message)
         self.code, self.values = code, values
 
@@ -53,7 +51,7 @@ class Coded(Exception):
 class Diagnostic:
     """What a reader must know before trusting a number: a stable code, values, and a sentence.
 
-    The codes and when each fires are listed in docs/codes.md.
+    docs/fit.md and docs/data.md list the codes and when each fires.
     """
 
     code: str

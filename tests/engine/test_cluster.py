@@ -193,8 +193,8 @@ def test_a_sweep_outlives_the_node_that_was_sent_its_code(head, away, study_file
 def test_a_node_with_another_version_is_refused(head, away, study_file, tmp_path):
     old = tmp_path / "old"
     shutil.copytree(package(), old / "windtunnel")
-    init = old / "windtunnel" / "__init__.py"
-    init.write_text(init.read_text().replace("__version__ = ", "__version__ = '0.0.9' or "))
+    file = old / "windtunnel" / "version.py"
+    file.write_text(file.read_text().replace("__version__ = ", "__version__ = '0.0.9' or "))
     (away.site / "old.pth").write_text(  # before Ray sets any path
         f"import sys; sys.path.insert(0, {str(old)!r}); import windtunnel\n"
     )

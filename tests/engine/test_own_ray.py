@@ -1,14 +1,18 @@
 """A Ray of our own: a folder for its sockets, and workers that run the driver's code."""
 
+import gc
 import os
 import subprocess
 import sys
 import tempfile
+import weakref
 from pathlib import Path
 
 import pytest
+import ray
 
 from windtunnel.engine.ray import settings
+from windtunnel.engine.ray.cluster import connected
 from windtunnel.engine.ray.data_parallel import make_worker
 from windtunnel.engine.ray.preflight import Preflight, code_fingerprint, preflight_of
 from windtunnel.errors import ConfigError
@@ -120,3 +124,27 @@ def test_a_child_finds_our_package_and_nothing_of_its_folder(tmp_path, monkeypat
         check=True,
     )
     assert Path(said.stdout.strip()).resolve() == package().resolve() / "redact.py"
+
+
+@pytest.mark.ray
+def test_ray_shuts_down_with_no_garbage_left(monkeypatch):
+    """Ray ends a process in which another thread frees a reference of its own meanwhile."""
+
+    class Cycle:
+        def __init__(self):
+            self.itself = self
+            self.reference = ray.put(0)
+
+    shutdown, seen = ray.shutdown, []
+
+    def looked_at():
+        seen.append((garbage(), gc.isenabled()))
+        shutdown()
+
+    monkeypatch.setattr(ray, "shutdown", looked_at)
+    gc.disable()
+    with connected(None, lambda problem: None):
+        garbage = weakref.ref(Cycle())
+        gc.enable()
+    assert seen == [(None, False)]
+    assert gc.isenabled()

@@ -9,7 +9,7 @@ from windtunnel.cli import main
 from windtunnel.engine.sweep import Sweep
 from windtunnel.report import write_report
 from windtunnel.runs.completion import is_complete
-from windtunnel.runs.curves import CODE, curve_diagnostics, is_broken, reaches, read_curve
+from windtunnel.runs.curves import curve_diagnostics, is_broken, reaches, read_curve
 from windtunnel.runs.progress import study_progress
 from windtunnel.runs.store import SegmentFolder
 from windtunnel.runs.study import open_study
@@ -132,8 +132,10 @@ def test_a_damaged_curve_is_said_and_trained_again(swept, damage, kind):
     damage(folder.curve)
 
     opened = open_study(study.file)
-    assert [each.code for each in opened.diagnostics if each.code == CODE] == [CODE]
-    (warning,) = (each for each in opened.diagnostics if each.code == CODE)
+    assert [each.code for each in opened.diagnostics if each.code == "curve-damaged"] == [
+        "curve-damaged"
+    ]
+    (warning,) = (each for each in opened.diagnostics if each.code == "curve-damaged")
     assert warning.values["segments"] == [folder.root.name]
     assert str(folder.curve) in warning.message
     write_report(opened)
@@ -148,7 +150,7 @@ def test_a_damaged_curve_is_said_and_trained_again(swept, damage, kind):
     assert results(study) == expected
     assert {**folder.record, "curve": record["curve"]} == record  # rows have other times of day
     assert gather(study.store, study.plan) == rows
-    assert CODE not in [each.code for each in open_study(study.file).diagnostics]
+    assert "curve-damaged" not in [each.code for each in open_study(study.file).diagnostics]
 
 
 def test_what_is_whole_is_left_alone(swept):

@@ -9,20 +9,20 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from windtunnel.errors import Coded
 
 EXIT_FAULT = 1
 EXIT_SOME_FAILED = 3
 EXIT_INTERRUPTED = 130
 
-FAULT = "internal-error"
-"""Code of an exception that no boundary turned into an error for the user."""
-
 
 def main() -> None:
     """Run the command line. Every failure prints one message and no traceback."""
     _escape_unencodable()
-    from windtunnel.errors import WindtunnelError
-    from windtunnel.redact import redacted
+    from windtunnel.errors import Coded, WindtunnelError
 
     try:
         from windtunnel.user_folders import provide_home
@@ -32,9 +32,7 @@ def main() -> None:
 
         app()
     except WindtunnelError as problem:
-        print(f"error: {redacted(str(problem))} [{problem.code}]", file=sys.stderr)
-        if "--json" in sys.argv:
-            print(json.dumps({"error": problem.document()}, indent=2))
+        _print_error(f"{problem} [{problem.code}]", problem)
         sys.exit(problem.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -45,15 +43,25 @@ def main() -> None:
         raise
     except OSError as refused:  # a full disk or a lost mount, anywhere
         where = f"{refused.filename}: " if refused.filename else ""
-        message = redacted(
+        message = (
             f"{where}{refused.strerror or refused}; mend it and run the same command again: "
             "what is finished is kept"
         )
-        print(f"error: {message}", file=sys.stderr)
+        _print_error(message, Coded("os-error", message, path=refused.filename))
         sys.exit(2)
-    except BaseException as fault:  # panics of Rust libraries are not an Exception
-        print(f"error: {_fault_message(fault)}", file=sys.stderr)
+    except BaseException as fault:  # no boundary caught it; a panic of Rust is no Exception
+        message = _fault_message(fault)
+        _print_error(f"[internal-error] {message}", Coded("internal-error", message))
         sys.exit(EXIT_FAULT)
+
+
+def _print_error(text: str, problem: "Coded") -> None:
+    """One line for people; with `--json`, the error for machines as well."""
+    from windtunnel.redact import redacted
+
+    print(f"error: {redacted(text)}", file=sys.stderr)
+    if "--json" in sys.argv:
+        print(json.dumps({"error": problem.document()}, indent=2))
 
 
 def _escape_unencodable() -> None:
@@ -64,10 +72,10 @@ def _escape_unencodable() -> None:
 
 
 def _fault_message(fault: BaseException) -> str:
-    """One line: the code, the exception, and the file with its traceback."""
+    """One line: the exception, and the file with its traceback."""
     from windtunnel.errors import cause_of
 
-    message = f"[{FAULT}] {type(fault).__name__}: {cause_of(fault)}"
+    message = f"{type(fault).__name__}: {cause_of(fault)}"
     try:
         trace = _write_trace(fault)
     except OSError as refused:

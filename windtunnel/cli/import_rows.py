@@ -76,9 +76,9 @@ class LossUnit:
         if self._is_per_token:
             return
         if study.dataset is None:
-            raise self._refused("its data is not prepared yet: `windtunnel sweep` does it")
+            raise self._unusable("its data is not prepared yet: `windtunnel sweep` does it")
         if unknown := [name for name, known in self._bytes.items() if known is None]:
-            raise self._refused(
+            raise self._unusable(
                 f"the bytes per token of its validation set {unknown[0]!r} are not known, which "
                 "came as tokens"
             )
@@ -103,13 +103,13 @@ class LossUnit:
         known = {round(each or math.nan, 6) for each in self._bytes.values()}
         if len(known) != 1:
             each = ", ".join(f"{name} {value:.4g}" for name, value in self._bytes.items())
-            raise self._refused(
+            raise self._unusable(
                 f"its validation sets differ in bytes per token ({each}): give the loss on each of "
                 "them with --loss-of SET=COL"
             )
         return self.of_set(next(iter(self._bytes)))
 
-    def _refused(self, why: str) -> ConfigError:
+    def _unusable(self, why: str) -> ConfigError:
         return ConfigError(
             "unknown-unit",
             f"--unit {self.unit}: cannot be turned into the study's nats per token: {why}",

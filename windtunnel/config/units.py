@@ -52,13 +52,8 @@ class Misfit(Refused):
     >>> raise Misfit("unknown-source", "no source 'a'", "sources", 0, source="a")  # doctest: +SKIP
     """
 
-    def __init__(
-        self, code: str, message: str | int | None = None, /, *place: str | int, **values: object
-    ) -> None:
-        if " " in code:  # TODO: until every place names its code
-            place = place if message is None else (message, *place)
-            code, message = "unspecified", code
-        super().__init__(code, str(message), **values)
+    def __init__(self, code: str, message: str, /, *place: str | int, **values: object) -> None:
+        super().__init__(code, message, **values)
         self.place = place
 
 

@@ -26,7 +26,6 @@ from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.schemas import CURVE_ROW
 from windtunnel.runs.store import SegmentFolder, Store
 
-CODE = "curve-damaged"
 TAIL_BYTES = 4096
 _NUMBER = rb"-?\d++(?:\.\d++)?(?:[eE][-+]?\d++)?"
 _VALUE = rb"(?:null|" + _NUMBER + rb")"
@@ -184,7 +183,7 @@ def curve_diagnostics(
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return (
         Diagnostic(
-            CODE,
+            "curve-damaged",
             f"{len(found)} finished segments have a curve that is gone, cut or broken: "
             f"{named}{more}; no measured loss is affected: `windtunnel sweep` does those updates "
             "again",

@@ -18,14 +18,14 @@ from windtunnel.config import Segment
 from windtunnel.config.segment import tokens_at
 from windtunnel.errors import ConfigError, StoreError
 from windtunnel.export.handoff import Handoff, Multipliers, roles_of
-from windtunnel.export.targets.hf_tokenizer import write_tokenizer
-from windtunnel.export.targets.hf_weights import (
+from windtunnel.export.targets.hf_files import (
     Job,
     config_json,
     generation_json,
     optimizer_json,
     refuse_unequal,
 )
+from windtunnel.export.targets.hf_tokenizer import write_tokenizer
 from windtunnel.export.targets.template import environment
 from windtunnel.export.targets.torch import DECAYS
 from windtunnel.runs.completion import outcome_of

@@ -320,17 +320,23 @@ def _level_details(level: _Level) -> dict[str, Any]:
 
 
 def _diagnostics(found: list[_Level], kind: Kind, rises: Floats) -> Iterator[Diagnostic]:
-    for why, words in (
-        ("edge-minimum", "have their best batch at or beyond an end of those tried"),
-        ("negative-curvature", "have no minimum over batch (the parabola curves down)"),
-    ):
-        if count := sum(level.why == why for level in found):
-            yield Diagnostic(
-                why,
-                f"{count} of {len(found)} loss levels {words} and are left out",
-                count=count,
-                levels=len(found),
-            )
+    levels = len(found)
+    if count := sum(level.why == "edge-minimum" for level in found):
+        yield Diagnostic(
+            "edge-minimum",
+            f"{count} of {levels} loss levels have their best batch at or beyond an end of those "
+            "tried and are left out",
+            count=count,
+            levels=levels,
+        )
+    if count := sum(level.why == "negative-curvature" for level in found):
+        yield Diagnostic(
+            "negative-curvature",
+            f"{count} of {levels} loss levels have no minimum over batch (the parabola curves "
+            "down) and are left out",
+            count=count,
+            levels=levels,
+        )
     if kind in ("undecayed", "mid-run"):
         known = "are not decayed" if kind == "undecayed" else "are read along the runs"
         yield Diagnostic(
