@@ -4,8 +4,8 @@ import numpy as np
 
 from windtunnel.config import Branch
 from windtunnel.laws import Chinchilla, Fit, fit
-from windtunnel.runs.forecast import as_table, law_inputs, law_rows
-from windtunnel.runs.imported import study_rows
+from windtunnel.runs.forecast import as_table, law_inputs, law_runs
+from windtunnel.runs.imported import study_runs
 from windtunnel.runs.study import Study, open_study
 
 LAW = Chinchilla(E=1.1, A=30.0, B=120.0, alpha=0.33, beta=0.34)
@@ -169,8 +169,8 @@ def _sets(study, loss):
 
 def write_fit(study, *, bootstrap=300) -> Fit:
     """The fit that a report leaves, with fewer resamples."""
-    rows = study_rows(study)
-    law = fit(as_table(law_rows(rows, experiment="scaling")), bootstrap=bootstrap)
-    law = law.made_from(law_inputs(study.config.study, rows, {"scaling"}))
+    runs = study_runs(study)
+    law = fit(as_table(law_runs(runs, "scaling")), bootstrap=bootstrap)
+    law = law.made_from(law_inputs(study.config.study, runs, {"scaling"}))
     law.to_json(study.folder / "fit.json")
     return law

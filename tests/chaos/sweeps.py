@@ -13,8 +13,8 @@ import psutil
 
 from windtunnel.engine.sweep import Sweep
 from windtunnel.runs.completion import stops_of
+from windtunnel.runs.measured import gather
 from windtunnel.runs.study import open_study
-from windtunnel.runs.table import gather
 
 COMMAND = [sys.executable, "-c", "from windtunnel.cli import main; main()", "sweep"]
 
@@ -139,7 +139,7 @@ def wipe(file):
 def results(file):
     """All that was measured and every curve, by segment, without the times of day."""
     study = open_study(file)
-    rows = {row["segment"]: row["loss"] for row in gather(study.store, study.plan)}
+    rows = {run.segment: run.loss for run in gather(study.store, study.plan)}
     found = {}
     for planned in study.plan.segments:
         folder = study.store.segment(planned.id)
@@ -155,7 +155,7 @@ def assert_recorded_once(file):
     """Each segment has one record, one row an update, its measurements, and nothing beside them."""
     study = open_study(file)
     rows = gather(study.store, study.plan)
-    assert sorted(row["segment"] for row in rows) == sorted(study.plan.by_id())
+    assert sorted(run.segment for run in rows) == sorted(study.plan.by_id())
     for planned in study.plan.segments:
         folder, begin = study.store.segment(planned.id), planned.segment.fork_step
         assert folder.record["outcome"] == "finished", folder.record

@@ -6,8 +6,8 @@ import json
 import pytest
 from large_runs import COLUMNS, LAW, TABLE, taken
 
+from windtunnel.runs.measured import gather
 from windtunnel.runs.study import open_study
-from windtunnel.runs.table import gather
 
 
 def test_planted_large_runs_move_the_fit_and_come_out_again(finished, windtunnel, tmp_path):

@@ -22,8 +22,8 @@ from windtunnel.engine.ray.preflight import Node, package, preflight_of, slots_o
 from windtunnel.engine.ray.settings import prepare_environment
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError
+from windtunnel.runs.measured import gather
 from windtunnel.runs.study import open_study
-from windtunnel.runs.table import gather
 
 SWEEP = [sys.executable, "-c", "from windtunnel.cli import main; main()", "sweep"]
 RAY = ["-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
@@ -143,7 +143,7 @@ def homes_at_work(store):
 
 def results(path):
     study = open_study(path)
-    losses = {row["segment"]: row["loss"] for row in gather(study.store, study.plan)}
+    losses = {run.segment: run.loss for run in gather(study.store, study.plan)}
     curves = {
         each.id: [
             (row["step"], row["loss"], row["grad_norm"])

@@ -8,8 +8,8 @@ import pytest
 from windtunnel.engine.graph import Status
 from windtunnel.engine.sweep import Sweep
 from windtunnel.runs.forecast import read_forecasts
+from windtunnel.runs.measured import gather
 from windtunnel.runs.study import open_study
-from windtunnel.runs.table import gather
 
 ENGINES = ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])]
 
@@ -28,7 +28,7 @@ def sweep(path, engine):
 
 
 def losses(study):
-    return {row["segment"]: row["loss"] for row in gather(study.store, study.plan)}
+    return {run.segment: run.loss for run in gather(study.store, study.plan)}
 
 
 def curve(study, planned):
@@ -42,15 +42,15 @@ def test_a_sweep_from_text_to_rows(study_file, engine):
     assert result.counts[Status.FINISHED] == 12
     assert not result.failed
     assert not result.interrupted
-    rows = gather(study.store, study.plan)
-    assert len(rows) == 12
-    for planned, row in zip(study.plan.segments, rows, strict=True):
+    runs = gather(study.store, study.plan)
+    assert len(runs) == 12
+    for planned, run in zip(study.plan.segments, runs, strict=True):
         steps = [step for step, *_ in curve(study, planned)]
         assert steps == list(range(planned.segment.fork_step + 1, planned.end + 1))
-        assert row["tokens"] == planned.end * 128
-        assert 1.0 < row["loss"] < 5.0
-        assert row["bits_per_byte"] == pytest.approx(row["loss"] / 0.6931471805599453)
-    assert [row["decayed"] for row in rows] == [row["kind"] == "branch" for row in rows]
+        assert run.tokens == planned.end * 128
+        assert 1.0 < run.loss < 5.0
+        assert run.bits_per_byte == pytest.approx(run.loss / 0.6931471805599453)
+    assert [run.decayed for run in runs] == [run.kind == "branch" for run in runs]
 
     _, again = sweep(study.file, engine)
     assert again.counts == result.counts
@@ -104,11 +104,10 @@ def test_a_diverged_trunk_is_a_row_and_blocks_only_its_branches(study_file, engi
     path = study_file(sizes="[32x1]", replace=("kind: scaling", grid))
     path.write_text(path.read_text().replace("warmup_steps: 10", "warmup_steps: 10\n  clip: 1e9"))
     study, result = sweep(path, engine)
-    rows = gather(study.store, study.plan)
-    diverged = [row for row in rows if row["outcome"] == "diverged"]
+    diverged = [run for run in gather(study.store, study.plan) if run.diverged]
     assert len(diverged) == 1
-    assert diverged[0]["lr"] == 1e4
-    assert diverged[0]["loss"] is None
+    assert diverged[0].lr == 1e4
+    assert diverged[0].loss is None
     assert result.counts[Status.BLOCKED] == 2
     assert result.counts[Status.FINISHED] == len(study.plan.segments) - 3
     _, again = sweep(path, engine)  # diverged is never tried again
@@ -128,9 +127,9 @@ def test_a_new_validation_set_retrains_nothing(study_file, tmp_path, engine):
     study, result = sweep(path, engine)
     assert not result.failed
     assert {p.id: study.store.segment(p.id).record for p in study.plan.segments} == records
-    for row in gather(study.store, study.plan):
-        assert row["loss_other"] > 0
-        assert row["loss"] == pytest.approx((row["loss_other"] + row["loss_words"]) / 2)
+    for run in gather(study.store, study.plan):
+        assert run.losses["other"] > 0
+        assert run.loss == pytest.approx((run.losses["other"] + run.losses["words"]) / 2)
 
 
 def test_a_damaged_fork_checkpoint_is_replayed(study_file, tmp_path, engine):

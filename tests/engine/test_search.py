@@ -15,10 +15,10 @@ from windtunnel.engine.samplers import distributions, frozen_trials, suggest
 from windtunnel.engine.search import promoted_trials
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError
+from windtunnel.runs.measured import gather
 from windtunnel.runs.search.trial_log import SuggestedTrial
 from windtunnel.runs.search.trials import TrialResult
 from windtunnel.runs.study import open_study
-from windtunnel.runs.table import gather
 
 SPACE = "{recipe.lr: {low: 1e-3, high: 1e-1, log: true}, recipe.scale_emb: {low: 1, high: 12}}"
 
@@ -58,7 +58,7 @@ def suggested(path):
 
 def losses(path):
     study = open_study(path)
-    return {row["segment"]: row["loss"] for row in gather(study.store, study.plan)}
+    return {run.segment: run.loss for run in gather(study.store, study.plan)}
 
 
 def result(number, value, *, batch=0, outcome="finished", at=None, admitted=1, values=None):
@@ -153,21 +153,21 @@ def test_the_best_are_repeated_on_new_seeds_and_at_twice_the_horizon(search_file
     assert not outcome.failed
     found = suggested(path)
     assert [trial["batch"] for trial in found["trials"]] == [0, 0, 0, 1, 1, 1]
-    rows = gather(run.study.store, run.study.plan)
-    branches = [row for row in rows if row["decayed"]]
+    runs = gather(run.study.store, run.study.plan)
+    branches = [each for each in runs if each.decayed]
     assert len(branches) == 6 + 2 * (2 + 3)  # new seeds at the horizon, all seeds at twice
-    assert {row["horizon"] for row in branches} == {"120 steps", "240 steps"}
+    assert {each.horizon for each in branches} == {"120 steps", "240 steps"}
     first = {
-        row["lr"]: row["loss"]
-        for row in branches
-        if row["init_seed"] == 0 and row["horizon"] == "120 steps"
+        each.lr: each.loss
+        for each in branches
+        if each.init_seed == 0 and each.horizon == "120 steps"
     }
     best = sorted(first, key=first.get)[:2]
     assert [found["trials"][n]["values"]["recipe.lr"] for n in found["finalists"]] == best
-    assert {row["lr"] for row in branches if row["init_seed"] in {1, 2}} == set(best)
+    assert {each.lr for each in branches if each.init_seed in {1, 2}} == set(best)
 
     again = open_study(path)  # the plan is read from what was suggested
-    assert {p.id for p in again.plan.segments} == {row["segment"] for row in rows}
+    assert {p.id for p in again.plan.segments} == {each.segment for each in runs}
 
 
 def test_a_lost_file_of_suggestions_is_made_again_and_nothing_is_run_twice(search_file):
@@ -221,16 +221,14 @@ def test_early_stopping_compares_decayed_losses_and_wastes_nothing(search_file, 
     first = [trial for trial in stopped if trial["batch"] == 0]
     assert sorted(trial["admitted"] for trial in first) == [1, 1, 2, 3]
     to_the_end = {
-        row["lr"]: row["loss"]
-        for row in gather(run.study.store, run.study.plan)
-        if row["horizon"] == "120 steps"
+        each.lr: each.loss
+        for each in gather(run.study.store, run.study.plan)
+        if each.horizon == "120 steps"
     }
     shutil.move(tmp_path / "store", tmp_path / "stopped")
     path = search_file(top=0, trials=8, batch=4, more="    sampler: random\n")
     run, _ = sweep(path)
-    full = {
-        row["lr"]: row["loss"] for row in gather(run.study.store, run.study.plan) if row["decayed"]
-    }
+    full = {each.lr: each.loss for each in gather(run.study.store, run.study.plan) if each.decayed}
     assert len(full) == 8
     assert to_the_end.items() <= full.items()  # bit for bit: a rung leaves the trunk as it was
 
@@ -318,7 +316,7 @@ def test_no_law_and_no_forecast_is_fitted_to_the_trials_of_a_search(study_file):
     path.write_text(path.read_text().replace("resources:", search))
     run, outcome = sweep(path)
     assert outcome.forecast["rows"] == 9
-    assert len([r for r in gather(run.study.store, run.study.plan) if r["decayed"]]) == 14
+    assert len([r for r in gather(run.study.store, run.study.plan) if r.decayed]) == 14
     command = ["fit", str(path), "--json", "--bootstrap", "0", "--holdout", "none"]
     fitted = CliRunner().invoke(app, command)
     assert json.loads(fitted.stdout)["n"] == 12

@@ -11,8 +11,8 @@ from windtunnel.engine.graph import Status
 from windtunnel.engine.sweep import Sweep
 from windtunnel.runs.budget.budget import Account
 from windtunnel.runs.gc import find_garbage
+from windtunnel.runs.measured import gather
 from windtunnel.runs.study import open_study
-from windtunnel.runs.table import gather
 
 ASHA = (
     "    sampler: random\n"
@@ -61,11 +61,11 @@ def interrupt_after(segments, run):
 
 
 def flops(*studies):
-    """By segment: what the rows of several sweeps of a study say that it took, at its longest."""
+    """By segment: what the runs of several sweeps of a study say that it took, at its longest."""
     found = {}
     for study in studies:
-        for row in gather(study.store, study.plan):
-            found[row["segment"]] = max(row["flops_spent"], found.get(row["segment"], 0.0))
+        for run in gather(study.store, study.plan):
+            found[run.segment] = max(run.flops_spent, found.get(run.segment, 0.0))
     return found
 
 

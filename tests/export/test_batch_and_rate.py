@@ -49,12 +49,12 @@ def companion(records):
 def batch_study(tmp_path_factory):
     """Fewest tokens at batch 50e3 / L^6."""
 
-    def loss(row):
-        floor = 1.0 + 12 * row["params"] ** -0.28
+    def loss(run):
+        floor = 1.0 + 12 * run.params**-0.28
         losses = floor + np.geomspace(1e-3, 4, 4000)
-        off = np.log(row["batch_tokens"] * losses**6.0 / 50e3)
+        off = np.log(run.batch_tokens * losses**6.0 / 50e3)
         log_tokens = np.log(3.5e5) - 3.2 * np.log(losses - floor) + 0.05 * off**2
-        return float(np.interp(-np.log(row["tokens"]), -log_tokens, losses))
+        return float(np.interp(-np.log(run.tokens), -log_tokens, losses))
 
     return companion(planted_records(tmp_path_factory.mktemp("batch"), BATCHES, loss, head=HEAD))
 
@@ -63,9 +63,9 @@ def batch_study(tmp_path_factory):
 def joint_study(tmp_path_factory):
     """The best rate grows as batch^0.5."""
 
-    def loss(row):
-        best = 8e-3 * (row["batch_tokens"] / 724) ** 0.5
-        return 2.2 * math.exp(0.03 * math.log(row["lr"] / best) ** 2)
+    def loss(run):
+        best = 8e-3 * (run.batch_tokens / 724) ** 0.5
+        return 2.2 * math.exp(0.03 * math.log(run.lr / best) ** 2)
 
     return companion(planted_records(tmp_path_factory.mktemp("joint"), JOINT, loss, head=HEAD))
 

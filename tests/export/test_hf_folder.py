@@ -17,8 +17,8 @@ from windtunnel.config import Branch
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError, StoreError
 from windtunnel.export.targets import hf
+from windtunnel.runs.measured import gather
 from windtunnel.runs.study import open_study
-from windtunnel.runs.table import gather
 from windtunnel.train.checkpoint import Damaged
 
 
@@ -124,7 +124,7 @@ def segment_folder(study, segment_id, folder):
 
 
 def test_a_trained_segment_has_the_loss_that_the_store_measured(swept, tmp_path):
-    losses = {row["segment"]: row["loss"] for row in gather(swept.store, swept.plan)}
+    losses = {run.segment: run.loss for run in gather(swept.store, swept.plan)}
     (held_out,) = swept.validation
     for planned in swept.plan.segments:
         folder = segment_folder(swept, planned.id[:12], tmp_path / planned.id)

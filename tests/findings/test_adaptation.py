@@ -7,6 +7,7 @@ from unrun import planted_records
 from windtunnel.findings import findings_of
 from windtunnel.findings.adaptation import AdaptationFinding, adaptations
 from windtunnel.report.figures.branches import adaptation_drawings
+from windtunnel.runs.table import variant_name
 
 HEAD = """
 data: {sources: [builtin:docs, {path: "builtin:code", weight: 0}]}
@@ -36,15 +37,16 @@ def planted(*, own=1e-3, docs=0.01, draw=0, blown=()):
     """Code: 1.5 + 0.5 x^-0.4 in units of the shortest; docs rises by `docs` per doubling."""
     rng, shared = np.random.default_rng(draw), {}
 
-    def loss(row):
-        if (row["variant"], row["init_seed"]) in blown:
+    def loss(run):
+        if (variant_name(run.variants), run.init_seed) in blown:
             return None
-        x = (row["tokens"] - row["fork_tokens"]) / (STEPS[0] * 512)
-        trunk = shared.setdefault(row["init_seed"], 0.01 * rng.standard_normal())
+        x = (run.tokens - run.fork_tokens) / (STEPS[0] * 512)
+        trunk = shared.setdefault(run.init_seed, 0.01 * rng.standard_normal())
         noise = own * rng.standard_normal(2)
-        row["loss_code"] = float(1.5 + 0.5 * x**-0.4 + trunk + noise[0])
-        row["loss_docs"] = float(2.0 + docs * np.log2(x) + trunk + noise[1])
-        return (row["loss_code"] + row["loss_docs"]) / 2
+        return {
+            "code": float(1.5 + 0.5 * x**-0.4 + trunk + noise[0]),
+            "docs": float(2.0 + docs * np.log2(x) + trunk + noise[1]),
+        }
 
     return loss
 
@@ -90,10 +92,9 @@ def test_noise_alone_neither_forgets_nor_learns(tmp_path):
     for draw in range(20):
         loss = planted(own=5e-3, docs=0.0, draw=draw)
 
-        def flat(row, loss=loss):
-            loss(row)
-            row["loss_code"] = row["loss_docs"]
-            return row["loss_docs"]
+        def flat(run, loss=loss):
+            docs = loss(run)["docs"]
+            return {"code": docs, "docs": docs}
 
         found, _ = read(tmp_path, flat)
         hits.append(0.0 in found.courses[0].per_doubling)
@@ -105,11 +106,11 @@ def test_noise_alone_neither_forgets_nor_learns(tmp_path):
 def test_a_turn_has_a_slope_and_no_law(tmp_path):
     loss = planted()
 
-    def turning(row):
-        loss(row)
-        x = (row["tokens"] - row["fork_tokens"]) / (STEPS[0] * 512)
-        row["loss_docs"] += 0.01 * (np.log2(x) - 3) ** 2 - 0.02 * np.log2(x)
-        return 2.0
+    def turning(run):
+        losses = loss(run)
+        x = (run.tokens - run.fork_tokens) / (STEPS[0] * 512)
+        losses["docs"] += 0.01 * (np.log2(x) - 3) ** 2 - 0.02 * np.log2(x)
+        return losses
 
     found, known = read(tmp_path, turning)
     assert "Loss on docs falls and rises with length: -0.0" in found.lead

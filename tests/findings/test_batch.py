@@ -27,13 +27,13 @@ def planted(sigma=0.0, k=K, seed=0):
     """Losses whose tokens are fewest at batch k / L^P: BEND ln(batch / best)^2 more elsewhere."""
     rng, trunks = np.random.default_rng(seed), {}
 
-    def loss(row):
-        floor = 1.0 + 12 * row["params"] ** -0.28
+    def loss(run):
+        floor = 1.0 + 12 * run.params**-0.28
         losses = floor + np.geomspace(1e-3, 4, 4000)
-        off = np.log(row["batch_tokens"] * losses**P / k)
+        off = np.log(run.batch_tokens * losses**P / k)
         log_tokens = np.log(3.5e5) - 3.2 * np.log(losses - floor) + BEND * off**2
-        found = np.interp(-np.log(row["tokens"]), -log_tokens, losses)
-        noise = trunks.setdefault(row["trunk"], sigma * rng.standard_normal())
+        found = np.interp(-np.log(run.tokens), -log_tokens, losses)
+        noise = trunks.setdefault(run.trunk, sigma * rng.standard_normal())
         return float(found * np.exp(noise + 0.3 * sigma * rng.standard_normal()))
 
     return loss
@@ -72,9 +72,9 @@ def test_noise_widens_the_interval_and_it_holds_the_truth(tmp_path):
 
 
 def test_diverged_cells_are_counted_and_minima_at_an_edge_told(tmp_path):
-    def loss(row):
-        gone = row["batch_tokens"] == 128 and row["width"] == 96
-        return None if gone else planted(sigma=0.002)(row)
+    def loss(run):
+        gone = run.batch_tokens == 128 and run.width == 96
+        return None if gone else planted(sigma=0.002)(run)
 
     (found,) = batches(planted_records(tmp_path, GRID, loss, head=HEAD))
     said = " ".join(found.warnings)

@@ -2,11 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from unrun import planted_records
+from unrun import planted_records, with_losses
 
 from windtunnel.findings import findings_of
 from windtunnel.findings.branches import BranchFinding, branchings
 from windtunnel.report.figures.branches import branch_drawings
+from windtunnel.runs.table import variant_name
 
 HEAD = """
 data: {sources: [builtin:docs, {path: "builtin:code", weight: 0}]}
@@ -40,13 +41,12 @@ def planted(*, own=0.0, gaps=GAPS, blown=(), draw=0):
     """Losses with GAPS; seeds differ by 0.05, which a trunk shares, and each branch by `own`."""
     rng, seeds = np.random.default_rng(draw), {}
 
-    def loss(row):
-        if (row["variant"], row["init_seed"]) in blown:
+    def loss(run):
+        if (variant_name(run.variants), run.init_seed) in blown:
             return None
-        shared = seeds.setdefault(row["init_seed"], 0.05 * rng.standard_normal(2))
-        for name, gap, seed in zip(("docs", "code"), gaps[row["variant"]], shared, strict=True):
-            row[f"loss_{name}"] = float(2.1 + gap + seed + own * rng.standard_normal())
-        return (row["loss_docs"] + row["loss_code"]) / 2
+        shared = seeds.setdefault(run.init_seed, 0.05 * rng.standard_normal(2))
+        both = zip(("docs", "code"), gaps[variant_name(run.variants)], shared, strict=True)
+        return {on: float(2.1 + gap + seed + own * rng.standard_normal()) for on, gap, seed in both}
 
     return loss
 
@@ -77,10 +77,10 @@ def test_noise_of_branches_gives_intervals_that_cover(tmp_path):
         rng = np.random.default_rng(repeat)
         noise = {name: rng.normal(0, 1e-3, (3, 2)) for name in GAPS}
 
-        def loss(row, noise=noise):
-            own = noise[row["variant"]][row["init_seed"]]
-            row["loss_docs"], row["loss_code"] = (2 + np.array(GAPS[row["variant"]]) + own).tolist()
-            return 2.0
+        def loss(run, noise=noise):
+            own = noise[variant_name(run.variants)][run.init_seed]
+            both = 2 + np.array(GAPS[variant_name(run.variants)]) + own
+            return dict(zip(("docs", "code"), both.tolist(), strict=True))
 
         found, _ = read(tmp_path, loss)
         hits += [
@@ -166,8 +166,8 @@ def test_one_seed_has_no_interval(tmp_path):
 def test_diverged_and_missing_runs_are_named(tmp_path):
     loss = planted(blown={("half", 0), ("half", 2), ("plain", 1)})
     records = planted_records(tmp_path, MIXED, loss, head=HEAD)
-    kept = tuple(r for r in records.runs if r["kind"] == "trunk" or r["variant"] != "all"
-                 or r["init_seed"] == 0)  # fmt: skip
+    kept = tuple(r for r in records.runs if r.kind == "trunk" or variant_name(r.variants) != "all"
+                 or r.init_seed == 0)  # fmt: skip
     (found,) = branchings(replace(records, runs=kept))
     assert found.warnings == (
         "no seed shared with 'plain', and so not compared: 'half'",
@@ -184,9 +184,9 @@ def test_diverged_and_missing_runs_are_named(tmp_path):
 def test_a_trunk_that_diverged_takes_its_branches_along(tmp_path):
     records = planted_records(tmp_path, MIXED, planted(), head=HEAD)
     lost = tuple(
-        row | {"outcome": "diverged", "loss": None} if row["kind"] == "trunk" else row
-        for row in records.runs
-        if row["init_seed"] != 2 or row["kind"] == "trunk"
+        with_losses(run, None) if run.kind == "trunk" else run
+        for run in records.runs
+        if run.init_seed != 2 or run.kind == "trunk"
     )
     (found,) = branchings(replace(records, runs=lost))
     assert all(seeds == (2,) for seeds in found.left.diverged.values())
@@ -208,25 +208,25 @@ def test_a_stage_that_diverged_takes_every_variant_that_goes_through_it_along(tm
       again: [{decay: 90 steps}, {decay: 40 steps, warmup: 9 steps}]
 """
 
-    def loss(row):
-        row["loss_docs"] = row["loss_code"] = 2.0
-        return 2.0
+    def loss(run):
+        assert run.loss is None
+        return {"docs": 2.0, "code": 2.0}
 
     records = planted_records(tmp_path, text, loss, head=HEAD)
-    (early, late) = sorted({row["fork_tokens"] for row in records.runs if row["fork_tokens"]})
+    (early, late) = sorted({run.fork_tokens for run in records.runs if run.fork_tokens})
     blown = {
-        row["segment"]
-        for row in records.runs
+        run.segment
+        for run in records.runs
         # The first stage of 'half' is that of 'tenth' too, and 'plain' that of 'again'.
-        if (row["variant"], row["init_seed"], row["fork_tokens"])
+        if (variant_name(run.variants), run.init_seed, run.fork_tokens)
         in {("half/1", 1, late), ("plain", 0, late), ("plain", 1, early)}
     }
     assert len(blown) == 3
     runs = tuple(
-        row | {"outcome": "diverged", "loss": None} if row["segment"] in blown else row
-        for row in records.runs
-        if row["parent"] not in blown
-        and (row["variant"], row["init_seed"], row["fork_tokens"]) != ("all", 1, late)
+        with_losses(run, None) if run.segment in blown else run
+        for run in records.runs
+        if run.parent not in blown
+        and (variant_name(run.variants), run.init_seed, run.fork_tokens) != ("all", 1, late)
     )
     first, second = branchings(replace(records, runs=runs))
     assert first.left.diverged == {"plain": (1,), "again": (1,)}
@@ -261,10 +261,11 @@ def test_figures(tmp_path, sets, name):
     gaps = {variant: (*both, 0.5 * both[0]) for variant, both in GAPS.items()}
     rng = np.random.default_rng(1)
 
-    def loss(row):
-        for place, on in enumerate(sets):
-            row[f"loss_{on}"] = 2 + gaps[row["variant"]][place] + 3e-3 * rng.standard_normal()
-        return 2.0
+    def loss(run):
+        mine = gaps[variant_name(run.variants)]
+        return {
+            on: 2 + gap + 3e-3 * rng.standard_normal() for on, gap in zip(sets, mine, strict=False)
+        }
 
     found, _ = read(tmp_path, loss)
     (drawing,) = branch_drawings(found)
@@ -291,9 +292,9 @@ def test_ramps_and_chains_are_ways_of_their_own(tmp_path):
       chain: [{stable: 50 steps}, {mixture: {code: 1}, decay: 50 steps}]
 """
 
-    def loss(row):
-        row["loss_docs"] = row["loss_code"] = 2.0
-        return 2.0
+    def loss(run):
+        assert run.loss is None
+        return {"docs": 2.0, "code": 2.0}
 
     (found,) = branchings(planted_records(tmp_path, text, loss, head=HEAD))
     assert [way.name for way in found.ways] == ["at-once", "ramped", "more", "less", "chain"]
@@ -314,8 +315,8 @@ def test_each_experiment_has_its_own_name_for_a_branch(tmp_path):
     seeds: 1
     variants: {tuned: [{}, {rate: 0.1, decay: 60 steps}]}
 """
-    records = planted_records(tmp_path, text, lambda row: 3.0)
+    records = planted_records(tmp_path, text, lambda run: 3.0)
     shared = "one:plain+two:tuned/1"
-    assert {row["variant"] for row in records.runs} == {None, shared, "again", "tuned"}
-    assert {row["variant"] for row in records.of("one")} == {"plain", "again"}
-    assert {row["variant"] for row in records.of("two")} == {"tuned/1", "tuned"}
+    assert {variant_name(run.variants) for run in records.runs} == {None, shared, "again", "tuned"}
+    assert {variant_name(run.variants) for run in records.of("one")} == {"plain", "again"}
+    assert {variant_name(run.variants) for run in records.of("two")} == {"tuned/1", "tuned"}

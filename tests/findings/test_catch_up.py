@@ -31,9 +31,9 @@ def planted(*, a=16.0, sigma=0.0, branch=0.0, seed=0):
     """Losses E + a N^-0.34 + B D^-BETA, with noise of trunks and branches."""
     rng, trunks = np.random.default_rng(seed), {}
 
-    def loss(row):
-        shared = trunks.setdefault(row["trunk"], sigma * rng.standard_normal())
-        law = E + a * row["params"] ** -0.34 + B * row["tokens"] ** -BETA
+    def loss(run):
+        shared = trunks.setdefault(run.trunk, sigma * rng.standard_normal())
+        law = E + a * run.params**-0.34 + B * run.tokens**-BETA
         return float(law * np.exp(shared + branch * rng.standard_normal()))
 
     return loss
@@ -127,7 +127,7 @@ def test_what_is_never_reached_is_compared_with_the_floor(tmp_path):
 
 def test_a_small_model_that_is_better_from_the_start_is_said_to_be(tmp_path):
     law = planted(a=-60.0)
-    records = planted_records(tmp_path, LONG, lambda row: 3.0 + law(row), head=HEAD)
+    records = planted_records(tmp_path, LONG, lambda run: 3.0 + law(run), head=HEAD)
     (found,) = catch_ups(records)
     assert found.best is None
     assert found.lead.startswith("The shortest run of 32x3 is below all of 64x3.")
@@ -152,9 +152,9 @@ def test_a_crossing_before_the_shortest_and_beyond_the_longest():
 
 
 def test_every_half_done_sweep_is_read_without_a_traceback(tmp_path):
-    def loss(row):
-        gone = row["width"] == 64 and row["init_seed"] == 1
-        return None if gone else planted(sigma=1e-3)(row)
+    def loss(run):
+        gone = run.width == 64 and run.init_seed == 1
+        return None if gone else planted(sigma=1e-3)(run)
 
     records = planted_records(tmp_path, LONG, loss, head=HEAD)
     for done in range(0, len(records.runs) + 1, 16):

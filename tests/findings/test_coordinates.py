@@ -41,7 +41,7 @@ def test_the_steepest_slope_of_each_parametrization(tmp_path):
         check("mup", {"logits": -0.3, "residual stream": 0.1}),
         check("standard", {"logits": 0.5, "residual stream": 0.9}),
     )
-    records = planted_records(tmp_path, GRID, lambda row: 2.0)
+    records = planted_records(tmp_path, GRID, lambda run: 2.0)
     with_checks = Records(**{**vars(records), "coordinate_checks": checks})
     (found,) = (f for f in findings_of(with_checks) if f.title == "Coordinate check")
     values = {each.name: each.value for each in found.quantities}

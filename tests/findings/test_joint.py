@@ -25,9 +25,9 @@ BEND = 0.03
 def planted(folder, exponent, *, noise=0.0, size=0.0):
     rng = np.random.default_rng(3)
 
-    def loss(row):
-        best = 8e-3 * (row["batch_tokens"] / 724) ** exponent * (row["width"] / 64) ** size
-        valley = 2.2 * math.exp(BEND * math.log(row["lr"] / best) ** 2)
+    def loss(run):
+        best = 8e-3 * (run.batch_tokens / 724) ** exponent * (run.width / 64) ** size
+        valley = 2.2 * math.exp(BEND * math.log(run.lr / best) ** 2)
         return valley + noise * rng.standard_normal()
 
     return planted_records(folder, JOINT, loss, head=WIDE)
@@ -112,7 +112,7 @@ def test_a_rule_that_leaves_the_rates_tried_is_counted_not_dropped(tmp_path):
 def test_a_half_done_sweep_says_what_it_can(tmp_path, share):
     whole = planted(tmp_path, 0.5, noise=0.01)
     rng = np.random.default_rng(0)
-    some = tuple(row for row in whole.runs if rng.uniform() < share)
+    some = tuple(run for run in whole.runs if rng.uniform() < share)
     found = joints(replace(whole, runs=some))
     for finding in found:
         assert finding.lead

@@ -1,6 +1,7 @@
 """A design of mixtures read from records: planted losses, the finding, its figures."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from windtunnel.config.branch import MixtureDesign
 from windtunnel.findings.mixture import mixings
 from windtunnel.laws.mixture import fit_mixture
 from windtunnel.report.figures.registry import finding_drawings
+from windtunnel.runs.table import variant_name
 
 HEAD = """
 data:
@@ -28,24 +30,26 @@ DESIGN = """
 SLOPES = {"docs": -0.3, "code": -0.5, "doctests": -0.2}
 
 
-def planted(row):
+def planted(run):
     """Loss on each set falls with its source's share; seed 1 lies higher as a whole."""
-    return None if row["variant"] is None else 2.0
+    return None if variant_name(run.variants) is None else 2.0
 
 
 @pytest.fixture
 def finding(tmp_path):
     drawn = MixtureDesign(sources=tuple(SLOPES), mixtures_drawn=12).mixtures()
     records = planted_records(tmp_path, DESIGN, planted, head=HEAD)
-    for row in records.runs:
-        shares = drawn.get(row["variant"], {})
+
+    def mixed(run):
+        weights = drawn.get(variant_name(run.variants), {})
+        mixture, losses = {name: weights.get(name, 0.0) / 1000 for name in SLOPES}, {}
         for place, (name, slope) in enumerate(SLOPES.items()):
-            share = shares.get(name, 0.0) / 1000
-            row[f"weight_{name}"] = share
-            noise = 0.002 * math.sin(7 * place + 13 * share + 5 * row["init_seed"])
-            row[f"loss_{name}"] = math.exp(0.8 + slope * share + noise + 0.01 * row["init_seed"])
-        row["loss_doctests_conditional"] = row["loss_doctests"]
-    (found,) = mixings(records)
+            noise = 0.002 * math.sin(7 * place + 13 * mixture[name] + 5 * run.init_seed)
+            losses[name] = math.exp(0.8 + slope * mixture[name] + noise + 0.01 * run.init_seed)
+        losses["doctests_conditional"] = losses["doctests"]
+        return replace(run, mixture=mixture, losses=losses)
+
+    (found,) = mixings(replace(records, runs=tuple(map(mixed, records.runs))))
     return found
 
 

@@ -15,6 +15,7 @@ from windtunnel.findings.ranking import (
     true_means,
 )
 from windtunnel.report.figures.branches import ranking_drawings
+from windtunnel.runs.table import variant_name
 
 NAMES = ("a", "b", "c", "d", "e", "f")
 HEAD = """
@@ -48,19 +49,18 @@ def planted(order, *, own=0.0, step=0.01, draw=0, blown=()):
     """Losses step by step: of anneals in the order of NAMES, of long training in `order`."""
     rng, shared = np.random.default_rng(draw), {}
 
-    def loss(row):
-        short = "anneals" in row["experiment"]
-        name, seed = row["variant"], row["init_seed"]
-        if not row["decayed"]:  # the first stage of a chain
-            row["loss_docs"] = row["loss_code"] = 4.0
-            return 4.0
-        if (row["experiment"], name, seed) in blown:
+    def loss(run):
+        short = run.is_of("anneals")
+        name, seed = variant_name(run.variants), run.init_seed
+        if not run.decayed:  # the first stage of a chain
+            return {"docs": 4.0, "code": 4.0}
+        if (*run.experiments, name, seed) in blown:
             return None
         place = NAMES.index(name) if short else order.index(name)
         trunk = shared.setdefault((short, seed), 0.05 * rng.standard_normal())
-        for on in ("docs", "code"):
-            row[f"loss_{on}"] = 2 + step * place + trunk + own * rng.standard_normal()
-        return 2.0
+        return {
+            on: 2 + step * place + trunk + own * rng.standard_normal() for on in ("docs", "code")
+        }
 
     return loss
 
@@ -133,11 +133,10 @@ def test_variants_that_are_not_in_both_are_named(tmp_path):
     loss = planted(order, own=1e-3, blown=blown)
     text = study(extra=", g: {mixture: {code: 1}, decay: 100 steps}")
 
-    def lossy(row):
-        if row["variant"] == "g":
-            row["loss_docs"] = row["loss_code"] = 3.0
-            return 3.0
-        return loss(row)
+    def lossy(run):
+        if variant_name(run.variants) == "g":
+            return {"docs": 3.0, "code": 3.0}
+        return loss(run)
 
     found, _ = read(tmp_path, lossy, text)
     assert found.variants == ("a", "b", "c", "d", "e")
@@ -180,11 +179,11 @@ def test_one_variant_may_have_all_the_noise(tmp_path):
     assert (place, share) == (3, pytest.approx(1.0))
     loss = planted("abcdef", own=1e-3)
 
-    def loud(row):
-        loss(row)
-        if row["variant"] == "f":
-            row["loss_code"] += 5 + (row["init_seed"] - 1) ** 2
-        return 2.0
+    def loud(run):
+        losses = loss(run)
+        if variant_name(run.variants) == "f":
+            losses["code"] += 5 + (run.init_seed - 1) ** 2
+        return losses
 
     found, known = read(tmp_path, loud)
     assert sum("of the noise is that of 'f'" in warning for warning in found.warnings) == 2

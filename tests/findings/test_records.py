@@ -31,12 +31,12 @@ STUDY = """
 def records(tmp_path):
     """One diverged run, a curve of every other, and one of a segment that has no row yet."""
     made = planted_records(
-        tmp_path, STUDY, lambda row: None if row["width"] == 128 else 2 + 1e4 / row["params"]
+        tmp_path, STUDY, lambda run: None if run.width == 128 else 2 + 1e4 / run.params
     )
     curves = tuple(
-        Curve(segment=row["segment"], trunk=row["trunk"], kind=row["kind"], params=row["params"],
-              seed=row["init_seed"], tokens=np.array([512.0, 1024.0]), loss=np.array([5.5, 4.25]))
-        for row in made.runs[1:]
+        Curve(segment=run.segment, trunk=run.trunk, kind=run.kind, params=run.params,
+              seed=run.init_seed, tokens=np.array([512.0, 1024.0]), loss=np.array([5.5, 4.25]))
+        for run in made.runs[1:]
     )  # fmt: skip
     unfinished = dataclasses.replace(curves[0], segment="not-there-yet")
     forecasts = (FORECAST | {"fit": {"large": 1}},)
@@ -58,7 +58,7 @@ def test_what_is_written_is_read_again(records, tmp_path):
     assert found.provenance == records.provenance
     assert found.searches == records.searches
     assert found.forecasts == (FORECAST,)
-    for got, want in zip(found.runs, records.runs, strict=True):
+    for got, want in zip(found.rows(), records.rows(), strict=True):
         assert got.keys() == want.keys()
         for name, value in want.items():
             if isinstance(value, float):
@@ -74,12 +74,12 @@ def test_what_is_written_is_read_again(records, tmp_path):
 def test_experiments_are_told_apart_and_diverged_runs_feed_no_law(records, tmp_path):
     write_records(records, tmp_path / "records")
     found = read_records(tmp_path / "records")
-    assert {row["width"] for row in found.of("law")} == {32, 64}
+    assert {run.width for run in found.of("law")} == {32, 64}
     everything = found.of("law", decayed=False)
-    diverged = [row for row in everything if row["outcome"] == "diverged"]
-    assert [row["loss"] for row in diverged] == [None, None]
-    assert any(row["kind"] == "trunk" for row in everything)
-    assert {row["schedule.shape"] for row in found.of("rates")} == {"linear", "one_minus_sqrt"}
+    diverged = [run for run in everything if run.outcome == "diverged"]
+    assert [run.loss for run in diverged] == [None, None]
+    assert any(run.kind == "trunk" for run in everything)
+    assert {run.axes["schedule.shape"] for run in found.of("rates")} == {"linear", "one_minus_sqrt"}
     assert found.table("law").rows == 4
     none = dataclasses.replace(found, runs=())
     with pytest.raises(FitError, match="no finished, decayed segment yet"):
@@ -87,10 +87,13 @@ def test_experiments_are_told_apart_and_diverged_runs_feed_no_law(records, tmp_p
 
 
 def test_ids_of_digits_alone_stay_text(records, tmp_path):
-    digits = [row | {"segment": f"{i:016d}", "trunk": "12e4"} for i, row in enumerate(records.runs)]
+    digits = [
+        dataclasses.replace(run, segment=f"{place:016d}", trunk="12e4")
+        for place, run in enumerate(records.runs)
+    ]
     write_records(dataclasses.replace(records, runs=tuple(digits), curves=()), tmp_path / "r")
-    row = read_records(tmp_path / "r").runs[1]
-    assert (row["segment"], row["trunk"]) == ("0000000000000001", "12e4")
+    run = read_records(tmp_path / "r").runs[1]
+    assert (run.segment, run.trunk) == ("0000000000000001", "12e4")
 
 
 def test_equal_files_are_left_alone(records, tmp_path):

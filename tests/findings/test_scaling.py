@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from unrun import planted_records
+from unrun import planted_records, with_losses
 
 from windtunnel.findings import findings_of
 from windtunnel.findings.scaling_law import data_model_laws
@@ -32,23 +32,26 @@ LONG = 2 * 2 * 2
 
 
 def planted(folder, *, sigma=0.002, laws=None, experiments=SCALING):
-    """Rows of the mean loss and of both sets, each under its own law; noise of trunks is shared."""
-    laws = laws or {"": MEAN, "_docs": MEAN, "_code": CODE}
+    """Losses of the mean and of both sets, each under its own law; noise of trunks is shared."""
+    laws = laws or {"": MEAN, "docs": MEAN, "code": CODE}
     rng, trunks = np.random.default_rng(1), {}
-    records = planted_records(folder, experiments, lambda row: 1.0, head=HEAD)
+    records = planted_records(folder, experiments, lambda run: 1.0, head=HEAD)
 
-    def row_with_losses(row):
-        noise = trunks.setdefault(row["trunk"], sigma * rng.standard_normal())
+    def measured(run):
+        noise = trunks.setdefault(run.trunk, sigma * rng.standard_normal())
         noise += 0.3 * sigma * rng.standard_normal()
-        nats = {k: float(law(row["params"], row["tokens"])) * math.exp(noise)
+        nats = {k: float(law(run.params, run.tokens)) * math.exp(noise)
                 for k, law in laws.items()}  # fmt: skip
-        return row | {
-            f"{column}{name}": value / (math.log(2) if column == "bits_per_byte" else 1)
-            for name, value in nats.items()
-            for column in ("loss", "bits_per_byte")
-        }
+        bits = {name: value / math.log(2) for name, value in nats.items()}
+        return dataclasses.replace(
+            run,
+            loss=nats.pop(""),
+            bits_per_byte=bits.pop(""),
+            losses=nats,
+            bits_per_byte_by_set=bits,
+        )
 
-    return dataclasses.replace(records, runs=tuple(map(row_with_losses, records.runs)))
+    return dataclasses.replace(records, runs=tuple(map(measured, records.runs)))
 
 
 def by_name(finding):
@@ -116,13 +119,13 @@ def test_figures_and_words_with_and_without_an_optimum(tmp_path):
 
 def test_the_forecast_is_scored_by_the_newest_written_before_its_runs(tmp_path):
     records = planted(tmp_path, laws=ALONE)
-    held = [row for row in records.runs if row["held_out"] and row["decayed"]]
+    held = [run for run in records.runs if run.held_out and run.decayed]
 
     def forecast(factor, *, blind):
         points = [
-            {"segment": row["segment"], "loss": row["loss"] * factor, "low": row["loss"] * low,
-             "high": row["loss"] * 1.02, "naive": {"nearest size": row["loss"] * 1.1}}
-            for row, low in zip(held, [1.01] + [0.98] * (len(held) - 1), strict=True)
+            {"segment": run.segment, "loss": run.loss * factor, "low": run.loss * low,
+             "high": run.loss * 1.02, "naive": {"nearest size": run.loss * 1.1}}
+            for run, low in zip(held, [1.01] + [0.98] * (len(held) - 1), strict=True)
         ]  # fmt: skip
         return {"held_out_trained_before": not blind, "sigma": 0.002, "points": points}
 
@@ -140,24 +143,28 @@ def test_the_forecast_is_scored_by_the_newest_written_before_its_runs(tmp_path):
 
 def test_half_done_sweeps_have_no_finding_or_a_smaller_one(tmp_path):
     records = planted(tmp_path, laws=ALONE)
-    trunks = [row for row in records.runs if row["kind"] == "trunk"]
+    trunks = [run for run in records.runs if run.kind == "trunk"]
     for runs in ((), trunks, records.runs[:4]):
         assert data_model_laws(dataclasses.replace(records, runs=tuple(runs))) == ()
     # Only the usual horizons so far: nothing was left out, so there is no second fit.
     longest = 60 * 1.01
-    short = [row for row in records.runs if row["tokens"] <= longest * row["params"]]
+    short = [run for run in records.runs if run.tokens <= longest * run.params]
     (finding,) = data_model_laws(dataclasses.replace(records, runs=tuple(short)))
     assert finding.short is None
 
 
 def test_a_diverged_run_is_left_out_and_a_set_without_a_loss_has_no_fit(tmp_path):
     records = planted(tmp_path)
-    lost = next(row["segment"] for row in records.runs if row["decayed"])
-    nothing = {"outcome": "diverged", "loss": None, "bits_per_byte": None}
-    runs = [row | (nothing if row["segment"] == lost else {}) for row in records.runs]
-    one_set = [{k: v for k, v in row.items() if not k.endswith("_code")} for row in runs]
-    (finding,) = data_model_laws(dataclasses.replace(records, runs=tuple(one_set)))
-    assert finding.fit.rows == sum(row["decayed"] for row in runs) - 1
+    lost = next(run.segment for run in records.runs if run.decayed)
+    runs = [
+        with_losses(
+            dataclasses.replace(run, losses={"docs": run.losses["docs"]}),
+            None if run.segment == lost else run.loss,
+        )
+        for run in records.runs
+    ]
+    (finding,) = data_model_laws(dataclasses.replace(records, runs=tuple(runs)))
+    assert finding.fit.rows == sum(run.decayed for run in runs) - 1
     assert finding.by_set == {}
     assert "alpha" in by_name(finding)
 
@@ -166,7 +173,7 @@ def test_loss_per_byte_where_bytes_are_known_else_per_token(tmp_path):
     records = planted(tmp_path, laws=ALONE)
     (finding,) = data_model_laws(records)
     assert finding.fit.loss_unit == "nats per byte"
-    unknown = tuple(row | {"bits_per_byte": None} for row in records.runs)
+    unknown = tuple(dataclasses.replace(run, bits_per_byte=None) for run in records.runs)
     (finding,) = data_model_laws(dataclasses.replace(records, runs=unknown))
     assert finding.fit.loss_unit == "nats per token"
 
@@ -178,5 +185,5 @@ def test_a_grid_is_no_data_model_law(tmp_path):
     axes: {size: [32x3], recipe.lr: [4e-3, 8e-3]}
     horizons: [10N]
 """
-    records = planted_records(tmp_path, grid, lambda row: 3.0, head=HEAD)
+    records = planted_records(tmp_path, grid, lambda run: 3.0, head=HEAD)
     assert not any(type(each).__name__ == "DataModelLaw" for each in findings_of(records))

@@ -40,12 +40,12 @@ def planted(sigma=0.02, branch=0.0):
     """Losses with SHARES and SHAPES; seeds differ by sigma, which is shared by all schedules."""
     rng, seeds = np.random.default_rng(0), {}
 
-    def loss(row):
-        share = min(SHARES, key=lambda s: abs(np.log(s / row["schedule.decay_fraction"])))
-        own = seeds.setdefault(row["init_seed"], sigma * rng.standard_normal())
-        shape = 0.0 if share == 1 else SHAPES[row.get("schedule.shape") or "linear"]
+    def loss(run):
+        share = min(SHARES, key=lambda s: abs(np.log(s / run.axes["schedule.decay_fraction"])))
+        own = seeds.setdefault(run.init_seed, sigma * rng.standard_normal())
+        shape = 0.0 if share == 1 else SHAPES[run.axes.get("schedule.shape") or "linear"]
         noise = branch * rng.standard_normal()
-        return float(1.5 + 8 * row["tokens"] ** -0.2 + SHARES[share] + shape + own + noise)
+        return float(1.5 + 8 * run.tokens**-0.2 + SHARES[share] + shape + own + noise)
 
     return loss
 
@@ -116,9 +116,9 @@ def test_noise_of_branches_gives_intervals_that_hold_the_truth(tmp_path):
 
 
 def test_diverged_and_missing_runs_are_told(tmp_path):
-    def loss(row):
-        full = row["schedule.decay_fraction"] > 0.9
-        return None if full and row["init_seed"] == 2 else planted()(row)
+    def loss(run):
+        full = run.axes["schedule.decay_fraction"] > 0.9
+        return None if full and run.init_seed == 2 else planted()(run)
 
     (found,) = schedules(planted_records(tmp_path, ALL, loss, head=HEAD))
     assert found.warnings == (

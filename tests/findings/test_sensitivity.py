@@ -22,8 +22,8 @@ LOSSES = {False: (2.6, 2.0, 9.0), True: (2.3, 2.0, 2.6)}
 RATES = (1e-3, 1e-2, 1e-1)
 
 
-def loss(row):
-    return LOSSES[row["model.qk_norm"]][RATES.index(row["lr"])] + 0.1 * row["init_seed"]
+def loss(run):
+    return LOSSES[run.axes["model.qk_norm"]][RATES.index(run.lr)] + 0.1 * run.init_seed
 
 
 def known(finding):
@@ -44,8 +44,8 @@ def test_mean_loss_above_the_best_with_the_cap_at_init(tmp_path):
 
 
 def test_a_run_that_diverged_counts_as_the_loss_at_init(tmp_path):
-    def diverging(row):
-        return None if loss(row) > 5 else loss(row)
+    def diverging(run):
+        return None if loss(run) > 5 else loss(run)
 
     (finding,) = sensitivities(planted_records(tmp_path, NORM, diverging, head=ONE))
     found = known(finding)
@@ -59,7 +59,7 @@ def test_a_run_that_diverged_counts_as_the_loss_at_init(tmp_path):
 def test_vocabulary_of_a_tokenizer_comes_from_the_embedding(tmp_path):
     records = planted_records(tmp_path, NORM, loss, head=ONE)
     data = records.config.data.replace(tokenizer="own.json")
-    runs = tuple(row | {"params_embedding": 1000 * 32} for row in records.runs)
+    runs = tuple(replace(run, params_embedding=1000 * 32) for run in records.runs)
     (finding,) = sensitivities(
         replace(records, config=records.config.replace(data=data), runs=runs)
     )
@@ -68,12 +68,12 @@ def test_vocabulary_of_a_tokenizer_comes_from_the_embedding(tmp_path):
 
 def test_only_seeds_with_every_rate_are_compared(tmp_path):
     records = planted_records(tmp_path, NORM, loss, head=ONE)
-    runs = tuple(row for row in records.runs if row["lr"] != 1e-1 or row["init_seed"] == 0)
+    runs = tuple(run for run in records.runs if run.lr != 1e-1 or run.init_seed == 0)
     (finding,) = sensitivities(replace(records, runs=runs))
     assert finding.variants[0].losses.shape == (1, 3)
     assert known(finding)["rate sensitivity, QK-norm"].low is None
     assert any("4 planned runs" in said for said in finding.warnings)
-    none = tuple(row for row in records.runs if row["model.qk_norm"])
+    none = tuple(run for run in records.runs if run.axes["model.qk_norm"])
     assert sensitivities(replace(records, runs=none)) == ()
     assert sensitivities(replace(records, runs=())) == ()
 

@@ -169,11 +169,11 @@ def test_what_lacks_is_said(planted, without, bins):
 
 
 def test_a_half_done_sweep_and_diverged_seeds_are_left_out(planted):
-    records = with_dynamics(planted(loss=lambda row: None if row["init_seed"] == 1 else 1.6))
+    records = with_dynamics(planted(loss=lambda run: None if run.init_seed == 1 else 1.6))
     (finding,) = training_dynamics(records)
     assert [pair.trunk.seed for pair in finding.pairs] == [0, 2, 3]
     begun = dataclasses.replace(
-        records, runs=tuple(row for row in records.runs if row["kind"] == "trunk")
+        records, runs=tuple(run for run in records.runs if run.kind == "trunk")
     )
     assert training_dynamics(begun) == ()
     assert training_dynamics(planted(head=HEAD.replace("dynamics: {window: 50}", ""))) == ()

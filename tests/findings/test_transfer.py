@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from unrun import HEAD, planted_records
+from unrun import HEAD, planted_records, with_losses
 
 from windtunnel.findings.lr_transfer import transfers
 from windtunnel.report.figures.lr import transfer_drawings, views
@@ -36,13 +36,13 @@ def valley(lr, best, lowest=2.2):
     return lowest * math.exp(BEND * math.log(lr / best) ** 2)
 
 
-def drift_of(row):
-    return 0.6 if row["recipe.parametrization"] == "standard" else 0.95
+def drift_of(run):
+    return 0.6 if run.axes["recipe.parametrization"] == "standard" else 0.95
 
 
-def of_width(row, rng=None):
-    best = 8e-3 * drift_of(row) ** math.log2(row["width"] / 32)
-    return valley(row["lr"], best) + (0.01 * rng.standard_normal() if rng else 0.0)
+def of_width(run, rng=None):
+    best = 8e-3 * drift_of(run) ** math.log2(run.width / 32)
+    return valley(run.lr, best) + (0.01 * rng.standard_normal() if rng else 0.0)
 
 
 def known(finding):
@@ -68,7 +68,7 @@ def test_recovers_planted_drifts_and_what_a_carried_rate_gives_up(tmp_path):
 
 def test_intervals_hold_the_truth_under_noise_between_seeds(tmp_path):
     rng = np.random.default_rng(1)
-    records = planted_records(tmp_path, WIDTH, lambda row: of_width(row, rng), head=WIDE)
+    records = planted_records(tmp_path, WIDTH, lambda run: of_width(run, rng), head=WIDE)
     (finding,) = transfers(records)
     found = known(finding)
     for name, truth in (("muP", 0.95), ("standard", 0.6)):
@@ -99,8 +99,8 @@ def test_raw_rates_of_hidden_matrices_follow_the_role_table(tmp_path):
 
 
 def test_depth_and_weight_decay_rules_are_recognised(tmp_path):
-    def loss(row):
-        return valley(row["lr"], 8e-3 * 0.8 ** math.log2(row["depth"] / 3))
+    def loss(run):
+        return valley(run.lr, 8e-3 * 0.8 ** math.log2(run.depth / 3))
 
     depth, decay = transfers(planted_records(tmp_path, DEPTH + DECAY, loss, head=WIDE))
     assert depth.along == "depth"
@@ -115,9 +115,9 @@ def test_depth_and_weight_decay_rules_are_recognised(tmp_path):
 
 
 def test_length_of_training_drifts_for_each_size_and_on_average(tmp_path):
-    def loss(row):
-        drift = 0.9 if row["width"] == 32 else 0.7
-        return valley(row["lr"], 1e-2 * drift ** math.log2(row["tokens"] / (400 * 512)))
+    def loss(run):
+        drift = 0.9 if run.width == 32 else 0.7
+        return valley(run.lr, 1e-2 * drift ** math.log2(run.tokens / (400 * 512)))
 
     (finding,) = transfers(planted_records(tmp_path, LENGTH, loss, head=WIDE))
     found = known(finding)
@@ -130,9 +130,9 @@ def test_length_of_training_drifts_for_each_size_and_on_average(tmp_path):
 
 
 def test_a_rate_that_diverged_is_told_and_gives_up_no_number(tmp_path):
-    def loss(row):
-        rising = row["recipe.parametrization"] == "standard" and row["width"] == 256
-        return None if rising and row["lr"] > 6e-3 else of_width(row)
+    def loss(run):
+        rising = run.axes["recipe.parametrization"] == "standard" and run.width == 256
+        return None if rising and run.lr > 6e-3 else of_width(run)
 
     (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
     found = known(finding)
@@ -145,10 +145,10 @@ def test_a_rate_that_diverged_is_told_and_gives_up_no_number(tmp_path):
 
 
 def test_variants_and_sizes_that_diverged_altogether_are_told(tmp_path):
-    def loss(row):
-        if row["recipe.parametrization"] == "standard":
+    def loss(run):
+        if run.axes["recipe.parametrization"] == "standard":
             return None
-        return None if row["width"] == 256 and row["lr"] > 3e-3 else of_width(row)
+        return None if run.width == 256 and run.lr > 3e-3 else of_width(run)
 
     (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
     assert [variant.name for variant in finding.variants] == ["muP"]
@@ -160,9 +160,9 @@ def test_variants_and_sizes_that_diverged_altogether_are_told(tmp_path):
 def test_one_seed_that_diverged_spoils_its_rate(tmp_path):
     """The seeds that survived an unstable rate would make it look better than it is."""
 
-    def loss(row):
-        unlucky = row["width"] == 64 and row["lr"] == 1.6e-2 and row["init_seed"] == 1
-        return None if unlucky else of_width(row)
+    def loss(run):
+        unlucky = run.width == 64 and run.lr == 1.6e-2 and run.init_seed == 1
+        return None if unlucky else of_width(run)
 
     (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
     spoilt = finding.variants[0].valleys[1]
@@ -172,15 +172,15 @@ def test_one_seed_that_diverged_spoils_its_rate(tmp_path):
 
 
 def test_a_trunk_that_diverged_takes_its_unfinished_lengths_with_it(tmp_path):
-    records = planted_records(tmp_path, LENGTH, lambda row: valley(row["lr"], 1e-2), head=WIDE)
-    gone = {row["trunk"] for row in records.runs if row["width"] == 32 and row["lr"] == 6.4e-2}
+    records = planted_records(tmp_path, LENGTH, lambda run: valley(run.lr, 1e-2), head=WIDE)
+    gone = {run.trunk for run in records.runs if run.width == 32 and run.lr == 6.4e-2}
     reached = 1000 * 512
     runs = tuple(
-        row | {"outcome": "diverged", "loss": None, "tokens": reached}
-        if row["trunk"] in gone and row["kind"] == "trunk"
-        else row
-        for row in records.runs
-        if row["kind"] == "trunk" or row["trunk"] not in gone or row["tokens"] < reached
+        replace(with_losses(run, None), tokens=reached)
+        if run.trunk in gone and run.kind == "trunk"
+        else run
+        for run in records.runs
+        if run.kind == "trunk" or run.trunk not in gone or run.tokens < reached
     )
     (finding,) = transfers(replace(records, runs=runs))
     lost = [valley.diverged for valley in finding.variants[0].valleys]
@@ -190,8 +190,8 @@ def test_a_trunk_that_diverged_takes_its_unfinished_lengths_with_it(tmp_path):
 
 
 def test_an_optimum_at_the_edge_is_a_bound_and_says_so(tmp_path):
-    def loss(row):
-        return valley(row["lr"], 8e-3 * 0.25 ** math.log2(row["width"] / 32))
+    def loss(run):
+        return valley(run.lr, 8e-3 * 0.25 ** math.log2(run.width / 32))
 
     (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
     assert [valley.bound for valley in finding.variants[0].valleys] == [
@@ -204,7 +204,7 @@ def test_an_optimum_at_the_edge_is_a_bound_and_says_so(tmp_path):
 def test_unequal_tokens_are_told(tmp_path):
     tens = grid("width", {"size": "[32x3, 64x3]"}, "[10N]")
     (finding,) = transfers(
-        planted_records(tmp_path, tens, lambda row: valley(row["lr"], 8e-3), head=WIDE)
+        planted_records(tmp_path, tens, lambda run: valley(run.lr, 8e-3), head=WIDE)
     )
     assert any("size and length together" in said for said in finding.warnings)
 
@@ -214,7 +214,7 @@ def test_unequal_tokens_are_told(tmp_path):
 def test_a_half_done_sweep_says_what_it_can(tmp_path, share, experiments):
     whole = planted_records(tmp_path, experiments, of_any, head=WIDE)
     rng = np.random.default_rng(0)
-    some = tuple(row for row in whole.runs if rng.uniform() < share)
+    some = tuple(run for run in whole.runs if rng.uniform() < share)
     for finding in transfers(replace(whole, runs=some)):
         assert finding.lead
         known(finding)
@@ -223,8 +223,8 @@ def test_a_half_done_sweep_says_what_it_can(tmp_path, share, experiments):
     assert bool(transfers(replace(whole, runs=some))) == (share > 0)
 
 
-def of_any(row):
-    return valley(row["lr"], 8e-3)
+def of_any(run):
+    return valley(run.lr, 8e-3)
 
 
 def test_without_seeds_there_is_no_noise_to_compare_with(tmp_path):
@@ -237,10 +237,10 @@ def test_without_seeds_there_is_no_noise_to_compare_with(tmp_path):
 
 
 def test_figures_are_drawn_and_named_by_the_experiment(tmp_path):
-    def loss(row):
-        if row["recipe.parametrization"] == "standard" and row["lr"] > 3e-2:
+    def loss(run):
+        if run.axes["recipe.parametrization"] == "standard" and run.lr > 3e-2:
             return None
-        return of_width(row)
+        return of_width(run)
 
     (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
     sizes = np.array([valley.params for valley in finding.variants[0].valleys])

@@ -19,10 +19,10 @@ from windtunnel.runs.budget.utilisation import SweepTook, log_sweep
 from windtunnel.runs.files import append_line, write_json
 from windtunnel.runs.forecast import write_forecast
 from windtunnel.runs.imported import Imported, Measured, add_runs
+from windtunnel.runs.measured import gather
 from windtunnel.runs.search.trial_log import SuggestedTrial, TrialLog, write_suggested
 from windtunnel.runs.study import Study, open_study
 from windtunnel.runs.study_files import keep_check, keep_handoff
-from windtunnel.runs.table import gather
 
 EXPERIMENTS = """\
   - {kind: scaling, horizons: [10N, 20N, 40N, 80N], seeds: 1, hold_out: largest}

@@ -6,7 +6,7 @@ import pytest
 
 from windtunnel.report import collect, render
 from windtunnel.runs.forecast import write_forecast
-from windtunnel.runs.table import gather
+from windtunnel.runs.measured import gather
 
 VOID = {"meta", "link", "br", "path", "use", "rect", "line", "circle", "polygon", "hr", "img"}
 

@@ -1,6 +1,7 @@
 import numpy as np
 import planted
 import pytest
+from unrun import made_run
 
 from windtunnel.report import collect, render
 from windtunnel.report.collect import read_states
@@ -9,18 +10,21 @@ from windtunnel.report.page import spent
 from windtunnel.runs.curves import MOST_POINTS, downsample
 
 
-def row(kind, tokens, own):
-    return {
-        "kind": kind, "flops_spent": 12.0 * own, "flops_exact": 12.0 * tokens,
-        "flops_6nd": 6.0 * tokens, "seconds": 1.0,
-    }  # fmt: skip
+def spending(kind, tokens, own):
+    return made_run(
+        kind=kind,
+        flops_spent=12.0 * own,
+        flops_exact=12.0 * tokens,
+        flops_6nd=6.0 * tokens,
+        seconds=1.0,
+    )
 
 
 def test_what_the_papers_design_has_spent():
     """Horizons of 10 to 60 N with a decay of 10%: 71.5 N."""
     horizons = (10, 15, 20, 30, 40, 60)
-    rows = [row("trunk", 54, 54), *(row("branch", h, 0.1 * h) for h in horizons)]
-    found = spent(rows)
+    runs = [spending("trunk", 54, 54), *(spending("branch", h, 0.1 * h) for h in horizons)]
+    found = spent(runs)
     assert found.flops == pytest.approx(12 * 71.5)
     assert found.flops_6nd == pytest.approx(6 * 71.5)
     assert found.seconds == 7
@@ -73,8 +77,8 @@ FORECAST = {
 
 
 def test_verdict_by_hand():
-    rows = [{"segment": "a", "loss": 2.02}, {"segment": "b", "loss": 2.06}]
-    found = verdict([FORECAST | {"held_out_trained_before": True}, FORECAST], rows)
+    runs = [made_run("a", loss=2.02), made_run("b", loss=2.06)]
+    found = verdict([FORECAST | {"held_out_trained_before": True}, FORECAST], runs)
     near, far = found.points
     assert (found.earlier, found.blind_earlier) == (1, 0)
     assert near.measured == (2.02, 2.06)
@@ -85,8 +89,7 @@ def test_verdict_by_hand():
 
 
 def test_the_naive_forecast_may_win():
-    rows = [{"segment": name, "loss": 2.2} for name in "abc"]
-    found = verdict([FORECAST], rows)
+    found = verdict([FORECAST], [made_run(name, loss=2.2) for name in "abc"])
     assert found.contest.winner == "line"
     assert found.inside == 0
 
@@ -94,12 +97,12 @@ def test_the_naive_forecast_may_win():
 def test_a_forecast_without_an_interval_has_nothing_inside_or_outside():
     for end in (None, float("nan")):
         points = [each | {"low": end, "high": end} for each in FORECAST["points"]]
-        found = verdict([FORECAST | {"points": points}], [{"segment": "a", "loss": 2.0}])
+        found = verdict([FORECAST | {"points": points}], [made_run("a", loss=2.0)])
         assert (found.measured, found.with_interval, found.inside) == (1, 0, 0)
 
 
 def test_no_seed_noise_is_said_and_does_not_crash():
-    found = verdict([FORECAST | {"sigma": 0.0}], [{"segment": "a", "loss": 2.0}])
+    found = verdict([FORECAST | {"sigma": 0.0}], [made_run("a", loss=2.0)])
     assert found.contest is None
     assert "seed noise" in found.problem
     assert verdict([], []) is None
@@ -124,7 +127,7 @@ def test_a_grid_alone(tmp_path, read):
     assert len(grid.cells) == 12
     assert sum(len(cell.losses) for cell in grid.cells) == 23
     assert sum(cell.diverged for cell in grid.cells) == 1
-    by_id = {row["segment"]: row for row in inputs.rows}
+    by_id = {run.segment: run for run in inputs.runs}
     for planned in study.plan.branches:
         segment = planned.segment
         values = (str(segment.recipe.lr), str(segment.steps / segment.end))
@@ -132,7 +135,7 @@ def test_a_grid_alone(tmp_path, read):
             cell for cell in grid.cells if (cell.size, cell.values) == (segment.model.size, values)
         )
         if planned.id != lost.id:
-            assert by_id[planned.id]["loss"] in cell.losses
+            assert by_id[planned.id].loss in cell.losses
     page = read(render(inputs))
     assert page.faults == []
     text = page.section("grids")

@@ -8,15 +8,15 @@ from handed import planted_handoff
 
 from windtunnel.laws import Diagnostic, fit
 from windtunnel.report import collect, formatting, render
-from windtunnel.runs.forecast import as_table, law_rows, read_forecasts
+from windtunnel.runs.forecast import as_table, law_runs, read_forecasts
+from windtunnel.runs.measured import gather
 from windtunnel.runs.study import open_study
 from windtunnel.runs.study_files import FILE, keep_handoff
-from windtunnel.runs.table import gather
 
 
 def test_headline_is_the_optimum_of_the_fit(full, page):
-    rows = law_rows(gather(full.store, full.plan), experiment="scaling")
-    fitted = fit(as_table(rows))
+    runs = law_runs(gather(full.store, full.plan), "scaling")
+    fitted = fit(as_table(runs))
     low, high = fitted.domain["flops"]
     cards = re.findall(r"<article.*?</article>", page.html, re.DOTALL)
     assert len(cards) == 3
@@ -53,9 +53,9 @@ def test_forecast_stands_beside_the_truth(full, inputs, page):
     text = page.section("forecast")
     assert "before any held-out trunk had finished" in text
     for point in newest["points"]:
-        row = next(row for row in inputs.rows if row["segment"] == point["segment"])
+        run = next(run for run in inputs.runs if run.segment == point["segment"])
         assert f"{point['loss']:.4f} {point['low']:.4f} to {point['high']:.4f}" in text
-        assert f"{row['loss']:.4f}" in text
+        assert f"{run.loss:.4f}" in text
         for name, value in point["naive"].items():
             assert name in text
             assert f"{value:.4f}" in text
@@ -97,11 +97,11 @@ def test_trouble_is_listed(full, inputs, page):
 
 
 def test_every_run_has_a_row(inputs, page):
-    runs = page.section("runs")
-    for row in inputs.rows:
-        assert row["segment"] in runs
-        if row["loss"] is not None:
-            assert f"{row['loss']:.4f}" in runs
+    text = page.section("runs")
+    for run in inputs.runs:
+        assert run.segment in text
+        if run.loss is not None:
+            assert f"{run.loss:.4f}" in text
 
 
 def test_the_page_loads_nothing_and_is_well_formed(page):

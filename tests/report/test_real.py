@@ -31,10 +31,10 @@ def test_page_of_a_real_sweep(swept, read):
     assert len(inputs.curves) == len(inputs.states)
     text = page.section("forecast")
     assert "before any held-out trunk had finished" in text
-    held_out = [row for row in inputs.rows if row["held_out"] and row["decayed"]]
+    held_out = [run for run in inputs.runs if run.held_out and run.decayed]
     assert len(held_out) == 4
-    for row in held_out:
-        assert f"{row['loss']:.4f}" in text
+    for run in held_out:
+        assert f"{run.loss:.4f}" in text
     assert inputs.executions[0].record["device"] == "cpu"
     assert inputs.executions[0].record["torch"] in page.text
     assert swept.dataset.fingerprint in page.text

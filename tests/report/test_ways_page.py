@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import planted
 import pytest
+from unrun import made_run
 
 from windtunnel.findings.branches import BranchFinding
 from windtunnel.report import collect, formatting, render
 from windtunnel.report.page import mixture
 from windtunnel.runs.budget.cost import cost_of
+from windtunnel.runs.table import variant_name
 
 BRANCHES = """\
   - kind: branch
@@ -52,20 +54,24 @@ def test_runs_are_told_apart_by_variant(inputs, page, full, read):
     assert page.faults == []
     runs = page.section("runs")
     assert " Variant " in runs
-    assert {row["variant"] for row in inputs.rows} >= {"half", "back/1", "ways:plain+held:off"}
-    for row in inputs.rows:
-        cells = re.search(rf"<tr>[^\n]*\n(?:(?!<tr>).)*{row['segment']}", page.html, re.DOTALL)
-        assert f'<td class="names">{row["variant"] or "–"}</td>' in cells[0]
+    names = {run.segment: variant_name(run.variants) for run in inputs.runs}
+    assert set(names.values()) >= {"half", "back/1", "ways:plain+held:off"}
+    for segment, name in names.items():
+        cells = re.search(rf"<tr>[^\n]*\n(?:(?!<tr>).)*{segment}", page.html, re.DOTALL)
+        assert f'<td class="names">{name or "–"}</td>' in cells[0]
     assert " Variant " not in read(render(collect(full))).section("runs")
 
 
 def test_what_a_branch_reads_is_in_its_row(inputs, page, read):
-    weights = {"weight_docs": 1 / 3, "weight_code": 2 / 3, "weight_web": 0.0}
-    assert mixture({"loss": 2.0} | weights) == "code 66.7%, docs 33.3%"
-    assert mixture({"loss": 2.0} | dict.fromkeys(weights)) == mixture({}) == "–"
+    shares = {"docs": 1 / 3, "code": 2 / 3, "web": 0.0}
+    assert mixture(made_run(mixture=shares)) == "code 66.7%, docs 33.3%"
+    assert mixture(made_run()) == "–"
     assert " Mixture " not in page.section("runs")
-    mixed = [row | (weights if row["variant"] == "half" else {}) for row in inputs.rows]
-    runs = read(render(replace(inputs, rows=mixed))).section("runs")
+    mixed = [
+        replace(run, mixture=shares) if variant_name(run.variants) == "half" else run
+        for run in inputs.runs
+    ]
+    runs = read(render(replace(inputs, runs=mixed))).section("runs")
     assert " Mixture " in runs
     assert runs.count("half code 66.7%, docs 33.3%") == 2
 

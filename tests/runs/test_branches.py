@@ -9,8 +9,9 @@ from domains import branch_of, write_domains
 from windtunnel.config import DataChange, load_study
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError
+from windtunnel.runs.measured import gather
 from windtunnel.runs.study import open_study
-from windtunnel.runs.table import gather
+from windtunnel.runs.table import variant_name
 
 STUDY = """\
 study: {name}
@@ -79,14 +80,16 @@ def test_the_identity_knows_what_is_read_and_not_how_it_is_written(swept):
 
 
 def test_each_variant_learns_what_it_reads(swept):
-    rows = {row["variant"]: row for row in gather(swept.store, swept.plan) if row["decayed"]}
-    assert set(rows) == {"plain", "half", "digits"}
-    assert rows["half"]["loss_digits"] < rows["plain"]["loss_digits"] - 1
-    assert rows["plain"]["loss_letters"] < rows["half"]["loss_letters"]
-    assert rows["digits"]["loss_letters"] > rows["plain"]["loss_letters"] + 0.5  # forgotten
-    assert rows["digits"]["tokens"] == 300 * 256
-    assert rows["plain"]["tokens"] == 250 * 256
-    records = {name: swept.store.segment(row["segment"]).record for name, row in rows.items()}
+    decayed = [run for run in gather(swept.store, swept.plan) if run.decayed]
+    runs = {variant_name(run.variants): run for run in decayed}
+    assert set(runs) == {"plain", "half", "digits"}
+    plain, half, digits = (runs[name].losses for name in ("plain", "half", "digits"))
+    assert half["digits"] < plain["digits"] - 1
+    assert plain["letters"] < half["letters"]
+    assert digits["letters"] > plain["letters"] + 0.5  # forgotten
+    assert runs["digits"].tokens == 300 * 256
+    assert runs["plain"].tokens == 250 * 256
+    records = {name: swept.store.segment(run.segment).record for name, run in runs.items()}
     assert set(records["plain"]["epochs"]) == {"letters"}
     assert set(records["half"]["epochs"]) == {"letters", "digits"}
     turned = records["digits"]["epochs"]

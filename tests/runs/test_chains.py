@@ -9,10 +9,11 @@ from domains import branch_of, write_domains
 from windtunnel.config.segment import rows_at, tokens_at
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError
+from windtunnel.runs.measured import gather
 from windtunnel.runs.segment_run import SegmentRun
 from windtunnel.runs.store import MOMENTS
 from windtunnel.runs.study import open_study
-from windtunnel.runs.table import gather
+from windtunnel.runs.table import variant_name
 from windtunnel.runs.worker import WorkerContext
 from windtunnel.train.checkpoint import MOMENTS as MOMENTS_FILE
 from windtunnel.train.checkpoint import WEIGHTS
@@ -78,6 +79,12 @@ def curve(study, planned):
 
 def rates(study, planned):
     return [row["lr"] for row in curve(study, planned)]
+
+
+def by_variant(study):
+    """Branches by the name of their variant."""
+    runs = gather(study.store, study.plan)
+    return {variant_name(run.variants): run for run in runs if run.variants}
 
 
 def stages(study, variant):
@@ -156,9 +163,9 @@ def test_what_a_batch_changes(swept):
     assert rows_at(branch.segment, branch.end) == 200 * 4 + 40 * 8
     assert rates(swept, branch)[0] == pytest.approx(1e-2 * 2**0.5)
     assert [row["tokens"] for row in curve(swept, branch)[:2]] == [51_712, 52_224]
-    rows = {row["variant"]: row for row in gather(swept.store, swept.plan)}
-    assert rows["larger"]["tokens"] == 71_680
-    assert rows["larger"]["flops_6nd"] == 6 * rows["larger"]["params"] * 71_680
+    larger = by_variant(swept)["larger"]
+    assert larger.tokens == 71_680
+    assert larger.flops_6nd == 6 * larger.params * 71_680
     record = swept.store.segment(branch.id).record
     (source,) = (s for s in swept.dataset.sources if s.name == "letters")
     assert record["epochs"]["letters"] == pytest.approx(1120 / ((source.tokens - 1) // 64))
@@ -168,12 +175,12 @@ def test_what_a_context_changes(swept):
     branch = branch_of(swept, "longer")
     assert (branch.segment.model.context, branch.segment.model.rope_base) == (128, 50_000)
     assert rows_at(branch.segment, branch.end) == 200 * 4 + 40 * 2
-    (row,) = (row for row in gather(swept.store, swept.plan) if row["variant"] == "longer")
+    run = by_variant(swept)["longer"]
     trunk = branch.segment.root.model
     exact = 200 * 256 * trunk.flops_exact_per_token
     exact += 40 * 256 * branch.segment.model.flops_exact_per_token
-    assert row["flops_exact"] == exact
-    assert row["outcome"] == "finished"
+    assert run.flops_exact == exact
+    assert run.outcome == "finished"
 
 
 def test_a_ramp_reads_both(swept):
@@ -185,12 +192,12 @@ def test_a_ramp_reads_both(swept):
     assert read == {"letters": 840, "digits": 120}
 
 
-def test_rows_say_where_a_chain_left_and_what_it_reads(swept):
-    rows = {row["variant"]: row for row in gather(swept.store, swept.plan) if row["variant"]}
-    assert {row["fork_tokens"] for row in rows.values()} == {200 * 256}
-    assert rows["annealed"]["weight_digits"] == 1.0
-    assert rows["plain"]["weight_letters"] == 1.0
-    assert rows["rewarmed"]["tokens"] == 320 * 256
+def test_runs_say_where_a_chain_left_and_what_it_reads(swept):
+    runs = by_variant(swept)
+    assert {run.fork_tokens for run in runs.values()} == {200 * 256}
+    assert runs["annealed"].mixture["digits"] == 1.0
+    assert runs["plain"].mixture["letters"] == 1.0
+    assert runs["rewarmed"].tokens == 320 * 256
 
 
 def test_moments_are_kept_where_a_stage_follows(swept):
@@ -280,7 +287,7 @@ def test_stages_on_the_way_have_names(swept):
     assert stages(swept, "extended")[0].variant == "extended/1"
 
 
-def test_what_another_study_has_measured_is_not_in_the_rows(swept, folder):
+def test_what_another_study_has_measured_is_not_in_the_runs(swept, folder):
     """Two studies share segments; each has the losses of its own sets, and their mean."""
     (folder / "more.txt").write_text((folder / "digits.txt").read_text() * 2)
     text = STUDY.format(
@@ -288,17 +295,15 @@ def test_what_another_study_has_measured_is_not_in_the_rows(swept, folder):
     )
     file = folder / "others.yaml"
     file.write_text(text.replace("fork_tokens: 1024", "fork_tokens: 1024, extra: [more.txt]"))
-    before = {row["segment"]: row for row in gather(swept.store, swept.plan)}
+    before = {run.segment: run for run in gather(swept.store, swept.plan)}
     other = sweep(open_study(file, prepared=True))
-    after = {row["segment"]: row for row in gather(swept.store, swept.plan)}
+    after = {run.segment: run for run in gather(swept.store, swept.plan)}
     assert after == before
     shared = branch_of(other, "plain").id
-    (row,) = (row for row in gather(other.store, other.plan) if row["segment"] == shared)
-    assert row["loss_more"] is not None
-    assert "loss_more" not in after[shared]
-    assert row["loss"] == pytest.approx(
-        (row["loss_more"] + row["loss_letters"] + row["loss_digits"]) / 3
-    )
+    (run,) = (run for run in gather(other.store, other.plan) if run.segment == shared)
+    assert set(run.losses) == {"more", "letters", "digits"}
+    assert "more" not in after[shared].losses
+    assert run.loss == pytest.approx(sum(run.losses.values()) / 3)
 
 
 def test_what_was_freed_up_the_path_is_made_again_in_one_sweep(tmp_path):
@@ -318,5 +323,5 @@ def test_a_ramp_is_not_taken_for_a_divergence(tmp_path):
     write_domains(tmp_path)
     ramp = "      on: {mixture: {digits: 1}, ramp: 150 steps, decay: 170 steps}"
     study = sweep(study_in(tmp_path, variants=ramp))
-    (row,) = (row for row in gather(study.store, study.plan) if row["variant"] == "on")
-    assert row["outcome"] == "finished"
+    run = by_variant(study)["on"]
+    assert run.outcome == "finished"

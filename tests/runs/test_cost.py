@@ -16,8 +16,8 @@ from windtunnel.runs.budget.throughput import shape_of, throughput_of
 from windtunnel.runs.budget.utilisation import compared, utilisation
 from windtunnel.runs.files import write_json
 from windtunnel.runs.gc import find_garbage, free
+from windtunnel.runs.measured import gather
 from windtunnel.runs.study import open_study
-from windtunnel.runs.table import gather
 
 THREE = "[110 steps, 150 steps, 200 steps]"
 

@@ -10,10 +10,10 @@ from windtunnel.engine.sweep import Sweep
 from windtunnel.report import write_report
 from windtunnel.runs.completion import is_complete
 from windtunnel.runs.curves import curve_diagnostics, is_broken, reaches, read_curve
+from windtunnel.runs.measured import gather
 from windtunnel.runs.progress import study_progress
 from windtunnel.runs.store import SegmentFolder
 from windtunnel.runs.study import open_study
-from windtunnel.runs.table import gather
 
 
 def results(study):

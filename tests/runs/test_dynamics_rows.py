@@ -8,8 +8,8 @@ import pytest
 from windtunnel.engine.sweep import Sweep
 from windtunnel.findings import records_of
 from windtunnel.runs.dynamics import FEWEST_BINS, read_dynamics
+from windtunnel.runs.measured import gather
 from windtunnel.runs.study import open_study
-from windtunnel.runs.table import gather
 
 ON = ("tracking:", "dynamics: {window: 20}\ntracking:")
 
@@ -37,12 +37,12 @@ def small(study_file):
 
 def test_every_segment_has_its_rows_and_the_losses_it_had_without(small, tmp_path):
     plain = sweep(small(replace=("", "")))
-    losses = [row["loss"] for row in gather(plain.store, plain.plan)]
+    losses = [run.loss for run in gather(plain.store, plain.plan)]
     assert not any(plain.store.segment(each.id).dynamics.exists() for each in plain.plan.segments)
     (tmp_path / "store").rename(tmp_path / "plain")
 
     study = sweep(small())
-    assert [row["loss"] for row in gather(study.store, study.plan)] == losses
+    assert [run.loss for run in gather(study.store, study.plan)] == losses
     for planned in study.plan.segments:
         begin = planned.segment.fork_step
         rows = rows_of(study, planned)

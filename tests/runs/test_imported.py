@@ -9,7 +9,7 @@ from windtunnel.errors import ConfigError
 from windtunnel.laws import fit
 from windtunnel.report.figures.style import size_colour
 from windtunnel.runs.files import DamagedFile
-from windtunnel.runs.forecast import as_table, law_rows
+from windtunnel.runs.forecast import as_table, law_runs
 from windtunnel.runs.imported import (
     Imported,
     Measured,
@@ -17,13 +17,13 @@ from windtunnel.runs.imported import (
     arrivals,
     imported_diagnostics,
     imported_file,
-    imported_rows,
+    imported_runs,
     read_imported,
     remove_run,
-    study_rows,
+    study_runs,
 )
 from windtunnel.runs.study import open_study
-from windtunnel.runs.table import COLUMNS
+from windtunnel.runs.table import COLUMNS, as_row
 
 
 def run(label="big", *, loss=2.5, source="runs.csv", **changes):
@@ -41,7 +41,8 @@ def run(label="big", *, loss=2.5, source="runs.csv", **changes):
 
 def test_a_row_has_the_shape_of_gathers(tmp_path):
     add_runs(tmp_path, [run(lr=3e-4)])
-    (row,) = imported_rows(tmp_path)
+    (imported,) = imported_runs(tmp_path)
+    row = as_row(imported)
     assert list(row)[: len(COLUMNS)] == list(COLUMNS)
     known = {name: value for name, value in row.items() if value is not None}
     segment = known.pop("segment")
@@ -59,10 +60,10 @@ def test_a_row_has_the_shape_of_gathers(tmp_path):
 
 def test_flops_of_another_tool_and_a_shared_trunk_are_kept(tmp_path):
     add_runs(tmp_path, [run("a", trunk="t", flops=2e20), run("b", trunk="t", flops=3e20)])
-    rows = imported_rows(tmp_path)
-    assert [row["trunk"] for row in rows] == ["imported-t", "imported-t"]
-    assert [row["flops"] for row in rows] == [2e20, 3e20]
-    assert {row["flops_6nd"] for row in rows} == {6 * 1.2e9 * 2.4e10}
+    runs = imported_runs(tmp_path)
+    assert [each.trunk for each in runs] == ["imported-t", "imported-t"]
+    assert [each.flops for each in runs] == [2e20, 3e20]
+    assert {each.flops_6nd for each in runs} == {6 * 1.2e9 * 2.4e10}
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_a_line_changed_by_hand_is_refused(tmp_path, broken, code):
         line = 3
     path.write_text(json.dumps(line) + "\n")
     with pytest.raises(DamagedFile) as refused:
-        imported_rows(tmp_path)
+        imported_runs(tmp_path)
     assert (refused.value.code, refused.value.values["line"]) == (code, 1)
 
 
@@ -197,16 +198,16 @@ def test_a_line_without_checksum_that_was_changed_is_refused(tmp_path, change, c
     line["measured"] |= change
     path.write_text(json.dumps(line) + "\n")
     with pytest.raises(DamagedFile) as refused:
-        imported_rows(tmp_path)
+        imported_runs(tmp_path)
     assert (refused.value.code, refused.value.values["file"]) == (code, path)
 
 
-def test_a_study_has_its_own_rows_and_those(study_file):
+def test_a_study_has_its_own_runs_and_those(study_file):
     study = open_study(study_file())
-    assert study_rows(study) == []
+    assert study_runs(study) == []
     study.store.open_for_writing()
     add_runs(study.folder, [run()])
-    assert [row["segment"] for row in study_rows(study)] == [run().segment]
+    assert [each.segment for each in study_runs(study)] == [run().segment]
 
 
 def test_a_fit_without_exact_flops_has_no_exact_ratio(tmp_path):
@@ -219,9 +220,9 @@ def test_a_fit_without_exact_flops_has_no_exact_ratio(tmp_path):
             for (n, d), loss in law.items()
         ],
     )
-    rows = law_rows(imported_rows(tmp_path), experiment="law")
-    assert len(rows) == 12
-    table = as_table(rows)
+    runs = law_runs(imported_runs(tmp_path), "law")
+    assert len(runs) == 12
+    table = as_table(runs)
     assert sorted(table.columns) == ["flops", "loss", "params", "tokens"]
     fitted = fit(table, intervals="none")
     assert fitted.coefficients["alpha"] == pytest.approx(0.34, rel=1e-3)
@@ -230,9 +231,8 @@ def test_a_fit_without_exact_flops_has_no_exact_ratio(tmp_path):
 
 def test_the_caution_counts_and_names_the_sources(tmp_path):
     add_runs(tmp_path, [run("a"), run("b"), run("c", source="other.csv")])
-    rows = imported_rows(tmp_path)
-    own = [{**row, "kind": "branch"} for row in rows]
-    (diagnostic,) = imported_diagnostics([*own, *rows])
+    own = [None] * 3
+    (diagnostic,) = imported_diagnostics([*own, *(each.source for each in imported_runs(tmp_path))])
     assert diagnostic.code == "imported-runs"
     sources = {"csv runs.csv": 2, "csv other.csv": 1}
     assert diagnostic.values == {"rows": 6, "imported": 3, "sources": sources}

@@ -12,8 +12,8 @@ from windtunnel.engine.graph import Status
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import StoreError
 from windtunnel.runs.gc import find_garbage, free, needs_of_others
+from windtunnel.runs.measured import gather
 from windtunnel.runs.study import open_study
-from windtunnel.runs.table import gather
 
 THREE = "[110 steps, 150 steps, 200 steps]"
 RETAIN_LAST = ("store: store", "store: store\nretain: last")
@@ -27,7 +27,7 @@ def sweep(path):
 
 
 def losses(study):
-    return {row["segment"]: row["loss"] for row in gather(study.store, study.plan)}
+    return {run.segment: run.loss for run in gather(study.store, study.plan)}
 
 
 def curve(study, planned):
@@ -111,10 +111,10 @@ def test_ends_and_last_forks_go_only_by_name_and_a_new_set_makes_ends_again(stud
         f"fork_tokens: 512, extra: [{{path: {text}, name: extra}}]}}",
     )
     later, _ = sweep(study_file(sizes="[16x1]", horizons="[110 steps, 140 steps]", replace=extra))
-    rows = {row["segment"]: row for row in gather(later.store, later.plan)}
+    runs = {run.segment: run for run in gather(later.store, later.plan)}
     for branch in later.plan.branches:
-        assert rows[branch.id]["loss_words"] == before[branch.id]
-        assert rows[branch.id]["loss_extra"] > 0
+        assert runs[branch.id].losses["words"] == before[branch.id]
+        assert runs[branch.id].losses["extra"] > 0
 
 
 def test_retain_last_frees_forks_as_branches_end(study_file, tmp_path):

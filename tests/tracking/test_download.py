@@ -41,9 +41,9 @@ def test_records_come_back_by_name_and_a_repeated_sync_adds_nothing(study, tmp_p
     found = load_records("small")
     assert found.study == "small"
     assert found.config == want.config
-    assert [row["segment"] for row in found.runs] == [row["segment"] for row in want.runs]
-    losses = [row["loss"] for row in want.runs]
-    assert [row["loss"] for row in found.runs] == pytest.approx(losses, rel=1e-6)
+    assert [run.segment for run in found.runs] == [run.segment for run in want.runs]
+    losses = [run.loss for run in want.runs]
+    assert [run.loss for run in found.runs] == pytest.approx(losses, rel=1e-6)
     assert len(found.curves) == len(want.curves) == 3
 
     files = {path: path.stat().st_mtime_ns for path in (study.folder / "records").iterdir()}

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from windtunnel.cli.options import check_choice, numbered, pairs
 from windtunnel.config import Branch, ScheduleChange, Segment
@@ -19,6 +19,7 @@ from windtunnel.runs.plan import PlannedSegment
 if TYPE_CHECKING:
     from windtunnel.config import StudyConfig
     from windtunnel.laws import Diagnostic
+    from windtunnel.runs.run import Run
     from windtunnel.tables.file import TableFile
     from windtunnel.tables.read import ReadTable
 
@@ -84,9 +85,11 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
     if is_study_file(source):
         from windtunnel.runs.imported import imported_diagnostics
 
-        kept, cells = set(table.labels["run"].tolist()), zip(*file.columns.values(), strict=True)
-        rows = [dict(zip(file.columns, each, strict=True)) for each in cells]
-        diagnostics += imported_diagnostics([row for row in rows if row["run"] in kept])
+        kept, runs = set(table.labels["run"].tolist()), file.columns["run"]
+        sources = zip(runs, file.columns.get("source", [None] * len(runs)), strict=True)
+        diagnostics += imported_diagnostics(
+            [None if source is None else str(source) for run, source in sources if run in kept]
+        )
     else:
         column = table.names.get("loss", "loss")
         unit = loss_unit(column)
@@ -163,9 +166,10 @@ def _study_file(
     from windtunnel.report.collect import execution_warnings
     from windtunnel.runs.curves import curve_diagnostics, read_curve
     from windtunnel.runs.forecast import law_inputs
-    from windtunnel.runs.imported import study_rows
+    from windtunnel.runs.imported import study_runs
+    from windtunnel.runs.measured import gather
     from windtunnel.runs.study import open_study
-    from windtunnel.runs.table import gather
+    from windtunnel.runs.table import as_row
     from windtunnel.tables.file import TableFile
 
     study = open_study(source)
@@ -173,18 +177,16 @@ def _study_file(
         check_choice("--experiment", asked, [each.name for each in study.config.experiments])
     experiments = set(options.experiment) or _fitted_experiments(study.config, options.law)
     imports = options.law in OF_SIZE_AND_DATA and options.law not in OF_CURVES
-    rows: list[dict[str, Any]] = [
-        {**row, "run": row["segment"]}
-        for row in (study_rows(study) if imports else gather(study.store, study.plan))
-        if experiments & set(row["experiment"].split("+"))
-    ]
+    runs = study_runs(study) if imports else gather(study.store, study.plan)
+    runs = [run for run in runs if run.is_of(*experiments)]
     if options.law == MIXTURE:
-        rows = of_variants(rows, study.config, experiments)
-    inputs = law_inputs(study.config.study, rows, experiments) | _changing_options(options)
+        runs = of_variants(runs, study.config, experiments)
+    inputs = law_inputs(study.config.study, runs, experiments) | _changing_options(options)
     if options.law not in OF_CURVES and not any("decayed" in text for text in options.where):
-        rows = [row for row in rows if row["decayed"]]
+        runs = [run for run in runs if run.decayed]
+    rows = [{**as_row(run), "run": run.segment} for run in runs]
     if options.law == "envelope":
-        wanted = {row["segment"] for row in rows}
+        wanted = {run.segment for run in runs}
         of_curves = [p for p in study.plan.segments if p.id in wanted]
         curves = (read_curve(study.store, p) for p in of_curves)
         rows = [
@@ -229,12 +231,9 @@ def _study_file(
     )
 
 
-def of_variants(
-    rows: list[dict[str, Any]], config: "StudyConfig", experiments: set[str]
-) -> list[dict[str, Any]]:
-    """The rows of the last segments of variants; of a mixture design, only its mixtures."""
+def of_variants(runs: "list[Run]", config: "StudyConfig", experiments: set[str]) -> "list[Run]":
+    """The last segments of variants; of a mixture design, only its mixtures."""
     from windtunnel.config.branch import BranchExperiment
-    from windtunnel.runs.table import variant_of
 
     ends = {
         each.name: each.design.mixtures() if each.design else each.variants
@@ -242,8 +241,8 @@ def of_variants(
         if isinstance(each, BranchExperiment) and each.name in experiments
     }
     if not ends:
-        return rows
-    return [row for row in rows if any(variant_of(row, name) in ends[name] for name in ends)]
+        return runs
+    return [run for run in runs if any(run.variants.get(name) in ends[name] for name in ends)]
 
 
 Chain = tuple[Branch, ...]

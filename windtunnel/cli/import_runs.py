@@ -171,6 +171,7 @@ def run_import(
     from windtunnel.cli.import_sources import open_source
     from windtunnel.runs.imported import add_runs, arrivals
     from windtunnel.runs.study import open_study
+    from windtunnel.runs.table import as_row
 
     study = open_study(file)
     source = open_source(text, file_format=file_format, tracking_uri=tracking_uri)
@@ -193,7 +194,7 @@ def run_import(
             "known": [run.label for run in new_runs.known],
         }
         print_json({"written": bool(taken) and not dry_run, **labels, "notes": list(notes),
-                    "runs": [run.row for run in runs]})  # fmt: skip
+                    "runs": [as_row(imported.run) for imported in runs]})  # fmt: skip
         return
     console = terminal()
     for note in notes:
@@ -212,12 +213,18 @@ def list_imported(file: Path, *, as_json: bool) -> None:
     """
     from windtunnel.runs.imported import imported_file, read_imported
     from windtunnel.runs.study import open_study
+    from windtunnel.runs.table import as_row
 
     study = open_study(file)
     runs = list(read_imported(study.folder).values())
     if as_json:
         print_json(
-            {"runs": [{**run.row, "time": run.time, "origin": dict(run.origin)} for run in runs]}
+            {
+                "runs": [
+                    {**as_row(each.run), "time": each.time, "origin": dict(each.origin)}
+                    for each in runs
+                ]
+            }
         )
         return
     if not runs:

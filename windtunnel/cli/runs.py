@@ -14,6 +14,7 @@ from windtunnel.cli.output import check_output, write_output
 from windtunnel.cli.text import print_json, si, terminal
 
 if TYPE_CHECKING:
+    from windtunnel.runs.run import Run
     from windtunnel.runs.table import Row
 
 
@@ -23,44 +24,47 @@ def runs(
     as_json: AsJson = False,
 ) -> None:
     """List runs: one row per finished, diverged or imported run."""
-    from windtunnel.runs.imported import study_rows
+    from windtunnel.runs.imported import study_runs
     from windtunnel.runs.study import open_study
+    from windtunnel.runs.table import as_row
 
     check_output("--out", out, study=study)
-    rows = study_rows(open_study(study))
+    found = study_runs(open_study(study))
+    rows = [as_row(run) for run in found]
     if out is not None:
         write_csv(out, rows)
         print(f"wrote {len(rows)} rows to {out}", file=sys.stderr if as_json else sys.stdout)
-    if as_json or out is None:
-        print_runs(rows, as_json=as_json)
-
-
-def print_runs(rows: "list[Row]", *, as_json: bool) -> None:
-    """Print the main columns of the runs, or all of them as JSON."""
     if as_json:
         print_json(rows)
-        return
+    elif out is None:
+        print_runs(found)
+
+
+def print_runs(runs: "list[Run]") -> None:
+    """Print the main columns of the runs."""
+    from windtunnel.runs.table import variant_name
+
     table = Table(box=None)
     names = ("segment", "kind", "size", "params", "horizon", "tokens", "seed", "outcome", "loss")
     for column in names:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("bits/byte", justify="right")
-    branching = any(row["variant"] for row in rows)
+    branching = any(run.variants for run in runs)
     if branching:
         table.add_column("variant", overflow="fold")
-    for row in rows:
+    for run in runs:
         table.add_row(
-            row["segment"],
-            row["kind"],
-            "" if row["width"] is None else f"{row['width']}x{row['depth']}",
-            si(row["params"]),
-            row["horizon"] or "",
-            si(row["tokens"]),
-            "" if row["init_seed"] is None else str(row["init_seed"]),
-            row["outcome"],
-            "" if row["loss"] is None else f"{row['loss']:.4f}",
-            "" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.4f}",
-            *([row["variant"] or ""] if branching else []),
+            run.segment,
+            run.kind,
+            run.size,
+            si(run.params),
+            run.horizon or "",
+            si(run.tokens),
+            "" if run.init_seed is None else str(run.init_seed),
+            run.outcome,
+            "" if run.loss is None else f"{run.loss:.4f}",
+            "" if run.bits_per_byte is None else f"{run.bits_per_byte:.4f}",
+            *([variant_name(run.variants) or ""] if branching else []),
         )
     terminal().print(table)
 

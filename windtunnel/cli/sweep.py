@@ -118,8 +118,8 @@ def _results(study: "Study") -> Iterator[str]:
     from windtunnel.laws import Fit
     from windtunnel.report.forecast import verdict
     from windtunnel.runs.forecast import read_forecasts
+    from windtunnel.runs.measured import gather
     from windtunnel.runs.search.winner import search_outcomes
-    from windtunnel.runs.table import gather
 
     yield from map(winner_line, search_outcomes(study))
     for path in sorted(study.folder.glob("fit*.json")):

@@ -24,11 +24,11 @@ from windtunnel.runs.files import write_json
 from windtunnel.runs.forecast import write_forecast
 from windtunnel.runs.gc import clear_leftovers
 from windtunnel.runs.lease import Lease
+from windtunnel.runs.measured import gather
 from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.segment_run import fail
 from windtunnel.runs.store import Store
 from windtunnel.runs.study import Study
-from windtunnel.runs.table import gather
 from windtunnel.runs.worker import WorkerConfig
 
 

@@ -47,8 +47,8 @@ from windtunnel.export.request import Asked, Companion, open_companions
 from windtunnel.export.size import check_reach, own_domain, size_diagnostics, size_of
 from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
-from windtunnel.runs.forecast import inputs_fingerprint, law_rows
-from windtunnel.runs.imported import study_rows
+from windtunnel.runs.forecast import inputs_fingerprint, law_runs
+from windtunnel.runs.imported import study_runs
 from windtunnel.runs.search.summary import outcome_json
 from windtunnel.runs.search.winner import search_outcomes
 from windtunnel.runs.study import Study
@@ -76,14 +76,14 @@ def build_handoff(study: Study, asked: Asked) -> Export:
         ConfigError: What is asked for cannot be answered from this study, and what would help.
         FitError: No fit, a failed one, or one of other runs than the store's.
     """
-    path, fitted = read_study_fit(study, asked)
-    rows = study_rows(study)
-    warnings = check_fit(study, fitted, rows, path=path, accept=asked.accept)
+    made = read_study_fit(study, asked)
+    fitted, runs = made.fit, study_runs(study)
+    warnings = check_fit(study, made, runs, accept=asked.accept)
     companions = open_companions(study, asked.companions)
     winners, tuned, schedule = _tuned(companions, study, asked)
     sized = size_of(study.ground, fitted, asked)
     model = sized.model
-    own = own_domain(fitted, rows)
+    own = own_domain(runs, made.experiments)
     warnings += size_diagnostics(asked, model)
     warnings += check_reach(fitted, own, model, sized.tokens, accepted=asked.extrapolate)
     warnings += shape_diagnostics(study.ground, model)
@@ -96,7 +96,7 @@ def build_handoff(study: Study, asked: Asked) -> Export:
     end = ceil(sized.tokens / batch.batch_tokens)
     steps = steps_of(schedule, warmup=recipe.warmup_steps, end=end, batch_tokens=batch.batch_tokens)
     tokens = end * batch.batch_tokens
-    by_set = fits_by_set(fitted, rows, accept=asked.accept)
+    by_set = fits_by_set(made, runs, accept=asked.accept)
     warnings += by_set.warnings
     warnings += recipe_diagnostics(companions, recipe, model, steps, longest=own["tokens"][1])
     warnings += winner_diagnostics(winners, _flat(tuned, schedule))
@@ -267,7 +267,7 @@ def _inputs(companions: Sequence[Companion], fitted: Fit, fits: Mapping[str, Fit
         companions={
             each.name: {
                 "study_sha256": _sha256(each.study.file.read_bytes()),
-                "runs": inputs_fingerprint(law_rows(list(each.records.runs))),
+                "runs": inputs_fingerprint(law_runs(each.records.runs)),
             }
             for each in companions[1:]
         },

@@ -5,8 +5,8 @@ What loss to expect of the target: by validation set, and at ends that come earl
 
 import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from windtunnel.config.study import ScalingExperiment, ScheduleConfig
@@ -14,9 +14,10 @@ from windtunnel.errors import ConfigError, FitError, did_you_mean
 from windtunnel.export.handoff import Estimate, Kept, Steps, Warned
 from windtunnel.export.request import Asked
 from windtunnel.laws import Fit, fit
-from windtunnel.runs.forecast import as_table, law_inputs, law_rows
+from windtunnel.runs.forecast import as_table, law_inputs, law_runs
+from windtunnel.runs.run import Run
 from windtunnel.runs.study import Study
-from windtunnel.runs.table import Row
+from windtunnel.runs.table import split
 
 FAILING = {
     "start-point": "the solver did not move",
@@ -31,7 +32,16 @@ FAILING = {
 """Warnings with which a number is not handed over unless `accept` names them."""
 
 
-def read_study_fit(study: Study, asked: Asked) -> tuple[Path, Fit]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StudyFit:
+    """A fit as a study's file has it; `experiments` is empty where the file does not say."""
+
+    path: Path
+    fit: Fit
+    experiments: tuple[str, ...]
+
+
+def read_study_fit(study: Study, asked: Asked) -> StudyFit:
     """The fit asked for, or the one that the study's last sweep or report left.
 
     Raises:
@@ -59,7 +69,7 @@ def read_study_fit(study: Study, asked: Asked) -> tuple[Path, Fit]:
             law=fitted.law,
             allowed=["chinchilla"],
         )
-    return path, fitted
+    return StudyFit(path=path, fit=fitted, experiments=split(fitted.inputs.get("experiments")))
 
 
 def fingerprint_of(fitted: Fit) -> str:
@@ -73,14 +83,15 @@ def fingerprint_of_text(text: str) -> str:
 
 
 def check_fit(
-    study: Study, fitted: Fit, rows: list[Row], *, path: Path, accept: tuple[str, ...]
+    study: Study, made: StudyFit, runs: Sequence[Run], *, accept: tuple[str, ...]
 ) -> list[Warned]:
     """The fit's warnings, those that are accepted among them.
 
     Raises:
         FitError: The fit is of other runs than the store's, has no intervals, or has failed.
     """
-    _same_runs(study, fitted, rows, path)
+    path, fitted = made.path, made.fit
+    _same_runs(study, made, runs)
     if columns := fitted.inputs.get("columns"):
         raise FitError(
             "other-columns",
@@ -184,8 +195,8 @@ def _own(study: Study, experiment: str | None) -> Path:
     return path
 
 
-def _same_runs(study: Study, fitted: Fit, rows: list[Row], path: Path) -> None:
-    name = study.config.study
+def _same_runs(study: Study, made: StudyFit, runs: Sequence[Run]) -> None:
+    name, path, fitted = study.config.study, made.path, made.fit
     if not fitted.inputs and path.parent == study.folder:
         raise FitError(
             "fit-without-runs",
@@ -214,11 +225,10 @@ def _same_runs(study: Study, fitted: Fit, rows: list[Row], path: Path) -> None:
                 path=path,
                 key=f"inputs.{key}",
             )
-    experiments = set(fitted.inputs["experiments"].split("+"))
-    now = law_inputs(name, rows, experiments)
+    now = law_inputs(name, runs, made.experiments)
     if now["runs"] == fitted.inputs["runs"]:
         return
-    count = sum(bool(experiments & set(row["experiment"].split("+"))) for row in law_rows(rows))
+    count = sum(run.is_of(*made.experiments) for run in law_runs(runs))
     if not count:
         raise FitError(
             "no-finished-runs",
@@ -257,7 +267,7 @@ class SetFits:
     warnings: list[Warned]
 
 
-def fits_by_set(mean: Fit, rows: list[Row], *, accept: tuple[str, ...]) -> SetFits:
+def fits_by_set(made: StudyFit, runs: Sequence[Run], *, accept: tuple[str, ...]) -> SetFits:
     """The law of the mean's fit, fitted to each validation set of the same experiments.
 
     One set alone is the mean. Of a fit that was made with options of its own the mean alone is
@@ -267,8 +277,9 @@ def fits_by_set(mean: Fit, rows: list[Row], *, accept: tuple[str, ...]) -> SetFi
         ConfigError: A set is called as the mean is.
         FitError: A set's fit has failed, and `accept` does not name how.
     """
-    names = sorted({name for row in rows for name in row if name.startswith("loss_")})
-    if f"loss_{MEAN}" in names:
+    mean = made.fit
+    names = sorted({name for run in runs for name in run.losses})
+    if MEAN in names:
         raise ConfigError(
             "reserved-name",
             f"a validation set is called {MEAN!r}, as the mean over the sets is: give its source "
@@ -277,17 +288,15 @@ def fits_by_set(mean: Fit, rows: list[Row], *, accept: tuple[str, ...]) -> SetFi
         )
     if mean.inputs.get("options"):
         return SetFits({MEAN: mean}, [])
-    experiments = set(mean.inputs["experiments"].split("+"))
     fits, warnings = {MEAN: mean}, []
-    for column in names:
-        name = column.removeprefix("loss_")
+    for name in names:
         if len(names) == 1:
             fits[name] = mean
             continue
         chosen = [
-            row | {"loss": row[column]}
-            for row in law_rows(rows)
-            if experiments & set(row["experiment"].split("+")) and row.get(column) is not None
+            replace(run, loss=run.losses[name])
+            for run in law_runs(runs)
+            if run.is_of(*made.experiments) and name in run.losses
         ]
         try:
             fits[name] = fit(as_table(chosen), level=mean.level).made_from(mean.inputs)

@@ -1,7 +1,7 @@
 """Which model, and on how many tokens: what was asked for, and the law for what was not."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +15,9 @@ from windtunnel.export.handoff import Warned
 from windtunnel.export.request import Asked
 from windtunnel.laws import Fit, optimum
 from windtunnel.laws.interval import Span, decades_beyond
-from windtunnel.runs.forecast import law_rows
-from windtunnel.runs.imported import KIND
+from windtunnel.runs.forecast import law_runs
 from windtunnel.runs.points import StudyContext
-from windtunnel.runs.table import Row
+from windtunnel.runs.run import Run
 
 FURTHEST = 0.5
 """Decades in params and in tokens that a target may lie beyond the fitted runs, a factor of 3.
@@ -119,17 +118,12 @@ def nearest_model(ground: StudyContext, params: float) -> ModelSpec:
     return min(found, key=lambda model: abs(math.log(model.params / params)))
 
 
-def own_domain(fitted: Fit, rows: list[Row]) -> dict[str, Span]:
-    """Smallest and largest params and tokens among the fitted runs that the study itself trained.
+def own_domain(runs: Sequence[Run], experiments: Sequence[str]) -> dict[str, Span]:
+    """Smallest and largest params and tokens of the study's own runs of the fitted experiments.
 
     Imported runs tell the law how loss falls, but were trained by another recipe.
     """
-    experiments = set(fitted.inputs["experiments"].split("+"))
-    own = [
-        row
-        for row in law_rows(rows)
-        if row["kind"] != KIND and experiments & set(row["experiment"].split("+"))
-    ]
+    own = [run for run in law_runs(runs, *experiments) if not run.imported]
     if not own:
         raise ConfigError(
             "only-imported-runs",
@@ -137,8 +131,8 @@ def own_domain(fitted: Fit, rows: list[Row]) -> dict[str, Span]:
             "none to hand over; sweep the study",
             experiments=sorted(experiments),
         )
-    columns = {name: [float(row[name]) for row in own] for name in ("params", "tokens")}
-    return {name: (min(values), max(values)) for name, values in columns.items()}
+    params, tokens = [float(run.params) for run in own], [float(run.tokens) for run in own]
+    return {"params": (min(params), max(params)), "tokens": (min(tokens), max(tokens))}
 
 
 def check_reach(

@@ -28,7 +28,7 @@ from windtunnel.errors import FitError
 from windtunnel.findings.base import LEVEL, Finding, Quantity, said
 from windtunnel.findings.records import Records
 from windtunnel.findings.schedules import paired
-from windtunnel.findings.variants import LOSS, Chains, chains_of, lost, sets_of, tokens_of_stages
+from windtunnel.findings.variants import Chains, chains_of, lost, sets_of, tokens_of_stages
 from windtunnel.laws import Fit, Interval, fit
 from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.laws.table import Floats
@@ -344,7 +344,7 @@ def _finding(
     if len(set(length.values())) < FEWEST:
         return None
     losses = {
-        on: {(length[name], seed): chain[-1][LOSS + on] for (name, seed), chain in mine.items()}
+        on: {(length[name], seed): chain[-1].losses[on] for (name, seed), chain in mine.items()}
         for on in sets_of(mine)
     }
     return AdaptationFinding(

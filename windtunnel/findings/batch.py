@@ -118,13 +118,13 @@ def batches(records: Records) -> tuple[BatchFinding, ...]:
 
 def _is_enough(records: Records, experiment: str) -> bool:
     """Whether two batches have two decayed lengths each: before that there is nothing to say."""
-    pairs = {(row["batch_tokens"], row["horizon"]) for row in records.of(experiment)}
+    pairs = {(run.batch_tokens, run.horizon) for run in records.of(experiment)}
     lengths = np.unique([batch for batch, _ in pairs], return_counts=True)[1]
     return int(np.sum(lengths >= 2)) >= 2
 
 
 def _finding(records: Records, experiment: str) -> BatchFinding:
-    rows = records.of(experiment, decayed=False)
+    runs = records.of(experiment, decayed=False)
     fitted, why_not = None, ""
     try:
         fitted = fit(records.table(experiment), "batch")
@@ -134,8 +134,6 @@ def _finding(records: Records, experiment: str) -> BatchFinding:
         experiment=experiment,
         fitted=fitted,
         why_not=why_not,
-        sizes={float(row["params"]): row["size"] for row in rows},
-        diverged=tuple(
-            (row["size"], row["batch_tokens"]) for row in rows if row["outcome"] == "diverged"
-        ),
+        sizes={float(run.params): run.size for run in runs},
+        diverged=tuple((run.size, run.batch_tokens) for run in runs if run.diverged),
     )

@@ -32,8 +32,8 @@ from windtunnel.laws import Interval, fit
 from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.laws.table import Floats
 from windtunnel.runs.dynamics import SegmentDynamics
+from windtunnel.runs.run import Run
 from windtunnel.runs.search.noise import interval_of_mean
-from windtunnel.runs.table import Row
 
 FEWEST_BINS = 4
 """Of a stretch and of a decay: fewer show no course."""
@@ -411,11 +411,11 @@ def training_dynamics(records: Records) -> tuple[TrainingDynamics, ...]:
     for experiment in records.config.experiments:
         if isinstance(experiment, SearchExperiment):  # each of its trials is another recipe
             continue
-        for what, rows in _alike(records, experiment.name).items():
+        for what, runs in _alike(records, experiment.name).items():
             pairs = [
-                Pair(trunk=dynamics[row["trunk"]], branch=dynamics[row["segment"]])
-                for row in rows
-                if row["trunk"] in dynamics and row["segment"] in dynamics
+                Pair(trunk=dynamics[run.trunk], branch=dynamics[run.segment])
+                for run in runs
+                if run.trunk in dynamics and run.segment in dynamics
             ]
             whole = tuple(pair for pair in pairs if pair.is_whole)
             found.append(
@@ -423,19 +423,19 @@ def training_dynamics(records: Records) -> tuple[TrainingDynamics, ...]:
                     experiment=experiment.name,
                     what=what,
                     pairs=whole,
-                    lacking=len(rows) - len(whole),
+                    lacking=len(runs) - len(whole),
                 )
             )
     return tuple(found)
 
 
-def _alike(records: Records, experiment: str) -> dict[str, list[Row]]:
+def _alike(records: Records, experiment: str) -> dict[str, list[Run]]:
     """Finished decays by size, horizon and every axis that varied within the experiment."""
-    rows = records.of(experiment)
-    axes = [name for name in (rows[0] if rows else ()) if "." in name]
-    varied = [axis for axis in axes if len({row[axis] for row in rows}) > 1]
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        said = [f"{axis.partition('.')[2]} {row[axis]}" for axis in varied]
-        groups[", ".join([f"{row['size']} to {row['horizon']}", *said])].append(row)
+    runs = records.of(experiment)
+    axes = runs[0].axes if runs else ()
+    varied = [axis for axis in axes if len({run.axes[axis] for run in runs}) > 1]
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        said = [f"{axis.partition('.')[2]} {run.axes[axis]}" for axis in varied]
+        groups[", ".join([f"{run.size} to {run.horizon}", *said])].append(run)
     return dict(groups)

@@ -152,7 +152,7 @@ class JointFinding(Finding):
         why_not: what the law said then.
         steplaw: StepLaw's published rate and batch at every size.
         noise: between seeds.
-        missing: planned runs that have no row yet.
+        missing: planned runs that have not ended.
         left_out: why others have no valleys.
     """
 
@@ -302,8 +302,8 @@ def joints(records: Records) -> tuple[JointFinding, ...]:
 
 def _read(records: Records, grid: GridExperiment) -> JointFinding | None:
     """None while no size has two batches with three rates."""
-    rows = records.of(grid.name, decayed=False)
-    sizes, left_out = read_variants(records, variants(grid, rows, [SIZE]), along="batch_tokens")
+    runs = records.of(grid.name, decayed=False)
+    sizes, left_out = read_variants(records, variants(grid, runs, [SIZE]), along="batch_tokens")
     if not sizes:
         return None
     known = [size for size in sizes if size.exponent is not None]

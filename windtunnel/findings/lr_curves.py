@@ -4,10 +4,10 @@ Loss over learning rate: a valley for each size, length or batch, and how its fl
 
 Noise between seeds, measured near the minima of a grid over learning rate.
 
-From the rows of a grid to valleys: cells, what diverged, and the law `lr-valley` on the rest.
+From the runs of a grid to valleys: cells, what diverged, and the law `lr-valley` on the rest.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -24,8 +24,8 @@ from windtunnel.laws.interval import NO_INTERVAL, quantiles
 from windtunnel.laws.noise import seed_sigma
 from windtunnel.laws.table import Floats
 from windtunnel.mup import Role, role_scale
-from windtunnel.runs.forecast import law_rows
-from windtunnel.runs.table import Row
+from windtunnel.runs.forecast import law_runs
+from windtunnel.runs.run import Run
 
 RATE, BATCH, SIZE = "recipe.lr", "recipe.batch_tokens", "size"
 WORDS = {
@@ -43,7 +43,7 @@ class Variant:
     """One combination of values; `name` is empty where a grid has only one."""
 
     name: str
-    rows: tuple[Row, ...]
+    runs: tuple[Run, ...]
 
 
 def rate_grids(records: Records) -> Iterator[GridExperiment]:
@@ -53,13 +53,13 @@ def rate_grids(records: Records) -> Iterator[GridExperiment]:
             yield experiment
 
 
-def variants(grid: GridExperiment, rows: Sequence[Row], axes: Sequence[str]) -> tuple[Variant, ...]:
-    """The rows by their values on these axes, in the order of the study file.
+def variants(grid: GridExperiment, runs: Sequence[Run], axes: Sequence[str]) -> tuple[Variant, ...]:
+    """The runs by their values on these axes, in the order of the study file.
 
     The axes of a schedule are None for a trunk, which then belongs to every variant.
     """
     found = dict.fromkeys(
-        values for row in rows if None not in (values := tuple(row[axis] for axis in axes))
+        values for run in runs if None not in (values := tuple(_on(run, axis) for axis in axes))
     )
     named = [place for place in range(len(axes)) if len({values[place] for values in found}) > 1]
 
@@ -73,14 +73,22 @@ def variants(grid: GridExperiment, rows: Sequence[Row], axes: Sequence[str]) -> 
     return tuple(
         Variant(
             name=", ".join(_said(axes[place], values[place]) for place in named),
-            rows=tuple(
-                row
-                for row in rows
-                if all(row[axis] in (value, None) for axis, value in zip(axes, values, strict=True))
+            runs=tuple(
+                run
+                for run in runs
+                if all(
+                    _on(run, axis) in (value, None)
+                    for axis, value in zip(axes, values, strict=True)
+                )
             ),
         )
         for values in sorted(found, key=order)
     )
+
+
+def _on(run: Run, axis: str) -> Any:
+    """What a run has on an axis of its grid; None of a trunk on an axis of the schedule."""
+    return run.size if axis == SIZE else run.axes[axis]
 
 
 def _said(axis: str, value: Any) -> str:
@@ -360,7 +368,7 @@ MIN_RATES = 3
 """Of a valley: the lowest one needs a neighbour to each side."""
 
 
-def valleys_of(records: Records, rows: Sequence[Row], *, name: str, along: Along) -> Valleys:
+def valleys_of(records: Records, runs: Sequence[Run], *, name: str, along: Along) -> Valleys:
     """One variant's valleys.
 
     A rate at which some seed diverged is no rate to use: it counts as diverged, and the seeds that
@@ -369,14 +377,14 @@ def valleys_of(records: Records, rows: Sequence[Row], *, name: str, along: Along
     Raises:
         FitError: fewer than two places have three rates that trained.
     """
-    runs = law_rows(list(rows))
-    blown = [row for row in rows if row["outcome"] == "diverged"]
-    places = sorted({row[along] for row in runs})
+    blown = [run for run in runs if run.diverged]
+    runs = law_runs(runs)
+    by_place = _by_place(runs, along)
+    places = sorted(by_place)
     gone = {at: _diverged(runs, blown, along=along, at=at) for at in places}
-    sound = [row for row in runs if row["lr"] not in gone[row[along]]]
-    kept = [at for at in places
-            if len({row["lr"] for row in sound if row[along] == at}) >= MIN_RATES]  # fmt: skip
-    diverged = len({row["trunk"] for row in blown})
+    trained = {at: {run.lr for run in by_place[at]} - gone[at] for at in places}
+    kept = [at for at in places if len(trained[at]) >= MIN_RATES]
+    diverged = len({run.trunk for run in blown})
     if len(kept) < 2:
         raise FitError(
             "too-few-places",
@@ -388,12 +396,12 @@ def valleys_of(records: Records, rows: Sequence[Row], *, name: str, along: Along
             rates=MIN_RATES,
             diverged=diverged,
         )
-    sound = [row for row in sound if row[along] in kept]
+    sound = [run for run in runs if (at := getattr(run, along)) in kept and run.lr in trained[at]]
     table = Table(
-        params=[row[along] for row in sound],
-        lr=[row["lr"] for row in sound],
-        loss=[row["loss"] for row in sound],
-        trunk=[row["trunk"] for row in sound],
+        params=[getattr(run, along) for run in sound],
+        lr=[run.lr for run in sound],
+        loss=[run.loss for run in sound if run.loss is not None],
+        trunk=[run.trunk for run in sound],
     )
     fitted, why_not = None, ""
     try:
@@ -409,7 +417,7 @@ def valleys_of(records: Records, rows: Sequence[Row], *, name: str, along: Along
         valleys=tuple(
             _valley(
                 records,
-                [row for row in runs if row[along] == at],
+                by_place[at],
                 along=along,
                 diverged=gone[at],
                 best=best.get(at),
@@ -420,11 +428,7 @@ def valleys_of(records: Records, rows: Sequence[Row], *, name: str, along: Along
         fitted=fitted,
         why_not=why_not,
         runs_diverged=diverged,
-        left_out=tuple(
-            _label(next(row for row in runs if row[along] == at), along)
-            for at in places
-            if at not in kept
-        ),
+        left_out=tuple(_label(by_place[at][0], along) for at in places if at not in kept),
     )
 
 
@@ -435,35 +439,35 @@ def read_variants(
     found, left_out = [], []
     for each in variants:
         try:
-            found.append(valleys_of(records, each.rows, name=each.name, along=along))
+            found.append(valleys_of(records, each.runs, name=each.name, along=along))
         except FitError as refused:
             left_out.append(str(refused))
     return tuple(found), tuple(left_out)
 
 
 def missing_runs(records: Records, experiment: GridExperiment) -> int:
-    """How many planned runs have no row yet: neither a loss nor a divergence."""
+    """How many planned runs have not ended: neither a loss nor a divergence."""
     sizes = experiment.sizes_named or records.config.model.sizes
     axes = [values for axis, values in experiment.axes.items() if axis != "size"]
     cells = int(np.prod([len(sizes), *map(len, axes)]))
     planned = cells * len(experiment.seeds) * len(experiment.horizons)
-    rows = records.of(experiment.name, decayed=False)
-    diverged = {row["trunk"] for row in rows if row["outcome"] == "diverged"}
-    done = [row for row in law_rows(rows) if row["trunk"] not in diverged]
+    runs = records.of(experiment.name, decayed=False)
+    diverged = {run.trunk for run in runs if run.diverged}
+    done = [run for run in law_runs(runs) if run.trunk not in diverged]
     return max(planned - len(done) - len(diverged) * len(experiment.horizons), 0)
 
 
 def _diverged(
-    runs: Sequence[Row], blown: Sequence[Row], *, along: Along, at: float
+    runs: Sequence[Run], blown: Sequence[Run], *, along: Along, at: float
 ) -> frozenset[float]:
     """Rates at which some run of this valley diverged.
 
     Along tokens a trunk that diverged takes with it every length that it had not finished.
     """
     if along != "tokens":
-        return frozenset(row["lr"] for row in blown if row[along] == at)
-    done = {row["trunk"] for row in runs if row["tokens"] == at}
-    return frozenset(row["lr"] for row in blown if row["trunk"] not in done and row["tokens"] <= at)
+        return frozenset(run.lr for run in blown if getattr(run, along) == at)
+    done = {run.trunk for run in runs if run.tokens == at}
+    return frozenset(run.lr for run in blown if run.trunk not in done and run.tokens <= at)
 
 
 def _optima(table: Table, fitted: Fit) -> dict[float, Interval]:
@@ -480,32 +484,32 @@ def _optima(table: Table, fitted: Fit) -> dict[float, Interval]:
 
 def _valley(
     records: Records,
-    rows: Sequence[Row],
+    runs: Sequence[Run],
     *,
     along: Along,
     diverged: frozenset[float],
     best: Interval | None,
     details: Mapping[str, Any],
 ) -> Valley:
-    lr, loss = np.array([[row["lr"], row["loss"]] for row in rows], np.float64).T
+    lr, loss = np.array([[run.lr, run.loss] for run in runs], np.float64).T
     rates = np.unique([rate for rate in lr if rate not in diverged])
     means = np.array([loss[lr == rate].mean() for rate in rates])
     place = int(np.argmin(means))
     edges = {0: "at most", rates.size - 1: "at least"}
-    first, base = rows[0], records.config.recipe
-    ratio = first["width"] / first.get("recipe.base_width", base.base_width)
+    first, base = runs[0], records.config.recipe
+    ratio = first.width / first.axes.get("recipe.base_width", base.base_width)
     hidden = role_scale(
         Role.HIDDEN,
         width_ratio=ratio,
-        parametrization=first.get("recipe.parametrization", base.parametrization),
+        parametrization=first.axes.get("recipe.parametrization", base.parametrization),
         weight_decay_rule=base.weight_decay_rule,
     )
     used = best is not None
     return Valley(
-        at=float(first[along]),
+        at=float(getattr(first, along)),
         label=_label(first, along),
-        params=float(first["params"]),
-        tokens=float(first["tokens"]),
+        params=float(first.params),
+        tokens=float(first.tokens),
         hidden_scale=hidden.lr,
         width_ratio=ratio,
         lr=lr,
@@ -522,12 +526,20 @@ def _valley(
     )
 
 
-def _label(row: Row, along: Along) -> str:
+def _label(run: Run, along: Along) -> str:
     match along:
         case "params":
-            return str(row["size"])
+            return run.size
         case "tokens":
-            return str(row["horizon"])
+            return str(run.horizon)
         case "batch_tokens":
-            return f"batch {row['batch_tokens']}"
-    return f"{along} {row[along]}"
+            return f"batch {run.batch_tokens}"
+    return f"{along} {getattr(run, along)}"
+
+
+def _by_place(runs: Iterable[Run], along: Along) -> dict[float, list[Run]]:
+    """The runs of each size, length or batch."""
+    found: dict[float, list[Run]] = {}
+    for run in runs:
+        found.setdefault(getattr(run, along), []).append(run)
+    return found

@@ -28,8 +28,8 @@ from windtunnel.findings.records import Records
 from windtunnel.laws import Interval
 from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.laws.table import Floats
+from windtunnel.runs.run import Run
 from windtunnel.runs.search.noise import interval_of_mean
-from windtunnel.runs.table import Row
 
 BYTES = 256
 """Of the byte tokenizer."""
@@ -172,14 +172,14 @@ def sensitivities(records: Records) -> tuple[SensitivityFinding, ...]:
 
 def _read(records: Records, grid: GridExperiment) -> SensitivityFinding | None:
     """None while fewer than two variants have a seed with every rate."""
-    rows = records.of(grid.name, decayed=False)
-    if not rows:
+    runs = records.of(grid.name, decayed=False)
+    if not runs:
         return None
-    at_init = math.log(_vocabulary(records, rows[0]))
+    at_init = math.log(_vocabulary(records, runs[0]))
     others = [axis for axis in grid.axes if axis not in (RATE, SIZE)]
     compared = [
         (each, losses)
-        for each in variants(grid, rows, others)
+        for each in variants(grid, runs, others)
         if (losses := _capped(each, at_init))
     ]
     if len(compared) < 2:
@@ -195,14 +195,14 @@ def _read(records: Records, grid: GridExperiment) -> SensitivityFinding | None:
         return None
     return SensitivityFinding(
         experiment=grid.name,
-        params=float(rows[0]["params"]),
+        params=float(runs[0].params),
         loss_at_init=at_init,
         variants=tuple(
             Rates(
                 name=each.name,
                 rates=np.array(tried),
                 losses=np.array([[losses[lr, s] for lr in tried] for s in sorted(seeds)]),
-                diverged=len({r["trunk"] for r in each.rows if r["outcome"] == "diverged"}),
+                diverged=len({run.trunk for run in each.runs if run.diverged}),
             )
             for each, losses in compared
         ),
@@ -213,21 +213,21 @@ def _read(records: Records, grid: GridExperiment) -> SensitivityFinding | None:
 def _capped(variant: Variant, at_init: float) -> dict[tuple[float, int], float]:
     """Loss by rate and seed, at most that at init."""
     found = {}
-    for row in variant.rows:
-        cell = (row["lr"], row["init_seed"])
-        if row["outcome"] == "diverged":
+    for run in variant.runs:
+        cell = (run.lr, run.init_seed)
+        if run.diverged:
             found[cell] = at_init
-        elif row["decayed"] and row["loss"] is not None:
-            found.setdefault(cell, min(row["loss"], at_init))
+        elif run.decayed and run.loss is not None:
+            found.setdefault(cell, min(run.loss, at_init))
     return found
 
 
-def _vocabulary(records: Records, row: Row) -> int:
+def _vocabulary(records: Records, run: Run) -> int:
     """How many tokens there are, from the parameters of the embedding unless they are bytes."""
     if records.config.data.tokenizer == "bytes" and records.config.data.vocab_size is None:
         return BYTES
     tables = 1 if records.config.model.tied else 2
-    return int(row["params_embedding"]) // (int(row["width"]) * tables)
+    return int(run.params_embedding) // (int(run.width) * tables)
 
 
 def _mean(values: Floats) -> Interval:

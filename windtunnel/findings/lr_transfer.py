@@ -29,7 +29,7 @@ from windtunnel.findings.lr_curves import (
     variants,
 )
 from windtunnel.findings.records import Records
-from windtunnel.runs.table import Row
+from windtunnel.runs.run import Run
 
 NATS = "nats per token"
 
@@ -42,7 +42,7 @@ class TransferFinding(Finding):
         along: what grows.
         variants: the valleys of each, in the order of the file.
         noise: between seeds, over all variants.
-        missing: planned runs that have no row yet.
+        missing: planned runs that have not ended.
         left_out: why others have no valleys.
     """
 
@@ -195,14 +195,14 @@ def transfers(records: Records) -> tuple[TransferFinding, ...]:
 
 def _read(records: Records, grid: GridExperiment) -> TransferFinding | None:
     """None while no variant has two places with three rates."""
-    rows = records.of(grid.name, decayed=False)
-    if not rows:
+    runs = records.of(grid.name, decayed=False)
+    if not runs:
         return None
-    along = "tokens" if len(grid.horizons) > 1 else growing(rows)
+    along = "tokens" if len(grid.horizons) > 1 else growing(runs)
     others = [axis for axis in grid.axes if axis not in (RATE, SIZE)]
     if along == "tokens":
         others.append(SIZE)
-    found, left_out = read_variants(records, variants(grid, rows, others), along=along)
+    found, left_out = read_variants(records, variants(grid, runs, others), along=along)
     if not found:
         return None
     return TransferFinding(
@@ -215,9 +215,9 @@ def _read(records: Records, grid: GridExperiment) -> TransferFinding | None:
     )
 
 
-def growing(rows: Sequence[Row]) -> Along:
+def growing(runs: Sequence[Run]) -> Along:
     """Width where all sizes share a depth, depth where they share a width, else params."""
-    widths, depths = ({row[name] for row in rows} for name in ("width", "depth"))
+    widths, depths = ({run.width for run in runs}, {run.depth for run in runs})
     if len(depths) == 1:
         return "width"
     return "depth" if len(widths) == 1 else "params"

@@ -11,6 +11,7 @@ from windtunnel.findings.base import LEVEL, Finding, Quantity, said
 from windtunnel.findings.records import Records
 from windtunnel.findings.variants import branches_at
 from windtunnel.laws.mixture import MixtureFit, fit_mixture
+from windtunnel.runs.table import as_row
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,16 +88,16 @@ def mixings(records: Records) -> tuple[MixingFinding, ...]:
         sizes = experiment.sizes or records.config.model.sizes
         for size, fork in product(map(str, sizes), experiment.forks):
             drawn = experiment.design.mixtures()
-            rows = [
-                row
-                for row in branches_at(records, experiment, size, fork)
-                if row["loss"] is not None and row["variant"] in drawn
+            runs = [
+                run
+                for run in branches_at(records, experiment, size, fork)
+                if run.loss is not None and run.variants.get(experiment.name) in drawn
             ]
-            if not rows:
+            if not runs:
                 continue
             law, problem = None, None
             try:
-                law = fit_mixture(rows, level=LEVEL)
+                law = fit_mixture([as_row(run) for run in runs], level=LEVEL)
             except FitError as refused:
                 problem = str(refused)
             found.append(

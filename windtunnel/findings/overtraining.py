@@ -29,7 +29,7 @@ from windtunnel.laws import Fit, Interval, Table, fit
 from windtunnel.laws.interval import NO_INTERVAL, quantiles
 from windtunnel.laws.noise import Noise, seed_noise
 from windtunnel.laws.table import Floats
-from windtunnel.runs.table import Row
+from windtunnel.runs.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +252,7 @@ class CatchUpFinding(Finding):
     """One pair of sizes of a scaling experiment.
 
     Attributes:
-        table: decayed rows of both.
+        table: decayed runs of both.
         noise: of ln loss, from the seeds of all sizes; None without.
         matches: by length of the larger size, short to long.
         forms: both ways in which the smaller one's loss may approach its floor, or none.
@@ -410,29 +410,27 @@ def catch_ups(records: Records) -> tuple[CatchUpFinding, ...]:
     for experiment in records.config.experiments:
         if not isinstance(experiment, ScalingExperiment):
             continue
-        rows = records.of(experiment.name)
-        longest = {row["params"]: row for row in sorted(rows, key=lambda row: row["tokens"])}
-        for small, row in sorted(longest.items()):
+        runs = sorted(records.of(experiment.name), key=lambda run: run.tokens)
+        longest = {run.params: run for run in runs}
+        for small, run in sorted(longest.items(), key=lambda item: item[0]):
             ratios = {large: large / small for large in longest}
             near = [n for n, ratio in ratios.items() if LARGER[0] <= ratio <= LARGER[1]]
-            if near and row["tokens"] / small >= LONG:
+            if near and run.tokens / small >= LONG:
                 large = min(near, key=lambda n: abs(math.log(ratios[n] / NEAREST)))
-                found.append(_pair(records, experiment.name, row, longest[large]))
+                found.append(_pair(records, experiment.name, run, longest[large]))
     return tuple(found)
 
 
-def _pair(records: Records, experiment: str, small: Row, large: Row) -> CatchUpFinding:
-    """`small` and `large` are the longest row of each size."""
+def _pair(records: Records, experiment: str, small: Run, large: Run) -> CatchUpFinding:
+    """`small` and `large` are the longest run of each size."""
     table = records.table(experiment)
-    both = table.subset(np.isin(table.params, [small["params"], large["params"]]))
-    ends = Ends.of(both, large["params"])
+    both = table.subset(np.isin(table.params, [small.params, large.params]))
+    ends = Ends.of(both, large.params)
     spelt = {
-        row["tokens"]: row["horizon"]
-        for row in records.of(experiment)
-        if row["params"] == large["params"]
+        run.tokens: run.horizon for run in records.of(experiment) if run.params == large.params
     }
     noise = noise_of(table)
-    tokens = tokens_to_match(Ends.of(both, small["params"]), ends, noise)
+    tokens = tokens_to_match(Ends.of(both, small.params), ends, noise)
     return CatchUpFinding(
         experiment=experiment,
         pair=Pair(small=_size(small), large=_size(large)),
@@ -447,18 +445,18 @@ def _pair(records: Records, experiment: str, small: Row, large: Row) -> CatchUpF
             )
             for length, log_loss, needed in zip(ends.tokens, ends.log_loss, tokens, strict=True)
         ),
-        forms=approach(both.subset(both.params == small["params"])),
-        epochs=small["epochs"],
+        forms=approach(both.subset(both.params == small.params)),
+        epochs=small.epochs,
         diverged=sum(
-            row["outcome"] == "diverged" and row["size"] in {small["size"], large["size"]}
-            for row in records.of(experiment, decayed=False)
+            run.diverged and run.size in {small.size, large.size}
+            for run in records.of(experiment, decayed=False)
         ),
     )
 
 
-def _size(row: Row) -> Size:
-    exact = row["flops_exact"] / row["tokens"]
-    return Size(name=row["size"], params=float(row["params"]), flops_per_token=exact)
+def _size(run: Run) -> Size:
+    exact = run.flops_exact / run.tokens
+    return Size(name=run.size, params=float(run.params), flops_per_token=exact)
 
 
 def _between(interval: Interval, spec: str) -> str:

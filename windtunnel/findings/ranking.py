@@ -42,12 +42,12 @@ from windtunnel.config import Duration
 from windtunnel.config.branch import BranchExperiment
 from windtunnel.findings.base import Finding, Quantity, said
 from windtunnel.findings.records import Records
-from windtunnel.findings.variants import LOSS, chains_of, lost, sets_of
+from windtunnel.findings.variants import chains_of, lost, sets_of
 from windtunnel.laws import Interval
 from windtunnel.laws.interval import NO_INTERVAL, quantiles
 from windtunnel.laws.table import Floats
+from windtunnel.runs.run import Run
 from windtunnel.runs.search.noise import LEVEL, differences, residual_noise
-from windtunnel.runs.table import Row
 
 Left = tuple[BranchExperiment, Duration]
 """An experiment at one of its forks."""
@@ -92,28 +92,28 @@ def scores_of(records: Records, size: str, left: Left, shared: tuple[str, ...]) 
     seeds = [seed for seed in experiment.seeds if all((name, seed) in chains for name in shared)]
     mine = {(name, seed): chains[name, seed] for name in shared for seed in seeds}
     ends = {key: chain[-1] for key, chain in mine.items()}
-    segments = {row["segment"]: row for chain in mine.values() for row in chain}
-    trunks = {row["segment"]: row for row in records.runs if row["kind"] == "trunk"}
+    segments = {run.segment: run for chain in mine.values() for run in chain}
+    trunks = {run.segment: run for run in records.runs if run.kind == "trunk"}
     return Scores(
         name=experiment.name if len(experiment.forks) == 1 else f"{experiment.name} at {fork}",
         seeds=tuple(seeds),
         losses={
-            on: np.array([[ends[name, seed][LOSS + on] for seed in seeds] for name in shared])
+            on: np.array([[ends[name, seed].losses[on] for seed in seeds] for name in shared])
             for on in sets_of(mine)
         },
-        tokens=float(np.mean([row["tokens"] - row["fork_tokens"] for row in ends.values()] or [0])),
-        flops=sum(row["flops_spent"] for row in segments.values()) / max(len(seeds), 1),
+        tokens=float(np.mean([run.tokens - run.fork_tokens for run in ends.values()] or [0])),
+        flops=sum(run.flops_spent for run in segments.values()) / max(len(seeds), 1),
         trunk_flops=_up_to(trunks, next(iter(ends.values()), None)),
         lost=lost(chains, shared, experiment.seeds),
     )
 
 
-def _up_to(trunks: Mapping[str, Row], end: Row | None) -> float:
+def _up_to(trunks: Mapping[str, Run], end: Run | None) -> float:
     """FLOPs of the trunk of a branch up to where it was left."""
     if end is None:
         return 0.0
-    trunk = trunks[end["trunk"]]
-    return float(trunk["flops_exact"] * end["fork_tokens"] / trunk["tokens"])
+    trunk = trunks[end.trunk]
+    return float(trunk.flops_exact * end.fork_tokens / trunk.tokens)
 
 
 DRAWS = 2000

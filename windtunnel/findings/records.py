@@ -3,7 +3,7 @@
 A study's records: what it measured, as a few small text files to commit, send or plot.
 
     study.yaml              the study with every default in place
-    runs.csv                a row a segment: the columns of `windtunnel runs`, and all that varied
+    runs.csv                a row a segment: the columns of `windtunnel runs`, size and axes
     imported.csv            runs of other tools that its law takes, where there are any
     curves.csv              training loss of every segment, down-sampled
     dynamics.csv            gradients and steps, where the study records them, in bins of updates
@@ -19,10 +19,10 @@ import platform
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,22 +44,27 @@ from windtunnel.findings.base import (
 from windtunnel.laws import Table
 from windtunnel.runs.curves import Curve, read_curve
 from windtunnel.runs.dynamics import SERIES, SegmentDynamics, as_rows, from_rows, read_dynamics
-from windtunnel.runs.forecast import as_table, law_rows, read_forecasts
-from windtunnel.runs.imported import imported_rows
+from windtunnel.runs.forecast import as_table, law_runs, read_forecasts
+from windtunnel.runs.imported import imported_runs
+from windtunnel.runs.measured import gather
 from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.points import search_size
+from windtunnel.runs.run import Run
 from windtunnel.runs.schemas import ANYTHING, COORDINATE_CHECK, FORECAST
 from windtunnel.runs.search.summary import outcome_json
 from windtunnel.runs.search.winner import search_outcomes
 from windtunnel.runs.study import Study
 from windtunnel.runs.study_files import read_checks
-from windtunnel.runs.table import Row, gather, variant_of
+from windtunnel.runs.table import COLUMNS, Row, as_row, as_run
 from windtunnel.version import __version__
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 def provenance(study: Study) -> dict[str, Any]:
     """Plain facts for a reader; nothing here decides a number."""
-    rows = gather(study.store, study.plan)
+    runs = gather(study.store, study.plan)
     executions: Counter[str] = Counter()
     for planned in study.plan.trunks:
         record = study.store.segment(planned.id).execution
@@ -74,9 +79,9 @@ def provenance(study: Study) -> dict[str, Any]:
         "processor": _processor(),
         "stream": study.dataset.fingerprint if study.dataset else None,
         "trunks_by_execution": dict(executions),
-        "segments": len(rows),
-        "training_seconds": round(sum(row["seconds"] for row in rows), 1),
-        "flops_spent": sum(row["flops_spent"] for row in rows),
+        "segments": len(runs),
+        "training_seconds": round(sum(run.seconds for run in runs), 1),
+        "flops_spent": sum(run.flops_spent for run in runs),
     }
 
 
@@ -121,27 +126,30 @@ OF_IMPORTED = dict.fromkeys(("segment", "kind", "trunk", "decayed", "params", "t
 class Records:
     """Everything that a study measured, without its store.
 
-    `runs` are the rows of `windtunnel runs` with `size` and a column for each axis that some grid
-    or search varied, such as `recipe.lr` or `schedule.shape`; of a trunk the schedule's are None.
-    `imported` are rows of other tools' runs, which no finding reads: they are no part of a design.
+    Attributes:
+        runs: With their values on each axis that some grid or search varied, such as `recipe.lr`
+            or `schedule.shape`; of a trunk the schedule's are None.
+        imported: Runs of other tools, which no finding reads: they are no part of a design.
+        lacking: Columns of runs that an earlier version did not write.
     """
 
     study: str
     config: StudyConfig
-    runs: tuple[Row, ...]
+    runs: tuple[Run, ...]
     curves: tuple[Curve, ...]
     searches: tuple[dict[str, Any], ...]
     forecasts: tuple[dict[str, Any], ...]
     coordinate_checks: tuple[dict[str, Any], ...]
     provenance: dict[str, Any]
     dynamics: tuple[SegmentDynamics, ...] = ()
-    imported: tuple[Row, ...] = ()
+    imported: tuple[Run, ...] = ()
+    lacking: tuple[str, ...] = ()
 
-    def of(self, experiment: str, *, decayed: bool = True) -> list[Row]:
-        """The rows of one experiment: by default finished, decayed ones, with a loss.
+    def of(self, experiment: str, *, decayed: bool = True) -> list[Run]:
+        """The runs of one experiment: by default finished, decayed ones, with a loss.
 
-        With `decayed=False` all of them, trunks and diverged runs too. `variant` is the name that
-        this experiment has for it, `NAME/STAGE` for what only leads on to the end of one.
+        With `decayed=False` all of them, trunks and diverged runs too. Their `variants` are this
+        experiment's alone.
 
         Raises:
             ConfigError: The study has no experiment of that name.
@@ -156,18 +164,40 @@ class Records:
                 experiment=experiment,
                 known=names,
             )
-        rows = [row for row in self.runs if experiment in row["experiment"].split("+")]
-        found = law_rows(rows) if decayed else rows
-        return [row | {"variant": variant_of(row, experiment)} for row in found]
+        runs = [run for run in self.runs if run.is_of(experiment)]
+        return [
+            replace(run, variants={k: v for k, v in run.variants.items() if k == experiment})
+            for run in (law_runs(runs) if decayed else runs)
+        ]
 
     def table(self, experiment: str) -> Table:
-        """The rows of one experiment as a law takes them.
+        """The runs of one experiment as a law takes them.
 
         Raises:
             FitError: There are none.
         """
         filters = ("decayed", "finished", f"experiment {experiment}")
         return as_table(self.of(experiment), filters=filters)
+
+    def rows(self, experiment: str | None = None) -> list[Row]:
+        """The rows of runs.csv: all, or those of the decayed runs of one experiment.
+
+        Raises:
+            ConfigError: The study has no experiment of that name.
+        """
+        runs = self.runs if experiment is None else self.of(experiment)
+        rows = (as_row(run) | {"size": run.size} | dict(run.axes) for run in runs)
+        return [{k: value for k, value in row.items() if k not in self.lacking} for row in rows]
+
+    def frame(self, experiment: str | None = None) -> "DataFrame":
+        """The same rows as a DataFrame.
+
+        Raises:
+            ConfigError: The study has no experiment of that name.
+        """
+        from pandas import DataFrame
+
+        return DataFrame(self.rows(experiment))
 
 
 def records_of(study: Study) -> Records:
@@ -179,10 +209,8 @@ def records_of(study: Study) -> Records:
     axes = axes_of(study.config)
     planned = {each.id: each for each in study.plan.segments}
     runs = tuple(
-        row
-        | {"size": f"{row['width']}x{row['depth']}"}
-        | {axis: axis_value(planned[row["segment"]], axis) for axis in axes}
-        for row in gather(study.store, study.plan)
+        replace(run, axes={axis: axis_value(planned[run.segment], axis) for axis in axes})
+        for run in gather(study.store, study.plan)
     )
     points = int(np.clip(MOST_CURVE_ROWS // max(len(planned), 1), FEWEST_POINTS, MOST_POINTS))
     curves = (read_curve(study.store, each, points=points) for each in study.plan.segments)
@@ -196,7 +224,7 @@ def records_of(study: Study) -> Records:
         coordinate_checks=tuple(read_checks(study.folder)),
         provenance=provenance(study),
         dynamics=read_dynamics(study.store, study.plan.segments),
-        imported=tuple(imported_rows(study.folder)),
+        imported=tuple(imported_runs(study.folder)),
     )
 
 
@@ -212,10 +240,10 @@ def write_records(records: Records, folder: Path) -> list[Path]:
         for curve in records.curves
         for tokens, loss in zip(curve.tokens.tolist(), curve.loss.tolist(), strict=True)
     ]
-    imported = [rounded(row) for row in records.imported]
+    imported = [rounded(as_row(run)) for run in records.imported]
     parts: dict[str, str | None] = {
         "study.yaml": resolved_text(records.config),
-        "runs.csv": csv_text([rounded(row) for row in records.runs]),
+        "runs.csv": csv_text([rounded(row) for row in records.rows()]),
         "imported.csv": csv_text(imported) if imported else None,
         "curves.csv": csv_text(curves),
         "dynamics.csv": csv_text(list(as_rows(records.dynamics))) if records.dynamics else None,
@@ -269,10 +297,11 @@ def read_records(folder: Path | str) -> Records:
             path=folder,
         )
     config = load_study(folder / "study.yaml")
-    runs = tuple(read_rows(folder / "runs.csv", OF_RUNS))
-    by_id = {row["segment"]: row for row in runs}
+    rows = list(read_rows(folder / "runs.csv", OF_RUNS))
+    runs = tuple(map(as_run, rows))
+    by_id = {run.segment: run for run in runs}
     if len(by_id) < len(runs):
-        (twice, _), *_ = Counter(row["segment"] for row in runs).most_common(1)
+        (twice, _), *_ = Counter(run.segment for run in runs).most_common(1)
         raise ConfigError(
             "duplicate-row",
             f"{folder / 'runs.csv'}: segment {twice} has two rows; {WRITE_AGAIN}",
@@ -299,7 +328,8 @@ def read_records(folder: Path | str) -> Records:
             key: value for key, value in read_object(folder / MARK).items() if key != "files"
         },
         dynamics=from_rows(dynamics, by_id),
-        imported=tuple(read_rows_if_any(folder / "imported.csv", OF_IMPORTED)),
+        imported=tuple(map(as_run, read_rows_if_any(folder / "imported.csv", OF_IMPORTED))),
+        lacking=tuple(name for name in COLUMNS if rows and name not in rows[0]),
     )
 
 
@@ -366,14 +396,14 @@ def _without_draws(forecast: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in forecast.items() if key != "fit"}
 
 
-def _curve(row: Row, points: list[tuple[float, float]]) -> Curve:
+def _curve(run: Run, points: list[tuple[float, float]]) -> Curve:
     tokens, loss = np.array(points, np.float64).T
     return Curve(
-        segment=row["segment"],
-        trunk=row["trunk"],
-        kind=row["kind"],
-        params=row["params"],
-        seed=row["init_seed"],
+        segment=run.segment,
+        trunk=run.trunk,
+        kind="trunk" if run.kind == "trunk" else "branch",
+        params=run.params,
+        seed=run.init_seed,
         tokens=tokens,
         loss=loss,
     )

@@ -9,8 +9,8 @@ longest horizons, which are there to tell params and tokens apart.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,10 +19,11 @@ from windtunnel.config.study import ScalingExperiment
 from windtunnel.errors import FitError
 from windtunnel.findings.base import LEVEL, Finding, Quantity
 from windtunnel.findings.records import Records
+from windtunnel.findings.variants import sets_of_all
 from windtunnel.laws import Fit, Interval, compare, fit
 from windtunnel.laws.interval import Span
 from windtunnel.runs.forecast import as_table
-from windtunnel.runs.table import Row
+from windtunnel.runs.run import Run
 
 
 class Published(NamedTuple):
@@ -80,9 +81,9 @@ class ForecastCheck:
     blind: bool
 
 
-def check_forecast(records: Records, rows: list[Row]) -> ForecastCheck | None:
+def check_forecast(records: Records, runs: Sequence[Run]) -> ForecastCheck | None:
     """The newest forecast that was written before its runs, else the newest, beside the runs."""
-    measured = {row["segment"]: row["loss"] for row in rows}
+    measured = {run.segment: run.loss for run in runs if run.loss is not None}
     about = [
         each for each in records.forecasts if any(p["segment"] in measured for p in each["points"])
     ]
@@ -127,7 +128,7 @@ class DataModelLaw(Finding):
         fit: of the mean loss over all validation sets.
         by_set: of each set alone; empty where there is only one.
         short: without the extra horizons of single sizes; None where there are none.
-        refused: (which fit, why) of those that the rows could not carry.
+        refused: (which fit, why) of those that the runs could not carry.
     """
 
     fit: Fit
@@ -264,7 +265,7 @@ class DataModelLaw(Finding):
 
 
 def data_model_laws(records: Records) -> tuple[DataModelLaw, ...]:
-    """One for each scaling experiment whose rows carry the law; the others have none yet."""
+    """One for each scaling experiment whose runs carry the law; the others have none yet."""
     found = (
         _data_model_law(records, experiment)
         for experiment in records.config.experiments
@@ -274,54 +275,51 @@ def data_model_laws(records: Records) -> tuple[DataModelLaw, ...]:
 
 
 def _data_model_law(records: Records, experiment: ScalingExperiment) -> DataModelLaw | None:
-    rows = records.of(experiment.name)
+    runs = records.of(experiment.name)
     refused: list[tuple[str, str]] = []
 
-    def attempt(which: str, rows: list[Row], column: str) -> Fit | None:
+    def attempt(which: str, runs: Sequence[Run], on: str | None = None) -> Fit | None:
         try:
-            return _fit(rows, column, which)
+            return _fit(runs, on, which)
         except FitError as why:
             refused.append((which, str(why)))
             return None
 
-    mean = attempt("the mean loss", rows, "")
+    mean = attempt("the mean loss", runs)
     if mean is None:
         return None
-    names = _sets(rows)
-    by_set = {name: attempt(name, rows, f"_{name}") for name in names if len(names) > 1}
-    usual = [row for row in rows if row["tokens"] in _tokens(row, experiment.horizons)]
-    short = attempt("without the long horizons", usual, "") if len(usual) < len(rows) else None
+    names = sets_of_all(runs)
+    by_set = {name: attempt(name, runs, name) for name in names if len(names) > 1}
+    usual = [run for run in runs if run.tokens in _tokens(run, experiment.horizons)]
+    short = attempt("without the long horizons", usual) if len(usual) < len(runs) else None
     return DataModelLaw(
         experiment=experiment.name,
         fit=mean,
         by_set={name: fitted for name, fitted in by_set.items() if fitted is not None},
         short=short,
-        forecast=check_forecast(records, rows),
+        forecast=check_forecast(records, runs),
         refused=tuple(refused),
     )
 
 
-def _fit(rows: list[Row], column: str, which: str) -> Fit:
+def _fit(runs: Sequence[Run], on: str | None, which: str) -> Fit:
     """The law of one set's loss or the mean's: per byte where bytes are known, else per token."""
-    bits, nats = f"bits_per_byte{column}", f"loss{column}"
-    per_byte = all(row.get(bits) is not None for row in rows)
+    nats = [run.loss if on is None else run.losses[on] for run in runs]
+    bits = [run.bits_per_byte if on is None else run.bits_per_byte_by_set.get(on) for run in runs]
+    in_bytes = [each * math.log(2) for each in bits if each is not None]
+    per_byte = len(in_bytes) == len(runs)
+    losses = in_bytes if per_byte else nats
     table = as_table(
-        [row | {"loss": row[bits] * math.log(2) if per_byte else row[nats]} for row in rows],
+        [replace(run, loss=loss) for run, loss in zip(runs, losses, strict=True)],
         filters=("decayed", "finished", which),
     )
     unit = "nats per byte" if per_byte else "nats per token"
     return fit(table.stated(loss_unit=unit, params_convention="non-embedding"), level=LEVEL)
 
 
-def _sets(rows: list[Row]) -> list[str]:
-    """Validation sets with a loss in every row."""
-    names = [name.removeprefix("loss_") for name in rows[0] if name.startswith("loss_")]
-    return [name for name in names if all(row.get(f"loss_{name}") is not None for row in rows)]
-
-
-def _tokens(row: Row, horizons: Iterable[Duration]) -> set[float]:
-    """What the horizons are for a row's size, in tokens."""
-    params, batch = row["params"], row["batch_tokens"]
+def _tokens(run: Run, horizons: Iterable[Duration]) -> set[float]:
+    """What the horizons are for a run's size, in tokens."""
+    params, batch = run.params, run.batch_tokens
     return {each.steps(params=params, batch_tokens=batch) * batch for each in horizons}
 
 

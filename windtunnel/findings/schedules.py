@@ -24,9 +24,9 @@ from windtunnel.findings.base import Finding, Quantity
 from windtunnel.findings.records import Records
 from windtunnel.laws import Interval
 from windtunnel.laws.interval import NO_INTERVAL
-from windtunnel.runs.forecast import law_rows
+from windtunnel.runs.forecast import law_runs
+from windtunnel.runs.run import Run
 from windtunnel.runs.search.noise import Difference, differences, interval_of_mean
-from windtunnel.runs.table import Row
 
 Losses = Mapping[tuple[int, int], float]
 """Of one way to train: (seed, tokens) -> nats per token."""
@@ -123,25 +123,26 @@ def schedule_grids(records: Records) -> list[GridExperiment]:
     ]
 
 
-def ends_of(records: Records, grids: list[GridExperiment], rows: list[Row]) -> Iterator[End]:
-    """Of finished, decayed rows of these grids.
+def ends_of(records: Records, grids: list[GridExperiment], runs: Iterable[Run]) -> Iterator[End]:
+    """Of finished, decayed runs of these grids.
 
     A share is the one that was asked for: whole updates make it a little longer or shorter.
     """
     usual = records.config.schedule
     asked = {float(x) for grid in grids for x in grid.axes.get("schedule.decay_fraction", ())}
     asked.add(usual.decay_share)
-    for row in rows:
-        share = row["flops_spent"] / row["flops_exact"]
+    for run in law_runs(runs):
+        assert run.loss is not None
+        share = run.flops_spent / run.flops_exact
         yield End(
-            seed=row["init_seed"],
-            horizon=row["horizon"],
-            tokens=row["tokens"],
-            shape=row.get("schedule.shape") or usual.shape,
+            seed=run.init_seed,
+            horizon=run.horizon,
+            tokens=run.tokens,
+            shape=run.axes.get("schedule.shape") or usual.shape,
             share=1.0 if share > FULL else _nearest(asked, share),
-            loss=row["loss"],
-            flops=row["flops_exact"],
-            flops_spent=row["flops_spent"],
+            loss=run.loss,
+            flops=run.flops_exact,
+            flops_spent=run.flops_spent,
         )
 
 
@@ -343,14 +344,13 @@ class SchedulesFinding(Finding):
 def schedules(records: Records) -> tuple[SchedulesFinding, ...]:
     """A finding for each size of the grids over schedules; two schedules must have finished."""
     grids = schedule_grids(records)
-    names = {grid.name for grid in grids}
-    rows = [row for row in records.runs if names & set(row["experiment"].split("+"))]
+    runs = [run for run in records.runs if run.is_of(*(grid.name for grid in grids))]
     found = []
-    for size in dict.fromkeys(row["size"] for row in rows):
-        mine = [row for row in rows if row["size"] == size]
-        ends = tuple(ends_of(records, grids, law_rows(mine)))
+    for size in dict.fromkeys(run.size for run in runs):
+        mine = [run for run in runs if run.size == size]
+        ends = tuple(ends_of(records, grids, mine))
         if len({(end.shape, end.share) for end in ends}) > 1:
-            diverged = sum(row["outcome"] == "diverged" for row in mine)
+            diverged = sum(run.diverged for run in mine)
             name = "+".join(grid.name for grid in grids)
             found.append(SchedulesFinding(experiment=name, size=size, ends=ends, diverged=diverged))
     return tuple(found)

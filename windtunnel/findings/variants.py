@@ -1,6 +1,6 @@
-"""What the variants of a branch experiment ended at, from rows: losses, divergence, what lacks.
+"""What the variants of a branch experiment ended at, from runs: losses, divergence, what lacks.
 
-The rows that the variants of a branch experiment passed through, first stage to last.
+The runs that the variants of a branch experiment passed through, first stage to last.
 
 What a reader must know before comparing the variants of a branch experiment.
 """
@@ -15,11 +15,9 @@ from windtunnel.config.study import ScheduleConfig
 from windtunnel.findings.records import Records
 from windtunnel.runs.plan import planned_segments
 from windtunnel.runs.points import StudyContext, points_of
-from windtunnel.runs.table import Row
+from windtunnel.runs.run import Run
 from windtunnel.runs.variant import VariantPoint
 
-LOSS = "loss_"
-"""Before the name of a validation set, in a row."""
 ANY_VOCAB_SIZE = 256
 """Of a plan whose ids are not asked for: no other number of it depends on the vocabulary."""
 
@@ -60,15 +58,14 @@ class Ways:
 def ways_of(records: Records, experiment: BranchExperiment, size: str, fork: Duration) -> Ways:
     """The ways to leave at one fork, in the order of the study file; those of a design are not."""
     here = branches_at(records, experiment, size, fork)
-    done = [row for row in here if row["outcome"] != "diverged" and row["loss"] is not None]
-    known = dict.fromkeys(name for row in done for name in row if name.startswith(LOSS))
-    sets = [name for name in known if all(row.get(name) is not None for row in done)]
+    done = [run for run in here if not run.diverged and run.loss is not None]
+    sets = sets_of_all(done)
     cut_off = _cut_off(records, experiment, size, fork)
     ways, diverged, missing = [], {}, {}
     for name, stages in experiment.variants.items():
-        mine = [row for row in here if row["variant"] == name]
-        finished = {row["init_seed"]: row for row in mine if row in done}
-        tried = {row["init_seed"] for row in mine}
+        mine = [run for run in here if run.variants.get(experiment.name) == name]
+        finished = {run.init_seed: run for run in mine if not run.diverged and run.loss is not None}
+        tried = {run.init_seed for run in mine}
         tried |= {seed for variant, seed in cut_off if variant == name}
         absent = [seed for seed in experiment.seeds if seed not in finished]
         diverged[name] = tuple(seed for seed in absent if seed in tried)
@@ -76,7 +73,7 @@ def ways_of(records: Records, experiment: BranchExperiment, size: str, fork: Dur
         if finished:
             ways.append(_way(records, name, stages, finished, sets))
     return Ways(
-        sets=tuple(name.removeprefix(LOSS) for name in sets),
+        sets=sets,
         ways=tuple(ways),
         diverged={name: seeds for name, seeds in diverged.items() if seeds},
         missing={name: seeds for name, seeds in missing.items() if seeds},
@@ -85,36 +82,36 @@ def ways_of(records: Records, experiment: BranchExperiment, size: str, fork: Dur
 
 def branches_at(
     records: Records, experiment: BranchExperiment, size: str, fork: Duration
-) -> list[Row]:
+) -> list[Run]:
     """The branches of one size, and the chains that end in them, which left at one fork."""
     batch = records.config.recipe.batch_tokens
 
-    def left_here(row: Row) -> bool:
-        steps = fork.steps(params=row["params"], batch_tokens=batch)
-        return bool(row["fork_tokens"] == steps * batch)
+    def left_here(run: Run) -> bool:
+        steps = fork.steps(params=run.params, batch_tokens=batch)
+        return bool(run.fork_tokens == steps * batch)
 
-    rows = records.of(experiment.name, decayed=False)
-    branches = (row for row in rows if row["kind"] == "branch" and row["size"] == size)
-    return [row for row in branches if left_here(row)]
+    runs = records.of(experiment.name, decayed=False)
+    branches = (run for run in runs if run.kind == "branch" and run.size == size)
+    return [run for run in branches if left_here(run)]
 
 
 def _cut_off(
     records: Records, experiment: BranchExperiment, size: str, fork: Duration
 ) -> set[tuple[str, int]]:
-    """(variant, seed) whose path diverged at its trunk or at a stage: what comes after has no row.
+    """(variant, seed) whose path diverged at its trunk or at a stage: what comes after has no run.
 
-    A stage that variants share is one segment, with a row that names one of them: the plan knows
+    A stage that variants share is one segment, with a run that names one of them: the plan knows
     the others. Ids are of data, which records lack; names, seed, size and fork tell segments too.
     """
     trunks = [
-        row
-        for row in records.of(experiment.name, decayed=False)
-        if row["kind"] == "trunk" and row["size"] == size
+        run
+        for run in records.of(experiment.name, decayed=False)
+        if run.kind == "trunk" and run.size == size
     ]
     diverged = {
-        (row["variant"], row["init_seed"])
-        for row in (*trunks, *branches_at(records, experiment, size, fork))
-        if row["outcome"] == "diverged"
+        (run.variants.get(experiment.name), run.init_seed)
+        for run in (*trunks, *branches_at(records, experiment, size, fork))
+        if run.diverged
     }
     if not diverged:
         return set()
@@ -137,17 +134,17 @@ def _way(
     records: Records,
     name: str,
     stages: Sequence[Stage],
-    rows: Mapping[int, Row],
-    sets: list[str],
+    runs: Mapping[int, Run],
+    sets: Sequence[str],
 ) -> Way:
-    """A way from its finished rows by seed."""
+    """A way from its finished runs by seed."""
     sources = records.config.data.sources
     weights = {source.label: source.weight for source in sources}
     for stage in stages:
         weights = stage.mixture or weights
     return Way(
         name=name,
-        tokens=next(iter(rows.values()))["tokens"],
+        tokens=next(iter(runs.values())).tokens,
         decayed=stages[-1].stable is None,
         context=next(
             (stage.context for stage in reversed(stages) if stage.context),
@@ -155,10 +152,7 @@ def _way(
         ),
         besides=_besides_the_mixture(stages, records.config.schedule),
         shares=tuple(weights.get(each.label, 0.0) / sum(weights.values()) for each in sources),
-        losses={
-            each.removeprefix(LOSS): {seed: row[each] for seed, row in rows.items()}
-            for each in sets
-        },
+        losses={on: {seed: run.losses[on] for seed, run in runs.items()} for on in sets},
     )
 
 
@@ -172,8 +166,8 @@ def _besides_the_mixture(stages: Sequence[Stage], schedule: ScheduleConfig) -> s
     return " ".join([*before, last.model_dump_json(exclude={"mixture"})])
 
 
-Chain = tuple[Row, ...]
-"""Rows of the branches of one variant and seed, first stage to last; the trunk is none of them."""
+Chain = tuple[Run, ...]
+"""The branches of one variant and seed, first stage to last; the trunk is none of them."""
 Chains = Mapping[tuple[str, int], Chain]
 """(variant, seed) -> its stages."""
 
@@ -182,17 +176,17 @@ def chains_of(
     records: Records, experiment: BranchExperiment, size: str, fork: Duration
 ) -> dict[tuple[str, int], Chain]:
     """The stages of every variant that has finished from one fork, those of a design too."""
-    by_id = {row["segment"]: row for row in records.runs}
+    by_id = {run.segment: run for run in records.runs}
     found = {}
-    for row in branches_at(records, experiment, size, fork):
-        name = row["variant"]
-        if name not in experiment.ways or row["loss"] is None:
+    for run in branches_at(records, experiment, size, fork):
+        name = run.variants.get(experiment.name, "")
+        if name not in experiment.ways or run.loss is None:
             continue
-        chain = [row]
-        while (parent := by_id.get(chain[0]["parent"])) is not None and parent["kind"] == "branch":
+        chain = [run]
+        while (parent := by_id.get(chain[0].parent or "")) is not None and parent.kind == "branch":
             chain.insert(0, parent)
         if len(chain) == len(experiment.ways[name]):
-            found[name, row["init_seed"]] = tuple(chain)
+            found[name, run.init_seed] = tuple(chain)
     return found
 
 
@@ -203,16 +197,18 @@ def lost(chains: Chains, names: Collection[str], seeds: Collection[int]) -> tupl
 
 def sets_of(chains: Chains) -> tuple[str, ...]:
     """Validation sets on which every variant that has finished was measured."""
-    ends = [chain[-1] for chain in chains.values()]
-    known = dict.fromkeys(name for row in ends for name in row if name.startswith(LOSS))
-    return tuple(
-        name.removeprefix(LOSS) for name in known if all(row.get(name) is not None for row in ends)
-    )
+    return sets_of_all([chain[-1] for chain in chains.values()])
+
+
+def sets_of_all(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Validation sets on which every run was measured."""
+    known = dict.fromkeys(name for run in runs for name in run.losses)
+    return tuple(name for name in known if all(name in run.losses for run in runs))
 
 
 def tokens_of_stages(chain: Chain) -> tuple[int, ...]:
     """How many tokens each stage read."""
-    ends = [chain[0]["fork_tokens"], *(row["tokens"] for row in chain)]
+    ends = [chain[0].fork_tokens, *(run.tokens for run in chain)]
     return tuple(end - begin for begin, end in pairwise(ends))
 
 

@@ -11,7 +11,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
@@ -42,16 +42,16 @@ from windtunnel.report.inputs import (
 )
 from windtunnel.runs.budget.cost import cost_of
 from windtunnel.runs.curves import read_curve
-from windtunnel.runs.forecast import as_table, law_inputs, law_rows, read_forecasts
-from windtunnel.runs.imported import KIND, imported_diagnostics, study_rows
+from windtunnel.runs.forecast import as_table, law_inputs, law_runs, read_forecasts
+from windtunnel.runs.imported import imported_diagnostics, study_runs
 from windtunnel.runs.plan import Plan, PlannedSegment, make_plan
 from windtunnel.runs.points import StudyContext, search_size
+from windtunnel.runs.run import Run
 from windtunnel.runs.search.winner import search_outcomes
 from windtunnel.runs.store import Store
 from windtunnel.runs.streams import Streams
 from windtunnel.runs.study import Study
 from windtunnel.runs.study_files import read_handoffs
-from windtunnel.runs.table import Row
 from windtunnel.version import __version__
 
 ENDED_BADLY = ("diverged", "failed")
@@ -109,9 +109,9 @@ def _last_line(error: str) -> str:
     return lines[-1] if lines else "no reason was recorded"
 
 
-def read_grids(ground: StudyContext, rows: list[Row]) -> tuple[Grid, ...]:
+def read_grids(ground: StudyContext, runs: Sequence[Run]) -> tuple[Grid, ...]:
     """Every grid experiment of a study."""
-    by_id = {row["segment"]: row for row in rows}
+    by_id = {run.segment: run for run in runs}
     return tuple(
         Grid(
             experiment=experiment.name,
@@ -128,7 +128,9 @@ def _by_size(cell: GridCell) -> tuple[int, ...]:
     return tuple(int(number) for number in cell.size.split("x"))
 
 
-def _cells(ground: StudyContext, grid: GridExperiment, rows: dict[str, Row]) -> Iterator[GridCell]:
+def _cells(
+    ground: StudyContext, grid: GridExperiment, runs: Mapping[str, Run]
+) -> Iterator[GridCell]:
     """One combination after another is planned alone: only the planner knows which ids it makes."""
     for values, horizon in product(product(*grid.axes.values()), grid.horizons):
         axes = dict(zip(grid.axes, values, strict=True))
@@ -138,13 +140,13 @@ def _cells(ground: StudyContext, grid: GridExperiment, rows: dict[str, Row]) -> 
         for branch in make_plan(alone).branches:
             branches.setdefault(branch.segment.model.size, []).append(branch)
         for size, planned in branches.items():
-            found = [rows[branch.id] for branch in planned if branch.id in rows]
+            found = [runs[branch.id] for branch in planned if branch.id in runs]
             yield GridCell(
                 size=size,
                 values=tuple(str(value) for axis, value in axes.items() if axis != "size"),
                 horizon=str(horizon),
-                losses=tuple(row["loss"] for row in found if row["loss"] is not None),
-                diverged=sum(row["outcome"] == "diverged" for row in found),
+                losses=tuple(run.loss for run in found if run.loss is not None),
+                diverged=sum(run.diverged for run in found),
                 planned=len(planned),
             )
 
@@ -177,10 +179,10 @@ def collect(study: Study) -> ReportInputs:
         StoreError: A file of the store is damaged.
     """
     store, plan, config = study.store, study.plan, study.config
-    rows = study_rows(study)
+    runs = study_runs(study)
     executions = _executions(study)
     curves = (read_curve(store, planned) for planned in plan.segments)
-    sizes = {row["params"]: count(row["params"]) for row in rows}  # of what was imported
+    sizes = {run.params: count(run.params) for run in runs}  # of what was imported
     sizes |= {p.segment.model.params: p.segment.model.size for p in plan.segments}
     return ReportInputs(
         study=config.study,
@@ -192,15 +194,15 @@ def collect(study: Study) -> ReportInputs:
         recipe=config.recipe.model_dump(mode="json"),
         schedule=config.schedule.model_dump(mode="json"),
         sizes=dict(sorted(sizes.items())),
-        rows=rows,
+        runs=runs,
         states=read_states(store, plan),
         curves=tuple(curve for curve in curves if curve is not None),
         laws=tuple(
-            _law(config.study, experiment.name, rows)
+            _law(config.study, experiment.name, runs)
             for experiment in config.experiments
             if isinstance(experiment, ScalingExperiment)
         ),
-        grids=read_grids(study.ground, rows),
+        grids=read_grids(study.ground, runs),
         searches=read_searches(study),
         findings=findings_of(records_of(study)),
         forecasts=read_forecasts(study.folder),
@@ -210,7 +212,7 @@ def collect(study: Study) -> ReportInputs:
         data=_data(study),
         executions=executions,
         notes=_notes(study),
-        warnings=(*study.warnings, *_mixed(executions), *_left_alone(rows)),
+        warnings=(*study.warnings, *_mixed(executions), *_left_alone(runs)),
     )
 
 
@@ -220,19 +222,19 @@ def _text(study: Study) -> str:
     return resolved_text(study.config) if re.search(f"(?m)^{EXTENDS}:", text) else redacted(text)
 
 
-def _law(study: str, experiment: str, rows: list[Row]) -> ScalingLaw:
-    chosen = law_rows(rows, experiment=experiment)
+def _law(study: str, experiment: str, runs: Sequence[Run]) -> ScalingLaw:
+    chosen = law_runs(runs, experiment)
     law, table, problem = None, None, ""
     try:
         filters = ("decayed", "finished", f"experiment {experiment}")
         table = as_table(chosen, filters=filters)
-        made = fit(table).made_from(law_inputs(study, rows, {experiment}))
-        law = made.warned(*imported_diagnostics(chosen))
+        made = fit(table).made_from(law_inputs(study, runs, {experiment}))
+        law = made.warned(*imported_diagnostics([run.source for run in chosen]))
     except FitError as refused:
         problem = str(refused)
     return ScalingLaw(
         experiment=experiment,
-        rows=chosen,
+        runs=chosen,
         table=table,
         fit=law,
         problem=problem,
@@ -301,9 +303,9 @@ def _executions(study: Study) -> tuple[ExecutionFacts, ...]:
     )
 
 
-def _left_alone(rows: list[Row]) -> tuple[str, ...]:
+def _left_alone(runs: Sequence[Run]) -> tuple[str, ...]:
     """What is said where findings and forecast rest on fewer runs than the law."""
-    if not any(row["kind"] == KIND for row in rows):
+    if not any(run.imported for run in runs):
         return ()
     return ("imported runs enter the law alone: forecast and findings rest on the study's own",)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from windtunnel.errors import FitError
 from windtunnel.laws import Comparison, compare
-from windtunnel.runs.table import Row
+from windtunnel.runs.run import Run
 
 LAW = "this law"
 
@@ -86,8 +86,8 @@ class Verdict:
         return sum(point.inside for point in self.points)
 
 
-def verdict(forecasts: Sequence[dict[str, Any]], rows: list[Row]) -> Verdict | None:
-    """A forecast against the rows of the table; None where none was written.
+def verdict(forecasts: Sequence[dict[str, Any]], runs: Sequence[Run]) -> Verdict | None:
+    """A forecast against the runs; None where none was written.
 
     Shown is the newest that was written before its held-out size was trained, else the newest.
     """
@@ -96,7 +96,7 @@ def verdict(forecasts: Sequence[dict[str, Any]], rows: list[Row]) -> Verdict | N
     blind = [each for each in forecasts if not each["held_out_trained_before"]]
     shown = blind[-1] if blind else forecasts[-1]
     others = [each for each in forecasts if each is not shown]
-    measured = {row["segment"]: row["loss"] for row in rows if row["loss"] is not None}
+    measured = {run.segment: run.loss for run in runs if run.loss is not None}
     known = [point for point in shown["points"] if point["segment"] in measured]
     contest, problem = None, ""
     if known:

@@ -8,8 +8,8 @@ from windtunnel.findings import Finding
 from windtunnel.laws import Fit, Table
 from windtunnel.runs.budget.cost import Cost
 from windtunnel.runs.curves import Curve
+from windtunnel.runs.run import Run
 from windtunnel.runs.search.winner import SearchOutcome
-from windtunnel.runs.table import Row
 
 State = Literal["finished", "diverged", "failed", "blocked", "unfinished", "not started"]
 
@@ -32,13 +32,13 @@ class SegmentState:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScalingLaw:
-    """One scaling experiment: its rows, and the law through all of them or why there is none.
+    """One scaling experiment: its runs, and the law through all of them or why there is none.
 
-    `table` is what the law was fitted to; None without rows.
+    `table` is what the law was fitted to; None without runs.
     """
 
     experiment: str
-    rows: list[Row]
+    runs: list[Run]
     table: Table | None
     fit: Fit | None
     problem: str
@@ -158,7 +158,7 @@ class ReportInputs:
     schedule: dict[str, Any]
     sizes: dict[int, str]
     """params -> WIDTHxDEPTH, smallest first."""
-    rows: list[Row]
+    runs: list[Run]
     states: tuple[SegmentState, ...]
     curves: tuple[Curve, ...]
     laws: tuple[ScalingLaw, ...]

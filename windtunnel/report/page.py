@@ -44,7 +44,7 @@ from windtunnel.report.forecast import verdict
 from windtunnel.report.formatting import NONE
 from windtunnel.report.inputs import ReportInputs, ScalingLaw, Search, State
 from windtunnel.runs.files import write_whole
-from windtunnel.runs.imported import KIND
+from windtunnel.runs.run import Run
 from windtunnel.runs.search.noise import LEVEL
 from windtunnel.runs.search.summary import (
     field_name,
@@ -56,7 +56,7 @@ from windtunnel.runs.search.summary import (
 )
 from windtunnel.runs.search.winner import NEAR
 from windtunnel.runs.study import Study
-from windtunnel.runs.table import Row
+from windtunnel.runs.table import join, variant_name
 
 if TYPE_CHECKING:
     from windtunnel.report.figures.drawing import Drawing
@@ -80,21 +80,21 @@ class Spent:
     segments: int
 
 
-def spent(rows: list[Row]) -> Spent:
-    """Sums over a table's rows; what imported runs cost is not known."""
-    rows = [row for row in rows if row["kind"] != KIND]
+def spent(runs: Sequence[Run]) -> Spent:
+    """Sums over runs; what imported ones cost is not known."""
+    own = [run for run in runs if not run.imported]
     return Spent(
-        flops=sum(row["flops_spent"] for row in rows),
-        flops_trunks=sum(row["flops_spent"] for row in rows if row["kind"] == "trunk"),
-        flops_6nd=sum(row["flops_6nd"] * _own_share(row) for row in rows),
-        seconds=sum(row["seconds"] for row in rows),
-        segments=len(rows),
+        flops=sum(run.flops_spent for run in own),
+        flops_trunks=sum(run.flops_spent for run in own if run.kind == "trunk"),
+        flops_6nd=sum(run.flops_6nd * _own_share(run) for run in own),
+        seconds=sum(run.seconds for run in own),
+        segments=len(own),
     )
 
 
-def _own_share(row: Row) -> float:
-    """The part of a row's path that is the segment's own."""
-    return float(row["flops_spent"] / row["flops_exact"]) if row["flops_exact"] else 0.0
+def _own_share(run: Run) -> float:
+    """The part of a run's path that is the segment's own."""
+    return run.flops_spent / run.flops_exact if run.flops_exact else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,42 +154,33 @@ def _answer(fit: Fit, label: str, flops: float) -> Answer:
     return Answer(label=label, flops=flops, optimum=optimum, exact=optimum.ratio_exact)
 
 
-WEIGHT = "weight_"
-"""Before the name of a source, in a row of a study whose mixtures change."""
 SHOWN = 5e-4
 """Of all that is read: a smaller share would stand there as 0.0%."""
 
 
-def reading_order(row: Row) -> tuple[int, int, bool, int]:
+def reading_order(run: Run) -> tuple[int, int, bool, int]:
     """By size, then seed: the trunk first, then its branches from short to long."""
-    return row["params"], row["init_seed"] or 0, row["kind"] != "trunk", row["tokens"]
+    return run.params, run.init_seed or 0, run.kind != "trunk", run.tokens
 
 
-def validation_sets(rows: Sequence[Row]) -> list[str]:
-    """Names of the sets that any row was measured on, in the table's order."""
-    names = dict.fromkeys(
-        key.removeprefix("loss_") for row in rows for key in row if key.startswith("loss_")
-    )
-    return list(names)
+def validation_sets(runs: Sequence[Run]) -> list[str]:
+    """Names of the sets that any run was measured on, in the table's order."""
+    return list(dict.fromkeys(name for run in runs for name in run.losses))
 
 
-def have_variants(rows: Sequence[Row]) -> bool:
+def have_variants(runs: Sequence[Run]) -> bool:
     """Whether any is a variant of a branch experiment."""
-    return any(row.get("variant") for row in rows)
+    return any(run.variants for run in runs)
 
 
-def have_mixtures(rows: Sequence[Row]) -> bool:
-    """Whether branches read other mixtures than their trunks: only then do rows have weights."""
-    return any(name.startswith(WEIGHT) for row in rows for name in row)
+def have_mixtures(runs: Sequence[Run]) -> bool:
+    """Whether branches read other mixtures than their trunks: only then do runs have shares."""
+    return any(run.mixture for run in runs)
 
 
-def mixture(row: Row) -> str:
+def mixture(run: Run) -> str:
     """`code 90.0%, docs 10.0%`: what a branch reads at its end, the most first; a dash for none."""
-    shares = {
-        name.removeprefix(WEIGHT): share
-        for name, share in row.items()
-        if name.startswith(WEIGHT) and share is not None and share >= SHOWN
-    }
+    shares = {name: share for name, share in run.mixture.items() if share >= SHOWN}
     ordered = sorted(shares, key=lambda name: -shares[name])
     return ", ".join(f"{name} {shares[name]:.1%}" for name in ordered) or NONE
 
@@ -296,7 +287,7 @@ def write_report(study: Study, out: Path | None = None) -> Path:
 
 def render(inputs: ReportInputs) -> str:
     """The page as one string that loads nothing from anywhere."""
-    found = verdict(inputs.forecasts, inputs.rows)
+    found = verdict(inputs.forecasts, inputs.runs)
     laws = tuple(_view(inputs, law) for law in inputs.laws)
     return (
         _environment()
@@ -314,14 +305,14 @@ def render(inputs: ReportInputs) -> str:
             searches=[search_view(search) for search in inputs.searches],
             level=f"{LEVEL:.0%}",
             near=f"{NEAR:g}",
-            cost=spent(inputs.rows),
+            cost=spent(inputs.runs),
             tally=_tally(inputs),
             troubled=[s for s in inputs.states if s.state in ("diverged", "failed", "blocked")],
             warnings=_warnings(inputs, laws),
-            rows=sorted(inputs.rows, key=reading_order),
-            sets=validation_sets(inputs.rows),
-            variants=have_variants(inputs.rows),
-            mixtures=have_mixtures(inputs.rows),
+            runs=sorted(inputs.runs, key=reading_order),
+            sets=validation_sets(inputs.runs),
+            variants=have_variants(inputs.runs),
+            mixtures=have_mixtures(inputs.runs),
             light=size_variables(len(inputs.sizes), RAMP_LIGHT),
             dark=size_variables(len(inputs.sizes), RAMP_DARK),
         )
@@ -339,15 +330,15 @@ def _view(inputs: ReportInputs, law: ScalingLaw) -> LawView:
         coefficients = [
             (name, value, fit.intervals.get(name), MEANINGS[name]) for name, value in values.items()
         ]
-    exact = [row for row in law.rows if row["flops_exact"] is not None]
-    shares = [row["flops_exact"] / row["flops_6nd"] for row in exact]
+    exact = [run for run in law.runs if run.flops_exact is not None]
+    shares = [run.flops_exact / run.flops_6nd for run in exact]
     return LawView(
         law=law,
         answers=answers(law),
         coefficients=tuple(coefficients),
         noise=None if fit is None else unit_noise(fit),
         exact_share=(min(shares), max(shares)) if shares else None,
-        frontier=frontier(inputs, law) if law.rows else None,
+        frontier=frontier(inputs, law) if law.runs else None,
         residuals=draw_residuals(inputs, law, fit) if fit is not None else None,
         **_pictures(inputs, law),
     )
@@ -450,7 +441,7 @@ def _environment() -> Environment:
     }  # fmt: skip
     # Figures are our own SVG, whose texts matplotlib has escaped; nothing else is trusted.
     environment.filters["drawn"] = Markup
-    environment.filters["mixture"] = mixture
+    environment.filters |= {"mixture": mixture, "variant": variant_name, "joined": join}
     environment.filters["searched_value"] = value_text
     environment.globals["number"] = formatting
     return environment

@@ -11,9 +11,9 @@ import numpy as np
 from windtunnel.laws.table import Floats
 from windtunnel.runs.files import undamaged_rows
 from windtunnel.runs.plan import PlannedSegment
+from windtunnel.runs.run import Run
 from windtunnel.runs.schemas import CURVE_ROW
 from windtunnel.runs.store import Store
-from windtunnel.runs.table import Row
 
 MOST_BYTES = 280_000
 """Of all segments together, as text."""
@@ -74,9 +74,9 @@ def as_rows(found: Iterable[SegmentDynamics]) -> Iterator[dict[str, Any]]:
 
 
 def from_rows(
-    rows: Iterable[Mapping[str, Any]], runs: Mapping[str, Row]
+    rows: Iterable[Mapping[str, Any]], runs: Mapping[str, Run]
 ) -> tuple[SegmentDynamics, ...]:
-    """What `as_rows` made; a segment that was not finished has no row in `runs`, and is left."""
+    """What `as_rows` made; a segment that was not finished is not among `runs`, and is left."""
     by_segment: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         by_segment[row["segment"]].append(row)
@@ -94,10 +94,10 @@ def from_rows(
         found.append(
             SegmentDynamics(
                 segment=segment,
-                trunk=run["trunk"],
-                kind=run["kind"],
-                params=run["params"],
-                seed=run["init_seed"],
+                trunk=run.trunk,
+                kind="trunk" if run.kind == "trunk" else "branch",
+                params=run.params,
+                seed=run.init_seed,
                 after=columns["after"],
                 step=columns["step"],
                 series={name: columns[name] for name in SERIES},

@@ -6,6 +6,7 @@ Forecasts are appended, never rewritten; each holds its time and a fingerprint o
 import hashlib
 import json
 import time
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +16,28 @@ from windtunnel.errors import FitError
 from windtunnel.laws import Fit, Table, compute_line, fit, nearest_size
 from windtunnel.runs.files import append_line, read_lines
 from windtunnel.runs.plan import Plan
+from windtunnel.runs.run import Run
 from windtunnel.runs.schemas import FORECAST
 from windtunnel.runs.store import Store
-from windtunnel.runs.table import Row
+from windtunnel.runs.table import join
 
 
-def law_rows(rows: list[Row], *, experiment: str | None = None) -> list[Row]:
-    """The rows that may feed a law: decayed, finished, of one experiment or of all."""
+def law_runs(runs: Iterable[Run], *experiments: str) -> list[Run]:
+    """The runs that may feed a law: decayed, finished, of some experiments or of all."""
     return [
-        row
-        for row in rows
-        if row["decayed"]
-        and row["loss"] is not None
-        and (experiment is None or experiment in row["experiment"].split("+"))
+        run
+        for run in runs
+        if run.decayed and run.loss is not None and (not experiments or run.is_of(*experiments))
     ]
 
 
-def as_table(rows: list[Row], *, filters: tuple[str, ...] = ()) -> Table:
-    """Rows of a table as the arrays that a fit takes; loss in nats per token.
+def as_table(runs: Sequence[Run], *, filters: tuple[str, ...] = ()) -> Table:
+    """Runs as the arrays that a fit takes; loss in nats per token.
 
     Raises:
-        FitError: There are no rows.
+        FitError: There are none.
     """
-    if not rows:
+    if not runs:
         raise FitError(
             "too-few-rows",
             "no finished, decayed segment yet: a law needs at least 6; run the sweep",
@@ -46,7 +46,7 @@ def as_table(rows: list[Row], *, filters: tuple[str, ...] = ()) -> Table:
         )
     numbers = ("params", "tokens", "loss", "flops", "flops_exact", "lr", "batch_tokens")
     names = (*numbers, "trunk", "segment", "decayed")
-    column = {name: [row[name] for row in rows] for name in names}
+    column = {name: [getattr(run, name) for run in runs] for name in names}
     known = (name for name in numbers if None not in column[name])  # imported runs lack some
     return Table(
         {name: np.array(column[name], dtype=float) for name in known},
@@ -58,27 +58,23 @@ def as_table(rows: list[Row], *, filters: tuple[str, ...] = ()) -> Table:
 
 
 def write_forecast(
-    folder: Path, store: Store, plan: Plan, rows: list[Row]
+    folder: Path, store: Store, plan: Plan, runs: Sequence[Run]
 ) -> dict[str, Any] | None:
     """Fit what is not held out, forecast what is, append; the forecast, or None without hold-out.
 
-    Only rows of the experiments that hold something out are fitted: a grid's and a search's have
+    Only runs of the experiments that hold something out are fitted: a grid's and a search's have
     other recipes.
 
     The same inputs give the same forecast, which is then written only once.
 
     Raises:
-        FitError: The rows cannot carry the law.
+        FitError: The runs cannot carry the law.
     """
     held_out = [planned for planned in plan.branches if planned.held_out]
     if not held_out:
         return None
     experiments = {label.experiment for p in held_out for label in p.labels if label.held_out}
-    fitted = [
-        row
-        for row in law_rows(rows)
-        if not row["held_out"] and experiments & set(row["experiment"].split("+"))
-    ]
+    fitted = [run for run in law_runs(runs, *experiments) if not run.held_out]
     fingerprint = inputs_fingerprint(fitted)
     for known in read_forecasts(folder):
         same_points = {p["segment"] for p in known["points"]} == {p.id for p in held_out}
@@ -119,20 +115,19 @@ def read_forecasts(folder: Path) -> list[dict[str, Any]]:
     return read_lines(folder / "forecasts.jsonl", FORECAST)
 
 
-def law_inputs(study: str, rows: list[Row], experiments: set[str]) -> dict[str, str]:
-    """What a fit says it was made from: the study, its experiments, a hash of their law rows."""
-    taken = [row for row in law_rows(rows) if experiments & set(row["experiment"].split("+"))]
+def law_inputs(study: str, runs: Iterable[Run], experiments: Collection[str]) -> dict[str, str]:
+    """What a fit says it was made from: the study, its experiments, a hash of their law runs."""
+    taken = law_runs(run for run in runs if run.is_of(*experiments))
     return {
         "study": study,
-        "experiments": "+".join(sorted(experiments)),
+        "experiments": join(sorted(experiments)),
         "runs": inputs_fingerprint(taken),
     }
 
 
-def inputs_fingerprint(rows: list[Row]) -> str:
-    """A hash of the rows behind a fit: which segments, how large, how long, what loss."""
-    columns = ("segment", "params", "tokens", "loss")
-    lines = sorted(json.dumps([row[name] for name in columns]) for row in rows)
+def inputs_fingerprint(runs: Iterable[Run]) -> str:
+    """A hash of the runs behind a fit: which segments, how large, how long, what loss."""
+    lines = sorted(json.dumps([run.segment, run.params, run.tokens, run.loss]) for run in runs)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

@@ -17,12 +17,10 @@ from typing import Any
 from windtunnel.accounting import flops_6nd
 from windtunnel.errors import ConfigError, Diagnostic, Refused, did_you_mean
 from windtunnel.runs.files import append_line, drop_torn, undamaged, whole_lines
+from windtunnel.runs.measured import gather
+from windtunnel.runs.run import KIND, Run
 from windtunnel.runs.schemas import IMPORTED
 from windtunnel.runs.study import Study
-from windtunnel.runs.table import COLUMNS, Row, gather
-
-KIND = "imported"
-"""Of their rows, where the study's own have `trunk` or `branch`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,31 +80,27 @@ class Imported:
         return f"{self.origin['tool']} {self.origin['source']}"
 
     @property
-    def row(self) -> Row:
-        """A row as `gather` makes them, with `label` and `source`; None where nothing is known."""
+    def run(self) -> Run:
+        """The measurement, with `label` and `source`; None where nothing is known."""
         measured = self.measured
         six_nd = flops_6nd(measured.params, measured.tokens)
-        trunk = self.segment if measured.trunk is None else f"{KIND}-{measured.trunk}"
-        return {
-            **dict.fromkeys(COLUMNS),
-            "segment": self.segment,
-            "kind": KIND,
-            "trunk": trunk,
-            "decayed": measured.decayed,
-            "experiment": measured.experiment,
-            "held_out": False,
-            "params": measured.params,
-            "tokens": measured.tokens,
-            "flops_6nd": six_nd,
-            "flops": six_nd if measured.flops is None else measured.flops,
-            "batch_tokens": measured.batch_tokens,
-            "lr": measured.lr,
-            "outcome": "finished",
-            "loss": measured.loss,
-            **{f"loss_{name}": loss for name, loss in sorted(measured.losses.items())},
-            "label": self.label,
-            "source": self.source,
-        }
+        return Run(
+            segment=self.segment,
+            kind="imported",
+            trunk=self.segment if measured.trunk is None else f"{KIND}-{measured.trunk}",
+            decayed=measured.decayed,
+            experiments=(measured.experiment,),
+            params=measured.params,
+            tokens=measured.tokens,
+            flops_6nd=six_nd,
+            flops=six_nd if measured.flops is None else measured.flops,
+            batch_tokens=measured.batch_tokens,
+            lr=measured.lr,
+            loss=measured.loss,
+            losses=dict(sorted(measured.losses.items())),
+            label=self.label,
+            source=self.source,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,22 +163,22 @@ def _append(folder: Path, line: dict[str, Any]) -> None:
     append_line(path, line)
 
 
-def imported_rows(folder: Path) -> list[Row]:
-    """Rows of a study's imported runs, in the shape of `gather`'s.
+def imported_runs(folder: Path) -> list[Run]:
+    """The runs that a study has imported.
 
     Raises:
         StoreError: The file of them is damaged.
     """
-    return [run.row for run in read_imported(folder).values()]
+    return [imported.run for imported in read_imported(folder).values()]
 
 
-def study_rows(study: Study) -> list[Row]:
-    """A study's own rows, then those that it has imported: what its law is fitted to.
+def study_runs(study: Study) -> list[Run]:
+    """A study's own runs, then those that it has imported: what its law is fitted to.
 
     Raises:
         StoreError: A file of the store is damaged.
     """
-    return [*gather(study.store, study.plan), *imported_rows(study.folder)]
+    return [*gather(study.store, study.plan), *imported_runs(study.folder)]
 
 
 def arrivals(folder: Path, runs: Sequence[Imported]) -> Arrivals:
@@ -243,20 +237,24 @@ def remove_run(folder: Path, label: str) -> Imported:
     return have[label]
 
 
-def imported_diagnostics(rows: Sequence[Row]) -> tuple[Diagnostic, ...]:
-    """What a fit to these rows must say of the imported ones among them."""
-    sources = Counter(row["source"] for row in rows if row.get("kind") == KIND)
+def imported_diagnostics(origins: Sequence[str | None]) -> tuple[Diagnostic, ...]:
+    """What a fit must say of the imported runs among its own.
+
+    Args:
+        origins: `source` of each run of the fit; None of the study's own.
+    """
+    sources = Counter(source for source in origins if source is not None)
     if not sources:
         return ()
     where = ", ".join(f"{count} from {source}" for source, count in sources.items())
     return (
         Diagnostic(
             "imported-runs",
-            f"{sources.total()} of {len(rows)} rows are imported ({where}): another recipe, "
+            f"{sources.total()} of {len(origins)} rows are imported ({where}): another recipe, "
             "tokenizer or validation text is possible, what was stated of them is not checked, and "
             "without their exact FLOPs there is no exact ratio. To fit without them: --where "
             "'kind != imported'",
-            rows=len(rows),
+            rows=len(origins),
             imported=sources.total(),
             sources=dict(sources),
         ),

@@ -17,6 +17,7 @@ from windtunnel.config.units import Strict
 from windtunnel.errors import ConfigError, Diagnostic
 from windtunnel.runs.points import RunPoint, StudyContext, points_of
 from windtunnel.runs.search.trial_log import TrialLog
+from windtunnel.runs.table import variant_name
 from windtunnel.runs.variant import VariantPoint
 
 FEW_STEPS = 300
@@ -91,10 +92,7 @@ class PlannedSegment(Strict):
     @property
     def variant(self) -> str | None:
         """The variant name that all experiments share; `EXPERIMENT:NAME+...` where they differ."""
-        names = self.variants
-        if len(set(names.values())) < 2:
-            return next(iter(names.values()), None)
-        return "+".join(f"{experiment}:{name}" for experiment, name in names.items())
+        return variant_name(self.variants)
 
     @property
     def steps(self) -> int:

@@ -21,6 +21,7 @@ from windtunnel.report.figures.style import (
 from windtunnel.report.formatting import count
 from windtunnel.report.inputs import ReportInputs
 from windtunnel.runs.curves import Curve, bin_means
+from windtunnel.runs.forecast import law_runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,11 +80,11 @@ def _panel(axes: "Axes", inputs: ReportInputs, params: int) -> None:
             alpha=1 if curve.seed == first_seed else 0.4,
             zorder=2 if is_trunk else 3,
         )
-    rows = (row for row in inputs.rows if row["trunk"] in shown and row["decayed"])
-    ends = [row for row in rows if row["loss"] is not None]
+    ends = [run for run in law_runs(inputs.runs) if run.trunk in shown]
+    losses = [run.loss for run in ends if run.loss is not None]
     axes.plot(
-        [row["tokens"] for row in ends],
-        [row["loss"] for row in ends],
+        [run.tokens for run in ends],
+        losses,
         "o",
         markersize=5.5,
         markerfacecolor=colour,
@@ -92,7 +93,7 @@ def _panel(axes: "Axes", inputs: ReportInputs, params: int) -> None:
         zorder=4,
     )
     axes.set_xlim(left=_first_shown(mine))
-    axes.set_ylim(*_heights(mine, [row["loss"] for row in ends]))
+    axes.set_ylim(*_heights(mine, losses))
     _crosses(axes, inputs, mine)
     dress(axes, x="Tokens", y="")
     title = f"{inputs.sizes[params].replace('x', '×')}, {count(params)} params"
@@ -106,9 +107,9 @@ def _shown_trunks(inputs: ReportInputs, params: int) -> set[str]:
     for curve in inputs.curves:
         if curve.params == params:
             lowest.setdefault(curve.trunk, math.inf)
-    for row in inputs.rows:
-        if row["trunk"] in lowest and row["decayed"] and row["loss"] is not None:
-            lowest[row["trunk"]] = min(lowest[row["trunk"]], row["loss"])
+    for run in law_runs(inputs.runs):
+        if run.trunk in lowest and run.loss is not None:
+            lowest[run.trunk] = min(lowest[run.trunk], run.loss)
     return set(sorted(lowest, key=lambda trunk: lowest[trunk])[:MOST_TRUNKS])
 
 

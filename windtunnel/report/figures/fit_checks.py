@@ -4,6 +4,7 @@ Whether to believe a fit: what it leaves over, and how well it forecast what it 
 """
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,7 @@ from windtunnel.report.figures.style import (
 )
 from windtunnel.report.formatting import count, significant
 from windtunnel.report.inputs import ReportInputs, ScalingLaw
+from windtunnel.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -46,7 +48,7 @@ def draw_residuals(inputs: ReportInputs, law: ScalingLaw, fit: Fit) -> Picture |
     sigma = unit_noise(fit)
     if not sigma > 0:
         return None
-    sizes = [n for n in inputs.sizes if any(row["params"] == n for row in law.rows)]
+    sizes = [n for n in inputs.sizes if any(run.params == n for run in law.runs)]
 
     def draw(width: int) -> "Figure":
         wide = width > NARROW
@@ -57,10 +59,10 @@ def draw_residuals(inputs: ReportInputs, law: ScalingLaw, fit: Fit) -> Picture |
         for place, params in enumerate(sizes):
             index = list(inputs.sizes).index(params)
             for held_out in (False, True):
-                rows = [r for r in law.rows if r["params"] == params and r["held_out"] is held_out]
+                runs = [r for r in law.runs if r.params == params and r.held_out is held_out]
                 axes.plot(
-                    place + _offsets(rows, fit),
-                    [_residual(row, fit) / sigma for row in rows],
+                    place + _offsets(runs, fit),
+                    [_residual(run, fit) / sigma for run in runs],
                     "o",
                     markersize=6 if wide else 4.5,
                     mfc=CARD if held_out else size_colour(index),
@@ -87,15 +89,16 @@ def draw_residuals(inputs: ReportInputs, law: ScalingLaw, fit: Fit) -> Picture |
     )
 
 
-def _residual(row: dict[str, float], fit: Fit) -> float:
-    return math.log(row["loss"] / float(fit.form(row["params"], row["tokens"])))
+def _residual(run: Run, fit: Fit) -> float:
+    assert run.loss is not None
+    return math.log(run.loss / float(fit.form(run.params, run.tokens)))
 
 
-def _offsets(rows: list[dict[str, float]], fit: Fit) -> Floats:
-    if not rows:
+def _offsets(runs: Sequence[Run], fit: Fit) -> Floats:
+    if not runs:
         return np.empty(0)
     low, high = np.log(fit.domain["ratio"])
-    ratio = np.log([row["tokens"] / row["params"] for row in rows])
+    ratio = np.log([run.tokens / run.params for run in runs])
     return np.asarray(STRIP * ((ratio - low) / max(high - low, 1e-9) - 0.5))
 
 

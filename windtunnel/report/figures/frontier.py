@@ -31,7 +31,8 @@ from windtunnel.report.figures.style import (
 )
 from windtunnel.report.inputs import ReportInputs, ScalingLaw
 from windtunnel.runs.curves import Curve, bin_means
-from windtunnel.runs.table import Row
+from windtunnel.runs.forecast import law_runs
+from windtunnel.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,28 +49,28 @@ BRANCH_POINTS = 5
 
 
 def loss_against_compute(
-    curves: Sequence[Curve], rows: Sequence[Row], fitted: Fit | None = None
+    curves: Sequence[Curve], runs: Sequence[Run], fitted: Fit | None = None
 ) -> Drawing:
-    """The figure of some curves and the decayed `rows` among them; with a fit, its frontier.
+    """The figure of some curves and the decayed `runs` among them; with a fit, its frontier.
 
     Curves of other segments are left out. Compute is 6ND for both.
     """
-    ends = [row for row in rows if row["decayed"] and row["loss"] is not None]
-    wanted = {row["trunk"] for row in ends} | {row["segment"] for row in ends}
+    ends = law_runs(runs)
+    wanted = {run.trunk for run in ends} | {run.segment for run in ends}
     mine = [curve for curve in curves if curve.segment in wanted]
-    sizes = sorted({float(row["params"]) for row in ends})
+    sizes = sorted({float(run.params) for run in ends})
 
     def draw(sheet: Sheet) -> "Figure":
         figure = sheet.blank(500 if sheet.wide else 380)
         axes = figure.add_subplot()
         axes.set_xscale("log")
-        flops = np.array([row["flops_6nd"] for row in ends], np.float64)
+        flops = np.array([run.flops_6nd for run in ends], np.float64)
         left, right = float(flops.min()) / BEFORE, float(flops.max())
         key = [
             (line, "training loss of a trunk and its decays") for line in _draw(axes, sheet, mine)
         ]
-        colours = [sheet.colour(float(row["params"])) for row in ends]
-        losses = np.array([row["loss"] for row in ends], np.float64)
+        colours = [sheet.colour(float(run.params)) for run in ends]
+        losses = np.array([run.loss for run in ends], np.float64)
         sheet.dots(axes, flops, losses, colours, small=len(ends) > 60)
         (dot,) = axes.plot([], [], "o", ms=5, color=sheet.colour(sizes[-1]))
         key.append((dot, "validation loss of a decayed end"))
@@ -89,7 +90,8 @@ def loss_against_compute(
         unit = "nats per token" if fitted is None else fitted.loss_unit
         sheet.dress(axes, x="Compute 6ND (FLOPs)", y=f"Loss ({unit})")
         log_ticks(axes.xaxis, counted=False, most=9 if sheet.wide else 4)
-        best = [min(row["loss"] for row in ends if row["params"] == size) for size in sizes]
+        params = np.array([run.params for run in ends], np.float64)
+        best = [losses[params == size].min() for size in sizes]
         sheet.names(axes, [sheet.name(size) for size in sizes], np.array(best),
                     [sheet.colour(size) for size in sizes], title=sheet.sizes)  # fmt: skip
         sheet.key(figure, key)
@@ -154,7 +156,7 @@ def frontier(inputs: ReportInputs, law: ScalingLaw) -> Picture:
     """The figure; without a fit, the runs alone."""
     fit = law.fit if law.fit is not None and law.fit.has_optimum else None
     fitted = "" if fit is None else ", with the lowest loss per budget and the excess of each size"
-    alt = f"Loss against compute of {len(law.rows)} decayed runs{fitted}."
+    alt = f"Loss against compute of {len(law.runs)} decayed runs{fitted}."
 
     def draw(width: int) -> "Figure":
         wide = width > NARROW
@@ -171,7 +173,7 @@ def frontier(inputs: ReportInputs, law: ScalingLaw) -> Picture:
             _excess(lower, fit, inputs, law, wide=wide)
             words = "Above the lowest loss for the budget (%)" if wide else "Above the lowest (%)"
             dress(lower, x="", y=words)
-        _dots(upper, inputs, law, [row["loss"] for row in law.rows], wide=wide)
+        _dots(upper, inputs, law, _losses(law).tolist(), wide=wide)
         dress(upper, x="", y=f"Loss ({unit})")
         lower.set_xlabel("Compute 6ND (FLOPs)", loc="right")
         decades(lower, most=12 if wide else 5)
@@ -180,21 +182,25 @@ def frontier(inputs: ReportInputs, law: ScalingLaw) -> Picture:
     return picture(f"frontier-{law.experiment}", alt, draw)
 
 
+def _losses(law: ScalingLaw) -> Floats:
+    return np.array([run.loss for run in law.runs], np.float64)
+
+
 def _dots(
     axes: "Axes", inputs: ReportInputs, law: ScalingLaw, heights: list[float], *, wide: bool
 ) -> None:
     """Every run: filled, or a ring where it was held out."""
     names = list(inputs.sizes)
-    for row, height in zip(law.rows, heights, strict=True):
-        colour = size_colour(names.index(row["params"]))
+    for run, height in zip(law.runs, heights, strict=True):
+        colour = size_colour(names.index(run.params))
         axes.plot(
-            row["flops_6nd"],
+            run.flops_6nd,
             height,
             "o",
             markersize=6.5 if wide else 5,
-            markerfacecolor=CARD if row["held_out"] else colour,
-            markeredgecolor=colour if row["held_out"] else CARD,
-            markeredgewidth=1.7 if row["held_out"] else 0.6,
+            markerfacecolor=CARD if run.held_out else colour,
+            markeredgecolor=colour if run.held_out else CARD,
+            markeredgewidth=1.7 if run.held_out else 0.6,
             zorder=4,
         )
 
@@ -245,7 +251,7 @@ def _frontier(axes: "Axes", fit: Fit, *, wide: bool) -> None:
 def _excess(axes: "Axes", fit: Fit, inputs: ReportInputs, law: ScalingLaw, *, wide: bool) -> None:
     """How far above the frontier each run is, and each size by the law; each touches 0 once."""
     low, high = fit.domain["ratio"]
-    present = [n for n in inputs.sizes if any(row["params"] == n for row in law.rows)]
+    present = [n for n in inputs.sizes if any(run.params == n for run in law.runs)]
     for place, params in enumerate(present):
         colour = size_colour(list(inputs.sizes).index(params))
         tokens = params * np.geomspace(low / BEYOND_HORIZONS, high * BEYOND_HORIZONS, 120)
@@ -265,8 +271,8 @@ def _excess(axes: "Axes", fit: Fit, inputs: ReportInputs, law: ScalingLaw, *, wi
             color=colour,
         )
     heights = [
-        float(_above(fit, np.array([row["loss"]]), np.array([row["flops_6nd"]]))[0])
-        for row in law.rows
+        float(_above(fit, np.array([loss]), np.array([run.flops_6nd]))[0])
+        for run, loss in zip(law.runs, _losses(law).tolist(), strict=True)
     ]
     _dots(axes, inputs, law, heights, wide=wide)
     axes.axhline(0, color=INK, linewidth=1.6, zorder=2)

@@ -8,11 +8,12 @@ from typing import Literal
 from windtunnel.config import Duration
 from windtunnel.config.search import SearchExperiment
 from windtunnel.runs.completion import outcome_of
+from windtunnel.runs.measured import run_of
 from windtunnel.runs.plan import PlannedSegment, planned_segments
 from windtunnel.runs.points import StudyContext, trial_horizons, trial_points
+from windtunnel.runs.run import Run
 from windtunnel.runs.search.trial_log import SuggestedTrial, TrialLog
 from windtunnel.runs.store import Store
-from windtunnel.runs.table import row
 
 Outcome = Literal["finished", "stopped", "diverged", "failed", "unfinished"]
 
@@ -72,18 +73,23 @@ def trial_losses(
     points = trial_points(ground, experiment, trial.values, seeds=seeds, horizons=(horizon,))
     planned = planned_segments(points)
     trunks = {each.id: each for each in planned}
-    column = "loss" if experiment.objective == "mean" else f"loss_{experiment.objective}"
     found: dict[int, float | Outcome] = {}
     for branch in planned:
         if branch.segment.kind != "branch":
             continue
-        measured = row(store, branch, ground.sets)
-        loss = None if measured is None else measured.get(column)
+        loss = _objective(run_of(store, branch, ground.sets), experiment)
         trunk = trunks[branch.segment.root.id]
         found[branch.labels[0].seed] = (
             float(loss) if loss is not None else _without_loss(store, trunk, branch)
         )
     return found
+
+
+def _objective(run: Run | None, experiment: SearchExperiment) -> float | None:
+    """The loss that a search minimises; None where the run has none."""
+    if run is None:
+        return None
+    return run.loss if experiment.objective == "mean" else run.losses.get(experiment.objective)
 
 
 def _without_loss(store: Store, trunk: PlannedSegment, branch: PlannedSegment) -> Outcome:
