@@ -20,6 +20,7 @@ from windtunnel.findings import LEVEL, Quantity, QuantityId, Records, findings_o
 from windtunnel.findings.batch import batches
 from windtunnel.findings.overtraining import catch_ups
 from windtunnel.findings.schedules import Losses, paired, schedules
+from windtunnel.runs.run import Run
 
 NATS = "nats per byte"
 HERE = Path(__file__).resolve().parent
@@ -83,12 +84,18 @@ def mean_difference(
 
 
 def losses(records: Records, experiment: str, **wanted: object) -> dict[int, float]:
-    """Loss by seed of the decayed rows of one experiment that have the `wanted` values."""
+    """Loss by seed of the decayed runs of one experiment that have the `wanted` values."""
     return {
-        row["init_seed"]: row["loss"]
-        for row in records.of(experiment)
-        if all(row[key.replace("__", ".")] == value for key, value in wanted.items())
+        run.init_seed: run.loss
+        for run in records.of(experiment)
+        if run.loss is not None
+        and all(_value_of(run, key.replace("__", ".")) == each for key, each in wanted.items())
     }
+
+
+def _value_of(run: Run, name: str) -> object:
+    """An axis of a run, or its size or horizon."""
+    return run.axes[name] if name in run.axes else getattr(run, name)
 
 
 def coordinate_check(records: Records) -> Iterator[Quantity]:
@@ -181,7 +188,7 @@ def own_rates(records: Records) -> Iterator[Quantity]:
     """WSD and cosine, each at the rate that did best among those tried, paired by seed."""
 
     def best(experiment: str, share: float, horizon: str) -> dict[int, float]:
-        rates = {row["recipe.lr"] for row in records.of(experiment)}
+        rates = {run.axes["recipe.lr"] for run in records.of(experiment)}
         wanted = {"schedule__decay_fraction": share, "horizon": horizon}
         tried = [losses(records, experiment, recipe__lr=rate, **wanted) for rate in rates]
         return min(tried, key=lambda by_seed: float(np.mean(list(by_seed.values()))))
@@ -194,7 +201,7 @@ def own_rates(records: Records) -> Iterator[Quantity]:
 def catching_up(records: Records) -> Iterator[Quantity]:
     """Bounds on the tokens and compute to match a loss that no length reached."""
     (found,) = catch_ups(records)
-    longest = max(row["tokens"] / row["params"] for row in records.of(found.experiment))
+    longest = max(run.tokens / run.params for run in records.of(found.experiment))
     reached = {
         dict(each.id.fields)["horizon"] for each in found.quantities if each.id.quantity == "tokens"
     }
@@ -224,11 +231,13 @@ def dynamics(records: Records) -> Iterator[Quantity]:
 
 
 def variant_losses(
-    records: Records, experiment: str, variant: str, column: str
+    records: Records, experiment: str, variant: str, on: str | None = None
 ) -> dict[int, float]:
-    """Loss by seed of one variant."""
+    """Loss by seed of one variant: the mean, or on one validation set."""
     return {
-        row["init_seed"]: row[column] for row in records.of(experiment) if row["variant"] == variant
+        run.init_seed: run.losses[on] if on else run.loss
+        for run in records.of(experiment)
+        if run.variants.get(experiment) == variant and run.loss is not None
     }
 
 
@@ -239,9 +248,7 @@ def between_variants(
 
     def quantities(records: Records) -> Iterator[Quantity]:
         for experiment, on, one, other in pairs:
-            mine, theirs = (
-                variant_losses(records, experiment, each, f"loss_{on}") for each in (one, other)
-            )
+            mine, theirs = (variant_losses(records, experiment, each, on) for each in (one, other))
             fields = {"set": on, "variant": one, "base": other}
             yield mean_difference("difference", mine, theirs, experiment, **fields)
 
@@ -251,10 +258,11 @@ def between_variants(
 def continuations(records: Records) -> Iterator[Quantity]:
     """Every variant minus the extended trunk."""
     for experiment in ("twice", "four-times"):
-        variants = {row["variant"] for row in records.of(experiment)}
-        base = variant_losses(records, experiment, "extended", "loss")
-        for variant in sorted(variants - {None, "extended"}):
-            mine = variant_losses(records, experiment, variant, "loss")
+        runs = records.of(experiment)
+        variants = {run.variants[experiment] for run in runs if run.variants}
+        base = variant_losses(records, experiment, "extended")
+        for variant in sorted(variants - {"extended"}):
+            mine = variant_losses(records, experiment, variant)
             fields = {"set": "mean", "variant": variant, "base": "extended"}
             yield mean_difference("difference", mine, base, experiment, **fields)
 

@@ -47,7 +47,7 @@ def show(part):
     if part is None:
         return print("This study has no such part.")
     records, experiments = part
-    sizes = np.unique([row["params"] for row in records.runs]).astype(float)
+    sizes = np.unique([run.params for run in records.runs]).astype(float)
     for finding in findings_of(records):
         if finding.experiment not in experiments:
             continue
@@ -145,7 +145,7 @@ show(MIXTURES)
 # %%
 if MIXTURES:
     records, (design,) = MIXTURES
-    fitted = fit_mixture(records.of(design), target=TARGET, bootstrap=300)
+    fitted = fit_mixture(records.rows(design), target=TARGET, bootstrap=300)
     best = [
         {"source": source, "share": share.value, "low": share.low, "high": share.high}
         for source, share in fitted.best.shares.items()

@@ -46,7 +46,7 @@ def tell(sentences):
 RECORDS = Path("../experiments/007-training-dynamics/records")
 
 records = read_records(RECORDS)
-sizes = np.unique([row["params"] for row in records.runs]).astype(float)
+sizes = np.unique([run.params for run in records.runs]).astype(float)
 f"{len(records.dynamics)} segments with dynamics, of {len(records.runs)} finished ones"
 
 # %% [markdown]

@@ -56,10 +56,10 @@ RECORDS = Path("../experiments/008-data-model-law/records")
 EXPERIMENT = "scaling"
 
 records = read_records(RECORDS)
-rows = records.of(EXPERIMENT)
+runs = records.of(EXPERIMENT)
 table = records.table(EXPERIMENT)
 sizes = np.unique(table.params)
-f"{len(rows)} finished, decayed runs of {len(sizes)} sizes and {len(table.trunk_labels)} trunks"
+f"{len(runs)} finished, decayed runs of {len(sizes)} sizes and {len(table.trunk_labels)} trunks"
 
 # %% [markdown]
 # Your own study, if its sweep was mirrored to MLflow, loads by name from anywhere on this machine
@@ -78,10 +78,10 @@ f"{len(rows)} finished, decayed runs of {len(sizes)} sizes and {len(table.trunk_
 
 # %%
 columns = ["size", "params", "horizon", "tokens", "flops_6nd", "loss", "init_seed"]
-pd.DataFrame(rows)[columns].sort_values(["params", "tokens"]).head(12)
+records.frame(EXPERIMENT)[columns].sort_values(["params", "tokens"]).head(12)
 
 # %%
-loss_against_compute(records.curves, rows).plain(sizes)
+loss_against_compute(records.curves, runs).plain(sizes)
 
 # %% [markdown]
 # ## Fit

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from windtunnel.laws import Fit, Interval, Table, fit, optimum, predict
     from windtunnel.laws.mixture import MixtureFit, fit_mixture
     from windtunnel.report import write_report
+    from windtunnel.runs.run import Run
     from windtunnel.runs.study import open_study
     from windtunnel.tables.read import read_table
 
@@ -37,6 +38,7 @@ _ROOMS = {
     "laws": ("Fit", "Interval", "Table", "fit", "optimum", "predict"),
     "laws.mixture": ("MixtureFit", "fit_mixture"),
     "report": ("write_report",),
+    "runs.run": ("Run",),
     "runs.study": ("open_study",),
     "tables.read": ("read_table",),
 }
@@ -47,6 +49,7 @@ __all__ = [
     "Fit",
     "Interval",
     "MixtureFit",
+    "Run",
     "Table",
     "WindtunnelError",
     "__version__",

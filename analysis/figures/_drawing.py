@@ -26,7 +26,7 @@ def draw(study: str, figure: str, *, name: str, experiment: str | None = None) -
     if not chosen:
         names = ", ".join(drawing.name for drawing in found)
         raise SystemExit(f"{study} has no figure {figure!r}; it has {names}")
-    sizes = np.unique([float(row["params"]) for row in records.runs])
+    sizes = np.unique([float(run.params) for run in records.runs])
     save(chosen[0], name=name, sizes=sizes)
 
 

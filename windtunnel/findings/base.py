@@ -19,7 +19,7 @@ from windtunnel.laws import Interval
 from windtunnel.runs.dynamics import CHANGE, SERIES
 from windtunnel.runs.json_schema import Schema, parse
 from windtunnel.runs.schemas import ANYTHING
-from windtunnel.runs.table import BITS, COLUMNS, LOSS, WEIGHT, Row
+from windtunnel.runs.table import COLUMNS, PREFIXES, Row
 
 LEVEL = 0.9
 """Of every interval here."""
@@ -156,7 +156,7 @@ TEXT = frozenset(
 WORDS = {"kind": ("trunk", "branch", "imported"), "outcome": ("finished", "diverged")}
 FLAGS = frozenset({"decayed", "held_out"})
 NUMBERS = (frozenset(COLUMNS) | {"after", "step", *SERIES}) - TEXT - FLAGS
-OF_SETS = (LOSS, BITS, WEIGHT, CHANGE)
+OF_SETS = (*PREFIXES, CHANGE)
 """How the names of further columns of numbers begin."""
 LARGEST = 1e300
 WRITE_AGAIN = "put back a copy, or write it again: windtunnel records STUDY.yaml --out FOLDER"

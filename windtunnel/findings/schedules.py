@@ -27,6 +27,7 @@ from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.runs.forecast import law_runs
 from windtunnel.runs.run import Run
 from windtunnel.runs.search.noise import Difference, differences, interval_of_mean
+from windtunnel.runs.table import join
 
 Losses = Mapping[tuple[int, int], float]
 """Of one way to train: (seed, tokens) -> nats per token."""
@@ -351,7 +352,7 @@ def schedules(records: Records) -> tuple[SchedulesFinding, ...]:
         ends = tuple(ends_of(records, grids, mine))
         if len({(end.shape, end.share) for end in ends}) > 1:
             diverged = sum(run.diverged for run in mine)
-            name = "+".join(grid.name for grid in grids)
+            name = join(grid.name for grid in grids)
             found.append(SchedulesFinding(experiment=name, size=size, ends=ends, diverged=diverged))
     return tuple(found)
 

@@ -20,12 +20,11 @@ COLUMNS = (
 """Columns of every table; `loss_SET` and `bits_per_byte_SET` of each validation set follow, then
 where mixtures change `weight_SOURCE`, and of imported runs `label` and `source`."""
 
-LOSS, BITS, WEIGHT = "loss_", "bits_per_byte_", "weight_"
-"""Before the name of a set or of a source."""
-JOINED = "+"
-"""Between experiments that need one segment; their names have no such letter."""
-OF = ":"
-"""Between an experiment and what it calls a variant, where another calls it otherwise."""
+PREFIXES = LOSS, BITS, WEIGHT = "loss_", "bits_per_byte_", "weight_"
+"""Before the name of a set, and of a source."""
+JOINED, OF = "+", ":"
+"""Between experiments that need one segment, and between an experiment and its name of a variant;
+neither stands in a name."""
 
 
 def as_row(run: Run) -> Row:
@@ -59,7 +58,7 @@ def as_run(row: Mapping[str, Any]) -> Run:
         axes={
             name: value
             for name, value in row.items()
-            if name not in known and not name.startswith((LOSS, BITS, WEIGHT))
+            if name not in known and not name.startswith(PREFIXES)
         },
     )
 

@@ -35,6 +35,7 @@ from windtunnel.runs.progress import name_of
 from windtunnel.runs.store import Store
 from windtunnel.runs.streams import mixture_of
 from windtunnel.runs.study import Study
+from windtunnel.runs.table import join
 from windtunnel.tracking.mlflow import Location, answers, connect, create_database, refuse_deleted
 
 WAIT_SECONDS = 20.0
@@ -150,7 +151,7 @@ def tags_of_study(study: Study, planned: PlannedSegment) -> dict[str, str]:
     """The experiments of a study that need a segment, and its variant in each."""
     name = study.config.study
     experiments = dict.fromkeys(label.experiment for label in planned.labels)
-    found = {study_tag(name): "yes", f"experiment.{name}": "+".join(experiments)}
+    found = {study_tag(name): "yes", f"experiment.{name}": join(experiments)}
     for experiment, variant in planned.variants.items():
         found[f"variant.{name}.{experiment}"] = variant
     return legal(found)
