@@ -170,7 +170,7 @@ def _sets(study, loss):
 def write_fit(study, *, bootstrap=300) -> Fit:
     """The fit that a report leaves, with fewer resamples."""
     runs = study_runs(study)
-    law = fit(as_table(law_runs(runs, "scaling")), bootstrap=bootstrap)
+    law = fit(as_table(law_runs(run for run in runs if run.is_of("scaling"))), bootstrap=bootstrap)
     law = law.made_from(law_inputs(study.config.study, runs, {"scaling"}))
     law.to_json(study.folder / "fit.json")
     return law

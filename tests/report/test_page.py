@@ -15,7 +15,7 @@ from windtunnel.runs.study_files import FILE, keep_handoff
 
 
 def test_headline_is_the_optimum_of_the_fit(full, page):
-    runs = law_runs(gather(full.store, full.plan), "scaling")
+    runs = law_runs(gather(full.store, full.plan))
     fitted = fit(as_table(runs))
     low, high = fitted.domain["flops"]
     cards = re.findall(r"<article.*?</article>", page.html, re.DOTALL)

@@ -220,7 +220,7 @@ def test_a_fit_without_exact_flops_has_no_exact_ratio(tmp_path):
             for (n, d), loss in law.items()
         ],
     )
-    runs = law_runs(imported_runs(tmp_path), "law")
+    runs = law_runs(imported_runs(tmp_path))
     assert len(runs) == 12
     table = as_table(runs)
     assert sorted(table.columns) == ["flops", "loss", "params", "tokens"]

@@ -123,7 +123,7 @@ def own_domain(runs: Sequence[Run], experiments: Sequence[str]) -> dict[str, Spa
 
     Imported runs tell the law how loss falls, but were trained by another recipe.
     """
-    own = [run for run in law_runs(runs, *experiments) if not run.imported]
+    own = [run for run in law_runs(runs) if run.is_of(*experiments) and not run.imported]
     if not own:
         raise ConfigError(
             "only-imported-runs",

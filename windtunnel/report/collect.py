@@ -223,7 +223,7 @@ def _text(study: Study) -> str:
 
 
 def _law(study: str, experiment: str, runs: Sequence[Run]) -> ScalingLaw:
-    chosen = law_runs(runs, experiment)
+    chosen = law_runs(run for run in runs if run.is_of(experiment))
     law, table, problem = None, None, ""
     try:
         filters = ("decayed", "finished", f"experiment {experiment}")

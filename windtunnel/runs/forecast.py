@@ -22,13 +22,9 @@ from windtunnel.runs.store import Store
 from windtunnel.runs.table import join
 
 
-def law_runs(runs: Iterable[Run], *experiments: str) -> list[Run]:
-    """The runs that may feed a law: decayed, finished, of some experiments or of all."""
-    return [
-        run
-        for run in runs
-        if run.decayed and run.loss is not None and (not experiments or run.is_of(*experiments))
-    ]
+def law_runs(runs: Iterable[Run]) -> list[Run]:
+    """The runs that may feed a law: decayed and finished."""
+    return [run for run in runs if run.decayed and run.loss is not None]
 
 
 def as_table(runs: Sequence[Run], *, filters: tuple[str, ...] = ()) -> Table:
@@ -74,7 +70,7 @@ def write_forecast(
     if not held_out:
         return None
     experiments = {label.experiment for p in held_out for label in p.labels if label.held_out}
-    fitted = [run for run in law_runs(runs, *experiments) if not run.held_out]
+    fitted = [run for run in law_runs(runs) if run.is_of(*experiments) and not run.held_out]
     fingerprint = inputs_fingerprint(fitted)
     for known in read_forecasts(folder):
         same_points = {p["segment"] for p in known["points"]} == {p.id for p in held_out}
