@@ -246,15 +246,15 @@ def imported_diagnostics(origins: Sequence[str | None]) -> tuple[Diagnostic, ...
     sources = Counter(source for source in origins if source is not None)
     if not sources:
         return ()
-    where = ", ".join(f"{count} from {source}" for source, count in sources.items())
+    rows, where = len(origins), ", ".join(f"{n} from {source}" for source, n in sources.items())
     return (
         Diagnostic(
             "imported-runs",
-            f"{sources.total()} of {len(origins)} rows are imported ({where}): another recipe, "
+            f"{sources.total()} of {rows} rows are imported ({where}): another recipe, "
             "tokenizer or validation text is possible, what was stated of them is not checked, and "
             "without their exact FLOPs there is no exact ratio. To fit without them: --where "
             "'kind != imported'",
-            rows=len(origins),
+            rows=rows,
             imported=sources.total(),
             sources=dict(sources),
         ),
