@@ -241,7 +241,7 @@ BAD = {
     "table": (["fit", "table.csv"], "table.csv: no such file"),
     "no such table": (["fit", "table.csv"], "table.csv: no such file"),
     "widths": (["check", "mup", "--widths", "32,64"], "three or more, over a factor of 8"),
-    "width of no model": (["check", "mup", "--widths", "20,32,256"], "[unusable-width]"),
+    "width of no model": (["check", "mup", "--widths", "20,32,256"], "[invalid-value]"),
     "no cluster": (["sweep", "{good}", "--address", "127.0.0.1:1"], "--address 127.0.0.1:1: "),
     "width words": (["check", "mup", "--widths", "a,b"], "[not-a-number]"),
     "too early": (["fit", "{good}"], "[too-few-rows]"),

@@ -66,7 +66,7 @@ def test_losses_by_set_and_units(study_file, windtunnel, table):
     assert found.losses == {"words": found.loss}
     code, _, err = windtunnel("import-runs", study, table, *bits, "--loss-of", "word=val_loss")
     assert code == 2
-    assert "[unknown-value]" in err
+    assert "[unknown-set]" in err
 
 
 def test_a_mean_per_byte_over_unlike_sets_is_refused(study_file, windtunnel, words, tmp_path):

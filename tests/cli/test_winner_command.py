@@ -191,7 +191,7 @@ def test_a_study_without_a_search_is_refused(study_file):
     result = CliRunner().invoke(app, ["winner", str(study_file())])
     assert isinstance(result.exception, ConfigError)
     assert result.exception.exit_code == 2
-    assert result.exception.code == "no-search"
+    assert result.exception.code == "no-experiment"
     assert result.exception.values["kinds"] == ["scaling"]
 
 

@@ -39,7 +39,7 @@ ERRORS = {
         {"line": 15, "key": "experiments[0].kind", "value": "scalling"},
     ),
     "bad name": (("study: small", "study: ../small"), "bad-name", {"value": "../small"}),
-    "broken yaml": (("study: small", "study: [small"), "invalid-yaml", {}),
+    "broken yaml": (("study: small", "study: [small"), "not-yaml", {}),
     "nan": (("lr: 1e-2", "lr: .nan"), "not-finite", {"key": "recipe.lr"}),
 }
 

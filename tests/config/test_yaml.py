@@ -38,7 +38,7 @@ def changed(old, new):
 
 
 REFUSED = {
-    "tab": (changed("  - {kind", "\t- {kind"), 6, "invalid-yaml"),
+    "tab": (changed("  - {kind", "\t- {kind"), 6, "not-yaml"),
     "utf-16": (STUDY.encode("utf-16"), 1, "not-utf8"),
     "utf-16 without a mark": (STUDY.encode("utf-16-le"), 1, "not-utf8"),
     "nul": (changed("text.txt", "te\0xt.txt"), 2, "not-utf8"),
@@ -61,7 +61,7 @@ REFUSED = {
     "empty key": (STUDY + ": 3\n", 7, "bad-key"),
     "number as a key": (STUDY + "1: 3\n", 7, "unknown-key"),
     "null as a key": (STUDY + "~: 3\n", 7, "unknown-key"),
-    "two documents": (STUDY + "---\n" + STUDY, 7, "invalid-yaml"),
+    "two documents": (STUDY + "---\n" + STUDY, 7, "not-yaml"),
     "other version": ("%YAML 1.1\n---\n" + STUDY, 1, "yaml-version"),
     "deep": (STUDY + f"store: {'[' * 400}{']' * 400}\n", 7, "too-deep"),
     "a little too deep": (STUDY + f"store: {'[' * DEEPEST}{']' * DEEPEST}\n", 7, "wrong-type"),
@@ -70,7 +70,7 @@ REFUSED = {
     "merges of merges": (MERGES + STUDY, 1, "too-many-values"),
     "merge of a number": (STUDY + "resources: {<<: 3}\n", 7, "bad-merge"),
     "two merges": (STUDY + "resources: {<<: {retries: 1}, <<: {retries: 2}}\n", 7, "duplicate-key"),
-    "unknown alias": (STUDY + "store: *nowhere\n", 7, "invalid-yaml"),
+    "unknown alias": (STUDY + "store: *nowhere\n", 7, "not-yaml"),
     "400 digits": (changed("256", "9" * 400), 4, "out-of-range"),
     "5,000 digits": (changed("256", "9" * 5000), 4, "out-of-range"),
     "beyond 64 bits": (changed("256", "9223372036854775808"), 4, "out-of-range"),
@@ -83,7 +83,7 @@ REFUSED = {
     "a comment alone": ("# nothing\n\n", 1, "wrong-type"),
     "a list": ("- a\n", 1, "wrong-type"),
     "text": ("hello\n", 1, "wrong-type"),
-    "a quote without an end": (STUDY + "store: 'abc\n", 8, "invalid-yaml"),
+    "a quote without an end": (STUDY + "store: 'abc\n", 8, "not-yaml"),
 }
 
 
@@ -143,7 +143,7 @@ def test_only_a_small_file_is_read(tmp_path):
     for path, code in (
         (tmp_path, "not-a-file"),
         (tmp_path / "pipe", "not-a-file"),
-        (tmp_path / "large.yaml", "file-too-large"),
+        (tmp_path / "large.yaml", "too-large"),
         (tmp_path / "none.yaml", "missing-file"),
         (tmp_path / ("a" * 300), "unreadable"),
         (tmp_path / "large.yaml" / "study.yaml", "unreadable"),

@@ -104,7 +104,7 @@ def test_pairs_that_cannot_be_read_say_why(tmp_path, corpus, refuses):
     path.write_text(lines_of([("x", "")]))
     with refuses("empty", field="completion", blank=1):
         prepare_validation(Source(name="s", path=str(path), pairs=FIELDS), root=tmp_path)
-    fails("builtin:docs", "contradicting-options", FIELDS, ConfigError, path="builtin:docs")
+    fails("builtin:docs", "pairs-unsupported", FIELDS, ConfigError, path="builtin:docs")
     path.write_text(lines_of([("x", "y")], ("text", "z")))
     assert list(text_documents(Source(name="s", path=str(path)))) == [b"x"]
 

@@ -238,7 +238,7 @@ def test_a_spec_is_checked_at_birth(refuses):
     source = Source(name="a", path="/x")
     with refuses("empty", ConfigError, key="data.sources"):
         DataSpec(sources=())
-    with refuses("repeated-name", ConfigError, source="a"):
+    with refuses("duplicate-name", ConfigError, source="a"):
         DataSpec(sources=(source, source))
     with refuses("out-of-range", ConfigError, validation_fraction=0.6):
         DataSpec(sources=(source,), validation_fraction=0.6)

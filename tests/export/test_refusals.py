@@ -52,7 +52,7 @@ def test_too_far_without_extrapolate(study):
 
 def test_a_width_that_holds_no_whole_heads(study, tmp_path):
     error = refused(study, shape="100x4")
-    assert (error.code, error.values["value"]) == ("invalid-shape", "100x4")
+    assert (error.code, error.values["value"]) == ("invalid-value", "100x4")
     file = tmp_path / "model.yaml"
     file.write_text("model:\n  sizes: [96x5]\n  head_dim: 64\n")
     error = refused(study, shape=None, model=file)

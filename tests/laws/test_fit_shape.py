@@ -101,7 +101,7 @@ def test_what_is_no_json_names_the_file(tmp_path, content):
     with pytest.raises((FitError, ConfigError), match="windtunnel fit --out") as refused:
         Fit.read(path)
     assert str(refused.value).startswith(f"{path}: ")
-    assert refused.value.code in {"not-json", "not-utf-8", "not-a-number", "repeated-key"}
+    assert refused.value.code in {"not-json", "not-utf8", "not-a-number", "duplicate-key"}
 
 
 def test_a_folder_and_no_file_cannot_be_read(tmp_path):
@@ -139,5 +139,5 @@ def test_checks_name_place_value_and_what_is_allowed():
         check({"a": {}, "b": 1}, "")
     with refuses("wrong-type", place="name", allowed="text"):
         text(3, "name")
-    with refuses("repeated-key", ConfigError, where="here", key="a"):
+    with refuses("duplicate-key", ConfigError, where="here", key="a"):
         parse('{"a": 1, "a": 2}', "mend it", what="here", kind=ConfigError)

@@ -152,7 +152,7 @@ def test_akima_agrees_with_a_search_on_the_interpolant():
         (make(budgets=BUDGETS[:1]), {}, "too-few-budgets", {"budgets": 1, "needed": 2}),
         (make(sizes=3), {}, "too-few-budgets", {"budgets": 0, "needed": 2}),
         (make(low=2, high=20), {}, "too-few-optima", {"optima": 0, "budgets": 7, "needed": 2}),
-        (make(), {"interpolate": "akimo"}, "unknown-option", {"option": "interpolate"}),
+        (make(), {"interpolate": "akimo"}, "unknown-value", {"option": "interpolate"}),
         (Table(params=[1.0], loss=[1.0]), {}, "unknown-column", {"column": "flops"}),
         (
             Table(params=[1.0, 0], loss=[1, 1], flops=[1, 1]),

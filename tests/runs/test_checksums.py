@@ -29,7 +29,7 @@ def test_a_file_that_was_laid_out_anew_is_told(tmp_path, indent):
     path.write_text(json.dumps(json.loads(path.read_text()), indent=indent) + "\n")
     with pytest.raises(DamagedFile) as refused:
         read_json(path)
-    assert (refused.value.code, refused.value.values) == ("checksum-mismatch", {"file": path})
+    assert (refused.value.code, refused.value.values) == ("wrong-checksum", {"file": path})
 
 
 def test_every_changed_byte_is_told_or_leaves_the_value_as_it_was(tmp_path):
@@ -59,7 +59,7 @@ def test_a_changed_line_is_told_with_its_number(tmp_path):
     path.write_text(path.read_text().replace("3.5", "3.4"))
     with pytest.raises(DamagedFile) as refused:
         read_lines(path)
-    assert refused.value.code == "checksum-mismatch"
+    assert refused.value.code == "wrong-checksum"
     assert refused.value.values == {"file": path, "line": 2}
 
 
@@ -80,6 +80,6 @@ def test_a_changed_number_of_a_segment_is_told_with_what_to_do(study_file, name,
     path.write_text(text.replace(before, after, 1))
     with pytest.raises(DamagedFile) as refused:
         write_report(open_study(study.file))
-    assert (refused.value.code, refused.value.values) == ("checksum-mismatch", {"file": path})
+    assert (refused.value.code, refused.value.values) == ("wrong-checksum", {"file": path})
     path.write_text(text)
     assert not Sweep(open_study(study.file, prepared=True), engine="local").run().failed

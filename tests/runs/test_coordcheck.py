@@ -94,5 +94,5 @@ def test_activations_are_those_of_the_model():
 def test_widths_too_close_are_refused():
     with pytest.raises(ConfigError) as refused:
         coordinate_check(MODELS[:3], DEFAULT_RECIPE, steps=1)
-    assert refused.value.code == "few-widths"
+    assert refused.value.code == "too-few-widths"
     assert refused.value.values["widths"] == tuple(model.width for model in MODELS[:3])

@@ -168,7 +168,7 @@ def test_half_a_line_with_an_end_is_damage(tmp_path):
 
 @pytest.mark.parametrize(
     ("broken", "code"),
-    [("edited", "checksum-mismatch"), ("unknown", "checksum-mismatch"), ("number", "wrong-type")],
+    [("edited", "wrong-checksum"), ("unknown", "wrong-checksum"), ("number", "wrong-type")],
 )
 def test_a_line_changed_by_hand_is_refused(tmp_path, broken, code):
     add_runs(tmp_path, [run()])

@@ -112,7 +112,7 @@ def test_a_segment_that_two_experiments_want_is_planned_once(study_file):
 def test_horizons_too_short_are_refused(study_file, horizon, values):
     with pytest.raises(ConfigError) as refused:
         plan_of(study_file(horizons=f"[{horizon}]"))
-    assert refused.value.code == "short-horizon"
+    assert refused.value.code == "too-few-updates"
     assert values.items() <= refused.value.values.items()
     assert refused.value.values["horizon"] == horizon
 

@@ -136,7 +136,7 @@ def test_scale(csv):
             {"line": 3, "cells": 3, "columns": 2},
         ),
         ("runs.csv", b"params,tokens\n\n1\n", "ragged-row", {"line": 3, "cells": 1, "columns": 2}),
-        ("runs.csv", b"params,params\n1,2\n", "repeated-column", {"column": "params"}),
+        ("runs.csv", b"params,params\n1,2\n", "duplicate-column", {"column": "params"}),
         ("runs.csv", b"params tokens\n1 2\n", "unknown-separator", {"separator": "spaces"}),
         ("runs.csv", b"params|tokens\n1|2\n", "unknown-separator", {"separator": "bars"}),
         (
@@ -162,7 +162,7 @@ def test_scale(csv):
         (
             "runs.jsonl",
             b'{"a.b": 1, "a": {"b": 2}}\n',
-            "repeated-column",
+            "duplicate-column",
             {"place": "line 1", "column": "a.b"},
         ),
         ("runs.jsonl", b"[" * 100_000, "not-json", {}),

@@ -160,7 +160,7 @@ def test_a_parquet_file_that_is_damaged_or_holds_a_name_twice(tmp_path):
     names = ["params", "params", "tokens", "loss"]
     arrays = [pa.array([row[k] for row in ROWS]) for k in (0, 0, 1, 2)]
     pq.write_table(pa.Table.from_arrays(arrays, names=names), path)
-    assert values(refused(path), "column") == ("repeated-column", "params")
+    assert values(refused(path), "column") == ("duplicate-column", "params")
     whole = path.read_bytes()
     for cut in range(8, len(whole), 97):
         path.write_bytes(whole[:cut] + whole[-8:])

@@ -69,7 +69,7 @@ def test_metadata_of_wrong_types_is_damage(saved, change, format_1):
     written_meta(saved, change)
     with pytest.raises(checkpoint.Damaged) as refused:
         checkpoint.load(new_step().state, saved)
-    assert refused.value.code == "damaged-checkpoint"
+    assert refused.value.code == "damaged"
     assert refused.value.values["path"] == saved
     assert refused.value.values["part"] == checkpoint.META
 

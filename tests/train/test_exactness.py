@@ -250,4 +250,4 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
             file.unlink()
     with pytest.raises(StoreError) as refused:
         checkpoint.load(new_step().state, tmp_path / "here")
-    assert refused.value.code == "damaged-checkpoint"
+    assert refused.value.code == "damaged"

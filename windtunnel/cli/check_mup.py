@@ -139,7 +139,7 @@ def _model(family: "ModelFamily", width: int, depth: int, vocabulary: int) -> "M
         return family.spec(Size(width, depth), vocab_size=vocabulary)
     except ValueError as refused:
         raise ConfigError(
-            "unusable-width",
+            "invalid-value",
             f"--widths {width}: {reason(refused)}",
             width=width,
             cause=reason(refused),

@@ -293,12 +293,12 @@ def experiment_of(config: StudyConfig, requested: str | None) -> str:
     names = [each.name for each in config.experiments if isinstance(each, ScalingExperiment)]
     if requested is not None and requested not in names:
         raise ConfigError(
-            "unknown-value",
+            "unknown-experiment",
             f"--experiment {requested}: no scaling experiment of study {config.study!r}"
             f"{did_you_mean(requested, names) or '.'} It has: {', '.join(names) or 'none'}",
-            option="--experiment",
-            value=requested,
-            allowed=names,
+            study=config.study,
+            experiment=requested,
+            known=names,
         )
     if requested is None and len(names) != 1:
         has = f"several ({', '.join(names)}): choose one with --experiment" if names else "none"
@@ -367,12 +367,11 @@ def loss_columns(study: Study, texts: tuple[str, ...]) -> dict[str, str]:
             )
         if name not in known:
             raise ConfigError(
-                "unknown-value",
+                "unknown-set",
                 f"--loss-of {text}: the study measures no validation set {name!r}"
                 f"{did_you_mean(name, known) or '.'} It has: {', '.join(known)}",
-                option="--loss-of",
-                value=name,
-                allowed=known,
+                set=name,
+                known=known,
             )
         if f"loss_{name}" in columns:
             raise ConfigError(
@@ -416,7 +415,7 @@ def without(
     note = left_out({text: count for text, count in counts.items() if count}, table.rows)
     if gone.all():
         raise ConfigError(
-            "too-few-rows",
+            "no-rows-left",
             f"{table.path}: no run is left after --exclude: {note}",
             path=table.path,
             rows=0,

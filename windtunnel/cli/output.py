@@ -35,7 +35,7 @@ def check_output(
         return
     if path.is_dir():
         raise ConfigError(
-            "is-a-folder",
+            "not-a-file",
             f"{option} {path}: is a folder; name a file in it",
             option=option,
             path=path,

@@ -50,7 +50,7 @@ def print_winner(study: "Study", *, as_json: bool, every: bool = False) -> None:
     if not outcomes:
         kinds = list(dict.fromkeys(each.kind for each in study.config.experiments))
         raise ConfigError(
-            "no-search",
+            "no-experiment",
             f"{study.file}: no experiment of kind search, only {', '.join(kinds)}; add one "
             "(docs/search.md), or read a scaling experiment with `windtunnel fit`",
             study=str(study.file),

@@ -32,7 +32,7 @@ class Range(Strict):
     def _is_an_interval(self) -> Self:
         if self.low >= self.high:
             raise Refused(
-                "empty-range",
+                "out-of-order",
                 f"low = {self.low:g} is not below high = {self.high:g}",
                 low=self.low,
                 high=self.high,
@@ -200,7 +200,7 @@ class SearchExperiment(Strict):
         amounts = [end.amount for end in ends]
         if amounts != sorted(set(amounts)):
             raise Refused(
-                "not-increasing",
+                "out-of-order",
                 f"early_stopping: rungs grow and lie before the horizon of {self.horizon}, not "
                 f"{', '.join(str(end) for end in ends[:-1])}",
                 rungs=[str(end) for end in ends[:-1]],

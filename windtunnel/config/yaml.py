@@ -66,7 +66,7 @@ def parse(path: Path) -> Node:
             number, or more than `MOST_VALUES` values.
     """
     text = _text(path)
-    with boundary(path, "mend the file", ConfigError, what="not valid YAML", code="invalid-yaml"):
+    with boundary(path, "mend the file", ConfigError, what="not valid YAML", code="not-yaml"):
         return _Reader(path).read(text)
 
 
@@ -82,7 +82,7 @@ def _text(path: Path) -> str:
             raise ConfigError("not-a-file", f"{path}: {what}, and no study file; {init}", file=path)
         if status.st_size > MOST_BYTES:
             raise ConfigError(
-                "file-too-large",
+                "too-large",
                 f"{path}: {status.st_size:,} bytes; a study file has at most {MOST_BYTES:,}. Give "
                 "the path of the study file itself",
                 file=path,
@@ -152,9 +152,7 @@ class _Reader:
             ) from None
         except MarkedYAMLError as broken:
             line = broken.problem_mark.line + 1 if broken.problem_mark else 1
-            raise self._refused(
-                "invalid-yaml", line, f"not valid YAML: {_problem(broken)}"
-            ) from None
+            raise self._refused("not-yaml", line, f"not valid YAML: {_problem(broken)}") from None
         if root is None:
             return Node(None, self.path, 1)
         if self._size(root, {}, []) > MOST_VALUES:

@@ -143,7 +143,7 @@ def source_files(source: Source, tally: Tally | None = None) -> list[tuple[str, 
             )
         if source.pairs is not None and suffix_of(each.path) not in PAIR_SUFFIXES:
             raise DataError(
-                "wrong-format",
+                "pairs-unsupported",
                 f"{where}: pairs = {list(source.pairs)}, but {each.path} holds no JSON lines; "
                 f"allowed with pairs are {', '.join(PAIR_SUFFIXES)}: convert it, or remove pairs",
                 source=source.name,

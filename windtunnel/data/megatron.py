@@ -82,7 +82,7 @@ def _read(
         )
     if len(data) < body + 12 * sequences + 8 * entries:
         raise DataError(
-            "cut-off",
+            "wrong-size",
             f"{index}: cut off, {sequences} sequences announced; {_FIX}",
             path=index,
             sequences=sequences,

@@ -49,7 +49,7 @@ def _parts(schema: Any, column: str, path: Path) -> list[str]:
     names = list(schema.names)
     if names.count(column) > 1:
         raise DataError(
-            "repeated-column",
+            "duplicate-column",
             f"{path}: has {names.count(column)} columns {column!r}; rename one",
             path=path,
             column=column,

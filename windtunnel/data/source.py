@@ -74,7 +74,7 @@ class Source:
             )
         if self.pairs is not None and self.pairs[0] == self.pairs[1]:
             raise ConfigError(
-                "repeated-name",
+                "duplicate-value",
                 f"{where}: pairs = {list(self.pairs)}: prompt and completion are two fields",
                 source=self.name,
                 pairs=self.pairs,
@@ -89,7 +89,7 @@ class Source:
             ) from None
         if self.pairs is not None:
             raise ConfigError(
-                "contradicting-options",
+                "pairs-unsupported",
                 f"{where}: pairs = {list(self.pairs)} are fields of .jsonl files; {self.path} has "
                 "none: remove pairs",
                 source=self.name,
@@ -140,7 +140,7 @@ class DataSpec:
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ConfigError(
-                "repeated-name",
+                "duplicate-name",
                 f"data: source name {repeated[0]!r} is used twice; rename one",
                 source=repeated[0],
             )

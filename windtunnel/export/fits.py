@@ -161,7 +161,7 @@ def _own(study: Study, experiment: str | None) -> Path:
     scaling = [e.name for e in study.config.experiments if isinstance(e, ScalingExperiment)]
     if not scaling:
         raise ConfigError(
-            "no-scaling-experiment",
+            "no-experiment",
             f"{study.file}: the study has no scaling experiment, so nothing says what loss to "
             "expect of a size: add one (docs/study.md), or export the study that has it",
             path=study.file,

@@ -183,7 +183,7 @@ def _asked_model(ground: StudyContext, asked: Asked) -> ModelSpec | None:
             return family.spec(Size.parse(asked.shape), vocab_size=ground.vocab_size)
         except ValueError as wrong:
             raise ConfigError(
-                "invalid-shape",
+                "invalid-value",
                 f"--shape {asked.shape}: {_first(wrong)}",
                 option="--shape",
                 value=asked.shape,

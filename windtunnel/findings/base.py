@@ -211,7 +211,7 @@ def read_rows(path: Path, needs: Mapping[str, bool]) -> Iterator[Row]:
                 )
             if None in row or None in row.values():
                 raise Refused(
-                    "wrong-cell-count",
+                    "ragged-row",
                     f"the line has other than {len(names)} cells, one a column",
                     expected=len(names),
                 )
@@ -289,7 +289,7 @@ def _parsed(name: str, text: str) -> Any:
         return text == "True"
     if name in FLAGS:
         raise Refused(
-            "not-a-flag",
+            "not-a-boolean",
             f"column {name!r}: {text[:40]!r}, expected True or False",
             column=name,
             value=text[:40],

@@ -59,7 +59,7 @@ class Condition:
         found = next((match for form in _FORMS if (match := form.fullmatch(text.strip()))), None)
         if found is None:
             raise ConfigError(
-                "no-operator",
+                "incomplete-condition",
                 f"condition {text!r}: no operator outside quotes; write COLUMN OP VALUE with OP "
                 f"one of {' '.join(OPERATORS)}, {EXAMPLES}",
                 condition=text,
@@ -68,7 +68,7 @@ class Condition:
         column = (found["quoted"] if found["quote"] else found["plain"]).strip()
         if not column:
             raise ConfigError(
-                "no-column",
+                "incomplete-condition",
                 f"condition {text!r}: no column before the operator; {EXAMPLES}",
                 condition=text,
             )
@@ -180,7 +180,7 @@ def _value(text: str, whole: str) -> Value:
         return word[1:-1].strip()
     if not word:
         raise ConfigError(
-            "no-value",
+            "incomplete-condition",
             f"condition {whole!r}: no value after the operator; {EXAMPLES}",
             condition=whole,
         )

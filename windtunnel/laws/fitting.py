@@ -75,7 +75,7 @@ def fit(
         )
     if intervals not in METHODS:
         raise FitError(
-            "unknown-option",
+            "unknown-value",
             f"intervals = {intervals!r}: one of {', '.join(METHODS)}"
             f"{did_you_mean(str(intervals), METHODS)}",
             option="intervals",

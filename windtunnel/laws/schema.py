@@ -61,7 +61,7 @@ def text_of(path: Path, fix: str) -> str:
             return path.read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as broken:
             raise Refused(
-                "not-utf-8", f"no text in UTF-8 (its byte {broken.start})", byte=broken.start
+                "not-utf8", f"no text in UTF-8 (its byte {broken.start})", byte=broken.start
             ) from None
 
 
@@ -303,7 +303,7 @@ def keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise Refused("repeated-key", f"key {twice!r} stands twice in one object", key=twice)
+        raise Refused("duplicate-key", f"key {twice!r} stands twice in one object", key=twice)
     return found
 
 

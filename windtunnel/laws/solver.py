@@ -39,7 +39,7 @@ class Objective:
     def __post_init__(self) -> None:
         if self.name not in OBJECTIVES:
             raise FitError(
-                "unknown-option",
+                "unknown-value",
                 f"objective = {self.name!r}: one of {', '.join(OBJECTIVES)}"
                 + did_you_mean(str(self.name), OBJECTIVES),
                 option="objective",

@@ -35,7 +35,7 @@ def held_out_rows(
     if isinstance(holdout, str):
         if holdout != "largest":
             raise FitError(
-                "unknown-option",
+                "unknown-value",
                 f"holdout = {holdout!r}: 'largest', a mask, trunk labels or None",
                 option="holdout",
                 value=holdout,

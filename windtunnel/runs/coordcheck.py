@@ -90,7 +90,7 @@ def coordinate_check(
     widths = tuple(model.width for model in models)
     if len(set(widths)) < 3 or max(widths) < 8 * min(widths):
         raise ConfigError(
-            "few-widths",
+            "too-few-widths",
             f"widths {', '.join(map(str, widths))}: give three or more, over a factor of 8 or more",
             widths=widths,
             needed=3,

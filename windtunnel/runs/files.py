@@ -42,13 +42,13 @@ def undamaged(path: Path, fix: str, *, line: int | None = None) -> Iterator[None
         line: Number of the line from 1; 0 for one near the end whose number is unknown.
 
     Raises:
-        DamagedFile: With the code of the fault, or `damaged-file` where a library raised it.
+        DamagedFile: With the code of the fault, or `damaged` where a library raised it.
     """
     place: object = path
     if line is not None:
         place = f"{path}, " + (f"line {line}" if line else "near its end")
     try:
-        with boundary(place, fix, DamagedFile, what="damaged", code="damaged-file"):
+        with boundary(place, fix, DamagedFile, what="damaged", code="damaged"):
             yield
     except DamagedFile as damaged:
         damaged.values.pop("where", None)

@@ -43,7 +43,7 @@ class Schema(Generic[T]):
         value = self._read(content)
         if not unchanged:
             raise Refused(
-                "checksum-mismatch",
+                "wrong-checksum",
                 "does not match its checksum: it was edited or reformatted after it was written",
             )
         return value

@@ -102,7 +102,7 @@ class RunPoint(Strict):
         fork = steps - decay
         if fork < warmup or decay < 1:
             raise ConfigError(
-                "short-horizon",
+                "too-few-updates",
                 f"{self._where()}: {steps} updates, of which {warmup} warm up and {max(decay, 0)} "
                 f"decay; lengthen the horizon to more than {self._shortest()} updates or lower "
                 "recipe.warmup_steps",
@@ -114,7 +114,7 @@ class RunPoint(Strict):
             )
         if steps < FEWEST_STEPS:
             raise ConfigError(
-                "short-horizon",
+                "too-few-updates",
                 f"{self._where()}: {steps} updates of {batch} tokens, and under {FEWEST_STEPS} a "
                 "loss says little about the model; lengthen the horizon or lower "
                 "recipe.batch_tokens",

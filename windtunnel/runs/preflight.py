@@ -39,7 +39,7 @@ def check_execution(study: StudyConfig, segments: Iterable[PlannedSegment]) -> N
         context, batch = segment.model.context, segment.recipe.batch_tokens
         if rows % devices:
             raise Misfit(
-                "not-a-divisor",
+                "not-a-multiple",
                 f"resources.devices_per_trial = {devices}: does not divide the {rows} rows of "
                 f"{context} tokens in a batch of {batch}; take a divisor of {rows}",
                 "resources",
@@ -52,7 +52,7 @@ def check_execution(study: StudyConfig, segments: Iterable[PlannedSegment]) -> N
         head = segment.model.head_dim
         if resources.kernels == "native" and (head % WHOLE_HEAD or head > LARGEST_HEAD):
             raise Misfit(
-                "kernel-needs",
+                "kernels-cannot-run",
                 f"resources.kernels = native: needs a head_dim that is a multiple of {WHOLE_HEAD} "
                 f"up to {LARGEST_HEAD}, not {head}; or take kernels: auto",
                 "resources",
@@ -68,7 +68,7 @@ def check_execution(study: StudyConfig, segments: Iterable[PlannedSegment]) -> N
         own = rows // devices
         if pieces < context or own % min(own, pieces // context):
             raise Misfit(
-                "not-a-divisor",
+                "not-a-multiple",
                 f"resources.micro_batch_tokens = {pieces}: must hold a whole number of rows of "
                 f"{context} tokens that divides a device's {own} rows; {own * context} would",
                 "resources",
@@ -112,7 +112,7 @@ def _check_native(study: StudyConfig) -> None:
     for name, (value, holds) in needed.items():
         if not holds:
             raise Misfit(
-                "kernel-needs",
+                "kernels-cannot-run",
                 f"resources.kernels = native: needs {name}: {value}; or take kernels: auto",
                 "resources",
                 "kernels",

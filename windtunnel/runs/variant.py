@@ -120,7 +120,7 @@ class VariantPoint(Strict):
         for name, taken in (("warmup", warmup), ("ramp", ramp)):
             if taken >= steps and taken:
                 raise ConfigError(
-                    "stage-too-short",
+                    "too-few-updates",
                     f"{where}: {name} takes {taken} of its {steps} updates; shorten it, or "
                     "lengthen the stage",
                     **self._names(),

@@ -45,7 +45,7 @@ def read_csv(path: Path, text: str) -> TableFile:
         notes.append("its header begins with #")
     if twice := sorted({name for name in names if name and names.count(name) > 1}):
         raise ConfigError(
-            "repeated-column",
+            "duplicate-column",
             f"{path}: column {twice[0]!r} stands twice in the header; rename one",
             path=path,
             column=twice[0],

@@ -141,7 +141,7 @@ def _parquet(path: Path) -> TableFile:
         columns = dict(zip(names, (column.to_pylist() for column in found.columns), strict=True))
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(
-            "repeated-column",
+            "duplicate-column",
             f"{path}: column {twice[0]!r} is there twice; rename one",
             path=path,
             column=twice[0],

@@ -54,7 +54,7 @@ def flat_cells(
             apart = {name: list(cells)}
         if both := sorted(out.keys() & apart.keys()):
             raise ConfigError(
-                "repeated-column",
+                "duplicate-column",
                 f"{path}: column {both[0]!r} is there twice; rename one",
                 path=path,
                 column=both[0],
@@ -143,7 +143,7 @@ def _leaves(path: Path, place: str, row: Mapping[str, object]) -> dict[str, obje
         )
         if both := sorted(out.keys() & named.keys()):
             raise ConfigError(
-                "repeated-column",
+                "duplicate-column",
                 f"{path}, {place}: name {both[0]!r} is there twice; rename one",
                 path=path,
                 place=place,

@@ -142,7 +142,7 @@ def verify(folder: Path) -> dict[str, Any]:
             raise Refused("wrong-checksum", "does not match its checksum")
         if version not in (1, FORMAT):
             message = f"format {version!r:.40}, expected {FORMAT}"
-            raise Refused("unknown-format", message, format=version, known=[1, FORMAT])
+            raise Refused("unknown-version", message, format=version, known=[1, FORMAT])
         _check(meta)
     for name, digest in meta["sha256"].items():
         with _reading(folder, name):
@@ -159,7 +159,7 @@ def _reading(folder: Path, part: str) -> Iterator[None]:
         reason = {"reason": problem.code, **problem.values} if isinstance(problem, Refused) else {}
         message = f"{folder}: damaged checkpoint: {cause}"
         values: dict[str, object] = {"path": folder, "part": part, "cause": cause, **reason}
-        return Damaged("damaged-checkpoint", message, **values)
+        return Damaged("damaged", message, **values)
 
     try:
         yield

@@ -168,7 +168,7 @@ def check_mixture_fit(content: Any) -> None:
     table = content["table"]
     for name in ("sources", "sets"):
         if len(set(table[name])) < len(table[name]):
-            raise refused("repeated-name", f"table.{name}", table[name], "each name once")
+            raise refused("duplicate-name", f"table.{name}", table[name], "each name once")
     rows = len(table["weights"])
     for name in ("losses", "trunk", "variant"):
         listed(lambda *_: None, count=rows)(table[name], f"table.{name}")
@@ -255,7 +255,7 @@ def _chosen(found: dict[str, Any], place: str) -> str:
     chosen: str = found["chosen"]
     if chosen not in KINDS or able.count(chosen) != 1:
         allowed = ", ".join(kind for kind in able if kind in KINDS) or "none of its candidates"
-        raise refused("unknown-option", f"{place}.chosen", chosen, allowed)
+        raise refused("unknown-value", f"{place}.chosen", chosen, allowed)
     return chosen
 
 

@@ -268,7 +268,7 @@ def two_step_problem(
     """
     if interpolate not in READINGS:
         raise FitError(
-            "unknown-option",
+            "unknown-value",
             f"interpolate = {interpolate!r}: choose {', '.join(READINGS)}"
             f"{did_you_mean(str(interpolate), READINGS)}",
             option="interpolate",
