@@ -107,7 +107,7 @@ def page(found: Survey) -> str:
 
 
 def _room(module: str) -> str:
-    return module.split("/", maxsplit=1)[0] if "/" in module else "ground"
+    return module.split("/", maxsplit=1)[0] if "/" in module else "windtunnel"
 
 
 def _add_pydantic(found: Survey) -> None:

@@ -78,8 +78,8 @@ class SleepingTrainable(SegmentTrainable):
     """The engine's trainable over a `Sleeper`."""
 
     def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
-        """The store lies where the orders do."""
-        self.worker = Sleeper(Path(config["orders"]).parent)
+        """The store lies beside the worker configuration."""
+        self.worker = Sleeper(Path(config["worker_config"]).parent)
         self._take(config)
 
 
@@ -104,14 +104,14 @@ def measure(*, seeds: int = 10) -> dict[str, Any]:
     config = StudyConfig.model_validate(study_of(seeds=seeds, horizons=horizons_of(BRANCHES)))
     segments = make_plan(StudyContext(config=config, vocab_size=256, stream="slept")).segments
     with tempfile.TemporaryDirectory() as folder:
-        orders = Path(folder) / "orders.json"
-        write_json(orders, {})
+        config_path = Path(folder) / "orders.json"
+        write_json(config_path, {})
         store = Store(Path(folder))
         graph = Watched(segments, StudyStoreView(store, {}))
         graph.notes = []
         with cluster.connected(None, lambda problem: None):
             trainable = tune.with_resources(SleepingTrainable, {"cpu": 1})
-            run._tune(ReadySegments(graph, orders), trainable, slots=SLOTS)
+            run._tune(ReadySegments(graph, config_path), trainable, slots=SLOTS)
         assert graph.counts()[Status.FINISHED] == len(segments), graph.errors
         records = [store.segment(each.id).record or {} for each in segments]
     count = len(segments)

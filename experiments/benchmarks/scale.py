@@ -149,8 +149,8 @@ def sweeps(shrink: int) -> Iterable[dict[str, Any]]:
         config = StudyConfig.model_validate(
             study_of(seeds=seeds // shrink, horizons=horizons_of(count))
         )
-        ground = StudyContext(config=config, vocab_size=256, stream="simulated")
-        segments = make_plan(ground).segments
+        study_context = StudyContext(config=config, vocab_size=256, stream="simulated")
+        segments = make_plan(study_context).segments
         for noise, fault_rate in ((0.0, 0.0), (0.0, 0.01), (0.3, 0.01)):
             began = time.perf_counter()
             sweep = simulate(

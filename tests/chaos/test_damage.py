@@ -66,9 +66,9 @@ def study(study_file, known):
 def begin(path, stops):
     """Run the trunk for some stops, then leave it as Ctrl-C would; its folder."""
     opened = open_study(path, prepared=True)
-    orders = opened.folder / "orders.json"
-    write_json(orders, Sweep(opened, engine="local").order.model_dump(mode="json"))
-    worker, trunk = Worker(orders), opened.plan.trunks[0]
+    config_path = opened.folder / "orders.json"
+    write_json(config_path, Sweep(opened, engine="local").worker_config.model_dump(mode="json"))
+    worker, trunk = Worker(config_path), opened.plan.trunks[0]
     for _ in range(stops):
         worker.run(trunk, trunk_tokens=trunk.tokens)
     worker.close()

@@ -168,11 +168,11 @@ def test_a_study_is_planned_or_refused_with_its_line(study):
         file.write_text(as_yaml(study))
         try:
             config = load_study(file)
-            ground = StudyContext(config=config, vocab_size=256, stream="s")
-            plan = plan_of(file, ground, {})
+            study_context = StudyContext(config=config, vocab_size=256, stream="s")
+            plan = plan_of(file, study_context, {})
             searches = [each for each in config.experiments if each.kind == "search"]
             expected = {e.name: projected_trials(config, e, TrialLog()) for e in searches}
-            plan = plan_of(file, ground, expected)
+            plan = plan_of(file, study_context, expected)
         except WindtunnelError as refused:
             for line in str(refused).splitlines():
                 assert re.match(rf"{re.escape(str(file))}:\d+: ", line), line

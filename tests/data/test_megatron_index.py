@@ -88,7 +88,8 @@ def test_a_cut_index_is_refused(tmp_path, refuses):
     index = tmp_path / "a.idx"
     whole = index.read_bytes()
     for length, code in (
-        (3, "wrong-format"), (20, "wrong-format"), (40, "wrong-size"), (len(whole) - 1, "wrong-size"),
+        (3, "wrong-format"), (20, "wrong-format"),
+        (40, "wrong-size"), (len(whole) - 1, "wrong-size"),
     ):  # fmt: skip
         index.write_bytes(whole[:length])
         with refuses(code, path=index):

@@ -87,7 +87,7 @@ def test_what_is_missing_comes_from_the_law(study):
 
 @pytest.mark.parametrize("params", [3e5, 1.5e6, 2.4e9, 1e12])
 def test_a_size_by_params_keeps_the_shape(study, params):
-    model = nearest_model(study.ground, params)
+    model = nearest_model(study.study_context, params)
     assert model.params == pytest.approx(params, rel=0.25 if params < 1e7 else 0.02)
     largest = 96 / 5
     assert model.width / model.depth == pytest.approx(largest, rel=0.35 if params < 1e7 else 0.02)

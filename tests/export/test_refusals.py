@@ -222,7 +222,7 @@ def test_early_decays_that_do_not_fit_are_left_out_and_huge_sizes_do_not_hang(st
     ).handoff
     assert [kept.horizon_step for kept in near.checkpoints] == [39, None, None]  # not the quarter
     began = time.monotonic()
-    assert nearest_model(study.ground, 1e30).params == pytest.approx(1e30, rel=0.05)
+    assert nearest_model(study.study_context, 1e30).params == pytest.approx(1e30, rel=0.05)
     assert time.monotonic() - began < 10
     small = build_handoff(study, Asked(params=6e4, tokens=5e6)).handoff
     assert "size-rounded" in codes(small)

@@ -68,8 +68,8 @@ def test_a_source_without_weight_is_no_part_of_the_trunk(swept, folder):
 
 
 def test_the_identity_knows_what_is_read_and_not_how_it_is_written(swept):
-    own = swept.ground.mixed({"letters": 2.0})
-    assert own.stream == swept.ground.stream
+    own = swept.study_context.mixed({"letters": 2.0})
+    assert own.stream == swept.study_context.stream
     assert len(branch_of(swept, "plain").segment.changes) == 1  # the trunk's own changes nothing
     half = branch_of(swept, "half").segment
     (change,) = (each for each in half.changes if isinstance(each, DataChange))

@@ -11,7 +11,7 @@ from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError
 from windtunnel.runs.budget.budget import Account, disk_use
 from windtunnel.runs.budget.calibration import calibrate, read_calibration
-from windtunnel.runs.budget.cost import cost_of, left_of, slots_here
+from windtunnel.runs.budget.cost import cost_of, remaining_work, slots_here
 from windtunnel.runs.budget.throughput import shape_of, throughput_of
 from windtunnel.runs.budget.utilisation import compared, utilisation
 from windtunnel.runs.files import write_json
@@ -40,13 +40,13 @@ def flops(study, planned, updates):
 def test_what_is_left_is_counted_from_the_last_checkpoint_before_what_is_missing(study_file):
     study, _ = sweep(study_file(sizes="[16x1]", horizons=THREE))
     (trunk,) = study.plan.trunks
-    assert left_of(study).updates == {}
+    assert remaining_work(study).updates == {}
     longer = open_study(study_file(sizes="[16x1]", horizons="[110 steps, 150 steps, 260 steps]"))
     branch = max(longer.plan.branches, key=lambda each: each.end)
-    left = left_of(longer)
-    assert left.updates == {trunk.id: 234 - 180, branch.id: 26}
-    assert left.flops(longer) == flops(study, trunk, 80)
-    assert set(left.ended.values()) == {"finished"}
+    remaining = remaining_work(longer)
+    assert remaining.updates == {trunk.id: 234 - 180, branch.id: 26}
+    assert remaining.flops(longer) == flops(study, trunk, 80)
+    assert set(remaining.ended.values()) == {"finished"}
 
 
 def test_a_replay_of_freed_forks_is_left_to_do(study_file):
@@ -54,10 +54,10 @@ def test_a_replay_of_freed_forks_is_left_to_do(study_file):
     (trunk,) = study.plan.trunks
     found, _ = find_garbage(study)
     free(study.store, [each for each in found if each.kind == "forks"])
-    assert left_of(study).updates == {}
+    assert remaining_work(study).updates == {}
     branch = min(study.plan.branches, key=lambda each: each.end)
     shutil.rmtree(study.store.segment(branch.id).root)
-    assert left_of(study).updates == {trunk.id: 99, branch.id: 11}
+    assert remaining_work(study).updates == {trunk.id: 99, branch.id: 11}
     _, result = sweep(study.file)
     assert result.counts[Status.FINISHED] == 4
     assert study.store.segment(trunk.id).saved_steps() == [99, 180]
@@ -69,7 +69,7 @@ def test_the_need_on_disk_is_what_a_sweep_takes(study_file, retain):
         sizes="[16x1, 32x2]", horizons=THREE, seeds="2", replace=budget("", retain=retain)
     )
     study = open_study(path)
-    expected = estimate_sweep(study, throughput_of(study), left_of(study), slots=1)
+    expected = estimate_sweep(study, throughput_of(study), remaining_work(study), slots=1)
     study, _ = sweep(path)
     assert disk_use(study) == pytest.approx(expected.disk_end, rel=0.1)
     assert expected.disk_peak > expected.disk_end
@@ -80,7 +80,7 @@ def test_the_need_on_disk_is_what_a_sweep_takes(study_file, retain):
 def _kept_whole(study):
     every = study.config.replace(retain="all")
     study = type(study)(**(vars(study) | {"config": every}))
-    return estimate_sweep(study, throughput_of(study), left_of(study), slots=1).disk_end
+    return estimate_sweep(study, throughput_of(study), remaining_work(study), slots=1).disk_end
 
 
 @pytest.mark.parametrize(
@@ -181,12 +181,12 @@ def test_a_calibration_is_of_every_shape_and_holds_while_nothing_changes(study_f
     assert read_calibration(study, slots=1) is None
     assert [path.name for path in study.folder.iterdir()] == ["calibration.json"]
 
-    pace = throughput_of(study, found.by_shape())
+    throughput = throughput_of(study, found.by_shape())
     trunk = study.plan.trunks[0]
-    update = pace.of(shape_of(trunk)).update
-    assert pace.source == "calibrated"
-    assert pace.seconds(trunk) > trunk.steps * update
-    assert pace.seconds(trunk, 10) - pace.seconds(trunk, 0) > 10 * update * 0.999
+    update = throughput.of(shape_of(trunk)).update
+    assert throughput.source == "calibrated"
+    assert throughput.seconds(trunk) > trunk.steps * update
+    assert throughput.seconds(trunk, 10) - throughput.seconds(trunk, 0) > 10 * update * 0.999
 
 
 def test_a_sweep_logs_how_busy_it_kept_its_slots(study_file):

@@ -7,7 +7,7 @@ import pytest
 
 from windtunnel.config.search import SearchExperiment
 from windtunnel.runs.search.noise import differences, interval_of_mean, residual_noise, seed_spread
-from windtunnel.runs.search.projection import trials_asked
+from windtunnel.runs.search.projection import trial_count
 from windtunnel.runs.search.summary import missing, ranges, searched
 from windtunnel.runs.search.trial_log import SuggestedTrial
 from windtunnel.runs.search.trials import TrialResult
@@ -210,7 +210,7 @@ def test_a_search_cut_short_and_a_grid_count_their_own_trials():
     assert searched(outcome([], results, experiment=search(trials=4))).startswith("6 trials to")
     lists = {"model.heads_per_kv": [1, 2, 4], "model.qk_norm": [True, False]}
     grid = search(space=lists, sampler="grid", trials=40)
-    assert trials_asked(grid) == 6
+    assert trial_count(grid) == 6
     assert searched(outcome([], results, experiment=grid)).startswith("6 of 6 trials to")
     assert not any(
         "suggested" in sentence for sentence in missing(outcome([], results[:6], experiment=grid))

@@ -254,12 +254,13 @@ def _lines(handoff: "Handoff") -> "Iterator[str]":
         f"({counts.tokens_per_param:.3g} a param, {flops(counts.flops_6nd)}); {handoff.sized}"
     )
     for name, estimate in handoff.forecast.items():
-        yield f"forecast loss, {name}: {_said(estimate)} {handoff.loss_unit}, {handoff.level:.0%}"
+        interval = _interval_text(estimate)
+        yield f"forecast loss, {name}: {interval} {handoff.loss_unit}, {handoff.level:.0%}"
     if handoff.best is not None:
         best = handoff.best
         yield (
             f"best for this compute: {_si(best.params)} params, {_si(best.tokens)} tokens, "
-            f"{_said(best.tokens_per_param, '.3g')} tokens a param"
+            f"{_interval_text(best.tokens_per_param, '.3g')} tokens a param"
         )
     yield (
         f"batch {batch.batch_tokens:,} tokens ({batch.rows} rows); {steps.end:,} updates: "
@@ -277,7 +278,7 @@ def _lines(handoff: "Handoff") -> "Iterator[str]":
     yield "multipliers: " + ", ".join(f"{site} {value:.4g}" for site, value in sites)
 
 
-def _said(estimate: "Estimate", form: str = ".4f") -> str:
+def _interval_text(estimate: "Estimate", form: str = ".4f") -> str:
     """A value with its interval, as text."""
     ends = [
         "unbounded" if end is None or math.isinf(end) else format(end, form)

@@ -28,7 +28,7 @@ def import_runs(
             "a W&B runs table, or wandb/ folder.",
         ),
     ] = None,
-    asked: Annotated[
+    file_format: Annotated[
         str | None,
         typer.Option(
             "--format",
@@ -141,7 +141,7 @@ def import_runs(
             study,
             source,
             options,
-            file_format=asked,
+            file_format=file_format,
             tracking_uri=tracking_uri,
             replace=replace,
             dry_run=dry_run,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from windtunnel.config.search import SearchExperiment
     from windtunnel.engine.simulate import Estimate
     from windtunnel.runs.budget.calibration import Calibration
-    from windtunnel.runs.budget.cost import Cost, Left
+    from windtunnel.runs.budget.cost import Cost, RemainingWork
     from windtunnel.runs.budget.throughput import Shape, Throughput
     from windtunnel.runs.plan import PlannedSegment
     from windtunnel.runs.study import Study
@@ -72,7 +72,7 @@ def print_plan(study: "Study", *, calibrates: bool, as_json: bool) -> None:
     from windtunnel.engine.simulate import estimate_sweep
     from windtunnel.runs.budget.budget import over_budget
     from windtunnel.runs.budget.calibration import calibrate, read_calibration
-    from windtunnel.runs.budget.cost import cost_of, free_bytes, left_of, slots_here
+    from windtunnel.runs.budget.cost import cost_of, free_bytes, remaining_work, slots_here
     from windtunnel.runs.budget.throughput import throughput_of
     from windtunnel.runs.preflight import beyond_this_machine
 
@@ -81,25 +81,27 @@ def print_plan(study: "Study", *, calibrates: bool, as_json: bool) -> None:
         calibration: Calibration | None = calibrate(study.expected, slots=slots, tell=_tell)
     else:
         calibration = read_calibration(study, slots=slots)
-    pace = throughput_of(study, calibration.by_shape() if calibration else None)
+    throughput = throughput_of(study, calibration.by_shape() if calibration else None)
     expected = study.expected
-    cost, left = cost_of(expected), left_of(expected)
-    estimate = estimate_sweep(expected, pace, left, slots=slots)
-    budget = over_budget(expected, left, pace, estimate.disk_peak)
+    cost, remaining = cost_of(expected), remaining_work(expected)
+    estimate = estimate_sweep(expected, throughput, remaining, slots=slots)
+    budget = over_budget(expected, remaining, throughput, estimate.disk_peak)
     beyond = beyond_this_machine(study.config.resources)
-    finished = sum(outcome == "finished" for outcome in left.ended.values())
+    finished = sum(outcome == "finished" for outcome in remaining.ended.values())
     if as_json:
         print_json(
             {
                 "study": study.config.study,
                 "store": str(study.store.root),
-                "segments": [_segment(study, planned, pace) for planned in study.plan.segments],
+                "segments": [
+                    _segment(study, planned, throughput) for planned in study.plan.segments
+                ],
                 "cost": asdict(cost) | {"saving": cost.saving},
                 "finished": finished,
                 "left": {
-                    "segments": len(left.updates),
-                    "updates": sum(left.updates.values()),
-                    "flops": left.flops(study),
+                    "segments": len(remaining.updates),
+                    "updates": sum(remaining.updates.values()),
+                    "flops": remaining.flops(study),
                     "seconds": estimate.left.makespan,
                 },
                 "time": {
@@ -107,8 +109,8 @@ def print_plan(study: "Study", *, calibrates: bool, as_json: bool) -> None:
                     "seconds": estimate.whole.makespan,
                     "bound_seconds": estimate.whole.bound,
                     "utilisation": estimate.whole.utilisation,
-                    "flops_per_second": pace.flops_per_second,
-                    "speed": pace.source,
+                    "flops_per_second": throughput.flops_per_second,
+                    "speed": throughput.source,
                 },
                 "disk": {
                     "peak_bytes": estimate.disk_peak,
@@ -130,13 +132,13 @@ def print_plan(study: "Study", *, calibrates: bool, as_json: bool) -> None:
             say(console, f"{'search ' + each.name:<11}  {_search(study, each)}")
         elif isinstance(each, BranchExperiment):
             say(console, f"{'branch ' + each.name:<11}  {_branch(study, each)}")
-    for line in _lines(expected, cost, left, finished):
+    for line in _lines(expected, cost, remaining, finished):
         say(console, line)
-    for line in estimate_lines(study, pace, estimate, slots=slots):
+    for line in estimate_lines(study, throughput, estimate, slots=slots):
         say(console, line)
     say(console, f"store        {study.store.root}")
     if calibration:
-        console.print(calibration_table(expected, calibration, pace))
+        console.print(calibration_table(expected, calibration, throughput))
     say_data(console, study)
     say_warnings(console, study)
     for diagnostic in beyond:
@@ -154,7 +156,7 @@ def print_resolved(config: "StudyConfig") -> None:
     print(resolved_text(config), end="")
 
 
-def _segment(study: "Study", planned: "PlannedSegment", pace: "Throughput") -> dict[str, Any]:
+def _segment(study: "Study", planned: "PlannedSegment", throughput: "Throughput") -> dict[str, Any]:
     from windtunnel.config import Branch
 
     segment = planned.segment
@@ -174,7 +176,7 @@ def _segment(study: "Study", planned: "PlannedSegment", pace: "Throughput") -> d
         "forks": list(planned.forks),
         "tokens": planned.tokens,
         "flops": planned.flops,
-        "seconds": pace.seconds(planned),
+        "seconds": throughput.seconds(planned),
         "epochs_at_end": study.epochs.get(planned.id),
     }
 
@@ -228,8 +230,8 @@ def _shape(study: "Study", model: "ModelSpec") -> str:
     return ", ".join(parts)
 
 
-def _lines(study: "Study", cost: "Cost", left: "Left", finished: int) -> list[str]:
-    begun = f"; {flops(left.flops(study))} left to train" if left.ended else ""
+def _lines(study: "Study", cost: "Cost", remaining: "RemainingWork", finished: int) -> list[str]:
+    begun = f"; {flops(remaining.flops(study))} left to train" if remaining.ended else ""
     return [
         f"segments     {cost.trunks} trunks + {cost.branches} branches; {finished} finished{begun}",
         f"updates      {cost.updates:,}",
@@ -244,14 +246,14 @@ def _lines(study: "Study", cost: "Cost", left: "Left", finished: int) -> list[st
 def _search(study: "Study", experiment: "SearchExperiment") -> str:
     """`30 trials of 16x1 to 10N, 12 suggested; then 3 x 2 new seeds, and to 20N`."""
     from windtunnel.runs.points import search_size
-    from windtunnel.runs.search.projection import trials_asked
+    from windtunnel.runs.search.projection import trial_count
     from windtunnel.runs.search.trial_log import read_suggested
 
     size, suggested = (
-        search_size(study.ground, experiment),
+        search_size(study.study_context, experiment),
         read_suggested(study.folder, experiment),
     )
-    count = max(trials_asked(experiment), len(suggested.trials))
+    count = max(trial_count(experiment), len(suggested.trials))
     text = f"{count} trials of {size} to {experiment.horizon}, {len(suggested.trials)} suggested"
     if experiment.early_stopping:
         rungs = ", ".join(map(str, experiment.early_stopping.rungs))
@@ -267,11 +269,11 @@ def _search(study: "Study", experiment: "SearchExperiment") -> str:
 def _branch(study: "Study", experiment: "BranchExperiment") -> str:
     """`forks 4000 steps of 32x3, 5 variants x 3 seeds: docs, code10, code30, code50, code100`."""
     sizes = experiment.sizes or study.config.model.sizes
-    written, count = list(experiment.variants), len(experiment.ways)
+    written, count = list(experiment.variants), len(experiment.all_variants)
     names = written[:MOST_NAMES]
     if more := len(written) - len(names):
         names.append(f"{more} more")
-    if drawn := list(experiment.ways)[len(written) :]:
+    if drawn := list(experiment.all_variants)[len(written) :]:
         names.append(f"{drawn[0]} to {drawn[-1]}, its design")
     seeds = len(experiment.seeds)
     return (
@@ -318,7 +320,7 @@ HOW = {
 
 
 def estimate_lines(
-    study: "Study", pace: "Throughput", estimate: "Estimate", *, slots: int
+    study: "Study", throughput: "Throughput", estimate: "Estimate", *, slots: int
 ) -> list[str]:
     """The lines `disk`, `time` and `schedule`."""
     from windtunnel.runs.budget.cost import free_bytes
@@ -334,13 +336,15 @@ def estimate_lines(
         f"disk         {size_of(estimate.disk_peak)} at the peak{shrinks} (retain: "
         f"{study.config.retain}); {size_of(free_bytes(study.store.root))} free there",
         f"time         about {duration(whole.makespan)} on {slots} at once{remaining}; "
-        f"{pace.flops_per_second:.1e} FLOP/s each ({HOW[pace.source]})",
+        f"{throughput.flops_per_second:.1e} FLOP/s each ({HOW[throughput.source]})",
         f"schedule     {whole.utilisation:.0%} of {slots} slots busy; no order could take under "
         f"{duration(whole.bound)}",
     ]
 
 
-def calibration_table(study: "Study", calibration: "Calibration", pace: "Throughput") -> Table:
+def calibration_table(
+    study: "Study", calibration: "Calibration", throughput: "Throughput"
+) -> Table:
     """One row per shape: the measured time of an update, and the resulting time of its segments."""
     from windtunnel.config import Branch
     from windtunnel.runs.budget.throughput import shape_of
@@ -348,7 +352,7 @@ def calibration_table(study: "Study", calibration: "Calibration", pace: "Through
     seconds: dict[Shape, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for planned in study.plan.segments:
         kind = "branch" if isinstance(planned.segment, Branch) else "trunk"
-        seconds[shape_of(planned)][kind].append(pace.seconds(planned))
+        seconds[shape_of(planned)][kind].append(throughput.seconds(planned))
     conditions = calibration.conditions
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(calibration.written))
     table = Table(

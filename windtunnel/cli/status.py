@@ -114,12 +114,12 @@ def _searches(study: "Study") -> "tuple[SearchOutcome, ...]":
 
 
 def _search(outcome: "SearchOutcome") -> dict[str, Any]:
-    from windtunnel.runs.search.projection import trials_asked
+    from windtunnel.runs.search.projection import trial_count
     from windtunnel.runs.search.summary import repeats_left
 
     return {
         "experiment": outcome.experiment.name,
-        "trials": trials_asked(outcome.experiment),
+        "trials": trial_count(outcome.experiment),
         "suggested": len(outcome.results),
         "batches": outcome.results[-1].trial.batch + 1 if outcome.results else 0,
         "ended": len(outcome.results) - outcome.counts.get("unfinished", 0),

@@ -105,7 +105,7 @@ def _print(console: Console, study: "Study", outcome: "SearchOutcome", *, every:
     from windtunnel.runs.search.summary import missing, searched
 
     experiment = outcome.experiment
-    size = search_size(study.ground, experiment)
+    size = search_size(study.study_context, experiment)
     say(console, f"search {experiment.name}, {size}: {searched(outcome)}")
     if experiment.objective != "mean":
         say(console, f"every loss is that on {experiment.objective}")

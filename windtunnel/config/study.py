@@ -144,7 +144,7 @@ def check_counts(study: "StudyConfig") -> None:
     """
     total = 0
     for number, experiment in enumerate(study.experiments):
-        count = branches_asked(experiment, study)
+        count = branch_count(experiment, study)
         total += count
         if total > MOST_SEGMENTS:
             with at("experiments", number):
@@ -159,7 +159,7 @@ def check_counts(study: "StudyConfig") -> None:
                 )
 
 
-def branches_asked(experiment: Experiment, study: "StudyConfig") -> int:
+def branch_count(experiment: Experiment, study: "StudyConfig") -> int:
     """Number of branches of an experiment, including those shared with other experiments."""
     sizes, seeds = len(study.model.sizes), len(experiment.seeds)
     match experiment:
@@ -173,7 +173,12 @@ def branches_asked(experiment: Experiment, study: "StudyConfig") -> int:
             return cells * each * len(experiment.horizons) * seeds
         case BranchExperiment():
             sizes = len(experiment.sizes or study.model.sizes)
-            return sizes * len(experiment.forks) * sum(map(len, experiment.ways.values())) * seeds
+            return (
+                sizes
+                * len(experiment.forks)
+                * sum(map(len, experiment.all_variants.values()))
+                * seeds
+            )
         case _:
             rungs = len(experiment.early_stopping.rungs) if experiment.early_stopping else 0
             again = min(experiment.top, experiment.trials) * (seeds + experiment.repeats) * 2

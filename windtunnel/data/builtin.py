@@ -205,7 +205,9 @@ PROMPT_BYTES = 80
 COMPLETION_BYTES = 46
 
 # Nothing to learn: what was elided, blank lines, errors, and addresses, which no two runs share.
-_UNTOLD = re.compile(r"\s*(?:\.\.\.|<BLANKLINE>|\s)*\Z|Traceback|.*\b0x[0-9a-fA-F]{6,}", re.DOTALL)
+_UNPREDICTABLE = re.compile(
+    r"\s*(?:\.\.\.|<BLANKLINE>|\s)*\Z|Traceback|.*\b0x[0-9a-fA-F]{6,}", re.DOTALL
+)
 
 
 class Doctests:
@@ -235,7 +237,7 @@ class Doctests:
             prompt = _last_lines(session, PROMPT_BYTES)
             key = (example.source, output)
             whole = len(prompt) >= len(statement)
-            if whole and _is_told(output) and key not in self._seen:
+            if whole and _is_predictable(output) and key not in self._seen:
                 self._seen.add(key)
                 yield Pair(prompt.encode(), output.encode())
             session += example.want
@@ -256,7 +258,7 @@ def _last_lines(text: str, most: int) -> str:
     return tail[-most - 1 :].partition(b"\n")[2].decode()
 
 
-def _is_told(output: str) -> bool:
+def _is_predictable(output: str) -> bool:
     printable = all(char.isprintable() for char in output if char != "\n")
     fits = 0 < len(output.encode()) <= COMPLETION_BYTES
-    return fits and printable and not _UNTOLD.match(output)
+    return fits and printable and not _UNPREDICTABLE.match(output)

@@ -10,7 +10,7 @@ from windtunnel.engine.simulate import estimate_sweep, simulate
 from windtunnel.errors import ConfigError
 from windtunnel.runs.budget.budget import BudgetWatch, over_budget
 from windtunnel.runs.budget.calibration import read_calibration
-from windtunnel.runs.budget.cost import left_of, slots_here
+from windtunnel.runs.budget.cost import remaining_work, slots_here
 from windtunnel.runs.budget.throughput import throughput_of
 from windtunnel.runs.budget.utilisation import SweepTook, log_sweep
 from windtunnel.runs.gc import RetainLast, wanted_back
@@ -62,11 +62,11 @@ class SweepCallbacks:
             return []
         slots = slots_here(self.study.config)
         calibration = read_calibration(self.study, slots=slots)
-        pace = throughput_of(self.study, calibration.by_shape() if calibration else None)
+        throughput = throughput_of(self.study, calibration.by_shape() if calibration else None)
         study = self.study.expected
-        left = left_of(study)
-        eta = estimate_sweep(study, pace, left, slots=slots)
-        return over_budget(study, left, pace, eta.disk_peak)
+        remaining = remaining_work(study)
+        eta = estimate_sweep(study, throughput, remaining, slots=slots)
+        return over_budget(study, remaining, throughput, eta.disk_peak)
 
     def add(self, segments: Iterable[PlannedSegment]) -> None:
         """Take in segments that a search has added, before any of them starts.

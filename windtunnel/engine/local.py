@@ -11,9 +11,9 @@ IDLE_SECONDS = 0.2
 """Poll interval while the graph waits for another process."""
 
 
-def run(graph: Graph, orders: Path) -> None:
+def run(graph: Graph, config_path: Path) -> None:
     """Run every ready segment until the graph is idle."""
-    worker = Worker(orders)
+    worker = Worker(config_path)
     try:
         while not graph.idle:
             planned = graph.next_ready()

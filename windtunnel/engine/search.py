@@ -106,7 +106,7 @@ class _Search:
         new: dict[str, PlannedSegment] = {}
         while not self.open:
             results = trial_results(
-                self.study.ground, self.experiment, self.suggested, self.study.store
+                self.study.study_context, self.experiment, self.suggested, self.study.store
             )
             following = self._following(results)
             if following.batches > self.suggested.batches or following.finalists is not None:
@@ -150,7 +150,7 @@ class _Search:
         write_journal(self.study.folder, self.study.config, self.experiment, results)
 
     def _plan(self) -> dict[str, PlannedSegment]:
-        points = search_points(self.study.ground, self.experiment, self.suggested)
+        points = search_points(self.study.study_context, self.experiment, self.suggested)
         return {planned.id: planned for planned in planned_segments(points)}
 
     def _not_ended(self, planned: Iterable[PlannedSegment]) -> set[str]:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from windtunnel.config import Branch
 from windtunnel.engine.graph import Graph, Status
-from windtunnel.runs.budget.cost import DiskUse, Left
+from windtunnel.runs.budget.cost import DiskUse, RemainingWork
 from windtunnel.runs.budget.throughput import Throughput
 from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.study import Study
@@ -240,30 +240,32 @@ class Estimate:
     disk_end: int
 
 
-def estimate_sweep(study: Study, pace: Throughput, left: Left, *, slots: int) -> Estimate:
-    """Estimate (ETA) of a study on `slots`, with throughput `pace` and remaining work `left`."""
+def estimate_sweep(
+    study: Study, throughput: Throughput, remaining: RemainingWork, *, slots: int
+) -> Estimate:
+    """Estimate (ETA) of a study on `slots`, with the given throughput and remaining work."""
     segments = study.plan.segments
-    disk = DiskUse(segments, pace, retain=study.config.retain)
+    disk = DiskUse(segments, throughput, retain=study.config.retain)
     whole = simulate(
-        segments, pace.seconds, slots=slots, through=lambda graph: _DiskTracking(graph, disk)
+        segments, throughput.seconds, slots=slots, through=lambda graph: _DiskTracking(graph, disk)
     )
     return Estimate(
         whole=whole,
         left=simulate(
             segments,
-            lambda planned: pace.seconds(planned, left.updates[planned.id]),
+            lambda planned: throughput.seconds(planned, remaining.updates[planned.id]),
             slots=slots,
-            ended=lambda planned: _status(left, planned),
+            ended=lambda planned: _status(remaining, planned),
         )
-        if left.ended or left.updates != {p.id: p.steps for p in segments}
+        if remaining.ended or remaining.updates != {p.id: p.steps for p in segments}
         else whole,
         disk_peak=disk.peak,
         disk_end=disk.now,
     )
 
 
-def _status(left: Left, planned: PlannedSegment) -> Status | None:
-    outcome = left.ended.get(planned.id)
+def _status(remaining: RemainingWork, planned: PlannedSegment) -> Status | None:
+    outcome = remaining.ended.get(planned.id)
     return None if outcome is None else Status(outcome)
 
 

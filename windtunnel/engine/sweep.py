@@ -22,7 +22,7 @@ from windtunnel.errors import FitError, WindtunnelError
 from windtunnel.runs.completion import WantedSet, is_complete, outcome_of
 from windtunnel.runs.files import write_json
 from windtunnel.runs.forecast import write_forecast
-from windtunnel.runs.gc import clear_leftovers
+from windtunnel.runs.gc import clear_scratch_files
 from windtunnel.runs.lease import Lease
 from windtunnel.runs.measured import gather
 from windtunnel.runs.plan import PlannedSegment
@@ -114,7 +114,7 @@ class Sweep:
         self.engine, self.address = engine, address
         self._opened = study
         validation = study.config.data.validation
-        self.order = WorkerConfig(
+        self.worker_config = WorkerConfig(
             study=study.config.study,
             store=str(study.store.root),
             dataset=str(study.dataset.folder),
@@ -164,10 +164,10 @@ class Sweep:
         self._opened.store.open_for_writing()
         folder = self._opened.folder
         with Lease(folder / "lease.json", what=f"study {self._opened.config.study!r}"):
-            self.order.stop_file.unlink(missing_ok=True)
-            orders = folder / "orders.json"
-            write_json(orders, self.order.model_dump(mode="json"))
-            clear_leftovers(self._opened.store, folder, self.graph.planned)
+            self.worker_config.stop_file.unlink(missing_ok=True)
+            config_path = folder / "orders.json"
+            write_json(config_path, self.worker_config.model_dump(mode="json"))
+            clear_scratch_files(self._opened.store, folder, self.graph.planned)
             self._may_grow = True
             self.graph.add(self.callbacks.begin())
             suggested = self.searches.begin(self.graph.ended())
@@ -175,9 +175,9 @@ class Sweep:
             self.graph.add(suggested)
             self._write_plan()
             with _Interruption(self._stop) as interruption:
-                self._engine_run(orders, interruption)
+                self._engine_run(config_path, interruption)
             self.callbacks.finish(slots=self.graph.slots)
-            self.order.stop_file.unlink(missing_ok=True)
+            self.worker_config.stop_file.unlink(missing_ok=True)
         interrupted = interruption.happened or self.graph.counts()[Status.INTERRUPTED] > 0
         return SweepResult(
             counts=self.graph.counts(),
@@ -188,21 +188,21 @@ class Sweep:
             forecast_problem=self._forecast_problem,
         )
 
-    def _engine_run(self, orders: Path, interruption: "_Interruption") -> None:
+    def _engine_run(self, config_path: Path, interruption: "_Interruption") -> None:
         if self.graph.done:
             self.graph.next_ready()  # passes the barrier, so a finished study gets its forecast
             return
         if self.engine == "local":
             from windtunnel.engine import local
 
-            local.run(self.graph, orders)
+            local.run(self.graph, config_path)
             return
         prepare_environment()
         from windtunnel.engine.ray.tune import run
 
         run(
             self.graph,
-            orders,
+            config_path,
             resources=self._opened.config.resources,
             address=self.address,
             on_connected=interruption.install,
@@ -240,7 +240,7 @@ class Sweep:
     def _stop(self) -> None:
         """Make every run save and return."""
         self.graph.stopping = "interrupted"
-        self.order.stop_file.touch()
+        self.worker_config.stop_file.touch()
 
 
 class _Interruption:

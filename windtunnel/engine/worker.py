@@ -10,7 +10,7 @@ from windtunnel.redact import redacted
 from windtunnel.runs.lease import LeaseHeld
 from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.segment_run import LostFork, SegmentRun, fail
-from windtunnel.runs.worker import WorkerContext, read_order
+from windtunnel.runs.worker import WorkerContext, read_worker_config
 
 Report = dict[str, Any]
 
@@ -18,8 +18,8 @@ Report = dict[str, Any]
 class Worker:
     """A process's open data, its compiled shapes, and the segment in progress."""
 
-    def __init__(self, orders: Path) -> None:
-        self.bench = WorkerContext(read_order(orders))
+    def __init__(self, config_path: Path) -> None:
+        self.context = WorkerContext(read_worker_config(config_path))
         self._run: SegmentRun | None = None
         self._segment_id = ""
 
@@ -55,7 +55,7 @@ class Worker:
             self.close()
             with suppress(StoreError):
                 text = redacted("".join(traceback.format_exception(fault)).strip())
-                self.bench.store.segment(segment_id).note(f"an attempt failed: {text}")
+                self.context.store.segment(segment_id).note(f"an attempt failed: {text}")
             raise
         if progress.event in {"done", "interrupted"}:
             self.close()
@@ -69,14 +69,14 @@ class Worker:
         self._run, self._segment_id = None, ""
 
     def _begin(self, planned: PlannedSegment, trunk_tokens: int) -> None:
-        run = SegmentRun(self.bench, planned, planned_tokens=trunk_tokens)
+        run = SegmentRun(self.context, planned, planned_tokens=trunk_tokens)
         run.__enter__()
         self._run, self._segment_id = run, planned.id
 
     def _failed(self, segment_id: str, problem: WindtunnelError) -> Report:
         report = _ended("failed", problem)
         try:
-            fail(self.bench.store.segment(segment_id), str(problem))
+            fail(self.context.store.segment(segment_id), str(problem))
         except StoreError as second:
             report["error"] = f"{problem}\n{second}"
         return report

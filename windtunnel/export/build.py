@@ -81,12 +81,12 @@ def build_handoff(study: Study, asked: Asked) -> Export:
     warnings = check_fit(study, made, runs, accept=asked.accept)
     companions = open_companions(study, asked.companions)
     winners, tuned, schedule = _tuned(companions, study, asked)
-    sized = size_of(study.ground, fitted, asked)
+    sized = size_of(study.study_context, fitted, asked)
     model = sized.model
     own = own_domain(runs, made.experiments)
     warnings += size_diagnostics(asked, model)
     warnings += check_reach(fitted, own, model, sized.tokens, accepted=asked.extrapolate)
-    warnings += shape_diagnostics(study.ground, model)
+    warnings += shape_diagnostics(study.study_context, model)
     loss = fitted.predict(model.params, sized.tokens).value
     batch, more = batch_of(companions, tuned, asked, loss=loss, context=model.context)
     warnings += more
@@ -259,7 +259,7 @@ def _inputs(companions: Sequence[Companion], fitted: Fit, fits: Mapping[str, Fit
     return Inputs(
         study=str(study.file.resolve()),
         study_sha256=_sha256(study.file.read_bytes()),
-        stream=study.ground.stream,
+        stream=study.study_context.stream,
         tokenizer=study.tokenizer,
         end_of_text=study.config.data.end_of_text,
         validation={each.name: each.fingerprint for each in study.validation},

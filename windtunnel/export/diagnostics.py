@@ -14,10 +14,12 @@ LONG_WARMUP = 0.1
 """Of all updates (assumed: MiniCPM's launchers take at most so much)."""
 
 
-def shape_diagnostics(ground: StudyContext, model: ModelSpec) -> Iterator[Warned]:
+def shape_diagnostics(study_context: StudyContext, model: ModelSpec) -> Iterator[Warned]:
     """Where the target is no member of the family that was measured."""
-    sizes = ground.config.model.sizes
-    family = [ground.config.model.spec(size, vocab_size=ground.vocab_size) for size in sizes]
+    sizes = study_context.config.model.sizes
+    family = [
+        study_context.config.model.spec(size, vocab_size=study_context.vocab_size) for size in sizes
+    ]
     proxy = family[0]
     if model.head_dim != proxy.head_dim:
         yield Warned(

@@ -151,7 +151,7 @@ def open_companions(study: Study, files: tuple[Path, ...]) -> tuple[Companion, .
 
 def _losses(study: Study, other: Study) -> Iterator[tuple[str, object, object]]:
     """What decides the meaning of a loss, of both."""
-    yield "token stream", study.ground.stream, other.ground.stream
+    yield "token stream", study.study_context.stream, other.study_context.stream
     yield (
         "validation",
         sorted(each.fingerprint for each in study.validation),

@@ -44,14 +44,14 @@ class Sized:
     how: str
 
 
-def size_of(ground: StudyContext, fitted: Fit, asked: Asked) -> Sized:
+def size_of(study_context: StudyContext, fitted: Fit, asked: Asked) -> Sized:
     """The target's shape and tokens.
 
     Raises:
         ConfigError: A shape that is no model of the family, or a YAML file that holds none.
         FitError: The law has no optimum to take what is missing from.
     """
-    model = _asked_model(ground, asked)
+    model = _asked_model(study_context, asked)
     if model is None:
         best = optimum(
             fitted,
@@ -59,7 +59,7 @@ def size_of(ground: StudyContext, fitted: Fit, asked: Asked) -> Sized:
             tokens=asked.tokens,
             tokens_per_param=asked.tokens_per_param,
         )
-        model = nearest_model(ground, best.params.value)
+        model = nearest_model(study_context, best.params.value)
         tokens = _asked_tokens(fitted, model, asked)
         assert tokens is not None
         return Sized(model=model, tokens=tokens, how="size by the law, data as asked")
@@ -83,13 +83,13 @@ def size_diagnostics(asked: Asked, model: ModelSpec) -> list[Warned]:
     ]
 
 
-def nearest_model(ground: StudyContext, params: float) -> ModelSpec:
+def nearest_model(study_context: StudyContext, params: float) -> ModelSpec:
     """The model of the family's own shape whose params are nearest, on a log scale.
 
     Width over depth is about `width_per_layer`, or that of the study's largest size: MiniCPM keeps
     the shape of its models as similar as it can (arXiv 2404.06395, Table 8).
     """
-    family, vocab_size = ground.config.model, ground.vocab_size
+    family, vocab_size = study_context.config.model, study_context.vocab_size
     largest = max(
         (family.spec(size, vocab_size=vocab_size) for size in family.sizes),
         key=lambda model: model.params,
@@ -174,13 +174,13 @@ def check_reach(
     return found
 
 
-def _asked_model(ground: StudyContext, asked: Asked) -> ModelSpec | None:
-    family = ground.config.model
+def _asked_model(study_context: StudyContext, asked: Asked) -> ModelSpec | None:
+    family = study_context.config.model
     if asked.params is not None:
-        return nearest_model(ground, asked.params)
+        return nearest_model(study_context, asked.params)
     if asked.shape is not None:
         try:
-            return family.spec(Size.parse(asked.shape), vocab_size=ground.vocab_size)
+            return family.spec(Size.parse(asked.shape), vocab_size=study_context.vocab_size)
         except ValueError as wrong:
             raise ConfigError(
                 "invalid-value",
@@ -190,7 +190,7 @@ def _asked_model(ground: StudyContext, asked: Asked) -> ModelSpec | None:
                 cause=_first(wrong),
             ) from None
     if asked.model is not None:
-        return _model_in(asked.model, ground)
+        return _model_in(asked.model, study_context)
     return None
 
 
@@ -202,7 +202,7 @@ def _asked_tokens(fitted: Fit, model: ModelSpec, asked: Asked) -> float | None:
     return asked.tokens
 
 
-def _model_in(path: Path, ground: StudyContext) -> ModelSpec:
+def _model_in(path: Path, study_context: StudyContext) -> ModelSpec:
     """The one size of the `model` section in a file; the study's fields where it says nothing."""
     if not path.exists():
         raise ConfigError(
@@ -228,9 +228,9 @@ def _model_in(path: Path, ground: StudyContext) -> ModelSpec:
                 known=sorted(known),
             )
     try:
-        family = ModelFamily.model_validate(ground.config.model.model_dump() | given)
+        family = ModelFamily.model_validate(study_context.config.model.model_dump() | given)
         (size,) = given["sizes"] and family.sizes
-        return family.spec(size, vocab_size=ground.vocab_size)
+        return family.spec(size, vocab_size=study_context.vocab_size)
     except ValidationError as wrong:
         error = wrong.errors()[0]
         where = ".".join(str(part) for part in error["loc"])

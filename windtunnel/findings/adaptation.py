@@ -281,7 +281,7 @@ Stages = Mapping[str, tuple[tuple[float, ...], ...]]
 def _groups(records: Records, experiment: BranchExperiment) -> dict[str, Stages]:
     """Variants that differ in lengths alone, by what their names begin with."""
     alike: dict[str, dict[str, tuple[tuple[float, ...], ...]]] = {}
-    for name, stages in experiment.ways.items():
+    for name, stages in experiment.all_variants.items():
         shares = _shares(records, stages)
         besides = [_besides_length(records, stage) for stage in stages]
         alike.setdefault(f"{besides} {shares}", {})[name] = shares

@@ -383,7 +383,7 @@ def _searches(study: Study) -> Iterator[dict[str, Any]]:
 
         shares = importances(study.config, outcome.experiment, outcome.results)
         space = outcome.experiment.model_dump(mode="json")["space"]
-        size = str(search_size(study.ground, outcome.experiment))
+        size = str(search_size(study.study_context, outcome.experiment))
         yield outcome_json(study, outcome) | {"size": size, "space": space, "importances": shares}
 
 

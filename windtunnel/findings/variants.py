@@ -115,8 +115,8 @@ def _cut_off(
     }
     if not diverged:
         return set()
-    ground = StudyContext(config=records.config, vocab_size=ANY_VOCAB_SIZE, stream="")
-    points = list(points_of(ground, {}))
+    study_context = StudyContext(config=records.config, vocab_size=ANY_VOCAB_SIZE, stream="")
+    points = list(points_of(study_context, {}))
     named = {each.id: each.variants.get(experiment.name) for each in planned_segments(points)}
     return {
         (point.variant, point.trunk.init_seed)
@@ -180,12 +180,12 @@ def chains_of(
     found = {}
     for run in branches_at(records, experiment, size, fork):
         name = run.variants.get(experiment.name, "")
-        if name not in experiment.ways or run.loss is None:
+        if name not in experiment.all_variants or run.loss is None:
             continue
         chain = [run]
         while (parent := by_id.get(chain[0].parent or "")) is not None and parent.kind == "branch":
             chain.insert(0, parent)
-        if len(chain) == len(experiment.ways[name]):
+        if len(chain) == len(experiment.all_variants[name]):
             found[name, run.init_seed] = tuple(chain)
     return found
 

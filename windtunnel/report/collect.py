@@ -109,16 +109,16 @@ def _last_line(error: str) -> str:
     return lines[-1] if lines else "no reason was recorded"
 
 
-def read_grids(ground: StudyContext, runs: Sequence[Run]) -> tuple[Grid, ...]:
+def read_grids(study_context: StudyContext, runs: Sequence[Run]) -> tuple[Grid, ...]:
     """Every grid experiment of a study."""
     by_id = {run.segment: run for run in runs}
     return tuple(
         Grid(
             experiment=experiment.name,
             axes=tuple(axis for axis in experiment.axes if axis != "size"),
-            cells=tuple(sorted(_cells(ground, experiment, by_id), key=_by_size)),
+            cells=tuple(sorted(_cells(study_context, experiment, by_id), key=_by_size)),
         )
-        for experiment in ground.config.experiments
+        for experiment in study_context.config.experiments
         if isinstance(experiment, GridExperiment)
     )
 
@@ -129,13 +129,13 @@ def _by_size(cell: GridCell) -> tuple[int, ...]:
 
 
 def _cells(
-    ground: StudyContext, grid: GridExperiment, runs: Mapping[str, Run]
+    study_context: StudyContext, grid: GridExperiment, runs: Mapping[str, Run]
 ) -> Iterator[GridCell]:
     """One combination after another is planned alone: only the planner knows which ids it makes."""
     for values, horizon in product(product(*grid.axes.values()), grid.horizons):
         axes = dict(zip(grid.axes, values, strict=True))
         one = grid.replace(axes={axis: (v,) for axis, v in axes.items()}, horizons=(horizon,))
-        alone = replace(ground, config=ground.config.replace(experiments=(one,)))
+        alone = replace(study_context, config=study_context.config.replace(experiments=(one,)))
         branches: dict[str, list[PlannedSegment]] = {}
         for branch in make_plan(alone).branches:
             branches.setdefault(branch.segment.model.size, []).append(branch)
@@ -161,7 +161,7 @@ def read_searches(study: Study) -> tuple[Search, ...]:
     return tuple(
         Search(
             outcome=outcome,
-            size=str(search_size(study.ground, outcome.experiment)),
+            size=str(search_size(study.study_context, outcome.experiment)),
             importances=importances(study.config, outcome.experiment, outcome.results),
         )
         for outcome in outcomes
@@ -202,7 +202,7 @@ def collect(study: Study) -> ReportInputs:
             for experiment in config.experiments
             if isinstance(experiment, ScalingExperiment)
         ),
-        grids=read_grids(study.ground, runs),
+        grids=read_grids(study.study_context, runs),
         searches=read_searches(study),
         findings=findings_of(records_of(study)),
         forecasts=read_forecasts(study.folder),

@@ -44,7 +44,7 @@ LOGITS = "logits"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SiteVerdict:
+class SiteResult:
     """One activation, or one role's weight decay: its value at every width, and the slope.
 
     `changes` has a row a step and a column a width: root mean square of (now - init).
@@ -68,8 +68,8 @@ class CoordinateCheck:
 
     widths: tuple[int, ...]
     parametrization: str
-    sites: tuple[SiteVerdict, ...]
-    decays: tuple[SiteVerdict, ...]
+    sites: tuple[SiteResult, ...]
+    decays: tuple[SiteResult, ...]
     tolerance: float = TOLERANCE
     lowest_logits_slope: float = LOWEST_LOGITS_SLOPE
 
@@ -133,13 +133,13 @@ def coordinate_check(
 
 def _verdict(
     name: str, widths: tuple[int, ...], values: list[np.ndarray], *, judged: bool
-) -> SiteVerdict:
+) -> SiteResult:
     table = np.stack(values, axis=1)
     last = np.maximum(table[-1], np.finfo(float).tiny)
     # At small widths a change still holds a term of order width^-1/2; a fault grows with width.
     large = np.array(widths) >= np.sqrt(min(widths) * max(widths))
     slope = float(np.polyfit(np.log(widths)[large], np.log(last)[large], 1)[0])
-    return SiteVerdict(
+    return SiteResult(
         name=name,
         changes=tuple(tuple(map(float, row)) for row in table),
         slope=slope,

@@ -39,7 +39,7 @@ from windtunnel.runs.store import SegmentFolder, Store
 from windtunnel.runs.study import Study
 
 
-def clear_leftovers(store: Store, study: Path, segment_ids: Iterable[str]) -> None:
+def clear_scratch_files(store: Store, study: Path, segment_ids: Iterable[str]) -> None:
     """Tidy segments that have a record, and the study's own folder; for the holder of its lease.
 
     A segment without a record is tidied by the run that goes on with it. In the study's folder
@@ -47,7 +47,7 @@ def clear_leftovers(store: Store, study: Path, segment_ids: Iterable[str]) -> No
     """
     for segment_id in segment_ids:
         folder = store.segment(segment_id)
-        if _has_leftovers(folder):
+        if _has_scratch_files(folder):
             with suppress(LeaseHeld), folder.lease():
                 folder.clear_scratch()
                 folder.drop_resume(up_to=(folder.record or {}).get("reached", 0))
@@ -58,7 +58,7 @@ def clear_leftovers(store: Store, study: Path, segment_ids: Iterable[str]) -> No
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
-def _has_leftovers(folder: SegmentFolder) -> bool:
+def _has_scratch_files(folder: SegmentFolder) -> bool:
     if not (folder.root / "record.json").exists():
         return False
     if folder.lease_file.exists():

@@ -151,14 +151,14 @@ def merged(one: PlannedSegment, other: PlannedSegment) -> PlannedSegment:
     )
 
 
-def make_plan(ground: StudyContext, suggested: Mapping[str, TrialLog] | None = None) -> Plan:
+def make_plan(study_context: StudyContext, suggested: Mapping[str, TrialLog] | None = None) -> Plan:
     """The plan of a study, with the trials suggested so far by each of its searches.
 
     Raises:
         ConfigError: A horizon is shorter than warmup and decay need, or under 100 updates.
     """
-    study = ground.config
-    points = list(points_of(ground, suggested or {}))
+    study = study_context.config
+    points = list(points_of(study_context, suggested or {}))
     segments = planned_segments(points)
     mixed = any(isinstance(p.segment, Branch) and p.segment.mixture for p in segments)
     return Plan(
@@ -166,7 +166,7 @@ def make_plan(ground: StudyContext, suggested: Mapping[str, TrialLog] | None = N
         segments=segments,
         warnings=tuple(plan_warnings(study, points, segments)),
         weights={each.label: each.weight for each in study.data.sources} if mixed else {},
-        sets=dict(ground.sets),
+        sets=dict(study_context.sets),
     )
 
 

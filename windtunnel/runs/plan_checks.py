@@ -41,7 +41,7 @@ Values = dict[str, Any]
 class Space:
     """The axes of one experiment, `options` with the values of each that are looked at."""
 
-    ground: StudyContext
+    study_context: StudyContext
     experiment: GridExperiment | SearchExperiment
     options: dict[str, Sequence[Any]]
     sizes: tuple[Size, ...]
@@ -71,12 +71,12 @@ class Space:
         Raises:
             ValueError: The values do not fit together.
         """
-        ground = self.ground
+        study_context = self.study_context
         fields = {axis: value for axis, value in values.items() if axis != "size"}
-        family, recipe, schedule = varied(ground.config, fields)
+        family, recipe, schedule = varied(study_context.config, fields)
         size = Size.parse(values.get("size", size))
-        model = family.spec(size, vocab_size=ground.vocab_size)
-        trunk = ground.trunk(model, recipe, self.experiment.seeds[0])
+        model = family.spec(size, vocab_size=study_context.vocab_size)
+        trunk = study_context.trunk(model, recipe, self.experiment.seeds[0])
         name = self.experiment.name
         return RunPoint(trunk=trunk, schedule=schedule, horizon=horizon, experiment=name)
 
@@ -117,31 +117,31 @@ class Space:
         return list(self.options.values())
 
 
-def space_of(ground: StudyContext, experiment: GridExperiment | SearchExperiment) -> Space:
+def space_of(study_context: StudyContext, experiment: GridExperiment | SearchExperiment) -> Space:
     """The space of an experiment, with the horizons at which it can fail first."""
     if isinstance(experiment, GridExperiment):
         return Space(
-            ground=ground,
+            study_context=study_context,
             experiment=experiment,
             options=dict(experiment.axes),
-            sizes=experiment.sizes_named or ground.config.model.sizes,
+            sizes=experiment.sizes_named or study_context.config.model.sizes,
             horizons=experiment.horizons,
         )
     horizons = (trial_horizons(experiment)[0], experiment.longer_horizon)
     return Space(
-        ground=ground,
+        study_context=study_context,
         experiment=experiment,
         options={
-            axis: _looked_at(ground, experiment, axis, searched)
+            axis: _looked_at(study_context, experiment, axis, searched)
             for axis, searched in experiment.space.items()
         },
-        sizes=(search_size(ground, experiment),),
+        sizes=(search_size(study_context, experiment),),
         horizons=horizons if experiment.top else horizons[:1],
     )
 
 
 def _looked_at(
-    ground: StudyContext, experiment: SearchExperiment, axis: str, searched: Any
+    study_context: StudyContext, experiment: SearchExperiment, axis: str, searched: Any
 ) -> Sequence[Any]:
     """Values of one axis of a search, of a range from its low to its high end."""
     if not isinstance(searched, Range):
@@ -150,7 +150,7 @@ def _looked_at(
         return searched.grid()
     low, high = searched.low, searched.high
     inside = [searched.value(position) for position in INSIDE]
-    if not is_whole(ground.config, axis):
+    if not is_whole(study_context.config, axis):
         return [low, *inside, math.nextafter(low, high), math.nextafter(high, low), high]
     first, last = int(low), int(high)
     if last - first < MOST_WHOLE:
@@ -166,12 +166,12 @@ Place = tuple[str | int, ...]
 RATE: Place = ("schedule", "final_factor")
 
 
-def misfit_of(ground: StudyContext, number: int) -> Misfit | None:
+def misfit_of(study_context: StudyContext, number: int) -> Misfit | None:
     """What of experiment `number` cannot be planned, if anything: the first that is found."""
-    experiment = ground.config.experiments[number]
+    experiment = study_context.config.experiments[number]
     if isinstance(experiment, GridExperiment | SearchExperiment):
-        return space_misfit(space_of(ground, experiment), number)
-    alone = replace(ground, config=ground.config.replace(experiments=(experiment,)))
+        return space_misfit(space_of(study_context, experiment), number)
+    alone = replace(study_context, config=study_context.config.replace(experiments=(experiment,)))
     place: Place = ("experiments", number)
     try:
         for point in points_of(alone, {}):
@@ -221,10 +221,10 @@ def _of_values(
         fix = "they do not fit together: change one, or give them to an experiment of their own"
     else:
         fix = "leave the value out"
-    said = reason(refused).removeprefix(f"experiment {name!r}, ")
+    problem = reason(refused).removeprefix(f"experiment {name!r}, ")
     return at_place(
         refused,
-        f"experiment {name!r}: {shown}: {said}; {fix}",
+        f"experiment {name!r}: {shown}: {problem}; {fix}",
         "experiments",
         number,
         section,
@@ -324,7 +324,7 @@ def check_effects(space: Space, number: int) -> None:
         if alike := _alike(space, axis, options):
             every = len(alike) == len(options)
             name, values = space.experiment.name, ", ".join(map(repr, alike))
-            said = (
+            problem = (
                 f"{axis} changes no run of experiment {name!r}"
                 if every
                 else f"experiment {name!r}: {axis} = {values} give the same runs"
@@ -332,7 +332,7 @@ def check_effects(space: Space, number: int) -> None:
             fix = "leave the axis out" if every else "keep one of them"
             raise Misfit(
                 "axis-without-effect",
-                f"{said}: {_why(space, axis)}; {fix}",
+                f"{problem}: {_why(space, axis)}; {fix}",
                 "experiments",
                 number,
                 space.section,
@@ -347,14 +347,14 @@ def _alike(space: Space, axis: str, options: Sequence[Any]) -> list[Any]:
     """Values of an axis that no combination of the others tells apart; of a range, all or none."""
     groups = [list(options)]
     for others, size, horizon in _probes(space, axis):
-        told: list[list[Any]] = []
+        equal_groups: list[list[Any]] = []
         for group in groups:
             by_effect: dict[Any, list[Any]] = {}
             for value in group:
                 point = space.point(others | {axis: value}, size, horizon)
                 by_effect.setdefault(_effect(point), []).append(value)
-            told += [each for each in by_effect.values() if len(each) > 1]
-        groups = told
+            equal_groups += [each for each in by_effect.values() if len(each) > 1]
+        groups = equal_groups
         if not groups or (space.range_of(axis) and len(groups[0]) < len(options)):
             return []
     return groups[0] if len(options) > 1 else []
@@ -413,7 +413,7 @@ def _rates(point: RunPoint) -> tuple[float, ...]:
 
 def _why(space: Space, axis: str) -> str:
     """What leaves an axis without effect, as far as it is known."""
-    study = space.ground.config
+    study = space.study_context.config
     recipe, sizes = study.recipe, space.sizes
     match axis:
         case "model.width_per_layer" if all(size.depth for size in sizes):

@@ -153,32 +153,32 @@ class RunPoint(Strict):
 
 
 def points_of(
-    ground: StudyContext, suggested: Mapping[str, TrialLog]
+    study_context: StudyContext, suggested: Mapping[str, TrialLog]
 ) -> Iterator[RunPoint | VariantPoint]:
     """All points of a study; `suggested` holds the trials of its searches by experiment."""
-    for experiment in ground.config.experiments:
+    for experiment in study_context.config.experiments:
         match experiment:
             case ScalingExperiment():
-                yield from _scaling(ground, experiment)
+                yield from _scaling(study_context, experiment)
             case GridExperiment():
-                yield from _grid(ground, experiment)
+                yield from _grid(study_context, experiment)
             case BranchExperiment():
-                yield from _branch(ground, experiment)
+                yield from _branch(study_context, experiment)
             case SearchExperiment():
                 yield from search_points(
-                    ground, experiment, suggested.get(experiment.name, TrialLog())
+                    study_context, experiment, suggested.get(experiment.name, TrialLog())
                 )
 
 
 def search_points(
-    ground: StudyContext, experiment: SearchExperiment, suggested: TrialLog
+    study_context: StudyContext, experiment: SearchExperiment, suggested: TrialLog
 ) -> Iterator[RunPoint]:
     """The points of the trials suggested so far, and of those that are repeated."""
     for trial in suggested.trials:
-        yield from _trial(ground, experiment, trial)
+        yield from _trial(study_context, experiment, trial)
         if trial.number in (suggested.finalists or ()):
             yield from trial_points(
-                ground,
+                study_context,
                 experiment,
                 trial.values,
                 seeds=(*experiment.seeds, *experiment.new_seeds),
@@ -187,7 +187,7 @@ def search_points(
 
 
 def trial_points(
-    ground: StudyContext,
+    study_context: StudyContext,
     experiment: SearchExperiment,
     values: Mapping[str, Any],
     *,
@@ -195,21 +195,21 @@ def trial_points(
     horizons: tuple[Duration, ...],
 ) -> Iterator[RunPoint]:
     """The points of one trial of a search: by seed, then by horizon."""
-    family, recipe, schedule = varied(ground.config, values)
-    model = family.spec(search_size(ground, experiment), vocab_size=ground.vocab_size)
+    family, recipe, schedule = varied(study_context.config, values)
+    model = family.spec(search_size(study_context, experiment), vocab_size=study_context.vocab_size)
     for seed in seeds:
-        trunk = ground.trunk(model, recipe, seed)
+        trunk = study_context.trunk(model, recipe, seed)
         for horizon in horizons:
             yield RunPoint(
                 trunk=trunk, schedule=schedule, horizon=horizon, experiment=experiment.name
             )
 
 
-def search_size(ground: StudyContext, experiment: SearchExperiment) -> Size:
+def search_size(study_context: StudyContext, experiment: SearchExperiment) -> Size:
     """The size that a search trains: the one that it names, else the smallest."""
-    family = ground.config.model
+    family = study_context.config.model
     return experiment.size or min(
-        family.sizes, key=lambda size: family.spec(size, vocab_size=ground.vocab_size).params
+        family.sizes, key=lambda size: family.spec(size, vocab_size=study_context.vocab_size).params
     )
 
 
@@ -219,15 +219,15 @@ def trial_horizons(experiment: SearchExperiment) -> tuple[Duration, ...]:
     return (*rungs, experiment.horizon)
 
 
-def _scaling(ground: StudyContext, experiment: ScalingExperiment) -> Iterator[RunPoint]:
-    study = ground.config
+def _scaling(study_context: StudyContext, experiment: ScalingExperiment) -> Iterator[RunPoint]:
+    study = study_context.config
     sizes = experiment.sizes or study.model.sizes
-    models = [study.model.spec(size, vocab_size=ground.vocab_size) for size in sizes]
+    models = [study.model.spec(size, vocab_size=study_context.vocab_size) for size in sizes]
     largest = max(model.params for model in models)
     for size, model in zip(sizes, models, strict=True):
         horizons = (*experiment.horizons, *experiment.extra_horizons.get(str(size), ()))
         for seed in experiment.seeds:
-            trunk = ground.trunk(model, study.recipe, seed)
+            trunk = study_context.trunk(model, study.recipe, seed)
             for horizon in horizons:
                 yield RunPoint(
                     trunk=trunk,
@@ -238,34 +238,38 @@ def _scaling(ground: StudyContext, experiment: ScalingExperiment) -> Iterator[Ru
                 )
 
 
-def _grid(ground: StudyContext, experiment: GridExperiment) -> Iterator[RunPoint]:
+def _grid(study_context: StudyContext, experiment: GridExperiment) -> Iterator[RunPoint]:
     axes = dict(experiment.axes)
-    sizes = experiment.sizes_named or ground.config.model.sizes
+    sizes = experiment.sizes_named or study_context.config.model.sizes
     axes.pop("size", None)
     for values in product(*axes.values()):
-        family, recipe, schedule = varied(ground.config, dict(zip(axes, values, strict=True)))
+        family, recipe, schedule = varied(
+            study_context.config, dict(zip(axes, values, strict=True))
+        )
         for size, seed in product(sizes, experiment.seeds):
-            trunk = ground.trunk(family.spec(size, vocab_size=ground.vocab_size), recipe, seed)
+            trunk = study_context.trunk(
+                family.spec(size, vocab_size=study_context.vocab_size), recipe, seed
+            )
             for horizon in experiment.horizons:
                 yield RunPoint(
                     trunk=trunk, schedule=schedule, horizon=horizon, experiment=experiment.name
                 )
 
 
-def _branch(ground: StudyContext, experiment: BranchExperiment) -> Iterator[VariantPoint]:
-    study, ways = ground.config, experiment.ways
+def _branch(study_context: StudyContext, experiment: BranchExperiment) -> Iterator[VariantPoint]:
+    study, variants = study_context.config, experiment.all_variants
     for size in experiment.sizes or study.model.sizes:
-        model = study.model.spec(size, vocab_size=ground.vocab_size)
+        model = study.model.spec(size, vocab_size=study_context.vocab_size)
         for seed in experiment.seeds:
-            trunk = ground.trunk(model, study.recipe, seed)
-            for fork, (name, stages) in product(experiment.forks, ways.items()):
+            trunk = study_context.trunk(model, study.recipe, seed)
+            for fork, (name, stages) in product(experiment.forks, variants.items()):
                 yield VariantPoint(
                     trunk=trunk,
                     fork=fork,
                     stages=stages,
                     schedule=study.schedule,
                     mixtures=tuple(
-                        None if stage.mixture is None else ground.mixed(stage.mixture)
+                        None if stage.mixture is None else study_context.mixed(stage.mixture)
                         for stage in stages
                     ),
                     experiment=experiment.name,
@@ -274,9 +278,9 @@ def _branch(ground: StudyContext, experiment: BranchExperiment) -> Iterator[Vari
 
 
 def _trial(
-    ground: StudyContext, experiment: SearchExperiment, trial: SuggestedTrial
+    study_context: StudyContext, experiment: SearchExperiment, trial: SuggestedTrial
 ) -> Iterator[RunPoint]:
     horizons = trial_horizons(experiment)[: trial.admitted]
     yield from trial_points(
-        ground, experiment, trial.values, seeds=experiment.seeds, horizons=horizons
+        study_context, experiment, trial.values, seeds=experiment.seeds, horizons=horizons
     )

@@ -21,7 +21,7 @@ from windtunnel.runs.completion import missing_stops, stops_of
 from windtunnel.runs.files import undamaged
 from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.store import SegmentFolder
-from windtunnel.runs.streams import turns
+from windtunnel.runs.streams import changes_data
 from windtunnel.runs.worker import CurveWriter, Evaluator, WorkerContext
 from windtunnel.train import checkpoint
 from windtunnel.train.dynamics import Dynamics
@@ -46,11 +46,11 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
     """One segment under its lease; `advance` until it is done."""
 
     def __init__(
-        self, bench: WorkerContext, planned: PlannedSegment, *, planned_tokens: int
+        self, context: WorkerContext, planned: PlannedSegment, *, planned_tokens: int
     ) -> None:
-        self.bench, self.planned, self.segment = bench, planned, planned.segment
-        self.folder = bench.store.segment(planned.id)
-        self.measuring = Evaluator(bench, planned)
+        self.context, self.planned, self.segment = context, planned, planned.segment
+        self.folder = context.store.segment(planned.id)
+        self.evaluator = Evaluator(context, planned)
         self.planned_tokens = planned_tokens
         self.outcome: str | None = None
         self.stops: tuple[int, ...] = ()
@@ -58,7 +58,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         self.overhead = Timers()
         self.dynamics: Dynamics | None = None
         self._just_saved: int | None = None
-        self._lease = self.folder.lease(lambda: bench.work_done)
+        self._lease = self.folder.lease(lambda: context.work_done)
 
     def __enter__(self) -> "SegmentRun":
         self._lease.__enter__()
@@ -90,14 +90,14 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         if target is None or self.outcome is not None:
             return self._finish()
         saved_at = time.monotonic()
-        stop_file = self.bench.order.stop_file
+        stop_file = self.context.config.stop_file
         interrupted = False
 
         def stop() -> bool:
             nonlocal interrupted
             interrupted = stop_file.exists()
             waited = time.monotonic() - saved_at
-            return interrupted or waited > self.bench.order.resources.checkpoint_seconds
+            return interrupted or waited > self.context.config.resources.checkpoint_seconds
 
         try:
             with CurveWriter(
@@ -106,7 +106,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
                 train(
                     self.step,
                     self.segment,
-                    self.bench.stream(self.segment),
+                    self.context.stream(self.segment),
                     until=target,
                     write=writer.write,
                     stop=stop,
@@ -128,7 +128,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         """Decide or inherit the execution, load the right state, and tidy the curve."""
         self.folder.create(self.segment)
         execution = self._execution()
-        self.step = self.bench.step(self.segment, execution)
+        self.step = self.context.step(self.segment, execution)
         self.state = self.step.state
         record = self.folder.record or {}
         if record.get("outcome") == "diverged":
@@ -145,8 +145,8 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
                     f"step {fork} was an end and kept no moments; made again, for a branch leaves",
                 )
         saved = self._load(record.get("reached", 0))
-        if (asked := self.bench.order.dynamics) is not None:
-            self.dynamics = Dynamics(self.state, asked, first_step=self.segment.fork_step)
+        if (dynamics := self.context.config.dynamics) is not None:
+            self.dynamics = Dynamics(self.state, dynamics, first_step=self.segment.fork_step)
         self.overhead.go_on_from(record, saved.get("overhead", {}))
 
     def _load(self, reached: int) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         self.to_make = missing
         replays = bool(missing) and missing[-1] <= min(reached, written)
         if missing and not replays:
-            recording = self.bench.order.dynamics is not None
+            recording = self.context.config.dynamics is not None
             self.folder.truncate_curve(self.state.step, dynamics=recording)
         self._curve_end = reached if replays else self.state.step
         return saved
@@ -180,7 +180,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
 
     def _missing(self, written: int) -> list[int]:
         """Stops whose checkpoint, or whose part of the curve, is still to be made."""
-        missing = missing_stops(self.folder, self.planned, self.bench.wanted)
+        missing = missing_stops(self.folder, self.planned, self.context.wanted)
         return [stop for stop in self.stops if stop in missing or stop > written]
 
     def _discard(self, damaged: Path, note: str) -> None:
@@ -191,13 +191,13 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         if isinstance(self.segment, Trunk):
             self.state.start(self.segment)
             return
-        parent = self.bench.store.segment(self.segment.parent.id)
+        parent = self.context.store.segment(self.segment.parent.id)
         source = parent.checkpoint(self.segment.fork_step)
         try:
             checkpoint.load(self.state, source)
         except checkpoint.Damaged as damaged:
             self._discard(source, f"{damaged}; removed, its parent makes it again")
-            self._recall_the_way()
+            self._recall_path()
             raise LostFork(
                 "lost-fork",
                 f"{damaged}; its parent makes it again",
@@ -205,14 +205,14 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
                 fork_step=self.segment.fork_step,
             ) from None
         self.state.seconds = 0.0  # seconds are the segment's own
-        if turns(self.segment):
+        if changes_data(self.segment):
             self.state.forget_losses()
 
-    def _recall_the_way(self) -> None:
+    def _recall_path(self) -> None:
         """Want back every checkpoint up the path that is not there, down to one that is."""
         segment: Segment = self.segment
         while isinstance(segment, Branch):
-            parent = self.bench.store.segment(segment.parent.id)
+            parent = self.context.store.segment(segment.parent.id)
             if parent.has_checkpoint(segment.fork_step, moments=True):
                 return
             parent.recall(segment.fork_step)
@@ -220,11 +220,11 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
 
     def _execution(self) -> Execution:
         """The trunk's record: decided by its first run, inherited by everything after."""
-        home = self.bench.store.segment(self.segment.root.id)
-        order = self.bench.order
+        home = self.context.store.segment(self.segment.root.id)
+        config = self.context.config
         if home.execution is None:
             decided = decide(
-                order.resources,
+                config.resources,
                 self.segment.model,
                 self.segment.recipe,
                 planned_tokens=self.planned_tokens,
@@ -237,7 +237,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         now = current(recorded)
         if differences := recorded.differences(now):
             changes = ", ".join(differences)
-            if not order.accept_execution_change:
+            if not config.accept_execution_change:
                 raise ConfigError(
                     "execution-changed",
                     f"segment {self.planned.id}: its trunk was computed otherwise ({changes}), and "
@@ -264,13 +264,13 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
 
     def _measure(self, step: int) -> None:
         with self.overhead.timing("evaluation_seconds"):
-            self.measuring.measure(step, self.step)
+            self.evaluator.measure(step, self.step)
 
     def _finish(self) -> Progress:
         """Measure what a new validation set or a crash left unmeasured, then write the record."""
         step, seconds = self.state.step, self.state.seconds
         for stop in self.stops:
-            if self.folder.has_checkpoint(stop) and self.measuring.lacking(stop):
+            if self.folder.has_checkpoint(stop) and self.evaluator.lacking(stop):
                 source = self.folder.checkpoint(stop)
                 try:
                     checkpoint.load(self.state, source)
@@ -289,7 +289,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             "reached": reached,
             "seconds": max(seconds, before.get("seconds", 0.0)),
             **self.overhead.seconds,
-            "epochs": self.bench.stream(self.segment).epochs(rows),
+            "epochs": self.context.stream(self.segment).epochs(rows),
             "execution": self.step.execution.model_dump(),
             "curve": self.folder.curve_seal(),
             "written": time.time(),

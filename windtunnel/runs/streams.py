@@ -22,7 +22,7 @@ class Streams:
     def of(self, segment: Segment) -> TrainStream:
         """The training rows of a segment."""
         reader = segment
-        while isinstance(reader, Branch) and not turns(reader):
+        while isinstance(reader, Branch) and not changes_data(reader):
             reader = reader.parent
         # Trunks read the same rows, whatever else they are.
         key = reader.id if isinstance(reader, Branch) else f"context {segment.model.context}"
@@ -94,7 +94,7 @@ def mixture_of(segment: Segment) -> Mapping[str, float] | None:
     return mixture_of(segment.parent)
 
 
-def turns(segment: Segment) -> bool:
+def changes_data(segment: Segment) -> bool:
     """Whether it reads otherwise than what it leaves."""
     return (
         isinstance(segment, Trunk)

@@ -53,7 +53,7 @@ from windtunnel.runs.plan_checks import (
 from windtunnel.runs.points import StudyContext
 from windtunnel.runs.preflight import check_execution
 from windtunnel.runs.schemas import DATA_LOCK
-from windtunnel.runs.search.projection import projected_trials, trials_asked
+from windtunnel.runs.search.projection import projected_trials, trial_count
 from windtunnel.runs.search.trial_log import TrialLog, read_suggested
 from windtunnel.runs.store import Store
 from windtunnel.runs.streams import Streams
@@ -74,7 +74,7 @@ class Study:
     store: Store
     dataset: Dataset | None
     extra_validation: tuple[ValidationSet, ...]
-    ground: StudyContext
+    study_context: StudyContext
     plan: Plan
     expected_plan: Plan
 
@@ -137,10 +137,10 @@ class Study:
     @property
     def wanted(self) -> dict[str, WantedSet]:
         """How the study wants each set measured."""
-        asked = self.config.data.validation
+        validation = self.config.data.validation
         return {
             each.name: WantedSet(
-                each.fingerprint, end_tokens=asked.tokens, fork_tokens=asked.fork_tokens
+                each.fingerprint, end_tokens=validation.tokens, fork_tokens=validation.fork_tokens
             )
             for each in self.validation
         }
@@ -251,7 +251,7 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
         extra = _extra_validation(config, file, store, dataset, progress)
         if prepared:
             verify_prepared(dataset, extra, root=store.data, progress=progress)
-    ground = StudyContext(
+    study_context = StudyContext(
         config=config,
         vocab_size=dataset.vocab_size if dataset else _vocab_size(config, file),
         stream=dataset.fingerprint if dataset else UNPREPARED,
@@ -265,16 +265,16 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
     expected = {
         each.name: projected_trials(config, each, suggested[each.name]) for each in searches
     }
-    plan = plan_of(file, ground, suggested)
+    plan = plan_of(file, study_context, suggested)
     study = Study(
         file=file,
         config=config,
         store=store,
         dataset=dataset,
         extra_validation=extra,
-        ground=ground,
+        study_context=study_context,
         plan=plan,
-        expected_plan=plan_of(file, ground, expected) if searches else plan,
+        expected_plan=plan_of(file, study_context, expected) if searches else plan,
     )
     for validation, context in product(study.validation, study.contexts):
         validation.check(context)
@@ -379,8 +379,8 @@ def _vocab_size(config: StudyConfig, file: Path) -> int:
     return tokenizer.vocab_size
 
 
-def plan_of(file: Path, ground: StudyContext, suggested: Mapping[str, TrialLog]) -> Plan:
-    """The plan of the study in `file`, which stands on `ground`.
+def plan_of(file: Path, study_context: StudyContext, suggested: Mapping[str, TrialLog]) -> Plan:
+    """The plan of the study in `file`, which stands on `study_context`.
 
     Of a search that has suggestions to come, values that it may suggest are looked at too.
 
@@ -390,32 +390,32 @@ def plan_of(file: Path, ground: StudyContext, suggested: Mapping[str, TrialLog])
         DataError: A mixture gives a source too small a share.
     """
     try:
-        plan = make_plan(ground, suggested)
-        for number, experiment in enumerate(ground.config.experiments):
+        plan = make_plan(study_context, suggested)
+        for number, experiment in enumerate(study_context.config.experiments):
             if isinstance(experiment, GridExperiment):
-                check_effects(space_of(ground, experiment), number)
+                check_effects(space_of(study_context, experiment), number)
             elif isinstance(experiment, SearchExperiment):
                 known = suggested.get(experiment.name, TrialLog())
-                if len(known.trials) < trials_asked(experiment):
-                    _check_search(ground, experiment, number)
-        check_execution(ground.config, plan.segments)
+                if len(known.trials) < trial_count(experiment):
+                    _check_search(study_context, experiment, number)
+        check_execution(study_context.config, plan.segments)
     except REFUSED as refused:
-        raise _placed(file, ground, refused) from None
+        raise _placed(file, study_context, refused) from None
     return plan
 
 
-def _check_search(ground: StudyContext, experiment: SearchExperiment, number: int) -> None:
-    space = space_of(ground, experiment)
+def _check_search(study_context: StudyContext, experiment: SearchExperiment, number: int) -> None:
+    space = space_of(study_context, experiment)
     if misfit := space_misfit(space, number):
         raise misfit
     check_effects(space, number)
 
 
-def _placed(file: Path, ground: StudyContext, refused: Exception) -> ConfigError | DataError:
+def _placed(file: Path, study_context: StudyContext, refused: Exception) -> ConfigError | DataError:
     """The same with the file and the line of what is at fault."""
     misfit = refused if isinstance(refused, Misfit) else None
-    for number in range(len(ground.config.experiments)):
-        misfit = misfit or misfit_of(ground, number)
+    for number in range(len(study_context.config.experiments)):
+        misfit = misfit or misfit_of(study_context, number)
     misfit = misfit or at_place(refused, reason(refused), "experiments")
     kind = DataError if isinstance(refused, DataError) else ConfigError
     where = place_of(file, *misfit.place)

@@ -1,8 +1,7 @@
-"""Writing a curve: one JSON row an update, appended in groups, so that it survives kill -9.
+"""A worker process: its configuration, its context, its curve files and its evaluations.
 
-What a worker process is told, and what it keeps between segments.
-
-Losses of one segment at its stops, on every validation set that is not measured there yet.
+A curve has one JSON row per update. Rows are appended in groups, so a killed process loses at most
+the last group.
 """
 
 import json
@@ -35,7 +34,7 @@ from windtunnel.train.step import TrainStep
 
 
 class CurveWriter(AbstractContextManager["CurveWriter"]):
-    """Append rows whose step is beyond `after`, and beside them those of `dynamics`."""
+    """Appends curve rows with a step beyond `after`; rows of `dynamics` go to a second file."""
 
     def __init__(self, path: Path, *, after: int, dynamics: Dynamics | None = None) -> None:
         self._curve = _RowFile(path, after=after)
@@ -53,7 +52,7 @@ class CurveWriter(AbstractContextManager["CurveWriter"]):
         self._opened.__exit__(*problem)
 
     def write(self, rows: list[CurveRow]) -> None:
-        """Append what is new of `rows`; a group of rows is one write.
+        """Append the new ones of `rows` in one write.
 
         Raises:
             StoreError: Disk full.
@@ -85,7 +84,7 @@ class _RowFile(AbstractContextManager["_RowFile"]):
         text = "".join(json.dumps(_finite(row), separators=(",", ":")) + "\n" for row in fresh)
         try:
             left = memoryview(text.encode())
-            while left:  # a nearly full disk takes a part, and says nothing
+            while left:  # a nearly full disk writes a part without an error
                 left = left[self._file.write(left) :]
         except OSError as refused:
             raise cannot_write(self.path, refused) from None
@@ -100,7 +99,7 @@ def _finite(value: Any) -> Any:
 
 
 class WorkerConfig(Strict):
-    """What a worker must know besides the segment."""
+    """Everything that a worker needs besides the segment."""
 
     study: str
     store: str
@@ -114,43 +113,45 @@ class WorkerConfig(Strict):
 
     @property
     def stop_file(self) -> Path:
-        """While this file exists, runs save and return."""
+        """The file whose existence makes runs save a checkpoint and return."""
         return Store(Path(self.store)).study(self.study) / "stop"
 
 
-def read_order(path: Path) -> WorkerConfig:
-    """The order in a study's folder.
+def read_worker_config(path: Path) -> WorkerConfig:
+    """The worker configuration in a study's folder.
 
     Raises:
         StoreError: It is missing or damaged.
     """
-    with undamaged(path, ORDER.fix):
-        return ORDER.read(path.read_bytes())
+    with undamaged(path, WORKER_CONFIG.fix):
+        return WORKER_CONFIG.read(path.read_bytes())
 
 
-ORDER = Schema(TypeAdapter(WorkerConfig), "run the same command again, which writes it anew")
+WORKER_CONFIG = Schema(
+    TypeAdapter(WorkerConfig), "run the same command again, which writes it anew"
+)
 
 
 class WorkerContext:
-    """What a worker process keeps between segments: open data and compiled shapes."""
+    """Open data and compiled shapes, which a worker process keeps between segments."""
 
-    def __init__(self, order: WorkerConfig) -> None:
-        self.order = order
-        self.store = Store(Path(order.store))
-        self.dataset = Dataset.open(Path(order.dataset))
+    def __init__(self, config: WorkerConfig) -> None:
+        self.config = config
+        self.store = Store(Path(config.store))
+        self.dataset = Dataset.open(Path(config.dataset))
         self.validation: tuple[ValidationSet, ...] = (
             *self.dataset.validation,
             *(
                 each
-                for name, folder in order.extra_validation.items()
+                for name, folder in config.extra_validation.items()
                 for each in ValidationSet.open(Path(folder), name=name)
             ),
         )
         self.wanted = {
             each.name: WantedSet(
                 each.fingerprint,
-                end_tokens=order.validation_tokens,
-                fork_tokens=order.fork_tokens,
+                end_tokens=config.validation_tokens,
+                fork_tokens=config.fork_tokens,
             )
             for each in self.validation
         }
@@ -161,8 +162,8 @@ class WorkerContext:
 
     @property
     def work_done(self) -> int:
-        """Updates and pieces of evaluation of this process's steps; it grows while work goes on."""
-        step = self._step  # read once, for another thread asks
+        """Updates and evaluation batches of this process so far."""
+        step = self._step  # read once: another thread reads it too
         return self._work_of_before + (step.work_done if step is not None else 0)
 
     def stream(self, segment: Trunk | Branch) -> TrainStream:
@@ -185,24 +186,24 @@ class WorkerContext:
 
 
 class Evaluator:
-    """What is asked of a segment, what the store holds of it, and how the rest is found."""
+    """Validation losses of one segment at its stops: the missing ones are measured and stored."""
 
-    def __init__(self, bench: WorkerContext, planned: PlannedSegment) -> None:
-        self._bench, self._planned = bench, planned
-        self._folder = bench.store.segment(planned.id)
+    def __init__(self, context: WorkerContext, planned: PlannedSegment) -> None:
+        self._context, self._planned = context, planned
+        self._folder = context.store.segment(planned.id)
 
     def lacking(self, step: int) -> list[tuple[ValidationSet, WantedSet]]:
-        """The sets that are not measured after `step` updates as the study wants them."""
+        """Validation sets that still need a measurement after `step` updates."""
         known = self._folder.measurements.get(step, {})
-        wanted = self._bench.wanted
+        wanted = self._context.wanted
         return [
             (validation, wanted[validation.name])
-            for validation in self._bench.validation
+            for validation in self._context.validation
             if not wanted[validation.name].is_met_by(known.get(validation.name), self._planned)
         ]
 
     def measure(self, step: int, trained: TrainStep) -> None:
-        """Evaluate a state that stands at `step` on every set that is lacking, and write it."""
+        """Evaluate the state at `step` on every lacking set and store the losses."""
         found = {
             validation.name: self._losses(validation, wanted.tokens(self._planned), trained)
             for validation, wanted in self.lacking(step)

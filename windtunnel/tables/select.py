@@ -454,8 +454,8 @@ def _of_column(name: str, words: Sequence[str]) -> Ended | None:
     if name.endswith("sys state"):
         words = [NEPTUNE.get(word.lower(), word) for word in words]
     ended = tuple(map(_finished, words))
-    told = sum(each is not None for each in ended)
-    return ended if NAMED.search(name) or told >= MOSTLY * known else None
+    recognised = sum(each is not None for each in ended)
+    return ended if NAMED.search(name) or recognised >= MOSTLY * known else None
 
 
 def _truth(word: str) -> bool | None:

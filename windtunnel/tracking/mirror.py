@@ -62,7 +62,7 @@ class Turn:
         """
         lease = self._lease()
         try:
-            yield self._changed_hands()
+            yield self._holder_changed()
         finally:
             if lease is not None:
                 lease.__exit__(None, None, None)
@@ -85,7 +85,7 @@ class Turn:
             except StoreError:
                 return None
 
-    def _changed_hands(self) -> bool:
+    def _holder_changed(self) -> bool:
         """Record the turn as ours; whether the last one was another process's."""
         last = self._folder / "last"
         with suppress(OSError):

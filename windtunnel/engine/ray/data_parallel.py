@@ -59,23 +59,25 @@ class RefusingWorker:
         """Nothing to release."""
 
 
-def make_worker(orders: Path, preflight: Preflight) -> SegmentWorker:
+def make_worker(config_path: Path, preflight: Preflight) -> SegmentWorker:
     """A worker in this process, or one that refuses every segment where `preflight` fails."""
     if problem := preflight.problem_here():
         return RefusingWorker(problem)
     try:
-        return Worker(orders)
-    except WindtunnelError as unusable:  # the data or the orders, which every segment needs
+        return Worker(config_path)
+    except (
+        WindtunnelError
+    ) as unusable:  # the data or the worker configuration: every segment needs them
         return RefusingWorker(unusable)
 
 
 class DataParallelWorker:
     """A `SegmentWorker` over several devices; it fails when any of their processes dies."""
 
-    def __init__(self, orders: Path, resources: Resources, preflight: Preflight) -> None:
+    def __init__(self, config_path: Path, resources: Resources, preflight: Preflight) -> None:
         self._calls, self._reports = (Queue(actor_options={"num_cpus": 0}) for _ in range(2))
         config = {
-            "orders": str(orders),
+            "worker_config": str(config_path),
             "preflight": preflight,
             "calls": self._calls,
             "reports": self._reports,
@@ -131,7 +133,7 @@ def _run_device(config: dict[str, Any]) -> None:
     if not is_leader():
         follow()
         return
-    worker = make_worker(Path(config["orders"]), config["preflight"])
+    worker = make_worker(Path(config["worker_config"]), config["preflight"])
     try:
         while (call := config["calls"].get()) is not None:
             planned, trunk_tokens = call

@@ -201,14 +201,14 @@ def code_fingerprint() -> str:
     return digest.hexdigest()[:12]
 
 
-def check_nodes(nodes: list[Node], preflight: Preflight, order: WorkerConfig) -> None:
+def check_nodes(nodes: list[Node], preflight: Preflight, config: WorkerConfig) -> None:
     """Check all nodes in parallel.
 
     Raises:
         ConfigError: A node lacks the code or the store, or its arithmetic differs from another
-            node's and the order does not accept that.
+            node's and the configuration does not accept that.
     """
-    device = "cuda" if order.resources.gpus_per_trial else "cpu"
+    device = "cuda" if config.resources.gpus_per_trial else "cpu"
     answers = {node: _start_check(node, preflight, device) for node in nodes}
     arithmetic_of: dict[Node, dict[str, str]] = {}
     for node, answer in answers.items():
@@ -227,7 +227,7 @@ def check_nodes(nodes: list[Node], preflight: Preflight, order: WorkerConfig) ->
             message = f"{node}: {result}"
             raise ConfigError(result.code, message, node=str(node), **result.values)
         arithmetic_of[node] = result | ({"GPU": node.gpu_kind} if node.gpu_kind else {})
-    if not order.accept_execution_change:
+    if not config.accept_execution_change:
         _refuse_differences(arithmetic_of)
 
 

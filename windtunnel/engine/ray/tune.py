@@ -7,7 +7,6 @@ issue 5150). It never restores anything: the store has the checkpoints and says 
 
 import tempfile
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,14 @@ from ray.tune.search import Searcher
 
 from windtunnel.config.study import Resources
 from windtunnel.engine.graph import Graph
+from windtunnel.engine.ray.actor_reuse import keep_started_actors
 from windtunnel.engine.ray.cluster import connected
 from windtunnel.engine.ray.data_parallel import DataParallelWorker, SegmentWorker, make_worker
 from windtunnel.engine.ray.orphan_cleanup import orphan_cleanup
 from windtunnel.engine.ray.preflight import Preflight, check_nodes, nodes, preflight_of, slots_of
 from windtunnel.engine.ray.watchdog import stall_watchdog
 from windtunnel.runs.plan import PlannedSegment
-from windtunnel.runs.worker import read_order
+from windtunnel.runs.worker import read_worker_config
 
 WAITING_BYTES = 64 * 2**20
 """Tune trials must request something; this one only waits for its devices (assumed)."""
@@ -38,11 +38,11 @@ class SegmentTrainable(tune.Trainable):
         resources: Resources,
     ) -> None:
         """Start this process's worker, or one process per device."""
-        orders = Path(config["orders"])
+        config_path = Path(config["worker_config"])
         self.worker: SegmentWorker = (
-            make_worker(orders, preflight)
+            make_worker(config_path, preflight)
             if resources.devices_per_trial == 1
-            else DataParallelWorker(orders, resources, preflight)
+            else DataParallelWorker(config_path, resources, preflight)
         )
         self._take(config)
 
@@ -83,9 +83,9 @@ def trainable(resources: Resources, preflight: Preflight) -> Any:
 class ReadySegments(Searcher):
     """A Tune Searcher that suggests segments as they become ready; None means: ask again."""
 
-    def __init__(self, graph: Graph, orders: Path) -> None:
+    def __init__(self, graph: Graph, config_path: Path) -> None:
         super().__init__(metric="step", mode="max")
-        self.graph, self.orders = graph, orders
+        self.graph, self.config_path = graph, config_path
         self._segment_of: dict[str, str] = {}  # by the id of a running trial
 
     def suggest(  # type: ignore[override]
@@ -97,7 +97,7 @@ class ReadySegments(Searcher):
             return str(self.FINISHED) if self.graph.idle else None
         self._segment_of[trial_id] = planned.id
         return {
-            "orders": str(self.orders),
+            "worker_config": str(self.config_path),
             "planned": planned.model_dump(mode="json"),
             "trunk_tokens": self.graph.trunk_tokens(planned),
         }
@@ -132,7 +132,7 @@ class ReadySegments(Searcher):
 
 def run(
     graph: Graph,
-    orders: Path,
+    config_path: Path,
     *,
     resources: Resources,
     address: str | None,
@@ -150,7 +150,7 @@ def run(
 
     def on_lost(problem: str) -> None:
         graph.stopping = problem
-        read_order(orders).stop_file.touch()
+        read_worker_config(config_path).stop_file.touch()
 
     with connected(address, on_lost):
         on_connected()
@@ -158,33 +158,26 @@ def run(
             return
         available = nodes()
         graph.slots = slots = slots_of(resources, available)
-        searcher = ReadySegments(graph, orders)
-        order = read_order(orders)
+        searcher = ReadySegments(graph, config_path)
+        worker_config = read_worker_config(config_path)
         with (
-            preflight_of(orders.parent, joined=joined) as preflight,
-            stall_watchdog(graph, order, seconds=resources.stall_seconds),
+            preflight_of(config_path.parent, joined=joined) as preflight,
+            stall_watchdog(graph, worker_config, seconds=resources.stall_seconds),
         ):
             trial = trainable(resources, preflight)
             if not joined:
                 with orphan_cleanup():
                     _tune(searcher, trial, slots=slots)
                 return
-            check_nodes([node for node in available if node.devices(resources)], preflight, order)
+            check_nodes(
+                [node for node in available if node.devices(resources)], preflight, worker_config
+            )
             _tune(searcher, trial, slots=slots)
 
 
 def _tune(searcher: ReadySegments, trial: Any, *, slots: int) -> None:
-    with _actor_reuse(), tempfile.TemporaryDirectory(prefix="windtunnel-tune-") as scratch:
+    with keep_started_actors(), tempfile.TemporaryDirectory(prefix="windtunnel-tune-") as scratch:
         _tuner(searcher, trial, scratch, slots=slots).fit()
-
-
-def _actor_reuse() -> AbstractContextManager[None]:
-    """Our actor reuse, or Tune's own where a Ray version lacks the private parts: slower."""
-    try:
-        from windtunnel.engine.ray.actor_reuse import keep_started_actors
-    except ImportError:
-        return nullcontext()
-    return keep_started_actors()
 
 
 def _tuner(searcher: ReadySegments, trial: Any, scratch: str, *, slots: int) -> tune.Tuner:

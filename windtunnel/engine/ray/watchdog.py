@@ -67,10 +67,10 @@ log = logging.getLogger(__name__)
 
 
 def stall_watchdog(
-    graph: Graph, order: WorkerConfig, *, seconds: float
+    graph: Graph, config: WorkerConfig, *, seconds: float
 ) -> AbstractContextManager[None]:
     """Kill and note any worker whose heartbeat stops for `seconds` while the body runs."""
-    stalls = _Stalls(graph, order, seconds)
+    stalls = _Stalls(graph, config, seconds)
 
     def check(stopped: threading.Event) -> None:
         try:
@@ -84,8 +84,8 @@ def stall_watchdog(
 class _Stalls:
     """The heartbeats of the running segments, and since when each has not changed."""
 
-    def __init__(self, graph: Graph, order: WorkerConfig, seconds: float) -> None:
-        self.graph, self.store, self.stop_file = graph, Store(Path(order.store)), order.stop_file
+    def __init__(self, graph: Graph, config: WorkerConfig, seconds: float) -> None:
+        self.graph, self.store, self.stop_file = graph, Store(Path(config.store)), config.stop_file
         self.seconds = seconds
         self._last: dict[str, tuple[float, float]] = {}  # heartbeat, and when it was first read
         self._stopping = False

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from windtunnel.config import Segment
 from windtunnel.config.segment import flops_per_update
 from windtunnel.config.study import BudgetConfig, Resources
-from windtunnel.runs.budget.cost import Left
+from windtunnel.runs.budget.cost import RemainingWork
 from windtunnel.runs.budget.throughput import Throughput
 from windtunnel.runs.files import read_derived, read_json, write_json
 from windtunnel.runs.gc import bytes_in
@@ -132,20 +132,22 @@ def spent_of_budget(
     return found
 
 
-def over_budget(study: Study, left: Left, pace: Throughput, disk_peak: int) -> list[str]:
+def over_budget(
+    study: Study, remaining: RemainingWork, throughput: Throughput, disk_peak: int
+) -> list[str]:
     """Why a sweep may not begin: a sentence for each limit that it would pass."""
     if study.config.budget == BudgetConfig():
         return []
     seconds = sum(
-        pace.seconds(planned, left.updates[planned.id])
+        throughput.seconds(planned, remaining.updates[planned.id])
         for planned in study.plan.segments
-        if planned.id in left.updates
+        if planned.id in remaining.updates
     )
     needs = {
-        "flops": (left.flops(study), "FLOPs"),
+        "flops": (remaining.flops(study), "FLOPs"),
         "device_hours": (
             seconds * _devices(study.config.resources) / 3600,
-            f"device-hours at {pace.flops_per_second:.1e} FLOP/s ({pace.source})",
+            f"device-hours at {throughput.flops_per_second:.1e} FLOP/s ({throughput.source})",
         ),
         "disk": (disk_peak, "bytes at the peak"),
     }

@@ -120,10 +120,10 @@ def calibrate(
             tempfile.TemporaryDirectory(prefix=".calibration.", dir=study.folder)
         )
         workers = [stack.enter_context(_Worker(number)) for number in range(slots)]
-        for (model, batch_tokens), order in _orders(study, scratch).items():
+        for (model, batch_tokens), job in _jobs(study, scratch).items():
             tell(f"timing {model.size}, {batch_tokens} tokens an update")
             for worker in workers:
-                worker.ask(order)
+                worker.ask(job)
             timings = [worker.answer() for worker in workers]
             found.append(
                 CalibratedShape(model=model, batch_tokens=batch_tokens, timing=_mean(timings))
@@ -149,7 +149,7 @@ def _conditions(study: Study, slots: int) -> dict[str, Any]:
     }
 
 
-def _orders(study: Study, scratch: str) -> dict[Shape, dict[str, Any]]:
+def _jobs(study: Study, scratch: str) -> dict[Shape, dict[str, Any]]:
     """For each shape: its trunk with the most work, which decides whether compiling pays."""
     work: dict[str, int] = {}
     for planned in study.plan.segments:
@@ -206,10 +206,10 @@ class _Worker:
         self._process.wait()
         self._errors.close()
 
-    def ask(self, order: dict[str, Any]) -> None:
+    def ask(self, job: dict[str, Any]) -> None:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             self._fail()

@@ -46,7 +46,7 @@ class Cost:
 def cost_of(study: Study) -> Cost:
     """Add up a plan."""
     plan = study.plan
-    asked = study.config.data.validation
+    validation = study.config.data.validation
     sets = len(study.validation) or len(study.config.data.set_names)
     flops = evaluation = retraining = six_nd = 0.0
     for planned in plan.segments:
@@ -54,7 +54,7 @@ def cost_of(study: Study) -> Cost:
         flops += planned.flops
         six_nd += flops_6nd(model.params, planned.tokens)
         is_trunk = isinstance(segment, Trunk)
-        evaluated = asked.fork_tokens * len(planned.forks) if is_trunk else asked.tokens
+        evaluated = validation.fork_tokens * len(planned.forks) if is_trunk else validation.tokens
         evaluation += sets * evaluated * model.flops_exact_per_token / BACKWARD_FACTOR
         if not is_trunk and not all(label.stage for label in planned.labels):
             retraining += flops_exact_at(segment, planned.end)
@@ -71,7 +71,7 @@ def cost_of(study: Study) -> Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Left:
+class RemainingWork:
     """What a sweep would still have to do: updates by segment, and which segments have ended, how.
 
     `ended` has finished and diverged ones; one that only lacks an evaluation has 0 updates left.
@@ -89,7 +89,7 @@ class Left:
         )
 
 
-def left_of(study: Study) -> Left:
+def remaining_work(study: Study) -> RemainingWork:
     """Ask the store how far every segment is."""
     wanted, begun = study.wanted, study.store.begun()
     recalled: dict[str, list[int]] = {}
@@ -110,7 +110,7 @@ def left_of(study: Study) -> Left:
             continue
         missing = sorted({*missing_stops(folder, planned, wanted), *again})
         updates[planned.id] = _updates_to(missing, planned, folder.every_step())
-    return Left(updates=updates, ended=ended)
+    return RemainingWork(updates=updates, ended=ended)
 
 
 def _updates_to(missing: list[int], planned: PlannedSegment, saved: list[int]) -> int:
@@ -167,11 +167,11 @@ class DiskUse:
     """
 
     def __init__(
-        self, segments: Iterable[PlannedSegment], pace: Throughput, *, retain: str
+        self, segments: Iterable[PlannedSegment], throughput: Throughput, *, retain: str
     ) -> None:
         self.now = self.peak = 0
         self._planned = {planned.id: planned for planned in segments}
-        self._pace, self._frees_forks = pace, retain == "last"
+        self._pace, self._frees_forks = throughput, retain == "last"
         self._waiting: Counter[tuple[str, int]] = Counter()
         for planned in self._planned.values():
             if isinstance(planned.segment, Branch):

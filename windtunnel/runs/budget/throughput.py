@@ -95,7 +95,7 @@ def throughput_of(study: Study, calibrated: Mapping[Shape, ShapeTimes] | None = 
     speed = ASSUMED_FLOPS_PER_SECOND
     if calibrated:
         source, shapes = "calibrated", dict(calibrated)
-        speed = median(_speed(shape, pace) for shape, pace in shapes.items())
+        speed = median(_speed(shape, times) for shape, times in shapes.items())
     elif measured := _measured(study):
         source = "measured"
         speed = median(rate for rates in measured.values() for rate in rates)
@@ -104,21 +104,21 @@ def throughput_of(study: Study, calibrated: Mapping[Shape, ShapeTimes] | None = 
             shapes[(model, batch_tokens)] = ShapeTimes(
                 update=batch_tokens * per_token, evaluation=per_token / BACKWARD_FACTOR
             )
-    asked = study.config.data.validation
+    validation = study.config.data.validation
     return Throughput(
         source=source,
         flops_per_second=speed,
         shapes=shapes,
         sets=len(study.validation) or len(study.config.data.set_names),
-        fork_tokens=asked.fork_tokens,
-        end_tokens=asked.tokens,
+        fork_tokens=validation.fork_tokens,
+        end_tokens=validation.tokens,
         checkpoint_seconds=study.config.resources.checkpoint_seconds,
     )
 
 
-def _speed(shape: Shape, pace: ShapeTimes) -> float:
+def _speed(shape: Shape, times: ShapeTimes) -> float:
     model, batch_tokens = shape
-    return batch_tokens * model.flops_exact_per_token / pace.update
+    return batch_tokens * model.flops_exact_per_token / times.update
 
 
 def _measured(study: Study) -> dict[Shape, list[float]]:

@@ -56,22 +56,22 @@ def main() -> None:
             sys.exit(str(problem))
 
 
-def time_shape(order: dict[str, Any], number: int) -> Timing:
+def time_shape(job: dict[str, Any], number: int) -> Timing:
     """Time one shape in the process that has this number among those side by side."""
-    trunk = Trunk.model_validate(order["trunk"])
-    resources = Resources.model_validate(order["resources"])
+    trunk = Trunk.model_validate(job["trunk"])
+    resources = Resources.model_validate(job["resources"])
     if resources.gpus_per_trial:
         each_holds = int(1 / resources.gpus_per_trial + 1e-9)
         torch.cuda.set_device(number // each_holds % max(1, torch.cuda.device_count()))
-    execution = decide(resources, trunk.model, trunk.recipe, planned_tokens=order["planned_tokens"])
+    execution = decide(resources, trunk.model, trunk.recipe, planned_tokens=job["planned_tokens"])
     apply(execution)
     began = time.perf_counter()
     step = TrainStep(trunk.model, trunk.recipe, execution)
     step.state.start(trunk)
     stream: Stream = _RandomRows(trunk)
-    if order["dataset"]:
-        stream = Dataset.open(Path(order["dataset"])).stream(trunk.model.context)
-    scratch = Path(order["scratch"]) / f"{number}"
+    if job["dataset"]:
+        stream = Dataset.open(Path(job["dataset"])).stream(trunk.model.context)
+    scratch = Path(job["scratch"]) / f"{number}"
     scratch.mkdir(exist_ok=True)
 
     def updates(count: int) -> float:

@@ -96,11 +96,11 @@ class Compared:
     actual: float
 
 
-def compared(study: Study, pace: Throughput) -> list[Compared]:
+def compared(study: Study, throughput: Throughput) -> list[Compared]:
     """What finished segments took against the pace, in the plan's order of sizes."""
     groups: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for planned in study.plan.segments:
-        took = _took(study, planned, pace)
+        took = _took(study, planned, throughput)
         if took is not None:
             groups[(planned.segment.model.size, planned.segment.kind)].append(took)
     return [
@@ -115,11 +115,13 @@ def compared(study: Study, pace: Throughput) -> list[Compared]:
     ]
 
 
-def _took(study: Study, planned: PlannedSegment, pace: Throughput) -> tuple[float, float] | None:
+def _took(
+    study: Study, planned: PlannedSegment, throughput: Throughput
+) -> tuple[float, float] | None:
     """Predicted and actual seconds of a segment that finished, over the updates that it ran."""
     record: dict[str, Any] = study.store.segment(planned.id).record or {}
     parts = ("seconds", "evaluation_seconds", "checkpoint_seconds")
     if record.get("outcome") != "finished" or not all(part in record for part in parts):
         return None
     own = record["reached"] - planned.segment.fork_step
-    return pace.seconds(planned, own), sum(float(record[part]) for part in parts)
+    return throughput.seconds(planned, own), sum(float(record[part]) for part in parts)

@@ -17,7 +17,7 @@ def projected_trials(
 
     Of early stopping it expects what the rule lets through when all losses differ at random.
     """
-    count = max(trials_asked(experiment), len(suggested.trials))
+    count = max(trial_count(experiment), len(suggested.trials))
     rungs = len(trial_horizons(experiment))
     trials = [
         *suggested.trials,
@@ -36,7 +36,7 @@ def projected_trials(
     return TrialLog(trials=tuple(trials), finalists=finalists)
 
 
-def trials_asked(experiment: SearchExperiment) -> int:
+def trial_count(experiment: SearchExperiment) -> int:
     """How many trials a search is to have: a grid no more than it has combinations."""
     if experiment.sampler_taken != "grid":
         return experiment.trials

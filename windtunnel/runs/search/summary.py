@@ -9,7 +9,7 @@ from typing import Any
 from windtunnel.config.search import SearchExperiment
 from windtunnel.runs.points import search_size
 from windtunnel.runs.search.noise import LEVEL, Difference
-from windtunnel.runs.search.projection import trials_asked
+from windtunnel.runs.search.projection import trial_count
 from windtunnel.runs.search.trial_log import TrialLog
 from windtunnel.runs.search.trials import TrialResult
 from windtunnel.runs.search.winner import Finalist, SearchOutcome
@@ -28,31 +28,31 @@ def searched(outcome: "SearchOutcome") -> str:
 
 def of_trials(experiment: SearchExperiment, count: int) -> str:
     """`12 of 30 trials`; `30 trials` where fewer are asked for by now."""
-    asked = trials_asked(experiment)
-    return f"{count} of {asked} trials" if count <= asked else f"{count} trials"
+    planned = trial_count(experiment)
+    return f"{count} of {planned} trials" if count <= planned else f"{count} trials"
 
 
 def suggested_so_far(experiment: SearchExperiment, suggested: TrialLog) -> str:
     """From the search's file alone: `16 of 30 trials suggested, in batch 2`."""
-    said = f"{of_trials(experiment, len(suggested.trials))} suggested"
+    text = f"{of_trials(experiment, len(suggested.trials))} suggested"
     if suggested.finalists:
-        return f"{said}, repeats of the best {len(suggested.finalists)}"
-    return f"{said}, in batch {suggested.batches}" if suggested.trials else said
+        return f"{text}, repeats of the best {len(suggested.finalists)}"
+    return f"{text}, in batch {suggested.batches}" if suggested.trials else text
 
 
 def stands(outcome: "SearchOutcome") -> str:
     """`12 of 30 trials, batch 2 running`, or `30 of 30 trials; repeats of the best 3 running`."""
     experiment, results = outcome.experiment, outcome.results
     ended = len(results) - outcome.counts.get("unfinished", 0)
-    said = of_trials(experiment, ended)
+    text = of_trials(experiment, ended)
     if left := repeats_left(outcome):
         runs = "1 run" if left == 1 else f"{left} runs"
-        return f"{said}; repeats of the best {len(outcome.finalists)}: {runs} to come"
+        return f"{text}; repeats of the best {len(outcome.finalists)}: {runs} to come"
     if outcome.winner is not None:
-        return f"{said}; the best {len(outcome.finalists)} repeated"
+        return f"{text}; the best {len(outcome.finalists)} repeated"
     if ended < len(results):
-        return f"{said}; batch {results[-1].trial.batch + 1} has {len(results) - ended} to end"
-    return said
+        return f"{text}; batch {results[-1].trial.batch + 1} has {len(results) - ended} to end"
+    return text
 
 
 def repeats_left(outcome: "SearchOutcome") -> int:
@@ -67,11 +67,11 @@ def missing(outcome: "SearchOutcome") -> list[str]:
     """Why there is no winner yet, or why it may still change; nothing when all is done."""
     experiment, counts = outcome.experiment, outcome.counts
     found = []
-    asked = trials_asked(experiment)
-    left = asked - len(outcome.results)
+    planned = trial_count(experiment)
+    left = planned - len(outcome.results)
     if left > 0:
         found.append(
-            f"{left} of {asked} trials {'is' if left == 1 else 'are'} still to be suggested"
+            f"{left} of {planned} trials {'is' if left == 1 else 'are'} still to be suggested"
         )
     if waiting := counts.get("unfinished", 0):
         found.append(f"{waiting} of {len(outcome.results)} suggested trials have not ended")
@@ -147,7 +147,7 @@ def outcome_json(study: Study, outcome: SearchOutcome) -> dict[str, Any]:
     experiment, winner = outcome.experiment, outcome.winner
     return {
         "experiment": experiment.name,
-        "size": str(search_size(study.ground, experiment)),
+        "size": str(search_size(study.study_context, experiment)),
         "horizon": str(experiment.horizon),
         "longer_horizon": str(experiment.longer_horizon),
         "objective": experiment.objective,

@@ -67,9 +67,9 @@ def read_suggested(folder: Path, experiment: SearchExperiment) -> TrialLog:
     written = read_json(path, SEARCH)
     if written is None:
         return TrialLog()
-    asked, before = _asked(experiment), written.asked
-    if before != asked:
-        changed = [key for key in {**asked, **before} if before.get(key) != asked.get(key)]
+    requested, before = _requested(experiment), written.asked
+    if before != requested:
+        changed = [key for key in {**requested, **before} if before.get(key) != requested.get(key)]
         raise ConfigError(
             "search-changed",
             f"experiment {experiment.name!r}: {', '.join(changed)} changed since this search began "
@@ -134,7 +134,7 @@ def write_suggested(folder: Path, experiment: SearchExperiment, suggested: Trial
     """
     write_json(
         _file(folder, experiment),
-        {"asked": _asked(experiment), "suggested": suggested.model_dump(mode="json")},
+        {"asked": _requested(experiment), "suggested": suggested.model_dump(mode="json")},
     )
 
 
@@ -142,7 +142,7 @@ def _file(folder: Path, experiment: SearchExperiment) -> Path:
     return folder / f"search.{experiment.name}.json"
 
 
-def _asked(experiment: SearchExperiment) -> dict[str, Any]:
+def _requested(experiment: SearchExperiment) -> dict[str, Any]:
     """What must not change under a search that goes on."""
     return experiment.model_dump(mode="json", exclude=MAY_CHANGE) | {
         "sampler": experiment.sampler_taken

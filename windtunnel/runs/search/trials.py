@@ -34,7 +34,7 @@ class TrialResult:
 
 
 def trial_results(
-    ground: StudyContext, experiment: SearchExperiment, suggested: TrialLog, store: Store
+    study_context: StudyContext, experiment: SearchExperiment, suggested: TrialLog, store: Store
 ) -> list[TrialResult]:
     """Every suggested trial, as far as the store knows it."""
     horizons = trial_horizons(experiment)
@@ -44,7 +44,7 @@ def trial_results(
         outcomes: set[Outcome] = set()
         for horizon in horizons[: trial.admitted]:
             losses = trial_losses(
-                ground, experiment, trial, store, seeds=experiment.seeds, horizon=horizon
+                study_context, experiment, trial, store, seeds=experiment.seeds, horizon=horizon
             )
             outcomes |= {each if isinstance(each, str) else "finished" for each in losses.values()}
             finite = [loss for loss in losses.values() if isinstance(loss, float)]
@@ -61,7 +61,7 @@ def trial_results(
 
 
 def trial_losses(
-    ground: StudyContext,
+    study_context: StudyContext,
     experiment: SearchExperiment,
     trial: SuggestedTrial,
     store: Store,
@@ -70,14 +70,14 @@ def trial_losses(
     horizon: Duration,
 ) -> Mapping[int, float | Outcome]:
     """The objective at one horizon by seed, in nats per token; an outcome where there is none."""
-    points = trial_points(ground, experiment, trial.values, seeds=seeds, horizons=(horizon,))
+    points = trial_points(study_context, experiment, trial.values, seeds=seeds, horizons=(horizon,))
     planned = planned_segments(points)
     trunks = {each.id: each for each in planned}
     found: dict[int, float | Outcome] = {}
     for branch in planned:
         if branch.segment.kind != "branch":
             continue
-        loss = _objective(run_of(store, branch, ground.sets), experiment)
+        loss = _objective(run_of(store, branch, study_context.sets), experiment)
         trunk = trunks[branch.segment.root.id]
         found[branch.labels[0].seed] = (
             float(loss) if loss is not None else _without_loss(store, trunk, branch)

@@ -139,16 +139,18 @@ def winner_warnings(
                 )
     close = [each for each in finalists[1:] if each.behind and each.behind.within_noise]
     if close:
-        said = "the other finalist is within noise of the winner: take its values as just as good"
+        message = (
+            "the other finalist is within noise of the winner: take its values as just as good"
+        )
         if len(finalists) > 2:
-            said = (
+            message = (
                 f"{_of_others(len(close), len(finalists) - 1)} finalists "
                 f"{'is' if len(close) == 1 else 'are'} within noise of the winner: take their "
                 "values as just as good"
             )
         yield Diagnostic(
             "within-noise",
-            said,
+            message,
             trials=[each.result.trial.number for each in close],
             others=len(finalists) - 1,
         )
@@ -259,22 +261,22 @@ class SearchOutcome:
 def search_outcomes(study: Study) -> tuple[SearchOutcome, ...]:
     """The outcome of every search of a study, as the store has it."""
     return tuple(
-        _outcome(study.ground, each, read_suggested(study.folder, each), study.store)
+        _outcome(study.study_context, each, read_suggested(study.folder, each), study.store)
         for each in study.config.experiments
         if isinstance(each, SearchExperiment)
     )
 
 
 def _outcome(
-    ground: StudyContext, experiment: SearchExperiment, suggested: TrialLog, store: Store
+    study_context: StudyContext, experiment: SearchExperiment, suggested: TrialLog, store: Store
 ) -> SearchOutcome:
-    results = trial_results(ground, experiment, suggested, store)
+    results = trial_results(study_context, experiment, suggested, store)
     chosen = [results[number] for number in suggested.finalists or ()]
 
     def outcomes(horizon: Duration) -> list[Mapping[int, float | Outcome]]:
         return [
             trial_losses(
-                ground,
+                study_context,
                 experiment,
                 result.trial,
                 store,
@@ -313,8 +315,8 @@ def _outcome(
         spread=seed_spread(at_horizon),
         units=_units(experiment, results, winner, noise),
         edges=edges,
-        flops=_flops(ground, experiment, results, stopped=True),
-        flops_without_stopping=sum(_flops(ground, experiment, results, stopped=False)),
+        flops=_flops(study_context, experiment, results, stopped=True),
+        flops_without_stopping=sum(_flops(study_context, experiment, results, stopped=False)),
         warnings=tuple(winner_warnings(experiment, finalists, edges, noise, dof)),
     )
 
@@ -336,7 +338,7 @@ def _units(
 
 
 def _flops(
-    ground: StudyContext,
+    study_context: StudyContext,
     experiment: SearchExperiment,
     results: Sequence[TrialResult],
     *,
@@ -347,7 +349,7 @@ def _flops(
     for result in results:
         ends = horizons[: result.trial.admitted] if stopped else horizons[-1:]
         points = trial_points(
-            ground, experiment, result.trial.values, seeds=experiment.seeds, horizons=ends
+            study_context, experiment, result.trial.values, seeds=experiment.seeds, horizons=ends
         )
         key = repr(result.trial.values)
         found.append(
