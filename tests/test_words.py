@@ -180,3 +180,25 @@ def test_a_retired_word_is_found():
     assert retired("WorkOrder", WORDS) == {"workorder": "worker config"}
     assert retired("count_ways", NAMES) == {"ways": "variants"}
     assert retired("always", NAMES) == {}
+
+
+def glossary():
+    """Rows of the glossary: term, meaning, where."""
+    page = (ROOT / "docs" / "glossary.md").read_text()
+    rows = re.findall(r"(?m)^\| (.+?) \| (.+) \| (.+?) \|$", page)
+    return [row for row in rows if row[0] not in {"term", "---"}]
+
+
+def test_the_glossary_names_files_that_are_there():
+    assert [row for row in glossary() if not (PACKAGE / row[2].strip("`")).is_file()] == []
+
+
+def test_the_glossary_has_each_term_once_and_no_retired_word():
+    terms = [term for term, _, _ in glossary()]
+    assert len(terms) > 40
+    assert len(set(terms)) == len(terms)
+    assert {term: new for term in terms if (new := retired(term, WORDS))} == {}
+
+
+def test_every_meaning_is_one_sentence():
+    assert [term for term, meaning, _ in glossary() if not meaning.endswith(".")] == []
