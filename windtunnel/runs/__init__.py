@@ -1,1 +1,1 @@
-"""A study over its store: plan, run, gather, track."""
+"""A study over its store: plan, runs, results and costs."""

@@ -1,7 +1,7 @@
-"""How a Python process of ours finds its code: this process's package, nothing of where it started.
+"""The import path of a Python child process: this process's package, nothing from its folder.
 
-`python -m` and Ray put the working folder first on a path, where a `numpy.py` or another
-`windtunnel/` would be taken for what is installed.
+`python -m` and Ray put the working directory first on the path, where a `numpy.py` or another
+`windtunnel/` would shadow the installed one.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ def package() -> Path:
 def code_folder() -> Path:
     """A folder that holds a link to this process's package and nothing else.
 
-    First on a child's path, it brings the driver's package, however the driver has found it:
+    First on a child's path, it provides the driver's package, however the driver found it:
     installed, editable, by PYTHONPATH or by its script.
 
     Raises:
@@ -41,12 +41,14 @@ def code_folder() -> Path:
 
 
 def child_environment() -> dict[str, str]:
-    """The environment of a Python child: our package first, the working folder nowhere.
+    """The environment of a Python child: our package first, the working directory nowhere.
 
     Raises:
         ConfigError: The user's cache folder cannot be written.
     """
     stated = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    entries = [str(Path(each).absolute()) for each in stated if each]  # an empty one is the folder
+    entries = [
+        str(Path(each).absolute()) for each in stated if each
+    ]  # an empty entry is the working directory
     path = os.pathsep.join([str(code_folder()), *entries])
     return os.environ | {"PYTHONSAFEPATH": "1", "PYTHONPATH": path}

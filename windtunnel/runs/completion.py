@@ -1,4 +1,4 @@
-"""Whether the store already holds all that a plan asks of a segment. Loads no torch."""
+"""Completion of a segment: whether the store holds everything that a plan needs. Loads no torch."""
 
 from typing import Any
 
@@ -9,18 +9,18 @@ from windtunnel.runs.store import SegmentFolder, Store
 
 
 class WantedSet:
-    """A validation set as a study wants it measured."""
+    """A validation set and the tokens that a study wants measured on it."""
 
     def __init__(self, fingerprint: str, *, end_tokens: int, fork_tokens: int) -> None:
         self.fingerprint = fingerprint
         self.end_tokens, self.fork_tokens = end_tokens, fork_tokens
 
     def tokens(self, planned: PlannedSegment) -> int:
-        """Tokens wanted at the stops of a segment."""
+        """Tokens to measure at the stops of a segment."""
         return self.fork_tokens if isinstance(planned.segment, Trunk) else self.end_tokens
 
     def is_met_by(self, measured: dict[str, Any] | None, planned: PlannedSegment) -> bool:
-        """Whether what was measured is the same set, on as many tokens as were asked for."""
+        """Whether a measurement is of this set and of enough tokens."""
         return (
             measured is not None
             and measured["fingerprint"] == self.fingerprint
@@ -29,17 +29,17 @@ class WantedSet:
 
 
 def stops_of(planned: PlannedSegment) -> tuple[int, ...]:
-    """Updates at which the study wants a checkpoint and a measurement."""
+    """Updates at which the study needs a checkpoint and a measurement."""
     if isinstance(planned.segment, Trunk):
         return planned.forks
     return tuple(sorted({*planned.forks, planned.end}))
 
 
 def outcome_of(record: dict[str, Any] | None, planned: PlannedSegment) -> str | None:
-    """How a segment stands towards a plan: finished, diverged, failed, or None when unfinished.
+    """Outcome of a segment under a plan: finished, diverged, failed, or None while unfinished.
 
-    A trunk that was finished here and diverged later, on the way to another study's horizon, is
-    finished here.
+    A trunk that finished here and diverged later, on the way to another study's horizon, counts as
+    finished.
     """
     if record is None or record["outcome"] == "failed":
         return None if record is None else "failed"
@@ -53,10 +53,10 @@ def missing_stops(
 ) -> tuple[int, ...]:
     """Stops whose checkpoint is still to be made.
 
-    One that was freed on purpose is not missed: a fork keeps the losses measured there before, but
-    an end is made again for a set that was never measured on it.
+    A deliberately freed checkpoint does not count as missing: a fork keeps the losses measured
+    there. An end is made again for a validation set that was never measured on it.
     """
-    # An end may have kept none; that a trunk's fork has lost them is damage, and told as such.
+    # An end may have none; a trunk's fork without them is damaged, and reported as such.
     on = planned.forks if isinstance(planned.segment, Branch) else ()
     unsaved = [
         stop for stop in stops_of(planned) if not folder.has_checkpoint(stop, moments=stop in on)
@@ -71,9 +71,9 @@ def missing_stops(
 
 
 def is_complete(store: Store, planned: PlannedSegment, wanted: dict[str, WantedSet]) -> bool:
-    """Finished far enough, every stop saved (or freed since), every set measured, the curve there.
+    """Whether it is finished, with every stop saved or freed, every set measured, and its curve.
 
-    Of the curve only its end is looked at: `curve_damage.py` cuts what is broken before.
+    Only the end of the curve is read: `cut_broken_curves` has removed broken parts before.
     """
     folder = store.segment(planned.id)
     if outcome_of(folder.record, planned) != "finished":

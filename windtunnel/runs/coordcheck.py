@@ -1,9 +1,9 @@
-"""The coordinate check: after a few updates, how much has each activation changed, against width?
+"""The coordinate check: how the change of activations after a few updates depends on width.
 
-Judged is the change from initialisation of the residual stream and of each role's output (Yang et
-al. 2022, arXiv 2203.03466, section D.1, on changes instead of sizes). Logits alone hide faults
+The check uses the change from initialisation of the residual stream and of each role's output (Yang
+et al. 2022, arXiv 2203.03466, section D.1, on changes instead of sizes). Logits alone hide faults
 behind the final norm, and at init their size falls as width^-1/2 under tied weights without any
-fault. Weight decay leaves no trace in activations; it is measured by itself, as the shrinkage of
+fault. Weight decay leaves no trace in activations; it is measured separately, as the shrinkage of
 each role's weights in one update without gradient.
 """
 
@@ -47,7 +47,7 @@ LOGITS = "logits"
 class SiteResult:
     """One activation, or one role's weight decay: its value at every width, and the slope.
 
-    `changes` has a row a step and a column a width: root mean square of (now - init).
+    `changes` has one row per step and one column per width: root mean square of (now - init).
     """
 
     name: str
@@ -58,13 +58,13 @@ class SiteResult:
 
     @property
     def passed(self) -> bool:
-        """Whether it is free of width, within the tolerance."""
+        """Whether it is independent of width, within the tolerance."""
         return not self.judged or self.lowest <= self.slope <= TOLERANCE
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoordinateCheck:
-    """All verdicts over the widths checked."""
+    """The results of all sites over the checked widths."""
 
     widths: tuple[int, ...]
     parametrization: str
@@ -82,7 +82,7 @@ class CoordinateCheck:
 def coordinate_check(
     models: list[ModelSpec], recipe: Recipe, *, steps: int, seeds: tuple[int, ...] = SEEDS
 ) -> CoordinateCheck:
-    """Train each model `steps` updates at its peak rate and judge how changes follow width.
+    """Train each model `steps` updates at its peak rate and judge how changes depend on width.
 
     Raises:
         ConfigError: The widths span less than a factor of 8, or the models differ otherwise.
@@ -185,7 +185,7 @@ def activations(model: Decoder, tokens_BT: Tensor) -> dict[str, Tensor]:
 
 
 def _shrinkage(model: ModelSpec, recipe: Recipe) -> dict[Role, float]:
-    """Share of each role's weights that one update at peak rate takes away without a gradient."""
+    """Relative shrinkage of each role's weights in one update at peak rate without a gradient."""
     step = _fresh(model, recipe, seed=0)
     state = step.state
     roles = state.model.roles()
@@ -213,7 +213,7 @@ def _fresh(model: ModelSpec, recipe: Recipe, *, seed: int) -> TrainStep:
 
 
 def _rows(model: ModelSpec, *, seed: int) -> np.ndarray:
-    """Rows of a sparse Markov chain: a fixed batch with something to learn, without any data."""
+    """Rows of a sparse Markov chain: a fixed, learnable batch that needs no data."""
     rng = np.random.default_rng(seed)
     followers = rng.integers(0, model.vocab_size, size=(model.vocab_size, 4))
     rows = np.empty((ROWS, model.context + 1), dtype=np.int64)

@@ -1,9 +1,7 @@
-"""Curves of segments that have ended and are no longer whole: noticed, said, and cut to be redone.
+"""Training curves of segments: checks for damage, and averages small enough for a page.
 
-A curve is shown, and only laws of curves rest on it: losses are in `measurements.json`. One that is
-short makes its segment incomplete, so that a sweep does the updates again, to the same bits.
-
-Training curves small enough for a page: means over log-spaced bins of updates.
+A curve is only shown, and only laws of curves use it: losses are in `measurements.json`. A segment
+with a broken curve is incomplete, so a sweep repeats the missing updates, to the same bits.
 """
 
 import os
@@ -36,7 +34,7 @@ _NAMED = 3
 
 
 def reaches(curve: Path, end: int) -> bool:
-    """Whether the last row of a curve is of update `end` or a later one; reads only its end."""
+    """Whether the last row of a curve is of update `end` or later; reads only the file's end."""
     try:
         with curve.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -50,16 +48,16 @@ def reaches(curve: Path, end: int) -> bool:
 
 
 class _Seal(NamedTuple):
-    """What a record says of its curve: so many bytes with this CRC-32, up to this update."""
+    """A record's checksum of its curve: bytes, CRC-32 and last update."""
 
     size: int
     crc32: int
     reached: int
 
     def fits(self, data: bytes, rows_size: int, last_step: int) -> bool:
-        """Whether whole rows of so many bytes, up to that update, can be those that were sealed.
+        """Whether whole rows of so many bytes, up to that update, can be the sealed ones.
 
-        Of fewer bytes nothing is known, unless they reach as far: then a number was shortened.
+        Fewer bytes are unknown, unless they reach as far: then a number was shortened.
         """
         if rows_size >= self.size:
             return zlib.crc32(memoryview(data)[: self.size]) == self.crc32
@@ -74,9 +72,9 @@ def _seal_of(folder: SegmentFolder) -> _Seal | None:
 
 
 def is_broken(folder: SegmentFolder) -> bool:
-    """Whether a line of a curve is none, some are missing, or the record knows other bytes.
+    """Whether a curve has an invalid or missing line, or differs from its record's checksum.
 
-    Half a line at its end, as a crash leaves, is no damage.
+    An incomplete last line, as a crash leaves it, is no damage.
 
     Raises:
         StoreError: It cannot be read.
@@ -114,7 +112,7 @@ def _is_broken(curve: Path, stamp: tuple[int, int, int], seal: _Seal | None) -> 
 
 
 class _Whole(NamedTuple):
-    """The rows before the first that is damaged, or does not follow the one before."""
+    """The rows before the first one that is damaged or out of sequence."""
 
     rows: int = 0
     step: int | None = None
@@ -133,9 +131,9 @@ def _whole_rows(curve: Path) -> _Whole:
 
 
 def cut_broken_curves(store: Store, segments: Iterable[PlannedSegment]) -> None:
-    """Cut curves before their first broken line, with a note; the run does what follows again.
+    """Cut curves before their first broken line, with a note; the next run repeats the rest.
 
-    A diverged segment is never run again, and keeps what it has; one in use is left alone.
+    A diverged segment is never run again and keeps its curve; a segment in use is skipped.
     """
     begun = store.begun()
     for planned in segments:
@@ -148,12 +146,12 @@ def cut_broken_curves(store: Store, segments: Iterable[PlannedSegment]) -> None:
         if (folder.record or {}).get("outcome") == "diverged":
             continue
         with suppress(LeaseHeld), folder.lease():
-            if is_broken(folder):  # still, now that nobody else mends it
+            if is_broken(folder):  # check again under the lease
                 _cut(folder, begin=planned.segment.fork_step)
 
 
 def _cut(folder: SegmentFolder, *, begin: int) -> None:
-    """Cut a broken curve before the damage; to nothing, where no line shows where that is."""
+    """Cut a broken curve before the damage; to nothing if no line shows where the damage is."""
     whole, seal = _whole_rows(folder.curve), _seal_of(folder)
     where = f"line {whole.rows + 1}: damaged, or rows are missing before it"
     if seal and not seal.fits(folder.curve.read_bytes(), whole.size, whole.step or 0):
@@ -169,12 +167,12 @@ def _cut(folder: SegmentFolder, *, begin: int) -> None:
 def curve_diagnostics(
     store: Store, segments: Iterable[PlannedSegment], *, deep: bool = True
 ) -> tuple[Diagnostic, ...]:
-    """One warning that names the finished segments whose curve is gone, cut or has a broken line.
+    """One warning that names the finished segments whose curve is missing, cut or broken.
 
     Args:
-        store: Where they lie.
+        store: The store.
         segments: As planned.
-        deep: Whether to look at every line, and not at the ends of the curves alone.
+        deep: Whether to check every line instead of only the ends of the curves.
     """
     found = list(_damaged(store, segments, deep=deep))
     if not found:
@@ -225,9 +223,9 @@ class Curve:
 
 
 def read_curve(store: Store, planned: PlannedSegment, *, points: int = MOST_POINTS) -> Curve | None:
-    """The segment's curve up to the plan's end of it; None where nothing has been written.
+    """The segment's curve up to its planned end; None where nothing has been written.
 
-    Lines that are damaged are left out; `curve_damage.curve_diagnostics` tells of them.
+    Damaged lines are skipped; `curve_diagnostics` reports them.
     """
     written = undamaged_rows(store.segment(planned.id).curve, CURVE_ROW)
     rows = (row for row in written if row["step"] <= planned.end)
@@ -249,9 +247,9 @@ def read_curve(store: Store, planned: PlannedSegment, *, points: int = MOST_POIN
 def downsample(
     rows: Iterable[dict[str, Any]], *, points: int = MOST_POINTS
 ) -> tuple[Floats, Floats]:
-    """Tokens and loss, at most `points` of each; a loss that was not finite is left out.
+    """Tokens and loss, at most `points` of each, without losses that are not finite.
 
-    Means, not every k-th row: one batch's loss is noisier than the trend that it shows.
+    Means, not every k-th row, because the loss of one batch is noisier than the trend.
     """
     kept = [(row["tokens"], row["loss"]) for row in rows if row["loss"] is not None]
     if not kept:

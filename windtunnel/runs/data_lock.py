@@ -1,7 +1,7 @@
 """The data lock of a study (`data.json`): the stream that all of its runs are trained on.
 
-Losses on two streams cannot be compared, so a study keeps the first stream that it prepared. Its
-dataset is opened as locked, prepared again where it is gone, and verified by checksums.
+Losses on two streams are not comparable, so a study keeps the first stream that it prepared. Its
+dataset is opened as locked, prepared again if it is missing, and verified by checksums.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +25,7 @@ def locked_section(config: StudyConfig) -> dict[str, Any]:
     section = config.data.model_dump(mode="json")
     for source in section["sources"]:
         if source["pairs"] is None:
-            del source["pairs"]  # so that locks from before there were pairs still match
+            del source["pairs"]  # so that locks older than `pairs` still match
     if config.data.dedup_share == NEAR_DUPLICATE_SHARE:
         del section["dedup"]  # likewise
     section["validation"] = {"fraction": section["validation"]["fraction"]}
@@ -33,7 +33,7 @@ def locked_section(config: StudyConfig) -> dict[str, Any]:
 
 
 def differences(locked: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator[str]:
-    """Each source or key that differs from the lock: what it was, and what it is."""
+    """Each source or key that differs from the lock, with its old and new value."""
     were, are = (_by_label(each["sources"]) for each in (locked, stated))
     kept = [label for label in were if label in are]
     # A source's label is its file's name: changed sources are matched in order.
@@ -75,7 +75,7 @@ def open_locked(store: Store, lock: dict[str, Any], lock_file: Path) -> Dataset:
     """The dataset that a study's runs were trained on.
 
     Raises:
-        DataError: The dataset is missing, damaged, or another one.
+        DataError: The dataset is missing, damaged, or not the locked one.
     """
     folder = store.root / lock["dataset"]
     dataset = Dataset.open(folder)
@@ -96,10 +96,10 @@ def open_locked(store: Store, lock: dict[str, Any], lock_file: Path) -> Dataset:
 def restore_locked(
     store: Store, lock: dict[str, Any], lock_file: Path, spec: DataSpec, progress: Progress | None
 ) -> None:
-    """Prepare a locked dataset again if some folder of it is gone.
+    """Prepare a locked dataset again if one of its folders is missing.
 
     Raises:
-        DataError: Its sources are gone too, or give other tokens by now.
+        DataError: Its sources are missing too, or now give other tokens.
     """
     folder = store.root / lock["dataset"]
     if not _is_gone(folder):
@@ -127,7 +127,7 @@ def verify_prepared(
     """Compare all tokens with their checksums; unchanged files are not read again.
 
     Raises:
-        DataError: A file is not what was written.
+        DataError: A file does not match its checksum.
     """
     digests = Digests(root)
 

@@ -16,25 +16,25 @@ from windtunnel.runs.schemas import CURVE_ROW
 from windtunnel.runs.store import Store
 
 MOST_BYTES = 280_000
-"""Of all segments together, as text."""
+"""Limit for all segments together, as text."""
 BYTES_OF_NUMBER, BYTES_OF_ROW = 9, 32
-"""With four digits and its comma (measured: 8.6); a row's segment and bounds."""
+"""Bytes with four digits and a comma (measured: 8.6), and of a row's segment and bounds."""
 FEWEST_BINS, MOST_BINS = 8, 200
-"""Of one segment."""
+"""Bins of one segment."""
 
 SERIES = (
     "lr", "loss", "cosine", "cosine_positive", "d1", "d1_size", "d2", "d2_size", "curvature",
     "grad_norm",
 )  # fmt: skip
-"""Of every bin: the rate, the training loss, the series of train/dynamics.py, the share of updates
-whose cosine is positive, and the means of |d1| and |d2|."""
+"""Series of every bin: the rate, the training loss, the series of train/dynamics.py, the share of
+updates whose cosine is positive, and the means of |d1| and |d2|."""
 CHANGE = "change:"
-"""Before a matrix's name: the mean of `max_change` over the windows that ended in a bin."""
+"""Prefix of a matrix's name: the mean of `max_change` over the windows that ended in a bin."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SegmentDynamics:
-    """Means over bins of the updates after `after` up to `step`; nan where nothing was seen.
+    """Means over bins of the updates after `after` up to `step`; nan where there is no value.
 
     `series` holds those of `SERIES`, `changes` the largest change of each hidden matrix.
     """
@@ -53,7 +53,7 @@ class SegmentDynamics:
 def read_dynamics(
     store: Store, planned: Iterable[PlannedSegment], *, most_bytes: int = MOST_BYTES
 ) -> tuple[SegmentDynamics, ...]:
-    """What the segments of a plan have recorded, in so few bins that all fit into `most_bytes`."""
+    """Dynamics of a plan's segments, in so few bins that all fit into `most_bytes`."""
     those = [each for each in planned if store.segment(each.id).dynamics.exists()]
     if not those:
         return ()
@@ -65,7 +65,7 @@ def read_dynamics(
 
 
 def as_rows(found: Iterable[SegmentDynamics]) -> Iterator[dict[str, Any]]:
-    """A row a bin: segment, bounds, series, and changes by name; four digits."""
+    """One row per bin: segment, bounds, series, and changes by name; four digits."""
     for each in found:
         columns = {**each.series, **{CHANGE + name: v for name, v in each.changes.items()}}
         for place, (after, step) in enumerate(zip(each.after, each.step, strict=True)):
@@ -76,7 +76,7 @@ def as_rows(found: Iterable[SegmentDynamics]) -> Iterator[dict[str, Any]]:
 def from_rows(
     rows: Iterable[Mapping[str, Any]], runs: Mapping[str, Run]
 ) -> tuple[SegmentDynamics, ...]:
-    """What `as_rows` made; a segment that was not finished is not among `runs`, and is left."""
+    """The inverse of `as_rows`; segments without a row in `runs` are unfinished and skipped."""
     by_segment: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         by_segment[row["segment"]].append(row)
@@ -108,7 +108,7 @@ def from_rows(
 
 
 def _read(store: Store, planned: PlannedSegment, bins: int) -> SegmentDynamics | None:
-    """One segment up to the plan's end of it; None where no row has been written."""
+    """Dynamics of one segment up to its planned end; None where no row has been written."""
     folder, segment = store.segment(planned.id), planned.segment
     rows = [row for row in folder.dynamics_rows() if row["step"] <= planned.end]
     if not rows:
@@ -150,12 +150,12 @@ def _read(store: Store, planned: PlannedSegment, bins: int) -> SegmentDynamics |
 
 
 def _numbers(values: Iterable[float | None]) -> Floats:
-    """None, which stands for what was not seen or not finite, becomes nan."""
+    """The values with nan for None, which stands for a missing or non-finite one."""
     return np.array([math.nan if value is None else value for value in values])
 
 
 def _means(values: Floats, index: Floats) -> Floats:
-    """Mean of each bin over what is known in it; nan where nothing is."""
+    """Mean of each bin over its known values; nan where there are none."""
     known = np.isfinite(values)
     bins = int(index.max()) + 1
     count = np.bincount(index[known], minlength=bins)

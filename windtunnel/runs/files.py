@@ -29,12 +29,12 @@ T = TypeVar("T")
 
 
 class DamagedFile(StoreError):
-    """A file that was read and does not hold what it must; `values` has its `file` and `line`."""
+    """A file whose content is invalid; `values` has its `file` and `line`."""
 
 
 @contextmanager
 def undamaged(path: Path, fix: str, *, line: int | None = None) -> Iterator[None]:
-    """Turn whatever the body raises on the content of a file into a DamagedFile.
+    """Turn any exception about a file's content into a DamagedFile.
 
     Args:
         path: The file.
@@ -57,12 +57,12 @@ def undamaged(path: Path, fix: str, *, line: int | None = None) -> Iterator[None
 
 
 def write_json(path: Path, value: Any, *, seal: bool = True) -> None:
-    """Write a JSON object by rename: readers see the old one or the new one, never a part.
+    """Write a JSON object by rename: readers see the old or the new one, never a part.
 
     Args:
         path: The file.
         value: The object.
-        seal: Whether a checksum becomes its last key; files meant for people have none.
+        seal: Whether a checksum becomes its last key; files for people have none.
 
     Raises:
         StoreError: Disk full, or no permission.
@@ -104,8 +104,8 @@ def write_whole(path: Path, text: str) -> None:
 def make_folder(folder: Path) -> None:
     """Make a folder and its parent; the grandparent must exist.
 
-    No file of a store lies deeper below its root. So a store that is moved or unmounted during a
-    write is not partly recreated at its old place.
+    Every file of a store lies at most two folders below its root, so a store that is moved or
+    unmounted during a write is not partly recreated at its old place.
 
     Raises:
         OSError: The folder cannot be made.
@@ -116,14 +116,14 @@ def make_folder(folder: Path) -> None:
 
 
 def write_if_changed(path: Path, value: Any, *, seal: bool = True) -> None:
-    """Write a JSON object unless the file already holds it, so that its time is its content's.
+    """Write a JSON object unless the file already holds it, so its time is its content's.
 
     Raises:
         StoreError: Disk full, or no permission.
     """
     try:
         known = read_json(path)
-    except StoreError:  # damaged; it is replaced now
+    except StoreError:  # damaged: replaced now
         known = None
     if known != json.loads(json.dumps(value)):
         write_json(path, value, seal=seal)

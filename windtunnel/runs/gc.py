@@ -1,16 +1,12 @@
-"""What killed processes leave in places where no later run would come across it.
+"""Removing checkpoints and scratch files that nobody needs: `gc`, and `retain: last`.
 
-Which forks nobody needs any more, and freeing them. No result is ever lost with one.
+A fork serves the branches planned from it, by every study of the store. Once all of them have
+ended, the fork only saves time: a branch that is added later makes its trunk replay up to there, to
+the same bits. A trunk's last fork stays, because a longer horizon continues from it.
 
-A fork serves the branches planned from it, by every study of the store. Once all of them have ended
-it only saves time: a branch that is added later makes its trunk replay up to there, to the same
-bits. A trunk's last fork stays, for a longer horizon goes on from it.
-
-What `gc` may free of a store: which checkpoints and leftovers, how large, and what they cost.
-
-Looked at are the segments of one study and those that no study plans any more. What a live process
-holds is left alone. Nothing here loses a result; what is freed can be computed again, to the same
-bits, for the FLOPs that are said.
+`gc` considers the segments of one study and those that no study plans any more. It never touches
+what a live process holds. No result is lost: what is freed can be recomputed, to the same bits, for
+the FLOPs that `gc` prints.
 """
 
 import os
@@ -40,10 +36,10 @@ from windtunnel.runs.study import Study
 
 
 def clear_scratch_files(store: Store, study: Path, segment_ids: Iterable[str]) -> None:
-    """Tidy segments that have a record, and the study's own folder; for the holder of its lease.
+    """Remove scratch files of finished segments and of the study's own folder, under its lease.
 
-    A segment without a record is tidied by the run that goes on with it. In the study's folder
-    other commands may be writing: only what is minutes older than our lease goes.
+    A segment without a record is cleaned by the run that continues it. Other commands may be
+    writing in the study's folder, so only files minutes older than our lease are removed.
     """
     for segment_id in segment_ids:
         folder = store.segment(segment_id)
@@ -76,7 +72,7 @@ PLAN: Schema[Plan] = Schema(
 
 
 class Needs:
-    """The branches planned from every fork, and the update at which each segment is to end."""
+    """The branches planned from every fork, and the update at which each segment ends."""
 
     def __init__(self, segments: Iterable[PlannedSegment] = ()) -> None:
         self.ends: dict[str, int] = {}
@@ -84,7 +80,7 @@ class Needs:
         self.add(segments)
 
     def add(self, segments: Iterable[PlannedSegment]) -> None:
-        """Take in what else is planned, or planned for longer."""
+        """Add further plans, or longer ones."""
         for planned in segments:
             self.ends[planned.id] = max(planned.end, self.ends.get(planned.id, 0))
             if isinstance(planned.segment, Branch):
@@ -92,12 +88,12 @@ class Needs:
                 self._branches[start].append(planned)
 
     def some_wait(self, store: Store, parent: str, fork: int) -> bool:
-        """Whether a branch that has not ended yet starts from a fork."""
+        """Whether an unfinished branch starts from a fork."""
         return any(not has_ended(store, each) for each in self._branches.get((parent, fork), ()))
 
 
 def needs_of_others(store: Store, study: str) -> Needs:
-    """The needs of every study but one, by the plans that their last sweeps have left.
+    """The needs of every study but one, from the plans that their last sweeps wrote.
 
     Raises:
         StoreError: A study has been swept and left no plan, or a damaged one, so what it needs is
@@ -123,7 +119,7 @@ def needs_of_others(store: Store, study: str) -> Needs:
 def has_ended(
     store: Store, planned: PlannedSegment, wanted: dict[str, WantedSet] | None = None
 ) -> bool:
-    """Whether nothing has to be trained for a segment any more."""
+    """Whether a segment needs no further training."""
     folder = store.segment(planned.id)
     outcome = outcome_of(folder.record, planned)
     if outcome == "finished":
@@ -133,7 +129,7 @@ def has_ended(
 
 
 def done_forks(store: Store, folder: SegmentFolder, *needs: Needs) -> list[int]:
-    """Forks that are measured and whose branches have all ended, but not a trunk's last."""
+    """Measured forks whose branches have all ended, except a trunk's last."""
     trunk, saved = folder.root.name, folder.saved_steps()
     last = {*saved[-1:], *(each.ends.get(trunk) for each in needs)}
     measured = folder.measurements
@@ -147,7 +143,7 @@ def done_forks(store: Store, folder: SegmentFolder, *needs: Needs) -> list[int]:
 
 
 class RetainLast:
-    """`retain: last`: forks go as soon as the last branch planned from them has ended."""
+    """`retain: last`: a fork is freed as soon as the last branch planned from it has ended."""
 
     def __init__(self, store: Store, study: str, segments: Iterable[PlannedSegment]) -> None:
         self.store, self.study = store, study
@@ -156,7 +152,7 @@ class RetainLast:
         self._others_written: dict[str, int] | None = None
 
     def ended(self, planned: PlannedSegment) -> None:
-        """Free what a segment was the last to need."""
+        """Free the forks that only this segment still needed."""
         segment = planned.segment
         trunk = segment.parent.id if isinstance(segment, Branch) else planned.id
         folder = self.store.segment(trunk)
@@ -164,13 +160,13 @@ class RetainLast:
             return
         try:
             self._ask_others()
-        except StoreError:  # what is not known to be free stays; `gc` says why
+        except StoreError:  # a fork of unknown use stays; `gc` says why
             return
         for step in done_forks(self.store, folder, self.needs, self._others):
             folder.release(step, why="retain: last")
 
     def _ask_others(self) -> None:
-        """Read the plans of the other studies, if one has been written since."""
+        """Read the plans of the other studies if one has changed since."""
         plans = (self.store.root / "studies").glob(f"*/{PLAN_FILE}")
         written = {str(path): path.stat().st_mtime_ns for path in plans}
         if written != self._others_written:
@@ -181,10 +177,10 @@ class RetainLast:
 def wanted_back(
     store: Store, segments: Iterable[PlannedSegment], wanted: dict[str, WantedSet]
 ) -> Iterator[tuple[SegmentFolder, int]]:
-    """Forks that were freed and that a planned branch has still to start from, up its path."""
+    """Freed forks that a planned branch still has to start from, and those up its path."""
     has_released: dict[str, bool] = {}
     again: set[str] = set()
-    for planned in reversed(list(segments)):  # children first, for they may want a parent again
+    for planned in reversed(list(segments)):  # children first, because they may need a parent again
         if not isinstance(planned.segment, Branch):
             continue
         parent, fork = planned.segment.parent.id, planned.segment.fork_step
@@ -212,19 +208,20 @@ KINDS: dict[Kind, str] = {
 }
 
 USUAL: tuple[Kind, ...] = ("forks", "resume", "scratch", "unfinished")
-"""What goes unless more is asked for."""
+"""What is removed by default."""
 
 
 CALIBRATION_SCRATCH = ".calibration."
 OLD_SECONDS = 3600.0
-"""Age from which a temporary file of a study's folder is left over (assumed: none lives longer)."""
+"""Age from which a temporary file in a study's folder counts as abandoned (assumed: none lives
+longer)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Garbage:
-    """One thing that may go. `flops` is what making it again takes; 0 where nobody would.
+    """One removable item. `flops` is the cost of recomputing it; 0 where nobody would.
 
-    What no segment has left has none.
+    An item that belongs to no segment has no segment id.
     """
 
     kind: Kind
@@ -236,7 +233,7 @@ class Garbage:
 
 
 def find_garbage(study: Study) -> tuple[list[Garbage], list[str]]:
-    """Everything that may go, and the ids of the segments left alone because they are in use.
+    """Everything removable, and the ids of the segments skipped because they are in use.
 
     Raises:
         StoreError: What another study of the store needs is unknown.
@@ -261,7 +258,7 @@ def find_garbage(study: Study) -> tuple[list[Garbage], list[str]]:
 
 
 def free(store: Store, garbage: Iterable[Garbage]) -> tuple[int, list[str]]:
-    """Free it; the bytes freed, and the segments that have come into use meanwhile and were left.
+    """Free the items; the bytes freed, and the segments skipped because they came into use.
 
     Raises:
         StoreError: The store cannot be written.
@@ -286,7 +283,7 @@ def free(store: Store, garbage: Iterable[Garbage]) -> tuple[int, list[str]]:
 
 
 def bytes_in(path: Path | str) -> int:
-    """Bytes of a file, or of all files in a folder; what is removed meanwhile counts nothing."""
+    """Bytes of a file, or of all files in a folder; a file removed meanwhile counts as 0."""
     with suppress(FileNotFoundError):
         try:
             entries = os.scandir(path)  # a store has many files: no Path for each
@@ -303,7 +300,7 @@ def bytes_in(path: Path | str) -> int:
 
 
 def _old_scratch(study: Path) -> Iterator[Path]:
-    """What commands that were killed left in a study's folder; others may be writing just now."""
+    """Scratch files that killed commands left in a study's folder."""
     for path in sorted(study.iterdir()) if study.is_dir() else ():
         if is_scratch(path) or path.name.startswith(CALIBRATION_SCRATCH):
             with suppress(FileNotFoundError):
@@ -348,7 +345,7 @@ def _checkpoints(
     *,
     over: bool,
 ) -> Iterator[Garbage]:
-    """In order of their updates, so that each says what it takes from the one before."""
+    """Checkpoints in order of their updates, each with its cost from the one before."""
     is_trunk = isinstance(segment, Trunk)
     per_update = float(flops_per_update(segment))
     done = set(done_forks(store, folder, mine, theirs)) if is_trunk else set()

@@ -1,6 +1,7 @@
-"""Schemas of JSON texts, checked as they are read: the first fault, with its place and a code.
+"""Schemas of JSON texts: the first fault of a text, with its place and a code.
 
-A text that this version writes ends in a checksum of what precedes it, so a changed digit is found.
+A text that this version writes ends in a checksum of everything before it, so a changed digit is
+found.
 """
 
 import hashlib
@@ -21,12 +22,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Schema(Generic[T]):
-    """The schema of a file, or of a line of it.
+    """The schema of a file, or of one line of it.
 
     Attributes:
         adapter: The type that a value must have.
         fix: What the user can do about a damaged file.
-        often: Whether a fast reader comes first, which does not see repeated keys.
+        often: Whether a fast reader is tried first, which does not detect duplicate keys.
     """
 
     adapter: TypeAdapter[T]
@@ -50,7 +51,7 @@ class Schema(Generic[T]):
 
     def _read(self, content: bytes) -> T:
         if self.often:
-            with suppress(ValidationError):  # else the other reader says what is wrong
+            with suppress(ValidationError):  # the slow reader finds the fault
                 return self.adapter.validate_json(content)
         value = parse(content)
         if not isinstance(value, dict):
@@ -59,7 +60,7 @@ class Schema(Generic[T]):
         return self.check(value)
 
     def at(self, value: Any, place: int) -> T:
-        """The value, checked as one item of a list: its index precedes the place within it.
+        """The checked value of one item of a list; its index precedes the place within it.
 
         Raises:
             Refused: As of `check`.
@@ -71,10 +72,10 @@ class Schema(Generic[T]):
             raise Refused(wrong.code, f"{place}.{wrong}", **wrong.values | within) from None
 
     def check(self, value: Any) -> T:
-        """The value, checked.
+        """The checked value.
 
         Raises:
-            Refused: The value does not fit the schema: its place, what it is, what is expected.
+            Refused: The value does not fit the schema; with its place, value and expected type.
         """
         try:
             return self.adapter.validate_python(value)
@@ -113,10 +114,10 @@ def _checksum(text: bytes) -> str:
 
 
 def parse(content: bytes | str) -> Any:
-    """The value of a JSON text without repeated keys.
+    """The value of a JSON text without duplicate keys.
 
     Raises:
-        Refused: The text is not JSON, or a key is repeated.
+        Refused: The text is not JSON, or has a duplicate key.
     """
     try:
         return json.loads(content, object_pairs_hook=keys_once)

@@ -1,12 +1,12 @@
-"""One writer at a time: a lease is a file that only one process can create.
+"""Leases: files that only one process can create, so each segment has one writer at a time.
 
-Its owner keeps it fresh. Readers of results never look at it. No wall clock decides anything: on
-the owner's machine the process itself is looked at, elsewhere the file's own modification times are
-compared with each other, and a jump of the clock that set them is seen through by waiting. A file
-that names no process, as a power cut may leave one, is abandoned unless it shows a heartbeat.
+The holder keeps its lease fresh; readers of results ignore leases. No wall clock decides anything.
+On the holder's machine the process itself is checked. From other machines the file's modification
+times are compared with each other, and waiting shows whether the clock that set them has jumped. A
+file that names no process, as a power cut may leave it, is abandoned unless it shows a heartbeat.
 
-Beside a lease whose holder works lies its pulse, a file whose time moves while the work does: a
-process that hangs goes on holding its lease, and shows here.
+Beside a lease lies its pulse, a file whose modification time advances only while work does. A
+hanging process keeps its lease, but its pulse stops.
 """
 
 import fcntl
@@ -37,11 +37,11 @@ STALE_SECONDS = 120.0
 """Silence after which a lease of another machine counts as abandoned (assumed: many heartbeats)."""
 
 WATCH_SECONDS = 3 * HEARTBEAT_SECONDS
-"""So long is a lease that looks abandoned watched for a heartbeat before it is taken away."""
+"""A lease that looks abandoned is watched so long for a heartbeat before it is removed."""
 
 
 NAMES = {"token": str, "host": str, "pid": int}
-"""What a lease must say for somebody to hold it."""
+"""Keys that a lease must have to name a holder."""
 
 
 class LeaseHeld(StoreError):
@@ -49,16 +49,16 @@ class LeaseHeld(StoreError):
 
 
 class Lease:
-    """Hold `path` while inside the context.
+    """A context manager that holds the lease at `path`.
 
-    On the owner's machine a lease ends with its process; elsewhere it ends after two minutes
+    On the holder's machine a lease ends with its process; elsewhere it ends after two minutes
     without a heartbeat, which is a new modification time of the file.
 
     Args:
-        work: Something that is another one whenever the work has gone on; its pulse is watched.
+        work: A value that changes whenever the work advances; it drives the pulse.
 
     Attributes:
-        note: What was odd about the file that stood in the way, and was removed; empty if nothing.
+        note: What was wrong with a leftover lease that was removed; empty if there was none.
     """
 
     def __init__(self, path: Path, *, what: str, work: Callable[[], object] | None = None) -> None:
@@ -90,7 +90,7 @@ class Lease:
             self.path.unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Nothing, while the lease is ours.
+        """Verify that the lease is still ours.
 
         Raises:
             LeaseHeld: Another process has taken it, after this one was suspended for minutes.
@@ -121,11 +121,11 @@ class Lease:
                 file.write(json.dumps(owner))
                 file.flush()
                 os.fsync(file.fileno())  # a power cut must not leave an empty lease
-            os.link(scratch, self.path)  # atomic, and whole: never an empty lease to be read
+            os.link(scratch, self.path)  # atomic: readers never see an empty lease
         except FileExistsError:
             return False
         except FileNotFoundError as gone:
-            if self.path.parent.is_dir():  # a new holder has cleared our scratch file away
+            if self.path.parent.is_dir():  # a new holder has removed our scratch file
                 return False
             raise cannot_write(self.path.parent, gone, "the store is gone") from None
         except OSError as refused:
@@ -136,10 +136,10 @@ class Lease:
         return True
 
     def _remove_if_stale(self) -> None:
-        """Clear the way for another try, or say who holds the lease.
+        """Remove an abandoned lease, or refuse with its holder.
 
-        Whoever removes an abandoned file holds a lock on it, and looks whether it still is the one
-        at `path`: of several that find it abandoned none removes the lease of the next holder.
+        The remover locks the abandoned file and checks that it is still the one at `path`. So of
+        several processes that find it abandoned, none removes the lease of the next holder.
         """
         try:
             file = self.path.open("r+b")
@@ -159,7 +159,7 @@ class Lease:
                 fcntl.flock(file, fcntl.LOCK_EX)
             owner = _owner(self.path)
             if not os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
-                return  # released, or taken by another, between our two looks
+                return  # released, or taken by another process, between our two reads
             if owner is None:
                 self._remove_nameless()
                 return
@@ -174,7 +174,7 @@ class Lease:
             self.path.unlink()
 
     def _remove_nameless(self) -> None:
-        """Remove a file that names no process, once it has been watched for a heartbeat."""
+        """Remove a file that names no process, after watching it for a heartbeat."""
         if _changes(self.path):
             raise LeaseHeld(
                 "in-use",
@@ -198,7 +198,7 @@ class Lease:
 
 
 def pulse_of(path: Path) -> float | None:
-    """When the work under the lease at `path` last went on, by the file server's clock; or None."""
+    """Time of the last progress under the lease at `path`, by the file server's clock; or None."""
     try:
         return _pulse(path).stat().st_mtime
     except OSError:
@@ -206,25 +206,26 @@ def pulse_of(path: Path) -> float | None:
 
 
 def quiet_seconds(path: Path) -> float | None:
-    """Since the work under the lease at `path` last went on; None where it has no pulse.
+    """Seconds since the last progress under the lease at `path`; None where it has no pulse.
 
-    By this machine's clock, and by the file server's before a silence is called one.
+    Measured by this machine's clock, and confirmed by the file server's clock before a silence is
+    reported.
     """
     pulse = pulse_of(path)
     if pulse is None:
         return None
     quiet = time.time() - pulse
     if quiet > STALE_SECONDS / 2:
-        with suppress(OSError):  # a store that may only be read
+        with suppress(OSError):  # a read-only store
             quiet = _now(path) - pulse
     return max(0.0, quiet)
 
 
 def end_holder(path: Path, pulse: float) -> str | None:
-    """Kill the live holder of a lease, if it is of this machine and has shown no other pulse since.
+    """Kill the live holder of a lease if it is on this machine and its pulse has not moved since.
 
     Returns:
-        Which process it was; None where it is none that this one can kill.
+        The process that was killed; None where this process cannot kill it.
     """
     owner = _owner(path)
     if owner is None or owner.get("machine") != _machine() or not _is_alive(owner, path):
@@ -233,7 +234,7 @@ def end_holder(path: Path, pulse: float) -> str | None:
         return None
     try:
         os.kill(int(str(owner["pid"])), signal.SIGKILL)
-    except OSError:  # gone meanwhile, or another user's
+    except OSError:  # already gone, or another user's
         return None
     return _named(owner)
 
@@ -255,7 +256,7 @@ def _named(owner: dict[str, object]) -> str:
 
 
 def _owner(path: Path) -> dict[str, object] | None:
-    """Who holds a lease; None where the file is not there, or names nobody."""
+    """The holder of a lease; None where the file is missing or names nobody."""
     try:
         owner = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -277,12 +278,12 @@ def _is_alive(owner: dict[str, object], path: Path) -> bool:
         return abs(_now(path) - path.stat().st_mtime) < STALE_SECONDS
     except FileNotFoundError:  # the lease was released, or our file cleared away by a new holder
         return path.exists()
-    except OSError:  # a store that may only be read
+    except OSError:  # a read-only store
         return True
 
 
 def _now(path: Path) -> float:
-    """The time by the clock that sets the times of files beside `path`.
+    """The time by the clock that sets modification times beside `path`.
 
     Raises:
         FileNotFoundError: A new holder has cleared our file away.
@@ -297,9 +298,9 @@ def _now(path: Path) -> float:
 
 
 def _beats(owner: dict[str, object], path: Path) -> bool:
-    """Whether a lease of another machine, which looks abandoned, shows a sign of life after all.
+    """Whether a lease of another machine that looks abandoned still shows a heartbeat.
 
-    The clock of a file server may jump by hours, so that a fresh file looks old or old by far.
+    The clock of a file server may jump by hours, which makes a fresh file look old.
     """
     return owner.get("machine") != _machine() and _changes(path)
 
@@ -317,7 +318,7 @@ def _changes(path: Path) -> bool:
 
 
 def _machine() -> str:
-    """Where process numbers mean the same: one boot of one host and, in it, one container."""
+    """The scope in which process ids are unique: one boot of one host and, in it, one container."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{socket.gethostname()} {boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -326,9 +327,9 @@ def _machine() -> str:
 
 
 def process_started(pid: int) -> str | None:
-    """When a live process started; None when there is no such process.
+    """Start time of a live process; None when there is no such process.
 
-    On Linux counted from boot, for the time of day that is made of it moves with the clock.
+    On Linux it is counted from boot, because the time of day derived from it moves with the clock.
     """
     try:
         if sys.platform != "linux":

@@ -1,6 +1,6 @@
 """The plan of a study: its trunks, fork points and branches, and warnings about the design.
 
-Loads no torch. A plan is plain data: it is written beside the study's results and read by workers.
+A plan is plain data, stored beside the study's results and read by workers. Loads no torch.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,13 +21,13 @@ from windtunnel.runs.table import variant_name
 from windtunnel.runs.variant import VariantPoint
 
 FEW_STEPS = 300
-"""A horizon with fewer updates gets a warning, for it is short for a law (design decision 13)."""
+"""A horizon with fewer updates gets a warning: it is short for a law (design decision 13)."""
 
 FEWEST_STAGE_STEPS = 20
 """A stage with fewer updates gets a warning (assumed: a rate needs some updates to show)."""
 
 FEWEST_SIZES = 3
-"""Distinct sizes without which L(N, D) has no size term."""
+"""Fewest distinct sizes that give L(N, D) a size term."""
 
 
 def _as_warning(value: object) -> Diagnostic:
@@ -43,7 +43,7 @@ PlanWarning = Annotated[
 
 
 class Label(Strict):
-    """An experiment's reason to have a segment in the plan."""
+    """The reason why an experiment needs a segment."""
 
     experiment: str
     horizon: str
@@ -51,7 +51,7 @@ class Label(Strict):
     held_out: bool
     variant: str = ""
     stage: int = 0
-    """Of a variant: 0 for the end of its chain, else the number of an earlier stage, from 1."""
+    """Stage of a variant: 0 for the end of its chain, else an earlier stage, counted from 1."""
 
 
 class PlannedSegment(Strict):
@@ -76,7 +76,7 @@ class PlannedSegment(Strict):
 
     @cached_property
     def held_out(self) -> bool:
-        """Whether the segment waits until its forecast has been written."""
+        """Whether the segment waits until its forecast is recorded."""
         return all(label.held_out for label in self.labels)
 
     @cached_property
@@ -111,7 +111,7 @@ class PlannedSegment(Strict):
 
     @property
     def tokens_at_end(self) -> int:
-        """Tokens of its whole path."""
+        """Tokens of the whole path."""
         return tokens_at(self.segment, self.end)
 
 
@@ -124,7 +124,7 @@ class Plan(Strict):
     weights: dict[str, float] = Field(default_factory=dict)
     """Mixture weights of the trunks by source, where some branch reads another mixture."""
     sets: dict[str, str] = Field(default_factory=dict)
-    """Fingerprints of the validation sets by name, once there are any."""
+    """Fingerprints of the validation sets by name; empty before the data is prepared."""
 
     def by_id(self) -> dict[str, PlannedSegment]:
         """Planned segments by id."""
@@ -142,7 +142,7 @@ class Plan(Strict):
 
 
 def merged(one: PlannedSegment, other: PlannedSegment) -> PlannedSegment:
-    """One planned segment with everything that both of the same segment need."""
+    """The union of two plans of the same segment."""
     return PlannedSegment(
         segment=one.segment,
         end=max(one.end, other.end),
@@ -188,7 +188,7 @@ def planned_segments(points: Iterable[RunPoint | VariantPoint]) -> tuple[Planned
 
 
 def _planned(point: RunPoint | VariantPoint, branch: Branch, stage: int) -> PlannedSegment:
-    """A branch of a point's chain; all but the last are what the next one starts from."""
+    """A branch of a point's chain; all but the last are parents of the next one."""
     is_last = stage == len(point.chain)
     label = Label(
         experiment=point.experiment,
@@ -227,7 +227,7 @@ def _refuse_twins(known: PlannedSegment, label: Label) -> None:
 
 
 def _ordered(branches: list[PlannedSegment]) -> tuple[PlannedSegment, ...]:
-    """Trunks, then branches, parents first; the longest first, so that none starts last."""
+    """Trunks, then branches: parents first, and longest first so that no long one starts last."""
     of_trunk: dict[str, list[PlannedSegment]] = {}
     for branch in branches:
         of_trunk.setdefault(branch.segment.root.id, []).append(branch)
@@ -239,7 +239,7 @@ def _ordered(branches: list[PlannedSegment]) -> tuple[PlannedSegment, ...]:
 
 
 def _trunk_of(branches: list[PlannedSegment]) -> PlannedSegment:
-    """The trunk of some branches, which leave it directly or by way of others."""
+    """The trunk of some branches, which leave it directly or through others."""
     trunk = branches[0].segment.root
     forks = {
         each.segment.fork_step
@@ -294,7 +294,7 @@ def _short_horizons(
 
 
 def _without_forecast(points: Iterable[RunPoint | VariantPoint]) -> Iterator[Diagnostic]:
-    """A warning for each experiment with too few sizes to forecast the one that it holds out."""
+    """A warning for each experiment with too few sizes to forecast its held-out one."""
     sizes: dict[str, set[tuple[bool, int]]] = {}
     for point in points:
         sizes.setdefault(point.experiment, set()).add((point.held_out, point.trunk.model.params))

@@ -1,10 +1,10 @@
 """Checks of every experiment before anything runs, each error at its place in the study file.
 
-Of a grid all combinations are checked. Of a search every corner is, every value of each axis that
-can be listed, and fixed samples inside its ranges, also right beside their ends.
+All combinations of a grid are checked. For a search every corner is checked, every value of each
+axis that can be listed, and fixed samples inside its ranges, also right beside their ends.
 
 An axis that changes no run is refused: a search would name a winner among equals, a grid would run
-them twice. Two runs are equal if model, rates, multipliers and schedule are; a field may differ
+them twice. Two runs are equal if model, rates, multipliers and schedule are. A field may differ
 without changing any of them, as a weight decay rule does where every width is the base width.
 """
 
@@ -30,16 +30,16 @@ from windtunnel.runs.variant import ForkError, RateError, VariantPoint
 MOST_CORNERS = 512
 SAMPLES = 64
 MOST_WHOLE = 64
-"""Whole numbers of a range that are all looked at; of a longer one, as many are."""
+"""Whole numbers of a range that are all checked; of a longer range, this many are."""
 INSIDE = (0.001, 0.1234, 0.2857, 0.4142, 0.5772, 0.7183, 0.8765, 0.999)
-"""Positions in a range: none is a round number where a range is."""
+"""Relative positions checked inside a range; none is round where the range is round."""
 
 Values = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """The axes of one experiment, `options` with the values of each that are looked at."""
+    """The axes of one experiment; `options` has the checked values of each."""
 
     study_context: StudyContext
     experiment: GridExperiment | SearchExperiment
@@ -55,18 +55,18 @@ class Space:
 
     @property
     def section(self) -> str:
-        """The key under which the study file has the axes."""
+        """The key of the axes in the study file."""
         return "axes" if isinstance(self.experiment, GridExperiment) else "space"
 
     def range_of(self, axis: str) -> Range | None:
-        """The range that an axis was written as; None where it is a list."""
+        """The range of an axis; None where it is a list."""
         if isinstance(self.experiment, GridExperiment):
             return None
         searched = self.experiment.space[axis]
         return searched if isinstance(searched, Range) else None
 
     def point(self, values: Values, size: Size, horizon: Duration) -> RunPoint:
-        """One combination at one size, unless `size` is an axis, and one horizon.
+        """The run of one combination at one horizon, and at one size unless `size` is an axis.
 
         Raises:
             ValueError: The values do not fit together.
@@ -81,7 +81,7 @@ class Space:
         return RunPoint(trunk=trunk, schedule=schedule, horizon=horizon, experiment=name)
 
     def branch(self, values: Values, size: Size, horizon: Duration) -> Branch:
-        """The branch to that point.
+        """The branch that reaches that point.
 
         Raises:
             ValueError: As of `point`.
@@ -90,7 +90,7 @@ class Space:
         return self.point(values, size, horizon).branch
 
     def combinations(self) -> Iterator[Values]:
-        """What is looked at."""
+        """The checked combinations."""
         axes, draw = list(self.options), random.Random(0)
         if isinstance(self.experiment, GridExperiment):
             yield from (dict(zip(axes, each, strict=True)) for each in product(*self._listed()))
@@ -143,7 +143,7 @@ def space_of(study_context: StudyContext, experiment: GridExperiment | SearchExp
 def _looked_at(
     study_context: StudyContext, experiment: SearchExperiment, axis: str, searched: Any
 ) -> Sequence[Any]:
-    """Values of one axis of a search, of a range from its low to its high end."""
+    """The checked values of one axis of a search; of a range, from its low to its high end."""
     if not isinstance(searched, Range):
         return tuple(searched)
     if experiment.sampler_taken == "grid":
@@ -160,14 +160,14 @@ def _looked_at(
 
 
 REFUSED = (ValueError, ArithmeticError, ConfigError, DataError)
-"""What points raise where their values do not fit together; pydantic's error is a ValueError."""
+"""Exceptions of points whose values do not fit together; pydantic's error is a ValueError."""
 
 Place = tuple[str | int, ...]
 RATE: Place = ("schedule", "final_factor")
 
 
 def misfit_of(study_context: StudyContext, number: int) -> Misfit | None:
-    """What of experiment `number` cannot be planned, if anything: the first that is found."""
+    """The first reason why experiment `number` cannot be planned, if any."""
     experiment = study_context.config.experiments[number]
     if isinstance(experiment, GridExperiment | SearchExperiment):
         return space_misfit(space_of(study_context, experiment), number)
@@ -186,7 +186,7 @@ def misfit_of(study_context: StudyContext, number: int) -> Misfit | None:
 
 
 def at_place(refused: Exception, message: str, *place: str | int, **values: object) -> Misfit:
-    """The Misfit at a place of the study file with the code and values of a refusal."""
+    """A Misfit at a place of the study file, with the code and values of a refusal."""
     cause = first_refusal(refused)
     return Misfit(cause.code, message, *place, **cause.values | values)
 
@@ -205,7 +205,7 @@ def space_misfit(space: Space, number: int) -> Misfit | None:
 def _of_values(
     space: Space, values: Values, refused: Exception, number: int, horizon: Duration
 ) -> Misfit:
-    """The axes that a combination fails by, and their values; else the horizon, or the study."""
+    """The axes that make a combination fail, with their values; else the horizon, or the study."""
     name, section = space.experiment.name, space.section
     axes = _axes_to_blame(space, values)
     if not axes:
@@ -235,7 +235,7 @@ def _of_values(
 
 
 def _axes_to_blame(space: Space, values: Values) -> list[str]:
-    """Axes of which another value would fit beside the others; else, the study's own value."""
+    """Axes of which another value would fit beside the others; else the study's own value."""
     found = [
         axis
         for axis, options in space.options.items()
@@ -258,7 +258,7 @@ def _fits(space: Space, values: Values) -> bool:
 
 
 def _shown(space: Space, axis: str, value: object) -> str:
-    """A value; of a range, one that would read as its end is said to lie beside it."""
+    """A value as text; a range value that would read as the range's end is marked as beside it."""
     searched = space.range_of(axis)
     if not isinstance(value, float) or not isinstance(searched, Range):
         return repr(value)
@@ -269,7 +269,7 @@ def _shown(space: Space, axis: str, value: object) -> str:
 
 
 def _horizon(space: Space, horizon: Duration) -> Place:
-    """Where a grid or a search asks for a horizon."""
+    """The place of the horizon of a grid or a search."""
     experiment = space.experiment
     if isinstance(experiment, GridExperiment):
         return ("horizons", experiment.horizons.index(horizon))
@@ -309,9 +309,9 @@ def _place(
 
 
 MOST_PROBES = 64
-"""Combinations of the other axes of a search, in each of which an axis may show an effect."""
+"""Most combinations of the other axes of a search at which an axis is tested for an effect."""
 RATES = 8
-"""Updates of a decay at which rates are compared, beside its ends."""
+"""Updates of a decay at which rates are compared, besides its ends."""
 
 
 def check_effects(space: Space, number: int) -> None:
@@ -344,7 +344,7 @@ def check_effects(space: Space, number: int) -> None:
 
 
 def _alike(space: Space, axis: str, options: Sequence[Any]) -> list[Any]:
-    """Values of an axis that no combination of the others tells apart; of a range, all or none."""
+    """Values of an axis that give equal runs under all others; of a range, all or none."""
     groups = [list(options)]
     for others, size, horizon in _probes(space, axis):
         equal_groups: list[list[Any]] = []
@@ -381,7 +381,7 @@ def _probes(space: Space, axis: str) -> Iterator[tuple[Values, Any, Any]]:
 
 
 def _effect(point: RunPoint) -> tuple[Any, ...]:
-    """All by which a run is told from others, as far as fields decide it."""
+    """Every field that distinguishes one run from another."""
     model, recipe, branch = point.trunk.model, point.trunk.recipe, point.branch
     scales = [recipe.scale(role, model) for role in Role]
     return (
@@ -403,7 +403,7 @@ def _effect(point: RunPoint) -> tuple[Any, ...]:
 
 
 def _rates(point: RunPoint) -> tuple[float, ...]:
-    """Rates of the decay, with where it begins; nothing where the rate is held."""
+    """Rates of the decay and its first update; empty where the rate is held."""
     branch = point.branch
     schedule = branch.schedule
     steps = {branch.fork_step + branch.steps * k // RATES for k in range(RATES)}
@@ -412,7 +412,7 @@ def _rates(point: RunPoint) -> tuple[float, ...]:
 
 
 def _why(space: Space, axis: str) -> str:
-    """What leaves an axis without effect, as far as it is known."""
+    """The reason why an axis has no effect, if known."""
     study = space.study_context.config
     recipe, sizes = study.recipe, space.sizes
     match axis:

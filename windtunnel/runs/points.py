@@ -1,4 +1,4 @@
-"""Points: every (model, recipe, schedule, seed, horizon) that a study's experiments ask for."""
+"""Points: every (model, recipe, schedule, seed, horizon) in a study's experiments."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,15 +29,15 @@ from windtunnel.runs.variant import HOW_TO_DECAY, RateError, VariantPoint
 from windtunnel.schedule import Decay
 
 FEWEST_STEPS = 100
-"""Under this a horizon is mostly warmup and noise: refused (design decision 13)."""
+"""A shorter horizon is mostly warmup and noise, and is refused (design decision 13)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyContext:
-    """What all points of a study stand on: its configuration and its token stream.
+    """What all points of a study share: its configuration and its token stream.
 
-    `stream` is the stream's fingerprint, `vocab_size` how many tokens it knows, `dataset` None
-    while nothing is prepared; `sets` are the fingerprints of the validation sets by name.
+    `stream` is the fingerprint of the stream and `vocab_size` its vocabulary. `dataset` is None
+    while nothing is prepared. `sets` has the fingerprints of the validation sets by name.
     """
 
     config: StudyConfig
@@ -47,10 +47,10 @@ class StudyContext:
     sets: Mapping[str, str] = field(default_factory=dict)
 
     def mixed(self, weights: Mapping[str, float]) -> DataChange:
-        """The change to another mixture of the sources, or to the trunks' own."""
+        """The change to another mixture of the sources, or back to the trunks' own."""
         if self.dataset is not None:
             stream = self.dataset.fingerprint_of(weights)
-        else:  # such ids are not real, but as many as there will be
+        else:  # placeholder ids, as many as there will be
             rows, own = self._rows(weights), self._rows(self._own_weights)
             stream = self.stream if rows == own else f"{self.stream} {rows}"
         return DataChange(stream=stream, mixture=dict(weights))
@@ -60,13 +60,13 @@ class StudyContext:
         return {source.label: source.weight for source in self.config.data.sources}
 
     def _rows(self, weights: Mapping[str, float]) -> dict[str, int]:
-        """Rows of each source in a period: all that the dataset's fingerprint knows of weights."""
+        """Rows of each source in one period: all that the fingerprint has of the weights."""
         names = [name for name in self._own_weights if weights.get(name)]
         counts = row_counts([weights[name] for name in names], names)
         return dict(zip(names, counts, strict=True))
 
     def trunk(self, model: ModelSpec, recipe: Recipe, seed: int) -> Trunk:
-        """Made once for all of its horizons, for its id is a hash that it keeps."""
+        """A trunk, made once for all of its horizons, because it caches its id."""
         return Trunk(model=model, recipe=recipe, stream=self.stream, init_seed=seed, data_seed=seed)
 
 
@@ -80,11 +80,11 @@ class RunPoint(Strict):
     held_out: bool = False
 
     variant: ClassVar[str] = ""
-    """Of a branch experiment alone."""
+    """The variant; only branch experiments have one."""
 
     @property
     def chain(self) -> tuple[Branch, ...]:
-        """The branch, as those of a variant of several stages come."""
+        """The branch, in the form of a variant's chain."""
         return (self.branch,)
 
     @cached_property
@@ -173,7 +173,7 @@ def points_of(
 def search_points(
     study_context: StudyContext, experiment: SearchExperiment, suggested: TrialLog
 ) -> Iterator[RunPoint]:
-    """The points of the trials suggested so far, and of those that are repeated."""
+    """The points of the trials suggested so far, and of the repeated ones."""
     for trial in suggested.trials:
         yield from _trial(study_context, experiment, trial)
         if trial.number in (suggested.finalists or ()):
@@ -206,7 +206,7 @@ def trial_points(
 
 
 def search_size(study_context: StudyContext, experiment: SearchExperiment) -> Size:
-    """The size that a search trains: the one that it names, else the smallest."""
+    """The size that a search trains: the named one, else the smallest."""
     family = study_context.config.model
     return experiment.size or min(
         family.sizes, key=lambda size: family.spec(size, vocab_size=study_context.vocab_size).params
@@ -214,7 +214,7 @@ def search_size(study_context: StudyContext, experiment: SearchExperiment) -> Si
 
 
 def trial_horizons(experiment: SearchExperiment) -> tuple[Duration, ...]:
-    """Where a trial is measured: at its rungs, and at the end."""
+    """The horizons at which a trial is measured: its rungs, and its end."""
     rungs = experiment.early_stopping.rungs if experiment.early_stopping else ()
     return (*rungs, experiment.horizon)
 

@@ -12,7 +12,7 @@ from windtunnel.errors import Diagnostic
 from windtunnel.runs.plan import PlannedSegment
 
 CARDS = Path("/dev")
-"""The folder in which each NVIDIA card is a file; asking torch takes seconds."""
+"""The folder with one file per NVIDIA GPU; asking torch takes seconds."""
 
 WHOLE_HEAD, LARGEST_HEAD = 16, 512
 """Limits of `windtunnel.model.native`, which cannot be imported here because it loads torch."""
@@ -80,7 +80,7 @@ def check_execution(study: StudyConfig, segments: Iterable[PlannedSegment]) -> N
 
 
 def beyond_this_machine(resources: Resources, *, cards: Path = CARDS) -> tuple[Diagnostic, ...]:
-    """A warning for each resource of which a trial's device needs more than this machine has."""
+    """A warning for each resource that exceeds what this machine has."""
     gpus = len(list(cards.glob("nvidia[0-9]*")))
     needs = {
         "cpus_per_trial": (resources.cpus_per_device, len(os.sched_getaffinity(0)), "cores"),

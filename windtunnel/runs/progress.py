@@ -1,4 +1,4 @@
-"""Where a study stands, read from the store alone: what `status` and the live view show."""
+"""Progress of a study, read from the store alone: what `status` and the live view show."""
 
 import os
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ PARTS = {
     "evaluation": "evaluation_seconds",
     "checkpoints": "checkpoint_seconds",
 }
-"""What a record tells of a segment's seconds."""
+"""Parts of a segment's seconds in its record."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentProgress:
-    """One segment: how far it is, and how fast.
+    """Progress and speed of one segment.
 
-    `quiet_seconds`: of a running one, since its last update or piece of evaluation, to 5 s.
+    `quiet_seconds`: seconds since the last update or evaluation batch of a running segment, to 5 s.
     """
 
     segment: str
@@ -43,10 +43,10 @@ class SegmentProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyProgress:
-    """All segments, and the work done and planned, in training FLOPs (attention, head counted).
+    """All segments, and the finished and planned training FLOPs (attention and head included).
 
-    `seconds` has training, evaluation and checkpoints, summed over the segments whose record tells
-    them apart; trials side by side count each. It is empty before there is one.
+    `seconds` has training, evaluation and checkpoints, summed over the segments whose record has
+    them. Parallel trials each count. It is empty before the first record.
     """
 
     segments: tuple[SegmentProgress, ...]
@@ -55,7 +55,7 @@ class StudyProgress:
     seconds: dict[str, float]
 
     def count(self, status: str) -> int:
-        """Segments with a status."""
+        """Number of segments with a status."""
         return sum(each.status == status for each in self.segments)
 
     @property
@@ -65,7 +65,7 @@ class StudyProgress:
 
 
 class Watch:
-    """Progress read again and again: only what has begun and is not finished is looked at anew."""
+    """Progress read repeatedly: only segments that are started and unfinished are read again."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
@@ -74,9 +74,9 @@ class Watch:
         self._parts: dict[str, dict[str, float]] = {}
 
     def read(self, plan: Plan | None = None) -> StudyProgress:
-        """Every segment's record as it is now, or the end of its curve.
+        """The progress now, from every segment's record or the end of its curve.
 
-        `plan` is the study's as it stands now, where a search has added to it.
+        `plan` is the study's current plan, which a search may have extended.
         """
         begun = self.study.store.begun()
         done = planned_flops = 0.0
@@ -109,7 +109,7 @@ class Watch:
 
 
 def study_progress(study: Study) -> StudyProgress:
-    """Where the study stands now."""
+    """The progress of the study now."""
     return Watch(study).read()
 
 
@@ -126,7 +126,7 @@ def _unbegun(planned: PlannedSegment) -> SegmentProgress:
 
 
 def name_of(planned: PlannedSegment) -> str:
-    """A segment as a person would call it: 64x3 seed 0, trunk."""
+    """A segment's name for people: 64x3 seed 0, trunk."""
     label = planned.labels[0]
     part = "trunk"
     if isinstance(planned.segment, Branch):
@@ -135,7 +135,7 @@ def name_of(planned: PlannedSegment) -> str:
 
 
 def _parts(record: dict[str, Any]) -> dict[str, float]:
-    """Seconds of a record by part; none where it does not tell them apart."""
+    """Seconds of a record by part; empty where it has none."""
     if not all(key in record for key in PARTS.values()):
         return {}
     return {part: record[key] for part, key in PARTS.items()}
@@ -173,7 +173,7 @@ def _segment(
 
 
 def known_tail(path: Any, *, most: int = 0) -> list[dict[str, Any]]:
-    """As `curve_tail`; nothing of an end that is damaged, which `curve_damage.py` deals with."""
+    """As `curve_tail`, but empty where the end is damaged; `curves` repairs that."""
     try:
         return curve_tail(path, most=most)
     except StoreError:
@@ -181,9 +181,9 @@ def known_tail(path: Any, *, most: int = 0) -> list[dict[str, Any]]:
 
 
 def curve_tail(path: Any, *, most: int = 0) -> list[dict[str, Any]]:
-    """The last rows of a curve that may be growing; a torn line at either end is left out.
+    """The last rows of a curve that may be growing, without a torn line at either end.
 
-    `most`: how many are wanted; by default all that lie in one look at the file's end.
+    `most`: how many rows; by default all in one read of the file's end.
 
     Raises:
         StoreError: One of them is damaged.
@@ -193,7 +193,7 @@ def curve_tail(path: Any, *, most: int = 0) -> list[dict[str, Any]]:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL_BYTES))
             lines = file.read().split(b"\n")
-    except OSError:  # not there yet, or not to be read: who runs the segment says so
+    except OSError:  # missing or unreadable: its own run reports that
         return []
     whole = lines[1:-1] if size > TAIL_BYTES else lines[:-1]
     return checked_rows(path, whole[-most:], CURVE_ROW)

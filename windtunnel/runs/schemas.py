@@ -1,7 +1,7 @@
-"""Schemas of the files in a store, each with what to do about a damaged file.
+"""Schemas of the files in a store, each with the fix for a damaged file.
 
 Callers get plain data. Unknown keys are kept, because another version may write more of them.
-Numbers are strict: text is not read as a number, and neither is an integer beyond every float.
+Numbers are strict: neither text nor an integer beyond every float is read as a number.
 """
 
 from typing import Annotated, Any, Literal, NotRequired
@@ -30,7 +30,7 @@ def _schema(kind: Any, fix: str, *, often: bool = False) -> Schema[dict[str, Any
 
 @with_config(OPEN)
 class FormatFile(TypedDict):
-    """store.json: which version of all these files a store holds."""
+    """store.json: the format version of all files in a store."""
 
     format: Annotated[int, Field(ge=1, le=LARGEST)]
 

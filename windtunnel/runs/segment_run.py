@@ -1,8 +1,8 @@
-"""Run one segment: from whatever the store holds to what the plan needs, one stop at a time.
+"""Running one segment: from the store's present state to what the plan needs, stop by stop.
 
-A run may be killed anywhere and started again: it goes on from the last checkpoint and arrives at
-the same bits. A fork checkpoint is saved and reported before it is evaluated, so that its branch
-can start while the trunk goes on.
+A run may be killed at any time and started again: it resumes from the last checkpoint and reaches
+the same bits. A fork checkpoint is saved and reported before it is evaluated, so its branch can
+start while the trunk continues.
 """
 
 import shutil
@@ -31,7 +31,7 @@ from windtunnel.train.loop import Diverged, train
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run stands after one stop."""
+    """The state of a run after one stop."""
 
     event: Literal["saved", "fork", "interrupted", "done"]
     step: int
@@ -39,11 +39,11 @@ class Progress:
 
 
 class LostFork(StoreError):
-    """The checkpoint that a branch starts from was damaged; it is removed."""
+    """The checkpoint that a branch starts from was damaged and has been removed."""
 
 
 class SegmentRun(AbstractContextManager["SegmentRun"]):
-    """One segment under its lease; `advance` until it is done."""
+    """One segment under its lease; call `advance` until it is done."""
 
     def __init__(
         self, context: WorkerContext, planned: PlannedSegment, *, planned_tokens: int
@@ -125,7 +125,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         return Progress(event="fork", step=target)
 
     def _prepare(self) -> None:
-        """Decide or inherit the execution, load the right state, and tidy the curve."""
+        """Decide or inherit the execution, load the state, and cut the curve back to it."""
         self.folder.create(self.segment)
         execution = self._execution()
         self.step = self.context.step(self.segment, execution)
@@ -150,7 +150,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         self.overhead.go_on_from(record, saved.get("overhead", {}))
 
     def _load(self, reached: int) -> dict[str, Any]:
-        """Fill the state; the metadata of the segment's own checkpoint, if it had one."""
+        """Load the state; the metadata of the segment's own checkpoint, if it had one."""
         saved: dict[str, Any] = {}
         written = self.folder.curve_end(self.segment.fork_step)
         begin_by = min(written, *(self._missing(written)[:1] or self.stops[-1:]))
@@ -163,7 +163,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         else:
             self._load_start()
         self.state.watch.warmup = self._judged_from()
-        missing = self._missing(written)  # again: what was damaged has to be made once more
+        missing = self._missing(written)  # again: damaged checkpoints have to be recomputed
         self.to_make = missing
         replays = bool(missing) and missing[-1] <= min(reached, written)
         if missing and not replays:
@@ -173,13 +173,13 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         return saved
 
     def _judged_from(self) -> int:
-        """The update from which losses are compared: after warmup, and after a ramp of mixtures."""
+        """The first update of divergence detection: after warmup, and after a mixture ramp."""
         mixture = None if isinstance(self.segment, Trunk) else self.segment.mixture
         ramp_end = self.segment.fork_step + mixture.ramp if mixture is not None else 0
         return max(self.segment.recipe.warmup_steps, ramp_end)
 
     def _missing(self, written: int) -> list[int]:
-        """Stops whose checkpoint, or whose part of the curve, is still to be made."""
+        """Stops without a checkpoint or without their part of the curve."""
         missing = missing_stops(self.folder, self.planned, self.context.wanted)
         return [stop for stop in self.stops if stop in missing or stop > written]
 
@@ -204,12 +204,12 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
                 folder=source,
                 fork_step=self.segment.fork_step,
             ) from None
-        self.state.seconds = 0.0  # seconds are the segment's own
+        self.state.seconds = 0.0  # seconds are counted per segment
         if changes_data(self.segment):
             self.state.forget_losses()
 
     def _recall_path(self) -> None:
-        """Want back every checkpoint up the path that is not there, down to one that is."""
+        """Request every missing checkpoint up the path, down to one that exists."""
         segment: Segment = self.segment
         while isinstance(segment, Branch):
             parent = self.context.store.segment(segment.parent.id)
@@ -219,7 +219,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             segment = segment.parent
 
     def _execution(self) -> Execution:
-        """The trunk's record: decided by its first run, inherited by everything after."""
+        """The trunk's execution record: decided by its first run, inherited by all later ones."""
         home = self.context.store.segment(self.segment.root.id)
         config = self.context.config
         if home.execution is None:
@@ -251,10 +251,10 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         return now
 
     def _save_stop(self, step: int) -> None:
-        """Save what others will start from; where none does, the weights only."""
+        """Save the stop's checkpoint; without moments if no branch starts from it."""
         with self.overhead.timing("checkpoint_seconds"):
             self._save(self.folder.checkpoint(step), with_optimizer=step in self.planned.forks)
-            self.folder.recall(step)  # if it was freed before, it is no longer
+            self.folder.recall(step)  # no longer freed
             self.folder.drop_resume(up_to=step)
         self._just_saved = step
 
@@ -267,7 +267,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             self.evaluator.measure(step, self.step)
 
     def _finish(self) -> Progress:
-        """Measure what a new validation set or a crash left unmeasured, then write the record."""
+        """Measure missing validation losses, then write the record."""
         step, seconds = self.state.step, self.state.seconds
         for stop in self.stops:
             if self.folder.has_checkpoint(stop) and self.evaluator.lacking(stop):
@@ -295,7 +295,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             "written": time.time(),
         }
         if all(before.get(key) == record[key] for key in ("outcome", "reached")):
-            record = before | {"curve": record["curve"]}  # only the curve was made again
+            record = before | {"curve": record["curve"]}  # only the curve was rebuilt
         if record != before:
             self.folder.finish(record)
         self.folder.drop_resume(up_to=reached)
@@ -305,7 +305,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
 def fail(folder: SegmentFolder, problem: BaseException | str) -> None:
     """Record that a segment was given up; the same command tries it again.
 
-    What an earlier record tells of how far it had come, for another study, stays.
+    The progress in an earlier record, made for another study, is kept.
     """
     text = (
         problem

@@ -1,18 +1,18 @@
-"""The store on disk is the truth.
+"""The store: the folder on disk that is the source of truth.
 
-One folder a segment:
+Each segment has one folder:
 
     segments/<id>/spec.json            what it is
                   execution.json       how it is computed, decided once
-                  curve.jsonl          one row an update; survives kill -9
-                  dynamics.jsonl       gradients and steps, where the study asks for them
+                  curve.jsonl          one row per update; survives kill -9
+                  dynamics.jsonl       gradients and steps, if the study records them
                   measurements.json    losses per validation set, by update
                   checkpoints/<step>/  weights, moments, checksums, at forks and ends
-                  resume/<step>/       the same, only to go on after a crash
-                  released/<step>.json says that a checkpoint was freed on purpose, and why
+                  resume/<step>/       the same, only for a resume after a crash
+                  released/<step>.json why a checkpoint was freed on purpose
                   record.json          written last, by rename: it exists only when finished
 
-Beside `segments/` lie `data/`, `studies/`, `tracking/` (whose turn it is to mirror) and
+Beside `segments/` lie `data/`, `studies/`, `tracking/` (the lease of the MLflow mirror) and
 `store.json`, which holds the format of all of it.
 Paths are confined to the root: ids are hex digits and names are checked before they become paths.
 """
@@ -53,14 +53,13 @@ from windtunnel.runs.schemas import (
 from windtunnel.version import __version__
 
 FORMAT = 2
-"""Raised when a version before could no longer read what is written.
+"""Raised when an earlier version can no longer read the files.
 
-2: JSON files end in a checksum, and records hold that of their curve.
-"""
+2: JSON files end in a checksum, and records hold that of their curve."""
 
 DYNAMICS = "dynamics.jsonl"
 MOMENTS = "optimizer.safetensors"
-"""The file of a checkpoint without which training cannot go on from it (train/checkpoint.py)."""
+"""The file of a checkpoint without which training cannot continue from it (train/checkpoint.py)."""
 
 
 class SegmentFolder:
@@ -71,12 +70,12 @@ class SegmentFolder:
 
     @property
     def curve(self) -> Path:
-        """One row an update."""
+        """The training curve: one row per update."""
         return self.root / "curve.jsonl"
 
     @property
     def dynamics(self) -> Path:
-        """One row every few updates, where a study asks for them; always beside the curve."""
+        """The dynamics, if a study records them: one row every few updates."""
         return self.root / DYNAMICS
 
     @property
@@ -86,12 +85,12 @@ class SegmentFolder:
 
     @property
     def resume(self) -> Path:
-        """Folder of the checkpoints that only serve to go on after a crash."""
+        """Folder of the checkpoints that only serve a resume."""
         return self.root / "resume"
 
     @property
     def lease_file(self) -> Path:
-        """What names the process that writes here."""
+        """The file that names the process with the right to write here."""
         return self.root / "lease.json"
 
     def lease(self, work: Callable[[], object] | None = None) -> Lease:
@@ -99,13 +98,13 @@ class SegmentFolder:
         return Lease(self.lease_file, what=f"segment {self.root.name}", work=work)
 
     def create(self, segment: Segment) -> None:
-        """Make the folder and say what it holds."""
+        """Make the folder and write the segment's spec."""
         if not (self.root / "spec.json").exists():
             write_json(self.root / "spec.json", segment.model_dump(mode="json"))
 
     @property
     def spec(self) -> Segment | None:
-        """What it holds; None before it was created.
+        """The segment in this folder; None before it was created.
 
         Raises:
             StoreError: It is damaged, or is another segment.
@@ -125,7 +124,7 @@ class SegmentFolder:
 
     @property
     def record(self) -> dict[str, Any] | None:
-        """Outcome of a finished segment: outcome, reached, seconds of its parts, error, written.
+        """The record of a finished segment: outcome, reached, seconds of its parts, error, written.
 
         Raises:
             StoreError: It is damaged, or that of another segment.
@@ -153,7 +152,7 @@ class SegmentFolder:
         return read_json(self.root / "execution.json", EXECUTION)
 
     def set_execution(self, execution: dict[str, Any]) -> None:
-        """Decide it (or, across an accepted change, decide it anew)."""
+        """Set the execution record, or replace it after an accepted change."""
         write_json(self.root / "execution.json", execution)
 
     @property
@@ -173,19 +172,20 @@ class SegmentFolder:
         return self.checkpoints / f"{step:09d}"
 
     def has_checkpoint(self, step: int, *, moments: bool = False) -> bool:
-        """Whether there is one at `step`; whether it is whole shows when it is read.
+        """Whether there is a checkpoint at `step`; damage shows only when it is read.
 
-        `moments`: whether it has those of the optimizer, so that training can go on from it.
+        `moments`: whether it must have those of the optimizer, without which training cannot
+        continue.
         """
         folder = self.checkpoint(step)
         return (folder / MOMENTS).exists() if moments else folder.is_dir()
 
     def is_released(self, step: int) -> bool:
-        """Whether the checkpoint at `step` was freed on purpose, and losing it loses no result."""
+        """Whether the checkpoint at `step` was freed on purpose, so its loss loses no result."""
         return self._release_mark(step).exists() and not self.has_checkpoint(step)
 
     def release(self, step: int, *, why: str) -> None:
-        """Free the checkpoint at `step`; that it was done on purpose is written down first."""
+        """Free the checkpoint at `step`, after a note that this is on purpose."""
         write_json(self._release_mark(step), {"why": why, "time": time.time()})
         freed = self.checkpoint(step).with_name(f".{step:09d}.{uuid.uuid4().hex[:8]}")
         with suppress(FileNotFoundError):
@@ -193,36 +193,36 @@ class SegmentFolder:
         shutil.rmtree(freed, ignore_errors=True)
 
     def recall(self, step: int) -> None:
-        """Want a checkpoint that was freed back: it counts as missing, and is made again."""
+        """Request a freed checkpoint again: it counts as missing and is recomputed."""
         self._release_mark(step).unlink(missing_ok=True)
 
     @property
     def has_released(self) -> bool:
-        """Whether anything was ever freed here."""
+        """Whether any checkpoint was ever freed here."""
         return (self.root / "released").is_dir()
 
     def _release_mark(self, step: int) -> Path:
         return self.root / "released" / f"{step:09d}.json"
 
     def saved_steps(self) -> list[int]:
-        """Updates at which a fork or an end is saved, in order."""
+        """Updates with a checkpoint at a fork or an end, in order."""
         return sorted(step for step, _ in _steps(self.checkpoints))
 
     def every_step(self) -> list[int]:
-        """Updates at which there is any checkpoint."""
+        """Updates with any checkpoint."""
         return [step for step, _ in (*_steps(self.checkpoints), *_steps(self.resume))]
 
     def resume_steps(self) -> list[tuple[int, Path]]:
-        """Checkpoints that only serve to go on after a crash."""
+        """Updates of the checkpoints that only serve a resume."""
         return _steps(self.resume)
 
     def save_resume(self, step: int, save: Callable[[Path], None]) -> None:
-        """Save a checkpoint that only serves to go on after a crash, and drop the one before."""
+        """Save a checkpoint that only serves a resume, and remove the one before."""
         save(self.resume / f"{step:09d}")
         self.drop_resume(up_to=step - 1)
 
     def drop_resume(self, *, up_to: int) -> None:
-        """Remove the checkpoints for going on that lie at or before `up_to`."""
+        """Remove the resume checkpoints at or before `up_to`."""
         for step, folder in _steps(self.resume):
             if step <= up_to:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -233,11 +233,11 @@ class SegmentFolder:
         return [folder for at, folder in sorted(found, reverse=True) if at <= step]
 
     def note(self, text: str) -> None:
-        """Append a dated line about something that was noticed and dealt with."""
+        """Append a dated line about a problem that was repaired."""
         append_line(self.root / "notes.jsonl", {"time": time.time(), "note": text})
 
     def last_note(self) -> str | None:
-        """What was noticed last, if anything."""
+        """The latest note, if any."""
         notes = self.notes()
         return str(notes[-1]["note"]) if notes else None
 
@@ -254,7 +254,7 @@ class SegmentFolder:
         return json_rows(self.curve, CURVE_ROW)
 
     def dynamics_rows(self) -> Iterator[dict[str, Any]]:
-        """Whole rows of the dynamics; none where no study has asked for them."""
+        """Whole rows of the dynamics; empty if no study records them."""
         return json_rows(self.dynamics, DYNAMICS_ROW)
 
     def curve_end(self, begin: int) -> int:
@@ -267,9 +267,10 @@ class SegmentFolder:
         return end
 
     def truncate_curve(self, step: int, *, dynamics: bool = True) -> None:
-        """Keep the rows of the first `step` updates: what a resume will write again goes.
+        """Keep the rows of the first `step` updates; a resume writes the later ones again.
 
-        Without `dynamics` it will not write those, and they stay: the updates are the same.
+        Without `dynamics` it writes no dynamics, and the existing ones stay: the updates are the
+        same.
         """
         for path in (self.curve, self.dynamics) if dynamics else (self.curve,):
             if path.exists():
@@ -279,22 +280,22 @@ class SegmentFolder:
                 os.truncate(path, size)
 
     def curve_seal(self) -> dict[str, int]:
-        """How many bytes the curve has, and their CRC-32: what a record says of it."""
+        """Bytes and CRC-32 of the curve, for its record."""
         content = self.curve.read_bytes() if self.curve.exists() else b""
         return {"bytes": len(content), "crc32": zlib.crc32(content)}
 
     def unseal_curve(self, *, beyond: int) -> None:
-        """Take back the record's checksum of a curve that will be cut to `beyond` bytes."""
+        """Remove the record's checksum of a curve that will be cut to `beyond` bytes."""
         record = self.record or {}
         if record.get("curve", {"bytes": 0})["bytes"] > beyond:
             self.finish({key: value for key, value in record.items() if key != "curve"})
 
     def clear_scratch(self) -> None:
-        """Remove what killed writers left half written; only for the holder of the lease."""
+        """Remove half-written files of killed writers; only for the holder of the lease."""
         for place in (self.root, self.checkpoints, self.resume):
             for entry in place.iterdir() if place.is_dir() else ():
                 if not is_scratch(entry) or entry.name.startswith(".lease."):
-                    continue  # another process may be trying for the lease just now
+                    continue  # another process may be acquiring the lease
                 if entry.is_dir():
                     shutil.rmtree(entry, ignore_errors=True)
                 else:
@@ -334,7 +335,7 @@ class Store:
         return int(found["format"])
 
     def open_for_writing(self) -> None:
-        """Make the folder, and write down its format: that of before is read too.
+        """Make the folder and write its format; earlier formats are read too.
 
         Raises:
             StoreError: It cannot be written, or is of a later format.
@@ -363,18 +364,18 @@ class Store:
         return SegmentFolder(self.segments / segment_id)
 
     def segment_ids(self) -> list[str]:
-        """Every segment that has a folder."""
+        """Ids of the segments that have a folder."""
         return sorted(p.parent.name for p in self.segments.glob("*/spec.json"))
 
     def begun(self) -> set[str]:
-        """Every segment that somebody has begun, by one look at the disk."""
+        """Ids of the segments that have been started, by one directory listing."""
         try:
             return {folder.name for folder in self.segments.iterdir()}
         except FileNotFoundError:
             return set()
 
     def study(self, name: str) -> Path:
-        """The folder of one study: its plan, pin, forecasts, fits and report."""
+        """The folder of one study: its plan, data lock, forecasts, fits and report."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise StoreError(
                 "bad-name",

@@ -1,7 +1,4 @@
-"""What a segment reads: the stream of its path.
-
-A branch may turn to another mixture, to rows of another length, or to another loss.
-"""
+"""Training streams of segments: a branch may change its mixture, its context or its loss."""
 
 import math
 from collections.abc import Mapping
@@ -31,13 +28,13 @@ class Streams:
         return self._made[key]
 
     def _stream(self, segment: Segment) -> TrainStream:
-        """The rows of a segment that turns, numbered from update 0 of its path.
+        """The rows of a segment that changes its data, numbered from update 0 of its path.
 
-        Where a mixture changes, every source goes on where the path left it. Where the context
-        does, rows are cut anew, and every source goes on with its next epoch.
+        Where the mixture changes, every source continues where the path left it. Where the context
+        changes, rows are cut anew, and every source continues with its next epoch.
 
         Raises:
-            DataError: The dataset is not the one that the segment was planned on.
+            DataError: The segment was planned on another dataset.
         """
         if isinstance(segment, Trunk):
             return self.dataset.stream(segment.model.context)
@@ -57,7 +54,7 @@ class Streams:
         begun, passed = before.read(first), before.epochs(first)
         if context != segment.parent.model.context:
             lengths = self.dataset.row_counts(context)
-            # One more each time: at an earlier context the same shuffle may have been begun.
+            # One more each time: an earlier context may have begun the same shuffle.
             begun = {
                 name: (math.ceil(epochs) + _contexts(segment) - 1) * lengths[name]
                 for name, epochs in passed.items()
@@ -74,19 +71,19 @@ class Streams:
         )
 
     def _weights(self, segment: Segment) -> Mapping[str, float]:
-        """The weights of the sources that a segment reads, by name."""
+        """Weights of the sources that a segment reads, by name."""
         return mixture_of(segment) or {each.name: each.weight for each in self.dataset.sources}
 
 
 def _contexts(segment: Segment) -> int:
-    """How often the context has changed on a segment's path."""
+    """Number of context changes on a segment's path."""
     if isinstance(segment, Trunk):
         return 0
     return _contexts(segment.parent) + (segment.change(ContextChange) is not None)
 
 
 def mixture_of(segment: Segment) -> Mapping[str, float] | None:
-    """The weights that a segment's path has turned to; None where they are the trunk's."""
+    """The mixture that a segment's path has changed to; None where it is the trunk's."""
     if isinstance(segment, Trunk):
         return None
     if segment.mixture is not None:
@@ -95,7 +92,7 @@ def mixture_of(segment: Segment) -> Mapping[str, float] | None:
 
 
 def changes_data(segment: Segment) -> bool:
-    """Whether it reads otherwise than what it leaves."""
+    """Whether a segment reads other data than its parent."""
     return (
         isinstance(segment, Trunk)
         or segment.mixture is not None

@@ -59,12 +59,12 @@ from windtunnel.runs.store import Store
 from windtunnel.runs.streams import Streams
 
 UNPREPARED = "unprepared"
-"""Stands for the stream's fingerprint in a plan made before the data is: such ids are not real."""
+"""Placeholder for the stream's fingerprint in a plan made before the data; its ids are not real."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A checked study file, its store, its data as far as prepared, and its plan.
+    """A checked study file with its store, its prepared data and its plan.
 
     `plan` holds the trials that searches have suggested; `expected_plan` also the projected ones.
     """
@@ -80,22 +80,22 @@ class Study:
 
     @property
     def folder(self) -> Path:
-        """Where the study's plan, forecasts, fits and report lie."""
+        """The folder of the study's plan, forecasts, fits and report."""
         return self.store.study(self.config.study)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the plan and the data have to say, in words."""
+        """Messages of the warnings about the plan and the data."""
         return tuple(diagnostic.message for diagnostic in self.diagnostics)
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """What the plan and the data have to say, with codes; docs/data.md lists those of data."""
+        """Warnings about the plan and the data; docs/data.md lists those of the data."""
         return (*self.plan.warnings, *self.data_diagnostics, *self._curves)
 
     @property
     def data_diagnostics(self) -> tuple[Diagnostic, ...]:
-        """What the data has to say."""
+        """Warnings about the data."""
         if self.dataset is None:
             return tuple(self._missing_sources())
         cut = chain.from_iterable(map(self.dataset.cut_diagnostics, self.contexts))
@@ -104,7 +104,7 @@ class Study:
 
     @property
     def accounts(self) -> tuple[Account, ...]:
-        """What of each source was kept and left out; () if unprepared."""
+        """What was kept and left out of each source; () if unprepared."""
         trained = (source.account for source in self.dataset.sources) if self.dataset else ()
         return (*trained, *self._extra_accounts())
 
@@ -113,19 +113,19 @@ class Study:
 
     @cached_property
     def _curves(self) -> tuple[Diagnostic, ...]:
-        """Finished segments whose curve is not whole any more."""
+        """A warning about finished segments with a broken curve."""
         return curve_diagnostics(self.store, self.plan.segments)
 
     @cached_property
     def _changes(self) -> tuple[Diagnostic, ...]:
-        """Sources that are not what the pinned tokens were made from."""
+        """Warnings about sources that differ from those of the locked tokens."""
         if self.dataset is None:
             return ()
         return changes_since(self.dataset, _data_spec(self.config, self.file), root=self.store.data)
 
     @property
     def contexts(self) -> tuple[int, ...]:
-        """Of the plan's segments, shortest first."""
+        """Contexts of the plan's segments, shortest first."""
         return tuple(sorted({each.segment.model.context for each in self.plan.segments}))
 
     @property
@@ -136,7 +136,7 @@ class Study:
 
     @property
     def wanted(self) -> dict[str, WantedSet]:
-        """How the study wants each set measured."""
+        """The tokens that the study measures on each validation set."""
         validation = self.config.data.validation
         return {
             each.name: WantedSet(
@@ -147,7 +147,7 @@ class Study:
 
     @property
     def expected(self) -> "Study":
-        """The study with all that its searches are expected to suggest in its plan: for costs."""
+        """The study with all projected trials of its searches in its plan, for cost estimates."""
         return replace(self, plan=self.expected_plan)
 
     @property
@@ -162,15 +162,15 @@ class Study:
 
     @property
     def most_epochs(self) -> float | None:
-        """How often the most repeated source is passed on any path; None if unprepared."""
+        """Most epochs of any source on any path; None if unprepared."""
         return max(self.epochs.values(), default=None)
 
     @cached_property
     def epochs(self) -> dict[str, float]:
-        """By id, how often a segment's path passes its most repeated source; {} if unprepared."""
+        """Most epochs of any source on a segment's path, by id; {} if unprepared."""
         if self.dataset is None:
             return {}
-        streams = Streams(self.dataset)  # not kept: Ray copies a study with all that it holds
+        streams = Streams(self.dataset)  # not cached: Ray copies a study with all its attributes
         return {
             planned.id: max(
                 streams.of(planned.segment).epochs(rows_at(planned.segment, planned.end)).values()
@@ -179,7 +179,7 @@ class Study:
         }
 
     def _missing_sources(self) -> Iterator[Diagnostic]:
-        """Sources that a sweep would not find."""
+        """Warnings about sources that a sweep would not find."""
         data = self.config.data
         for source in (*data.sources, *data.validation.extra):
             if missing := _missing(source, self.file):
@@ -208,13 +208,13 @@ class Study:
 
 
 def open_study(file: Path, *, progress: Progress | None = None, prepared: bool = False) -> Study:
-    """Read a study file and open its store; with `prepared`, make the data if it is not there.
+    """Read a study file and open its store; with `prepared`, prepare missing data.
 
-    The first preparation pins the stream: later openings use what was materialised, whatever
-    became of its sources. With `prepared`, every token is verified.
+    The first preparation locks the stream: later openings use the prepared tokens, whatever becomes
+    of their sources. With `prepared`, every token is verified.
 
     Raises:
-        ConfigError: The study file is wrong, or asks for other data than the study has pinned.
+        ConfigError: The study file is wrong, or its data differs from the data lock.
         DataError: A source is missing, empty or damaged, or a validation set too short for the
             context of some segment.
         StoreError: The store cannot be written.
@@ -233,7 +233,7 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
             restore_locked(store, lock, lock_file, _data_spec(config, file), progress)
         dataset = open_locked(store, lock, lock_file)
     elif prepared:
-        # What does not fit together is told before the data is read, which may take hours.
+        # Contradictions are reported before the data is read, which may take hours.
         plan_of(
             file,
             StudyContext(config=config, vocab_size=_vocab_size(config, file), stream=UNPREPARED),
@@ -361,7 +361,7 @@ def _tokenizer(config: StudyConfig, file: Path) -> str:
 
 
 def _missing(source: SourceConfig, file: Path) -> str | None:
-    """The path of a source that is not there."""
+    """The path of a source that does not exist."""
     path = _absolute(source.path, file)
     return None if path.startswith("builtin:") or Path(path).exists() else path
 
@@ -380,9 +380,9 @@ def _vocab_size(config: StudyConfig, file: Path) -> int:
 
 
 def plan_of(file: Path, study_context: StudyContext, suggested: Mapping[str, TrialLog]) -> Plan:
-    """The plan of the study in `file`, which stands on `study_context`.
+    """The plan of the study in `file`.
 
-    Of a search that has suggestions to come, values that it may suggest are looked at too.
+    For an unfinished search, values that it may still suggest are checked too.
 
     Raises:
         ConfigError: Values do not fit together, an axis changes no run, or a horizon is too short,
@@ -412,7 +412,7 @@ def _check_search(study_context: StudyContext, experiment: SearchExperiment, num
 
 
 def _placed(file: Path, study_context: StudyContext, refused: Exception) -> ConfigError | DataError:
-    """The same with the file and the line of what is at fault."""
+    """The error with the file and the line of its cause."""
     misfit = refused if isinstance(refused, Misfit) else None
     for number in range(len(study_context.config.experiments)):
         misfit = misfit or misfit_of(study_context, number)

@@ -1,6 +1,6 @@
-"""Coordinate checks beside a study's other results: one small file a parametrization.
+"""Coordinate checks and Handoffs, kept beside a study's other results.
 
-What was handed over stays beside a study's other results: every Handoff, as it was written.
+Each parametrization has one file for its coordinate check. Handoffs are appended to a log.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from windtunnel.runs.schemas import COORDINATE_CHECK, HANDOFF
 
 
 def keep_check(folder: Path, check: dict[str, Any]) -> Path:
-    """Write a check, as JSON has it, over an earlier one of the same parametrization.
+    """Write a check as JSON, over an earlier one of the same parametrization.
 
     Raises:
         StoreError: Disk full, or no permission.
@@ -22,7 +22,7 @@ def keep_check(folder: Path, check: dict[str, Any]) -> Path:
 
 
 def read_checks(folder: Path) -> list[dict[str, Any]]:
-    """Every check that was kept, muP before standard; a damaged one is noted and left out.
+    """Every stored check, muP before standard; a damaged one is logged and skipped.
 
     Raises:
         StoreError: One of them cannot be read.
@@ -38,7 +38,7 @@ FILE = "handoffs.jsonl"
 
 
 def keep_handoff(folder: Path, handoff: dict[str, Any], *, target: str) -> None:
-    """Append a Handoff, as JSON has it, to the study's log, which is never rewritten.
+    """Append a Handoff to the study's log, which is never rewritten.
 
     Raises:
         StoreError: Disk full, or no permission.

@@ -29,11 +29,11 @@ class ForkError(ConfigError):
 
 
 class RateError(ConfigError):
-    """A decay whose shape, as of `schedule`, cannot reach the final factor of `schedule`."""
+    """A decay whose shape cannot reach the final factor of `schedule`."""
 
 
 class VariantPoint(Strict):
-    """A variant of a branch experiment; `mixtures` has what each stage changes of the mixture."""
+    """A variant of a branch experiment; `mixtures` has the mixture change of each stage."""
 
     trunk: Trunk
     fork: Duration
@@ -55,7 +55,7 @@ class VariantPoint(Strict):
 
     @property
     def horizon(self) -> Duration:
-        """All training, to the end of the last stage."""
+        """Total training to the end of the last stage."""
         return Duration(amount=tokens_at(self.branch, self.branch.end), unit="tokens")
 
     @cached_property

@@ -63,7 +63,7 @@ class CurveWriter(AbstractContextManager["CurveWriter"]):
 
 
 class _RowFile(AbstractContextManager["_RowFile"]):
-    """A file of JSON rows, each with a `step` and the time at which it was written."""
+    """A file of JSON rows, each with a `step` and its time of writing."""
 
     def __init__(self, path: Path, *, after: int) -> None:
         self.path, self.after = path, after
@@ -74,7 +74,7 @@ class _RowFile(AbstractContextManager["_RowFile"]):
 
     def __exit__(self, *problem: Any) -> None:
         with self._file:
-            os.fsync(self._file)  # a checkpoint never reaches beyond its rows, even without power
+            os.fsync(self._file)  # after a power cut, no checkpoint is ahead of its rows
 
     def write(self, rows: Sequence[CurveRow | DynamicsRow]) -> None:
         now = time.time()
@@ -179,7 +179,7 @@ class WorkerContext:
         )
         if self._step is None or key != self._key:
             self._work_of_before = self.work_done
-            self._step = None  # one at a time: its memory is a model's
+            self._step = None  # one at a time, because it holds a model
             self._step = TrainStep(segment.model, segment.recipe, execution)
             self._key = key
         return self._step

@@ -1,8 +1,8 @@
-"""A study's budget: what it may take in all, what it has taken, and whether more may start.
+"""A study's budget: its limits, what it has used, and whether more segments may start.
 
-Counted is what the store says of every segment that the study has ever planned, also of what has
-left its plan since, as a search's earlier finalists; less what it said when the study took the
-segment in, for that is another study's. What a crash has lost and what is replayed are not in it.
+Usage covers every segment that the study has ever planned, also those no longer planned, such as a
+search's earlier finalists. What a segment had used before this study planned it belongs to another
+study and is subtracted. Work lost in a crash and replays are not counted.
 """
 
 import time
@@ -25,7 +25,7 @@ from windtunnel.runs.study import Study
 FILE = "spent_before.json"
 
 DISK_SHARE = 0.05
-"""Of the time, at most, that looking at the disk may take."""
+"""Largest share of the time spent on measuring disk usage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Spent:
 
 
 def spent_on(store: Store, segment: Segment) -> Spent:
-    """What a segment has taken over its life, by its record and its curve."""
+    """Usage of a segment over its life, from its record and its curve."""
     folder = store.segment(segment.id)
     record = folder.record or {}
     last = (known_tail(folder.curve, most=1) or [{}])[-1]
@@ -55,11 +55,11 @@ def spent_on(store: Store, segment: Segment) -> Spent:
 
 
 class Account:
-    """What a study has taken so far; only what may have changed is looked at again."""
+    """Usage of a study so far; only segments that may have changed are read again."""
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        # Without a budget nothing rests on it; with one, its loss would let a study take more.
+        # Needed only with a budget; without this file a study could exceed it.
         read = read_derived if study.config.budget == BudgetConfig() else read_json
         written = read(study.folder / FILE, SPENT) or {}
         self._before = {each: Spent(flops=f, seconds=s) for each, (f, s) in written.items()}
@@ -75,7 +75,7 @@ class Account:
         self._take_in(segments, begun)
 
     def add(self, segments: Iterable[PlannedSegment]) -> None:
-        """Take in segments; what one has taken before this study first planned it is not ours."""
+        """Add segments; what one used before this study first planned it is not counted."""
         new = {each.id: each.segment for each in segments if each.id not in self._now}
         if new:
             self._take_in(new, self._study.store.begun())
@@ -87,21 +87,21 @@ class Account:
             self._total += now - self._before.setdefault(each, now)
 
     def look(self, planned: PlannedSegment) -> None:
-        """Ask the store what a segment that was taken in has taken by now."""
+        """Read a segment's present usage from the store."""
         now = spent_on(self._study.store, planned.segment)
         self._total += now - self._now[planned.id]
         self._now[planned.id] = now
 
     def seconds_since(self, planned: PlannedSegment) -> float:
-        """Seconds that a segment has taken since it was taken in."""
+        """Seconds that a segment has used since it was added."""
         return self._now[planned.id].seconds - self._first[planned.id].seconds
 
     def total(self) -> Spent:
-        """What the study has taken."""
+        """Usage of the study."""
         return self._total
 
     def save(self) -> None:
-        """Write down what is not this study's."""
+        """Store the usage that belongs to other studies."""
         values = {each: [spent.flops, spent.seconds] for each, spent in self._before.items()}
         write_json(self._study.folder / FILE, values)
 
@@ -118,7 +118,7 @@ def _bytes_of(store: Store, ids: Iterable[str]) -> int:
 def spent_of_budget(
     study: Study, spent: Spent, *, disk: int | None = None
 ) -> dict[str, tuple[float, float]]:
-    """For each limit that the study has: what is spent of it, and the limit."""
+    """Usage and limit, for each limit of the study."""
     budget = study.config.budget
     found = {}
     if budget.flops is not None:
@@ -135,7 +135,7 @@ def spent_of_budget(
 def over_budget(
     study: Study, remaining: RemainingWork, throughput: Throughput, disk_peak: int
 ) -> list[str]:
-    """Why a sweep may not begin: a sentence for each limit that it would pass."""
+    """One sentence for each limit that a sweep would exceed; empty if it may begin."""
     if study.config.budget == BudgetConfig():
         return []
     seconds = sum(
@@ -162,7 +162,7 @@ def over_budget(
 
 
 class BudgetWatch:
-    """Asked before each segment starts; what runs already is never stopped."""
+    """Decides before each segment whether it may start; running segments are never stopped."""
 
     def __init__(self, study: Study, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.study, self._clock = study, clock
@@ -172,7 +172,7 @@ class BudgetWatch:
         self._disk, self._look_after = 0, -1.0
 
     def add(self, segments: Collection[PlannedSegment]) -> None:
-        """Take in what a search has added to the plan, before it is begun.
+        """Add new segments of a search before they start.
 
         Raises:
             StoreError: The store cannot be written.
@@ -182,7 +182,7 @@ class BudgetWatch:
         self._planned.update(planned.id for planned in segments)
 
     def why_not(self, planned: PlannedSegment) -> str | None:
-        """Why a segment may not start; None, and it counts as running, if it may."""
+        """The reason why a segment may not start; None if it may, and then it counts as running."""
         if self.study.config.budget != BudgetConfig():
             for each in self._running.values():
                 self.account.look(each)
@@ -195,17 +195,17 @@ class BudgetWatch:
         return None
 
     def ended(self, planned: PlannedSegment) -> None:
-        """A segment has ended."""
+        """Count a segment as ended."""
         self._running.pop(planned.id, None)
         self.account.look(planned)
 
     def took(self, planned: PlannedSegment) -> float:
-        """Seconds that a segment has taken since this watch began."""
+        """Seconds that a segment has used since this watch began."""
         self.account.look(planned)
         return self.account.seconds_since(planned)
 
     def _disk_use(self) -> int:
-        """Bytes of the study's segments, looked at as often as that costs little."""
+        """Bytes of the study's segments, measured as often as that is cheap."""
         now = self._clock()
         if now >= self._look_after:
             self._disk = _bytes_of(self.study.store, self._planned)

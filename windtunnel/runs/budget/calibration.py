@@ -1,7 +1,7 @@
-"""Timing the real updates of a study's shapes on this machine, and keeping what was found.
+"""Calibration: timings of the study's shapes on this machine, measured and stored.
 
-As many processes as there are slots time the same shape at the same time, each as a worker would
-run it: two busy cores slow each other down. Loads no torch itself.
+As many processes as there are slots time the same shape at once, each as a worker would run it,
+because two busy cores slow each other down. Loads no torch itself.
 """
 
 import importlib.metadata
@@ -32,7 +32,7 @@ FILE = "calibration.json"
 
 
 class Timing(Strict):
-    """What one process found for a shape, in seconds; a `ShapeTimes` with what it was found on."""
+    """Timings of a shape in one process, in seconds: a `ShapeTimes` with its conditions."""
 
     update: Annotated[float, Field(gt=0)]
     evaluation: Annotated[float, Field(ge=0)]
@@ -46,7 +46,7 @@ class Timing(Strict):
 
 
 class CalibratedShape(Strict):
-    """A shape and the mean over the slots."""
+    """A shape with its timings, averaged over the slots."""
 
     model: ModelSpec
     batch_tokens: Positive
@@ -54,20 +54,20 @@ class CalibratedShape(Strict):
 
     @model_validator(mode="after")
     def _is_countable(self) -> Self:
-        """Sizes that a hand wrote may be beyond every float, and the pace is one."""
+        """Refuse sizes beyond every float, which an edited file may hold."""
         float(self.batch_tokens * self.model.flops_exact_per_token)
         return self
 
 
 class Calibration(Strict):
-    """Every shape of a study on one machine; it holds while `conditions` are as they were."""
+    """Timings of every shape of a study on one machine, valid under `conditions`."""
 
     written: float
     conditions: dict[str, Any]
     shapes: tuple[CalibratedShape, ...]
 
     def by_shape(self) -> dict[Shape, ShapeTimes]:
-        """What the forecast of seconds takes."""
+        """Timings by shape, for the estimate."""
         return {
             (each.model, each.batch_tokens): ShapeTimes(
                 **each.timing.model_dump(include=set(ShapeTimes.__dataclass_fields__))
@@ -82,7 +82,7 @@ CALIBRATION: Schema[Calibration] = Schema(
 
 
 def last_calibration(study: Study) -> Calibration | None:
-    """What was found last, on whatever machine; nothing, and a note, where the file is damaged.
+    """The latest calibration on any machine; None, with a log entry, where the file is damaged.
 
     Raises:
         StoreError: The file cannot be read.
@@ -91,7 +91,7 @@ def last_calibration(study: Study) -> Calibration | None:
 
 
 def read_calibration(study: Study, *, slots: int) -> Calibration | None:
-    """What was found before on this machine, at these versions and resources; else None."""
+    """The calibration of this machine, these versions and resources; else None."""
     found = last_calibration(study)
     return found if found and found.conditions == _conditions(study, slots) else None
 
@@ -99,7 +99,7 @@ def read_calibration(study: Study, *, slots: int) -> Calibration | None:
 def calibrate(
     study: Study, *, slots: int, tell: Callable[[str], None] = lambda line: None
 ) -> Calibration:
-    """Time every shape of the plan with `slots` processes side by side, and keep the result.
+    """Time every shape of the plan with `slots` processes side by side, and store the result.
 
     Raises:
         ConfigError: A shape cannot be run here.
@@ -138,10 +138,10 @@ def calibrate(
 def _conditions(study: Study, slots: int) -> dict[str, Any]:
     resources = study.config.resources.model_dump(mode="json")
     for name in ("concurrency", "retries", "checkpoint_seconds", "stall_seconds"):
-        del resources[name]  # of no effect on one update
+        del resources[name]  # no effect on one update
     return {
         "host": platform.node(),
-        "subnormals": "flushed",  # calibrations of before are up to twice too slow
+        "subnormals": "flushed",  # older calibrations are up to twice too slow
         "slots": slots,
         "resources": resources,
         "windtunnel": __version__,
@@ -150,7 +150,7 @@ def _conditions(study: Study, slots: int) -> dict[str, Any]:
 
 
 def _jobs(study: Study, scratch: str) -> dict[Shape, dict[str, Any]]:
-    """For each shape: its trunk with the most work, which decides whether compiling pays."""
+    """For each shape, its trunk with the most work, which decides whether compilation pays."""
     work: dict[str, int] = {}
     for planned in study.plan.segments:
         root = planned.segment.root.id
@@ -181,7 +181,7 @@ def _mean(timings: list[Timing]) -> Timing:
 
 
 class _Worker:
-    """A process that times one shape after another; lines of JSON in and out."""
+    """A process that times one shape after another, with JSON lines in and out."""
 
     def __init__(self, number: int) -> None:
         self.number = number

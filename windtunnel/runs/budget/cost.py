@@ -1,6 +1,6 @@
-"""What a plan costs before an update is run, and what its points cost without branches.
+"""Cost of a plan before it runs: FLOPs, retraining without branches, and peak disk usage.
 
-What a sweep needs on disk, at its peak; counted along a simulation of its segments.
+Disk usage is counted along a simulation of the plan's segments.
 """
 
 import os
@@ -22,10 +22,10 @@ from windtunnel.runs.study import Study
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Totals of a plan. FLOPs count attention scores and the head; evaluation stands apart.
+    """Totals of a plan. FLOPs include attention scores and the head; evaluation is separate.
 
-    Retraining is one run from scratch for each point that an experiment asks for. The end of a
-    stage on the way to a variant is none: the variant's own run passes it, and measures it there.
+    Retraining is one run from scratch for each point of an experiment. The end of an inner stage of
+    a variant is no point: the variant's own run passes and measures it.
     """
 
     trunks: int
@@ -39,12 +39,12 @@ class Cost:
 
     @property
     def saving(self) -> float:
-        """Training FLOPs of retraining every point, over those planned."""
+        """FLOPs of retraining every point, divided by the planned training FLOPs."""
         return self.flops_retraining / self.flops
 
 
 def cost_of(study: Study) -> Cost:
-    """Add up a plan."""
+    """The cost of a study's plan."""
     plan = study.plan
     validation = study.config.data.validation
     sets = len(study.validation) or len(study.config.data.set_names)
@@ -72,9 +72,10 @@ def cost_of(study: Study) -> Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class RemainingWork:
-    """What a sweep would still have to do: updates by segment, and which segments have ended, how.
+    """Remaining work of a sweep: updates by segment, and the outcome of each ended segment.
 
-    `ended` has finished and diverged ones; one that only lacks an evaluation has 0 updates left.
+    `ended` has finished and diverged segments. A segment that lacks only an evaluation has 0
+    updates left.
     """
 
     updates: dict[str, int]
@@ -90,7 +91,7 @@ class RemainingWork:
 
 
 def remaining_work(study: Study) -> RemainingWork:
-    """Ask the store how far every segment is."""
+    """Remaining work of a study, read from the store."""
     wanted, begun = study.wanted, study.store.begun()
     recalled: dict[str, list[int]] = {}
     for folder, fork in wanted_back(study.store, study.plan.segments, wanted):
@@ -114,7 +115,7 @@ def remaining_work(study: Study) -> RemainingWork:
 
 
 def _updates_to(missing: list[int], planned: PlannedSegment, saved: list[int]) -> int:
-    """Updates that make the missing stops, from the last checkpoint before them."""
+    """Updates to the missing stops from the last checkpoint before them."""
     if not missing:
         return 0
     start = max([planned.segment.fork_step, *(step for step in saved if step <= missing[0])])
@@ -122,7 +123,7 @@ def _updates_to(missing: list[int], planned: PlannedSegment, saved: list[int]) -
 
 
 def slots_here(config: StudyConfig) -> int:
-    """Trials at once on this machine's cores."""
+    """Parallel trials that this machine's cores can hold."""
     slots = max(1, len(os.sched_getaffinity(0)) // config.resources.cpus_per_trial)
     return min(slots, config.resources.concurrency or slots)
 
@@ -131,7 +132,7 @@ BYTES_PER_PARAM_FORK, BYTES_PER_PARAM_END = 12, 4
 """A fork keeps fp32 weights and two moments; a branch's end keeps its weights."""
 
 HEADERS_FORK, HEADERS_END = (1150, 2050), (600, 420)
-"""Of a checkpoint besides its tensors, and for each layer (measured at 1 to 3 layers)."""
+"""Bytes of a checkpoint besides its tensors, per layer (measured at 1 to 3 layers)."""
 
 CURVE_BYTES_PER_UPDATE = 160
 """One JSON row of a curve (measured: 150 in a trunk, 167 in a branch)."""
@@ -141,29 +142,29 @@ SMALL_FILES = 2000
 
 
 def fork_bytes(model: ModelSpec) -> int:
-    """A checkpoint with moments."""
+    """Bytes of a checkpoint with moments."""
     fixed, per_layer = HEADERS_FORK
     return _params(model) * BYTES_PER_PARAM_FORK + fixed + model.depth * per_layer
 
 
 def end_bytes(model: ModelSpec) -> int:
-    """A checkpoint of weights alone."""
+    """Bytes of a checkpoint of weights alone."""
     fixed, per_layer = HEADERS_END
     return _params(model) * BYTES_PER_PARAM_END + fixed + model.depth * per_layer
 
 
 def free_bytes(folder: Path) -> int:
-    """What is free on the volume of a folder, or of what it will lie in."""
+    """Free bytes on the volume of a folder, which need not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
 class DiskUse:
-    """Bytes of a plan's segments as they come and go, `peak` the most there were at once.
+    """Bytes of a plan's segments over time; `peak` is the maximum.
 
-    A running segment is counted with its whole curve, a checkpoint that is being written, and one
-    to go on from if it runs long enough to write one.
+    A running segment counts with its whole curve, a checkpoint being written, and a resume
+    checkpoint if it runs long enough to write one.
     """
 
     def __init__(
@@ -178,16 +179,16 @@ class DiskUse:
                 self._waiting[(planned.segment.parent.id, planned.segment.fork_step)] += 1
 
     def started(self, segment_id: str) -> None:
-        """A segment begins."""
+        """Count a segment that begins."""
         planned = self._planned[segment_id]
         self._add(SMALL_FILES + planned.steps * CURVE_BYTES_PER_UPDATE + self._passing(planned))
 
     def forked(self, segment_id: str, step: int) -> None:
-        """A trunk has saved a fork."""
+        """Count a fork that a trunk has saved."""
         self._add(fork_bytes(self._planned[segment_id].segment.model))
 
     def ended(self, segment_id: str) -> None:
-        """A segment has ended; with `retain: last`, what it was the last to need goes."""
+        """Count an ended segment; `retain: last` subtracts the forks that only it needed."""
         planned = self._planned[segment_id]
         segment = planned.segment
         if not isinstance(segment, Branch):
@@ -203,7 +204,7 @@ class DiskUse:
             self._add(-fork_bytes(segment.model))
 
     def _passing(self, planned: PlannedSegment) -> int:
-        """Bytes of what a running segment writes and removes again."""
+        """Bytes that a running segment writes and removes again."""
         training = planned.steps * self._pace.of(shape_of(planned)).update
         count = 2 if training > self._pace.checkpoint_seconds else 1
         return count * fork_bytes(planned.segment.model)

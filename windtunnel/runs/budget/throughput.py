@@ -1,6 +1,6 @@
-"""How long a segment takes on one slot: calibrated, measured on what has run, or assumed.
+"""Throughput: seconds of a segment on one slot, from calibration, finished runs or a guess.
 
-Where a segment's seconds go beside training: evaluations and checkpoints.
+`Timers` records the seconds of a segment's evaluations and checkpoints.
 """
 
 import time
@@ -17,23 +17,23 @@ from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.study import Study
 
 ASSUMED_FLOPS_PER_SECOND = 7e10
-"""One CPU core in fp32 until something was measured (assumed; measured with AVX-512 at widths 32 to
-256: 7e10 to 9e10)."""
+"""One CPU core in fp32, used before anything is measured (assumed; measured with AVX-512 at widths
+32 to 256: 7e10 to 9e10)."""
 
 Shape = tuple[ModelSpec, int]
-"""A model and its batch_tokens: what decides how long an update takes."""
+"""A model and its batch_tokens, which decide the time of an update."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeTimes:
-    """What one shape takes, in seconds, with every slot busy.
+    """Timings of one shape in seconds, with every slot busy.
 
     Attributes:
-        update: One update, its rows read and its curve written.
+        update: One update, with its row reads and curve writes.
         evaluation: One token of a validation set.
         fork: Writing a checkpoint with moments.
         end: Writing one without.
-        prepare: Making the shape ready in a worker process; compiling, where that is done.
+        prepare: Preparation of the shape in a worker process, compilation included.
     """
 
     update: float
@@ -45,7 +45,7 @@ class ShapeTimes:
 
 @dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """Seconds of a study's segments. Shapes that are not known go at `flops_per_second`."""
+    """Seconds of a study's segments. Unknown shapes run at `flops_per_second`."""
 
     source: Literal["calibrated", "measured", "assumed"]
     flops_per_second: float
@@ -56,7 +56,7 @@ class Throughput:
     checkpoint_seconds: float
 
     def of(self, shape: Shape) -> ShapeTimes:
-        """What a shape takes."""
+        """Timings of a shape."""
         known = self.shapes.get(shape)
         if known is not None:
             return known
@@ -86,9 +86,9 @@ def shape_of(planned: PlannedSegment) -> Shape:
 
 
 def throughput_of(study: Study, calibrated: Mapping[Shape, ShapeTimes] | None = None) -> Throughput:
-    """The best that is known: the calibration, else what this study's segments took, else a guess.
+    """The best known throughput: calibrated, else measured on finished segments, else assumed.
 
-    `calibrated` is what this study's calibration has found, if there is one that still holds.
+    `calibrated` has the timings of a calibration that is still valid, if there is one.
     """
     source: Literal["calibrated", "measured", "assumed"] = "assumed"
     shapes: dict[Shape, ShapeTimes] = {}
@@ -122,7 +122,7 @@ def _speed(shape: Shape, times: ShapeTimes) -> float:
 
 
 def _measured(study: Study) -> dict[Shape, list[float]]:
-    """FLOP/s of training, a value for each finished segment of a shape."""
+    """FLOP/s of training, one value per finished segment of a shape."""
     found: dict[Shape, list[float]] = defaultdict(list)
     begun = study.store.begun()
     for planned in study.plan.segments:
@@ -142,17 +142,17 @@ PARTS: tuple[Part, ...] = ("evaluation_seconds", "checkpoint_seconds")
 
 
 class Timers:
-    """Seconds over a segment's life, repeats counted.
+    """Seconds over a segment's life, repeated work included.
 
     They are written with every checkpoint and into the record; a crash loses what came after the
-    last of these.
+    last write.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
 
     def go_on_from(self, *written: Mapping[str, Any]) -> None:
-        """Continue from the largest value in what was written before; absent counts as zero."""
+        """Continue from the larger value of two stored ones; a missing one counts as zero."""
         for part in PARTS:
             self.seconds[part] = max(each.get(part, 0.0) for each in written)
 

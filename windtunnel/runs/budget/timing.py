@@ -1,6 +1,6 @@
-"""Time the updates, evaluations and checkpoints of one shape, as a worker would run them.
+"""Timings of the updates, evaluations and checkpoints of one shape, as a worker runs them.
 
-A process of `calibration`: an order a line on its input, a timing a line on its output.
+`calibration` starts this module as a process: one job per input line, one timing per output line.
 """
 
 import json
@@ -34,19 +34,19 @@ from windtunnel.train.loop import (
 from windtunnel.train.step import TrainStep
 
 ENOUGH_SECONDS = 2.0
-"""Of updates for one shape."""
+"""Seconds of updates timed per shape."""
 
 FEWEST_GROUPS = 3
-"""Of updates that are timed, however long they take; the median of the groups counts."""
+"""Groups of updates that are timed, however long they take; their median counts."""
 
 GROUP_SECONDS = 0.3
 
 GOES = 5
-"""Of an evaluation and of a checkpoint; their median counts."""
+"""Repetitions of an evaluation and of a checkpoint; their median counts."""
 
 
 def main() -> None:
-    """Answer every order."""
+    """Time every job."""
     number = int(sys.argv[1])
     for line in sys.stdin:
         try:
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def time_shape(job: dict[str, Any], number: int) -> Timing:
-    """Time one shape in the process that has this number among those side by side."""
+    """Time one shape in process `number` of those side by side."""
     trunk = Trunk.model_validate(job["trunk"])
     resources = Resources.model_validate(job["resources"])
     if resources.gpus_per_trial:
@@ -75,7 +75,7 @@ def time_shape(job: dict[str, Any], number: int) -> Timing:
     scratch.mkdir(exist_ok=True)
 
     def updates(count: int) -> float:
-        """Seconds of some updates of the real loop, curve and all."""
+        """Seconds of some updates of the real loop, curve included."""
         before = time.perf_counter()
         with CurveWriter(scratch / "curve.jsonl", after=0) as writer:
             until = step.state.step + count
@@ -117,7 +117,7 @@ def _save(step: TrainStep, scratch: Path, *, with_optimizer: bool) -> None:
 
 
 def _seconds(what: Callable[[], object]) -> float:
-    """Median seconds of some goes."""
+    """Median seconds of the repetitions."""
     found = []
     for _ in range(GOES):
         before = time.perf_counter()
@@ -127,7 +127,7 @@ def _seconds(what: Callable[[], object]) -> float:
 
 
 class _RandomRows:
-    """Random token ids, where no data has been prepared yet."""
+    """Random token ids, used while no data is prepared."""
 
     def __init__(self, trunk: Trunk) -> None:
         self._vocab_size, self._context = trunk.model.vocab_size, trunk.model.context

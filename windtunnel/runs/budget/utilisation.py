@@ -1,4 +1,4 @@
-"""How long a study took, against what was predicted, and how busy its sweeps kept their slots."""
+"""Utilisation of the slots by past sweeps, and actual against predicted seconds."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ class SweepTook:
 
     Attributes:
         began: Unix time.
-        startup: Seconds until the first segment was handed out; not in `seconds`.
-        seconds: From then until nothing ran any more.
-        slots: Segments at once.
-        segments: How many it ran, or ran on with.
-        busy: Seconds of their training, evaluations and checkpoints, summed.
-        bound: Seconds that no order of these segments could beat on these slots.
+        startup: Seconds until the first segment started; not in `seconds`.
+        seconds: From then until the last segment ended.
+        slots: Parallel segments.
+        segments: Number of segments started or continued.
+        busy: Summed seconds of their training, evaluations and checkpoints.
+        bound: Lower bound in seconds for these segments on these slots.
     """
 
     began: float
@@ -39,9 +39,9 @@ class SweepTook:
 
 @dataclass(frozen=True, kw_only=True)
 class Utilisation:
-    """Shares of the slots' time, over sweeps: what was reached, and what could have been.
+    """Busy share of the slots' time over several sweeps: achieved, and the best possible.
 
-    `seconds` are those of the sweeps, `best` what no order could have beaten.
+    `seconds` are those of the sweeps, `best` the lower bound of any schedule.
     """
 
     reached: float
@@ -58,9 +58,9 @@ def log_sweep(folder: Path, took: SweepTook) -> None:
 
 
 def utilisation(folder: Path) -> Utilisation | None:
-    """Over all sweeps of a study that ran something; None before there is one.
+    """Utilisation over all sweeps of a study that ran a segment; None before the first.
 
-    A damaged line of the log is noted and left out: no result rests on it.
+    A damaged line of the log is logged and skipped, because no result depends on it.
 
     Raises:
         StoreError: The log cannot be read.
@@ -87,7 +87,7 @@ def utilisation(folder: Path) -> Utilisation | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """Seconds of the finished segments of one size and kind, summed."""
+    """Predicted and actual seconds of the finished segments of one size and kind."""
 
     size: str
     kind: str
@@ -97,7 +97,7 @@ class Compared:
 
 
 def compared(study: Study, throughput: Throughput) -> list[Compared]:
-    """What finished segments took against the pace, in the plan's order of sizes."""
+    """Actual against predicted seconds of finished segments, in the plan's order of sizes."""
     groups: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for planned in study.plan.segments:
         took = _took(study, planned, throughput)
@@ -118,7 +118,7 @@ def compared(study: Study, throughput: Throughput) -> list[Compared]:
 def _took(
     study: Study, planned: PlannedSegment, throughput: Throughput
 ) -> tuple[float, float] | None:
-    """Predicted and actual seconds of a segment that finished, over the updates that it ran."""
+    """Predicted and actual seconds of a finished segment, over the updates that it ran."""
     record: dict[str, Any] = study.store.segment(planned.id).record or {}
     parts = ("seconds", "evaluation_seconds", "checkpoint_seconds")
     if record.get("outcome") != "finished" or not all(part in record for part in parts):

@@ -19,7 +19,7 @@ LEVEL = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How much more loss than the winner, nats per token, with an interval at `LEVEL`.
+    """Excess loss over the winner in nats per token, with an interval at `LEVEL`.
 
     `low` and `high` are None where the design cannot measure its noise.
     """
@@ -30,7 +30,7 @@ class Difference:
 
     @property
     def within_noise(self) -> bool | None:
-        """Whether it may be no difference at all; None where noise is not known."""
+        """Whether the difference may be 0; None where the noise is unknown."""
         return None if self.low is None or self.high is None else self.low <= 0.0 <= self.high
 
 
@@ -60,12 +60,12 @@ def seed_spread(rows: Sequence[Mapping[int, float]]) -> float | None:
 
 
 def differences(rows: Sequence[Mapping[int, float]], winner: int) -> list[Difference | None]:
-    """Of every row's mean from that of row `winner`; None where either has no losses.
+    """Difference of every row's mean from that of row `winner`; None where one has no losses.
 
     The winner is the lowest of the same losses, so its rivals look farther away than they are.
-    Tukey's intervals hold for all pairs at once, and hence for whichever pair was picked: of five
-    equal finalists Student's t has all four intervals right in 59% of searches at a nominal 90%,
-    these in 90% (measured, tests/runs/test_winner.py).
+    Tukey's intervals hold for all pairs at once, and hence for whichever pair was picked. Of five
+    equal finalists, Student's t has all four intervals right in 59% of searches at a nominal 90%,
+    Tukey's in 90% (measured, tests/runs/test_winner.py).
     """
     half = _half_width(rows)
     found: list[Difference | None] = []
@@ -82,7 +82,7 @@ def differences(rows: Sequence[Mapping[int, float]], winner: int) -> list[Differ
 
 
 def _half_width(rows: Sequence[Mapping[int, float]]) -> float | None:
-    """Of the interval of a difference between two rows' means; None without noise or a rival."""
+    """Half width of the interval of a difference of two means; None without noise or a rival."""
     noise, dof = residual_noise(rows)
     seeds = [len(row) for row in rows if row]
     if noise is None or len(seeds) < 2:
@@ -97,6 +97,6 @@ def _tukey(count: int, dof: int) -> float:
 
 
 def interval_of_mean(mean: float, spread: float, seeds: int) -> tuple[float, float]:
-    """Where a mean over so many seeds lies, at `LEVEL`."""
+    """Interval of a mean over so many seeds, at `LEVEL`."""
     half = float(student_t.ppf((1 + LEVEL) / 2, seeds - 1)) * spread / math.sqrt(seeds)
     return mean - half, mean + half

@@ -1,4 +1,4 @@
-"""What a search will have suggested in the end, as far as it can be told before: for costs."""
+"""Projected trials: what a search is expected to suggest in the end, for cost estimates."""
 
 import math
 from typing import Any
@@ -13,9 +13,10 @@ from windtunnel.runs.search.trial_log import SuggestedTrial, TrialLog
 def projected_trials(
     study: StudyConfig, experiment: SearchExperiment, suggested: TrialLog
 ) -> TrialLog:
-    """`suggested` filled up with trials spread over the space, and with trials to repeat.
+    """`suggested`, filled up with trials spread over the space and with trials to repeat.
 
-    Of early stopping it expects what the rule lets through when all losses differ at random.
+    For early stopping it expects the share that the rule lets pass when all losses differ at
+    random.
     """
     count = max(trial_count(experiment), len(suggested.trials))
     rungs = len(trial_horizons(experiment))
@@ -37,7 +38,7 @@ def projected_trials(
 
 
 def trial_count(experiment: SearchExperiment) -> int:
-    """How many trials a search is to have: a grid no more than it has combinations."""
+    """Number of trials that a search plans; a grid has at most its combinations."""
     if experiment.sampler_taken != "grid":
         return experiment.trials
     cells = math.prod(
@@ -48,7 +49,7 @@ def trial_count(experiment: SearchExperiment) -> int:
 
 
 def _spread(study: StudyConfig, experiment: SearchExperiment, share: float) -> dict[str, Any]:
-    """A value for each axis, `share` of the way along it."""
+    """A value for each axis, at the relative position `share` along it."""
     values: dict[str, Any] = {}
     for axis, searched in experiment.space.items():
         if not isinstance(searched, Range):
@@ -64,7 +65,7 @@ def _spread(study: StudyConfig, experiment: SearchExperiment, share: float) -> d
 
 
 def _admitted(experiment: SearchExperiment, number: int, rungs: int) -> int:
-    """How many rungs the rule would let trial `number` pass, if one in so many goes on."""
+    """Number of rungs that the rule would let trial `number` pass at its reduction factor."""
     stopping = experiment.early_stopping
     if stopping is None:
         return rungs

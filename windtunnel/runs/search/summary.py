@@ -1,7 +1,4 @@
-"""What a search was and what it still lacks, in sentences that every place uses.
-
-A search as JSON: for scripts, for MLflow and for a study's records.
-"""
+"""Summaries of a search: sentences for people, and one JSON document for machines."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,13 +24,13 @@ def searched(outcome: "SearchOutcome") -> str:
 
 
 def of_trials(experiment: SearchExperiment, count: int) -> str:
-    """`12 of 30 trials`; `30 trials` where fewer are asked for by now."""
+    """`12 of 30 trials`; `30 trials` where fewer are planned by now."""
     planned = trial_count(experiment)
     return f"{count} of {planned} trials" if count <= planned else f"{count} trials"
 
 
 def suggested_so_far(experiment: SearchExperiment, suggested: TrialLog) -> str:
-    """From the search's file alone: `16 of 30 trials suggested, in batch 2`."""
+    """`16 of 30 trials suggested, in batch 2`, from the search's file alone."""
     text = f"{of_trials(experiment, len(suggested.trials))} suggested"
     if suggested.finalists:
         return f"{text}, repeats of the best {len(suggested.finalists)}"
@@ -56,7 +53,7 @@ def stands(outcome: "SearchOutcome") -> str:
 
 
 def repeats_left(outcome: "SearchOutcome") -> int:
-    """Runs of finalists on new seeds, to either horizon, that have not ended."""
+    """Unfinished runs of finalists on new seeds, to either horizon."""
     return sum(
         each.missing.get("unfinished", 0) + each.longer_missing.get("unfinished", 0)
         for each in outcome.finalists
@@ -64,7 +61,7 @@ def repeats_left(outcome: "SearchOutcome") -> int:
 
 
 def missing(outcome: "SearchOutcome") -> list[str]:
-    """Why there is no winner yet, or why it may still change; nothing when all is done."""
+    """Reasons why there is no winner yet, or why it may still change; empty when all is done."""
     experiment, counts = outcome.experiment, outcome.counts
     found = []
     planned = trial_count(experiment)
@@ -101,7 +98,7 @@ def missing(outcome: "SearchOutcome") -> list[str]:
 
 
 def ranges(experiment: SearchExperiment, results: Sequence[TrialResult]) -> dict[str, str]:
-    """What values trials take on each axis: `0.0085 to 0.028`, or `false, true`."""
+    """Values of the trials on each axis: `0.0085 to 0.028`, or `false, true`."""
     found = {}
     for axis in experiment.space:
         values = [result.trial.values[axis] for result in results]
@@ -115,14 +112,14 @@ def ranges(experiment: SearchExperiment, results: Sequence[TrialResult]) -> dict
 
 
 def value_text(value: Any) -> str:
-    """A searched value for people: three digits, and words as a study file has them."""
+    """A searched value for people: three digits, and words as in a study file."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def standing(outcome: "SearchOutcome", finalist: "Finalist") -> str:
-    """Where a finalist stands: the winner, within noise of it, or behind it."""
+    """The position of a finalist: the winner, within noise of it, or behind it."""
     if outcome.winner is None:
         return ""
     if finalist is outcome.winner:
@@ -136,7 +133,7 @@ def standing(outcome: "SearchOutcome", finalist: "Finalist") -> str:
 
 
 def field_name(experiment: SearchExperiment, axis: str) -> str:
-    """An axis without its section, where no other axis has that field."""
+    """An axis without its section, unless another axis has the same field."""
     field = axis.partition(".")[2]
     alike = [each for each in experiment.space if each.partition(".")[2] == field]
     return field if len(alike) == 1 else axis

@@ -1,7 +1,7 @@
-"""What a search has suggested so far: one small file a search in the study's folder.
+"""The trial log: everything that a search has suggested, in one file in the study's folder.
 
-It is written whole, by rename, before the first segment of a batch starts, and the plan of a study
-follows from it: whoever opens the study sees its trials without asking a sampler again.
+The file is written whole, by rename, before the first segment of a batch starts. The plan of a
+study follows from it, so opening the study needs no sampler.
 """
 
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ from windtunnel.runs.files import DamagedFile, read_json, write_json
 from windtunnel.runs.json_schema import Schema
 
 MAY_CHANGE = {"trials", "top", "repeats", "longer", "kind"}
-"""Fields of a search that may change while it goes on; any other makes it another search."""
+"""Fields of a search that may change while it runs; any other change makes it another search."""
 
 
 class SuggestedTrial(Strict):
-    """One suggestion: a value for each axis, and how many of its horizons it was let train to."""
+    """One suggestion: a value for each axis, and the number of horizons it may train to."""
 
     number: int
     batch: int
@@ -31,19 +31,19 @@ class SuggestedTrial(Strict):
 
 
 class TrialLog(Strict):
-    """The trials of a search in the order of their numbers, and which of them are repeated."""
+    """The trials of a search in the order of their numbers, and the repeated ones."""
 
     trials: tuple[SuggestedTrial, ...] = ()
     finalists: tuple[int, ...] | None = None
 
     @property
     def batches(self) -> int:
-        """How many batches have been suggested."""
+        """Number of suggested batches."""
         return self.trials[-1].batch + 1 if self.trials else 0
 
 
 class SearchFile(Strict):
-    """search.*.json: what was asked when the search began, and what it has suggested."""
+    """search.*.json: the search as first configured, and its suggestions."""
 
     asked: dict[str, Any]
     suggested: TrialLog
@@ -57,7 +57,7 @@ SEARCH: Schema[SearchFile] = Schema(
 
 
 def read_suggested(folder: Path, experiment: SearchExperiment) -> TrialLog:
-    """What a search of the study in `folder` has suggested.
+    """The trial log of a search of the study in `folder`.
 
     Raises:
         ConfigError: The search was begun with another space, sampler, horizon or objective.
@@ -91,7 +91,7 @@ def read_suggested(folder: Path, experiment: SearchExperiment) -> TrialLog:
 
 
 def _contradictions(experiment: SearchExperiment, suggested: TrialLog) -> Iterator[tuple[str, str]]:
-    """Places that no search of this experiment can have written, and what is wrong there."""
+    """Entries that no search of this experiment can have written, each with the reason."""
     most = 1 + (len(experiment.early_stopping.rungs) if experiment.early_stopping else 0)
     space = experiment.model_dump(mode="json")["space"]
     batch = 0
@@ -117,7 +117,7 @@ def _contradictions(experiment: SearchExperiment, suggested: TrialLog) -> Iterat
 
 
 def _lies_in(value: Any, space: Any) -> bool:
-    """Whether a value is one of a list, or lies in a range."""
+    """Whether a value is in a list or within a range."""
     if isinstance(space, list):
         return any(type(value) is type(each) and value == each for each in space)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -127,7 +127,7 @@ def _lies_in(value: Any, space: Any) -> bool:
 
 
 def write_suggested(folder: Path, experiment: SearchExperiment, suggested: TrialLog) -> None:
-    """Keep what was suggested.
+    """Store the trial log.
 
     Raises:
         StoreError: The store cannot be written.
@@ -143,7 +143,7 @@ def _file(folder: Path, experiment: SearchExperiment) -> Path:
 
 
 def _requested(experiment: SearchExperiment) -> dict[str, Any]:
-    """What must not change under a search that goes on."""
+    """The fields that must not change while a search runs."""
     return experiment.model_dump(mode="json", exclude=MAY_CHANGE) | {
         "sampler": experiment.sampler_taken
     }

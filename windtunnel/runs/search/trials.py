@@ -1,4 +1,4 @@
-"""What the trials of a search came to, read from the store: one result a trial, in trial order."""
+"""Results of a search's trials, read from the store: one per trial, in trial order."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ Outcome = Literal["finished", "stopped", "diverged", "failed", "unfinished"]
 class TrialResult:
     """One trial of a search.
 
-    `at` holds its loss at each horizon that it was let train to, mean over its seeds, nats per
-    token; `value` is the last of them if that is the search's horizon. Both are None where some
-    seed has no loss.
+    `at` holds its loss at each horizon that it may train to, mean over its seeds, in nats per
+    token. `value` is the last of them if that is the search's horizon. Both are None where a seed
+    has no loss.
     """
 
     trial: SuggestedTrial
@@ -36,7 +36,7 @@ class TrialResult:
 def trial_results(
     study_context: StudyContext, experiment: SearchExperiment, suggested: TrialLog, store: Store
 ) -> list[TrialResult]:
-    """Every suggested trial, as far as the store knows it."""
+    """Results of all suggested trials, as far as the store has them."""
     horizons = trial_horizons(experiment)
     found = []
     for trial in suggested.trials:
@@ -69,7 +69,7 @@ def trial_losses(
     seeds: tuple[int, ...],
     horizon: Duration,
 ) -> Mapping[int, float | Outcome]:
-    """The objective at one horizon by seed, in nats per token; an outcome where there is none."""
+    """The objective at one horizon by seed, in nats per token, or an outcome without a loss."""
     points = trial_points(study_context, experiment, trial.values, seeds=seeds, horizons=(horizon,))
     planned = planned_segments(points)
     trunks = {each.id: each for each in planned}
@@ -93,7 +93,7 @@ def _objective(run: Run | None, experiment: SearchExperiment) -> float | None:
 
 
 def _without_loss(store: Store, trunk: PlannedSegment, branch: PlannedSegment) -> Outcome:
-    """Why a branch has no loss: an outcome of its own, or of the trunk that it waits for."""
+    """The outcome of a branch without a loss: its own, or that of its trunk."""
     outcomes = {outcome_of(store.segment(each.id).record, each) for each in (trunk, branch)}
     if "diverged" in outcomes:
         return "diverged"
@@ -101,7 +101,7 @@ def _without_loss(store: Store, trunk: PlannedSegment, branch: PlannedSegment) -
 
 
 def _outcome(outcomes: set[Outcome], *, stopped: bool) -> Outcome:
-    """The worst of what a trial's segments came to."""
+    """The worst outcome of a trial's segments."""
     if "diverged" in outcomes:
         return "diverged"
     if "failed" in outcomes:

@@ -1,7 +1,7 @@
-"""The outcome of a search: its winner, each rival's distance from it in seed noise, and warnings.
+"""The outcome of a search: its winner, each rival's distance in seed noise, and warnings.
 
-The best trials were chosen by losses with luck in them. So each finalist is repeated on new seeds,
-which no choice has seen; these alone decide the winner, and their mean is quoted as its loss.
+The best trials were partly lucky. So each finalist is repeated on new seeds, which no selection has
+seen. These alone decide the winner, and their mean is reported as its loss.
 """
 
 import math
@@ -32,15 +32,15 @@ EDGE = 0.05
 """A value within this share of a range (on the searched scale) from an end lies on the edge."""
 
 FEW_DOF = 4
-"""Fewer degrees of freedom of the noise get a warning."""
+"""With fewer degrees of freedom of the noise there is a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finalist:
     """A repeated trial: its losses on the new seeds, and its distance from the winner.
 
-    Losses are by seed, and empty where some seed has none; `missing` counts the outcomes of those
-    seeds, and `longer_missing` at the longer horizon.
+    Losses are by seed, and empty where a seed has none. `missing` counts the outcomes of those
+    seeds; `longer_missing` does so at the longer horizon.
     """
 
     result: TrialResult
@@ -53,12 +53,12 @@ class Finalist:
 
     @property
     def mean(self) -> float | None:
-        """Over the new seeds, at the search's horizon; None while one is missing."""
+        """Mean over the new seeds at the search's horizon; None while one is missing."""
         return fmean(self.losses.values()) if self.losses else None
 
     @property
     def longer_mean(self) -> float | None:
-        """Over the new seeds, at the longer horizon."""
+        """Mean over the new seeds at the longer horizon."""
         return fmean(self.longer_losses.values()) if self.longer_losses else None
 
 
@@ -176,7 +176,7 @@ def _of_others(count: int, others: int) -> str:
 
 
 NEAR = 2.0
-"""A trial at most so many noise units above the winner counts as near it."""
+"""A trial at most this many noise units above the winner counts as near it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +185,7 @@ class SearchOutcome:
 
     Attributes:
         experiment: The search.
-        results: One result a trial, in trial order.
+        results: One result per trial, in trial order.
         finalists: Ordered by loss on the new seeds; the first is the winner.
         noise: Standard deviation of a run's loss, nats per token, after the effect of its seed that
             all finalists share; None if not measured.
@@ -196,7 +196,7 @@ class SearchOutcome:
         edges: Axes on whose edge the winner lies.
         flops: Planned training FLOPs of each trial; 0 for one with the values of an earlier trial.
         flops_without_stopping: The same in total, had no trial been stopped early.
-        warnings: What a reader must know before trusting the winner.
+        warnings: Warnings about the winner.
     """
 
     experiment: SearchExperiment
@@ -218,7 +218,7 @@ class SearchOutcome:
 
     @property
     def leaders(self) -> tuple[TrialResult, ...]:
-        """The best trials by the losses of the search, which luck had a share in; at most `top`."""
+        """The best trials by the losses of the search, partly lucky; at most `top`."""
         done = [(each.value, each.trial.number) for each in self.results if each.value is not None]
         return tuple(self.results[n] for _, n in sorted(done)[: max(self.experiment.top, 1)])
 
@@ -250,7 +250,7 @@ class SearchOutcome:
         return interval_of_mean(self.winner.mean, self.spread, len(self.winner.losses))
 
     def winner_values(self) -> dict[str, dict[str, Any]]:
-        """The winner's values as a study file has them: section -> field -> value."""
+        """The winner's values as in a study file: section -> field -> value."""
         found: dict[str, dict[str, Any]] = {}
         for axis, value in (self.winner.result.trial.values if self.winner else {}).items():
             section, _, field = axis.partition(".")
@@ -259,7 +259,7 @@ class SearchOutcome:
 
 
 def search_outcomes(study: Study) -> tuple[SearchOutcome, ...]:
-    """The outcome of every search of a study, as the store has it."""
+    """The outcome of every search of a study, from the store."""
     return tuple(
         _outcome(study.study_context, each, read_suggested(study.folder, each), study.store)
         for each in study.config.experiments
