@@ -92,9 +92,9 @@ def test_pairs_that_cannot_be_read_say_why(tmp_path, corpus, refuses):
                 root=tmp_path / "data",
             )
 
-    fails(corpus, "wrong-format", ("p", "c"), source="s")
+    fails(corpus, "pairs-unsupported", ("p", "c"), source="s")
     np.save(tmp_path / "a.npy", np.arange(9))
-    fails(tmp_path / "a.npy", "wrong-format", ("p", "c"), path=tmp_path / "a.npy")
+    fails(tmp_path / "a.npy", "pairs-unsupported", ("p", "c"), path=tmp_path / "a.npy")
     path = tmp_path / "a.jsonl"
     path.write_text(lines_of([("x", "y")]))
     known = ["prompt", "completion"]

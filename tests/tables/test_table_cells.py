@@ -158,7 +158,7 @@ def test_scale(csv):
             "wrong-type",
             {"place": "line 2", "type": "list"},
         ),
-        ("runs.jsonl", b'{"a": 1, "a": 2}\n', "not-json", {}),
+        ("runs.jsonl", b'{"a": 1, "a": 2}\n', "duplicate-key", {"key": "a"}),
         (
             "runs.jsonl",
             b'{"a.b": 1, "a": {"b": 2}}\n',
