@@ -1,4 +1,4 @@
-"""What preparation kept of a source, what it left out, and why.
+"""Accounts of data preparation: how much of a source was kept, how much was left out, and why.
 
 A builder counts in a `Tally`, which becomes part of the manifest; an `Account` is read from there.
 """
@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from windtunnel.errors import Diagnostic
 
-# A larger share left out of a source is warned of.
+# A larger left-out share of a source gives a warning.
 LEFT_OUT_LIMIT = 0.05
 _EXAMPLES = 3
 
@@ -17,16 +17,16 @@ Whole = Literal["files", "documents", "paragraphs", "characters", "tokens"]
 
 
 class Reason(NamedTuple):
-    """Why something was left out, or is not what the source says.
+    """The reason for an exclusion or a replacement.
 
     Attributes:
-        one: What one of them is called.
-        many: What several are called.
-        of: What they are counted among.
-        fix: What to do where there are too many.
-        code: Of the warning.
-        kept: Whether it was read all the same, in another form.
-        by_count: Whether a share of the count is warned of, or one of the bytes alone.
+        one: Singular of the excluded items.
+        many: Plural of the excluded items.
+        of: The set that they are counted among.
+        fix: What the user can do about many of them.
+        code: Code of the warning.
+        kept: Whether the items were read in another form.
+        by_count: Whether the warning depends on the share of items or only on that of bytes.
     """
 
     one: str
@@ -150,7 +150,7 @@ REASONS: Mapping[str, Reason] = {
 
 
 class LeftOut(NamedTuple):
-    """What a reason left out of a source: count, bytes if known, some names."""
+    """Exclusions of a source for one reason: count, bytes if known, some names."""
 
     number: int
     bytes: int | None = None
@@ -158,12 +158,12 @@ class LeftOut(NamedTuple):
 
 
 class Tally:
-    """Counts what is left out while a source is read.
+    """Counter of exclusions while a source is read.
 
     Attributes:
-        files: Files that are read; None of a builtin.
+        files: Number of files read; None for a builtin.
         file_bytes: Their bytes on the disk.
-        left_out: By reason.
+        left_out: Exclusions by reason.
     """
 
     def __init__(self) -> None:
@@ -174,7 +174,7 @@ class Tally:
     def add(
         self, reason: str, count: int = 1, size: int | None = None, *, example: str | None = None
     ) -> None:
-        """Count what is left out for one of REASONS; `size` is its bytes, if known."""
+        """Count an exclusion for one of REASONS; `size` is its bytes, if known."""
         if not count:
             return
         had = self.left_out.get(reason, LeftOut(0))
@@ -209,14 +209,14 @@ class Account:
     """What was kept and left out of one source.
 
     Attributes:
-        name: As in the study.
-        builtin: Whether it is a builtin, whose cleaning is part of what it is.
-        files: How many were read; None of a builtin, or if prepared by an older version.
+        name: Name of the source in the study.
+        builtin: Whether it is a builtin, which is cleaned by design.
+        files: Number of files read; None for a builtin or an older manifest.
         file_bytes: Their bytes on the disk.
-        documents: How many are kept, for training and for validation.
-        tokens: How many they are, separators included.
+        documents: Number of documents kept for training and for validation.
+        tokens: Number of tokens kept, separators included.
         bytes: UTF-8 bytes behind the tokens; None if unknown.
-        left_out: Reasons, and how much each took.
+        left_out: Exclusions by reason.
     """
 
     name: str
@@ -255,7 +255,7 @@ class Account:
         )
 
     def share(self, reason: str) -> float | None:
-        """Share left out for a reason: the larger of count and bytes; None if unknown."""
+        """Share left out for a reason, the larger of count and bytes; None if unknown."""
         why, each = REASONS[reason], dict(self.left_out)[reason]
         kept_bytes = self.file_bytes if why.of == "files" else self.bytes
         shares = []
@@ -266,7 +266,7 @@ class Account:
         return max(shares, default=None)
 
     def _count(self, why: Reason) -> int | None:
-        """How many a reason is counted among, left out ones included."""
+        """Size of the set that a reason's items are counted among."""
         kept = {"files": self.files, "documents": self.documents, "tokens": self.tokens}.get(why.of)
         others = (
             each.number
@@ -290,9 +290,9 @@ class Account:
         return text
 
     def diagnostics(self) -> Iterator[Diagnostic]:
-        """A warning for each reason that left out too large a share of a source.
+        """A warning for each reason that excluded too large a share of a source.
 
-        A builtin is cleaned by design, so only losses by the tokenizer are warned of.
+        Builtins are cleaned by design, so only losses by the tokenizer give a warning.
         """
         for reason, each in self.left_out:
             why, share = REASONS[reason], self.share(reason)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from windtunnel.data.digests import check_content
 from windtunnel.errors import DataError, boundary, cause_of
 
-# Raised when the same input would give other tokens or another manifest.
+# Increased when the same input would give other tokens or another manifest.
 FORMAT = 1
 
 
@@ -63,7 +63,7 @@ def build_once(folder: Path, write: Callable[[Path], dict[str, Any]]) -> None:
 
 
 def abandoned(root: Path) -> Iterator[Path]:
-    """Unfinished folders below `root` that no living process fills: a killed one left them."""
+    """Unfinished folders below `root` whose process was killed."""
     for path in sorted(root.iterdir()) if root.is_dir() else ():
         if re.fullmatch(r"\.[0-9a-f]{16}-.+", path.name) and path.is_dir():
             lock = _locked(path)
@@ -73,9 +73,9 @@ def abandoned(root: Path) -> Iterator[Path]:
 
 
 def _locked(folder: Path) -> int | None:
-    """Hold a folder until the handle is closed or the process ends; None if another holds it.
+    """Lock a folder until the handle is closed or the process ends; None if it is locked.
 
-    Also where the file system knows no locks: there nothing tells that a folder was abandoned.
+    None also on a file system without locks, where nothing shows that a folder was abandoned.
     """
     try:
         handle = os.open(folder, os.O_RDONLY)
@@ -93,7 +93,7 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     """The manifest of a finished folder.
 
     Raises:
-        DataError: If it is missing, damaged, of another kind or of another format.
+        DataError: It is missing, damaged, of another kind or of another format.
     """
     path = folder / "manifest.json"
     fix = prepare_again(folder)
@@ -130,10 +130,10 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def check_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Check that a manifest is as it was written; those of older versions have no digest.
+    """Check a manifest against its digest, which older versions did not write.
 
     Raises:
-        DataError: If it was changed.
+        DataError: It was changed.
     """
     content = {key: value for key, value in manifest.items() if key != "digest"}
     if manifest.get("digest", digest_of(content)) != digest_of(content):
@@ -146,7 +146,7 @@ def check_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def prepare_again(folder: Path) -> str:
-    """The fix of a message on a damaged folder."""
+    """The fix that messages about a damaged folder give."""
     return f"delete {folder}: `windtunnel sweep` prepares it again from the sources"
 
 
@@ -154,7 +154,7 @@ def sync(path: Path) -> None:
     """Flush a file, or the entries of a folder, to disk.
 
     Raises:
-        OSError: A file cannot be flushed; folders are tried only, as some file systems sync none.
+        OSError: A file cannot be flushed; for folders it is ignored.
     """
     with suppress(OSError) if path.is_dir() else nullcontext():
         handle = os.open(path, os.O_RDONLY)
@@ -169,8 +169,8 @@ class TokenWriter:
 
     Attributes:
         tokens: Ids written so far.
-        documents: How many documents they are; counted by the caller.
-        text_bytes: UTF-8 bytes behind them, None where unknown; counted by the caller.
+        documents: Number of documents; counted by the caller.
+        text_bytes: UTF-8 bytes behind the tokens, None if unknown; counted by the caller.
     """
 
     def __init__(self, path: Path, dtype: str) -> None:
@@ -190,7 +190,7 @@ class TokenWriter:
         self._file.close()
 
     def append(self, ids: npt.NDArray[Any]) -> None:
-        """Writes ids, shape (n,); the caller has checked that they fit the type."""
+        """Write ids, shape (n,); the caller has checked their range."""
         data = np.ascontiguousarray(ids, dtype=self._dtype).tobytes()
         self._file.write(data)
         self._hash.update(data)
@@ -208,13 +208,13 @@ class TokenWriter:
 
 @dataclass(frozen=True, kw_only=True)
 class Sides:
-    """The two token files of a source, and how documents are split between them.
+    """The two token files of a source, and the rule that splits its documents between them.
 
     Attributes:
-        train: For training.
-        validation: Held out.
-        fraction: Share of documents for validation.
-        dedup: Share of a document that was read before from which it is dropped; None: never.
+        train: Training tokens.
+        validation: Held-out tokens.
+        fraction: Share of documents held out.
+        dedup: Share already read at which a document is dropped; None: never.
     """
 
     train: TokenWriter

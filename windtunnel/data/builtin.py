@@ -21,7 +21,7 @@ from pathlib import Path
 from windtunnel.data.pairs import Pair, PairGroup
 from windtunnel.errors import DataError, did_you_mean
 
-# Tests and vendored or generated folders repeat what is elsewhere; version and config files differ
+# Tests and vendored or generated folders repeat other text; version and config files differ
 # between builds of one version.
 _SKIPPED = re.compile(
     r"(^|/)(tests?|_tests?|testing|conftest|_?vendor(ed)?|_?vendored_\w+|third_?party\w*"
@@ -34,10 +34,10 @@ _LEAST_LETTERS = 0.35
 
 
 def packages_of(builtin: str) -> list[str]:
-    """The packages that `KIND` or `KIND/PACKAGE` is read from.
+    """The packages behind `KIND` or `KIND/PACKAGE`.
 
     Raises:
-        DataError: If the package is none of the committed list.
+        DataError: The package is not in the committed list.
     """
     known = _package_names()
     _, _, package = builtin.partition("/")
@@ -55,10 +55,10 @@ def packages_of(builtin: str) -> list[str]:
 
 
 def package_versions(builtin: str) -> dict[str, str]:
-    """Version of each package that a builtin is read from.
+    """Versions of the packages of a builtin.
 
     Raises:
-        DataError: If a package is not installed, or none of the committed list.
+        DataError: A package is not installed, or none of the committed list.
     """
     return {name: _distribution(name).version for name in packages_of(builtin)}
 
@@ -67,7 +67,7 @@ def builtin_documents(builtin: str) -> Iterator[bytes]:
     """One UTF-8 document per source file: its docstrings (`docs`) or its code without (`code`).
 
     Raises:
-        DataError: If a package of the committed list is missing or incomplete.
+        DataError: A package of the committed list is missing or incomplete.
     """
     packages = packages_of(builtin)
     if builtin.partition("/")[0] == "docs":
@@ -80,10 +80,10 @@ def builtin_documents(builtin: str) -> Iterator[bytes]:
 
 
 def builtin_doctests() -> Iterator[PairGroup]:
-    """The doctests of each source file, no two alike, with its document of `docs` as content.
+    """Distinct doctests of each source file, with its docstrings as content.
 
     Raises:
-        DataError: If a package of the committed list is missing or incomplete.
+        DataError: A package of the committed list is missing or incomplete.
     """
     novel = Doctests()
     for document, docstrings in _documented(_package_names()):
@@ -109,7 +109,7 @@ def _sources(packages: list[str], suffixes: tuple[str, ...]) -> Iterator[str]:
                 f"builtin data: package {name!r} has no RECORD of its files; reinstall it with pip",
                 package=name,
             )
-        # Sorted as text: the order of RECORD is the installer's.
+        # Sorted, because the order of RECORD depends on the installer.
         for path in sorted(map(str, distribution.files)):
             if path.rpartition(".")[2] not in suffixes or _SKIPPED.search(path):
                 continue
@@ -130,7 +130,7 @@ def _sources(packages: list[str], suffixes: tuple[str, ...]) -> Iterator[str]:
 
 
 def _is_table(code: str) -> bool:
-    """Whether a file was generated, or is data rather than code."""
+    """Whether a file is generated, or holds data rather than code."""
     if _GENERATED.search(code, 0, 1000):
         return True
     if max(map(len, code.split("\n"))) > _LONGEST_LINE:
@@ -176,7 +176,7 @@ def split_docstrings(source: str) -> tuple[list[str], str]:
     docstrings: list[str] = []
     code: list[str] = []
     kept_to = position = 0
-    last = ":"  # the last character that is neither space nor comment; a file opens like a body
+    last = ":"  # the last character outside spaces and comments; a file starts like a body
     for match in _TOKEN.finditer(source):
         token, start, end = match.group(), match.start(), match.end()
         before = source[position:start]
@@ -200,35 +200,35 @@ def split_docstrings(source: str) -> tuple[list[str], str]:
     return docstrings, "".join(code)
 
 
-# Together, with the separator, within the 128 tokens that small models of bytes are trained on.
+# Together with the separator, within the 128-token context of small byte models.
 PROMPT_BYTES = 80
 COMPLETION_BYTES = 46
 
-# Nothing to learn: what was elided, blank lines, errors, and addresses, which no two runs share.
+# Nothing to learn: elisions, blank lines, errors, and addresses, which differ between runs.
 _UNPREDICTABLE = re.compile(
     r"\s*(?:\.\.\.|<BLANKLINE>|\s)*\Z|Traceback|.*\b0x[0-9a-fA-F]{6,}", re.DOTALL
 )
 
 
 class Doctests:
-    """Remembers statements with their outputs, and gives each of them once."""
+    """Statements with their outputs, each of them once."""
 
     def __init__(self) -> None:
         self._parser = doctest.DocTestParser()
         self._seen: set[tuple[str, str]] = set()
 
     def of(self, docstring: str) -> Iterator[Pair]:
-        """The pairs of a docstring that were not given before.
+        """The pairs of a docstring that are new.
 
-        A prompt is the docstring's session up to a statement, cut at a line's beginning to
-        PROMPT_BYTES; its completion is what the statement prints, without the last newline.
+        A prompt is the docstring's session up to a statement, cut at the start of a line to
+        PROMPT_BYTES. Its completion is the statement's output without the last newline.
         """
         if ">>>" not in docstring:
             return
         try:
             examples = self._parser.get_examples(docstring)
         except ValueError:
-            return  # prompts that are not indented alike
+            return  # prompts with different indents
         session = ""
         for example in examples:
             statement = _as_typed(example.source)
@@ -254,7 +254,7 @@ def _last_lines(text: str, most: int) -> str:
     tail = text.encode()
     if len(tail) <= most:
         return text
-    # One byte more, so that a line that begins just where the cut falls is kept.
+    # One more byte, so that a line starting exactly at the cut is kept.
     return tail[-most - 1 :].partition(b"\n")[2].decode()
 
 

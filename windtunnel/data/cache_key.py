@@ -29,11 +29,11 @@ def dataset_cache_key(
 
     Args:
         spec: Sources, tokenizer and split.
-        digests: Hashes of the files, where they are known already.
-        tell: Told how far the hashing of large files is.
+        digests: Known hashes of the files.
+        tell: Called with the progress of hashing large files.
 
     Raises:
-        DataError: If a source or the tokenizer cannot be found or read.
+        DataError: A source or the tokenizer cannot be found or read.
     """
     _refuse_two_vocabularies(spec)
     tokenizer = load_tokenizer(spec.tokenizer, end_of_text=spec.end_of_text)
@@ -75,11 +75,11 @@ def source_cache_key(
     tell: Tell | None = None,
     tokenizer_name: str | None = None,
 ) -> dict[str, Any]:
-    """All that decides the stored tokens of one source; not its name, weight, path or times.
+    """Everything that decides the stored tokens of one source, without name, weight and path.
 
     Raises:
         ConfigError: If `vocab_size` is missing for token files, or below the tokenizer's.
-        DataError: If the source cannot be found or read.
+        DataError: The source cannot be found or read.
     """
     key: dict[str, Any] = {"format": FORMAT, "validation_fraction": fraction}
     if source.builtin:
@@ -115,7 +115,7 @@ def source_cache_key(
 
 
 def _refuse_two_vocabularies(spec: DataSpec) -> None:
-    """Refuse bytes beside another tokenizer's ids: they cannot share a model."""
+    """Refuse bytes beside another tokenizer's ids, which cannot share a model."""
     if spec.tokenizer != "bytes":
         return
     tokenised = {
@@ -165,14 +165,14 @@ _GOES_ON = (
 
 
 def changes_since(dataset: Dataset, spec: DataSpec, *, root: Path) -> tuple[Diagnostic, ...]:
-    """A warning for each source, and for the tokenizer, that is not what it was; none if gone.
+    """A warning for each source, and for the tokenizer, whose files have changed.
 
-    Files are read again only if their size or times are new.
+    Files are read again only if their size or times changed.
 
     Args:
-        dataset: What was made.
-        spec: What would be asked for now.
-        root: Folder of prepared data, where hashes are kept.
+        dataset: The prepared dataset.
+        spec: The present data section.
+        root: Folder of prepared data, which also keeps the hashes.
     """
     digests, diagnostics = Digests(root), list[Diagnostic]()
     folders = {source.name: source.folder for source in dataset.sources}
@@ -215,7 +215,7 @@ def changes_since(dataset: Dataset, spec: DataSpec, *, root: Path) -> tuple[Diag
 
 
 class _Change(NamedTuple):
-    """A file of a source that is not what it was, and how: changed, gone, new or unreadable."""
+    """A changed file of a source, and how it changed: changed, gone, new or unreadable."""
 
     file: str
     kind: str
@@ -244,12 +244,12 @@ def _changes(source: Source, key: dict[str, Any], digests: Digests) -> Iterator[
     except (DataError, OSError) as error:
         yield _Change(source.path, "unreadable", f"cannot be read: {error}")
         return
-    # Older manifests were made by other rules of what is read of a folder.
+    # Older versions selected the files of a folder by other rules.
     if all(_is_whole(digest) for _, _, digest in key["files"]):
         known = {name for name, _, _ in key["files"]}
         yield from (_Change(name, "new", f"{name} is new") for name in now if name not in known)
 
 
 def _is_whole(digest: str) -> bool:
-    """Whether a digest is of all of a file, as those of older manifests are not."""
+    """Whether a digest covers all of a file; those of older manifests do not."""
     return len(digest) == DIGEST_HEX

@@ -54,7 +54,7 @@ class SourceInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A dataset on disk. Holds no open file, so it can be sent to another process.
+    """A dataset on disk. It holds no open file, so it can be sent to another process.
 
     Attributes:
         folder: Its manifest; the sources' folders lie beside it.
@@ -71,10 +71,10 @@ class Dataset:
 
     @classmethod
     def open(cls, folder: Path) -> "Dataset":
-        """A prepared dataset, once its manifests and file sizes agree.
+        """A prepared dataset, after a check of its manifests and file sizes.
 
         Raises:
-            DataError: If it is missing or damaged.
+            DataError: It is missing or damaged.
         """
         manifest = read_manifest(folder, "dataset")
         sources, validation = [], list[ValidationSet]()
@@ -107,7 +107,7 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over all that decides the training stream, and nothing else.
+        """16 hex digits over everything that decides the training stream, and nothing else.
 
         Included are tokens, names (they seed the shuffles) and mixture weights of the sources, and
         the vocabulary. Validation sets, paths and a common factor of the weights are not.
@@ -115,7 +115,7 @@ class Dataset:
         return self.fingerprint_of({source.name: source.weight for source in self.sources})
 
     def fingerprint_of(self, weights: Mapping[str, float]) -> str:
-        """The same for a mixture of these sources; one without a weight has no part in it.
+        """The fingerprint of a mixture of these sources; a source without weight is not part of it.
 
         Raises:
             DataError: A name is no source, or a weight is too small for a row.
@@ -153,7 +153,7 @@ class Dataset:
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """Warnings that bear on the losses; docs/data.md lists the codes."""
+        """Warnings that affect the losses; docs/data.md lists the codes."""
         warnings = []
         for held_out in self.validation:
             where = f"validation set {held_out.name!r}"
@@ -171,7 +171,7 @@ class Dataset:
                         limit=CONTAMINATION_LIMIT,
                     )
                 )
-            # Of pairs the smaller of the two sets is named.
+            # For pairs, the smaller of the two sets is named.
             whole_of_pairs = held_out.paired and not held_out.conditional
             if held_out.tokens < VALIDATION_TOKENS and not whole_of_pairs:
                 warnings.append(
@@ -204,16 +204,16 @@ class Dataset:
 
         Args:
             context: Tokens predicted in each row.
-            weights: Of the sources, where they are not the study's own.
-            first: The row that a path begins to read it at.
-            begun: Rows of each source that the path has read by then.
-            passed: How often it has passed each by then, where it cut other rows before.
-            ramp: Rows over which the mixture goes there from `before`, in a straight line.
-            before: Weights that a ramp leaves.
+            weights: Weights of the sources; default: the study's own.
+            first: Row of the path at which the stream begins.
+            begun: Rows of each source that the path has read before.
+            passed: Epochs of each source before, if its rows were cut otherwise.
+            ramp: Rows of linear interpolation from the mixture `before`.
+            before: Weights at the start of a ramp.
             completion: Mask the loss of everything but completions.
 
         Raises:
-            DataError: If a source is too short for one row.
+            DataError: A source is too short for one row.
         """
         return TrainStream(
             self._files(weights),
@@ -227,7 +227,7 @@ class Dataset:
         )
 
     def row_counts(self, context: int) -> dict[str, int]:
-        """How many rows of `context` tokens and one target each source has, by name."""
+        """Rows of `context` tokens and one target in each source, by name."""
         return {file.name: file.row_count(context) for file in self._files(None)}
 
     def cut_diagnostics(self, context: int) -> tuple[Diagnostic, ...]:
@@ -268,12 +268,12 @@ class Dataset:
     def verify(
         self, digests: Digests | None = None, tell: Callable[[int], None] | None = None
     ) -> None:
-        """Compares checksums of all that `digests` does not know unchanged (1.5 s for each GB).
+        """Compare checksums of all files that `digests` does not know as unchanged (1.5 s per GB).
 
         `tell` is called with the bytes read so far.
 
         Raises:
-            DataError: If a file is not what was written.
+            DataError: A file does not match its checksum.
         """
         check_manifest(self.folder, read_manifest(self.folder, "dataset"))
         for source in self.sources:

@@ -36,12 +36,12 @@ _SENTENCE_BREAK = re.compile(rb"(?<=[.!?])\s+|\n")
 
 
 class NearDuplicates:
-    """Remembers what was read, and returns what of the next document is new.
+    """Memory of the text read so far, which finds the new part of the next document.
 
     Args:
-        drop_repeats: Also take repeated paragraphs out of documents that stay.
-        whole: Compare documents as wholes, where many share a template.
-        share: Share of a document that was read before, from which it is one.
+        drop_repeats: Also remove repeated paragraphs from documents that are kept.
+        whole: Compare whole documents, for text that shares a template.
+        share: Share already read at which a document is a near-duplicate.
         tally: Counts near-duplicates and repeated paragraphs.
     """
 
@@ -63,7 +63,7 @@ class NearDuplicates:
         return self._tally.count("near-duplicate")
 
     def novel(self, document: bytes) -> bytes | None:
-        """The document, without repeated paragraphs if asked for; None if a near-duplicate."""
+        """The document, perhaps without repeated paragraphs; None if a near-duplicate."""
         parts = [document] if self._whole else PARAGRAPH_BREAK.split(document)
         if len(parts) < FEW_PARAGRAPHS and not (self._drop_repeats or self._whole):
             parts = _SENTENCE_BREAK.split(document)
@@ -101,7 +101,7 @@ CLEAN_SHARE = 0.25
 
 # Blocks looked up at once; small enough that they and their hashes stay in the cache.
 _CHUNK = 1 << 12
-# Two threads: numpy releases the lock, and more would fight the trials on a shared machine.
+# Two threads: numpy releases the lock, and more would slow trials on a shared machine.
 _THREADS = 2
 
 Mask = npt.NDArray[np.bool_]
@@ -211,7 +211,7 @@ def _window_hashes(tokens: npt.NDArray[Any], window: int) -> Hashes:
     plain = np.ascontiguousarray(tokens)
     width = 8 // plain.itemsize
     shape = (*plain.shape[:-1], plain.shape[-1] - width + 1)
-    # Eight bytes are a 64-bit number already; reading one at every token is one copy.
+    # Eight bytes are already a 64-bit number; reading one at every token is one copy.
     hashes = _scrambled(np.ndarray(shape, "<u8", plain, strides=plain.strides).astype(np.uint64))
     while width < window:
         hashes = _joined(hashes[..., :-width], hashes[..., width:], width)

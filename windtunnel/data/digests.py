@@ -4,7 +4,7 @@ Every byte of a source is hashed (BLAKE2b, about 1 GB/s on one core), so any edi
 prepared tokens carry the SHA-256 in their manifest. A file with unchanged size, times, inode and
 device is not read again. The cache is derived data: if damaged or missing, it is rebuilt.
 
-A manifest may hold more than the schema names; those of older versions lack what is optional.
+A manifest may hold more than the schema; older manifests lack its optional keys.
 """
 
 import hashlib
@@ -26,11 +26,11 @@ from windtunnel.laws.schema import SHORT
 NAME = "digests.json"
 SHA256_HEX = 64
 DIGEST_HEX = 40
-"""Characters of a digest; those of older manifests, of a few stretches of a file, are shorter."""
+"""Hex digits of a digest. Older manifests have shorter ones, of parts of a file."""
 
-# Below this a run hashes its files again in less time than the list of them takes to be worth it.
+# Below this, hashing the files again is cheaper than storing the list of them.
 _WORTH_BYTES = 1 << 24
-# Within this a second edit may leave the same times (a coarse clock), so such a file is not kept.
+# Within this time a second edit may leave equal times (a coarse clock): not cached.
 _SETTLED_NS = 2_000_000_000
 _CHUNK_BYTES = 1 << 22
 _TELL_BYTES = 1 << 28
@@ -39,10 +39,10 @@ Stamp = tuple[int, int, int, int, int]
 
 
 class Digests:
-    """Hashes of files, remembered in a folder.
+    """Hashes of files, cached in a folder.
 
     Args:
-        folder: Where they are kept between runs; None keeps nothing.
+        folder: The folder of the cache; None: no cache.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -56,7 +56,7 @@ class Digests:
         """Hash of a file's content; `tell` is called with the bytes hashed so far.
 
         Raises:
-            DataError: If the file cannot be read, or changes meanwhile.
+            DataError: The file cannot be read, or changes meanwhile.
         """
         return self._of(path, DIGEST_HEX, lambda: self._hash(path, tell))
 
@@ -66,9 +66,9 @@ class Digests:
         tell: Callable[[int], None] | None = None,
         check: Callable[[bytes], None] | None = None,
     ) -> str:
-        """SHA-256 of a file that windtunnel has made; `check` is called with each part read.
+        """SHA-256 of a file that windtunnel wrote; `check` is called with each part read.
 
-        What `check` refuses is not remembered.
+        The hash of a file that `check` refuses is not cached.
 
         Raises:
             DataError: As `of`.
@@ -95,17 +95,17 @@ class Digests:
         return digest
 
     def check_unchanged(self, path: Path) -> None:
-        """Whether a file is still the one that was hashed.
+        """Check that a file has not changed since it was hashed.
 
         Raises:
-            DataError: If it has changed since, or is gone.
+            DataError: It has changed or is missing.
         """
         with boundary(path, "check that the file is there and that it may be read"):
             if path in self._seen and _stamp(path) != self._seen[path][0]:
                 raise _changed(path)
 
     def save(self) -> None:
-        """Keep what was hashed, if that spares more than a moment; a read-only store is no harm."""
+        """Store the cache if that saves time; a read-only store is ignored."""
         if self._file is None or not self._changed:
             return
         if self._hashed_bytes < _WORTH_BYTES and not self._file.exists():
@@ -155,11 +155,11 @@ def _changed(path: Path) -> DataError:
 
 
 def _read(file: Path) -> dict[str, tuple[Stamp, str]]:
-    """What a file of digests holds; nothing of what is damaged."""
+    """Content of a cache file without its damaged parts."""
     try:
         held = json.loads(file.read_bytes())
         items = list(held.items())
-    except Exception:  # derived, whatever is wrong with it: it is made again
+    except Exception:  # derived data: rebuilt when damaged
         return {}
     return {
         key: (tuple(value[:5]), value[5])
@@ -244,10 +244,10 @@ _SCHEMAS: dict[str, TypeAdapter[Any]] = {
 
 
 def check_content(manifest: Any, kind: str) -> None:
-    """Whether a manifest holds what is read of it.
+    """Check the keys of a manifest that this version reads.
 
     Raises:
-        Refused: With the key, its value and what is expected.
+        Refused: A wrong value, with its key and the expected type.
     """
     try:
         _SCHEMAS[kind].validate_python(manifest)

@@ -1,7 +1,7 @@
-"""The files of a source, and what of a folder is left out.
+"""Files of a source, and the exclusions of a folder.
 
-Folders are walked through links, each once. The README, LICENSE and metadata JSON of a data set are
-not training text.
+Folders are walked through links, each once. README, LICENSE and metadata JSON of a data set are not
+training text.
 """
 
 import os
@@ -19,13 +19,13 @@ from windtunnel.errors import DataError, boundary
 
 TEXT_SUFFIXES = (*PLAIN_SUFFIXES, *PAIR_SUFFIXES)
 _PLAIN_TEXT = set(PLAIN_SUFFIXES) - {".parquet"}
-# Longest first, so that `.json.gz` is found before a shorter one that ends alike.
+# Longest first, so that `.json.gz` is found before `.gz`.
 _SUFFIXES = sorted(TEXT_SUFFIXES + TOKEN_SUFFIXES, key=len, reverse=True)
 
 _DOCUMENTATION = re.compile(
     r"(readme|licen[sc]es?|copying|notice|changelog|citation)(?![a-z])", re.IGNORECASE
 )
-# Beside records or tokens, also these are about them.
+# Beside records or tokens, these are documentation too.
 _ABOUT_RECORDS = re.compile(
     r"(readme|licen[sc]es?|copying|notice|changelog|citation|contributing|requirements|changes"
     r"|authors|(.*[^a-z])?(data|dataset|model)?card)(?![a-z])",
@@ -37,7 +37,7 @@ _METADATA = re.compile(
     r"|(.*_indexmap_.*|(.*[-_])?(doc|document|sample|shuffle)_(idx|index))\.npy",
     re.IGNORECASE,
 )
-# What other tools write, by suffix: what to do with it.
+# Files of other tools by suffix, with the fix.
 _ELSEWHERE = {
     ".ds": "datatrove writes raw token ids in it: name it .bin and set dtype",
     ".arrow": "write it as .parquet (datasets: Dataset.to_parquet)",
@@ -62,7 +62,7 @@ class _File(NamedTuple):
 
 
 def suffix_of(path: Path) -> str | None:
-    """The suffix by which a file is read, in lower case; None if it is not."""
+    """The suffix by which a file is read, in lower case; None for other files."""
     name = path.name.lower()
     return next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), None)
 
@@ -76,11 +76,11 @@ def index_of(path: Path) -> Path | None:
     """The Megatron index beside a `.bin`, if there is one.
 
     Raises:
-        DataError: If it is a link that leads nowhere.
+        DataError: It is a broken link.
     """
     if suffix_of(path) != ".bin":
         return None
-    # A link may lead to where both lie.
+    # A link may lead to the folder of both.
     for near in (path, path.resolve()):
         for place in (near.with_suffix(".idx"), near.with_suffix(".IDX")):
             if place.exists():
@@ -99,7 +99,7 @@ def source_files(source: Source, tally: Tally | None = None) -> list[tuple[str, 
     """Files of a source with their names relative to it, in order of name.
 
     Raises:
-        DataError: If the path is missing, holds no readable file, mixes text with token files,
+        DataError: The path is missing, holds no readable file, mixes text with token files,
             a file is empty, or pairs are asked for from other files than JSON lines.
     """
     tally = tally or Tally()
@@ -110,7 +110,7 @@ def source_files(source: Source, tally: Tally | None = None) -> list[tuple[str, 
     read = {each.place for each in readable}
     read |= {_place(index.stat()) for each in readable if (index := index_of(each.path))}
     for each in files:
-        # What a link with a suffix leads to is read by the link's name.
+        # The suffix of a link decides, not that of its target.
         if suffix_of(each.path) is None and each.place not in read:
             about = _DOCUMENTATION.match(each.path.name)
             reason = "documentation-file" if about else "unread-suffix"
@@ -165,7 +165,7 @@ def _allowed(files: list[_File]) -> str:
 
 
 def _candidates(root: Path, where: str, tally: Tally) -> Iterator[_File]:
-    """The one file, or those of a folder, of whatever suffix."""
+    """The one file, or all files of a folder."""
     if root.is_symlink() and not root.exists():
         target = os.readlink(root)  # noqa: PTH115
         raise DataError(
@@ -231,7 +231,7 @@ def _place(status: os.stat_result) -> tuple[int, int]:
 
 
 def _kind(path: Path) -> tuple[str, int, tuple[int, int]]:
-    """`folder`, `file`, `broken` or `other`, the size of a file, and where it lies."""
+    """`folder`, `file`, `broken` or `other`, the size of a file, and its resolved path."""
     try:
         status = path.stat()
     except OSError:
@@ -245,7 +245,7 @@ def _kind(path: Path) -> tuple[str, int, tuple[int, int]]:
 
 
 def _each_once(files: list[_File], tally: Tally) -> list[_File]:
-    """The files, each by one of the names that lead to it: its own before that of a link."""
+    """Each file once, under its own name if possible, else under that of a link."""
     kept = dict[tuple[int, int], _File]()
     for each in sorted(files, key=lambda each: (each.path.is_symlink(), each.name)):
         if kept.setdefault(each.place, each) is not each:
@@ -254,9 +254,9 @@ def _each_once(files: list[_File], tally: Tally) -> list[_File]:
 
 
 def _without_documentation(files: list[_File], tally: Tally) -> list[_File]:
-    """The files without README and LICENSE, unless others of their suffix make them corpus.
+    """Files without README and LICENSE, unless others of their suffix make them corpus text.
 
-    Beside records or tokens, text about them is none, however many files it is.
+    Beside records or tokens, any number of such text files is documentation.
     """
     records = _has_records(files)
     others = [each for each in files if not _DOCUMENTATION.match(each.path.name)]
@@ -275,7 +275,7 @@ def _without_documentation(files: list[_File], tally: Tally) -> list[_File]:
 
 
 def _has_records(files: list[_File]) -> bool:
-    """Whether there are JSON lines, Parquet or tokens; `.json` beside other text is about it."""
+    """Whether there are JSON lines, Parquet or token files; `.json` beside text is metadata."""
     paths = [each.path for each in files if not _METADATA.fullmatch(each.path.name)]
     suffixes = {
         suffix
@@ -287,14 +287,14 @@ def _has_records(files: list[_File]) -> bool:
 
 
 def _without_metadata(files: list[_File], source: Source, tally: Tally) -> list[_File]:
-    """The files without those that describe a data set."""
+    """Files without those that describe a data set."""
     columns = source.pairs or (source.text_column,)
     others = {suffix_of(each.path) for each in files} - {".json"}
 
     def describes(each: _File) -> bool:
         if _METADATA.fullmatch(each.path.name):
             return True
-        # Beside data of another kind, JSON without the text is about the data.
+        # Beside data of another kind, JSON without the text field is metadata.
         return bool(others) and suffix_of(each.path) == ".json" and lacks_fields(each.path, columns)
 
     metadata = [each for each in files if describes(each)]

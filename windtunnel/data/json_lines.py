@@ -1,4 +1,4 @@
-"""JSON records: one a line, or in a `.json` file also one array, or one object."""
+"""JSON records: one per line, or in a `.json` file also one array or one object."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from windtunnel.data.account import Tally
 from windtunnel.data.opening import opened
 from windtunnel.errors import DataError, boundary, cause_of
 
-# Of an array all is read at once; more than this would not fit beside what the build holds.
+# An array is read at once; more than this would not fit into memory beside the build.
 _LARGEST_ARRAY = 1 << 30
 _HEAD_BYTES = 1 << 16
 _MISSING = object()
@@ -28,7 +28,7 @@ def json_texts(path: Path, columns: tuple[str, ...], tally: Tally) -> Iterator[l
     """The text of each record's columns, as UTF-8; a record with a null in one is left out.
 
     Raises:
-        DataError: If a record is damaged or lacks a column; names the file and its line.
+        DataError: A record is damaged or lacks a column; names the file and its line.
     """
     with opened(path) as file:
         for place, record in _records(file, path):
@@ -42,7 +42,7 @@ def json_texts(path: Path, columns: tuple[str, ...], tally: Tally) -> Iterator[l
 
 
 def field_of(record: Any, column: str) -> Any:
-    """A field of a record, or the one that a dotted name leads to; _MISSING if there is none."""
+    """A field of a record, also by a dotted name; _MISSING if there is none."""
     if not isinstance(record, dict):
         return _MISSING
     if column in record:
@@ -98,7 +98,7 @@ def _records(file: BufferedReader, path: Path) -> Iterator[tuple[int | str, Any]
 
 
 def _is_one_value(head: bytes) -> bool:
-    """Whether a `.json` file holds an array or an object over several lines, and no lines."""
+    """Whether a `.json` file holds one array or one object over several lines."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"["):
         return True
@@ -144,7 +144,7 @@ def _encoded(text: str, tally: Tally) -> bytes:
 
 
 def _no_text(where: str, record: Any, columns: tuple[str, ...], texts: list[Any]) -> DataError:
-    """The error that names the field without text, the record's fields, and what to set."""
+    """The error for a field without text, with the record's fields and the fix."""
     wrong = next(n for n, text in enumerate(texts) if not isinstance(text, str | None))
     value = texts[wrong]
     fields = record if isinstance(record, dict) else {}
@@ -171,7 +171,7 @@ def _is_nan(found: Any) -> bool:
 
 
 def _is_table(fields: dict[str, Any], found: Any) -> bool:
-    """Whether a record is a table as pandas writes it whole: by columns, by rows, or split."""
+    """Whether a record is a whole pandas table: by columns, by rows, or split."""
     if isinstance(found, dict) and found and all(map(str.isdecimal, found)):
         return True
     by_rows = all(name.isdecimal() and isinstance(row, dict) for name, row in fields.items())
@@ -182,7 +182,7 @@ _TABLES = ({"columns", "index", "data"}, {"columns", "data"}, {"schema", "data"}
 
 
 def _list_within(fields: dict[str, Any], column: str) -> str | None:
-    """The field on a column's path that is a list, if one is."""
+    """The list on a column's path, if there is one."""
     parts = column.split(".")
     outers = (".".join(parts[:length]) for length in range(1, len(parts)))
     return next((outer for outer in outers if isinstance(field_of(fields, outer), list)), None)

@@ -25,7 +25,7 @@ def megatron_documents(
     """Ids of each document, shape (n,), and the number of its first token in the file.
 
     Raises:
-        DataError: If the index is damaged, or leads out of the file; names its entry.
+        DataError: The index is damaged, or leads out of the file; names its entry.
     """
     with boundary(index, _FIX, what="not a Megatron index"):
         dtype, sizes, pointers, documents = _read(index)
@@ -54,7 +54,7 @@ def megatron_documents(
 def _read(
     index: Path,
 ) -> tuple[np.dtype[Any], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Type of the ids, sizes and pointers of the sequences, and where documents begin."""
+    """Data type, sizes and pointers of the sequences, and the starts of the documents."""
     data = index.read_bytes()
     body = len(_MAGIC) + _HEADER.size
     if data.startswith(_OLD_MAGIC):
@@ -98,7 +98,7 @@ def _read(
 def _check(
     path: Path, index: Path, itemsize: int, total: int, arrays: tuple[npt.NDArray[np.int64], ...]
 ) -> None:
-    """Whether an index tells of its file, and of all of it in order."""
+    """Check that an index covers its whole file in order."""
     sizes, pointers, documents = arrays
 
     def refuse(

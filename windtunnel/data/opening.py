@@ -1,4 +1,4 @@
-"""Opens files as bytes, decompressed according to their suffix."""
+"""Files as byte streams, decompressed according to their suffix."""
 
 import gzip
 import io
@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, cast
 
 from windtunnel.errors import DataError, boundary
 
-# Frames of `zstd --long=31` are the largest there are.
+# Frames of `zstd --long=31` are the largest possible.
 _WINDOW_BYTES = 1 << 31
 _PACKED_BYTES = 1 << 17
 _WIDE = {
@@ -24,7 +24,7 @@ _WIDE_ZEROS = {
     (1, 2, 3, 5, 6, 7): "UTF-32LE",
     (0, 1, 2, 4, 5, 6): "UTF-32BE",
 }
-# What no text begins with.
+# First bytes that no text has.
 _PACKED = {
     b"\x1f\x8b\x08": ("gzip", "add .gz to its name, or unpack it"),
     b"\x28\xb5\x2f\xfd": ("zstd", "add .zst to its name, or unpack it"),
@@ -38,10 +38,10 @@ _PACKED = {
 
 @contextmanager
 def opened(path: Path) -> Iterator[io.BufferedReader]:
-    """The bytes of a file; an error while they are read names the file.
+    """The bytes of a file; errors name the file.
 
     Raises:
-        DataError: If it cannot be opened, is damaged, or is no UTF-8 by its first bytes.
+        DataError: It cannot be opened, is damaged, or is no UTF-8 by its first bytes.
     """
     packed = path.suffix.lower() in {".gz", ".zst"}
     what = "cannot be decompressed or read" if packed else "cannot be read"
@@ -52,7 +52,7 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
 
 
 def _refuse_other_content(path: Path, head: bytes) -> None:
-    """Whether the first bytes are those of text."""
+    """Refuse a file whose first bytes are not text."""
     for mark, (name, fix) in _PACKED.items():
         if head.startswith(mark):
             raise DataError(
@@ -60,7 +60,7 @@ def _refuse_other_content(path: Path, head: bytes) -> None:
             )
     encoding = next((name for mark, name in _WIDE.items() if head.startswith(mark)), None)
     if encoding is None and len(head) == 8:
-        # Without a mark: of characters below 256 the other bytes are zeros.
+        # Without a byte order mark: every other byte of characters below 256 is zero.
         zeros = tuple(place for place, byte in enumerate(head) if not byte)
         encoding = _WIDE_ZEROS.get(zeros)
     if encoding is not None:
@@ -81,9 +81,9 @@ def _unpacked(path: Path) -> BinaryIO:
 
 
 class _ZstdFrames(io.RawIOBase):
-    """The content of a file of zstd frames; one that ends within a frame is an error.
+    """The content of a file of zstd frames; an incomplete frame is an error.
 
-    The library's own reader takes such an end for that of the file.
+    The library's own reader takes an incomplete frame for the end of the file.
     """
 
     def __init__(self, file: BinaryIO) -> None:

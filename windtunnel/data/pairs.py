@@ -33,21 +33,21 @@ class Pair(NamedTuple):
 
 
 class PairGroup(NamedTuple):
-    """Pairs that stand on one side of the split, and what decides on which."""
+    """Pairs that stay together on one side of the split, and the content that decides the side."""
 
     content: bytes
     pairs: list[Pair]
 
 
 def mask_file(tokens: Path) -> Path:
-    """Where the mask of a token file lies."""
+    """Path of a token file's mask."""
     return tokens.with_suffix(".mask.bin")
 
 
 def encode_pairs(
     tokenizer: Tokenizer, pairs: Iterable[Pair], where: str
 ) -> tuple[list[Encoded], list[Encoded], Mask]:
-    """Prompts and completions encoded apart, so that a token ends where the prompt does.
+    """Prompts and completions, encoded separately so that a token ends where the prompt does.
 
     Returns:
         The prompts, the completions, and the mask of both end to end, each pair closed by the
@@ -73,14 +73,14 @@ Places = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
-    """Which tokens of a file each row reads.
+    """The tokens of a file that each row reads.
 
     Attributes:
-        first: Place of each row's first token, shape (rows,).
-        held: How many of its tokens belong to examples that are whole, or cut, shape (rows,).
-        examples: How many the file has.
-        cut: How many are longer than a row, and end where it ends.
-        left_out: How many have a prompt that fills a row, and are in none.
+        first: Position of each row's first token, shape (rows,).
+        held: Tokens of each row in whole or cut examples, shape (rows,).
+        examples: Number of examples in the file.
+        cut: Number of examples longer than a row, cut at its end.
+        left_out: Number of dropped examples, whose prompt alone fills a row.
     """
 
     first: Places
@@ -96,7 +96,7 @@ def pack(mask: Mask, context: int) -> Packing:
     starts = np.flatnonzero(mask & OPENS)
     ends = np.append(starts[1:], len(mask))
     long = ends - starts > row
-    # Of each example, the first that is not whole in a row that begins with it.
+    # For each example, the first one that does not fit into a row starting with it.
     following = np.searchsorted(ends, starts + row, side="right")
     following[long] = np.flatnonzero(long) + 1
     begins, example, then = [], 0, following.tolist()
@@ -104,7 +104,7 @@ def pack(mask: Mask, context: int) -> Packing:
         begins.append(example)
         example = then[example]
     opening = np.array(begins, dtype=np.int64)
-    # The token that opens a row is not predicted, so an answer is looked for after it.
+    # The first token of a row is not predicted, so completions count only after it.
     answers = np.append(np.flatnonzero(mask & COUNTS), len(mask))
     answer = answers[np.searchsorted(answers, starts[opening] + 1)]
     lost = long[opening] & (answer >= starts[opening] + row)
@@ -120,7 +120,7 @@ def pack(mask: Mask, context: int) -> Packing:
 
 @lru_cache(maxsize=32)
 def packing_of(mask: Path, context: int) -> Packing:
-    """The packing of a mask file. A prepared folder never changes, so it is made once."""
+    """The packing of a mask file, cached because a prepared folder never changes."""
     return pack(np.fromfile(mask, dtype=np.uint8), context)
 
 
@@ -130,13 +130,13 @@ class PackedRows:
     Args:
         tokens: The token file.
         mask: Its mask.
-        dtype: Of the token file.
+        dtype: Data type of the token file.
         context: Tokens predicted in each row.
-        completion: Count completions alone, and not all that belongs to an example.
-        where: Whose rows they are, for errors.
+        completion: Mask all tokens but completions.
+        where: Name of the source, for errors.
 
     Raises:
-        DataError: If no example fits.
+        DataError: No example fits.
     """
 
     def __init__(

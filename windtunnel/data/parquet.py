@@ -21,7 +21,7 @@ def parquet_texts(path: Path, column: str, tally: Tally) -> Iterator[bytes]:
         tally: Counts the nulls.
 
     Raises:
-        DataError: If the file is damaged, has no such column, or a value is not UTF-8; names the
+        DataError: The file is damaged, has no such column, or a value is not UTF-8; names the
             file and the row, counted from 1.
     """
     import pyarrow.parquet  # type: ignore[import-untyped]
@@ -41,10 +41,10 @@ def parquet_texts(path: Path, column: str, tally: Tally) -> Iterator[bytes]:
 
 
 def _parts(schema: Any, column: str, path: Path) -> list[str]:
-    """The column, and the fields within it, that a name leads to.
+    """The column, and the nested fields, that a name refers to.
 
     Raises:
-        DataError: If there is none, or it holds no text.
+        DataError: There is none, or it holds no text.
     """
     names = list(schema.names)
     if names.count(column) > 1:
@@ -104,9 +104,9 @@ def _kind(schema: Any, parts: list[str], path: Path) -> Any:
 
 
 def _paths(fields: Mapping[str, Any], column: str) -> Iterator[list[str]]:
-    """Paths that a name may mean, also with dots in field names: the longest part first.
+    """Paths that a name may mean, also with dots in field names, longest part first.
 
-    Where a field has none of the rest, the rest is cut at its dots.
+    If a field has no child of the whole rest, the rest is split at its dots.
     """
     parts = column.split(".")
     for length in range(len(parts), 0, -1):
@@ -138,7 +138,7 @@ def _is_list(kind: Any) -> bool:
 
 
 def _plain(kind: Any) -> Any:
-    """The type that lies beneath an extension or a dictionary."""
+    """The type beneath an extension or a dictionary."""
     import pyarrow
 
     if isinstance(kind, pyarrow.BaseExtensionType):

@@ -1,8 +1,9 @@
-"""Prepares a study's data: builds each source once, then opens the dataset.
+"""Preparation of a study's data: every source is built once, then the dataset is opened.
 
 A source's folder holds `train.bin`, `validation.bin` and `manifest.json`. Pairs add the loss masks
-`train.mask.bin` and `validation.mask.bin`, one byte a token: bit 0 is set where the completion
-objective counts its prediction (a completion and its separator), bit 1 where an example begins.
+`train.mask.bin` and `validation.mask.bin` with one byte per token. Bit 0 is set where the
+completion objective counts the prediction (a completion and its separator), bit 1 at the start of
+an example.
 """
 
 from collections.abc import Callable
@@ -41,21 +42,21 @@ def build_source(
     digests: Digests | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """The folder of a source's tokens below `root`, built if it is not there.
+    """The folder of a source's tokens below `root`, built if it is missing.
 
     Args:
         source: Text files, token files, or a builtin.
-        tokenizer: For text.
+        tokenizer: Tokenizer of text.
         vocab_size: Needed for token files; may pad the tokenizer's own for text.
-        fraction: Share of documents for validation; 1 makes all of it a validation set, as it is.
-        root: Where built folders lie.
+        fraction: Share of documents held out; 1: the whole source, without any exclusion.
+        root: Folder of built sources.
         dedup: Share of a document that was read before from which it is dropped; None drops none.
         digests: Hashes of the files, where they are known already.
-        progress: Told how far it is.
+        progress: Called with the progress.
 
     Raises:
         ConfigError: If `vocab_size` is missing or below the tokenizer's.
-        DataError: If the source cannot be read, is empty or cannot be split.
+        DataError: The source cannot be read, is empty or cannot be split.
     """
     tell = progress or _silent
     digests = digests or Digests(root)
@@ -113,7 +114,7 @@ def build_source(
 
 
 def _check_unchanged(source: Source, digests: Digests) -> None:
-    """Whether the files are still those that the cache key names."""
+    """Check that the files still match the cache key."""
     for _, path in source_files(source):
         digests.check_unchanged(path)
         if index := index_of(path):
@@ -133,9 +134,9 @@ def _silent(stage: str, done: int, total: int | None) -> None:
 
 
 def prepare(spec: DataSpec, *, root: Path, progress: Progress | None = None) -> Dataset:
-    """The dataset of `spec`, built below `root` where it is not there yet.
+    """The dataset of `spec`, built below `root` if it is missing.
 
-    Each source is built once in a folder named by its cache key, so another weight or a further
+    Each source is built once in a folder named by its cache key, so a new weight or a further
     source rebuilds nothing. Several processes may prepare the same dataset at once.
 
     Args:
@@ -144,8 +145,8 @@ def prepare(spec: DataSpec, *, root: Path, progress: Progress | None = None) -> 
         progress: Called with (stage, done, total or None).
 
     Raises:
-        ConfigError: If the vocabulary is missing or too small.
-        DataError: If a source or the tokenizer cannot be used.
+        ConfigError: The vocabulary is missing or too small.
+        DataError: A source or the tokenizer cannot be used.
     """
     digests = Digests(root)
     cache_key = dataset_cache_key(spec, digests=digests, tell=progress)
@@ -193,9 +194,9 @@ def prepare_validation(
     end_of_text: str | None = None,
     progress: Progress | None = None,
 ) -> tuple[ValidationSet, ...]:
-    """A whole source as a further validation set: nothing is dropped, nothing compared.
+    """A whole source as a further validation set, without exclusions or deduplication.
 
-    Of pairs there are two sets, of all text and of completions; else there is one.
+    Pairs give two sets: of all text, and of completions.
 
     Args:
         source: What to evaluate on; its weight is not used.
@@ -206,8 +207,8 @@ def prepare_validation(
         progress: Called with (stage, done, total or None).
 
     Raises:
-        ConfigError: If the vocabulary is missing or too small.
-        DataError: If the source or the tokenizer cannot be used, or the source holds no document.
+        ConfigError: The vocabulary is missing or too small.
+        DataError: The source or the tokenizer cannot be used, or the source holds no document.
     """
     digests = Digests(root)
     folder = build_source(

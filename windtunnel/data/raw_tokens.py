@@ -1,4 +1,4 @@
-"""Raw token ids: their type, the header before them, and other formats that are refused.
+"""Raw token ids: their data type, optional headers, and other formats that are refused.
 
 A raw file does not state its type, and gives ids even when read as another. Ids wider than the type
 they are read as are detected by their zeros: of uint32 read as uint16, every second value is the
@@ -19,7 +19,7 @@ from windtunnel.errors import DataError
 
 # llm.c and modded-nanogpt: 256 int32, of which the first are magic, version and token count.
 _HEADER_BYTES = 1024
-# Of another header the rest is 0, and one of the first says how many tokens follow.
+# Other headers: zeros after the first values, of which one is the number of tokens.
 _HEADER_FIELDS = 16
 _HEADER_DTYPES = {20240520: "uint16", 20240801: "uint32"}
 _HEADER_VERSIONS = {1, 7}
@@ -46,11 +46,11 @@ _MAGICS = {
 _FIXES = {".npy": "name it .npy", "Parquet": "name it .parquet"}
 _CUT_HEADER = f"cut off its {_HEADER_BYTES} bytes (tail -c +{_HEADER_BYTES + 1} OLD > NEW)"
 _SAMPLE_BYTES = 1 << 20
-# Two samples of one distribution of bytes, of so many values each, differ by less than this.
+# Two samples of this size from one distribution of bytes differ by less than this.
 _MANY = 1 << 15
 _ALIKE = 0.08
 _NO_CONTROLS = bytes({0, *b"\t\n\r\f", *range(32, 256)} - {127})
-# With fewer values than this, zeros may be chance.
+# Among fewer values, zeros may be chance.
 _FEWEST = 16
 # Upper halves of 32-bit ids are below this: no vocabulary has 2**20 tokens.
 _UPPER_HALF = 16
@@ -60,12 +60,12 @@ _BY_WIDTH = {1: "uint8", 2: "uint16", 4: "uint32", 8: "int64"}
 
 @dataclass(frozen=True)
 class RawTokens:
-    """Where the ids of a raw file lie, and as what.
+    """Position and data type of the ids in a raw file.
 
     Attributes:
         path: The file.
         dtype: Little-endian type of an id.
-        offset: Bytes before the first.
+        offset: Bytes before the first id.
     """
 
     path: Path
@@ -73,15 +73,15 @@ class RawTokens:
     offset: int = 0
 
     def ids(self) -> npt.NDArray[Any]:
-        """All ids, shape (n,), as a map of the file."""
+        """All ids, shape (n,), as a memory map."""
         return np.memmap(self.path, dtype=self.dtype, mode="r", offset=self.offset)
 
 
 def raw_tokens(path: Path, dtype: str) -> RawTokens:
-    """The ids of a file: of the type its header names, or else of `dtype`.
+    """The ids of a file, with the data type of its header, or else `dtype`.
 
     Raises:
-        DataError: If the file is cut off, is of another format, or its ids are of another type.
+        DataError: The file is cut off, is of another format, or its ids are of another type.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -135,7 +135,7 @@ def raw_tokens(path: Path, dtype: str) -> RawTokens:
 
 
 def likely_dtype(raw: RawTokens, vocab_size: int) -> tuple[str, str] | None:
-    """A type that has every id of a file in the vocabulary, and how to set it; None if none has."""
+    """A data type under which every id is in the vocabulary, and how to set it; None if none is."""
     little = [(f"set dtype: {name}", np.dtype(name).newbyteorder("<")) for name in _DTYPES]
     big = [
         (
@@ -152,7 +152,7 @@ def likely_dtype(raw: RawTokens, vocab_size: int) -> tuple[str, str] | None:
         if kind == raw.dtype or size % kind.itemsize:
             continue
         other = RawTokens(raw.path, kind, raw.offset)
-        # Two regions are enough: ids of a wrong type are soon out of range.
+        # Two regions suffice: ids of a wrong type are soon out of range.
         ids = other.ids()
         parts = (ids[:_SAMPLE_BYTES], ids[-_SAMPLE_BYTES:])
         fits = all(int(part.min()) >= 0 and int(part.max()) < vocab_size for part in parts)
@@ -163,7 +163,7 @@ def likely_dtype(raw: RawTokens, vocab_size: int) -> tuple[str, str] | None:
 
 
 def _with_header(path: Path, head: bytes, size: int) -> RawTokens | None:
-    """The ids after the header that llm.c and modded-nanogpt write, if there is one."""
+    """The ids after a header of llm.c or modded-nanogpt, if there is one."""
     if len(head) < 12:
         return None
     magic, version, count = struct.unpack_from("<3i", head)
@@ -208,7 +208,7 @@ def _other_header(path: Path, head: bytes, size: int, kind: np.dtype[Any]) -> in
     """Bytes of a header like that of llm.c with another magic: all of it zeros but its beginning.
 
     Raises:
-        DataError: If its count of tokens is not that of the file as `kind`.
+        DataError: Its count of tokens is not that of the file as `kind`.
     """
     if len(head) < _HEADER_BYTES:
         return 0
@@ -241,13 +241,13 @@ def _other_header(path: Path, head: bytes, size: int, kind: np.dtype[Any]) -> in
 
 
 def _is_date(magic: int) -> bool:
-    """Whether a number reads as a date of these years, as the magic numbers of trainers do."""
+    """Whether a number reads as a recent date, as the magic numbers of trainers do."""
     year, month, day = magic // 10_000, magic // 100 % 100, magic % 100
     return 2020 <= year < 2040 and 1 <= month <= 12 and 1 <= day <= 31
 
 
 def _wider(raw: RawTokens) -> tuple[int, str] | None:
-    """How many values as read make one id, and the type that it is, where ids are wider."""
+    """Values per id and the id's data type, where ids are wider than read."""
     width, ids = raw.dtype.itemsize, raw.ids()
     if width == 8 or raw.dtype.byteorder == ">":
         return None
@@ -265,17 +265,17 @@ def _wider(raw: RawTokens) -> tuple[int, str] | None:
 
 
 def _starts(length: int, count: int) -> list[int]:
-    """Where to look: the beginning, the middle and the end, each at the beginning of an id."""
+    """Positions to sample: beginning, middle and end, each at the start of an id."""
     return sorted({max(0, place // 8 * 8) for place in (0, (length - count) // 2, length - count)})
 
 
 def _is_upper_zero(values: npt.NDArray[Any], times: int, width: int) -> bool:
-    """Whether values are the lowest parts of wider ids, each followed by its upper parts."""
+    """Whether values are lower parts of wider ids, each followed by its upper parts."""
     whole = values[: len(values) // times * times].reshape(-1, times)
     upper = whole[:, 1:]
     if not upper.any():
         return True
-    # Vocabularies above 2**16 have small upper halves in place of zeros.
+    # Vocabularies above 2**16 have small upper halves instead of zeros.
     small = upper[:, 0].max() < _UPPER_HALF and not upper[:, 1:].any()
     return bool(width == 2 and small and whole[:, 0].max() >= 1 << 12)
 
@@ -300,7 +300,7 @@ def _is_safetensors(head: bytes, size: int) -> bool:
 
 
 def _is_litdata(path: Path, head: bytes, size: int) -> bool:
-    """Whether a file opens with a count and the offsets of as many items, and the file's size."""
+    """Whether a file starts with a count, that many offsets, and the file's size."""
     if len(head) < 8:
         return False
     count, first = struct.unpack_from("<2I", head)
@@ -313,7 +313,7 @@ def _is_litdata(path: Path, head: bytes, size: int) -> bool:
 
 
 def _is_pickle(path: Path, head: bytes) -> bool:
-    """Whether a file opens with a pickle's protocol and goes on as one."""
+    """Whether a file starts with a pickle protocol and continues as one."""
     if head[:1] != b"\x80" or head[1:2] not in b"\x02\x03\x04\x05" or head[2:3] == b"":
         return False
     with path.open("rb") as file:
@@ -325,9 +325,9 @@ def _is_pickle(path: Path, head: bytes) -> bool:
 
 
 def _is_text(raw: RawTokens) -> bool:
-    """Whether the bytes are printable UTF-8, which ids in two or more bytes never are.
+    """Whether the bytes are printable UTF-8, which ids of two or more bytes never are.
 
-    Byte 0 may part its documents; of small ids in two bytes it is every second one.
+    Byte 0 may separate documents; in small two-byte ids it is every second byte.
     """
     with raw.path.open("rb") as file:
         file.seek(raw.offset)
@@ -344,10 +344,10 @@ def _is_text(raw: RawTokens) -> bool:
 
 
 def _is_bytewise(raw: RawTokens) -> bool:
-    """Whether the lower and the upper bytes of ids are drawn alike, from some values more often.
+    """Whether lower and upper bytes of ids follow the same uneven distribution.
 
-    Those of real ids never are: the upper ones say which part of the vocabulary, and an even
-    spread over all values is that of any two bytes.
+    Real ids never do: the upper byte selects the part of the vocabulary, and an even spread over
+    all values is that of any two bytes.
     """
     pairs = raw.ids()[: _SAMPLE_BYTES // 2].view("u1").reshape(-1, 2)
     if len(pairs) < _MANY:

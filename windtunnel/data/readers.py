@@ -1,4 +1,4 @@
-"""Text sources: files or folders of text, JSON lines or Parquet, read as UTF-8 documents."""
+"""Text sources as UTF-8 documents: files or folders of text, JSON lines or Parquet."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,11 +22,11 @@ def text_documents(source: Source, tally: Tally | None = None) -> Iterator[bytes
     """The UTF-8 documents of a text source, in order; blank ones are left out.
 
     Args:
-        source: Files of text.
+        source: A source of text files.
         tally: Counts what is left out.
 
     Raises:
-        DataError: If a file is not UTF-8, not what its suffix says, or lacks the text column.
+        DataError: A file is not UTF-8, not what its suffix says, or lacks the text column.
     """
     tally = tally or Tally()
     for _, path in source_files(source, tally):
@@ -39,14 +39,14 @@ def text_documents(source: Source, tally: Tally | None = None) -> Iterator[bytes
 
 
 def text_pairs(source: Source, tally: Tally | None = None) -> Iterator[Pair]:
-    """The pairs of a source of JSON lines, in order; those of a blank completion are left out.
+    """The pairs of a source of JSON lines, in order, without those of a blank completion.
 
     Args:
         source: Files of JSON lines.
         tally: Counts what is left out.
 
     Raises:
-        DataError: If a file is not JSON lines in UTF-8, a line lacks one of the fields, or every
+        DataError: A file is not JSON lines in UTF-8, a line lacks one of the fields, or every
             completion is blank.
     """
     assert source.pairs is not None
@@ -82,7 +82,7 @@ def _documents(path: Path, column: str, tally: Tally) -> Iterator[bytes]:
 
 
 def _without_nul(text: bytes, tally: Tally) -> bytes:
-    """A text without byte 0, which separates documents and cannot stand inside one."""
+    """A text without byte 0, which separates documents."""
     if b"\0" not in text:
         return text
     clean = text.replace(b"\0", b"")
@@ -107,7 +107,7 @@ def _text(path: Path) -> Iterator[bytes]:
 
 
 def _decoded(piece: bytearray, path: Path, start: int) -> bytes:
-    # A piece ends at an LF, but for the last one of a file, and a large one holds many.
+    # Every piece but the last of a file ends at an LF.
     lone = piece.count(b"\r") - piece.count(b"\r\n")
     few = 2 if len(piece) >= 4 * DOCUMENT_BYTES else 1
     if lone >= few > piece.count(b"\n") and (start == 0 or few > 1):

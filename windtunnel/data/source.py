@@ -14,7 +14,7 @@ PAIRED_BUILTINS = ("builtin:doctests",)
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One domain of text or of tokens.
+    """One domain of text or tokens.
 
     Attributes:
         name: Label of the domain; it also seeds the domain's shuffle.
@@ -25,7 +25,7 @@ class Source:
         dtype: Little-endian type of a raw `.bin` token file; other formats carry their own.
 
     Raises:
-        ConfigError: If the name is empty, the weight is negative, the dtype is unknown, or a
+        ConfigError: The name is empty, the weight is negative, the dtype is unknown, or a
             builtin is unknown or asked for by its fields.
     """
 
@@ -38,7 +38,7 @@ class Source:
 
     @property
     def builtin(self) -> str | None:
-        """Which builtin it is, if it is one."""
+        """The kind of builtin, if it is one."""
         return self.path.removeprefix("builtin:") if self.path.startswith("builtin:") else None
 
     @property
@@ -108,11 +108,11 @@ class DataSpec:
         vocab_size: Needed for pre-tokenised sources; otherwise may pad the tokenizer's own.
         validation_fraction: Share of documents held out, in [0, 0.5]; 0 holds out nothing.
         end_of_text: Token that ends a document, when the tokenizer's own name is unusual.
-        dedup: Share of a document that was read before, in (0, 1], from which it is dropped; None
+        dedup: Share already read, in (0, 1], at which a document is dropped; None
             drops none. Builtins are cleaned as they always are.
 
     Raises:
-        ConfigError: If there is no source, a name repeats, or the fraction or `dedup` is out of
+        ConfigError: There is no source, a name repeats, or the fraction or `dedup` is out of
             range.
     """
 

@@ -40,11 +40,11 @@ def shuffle_keys(*parts: str | int) -> tuple[int, ...]:
 def permute(
     positions: npt.NDArray[np.int64], *, size: int, keys: tuple[int, ...]
 ) -> npt.NDArray[np.int64]:
-    """Shuffled positions, a bijection of range(size).
+    """Shuffled positions: a bijection of range(size).
 
     Args:
         positions: Shape (n,), each in [0, size).
-        size: Length of the thing shuffled, 1 to 2**63.
+        size: Number of positions, 1 to 2**63.
         keys: From `shuffle_keys`.
 
     Returns:
@@ -69,7 +69,7 @@ def _feistel(
 
 
 def _hash32(half: Positions, key: int) -> Positions:
-    """A 32-bit hash; 32 bits so that adding it to a half cannot wrap, which would not be undone."""
+    """A 32-bit hash; adding it to a half cannot wrap, so the shift can be undone."""
     mixed = (half + np.uint64(key)) * np.uint64(0xBF58476D1CE4E5B9)  # multipliers of splitmix64
     mixed ^= mixed >> np.uint64(29)
     mixed *= np.uint64(0x94D049BB133111EB)
@@ -82,7 +82,7 @@ def row_counts(weights: Sequence[float], names: Sequence[str]) -> tuple[int, ...
     A source of weight 0 has none.
 
     Raises:
-        DataError: If a source of another weight would get no row in a period.
+        DataError: A source of positive weight would get no row in a period.
     """
     counts = whole_shares(weights)
     if starved := [s for s, count in enumerate(counts) if weights[s] and not count]:
@@ -138,7 +138,7 @@ def ramp_pattern(before: Sequence[int], after: Sequence[int], rows: int) -> npt.
 
 
 def ranks(pattern: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Of each slot of a pattern, how many slots of the same source come before it."""
+    """Number of earlier slots of the same source, for each slot of a pattern."""
     rank = np.empty_like(pattern)
     for source in np.unique(pattern):
         here = pattern == source
@@ -152,14 +152,14 @@ Places = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class TokenFile:
-    """A little-endian token file and what a stream needs to know of it.
+    """A little-endian token file and its use in a stream.
 
     Attributes:
-        name: Of its source.
+        name: Name of its source.
         path: Where it lies.
-        dtype: Of its tokens.
+        dtype: Data type of its tokens.
         weight: Relative share of rows.
-        paired: Whether it holds pairs, with their mask beside it.
+        paired: Whether it holds pairs, with a mask file beside it.
     """
 
     name: str
@@ -169,7 +169,7 @@ class TokenFile:
     paired: bool = False
 
     def row_count(self, context: int) -> int:
-        """How many rows of this context it holds."""
+        """Number of rows of this context."""
         if self.paired:
             return len(packing_of(mask_file(self.path), context).first)
         tokens = self.path.stat().st_size // np.dtype(self.dtype).itemsize
@@ -183,7 +183,7 @@ class TokenFile:
         Of pairs, whole examples packed into rows; see `pairs.py`.
 
         Raises:
-            DataError: If the file is too short for one row.
+            DataError: The file is too short for one row.
         """
         if self.paired:
             return PackedRows(
@@ -211,29 +211,29 @@ class TokenFile:
 class TrainStream:
     """Rows of `context` tokens and one target, drawn from weighted sources.
 
-    Row r belongs to a source by a fixed pattern of r; the rows of a source are counted on their
-    own, and each epoch of a source is shuffled by (data_seed, epoch, source name). There is no
-    state: any range of rows may be asked for in any order.
+    Row r belongs to a source by a fixed pattern of r. The rows of each source are counted
+    separately, and each epoch of a source is shuffled by (data_seed, epoch, source name). There is
+    no state: any range of rows can be read in any order.
 
-    A stream may begin at row `first` of a path that has read `begun` rows of each source by then:
-    every source goes on where the path left it, so that nothing is read twice before its time. Of
-    a stream that goes on with its own weights the rows are the same.
+    A stream may begin at row `first` of a path that has read `begun` rows of each source. Every
+    source continues where the path left it, so no row is repeated early. A stream that keeps its
+    weights has the same rows as an uninterrupted one.
 
-    Over its first `ramp` rows the mixture may go in a straight line from the weights `before`,
-    which may name sources that the stream itself leaves.
+    Over its first `ramp` rows the mixture may be interpolated linearly from the weights `before`,
+    which may name sources that the stream itself does not read.
 
     Args:
-        files: Of every source that is read, and of any other.
+        files: Token files of all sources.
         context: Tokens predicted in each row.
-        first: Row of the path that it begins at.
-        begun: Rows of each source, of this context, that the path has read by then.
-        passed: How often the path has passed each source by then; default: `begun` over its rows.
+        first: Row of the path at which the stream begins.
+        begun: Rows of each source, of this context, that the path has read before.
+        passed: Epochs of each source before; default: `begun` divided by its rows.
         ramp: Rows over which the mixture changes.
-        before: Weights that a ramp leaves.
+        before: Weights at the start of a ramp.
         completion: Mask the loss of everything but completions (see `pairs.py`).
 
     Raises:
-        DataError: If a source is too short for one row, a share too small to serve, or a file of
+        DataError: A source is too short for one row, a share too small to serve, or a file of
             `before` is missing.
     """
 
@@ -257,7 +257,7 @@ class TrainStream:
                 source=min(missing),
                 known=[file.name for file in files],
             )
-        # By name, so that the order in the study file decides nothing.
+        # By name, so that the order in the study file does not matter.
         ordered = sorted(
             (file for file in files if file.weight or file.name in left),
             key=lambda file: file.name,
@@ -270,7 +270,7 @@ class TrainStream:
         self._rank = ranks(self._pattern)
         self._begun, self._passed = dict(begun), dict(passed)
         self._files = {file.name: file for file in files}
-        # Rows of a ramp are looked up one by one; each source's go on from where the path left it.
+        # Rows of a ramp are stored one by one; each source continues where the path left it.
         self._reached = np.array([begun.get(name, 0) for name in self._names], dtype=np.int64)
         self._ramped = np.empty(0, dtype=np.int64)
         if left:
@@ -285,7 +285,7 @@ class TrainStream:
 
         Args:
             first: Row number, counted from the start of the path; not before the stream's first.
-            count: How many rows.
+            count: Number of rows.
             data_seed: Seed of every shuffle.
 
         Returns:
@@ -305,7 +305,7 @@ class TrainStream:
         return out
 
     def read(self, rows: int) -> dict[str, int]:
-        """Per source, how many of its rows a path has read after its first `rows` rows."""
+        """Rows of each source in the path's first `rows` rows."""
         if rows < self._ramp_end:
             reached = self._ramp_reaches(rows)
         else:
@@ -313,7 +313,7 @@ class TrainStream:
         return self._begun | dict(zip(self._names, reached.tolist(), strict=True))
 
     def epochs(self, rows: int) -> dict[str, float]:
-        """Per source that was read, how often it has been passed after the path's first `rows`."""
+        """Epochs of each source in the path's first `rows` rows."""
         epochs = dict(self._passed)
         for name, read in self.read(rows).items():
             here = read - self._begun.get(name, 0) if name in epochs else read
@@ -323,7 +323,7 @@ class TrainStream:
         return epochs
 
     def _places(self, first: int, count: int) -> tuple[Places, Places]:
-        """The source of each row, and how many rows of that source the path has read before it."""
+        """The source of each row, and its number within that source."""
         period, slot = np.divmod(np.arange(first, first + count), len(self._pattern))
         source = self._pattern[slot]
         index = period * self._counts[source] + self._rank[slot] + self._offset[source]
@@ -334,12 +334,12 @@ class TrainStream:
         return source, index
 
     def _ramp_reaches(self, row: int) -> Places:
-        """Per source, its rows that the path has read before `row`, which is not after the ramp."""
+        """Rows of each source before `row`, which is not after the ramp."""
         ramped = np.bincount(self._ramped[: row - self.first], minlength=len(self._names))
         return self._reached + ramped
 
     def _rows_before(self, row: int) -> Places:
-        """Per source of this pattern, its rows before `row` had the pattern begun at row 0."""
+        """Rows of each source before `row`, had the pattern begun at row 0."""
         periods, slots = divmod(row, len(self._pattern))
         begun = np.bincount(self._pattern[:slots], minlength=len(self._names))
         return periods * self._counts + begun

@@ -1,6 +1,6 @@
 """Sources of token ids: raw `.bin`, `.npy`, or Megatron's `.bin` with `.idx`.
 
-The ids are checked against the vocabulary and split, and otherwise kept as they are.
+Ids are checked against the vocabulary and split, but not changed.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from windtunnel.data.source import Source
 from windtunnel.data.tokenize import split_documents
 from windtunnel.errors import DataError, boundary
 
-# Files without documents are cut in blocks of this many tokens, the unit of the split.
+# Files without documents are cut into blocks of this many tokens, the unit of the split.
 BLOCK_TOKENS = 8192
 
 _NPY_MAGIC = b"\x93NUMPY"
@@ -28,7 +28,7 @@ _NPY_MAGIC = b"\x93NUMPY"
 
 @dataclass(frozen=True)
 class TokenDocument:
-    """Token ids, shape (n,), and where they stand: file and number of the first token in it."""
+    """Token ids, shape (n,), with their file and the number of the first token in it."""
 
     ids: npt.NDArray[np.integer[Any]]
     path: Path
@@ -39,13 +39,13 @@ class TokenDocument:
         """The ids.
 
         Raises:
-            DataError: If an id is negative or not below `vocab_size`; names the id and its place.
+            DataError: An id is negative or not below `vocab_size`; names the id and its place.
         """
         low, high = int(self.ids.min()), int(self.ids.max())
         if low < 0 or high >= vocab_size:
             wrong = low if low < 0 else high
             place = self.start + int(np.flatnonzero(self.ids == wrong)[0])
-            # The types of `.npy` and Megatron files are told by them.
+            # `.npy` and Megatron files state their data type.
             likely, fix = None, "set the vocab_size of the tokenizer that made them"
             if self.raw:
                 fix = "set the tokenizer's vocab_size, or the file's dtype"
@@ -72,12 +72,12 @@ def token_documents(
     """Documents of token files: Megatron's own, else blocks of BLOCK_TOKENS tokens.
 
     Args:
-        source: Whose files they are; its dtype is that of raw ones.
+        source: The source; its dtype is that of raw files.
         paths: The files.
-        tally: Counts what is in no document.
+        tally: Counts tokens outside any document.
 
     Raises:
-        DataError: If a file is damaged, another format, or not a flat list of integers.
+        DataError: A file is damaged, another format, or not a flat list of integers.
     """
     tally = tally or Tally()
     for path in paths:
@@ -92,7 +92,7 @@ def _documents(source: Source, path: Path, tally: Tally) -> Iterator[TokenDocume
         if has_header:
             yield from _blocks(_npy(path), path)
             return
-        # OLMo and dolma write the bare ids under this suffix.
+        # OLMo and dolma write raw ids under this suffix.
         tally.add("raw-npy", example=path.name)
     elif index := index_of(path):
         for ids, start in megatron_documents(path, index, tally):
@@ -144,10 +144,10 @@ def write_ids(
     tally: Tally,
     tell: Callable[[str, int, int | None], None],
 ) -> None:
-    """Writes both sides of a source of token ids; the bytes behind them stay unknown.
+    """Write both sides of a source of token ids; the bytes behind them are unknown.
 
     Raises:
-        DataError: If an id is outside the vocabulary, or the source cannot be split.
+        DataError: An id is outside the vocabulary, or the source cannot be split.
     """
     paths = [path for _, path in source_files(source, tally)]
     parts = split_documents(
@@ -165,5 +165,5 @@ def write_ids(
 
 
 def _content(document: TokenDocument) -> bytes:
-    # Wide, so that the split does not depend on the type the file was written in.
+    # int64, so that the split does not depend on the file's data type.
     return document.ids.astype("<i8").tobytes()

@@ -1,9 +1,9 @@
-"""Text and pairs to tokens: documents -> near-duplicates out -> split -> contamination -> ids.
+"""Text and pairs to tokens: documents, deduplication, split, contamination, ids.
 
 The split is decided by a document's content, not by its position. Training text waits in a spill
 file on disk between reading and tokenising, so a source may be larger than memory; only the
-validation part and the hashes of paragraphs are held. A spill file holds texts end to end, each
-ended by byte 0; of pairs, a prompt and a completion in turn.
+validation part and the hashes of paragraphs are in memory. A spill file holds texts end to end,
+each ended by byte 0; for pairs, prompts and completions alternate.
 """
 
 import hashlib
@@ -43,14 +43,14 @@ def split_documents(
     where: str,
     why: Callable[[], str] = lambda: "give more text, for instance in more files",
 ) -> Iterator[tuple[Document, bool]]:
-    """Each document with whether it is validation: if hash(content) < fraction.
+    """Each document, and whether it is held out: if hash(content) < fraction.
 
-    Where no document falls below the fraction, the one of the lowest hash is taken, so that a small
-    source has a validation set too. A fraction of 0 or 1 puts all on one side. `why` says what may
-    be done where nothing can be split.
+    If no document falls below the fraction, the one with the lowest hash is held out, so that a
+    small source has a validation set too. A fraction of 0 or 1 puts all on one side. `why` is the
+    fix in the message where nothing can be split.
 
     Raises:
-        DataError: If a fraction above 0 leaves nothing for training or for validation.
+        DataError: A fraction above 0 leaves nothing for training or for validation.
     """
     held: tuple[float, Document] | None = None
     validation = training = 0
@@ -61,7 +61,7 @@ def split_documents(
             yield document, True
             continue
         training += 1
-        # Until one falls below the fraction, the lowest so far waits to see which side it is on.
+        # The lowest so far waits until one falls below the fraction.
         if validation or fraction == 0:
             yield document, False
         elif held is None:
@@ -85,7 +85,7 @@ def split_documents(
 
 
 def few_documents(tally: Tally) -> str:
-    """Why a source has too few documents to be split, and what to do about it."""
+    """The reason why a source has too few documents for a split, and the fix."""
     if dropped := tally.count("near-duplicate"):
         return (
             f"{dropped:,} others were left out as near-duplicates of what was read before; set "
@@ -110,10 +110,10 @@ def write_text(
     tally: Tally,
     tell: Callable[[str, int, int | None], None],
 ) -> float | None:
-    """Writes both sides of a text source; returns the contamination if measured.
+    """Write both sides of a text source; returns the contamination if measured.
 
-    A builtin also loses repeated paragraphs, and validation paragraphs that training holds. At a
-    fraction of 1 the source is a test set and stays as it is.
+    A builtin also loses repeated paragraphs, and validation paragraphs that occur in training. At a
+    fraction of 1 the source is a test set and stays unchanged.
     """
     train, validation, where = sides.train, sides.validation, f"data source {source.name!r}"
     builtin = source.builtin is not None
@@ -125,7 +125,7 @@ def write_text(
         why=lambda: few_documents(tally),
     )
 
-    # Documents lie end to end in the spill file, each closed by byte 0.
+    # Documents lie end to end in the spill file, each ended by byte 0.
     held_out: list[bytes] = []
     with spill.open("wb") as file:
         for number, (document, is_validation) in enumerate(parts, start=1):
@@ -178,7 +178,7 @@ def write_text(
 
 
 def _novel(source: Source, sides: Sides, tally: Tally) -> Iterator[bytes]:
-    """The documents of a source, without near-duplicates."""
+    """Documents of a source without near-duplicates."""
     if source.builtin:
         documents = builtin_documents(source.builtin)
         memory = NearDuplicates(drop_repeats=True, tally=tally)
@@ -202,15 +202,15 @@ def write_pairs(
     tally: Tally,
     tell: Callable[[str, int, int | None], None],
 ) -> tuple[float | None, dict[str, dict[str, Any]]]:
-    """Writes both sides of a source of pairs, and their masks into `folder`.
+    """Write both sides of a source of pairs, and their masks into `folder`.
 
-    A builtin also loses the validation pairs that training holds.
+    A builtin also loses the validation pairs that occur in training.
 
     Returns:
-        The contamination if measured, and what the manifest says of the masks.
+        The contamination if measured, and the manifest's entry for the masks.
 
     Raises:
-        DataError: If the source cannot be read or split, or holds no pair.
+        DataError: The source cannot be read or split, or holds no pair.
     """
     train, validation = sides.train, sides.validation
     spill, held_out = folder / "train.txt", list[Pair]()
@@ -264,7 +264,7 @@ def write_pairs(
 def _compared(
     training: npt.NDArray[np.uint8], held_out: list[Pair], *, clean: bool
 ) -> tuple[list[Pair], float]:
-    """Validation pairs, with `clean` without those that training holds, and their contamination."""
+    """Validation pairs, with `clean` only those outside training, and their contamination."""
 
     def repeated_bytes(pairs: list[Pair]) -> npt.NDArray[np.bool_]:
         text = _joined(itertools.chain(*pairs))
@@ -286,11 +286,11 @@ def _bytes_of(pairs: list[Pair]) -> int:
 
 
 def _groups(source: Source, sides: Sides, tally: Tally) -> Iterator[PairGroup]:
-    """What is split, without near-duplicates.
+    """Units of the split, without near-duplicates.
 
-    A builtin's groups are its files, as the builtin of the same files without pairs has them, so
-    that a file stands on one side of both. Other pairs are compared as wholes, for prompts that
-    share a template are no copies.
+    The units of a builtin are its files, as for the same builtin without pairs, so a file is on the
+    same side of both. Other pairs are compared whole, because prompts with a common template are no
+    copies.
     """
     if source.builtin:
         groups, memory = builtin_doctests(), NearDuplicates(drop_repeats=True, tally=tally)
@@ -314,7 +314,7 @@ def _write(
     tally: Tally,
     where: str,
 ) -> dict[str, Any]:
-    """Writes pairs and their mask; returns what the manifest says of the mask."""
+    """Write pairs and their mask; returns the manifest's entry for the mask."""
     pairs, text_bytes, completion_bytes, completion_tokens = iter(pairs), 0, 0, 0
     with TokenWriter(path, "u1") as masks:
         while batch := list(itertools.islice(pairs, _BATCH_PAIRS)):
@@ -339,7 +339,7 @@ _BATCH_BYTES = 1 << 22
 
 
 def _joined(texts: Iterable[bytes]) -> npt.NDArray[np.uint8]:
-    """Texts as a spill file holds them."""
+    """Texts in the form of a spill file."""
     return np.frombuffer(b"".join(text + b"\0" for text in texts), dtype=np.uint8)
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from windtunnel.data.account import Tally
 from windtunnel.errors import DataError, boundary, cause_of
 
-# Names that published tokenizers give to the end of a document.
+# Names of the end of a document in published tokenizers.
 END_OF_TEXT_NAMES = (
     "<|endoftext|>",
     "<|end_of_text|>",
@@ -36,7 +36,7 @@ _OPENING = 60
 
 
 class Encoded(NamedTuple):
-    """Ids, shape (n,), and what of their text they do not stand for."""
+    """Token ids, shape (n,), and the text that they do not represent."""
 
     ids: Ids
     unknown: int = 0
@@ -44,27 +44,27 @@ class Encoded(NamedTuple):
     dropped_bytes: int = 0
 
     def count_in(self, tally: Tally) -> int:
-        """Counts what is lost; returns its bytes."""
+        """Count the lost text in a tally; returns its bytes."""
         tally.add("unknown-tokens", self.unknown)
         tally.add("dropped-characters", self.dropped, self.dropped_bytes)
         return self.dropped_bytes
 
 
 class Tokenizer(Protocol):
-    """What the build needs of a tokenizer."""
+    """The interface of a tokenizer."""
 
     vocab_size: int
     end_id: int
 
     def cache_key(self) -> dict[str, str]:
-        """What decides the ids, for hashing."""
+        """Everything that decides the ids, for hashing."""
         ...
 
     def encode(self, documents: Sequence[bytes], where: str) -> Iterator[Encoded]:
         """Ids of UTF-8 documents, in order, each closed by the separator.
 
         Raises:
-            DataError: If a document cannot be encoded; `where` says whose they are.
+            DataError: A document cannot be encoded; `where` says whose they are.
         """
         ...
 
@@ -72,7 +72,7 @@ class Tokenizer(Protocol):
         """Ids of each UTF-8 text, in order, without a separator.
 
         Raises:
-            DataError: If a text cannot be encoded; `where` says whose they are.
+            DataError: A text cannot be encoded; `where` says whose they are.
         """
         ...
 
@@ -102,7 +102,7 @@ class JsonTokenizer:
     """A `tokenizer.json`, with a special token at the end of each document.
 
     Raises:
-        DataError: If the file is missing or damaged, has no tokens, or names no end of text.
+        DataError: The file is missing or damaged, has no tokens, or names no end of text.
     """
 
     def __init__(self, path: Path, end_of_text: str | None) -> None:
@@ -188,10 +188,10 @@ class JsonTokenizer:
 
 
 def load_tokenizer(tokenizer: str, *, end_of_text: str | None = None) -> Tokenizer:
-    """The tokenizer a study names: `bytes` or the path of a `tokenizer.json`.
+    """The tokenizer of a study: `bytes` or the path of a `tokenizer.json`.
 
     Raises:
-        DataError: If the file cannot be used.
+        DataError: The file cannot be used.
     """
     return ByteTokenizer() if tokenizer == "bytes" else JsonTokenizer(Path(tokenizer), end_of_text)
 
@@ -202,7 +202,7 @@ _REMOVING_NORMALIZERS = {"Strip", "StripAccents", "Nmt", "Precompiled", "BertNor
 
 
 class Losses:
-    """Counts the characters of texts that a tokenizer leaves behind no token.
+    """Counter of characters that a tokenizer drops.
 
     Args:
         tokenizer: The tokenizer, of the `tokenizers` library.
@@ -222,7 +222,7 @@ class Losses:
             or any(each["type"] in _REMOVING_NORMALIZERS or _deletes(each) for each in normalizers)
         )
         # Post-processors trim offsets, and a model that drops characters shifts them: those after
-        # a dropped one lie too far left. With an unknown token in its place they are right.
+        # a dropped one are too far left. An unknown token in its place makes them right.
         counting = spec | {"post_processor": None}
         if model_drops:
             self._unknown = max(vocab.values()) + 1
@@ -233,7 +233,7 @@ class Losses:
             self._counting = type(tokenizer).from_str(json.dumps(counting))
 
     def of(self, texts: list[str]) -> list[tuple[int, int]]:
-        """Of each text, the characters that are behind no token, and their UTF-8 bytes."""
+        """Dropped characters of each text, and their UTF-8 bytes."""
         if not self.possible:
             return [(0, 0)] * len(texts)
         encodings = self._counting.encode_batch(texts, add_special_tokens=False)
@@ -246,7 +246,7 @@ class Losses:
         sizes = _utf8_sizes(text)
         if not self._of_bytes:
             return int(np.count_nonzero(lost)), int(sizes[lost].sum())
-        # Here a token is of bytes, of which some of a character may be dropped and others not.
+        # Here tokens are bytes, so a character may be dropped in part.
         removed = _outside(text, offsets)
         return int(np.count_nonzero(lost)), int(sizes[removed].sum() + np.count_nonzero(dropped))
 
@@ -259,7 +259,7 @@ class Losses:
 
 
 def unknown_id(spec: Mapping[str, Any], vocab: Mapping[str, int]) -> int | None:
-    """The id that stands for what a tokenizer does not know, if it has one."""
+    """Id of the unknown token, if there is one."""
     model = spec["model"]
     if model.get("type") == "Unigram":
         unknown = model.get("unk_id")
@@ -268,7 +268,7 @@ def unknown_id(spec: Mapping[str, Any], vocab: Mapping[str, int]) -> int | None:
 
 
 def _outside(text: str, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which characters of a text lie in no token."""
+    """Characters of a text that lie in no token."""
     edges = np.zeros(len(text) + 1, dtype=np.int64)
     np.add.at(edges, offsets[:, 0], 1)
     np.add.at(edges, offsets[:, 1], -1)
@@ -285,7 +285,7 @@ def _utf8_sizes(text: str) -> npt.NDArray[np.int64]:
 
 
 def _parts(part: Any, within: str) -> Iterator[Mapping[str, Any]]:
-    """A part of a tokenizer, or those that a sequence of them joins."""
+    """The components of a tokenizer part: itself, or those of a sequence."""
     if not part:
         return
     if part["type"] == "Sequence":
@@ -300,7 +300,7 @@ def _removes(split: Mapping[str, Any]) -> bool:
 
 
 def _deletes(normalizer: Mapping[str, Any]) -> bool:
-    """Whether a replacement takes text out, or may: a pattern can match more than it puts there."""
+    """Whether a replacement deletes text, or may: a pattern can match more than it inserts."""
     if normalizer["type"] != "Replace":
         return False
     return "Regex" in normalizer["pattern"] or not normalizer["content"]

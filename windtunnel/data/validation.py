@@ -20,24 +20,24 @@ from windtunnel.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationSet:
-    """Held-out tokens of one source. Holds no open file, so it can be sent to another process.
+    """Held-out tokens of one source. It holds no open file, so it can be sent to another process.
 
-    A source of pairs has two sets of the same rows: of all its text, and of its completions given
+    A source of pairs has two sets with the same rows: of all its text, and of its completions given
     their prompts. In the second, `tokens` and `bytes` are those of completions.
 
     Attributes:
         name: The source's name; of completions, NAME_conditional.
         folder: Where its tokens lie.
         vocab_size: Ids are below it.
-        tokens: How many, separators included.
-        bytes: UTF-8 bytes behind them, one more for each document's end; None if unknown.
-        documents: How many documents.
+        tokens: Number of tokens, separators included.
+        bytes: UTF-8 bytes behind the tokens, one more per document; None if unknown.
+        documents: Number of documents.
         contamination: Share of its tokens that also occur in training (see `dedup.py`); None if
             not measured.
         fingerprint: SHA-256 of the tokens, first 16 hex digits; of completions, one of the tokens
             and which of them count.
         paired: Whether the documents are pairs.
-        conditional: Whether completions alone count.
+        conditional: Whether only completions count.
     """
 
     name: str
@@ -53,10 +53,10 @@ class ValidationSet:
 
     @classmethod
     def open(cls, folder: Path, *, name: str) -> tuple["ValidationSet", ...]:
-        """The sets of a built source's validation side: one, two of pairs, none of no documents.
+        """Validation sets of a built source: one, two for pairs, none if nothing is held out.
 
         Raises:
-            DataError: If the folder is missing or damaged.
+            DataError: The folder is missing or damaged.
         """
         manifest = read_source(folder)
         side = manifest["validation"]
@@ -88,29 +88,29 @@ class ValidationSet:
 
     @property
     def account(self) -> Account:
-        """What of its source was kept and left out, of both sides."""
+        """Account of its source, both sides included."""
         return Account.of(self.name, read_source(self.folder))
 
     @property
     def bytes_per_token(self) -> float | None:
-        """Divides nats per token to give nats per byte; None if the bytes are unknown."""
+        """The divisor from nats per token to nats per byte; None if the bytes are unknown."""
         return None if self.bytes is None else self.bytes / self.tokens
 
     def rows(self, context: int, tokens: int) -> npt.NDArray[np.int64]:
-        """The set's first rows, in a shuffled order that never changes.
+        """The first rows of the set, in a fixed shuffled order.
 
         The shuffle makes a few rows a sample of the whole set; more tokens only add rows.
 
         Args:
             context: Tokens predicted in each row.
-            tokens: How many predicted tokens are wanted.
+            tokens: Number of predicted tokens.
 
         Returns:
             Ids, shape (n, context + 1), n = ceil(tokens / context) or all rows there are. Of pairs,
             tokens without a loss are masked as in `pairs.py`.
 
         Raises:
-            DataError: If the set is too short for one row.
+            DataError: The set is too short for one row.
         """
         table = self._table(context)
         count = min(math.ceil(tokens / context), len(table))
@@ -118,10 +118,10 @@ class ValidationSet:
         return table[order].astype(np.int64)
 
     def check(self, context: int) -> None:
-        """Whether it can be measured at a context.
+        """Check that the set has a row of this context.
 
         Raises:
-            DataError: If the set is too short for one row.
+            DataError: The set is too short for one row.
         """
         self._table(context)
 
@@ -150,10 +150,10 @@ class ValidationSet:
 
 
 def read_source(folder: Path) -> dict[str, Any]:
-    """Manifest of a built source, once its files have the size it tells.
+    """Manifest of a built source, after a check of its file sizes.
 
     Raises:
-        DataError: If the folder is missing or damaged.
+        DataError: The folder is missing or damaged.
     """
     manifest = read_manifest(folder, "source")
     for path, side, dtype, _ in _files(folder, manifest):
@@ -174,10 +174,10 @@ def read_source(folder: Path) -> dict[str, Any]:
 def verify_source(
     folder: Path, digests: Digests | None = None, tell: Callable[[int], None] | None = None
 ) -> None:
-    """Reads all of a built source that `digests` does not know unchanged.
+    """Read every file of a built source that `digests` does not know as unchanged.
 
     Raises:
-        DataError: If a file is not what was written, or holds an id beyond the vocabulary.
+        DataError: A file is not what was written, or holds an id beyond the vocabulary.
     """
     manifest = read_source(folder)
     check_manifest(folder, manifest)
@@ -207,7 +207,7 @@ def verify_source(
 def _files(
     folder: Path, manifest: dict[str, Any]
 ) -> Iterator[tuple[Path, dict[str, Any], str, str]]:
-    """Each file of a built source: its place, what the manifest says of its side, type, SHA-256."""
+    """Files of a built source: path, the manifest's entry of its side, data type, SHA-256."""
     for name in ("train", "validation"):
         side, path = manifest[name], folder / f"{name}.bin"
         yield path, side, manifest["dtype"], side["sha256"]

@@ -421,7 +421,7 @@ def rankings(records: Records) -> tuple[RankingFinding, ...]:
 
 def _ranking(records: Records, size: str, cheap: Left, dear: Left) -> RankingFinding | None:
     """Nothing where they share too little, or one is not much dearer than the other."""
-    some, others = (dict.fromkeys(each.ways) for each, _ in (cheap, dear))
+    some, others = (dict.fromkeys(each.all_variants) for each, _ in (cheap, dear))
     finished = [
         {name for name, _ in chains_of(records, each, size, fork)} for each, fork in (cheap, dear)
     ]
