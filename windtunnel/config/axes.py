@@ -17,7 +17,7 @@ class StudyParts(Protocol):
 
     @property
     def data(self) -> DataConfig:
-        """Sources, by whose names experiments weight them."""
+        """The data sources, whose names experiments use in mixtures."""
 
     @property
     def model(self) -> ModelFamily:
@@ -33,10 +33,10 @@ class StudyParts(Protocol):
 
 
 def check_axis(study: StudyParts, experiment: str, axis: str, values: Iterable[Any]) -> None:
-    """Check that an axis is a field of the study, and that the field takes each of the values.
+    """Check that an axis is a field of the study, and that the field accepts each value.
 
     Raises:
-        Refused: Unknown axis, a value that the field refuses, or a repeated value.
+        Refused: Unknown axis, a value that the field refuses, or a duplicate value.
     """
     section, field = _section_and_field(study, experiment, axis)
     where = f"experiment {experiment!r}: {axis}"
@@ -97,7 +97,7 @@ def varied(
 
 
 def _section_and_field(study: StudyParts, experiment: str, axis: str) -> tuple[Strict, str]:
-    """The section of an axis and the name of its field, where there is such a field."""
+    """The section of an axis and the name of its field, if there is such a field."""
     sections = _sections(study)
     section, _, field = axis.partition(".")
     where = f"experiment {experiment!r}"

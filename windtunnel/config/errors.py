@@ -1,4 +1,4 @@
-"""What pydantic's errors say of a study file: a code, a message in this project's words, values."""
+"""Errors of pydantic about a study file, as codes, messages and values of this project."""
 
 import math
 import re
@@ -61,11 +61,11 @@ LIMITS = {
 """Names of an error's values, by pydantic's names in its context."""
 
 FEWEST_LETTERS = 3
-"""Fewest letters of a part of a word that is looked for among the allowed values."""
+"""Fewest letters of a word's part that is searched among the allowed values."""
 
 
 def code_of(error: Mapping[str, Any]) -> str:
-    """The code of one of pydantic's errors; that of the check, where a check refused the value."""
+    """The code of one of pydantic's errors, or of the check that refused the value."""
     if error["type"] == "value_error" and isinstance(refused := error["ctx"]["error"], Coded):
         return refused.code
     known = EXPECTED.get(error["type"])
@@ -92,7 +92,7 @@ def expected(error: Mapping[str, Any]) -> str:
 
 
 def first_refusal(invalid: Exception) -> Refused:
-    """Why values are refused, with code and values; the first of several of pydantic's errors."""
+    """The first of pydantic's errors as a message, with code and values."""
     if isinstance(invalid, Refused):
         return invalid
     if isinstance(invalid, Coded):
@@ -112,7 +112,7 @@ def reason(invalid: Exception) -> str:
 
 
 def _meant(error: Mapping[str, Any]) -> str:
-    """A `did you mean` clause, or the empty string where nothing is near."""
+    """A `did you mean` clause, or the empty string."""
     written = str(error["input"])
     match error["type"]:
         case "string_pattern_mismatch":
@@ -130,7 +130,7 @@ def _meant(error: Mapping[str, Any]) -> str:
 
 
 def _literals(error: Mapping[str, Any]) -> list[str]:
-    """The allowed values of a literal, which pydantic gives as text only."""
+    """The allowed values of a literal, which pydantic gives only as text."""
     return re.findall(r"'([^']*)'", error["ctx"]["expected"])
 
 

@@ -23,7 +23,7 @@ class Complaint:
     Attributes:
         key: the dotted key, such as `experiments[0].kind`.
         message: FILE:LINE, the key, what is allowed, the likely fix.
-        values: the refused value, where it is a scalar, and what else the message speaks of.
+        values: the refused value, if it is a scalar, and the other values of the message.
     """
 
     code: str
@@ -164,13 +164,13 @@ def _booleans_as_numbers(node: Node, read: Any, where: str) -> Iterator[Complain
 
 
 def _follows_from_another(error: Any, errors: list[Any]) -> bool:
-    """Whether an error is a consequence: a list of refused items is also reported as too short."""
+    """Whether an error is a consequence: a list of refused items also counts as too short."""
     within = tuple(error["loc"])
     return any(e is not error and tuple(e["loc"])[: len(within)] == within for e in errors)
 
 
 def _complaint(tree: Node, error: Any) -> Complaint:
-    """What is wrong at one place of the study file."""
+    """The error at one place of the study file."""
     node, written, siblings = replace(tree, line=1), [], list[str]()
     location = _location(error)
     for part in location:

@@ -297,7 +297,7 @@ class Resources(Strict):
 
 
 class TrackingConfig(Strict):
-    """Mirroring to MLflow."""
+    """The MLflow mirror of the study."""
 
     enabled: bool = True
     uri: Annotated[

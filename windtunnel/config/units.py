@@ -47,7 +47,7 @@ class Misfit(Refused):
         code: As of every error.
         message: As of every error, without the place.
         place: Keys and positions that lead to the value from the model that is being checked.
-        values: What the message speaks of.
+        values: The values of the message.
 
     >>> raise Misfit("unknown-source", "no source 'a'", "sources", 0, source="a")  # doctest: +SKIP
     """
@@ -59,7 +59,7 @@ class Misfit(Refused):
 
 @contextmanager
 def at(*place: str | int) -> Iterator[None]:
-    """Prefix the place of every value that is refused within, so that its own line is reported."""
+    """Prefix the place of every value refused in the body, so that its own line is reported."""
     try:
         yield
     except Refused as refused:
@@ -105,7 +105,7 @@ MOST_LISTED = 1000
 
 
 def differing(items: tuple[Item, ...]) -> tuple[Item, ...]:
-    """The same items.
+    """The same items, if all differ.
 
     Raises:
         Refused: Two items are equal.

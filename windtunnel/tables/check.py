@@ -21,12 +21,12 @@ INFINITE = frozenset({"inf", "infinity"})
 POSITIVE = frozenset(
     {"params", "tokens", "loss", "flops", "flops_exact", "lr", "batch_tokens", "unique_tokens"}
 )
-# Assumed: no run that a law is fitted to is smaller than these, so a smaller column has a unit.
+# Assumed: no fitted run is smaller than these, so a smaller column has a unit.
 SMALLEST_MEDIAN = 1000
 SMALLEST_MAX = 1e4
 SMALLEST_MAX_FLOPS = 1e6
 LONGEST_CELL = 80
-"""Characters of a cell that a message quotes: configurations are whole files."""
+"""Characters of a cell that a message quotes, because a cell may hold a whole configuration."""
 UNITS = {1e3: "thousands", 1e6: "millions", 1e9: "billions"}
 # Derived: guessing among a vocabulary of 4e8 costs 20 nats.
 LARGEST_MEDIAN_LOSS = 20
@@ -37,13 +37,13 @@ LOGARITHMS: dict[str, dict[float, tuple[float, float]]] = {
     "flops": {10.0: (12, 30), math.e: (28, 70)},
 }
 FEWEST_LOGARITHMS = 3
-"""Distinct ones: one or two sizes may be as many billions."""
-# From 20 tokens a parameter, and from C = 6ND.
+"""Distinct values; fewer may be a few sizes in billions."""
+# From 20 tokens per parameter and C = 6ND.
 MAX_DECADES_OFF = 3.0
 
 
 def is_missing(cell: object) -> bool:
-    """Whether a cell holds no value: empty, null, NaN, or a word for it such as `NA`."""
+    """Whether a cell has no value: empty, null, NaN, or a word such as `NA`."""
     if isinstance(cell, str):
         return cell.strip().lower() in MISSING
     return cell is None or (isinstance(cell, (float, Decimal)) and math.isnan(cell))
@@ -64,13 +64,13 @@ def number(cell: object) -> float | None:
 
 
 def floats(cells: Sequence[object]) -> Floats:
-    """A column as numbers, NaN where a cell is none."""
+    """A column as numbers, NaN where a cell is not a number."""
     found = (number(cell) for cell in cells)
     return np.array([math.nan if value is None else value for value in found], np.float64)
 
 
 def column_for_condition(cells: Sequence[object]) -> Floats | NDArray[np.str_]:
-    """Numbers where every cell that is not missing is one, otherwise the text of the cells."""
+    """Numbers if every present cell is one, otherwise the text of the cells."""
     numbers = floats(cells)
     if all(is_missing(cells[row]) for row in np.flatnonzero(np.isnan(numbers)).tolist()):
         return numbers
@@ -93,7 +93,7 @@ def _camel_apart(column: str) -> str:
 
 
 def is_perplexity(column: str) -> bool:
-    """Whether a column's name says perplexity, and not its logarithm."""
+    """Whether a column's name means perplexity, and not its logarithm."""
     for name in (column.lower(), _camel_apart(column)):
         if re.search(r"(?<![a-z])(?:log|ln)[_ (-]*(?:ppl|perplex)", name):
             return False
@@ -110,15 +110,15 @@ def checked(
     names: Mapping[str, str] = MappingProxyType({}),
     scale: Mapping[str, float] = MappingProxyType({}),
 ) -> Floats:
-    """The numbers of a column in the rows kept, where no cell is missing.
+    """Numbers of a column in the kept rows, without missing cells.
 
     Args:
         name: The law's name of the column.
-        column: The file's.
+        column: The column's name in the file.
         table: The file.
-        kept: Which rows are read.
-        names: The file's columns by the laws' names: a unit is judged by both params and tokens.
-        scale: Factors by either name that the table was multiplied by already.
+        kept: The rows to read.
+        names: The file's columns by the laws' names; params and tokens decide units together.
+        scale: Factors, by either name, that were already applied to the table.
 
     Raises:
         ConfigError: A cell is text, infinite or out of range, or the unit cannot be right.
@@ -168,7 +168,7 @@ def checked(
 
 
 class _WrongUnit(NamedTuple):
-    """Why the unit of a column cannot be right: a code, the end of a sentence, its values."""
+    """Evidence that the unit of a column is wrong: a code, the end of a sentence, its values."""
 
     code: str
     text: str
@@ -181,7 +181,7 @@ def _shown(cell: object) -> str:
 
 
 def _how_to_write(cell: object) -> tuple[str, str]:
-    """Code and advice for a cell that is no finite number."""
+    """Code and advice for a cell that is not a finite number."""
     if number(cell) is not None:
         return "not-finite", (
             "not finite; allowed are finite numbers; exclude the row (--where) or leave it empty"
@@ -203,7 +203,7 @@ def _how_to_be_positive(name: str, values: Floats) -> str:
 def _wrong_unit(
     name: str, values: Floats, beside: Mapping[str, Floats], given: Mapping[str, float]
 ) -> _WrongUnit | None:
-    """The error in a column's unit, judged by its numbers; None if it looks right."""
+    """The error in a column's unit, judged by its numbers; None if they look right."""
     high, middle = float(values.max()), float(np.median(values))
     small = middle < SMALLEST_MEDIAN or (high < SMALLEST_MAX and bool(np.any(values % 1)))
     if logarithm := _logarithm(name, values, beside):
@@ -227,10 +227,10 @@ def _wrong_unit(
 
 
 def _logarithm(name: str, values: Floats, beside: Mapping[str, Floats]) -> _WrongUnit | None:
-    """The error and fix of a column of logarithms; None if it looks like none.
+    """The error and fix for a column of logarithms; None if it looks like none.
 
-    No study of scaling varies sizes or budgets by less than a factor of three: numbers this close
-    to each other are exponents, where what they are exponents of fits the other columns.
+    No scaling study varies sizes or budgets by less than a factor of three. So numbers this close
+    together are exponents, if their powers fit the other columns.
     """
     kind = "flops" if name.startswith("flops") else "counts"
     base = next((base for base in LOGARITHMS[kind] if _is_logarithm(name, values, base)), None)

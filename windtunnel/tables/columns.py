@@ -15,7 +15,7 @@ from windtunnel.tables.file import TableFile
 RULE = MappingProxyType(
     {"tokens": ("flops", "params"), "params": ("flops", "tokens"), "flops": ("params", "tokens")}
 )
-"""The two columns from which C = k N D derives each of its three."""
+"""The two columns from which C = k N D gives each of its three."""
 SYNONYMS = MappingProxyType(
     {
         "params": "n, size, nparams, numparams, numparameters, parameters, modelsize, nonembedding",
@@ -39,10 +39,10 @@ CHART = "__MIN"
 
 
 def flop_factor(rule: str) -> float:
-    """K of a compute rule written `6ND`: training FLOPs for each parameter and token.
+    """The k of a FLOP rule such as `6ND`: training FLOPs per parameter and token.
 
     Raises:
-        ConfigError: The rule is written otherwise.
+        ConfigError: The rule has another form.
     """
     found = re.fullmatch(r"(.+?)\s*ND", rule.strip())
     value = number(found[1]) if found else None
@@ -62,7 +62,7 @@ def find_columns(
     """The file's columns by the law's names.
 
     Raises:
-        ConfigError: A column that was named is not there.
+        ConfigError: A column named by the user does not exist.
     """
     for name, column in columns.items():
         if column != name and column not in table.columns:
@@ -107,13 +107,13 @@ def column_like(name: str, table: TableFile) -> str | None:
         for column in table.own
         if {plain_name(column, last=False), plain_name(column)} & known
     ]
-    if name == "loss":  # a validation loss is meant, where there is one of training too
+    if name == "loss":  # beside a training loss, the validation loss
         found.sort(key=lambda column: "train" in column.lower())
     return found[0] if found else None
 
 
 class _Hint(NamedTuple):
-    """The end of a message on a column that is not there, and the column that it names."""
+    """The end of a message about a missing column, and the suggested column."""
 
     text: str = ""
     column: str | None = None
@@ -128,7 +128,7 @@ def _nearest(word: str, known: Collection[str]) -> _Hint:
 
 
 def _synonym(name: str, table: TableFile, taken: Collection[str] = ()) -> _Hint:
-    """A hint at a column for the law's `name` that is not taken for anything else."""
+    """A hint at a column for the law's `name` that no other column uses."""
     like = _params_column(table) if name == "params" else None
     like = like or column_like(name, table)
     if like is not None and like not in taken:
@@ -159,7 +159,7 @@ def _params_column(table: TableFile) -> str | None:
 
 
 def scaled(table: TableFile, names: Mapping[str, str], scale: Mapping[str, float]) -> TableFile:
-    """The table with some columns multiplied, which are named as the law or as the file does.
+    """The table with some columns multiplied; columns are named as the law or the file does.
 
     Raises:
         ConfigError: No such column, or a factor that is not above 0.
@@ -195,7 +195,7 @@ def scaled(table: TableFile, names: Mapping[str, str], scale: Mapping[str, float
                 name=name,
                 factor=by,
             )
-        # Fifteen digits: 0.07 billions are 7e7 parameters and not 70000000.00000001.
+        # Fifteen digits, so that 0.07 billions are exactly 7e7 parameters.
         columns[column] = [
             cell if (value := number(cell)) is None else float(f"{value * by:.15g}")
             for cell in columns[column]
@@ -206,10 +206,10 @@ def scaled(table: TableFile, names: Mapping[str, str], scale: Mapping[str, float
 def plan_columns(
     table: TableFile, names: Mapping[str, str], columns: Mapping[str, str], needs: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """The needed columns that are derived, and the file's columns that are read.
+    """The columns to derive, and the file's columns to read.
 
     Raises:
-        ConfigError: A needed column is neither there nor can be derived.
+        ConfigError: A needed column neither exists nor can be derived.
     """
     derived = [
         name

@@ -1,4 +1,4 @@
-"""Tables in text with separators: commas, or what Excel and trackers write in their place."""
+"""Tables in text with separators: commas, or the separators of Excel and trackers."""
 
 import csv
 import io
@@ -13,24 +13,24 @@ from windtunnel.tables.file import TableFile
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _SEP_LINE = re.compile(r"[\"']?sep=(?P<separator>[^\r\n]?)[\"']?", re.IGNORECASE)
 Row = tuple[int, list[str]]
-"""The line that a row begins at, and its cells."""
+"""The first line of a row, and its cells."""
 
 
 def read_csv(path: Path, text: str) -> TableFile:
-    """The table in a text whose cells are parted by commas, semicolons or tabs.
+    """The table in a text with cells separated by commas, semicolons or tabs.
 
-    A warning names what differs from plain CSV: another separator, Excel's line `sep=;`, lines that
-    begin with `#`.
+    A warning names every difference from plain CSV: another separator, Excel's line `sep=;`,
+    comment lines that begin with `#`.
 
     Raises:
-        ConfigError: Not one separator fits, or a row is ragged.
+        ConfigError: No separator fits, or a row is ragged.
     """
     notes = []
     first, *rest = re.split(r"(?<=\n)|(?<=\r)(?!\n)", text, maxsplit=1)
     separator = None
     if stated := _SEP_LINE.fullmatch(first.strip()):
         separator = stated["separator"] or ","
-        text = "".join(("\n", *rest))  # line numbers stay those of the file
+        text = "".join(("\n", *rest))  # line numbers are those of the file
         notes.append(f"its first line says {first.strip()}")
     if separator is None:
         separator = _separator(path, text)
@@ -72,14 +72,16 @@ def read_csv(path: Path, text: str) -> TableFile:
     diagnostics = [Diagnostic("table-format", f"{path.name}: {note}", path=path) for note in notes]
     return TableFile(
         path=path,
-        columns={name: values for name, values in columns if name},  # pandas leaves its index bare
+        columns={
+            name: values for name, values in columns if name
+        },  # pandas gives its index no name
         places=[f"line {line}" for line, _ in body],
         diagnostics=tuple(diagnostics),
     )
 
 
 def _separator(path: Path, text: str) -> str:
-    """The one with which all rows have as many cells as the header; a comma where none has."""
+    """The separator that gives all rows as many cells as the header; a comma if none does."""
     fits: dict[str, int] = {}
     for separator in SEPARATORS:
         try:
@@ -102,7 +104,7 @@ def _separator(path: Path, text: str) -> str:
 
 
 def _of_header(text: str) -> str:
-    """The commonest separator of the first line, to name the row that is ragged by it."""
+    """The commonest separator of the first line, which the message about a ragged row names."""
     lines = [line for line in text.splitlines() if line.strip()]
     line = next((line for line in lines if not line.startswith("#")), lines[0] if lines else "")
     return max(SEPARATORS, key=line.count)
@@ -124,7 +126,7 @@ def _rows(path: Path, text: str, separator: str) -> list[Row]:
                 delimiter=separator,
             )
             for cells in reader:
-                if any(cells) or len(cells) > 1:  # a blank line is no row
+                if any(cells) or len(cells) > 1:  # blank line
                     rows.append((line, [cell.strip() for cell in cells]))
                 line = reader.line_num + 1
     finally:
@@ -140,10 +142,10 @@ def _rows(path: Path, text: str, separator: str) -> list[Row]:
 
 
 def _without_comments(rows: Sequence[Row]) -> tuple[Row, list[Row], int]:
-    """The header, the rows under it, and how many lines that begin with `#` are none of them.
+    """The header, the rows below it, and the number of comment lines that begin with `#`.
 
-    A header may begin with `#` itself, as numpy writes it: then its cells are as many as those of
-    the row of numbers that follows. So may every row, where `#` belongs to a name.
+    A header may begin with `#` itself, as numpy writes it: then it has as many cells as the row of
+    numbers after it. So may every row, if `#` belongs to a name.
     """
     top = next((k for k, (_, cells) in enumerate(rows) if not cells[0].startswith("#")), len(rows))
     if top and _is_header(rows[top - 1], rows[top : top + 1]):
@@ -164,7 +166,7 @@ def _is_header(row: Row, below: Sequence[Row]) -> bool:
 
 
 def _refuse_quoted_lines(path: Path, names: Sequence[str], body: Sequence[Row]) -> None:
-    """Lines that stand in quotes as a whole, so that each is one cell."""
+    """Refuse lines that are quoted as a whole, which makes each a single cell."""
     for separator in SEPARATORS:
         width = max(len(names), len(names[0].split(separator)) if len(names) == 1 else 0)
         whole = [line for line, cells in body if len(cells) == 1
@@ -186,7 +188,7 @@ def _refuse_quoted_lines(path: Path, names: Sequence[str], body: Sequence[Row]) 
 
 
 def _refuse_other_separators(path: Path, header: str, body: Sequence[Row]) -> None:
-    """A header of several words over rows of as many: spaces or bars part them."""
+    """Refuse a header of several words over rows of as many, separated by spaces or bars."""
     for name, parts in (("bars", header.split("|")), ("spaces", header.split())):
         if len(parts) > 1 and all(
             len(cells[0].split("|" if name == "bars" else None)) == len(parts) for _, cells in body

@@ -1,4 +1,4 @@
-"""A table as it lies on disk: columns of raw cells, and the place of each row."""
+"""A table as stored on disk: columns of raw cells, and the position of each row."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ MAX_NAMES_SHOWN = 30
 
 @dataclass(frozen=True, kw_only=True)
 class TableFile:
-    """Cells as the file has them (text in a CSV), and where each row stands, such as `line 7`.
+    """Raw cells of a file (text in a CSV), and the position of each row, such as `line 7`.
 
     Attributes:
-        stated: columns that are not the file's own, but what an option says of every row.
-        diagnostics: what a reader must know of how the file was read.
+        stated: columns that an option sets for every row and that are not in the file.
+        diagnostics: warnings about how the file was read.
     """
 
     path: Path
@@ -31,12 +31,12 @@ class TableFile:
 
     @property
     def own(self) -> list[str]:
-        """The columns that the file has itself."""
+        """The columns in the file itself."""
         return [name for name in self.columns if name not in self.stated]
 
     @property
     def names(self) -> str:
-        """The file's own columns, for a message."""
+        """The columns in the file itself, as text for a message."""
         shown = self.own[:MAX_NAMES_SHOWN]
         more = len(self.own) - len(shown)
         return ", ".join(shown) + (f" and {more} more" if more else "")

@@ -1,4 +1,4 @@
-"""Detects the format of a table: text, JSON or Parquet, compressed or not. Nothing is unpickled."""
+"""Formats of tables: text, JSON or Parquet, compressed or not. Nothing is unpickled."""
 
 import gzip
 import re
@@ -26,14 +26,14 @@ NO_TEXT = {
     b"\x28\xb5\x2f\xfd": "is packed with zstd; unpack it, or pack it with gzip",
     b"BZh": "is packed with bzip2; unpack it, or pack it with gzip",
 }
-"""First bytes of files that people rename, and what to do with them."""
+"""First bytes of file types that users rename, with the fix."""
 OTHER_TEXT = {
     r"<(?:!doctype|!--|\?xml|html|head|body|table|div)\b": "is a web page or XML and no table; "
     "download the table itself (a raw or export link), or export it as CSV",
     r"version https://git-lfs": "is a pointer of Git LFS and not the file; fetch it with "
     "`git lfs pull`",
 }
-"""Beginnings of texts that are no table, and what to do with them."""
+"""Beginnings of texts that are not tables, with the fix."""
 MARKS = {
     b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
@@ -135,7 +135,7 @@ def _parquet(path: Path) -> TableFile:
 
     fix = "write the table again, or name the file by what it is"
     with boundary(path, fix, ConfigError, what="not a Parquet table"):
-        # One file and no dataset: a folder named `params=1` is no column.
+        # One file, not a dataset: a folder named `params=1` is no column.
         found = pyarrow.parquet.ParquetFile(path).read()
         names = [str(name) for name in found.column_names]
         columns = dict(zip(names, (column.to_pylist() for column in found.columns), strict=True))
@@ -155,7 +155,7 @@ def _parquet(path: Path) -> TableFile:
 
 
 def _decoded(cell: object) -> object:
-    """Text that was written as bytes; other bytes as they are."""
+    """Text of bytes that hold text; other bytes unchanged."""
     try:
         return cell.decode() if isinstance(cell, bytes) else cell
     except UnicodeDecodeError:

@@ -1,6 +1,7 @@
-"""Tables in JSON: a run a line, one array of runs, or one object of columns; nested names joined.
+"""Tables in JSON: one run per line, one array of runs, or one object of columns.
 
-A value of `{"config": {"model": {"params": 1e6}}}` is column `config.model.params`.
+Nested names are joined: a value of `{"config": {"model": {"params": 1e6}}}` is in column
+`config.model.params`.
 """
 
 import json
@@ -41,10 +42,10 @@ def read_json(path: Path, text: str) -> TableFile:
 def flat_cells(
     path: Path, columns: Mapping[str, Sequence[object]], places: Sequence[str]
 ) -> dict[str, Sequence[object]]:
-    """Columns, those of objects flattened under names joined by dots.
+    """Columns, with nested objects flattened under names joined by dots.
 
     Raises:
-        ConfigError: Two columns come to have one name.
+        ConfigError: Two columns get the same name.
     """
     out: dict[str, Sequence[object]] = {}
     for name, cells in columns.items():
@@ -132,7 +133,7 @@ def _by_column(
 
 
 def _leaves(path: Path, place: str, row: Mapping[str, object]) -> dict[str, object]:
-    """Values by name, names of nested ones joined by dots."""
+    """Values by name, nested names joined by dots."""
     out: dict[str, object] = {}
     for key, value in row.items():
         inner = _leaves(path, place, value) if isinstance(value, dict) and value else None
@@ -159,7 +160,7 @@ def _parsed(text: str, where: str) -> object:
 
 
 def _is_json(line: str) -> bool:
-    """Whether a line is a whole value, as the lines of a JSONL file are."""
+    """Whether a line is a whole value, as in JSONL files."""
     try:
         json.loads(line)
     except (ValueError, RecursionError):

@@ -17,7 +17,7 @@ from windtunnel.tables.file import TableFile
 COUNTS = frozenset(
     {"params", "tokens", "flops", "flops_exact", "unique_tokens", "batch_tokens", "x", "y", "z"}
 )
-"""Laws' columns whose cells may end in a unit, such as 125M."""
+"""Laws' columns whose cells may end in a suffix such as 125M."""
 NUMBERS = COUNTS | {"loss", "lr", "score", "epochs"}
 UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 
@@ -25,13 +25,13 @@ _EXPONENT = r"(?:[eE][+-]?\d+)?"
 _GROUPS = r"[+-]?[1-9]\d{{0,2}}(?:{0}\d{{3}})+"
 _POINT = re.compile(rf"(?:[+-]?\d*|{_GROUPS.format(',')})(?:\.\d*)?{_EXPONENT}")
 _COMMA = re.compile(rf"(?:[+-]?\d*|{_GROUPS.format('[.]')})(?:,\d*)?{_EXPONENT}")
-# A space of any width, an apostrophe or an underscore groups digits and is no decimal sign.
+# A space of any width, an apostrophe or an underscore groups digits.
 _NEUTRAL = re.compile(_GROUPS.format("[_' \u2019\u00a0\u202f\u2009]") + r"(?=$|[.,])")
 _UNIT = re.compile(r"(?P<number>.*[\d.,])\s*(?P<unit>[kKmMbBgGtT])")
 
 
 def as_numbers(file: TableFile, names: Mapping[str, str]) -> TableFile:
-    """The file with the laws' columns as numbers, whatever their spelling.
+    """The file with the laws' columns as numbers in any supported spelling.
 
     `names` are the file's columns by the laws' names.
     """
@@ -72,7 +72,7 @@ def _refuse_both_readings(
 ) -> None:
     """Refuse a loss or rate of `2.345` in a file where the point groups digits, and the reverse.
 
-    No such number is in the thousands: that the signs differ between the columns is likelier.
+    No such number is in the thousands, so the columns more likely use different signs.
     """
     if comma is None:
         return
@@ -100,7 +100,7 @@ def _refuse_both_readings(
 
 
 def _both_signs(cells: Sequence[object]) -> bool:
-    """Whether `1.234` and `2,5` stand in one column: one of the two is a slip."""
+    """Whether `1.234` and `2,5` occur in one column, where one of the two is a mistake."""
     texts = [cell for cell in cells if isinstance(cell, str)]
     points = any("." in text and "," not in text for text in texts)
     return points and any("," in text and "." not in text for text in texts)
@@ -109,7 +109,7 @@ def _both_signs(cells: Sequence[object]) -> bool:
 def _column(
     cells: Sequence[object], *, counts: bool, comma: bool | None
 ) -> tuple[list[object], str | None]:
-    """Cells, read where they are numbers in another spelling; the first of those in words."""
+    """Cells with other spellings read as numbers, and the first one with a word."""
     out: list[object] = []
     changed = None
     for cell in cells:
@@ -133,11 +133,11 @@ def _value(cell: str, *, counts: bool, comma: bool | None) -> float | None:
         plain = conditions.number(text)
     if plain is None or unit == 1:
         return plain
-    return float(f"{plain * unit:.15g}")  # 0.07B are 7e7 parameters and not 70000000.00000001
+    return float(f"{plain * unit:.15g}")  # so that 0.07B is exactly 7e7 parameters
 
 
 def _ungrouped(cell: str, *, counts: bool) -> tuple[str, float]:
-    """The cell without its unit and the signs that can only group digits, and the unit."""
+    """The cell without its suffix and its group signs, and the suffix."""
     text, unit = cell.strip(), 1.0
     if counts and (found := _UNIT.fullmatch(text)):
         text, unit = found["number"], UNITS[found["unit"].lower()]

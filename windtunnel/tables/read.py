@@ -1,8 +1,8 @@
-"""A table of runs from anyone's file: named columns, selected rows, checked numbers.
+"""Reading a table of runs from any file: named columns, selected rows, checked numbers.
 
-The order is fixed, and the table records every step. Units are scaled, conditions select rows, and
-unfinished runs and incomplete rows are dropped. The remaining cells are checked, columns that
-follow from C = k N D are derived, and the highest losses are dropped if requested.
+The order of the steps is fixed, and the table records every step. Units are scaled, conditions
+select rows, and unfinished runs and incomplete rows are dropped. The remaining cells are checked,
+columns that follow from C = k N D are derived, and the highest losses are dropped if requested.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,13 +32,13 @@ from windtunnel.tables.select import LABELS, Selection, trunk_diagnostics
 from windtunnel.tables.warnings import of_curves, of_experts, of_repetition, run_column
 
 OF_DATA = ("unique_tokens", "epochs")
-"""Columns that say whether tokens are fresh."""
+"""Columns that show whether tokens are fresh."""
 
 
 class ReadTable(NamedTuple):
-    """A table, what a reader must know of it, the rows to hold out or a word for them.
+    """A table, its warnings, and the rows to hold out or the option's word for them.
 
-    `inputs` says which runs of which study it holds (`Fit.inputs`); empty for a file.
+    `inputs` identifies the study and the runs (`Fit.inputs`); empty for a file.
     """
 
     table: Table
@@ -48,7 +48,7 @@ class ReadTable(NamedTuple):
 
 
 def numbers_of(file: TableFile, names: Mapping[str, str], scale: Mapping[str, float]) -> TableFile:
-    """The cells as the numbers that they say, in units of one."""
+    """Cells as numbers, in units of one."""
     return scaled(as_numbers(file, names), names, scale)
 
 
@@ -65,17 +65,17 @@ def read_table(
     holdout: str = "largest",
     scale: Mapping[str, float] = MappingProxyType({}),
 ) -> ReadTable:
-    """The table that a law is fitted to, and what a reader must know about how it was read.
+    """The table that a law is fitted to, with warnings about how it was read.
 
     Args:
-        source: A file (`table_formats`), one row a run, or its cells.
+        source: A file with one row per run (see `formats`), or its cells.
         columns: The file's column by the law's name, where they differ; a column named here must
-            be there.
+            exist.
         needs: Number columns that the law reads, by its names. Of params, tokens and flops, one
             that the file lacks is derived from the other two.
-        optional: Number columns that are taken along where the file has them in full.
+        optional: Number columns that are added if the file has them for all rows.
         where: Conditions on any column, by the file's name or the law's; all must hold.
-        drop_highest: How many of the highest losses (`y` where there is no loss) to leave out,
+        drop_highest: Number of the highest losses (`y` if there is no loss) to leave out,
             after the conditions.
         flop_rule: `6ND`: k in C = k N D.
         holdout: `largest`, `none`, or a condition on any column.

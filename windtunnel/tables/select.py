@@ -1,6 +1,6 @@
-"""Row selection: which rows of a table are kept, and why the others are left out.
+"""Row selection: the kept rows of a table, and the reasons for leaving out the others.
 
-Runs that did not finish are recognised by the words of trackers, tuners and schedulers.
+Unfinished runs are recognised by the words of trackers, tuners and schedulers.
 """
 
 import re
@@ -34,7 +34,7 @@ LABELS = ("run", "trunk", "execution", "variant")
 
 @dataclass
 class Selection:
-    """The rows of a file that are kept, and the reasons why others are left out."""
+    """The kept rows of a file, and the reasons why others are left out."""
 
     file: TableFile
     names: Mapping[str, str]
@@ -44,15 +44,15 @@ class Selection:
 
     @property
     def places(self) -> list[str]:
-        """Where each row kept stands in the file."""
+        """Positions of the kept rows in the file."""
         return list(compress(self.file.places, self.kept))
 
     def cells(self, name: str) -> list[object]:
-        """Raw cells of a law's column in the rows kept."""
+        """Raw cells of a law's column in the kept rows."""
         return list(compress(self.file.columns[self.names[name]], self.kept))
 
     def drop(self, gone: Mask, why: str) -> None:
-        """Leave out those of the rows kept that are `gone`, and count them."""
+        """Leave out the kept rows that are `gone`, and count them."""
         count = int(np.sum(self.kept & gone))
         self.kept = self.kept & ~gone
         if count:
@@ -96,11 +96,11 @@ class Selection:
         return column_for_condition(columns[self.column_named(name)])
 
     def column_named(self, name: str) -> str:
-        """The file's column of that name, or of the law's."""
+        """The file's column with that name, or with that name of the law."""
         return name if name in self.file.columns else self.names.get(name, name)
 
     def drop_unfinished(self, decided: Collection[str]) -> list[Diagnostic]:
-        """Leave out runs that did not finish, by columns that are not `decided` by a condition.
+        """Leave out unfinished runs, by columns that no condition has `decided`.
 
         Raises:
             ConfigError: No row is left.
@@ -156,7 +156,7 @@ class Selection:
         return diagnostics
 
     def drop_undecayed(self) -> list[Diagnostic]:
-        """Leave out rows that were not decayed, where others were: the two are never mixed."""
+        """Leave out undecayed rows if there are decayed ones: the two are never mixed."""
         if "decayed" not in self.names:
             return []
         cells = self.file.columns[self.names["decayed"]]
@@ -169,7 +169,7 @@ class Selection:
         return [mixed_decay(gone, before)]
 
     def drop_incomplete(self, required: Sequence[str]) -> list[Diagnostic]:
-        """Leave out rows that lack a number that the law reads, or are of no trained model.
+        """Leave out rows that lack a number of the law, or have no tokens.
 
         Raises:
             ConfigError: No row is left.
@@ -203,7 +203,7 @@ class Selection:
     def take_along(
         self, name: str, *, named: bool, scale: Mapping[str, float]
     ) -> tuple[dict[str, Floats], list[Diagnostic]]:
-        """A column that the law can do without, or a diagnostic why it is left out.
+        """An optional column of the law, or a warning why it is left out.
 
         Raises:
             ConfigError: A cell is wrong in a column that was `named` by the user.
@@ -227,10 +227,10 @@ class Selection:
         return {name: values}, []
 
     def drop_highest(self, values: Mapping[str, Floats], count: int) -> Mask:
-        """A mask of the highest losses among the rows kept; the first of equal ones goes first.
+        """A mask of the highest losses among the kept rows; of equal ones the first goes first.
 
         Raises:
-            ConfigError: No loss to go by, or not fewer than there are rows.
+            ConfigError: There is no loss, or not fewer than the rows.
         """
         rows = int(self.kept.sum())
         gone = np.zeros(rows, bool)
@@ -255,7 +255,7 @@ class Selection:
         return gone
 
     def held_out(self, text: str, factor: float) -> Mask | Literal["largest"] | None:
-        """The rows kept that a condition holds out, or the option's word for them.
+        """The kept rows that a condition holds out, or the option's word for them.
 
         Raises:
             ConfigError: No such column, or no condition.
@@ -276,7 +276,7 @@ class Selection:
         return condition.mask(self._column_of(condition, factor)[self.kept])
 
     def labels(self) -> dict[str, NDArray[np.str_]]:
-        """Text columns of the rows kept; a row whose trunk is not known is a trunk of its own."""
+        """Text columns of the kept rows; a row without a known trunk is its own trunk."""
         found = {}
         for name in LABELS:
             if name in self.names:
@@ -289,7 +289,7 @@ class Selection:
         return found
 
     def decayed(self) -> tuple[Mask | None, list[Diagnostic]]:
-        """Whether each row kept was decayed; None unless the file says so of every row.
+        """Whether each kept row was decayed; None unless the file states it for every row.
 
         Raises:
             ConfigError: A cell is no truth value.
@@ -356,7 +356,7 @@ def trunk_diagnostics(
 
 
 def _of_no_row(cells: np.ndarray) -> float | str:
-    """A value that no row has, so that `!=` keeps them all."""
+    """A value that no row has, so that `!=` keeps all rows."""
     if cells.dtype.kind == "f":
         known = cells[np.isfinite(cells)]
         return float(np.floor(min(known, default=0.0))) - 1.0
@@ -367,7 +367,7 @@ def _of_no_row(cells: np.ndarray) -> float | str:
 
 
 NAMED = re.compile(r"(?:^| )(?:(?:run|job|trial|task)?(?:state|status)|outcome)$")
-"""Columns that say how a run ended, by the last of the words of their name."""
+"""Names of columns with a run's final state, by the last word."""
 EXIT = re.compile(r"(?:^| )(?:exit ?code|exit ?status|return ?code)$")
 FINISHED = frozenset(
     {"finished", "complete", "completed", "done", "success", "succeeded", "successful", "ok",
@@ -384,7 +384,7 @@ UNFINISHED = frozenset(
      "crashloopbackoff"}
 )  # fmt: skip
 NEPTUNE = {"inactive": "finished", "active": "running"}
-"""Values of its `sys/state`; a run that failed has `sys/failed`."""
+"""Values of its `sys/state`; a failed run has `sys/failed`."""
 FLAGS = {
     **dict.fromkeys(
         ("finished", "completed", "complete", "done", "success", "succeeded", "successful"), True
@@ -398,17 +398,17 @@ FLAGS = {
 """Boolean columns, and their value for a finished run."""
 FLAG_PREFIX = re.compile(r"^(?:(?:is|has|was|did|run|job|trial|training|sys|config|summary) )+")
 MOSTLY = 0.75
-"""The share of a column's cells that are known words, from which on it says how runs ended."""
+"""Share of a column's cells that are known words, above which it holds run states."""
 SHORTEST_CUT = 4
-"""Letters that are left of a word that sacct cut short, such as `OUT_OF_ME+`."""
+"""Fewest letters of a word that sacct has truncated, such as `OUT_OF_ME+`."""
 Ended = tuple[bool | None, ...]
 
 
 class StateColumn(NamedTuple):
-    """A column that says of each row whether its run finished.
+    """A column that states for each row whether its run finished.
 
     Attributes:
-        finished: by row; None where the cell is missing, or no word that is known.
+        finished: by row; None where the cell is missing or its word is unknown.
         words: the cells.
     """
 
@@ -423,9 +423,9 @@ class StateColumn(NamedTuple):
 
 
 def state_columns(file: TableFile, taken: Collection[str] = ()) -> list[StateColumn]:
-    """The columns of a file that say whether runs finished, by their name or by their cells.
+    """Columns of a file that state whether runs finished, by their name or by their cells.
 
-    `taken` are columns that are something else, such as labels.
+    `taken` are columns with another use, such as labels.
     """
     found = []
     for name in file.own:
@@ -439,7 +439,7 @@ def state_columns(file: TableFile, taken: Collection[str] = ()) -> list[StateCol
 
 
 def _of_column(name: str, words: Sequence[str]) -> Ended | None:
-    """Whether each row's run finished; None if the column is no state."""
+    """Whether each row's run finished; None if the column holds no states."""
     known = sum(map(bool, words))
     if not known:
         return None

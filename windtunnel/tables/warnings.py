@@ -1,4 +1,4 @@
-"""Warnings on a table that can be read: curves, repeated data, experts, other units."""
+"""Warnings about a readable table: curves, repeated data, experts, other units."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -21,14 +21,14 @@ RUN_NAMES = ("name", "label", "run", "exp", "experiment", "config", "job", "tria
 OTHER_EXPERTS = frozenset({"active", "activated", "act", "per", "shared", "top", "topk"})
 STEPS = ("step", "globalstep", "trainstep", "steps", "iteration", "iter")
 FEWEST_OF_A_CURVE = 8
-"""Rows of one size at even distances that look like a curve: designs space their horizons evenly
-in the logarithm, and have fewer."""
+"""Rows of one size at even distances that look like a curve. Designs space their horizons evenly in
+the logarithm, and have fewer."""
 FEWEST_WITHOUT_STEPS = 12
-"""The same, where no column says that rows are numbered by steps."""
+"""The same, if no column numbers the rows by steps."""
 
 
 def loss_unit(column: str) -> str | None:
-    """The unit that the name of a column of losses states, if it is another than nats per token."""
+    """The unit in the name of a loss column, if it is not nats per token."""
     name = plain_name(column, last=False)
     if re.search(r"bitspertok|bpt", name):
         return "bits per token"
@@ -40,7 +40,7 @@ def loss_unit(column: str) -> str | None:
 
 
 def of_unit(column: str) -> Iterator[Diagnostic]:
-    """A warning on losses in another unit than nats per token."""
+    """A warning about losses in another unit than nats per token."""
     if unit := loss_unit(column):
         yield Diagnostic(
             "loss-unit",
@@ -54,7 +54,7 @@ def of_unit(column: str) -> Iterator[Diagnostic]:
 def of_repetition(
     file: TableFile, names: Mapping[str, str], kept: Mask, tokens: Floats
 ) -> tuple[Diagnostic, ...]:
-    """Warnings on rows that read their data more than once."""
+    """Warnings about rows that read their data more than once."""
     passes = np.full(tokens.size, np.nan)
     unread = []
     for name in ("epochs", "unique_tokens"):
@@ -80,7 +80,7 @@ def of_repetition(
 
 
 def _times(cell: object) -> object:
-    """A number of passes without what people write beside it: `4x`, `x4`, `4 epochs`."""
+    """A number of passes without the text around it: `4x`, `x4`, `4 epochs`."""
     if not isinstance(cell, str):
         return cell
     found = re.fullmatch(
@@ -92,7 +92,7 @@ def _times(cell: object) -> object:
 def of_experts(
     file: TableFile, names: Mapping[str, str], kept: Mask, params: Floats
 ) -> Iterator[Diagnostic]:
-    """A warning where another column counts the parameters that are active for a token."""
+    """A warning if another column counts the parameters that are active for a token."""
     chosen = names.get("params")
     for column in file.own:
         if chosen is None or is_active(chosen) or not is_active(column):
@@ -128,7 +128,7 @@ def of_experts(
 def run_column(file: TableFile, names: Mapping[str, str], kept: Mask) -> str | None:
     """A column of run ids that makes rows points of curves, if no option names one.
 
-    A name may be that of a family, so that it is taken only where rows are numbered by steps.
+    A name may be that of a family, so it counts only if rows are numbered by steps.
     """
     if {"run", "trunk"} & names.keys() or not {"params", "tokens"} <= names.keys():
         return None
@@ -151,7 +151,7 @@ def run_column(file: TableFile, names: Mapping[str, str], kept: Mask) -> str | N
 def of_curves(
     file: TableFile, names: Mapping[str, str], kept: Mask, run: NDArray[np.str_] | None
 ) -> Iterator[Diagnostic]:
-    """A warning where rows are points along runs, and not the ends of separate runs."""
+    """A warning if rows are points along runs, and not the ends of separate runs."""
     if "trunk" in names or "decayed" in names or not {"params", "tokens"} <= names.keys():
         return
     params, tokens = (floats(file.columns[names[each]])[kept] for each in ("params", "tokens"))
@@ -205,7 +205,7 @@ def _names_runs(column: str) -> tuple[bool, bool]:
 
 
 def _is_even(tokens: Floats, fewest: int = FEWEST_OF_A_CURVE) -> bool:
-    """Whether nine of ten gaps between token counts are alike: a curve's ends may be cut."""
+    """Whether nine of ten gaps between token counts are alike; a curve's ends may be cut."""
     gaps = np.diff(np.unique(tokens))
     if gaps.size + 1 < fewest:
         return False
