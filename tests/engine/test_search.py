@@ -269,7 +269,7 @@ def test_a_diverged_and_a_failed_trial_do_not_stop_a_search(search_file):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"space": "{recipe.lrr: {low: 1, high: 2}}"}, "'recipe.lrr' is no field of recipe"),
+        ({"space": "{recipe.lrr: {low: 1, high: 2}}"}, "'recipe.lrr' is not a field of recipe"),
         ({"space": "{recipe.lr: {low: 0, high: 1, log: true}}"}, "log: true needs low above zero"),
         ({"space": "{recipe.lr: {low: 2, high: 1}}"}, "low = 2 is not below high = 1"),
         ({"space": "{recipe.warmup_steps: {low: 1.5, high: 9}}"}, "holds whole numbers"),

@@ -254,7 +254,7 @@ def test_a_chain_is_plain_data(swept):
         ("      a: {ramp: 10 steps}", "ramp without mixture"),
         ("      a: {rope_base: 50000}", "rope_base without context"),
         ("      a: []", "at least 1"),
-        ("      a: {batch_tokens: 100}", "no whole number of rows of 64"),
+        ("      a: {batch_tokens: 100}", "not a whole number of rows of 64"),
         ("      a: [{}, {context: 96}]", r"variants\.a\[1\]: a batch of 256 tokens"),
         ("      a: {warmup: 10 steps, decay: 10 steps}", "warmup takes 10 of its 10 updates"),
         (

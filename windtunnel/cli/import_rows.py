@@ -334,8 +334,8 @@ def stated_columns(source: Source, options: ImportOptions) -> tuple[TableFile, d
     if word is None and "decayed" not in cells:
         raise ConfigError(
             "missing-column",
-            f"{table.path}: nothing says whether the learning rate of these runs was decayed when "
-            "the loss was measured. A law never mixes the two, so state it: --decayed true, "
+            f"{table.path}: it is not known whether the learning rate of these runs had decayed "
+            "when the loss was measured. A law never mixes the two, so state it: --decayed true, "
             f"--decayed false or --decayed COL. There are: {table.names}",
             path=table.path,
             column="decayed",

@@ -277,7 +277,7 @@ def _flat(values: Mapping[str, object], above: str = "") -> dict[str, object]:
         named = _flat(cast("Any", value), f"{above}{key}.") if nested else {f"{above}{key}": value}
         if both := sorted(out.keys() & named.keys()):
             raise Refused(
-                "duplicate-name", f"name {both[0]!r} is there twice, once nested", name=both[0]
+                "duplicate-name", f"name {both[0]!r} occurs twice, once nested", name=both[0]
             )
         out |= named
     return out

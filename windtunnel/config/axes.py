@@ -62,7 +62,7 @@ def check_axis(study: StudyParts, experiment: str, axis: str, values: Iterable[A
             )
         if kept in before:
             raise Refused(
-                "duplicate-value", f"{where} = {value!r} is there twice; write it once", **about
+                "duplicate-value", f"{where} = {value!r} occurs twice; write it once", **about
             )
         before.append(kept)
         if axis == "recipe.batch_tokens" and value % study.model.context:
@@ -118,7 +118,7 @@ def _section_and_field(study: StudyParts, experiment: str, axis: str) -> tuple[S
     if field not in known:
         raise Refused(
             "unknown-axis",
-            f"{where}: {axis!r} is no field of {section} that can vary"
+            f"{where}: {axis!r} is not a field of {section} that can vary"
             f"{did_you_mean(field, known) or '.'} Allowed: {', '.join(known)}",
             experiment=experiment,
             axis=axis,

@@ -324,7 +324,7 @@ def _check_chain(stages: tuple[Stage, ...], study: StudyParts) -> None:
             if batch % context:
                 raise Refused(
                     "not-a-multiple",
-                    f"a batch of {batch} tokens is no whole number of rows of {context}; "
+                    f"a batch of {batch} tokens is not a whole number of rows of {context}; "
                     f"{fitting(batch, context)}",
                     batch_tokens=batch,
                     context=context,

@@ -237,7 +237,7 @@ class SearchExperiment(Strict):
 
         Raises:
             Misfit: With the axis.
-            Refused: The objective is no validation set.
+            Refused: The objective is not a validation set.
         """
         for axis, values in self.space.items():
             with at("space", axis):
@@ -246,7 +246,7 @@ class SearchExperiment(Strict):
         if self.objective not in known:
             raise Refused(
                 "unknown-set",
-                f"experiment {self.name!r}: objective {self.objective!r} is no validation set; "
+                f"experiment {self.name!r}: objective {self.objective!r} is not a validation set; "
                 f"allowed: {', '.join(known)}",
                 experiment=self.name,
                 objective=self.objective,
@@ -273,7 +273,7 @@ class SearchExperiment(Strict):
                 raise Refused(
                     "not-whole",
                     f"experiment {self.name!r}: {axis} holds whole numbers; "
-                    f"{ends[0]:g} to {ends[1]:g} is no range of them",
+                    f"{ends[0]:g} to {ends[1]:g} is not a range of them",
                     experiment=self.name,
                     axis=axis,
                     low=ends[0],

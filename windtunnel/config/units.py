@@ -113,7 +113,7 @@ def differing(items: tuple[Item, ...]) -> tuple[Item, ...]:
     seen = set[Item]()
     for item in items:
         if item in seen:
-            raise Refused("duplicate-value", f"{item} is there twice; write it once", repeated=item)
+            raise Refused("duplicate-value", f"{item} occurs twice; write it once", repeated=item)
         seen.add(item)
     return items
 
@@ -153,7 +153,7 @@ class Duration(Written):
             hint = f"{text}N, '{text} tokens' or '{text} steps'" if _is_number(text) else "10N"
             raise Refused(
                 "not-a-duration",
-                f"{text!r} is no duration: write a number with its unit "
+                f"{text!r} is not a duration: write a number with its unit "
                 f"(N = params, tokens or steps), for example {hint}{_meant(text)}",
                 value=text,
             )
@@ -237,7 +237,7 @@ class DiskSize(Written):
         if count < 1:
             raise Refused(
                 "not-a-disk-size",
-                f"{value!r} is no size on a disk: write bytes, or a number with its unit "
+                f"{value!r} is not a size on disk: write bytes, or a number with its unit "
                 f"(kB, MB, GB, TB or kiB, MiB, GiB, TiB), below {MOST_BYTES:.0e} bytes, for "
                 "example 20 GB",
                 value=value,
@@ -279,7 +279,7 @@ class Size(Written):
         if match is None or isinstance(value, bool):
             raise Refused(
                 "not-a-size",
-                f"{value!r} is no size: write WIDTHxDEPTH, for example 64x4",
+                f"{value!r} is not a size: write WIDTHxDEPTH, for example 64x4",
                 value=value,
             )
         if any(len(each or "") > 7 for each in match.groups()) or (
@@ -371,7 +371,7 @@ def checked_path(text: str) -> str:
     if url := URL.match(text):
         bare = re.sub(r"^file:/+", "/", text, flags=re.IGNORECASE)
         fix = f"write {bare}" if url[1].lower() == "file" else "mount it, and write where"
-        raise Refused("url-as-path", f"{text!r}: a URL is no path; {fix}", path=text)
+        raise Refused("url-as-path", f"{text!r}: a URL is not a path; {fix}", path=text)
     if long := next((p for p in text.split("/") if len(p.encode()) > LONGEST_NAME), None):
         raise Refused(
             "name-too-long",

@@ -265,7 +265,7 @@ class _Reader:
         for each in value.value if self._kind(value) == "seq" else [value]:
             if self._kind(each) != "map":
                 raise self._refused(
-                    "bad-merge", line, "<< takes a mapping, or a list of them, such as *anchor"
+                    "bad-merge", line, "<< needs a mapping, or a list of them, such as *anchor"
                 )
             yield from self._entries(each).items()
 
@@ -294,7 +294,7 @@ class _Reader:
                 value = self.yaml.constructor.construct_yaml_int(node)
         except (ValueError, OverflowError):
             raise self._refused(
-                "not-a-number", line, f"{shown} is no number", value=shown
+                "not-a-number", line, f"{shown} is not a number", value=shown
             ) from None
         is_written = re.search(r"\d", text) is not None  # else it is .inf or .nan
         if kind == "float" and abs(value) == float("inf") and is_written:
@@ -394,7 +394,7 @@ def _read(path: Path, *, within: tuple[Path, ...], read: list[Path]) -> Node:
             if base.resolve() in here:
                 raise ConfigError(
                     "circular-extends",
-                    f"{where}: a file cannot extend itself, by whatever way",
+                    f"{where}: a file cannot extend itself, directly or indirectly",
                     **place,
                 )
             if not base.exists():
@@ -405,7 +405,7 @@ def _read(path: Path, *, within: tuple[Path, ...], read: list[Path]) -> Node:
                 )
             if not base.is_file():
                 raise ConfigError(
-                    "not-a-file", f"{where}: is no file; give the path of a study file", **place
+                    "not-a-file", f"{where}: is not a file; give the path of a study file", **place
                 )
             if len(read) == MOST_FILES:
                 raise ConfigError(

@@ -46,7 +46,7 @@ def packages_of(builtin: str) -> list[str]:
     if package not in known:
         raise DataError(
             "unknown-package",
-            f"builtin:{builtin}: {package!r} is no package of the built-in data"
+            f"builtin:{builtin}: {package!r} is not a package of the built-in data"
             f"{did_you_mean(package, known) or '.'} There are: {', '.join(known)}",
             package=package,
             known=known,

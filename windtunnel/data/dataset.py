@@ -118,7 +118,7 @@ class Dataset:
         """The fingerprint of a mixture of these sources; a source without weight is not part of it.
 
         Raises:
-            DataError: A name is no source, or a weight is too small for a row.
+            DataError: A name is not a source, or a weight is too small for a row.
         """
         if unknown := weights.keys() - {source.name for source in self.sources}:
             name, known = min(unknown), [source.name for source in self.sources]

@@ -88,8 +88,8 @@ def index_of(path: Path) -> Path | None:
             if place.is_symlink():
                 raise DataError(
                     "broken-link",
-                    f"{place}: the index of {path.name} is a broken link; mend it, or remove it if "
-                    f"{path.name} holds raw ids",
+                    f"{place}: the index of {path.name} is a broken link; repair it, or remove it "
+                    f"if {path.name} holds raw ids",
                     path=place,
                 )
     return None
@@ -170,7 +170,7 @@ def _candidates(root: Path, where: str, tally: Tally) -> Iterator[_File]:
         target = os.readlink(root)  # noqa: PTH115
         raise DataError(
             "broken-link",
-            f"{where}: {root} is a broken link to {target}; mend the link",
+            f"{where}: {root} is a broken link to {target}; repair the link",
             path=root,
             target=target,
         )
@@ -208,7 +208,7 @@ def _walk(root: Path, where: str, tally: Tally) -> Iterator[_File]:
             tally.add("linked-twice", example=folder.relative_to(root).as_posix())
             continue
         seen.add((status.st_dev, status.st_ino))
-        with boundary(f"{where}: {folder}", "mend its permissions, or move it away"):
+        with boundary(f"{where}: {folder}", "correct its permissions, or move it away"):
             paths = sorted(folder.iterdir())
         for path in paths:
             name = path.relative_to(root).as_posix()

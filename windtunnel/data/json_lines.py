@@ -88,8 +88,8 @@ def _records(file: BufferedReader, path: Path) -> Iterator[tuple[int | str, Any]
         except Exception as error:
             raise DataError(
                 "not-json",
-                f"{path}:{number}: not a line of JSON in UTF-8: {cause_of(error)}; mend or remove "
-                "the line",
+                f"{path}:{number}: not a line of JSON in UTF-8: {cause_of(error)}; repair or "
+                "remove the line",
                 path=path,
                 line=number,
                 cause=cause_of(error),
@@ -124,7 +124,7 @@ def _of_one_value(file: BufferedReader, path: Path) -> Iterator[tuple[str, Any]]
         )
     with boundary(
         path,
-        f"mend it, or {fix}",
+        f"repair it, or {fix}",
         what="no JSON lines, and not one JSON value either",
         code="not-json",
     ):

@@ -125,7 +125,7 @@ def raw_tokens(path: Path, dtype: str) -> RawTokens:
     if kind.itemsize == 2 and _is_bytewise(raw):
         raise DataError(
             "wrong-dtype",
-            f"{path}: read as {kind.name}, both bytes of its ids take the same values alike: it "
+            f"{path}: read as {kind.name}, both bytes of its ids have the same distribution: it "
             "holds uint8; set dtype: uint8 (if it does not, write the ids as .npy)",
             path=path,
             dtype=kind.name,

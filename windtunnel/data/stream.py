@@ -253,7 +253,7 @@ class TrainStream:
         if missing := left.keys() - {file.name for file in files}:
             raise DataError(
                 "unknown-source",
-                f"mixture: a ramp leaves {min(missing)!r}, which is no data source",
+                f"mixture: a ramp leaves {min(missing)!r}, which is not a data source",
                 source=min(missing),
                 known=[file.name for file in files],
             )

@@ -52,7 +52,7 @@ class TokenDocument:
                 if other := likely_dtype(self.raw, vocab_size):
                     likely, fix = other
             elif low < 0:
-                fix = "take it out; a mask, such as -100, is no token"
+                fix = "remove it; a mask, such as -100, is not a token"
             raise DataError(
                 "out-of-range",
                 f"{self.path}: token {place} has id {wrong}; allowed is 0 to {vocab_size - 1} "

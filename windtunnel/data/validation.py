@@ -162,7 +162,7 @@ def read_source(folder: Path) -> dict[str, Any]:
         if have != want:
             raise DataError(
                 "damaged",
-                f"{path}: damaged: {have} bytes where the manifest tells {want}; "
+                f"{path}: damaged: {have} bytes where the manifest has {want}; "
                 f"{prepare_again(folder)}",
                 path=path,
                 bytes=have,

@@ -74,7 +74,7 @@ def _seal_of(folder: SegmentFolder) -> _Seal | None:
 def is_broken(folder: SegmentFolder) -> bool:
     """Whether a curve has an invalid or missing line, or differs from its record's checksum.
 
-    An incomplete last line, as a crash leaves it, is no damage.
+    An incomplete last line, as a crash leaves it, is not damage.
 
     Raises:
         StoreError: It cannot be read.

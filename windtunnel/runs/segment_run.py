@@ -240,9 +240,9 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
             if not config.accept_execution_change:
                 raise ConfigError(
                     "execution-changed",
-                    f"segment {self.planned.id}: its trunk was computed otherwise ({changes}), and "
-                    "going on here would not be exact; pass --accept-execution-change to go on "
-                    "and have it recorded, or finish it where it began",
+                    f"segment {self.planned.id}: its trunk has another execution ({changes}), and "
+                    "continuing here would not be exact; pass --accept-execution-change to "
+                    "continue and record the change, or finish it where it began",
                     segment=self.planned.id,
                     changes=list(differences),
                 )

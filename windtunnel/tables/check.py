@@ -262,7 +262,7 @@ def _logarithm(name: str, values: Floats, beside: Mapping[str, Floats]) -> _Wron
     return _WrongUnit(
         "logarithm-column",
         f": looks like {sign} of {what}, and a law takes {what}: add a column of {power} and name "
-        f"that one (if they are no logarithms: --scale {name}=FACTOR)",
+        f"that one (if they are not logarithms: --scale {name}=FACTOR)",
         {"base": base},
     )
 

@@ -46,7 +46,7 @@ def read_csv(path: Path, text: str) -> TableFile:
     if twice := sorted({name for name in names if name and names.count(name) > 1}):
         raise ConfigError(
             "duplicate-column",
-            f"{path}: column {twice[0]!r} stands twice in the header; rename one",
+            f"{path}: column {twice[0]!r} occurs twice in the header; rename one",
             path=path,
             column=twice[0],
         )
@@ -174,14 +174,14 @@ def _refuse_quoted_lines(path: Path, names: Sequence[str], body: Sequence[Row]) 
         if len(names) == 1 < width and all(len(cells) == width for _, cells in body):
             raise ConfigError(
                 "quoted-lines",
-                f"{path}: the whole header stands in quotes, and so is one cell: take them away",
+                f"{path}: the whole header is quoted, which makes it one cell: remove the quotes",
                 path=path,
             )
         if width > 1 and whole and len(whole) == len(body):
             raise ConfigError(
                 "quoted-lines",
-                f"{path}, line {whole[0]}: the whole line stands in quotes, and so is one cell: "
-                "take away the quotes around whole lines",
+                f"{path}, line {whole[0]}: the whole line is quoted, which makes it one cell: "
+                "remove the quotes around whole lines",
                 path=path,
                 line=whole[0],
             )

@@ -135,14 +135,14 @@ def _parquet(path: Path) -> TableFile:
 
     fix = "write the table again, or name the file by what it is"
     with boundary(path, fix, ConfigError, what="not a Parquet table"):
-        # One file, not a dataset: a folder named `params=1` is no column.
+        # One file, not a dataset: a folder named `params=1` is not a column.
         found = pyarrow.parquet.ParquetFile(path).read()
         names = [str(name) for name in found.column_names]
         columns = dict(zip(names, (column.to_pylist() for column in found.columns), strict=True))
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(
             "duplicate-column",
-            f"{path}: column {twice[0]!r} is there twice; rename one",
+            f"{path}: column {twice[0]!r} occurs twice; rename one",
             path=path,
             column=twice[0],
         )

@@ -56,7 +56,7 @@ def flat_cells(
         if both := sorted(out.keys() & apart.keys()):
             raise ConfigError(
                 "duplicate-column",
-                f"{path}: column {both[0]!r} is there twice; rename one",
+                f"{path}: column {both[0]!r} occurs twice; rename one",
                 path=path,
                 column=both[0],
             )
@@ -145,7 +145,7 @@ def _leaves(path: Path, place: str, row: Mapping[str, object]) -> dict[str, obje
         if both := sorted(out.keys() & named.keys()):
             raise ConfigError(
                 "duplicate-column",
-                f"{path}, {place}: name {both[0]!r} is there twice; rename one",
+                f"{path}, {place}: name {both[0]!r} occurs twice; rename one",
                 path=path,
                 place=place,
                 column=both[0],

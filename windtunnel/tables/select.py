@@ -292,7 +292,7 @@ class Selection:
         """Whether each kept row was decayed; None unless the file states it for every row.
 
         Raises:
-            ConfigError: A cell is no truth value.
+            ConfigError: A cell is not a truth value.
         """
         if "decayed" not in self.names:
             return None, []

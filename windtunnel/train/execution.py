@@ -253,7 +253,7 @@ def _kernels(resources: Resources, model: ModelSpec, device: str) -> str:
         raise ConfigError(
             "kernels-cannot-run",
             f"resources.kernels = native: needs {' and '.join(needs)}; "
-            "allowed here: torch, or auto, which takes what can run",
+            "allowed here: torch, or auto, which selects kernels that can run",
             needs=needs,
             allowed=["torch", "auto"],
         )

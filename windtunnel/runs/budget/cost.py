@@ -25,7 +25,7 @@ class Cost:
     """Totals of a plan. FLOPs include attention scores and the head; evaluation is separate.
 
     Retraining is one run from scratch for each point of an experiment. The end of an inner stage of
-    a variant is no point: the variant's own run passes and measures it.
+    a variant is not a point: the variant's own run passes and measures it.
     """
 
     trunks: int
