@@ -116,11 +116,17 @@ def _loss(text: str) -> tuple[str, float]:
     return name or MEAN, value
 
 
-def _line(each: "Compared", level: float) -> str:
-    verdict = {True: "inside", False: "OUTSIDE", None: "no interval to be inside of"}[each.inside]
-    ends = f" ({each.low:.4f} to {each.high:.4f}, {level:.0%})" if each.low and each.high else ""
-    side = "too high" if each.log_error > 0 else "too low"
+def _line(compared: "Compared", level: float) -> str:
+    verdict = {True: "inside", False: "OUTSIDE", None: "no interval to be inside of"}[
+        compared.inside
+    ]
+    ends = (
+        f" ({compared.low:.4f} to {compared.high:.4f}, {level:.0%})"
+        if compared.low and compared.high
+        else ""
+    )
+    side = "too high" if compared.log_error > 0 else "too low"
     return (
-        f"measured {each.measured:.4f}, forecast {each.forecast:.4f}{ends}: {verdict}; the "
-        f"forecast was {abs(math.expm1(each.log_error)):.2%} {side}"
+        f"measured {compared.measured:.4f}, forecast {compared.forecast:.4f}{ends}: {verdict}; the "
+        f"forecast was {abs(math.expm1(compared.log_error)):.2%} {side}"
     )

@@ -236,8 +236,8 @@ def _trials(outcome: "SearchOutcome", results: "Sequence[TrialResult]") -> Table
     return table
 
 
-def _behind(outcome: "SearchOutcome", each: "Finalist", difference: "Difference | None") -> str:
-    if difference is None or each is outcome.winner or outcome.winner is None:
+def _behind(outcome: "SearchOutcome", finalist: "Finalist", difference: "Difference | None") -> str:
+    if difference is None or finalist is outcome.winner or outcome.winner is None:
         return ""
     half = "" if difference.high is None else f" ±{difference.high - difference.value:.4f}"
     return f"{difference.value:+.4f}{half}"

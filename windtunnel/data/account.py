@@ -325,13 +325,13 @@ class Account:
         }
 
 
-def _phrase(reason: str, each: LeftOut, share: float | None = None) -> str:
+def _phrase(reason: str, left_out: LeftOut, share: float | None = None) -> str:
     why = REASONS[reason]
-    text = f"{each.number:,} {why.one if each.number == 1 else why.many}"
+    text = f"{left_out.number:,} {why.one if left_out.number == 1 else why.many}"
     more = [] if share is None else [f"{share:.1%}" if share >= 0.0005 else "under 0.1%"]
-    if each.examples:
-        named = ", ".join(each.examples)
-        more.append(f"{named}, ..." if each.number > len(each.examples) else named)
+    if left_out.examples:
+        named = ", ".join(left_out.examples)
+        more.append(f"{named}, ..." if left_out.number > len(left_out.examples) else named)
     return f"{text} ({'; '.join(more)})" if more else text
 
 

@@ -291,11 +291,11 @@ def _without_metadata(files: list[_File], source: Source, tally: Tally) -> list[
     columns = source.pairs or (source.text_column,)
     others = {suffix_of(each.path) for each in files} - {".json"}
 
-    def describes(each: _File) -> bool:
-        if _METADATA.fullmatch(each.path.name):
+    def describes(file: _File) -> bool:
+        if _METADATA.fullmatch(file.path.name):
             return True
         # Beside data of another kind, JSON without the text field is metadata.
-        return bool(others) and suffix_of(each.path) == ".json" and lacks_fields(each.path, columns)
+        return bool(others) and suffix_of(file.path) == ".json" and lacks_fields(file.path, columns)
 
     metadata = [each for each in files if describes(each)]
     if len(metadata) == len(files):

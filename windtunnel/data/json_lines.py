@@ -166,13 +166,13 @@ _FIELDS = 20
 _NAMES = {list: "a list", dict: "an object", int: "a number", float: "a number", bool: "a boolean"}
 
 
-def _is_nan(found: Any) -> bool:
-    return isinstance(found, float) and math.isnan(found)
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
-def _is_table(fields: dict[str, Any], found: Any) -> bool:
+def _is_table(fields: dict[str, Any], value: Any) -> bool:
     """Whether a record is a whole pandas table: by columns, by rows, or split."""
-    if isinstance(found, dict) and found and all(map(str.isdecimal, found)):
+    if isinstance(value, dict) and value and all(map(str.isdecimal, value)):
         return True
     by_rows = all(name.isdecimal() and isinstance(row, dict) for name, row in fields.items())
     return (bool(fields) and by_rows) or fields.keys() in _TABLES
@@ -188,17 +188,17 @@ def _list_within(fields: dict[str, Any], column: str) -> str | None:
     return next((outer for outer in outers if isinstance(field_of(fields, outer), list)), None)
 
 
-def _right_fields(fields: dict[str, Any], columns: tuple[str, ...], found: Any) -> str:
-    if isinstance(found, list):
+def _right_fields(fields: dict[str, Any], columns: tuple[str, ...], value: Any) -> str:
+    if isinstance(value, list):
         return JOIN_LIST
-    if _is_nan(found):
+    if _is_nan(value):
         return "NaN is no JSON, and pandas' mark of a missing value: write null, or drop the record"
-    if _is_table(fields, found):
+    if _is_table(fields, value):
         return _PANDAS
     if outer := next(filter(None, (_list_within(fields, name) for name in columns)), None):
         return f"{outer!r} is a list: {JOIN_LIST}"
-    if isinstance(found, dict):
-        inner = next(iter(found), "FIELD")
+    if isinstance(value, dict):
+        inner = next(iter(value), "FIELD")
         return f"name a field in it by its path, such as {columns[0]}.{inner}"
     if len(columns) == 2:
         return "set pairs to the fields that hold a prompt and its completion"

@@ -187,17 +187,17 @@ def outcome_json(study: Study, outcome: SearchOutcome) -> dict[str, Any]:
     }
 
 
-def _finalist_json(outcome: SearchOutcome, each: Finalist) -> dict[str, Any]:
+def _finalist_json(outcome: SearchOutcome, finalist: Finalist) -> dict[str, Any]:
     return {
-        "trial": each.result.trial.number,
-        "values": each.result.trial.values,
-        "loss_in_search": each.result.value,
-        "losses": {str(seed): loss for seed, loss in each.losses.items()},
-        "loss": each.mean,
-        "behind": _difference_json(each.behind),
-        "longer_loss": each.longer_mean,
-        "behind_longer": _difference_json(each.behind_longer),
-        "standing": standing(outcome, each),
+        "trial": finalist.result.trial.number,
+        "values": finalist.result.trial.values,
+        "loss_in_search": finalist.result.value,
+        "losses": {str(seed): loss for seed, loss in finalist.losses.items()},
+        "loss": finalist.mean,
+        "behind": _difference_json(finalist.behind),
+        "longer_loss": finalist.longer_mean,
+        "behind_longer": _difference_json(finalist.behind_longer),
+        "standing": standing(outcome, finalist),
     }
 
 
