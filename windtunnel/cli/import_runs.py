@@ -257,8 +257,8 @@ def remove_imported(file: Path, label: str) -> None:
 
 def _refuse_own(study: "Study", runs: "Sequence[Imported]") -> None:
     """Refuse segments of the study itself, which would count twice."""
-    own = study.plan.by_id()
-    repeated = [run for run in runs if {run.label, run.origin.get("segment")} & own.keys()]
+    segments = study.plan.by_id()
+    repeated = [run for run in runs if {run.label, run.origin.get("segment")} & segments.keys()]
     if repeated:
         raise ConfigError(
             "own-segments",

@@ -349,7 +349,7 @@ def flops_per_update(segment: Segment) -> int:
 
 
 def _along(segment: Segment, step: int, per_update: Callable[[Segment], Amount]) -> Amount:
-    own = (step - segment.fork_step) * per_update(segment)
+    tokens = (step - segment.fork_step) * per_update(segment)
     if isinstance(segment, Trunk):
-        return own
-    return _along(segment.parent, segment.fork_step, per_update) + own
+        return tokens
+    return _along(segment.parent, segment.fork_step, per_update) + tokens

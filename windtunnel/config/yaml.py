@@ -484,14 +484,14 @@ def _name(experiment: Node, number: int) -> str:
 
 def _moved(tree: Node, folder: Path) -> Node:
     """The tree with its paths made relative to `folder` instead of its own file."""
-    own = tree.file.parent
-    if own.resolve() == folder.resolve():
+    folder_of_file = tree.file.parent
+    if folder_of_file.resolve() == folder.resolve():
         return tree
     for entries, key in _paths(tree.value):
         node = entries[key]
         text = node.value
         if isinstance(text, str) and _moves(text):
-            entries[key] = replace(node, value=os.path.relpath(own / text, folder))
+            entries[key] = replace(node, value=os.path.relpath(folder_of_file / text, folder))
     return tree
 
 

@@ -123,7 +123,7 @@ def repeated_windows(
     half = window // 2
     windows = _Lookup(_window_hashes(validation, window))
     halves = _Lookup(_window_hashes(validation, half))
-    found = np.zeros(len(windows.known), dtype=bool)
+    repeated = np.zeros(len(windows.known), dtype=bool)
 
     blocks = train[: len(train) // half * half].reshape(-1, half)
     span = min(3 * half, len(train))
@@ -133,11 +133,11 @@ def repeated_windows(
         near = first + halves.places(_block_hashes(blocks[first : first + _CHUNK]))[0]
         # Half a window to the left of the block, the block, and half a window to the right.
         begins = np.clip((near - 1) * half, 0, len(around) - 1)
-        found[windows.places(_window_hashes(around[begins], window).ravel())[1]] = True
+        repeated[windows.places(_window_hashes(around[begins], window).ravel())[1]] = True
 
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         list(pool.map(look, range(0, len(blocks), _CHUNK)))
-    return windows.known[found]
+    return windows.known[repeated]
 
 
 def repeated_mask(tokens: npt.NDArray[Any], repeated: Hashes, *, window: int) -> Mask:

@@ -93,5 +93,5 @@ def _is_met(
     stop: int,
     wanted: dict[str, WantedSet],
 ) -> bool:
-    found = measurements.get(stop, {})
-    return all(each.is_met_by(found.get(name), planned) for name, each in wanted.items())
+    measured = measurements.get(stop, {})
+    return all(each.is_met_by(measured.get(name), planned) for name, each in wanted.items())

@@ -154,20 +154,20 @@ def _changes(model: ModelSpec, recipe: Recipe, *, steps: int, seed: int) -> dict
     rows = _rows(model, seed=seed)
     tokens = torch.from_numpy(rows[:, :-1])
     before = activations(step.state.model, tokens)
-    found: dict[str, list[float]] = {name: [] for name in before}
+    changes: dict[str, list[float]] = {name: [] for name in before}
     for _ in range(steps):
         step.update(rows, 1.0)
         for name, value in activations(step.state.model, tokens).items():
-            found[name].append(float((value - before[name]).square().mean().sqrt()))
-    return {name: np.array(values) for name, values in found.items()}
+            changes[name].append(float((value - before[name]).square().mean().sqrt()))
+    return {name: np.array(values) for name, values in changes.items()}
 
 
 @torch.no_grad()
 def activations(model: Decoder, tokens_BT: Tensor) -> dict[str, Tensor]:
     """The residual stream and each role's output, at the first and the last layer."""
-    found: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
     x_BTW = torch.nn.functional.embedding(tokens_BT, model.embedding) * model.sites.embed
-    found["embedding output"] = x_BTW
+    outputs["embedding output"] = x_BTW
     length, last = tokens_BT.shape[1], len(model.blocks) - 1
     cos_TK, sin_TK = model.cos_TK[:length], model.sin_TK[:length]
     for number, block in enumerate(model.layers):
@@ -176,12 +176,12 @@ def activations(model: Decoder, tokens_BT: Tensor) -> dict[str, Tensor]:
         feed_forward = block.feed_forward(x_BTW)
         x_BTW = torch.add(x_BTW, feed_forward, alpha=model.sites.residual)
         if number in {0, last}:
-            found[f"attention output, layer {number + 1}"] = attention
-            found[f"feed-forward output, layer {number + 1}"] = feed_forward
-    found["residual stream"] = x_BTW
-    found["final norm"] = rms_norm(x_BTW, model.norm_final)
-    found[LOGITS] = model.logits(tokens_BT)
-    return found
+            outputs[f"attention output, layer {number + 1}"] = attention
+            outputs[f"feed-forward output, layer {number + 1}"] = feed_forward
+    outputs["residual stream"] = x_BTW
+    outputs["final norm"] = rms_norm(x_BTW, model.norm_final)
+    outputs[LOGITS] = model.logits(tokens_BT)
+    return outputs
 
 
 def _shrinkage(model: ModelSpec, recipe: Recipe) -> dict[Role, float]:
@@ -194,12 +194,12 @@ def _shrinkage(model: ModelSpec, recipe: Recipe) -> dict[Role, float]:
         parameter.grad = torch.zeros_like(parameter)
     state.set_rate(1.0)
     step.backend.apply(recipe.clip)
-    found: dict[Role, list[float]] = {}
+    shrinkage: dict[Role, list[float]] = {}
     for name, parameter in state.model.named_parameters():
         if roles[name] is not Role.GAIN:
             kept = parameter.detach().double().norm() / before[name]
-            found.setdefault(roles[name], []).append(1.0 - float(kept))
-    return {role: float(np.mean(values)) for role, values in found.items()}
+            shrinkage.setdefault(roles[name], []).append(1.0 - float(kept))
+    return {role: float(np.mean(values)) for role, values in shrinkage.items()}
 
 
 def _fresh(model: ModelSpec, recipe: Recipe, *, seed: int) -> TrainStep:

@@ -43,8 +43,8 @@ def reaches(curve: Path, end: int) -> bool:
     except OSError:
         return False
     last = tail[: tail.rfind(b"\n") + 1].rstrip(b"\n").rpartition(b"\n")[2]
-    found = _STEP.match(last)
-    return found is not None and int(found[1]) >= end
+    match = _STEP.match(last)
+    return match is not None and int(match[1]) >= end
 
 
 class _Seal(NamedTuple):
@@ -81,8 +81,8 @@ def is_broken(folder: SegmentFolder) -> bool:
     """
     curve = folder.curve
     try:
-        found = curve.stat()
-        stamp = (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        status = curve.stat()
+        stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         return _is_broken(curve, stamp, _seal_of(folder))
     except FileNotFoundError:
         return False
@@ -120,14 +120,14 @@ class _Whole(NamedTuple):
 
 
 def _whole_rows(curve: Path) -> _Whole:
-    found = _Whole()
+    whole = _Whole()
     with curve.open("rb") as file, suppress(ValueError, RecursionError):
         for line in file:
             step = CURVE_ROW.read(line)["step"]
-            if not line.endswith(b"\n") or step != (found.step or step - 1) + 1:
+            if not line.endswith(b"\n") or step != (whole.step or step - 1) + 1:
                 break
-            found = _Whole(found.rows + 1, step, found.size + len(line))
-    return found
+            whole = _Whole(whole.rows + 1, step, whole.size + len(line))
+    return whole
 
 
 def cut_broken_curves(store: Store, segments: Iterable[PlannedSegment]) -> None:
@@ -174,18 +174,18 @@ def curve_diagnostics(
         segments: As planned.
         deep: Whether to check every line instead of only the ends of the curves.
     """
-    found = list(_damaged(store, segments, deep=deep))
-    if not found:
+    damaged = list(_damaged(store, segments, deep=deep))
+    if not damaged:
         return ()
-    named = ", ".join(str(each.curve) for each in found[:_NAMED])
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    named = ", ".join(str(each.curve) for each in damaged[:_NAMED])
+    more = f" and {len(damaged) - _NAMED} more" if len(damaged) > _NAMED else ""
     return (
         Diagnostic(
             "curve-damaged",
-            f"{len(found)} finished segments have a curve that is gone, cut or broken: "
+            f"{len(damaged)} finished segments have a curve that is gone, cut or broken: "
             f"{named}{more}; no measured loss is affected: `windtunnel sweep` does those updates "
             "again",
-            segments=[each.root.name for each in found],
+            segments=[each.root.name for each in damaged],
         ),
     )
 

@@ -60,8 +60,8 @@ def read_dynamics(
     matrices = max(4 * each.segment.model.depth for each in those)
     a_row = BYTES_OF_ROW + BYTES_OF_NUMBER * (len(SERIES) + matrices)
     bins = int(np.clip(most_bytes // a_row // len(those), FEWEST_BINS, MOST_BINS))
-    found = (_read(store, each, bins) for each in those)
-    return tuple(each for each in found if each is not None)
+    recorded = (_read(store, each, bins) for each in those)
+    return tuple(each for each in recorded if each is not None)
 
 
 def as_rows(found: Iterable[SegmentDynamics]) -> Iterator[dict[str, Any]]:
@@ -80,7 +80,7 @@ def from_rows(
     by_segment: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         by_segment[row["segment"]].append(row)
-    found = []
+    segments = []
     for segment, bins in by_segment.items():
         if segment not in runs:
             continue
@@ -91,7 +91,7 @@ def from_rows(
             if name != "segment"
         }
         changes = {n.removeprefix(CHANGE): v for n, v in columns.items() if n.startswith(CHANGE)}
-        found.append(
+        segments.append(
             SegmentDynamics(
                 segment=segment,
                 trunk=run.trunk,
@@ -104,7 +104,7 @@ def from_rows(
                 changes={n: v for n, v in changes.items() if np.isfinite(v).any()},
             )
         )
-    return tuple(found)
+    return tuple(segments)
 
 
 def _read(store: Store, planned: PlannedSegment, bins: int) -> SegmentDynamics | None:

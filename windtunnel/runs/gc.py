@@ -240,7 +240,7 @@ def find_garbage(study: Study) -> tuple[list[Garbage], list[str]]:
     """
     store = study.store
     mine, theirs = Needs(study.plan.segments), needs_of_others(store, study.config.study)
-    found = [
+    items = [
         Garbage(kind="unfinished", segment="", path=path, bytes=bytes_in(path))
         for path in (*abandoned(store.data), *_old_scratch(study.folder))
     ]
@@ -253,8 +253,8 @@ def find_garbage(study: Study) -> tuple[list[Garbage], list[str]]:
             in_use.append(segment_id)
             continue
         planned = segment_id in mine.ends
-        found.extend(_of_segment(store, folder, mine, theirs, planned=planned))
-    return found, in_use
+        items.extend(_of_segment(store, folder, mine, theirs, planned=planned))
+    return items, in_use
 
 
 def free(store: Store, garbage: Iterable[Garbage]) -> tuple[int, list[str]]:

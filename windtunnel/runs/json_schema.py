@@ -55,8 +55,8 @@ class Schema(Generic[T]):
                 return self.adapter.validate_json(content)
         value = parse(content)
         if not isinstance(value, dict):
-            found = SHORT.repr(value)
-            raise Refused("wrong-type", f"expected an object, not {found}", found=found)
+            shown = SHORT.repr(value)
+            raise Refused("wrong-type", f"expected an object, not {shown}", found=shown)
         return self.check(value)
 
     def at(self, value: Any, place: int) -> T:

@@ -236,12 +236,12 @@ def _of_values(
 
 def _axes_to_blame(space: Space, values: Values) -> list[str]:
     """Axes of which another value would fit beside the others; else the study's own value."""
-    found = [
+    blamed = [
         axis
         for axis, options in space.options.items()
         if any(_fits(space, values | {axis: other}) for other in options if other != values[axis])
     ]
-    return found or [
+    return blamed or [
         axis
         for axis in values
         if _fits(space, {other: value for other, value in values.items() if other != axis})

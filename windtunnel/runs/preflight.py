@@ -65,17 +65,18 @@ def check_execution(study: StudyConfig, segments: Iterable[PlannedSegment]) -> N
         pieces = resources.micro_batch_tokens
         if pieces is None or not isinstance(segment, Trunk):
             continue
-        own = rows // devices
-        if pieces < context or own % min(own, pieces // context):
+        device_rows = rows // devices
+        if pieces < context or device_rows % min(device_rows, pieces // context):
             raise Misfit(
                 "not-a-multiple",
                 f"resources.micro_batch_tokens = {pieces}: must hold a whole number of rows of "
-                f"{context} tokens that divides a device's {own} rows; {own * context} would",
+                f"{context} tokens that divides a device's {device_rows} rows; "
+                f"{device_rows * context} would",
                 "resources",
                 "micro_batch_tokens",
                 micro_batch_tokens=pieces,
                 context=context,
-                rows=own,
+                rows=device_rows,
             )
 
 

@@ -86,10 +86,10 @@ class Watch:
                 self._seen[planned.id] = _unbegun(planned)
             if planned.id in begun and self._seen[planned.id].status != "finished":
                 self._look(planned)
-            own = self._seen[planned.id].step - planned.segment.fork_step
+            updates = self._seen[planned.id].step - planned.segment.fork_step
             per_step = flops_per_update(planned.segment)
             planned_flops += planned.steps * per_step
-            done += max(0, min(own, planned.steps)) * per_step
+            done += max(0, min(updates, planned.steps)) * per_step
         seconds: dict[str, float] = {}
         for parts in self._parts.values():
             for part, spent in parts.items():

@@ -110,17 +110,17 @@ class SegmentFolder:
             StoreError: It is damaged, or is another segment.
         """
         path = self.root / "spec.json"
-        found = read_json(path, SPEC)
-        if found is not None and found.id != self.root.name:
+        spec = read_json(path, SPEC)
+        if spec is not None and spec.id != self.root.name:
             raise StoreError(
                 "edited",
-                f"{path}: it describes segment {found.id} in the folder of another: it was edited; "
+                f"{path}: it describes segment {spec.id} in the folder of another: it was edited; "
                 f"{SPEC.fix}",
                 file=path,
-                segment=found.id,
+                segment=spec.id,
                 expected=self.root.name,
             )
-        return found
+        return spec
 
     @property
     def record(self) -> dict[str, Any] | None:
@@ -130,17 +130,17 @@ class SegmentFolder:
             StoreError: It is damaged, or that of another segment.
         """
         path = self.root / "record.json"
-        found = read_json(path, RECORD)
-        if found is not None and found.get("segment", self.root.name) != self.root.name:
+        record = read_json(path, RECORD)
+        if record is not None and record.get("segment", self.root.name) != self.root.name:
             raise StoreError(
                 "edited",
-                f"{path}: segment: {found['segment']!r:.60}, expected {self.root.name!r}: it is "
+                f"{path}: segment: {record['segment']!r:.60}, expected {self.root.name!r}: it is "
                 f"the record of another segment; {RECORD.fix}",
                 file=path,
-                segment=found["segment"],
+                segment=record["segment"],
                 expected=self.root.name,
             )
-        return found
+        return record
 
     def finish(self, record: dict[str, Any]) -> None:
         """Write the record."""
@@ -158,8 +158,8 @@ class SegmentFolder:
     @property
     def measurements(self) -> dict[int, dict[str, Any]]:
         """Step -> validation set -> {fingerprint, tokens, nats_per_token, bits_per_byte}."""
-        found = read_json(self.root / "measurements.json", MEASUREMENTS) or {}
-        return {int(step): sets for step, sets in found.items()}
+        measurements = read_json(self.root / "measurements.json", MEASUREMENTS) or {}
+        return {int(step): sets for step, sets in measurements.items()}
 
     def add_measurement(self, step: int, sets: dict[str, Any]) -> None:
         """Merge losses measured at `step`."""
@@ -229,8 +229,8 @@ class SegmentFolder:
 
     def resumable(self, step: int) -> list[Path]:
         """Checkpoints at or before `step`, the latest first."""
-        found = [*_steps(self.checkpoints), *_steps(self.resume)]
-        return [folder for at, folder in sorted(found, reverse=True) if at <= step]
+        checkpoints = [*_steps(self.checkpoints), *_steps(self.resume)]
+        return [folder for at, folder in sorted(checkpoints, reverse=True) if at <= step]
 
     def note(self, text: str) -> None:
         """Append a dated line about a problem that was repaired."""
@@ -317,22 +317,22 @@ class Store:
             StoreError: The store has a later format, or its file is damaged.
         """
         path = self.root / "store.json"
-        found = self._format()
-        if found > FORMAT:
+        version = self._format()
+        if version > FORMAT:
             raise StoreError(
                 "later-version",
-                f"{path}: the store has format {found}, and this version of windtunnel "
+                f"{path}: the store has format {version}, and this version of windtunnel "
                 f"({__version__}) reads {FORMAT}: update windtunnel, or name another `store:`",
                 file=path,
-                format=found,
+                format=version,
                 reads=FORMAT,
                 version=__version__,
             )
 
     def _format(self) -> int:
         """The store's format; 0 where none was written, as in the first version."""
-        found = read_json(self.root / "store.json", FORMAT_FILE) or {"format": 0}
-        return int(found["format"])
+        entry = read_json(self.root / "store.json", FORMAT_FILE) or {"format": 0}
+        return int(entry["format"])
 
     def open_for_writing(self) -> None:
         """Make the folder and write its format; earlier formats are read too.

@@ -27,11 +27,11 @@ def read_checks(folder: Path) -> list[dict[str, Any]]:
     Raises:
         StoreError: One of them cannot be read.
     """
-    found = (
+    checks = (
         read_derived(path, COORDINATE_CHECK)
         for path in sorted(folder.glob("coordinate-check.*.json"))
     )
-    return [check for check in found if check is not None]
+    return [check for check in checks if check is not None]
 
 
 FILE = "handoffs.jsonl"

@@ -204,12 +204,12 @@ class Evaluator:
 
     def measure(self, step: int, trained: TrainStep) -> None:
         """Evaluate the state at `step` on every lacking set and store the losses."""
-        found = {
+        losses = {
             validation.name: self._losses(validation, wanted.tokens(self._planned), trained)
             for validation, wanted in self.lacking(step)
         }
-        if found:
-            self._folder.add_measurement(step, found)
+        if losses:
+            self._folder.add_measurement(step, losses)
 
     def _losses(self, validation: ValidationSet, tokens: int, trained: TrainStep) -> dict[str, Any]:
         rows = validation.rows(self._planned.segment.model.context, tokens)

@@ -65,8 +65,8 @@ def number(cell: object) -> float | None:
 
 def floats(cells: Sequence[object]) -> Floats:
     """A column as numbers, NaN where a cell is not a number."""
-    found = (number(cell) for cell in cells)
-    return np.array([math.nan if value is None else value for value in found], np.float64)
+    numbers = (number(cell) for cell in cells)
+    return np.array([math.nan if value is None else value for value in numbers], np.float64)
 
 
 def column_for_condition(cells: Sequence[object]) -> Floats | NDArray[np.str_]:
@@ -97,8 +97,8 @@ def is_perplexity(column: str) -> bool:
     for name in (column.lower(), _camel_apart(column)):
         if re.search(r"(?<![a-z])(?:log|ln)[_ (-]*(?:ppl|perplex)", name):
             return False
-    found = r"perplex|(?<![a-z])ppl|ppl[sx]?(?![a-z])"
-    return any(re.search(found, name) for name in (column.lower(), _camel_apart(column)))
+    pattern = r"perplex|(?<![a-z])ppl|ppl[sx]?(?![a-z])"
+    return any(re.search(pattern, name) for name in (column.lower(), _camel_apart(column)))
 
 
 def checked(

@@ -44,8 +44,8 @@ def flop_factor(rule: str) -> float:
     Raises:
         ConfigError: The rule has another form.
     """
-    found = re.fullmatch(r"(.+?)\s*ND", rule.strip())
-    value = number(found[1]) if found else None
+    match = re.fullmatch(r"(.+?)\s*ND", rule.strip())
+    value = number(match[1]) if match else None
     if value is None or not 0 < value < float("inf"):
         raise ConfigError(
             "wrong-flop-rule",
@@ -102,14 +102,14 @@ def is_active(column: str) -> bool:
 def column_like(name: str, table: TableFile) -> str | None:
     """The file's column whose name is a known spelling of a law's column."""
     known = {name.replace("_", ""), *SYNONYMS.get(name, "").split(", ")}
-    found = [
+    matches = [
         column
         for column in table.own
         if {plain_name(column, last=False), plain_name(column)} & known
     ]
     if name == "loss":  # beside a training loss, the validation loss
-        found.sort(key=lambda column: "train" in column.lower())
-    return found[0] if found else None
+        matches.sort(key=lambda column: "train" in column.lower())
+    return matches[0] if matches else None
 
 
 class _Hint(NamedTuple):
@@ -145,7 +145,7 @@ def _synonym(name: str, table: TableFile, taken: Collection[str] = ()) -> _Hint:
 
 def _params_column(table: TableFile) -> str | None:
     """The parameter column that C = 6ND counts: active, without embeddings."""
-    found = []
+    matches = []
     for column in table.own:
         name = plain_name(column)
         if not ("param" in name or is_active(column)) or re.search(
@@ -154,8 +154,8 @@ def _params_column(table: TableFile) -> str | None:
             continue
         bare = bool(re.search(r"no[nt]?emb", name))
         total = bool(re.search(r"total|^all", name)) or ("emb" in name and not bare)
-        found.append(((not is_active(column), total, not bare), column))
-    return min(found, key=lambda each: each[0])[1] if found else None
+        matches.append(((not is_active(column), total, not bare), column))
+    return min(matches, key=lambda each: each[0])[1] if matches else None
 
 
 def scaled(table: TableFile, names: Mapping[str, str], scale: Mapping[str, float]) -> TableFile:

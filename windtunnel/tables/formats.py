@@ -136,9 +136,9 @@ def _parquet(path: Path) -> TableFile:
     fix = "write the table again, or name the file by what it is"
     with boundary(path, fix, ConfigError, what="not a Parquet table"):
         # One file, not a dataset: a folder named `params=1` is not a column.
-        found = pyarrow.parquet.ParquetFile(path).read()
-        names = [str(name) for name in found.column_names]
-        columns = dict(zip(names, (column.to_pylist() for column in found.columns), strict=True))
+        table = pyarrow.parquet.ParquetFile(path).read()
+        names = [str(name) for name in table.column_names]
+        columns = dict(zip(names, (column.to_pylist() for column in table.columns), strict=True))
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(
             "duplicate-column",
@@ -150,7 +150,7 @@ def _parquet(path: Path) -> TableFile:
         name: [_decoded(cell) for cell in column] if bytes in set(map(type, column)) else column
         for name, column in columns.items()
     }
-    places = [f"row {row}" for row in range(1, found.num_rows + 1)]
+    places = [f"row {row}" for row in range(1, table.num_rows + 1)]
     return TableFile(path=path, columns=flat_cells(path, cells, places), places=places)
 
 

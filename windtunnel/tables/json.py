@@ -35,8 +35,8 @@ def read_json(path: Path, text: str) -> TableFile:
     if text.lstrip().startswith("[") or not (of_lines or name.endswith((".jsonl", ".ndjson"))):
         return _document(path, _parsed(text, str(path)))
     places = [f"line {number}" for number, _ in lines]
-    found = [_parsed(line, f"{path}, line {number}") for number, line in lines]
-    return _of_runs(path, found, places)
+    values = [_parsed(line, f"{path}, line {number}") for number, line in lines]
+    return _of_runs(path, values, places)
 
 
 def flat_cells(

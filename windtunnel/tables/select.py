@@ -277,7 +277,7 @@ class Selection:
 
     def labels(self) -> dict[str, NDArray[np.str_]]:
         """Text columns of the kept rows; a row without a known trunk is its own trunk."""
-        found = {}
+        labels = {}
         for name in LABELS:
             if name in self.names:
                 cells = self.cells(name)
@@ -285,8 +285,8 @@ class Selection:
                     place if name == "trunk" and is_missing(cell) else label(cell)
                     for cell, place in zip(cells, self.places, strict=True)
                 ]
-                found[name] = np.array(words, np.str_)
-        return found
+                labels[name] = np.array(words, np.str_)
+        return labels
 
     def decayed(self) -> tuple[Mask | None, list[Diagnostic]]:
         """Whether each kept row was decayed; None unless the file states it for every row.
@@ -427,15 +427,15 @@ def state_columns(file: TableFile, taken: Collection[str] = ()) -> list[StateCol
 
     `taken` are columns with another use, such as labels.
     """
-    found = []
+    states = []
     for name in file.own:
         if name in taken:
             continue
         words = tuple("" if is_missing(cell) else label(cell) for cell in file.columns[name])
         ended = _of_column(" ".join(name_words(name)), words)
         if ended is not None:
-            found.append(StateColumn(name, ended, words))
-    return found
+            states.append(StateColumn(name, ended, words))
+    return states
 
 
 def _of_column(name: str, words: Sequence[str]) -> Ended | None:
@@ -466,8 +466,8 @@ def _truth(word: str) -> bool | None:
 
 def _exit(word: str) -> bool | None:
     """Whether an exit code is 0, which sacct writes `0:0`, with the signal."""
-    found = re.fullmatch(r"(-?\d+)(?:\.0+)?(?::(\d+))?", word)
-    return None if found is None else not any(int(part) for part in found.groups() if part)
+    match = re.fullmatch(r"(-?\d+)(?:\.0+)?(?::(\d+))?", word)
+    return None if match is None else not any(int(part) for part in match.groups() if part)
 
 
 def _finished(word: str) -> bool | None:
@@ -488,5 +488,5 @@ def _cut_short(start: str) -> bool | None:
     """The meaning of a truncated word, if all words with that beginning agree."""
     if len(start) < SHORTEST_CUT:
         return None
-    found = {known in FINISHED for known in FINISHED | UNFINISHED if known.startswith(start)}
-    return found.pop() if len(found) == 1 else None
+    meanings = {known in FINISHED for known in FINISHED | UNFINISHED if known.startswith(start)}
+    return meanings.pop() if len(meanings) == 1 else None

@@ -83,10 +83,10 @@ def _times(cell: object) -> object:
     """A number of passes without the text around it: `4x`, `x4`, `4 epochs`."""
     if not isinstance(cell, str):
         return cell
-    found = re.fullmatch(
+    match = re.fullmatch(
         r"(?:x|\u00d7)?\s*([\d.]+)\s*(?:x|\u00d7|ep|epochs?|passes|times)?", cell.strip().lower()
     )
-    return found[1] if found else cell
+    return match[1] if match else cell
 
 
 def of_experts(

@@ -132,7 +132,7 @@ def legal(values: Mapping[str, str]) -> dict[str, str]:
 def run_tags(study: Study, planned: PlannedSegment, *, parent_run: str | None) -> dict[str, str]:
     """Study, kind, parent, data and commit; `parent_run` is the MLflow run to nest it under."""
     segment = planned.segment
-    found = {
+    tags = {
         "study": study.config.study,
         "kind": segment.kind,
         "parent": segment.parent.id if isinstance(segment, Branch) else "",
@@ -141,20 +141,20 @@ def run_tags(study: Study, planned: PlannedSegment, *, parent_run: str | None) -
         "mlflow.source.name": "windtunnel",
     }
     if commit := git_commit(study.file.resolve().parent):
-        found["mlflow.source.git.commit"] = commit
+        tags["mlflow.source.git.commit"] = commit
     if parent_run:
-        found["mlflow.parentRunId"] = parent_run
-    return legal(found) | tags_of_study(study, planned)
+        tags["mlflow.parentRunId"] = parent_run
+    return legal(tags) | tags_of_study(study, planned)
 
 
 def tags_of_study(study: Study, planned: PlannedSegment) -> dict[str, str]:
     """The experiments of a study that need a segment, and its variant in each."""
     name = study.config.study
     experiments = dict.fromkeys(label.experiment for label in planned.labels)
-    found = {study_tag(name): "yes", f"experiment.{name}": join(experiments)}
+    tags = {study_tag(name): "yes", f"experiment.{name}": join(experiments)}
     for experiment, variant in planned.variants.items():
-        found[f"variant.{name}.{experiment}"] = variant
-    return legal(found)
+        tags[f"variant.{name}.{experiment}"] = variant
+    return legal(tags)
 
 
 def study_tag(study: str) -> str:
@@ -165,34 +165,34 @@ def study_tag(study: str) -> str:
 def run_params(planned: PlannedSegment) -> dict[str, str]:
     """Size, horizon, seed, what a branch changes, and every field of model and recipe."""
     segment, label = planned.segment, planned.labels[0]
-    found: dict[str, object] = {
+    params: dict[str, object] = {
         "size": segment.model.size,
         "seed": label.seed,
         "params": segment.model.params,
         "fork_step": segment.fork_step,
     }
     if isinstance(segment, Branch):
-        found |= {"horizon": label.horizon, "updates": planned.steps}
+        params |= {"horizon": label.horizon, "updates": planned.steps}
         mixture = mixture_of(segment) or {}
         whole = sum(mixture.values())  # one branch, however its weights were written
-        found |= {f"mixture.{name}": f"{mixture[name] / whole:.4g}" for name in sorted(mixture)}
+        params |= {f"mixture.{name}": f"{mixture[name] / whole:.4g}" for name in sorted(mixture)}
         if segment.objective != "full":
-            found["objective"] = segment.objective
+            params["objective"] = segment.objective
         if rate := segment.change(ScheduleChange):
-            found |= {f"schedule.{key}": value for key, value in rate.model_dump().items()}
-            del found["schedule.kind"]
+            params |= {f"schedule.{key}": value for key, value in rate.model_dump().items()}
+            del params["schedule.kind"]
         if segment.mixture and segment.mixture.ramp:
-            found["ramp"] = segment.mixture.ramp
-    found |= {f"model.{key}": value for key, value in segment.model.model_dump().items()}
-    found |= {f"recipe.{key}": value for key, value in segment.recipe.model_dump().items()}
-    return legal({key: str(value) for key, value in found.items()})
+            params["ramp"] = segment.mixture.ramp
+    params |= {f"model.{key}": value for key, value in segment.model.model_dump().items()}
+    params |= {f"recipe.{key}": value for key, value in segment.recipe.model_dump().items()}
+    return legal({key: str(value) for key, value in params.items()})
 
 
 @cache
 def git_commit(folder: Path) -> str | None:
     """The commit of the repository around `folder`, or None outside one."""
     try:
-        found = subprocess.run(
+        process = subprocess.run(
             ["git", "-C", str(folder), "rev-parse", "HEAD"],
             capture_output=True,
             text=True,
@@ -201,7 +201,7 @@ def git_commit(folder: Path) -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip()
+    return process.stdout.strip()
 
 
 TAG = "windtunnel.measured"
@@ -231,10 +231,10 @@ def with_more(tags: Mapping[str, str], more: Iterable[str]) -> dict[str, str]:
 
 
 def _parts(tags: Mapping[str, str]) -> list[str]:
-    found: list[str] = []
-    while (text := tags.get(_name(len(found)))) is not None:
-        found.append(text)
-    return found
+    parts: list[str] = []
+    while (text := tags.get(_name(len(parts)))) is not None:
+        parts.append(text)
+    return parts
 
 
 def _name(number: int) -> str:
@@ -353,22 +353,22 @@ class Mirror:
     def _connect(self) -> None:
         create_database(self.location)
         client = connect(self.location.uri)
-        found = client.get_experiment_by_name(self.location.experiment)
-        if found is None:
+        experiment = client.get_experiment_by_name(self.location.experiment)
+        if experiment is None:
             self._experiment = client.create_experiment(
                 self.location.experiment,
                 artifact_location=self.location.artifacts,
                 tags=TRAINING,
             )
-        elif not found.experiment_id:
+        elif not experiment.experiment_id:
             raise TrackingError(
                 "not-mlflow",
                 f"{self.location.shown}: no MLflow server answers there; {GAP}",
                 uri=self.location.shown,
             )
         else:
-            refuse_deleted(found, self.location.uri)
-            self._experiment = found.experiment_id
+            refuse_deleted(experiment, self.location.uri)
+            self._experiment = experiment.experiment_id
         self._client = client
 
     def _read_runs(self) -> None:

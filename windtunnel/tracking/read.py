@@ -154,8 +154,8 @@ def read_experiment(name: str, *, uri: str | None = None) -> ForeignExperiment:
     place = _place(uri)
     with answers(place, "try again once it answers, or give another --tracking-uri"):
         client = connect(place)
-        found = client.get_experiment_by_name(name)
-        if found is None:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
             names = [each.name for each in client.search_experiments()]
             raise TrackingError(
                 "unknown-experiment",
@@ -165,11 +165,11 @@ def read_experiment(name: str, *, uri: str | None = None) -> ForeignExperiment:
                 experiment=name,
                 known=names,
             )
-        refuse_deleted(found, place)
-        runs = list(_all_runs(client, found.experiment_id))
+        refuse_deleted(experiment, place)
+        runs = list(_all_runs(client, experiment.experiment_id))
     return ForeignExperiment(
         name=name,
-        experiment_id=str(found.experiment_id),
+        experiment_id=str(experiment.experiment_id),
         uri=redacted(place).replace(f"{HIDDEN}@", ""),
         runs=tuple(
             ForeignRun(

@@ -120,16 +120,16 @@ def spent_of_budget(
 ) -> dict[str, tuple[float, float]]:
     """Usage and limit, for each limit of the study."""
     budget = study.config.budget
-    found = {}
+    usage = {}
     if budget.flops is not None:
-        found["flops"] = spent.flops, budget.flops
+        usage["flops"] = spent.flops, budget.flops
     if budget.device_hours is not None:
         hours = spent.seconds * _devices(study.config.resources) / 3600
-        found["device_hours"] = hours, budget.device_hours
+        usage["device_hours"] = hours, budget.device_hours
     if budget.disk is not None:
         used = disk_use(study) if disk is None else disk
-        found["disk"] = float(used), float(budget.disk.bytes)
-    return found
+        usage["disk"] = float(used), float(budget.disk.bytes)
+    return usage
 
 
 def over_budget(

@@ -92,8 +92,9 @@ def last_calibration(study: Study) -> Calibration | None:
 
 def read_calibration(study: Study, *, slots: int) -> Calibration | None:
     """The calibration of this machine, these versions and resources; else None."""
-    found = last_calibration(study)
-    return found if found and found.conditions == _conditions(study, slots) else None
+    calibration = last_calibration(study)
+    valid = calibration and calibration.conditions == _conditions(study, slots)
+    return calibration if valid else None
 
 
 def calibrate(
@@ -114,7 +115,7 @@ def calibrate(
         )
     study.store.open_for_writing()
     study.folder.mkdir(parents=True, exist_ok=True)
-    found = []
+    shapes = []
     with ExitStack() as stack:
         scratch = stack.enter_context(
             tempfile.TemporaryDirectory(prefix=".calibration.", dir=study.folder)
@@ -125,11 +126,11 @@ def calibrate(
             for worker in workers:
                 worker.ask(job)
             timings = [worker.answer() for worker in workers]
-            found.append(
+            shapes.append(
                 CalibratedShape(model=model, batch_tokens=batch_tokens, timing=_mean(timings))
             )
     calibration = Calibration(
-        written=time.time(), conditions=_conditions(study, slots), shapes=tuple(found)
+        written=time.time(), conditions=_conditions(study, slots), shapes=tuple(shapes)
     )
     write_json(study.folder / FILE, calibration.model_dump(mode="json"))
     return calibration

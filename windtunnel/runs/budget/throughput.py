@@ -66,10 +66,10 @@ class Throughput:
 
     def seconds(self, planned: PlannedSegment, updates: int | None = None) -> float:
         """Seconds of a segment, or of so many of its updates, with evaluations and checkpoints."""
-        own = planned.steps if updates is None else updates
-        share = own / planned.steps if planned.steps else 1.0
+        count = planned.steps if updates is None else updates
+        share = count / planned.steps if planned.steps else 1.0
         shape = self.of(shape_of(planned))
-        training = own * shape.update
+        training = count * shape.update
         if isinstance(planned.segment, Trunk):
             stops, tokens, saving = len(planned.forks), self.fork_tokens, shape.fork
         else:
@@ -123,17 +123,17 @@ def _speed(shape: Shape, times: ShapeTimes) -> float:
 
 def _measured(study: Study) -> dict[Shape, list[float]]:
     """FLOP/s of training, one value per finished segment of a shape."""
-    found: dict[Shape, list[float]] = defaultdict(list)
+    speeds: dict[Shape, list[float]] = defaultdict(list)
     begun = study.store.begun()
     for planned in study.plan.segments:
         record = study.store.segment(planned.id).record if planned.id in begun else None
         if record and record["outcome"] == "finished" and record["seconds"] > 0:
             model, batch_tokens = shape_of(planned)
             tokens = (record["reached"] - planned.segment.fork_step) * batch_tokens
-            found[(model, batch_tokens)].append(
+            speeds[(model, batch_tokens)].append(
                 tokens * model.flops_exact_per_token / record["seconds"]
             )
-    return found
+    return speeds
 
 
 Part = Literal["evaluation_seconds", "checkpoint_seconds"]

@@ -118,12 +118,12 @@ def _save(step: TrainStep, scratch: Path, *, with_optimizer: bool) -> None:
 
 def _seconds(what: Callable[[], object]) -> float:
     """Median seconds of the repetitions."""
-    found = []
+    seconds = []
     for _ in range(GOES):
         before = time.perf_counter()
         what()
-        found.append(time.perf_counter() - before)
-    return median(found)
+        seconds.append(time.perf_counter() - before)
+    return median(seconds)
 
 
 class _RandomRows:

@@ -123,5 +123,5 @@ def _took(
     parts = ("seconds", "evaluation_seconds", "checkpoint_seconds")
     if record.get("outcome") != "finished" or not all(part in record for part in parts):
         return None
-    own = record["reached"] - planned.segment.fork_step
-    return throughput.seconds(planned, own), sum(float(record[part]) for part in parts)
+    updates = record["reached"] - planned.segment.fork_step
+    return throughput.seconds(planned, updates), sum(float(record[part]) for part in parts)

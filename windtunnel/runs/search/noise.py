@@ -68,17 +68,17 @@ def differences(rows: Sequence[Mapping[int, float]], winner: int) -> list[Differ
     Tukey's in 90% (measured, tests/runs/test_winner.py).
     """
     half = _half_width(rows)
-    found: list[Difference | None] = []
+    result: list[Difference | None] = []
     for place, row in enumerate(rows):
         if not row or not rows[winner]:
-            found.append(None)
+            result.append(None)
             continue
         value = fmean(row.values()) - fmean(rows[winner].values())
         low, high = (
             (None, None) if half is None or place == winner else (value - half, value + half)
         )
-        found.append(Difference(value=value, low=low, high=high))
-    return found
+        result.append(Difference(value=value, low=low, high=high))
+    return result
 
 
 def _half_width(rows: Sequence[Mapping[int, float]]) -> float | None:

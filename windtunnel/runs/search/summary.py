@@ -63,52 +63,52 @@ def repeats_left(outcome: "SearchOutcome") -> int:
 def missing(outcome: "SearchOutcome") -> list[str]:
     """Reasons why there is no winner yet, or why it may still change; empty when all is done."""
     experiment, counts = outcome.experiment, outcome.counts
-    found = []
+    reasons = []
     planned = trial_count(experiment)
     left = planned - len(outcome.results)
     if left > 0:
-        found.append(
+        reasons.append(
             f"{left} of {planned} trials {'is' if left == 1 else 'are'} still to be suggested"
         )
     if waiting := counts.get("unfinished", 0):
-        found.append(f"{waiting} of {len(outcome.results)} suggested trials have not ended")
+        reasons.append(f"{waiting} of {len(outcome.results)} suggested trials have not ended")
     if failed := counts.get("failed", 0):
-        found.append(
+        reasons.append(
             "1 trial failed; the next sweep tries it again"
             if failed == 1
             else f"{failed} trials failed; the next sweep tries them again"
         )
     if experiment.top == 0:
-        found.append("top: 0 repeats no trial, and so names no winner")
+        reasons.append("top: 0 repeats no trial, and so names no winner")
     for horizon, each in (
         (experiment.horizon, [finalist.missing for finalist in outcome.finalists]),
         (experiment.longer_horizon, [finalist.longer_missing for finalist in outcome.finalists]),
     ):
         if runs := sum(seeds.get("unfinished", 0) for seeds in each):
-            found.append(
+            reasons.append(
                 f"{runs} of {len(each) * experiment.repeats} repeats to {horizon} have not ended"
             )
-    if not found and outcome.winner is None:
-        found.append(
+    if not reasons and outcome.winner is None:
+        reasons.append(
             "every finalist diverged or failed on a new seed: narrow the space"
             if outcome.finalists
             else "no trial finished: narrow the space, or lower its learning rates"
         )
-    return found
+    return reasons
 
 
 def ranges(experiment: SearchExperiment, results: Sequence[TrialResult]) -> dict[str, str]:
     """Values of the trials on each axis: `0.0085 to 0.028`, or `false, true`."""
-    found = {}
+    texts = {}
     for axis in experiment.space:
         values = [result.trial.values[axis] for result in results]
         numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
         if numbers and len(numbers) == len(values):
             low, high = value_text(min(numbers)), value_text(max(numbers))
-            found[axis] = low if low == high else f"{low} to {high}"
+            texts[axis] = low if low == high else f"{low} to {high}"
         else:
-            found[axis] = ", ".join(sorted({value_text(value) for value in values}))
-    return found
+            texts[axis] = ", ".join(sorted({value_text(value) for value in values}))
+    return texts
 
 
 def value_text(value: Any) -> str:

@@ -38,7 +38,7 @@ def trial_results(
 ) -> list[TrialResult]:
     """Results of all suggested trials, as far as the store has them."""
     horizons = trial_horizons(experiment)
-    found = []
+    results = []
     for trial in suggested.trials:
         at: list[float | None] = []
         outcomes: set[Outcome] = set()
@@ -49,7 +49,7 @@ def trial_results(
             outcomes |= {each if isinstance(each, str) else "finished" for each in losses.values()}
             finite = [loss for loss in losses.values() if isinstance(loss, float)]
             at.append(fmean(finite) if len(finite) == len(losses) else None)
-        found.append(
+        results.append(
             TrialResult(
                 trial=trial,
                 outcome=_outcome(outcomes, stopped=trial.admitted < len(horizons)),
@@ -57,7 +57,7 @@ def trial_results(
                 value=at[-1] if trial.admitted == len(horizons) else None,
             )
         )
-    return found
+    return results
 
 
 def trial_losses(
@@ -73,16 +73,16 @@ def trial_losses(
     points = trial_points(study_context, experiment, trial.values, seeds=seeds, horizons=(horizon,))
     planned = planned_segments(points)
     trunks = {each.id: each for each in planned}
-    found: dict[int, float | Outcome] = {}
+    losses: dict[int, float | Outcome] = {}
     for branch in planned:
         if branch.segment.kind != "branch":
             continue
         loss = _objective(run_of(store, branch, study_context.sets), experiment)
         trunk = trunks[branch.segment.root.id]
-        found[branch.labels[0].seed] = (
+        losses[branch.labels[0].seed] = (
             float(loss) if loss is not None else _without_loss(store, trunk, branch)
         )
-    return found
+    return losses
 
 
 def _objective(run: Run | None, experiment: SearchExperiment) -> float | None:

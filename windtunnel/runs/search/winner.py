@@ -251,11 +251,11 @@ class SearchOutcome:
 
     def winner_values(self) -> dict[str, dict[str, Any]]:
         """The winner's values as in a study file: section -> field -> value."""
-        found: dict[str, dict[str, Any]] = {}
+        sections: dict[str, dict[str, Any]] = {}
         for axis, value in (self.winner.result.trial.values if self.winner else {}).items():
             section, _, field = axis.partition(".")
-            found.setdefault(section, {})[field] = value
-        return found
+            sections.setdefault(section, {})[field] = value
+        return sections
 
 
 def search_outcomes(study: Study) -> tuple[SearchOutcome, ...]:
@@ -370,8 +370,8 @@ def _missing(losses: Mapping[int, float | Outcome]) -> Mapping[Outcome, int]:
 
 def _complete(losses: Mapping[int, float | Outcome]) -> dict[int, float]:
     """Losses by seed if every seed has one, else an empty mapping."""
-    found = {seed: loss for seed, loss in losses.items() if isinstance(loss, float)}
-    return found if len(found) == len(losses) else {}
+    known = {seed: loss for seed, loss in losses.items() if isinstance(loss, float)}
+    return known if len(known) == len(losses) else {}
 
 
 def _mean_or_inf(losses: Mapping[int, float]) -> float:
