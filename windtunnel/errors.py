@@ -17,7 +17,7 @@ from typing import Any
 from windtunnel.redact import redacted
 
 LONGEST_CAUSE = 300
-"""Characters of a library's own words that a message quotes."""
+"""Characters of a library's message that ours quotes."""
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -28,7 +28,7 @@ class Coded(Exception):
     Args:
         code: Lower-case words joined by `-`, such as `unknown-column`.
         message: One line: what, where, what is allowed, the likely fix.
-        values: What the message speaks of, as numbers, text, paths, or lists of these.
+        values: The values in the message: numbers, text, paths, or lists of these.
 
     >>> raise FitError("too-few-rows", f"{rows} rows; a fit needs 4", rows=rows)  # doctest: +SKIP
     """
@@ -38,7 +38,7 @@ class Coded(Exception):
         self.code, self.values = code, values
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Workers send their errors to the driver, which makes them again as they were."""
+        """Support pickling: workers send their errors to the driver."""
         return _remade, (type(self), self.args, self.__dict__)
 
     def document(self) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class Coded(Exception):
 
 @dataclass(frozen=True, init=False)
 class Diagnostic:
-    """What a reader must know before trusting a number: a stable code, values, and a sentence.
+    """A warning about a number: a stable code, its values, and a sentence.
 
     docs/fit.md and docs/data.md list the codes and when each fires.
     """
@@ -78,7 +78,7 @@ class WindtunnelError(Coded):
 
 
 class Refused(Coded, ValueError):
-    """A value that a check refuses; whoever knows its place turns it into a WindtunnelError."""
+    """A value that a check refuses; a caller that knows its place makes it a WindtunnelError."""
 
 
 class ConfigError(WindtunnelError):
@@ -86,7 +86,7 @@ class ConfigError(WindtunnelError):
 
 
 class DataError(WindtunnelError):
-    """A data source that is missing, empty, unreadable or not what it was when it was pinned."""
+    """A data source that is missing, empty, unreadable or differs from the study's data lock."""
 
 
 class StoreError(WindtunnelError):
@@ -94,11 +94,11 @@ class StoreError(WindtunnelError):
 
 
 class StoreFull(StoreError):
-    """A store that takes nothing more: its disk is full, or a quota or size limit is reached."""
+    """A store that cannot grow: its disk is full, or a quota or size limit is reached."""
 
 
 class FitError(WindtunnelError):
-    """A table that cannot carry the law asked of it."""
+    """A table that cannot support the requested law."""
 
 
 class ColumnError(FitError):
@@ -125,7 +125,7 @@ class ColumnError(FitError):
 
 
 class TrackingError(WindtunnelError):
-    """A tracking server that was asked for by name and cannot be reached."""
+    """A tracking server that was named and cannot be reached."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -135,7 +135,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def cause_of(problem: BaseException) -> str:
-    """What an exception says, on one line, without secrets; its type where it says nothing."""
+    """The message of an exception on one line, without secrets; its type if there is no message."""
     if isinstance(problem, OSError) and problem.strerror:
         return problem.strerror
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
@@ -156,17 +156,16 @@ def boundary(
     what: str = "",
     code: str = "unreadable",
 ) -> Iterator[None]:
-    """Turn any exception of the body into one error that says where, why, and what to do.
+    """Turn any exception of the body into one error with the place, the cause and the fix.
 
-    Foreign readers (json, pyarrow, tokenizers, numpy, csv, yaml, mlflow) raise what no list of
-    exceptions foretells, some of it no `Exception` (Rust's panics). Our own errors pass.
+    Foreign readers (json, pyarrow, tokenizers, numpy, csv, yaml, mlflow) raise exceptions of any
+    type, some of them not even an `Exception` (Rust's panics). Our own errors pass.
 
     Args:
-        where: The file, with its line or row where that is known, or a callable that says it when
-            something has gone wrong.
+        where: The file, with its line or row if known, or a callable that returns it.
         fix: What the user can do about it.
-        kind: Which of our errors it becomes.
-        what: What was being done, such as `not a Parquet file`; the cause follows it.
+        kind: The class of the error.
+        what: The problem, such as `not a Parquet file`; the cause follows it.
         code: Its code, unless a check within refused a value by a code of its own.
     """
     try:
@@ -183,7 +182,7 @@ def boundary(
 
 
 def cannot_write(path: Path, refused: OSError, what: str = "cannot be written") -> StoreError:
-    """The error to raise where `refused` came from writing `path`: a StoreFull, if that is why."""
+    """The error for a failed write of `path`: a StoreFull if the disk or a quota is full."""
     full = refused.errno in FULL
     fix = "free space" if full else "mend its permissions, or `store:` in the study file"
     return (StoreFull if full else StoreError)(
