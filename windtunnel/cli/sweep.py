@@ -164,11 +164,11 @@ def _print_outcome(
         say(
             console,
             f"{result.stopped}; {waiting} segments were not started: mend that, and the same "
-            "command goes on",
+            "command continues",
             label="stopped:",
         )
     if result.interrupted:
-        say(console, "interrupted; everything is saved: the same command goes on")
+        say(console, "interrupted; everything is saved: the same command continues")
 
 
 @contextmanager

@@ -132,7 +132,7 @@ class TrackerThread(AbstractContextManager["TrackerThread"]):
         if self.mirror is not None:
             self._thread.join(timeout=EXIT_SECONDS)
             if self._thread.is_alive():
-                self._report(f"{self.mirror.location.shown} is slow; `windtunnel sync` goes on")
+                self._report(f"{self.mirror.location.shown} is slow; `windtunnel sync` continues")
 
     def finish(self) -> None:
         """Mirror what is missing, and the results."""
@@ -147,7 +147,7 @@ class TrackerThread(AbstractContextManager["TrackerThread"]):
         assert self.mirror is not None
         self.mirror.study = self.study()
         try:
-            with boundary(self.mirror.location.shown, "`windtunnel sync` goes on", TrackingError):
+            with boundary(self.mirror.location.shown, "`windtunnel sync` continues", TrackingError):
                 self.mirror.sync()
                 if results:
                     log_results(self.mirror)

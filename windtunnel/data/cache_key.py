@@ -158,8 +158,8 @@ def _token_vocab(source: Source, tokenizer: Tokenizer, vocab_size: int | None) -
 
 
 _NAMED = 3
-_GOES_ON = (
-    "the study goes on with the tokens that were made before, so that its losses compare; to train "
+_CONTINUES = (
+    "the study continues with its earlier tokens, so that its losses remain comparable; to train "
     "on what is there now, give the study a new `study:` name"
 )
 
@@ -192,7 +192,7 @@ def changes_since(dataset: Dataset, spec: DataSpec, *, root: Path) -> tuple[Diag
             Diagnostic(
                 "source-changed",
                 f"data source {source.name!r}: {len(changes)} of its files changed since its "
-                f"tokens were made ({names}); {_GOES_ON}",
+                f"tokens were made ({names}); {_CONTINUES}",
                 source=source.name,
                 files=[change.file for change in changes],
                 changes=[change.kind for change in changes],
@@ -207,7 +207,7 @@ def changes_since(dataset: Dataset, spec: DataSpec, *, root: Path) -> tuple[Diag
             diagnostics.append(
                 Diagnostic(
                     "tokenizer-changed",
-                    f"tokenizer {path}: changed since the tokens; {_GOES_ON}",
+                    f"tokenizer {path}: changed since the tokens; {_CONTINUES}",
                     path=path,
                 )
             )

@@ -142,8 +142,8 @@ def _replay(
                 raise WindtunnelError(
                     "other-version",
                     f"trial {result.trial.number} of the search was suggested by another version "
-                    f"of optuna than {optuna.__version__}, which would not suggest it; go on with "
-                    "that version, or give the search a new `name:`: finished runs are kept",
+                    f"of optuna than {optuna.__version__}, which would not suggest it; continue "
+                    "with that version, or give the search a new `name:`: finished runs are kept",
                     trial=result.trial.number,
                     package="optuna",
                     version=optuna.__version__,

@@ -142,7 +142,7 @@ def cut_broken_curves(store: Store, segments: Iterable[PlannedSegment]) -> None:
             if planned.id not in begun or not is_broken(folder):
                 continue
         except StoreError:
-            continue  # its own run fails with this, and the others go on
+            continue  # its own run fails with this, and the others continue
         if (folder.record or {}).get("outcome") == "diverged":
             continue
         with suppress(LeaseHeld), folder.lease():

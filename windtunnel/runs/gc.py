@@ -200,10 +200,10 @@ Kind = Literal["forks", "resume", "scratch", "unfinished", "last forks", "ends"]
 
 KINDS: dict[Kind, str] = {
     "forks": "forks whose planned branches have all ended",
-    "resume": "checkpoints to go on from, of segments that have ended or that no study plans",
+    "resume": "resume checkpoints of segments that have ended or that no study plans",
     "scratch": "left half written by killed processes",
     "unfinished": "folders that killed preparations and calibrations left",
-    "last forks": "a trunk's last fork, from which a longer horizon goes on",
+    "last forks": "a trunk's last fork, from which a longer horizon continues",
     "ends": "weights at the ends of branches, on which a new validation set is measured",
 }
 
