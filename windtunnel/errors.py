@@ -184,7 +184,7 @@ def boundary(
 def cannot_write(path: Path, refused: OSError, what: str = "cannot be written") -> StoreError:
     """The error for a failed write of `path`: a StoreFull if the disk or a quota is full."""
     full = refused.errno in FULL
-    fix = "free space" if full else "mend its permissions, or `store:` in the study file"
+    fix = "free space" if full else "correct its permissions, or `store:` in the study file"
     return (StoreFull if full else StoreError)(
         "store-full" if full else "cannot-write",
         f"{path}: {what}: {refused.strerror or refused}; {fix}, then run the same "

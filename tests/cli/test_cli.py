@@ -283,7 +283,7 @@ def test_a_full_disk_wherever_it_is_met():
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("error: tokens.bin: No space left on device; mend it")
+    assert done.stderr.startswith("error: tokens.bin: No space left on device; fix it")
     assert "Traceback" not in done.stderr
 
 

@@ -44,7 +44,7 @@ def main() -> None:
     except OSError as refused:  # a full disk or a lost mount, anywhere
         where = f"{refused.filename}: " if refused.filename else ""
         message = (
-            f"{where}{refused.strerror or refused}; mend it and run the same command again: "
+            f"{where}{refused.strerror or refused}; fix it and run the same command again: "
             "what is finished is kept"
         )
         _print_error(message, Coded("os-error", message, path=refused.filename))

@@ -163,7 +163,7 @@ def _print_outcome(
         waiting = counts.get("waiting", 0)
         say(
             console,
-            f"{result.stopped}; {waiting} segments were not started: mend that, and the same "
+            f"{result.stopped}; {waiting} segments were not started: fix that, and the same "
             "command continues",
             label="stopped:",
         )

@@ -66,7 +66,7 @@ def parse(path: Path) -> Node:
             number, or more than `MOST_VALUES` values.
     """
     text = _text(path)
-    with boundary(path, "mend the file", ConfigError, what="not valid YAML", code="not-yaml"):
+    with boundary(path, "correct the file", ConfigError, what="not valid YAML", code="not-yaml"):
         return _Reader(path).read(text)
 
 
@@ -389,7 +389,7 @@ def _read(path: Path, *, within: tuple[Path, ...], read: list[Path]) -> Node:
     for name in _names(extended):
         place = {"file": extended.file, "line": extended.line, "key": EXTENDS, "extended": name}
         where = f"{extended.file}:{extended.line}: {EXTENDS}: {name}"
-        with boundary(where, "mend the path", ConfigError, what="cannot be read"):
+        with boundary(where, "correct the path", ConfigError, what="cannot be read"):
             base = path.parent / expanded(name)
             if base.resolve() in here:
                 raise ConfigError(

@@ -80,7 +80,9 @@ REASONS: Mapping[str, Reason] = {
         "rename what begins with a dot if it is text to train on",
         by_count=False,
     ),
-    "broken-link": Reason("broken link", "broken links", "files", "mend the links, or remove them"),
+    "broken-link": Reason(
+        "broken link", "broken links", "files", "repair the links, or remove them"
+    ),
     "linked-twice": Reason(
         "folder that another link leads to",
         "folders that other links lead to",

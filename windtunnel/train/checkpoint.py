@@ -170,7 +170,7 @@ def _reading(folder: Path, part: str) -> Iterator[None]:
             raise damaged(str(refused), refused) from None
         raise StoreError(
             "unreadable",
-            f"{folder}: the checkpoint cannot be read: {refused.strerror}; mend that, then run "
+            f"{folder}: the checkpoint cannot be read: {refused.strerror}; fix that, then run "
             "the same command again",
             path=folder,
             cause=refused.strerror,
