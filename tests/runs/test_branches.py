@@ -139,7 +139,7 @@ def test_a_plan_before_the_data_knows_mixtures_that_are_one(tmp_path):
         ({"variants": "{a: {mixture: {}}}"}, "mixture"),
         ({"variants": "{}"}, "variants"),
         ({"variants": "{a: {}, b: {mixture: {letters: 3}}}"}, "'a' and 'b' are the same branch"),
-        ({"variants": "{a: {decay: 10}}"}, "no duration"),
+        ({"variants": "{a: {decay: 10}}"}, "not a duration"),
         ({"sources": "[{path: letters.txt, weight: 0}]", "variants": "{a: {}}"}, "weight 0"),
         ({"sources": "[{path: letters.txt, weight: -1}]"}, "greater than or equal to 0"),
     ],

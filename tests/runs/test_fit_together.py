@@ -221,9 +221,9 @@ def test_an_axis_with_an_effect_on_some_run_stays(tmp_path):
     [
         ("{model.tied: [true, 1]}", "write a list of true and false"),
         ("{recipe.lr: [true, 1, 2.0]}", "expected a number"),
-        ("{recipe.lr: [1, 1.0]}", "is there twice"),
+        ("{recipe.lr: [1, 1.0]}", "occurs twice"),
         ("{recipe.lr: ['0.1', 0.2]}", "without quotes"),
-        ("{size: [32x1, 32x1]}", "is there twice"),
+        ("{size: [32x1, 32x1]}", "occurs twice"),
         ("{recipe.lr: [.nan, 1]}", "finite"),
         ("{recipe.lr: [[1], 2]}", "expected a number"),
     ],
