@@ -13,7 +13,7 @@ from typer.main import get_command as command_of
 
 
 class Entry(NamedTuple):
-    """Where a command's function is, and its line in the help of its group."""
+    """Module and name of a command's function, and its line in the help of its group."""
 
     module: str
     function: str

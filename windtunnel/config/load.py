@@ -213,7 +213,7 @@ def _location(error: Any) -> tuple[Any, ...]:
 def _message_and_values(
     error: Any, shown: str, written: str, siblings: list[str]
 ) -> tuple[str, dict[str, object]]:
-    """What follows the key in the message, and the allowed keys or kinds."""
+    """The part of the message after the key, and the allowed keys or kinds."""
     match error["type"]:
         case "missing":
             return ": required, and missing", {}

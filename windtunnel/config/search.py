@@ -64,7 +64,7 @@ class Range(Strict):
         return self.low + (self.high - self.low) * position
 
     def position(self, value: float) -> float:
-        """Where a value lies on the searched scale: 0 at low, 1 at high."""
+        """Position of a value on the searched scale: 0 at low, 1 at high."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)

@@ -208,7 +208,7 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """What was kept and left out of one source.
+    """Kept and excluded content of one source.
 
     Attributes:
         name: Name of the source in the study.

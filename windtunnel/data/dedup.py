@@ -141,7 +141,7 @@ def repeated_windows(
 
 
 def repeated_mask(tokens: npt.NDArray[Any], repeated: Hashes, *, window: int) -> Mask:
-    """Which tokens, shape (n,), lie in one of the `repeated` windows: booleans, shape (n,)."""
+    """Mask of the tokens in one of the `repeated` windows: booleans, shape (n,)."""
     if len(tokens) < window or not len(repeated):
         return np.zeros(len(tokens), dtype=bool)
     starts = _Lookup(repeated).places(_window_hashes(tokens, window))[0]
@@ -197,7 +197,7 @@ class _Lookup:
         self._maybe[self.known >> self._shift] = True
 
     def places(self, hashes: Hashes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Of the hashes in the set: their places in `hashes`, and the first in `known`."""
+        """Positions in `hashes` of those in the set, and the first positions in `known`."""
         candidates = np.flatnonzero(self._maybe[hashes >> self._shift])
         wanted = hashes[candidates]
         known = np.searchsorted(self.known, wanted)

@@ -34,7 +34,7 @@ FEWEST_STEPS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class StudyContext:
-    """What all points of a study share: its configuration and its token stream.
+    """Configuration and token stream, which all points of a study share.
 
     `stream` is the fingerprint of the stream and `vocab_size` its vocabulary. `dataset` is None
     while nothing is prepared. `sets` has the fingerprints of the validation sets by name.

@@ -306,7 +306,7 @@ class CheckFile(TypedDict):
 
 @with_config(OPEN)
 class Origin(TypedDict):
-    """Where an imported run came from."""
+    """Origin of an imported run."""
 
     tool: str
     source: NotRequired[str]

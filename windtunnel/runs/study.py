@@ -104,7 +104,7 @@ class Study:
 
     @property
     def accounts(self) -> tuple[Account, ...]:
-        """What was kept and left out of each source; () if unprepared."""
+        """Kept and excluded content of each source; () if unprepared."""
         trained = (source.account for source in self.dataset.sources) if self.dataset else ()
         return (*trained, *self._extra_accounts())
 

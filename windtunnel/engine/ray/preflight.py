@@ -40,7 +40,7 @@ class Node:
         return f"node {self.id[:8]} ({host})"
 
     def devices(self, resources: Resources) -> int:
-        """How many devices of trials this node holds at once."""
+        """Number of trial devices that this node holds at once."""
         held = int(self.cpus // resources.cpus_per_device)
         if (share := resources.gpus_per_device) > 0:
             per_gpu = int(1 / share + 1e-9)  # the remainder of a GPU serves no trial
@@ -74,7 +74,7 @@ KIND = "accelerator_type:"
 
 
 def slots_of(resources: Resources, available: list[Node]) -> int:
-    """How many trials the nodes hold at once.
+    """Number of trials that the nodes hold at once.
 
     Raises:
         ConfigError: They cannot hold one trial.
@@ -109,10 +109,10 @@ PROBE = "visible-"
 
 @dataclass(frozen=True, kw_only=True)
 class Preflight:
-    """What every worker must find: the driver's code, and a probe file in the shared store.
+    """Requirements of every worker: the driver's code, and a probe file in the shared store.
 
-    The fields are plain strings, so that an older package on a node can still be recognised.
-    There is no `probe` where workers run on the driver's own machine.
+    The fields are plain strings, so that an older package on a node can still be recognised. There
+    is no `probe` where workers run on the driver's own machine.
     """
 
     version: str
@@ -120,7 +120,7 @@ class Preflight:
     probe: str | None
 
     def problem_here(self) -> Refused | None:
-        """Why this process cannot run the driver's segments; None if it can."""
+        """The reason why this process cannot run the driver's segments; None if it can."""
         if (here := code_fingerprint()) != self.code:
             return Refused(
                 "other-code",

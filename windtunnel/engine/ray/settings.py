@@ -101,7 +101,7 @@ def ray_folder() -> Iterator[Path]:
 
 
 def _problem(folder: Path) -> Refused | None:
-    """Why Ray cannot put its sockets below a temporary folder; None if it can."""
+    """The reason why Ray cannot put its sockets below a temporary folder; None if it can."""
     longest = LONGEST_SOCKET - len(SOCKET.format(pid=os.getpid())) - 1
     if (length := len(os.fsencode(folder))) > longest:
         message = f"{folder} has {length} bytes, and Ray's sockets leave room for {longest}"

@@ -1,1 +1,1 @@
-"""What a study may use and has used: limits, cost, throughput, timing, utilisation."""
+"""Budgets and costs of a study: limits, cost, throughput, timing, utilisation."""
