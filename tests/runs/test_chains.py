@@ -104,9 +104,9 @@ def test_stages_follow_each_other_and_are_shared(swept):
     assert first.forks == (250,)
     assert first.variant == "plain"
     assert last.forks == ()
-    worker_config = [planned.id for planned in swept.plan.segments]
+    order = [planned.id for planned in swept.plan.segments]
     assert (
-        worker_config.index(first.id) < worker_config.index(again.id) < worker_config.index(last.id)
+        order.index(first.id) < order.index(again.id) < order.index(last.id)
     )
     # plain; extended, 2; rewarmed, 2 more; annealed, 1 more; ramped; larger; longer
     assert len(swept.plan.branches) == 9
@@ -145,7 +145,7 @@ def test_stages_that_are_killed_again_and_again_arrive_at_the_same_bits(swept, t
     for planned in study.plan.segments:
         event = None
         while event != "done":  # every look at the clock saves and returns; then it is gone
-            context = WorkerContext(Sweep(study, engine="local").worker_config)
+            context = WorkerContext(Sweep(study, engine="local").order)
             with SegmentRun(context, planned, planned_tokens=10**6) as run:
                 event = run.advance().event
         rows = [
