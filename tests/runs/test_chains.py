@@ -105,9 +105,7 @@ def test_stages_follow_each_other_and_are_shared(swept):
     assert first.variant == "plain"
     assert last.forks == ()
     order = [planned.id for planned in swept.plan.segments]
-    assert (
-        order.index(first.id) < order.index(again.id) < order.index(last.id)
-    )
+    assert order.index(first.id) < order.index(again.id) < order.index(last.id)
     # plain; extended, 2; rewarmed, 2 more; annealed, 1 more; ramped; larger; longer
     assert len(swept.plan.branches) == 9
 
