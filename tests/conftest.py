@@ -18,15 +18,17 @@ os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # of the cluster
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when ray is imported, by whichever test
 
 
+GROUPS = ("cluster", "head", "builtins", "swept_study")
+"""Fixtures that cost seconds: the tests that ask for one share the process that makes it."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A group of tests shares a process: one cluster, one build of builtin data, one sweep."""
+    """Group the tests that share a fixture of GROUPS."""
     for item in items:
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-        elif "builtins" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("builtins"))
-        elif "swept_study" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("swept_study"))
+        shared = (name for name in GROUPS if name in getattr(item, "fixturenames", ()))
+        if name := next(shared, None):
+            item.add_marker(pytest.mark.xdist_group(name))
 
 
 STUDY = """\
@@ -125,3 +127,18 @@ def csv(tmp_path):
 def runs(csv):
     """A table of four runs."""
     return csv(HEAD + "\n".join(ROWS) + "\n")
+
+
+PICTURES = ("curves", "drawing", "fit_checks", "forecast", "frontier", "search")
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages with empty pictures, for tests of their words: drawing takes seconds."""
+    from windtunnel.report.figures.style import Picture
+
+    def empty(name, alt, draw):
+        return Picture(name=name, alt=alt, wide="<svg></svg>", narrow="<svg></svg>")
+
+    for module in PICTURES:
+        monkeypatch.setattr(f"windtunnel.report.figures.{module}.picture", empty)

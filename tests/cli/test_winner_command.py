@@ -56,6 +56,7 @@ def run(*arguments):
     return result.stdout
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_search_end_to_end(swept):
     study = open_study(swept)
     (outcome,) = search_outcomes(study)

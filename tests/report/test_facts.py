@@ -38,6 +38,7 @@ def test_downsampling_keeps_the_mean_and_leaves_out_nan():
     assert downsample([])[0].size == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_states(tmp_path):
     study = planted.make_study(tmp_path)
     first = [p for p in study.plan.trunks if p.segment.init_seed == 0]

@@ -211,6 +211,7 @@ def test_the_report_has_them_in_both_widths(inputs, page):
     assert f"in each of {len(fitted.draws)} resamples" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_of_a_fit_without_resamples_leaves_the_ratio_out(inputs):
     (law,) = inputs.laws
     none = {"draws": law.fit.draws[:0], "sigma_draws": law.fit.sigma_draws[:0]}

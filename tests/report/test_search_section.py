@@ -102,6 +102,7 @@ def test_both_pictures_are_drawn_twice_in_css_colours(plain):
     assert titles[0].startswith("lr, ")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_stopped_trials_are_hollow_and_said_to_be_shorter(halved, read):
     inputs = collect(halved[0])
     (search,) = inputs.searches

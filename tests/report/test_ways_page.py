@@ -48,6 +48,7 @@ def page(inputs, read):
     return read(render(inputs))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_are_told_apart_by_variant(inputs, page, full, read):
     assert page.faults == []
     runs = page.section("runs")
@@ -59,6 +60,7 @@ def test_runs_are_told_apart_by_variant(inputs, page, full, read):
     assert " Variant " not in read(render(collect(full))).section("runs")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_a_branch_reads_is_in_its_row(inputs, page, read):
     weights = {"weight_docs": 1 / 3, "weight_code": 2 / 3, "weight_web": 0.0}
     assert mixture({"loss": 2.0} | weights) == "code 66.7%, docs 33.3%"
@@ -99,6 +101,7 @@ def test_only_what_is_true_of_branches_is_said(page, inputs):
     assert "the decays that leave it" not in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_saving_is_that_of_the_plan(study, page, read, tmp_path):
     saving = cost_of(study.expected).saving
     assert saving > 2

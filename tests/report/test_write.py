@@ -18,6 +18,7 @@ def test_page_and_fit_lie_in_the_studys_folder(full, inputs):
     assert not list(full.folder.glob(".*"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_out_may_be_anywhere_and_is_the_page_alone(full, tmp_path):
     path = write_report(full, tmp_path / "deep" / "page.html")
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["page.html"]
