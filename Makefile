@@ -59,7 +59,7 @@ check: setup
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 chaos: export CHAOS_LOG := $(or $(TMPDIR),/tmp)/windtunnel-chaos.log
 chaos: setup

@@ -4,6 +4,7 @@ import os
 import random
 import secrets
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,17 +19,21 @@ os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # of the cluster
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when ray is imported, by whichever test
 
 
-GROUPS = ("cluster", "head", "builtins", "swept_study")
-"""Fixtures that cost seconds: the tests that ask for one share the process that makes it."""
+SHARED = ("cluster", "head", "builtins", "swept_study", "full", "gang")
+"""Fixtures of several files that cost seconds: whoever asks for one runs in the process of it."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group the tests that share a fixture of GROUPS."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Group the tests by their shared fixture, or else by their file; the longest groups first."""
+    groups, long = {}, Counter()
     for item in items:
-        shared = (name for name in GROUPS if name in getattr(item, "fixturenames", ()))
-        if name := next(shared, None):
-            item.add_marker(pytest.mark.xdist_group(name))
+        shared = (name for name in SHARED if name in getattr(item, "fixturenames", ()))
+        groups[item] = next(shared, str(item.path.relative_to(config.rootpath)))
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+        long[groups[item]] += item.get_closest_marker("slow") is not None
+    if hasattr(config, "workerinput"):  # of xdist
+        items.sort(key=lambda item: -long[groups[item]])
 
 
 STUDY = """\

@@ -1,5 +1,6 @@
 """The experiments: their files, that each can be planned at scale, and the score of predictions."""
 
+import functools
 import sys
 from pathlib import Path
 
@@ -20,11 +21,14 @@ NAMES = [each.name for each in EXPERIMENTS]
 
 @pytest.fixture(scope="module")
 def score():
+    """The script of scores; each experiment is scored once."""
     sys.path.insert(0, str(ROOT / "experiments"))
     try:
         import score
 
-        yield score
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(score, "scored", functools.cache(score.scored))
+            yield score
     finally:
         sys.path.remove(str(ROOT / "experiments"))
 
