@@ -250,10 +250,10 @@ def test_repeated_data(tmp_path):
     path = tmp_path / "repeats.csv"
     columns = {"params": n, "tokens": u * e, "unique_tokens": u, "loss": law(n, u * e, u)}
     pd.DataFrame(columns).to_csv(path, index=False)
-    fit = fitted(path, "--law", "data-constrained", "--intervals", "none")
-    assert fit["coefficients"] == pytest.approx(law.coefficients, rel=1e-4)
     out = tmp_path / "fit.json"
-    run("fit", path, "--law", "data-constrained", "--out", out, "--bootstrap", "20")
+    asked = ("--law", "data-constrained", "--bootstrap", "20", "--holdout", "none")
+    fit = fitted(path, *asked, "--out", out)
+    assert fit["coefficients"] == pytest.approx(law.coefficients, rel=1e-4)
     asked = ("--params", 1e9, "--tokens", 1e11, "--json")
     fresh = json.loads(run("predict", out, *asked))["loss"]
     repeated = json.loads(run("predict", out, *asked, "--unique-tokens", 2e9))["loss"]

@@ -4,6 +4,8 @@ from windtunnel.errors import StoreError
 from windtunnel.laws import Fit
 from windtunnel.report import write_report
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def test_page_and_fit_lie_in_the_studys_folder(full, inputs):
     path = write_report(full)
@@ -18,7 +20,6 @@ def test_page_and_fit_lie_in_the_studys_folder(full, inputs):
     assert not list(full.folder.glob(".*"))
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_out_may_be_anywhere_and_is_the_page_alone(full, tmp_path):
     path = write_report(full, tmp_path / "deep" / "page.html")
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["page.html"]
