@@ -19,7 +19,7 @@ os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # of the cluster
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when ray is imported, by whichever test
 
 
-SHARED = ("cluster", "head", "builtins", "swept_study", "full", "gang")
+SHARED = ("cluster", "head", "builtins", "swept_study", "full", "gang", "score", "site")
 """Fixtures of several files that cost seconds: whoever asks for one runs in the process of it."""
 
 
@@ -28,9 +28,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Group the tests by their shared fixture, or else by their file; the longest groups first."""
     groups, long = {}, Counter()
     for item in items:
-        shared = (name for name in SHARED if name in getattr(item, "fixturenames", ()))
-        groups[item] = next(shared, str(item.path.relative_to(config.rootpath)))
+        shared = next((name for name in SHARED if name in getattr(item, "fixturenames", ())), None)
+        groups[item] = shared or str(item.path.relative_to(config.rootpath))
         item.add_marker(pytest.mark.xdist_group(groups[item]))
+        if shared:
+            item.add_marker(pytest.mark.medium)
         long[groups[item]] += item.get_closest_marker("slow") is not None
     if hasattr(config, "workerinput"):  # of xdist
         items.sort(key=lambda item: -long[groups[item]])

@@ -62,6 +62,7 @@ print(sorted(sys.modules.keys() & {{"numpy", "windtunnel.config", *{heavy!r}, *o
     "command",
     ["", *COMMANDS, *(f"check {name}" for name in CHECKS), *(f"forecast {n}" for n in FORECASTS)],
 )
+@pytest.mark.medium
 def test_help_imports_no_other_command(command):
     words = command.split()
     group = {"check": CHECKS, "forecast": FORECASTS}.get(command.split(" ")[0], COMMANDS)
@@ -89,6 +90,7 @@ def test_plan_loads_no_torch(study_file):
     assert loaded_by(run_plan) == "[]"
 
 
+@pytest.mark.medium
 def test_help_is_fast():
     """CPU seconds: 0.2 to 0.4 on the machines seen, and 2 more with any of the large packages."""
     times = []
@@ -155,6 +157,7 @@ def test_plan_in_numbers(windtunnel, study_file):
     assert "weight_decay_rule: scaled" in resolved
 
 
+@pytest.mark.slow
 def test_the_whole_chain_on_a_small_study(windtunnel, study_file, tmp_path):
     path = study_file(
         sizes="[16x1, 16x2, 32x1, 32x2]",
@@ -248,7 +251,10 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
+NO_CLUSTER = pytest.param("no cluster", marks=pytest.mark.medium)
+
+
+@pytest.mark.parametrize("name", [*(name for name in BAD if name != "no cluster"), NO_CLUSTER])
 def test_bad_input_exits_2_and_teaches(request, monkeypatch, study_file, tmp_path, name):
     arguments, message = BAD[name]
     has_data = name in {"too early", "no cluster"}

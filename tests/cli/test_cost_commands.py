@@ -10,6 +10,7 @@ from windtunnel.runs.study import open_study
 THREE = "[110 steps, 150 steps, 200 steps]"
 
 
+@pytest.mark.medium
 def test_plan_says_disk_and_time_and_how_it_knows(windtunnel, study_file):
     path = study_file()
     code, out, _ = windtunnel("plan", path)
@@ -31,6 +32,7 @@ def test_plan_says_disk_and_time_and_how_it_knows(windtunnel, study_file):
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.medium
 def test_gc_says_what_it_would_free_and_frees_on_yes(windtunnel, study_file):
     path = study_file(sizes="[16x1]", horizons=THREE)
     assert windtunnel("plan", path, "--calibrate")[0] == 0
@@ -70,6 +72,7 @@ def test_a_budget_is_refused_in_one_line(windtunnel, study_file):
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.medium
 def test_a_spent_budget_stops_with_a_line_and_its_own_exit_code(windtunnel, study_file):
     """The speed was thought a thousand times higher than it is, so that the sweep was let begin."""
     path = study_file(sizes="[16x1]", horizons=THREE)

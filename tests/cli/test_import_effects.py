@@ -10,6 +10,7 @@ from windtunnel.runs.study import open_study
 from windtunnel.runs.table import gather
 
 
+@pytest.mark.medium
 def test_planted_large_runs_move_the_fit_and_come_out_again(finished, windtunnel, tmp_path):
     def fitted(*more, source=finished):
         code, out, err = windtunnel("fit", source, "--intervals", "none", "--json", *more)

@@ -114,6 +114,7 @@ def test_a_target_of_one_set_and_conditions(table):
 
 
 @pytest.mark.parametrize("sources", [SOURCES, ("docs", "code"), (*SOURCES, "web")])
+@pytest.mark.medium
 def test_pictures_of_two_sources_and_more(tmp_path, sources):
     table = written(tmp_path / "anneals.csv", rows_of(sources, mixtures=16))
     text = run("fit", table, "--law", "mixture", "--bootstrap", 60, "--figures", tmp_path / "out")

@@ -32,6 +32,7 @@ def where(request):
     return request.param
 
 
+@pytest.mark.medium
 def test_a_password_is_told_to_nobody(windtunnel, tmp_path, monkeypatch, caplog, where):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     study = planted.make_study(tmp_path)

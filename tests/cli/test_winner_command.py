@@ -57,6 +57,7 @@ def run(*arguments):
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.medium
 def test_a_search_end_to_end(swept):
     study = open_study(swept)
     (outcome,) = search_outcomes(study)
@@ -94,6 +95,7 @@ def test_a_search_end_to_end(swept):
     assert f"Trial {winner['trial']} wins with a loss of" in page
 
 
+@pytest.mark.medium
 def test_a_loss_of_one_validation_set_is_said_to_be_that(search_file):
     text = search_file.read_text()
     search_file.write_text(text.replace("    top: 2\n", "    top: 2\n    objective: words\n"))
@@ -158,6 +160,7 @@ def test_before_the_repeats_it_says_what_is_missing(search_file, swept):
     assert "search tune: 4 of 4 trials; repeats of the best 2: 1 run to come" in said
 
 
+@pytest.mark.medium
 def test_plan_and_status_follow_a_search_that_goes_on(search_file):
     assert "search tune  4 trials of 16x1 to 120 steps, 0 suggested; then 2 x 2 new seeds" in run(
         "plan", search_file
@@ -196,6 +199,7 @@ def test_a_study_without_a_search_is_refused(study_file):
     assert result.exception.values["kinds"] == ["scaling"]
 
 
+@pytest.mark.medium
 def test_a_search_is_one_run_in_mlflow(swept, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -44,6 +44,7 @@ def test_a_ramp_by_hand():
     after=st.lists(st.integers(0, 20), min_size=3, max_size=3).filter(any),
     rows=st.integers(1, 300),
 )
+@pytest.mark.medium
 def test_a_ramp_goes_in_a_straight_line(before, after, rows):
     pattern = ramp_pattern(before, after, rows)
     progress = (np.arange(rows) + 0.5) / rows
@@ -82,6 +83,7 @@ weights = st.fixed_dictionaries({name: st.integers(0, 5) for name in ROWS}).filt
     first=st.integers(0, 60),
     ramp=st.integers(1, 80),
 )
+@pytest.mark.medium
 def test_every_source_goes_on_where_the_path_left_it(files, before, after, first, ramp):
     """Each source's rows are those of its own shuffle in order, whatever the mixtures are."""
     trunk = TrainStream(weighted(files, **before), CONTEXT)
@@ -107,6 +109,7 @@ def test_every_source_goes_on_where_the_path_left_it(files, before, after, first
 
 
 @given(cuts=st.lists(st.integers(0, 120), max_size=5), ramp=st.integers(1, 80))
+@pytest.mark.medium
 def test_any_cut_of_a_ramp_gives_the_same_rows(files, cuts, ramp):
     before = {"a": 2, "c": 1}
     stream = TrainStream(weighted(files, a=1, b=1), CONTEXT, first=30, ramp=ramp, before=before)

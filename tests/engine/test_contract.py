@@ -76,6 +76,7 @@ def test_what_is_added_later_equals_what_is_planned_at_once(study_file, tmp_path
     assert curve(later, later.plan.trunks[0]) == expected_curve
 
 
+@pytest.mark.medium
 def test_the_forecast_is_written_before_the_held_out_size_starts(study_file, engine):
     study, result = sweep(
         study_file(

@@ -50,6 +50,7 @@ def test_collinear_says_r(table, good):
     assert "collinear" not in codes(good)
 
 
+@pytest.mark.medium
 def test_few_sizes_and_few_horizons(table, good):
     assert values(table(sizes=np.geomspace(1e5, 1e7, 4)), "few-sizes") == {"sizes": 4}
     assert values(table(horizons=(10, 40, 160)), "few-horizons") == {"horizons": 3}
@@ -85,6 +86,7 @@ def test_rows_without_shared_trunks(table, good):
     assert "one-row-trunks" not in codes(good)
 
 
+@pytest.mark.medium
 def test_mixed_decay_leaves_the_undecayed_out(table):
     runs = table(**QUIET)
     mixed = Table(runs.columns, trunk=runs.trunk, decayed=np.arange(50) >= 3)
@@ -124,6 +126,7 @@ def test_another_flop_rule(table, good):
     assert "flop-rule" not in codes(good.with_columns(flops=good.budget))
 
 
+@pytest.mark.medium
 def test_wide_ratio_bound_and_flat_direction(table, good):
     loud = table(sigma_trunk=0.05, sigma_branch=0.01)
     assert values(loud, "at-bound") == {"coefficient": "E", "value": 0.0}
@@ -134,6 +137,7 @@ def test_wide_ratio_bound_and_flat_direction(table, good):
     assert not codes(good) & {"at-bound", "ratio-wide", "flat-direction"}
 
 
+@pytest.mark.medium
 def test_lack_of_fit_and_under_tuned(table, good):
     runs = table(**QUIET)
     middle = runs.params == np.unique(runs.params)[2]
@@ -145,6 +149,7 @@ def test_lack_of_fit_and_under_tuned(table, good):
     assert not codes(good) & {"lack-of-fit", "under-tuned"}
 
 
+@pytest.mark.medium
 def test_non_monotone(table, good):
     runs = table(**QUIET)
     loss = runs.loss.copy()
@@ -256,6 +261,7 @@ def test_odd_units_says_that_columns_are_swapped_or_no_counts(table):
     assert (odd["swapped"], odd["scale"]) == (False, {})
 
 
+@pytest.mark.medium
 def test_repeated_data(table, good):
     once = good.with_columns(epochs=np.full(good.rows, 0.4), unique_tokens=good.tokens)
     assert "repeated-data" not in codes(once, bootstrap=0)

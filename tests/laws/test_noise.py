@@ -42,6 +42,7 @@ def test_trunk_variance_is_cut_at_zero():
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.medium
 def test_variances_are_unbiased_after_the_fit(explained_tables, seeds):
     found = [explained_tables(seed, seeds)[1] for seed in range(200)]
     assert np.mean([n.branch**2 for n in found]) == pytest.approx(0.001**2, rel=0.08)
@@ -68,6 +69,7 @@ def test_branch_draws_are_a_scaled_inverse_chi_square(table):
     assert stats.kstest(scaled, stats.chi2(noise.branch_df).cdf).pvalue > 0.01
 
 
+@pytest.mark.medium
 def test_posterior_of_sigma_trunk_covers_the_truth(explained_tables):
     inside = []
     for seed in range(200):
@@ -107,6 +109,7 @@ def p_value(runs, seed=0, point=None):
     return lack_of_fit(point.residual, point.tangent, cells, runs.trunk_index, rng=rng)
 
 
+@pytest.mark.medium
 def test_lack_of_fit_rarely_fires_on_a_true_law(table, explained_tables):
     values = np.array(
         [p_value(table(seed), point=explained_tables(seed, 2)[0]) for seed in range(100)]

@@ -114,6 +114,7 @@ GRID = """\
 """
 
 
+@pytest.mark.medium
 def test_a_grid_alone(tmp_path, read):
     study = planted.make_study(tmp_path, sizes="32x2, 48x2", experiments=GRID)
     lost = study.plan.branches[0]

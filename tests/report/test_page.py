@@ -169,6 +169,7 @@ def test_a_study_without_data_renders(tmp_path, read):
     assert "The data has not been prepared yet" in page.text
 
 
+@pytest.mark.medium
 def test_a_half_done_sweep_renders(tmp_path, read):
     study = planted.make_study(tmp_path)
     planted.fill(study, skip=lambda p: p.segment.model.width > 48)
@@ -179,6 +180,7 @@ def test_a_half_done_sweep_renders(tmp_path, read):
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.medium
 def test_mixed_execution_is_warned_of(tmp_path):
     study = planted.make_study(tmp_path)
     planted.fill(study, skip=lambda p: p.held_out)

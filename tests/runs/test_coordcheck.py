@@ -35,27 +35,32 @@ def break_hidden(monkeypatch, **changes):
     monkeypatch.setattr(recipe_module, "role_scale", broken)
 
 
+@pytest.mark.medium
 def test_mup_passes():
     found = check()
     assert found.passed, failed(found)
     assert len(found.sites[0].changes) == 12
 
 
+@pytest.mark.medium
 def test_standard_fails():
     found = check(DEFAULT_RECIPE.replace(parametrization="standard"))
     assert {"residual stream", "logits"} <= failed(found)
 
 
+@pytest.mark.medium
 def test_a_broken_init_fails(monkeypatch):
     break_hidden(monkeypatch, init_std=1.0)
     assert "residual stream" in failed(check())
 
 
+@pytest.mark.medium
 def test_a_broken_rate_fails(monkeypatch):
     break_hidden(monkeypatch, lr=1.0)
     assert "residual stream" in failed(check())
 
 
+@pytest.mark.medium
 def test_a_broken_multiplier_fails(monkeypatch):
     real = recipe_module.site_multipliers
     monkeypatch.setattr(
@@ -66,6 +71,7 @@ def test_a_broken_multiplier_fails(monkeypatch):
     assert "logits" in failed(check())
 
 
+@pytest.mark.medium
 def test_a_broken_weight_decay_fails_by_its_own_measurement(monkeypatch):
     break_hidden(monkeypatch, weight_decay=1.0)
     found = check(steps=2, seeds=(0,))
