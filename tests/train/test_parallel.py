@@ -79,7 +79,7 @@ CHOICES = [{}, {"micro_batch_tokens": 16}]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("choices", range(len(CHOICES)))
-@pytest.mark.parametrize(("runner", "stream"), enumerate([Stream(), MarkedStream()]))
+@pytest.mark.parametrize(("runner", "stream"), list(enumerate([Stream(), MarkedStream()])))
 def test_two_devices_have_the_losses_of_one(gang, choices, runner, stream):
     """60 updates of four rows; an epoch boundary every five."""
     found = gang["losses"][runner * len(CHOICES) + choices]
