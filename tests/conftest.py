@@ -6,6 +6,7 @@ import secrets
 import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -81,10 +82,17 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def study_file(tmp_path: Path, words: Path) -> Callable[..., Path]:
+def study_file(tmp_path: Path, write_study: Callable[..., Path]) -> Callable[..., Path]:
     """Write a study file in a folder of its own; keyword arguments replace its parts."""
+    return partial(write_study, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def write_study(words: Path) -> Callable[..., Path]:
+    """Write a study file in a folder; for fixtures that tests share."""
 
     def write(
+        folder: Path,
         *,
         name: str = "small",
         sizes: str = "[16x1, 32x1]",
@@ -97,7 +105,7 @@ def study_file(tmp_path: Path, words: Path) -> Callable[..., Path]:
         content = STUDY.format(
             name=name, text=text, sizes=sizes, horizons=horizons, seeds=seeds, hold_out=hold_out
         )
-        path = tmp_path / "hparams.yaml"
+        path = folder / "hparams.yaml"
         path.write_text(content.replace(*replace) if replace[0] else content)
         return path
 

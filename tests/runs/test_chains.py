@@ -130,6 +130,7 @@ def test_an_extended_stable_phase_is_the_trunk_itself(swept, folder):
     assert ends[0].read_bytes() == ends[1].read_bytes()
 
 
+@pytest.mark.medium
 def test_stages_that_are_killed_again_and_again_arrive_at_the_same_bits(swept, tmp_path):
     write_domains(tmp_path)
     study = study_in(tmp_path, name="killed", seconds="1e-6")
@@ -220,6 +221,7 @@ def test_an_end_that_kept_no_moments_is_made_again(tmp_path):
     assert "kept no moments" in store.last_note()
 
 
+@pytest.mark.medium
 def test_torch_takes_other_batches_too(tmp_path):
     write_domains(tmp_path)
     variants = """
@@ -301,6 +303,7 @@ def test_what_another_study_has_measured_is_not_in_the_rows(swept, folder):
     )
 
 
+@pytest.mark.medium
 def test_what_was_freed_up_the_path_is_made_again_in_one_sweep(tmp_path):
     write_domains(tmp_path)
     short = sweep(study_in(tmp_path, variants="      plain: {}"))

@@ -64,6 +64,7 @@ def test_a_replay_of_freed_forks_is_left_to_do(study_file):
 
 
 @pytest.mark.parametrize("retain", ["all", "last"])
+@pytest.mark.medium
 def test_the_need_on_disk_is_what_a_sweep_takes(study_file, retain):
     path = study_file(
         sizes="[16x1, 32x2]", horizons=THREE, seeds="2", replace=budget("", retain=retain)
