@@ -4,8 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGE := $(VENV)/.package
 STAMP := $(VENV)/.installed
-# tests/conftest.py groups the tests and puts the longest groups first.
-SHARED_OUT := --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo experiments figures notebooks docs check fast test chaos fuzz gpu bench schema golden clean
@@ -62,10 +60,10 @@ check: setup
 	$(BIN)/lint-imports
 
 fast: check
-	$(BIN)/pytest -n 2 $(SHARED_OUT) -m "not medium and not slow and not ray and not gpu and not chaos"
+	$(BIN)/pytest -n 2 -m "not medium and not slow and not ray and not gpu and not chaos"
 
 test: check
-	$(BIN)/pytest -n 3 $(SHARED_OUT)
+	$(BIN)/pytest -n 3
 
 chaos: export CHAOS_LOG := $(or $(TMPDIR),/tmp)/windtunnel-chaos.log
 chaos: setup

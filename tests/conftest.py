@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from table_files import HEAD, ROWS
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from windtunnel.cli import main
 
@@ -21,22 +23,52 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when ray is imported, by
 
 
 SHARED = ("cluster", "head", "builtins", "swept_study", "full", "gang", "score", "site")
-"""Fixtures of several files that cost seconds: whoever asks for one runs in the process of it."""
+"""Fixtures that cost seconds; a test that asks for one is `medium`."""
+
+TOGETHER = {
+    **{f"tests/data/test_{name}.py": "builtins" for name in ("account", "builtin", "doctests")},
+    **{
+        f"tests/report/test_{name}.py": "report"
+        for name in ("facts", "fit_figures", "page", "ways_page", "write")
+    },
+    **{f"tests/train/test_{name}.py": "gang" for name in ("dynamics", "parallel")},
+}
+"""Files that share a fixture of `SHARED`, with the name of their process."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def process_of(nodeid: str) -> str:
+    """The name of what runs in one process: a file, or several files of `TOGETHER`."""
+    file = nodeid.partition("::")[0]
+    return TOGETHER.get(file, file)
+
+
+class ByProcess(LoadScopeScheduling):
+    """Tests that share fixtures share a process, in the order of the collection.
+
+    `--dist loadgroup` puts every test anywhere: xdist 3.8 renames tests in a way that pytest 9.2
+    does not see.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return process_of(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByProcess:
+    """Share the tests out by file."""
+    config.option.loadscopereorder = False
+    return ByProcess(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Group the tests by their shared fixture, or else by their file; the longest groups first."""
-    groups, long = {}, Counter()
+    """Mark the tests of costly fixtures; in processes of xdist, begin with the longest files."""
+    long = Counter()
     for item in items:
-        shared = next((name for name in SHARED if name in getattr(item, "fixturenames", ())), None)
-        groups[item] = shared or str(item.path.relative_to(config.rootpath))
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
-        if shared:
+        if any(name in SHARED for name in getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.medium)
-        long[groups[item]] += item.get_closest_marker("slow") is not None
-    if hasattr(config, "workerinput"):  # of xdist
-        items.sort(key=lambda item: -long[groups[item]])
+        long[process_of(item.nodeid)] += item.get_closest_marker("slow") is not None
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: -long[process_of(item.nodeid)])
 
 
 STUDY = """\
