@@ -46,25 +46,21 @@ def test_mup_passes():
     assert len(found.sites[0].changes) == 12
 
 
-@pytest.mark.medium
 def test_standard_fails():
     found = check(DEFAULT_RECIPE.replace(parametrization="standard"), **SHORT)
     assert {"residual stream", "logits"} <= failed(found)
 
 
-@pytest.mark.medium
 def test_a_broken_init_fails(monkeypatch):
     break_hidden(monkeypatch, init_std=1.0)
     assert "residual stream" in failed(check(**SHORT))
 
 
-@pytest.mark.medium
 def test_a_broken_rate_fails(monkeypatch):
     break_hidden(monkeypatch, lr=1.0)
     assert "residual stream" in failed(check(**SHORT))
 
 
-@pytest.mark.medium
 def test_a_broken_multiplier_fails(monkeypatch):
     real = recipe_module.site_multipliers
     monkeypatch.setattr(
@@ -75,7 +71,6 @@ def test_a_broken_multiplier_fails(monkeypatch):
     assert "logits" in failed(check(**SHORT))
 
 
-@pytest.mark.medium
 def test_a_broken_weight_decay_fails_by_its_own_measurement(monkeypatch):
     break_hidden(monkeypatch, weight_decay=1.0)
     found = check(steps=2, seeds=(0,))
