@@ -1,3 +1,4 @@
+import planted
 import pytest
 
 from windtunnel.errors import StoreError
@@ -25,9 +26,9 @@ def test_out_may_be_anywhere_and_is_the_page_alone(full, tmp_path):
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["page.html"]
 
 
-def test_a_folder_that_is_none_is_said(full, tmp_path):
+def test_a_folder_that_is_none_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "page.html"
     with pytest.raises(StoreError) as caught:
-        write_report(full, path)
+        write_report(planted.make_study(tmp_path), path)
     assert (caught.value.code, caught.value.values["path"]) == ("cannot-write", path)
