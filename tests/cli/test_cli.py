@@ -81,6 +81,7 @@ def test_a_summary_is_the_first_line_of_the_help(entries):
         assert function.__doc__.splitlines()[0] == entry.summary
 
 
+@pytest.mark.medium
 def test_plan_loads_no_torch(study_file):
     path = study_file()
     run_plan = (
@@ -306,6 +307,7 @@ def test_other_data_under_the_same_study_is_refused(windtunnel, study_file):
     assert "give the changed study a new `study:` name" in error
 
 
+@pytest.mark.medium
 def test_a_file_of_another_kind_is_no_table(windtunnel, tmp_path, monkeypatch):
     (tmp_path / "table.txt").write_text("params 1\n", "utf-8")
     monkeypatch.chdir(tmp_path)
@@ -314,6 +316,7 @@ def test_a_file_of_another_kind_is_no_table(windtunnel, tmp_path, monkeypatch):
     assert "table.txt: not a table that can be read; allowed are .csv" in error
 
 
+@pytest.mark.medium
 def test_a_fit_without_its_column_names_the_columns(windtunnel, tmp_path):
     (tmp_path / "t.csv").write_text("n,tokens,loss\n1,2,3\n")
     code, _, error = windtunnel("fit", tmp_path / "t.csv")

@@ -93,6 +93,7 @@ def test_a_spent_budget_stops_with_a_line_and_its_own_exit_code(windtunnel, stud
     assert "budget.device_hours" in windtunnel("status", path)[1]
 
 
+@pytest.mark.medium
 def test_a_size_on_a_disk_teaches(windtunnel, study_file):
     path = study_file(replace=("store: store", "store: store\nbudget: {disk: 20 gigs}"))
     code, _, err = windtunnel("plan", path)

@@ -74,6 +74,7 @@ def table(tmp_path):
     return written(tmp_path / "anneals.csv", rows_of())
 
 
+@pytest.mark.medium
 def test_from_a_table_to_the_best_mixture_and_forecasts(table, tmp_path):
     out, asked = tmp_path / "mixture.json", ("--law", "mixture", "--bootstrap", 200)
     text = run("fit", table, *asked, "--default", "docs=1", "--out", out)

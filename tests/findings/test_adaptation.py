@@ -143,6 +143,7 @@ def test_tokens_of_a_chain_are_those_of_the_last_mixture(tmp_path):
     "changed",
     ["final_factor: 0.01, ", "shape: one_minus_sqrt, ", "batch_tokens: 1024, ", "rate: 0.5, "],
 )
+@pytest.mark.medium
 def test_another_recipe_is_no_part_of_the_group(tmp_path, changed):
     lines = LENGTHS.splitlines(keepends=True)
     text = study("".join(lines[:4]) + lines[4].replace("{mixture", f"{{{changed}mixture"))

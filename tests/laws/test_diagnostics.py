@@ -64,6 +64,7 @@ def test_few_sizes_and_few_horizons(table, good):
     assert "few-horizons" not in codes(free, holdout=None)
 
 
+@pytest.mark.medium
 def test_noise_unidentified_with_one_seed(table, good):
     runs = table(seeds=1, **QUIET)
     assert values(runs, "noise-unidentified") == {"trunks": 5}
@@ -158,6 +159,7 @@ def test_non_monotone(table, good):
     assert "non-monotone" not in codes(good)
 
 
+@pytest.mark.medium
 def test_outliers(table, good):
     runs = table(**QUIET)
     loss = runs.loss * np.where(np.arange(50) == 49, 1.08, 1.0)
@@ -168,6 +170,7 @@ def test_outliers(table, good):
     assert not codes(good) & {"heavy-tails", "outlier-driven"}
 
 
+@pytest.mark.medium
 def test_ratio_outside_and_extrapolates(table, good):
     short = table(horizons=(1, 2, 4, 8), **QUIET)
     assert values(short, "ratio-outside")["quantity"] == "optimal D/N"
@@ -185,6 +188,7 @@ def test_a_missed_hold_out(table, good):
     assert "holdout-missed" not in codes(good)
 
 
+@pytest.mark.medium
 def test_a_hold_out_that_scatters_more_than_the_rest(table, good):
     rng = np.random.default_rng(0)
     runs = table(horizons=(5, 10, 20, 40, 80, 160, 300), sizes=np.geomspace(1e5, 3e6, 20), seeds=1)

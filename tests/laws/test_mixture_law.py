@@ -12,6 +12,7 @@ from windtunnel.laws.mixture.selection import held_out, rank_correlation
 pytestmark = pytest.mark.usefixtures("without_trees")
 
 
+@pytest.mark.medium
 def test_a_planted_linear_law_is_recovered_without_noise():
     fitted = fit_mixture(rows_of(linear, noise=0.0), target=["code"], bootstrap=0)
     assert [choice.chosen for choice in fitted.choices.values()] == ["linear", "linear"]

@@ -61,6 +61,7 @@ def test_runs_are_told_apart_by_variant(inputs, page, full, read):
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.medium
 def test_what_a_branch_reads_is_in_its_row(inputs, page, read):
     weights = {"weight_docs": 1 / 3, "weight_code": 2 / 3, "weight_web": 0.0}
     assert mixture({"loss": 2.0} | weights) == "code 66.7%, docs 33.3%"
