@@ -1,6 +1,7 @@
 """`windtunnel winner` after a real sweep: what it prints, its JSON, and its run in MLflow."""
 
 import json
+import shutil
 from pathlib import Path
 from statistics import fmean
 
@@ -35,9 +36,8 @@ SEARCH = """\
 """
 
 
-@pytest.fixture
-def search_file(study_file):
-    path = study_file(sizes="[16x1]")
+def as_search(path):
+    """The study file, with a search in place of its law."""
     text = path.read_text()
     scaling = text[text.index("  - kind: scaling") : text.index("resources:")]
     path.write_text(text.replace(scaling, SEARCH))
@@ -45,8 +45,22 @@ def search_file(study_file):
 
 
 @pytest.fixture
-def swept(search_file):
-    Sweep(open_study(search_file, prepared=True), engine="local").run()
+def search_file(study_file):
+    return as_search(study_file(sizes="[16x1]"))
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, write_study):
+    """The folder of a finished search, which stays as it is."""
+    file = as_search(write_study(tmp_path_factory.mktemp("original"), sizes="[16x1]"))
+    Sweep(open_study(file, prepared=True), engine="local").run()
+    return file.parent
+
+
+@pytest.fixture
+def swept(original, search_file):
+    """A copy of it."""
+    shutil.copytree(original, search_file.parent, dirs_exist_ok=True)
     return search_file
 
 
