@@ -75,6 +75,7 @@ def started(kernels, **choices):
 
 
 @KERNELS
+@pytest.mark.medium
 def test_losses_and_weights_are_the_same_bits_without_it(kernels):
     watched, alone = started(kernels), started(kernels)
     curve, rows = run(watched, TRUNK, 40)
