@@ -39,12 +39,12 @@ def test_a_ramp_by_hand():
     assert row_counts([1.0, 0.0, 2.0], ["a", "b", "c"]) == (333, 0, 667)
 
 
+@pytest.mark.medium
 @given(
     before=st.lists(st.integers(0, 20), min_size=3, max_size=3).filter(any),
     after=st.lists(st.integers(0, 20), min_size=3, max_size=3).filter(any),
     rows=st.integers(1, 300),
 )
-@pytest.mark.medium
 def test_a_ramp_goes_in_a_straight_line(before, after, rows):
     pattern = ramp_pattern(before, after, rows)
     progress = (np.arange(rows) + 0.5) / rows
@@ -77,13 +77,13 @@ weights = st.fixed_dictionaries({name: st.integers(0, 5) for name in ROWS}).filt
 )
 
 
+@pytest.mark.medium
 @given(
     before=weights,
     after=weights,
     first=st.integers(0, 60),
     ramp=st.integers(1, 80),
 )
-@pytest.mark.medium
 def test_every_source_goes_on_where_the_path_left_it(files, before, after, first, ramp):
     """Each source's rows are those of its own shuffle in order, whatever the mixtures are."""
     trunk = TrainStream(weighted(files, **before), CONTEXT)
@@ -108,8 +108,8 @@ def test_every_source_goes_on_where_the_path_left_it(files, before, after, first
             assert turned.epochs(row).get(name, 0.0) == pytest.approx(expected / length)
 
 
-@given(cuts=st.lists(st.integers(0, 120), max_size=5), ramp=st.integers(1, 80))
 @pytest.mark.medium
+@given(cuts=st.lists(st.integers(0, 120), max_size=5), ramp=st.integers(1, 80))
 def test_any_cut_of_a_ramp_gives_the_same_rows(files, cuts, ramp):
     before = {"a": 2, "c": 1}
     stream = TrainStream(weighted(files, a=1, b=1), CONTEXT, first=30, ramp=ramp, before=before)

@@ -31,6 +31,7 @@ def model(model_spec, recipe=RECIPE, init_seed=0):
 
 
 @pytest.mark.parametrize("name", ["mha", "gqa", "untied"])
+@pytest.mark.medium
 def test_logits_and_loss_equal_granite(name, monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     from granite import granite_like

@@ -39,6 +39,7 @@ def everything(location):
     return sorted(points), runs
 
 
+@pytest.mark.medium
 def test_the_mirror_holds_the_store_once(study_file, state_home):
     study = open_study(study_file(sizes="[16x1]"), prepared=True)
     Sweep(study, engine="local").run()
