@@ -6,7 +6,7 @@ PACKAGE := $(VENV)/.package
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo experiments figures notebooks docs check test chaos fuzz gpu bench schema golden clean
+.PHONY: help setup demo experiments figures notebooks docs check fast test chaos fuzz gpu bench schema golden clean
 
 help:
 	@echo "make demo   set up, run the quickstart study, print where its report is"
@@ -15,7 +15,8 @@ help:
 	@echo "make docs         build the documentation site into site/, without a network"
 	@echo "make notebooks    make the two files of every notebook agree, without outputs"
 	@echo "make test   set up, then format, lint, types, floors and every test that needs no GPU"
-	@echo "make check  the quick part of it: format, lint, types, floors"
+	@echo "make fast   the quick part of it: make check and the quick tests, under 2 minutes on two cores"
+	@echo "make check  the quickest: format, lint, types, floors"
 	@echo "make chaos  every fault that docs/faults.md speaks of, dozens of kills, about 15 minutes"
 	@echo "make fuzz   random studies, tables, data files and edited JSON, from a new seed, about 15 minutes"
 	@echo "make gpu    the tests that need a CUDA device"
@@ -58,8 +59,11 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+fast: check
+	$(BIN)/pytest -n 2 -m "not medium and not slow and not ray and not gpu and not chaos"
+
 test: check
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 3
 
 chaos: export CHAOS_LOG := $(or $(TMPDIR),/tmp)/windtunnel-chaos.log
 chaos: setup

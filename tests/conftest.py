@@ -4,11 +4,15 @@ import os
 import random
 import secrets
 import sys
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from table_files import HEAD, ROWS
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from windtunnel.cli import main
 
@@ -18,15 +22,54 @@ os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # of the cluster
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when ray is imported, by whichever test
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A group of tests shares a process: one cluster, one build of builtin data, one sweep."""
+SHARED = ("cluster", "head", "builtins", "swept_study", "full", "gang", "score", "site")
+"""Fixtures that cost seconds; a test that asks for one is `medium`."""
+
+TOGETHER = {
+    **{f"tests/data/test_{name}.py": "builtins" for name in ("account", "builtin", "doctests")},
+    **{
+        f"tests/report/test_{name}.py": "report"
+        for name in ("facts", "fit_figures", "page", "ways_page", "write")
+    },
+    **{f"tests/train/test_{name}.py": "gang" for name in ("dynamics", "parallel")},
+}
+"""Files that share a fixture of `SHARED`, with the name of their process."""
+
+
+def process_of(nodeid: str) -> str:
+    """The name of what runs in one process: a file, or several files of `TOGETHER`."""
+    file = nodeid.partition("::")[0]
+    return TOGETHER.get(file, file)
+
+
+class ByProcess(LoadScopeScheduling):
+    """Tests that share fixtures share a process, in the order of the collection.
+
+    `--dist loadgroup` puts every test anywhere: xdist 3.8 renames tests in a way that pytest 9.2
+    does not see.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return process_of(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByProcess:
+    """Share the tests out by file."""
+    config.option.loadscopereorder = False
+    return ByProcess(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` reads the marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests of costly fixtures; in processes of xdist, begin with the longest files."""
+    long = Counter()
     for item in items:
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-        elif "builtins" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("builtins"))
-        elif "swept_study" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("swept_study"))
+        if any(name in SHARED for name in getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.medium)
+        long[process_of(item.nodeid)] += item.get_closest_marker("slow") is not None
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: -long[process_of(item.nodeid)])
 
 
 STUDY = """\
@@ -72,10 +115,17 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def study_file(tmp_path: Path, words: Path) -> Callable[..., Path]:
+def study_file(tmp_path: Path, write_study: Callable[..., Path]) -> Callable[..., Path]:
     """Write a study file in a folder of its own; keyword arguments replace its parts."""
+    return partial(write_study, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def write_study(words: Path) -> Callable[..., Path]:
+    """Write a study file in a folder; for fixtures that tests share."""
 
     def write(
+        folder: Path,
         *,
         name: str = "small",
         sizes: str = "[16x1, 32x1]",
@@ -88,7 +138,7 @@ def study_file(tmp_path: Path, words: Path) -> Callable[..., Path]:
         content = STUDY.format(
             name=name, text=text, sizes=sizes, horizons=horizons, seeds=seeds, hold_out=hold_out
         )
-        path = tmp_path / "hparams.yaml"
+        path = folder / "hparams.yaml"
         path.write_text(content.replace(*replace) if replace[0] else content)
         return path
 
@@ -125,3 +175,18 @@ def csv(tmp_path):
 def runs(csv):
     """A table of four runs."""
     return csv(HEAD + "\n".join(ROWS) + "\n")
+
+
+PICTURES = ("curves", "drawing", "fit_checks", "forecast", "frontier", "search")
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages with empty pictures, for tests of their words: drawing takes seconds."""
+    from windtunnel.report.figures.style import Picture
+
+    def empty(name, alt, draw):
+        return Picture(name=name, alt=alt, wide="<svg></svg>", narrow="<svg></svg>")
+
+    for module in PICTURES:
+        monkeypatch.setattr(f"windtunnel.report.figures.{module}.picture", empty)

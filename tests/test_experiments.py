@@ -1,5 +1,6 @@
 """The experiments: their files, that each can be planned at scale, and the score of predictions."""
 
+import functools
 import sys
 from pathlib import Path
 
@@ -20,11 +21,14 @@ NAMES = [each.name for each in EXPERIMENTS]
 
 @pytest.fixture(scope="module")
 def score():
+    """The script of scores; each experiment is scored once."""
     sys.path.insert(0, str(ROOT / "experiments"))
     try:
         import score
 
-        yield score
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(score, "scored", functools.cache(score.scored))
+            yield score
     finally:
         sys.path.remove(str(ROOT / "experiments"))
 
@@ -56,12 +60,14 @@ def test_a_plan_at_scale_on_the_command_line():
 
 
 @pytest.mark.parametrize("folder", RECORDED, ids=[each.name for each in RECORDED])
+@pytest.mark.medium
 def test_every_prediction_is_measured_and_older_than_its_records(score, folder):
     found = score.scored(folder)
     assert [each.name for each in found if each.measured is None] == []
     assert score.order_of_commits(folder) is None
 
 
+@pytest.mark.slow
 def test_the_table_of_scores_is_that_of_the_records(score):
     page = score.page({folder.name: score.scored(folder) for folder in RECORDED})
     assert page == (ROOT / "experiments" / "SCORES.md").read_text()

@@ -11,6 +11,7 @@ SCRIPTS = sorted((ROOT / "analysis" / "figures").glob("[a-z]*.py"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=[script.stem for script in SCRIPTS])
+@pytest.mark.medium
 def test_a_script_draws_its_figure(script, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(script.parent))
     import _drawing

@@ -79,6 +79,7 @@ def printed_json(*arguments):
 
 
 @pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.medium
 def test_plan(name, unswept):
     compare("plans", name, by_value(printed_json("plan", unswept / name / "hparams.yaml")))
 
@@ -92,6 +93,7 @@ def unswept(tmp_path_factory):
 
 
 @pytest.mark.parametrize("law", FITS)
+@pytest.mark.medium
 def test_fit_predict_and_optimum(law, tmp_path):
     source, options, point, budget = FITS[law]
     table = EXPERIMENTS / source / "records" / "runs.csv"

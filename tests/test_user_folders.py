@@ -26,6 +26,7 @@ def test_what_is_stated_comes_first(monkeypatch, tmp_path):
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs another user id")
 @pytest.mark.parametrize("home", [None, "/", "/nowhere"])
+@pytest.mark.medium
 def test_a_user_id_without_a_home_has_a_private_folder(tmp_path, home):
     tmp_path.chmod(0o777)
     for parent in tmp_path.parents[:3]:

@@ -31,6 +31,7 @@ def jumping(tmp_path):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.slow
 def test_a_sweep_by_a_jumping_clock(study_file, known, jumping, engine):
     path = study_file(**SETTINGS)
     if "clock" not in known:
@@ -42,6 +43,7 @@ def test_a_sweep_by_a_jumping_clock(study_file, known, jumping, engine):
     assert_recorded_once(path)
 
 
+@pytest.mark.medium
 def test_a_holder_lives_whatever_the_clock_says(tmp_path, jumping):
     """Linux, and psutil with it, derives a process's start from a clock that somebody may set."""
     path = tmp_path / "lease.json"

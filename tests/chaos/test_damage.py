@@ -84,6 +84,7 @@ def go_on(path):
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.medium
 def test_the_last_checkpoint_of_an_interrupted_trunk(study, damage):
     path, expected = study
     trunk = begin(path, stops=25)
@@ -96,6 +97,7 @@ def test_the_last_checkpoint_of_an_interrupted_trunk(study, damage):
     assert trunk.last_note().endswith("; removed, going on from the one before")
 
 
+@pytest.mark.medium
 def test_every_checkpoint_of_an_interrupted_trunk(study):
     path, expected = study
     trunk = begin(path, stops=25)
@@ -104,6 +106,7 @@ def test_every_checkpoint_of_an_interrupted_trunk(study):
     assert go_on(path) == expected
 
 
+@pytest.mark.medium
 def test_a_checkpoint_that_is_gone(study):
     path, expected = study
     trunk = begin(path, stops=25)
@@ -112,6 +115,7 @@ def test_a_checkpoint_that_is_gone(study):
 
 
 @pytest.mark.parametrize("damage", [*DAMAGE, shutil.rmtree])
+@pytest.mark.medium
 def test_the_fork_checkpoint_of_a_branch(study, damage):
     path, expected = study
     go_on(path)
@@ -128,6 +132,7 @@ def test_the_fork_checkpoint_of_a_branch(study, damage):
 
 @pytest.mark.parametrize("kind", ["trunk", "branch"])
 @pytest.mark.parametrize("damage", [truncate, change_a_digit_of_the_metadata])
+@pytest.mark.medium
 def test_the_last_checkpoint_before_it_was_measured(study, kind, damage):
     """Killed between the last checkpoint and its measurement; then the disk damages it."""
     path, expected = study
@@ -142,6 +147,7 @@ def test_the_last_checkpoint_before_it_was_measured(study, kind, damage):
 
 
 @pytest.mark.parametrize("where", ["torn", "damaged", "gone"])
+@pytest.mark.medium
 def test_a_curve_that_lost_rows(study, where):
     """A power cut, or a bad block: the updates whose rows are lost are done again."""
     path, expected = study
@@ -152,6 +158,7 @@ def test_a_curve_that_lost_rows(study, where):
     assert go_on(path) == expected
 
 
+@pytest.mark.medium
 def test_what_killed_processes_left_in_finished_segments_is_cleared_away(study):
     """Killed between record and release: no later run has to do with the segment."""
     path, expected = study
@@ -183,6 +190,7 @@ with tempfile.TemporaryDirectory() as folder:
 """
 
 
+@pytest.mark.medium
 def test_no_bit_of_a_checkpoint_flips_unnoticed(study):
     path, _ = study
     last = begin(path, stops=3).resumable(10**9)[0]

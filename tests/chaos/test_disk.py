@@ -46,6 +46,7 @@ def assert_finishes(path, expected):
     assert_recorded_once(path)
 
 
+@pytest.mark.slow
 def test_a_limit_of_file_size_as_a_quota(study, tmp_path):
     """Curves outgrow it in the midst of a segment."""
     path, expected = study
@@ -76,6 +77,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("left", [200_000, pytest.param(60_000, marks=pytest.mark.chaos), 0])
+@pytest.mark.slow
 def test_a_disk_that_is_full(study, small_disk, left):
     """In a checkpoint, in a curve, or from the first byte on."""
     path, expected = study

@@ -117,6 +117,8 @@ def swept(study_file, tmp_path):
     return done
 
 
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.slow
 def test_a_sample_of_files_damaged_in_turn(swept):
     counts = swept.damage_each(random.Random(1).sample(swept.cases(), SAMPLE))
     assert counts.total() == SAMPLE

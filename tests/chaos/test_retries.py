@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import pytest
 from sweeps import results, undisturbed
 
 from windtunnel.engine import worker
@@ -23,6 +24,7 @@ class Unlucky(SegmentRun):
         return super().advance()
 
 
+@pytest.mark.medium
 def test_a_segment_that_keeps_failing_blocks_only_its_branches(study_file, monkeypatch):
     path = study_file(
         sizes="[16x1, 32x1]", replace=("checkpoint_seconds", "retries: 3, checkpoint_seconds")
@@ -48,6 +50,7 @@ def test_a_segment_that_keeps_failing_blocks_only_its_branches(study_file, monke
     assert results(path) == expected
 
 
+@pytest.mark.medium
 def test_a_failure_forgets_nothing_that_was_reached(study_file):
     path = study_file(sizes="[16x1]")
     study = open_study(path, prepared=True)

@@ -53,6 +53,7 @@ def server():
 @pytest.mark.parametrize(
     "manners", ["hang", pytest.param("break off", marks=pytest.mark.chaos), "refuse"]
 )
+@pytest.mark.slow
 def test_a_server_that_is_no_help(study_file, known, tmp_path, server, manners):
     path = study_file(**SETTINGS)
     if "tracking" not in known:

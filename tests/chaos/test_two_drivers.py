@@ -51,6 +51,7 @@ def held(store):
     return {lease.parent.name for lease in store.segments.glob("*/lease.json")}
 
 
+@pytest.mark.slow
 def test_different_segments_do_not_wait_for_each_other(two):
     horizons = "[600 steps, 800 steps]"
     paths = two(
@@ -66,6 +67,7 @@ def test_different_segments_do_not_wait_for_each_other(two):
         assert_recorded_once(path)
 
 
+@pytest.mark.slow
 def test_a_trunk_that_two_studies_need_is_trained_once(two):
     """The second waits for it, extends it, and takes its own branches from it."""
     paths = two(
@@ -94,6 +96,7 @@ def test_a_trunk_that_two_studies_need_is_trained_once(two):
     assert held(study.store) == set()
 
 
+@pytest.mark.slow
 def test_a_study_that_is_running_refuses_a_second_sweep(study_file):
     path = study_file(sizes="[32x2]", horizons="[600 steps, 800 steps]")
     open_study(path, prepared=True)

@@ -17,13 +17,13 @@ COMMAND = [sys.executable, "-c", "from windtunnel.cli import main; main()"]
 HEAVY = ("torch", "ray", "mlflow", "pandas", "scipy", "matplotlib", "optuna", "transformers")
 
 
-def windtunnel(*arguments, cwd=None):
+def process(*arguments):
+    """The command line as a process of its own: exit code, output, errors."""
     done = subprocess.run(
         [*COMMAND, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
-        cwd=cwd,
         timeout=200,
     )
     assert "Traceback" not in done.stderr, done.stderr
@@ -62,6 +62,7 @@ print(sorted(sys.modules.keys() & {{"numpy", "windtunnel.config", *{heavy!r}, *o
     "command",
     ["", *COMMANDS, *(f"check {name}" for name in CHECKS), *(f"forecast {n}" for n in FORECASTS)],
 )
+@pytest.mark.medium
 def test_help_imports_no_other_command(command):
     words = command.split()
     group = {"check": CHECKS, "forecast": FORECASTS}.get(command.split(" ")[0], COMMANDS)
@@ -80,6 +81,7 @@ def test_a_summary_is_the_first_line_of_the_help(entries):
         assert function.__doc__.splitlines()[0] == entry.summary
 
 
+@pytest.mark.medium
 def test_plan_loads_no_torch(study_file):
     path = study_file()
     run_plan = (
@@ -89,18 +91,19 @@ def test_plan_loads_no_torch(study_file):
     assert loaded_by(run_plan) == "[]"
 
 
+@pytest.mark.medium
 def test_help_is_fast():
     """CPU seconds: 0.2 to 0.4 on the machines seen, and 2 more with any of the large packages."""
     times = []
     for _ in range(5):
         before = os.times()
-        windtunnel("--help")
+        process("--help")
         after = os.times()
         times.append(sum(after[2:4]) - sum(before[2:4]))  # of children: user, system
     assert min(times) < 1
 
 
-def test_the_commands_are_these():
+def test_the_commands_are_these(windtunnel):
     _, output, _ = windtunnel("--help")
     commands = ["init", "plan", "sweep", "status", "gc", "runs", "records", "winner", "report"]
     commands += [
@@ -117,7 +120,7 @@ def test_the_commands_are_these():
     assert [word for word in commands if f" {word} " in output] == commands
 
 
-def test_init_then_plan(tmp_path):
+def test_init_then_plan(windtunnel, tmp_path):
     code, output, _ = windtunnel("init", tmp_path / "hparams.yaml")
     assert code == 0
     assert "windtunnel plan" in output
@@ -141,7 +144,7 @@ def test_init_then_plan(tmp_path):
     assert "is there already" in error
 
 
-def test_plan_in_numbers(study_file):
+def test_plan_in_numbers(windtunnel, study_file):
     path = study_file(sizes="[16x1]", horizons="[110 steps, 140 steps]")
     code, output, _ = windtunnel("plan", path, "--json")
     assert code == 0
@@ -155,7 +158,8 @@ def test_plan_in_numbers(study_file):
     assert "weight_decay_rule: scaled" in resolved
 
 
-def test_the_whole_chain_on_a_small_study(study_file, tmp_path):
+@pytest.mark.slow
+def test_the_whole_chain_on_a_small_study(windtunnel, study_file, tmp_path):
     path = study_file(
         sizes="[16x1, 16x2, 32x1, 32x2]",
         horizons="[110 steps, 140 steps, 180 steps]",
@@ -248,25 +252,31 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input_exits_2_and_teaches(study_file, tmp_path, words, name):
+NO_CLUSTER = pytest.param("no cluster", marks=pytest.mark.medium)
+
+
+@pytest.mark.parametrize("name", [*(name for name in BAD if name != "no cluster"), NO_CLUSTER])
+def test_bad_input_exits_2_and_teaches(request, monkeypatch, study_file, tmp_path, name):
     arguments, message = BAD[name]
-    text = words if name in {"too early", "no cluster"} else tmp_path / "words.txt"
-    path = study_file(text=text)
+    has_data = name in {"too early", "no cluster"}
+    path = study_file(**{} if has_data else {"text": tmp_path / "words.txt"})
     filled = [part.format(study=path, good=path) for part in arguments]
-    code, _, error = windtunnel(*filled, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    # Ray keeps for its process what it has learnt of a cluster.
+    run = process if name == "no cluster" else request.getfixturevalue("windtunnel")
+    code, _, error = run(*filled)
     assert code == 2
     assert message in error
 
 
-def test_empty_data(study_file, tmp_path):
+def test_empty_data(windtunnel, study_file, tmp_path):
     (tmp_path / "empty.txt").write_text("")
     code, _, error = windtunnel("sweep", study_file(text=tmp_path / "empty.txt"))
     assert code == 2
     assert "empty" in error
 
 
-def test_a_store_that_cannot_be_written(study_file, tmp_path):
+def test_a_store_that_cannot_be_written(windtunnel, study_file, tmp_path):
     (tmp_path / "store").write_text("a file where the store should be")
     code, _, error = windtunnel("sweep", study_file())
     assert code == 2
@@ -287,7 +297,7 @@ def test_a_full_disk_wherever_it_is_met():
     assert "Traceback" not in done.stderr
 
 
-def test_other_data_under_the_same_study_is_refused(study_file, tmp_path):
+def test_other_data_under_the_same_study_is_refused(windtunnel, study_file):
     path = study_file(sizes="[16x1]", horizons="[110 steps]")
     assert windtunnel("sweep", path, "--engine", "local")[0] == 0
     path.write_text(path.read_text().replace("fraction: 0.1", "fraction: 0.2"))
@@ -297,14 +307,17 @@ def test_other_data_under_the_same_study_is_refused(study_file, tmp_path):
     assert "give the changed study a new `study:` name" in error
 
 
-def test_a_file_of_another_kind_is_no_table(tmp_path):
+@pytest.mark.medium
+def test_a_file_of_another_kind_is_no_table(windtunnel, tmp_path, monkeypatch):
     (tmp_path / "table.txt").write_text("params 1\n", "utf-8")
-    code, _, error = windtunnel("fit", "table.txt", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    code, _, error = windtunnel("fit", "table.txt")
     assert code == 2
     assert "table.txt: not a table that can be read; allowed are .csv" in error
 
 
-def test_a_fit_without_its_column_names_the_columns(tmp_path):
+@pytest.mark.medium
+def test_a_fit_without_its_column_names_the_columns(windtunnel, tmp_path):
     (tmp_path / "t.csv").write_text("n,tokens,loss\n1,2,3\n")
     code, _, error = windtunnel("fit", tmp_path / "t.csv")
     assert code == 2

@@ -1,26 +1,17 @@
 """`plan --calibrate`, `gc`, `status` and a budget, as they are typed."""
 
 import json
-import subprocess
-import sys
+
+import pytest
 
 from windtunnel.cli import EXIT_SOME_FAILED
 from windtunnel.runs.study import open_study
 
-COMMAND = [sys.executable, "-c", "from windtunnel.cli import main; main()"]
-
 THREE = "[110 steps, 150 steps, 200 steps]"
 
 
-def windtunnel(*arguments):
-    done = subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=200
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout, done.stderr
-
-
-def test_plan_says_disk_and_time_and_how_it_knows(study_file):
+@pytest.mark.medium
+def test_plan_says_disk_and_time_and_how_it_knows(windtunnel, study_file):
     path = study_file()
     code, out, _ = windtunnel("plan", path)
     assert code == 0
@@ -40,7 +31,9 @@ def test_plan_says_disk_and_time_and_how_it_knows(study_file):
     assert all(segment["seconds"] > 0 for segment in found["segments"])
 
 
-def test_gc_says_what_it_would_free_and_frees_on_yes(study_file):
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.medium
+def test_gc_says_what_it_would_free_and_frees_on_yes(windtunnel, study_file):
     path = study_file(sizes="[16x1]", horizons=THREE)
     assert windtunnel("plan", path, "--calibrate")[0] == 0
     assert windtunnel("sweep", path, "--engine", "local")[0] == 0
@@ -67,7 +60,7 @@ def test_gc_says_what_it_would_free_and_frees_on_yes(study_file):
     assert {row["kind"] for row in found["predicted_and_actual"]} == {"trunk", "branch"}
 
 
-def test_a_budget_is_refused_in_one_line(study_file):
+def test_a_budget_is_refused_in_one_line(windtunnel, study_file):
     path = study_file(replace=("store: store", "store: store\nbudget: {flops: 1e6, disk: 1 kB}"))
     code, out, err = windtunnel("sweep", path, "--engine", "local")
     assert code == 2
@@ -78,7 +71,9 @@ def test_a_budget_is_refused_in_one_line(study_file):
     assert out.count("over budget:") == 2
 
 
-def test_a_spent_budget_stops_with_a_line_and_its_own_exit_code(study_file):
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.medium
+def test_a_spent_budget_stops_with_a_line_and_its_own_exit_code(windtunnel, study_file):
     """The speed was thought a thousand times higher than it is, so that the sweep was let begin."""
     path = study_file(sizes="[16x1]", horizons=THREE)
     assert windtunnel("plan", path, "--calibrate")[0] == 0
@@ -98,7 +93,8 @@ def test_a_spent_budget_stops_with_a_line_and_its_own_exit_code(study_file):
     assert "budget.device_hours" in windtunnel("status", path)[1]
 
 
-def test_a_size_on_a_disk_teaches(study_file):
+@pytest.mark.medium
+def test_a_size_on_a_disk_teaches(windtunnel, study_file):
     path = study_file(replace=("store: store", "store: store\nbudget: {disk: 20 gigs}"))
     code, _, err = windtunnel("plan", path)
     assert code == 2

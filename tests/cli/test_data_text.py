@@ -18,6 +18,7 @@ def file(study_file, words, tmp_path):
     return study_file(text=path, sizes="[16x1]", horizons="[110 steps]")
 
 
+@pytest.mark.medium
 def test_the_sweep_says_what_was_kept_and_left_out(file, capsys):
     run_sweep(file, engine="local", address=None, accept_execution_change=False)
     out = capsys.readouterr().out

@@ -45,6 +45,7 @@ ASKED = ("--shape", "128x5", "--tokens", "2e7")
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.medium
 def test_every_target_writes_its_folder(study, tmp_path, target):
     out = tmp_path / "out"
     said = run("export", study.file, "--to", target, *ASKED, "--out", out)

@@ -48,6 +48,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", BAD)
+@pytest.mark.medium
 def test_bad_input_exits_2_teaches_and_writes_nothing(
     study_file, windtunnel, table, elsewhere, name
 ):

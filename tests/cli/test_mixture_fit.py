@@ -74,6 +74,7 @@ def table(tmp_path):
     return written(tmp_path / "anneals.csv", rows_of())
 
 
+@pytest.mark.medium
 def test_from_a_table_to_the_best_mixture_and_forecasts(table, tmp_path):
     out, asked = tmp_path / "mixture.json", ("--law", "mixture", "--bootstrap", 200)
     text = run("fit", table, *asked, "--default", "docs=1", "--out", out)
@@ -114,6 +115,7 @@ def test_a_target_of_one_set_and_conditions(table):
 
 
 @pytest.mark.parametrize("sources", [SOURCES, ("docs", "code"), (*SOURCES, "web")])
+@pytest.mark.medium
 def test_pictures_of_two_sources_and_more(tmp_path, sources):
     table = written(tmp_path / "anneals.csv", rows_of(sources, mixtures=16))
     text = run("fit", table, "--law", "mixture", "--bootstrap", 60, "--figures", tmp_path / "out")

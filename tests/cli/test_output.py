@@ -9,6 +9,8 @@ import pytest
 MINE = "the user's own\n"
 
 
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.medium
 def test_a_report_elsewhere_is_the_page_alone(windtunnel, finished, tmp_path):
     folder = tmp_path / "d"
     folder.mkdir()

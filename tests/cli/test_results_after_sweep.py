@@ -10,6 +10,7 @@ def swept(windtunnel, study_file):
     return file
 
 
+@pytest.mark.medium
 def test_a_page_that_cannot_be_written_is_exit_3(windtunnel, swept, tmp_path):
     page = tmp_path / "store" / "studies" / "small" / "report.html"
     page.unlink()
@@ -20,6 +21,7 @@ def test_a_page_that_cannot_be_written_is_exit_3(windtunnel, swept, tmp_path):
     assert "2 finished" in output
 
 
+@pytest.mark.medium
 def test_a_damaged_fit_of_an_earlier_sweep_is_written_again(windtunnel, swept, tmp_path):
     fit = tmp_path / "store" / "studies" / "small" / "fit.json"
     fit.write_text("{")

@@ -24,7 +24,15 @@ COMMANDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("where", ["environment", "study file"])
+@pytest.fixture(params=["environment", "study file"])
+def where(request):
+    """Where the URI stands; pages are drawn for one of the two."""
+    if request.param == "environment":
+        request.getfixturevalue("undrawn")
+    return request.param
+
+
+@pytest.mark.medium
 def test_a_password_is_told_to_nobody(windtunnel, tmp_path, monkeypatch, caplog, where):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     study = planted.make_study(tmp_path)

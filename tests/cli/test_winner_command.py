@@ -1,6 +1,7 @@
 """`windtunnel winner` after a real sweep: what it prints, its JSON, and its run in MLflow."""
 
 import json
+import shutil
 from pathlib import Path
 from statistics import fmean
 
@@ -35,9 +36,8 @@ SEARCH = """\
 """
 
 
-@pytest.fixture
-def search_file(study_file):
-    path = study_file(sizes="[16x1]")
+def as_search(path):
+    """The study file, with a search in place of its law."""
     text = path.read_text()
     scaling = text[text.index("  - kind: scaling") : text.index("resources:")]
     path.write_text(text.replace(scaling, SEARCH))
@@ -45,8 +45,22 @@ def search_file(study_file):
 
 
 @pytest.fixture
-def swept(search_file):
-    Sweep(open_study(search_file, prepared=True), engine="local").run()
+def search_file(study_file):
+    return as_search(study_file(sizes="[16x1]"))
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, write_study):
+    """The folder of a finished search, which stays as it is."""
+    file = as_search(write_study(tmp_path_factory.mktemp("original"), sizes="[16x1]"))
+    Sweep(open_study(file, prepared=True), engine="local").run()
+    return file.parent
+
+
+@pytest.fixture
+def swept(original, search_file):
+    """A copy of it."""
+    shutil.copytree(original, search_file.parent, dirs_exist_ok=True)
     return search_file
 
 
@@ -56,6 +70,8 @@ def run(*arguments):
     return result.stdout
 
 
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.medium
 def test_a_search_end_to_end(swept):
     study = open_study(swept)
     (outcome,) = search_outcomes(study)
@@ -93,6 +109,7 @@ def test_a_search_end_to_end(swept):
     assert f"Trial {winner['trial']} wins with a loss of" in page
 
 
+@pytest.mark.medium
 def test_a_loss_of_one_validation_set_is_said_to_be_that(search_file):
     text = search_file.read_text()
     search_file.write_text(text.replace("    top: 2\n", "    top: 2\n    objective: words\n"))
@@ -157,6 +174,7 @@ def test_before_the_repeats_it_says_what_is_missing(search_file, swept):
     assert "search tune: 4 of 4 trials; repeats of the best 2: 1 run to come" in said
 
 
+@pytest.mark.medium
 def test_plan_and_status_follow_a_search_that_goes_on(search_file):
     assert "search tune  4 trials of 16x1 to 120 steps, 0 suggested; then 2 x 2 new seeds" in run(
         "plan", search_file
@@ -195,6 +213,7 @@ def test_a_study_without_a_search_is_refused(study_file):
     assert result.exception.values["kinds"] == ["scaling"]
 
 
+@pytest.mark.medium
 def test_a_search_is_one_run_in_mlflow(swept, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

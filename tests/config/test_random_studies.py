@@ -4,6 +4,7 @@ import re
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -154,6 +155,7 @@ def as_yaml(value, indent=0):
     )
 
 
+@pytest.mark.medium
 @settings(
     max_examples=250,
     deadline=None,

@@ -151,6 +151,7 @@ def test_builtin_domains_keep_apart(builtins):
     assert shares["code"] > 1.5 * shares["docs"]
 
 
+@pytest.mark.medium
 def test_one_package_alone(refuses):
     whole, alone = (list(builtin_documents(builtin)) for builtin in ("code", "code/networkx"))
     assert 0 < len(alone) < len(whole) / 5

@@ -65,6 +65,7 @@ def test_a_copy_elsewhere_is_the_same_and_an_edit_is_not(text_spec, corpus, tmp_
     assert prepare(moved, root=tmp_path / "one").fingerprint != before.fingerprint
 
 
+@pytest.mark.medium
 def test_the_fingerprint_is_of_the_train_stream_only(corpus, tmp_path, prose):
     one = tmp_path / "one.jsonl"
     one.write_text("".join(json.dumps({"text": prose(i, words=30)}) + "\n" for i in range(50)))
@@ -145,6 +146,7 @@ def test_a_failed_build_leaves_nothing(tmp_path, refuses):
     assert list((tmp_path / "data").iterdir()) == []
 
 
+@pytest.mark.medium
 def test_two_processes_prepare_at_once(text_spec, tmp_path):
     code = (
         "import sys; from pathlib import Path; from windtunnel.data import *;"

@@ -79,6 +79,7 @@ def test_an_edited_manifest_of_a_source_is_named_with_what_to_do(dataset, refuse
 
 
 @pytest.mark.parametrize("of", ["source", "dataset"])
+@pytest.mark.medium
 def test_no_edit_of_a_manifest_gives_another_error(dataset, of):
     folder = dataset.sources[0].folder if of == "source" else dataset.folder
     file = folder / "manifest.json"
@@ -86,7 +87,7 @@ def test_no_edit_of_a_manifest_gives_another_error(dataset, of):
     values = [..., None, 5, -1, "x", [], {}, True, 1e308, [None], {"a": 1}, 10**30, "../x", "\0"]
     generator, refusals = random.Random(0), list[str]()
     for path in places(manifest):
-        for value in generator.sample(values, 5):
+        for value in generator.sample(values, 2):
             file.write_text(json.dumps(edited(manifest, path, value)))
             try:
                 read_all(dataset.folder)
@@ -99,6 +100,7 @@ def test_no_edit_of_a_manifest_gives_another_error(dataset, of):
 
 
 @pytest.mark.parametrize("command", ["plan", "status", "sweep"])
+@pytest.mark.medium
 def test_the_commands_name_the_file_and_the_fix(study_file, words, command, capsys, monkeypatch):
     file = study_file(text=words)
     folder = open_study(file, prepared=True).dataset.sources[0].folder

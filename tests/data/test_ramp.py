@@ -39,6 +39,7 @@ def test_a_ramp_by_hand():
     assert row_counts([1.0, 0.0, 2.0], ["a", "b", "c"]) == (333, 0, 667)
 
 
+@pytest.mark.medium
 @given(
     before=st.lists(st.integers(0, 20), min_size=3, max_size=3).filter(any),
     after=st.lists(st.integers(0, 20), min_size=3, max_size=3).filter(any),
@@ -76,6 +77,7 @@ weights = st.fixed_dictionaries({name: st.integers(0, 5) for name in ROWS}).filt
 )
 
 
+@pytest.mark.medium
 @given(
     before=weights,
     after=weights,
@@ -106,6 +108,7 @@ def test_every_source_goes_on_where_the_path_left_it(files, before, after, first
             assert turned.epochs(row).get(name, 0.0) == pytest.approx(expected / length)
 
 
+@pytest.mark.medium
 @given(cuts=st.lists(st.integers(0, 120), max_size=5), ramp=st.integers(1, 80))
 def test_any_cut_of_a_ramp_gives_the_same_rows(files, cuts, ramp):
     before = {"a": 2, "c": 1}

@@ -11,6 +11,9 @@ from windtunnel.runs.forecast import read_forecasts
 from windtunnel.runs.measured import gather
 from windtunnel.runs.study import open_study
 
+LOCAL = {"engine": "local"}
+"""For what precedes the sweep that is tested: both engines give the same bits, by a test below."""
+
 ENGINES = ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])]
 
 
@@ -59,13 +62,13 @@ def test_a_sweep_from_text_to_rows(study_file, engine):
 def test_what_is_added_later_equals_what_is_planned_at_once(study_file, tmp_path, engine):
     """A longer horizon extends the trunk, one in between replays it: both exactly."""
     at_once, _ = sweep(
-        study_file(sizes="[16x1]", horizons="[110 steps, 150 steps, 200 steps]"), engine
+        study_file(sizes="[16x1]", horizons="[110 steps, 150 steps, 200 steps]"), LOCAL
     )
     expected = losses(at_once)
     expected_curve = curve(at_once, at_once.plan.trunks[0])
     shutil.move(tmp_path / "store", tmp_path / "first")
 
-    sweep(study_file(sizes="[16x1]", horizons="[110 steps]"), engine)
+    sweep(study_file(sizes="[16x1]", horizons="[110 steps]"), LOCAL)
     sweep(study_file(sizes="[16x1]", horizons="[110 steps, 200 steps]"), engine)
     later, result = sweep(
         study_file(sizes="[16x1]", horizons="[110 steps, 150 steps, 200 steps]"), engine
@@ -75,6 +78,7 @@ def test_what_is_added_later_equals_what_is_planned_at_once(study_file, tmp_path
     assert curve(later, later.plan.trunks[0]) == expected_curve
 
 
+@pytest.mark.medium
 def test_the_forecast_is_written_before_the_held_out_size_starts(study_file, engine):
     study, result = sweep(
         study_file(
@@ -116,7 +120,7 @@ def test_a_diverged_trunk_is_a_row_and_blocks_only_its_branches(study_file, engi
 
 def test_a_new_validation_set_retrains_nothing(study_file, tmp_path, engine):
     path = study_file(sizes="[16x1]")
-    study, _ = sweep(path, engine)
+    study, _ = sweep(path, LOCAL)
     records = {p.id: study.store.segment(p.id).record for p in study.plan.segments}
     (tmp_path / "other.txt").write_text("the quick brown fox jumps over the lazy dog. " * 200)
     path.write_text(
@@ -134,7 +138,7 @@ def test_a_new_validation_set_retrains_nothing(study_file, tmp_path, engine):
 
 def test_a_damaged_fork_checkpoint_is_replayed(study_file, tmp_path, engine):
     path = study_file(sizes="[16x1]")
-    study, _ = sweep(path, engine)
+    study, _ = sweep(path, LOCAL)
     expected = losses(study)
     branch = study.plan.branches[0]
     shutil.rmtree(study.store.segment(branch.id).root)

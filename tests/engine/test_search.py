@@ -79,6 +79,7 @@ def played(study, experiment, count):
 
 
 @pytest.mark.parametrize("sampler", ["gp", "tpe", "cmaes", "sobol", "random"])
+@pytest.mark.medium
 def test_a_batch_follows_from_seed_number_and_results(search_file, sampler):
     path = search_file(trials=20, batch=5, more=f"    sampler: {sampler}\n")
     study = load_study(path)
@@ -93,6 +94,7 @@ def test_a_batch_follows_from_seed_number_and_results(search_file, sampler):
 
 
 @pytest.mark.parametrize("sampler", ["gp", "tpe", "cmaes"])
+@pytest.mark.medium
 def test_samplers_that_learn_come_closer(search_file, sampler):
     path = search_file(trials=40, batch=8, more=f"    sampler: {sampler}\n")
     study = load_study(path)
@@ -147,6 +149,7 @@ def test_a_diverged_trial_is_told_as_worse_than_the_worst(search_file):
     assert failed.state is optuna.trial.TrialState.FAIL
 
 
+@pytest.mark.medium
 def test_the_best_are_repeated_on_new_seeds_and_at_twice_the_horizon(search_file):
     path = search_file()
     run, outcome = sweep(path)
@@ -170,6 +173,7 @@ def test_the_best_are_repeated_on_new_seeds_and_at_twice_the_horizon(search_file
     assert {p.id for p in again.plan.segments} == {each.segment for each in runs}
 
 
+@pytest.mark.medium
 def test_a_lost_file_of_suggestions_is_made_again_and_nothing_is_run_twice(search_file):
     path = search_file()
     run, _ = sweep(path)
@@ -182,6 +186,7 @@ def test_a_lost_file_of_suggestions_is_made_again_and_nothing_is_run_twice(searc
     assert {p.id: run.study.store.segment(p.id).record for p in run.study.plan.segments} == written
 
 
+@pytest.mark.medium
 def test_more_trials_go_on_from_those_that_are_there(search_file):
     path = search_file(trials=3, top=0)
     sweep(path)
@@ -195,6 +200,7 @@ def test_more_trials_go_on_from_those_that_are_there(search_file):
         open_study(search_file(trials=6, batch=2, top=0))
 
 
+@pytest.mark.medium
 def test_the_journal_opens_as_an_optuna_study(search_file):
     path = search_file()
     run, _ = sweep(path)
@@ -212,6 +218,7 @@ EARLY = (
 )
 
 
+@pytest.mark.medium
 def test_early_stopping_compares_decayed_losses_and_wastes_nothing(search_file, tmp_path):
     path = search_file(top=0, trials=8, batch=4, more=EARLY)
     run, outcome = sweep(path)
@@ -303,6 +310,7 @@ def test_trials_do_not_depend_on_the_engine_or_the_order_of_ends(search_file, tm
     assert losses(path) == expected_losses
 
 
+@pytest.mark.medium
 def test_no_law_and_no_forecast_is_fitted_to_the_trials_of_a_search(study_file):
     path = study_file(
         sizes="[16x1, 16x2, 32x1, 32x2]",
@@ -322,6 +330,7 @@ def test_no_law_and_no_forecast_is_fitted_to_the_trials_of_a_search(study_file):
     assert json.loads(fitted.stdout)["n"] == 12
 
 
+@pytest.mark.medium
 def test_two_searches_that_begin_alike_share_trunks(search_file):
     """Same space and sampler seed, other horizons: the first suggestions are the same trunks."""
     second = (

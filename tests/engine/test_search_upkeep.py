@@ -73,6 +73,7 @@ def spent(path):
     return Account(open_study(path)).total().flops
 
 
+@pytest.mark.medium
 def test_what_a_search_spends_is_counted_over_sweeps_and_interruptions(search_file):
     path = search_file(trials=3)
     run = Sweep(open_study(path, prepared=True), engine="local")
@@ -92,6 +93,7 @@ def test_what_a_search_spends_is_counted_over_sweeps_and_interruptions(search_fi
     assert sum(taken[each] for each in left) > 0
 
 
+@pytest.mark.medium
 def test_what_another_study_has_spent_on_a_search_is_not_charged(search_file):
     first, _ = sweep(search_file())
     path = search_file(name="other")
@@ -111,6 +113,7 @@ def test_what_another_study_has_spent_on_a_search_is_not_charged(search_file):
 
 
 @pytest.mark.parametrize("more", ["", ASHA], ids=["finalists", "rungs"])
+@pytest.mark.medium
 def test_retain_last_leaves_a_search_no_forks_to_free(search_file, more):
     for trials in (6, 9):
         path = search_file(trials=trials, more=more, replace=RETAIN_LAST)

@@ -92,6 +92,7 @@ families = st.tuples(
     fault_rate=st.sampled_from([0.0, 0.2, 0.7]),
     seed=st.integers(0, 99),
 )
+@pytest.mark.medium
 def test_what_holds_for_every_plan(shapes, slots, fault_rate, seed):
     plan = [
         each
@@ -162,6 +163,7 @@ def through_searcher(monkeypatch):
     return ThroughSearcher
 
 
+@pytest.mark.medium
 def test_ten_thousand_segments_on_a_hundred_workers_come_within_5_percent(through_searcher):
     """With 1% of attempts failing; and the Ray engine's Searcher changes nothing."""
     forks = [round(200 * 16 ** (place / 23)) for place in range(24)]

@@ -70,6 +70,7 @@ def joint_study(tmp_path_factory):
     return companion(planted_records(tmp_path_factory.mktemp("joint"), JOINT, loss, head=HEAD))
 
 
+@pytest.mark.medium
 def test_the_batch_law_at_the_forecast_loss(batch_study):
     choice, warnings = batch_of(batch_study, RECIPE, ASKED, loss=2.0, context=128)
     assert choice.how == "law"
@@ -95,6 +96,7 @@ def test_a_batch_that_is_given_or_kept(batch_study):
     assert (caught.value.code, caught.value.values["nearest"]) == ("not-a-multiple", 1024)
 
 
+@pytest.mark.medium
 def test_the_rate_follows_the_measured_rule(joint_study):
     rule, warnings = lr_rule_of(joint_study, RECIPE, ASKED, batch_tokens=1024)
     assert rule.rule == "measured"

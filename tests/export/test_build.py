@@ -72,6 +72,7 @@ def test_the_best_split_of_its_compute(study, handoff):
     assert handoff.best.flops == flops
 
 
+@pytest.mark.medium
 def test_what_is_missing_comes_from_the_law(study):
     by_flops = build_handoff(study, Asked(flops=2e12)).handoff
     best = by_flops.best

@@ -168,6 +168,7 @@ def test_a_parameter_without_a_group_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["tied", "untied", "wider heads", "standard"])
+@pytest.mark.medium
 def test_updates_match_our_loop(name, tmp_path):
     """Through the end of warmup and the whole decay."""
     head_dim = 64 if name == "wider heads" else 16  # our own loop compensates nothing
@@ -193,6 +194,7 @@ def test_updates_match_our_loop(name, tmp_path):
     assert expected[-1] < expected[0] - 1.0  # it has learnt: matching at the start would not do
 
 
+@pytest.mark.medium
 def test_a_trainer_run_matches_our_loop(tmp_path):
     """Two micro-batches an update: what it divides by is then its own count of the labels."""
     handoff = planted_handoff(end=30)
@@ -258,6 +260,7 @@ def in_a_new_process(code: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.medium
 def test_it_imports_neither_torch_nor_transformers_until_it_writes():
     code = "import sys, windtunnel.export.targets.hf\nprint([m for m in {} if m in sys.modules])"
     assert in_a_new_process(code.format(("torch", "transformers"))) == "[]"

@@ -103,6 +103,7 @@ def test_noise_alone_neither_forgets_nor_learns(tmp_path):
     assert np.mean(forgot) < 0.2
 
 
+@pytest.mark.medium
 def test_a_turn_has_a_slope_and_no_law(tmp_path):
     loss = planted()
 
@@ -125,6 +126,7 @@ def test_one_seed_has_no_law(tmp_path):
     assert found.warnings[0].startswith("one seed")
 
 
+@pytest.mark.medium
 def test_tokens_of_a_chain_are_those_of_the_last_mixture(tmp_path):
     text = study(
         "".join(
@@ -142,6 +144,7 @@ def test_tokens_of_a_chain_are_those_of_the_last_mixture(tmp_path):
     "changed",
     ["final_factor: 0.01, ", "shape: one_minus_sqrt, ", "batch_tokens: 1024, ", "rate: 0.5, "],
 )
+@pytest.mark.medium
 def test_another_recipe_is_no_part_of_the_group(tmp_path, changed):
     lines = LENGTHS.splitlines(keepends=True)
     text = study("".join(lines[:4]) + lines[4].replace("{mixture", f"{{{changed}mixture"))
@@ -151,12 +154,14 @@ def test_another_recipe_is_no_part_of_the_group(tmp_path, changed):
     assert not adaptations(planted_records(tmp_path, three, planted(), head=HEAD))
 
 
+@pytest.mark.medium
 def test_weights_that_mean_the_same_are_one_mixture(tmp_path):
     text = study(LENGTHS.replace("code-100: {mixture: {docs: 1, code: 1}",
                                  "code-100: {mixture: {docs: 7, code: 7}"))  # fmt: skip
     assert len(read(tmp_path, planted(), text)[0].variants) == len(STEPS)
 
 
+@pytest.mark.medium
 def test_diverged_runs_are_named_and_half_done_studies_are_read(tmp_path):
     found, _ = read(tmp_path, planted(blown={("code-200", 1)}))
     assert "diverged or not there yet: code-200" in found.warnings
@@ -168,6 +173,7 @@ def test_diverged_runs_are_named_and_half_done_studies_are_read(tmp_path):
     assert sum(isinstance(each, AdaptationFinding) for each in findings_of(records)) == 1
 
 
+@pytest.mark.medium
 def test_the_figure_has_a_panel_for_each_set(found, tmp_path):
     (drawing,) = adaptation_drawings(found)
     assert drawing.save(tmp_path, np.array([])).stat().st_size > 5000

@@ -90,6 +90,7 @@ def test_a_best_batch_beyond_all_those_tried_is_said_not_extrapolated(tmp_path):
     assert "Add smaller and larger batches" in found.lead
 
 
+@pytest.mark.medium
 def test_every_half_done_sweep_is_read_without_a_traceback(tmp_path):
     records = planted_records(tmp_path, GRID, planted(), head=HEAD)
     numbers = []
@@ -120,6 +121,7 @@ def test_other_grids_are_not_this_question(tmp_path, axes):
     assert batches(planted_records(tmp_path, grid, planted(), head=HEAD)) == ()
 
 
+@pytest.mark.medium
 def test_figures_of_the_law_and_of_every_size(tmp_path):
     (found,) = batches(planted_records(tmp_path, GRID, planted(), head=HEAD))
     made = [

@@ -114,6 +114,7 @@ def test_what_beats_a_variant_is_named_where_it_is_not_the_first(tmp_path):
     assert "not 'tenth', which 'plain' beats, nor 'wasted', which 'half' beats." in found.lead
 
 
+@pytest.mark.medium
 def test_variants_that_are_all_the_same_stay_on_the_frontier(tmp_path):
     same = dict.fromkeys(GAPS, (0.0, 0.0))
     whole = [
@@ -257,6 +258,7 @@ def test_forks_are_apart_and_half_done_studies_are_read(tmp_path):
     ("sets", "name"),
     [(("docs", "code"), "ways-frontier"), (("docs",), "ways"), (("docs", "code", "web"), "ways")],
 )
+@pytest.mark.medium
 def test_figures(tmp_path, sets, name):
     gaps = {variant: (*both, 0.5 * both[0]) for variant, both in GAPS.items()}
     rng = np.random.default_rng(1)

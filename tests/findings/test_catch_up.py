@@ -49,6 +49,7 @@ def quantities(finding):
     return {each.name: each for each in finding.quantities}
 
 
+@pytest.mark.medium
 def test_planted_crossing_compute_and_break_even(tmp_path):
     (found,) = catch_ups(planted_records(tmp_path, LONG, planted(), head=HEAD))
     known = quantities(found)
@@ -77,6 +78,7 @@ def test_planted_crossing_compute_and_break_even(tmp_path):
     assert known["inference that pays for 32x3 to match 64x3 at 10N, 6ND"].value == 0.0
 
 
+@pytest.mark.medium
 def test_the_power_law_wins_where_it_was_planted(tmp_path):
     (found,) = catch_ups(planted_records(tmp_path, LONG, planted(sigma=1e-3), head=HEAD))
     known = quantities(found)
@@ -90,6 +92,7 @@ def test_the_power_law_wins_where_it_was_planted(tmp_path):
     assert "a power law is the better form:" in found.lead
 
 
+@pytest.mark.medium
 def test_intervals_hold_the_truth_in_nine_of_ten():
     hits = sum(covered(seed) for seed in range(60))
     assert 48 <= hits <= 60
@@ -117,6 +120,7 @@ def covered(seed):
     return truth in tokens_to_match(small, large, noise_of(table))[1]
 
 
+@pytest.mark.medium
 def test_what_is_never_reached_is_compared_with_the_floor(tmp_path):
     (found,) = catch_ups(planted_records(tmp_path, LONG, planted(a=60.0), head=HEAD))
     assert found.best is None
@@ -125,6 +129,7 @@ def test_what_is_never_reached_is_compared_with_the_floor(tmp_path):
     assert "at 10N, 20N, 40N, 60N within" in found.warnings[0]
 
 
+@pytest.mark.medium
 def test_a_small_model_that_is_better_from_the_start_is_said_to_be(tmp_path):
     law = planted(a=-60.0)
     records = planted_records(tmp_path, LONG, lambda run: 3.0 + law(run), head=HEAD)
@@ -133,6 +138,7 @@ def test_a_small_model_that_is_better_from_the_start_is_said_to_be(tmp_path):
     assert found.lead.startswith("The shortest run of 32x3 is below all of 64x3.")
 
 
+@pytest.mark.medium
 def test_one_seed_has_no_interval_and_says_so(tmp_path):
     one = LONG.replace("seeds: 3", "seeds: 1")
     (found,) = catch_ups(planted_records(tmp_path, one, planted(), head=HEAD))
@@ -151,6 +157,7 @@ def test_a_crossing_before_the_shortest_and_beyond_the_longest():
     assert found == [0.0, pytest.approx(2e6), np.inf]
 
 
+@pytest.mark.medium
 def test_every_half_done_sweep_is_read_without_a_traceback(tmp_path):
     def loss(run):
         gone = run.width == 64 and run.init_seed == 1
@@ -170,6 +177,7 @@ def test_no_pair_where_nothing_trains_for_long(tmp_path):
     assert catch_ups(planted_records(tmp_path, short, planted(), head=HEAD)) == ()
 
 
+@pytest.mark.medium
 def test_figures(tmp_path):
     (found,) = catch_ups(planted_records(tmp_path, LONG, planted(sigma=1e-3), head=HEAD))
     made = [

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from typer.testing import CliRunner
 from unrun import planted_records
 
@@ -53,6 +54,7 @@ def test_the_steepest_slope_of_each_parametrization(tmp_path):
     assert drawing.save(tmp_path, np.array([])).stat().st_size > 1000
 
 
+@pytest.mark.medium
 def test_a_check_is_kept_beside_the_study_and_goes_into_its_records(study_file, tmp_path):
     path = study_file(sizes="[16x1]")
     arguments = ["check", "mup", str(path), "--widths", "16,32,64,128", "--steps", "1", "--json"]

@@ -51,6 +51,7 @@ def test_the_rule_that_was_planted_is_supported_and_costs_least(tmp_path, expone
     assert found.high - found.low < 0.15
 
 
+@pytest.mark.medium
 def test_regret_of_a_rule_is_the_valley_at_its_rate(tmp_path):
     (finding,) = joints(planted(tmp_path, 0.5))
     found = known(finding)
@@ -68,6 +69,7 @@ def test_another_exponent_supports_no_rule(tmp_path):
     assert "none of the usual rules" in finding.lead
 
 
+@pytest.mark.medium
 def test_power2_finds_size_and_batch_together(tmp_path):
     (finding,) = joints(planted(tmp_path, 0.3, size=-0.4))
     found = known(finding)
@@ -81,6 +83,7 @@ def test_power2_finds_size_and_batch_together(tmp_path):
     assert found["mean regret of the fitted rate law (power2)"].value < 0.02
 
 
+@pytest.mark.medium
 def test_steplaw_is_the_published_law_and_what_lies_outside_is_said(tmp_path):
     (finding,) = joints(planted(tmp_path, 0.5))
     small, middle, _ = finding.steplaw
@@ -98,6 +101,7 @@ def test_steplaw_is_the_published_law_and_what_lies_outside_is_said(tmp_path):
     assert any("standard parametrization" in said for said in finding.warnings)
 
 
+@pytest.mark.medium
 def test_a_rule_that_leaves_the_rates_tried_is_counted_not_dropped(tmp_path):
     (finding,) = joints(planted(tmp_path, 0.9))
     none, linear = finding.follows["none"], finding.follows["linear"]
@@ -122,6 +126,7 @@ def test_a_half_done_sweep_says_what_it_can(tmp_path, share):
     assert bool(found) == (share > 0)
 
 
+@pytest.mark.medium
 def test_figure_has_a_panel_a_size(tmp_path):
     (finding,) = joints(planted(tmp_path, 0.5, noise=0.01))
     (drawing,) = lr_batch_drawings(finding)

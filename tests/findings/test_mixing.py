@@ -53,6 +53,7 @@ def finding(tmp_path):
     return found
 
 
+@pytest.mark.medium
 def test_the_law_is_read_from_the_design_alone(finding):
     assert finding.law.runs.rows == 2 * (3 + 1 + 12)
     assert "beside" not in finding.law.runs.variant
@@ -67,6 +68,7 @@ def test_the_law_is_read_from_the_design_alone(finding):
     assert "code" in finding.lead
 
 
+@pytest.mark.medium
 def test_its_figures(finding, tmp_path):
     made = finding_drawings(finding)
     assert [each.save(tmp_path, np.empty(0)).stat().st_size > 10_000 for each in made] == [True] * 2

@@ -94,6 +94,7 @@ def test_the_reverse_order_is_found_and_what_it_loses(tmp_path):
     assert "'a', is 0.0" in found.lead
 
 
+@pytest.mark.medium
 def test_noise_alone_is_no_ranking(tmp_path):
     hits, ceilings = [], []
     for draw in range(20):
@@ -191,6 +192,7 @@ def test_one_variant_may_have_all_the_noise(tmp_path):
     assert known["rank correlation on code, anneals against scratch"].low < 0.6
 
 
+@pytest.mark.medium
 def test_intervals_cover_the_true_correlation():
     rng, hits, repeats = np.random.default_rng(0), [], []
     for _ in range(100):
@@ -207,6 +209,7 @@ def test_intervals_cover_the_true_correlation():
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.medium
 def test_the_figure_has_a_panel_for_each_set(tmp_path, seeds):
     found, _ = read(tmp_path, planted("badcfe", own=3e-3), study(seeds=seeds))
     (drawing,) = ranking_drawings(found)

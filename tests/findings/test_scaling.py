@@ -60,6 +60,7 @@ def by_name(finding):
     return found
 
 
+@pytest.mark.medium
 def test_planted_exponents_and_ratios_are_recovered_without_noise(tmp_path):
     (finding,) = data_model_laws(planted(tmp_path, sigma=1e-6))
     of = by_name(finding)

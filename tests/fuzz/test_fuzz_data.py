@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from windtunnel.errors import WindtunnelError
 from windtunnel.runs.study import Study, open_study
@@ -221,6 +222,7 @@ def _prepared(study: Path) -> tuple[Study | None, str]:
         return None, str(problem)
 
 
+@pytest.mark.medium
 def test_odd_data_is_prepared_whole_or_refused_by_name(cases, tmp_path):
     refused = prepared = 0
     names = ("corpus", "tokenizer.json", "words", "vocab_size", "part0", "hparams")

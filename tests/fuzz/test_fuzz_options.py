@@ -80,6 +80,7 @@ def test_every_option_named_here_exists():
         assert set(options) <= known, name
 
 
+@pytest.mark.medium
 def test_odd_options_are_answered_or_refused(cases, command, files):
     assert command("fit", "fit", files["table"], "--bootstrap", "20", "--out", files["fit"])[0] == 0
     answered = refused = 0

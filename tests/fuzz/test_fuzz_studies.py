@@ -4,6 +4,7 @@ import re
 from copy import deepcopy
 from typing import Any
 
+import pytest
 from ruamel.yaml import YAML
 
 BASE = """\
@@ -112,6 +113,7 @@ def _with_text(text: str, draw: Any) -> str:
     return text[:place] + chr(ord(text[place]) ^ (1 << draw.randrange(7))) + text[place + 1 :]
 
 
+@pytest.mark.medium
 def test_random_studies_plan_or_name_their_line(cases, command, tmp_path):
     (tmp_path / "words.txt").write_text("a few words\n\n" * 2000)
     base = YAML(typ="safe", pure=True).load(BASE)

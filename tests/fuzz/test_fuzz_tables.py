@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pytest
 
 CELLS: tuple[Any, ...] = (
     "", "nan", "NaN", "inf", "-inf", "None", "null", "NA", "0", "-1", "1e-320", "1e400", "abc",
@@ -97,6 +98,7 @@ def _damaged(draw: Any, content: bytes) -> bytes:
     return content[:place] + bytes([draw.randrange(256)]) + content[place + 1 :]
 
 
+@pytest.mark.medium
 def test_odd_tables_fit_or_say_what_is_wrong(cases, command, tmp_path):
     kinds = {"csv": _csv, "csv.gz": _csv, "jsonl": _jsonl, "parquet": _parquet, "tsv": _csv}
     refused = fitted = 0

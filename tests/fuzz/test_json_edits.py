@@ -25,26 +25,31 @@ def stored(tmp_path_factory):
     return edited_files.commands(edited_files.store(tmp_path_factory.mktemp("stored")))
 
 
+@pytest.mark.medium
 def test_fits_of_every_law(fits, cases, command):
     check_edits("json of fits", fits, cases, command)
 
 
+@pytest.mark.medium
 def test_files_of_a_store(stored, cases, command):
     check_edits("json of a store", stored, cases, command)
 
 
 @pytest.mark.parametrize("law", [*edited_files.tables(), "mixture"])
+@pytest.mark.medium
 def test_fits_as_written_still_read(fits, command, law):
     (commands,) = (each for path, each in fits.items() if path.stem == law)
     for arguments in commands:
         assert command(law, *arguments)[0] == 0
 
 
+@pytest.mark.medium
 def test_a_store_as_written_still_reads(stored, command):
     for arguments in {tuple(each) for commands in stored.values() for each in commands}:
         assert command("as written", *arguments)[0] in {0, 3}
 
 
+@pytest.mark.medium
 def test_folders_in_place_of_files(fits, stored, command):
     for path, commands in {**fits, **stored}.items():
         content = path.read_bytes()

@@ -67,6 +67,7 @@ def test_one_group_without_params():
     assert set(made.details["minima"]["params"]) == {None}
 
 
+@pytest.mark.medium
 def test_noise_moves_the_law_by_what_solve_says():
     exponents, spreads = [], []
     for seed in range(20):

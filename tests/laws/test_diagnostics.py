@@ -50,6 +50,7 @@ def test_collinear_says_r(table, good):
     assert "collinear" not in codes(good)
 
 
+@pytest.mark.medium
 def test_few_sizes_and_few_horizons(table, good):
     assert values(table(sizes=np.geomspace(1e5, 1e7, 4)), "few-sizes") == {"sizes": 4}
     assert values(table(horizons=(10, 40, 160)), "few-horizons") == {"horizons": 3}
@@ -63,6 +64,7 @@ def test_few_sizes_and_few_horizons(table, good):
     assert "few-horizons" not in codes(free, holdout=None)
 
 
+@pytest.mark.medium
 def test_noise_unidentified_with_one_seed(table, good):
     runs = table(seeds=1, **QUIET)
     assert values(runs, "noise-unidentified") == {"trunks": 5}
@@ -85,6 +87,7 @@ def test_rows_without_shared_trunks(table, good):
     assert "one-row-trunks" not in codes(good)
 
 
+@pytest.mark.medium
 def test_mixed_decay_leaves_the_undecayed_out(table):
     runs = table(**QUIET)
     mixed = Table(runs.columns, trunk=runs.trunk, decayed=np.arange(50) >= 3)
@@ -124,6 +127,7 @@ def test_another_flop_rule(table, good):
     assert "flop-rule" not in codes(good.with_columns(flops=good.budget))
 
 
+@pytest.mark.medium
 def test_wide_ratio_bound_and_flat_direction(table, good):
     loud = table(sigma_trunk=0.05, sigma_branch=0.01)
     assert values(loud, "at-bound") == {"coefficient": "E", "value": 0.0}
@@ -134,6 +138,7 @@ def test_wide_ratio_bound_and_flat_direction(table, good):
     assert not codes(good) & {"at-bound", "ratio-wide", "flat-direction"}
 
 
+@pytest.mark.medium
 def test_lack_of_fit_and_under_tuned(table, good):
     runs = table(**QUIET)
     middle = runs.params == np.unique(runs.params)[2]
@@ -145,6 +150,7 @@ def test_lack_of_fit_and_under_tuned(table, good):
     assert not codes(good) & {"lack-of-fit", "under-tuned"}
 
 
+@pytest.mark.medium
 def test_non_monotone(table, good):
     runs = table(**QUIET)
     loss = runs.loss.copy()
@@ -153,6 +159,7 @@ def test_non_monotone(table, good):
     assert "non-monotone" not in codes(good)
 
 
+@pytest.mark.medium
 def test_outliers(table, good):
     runs = table(**QUIET)
     loss = runs.loss * np.where(np.arange(50) == 49, 1.08, 1.0)
@@ -163,6 +170,7 @@ def test_outliers(table, good):
     assert not codes(good) & {"heavy-tails", "outlier-driven"}
 
 
+@pytest.mark.medium
 def test_ratio_outside_and_extrapolates(table, good):
     short = table(horizons=(1, 2, 4, 8), **QUIET)
     assert values(short, "ratio-outside")["quantity"] == "optimal D/N"
@@ -180,6 +188,7 @@ def test_a_missed_hold_out(table, good):
     assert "holdout-missed" not in codes(good)
 
 
+@pytest.mark.medium
 def test_a_hold_out_that_scatters_more_than_the_rest(table, good):
     rng = np.random.default_rng(0)
     runs = table(horizons=(5, 10, 20, 40, 80, 160, 300), sizes=np.geomspace(1e5, 3e6, 20), seeds=1)
@@ -256,6 +265,7 @@ def test_odd_units_says_that_columns_are_swapped_or_no_counts(table):
     assert (odd["swapped"], odd["scale"]) == (False, {})
 
 
+@pytest.mark.medium
 def test_repeated_data(table, good):
     once = good.with_columns(epochs=np.full(good.rows, 0.4), unique_tokens=good.tokens)
     assert "repeated-data" not in codes(once, bootstrap=0)
@@ -263,7 +273,9 @@ def test_repeated_data(table, good):
     twice = good.with_columns(unique_tokens=good.tokens / passes)
     repeated = values(twice, "repeated-data", bootstrap=0)
     assert repeated == {"repeated": 49, "rows": 50, "passes": pytest.approx(4.0)}
-    assert "repeated-data" not in codes(twice, law="data-constrained", bootstrap=0)
+    few = twice.subset(np.arange(twice.rows) % 3 == 0)
+    assert "repeated-data" in codes(few, bootstrap=0, holdout=None)
+    assert "repeated-data" not in codes(few, law="data-constrained", bootstrap=0, holdout=None)
     assert "repeated-data" in codes(good.with_columns(epochs=passes), bootstrap=0)
 
 

@@ -121,6 +121,7 @@ def test_one_wild_row_moves_huber_less_than_least_squares(table):
     assert shift(delta=1e-3) < 0.2 * shift(objective="mse-log")
 
 
+@pytest.mark.medium
 def test_delta_is_measured_from_seeds_and_else_from_residuals(table):
     noise = {"sigma_trunk": 0.004, "sigma_branch": 0.001, "sizes": np.geomspace(1e5, 1e7, 20)}
     with_seeds = fit_law(table(**noise), **POINT_ONLY)

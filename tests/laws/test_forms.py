@@ -135,6 +135,7 @@ def test_sigmoid_recovers_a_planted_truth(g):
     assert np.isnan(law.loss_at(0.1))
 
 
+@pytest.mark.medium
 def test_sigmoid_noise_is_additive_and_scores_may_be_zero():
     law, rng = Sigmoid(0.0, 0.6, -9.0, 2.0), np.random.default_rng(0)
     loss = np.linspace(1.2, 3.6, 40)
@@ -190,6 +191,7 @@ def test_bad_tables_are_named(x, y, law, code, values):
         fit_law({"x": x, "y": y}, law)
 
 
+@pytest.mark.medium
 def test_written_fits_of_every_formula_read_back():
     for law in (Power(3e4, -0.21), PowerOffset(1.7, 3e3, -0.19), ExpOffset(3.1, 1.4, 3e-20)):
         fit = fit_law({"x": X, "y": noisy(law(X), 0.01)}, law.name, bootstrap=50)

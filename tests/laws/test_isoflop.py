@@ -110,6 +110,7 @@ def test_budgets_of_few_sizes_and_rows_between_budgets_are_counted():
     assert made.diagnostics[0].values == {"rows": 5, "few": 3, "between": 2}
 
 
+@pytest.mark.medium
 def test_two_budgets_are_few():
     assert codes(two_step_problem(make(budgets=BUDGETS[:2]))) == {"few-budgets"}
     assert codes(two_step_problem(make(budgets=BUDGETS[:3]))) == set()

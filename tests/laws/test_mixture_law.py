@@ -12,6 +12,7 @@ from windtunnel.laws.mixture.selection import held_out, rank_correlation
 pytestmark = pytest.mark.usefixtures("without_trees")
 
 
+@pytest.mark.medium
 def test_a_planted_linear_law_is_recovered_without_noise():
     fitted = fit_mixture(rows_of(linear, noise=0.0), target=["code"], bootstrap=0)
     assert [choice.chosen for choice in fitted.choices.values()] == ["linear", "linear"]
@@ -64,6 +65,7 @@ def test_trunks_are_taken_out_before_mixtures_are_compared():
     assert far.laws.sigma_trunk == pytest.approx(np.sqrt(2) * abs(far.points.trunk_effects[0]))
 
 
+@pytest.mark.medium
 def test_an_optimum_inside_is_found_by_the_quadratic_and_lies_in_its_intervals():
     fine = np.random.default_rng(0).dirichlet(np.ones(3), 40_000)
     truth = fine[np.exp(bowl(fine)).mean(axis=1).argmin()]
@@ -88,6 +90,7 @@ def test_an_optimum_inside_is_found_by_the_quadratic_and_lies_in_its_intervals()
     assert np.mean(share) < 1
 
 
+@pytest.mark.medium
 def test_of_two_that_predict_as_well_the_simpler_is_taken():
     chosen = [
         choice.chosen

@@ -90,6 +90,7 @@ def test_what_is_found_depends_on_no_seed_and_ends_on_an_edge_exactly():
 
 
 @pytest.mark.usefixtures("trees")
+@pytest.mark.medium
 def test_rows_with_the_digits_of_records_give_the_same_law():
     rows = steep_rows()
     short = [

@@ -99,6 +99,7 @@ def test_shares_are_normalised_and_repeats_are_one_mixture():
 
 
 @pytest.mark.usefixtures("trees")
+@pytest.mark.medium
 def test_the_same_numbers_after_a_file_trees_too(monkeypatch):
     def steps(shares):
         return 1 + 0.2 * np.stack([shares[..., 0] > 0.35, shares[..., 1] > 0.3], axis=-1)

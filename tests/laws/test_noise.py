@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -11,6 +13,12 @@ from windtunnel.laws.problem import Problem
 def explained(runs):
     point = best_point(Problem.of(Chinchilla, runs), runs, "mse-log", None)
     return point, estimate(point.residual, point.tangent, runs.trunk_index)
+
+
+@pytest.fixture(scope="session")
+def explained_tables(table):
+    """Point and noise of made-up tables, by seed and seeds; each table is fitted once."""
+    return functools.cache(lambda seed, seeds: explained(table(seed, seeds=seeds)))
 
 
 def test_one_way_anova_by_hand():
@@ -34,8 +42,9 @@ def test_trunk_variance_is_cut_at_zero():
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_variances_are_unbiased_after_the_fit(table, seeds):
-    found = [explained(table(seed, seeds=seeds))[1] for seed in range(200)]
+@pytest.mark.medium
+def test_variances_are_unbiased_after_the_fit(explained_tables, seeds):
+    found = [explained_tables(seed, seeds)[1] for seed in range(200)]
     assert np.mean([n.branch**2 for n in found]) == pytest.approx(0.001**2, rel=0.08)
     # Standard errors over 200 tables: 2.5% of the branch variance with 16 degrees of freedom, 4% of
     # the trunk variance with 7 and 7% with 2.
@@ -60,10 +69,11 @@ def test_branch_draws_are_a_scaled_inverse_chi_square(table):
     assert stats.kstest(scaled, stats.chi2(noise.branch_df).cdf).pvalue > 0.01
 
 
-def test_posterior_of_sigma_trunk_covers_the_truth(table):
+@pytest.mark.medium
+def test_posterior_of_sigma_trunk_covers_the_truth(explained_tables):
     inside = []
     for seed in range(200):
-        draws = explained(table(seed))[1].draw(np.random.default_rng(seed), 400)
+        draws = explained_tables(seed, 2)[1].draw(np.random.default_rng(seed), 400)
         low, high = np.quantile(draws[:, 0], [0.05, 0.95])
         inside.append(low <= 0.003 <= high)
     assert np.mean(inside) == pytest.approx(0.9, abs=0.05)
@@ -92,15 +102,18 @@ def of_seeds(measure, runs):
     return measure(np.log(runs.loss), runs.cells("params", "tokens"), runs.trunk_index)
 
 
-def p_value(runs, seed=0):
-    point, _ = explained(runs)
+def p_value(runs, seed=0, point=None):
+    point = point or explained(runs)[0]
     rng = np.random.default_rng(seed)
     cells = runs.cells("params", "tokens")
     return lack_of_fit(point.residual, point.tangent, cells, runs.trunk_index, rng=rng)
 
 
-def test_lack_of_fit_rarely_fires_on_a_true_law(table):
-    values = np.array([p_value(table(seed, sigma_trunk=0.003)) for seed in range(100)])
+@pytest.mark.medium
+def test_lack_of_fit_rarely_fires_on_a_true_law(table, explained_tables):
+    values = np.array(
+        [p_value(table(seed), point=explained_tables(seed, 2)[0]) for seed in range(100)]
+    )
     assert np.mean(values < 0.1) < 0.2
     assert np.mean(values < 0.01) <= 0.03
 

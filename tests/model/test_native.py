@@ -196,6 +196,7 @@ def test_bf16_products_are_as_near_to_fp32_as_torchs(marked):
 
 
 @pytest.mark.parametrize("architecture", ["x86-64-v4", "x86-64-v3", "x86-64"])
+@pytest.mark.medium
 def test_every_width_of_vector_gives_the_same_gradients(architecture, monkeypatch, tmp_path):
     """AVX-512, AVX2, and 16-byte vectors as every other processor has them."""
     if os.uname().machine != "x86_64":

@@ -9,6 +9,7 @@ CACHES = (kernels.identity, kernels._library, kernels.function)
 
 
 @pytest.mark.skipif(kernels.compiler() is None, reason="needs a C++ compiler")
+@pytest.mark.medium
 def test_a_damaged_library_is_built_again(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for each in CACHES:

@@ -30,7 +30,6 @@ def test_the_pair_agrees_and_holds_no_outputs(name):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("notebooks")  # one kernel at a time
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_from_top_to_bottom(name):
     """On a fresh clone: from the records that lie beside the experiments."""
@@ -62,7 +61,6 @@ SHARES = {"docs": 0.5, "code": 0.5}
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("notebooks")
 def test_branches_shows_another_study_by_changing_one_cell():
     notebook = nbformat.read(FOLDER / "branches.ipynb", as_version=4)
     (named,) = (cell for cell in notebook.cells if "read_records(EXPERIMENTS" in cell.source)

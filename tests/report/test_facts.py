@@ -42,6 +42,7 @@ def test_downsampling_keeps_the_mean_and_leaves_out_nan():
     assert downsample([])[0].size == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_states(tmp_path):
     study = planted.make_study(tmp_path)
     first = [p for p in study.plan.trunks if p.segment.init_seed == 0]
@@ -116,6 +117,7 @@ GRID = """\
 """
 
 
+@pytest.mark.medium
 def test_a_grid_alone(tmp_path, read):
     study = planted.make_study(tmp_path, sizes="32x2, 48x2", experiments=GRID)
     lost = study.plan.branches[0]

@@ -122,6 +122,7 @@ def drawn(paths):
 
 
 @pytest.mark.parametrize("law", CASES)
+@pytest.mark.medium
 def test_every_law_has_its_figures(law, tmp_path):
     make, names = CASES[law]
     table = make()
@@ -130,6 +131,7 @@ def test_every_law_has_its_figures(law, tmp_path):
 
 
 @pytest.mark.parametrize("law", CASES)
+@pytest.mark.medium
 def test_without_intervals_there_is_no_band_and_no_crash(law, tmp_path):
     make, names = CASES[law]
     table = make()
@@ -138,6 +140,7 @@ def test_without_intervals_there_is_no_band_and_no_crash(law, tmp_path):
 
 
 @pytest.mark.parametrize("reading", ["parabola", "parametric"])
+@pytest.mark.medium
 def test_every_reading_of_a_budget(reading, tmp_path):
     table = isoflop()
     fitted = fit(table, "isoflop", interpolate=reading, bootstrap=0, intervals="none")
@@ -145,6 +148,7 @@ def test_every_reading_of_a_budget(reading, tmp_path):
 
 
 @pytest.mark.parametrize("infinite", [0.02, 0.4, 1.0])
+@pytest.mark.medium
 def test_infinite_ratios_are_gathered_at_the_end(six, infinite, tmp_path):
     fitted, table = six
     draws = fitted.draws.copy()
@@ -155,18 +159,21 @@ def test_infinite_ratios_are_gathered_at_the_end(six, infinite, tmp_path):
     assert drawn(write_figures(wild, table, tmp_path)) == PLANE
 
 
+@pytest.mark.medium
 def test_a_law_without_an_optimum_has_no_frontier(six, tmp_path):
     fitted, table = six
     flat = dataclasses.replace(fitted, form=dataclasses.replace(fitted.form, A=0.0))
     assert "ratio" not in drawn(write_figures(flat, table, tmp_path))
 
 
+@pytest.mark.medium
 def test_many_sizes_and_one_seed(tmp_path):
     table = plane(sizes=40, seeds=1)
     fitted = fit(table, bootstrap=0, intervals="none", holdout=None)
     assert "holdout" not in drawn(write_figures(fitted, table, tmp_path))
 
 
+@pytest.mark.medium
 def test_undecayed_rows_are_not_drawn(tmp_path):
     table = plane()
     mixed = Table(
@@ -211,6 +218,7 @@ def test_the_report_has_them_in_both_widths(inputs, page):
     assert f"in each of {len(fitted.draws)} resamples" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_of_a_fit_without_resamples_leaves_the_ratio_out(inputs):
     (law,) = inputs.laws
     none = {"draws": law.fit.draws[:0], "sigma_draws": law.fit.sigma_draws[:0]}

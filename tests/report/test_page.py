@@ -34,6 +34,7 @@ def test_headline_is_the_optimum_of_the_fit(full, page):
     assert '<span class="flag">extrapolated' in cards[2]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_coefficient_and_warning_is_shown(inputs, read):
     fit = inputs.laws[0].fit.warned(Diagnostic("made-up", "C = 1.2e+07 is beyond the runs"))
     law = dataclasses.replace(inputs.laws[0], fit=fit)
@@ -61,6 +62,7 @@ def test_forecast_stands_beside_the_truth(full, inputs, page):
             assert f"{value:.4f}" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_forecast_after_the_fact_is_called_one(inputs):
     late = [{**inputs.forecasts[-1], "held_out_trained_before": True}]
     text = render(dataclasses.replace(inputs, forecasts=late))
@@ -68,6 +70,7 @@ def test_a_forecast_after_the_fact_is_called_one(inputs):
     assert "before any held-out trunk had finished" not in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_was_handed_over_is_listed(full, inputs, read):
     handoff = json.loads(planted_handoff().to_json())
     handoff["forecast"] = {"mean": {"value": 2.5, "low": 2.25, "high": None}}
@@ -166,6 +169,7 @@ def test_a_study_without_data_renders(tmp_path, read):
     assert "The data has not been prepared yet" in page.text
 
 
+@pytest.mark.medium
 def test_a_half_done_sweep_renders(tmp_path, read):
     study = planted.make_study(tmp_path)
     planted.fill(study, skip=lambda p: p.segment.model.width > 48)
@@ -175,6 +179,8 @@ def test_a_half_done_sweep_renders(tmp_path, read):
     assert "24 of 60 segments finished, 36 not started" in page.text.replace(" ,", ",")
 
 
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.medium
 def test_mixed_execution_is_warned_of(tmp_path):
     study = planted.make_study(tmp_path)
     planted.fill(study, skip=lambda p: p.held_out)

@@ -22,6 +22,7 @@ def swept(tmp_path_factory):
     return open_study(study.file)
 
 
+@pytest.mark.medium
 def test_page_of_a_real_sweep(swept, read):
     inputs = collect(swept)
     page = read(render(inputs))

@@ -74,6 +74,7 @@ def halved(tmp_path_factory):
     return searched(tmp_path_factory.mktemp("halved"), stopped=stopped, more=STOPPING)
 
 
+@pytest.mark.medium
 def test_the_winner_and_its_rival_are_in_the_table(plain, read):
     study, finalists = plain
     inputs = collect(study)
@@ -90,6 +91,7 @@ def test_the_winner_and_its_rival_are_in_the_table(plain, read):
     assert page.faults == []
 
 
+@pytest.mark.medium
 def test_both_pictures_are_drawn_twice_in_css_colours(plain):
     page = render(collect(plain[0]))
     section = re.search(r'<section id="search">.*?</section>', page, re.DOTALL)[0]
@@ -102,6 +104,8 @@ def test_both_pictures_are_drawn_twice_in_css_colours(plain):
     assert titles[0].startswith("lr, ")
 
 
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.medium
 def test_stopped_trials_are_hollow_and_said_to_be_shorter(halved, read):
     inputs = collect(halved[0])
     (search,) = inputs.searches

@@ -50,6 +50,7 @@ def page(inputs, read):
     return read(render(inputs))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_are_told_apart_by_variant(inputs, page, full, read):
     assert page.faults == []
     runs = page.section("runs")
@@ -62,6 +63,8 @@ def test_runs_are_told_apart_by_variant(inputs, page, full, read):
     assert " Variant " not in read(render(collect(full))).section("runs")
 
 
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.medium
 def test_what_a_branch_reads_is_in_its_row(inputs, page, read):
     shares = {"docs": 1 / 3, "code": 2 / 3, "web": 0.0}
     assert mixture(made_run(mixture=shares)) == "code 66.7%, docs 33.3%"
@@ -105,6 +108,7 @@ def test_only_what_is_true_of_branches_is_said(page, inputs):
     assert "the decays that leave it" not in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_saving_is_that_of_the_plan(study, page, read, tmp_path):
     saving = cost_of(study.expected).saving
     assert saving > 2

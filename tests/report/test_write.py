@@ -1,8 +1,11 @@
+import planted
 import pytest
 
 from windtunnel.errors import StoreError
 from windtunnel.laws import Fit
 from windtunnel.report import write_report
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def test_page_and_fit_lie_in_the_studys_folder(full, inputs):
@@ -23,9 +26,9 @@ def test_out_may_be_anywhere_and_is_the_page_alone(full, tmp_path):
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["page.html"]
 
 
-def test_a_folder_that_is_none_is_said(full, tmp_path):
+def test_a_folder_that_is_none_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "page.html"
     with pytest.raises(StoreError) as caught:
-        write_report(full, path)
+        write_report(planted.make_study(tmp_path), path)
     assert (caught.value.code, caught.value.values["path"]) == ("cannot-write", path)

@@ -137,6 +137,7 @@ def test_an_extended_stable_phase_is_the_trunk_itself(swept, folder):
     assert ends[0].read_bytes() == ends[1].read_bytes()
 
 
+@pytest.mark.medium
 def test_stages_that_are_killed_again_and_again_arrive_at_the_same_bits(swept, tmp_path):
     write_domains(tmp_path)
     study = study_in(tmp_path, name="killed", seconds="1e-6")
@@ -227,6 +228,7 @@ def test_an_end_that_kept_no_moments_is_made_again(tmp_path):
     assert "kept no moments" in store.last_note()
 
 
+@pytest.mark.medium
 def test_torch_takes_other_batches_too(tmp_path):
     write_domains(tmp_path)
     variants = """
@@ -241,8 +243,10 @@ def test_torch_takes_other_batches_too(tmp_path):
 
 
 def test_a_chain_is_plain_data(swept):
-    text = json.dumps(swept.plan.model_dump(mode="json"))
-    assert type(swept.plan).model_validate_json(text) == swept.plan
+    plain = swept.plan.model_dump(mode="json")
+    again = type(swept.plan).model_validate_json(json.dumps(plain))
+    assert again.segments == swept.plan.segments
+    assert again.model_dump(mode="json") == plain  # of warnings the message
 
 
 @pytest.mark.parametrize(
@@ -306,6 +310,7 @@ def test_what_another_study_has_measured_is_not_in_the_runs(swept, folder):
     assert run.loss == pytest.approx(sum(run.losses.values()) / 3)
 
 
+@pytest.mark.medium
 def test_what_was_freed_up_the_path_is_made_again_in_one_sweep(tmp_path):
     write_domains(tmp_path)
     short = sweep(study_in(tmp_path, variants="      plain: {}"))

@@ -64,6 +64,7 @@ def test_a_replay_of_freed_forks_is_left_to_do(study_file):
 
 
 @pytest.mark.parametrize("retain", ["all", "last"])
+@pytest.mark.medium
 def test_the_need_on_disk_is_what_a_sweep_takes(study_file, retain):
     path = study_file(
         sizes="[16x1, 32x2]", horizons=THREE, seeds="2", replace=budget("", retain=retain)
@@ -128,6 +129,7 @@ resources:"""
     assert cost.flops_retraining == flops(study, trunk, 110 + 140 + 120 + 150 + 150)
 
 
+@pytest.mark.medium
 def test_what_is_spent_stops_new_segments_and_a_larger_budget_goes_on(study_file):
     """The speed was thought a thousand times higher than it is, so that the sweep was let begin."""
     path = study_file(sizes="[16x1, 32x1]", replace=budget("device_hours: 1e-5"))  # 36 ms
@@ -168,6 +170,7 @@ def test_what_another_study_has_left_is_not_spent_by_this_one(study_file):
     assert Account(other).total().flops == pytest.approx(flops(other, trunk, 18 + 22))
 
 
+@pytest.mark.medium
 def test_a_calibration_is_of_every_shape_and_holds_while_nothing_changes(study_file):
     study = open_study(study_file(sizes="[16x1, 32x1]"))  # its data is not prepared yet
     found = calibrate(study, slots=2)
@@ -189,6 +192,7 @@ def test_a_calibration_is_of_every_shape_and_holds_while_nothing_changes(study_f
     assert throughput.seconds(trunk, 10) - throughput.seconds(trunk, 0) > 10 * update * 0.999
 
 
+@pytest.mark.medium
 def test_a_sweep_logs_how_busy_it_kept_its_slots(study_file):
     study = open_study(study_file(sizes="[16x1, 32x1]"), prepared=True)
     found = calibrate(study, slots=1)

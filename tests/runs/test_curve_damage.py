@@ -1,6 +1,7 @@
 """Curves of finished segments that are gone, cut or broken: said, and trained again."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -27,11 +28,20 @@ def results(study):
     return found
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, write_study):
+    """The folder of a finished study, which stays as it is."""
+    folder = tmp_path_factory.mktemp("original")
+    file = write_study(folder, sizes="[16x1]")
+    assert not Sweep(open_study(file, prepared=True), engine="local").run().failed
+    return folder
+
+
 @pytest.fixture
-def swept(study_file):
-    file = study_file(sizes="[16x1]")
-    study = open_study(file, prepared=True)
-    assert not Sweep(study, engine="local").run().failed
+def swept(original, tmp_path):
+    """A copy of it, and its results."""
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
+    study = open_study(tmp_path / "hparams.yaml", prepared=True)
     return study, results(study)
 
 
@@ -122,6 +132,7 @@ DAMAGE = [
 ]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("kind", ["trunk", "branch"])
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda each: each.__name__)
 def test_a_damaged_curve_is_said_and_trained_again(swept, damage, kind):

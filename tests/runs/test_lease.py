@@ -208,6 +208,7 @@ def test_a_lease_that_was_taken_away_is_noticed_and_left_alone(tmp_path):
     assert json.loads(path.read_text()) == {"token": "another"}
 
 
+@pytest.mark.medium
 def test_of_many_that_find_a_lease_abandoned_one_gets_it(tmp_path):
     """Six processes at once, over and over: never two holders."""
     script = (

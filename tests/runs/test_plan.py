@@ -124,6 +124,7 @@ def test_a_short_horizon_warns(study_file):
     assert warning.values == {"horizons": 1, "shortest": 299, "wanted": 300}
 
 
+@pytest.mark.medium
 def test_a_plan_of_ten_thousand_segments_is_made_in_seconds(study_file):
     """In a fresh process, everything included: 2.5 to 4.4 CPU seconds on the machines seen.
 

@@ -117,6 +117,7 @@ def test_ends_and_last_forks_go_only_by_name_and_a_new_set_makes_ends_again(stud
         assert runs[branch.id].losses["extra"] > 0
 
 
+@pytest.mark.medium
 def test_retain_last_frees_forks_as_branches_end(study_file, tmp_path):
     every, _ = sweep(study_file(sizes="[16x1, 32x1]", horizons=THREE))
     expected = losses(every)

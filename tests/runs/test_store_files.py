@@ -179,6 +179,7 @@ def test_a_folder_in_place_of_a_file_is_no_damage(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="drops root's permissions")
+@pytest.mark.medium
 def test_a_missing_permission_is_not_called_damage(tmp_path):
     path = tmp_path / "record.json"
     path.write_text("{}")

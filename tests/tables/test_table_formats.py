@@ -194,6 +194,7 @@ def test_long_cells_are_cells(file):
     assert rows(read(file("a.csv", text)).table) == ROWS
 
 
+@pytest.mark.medium
 def test_other_alphabets_on_an_ascii_terminal(file, monkeypatch, tmp_path):
     """Every path that prints: text with tables, warnings and file names, and errors."""
     import subprocess
@@ -224,6 +225,7 @@ def test_other_alphabets_on_an_ascii_terminal(file, monkeypatch, tmp_path):
         assert (done.stdout + done.stderr).isascii()
 
 
+@pytest.mark.medium
 def test_json_has_no_number_that_does_not_exist(file):
     """Four points, two of them far: draws that no float holds are no forecast."""
     path = file("two.csv", "x,y\n1e18,416320605\n2e18,560239841\n5e18,741495903\n1e19,988644331\n")

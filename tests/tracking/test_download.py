@@ -73,6 +73,7 @@ def test_an_unknown_name_lists_the_known_ones(study, tmp_path, monkeypatch):
     assert told.value.values["known"] == []
 
 
+@pytest.mark.medium
 def test_two_stores_with_a_study_of_one_name_must_be_told_apart(study, tmp_path, monkeypatch):
     shutil.copytree(study.store.root, tmp_path / "other" / "store")
     file = tmp_path / "other" / "hparams.yaml"

@@ -39,6 +39,7 @@ def everything(location):
     return sorted(points), runs
 
 
+@pytest.mark.medium
 def test_the_mirror_holds_the_store_once(study_file, state_home):
     study = open_study(study_file(sizes="[16x1]"), prepared=True)
     Sweep(study, engine="local").run()
@@ -73,6 +74,7 @@ def test_the_mirror_holds_the_store_once(study_file, state_home):
     assert (again.runs, again.metrics) == (0, 0)
 
 
+@pytest.mark.medium
 def test_a_branch_tells_what_it_changes_and_what_each_study_calls_it(study_file, state_home):
     for study_name, variant in (("one", "soft"), ("two", "gentle")):
         stage = "{warmup: 5 steps, rate: 0.5, shape: linear, decay: 20 steps}"
@@ -94,6 +96,7 @@ def test_a_branch_tells_what_it_changes_and_what_each_study_calls_it(study_file,
     assert "schedule.kind" not in run.data.params
 
 
+@pytest.mark.medium
 def test_a_pass_cut_short_is_filled_without_duplicates(study_file, state_home, monkeypatch):
     study = open_study(study_file(sizes="[16x1]"), prepared=True)
     Sweep(study, engine="local").run()

@@ -41,6 +41,7 @@ def runs_of(mirror):
     return client.search_runs([experiment_of(mirror).experiment_id], max_results=1000)
 
 
+@pytest.mark.medium
 def test_names_beyond_mlflows_limits_are_mirrored_once(study_file):
     study = swept(study_file(sizes="[16x1]"))
     name, file = "s" * 240, study.folder / "plan.json"
@@ -61,6 +62,7 @@ def test_names_beyond_mlflows_limits_are_mirrored_once(study_file):
     assert (done.runs, done.metrics, set_again) == (0, 0, [])
 
 
+@pytest.mark.medium
 def test_measurements_too_many_for_a_tag_are_logged_once(study_file):
     study = swept(study_file(sizes="[16x1]"))
     trunk = study.plan.trunks[0]
@@ -111,6 +113,7 @@ def test_a_value_is_cut_and_holds_no_password():
     assert "s3cretpw" not in legal_value("http://alice:s3cretpw@host")
 
 
+@pytest.mark.medium
 def test_a_deleted_experiment_says_how_it_comes_back(study_file):
     study = swept(study_file(sizes="[16x1]"))
     mirror = mirror_of(study)
@@ -144,6 +147,7 @@ def test_an_ordinary_path_has_the_uri_that_it_always_had(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["p%25c", "a%20b ?#'ü"])
+@pytest.mark.medium
 def test_a_store_of_any_name_is_mirrored_with_its_files(study_file, tmp_path, name):
     path = study_file(sizes="[16x1]", replace=("store: store", f"store: {json.dumps(name)}"))
     study = swept(path)
@@ -168,6 +172,7 @@ def test_a_database_that_cannot_be_made_is_said_at_once(study_file, tmp_path, mo
     assert refused.value.values["file"] == f"{tmp_path}/file/runs.db"
 
 
+@pytest.mark.medium
 def test_files_lie_beside_the_users_database(study_file, tmp_path, monkeypatch):
     study = swept(study_file(sizes="[16x1]"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/db/runs.db")

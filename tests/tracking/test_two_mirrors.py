@@ -27,6 +27,7 @@ def segments_of(location):
     return sorted(run.data.tags["windtunnel.segment"] for run in runs)
 
 
+@pytest.mark.medium
 def test_two_that_connect_before_either_writes(swept):
     study, location = swept
     one, two = Mirror(study, location), Mirror(study, location)
@@ -38,6 +39,7 @@ def test_two_that_connect_before_either_writes(swept):
     assert not (study.store.root / "tracking" / "lease.json").exists()
 
 
+@pytest.mark.medium
 def test_two_at_the_same_time(swept):
     study, location = swept
     Mirror(study, location).experiment_id()  # MLflow makes its tables one at a time
@@ -54,6 +56,7 @@ def test_two_at_the_same_time(swept):
     assert segments_of(location) == sorted(study.plan.by_id())
 
 
+@pytest.mark.medium
 def test_runs_that_were_doubled_are_healed(swept, caplog):
     from mlflow import MlflowClient
 
@@ -79,6 +82,7 @@ def test_runs_that_were_doubled_are_healed(swept, caplog):
     assert parent == of[trunk].info.run_id
 
 
+@pytest.mark.medium
 def test_a_mirror_that_goes_on_is_named(swept, monkeypatch):
     study, location = swept
     monkeypatch.setattr(turn, "WAIT_SECONDS", 0.3)

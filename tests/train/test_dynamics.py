@@ -14,7 +14,6 @@ from test_exactness import (
     everything,
     new_step,
 )
-from test_parallel import together
 
 from windtunnel.config import Branch, ScheduleChange
 from windtunnel.config.study import DynamicsConfig
@@ -76,6 +75,7 @@ def started(kernels, **choices):
 
 
 @KERNELS
+@pytest.mark.medium
 def test_losses_and_weights_are_the_same_bits_without_it(kernels):
     watched, alone = started(kernels), started(kernels)
     curve, rows = run(watched, TRUNK, 40)
@@ -187,17 +187,9 @@ def test_a_resume_lacks_the_update_before_and_nothing_else(tmp_path, kernels):
 
 
 @pytest.mark.slow
-def test_two_devices_see_what_one_sees(tmp_path):
+def test_two_devices_see_what_one_sees(gang):
     """Rank 0 holds the mean gradient of all, and the same weights as all."""
-    work = """
-        from dataclasses import asdict
-        import test_dynamics
-        step = new_step(2)
-        step.state.start(TRUNK)
-        _, rows = test_dynamics.run(step, TRUNK, 20)
-        print(json.dumps([asdict(row) for row in rows[1:]]))
-    """
-    found = together(2, tmp_path / "gang", work)
+    found = gang["dynamics"]
     _, expected = run(started("torch"), TRUNK, 20)
     for row, one in zip(found, expected[1:], strict=True):
         assert row["step"] == one.step

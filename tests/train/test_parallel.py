@@ -1,7 +1,6 @@
 """Several devices train what one trains: the same rows, the same losses, and exactly so again."""
 
 import json
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -75,17 +74,15 @@ def together(devices, folder, work):
     return json.loads(said[0][0].splitlines()[-1])
 
 
+CHOICES = [{}, {"micro_batch_tokens": 16}]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("choices", [{}, {"micro_batch_tokens": 16}])
-@pytest.mark.parametrize(("run", "stream"), [("run", Stream()), ("run_marked", MarkedStream())])
-def test_two_devices_have_the_losses_of_one(tmp_path, choices, run, stream):
+@pytest.mark.parametrize("choices", range(len(CHOICES)))
+@pytest.mark.parametrize(("runner", "stream"), list(enumerate([Stream(), MarkedStream()])))
+def test_two_devices_have_the_losses_of_one(gang, choices, runner, stream):
     """60 updates of four rows; an epoch boundary every five."""
-    work = f"""
-        step = new_step(2, **{choices!r})
-        step.state.start(TRUNK)
-        print(json.dumps({run}(step, TRUNK, 60)))
-    """
-    found = together(2, tmp_path / "gang", work)
+    found = gang["losses"][runner * len(CHOICES) + choices]
     one = new_step()
     one.state.start(TRUNK)
     rows = []
@@ -126,19 +123,9 @@ def test_a_resume_in_fresh_processes_is_the_straight_run(tmp_path, devices, comp
 
 
 @pytest.mark.slow
-def test_a_step_that_is_refilled_is_refilled_on_every_device(tmp_path):
-    work = """
-        step = new_step(2)
-        other = TRUNK.replace(init_seed=1)
-        step.state.start(other)
-        fresh = run(step, other, 5)
-        step.state.start(TRUNK)
-        run(step, TRUNK, 7)
-        step.state.start(other)
-        print(json.dumps([fresh, run(step, other, 5)]))
-    """
-    fresh, refilled = together(2, tmp_path / "gang", work)
-    assert fresh == refilled
+def test_a_step_that_is_refilled_is_refilled_on_every_device(gang):
+    assert gang["fresh"] == gang["refilled"]
+    assert gang["fresh"] != gang["losses"][0][:5]  # another seed
 
 
 def test_one_process_alone_is_not_two_devices():
@@ -153,10 +140,15 @@ def test_one_process_alone_is_not_two_devices():
 @pytest.mark.slow
 def test_trunks_and_branches_of_two_devices(study_file, tmp_path):
     """A trunk goes on from its checkpoint, branches leave it: exactly, and as one device has it."""
-    two = ("resources: {", "resources: {kernels: torch, devices_per_trial: 2, ")
-    one = ("resources: {", "resources: {kernels: torch, compile: never, ")
 
-    def losses_of(path, store):
+    def study_of(store, horizons, resources):
+        kernels = f"resources: {{kernels: torch, {resources}, "
+        path = study_file(sizes="[16x2]", horizons=horizons, replace=("resources: {", kernels))
+        text = path.read_text().replace("store: store", f"store: {store}")
+        (tmp_path / f"{store}.yaml").write_text(text)
+        return tmp_path / f"{store}.yaml"
+
+    def losses_of(path):
         study = open_study(path)
         found = {
             each.id: [
@@ -164,34 +156,34 @@ def test_trunks_and_branches_of_two_devices(study_file, tmp_path):
             ]
             for each in study.plan.segments
         }
-        devices = {study.store.segment(id).record["execution"]["devices"] for id in found}
-        shutil.move(tmp_path / "store", tmp_path / store)
-        return found, devices
+        return found, {study.store.segment(id).record["execution"]["devices"] for id in found}
 
-    both = {"sizes": "[16x2]", "horizons": "[110 steps, 140 steps]"}
-    path = study_file(**both, replace=one)
+    def sweep_together(*paths):
+        work = f"""
+            from windtunnel.engine.sweep import Sweep
+            from windtunnel.runs.study import open_study
+            errors = {{}}
+            for path in {[str(path) for path in paths]}:
+                errors |= Sweep(open_study(Path(path), prepared=True), engine="local").run().errors
+            print(json.dumps(errors))
+        """
+        assert together(2, tmp_path / "gang", work) == {}
+
+    both, first = "[110 steps, 140 steps]", "[110 steps]"
+    path = study_of("one", both, "compile: never")
     Sweep(open_study(path, prepared=True), engine="local").run()
-    alone, devices = losses_of(path, "one")
+    alone, devices = losses_of(path)
     assert devices == {1}
 
-    sweeps = """
-        from windtunnel.engine.sweep import Sweep
-        from windtunnel.runs.study import open_study
-        result = Sweep(open_study(Path({path!r}), prepared=True), engine="local").run()
-        print(json.dumps(result.errors))
-    """
-    path = study_file(**both, replace=two)
-    assert together(2, tmp_path / "gang", sweeps.format(path=str(path))) == {}
-    at_once, devices = losses_of(path, "two")
+    two = study_of("two", both, "devices_per_trial: 2")
+    sweep_together(two, study_of("later", first, "devices_per_trial: 2"))
+    at_once, devices = losses_of(two)
     assert devices == {2}
     for segment, rows in at_once.items():
         assert [step for step, _ in rows] == [step for step, _ in alone[segment]]
         for (_, found), (_, expected) in zip(rows, alone[segment], strict=True):
             assert found == pytest.approx(expected, rel=1e-4)
 
-    path = study_file(**both | {"horizons": "[110 steps]"}, replace=two)
-    assert together(2, tmp_path / "gang", sweeps.format(path=str(path))) == {}
-    path = study_file(**both, replace=two)
-    assert together(2, tmp_path / "gang", sweeps.format(path=str(path))) == {}
-    later, _ = losses_of(path, "later")
-    assert later == at_once
+    later = study_of("later", both, "devices_per_trial: 2")
+    sweep_together(later)
+    assert losses_of(later)[0] == at_once
