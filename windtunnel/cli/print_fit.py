@@ -193,6 +193,17 @@ ROWS_SHOWN = 40
 """Most rows of a table: a batch law has 30 loss levels per size."""
 
 COLUMNS: Mapping[str, Mapping[str, tuple[tuple[str, str], ...]]] = {
+    "auto": {
+        "forms": (("form", "form"), ("weight", "weight"), ("optimal D/N", "ratio")),
+        "extrapolations": (
+            ("form", "form"),
+            ("held out", "held"),
+            ("rows", "rows"),
+            ("decades", "decades"),
+            ("mean error (ln)", "error"),
+            ("bias (ln)", "bias"),
+        ),
+    },
     "isoflop": {
         "budgets": (
             ("FLOPs", "flops"),
@@ -251,7 +262,12 @@ def tables(law: str, details: Mapping[str, Any]) -> Iterator[Table | str]:
 
 
 def _sentences(law: str, details: Mapping[str, Any]) -> Iterator[str]:
-    if law == "isoflop":
+    if law == "auto":
+        yield (
+            f"smooth misfit {details['misfit']:.2%} half a table from its middle; intervals beyond "
+            f"the table are {details['widening']:.2f} times as wide, as past extrapolations ask"
+        )
+    elif law == "isoflop":
         for other, gap in details["parabola_gap_tokens"].items():
             yield (
                 f"the parabola's optimal tokens are {gap['mean']:+.1%} off the {other} ones "
