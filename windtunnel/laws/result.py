@@ -228,10 +228,13 @@ class Fit:
             _exp_interval(float(log[0]), *quantiles(log[1:], self.level))
             for log in (log_params, log_tokens, log_tokens - log_params)
         )
-        found = (
+        found: tuple[Diagnostic | None, ...] = (
             beyond("flops", flops, self.domain["flops"]),
             beyond("optimal D/N", ratio.value, self.domain["ratio"], "ratio-outside"),
         )
+        if self.misfit is not None and len(self.draws):
+            apart = self.misfit.apart((log_tokens - log_params)[1:])
+            found = (*found, _form_decides_ratio(apart) if apart > FORMS_APART else None)
         loss = self.loss_at(params.value, tokens.value)
         # The optimum itself warns about this budget and its D/N.
         others = tuple(w for w in loss.warnings if w.values["quantity"] not in {"flops", "D/N"})
@@ -358,6 +361,20 @@ class Fit:
             if name in self.domain
         )
         return tuple(w for w in found if w)
+
+
+FORMS_APART = math.log(1.5)
+"""Difference of ln D/N between forms that is worth a warning."""
+
+
+def _form_decides_ratio(apart: float) -> Diagnostic:
+    factor = math.exp(apart)
+    return Diagnostic(
+        "form-decides",
+        f"the forms of the law put the optimal D/N a factor of {factor:.2g} apart here: which of "
+        "them holds decides the split",
+        factor=factor,
+    )
 
 
 def _form_decides(apart: float) -> Diagnostic:

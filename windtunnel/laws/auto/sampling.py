@@ -106,8 +106,9 @@ def _climb(model: Model, start: Floats, bounds: list[tuple[float, float]]) -> Fl
         slope = (value[1 : size + 1] - value[size + 1 :]) / (2 * GRADIENT_STEP)
         return float(value[0]), slope
 
-    options = {"ftol": ENOUGH}
-    found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    found = minimize(
+        cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": ENOUGH}
+    )
     return np.asarray(found.x)
 
 
