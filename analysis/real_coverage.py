@@ -10,6 +10,7 @@ their 90% intervals, the mean error over hold-outs, and the median half-width ov
 
 import argparse
 import csv
+import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
@@ -65,8 +66,11 @@ def hold_outs(table: Table) -> Iterator[tuple[str, int, NDArray[np.bool_]]]:
                 yield axis, factor, held
 
 
-def score(name: str, table: Table, law: str, axis: str, factor: int, held: NDArray) -> Result:
+def score(
+    name: str, table: Table, law: str, hold_out: tuple[str, int, NDArray[np.bool_]]
+) -> Result:
     """Fit the rest and predict the rows that are held out."""
+    axis, factor, held = hold_out
     rest, top = table.subset(~held), table.subset(held)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -88,18 +92,23 @@ def score(name: str, table: Table, law: str, axis: str, factor: int, held: NDArr
     )
 
 
+def say(line: str) -> None:
+    """One line of the output."""
+    sys.stdout.write(line + "\n")
+
+
 def show(found: list[Result]) -> None:
     """Pooled and by table, for each law and axis."""
     groups = defaultdict(list)
     for each in found:
         groups[each.law, each.axis, "all"].append(each)
         groups[each.law, each.axis, each.table].append(each)
-    print(f"{'law':12}{'held out by':12}{'table':34}{'n':>4}{'inside':>8}{'error':>8}{'half':>8}")
+    say(f"{'law':12}{'held out by':12}{'table':34}{'n':>4}{'inside':>8}{'error':>8}{'half':>8}")
     for (law, axis, table), results in sorted(groups.items()):
         inside = sum(each.inside for each in results) / sum(each.rows for each in results)
         error = np.mean([each.error for each in results])
         half = np.median([each.half_width for each in results])
-        print(f"{law:12}{axis:12}{table:34}{len(results):4}{inside:8.0%}{error:8.2%}{half:8.2%}")
+        say(f"{law:12}{axis:12}{table:34}{len(results):4}{inside:8.0%}{error:8.2%}{half:8.2%}")
 
 
 def main() -> None:
@@ -113,12 +122,13 @@ def main() -> None:
     found = []
     for path in paths:
         table = read(path, with_trunk=options.trunk)
-        for axis, factor, held in hold_outs(table):
+        for hold_out in hold_outs(table):
+            axis, factor, _ = hold_out
             for law in options.law or LAWS:
                 try:
-                    found.append(score(path.stem, table, law, axis, factor, held))
+                    found.append(score(path.stem, table, law, hold_out))
                 except FitError as refused:
-                    print(f"{path.stem}, {axis} {factor}x, {law}: {refused} [{refused.code}]")
+                    say(f"{path.stem}, {axis} {factor}x, {law}: {refused} [{refused.code}]")
     show(found)
 
 

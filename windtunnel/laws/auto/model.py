@@ -192,14 +192,14 @@ class Model:
         solved, log_determinant = self._without_shared(points, columns)
         products = np.swapaxes(columns, 1, 2) @ solved
         count = self.features.shape[1]
-        root: Floats = np.linalg.cholesky(products[:, :count, :count] + np.eye(count))
-        half: Floats = np.linalg.solve(root, products[:, :count, count:])[:, :, 0]
+        root = np.linalg.cholesky(products[:, :count, :count] + np.eye(count))
+        half = np.linalg.solve(root, products[:, :count, count:])[:, :, 0]
         square = products[:, count, count] - np.sum(half**2, axis=1)
         log_determinant += 2 * np.sum(np.log(np.diagonal(root, axis1=1, axis2=2)), axis=1)
         mean, spread = self.prior
         prior = np.sum(((points - mean) / spread) ** 2, axis=1)
         density = -(square + log_determinant + prior) / 2
-        return _Gaussian(np.asarray(density, np.float64), root, half)
+        return _Gaussian(*(np.asarray(each, np.float64) for each in (density, root, half)))
 
     def _without_shared(self, points: Floats, columns: Floats) -> tuple[Floats, Floats]:
         """Columns (W, R, C) times the inverse covariance of all but the misfit, and its ln det."""
