@@ -2,10 +2,10 @@
 
     python analysis/real_coverage.py FOLDER_OR_TABLE ... --law auto --law chinchilla
 
-Every table is a CSV with the columns params, tokens and loss (or N, D, loss), and trunk if `--trunk`
-asks for it. The top 3, 10 and 30 times of compute and 2, 4 and 8 times of size are held out in turn,
-where at least 9 rows of 3 sizes stay. Runs of all hold-outs are pooled: the share of them inside
-their 90% intervals, the mean error over hold-outs, and the median half-width over hold-outs.
+Every table is a CSV with the columns params, tokens and loss (or N, D, loss), and trunk if
+`--trunk` asks for it. The top 3, 10 and 30 times of compute and 2, 4 and 8 times of size are held
+out in turn, where at least 9 rows of 3 sizes stay. Printed are the share of all held-out runs
+inside their 90% intervals, the mean error over hold-outs, and the median half-width over them.
 """
 
 import argparse
