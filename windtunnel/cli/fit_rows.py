@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from windtunnel.tables.file import TableFile
     from windtunnel.tables.read import ReadTable
 
-OF_SIZE_AND_DATA = {"chinchilla", "isoflop", "envelope", "data-constrained"}
+OF_SIZE_AND_DATA = {"auto", "chinchilla", "coupled", "isoflop", "envelope", "data-constrained"}
 MIXTURE = "mixture"
 """The law of losses over mixture weights, at one size and one number of tokens."""
 # Read if the table has them: for the baselines and the checks of a fit.

@@ -115,12 +115,32 @@ def _print_noise(console: Console, fitted: Fit) -> None:
         f"noise of {of}: trunk {fitted.sigma_trunk:{unit}}, branch {fitted.sigma_branch:{unit}}"
         f"{seeds}; residual rms {fitted.residual_rms:{unit}}",
     )
+    if fitted.misfit is None:
+        _print_search(console, fitted)
+    _print_holdout(console, fitted, unit)
+    if (pulls := fitted.influence) is not None:
+        name = "optimal D/N at the largest budget" if pulls.quantity == "ratio" else pulls.quantity
+        for pull in (*pulls.trunks[:1], *pulls.rows[:1]):
+            kind = "trunk " if pull in pulls.trunks else ""
+            if abs(pull.shift) < NO_SHIFT:
+                continue
+            say(
+                console,
+                f"influence: without {kind}{pull.label}, {name} is {pull.value_without:.4g} "
+                f"instead of {pulls.value:.4g}",
+            )
+
+
+def _print_search(console: Console, fitted: Fit) -> None:
     delta = f", delta {fitted.delta:.3g}" if fitted.delta is not None else ""
     say(
         console,
         f"objective {fitted.objective}{delta}: sum {fitted.objective_value:.8g}, gradient "
         f"{fitted.gradient_norm:.1e}; {fitted.starts_agreeing} of {fitted.starts} starts agree",
     )
+
+
+def _print_holdout(console: Console, fitted: Fit, unit: str) -> None:
     if (held := fitted.holdout) is not None:
         bias, verdict, covered = f"{held.error:+{unit}}", "", ""
         if held.inside is not None and not any(map(math.isnan, (held.low, held.high))):
@@ -135,17 +155,6 @@ def _print_noise(console: Console, fitted: Fit) -> None:
             f"hold-out, {held.what}: mean relative error {held.mean_relative_error:.2%}, bias "
             f"{bias}{verdict}{covered}{naive}",
         )
-    if (pulls := fitted.influence) is not None:
-        name = "optimal D/N at the largest budget" if pulls.quantity == "ratio" else pulls.quantity
-        for pull in (*pulls.trunks[:1], *pulls.rows[:1]):
-            kind = "trunk " if pull in pulls.trunks else ""
-            if abs(pull.shift) < NO_SHIFT:
-                continue
-            say(
-                console,
-                f"influence: without {kind}{pull.label}, {name} is {pull.value_without:.4g} "
-                f"instead of {pulls.value:.4g}",
-            )
 
 
 def _rows_inside(held: HoldOut) -> str:
@@ -193,6 +202,17 @@ ROWS_SHOWN = 40
 """Most rows of a table: a batch law has 30 loss levels per size."""
 
 COLUMNS: Mapping[str, Mapping[str, tuple[tuple[str, str], ...]]] = {
+    "auto": {
+        "forms": (("form", "form"), ("weight", "weight"), ("optimal D/N", "ratio")),
+        "extrapolations": (
+            ("form", "form"),
+            ("held out", "held"),
+            ("rows", "rows"),
+            ("decades", "decades"),
+            ("mean error (ln)", "error"),
+            ("bias (ln)", "bias"),
+        ),
+    },
     "isoflop": {
         "budgets": (
             ("FLOPs", "flops"),
@@ -251,7 +271,12 @@ def tables(law: str, details: Mapping[str, Any]) -> Iterator[Table | str]:
 
 
 def _sentences(law: str, details: Mapping[str, Any]) -> Iterator[str]:
-    if law == "isoflop":
+    if law == "auto":
+        yield (
+            f"smooth misfit {details['misfit']:.2%} half a table from its middle; intervals beyond "
+            f"the table are {details['widening']:.2f} times as wide, as past extrapolations ask"
+        )
+    elif law == "isoflop":
         for other, gap in details["parabola_gap_tokens"].items():
             yield (
                 f"the parabola's optimal tokens are {gap['mean']:+.1%} off the {other} ones "

@@ -1,9 +1,13 @@
-"""L(N, D) and L(N, D, U): the Chinchilla law, its optimum, and its form for repeated data.
+"""L(N, D) and L(N, D, U): the Chinchilla law, its optimum, the coupled form, and repeated data.
 
 L(N, D) = E + A N^-alpha + B D^-beta is approach 3 of Hoffmann et al. 2022 (arXiv 2203.15556). Its
 optimum is as in MiniCPM (arXiv 2404.06395) equations 2 and 3. All units are raw: N in parameters, D
 in tokens, C in FLOPs. Published constants often use other units (MiniCPM's are per 1e9): convert
 them with `Chinchilla.from_units`.
+
+L = E + (A N^-alpha + B D^-beta)^k couples the two terms (Skaling, arXiv 2608.07222). At k = 1 it is
+Chinchilla's. Below 1, a model that is short of data gains less from more parameters. The optimal
+split does not depend on k.
 
 L(N, D, U) covers U unique tokens seen more than once, whose value falls with every pass
 (Muennighoff et al. 2023, arXiv 2305.16264, equations 5 to 7). Of D tokens, U_D = min(U, D) are
@@ -140,6 +144,90 @@ class Chinchilla(Law):
     def exponent(self) -> float:
         """Eta in N_opt / D_opt ~ C^eta: 0 keeps D/N constant, below 0 favours data as C grows."""
         return (self.beta - self.alpha) / (self.alpha + self.beta)
+
+
+# Of 13 public tables the fitted k lies between 0.22 and 0.89.
+COUPLING = (0.05, 3.0)
+COUPLINGS = (1.0, 0.61, 0.37)
+
+
+@dataclass(frozen=True)
+class Coupled(Law):
+    """L = E + (A N^-alpha + B D^-beta)^k, whose limits fall as N^-(alpha k) and D^-(beta k)."""
+
+    E: float
+    A: float
+    B: float
+    alpha: float
+    beta: float
+    k: float
+
+    name: ClassVar[str] = "coupled"
+    formula: ClassVar[str] = "L = E + (A N^-alpha + B D^-beta)^k"
+    source: ClassVar[str] = "Skaling (arXiv 2608.07222); Chinchilla at k = 1"
+    inputs: ClassVar[tuple[str, ...]] = ("params", "tokens")
+    bounds: ClassVar = {**Chinchilla.bounds, "k": COUPLING}
+    grids: ClassVar = {**Chinchilla.grids, "k": np.array(COUPLINGS)}
+    scaling: ClassVar = Chinchilla.scaling
+    distinct: ClassVar = {"params": 3, "tokens": 3}
+    headline: ClassVar[str] = "ratio"
+    allocates: ClassVar[bool] = True
+    separable: ClassVar = Chinchilla
+
+    @staticmethod
+    def equation(
+        params: Any, tokens: Any, E: Any, A: Any, B: Any, alpha: Any, beta: Any, k: Any
+    ) -> Any:
+        """The formula."""
+        return E + (A * params**-alpha + B * tokens**-beta) ** k
+
+    @classmethod
+    def slopes(cls, theta: Floats, inputs: Floats) -> tuple[Floats, Floats]:
+        """Outputs (p, R) and derivatives (p, 6, R), by the chain rule on Chinchilla's."""
+        e, _, _, _, _, k = theta.T[:, :, None]
+        inner = np.concatenate([np.zeros((len(theta), 1)), theta[:, 1:5]], axis=1)
+        total, jacobian = Chinchilla.slopes(inner, inputs)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            power = total**k
+            outer = np.where(total > 0, k * power / total, 0.0)
+            by_k = np.where(total > 0, power * np.log(total), 0.0)
+        jacobian[:, 1:] *= outer[:, None]
+        return e + power, np.concatenate([jacobian, by_k[:, None]], axis=1)
+
+    @classmethod
+    def lifted(cls, theta: Floats) -> Floats:
+        """Start points (P, G, 6) from Chinchilla's (P, g, 5), in units that put both terms near 1.
+
+        Each term alone becomes the k-th power of a coupled one.
+        """
+        parts = []
+        for k in COUPLINGS:
+            start = np.concatenate([theta, np.full((*theta.shape[:-1], 1), k)], axis=-1)
+            start[..., 1:3] **= 1 / k
+            start[..., 3:5] = np.clip(start[..., 3:5] / k, *EXPONENT)
+            parts.append(start)
+        return np.concatenate(parts, axis=-2)
+
+    @classmethod
+    def log_optimum(
+        cls, coefficients: Floats, flops: ArrayLike, *, flop_factor: float = 6.0
+    ) -> tuple[Floats, Floats]:
+        """As of Chinchilla: a power of the sum is least where the sum is."""
+        return Chinchilla.log_optimum(coefficients, flops, flop_factor=flop_factor)
+
+    @classmethod
+    def split(cls, coefficients: Floats) -> tuple[Floats, Floats]:
+        """As of Chinchilla."""
+        return Chinchilla.split(coefficients)
+
+
+@dataclass(frozen=True)
+class Auto(Coupled):
+    """The coupled law as `--law auto` fits it: weighted over forms, with a smooth misfit."""
+
+    name: ClassVar[str] = "auto"
+    formula: ClassVar[str] = "L = (E + (A N^-alpha + B D^-beta)^k) e^g(N, D)"
+    source: ClassVar[str] = "laws/auto: forms weighted by rolling extrapolation, g a random misfit"
 
 
 # Their fit: R_N* = 5.31, R_D* = 15.39. Above the bound repeated data is as good as new.

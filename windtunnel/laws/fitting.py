@@ -107,6 +107,19 @@ def fit(
                 options=["objective", "delta"],
             )
         return fit_two_step(rows, law, settings, held, interpolate).warned(*diagnostics)
+    if law == "auto":
+        given = {"objective": objective, "delta": delta, "fix": fix, "tie": tie}
+        if extra := [name for name, value in given.items() if value]:
+            raise FitError(
+                "contradicting-options",
+                f"law auto has forms of its own: it takes no {extra[0]}; --law coupled or "
+                "chinchilla does",
+                law=law,
+                options=extra,
+            )
+        from windtunnel.laws.auto.fitting import fit_auto  # loads scipy's optimizer
+
+        return fit_auto(rows, settings, held).warned(*diagnostics)
     form = law_named(law)
     if objective is None and not form.multiplicative:
         settings = dataclasses.replace(settings, objective="huber")

@@ -146,6 +146,8 @@ class Law(Formula):
             coefficient is larger by u^power; a power is a number or a signed coefficient.
         distinct: fewest distinct values of each input that can carry the formula.
         headline: the number that people take from it; what influence is measured on.
+        separable: for a law in which no coefficient is linear, the simpler law whose start points
+            `lifted` turns into its own.
     """
 
     bounds: ClassVar[Mapping[str, tuple[float, float]]]
@@ -153,6 +155,7 @@ class Law(Formula):
     scaling: ClassVar[Mapping[str, tuple[tuple[str, str | float], ...]]] = {}
     distinct: ClassVar[Mapping[str, int]]
     headline: ClassVar[str]
+    separable: ClassVar["type[Law] | None"] = None
 
     def __post_init__(self) -> None:
         for name, value in self.coefficients.items():
@@ -205,6 +208,11 @@ class Law(Formula):
             values: Any = cls.values(stepped, inputs)
             jacobian[:, k] = values.imag / STEP
         return np.asarray(values.real), jacobian
+
+    @classmethod
+    def lifted(cls, theta: Floats) -> Floats:
+        """Start points (P, G, K) from those of `separable`, (P, g, k)."""
+        raise NotImplementedError
 
     @classmethod
     def start_grid(cls) -> Floats:

@@ -13,6 +13,7 @@ loss, and the normal equations of a 5 x 5 design have condition number 2e4 inste
 (measured). `theta` is always the scaled coefficients in the order of `law.names()`.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -280,6 +281,11 @@ class Problem:
             theta of shape (P, G, K) and the sum of squares (P, G). Fixed and tied coefficients are
             not yet in force: `solve` starts from the free part alone.
         """
+        if self.law.separable is not None:
+            simpler = dataclasses.replace(self, law=self.law.separable)
+            theta, squares = simpler.projected_starts(output, scale)
+            lifted = self.law.lifted(theta)
+            return lifted, np.tile(squares, lifted.shape[1] // squares.shape[1])
         law, grid = self.law, self.law.start_grid()
         names = law.linear()
         theta = np.zeros((len(grid), len(law.names())))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from windtunnel.errors import FitError, did_you_mean
-from windtunnel.laws.chinchilla import Chinchilla, DataConstrained
+from windtunnel.laws.chinchilla import Auto, Chinchilla, Coupled, DataConstrained
 from windtunnel.laws.forms import Formula, Law
 from windtunnel.laws.powers import ExpOffset, Power, Power2, PowerOffset, Sigmoid
 from windtunnel.laws.table import Table
@@ -17,7 +17,16 @@ from windtunnel.laws.two_step.base import TwoStepLaw, TwoStepProblem
 
 FORMULAS: Mapping[str, type[Law]] = {
     law.name: law
-    for law in (Chinchilla, Power, PowerOffset, ExpOffset, Power2, DataConstrained, Sigmoid)
+    for law in (
+        Chinchilla,
+        Coupled,
+        Power,
+        PowerOffset,
+        ExpOffset,
+        Power2,
+        DataConstrained,
+        Sigmoid,
+    )
 }
 
 
@@ -38,13 +47,15 @@ TWO_STEP: Mapping[str, TwoStepEntry] = {
         TwoStepEntry(batch.BatchLaw, batch.two_step_problem),
     )
 }
-LAWS = (*FORMULAS, *TWO_STEP)
+LAWS = ("auto", *FORMULAS, *TWO_STEP)
 # Laws of whole curves also read undecayed rows.
 OF_CURVES = ("batch", "envelope")
 
 
 def needs_of(name: str) -> tuple[str, ...]:
     """Columns of numbers that a law reads."""
+    if name == "auto":
+        return Auto.columns()
     return TWO_STEP[name].law.columns() if name in TWO_STEP else law_named(name).columns()
 
 
@@ -84,6 +95,8 @@ def written_law(name: Any, details: Any) -> type[Formula]:
             law=repr(name)[:60],
             known=list(LAWS),
         )
+    if name == "auto":
+        return Auto
     if name not in TWO_STEP:
         return law_named(name)
     if name == "envelope":

@@ -44,6 +44,7 @@ from windtunnel.laws.interval import (
     decades_beyond,
     quantiles,
 )
+from windtunnel.laws.misfit import Misfit, decades_outside
 from windtunnel.laws.posterior import trunk_sigma
 from windtunnel.laws.registry import written_law
 from windtunnel.laws.schema import (
@@ -88,6 +89,7 @@ class Fit:
         draws: coefficients of the resamples, shape (resamples, K), in the order of `form.names()`.
         sigma_draws: their noise, shape (resamples, 3): sigma_trunk in the middle (on a log scale)
             of the fitted sizes, sigma_branch, and the power of size with which sigma_trunk changes.
+        misfit: of law `auto`, whose forecasts hold it: as many draws.
     """
 
     form: Formula
@@ -128,6 +130,7 @@ class Fit:
     exact: ExactRule | None
     draws: Floats
     sigma_draws: Floats
+    misfit: Misfit | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
 
@@ -184,9 +187,11 @@ class Fit:
                     above=0,
                 )
         point = np.array(inputs, np.float64)[:, None]
+        noise = self._noise(inputs[0]) / np.sqrt(trunks)
+        if self.misfit is not None and len(self.draws):
+            return self._with_misfit(self.misfit, point, noise)
         with np.errstate(all="ignore"):
             draws = self.form.values(self.draws, point)[:, 0] if len(self.draws) else np.empty(0)
-        noise = self._noise(inputs[0]) / np.sqrt(trunks)
         draws = draws * np.exp(noise) if self.form.multiplicative else draws + noise
         return Interval(
             float(self.form(*inputs)), *quantiles(draws, self.level), self._extrapolation(*inputs)
@@ -223,10 +228,13 @@ class Fit:
             _exp_interval(float(log[0]), *quantiles(log[1:], self.level))
             for log in (log_params, log_tokens, log_tokens - log_params)
         )
-        found = (
+        found: tuple[Diagnostic | None, ...] = (
             beyond("flops", flops, self.domain["flops"]),
             beyond("optimal D/N", ratio.value, self.domain["ratio"], "ratio-outside"),
         )
+        if self.misfit is not None and len(self.draws):
+            apart = self.misfit.apart((log_tokens - log_params)[1:])
+            found = (*found, _form_decides_ratio(apart) if apart > FORMS_APART else None)
         loss = self.loss_at(params.value, tokens.value)
         # The optimum itself warns about this budget and its D/N.
         others = tuple(w for w in loss.warnings if w.values["quantity"] not in {"flops", "D/N"})
@@ -320,6 +328,20 @@ class Fit:
             )
         return tuple(given[name] for name in names)
 
+    def _with_misfit(self, misfit: Misfit, point: Floats, noise: Floats) -> Interval:
+        """The median of law and misfit over the draws, and its interval, at one point (2, 1)."""
+        with np.errstate(all="ignore"):
+            curve = np.log(self.form.values(self.draws, point))
+        curve = curve + misfit.draw(point[0], point[1], np.random.default_rng([self.seed, 2]))
+        decades = decades_outside(self.domain, point[0], point[1], self.flop_factor)
+        draws = np.exp(misfit.widened(curve + noise[:, None], decades)[:, 0])
+        value, (low, high) = float(np.exp(np.median(curve))), quantiles(draws, self.level)
+        apart = misfit.apart(curve[:, 0])
+        warnings = self._extrapolation(*point[:, 0].tolist())
+        if apart > (high - low) / (2 * value):
+            warnings = (*warnings, _form_decides(apart))
+        return Interval(value, low, high, warnings)
+
     def _noise(self, size: float) -> Floats:
         """Noise of one new run per draw, from the same normal draws at every call."""
         rng = np.random.default_rng([self.seed, 1])
@@ -339,6 +361,29 @@ class Fit:
             if name in self.domain
         )
         return tuple(w for w in found if w)
+
+
+FORMS_APART = math.log(1.5)
+"""Difference of ln D/N between forms that is worth a warning."""
+
+
+def _form_decides_ratio(apart: float) -> Diagnostic:
+    factor = math.exp(apart)
+    return Diagnostic(
+        "form-decides",
+        f"the forms of the law put the optimal D/N a factor of {factor:.2g} apart here: which of "
+        "them holds decides the split",
+        factor=factor,
+    )
+
+
+def _form_decides(apart: float) -> Diagnostic:
+    return Diagnostic(
+        "form-decides",
+        f"the forms of the law are {apart:.1%} apart here, more than the interval's half-width: "
+        "which of them holds decides the loss",
+        apart=apart,
+    )
 
 
 def _exp_interval(value: float, low: float, high: float) -> Interval:
@@ -411,6 +456,7 @@ def document(fit: Fit, *, draws: int | None = None) -> dict[str, Any]:
         "exact_rule": None if fit.exact is None else rule_document(fit.exact),
         "draws": rounded(fit.draws[:draws]),
         "noise_draws": rounded(fit.sigma_draws[:draws]),
+        **({} if fit.misfit is None else {"misfit": fit.misfit.document(draws=draws)}),
     }
 
 
@@ -499,6 +545,7 @@ def _rebuilt(content: dict[str, Any], law: type[Formula]) -> Fit:
         exact=None if rule is None else read_rule(rule),
         draws=read_draws(content["draws"], width),
         sigma_draws=read_draws(content["noise_draws"], 3),
+        misfit=Misfit.of_document(content["misfit"]) if "misfit" in content else None,
         details=content["details"],
         inputs=content.get("inputs", {}),  # fits of version 0.1 have none
     )

@@ -96,20 +96,36 @@ def hold_out(
 ) -> HoldOut:
     """Score `form`, fitted without them to sizes of `span`, on `held`; errors of ln."""
     inputs = np.stack([held[name] for name in form.inputs])
-    measured = held[form.output]
-    predicted = form(*inputs)
-    errors = _difference(form, predicted, measured)
     rows = _row_draws(form, inputs, held.trunk_index, resamples, span, rng)
     rows = rows[~np.isnan(rows).any(axis=1)]  # a resample of a table of few rows may have no value
-    low, high = quantiles(errors.mean() - (rows - _level(form, measured)).mean(axis=1), level)
+    return score_holdout(
+        held, what, type(form), form(*inputs), rows, baselines=baselines, level=level
+    )
+
+
+def score_holdout(
+    held: Table,
+    what: str,
+    law: type[Law],
+    predicted: Floats,
+    draws: Floats,
+    *,
+    baselines: Mapping[str, Floats],
+    level: float,
+) -> HoldOut:
+    """Score predictions (R,) of the held-out rows, and draws (S, R) of them; errors of ln."""
+    measured = held[law.output]
+    errors = _difference(law, predicted, measured)
+    at = _level(law, measured)
+    low, high = quantiles(errors.mean() - (draws - at).mean(axis=1), level)
     error, inside, covered = float(errors.mean()), None, None
     ends = np.full((2, held.rows), np.nan)
-    if len(rows):
+    if len(draws):
         inside = low - ROUNDOFF <= error <= high + ROUNDOFF
         tail = np.array([(1 - level) / 2, (1 + level) / 2])
-        ends = np.quantile(rows, tail, axis=0)
-        at = _level(form, measured)
+        ends = np.quantile(draws, tail, axis=0)
         covered = float(np.mean((ends[0] - ROUNDOFF <= at) & (at <= ends[1] + ROUNDOFF)))
+    first = held[law.inputs[0]]
     return HoldOut(
         what=what,
         rows=held.rows,
@@ -122,15 +138,15 @@ def hold_out(
         inside=inside,
         covered=covered,
         by_group={
-            f"{form.inputs[0]}={value:.6g}": float(errors[inputs[0] == value].mean())
-            for value in np.unique(inputs[0])[-20:]
+            f"{law.inputs[0]}={value:.6g}": float(errors[first == value].mean())
+            for value in np.unique(first)[-20:]
         },
         baselines={name: _relative(values, measured) for name, values in baselines.items()},
         points=tuple(
             zip(
                 measured.tolist(),
                 predicted.tolist(),
-                *(_output(form, end).tolist() for end in ends),
+                *(_output(law, end).tolist() for end in ends),
                 strict=True,
             )
         ),
@@ -215,18 +231,18 @@ def _but(whole: NDArray[np.bool_], row: int) -> NDArray[np.bool_]:
     return keep
 
 
-def _level(form: Law, values: Floats) -> Floats:
+def _level(form: Law | type[Law], values: Floats) -> Floats:
     """Where noise is additive: the logarithm, or the output itself."""
     with np.errstate(invalid="ignore", divide="ignore"):  # of a law that foretells 0 or less: nan
         return np.log(values) if form.multiplicative else values
 
 
-def _output(form: Law, level: Floats) -> Floats:
+def _output(form: type[Law], level: Floats) -> Floats:
     """Undo `_level`."""
     return np.exp(level) if form.multiplicative else level
 
 
-def _difference(form: Law, predicted: Floats, measured: Floats) -> Floats:
+def _difference(form: type[Law], predicted: Floats, measured: Floats) -> Floats:
     return _level(form, predicted) - _level(form, measured)
 
 

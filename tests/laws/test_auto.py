@@ -1,0 +1,176 @@
+"""`--law auto`: the density of its model, forms and misfit, forecasts, and the written fit."""
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from windtunnel.errors import FitError
+from windtunnel.laws import Fit, Table
+from windtunnel.laws import fit as fit_law
+from windtunnel.laws.auto import rolling
+from windtunnel.laws.auto.model import FORMS, Model
+from windtunnel.laws.auto.rolling import Extrapolation, folds, weights_of, widening
+from windtunnel.laws.chinchilla import Chinchilla, Coupled
+from windtunnel.laws.misfit import Basis
+
+LAW = Chinchilla(1.7, 400.0, 1500.0, 0.34, 0.35)
+SIZES, RATIOS = np.geomspace(5e7, 2e9, 6), np.array([5.0, 20.0, 80.0, 320.0])
+
+
+def grid(bend=0.0, noise=1e-3, seed=0, seeds=1, sizes=SIZES):
+    """Runs of a planted law, off it by exp(bend ln N' ln D') in the middle of the table."""
+    params = np.repeat(sizes, RATIOS.size * seeds)
+    tokens = params * np.tile(np.repeat(RATIOS, seeds), sizes.size)
+    trunk = np.repeat(np.arange(sizes.size), RATIOS.size * seeds) * seeds + np.tile(
+        np.arange(seeds), params.size // seeds
+    )
+    rng = np.random.default_rng(seed)
+    log_loss = np.log(LAW(params, tokens)) + noise * rng.standard_normal(params.size)
+    log_loss += bend * np.log(params / 3e8) * np.log(tokens / 1e10)
+    return Table(params=params, tokens=tokens, loss=np.exp(log_loss), trunk=trunk)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit_law(grid(), "auto")
+
+
+def test_features_and_what_they_leave_are_the_covariance():
+    params, tokens = np.geomspace(1e8, 1e9, 7), np.geomspace(3e9, 1e10, 7)
+    basis = Basis.of(params, tokens)
+    features, left = basis.features(params, tokens)
+    u = (np.log(params) - basis.middle[0]) / basis.span[0]
+    v = (np.log(tokens) - basis.middle[1]) / basis.span[1]
+    variance = 8 * (np.abs(u) ** 3 + np.abs(v) ** 3) + (u * v / 0.25) ** 2
+    assert np.sum(features**2, axis=1) + left == pytest.approx(variance)
+    assert np.all(left >= 0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_density_is_that_of_the_dense_normal(form):
+    table = grid(seeds=2)
+    model = Model.of(table, form).reweighted(np.linspace(0.5, 1.2, table.rows))
+    mean, spread = model.prior
+    points = mean + spread * np.random.default_rng(0).normal(size=(3, mean.size)) / 2
+
+    def dense(point):
+        sigma = {
+            name: np.exp(point[model.names.index(f"sigma_{name}")])
+            for name in ("run", "misfit", "size", "trunk")
+        }
+        covariance = np.diag(sigma["run"] ** 2 / model.weight)
+        covariance += sigma["misfit"] ** 2 * model.features @ model.features.T
+        for level in model.levels:
+            same = level.index[:, None] == level.index[None]
+            covariance += sigma[level.name.removeprefix("sigma_")] ** 2 * same
+        left = model.log_loss - model.log_law(point[None])[0]
+        prior = -np.sum(((point - mean) / spread) ** 2) / 2
+        likelihood = multivariate_normal(cov=covariance).logpdf(left)
+        return likelihood + table.rows * np.log(2 * np.pi) / 2 + prior
+
+    assert model.log_density(points) == pytest.approx([dense(each) for each in points])
+
+
+def test_coefficients_are_those_of_the_law_that_is_evaluated():
+    table = grid()
+    model = Model.of(table, "coupled")
+    mean, spread = model.prior
+    points = mean + spread * np.random.default_rng(1).normal(size=(4, mean.size))
+    order = np.lexsort((table.tokens, table.params))
+    inputs = np.stack([table.params, table.tokens])[:, order]
+    direct = np.log(Coupled.values(model.coefficients(points), inputs))
+    assert model.log_law(points) == pytest.approx(direct)
+
+
+def test_a_planted_law_is_recovered_with_its_noise(fitted):
+    low, high = fitted.intervals["E"]
+    assert low < LAW.E < high
+    assert fitted.sigma_branch == pytest.approx(1.3e-3, rel=0.5)
+    best = fitted.optimum(1e21)
+    assert best.ratio.low < LAW.ratio(1e21) < best.ratio.high
+    far = fitted.predict(params=2e10, tokens=4e11)
+    assert LAW(2e10, 4e11) in far
+    assert far.high / far.low < 1.05
+
+
+@pytest.mark.slow
+def test_a_smooth_misfit_is_told_and_does_not_explode_intervals():
+    bent = fit_law(grid(bend=3e-3), "auto")
+    assert "misfit" in {warning.code for warning in bent.warnings}
+    two_level = fit_law(grid(bend=3e-3), "chinchilla", holdout=None)
+    truth = LAW(1e10, 2e11) * np.exp(3e-3 * np.log(1e10 / 3e8) * np.log(2e11 / 1e10))
+    at = {"params": 1e10, "tokens": 2e11}
+    forecast, exploded = bent.predict(**at), two_level.predict(**at)
+    assert truth in forecast
+    assert forecast.high - forecast.low < (exploded.high - exploded.low) / 5
+
+
+def test_a_seed_gives_one_fit(fitted):
+    again = fit_law(grid(), "auto")
+    assert again.to_json() == fitted.to_json()
+
+
+def test_a_written_fit_forecasts_the_same(fitted):
+    read = Fit.from_json(fitted.to_json())
+    at = {"params": 2e10, "tokens": 4e11}
+    assert read.predict(**at).low == pytest.approx(fitted.predict(**at).low, rel=1e-6)
+    assert read.predict(**at).value == pytest.approx(fitted.predict(**at).value, rel=1e-6)
+    assert read.misfit.widening == fitted.misfit.widening
+
+
+def test_the_hold_out_is_forecast_by_the_same_method(fitted):
+    assert fitted.holdout.rows == RATIOS.size
+    assert fitted.holdout.covered == 1
+    assert fitted.holdout.mean_relative_error < 0.01
+
+
+def test_every_form_is_tried_on_every_fold(fitted):
+    tried = fitted.details["extrapolations"]
+    assert {each["form"] for each in tried} == set(FORMS)
+    assert len(tried) == len(FORMS) * len(list(folds(grid())))
+    assert sum(each["weight"] for each in fitted.details["forms"]) == pytest.approx(1)
+
+
+def test_folds_hold_out_whole_trunks_and_keep_enough_sizes():
+    table = grid(seeds=2)
+    for _, held, decades in folds(table):
+        assert not set(table.trunk[held]) & set(table.trunk[~held])
+        assert np.unique(table.params[~held]).size >= rolling.MIN_SIZES
+        assert decades > 0
+    assert not list(folds(grid(sizes=SIZES[:3])))
+
+
+def tried(form, score, squared):
+    return Extrapolation(
+        form=form, held="size 2x", rows=4, decades=0.3, error=0.01, bias=0.0, squared=squared,
+        score=score,
+    )  # fmt: skip
+
+
+def test_the_form_that_extrapolates_best_weighs_most():
+    found = [tried("coupled", 4.0, 1.0), tried("chinchilla", 1.0, 9.0), tried("no-floor", 0.0, 9.0)]
+    weights = weights_of(found)
+    assert weights["coupled"] > 0.9
+    assert sum(weights.values()) == pytest.approx(1)
+    assert widening(found, weights) < widening(found, dict.fromkeys(FORMS, 1 / 3))
+
+
+def test_without_folds_intervals_are_not_widened():
+    assert widening((), weights_of(())) == 1
+
+
+@pytest.mark.parametrize("given", [{"delta": 1e-3}, {"fix": {"E": 1.0}}, {"objective": "mse-log"}])
+def test_options_of_one_form_are_refused(given):
+    with pytest.raises(FitError) as caught:
+        fit_law(grid(), "auto", **given)
+    assert caught.value.code == "contradicting-options"
+
+
+def test_too_small_a_table_is_refused():
+    table = grid(sizes=SIZES[:1])
+    with pytest.raises(FitError) as caught:
+        fit_law(table, "auto")
+    assert caught.value.code == "too-few-rows"
+    with pytest.raises(FitError) as caught:
+        fit_law(grid(sizes=SIZES[:2]), "auto")
+    assert (caught.value.code, caught.value.values["needed"]) == ("too-few-values", 3)

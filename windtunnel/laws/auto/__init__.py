@@ -1,0 +1,1 @@
+"""`--law auto`: candidate forms of the law of N and D, weighted, with a smooth misfit."""

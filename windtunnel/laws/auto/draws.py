@@ -1,0 +1,116 @@
+"""Draws of a law with its misfit and noise, from one form or weighted over several."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windtunnel.laws.auto.model import FORMS, Model
+from windtunnel.laws.auto.sampling import draw, mode
+from windtunnel.laws.chinchilla import Coupled
+from windtunnel.laws.misfit import Misfit
+from windtunnel.laws.table import Floats, Table
+
+SAME_INTERVAL = 2.132 / 1.645
+"""Standard deviation of a normal with the 90% interval of a t with `TAILS` degrees of freedom."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Draws:
+    """S draws of the posterior of one table.
+
+    Attributes:
+        coefficients: E, A, B, alpha, beta, k (S, 6) in raw units.
+        misfit: draws of it.
+        sigma: standard deviations (S, 2) between trunks and between runs, of a normal.
+        best: coefficients (6,) at the mode.
+    """
+
+    coefficients: Floats
+    misfit: Misfit
+    sigma: Floats
+    best: Floats
+
+    @classmethod
+    def of(
+        cls,
+        table: Table,
+        form: str,
+        *,
+        walkers: int,
+        steps: int,
+        kept: int,
+        rng: np.random.Generator,
+    ) -> Self:
+        """Draws of one form, `walkers * kept` of them; see `sampling.draw`."""
+        model, top = mode(Model.of(table, form))
+        points = draw(model, top, walkers=walkers, steps=steps, kept=kept, rng=rng)
+        mean, spread = model.prior
+        sigma = [
+            model.sigma(points, "sigma_trunk"),
+            SAME_INTERVAL * model.sigma(points, "sigma_run"),
+        ]
+        return cls(
+            coefficients=model.coefficients(points),
+            misfit=Misfit(
+                basis=model.basis,
+                weights=model.misfit_weights(points, rng),
+                amplitude=model.sigma(points, "sigma_misfit")[:, 0],
+                sigma_size=model.sigma(points, "sigma_size")[:, 0],
+                form=np.full(len(points), list(FORMS).index(form)),
+                forms=tuple(FORMS),
+            ),
+            sigma=np.concatenate(sigma, axis=1),
+            best=model.coefficients((mean + spread * top)[None])[0],
+        )
+
+    @classmethod
+    def weighted(
+        cls, parts: Sequence["Draws"], weights: Floats, count: int, rng: np.random.Generator
+    ) -> "Draws":
+        """`count` draws, of each part as many as its weight says; the best is the heaviest's."""
+        share = np.floor(np.cumsum(weights) / np.sum(weights) * count + 0.5).astype(np.intp)
+        picked = [
+            part.picked(rng.choice(len(part.sigma), many, replace=many > len(part.sigma)))
+            for part, many in zip(parts, np.diff(share, prepend=0), strict=True)
+        ]
+        return Draws(
+            coefficients=np.concatenate([part.coefficients for part in picked]),
+            misfit=Misfit.joined([part.misfit for part in picked]),
+            sigma=np.concatenate([part.sigma for part in picked]),
+            best=parts[int(np.argmax(weights))].best,
+        )
+
+    def picked(self, rows: NDArray[np.intp]) -> "Draws":
+        """Only these draws."""
+        return Draws(
+            coefficients=self.coefficients[rows],
+            misfit=self.misfit.picked(rows),
+            sigma=self.sigma[rows],
+            best=self.best,
+        )
+
+    def widened(self, factor: float, reach: float) -> "Draws":
+        """The same draws, whose misfit says how much wider intervals are beyond the table."""
+        misfit = dataclasses.replace(self.misfit, widening=factor, reach=reach)
+        return dataclasses.replace(self, misfit=misfit)
+
+    def curve(self, params: Floats, tokens: Floats, rng: np.random.Generator) -> Floats:
+        """Ln loss (S, R) of the law with its misfit, without the noise of trunks and runs."""
+        with np.errstate(all="ignore"):
+            law = np.log(Coupled.values(self.coefficients, np.stack([params, tokens])))
+        return law + self.misfit.draw(params, tokens, rng)
+
+    def predict(
+        self, params: Floats, tokens: Floats, trunk: NDArray[np.intp], rng: np.random.Generator
+    ) -> Floats:
+        """Ln loss (S, R) of new runs; those of one `trunk` share its noise."""
+        _, index = np.unique(trunk, return_inverse=True)
+        count = len(self.sigma)
+        shared = rng.standard_normal((count, index.max() + 1))[:, index]
+        own = rng.standard_normal((count, params.size))
+        curve = self.curve(params, tokens, rng)
+        return curve + self.sigma[:, :1] * shared + self.sigma[:, 1:] * own

@@ -1,0 +1,254 @@
+"""The probability of a law of N and D with a smooth misfit, given a table of losses.
+
+ln L = ln f(N, D) + g(ln N, ln D) + size + trunk + run: a law f, a misfit g (`laws.misfit`), and
+what runs of one size, of one trunk, and each run for itself add. A law is one of `FORMS`. Its
+coordinates are near to normal: its size and slope in the middle of the table, on log scales.
+
+Priors come from public tables of large models on subwords and are wide (docs/fit.md). Noise of runs
+has heavy tails: rows far off are given less weight, as a t distribution does.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from windtunnel.laws.misfit import Basis
+from windtunnel.laws.table import Floats, Table
+
+FORMS: Mapping[str, frozenset[str]] = {
+    "coupled": frozenset(),
+    "chinchilla": frozenset({"k"}),
+    "no-floor": frozenset({"floor"}),
+}
+"""The candidate forms, and which coordinates of the coupled law each leaves out."""
+
+PRIORS: Mapping[str, tuple[float, float]] = {
+    "floor": (0.8, 1.2),
+    "size": (np.log(0.2), 1.5),
+    "data": (np.log(0.2), 1.5),
+    "size_slope": (np.log(0.35), 0.45),
+    "data_slope": (np.log(0.35), 0.45),
+    "k": (np.log(0.8), 0.35),
+    "sigma_run": (np.log(0.004), 1.2),
+    "sigma_misfit": (np.log(0.004), 1.0),
+    "sigma_size": (np.log(0.002), 1.0),
+    "sigma_trunk": (np.log(0.002), 1.2),
+}
+"""Mean and standard deviation of each coordinate.
+
+`floor` is the logit of E over the lowest loss. `size` and `data` are ln of both reducible terms in
+the middle of the table, over the lowest loss. `*_slope` are ln of alpha k and beta k, `k` is ln k.
+The others are ln of standard deviations of ln loss.
+"""
+
+TAILS = 4.0
+"""Degrees of freedom of the noise of runs."""
+
+ONE_SIZE = 0.015
+"""Sizes that differ by less than this in ln N are one: tables read off a figure scatter."""
+
+STEEPEST = 60.0
+"""Largest exponent that is computed."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """Groups of rows that share an effect: where each begins, and the group of every row."""
+
+    name: str
+    starts: NDArray[np.intp]
+    index: NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Model:
+    """Log densities of many points at once; rows are sorted by size, then by trunk.
+
+    Attributes:
+        form: a name in `FORMS`.
+        names: the coordinates of a point, in order.
+        log_params: ln N from the middle of the table, shape (R,); likewise `log_tokens`.
+        log_loss: shape (R,).
+        lowest: the lowest loss.
+        levels: of shared effects, the finest first.
+        weight: of each row's own noise, shape (R,).
+    """
+
+    form: str
+    names: tuple[str, ...]
+    basis: Basis
+    log_params: Floats
+    log_tokens: Floats
+    log_loss: Floats
+    lowest: float
+    features: Floats
+    levels: tuple[Level, ...]
+    weight: Floats
+
+    @classmethod
+    def of(cls, table: Table, form: str) -> Self:
+        """The model of a table, without any row weighted down yet."""
+        size = sizes_of(table.params)
+        order = np.lexsort((table.trunk_index, size))
+        params, tokens = table.params[order], table.tokens[order]
+        basis = Basis.of(params, tokens)
+        levels = [_level("sigma_size", size[order])]
+        if table.has_trunks and table.trunk_labels.size < table.rows:
+            levels.insert(0, _level("sigma_trunk", np.stack([size, table.trunk_index])[:, order]))
+        left_out = {"sigma_trunk"} - {level.name for level in levels} | FORMS[form]
+        return cls(
+            form=form,
+            names=tuple(name for name in PRIORS if name not in left_out),
+            basis=basis,
+            log_params=np.log(params) - basis.middle[0],
+            log_tokens=np.log(tokens) - basis.middle[1],
+            log_loss=np.log(table.loss[order]),
+            lowest=float(table.loss.min()),
+            features=basis.features(params, tokens)[0],
+            levels=tuple(levels),
+            weight=np.ones(table.rows),
+        )
+
+    def reweighted(self, weight: Floats) -> Self:
+        """The same model with other weights of rows."""
+        return dataclasses.replace(self, weight=weight)
+
+    @property
+    def prior(self) -> tuple[Floats, Floats]:
+        """Means and standard deviations (P,) of the coordinates."""
+        pairs = np.array([PRIORS[name] for name in self.names])
+        return pairs[:, 0], pairs[:, 1]
+
+    def column(self, points: Floats, name: str) -> Floats:
+        """One coordinate (W, 1) of points (W, P), or what stands for it in a form without it."""
+        if name in self.names:
+            return points[:, [self.names.index(name)]]
+        absent = {"floor": -np.inf, "k": 0.0}.get(name, -np.inf)
+        return np.full((len(points), 1), absent)
+
+    def sigma(self, points: Floats, name: str) -> Floats:
+        """A standard deviation (W, 1); 0 where the model has no such effect."""
+        return np.exp(self.column(points, name))
+
+    def coefficients(self, points: Floats) -> Floats:
+        """E, A, B, alpha, beta, k (W, 6) in raw units."""
+        k = np.exp(self.column(points, "k"))
+        parts = [self.lowest * expit(self.column(points, "floor"))]
+        slopes = []
+        for name, middle in zip(("size", "data"), self.basis.middle, strict=True):
+            slope = np.exp(self.column(points, f"{name}_slope")) / k
+            height = self.column(points, name) + np.log(self.lowest)
+            with np.errstate(over="ignore"):  # of a draw that is steep in a table of few rows
+                parts.append(np.exp(height / k + slope * middle))
+            slopes.append(slope)
+        return np.concatenate([*parts, *slopes, k], axis=1)
+
+    def log_law(self, points: Floats) -> Floats:
+        """Ln f of every row, shape (W, R)."""
+        k = np.exp(self.column(points, "k"))
+        terms = []
+        for name, axis in (("size", self.log_params), ("data", self.log_tokens)):
+            slope = np.exp(self.column(points, f"{name}_slope"))
+            height = self.column(points, name) + np.log(self.lowest)
+            terms.append(np.exp(np.clip((height - slope * axis) / k, -STEEPEST, STEEPEST)))
+        floor = self.lowest * expit(self.column(points, "floor"))
+        return np.asarray(np.log(floor + (terms[0] + terms[1]) ** k))
+
+    def log_density(self, points: Floats) -> Floats:
+        """Ln of likelihood times prior (W,), up to a constant; -inf where it cannot be computed."""
+        with np.errstate(all="ignore"):
+            try:
+                found = self._posterior(points).log_density
+            except np.linalg.LinAlgError:
+                if len(points) == 1:
+                    return np.array([-np.inf])
+                return np.concatenate([self.log_density(point[None]) for point in points])
+        return np.where(np.isfinite(found), found, -np.inf)
+
+    def misfit_weights(self, points: Floats, rng: np.random.Generator | None = None) -> Floats:
+        """Weights (W, M) of the features: a draw of each point's posterior, or its mean."""
+        found = self._posterior(points)
+        shift = found.half if rng is None else found.half + rng.standard_normal(found.half.shape)
+        upper = np.swapaxes(found.root, 1, 2)
+        weights = np.linalg.solve(upper, shift[:, :, None])[:, :, 0]
+        return np.asarray(self.sigma(points, "sigma_misfit") * weights)
+
+    def own_noise(self, point: Floats) -> Floats:
+        """Each row's own noise (R,) over its standard deviation, at one point (P,)."""
+        points = point[None]
+        left = self.log_loss - self.log_law(points) - self.misfit_weights(points) @ self.features.T
+        found, _ = self._without_shared(points, left[:, :, None])
+        return np.asarray(found[0, :, 0] * self.sigma(points, "sigma_run")[0] / self.weight)
+
+    def _posterior(self, points: Floats) -> "_Gaussian":
+        residual = self.log_loss - self.log_law(points)
+        scaled = self.features[None] * self.sigma(points, "sigma_misfit")[:, :, None]
+        columns = np.concatenate([scaled, residual[:, :, None]], axis=2)
+        solved, log_determinant = self._without_shared(points, columns)
+        products = np.swapaxes(columns, 1, 2) @ solved
+        count = self.features.shape[1]
+        root = np.linalg.cholesky(products[:, :count, :count] + np.eye(count))
+        half = np.linalg.solve(root, products[:, :count, count:])[:, :, 0]
+        square = products[:, count, count] - np.sum(half**2, axis=1)
+        log_determinant += 2 * np.sum(np.log(np.diagonal(root, axis1=1, axis2=2)), axis=1)
+        mean, spread = self.prior
+        prior = np.sum(((points - mean) / spread) ** 2, axis=1)
+        density = -(square + log_determinant + prior) / 2
+        return _Gaussian(*(np.asarray(each, np.float64) for each in (density, root, half)))
+
+    def _without_shared(self, points: Floats, columns: Floats) -> tuple[Floats, Floats]:
+        """Columns (W, R, C) times the inverse covariance of all but the misfit, and its ln det."""
+        precision = self.weight / self.sigma(points, "sigma_run") ** 2
+        solved = columns * precision[:, :, None]
+        log_determinant = -np.sum(np.log(precision), axis=1)
+        for variance, level in self._variances(points):
+            total = np.add.reduceat(precision, level.starts, axis=1)
+            shrink = variance / (1 + variance * total)
+            sums = np.add.reduceat(solved, level.starts, axis=1)
+            solved -= precision[:, :, None] * (shrink[:, :, None] * sums)[:, level.index]
+            precision = precision * (1 - (shrink * total)[:, level.index])
+            log_determinant += np.sum(np.log1p(variance * total), axis=1)
+        return solved, log_determinant
+
+    def _variances(self, points: Floats) -> Iterator[tuple[Floats, Level]]:
+        for level in self.levels:
+            yield self.sigma(points, level.name) ** 2, level
+
+
+@dataclass(frozen=True, eq=False)
+class _Gaussian:
+    """Log densities (W,), and the posterior of the features' weights: root (W, M, M), half (W, M).
+
+    The precision of the weights is root root^T, and their mean root^-T half.
+    """
+
+    log_density: Floats
+    root: Floats
+    half: Floats
+
+
+def robust_weights(noise: Floats) -> Floats:
+    """Weights (R,) of rows whose own noise is so many standard deviations."""
+    return np.asarray((TAILS + 1) / (TAILS + noise**2))
+
+
+def sizes_of(params: Floats) -> NDArray[np.intp]:
+    """A number for the size of every row: sizes next to each other are one."""
+    order = np.argsort(params, kind="stable")
+    steps = np.diff(np.log(params[order])) > ONE_SIZE
+    found = np.empty(params.size, np.intp)
+    found[order] = np.concatenate([[0], np.cumsum(steps)])
+    return found
+
+
+def _level(name: str, keys: NDArray[np.intp]) -> Level:
+    """Groups of equal keys (R,) or (L, R), which are sorted."""
+    changes = np.diff(np.atleast_2d(keys), axis=1).any(axis=0)
+    index = np.concatenate([[0], np.cumsum(changes)])
+    starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
+    return Level(name, starts, index)

@@ -1,0 +1,214 @@
+"""A smooth misfit of a law over ln N and ln D: a random function that grows outward from the data.
+
+No public table obeys a law of N and D to within its noise. What is left is smooth, and beyond the
+rows it may go on. The function is an integrated Wiener process in ln N, another in ln D, and a
+product of the two, each of them 0 in the middle of the table. It is a sum of few features, which
+stand for values at knots. What the knots leave open is a variance of its own.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from windtunnel.laws.codec import rounded
+from windtunnel.laws.interval import decades_beyond
+from windtunnel.laws.table import Floats
+
+KNOTS = 5
+"""Along each axis of the table."""
+
+NARROWEST = 1.0
+"""Shortest axis, in ln units: a table of one size has none."""
+
+HALF = 0.5
+"""Of an axis: there, each part of the function has the standard deviation `amplitude`."""
+
+MIDDLE = 1e-3
+"""A knot this near to the middle says nothing, since the function is 0 there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """The features of the function, over the frame of a table.
+
+    Attributes:
+        middle: ln N and ln D, means over the rows.
+        span: the width of the table in each, in ln units.
+    """
+
+    middle: tuple[float, float]
+    span: tuple[float, float]
+    knots: tuple[Floats, Floats]
+
+    @classmethod
+    def of(cls, params: Floats, tokens: Floats) -> Self:
+        """The frame of a table with these rows."""
+        logs = (np.log(params), np.log(tokens))
+        middle = tuple(float(axis.mean()) for axis in logs)
+        span = tuple(max(float(np.ptp(axis)), NARROWEST) for axis in logs)
+        knots = tuple(
+            _knots((axis - center) / width)
+            for axis, center, width in zip(logs, middle, span, strict=True)
+        )
+        return cls((middle[0], middle[1]), (span[0], span[1]), (knots[0], knots[1]))
+
+    @property
+    def size(self) -> int:
+        """How many features there are."""
+        return self.knots[0].size + self.knots[1].size + 1
+
+    def features(self, params: Floats, tokens: Floats) -> tuple[Floats, Floats]:
+        """Features (R, M) of independent standard normal weights, and the variance left (R,)."""
+        u, v = (
+            (np.log(axis) - center) / width
+            for axis, center, width in zip((params, tokens), self.middle, self.span, strict=True)
+        )
+        unit = np.sqrt(3 / HALF**3)
+        parts = [unit * _half(axis, knots) for axis, knots in zip((u, v), self.knots, strict=True)]
+        product = (u * v / HALF**2)[:, None]
+        found = np.concatenate([*parts, product], axis=1)
+        whole = unit**2 * (np.abs(u) ** 3 + np.abs(v) ** 3) / 3 + product[:, 0] ** 2
+        return found, np.maximum(whole - np.sum(found**2, axis=1), 0.0)
+
+    def document(self) -> dict[str, Any]:
+        """The frame as JSON data."""
+        return {
+            "middle": list(self.middle),
+            "span": list(self.span),
+            "knots": [knots.tolist() for knots in self.knots],
+        }
+
+
+def _knots(axis: Floats) -> Floats:
+    found = np.linspace(axis.min(), axis.max(), KNOTS)
+    return np.asarray(found[np.abs(found) > MIDDLE])
+
+
+def _half(axis: Floats, knots: Floats) -> Floats:
+    """The covariance with the knots, times the inverse root of theirs: (R, knots)."""
+    root = np.linalg.cholesky(_wiener(knots, knots) + 1e-10 * np.eye(knots.size))
+    return np.asarray(np.linalg.solve(root, _wiener(axis, knots).T).T)
+
+
+def _wiener(first: Floats, second: Floats) -> Floats:
+    """Covariance (A, B) of an integrated Wiener process that starts at 0, both ways."""
+    a, b = first[:, None], second[None]
+    near, far = np.minimum(np.abs(a), np.abs(b)), np.maximum(np.abs(a), np.abs(b))
+    return np.where(a * b > 0, near**2 * (far / 2 - near / 6), 0.0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Misfit:
+    """Draws of the misfit of a fitted law, of ln output.
+
+    Attributes:
+        weights: of the features, shape (S, M).
+        amplitude: standard deviation of each part, half a table from its middle, shape (S,).
+        sigma_size: standard deviation of what all runs of one size share, shape (S,).
+        form: index in `forms` of the law that each draw belongs to, shape (S,).
+        forms: names of the forms.
+        widening: how much wider than the draws' spread past extrapolations missed; at least 1.
+        reach: decades of extrapolation from which `widening` holds whole.
+    """
+
+    basis: Basis
+    weights: Floats
+    amplitude: Floats
+    sigma_size: Floats
+    form: NDArray[np.intp]
+    forms: tuple[str, ...]
+    widening: float = 1.0
+    reach: float = 1.0
+
+    def draw(self, params: Floats, tokens: Floats, rng: np.random.Generator) -> Floats:
+        """Values (S, R) at new runs, those of one size with its shared part."""
+        features, variance = self.basis.features(params, tokens)
+        normal = rng.standard_normal((self.amplitude.size, params.size))
+        rest = np.sqrt(variance) * normal * self.amplitude[:, None]
+        _, size = np.unique(params, return_inverse=True)
+        shared = rng.standard_normal((self.amplitude.size, size.max() + 1))[:, size]
+        return np.asarray(self.weights @ features.T + rest + self.sigma_size[:, None] * shared)
+
+    def widened(self, draws: Floats, decades: Floats) -> Floats:
+        """Draws (S, R) spread about their medians, `decades` (R,) beyond the fitted runs."""
+        share = np.minimum(decades / self.reach, 1.0) if self.reach > 0 else np.ones_like(decades)
+        middle = np.median(draws, axis=0)
+        return np.asarray(middle + (draws - middle) * (1 + (self.widening - 1) * share))
+
+    def apart(self, curve: Floats) -> float:
+        """How far the medians of the forms lie apart at one point, of draws (S,) there."""
+        medians = [np.median(curve[self.form == number]) for number in np.unique(self.form)]
+        return float(np.ptp(medians))
+
+    def picked(self, rows: NDArray[np.intp]) -> Self:
+        """Only these draws."""
+        return dataclasses.replace(
+            self,
+            weights=self.weights[rows],
+            amplitude=self.amplitude[rows],
+            sigma_size=self.sigma_size[rows],
+            form=self.form[rows],
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The draws of several fits of one table."""
+        return dataclasses.replace(
+            parts[0],
+            weights=np.concatenate([each.weights for each in parts]),
+            amplitude=np.concatenate([each.amplitude for each in parts]),
+            sigma_size=np.concatenate([each.sigma_size for each in parts]),
+            form=np.concatenate([each.form for each in parts]),
+        )
+
+    @classmethod
+    def of_document(cls, content: Mapping[str, Any]) -> Self:
+        """The misfit that `document` wrote."""
+        middle, span = content["middle"], content["span"]
+        first, second = (np.array(knots, np.float64) for knots in content["knots"])
+        basis = Basis((middle[0], middle[1]), (span[0], span[1]), (first, second))
+        draws = np.array(content["draws"], np.float64).reshape(-1, basis.size + 2)
+        return cls(
+            basis=basis,
+            weights=draws[:, 2:],
+            amplitude=draws[:, 0],
+            sigma_size=draws[:, 1],
+            form=np.array(content["form"], np.intp),
+            forms=tuple(content["forms"]),
+            widening=content["widening"],
+            reach=content["reach"],
+        )
+
+    def document(self, *, draws: int | None = None) -> dict[str, Any]:
+        """The misfit as JSON data, of the first `draws` draws."""
+        return {
+            **self.basis.document(),
+            "forms": list(self.forms),
+            "widening": self.widening,
+            "reach": self.reach,
+            "form": self.form[:draws].tolist(),
+            "draws": rounded(
+                np.column_stack([self.amplitude, self.sigma_size, self.weights])[:draws]
+            ),
+        }
+
+
+def decades_outside(
+    domain: Mapping[str, tuple[float, float]], params: Floats, tokens: Floats, flop_factor: float
+) -> Floats:
+    """Decades (R,) that runs lie beyond the domain, at most, in size, data, compute or D/N."""
+    at = {
+        "params": params,
+        "tokens": tokens,
+        "flops": flop_factor * params * tokens,
+        "ratio": tokens / params,
+    }
+    beyond = [
+        [abs(decades_beyond(float(value), domain[name])) for value in values]
+        for name, values in at.items()
+    ]
+    return np.asarray(np.max(np.array(beyond), axis=0))
