@@ -121,7 +121,7 @@ def test_one_seed_has_no_law(tmp_path):
     found, known = read(tmp_path, planted(), study(seeds=1))
     assert all(each.low is None for each in found.quantities)
     assert set(known) == {f"change of loss on {on} per doubling, 'code'" for on in ("code", "docs")}
-    assert found.warnings[0].startswith("one seed")
+    assert found.warnings[0].code == "one-seed"
 
 
 def test_tokens_of_a_chain_are_those_of_the_last_mixture(tmp_path):
@@ -158,7 +158,8 @@ def test_weights_that_mean_the_same_are_one_mixture(tmp_path):
 
 def test_diverged_runs_are_named_and_half_done_studies_are_read(tmp_path):
     found, _ = read(tmp_path, planted(blown={("code-200", 1)}))
-    assert "diverged or not there yet: code-200" in found.warnings
+    (warning,) = (each for each in found.warnings if each.code == "unfinished-variants")
+    assert warning.values == {"variants": ("code-200",)}
     records = planted_records(tmp_path, study(seeds=2), planted(), head=HEAD)
     for done in range(0, len(records.runs), 4):
         for part in adaptations(replace(records, runs=records.runs[:done])):

@@ -128,18 +128,18 @@ def test_more_training_is_told_and_beats_nothing(tmp_path):
     text = MIXED.replace("wasted: {final_factor: 1}", "wasted: {decay: 3e5 tokens}")
     found, _ = read(tmp_path, planted(gaps=GAPS | {"wasted": (-0.1, -0.4)}), text)
     assert len(found.frontier) == 5
-    (said,) = found.warnings
-    assert said.startswith("variants end at different lengths")
-    assert "one of more training too" in said
-    assert "'wasted' after 700,416 tokens" in said
+    (warning,) = found.warnings
+    assert warning.code == "different-lengths"
+    assert warning.values["tokens"][-1] == 700_416
+    assert "'wasted' after 700,416 tokens" in warning.message
 
 
 def test_what_ends_undecayed_beside_decays_is_told(tmp_path):
     text = MIXED.replace("wasted: {final_factor: 1}", "wasted: [{}, {stable: 9 steps}]")
     found, _ = read(tmp_path, planted(), text)
     undecayed, lengths = found.warnings
-    assert undecayed.startswith("ends at the stable rate, undecayed: 'wasted'; ")
-    assert lengths.startswith("variants end at different lengths")
+    assert (undecayed.code, undecayed.values["variants"]) == ("undecayed-variants", ["wasted"])
+    assert lengths.code == "different-lengths"
     text, held = MIXED.split("      tenth", maxsplit=1)[0], "{stable: 9 steps"
     text = text.replace("plain: {", f"plain: {held}").replace("half: {", f"half: {held}, ")
     assert read(tmp_path, planted(), text)[0].warnings == ()
@@ -147,18 +147,15 @@ def test_what_ends_undecayed_beside_decays_is_told(tmp_path):
 
 def test_two_seeds_are_told_of(tmp_path):
     found, _ = read(tmp_path, planted(own=1e-3), MIXED.replace("seeds: 3", "seeds: 2"))
-    assert found.warnings == (
-        "two seeds, so an interval rests on one degree of freedom and may by chance be far too "
-        "narrow or too wide",
-    )
+    (warning,) = found.warnings
+    assert warning.code == "two-seeds"
+    assert warning.values == {"base": "plain", "variants": ["half", "tenth", "all", "wasted"]}
 
 
 def test_one_seed_has_no_interval(tmp_path):
     found, _ = read(tmp_path, planted(), MIXED.replace("seeds: 3", "seeds: 1"))
     assert all(each.low is None for each in found.quantities)
-    assert found.warnings == (
-        "one seed: nothing tells how large noise is, so no interval is given",
-    )
+    assert [warning.code for warning in found.warnings] == ["one-seed"]
     assert "not 'wasted', which 'plain' beats." in found.lead
     assert branch_drawings(found)[0].save(tmp_path, np.array([])).stat().st_size > 5000
 
@@ -169,14 +166,13 @@ def test_diverged_and_missing_runs_are_named(tmp_path):
     kept = tuple(r for r in records.runs if r["kind"] == "trunk" or r["variant"] != "all"
                  or r["init_seed"] == 0)  # fmt: skip
     (found,) = branchings(replace(records, runs=kept))
-    assert found.warnings == (
-        "no seed shared with 'plain', and so not compared: 'half'",
-        "one seed shared with 'plain', so no interval: 'all'",
-        "two seeds shared with 'plain', so an interval rests on one degree of freedom and may by "
-        "chance be far too narrow or too wide: 'tenth' and 'wasted'",
-        "diverged and left out: 'plain' (seed 1), 'half' (seeds 0 and 2)",
-        "not there yet: 'all' (seeds 1 and 2)",
-    )
+    assert [(warning.code, warning.values) for warning in found.warnings] == [
+        ("no-shared-seed", {"base": "plain", "variants": ["half"]}),
+        ("one-shared-seed", {"base": "plain", "variants": ["all"]}),
+        ("two-seeds", {"base": "plain", "variants": ["tenth", "wasted"]}),
+        ("diverged-runs", {"seeds": {"plain": (1,), "half": (0, 2)}}),
+        ("missing-runs", {"seeds": {"all": (1, 2)}}),
+    ]
     # 'half' has seed 1 alone, which 'plain' lacks.
     assert [way.name for way in found.others] == ["tenth", "all", "wasted"]
 
@@ -233,13 +229,15 @@ def test_a_stage_that_diverged_takes_every_variant_that_goes_through_it_along(tm
     assert not first.left.missing
     assert second.left.diverged == {"plain": (0,), "half": (1,), "tenth": (1,), "again": (0,)}
     assert second.left.missing == {"all": (1,)}
-    assert "diverged and left out: 'plain' (seed 0), 'half' (seed 1), " in str(second.warnings)
+    told = {warning.code: warning.values for warning in second.warnings}
+    assert told["diverged-runs"] == {"seeds": second.left.diverged}
 
 
 def test_without_the_first_variant_the_next_is_the_base(tmp_path):
     found, known = read(tmp_path, planted(blown={("plain", seed) for seed in range(3)}))
     assert known["loss on docs, 'all' minus 'half'"].value == pytest.approx(0.22, abs=1e-9)
-    assert "'plain' has no finished run: differences are from 'half'" in found.warnings
+    told = {warning.code: warning.values for warning in found.warnings}
+    assert told["other-base"] == {"variant": "plain", "base": "half"}
 
 
 def test_forks_are_apart_and_half_done_studies_are_read(tmp_path):

@@ -122,7 +122,8 @@ def test_what_is_never_reached_is_compared_with_the_floor(tmp_path):
     assert found.best is None
     assert "32x3 does not reach the loss of 64x3 at 10N within 600 tokens" in found.lead
     assert "above the" in found.lead
-    assert "at 10N, 20N, 40N, 60N within" in found.warnings[0]
+    assert found.warnings[0].code == "loss-not-reached"
+    assert found.warnings[0].values["horizons"] == ["10N", "20N", "40N", "60N"]
 
 
 def test_a_small_model_that_is_better_from_the_start_is_said_to_be(tmp_path):
@@ -137,7 +138,7 @@ def test_one_seed_has_no_interval_and_says_so(tmp_path):
     one = LONG.replace("seeds: 3", "seeds: 1")
     (found,) = catch_ups(planted_records(tmp_path, one, planted(), head=HEAD))
     assert quantities(found)["tokens of 32x3 to match 64x3 at 20N"].low is None
-    assert any("there is one seed" in said for said in found.warnings)
+    assert "crossing-unsure" in [warning.code for warning in found.warnings]
     assert [
         drawing.save(tmp_path, np.array([SMALL, LARGE])).stem
         for drawing in overtraining_drawings(found)
@@ -161,7 +162,9 @@ def test_every_half_done_sweep_is_read_without_a_traceback(tmp_path):
         for found in catch_ups(replace(records, runs=records.runs[:done])):
             assert found.lead
     (found,) = catch_ups(records)
-    assert "4 runs diverged and are left out" in found.warnings
+    assert {warning.code: warning.values for warning in found.warnings}["diverged-runs"] == {
+        "runs": 4
+    }
     assert catch_ups(replace(records, runs=())) == ()
 
 

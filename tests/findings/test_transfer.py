@@ -141,7 +141,9 @@ def test_a_rate_that_diverged_is_told_and_gives_up_no_number(tmp_path):
     assert f"{carried}, muP" in found
     assert f"{carried}, standard" not in found
     assert "diverged" in finding.lead
-    assert any("width 256 at 0.008, 0.016, 0.032, 0.064" in said for said in finding.warnings)
+    (diverged,) = (each for each in finding.warnings if each.code == "diverged-runs")
+    assert diverged.values == {"runs": 8, "variant": "standard"}
+    assert "width 256 at 0.008, 0.016, 0.032, 0.064" in diverged.message
 
 
 def test_variants_and_sizes_that_diverged_altogether_are_told(tmp_path):
@@ -152,8 +154,9 @@ def test_variants_and_sizes_that_diverged_altogether_are_told(tmp_path):
 
     (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
     assert [variant.name for variant in finding.variants] == ["muP"]
-    assert any(said.startswith("standard: ") and "56 runs" in said for said in finding.warnings)
-    assert any("no valley, at width 256" in said for said in finding.warnings)
+    told = {warning.code: warning.values for warning in finding.warnings}
+    assert told["too-few-places"]["diverged"] == 56
+    assert told["few-rates"] == {"places": ("width 256",), "variant": "muP"}
     assert finding.missing == 0
 
 
@@ -198,7 +201,7 @@ def test_an_optimum_at_the_edge_is_a_bound_and_says_so(tmp_path):
         None, None, "at most", "at most",
     ]  # fmt: skip
     assert "at least" in finding.lead
-    assert any("only a bound" in said for said in finding.warnings)
+    assert "edge-minimum" in [warning.code for warning in finding.warnings]
 
 
 def test_unequal_tokens_are_told(tmp_path):
@@ -206,7 +209,7 @@ def test_unequal_tokens_are_told(tmp_path):
     (finding,) = transfers(
         planted_records(tmp_path, tens, lambda row: valley(row["lr"], 8e-3), head=WIDE)
     )
-    assert any("size and length together" in said for said in finding.warnings)
+    assert "different-lengths" in [warning.code for warning in finding.warnings]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
@@ -218,7 +221,7 @@ def test_a_half_done_sweep_says_what_it_can(tmp_path, share, experiments):
     for finding in transfers(replace(whole, runs=some)):
         assert finding.lead
         known(finding)
-        assert any("planned runs are not there yet" in said for said in finding.warnings)
+        assert "missing-runs" in [warning.code for warning in finding.warnings]
         assert transfer_drawings(finding)
     assert bool(transfers(replace(whole, runs=some))) == (share > 0)
 

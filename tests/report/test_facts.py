@@ -101,7 +101,7 @@ def test_a_forecast_without_an_interval_has_nothing_inside_or_outside():
 def test_no_seed_noise_is_said_and_does_not_crash():
     found = verdict([FORECAST | {"sigma": 0.0}], [{"segment": "a", "loss": 2.0}])
     assert found.contest is None
-    assert "seed noise" in found.problem
+    assert "seed noise" in str(found.problem)
     assert verdict([], []) is None
 
 

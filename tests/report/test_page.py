@@ -44,7 +44,7 @@ def test_every_coefficient_and_warning_is_shown(inputs, read):
         assert f"{formatting.significant(value)} {ends}" in text.replace("\u00a0", " "), name
     assert f"{fit.starts_agreeing} of {fit.starts}" in text
     for warning in (*fit.warnings, *inputs.warnings):
-        shown = formatting.typeset(getattr(warning, "message", warning)).replace("\u00a0", " ")
+        shown = formatting.typeset(warning.message).replace("\u00a0", " ")
         assert shown in page.text
 
 

@@ -92,7 +92,7 @@ def run_forecast_check(
     for each in check.sets:
         say(console, f"  {each.name}: {_line(each, check.level)}")
     for warning in check.warnings:
-        say(console, warning, label="warning:")
+        say(console, warning.message, label=f"warning ({warning.code}):")
     print(f"kept in {keep_check(path, check)}")
     return check.inside
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from windtunnel.errors import ConfigError, FitError, StoreError, did_you_mean
+from windtunnel.errors import ConfigError, Diagnostic, FitError, StoreError, did_you_mean
 from windtunnel.export.fits import MEAN, fingerprint_of, fingerprint_of_text
 from windtunnel.export.handoff import EDITED, FILE, Estimate, Handoff
 from windtunnel.export.write import FITS
@@ -49,7 +49,7 @@ class ForecastCheck:
     tokens: float
     level: float
     sets: tuple[Compared, ...]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Diagnostic, ...] = ()
 
     @property
     def inside(self) -> bool:
@@ -58,7 +58,14 @@ class ForecastCheck:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
-        return asdict(self) | {"sets": [asdict(each) for each in self.sets], "inside": self.inside}
+        return {
+            "params": self.params,
+            "tokens": self.tokens,
+            "level": self.level,
+            "sets": [asdict(each) for each in self.sets],
+            "warnings": [str(each) for each in self.warnings],
+            "inside": self.inside,
+        }
 
 
 def check_forecast(
@@ -95,12 +102,12 @@ def check_forecast(
         for mine, theirs in zip(at, (handoff.counts.params, handoff.counts.tokens), strict=True)
     )
     forecasts = {name: handoff.forecast[name] for name in losses}
-    warnings = [f"{each.message} [{EDITED}]" for each in handoff.warnings if each.code == EDITED]
+    warnings = [each for each in handoff.warnings if each.code == EDITED]
     if not own:
         for name in losses:
             found = _fit_of(folder, handoff, name).predict(*at)
             forecasts[name] = Estimate.of(found)
-            warnings += [each.message for each in found.warnings]
+            warnings += found.warnings
     return ForecastCheck(
         params=at[0],
         tokens=at[1],

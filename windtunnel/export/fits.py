@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from windtunnel.config.study import ScalingExperiment, ScheduleConfig
-from windtunnel.errors import ConfigError, FitError, did_you_mean
-from windtunnel.export.handoff import Estimate, Kept, Steps, Warned
+from windtunnel.errors import ConfigError, Diagnostic, FitError, did_you_mean
+from windtunnel.export.handoff import Estimate, Kept, Steps
 from windtunnel.export.request import Asked
 from windtunnel.laws import Fit, fit
 from windtunnel.runs.forecast import as_table, law_inputs, law_rows
@@ -74,7 +74,7 @@ def fingerprint_of_text(text: str) -> str:
 
 def check_fit(
     study: Study, fitted: Fit, rows: list[Row], *, path: Path, accept: tuple[str, ...]
-) -> list[Warned]:
+) -> list[Diagnostic]:
     """The fit's warnings, those that are accepted among them.
 
     Raises:
@@ -110,10 +110,11 @@ def check_fit(
     found = unless_failed(fitted, what=str(path), accept=accept)
     if options := fitted.inputs.get("options"):
         found.append(
-            Warned(
-                code="fit-options",
-                message=f"the fit was made with {options}; so only the mean over the validation "
+            Diagnostic(
+                "fit-options",
+                f"the fit was made with {options}; so only the mean over the validation "
                 "sets is forecast, and no set by itself",
+                options=options,
             )
         )
     return found
@@ -121,7 +122,7 @@ def check_fit(
 
 def unless_failed(
     fitted: Fit, *, what: str, accept: tuple[str, ...], said: str = "", prefix: str = ""
-) -> list[Warned]:
+) -> list[Diagnostic]:
     """The warnings of a fit, `said` before each message and `prefix` before each code.
 
     Raises:
@@ -129,7 +130,8 @@ def unless_failed(
     """
     found = []
     for warning in fitted.warnings:
-        found.append(Warned(code=prefix + warning.code, message=said + warning.message))
+        code = prefix + warning.code
+        found.append(Diagnostic(code, said + warning.message, **warning.values))
         if warning.code not in FAILING:
             continue
         if warning.code not in accept:
@@ -142,7 +144,7 @@ def unless_failed(
                 warning=warning.code,
             )
         accepted = f"{said}{warning.code}: {FAILING[warning.code]}; accepted at export"
-        found.append(Warned(code="accepted", message=accepted))
+        found.append(Diagnostic("accepted", accepted, warning=warning.code))
     return found
 
 
@@ -254,7 +256,7 @@ class SetFits:
     """The fit of each validation set beside that of their mean, and why others have none."""
 
     fits: Mapping[str, Fit]
-    warnings: list[Warned]
+    warnings: list[Diagnostic]
 
 
 def fits_by_set(mean: Fit, rows: list[Row], *, accept: tuple[str, ...]) -> SetFits:
@@ -293,7 +295,12 @@ def fits_by_set(mean: Fit, rows: list[Row], *, accept: tuple[str, ...]) -> SetFi
             fits[name] = fit(as_table(chosen), level=mean.level).made_from(mean.inputs)
         except FitError as refused:
             warnings.append(
-                Warned(code="set-not-forecast", message=f"validation set {name}: {refused}")
+                Diagnostic(
+                    "set-not-forecast",
+                    f"validation set {name}: {refused}",
+                    set=name,
+                    cause=refused.code,
+                )
             )
             continue
         what = f"validation set {name}"

@@ -10,13 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from windtunnel.accounting import flops_6nd
 from windtunnel.config import ModelSpec, Recipe
 from windtunnel.config.model import Positive
 from windtunnel.config.units import Strict
-from windtunnel.errors import ConfigError, FitError, Refused, boundary
+from windtunnel.errors import ConfigError, Diagnostic, FitError, Refused, boundary
 from windtunnel.laws import Interval
 from windtunnel.laws.schema import digest_of, is_edited, parse, text_of
 from windtunnel.mup import Role
@@ -78,11 +85,30 @@ EDITED = "edited-handoff"
 LrRuleName = Literal["none", "sqrt", "measured"]
 
 
-class Warned(Strict):
-    """Something that a reader must know; `code` is stable, `message` is for people."""
+def _read_warning(value: object) -> Diagnostic:
+    """A warning of a written Handoff, which has no values."""
+    match value:
+        case Diagnostic():
+            return value
+        case {"code": str(code), "message": str(message), **rest} if not rest:
+            return Diagnostic(code, message)
+    raise Refused("wrong-type", "expected `code` and `message`, both text", expected="warning")
 
-    code: str
-    message: str
+
+StoredWarning = Annotated[
+    Diagnostic,
+    PlainValidator(_read_warning),
+    PlainSerializer(lambda each: {"code": each.code, "message": each.message}, dict[str, str]),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+            "required": ["code", "message"],
+            "additionalProperties": False,
+        }
+    ),
+]
+"""A warning as a Handoff keeps it: a stable code, and a message for people."""
 
 
 class RoleValues(Strict):
@@ -292,7 +318,7 @@ class Handoff(Strict):
     winners: tuple[Winner, ...]
     law: Law
     inputs: Inputs
-    warnings: tuple[Warned, ...]
+    warnings: tuple[StoredWarning, ...]
     digest: str | None = None
 
     def to_json(self) -> str:
@@ -335,12 +361,13 @@ class Handoff(Strict):
                 raise contradiction
         if not edited:
             return handoff
-        said = Warned(
-            code=EDITED,
-            message=f"{file}: was changed by hand since it was written (its digest is that of "
+        warning = Diagnostic(
+            "edited-handoff",
+            f"{file}: was changed by hand since it was written (its digest is that of "
             f"another content), so that its numbers are not those of the study; {fix}",
+            path=file,
         )
-        return handoff.model_copy(update={"warnings": (said, *handoff.warnings)})
+        return handoff.model_copy(update={"warnings": (warning, *handoff.warnings)})
 
 
 def counts_of(model: ModelSpec, tokens: int) -> Counts:

@@ -13,7 +13,7 @@ from typing import Generic, Literal, TypeVar
 
 from windtunnel.config import ModelSpec, Recipe
 from windtunnel.config.study import ScheduleConfig
-from windtunnel.errors import ConfigError
+from windtunnel.errors import ConfigError, Diagnostic
 from windtunnel.export.fits import unless_failed
 from windtunnel.export.handoff import (
     BatchChoice,
@@ -21,7 +21,6 @@ from windtunnel.export.handoff import (
     LrRuleName,
     Multipliers,
     Steps,
-    Warned,
 )
 from windtunnel.export.request import Asked, Companion
 from windtunnel.findings.batch import batches
@@ -83,7 +82,7 @@ def decay_start_of(schedule: ScheduleConfig, *, warmup: int, end: int) -> int:
 ROWS_TOGETHER = 16
 """A batch read off a law is rounded to so many rows (MiniCPM4, arXiv 2506.07900, section 2.3)."""
 
-Warnings = list[Warned]
+Warnings = list[Diagnostic]
 
 
 T = TypeVar("T")
@@ -126,7 +125,9 @@ def batch_of(
             f"no batch study: the study's batch of {recipe.batch_tokens:,} tokens is kept. It does "
             "not transfer: a grid over recipe.batch_tokens (docs/study.md) measures how it grows"
         )
-        return _choice(rows, context, "study", said), [Warned(code="batch-kept", message=said)]
+        return _choice(rows, context, "study", said), [
+            Diagnostic("batch-kept", said, batch_tokens=recipe.batch_tokens)
+        ]
     best, span = law.of.predict(loss, trunks=math.inf), law.of.domain["loss"]
     rows = max(1, round(best.value / context))
     if rows > ROWS_TOGETHER:
@@ -175,10 +176,12 @@ def lr_rule_of(
         return _rule("none", 0.0, recipe, batch_tokens, said), []
     power = {"none": 0.0, "sqrt": 0.5}.get(rule, exponent.value if exponent else 0.0)
     rule_found = _rule(rule, power, recipe, batch_tokens, _evidence(joint, rule))
-    measured_at = Warned(
-        code="forecast-batch",
-        message=f"the forecast is of batch {recipe.batch_tokens:,}, at which the law was measured; "
+    measured_at = Diagnostic(
+        "forecast-batch",
+        f"the forecast is of batch {recipe.batch_tokens:,}, at which the law was measured; "
         f"at {batch_tokens:,} the same tokens end at another loss",
+        measured=recipe.batch_tokens,
+        batch_tokens=batch_tokens,
     )
     return rule_found, [measured_at, *_outside(joint, asked, rule_found, batch_tokens)]
 
@@ -225,33 +228,40 @@ def _evidence(joint: _Found[JointFinding] | None, rule: LrRuleName) -> str:
 
 def _outside(
     joint: _Found[JointFinding] | None, asked: Asked, rule: LrRule, batch_tokens: int
-) -> Iterator[Warned]:
+) -> Iterator[Diagnostic]:
     """What is not known of the rate at this batch."""
     if joint is None or joint.of.exponent is None:
         chosen = "asked for" if asked.lr_rule else "assumed"
-        yield Warned(
-            code="lr-rule-assumed",
-            message=f"the batch is {batch_tokens / rule.tuned_batch_tokens:.3g} times the one that "
+        yield Diagnostic(
+            "lr-rule-assumed",
+            f"the batch is {batch_tokens / rule.tuned_batch_tokens:.3g} times the one that "
             f"the rate was tuned at; the rule {rule.rule} is {chosen}, not measured",
+            rule=rule.rule,
+            tuned=rule.tuned_batch_tokens,
+            batch_tokens=batch_tokens,
         )
         return
     measured = [valley.at for size in joint.of.sizes for valley in size.valleys]
     low, high = min(measured), max(measured)
     if not low <= batch_tokens <= high:
-        yield Warned(
-            code="batch-outside",
-            message=f"batch {batch_tokens:,} lies outside the batches of {joint.where}, {low:,.0f} "
+        yield Diagnostic(
+            "batch-outside",
+            f"batch {batch_tokens:,} lies outside the batches of {joint.where}, {low:,.0f} "
             f"to {high:,.0f}: the rule {rule.rule} is extrapolated",
+            batch_tokens=batch_tokens,
+            measured=[low, high],
         )
 
 
-def _beyond(law: _Found[Fit], loss: float) -> Iterator[Warned]:
+def _beyond(law: _Found[Fit], loss: float) -> Iterator[Diagnostic]:
     low, high = law.of.domain["loss"]
     if not low <= loss <= high:
-        yield Warned(
-            code="batch-extrapolated",
-            message=f"the forecast loss {loss:.4f} lies outside the losses of the batch law, "
+        yield Diagnostic(
+            "batch-extrapolated",
+            f"the forecast loss {loss:.4f} lies outside the losses of the batch law, "
             f"{low:.3f} to {high:.3f}",
+            loss=loss,
+            measured=[low, high],
         )
 
 

@@ -10,8 +10,7 @@ from pydantic import ValidationError
 from windtunnel.config import ModelSpec, Size
 from windtunnel.config.study import ModelFamily
 from windtunnel.config.yaml import read_tree
-from windtunnel.errors import ConfigError, did_you_mean
-from windtunnel.export.handoff import Warned
+from windtunnel.errors import ConfigError, Diagnostic, did_you_mean
 from windtunnel.export.request import Asked
 from windtunnel.laws import Fit, optimum
 from windtunnel.laws.interval import Span, decades_beyond
@@ -71,15 +70,17 @@ def size_of(ground: StudyContext, fitted: Fit, asked: Asked) -> Sized:
     return Sized(model=model, tokens=tokens, how="size and data as asked")
 
 
-def size_diagnostics(asked: Asked, model: ModelSpec) -> list[Warned]:
+def size_diagnostics(asked: Asked, model: ModelSpec) -> list[Diagnostic]:
     """A warning where no size of the family is near the params that were asked for."""
     if asked.params is None or abs(model.params / asked.params - 1) <= CLOSE:
         return []
     return [
-        Warned(
-            code="size-rounded",
-            message=f"{asked.params:.4g} params were asked for; the nearest model of the family's "
+        Diagnostic(
+            "size-rounded",
+            f"{asked.params:.4g} params were asked for; the nearest model of the family's "
             f"shape, {model.size}, has {model.params:,}: say another with --shape or --model",
+            asked=asked.params,
+            params=model.params,
         )
     ]
 
@@ -143,39 +144,44 @@ def own_domain(fitted: Fit, rows: list[Row]) -> dict[str, Span]:
 
 def check_reach(
     fitted: Fit, own: Mapping[str, Span], model: ModelSpec, tokens: float, *, accepted: bool
-) -> list[Warned]:
+) -> list[Diagnostic]:
     """Warnings where the target lies outside the fitted runs, or outside those of the study itself.
 
     Raises:
         ConfigError: It lies further than `FURTHEST` decades, and that was not accepted.
     """
-    found, far, beyond = [], [], []
+    found = list[Diagnostic]()
+    far = list[Diagnostic]()
     target = {"params": float(model.params), "tokens": tokens}
-    for what, code, domain in (
-        ("the fitted runs", "extrapolates", fitted.domain),
-        ("the runs of this recipe (the study's own)", "recipe-beyond", own),
-    ):
+    for domain in (fitted.domain, own):
         for name, value in target.items():
             decades = decades_beyond(value, domain[name])
-            if not decades or (code == "recipe-beyond" and domain[name] == fitted.domain[name]):
+            if not decades or (domain is own and own[name] == fitted.domain[name]):
                 continue
-            side, edge = ("above", 1) if decades > 0 else ("below", 0)
-            said = (
-                f"{name} = {value:.3g} is {abs(decades):.2f} decades {side} {what} "
-                f"({domain[name][edge]:.3g})"
+            runs = (
+                "the runs of this recipe (the study's own)" if domain is own else "the fitted runs"
             )
-            found.append(Warned(code=code, message=said))
+            side, edge = ("above", 1) if decades > 0 else ("below", 0)
+            found.append(
+                Diagnostic(
+                    "recipe-beyond" if domain is own else "extrapolates",
+                    f"{name} = {value:.3g} is {abs(decades):.2f} decades {side} {runs} "
+                    f"({domain[name][edge]:.3g})",
+                    column=name,
+                    value=value,
+                    decades=decades,
+                )
+            )
             if abs(decades) > FURTHEST:
-                far.append(said)
-                beyond.append({"column": name, "value": value, "decades": decades, "code": code})
+                far.append(found[-1])
     if far and not accepted:
         raise ConfigError(
             "beyond-domain",
-            f"{' and '.join(far)}, and no more than {FURTHEST:g} is handed over: train larger "
-            "sizes or longer horizons, or take the forecast as it is with --extrapolate, which "
-            "the Handoff will say",
+            f"{' and '.join(each.message for each in far)}, and no more than {FURTHEST:g} is "
+            "handed over: train larger sizes or longer horizons, or take the forecast as it is "
+            "with --extrapolate, which the Handoff will say",
             furthest=FURTHEST,
-            beyond=beyond,
+            beyond=[{**each.values, "code": each.code} for each in far],
         )
     return found
 
@@ -235,8 +241,6 @@ def _model_in(path: Path, ground: StudyContext) -> ModelSpec:
             )
     try:
         family = ModelFamily.model_validate(ground.config.model.model_dump() | given)
-        (size,) = given["sizes"] and family.sizes
-        return family.spec(size, vocab_size=ground.vocab_size)
     except ValidationError as wrong:
         error = wrong.errors()[0]
         where = ".".join(str(part) for part in error["loc"])
@@ -250,15 +254,19 @@ def _model_in(path: Path, ground: StudyContext) -> ModelSpec:
             key=key,
             cause=_first(wrong),
         ) from None
-    except (KeyError, TypeError, ValueError) as wrong:
-        said = f": {wrong}" if isinstance(wrong, ValueError) and "unpack" not in str(wrong) else ""
-        raise ConfigError(
-            "invalid-value",
-            f"{path}:{section.line}: model: one size is exported, as `sizes: [2304x40]`{said}",
-            path=path,
-            line=section.line,
-            key="model.sizes",
-        ) from None
+    problem = ""
+    if given.get("sizes") and len(family.sizes) == 1:
+        try:
+            return family.spec(family.sizes[0], vocab_size=ground.vocab_size)
+        except ValueError as wrong:
+            problem = f": {wrong}"
+    raise ConfigError(
+        "invalid-value",
+        f"{path}:{section.line}: model: one size is exported, as `sizes: [2304x40]`{problem}",
+        path=path,
+        line=section.line,
+        key="model.sizes",
+    )
 
 
 def _first(wrong: ValueError) -> str:

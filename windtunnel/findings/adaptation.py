@@ -24,11 +24,19 @@ from typing import ClassVar
 import numpy as np
 
 from windtunnel.config.branch import BranchExperiment, Stage
-from windtunnel.errors import FitError
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.findings.base import LEVEL, Finding, Quantity, said
 from windtunnel.findings.records import Records
 from windtunnel.findings.schedules import paired
-from windtunnel.findings.variants import LOSS, Chains, chains_of, lost, sets_of, tokens_of_stages
+from windtunnel.findings.variants import (
+    LOSS,
+    Chains,
+    chains_of,
+    lost,
+    sets_of,
+    tokens_of_stages,
+    unfinished_variants,
+)
 from windtunnel.laws import Fit, Interval, fit
 from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.laws.table import Floats
@@ -69,7 +77,7 @@ class Course:
     falls: bool
     law: Fit | None
     held_out: HeldOut | None
-    diagnostics: tuple[str, ...]
+    diagnostics: tuple[Diagnostic, ...]
 
     @property
     def forgets(self) -> bool:
@@ -105,7 +113,7 @@ def course_of(on: str, losses: Losses) -> Course:
     falls = down and not any(_rises(losses, *two) for two in pairwise(_lengths(losses)))
     law: Fit | None = None
     held_out: HeldOut | None = None
-    diagnostics: tuple[str, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
     if falls and len({seed for _, seed in losses}) > 1:
         law, held_out, diagnostics = _law(losses)
     return Course(
@@ -148,21 +156,26 @@ def _rises(losses: Losses, short: int, long: int) -> bool:
     return gap is not None and gap.low is not None and gap.low > 0
 
 
-def _law(losses: Losses) -> tuple[Fit | None, HeldOut | None, tuple[str, ...]]:
+def _law(losses: Losses) -> tuple[Fit | None, HeldOut | None, tuple[Diagnostic, ...]]:
     """The law, how it foretells the longest, and what is to be said of it."""
     try:
         found = _fitted(losses)
     except FitError as why:
-        return None, None, (f"no power law: {why}",)
-    diagnostics = tuple(each.message for each in found.warnings if each.code != "no-holdout")
+        return None, None, (_no_law(str(why), why.code),)
+    diagnostics = tuple(each for each in found.warnings if each.code != "no-holdout")
     ends = [found.intervals.get(name, NO_INTERVAL) for name in ("b", "c")]
     if not np.isfinite(ends).all():
-        return None, None, ("no power law: it has no finite interval", *diagnostics)
+        return None, None, (_no_law("it has no finite interval", "no-interval"), *diagnostics)
     if not (found.coefficients["b"] < 0 < found.coefficients["a"]):
-        return None, None, ("no power law: the loss does not flatten towards a floor", *diagnostics)
+        problem = _no_law("the loss does not flatten towards a floor", "no-floor")
+        return None, None, (problem, *diagnostics)
     if ends[0][1] >= 0:
-        return None, None, ("no power law: its exponent may be 0", *diagnostics)
+        return None, None, (_no_law("its exponent may be 0", "zero-exponent"), *diagnostics)
     return found, _held_out(losses), diagnostics
+
+
+def _no_law(why: str, cause: str) -> Diagnostic:
+    return Diagnostic("no-power-law", f"no power law: {why}", cause=cause)
 
 
 def _held_out(losses: Losses) -> HeldOut | None:
@@ -223,7 +236,7 @@ class AdaptationFinding(Finding):
         return tuple(self._quantities())
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """One seed, runs that are not there, and what the fits say of themselves."""
         return tuple(self._warned())
 
@@ -240,14 +253,18 @@ class AdaptationFinding(Finding):
     def _fields(self, course: Course) -> dict[str, str]:
         return {"set": course.on, "group": self.group, "size": self.size, "fork": self.fork}
 
-    def _warned(self) -> Iterator[str]:
+    def _warned(self) -> Iterator[Diagnostic]:
         if self.seeds < 2:
-            yield "one seed: nothing tells how large noise is, so no law is given"
+            yield Diagnostic(
+                "one-seed",
+                "one seed: nothing tells how large noise is, so no law is given",
+                seeds=1,
+            )
         if self.lost:
-            yield f"diverged or not there yet: {', '.join(self.lost)}"
+            yield unfinished_variants(self.lost)
         for course in self.courses:
             for diagnostic in course.diagnostics:
-                yield f"{course.on}: {diagnostic}"
+                yield diagnostic.at(course.on, set=course.on)
 
 
 def adaptations(records: Records) -> tuple[AdaptationFinding, ...]:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from windtunnel.errors import ConfigError, Refused, boundary
+from windtunnel.errors import ConfigError, Diagnostic, Refused, boundary
 from windtunnel.findings.labels import Field, label_of
 from windtunnel.laws import Interval
 from windtunnel.runs.dynamics import CHANGE, SERIES
@@ -105,7 +105,7 @@ class Finding(ABC):
         """Its numbers, the most telling first."""
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """What a reader must know before using them."""
         return ()
 
@@ -146,6 +146,23 @@ def said(found: Interval, digits: str = ".3g") -> str:
     if np.isnan(found.low):
         return f"{found.value:{digits}}"
     return f"{found.value:{digits}} ({found.low:{digits}} to {found.high:{digits}})"
+
+
+def one_seed() -> Diagnostic:
+    """The warning that nothing measures the noise."""
+    return Diagnostic(
+        "one-seed", "one seed: nothing tells how large noise is, so no interval is given", seeds=1
+    )
+
+
+def missing_runs(count: int) -> Diagnostic:
+    """The warning of planned runs that have no row yet."""
+    return Diagnostic("missing-runs", f"{count} planned runs are not there yet", runs=count)
+
+
+def diverged_runs(count: int) -> Diagnostic:
+    """The warning of runs that no number here rests on."""
+    return Diagnostic("diverged-runs", f"{count} runs diverged and are left out", runs=count)
 
 
 TEXT = frozenset(

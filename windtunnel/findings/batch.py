@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from windtunnel.config.study import GridExperiment
-from windtunnel.errors import FitError
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.findings.base import Finding, Quantity
 from windtunnel.findings.records import Records
 from windtunnel.laws import Fit, Interval, fit
@@ -28,12 +28,12 @@ class BatchFinding(Finding):
     """Best batch against loss, batch* = k / L^p.
 
     Attributes:
-        fitted: the law `batch`; None where it cannot be fitted, and `why_not` says why.
+        fitted: the law `batch`; None where it cannot be fitted, for the reason in `problem`.
         diverged: (size, batch_tokens) of every run that diverged.
     """
 
     fitted: Fit | None
-    why_not: str = ""
+    problem: FitError | None = None
     sizes: dict[float, str]
     diverged: tuple[tuple[str, int], ...] = ()
 
@@ -44,7 +44,7 @@ class BatchFinding(Finding):
     def lead(self) -> str:
         """The law, what being off it costs, and MiniCPM's exponent beside it."""
         if self.fitted is None:
-            return f"No best batch can be read from these runs. {self.why_not}."
+            return f"No best batch can be read from these runs. {self.problem}."
         p, span = self.fitted.coefficients["p"], self.fitted.intervals.get("p")
         known = theirs = ""
         if span is not None:
@@ -81,16 +81,21 @@ class BatchFinding(Finding):
         )
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """Of the fit (minima at an edge among them), and what diverged."""
-        said = [diagnostic.message for diagnostic in self.fitted.warnings] if self.fitted else []
+        found = list(self.fitted.warnings) if self.fitted else []
         if self.diverged:
-            cells = dict.fromkeys(f"{size} at {batch:,}" for size, batch in self.diverged)
-            said.append(
-                f"{len(self.diverged)} runs diverged and are left out: {', '.join(cells)} tokens "
-                "per update"
+            cells = list(dict.fromkeys(f"{size} at {batch:,}" for size, batch in self.diverged))
+            found.append(
+                Diagnostic(
+                    "diverged-runs",
+                    f"{len(self.diverged)} runs diverged and are left out: {', '.join(cells)} "
+                    "tokens per update",
+                    runs=len(self.diverged),
+                    cells=cells,
+                )
             )
-        return tuple(said)
+        return tuple(found)
 
     def _bests(self) -> Iterator[tuple[str, float, Quantity]]:
         """Size, its lowest loss that has a best batch, and the law's batch there."""
@@ -125,15 +130,15 @@ def _is_enough(records: Records, experiment: str) -> bool:
 
 def _finding(records: Records, experiment: str) -> BatchFinding:
     rows = records.of(experiment, decayed=False)
-    fitted, why_not = None, ""
+    fitted, problem = None, None
     try:
         fitted = fit(records.table(experiment), "batch")
     except FitError as refused:
-        why_not = str(refused)
+        problem = refused
     return BatchFinding(
         experiment=experiment,
         fitted=fitted,
-        why_not=why_not,
+        problem=problem,
         sizes={float(row["params"]): row["size"] for row in rows},
         diverged=tuple(
             (row["size"], row["batch_tokens"]) for row in rows if row["outcome"] == "diverged"

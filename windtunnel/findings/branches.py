@@ -16,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from windtunnel.config.branch import BranchExperiment
+from windtunnel.errors import Diagnostic
 from windtunnel.findings.base import Finding, Quantity, said
 from windtunnel.findings.records import Records
 from windtunnel.findings.schedules import paired
@@ -151,7 +152,7 @@ class BranchFinding(Finding):
         return (*gaps, *means)
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """Too few seeds, runs that are not there, ends that are not of one kind."""
         return tuple(diagnostics(self.left, self.first))
 

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windtunnel.config.search import SearchExperiment
+from windtunnel.errors import Diagnostic
 from windtunnel.findings.base import Finding, Quantity
 from windtunnel.findings.records import Records
 from windtunnel.laws import Interval, fit
@@ -339,18 +340,22 @@ class TrainingDynamics(Finding):
         return tuple(each for each in found if each is not None)
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """What is missing, and what one seed cannot tell."""
-        said = []
+        found = []
         if self.lacking:
-            said.append(
-                f"{self.what}: {self.lacking} finished decays have too few rows of dynamics, they "
-                "or their trunks; what was trained before `dynamics` was asked for is not trained "
-                "again"
+            found.append(
+                Diagnostic(
+                    "few-dynamics",
+                    f"{self.lacking} finished decays have too few rows of dynamics, they or their "
+                    "trunks; what was trained before `dynamics` was asked for is not trained again",
+                    decays=self.lacking,
+                )
             )
         if len(self.pairs) == 1:
-            said.append(f"{self.what}: one seed has no interval, and what held may be its luck")
-        return tuple(said)
+            message = "one seed has no interval, and what held may be its luck"
+            found.append(Diagnostic("one-seed", message, seeds=1))
+        return tuple(each.at(self.what, runs=self.what) for each in found)
 
     def _over_seeds(
         self, quantity: str, of_pair: OfPair, unit: str, scale: Scale

@@ -13,8 +13,8 @@ from typing import ClassVar
 import numpy as np
 
 from windtunnel.config.study import GridExperiment
-from windtunnel.errors import FitError
-from windtunnel.findings.base import Finding, Quantity, said
+from windtunnel.errors import Diagnostic, FitError
+from windtunnel.findings.base import Finding, Quantity, missing_runs, said
 from windtunnel.findings.labels import RULE_LABELS
 from windtunnel.findings.lr_curves import (
     BATCH,
@@ -22,8 +22,8 @@ from windtunnel.findings.lr_curves import (
     SIZE,
     SeedNoise,
     Valleys,
+    count_missing_runs,
     mean_exponent,
-    missing_runs,
     rate_grids,
     read_variants,
     seed_noise,
@@ -149,7 +149,7 @@ class JointFinding(Finding):
         exponent: of the best rate in the batch, mean over sizes; None where none has two optima.
         follows: the cost of every rule, by its name.
         power2: the law lr = a params^b batch^c; None where too few cells have an optimum.
-        why_not: what the law said then.
+        problem: why there is none.
         steplaw: StepLaw's published rate and batch at every size.
         noise: between seeds.
         missing: planned runs that have no row yet.
@@ -160,11 +160,11 @@ class JointFinding(Finding):
     exponent: Interval | None
     follows: dict[str, Follow]
     power2: Fit | None
-    why_not: str
+    problem: FitError | None
     steplaw: tuple[StepLaw, ...]
     noise: SeedNoise | None
     missing: int = 0
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[FitError, ...] = ()
 
     kind: ClassVar[str] = "lr-batch"
     title: ClassVar[str] = "Learning rate and batch"
@@ -217,36 +217,49 @@ class JointFinding(Finding):
         )
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """Optima at an edge, divergence, rules that left the rates tried, runs still to come."""
         found = [warning for size in self.sizes for warning in size.warnings]
-        found += self.left_out
+        found += [each.diagnostic() for each in self.left_out]
         found += [
-            f"{RULE_LABELS[name]}: {each.outside} of {each.outside + each.known} cells lie "
-            "outside the rates tried and are not in its regret"
+            Diagnostic(
+                "outside-rates",
+                f"{RULE_LABELS[name]}: {each.outside} of {each.outside + each.known} cells lie "
+                "outside the rates tried and are not in its regret",
+                rule=name,
+                cells=each.outside,
+                of=each.outside + each.known,
+            )
             for name, each in self.follows.items()
             if each.outside
         ]
-        if self.power2 is None:
-            found.append(f"no law of rate by size and batch: {self.why_not}")
+        if self.problem is not None:
+            message = f"no law of rate by size and batch: {self.problem}"
+            found.append(Diagnostic("no-rate-law", message, cause=self.problem.code))
         found += self._published_warnings()
         if self.missing:
-            found.append(f"{self.missing} planned runs are not there yet")
+            found.append(missing_runs(self.missing))
         return tuple(found)
 
-    def _published_warnings(self) -> Iterator[str]:
+    def _published_warnings(self) -> Iterator[Diagnostic]:
         for each in self.steplaw:
             if not np.isfinite(each.regret):
-                yield (
+                yield Diagnostic(
+                    "published-outside",
                     f"StepLaw's rate for {each.size or 'this size'}, {each.lr:.3g}, lies outside "
                     f"the tried rates ({each.tried[0]:.3g} to {each.tried[1]:.3g}) or beside one "
-                    "that diverged"
+                    "that diverged",
+                    size=each.size,
+                    lr=each.lr,
+                    tried=each.tried,
                 )
         least = min(each.hidden_scale for each in self.steplaw)
         if least < 1:
-            yield (
+            yield Diagnostic(
+                "published-parametrization",
                 "StepLaw's rate was published for the standard parametrization; used as the base "
-                f"rate of muP, hidden matrices train at down to {least:.2g} times it"
+                f"rate of muP, hidden matrices train at down to {least:.2g} times it",
+                hidden_scale=least,
             )
 
     def _exponents(self) -> Iterator[Quantity]:
@@ -303,28 +316,28 @@ def joints(records: Records) -> tuple[JointFinding, ...]:
 def _read(records: Records, grid: GridExperiment) -> JointFinding | None:
     """None while no size has two batches with three rates."""
     rows = records.of(grid.name, decayed=False)
-    sizes, left_out = read_variants(records, variants(grid, rows, [SIZE]), along="batch_tokens")
+    sizes, refused = read_variants(records, variants(grid, rows, [SIZE]), along="batch_tokens")
     if not sizes:
         return None
     known = [size for size in sizes if size.exponent is not None]
     exponent = mean_exponent(known) if known else None
     rules = RULES | ({"measured": exponent.value} if exponent else {})
-    power2, why_not = _power2(sizes)
+    power2, problem = _power2(sizes)
     return JointFinding(
         experiment=grid.name,
         sizes=sizes,
-        left_out=left_out,
+        left_out=refused,
         exponent=exponent,
         follows={name: follow(sizes, value) for name, value in rules.items()},
         power2=power2,
-        why_not=why_not,
+        problem=problem,
         steplaw=tuple(published(size, middle=middle_batch(sizes)) for size in sizes),
         noise=seed_noise([valley for size in sizes for valley in size.valleys]),
-        missing=missing_runs(records, grid),
+        missing=count_missing_runs(records, grid),
     )
 
 
-def _power2(sizes: tuple[Valleys, ...]) -> tuple[Fit | None, str]:
+def _power2(sizes: tuple[Valleys, ...]) -> tuple[Fit | None, FitError | None]:
     """The law through every cell's best rate, or why there is none."""
     valleys = [valley for size in sizes for valley in size.valleys]
     table = Table(
@@ -334,6 +347,6 @@ def _power2(sizes: tuple[Valleys, ...]) -> tuple[Fit | None, str]:
         loss=np.concatenate([v.loss for v in valleys]),
     )
     try:
-        return fit(table, "power2", holdout=None), ""
+        return fit(table, "power2", holdout=None), None
     except FitError as refused:
-        return None, str(refused)
+        return None, refused

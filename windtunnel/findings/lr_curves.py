@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from windtunnel.config.study import GridExperiment
-from windtunnel.errors import FitError
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.findings.base import LEVEL, doubled
 from windtunnel.findings.records import Records
 from windtunnel.laws import Fit, Interval, Table, fit
@@ -193,7 +193,7 @@ class Valleys:
         table: the runs, with that as `params`.
         valleys: those with three rates or more.
         fitted: lr* = k at^b; None where fewer than two optima lie inside the rates tried.
-        why_not: what the law said then.
+        problem: why there is none.
         runs_diverged: how many.
         left_out: places with fewer than three rates that trained.
     """
@@ -203,7 +203,7 @@ class Valleys:
     table: Table
     valleys: tuple[Valley, ...]
     fitted: Fit | None
-    why_not: str
+    problem: FitError | None
     runs_diverged: int
     left_out: tuple[str, ...] = ()
 
@@ -270,23 +270,36 @@ class Valleys:
         return Interval(value, 0.0 if same else low, high)
 
     @property
-    def warnings(self) -> Iterator[str]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """What the law warned of, what has no valley, and which runs diverged."""
-        name = f"{self.name}: " if self.name else ""
-        if self.fitted is None:
-            yield f"{name}no drift of the best rate: {self.why_not}"
-        else:
-            yield from (f"{name}{w.message}" for w in self.fitted.warnings if w.code in TOLD)
+        found = tuple(self._warned())
+        return (
+            tuple(each.at(self.name, variant=self.name) for each in found) if self.name else found
+        )
+
+    def _warned(self) -> Iterator[Diagnostic]:
+        if self.problem is not None:
+            message = f"no drift of the best rate: {self.problem}"
+            yield Diagnostic("no-drift", message, cause=self.problem.code)
+        elif self.fitted is not None:
+            yield from (each for each in self.fitted.warnings if each.code in TOLD)
         if self.left_out:
-            few = ", ".join(self.left_out)
-            yield f"{name}fewer than three rates trained, and no valley, at {few}"
+            yield Diagnostic(
+                "few-rates",
+                "fewer than three rates trained, and no valley, at " + ", ".join(self.left_out),
+                places=self.left_out,
+            )
         if self.runs_diverged:
             places = "; ".join(
                 f"{valley.label} at {', '.join(f'{rate:.3g}' for rate in valley.diverged)}"
                 for valley in self.valleys
                 if valley.diverged
             )
-            yield f"{name}{self.runs_diverged} runs diverged" + (f" ({places})" if places else "")
+            yield Diagnostic(
+                "diverged-runs",
+                f"{self.runs_diverged} runs diverged" + (f" ({places})" if places else ""),
+                runs=self.runs_diverged,
+            )
 
 
 def fit_pair(table: Table, first: float, second: float) -> Fit:
@@ -395,11 +408,11 @@ def valleys_of(records: Records, rows: Sequence[Row], *, name: str, along: Along
         loss=[row["loss"] for row in sound],
         trunk=[row["trunk"] for row in sound],
     )
-    fitted, why_not = None, ""
+    fitted, problem = None, None
     try:
         fitted = fit(table, "lr-valley", holdout=None)
     except FitError as refused:
-        why_not = str(refused)
+        problem = refused
     best = {} if fitted is None else _optima(table, fitted)
     details = {} if fitted is None else {float(s["params"]): s for s in fitted.details["sizes"]}
     return Valleys(
@@ -418,7 +431,7 @@ def valleys_of(records: Records, rows: Sequence[Row], *, name: str, along: Along
             for at in kept
         ),
         fitted=fitted,
-        why_not=why_not,
+        problem=problem,
         runs_diverged=diverged,
         left_out=tuple(
             _label(next(row for row in runs if row[along] == at), along)
@@ -430,18 +443,18 @@ def valleys_of(records: Records, rows: Sequence[Row], *, name: str, along: Along
 
 def read_variants(
     records: Records, variants: Sequence[Variant], *, along: Along
-) -> tuple[tuple[Valleys, ...], tuple[str, ...]]:
+) -> tuple[tuple[Valleys, ...], tuple[FitError, ...]]:
     """The valleys of those that have any, and why the others have none."""
-    found, left_out = [], []
+    found, problems = [], []
     for each in variants:
         try:
             found.append(valleys_of(records, each.rows, name=each.name, along=along))
         except FitError as refused:
-            left_out.append(str(refused))
-    return tuple(found), tuple(left_out)
+            problems.append(refused)
+    return tuple(found), tuple(problems)
 
 
-def missing_runs(records: Records, experiment: GridExperiment) -> int:
+def count_missing_runs(records: Records, experiment: GridExperiment) -> int:
     """How many planned runs have no row yet: neither a loss nor a divergence."""
     sizes = experiment.sizes_named or records.config.model.sizes
     axes = [values for axis, values in experiment.axes.items() if axis != "size"]

@@ -12,14 +12,15 @@ from typing import ClassVar
 import numpy as np
 
 from windtunnel.config.study import GridExperiment
-from windtunnel.findings.base import Finding, Quantity, said
+from windtunnel.errors import Diagnostic
+from windtunnel.findings.base import Finding, Quantity, missing_runs, said
 from windtunnel.findings.lr_curves import (
     BATCH,
     MIN_RATES,
     RATE,
     SIZE,
     Variant,
-    missing_runs,
+    count_missing_runs,
     rate_grids,
     variants,
 )
@@ -132,22 +133,33 @@ class SensitivityFinding(Finding):
         )
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """Divergence, lowest losses at an edge, and runs that are still to come."""
         found = []
         for each in self.variants:
             if each.diverged:
                 found.append(
-                    f"{each.name}: {each.diverged} runs diverged and count as the loss at init, "
-                    f"{self.loss_at_init:.2f}"
+                    Diagnostic(
+                        "diverged-runs",
+                        f"{each.name}: {each.diverged} runs diverged and count as the loss at "
+                        f"init, {self.loss_at_init:.2f}",
+                        variant=each.name,
+                        runs=each.diverged,
+                        loss=self.loss_at_init,
+                    )
                 )
             if each.best in (each.rates[0], each.rates[-1]):
                 found.append(
-                    f"{each.name}: the lowest loss is at {each.best:.3g}, an end of the rates "
-                    "tried: add rates beyond"
+                    Diagnostic(
+                        "edge-minimum",
+                        f"{each.name}: the lowest loss is at {each.best:.3g}, an end of the rates "
+                        "tried: add rates beyond",
+                        variant=each.name,
+                        lr=each.best,
+                    )
                 )
         if self.missing:
-            found.append(f"{self.missing} planned runs are not there yet")
+            found.append(missing_runs(self.missing))
         return tuple(found)
 
     def _ratios(self) -> Iterator[tuple[str, str, Interval]]:
@@ -206,7 +218,7 @@ def _read(records: Records, grid: GridExperiment) -> SensitivityFinding | None:
             )
             for each, losses in compared
         ),
-        missing=missing_runs(records, grid),
+        missing=count_missing_runs(records, grid),
     )
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from windtunnel.config.study import GridExperiment
-from windtunnel.findings.base import Finding, Quantity, doubled, said, scaled
+from windtunnel.errors import Diagnostic, FitError
+from windtunnel.findings.base import Finding, Quantity, doubled, missing_runs, said, scaled
 from windtunnel.findings.lr_curves import (
     BATCH,
     RATE,
@@ -19,10 +20,10 @@ from windtunnel.findings.lr_curves import (
     Carried,
     SeedNoise,
     Valleys,
+    count_missing_runs,
     exponent_between,
     mean_exponent,
     mean_of,
-    missing_runs,
     rate_grids,
     read_variants,
     seed_noise,
@@ -50,7 +51,7 @@ class TransferFinding(Finding):
     variants: tuple[Valleys, ...]
     noise: SeedNoise | None
     missing: int = 0
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[FitError, ...] = ()
 
     kind: ClassVar[str] = "lr-transfer"
     title: ClassVar[str] = "Learning-rate transfer"
@@ -101,18 +102,22 @@ class TransferFinding(Finding):
         )
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """Of the laws, of divergence, of unequal lengths, and of runs that are still to come."""
         found = [warning for variant in self.variants for warning in variant.warnings]
-        found += self.left_out
+        found += [each.diagnostic() for each in self.left_out]
         lengths = {valley.tokens for variant in self.variants for valley in variant.valleys}
         if self.along != "tokens" and len(lengths) > 1:
             found.append(
-                f"the sizes were trained on {min(lengths):.3g} to {max(lengths):.3g} tokens: the "
-                "drift is that of size and length together"
+                Diagnostic(
+                    "different-lengths",
+                    f"the sizes were trained on {min(lengths):.3g} to {max(lengths):.3g} tokens: "
+                    "the drift is that of size and length together",
+                    tokens=[min(lengths), max(lengths)],
+                )
             )
         if self.missing:
-            found.append(f"{self.missing} planned runs are not there yet")
+            found.append(missing_runs(self.missing))
         return tuple(found)
 
     def _drifts(self) -> Iterator[Quantity]:
@@ -202,16 +207,16 @@ def _read(records: Records, grid: GridExperiment) -> TransferFinding | None:
     others = [axis for axis in grid.axes if axis not in (RATE, SIZE)]
     if along == "tokens":
         others.append(SIZE)
-    found, left_out = read_variants(records, variants(grid, rows, others), along=along)
+    found, refused = read_variants(records, variants(grid, rows, others), along=along)
     if not found:
         return None
     return TransferFinding(
         experiment=grid.name,
         along=along,
         variants=found,
-        left_out=left_out,
+        left_out=refused,
         noise=seed_noise([valley for each in found for valley in each.valleys]),
-        missing=missing_runs(records, grid),
+        missing=count_missing_runs(records, grid),
     )
 
 

@@ -6,7 +6,7 @@ from itertools import product
 from typing import ClassVar
 
 from windtunnel.config.branch import BranchExperiment
-from windtunnel.errors import FitError
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.findings.base import LEVEL, Finding, Quantity, said
 from windtunnel.findings.records import Records
 from windtunnel.findings.variants import branches_at
@@ -20,7 +20,7 @@ class MixingFinding(Finding):
     size: str
     fork: str
     law: MixtureFit | None
-    problem: str | None
+    problem: FitError | None
 
     kind: ClassVar[str] = "mixture"
     title: ClassVar[str] = "Which mixture to decay on"
@@ -57,9 +57,9 @@ class MixingFinding(Finding):
         return tuple(self._quantities()) if self.law else ()
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """Those of the law."""
-        return tuple(each.message for each in self.law.warnings) if self.law else ()
+        return self.law.warnings if self.law else ()
 
     def _quantities(self) -> Iterator[Quantity]:
         assert self.law is not None
@@ -98,7 +98,7 @@ def mixings(records: Records) -> tuple[MixingFinding, ...]:
             try:
                 law = fit_mixture(rows, level=LEVEL)
             except FitError as refused:
-                problem = str(refused)
+                problem = refused
             found.append(
                 MixingFinding(
                     experiment=experiment.name, size=size, fork=str(fork), law=law, problem=problem

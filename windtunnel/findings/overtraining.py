@@ -22,8 +22,8 @@ from typing import ClassVar
 import numpy as np
 
 from windtunnel.config.study import ScalingExperiment
-from windtunnel.errors import FitError
-from windtunnel.findings.base import LEVEL, Finding, Quantity
+from windtunnel.errors import Diagnostic, FitError
+from windtunnel.findings.base import LEVEL, Finding, Quantity, diverged_runs, scaled
 from windtunnel.findings.records import Records
 from windtunnel.laws import Fit, Interval, Table, fit
 from windtunnel.laws.interval import NO_INTERVAL, quantiles
@@ -92,11 +92,6 @@ class Pair:
         if exact:
             return self.small.flops_per_token / self.large.flops_per_token
         return self.small.params / self.large.params
-
-
-def scaled(interval: Interval, factor: float) -> Interval:
-    """The value and both ends times `factor`."""
-    return Interval(interval.value * factor, interval.low * factor, interval.high * factor)
 
 
 DRAWS = 2000
@@ -291,27 +286,44 @@ class CatchUpFinding(Finding):
         return (*self._of_matches(), *self._of_forms())
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """What was not reached, what has no interval, and repeated data."""
-        said = []
+        return tuple(self._warned())
+
+    def _warned(self) -> Iterator[Diagnostic]:
         small, large = self.pair.small.name, self.pair.large.name
         if beyond := [match.horizon for match in self.matches if match.tokens.value == math.inf]:
-            said.append(
+            yield Diagnostic(
+                "loss-not-reached",
                 f"{small} does not come down to the loss of {large} at {', '.join(beyond)} within "
-                f"{self._longest:.0f} tokens per parameter{self._floor_against(self.matches[-1])}"
+                f"{self._longest:.0f} tokens per parameter{self._floor_against(self.matches[-1])}",
+                small=small,
+                large=large,
+                horizons=beyond,
+                tokens_per_param=self._longest,
             )
         if early := [match.horizon for match in self.matches if match.tokens.value == 0]:
-            said.append(f"the shortest run of {small} is below {large} at {', '.join(early)}")
-        if any(match.found and math.isnan(match.tokens.low) for match in self.matches):
-            said.append(
+            yield Diagnostic(
+                "loss-reached-early",
+                f"the shortest run of {small} is below {large} at {', '.join(early)}",
+                small=small,
+                large=large,
+                horizons=early,
+            )
+        unsure = [match for match in self.matches if match.found and math.isnan(match.tokens.low)]
+        if unsure:
+            yield Diagnostic(
+                "crossing-unsure",
                 "where no interval is given, there is one seed, or noise may carry the crossing "
-                f"beyond the lengths of {small}"
+                f"beyond the lengths of {small}",
+                small=small,
+                horizons=[match.horizon for match in unsure],
             )
         if self.epochs > 1:
-            said.append(f"the longest run of {small} reads its data {self.epochs:.1f} times")
+            message = f"the longest run of {small} reads its data {self.epochs:.1f} times"
+            yield Diagnostic("repeated-data", message, small=small, epochs=self.epochs)
         if self.diverged:
-            said.append(f"{self.diverged} runs diverged and are left out")
-        return tuple(said)
+            yield diverged_runs(self.diverged)
 
     @property
     def _longest(self) -> float:

@@ -40,9 +40,10 @@ from scipy.stats import t as student_t
 
 from windtunnel.config import Duration
 from windtunnel.config.branch import BranchExperiment
+from windtunnel.errors import Diagnostic
 from windtunnel.findings.base import Finding, Quantity, said
 from windtunnel.findings.records import Records
-from windtunnel.findings.variants import LOSS, chains_of, lost, sets_of
+from windtunnel.findings.variants import LOSS, chains_of, lost, sets_of, unfinished_variants
 from windtunnel.laws import Interval
 from windtunnel.laws.interval import NO_INTERVAL, quantiles
 from windtunnel.laws.table import Floats
@@ -339,7 +340,7 @@ class RankingFinding(Finding):
         return tuple(self._quantities())
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """One seed, variants that one of them lacks, and orders that are noise."""
         return tuple(self._warned())
 
@@ -376,29 +377,49 @@ class RankingFinding(Finding):
                 yield self.quantity("ceiling", ceiling, set=on, **pair)
                 yield self.quantity("same-best", drawn.same_best, set=on, **pair)
 
-    def _warned(self) -> Iterator[str]:
+    def _warned(self) -> Iterator[Diagnostic]:
         for each in (self.cheap, self.dear):
             if len(each.seeds) < 2:
-                yield f"{each.name}: one seed that all have, so nothing tells how large noise is"
+                yield Diagnostic(
+                    "one-seed",
+                    f"{each.name}: one seed that all have, so nothing tells how large noise is",
+                    experiment=each.name,
+                    seeds=len(each.seeds),
+                )
             if each.lost:
-                yield f"{each.name}: diverged or not there yet: {', '.join(each.lost)}"
+                yield unfinished_variants(each.lost).at(each.name, experiment=each.name)
         if self.unshared:
-            yield f"in one of the two alone, and left out: {', '.join(self.unshared)}"
+            yield Diagnostic(
+                "unshared-variants",
+                f"in one of the two alone, and left out: {', '.join(self.unshared)}",
+                variants=self.unshared,
+            )
         for on in self.sets:
             for each in (self.cheap, self.dear):
                 place, share = loudest(each.losses[on])
                 if len(each.seeds) > 1 and share > LOUD:
-                    yield (
+                    yield Diagnostic(
+                        "noise-of-one",
                         f"{each.name}, {on}: {share:.0%} of the noise is that of "
-                        f"{self.variants[place]!r}, and is taken for that of all"
+                        f"{self.variants[place]!r}, and is taken for that of all",
+                        experiment=each.name,
+                        set=on,
+                        variant=self.variants[place],
+                        share=share,
                     )
                 noisy = neighbours_within_noise(each.losses[on])
                 if noisy:
-                    yield (
+                    yield Diagnostic(
+                        "ranks-within-noise",
                         f"{each.name}, {on}: {noisy} of {len(self.variants) - 1} neighbours in the "
-                        "ranking are within noise of each other"
+                        "ranking are within noise of each other",
+                        experiment=each.name,
+                        set=on,
+                        pairs=noisy,
+                        of=len(self.variants) - 1,
                     )
-        yield "the intervals are of these variants; others may be ranked better or worse"
+        message = "the intervals are of these variants; others may be ranked better or worse"
+        yield Diagnostic("these-variants", message)
 
 
 def rankings(records: Records) -> tuple[RankingFinding, ...]:

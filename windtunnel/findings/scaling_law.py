@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from windtunnel.config import Duration
 from windtunnel.config.study import ScalingExperiment
-from windtunnel.errors import FitError
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.findings.base import LEVEL, Finding, Quantity
 from windtunnel.findings.records import Records
 from windtunnel.laws import Fit, Interval, compare, fit
@@ -127,14 +127,14 @@ class DataModelLaw(Finding):
         fit: of the mean loss over all validation sets.
         by_set: of each set alone; empty where there is only one.
         short: without the extra horizons of single sizes; None where there are none.
-        refused: (which fit, why) of those that the rows could not carry.
+        refused: (which fit, why not) of those that the rows could not carry.
     """
 
     fit: Fit
     by_set: Mapping[str, Fit]
     short: Fit | None
     forecast: ForecastCheck | None
-    refused: tuple[tuple[str, str], ...] = ()
+    refused: tuple[tuple[str, FitError], ...] = ()
 
     kind: ClassVar[str] = "scaling-law"
     title: ClassVar[str] = "Data-model law"
@@ -169,23 +169,30 @@ class DataModelLaw(Finding):
         return tuple(self._quantities())
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """Where the ratios leave what was measured, what could not be fitted, and what compares."""
-        said = [f"{which}: {why}" for which, why in self.refused]
+        found = [
+            Diagnostic("no-law-of-part", f"{part}: {why}", part=part, cause=why.code)
+            for part, why in self.refused
+        ]
         if self.fit.has_optimum:
             for multiple in MULTIPLES:
                 optimum = self.fit.optimum(multiple * self.largest_budget)
-                said += [each.message for each in optimum.warnings]
+                found += optimum.warnings
         decades = math.log10(PUBLISHED[0].flops / self.largest_budget)
         published = ", ".join(
             f"{p.name}'s {p.ratio:g} is at {p.flops:.2g} FLOPs".replace("e+", "e")
             for p in PUBLISHED
         )
-        said.append(
-            f"a ratio means nothing without its compute: {published}, {decades:.0f} decades or "
-            "more above the runs here, in other tokens; only exponents compare"
+        found.append(
+            Diagnostic(
+                "ratio-without-compute",
+                f"a ratio means nothing without its compute: {published}, {decades:.0f} decades or "
+                "more above the runs here, in other tokens; only exponents compare",
+                decades=decades,
+            )
         )
-        return tuple(dict.fromkeys(said))
+        return tuple(dict.fromkeys(found))
 
     def _said_of_ratio(self) -> str:
         if not self.fit.has_optimum:
@@ -275,13 +282,13 @@ def data_model_laws(records: Records) -> tuple[DataModelLaw, ...]:
 
 def _data_model_law(records: Records, experiment: ScalingExperiment) -> DataModelLaw | None:
     rows = records.of(experiment.name)
-    refused: list[tuple[str, str]] = []
+    refused: list[tuple[str, FitError]] = []
 
     def attempt(which: str, rows: list[Row], column: str) -> Fit | None:
         try:
             return _fit(rows, column, which)
         except FitError as why:
-            refused.append((which, str(why)))
+            refused.append((which, why))
             return None
 
     mean = attempt("the mean loss", rows, "")

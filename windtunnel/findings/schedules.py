@@ -20,7 +20,8 @@ from statistics import fmean, stdev
 from typing import ClassVar
 
 from windtunnel.config.study import GridExperiment
-from windtunnel.findings.base import Finding, Quantity
+from windtunnel.errors import Diagnostic
+from windtunnel.findings.base import Finding, Quantity, diverged_runs, one_seed
 from windtunnel.findings.records import Records
 from windtunnel.laws import Interval
 from windtunnel.laws.interval import NO_INTERVAL
@@ -250,20 +251,24 @@ class SchedulesFinding(Finding):
         return (*self._cosine(), *self._decays(), *self._compute())
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """One seed, missing pairs, diverged runs."""
-        said = []
+        found = []
         if len({end.seed for end in self.ends}) < 2:
-            said.append("one seed: nothing tells how large noise is, so no interval is given")
+            found.append(one_seed())
         cosine, wsd = self.losses("cosine", 1.0), self.losses(self.shape, self.usual)
         if alone := len(cosine.keys() ^ wsd.keys()):
-            said.append(
-                f"{alone} runs of cosine or of the {percent(self.usual)} decay have no "
-                "counterpart of the same seed and length, and are left out"
+            found.append(
+                Diagnostic(
+                    "unpaired-runs",
+                    f"{alone} runs of cosine or of the {percent(self.usual)} decay have no "
+                    "counterpart of the same seed and length, and are left out",
+                    runs=alone,
+                )
             )
         if self.diverged:
-            said.append(f"{self.diverged} runs diverged and are left out")
-        return tuple(said)
+            found.append(diverged_runs(self.diverged))
+        return tuple(found)
 
     def _ends(self, seed: int, shape: str, share: float) -> list[End]:
         wanted = (seed, shape, share)

@@ -12,6 +12,8 @@ from itertools import groupby, pairwise
 from windtunnel.config import Duration
 from windtunnel.config.branch import BranchExperiment, Stage
 from windtunnel.config.study import ScheduleConfig
+from windtunnel.errors import Diagnostic
+from windtunnel.findings.base import one_seed
 from windtunnel.findings.records import Records
 from windtunnel.runs.plan import planned_segments
 from windtunnel.runs.points import StudyContext, points_of
@@ -201,6 +203,13 @@ def lost(chains: Chains, names: Collection[str], seeds: Collection[int]) -> tupl
     return tuple(name for name in names if any((name, seed) not in chains for seed in seeds))
 
 
+def unfinished_variants(names: Sequence[str]) -> Diagnostic:
+    """The warning of variants that are `lost`."""
+    return Diagnostic(
+        "unfinished-variants", f"diverged or not there yet: {', '.join(names)}", variants=names
+    )
+
+
 def sets_of(chains: Chains) -> tuple[str, ...]:
     """Validation sets on which every variant that has finished was measured."""
     ends = [chain[-1] for chain in chains.values()]
@@ -220,33 +229,43 @@ TWO_SEEDS = 2
 """Shared: Student's interval then has one degree of freedom, and its width is nearly all chance."""
 
 
-def diagnostics(left: Ways, first: str) -> Iterator[str]:
-    """A sentence for each: little noise known, runs not there, ends that are not of one kind.
+def diagnostics(left: Ways, first: str) -> Iterator[Diagnostic]:
+    """Warnings: little noise known, runs not there, ends that are not of one kind.
 
     `first` is the file's first variant; differences are from the first of those that finished.
     """
     ways, base = left.ways, left.ways[0]
     yield from _seeds(left)
     if base.name != first:
-        yield f"{first!r} has no finished run: differences are from {base.name!r}"
+        yield Diagnostic(
+            "other-base",
+            f"{first!r} has no finished run: differences are from {base.name!r}",
+            variant=first,
+            base=base.name,
+        )
     if left.diverged:
-        yield f"diverged and left out: {_runs(left.diverged)}"
+        message = f"diverged and left out: {_runs(left.diverged)}"
+        yield Diagnostic("diverged-runs", message, seeds=left.diverged)
     if left.missing:
-        yield f"not there yet: {_runs(left.missing)}"
-    contexts = {way.context for way in ways}
+        yield Diagnostic(
+            "missing-runs", f"not there yet: {_runs(left.missing)}", seeds=left.missing
+        )
+    contexts = sorted({way.context for way in ways})
     if len(contexts) > 1:
-        yield (
+        of = {c: named([way for way in ways if way.context == c]) for c in contexts}
+        yield Diagnostic(
+            "different-contexts",
             "losses are measured at each variant's own context, and a longer one is lower by "
-            "itself: "
-            + "; ".join(
-                f"{named([w for w in ways if w.context == c])} at {c}" for c in sorted(contexts)
-            )
+            f"itself: {'; '.join(f'{names} at {context}' for context, names in of.items())}",
+            contexts=contexts,
         )
     held = [way for way in ways if not way.decayed]
     if held and len(held) < len(ways):
-        yield (
+        yield Diagnostic(
+            "undecayed-variants",
             "ends at the stable rate, undecayed: "
-            f"{named(held)}; a decay alone would lower that loss, so it is no match for the others"
+            f"{named(held)}; a decay alone would lower that loss, so it is no match for the others",
+            variants=[way.name for way in held],
         )
     by_end = sorted(ways, key=lambda way: way.tokens)
     ends = [
@@ -254,28 +273,43 @@ def diagnostics(left: Ways, first: str) -> Iterator[str]:
         for tokens, group in groupby(by_end, key=lambda way: way.tokens)
     ]
     if len(ends) > 1:
-        yield (
+        yield Diagnostic(
+            "different-lengths",
             "variants end at different lengths, and a difference between them is one of more "
-            f"training too: {'; '.join(ends)}"
+            f"training too: {'; '.join(ends)}",
+            tokens=sorted({way.tokens for way in ways}),
         )
 
 
-def _seeds(left: Ways) -> Iterator[str]:
+def _seeds(left: Ways) -> Iterator[Diagnostic]:
     """Where one seed or two tell what noise is."""
     base, on = left.ways[0], left.sets[0]
     shared = {way: len(set(way.losses[on]) & set(base.losses[on])) for way in left.ways[1:]}
     if len({seed for way in left.ways for seed in way.losses[on]}) == 1:
-        yield "one seed: nothing tells how large noise is, so no interval is given"
+        yield one_seed()
         return
     if apart := [way for way, seeds in shared.items() if not seeds]:
-        yield f"no seed shared with {base.name!r}, and so not compared: {named(apart)}"
+        yield Diagnostic(
+            "no-shared-seed",
+            f"no seed shared with {base.name!r}, and so not compared: {named(apart)}",
+            base=base.name,
+            variants=[way.name for way in apart],
+        )
     if unsure := [way for way, seeds in shared.items() if seeds == 1]:
-        yield f"one seed shared with {base.name!r}, so no interval: {named(unsure)}"
+        yield Diagnostic(
+            "one-shared-seed",
+            f"one seed shared with {base.name!r}, so no interval: {named(unsure)}",
+            base=base.name,
+            variants=[way.name for way in unsure],
+        )
     if rough := [way for way, seeds in shared.items() if seeds == TWO_SEEDS]:
         which = "" if len(rough) == len(shared) else f": {named(rough)}"
-        yield (
+        yield Diagnostic(
+            "two-seeds",
             f"two seeds{f' shared with {base.name!r}' if which else ''}, so an interval rests on "
-            f"one degree of freedom and may by chance be far too narrow or too wide{which}"
+            f"one degree of freedom and may by chance be far too narrow or too wide{which}",
+            base=base.name,
+            variants=[way.name for way in rough],
         )
 
 

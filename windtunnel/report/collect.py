@@ -21,7 +21,7 @@ from windtunnel.config.load import resolved_text
 from windtunnel.config.segment import rows_at
 from windtunnel.config.study import GridExperiment, ScalingExperiment
 from windtunnel.config.yaml import EXTENDS
-from windtunnel.errors import FitError
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.findings import findings_of, records_of
 from windtunnel.laws import fit
 from windtunnel.redact import redacted
@@ -210,7 +210,7 @@ def collect(study: Study) -> ReportInputs:
         data=_data(study),
         executions=executions,
         notes=_notes(study),
-        warnings=(*study.warnings, *_mixed(executions), *_left_alone(rows)),
+        warnings=(*study.diagnostics, *_mixed(executions), *_left_alone(rows)),
     )
 
 
@@ -222,14 +222,14 @@ def _text(study: Study) -> str:
 
 def _law(study: str, experiment: str, rows: list[Row]) -> ScalingLaw:
     chosen = law_rows(rows, experiment=experiment)
-    law, table, problem = None, None, ""
+    law, table, problem = None, None, None
     try:
         filters = ("decayed", "finished", f"experiment {experiment}")
         table = as_table(chosen, filters=filters)
         made = fit(table).made_from(law_inputs(study, rows, {experiment}))
         law = made.warned(*imported_diagnostics(chosen))
     except FitError as refused:
-        problem = str(refused)
+        problem = refused
     return ScalingLaw(
         experiment=experiment,
         rows=chosen,
@@ -283,8 +283,8 @@ def _data(study: Study) -> DataFacts | None:
     )
 
 
-def execution_warnings(study: Study) -> tuple[str, ...]:
-    """A sentence where the study's trunks were computed in more than one way."""
+def execution_warnings(study: Study) -> tuple[Diagnostic, ...]:
+    """A warning where the study's trunks were computed in more than one way."""
     return _mixed(_executions(study))
 
 
@@ -301,28 +301,32 @@ def _executions(study: Study) -> tuple[ExecutionFacts, ...]:
     )
 
 
-def _left_alone(rows: list[Row]) -> tuple[str, ...]:
-    """What is said where findings and forecast rest on fewer runs than the law."""
+def _left_alone(rows: list[Row]) -> tuple[Diagnostic, ...]:
+    """A warning where findings and forecast rest on fewer runs than the law."""
     if not any(row["kind"] == KIND for row in rows):
         return ()
-    return ("imported runs enter the law alone: forecast and findings rest on the study's own",)
+    message = "imported runs enter the law alone: forecast and findings rest on the study's own"
+    return (Diagnostic("imported-in-law-alone", message),)
 
 
-def _mixed(executions: tuple[ExecutionFacts, ...]) -> tuple[str, ...]:
+def _mixed(executions: tuple[ExecutionFacts, ...]) -> tuple[Diagnostic, ...]:
     if len(executions) < 2:
         return ()
     records: list[dict[str, Any]] = [asdict(each)["record"] for each in executions]
     # A micro-batch follows the batch, which a study may vary on purpose.
     keys = dict.fromkeys(k for record in records for k in record if k != "micro_batch_rows")
-    differing = {
-        key: list(dict.fromkeys(str(record.get(key)) for record in records)) for key in keys
-    }
-    what = "; ".join(f"{k}: {', '.join(v)}" for k, v in differing.items() if len(v) > 1)
-    if not what:
+    found = {key: list(dict.fromkeys(str(record.get(key)) for record in records)) for key in keys}
+    differing = {key: values for key, values in found.items() if len(values) > 1}
+    if not differing:
         return ()
+    what = "; ".join(f"{key}: {', '.join(values)}" for key, values in differing.items())
     return (
-        f"trunks were computed in {len(executions)} ways ({what}): within one way a result is "
-        "exact, between them it differs in the last digits",
+        Diagnostic(
+            "mixed-execution",
+            f"trunks were computed in {len(executions)} ways ({what}): within one way a result is "
+            "exact, between them it differs in the last digits",
+            differing=differing,
+        ),
     )
 
 

@@ -68,7 +68,7 @@ class Verdict:
     blind_earlier: int
     points: tuple[HeldOutPoint, ...]
     contest: Comparison | None
-    problem: str = ""
+    problem: FitError | None = None
 
     @property
     def measured(self) -> int:
@@ -98,7 +98,7 @@ def verdict(forecasts: Sequence[dict[str, Any]], rows: list[Row]) -> Verdict | N
     others = [each for each in forecasts if each is not shown]
     measured = {row["segment"]: row["loss"] for row in rows if row["loss"] is not None}
     known = [point for point in shown["points"] if point["segment"] in measured]
-    contest, problem = None, ""
+    contest, problem = None, None
     if known:
         truth = [measured[point["segment"]] for point in known]
         predictions = {LAW: [point["loss"] for point in known]}
@@ -107,7 +107,7 @@ def verdict(forecasts: Sequence[dict[str, Any]], rows: list[Row]) -> Verdict | N
         try:
             contest = compare(predictions, truth, shown["sigma"])
         except FitError as refused:
-            problem = str(refused)
+            problem = refused
     return Verdict(
         written=shown["written"],
         rows=shown["rows"],

@@ -1,9 +1,10 @@
 """What a report is made of: plain facts, gathered once, so that rendering reads no disk."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.findings import Finding
 from windtunnel.laws import Fit, Table
 from windtunnel.runs.budget.cost import Cost
@@ -41,7 +42,7 @@ class ScalingLaw:
     rows: list[Row]
     table: Table | None
     fit: Fit | None
-    problem: str
+    problem: FitError | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,5 +175,5 @@ class ReportInputs:
     data: DataFacts | None
     executions: tuple[ExecutionFacts, ...]
     notes: tuple[Note, ...]
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[Diagnostic, ...] = ()
     """Of the plan, the data and the execution; those of a fit stay with the fit."""

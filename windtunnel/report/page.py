@@ -99,13 +99,13 @@ def _own_share(row: Row) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The best model and data for one budget, or `problem`, the sentence that says why none."""
+    """The best model and data for one budget, or the `problem` that says why there is none."""
 
     label: str
     flops: float
     optimum: Optimum | None
     exact: Interval | None
-    problem: str = ""
+    problem: FitError | None = None
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
@@ -150,7 +150,7 @@ def _answer(fit: Fit, label: str, flops: float) -> Answer:
     try:
         optimum = fit.optimum(flops)
     except FitError as refused:
-        return Answer(label=label, flops=flops, optimum=None, exact=None, problem=str(refused))
+        return Answer(label=label, flops=flops, optimum=None, exact=None, problem=refused)
     return Answer(label=label, flops=flops, optimum=optimum, exact=optimum.ratio_exact)
 
 
@@ -410,25 +410,25 @@ def _tally(inputs: ReportInputs) -> dict[State, int]:
     return {state: found[state] for state in order if found[state]}
 
 
-def _warnings(inputs: ReportInputs, laws: tuple[LawView, ...]) -> list[tuple[str, str]]:
+def _warnings(inputs: ReportInputs, laws: tuple[LawView, ...]) -> list[tuple[str, Diagnostic]]:
     """(origins, warning) of every warning, each once: the page shows them before any figure."""
-    said = [
+    found = [
         (f"{each.title}: {each.experiment}", warning)
         for each in inputs.findings
         for warning in each.warnings
     ]
-    said += [
-        ("fit" if len(laws) == 1 else f"fit of {view.law.experiment}", warning.message)
+    found += [
+        ("fit" if len(laws) == 1 else f"fit of {view.law.experiment}", warning)
         for view in laws
         if view.law.fit is not None
         for warning in view.law.fit.warnings
     ]
     for search in inputs.searches:
         name = search.outcome.experiment.name
-        said += [(f"search {name}", warning.message) for warning in search.outcome.warnings]
-    said += [("study", warning) for warning in inputs.warnings]
-    origins: dict[str, list[str]] = {}
-    for origin, warning in said:
+        found += [(f"search {name}", warning) for warning in search.outcome.warnings]
+    found += [("study", warning) for warning in inputs.warnings]
+    origins: dict[Diagnostic, list[str]] = {}
+    for origin, warning in found:
         origins.setdefault(warning, []).append(origin)
     return [("; ".join(dict.fromkeys(each)), warning) for warning, each in origins.items()]
 
@@ -446,6 +446,7 @@ def _environment() -> Environment:
         for name in (
             "scientific", "count", "size_in_bytes", "significant", "loss", "signed_percent",
             "share", "duration", "moment", "span", "interval_span", "typeset",
+            "sentence",
         )
     }  # fmt: skip
     # Figures are our own SVG, whose texts matplotlib has escaped; nothing else is trusted.
