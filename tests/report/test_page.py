@@ -68,7 +68,7 @@ def test_a_forecast_after_the_fact_is_called_one(inputs):
     assert "before any held-out trunk had finished" not in text
 
 
-def test_what_was_handed_over_is_listed(full, inputs, read):
+def test_exports_are_listed(full, inputs, read):
     handoff = json.loads(planted_handoff().to_json())
     handoff["forecast"] = {"mean": {"value": 2.5, "low": 2.25, "high": None}}
     keep_handoff(full.folder, handoff, target="megatron")
@@ -78,11 +78,11 @@ def test_what_was_handed_over_is_listed(full, inputs, read):
     handoff["forecast"]["mean"]["high"] = 2.75
     page = read(render(dataclasses.replace(inputs, handoffs=handoffs * 2)))
     assert not page.faults
-    row = page.section("handed")
+    row = page.section("exports")
     assert "96×3" in row
     assert "megatron" in row
     assert f"{handoff['roles']['hidden']['lr']:.5f}" in row
-    assert "handed" not in read(render(inputs)).html
+    assert "exports" not in read(render(inputs)).html
 
 
 def test_trouble_is_listed(full, inputs, page):

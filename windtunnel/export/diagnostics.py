@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from windtunnel.config import ModelSpec, Recipe
 from windtunnel.errors import Diagnostic
 from windtunnel.export.handoff import Steps, Winner
-from windtunnel.export.request import Companion
-from windtunnel.findings.base import said
+from windtunnel.export.request import StudyRecords
+from windtunnel.findings.base import with_ends
 from windtunnel.findings.lr_transfer import transfers
 from windtunnel.runs.points import StudyContext
 from windtunnel.runs.study_files import read_checks
@@ -58,7 +58,7 @@ def shape_diagnostics(ground: StudyContext, model: ModelSpec) -> Iterator[Diagno
 
 
 def recipe_diagnostics(
-    companions: Sequence[Companion],
+    studies: Sequence[StudyRecords],
     recipe: Recipe,
     model: ModelSpec,
     steps: Steps,
@@ -80,7 +80,7 @@ def recipe_diagnostics(
     else:
         checks = [
             check["passed"]
-            for each in companions
+            for each in studies
             for check in read_checks(each.study.folder)
             if check["parametrization"] == recipe.parametrization
         ]
@@ -106,7 +106,7 @@ def recipe_diagnostics(
             updates=steps.end,
         )
     if tokens > longest:
-        measured = next(_length_drifts(companions), "and by how much was not measured here")
+        measured = next(_length_drifts(studies), "and by how much was not measured here")
         yield Diagnostic(
             "lr-length",
             f"the target trains on {tokens / longest:.3g} times the tokens of the longest "
@@ -148,12 +148,12 @@ def winner_diagnostics(
             )
 
 
-def _length_drifts(companions: Sequence[Companion]) -> Iterator[str]:
-    for each in companions:
+def _length_drifts(studies: Sequence[StudyRecords]) -> Iterator[str]:
+    for each in studies:
         for finding in transfers(each.records):
             for variant in finding.variants if finding.along == "tokens" else ():
                 if variant.drift is not None:
                     yield (
                         f"in {each.name}, experiment {finding.experiment}, by a factor of "
-                        f"{said(variant.drift)} a doubling"
+                        f"{with_ends(variant.drift)} a doubling"
                     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from windtunnel.config.study import ScalingExperiment, ScheduleConfig
 from windtunnel.errors import ConfigError, Diagnostic, FitError, did_you_mean
 from windtunnel.export.handoff import Estimate, Kept, Steps
-from windtunnel.export.request import Asked
+from windtunnel.export.request import Request
 from windtunnel.laws import Fit, fit
 from windtunnel.runs.forecast import as_table, law_inputs, law_rows
 from windtunnel.runs.study import Study
@@ -31,20 +31,20 @@ FAILING = {
 """Warnings with which a number is not handed over unless `accept` names them."""
 
 
-def read_study_fit(study: Study, asked: Asked) -> tuple[Path, Fit]:
+def read_study_fit(study: Study, request: Request) -> tuple[Path, Fit]:
     """The fit asked for, or the one that the study's last sweep or report left.
 
     Raises:
         ConfigError: There is none yet, or the study has several.
         FitError: It is damaged, or no law of size and data.
     """
-    if asked.fit is not None and asked.experiment is not None:
+    if request.fit is not None and request.experiment is not None:
         raise ConfigError(
             "contradicting-options",
             "--fit and --experiment: a fit in a file is of its own experiment: give one",
             options=["--fit", "--experiment"],
         )
-    path = asked.fit or _own(study, asked.experiment)
+    path = request.fit or _own(study, request.experiment)
     write_one = f"`windtunnel fit {study.file} --out FIT.json` writes one"
     try:
         fitted = Fit.read(path)

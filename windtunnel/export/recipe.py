@@ -22,7 +22,7 @@ from windtunnel.export.handoff import (
     Multipliers,
     Steps,
 )
-from windtunnel.export.request import Asked, Companion
+from windtunnel.export.request import Request, StudyRecords
 from windtunnel.findings.batch import batches
 from windtunnel.findings.lr_batch import JointFinding, joints
 from windtunnel.laws import Fit
@@ -97,28 +97,28 @@ class _Found(Generic[T]):
 
 
 def batch_of(
-    companions: Sequence[Companion], recipe: Recipe, asked: Asked, *, loss: float, context: int
+    studies: Sequence[StudyRecords], recipe: Recipe, request: Request, *, loss: float, context: int
 ) -> tuple[BatchChoice, Warnings]:
     """The target's batch at a forecast `loss`, nats per token, mean over the validation sets.
 
     Raises:
         ConfigError: The batch asked for holds no whole row of `context` tokens.
     """
-    if asked.batch_tokens is not None:
-        rows, left = divmod(asked.batch_tokens, context)
+    if request.batch_tokens is not None:
+        rows, left = divmod(request.batch_tokens, context)
         if left or not rows:
-            near = max(1, round(asked.batch_tokens / context)) * context
+            near = max(1, round(request.batch_tokens / context)) * context
             raise ConfigError(
                 "not-a-multiple",
-                f"--batch-tokens {asked.batch_tokens}: not a multiple of the context, {context} "
+                f"--batch-tokens {request.batch_tokens}: not a multiple of the context, {context} "
                 f"tokens; the nearest is {near}",
                 option="--batch-tokens",
-                value=asked.batch_tokens,
+                value=request.batch_tokens,
                 of=context,
                 nearest=near,
             )
         return _choice(rows, context, "given", "as given with --batch-tokens"), []
-    law = next(_batch_laws(companions), None)
+    law = next(_batch_laws(studies), None)
     if law is None:
         rows = max(1, round(recipe.batch_tokens / context))
         said = (
@@ -141,7 +141,7 @@ def batch_of(
     warnings += unless_failed(
         law.of,
         what=f"batch law of {law.where}",
-        accept=asked.accept,
+        accept=request.accept,
         said=f"{law.where}: ",
         prefix="batch-law-",
     )
@@ -149,26 +149,26 @@ def batch_of(
 
 
 def lr_rule_of(
-    companions: Sequence[Companion], recipe: Recipe, asked: Asked, *, batch_tokens: int
+    studies: Sequence[StudyRecords], recipe: Recipe, request: Request, *, batch_tokens: int
 ) -> tuple[LrRule, Warnings]:
     """How the rate follows the batch.
 
     Raises:
         ConfigError: The measured rule is asked for and nothing has measured one.
     """
-    joint = next(_joints(companions), None)
+    joint = next(_joints(studies), None)
     exponent = joint.of.exponent if joint else None
-    if asked.lr_rule == "measured" and exponent is None:
+    if request.lr_rule == "measured" and exponent is None:
         raise ConfigError(
             "rule-not-measured",
             "--lr-rule measured: no grid over recipe.lr and recipe.batch_tokens has an exponent; "
             "add one to the study, give the study that has it with --with, or take none or sqrt",
             option="--lr-rule",
-            value=asked.lr_rule,
+            value=request.lr_rule,
             allowed=["none", "sqrt"],
         )
     same = batch_tokens == recipe.batch_tokens
-    rule: LrRuleName = asked.lr_rule or (
+    rule: LrRuleName = request.lr_rule or (
         "none" if same else "measured" if exponent is not None else "sqrt"
     )
     if same:
@@ -183,7 +183,7 @@ def lr_rule_of(
         measured=recipe.batch_tokens,
         batch_tokens=batch_tokens,
     )
-    return rule_found, [measured_at, *_outside(joint, asked, rule_found, batch_tokens)]
+    return rule_found, [measured_at, *_outside(joint, request, rule_found, batch_tokens)]
 
 
 def _choice(
@@ -219,7 +219,7 @@ def _evidence(joint: _Found[JointFinding] | None, rule: LrRuleName) -> str:
         f"{joint.where}: the best rate grows as batch^{exponent.value:.2f} (90%: "
         f"{exponent.low:.2f} to {exponent.high:.2f})"
     )
-    cost = joint.of.follows.get(rule)
+    cost = joint.of.rule_costs.get(rule)
     if cost is not None and cost.known:
         name = "the measured exponent" if rule == "measured" else rule
         said += f"; following {name} gave up {cost.mean:.4f} nats there (at most {cost.worst:.4f})"
@@ -227,11 +227,11 @@ def _evidence(joint: _Found[JointFinding] | None, rule: LrRuleName) -> str:
 
 
 def _outside(
-    joint: _Found[JointFinding] | None, asked: Asked, rule: LrRule, batch_tokens: int
+    joint: _Found[JointFinding] | None, request: Request, rule: LrRule, batch_tokens: int
 ) -> Iterator[Diagnostic]:
     """What is not known of the rate at this batch."""
     if joint is None or joint.of.exponent is None:
-        chosen = "asked for" if asked.lr_rule else "assumed"
+        chosen = "asked for" if request.lr_rule else "assumed"
         yield Diagnostic(
             "lr-rule-assumed",
             f"the batch is {batch_tokens / rule.tuned_batch_tokens:.3g} times the one that "
@@ -241,7 +241,7 @@ def _outside(
             batch_tokens=batch_tokens,
         )
         return
-    measured = [valley.at for size in joint.of.sizes for valley in size.valleys]
+    measured = [curve.at for size in joint.of.sizes for curve in size.curves]
     low, high = min(measured), max(measured)
     if not low <= batch_tokens <= high:
         yield Diagnostic(
@@ -265,14 +265,14 @@ def _beyond(law: _Found[Fit], loss: float) -> Iterator[Diagnostic]:
         )
 
 
-def _batch_laws(companions: Sequence[Companion]) -> Iterator[_Found[Fit]]:
-    for each in companions:
+def _batch_laws(studies: Sequence[StudyRecords]) -> Iterator[_Found[Fit]]:
+    for each in studies:
         for finding in batches(each.records):
             if finding.fitted is not None:
                 yield _Found(finding.fitted, f"{each.name}, experiment {finding.experiment}")
 
 
-def _joints(companions: Sequence[Companion]) -> Iterator[_Found[JointFinding]]:
-    for each in companions:
+def _joints(studies: Sequence[StudyRecords]) -> Iterator[_Found[JointFinding]]:
+    for each in studies:
         for finding in joints(each.records):
             yield _Found(finding, f"{each.name}, experiment {finding.experiment}")

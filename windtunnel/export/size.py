@@ -11,7 +11,7 @@ from windtunnel.config import ModelSpec, Size
 from windtunnel.config.study import ModelFamily
 from windtunnel.config.yaml import read_tree
 from windtunnel.errors import ConfigError, Diagnostic, did_you_mean
-from windtunnel.export.request import Asked
+from windtunnel.export.request import Request
 from windtunnel.laws import Fit, optimum
 from windtunnel.laws.interval import Span, decades_beyond
 from windtunnel.runs.forecast import law_rows
@@ -44,42 +44,42 @@ class Sized:
     how: str
 
 
-def size_of(ground: StudyContext, fitted: Fit, asked: Asked) -> Sized:
+def size_of(ground: StudyContext, fitted: Fit, request: Request) -> Sized:
     """The target's shape and tokens.
 
     Raises:
         ConfigError: A shape that is no model of the family, or a YAML file that holds none.
         FitError: The law has no optimum to take what is missing from.
     """
-    model = _asked_model(ground, asked)
+    model = _requested_model(ground, request)
     if model is None:
         best = optimum(
             fitted,
-            flops=asked.flops,
-            tokens=asked.tokens,
-            tokens_per_param=asked.tokens_per_param,
+            flops=request.flops,
+            tokens=request.tokens,
+            tokens_per_param=request.tokens_per_param,
         )
         model = nearest_model(ground, best.params.value)
-        tokens = _asked_tokens(fitted, model, asked)
+        tokens = _requested_tokens(fitted, model, request)
         assert tokens is not None
         return Sized(model=model, tokens=tokens, how="size by the law, data as asked")
-    tokens = _asked_tokens(fitted, model, asked)
+    tokens = _requested_tokens(fitted, model, request)
     if tokens is None:
         best = optimum(fitted, params=model.params)
         return Sized(model=model, tokens=best.tokens.value, how="size as asked, data by the law")
     return Sized(model=model, tokens=tokens, how="size and data as asked")
 
 
-def size_diagnostics(asked: Asked, model: ModelSpec) -> list[Diagnostic]:
+def size_diagnostics(request: Request, model: ModelSpec) -> list[Diagnostic]:
     """A warning where no size of the family is near the params that were asked for."""
-    if asked.params is None or abs(model.params / asked.params - 1) <= CLOSE:
+    if request.params is None or abs(model.params / request.params - 1) <= CLOSE:
         return []
     return [
         Diagnostic(
             "size-rounded",
-            f"{asked.params:.4g} params were asked for; the nearest model of the family's "
+            f"{request.params:.4g} params were asked for; the nearest model of the family's "
             f"shape, {model.size}, has {model.params:,}: say another with --shape or --model",
-            asked=asked.params,
+            requested=request.params,
             params=model.params,
         )
     ]
@@ -186,32 +186,32 @@ def check_reach(
     return found
 
 
-def _asked_model(ground: StudyContext, asked: Asked) -> ModelSpec | None:
+def _requested_model(ground: StudyContext, request: Request) -> ModelSpec | None:
     family = ground.config.model
-    if asked.params is not None:
-        return nearest_model(ground, asked.params)
-    if asked.shape is not None:
+    if request.params is not None:
+        return nearest_model(ground, request.params)
+    if request.shape is not None:
         try:
-            return family.spec(Size.parse(asked.shape), vocab_size=ground.vocab_size)
+            return family.spec(Size.parse(request.shape), vocab_size=ground.vocab_size)
         except ValueError as wrong:
             raise ConfigError(
                 "invalid-shape",
-                f"--shape {asked.shape}: {_first(wrong)}",
+                f"--shape {request.shape}: {_first(wrong)}",
                 option="--shape",
-                value=asked.shape,
+                value=request.shape,
                 cause=_first(wrong),
             ) from None
-    if asked.model is not None:
-        return _model_in(asked.model, ground)
+    if request.model is not None:
+        return _model_in(request.model, ground)
     return None
 
 
-def _asked_tokens(fitted: Fit, model: ModelSpec, asked: Asked) -> float | None:
-    if asked.flops is not None:
-        return asked.flops / (fitted.flop_factor * model.params)
-    if asked.tokens_per_param is not None:
-        return asked.tokens_per_param * model.params
-    return asked.tokens
+def _requested_tokens(fitted: Fit, model: ModelSpec, request: Request) -> float | None:
+    if request.flops is not None:
+        return request.flops / (fitted.flop_factor * model.params)
+    if request.tokens_per_param is not None:
+        return request.tokens_per_param * model.params
+    return request.tokens
 
 
 def _model_in(path: Path, ground: StudyContext) -> ModelSpec:

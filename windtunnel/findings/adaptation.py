@@ -1,12 +1,10 @@
-"""Loss on one validation set along the length of training: a law where it falls, else a slope.
+"""Loss after more training on a target: a power law along the length of a stage, or a slope.
 
-What more training on the same data brings after a trunk was left: loss against its tokens.
+Variants of a branch experiment that differ only in the length of their stages form a group. Where
+loss falls with every length, L = E + A x^-b is fitted to it; x is the tokens of the last stage's
+mixture. Where loss rises or turns, the finding gives its slope per doubling.
 
-Variants of a branch experiment that differ in nothing but the length of their stages are one group.
-Where loss falls with every length, L = E + A x^-b is fitted to it, x being the tokens of the last
-stage's mixture; where it rises or turns, its slope per doubling is told instead.
-
-Quantities, GROUP being what the names of the variants begin with (code-250, code-500: code):
+Quantities; GROUP is the common beginning of the variants' names (code for code-250 and code-500):
 
     exponent of loss on SET, GROUP                    b
     floor of loss on SET, GROUP                       E, nats per token
@@ -25,7 +23,7 @@ import numpy as np
 
 from windtunnel.config.branch import BranchExperiment, Stage
 from windtunnel.errors import Diagnostic, FitError
-from windtunnel.findings.base import LEVEL, Finding, Quantity, said
+from windtunnel.findings.base import LEVEL, Finding, Quantity, with_ends
 from windtunnel.findings.records import Records
 from windtunnel.findings.schedules import paired
 from windtunnel.findings.variants import (
@@ -50,14 +48,14 @@ Losses = Mapping[tuple[int, int], float]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOut:
-    """The longest, foretold by a fit to the others: measured mean, and what was predicted."""
+    """The longest length: its measured mean, and the prediction of a fit to the others."""
 
     measured: float
     predicted: Interval
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Course:
+class LearningCurve:
     """Loss on one validation set along the lengths of a group.
 
     Attributes:
@@ -106,8 +104,8 @@ class Course:
         return Interval(self.law.coefficients[name], *self.law.intervals[name])
 
 
-def course_of(on: str, losses: Losses) -> Course:
-    """How the loss on a set goes along the lengths, whichever way it does."""
+def learning_curve(on: str, losses: Losses) -> LearningCurve:
+    """The learning curve of one validation set, rising or falling."""
     slope = _per_doubling(losses)
     down = slope.value < 0 and not slope.high >= 0  # one seed has no interval
     falls = down and not any(_rises(losses, *two) for two in pairwise(_lengths(losses)))
@@ -116,7 +114,7 @@ def course_of(on: str, losses: Losses) -> Course:
     diagnostics: tuple[Diagnostic, ...] = ()
     if falls and len({seed for _, seed in losses}) > 1:
         law, held_out, diagnostics = _law(losses)
-    return Course(
+    return LearningCurve(
         on=on,
         tokens=np.array([tokens for tokens, _ in losses], np.float64),
         losses=np.array(list(losses.values())),
@@ -213,7 +211,7 @@ class AdaptationFinding(Finding):
     fork: str
     group: str
     variants: tuple[str, ...]
-    courses: tuple[Course, ...]
+    curves: tuple[LearningCurve, ...]
     seeds: int
     lost: tuple[str, ...]
 
@@ -223,11 +221,11 @@ class AdaptationFinding(Finding):
     @property
     def lead(self) -> str:
         """Exponent, floor and what twice the longest would bring, or what is forgotten."""
-        tokens = self.courses[0].tokens
-        told = " ".join(f"{_told(course)}." for course in self.courses)
+        tokens = self.curves[0].tokens
+        sentences = " ".join(f"{_sentence(curve)}." for curve in self.curves)
         return (
             f"{self.size}, left after {self.fork}, {self.group!r}: {len(self.variants)} lengths "
-            f"from {tokens.min():,.0f} to {tokens.max():,.0f} tokens of the target. {told}"
+            f"from {tokens.min():,.0f} to {tokens.max():,.0f} tokens of the target. {sentences}"
         )
 
     @property
@@ -241,17 +239,17 @@ class AdaptationFinding(Finding):
         return tuple(self._warned())
 
     def _quantities(self) -> Iterator[Quantity]:
-        for course in self.courses:
-            if course.law is not None:
-                of = self._fields(course)
-                yield self.quantity("exponent", course.exponent, **of)
-                yield self.quantity("floor", course.floor, NATS, **of)
-                yield self.quantity("at-twice", course.at_twice, NATS, **of)
-        for course in self.courses:
-            yield self.quantity("per-doubling", course.per_doubling, NATS, **self._fields(course))
+        for curve in self.curves:
+            if curve.law is not None:
+                of = self._fields(curve)
+                yield self.quantity("exponent", curve.exponent, **of)
+                yield self.quantity("floor", curve.floor, NATS, **of)
+                yield self.quantity("at-twice", curve.at_twice, NATS, **of)
+        for curve in self.curves:
+            yield self.quantity("per-doubling", curve.per_doubling, NATS, **self._fields(curve))
 
-    def _fields(self, course: Course) -> dict[str, str]:
-        return {"set": course.on, "group": self.group, "size": self.size, "fork": self.fork}
+    def _fields(self, curve: LearningCurve) -> dict[str, str]:
+        return {"set": curve.on, "group": self.group, "size": self.size, "fork": self.fork}
 
     def _warned(self) -> Iterator[Diagnostic]:
         if self.seeds < 2:
@@ -262,9 +260,9 @@ class AdaptationFinding(Finding):
             )
         if self.lost:
             yield unfinished_variants(self.lost)
-        for course in self.courses:
-            for diagnostic in course.diagnostics:
-                yield diagnostic.at(course.on, set=course.on)
+        for curve in self.curves:
+            for diagnostic in curve.diagnostics:
+                yield diagnostic.at(curve.on, set=curve.on)
 
 
 def adaptations(records: Records) -> tuple[AdaptationFinding, ...]:
@@ -298,7 +296,7 @@ Stages = Mapping[str, tuple[tuple[float, ...], ...]]
 def _groups(records: Records, experiment: BranchExperiment) -> dict[str, Stages]:
     """Variants that differ in lengths alone, by what their names begin with."""
     alike: dict[str, dict[str, tuple[tuple[float, ...], ...]]] = {}
-    for name, stages in experiment.ways.items():
+    for name, stages in experiment.all_variants.items():
         shares = _shares(records, stages)
         besides = [_besides_length(records, stage) for stage in stages]
         alike.setdefault(f"{besides} {shares}", {})[name] = shares
@@ -370,35 +368,35 @@ def _finding(
         fork=fork,
         group=group,
         variants=tuple(sorted(length, key=lambda name: length[name])),
-        courses=tuple(course_of(on, each) for on, each in losses.items()),
+        curves=tuple(learning_curve(on, each) for on, each in losses.items()),
         seeds=len({seed for _, seed in mine}),
         lost=lost(mine, stages, seeds),
     )
 
 
-def _told(course: Course) -> str:
+def _sentence(curve: LearningCurve) -> str:
     """One set in a sentence."""
-    on, slope = course.on, f"{said(course.per_doubling, '+.4f')} nats per doubling"
-    if course.law is None:
-        if course.forgets:
+    on, slope = curve.on, f"{with_ends(curve.per_doubling, '+.4f')} nats per doubling"
+    if curve.law is None:
+        if curve.forgets:
             return f"Loss on {on} rises: more training forgets, {slope}"
-        if course.falls:
+        if curve.falls:
             return f"Loss on {on} changes by {slope}; no law goes through it"
-        flat = 0.0 in course.per_doubling
+        flat = 0.0 in curve.per_doubling
         return (
             f"Loss on {on} {'neither falls nor rises beyond noise' if flat else 'falls and rises'}"
             f" with length: {slope} over all"
         )
     words = (
-        f"Loss on {on} falls as x^-b towards a floor, b = {said(course.exponent, '.2f')} and "
-        f"E = {said(course.floor, '.3f')}; at twice the longest a new run would have "
-        f"{said(course.at_twice, '.3f')} (extrapolated)"
+        f"Loss on {on} falls as x^-b towards a floor, b = {with_ends(curve.exponent, '.2f')} and "
+        f"E = {with_ends(curve.floor, '.3f')}; at twice the longest a new run would have "
+        f"{with_ends(curve.at_twice, '.3f')} (extrapolated)"
     )
-    if course.held_out is not None:
-        held = course.held_out
+    if curve.held_out is not None:
+        held = curve.held_out
         inside = held.measured in held.predicted
         words += (
-            f"; the longest, left out, is foretold at {said(held.predicted, '.4f')} and has "
+            f"; the longest, left out, is predicted at {with_ends(held.predicted, '.4f')} and has "
             f"{held.measured:.4f}, {'inside' if inside else 'outside'}"
         )
     return words

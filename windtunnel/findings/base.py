@@ -141,7 +141,7 @@ def scaled(found: Interval, factor: float) -> Interval:
     return Interval(found.value * factor, found.low * factor, found.high * factor)
 
 
-def said(found: Interval, digits: str = ".3g") -> str:
+def with_ends(found: Interval, digits: str = ".3g") -> str:
     """`0.97 (0.92 to 1.03)`."""
     if np.isnan(found.low):
         return f"{found.value:{digits}}"

@@ -24,9 +24,9 @@ class Coordinates(Finding):
         said = []
         for check in self.checks:
             steepest = max(check["sites"], key=lambda site: abs(site["slope"]))
-            verdict = "passes" if check["passed"] else "fails"
+            outcome = "passes" if check["passed"] else "fails"
             said.append(
-                f"{name_of(check)} {verdict}; steepest of its {len(check['sites'])} slopes: "
+                f"{name_of(check)} {outcome}; steepest of its {len(check['sites'])} slopes: "
                 f"{steepest['slope']:+.2f}, {steepest['name']}"
             )
         widths = self.checks[0]["widths"]

@@ -1,17 +1,10 @@
-"""A trunk beside the decay that leaves it: what each series does, and how it follows the rate.
+"""Training dynamics: what gradients and steps do in the decay, compared with the stable phase.
 
-The last quarter of the decay is compared with a stretch of the trunk, as long as the decay, that
-ends where it leaves.
-
-The six findings of MiniCPM on the decay (arXiv 2404.06395, section 4.4), each held to numbers.
-
-A finding held where all of the interval says so, did not hold where all of it says otherwise, and
-is told from noise in neither case. Where one seed gives no interval its number stands for it.
-
-Training dynamics: what gradients and steps do in the decay, beside the stable phase before it.
-
-Intervals are Student's over seeds. The six claims are those of MiniCPM (arXiv 2404.06395, section
-4.4).
+The last quarter of a decay is compared with a stretch of the trunk that ends at the fork and is as
+long as the decay. Intervals are Student's over seeds. MiniCPM's six findings on the decay (arXiv
+2404.06395, section 4.4) are each held to a number: one held if all of its interval says so, did
+not hold if all of it says otherwise, and is undecided in between. With one seed the number stands
+for its interval.
 """
 
 import math
@@ -37,7 +30,7 @@ from windtunnel.runs.search.noise import interval_of_mean
 from windtunnel.runs.table import Row
 
 FEWEST_BINS = 4
-"""Of a stretch and of a decay: fewer show no course."""
+"""Of a stretch and of a decay: fewer show no trend."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -169,9 +162,9 @@ ORDER_OF_MAGNITUDE = 10**0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What was seen here, in a clause, and whether it is what was claimed; None: not told."""
+    """What was seen here, in a clause, and whether it was claimed; None where noise hides it."""
 
-    said: str
+    clause: str
     held: bool | None
 
 
@@ -193,7 +186,7 @@ def _change(found: Mapping[str, Quantity]) -> Claim:
     held = _above(lowest, TRACKS)
     verb = _verb(held, "tracked the rate in every matrix", "did not track the rate in every matrix")
     return Claim(
-        said=f"the largest change of a weight {verb} (correlation {_span(lowest)} in the worst, "
+        clause=f"the largest change of a weight {verb} (correlation {_span(lowest)} in the worst, "
         f"exponent {_span(exponent)})",
         held=held,
     )
@@ -203,7 +196,8 @@ def _gradient(found: Mapping[str, Quantity]) -> Claim:
     ratio = found["grad-norm-ratio"]
     held = _not(_above(ratio, 1.0))
     return Claim(
-        said=f"the gradient norm {_verb(held, 'diminished', 'did not diminish')} ({_times(ratio)})",
+        clause=f"the gradient norm {_verb(held, 'diminished', 'did not diminish')} "
+        f"({_times(ratio)})",
         held=held,
     )
 
@@ -216,7 +210,7 @@ def _cosine(found: Mapping[str, Quantity]) -> Claim:
     held = False if False in (mostly, rose) else (None if None in (mostly, rose) else True)
     verb = _verb(held, "became more often positive", "did not become more often positive")
     return Claim(
-        said=f"the cosine between gradients {verb} (in {share.value:.0%} of the decay's updates, "
+        clause=f"the cosine between gradients {verb} (in {share.value:.0%} of the decay's updates, "
         f"in {stable.value:.0%} before)",
         held=held,
     )
@@ -228,8 +222,8 @@ def _first(found: Mapping[str, Quantity]) -> Claim:
     verb = _verb(held, "fell with the rate", "did not fall with the rate")
     mean = found["d1-mean-ratio"]
     return Claim(
-        said=f"the size of D1 {verb} (exponent {_span(exponent)}; the mean of D1, in which batches "
-        f"cancel, came to {_span(mean)} times what it was)",
+        clause=f"the size of D1 {verb} (exponent {_span(exponent)}; the mean of D1, in which "
+        f"batches cancel, came to {_span(mean)} times what it was)",
         held=held,
     )
 
@@ -237,7 +231,7 @@ def _first(found: Mapping[str, Quantity]) -> Claim:
 def _second(found: Mapping[str, Quantity]) -> Claim:
     ratio = found["d2-size-ratio"]
     held = _above(ratio, 1.0)
-    return Claim(said=f"the size of D2 {_verb(held, 'rose', 'did not rise')} ({_times(ratio)})",
+    return Claim(clause=f"the size of D2 {_verb(held, 'rose', 'did not rise')} ({_times(ratio)})",
                  held=held)  # fmt: skip
 
 
@@ -247,7 +241,7 @@ def _curvature(found: Mapping[str, Quantity]) -> Claim:
     held = _above(ratio, ORDER_OF_MAGNITUDE)
     verb = _verb(held, "rose by about an order of magnitude", "rose by less than half a decade")
     return Claim(
-        said=f"curvature {verb} ({_times(ratio)}; exponent {_span(exponent)} on the rate, where "
+        clause=f"curvature {verb} ({_times(ratio)}; exponent {_span(exponent)} on the rate, where "
         "gradients that change alike over ever smaller steps give -1)",
         held=held,
     )
@@ -260,12 +254,12 @@ def _above(found: Quantity, bound: float) -> bool | None:
     return True if low > bound else (False if high < bound else None)
 
 
-def _not(said: bool | None) -> bool | None:
-    return None if said is None else not said
+def _not(held: bool | None) -> bool | None:
+    return None if held is None else not held
 
 
 def _verb(held: bool | None, yes: str, no: str) -> str:
-    """A clause for each answer."""
+    """The clause for yes, for no, and for undecided."""
     return {True: yes, False: no, None: f"perhaps {yes}"}[held]
 
 
@@ -320,16 +314,21 @@ class TrainingDynamics(Finding):
                 "their trunks."
             )
         seeds = f"{len(self.pairs)} seed{'s' if len(self.pairs) > 1 else ''}"
-        answers = (("held here", True), ("did not hold here", False), ("not told from noise", None))
-        by_answer = {
-            words: [claim.said for claim in self.claims if claim.held is held]
-            for words, held in answers
+        outcomes = (
+            ("held here", True),
+            ("did not hold here", False),
+            ("not told from noise", None),
+        )
+        found = {
+            words: clauses
+            for words, held in outcomes
+            if (clauses := [claim.clause for claim in self.claims if claim.held is held])
         }
-        tally = ", ".join(f"{len(said)} {words}" for words, said in by_answer.items() if said)
-        clauses = [
-            f"{words.capitalize()}: {'; '.join(said)}." for words, said in by_answer.items() if said
+        tally = ", ".join(f"{len(clauses)} {words}" for words, clauses in found.items())
+        sentences = [
+            f"{words.capitalize()}: {'; '.join(clauses)}." for words, clauses in found.items()
         ]
-        return " ".join([f"{self.what}, {seeds}: of MiniCPM's six findings {tally}.", *clauses])
+        return " ".join([f"{self.what}, {seeds}: of MiniCPM's six findings {tally}.", *sentences])
 
     @cached_property
     def quantities(self) -> tuple[Quantity, ...]:
@@ -441,6 +440,6 @@ def _alike(records: Records, experiment: str) -> dict[str, list[Row]]:
     varied = [axis for axis in axes if len({row[axis] for row in rows}) > 1]
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        said = [f"{axis.partition('.')[2]} {row[axis]}" for axis in varied]
-        groups[", ".join([f"{row['size']} to {row['horizon']}", *said])].append(row)
+        values = [f"{axis.partition('.')[2]} {row[axis]}" for axis in varied]
+        groups[", ".join([f"{row['size']} to {row['horizon']}", *values])].append(row)
     return dict(groups)

@@ -13,13 +13,13 @@ import numpy as np
 
 from windtunnel.config.study import GridExperiment
 from windtunnel.errors import Diagnostic
-from windtunnel.findings.base import Finding, Quantity, missing_runs, said
+from windtunnel.findings.base import Finding, Quantity, missing_runs, with_ends
 from windtunnel.findings.lr_curves import (
     BATCH,
     MIN_RATES,
     RATE,
     SIZE,
-    Variant,
+    GridVariant,
     count_missing_runs,
     rate_grids,
     variants,
@@ -93,10 +93,10 @@ class SensitivityFinding(Finding):
         """Every variant's sensitivity, and its ratio to the first."""
         rates = self.variants[0].rates
         each = "; ".join(
-            f"{variant.name} {said(variant.sensitivity, '.3f')}" for variant in self.variants
+            f"{variant.name} {with_ends(variant.sensitivity, '.3f')}" for variant in self.variants
         )
         ratios = "; ".join(
-            f"{other} over {first} {said(ratio)}" for other, first, ratio in self._ratios()
+            f"{other} over {first} {with_ends(ratio)}" for other, first, ratio in self._ratios()
         )
         return (
             f"Over the rates from {rates[0]:.3g} to {rates[-1]:.3g} the mean loss lies above the "
@@ -222,7 +222,7 @@ def _read(records: Records, grid: GridExperiment) -> SensitivityFinding | None:
     )
 
 
-def _capped(variant: Variant, at_init: float) -> dict[tuple[float, int], float]:
+def _capped(variant: GridVariant, at_init: float) -> dict[tuple[float, int], float]:
     """Loss by rate and seed, at most that at init."""
     found = {}
     for row in variant.rows:

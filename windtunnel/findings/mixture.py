@@ -7,14 +7,14 @@ from typing import ClassVar
 
 from windtunnel.config.branch import BranchExperiment
 from windtunnel.errors import Diagnostic, FitError
-from windtunnel.findings.base import LEVEL, Finding, Quantity, said
+from windtunnel.findings.base import LEVEL, Finding, Quantity, with_ends
 from windtunnel.findings.records import Records
 from windtunnel.findings.variants import branches_at
 from windtunnel.laws.mixture import MixtureFit, fit_mixture
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MixingFinding(Finding):
+class MixtureFinding(Finding):
     """The mixture law of one design, at one size and fork; `problem` says why there is none."""
 
     size: str
@@ -27,28 +27,28 @@ class MixingFinding(Finding):
 
     @property
     def lead(self) -> str:
-        """The best mixture, what it gains, and how well mixtures left out were foretold."""
+        """The best mixture, what it gains, and how well mixtures left out were predicted."""
         where = f"{self.size}, left after {self.fork}"
         if self.law is None:
             return f"{where}: no law: {self.problem}."
         best = self.law.best
         mixture = ", ".join(
-            f"{said(share, '.2f')} {source}" for source, share in best.shares.items()
+            f"{with_ends(share, '.2f')} {source}" for source, share in best.shares.items()
         )
         sets = " and ".join(name for name, weight in self.law.target.items() if weight)
         gains = "; ".join(
-            f"{said(gain.nats, '.4f')} nats over {gain.over}"
+            f"{with_ends(gain.nats, '.4f')} nats over {gain.over}"
             for gain in best.gains
             if not gain.none
         )
         ranks = ", ".join(
-            f"{said(choice.taken.rank, '.2f')} on {name} ({choice.chosen})"
+            f"{with_ends(choice.taken.rank, '.2f')} on {name} ({choice.chosen})"
             for name, choice in self.law.choices.items()
         )
         return (
-            f"{where}: the mean loss on {sets} is foretold to be lowest at {mixture}"
+            f"{where}: the mean loss on {sets} is predicted to be lowest at {mixture}"
             f"{f', by {gains}' if gains else ''}. Rank correlation with mixtures left out: "
-            f"{said(self.law.score.rank, '.2f')} of that mean; {ranks}."
+            f"{with_ends(self.law.score.rank, '.2f')} of that mean; {ranks}."
         )
 
     @property
@@ -75,7 +75,7 @@ class MixingFinding(Finding):
             yield self.quantity("error", taken.rms, "nats per token", set=name, **at)
 
 
-def mixings(records: Records) -> tuple[MixingFinding, ...]:
+def mixture_laws(records: Records) -> tuple[MixtureFinding, ...]:
     """A finding for each size and fork of each branch experiment that has a design.
 
     The law is that of `windtunnel fit` with its defaults, number for number.
@@ -100,7 +100,7 @@ def mixings(records: Records) -> tuple[MixingFinding, ...]:
             except FitError as refused:
                 problem = refused
             found.append(
-                MixingFinding(
+                MixtureFinding(
                     experiment=experiment.name, size=size, fork=str(fork), law=law, problem=problem
                 )
             )

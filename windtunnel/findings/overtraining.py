@@ -1,16 +1,10 @@
-"""Two sizes at equal loss: training and inference compute, by 6ND and with everything counted.
+"""A small model trained for long against one 4 to 5 times larger, at equal loss.
 
-How many tokens bring one size's decayed loss down to a given one, by interpolation.
-
-How one size's decayed loss approaches its floor: as a power of compute, or exponentially.
-
-MiniCPM (arXiv 2404.06395) section 4.3, figure 16, fits both to decayed ends of one small model and
-finds the power law better.
-
-A small model trained for long against one 4 to 5 times larger, trained for less.
-
-MiniCPM (arXiv 2404.06395) section 4.3: 0.036B parameters match 0.17B at WSD(40N) for about 4 times
-the training compute, and save about 5 times the inference compute.
+MiniCPM (arXiv 2404.06395, section 4.3): 0.036B parameters match 0.17B at WSD(40N) for about 4 times
+the training compute, and save about 5 times the inference compute. The tokens that bring the small
+size to a given loss are interpolated between its decayed ends; compute is counted by 6ND and
+exactly. As in figure 16 there, the small size's approach to its floor is fitted as a power of
+compute and as an exponential.
 """
 
 import math
@@ -192,8 +186,8 @@ class Form:
         fitted: y = c + ..., y in nats per token, x in FLOPs.
         rms: misfit of ln loss, over the means of all lengths.
         aic: Akaike's criterion; it counts lengths, for seeds miss a form together.
-        last_third_rms: error of ln loss in the last third of ln compute, told by the rest; nan
-            where too few lengths are left.
+        last_third_rms: error of ln loss in the last third of ln compute, predicted from the rest;
+            nan where too few lengths are left.
     """
 
     fitted: Fit
@@ -218,9 +212,9 @@ def approach(table: Table) -> dict[str, Form]:
 
 
 def _form(name: str, ends: Table, lengths: Floats, means: Floats, early: Floats) -> Form:
-    # Only the power law's floor is told, and with its interval.
-    told = name == "power-offset"
-    fitted = fit(ends, name, holdout=None, intervals="two-level" if told else "none")
+    # Only the floor of the power law is reported, with its interval.
+    intervals = "two-level" if name == "power-offset" else "none"
+    fitted = fit(ends, name, holdout=None, intervals=intervals)
     rms = _rms(fitted, lengths, means)
     held = np.nan
     if early.sum() > COEFFICIENTS and not early.all():
@@ -243,14 +237,14 @@ MINICPM = "MiniCPM: about 4 times the training for 5 times less inference, 0.036
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CatchUpFinding(Finding):
+class OvertrainingFinding(Finding):
     """One pair of sizes of a scaling experiment.
 
     Attributes:
         table: decayed rows of both.
         noise: of ln loss, from the seeds of all sizes; None without.
         matches: by length of the larger size, short to long.
-        forms: both ways in which the smaller one's loss may approach its floor, or none.
+        forms: both forms of the smaller one's approach to its floor, or none.
         epochs: of the smaller one's longest run.
         diverged: runs of either size that diverged.
     """
@@ -416,7 +410,7 @@ class CatchUpFinding(Finding):
                 yield self.quantity("late-error", error, "%", small=small, form=words)
 
 
-def catch_ups(records: Records) -> tuple[CatchUpFinding, ...]:
+def overtraining_pairs(records: Records) -> tuple[OvertrainingFinding, ...]:
     """A finding for each size that trains for long beside one some 4.5 times larger."""
     found = []
     for experiment in records.config.experiments:
@@ -433,7 +427,7 @@ def catch_ups(records: Records) -> tuple[CatchUpFinding, ...]:
     return tuple(found)
 
 
-def _pair(records: Records, experiment: str, small: Row, large: Row) -> CatchUpFinding:
+def _pair(records: Records, experiment: str, small: Row, large: Row) -> OvertrainingFinding:
     """`small` and `large` are the longest row of each size."""
     table = records.table(experiment)
     both = table.subset(np.isin(table.params, [small["params"], large["params"]]))
@@ -445,7 +439,7 @@ def _pair(records: Records, experiment: str, small: Row, large: Row) -> CatchUpF
     }
     noise = noise_of(table)
     tokens = tokens_to_match(Ends.of(both, small["params"]), ends, noise)
-    return CatchUpFinding(
+    return OvertrainingFinding(
         experiment=experiment,
         pair=Pair(small=_size(small), large=_size(large)),
         table=both,

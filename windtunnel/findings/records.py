@@ -1,16 +1,14 @@
-"""Who computed a study: versions, machine, the executions of its trunks, and how long it took.
-
-A study's records: what it measured, as a few small text files to commit, send or plot.
+"""Records of a study: what it measured, as a few small text files to commit, send or plot.
 
     study.yaml              the study with every default in place
-    runs.csv                a row a segment: the columns of `windtunnel runs`, and all that varied
+    runs.csv                one row per segment: the columns of `windtunnel runs`, and every axis
     imported.csv            runs of other tools that its law takes, where there are any
     curves.csv              training loss of every segment, down-sampled
     dynamics.csv            gradients and steps, where the study records them, in bins of updates
     searches.json           searches with their trials, repeats, winner and importances
     coordinate_checks.json  what `windtunnel check mup` found
     forecasts.json          as they were written before the largest size was trained
-    provenance.json         who computed it: versions, machine, executions, seconds
+    provenance.json         versions, machine, executions of the trunks, seconds
 
 Records need no store and no data: figures, notebooks and fits start from them alone.
 """

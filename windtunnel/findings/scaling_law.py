@@ -1,11 +1,9 @@
-"""The data-model laws of others, for comparison: only their exponents compare with ours.
-
-A forecast written before the largest size was trained, beside the runs that came after it.
-
-The data-model law: how loss falls with params and tokens, and which ratio of the two is best.
+"""The data-model law: how loss falls with params and tokens, and which ratio of the two is best.
 
 One law is fitted to the mean loss over the validation sets, one to each set, and one without the
-longest horizons, which are there to tell params and tokens apart.
+longest horizons, which separate params from tokens. Published laws can be compared by their
+exponents alone. A forecast that was written before the largest size was trained is scored against
+its runs.
 """
 
 import math
@@ -41,18 +39,18 @@ PUBLISHED = (
 )
 
 
-def beside_published(alpha: Interval, beta: Interval) -> str:
+def against_published(alpha: Interval, beta: Interval) -> str:
     """Whether the published exponents lie in the intervals, as a clause for each of them."""
     if math.isnan(alpha.low) or math.isnan(beta.low):
         return "without intervals they cannot be compared with the published ones"
     return ", ".join(
         f"{law.name}'s {law.alpha:g} and {law.beta:g} "
-        f"{_verdict(alpha_agrees=law.alpha in alpha, beta_agrees=law.beta in beta)}"
+        f"{_agreement(alpha_agrees=law.alpha in alpha, beta_agrees=law.beta in beta)}"
         for law in PUBLISHED
     )
 
 
-def _verdict(*, alpha_agrees: bool, beta_agrees: bool) -> str:
+def _agreement(*, alpha_agrees: bool, beta_agrees: bool) -> str:
     match alpha_agrees, beta_agrees:
         case True, True:
             return "lie inside both intervals"
@@ -62,26 +60,26 @@ def _verdict(*, alpha_agrees: bool, beta_agrees: bool) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForecastCheck:
+class ForecastResult:
     """A forecast against the runs that came after it.
 
     Attributes:
         runs: held-out runs that have been measured.
         inside: how many of them lie in their own prediction interval.
         rms: root mean square of ln(forecast / measured).
-        naive: the same of forecasts that need no law, by name.
+        baselines: the same of forecasts that need no law, by name.
         blind: whether it was written before a held-out run had been trained.
     """
 
     runs: int
     inside: int
     rms: float
-    naive: Mapping[str, float]
+    baselines: Mapping[str, float]
     blind: bool
 
 
-def check_forecast(records: Records, rows: list[Row]) -> ForecastCheck | None:
-    """The newest forecast that was written before its runs, else the newest, beside the runs."""
+def forecast_result(records: Records, rows: list[Row]) -> ForecastResult | None:
+    """The newest forecast that was written before its runs, else the newest, against them."""
     measured = {row["segment"]: row["loss"] for row in rows}
     about = [
         each for each in records.forecasts if any(p["segment"] in measured for p in each["points"])
@@ -99,11 +97,11 @@ def check_forecast(records: Records, rows: list[Row]) -> ForecastCheck | None:
         score.name: score.rms_percent / 100
         for score in compare(predictions, losses, chosen["sigma"] or 1.0).scores
     }
-    return ForecastCheck(
+    return ForecastResult(
         runs=len(points),
         inside=sum(_lies_in(loss, p) for loss, p in zip(losses, points, strict=True)),
         rms=scores.pop("law"),
-        naive=scores,
+        baselines=scores,
         blind=bool(blind),
     )
 
@@ -116,7 +114,7 @@ def _lies_in(loss: float, point: Mapping[str, Any]) -> bool:
 Fields = dict[str, str | int | float | None]
 
 MULTIPLES = (1, 10, 100)
-"""Of the largest fitted budget: where the best ratio is told."""
+"""Of the largest fitted budget: where the best ratio is reported."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,7 +131,7 @@ class DataModelLaw(Finding):
     fit: Fit
     by_set: Mapping[str, Fit]
     short: Fit | None
-    forecast: ForecastCheck | None
+    forecast: ForecastResult | None
     refused: tuple[tuple[str, FitError], ...] = ()
 
     kind: ClassVar[str] = "scaling-law"
@@ -150,7 +148,7 @@ class DataModelLaw(Finding):
         alpha, beta = _coefficient(self.fit, "alpha"), _coefficient(self.fit, "beta")
         sentences = [
             f"Loss falls as N^-alpha and D^-beta with alpha = {_said(alpha)} and "
-            f"beta = {_said(beta)}; {beside_published(alpha, beta)}.",
+            f"beta = {_said(beta)}; {against_published(alpha, beta)}.",
             self._said_of_ratio(),
         ]
         if self.forecast is not None:
@@ -231,7 +229,7 @@ class DataModelLaw(Finding):
             share = self.forecast.inside / self.forecast.runs
             yield self.quantity("forecast-inside", share)
             yield self.quantity("forecast-error", self.forecast.rms, "of ln loss")
-            for name, rms in self.forecast.naive.items():
+            for name, rms in self.forecast.baselines.items():
                 yield self.quantity("baseline-error", rms, "of ln loss", baseline=name)
 
     def _of_sets(self) -> Iterator[Quantity]:
@@ -303,7 +301,7 @@ def _data_model_law(records: Records, experiment: ScalingExperiment) -> DataMode
         fit=mean,
         by_set={name: fitted for name, fitted in by_set.items() if fitted is not None},
         short=short,
-        forecast=check_forecast(records, rows),
+        forecast=forecast_result(records, rows),
         refused=tuple(refused),
     )
 

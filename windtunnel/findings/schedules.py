@@ -1,14 +1,10 @@
-"""Losses of two ways to train, compared seed by seed and length by length.
+"""WSD against cosine at equal length; how long a decay should be, and of what shape.
 
-Seeds share init and order of data, and so most of their noise: it cancels in a difference. Lengths
-of one seed are branches of one trunk, so a seed counts once, however many lengths it has.
-
-The decayed ends of all grids over schedules, and what each way of getting them costs.
-
-WSD against cosine at equal length; how long a decay should be, and of what shape.
-
-All grids of a study over `schedule.shape` and `schedule.decay_fraction` are read together, for they
-share trunks. MiniCPM (arXiv 2404.06395) section 4.3 asks the same of a model of 36M parameters.
+All grids of a study over `schedule.shape` and `schedule.decay_fraction` are read together, because
+they share trunks. MiniCPM (arXiv 2404.06395, section 4.3) asks the same of a model of 36M
+parameters. Schedules are compared seed by seed and length by length: seeds share initialisation and
+data order, and so most of their noise. Lengths of one seed are branches of one trunk, so a seed
+counts once.
 """
 
 import math
@@ -30,7 +26,7 @@ from windtunnel.runs.search.noise import Difference, differences, interval_of_me
 from windtunnel.runs.table import Row
 
 Losses = Mapping[tuple[int, int], float]
-"""Of one way to train: (seed, tokens) -> nats per token."""
+"""Of one schedule: (seed, tokens) -> nats per token."""
 
 
 def paired(some: Losses, others: Losses) -> Difference | None:
@@ -51,23 +47,25 @@ def paired(some: Losses, others: Losses) -> Difference | None:
     return Difference(value=value, low=low, high=high)
 
 
-def above_best(ways: Mapping[float, Losses]) -> dict[float, Difference]:
-    """How far every way lies above the lowest, over the (seed, tokens) that all of them have.
+def above_best(schedules: Mapping[float, Losses]) -> dict[float, Difference]:
+    """How far every schedule lies above the lowest, over the (seed, tokens) that all of them have.
 
     The lowest was picked from the same losses, so the intervals are Tukey's.
     """
-    shared = set.intersection(*(set(losses) for losses in ways.values())) if ways else set()
+    shared = (
+        set.intersection(*(set(losses) for losses in schedules.values())) if schedules else set()
+    )
     if not shared:
         return {}
     rows = []
-    for losses in ways.values():
+    for losses in schedules.values():
         by_seed: dict[int, list[float]] = {}
         for seed, tokens in sorted(shared):
             by_seed.setdefault(seed, []).append(losses[seed, tokens])
         rows.append({seed: fmean(found) for seed, found in by_seed.items()})
     means = [fmean(row.values()) for row in rows]
     found = differences(rows, means.index(min(means)))
-    return {way: gap for way, gap in zip(ways, found, strict=True) if gap is not None}
+    return {key: gap for key, gap in zip(schedules, found, strict=True) if gap is not None}
 
 
 AXES = frozenset({"size", "schedule.shape", "schedule.decay_fraction"})
@@ -210,8 +208,8 @@ class SchedulesFinding(Finding):
     @cached_property
     def by_share(self) -> dict[float, Difference]:
         """Loss above that of the best share; empty where only one was tried."""
-        ways = {share: self.losses(self.shape, share) for share in self.shares}
-        return above_best(ways) if len(ways) > 1 else {}
+        losses = {share: self.losses(self.shape, share) for share in self.shares}
+        return above_best(losses) if len(losses) > 1 else {}
 
     @cached_property
     def shapes_share(self) -> float:
@@ -230,7 +228,7 @@ class SchedulesFinding(Finding):
 
     @cached_property
     def cost(self) -> Cost | None:
-        """Of the seed with the most lengths that both ways have; None without two."""
+        """Of the seed with the most lengths that both schedules have; None without two."""
         found = [
             Cost.of(self._ends(seed, self.shape, self.usual), self._ends(seed, "cosine", 1.0))
             for seed in sorted({end.seed for end in self.ends})
@@ -312,10 +310,11 @@ class SchedulesFinding(Finding):
             gap = self.against_cosine(self.usual, tokens)
             of = {"decay": percent(self.usual), "horizon": horizon}
             yield from self._difference("cosine-difference", gap, **of)
-        cosine, ways = self.losses("cosine", 1.0), [self.losses(self.shape, s) for s in decays]
-        if len(ways) > 1:
-            shared = set(cosine).intersection(*ways)
-            mean = {key: sum(way[key] for way in ways) / len(ways) for key in shared}
+        cosine = self.losses("cosine", 1.0)
+        losses = [self.losses(self.shape, share) for share in decays]
+        if len(losses) > 1:
+            shared = set(cosine).intersection(*losses)
+            mean = {key: sum(each[key] for each in losses) / len(losses) for key in shared}
             yield from self._difference("cosine-difference-mean", paired(cosine, mean))
 
     def _decays(self) -> Iterator[Quantity]:

@@ -1,9 +1,4 @@
-"""What the variants of a branch experiment ended at, from rows: losses, divergence, what lacks.
-
-The rows that the variants of a branch experiment passed through, first stage to last.
-
-What a reader must know before comparing the variants of a branch experiment.
-"""
+"""Results of the variants of a branch experiment at one fork, and their warnings."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +22,7 @@ ANY_VOCAB_SIZE = 256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Way:
+class Variant:
     """One variant's finished branches from one fork.
 
     Attributes:
@@ -50,23 +45,25 @@ class Way:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Ways:
-    """Every way that has a finished run, and by variant the seeds that have none."""
+class VariantResults:
+    """Every variant that has a finished run, and by variant the seeds that have none."""
 
     sets: tuple[str, ...]
-    ways: tuple[Way, ...]
+    variants: tuple[Variant, ...]
     diverged: Mapping[str, tuple[int, ...]]
     missing: Mapping[str, tuple[int, ...]]
 
 
-def ways_of(records: Records, experiment: BranchExperiment, size: str, fork: Duration) -> Ways:
-    """The ways to leave at one fork, in the order of the study file; those of a design are not."""
+def variants_at(
+    records: Records, experiment: BranchExperiment, size: str, fork: Duration
+) -> VariantResults:
+    """The variants at one fork, in the order of the study file, without those of a design."""
     here = branches_at(records, experiment, size, fork)
     done = [row for row in here if row["outcome"] != "diverged" and row["loss"] is not None]
     known = dict.fromkeys(name for row in done for name in row if name.startswith(LOSS))
     sets = [name for name in known if all(row.get(name) is not None for row in done)]
     cut_off = _cut_off(records, experiment, size, fork)
-    ways, diverged, missing = [], {}, {}
+    variants, diverged, missing = [], {}, {}
     for name, stages in experiment.variants.items():
         mine = [row for row in here if row["variant"] == name]
         finished = {row["init_seed"]: row for row in mine if row in done}
@@ -76,10 +73,10 @@ def ways_of(records: Records, experiment: BranchExperiment, size: str, fork: Dur
         diverged[name] = tuple(seed for seed in absent if seed in tried)
         missing[name] = tuple(seed for seed in absent if seed not in tried)
         if finished:
-            ways.append(_way(records, name, stages, finished, sets))
-    return Ways(
+            variants.append(_variant(records, name, stages, finished, sets))
+    return VariantResults(
         sets=tuple(name.removeprefix(LOSS) for name in sets),
-        ways=tuple(ways),
+        variants=tuple(variants),
         diverged={name: seeds for name, seeds in diverged.items() if seeds},
         missing={name: seeds for name, seeds in missing.items() if seeds},
     )
@@ -135,19 +132,19 @@ def _cut_off(
     }
 
 
-def _way(
+def _variant(
     records: Records,
     name: str,
     stages: Sequence[Stage],
     rows: Mapping[int, Row],
     sets: list[str],
-) -> Way:
-    """A way from its finished rows by seed."""
+) -> Variant:
+    """A variant from its finished rows by seed."""
     sources = records.config.data.sources
     weights = {source.label: source.weight for source in sources}
     for stage in stages:
         weights = stage.mixture or weights
-    return Way(
+    return Variant(
         name=name,
         tokens=next(iter(rows.values()))["tokens"],
         decayed=stages[-1].stable is None,
@@ -188,12 +185,12 @@ def chains_of(
     found = {}
     for row in branches_at(records, experiment, size, fork):
         name = row["variant"]
-        if name not in experiment.ways or row["loss"] is None:
+        if name not in experiment.variants or row["loss"] is None:
             continue
         chain = [row]
         while (parent := by_id.get(chain[0]["parent"])) is not None and parent["kind"] == "branch":
             chain.insert(0, parent)
-        if len(chain) == len(experiment.ways[name]):
+        if len(chain) == len(experiment.variants[name]):
             found[name, row["init_seed"]] = tuple(chain)
     return found
 
@@ -229,13 +226,13 @@ TWO_SEEDS = 2
 """Shared: Student's interval then has one degree of freedom, and its width is nearly all chance."""
 
 
-def diagnostics(left: Ways, first: str) -> Iterator[Diagnostic]:
+def diagnostics(results: VariantResults, first: str) -> Iterator[Diagnostic]:
     """Warnings: little noise known, runs not there, ends that are not of one kind.
 
     `first` is the file's first variant; differences are from the first of those that finished.
     """
-    ways, base = left.ways, left.ways[0]
-    yield from _seeds(left)
+    variants, base = results.variants, results.variants[0]
+    yield from _seeds(results)
     if base.name != first:
         yield Diagnostic(
             "other-base",
@@ -243,73 +240,76 @@ def diagnostics(left: Ways, first: str) -> Iterator[Diagnostic]:
             variant=first,
             base=base.name,
         )
-    if left.diverged:
-        message = f"diverged and left out: {_runs(left.diverged)}"
-        yield Diagnostic("diverged-runs", message, seeds=left.diverged)
-    if left.missing:
+    if results.diverged:
+        message = f"diverged and left out: {_runs(results.diverged)}"
+        yield Diagnostic("diverged-runs", message, seeds=results.diverged)
+    if results.missing:
         yield Diagnostic(
-            "missing-runs", f"not there yet: {_runs(left.missing)}", seeds=left.missing
+            "missing-runs", f"not there yet: {_runs(results.missing)}", seeds=results.missing
         )
-    contexts = sorted({way.context for way in ways})
+    contexts = sorted({variant.context for variant in variants})
     if len(contexts) > 1:
-        of = {c: named([way for way in ways if way.context == c]) for c in contexts}
+        of = {c: named([variant for variant in variants if variant.context == c]) for c in contexts}
         yield Diagnostic(
             "different-contexts",
             "losses are measured at each variant's own context, and a longer one is lower by "
             f"itself: {'; '.join(f'{names} at {context}' for context, names in of.items())}",
             contexts=contexts,
         )
-    held = [way for way in ways if not way.decayed]
-    if held and len(held) < len(ways):
+    held = [variant for variant in variants if not variant.decayed]
+    if held and len(held) < len(variants):
         yield Diagnostic(
             "undecayed-variants",
             "ends at the stable rate, undecayed: "
             f"{named(held)}; a decay alone would lower that loss, so it is no match for the others",
-            variants=[way.name for way in held],
+            variants=[variant.name for variant in held],
         )
-    by_end = sorted(ways, key=lambda way: way.tokens)
+    by_end = sorted(variants, key=lambda variant: variant.tokens)
     ends = [
         f"{named(list(group))} after {tokens:,} tokens"
-        for tokens, group in groupby(by_end, key=lambda way: way.tokens)
+        for tokens, group in groupby(by_end, key=lambda variant: variant.tokens)
     ]
     if len(ends) > 1:
         yield Diagnostic(
             "different-lengths",
             "variants end at different lengths, and a difference between them is one of more "
             f"training too: {'; '.join(ends)}",
-            tokens=sorted({way.tokens for way in ways}),
+            tokens=sorted({variant.tokens for variant in variants}),
         )
 
 
-def _seeds(left: Ways) -> Iterator[Diagnostic]:
+def _seeds(results: VariantResults) -> Iterator[Diagnostic]:
     """Where one seed or two tell what noise is."""
-    base, on = left.ways[0], left.sets[0]
-    shared = {way: len(set(way.losses[on]) & set(base.losses[on])) for way in left.ways[1:]}
-    if len({seed for way in left.ways for seed in way.losses[on]}) == 1:
+    base, on = results.variants[0], results.sets[0]
+    shared = {
+        variant: len(set(variant.losses[on]) & set(base.losses[on]))
+        for variant in results.variants[1:]
+    }
+    if len({seed for variant in results.variants for seed in variant.losses[on]}) == 1:
         yield one_seed()
         return
-    if apart := [way for way, seeds in shared.items() if not seeds]:
+    if apart := [variant for variant, seeds in shared.items() if not seeds]:
         yield Diagnostic(
             "no-shared-seed",
             f"no seed shared with {base.name!r}, and so not compared: {named(apart)}",
             base=base.name,
-            variants=[way.name for way in apart],
+            variants=[variant.name for variant in apart],
         )
-    if unsure := [way for way, seeds in shared.items() if seeds == 1]:
+    if unsure := [variant for variant, seeds in shared.items() if seeds == 1]:
         yield Diagnostic(
             "one-shared-seed",
             f"one seed shared with {base.name!r}, so no interval: {named(unsure)}",
             base=base.name,
-            variants=[way.name for way in unsure],
+            variants=[variant.name for variant in unsure],
         )
-    if rough := [way for way, seeds in shared.items() if seeds == TWO_SEEDS]:
+    if rough := [variant for variant, seeds in shared.items() if seeds == TWO_SEEDS]:
         which = "" if len(rough) == len(shared) else f": {named(rough)}"
         yield Diagnostic(
             "two-seeds",
             f"two seeds{f' shared with {base.name!r}' if which else ''}, so an interval rests on "
             f"one degree of freedom and may by chance be far too narrow or too wide{which}",
             base=base.name,
-            variants=[way.name for way in rough],
+            variants=[variant.name for variant in rough],
         )
 
 
@@ -318,9 +318,9 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def named(ways: Sequence[Way]) -> str:
+def named(variants: Sequence[Variant]) -> str:
     """`'docs', 'code10' and 'code'`."""
-    return listed([repr(way.name) for way in ways])
+    return listed([repr(variant.name) for variant in variants])
 
 
 def _runs(seeds: Mapping[str, tuple[int, ...]]) -> str:

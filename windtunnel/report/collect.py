@@ -1,11 +1,4 @@
-"""Where every planned segment stands, read from the store alone.
-
-Grid experiments as tables: the loss at every combination of the axes.
-
-Searches of a study, with how much each searched value matters.
-
-From a study and its store to the facts of a report. A half-done or empty sweep is no error.
-"""
+"""The inputs of a report, read from a study and its store, however little has run."""
 
 import json
 import re
@@ -64,7 +57,7 @@ def read_states(store: Store, plan: Plan) -> tuple[SegmentState, ...]:
 
 def _state(store: Store, planned: PlannedSegment) -> SegmentState:
     record = store.segment(planned.id).record or {}
-    state, why = _verdict(store, planned, record.get("outcome"), record.get("reached", 0))
+    state, why = _outcome(store, planned, record.get("outcome"), record.get("reached", 0))
     if state == "failed":
         why = _last_line(record.get("error", ""))
     label = planned.labels[0]
@@ -82,7 +75,7 @@ def _state(store: Store, planned: PlannedSegment) -> SegmentState:
     )
 
 
-def _verdict(
+def _outcome(
     store: Store, planned: PlannedSegment, outcome: str | None, reached: int
 ) -> tuple[State, str]:
     segment = planned.segment

@@ -21,15 +21,15 @@ def draw(found: CoordinateCheck, path: Path) -> None:
     figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flat
     shades = colormaps["viridis"]
-    for verdict, panel in zip(found.sites, panels, strict=False):
-        steps = len(verdict.changes)
-        for step, changes in enumerate(verdict.changes):
+    for site, panel in zip(found.sites, panels, strict=False):
+        steps = len(site.changes)
+        for step, changes in enumerate(site.changes):
             panel.plot(found.widths, changes, marker="o", ms=3, color=shades(step / steps))
         panel.set(xscale="log", yscale="log", xticks=found.widths)
         panel.set_xticks(found.widths, [str(width) for width in found.widths])
         panel.minorticks_off()
-        word = "pass" if verdict.passed else "FAIL"
-        panel.set_title(f"{verdict.name}: {verdict.slope:+.2f} {word}", fontsize=9)
+        word = "pass" if site.passed else "FAIL"
+        panel.set_title(f"{site.name}: {site.slope:+.2f} {word}", fontsize=9)
     for panel in list(panels):
         panel.set_visible(False)
     figure.supxlabel("width")

@@ -130,7 +130,7 @@ class DataFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionFacts:
-    """One way in which trunks were computed, and how many were."""
+    """An execution record, and how many trunks were computed so."""
 
     trunks: int
     record: dict[str, Any]

@@ -1,13 +1,4 @@
-"""What the sweep has spent so far; what all of it costs is the plan's to say (`trials.cost`).
-
-The headline: how to spend a budget, at three budgets, under both ways of counting FLOPs.
-
-The table of runs: in which order, and which columns it has.
-
-A search with what the page derives from it: sentences and pictures.
-
-The page: one self-contained HTML file, for desktop, phone, dark rooms and paper.
-"""
+"""The page: one self-contained HTML file, for desktop, phone, dark mode and paper."""
 
 import math
 from collections import Counter
@@ -40,7 +31,7 @@ from windtunnel.report.figures.style import (
     size_colour,
     size_variables,
 )
-from windtunnel.report.forecast import verdict
+from windtunnel.report.forecast import forecast_scores
 from windtunnel.report.formatting import NONE
 from windtunnel.report.inputs import ReportInputs, ScalingLaw, Search, State
 from windtunnel.runs.files import write_whole
@@ -98,7 +89,7 @@ def _own_share(row: Row) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class BudgetOptimum:
     """The best model and data for one budget, or the `problem` that says why there is none."""
 
     label: str
@@ -109,7 +100,7 @@ class Answer:
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """Where the answer leaves what was measured, each sentence once."""
+        """Where the optimum leaves what was measured, each once."""
         if self.optimum is None:
             return ()
         # The run is named by its own N, D and C; what `loss` adds on C and D/N is said already.
@@ -139,19 +130,19 @@ def budgets(fit: Fit) -> tuple[tuple[str, float], ...]:
     )
 
 
-def answers(law: ScalingLaw) -> tuple[Answer, ...]:
-    """An answer for each budget; none without a fit."""
+def optima(law: ScalingLaw) -> tuple[BudgetOptimum, ...]:
+    """The optimum of each budget; none without a fit."""
     if law.fit is None:
         return ()
-    return tuple(_answer(law.fit, label, flops) for label, flops in budgets(law.fit))
+    return tuple(_optimum_at(law.fit, label, flops) for label, flops in budgets(law.fit))
 
 
-def _answer(fit: Fit, label: str, flops: float) -> Answer:
+def _optimum_at(fit: Fit, label: str, flops: float) -> BudgetOptimum:
     try:
         optimum = fit.optimum(flops)
     except FitError as refused:
-        return Answer(label=label, flops=flops, optimum=None, exact=None, problem=refused)
-    return Answer(label=label, flops=flops, optimum=optimum, exact=optimum.ratio_exact)
+        return BudgetOptimum(label=label, flops=flops, optimum=None, exact=None, problem=refused)
+    return BudgetOptimum(label=label, flops=flops, optimum=optimum, exact=optimum.ratio_exact)
 
 
 WEIGHT = "weight_"
@@ -250,7 +241,7 @@ class LawView:
     """A scaling law with what the page derives from it."""
 
     law: ScalingLaw
-    answers: tuple[Answer, ...]
+    optima: tuple[BudgetOptimum, ...]
     coefficients: tuple[tuple[str, float, tuple[float, float] | None, str], ...]
     noise: float | None
     exact_share: tuple[float, float] | None
@@ -270,7 +261,7 @@ class FindingView:
     pictures: tuple[Picture, ...]
 
     @property
-    def compares_ways(self) -> bool:
+    def compares_variants(self) -> bool:
         """Whether its numbers are laid out by variant and set: as a list they would fill pages."""
         return isinstance(self.finding, BranchFinding)
 
@@ -296,7 +287,7 @@ def write_report(study: Study, out: Path | None = None) -> Path:
 
 def render(inputs: ReportInputs) -> str:
     """The page as one string that loads nothing from anywhere."""
-    found = verdict(inputs.forecasts, inputs.rows)
+    found = forecast_scores(inputs.forecasts, inputs.rows)
     laws = tuple(_view(inputs, law) for law in inputs.laws)
     return (
         _environment()
@@ -304,7 +295,7 @@ def render(inputs: ReportInputs) -> str:
         .render(
             inputs=inputs,
             laws=laws,
-            verdict=found,
+            scores=found,
             forecast_figure=forecast(found) if found is not None and found.points else None,
             curves_figure=curves(inputs),
             most_trunks=MOST_TRUNKS,
@@ -343,7 +334,7 @@ def _view(inputs: ReportInputs, law: ScalingLaw) -> LawView:
     shares = [row["flops_exact"] / row["flops_6nd"] for row in exact]
     return LawView(
         law=law,
-        answers=answers(law),
+        optima=optima(law),
         coefficients=tuple(coefficients),
         noise=None if fit is None else unit_noise(fit),
         exact_share=(min(shares), max(shares)) if shares else None,

@@ -1,4 +1,4 @@
-"""The coordinate check: change of every activation against width, a panel a parametrization."""
+"""The coordinate check: change of every activation against width, one panel per parametrization."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from windtunnel.findings.coordcheck import Coordinates, name_of
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.drawing import Drawing, Sheet
+from windtunnel.report.figures.drawing import Drawing, Style
 from windtunnel.report.figures.style import RAMP_LIGHT, ramp_colour
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ def drawings(finding: Coordinates) -> list[Drawing]:
         "at the smallest width: flat lines do not depend on width."
     )
 
-    def draw(sheet: Sheet) -> "Figure":
+    def draw(style: Style) -> "Figure":
         checks = finding.checks
-        figure = sheet.blank(350 if sheet.wide else 300 * len(checks))
-        shape = (1, len(checks)) if sheet.wide else (len(checks), 1)
+        figure = style.blank(350 if style.wide else 300 * len(checks))
+        shape = (1, len(checks)) if style.wide else (len(checks), 1)
         for axes, check in zip(figure.subplots(*shape, squeeze=False).flat, checks, strict=True):
-            _panel(sheet, axes, check, _heights(checks))
+            _panel(style, axes, check, _heights(checks))
         return figure
 
     return [Drawing(name="coordinate-check", alt=alt, draw=draw)]
@@ -46,22 +46,22 @@ def _heights(checks: tuple[dict[str, Any], ...]) -> tuple[float, float]:
     return 0.8 * min(float(every.min()), 0.5), 1.25 * max(float(every.max()), 2.0)
 
 
-def _panel(sheet: Sheet, axes: "Axes", check: dict[str, Any], heights: tuple[float, float]) -> None:
+def _panel(style: Style, axes: "Axes", check: dict[str, Any], heights: tuple[float, float]) -> None:
     sites, widths = check["sites"], np.array(check["widths"], float)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_ylim(*heights)
     order = np.argsort([_ratios(site)[-1] for site in sites])[::-1]
     colours = [ramp_colour(RAMP_LIGHT, k / max(len(sites) - 1, 1)) for k in range(len(sites))]
-    axes.axhline(1.0, color=sheet.paint.muted, lw=1, zorder=1)
+    axes.axhline(1.0, color=style.paint.muted, lw=1, zorder=1)
     for site, colour in zip(sites, colours, strict=True):
         axes.plot(widths, _ratios(site), "o-", ms=4, lw=1.6, color=colour)
     axes.set_xticks(widths, [f"{width:g}" for width in widths])
     ticks = [tick for tick in TICKS if heights[0] <= tick <= heights[1]]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    sheet.dress(axes, x="Width", y=f"{name_of(check)}: change / that at width {widths[0]:g}")
-    sheet.names(
+    style.dress(axes, x="Width", y=f"{name_of(check)}: change / that at width {widths[0]:g}")
+    style.names(
         axes,
         [f"{sites[n]['name']} {sites[n]['slope']:+.2f}".replace("-0.00", "+0.00") for n in order],
         np.array([_ratios(sites[n])[-1] for n in order]),

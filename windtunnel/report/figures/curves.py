@@ -1,4 +1,4 @@
-"""Training loss against tokens, a panel a size: the trunk, and the decays that leave it."""
+"""Training loss against tokens, one panel per size: the trunk, and the decays that leave it."""
 
 import math
 from typing import TYPE_CHECKING

@@ -1,9 +1,8 @@
-"""What a figure of a fit is drawn on: a width, colours, and how model sizes look and are called.
+"""Drawings: figures for a page and for a file, from one function.
 
-One drawing serves two uses. On a page the colours are the stand-ins of canvas.py, exchanged for CSS
-variables; in a file they are plain colours on white.
-
-Names beside dots of a plane, each where it covers least.
+A `Drawing` is drawn in a `Style`: a width, colours, and how model sizes look and are called. On a
+page the colours are the stand-ins of style.py, exchanged for CSS variables; in a file they are
+plain colours on white.
 """
 
 import math
@@ -46,7 +45,7 @@ DASHED = (0, (4, 3))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sheet:
+class Style:
     """Width in CSS pixels, colours, and the colour and name of a model size.
 
     Where a caption explains the marks (`captioned`), the figure has no key. `sizes` says what the
@@ -147,11 +146,11 @@ class Sheet:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A figure that can be drawn on any sheet: its file's stem, and its sentence for the blind."""
+    """A figure that can be drawn in any style: its file's stem, and its text alternative."""
 
     name: str
     alt: str
-    draw: "Callable[[Sheet], Figure]"
+    draw: "Callable[[Style], Figure]"
 
     def plain(self, sizes: Floats) -> "Figure":
         """The figure on white, for a notebook; `sizes` are the model sizes to be told apart."""
@@ -161,7 +160,7 @@ class Drawing:
         def colour(params: float) -> str:
             return ramp_colour(RAMP_LIGHT, (math.log(params) - low) / reach if reach else 0.0)
 
-        sheet = Sheet(
+        style = Style(
             width=FILE_WIDTH,
             paint=PLAIN,
             captioned=False,
@@ -170,7 +169,7 @@ class Drawing:
             name=short,
         )
         with house_style(PLAIN):
-            return self.draw(sheet)
+            return self.draw(style)
 
     def save(self, folder: Path, sizes: Floats) -> Path:
         """Write the PNG; `sizes` are the model sizes to be told apart, perhaps none.
@@ -204,7 +203,7 @@ class Drawing:
 
         def draw(width: int) -> "Figure":
             return self.draw(
-                Sheet(
+                Style(
                     width=width,
                     paint=STAND_INS,
                     captioned=captioned,
@@ -247,7 +246,7 @@ ON_A_DOT, ON_A_NAME, OUTSIDE = 60.0, 400.0, 2000.0
 """What it costs beside a point of a path, which is 1 (assumed; they need only be in this order)."""
 
 
-def names_beside(
+def label_points(
     axes: "Axes",
     dots: Sequence[tuple[float, float, str]],
     *,

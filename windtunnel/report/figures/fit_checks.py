@@ -1,7 +1,4 @@
-"""What the law leaves over: ln(measured / law) of every run in units of seed noise, by size.
-
-Whether to believe a fit: what it leaves over, and how well it forecast what it had not seen.
-"""
+"""Whether to believe a fit: its residuals, and its forecast of held-out runs."""
 
 import math
 from typing import TYPE_CHECKING
@@ -10,7 +7,7 @@ import numpy as np
 
 from windtunnel.laws import Fit, Table
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.drawing import Drawing, Sheet
+from windtunnel.report.figures.drawing import Drawing, Style
 from windtunnel.report.figures.fit_curve import counted, spell
 from windtunnel.report.figures.style import (
     CARD,
@@ -108,28 +105,28 @@ def residuals(fitted: Fit, table: Table) -> Drawing:
     left = 100 * np.log(measured / predicted) if relative else measured - predicted
     sigma = unit_noise(fitted) * (100 if relative else 1)
 
-    def draw(sheet: Sheet) -> "Figure":
-        figure = sheet.blank(330 if sheet.wide else 520)
-        shape = (1, len(names)) if sheet.wide else (len(names), 1)
+    def draw(style: Style) -> "Figure":
+        figure = style.blank(330 if style.wide else 520)
+        shape = (1, len(names)) if style.wide else (len(names), 1)
         panels = list(figure.subplots(*shape, sharey=True, squeeze=False).flat)
-        colours = sheet.colours(table)
+        colours = style.colours(table)
         what = "Measured above (+) or below (−) the law"
         for axes, name in zip(panels, names, strict=True):
             x = table[name]
             if is_log(x):
                 axes.set_xscale("log")
-            band = axes.axhspan(-2 * sigma, 2 * sigma, color=sheet.paint.ink, alpha=0.07, lw=0)
-            axes.axhline(0, color=sheet.paint.muted, lw=1)
-            sheet.dots(axes, x, left, colours, small=True)
+            band = axes.axhspan(-2 * sigma, 2 * sigma, color=style.paint.ink, alpha=0.07, lw=0)
+            axes.axhline(0, color=style.paint.muted, lw=1)
+            style.dots(axes, x, left, colours, small=True)
             title = (f"{what} (%)" if relative else what) if axes is panels[0] else ""
-            sheet.dress(axes, x=spell(fitted, name), y=title)
+            style.dress(axes, x=spell(fitted, name), y=title)
             if is_log(x):
                 log_ticks(axes.xaxis, counted=counted(fitted, name), most=6)
         reach = 1.12 * max(float(np.abs(left).max()), 2.2 * sigma, 1e-12)
         panels[0].set_ylim(-reach, reach)
         source = "between seeds" if fitted.sigma_seed else "left by the fit"
         unit = "%" if relative else ""
-        sheet.key(figure, [(band, f"±2 σ, σ = {significant(sigma)}{unit} {source}")])
+        style.key(figure, [(band, f"±2 σ, σ = {significant(sigma)}{unit} {source}")])
         return figure
 
     alt = f"What the law leaves over at {table.rows} rows, against {' and '.join(names)}."
@@ -141,24 +138,24 @@ def against_law(fitted: Fit, table: Table) -> Drawing:
     inputs = [table[name] for name in fitted.form.inputs]
     predicted, measured = fitted.form(*inputs), table[fitted.form.output]
 
-    def draw(sheet: Sheet) -> "Figure":
-        figure = sheet.blank(460 if sheet.wide else 350)
+    def draw(style: Style) -> "Figure":
+        figure = style.blank(460 if style.wide else 350)
         axes = figure.add_subplot()
         both = np.concatenate([measured, predicted])
         name, limits = fitted.form.output, _padded(both)
         if is_log(both):
             axes.set_xscale("log")
             axes.set_yscale("log")
-        (same,) = axes.plot(limits, limits, color=sheet.paint.ink, lw=1.6, zorder=2)
-        sheet.dots(axes, predicted, measured, sheet.colours(table))
+        (same,) = axes.plot(limits, limits, color=style.paint.ink, lw=1.6, zorder=2)
+        style.dots(axes, predicted, measured, style.colours(table))
         axes.set_xlim(*limits)
         axes.set_ylim(*limits)
         spelt = spell(fitted, name)
-        sheet.dress(axes, x=f"{spelt} by the law", y=f"{spelt}, measured")
+        style.dress(axes, x=f"{spelt} by the law", y=f"{spelt}, measured")
         if is_log(both):
-            log_ticks(axes.xaxis, counted=counted(fitted, name), most=8 if sheet.wide else 5)
+            log_ticks(axes.xaxis, counted=counted(fitted, name), most=8 if style.wide else 5)
             log_ticks(axes.yaxis, counted=counted(fitted, name), most=8)
-        sheet.key(figure, [(same, "measured = law")])
+        style.key(figure, [(same, "measured = law")])
         return figure
 
     return Drawing(name="law", alt=f"Measured {fitted.form.output} against the law.", draw=draw)
@@ -175,9 +172,9 @@ def holdout(fitted: Fit) -> Drawing | None:
     def off(values: Floats) -> Floats:
         return np.asarray(100 * np.log(values / forecast) if relative else values - forecast)
 
-    def draw(sheet: Sheet) -> "Figure":
-        figure = sheet.blank(370 if sheet.wide else 560)
-        shape = (1, 2) if sheet.wide else (2, 1)
+    def draw(style: Style) -> "Figure":
+        figure = style.blank(370 if style.wide else 560)
+        shape = (1, 2) if style.wide else (2, 1)
         panels = list(figure.subplots(*shape, squeeze=False).flat)
         titles = (f"Measured {name.lower()}", f"Measured above the forecast{' (%)' * relative}")
         logs = is_log(np.concatenate([measured, forecast]))
@@ -189,7 +186,7 @@ def holdout(fitted: Fit) -> Drawing | None:
             if logs and axes is panels[0]:
                 axes.set_yscale("log")
             order = np.argsort(forecast)
-            (same,) = axes.plot(forecast[order], centre[order], color=sheet.paint.ink, lw=1.4,
+            (same,) = axes.plot(forecast[order], centre[order], color=style.paint.ink, lw=1.4,
                                 zorder=2)  # fmt: skip
             key = [(same, "measured = forecast")]
             if not np.isnan(ends).any():
@@ -201,23 +198,23 @@ def holdout(fitted: Fit) -> Drawing | None:
                     forecast[once],
                     ends[0][once],
                     ends[1][once],
-                    color=sheet.paint.accent,
+                    color=style.paint.accent,
                     lw=7,
                     alpha=0.25,
                 )
                 share = f", {covered:.0%} of runs inside" if covered is not None else ""
                 key.append((bars, f"{fitted.level:.0%} interval of one new run{share}"))
-            sheet.dots(axes, forecast, y, [sheet.paint.accent] * y.size, small=y.size > 40)
+            style.dots(axes, forecast, y, [style.paint.accent] * y.size, small=y.size > 40)
             axes.set_xlim(*_padded(forecast))
-            at_foot = sheet.wide or axes is panels[-1]
-            sheet.dress(axes, x=f"Forecast, {what} held out" if at_foot else "", y=title)
+            at_foot = style.wide or axes is panels[-1]
+            style.dress(axes, x=f"Forecast, {what} held out" if at_foot else "", y=title)
             if logs:
                 log_ticks(axes.xaxis, counted=counted(fitted, fitted.form.output), most=6)
             else:
                 axes.locator_params(axis="x", nbins=5)
             if axes.get_yscale() == "log":
                 log_ticks(axes.yaxis, counted=counted(fitted, fitted.form.output), most=8)
-        sheet.key(figure, key)
+        style.key(figure, key)
         return figure
 
     alt = f"Measured against forecast {name.lower()} of {measured.size} held-out rows."

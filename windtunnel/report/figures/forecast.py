@@ -1,4 +1,4 @@
-"""Forecast beside truth: an interval, the runs that came after it, and what it had to beat."""
+"""Forecast against measurement: intervals, the runs that came after, and the baselines."""
 
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from windtunnel.report.figures.style import (
     dress,
     picture,
 )
-from windtunnel.report.forecast import HeldOutPoint, Verdict
+from windtunnel.report.forecast import ForecastScores, HeldOutPoint
 from windtunnel.report.formatting import count
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ GLYPHS = {"^": "△", "s": "□", "D": "◇", "v": "▽"}
 MARKS = tuple(GLYPHS)
 
 
-def forecast(found: Verdict) -> Picture:
+def forecast(found: ForecastScores) -> Picture:
     """One line a held-out (N, D); along it, per cent above or below the forecast."""
 
     def draw(width: int) -> "Figure":
@@ -58,7 +58,7 @@ def _label(point: HeldOutPoint, *, wide: bool) -> str:
     return f"{count(point.tokens)}\n{point.forecast:.4f}"
 
 
-def _widest(found: Verdict) -> float:
+def _widest(found: ForecastScores) -> float:
     """The largest distance from a forecast, in per cent, of an interval's end or a measurement."""
     values = [
         abs(_percent(value, point))
@@ -76,7 +76,7 @@ def _line(axes: "Axes", point: HeldOutPoint, place: int, reach: float) -> None:
     low, high = _percent(point.low, point), _percent(point.high, point)
     if np.isfinite([low, high]).all():
         axes.barh(place, high - low, 0.4, left=low, color=ACCENT, alpha=0.25, linewidth=0)
-    _naive(axes, point, place, reach)
+    _baselines(axes, point, place, reach)
     axes.plot(
         [_percent(value, point) for value in point.measured],
         [place] * len(point.measured),
@@ -89,10 +89,10 @@ def _line(axes: "Axes", point: HeldOutPoint, place: int, reach: float) -> None:
     )
 
 
-def _naive(axes: "Axes", point: HeldOutPoint, place: int, reach: float) -> None:
+def _baselines(axes: "Axes", point: HeldOutPoint, place: int, reach: float) -> None:
     """Where it fits a mark; where it does not, its number at the edge that it lies beyond."""
     outside: dict[bool, list[str]] = {False: [], True: []}
-    for mark, value in zip(MARKS, point.naive.values(), strict=False):
+    for mark, value in zip(MARKS, point.baselines.values(), strict=False):
         off = _percent(value, point)
         if abs(off) < reach:
             axes.plot(off, place, mark, markersize=6.5, mfc=CARD, mec=MUTED, mew=1.3)
@@ -112,7 +112,7 @@ def _naive(axes: "Axes", point: HeldOutPoint, place: int, reach: float) -> None:
             )
 
 
-def _key(figure: "Figure", found: Verdict, *, wide: bool) -> None:
+def _key(figure: "Figure", found: ForecastScores, *, wide: bool) -> None:
     from matplotlib.lines import Line2D
 
     marks = [
@@ -121,8 +121,8 @@ def _key(figure: "Figure", found: Verdict, *, wide: bool) -> None:
         Line2D([], [], color=INK, marker="o", linestyle="", markersize=6.5),
     ]
     words = [f"{found.level:.0%} interval of one new run", "forecast", "measured"]
-    naive = found.points[0].naive if found.points else {}
-    for mark, name in zip(MARKS, naive, strict=False):
+    baselines = found.points[0].baselines if found.points else {}
+    for mark, name in zip(MARKS, baselines, strict=False):
         marks.append(Line2D([], [], marker=mark, mfc=CARD, mec=MUTED, linestyle=""))
         words.append(name)
     figure.legend(

@@ -1,9 +1,7 @@
-"""Loss against compute: training curves, decayed ends, and the lowest loss that a law finds.
+"""Loss against compute: runs, the law of each size, and the compute-optimal frontier.
 
-Loss against compute: every run, the law of each size, and the compute-optimal frontier.
-
-Over several decades every size hugs the frontier, so a second panel shows how far above it
-they are.
+Over several decades every size hugs the frontier, so the page's figure has a second panel that
+shows how far above it each run lies.
 """
 
 import math
@@ -15,7 +13,7 @@ import numpy as np
 from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.drawing import DASHED, Drawing, Sheet
+from windtunnel.report.figures.drawing import DASHED, Drawing, Style
 from windtunnel.report.figures.style import (
     CARD,
     INK,
@@ -59,24 +57,24 @@ def loss_against_compute(
     mine = [curve for curve in curves if curve.segment in wanted]
     sizes = sorted({float(row["params"]) for row in ends})
 
-    def draw(sheet: Sheet) -> "Figure":
-        figure = sheet.blank(500 if sheet.wide else 380)
+    def draw(style: Style) -> "Figure":
+        figure = style.blank(500 if style.wide else 380)
         axes = figure.add_subplot()
         axes.set_xscale("log")
         flops = np.array([row["flops_6nd"] for row in ends], np.float64)
         left, right = float(flops.min()) / BEFORE, float(flops.max())
         key = [
-            (line, "training loss of a trunk and its decays") for line in _draw(axes, sheet, mine)
+            (line, "training loss of a trunk and its decays") for line in _draw(axes, style, mine)
         ]
-        colours = [sheet.colour(float(row["params"])) for row in ends]
+        colours = [style.colour(float(row["params"])) for row in ends]
         losses = np.array([row["loss"] for row in ends], np.float64)
-        sheet.dots(axes, flops, losses, colours, small=len(ends) > 60)
-        (dot,) = axes.plot([], [], "o", ms=5, color=sheet.colour(sizes[-1]))
+        style.dots(axes, flops, losses, colours, small=len(ends) > 60)
+        (dot,) = axes.plot([], [], "o", ms=5, color=style.colour(sizes[-1]))
         key.append((dot, "validation loss of a decayed end"))
         lowest = float(losses.min())
         if fitted is not None and fitted.has_optimum:
             (line,), lowest = _frontier_line(
-                axes, sheet, fitted, left=float(flops.min()), right=right
+                axes, style, fitted, left=float(flops.min()), right=right
             )
             key.append((line, f"lowest by the law, {fitted.level:.0%} interval"))
             right *= BEYOND
@@ -87,12 +85,12 @@ def loss_against_compute(
         axes.set_xlim(left, right * 1.15)
         axes.set_ylim(lowest - margin, float(top) + margin)
         unit = "nats per token" if fitted is None else fitted.loss_unit
-        sheet.dress(axes, x="Compute 6ND (FLOPs)", y=f"Loss ({unit})")
-        log_ticks(axes.xaxis, counted=False, most=9 if sheet.wide else 4)
+        style.dress(axes, x="Compute 6ND (FLOPs)", y=f"Loss ({unit})")
+        log_ticks(axes.xaxis, counted=False, most=9 if style.wide else 4)
         best = [min(row["loss"] for row in ends if row["params"] == size) for size in sizes]
-        sheet.names(axes, [sheet.name(size) for size in sizes], np.array(best),
-                    [sheet.colour(size) for size in sizes], title=sheet.sizes)  # fmt: skip
-        sheet.key(figure, key)
+        style.names(axes, [style.name(size) for size in sizes], np.array(best),
+                    [style.colour(size) for size in sizes], title=style.sizes)  # fmt: skip
+        style.key(figure, key)
         return figure
 
     alt = f"Loss against compute of {len(mine)} training curves and {len(ends)} decayed ends"
@@ -104,7 +102,7 @@ def _compute(curve: Curve) -> Floats:
     return 6.0 * curve.params * curve.tokens
 
 
-def _draw(axes: "Axes", sheet: Sheet, curves: Sequence[Curve]) -> "list[Line2D]":
+def _draw(axes: "Axes", style: Style, curves: Sequence[Curve]) -> "list[Line2D]":
     """Trunks, and the decays that leave them, in their size's colour; one line for the key."""
     line = None
     for curve in curves:
@@ -113,7 +111,7 @@ def _draw(axes: "Axes", sheet: Sheet, curves: Sequence[Curve]) -> "list[Line2D]"
         (line,) = axes.plot(
             6.0 * curve.params * tokens,
             loss,
-            color=sheet.colour(float(curve.params)),
+            color=style.colour(float(curve.params)),
             lw=0.9 if thin else 1.3,
             alpha=0.45 if thin else 0.8,
             zorder=2,
@@ -127,7 +125,7 @@ def _smooth(curve: Curve) -> tuple[Floats, Floats]:
 
 
 def _frontier_line(
-    axes: "Axes", sheet: Sheet, fitted: Fit, *, left: float, right: float
+    axes: "Axes", style: Style, fitted: Fit, *, left: float, right: float
 ) -> "tuple[list[Line2D], float]":
     """The law's loss at the best split of every budget, and the lowest that it reaches."""
     flops = np.unique(np.append(np.geomspace(left, right * BEYOND, FRONTIER_POINTS), right))
@@ -137,7 +135,7 @@ def _frontier_line(
     best = [fitted.predict(n, d, trunks=math.inf)
             for n, d in zip(params.tolist(), tokens.tolist(), strict=True)]  # fmt: skip
     loss, low, high = np.array([(each.value, each.low, each.high) for each in best]).T
-    ink, inside = sheet.paint.ink, flops <= right
+    ink, inside = style.paint.ink, flops <= right
     if np.isfinite([low, high]).all():
         axes.fill_between(flops, low, high, color=ink, alpha=0.18, lw=0, zorder=3)
     axes.plot(flops, loss, color=ink, lw=1.6, ls=DASHED, zorder=5)

@@ -1,7 +1,4 @@
-"""Figures that come with every fit: as files beside it, and as pictures in a study's report.
-
-The figures of a finding; each kind has a file of its own.
-"""
+"""The figures of a fit, and those of a finding."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +15,8 @@ from windtunnel.findings.dynamics import TrainingDynamics
 from windtunnel.findings.lr_batch import JointFinding
 from windtunnel.findings.lr_sensitivity import SensitivityFinding
 from windtunnel.findings.lr_transfer import TransferFinding
-from windtunnel.findings.mixture import MixingFinding
-from windtunnel.findings.overtraining import CatchUpFinding
+from windtunnel.findings.mixture import MixtureFinding
+from windtunnel.findings.overtraining import OvertrainingFinding
 from windtunnel.findings.ranking import RankingFinding
 from windtunnel.findings.scaling_law import DataModelLaw
 from windtunnel.findings.schedules import SchedulesFinding
@@ -96,8 +93,8 @@ DRAWN: dict[type[Finding], Callable[[Any], list[Drawing]]] = {
     BranchFinding: branches.branch_drawings,
     RankingFinding: branches.ranking_drawings,
     AdaptationFinding: branches.adaptation_drawings,
-    MixingFinding: lambda finding: mixture.drawings(finding.law) if finding.law else [],
-    CatchUpFinding: schedules.overtraining_drawings,
+    MixtureFinding: lambda finding: mixture.drawings(finding.law) if finding.law else [],
+    OvertrainingFinding: schedules.overtraining_drawings,
 }
 
 

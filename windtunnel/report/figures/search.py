@@ -15,7 +15,7 @@ import numpy as np
 
 from windtunnel.config.search import Range
 from windtunnel.findings import Records
-from windtunnel.report.figures.drawing import DASHED, Drawing, Sheet
+from windtunnel.report.figures.drawing import DASHED, Drawing, Style
 from windtunnel.report.figures.style import (
     ACCENT,
     CARD,
@@ -142,25 +142,25 @@ def searches(records: Records) -> Drawing:
         panels.append(RIDGE)
     alt = "Loss of every trial above the best of its search, against each searched value."
 
-    def draw(sheet: Sheet) -> "Figure":
-        columns = 3 if sheet.wide else 1
+    def draw(style: Style) -> "Figure":
+        columns = 3 if style.wide else 1
         lines = math.ceil(len(panels) / columns)
-        figure = sheet.blank(60 + 230 * lines)
+        figure = style.blank(60 + 230 * lines)
         colours = [ramp_colour(RAMP_LIGHT, 0.25 + 0.75 * k / len(found)) for k in range(len(found))]
         grid = figure.subplots(lines, columns, squeeze=False)
         for axes, panel in zip(grid.flat, panels, strict=False):
             for search, colour in zip(found, colours, strict=True):
-                _trial_dots(sheet, axes, search, panel, colour)
-            _dress(sheet, axes, panel)
+                _trial_dots(style, axes, search, panel, colour)
+            _dress(style, axes, panel)
         for spare in grid.flat[len(panels) :]:
             spare.set_visible(False)
         first = grid.flat[0]
         marks = [first.plot([], [], "o", ms=5, color=colour)[0] for colour in colours]
         names = [f"search to {search['horizon']}" for search in found]
-        ring = first.plot([], [], "o", ms=9, mfc="none", mec=sheet.paint.ink, mew=1.3)[0]
-        line = first.plot([], [], color=sheet.paint.muted, ls=DASHED)[0]
+        ring = first.plot([], [], "o", ms=9, mfc="none", mec=style.paint.ink, mew=1.3)[0]
+        line = first.plot([], [], color=style.paint.muted, ls=DASHED)[0]
         entries = [*zip(marks, names, strict=True), (ring, "winner"), (line, "MiniCPM's value")]
-        sheet.key(figure, entries)
+        style.key(figure, entries)
         return figure
 
     return Drawing(name="hyperparameter-search", alt=alt, draw=draw)
@@ -172,29 +172,29 @@ def _value(trial: dict[str, Any], panel: tuple[str, ...]) -> float:
 
 
 def _trial_dots(
-    sheet: Sheet, axes: "Axes", search: dict[str, Any], panel: tuple[str, ...], colour: str
+    style: Style, axes: "Axes", search: dict[str, Any], panel: tuple[str, ...], colour: str
 ) -> None:
     trials = [each for each in search["trials"] if each["losses"] and each["losses"][-1]]
     losses = np.array([each["losses"][-1] for each in trials])
     above = np.minimum(losses - losses.min(), NATS_SHOWN)
     values = np.array([_value(each, panel) for each in trials])
-    axes.plot(values, above, "o", ms=4.5, mfc=colour, mec=sheet.paint.card, mew=0.5, alpha=0.8)
+    axes.plot(values, above, "o", ms=4.5, mfc=colour, mec=style.paint.card, mew=0.5, alpha=0.8)
     winner = (search["winner"] or {}).get("trial")
     for value, height, trial in zip(values, above, trials, strict=True):
         if trial["trial"] == winner:
-            axes.plot(value, height, "o", ms=10, mfc="none", mec=sheet.paint.ink, mew=1.3, zorder=5)
-            axes.plot(value, height, "o", ms=5, mfc=colour, mec=sheet.paint.card, zorder=6)
+            axes.plot(value, height, "o", ms=10, mfc="none", mec=style.paint.ink, mew=1.3, zorder=5)
+            axes.plot(value, height, "o", ms=5, mfc=colour, mec=style.paint.card, zorder=6)
 
 
-def _dress(sheet: Sheet, axes: "Axes", panel: tuple[str, ...]) -> None:
+def _dress(style: Style, axes: "Axes", panel: tuple[str, ...]) -> None:
     known = [MINICPM[axis] for axis in panel if axis in MINICPM]
     if len(known) == len(panel):
         mark = known[0] if len(known) == 1 else known[0] / known[1]
-        axes.axvline(mark, color=sheet.paint.muted, ls=DASHED, lw=1.2, zorder=1)
+        axes.axvline(mark, color=style.paint.muted, ls=DASHED, lw=1.2, zorder=1)
     axes.set_xscale("log")
     log_ticks(axes.xaxis, counted=False, most=4)
     axes.set_ylim(-0.012, NATS_SHOWN * 1.03)
-    sheet.dress(
+    style.dress(
         axes,
         x=" / ".join(axis.rpartition(".")[2] for axis in panel),
         y="Above the best (nats per token)",

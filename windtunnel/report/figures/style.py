@@ -1,10 +1,9 @@
-"""Where numbers and names stand beside an axis.
-
-Figures that wear the page's clothes: text stays text, colours are CSS variables.
+"""The style of every figure: colours, axes, ticks, and SVG for the page.
 
 Matplotlib only knows literal colours, so each role is drawn in a colour that nobody would choose
-and exchanged for a variable in the SVG. One figure is then right in light, in dark and on paper.
-A figure is drawn once for desktops and once for phones: scaling one down makes its text too small.
+and exchanged for a CSS variable in the SVG. One figure is then right in light, in dark and on
+paper. A figure is drawn once for desktops and once for phones: scaled down, its text would be too
+small.
 """
 
 import html

@@ -7,7 +7,7 @@ import pytest
 from unrun import planted_records
 
 from windtunnel.config.branch import MixtureDesign
-from windtunnel.findings.mixture import mixings
+from windtunnel.findings.mixture import mixture_laws
 from windtunnel.laws.mixture import fit_mixture
 from windtunnel.report.figures.registry import finding_drawings
 
@@ -45,7 +45,7 @@ def finding(tmp_path):
             noise = 0.002 * math.sin(7 * place + 13 * share + 5 * row["init_seed"])
             row[f"loss_{name}"] = math.exp(0.8 + slope * share + noise + 0.01 * row["init_seed"])
         row["loss_doctests_conditional"] = row["loss_doctests"]
-    (found,) = mixings(records)
+    (found,) = mixture_laws(records)
     return found
 
 
@@ -59,7 +59,7 @@ def test_the_law_is_read_from_the_design_alone(finding):
     assert rank.value > 0.95
     assert rank.low <= rank.value <= rank.high
     assert quantities["share of code in the best mixture"].value == pytest.approx(1.0, abs=0.05)
-    assert "foretold to be lowest" in finding.lead
+    assert "predicted to be lowest" in finding.lead
     assert "code" in finding.lead
 
 
@@ -70,7 +70,7 @@ def test_its_figures(finding, tmp_path):
 
 def test_a_design_without_a_law_says_why(tmp_path):
     records = planted_records(tmp_path, DESIGN, planted, head=HEAD)
-    (found,) = mixings(records)
+    (found,) = mixture_laws(records)
     assert found.law is None
     assert "no law" in found.lead
     assert finding_drawings(found) == []

@@ -84,8 +84,8 @@ def test_noise_of_branches_gives_intervals_that_cover(tmp_path):
 
         found, _ = read(tmp_path, loss)
         hits += [
-            GAPS[way.name][place] in found.gap(way, on)
-            for way in found.others
+            GAPS[variant.name][place] in found.gap(variant, on)
+            for variant in found.others
             for place, on in enumerate(("docs", "code"))
         ]
     # 240 intervals at 90%, four of a set sharing their first variant.
@@ -103,7 +103,10 @@ def test_the_lead_names_the_lowest_the_trades_and_the_frontier(tmp_path):
         in found.lead
     )
     ((source, along),) = found.mixture_axes
-    assert (source, [way.name for way in along]) == ("code", ["plain", "tenth", "half", "all"])
+    assert (source, [variant.name for variant in along]) == (
+        "code",
+        ["plain", "tenth", "half", "all"],
+    )
 
 
 def test_what_beats_a_variant_is_named_where_it_is_not_the_first(tmp_path):
@@ -174,7 +177,7 @@ def test_diverged_and_missing_runs_are_named(tmp_path):
         ("missing-runs", {"seeds": {"all": (1, 2)}}),
     ]
     # 'half' has seed 1 alone, which 'plain' lacks.
-    assert [way.name for way in found.others] == ["tenth", "all", "wasted"]
+    assert [variant.name for variant in found.others] == ["tenth", "all", "wasted"]
 
 
 def test_a_trunk_that_diverged_takes_its_branches_along(tmp_path):
@@ -185,9 +188,9 @@ def test_a_trunk_that_diverged_takes_its_branches_along(tmp_path):
         if row["init_seed"] != 2 or row["kind"] == "trunk"
     )
     (found,) = branchings(replace(records, runs=lost))
-    assert all(seeds == (2,) for seeds in found.left.diverged.values())
-    assert len(found.left.diverged) == 5
-    assert not found.left.missing
+    assert all(seeds == (2,) for seeds in found.results.diverged.values())
+    assert len(found.results.diverged) == 5
+    assert not found.results.missing
 
 
 def test_a_stage_that_diverged_takes_every_variant_that_goes_through_it_along(tmp_path):
@@ -225,12 +228,12 @@ def test_a_stage_that_diverged_takes_every_variant_that_goes_through_it_along(tm
         and (row["variant"], row["init_seed"], row["fork_tokens"]) != ("all", 1, late)
     )
     first, second = branchings(replace(records, runs=runs))
-    assert first.left.diverged == {"plain": (1,), "again": (1,)}
-    assert not first.left.missing
-    assert second.left.diverged == {"plain": (0,), "half": (1,), "tenth": (1,), "again": (0,)}
-    assert second.left.missing == {"all": (1,)}
+    assert first.results.diverged == {"plain": (1,), "again": (1,)}
+    assert not first.results.missing
+    assert second.results.diverged == {"plain": (0,), "half": (1,), "tenth": (1,), "again": (0,)}
+    assert second.results.missing == {"all": (1,)}
     told = {warning.code: warning.values for warning in second.warnings}
-    assert told["diverged-runs"] == {"seeds": second.left.diverged}
+    assert told["diverged-runs"] == {"seeds": second.results.diverged}
 
 
 def test_without_the_first_variant_the_next_is_the_base(tmp_path):
@@ -294,9 +297,17 @@ def test_ramps_and_chains_are_ways_of_their_own(tmp_path):
         return 2.0
 
     (found,) = branchings(planted_records(tmp_path, text, loss, head=HEAD))
-    assert [way.name for way in found.ways] == ["at-once", "ramped", "more", "less", "chain"]
-    assert len({way.tokens for way in found.ways}) == 1
-    assert len({way.besides for way in found.ways}) == 3  # mixtures alone make no other kind
+    assert [variant.name for variant in found.variants] == [
+        "at-once",
+        "ramped",
+        "more",
+        "less",
+        "chain",
+    ]
+    assert len({variant.tokens for variant in found.variants}) == 1
+    assert (
+        len({variant.besides for variant in found.variants}) == 3
+    )  # mixtures alone make no other kind
 
 
 def test_each_experiment_has_its_own_name_for_a_branch(tmp_path):
