@@ -213,8 +213,8 @@ def approach(table: Table) -> dict[str, Form]:
 
 def _form(name: str, ends: Table, lengths: Floats, means: Floats, early: Floats) -> Form:
     # Only the floor of the power law is reported, with its interval.
-    intervals = "two-level" if name == "power-offset" else "none"
-    fitted = fit(ends, name, holdout=None, intervals=intervals)
+    power = name == "power-offset"
+    fitted = fit(ends, name, holdout=None, intervals="two-level" if power else "none")
     rms = _rms(fitted, lengths, means)
     held = np.nan
     if early.sum() > COEFFICIENTS and not early.all():

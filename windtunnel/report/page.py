@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -18,7 +17,8 @@ from windtunnel.redact import redacted
 from windtunnel.report import formatting
 from windtunnel.report.collect import collect
 from windtunnel.report.figures.curves import MOST_TRUNKS, curves
-from windtunnel.report.figures.fit_checks import draw_residuals, holdout, unit_noise
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.fit_checks import holdout, residuals_by_size, unit_noise
 from windtunnel.report.figures.fit_scaling import along_sizes, contours, ratio
 from windtunnel.report.figures.forecast import forecast
 from windtunnel.report.figures.frontier import frontier
@@ -49,8 +49,7 @@ from windtunnel.runs.search.winner import NEAR
 from windtunnel.runs.study import Study
 from windtunnel.runs.table import Row
 
-if TYPE_CHECKING:
-    from windtunnel.report.figures.drawing import Drawing
+Painter = Callable[..., Picture | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +205,7 @@ class SearchView:
     best_so_far: Picture | None
 
 
-def search_view(search: Search) -> SearchView:
+def search_view(search: Search, draw: Painter) -> SearchView:
     """All that the page says of a search."""
     outcome = search.outcome
     return SearchView(
@@ -219,8 +218,8 @@ def search_view(search: Search) -> SearchView:
         names={axis: field_name(outcome.experiment, axis) for axis in outcome.experiment.space},
         above=above_scale(search),
         compared=sum(1 for each in outcome.results if each.at and each.at[0] is not None),
-        slices=slices(search),
-        best_so_far=best_so_far(search),
+        slices=draw(slices(search), outcome.experiment.name),
+        best_so_far=draw(best_so_far(search), outcome.experiment.name),
     )
 
 
@@ -288,7 +287,8 @@ def write_report(study: Study, out: Path | None = None) -> Path:
 def render(inputs: ReportInputs) -> str:
     """The page as one string that loads nothing from anywhere."""
     found = forecast_scores(inputs.forecasts, inputs.rows)
-    laws = tuple(_view(inputs, law) for law in inputs.laws)
+    draw = _painter(inputs)
+    laws = tuple(_view(inputs, law, draw) for law in inputs.laws)
     return (
         _environment()
         .get_template("page.html.jinja")
@@ -296,13 +296,13 @@ def render(inputs: ReportInputs) -> str:
             inputs=inputs,
             laws=laws,
             scores=found,
-            forecast_figure=forecast(found) if found is not None and found.points else None,
-            curves_figure=curves(inputs),
+            forecast_figure=draw(forecast(found)) if found is not None and found.points else None,
+            curves_figure=draw(curves(inputs)),
             most_trunks=MOST_TRUNKS,
             many_trunks=_has_many_trunks(inputs),
-            grid_figures=[along_axis(inputs, grid) for grid in inputs.grids],
-            findings=[_finding_view(inputs, finding) for finding in inputs.findings],
-            searches=[search_view(search) for search in inputs.searches],
+            grid_figures=[draw(along_axis(inputs, grid), grid.experiment) for grid in inputs.grids],
+            findings=[_finding_view(finding, draw) for finding in inputs.findings],
+            searches=[search_view(search, draw) for search in inputs.searches],
             level=f"{LEVEL:.0%}",
             near=f"{NEAR:g}",
             cost=spent(inputs.rows),
@@ -319,8 +319,9 @@ def render(inputs: ReportInputs) -> str:
     )
 
 
-def _view(inputs: ReportInputs, law: ScalingLaw) -> LawView:
-    fit = law.fit
+def _view(inputs: ReportInputs, law: ScalingLaw, draw: Painter) -> LawView:
+    fit, name = law.fit, law.experiment
+    table = law.table
     coefficients: list[tuple[str, float, tuple[float, float] | None, str]] = []
     if fit is not None:
         a, b = (float(value) for value in fit.form.split(fit.form.vector))
@@ -338,43 +339,22 @@ def _view(inputs: ReportInputs, law: ScalingLaw) -> LawView:
         coefficients=tuple(coefficients),
         noise=None if fit is None else unit_noise(fit),
         exact_share=(min(shares), max(shares)) if shares else None,
-        frontier=frontier(inputs, law) if law.rows else None,
-        residuals=draw_residuals(inputs, law, fit) if fit is not None else None,
-        **_pictures(inputs, law),
+        frontier=draw(frontier(inputs, law) if law.rows else None, name),
+        residuals=draw(residuals_by_size(inputs, law, fit) if fit else None, name),
+        along_sizes=draw(along_sizes(fit, table) if fit and table is not None else None, name),
+        contours=draw(contours(fit, table) if fit and table is not None else None, name),
+        ratio=draw(ratio(fit) if fit else None, name),
+        holdout=draw(holdout(fit) if fit else None, name),
     )
 
 
-def _finding_view(inputs: ReportInputs, finding: Finding) -> FindingView:
-    colour, name = _size_styles(inputs)
-    return FindingView(
-        finding=finding,
-        pictures=tuple(
-            each.picture(finding.experiment, colour, name, captioned=False)
-            for each in finding_drawings(finding)
-        ),
-    )
+def _finding_view(finding: Finding, draw: Painter) -> FindingView:
+    drawn = (draw(each, finding.experiment, captioned=False) for each in finding_drawings(finding))
+    return FindingView(finding=finding, pictures=tuple(each for each in drawn if each is not None))
 
 
-def _pictures(inputs: ReportInputs, law: ScalingLaw) -> dict[str, Picture | None]:
-    """The figures that come with every fit, in this page's colours and names of sizes."""
-    if law.fit is None or law.table is None:
-        return dict.fromkeys(("along_sizes", "contours", "ratio", "holdout"))
-    drawn: dict[str, Drawing | None] = {
-        "along_sizes": along_sizes(law.fit, law.table),
-        "contours": contours(law.fit, law.table),
-        "ratio": ratio(law.fit),
-        "holdout": holdout(law.fit),
-    }
-
-    colour, name = _size_styles(inputs)
-    return {
-        place: drawing.picture(law.experiment, colour, name) if drawing is not None else None
-        for place, drawing in drawn.items()
-    }
-
-
-def _size_styles(inputs: ReportInputs) -> tuple[Callable[[float], str], Callable[[float], str]]:
-    """How this page colours and names a size of so many params."""
+def _painter(inputs: ReportInputs) -> Painter:
+    """Draws in this page's colours and names of sizes; None of None."""
     order = list(inputs.sizes)
 
     def colour(params: float) -> str:
@@ -383,7 +363,12 @@ def _size_styles(inputs: ReportInputs) -> tuple[Callable[[float], str], Callable
     def name(params: float) -> str:
         return inputs.sizes[int(params)].replace("x", "×")
 
-    return colour, name
+    def draw(
+        drawing: Drawing | None, suffix: str = "", /, *, captioned: bool = True
+    ) -> Picture | None:
+        return drawing and drawing.picture(suffix, colour, name, captioned=captioned)
+
+    return draw
 
 
 def _has_many_trunks(inputs: ReportInputs) -> bool:

@@ -10,9 +10,9 @@ from windtunnel.findings.branches import BranchFinding
 from windtunnel.findings.ranking import RankingFinding
 from windtunnel.findings.variants import Variant
 from windtunnel.laws import Interval
-from windtunnel.report.figures.drawing import DASHED, Drawing, Obstacle, Style, label_points
+from windtunnel.report.figures.drawing import Drawing, Obstacle, label_points
 from windtunnel.report.figures.fit_curve import band
-from windtunnel.report.figures.style import log_ticks, short
+from windtunnel.report.figures.style import DASHED, Style, log_ticks, short
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -163,8 +163,8 @@ def _panels(finding: BranchFinding) -> Drawing:
         _branch_key(figure, style, finding, cross=False)
         return figure
 
-    variants = f"{len(variants)} variant{'s' * (len(variants) > 1)}"
-    alt = f"Loss of {variants} minus that of {finding.base.name!r}, on {', '.join(finding.sets)}."
+    count = f"{len(variants)} variant{'s' * (len(variants) > 1)}"
+    alt = f"Loss of {count} minus that of {finding.base.name!r}, on {', '.join(finding.sets)}."
     return Drawing(name=_stem("ways", finding), alt=alt, draw=draw)
 
 

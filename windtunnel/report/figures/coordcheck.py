@@ -6,18 +6,20 @@ import numpy as np
 
 from windtunnel.findings.coordcheck import Coordinates, name_of
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.drawing import Drawing, Style
-from windtunnel.report.figures.style import RAMP_LIGHT, ramp_colour
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.style import RAMP_LIGHT, Style, ramp_colour
+from windtunnel.runs.coordcheck import CoordinateCheck
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+COLUMNS = 3
 TICKS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 
 
 def drawings(finding: Coordinates) -> list[Drawing]:
-    """One figure."""
+    """One figure, of the last update."""
     alt = (
         "Change of each activation from initialisation against width, as a multiple of the change "
         "at the smallest width: flat lines do not depend on width."
@@ -32,6 +34,32 @@ def drawings(finding: Coordinates) -> list[Drawing]:
         return figure
 
     return [Drawing(name="coordinate-check", alt=alt, draw=draw)]
+
+
+def by_update(check: CoordinateCheck) -> Drawing:
+    """One panel per site, one line per update; later updates are lighter."""
+
+    def draw(style: Style) -> "Figure":
+        columns = min(COLUMNS, len(check.sites)) if style.wide else 1
+        rows = -(-len(check.sites) // columns)
+        figure = style.blank(60 + 220 * rows)
+        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for axes, site in zip(panels, check.sites, strict=False):
+            steps = len(site.changes)
+            for step, changes in enumerate(site.changes):
+                colour = ramp_colour(RAMP_LIGHT, step / max(steps - 1, 1))
+                axes.plot(check.widths, changes, "o-", ms=3, lw=1.2, color=colour)
+            axes.set(xscale="log", yscale="log")
+            axes.set_xticks(check.widths, [str(width) for width in check.widths])
+            axes.xaxis.minorticks_off()
+            outcome = "pass" if site.passed else "FAIL"
+            style.dress(axes, x="Width", y=f"{site.name}: {site.slope:+.2f} {outcome}")
+        for axes in panels[len(check.sites) :]:
+            axes.set_visible(False)
+        return figure
+
+    alt = "Rms change of each activation from initialisation against width, one line per update."
+    return Drawing(name="coordinate-check-updates", alt=alt, draw=draw)
 
 
 def _ratios(site: dict[str, Any]) -> Floats:

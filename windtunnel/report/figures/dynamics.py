@@ -9,8 +9,8 @@ import numpy as np
 
 from windtunnel.findings.dynamics import Pair, TrainingDynamics, mean_of_known
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.drawing import DASHED, Drawing, Style
-from windtunnel.report.figures.style import log_ticks
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.style import DASHED, Style, log_ticks
 from windtunnel.runs.dynamics import SegmentDynamics
 
 if TYPE_CHECKING:

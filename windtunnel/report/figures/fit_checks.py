@@ -7,21 +7,9 @@ import numpy as np
 
 from windtunnel.laws import Fit, Table
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.drawing import Drawing, Style
+from windtunnel.report.figures.drawing import Drawing
 from windtunnel.report.figures.fit_curve import counted, spell
-from windtunnel.report.figures.style import (
-    CARD,
-    INK,
-    MUTED,
-    NARROW,
-    Picture,
-    blank,
-    dress,
-    is_log,
-    log_ticks,
-    picture,
-    size_colour,
-)
+from windtunnel.report.figures.style import Style, is_log, log_ticks
 from windtunnel.report.formatting import count, significant
 from windtunnel.report.inputs import ReportInputs, ScalingLaw
 
@@ -38,21 +26,21 @@ def unit_noise(fit: Fit) -> float:
     return fit.sigma_seed or math.hypot(fit.sigma_trunk, fit.sigma_branch)
 
 
-def draw_residuals(inputs: ReportInputs, law: ScalingLaw, fit: Fit) -> Picture | None:
+def residuals_by_size(inputs: ReportInputs, law: ScalingLaw, fit: Fit) -> Drawing | None:
     """The figure; None where the noise is 0 and there is no unit to measure in."""
     sigma = unit_noise(fit)
     if not sigma > 0:
         return None
     sizes = [n for n in inputs.sizes if any(row["params"] == n for row in law.rows)]
 
-    def draw(width: int) -> "Figure":
-        wide = width > NARROW
-        figure = blank(width, 330 if wide else 300)
+    def draw(style: Style) -> "Figure":
+        paint, wide = style.paint, style.wide
+        figure = style.blank(330 if wide else 300)
         axes = figure.add_subplot()
-        axes.axhspan(-2, 2, color=INK, alpha=0.06, linewidth=0)
-        axes.axhline(0, color=MUTED, linewidth=1)
+        axes.axhspan(-2, 2, color=paint.ink, alpha=0.06, linewidth=0)
+        axes.axhline(0, color=paint.muted, linewidth=1)
         for place, params in enumerate(sizes):
-            index = list(inputs.sizes).index(params)
+            colour = style.colour(params)
             for held_out in (False, True):
                 rows = [r for r in law.rows if r["params"] == params and r["held_out"] is held_out]
                 axes.plot(
@@ -60,28 +48,22 @@ def draw_residuals(inputs: ReportInputs, law: ScalingLaw, fit: Fit) -> Picture |
                     [_residual(row, fit) / sigma for row in rows],
                     "o",
                     markersize=6 if wide else 4.5,
-                    mfc=CARD if held_out else size_colour(index),
-                    mec=size_colour(index) if held_out else CARD,
+                    mfc=paint.card if held_out else colour,
+                    mec=colour if held_out else paint.card,
                     mew=1.6 if held_out else 0.7,
                 )
-        names = [
-            f"{inputs.sizes[n].replace('x', '×')}" + (f"\n{count(n)}" if wide else "")
-            for n in sizes
-        ]
-        dress(axes, x="", y="Measured above (+) or below (−) the law, in seed-noise σ"
+        names = [style.name(n) + (f"\n{count(n)}" if wide else "") for n in sizes]
+        style.dress(axes, x="", y="Measured above (+) or below (−) the law, in seed-noise σ"
               if wide else "Measured − law (seed-noise σ)", grid="y")  # fmt: skip
         axes.set_xticks(range(len(sizes)), names)
-        axes.tick_params(axis="x", labelcolor=INK)
+        axes.tick_params(axis="x", labelcolor=paint.ink)
         axes.set_xlim(-0.6, len(sizes) - 0.4)
         reach = max(3.0, *(abs(limit) for limit in axes.get_ylim()))
         axes.set_ylim(-reach, reach)
         return figure
 
-    return picture(
-        f"residuals-{law.experiment}",
-        "Residual of every run against the law, by model size, in standard deviations.",
-        draw,
-    )
+    alt = "Residual of every run against the law, by model size, in standard deviations."
+    return Drawing(name="residuals", alt=alt, draw=draw)
 
 
 def _residual(row: dict[str, float], fit: Fit) -> float:

@@ -7,8 +7,8 @@ import numpy as np
 from windtunnel.laws import Fit, Table
 from windtunnel.laws.interval import quantiles
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.drawing import DASHED, Drawing, Style
-from windtunnel.report.figures.style import COUNTED, is_log, log_ticks
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.style import COUNTED, DASHED, Style, is_log, log_ticks
 
 if TYPE_CHECKING:
     from collections.abc import Callable

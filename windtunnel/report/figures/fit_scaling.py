@@ -12,8 +12,8 @@ import numpy as np
 from windtunnel.laws import Fit, Table
 from windtunnel.laws.interval import quantiles
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.drawing import DASHED, Drawing, Style
-from windtunnel.report.figures.style import log_ticks
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.style import DASHED, Style, log_ticks
 from windtunnel.report.formatting import significant, span
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import numpy as np
 from windtunnel.laws import Fit, Table
 from windtunnel.laws.table import Floats
 from windtunnel.report.figures import fit_curve
-from windtunnel.report.figures.drawing import Drawing, Style
-from windtunnel.report.figures.style import RAMP_LIGHT, is_log, log_ticks, ramp_colour
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.style import RAMP_LIGHT, Style, is_log, log_ticks, ramp_colour
 from windtunnel.report.formatting import scientific
 
 if TYPE_CHECKING:

@@ -13,20 +13,8 @@ import numpy as np
 from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.drawing import DASHED, Drawing, Style
-from windtunnel.report.figures.style import (
-    CARD,
-    INK,
-    MUTED,
-    NARROW,
-    Picture,
-    blank,
-    decades,
-    dress,
-    log_ticks,
-    picture,
-    size_colour,
-)
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.style import DASHED, Style, decades, log_ticks
 from windtunnel.report.inputs import ReportInputs, ScalingLaw
 from windtunnel.runs.curves import Curve, bin_means
 from windtunnel.runs.table import Row
@@ -148,74 +136,73 @@ MOST_EXCESS = 12.0
 """Per cent above the frontier where the lower panel ends at the latest."""
 
 
-def frontier(inputs: ReportInputs, law: ScalingLaw) -> Picture:
+def frontier(inputs: ReportInputs, law: ScalingLaw) -> Drawing:
     """The figure; without a fit, the runs alone."""
     fit = law.fit if law.fit is not None and law.fit.has_optimum else None
     fitted = "" if fit is None else ", with the lowest loss per budget and the excess of each size"
     alt = f"Loss against compute of {len(law.rows)} decayed runs{fitted}."
 
-    def draw(width: int) -> "Figure":
-        wide = width > NARROW
+    def draw(style: Style) -> "Figure":
+        wide = style.wide
         if fit is None:
-            figure = blank(width, 380 if wide else 320)
+            figure = style.blank(380 if wide else 320)
             upper = lower = figure.add_subplot()
         else:
-            figure = blank(width, 640 if wide else 540)
+            figure = style.blank(640 if wide else 540)
             upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         upper.set_xscale("log")
         unit = "nats per token" if law.fit is None else law.fit.loss_unit
         if fit is not None:
-            _frontier(upper, fit, wide=wide)
-            _excess(lower, fit, inputs, law, wide=wide)
+            _frontier(upper, style, fit)
+            _excess(lower, style, fit, inputs, law)
             words = "Above the lowest loss for the budget (%)" if wide else "Above the lowest (%)"
-            dress(lower, x="", y=words)
-        _dots(upper, inputs, law, [row["loss"] for row in law.rows], wide=wide)
-        dress(upper, x="", y=f"Loss ({unit})")
+            style.dress(lower, x="", y=words)
+        _dots(upper, style, law, [row["loss"] for row in law.rows])
+        style.dress(upper, x="", y=f"Loss ({unit})")
         lower.set_xlabel("Compute 6ND (FLOPs)", loc="right")
         decades(lower, most=12 if wide else 5)
         return figure
 
-    return picture(f"frontier-{law.experiment}", alt, draw)
+    return Drawing(name="frontier", alt=alt, draw=draw)
 
 
-def _dots(
-    axes: "Axes", inputs: ReportInputs, law: ScalingLaw, heights: list[float], *, wide: bool
-) -> None:
+def _dots(axes: "Axes", style: Style, law: ScalingLaw, heights: list[float]) -> None:
     """Every run: filled, or a ring where it was held out."""
-    names = list(inputs.sizes)
+    card = style.paint.card
     for row, height in zip(law.rows, heights, strict=True):
-        colour = size_colour(names.index(row["params"]))
+        colour = style.colour(row["params"])
         axes.plot(
             row["flops_6nd"],
             height,
             "o",
-            markersize=6.5 if wide else 5,
-            markerfacecolor=CARD if row["held_out"] else colour,
-            markeredgecolor=colour if row["held_out"] else CARD,
+            markersize=6.5 if style.wide else 5,
+            markerfacecolor=card if row["held_out"] else colour,
+            markeredgecolor=colour if row["held_out"] else card,
             markeredgewidth=1.7 if row["held_out"] else 0.6,
             zorder=4,
         )
 
 
-def _frontier(axes: "Axes", fit: Fit, *, wide: bool) -> None:
+def _frontier(axes: "Axes", style: Style, fit: Fit) -> None:
+    paint, wide = style.paint, style.wide
     low, high = fit.domain["flops"]
     flops = np.geomspace(low, 10 * high, 60)
     best = _best(fit.form.vector[None], flops, fit)[0]
     if len(fit.draws):
         spread = _best(fit.draws, flops, fit)
         ends = np.array([quantiles(column, fit.level) for column in spread.T])
-        axes.fill_between(flops, *ends.T, color=INK, alpha=0.16, linewidth=0, zorder=1)
+        axes.fill_between(flops, *ends.T, color=paint.ink, alpha=0.16, linewidth=0, zorder=1)
     inside = np.append(flops[flops < high], high)
     outside = np.insert(flops[flops > high], 0, high)
-    axes.plot(inside, _best(fit.form.vector[None], inside, fit)[0], color=INK, lw=1.6)
+    axes.plot(inside, _best(fit.form.vector[None], inside, fit)[0], color=paint.ink, lw=1.6)
     axes.plot(
         outside,
         _best(fit.form.vector[None], outside, fit)[0],
-        color=INK,
+        color=paint.ink,
         lw=1.6,
-        ls=(0, (4, 3)),
+        ls=DASHED,
     )
-    axes.axvline(high, color=MUTED, linewidth=0.9, ls=(0, (2, 3)), zorder=1)
+    axes.axvline(high, color=paint.muted, linewidth=0.9, ls=(0, (2, 3)), zorder=1)
     axes.annotate(
         "largest run" if wide else "largest",
         (high, 1),
@@ -224,7 +211,7 @@ def _frontier(axes: "Axes", fit: Fit, *, wide: bool) -> None:
         textcoords="offset points",
         ha="right",
         fontsize=11,
-        color=MUTED,
+        color=paint.muted,
     )
     if not wide:
         return  # no room; the caption names the line
@@ -240,19 +227,20 @@ def _frontier(axes: "Axes", fit: Fit, *, wide: bool) -> None:
     )
 
 
-def _excess(axes: "Axes", fit: Fit, inputs: ReportInputs, law: ScalingLaw, *, wide: bool) -> None:
+def _excess(axes: "Axes", style: Style, fit: Fit, inputs: ReportInputs, law: ScalingLaw) -> None:
     """How far above the frontier each run is, and each size by the law; each touches 0 once."""
+    paint, wide = style.paint, style.wide
     low, high = fit.domain["ratio"]
     present = [n for n in inputs.sizes if any(row["params"] == n for row in law.rows)]
     for place, params in enumerate(present):
-        colour = size_colour(list(inputs.sizes).index(params))
+        colour = style.colour(params)
         tokens = params * np.geomspace(low / BEYOND_HORIZONS, high * BEYOND_HORIZONS, 120)
         flops = fit.flop_factor * params * tokens
         above = _above(fit, fit.form(params, tokens), flops)
         axes.plot(flops, above, color=colour, linewidth=1.5, alpha=0.8, zorder=3)
         best = int(np.argmin(above))
         axes.annotate(
-            inputs.sizes[params].replace("x", "×"),
+            style.name(params),
             (flops[best], 0),
             xycoords=("data", "axes fraction"),
             xytext=(0, 5 if wide else 4 + 13 * (place % 2)),  # neighbours would touch on a phone
@@ -266,12 +254,12 @@ def _excess(axes: "Axes", fit: Fit, inputs: ReportInputs, law: ScalingLaw, *, wi
         float(_above(fit, np.array([row["loss"]]), np.array([row["flops_6nd"]]))[0])
         for row in law.rows
     ]
-    _dots(axes, inputs, law, heights, wide=wide)
-    axes.axhline(0, color=INK, linewidth=1.6, zorder=2)
+    _dots(axes, style, law, heights)
+    axes.axhline(0, color=paint.ink, linewidth=1.6, zorder=2)
     top = min(max(heights) * 1.15 + 0.3, MOST_EXCESS)
     # Below the lowest dot there is room for the names.
     axes.set_ylim(min(0.0, *heights) - (0.2 if wide else 0.34) * top, top)
-    axes.axvline(fit.domain["flops"][1], color=MUTED, linewidth=0.9, ls=(0, (2, 3)), zorder=1)
+    axes.axvline(fit.domain["flops"][1], color=paint.muted, linewidth=0.9, ls=(0, (2, 3)), zorder=1)
 
 
 def _above(fit: Fit, loss: Floats, flops: Floats) -> Floats:

@@ -10,8 +10,8 @@ from windtunnel.findings.lr_batch import RULES, JointFinding, StepLaw
 from windtunnel.findings.lr_curves import LRCurve, LRCurves
 from windtunnel.findings.lr_sensitivity import SensitivityFinding
 from windtunnel.findings.lr_transfer import TransferFinding
-from windtunnel.report.figures.drawing import DASHED, Drawing, Style
-from windtunnel.report.figures.style import RAMP_LIGHT, log_ticks, ramp_colour, short
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.style import DASHED, RAMP_LIGHT, Style, log_ticks, ramp_colour, short
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

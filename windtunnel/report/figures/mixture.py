@@ -10,7 +10,8 @@ from windtunnel.laws.interval import quantiles
 from windtunnel.laws.mixture import MixtureFit
 from windtunnel.laws.mixture.runs import without_noise_of_trunks
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.drawing import DASHED, Drawing, Style, save_all
+from windtunnel.report.figures.drawing import Drawing, save_all
+from windtunnel.report.figures.style import DASHED, Style
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -31,7 +32,7 @@ def write_figures(fitted: MixtureFit, folder: Path) -> list[Path]:
     Raises:
         ConfigError: the folder or a file in it cannot be written.
     """
-    return save_all(drawings(fitted), folder, np.empty(0))
+    return save_all(drawings(fitted), folder)
 
 
 def drawings(fitted: MixtureFit) -> list[Drawing]:

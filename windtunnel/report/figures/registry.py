@@ -35,7 +35,7 @@ from windtunnel.report.figures import (
     scaling,
     schedules,
 )
-from windtunnel.report.figures.drawing import Drawing, save_all
+from windtunnel.report.figures.drawing import NO_SIZES, Drawing, save_all
 
 
 def write_figures(fitted: Fit, table: Table, folder: Path) -> list[Path]:
@@ -44,7 +44,7 @@ def write_figures(fitted: Fit, table: Table, folder: Path) -> list[Path]:
     Raises:
         ConfigError: the folder or a file in it cannot be written.
     """
-    sizes = np.unique(table.params) if "params" in table else np.empty(0)
+    sizes = np.unique(table.params) if "params" in table else NO_SIZES
     return save_all(fit_drawings(fitted, table), folder, sizes)
 
 

@@ -15,8 +15,8 @@ from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
 from windtunnel.laws.table import Floats
 from windtunnel.report.figures import fit_curve, fit_two_step
-from windtunnel.report.figures.drawing import DASHED, Drawing, Style
-from windtunnel.report.figures.style import is_log, log_ticks
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.style import DASHED, Style, is_log, log_ticks
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -8,8 +8,8 @@ import numpy as np
 from windtunnel.findings.overtraining import Ends, Match, OvertrainingFinding, loss_band
 from windtunnel.findings.schedules import Losses, SchedulesFinding, paired, percent, spelt
 from windtunnel.report.figures import fit_curve
-from windtunnel.report.figures.drawing import DASHED, Drawing, Style
-from windtunnel.report.figures.style import RAMP_LIGHT, log_ticks, ramp_colour
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.style import DASHED, RAMP_LIGHT, Style, log_ticks, ramp_colour
 from windtunnel.runs.search.noise import Difference
 
 if TYPE_CHECKING:
