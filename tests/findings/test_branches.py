@@ -256,7 +256,11 @@ def test_forks_are_apart_and_half_done_studies_are_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("sets", "name"),
-    [(("docs", "code"), "ways-frontier"), (("docs",), "ways"), (("docs", "code", "web"), "ways")],
+    [
+        (("docs", "code"), "variants-frontier"),
+        (("docs",), "variants"),
+        (("docs", "code", "web"), "variants"),
+    ],
 )
 def test_figures(tmp_path, sets, name):
     gaps = {variant: (*both, 0.5 * both[0]) for variant, both in GAPS.items()}
@@ -273,7 +277,7 @@ def test_figures(tmp_path, sets, name):
     assert path.name == f"{name}-32x3-400000-tokens.png"
     assert path.stat().st_size > 5000
     seen = drawing.plain(np.array([])).axes
-    assert len(seen) == (1 if name == "ways-frontier" else len(sets))
+    assert len(seen) == (1 if name == "variants-frontier" else len(sets))
     words = [text.get_text() for text in seen[0].texts]
     assert words == (["plain", "half", "tenth", "all", "wasted"] if len(sets) == 2 else [])
 

@@ -248,4 +248,4 @@ def test_figures_are_drawn_and_named_by_the_experiment(tmp_path):
     (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
     sizes = np.array([curve.params for curve in finding.variants[0].curves])
     paths = [drawing.save(tmp_path, sizes) for drawing in transfer_drawings(finding)]
-    assert [path.name for path in paths] == ["width-valleys.png", "width-given-up.png"]
+    assert [path.name for path in paths] == ["width-lr-curves.png", "width-given-up.png"]

@@ -179,4 +179,4 @@ def test_figures(tmp_path):
         drawing.save(tmp_path, np.array([SMALL, LARGE])).stem
         for drawing in overtraining_drawings(found)
     ]
-    assert made == ["catch-up-32x3", "approach-32x3"]
+    assert made == ["overtraining-32x3", "approach-32x3"]

@@ -366,7 +366,9 @@ def _painter(inputs: ReportInputs) -> Painter:
     def draw(
         drawing: Drawing | None, suffix: str = "", /, *, captioned: bool = True
     ) -> Picture | None:
-        return drawing and drawing.picture(suffix, colour, name, captioned=captioned)
+        if drawing is None:
+            return None
+        return drawing.picture(suffix, colour, name, captioned=captioned)
 
     return draw
 

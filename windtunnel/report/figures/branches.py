@@ -128,7 +128,7 @@ def _frontier(finding: BranchFinding) -> Drawing:
         return figure
 
     alt = f"Loss on {up} over loss on {across}, a dot for each of {len(variants)} variants."
-    return Drawing(name=_stem("ways-frontier", finding), alt=alt, draw=draw)
+    return Drawing(name=_stem("variants-frontier", finding), alt=alt, draw=draw)
 
 
 def _panels(finding: BranchFinding) -> Drawing:
@@ -165,7 +165,7 @@ def _panels(finding: BranchFinding) -> Drawing:
 
     count = f"{len(variants)} variant{'s' * (len(variants) > 1)}"
     alt = f"Loss of {count} minus that of {finding.base.name!r}, on {', '.join(finding.sets)}."
-    return Drawing(name=_stem("ways", finding), alt=alt, draw=draw)
+    return Drawing(name=_stem("variants", finding), alt=alt, draw=draw)
 
 
 def _place(finding: BranchFinding, variant: Variant, on: str) -> Interval:

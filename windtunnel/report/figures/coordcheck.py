@@ -11,6 +11,7 @@ from windtunnel.report.figures.style import RAMP_LIGHT, Style, ramp_colour
 from windtunnel.runs.coordcheck import CoordinateCheck
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -42,20 +43,24 @@ def by_update(check: CoordinateCheck) -> Drawing:
     def draw(style: Style) -> "Figure":
         columns = min(COLUMNS, len(check.sites)) if style.wide else 1
         rows = -(-len(check.sites) // columns)
-        figure = style.blank(60 + 220 * rows)
+        figure = style.blank(80 + 240 * rows)
+        key: dict[str, Artist] = {}
         panels = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axes, site in zip(panels, check.sites, strict=False):
             steps = len(site.changes)
             for step, changes in enumerate(site.changes):
                 colour = ramp_colour(RAMP_LIGHT, step / max(steps - 1, 1))
-                axes.plot(check.widths, changes, "o-", ms=3, lw=1.2, color=colour)
+                (line,) = axes.plot(check.widths, changes, "o-", ms=3, lw=1.2, color=colour)
+                if step in {0, steps - 1}:
+                    key[f"change after update {step + 1} (rms)"] = line
             axes.set(xscale="log", yscale="log")
             axes.set_xticks(check.widths, [str(width) for width in check.widths])
             axes.xaxis.minorticks_off()
             outcome = "pass" if site.passed else "FAIL"
-            style.dress(axes, x="Width", y=f"{site.name}: {site.slope:+.2f} {outcome}")
+            style.dress(axes, x="Width", y=f"{site.name}\nslope {site.slope:+.2f}, {outcome}")
         for axes in panels[len(check.sites) :]:
             axes.set_visible(False)
+        style.key(figure, [(mark, words) for words, mark in key.items()])
         return figure
 
     alt = "Rms change of each activation from initialisation against width, one line per update."

@@ -66,7 +66,7 @@ def lr_valley(fitted: Fit) -> list[Drawing]:
     used = [size for size in sizes if size["used"]]
     params = _numbers([size["params"] for size in used])
     return [
-        _drawing(fitted, [_rates(size) for size in sizes], name="valleys", x="lr", y="loss",
+        _drawing(fitted, [_rates(size) for size in sizes], name="lr-curves", x="lr", y="loss",
                  best="optimum of a size", names="params"),
         fit_curve.law(fitted, params, _numbers([size["optimum"] for size in used]),
                       what="optimum of a size", groups=params),

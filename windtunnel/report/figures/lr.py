@@ -277,7 +277,7 @@ def _curves(finding: TransferFinding) -> Drawing:
     of = "raw and rescaled learning rate" if len(shown) > 1 else "learning rate"
     names = " and ".join(variant.name for variant in finding.variants if variant.name)
     alt = f"Loss over {of} for every {finding.word}" + (f", {names}." if names else ".")
-    return Drawing(name=f"{finding.experiment}-valleys", alt=alt, draw=draw)
+    return Drawing(name=f"{finding.experiment}-lr-curves", alt=alt, draw=draw)
 
 
 def _colour(style: Style, finding: TransferFinding, curve: LRCurve) -> str:

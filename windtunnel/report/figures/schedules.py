@@ -59,7 +59,7 @@ def _ends(finding: OvertrainingFinding) -> Drawing:
 
     large, small = finding.pair.large.name, finding.pair.small.name
     alt = f"Loss against compute of {small} trained for long and of {large} trained for less."
-    return Drawing(name=f"catch-up-{small}", alt=alt, draw=draw)
+    return Drawing(name=f"overtraining-{small}", alt=alt, draw=draw)
 
 
 def _match(axes: "Axes", style: Style, finding: OvertrainingFinding, match: Match) -> None:
