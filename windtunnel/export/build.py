@@ -1,4 +1,4 @@
-"""From a study and what is asked to the Handoff and the fits behind it."""
+"""The Handoff of a study and a request, with the fits that it rests on."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from windtunnel.config import Recipe
 from windtunnel.config.axes import varied
-from windtunnel.config.study import ScheduleConfig
+from windtunnel.config.model import ScheduleConfig
 from windtunnel.errors import ConfigError, FitError, did_you_mean
 from windtunnel.export.diagnostics import recipe_diagnostics, shape_diagnostics, winner_diagnostics
 from windtunnel.export.fits import (
@@ -136,7 +136,7 @@ def build_handoff(study: Study, request: Request) -> Export:
 def _tuned(
     studies: Sequence[StudyRecords], study: Study, request: Request
 ) -> tuple[list[Winner], Recipe, ScheduleConfig]:
-    """What searches found, and the recipe at base width: the study's, or with a winner's values."""
+    """Winners of the searches, and the recipe at base width, with the requested winner's values."""
     recipe, schedule = study.config.recipe, study.config.schedule
     winners = [winner for each in studies for winner in _winners(each)]
     if request.winner is None:
@@ -168,7 +168,7 @@ def _tuned(
 
 
 def _same_recipe(studies: Sequence[StudyRecords], study: Study, winner: Winner) -> None:
-    """Refuse values that were found beside another recipe: they are best there."""
+    """Refuse values that were found with another recipe: they are best there."""
     other = next(each.study for each in studies if each.name == winner.study).config
     mine, theirs = (
         _flat(study.config.recipe, study.config.schedule),

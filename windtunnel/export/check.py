@@ -1,4 +1,4 @@
-"""After the large run: did its loss fall inside the interval that was handed over?"""
+"""The forecast check: whether the loss of the large run lies in the exported interval."""
 
 import math
 import time
@@ -57,7 +57,7 @@ class ForecastCheck:
         return all(each.inside is not False for each in self.sets)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """The check for `--json` and the log."""
         return {
             "params": self.params,
             "tokens": self.tokens,
@@ -121,7 +121,7 @@ def check_forecast(
 
 
 def keep_check(path: Path, check: ForecastCheck) -> Path:
-    """Append the check beside the Handoff, with the time; where.
+    """Append the check to the log beside the Handoff, with the time, and return the log's path.
 
     Raises:
         ConfigError: Disk full, or no permission.
@@ -154,7 +154,7 @@ def _compared(name: str, forecast: Estimate, measured: float) -> Compared:
 
 
 def _fit_of(folder: Path, handoff: Handoff, name: str) -> Fit:
-    """The fit that was handed over, and no other."""
+    """The exported fit of one set, unchanged."""
     file = folder / FITS / f"{name}.json"
     written = handoff.inputs.fits.get(name)
     if written is None:

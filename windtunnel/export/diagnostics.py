@@ -1,4 +1,4 @@
-"""What a reader of a Handoff must know beyond the fit's own warnings."""
+"""Warnings of a Handoff beyond those of its fit."""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,7 +16,7 @@ LONG_WARMUP = 0.1
 
 
 def shape_diagnostics(ground: StudyContext, model: ModelSpec) -> Iterator[Diagnostic]:
-    """Where the target is no member of the family that was measured."""
+    """Warnings where the target is not of the measured model family."""
     sizes = ground.config.model.sizes
     family = [ground.config.model.spec(size, vocab_size=ground.vocab_size) for size in sizes]
     proxy = family[0]
@@ -65,7 +65,7 @@ def recipe_diagnostics(
     *,
     longest: float,
 ) -> Iterator[Diagnostic]:
-    """Where the recipe may not carry over: parametrization, its check, length and warmup.
+    """Warnings where the recipe may not transfer: parametrization, its check, length, warmup.
 
     `longest` is the most tokens that a run of this recipe was trained on.
     """
@@ -119,7 +119,7 @@ def recipe_diagnostics(
 def winner_diagnostics(
     winners: Sequence[Winner], recipe: dict[str, object]
 ) -> Iterator[Diagnostic]:
-    """Where a search found other values than the recipe has, or gave it those that it has."""
+    """Warnings where a search found other values than the recipe's, or set them."""
     for winner in winners:
         if winner.applied:
             yield Diagnostic(

@@ -1,7 +1,4 @@
-"""The fit that is handed over, and why some are not: none, failed, or of other runs.
-
-What loss to expect of the target: by validation set, and at ends that come earlier.
-"""
+"""Fit selection: the fits that a Handoff rests on, and their forecasts of the target's loss."""
 
 import hashlib
 import math
@@ -9,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from windtunnel.config.study import ScalingExperiment, ScheduleConfig
+from windtunnel.config.model import ScheduleConfig
+from windtunnel.config.study import ScalingExperiment
 from windtunnel.errors import ConfigError, Diagnostic, FitError, did_you_mean
 from windtunnel.export.handoff import Estimate, Kept, Steps
 from windtunnel.export.request import Request
@@ -32,7 +30,7 @@ FAILING = {
 
 
 def read_study_fit(study: Study, request: Request) -> tuple[Path, Fit]:
-    """The fit asked for, or the one that the study's last sweep or report left.
+    """The requested fit, or the one that the study's last sweep or report wrote.
 
     Raises:
         ConfigError: There is none yet, or the study has several.
@@ -68,14 +66,14 @@ def fingerprint_of(fitted: Fit) -> str:
 
 
 def fingerprint_of_text(text: str) -> str:
-    """The same of a written fit: what is read again is rounded, and written otherwise."""
+    """16 hex digits over a fit's text; a fit that is read again is rounded, so its text differs."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def check_fit(
     study: Study, fitted: Fit, rows: list[Row], *, path: Path, accept: tuple[str, ...]
 ) -> list[Diagnostic]:
-    """The fit's warnings, those that are accepted among them.
+    """Warnings of the fit, with the accepted ones.
 
     Raises:
         FitError: The fit is of other runs than the store's, has no intervals, or has failed.
@@ -123,7 +121,7 @@ def check_fit(
 def unless_failed(
     fitted: Fit, *, what: str, accept: tuple[str, ...], said: str = "", prefix: str = ""
 ) -> list[Diagnostic]:
-    """The warnings of a fit, `said` before each message and `prefix` before each code.
+    """Warnings of a fit; `said` precedes each message and `prefix` each code.
 
     Raises:
         FitError: One of them says that it failed, and `accept` does not name it.
@@ -253,14 +251,14 @@ EARLY = (0.25, 0.5)
 
 @dataclass(frozen=True, eq=False)
 class SetFits:
-    """The fit of each validation set beside that of their mean, and why others have none."""
+    """The fits of the mean and of each validation set, and why some sets have none."""
 
     fits: Mapping[str, Fit]
     warnings: list[Diagnostic]
 
 
 def fits_by_set(mean: Fit, rows: list[Row], *, accept: tuple[str, ...]) -> SetFits:
-    """The law of the mean's fit, fitted to each validation set of the same experiments.
+    """The same law fitted to each validation set of the same experiments.
 
     One set alone is the mean. Of a fit that was made with options of its own the mean alone is
     known.

@@ -1,7 +1,7 @@
 """The Handoff: everything that a full-size training job takes from a study, as one document.
 
 The reader multiplies nothing: rates, stds, weight decays and factors are those of the target model,
-each beside the evidence that it rests on.
+each with the evidence that it rests on.
 """
 
 import json
@@ -112,7 +112,7 @@ StoredWarning = Annotated[
 
 
 class RoleValues(Strict):
-    """What the optimizer and the initialisation take for all parameters of one role.
+    """Optimizer and initialisation values of all parameters of one role.
 
     `lr` is the peak rate; `weight_decay` multiplies the current rate, as AdamW's does; `init_std`
     is that of a normal distribution, 0 for gains, which start at 1.
@@ -155,7 +155,7 @@ class Counts(Strict):
 
 
 class BatchChoice(Strict):
-    """The batch, in tokens per update over all devices, and what it rests on.
+    """The batch, in tokens per update over all devices, and its evidence.
 
     `how`: read off the study's batch `law` at the forecast loss; kept as the `study` had it; or
     `given` with the export.
@@ -245,7 +245,7 @@ class Winner(Strict):
 
 
 class Law(Strict):
-    """The fitted law behind the forecast; the whole of it lies beside this document."""
+    """The fitted law behind the forecast, in brief; fits/mean.json has all of it."""
 
     law: str
     formula: str
@@ -259,7 +259,7 @@ class Law(Strict):
 
 
 class Inputs(Strict):
-    """What all of this was made from: fingerprints (16 hex digits of a SHA-256) and versions."""
+    """Fingerprints (16 hex digits of a SHA-256) and versions of everything that went in."""
 
     study: str
     study_sha256: str
@@ -292,7 +292,7 @@ class Handoff(Strict):
             unweighted mean over the sets, which the study's law was fitted to.
         bytes_per_token: of each validation set, to convert losses to another unit; None if unknown.
         best: how the same compute would best be spent; None where the fit has no optimum.
-        digest: of the written document, in the file alone: an edited number is told by it.
+        digest: of the written document, in the file alone; it reveals an edited number.
     """
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
@@ -406,7 +406,7 @@ SAME = 1e-6
 
 
 def contradictions(handoff: Handoff) -> Iterator[Refused]:
-    """Each number outside its range, or that differs from what the others give.
+    """Every number that is out of range, or differs from what the others imply.
 
     Sizes follow from the model's shape, the batch from its rows. A written Handoff has none.
     """

@@ -1,6 +1,4 @@
-"""From a recipe and a target shape to the numbers that a trainer takes: the role table, applied.
-
-The batch of the target, and the rate that goes with it: from what was measured, or as it was.
+"""The recipe at the target's size: multipliers, schedule, batch, and the rate for that batch.
 
 batch_tokens does not transfer: the best one grows as the loss falls (MiniCPM, arXiv 2404.06395,
 section 3.2). Only a law fitted to losses of the same data can say how; a printed one never does.
@@ -12,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Generic, Literal, TypeVar
 
 from windtunnel.config import ModelSpec, Recipe
-from windtunnel.config.study import ScheduleConfig
+from windtunnel.config.model import ScheduleConfig
 from windtunnel.errors import ConfigError, Diagnostic
 from windtunnel.export.fits import unless_failed
 from windtunnel.export.handoff import (
@@ -29,7 +27,7 @@ from windtunnel.laws import Fit
 
 
 def multipliers_of(recipe: Recipe, model: ModelSpec, *, proxy_head_dim: int) -> Multipliers:
-    """Forward factors; a head size other than the proxies' is compensated in the attention.
+    """Forward multipliers; attention compensates for a head size other than the proxies'.
 
     Trained queries and keys are aligned, so their product grows as head_dim: 1 / head_dim keeps the
     logits of the softmax (Tensor Programs V, arXiv 2203.03466, definition 4.1), anchored at the
@@ -90,7 +88,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Found(Generic[T]):
-    """Something measured, and the study and experiment that measured it."""
+    """A measurement, and the study and experiment that made it."""
 
     of: T
     where: str
@@ -211,7 +209,7 @@ def _rule(
 
 
 def _evidence(joint: _Found[JointFinding] | None, rule: LrRuleName) -> str:
-    """What was measured of the rule, or that nothing was."""
+    """The evidence for a rule, or that there is none."""
     if joint is None or joint.of.exponent is None:
         return "assumed: no grid over recipe.lr and recipe.batch_tokens was measured"
     exponent = joint.of.exponent
@@ -229,7 +227,7 @@ def _evidence(joint: _Found[JointFinding] | None, rule: LrRuleName) -> str:
 def _outside(
     joint: _Found[JointFinding] | None, request: Request, rule: LrRule, batch_tokens: int
 ) -> Iterator[Diagnostic]:
-    """What is not known of the rate at this batch."""
+    """Warnings where the rate at this batch is assumed or extrapolated."""
     if joint is None or joint.of.exponent is None:
         chosen = "asked for" if request.lr_rule else "assumed"
         yield Diagnostic(

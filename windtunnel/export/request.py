@@ -13,7 +13,7 @@ from windtunnel.runs.study import Study, open_study
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The options of `windtunnel export`; None or empty where nothing was said.
+    """The options of `windtunnel export`; None or empty where one is not given.
 
     At most one of `params`, `shape` (WIDTHxDEPTH) and `model` (a YAML file with a `model` section),
     at most one of `flops`, `tokens` and `tokens_per_param`, and something of the two.
@@ -114,12 +114,12 @@ class StudyRecords:
 
     @cached_property
     def records(self) -> Records:
-        """Read once."""
+        """What the study measured, read once."""
         return records_of(self.study)
 
     @property
     def name(self) -> str:
-        """Of the study."""
+        """The study's name."""
         return self.study.config.study
 
 
@@ -147,7 +147,7 @@ def open_studies(study: Study, files: tuple[Path, ...]) -> tuple[StudyRecords, .
 
 
 def _losses(study: Study, other: Study) -> Iterator[tuple[str, object, object]]:
-    """What decides the meaning of a loss, of both."""
+    """What the meaning of a loss depends on, for both studies."""
     yield "token stream", study.ground.stream, other.ground.stream
     yield (
         "validation",

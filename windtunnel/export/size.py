@@ -1,4 +1,4 @@
-"""Which model, and on how many tokens: what was asked for, and the law for what was not."""
+"""The target's shape and tokens: as requested, or from the law."""
 
 import math
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from windtunnel.config import ModelSpec, Size
-from windtunnel.config.study import ModelFamily
+from windtunnel.config.model import ModelFamily
 from windtunnel.config.yaml import read_tree
 from windtunnel.errors import ConfigError, Diagnostic, did_you_mean
 from windtunnel.export.request import Request
@@ -37,7 +37,7 @@ EXAMPLE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Sized:
-    """The target, the tokens it is to be trained on, and what came from where."""
+    """The target, its training tokens, and how each was chosen."""
 
     model: ModelSpec
     tokens: float
@@ -121,7 +121,7 @@ def nearest_model(ground: StudyContext, params: float) -> ModelSpec:
 
 
 def own_domain(fitted: Fit, rows: list[Row]) -> dict[str, Span]:
-    """Smallest and largest params and tokens among the fitted runs that the study itself trained.
+    """Range of params and tokens of the fitted runs that the study itself trained.
 
     Imported runs tell the law how loss falls, but were trained by another recipe.
     """
@@ -145,7 +145,7 @@ def own_domain(fitted: Fit, rows: list[Row]) -> dict[str, Span]:
 def check_reach(
     fitted: Fit, own: Mapping[str, Span], model: ModelSpec, tokens: float, *, accepted: bool
 ) -> list[Diagnostic]:
-    """Warnings where the target lies outside the fitted runs, or outside those of the study itself.
+    """Warnings where the target lies outside the fitted runs, or outside the study's own.
 
     Raises:
         ConfigError: It lies further than `FURTHEST` decades, and that was not accepted.
@@ -270,7 +270,7 @@ def _model_in(path: Path, ground: StudyContext) -> ModelSpec:
 
 
 def _first(wrong: ValueError) -> str:
-    """What pydantic or a size says is wrong, in one line."""
+    """The problem that pydantic or a size reports, in one line."""
     if isinstance(wrong, ValidationError):
         return wrong.errors()[0]["msg"].removeprefix("Value error, ")
     return str(wrong)

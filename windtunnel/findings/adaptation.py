@@ -16,14 +16,22 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product, takewhile
-from statistics import fmean, linear_regression, stdev
+from statistics import fmean, linear_regression
 from typing import ClassVar
 
 import numpy as np
 
 from windtunnel.config.branch import BranchExperiment, Stage
 from windtunnel.errors import Diagnostic, FitError
-from windtunnel.findings.base import LEVEL, Finding, Quantity, with_ends
+from windtunnel.findings.base import (
+    LEVEL,
+    NATS,
+    Finding,
+    Quantity,
+    coefficient,
+    mean_of_seeds,
+    with_ends,
+)
 from windtunnel.findings.records import Records
 from windtunnel.findings.schedules import paired
 from windtunnel.findings.variants import (
@@ -38,7 +46,6 @@ from windtunnel.findings.variants import (
 from windtunnel.laws import Fit, Interval, fit
 from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.laws.table import Floats
-from windtunnel.runs.search.noise import interval_of_mean
 
 FEWEST_BRANCHES = 4
 """Lengths that a law of three coefficients is fitted to: one to spare."""
@@ -84,24 +91,22 @@ class LearningCurve:
 
     @property
     def exponent(self) -> Interval:
-        """The b of a law that is there."""
-        b = self._coefficient("b")
+        """The b of the law, which must be there."""
+        assert self.law is not None
+        b = coefficient(self.law, "b")
         return Interval(-b.value, -b.high, -b.low)
 
     @property
     def floor(self) -> Interval:
-        """The E of a law that is there."""
-        return self._coefficient("c")
+        """The E of the law, which must be there."""
+        assert self.law is not None
+        return coefficient(self.law, "c")
 
     @property
     def at_twice(self) -> Interval:
-        """Loss of a new run at twice the longest, by a law that is there."""
+        """Loss of a new run at twice the longest length, by the law, which must be there."""
         assert self.law is not None
         return self.law.predict(2 * float(self.tokens.max()))
-
-    def _coefficient(self, name: str) -> Interval:
-        assert self.law is not None
-        return Interval(self.law.coefficients[name], *self.law.intervals[name])
 
 
 def learning_curve(on: str, losses: Losses) -> LearningCurve:
@@ -131,17 +136,14 @@ def _lengths(losses: Losses) -> list[int]:
 
 
 def _per_doubling(losses: Losses) -> Interval:
-    """A line through the lengths of each trunk; one slope a trunk, for its lengths share noise."""
+    """Mean slope of the trunks; each counts once, because its lengths share noise."""
     slopes = []
     for seed in sorted({seed for _, seed in losses}):
         mine = {tokens: loss for (tokens, of), loss in losses.items() if of == seed}
         if len(mine) > 1:
             line = linear_regression([math.log2(tokens) for tokens in mine], list(mine.values()))
             slopes.append(line.slope)
-    if len(slopes) < 2:
-        return Interval(slopes[0] if slopes else np.nan, *NO_INTERVAL)
-    mean = fmean(slopes)
-    return Interval(mean, *interval_of_mean(mean, stdev(slopes), len(slopes)))
+    return mean_of_seeds(slopes) if slopes else Interval(np.nan, *NO_INTERVAL)
 
 
 def _rises(losses: Losses, short: int, long: int) -> bool:
@@ -155,7 +157,7 @@ def _rises(losses: Losses, short: int, long: int) -> bool:
 
 
 def _law(losses: Losses) -> tuple[Fit | None, HeldOut | None, tuple[Diagnostic, ...]]:
-    """The law, how it foretells the longest, and what is to be said of it."""
+    """The law, its prediction of the longest length, and warnings."""
     try:
         found = _fitted(losses)
     except FitError as why:
@@ -200,7 +202,6 @@ def _fitted(losses: Losses) -> Fit:
 
 FEWEST = 4
 """Lengths of a group: a law of three coefficients needs one to spare."""
-NATS = "nats per token"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -220,7 +221,7 @@ class AdaptationFinding(Finding):
 
     @property
     def lead(self) -> str:
-        """Exponent, floor and what twice the longest would bring, or what is forgotten."""
+        """Exponent, floor and the loss at twice the longest, or what is forgotten."""
         tokens = self.curves[0].tokens
         sentences = " ".join(f"{_sentence(curve)}." for curve in self.curves)
         return (
@@ -230,12 +231,12 @@ class AdaptationFinding(Finding):
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
-        """As the module lists them."""
+        """Those that the module lists."""
         return tuple(self._quantities())
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """One seed, runs that are not there, and what the fits say of themselves."""
+        """One seed, missing runs, and the warnings of the fits."""
         return tuple(self._warned())
 
     def _quantities(self) -> Iterator[Quantity]:
@@ -294,7 +295,7 @@ Stages = Mapping[str, tuple[tuple[float, ...], ...]]
 
 
 def _groups(records: Records, experiment: BranchExperiment) -> dict[str, Stages]:
-    """Variants that differ in lengths alone, by what their names begin with."""
+    """Variants that differ only in length, by the common beginning of their names."""
     alike: dict[str, dict[str, tuple[tuple[float, ...], ...]]] = {}
     for name, stages in experiment.all_variants.items():
         shares = _shares(records, stages)
@@ -318,7 +319,7 @@ def _shared_beginning(names: Sequence[str]) -> str:
 
 
 def _shares(records: Records, stages: Sequence[Stage]) -> tuple[tuple[float, ...], ...]:
-    """Of every source, stage by stage; a stage that names no mixture goes on with the last one."""
+    """Shares of the sources in each stage; a stage without a mixture keeps the last one."""
     sources = records.config.data.sources
     weights, found = {source.label: source.weight for source in sources}, []
     for stage in stages:
@@ -329,7 +330,7 @@ def _shares(records: Records, stages: Sequence[Stage]) -> tuple[tuple[float, ...
 
 
 def _besides_length(records: Records, stage: Stage) -> str:
-    """All that a stage asks for but its length and its mixture, with defaults in place."""
+    """Everything that a stage sets, except length and mixture, with defaults filled in."""
     bare = stage.replace(decay=None, stable=None, mixture=None, ramp=None)
     if stage.stable is None:
         bare = bare.replace(shape=stage.shape or records.config.schedule.shape)
@@ -375,7 +376,7 @@ def _finding(
 
 
 def _sentence(curve: LearningCurve) -> str:
-    """One set in a sentence."""
+    """The sentence about one validation set."""
     on, slope = curve.on, f"{with_ends(curve.per_doubling, '+.4f')} nats per doubling"
     if curve.law is None:
         if curve.forgets:

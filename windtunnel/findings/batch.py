@@ -13,10 +13,9 @@ import numpy as np
 
 from windtunnel.config.study import GridExperiment
 from windtunnel.errors import Diagnostic, FitError
-from windtunnel.findings.base import Finding, Quantity
+from windtunnel.findings.base import Finding, Quantity, coefficient
 from windtunnel.findings.records import Records
 from windtunnel.laws import Fit, Interval, fit
-from windtunnel.laws.interval import NO_INTERVAL
 
 AXIS = "recipe.batch_tokens"
 MINICPM_EXPONENT = 6.24
@@ -42,7 +41,7 @@ class BatchFinding(Finding):
 
     @property
     def lead(self) -> str:
-        """The law, what being off it costs, and MiniCPM's exponent beside it."""
+        """The law, the cost of another batch, and MiniCPM's exponent for comparison."""
         if self.fitted is None:
             return f"No best batch can be read from these runs. {self.problem}."
         p, span = self.fitted.coefficients["p"], self.fitted.intervals.get("p")
@@ -67,12 +66,11 @@ class BatchFinding(Finding):
         """Exponent, growth, best batches, and regret."""
         if self.fitted is None:
             return ()
-        p = self.fitted.coefficients["p"]
-        low, high = self.fitted.intervals.get("p", NO_INTERVAL)
+        p = coefficient(self.fitted, "p")
         regret = self.fitted.details["regret"]
         return (
-            self.quantity("exponent", Interval(p, low, high)),
-            self.quantity("growth", Interval(0.9**-p, 0.9**-low, 0.9**-high)),
+            self.quantity("exponent", p),
+            self.quantity("growth", Interval(0.9**-p.value, 0.9**-p.low, 0.9**-p.high)),
             *(at for _, _, at in self._bests()),
             *(
                 self.quantity("extra-tokens", 100 * cost, "%", times=times)
@@ -82,7 +80,7 @@ class BatchFinding(Finding):
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """Of the fit (minima at an edge among them), and what diverged."""
+        """Those of the fit, such as minima at an edge, and divergence."""
         found = list(self.fitted.warnings) if self.fitted else []
         if self.diverged:
             cells = list(dict.fromkeys(f"{size} at {batch:,}" for size, batch in self.diverged))
@@ -122,7 +120,7 @@ def batches(records: Records) -> tuple[BatchFinding, ...]:
 
 
 def _is_enough(records: Records, experiment: str) -> bool:
-    """Whether two batches have two decayed lengths each: before that there is nothing to say."""
+    """Whether two batches have two decayed lengths each, the least that a law can use."""
     pairs = {(row["batch_tokens"], row["horizon"]) for row in records.of(experiment)}
     lengths = np.unique([batch for batch, _ in pairs], return_counts=True)[1]
     return int(np.sum(lengths >= 2)) >= 2

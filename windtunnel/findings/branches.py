@@ -10,14 +10,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from statistics import fmean, stdev
 from typing import ClassVar
 
 import numpy as np
 
 from windtunnel.config.branch import BranchExperiment
 from windtunnel.errors import Diagnostic
-from windtunnel.findings.base import Finding, Quantity, with_ends
+from windtunnel.findings.base import (
+    NATS,
+    Finding,
+    Quantity,
+    interval_of,
+    mean_of_seeds,
+    with_ends,
+)
 from windtunnel.findings.records import Records
 from windtunnel.findings.schedules import paired
 from windtunnel.findings.variants import (
@@ -29,11 +35,8 @@ from windtunnel.findings.variants import (
     variants_at,
 )
 from windtunnel.laws import Interval
-from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.laws.table import Floats
-from windtunnel.runs.search.noise import Difference, differences, interval_of_mean
-
-NATS = "nats per token"
+from windtunnel.runs.search.noise import Difference, differences
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,7 +57,7 @@ class BranchFinding(Finding):
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """Those with a finished run."""
+        """Variants with a finished run."""
         return self.results.variants
 
     @property
@@ -64,12 +67,12 @@ class BranchFinding(Finding):
 
     @property
     def base(self) -> Variant:
-        """What the others are compared with: the first of the file that has finished."""
+        """The variant that the others are compared with: the first that has finished."""
         return self.variants[0]
 
     @cached_property
     def others(self) -> tuple[Variant, ...]:
-        """Those that share a seed with `base`."""
+        """Variants that share a seed with `base`."""
         return tuple(
             variant
             for variant in self.variants[1:]
@@ -83,19 +86,11 @@ class BranchFinding(Finding):
             for each in (variant, self.base)
         )
         found = paired(mine, theirs)
-        if found is None:
-            return None
-        if found.low is None or found.high is None:
-            return Interval(found.value, *NO_INTERVAL)
-        return Interval(found.value, found.low, found.high)
+        return None if found is None else interval_of(found)
 
     def mean(self, variant: Variant, on: str) -> Interval:
         """Loss on a set over the seeds."""
-        losses = list(variant.losses[on].values())
-        if len(losses) < 2:
-            return Interval(losses[0], *NO_INTERVAL)
-        mean = fmean(losses)
-        return Interval(mean, *interval_of_mean(mean, stdev(losses), len(losses)))
+        return mean_of_seeds(list(variant.losses[on].values()))
 
     @cached_property
     def frontier(self) -> tuple[Variant, ...]:
@@ -167,7 +162,7 @@ class BranchFinding(Finding):
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """Too few seeds, runs that are not there, ends that are not of one kind."""
+        """Too few seeds, missing runs, and ends that cannot be compared."""
         return tuple(diagnostics(self.results, self.first))
 
     @cached_property
@@ -243,7 +238,7 @@ class BranchFinding(Finding):
 
 
 def branchings(records: Records) -> tuple[BranchFinding, ...]:
-    """A finding for each size and fork of each branch experiment that two variants have left."""
+    """A finding for each size and fork at which two variants have finished."""
     found = []
     for experiment in records.config.experiments:
         if not isinstance(experiment, BranchExperiment):
@@ -267,7 +262,7 @@ def branchings(records: Records) -> tuple[BranchFinding, ...]:
 
 
 def _is_clear(gap: Interval) -> bool:
-    """Whether it is beyond noise, or nothing tells how large noise is."""
+    """Whether the gap is beyond noise, or the noise is unknown."""
     return math.isnan(gap.low) or 0.0 not in gap
 
 

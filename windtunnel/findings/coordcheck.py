@@ -1,4 +1,4 @@
-"""Does muP hold in the code? Changes of activations against width, under each parametrization."""
+"""The coordinate check: changes of activations against width, under each parametrization."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ class Coordinates(Finding):
 
     @property
     def lead(self) -> str:
-        """How steep each parametrization's changes are."""
+        """The steepest slope of each parametrization."""
         said = []
         for check in self.checks:
             steepest = max(check["sites"], key=lambda site: abs(site["slope"]))
@@ -59,7 +59,7 @@ def name_of(check: dict[str, Any]) -> str:
 
 
 def coordinates(records: Records) -> tuple[Coordinates, ...]:
-    """The finding, where a check was kept."""
+    """One finding, where a check was kept."""
     if not records.coordinate_checks:
         return ()
     return (Coordinates(experiment="check mup", checks=records.coordinate_checks),)

@@ -52,13 +52,13 @@ class Pair:
 
     @cached_property
     def stable(self) -> NDArray[np.intp]:
-        """Which bins of the trunk are the stretch before the fork, as long as the decay."""
+        """Bins of the trunk in the stretch before the fork, as long as the decay."""
         inside = (self.trunk.step <= self.fork) & (self.trunk.after >= self.fork - self.decay)
         return np.flatnonzero(inside)
 
     @cached_property
     def late(self) -> NDArray[np.intp]:
-        """Which bins of the decay are its last quarter."""
+        """Bins in the last quarter of the decay."""
         return np.flatnonzero(self.branch.after >= self.branch.step[-1] - self.decay / 4)
 
     @property
@@ -83,7 +83,7 @@ class Pair:
         return mean_of_known(self.branch.series[name])
 
     def exponent(self, name: str) -> float:
-        """Of a series on the rate over the decay: `series ~ rate^b`."""
+        """Exponent of a series in the rate over the decay: `series ~ rate^b`."""
         return _exponent(self.branch.series["lr"], self.branch.series[name])
 
     def change_ratio(self) -> float:
@@ -96,12 +96,12 @@ class Pair:
         return mean_of_known(np.array(both))
 
     def change_exponent(self) -> float:
-        """Of the largest change of a weight on the rate over both phases; mean of matrices."""
+        """Exponent of the largest change of a weight in the rate, both phases; mean of matrices."""
         rate, changes = self._changes
         return _exponent(rate, np.exp(np.log(changes).mean(axis=0))) if len(changes) else math.nan
 
     def change_correlations(self) -> Floats:
-        """Of ln change with ln rate over both phases, for every matrix."""
+        """Correlation of ln change with ln rate over both phases, for every matrix."""
         rate, changes = self._changes
         if not len(changes) or rate.size < FEWEST_BINS:
             return np.full(1, math.nan)
@@ -138,7 +138,7 @@ class Pair:
 
 
 def mean_of_known(values: Floats) -> float:
-    """Over what is known; nan where nothing is."""
+    """Mean of the finite values; nan without any."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else math.nan
 
@@ -169,7 +169,7 @@ class Claim:
 
 
 def claims_of(found: Mapping[str, Quantity]) -> tuple[Claim, ...]:
-    """Those of the six whose quantities were found, in the paper's order."""
+    """Those of the six whose quantities are known, in the paper's order."""
     made = (_change, _gradient, _cosine, _first, _second, _curvature)
     claims = []
     for claim in made:
@@ -248,7 +248,7 @@ def _curvature(found: Mapping[str, Quantity]) -> Claim:
 
 
 def _above(found: Quantity, bound: float) -> bool | None:
-    """Whether a number lies above a bound; None where its interval has the bound inside."""
+    """Whether a number lies above a bound; None where its interval contains the bound."""
     low = found.value if found.low is None else found.low
     high = found.value if found.high is None else found.high
     return True if low > bound else (False if high < bound else None)
@@ -340,7 +340,7 @@ class TrainingDynamics(Finding):
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """What is missing, and what one seed cannot tell."""
+        """Missing dynamics, and one seed."""
         found = []
         if self.lacking:
             found.append(

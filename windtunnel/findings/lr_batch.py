@@ -12,7 +12,14 @@ import numpy as np
 
 from windtunnel.config.study import GridExperiment
 from windtunnel.errors import Diagnostic, FitError
-from windtunnel.findings.base import Finding, Quantity, missing_runs, with_ends
+from windtunnel.findings.base import (
+    NATS,
+    Finding,
+    Quantity,
+    coefficient,
+    missing_runs,
+    with_ends,
+)
 from windtunnel.findings.labels import RULE_LABELS
 from windtunnel.findings.lr_curves import (
     BATCH,
@@ -27,10 +34,8 @@ from windtunnel.findings.lr_curves import (
     seed_noise,
     variants,
 )
-from windtunnel.findings.lr_transfer import NATS
 from windtunnel.findings.records import Records
 from windtunnel.laws import Fit, Interval, Power2, Table, fit
-from windtunnel.laws.interval import NO_INTERVAL
 
 # Published: StepLaw (arXiv 2503.04715), N non-embedding, D and batch in tokens.
 STEPLAW_RATE = Power2(a=1.79, b=-0.713, c=0.307)
@@ -39,7 +44,7 @@ STEPLAW_BATCH = (0.58, 0.571)
 
 @dataclass(frozen=True, kw_only=True)
 class RuleCost:
-    """What a rule for the batch gives up at the batches other than `anchor`, nats per token.
+    """Loss given up by a batch rule at the batches other than `anchor`, nats per token.
 
     `known` cells lie inside the rates tried, `outside` ones do not; nan where none is known.
     """
@@ -53,7 +58,7 @@ class RuleCost:
 
 @dataclass(frozen=True, kw_only=True)
 class StepLaw:
-    """Its rate and batch for one size at the tokens of the grid.
+    """StepLaw's rate and batch for one size at the tokens of the grid.
 
     Attributes:
         size: such as `64x3`.
@@ -216,7 +221,7 @@ class JointFinding(Finding):
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """Optima at an edge, divergence, rules that left the rates tried, runs still to come."""
+        """Optima at an edge, divergence, rules that leave the rates tried, missing runs."""
         found = [warning for size in self.sizes for warning in size.warnings]
         found += [each.diagnostic() for each in self.left_out]
         found += [
@@ -279,9 +284,7 @@ class JointFinding(Finding):
             return
         fitted, regret = self.power2, self.power2.details
         for name, of in (("b", "size"), ("c", "batch")):
-            ends = fitted.intervals.get(name, NO_INTERVAL)
-            found = Interval(fitted.coefficients[name], *ends)
-            yield self.quantity("power2-exponent", found, input=of)
+            yield self.quantity("power2-exponent", coefficient(fitted, name), input=of)
         for name in ("mean", "worst"):
             if regret[f"regret_{name}"] is not None:
                 value = regret[f"regret_{name}"]

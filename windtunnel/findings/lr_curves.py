@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from windtunnel.config.study import GridExperiment
 from windtunnel.errors import Diagnostic, FitError
-from windtunnel.findings.base import LEVEL, doubled
+from windtunnel.findings.base import LEVEL, coefficient, doubled
 from windtunnel.findings.records import Records
 from windtunnel.laws import Fit, Interval, Table, fit
 from windtunnel.laws.interval import NO_INTERVAL, quantiles
@@ -166,7 +166,7 @@ class LRCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class TransferredLR:
-    """The best rate of one place, used at another.
+    """The best rate of one curve, used at another.
 
     `lost` is the loss above the lowest there, nats per token: nan where that rate was not tried or
     diverged; without an interval where `to` has no optimum (then it is a lower bound), or where the
@@ -208,11 +208,6 @@ class LRCurves:
     left_out: tuple[str, ...] = ()
 
     @property
-    def of(self) -> str:
-        """`, muP`: what follows the name of a quantity."""
-        return f", {self.name}" if self.name else ""
-
-    @property
     def largest(self) -> LRCurve:
         """The last curve."""
         return self.curves[-1]
@@ -224,11 +219,8 @@ class LRCurves:
 
     @cached_property
     def exponent(self) -> Interval | None:
-        """Of the best rate in `at`."""
-        if self.fitted is None:
-            return None
-        ends = self.fitted.intervals.get("b", NO_INTERVAL)
-        return Interval(self.fitted.coefficients["b"], *ends)
+        """Exponent of the best rate in `at`."""
+        return None if self.fitted is None else coefficient(self.fitted, "b")
 
     @property
     def exponents(self) -> Floats:
@@ -244,7 +236,7 @@ class LRCurves:
 
     @cached_property
     def transferred(self) -> tuple["TransferredLR", ...]:
-        """What the rate of `source` gives up at every place beyond it, the farthest first."""
+        """Loss given up by the rate of `source` at every place beyond it, the farthest first."""
         source = self.source
         if source is None or source.best is None:
             return ()
@@ -315,7 +307,7 @@ def fit_pair(table: Table, first: float, second: float) -> Fit:
 
 
 def mean_exponent(variants: Sequence[LRCurves]) -> Interval:
-    """Mean exponent of variants that have one; their runs, and so their noises, are apart."""
+    """Mean exponent of the variants that have one; their runs are independent."""
     values = [each.exponent.value for each in variants if each.exponent is not None]
     return Interval(float(np.mean(values)), *_ends([each.exponents for each in variants], np.mean))
 
@@ -354,7 +346,7 @@ def mean_of(noise: SeedNoise | None, value: float, seeds: float) -> Interval:
 
 
 def seed_noise(curves: Sequence[LRCurve]) -> SeedNoise | None:
-    """Pooled over the rates near every minimum; None where no rate has two that differ."""
+    """Noise pooled over the rates near every minimum; None where no rate has two seeds."""
     from scipy.stats import chi2
 
     groups = [curve.loss[curve.lr == rate] for curve in curves for rate in curve.near]
@@ -457,7 +449,7 @@ def read_variants(
 
 
 def count_missing_runs(records: Records, experiment: GridExperiment) -> int:
-    """How many planned runs have no row yet: neither a loss nor a divergence."""
+    """Number of planned runs without a row: neither a loss nor a divergence."""
     sizes = experiment.sizes_named or records.config.model.sizes
     axes = [values for axis, values in experiment.axes.items() if axis != "size"]
     cells = int(np.prod([len(sizes), *map(len, axes)]))

@@ -1,4 +1,4 @@
-"""How much a wrong learning rate costs, for every variant of one size: QK-norm on and off.
+"""The cost of a wrong learning rate for every variant of one size, such as with QK-norm.
 
 Learning-rate sensitivity of Wortsman et al. 2023 (arXiv 2309.14322): the mean over the rates tried
 of min(loss, loss at init) less the lowest loss. A run that diverged counts as the loss at init.
@@ -13,7 +13,14 @@ import numpy as np
 
 from windtunnel.config.study import GridExperiment
 from windtunnel.errors import Diagnostic
-from windtunnel.findings.base import Finding, Quantity, missing_runs, with_ends
+from windtunnel.findings.base import (
+    NATS,
+    Finding,
+    Quantity,
+    mean_of_seeds,
+    missing_runs,
+    with_ends,
+)
 from windtunnel.findings.lr_curves import (
     BATCH,
     MIN_RATES,
@@ -24,12 +31,9 @@ from windtunnel.findings.lr_curves import (
     rate_grids,
     variants,
 )
-from windtunnel.findings.lr_transfer import NATS
 from windtunnel.findings.records import Records
 from windtunnel.laws import Interval
-from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.laws.table import Floats
-from windtunnel.runs.search.noise import interval_of_mean
 from windtunnel.runs.table import Row
 
 BYTES = 256
@@ -54,7 +58,7 @@ class Rates:
 
     @property
     def means(self) -> Floats:
-        """Over seeds, (C,)."""
+        """Mean losses over seeds, (C,)."""
         return np.asarray(self.losses.mean(axis=0))
 
     @property
@@ -70,7 +74,7 @@ class Rates:
     @property
     def sensitivity(self) -> Interval:
         """Mean loss above the lowest, nats per token."""
-        return _mean(self.by_seed)
+        return mean_of_seeds(self.by_seed.tolist())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,7 +123,7 @@ class SensitivityFinding(Finding):
             *(
                 self.quantity(
                     "lowest-loss",
-                    _mean(each.losses[:, np.argmin(each.means)]),
+                    mean_of_seeds(each.losses[:, np.argmin(each.means)].tolist()),
                     NATS,
                     variant=each.name,
                 )
@@ -134,7 +138,7 @@ class SensitivityFinding(Finding):
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """Divergence, lowest losses at an edge, and runs that are still to come."""
+        """Divergence, lowest losses at an edge, and missing runs."""
         found = []
         for each in self.variants:
             if each.diverged:
@@ -163,10 +167,10 @@ class SensitivityFinding(Finding):
         return tuple(found)
 
     def _ratios(self) -> Iterator[tuple[str, str, Interval]]:
-        """Of the others to the first, seed by seed: the seeds are the same."""
+        """Ratios of the others to the first, paired by seed."""
         first = self.variants[0]
         for other in self.variants[1:]:
-            logs = _mean(np.log(other.by_seed / first.by_seed))
+            logs = mean_of_seeds(np.log(other.by_seed / first.by_seed).tolist())
             ends = (math.exp(logs.low), math.exp(logs.high))
             yield other.name, first.name, Interval(math.exp(logs.value), *ends)
 
@@ -235,15 +239,8 @@ def _capped(variant: GridVariant, at_init: float) -> dict[tuple[float, int], flo
 
 
 def _vocabulary(records: Records, row: Row) -> int:
-    """How many tokens there are, from the parameters of the embedding unless they are bytes."""
+    """Size of the vocabulary, from the parameters of the embedding unless tokens are bytes."""
     if records.config.data.tokenizer == "bytes" and records.config.data.vocab_size is None:
         return BYTES
     tables = 1 if records.config.model.tied else 2
     return int(row["params_embedding"]) // (int(row["width"]) * tables)
-
-
-def _mean(values: Floats) -> Interval:
-    mean = float(values.mean())
-    if values.size < 2:
-        return Interval(mean, *NO_INTERVAL)
-    return Interval(mean, *interval_of_mean(mean, float(values.std(ddof=1)), values.size))

@@ -11,7 +11,15 @@ from typing import ClassVar
 
 from windtunnel.config.study import GridExperiment
 from windtunnel.errors import Diagnostic, FitError
-from windtunnel.findings.base import Finding, Quantity, doubled, missing_runs, scaled, with_ends
+from windtunnel.findings.base import (
+    NATS,
+    Finding,
+    Quantity,
+    doubled,
+    missing_runs,
+    scaled,
+    with_ends,
+)
 from windtunnel.findings.lr_curves import (
     BATCH,
     RATE,
@@ -31,8 +39,6 @@ from windtunnel.findings.lr_curves import (
 )
 from windtunnel.findings.records import Records
 from windtunnel.runs.table import Row
-
-NATS = "nats per token"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,7 +64,7 @@ class TransferFinding(Finding):
 
     @property
     def word(self) -> str:
-        """What grows, in words."""
+        """The name of what grows."""
         return "training length" if self.along == "tokens" else self.along
 
     @property
@@ -103,7 +109,7 @@ class TransferFinding(Finding):
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """Of the laws, of divergence, of unequal lengths, and of runs that are still to come."""
+        """Those of the laws, divergence, unequal lengths, and missing runs."""
         found = [warning for variant in self.variants for warning in variant.warnings]
         found += [each.diagnostic() for each in self.left_out]
         lengths = {curve.tokens for variant in self.variants for curve in variant.curves}
@@ -132,7 +138,7 @@ class TransferFinding(Finding):
                 )
 
     def _losses(self) -> Iterator[Quantity]:
-        """What the lead and the warnings say of a rate that was not tried is no number."""
+        """Losses given up; a rate that was not tried has none."""
         for variant in self.variants:
             for each in variant.transferred:
                 if not each.known:

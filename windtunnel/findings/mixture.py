@@ -1,4 +1,4 @@
-"""A design of mixtures: what a law over them says of each loss, and which mixture is best."""
+"""A mixture design: the law over its mixtures, and the best mixture."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from windtunnel.config.branch import BranchExperiment
 from windtunnel.errors import Diagnostic, FitError
-from windtunnel.findings.base import LEVEL, Finding, Quantity, with_ends
+from windtunnel.findings.base import LEVEL, NATS, Finding, Quantity, with_ends
 from windtunnel.findings.records import Records
 from windtunnel.findings.variants import branches_at
 from windtunnel.laws.mixture import MixtureFit, fit_mixture
@@ -58,7 +58,7 @@ class MixtureFinding(Finding):
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """Those of the law."""
+        """The warnings of the law."""
         return self.law.warnings if self.law else ()
 
     def _quantities(self) -> Iterator[Quantity]:
@@ -67,12 +67,12 @@ class MixtureFinding(Finding):
         for source, share in self.law.best.shares.items():
             yield self.quantity("share", share, source=source, **at)
         for gain in self.law.best.gains:
-            yield self.quantity("gain", gain.nats, "nats per token", base=gain.over, **at)
+            yield self.quantity("gain", gain.nats, NATS, base=gain.over, **at)
         yield self.quantity("target-rank", self.law.score.rank, **at)
         for name, choice in self.law.choices.items():
             taken = choice.taken
             yield self.quantity("rank", taken.rank, set=name, **at)
-            yield self.quantity("error", taken.rms, "nats per token", set=name, **at)
+            yield self.quantity("error", taken.rms, NATS, set=name, **at)
 
 
 def mixture_laws(records: Records) -> tuple[MixtureFinding, ...]:

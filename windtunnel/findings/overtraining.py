@@ -17,7 +17,14 @@ import numpy as np
 
 from windtunnel.config.study import ScalingExperiment
 from windtunnel.errors import Diagnostic, FitError
-from windtunnel.findings.base import LEVEL, Finding, Quantity, diverged_runs, scaled
+from windtunnel.findings.base import (
+    LEVEL,
+    Finding,
+    Quantity,
+    coefficient,
+    diverged_runs,
+    scaled,
+)
 from windtunnel.findings.records import Records
 from windtunnel.laws import Fit, Interval, Table, fit
 from windtunnel.laws.interval import NO_INTERVAL, quantiles
@@ -158,7 +165,7 @@ def loss_band(ends: Ends, noise: Noise) -> Floats:
 
 
 def noise_of(table: Table) -> Noise | None:
-    """Of ln loss between runs of one size and length, all sizes pooled; None without seeds."""
+    """Noise of ln loss between runs of one size and length, pooled; None without seeds."""
     return seed_noise(np.log(table.loss), table.cells("params", "tokens"), table.trunk_index)
 
 
@@ -339,10 +346,8 @@ class OvertrainingFinding(Finding):
             f"{match.horizon}"
         )
 
-    def _of_power(self, coefficient: str) -> Interval:
-        fitted = self.forms["power-offset"].fitted
-        span = fitted.intervals.get(coefficient, NO_INTERVAL)
-        return Interval(fitted.coefficients[coefficient], *span)
+    def _of_power(self, name: str) -> Interval:
+        return coefficient(self.forms["power-offset"].fitted, name)
 
     def _on_match(self) -> str:
         small, large = self.pair.small, self.pair.large
@@ -411,7 +416,7 @@ class OvertrainingFinding(Finding):
 
 
 def overtraining_pairs(records: Records) -> tuple[OvertrainingFinding, ...]:
-    """A finding for each size that trains for long beside one some 4.5 times larger."""
+    """A finding for each size with a long training and another one some 4.5 times larger."""
     found = []
     for experiment in records.config.experiments:
         if not isinstance(experiment, ScalingExperiment):

@@ -37,7 +37,7 @@ from scipy.stats import t as student_t
 from windtunnel.config import Duration
 from windtunnel.config.branch import BranchExperiment
 from windtunnel.errors import Diagnostic
-from windtunnel.findings.base import Finding, Quantity, with_ends
+from windtunnel.findings.base import NATS, Finding, Quantity, interval_of, with_ends
 from windtunnel.findings.records import Records
 from windtunnel.findings.variants import LOSS, chains_of, lost, sets_of, unfinished_variants
 from windtunnel.laws import Interval
@@ -306,9 +306,8 @@ class RankingFinding(Finding):
         rows = [dict(enumerate(row)) for row in self.dear.losses[on].tolist()]
         gap = differences(rows, best)[chosen]
         assert gap is not None
-        if gap.low is None or gap.high is None:
-            return Interval(gap.value, *NO_INTERVAL)
-        return Interval(gap.value, max(gap.low, 0.0), gap.high)
+        found = interval_of(gap)
+        return Interval(found.value, float(np.maximum(found.low, 0.0)), found.high)
 
     @property
     def cost(self) -> float:
@@ -368,7 +367,7 @@ class RankingFinding(Finding):
         yield self.quantity("cost", self.cost, **pair)
         yield self.quantity("cost-with-trunks", self.cost_with_trunks, **pair)
         for on in self.sets:
-            yield self.quantity("regret", self.regret(on), "nats per token", set=on, **pair)
+            yield self.quantity("regret", self.regret(on), NATS, set=on, **pair)
             yield self.quantity("tau", self.tau(on), set=on, **pair)
             drawn, ceiling = self._drawn[on], self.ceiling(on)
             if drawn is not None and ceiling is not None:

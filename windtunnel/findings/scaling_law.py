@@ -15,10 +15,10 @@ from typing import Any, ClassVar, NamedTuple
 from windtunnel.config import Duration
 from windtunnel.config.study import ScalingExperiment
 from windtunnel.errors import Diagnostic, FitError
-from windtunnel.findings.base import LEVEL, Finding, Quantity
+from windtunnel.findings.base import LEVEL, Finding, Quantity, coefficient, with_ends
 from windtunnel.findings.records import Records
 from windtunnel.laws import Fit, Interval, compare, fit
-from windtunnel.laws.interval import Span
+from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.runs.forecast import as_table
 from windtunnel.runs.table import Row
 
@@ -145,11 +145,11 @@ class DataModelLaw(Finding):
     @property
     def lead(self) -> str:
         """Exponents beside the published ones, the best ratio, and how the forecast did."""
-        alpha, beta = _coefficient(self.fit, "alpha"), _coefficient(self.fit, "beta")
+        alpha, beta = coefficient(self.fit, "alpha"), coefficient(self.fit, "beta")
         sentences = [
-            f"Loss falls as N^-alpha and D^-beta with alpha = {_said(alpha)} and "
-            f"beta = {_said(beta)}; {against_published(alpha, beta)}.",
-            self._said_of_ratio(),
+            f"Loss falls as N^-alpha and D^-beta with alpha = {with_ends(alpha, '.2g')} and "
+            f"beta = {with_ends(beta, '.2g')}; {against_published(alpha, beta)}.",
+            self._ratio_sentence(),
         ]
         if self.forecast is not None:
             found = self.forecast
@@ -192,12 +192,12 @@ class DataModelLaw(Finding):
         )
         return tuple(dict.fromkeys(found))
 
-    def _said_of_ratio(self) -> str:
+    def _ratio_sentence(self) -> str:
         if not self.fit.has_optimum:
             return "One of the two terms has no weight in the fit, so no best ratio exists yet."
         best, further = (self.fit.optimum(m * self.largest_budget) for m in (1, MULTIPLES[-1]))
         exact = best.ratio_exact
-        counted = "" if exact is None else f", {_said(exact)} under exact FLOPs"
+        counted = "" if exact is None else f", {with_ends(exact, '.2g')} under exact FLOPs"
         eta = _eta(self.fit)
         trend = "whether that changes with compute is not decided"
         if eta.high < 0 or eta.low > 0:
@@ -206,8 +206,9 @@ class DataModelLaw(Finding):
             trend = "nothing tells how sure that is"
         return (
             f"At the largest budget, {self.largest_budget:.2g} FLOPs by 6ND, the best split has "
-            f"{_said(best.ratio)} tokens per param{counted}; {trend} (eta = {_said(eta)}, and "
-            f"{_said(further.ratio)} at {MULTIPLES[-1]} times the budget)."
+            f"{with_ends(best.ratio, '.2g')} tokens per param{counted}; {trend} "
+            f"(eta = {with_ends(eta, '.2g')}, and {with_ends(further.ratio, '.2g')} at "
+            f"{MULTIPLES[-1]} times the budget)."
         )
 
     def _quantities(self) -> Iterator[Quantity]:
@@ -264,8 +265,7 @@ class DataModelLaw(Finding):
 
     def _exponents(self, fitted: Fit, of: Fields) -> Iterator[Quantity]:
         for name in ("alpha", "beta"):
-            found = Interval(fitted.coefficients[name], *_ends(fitted, name))
-            yield self.quantity("exponent", found, coefficient=name, **of)
+            yield self.quantity("exponent", coefficient(fitted, name), coefficient=name, **of)
 
 
 def data_model_laws(records: Records) -> tuple[DataModelLaw, ...]:
@@ -337,22 +337,8 @@ def _width(interval: Interval) -> float | None:
     return math.log(interval.high / interval.low)
 
 
-def _coefficient(fitted: Fit, name: str) -> Interval:
-    return Interval(fitted.coefficients[name], *_ends(fitted, name))
-
-
 def _eta(fitted: Fit) -> Interval:
     """N/D of the best split grows as C^eta: eta = (beta - alpha) / (alpha + beta) = 2a - 1."""
-    low, high = _ends(fitted, "a")
+    low, high = fitted.intervals.get("a", NO_INTERVAL)
     alpha, beta = fitted.coefficients["alpha"], fitted.coefficients["beta"]
     return Interval((beta - alpha) / (alpha + beta), 2 * low - 1, 2 * high - 1)
-
-
-def _ends(fitted: Fit, name: str) -> Span:
-    return fitted.intervals.get(name, (math.nan, math.nan))
-
-
-def _said(found: Interval) -> str:
-    if math.isnan(found.low) or math.isnan(found.high):
-        return f"{found.value:.2g}"
-    return f"{found.value:.2g} ({found.low:.2g} to {found.high:.2g})"

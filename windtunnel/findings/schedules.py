@@ -17,10 +17,8 @@ from typing import ClassVar
 
 from windtunnel.config.study import GridExperiment
 from windtunnel.errors import Diagnostic
-from windtunnel.findings.base import Finding, Quantity, diverged_runs, one_seed
+from windtunnel.findings.base import Finding, Quantity, diverged_runs, interval_of, one_seed
 from windtunnel.findings.records import Records
-from windtunnel.laws import Interval
-from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.runs.forecast import law_rows
 from windtunnel.runs.search.noise import Difference, differences, interval_of_mean
 from windtunnel.runs.table import Row
@@ -338,10 +336,7 @@ class SchedulesFinding(Finding):
         """The difference in nats; nothing where no seed has both."""
         if gap is None:
             return
-        found = Interval(gap.value, *NO_INTERVAL)
-        if gap.low is not None and gap.high is not None:
-            found = Interval(gap.value, gap.low, gap.high)
-        yield self.quantity(quantity, found, "nats", **fields, size=self.size)
+        yield self.quantity(quantity, interval_of(gap), "nats", **fields, size=self.size)
 
 
 def schedules(records: Records) -> tuple[SchedulesFinding, ...]:

@@ -6,7 +6,7 @@ from itertools import groupby, pairwise
 
 from windtunnel.config import Duration
 from windtunnel.config.branch import BranchExperiment, Stage
-from windtunnel.config.study import ScheduleConfig
+from windtunnel.config.model import ScheduleConfig
 from windtunnel.errors import Diagnostic
 from windtunnel.findings.base import one_seed
 from windtunnel.findings.records import Records

@@ -97,7 +97,7 @@ def _outcome(
 
 
 def _last_line(error: str) -> str:
-    """The line of a traceback that says what was wrong."""
+    """The last line of a traceback, which names the error."""
     lines = error.strip().splitlines()
     return lines[-1] if lines else "no reason was recorded"
 
@@ -122,7 +122,7 @@ def _by_size(cell: GridCell) -> tuple[int, ...]:
 
 
 def _cells(ground: StudyContext, grid: GridExperiment, rows: dict[str, Row]) -> Iterator[GridCell]:
-    """One combination after another is planned alone: only the planner knows which ids it makes."""
+    """Cells of a grid. Each combination is planned alone: only the planner knows its ids."""
     for values, horizon in product(product(*grid.axes.values()), grid.horizons):
         axes = dict(zip(grid.axes, values, strict=True))
         one = grid.replace(axes={axis: (v,) for axis, v in axes.items()}, horizons=(horizon,))
@@ -160,7 +160,7 @@ def read_searches(study: Study) -> tuple[Search, ...]:
 
 
 MOST_HANDOFFS = 10
-"""The latest, on the page; all are in `handoffs.jsonl`."""
+"""The latest are on the page; all are in `handoffs.jsonl`."""
 
 
 def collect(study: Study) -> ReportInputs:
@@ -208,7 +208,7 @@ def collect(study: Study) -> ReportInputs:
 
 
 def _text(study: Study) -> str:
-    """The study file as it was written; the whole study where it extends another file."""
+    """Text of the study file; the resolved study where it extends another file."""
     text = study.file.read_text(encoding="utf-8-sig") if study.file.exists() else ""
     return resolved_text(study.config) if re.search(f"(?m)^{EXTENDS}:", text) else redacted(text)
 
@@ -277,7 +277,7 @@ def _data(study: Study) -> DataFacts | None:
 
 
 def execution_warnings(study: Study) -> tuple[Diagnostic, ...]:
-    """A warning where the study's trunks were computed in more than one way."""
+    """The warning that trunks were computed by more than one execution."""
     return _mixed(_executions(study))
 
 
@@ -295,7 +295,7 @@ def _executions(study: Study) -> tuple[ExecutionFacts, ...]:
 
 
 def _left_alone(rows: list[Row]) -> tuple[Diagnostic, ...]:
-    """A warning where findings and forecast rest on fewer runs than the law."""
+    """The warning that findings and forecast rest on fewer runs than the law."""
     if not any(row["kind"] == KIND for row in rows):
         return ()
     message = "imported runs enter the law alone: forecast and findings rest on the study's own"

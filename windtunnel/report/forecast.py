@@ -48,7 +48,7 @@ class HeldOutPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class ForecastScores:
-    """One forecast and how it did.
+    """A forecast and its scores.
 
     Attributes:
         sigma: seed noise of ln loss as known when the forecast was made.
@@ -92,7 +92,7 @@ class ForecastScores:
 
 
 def forecast_scores(forecasts: Sequence[dict[str, Any]], rows: list[Row]) -> ForecastScores | None:
-    """A forecast against the rows of the table; None where none was written.
+    """Scores of a forecast against the measured rows; None where none was written.
 
     Shown is the newest that was written before its held-out size was trained, else the newest.
     """

@@ -1,4 +1,4 @@
-"""What a report is made of: plain facts, gathered once, so that rendering reads no disk."""
+"""The inputs of a report: facts that are gathered once, so that rendering reads no disk."""
 
 import math
 from dataclasses import dataclass
@@ -138,7 +138,7 @@ class ExecutionFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """Something that was noticed and dealt with while a segment ran."""
+    """A problem that was noticed and handled while a segment ran."""
 
     segment: str
     time: float

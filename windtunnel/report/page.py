@@ -54,7 +54,7 @@ Painter = Callable[..., Picture | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """FLOPs counted exactly, and seconds of training, summed over trials.
+    """Exact FLOPs and seconds of training, summed over segments.
 
     Attributes:
         flops: spent by all segments that ended, diverged ones too.
@@ -71,7 +71,7 @@ class Spent:
 
 
 def spent(rows: list[Row]) -> Spent:
-    """Sums over a table's rows; what imported runs cost is not known."""
+    """Sums over the rows; the cost of imported runs is unknown."""
     rows = [row for row in rows if row["kind"] != KIND]
     return Spent(
         flops=sum(row["flops_spent"] for row in rows),
@@ -186,7 +186,7 @@ def mixture(row: Row) -> str:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SearchView:
-    """One search.
+    """A search on the page.
 
     `near` holds the values of the trials near the winner, `compared` how many trials the
     importances rest on, `above` how many lie above the scale of the slices.
@@ -206,7 +206,7 @@ class SearchView:
 
 
 def search_view(search: Search, draw: Painter) -> SearchView:
-    """All that the page says of a search."""
+    """A search with everything that the page derives from it."""
     outcome = search.outcome
     return SearchView(
         search=search,
@@ -261,7 +261,7 @@ class FindingView:
 
     @property
     def compares_variants(self) -> bool:
-        """Whether its numbers are laid out by variant and set: as a list they would fill pages."""
+        """Whether its numbers form a table by variant and set; a list would fill pages."""
         return isinstance(self.finding, BranchFinding)
 
 
@@ -380,7 +380,7 @@ def _has_many_trunks(inputs: ReportInputs) -> bool:
 
 
 def _tally(inputs: ReportInputs) -> dict[State, int]:
-    """How many segments stand where, in the order in which a reader asks."""
+    """Number of segments in each state."""
     found = Counter(state.state for state in inputs.states)
     order: tuple[State, ...] = (
         "finished", "unfinished", "not started", "diverged", "failed", "blocked",
@@ -389,7 +389,7 @@ def _tally(inputs: ReportInputs) -> dict[State, int]:
 
 
 def _warnings(inputs: ReportInputs, laws: tuple[LawView, ...]) -> list[tuple[str, Diagnostic]]:
-    """(origins, warning) of every warning, each once: the page shows them before any figure."""
+    """(origins, warning) for every distinct warning; the page shows them before any figure."""
     found = [
         (f"{each.title}: {each.experiment}", warning)
         for each in inputs.findings
@@ -436,7 +436,7 @@ def _environment() -> Environment:
 
 
 def _write_text(path: Path, text: str) -> None:
-    """Write beside and rename: a reader sees the old page or the new one."""
+    """Write and rename: a reader sees the old page or the new one."""
     try:
         write_whole(path, redacted(text))
     except OSError as refused:
