@@ -53,7 +53,7 @@ sizes = np.unique([row["params"] for row in records.runs]).astype(float)
 {experiment.name: len(records.of(experiment.name)) for experiment in records.config.experiments}
 
 # %% [markdown]
-# ## The valleys
+# ## LR curves
 #
 # Mean loss of the seeds over the learning rate, a line per size. Under muP the lowest points
 # should lie above each other; under the standard parametrization they should move to the left as
@@ -62,13 +62,13 @@ sizes = np.unique([row["params"] for row in records.runs]).astype(float)
 # %%
 GRID = "width"
 runs = pd.DataFrame(records.of(GRID))
-valleys = runs.pivot_table("loss", ["recipe.parametrization", "recipe.lr"], "params")
-valleys
+curves = runs.pivot_table("loss", ["recipe.parametrization", "recipe.lr"], "params")
+curves
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
 for axes, (parametrization, grid) in zip(
-    panels, valleys.groupby(level="recipe.parametrization", sort=False), strict=False
+    panels, curves.groupby(level="recipe.parametrization", sort=False), strict=False
 ):
     for place, (params, losses) in enumerate(grid.droplevel(0).items()):
         colour = ramp_colour(RAMP_LIGHT, place / max(grid.shape[1] - 1, 1))

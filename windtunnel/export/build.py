@@ -73,7 +73,7 @@ def build_handoff(study: Study, request: Request) -> Export:
     """Everything that the target's training takes from the study.
 
     Raises:
-        ConfigError: What is asked for cannot be answered from this study, and what would help.
+        ConfigError: The study cannot answer the request.
         FitError: No fit, a failed one, or one of other runs than the store's.
     """
     path, fitted = read_study_fit(study, request)

@@ -119,9 +119,9 @@ def check_fit(
 
 
 def unless_failed(
-    fitted: Fit, *, what: str, accept: tuple[str, ...], said: str = "", prefix: str = ""
+    fitted: Fit, *, what: str, accept: tuple[str, ...], origin: str = "", prefix: str = ""
 ) -> list[Diagnostic]:
-    """Warnings of a fit; `said` precedes each message and `prefix` each code.
+    """Warnings of a fit; `origin` precedes each message and `prefix` each code.
 
     Raises:
         FitError: One of them says that it failed, and `accept` does not name it.
@@ -129,7 +129,7 @@ def unless_failed(
     found = []
     for warning in fitted.warnings:
         code = prefix + warning.code
-        found.append(Diagnostic(code, said + warning.message, **warning.values))
+        found.append(Diagnostic(code, origin + warning.message, **warning.values))
         if warning.code not in FAILING:
             continue
         if warning.code not in accept:
@@ -141,7 +141,7 @@ def unless_failed(
                 what=what,
                 warning=warning.code,
             )
-        accepted = f"{said}{warning.code}: {FAILING[warning.code]}; accepted at export"
+        accepted = f"{origin}{warning.code}: {FAILING[warning.code]}; accepted at export"
         found.append(Diagnostic("accepted", accepted, warning=warning.code))
     return found
 
@@ -302,7 +302,7 @@ def fits_by_set(mean: Fit, rows: list[Row], *, accept: tuple[str, ...]) -> SetFi
             )
             continue
         what = f"validation set {name}"
-        warnings += unless_failed(fits[name], what=what, accept=accept, said=f"{what}: ")
+        warnings += unless_failed(fits[name], what=what, accept=accept, origin=f"{what}: ")
     return SetFits(fits, warnings)
 
 

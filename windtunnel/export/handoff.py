@@ -282,7 +282,7 @@ class Handoff(Strict):
     Attributes:
         asked: the options of the export, as typed.
         model: the target's shape.
-        sized: what of size and data was asked for, and what the law gave.
+        sized: whether size and data were requested, or given by the law.
         recipe: the study's, at base width, with the target's batch and the rate that goes with it.
         width_ratio: the m of muP, width / base_width.
         roles: values of each role of parameters; `readout` only where embeddings are untied.

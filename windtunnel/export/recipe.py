@@ -80,9 +80,6 @@ def decay_start_of(schedule: ScheduleConfig, *, warmup: int, end: int) -> int:
 ROWS_TOGETHER = 16
 """A batch read off a law is rounded to so many rows (MiniCPM4, arXiv 2506.07900, section 2.3)."""
 
-Warnings = list[Diagnostic]
-
-
 T = TypeVar("T")
 
 
@@ -96,11 +93,11 @@ class _Found(Generic[T]):
 
 def batch_of(
     studies: Sequence[StudyRecords], recipe: Recipe, request: Request, *, loss: float, context: int
-) -> tuple[BatchChoice, Warnings]:
+) -> tuple[BatchChoice, list[Diagnostic]]:
     """The target's batch at a forecast `loss`, nats per token, mean over the validation sets.
 
     Raises:
-        ConfigError: The batch asked for holds no whole row of `context` tokens.
+        ConfigError: The requested batch is not a multiple of `context` tokens.
     """
     if request.batch_tokens is not None:
         rows, left = divmod(request.batch_tokens, context)
@@ -119,18 +116,18 @@ def batch_of(
     law = next(_batch_laws(studies), None)
     if law is None:
         rows = max(1, round(recipe.batch_tokens / context))
-        said = (
+        evidence = (
             f"no batch study: the study's batch of {recipe.batch_tokens:,} tokens is kept. It does "
             "not transfer: a grid over recipe.batch_tokens (docs/study.md) measures how it grows"
         )
-        return _choice(rows, context, "study", said), [
-            Diagnostic("batch-kept", said, batch_tokens=recipe.batch_tokens)
+        return _choice(rows, context, "study", evidence), [
+            Diagnostic("batch-kept", evidence, batch_tokens=recipe.batch_tokens)
         ]
     best, span = law.of.predict(loss, trunks=math.inf), law.of.domain["loss"]
     rows = max(1, round(best.value / context))
     if rows > ROWS_TOGETHER:
         rows = round(rows / ROWS_TOGETHER) * ROWS_TOGETHER
-    said = (
+    evidence = (
         f"batch law of {law.where}: {best.value:,.0f} tokens ({law.of.level:.0%}: {best.low:,.0f} "
         f"to {best.high:,.0f}) at the forecast loss of {loss:.4f} nats per token, as "
         f"L^-{law.of.coefficients['p']:.2f}, measured at losses of {span[0]:.3f} to {span[1]:.3f}"
@@ -140,19 +137,19 @@ def batch_of(
         law.of,
         what=f"batch law of {law.where}",
         accept=request.accept,
-        said=f"{law.where}: ",
+        origin=f"{law.where}: ",
         prefix="batch-law-",
     )
-    return _choice(rows, context, "law", said), warnings
+    return _choice(rows, context, "law", evidence), warnings
 
 
 def lr_rule_of(
     studies: Sequence[StudyRecords], recipe: Recipe, request: Request, *, batch_tokens: int
-) -> tuple[LrRule, Warnings]:
+) -> tuple[LrRule, list[Diagnostic]]:
     """How the rate follows the batch.
 
     Raises:
-        ConfigError: The measured rule is asked for and nothing has measured one.
+        ConfigError: The measured rule is requested, and nothing has measured one.
     """
     joint = next(_joints(studies), None)
     exponent = joint.of.exponent if joint else None
@@ -170,8 +167,8 @@ def lr_rule_of(
         "none" if same else "measured" if exponent is not None else "sqrt"
     )
     if same:
-        said = "the batch is the one that the rate was tuned at"
-        return _rule("none", 0.0, recipe, batch_tokens, said), []
+        evidence = "the batch is the one that the rate was tuned at"
+        return _rule("none", 0.0, recipe, batch_tokens, evidence), []
     power = {"none": 0.0, "sqrt": 0.5}.get(rule, exponent.value if exponent else 0.0)
     rule_found = _rule(rule, power, recipe, batch_tokens, _evidence(joint, rule))
     measured_at = Diagnostic(
@@ -213,15 +210,17 @@ def _evidence(joint: _Found[JointFinding] | None, rule: LrRuleName) -> str:
     if joint is None or joint.of.exponent is None:
         return "assumed: no grid over recipe.lr and recipe.batch_tokens was measured"
     exponent = joint.of.exponent
-    said = (
+    evidence = (
         f"{joint.where}: the best rate grows as batch^{exponent.value:.2f} (90%: "
         f"{exponent.low:.2f} to {exponent.high:.2f})"
     )
     cost = joint.of.rule_costs.get(rule)
     if cost is not None and cost.known:
         name = "the measured exponent" if rule == "measured" else rule
-        said += f"; following {name} gave up {cost.mean:.4f} nats there (at most {cost.worst:.4f})"
-    return said
+        evidence += (
+            f"; following {name} gave up {cost.mean:.4f} nats there (at most {cost.worst:.4f})"
+        )
+    return evidence
 
 
 def _outside(

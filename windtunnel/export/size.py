@@ -27,9 +27,9 @@ inside their intervals 0.16 decades beyond, and 0.4 beyond in both the loss was 
 """
 
 MOST_WIDTHS = 1000
-"""Around the size that is asked for; more are looked at in larger steps."""
+"""Around the requested size; more are tried in larger steps."""
 CLOSE = 0.05
-"""Share by which a size may miss what was asked for without a word."""
+"""Relative error of a size that needs no warning."""
 EXAMPLE = (
     "write one as a study file has it, with one size: `model: {sizes: [2304x40], head_dim: 64}`"
 )
@@ -71,7 +71,7 @@ def size_of(ground: StudyContext, fitted: Fit, request: Request) -> Sized:
 
 
 def size_diagnostics(request: Request, model: ModelSpec) -> list[Diagnostic]:
-    """A warning where no size of the family is near the params that were asked for."""
+    """A warning where no size of the family is near the requested params."""
     if request.params is None or abs(model.params / request.params - 1) <= CLOSE:
         return []
     return [
@@ -98,7 +98,7 @@ def nearest_model(ground: StudyContext, params: float) -> ModelSpec:
     )
     per_layer = family.width_per_layer or largest.width / largest.depth
     unit = family.head_dim * family.heads_per_kv
-    # A layer holds some 10 width^2: the cube root of what is asked gives the width to look around.
+    # A layer holds some 10 width^2: the cube root of the params gives the width to search around.
     about = (params * per_layer / 10.0) ** (1 / 3)
     near = max(2.0, about / unit)
     step = max(1, int(near / MOST_WIDTHS))

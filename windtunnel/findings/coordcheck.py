@@ -21,11 +21,11 @@ class Coordinates(Finding):
     @property
     def lead(self) -> str:
         """The steepest slope of each parametrization."""
-        said = []
+        clauses = []
         for check in self.checks:
             steepest = max(check["sites"], key=lambda site: abs(site["slope"]))
             outcome = "passes" if check["passed"] else "fails"
-            said.append(
+            clauses.append(
                 f"{name_of(check)} {outcome}; steepest of its {len(check['sites'])} slopes: "
                 f"{steepest['slope']:+.2f}, {steepest['name']}"
             )
@@ -33,7 +33,7 @@ class Coordinates(Finding):
         updates = len(self.checks[0]["sites"][0]["changes"])
         return (
             f"Changes of activations from initialisation after {updates} updates, against width "
-            f"from {widths[0]} to {widths[-1]}, as slopes of logarithms: {'. '.join(said)}."
+            f"from {widths[0]} to {widths[-1]}, as slopes of logarithms: {'. '.join(clauses)}."
         )
 
     @property

@@ -63,8 +63,8 @@ def provenance(study: Study) -> dict[str, Any]:
         record = study.store.segment(planned.id).execution
         if record is not None:
             known = [key for key in ("device", "precision", "kernels", "threads") if key in record]
-            said = (f"{key}={record[key]}" for key in known)
-            executions[" ".join(said)] += 1
+            settings = (f"{key}={record[key]}" for key in known)
+            executions[" ".join(settings)] += 1
     return {
         "windtunnel": __version__,
         "torch": version("torch"),
@@ -240,7 +240,7 @@ def write_records(records: Records, folder: Path) -> list[Path]:
             (folder / name).unlink(missing_ok=True)
         for name, text in texts.items():
             path = folder / name
-            # An equal file keeps its time, which MLflow is told.
+            # An equal file keeps its time, which is logged to MLflow.
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 path.write_text(text, encoding="utf-8")
     except OSError as refused:
@@ -338,7 +338,7 @@ def axis_value(planned: PlannedSegment, axis: str) -> Any:
     decay = segment.schedule.decay
     if decay is None or not isinstance(segment, Branch):
         return None
-    if field == "decay_fraction":  # as it was asked for: updates are whole, 1 leaves after warmup
+    if field == "decay_fraction":  # as configured: updates are whole, 1 leaves after warmup
         whole = segment.fork_step == segment.recipe.warmup_steps
         return 1.0 if whole else round(segment.steps / segment.end, 3)
     return getattr(decay, field)

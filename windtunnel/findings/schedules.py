@@ -123,11 +123,11 @@ def schedule_grids(records: Records) -> list[GridExperiment]:
 def ends_of(records: Records, grids: list[GridExperiment], rows: list[Row]) -> Iterator[End]:
     """Of finished, decayed rows of these grids.
 
-    A share is the one that was asked for: whole updates make it a little longer or shorter.
+    A share is the configured one: whole updates make it a little longer or shorter.
     """
     usual = records.config.schedule
-    asked = {float(x) for grid in grids for x in grid.axes.get("schedule.decay_fraction", ())}
-    asked.add(usual.decay_share)
+    configured = {float(x) for grid in grids for x in grid.axes.get("schedule.decay_fraction", ())}
+    configured.add(usual.decay_share)
     for row in rows:
         share = row["flops_spent"] / row["flops_exact"]
         yield End(
@@ -135,7 +135,7 @@ def ends_of(records: Records, grids: list[GridExperiment], rows: list[Row]) -> I
             horizon=row["horizon"],
             tokens=row["tokens"],
             shape=row.get("schedule.shape") or usual.shape,
-            share=1.0 if share > FULL else _nearest(asked, share),
+            share=1.0 if share > FULL else _nearest(configured, share),
             loss=row["loss"],
             flops=row["flops_exact"],
             flops_spent=row["flops_spent"],

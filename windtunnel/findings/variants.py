@@ -18,7 +18,7 @@ from windtunnel.runs.variant import VariantPoint
 LOSS = "loss_"
 """Before the name of a validation set, in a row."""
 ANY_VOCAB_SIZE = 256
-"""Of a plan whose ids are not asked for: no other number of it depends on the vocabulary."""
+"""Of a plan whose ids are not used: no other number of it depends on the vocabulary."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,7 +29,7 @@ class Variant:
         name: as the study file calls it.
         tokens: of all training, the decay included.
         decayed: whether its last stage brings the rate down.
-        besides: all that is asked for but the mixture of the last stage.
+        besides: everything that it sets but the mixture of the last stage.
         context: tokens of a row, at which its losses are measured too.
         shares: of each source in what it reads, in the order of data.sources.
         losses: validation set -> seed -> nats per token.

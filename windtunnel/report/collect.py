@@ -241,7 +241,7 @@ def _data(study: Study) -> DataFacts | None:
     stream = Streams(dataset).of(longest.segment)
     epochs = stream.epochs(rows_at(longest.segment, longest.end))
     weights = sum(source.weight for source in dataset.sources)
-    asked = config.data.validation.tokens
+    wanted = config.data.validation.tokens
     return DataFacts(
         tokenizer=config.data.tokenizer,
         vocab_size=dataset.vocab_size,
@@ -265,7 +265,7 @@ def _data(study: Study) -> DataFacts | None:
             ValidationFacts(
                 name=each.name,
                 tokens=each.tokens,
-                measured=min(asked, each.tokens),
+                measured=min(wanted, each.tokens),
                 documents=each.documents,
                 residue=each.contamination,
                 bytes_per_token=each.bytes_per_token,
