@@ -27,13 +27,8 @@ def adaptation_drawings(finding: AdaptationFinding) -> list[Drawing]:
     curves = finding.curves
 
     def draw(style: Style) -> "Figure":
-        columns = min(len(curves), 2) if style.wide else 1
-        lines = -(-len(curves) // columns)
-        figure = style.blank(30 + lines * (320 if style.wide else 260))
-        panels = figure.subplots(lines, columns, squeeze=False)
-        for axes in panels.flat[len(curves) :]:
-            axes.set_visible(False)
-        for axes, curve in zip(panels.flat, curves, strict=False):
+        figure, panels = style.panels(len(curves), across=2, height=(320, 260), margin=30)
+        for axes, curve in zip(panels, curves, strict=True):
             _adaptation_panel(axes, style, curve)
         _adaptation_key(figure, style, finding)
         return figure
@@ -137,13 +132,12 @@ def _panels(finding: BranchFinding) -> Drawing:
 
     def draw(style: Style) -> "Figure":
         columns = min(len(finding.sets), 3) if style.wide else 1
-        lines = -(-len(finding.sets) // columns)
-        figure = style.blank(40 + lines * (85 + 34 * len(variants)))
+        height = 85 + 34 * len(variants)
+        figure, panels = style.panels(
+            len(finding.sets), across=3, height=(height, height), margin=40, sharey=True
+        )
         figure.set_layout_engine("constrained", hspace=0.06, wspace=0.06)
-        panels = figure.subplots(lines, columns, sharey=True, squeeze=False)
-        for axes in panels.flat[len(finding.sets) :]:
-            axes.set_visible(False)
-        for axes, on in zip(panels.flat, finding.sets, strict=False):
+        for axes, on in zip(panels, finding.sets, strict=True):
             axes.axvline(0, color=style.paint.ink, lw=1.4, ls=DASHED, zorder=1)
             for place, variant in enumerate(variants):
                 gap = finding.gap(variant, on)
@@ -246,16 +240,11 @@ def ranking_drawings(finding: RankingFinding) -> list[Drawing]:
     shown = finding.sets[:MOST]
 
     def draw(style: Style) -> "Figure":
-        columns = min(len(shown), 2) if style.wide else 1
-        lines = -(-len(shown) // columns)
-        figure = style.blank(30 + lines * (390 if style.wide else 320))
-        panels = figure.subplots(lines, columns, squeeze=False)
-        for axes in panels.flat[len(shown) :]:
-            axes.set_visible(False)
-        for axes, on in zip(panels.flat, shown, strict=False):
+        figure, panels = style.panels(len(shown), across=2, height=(390, 320), margin=30)
+        for axes, on in zip(panels, shown, strict=True):
             _ranking_panel(axes, style, finding, on)
         _ranking_key(figure, style, finding)
-        for axes, on in zip(panels.flat, shown, strict=False):
+        for axes, on in zip(panels, shown, strict=True):
             _names(axes, style, finding, on)
         return figure
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMNS = 3
 TICKS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 
 
@@ -28,9 +27,8 @@ def drawings(finding: Coordinates) -> list[Drawing]:
 
     def draw(style: Style) -> "Figure":
         checks = finding.checks
-        figure = style.blank(350 if style.wide else 300 * len(checks))
-        shape = (1, len(checks)) if style.wide else (len(checks), 1)
-        for axes, check in zip(figure.subplots(*shape, squeeze=False).flat, checks, strict=True):
+        figure, panels = style.panels(len(checks), across=len(checks), height=(350, 300), margin=0)
+        for axes, check in zip(panels, checks, strict=True):
             _panel(style, axes, check, _heights(checks))
         return figure
 
@@ -41,12 +39,9 @@ def by_update(check: CoordinateCheck) -> Drawing:
     """One panel per site, one line per update; later updates are lighter."""
 
     def draw(style: Style) -> "Figure":
-        columns = min(COLUMNS, len(check.sites)) if style.wide else 1
-        rows = -(-len(check.sites) // columns)
-        figure = style.blank(80 + 240 * rows)
+        figure, panels = style.panels(len(check.sites), across=3, height=(240, 240), margin=80)
         key: dict[str, Artist] = {}
-        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for axes, site in zip(panels, check.sites, strict=False):
+        for axes, site in zip(panels, check.sites, strict=True):
             steps = len(site.changes)
             for step, changes in enumerate(site.changes):
                 colour = ramp_colour(RAMP_LIGHT, step / max(steps - 1, 1))
@@ -58,8 +53,6 @@ def by_update(check: CoordinateCheck) -> Drawing:
             axes.xaxis.minorticks_off()
             outcome = "pass" if site.passed else "FAIL"
             style.dress(axes, x="Width", y=f"{site.name}\nslope {site.slope:+.2f}, {outcome}")
-        for axes in panels[len(check.sites) :]:
-            axes.set_visible(False)
         style.key(figure, [(mark, words) for words, mark in key.items()])
         return figure
 

@@ -30,15 +30,10 @@ def curves(inputs: ReportInputs) -> Drawing | None:
         return None
 
     def draw(style: Style) -> "Figure":
-        columns = min(len(sizes), 3 if style.wide else 1)
-        lines = math.ceil(len(sizes) / columns)
-        figure = style.blank(20 + lines * (250 if style.wide else 215))
-        figure.set_layout_engine("constrained", hspace=0.1 if lines > 1 else 0)
-        panels = figure.subplots(lines, columns, squeeze=False)
-        for axes, params in zip(panels.flat, sizes, strict=False):
+        figure, panels = style.panels(len(sizes), across=3, height=(250, 215), margin=20)
+        figure.set_layout_engine("constrained", hspace=0.1)
+        for axes, params in zip(panels, sizes, strict=True):
             _panel(axes, style, inputs, params)
-        for spare in panels.flat[len(sizes) :]:
-            spare.set_visible(False)
         return figure
 
     several = "a size" if len(sizes) == 1 else f"{len(sizes)} sizes"

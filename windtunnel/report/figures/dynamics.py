@@ -10,7 +10,7 @@ import numpy as np
 from windtunnel.findings.dynamics import Pair, TrainingDynamics, mean_of_known
 from windtunnel.laws.table import Floats
 from windtunnel.report.figures.drawing import Drawing
-from windtunnel.report.figures.style import DASHED, Style, log_ticks
+from windtunnel.report.figures.style import DASHED, Style, log_ticks, place_of
 from windtunnel.runs.dynamics import SegmentDynamics
 
 if TYPE_CHECKING:
@@ -56,19 +56,17 @@ def drawings(finding: TrainingDynamics) -> list[Drawing]:
     def draw(style: Style) -> "Figure":
         from matplotlib.lines import Line2D
 
-        columns = 2 if style.wide else 1
-        lines = math.ceil(len(PANELS) / columns)
-        figure = style.blank(40 + lines * (190 if style.wide else 165))
+        figure, panels = style.panels(
+            len(PANELS), across=2, height=(190, 165), margin=40, sharex=True
+        )
         figure.set_layout_engine("constrained", hspace=0.06, wspace=0.06)
-        panels = figure.subplots(lines, columns, sharex=True, squeeze=False)
-        for axes, (title, values, is_log, dashed) in zip(panels.flat, PANELS, strict=True):
+        for axes, (title, values, is_log, dashed) in zip(panels, PANELS, strict=True):
             _panel(axes, style, finding.pairs, values)
             if dashed is not None:
                 _panel(axes, style, finding.pairs, dashed, dashed=True)
             if is_log:
                 axes.set_yscale("log")
-            bottom = axes in panels[-1]
-            style.dress(axes, x="Updates" if bottom else "", y=title)
+            style.dress(axes, x="Updates" if place_of(axes).is_last_row() else "", y=title)
             if is_log:
                 log_ticks(axes.yaxis, counted=False, most=4)
             else:

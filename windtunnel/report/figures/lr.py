@@ -11,7 +11,15 @@ from windtunnel.findings.lr_curves import LRCurve, LRCurves
 from windtunnel.findings.lr_sensitivity import SensitivityFinding
 from windtunnel.findings.lr_transfer import TransferFinding
 from windtunnel.report.figures.drawing import Drawing
-from windtunnel.report.figures.style import DASHED, RAMP_LIGHT, Style, log_ticks, ramp_colour, short
+from windtunnel.report.figures.style import (
+    DASHED,
+    RAMP_LIGHT,
+    Style,
+    log_ticks,
+    place_of,
+    ramp_colour,
+    short,
+)
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -31,16 +39,9 @@ def lr_batch_drawings(finding: JointFinding) -> list[Drawing]:
     """One figure with a panel a size."""
 
     def draw(style: Style) -> "Figure":
-        count = len(finding.sizes)
-        columns = min(count, 3) if style.wide else 1
-        rows = -(-count // columns)
-        figure = style.blank((400 if style.wide else 330) * rows + 50)
-        grid = figure.subplots(rows, columns, squeeze=False)
+        figure, panels = style.panels(len(finding.sizes), across=3, height=(400, 330), margin=50)
         key: Key = {}
-        for place, axes in enumerate(grid.flat):
-            if place >= count:
-                axes.set_axis_off()
-                continue
+        for place, axes in enumerate(panels):
             key |= _surface(axes, style, finding, place)
         style.key(figure, [(mark, words) for words, mark in key.items()])
         return figure
@@ -239,24 +240,19 @@ def _curves(finding: TransferFinding) -> Drawing:
     shown = views(finding)
 
     def draw(style: Style) -> "Figure":
-        panels = [(variant, view) for variant in finding.variants for view in shown]
-        columns = 2 if style.wide and len(panels) > 1 else 1
-        rows = -(-len(panels) // columns)
-        figure = style.blank((300 if style.wide else 270) * rows + 60)
-        grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        drawn = [(variant, view) for variant in finding.variants for view in shown]
+        figure, panels = style.panels(
+            len(drawn), across=2, height=(300, 270), margin=60, sharey=True
+        )
         low, top = _range(finding)
         rates = [
             rate * view.factor(curve)
-            for variant, view in panels
+            for variant, view in drawn
             for curve in variant.curves
             for rate in (curve.rates[0], curve.rates[-1], *curve.diverged)
         ]
         key: Key = {}
-        for place, axes in enumerate(grid.flat):
-            if place >= len(panels):
-                axes.set_axis_off()
-                continue
-            variant, view = panels[place]
+        for axes, (variant, view) in zip(panels, drawn, strict=True):
             axes.set_xscale("log")
             # One scale for all, or a drift would look smaller where the rates span more.
             axes.set_xlim(min(rates) / 1.2, max(rates) * 1.2)
@@ -268,7 +264,7 @@ def _curves(finding: TransferFinding) -> Drawing:
             style.dress(axes, x=view.title, y=f"{name} (nats per token)")
             axes.tick_params(labelleft=True)
             log_ticks(axes.xaxis, counted=False, most=5)
-            if (place + 1) % columns == 0 or place + 1 == len(panels):
+            if axes is panels[-1] or place_of(axes).is_last_col():
                 _name(axes, style, finding, variant)
         order = ("run", "best rate, 90% interval", "off the top", "diverged")
         style.key(figure, [(key[words], words) for words in order if words in key])

@@ -229,14 +229,10 @@ def _frame(axes: "Axes", style: Style, names: list[str]) -> None:
 
 
 def _panels(style: Style, count: int) -> "tuple[Figure, list[Axes]]":
-    across = min(count, MOST_ACROSS) if style.wide else 1
-    down = -(-count // across)
-    figure = style.blank(40 + (330 if across > 1 else 400 if style.wide else 300) * down)
+    height = (330 if count > 1 else 400, 300)
+    figure, panels = style.panels(count, across=MOST_ACROSS, height=height, margin=40)
     figure.set_layout_engine("constrained", hspace=0.06, wspace=0.06)
-    grid = list(figure.subplots(down, across, squeeze=False).flat)
-    for axes in grid[count:]:
-        axes.set_visible(False)
-    return figure, grid[:count]
+    return figure, panels
 
 
 def _dress(style: Style, axes: "Axes", panels: "list[Axes]", *, x: str, y: str) -> None:

@@ -16,7 +16,14 @@ import numpy as np
 from windtunnel.config.search import Range
 from windtunnel.findings import Records
 from windtunnel.report.figures.drawing import Drawing
-from windtunnel.report.figures.style import DASHED, RAMP_LIGHT, Style, log_ticks, ramp_colour
+from windtunnel.report.figures.style import (
+    DASHED,
+    RAMP_LIGHT,
+    Style,
+    log_ticks,
+    place_of,
+    ramp_colour,
+)
 from windtunnel.report.inputs import Grid, GridCell, ReportInputs, Search
 from windtunnel.runs.search.summary import field_name, value_text
 from windtunnel.runs.search.trials import TrialResult
@@ -127,18 +134,13 @@ def searches(records: Records) -> Drawing:
     alt = "Loss of every trial above the best of its search, against each searched value."
 
     def draw(style: Style) -> "Figure":
-        columns = 3 if style.wide else 1
-        lines = math.ceil(len(panels) / columns)
-        figure = style.blank(60 + 230 * lines)
+        figure, grid = style.panels(len(panels), across=3, height=(230, 230), margin=60)
         colours = [ramp_colour(RAMP_LIGHT, 0.25 + 0.75 * k / len(found)) for k in range(len(found))]
-        grid = figure.subplots(lines, columns, squeeze=False)
-        for axes, panel in zip(grid.flat, panels, strict=False):
+        for axes, panel in zip(grid, panels, strict=True):
             for search, colour in zip(found, colours, strict=True):
                 _trial_dots(style, axes, search, panel, colour)
             _dress(style, axes, panel)
-        for spare in grid.flat[len(panels) :]:
-            spare.set_visible(False)
-        first = grid.flat[0]
+        first = grid[0]
         marks = [first.plot([], [], "o", ms=5, color=colour)[0] for colour in colours]
         names = [f"search to {search['horizon']}" for search in found]
         ring = first.plot([], [], "o", ms=9, mfc="none", mec=style.paint.ink, mew=1.3)[0]
@@ -198,19 +200,13 @@ def slices(search: Search) -> Drawing | None:
     order = sorted(space, key=lambda axis: -search.importances.get(axis, 0.0))
 
     def draw(style: Style) -> "Figure":
-        wide = style.wide
-        columns = min(len(order), 3 if wide else 1)
-        lines = math.ceil(len(order) / columns)
-        figure = style.blank(20 + lines * (250 if wide else 205))
-        figure.set_layout_engine(
-            "constrained", hspace=0.1 if lines > 1 else 0, wspace=0.05 if columns > 1 else 0
+        figure, panels = style.panels(
+            len(order), across=3, height=(250, 205), margin=20, sharey=True
         )
-        panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
-        for place, (axes, axis) in enumerate(zip(panels.flat, order, strict=False)):
+        figure.set_layout_engine("constrained", hspace=0.1, wspace=0.05)
+        for axes, axis in zip(panels, order, strict=True):
             _panel(axes, style, search, axis, heights)
-            axes.tick_params(labelleft=place % columns == 0)
-        for spare in panels.flat[len(order) :]:
-            spare.set_visible(False)
+            axes.tick_params(labelleft=place_of(axes).is_first_col())
         return figure
 
     name = search.outcome.experiment.name

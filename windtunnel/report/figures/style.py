@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.gridspec import SubplotSpec
 
 COUNTED = ("params", "tokens", "batch_tokens", "unique_tokens")
 """Columns that read as 100k, 1M, 10M."""
@@ -161,6 +162,26 @@ class Style:
 
         return Figure(figsize=(self.width / 72, height / 72), dpi=72, layout="constrained")
 
+    def panels(
+        self, count: int, *, across: int, height: tuple[int, int], margin: int, **options: Any
+    ) -> "tuple[Figure, list[Axes]]":
+        """A figure with `count` panels, side by side where the style is wide.
+
+        Args:
+            count: Number of panels.
+            across: Most panels in a row; a narrow style has one.
+            height: CSS pixels of a row, wide and narrow.
+            margin: CSS pixels besides the rows.
+            options: `sharex` and `sharey` of matplotlib's subplots.
+        """
+        columns = min(count, across) if self.wide else 1
+        rows = -(-count // columns)
+        figure = self.blank(margin + rows * height[not self.wide])
+        grid = list(figure.subplots(rows, columns, squeeze=False, **options).flat)
+        for axes in grid[count:]:
+            axes.set_visible(False)
+        return figure, grid[:count]
+
     def dress(self, axes: "Axes", *, x: str, y: str, grid: str = "both") -> None:
         """Titles at the ends of the axes, faint rules, no box; the y title is above its axis."""
         axes.set_xlabel(x, loc="right")
@@ -252,6 +273,13 @@ class Picture:
     alt: str
     wide: str
     narrow: str
+
+
+def place_of(axes: "Axes") -> "SubplotSpec":
+    """The row and column of a panel."""
+    place = axes.get_subplotspec()
+    assert place is not None
+    return place
 
 
 def decades(axes: "Axes", *, most: int) -> None:
