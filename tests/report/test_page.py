@@ -141,7 +141,7 @@ def test_hostile_words_are_escaped(inputs):
         sizes=dict.fromkeys(inputs.sizes, "<i>9"),
         notes=tuple(dataclasses.replace(note, text=nasty) for note in inputs.notes),
         states=tuple(dataclasses.replace(state, why=nasty) for state in inputs.states),
-        warnings=(nasty,),
+        warnings=(Diagnostic("made-up", nasty),),
     )
     text = render(hostile)
     assert "<script" not in text
