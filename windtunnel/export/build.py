@@ -19,7 +19,7 @@ from windtunnel.config.model import ScheduleConfig
 from windtunnel.errors import ConfigError, FitError, did_you_mean
 from windtunnel.export.diagnostics import recipe_diagnostics, shape_diagnostics, winner_diagnostics
 from windtunnel.export.fits import (
-    check_fit,
+    check_study_fit,
     fingerprint_of,
     fits_by_set,
     forecast_of,
@@ -44,7 +44,7 @@ from windtunnel.export.recipe import (
     steps_of,
 )
 from windtunnel.export.request import Request, StudyRecords, open_studies
-from windtunnel.export.size import check_reach, own_domain, size_diagnostics, size_of
+from windtunnel.export.size import check_reach, own_domain, size_diagnostics, target_of
 from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
 from windtunnel.runs.forecast import inputs_fingerprint, law_rows
@@ -78,10 +78,10 @@ def build_handoff(study: Study, request: Request) -> Export:
     """
     path, fitted = read_study_fit(study, request)
     rows = study_rows(study)
-    warnings = check_fit(study, fitted, rows, path=path, accept=request.accept)
+    warnings = check_study_fit(study, fitted, rows, path=path, accept=request.accept)
     studies = open_studies(study, request.extra_studies)
     winners, tuned, schedule = _tuned(studies, study, request)
-    sized = size_of(study.ground, fitted, request)
+    sized = target_of(study.ground, fitted, request)
     model = sized.model
     own = own_domain(fitted, rows)
     warnings += size_diagnostics(request, model)

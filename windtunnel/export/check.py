@@ -120,7 +120,7 @@ def check_forecast(
     )
 
 
-def keep_check(path: Path, check: ForecastCheck) -> Path:
+def log_check(path: Path, check: ForecastCheck) -> Path:
     """Append the check to the log beside the Handoff, with the time, and return the log's path.
 
     Raises:

@@ -70,7 +70,7 @@ def fingerprint_of_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def check_fit(
+def check_study_fit(
     study: Study, fitted: Fit, rows: list[Row], *, path: Path, accept: tuple[str, ...]
 ) -> list[Diagnostic]:
     """Warnings of the fit, with the accepted ones.

@@ -44,7 +44,7 @@ class Sized:
     how: str
 
 
-def size_of(ground: StudyContext, fitted: Fit, request: Request) -> Sized:
+def target_of(ground: StudyContext, fitted: Fit, request: Request) -> Sized:
     """The target's shape and tokens.
 
     Raises:

@@ -148,7 +148,7 @@ def mean_of_seeds(values: Sequence[float]) -> Interval:
     return Interval(mean, *interval_of_mean(mean, stdev(values), len(values)))
 
 
-def interval_of(gap: Difference) -> Interval:
+def difference_interval(gap: Difference) -> Interval:
     """A difference with its interval where it has one."""
     if gap.low is None or gap.high is None:
         return Interval(gap.value, *NO_INTERVAL)

@@ -20,14 +20,14 @@ from windtunnel.findings.base import (
     NATS,
     Finding,
     Quantity,
-    interval_of,
+    difference_interval,
     mean_of_seeds,
     with_ends,
 )
 from windtunnel.findings.records import Records
 from windtunnel.findings.schedules import paired
 from windtunnel.findings.variants import (
-    Variant,
+    FinishedVariant,
     VariantResults,
     diagnostics,
     listed,
@@ -56,7 +56,7 @@ class BranchFinding(Finding):
     title: ClassVar[str] = "Branch variants"
 
     @property
-    def variants(self) -> tuple[Variant, ...]:
+    def variants(self) -> tuple[FinishedVariant, ...]:
         """Variants with a finished run."""
         return self.results.variants
 
@@ -66,12 +66,12 @@ class BranchFinding(Finding):
         return self.results.sets
 
     @property
-    def base(self) -> Variant:
+    def base(self) -> FinishedVariant:
         """The variant that the others are compared with: the first that has finished."""
         return self.variants[0]
 
     @cached_property
-    def others(self) -> tuple[Variant, ...]:
+    def others(self) -> tuple[FinishedVariant, ...]:
         """Variants that share a seed with `base`."""
         return tuple(
             variant
@@ -79,21 +79,21 @@ class BranchFinding(Finding):
             if all(self.gap(variant, on) is not None for on in self.sets)
         )
 
-    def gap(self, variant: Variant, on: str) -> Interval | None:
+    def gap(self, variant: FinishedVariant, on: str) -> Interval | None:
         """Loss on a set minus that of `base`, paired by seed; None where they share none."""
         mine, theirs = (
             {(seed, 0): loss for seed, loss in each.losses[on].items()}
             for each in (variant, self.base)
         )
         found = paired(mine, theirs)
-        return None if found is None else interval_of(found)
+        return None if found is None else difference_interval(found)
 
-    def mean(self, variant: Variant, on: str) -> Interval:
+    def mean(self, variant: FinishedVariant, on: str) -> Interval:
         """Loss on a set over the seeds."""
         return mean_of_seeds(list(variant.losses[on].values()))
 
     @cached_property
-    def frontier(self) -> tuple[Variant, ...]:
+    def frontier(self) -> tuple[FinishedVariant, ...]:
         """The variants that none beats: within noise, each may be best for its tokens.
 
         One beats another if it trains no longer, its mean is no higher on any set, and on some set
@@ -104,12 +104,12 @@ class BranchFinding(Finding):
         )
 
     @cached_property
-    def mixture_axes(self) -> tuple[tuple[str, tuple[Variant, ...]], ...]:
+    def mixture_axes(self) -> tuple[tuple[str, tuple[FinishedVariant, ...]], ...]:
         """Three variants or more that differ only in the mixture, from one end to the other.
 
         Each with the source that grows along them; their mixtures lie on a straight line.
         """
-        groups: dict[tuple[int, str], list[Variant]] = {}
+        groups: dict[tuple[int, str], list[FinishedVariant]] = {}
         for variant in (self.base, *self.others):
             groups.setdefault((variant.tokens, variant.besides), []).append(variant)
         found = []
@@ -182,7 +182,7 @@ class BranchFinding(Finding):
         return found
 
     @cached_property
-    def _beaten(self) -> Mapping[Variant, Variant]:
+    def _beaten(self) -> Mapping[FinishedVariant, FinishedVariant]:
         """Of each variant off the frontier, the first that beats it; one on the frontier if any.
 
         The interval that tells so is between those two, and stands in no table of differences from
@@ -196,7 +196,7 @@ class BranchFinding(Finding):
             if better
         }
 
-    def _beats(self, one: Variant, other: Variant) -> bool:
+    def _beats(self, one: FinishedVariant, other: FinishedVariant) -> bool:
         gaps = [self._pairs.get((on, one.name, other.name)) for on in self.sets]
         return one.tokens <= other.tokens and (
             all(gap is not None and gap.value <= 0 for gap in gaps)

@@ -34,7 +34,7 @@ FEWEST_BINS = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Pair:
+class TrunkAndDecay:
     """A trunk and the decay that leaves it; updates are counted from the start of the trunk."""
 
     trunk: SegmentDynamics
@@ -273,13 +273,13 @@ def _span(found: Quantity) -> str:
     return f"{found.value:.2f}, {found.low:.2f} to {found.high:.2f}"
 
 
-OfPair = Callable[[Pair], float]
-Scale = tuple[Callable[[float], float], Callable[[float], float]]
+Measure = Callable[[TrunkAndDecay], float]
+MeanScale = tuple[Callable[[float], float], Callable[[float], float]]
 """There and back: where seeds scatter evenly about their mean."""
 
-PLAIN: Scale = (float, float)
-LOG: Scale = (math.log, math.exp)
-FISHER: Scale = (lambda r: math.atanh(min(r, 1 - 1e-12)), math.tanh)
+PLAIN: MeanScale = (float, float)
+LOG: MeanScale = (math.log, math.exp)
+FISHER: MeanScale = (lambda r: math.atanh(min(r, 1 - 1e-12)), math.tanh)
 """Of correlations, which end at 1."""
 
 
@@ -294,7 +294,7 @@ class TrainingDynamics(Finding):
     """
 
     what: str
-    pairs: tuple[Pair, ...]
+    pairs: tuple[TrunkAndDecay, ...]
     lacking: int
 
     kind: ClassVar[str] = "training-dynamics"
@@ -357,7 +357,7 @@ class TrainingDynamics(Finding):
         return tuple(each.at(self.what, runs=self.what) for each in found)
 
     def _over_seeds(
-        self, quantity: str, of_pair: OfPair, unit: str, scale: Scale
+        self, quantity: str, of_pair: Measure, unit: str, scale: MeanScale
     ) -> Quantity | None:
         """Mean over seeds on the scale; None where some seed has no such number."""
         there, back = scale
@@ -375,13 +375,13 @@ class TrainingDynamics(Finding):
         return self.quantity(quantity, Interval(back(mean), low, high), unit, runs=self.what)
 
 
-MEASURES: tuple[tuple[str, OfPair, str, Scale], ...] = (
-    ("change-ratio", Pair.change_ratio, "", LOG),
+MEASURES: tuple[tuple[str, Measure, str, MeanScale], ...] = (
+    ("change-ratio", TrunkAndDecay.change_ratio, "", LOG),
     ("change-correlation-mean",
      lambda pair: mean_of_known(pair.change_correlations()), "", FISHER),
     ("change-correlation-lowest",
      lambda pair: float(pair.change_correlations().min()), "", FISHER),
-    ("change-exponent", Pair.change_exponent, "", PLAIN),
+    ("change-exponent", TrunkAndDecay.change_exponent, "", PLAIN),
     ("grad-norm-ratio", lambda pair: pair.ratio("grad_norm"), "", LOG),
     ("cosine-positive-decay",
      lambda pair: pair.in_decay("cosine_positive"), "", PLAIN),
@@ -417,7 +417,7 @@ def training_dynamics(records: Records) -> tuple[TrainingDynamics, ...]:
             continue
         for what, rows in _alike(records, experiment.name).items():
             pairs = [
-                Pair(trunk=dynamics[row["trunk"]], branch=dynamics[row["segment"]])
+                TrunkAndDecay(trunk=dynamics[row["trunk"]], branch=dynamics[row["segment"]])
                 for row in rows
                 if row["trunk"] in dynamics and row["segment"] in dynamics
             ]

@@ -29,9 +29,9 @@ from windtunnel.findings.lr_curves import (
     SeedNoise,
     count_missing_runs,
     mean_exponent,
+    noise_between_seeds,
     rate_grids,
     read_variants,
-    seed_noise,
     variants,
 )
 from windtunnel.findings.records import Records
@@ -333,7 +333,7 @@ def _read(records: Records, grid: GridExperiment) -> JointFinding | None:
         power2=power2,
         problem=problem,
         steplaw=tuple(published(size, middle=middle_batch(sizes)) for size in sizes),
-        noise=seed_noise([curve for size in sizes for curve in size.curves]),
+        noise=noise_between_seeds([curve for size in sizes for curve in size.curves]),
         missing=count_missing_runs(records, grid),
     )
 

@@ -345,7 +345,7 @@ def mean_of(noise: SeedNoise | None, value: float, seeds: float) -> Interval:
     return Interval(value, value - float(half), value + float(half))
 
 
-def seed_noise(curves: Sequence[LRCurve]) -> SeedNoise | None:
+def noise_between_seeds(curves: Sequence[LRCurve]) -> SeedNoise | None:
     """Noise pooled over the rates near every minimum; None where no rate has two seeds."""
     from scipy.stats import chi2
 

@@ -32,9 +32,9 @@ from windtunnel.findings.lr_curves import (
     exponent_between,
     mean_exponent,
     mean_of,
+    noise_between_seeds,
     rate_grids,
     read_variants,
-    seed_noise,
     variants,
 )
 from windtunnel.findings.records import Records
@@ -221,7 +221,7 @@ def _read(records: Records, grid: GridExperiment) -> TransferFinding | None:
         along=along,
         variants=found,
         left_out=refused,
-        noise=seed_noise([curve for each in found for curve in each.curves]),
+        noise=noise_between_seeds([curve for each in found for curve in each.curves]),
         missing=count_missing_runs(records, grid),
     )
 

@@ -34,7 +34,7 @@ from windtunnel.runs.table import Row
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
+class TrainedSize:
     """One of the two sizes; `flops_per_token` are exact, of training: three times a forward."""
 
     name: str
@@ -61,11 +61,11 @@ class Match:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class SizePair:
     """A small size and a large one; `exact` counts attention and head too, otherwise it is 6ND."""
 
-    small: Size
-    large: Size
+    small: TrainedSize
+    large: TrainedSize
 
     def training(self, match: Match, *, exact: bool) -> Interval:
         """Training compute of the smaller size over the larger one's, at equal loss."""
@@ -256,7 +256,7 @@ class OvertrainingFinding(Finding):
         diverged: runs of either size that diverged.
     """
 
-    pair: Pair
+    pair: SizePair
     table: Table
     noise: Noise | None
     matches: tuple[Match, ...]
@@ -446,7 +446,7 @@ def _pair(records: Records, experiment: str, small: Row, large: Row) -> Overtrai
     tokens = tokens_to_match(Ends.of(both, small["params"]), ends, noise)
     return OvertrainingFinding(
         experiment=experiment,
-        pair=Pair(small=_size(small), large=_size(large)),
+        pair=SizePair(small=_size(small), large=_size(large)),
         table=both,
         noise=noise,
         matches=tuple(
@@ -467,9 +467,9 @@ def _pair(records: Records, experiment: str, small: Row, large: Row) -> Overtrai
     )
 
 
-def _size(row: Row) -> Size:
+def _size(row: Row) -> TrainedSize:
     exact = row["flops_exact"] / row["tokens"]
-    return Size(name=row["size"], params=float(row["params"]), flops_per_token=exact)
+    return TrainedSize(name=row["size"], params=float(row["params"]), flops_per_token=exact)
 
 
 def _between(interval: Interval, spec: str) -> str:

@@ -37,7 +37,7 @@ from scipy.stats import t as student_t
 from windtunnel.config import Duration
 from windtunnel.config.branch import BranchExperiment
 from windtunnel.errors import Diagnostic
-from windtunnel.findings.base import NATS, Finding, Quantity, interval_of, with_ends
+from windtunnel.findings.base import NATS, Finding, Quantity, difference_interval, with_ends
 from windtunnel.findings.records import Records
 from windtunnel.findings.variants import LOSS, chains_of, lost, sets_of, unfinished_variants
 from windtunnel.laws import Interval
@@ -306,7 +306,7 @@ class RankingFinding(Finding):
         rows = [dict(enumerate(row)) for row in self.dear.losses[on].tolist()]
         gap = differences(rows, best)[chosen]
         assert gap is not None
-        found = interval_of(gap)
+        found = difference_interval(gap)
         return Interval(found.value, float(np.maximum(found.low, 0.0)), found.high)
 
     @property

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from windtunnel.config.study import GridExperiment
 from windtunnel.errors import Diagnostic
-from windtunnel.findings.base import Finding, Quantity, diverged_runs, interval_of, one_seed
+from windtunnel.findings.base import Finding, Quantity, difference_interval, diverged_runs, one_seed
 from windtunnel.findings.records import Records
 from windtunnel.runs.forecast import law_rows
 from windtunnel.runs.search.noise import Difference, differences, interval_of_mean
@@ -89,7 +89,7 @@ class End:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class ScheduleCost:
     """Training FLOPs of one seed for the same `lengths`, by one trunk with decays or by cosines."""
 
     lengths: int
@@ -97,7 +97,7 @@ class Cost:
     cosine: float
 
     @classmethod
-    def of(cls, wsd: Iterable[End], cosine: Iterable[End]) -> "Cost":
+    def of(cls, wsd: Iterable[End], cosine: Iterable[End]) -> "ScheduleCost":
         """Of branches that ran; the trunk counts up to the last of their forks."""
         full = {end.tokens: end for end in cosine}
         decays = [end for end in wsd if end.tokens in full]
@@ -225,10 +225,12 @@ class SchedulesFinding(Finding):
         return {shape: gap for shape, gap in found.items() if gap is not None}
 
     @cached_property
-    def cost(self) -> Cost | None:
+    def cost(self) -> ScheduleCost | None:
         """Of the seed with the most lengths that both schedules have; None without two."""
         found = [
-            Cost.of(self._ends(seed, self.shape, self.usual), self._ends(seed, "cosine", 1.0))
+            ScheduleCost.of(
+                self._ends(seed, self.shape, self.usual), self._ends(seed, "cosine", 1.0)
+            )
             for seed in sorted({end.seed for end in self.ends})
         ]
         best = max(found, key=lambda cost: cost.lengths)
@@ -336,7 +338,7 @@ class SchedulesFinding(Finding):
         """The difference in nats; nothing where no seed has both."""
         if gap is None:
             return
-        yield self.quantity(quantity, interval_of(gap), "nats", **fields, size=self.size)
+        yield self.quantity(quantity, difference_interval(gap), "nats", **fields, size=self.size)
 
 
 def schedules(records: Records) -> tuple[SchedulesFinding, ...]:

@@ -22,7 +22,7 @@ ANY_VOCAB_SIZE = 256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Variant:
+class FinishedVariant:
     """One variant's finished branches from one fork.
 
     Attributes:
@@ -49,7 +49,7 @@ class VariantResults:
     """Every variant that has a finished run, and by variant the seeds that have none."""
 
     sets: tuple[str, ...]
-    variants: tuple[Variant, ...]
+    variants: tuple[FinishedVariant, ...]
     diverged: Mapping[str, tuple[int, ...]]
     missing: Mapping[str, tuple[int, ...]]
 
@@ -138,13 +138,13 @@ def _variant(
     stages: Sequence[Stage],
     rows: Mapping[int, Row],
     sets: list[str],
-) -> Variant:
+) -> FinishedVariant:
     """A variant from its finished rows by seed."""
     sources = records.config.data.sources
     weights = {source.label: source.weight for source in sources}
     for stage in stages:
         weights = stage.mixture or weights
-    return Variant(
+    return FinishedVariant(
         name=name,
         tokens=next(iter(rows.values()))["tokens"],
         decayed=stages[-1].stable is None,
@@ -318,7 +318,7 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def named(variants: Sequence[Variant]) -> str:
+def named(variants: Sequence[FinishedVariant]) -> str:
     """`'docs', 'code10' and 'code'`."""
     return listed([repr(variant.name) for variant in variants])
 

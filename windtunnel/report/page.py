@@ -129,7 +129,7 @@ def budgets(fit: Fit) -> tuple[tuple[str, float], ...]:
     )
 
 
-def optima(law: ScalingLaw) -> tuple[BudgetOptimum, ...]:
+def budget_optima(law: ScalingLaw) -> tuple[BudgetOptimum, ...]:
     """The optimum of each budget; none without a fit."""
     if law.fit is None:
         return ()
@@ -335,7 +335,7 @@ def _view(inputs: ReportInputs, law: ScalingLaw, draw: Painter) -> LawView:
     shares = [row["flops_exact"] / row["flops_6nd"] for row in exact]
     return LawView(
         law=law,
-        optima=optima(law),
+        optima=budget_optima(law),
         coefficients=tuple(coefficients),
         noise=None if fit is None else unit_noise(fit),
         exact_share=(min(shares), max(shares)) if shares else None,

@@ -8,7 +8,7 @@ import numpy as np
 from windtunnel.findings.adaptation import AdaptationFinding, LearningCurve
 from windtunnel.findings.branches import BranchFinding
 from windtunnel.findings.ranking import RankingFinding
-from windtunnel.findings.variants import Variant
+from windtunnel.findings.variants import FinishedVariant
 from windtunnel.laws import Interval
 from windtunnel.report.figures.drawing import Drawing, Obstacle, label_points
 from windtunnel.report.figures.fit_curve import band
@@ -162,7 +162,7 @@ def _panels(finding: BranchFinding) -> Drawing:
     return Drawing(name=_stem("variants", finding), alt=alt, draw=draw)
 
 
-def _place(finding: BranchFinding, variant: Variant, on: str) -> Interval:
+def _place(finding: BranchFinding, variant: FinishedVariant, on: str) -> Interval:
     """Where a variant stands: the first one's mean and the difference from it, with its interval.
 
     So a variant that lacks a seed stands where its difference puts it, not its luck.
@@ -195,7 +195,7 @@ def _branch_bars(x: Interval, y: Interval) -> Obstacle:
     return [point for line in _bars_apart(x, y) for point in (*line, middle)]
 
 
-def _named(finding: BranchFinding, variant: Variant, style: Style) -> str:
+def _named(finding: BranchFinding, variant: FinishedVariant, style: Style) -> str:
     """Its name, with its length where that is another than the first one's."""
     if variant.tokens == finding.base.tokens:
         return variant.name

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from windtunnel.findings.coordcheck import Coordinates, name_of
+from windtunnel.findings.coordcheck import CoordinateFinding, parametrization_name
 from windtunnel.laws.table import Floats
 from windtunnel.report.figures.drawing import Drawing
 from windtunnel.report.figures.style import RAMP_LIGHT, Style, ramp_colour
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TICKS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 
 
-def drawings(finding: Coordinates) -> list[Drawing]:
+def drawings(finding: CoordinateFinding) -> list[Drawing]:
     """One figure, of the last update."""
     alt = (
         "Change of each activation from initialisation against width, as a multiple of the change "
@@ -86,7 +86,9 @@ def _panel(style: Style, axes: "Axes", check: dict[str, Any], heights: tuple[flo
     ticks = [tick for tick in TICKS if heights[0] <= tick <= heights[1]]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    style.dress(axes, x="Width", y=f"{name_of(check)}: change / that at width {widths[0]:g}")
+    style.dress(
+        axes, x="Width", y=f"{parametrization_name(check)}: change / that at width {widths[0]:g}"
+    )
     style.names(
         axes,
         [f"{sites[n]['name']} {sites[n]['slope']:+.2f}".replace("-0.00", "+0.00") for n in order],

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from windtunnel.findings.dynamics import Pair, TrainingDynamics, mean_of_known
+from windtunnel.findings.dynamics import TrainingDynamics, TrunkAndDecay, mean_of_known
 from windtunnel.laws.table import Floats
 from windtunnel.report.figures.drawing import Drawing
-from windtunnel.report.figures.style import DASHED, Style, log_ticks, place_of
+from windtunnel.report.figures.style import DASHED, Style, grid_place, log_ticks
 from windtunnel.runs.dynamics import SegmentDynamics
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def drawings(finding: TrainingDynamics) -> list[Drawing]:
                 _panel(axes, style, finding.pairs, dashed, dashed=True)
             if is_log:
                 axes.set_yscale("log")
-            style.dress(axes, x="Updates" if place_of(axes).is_last_row() else "", y=title)
+            style.dress(axes, x="Updates" if grid_place(axes).is_last_row() else "", y=title)
             if is_log:
                 log_ticks(axes.yaxis, counted=False, most=4)
             else:
@@ -92,7 +92,12 @@ def drawings(finding: TrainingDynamics) -> list[Drawing]:
 
 
 def _panel(
-    axes: "Axes", style: Style, pairs: tuple[Pair, ...], values: Values, *, dashed: bool = False
+    axes: "Axes",
+    style: Style,
+    pairs: tuple[TrunkAndDecay, ...],
+    values: Values,
+    *,
+    dashed: bool = False,
 ) -> None:
     """One series: each seed thin, the mean of all thick; dashed without the seeds."""
     first = pairs[0]

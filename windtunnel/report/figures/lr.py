@@ -15,8 +15,8 @@ from windtunnel.report.figures.style import (
     DASHED,
     RAMP_LIGHT,
     Style,
+    grid_place,
     log_ticks,
-    place_of,
     ramp_colour,
     short,
 )
@@ -264,7 +264,7 @@ def _curves(finding: TransferFinding) -> Drawing:
             style.dress(axes, x=view.title, y=f"{name} (nats per token)")
             axes.tick_params(labelleft=True)
             log_ticks(axes.xaxis, counted=False, most=5)
-            if axes is panels[-1] or place_of(axes).is_last_col():
+            if axes is panels[-1] or grid_place(axes).is_last_col():
                 _name(axes, style, finding, variant)
         order = ("run", "best rate, 90% interval", "off the top", "diverged")
         style.key(figure, [(key[words], words) for words in order if words in key])

@@ -10,7 +10,7 @@ from windtunnel.findings import Finding
 from windtunnel.findings.adaptation import AdaptationFinding
 from windtunnel.findings.batch import BatchFinding
 from windtunnel.findings.branches import BranchFinding
-from windtunnel.findings.coordcheck import Coordinates
+from windtunnel.findings.coordcheck import CoordinateFinding
 from windtunnel.findings.dynamics import TrainingDynamics
 from windtunnel.findings.lr_batch import JointFinding
 from windtunnel.findings.lr_sensitivity import SensitivityFinding
@@ -82,7 +82,7 @@ def fit_drawings(fitted: Fit, table: Table) -> list[Drawing]:
 
 
 DRAWN: dict[type[Finding], Callable[[Any], list[Drawing]]] = {
-    Coordinates: coordcheck.drawings,
+    CoordinateFinding: coordcheck.drawings,
     SensitivityFinding: lr.sensitivity_drawings,
     TransferFinding: lr.transfer_drawings,
     JointFinding: lr.lr_batch_drawings,

@@ -20,8 +20,8 @@ from windtunnel.report.figures.style import (
     DASHED,
     RAMP_LIGHT,
     Style,
+    grid_place,
     log_ticks,
-    place_of,
     ramp_colour,
 )
 from windtunnel.report.inputs import Grid, GridCell, ReportInputs, Search
@@ -206,7 +206,7 @@ def slices(search: Search) -> Drawing | None:
         figure.set_layout_engine("constrained", hspace=0.1, wspace=0.05)
         for axes, axis in zip(panels, order, strict=True):
             _panel(axes, style, search, axis, heights)
-            axes.tick_params(labelleft=place_of(axes).is_first_col())
+            axes.tick_params(labelleft=grid_place(axes).is_first_col())
         return figure
 
     name = search.outcome.experiment.name

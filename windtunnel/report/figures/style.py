@@ -275,7 +275,7 @@ class Picture:
     narrow: str
 
 
-def place_of(axes: "Axes") -> "SubplotSpec":
+def grid_place(axes: "Axes") -> "SubplotSpec":
     """The row and column of a panel."""
     place = axes.get_subplotspec()
     assert place is not None
