@@ -12,7 +12,7 @@ from windtunnel.export.handoff import Handoff
 from windtunnel.export.request import Request
 from windtunnel.export.size import nearest_model
 from windtunnel.mup import Role
-from windtunnel.runs.study_files import log_check
+from windtunnel.runs.study_files import keep_check
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_what_a_reader_must_know(study):
     assert {"batch-kept", "transfer-unchecked", "extrapolates", "lr-length"} <= set(
         codes(build_handoff(study, Request(shape="128x5", tokens=1e8)).handoff)
     )
-    log_check(study.folder, planted.check_of("mup"))
+    keep_check(study.folder, planted.check_of("mup"))
     inside = build_handoff(study, Request(shape="80x4", tokens=5e6)).handoff
     late = build_handoff(study, Request(shape="80x4", tokens=1e7, batch_tokens=65536)).handoff
     assert {"warmup-long", "lr-rule-assumed"} <= set(codes(late))

@@ -15,7 +15,7 @@ from windtunnel.export.size import nearest_model
 from windtunnel.laws import Fit
 from windtunnel.runs.imported import Imported, Measured, add_runs
 from windtunnel.runs.study import open_study
-from windtunnel.runs.study_files import log_check
+from windtunnel.runs.study_files import keep_check
 
 
 def codes(handoff):
@@ -235,8 +235,8 @@ def test_a_failed_check_is_no_passed_one(tmp_path):
     made = planted.make_study(tmp_path)
     planted.fill(made)
     write_fit(made)
-    log_check(made.folder, planted.check_of("standard"))
+    keep_check(made.folder, planted.check_of("standard"))
     request = Request(shape="80x4", tokens=5e6)
     assert "transfer-unchecked" in codes(build_handoff(made, request).handoff)
-    log_check(made.folder, planted.check_of("mup", passed=False))
+    keep_check(made.folder, planted.check_of("mup", passed=False))
     assert "transfer-failed" in codes(build_handoff(made, request).handoff)
