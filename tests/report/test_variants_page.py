@@ -87,7 +87,7 @@ def test_differences_are_laid_out_and_means_folded(inputs, page):
 
 def test_warnings_of_several_findings_stand_once(page):
     assert page.text.count("two seeds, so an interval rests on one degree of freedom") == 1
-    assert "(Branch variants: ways; Branch variants: held; two-seeds)" in page.text
+    assert "(Branch variants: ways; Branch variants: held; two-seeds" in page.text
     assert page.text.count("ends at the stable rate, undecayed: 'back'") == 1
 
 
