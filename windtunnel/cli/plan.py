@@ -267,11 +267,11 @@ def _search(study: "Study", experiment: "SearchExperiment") -> str:
 def _branch(study: "Study", experiment: "BranchExperiment") -> str:
     """`forks 4000 steps of 32x3, 5 variants x 3 seeds: docs, code10, code30, code50, code100`."""
     sizes = experiment.sizes or study.config.model.sizes
-    written, count = list(experiment.variants), len(experiment.ways)
+    written, count = list(experiment.variants), len(experiment.all_variants)
     names = written[:MOST_NAMES]
     if more := len(written) - len(names):
         names.append(f"{more} more")
-    if drawn := list(experiment.ways)[len(written) :]:
+    if drawn := list(experiment.all_variants)[len(written) :]:
         names.append(f"{drawn[0]} to {drawn[-1]}, its design")
     seeds = len(experiment.seeds)
     return (

@@ -268,7 +268,7 @@ class BranchExperiment(Strict):
         return self.sizes or ()
 
     @property
-    def ways(self) -> dict[str, tuple[Stage, ...]]:
+    def all_variants(self) -> dict[str, tuple[Stage, ...]]:
         """All variants by name, those of the design last."""
         if self.design is None:
             return self.variants
@@ -285,7 +285,7 @@ class BranchExperiment(Strict):
         Raises:
             Misfit: With the variant or the source.
         """
-        if not self.ways:
+        if not self.all_variants:
             raise Refused("no-variants", "no variants and no design; give one")
         if self.design is not None:
             with at("design"):

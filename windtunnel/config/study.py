@@ -173,7 +173,12 @@ def branches_asked(experiment: Experiment, study: "StudyConfig") -> int:
             return cells * each * len(experiment.horizons) * seeds
         case BranchExperiment():
             sizes = len(experiment.sizes or study.model.sizes)
-            return sizes * len(experiment.forks) * sum(map(len, experiment.ways.values())) * seeds
+            return (
+                sizes
+                * len(experiment.forks)
+                * sum(map(len, experiment.all_variants.values()))
+                * seeds
+            )
         case _:
             rungs = len(experiment.early_stopping.rungs) if experiment.early_stopping else 0
             again = min(experiment.top, experiment.trials) * (seeds + experiment.repeats) * 2

@@ -253,7 +253,7 @@ def _grid(ground: StudyContext, experiment: GridExperiment) -> Iterator[RunPoint
 
 
 def _branch(ground: StudyContext, experiment: BranchExperiment) -> Iterator[VariantPoint]:
-    study, ways = ground.config, experiment.ways
+    study, ways = ground.config, experiment.all_variants
     for size in experiment.sizes or study.model.sizes:
         model = study.model.spec(size, vocab_size=ground.vocab_size)
         for seed in experiment.seeds:
