@@ -43,7 +43,7 @@ experiments: setup
 	$(BIN)/python experiments/run.py
 
 figures: setup
-	@for script in analysis/figures/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python analysis/figures.py
 
 notebooks: setup
 	$(BIN)/jupytext --sync notebooks/*.py

@@ -18,7 +18,7 @@ from scipy import stats
 
 from windtunnel.findings import LEVEL, Quantity, QuantityId, Records, findings_of
 from windtunnel.findings.batch import batches
-from windtunnel.findings.overtraining import catch_ups
+from windtunnel.findings.overtraining import overtraining_pairs
 from windtunnel.findings.schedules import Losses, paired, schedules
 from windtunnel.runs.run import Run
 
@@ -200,7 +200,7 @@ def own_rates(records: Records) -> Iterator[Quantity]:
 
 def catching_up(records: Records) -> Iterator[Quantity]:
     """Bounds on the tokens and compute to match a loss that no length reached."""
-    (found,) = catch_ups(records)
+    (found,) = overtraining_pairs(records)
     longest = max(run.tokens / run.params for run in records.of(found.experiment))
     reached = {
         dict(each.id.fields)["horizon"] for each in found.quantities if each.id.quantity == "tokens"

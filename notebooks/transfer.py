@@ -49,11 +49,11 @@ def tell(sentences):
 RECORDS = Path("../experiments/003-lr-transfer/records")
 
 records = read_records(RECORDS)
-sizes = np.unique([run.params for run in records.runs]).astype(float)
+sizes = np.unique([row["params"] for row in records.runs]).astype(float)
 {experiment.name: len(records.of(experiment.name)) for experiment in records.config.experiments}
 
 # %% [markdown]
-# ## The valleys
+# ## LR curves
 #
 # Mean loss of the seeds over the learning rate, a line per size. Under muP the lowest points
 # should lie above each other; under the standard parametrization they should move to the left as
@@ -61,14 +61,14 @@ sizes = np.unique([run.params for run in records.runs]).astype(float)
 
 # %%
 GRID = "width"
-runs = records.frame(GRID)
-valleys = runs.pivot_table("loss", ["recipe.parametrization", "recipe.lr"], "params")
-valleys
+runs = pd.DataFrame(records.of(GRID))
+curves = runs.pivot_table("loss", ["recipe.parametrization", "recipe.lr"], "params")
+curves
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
 for axes, (parametrization, grid) in zip(
-    panels, valleys.groupby(level="recipe.parametrization", sort=False), strict=False
+    panels, curves.groupby(level="recipe.parametrization", sort=False), strict=False
 ):
     for place, (params, losses) in enumerate(grid.droplevel(0).items()):
         colour = ramp_colour(RAMP_LIGHT, place / max(grid.shape[1] - 1, 1))
@@ -89,7 +89,7 @@ plt.show()
 # %%
 PARAMETRIZATION = "mup"
 
-chosen = [run for run in records.of(GRID) if run.axes["recipe.parametrization"] == PARAMETRIZATION]
+chosen = [row for row in records.of(GRID) if row["recipe.parametrization"] == PARAMETRIZATION]
 table = as_table(chosen, filters=(f"grid {GRID}", PARAMETRIZATION))
 drift = fit(table, "lr-valley")
 pd.DataFrame(

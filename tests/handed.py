@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from windtunnel.config import ModelSpec, Recipe
-from windtunnel.config.study import ScheduleConfig
+from windtunnel.config.model import ScheduleConfig
 from windtunnel.export.handoff import (
     BatchChoice,
     Estimate,

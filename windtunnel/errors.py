@@ -46,6 +46,10 @@ class Coded(Exception):
         values = {name: _plain(value) for name, value in self.values.items()}
         return {"code": self.code, "message": redacted(str(self)), "values": values}
 
+    def diagnostic(self) -> "Diagnostic":
+        """The error as a warning, where something is left out because of it."""
+        return Diagnostic(self.code, str(self), **self.values)
+
 
 @dataclass(frozen=True, init=False)
 class Diagnostic:
@@ -64,6 +68,10 @@ class Diagnostic:
 
     def __str__(self) -> str:
         return f"{self.message} [{self.code}]"
+
+    def at(self, place: str, **values: object) -> "Diagnostic":
+        """The same of one part, `PLACE: MESSAGE`, with further values."""
+        return Diagnostic(self.code, f"{place}: {self.message}", **self.values, **values)
 
     def document(self) -> dict[str, Any]:
         """The warning for machines: `code`, `message`, and `values` where it has any."""

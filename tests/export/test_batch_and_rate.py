@@ -12,7 +12,7 @@ from windtunnel.errors import ConfigError
 from windtunnel.export.diagnostics import winner_diagnostics
 from windtunnel.export.handoff import Winner
 from windtunnel.export.recipe import batch_of, lr_rule_of
-from windtunnel.export.request import Asked
+from windtunnel.export.request import Request
 
 RECIPE = Recipe(lr=8e-3, base_width=32, batch_tokens=512, warmup_steps=50)
 HEAD = """
@@ -38,10 +38,10 @@ JOINT = """
     horizons: [819200 tokens]
     seeds: 2
 """
-ASKED = Asked(tokens=1.0)
+REQUEST = Request(tokens=1.0)
 
 
-def companion(records):
+def source(records):
     return (SimpleNamespace(records=records, name=records.study),)
 
 
@@ -56,7 +56,7 @@ def batch_study(tmp_path_factory):
         log_tokens = np.log(3.5e5) - 3.2 * np.log(losses - floor) + 0.05 * off**2
         return float(np.interp(-np.log(run.tokens), -log_tokens, losses))
 
-    return companion(planted_records(tmp_path_factory.mktemp("batch"), BATCHES, loss, head=HEAD))
+    return source(planted_records(tmp_path_factory.mktemp("batch"), BATCHES, loss, head=HEAD))
 
 
 @pytest.fixture(scope="module")
@@ -67,65 +67,65 @@ def joint_study(tmp_path_factory):
         best = 8e-3 * (run.batch_tokens / 724) ** 0.5
         return 2.2 * math.exp(0.03 * math.log(run.lr / best) ** 2)
 
-    return companion(planted_records(tmp_path_factory.mktemp("joint"), JOINT, loss, head=HEAD))
+    return source(planted_records(tmp_path_factory.mktemp("joint"), JOINT, loss, head=HEAD))
 
 
 @pytest.mark.medium
 def test_the_batch_law_at_the_forecast_loss(batch_study):
-    choice, warnings = batch_of(batch_study, RECIPE, ASKED, loss=2.0, context=128)
+    choice, warnings = batch_of(batch_study, RECIPE, REQUEST, loss=2.0, context=128)
     assert choice.how == "law"
     assert choice.batch_tokens == pytest.approx(50e3 / 2.0**6, rel=0.2)  # 781: whole rows of 128
     assert choice.batch_tokens == choice.rows * 128
     assert "batch-extrapolated" not in [each.code for each in warnings]
-    far, warnings = batch_of(batch_study, RECIPE, ASKED, loss=1.0, context=128)
+    far, warnings = batch_of(batch_study, RECIPE, REQUEST, loss=1.0, context=128)
     assert far.rows % 16 == 0
     assert far.batch_tokens == pytest.approx(50e3, rel=0.2)
     assert "batch-extrapolated" in [each.code for each in warnings]
 
 
 def test_a_batch_that_is_given_or_kept(batch_study):
-    asked = Asked(tokens=1.0, batch_tokens=4096)
-    given, _ = batch_of(batch_study, RECIPE, asked, loss=2.0, context=128)
+    request = Request(tokens=1.0, batch_tokens=4096)
+    given, _ = batch_of(batch_study, RECIPE, request, loss=2.0, context=128)
     assert (given.how, given.rows) == ("given", 32)
-    kept, warnings = batch_of((), RECIPE, ASKED, loss=2.0, context=128)
+    kept, warnings = batch_of((), RECIPE, REQUEST, loss=2.0, context=128)
     assert (kept.how, kept.batch_tokens) == ("study", 512)
     assert "does not transfer" in kept.evidence
     assert [each.code for each in warnings] == ["batch-kept"]
     with pytest.raises(ConfigError) as caught:
-        batch_of((), RECIPE, Asked(tokens=1.0, batch_tokens=1000), loss=2.0, context=128)
+        batch_of((), RECIPE, Request(tokens=1.0, batch_tokens=1000), loss=2.0, context=128)
     assert (caught.value.code, caught.value.values["nearest"]) == ("not-a-multiple", 1024)
 
 
 @pytest.mark.medium
 def test_the_rate_follows_the_measured_rule(joint_study):
-    rule, warnings = lr_rule_of(joint_study, RECIPE, ASKED, batch_tokens=1024)
+    rule, warnings = lr_rule_of(joint_study, RECIPE, REQUEST, batch_tokens=1024)
     assert rule.rule == "measured"
     assert rule.exponent == pytest.approx(0.5, rel=1e-3)
     assert rule.factor == pytest.approx(2**0.5, rel=1e-3)
     assert "batch^0.50" in rule.evidence
     assert "gave up" in rule.evidence
     assert [each.code for each in warnings] == ["forecast-batch"]
-    _, warnings = lr_rule_of(joint_study, RECIPE, ASKED, batch_tokens=8192)
+    _, warnings = lr_rule_of(joint_study, RECIPE, REQUEST, batch_tokens=8192)
     assert [each.code for each in warnings] == ["forecast-batch", "batch-outside"]
     assert "256 to 2,048" in warnings[1].message
 
 
 @pytest.mark.parametrize(("name", "factor"), [("none", 1.0), ("sqrt", 2.0), (None, 2.0)])
 def test_rules_without_evidence(name, factor):
-    asked = Asked(tokens=1.0, lr_rule=name)
-    rule, warnings = lr_rule_of((), RECIPE, asked, batch_tokens=2048)
+    request = Request(tokens=1.0, lr_rule=name)
+    rule, warnings = lr_rule_of((), RECIPE, request, batch_tokens=2048)
     assert rule.factor == factor
     assert rule.rule == (name or "sqrt")
     assert rule.evidence.startswith("assumed")
     assert [each.code for each in warnings] == ["forecast-batch", "lr-rule-assumed"]
-    same, warnings = lr_rule_of((), RECIPE, asked, batch_tokens=512)
+    same, warnings = lr_rule_of((), RECIPE, request, batch_tokens=512)
     assert (same.factor, warnings) == (1.0, [])
 
 
 def test_no_measured_rule_without_a_measurement():
-    asked = Asked(tokens=1.0, lr_rule="measured")
+    request = Request(tokens=1.0, lr_rule="measured")
     with pytest.raises(ConfigError) as caught:
-        lr_rule_of((), RECIPE, asked, batch_tokens=2048)
+        lr_rule_of((), RECIPE, request, batch_tokens=2048)
     assert (caught.value.code, caught.value.values["value"]) == ("rule-not-measured", "measured")
 
 

@@ -9,7 +9,7 @@ import pytest
 from windtunnel.errors import ConfigError
 from windtunnel.export.build import build_handoff
 from windtunnel.export.handoff import Handoff
-from windtunnel.export.request import Asked
+from windtunnel.export.request import Request
 from windtunnel.export.size import nearest_model
 from windtunnel.mup import Role
 from windtunnel.runs.study_files import keep_check
@@ -17,7 +17,7 @@ from windtunnel.runs.study_files import keep_check
 
 @pytest.fixture(scope="module")
 def handoff(study):
-    return build_handoff(study, Asked(shape="128x5", tokens=2e7)).handoff
+    return build_handoff(study, Request(shape="128x5", tokens=2e7)).handoff
 
 
 def codes(handoff):
@@ -74,15 +74,15 @@ def test_the_best_split_of_its_compute(study, handoff):
 
 @pytest.mark.medium
 def test_what_is_missing_comes_from_the_law(study):
-    by_flops = build_handoff(study, Asked(flops=2e12)).handoff
+    by_flops = build_handoff(study, Request(flops=2e12)).handoff
     best = by_flops.best
     assert by_flops.counts.flops_6nd == pytest.approx(2e12, rel=2e-3)  # whole updates
     assert by_flops.counts.params == pytest.approx(best.params.value, rel=0.3)  # whole heads
-    by_size = build_handoff(study, Asked(shape="96x5")).handoff
+    by_size = build_handoff(study, Request(shape="96x5")).handoff
     assert by_size.counts.tokens == pytest.approx(by_size.best.tokens.value, rel=1e-3)
-    by_ratio = build_handoff(study, Asked(shape="96x5", tokens_per_param=30)).handoff
+    by_ratio = build_handoff(study, Request(shape="96x5", tokens_per_param=30)).handoff
     assert by_ratio.counts.tokens_per_param == pytest.approx(30, rel=1e-3)
-    by_data = build_handoff(study, Asked(tokens=8e6)).handoff
+    by_data = build_handoff(study, Request(tokens=8e6)).handoff
     assert by_data.counts.params == pytest.approx(by_data.best.params.value, rel=0.3)
 
 
@@ -97,7 +97,7 @@ def test_a_size_by_params_keeps_the_shape(study, params):
 def test_a_model_section_and_another_head_size(study, tmp_path):
     file = tmp_path / "model.yaml"
     file.write_text("model: {sizes: [128x5], head_dim: 64, heads_per_kv: 2, context: 256}\n")
-    handoff = build_handoff(study, Asked(model=file, tokens=1e7)).handoff
+    handoff = build_handoff(study, Request(model=file, tokens=1e7)).handoff
     assert (handoff.model.head_dim, handoff.model.kv_heads, handoff.model.context) == (64, 1, 256)
     # Anchored at the proxies' 1 / sqrt(16), falling as 1 / head_dim: 16 / 64 of it.
     assert handoff.multipliers.attention == pytest.approx((16 / 64) / math.sqrt(16))
@@ -123,10 +123,10 @@ def test_the_document_reads_back(handoff, tmp_path):
 
 def test_what_a_reader_must_know(study):
     assert {"batch-kept", "transfer-unchecked", "extrapolates", "lr-length"} <= set(
-        codes(build_handoff(study, Asked(shape="128x5", tokens=1e8)).handoff)
+        codes(build_handoff(study, Request(shape="128x5", tokens=1e8)).handoff)
     )
     keep_check(study.folder, planted.check_of("mup"))
-    inside = build_handoff(study, Asked(shape="80x4", tokens=5e6)).handoff
-    late = build_handoff(study, Asked(shape="80x4", tokens=1e7, batch_tokens=65536)).handoff
+    inside = build_handoff(study, Request(shape="80x4", tokens=5e6)).handoff
+    late = build_handoff(study, Request(shape="80x4", tokens=1e7, batch_tokens=65536)).handoff
     assert {"warmup-long", "lr-rule-assumed"} <= set(codes(late))
     assert set(codes(inside)).isdisjoint({"transfer-unchecked", "extrapolates", "lr-length"})

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from windtunnel.cli.app import app
 from windtunnel.errors import ConfigError, FitError
 from windtunnel.export.build import build_handoff
-from windtunnel.export.request import Asked
+from windtunnel.export.request import Request
 from windtunnel.export.size import nearest_model
 from windtunnel.laws import Fit
 from windtunnel.runs.imported import Imported, Measured, add_runs
@@ -22,9 +22,9 @@ def codes(handoff):
     return [warning.code for warning in handoff.warnings]
 
 
-def refused(study, error=ConfigError, **asked):
+def refused(study, error=ConfigError, **request):
     with pytest.raises(error) as caught:
-        build_handoff(study, Asked(**({"shape": "96x5", "tokens": 5e6} | asked)))
+        build_handoff(study, Request(**({"shape": "96x5", "tokens": 5e6} | request)))
     return caught.value
 
 
@@ -43,8 +43,8 @@ def test_too_far_without_extrapolate(study):
         ("tokens", "extrapolates"),
     ]
     assert all(each["decades"] > 0.5 for each in error.values["beyond"])
-    asked = Asked(params=2.4e9, tokens=1e12, extrapolate=True)
-    far = build_handoff(study, asked).handoff
+    request = Request(params=2.4e9, tokens=1e12, extrapolate=True)
+    far = build_handoff(study, request).handoff
     assert far.asked["extrapolate"] == "True"
     messages = [each.message for each in far.warnings if each.code == "extrapolates"]
     assert any("params = 2." in message and "decades above" in message for message in messages)
@@ -76,7 +76,7 @@ def test_a_failed_fit_unless_accepted(tmp_path):
     failed.to_json(made.folder / "fit.json")
     error = refused(made, FitError)
     assert (error.code, error.values["warning"]) == ("failed-fit", "holdout-missed")
-    taken = build_handoff(made, Asked(shape="96x5", tokens=5e6, accept=("holdout-missed",)))
+    taken = build_handoff(made, Request(shape="96x5", tokens=5e6, accept=("holdout-missed",)))
     assert {"holdout-missed", "accepted"} <= set(codes(taken.handoff))
     error = refused(made, accept=("nonsense",))
     assert (error.code, error.values["value"]) == ("unknown-warning", "nonsense")
@@ -89,7 +89,7 @@ def test_a_store_that_changed_since_the_fit(tmp_path):
     held = made.plan.branches[-1]
     planted.fill(made, skip=lambda planned: planned.id == held.id)
     write_fit(made)
-    build_handoff(made, Asked(shape="96x5", tokens=5e6))
+    build_handoff(made, Request(shape="96x5", tokens=5e6))
     planted.fill_one(made, held, loss=2.0)
     error = refused(made, FitError)
     assert error.code == "other-runs"
@@ -121,8 +121,8 @@ def test_imported_runs_reach_further_for_the_law_and_not_for_the_recipe(tmp_path
     error = refused(made, shape=None, params=2e7, tokens=4e8, accept=accept)
     assert error.code == "beyond-domain"
     assert {each["code"] for each in error.values["beyond"]} == {"recipe-beyond"}
-    asked = Asked(params=2e7, tokens=4e8, extrapolate=True, accept=accept)
-    handoff = build_handoff(made, asked).handoff
+    request = Request(params=2e7, tokens=4e8, extrapolate=True, accept=accept)
+    handoff = build_handoff(made, request).handoff
     assert {"recipe-beyond", "lr-length"} <= set(codes(handoff))
     assert "extrapolates" not in codes(handoff)
     assert (
@@ -151,9 +151,9 @@ def test_a_study_on_other_data_is_not_taken_along(study, tmp_path):
     file = tmp_path / "third.yaml"
     file.write_text(other.file.read_text().replace("study: other", "study: third"))
     open_study(file, prepared=True)
-    error = refused(study, companions=(file,))
+    error = refused(study, extra_studies=(file,))
     assert (error.code, error.values["what"]) == ("other-data", "token stream")
-    assert build_handoff(study, Asked(shape="96x5", tokens=5e6, companions=(other.file,)))
+    assert build_handoff(study, Request(shape="96x5", tokens=5e6, extra_studies=(other.file,)))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_study_on_other_data_is_not_taken_along(study, tmp_path):
 )
 def test_options_that_contradict(options, code, named):
     with pytest.raises(ConfigError) as caught:
-        Asked(**options)
+        Request(**options)
     values = caught.value.values
     assert caught.value.code == code
     assert values.get("options", values.get("option")) == named
@@ -193,7 +193,7 @@ def test_a_fit_of_other_columns_or_rows(study, tmp_path):
         error = refused(study, FitError, fit=path)
         assert (error.code, error.values["columns"]) == ("other-columns", " ".join(options))
     fitted("--where", "params > 4e4")
-    taken = build_handoff(study, Asked(shape="96x5", tokens=5e6, fit=path)).handoff
+    taken = build_handoff(study, Request(shape="96x5", tokens=5e6, fit=path)).handoff
     assert "fit-options" in codes(taken)
     assert set(taken.forecast) == {"mean"}
     error = refused(study, fit=path, experiment="scaling")
@@ -218,13 +218,13 @@ def test_a_validation_set_called_mean(tmp_path):
 
 def test_early_decays_that_do_not_fit_are_left_out_and_huge_sizes_do_not_hang(study):
     near = build_handoff(
-        study, Asked(shape="96x5", tokens=5e6, batch_tokens=65536, extrapolate=True)
+        study, Request(shape="96x5", tokens=5e6, batch_tokens=65536, extrapolate=True)
     ).handoff
     assert [kept.horizon_step for kept in near.checkpoints] == [39, None, None]  # not the quarter
     began = time.monotonic()
     assert nearest_model(study.study_context, 1e30).params == pytest.approx(1e30, rel=0.05)
     assert time.monotonic() - began < 10
-    small = build_handoff(study, Asked(params=6e4, tokens=5e6)).handoff
+    small = build_handoff(study, Request(params=6e4, tokens=5e6)).handoff
     assert "size-rounded" in codes(small)
     assert f"{small.counts.params:,}" in next(
         each.message for each in small.warnings if each.code == "size-rounded"
@@ -236,7 +236,7 @@ def test_a_failed_check_is_no_passed_one(tmp_path):
     planted.fill(made)
     write_fit(made)
     keep_check(made.folder, planted.check_of("standard"))
-    asked = Asked(shape="80x4", tokens=5e6)
-    assert "transfer-unchecked" in codes(build_handoff(made, asked).handoff)
+    request = Request(shape="80x4", tokens=5e6)
+    assert "transfer-unchecked" in codes(build_handoff(made, request).handoff)
     keep_check(made.folder, planted.check_of("mup", passed=False))
-    assert "transfer-failed" in codes(build_handoff(made, asked).handoff)
+    assert "transfer-failed" in codes(build_handoff(made, request).handoff)

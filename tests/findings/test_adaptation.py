@@ -72,10 +72,10 @@ def test_a_planted_power_law_is_found(found):
     assert twice.low < 1.5 + 0.5 * 64**-0.4 < twice.high
     assert twice.unit == "nats per token"
     assert found.variants == tuple(f"code-{steps}" for steps in STEPS)
-    (code,) = (course for course in found.courses if course.on == "code")
+    (code,) = (curve for curve in found.curves if curve.on == "code")
     assert code.held_out.measured in code.held_out.predicted
     assert code.held_out.measured == pytest.approx(1.5 + 0.5 * 32**-0.4, abs=0.02)
-    assert "(extrapolated); the longest, left out, is foretold at" in found.lead
+    assert "(extrapolated); the longest, left out, is predicted at" in found.lead
 
 
 def test_what_rises_is_forgotten_and_has_no_law(found):
@@ -97,8 +97,8 @@ def test_noise_alone_neither_forgets_nor_learns(tmp_path):
             return {"code": docs, "docs": docs}
 
         found, _ = read(tmp_path, flat)
-        hits.append(0.0 in found.courses[0].per_doubling)
-        forgot.append(found.courses[0].forgets)
+        hits.append(0.0 in found.curves[0].per_doubling)
+        forgot.append(found.curves[0].forgets)
     assert np.mean(hits) > 0.75
     assert np.mean(forgot) < 0.2
 
@@ -123,7 +123,7 @@ def test_one_seed_has_no_law(tmp_path):
     found, known = read(tmp_path, planted(), study(seeds=1))
     assert all(each.low is None for each in found.quantities)
     assert set(known) == {f"change of loss on {on} per doubling, 'code'" for on in ("code", "docs")}
-    assert found.warnings[0].startswith("one seed")
+    assert found.warnings[0].code == "one-seed"
 
 
 @pytest.mark.medium
@@ -137,7 +137,7 @@ def test_tokens_of_a_chain_are_those_of_the_last_mixture(tmp_path):
     )
     found, _ = read(tmp_path, planted(docs=-0.001), text)
     assert found.group == "on"
-    assert sorted(set(found.courses[0].tokens)) == [2 * steps * 512 for steps in STEPS]
+    assert sorted(set(found.curves[0].tokens)) == [2 * steps * 512 for steps in STEPS]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,8 @@ def test_weights_that_mean_the_same_are_one_mixture(tmp_path):
 @pytest.mark.medium
 def test_diverged_runs_are_named_and_half_done_studies_are_read(tmp_path):
     found, _ = read(tmp_path, planted(blown={("code-200", 1)}))
-    assert "diverged or not there yet: code-200" in found.warnings
+    (warning,) = (each for each in found.warnings if each.code == "unfinished-variants")
+    assert warning.values == {"variants": ("code-200",)}
     records = planted_records(tmp_path, study(seeds=2), planted(), head=HEAD)
     for done in range(0, len(records.runs), 4):
         for part in adaptations(replace(records, runs=records.runs[:done])):

@@ -77,9 +77,9 @@ def test_diverged_cells_are_counted_and_minima_at_an_edge_told(tmp_path):
         return None if gone else planted(sigma=0.002)(run)
 
     (found,) = batches(planted_records(tmp_path, GRID, loss, head=HEAD))
-    said = " ".join(found.warnings)
-    assert "12 runs diverged and are left out: 96x3 at 128 tokens per update" in said
-    assert "at or beyond an end" in said
+    told = {warning.code: warning.values for warning in found.warnings}
+    assert told["diverged-runs"] == {"runs": 12, "cells": ["96x3 at 128"]}
+    assert "edge-minimum" in told
 
 
 def test_a_best_batch_beyond_all_those_tried_is_said_not_extrapolated(tmp_path):

@@ -103,7 +103,8 @@ def test_noise_alone_is_no_ranking(tmp_path):
         ceilings += [found.ceiling(on).value for on in found.sets]
     assert np.mean(hits) > 0.85
     assert np.mean(ceilings) < 0.5
-    assert any("of 5 neighbours in the ranking are within noise" in w for w in found.warnings)
+    close = [each.values for each in found.warnings if each.code == "ranks-within-noise"]
+    assert {values["of"] for values in close} == {5}
 
 
 def test_compute_is_that_of_the_branches_and_with_trunks(tmp_path):
@@ -125,7 +126,8 @@ def test_one_seed_has_no_interval(tmp_path):
     found, known = read(tmp_path, planted("abcdfe", own=1e-3), study(seeds=1))
     assert all(each.low is None for each in found.quantities)
     assert not any("repeat" in name or "chance" in name for name in known)
-    assert "anneals: one seed that all have, so nothing tells how large noise is" in found.warnings
+    alone = [each.values for each in found.warnings if each.code == "one-seed"]
+    assert {"experiment": "anneals", "seeds": 1} in alone
 
 
 def test_variants_that_are_not_in_both_are_named(tmp_path):
@@ -142,8 +144,9 @@ def test_variants_that_are_not_in_both_are_named(tmp_path):
     found, _ = read(tmp_path, lossy, text)
     assert found.variants == ("a", "b", "c", "d", "e")
     assert found.cheap.seeds == (0, 2)
-    assert "in one of the two alone, and left out: f, g" in found.warnings
-    assert "anneals: diverged or not there yet: c" in found.warnings
+    told = {warning.code: warning.values for warning in found.warnings}
+    assert told["unshared-variants"] == {"variants": ("f", "g")}
+    assert told["unfinished-variants"] == {"variants": ("c",), "experiment": "anneals"}
 
 
 def test_experiments_of_like_length_and_half_done_ones_are_none(tmp_path):
@@ -187,7 +190,8 @@ def test_one_variant_may_have_all_the_noise(tmp_path):
         return losses
 
     found, known = read(tmp_path, loud)
-    assert sum("of the noise is that of 'f'" in warning for warning in found.warnings) == 2
+    noisy = [each.values for each in found.warnings if each.code == "noise-of-one"]
+    assert [values["variant"] for values in noisy] == ["f", "f"]
     # One variant that is far off would be in place by itself: it says nothing of the other five.
     assert known["rank correlation on code, anneals against scratch"].low < 0.6
 

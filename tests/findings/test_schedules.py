@@ -121,11 +121,10 @@ def test_diverged_and_missing_runs_are_told(tmp_path):
         return None if full and run.init_seed == 2 else planted()(run)
 
     (found,) = schedules(planted_records(tmp_path, ALL, loss, head=HEAD))
-    assert found.warnings == (
-        "4 runs of cosine or of the 10% decay have no counterpart of the same seed and length, "
-        "and are left out",
-        "4 runs diverged and are left out",
-    )
+    assert [(warning.code, warning.values) for warning in found.warnings] == [
+        ("unpaired-runs", {"runs": 4}),
+        ("diverged-runs", {"runs": 4}),
+    ]
 
 
 @pytest.mark.parametrize("grids", [ALL, FRACTION, SHAPE, COSINE + SHAPE, COSINE])
@@ -142,7 +141,7 @@ def test_one_seed_has_no_interval(tmp_path):
     one = ALL.replace("seeds: 3", "seeds: 1")
     (found,) = schedules(planted_records(tmp_path, one, planted(), head=HEAD))
     assert all(each.low is None for each in found.quantities)
-    assert "one seed" in found.warnings[0]
+    assert found.warnings[0].code == "one-seed"
 
 
 def test_a_grid_that_varies_more_is_another_question(tmp_path):

@@ -5,7 +5,7 @@ from unrun import made_run
 
 from windtunnel.report import collect, render
 from windtunnel.report.collect import read_states
-from windtunnel.report.forecast import verdict
+from windtunnel.report.forecast import forecast_scores
 from windtunnel.report.page import spent
 from windtunnel.runs.curves import MOST_POINTS, downsample
 
@@ -77,36 +77,36 @@ FORECAST = {
 }  # fmt: skip
 
 
-def test_verdict_by_hand():
+def test_scores_by_hand():
     runs = [made_run("a", loss=2.02), made_run("b", loss=2.06)]
-    found = verdict([FORECAST | {"held_out_trained_before": True}, FORECAST], runs)
+    found = forecast_scores([FORECAST | {"held_out_trained_before": True}, FORECAST], runs)
     near, far = found.points
     assert (found.earlier, found.blind_earlier) == (1, 0)
     assert near.measured == (2.02, 2.06)
     assert near.error(near.forecast) == pytest.approx(np.log(2.0 / np.sqrt(2.02 * 2.06)))
     assert (near.inside, found.inside, found.measured) == (1, 1, 2)
     assert far.measured == () and far.truth is None and far.error(2.0) is None  # noqa: PT018
-    assert found.contest.winner == "this law"
+    assert found.comparison.winner == "this law"
 
 
-def test_the_naive_forecast_may_win():
-    found = verdict([FORECAST], [made_run(name, loss=2.2) for name in "abc"])
-    assert found.contest.winner == "line"
+def test_a_baseline_may_win():
+    found = forecast_scores([FORECAST], [made_run(name, loss=2.2) for name in "abc"])
+    assert found.comparison.winner == "line"
     assert found.inside == 0
 
 
 def test_a_forecast_without_an_interval_has_nothing_inside_or_outside():
     for end in (None, float("nan")):
         points = [each | {"low": end, "high": end} for each in FORECAST["points"]]
-        found = verdict([FORECAST | {"points": points}], [made_run("a", loss=2.0)])
+        found = forecast_scores([FORECAST | {"points": points}], [made_run("a", loss=2.0)])
         assert (found.measured, found.with_interval, found.inside) == (1, 0, 0)
 
 
 def test_no_seed_noise_is_said_and_does_not_crash():
-    found = verdict([FORECAST | {"sigma": 0.0}], [made_run("a", loss=2.0)])
-    assert found.contest is None
-    assert "seed noise" in found.problem
-    assert verdict([], []) is None
+    found = forecast_scores([FORECAST | {"sigma": 0.0}], [made_run("a", loss=2.0)])
+    assert found.comparison is None
+    assert found.problem.code == "nothing-to-compare"
+    assert forecast_scores([], []) is None
 
 
 GRID = """\

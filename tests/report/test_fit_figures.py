@@ -47,7 +47,7 @@ def isoflop():
     return Table(params=params, flops=budgets, loss=loss)
 
 
-def valleys():
+def rate_grid():
     params = np.repeat([4e7, 1e8, 3e8, 5e8], 7)
     lr = np.tile(np.geomspace(1e-3, 6.4e-2, 7), 4)
     off = np.log(lr / (0.5 * params**-0.2))
@@ -98,7 +98,7 @@ CASES = {
         ["law", "residuals", "holdout"],
     ),
     "isoflop": (isoflop, ["budgets", "law"]),
-    "lr-valley": (valleys, ["valleys", "law"]),
+    "lr-valley": (rate_grid, ["lr-curves", "law"]),
     "batch": (batches, ["levels", "law"]),
     "envelope": (envelope, ["law"]),
 }  # fmt: skip

@@ -45,7 +45,7 @@ def test_every_coefficient_and_warning_is_shown(inputs, read):
         assert f"{formatting.significant(value)} {ends}" in text.replace("\u00a0", " "), name
     assert f"{fit.starts_agreeing} of {fit.starts}" in text
     for warning in (*fit.warnings, *inputs.warnings):
-        shown = formatting.typeset(getattr(warning, "message", warning)).replace("\u00a0", " ")
+        shown = formatting.typeset(warning.message).replace("\u00a0", " ")
         assert shown in page.text
 
 
@@ -71,7 +71,7 @@ def test_a_forecast_after_the_fact_is_called_one(inputs):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_what_was_handed_over_is_listed(full, inputs, read):
+def test_exports_are_listed(full, inputs, read):
     handoff = json.loads(planted_handoff().to_json())
     handoff["forecast"] = {"mean": {"value": 2.5, "low": 2.25, "high": None}}
     keep_handoff(full.folder, handoff, target="megatron")
@@ -81,11 +81,11 @@ def test_what_was_handed_over_is_listed(full, inputs, read):
     handoff["forecast"]["mean"]["high"] = 2.75
     page = read(render(dataclasses.replace(inputs, handoffs=handoffs * 2)))
     assert not page.faults
-    row = page.section("handed")
+    row = page.section("exports")
     assert "96×3" in row
     assert "megatron" in row
     assert f"{handoff['roles']['hidden']['lr']:.5f}" in row
-    assert "handed" not in read(render(inputs)).html
+    assert "exports" not in read(render(inputs)).html
 
 
 def test_trouble_is_listed(full, inputs, page):
@@ -144,7 +144,7 @@ def test_hostile_words_are_escaped(inputs):
         sizes=dict.fromkeys(inputs.sizes, "<i>9"),
         notes=tuple(dataclasses.replace(note, text=nasty) for note in inputs.notes),
         states=tuple(dataclasses.replace(state, why=nasty) for state in inputs.states),
-        warnings=(nasty,),
+        warnings=(Diagnostic("made-up", nasty),),
     )
     text = render(hostile)
     assert "<script" not in text

@@ -112,9 +112,9 @@ def run_check(
         opened.store.open_for_writing()
         keep_check(opened.folder, check)
     if plot is not None:
-        from windtunnel.report.coordcheck import draw
+        from windtunnel.report.figures.coordcheck import by_update
 
-        draw(result, plot)
+        by_update(result).write(plot)
     if as_json:
         print_json(check)
     else:

@@ -134,7 +134,7 @@ def export(
     check_target(to, lr_rule)
     options = {
         "params": params, "shape": shape, "model": model, "flops": flops, "tokens": tokens,
-        "tokens_per_param": tokens_per_param, "fit": fit, "companions": tuple(with_ or ()),
+        "tokens_per_param": tokens_per_param, "fit": fit, "extra_studies": tuple(with_ or ()),
         "experiment": experiment, "winner": winner, "batch_tokens": batch_tokens,
         "lr_rule": lr_rule, "extrapolate": extrapolate, "accept": tuple(accept or ()),
     }  # fmt: skip
@@ -167,12 +167,12 @@ def run_export(
         FitError: The fit is not fit for a forecast.
     """
     from windtunnel.export.build import build_handoff
-    from windtunnel.export.request import Asked
+    from windtunnel.export.request import Request
     from windtunnel.export.write import check_folder, write_export
     from windtunnel.runs.study import open_study
     from windtunnel.runs.study_files import keep_handoff
 
-    request = Asked(**options)
+    request = Request(**options)
     check_folder(out)
     study = open_study(file)
     export = build_handoff(study, request)

@@ -162,7 +162,7 @@ def _study_file(
     source: Path, options: FitOptions
 ) -> "tuple[TableFile, tuple[Diagnostic, ...], dict[str, str]]":
     """The runs of a study as a table: finished segments, or whole curves for laws of curves."""
-    from windtunnel.laws import OF_CURVES, Diagnostic
+    from windtunnel.laws import OF_CURVES
     from windtunnel.report.collect import execution_warnings
     from windtunnel.runs.curves import curve_diagnostics, read_curve
     from windtunnel.runs.forecast import law_inputs
@@ -217,7 +217,7 @@ def _study_file(
             experiments=sorted(experiments),
         )
     names = dict.fromkeys(name for row in rows for name in row)
-    diagnostics = tuple(Diagnostic("mixed-execution", text) for text in execution_warnings(study))
+    diagnostics = execution_warnings(study)
     if options.law == "envelope":
         diagnostics += curve_diagnostics(study.store, of_curves)
     return (

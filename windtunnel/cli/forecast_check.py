@@ -63,7 +63,7 @@ def run_forecast_check(
     Raises:
         ConfigError: There is no Handoff, or it has no such validation set or unit.
     """
-    from windtunnel.export.check import UNITS, check_forecast, keep_check
+    from windtunnel.export.check import UNITS, check_forecast, log_check
 
     check_choice("--unit", unit, UNITS)
     for option, value in (("--tokens", tokens), ("--params", params)):
@@ -85,15 +85,15 @@ def run_forecast_check(
     check = check_forecast(path, measured, params=params, tokens=tokens, unit=cast("Any", unit))
     if as_json:
         print_json(check.as_json())
-        keep_check(path, check)
+        log_check(path, check)
         return check.inside
     console = terminal()
     say(console, f"{si(check.params)} params on {si(check.tokens)} tokens, in nats per token:")
     for each in check.sets:
         say(console, f"  {each.name}: {_line(each, check.level)}")
     for warning in check.warnings:
-        say(console, warning, label="warning:")
-    print(f"kept in {keep_check(path, check)}")
+        say(console, warning.message, label=f"warning ({warning.code}):")
+    print(f"kept in {log_check(path, check)}")
     return check.inside
 
 

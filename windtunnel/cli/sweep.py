@@ -116,7 +116,7 @@ def _results(study: "Study") -> Iterator[str]:
     """The results in one line each: winners, optimal tokens per param, errors of the forecast."""
     from windtunnel.cli.winner import winner_line
     from windtunnel.laws import Fit
-    from windtunnel.report.forecast import verdict
+    from windtunnel.report.forecast import forecast_scores
     from windtunnel.runs.forecast import read_forecasts
     from windtunnel.runs.measured import gather
     from windtunnel.runs.search.winner import search_outcomes
@@ -138,14 +138,13 @@ def _results(study: "Study") -> Iterator[str]:
                 f"compute-optimal tokens per param at {budget:.2e} FLOPs: "
                 f"{fit.optimum(budget).ratio.value:.3g} ({interval})"
             )
-    score = verdict(read_forecasts(study.folder), gather(study.store, study.plan))
-    if score is not None and score.contest is not None:
-        scores = ", ".join(f"{s.name} {s.rms_percent:.1f}%" for s in score.contest.scores)
-        inside = (
-            f"{score.inside} of {score.with_interval} runs inside the {score.level:.0%} interval"
-            if score.with_interval
-            else f"{score.measured} runs, no interval"
-        )
+    forecast = forecast_scores(read_forecasts(study.folder), gather(study.store, study.plan))
+    if forecast is not None and forecast.comparison is not None:
+        scores = ", ".join(f"{s.name} {s.rms_percent:.1f}%" for s in forecast.comparison.scores)
+        inside = f"{forecast.measured} runs, no interval"
+        if forecast.with_interval:
+            runs = f"{forecast.inside} of {forecast.with_interval} runs"
+            inside = f"{runs} inside the {forecast.level:.0%} interval"
         yield f"forecast of the held-out size: {inside}; rms error: {scores}"
 
 

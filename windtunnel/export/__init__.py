@@ -1,1 +1,1 @@
-"""Handing over: a study's numbers as one document, and as the files of the trainer that runs it."""
+"""Export: the numbers of a study as one document, and as the files of a trainer."""

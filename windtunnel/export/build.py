@@ -1,4 +1,4 @@
-"""From a study and what is asked to the Handoff and the fits behind it."""
+"""The Handoff of a study and a request, with the fits that it rests on."""
 
 import hashlib
 import json
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from windtunnel.config import Recipe
 from windtunnel.config.axes import varied
-from windtunnel.config.study import ScheduleConfig
+from windtunnel.config.model import ScheduleConfig
 from windtunnel.errors import ConfigError, FitError, did_you_mean
 from windtunnel.export.diagnostics import recipe_diagnostics, shape_diagnostics, winner_diagnostics
 from windtunnel.export.fits import (
-    check_fit,
+    check_study_fit,
     fingerprint_of,
     fits_by_set,
     forecast_of,
@@ -43,8 +43,8 @@ from windtunnel.export.recipe import (
     multipliers_of,
     steps_of,
 )
-from windtunnel.export.request import Asked, Companion, open_companions
-from windtunnel.export.size import check_reach, own_domain, size_diagnostics, size_of
+from windtunnel.export.request import Request, StudyRecords, open_studies
+from windtunnel.export.size import check_reach, own_domain, size_diagnostics, target_of
 from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
 from windtunnel.runs.forecast import inputs_fingerprint, law_runs
@@ -69,42 +69,42 @@ class Export:
     validation: Mapping[str, NDArray[np.int64]]
 
 
-def build_handoff(study: Study, asked: Asked) -> Export:
+def build_handoff(study: Study, request: Request) -> Export:
     """Everything that the target's training takes from the study.
 
     Raises:
-        ConfigError: What is asked for cannot be answered from this study, and what would help.
+        ConfigError: The study cannot answer the request.
         FitError: No fit, a failed one, or one of other runs than the store's.
     """
-    made = read_study_fit(study, asked)
+    made = read_study_fit(study, request)
     fitted, runs = made.fit, study_runs(study)
-    warnings = check_fit(study, made, runs, accept=asked.accept)
-    companions = open_companions(study, asked.companions)
-    winners, tuned, schedule = _tuned(companions, study, asked)
-    sized = size_of(study.study_context, fitted, asked)
+    warnings = check_study_fit(study, made, runs, accept=request.accept)
+    studies = open_studies(study, request.extra_studies)
+    winners, tuned, schedule = _tuned(studies, study, request)
+    sized = target_of(study.study_context, fitted, request)
     model = sized.model
     own = own_domain(runs, made.experiments)
-    warnings += size_diagnostics(asked, model)
-    warnings += check_reach(fitted, own, model, sized.tokens, accepted=asked.extrapolate)
+    warnings += size_diagnostics(request, model)
+    warnings += check_reach(fitted, own, model, sized.tokens, accepted=request.extrapolate)
     warnings += shape_diagnostics(study.study_context, model)
     loss = fitted.predict(model.params, sized.tokens).value
-    batch, more = batch_of(companions, tuned, asked, loss=loss, context=model.context)
+    batch, more = batch_of(studies, tuned, request, loss=loss, context=model.context)
     warnings += more
-    rule, more = lr_rule_of(companions, tuned, asked, batch_tokens=batch.batch_tokens)
+    rule, more = lr_rule_of(studies, tuned, request, batch_tokens=batch.batch_tokens)
     warnings += more
     recipe = tuned.replace(batch_tokens=batch.batch_tokens, lr=tuned.lr * rule.factor)
     end = ceil(sized.tokens / batch.batch_tokens)
     steps = steps_of(schedule, warmup=recipe.warmup_steps, end=end, batch_tokens=batch.batch_tokens)
     tokens = end * batch.batch_tokens
-    by_set = fits_by_set(made, runs, accept=asked.accept)
+    by_set = fits_by_set(made, runs, accept=request.accept)
     warnings += by_set.warnings
-    warnings += recipe_diagnostics(companions, recipe, model, steps, longest=own["tokens"][1])
+    warnings += recipe_diagnostics(studies, recipe, model, steps, longest=own["tokens"][1])
     warnings += winner_diagnostics(winners, _flat(tuned, schedule))
     counts = counts_of(model, tokens)
     handoff = Handoff(
         study=study.config.study,
         written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        asked=asked.as_typed,
+        asked=request.as_typed,
         model=model,
         counts=counts,
         sized=sized.how,
@@ -125,7 +125,7 @@ def build_handoff(study: Study, asked: Asked) -> Export:
         best=_best(fitted, fitted.flop_factor * model.params * tokens),
         winners=tuple(winners),
         law=_law(fitted),
-        inputs=_inputs(companions, fitted, by_set.fits),
+        inputs=_inputs(studies, fitted, by_set.fits),
         warnings=tuple(dict.fromkeys(warnings)),
     )
     measured, context = study.config.data.validation.tokens, study.config.model.context
@@ -134,42 +134,42 @@ def build_handoff(study: Study, asked: Asked) -> Export:
 
 
 def _tuned(
-    companions: Sequence[Companion], study: Study, asked: Asked
+    studies: Sequence[StudyRecords], study: Study, request: Request
 ) -> tuple[list[Winner], Recipe, ScheduleConfig]:
-    """What searches found, and the recipe at base width: the study's, or with a winner's values."""
+    """Winners of the searches, and the recipe at base width, with the requested winner's values."""
     recipe, schedule = study.config.recipe, study.config.schedule
-    winners = [winner for each in companions for winner in _winners(each)]
-    if asked.winner is None:
+    winners = [winner for each in studies for winner in _winners(each)]
+    if request.winner is None:
         return winners, recipe, schedule
-    chosen = [each for each in winners if each.experiment == asked.winner]
+    chosen = [each for each in winners if each.experiment == request.winner]
     if len(chosen) != 1:
         known = [each.experiment for each in winners]
         raise ConfigError(
             "unknown-winner",
-            f"--winner {asked.winner}: "
+            f"--winner {request.winner}: "
             + ("two searches are called so" if chosen else "no finished search is called so")
-            + f"{did_you_mean(asked.winner, known)}; there "
+            + f"{did_you_mean(request.winner, known)}; there "
             + (f"are: {', '.join(known)}" if known else "is none (`--with` takes other studies)"),
             option="--winner",
-            value=asked.winner,
+            value=request.winner,
             known=known,
         )
-    _same_recipe(companions, study, chosen[0])
+    _same_recipe(studies, study, chosen[0])
     family, recipe, schedule = varied(study.config, chosen[0].values)
     if family != study.config.model:
         raise ConfigError(
             "winner-varied-model",
-            f"--winner {asked.winner}: it varied the model; put its values into the study's "
+            f"--winner {request.winner}: it varied the model; put its values into the study's "
             "`model:` section and fit the law of that model",
-            winner=asked.winner,
+            winner=request.winner,
         )
     applied = chosen[0].replace(applied=True)
     return [applied if each is chosen[0] else each for each in winners], recipe, schedule
 
 
-def _same_recipe(companions: Sequence[Companion], study: Study, winner: Winner) -> None:
-    """Refuse values that were found beside another recipe: they are best there."""
-    other = next(each.study for each in companions if each.name == winner.study).config
+def _same_recipe(studies: Sequence[StudyRecords], study: Study, winner: Winner) -> None:
+    """Refuse values that were found with another recipe: they are best there."""
+    other = next(each.study for each in studies if each.name == winner.study).config
     mine, theirs = (
         _flat(study.config.recipe, study.config.schedule),
         _flat(other.recipe, other.schedule),
@@ -191,17 +191,17 @@ def _same_recipe(companions: Sequence[Companion], study: Study, winner: Winner) 
         )
 
 
-def _winners(companion: Companion) -> list[Winner]:
+def _winners(source: StudyRecords) -> list[Winner]:
     found = []
-    for outcome in search_outcomes(companion.study):
-        written = outcome_json(companion.study, outcome)
+    for outcome in search_outcomes(source.study):
+        written = outcome_json(source.study, outcome)
         winner = written["winner"]
         if winner is None:
             continue
         low, high = winner["interval"] or (None, None)
         found.append(
             Winner(
-                study=companion.name,
+                study=source.name,
                 experiment=written["experiment"],
                 values=winner["values"],
                 loss=winner["loss"],
@@ -249,8 +249,8 @@ def _law(fitted: Fit) -> Law:
     )
 
 
-def _inputs(companions: Sequence[Companion], fitted: Fit, fits: Mapping[str, Fit]) -> Inputs:
-    study = companions[0].study
+def _inputs(studies: Sequence[StudyRecords], fitted: Fit, fits: Mapping[str, Fit]) -> Inputs:
+    study = studies[0].study
     executions: dict[str, dict[str, Any]] = {}
     for planned in study.plan.trunks:
         record = study.store.segment(planned.id).execution
@@ -269,7 +269,7 @@ def _inputs(companions: Sequence[Companion], fitted: Fit, fits: Mapping[str, Fit
                 "study_sha256": _sha256(each.study.file.read_bytes()),
                 "runs": inputs_fingerprint(law_runs(each.records.runs)),
             }
-            for each in companions[1:]
+            for each in studies[1:]
         },
         fits={name: fingerprint_of(each) for name, each in fits.items()},
         git_commit=git_commit(study.file.resolve().parent),

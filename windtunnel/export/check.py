@@ -1,4 +1,4 @@
-"""After the large run: did its loss fall inside the interval that was handed over?"""
+"""The forecast check: whether the loss of the large run lies in the exported interval."""
 
 import math
 import time
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from windtunnel.errors import ConfigError, FitError, StoreError, did_you_mean
+from windtunnel.errors import ConfigError, Diagnostic, FitError, StoreError, did_you_mean
 from windtunnel.export.fits import MEAN, fingerprint_of, fingerprint_of_text
 from windtunnel.export.handoff import EDITED, FILE, Estimate, Handoff
 from windtunnel.export.write import FITS
@@ -49,7 +49,7 @@ class ForecastCheck:
     tokens: float
     level: float
     sets: tuple[Compared, ...]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Diagnostic, ...] = ()
 
     @property
     def inside(self) -> bool:
@@ -57,8 +57,15 @@ class ForecastCheck:
         return all(each.inside is not False for each in self.sets)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self) | {"sets": [asdict(each) for each in self.sets], "inside": self.inside}
+        """The check for `--json` and the log."""
+        return {
+            "params": self.params,
+            "tokens": self.tokens,
+            "level": self.level,
+            "sets": [asdict(each) for each in self.sets],
+            "warnings": [str(each) for each in self.warnings],
+            "inside": self.inside,
+        }
 
 
 def check_forecast(
@@ -95,12 +102,12 @@ def check_forecast(
         for mine, theirs in zip(at, (handoff.counts.params, handoff.counts.tokens), strict=True)
     )
     forecasts = {name: handoff.forecast[name] for name in losses}
-    warnings = [f"{each.message} [{EDITED}]" for each in handoff.warnings if each.code == EDITED]
+    warnings = [each for each in handoff.warnings if each.code == EDITED]
     if not own:
         for name in losses:
             found = _fit_of(folder, handoff, name).predict(*at)
             forecasts[name] = Estimate.of(found)
-            warnings += [each.message for each in found.warnings]
+            warnings += found.warnings
     return ForecastCheck(
         params=at[0],
         tokens=at[1],
@@ -113,8 +120,8 @@ def check_forecast(
     )
 
 
-def keep_check(path: Path, check: ForecastCheck) -> Path:
-    """Append the check beside the Handoff, with the time; where.
+def log_check(path: Path, check: ForecastCheck) -> Path:
+    """Append the check to the log beside the Handoff, with the time, and return the log's path.
 
     Raises:
         ConfigError: Disk full, or no permission.
@@ -147,7 +154,7 @@ def _compared(name: str, forecast: Estimate, measured: float) -> Compared:
 
 
 def _fit_of(folder: Path, handoff: Handoff, name: str) -> Fit:
-    """The fit that was handed over, and no other."""
+    """The exported fit of one set, unchanged."""
     file = folder / FITS / f"{name}.json"
     written = handoff.inputs.fits.get(name)
     if written is None:

@@ -1,11 +1,12 @@
-"""What a reader of a Handoff must know beyond the fit's own warnings."""
+"""Warnings of a Handoff beyond those of its fit."""
 
 from collections.abc import Iterator, Sequence
 
 from windtunnel.config import ModelSpec, Recipe
-from windtunnel.export.handoff import Steps, Warned, Winner
-from windtunnel.export.request import Companion
-from windtunnel.findings.base import said
+from windtunnel.errors import Diagnostic
+from windtunnel.export.handoff import Steps, Winner
+from windtunnel.export.request import StudyRecords
+from windtunnel.findings.base import with_ends
 from windtunnel.findings.lr_transfer import transfers
 from windtunnel.runs.points import StudyContext
 from windtunnel.runs.study_files import read_checks
@@ -14,20 +15,22 @@ LONG_WARMUP = 0.1
 """Of all updates (assumed: MiniCPM's launchers take at most so much)."""
 
 
-def shape_diagnostics(study_context: StudyContext, model: ModelSpec) -> Iterator[Warned]:
-    """Where the target is no member of the family that was measured."""
+def shape_diagnostics(study_context: StudyContext, model: ModelSpec) -> Iterator[Diagnostic]:
+    """Warnings where the target is not of the measured model family."""
     sizes = study_context.config.model.sizes
     family = [
         study_context.config.model.spec(size, vocab_size=study_context.vocab_size) for size in sizes
     ]
     proxy = family[0]
     if model.head_dim != proxy.head_dim:
-        yield Warned(
-            code="head-size",
-            message=f"head_dim is {model.head_dim}, {proxy.head_dim} in the study: the attention "
+        yield Diagnostic(
+            "head-size",
+            f"head_dim is {model.head_dim}, {proxy.head_dim} in the study: the attention "
             f"multiplier is sqrt({proxy.head_dim}) / {model.head_dim} instead of 1 / "
             f"sqrt({model.head_dim}), which keeps the softmax's logits (Tensor Programs V); that "
             "was not measured here",
+            head_dim=model.head_dim,
+            studied=proxy.head_dim,
         )
     fields = ("context", "ffn_ratio", "tied", "qk_norm", "rope_base")
     differing = [
@@ -39,81 +42,94 @@ def shape_diagnostics(study_context: StudyContext, model: ModelSpec) -> Iterator
     if group != proxy_group:
         differing.append(f"heads per kv head {group:g} (study: {proxy_group:g})")
     if differing:
-        yield Warned(
-            code="shape-differs",
-            message=f"the law was measured on another architecture: {', '.join(differing)}",
+        yield Diagnostic(
+            "shape-differs",
+            f"the law was measured on another architecture: {', '.join(differing)}",
+            differing=differing,
         )
     depths = [each.depth for each in family]
     if not min(depths) <= model.depth <= max(depths):
         trained = " to ".join(map(str, dict.fromkeys((min(depths), max(depths)))))
-        yield Warned(
-            code="depth-beyond",
-            message=f"{model.depth} layers; the study trained {trained}, and rates transfer less "
+        yield Diagnostic(
+            "depth-beyond",
+            f"{model.depth} layers; the study trained {trained}, and rates transfer less "
             "well over depth than over width (arXiv 2404.06395, section 3.1)",
+            depth=model.depth,
+            studied=[min(depths), max(depths)],
         )
 
 
 def recipe_diagnostics(
-    companions: Sequence[Companion],
+    studies: Sequence[StudyRecords],
     recipe: Recipe,
     model: ModelSpec,
     steps: Steps,
     *,
     longest: float,
-) -> Iterator[Warned]:
-    """Where the recipe may not carry over: parametrization, its check, length and warmup.
+) -> Iterator[Diagnostic]:
+    """Warnings where the recipe may not transfer: parametrization, its check, length, warmup.
 
     `longest` is the most tokens that a run of this recipe was trained on.
     """
     if recipe.parametrization == "standard" and model.width != recipe.base_width:
-        yield Warned(
-            code="standard-parametrization",
-            message="the study's parametrization is `standard`: its rate was tuned at width "
+        yield Diagnostic(
+            "standard-parametrization",
+            "the study's parametrization is `standard`: its rate was tuned at width "
             f"{recipe.base_width} and does not carry over to {model.width}",
+            base_width=recipe.base_width,
+            width=model.width,
         )
     else:
         checks = [
             check["passed"]
-            for each in companions
+            for each in studies
             for check in read_checks(each.study.folder)
             if check["parametrization"] == recipe.parametrization
         ]
         if not checks:
-            yield Warned(
-                code="transfer-unchecked",
-                message="no coordinate check of this family was kept: `windtunnel check mup` tells "
+            yield Diagnostic(
+                "transfer-unchecked",
+                "no coordinate check of this family was kept: `windtunnel check mup` tells "
                 "whether its rates carry over to other widths",
             )
         elif not all(checks):
-            yield Warned(
-                code="transfer-failed",
-                message="a coordinate check of this family failed: its activations change with "
+            yield Diagnostic(
+                "transfer-failed",
+                "a coordinate check of this family failed: its activations change with "
                 "width, and so may its best rates",
             )
     tokens = steps.end * recipe.batch_tokens
     if steps.warmup > LONG_WARMUP * steps.end:
-        yield Warned(
-            code="warmup-long",
-            message=f"{steps.warmup} of {steps.end} updates are warmup: it is kept in updates as "
+        yield Diagnostic(
+            "warmup-long",
+            f"{steps.warmup} of {steps.end} updates are warmup: it is kept in updates as "
             "the study has it, however large the batch; take a smaller batch or more tokens",
+            warmup=steps.warmup,
+            updates=steps.end,
         )
     if tokens > longest:
-        measured = next(_length_drifts(companions), "and by how much was not measured here")
-        yield Warned(
-            code="lr-length",
-            message=f"the target trains on {tokens / longest:.3g} times the tokens of the longest "
+        measured = next(_length_drifts(studies), "and by how much was not measured here")
+        yield Diagnostic(
+            "lr-length",
+            f"the target trains on {tokens / longest:.3g} times the tokens of the longest "
             f"run at this rate; best rates fall as training gets longer, {measured}",
+            tokens=tokens,
+            longest=longest,
         )
 
 
-def winner_diagnostics(winners: Sequence[Winner], recipe: dict[str, object]) -> Iterator[Warned]:
-    """Where a search found other values than the recipe has, or gave it those that it has."""
+def winner_diagnostics(
+    winners: Sequence[Winner], recipe: dict[str, object]
+) -> Iterator[Diagnostic]:
+    """Warnings where a search found other values than the recipe's, or set them."""
     for winner in winners:
         if winner.applied:
-            yield Warned(
-                code="winner-applied",
-                message=f"the recipe has the values of search {winner.experiment} of "
+            yield Diagnostic(
+                "winner-applied",
+                f"the recipe has the values of search {winner.experiment} of "
                 f"{winner.study}; the law, and so the forecast, was measured with the study's own",
+                experiment=winner.experiment,
+                study=winner.study,
             )
         differing = [
             f"{axis} {value:g} (recipe: {recipe[axis]:g})"
@@ -123,20 +139,23 @@ def winner_diagnostics(winners: Sequence[Winner], recipe: dict[str, object]) -> 
             if axis in recipe and recipe[axis] != value
         ]
         if differing:
-            yield Warned(
-                code="winner-differs",
-                message=f"search {winner.experiment} of {winner.study} found "
+            yield Diagnostic(
+                "winner-differs",
+                f"search {winner.experiment} of {winner.study} found "
                 f"{', '.join(differing)}; the law was measured with the recipe, which is what is "
                 f"exported unless --winner {winner.experiment} is given",
+                experiment=winner.experiment,
+                study=winner.study,
+                differing=differing,
             )
 
 
-def _length_drifts(companions: Sequence[Companion]) -> Iterator[str]:
-    for each in companions:
+def _length_drifts(studies: Sequence[StudyRecords]) -> Iterator[str]:
+    for each in studies:
         for finding in transfers(each.records):
             for variant in finding.variants if finding.along == "tokens" else ():
                 if variant.drift is not None:
                     yield (
                         f"in {each.name}, experiment {finding.experiment}, by a factor of "
-                        f"{said(variant.drift)} a doubling"
+                        f"{with_ends(variant.drift)} a doubling"
                     )

@@ -1,7 +1,4 @@
-"""The fit that is handed over, and why some are not: none, failed, or of other runs.
-
-What loss to expect of the target: by validation set, and at ends that come earlier.
-"""
+"""Fit selection: the fits that a Handoff rests on, and their forecasts of the target's loss."""
 
 import hashlib
 import math
@@ -9,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from windtunnel.config.study import ScalingExperiment, ScheduleConfig
-from windtunnel.errors import ConfigError, FitError, did_you_mean
-from windtunnel.export.handoff import Estimate, Kept, Steps, Warned
-from windtunnel.export.request import Asked
+from windtunnel.config.model import ScheduleConfig
+from windtunnel.config.study import ScalingExperiment
+from windtunnel.errors import ConfigError, Diagnostic, FitError, did_you_mean
+from windtunnel.export.handoff import Estimate, Kept, Steps
+from windtunnel.export.request import Request
 from windtunnel.laws import Fit, fit
 from windtunnel.runs.forecast import as_table, law_inputs, law_runs
 from windtunnel.runs.run import Run
@@ -41,20 +39,20 @@ class StudyFit:
     experiments: tuple[str, ...]
 
 
-def read_study_fit(study: Study, asked: Asked) -> StudyFit:
-    """The fit asked for, or the one that the study's last sweep or report left.
+def read_study_fit(study: Study, request: Request) -> StudyFit:
+    """The requested fit, or the one that the study's last sweep or report wrote.
 
     Raises:
         ConfigError: There is none yet, or the study has several.
         FitError: It is damaged, or no law of size and data.
     """
-    if asked.fit is not None and asked.experiment is not None:
+    if request.fit is not None and request.experiment is not None:
         raise ConfigError(
             "contradicting-options",
             "--fit and --experiment: a fit in a file is of its own experiment: give one",
             options=["--fit", "--experiment"],
         )
-    path = asked.fit or _own(study, asked.experiment)
+    path = request.fit or _own(study, request.experiment)
     write_one = f"`windtunnel fit {study.file} --out FIT.json` writes one"
     try:
         fitted = Fit.read(path)
@@ -78,14 +76,14 @@ def fingerprint_of(fitted: Fit) -> str:
 
 
 def fingerprint_of_text(text: str) -> str:
-    """The same of a written fit: what is read again is rounded, and written otherwise."""
+    """16 hex digits over a fit's text; a fit that is read again is rounded, so its text differs."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def check_fit(
+def check_study_fit(
     study: Study, made: StudyFit, runs: Sequence[Run], *, accept: tuple[str, ...]
-) -> list[Warned]:
-    """The fit's warnings, those that are accepted among them.
+) -> list[Diagnostic]:
+    """Warnings of the fit, with the accepted ones.
 
     Raises:
         FitError: The fit is of other runs than the store's, has no intervals, or has failed.
@@ -121,26 +119,28 @@ def check_fit(
     found = unless_failed(fitted, what=str(path), accept=accept)
     if options := fitted.inputs.get("options"):
         found.append(
-            Warned(
-                code="fit-options",
-                message=f"the fit was made with {options}; so only the mean over the validation "
+            Diagnostic(
+                "fit-options",
+                f"the fit was made with {options}; so only the mean over the validation "
                 "sets is forecast, and no set by itself",
+                options=options,
             )
         )
     return found
 
 
 def unless_failed(
-    fitted: Fit, *, what: str, accept: tuple[str, ...], said: str = "", prefix: str = ""
-) -> list[Warned]:
-    """The warnings of a fit, `said` before each message and `prefix` before each code.
+    fitted: Fit, *, what: str, accept: tuple[str, ...], origin: str = "", prefix: str = ""
+) -> list[Diagnostic]:
+    """Warnings of a fit; `origin` precedes each message and `prefix` each code.
 
     Raises:
         FitError: One of them says that it failed, and `accept` does not name it.
     """
     found = []
     for warning in fitted.warnings:
-        found.append(Warned(code=prefix + warning.code, message=said + warning.message))
+        code = prefix + warning.code
+        found.append(Diagnostic(code, origin + warning.message, **warning.values))
         if warning.code not in FAILING:
             continue
         if warning.code not in accept:
@@ -152,8 +152,8 @@ def unless_failed(
                 what=what,
                 warning=warning.code,
             )
-        accepted = f"{said}{warning.code}: {FAILING[warning.code]}; accepted at export"
-        found.append(Warned(code="accepted", message=accepted))
+        accepted = f"{origin}{warning.code}: {FAILING[warning.code]}; accepted at export"
+        found.append(Diagnostic("accepted", accepted, warning=warning.code))
     return found
 
 
@@ -261,14 +261,14 @@ EARLY = (0.25, 0.5)
 
 @dataclass(frozen=True, eq=False)
 class SetFits:
-    """The fit of each validation set beside that of their mean, and why others have none."""
+    """The fits of the mean and of each validation set, and why some sets have none."""
 
     fits: Mapping[str, Fit]
-    warnings: list[Warned]
+    warnings: list[Diagnostic]
 
 
 def fits_by_set(made: StudyFit, runs: Sequence[Run], *, accept: tuple[str, ...]) -> SetFits:
-    """The law of the mean's fit, fitted to each validation set of the same experiments.
+    """The same law fitted to each validation set of the same experiments.
 
     One set alone is the mean. Of a fit that was made with options of its own the mean alone is
     known.
@@ -302,11 +302,16 @@ def fits_by_set(made: StudyFit, runs: Sequence[Run], *, accept: tuple[str, ...])
             fits[name] = fit(as_table(chosen), level=mean.level).made_from(mean.inputs)
         except FitError as refused:
             warnings.append(
-                Warned(code="set-not-forecast", message=f"validation set {name}: {refused}")
+                Diagnostic(
+                    "set-not-forecast",
+                    f"validation set {name}: {refused}",
+                    set=name,
+                    cause=refused.code,
+                )
             )
             continue
         what = f"validation set {name}"
-        warnings += unless_failed(fits[name], what=what, accept=accept, said=f"{what}: ")
+        warnings += unless_failed(fits[name], what=what, accept=accept, origin=f"{what}: ")
     return SetFits(fits, warnings)
 
 

@@ -1,7 +1,7 @@
 """The Handoff: everything that a full-size training job takes from a study, as one document.
 
 The reader multiplies nothing: rates, stds, weight decays and factors are those of the target model,
-each beside the evidence that it rests on.
+each with the evidence that it rests on.
 """
 
 import json
@@ -10,13 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from windtunnel.accounting import flops_6nd
 from windtunnel.config import ModelSpec, Recipe
 from windtunnel.config.model import Positive
 from windtunnel.config.units import Strict
-from windtunnel.errors import ConfigError, FitError, Refused, boundary
+from windtunnel.errors import ConfigError, Diagnostic, FitError, Refused, boundary
 from windtunnel.laws import Interval
 from windtunnel.laws.schema import digest_of, is_edited, parse, text_of
 from windtunnel.mup import Role
@@ -78,15 +85,34 @@ EDITED = "edited-handoff"
 LrRuleName = Literal["none", "sqrt", "measured"]
 
 
-class Warned(Strict):
-    """Something that a reader must know; `code` is stable, `message` is for people."""
+def _read_warning(value: object) -> Diagnostic:
+    """A warning of a written Handoff, which has no values."""
+    match value:
+        case Diagnostic():
+            return value
+        case {"code": str(code), "message": str(message), **rest} if not rest:
+            return Diagnostic(code, message)
+    raise Refused("wrong-type", "expected `code` and `message`, both text", expected="warning")
 
-    code: str
-    message: str
+
+StoredWarning = Annotated[
+    Diagnostic,
+    PlainValidator(_read_warning),
+    PlainSerializer(lambda each: {"code": each.code, "message": each.message}, dict[str, str]),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+            "required": ["code", "message"],
+            "additionalProperties": False,
+        }
+    ),
+]
+"""A warning as a Handoff keeps it: a stable code, and a message for people."""
 
 
 class RoleValues(Strict):
-    """What the optimizer and the initialisation take for all parameters of one role.
+    """Optimizer and initialisation values of all parameters of one role.
 
     `lr` is the peak rate; `weight_decay` multiplies the current rate, as AdamW's does; `init_std`
     is that of a normal distribution, 0 for gains, which start at 1.
@@ -129,7 +155,7 @@ class Counts(Strict):
 
 
 class BatchChoice(Strict):
-    """The batch, in tokens per update over all devices, and what it rests on.
+    """The batch, in tokens per update over all devices, and its evidence.
 
     `how`: read off the study's batch `law` at the forecast loss; kept as the `study` had it; or
     `given` with the export.
@@ -219,7 +245,7 @@ class Winner(Strict):
 
 
 class Law(Strict):
-    """The fitted law behind the forecast; the whole of it lies beside this document."""
+    """The fitted law behind the forecast, in brief; fits/mean.json has all of it."""
 
     law: str
     formula: str
@@ -233,7 +259,7 @@ class Law(Strict):
 
 
 class Inputs(Strict):
-    """What all of this was made from: fingerprints (16 hex digits of a SHA-256) and versions."""
+    """Fingerprints (16 hex digits of a SHA-256) and versions of everything that went in."""
 
     study: str
     study_sha256: str
@@ -256,7 +282,7 @@ class Handoff(Strict):
     Attributes:
         asked: the options of the export, as typed.
         model: the target's shape.
-        sized: what of size and data was asked for, and what the law gave.
+        sized: whether size and data were requested, or given by the law.
         recipe: the study's, at base width, with the target's batch and the rate that goes with it.
         width_ratio: the m of muP, width / base_width.
         roles: values of each role of parameters; `readout` only where embeddings are untied.
@@ -266,7 +292,7 @@ class Handoff(Strict):
             unweighted mean over the sets, which the study's law was fitted to.
         bytes_per_token: of each validation set, to convert losses to another unit; None if unknown.
         best: how the same compute would best be spent; None where the fit has no optimum.
-        digest: of the written document, in the file alone: an edited number is told by it.
+        digest: of the written document, in the file alone; it reveals an edited number.
     """
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
@@ -292,7 +318,7 @@ class Handoff(Strict):
     winners: tuple[Winner, ...]
     law: Law
     inputs: Inputs
-    warnings: tuple[Warned, ...]
+    warnings: tuple[StoredWarning, ...]
     digest: str | None = None
 
     def to_json(self) -> str:
@@ -335,12 +361,13 @@ class Handoff(Strict):
                 raise contradiction
         if not edited:
             return handoff
-        said = Warned(
-            code=EDITED,
-            message=f"{file}: was changed by hand since it was written (its digest is that of "
+        warning = Diagnostic(
+            "edited-handoff",
+            f"{file}: was changed by hand since it was written (its digest is that of "
             f"another content), so that its numbers are not those of the study; {fix}",
+            path=file,
         )
-        return handoff.model_copy(update={"warnings": (said, *handoff.warnings)})
+        return handoff.model_copy(update={"warnings": (warning, *handoff.warnings)})
 
 
 def counts_of(model: ModelSpec, tokens: int) -> Counts:
@@ -379,7 +406,7 @@ SAME = 1e-6
 
 
 def contradictions(handoff: Handoff) -> Iterator[Refused]:
-    """Each number outside its range, or that differs from what the others give.
+    """Every number that is out of range, or differs from what the others imply.
 
     Sizes follow from the model's shape, the batch from its rows. A written Handoff has none.
     """

@@ -1,6 +1,4 @@
-"""From a recipe and a target shape to the numbers that a trainer takes: the role table, applied.
-
-The batch of the target, and the rate that goes with it: from what was measured, or as it was.
+"""The recipe at the target's size: multipliers, schedule, batch, and the rate for that batch.
 
 batch_tokens does not transfer: the best one grows as the loss falls (MiniCPM, arXiv 2404.06395,
 section 3.2). Only a law fitted to losses of the same data can say how; a printed one never does.
@@ -12,8 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Generic, Literal, TypeVar
 
 from windtunnel.config import ModelSpec, Recipe
-from windtunnel.config.study import ScheduleConfig
-from windtunnel.errors import ConfigError
+from windtunnel.config.model import ScheduleConfig
+from windtunnel.errors import ConfigError, Diagnostic
 from windtunnel.export.fits import unless_failed
 from windtunnel.export.handoff import (
     BatchChoice,
@@ -21,16 +19,15 @@ from windtunnel.export.handoff import (
     LrRuleName,
     Multipliers,
     Steps,
-    Warned,
 )
-from windtunnel.export.request import Asked, Companion
+from windtunnel.export.request import Request, StudyRecords
 from windtunnel.findings.batch import batches
 from windtunnel.findings.lr_batch import JointFinding, joints
 from windtunnel.laws import Fit
 
 
 def multipliers_of(recipe: Recipe, model: ModelSpec, *, proxy_head_dim: int) -> Multipliers:
-    """Forward factors; a head size other than the proxies' is compensated in the attention.
+    """Forward multipliers; attention compensates for a head size other than the proxies'.
 
     Trained queries and keys are aligned, so their product grows as head_dim: 1 / head_dim keeps the
     logits of the softmax (Tensor Programs V, arXiv 2203.03466, definition 4.1), anchored at the
@@ -83,55 +80,54 @@ def decay_start_of(schedule: ScheduleConfig, *, warmup: int, end: int) -> int:
 ROWS_TOGETHER = 16
 """A batch read off a law is rounded to so many rows (MiniCPM4, arXiv 2506.07900, section 2.3)."""
 
-Warnings = list[Warned]
-
-
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class _Found(Generic[T]):
-    """Something measured, and the study and experiment that measured it."""
+    """A measurement, and the study and experiment that made it."""
 
     of: T
     where: str
 
 
 def batch_of(
-    companions: Sequence[Companion], recipe: Recipe, asked: Asked, *, loss: float, context: int
-) -> tuple[BatchChoice, Warnings]:
+    studies: Sequence[StudyRecords], recipe: Recipe, request: Request, *, loss: float, context: int
+) -> tuple[BatchChoice, list[Diagnostic]]:
     """The target's batch at a forecast `loss`, nats per token, mean over the validation sets.
 
     Raises:
-        ConfigError: The batch asked for holds no whole row of `context` tokens.
+        ConfigError: The requested batch is not a multiple of `context` tokens.
     """
-    if asked.batch_tokens is not None:
-        rows, left = divmod(asked.batch_tokens, context)
+    if request.batch_tokens is not None:
+        rows, left = divmod(request.batch_tokens, context)
         if left or not rows:
-            near = max(1, round(asked.batch_tokens / context)) * context
+            near = max(1, round(request.batch_tokens / context)) * context
             raise ConfigError(
                 "not-a-multiple",
-                f"--batch-tokens {asked.batch_tokens}: not a multiple of the context, {context} "
+                f"--batch-tokens {request.batch_tokens}: not a multiple of the context, {context} "
                 f"tokens; the nearest is {near}",
                 option="--batch-tokens",
-                value=asked.batch_tokens,
+                value=request.batch_tokens,
                 of=context,
                 nearest=near,
             )
         return _choice(rows, context, "given", "as given with --batch-tokens"), []
-    law = next(_batch_laws(companions), None)
+    law = next(_batch_laws(studies), None)
     if law is None:
         rows = max(1, round(recipe.batch_tokens / context))
-        said = (
+        evidence = (
             f"no batch study: the study's batch of {recipe.batch_tokens:,} tokens is kept. It does "
             "not transfer: a grid over recipe.batch_tokens (docs/study.md) measures how it grows"
         )
-        return _choice(rows, context, "study", said), [Warned(code="batch-kept", message=said)]
+        return _choice(rows, context, "study", evidence), [
+            Diagnostic("batch-kept", evidence, batch_tokens=recipe.batch_tokens)
+        ]
     best, span = law.of.predict(loss, trunks=math.inf), law.of.domain["loss"]
     rows = max(1, round(best.value / context))
     if rows > ROWS_TOGETHER:
         rows = round(rows / ROWS_TOGETHER) * ROWS_TOGETHER
-    said = (
+    evidence = (
         f"batch law of {law.where}: {best.value:,.0f} tokens ({law.of.level:.0%}: {best.low:,.0f} "
         f"to {best.high:,.0f}) at the forecast loss of {loss:.4f} nats per token, as "
         f"L^-{law.of.coefficients['p']:.2f}, measured at losses of {span[0]:.3f} to {span[1]:.3f}"
@@ -140,47 +136,49 @@ def batch_of(
     warnings += unless_failed(
         law.of,
         what=f"batch law of {law.where}",
-        accept=asked.accept,
-        said=f"{law.where}: ",
+        accept=request.accept,
+        origin=f"{law.where}: ",
         prefix="batch-law-",
     )
-    return _choice(rows, context, "law", said), warnings
+    return _choice(rows, context, "law", evidence), warnings
 
 
 def lr_rule_of(
-    companions: Sequence[Companion], recipe: Recipe, asked: Asked, *, batch_tokens: int
-) -> tuple[LrRule, Warnings]:
+    studies: Sequence[StudyRecords], recipe: Recipe, request: Request, *, batch_tokens: int
+) -> tuple[LrRule, list[Diagnostic]]:
     """How the rate follows the batch.
 
     Raises:
-        ConfigError: The measured rule is asked for and nothing has measured one.
+        ConfigError: The measured rule is requested, and nothing has measured one.
     """
-    joint = next(_joints(companions), None)
+    joint = next(_joints(studies), None)
     exponent = joint.of.exponent if joint else None
-    if asked.lr_rule == "measured" and exponent is None:
+    if request.lr_rule == "measured" and exponent is None:
         raise ConfigError(
             "rule-not-measured",
             "--lr-rule measured: no grid over recipe.lr and recipe.batch_tokens has an exponent; "
             "add one to the study, give the study that has it with --with, or take none or sqrt",
             option="--lr-rule",
-            value=asked.lr_rule,
+            value=request.lr_rule,
             allowed=["none", "sqrt"],
         )
     same = batch_tokens == recipe.batch_tokens
-    rule: LrRuleName = asked.lr_rule or (
+    rule: LrRuleName = request.lr_rule or (
         "none" if same else "measured" if exponent is not None else "sqrt"
     )
     if same:
-        said = "the batch is the one that the rate was tuned at"
-        return _rule("none", 0.0, recipe, batch_tokens, said), []
+        evidence = "the batch is the one that the rate was tuned at"
+        return _rule("none", 0.0, recipe, batch_tokens, evidence), []
     power = {"none": 0.0, "sqrt": 0.5}.get(rule, exponent.value if exponent else 0.0)
     rule_found = _rule(rule, power, recipe, batch_tokens, _evidence(joint, rule))
-    measured_at = Warned(
-        code="forecast-batch",
-        message=f"the forecast is of batch {recipe.batch_tokens:,}, at which the law was measured; "
+    measured_at = Diagnostic(
+        "forecast-batch",
+        f"the forecast is of batch {recipe.batch_tokens:,}, at which the law was measured; "
         f"at {batch_tokens:,} the same tokens end at another loss",
+        measured=recipe.batch_tokens,
+        batch_tokens=batch_tokens,
     )
-    return rule_found, [measured_at, *_outside(joint, asked, rule_found, batch_tokens)]
+    return rule_found, [measured_at, *_outside(joint, request, rule_found, batch_tokens)]
 
 
 def _choice(
@@ -208,61 +206,70 @@ def _rule(
 
 
 def _evidence(joint: _Found[JointFinding] | None, rule: LrRuleName) -> str:
-    """What was measured of the rule, or that nothing was."""
+    """The evidence for a rule, or that there is none."""
     if joint is None or joint.of.exponent is None:
         return "assumed: no grid over recipe.lr and recipe.batch_tokens was measured"
     exponent = joint.of.exponent
-    said = (
+    evidence = (
         f"{joint.where}: the best rate grows as batch^{exponent.value:.2f} (90%: "
         f"{exponent.low:.2f} to {exponent.high:.2f})"
     )
-    cost = joint.of.follows.get(rule)
+    cost = joint.of.rule_costs.get(rule)
     if cost is not None and cost.known:
         name = "the measured exponent" if rule == "measured" else rule
-        said += f"; following {name} gave up {cost.mean:.4f} nats there (at most {cost.worst:.4f})"
-    return said
+        evidence += (
+            f"; following {name} gave up {cost.mean:.4f} nats there (at most {cost.worst:.4f})"
+        )
+    return evidence
 
 
 def _outside(
-    joint: _Found[JointFinding] | None, asked: Asked, rule: LrRule, batch_tokens: int
-) -> Iterator[Warned]:
-    """What is not known of the rate at this batch."""
+    joint: _Found[JointFinding] | None, request: Request, rule: LrRule, batch_tokens: int
+) -> Iterator[Diagnostic]:
+    """Warnings where the rate at this batch is assumed or extrapolated."""
     if joint is None or joint.of.exponent is None:
-        chosen = "asked for" if asked.lr_rule else "assumed"
-        yield Warned(
-            code="lr-rule-assumed",
-            message=f"the batch is {batch_tokens / rule.tuned_batch_tokens:.3g} times the one that "
+        chosen = "asked for" if request.lr_rule else "assumed"
+        yield Diagnostic(
+            "lr-rule-assumed",
+            f"the batch is {batch_tokens / rule.tuned_batch_tokens:.3g} times the one that "
             f"the rate was tuned at; the rule {rule.rule} is {chosen}, not measured",
+            rule=rule.rule,
+            tuned=rule.tuned_batch_tokens,
+            batch_tokens=batch_tokens,
         )
         return
-    measured = [valley.at for size in joint.of.sizes for valley in size.valleys]
+    measured = [curve.at for size in joint.of.sizes for curve in size.curves]
     low, high = min(measured), max(measured)
     if not low <= batch_tokens <= high:
-        yield Warned(
-            code="batch-outside",
-            message=f"batch {batch_tokens:,} lies outside the batches of {joint.where}, {low:,.0f} "
+        yield Diagnostic(
+            "batch-outside",
+            f"batch {batch_tokens:,} lies outside the batches of {joint.where}, {low:,.0f} "
             f"to {high:,.0f}: the rule {rule.rule} is extrapolated",
+            batch_tokens=batch_tokens,
+            measured=[low, high],
         )
 
 
-def _beyond(law: _Found[Fit], loss: float) -> Iterator[Warned]:
+def _beyond(law: _Found[Fit], loss: float) -> Iterator[Diagnostic]:
     low, high = law.of.domain["loss"]
     if not low <= loss <= high:
-        yield Warned(
-            code="batch-extrapolated",
-            message=f"the forecast loss {loss:.4f} lies outside the losses of the batch law, "
+        yield Diagnostic(
+            "batch-extrapolated",
+            f"the forecast loss {loss:.4f} lies outside the losses of the batch law, "
             f"{low:.3f} to {high:.3f}",
+            loss=loss,
+            measured=[low, high],
         )
 
 
-def _batch_laws(companions: Sequence[Companion]) -> Iterator[_Found[Fit]]:
-    for each in companions:
+def _batch_laws(studies: Sequence[StudyRecords]) -> Iterator[_Found[Fit]]:
+    for each in studies:
         for finding in batches(each.records):
             if finding.fitted is not None:
                 yield _Found(finding.fitted, f"{each.name}, experiment {finding.experiment}")
 
 
-def _joints(companions: Sequence[Companion]) -> Iterator[_Found[JointFinding]]:
-    for each in companions:
+def _joints(studies: Sequence[StudyRecords]) -> Iterator[_Found[JointFinding]]:
+    for each in studies:
         for finding in joints(each.records):
             yield _Found(finding, f"{each.name}, experiment {finding.experiment}")

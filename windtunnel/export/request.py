@@ -1,7 +1,4 @@
-"""What a user asks of an export: a size, an amount of data, and how to settle what is open.
-
-The studies that a Handoff rests on: the exported one, and others on the same data.
-"""
+"""The request of an export: a size, an amount of data, and the studies that it rests on."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -15,15 +12,15 @@ from windtunnel.runs.study import Study, open_study
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """The options of `windtunnel export`; None or empty where nothing was said.
+class Request:
+    """The options of `windtunnel export`; None or empty where one is not given.
 
     At most one of `params`, `shape` (WIDTHxDEPTH) and `model` (a YAML file with a `model` section),
     at most one of `flops`, `tokens` and `tokens_per_param`, and something of the two.
 
     Attributes:
         fit: a file that `windtunnel fit STUDY.yaml --out` wrote; default: the study's own.
-        companions: further studies on the same data, whose batch law, batch rule and searches
+        extra_studies: further studies on the same data, whose batch law, batch rule and searches
             count as well.
         experiment: which scaling experiment's fit, where the study has several.
         winner: the search whose winning values replace the recipe's.
@@ -38,7 +35,7 @@ class Asked:
     tokens: float | None = None
     tokens_per_param: float | None = None
     fit: Path | None = None
-    companions: tuple[Path, ...] = ()
+    extra_studies: tuple[Path, ...] = ()
     experiment: str | None = None
     winner: str | None = None
     batch_tokens: int | None = None
@@ -92,7 +89,7 @@ class Asked:
             value = getattr(self, each.name)
             if value is None or value is False or value == ():
                 continue
-            name = "with" if each.name == "companions" else each.name
+            name = "with" if each.name == "extra_studies" else each.name
             many = isinstance(value, tuple)
             yield name, ", ".join(map(str, value)) if many else _written(value)
 
@@ -105,28 +102,28 @@ def _written(value: object) -> str:
 
 
 def option(name: str) -> str:
-    """A field of `Asked` as it is typed."""
-    return "--with" if name == "companions" else f"--{name.replace('_', '-')}"
+    """A field of `Request` as it is typed."""
+    return "--with" if name == "extra_studies" else f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True, eq=False)
-class Companion:
+class StudyRecords:
     """A study and what it measured."""
 
     study: Study
 
     @cached_property
     def records(self) -> Records:
-        """Read once."""
+        """What the study measured, read once."""
         return records_of(self.study)
 
     @property
     def name(self) -> str:
-        """Of the study."""
+        """The study's name."""
         return self.study.config.study
 
 
-def open_companions(study: Study, files: tuple[Path, ...]) -> tuple[Companion, ...]:
+def open_studies(study: Study, files: tuple[Path, ...]) -> tuple[StudyRecords, ...]:
     """The study itself first, then the others.
 
     Raises:
@@ -146,11 +143,11 @@ def open_companions(study: Study, files: tuple[Path, ...]) -> tuple[Companion, .
                     study=study.file,
                     what=what,
                 )
-    return tuple(Companion(each) for each in (study, *others))
+    return tuple(StudyRecords(each) for each in (study, *others))
 
 
 def _losses(study: Study, other: Study) -> Iterator[tuple[str, object, object]]:
-    """What decides the meaning of a loss, of both."""
+    """What the meaning of a loss depends on, for both studies."""
     yield "token stream", study.study_context.stream, other.study_context.stream
     yield (
         "validation",

@@ -9,7 +9,7 @@ SCHEMA_FILE = Path(__file__).with_name("handoff.schema.json")
 
 
 def schema_text() -> str:
-    """The schema made from the models, as a Handoff is written."""
+    """The schema of a written Handoff, from its classes."""
     schema = Handoff.model_json_schema(by_alias=True, mode="serialization")
     return json.dumps(
         {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema, indent=1

@@ -1,4 +1,4 @@
-"""Which model, and on how many tokens: what was asked for, and the law for what was not."""
+"""The target's shape and tokens: as requested, or from the law."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from windtunnel.config import ModelSpec, Size
-from windtunnel.config.study import ModelFamily
+from windtunnel.config.model import ModelFamily
 from windtunnel.config.yaml import read_tree
-from windtunnel.errors import ConfigError, did_you_mean
-from windtunnel.export.handoff import Warned
-from windtunnel.export.request import Asked
+from windtunnel.errors import ConfigError, Diagnostic, did_you_mean
+from windtunnel.export.request import Request
 from windtunnel.laws import Fit, optimum
 from windtunnel.laws.interval import Span, decades_beyond
 from windtunnel.runs.forecast import law_runs
@@ -27,9 +26,9 @@ inside their intervals 0.16 decades beyond, and 0.4 beyond in both the loss was 
 """
 
 MOST_WIDTHS = 1000
-"""Around the size that is asked for; more are looked at in larger steps."""
+"""Around the requested size; more are tried in larger steps."""
 CLOSE = 0.05
-"""Share by which a size may miss what was asked for without a word."""
+"""Relative error of a size that needs no warning."""
 EXAMPLE = (
     "write one as a study file has it, with one size: `model: {sizes: [2304x40], head_dim: 64}`"
 )
@@ -37,48 +36,50 @@ EXAMPLE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Sized:
-    """The target, the tokens it is to be trained on, and what came from where."""
+    """The target, its training tokens, and how each was chosen."""
 
     model: ModelSpec
     tokens: float
     how: str
 
 
-def size_of(study_context: StudyContext, fitted: Fit, asked: Asked) -> Sized:
+def target_of(study_context: StudyContext, fitted: Fit, request: Request) -> Sized:
     """The target's shape and tokens.
 
     Raises:
         ConfigError: A shape that is no model of the family, or a YAML file that holds none.
         FitError: The law has no optimum to take what is missing from.
     """
-    model = _asked_model(study_context, asked)
+    model = _requested_model(study_context, request)
     if model is None:
         best = optimum(
             fitted,
-            flops=asked.flops,
-            tokens=asked.tokens,
-            tokens_per_param=asked.tokens_per_param,
+            flops=request.flops,
+            tokens=request.tokens,
+            tokens_per_param=request.tokens_per_param,
         )
         model = nearest_model(study_context, best.params.value)
-        tokens = _asked_tokens(fitted, model, asked)
+        tokens = _requested_tokens(fitted, model, request)
         assert tokens is not None
         return Sized(model=model, tokens=tokens, how="size by the law, data as asked")
-    tokens = _asked_tokens(fitted, model, asked)
+    tokens = _requested_tokens(fitted, model, request)
     if tokens is None:
         best = optimum(fitted, params=model.params)
         return Sized(model=model, tokens=best.tokens.value, how="size as asked, data by the law")
     return Sized(model=model, tokens=tokens, how="size and data as asked")
 
 
-def size_diagnostics(asked: Asked, model: ModelSpec) -> list[Warned]:
-    """A warning where no size of the family is near the params that were asked for."""
-    if asked.params is None or abs(model.params / asked.params - 1) <= CLOSE:
+def size_diagnostics(request: Request, model: ModelSpec) -> list[Diagnostic]:
+    """A warning where no size of the family is near the requested params."""
+    if request.params is None or abs(model.params / request.params - 1) <= CLOSE:
         return []
     return [
-        Warned(
-            code="size-rounded",
-            message=f"{asked.params:.4g} params were asked for; the nearest model of the family's "
+        Diagnostic(
+            "size-rounded",
+            f"{request.params:.4g} params were asked for; the nearest model of the family's "
             f"shape, {model.size}, has {model.params:,}: say another with --shape or --model",
+            requested=request.params,
+            params=model.params,
         )
     ]
 
@@ -96,7 +97,7 @@ def nearest_model(study_context: StudyContext, params: float) -> ModelSpec:
     )
     per_layer = family.width_per_layer or largest.width / largest.depth
     unit = family.head_dim * family.heads_per_kv
-    # A layer holds some 10 width^2: the cube root of what is asked gives the width to look around.
+    # A layer holds some 10 width^2: the cube root of the params gives the width to search around.
     about = (params * per_layer / 10.0) ** (1 / 3)
     near = max(2.0, about / unit)
     step = max(1, int(near / MOST_WIDTHS))
@@ -119,7 +120,7 @@ def nearest_model(study_context: StudyContext, params: float) -> ModelSpec:
 
 
 def own_domain(runs: Sequence[Run], experiments: Sequence[str]) -> dict[str, Span]:
-    """Smallest and largest params and tokens of the study's own runs of the fitted experiments.
+    """Range of params and tokens of the study's own runs of the fitted experiments.
 
     Imported runs tell the law how loss falls, but were trained by another recipe.
     """
@@ -137,69 +138,74 @@ def own_domain(runs: Sequence[Run], experiments: Sequence[str]) -> dict[str, Spa
 
 def check_reach(
     fitted: Fit, own: Mapping[str, Span], model: ModelSpec, tokens: float, *, accepted: bool
-) -> list[Warned]:
-    """Warnings where the target lies outside the fitted runs, or outside those of the study itself.
+) -> list[Diagnostic]:
+    """Warnings where the target lies outside the fitted runs, or outside the study's own.
 
     Raises:
         ConfigError: It lies further than `FURTHEST` decades, and that was not accepted.
     """
-    found, far, beyond = [], [], []
+    found = list[Diagnostic]()
+    far = list[Diagnostic]()
     target = {"params": float(model.params), "tokens": tokens}
-    for what, code, domain in (
-        ("the fitted runs", "extrapolates", fitted.domain),
-        ("the runs of this recipe (the study's own)", "recipe-beyond", own),
-    ):
+    for domain in (fitted.domain, own):
         for name, value in target.items():
             decades = decades_beyond(value, domain[name])
-            if not decades or (code == "recipe-beyond" and domain[name] == fitted.domain[name]):
+            if not decades or (domain is own and own[name] == fitted.domain[name]):
                 continue
-            side, edge = ("above", 1) if decades > 0 else ("below", 0)
-            said = (
-                f"{name} = {value:.3g} is {abs(decades):.2f} decades {side} {what} "
-                f"({domain[name][edge]:.3g})"
+            runs = (
+                "the runs of this recipe (the study's own)" if domain is own else "the fitted runs"
             )
-            found.append(Warned(code=code, message=said))
+            side, edge = ("above", 1) if decades > 0 else ("below", 0)
+            found.append(
+                Diagnostic(
+                    "recipe-beyond" if domain is own else "extrapolates",
+                    f"{name} = {value:.3g} is {abs(decades):.2f} decades {side} {runs} "
+                    f"({domain[name][edge]:.3g})",
+                    column=name,
+                    value=value,
+                    decades=decades,
+                )
+            )
             if abs(decades) > FURTHEST:
-                far.append(said)
-                beyond.append({"column": name, "value": value, "decades": decades, "code": code})
+                far.append(found[-1])
     if far and not accepted:
         raise ConfigError(
             "beyond-domain",
-            f"{' and '.join(far)}, and no more than {FURTHEST:g} is handed over: train larger "
-            "sizes or longer horizons, or take the forecast as it is with --extrapolate, which "
-            "the Handoff will say",
+            f"{' and '.join(each.message for each in far)}, and no more than {FURTHEST:g} is "
+            "handed over: train larger sizes or longer horizons, or take the forecast as it is "
+            "with --extrapolate, which the Handoff will say",
             furthest=FURTHEST,
-            beyond=beyond,
+            beyond=[{**each.values, "code": each.code} for each in far],
         )
     return found
 
 
-def _asked_model(study_context: StudyContext, asked: Asked) -> ModelSpec | None:
+def _requested_model(study_context: StudyContext, request: Request) -> ModelSpec | None:
     family = study_context.config.model
-    if asked.params is not None:
-        return nearest_model(study_context, asked.params)
-    if asked.shape is not None:
+    if request.params is not None:
+        return nearest_model(study_context, request.params)
+    if request.shape is not None:
         try:
-            return family.spec(Size.parse(asked.shape), vocab_size=study_context.vocab_size)
+            return family.spec(Size.parse(request.shape), vocab_size=study_context.vocab_size)
         except ValueError as wrong:
             raise ConfigError(
                 "invalid-value",
-                f"--shape {asked.shape}: {_first(wrong)}",
+                f"--shape {request.shape}: {_first(wrong)}",
                 option="--shape",
-                value=asked.shape,
+                value=request.shape,
                 cause=_first(wrong),
             ) from None
-    if asked.model is not None:
-        return _model_in(asked.model, study_context)
+    if request.model is not None:
+        return _model_in(request.model, study_context)
     return None
 
 
-def _asked_tokens(fitted: Fit, model: ModelSpec, asked: Asked) -> float | None:
-    if asked.flops is not None:
-        return asked.flops / (fitted.flop_factor * model.params)
-    if asked.tokens_per_param is not None:
-        return asked.tokens_per_param * model.params
-    return asked.tokens
+def _requested_tokens(fitted: Fit, model: ModelSpec, request: Request) -> float | None:
+    if request.flops is not None:
+        return request.flops / (fitted.flop_factor * model.params)
+    if request.tokens_per_param is not None:
+        return request.tokens_per_param * model.params
+    return request.tokens
 
 
 def _model_in(path: Path, study_context: StudyContext) -> ModelSpec:
@@ -229,8 +235,6 @@ def _model_in(path: Path, study_context: StudyContext) -> ModelSpec:
             )
     try:
         family = ModelFamily.model_validate(study_context.config.model.model_dump() | given)
-        (size,) = given["sizes"] and family.sizes
-        return family.spec(size, vocab_size=study_context.vocab_size)
     except ValidationError as wrong:
         error = wrong.errors()[0]
         where = ".".join(str(part) for part in error["loc"])
@@ -244,19 +248,23 @@ def _model_in(path: Path, study_context: StudyContext) -> ModelSpec:
             key=key,
             cause=_first(wrong),
         ) from None
-    except (KeyError, TypeError, ValueError) as wrong:
-        said = f": {wrong}" if isinstance(wrong, ValueError) and "unpack" not in str(wrong) else ""
-        raise ConfigError(
-            "invalid-value",
-            f"{path}:{section.line}: model: one size is exported, as `sizes: [2304x40]`{said}",
-            path=path,
-            line=section.line,
-            key="model.sizes",
-        ) from None
+    problem = ""
+    if given.get("sizes") and len(family.sizes) == 1:
+        try:
+            return family.spec(family.sizes[0], vocab_size=study_context.vocab_size)
+        except ValueError as wrong:
+            problem = f": {wrong}"
+    raise ConfigError(
+        "invalid-value",
+        f"{path}:{section.line}: model: one size is exported, as `sizes: [2304x40]`{problem}",
+        path=path,
+        line=section.line,
+        key="model.sizes",
+    )
 
 
 def _first(wrong: ValueError) -> str:
-    """What pydantic or a size says is wrong, in one line."""
+    """The problem that pydantic or a size reports, in one line."""
     if isinstance(wrong, ValidationError):
         return wrong.errors()[0]["msg"].removeprefix("Value error, ")
     return str(wrong)

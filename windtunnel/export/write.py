@@ -19,7 +19,7 @@ FITS, VALIDATION = "fits", "validation"
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that something would be lost in.
+    """Refuse a folder whose content would be lost.
 
     Raises:
         ConfigError: It is there and not empty, or it is a file.
@@ -42,7 +42,7 @@ def check_folder(folder: Path) -> None:
 
 
 def write_export(export: Export, target: str, folder: Path) -> list[Path]:
-    """Write one target's files beside what every export has, all or nothing; which they are.
+    """Write a target's files and those of every export, all or nothing, and return their paths.
 
     Every export has handoff.json, fits/SET.json, and validation/SET.npy: the rows of token ids on
     which the study's losses were measured.

@@ -1,12 +1,10 @@
-"""Loss on one validation set along the length of training: a law where it falls, else a slope.
+"""Loss after more training on a target: a power law along the length of a stage, or a slope.
 
-What more training on the same data brings after a trunk was left: loss against its tokens.
+Variants of a branch experiment that differ only in the length of their stages form a group. Where
+loss falls with every length, L = E + A x^-b is fitted to it; x is the tokens of the last stage's
+mixture. Where loss rises or turns, the finding gives its slope per doubling.
 
-Variants of a branch experiment that differ in nothing but the length of their stages are one group.
-Where loss falls with every length, L = E + A x^-b is fitted to it, x being the tokens of the last
-stage's mixture; where it rises or turns, its slope per doubling is told instead.
-
-Quantities, GROUP being what the names of the variants begin with (code-250, code-500: code):
+Quantities; GROUP is the common beginning of the variants' names (code for code-250 and code-500):
 
     exponent of loss on SET, GROUP                    b
     floor of loss on SET, GROUP                       E, nats per token
@@ -18,21 +16,35 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product, takewhile
-from statistics import fmean, linear_regression, stdev
+from statistics import fmean, linear_regression
 from typing import ClassVar
 
 import numpy as np
 
 from windtunnel.config.branch import BranchExperiment, Stage
-from windtunnel.errors import FitError
-from windtunnel.findings.base import LEVEL, Finding, Quantity, said
+from windtunnel.errors import Diagnostic, FitError
+from windtunnel.findings.base import (
+    LEVEL,
+    NATS,
+    Finding,
+    Quantity,
+    coefficient,
+    mean_of_seeds,
+    with_ends,
+)
 from windtunnel.findings.records import Records
 from windtunnel.findings.schedules import paired
-from windtunnel.findings.variants import Chains, chains_of, lost, sets_of, tokens_of_stages
+from windtunnel.findings.variants import (
+    Chains,
+    chains_of,
+    lost,
+    sets_of,
+    tokens_of_stages,
+    unfinished_variants,
+)
 from windtunnel.laws import Fit, Interval, fit
 from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.laws.table import Floats
-from windtunnel.runs.search.noise import interval_of_mean
 
 FEWEST_BRANCHES = 4
 """Lengths that a law of three coefficients is fitted to: one to spare."""
@@ -42,14 +54,14 @@ Losses = Mapping[tuple[int, int], float]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOut:
-    """The longest, foretold by a fit to the others: measured mean, and what was predicted."""
+    """The longest length: its measured mean, and the prediction of a fit to the others."""
 
     measured: float
     predicted: Interval
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Course:
+class LearningCurve:
     """Loss on one validation set along the lengths of a group.
 
     Attributes:
@@ -69,7 +81,7 @@ class Course:
     falls: bool
     law: Fit | None
     held_out: HeldOut | None
-    diagnostics: tuple[str, ...]
+    diagnostics: tuple[Diagnostic, ...]
 
     @property
     def forgets(self) -> bool:
@@ -78,37 +90,35 @@ class Course:
 
     @property
     def exponent(self) -> Interval:
-        """The b of a law that is there."""
-        b = self._coefficient("b")
+        """The b of the law, which must be there."""
+        assert self.law is not None
+        b = coefficient(self.law, "b")
         return Interval(-b.value, -b.high, -b.low)
 
     @property
     def floor(self) -> Interval:
-        """The E of a law that is there."""
-        return self._coefficient("c")
+        """The E of the law, which must be there."""
+        assert self.law is not None
+        return coefficient(self.law, "c")
 
     @property
     def at_twice(self) -> Interval:
-        """Loss of a new run at twice the longest, by a law that is there."""
+        """Loss of a new run at twice the longest length, by the law, which must be there."""
         assert self.law is not None
         return self.law.predict(2 * float(self.tokens.max()))
 
-    def _coefficient(self, name: str) -> Interval:
-        assert self.law is not None
-        return Interval(self.law.coefficients[name], *self.law.intervals[name])
 
-
-def course_of(on: str, losses: Losses) -> Course:
-    """How the loss on a set goes along the lengths, whichever way it does."""
+def learning_curve(on: str, losses: Losses) -> LearningCurve:
+    """The learning curve of one validation set, rising or falling."""
     slope = _per_doubling(losses)
     down = slope.value < 0 and not slope.high >= 0  # one seed has no interval
     falls = down and not any(_rises(losses, *two) for two in pairwise(_lengths(losses)))
     law: Fit | None = None
     held_out: HeldOut | None = None
-    diagnostics: tuple[str, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
     if falls and len({seed for _, seed in losses}) > 1:
         law, held_out, diagnostics = _law(losses)
-    return Course(
+    return LearningCurve(
         on=on,
         tokens=np.array([tokens for tokens, _ in losses], np.float64),
         losses=np.array(list(losses.values())),
@@ -125,17 +135,14 @@ def _lengths(losses: Losses) -> list[int]:
 
 
 def _per_doubling(losses: Losses) -> Interval:
-    """A line through the lengths of each trunk; one slope a trunk, for its lengths share noise."""
+    """Mean slope of the trunks; each counts once, because its lengths share noise."""
     slopes = []
     for seed in sorted({seed for _, seed in losses}):
         mine = {tokens: loss for (tokens, of), loss in losses.items() if of == seed}
         if len(mine) > 1:
             line = linear_regression([math.log2(tokens) for tokens in mine], list(mine.values()))
             slopes.append(line.slope)
-    if len(slopes) < 2:
-        return Interval(slopes[0] if slopes else np.nan, *NO_INTERVAL)
-    mean = fmean(slopes)
-    return Interval(mean, *interval_of_mean(mean, stdev(slopes), len(slopes)))
+    return mean_of_seeds(slopes) if slopes else Interval(np.nan, *NO_INTERVAL)
 
 
 def _rises(losses: Losses, short: int, long: int) -> bool:
@@ -148,21 +155,26 @@ def _rises(losses: Losses, short: int, long: int) -> bool:
     return gap is not None and gap.low is not None and gap.low > 0
 
 
-def _law(losses: Losses) -> tuple[Fit | None, HeldOut | None, tuple[str, ...]]:
-    """The law, how it foretells the longest, and what is to be said of it."""
+def _law(losses: Losses) -> tuple[Fit | None, HeldOut | None, tuple[Diagnostic, ...]]:
+    """The law, its prediction of the longest length, and warnings."""
     try:
         found = _fitted(losses)
     except FitError as why:
-        return None, None, (f"no power law: {why}",)
-    diagnostics = tuple(each.message for each in found.warnings if each.code != "no-holdout")
+        return None, None, (_no_law(str(why), why.code),)
+    diagnostics = tuple(each for each in found.warnings if each.code != "no-holdout")
     ends = [found.intervals.get(name, NO_INTERVAL) for name in ("b", "c")]
     if not np.isfinite(ends).all():
-        return None, None, ("no power law: it has no finite interval", *diagnostics)
+        return None, None, (_no_law("it has no finite interval", "no-interval"), *diagnostics)
     if not (found.coefficients["b"] < 0 < found.coefficients["a"]):
-        return None, None, ("no power law: the loss does not flatten towards a floor", *diagnostics)
+        problem = _no_law("the loss does not flatten towards a floor", "no-floor")
+        return None, None, (problem, *diagnostics)
     if ends[0][1] >= 0:
-        return None, None, ("no power law: its exponent may be 0", *diagnostics)
+        return None, None, (_no_law("its exponent may be 0", "zero-exponent"), *diagnostics)
     return found, _held_out(losses), diagnostics
+
+
+def _no_law(why: str, cause: str) -> Diagnostic:
+    return Diagnostic("no-power-law", f"no power law: {why}", cause=cause)
 
 
 def _held_out(losses: Losses) -> HeldOut | None:
@@ -189,7 +201,6 @@ def _fitted(losses: Losses) -> Fit:
 
 FEWEST = 4
 """Lengths of a group: a law of three coefficients needs one to spare."""
-NATS = "nats per token"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -200,7 +211,7 @@ class AdaptationFinding(Finding):
     fork: str
     group: str
     variants: tuple[str, ...]
-    courses: tuple[Course, ...]
+    curves: tuple[LearningCurve, ...]
     seeds: int
     lost: tuple[str, ...]
 
@@ -209,45 +220,49 @@ class AdaptationFinding(Finding):
 
     @property
     def lead(self) -> str:
-        """Exponent, floor and what twice the longest would bring, or what is forgotten."""
-        tokens = self.courses[0].tokens
-        told = " ".join(f"{_told(course)}." for course in self.courses)
+        """Exponent, floor and the loss at twice the longest, or what is forgotten."""
+        tokens = self.curves[0].tokens
+        sentences = " ".join(f"{_sentence(curve)}." for curve in self.curves)
         return (
             f"{self.size}, left after {self.fork}, {self.group!r}: {len(self.variants)} lengths "
-            f"from {tokens.min():,.0f} to {tokens.max():,.0f} tokens of the target. {told}"
+            f"from {tokens.min():,.0f} to {tokens.max():,.0f} tokens of the target. {sentences}"
         )
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
-        """As the module lists them."""
+        """Those that the module lists."""
         return tuple(self._quantities())
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """One seed, runs that are not there, and what the fits say of themselves."""
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """One seed, missing runs, and the warnings of the fits."""
         return tuple(self._warned())
 
     def _quantities(self) -> Iterator[Quantity]:
-        for course in self.courses:
-            if course.law is not None:
-                of = self._fields(course)
-                yield self.quantity("exponent", course.exponent, **of)
-                yield self.quantity("floor", course.floor, NATS, **of)
-                yield self.quantity("at-twice", course.at_twice, NATS, **of)
-        for course in self.courses:
-            yield self.quantity("per-doubling", course.per_doubling, NATS, **self._fields(course))
+        for curve in self.curves:
+            if curve.law is not None:
+                of = self._fields(curve)
+                yield self.quantity("exponent", curve.exponent, **of)
+                yield self.quantity("floor", curve.floor, NATS, **of)
+                yield self.quantity("at-twice", curve.at_twice, NATS, **of)
+        for curve in self.curves:
+            yield self.quantity("per-doubling", curve.per_doubling, NATS, **self._fields(curve))
 
-    def _fields(self, course: Course) -> dict[str, str]:
-        return {"set": course.on, "group": self.group, "size": self.size, "fork": self.fork}
+    def _fields(self, curve: LearningCurve) -> dict[str, str]:
+        return {"set": curve.on, "group": self.group, "size": self.size, "fork": self.fork}
 
-    def _warned(self) -> Iterator[str]:
+    def _warned(self) -> Iterator[Diagnostic]:
         if self.seeds < 2:
-            yield "one seed: nothing tells how large noise is, so no law is given"
+            yield Diagnostic(
+                "one-seed",
+                "one seed: nothing tells how large noise is, so no law is given",
+                seeds=1,
+            )
         if self.lost:
-            yield f"diverged or not there yet: {', '.join(self.lost)}"
-        for course in self.courses:
-            for diagnostic in course.diagnostics:
-                yield f"{course.on}: {diagnostic}"
+            yield unfinished_variants(self.lost)
+        for curve in self.curves:
+            for diagnostic in curve.diagnostics:
+                yield diagnostic.at(curve.on, set=curve.on)
 
 
 def adaptations(records: Records) -> tuple[AdaptationFinding, ...]:
@@ -279,7 +294,7 @@ Stages = Mapping[str, tuple[tuple[float, ...], ...]]
 
 
 def _groups(records: Records, experiment: BranchExperiment) -> dict[str, Stages]:
-    """Variants that differ in lengths alone, by what their names begin with."""
+    """Variants that differ only in length, by the common beginning of their names."""
     alike: dict[str, dict[str, tuple[tuple[float, ...], ...]]] = {}
     for name, stages in experiment.all_variants.items():
         shares = _shares(records, stages)
@@ -303,7 +318,7 @@ def _shared_beginning(names: Sequence[str]) -> str:
 
 
 def _shares(records: Records, stages: Sequence[Stage]) -> tuple[tuple[float, ...], ...]:
-    """Of every source, stage by stage; a stage that names no mixture goes on with the last one."""
+    """Shares of the sources in each stage; a stage without a mixture keeps the last one."""
     sources = records.config.data.sources
     weights, found = {source.label: source.weight for source in sources}, []
     for stage in stages:
@@ -314,7 +329,7 @@ def _shares(records: Records, stages: Sequence[Stage]) -> tuple[tuple[float, ...
 
 
 def _besides_length(records: Records, stage: Stage) -> str:
-    """All that a stage asks for but its length and its mixture, with defaults in place."""
+    """Everything that a stage sets, except length and mixture, with defaults filled in."""
     bare = stage.replace(decay=None, stable=None, mixture=None, ramp=None)
     if stage.stable is None:
         bare = bare.replace(shape=stage.shape or records.config.schedule.shape)
@@ -353,35 +368,35 @@ def _finding(
         fork=fork,
         group=group,
         variants=tuple(sorted(length, key=lambda name: length[name])),
-        courses=tuple(course_of(on, each) for on, each in losses.items()),
+        curves=tuple(learning_curve(on, each) for on, each in losses.items()),
         seeds=len({seed for _, seed in mine}),
         lost=lost(mine, stages, seeds),
     )
 
 
-def _told(course: Course) -> str:
-    """One set in a sentence."""
-    on, slope = course.on, f"{said(course.per_doubling, '+.4f')} nats per doubling"
-    if course.law is None:
-        if course.forgets:
+def _sentence(curve: LearningCurve) -> str:
+    """The sentence about one validation set."""
+    on, slope = curve.on, f"{with_ends(curve.per_doubling, '+.4f')} nats per doubling"
+    if curve.law is None:
+        if curve.forgets:
             return f"Loss on {on} rises: more training forgets, {slope}"
-        if course.falls:
+        if curve.falls:
             return f"Loss on {on} changes by {slope}; no law goes through it"
-        flat = 0.0 in course.per_doubling
+        flat = 0.0 in curve.per_doubling
         return (
             f"Loss on {on} {'neither falls nor rises beyond noise' if flat else 'falls and rises'}"
             f" with length: {slope} over all"
         )
     words = (
-        f"Loss on {on} falls as x^-b towards a floor, b = {said(course.exponent, '.2f')} and "
-        f"E = {said(course.floor, '.3f')}; at twice the longest a new run would have "
-        f"{said(course.at_twice, '.3f')} (extrapolated)"
+        f"Loss on {on} falls as x^-b towards a floor, b = {with_ends(curve.exponent, '.2f')} and "
+        f"E = {with_ends(curve.floor, '.3f')}; at twice the longest a new run would have "
+        f"{with_ends(curve.at_twice, '.3f')} (extrapolated)"
     )
-    if course.held_out is not None:
-        held = course.held_out
+    if curve.held_out is not None:
+        held = curve.held_out
         inside = held.measured in held.predicted
         words += (
-            f"; the longest, left out, is foretold at {said(held.predicted, '.4f')} and has "
+            f"; the longest, left out, is predicted at {with_ends(held.predicted, '.4f')} and has "
             f"{held.measured:.4f}, {'inside' if inside else 'outside'}"
         )
     return words

@@ -5,29 +5,33 @@ import io
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from windtunnel.errors import ConfigError, Refused, boundary
+from windtunnel.errors import ConfigError, Diagnostic, Refused, boundary
 from windtunnel.findings.labels import Field, label_of
-from windtunnel.laws import Interval
+from windtunnel.laws import Fit, Interval
+from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.runs.dynamics import CHANGE, SERIES
 from windtunnel.runs.json_schema import Schema, parse
 from windtunnel.runs.schemas import ANYTHING
+from windtunnel.runs.search.noise import Difference, interval_of_mean
 from windtunnel.runs.table import COLUMNS, PREFIXES, Row
 
 LEVEL = 0.9
 """Of every interval here."""
+NATS = "nats per token"
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantityId:
-    """What a number is of, unique among the quantities of a study.
+    """The identity of a number, unique among the quantities of a study.
 
     As text: `widths/lr-transfer/drift[along=width,variant=muP]`.
 
@@ -85,27 +89,27 @@ class Quantity:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding(ABC):
-    """One experiment of a study, read as one kind of question."""
+    """The result of one experiment, for one kind of question."""
 
     experiment: str
 
     kind: ClassVar[str]
     """In the ids of its quantities."""
     title: ClassVar[str]
-    """What the question is, as a heading."""
+    """The question, as a heading."""
 
     @property
     @abstractmethod
     def lead(self) -> str:
-        """The answer, in one to three sentences."""
+        """The result, in one to three sentences."""
 
     @property
     @abstractmethod
     def quantities(self) -> tuple[Quantity, ...]:
-        """Its numbers, the most telling first."""
+        """Its numbers, the most important first."""
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """What a reader must know before using them."""
         return ()
 
@@ -131,6 +135,26 @@ class Finding(ABC):
         return Quantity(id=of, value=value.value, low=value.low, high=value.high, unit=unit)
 
 
+def coefficient(fitted: Fit, name: str) -> Interval:
+    """A coefficient of a fit, with its interval where it has one."""
+    return Interval(fitted.coefficients[name], *fitted.intervals.get(name, NO_INTERVAL))
+
+
+def mean_of_seeds(values: Sequence[float]) -> Interval:
+    """The mean with Student's interval over seeds; of one seed without."""
+    mean = fmean(values)
+    if len(values) < 2:
+        return Interval(mean, *NO_INTERVAL)
+    return Interval(mean, *interval_of_mean(mean, stdev(values), len(values)))
+
+
+def difference_interval(gap: Difference) -> Interval:
+    """A difference with its interval where it has one."""
+    if gap.low is None or gap.high is None:
+        return Interval(gap.value, *NO_INTERVAL)
+    return Interval(gap.value, gap.low, gap.high)
+
+
 def doubled(exponent: Interval) -> Interval:
     """The factor of a power law when its input doubles."""
     return Interval(2**exponent.value, 2**exponent.low, 2**exponent.high)
@@ -141,11 +165,28 @@ def scaled(found: Interval, factor: float) -> Interval:
     return Interval(found.value * factor, found.low * factor, found.high * factor)
 
 
-def said(found: Interval, digits: str = ".3g") -> str:
+def with_ends(found: Interval, digits: str = ".3g") -> str:
     """`0.97 (0.92 to 1.03)`."""
-    if np.isnan(found.low):
+    if np.isnan(found.low) or np.isnan(found.high):
         return f"{found.value:{digits}}"
     return f"{found.value:{digits}} ({found.low:{digits}} to {found.high:{digits}})"
+
+
+def one_seed() -> Diagnostic:
+    """The warning that nothing measures the noise."""
+    return Diagnostic(
+        "one-seed", "one seed: nothing tells how large noise is, so no interval is given", seeds=1
+    )
+
+
+def missing_runs(count: int) -> Diagnostic:
+    """The warning of planned runs that have not ended."""
+    return Diagnostic("missing-runs", f"{count} planned runs are not there yet", runs=count)
+
+
+def diverged_runs(count: int) -> Diagnostic:
+    """The warning of runs that no number here rests on."""
+    return Diagnostic("diverged-runs", f"{count} runs diverged and are left out", runs=count)
 
 
 TEXT = frozenset(
@@ -163,7 +204,7 @@ WRITE_AGAIN = "put back a copy, or write it again: windtunnel records STUDY.yaml
 
 
 def rounded(row: Row) -> Row:
-    """Seven digits: a thousandth of the noise between seeds."""
+    """The row with seven digits: a thousandth of the noise between seeds."""
     return {
         key: float(f"{value:.7g}") if isinstance(value, float) else value
         for key, value in row.items()
@@ -181,7 +222,7 @@ def csv_text(rows: list[dict[str, Any]]) -> str:
 
 
 def read_rows(path: Path, needs: Mapping[str, bool]) -> Iterator[Row]:
-    """What `csv_text` wrote, each value as what it was.
+    """Rows that `csv_text` wrote, with each value in its type.
 
     Args:
         path: The file.
@@ -223,7 +264,7 @@ def read_rows(path: Path, needs: Mapping[str, bool]) -> Iterator[Row]:
 
 
 def read_rows_if_any(path: Path, needs: Mapping[str, bool]) -> Iterator[Row]:
-    """Nothing where there is no file.
+    """Rows as `read_rows`; none where there is no file.
 
     Raises:
         ConfigError: As `read_rows`.
@@ -232,7 +273,7 @@ def read_rows_if_any(path: Path, needs: Mapping[str, bool]) -> Iterator[Row]:
 
 
 def json_text(value: object) -> str:
-    """JSON, which has no NaN: null."""
+    """A value as JSON, with null for NaN."""
     return json.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
 
 

@@ -12,11 +12,10 @@ from typing import ClassVar
 import numpy as np
 
 from windtunnel.config.study import GridExperiment
-from windtunnel.errors import FitError
-from windtunnel.findings.base import Finding, Quantity
+from windtunnel.errors import Diagnostic, FitError
+from windtunnel.findings.base import Finding, Quantity, coefficient
 from windtunnel.findings.records import Records
 from windtunnel.laws import Fit, Interval, fit
-from windtunnel.laws.interval import NO_INTERVAL
 
 AXIS = "recipe.batch_tokens"
 MINICPM_EXPONENT = 6.24
@@ -28,12 +27,12 @@ class BatchFinding(Finding):
     """Best batch against loss, batch* = k / L^p.
 
     Attributes:
-        fitted: the law `batch`; None where it cannot be fitted, and `why_not` says why.
+        fitted: the law `batch`; None where it cannot be fitted, for the reason in `problem`.
         diverged: (size, batch_tokens) of every run that diverged.
     """
 
     fitted: Fit | None
-    why_not: str = ""
+    problem: FitError | None = None
     sizes: dict[float, str]
     diverged: tuple[tuple[str, int], ...] = ()
 
@@ -42,9 +41,9 @@ class BatchFinding(Finding):
 
     @property
     def lead(self) -> str:
-        """The law, what being off it costs, and MiniCPM's exponent beside it."""
+        """The law, the cost of another batch, and MiniCPM's exponent for comparison."""
         if self.fitted is None:
-            return f"No best batch can be read from these runs. {self.why_not}."
+            return f"No best batch can be read from these runs. {self.problem}."
         p, span = self.fitted.coefficients["p"], self.fitted.intervals.get("p")
         known = theirs = ""
         if span is not None:
@@ -67,12 +66,11 @@ class BatchFinding(Finding):
         """Exponent, growth, best batches, and regret."""
         if self.fitted is None:
             return ()
-        p = self.fitted.coefficients["p"]
-        low, high = self.fitted.intervals.get("p", NO_INTERVAL)
+        p = coefficient(self.fitted, "p")
         regret = self.fitted.details["regret"]
         return (
-            self.quantity("exponent", Interval(p, low, high)),
-            self.quantity("growth", Interval(0.9**-p, 0.9**-low, 0.9**-high)),
+            self.quantity("exponent", p),
+            self.quantity("growth", Interval(0.9**-p.value, 0.9**-p.low, 0.9**-p.high)),
             *(at for _, _, at in self._bests()),
             *(
                 self.quantity("extra-tokens", 100 * cost, "%", times=times)
@@ -81,16 +79,21 @@ class BatchFinding(Finding):
         )
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """Of the fit (minima at an edge among them), and what diverged."""
-        said = [diagnostic.message for diagnostic in self.fitted.warnings] if self.fitted else []
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """Those of the fit, such as minima at an edge, and divergence."""
+        found = list(self.fitted.warnings) if self.fitted else []
         if self.diverged:
-            cells = dict.fromkeys(f"{size} at {batch:,}" for size, batch in self.diverged)
-            said.append(
-                f"{len(self.diverged)} runs diverged and are left out: {', '.join(cells)} tokens "
-                "per update"
+            cells = list(dict.fromkeys(f"{size} at {batch:,}" for size, batch in self.diverged))
+            found.append(
+                Diagnostic(
+                    "diverged-runs",
+                    f"{len(self.diverged)} runs diverged and are left out: {', '.join(cells)} "
+                    "tokens per update",
+                    runs=len(self.diverged),
+                    cells=cells,
+                )
             )
-        return tuple(said)
+        return tuple(found)
 
     def _bests(self) -> Iterator[tuple[str, float, Quantity]]:
         """Size, its lowest loss that has a best batch, and the law's batch there."""
@@ -117,7 +120,7 @@ def batches(records: Records) -> tuple[BatchFinding, ...]:
 
 
 def _is_enough(records: Records, experiment: str) -> bool:
-    """Whether two batches have two decayed lengths each: before that there is nothing to say."""
+    """Whether two batches have two decayed lengths each, the least that a law can use."""
     pairs = {(run.batch_tokens, run.horizon) for run in records.of(experiment)}
     lengths = np.unique([batch for batch, _ in pairs], return_counts=True)[1]
     return int(np.sum(lengths >= 2)) >= 2
@@ -125,15 +128,15 @@ def _is_enough(records: Records, experiment: str) -> bool:
 
 def _finding(records: Records, experiment: str) -> BatchFinding:
     runs = records.of(experiment, decayed=False)
-    fitted, why_not = None, ""
+    fitted, problem = None, None
     try:
         fitted = fit(records.table(experiment), "batch")
     except FitError as refused:
-        why_not = str(refused)
+        problem = refused
     return BatchFinding(
         experiment=experiment,
         fitted=fitted,
-        why_not=why_not,
+        problem=problem,
         sizes={float(run.params): run.size for run in runs},
         diverged=tuple((run.size, run.batch_tokens) for run in runs if run.diverged),
     )

@@ -1,4 +1,4 @@
-"""Does muP hold in the code? Changes of activations against width, under each parametrization."""
+"""The coordinate check: changes of activations against width, under each parametrization."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,7 +10,7 @@ DECAY = "weight decay of"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coordinates(Finding):
+class CoordinateFinding(Finding):
     """The kept coordinate checks of a study; each as `windtunnel check mup --json` prints it."""
 
     checks: tuple[dict[str, Any], ...]
@@ -20,20 +20,20 @@ class Coordinates(Finding):
 
     @property
     def lead(self) -> str:
-        """How steep each parametrization's changes are."""
-        said = []
+        """The steepest slope of each parametrization."""
+        clauses = []
         for check in self.checks:
             steepest = max(check["sites"], key=lambda site: abs(site["slope"]))
-            verdict = "passes" if check["passed"] else "fails"
-            said.append(
-                f"{name_of(check)} {verdict}; steepest of its {len(check['sites'])} slopes: "
-                f"{steepest['slope']:+.2f}, {steepest['name']}"
+            outcome = "passes" if check["passed"] else "fails"
+            clauses.append(
+                f"{parametrization_name(check)} {outcome}; steepest of its {len(check['sites'])} "
+                f"slopes: {steepest['slope']:+.2f}, {steepest['name']}"
             )
         widths = self.checks[0]["widths"]
         updates = len(self.checks[0]["sites"][0]["changes"])
         return (
             f"Changes of activations from initialisation after {updates} updates, against width "
-            f"from {widths[0]} to {widths[-1]}, as slopes of logarithms: {'. '.join(said)}."
+            f"from {widths[0]} to {widths[-1]}, as slopes of logarithms: {'. '.join(clauses)}."
         )
 
     @property
@@ -42,24 +42,31 @@ class Coordinates(Finding):
         found = []
         for check in self.checks:
             of_size = max((site["slope"] for site in check["sites"]), key=abs)
-            found.append(self.quantity("steepest-slope", of_size, parametrization=name_of(check)))
+            found.append(
+                self.quantity(
+                    "steepest-slope", of_size, parametrization=parametrization_name(check)
+                )
+            )
         for check in self.checks:
             found += [
                 self.quantity(
-                    "slope", site["slope"], site=site["name"], parametrization=name_of(check)
+                    "slope",
+                    site["slope"],
+                    site=site["name"],
+                    parametrization=parametrization_name(check),
                 )
                 for site in (*check["sites"], *check["decays"])
             ]
         return tuple(found)
 
 
-def name_of(check: dict[str, Any]) -> str:
+def parametrization_name(check: dict[str, Any]) -> str:
     """`muP` or `standard`."""
     return "muP" if check["parametrization"] == "mup" else str(check["parametrization"])
 
 
-def coordinates(records: Records) -> tuple[Coordinates, ...]:
-    """The finding, where a check was kept."""
+def coordinates(records: Records) -> tuple[CoordinateFinding, ...]:
+    """One finding, where a check was kept."""
     if not records.coordinate_checks:
         return ()
-    return (Coordinates(experiment="check mup", checks=records.coordinate_checks),)
+    return (CoordinateFinding(experiment="check mup", checks=records.coordinate_checks),)

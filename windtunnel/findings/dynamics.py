@@ -1,17 +1,10 @@
-"""A trunk beside the decay that leaves it: what each series does, and how it follows the rate.
+"""Training dynamics: what gradients and steps do in the decay, compared with the stable phase.
 
-The last quarter of the decay is compared with a stretch of the trunk, as long as the decay, that
-ends where it leaves.
-
-The six findings of MiniCPM on the decay (arXiv 2404.06395, section 4.4), each held to numbers.
-
-A finding held where all of the interval says so, did not hold where all of it says otherwise, and
-is told from noise in neither case. Where one seed gives no interval its number stands for it.
-
-Training dynamics: what gradients and steps do in the decay, beside the stable phase before it.
-
-Intervals are Student's over seeds. The six claims are those of MiniCPM (arXiv 2404.06395, section
-4.4).
+The last quarter of a decay is compared with a stretch of the trunk that ends at the fork and is as
+long as the decay. Intervals are Student's over seeds. MiniCPM's six findings on the decay (arXiv
+2404.06395, section 4.4) are each held to a number: one held if all of its interval says so, did
+not hold if all of it says otherwise, and is undecided in between. With one seed the number stands
+for its interval.
 """
 
 import math
@@ -26,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windtunnel.config.search import SearchExperiment
+from windtunnel.errors import Diagnostic
 from windtunnel.findings.base import Finding, Quantity
 from windtunnel.findings.records import Records
 from windtunnel.laws import Interval, fit
@@ -36,11 +30,11 @@ from windtunnel.runs.run import Run
 from windtunnel.runs.search.noise import interval_of_mean
 
 FEWEST_BINS = 4
-"""Of a stretch and of a decay: fewer show no course."""
+"""Of a stretch and of a decay: fewer show no trend."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Pair:
+class TrunkAndDecay:
     """A trunk and the decay that leaves it; updates are counted from the start of the trunk."""
 
     trunk: SegmentDynamics
@@ -58,13 +52,13 @@ class Pair:
 
     @cached_property
     def stable(self) -> NDArray[np.intp]:
-        """Which bins of the trunk are the stretch before the fork, as long as the decay."""
+        """Bins of the trunk in the stretch before the fork, as long as the decay."""
         inside = (self.trunk.step <= self.fork) & (self.trunk.after >= self.fork - self.decay)
         return np.flatnonzero(inside)
 
     @cached_property
     def late(self) -> NDArray[np.intp]:
-        """Which bins of the decay are its last quarter."""
+        """Bins in the last quarter of the decay."""
         return np.flatnonzero(self.branch.after >= self.branch.step[-1] - self.decay / 4)
 
     @property
@@ -89,7 +83,7 @@ class Pair:
         return mean_of_known(self.branch.series[name])
 
     def exponent(self, name: str) -> float:
-        """Of a series on the rate over the decay: `series ~ rate^b`."""
+        """Exponent of a series in the rate over the decay: `series ~ rate^b`."""
         return _exponent(self.branch.series["lr"], self.branch.series[name])
 
     def change_ratio(self) -> float:
@@ -102,12 +96,12 @@ class Pair:
         return mean_of_known(np.array(both))
 
     def change_exponent(self) -> float:
-        """Of the largest change of a weight on the rate over both phases; mean of matrices."""
+        """Exponent of the largest change of a weight in the rate, both phases; mean of matrices."""
         rate, changes = self._changes
         return _exponent(rate, np.exp(np.log(changes).mean(axis=0))) if len(changes) else math.nan
 
     def change_correlations(self) -> Floats:
-        """Of ln change with ln rate over both phases, for every matrix."""
+        """Correlation of ln change with ln rate over both phases, for every matrix."""
         rate, changes = self._changes
         if not len(changes) or rate.size < FEWEST_BINS:
             return np.full(1, math.nan)
@@ -144,7 +138,7 @@ class Pair:
 
 
 def mean_of_known(values: Floats) -> float:
-    """Over what is known; nan where nothing is."""
+    """Mean of the finite values; nan without any."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else math.nan
 
@@ -168,14 +162,14 @@ ORDER_OF_MAGNITUDE = 10**0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What was seen here, in a clause, and whether it is what was claimed; None: not told."""
+    """What was seen here, in a clause, and whether it was claimed; None where noise hides it."""
 
-    said: str
+    clause: str
     held: bool | None
 
 
 def claims_of(found: Mapping[str, Quantity]) -> tuple[Claim, ...]:
-    """Those of the six whose quantities were found, in the paper's order."""
+    """Those of the six whose quantities are known, in the paper's order."""
     made = (_change, _gradient, _cosine, _first, _second, _curvature)
     claims = []
     for claim in made:
@@ -192,7 +186,7 @@ def _change(found: Mapping[str, Quantity]) -> Claim:
     held = _above(lowest, TRACKS)
     verb = _verb(held, "tracked the rate in every matrix", "did not track the rate in every matrix")
     return Claim(
-        said=f"the largest change of a weight {verb} (correlation {_span(lowest)} in the worst, "
+        clause=f"the largest change of a weight {verb} (correlation {_span(lowest)} in the worst, "
         f"exponent {_span(exponent)})",
         held=held,
     )
@@ -202,7 +196,8 @@ def _gradient(found: Mapping[str, Quantity]) -> Claim:
     ratio = found["grad-norm-ratio"]
     held = _not(_above(ratio, 1.0))
     return Claim(
-        said=f"the gradient norm {_verb(held, 'diminished', 'did not diminish')} ({_times(ratio)})",
+        clause=f"the gradient norm {_verb(held, 'diminished', 'did not diminish')} "
+        f"({_times(ratio)})",
         held=held,
     )
 
@@ -215,7 +210,7 @@ def _cosine(found: Mapping[str, Quantity]) -> Claim:
     held = False if False in (mostly, rose) else (None if None in (mostly, rose) else True)
     verb = _verb(held, "became more often positive", "did not become more often positive")
     return Claim(
-        said=f"the cosine between gradients {verb} (in {share.value:.0%} of the decay's updates, "
+        clause=f"the cosine between gradients {verb} (in {share.value:.0%} of the decay's updates, "
         f"in {stable.value:.0%} before)",
         held=held,
     )
@@ -227,8 +222,8 @@ def _first(found: Mapping[str, Quantity]) -> Claim:
     verb = _verb(held, "fell with the rate", "did not fall with the rate")
     mean = found["d1-mean-ratio"]
     return Claim(
-        said=f"the size of D1 {verb} (exponent {_span(exponent)}; the mean of D1, in which batches "
-        f"cancel, came to {_span(mean)} times what it was)",
+        clause=f"the size of D1 {verb} (exponent {_span(exponent)}; the mean of D1, in which "
+        f"batches cancel, came to {_span(mean)} times what it was)",
         held=held,
     )
 
@@ -236,7 +231,7 @@ def _first(found: Mapping[str, Quantity]) -> Claim:
 def _second(found: Mapping[str, Quantity]) -> Claim:
     ratio = found["d2-size-ratio"]
     held = _above(ratio, 1.0)
-    return Claim(said=f"the size of D2 {_verb(held, 'rose', 'did not rise')} ({_times(ratio)})",
+    return Claim(clause=f"the size of D2 {_verb(held, 'rose', 'did not rise')} ({_times(ratio)})",
                  held=held)  # fmt: skip
 
 
@@ -246,25 +241,25 @@ def _curvature(found: Mapping[str, Quantity]) -> Claim:
     held = _above(ratio, ORDER_OF_MAGNITUDE)
     verb = _verb(held, "rose by about an order of magnitude", "rose by less than half a decade")
     return Claim(
-        said=f"curvature {verb} ({_times(ratio)}; exponent {_span(exponent)} on the rate, where "
+        clause=f"curvature {verb} ({_times(ratio)}; exponent {_span(exponent)} on the rate, where "
         "gradients that change alike over ever smaller steps give -1)",
         held=held,
     )
 
 
 def _above(found: Quantity, bound: float) -> bool | None:
-    """Whether a number lies above a bound; None where its interval has the bound inside."""
+    """Whether a number lies above a bound; None where its interval contains the bound."""
     low = found.value if found.low is None else found.low
     high = found.value if found.high is None else found.high
     return True if low > bound else (False if high < bound else None)
 
 
-def _not(said: bool | None) -> bool | None:
-    return None if said is None else not said
+def _not(held: bool | None) -> bool | None:
+    return None if held is None else not held
 
 
 def _verb(held: bool | None, yes: str, no: str) -> str:
-    """A clause for each answer."""
+    """The clause for yes, for no, and for undecided."""
     return {True: yes, False: no, None: f"perhaps {yes}"}[held]
 
 
@@ -278,13 +273,13 @@ def _span(found: Quantity) -> str:
     return f"{found.value:.2f}, {found.low:.2f} to {found.high:.2f}"
 
 
-OfPair = Callable[[Pair], float]
-Scale = tuple[Callable[[float], float], Callable[[float], float]]
+Measure = Callable[[TrunkAndDecay], float]
+MeanScale = tuple[Callable[[float], float], Callable[[float], float]]
 """There and back: where seeds scatter evenly about their mean."""
 
-PLAIN: Scale = (float, float)
-LOG: Scale = (math.log, math.exp)
-FISHER: Scale = (lambda r: math.atanh(min(r, 1 - 1e-12)), math.tanh)
+PLAIN: MeanScale = (float, float)
+LOG: MeanScale = (math.log, math.exp)
+FISHER: MeanScale = (lambda r: math.atanh(min(r, 1 - 1e-12)), math.tanh)
 """Of correlations, which end at 1."""
 
 
@@ -299,7 +294,7 @@ class TrainingDynamics(Finding):
     """
 
     what: str
-    pairs: tuple[Pair, ...]
+    pairs: tuple[TrunkAndDecay, ...]
     lacking: int
 
     kind: ClassVar[str] = "training-dynamics"
@@ -319,16 +314,21 @@ class TrainingDynamics(Finding):
                 "their trunks."
             )
         seeds = f"{len(self.pairs)} seed{'s' if len(self.pairs) > 1 else ''}"
-        answers = (("held here", True), ("did not hold here", False), ("not told from noise", None))
-        by_answer = {
-            words: [claim.said for claim in self.claims if claim.held is held]
-            for words, held in answers
+        outcomes = (
+            ("held here", True),
+            ("did not hold here", False),
+            ("not told from noise", None),
+        )
+        found = {
+            words: clauses
+            for words, held in outcomes
+            if (clauses := [claim.clause for claim in self.claims if claim.held is held])
         }
-        tally = ", ".join(f"{len(said)} {words}" for words, said in by_answer.items() if said)
-        clauses = [
-            f"{words.capitalize()}: {'; '.join(said)}." for words, said in by_answer.items() if said
+        tally = ", ".join(f"{len(clauses)} {words}" for words, clauses in found.items())
+        sentences = [
+            f"{words.capitalize()}: {'; '.join(clauses)}." for words, clauses in found.items()
         ]
-        return " ".join([f"{self.what}, {seeds}: of MiniCPM's six findings {tally}.", *clauses])
+        return " ".join([f"{self.what}, {seeds}: of MiniCPM's six findings {tally}.", *sentences])
 
     @cached_property
     def quantities(self) -> tuple[Quantity, ...]:
@@ -339,21 +339,25 @@ class TrainingDynamics(Finding):
         return tuple(each for each in found if each is not None)
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """What is missing, and what one seed cannot tell."""
-        said = []
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """Missing dynamics, and one seed."""
+        found = []
         if self.lacking:
-            said.append(
-                f"{self.what}: {self.lacking} finished decays have too few rows of dynamics, they "
-                "or their trunks; what was trained before `dynamics` was asked for is not trained "
-                "again"
+            found.append(
+                Diagnostic(
+                    "few-dynamics",
+                    f"{self.lacking} finished decays have too few rows of dynamics, they or their "
+                    "trunks; what was trained before `dynamics` was asked for is not trained again",
+                    decays=self.lacking,
+                )
             )
         if len(self.pairs) == 1:
-            said.append(f"{self.what}: one seed has no interval, and what held may be its luck")
-        return tuple(said)
+            message = "one seed has no interval, and what held may be its luck"
+            found.append(Diagnostic("one-seed", message, seeds=1))
+        return tuple(each.at(self.what, runs=self.what) for each in found)
 
     def _over_seeds(
-        self, quantity: str, of_pair: OfPair, unit: str, scale: Scale
+        self, quantity: str, of_pair: Measure, unit: str, scale: MeanScale
     ) -> Quantity | None:
         """Mean over seeds on the scale; None where some seed has no such number."""
         there, back = scale
@@ -371,13 +375,13 @@ class TrainingDynamics(Finding):
         return self.quantity(quantity, Interval(back(mean), low, high), unit, runs=self.what)
 
 
-MEASURES: tuple[tuple[str, OfPair, str, Scale], ...] = (
-    ("change-ratio", Pair.change_ratio, "", LOG),
+MEASURES: tuple[tuple[str, Measure, str, MeanScale], ...] = (
+    ("change-ratio", TrunkAndDecay.change_ratio, "", LOG),
     ("change-correlation-mean",
      lambda pair: mean_of_known(pair.change_correlations()), "", FISHER),
     ("change-correlation-lowest",
      lambda pair: float(pair.change_correlations().min()), "", FISHER),
-    ("change-exponent", Pair.change_exponent, "", PLAIN),
+    ("change-exponent", TrunkAndDecay.change_exponent, "", PLAIN),
     ("grad-norm-ratio", lambda pair: pair.ratio("grad_norm"), "", LOG),
     ("cosine-positive-decay",
      lambda pair: pair.in_decay("cosine_positive"), "", PLAIN),
@@ -413,7 +417,7 @@ def training_dynamics(records: Records) -> tuple[TrainingDynamics, ...]:
             continue
         for what, runs in _alike(records, experiment.name).items():
             pairs = [
-                Pair(trunk=dynamics[run.trunk], branch=dynamics[run.segment])
+                TrunkAndDecay(trunk=dynamics[run.trunk], branch=dynamics[run.segment])
                 for run in runs
                 if run.trunk in dynamics and run.segment in dynamics
             ]
@@ -436,6 +440,6 @@ def _alike(records: Records, experiment: str) -> dict[str, list[Run]]:
     varied = [axis for axis in axes if len({run.axes[axis] for run in runs}) > 1]
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        said = [f"{axis.partition('.')[2]} {run.axes[axis]}" for axis in varied]
-        groups[", ".join([f"{run.size} to {run.horizon}", *said])].append(run)
+        values = [f"{axis.partition('.')[2]} {run.axes[axis]}" for axis in varied]
+        groups[", ".join([f"{run.size} to {run.horizon}", *values])].append(run)
     return dict(groups)

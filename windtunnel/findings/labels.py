@@ -21,7 +21,7 @@ RULE_LABELS = {
 
 
 def _of_sets(fields: Mapping[str, Field]) -> str:
-    """`, docs`, `, mean of both sets`, or `, without long horizons`; of one set alone nothing."""
+    """`, docs`, `, mean of both sets`, or `, without long horizons`; empty for a single set."""
     if "sets" in fields:
         return f", mean of {'both' if fields['sets'] == 2 else fields['sets']} sets"
     if "without" in fields:

@@ -1,6 +1,4 @@
-"""Rules for the learning rate, judged on measured valleys by the loss that they give up.
-
-Learning rate and batch together: how the best rate moves with the batch, and what rules cost.
+"""Learning rate and batch together: how the best rate moves with the batch, and what rules cost.
 
 A grid over `recipe.lr` and `recipe.batch_tokens` at one length. An optimum is flat, so a rule is
 judged by its regret: the loss given up by following it instead of each cell's own best rate.
@@ -13,26 +11,31 @@ from typing import ClassVar
 import numpy as np
 
 from windtunnel.config.study import GridExperiment
-from windtunnel.errors import FitError
-from windtunnel.findings.base import Finding, Quantity, said
+from windtunnel.errors import Diagnostic, FitError
+from windtunnel.findings.base import (
+    NATS,
+    Finding,
+    Quantity,
+    coefficient,
+    missing_runs,
+    with_ends,
+)
 from windtunnel.findings.labels import RULE_LABELS
 from windtunnel.findings.lr_curves import (
     BATCH,
     RATE,
     SIZE,
+    LRCurves,
     SeedNoise,
-    Valleys,
+    count_missing_runs,
     mean_exponent,
-    missing_runs,
+    noise_between_seeds,
     rate_grids,
     read_variants,
-    seed_noise,
     variants,
 )
-from windtunnel.findings.lr_transfer import NATS
 from windtunnel.findings.records import Records
 from windtunnel.laws import Fit, Interval, Power2, Table, fit
-from windtunnel.laws.interval import NO_INTERVAL
 
 # Published: StepLaw (arXiv 2503.04715), N non-embedding, D and batch in tokens.
 STEPLAW_RATE = Power2(a=1.79, b=-0.713, c=0.307)
@@ -40,8 +43,8 @@ STEPLAW_BATCH = (0.58, 0.571)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Follow:
-    """What a rule for the batch gives up at the batches other than `anchor`, nats per token.
+class RuleCost:
+    """Loss given up by a batch rule at the batches other than `anchor`, nats per token.
 
     `known` cells lie inside the rates tried, `outside` ones do not; nan where none is known.
     """
@@ -55,7 +58,7 @@ class Follow:
 
 @dataclass(frozen=True, kw_only=True)
 class StepLaw:
-    """Its rate and batch for one size at the tokens of the grid.
+    """StepLaw's rate and batch for one size at the tokens of the grid.
 
     Attributes:
         size: such as `64x3`.
@@ -81,31 +84,31 @@ class StepLaw:
     rate_regret: float
 
 
-def middle_batch(sizes: Sequence[Valleys]) -> float:
+def middle_batch(sizes: Sequence[LRCurves]) -> float:
     """The batch from which rules start; of an even number of batches the lower middle one."""
-    batches = sorted({valley.at for size in sizes for valley in size.valleys})
+    batches = sorted({curve.at for size in sizes for curve in size.curves})
     return batches[(len(batches) - 1) // 2]
 
 
-def follow(sizes: Sequence[Valleys], exponent: float) -> Follow:
-    """Carry each size's best rate from the middle batch to the others as batch^exponent.
+def rule_cost(sizes: Sequence[LRCurves], exponent: float) -> RuleCost:
+    """The cost of scaling each size's best rate from the middle batch as batch^exponent.
 
     A size without a best rate there is left out.
     """
     anchor = middle_batch(sizes)
     lost = []
     for size in sizes:
-        at = {valley.at: valley for valley in size.valleys}
+        at = {curve.at: curve for curve in size.curves}
         start = at[anchor].best if anchor in at else None
         if start is None:
             continue
         lost += [
-            float(valley.above_best(start.value * (batch / anchor) ** exponent))
-            for batch, valley in at.items()
+            float(curve.above_best(start.value * (batch / anchor) ** exponent))
+            for batch, curve in at.items()
             if batch != anchor
         ]
     known = [value for value in lost if np.isfinite(value)]
-    return Follow(
+    return RuleCost(
         anchor=anchor,
         mean=float(np.mean(known)) if known else np.nan,
         worst=max(known, default=np.nan),
@@ -114,15 +117,15 @@ def follow(sizes: Sequence[Valleys], exponent: float) -> Follow:
     )
 
 
-def published(size: Valleys, *, middle: float) -> StepLaw:
+def published(size: LRCurves, *, middle: float) -> StepLaw:
     """StepLaw at one size of a grid whose middle batch is `middle`."""
-    valleys = size.valleys
-    tokens = float(np.mean([valley.tokens for valley in valleys]))
+    curves = size.curves
+    tokens = float(np.mean([curve.tokens for curve in curves]))
     batch = STEPLAW_BATCH[0] * tokens ** STEPLAW_BATCH[1]
-    nearest = min(valleys, key=lambda valley: abs(np.log(valley.at / batch)))
+    nearest = min(curves, key=lambda curve: abs(np.log(curve.at / batch)))
     lr = float(STEPLAW_RATE(nearest.params, tokens))
-    lowest = min(valley.lowest for valley in valleys)
-    at_middle = [float(valley.above_best(lr)) for valley in valleys if valley.at == middle]
+    lowest = min(curve.lowest for curve in curves)
+    at_middle = [float(curve.above_best(lr)) for curve in curves if curve.at == middle]
     return StepLaw(
         size=size.name,
         params=nearest.params,
@@ -145,26 +148,26 @@ class JointFinding(Finding):
     """The surface of loss over rate and batch at every size, and rules on it.
 
     Attributes:
-        sizes: the valleys of every size along the batch.
+        sizes: the LR curves of every size along the batch.
         exponent: of the best rate in the batch, mean over sizes; None where none has two optima.
         follows: the cost of every rule, by its name.
         power2: the law lr = a params^b batch^c; None where too few cells have an optimum.
-        why_not: what the law said then.
+        problem: why there is none.
         steplaw: StepLaw's published rate and batch at every size.
         noise: between seeds.
         missing: planned runs that have not ended.
-        left_out: why others have no valleys.
+        left_out: why others have no LR curves.
     """
 
-    sizes: tuple[Valleys, ...]
+    sizes: tuple[LRCurves, ...]
     exponent: Interval | None
-    follows: dict[str, Follow]
+    rule_costs: dict[str, RuleCost]
     power2: Fit | None
-    why_not: str
+    problem: FitError | None
     steplaw: tuple[StepLaw, ...]
     noise: SeedNoise | None
     missing: int = 0
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[FitError, ...] = ()
 
     kind: ClassVar[str] = "lr-batch"
     title: ClassVar[str] = "Learning rate and batch"
@@ -185,16 +188,16 @@ class JointFinding(Finding):
         supported = f"It supports {rules}" if rules else "It supports none of the usual rules"
         costs = ", ".join(
             f"{RULE_LABELS[name]} {each.mean:.3f} (at most {each.worst:.3f})"
-            for name, each in self.follows.items()
+            for name, each in self.rule_costs.items()
             if name in RULES and each.known
         )
-        middle = self.follows["none"].anchor
+        middle = self.rule_costs["none"].anchor
         cost = (
             f" From batch {middle:.0f} on, the loss given up in nats is: {costs}." if costs else ""
         )
         noise = f" Seeds differ by {self.noise.sigma.value:.2g} nats." if self.noise else ""
         return (
-            f"The best rate grows as batch^{said(self.exponent)}. {supported} "
+            f"The best rate grows as batch^{with_ends(self.exponent)}. {supported} "
             f"(none is 0, sqrt 0.5, linear 1).{cost}{noise}"
         )
 
@@ -208,45 +211,58 @@ class JointFinding(Finding):
             *self._power2(),
             *self._published(),
             *(
-                self.quantity("best-rate", valley.best, at=valley.label, size=size.name or None)
+                self.quantity("best-rate", curve.best, at=curve.label, size=size.name or None)
                 for size in self.sizes
-                for valley in size.valleys
-                if valley.best is not None
+                for curve in size.curves
+                if curve.best is not None
             ),
             *noise,
         )
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """Optima at an edge, divergence, rules that left the rates tried, runs still to come."""
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """Optima at an edge, divergence, rules that leave the rates tried, missing runs."""
         found = [warning for size in self.sizes for warning in size.warnings]
-        found += self.left_out
+        found += [each.diagnostic() for each in self.left_out]
         found += [
-            f"{RULE_LABELS[name]}: {each.outside} of {each.outside + each.known} cells lie "
-            "outside the rates tried and are not in its regret"
-            for name, each in self.follows.items()
+            Diagnostic(
+                "outside-rates",
+                f"{RULE_LABELS[name]}: {each.outside} of {each.outside + each.known} cells lie "
+                "outside the rates tried and are not in its regret",
+                rule=name,
+                cells=each.outside,
+                of=each.outside + each.known,
+            )
+            for name, each in self.rule_costs.items()
             if each.outside
         ]
-        if self.power2 is None:
-            found.append(f"no law of rate by size and batch: {self.why_not}")
+        if self.problem is not None:
+            message = f"no law of rate by size and batch: {self.problem}"
+            found.append(Diagnostic("no-rate-law", message, cause=self.problem.code))
         found += self._published_warnings()
         if self.missing:
-            found.append(f"{self.missing} planned runs are not there yet")
+            found.append(missing_runs(self.missing))
         return tuple(found)
 
-    def _published_warnings(self) -> Iterator[str]:
+    def _published_warnings(self) -> Iterator[Diagnostic]:
         for each in self.steplaw:
             if not np.isfinite(each.regret):
-                yield (
+                yield Diagnostic(
+                    "published-outside",
                     f"StepLaw's rate for {each.size or 'this size'}, {each.lr:.3g}, lies outside "
                     f"the tried rates ({each.tried[0]:.3g} to {each.tried[1]:.3g}) or beside one "
-                    "that diverged"
+                    "that diverged",
+                    size=each.size,
+                    lr=each.lr,
+                    tried=each.tried,
                 )
         least = min(each.hidden_scale for each in self.steplaw)
         if least < 1:
-            yield (
+            yield Diagnostic(
+                "published-parametrization",
                 "StepLaw's rate was published for the standard parametrization; used as the base "
-                f"rate of muP, hidden matrices train at down to {least:.2g} times it"
+                f"rate of muP, hidden matrices train at down to {least:.2g} times it",
+                hidden_scale=least,
             )
 
     def _exponents(self) -> Iterator[Quantity]:
@@ -258,7 +274,7 @@ class JointFinding(Finding):
                 yield self.quantity("exponent", size.exponent, size=size.name or None)
 
     def _regrets(self) -> Iterator[Quantity]:
-        for name, each in self.follows.items():
+        for name, each in self.rule_costs.items():
             if each.known:
                 yield self.quantity("given-up-mean", each.mean, NATS, rule=name)
                 yield self.quantity("given-up-worst", each.worst, NATS, rule=name)
@@ -268,9 +284,7 @@ class JointFinding(Finding):
             return
         fitted, regret = self.power2, self.power2.details
         for name, of in (("b", "size"), ("c", "batch")):
-            ends = fitted.intervals.get(name, NO_INTERVAL)
-            found = Interval(fitted.coefficients[name], *ends)
-            yield self.quantity("power2-exponent", found, input=of)
+            yield self.quantity("power2-exponent", coefficient(fitted, name), input=of)
         for name in ("mean", "worst"):
             if regret[f"regret_{name}"] is not None:
                 value = regret[f"regret_{name}"]
@@ -279,7 +293,7 @@ class JointFinding(Finding):
     def _published(self) -> Iterator[Quantity]:
         known = [each.rate_regret for each in self.steplaw if np.isfinite(each.rate_regret)]
         if known:
-            batch = self.follows["none"].anchor
+            batch = self.rule_costs["none"].anchor
             mean = float(np.mean(known))
             yield self.quantity("published-rate-regret", mean, NATS, batch=batch)
         for each in self.steplaw:
@@ -303,37 +317,37 @@ def joints(records: Records) -> tuple[JointFinding, ...]:
 def _read(records: Records, grid: GridExperiment) -> JointFinding | None:
     """None while no size has two batches with three rates."""
     runs = records.of(grid.name, decayed=False)
-    sizes, left_out = read_variants(records, variants(grid, runs, [SIZE]), along="batch_tokens")
+    sizes, refused = read_variants(records, variants(grid, runs, [SIZE]), along="batch_tokens")
     if not sizes:
         return None
     known = [size for size in sizes if size.exponent is not None]
     exponent = mean_exponent(known) if known else None
     rules = RULES | ({"measured": exponent.value} if exponent else {})
-    power2, why_not = _power2(sizes)
+    power2, problem = _power2(sizes)
     return JointFinding(
         experiment=grid.name,
         sizes=sizes,
-        left_out=left_out,
+        left_out=refused,
         exponent=exponent,
-        follows={name: follow(sizes, value) for name, value in rules.items()},
+        rule_costs={name: rule_cost(sizes, value) for name, value in rules.items()},
         power2=power2,
-        why_not=why_not,
+        problem=problem,
         steplaw=tuple(published(size, middle=middle_batch(sizes)) for size in sizes),
-        noise=seed_noise([valley for size in sizes for valley in size.valleys]),
-        missing=missing_runs(records, grid),
+        noise=noise_between_seeds([curve for size in sizes for curve in size.curves]),
+        missing=count_missing_runs(records, grid),
     )
 
 
-def _power2(sizes: tuple[Valleys, ...]) -> tuple[Fit | None, str]:
+def _power2(sizes: tuple[LRCurves, ...]) -> tuple[Fit | None, FitError | None]:
     """The law through every cell's best rate, or why there is none."""
-    valleys = [valley for size in sizes for valley in size.valleys]
+    curves = [curve for size in sizes for curve in size.curves]
     table = Table(
-        x=np.concatenate([np.full(v.lr.size, v.params) for v in valleys]),
-        z=np.concatenate([np.full(v.lr.size, v.at) for v in valleys]),
-        y=np.concatenate([v.lr for v in valleys]),
-        loss=np.concatenate([v.loss for v in valleys]),
+        x=np.concatenate([np.full(v.lr.size, v.params) for v in curves]),
+        z=np.concatenate([np.full(v.lr.size, v.at) for v in curves]),
+        y=np.concatenate([v.lr for v in curves]),
+        loss=np.concatenate([v.loss for v in curves]),
     )
     try:
-        return fit(table, "power2", holdout=None), ""
+        return fit(table, "power2", holdout=None), None
     except FitError as refused:
-        return None, str(refused)
+        return None, refused

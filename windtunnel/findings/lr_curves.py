@@ -1,10 +1,8 @@
-"""What a grid over learning rate compares: the values of its other axes, in words.
+"""LR curves of a grid: loss over learning rate by size, length or batch, and where it is lowest.
 
-Loss over learning rate: a valley for each size, length or batch, and how its floor moves.
-
-Noise between seeds, measured near the minima of a grid over learning rate.
-
-From the runs of a grid to valleys: cells, what diverged, and the law `lr-valley` on the rest.
+The runs of a grid are split into variants by the values of its other axes. In each, the law
+`lr-valley` is fitted to the rates at which no seed diverged. Noise between seeds is measured near
+the minima.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from windtunnel.config.study import GridExperiment
-from windtunnel.errors import FitError
-from windtunnel.findings.base import LEVEL, doubled
+from windtunnel.errors import Diagnostic, FitError
+from windtunnel.findings.base import LEVEL, coefficient, doubled
 from windtunnel.findings.records import Records
 from windtunnel.laws import Fit, Interval, Table, fit
 from windtunnel.laws.interval import NO_INTERVAL, quantiles
@@ -39,7 +37,7 @@ WORDS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variant:
+class GridVariant:
     """One combination of values; `name` is empty where a grid has only one."""
 
     name: str
@@ -53,7 +51,9 @@ def rate_grids(records: Records) -> Iterator[GridExperiment]:
             yield experiment
 
 
-def variants(grid: GridExperiment, runs: Sequence[Run], axes: Sequence[str]) -> tuple[Variant, ...]:
+def variants(
+    grid: GridExperiment, runs: Sequence[Run], axes: Sequence[str]
+) -> tuple[GridVariant, ...]:
     """The runs by their values on these axes, in the order of the study file.
 
     The axes of a schedule are None for a trunk, which then belongs to every variant.
@@ -71,7 +71,7 @@ def variants(grid: GridExperiment, runs: Sequence[Run], axes: Sequence[str]) -> 
         ]
 
     return tuple(
-        Variant(
+        GridVariant(
             name=", ".join(_said(axes[place], values[place]) for place in named),
             runs=tuple(
                 run
@@ -100,12 +100,12 @@ def _said(axis: str, value: Any) -> str:
 
 
 Along = Literal["width", "depth", "params", "tokens", "batch_tokens"]
-TOLD = ("edge-minimum", "few-points", "noise-unidentified")
+SHOWN = ("edge-minimum", "few-points", "noise-unidentified")
 """Diagnostics of a fit that concern a reader of a grid."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Valley:
+class LRCurve:
     """One size, length or batch: loss at every rate, and where it is lowest.
 
     Attributes:
@@ -173,16 +173,16 @@ class Valley:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carried:
-    """The best rate of one place, used at another.
+class TransferredLR:
+    """The best rate of one curve, used at another.
 
     `lost` is the loss above the lowest there, nats per token: nan where that rate was not tried or
     diverged; without an interval where `to` has no optimum (then it is a lower bound), or where the
     interval leaves the rates tried.
     """
 
-    source: Valley
-    to: Valley
+    source: LRCurve
+    to: LRCurve
     lost: Interval
 
     @property
@@ -192,16 +192,16 @@ class Carried:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Valleys:
-    """The valleys of one variant of a grid, ascending, and the law through their optima.
+class LRCurves:
+    """The LR curves of one variant of a grid, ascending, and the law through their optima.
 
     Attributes:
         name: of the variant, such as `muP`; empty where the grid has one.
-        along: what the valleys differ in.
+        along: what the curves differ in.
         table: the runs, with that as `params`.
-        valleys: those with three rates or more.
+        curves: those with three rates or more.
         fitted: lr* = k at^b; None where fewer than two optima lie inside the rates tried.
-        why_not: what the law said then.
+        problem: why there is none.
         runs_diverged: how many.
         left_out: places with fewer than three rates that trained.
     """
@@ -209,34 +209,26 @@ class Valleys:
     name: str
     along: Along
     table: Table
-    valleys: tuple[Valley, ...]
+    curves: tuple[LRCurve, ...]
     fitted: Fit | None
-    why_not: str
+    problem: FitError | None
     runs_diverged: int
     left_out: tuple[str, ...] = ()
 
     @property
-    def of(self) -> str:
-        """`, muP`: what follows the name of a quantity."""
-        return f", {self.name}" if self.name else ""
-
-    @property
-    def largest(self) -> Valley:
-        """The last valley."""
-        return self.valleys[-1]
+    def largest(self) -> LRCurve:
+        """The last curve."""
+        return self.curves[-1]
 
     @cached_property
-    def source(self) -> Valley | None:
-        """The smallest one with an optimum, whose rate is carried to the others."""
-        return next((valley for valley in self.valleys if valley.best is not None), None)
+    def source(self) -> LRCurve | None:
+        """The smallest one with an optimum, whose rate is transferred to the others."""
+        return next((curve for curve in self.curves if curve.best is not None), None)
 
     @cached_property
     def exponent(self) -> Interval | None:
-        """Of the best rate in `at`."""
-        if self.fitted is None:
-            return None
-        ends = self.fitted.intervals.get("b", NO_INTERVAL)
-        return Interval(self.fitted.coefficients["b"], *ends)
+        """Exponent of the best rate in `at`."""
+        return None if self.fitted is None else coefficient(self.fitted, "b")
 
     @property
     def exponents(self) -> Floats:
@@ -251,25 +243,27 @@ class Valleys:
         return None if self.exponent is None else doubled(self.exponent)
 
     @cached_property
-    def carried(self) -> tuple["Carried", ...]:
-        """What the rate of `source` gives up at every place beyond it, the farthest first."""
+    def transferred(self) -> tuple["TransferredLR", ...]:
+        """Loss given up by the rate of `source` at every place beyond it, the farthest first."""
         source = self.source
         if source is None or source.best is None:
             return ()
-        beyond = [valley for valley in self.valleys if valley.at > source.at]
+        beyond = [curve for curve in self.curves if curve.at > source.at]
         return tuple(
-            Carried(source=source, to=valley, lost=self._lost(source, source.best.value, valley))
-            for valley in reversed(beyond)
+            TransferredLR(
+                source=source, to=curve, lost=self._lost(source, source.best.value, curve)
+            )
+            for curve in reversed(beyond)
         )
 
-    def _lost(self, source: Valley, rate: float, valley: Valley) -> Interval:
-        value = float(valley.above_best(rate))
-        if valley.best is None or not np.isfinite(value):
+    def _lost(self, source: LRCurve, rate: float, curve: LRCurve) -> Interval:
+        value = float(curve.above_best(rate))
+        if curve.best is None or not np.isfinite(value):
             return Interval(value, *NO_INTERVAL)
-        pair = fit_pair(self.table, source.at, valley.at)
+        pair = fit_pair(self.table, source.at, curve.at)
         exponents = pair.draws[:, pair.form.index("b")]
-        rates = valley.best.value * (source.at / valley.at) ** exponents
-        above = np.nan_to_num(valley.above_best(rates), nan=np.inf)
+        rates = curve.best.value * (source.at / curve.at) ** exponents
+        above = np.nan_to_num(curve.above_best(rates), nan=np.inf)
         low, high = quantiles(above, LEVEL)
         if not np.isfinite(high):
             return Interval(value, *NO_INTERVAL)
@@ -278,27 +272,40 @@ class Valleys:
         return Interval(value, 0.0 if same else low, high)
 
     @property
-    def warnings(self) -> Iterator[str]:
-        """What the law warned of, what has no valley, and which runs diverged."""
-        name = f"{self.name}: " if self.name else ""
-        if self.fitted is None:
-            yield f"{name}no drift of the best rate: {self.why_not}"
-        else:
-            yield from (f"{name}{w.message}" for w in self.fitted.warnings if w.code in TOLD)
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """Warnings of the law, places without a curve, and divergence."""
+        found = tuple(self._warned())
+        return (
+            tuple(each.at(self.name, variant=self.name) for each in found) if self.name else found
+        )
+
+    def _warned(self) -> Iterator[Diagnostic]:
+        if self.problem is not None:
+            message = f"no drift of the best rate: {self.problem}"
+            yield Diagnostic("no-drift", message, cause=self.problem.code)
+        elif self.fitted is not None:
+            yield from (each for each in self.fitted.warnings if each.code in SHOWN)
         if self.left_out:
-            few = ", ".join(self.left_out)
-            yield f"{name}fewer than three rates trained, and no valley, at {few}"
+            yield Diagnostic(
+                "few-rates",
+                "fewer than three rates trained, and no LR curve, at " + ", ".join(self.left_out),
+                places=self.left_out,
+            )
         if self.runs_diverged:
             places = "; ".join(
-                f"{valley.label} at {', '.join(f'{rate:.3g}' for rate in valley.diverged)}"
-                for valley in self.valleys
-                if valley.diverged
+                f"{curve.label} at {', '.join(f'{rate:.3g}' for rate in curve.diverged)}"
+                for curve in self.curves
+                if curve.diverged
             )
-            yield f"{name}{self.runs_diverged} runs diverged" + (f" ({places})" if places else "")
+            yield Diagnostic(
+                "diverged-runs",
+                f"{self.runs_diverged} runs diverged" + (f" ({places})" if places else ""),
+                runs=self.runs_diverged,
+            )
 
 
 def fit_pair(table: Table, first: float, second: float) -> Fit:
-    """The law of two valleys alone.
+    """The law of two curves alone.
 
     Its line passes through both optima, in every resample too: so it gives each of them an interval
     that assumes no power law between the others.
@@ -307,13 +314,13 @@ def fit_pair(table: Table, first: float, second: float) -> Fit:
     return fit(table.subset(mine), "lr-valley", holdout=None)
 
 
-def mean_exponent(variants: Sequence[Valleys]) -> Interval:
-    """Mean exponent of variants that have one; their runs, and so their noises, are apart."""
+def mean_exponent(variants: Sequence[LRCurves]) -> Interval:
+    """Mean exponent of the variants that have one; their runs are independent."""
     values = [each.exponent.value for each in variants if each.exponent is not None]
     return Interval(float(np.mean(values)), *_ends([each.exponents for each in variants], np.mean))
 
 
-def exponent_between(first: Valleys, second: Valleys) -> Interval | None:
+def exponent_between(first: LRCurves, second: LRCurves) -> Interval | None:
     """Exponent of the first less that of the second; None where either has none."""
     if first.exponent is None or second.exponent is None:
         return None
@@ -346,11 +353,11 @@ def mean_of(noise: SeedNoise | None, value: float, seeds: float) -> Interval:
     return Interval(value, value - float(half), value + float(half))
 
 
-def seed_noise(valleys: Sequence[Valley]) -> SeedNoise | None:
-    """Pooled over the rates near every minimum; None where no rate has two that differ."""
+def noise_between_seeds(curves: Sequence[LRCurve]) -> SeedNoise | None:
+    """Noise pooled over the rates near every minimum; None where no rate has two seeds."""
     from scipy.stats import chi2
 
-    groups = [valley.loss[valley.lr == rate] for valley in valleys for rate in valley.near]
+    groups = [curve.loss[curve.lr == rate] for curve in curves for rate in curve.near]
     sizes = [group.size for group in groups]
     if not groups or max(sizes) < 2:
         return None
@@ -365,11 +372,11 @@ def seed_noise(valleys: Sequence[Valley]) -> SeedNoise | None:
 
 
 MIN_RATES = 3
-"""Of a valley: the lowest one needs a neighbour to each side."""
+"""Of an LR curve: the lowest one needs a neighbour to each side."""
 
 
-def valleys_of(records: Records, runs: Sequence[Run], *, name: str, along: Along) -> Valleys:
-    """One variant's valleys.
+def lr_curves_of(records: Records, runs: Sequence[Run], *, name: str, along: Along) -> LRCurves:
+    """The LR curves of one variant.
 
     A rate at which some seed diverged is no rate to use: it counts as diverged, and the seeds that
     survived do not enter the fit.
@@ -388,7 +395,7 @@ def valleys_of(records: Records, runs: Sequence[Run], *, name: str, along: Along
     if len(kept) < 2:
         raise FitError(
             "too-few-places",
-            f"{name or 'no valley'}: fewer than two places along {along} have {MIN_RATES} rates "
+            f"{name or 'no LR curve'}: fewer than two places along {along} have {MIN_RATES} rates "
             f"that trained; {diverged} runs diverged",
             along=along,
             places=len(kept),
@@ -403,19 +410,19 @@ def valleys_of(records: Records, runs: Sequence[Run], *, name: str, along: Along
         loss=[run.loss for run in sound if run.loss is not None],
         trunk=[run.trunk for run in sound],
     )
-    fitted, why_not = None, ""
+    fitted, problem = None, None
     try:
         fitted = fit(table, "lr-valley", holdout=None)
     except FitError as refused:
-        why_not = str(refused)
+        problem = refused
     best = {} if fitted is None else _optima(table, fitted)
     details = {} if fitted is None else {float(s["params"]): s for s in fitted.details["sizes"]}
-    return Valleys(
+    return LRCurves(
         name=name,
         along=along,
         table=table,
-        valleys=tuple(
-            _valley(
+        curves=tuple(
+            _curve(
                 records,
                 by_place[at],
                 along=along,
@@ -426,27 +433,27 @@ def valleys_of(records: Records, runs: Sequence[Run], *, name: str, along: Along
             for at in kept
         ),
         fitted=fitted,
-        why_not=why_not,
+        problem=problem,
         runs_diverged=diverged,
         left_out=tuple(_label(by_place[at][0], along) for at in places if at not in kept),
     )
 
 
 def read_variants(
-    records: Records, variants: Sequence[Variant], *, along: Along
-) -> tuple[tuple[Valleys, ...], tuple[str, ...]]:
-    """The valleys of those that have any, and why the others have none."""
-    found, left_out = [], []
+    records: Records, variants: Sequence[GridVariant], *, along: Along
+) -> tuple[tuple[LRCurves, ...], tuple[FitError, ...]]:
+    """The LR curves of those that have any, and why the others have none."""
+    found, problems = [], []
     for each in variants:
         try:
-            found.append(valleys_of(records, each.runs, name=each.name, along=along))
+            found.append(lr_curves_of(records, each.runs, name=each.name, along=along))
         except FitError as refused:
-            left_out.append(str(refused))
-    return tuple(found), tuple(left_out)
+            problems.append(refused)
+    return tuple(found), tuple(problems)
 
 
-def missing_runs(records: Records, experiment: GridExperiment) -> int:
-    """How many planned runs have not ended: neither a loss nor a divergence."""
+def count_missing_runs(records: Records, experiment: GridExperiment) -> int:
+    """Number of planned runs that have not ended: neither a loss nor a divergence."""
     sizes = experiment.sizes_named or records.config.model.sizes
     axes = [values for axis, values in experiment.axes.items() if axis != "size"]
     cells = int(np.prod([len(sizes), *map(len, axes)]))
@@ -460,7 +467,7 @@ def missing_runs(records: Records, experiment: GridExperiment) -> int:
 def _diverged(
     runs: Sequence[Run], blown: Sequence[Run], *, along: Along, at: float
 ) -> frozenset[float]:
-    """Rates at which some run of this valley diverged.
+    """Rates at which some run of this curve diverged.
 
     Along tokens a trunk that diverged takes with it every length that it had not finished.
     """
@@ -471,7 +478,7 @@ def _diverged(
 
 
 def _optima(table: Table, fitted: Fit) -> dict[float, Interval]:
-    """The optimum of every valley that has one, with an interval of its own."""
+    """The optimum of every curve that has one, with an interval of its own."""
     used = [size for size in fitted.details["sizes"] if size["used"]]
     places = [float(size["params"]) for size in used]
     found = {}
@@ -482,7 +489,7 @@ def _optima(table: Table, fitted: Fit) -> dict[float, Interval]:
     return found
 
 
-def _valley(
+def _curve(
     records: Records,
     runs: Sequence[Run],
     *,
@@ -490,7 +497,7 @@ def _valley(
     diverged: frozenset[float],
     best: Interval | None,
     details: Mapping[str, Any],
-) -> Valley:
+) -> LRCurve:
     lr, loss = np.array([[run.lr, run.loss] for run in runs], np.float64).T
     rates = np.unique([rate for rate in lr if rate not in diverged])
     means = np.array([loss[lr == rate].mean() for rate in rates])
@@ -505,7 +512,7 @@ def _valley(
         weight_decay_rule=base.weight_decay_rule,
     )
     used = best is not None
-    return Valley(
+    return LRCurve(
         at=float(getattr(first, along)),
         label=_label(first, along),
         params=float(first.params),

@@ -1,4 +1,4 @@
-"""How much a wrong learning rate costs, for every variant of one size: QK-norm on and off.
+"""The cost of a wrong learning rate for every variant of one size, such as with QK-norm.
 
 Learning-rate sensitivity of Wortsman et al. 2023 (arXiv 2309.14322): the mean over the rates tried
 of min(loss, loss at init) less the lowest loss. A run that diverged counts as the loss at init.
@@ -12,24 +12,29 @@ from typing import ClassVar
 import numpy as np
 
 from windtunnel.config.study import GridExperiment
-from windtunnel.findings.base import Finding, Quantity, said
+from windtunnel.errors import Diagnostic
+from windtunnel.findings.base import (
+    NATS,
+    Finding,
+    Quantity,
+    mean_of_seeds,
+    missing_runs,
+    with_ends,
+)
 from windtunnel.findings.lr_curves import (
     BATCH,
     MIN_RATES,
     RATE,
     SIZE,
-    Variant,
-    missing_runs,
+    GridVariant,
+    count_missing_runs,
     rate_grids,
     variants,
 )
-from windtunnel.findings.lr_transfer import NATS
 from windtunnel.findings.records import Records
 from windtunnel.laws import Interval
-from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.laws.table import Floats
 from windtunnel.runs.run import Run
-from windtunnel.runs.search.noise import interval_of_mean
 
 BYTES = 256
 """Of the byte tokenizer."""
@@ -53,7 +58,7 @@ class Rates:
 
     @property
     def means(self) -> Floats:
-        """Over seeds, (C,)."""
+        """Mean losses over seeds, (C,)."""
         return np.asarray(self.losses.mean(axis=0))
 
     @property
@@ -69,7 +74,7 @@ class Rates:
     @property
     def sensitivity(self) -> Interval:
         """Mean loss above the lowest, nats per token."""
-        return _mean(self.by_seed)
+        return mean_of_seeds(self.by_seed.tolist())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,10 +97,10 @@ class SensitivityFinding(Finding):
         """Every variant's sensitivity, and its ratio to the first."""
         rates = self.variants[0].rates
         each = "; ".join(
-            f"{variant.name} {said(variant.sensitivity, '.3f')}" for variant in self.variants
+            f"{variant.name} {with_ends(variant.sensitivity, '.3f')}" for variant in self.variants
         )
         ratios = "; ".join(
-            f"{other} over {first} {said(ratio)}" for other, first, ratio in self._ratios()
+            f"{other} over {first} {with_ends(ratio)}" for other, first, ratio in self._ratios()
         )
         return (
             f"Over the rates from {rates[0]:.3g} to {rates[-1]:.3g} the mean loss lies above the "
@@ -118,7 +123,7 @@ class SensitivityFinding(Finding):
             *(
                 self.quantity(
                     "lowest-loss",
-                    _mean(each.losses[:, np.argmin(each.means)]),
+                    mean_of_seeds(each.losses[:, np.argmin(each.means)].tolist()),
                     NATS,
                     variant=each.name,
                 )
@@ -132,29 +137,40 @@ class SensitivityFinding(Finding):
         )
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """Divergence, lowest losses at an edge, and runs that are still to come."""
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """Divergence, lowest losses at an edge, and missing runs."""
         found = []
         for each in self.variants:
             if each.diverged:
                 found.append(
-                    f"{each.name}: {each.diverged} runs diverged and count as the loss at init, "
-                    f"{self.loss_at_init:.2f}"
+                    Diagnostic(
+                        "diverged-runs",
+                        f"{each.name}: {each.diverged} runs diverged and count as the loss at "
+                        f"init, {self.loss_at_init:.2f}",
+                        variant=each.name,
+                        runs=each.diverged,
+                        loss=self.loss_at_init,
+                    )
                 )
             if each.best in (each.rates[0], each.rates[-1]):
                 found.append(
-                    f"{each.name}: the lowest loss is at {each.best:.3g}, an end of the rates "
-                    "tried: add rates beyond"
+                    Diagnostic(
+                        "edge-minimum",
+                        f"{each.name}: the lowest loss is at {each.best:.3g}, an end of the rates "
+                        "tried: add rates beyond",
+                        variant=each.name,
+                        lr=each.best,
+                    )
                 )
         if self.missing:
-            found.append(f"{self.missing} planned runs are not there yet")
+            found.append(missing_runs(self.missing))
         return tuple(found)
 
     def _ratios(self) -> Iterator[tuple[str, str, Interval]]:
-        """Of the others to the first, seed by seed: the seeds are the same."""
+        """Ratios of the others to the first, paired by seed."""
         first = self.variants[0]
         for other in self.variants[1:]:
-            logs = _mean(np.log(other.by_seed / first.by_seed))
+            logs = mean_of_seeds(np.log(other.by_seed / first.by_seed).tolist())
             ends = (math.exp(logs.low), math.exp(logs.high))
             yield other.name, first.name, Interval(math.exp(logs.value), *ends)
 
@@ -206,11 +222,11 @@ def _read(records: Records, grid: GridExperiment) -> SensitivityFinding | None:
             )
             for each, losses in compared
         ),
-        missing=missing_runs(records, grid),
+        missing=count_missing_runs(records, grid),
     )
 
 
-def _capped(variant: Variant, at_init: float) -> dict[tuple[float, int], float]:
+def _capped(variant: GridVariant, at_init: float) -> dict[tuple[float, int], float]:
     """Loss by rate and seed, at most that at init."""
     found = {}
     for run in variant.runs:
@@ -223,15 +239,8 @@ def _capped(variant: Variant, at_init: float) -> dict[tuple[float, int], float]:
 
 
 def _vocabulary(records: Records, run: Run) -> int:
-    """How many tokens there are, from the parameters of the embedding unless they are bytes."""
+    """Size of the vocabulary, from the parameters of the embedding unless tokens are bytes."""
     if records.config.data.tokenizer == "bytes" and records.config.data.vocab_size is None:
         return BYTES
     tables = 1 if records.config.model.tied else 2
     return int(run.params_embedding) // (int(run.width) * tables)
-
-
-def _mean(values: Floats) -> Interval:
-    mean = float(values.mean())
-    if values.size < 2:
-        return Interval(mean, *NO_INTERVAL)
-    return Interval(mean, *interval_of_mean(mean, float(values.std(ddof=1)), values.size))

@@ -1,8 +1,8 @@
-"""Does one learning rate fit every size, or every length of training? Grids over `recipe.lr`.
+"""Learning-rate transfer: whether one rate fits every size, or every length of training.
 
-muP (arXiv 2203.03466) promises that the best rate stays where it is as width grows. The promise is
-kept as far as the loss says so: an optimum is flat, so its drift stands beside the loss that the
-smallest model's rate gives up, and that beside the noise between seeds.
+muP (arXiv 2203.03466) promises that the best rate does not move with width. An optimum is flat, so
+the drift of the best rate is reported with the loss that the smallest model's rate gives up, and
+that loss with the noise between seeds.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,28 +10,35 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from windtunnel.config.study import GridExperiment
-from windtunnel.findings.base import Finding, Quantity, doubled, said, scaled
+from windtunnel.errors import Diagnostic, FitError
+from windtunnel.findings.base import (
+    NATS,
+    Finding,
+    Quantity,
+    doubled,
+    missing_runs,
+    scaled,
+    with_ends,
+)
 from windtunnel.findings.lr_curves import (
     BATCH,
     RATE,
     SIZE,
     Along,
-    Carried,
+    LRCurves,
     SeedNoise,
-    Valleys,
+    TransferredLR,
+    count_missing_runs,
     exponent_between,
     mean_exponent,
     mean_of,
-    missing_runs,
+    noise_between_seeds,
     rate_grids,
     read_variants,
-    seed_noise,
     variants,
 )
 from windtunnel.findings.records import Records
 from windtunnel.runs.run import Run
-
-NATS = "nats per token"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,30 +47,30 @@ class TransferFinding(Finding):
 
     Attributes:
         along: what grows.
-        variants: the valleys of each, in the order of the file.
+        variants: the LR curves of each, in the order of the file.
         noise: between seeds, over all variants.
         missing: planned runs that have not ended.
-        left_out: why others have no valleys.
+        left_out: why others have no LR curves.
     """
 
     along: Along
-    variants: tuple[Valleys, ...]
+    variants: tuple[LRCurves, ...]
     noise: SeedNoise | None
     missing: int = 0
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[FitError, ...] = ()
 
     kind: ClassVar[str] = "lr-transfer"
     title: ClassVar[str] = "Learning-rate transfer"
 
     @property
     def word(self) -> str:
-        """What grows, in words."""
+        """The name of what grows."""
         return "training length" if self.along == "tokens" else self.along
 
     @property
     def lead(self) -> str:
         """The drift of every variant, then what the smallest one's rate gives up."""
-        drifts = [f"{said(each.drift)}{_for(each)}" for each in self.variants if each.drift]
+        drifts = [f"{with_ends(each.drift)}{_for(each)}" for each in self.variants if each.drift]
         if not drifts:
             return (
                 "No two optima lie inside the rates tried, so no drift of the best rate is known: "
@@ -74,7 +81,7 @@ class TransferFinding(Finding):
         ]
         losses: dict[str, list[str]] = {}
         for variant in self.variants:
-            for each in variant.carried[:1]:
+            for each in variant.transferred[:1]:
                 place = f"At {each.to.label} the rate of {each.source.label} gives up"
                 losses.setdefault(place, []).append(_lost(each) + _for(variant))
         sentences += [f"{place} {_and(each)}." for place, each in losses.items()]
@@ -101,18 +108,22 @@ class TransferFinding(Finding):
         )
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """Of the laws, of divergence, of unequal lengths, and of runs that are still to come."""
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """Those of the laws, divergence, unequal lengths, and missing runs."""
         found = [warning for variant in self.variants for warning in variant.warnings]
-        found += self.left_out
-        lengths = {valley.tokens for variant in self.variants for valley in variant.valleys}
+        found += [each.diagnostic() for each in self.left_out]
+        lengths = {curve.tokens for variant in self.variants for curve in variant.curves}
         if self.along != "tokens" and len(lengths) > 1:
             found.append(
-                f"the sizes were trained on {min(lengths):.3g} to {max(lengths):.3g} tokens: the "
-                "drift is that of size and length together"
+                Diagnostic(
+                    "different-lengths",
+                    f"the sizes were trained on {min(lengths):.3g} to {max(lengths):.3g} tokens: "
+                    "the drift is that of size and length together",
+                    tokens=[min(lengths), max(lengths)],
+                )
             )
         if self.missing:
-            found.append(f"{self.missing} planned runs are not there yet")
+            found.append(missing_runs(self.missing))
         return tuple(found)
 
     def _drifts(self) -> Iterator[Quantity]:
@@ -127,15 +138,15 @@ class TransferFinding(Finding):
                 )
 
     def _losses(self) -> Iterator[Quantity]:
-        """What the lead and the warnings say of a rate that was not tried is no number."""
+        """Losses given up; a rate that was not tried has none."""
         for variant in self.variants:
-            for each in variant.carried:
+            for each in variant.transferred:
                 if not each.known:
                     continue
                 of: dict[str, str | float | None] = {
                     "along": self.along,
                     "times": each.to.at / each.source.at,
-                    "source": None if each.source is variant.valleys[0] else each.source.label,
+                    "source": None if each.source is variant.curves[0] else each.source.label,
                     "variant": variant.name or None,
                 }
                 yield self.quantity("given-up", each.lost, NATS, **of)
@@ -167,17 +178,17 @@ class TransferFinding(Finding):
                     ),
                     NATS,
                     along=self.along,
-                    times=mine.at / first.valleys[0].at,
+                    times=mine.at / first.curves[0].at,
                     variant=other.name,
                     base=first.name,
                 )
 
     def _bests(self) -> Iterator[Quantity]:
         for variant in self.variants:
-            for valley in variant.valleys:
-                if valley.best is not None:
+            for curve in variant.curves:
+                if curve.best is not None:
                     yield self.quantity(
-                        "best-rate", valley.best, at=valley.label, variant=variant.name or None
+                        "best-rate", curve.best, at=curve.label, variant=variant.name or None
                     )
         for variant in self.variants:
             last = variant.largest
@@ -202,16 +213,16 @@ def _read(records: Records, grid: GridExperiment) -> TransferFinding | None:
     others = [axis for axis in grid.axes if axis not in (RATE, SIZE)]
     if along == "tokens":
         others.append(SIZE)
-    found, left_out = read_variants(records, variants(grid, runs, others), along=along)
+    found, refused = read_variants(records, variants(grid, runs, others), along=along)
     if not found:
         return None
     return TransferFinding(
         experiment=grid.name,
         along=along,
         variants=found,
-        left_out=left_out,
-        noise=seed_noise([valley for each in found for valley in each.valleys]),
-        missing=missing_runs(records, grid),
+        left_out=refused,
+        noise=noise_between_seeds([curve for each in found for curve in each.curves]),
+        missing=count_missing_runs(records, grid),
     )
 
 
@@ -223,14 +234,14 @@ def growing(runs: Sequence[Run]) -> Along:
     return "depth" if len(widths) == 1 else "params"
 
 
-def _for(variant: Valleys) -> str:
+def _for(variant: LRCurves) -> str:
     return f" for {variant.name}" if variant.name else ""
 
 
-def _lost(carried: Carried) -> str:
-    if not carried.known:
+def _lost(transferred: TransferredLR) -> str:
+    if not transferred.known:
         return "an unknown loss, for it was not tried there or diverged,"
-    return f"{'' if carried.to.best else 'at least '}{said(carried.lost, '.3f')} nats"
+    return f"{'' if transferred.to.best else 'at least '}{with_ends(transferred.lost, '.3f')} nats"
 
 
 def _and(words: list[str]) -> str:

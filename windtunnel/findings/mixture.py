@@ -1,4 +1,4 @@
-"""A design of mixtures: what a law over them says of each loss, and which mixture is best."""
+"""A mixture design: the law over its mixtures, and the best mixture."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from itertools import product
 from typing import ClassVar
 
 from windtunnel.config.branch import BranchExperiment
-from windtunnel.errors import FitError
-from windtunnel.findings.base import LEVEL, Finding, Quantity, said
+from windtunnel.errors import Diagnostic, FitError
+from windtunnel.findings.base import LEVEL, NATS, Finding, Quantity, with_ends
 from windtunnel.findings.records import Records
 from windtunnel.findings.variants import branches_at
 from windtunnel.laws.mixture import MixtureFit, fit_mixture
@@ -15,41 +15,41 @@ from windtunnel.runs.table import as_row
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MixingFinding(Finding):
+class MixtureFinding(Finding):
     """The mixture law of one design, at one size and fork; `problem` says why there is none."""
 
     size: str
     fork: str
     law: MixtureFit | None
-    problem: str | None
+    problem: FitError | None
 
     kind: ClassVar[str] = "mixture"
     title: ClassVar[str] = "Which mixture to decay on"
 
     @property
     def lead(self) -> str:
-        """The best mixture, what it gains, and how well mixtures left out were foretold."""
+        """The best mixture, what it gains, and how well mixtures left out were predicted."""
         where = f"{self.size}, left after {self.fork}"
         if self.law is None:
             return f"{where}: no law: {self.problem}."
         best = self.law.best
         mixture = ", ".join(
-            f"{said(share, '.2f')} {source}" for source, share in best.shares.items()
+            f"{with_ends(share, '.2f')} {source}" for source, share in best.shares.items()
         )
         sets = " and ".join(name for name, weight in self.law.target.items() if weight)
         gains = "; ".join(
-            f"{said(gain.nats, '.4f')} nats over {gain.over}"
+            f"{with_ends(gain.nats, '.4f')} nats over {gain.over}"
             for gain in best.gains
             if not gain.none
         )
         ranks = ", ".join(
-            f"{said(choice.taken.rank, '.2f')} on {name} ({choice.chosen})"
+            f"{with_ends(choice.taken.rank, '.2f')} on {name} ({choice.chosen})"
             for name, choice in self.law.choices.items()
         )
         return (
-            f"{where}: the mean loss on {sets} is foretold to be lowest at {mixture}"
+            f"{where}: the mean loss on {sets} is predicted to be lowest at {mixture}"
             f"{f', by {gains}' if gains else ''}. Rank correlation with mixtures left out: "
-            f"{said(self.law.score.rank, '.2f')} of that mean; {ranks}."
+            f"{with_ends(self.law.score.rank, '.2f')} of that mean; {ranks}."
         )
 
     @property
@@ -58,9 +58,9 @@ class MixingFinding(Finding):
         return tuple(self._quantities()) if self.law else ()
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """Those of the law."""
-        return tuple(each.message for each in self.law.warnings) if self.law else ()
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """The warnings of the law."""
+        return self.law.warnings if self.law else ()
 
     def _quantities(self) -> Iterator[Quantity]:
         assert self.law is not None
@@ -68,15 +68,15 @@ class MixingFinding(Finding):
         for source, share in self.law.best.shares.items():
             yield self.quantity("share", share, source=source, **at)
         for gain in self.law.best.gains:
-            yield self.quantity("gain", gain.nats, "nats per token", base=gain.over, **at)
+            yield self.quantity("gain", gain.nats, NATS, base=gain.over, **at)
         yield self.quantity("target-rank", self.law.score.rank, **at)
         for name, choice in self.law.choices.items():
             taken = choice.taken
             yield self.quantity("rank", taken.rank, set=name, **at)
-            yield self.quantity("error", taken.rms, "nats per token", set=name, **at)
+            yield self.quantity("error", taken.rms, NATS, set=name, **at)
 
 
-def mixings(records: Records) -> tuple[MixingFinding, ...]:
+def mixture_laws(records: Records) -> tuple[MixtureFinding, ...]:
     """A finding for each size and fork of each branch experiment that has a design.
 
     The law is that of `windtunnel fit` with its defaults, number for number.
@@ -99,9 +99,9 @@ def mixings(records: Records) -> tuple[MixingFinding, ...]:
             try:
                 law = fit_mixture([as_row(run) for run in runs], level=LEVEL)
             except FitError as refused:
-                problem = str(refused)
+                problem = refused
             found.append(
-                MixingFinding(
+                MixtureFinding(
                     experiment=experiment.name, size=size, fork=str(fork), law=law, problem=problem
                 )
             )

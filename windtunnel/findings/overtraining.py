@@ -1,16 +1,10 @@
-"""Two sizes at equal loss: training and inference compute, by 6ND and with everything counted.
+"""A small model trained for long against one 4 to 5 times larger, at equal loss.
 
-How many tokens bring one size's decayed loss down to a given one, by interpolation.
-
-How one size's decayed loss approaches its floor: as a power of compute, or exponentially.
-
-MiniCPM (arXiv 2404.06395) section 4.3, figure 16, fits both to decayed ends of one small model and
-finds the power law better.
-
-A small model trained for long against one 4 to 5 times larger, trained for less.
-
-MiniCPM (arXiv 2404.06395) section 4.3: 0.036B parameters match 0.17B at WSD(40N) for about 4 times
-the training compute, and save about 5 times the inference compute.
+MiniCPM (arXiv 2404.06395, section 4.3): 0.036B parameters match 0.17B at WSD(40N) for about 4 times
+the training compute, and save about 5 times the inference compute. The tokens that bring the small
+size to a given loss are interpolated between its decayed ends; compute is counted by 6ND and
+exactly. As in figure 16 there, the small size's approach to its floor is fitted as a power of
+compute and as an exponential.
 """
 
 import math
@@ -22,8 +16,15 @@ from typing import ClassVar
 import numpy as np
 
 from windtunnel.config.study import ScalingExperiment
-from windtunnel.errors import FitError
-from windtunnel.findings.base import LEVEL, Finding, Quantity
+from windtunnel.errors import Diagnostic, FitError
+from windtunnel.findings.base import (
+    LEVEL,
+    Finding,
+    Quantity,
+    coefficient,
+    diverged_runs,
+    scaled,
+)
 from windtunnel.findings.records import Records
 from windtunnel.laws import Fit, Interval, Table, fit
 from windtunnel.laws.interval import NO_INTERVAL, quantiles
@@ -33,7 +34,7 @@ from windtunnel.runs.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
+class TrainedSize:
     """One of the two sizes; `flops_per_token` are exact, of training: three times a forward."""
 
     name: str
@@ -60,11 +61,11 @@ class Match:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class SizePair:
     """A small size and a large one; `exact` counts attention and head too, otherwise it is 6ND."""
 
-    small: Size
-    large: Size
+    small: TrainedSize
+    large: TrainedSize
 
     def training(self, match: Match, *, exact: bool) -> Interval:
         """Training compute of the smaller size over the larger one's, at equal loss."""
@@ -92,11 +93,6 @@ class Pair:
         if exact:
             return self.small.flops_per_token / self.large.flops_per_token
         return self.small.params / self.large.params
-
-
-def scaled(interval: Interval, factor: float) -> Interval:
-    """The value and both ends times `factor`."""
-    return Interval(interval.value * factor, interval.low * factor, interval.high * factor)
 
 
 DRAWS = 2000
@@ -169,7 +165,7 @@ def loss_band(ends: Ends, noise: Noise) -> Floats:
 
 
 def noise_of(table: Table) -> Noise | None:
-    """Of ln loss between runs of one size and length, all sizes pooled; None without seeds."""
+    """Noise of ln loss between runs of one size and length, pooled; None without seeds."""
     return seed_noise(np.log(table.loss), table.cells("params", "tokens"), table.trunk_index)
 
 
@@ -197,8 +193,8 @@ class Form:
         fitted: y = c + ..., y in nats per token, x in FLOPs.
         rms: misfit of ln loss, over the means of all lengths.
         aic: Akaike's criterion; it counts lengths, for seeds miss a form together.
-        last_third_rms: error of ln loss in the last third of ln compute, told by the rest; nan
-            where too few lengths are left.
+        last_third_rms: error of ln loss in the last third of ln compute, predicted from the rest;
+            nan where too few lengths are left.
     """
 
     fitted: Fit
@@ -223,9 +219,9 @@ def approach(table: Table) -> dict[str, Form]:
 
 
 def _form(name: str, ends: Table, lengths: Floats, means: Floats, early: Floats) -> Form:
-    # Only the power law's floor is told, and with its interval.
-    told = name == "power-offset"
-    fitted = fit(ends, name, holdout=None, intervals="two-level" if told else "none")
+    # Only the floor of the power law is reported, with its interval.
+    power = name == "power-offset"
+    fitted = fit(ends, name, holdout=None, intervals="two-level" if power else "none")
     rms = _rms(fitted, lengths, means)
     held = np.nan
     if early.sum() > COEFFICIENTS and not early.all():
@@ -248,19 +244,19 @@ MINICPM = "MiniCPM: about 4 times the training for 5 times less inference, 0.036
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CatchUpFinding(Finding):
+class OvertrainingFinding(Finding):
     """One pair of sizes of a scaling experiment.
 
     Attributes:
         table: decayed runs of both.
         noise: of ln loss, from the seeds of all sizes; None without.
         matches: by length of the larger size, short to long.
-        forms: both ways in which the smaller one's loss may approach its floor, or none.
+        forms: both forms of the smaller one's approach to its floor, or none.
         epochs: of the smaller one's longest run.
         diverged: runs of either size that diverged.
     """
 
-    pair: Pair
+    pair: SizePair
     table: Table
     noise: Noise | None
     matches: tuple[Match, ...]
@@ -291,27 +287,44 @@ class CatchUpFinding(Finding):
         return (*self._of_matches(), *self._of_forms())
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """What was not reached, what has no interval, and repeated data."""
-        said = []
+        return tuple(self._warned())
+
+    def _warned(self) -> Iterator[Diagnostic]:
         small, large = self.pair.small.name, self.pair.large.name
         if beyond := [match.horizon for match in self.matches if match.tokens.value == math.inf]:
-            said.append(
+            yield Diagnostic(
+                "loss-not-reached",
                 f"{small} does not come down to the loss of {large} at {', '.join(beyond)} within "
-                f"{self._longest:.0f} tokens per parameter{self._floor_against(self.matches[-1])}"
+                f"{self._longest:.0f} tokens per parameter{self._floor_against(self.matches[-1])}",
+                small=small,
+                large=large,
+                horizons=beyond,
+                tokens_per_param=self._longest,
             )
         if early := [match.horizon for match in self.matches if match.tokens.value == 0]:
-            said.append(f"the shortest run of {small} is below {large} at {', '.join(early)}")
-        if any(match.found and math.isnan(match.tokens.low) for match in self.matches):
-            said.append(
+            yield Diagnostic(
+                "loss-reached-early",
+                f"the shortest run of {small} is below {large} at {', '.join(early)}",
+                small=small,
+                large=large,
+                horizons=early,
+            )
+        unsure = [match for match in self.matches if match.found and math.isnan(match.tokens.low)]
+        if unsure:
+            yield Diagnostic(
+                "crossing-unsure",
                 "where no interval is given, there is one seed, or noise may carry the crossing "
-                f"beyond the lengths of {small}"
+                f"beyond the lengths of {small}",
+                small=small,
+                horizons=[match.horizon for match in unsure],
             )
         if self.epochs > 1:
-            said.append(f"the longest run of {small} reads its data {self.epochs:.1f} times")
+            message = f"the longest run of {small} reads its data {self.epochs:.1f} times"
+            yield Diagnostic("repeated-data", message, small=small, epochs=self.epochs)
         if self.diverged:
-            said.append(f"{self.diverged} runs diverged and are left out")
-        return tuple(said)
+            yield diverged_runs(self.diverged)
 
     @property
     def _longest(self) -> float:
@@ -333,10 +346,8 @@ class CatchUpFinding(Finding):
             f"{match.horizon}"
         )
 
-    def _of_power(self, coefficient: str) -> Interval:
-        fitted = self.forms["power-offset"].fitted
-        span = fitted.intervals.get(coefficient, NO_INTERVAL)
-        return Interval(fitted.coefficients[coefficient], *span)
+    def _of_power(self, name: str) -> Interval:
+        return coefficient(self.forms["power-offset"].fitted, name)
 
     def _on_match(self) -> str:
         small, large = self.pair.small, self.pair.large
@@ -404,8 +415,8 @@ class CatchUpFinding(Finding):
                 yield self.quantity("late-error", error, "%", small=small, form=words)
 
 
-def catch_ups(records: Records) -> tuple[CatchUpFinding, ...]:
-    """A finding for each size that trains for long beside one some 4.5 times larger."""
+def overtraining_pairs(records: Records) -> tuple[OvertrainingFinding, ...]:
+    """A finding for each size with a long training and another one some 4.5 times larger."""
     found = []
     for experiment in records.config.experiments:
         if not isinstance(experiment, ScalingExperiment):
@@ -421,7 +432,7 @@ def catch_ups(records: Records) -> tuple[CatchUpFinding, ...]:
     return tuple(found)
 
 
-def _pair(records: Records, experiment: str, small: Run, large: Run) -> CatchUpFinding:
+def _pair(records: Records, experiment: str, small: Run, large: Run) -> OvertrainingFinding:
     """`small` and `large` are the longest run of each size."""
     table = records.table(experiment)
     both = table.subset(np.isin(table.params, [small.params, large.params]))
@@ -431,9 +442,9 @@ def _pair(records: Records, experiment: str, small: Run, large: Run) -> CatchUpF
     }
     noise = noise_of(table)
     tokens = tokens_to_match(Ends.of(both, small.params), ends, noise)
-    return CatchUpFinding(
+    return OvertrainingFinding(
         experiment=experiment,
-        pair=Pair(small=_size(small), large=_size(large)),
+        pair=SizePair(small=_size(small), large=_size(large)),
         table=both,
         noise=noise,
         matches=tuple(
@@ -454,9 +465,9 @@ def _pair(records: Records, experiment: str, small: Run, large: Run) -> CatchUpF
     )
 
 
-def _size(run: Run) -> Size:
+def _size(run: Run) -> TrainedSize:
     exact = run.flops_exact / run.tokens
-    return Size(name=run.size, params=float(run.params), flops_per_token=exact)
+    return TrainedSize(name=run.size, params=float(run.params), flops_per_token=exact)
 
 
 def _between(interval: Interval, spec: str) -> str:

@@ -1,21 +1,17 @@
-"""What variants ended at in one branch experiment, and what that took: one side of a ranking.
+"""Whether short anneals rank data as long training on it does.
 
-How well two rankings of the same things agree, when each thing was measured with a few seeds.
+MiniCPM4 (arXiv 2506.07900, section 2.2) scores data by a short anneal on 30% of it and 70% of the
+default mixture, instead of training on it from scratch. Two branch experiments that share variants
+measure how far that can be trusted; one of them is cheap, the other dear.
 
-Seeds are too few to be resampled, and to add noise to means that already hold it counts it twice.
-So the true means are drawn from their posterior: they are bivariate normal over the things, of an
-unknown covariance (Jeffreys prior), and measured with a noise that is pooled over all things after
-the means of seed, for trunks are shared; its variance is drawn too. Measured on five things of two
-and three seeds and ten of three, true correlations of 0, .8 and 1, noise of a twentieth to a half
-of the variance of a mean: the 90% interval of the true rank correlation covers .88 to 1. On five
-things, means redrawn with their standard errors cover .07 to .98, and resampled seeds .07 to .78.
-Where one thing is far from the others and ten times as noisy, it covers .78.
-
-Whether short anneals put data in the order in which long training on it does.
-
-MiniCPM4 (arXiv 2506.07900) section 2.2 scores a set of data by a short anneal on 30% of it and 70%
-of the default mixture, in place of training on it from scratch. Two branch experiments that share
-variants say how far that can be trusted: one of them is cheap, the other dear.
+Seeds are too few to be resampled, and adding noise to means that already hold it counts it twice.
+So the true means are drawn from their posterior: they are bivariate normal over the variants, of
+unknown covariance (Jeffreys prior), and measured with a noise that is pooled over all variants
+after the means of seeds, for trunks are shared; its variance is drawn too. Measured on five
+variants of two and three seeds and ten of three, true correlations of 0, .8 and 1, noise of a
+twentieth to a half of the variance of a mean: the 90% interval of the true rank correlation covers
+.88 to 1. On five variants, means redrawn with their standard errors cover .07 to .98, and resampled
+seeds .07 to .78. Where one variant is far from the others and ten times as noisy, it covers .78.
 
 Quantities, with the experiments' own names for CHEAP and DEAR (and their fork, where one has more):
 
@@ -40,21 +36,22 @@ from scipy.stats import t as student_t
 
 from windtunnel.config import Duration
 from windtunnel.config.branch import BranchExperiment
-from windtunnel.findings.base import Finding, Quantity, said
+from windtunnel.errors import Diagnostic
+from windtunnel.findings.base import NATS, Finding, Quantity, difference_interval, with_ends
 from windtunnel.findings.records import Records
-from windtunnel.findings.variants import chains_of, lost, sets_of
+from windtunnel.findings.variants import chains_of, lost, sets_of, unfinished_variants
 from windtunnel.laws import Interval
 from windtunnel.laws.interval import NO_INTERVAL, quantiles
 from windtunnel.laws.table import Floats
 from windtunnel.runs.run import Run
 from windtunnel.runs.search.noise import LEVEL, differences, residual_noise
 
-Left = tuple[BranchExperiment, Duration]
+ExperimentAtFork = tuple[BranchExperiment, Duration]
 """An experiment at one of its forks."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scores:
+class RankingSide:
     """What the variants that two experiments share ended at in one of them.
 
     Attributes:
@@ -85,16 +82,18 @@ class Scores:
         return Interval(mean, mean - reach, mean + reach)
 
 
-def scores_of(records: Records, size: str, left: Left, shared: tuple[str, ...]) -> Scores:
+def ranking_side(
+    records: Records, size: str, at_forks: ExperimentAtFork, shared: tuple[str, ...]
+) -> RankingSide:
     """Of the variants that two experiments share, in one of them."""
-    experiment, fork = left
+    experiment, fork = at_forks
     chains = chains_of(records, experiment, size, fork)
     seeds = [seed for seed in experiment.seeds if all((name, seed) in chains for name in shared)]
     mine = {(name, seed): chains[name, seed] for name in shared for seed in seeds}
     ends = {key: chain[-1] for key, chain in mine.items()}
     segments = {run.segment: run for chain in mine.values() for run in chain}
     trunks = {run.segment: run for run in records.runs if run.kind == "trunk"}
-    return Scores(
+    return RankingSide(
         name=experiment.name if len(experiment.forks) == 1 else f"{experiment.name} at {fork}",
         seeds=tuple(seeds),
         losses={
@@ -258,8 +257,8 @@ class RankingFinding(Finding):
     size: str
     variants: tuple[str, ...]
     unshared: tuple[str, ...]
-    cheap: Scores
-    dear: Scores
+    cheap: RankingSide
+    dear: RankingSide
 
     kind: ClassVar[str] = "ranking"
     title: ClassVar[str] = "Does a short anneal rank data as training on it does?"
@@ -293,9 +292,9 @@ class RankingFinding(Finding):
         drawn = self._drawn[on]
         return drawn.repeated() if drawn else None
 
-    def best(self, scores: Scores, on: str) -> int:
+    def best(self, side: RankingSide, on: str) -> int:
         """Which variant is lowest by its mean."""
-        return int(scores.losses[on].mean(axis=1).argmin())
+        return int(side.losses[on].mean(axis=1).argmin())
 
     def regret(self, on: str) -> Interval:
         """Dear loss of the cheap one's best above the dear one's best, nats per token.
@@ -307,9 +306,8 @@ class RankingFinding(Finding):
         rows = [dict(enumerate(row)) for row in self.dear.losses[on].tolist()]
         gap = differences(rows, best)[chosen]
         assert gap is not None
-        if gap.low is None or gap.high is None:
-            return Interval(gap.value, *NO_INTERVAL)
-        return Interval(gap.value, max(gap.low, 0.0), gap.high)
+        found = difference_interval(gap)
+        return Interval(found.value, float(np.maximum(found.low, 0.0)), found.high)
 
     @property
     def cost(self) -> float:
@@ -339,7 +337,7 @@ class RankingFinding(Finding):
         return tuple(self._quantities())
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """One seed, variants that one of them lacks, and orders that are noise."""
         return tuple(self._warned())
 
@@ -351,14 +349,14 @@ class RankingFinding(Finding):
         return self.cheap.losses[on].mean(axis=1), self.dear.losses[on].mean(axis=1)
 
     def _ranking(self, on: str) -> str:
-        words, ceiling = f"on {on} {said(self.rho(on), '.2f')}", self.ceiling(on)
+        words, ceiling = f"on {on} {with_ends(self.rho(on), '.2f')}", self.ceiling(on)
         if ceiling is not None:
             words += f", where a repeat of {self.dear.name} would have {ceiling.value:.2f} with it"
         chosen, best = (self.variants[self.best(each, on)] for each in (self.cheap, self.dear))
         if chosen == best:
             return f"{words}, and {best!r} is best in both"
         return (
-            f"{words}, and its best, {chosen!r}, is {said(self.regret(on), '.4f')} nats above "
+            f"{words}, and its best, {chosen!r}, is {with_ends(self.regret(on), '.4f')} nats above "
             f"{best!r}, the best of {self.dear.name}"
         )
 
@@ -369,36 +367,56 @@ class RankingFinding(Finding):
         yield self.quantity("cost", self.cost, **pair)
         yield self.quantity("cost-with-trunks", self.cost_with_trunks, **pair)
         for on in self.sets:
-            yield self.quantity("regret", self.regret(on), "nats per token", set=on, **pair)
+            yield self.quantity("regret", self.regret(on), NATS, set=on, **pair)
             yield self.quantity("tau", self.tau(on), set=on, **pair)
             drawn, ceiling = self._drawn[on], self.ceiling(on)
             if drawn is not None and ceiling is not None:
                 yield self.quantity("ceiling", ceiling, set=on, **pair)
                 yield self.quantity("same-best", drawn.same_best, set=on, **pair)
 
-    def _warned(self) -> Iterator[str]:
+    def _warned(self) -> Iterator[Diagnostic]:
         for each in (self.cheap, self.dear):
             if len(each.seeds) < 2:
-                yield f"{each.name}: one seed that all have, so nothing tells how large noise is"
+                yield Diagnostic(
+                    "one-seed",
+                    f"{each.name}: one seed that all have, so nothing tells how large noise is",
+                    experiment=each.name,
+                    seeds=len(each.seeds),
+                )
             if each.lost:
-                yield f"{each.name}: diverged or not there yet: {', '.join(each.lost)}"
+                yield unfinished_variants(each.lost).at(each.name, experiment=each.name)
         if self.unshared:
-            yield f"in one of the two alone, and left out: {', '.join(self.unshared)}"
+            yield Diagnostic(
+                "unshared-variants",
+                f"in one of the two alone, and left out: {', '.join(self.unshared)}",
+                variants=self.unshared,
+            )
         for on in self.sets:
             for each in (self.cheap, self.dear):
                 place, share = loudest(each.losses[on])
                 if len(each.seeds) > 1 and share > LOUD:
-                    yield (
+                    yield Diagnostic(
+                        "noise-of-one",
                         f"{each.name}, {on}: {share:.0%} of the noise is that of "
-                        f"{self.variants[place]!r}, and is taken for that of all"
+                        f"{self.variants[place]!r}, and is taken for that of all",
+                        experiment=each.name,
+                        set=on,
+                        variant=self.variants[place],
+                        share=share,
                     )
                 noisy = neighbours_within_noise(each.losses[on])
                 if noisy:
-                    yield (
+                    yield Diagnostic(
+                        "ranks-within-noise",
                         f"{each.name}, {on}: {noisy} of {len(self.variants) - 1} neighbours in the "
-                        "ranking are within noise of each other"
+                        "ranking are within noise of each other",
+                        experiment=each.name,
+                        set=on,
+                        pairs=noisy,
+                        of=len(self.variants) - 1,
                     )
-        yield "the intervals are of these variants; others may be ranked better or worse"
+        message = "the intervals are of these variants; others may be ranked better or worse"
+        yield Diagnostic("these-variants", message)
 
 
 def rankings(records: Records) -> tuple[RankingFinding, ...]:
@@ -407,19 +425,21 @@ def rankings(records: Records) -> tuple[RankingFinding, ...]:
     branching = [each for each in config.experiments if isinstance(each, BranchExperiment)]
     found = []
     for size in map(str, config.model.sizes):
-        left = [
+        at_forks = [
             (experiment, fork)
             for experiment in branching
             if size in map(str, experiment.sizes or config.model.sizes)
             for fork in experiment.forks
         ]
-        for cheap, dear in permutations(left, 2):
+        for cheap, dear in permutations(at_forks, 2):
             finding = None if cheap[0] is dear[0] else _ranking(records, size, cheap, dear)
             found += [] if finding is None else [finding]
     return tuple(found)
 
 
-def _ranking(records: Records, size: str, cheap: Left, dear: Left) -> RankingFinding | None:
+def _ranking(
+    records: Records, size: str, cheap: ExperimentAtFork, dear: ExperimentAtFork
+) -> RankingFinding | None:
     """Nothing where they share too little, or one is not much dearer than the other."""
     some, others = (dict.fromkeys(each.all_variants) for each, _ in (cheap, dear))
     finished = [
@@ -428,16 +448,16 @@ def _ranking(records: Records, size: str, cheap: Left, dear: Left) -> RankingFin
     shared = tuple(name for name in some if name in finished[0] & finished[1])
     if len(shared) < FEWEST:
         return None
-    scores = [scores_of(records, size, each, shared) for each in (cheap, dear)]
-    if any(not each.seeds for each in scores) or CHEAPER * scores[0].tokens > scores[1].tokens:
+    side = [ranking_side(records, size, each, shared) for each in (cheap, dear)]
+    if any(not each.seeds for each in side) or CHEAPER * side[0].tokens > side[1].tokens:
         return None
     finding = RankingFinding(
         experiment=cheap[0].name,
         size=size,
         variants=shared,
         unshared=tuple(name for name in some | others if name not in shared),
-        cheap=scores[0],
-        dear=scores[1],
+        cheap=side[0],
+        dear=side[1],
     )
     return finding if finding.sets else None
 

@@ -1,16 +1,14 @@
-"""Who computed a study: versions, machine, the executions of its trunks, and how long it took.
-
-A study's records: what it measured, as a few small text files to commit, send or plot.
+"""Records of a study: what it measured, as a few small text files to commit, send or plot.
 
     study.yaml              the study with every default in place
-    runs.csv                a row a segment: the columns of `windtunnel runs`, size and axes
+    runs.csv                one row per segment: the columns of `windtunnel runs`, size and axes
     imported.csv            runs of other tools that its law takes, where there are any
     curves.csv              training loss of every segment, down-sampled
     dynamics.csv            gradients and steps, where the study records them, in bins of updates
     searches.json           searches with their trials, repeats, winner and importances
     coordinate_checks.json  what `windtunnel check mup` found
     forecasts.json          as they were written before the largest size was trained
-    provenance.json         who computed it: versions, machine, executions, seconds
+    provenance.json         versions, machine, executions of the trunks, seconds
 
 Records need no store and no data: figures, notebooks and fits start from them alone.
 """
@@ -70,8 +68,8 @@ def provenance(study: Study) -> dict[str, Any]:
         record = study.store.segment(planned.id).execution
         if record is not None:
             known = [key for key in ("device", "precision", "kernels", "threads") if key in record]
-            said = (f"{key}={record[key]}" for key in known)
-            executions[" ".join(said)] += 1
+            settings = (f"{key}={record[key]}" for key in known)
+            executions[" ".join(settings)] += 1
     return {
         "windtunnel": __version__,
         "torch": version("torch"),
@@ -270,7 +268,7 @@ def write_records(records: Records, folder: Path) -> list[Path]:
             (folder / name).unlink(missing_ok=True)
         for name, text in texts.items():
             path = folder / name
-            # An equal file keeps its time, which MLflow is told.
+            # An equal file keeps its time, which is logged to MLflow.
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 path.write_text(text, encoding="utf-8")
     except OSError as refused:
@@ -370,7 +368,7 @@ def axis_value(planned: PlannedSegment, axis: str) -> Any:
     decay = segment.schedule.decay
     if decay is None or not isinstance(segment, Branch):
         return None
-    if field == "decay_fraction":  # as it was asked for: updates are whole, 1 leaves after warmup
+    if field == "decay_fraction":  # as configured: updates are whole, 1 leaves after warmup
         whole = segment.fork_step == segment.recipe.warmup_steps
         return 1.0 if whole else round(segment.steps / segment.end, 3)
     return getattr(decay, field)

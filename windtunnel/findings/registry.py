@@ -1,7 +1,4 @@
-"""Which questions a study's experiments answer: a new kind of finding is one line here.
-
-Records by the name of their study, from MLflow: for a notebook that has no store at hand.
-"""
+"""The kinds of findings: one reader each, and the records that they read."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +13,8 @@ from windtunnel.findings.dynamics import training_dynamics
 from windtunnel.findings.lr_batch import joints
 from windtunnel.findings.lr_sensitivity import sensitivities
 from windtunnel.findings.lr_transfer import transfers
-from windtunnel.findings.mixture import mixings
-from windtunnel.findings.overtraining import catch_ups
+from windtunnel.findings.mixture import mixture_laws
+from windtunnel.findings.overtraining import overtraining_pairs
 from windtunnel.findings.ranking import rankings
 from windtunnel.findings.records import Records, read_records
 from windtunnel.findings.scaling_law import data_model_laws
@@ -36,10 +33,10 @@ READERS: tuple[Callable[[Records], tuple[Finding, ...]], ...] = (
     branchings,
     rankings,
     adaptations,
-    mixings,
-    catch_ups,
+    mixture_laws,
+    overtraining_pairs,
 )
-"""Each looks for experiments of its own kind, told by their axes, and may find none."""
+"""Each looks for experiments of its kind, recognised by their axes, and may find none."""
 
 
 def findings_of(records: Records) -> tuple[Finding, ...]:

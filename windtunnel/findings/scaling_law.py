@@ -1,11 +1,9 @@
-"""The data-model laws of others, for comparison: only their exponents compare with ours.
-
-A forecast written before the largest size was trained, beside the runs that came after it.
-
-The data-model law: how loss falls with params and tokens, and which ratio of the two is best.
+"""The data-model law: how loss falls with params and tokens, and which ratio of the two is best.
 
 One law is fitted to the mean loss over the validation sets, one to each set, and one without the
-longest horizons, which are there to tell params and tokens apart.
+longest horizons, which separate params from tokens. Published laws can be compared by their
+exponents alone. A forecast that was written before the largest size was trained is scored against
+its runs.
 """
 
 import math
@@ -16,12 +14,12 @@ from typing import Any, ClassVar, NamedTuple
 
 from windtunnel.config import Duration
 from windtunnel.config.study import ScalingExperiment
-from windtunnel.errors import FitError
-from windtunnel.findings.base import LEVEL, Finding, Quantity
+from windtunnel.errors import Diagnostic, FitError
+from windtunnel.findings.base import LEVEL, Finding, Quantity, coefficient, with_ends
 from windtunnel.findings.records import Records
 from windtunnel.findings.variants import sets_of_all
 from windtunnel.laws import Fit, Interval, compare, fit
-from windtunnel.laws.interval import Span
+from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.runs.forecast import as_table
 from windtunnel.runs.run import Run
 
@@ -42,18 +40,18 @@ PUBLISHED = (
 )
 
 
-def beside_published(alpha: Interval, beta: Interval) -> str:
+def against_published(alpha: Interval, beta: Interval) -> str:
     """Whether the published exponents lie in the intervals, as a clause for each of them."""
     if math.isnan(alpha.low) or math.isnan(beta.low):
         return "without intervals they cannot be compared with the published ones"
     return ", ".join(
         f"{law.name}'s {law.alpha:g} and {law.beta:g} "
-        f"{_verdict(alpha_agrees=law.alpha in alpha, beta_agrees=law.beta in beta)}"
+        f"{_agreement(alpha_agrees=law.alpha in alpha, beta_agrees=law.beta in beta)}"
         for law in PUBLISHED
     )
 
 
-def _verdict(*, alpha_agrees: bool, beta_agrees: bool) -> str:
+def _agreement(*, alpha_agrees: bool, beta_agrees: bool) -> str:
     match alpha_agrees, beta_agrees:
         case True, True:
             return "lie inside both intervals"
@@ -63,26 +61,26 @@ def _verdict(*, alpha_agrees: bool, beta_agrees: bool) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForecastCheck:
+class ForecastResult:
     """A forecast against the runs that came after it.
 
     Attributes:
         runs: held-out runs that have been measured.
         inside: how many of them lie in their own prediction interval.
         rms: root mean square of ln(forecast / measured).
-        naive: the same of forecasts that need no law, by name.
+        baselines: the same of forecasts that need no law, by name.
         blind: whether it was written before a held-out run had been trained.
     """
 
     runs: int
     inside: int
     rms: float
-    naive: Mapping[str, float]
+    baselines: Mapping[str, float]
     blind: bool
 
 
-def check_forecast(records: Records, runs: Sequence[Run]) -> ForecastCheck | None:
-    """The newest forecast that was written before its runs, else the newest, beside the runs."""
+def forecast_result(records: Records, runs: Sequence[Run]) -> ForecastResult | None:
+    """The newest forecast that was written before its runs, else the newest, against them."""
     measured = {run.segment: run.loss for run in runs if run.loss is not None}
     about = [
         each for each in records.forecasts if any(p["segment"] in measured for p in each["points"])
@@ -100,11 +98,11 @@ def check_forecast(records: Records, runs: Sequence[Run]) -> ForecastCheck | Non
         score.name: score.rms_percent / 100
         for score in compare(predictions, losses, chosen["sigma"] or 1.0).scores
     }
-    return ForecastCheck(
+    return ForecastResult(
         runs=len(points),
         inside=sum(_lies_in(loss, p) for loss, p in zip(losses, points, strict=True)),
         rms=scores.pop("law"),
-        naive=scores,
+        baselines=scores,
         blind=bool(blind),
     )
 
@@ -117,7 +115,7 @@ def _lies_in(loss: float, point: Mapping[str, Any]) -> bool:
 Fields = dict[str, str | int | float | None]
 
 MULTIPLES = (1, 10, 100)
-"""Of the largest fitted budget: where the best ratio is told."""
+"""Of the largest fitted budget: where the best ratio is reported."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -128,14 +126,14 @@ class DataModelLaw(Finding):
         fit: of the mean loss over all validation sets.
         by_set: of each set alone; empty where there is only one.
         short: without the extra horizons of single sizes; None where there are none.
-        refused: (which fit, why) of those that the runs could not carry.
+        refused: (which fit, why not) of those that the runs could not carry.
     """
 
     fit: Fit
     by_set: Mapping[str, Fit]
     short: Fit | None
-    forecast: ForecastCheck | None
-    refused: tuple[tuple[str, str], ...] = ()
+    forecast: ForecastResult | None
+    refused: tuple[tuple[str, FitError], ...] = ()
 
     kind: ClassVar[str] = "scaling-law"
     title: ClassVar[str] = "Data-model law"
@@ -148,11 +146,11 @@ class DataModelLaw(Finding):
     @property
     def lead(self) -> str:
         """Exponents beside the published ones, the best ratio, and how the forecast did."""
-        alpha, beta = _coefficient(self.fit, "alpha"), _coefficient(self.fit, "beta")
+        alpha, beta = coefficient(self.fit, "alpha"), coefficient(self.fit, "beta")
         sentences = [
-            f"Loss falls as N^-alpha and D^-beta with alpha = {_said(alpha)} and "
-            f"beta = {_said(beta)}; {beside_published(alpha, beta)}.",
-            self._said_of_ratio(),
+            f"Loss falls as N^-alpha and D^-beta with alpha = {with_ends(alpha, '.2g')} and "
+            f"beta = {with_ends(beta, '.2g')}; {against_published(alpha, beta)}.",
+            self._ratio_sentence(),
         ]
         if self.forecast is not None:
             found = self.forecast
@@ -170,30 +168,37 @@ class DataModelLaw(Finding):
         return tuple(self._quantities())
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """Where the ratios leave what was measured, what could not be fitted, and what compares."""
-        said = [f"{which}: {why}" for which, why in self.refused]
+        found = [
+            Diagnostic("no-law-of-part", f"{part}: {why}", part=part, cause=why.code)
+            for part, why in self.refused
+        ]
         if self.fit.has_optimum:
             for multiple in MULTIPLES:
                 optimum = self.fit.optimum(multiple * self.largest_budget)
-                said += [each.message for each in optimum.warnings]
+                found += optimum.warnings
         decades = math.log10(PUBLISHED[0].flops / self.largest_budget)
         published = ", ".join(
             f"{p.name}'s {p.ratio:g} is at {p.flops:.2g} FLOPs".replace("e+", "e")
             for p in PUBLISHED
         )
-        said.append(
-            f"a ratio means nothing without its compute: {published}, {decades:.0f} decades or "
-            "more above the runs here, in other tokens; only exponents compare"
+        found.append(
+            Diagnostic(
+                "ratio-without-compute",
+                f"a ratio means nothing without its compute: {published}, {decades:.0f} decades or "
+                "more above the runs here, in other tokens; only exponents compare",
+                decades=decades,
+            )
         )
-        return tuple(dict.fromkeys(said))
+        return tuple(dict.fromkeys(found))
 
-    def _said_of_ratio(self) -> str:
+    def _ratio_sentence(self) -> str:
         if not self.fit.has_optimum:
             return "One of the two terms has no weight in the fit, so no best ratio exists yet."
         best, further = (self.fit.optimum(m * self.largest_budget) for m in (1, MULTIPLES[-1]))
         exact = best.ratio_exact
-        counted = "" if exact is None else f", {_said(exact)} under exact FLOPs"
+        counted = "" if exact is None else f", {with_ends(exact, '.2g')} under exact FLOPs"
         eta = _eta(self.fit)
         trend = "whether that changes with compute is not decided"
         if eta.high < 0 or eta.low > 0:
@@ -202,8 +207,9 @@ class DataModelLaw(Finding):
             trend = "nothing tells how sure that is"
         return (
             f"At the largest budget, {self.largest_budget:.2g} FLOPs by 6ND, the best split has "
-            f"{_said(best.ratio)} tokens per param{counted}; {trend} (eta = {_said(eta)}, and "
-            f"{_said(further.ratio)} at {MULTIPLES[-1]} times the budget)."
+            f"{with_ends(best.ratio, '.2g')} tokens per param{counted}; {trend} "
+            f"(eta = {with_ends(eta, '.2g')}, and {with_ends(further.ratio, '.2g')} at "
+            f"{MULTIPLES[-1]} times the budget)."
         )
 
     def _quantities(self) -> Iterator[Quantity]:
@@ -225,7 +231,7 @@ class DataModelLaw(Finding):
             share = self.forecast.inside / self.forecast.runs
             yield self.quantity("forecast-inside", share)
             yield self.quantity("forecast-error", self.forecast.rms, "of ln loss")
-            for name, rms in self.forecast.naive.items():
+            for name, rms in self.forecast.baselines.items():
                 yield self.quantity("baseline-error", rms, "of ln loss", baseline=name)
 
     def _of_sets(self) -> Iterator[Quantity]:
@@ -260,8 +266,7 @@ class DataModelLaw(Finding):
 
     def _exponents(self, fitted: Fit, of: Fields) -> Iterator[Quantity]:
         for name in ("alpha", "beta"):
-            found = Interval(fitted.coefficients[name], *_ends(fitted, name))
-            yield self.quantity("exponent", found, coefficient=name, **of)
+            yield self.quantity("exponent", coefficient(fitted, name), coefficient=name, **of)
 
 
 def data_model_laws(records: Records) -> tuple[DataModelLaw, ...]:
@@ -276,13 +281,13 @@ def data_model_laws(records: Records) -> tuple[DataModelLaw, ...]:
 
 def _data_model_law(records: Records, experiment: ScalingExperiment) -> DataModelLaw | None:
     runs = records.of(experiment.name)
-    refused: list[tuple[str, str]] = []
+    refused: list[tuple[str, FitError]] = []
 
     def attempt(which: str, runs: Sequence[Run], on: str | None = None) -> Fit | None:
         try:
             return _fit(runs, on, which)
         except FitError as why:
-            refused.append((which, str(why)))
+            refused.append((which, why))
             return None
 
     mean = attempt("the mean loss", runs)
@@ -297,7 +302,7 @@ def _data_model_law(records: Records, experiment: ScalingExperiment) -> DataMode
         fit=mean,
         by_set={name: fitted for name, fitted in by_set.items() if fitted is not None},
         short=short,
-        forecast=check_forecast(records, runs),
+        forecast=forecast_result(records, runs),
         refused=tuple(refused),
     )
 
@@ -330,22 +335,8 @@ def _width(interval: Interval) -> float | None:
     return math.log(interval.high / interval.low)
 
 
-def _coefficient(fitted: Fit, name: str) -> Interval:
-    return Interval(fitted.coefficients[name], *_ends(fitted, name))
-
-
 def _eta(fitted: Fit) -> Interval:
     """N/D of the best split grows as C^eta: eta = (beta - alpha) / (alpha + beta) = 2a - 1."""
-    low, high = _ends(fitted, "a")
+    low, high = fitted.intervals.get("a", NO_INTERVAL)
     alpha, beta = fitted.coefficients["alpha"], fitted.coefficients["beta"]
     return Interval((beta - alpha) / (alpha + beta), 2 * low - 1, 2 * high - 1)
-
-
-def _ends(fitted: Fit, name: str) -> Span:
-    return fitted.intervals.get(name, (math.nan, math.nan))
-
-
-def _said(found: Interval) -> str:
-    if math.isnan(found.low) or math.isnan(found.high):
-        return f"{found.value:.2g}"
-    return f"{found.value:.2g} ({found.low:.2g} to {found.high:.2g})"

@@ -1,14 +1,10 @@
-"""Losses of two ways to train, compared seed by seed and length by length.
+"""WSD against cosine at equal length; how long a decay should be, and of what shape.
 
-Seeds share init and order of data, and so most of their noise: it cancels in a difference. Lengths
-of one seed are branches of one trunk, so a seed counts once, however many lengths it has.
-
-The decayed ends of all grids over schedules, and what each way of getting them costs.
-
-WSD against cosine at equal length; how long a decay should be, and of what shape.
-
-All grids of a study over `schedule.shape` and `schedule.decay_fraction` are read together, for they
-share trunks. MiniCPM (arXiv 2404.06395) section 4.3 asks the same of a model of 36M parameters.
+All grids of a study over `schedule.shape` and `schedule.decay_fraction` are read together, because
+they share trunks. MiniCPM (arXiv 2404.06395, section 4.3) asks the same of a model of 36M
+parameters. Schedules are compared seed by seed and length by length: seeds share initialisation and
+data order, and so most of their noise. Lengths of one seed are branches of one trunk, so a seed
+counts once.
 """
 
 import math
@@ -20,17 +16,16 @@ from statistics import fmean, stdev
 from typing import ClassVar
 
 from windtunnel.config.study import GridExperiment
-from windtunnel.findings.base import Finding, Quantity
+from windtunnel.errors import Diagnostic
+from windtunnel.findings.base import Finding, Quantity, difference_interval, diverged_runs, one_seed
 from windtunnel.findings.records import Records
-from windtunnel.laws import Interval
-from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.runs.forecast import law_runs
 from windtunnel.runs.run import Run
 from windtunnel.runs.search.noise import Difference, differences, interval_of_mean
 from windtunnel.runs.table import join
 
 Losses = Mapping[tuple[int, int], float]
-"""Of one way to train: (seed, tokens) -> nats per token."""
+"""Of one schedule: (seed, tokens) -> nats per token."""
 
 
 def paired(some: Losses, others: Losses) -> Difference | None:
@@ -51,23 +46,25 @@ def paired(some: Losses, others: Losses) -> Difference | None:
     return Difference(value=value, low=low, high=high)
 
 
-def above_best(ways: Mapping[float, Losses]) -> dict[float, Difference]:
-    """How far every way lies above the lowest, over the (seed, tokens) that all of them have.
+def above_best(schedules: Mapping[float, Losses]) -> dict[float, Difference]:
+    """How far every schedule lies above the lowest, over the (seed, tokens) that all of them have.
 
     The lowest was picked from the same losses, so the intervals are Tukey's.
     """
-    shared = set.intersection(*(set(losses) for losses in ways.values())) if ways else set()
+    shared = (
+        set.intersection(*(set(losses) for losses in schedules.values())) if schedules else set()
+    )
     if not shared:
         return {}
     rows = []
-    for losses in ways.values():
+    for losses in schedules.values():
         by_seed: dict[int, list[float]] = {}
         for seed, tokens in sorted(shared):
             by_seed.setdefault(seed, []).append(losses[seed, tokens])
         rows.append({seed: fmean(found) for seed, found in by_seed.items()})
     means = [fmean(row.values()) for row in rows]
     found = differences(rows, means.index(min(means)))
-    return {way: gap for way, gap in zip(ways, found, strict=True) if gap is not None}
+    return {key: gap for key, gap in zip(schedules, found, strict=True) if gap is not None}
 
 
 AXES = frozenset({"size", "schedule.shape", "schedule.decay_fraction"})
@@ -93,7 +90,7 @@ class End:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class ScheduleCost:
     """Training FLOPs of one seed for the same `lengths`, by one trunk with decays or by cosines."""
 
     lengths: int
@@ -101,7 +98,7 @@ class Cost:
     cosine: float
 
     @classmethod
-    def of(cls, wsd: Iterable[End], cosine: Iterable[End]) -> "Cost":
+    def of(cls, wsd: Iterable[End], cosine: Iterable[End]) -> "ScheduleCost":
         """Of branches that ran; the trunk counts up to the last of their forks."""
         full = {end.tokens: end for end in cosine}
         decays = [end for end in wsd if end.tokens in full]
@@ -127,11 +124,11 @@ def schedule_grids(records: Records) -> list[GridExperiment]:
 def ends_of(records: Records, grids: list[GridExperiment], runs: Iterable[Run]) -> Iterator[End]:
     """Of finished, decayed runs of these grids.
 
-    A share is the one that was asked for: whole updates make it a little longer or shorter.
+    A share is the configured one: whole updates make it a little longer or shorter.
     """
     usual = records.config.schedule
-    asked = {float(x) for grid in grids for x in grid.axes.get("schedule.decay_fraction", ())}
-    asked.add(usual.decay_share)
+    configured = {float(x) for grid in grids for x in grid.axes.get("schedule.decay_fraction", ())}
+    configured.add(usual.decay_share)
     for run in law_runs(runs):
         assert run.loss is not None
         share = run.flops_spent / run.flops_exact
@@ -140,7 +137,7 @@ def ends_of(records: Records, grids: list[GridExperiment], runs: Iterable[Run]) 
             horizon=run.horizon,
             tokens=run.tokens,
             shape=run.axes.get("schedule.shape") or usual.shape,
-            share=1.0 if share > FULL else _nearest(asked, share),
+            share=1.0 if share > FULL else _nearest(configured, share),
             loss=run.loss,
             flops=run.flops_exact,
             flops_spent=run.flops_spent,
@@ -211,8 +208,8 @@ class SchedulesFinding(Finding):
     @cached_property
     def by_share(self) -> dict[float, Difference]:
         """Loss above that of the best share; empty where only one was tried."""
-        ways = {share: self.losses(self.shape, share) for share in self.shares}
-        return above_best(ways) if len(ways) > 1 else {}
+        losses = {share: self.losses(self.shape, share) for share in self.shares}
+        return above_best(losses) if len(losses) > 1 else {}
 
     @cached_property
     def shapes_share(self) -> float:
@@ -230,10 +227,12 @@ class SchedulesFinding(Finding):
         return {shape: gap for shape, gap in found.items() if gap is not None}
 
     @cached_property
-    def cost(self) -> Cost | None:
-        """Of the seed with the most lengths that both ways have; None without two."""
+    def cost(self) -> ScheduleCost | None:
+        """Of the seed with the most lengths that both schedules have; None without two."""
         found = [
-            Cost.of(self._ends(seed, self.shape, self.usual), self._ends(seed, "cosine", 1.0))
+            ScheduleCost.of(
+                self._ends(seed, self.shape, self.usual), self._ends(seed, "cosine", 1.0)
+            )
             for seed in sorted({end.seed for end in self.ends})
         ]
         best = max(found, key=lambda cost: cost.lengths)
@@ -252,20 +251,24 @@ class SchedulesFinding(Finding):
         return (*self._cosine(), *self._decays(), *self._compute())
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[Diagnostic, ...]:
         """One seed, missing pairs, diverged runs."""
-        said = []
+        found = []
         if len({end.seed for end in self.ends}) < 2:
-            said.append("one seed: nothing tells how large noise is, so no interval is given")
+            found.append(one_seed())
         cosine, wsd = self.losses("cosine", 1.0), self.losses(self.shape, self.usual)
         if alone := len(cosine.keys() ^ wsd.keys()):
-            said.append(
-                f"{alone} runs of cosine or of the {percent(self.usual)} decay have no "
-                "counterpart of the same seed and length, and are left out"
+            found.append(
+                Diagnostic(
+                    "unpaired-runs",
+                    f"{alone} runs of cosine or of the {percent(self.usual)} decay have no "
+                    "counterpart of the same seed and length, and are left out",
+                    runs=alone,
+                )
             )
         if self.diverged:
-            said.append(f"{self.diverged} runs diverged and are left out")
-        return tuple(said)
+            found.append(diverged_runs(self.diverged))
+        return tuple(found)
 
     def _ends(self, seed: int, shape: str, share: float) -> list[End]:
         wanted = (seed, shape, share)
@@ -309,10 +312,11 @@ class SchedulesFinding(Finding):
             gap = self.against_cosine(self.usual, tokens)
             of = {"decay": percent(self.usual), "horizon": horizon}
             yield from self._difference("cosine-difference", gap, **of)
-        cosine, ways = self.losses("cosine", 1.0), [self.losses(self.shape, s) for s in decays]
-        if len(ways) > 1:
-            shared = set(cosine).intersection(*ways)
-            mean = {key: sum(way[key] for way in ways) / len(ways) for key in shared}
+        cosine = self.losses("cosine", 1.0)
+        losses = [self.losses(self.shape, share) for share in decays]
+        if len(losses) > 1:
+            shared = set(cosine).intersection(*losses)
+            mean = {key: sum(each[key] for each in losses) / len(losses) for key in shared}
             yield from self._difference("cosine-difference-mean", paired(cosine, mean))
 
     def _decays(self) -> Iterator[Quantity]:
@@ -336,10 +340,7 @@ class SchedulesFinding(Finding):
         """The difference in nats; nothing where no seed has both."""
         if gap is None:
             return
-        found = Interval(gap.value, *NO_INTERVAL)
-        if gap.low is not None and gap.high is not None:
-            found = Interval(gap.value, gap.low, gap.high)
-        yield self.quantity(quantity, found, "nats", **fields, size=self.size)
+        yield self.quantity(quantity, difference_interval(gap), "nats", **fields, size=self.size)
 
 
 def schedules(records: Records) -> tuple[SchedulesFinding, ...]:

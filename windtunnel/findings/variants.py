@@ -1,9 +1,4 @@
-"""What the variants of a branch experiment ended at, from runs: losses, divergence, what lacks.
-
-The runs that the variants of a branch experiment passed through, first stage to last.
-
-What a reader must know before comparing the variants of a branch experiment.
-"""
+"""Results of the variants of a branch experiment at one fork, and their warnings."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +6,9 @@ from itertools import groupby, pairwise
 
 from windtunnel.config import Duration
 from windtunnel.config.branch import BranchExperiment, Stage
-from windtunnel.config.study import ScheduleConfig
+from windtunnel.config.model import ScheduleConfig
+from windtunnel.errors import Diagnostic
+from windtunnel.findings.base import one_seed
 from windtunnel.findings.records import Records
 from windtunnel.runs.plan import planned_segments
 from windtunnel.runs.points import StudyContext, points_of
@@ -19,18 +16,18 @@ from windtunnel.runs.run import Run
 from windtunnel.runs.variant import VariantPoint
 
 ANY_VOCAB_SIZE = 256
-"""Of a plan whose ids are not asked for: no other number of it depends on the vocabulary."""
+"""Of a plan whose ids are not used: no other number of it depends on the vocabulary."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Way:
+class FinishedVariant:
     """One variant's finished branches from one fork.
 
     Attributes:
         name: as the study file calls it.
         tokens: of all training, the decay included.
         decayed: whether its last stage brings the rate down.
-        besides: all that is asked for but the mixture of the last stage.
+        besides: everything that it sets but the mixture of the last stage.
         context: tokens of a row, at which its losses are measured too.
         shares: of each source in what it reads, in the order of data.sources.
         losses: validation set -> seed -> nats per token.
@@ -46,22 +43,24 @@ class Way:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Ways:
-    """Every way that has a finished run, and by variant the seeds that have none."""
+class VariantResults:
+    """Every variant that has a finished run, and by variant the seeds that have none."""
 
     sets: tuple[str, ...]
-    ways: tuple[Way, ...]
+    variants: tuple[FinishedVariant, ...]
     diverged: Mapping[str, tuple[int, ...]]
     missing: Mapping[str, tuple[int, ...]]
 
 
-def ways_of(records: Records, experiment: BranchExperiment, size: str, fork: Duration) -> Ways:
-    """The ways to leave at one fork, in the order of the study file; those of a design are not."""
+def variants_at(
+    records: Records, experiment: BranchExperiment, size: str, fork: Duration
+) -> VariantResults:
+    """The variants at one fork, in the order of the study file, without those of a design."""
     here = branches_at(records, experiment, size, fork)
     done = [run for run in here if not run.diverged and run.loss is not None]
     sets = sets_of_all(done)
     cut_off = _cut_off(records, experiment, size, fork)
-    ways, diverged, missing = [], {}, {}
+    variants, diverged, missing = [], {}, {}
     for name, stages in experiment.variants.items():
         mine = [run for run in here if run.variants.get(experiment.name) == name]
         finished = {run.init_seed: run for run in mine if not run.diverged and run.loss is not None}
@@ -71,10 +70,10 @@ def ways_of(records: Records, experiment: BranchExperiment, size: str, fork: Dur
         diverged[name] = tuple(seed for seed in absent if seed in tried)
         missing[name] = tuple(seed for seed in absent if seed not in tried)
         if finished:
-            ways.append(_way(records, name, stages, finished, sets))
-    return Ways(
+            variants.append(_variant(records, name, stages, finished, sets))
+    return VariantResults(
         sets=sets,
-        ways=tuple(ways),
+        variants=tuple(variants),
         diverged={name: seeds for name, seeds in diverged.items() if seeds},
         missing={name: seeds for name, seeds in missing.items() if seeds},
     )
@@ -130,19 +129,19 @@ def _cut_off(
     }
 
 
-def _way(
+def _variant(
     records: Records,
     name: str,
     stages: Sequence[Stage],
     runs: Mapping[int, Run],
     sets: Sequence[str],
-) -> Way:
-    """A way from its finished runs by seed."""
+) -> FinishedVariant:
+    """A variant from its finished runs by seed."""
     sources = records.config.data.sources
     weights = {source.label: source.weight for source in sources}
     for stage in stages:
         weights = stage.mixture or weights
-    return Way(
+    return FinishedVariant(
         name=name,
         tokens=next(iter(runs.values())).tokens,
         decayed=stages[-1].stable is None,
@@ -195,6 +194,13 @@ def lost(chains: Chains, names: Collection[str], seeds: Collection[int]) -> tupl
     return tuple(name for name in names if any((name, seed) not in chains for seed in seeds))
 
 
+def unfinished_variants(names: Sequence[str]) -> Diagnostic:
+    """The warning of variants that are `lost`."""
+    return Diagnostic(
+        "unfinished-variants", f"diverged or not there yet: {', '.join(names)}", variants=names
+    )
+
+
 def sets_of(chains: Chains) -> tuple[str, ...]:
     """Validation sets on which every variant that has finished was measured."""
     return sets_of_all([chain[-1] for chain in chains.values()])
@@ -216,62 +222,90 @@ TWO_SEEDS = 2
 """Shared: Student's interval then has one degree of freedom, and its width is nearly all chance."""
 
 
-def diagnostics(left: Ways, first: str) -> Iterator[str]:
-    """A sentence for each: little noise known, runs not there, ends that are not of one kind.
+def diagnostics(results: VariantResults, first: str) -> Iterator[Diagnostic]:
+    """Warnings: little noise known, runs not there, ends that are not of one kind.
 
     `first` is the file's first variant; differences are from the first of those that finished.
     """
-    ways, base = left.ways, left.ways[0]
-    yield from _seeds(left)
+    variants, base = results.variants, results.variants[0]
+    yield from _seeds(results)
     if base.name != first:
-        yield f"{first!r} has no finished run: differences are from {base.name!r}"
-    if left.diverged:
-        yield f"diverged and left out: {_runs(left.diverged)}"
-    if left.missing:
-        yield f"not there yet: {_runs(left.missing)}"
-    contexts = {way.context for way in ways}
+        yield Diagnostic(
+            "other-base",
+            f"{first!r} has no finished run: differences are from {base.name!r}",
+            variant=first,
+            base=base.name,
+        )
+    if results.diverged:
+        message = f"diverged and left out: {_runs(results.diverged)}"
+        yield Diagnostic("diverged-runs", message, seeds=results.diverged)
+    if results.missing:
+        yield Diagnostic(
+            "missing-runs", f"not there yet: {_runs(results.missing)}", seeds=results.missing
+        )
+    contexts = sorted({variant.context for variant in variants})
     if len(contexts) > 1:
-        yield (
+        of = {c: named([variant for variant in variants if variant.context == c]) for c in contexts}
+        yield Diagnostic(
+            "different-contexts",
             "losses are measured at each variant's own context, and a longer one is lower by "
-            "itself: "
-            + "; ".join(
-                f"{named([w for w in ways if w.context == c])} at {c}" for c in sorted(contexts)
-            )
+            f"itself: {'; '.join(f'{names} at {context}' for context, names in of.items())}",
+            contexts=contexts,
         )
-    held = [way for way in ways if not way.decayed]
-    if held and len(held) < len(ways):
-        yield (
+    held = [variant for variant in variants if not variant.decayed]
+    if held and len(held) < len(variants):
+        yield Diagnostic(
+            "undecayed-variants",
             "ends at the stable rate, undecayed: "
-            f"{named(held)}; a decay alone would lower that loss, so it is no match for the others"
+            f"{named(held)}; a decay alone would lower that loss, so it is no match for the others",
+            variants=[variant.name for variant in held],
         )
-    by_end = sorted(ways, key=lambda way: way.tokens)
+    by_end = sorted(variants, key=lambda variant: variant.tokens)
     ends = [
         f"{named(list(group))} after {tokens:,} tokens"
-        for tokens, group in groupby(by_end, key=lambda way: way.tokens)
+        for tokens, group in groupby(by_end, key=lambda variant: variant.tokens)
     ]
     if len(ends) > 1:
-        yield (
+        yield Diagnostic(
+            "different-lengths",
             "variants end at different lengths, and a difference between them is one of more "
-            f"training too: {'; '.join(ends)}"
+            f"training too: {'; '.join(ends)}",
+            tokens=sorted({variant.tokens for variant in variants}),
         )
 
 
-def _seeds(left: Ways) -> Iterator[str]:
+def _seeds(results: VariantResults) -> Iterator[Diagnostic]:
     """Where one seed or two tell what noise is."""
-    base, on = left.ways[0], left.sets[0]
-    shared = {way: len(set(way.losses[on]) & set(base.losses[on])) for way in left.ways[1:]}
-    if len({seed for way in left.ways for seed in way.losses[on]}) == 1:
-        yield "one seed: nothing tells how large noise is, so no interval is given"
+    base, on = results.variants[0], results.sets[0]
+    shared = {
+        variant: len(set(variant.losses[on]) & set(base.losses[on]))
+        for variant in results.variants[1:]
+    }
+    if len({seed for variant in results.variants for seed in variant.losses[on]}) == 1:
+        yield one_seed()
         return
-    if apart := [way for way, seeds in shared.items() if not seeds]:
-        yield f"no seed shared with {base.name!r}, and so not compared: {named(apart)}"
-    if unsure := [way for way, seeds in shared.items() if seeds == 1]:
-        yield f"one seed shared with {base.name!r}, so no interval: {named(unsure)}"
-    if rough := [way for way, seeds in shared.items() if seeds == TWO_SEEDS]:
+    if apart := [variant for variant, seeds in shared.items() if not seeds]:
+        yield Diagnostic(
+            "no-shared-seed",
+            f"no seed shared with {base.name!r}, and so not compared: {named(apart)}",
+            base=base.name,
+            variants=[variant.name for variant in apart],
+        )
+    if unsure := [variant for variant, seeds in shared.items() if seeds == 1]:
+        yield Diagnostic(
+            "one-shared-seed",
+            f"one seed shared with {base.name!r}, so no interval: {named(unsure)}",
+            base=base.name,
+            variants=[variant.name for variant in unsure],
+        )
+    if rough := [variant for variant, seeds in shared.items() if seeds == TWO_SEEDS]:
         which = "" if len(rough) == len(shared) else f": {named(rough)}"
-        yield (
+        yield Diagnostic(
+            "two-seeds",
             f"two seeds{f' shared with {base.name!r}' if which else ''}, so an interval rests on "
-            f"one degree of freedom and may by chance be far too narrow or too wide{which}"
+            f"one degree of freedom and may by chance be far too narrow or too wide{which}",
+            base=base.name,
+            variants=[variant.name for variant in rough],
         )
 
 
@@ -280,9 +314,9 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def named(ways: Sequence[Way]) -> str:
+def named(variants: Sequence[FinishedVariant]) -> str:
     """`'docs', 'code10' and 'code'`."""
-    return listed([repr(way.name) for way in ways])
+    return listed([repr(variant.name) for variant in variants])
 
 
 def _runs(seeds: Mapping[str, tuple[int, ...]]) -> str:

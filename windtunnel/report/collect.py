@@ -1,11 +1,4 @@
-"""Where every planned segment stands, read from the store alone.
-
-Grid experiments as tables: the loss at every combination of the axes.
-
-Searches of a study, with how much each searched value matters.
-
-From a study and its store to the facts of a report. A half-done or empty sweep is no error.
-"""
+"""The inputs of a report, read from a study and its store, however little has run."""
 
 import json
 import re
@@ -21,7 +14,7 @@ from windtunnel.config.load import resolved_text
 from windtunnel.config.segment import rows_at
 from windtunnel.config.study import GridExperiment, ScalingExperiment
 from windtunnel.config.yaml import EXTENDS
-from windtunnel.errors import FitError
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.findings import findings_of, records_of
 from windtunnel.laws import fit
 from windtunnel.redact import redacted
@@ -64,7 +57,7 @@ def read_states(store: Store, plan: Plan) -> tuple[SegmentState, ...]:
 
 def _state(store: Store, planned: PlannedSegment) -> SegmentState:
     record = store.segment(planned.id).record or {}
-    state, why = _verdict(store, planned, record.get("outcome"), record.get("reached", 0))
+    state, why = _outcome(store, planned, record.get("outcome"), record.get("reached", 0))
     if state == "failed":
         why = _last_line(record.get("error", ""))
     label = planned.labels[0]
@@ -82,7 +75,7 @@ def _state(store: Store, planned: PlannedSegment) -> SegmentState:
     )
 
 
-def _verdict(
+def _outcome(
     store: Store, planned: PlannedSegment, outcome: str | None, reached: int
 ) -> tuple[State, str]:
     segment = planned.segment
@@ -104,7 +97,7 @@ def _verdict(
 
 
 def _last_line(error: str) -> str:
-    """The line of a traceback that says what was wrong."""
+    """The last line of a traceback, which names the error."""
     lines = error.strip().splitlines()
     return lines[-1] if lines else "no reason was recorded"
 
@@ -131,7 +124,7 @@ def _by_size(cell: GridCell) -> tuple[int, ...]:
 def _cells(
     study_context: StudyContext, grid: GridExperiment, runs: Mapping[str, Run]
 ) -> Iterator[GridCell]:
-    """One combination after another is planned alone: only the planner knows which ids it makes."""
+    """Cells of a grid. Each combination is planned alone: only the planner knows its ids."""
     for values, horizon in product(product(*grid.axes.values()), grid.horizons):
         axes = dict(zip(grid.axes, values, strict=True))
         one = grid.replace(axes={axis: (v,) for axis, v in axes.items()}, horizons=(horizon,))
@@ -169,7 +162,7 @@ def read_searches(study: Study) -> tuple[Search, ...]:
 
 
 MOST_HANDOFFS = 10
-"""The latest, on the page; all are in `handoffs.jsonl`."""
+"""The latest are on the page; all are in `handoffs.jsonl`."""
 
 
 def collect(study: Study) -> ReportInputs:
@@ -212,26 +205,26 @@ def collect(study: Study) -> ReportInputs:
         data=_data(study),
         executions=executions,
         notes=_notes(study),
-        warnings=(*study.warnings, *_mixed(executions), *_left_alone(runs)),
+        warnings=(*study.diagnostics, *_mixed(executions), *_left_alone(runs)),
     )
 
 
 def _text(study: Study) -> str:
-    """The study file as it was written; the whole study where it extends another file."""
+    """Text of the study file; the resolved study where it extends another file."""
     text = study.file.read_text(encoding="utf-8-sig") if study.file.exists() else ""
     return resolved_text(study.config) if re.search(f"(?m)^{EXTENDS}:", text) else redacted(text)
 
 
 def _law(study: str, experiment: str, runs: Sequence[Run]) -> ScalingLaw:
     chosen = law_runs(run for run in runs if run.is_of(experiment))
-    law, table, problem = None, None, ""
+    law, table, problem = None, None, None
     try:
         filters = ("decayed", "finished", f"experiment {experiment}")
         table = as_table(chosen, filters=filters)
         made = fit(table).made_from(law_inputs(study, runs, {experiment}))
         law = made.warned(*imported_diagnostics([run.source for run in chosen]))
     except FitError as refused:
-        problem = str(refused)
+        problem = refused
     return ScalingLaw(
         experiment=experiment,
         runs=chosen,
@@ -250,7 +243,7 @@ def _data(study: Study) -> DataFacts | None:
     stream = Streams(dataset).of(longest.segment)
     epochs = stream.epochs(rows_at(longest.segment, longest.end))
     weights = sum(source.weight for source in dataset.sources)
-    asked = config.data.validation.tokens
+    wanted = config.data.validation.tokens
     return DataFacts(
         tokenizer=config.data.tokenizer,
         vocab_size=dataset.vocab_size,
@@ -274,7 +267,7 @@ def _data(study: Study) -> DataFacts | None:
             ValidationFacts(
                 name=each.name,
                 tokens=each.tokens,
-                measured=min(asked, each.tokens),
+                measured=min(wanted, each.tokens),
                 documents=each.documents,
                 residue=each.contamination,
                 bytes_per_token=each.bytes_per_token,
@@ -285,8 +278,8 @@ def _data(study: Study) -> DataFacts | None:
     )
 
 
-def execution_warnings(study: Study) -> tuple[str, ...]:
-    """A sentence where the study's trunks were computed in more than one way."""
+def execution_warnings(study: Study) -> tuple[Diagnostic, ...]:
+    """The warning that trunks were computed by more than one execution."""
     return _mixed(_executions(study))
 
 
@@ -303,28 +296,32 @@ def _executions(study: Study) -> tuple[ExecutionFacts, ...]:
     )
 
 
-def _left_alone(runs: Sequence[Run]) -> tuple[str, ...]:
-    """What is said where findings and forecast rest on fewer runs than the law."""
+def _left_alone(runs: Sequence[Run]) -> tuple[Diagnostic, ...]:
+    """The warning that findings and forecast rest on fewer runs than the law."""
     if not any(run.imported for run in runs):
         return ()
-    return ("imported runs enter the law alone: forecast and findings rest on the study's own",)
+    message = "imported runs enter the law alone: forecast and findings rest on the study's own"
+    return (Diagnostic("imported-in-law-alone", message),)
 
 
-def _mixed(executions: tuple[ExecutionFacts, ...]) -> tuple[str, ...]:
+def _mixed(executions: tuple[ExecutionFacts, ...]) -> tuple[Diagnostic, ...]:
     if len(executions) < 2:
         return ()
     records: list[dict[str, Any]] = [asdict(each)["record"] for each in executions]
     # A micro-batch follows the batch, which a study may vary on purpose.
     keys = dict.fromkeys(k for record in records for k in record if k != "micro_batch_rows")
-    differing = {
-        key: list(dict.fromkeys(str(record.get(key)) for record in records)) for key in keys
-    }
-    what = "; ".join(f"{k}: {', '.join(v)}" for k, v in differing.items() if len(v) > 1)
-    if not what:
+    found = {key: list(dict.fromkeys(str(record.get(key)) for record in records)) for key in keys}
+    differing = {key: values for key, values in found.items() if len(values) > 1}
+    if not differing:
         return ()
+    what = "; ".join(f"{key}: {', '.join(values)}" for key, values in differing.items())
     return (
-        f"trunks were computed in {len(executions)} ways ({what}): within one way a result is "
-        "exact, between them it differs in the last digits",
+        Diagnostic(
+            "mixed-execution",
+            f"trunks were computed in {len(executions)} ways ({what}): within one way a result is "
+            "exact, between them it differs in the last digits",
+            differing=differing,
+        ),
     )
 
 

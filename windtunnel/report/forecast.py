@@ -1,4 +1,4 @@
-"""The forecast beside what was measured after it: errors, intervals, and what it had to beat."""
+"""Scores of a forecast: errors, intervals, and the baselines that it had to beat."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class HeldOutPoint:
     forecast: float
     low: float
     high: float
-    naive: dict[str, float]
+    baselines: dict[str, float]
     measured: tuple[float, ...]
     planned: int
 
@@ -47,15 +47,15 @@ class HeldOutPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """One forecast and how it did.
+class ForecastScores:
+    """A forecast and its scores.
 
     Attributes:
         sigma: seed noise of ln loss as known when the forecast was made.
         earlier: how many forecasts were written before this one.
         blind_earlier: how many of those were written before a held-out trunk had finished.
-        contest: the law against the naive forecasts; None until a held-out run is measured.
-        problem: why there is no contest, if something refused it.
+        comparison: the law against the baselines; None until a held-out run is measured.
+        problem: why there is no comparison, where it was refused.
     """
 
     written: float
@@ -67,8 +67,13 @@ class Verdict:
     earlier: int
     blind_earlier: int
     points: tuple[HeldOutPoint, ...]
-    contest: Comparison | None
-    problem: str = ""
+    comparison: Comparison | None
+    problem: FitError | None = None
+
+    @property
+    def law_won(self) -> bool:
+        """Whether the law beat every baseline by more than the seed noise."""
+        return self.comparison is not None and self.comparison.winner == LAW
 
     @property
     def measured(self) -> int:
@@ -86,8 +91,10 @@ class Verdict:
         return sum(point.inside for point in self.points)
 
 
-def verdict(forecasts: Sequence[dict[str, Any]], runs: Sequence[Run]) -> Verdict | None:
-    """A forecast against the runs; None where none was written.
+def forecast_scores(
+    forecasts: Sequence[dict[str, Any]], runs: Sequence[Run]
+) -> ForecastScores | None:
+    """Scores of a forecast against the measured runs; None where none was written.
 
     Shown is the newest that was written before its held-out size was trained, else the newest.
     """
@@ -98,17 +105,17 @@ def verdict(forecasts: Sequence[dict[str, Any]], runs: Sequence[Run]) -> Verdict
     others = [each for each in forecasts if each is not shown]
     measured = {run.segment: run.loss for run in runs if run.loss is not None}
     known = [point for point in shown["points"] if point["segment"] in measured]
-    contest, problem = None, ""
+    comparison, problem = None, None
     if known:
         truth = [measured[point["segment"]] for point in known]
         predictions = {LAW: [point["loss"] for point in known]}
         for name in known[0]["naive"]:
             predictions[name] = [point["naive"][name] for point in known]
         try:
-            contest = compare(predictions, truth, shown["sigma"])
+            comparison = compare(predictions, truth, shown["sigma"])
         except FitError as refused:
-            problem = str(refused)
-    return Verdict(
+            problem = refused
+    return ForecastScores(
         written=shown["written"],
         rows=shown["rows"],
         inputs=shown["inputs"],
@@ -118,7 +125,7 @@ def verdict(forecasts: Sequence[dict[str, Any]], runs: Sequence[Run]) -> Verdict
         earlier=len(others),
         blind_earlier=sum(not each["held_out_trained_before"] for each in others),
         points=_points(shown["points"], measured),
-        contest=contest,
+        comparison=comparison,
         problem=problem,
     )
 
@@ -135,7 +142,7 @@ def _points(points: list[dict[str, Any]], measured: dict[str, float]) -> tuple[H
             forecast=same[0]["loss"],
             low=_number(same[0]["low"]),
             high=_number(same[0]["high"]),
-            naive=same[0]["naive"],
+            baselines=same[0]["naive"],
             measured=tuple(measured[p["segment"]] for p in same if p["segment"] in measured),
             planned=len(same),
         )

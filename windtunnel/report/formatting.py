@@ -105,6 +105,12 @@ def interval_span(interval: Interval, write: Callable[[float], str] = significan
     return span(interval.low, interval.high, write)
 
 
+def sentence(clause: object) -> str:
+    """A clause of the library with a capital and a full stop."""
+    text = str(clause)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 def typeset(sentence: str) -> str:
     """A sentence of the library with its `1.2e+07` and `-3%` set as numbers for people."""
     powers = re.sub(

@@ -1,9 +1,10 @@
-"""What a report is made of: plain facts, gathered once, so that rendering reads no disk."""
+"""The inputs of a report: facts that are gathered once, so that rendering reads no disk."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.findings import Finding
 from windtunnel.laws import Fit, Table
 from windtunnel.runs.budget.cost import Cost
@@ -41,7 +42,7 @@ class ScalingLaw:
     runs: list[Run]
     table: Table | None
     fit: Fit | None
-    problem: str
+    problem: FitError | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,7 @@ class DataFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionFacts:
-    """One way in which trunks were computed, and how many were."""
+    """An execution record, and how many trunks were computed so."""
 
     trunks: int
     record: dict[str, Any]
@@ -137,7 +138,7 @@ class ExecutionFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """Something that was noticed and dealt with while a segment ran."""
+    """A problem that was noticed and handled while a segment ran."""
 
     segment: str
     time: float
@@ -174,5 +175,5 @@ class ReportInputs:
     data: DataFacts | None
     executions: tuple[ExecutionFacts, ...]
     notes: tuple[Note, ...]
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[Diagnostic, ...] = ()
     """Of the plan, the data and the execution; those of a fit stay with the fit."""

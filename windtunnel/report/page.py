@@ -1,20 +1,10 @@
-"""What the sweep has spent so far; what all of it costs is the plan's to say (`trials.cost`).
-
-The headline: how to spend a budget, at three budgets, under both ways of counting FLOPs.
-
-The table of runs: in which order, and which columns it has.
-
-A search with what the page derives from it: sentences and pictures.
-
-The page: one self-contained HTML file, for desktop, phone, dark rooms and paper.
-"""
+"""The page: one self-contained HTML file, for desktop, phone, dark mode and paper."""
 
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -27,7 +17,8 @@ from windtunnel.redact import redacted
 from windtunnel.report import formatting
 from windtunnel.report.collect import collect
 from windtunnel.report.figures.curves import MOST_TRUNKS, curves
-from windtunnel.report.figures.fit_checks import draw_residuals, holdout, unit_noise
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.fit_checks import holdout, residuals_by_size, unit_noise
 from windtunnel.report.figures.fit_scaling import along_sizes, contours, ratio
 from windtunnel.report.figures.forecast import forecast
 from windtunnel.report.figures.frontier import frontier
@@ -40,7 +31,7 @@ from windtunnel.report.figures.style import (
     size_colour,
     size_variables,
 )
-from windtunnel.report.forecast import verdict
+from windtunnel.report.forecast import forecast_scores
 from windtunnel.report.formatting import NONE
 from windtunnel.report.inputs import ReportInputs, ScalingLaw, Search, State
 from windtunnel.runs.files import write_whole
@@ -58,13 +49,12 @@ from windtunnel.runs.search.winner import NEAR
 from windtunnel.runs.study import Study
 from windtunnel.runs.table import join, variant_name
 
-if TYPE_CHECKING:
-    from windtunnel.report.figures.drawing import Drawing
+Painter = Callable[..., Picture | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """FLOPs counted exactly, and seconds of training, summed over trials.
+    """Exact FLOPs and seconds of training, summed over segments.
 
     Attributes:
         flops: spent by all segments that ended, diverged ones too.
@@ -81,7 +71,7 @@ class Spent:
 
 
 def spent(runs: Sequence[Run]) -> Spent:
-    """Sums over runs; what imported ones cost is not known."""
+    """Sums over the runs; the cost of imported runs is unknown."""
     own = [run for run in runs if not run.imported]
     return Spent(
         flops=sum(run.flops_spent for run in own),
@@ -98,18 +88,18 @@ def _own_share(run: Run) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """The best model and data for one budget, or `problem`, the sentence that says why none."""
+class BudgetOptimum:
+    """The best model and data for one budget, or the `problem` that says why there is none."""
 
     label: str
     flops: float
     optimum: Optimum | None
     exact: Interval | None
-    problem: str = ""
+    problem: FitError | None = None
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """Where the answer leaves what was measured, each sentence once."""
+        """Where the optimum leaves what was measured, each once."""
         if self.optimum is None:
             return ()
         # The run is named by its own N, D and C; what `loss` adds on C and D/N is said already.
@@ -139,19 +129,19 @@ def budgets(fit: Fit) -> tuple[tuple[str, float], ...]:
     )
 
 
-def answers(law: ScalingLaw) -> tuple[Answer, ...]:
-    """An answer for each budget; none without a fit."""
+def budget_optima(law: ScalingLaw) -> tuple[BudgetOptimum, ...]:
+    """The optimum of each budget; none without a fit."""
     if law.fit is None:
         return ()
-    return tuple(_answer(law.fit, label, flops) for label, flops in budgets(law.fit))
+    return tuple(_optimum_at(law.fit, label, flops) for label, flops in budgets(law.fit))
 
 
-def _answer(fit: Fit, label: str, flops: float) -> Answer:
+def _optimum_at(fit: Fit, label: str, flops: float) -> BudgetOptimum:
     try:
         optimum = fit.optimum(flops)
     except FitError as refused:
-        return Answer(label=label, flops=flops, optimum=None, exact=None, problem=str(refused))
-    return Answer(label=label, flops=flops, optimum=optimum, exact=optimum.ratio_exact)
+        return BudgetOptimum(label=label, flops=flops, optimum=None, exact=None, problem=refused)
+    return BudgetOptimum(label=label, flops=flops, optimum=optimum, exact=optimum.ratio_exact)
 
 
 SHOWN = 5e-4
@@ -187,7 +177,7 @@ def mixture(run: Run) -> str:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SearchView:
-    """One search.
+    """A search on the page.
 
     `near` holds the values of the trials near the winner, `compared` how many trials the
     importances rest on, `above` how many lie above the scale of the slices.
@@ -206,8 +196,8 @@ class SearchView:
     best_so_far: Picture | None
 
 
-def search_view(search: Search) -> SearchView:
-    """All that the page says of a search."""
+def search_view(search: Search, draw: Painter) -> SearchView:
+    """A search with everything that the page derives from it."""
     outcome = search.outcome
     return SearchView(
         search=search,
@@ -219,8 +209,8 @@ def search_view(search: Search) -> SearchView:
         names={axis: field_name(outcome.experiment, axis) for axis in outcome.experiment.space},
         above=above_scale(search),
         compared=sum(1 for each in outcome.results if each.at and each.at[0] is not None),
-        slices=slices(search),
-        best_so_far=best_so_far(search),
+        slices=draw(slices(search), outcome.experiment.name),
+        best_so_far=draw(best_so_far(search), outcome.experiment.name),
     )
 
 
@@ -241,7 +231,7 @@ class LawView:
     """A scaling law with what the page derives from it."""
 
     law: ScalingLaw
-    answers: tuple[Answer, ...]
+    optima: tuple[BudgetOptimum, ...]
     coefficients: tuple[tuple[str, float, tuple[float, float] | None, str], ...]
     noise: float | None
     exact_share: tuple[float, float] | None
@@ -261,8 +251,8 @@ class FindingView:
     pictures: tuple[Picture, ...]
 
     @property
-    def compares_ways(self) -> bool:
-        """Whether its numbers are laid out by variant and set: as a list they would fill pages."""
+    def compares_variants(self) -> bool:
+        """Whether its numbers form a table by variant and set; a list would fill pages."""
         return isinstance(self.finding, BranchFinding)
 
 
@@ -287,22 +277,23 @@ def write_report(study: Study, out: Path | None = None) -> Path:
 
 def render(inputs: ReportInputs) -> str:
     """The page as one string that loads nothing from anywhere."""
-    found = verdict(inputs.forecasts, inputs.runs)
-    laws = tuple(_view(inputs, law) for law in inputs.laws)
+    found = forecast_scores(inputs.forecasts, inputs.runs)
+    draw = _painter(inputs)
+    laws = tuple(_view(inputs, law, draw) for law in inputs.laws)
     return (
         _environment()
         .get_template("page.html.jinja")
         .render(
             inputs=inputs,
             laws=laws,
-            verdict=found,
-            forecast_figure=forecast(found) if found is not None and found.points else None,
-            curves_figure=curves(inputs),
+            scores=found,
+            forecast_figure=draw(forecast(found)) if found is not None and found.points else None,
+            curves_figure=draw(curves(inputs)),
             most_trunks=MOST_TRUNKS,
             many_trunks=_has_many_trunks(inputs),
-            grid_figures=[along_axis(inputs, grid) for grid in inputs.grids],
-            findings=[_finding_view(inputs, finding) for finding in inputs.findings],
-            searches=[search_view(search) for search in inputs.searches],
+            grid_figures=[draw(along_axis(inputs, grid), grid.experiment) for grid in inputs.grids],
+            findings=[_finding_view(finding, draw) for finding in inputs.findings],
+            searches=[search_view(search, draw) for search in inputs.searches],
             level=f"{LEVEL:.0%}",
             near=f"{NEAR:g}",
             cost=spent(inputs.runs),
@@ -319,8 +310,9 @@ def render(inputs: ReportInputs) -> str:
     )
 
 
-def _view(inputs: ReportInputs, law: ScalingLaw) -> LawView:
-    fit = law.fit
+def _view(inputs: ReportInputs, law: ScalingLaw, draw: Painter) -> LawView:
+    fit, name = law.fit, law.experiment
+    table = law.table
     coefficients: list[tuple[str, float, tuple[float, float] | None, str]] = []
     if fit is not None:
         a, b = (float(value) for value in fit.form.split(fit.form.vector))
@@ -334,47 +326,26 @@ def _view(inputs: ReportInputs, law: ScalingLaw) -> LawView:
     shares = [run.flops_exact / run.flops_6nd for run in exact]
     return LawView(
         law=law,
-        answers=answers(law),
+        optima=budget_optima(law),
         coefficients=tuple(coefficients),
         noise=None if fit is None else unit_noise(fit),
         exact_share=(min(shares), max(shares)) if shares else None,
-        frontier=frontier(inputs, law) if law.runs else None,
-        residuals=draw_residuals(inputs, law, fit) if fit is not None else None,
-        **_pictures(inputs, law),
+        frontier=draw(frontier(inputs, law) if law.runs else None, name),
+        residuals=draw(residuals_by_size(inputs, law, fit) if fit else None, name),
+        along_sizes=draw(along_sizes(fit, table) if fit and table is not None else None, name),
+        contours=draw(contours(fit, table) if fit and table is not None else None, name),
+        ratio=draw(ratio(fit) if fit else None, name),
+        holdout=draw(holdout(fit) if fit else None, name),
     )
 
 
-def _finding_view(inputs: ReportInputs, finding: Finding) -> FindingView:
-    colour, name = _size_styles(inputs)
-    return FindingView(
-        finding=finding,
-        pictures=tuple(
-            each.picture(finding.experiment, colour, name, captioned=False)
-            for each in finding_drawings(finding)
-        ),
-    )
+def _finding_view(finding: Finding, draw: Painter) -> FindingView:
+    drawn = (draw(each, finding.experiment, captioned=False) for each in finding_drawings(finding))
+    return FindingView(finding=finding, pictures=tuple(each for each in drawn if each is not None))
 
 
-def _pictures(inputs: ReportInputs, law: ScalingLaw) -> dict[str, Picture | None]:
-    """The figures that come with every fit, in this page's colours and names of sizes."""
-    if law.fit is None or law.table is None:
-        return dict.fromkeys(("along_sizes", "contours", "ratio", "holdout"))
-    drawn: dict[str, Drawing | None] = {
-        "along_sizes": along_sizes(law.fit, law.table),
-        "contours": contours(law.fit, law.table),
-        "ratio": ratio(law.fit),
-        "holdout": holdout(law.fit),
-    }
-
-    colour, name = _size_styles(inputs)
-    return {
-        place: drawing.picture(law.experiment, colour, name) if drawing is not None else None
-        for place, drawing in drawn.items()
-    }
-
-
-def _size_styles(inputs: ReportInputs) -> tuple[Callable[[float], str], Callable[[float], str]]:
-    """How this page colours and names a size of so many params."""
+def _painter(inputs: ReportInputs) -> Painter:
+    """Draws in this page's colours and names of sizes; None of None."""
     order = list(inputs.sizes)
 
     def colour(params: float) -> str:
@@ -383,7 +354,14 @@ def _size_styles(inputs: ReportInputs) -> tuple[Callable[[float], str], Callable
     def name(params: float) -> str:
         return inputs.sizes[int(params)].replace("x", "×")
 
-    return colour, name
+    def draw(
+        drawing: Drawing | None, suffix: str = "", /, *, captioned: bool = True
+    ) -> Picture | None:
+        if drawing is None:
+            return None
+        return drawing.picture(suffix, colour, name, captioned=captioned)
+
+    return draw
 
 
 def _has_many_trunks(inputs: ReportInputs) -> bool:
@@ -393,7 +371,7 @@ def _has_many_trunks(inputs: ReportInputs) -> bool:
 
 
 def _tally(inputs: ReportInputs) -> dict[State, int]:
-    """How many segments stand where, in the order in which a reader asks."""
+    """Number of segments in each state."""
     found = Counter(state.state for state in inputs.states)
     order: tuple[State, ...] = (
         "finished", "unfinished", "not started", "diverged", "failed", "blocked",
@@ -401,25 +379,25 @@ def _tally(inputs: ReportInputs) -> dict[State, int]:
     return {state: found[state] for state in order if found[state]}
 
 
-def _warnings(inputs: ReportInputs, laws: tuple[LawView, ...]) -> list[tuple[str, str]]:
-    """(origins, warning) of every warning, each once: the page shows them before any figure."""
-    said = [
+def _warnings(inputs: ReportInputs, laws: tuple[LawView, ...]) -> list[tuple[str, Diagnostic]]:
+    """(origins, warning) for every distinct warning; the page shows them before any figure."""
+    found = [
         (f"{each.title}: {each.experiment}", warning)
         for each in inputs.findings
         for warning in each.warnings
     ]
-    said += [
-        ("fit" if len(laws) == 1 else f"fit of {view.law.experiment}", warning.message)
+    found += [
+        ("fit" if len(laws) == 1 else f"fit of {view.law.experiment}", warning)
         for view in laws
         if view.law.fit is not None
         for warning in view.law.fit.warnings
     ]
     for search in inputs.searches:
         name = search.outcome.experiment.name
-        said += [(f"search {name}", warning.message) for warning in search.outcome.warnings]
-    said += [("study", warning) for warning in inputs.warnings]
-    origins: dict[str, list[str]] = {}
-    for origin, warning in said:
+        found += [(f"search {name}", warning) for warning in search.outcome.warnings]
+    found += [("study", warning) for warning in inputs.warnings]
+    origins: dict[Diagnostic, list[str]] = {}
+    for origin, warning in found:
         origins.setdefault(warning, []).append(origin)
     return [("; ".join(dict.fromkeys(each)), warning) for warning, each in origins.items()]
 
@@ -437,6 +415,7 @@ def _environment() -> Environment:
         for name in (
             "scientific", "count", "size_in_bytes", "significant", "loss", "signed_percent",
             "share", "duration", "moment", "span", "interval_span", "typeset",
+            "sentence",
         )
     }  # fmt: skip
     # Figures are our own SVG, whose texts matplotlib has escaped; nothing else is trusted.
@@ -448,7 +427,7 @@ def _environment() -> Environment:
 
 
 def _write_text(path: Path, text: str) -> None:
-    """Write beside and rename: a reader sees the old page or the new one."""
+    """Write and rename: a reader sees the old page or the new one."""
     try:
         write_whole(path, redacted(text))
     except OSError as refused:

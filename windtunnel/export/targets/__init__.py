@@ -1,1 +1,1 @@
-"""What each trainer is given: one module a target."""
+"""Files for each trainer: one module per target."""

@@ -1,4 +1,4 @@
-"""What is exported, and the JSON documents that say it: config.json, optimizer.json.
+"""The exported model and its JSON documents: config.json, generation_config.json, optimizer.json.
 
 Keys of config.json are those of GraniteConfig (transformers 5.23.0).
 """
@@ -48,7 +48,7 @@ class Job:
 
 
 def refuse_unequal(model: ModelSpec) -> None:
-    """Nothing, where Granite computes what the model does.
+    """Refuse a model that Granite does not compute exactly.
 
     Raises:
         ConfigError: It has norms of queries and keys.

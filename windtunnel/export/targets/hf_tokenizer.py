@@ -80,7 +80,7 @@ def byte_tokenizer() -> Any:
 
 
 def _end_of(path: Path, end_of_text: str | None) -> str | None:
-    """The token that ended the study's documents; None where it has a name that we do not know."""
+    """The token that ended the study's documents; None where its name is unknown."""
     try:
         return JsonTokenizer(path, end_of_text).cache_key()["end_of_text"]
     except DataError:

@@ -1,4 +1,4 @@
-"""`json`: the Handoff alone, which every export has beside its files (docs/export/json.md)."""
+"""`json`: the Handoff alone, which every export has (docs/export/json.md)."""
 
 from pathlib import Path
 
@@ -6,6 +6,6 @@ from windtunnel.export.handoff import Handoff
 
 
 def write(handoff: Handoff, folder: Path) -> list[Path]:
-    """Nothing more."""
+    """Write nothing more."""
     del handoff, folder
     return []

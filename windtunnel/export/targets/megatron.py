@@ -127,7 +127,7 @@ def _schedule(handoff: Handoff) -> list[str]:
 
 
 def _header(handoff: Handoff) -> dict[str, object]:
-    """What the comment above the arguments speaks of."""
+    """Values of the comment above the arguments."""
     shape, sites = handoff.schedule.shape, handoff.multipliers
     embedding, hidden = handoff.roles[Role.EMBEDDING], handoff.roles[Role.HIDDEN]
     if shape == "exponential":

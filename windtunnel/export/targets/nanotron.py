@@ -31,7 +31,7 @@ CHECKPOINTS_OF_A_RUN = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpectralRow:
-    """What nanotron's spectral muP gives one matrix, relative to the Handoff.
+    """Values of nanotron's spectral muP for one matrix, relative to the Handoff.
 
     Attributes:
         lr: its rate where `learning_rate` is ours for hidden matrices, over ours for this matrix.

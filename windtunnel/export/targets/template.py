@@ -1,4 +1,4 @@
-"""What the files of all targets share: the templates' home, and a title."""
+"""The templates of all targets, and a title."""
 
 from functools import cache
 
@@ -9,7 +9,7 @@ from windtunnel.export.handoff import Handoff
 
 @cache
 def environment() -> Environment:
-    """Templates beside this module; a name that they do not know is an error."""
+    """The template environment; an unknown name in a template is an error."""
     return Environment(
         loader=PackageLoader("windtunnel.export.targets", "."),
         undefined=StrictUndefined,
@@ -19,7 +19,7 @@ def environment() -> Environment:
 
 
 def title(handoff: Handoff, where: str) -> str:
-    """What is trained, and by what, in one line."""
+    """The model and its trainer, in one line."""
     counts = handoff.counts
     return (
         f"{handoff.model.size}, {counts.params:.4g} params on {counts.tokens:.4g} tokens, from "

@@ -34,7 +34,7 @@ def write(handoff: Handoff, folder: Path) -> list[Path]:
 
 
 def _constants(handoff: Handoff) -> list[str]:
-    """Assignments, one a line, of the target's own numbers."""
+    """Assignments of the target's numbers, one per line."""
     model, steps, recipe = handoff.model, handoff.schedule, handoff.recipe
     sites = handoff.multipliers
     shape = (model.width, model.depth, model.ffn_width, model.vocab_size, model.context)

@@ -1,23 +1,18 @@
-"""Loss against the tokens of the target after a trunk was left, a panel for each set.
-
-Ways to leave a trunk: one set's loss against the other's, or a panel for each set.
-
-Losses after a short anneal against those after long training, a panel for each set.
-"""
+"""Figures of branch experiments: variants by set, losses along lengths, and rankings."""
 
 import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from windtunnel.findings.adaptation import AdaptationFinding, Course
+from windtunnel.findings.adaptation import AdaptationFinding, LearningCurve
 from windtunnel.findings.branches import BranchFinding
 from windtunnel.findings.ranking import RankingFinding
-from windtunnel.findings.variants import Way
+from windtunnel.findings.variants import FinishedVariant
 from windtunnel.laws import Interval
-from windtunnel.report.figures.drawing import DASHED, Drawing, Obstacle, Sheet, names_beside
+from windtunnel.report.figures.drawing import Drawing, Obstacle, label_points
 from windtunnel.report.figures.fit_curve import band
-from windtunnel.report.figures.style import log_ticks, short
+from windtunnel.report.figures.style import DASHED, Style, log_ticks, short
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -29,22 +24,17 @@ POINTS = 120
 
 def adaptation_drawings(finding: AdaptationFinding) -> list[Drawing]:
     """One figure."""
-    courses = finding.courses
+    curves = finding.curves
 
-    def draw(sheet: Sheet) -> "Figure":
-        columns = min(len(courses), 2) if sheet.wide else 1
-        lines = -(-len(courses) // columns)
-        figure = sheet.blank(30 + lines * (320 if sheet.wide else 260))
-        panels = figure.subplots(lines, columns, squeeze=False)
-        for axes in panels.flat[len(courses) :]:
-            axes.set_visible(False)
-        for axes, course in zip(panels.flat, courses, strict=False):
-            _adaptation_panel(axes, sheet, course)
-        _adaptation_key(figure, sheet, finding)
+    def draw(style: Style) -> "Figure":
+        figure, panels = style.panels(len(curves), across=2, height=(320, 260), margin=30)
+        for axes, curve in zip(panels, curves, strict=True):
+            _adaptation_panel(axes, style, curve)
+        _adaptation_key(figure, style, finding)
         return figure
 
     alt = (
-        f"Loss on {', '.join(each.on for each in courses)} against tokens of the target, "
+        f"Loss on {', '.join(each.on for each in curves)} against tokens of the target, "
         f"{len(finding.variants)} lengths."
     )
     stem = re.sub(r"[^a-z0-9]+", "-",
@@ -52,45 +42,45 @@ def adaptation_drawings(finding: AdaptationFinding) -> list[Drawing]:
     return [Drawing(name=stem, alt=alt, draw=draw)]
 
 
-def _adaptation_panel(axes: "Axes", sheet: Sheet, course: Course) -> None:
-    paint = sheet.paint
+def _adaptation_panel(axes: "Axes", style: Style, curve: LearningCurve) -> None:
+    paint = style.paint
     axes.set_xscale("log")
-    lengths = np.unique(course.tokens)
-    means = [course.losses[course.tokens == each].mean() for each in lengths]
+    lengths = np.unique(curve.tokens)
+    means = [curve.losses[curve.tokens == each].mean() for each in lengths]
     low, high = float(lengths[0]), float(lengths[-1])
-    if course.law is None:
+    if curve.law is None:
         axes.plot(lengths, means, color=paint.muted, lw=1.4, zorder=2)
     else:
         x = np.geomspace(low, 2 * high, POINTS)
         inside = x <= high * (1 + 1e-9)
-        y, ends = course.law.form(x), band(course.law, x)
+        y, ends = curve.law.form(x), band(curve.law, x)
         if ends is not None:
             axes.fill_between(x, *ends, color=paint.ink, alpha=0.15, lw=0)
         axes.plot(x, y, color=paint.ink, lw=1.6, ls=DASHED, zorder=3)
         axes.plot(x[inside], y[inside], color=paint.ink, lw=2, zorder=3)
-    axes.plot(course.tokens, course.losses, "o", ms=4.2, mfc=paint.accent, mec="none", alpha=0.45,
+    axes.plot(curve.tokens, curve.losses, "o", ms=4.2, mfc=paint.accent, mec="none", alpha=0.45,
               zorder=4)  # fmt: skip
     axes.plot(lengths, means, "o", ms=7.5, mfc=paint.accent, mec=paint.card, mew=0.9, zorder=5)
     axes.margins(0.05)
-    sheet.dress(axes, x="Tokens of the target", y=f"Loss on {course.on} (nats per token)")
-    log_ticks(axes.xaxis, counted=True, most=6 if sheet.wide else 5)
+    style.dress(axes, x="Tokens of the target", y=f"Loss on {curve.on} (nats per token)")
+    log_ticks(axes.xaxis, counted=True, most=6 if style.wide else 5)
     axes.locator_params(axis="y", nbins=6)
 
 
-def _adaptation_key(figure: "Figure", sheet: Sheet, finding: AdaptationFinding) -> None:
+def _adaptation_key(figure: "Figure", style: Style, finding: AdaptationFinding) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    paint = sheet.paint
+    paint = style.paint
     entries: list[tuple[Line2D | Patch, str]] = [
         (Line2D([], [], marker="o", ms=7.5, mfc=paint.accent, mec=paint.card, ls=""), "mean"),
         (Line2D([], [], marker="o", ms=4.2, mfc=paint.accent, mec="none", alpha=0.45, ls=""),
          "seed"),
     ]  # fmt: skip
-    if any(course.law is not None for course in finding.courses):
+    if any(curve.law is not None for curve in finding.curves):
         entries.append((Line2D([], [], color=paint.ink, lw=2), "law, extrapolated where dashed"))
         entries.append((Patch(color=paint.ink, alpha=0.15, lw=0), "90% interval of the law"))
-    sheet.key(figure, entries)
+    style.key(figure, entries)
 
 
 def branch_drawings(finding: BranchFinding) -> list[Drawing]:
@@ -100,92 +90,96 @@ def branch_drawings(finding: BranchFinding) -> list[Drawing]:
 
 def _frontier(finding: BranchFinding) -> Drawing:
     """Loss on the second set over that on the first, a dot for each variant."""
-    ways, (across, up) = (finding.base, *finding.others), finding.sets
-    places = {way.name: (_place(finding, way, across), _place(finding, way, up)) for way in ways}
+    variants, (across, up) = (finding.base, *finding.others), finding.sets
+    places = {
+        variant.name: (_place(finding, variant, across), _place(finding, variant, up))
+        for variant in variants
+    }
 
-    def draw(sheet: Sheet) -> "Figure":
-        figure = sheet.blank(500 if sheet.wide else 400)
+    def draw(style: Style) -> "Figure":
+        figure = style.blank(500 if style.wide else 400)
         axes = figure.add_subplot()
         for _, along in finding.mixture_axes:
-            x, y = np.array([[end.value for end in places[way.name]] for way in along]).T
-            axes.plot(x, y, color=sheet.paint.muted, lw=1.4, zorder=2)
-        for way in ways:
-            _cross(axes, sheet, *places[way.name], first=way is finding.base)
+            x, y = np.array([[end.value for end in places[variant.name]] for variant in along]).T
+            axes.plot(x, y, color=style.paint.muted, lw=1.4, zorder=2)
+        for variant in variants:
+            _cross(axes, style, *places[variant.name], first=variant is finding.base)
         axes.margins(0.1)
-        sheet.dress(axes, x=f"Loss on {across} (nats per token)",
+        style.dress(axes, x=f"Loss on {across} (nats per token)",
                     y=f"Loss on {up} (nats per token)")  # fmt: skip
-        axes.locator_params(nbins=8 if sheet.wide else 5)
-        _branch_key(figure, sheet, finding)
-        names_beside(
+        axes.locator_params(nbins=8 if style.wide else 5)
+        _branch_key(figure, style, finding)
+        label_points(
             axes,
-            [(x.value, y.value, _named(finding, way, sheet))
-             for way in ways for x, y in [places[way.name]]],
+            [(x.value, y.value, _named(finding, variant, style))
+             for variant in variants for x, y in [places[variant.name]]],
             obstacles=[
                 *(_branch_bars(x, y) for x, y in places.values()),
-                *([(x.value, y.value) for x, y in (places[way.name] for way in along)]
+                *([(x.value, y.value) for x, y in (places[variant.name] for variant in along)]
                   for _, along in finding.mixture_axes),
             ],
-            size=11 if sheet.wide else 10,
+            size=11 if style.wide else 10,
         )  # fmt: skip
         return figure
 
-    alt = f"Loss on {up} over loss on {across}, a dot for each of {len(ways)} variants."
-    return Drawing(name=_stem("ways-frontier", finding), alt=alt, draw=draw)
+    alt = f"Loss on {up} over loss on {across}, a dot for each of {len(variants)} variants."
+    return Drawing(name=_stem("variants-frontier", finding), alt=alt, draw=draw)
 
 
 def _panels(finding: BranchFinding) -> Drawing:
     """A panel for each set, a row for each variant but the first, which is the line at 0."""
-    ways = finding.others
+    variants = finding.others
 
-    def draw(sheet: Sheet) -> "Figure":
-        columns = min(len(finding.sets), 3) if sheet.wide else 1
-        lines = -(-len(finding.sets) // columns)
-        figure = sheet.blank(40 + lines * (85 + 34 * len(ways)))
+    def draw(style: Style) -> "Figure":
+        columns = min(len(finding.sets), 3) if style.wide else 1
+        height = 85 + 34 * len(variants)
+        figure, panels = style.panels(
+            len(finding.sets), across=3, height=(height, height), margin=40, sharey=True
+        )
         figure.set_layout_engine("constrained", hspace=0.06, wspace=0.06)
-        panels = figure.subplots(lines, columns, sharey=True, squeeze=False)
-        for axes in panels.flat[len(finding.sets) :]:
-            axes.set_visible(False)
-        for axes, on in zip(panels.flat, finding.sets, strict=False):
-            axes.axvline(0, color=sheet.paint.ink, lw=1.4, ls=DASHED, zorder=1)
-            for place, way in enumerate(ways):
-                gap = finding.gap(way, on)
+        for axes, on in zip(panels, finding.sets, strict=True):
+            axes.axvline(0, color=style.paint.ink, lw=1.4, ls=DASHED, zorder=1)
+            for place, variant in enumerate(variants):
+                gap = finding.gap(variant, on)
                 if gap is not None:
-                    axes.plot([gap.low, gap.high], [place, place], color=sheet.paint.accent,
+                    axes.plot([gap.low, gap.high], [place, place], color=style.paint.accent,
                               lw=2.2, alpha=0.75, zorder=3)  # fmt: skip
-                    axes.plot(gap.value, place, "o", ms=8, mfc=sheet.paint.accent,
-                              mec=sheet.paint.card, mew=0.8, zorder=4)  # fmt: skip
-            axes.set_yticks(range(len(ways)), [_named(finding, way, sheet) for way in ways])
-            axes.set_ylim(len(ways) - 0.5, -0.5)
-            axes.tick_params(axis="y", labelcolor=sheet.paint.ink)
-            axes.locator_params(axis="x", nbins=4 if columns > 1 or not sheet.wide else 8)
+                    axes.plot(gap.value, place, "o", ms=8, mfc=style.paint.accent,
+                              mec=style.paint.card, mew=0.8, zorder=4)  # fmt: skip
+            axes.set_yticks(
+                range(len(variants)), [_named(finding, variant, style) for variant in variants]
+            )
+            axes.set_ylim(len(variants) - 0.5, -0.5)
+            axes.tick_params(axis="y", labelcolor=style.paint.ink)
+            axes.locator_params(axis="x", nbins=4 if columns > 1 or not style.wide else 8)
             above = f"above {finding.base.name} (nats)"
-            sheet.dress(axes, x=above if columns > 2 else f"Loss {above}", y=on, grid="x")
-        _branch_key(figure, sheet, finding, cross=False)
+            style.dress(axes, x=above if columns > 2 else f"Loss {above}", y=on, grid="x")
+        _branch_key(figure, style, finding, cross=False)
         return figure
 
-    variants = f"{len(ways)} variant{'s' * (len(ways) > 1)}"
-    alt = f"Loss of {variants} minus that of {finding.base.name!r}, on {', '.join(finding.sets)}."
-    return Drawing(name=_stem("ways", finding), alt=alt, draw=draw)
+    count = f"{len(variants)} variant{'s' * (len(variants) > 1)}"
+    alt = f"Loss of {count} minus that of {finding.base.name!r}, on {', '.join(finding.sets)}."
+    return Drawing(name=_stem("variants", finding), alt=alt, draw=draw)
 
 
-def _place(finding: BranchFinding, way: Way, on: str) -> Interval:
+def _place(finding: BranchFinding, variant: FinishedVariant, on: str) -> Interval:
     """Where a variant stands: the first one's mean and the difference from it, with its interval.
 
     So a variant that lacks a seed stands where its difference puts it, not its luck.
     """
-    base, gap = finding.mean(finding.base, on).value, finding.gap(way, on)
-    if gap is None or way is finding.base:
+    base, gap = finding.mean(finding.base, on).value, finding.gap(variant, on)
+    if gap is None or variant is finding.base:
         return Interval(base, base, base)
     return Interval(base + gap.value, base + gap.low, base + gap.high)
 
 
-def _cross(axes: "Axes", sheet: Sheet, x: Interval, y: Interval, *, first: bool) -> None:
+def _cross(axes: "Axes", style: Style, x: Interval, y: Interval, *, first: bool) -> None:
     """A dot with a bar along each axis; a ring for the first, which has none."""
-    colour, card = sheet.paint.accent, sheet.paint.card
+    colour, card = style.paint.accent, style.paint.card
     for line in _bars_apart(x, y):
         axes.plot(*zip(*line, strict=True), color=colour, lw=1.8, alpha=0.5, zorder=3)
     if first:
-        axes.plot(x.value, y.value, "o", ms=9, mfc=card, mec=sheet.paint.ink, mew=2, zorder=5)
+        axes.plot(x.value, y.value, "o", ms=9, mfc=card, mec=style.paint.ink, mew=2, zorder=5)
     else:
         axes.plot(x.value, y.value, "o", ms=8, mfc=colour, mec=card, mew=0.8, zorder=4)
 
@@ -201,20 +195,20 @@ def _branch_bars(x: Interval, y: Interval) -> Obstacle:
     return [point for line in _bars_apart(x, y) for point in (*line, middle)]
 
 
-def _named(finding: BranchFinding, way: Way, sheet: Sheet) -> str:
+def _named(finding: BranchFinding, variant: FinishedVariant, style: Style) -> str:
     """Its name, with its length where that is another than the first one's."""
-    if way.tokens == finding.base.tokens:
-        return way.name
-    return f"{way.name} ({short(way.tokens)}{' tokens' * sheet.wide})"
+    if variant.tokens == finding.base.tokens:
+        return variant.name
+    return f"{variant.name} ({short(variant.tokens)}{' tokens' * style.wide})"
 
 
 def _branch_key(
-    figure: "Figure", sheet: Sheet, finding: BranchFinding, *, cross: bool = True
+    figure: "Figure", style: Style, finding: BranchFinding, *, cross: bool = True
 ) -> None:
     from matplotlib.lines import Line2D
 
-    paint, base = sheet.paint, finding.base.name
-    gaps = [finding.gap(way, on) for way in finding.others for on in finding.sets]
+    paint, base = style.paint, finding.base.name
+    gaps = [finding.gap(variant, on) for variant in finding.others for on in finding.sets]
     sure = any(gap is not None and np.isfinite(gap.low) for gap in gaps)
     entries: list[tuple[Artist, str]] = []
     if cross:
@@ -225,12 +219,12 @@ def _branch_key(
     if sure:
         bar = Line2D([], [], color=paint.accent, lw=2, alpha=0.6)
         entries.append(
-            (bar, f"90% interval of the difference from {base}" if sheet.wide else "90% interval")
+            (bar, f"90% interval of the difference from {base}" if style.wide else "90% interval")
         )
     if cross and finding.mixture_axes:
         sources = " or ".join(dict.fromkeys(source for source, _ in finding.mixture_axes))
         entries.append((Line2D([], [], color=paint.muted, lw=1.4), f"by share of {sources}"))
-    sheet.key(figure, entries)
+    style.key(figure, entries)
 
 
 def _stem(what: str, finding: BranchFinding) -> str:
@@ -245,18 +239,13 @@ def ranking_drawings(finding: RankingFinding) -> list[Drawing]:
     """One figure."""
     shown = finding.sets[:MOST]
 
-    def draw(sheet: Sheet) -> "Figure":
-        columns = min(len(shown), 2) if sheet.wide else 1
-        lines = -(-len(shown) // columns)
-        figure = sheet.blank(30 + lines * (390 if sheet.wide else 320))
-        panels = figure.subplots(lines, columns, squeeze=False)
-        for axes in panels.flat[len(shown) :]:
-            axes.set_visible(False)
-        for axes, on in zip(panels.flat, shown, strict=False):
-            _ranking_panel(axes, sheet, finding, on)
-        _ranking_key(figure, sheet, finding)
-        for axes, on in zip(panels.flat, shown, strict=False):
-            _names(axes, sheet, finding, on)
+    def draw(style: Style) -> "Figure":
+        figure, panels = style.panels(len(shown), across=2, height=(390, 320), margin=30)
+        for axes, on in zip(panels, shown, strict=True):
+            _ranking_panel(axes, style, finding, on)
+        _ranking_key(figure, style, finding)
+        for axes, on in zip(panels, shown, strict=True):
+            _names(axes, style, finding, on)
         return figure
 
     alt = (
@@ -267,8 +256,8 @@ def ranking_drawings(finding: RankingFinding) -> list[Drawing]:
     return [Drawing(name=stem, alt=alt, draw=draw)]
 
 
-def _ranking_panel(axes: "Axes", sheet: Sheet, finding: RankingFinding, on: str) -> None:
-    paint = sheet.paint
+def _ranking_panel(axes: "Axes", style: Style, finding: RankingFinding, on: str) -> None:
+    paint = style.paint
     for line in _ranking_bars(finding, on):
         axes.plot(*zip(*line, strict=True), color=paint.accent, lw=1.8, alpha=0.35, zorder=2)
     for x, y, _ in _places(finding, on):
@@ -278,7 +267,7 @@ def _ranking_panel(axes: "Axes", sheet: Sheet, finding: RankingFinding, on: str)
     if np.isfinite(rho.low):
         known = f" ({rho.low:.2f} to {rho.high:.2f})".replace("-", "−")
     words = f"{on}: ρ = {rho.value:.2f}".replace("-", "−") + known
-    sheet.dress(axes, x=f"Loss in {finding.cheap.name}", y=words)
+    style.dress(axes, x=f"Loss in {finding.cheap.name}", y=words)
     axes.set_ylabel(f"Loss in {finding.dear.name} (nats per token)")
     axes.locator_params(nbins=5)
 
@@ -301,23 +290,23 @@ def _ranking_bars(finding: RankingFinding, on: str) -> list[list[tuple[float, fl
     return [line for line in found if np.isfinite(line).all()]
 
 
-def _names(axes: "Axes", sheet: Sheet, finding: RankingFinding, on: str) -> None:
-    names_beside(
+def _names(axes: "Axes", style: Style, finding: RankingFinding, on: str) -> None:
+    label_points(
         axes,
         _places(finding, on),
         obstacles=_ranking_bars(finding, on),
-        size=11 if sheet.wide else 10,
+        size=11 if style.wide else 10,
     )
 
 
-def _ranking_key(figure: "Figure", sheet: Sheet, finding: RankingFinding) -> None:
+def _ranking_key(figure: "Figure", style: Style, finding: RankingFinding) -> None:
     from matplotlib.lines import Line2D
 
-    dot = Line2D([], [], marker="o", ms=8, mfc=sheet.paint.accent, mec=sheet.paint.card, ls="")
+    dot = Line2D([], [], marker="o", ms=8, mfc=style.paint.accent, mec=style.paint.card, ls="")
     entries: list[tuple[Artist, str]] = [(dot, "variant, mean over seeds")]
     if any(_ranking_bars(finding, on) for on in finding.sets):
-        bar = Line2D([], [], color=sheet.paint.accent, lw=2, alpha=0.5)
+        bar = Line2D([], [], color=style.paint.accent, lw=2, alpha=0.5)
         entries.append(
-            (bar, "90% interval of what is not shared by a seed" if sheet.wide else "90% interval")
+            (bar, "90% interval of what is not shared by a seed" if style.wide else "90% interval")
         )
-    sheet.key(figure, entries)
+    style.key(figure, entries)

@@ -1,4 +1,4 @@
-"""Training loss against tokens, a panel a size: the trunk, and the decays that leave it."""
+"""Training loss against tokens, one panel per size: the trunk, and the decays that leave it."""
 
 import math
 from typing import TYPE_CHECKING
@@ -6,18 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.style import (
-    CARD,
-    INK,
-    MUTED,
-    NARROW,
-    Picture,
-    blank,
-    counts,
-    dress,
-    picture,
-    size_colour,
-)
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.style import Style, counts
 from windtunnel.report.formatting import count
 from windtunnel.report.inputs import ReportInputs
 from windtunnel.runs.curves import Curve, bin_means
@@ -34,32 +24,27 @@ SKIPPED = 0.03
 """Share of a size's longest run that is not shown: the first fall would set the scale."""
 
 
-def curves(inputs: ReportInputs) -> Picture | None:
+def curves(inputs: ReportInputs) -> Drawing | None:
     """The figure; None before a curve has been written."""
     sizes = [n for n in inputs.sizes if any(curve.params == n for curve in inputs.curves)]
     if not sizes:
         return None
 
-    def draw(width: int) -> "Figure":
-        columns = min(len(sizes), 3 if width > NARROW else 1)
-        lines = math.ceil(len(sizes) / columns)
-        figure = blank(width, 20 + lines * (250 if width > NARROW else 215))
-        figure.set_layout_engine("constrained", hspace=0.1 if lines > 1 else 0)
-        panels = figure.subplots(lines, columns, squeeze=False)
-        for axes, params in zip(panels.flat, sizes, strict=False):
-            _panel(axes, inputs, params)
-        for spare in panels.flat[len(sizes) :]:
-            spare.set_visible(False)
+    def draw(style: Style) -> "Figure":
+        figure, panels = style.panels(len(sizes), across=3, height=(250, 215), margin=20)
+        figure.set_layout_engine("constrained", hspace=0.1)
+        for axes, params in zip(panels, sizes, strict=True):
+            _panel(axes, style, inputs, params)
         return figure
 
     several = "a size" if len(sizes) == 1 else f"{len(sizes)} sizes"
     alt = f"Training loss against tokens for {several}: trunks and the branches that leave them."
-    return picture("curves", alt, draw)
+    return Drawing(name="curves", alt=alt, draw=draw)
 
 
-def _panel(axes: "Axes", inputs: ReportInputs, params: int) -> None:
+def _panel(axes: "Axes", style: Style, inputs: ReportInputs, params: int) -> None:
     """One size on axes of its own: sizes lie decades apart, and a decay is a few per cent."""
-    colour = size_colour(list(inputs.sizes).index(params))
+    colour, paint = style.colour(params), style.paint
     axes.set_xscale("log")
     shown = _shown_trunks(inputs, params)
     mine = [curve for curve in inputs.curves if curve.trunk in shown and curve.params == params]
@@ -75,7 +60,7 @@ def _panel(axes: "Axes", inputs: ReportInputs, params: int) -> None:
         axes.plot(
             x,
             y,
-            color=MUTED if is_trunk else colour,
+            color=paint.muted if is_trunk else colour,
             linewidth=1.2 if is_trunk else 1.8,
             alpha=1 if curve.seed == first_seed else 0.4,
             zorder=2 if is_trunk else 3,
@@ -88,16 +73,16 @@ def _panel(axes: "Axes", inputs: ReportInputs, params: int) -> None:
         "o",
         markersize=5.5,
         markerfacecolor=colour,
-        markeredgecolor=CARD,
+        markeredgecolor=paint.card,
         markeredgewidth=0.7,
         zorder=4,
     )
     axes.set_xlim(left=_first_shown(mine))
     axes.set_ylim(*_heights(mine, losses))
-    _crosses(axes, inputs, mine)
-    dress(axes, x="Tokens", y="")
-    title = f"{inputs.sizes[params].replace('x', '×')}, {count(params)} params"
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK)
+    _crosses(axes, style, inputs, mine)
+    style.dress(axes, x="Tokens", y="")
+    title = f"{style.name(params)}, {count(params)} params"
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=paint.ink)
     counts(axes)
 
 
@@ -113,14 +98,14 @@ def _shown_trunks(inputs: ReportInputs, params: int) -> set[str]:
     return set(sorted(lowest, key=lambda trunk: lowest[trunk])[:MOST_TRUNKS])
 
 
-def _crosses(axes: "Axes", inputs: ReportInputs, mine: list[Curve]) -> None:
+def _crosses(axes: "Axes", style: Style, inputs: ReportInputs, mine: list[Curve]) -> None:
     """Where a run left its path."""
     diverged = {each.segment for each in inputs.states if each.state == "diverged"}
     low, high = axes.get_ylim()
     for curve in mine:
         if curve.segment in diverged:
             height = min(float(curve.loss[-1]), high - 0.05 * (high - low))
-            axes.plot(curve.tokens[-1], height, "x", color=INK, markersize=8, mew=2, zorder=6)
+            axes.plot(curve.tokens[-1], height, "x", color=style.paint.ink, ms=8, mew=2, zorder=6)
 
 
 def _smooth(curve: Curve) -> tuple[Floats, Floats]:

@@ -1,9 +1,8 @@
-"""What a figure of a fit is drawn on: a width, colours, and how model sizes look and are called.
+"""Drawings: figures for a page and for a file, from one function.
 
-One drawing serves two uses. On a page the colours are the stand-ins of canvas.py, exchanged for CSS
-variables; in a file they are plain colours on white.
-
-Names beside dots of a plane, each where it covers least.
+A `Drawing` is drawn in a `Style`: a width, colours, and how model sizes look and are called. On a
+page the colours are the stand-ins of style.py, exchanged for CSS variables; in a file they are
+plain colours on white.
 """
 
 import math
@@ -16,24 +15,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from windtunnel.errors import ConfigError
-from windtunnel.laws.table import Floats, Table
+from windtunnel.laws.table import Floats
 from windtunnel.report.figures.style import (
     NARROW,
     RAMP_LIGHT,
     STAND_INS,
+    WIDE,
     Paint,
     Picture,
-    blank,
-    dress,
+    Style,
     house_style,
-    picture,
     ramp_colour,
     short,
-    spread,
+    svg,
 )
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
@@ -41,119 +38,20 @@ if TYPE_CHECKING:
 PLAIN = Paint(ink="#1c2128", muted="#5c6570", rule="#e2e0da", card="#ffffff", accent="#1f5fa8")
 FILE_WIDTH, FILE_DPI = 760, 144
 """A file is 760 CSS pixels wide, twice as many in truth."""
-DASHED = (0, (4, 3))
-"""Of every line beyond what was measured."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Sheet:
-    """Width in CSS pixels, colours, and the colour and name of a model size.
-
-    Where a caption explains the marks (`captioned`), the figure has no key. `sizes` says what the
-    names are: params, or width and depth.
-    """
-
-    width: int
-    paint: Paint
-    captioned: bool
-    sizes: str
-    colour: Callable[[float], str]
-    name: Callable[[float], str]
-
-    @property
-    def wide(self) -> bool:
-        """Whether this is more than a phone."""
-        return self.width > NARROW
-
-    def blank(self, height: int) -> "Figure":
-        """A figure of so many CSS pixels."""
-        return blank(self.width, height)
-
-    def dress(self, axes: "Axes", *, x: str, y: str, grid: str = "both") -> None:
-        """Titles, faint rules, no box."""
-        dress(axes, x=x, y=y, grid=grid, paint=self.paint)
-
-    def colours(self, table: Table) -> list[str]:
-        """Of every row: by size, where the table has sizes."""
-        if "params" not in table:
-            return [self.paint.accent] * table.rows
-        return [self.colour(params) for params in table.params]
-
-    def dots(
-        self, axes: "Axes", x: Floats, y: Floats, colours: Sequence[str], *, small: bool = False
-    ) -> None:
-        """Measurements, one colour each."""
-        size = 4.6 if small or not self.wide else 6.0
-        for colour in dict.fromkeys(colours):
-            mine = [each == colour for each in colours]
-            axes.plot(x[mine], y[mine], "o", ms=size, mfc=colour, mec=self.paint.card, mew=0.6,
-                      zorder=4)  # fmt: skip
-
-    def names(
-        self,
-        axes: "Axes",
-        names: Sequence[str],
-        heights: Floats,
-        colours: Sequence[str],
-        *,
-        title: str,
-    ) -> None:
-        """Names right of the axes, each near its height (in data) and clear of its neighbours."""
-        to_share = axes.transData + axes.transAxes.inverted()
-        middle = sum(axes.get_xlim()) / 2
-        shares = [float(to_share.transform((middle, y))[1]) for y in heights]
-        places = spread(np.clip(shares, 0.0, 1.0).tolist(), 0.042 if self.wide else 0.058)
-        size = 11 if self.wide else 10
-        for words, place, colour in zip(names, places, colours, strict=True):
-            axes.annotate(
-                words,
-                (1, place),
-                xycoords="axes fraction",
-                xytext=(6, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=size,
-                fontweight="bold",
-                color=colour,
-                annotation_clip=False,
-            )
-        axes.annotate(
-            title,
-            (1, 1),
-            xycoords="axes fraction",
-            xytext=(6, 10),
-            textcoords="offset points",
-            fontsize=size,
-            color=self.paint.muted,
-            annotation_clip=False,
-        )
-
-    def key(self, figure: "Figure", entries: "Sequence[tuple[Artist, str]]") -> None:
-        """What the marks mean, above the axes."""
-        if self.captioned:
-            return
-        figure.legend(
-            [mark for mark, _ in entries],
-            [words for _, words in entries],
-            loc="outside upper left",
-            ncols=len(entries) if self.wide else 2,
-            borderaxespad=0,
-            frameon=False,
-            fontsize=11,
-            handlelength=1.6,
-            columnspacing=1.6,
-        )
+NO_SIZES: Floats = np.empty(0)
+"""Of a figure in which no colour stands for a model size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A figure that can be drawn on any sheet: its file's stem, and its sentence for the blind."""
+    """A figure that can be drawn in any style: its file's stem, and its text alternative."""
 
     name: str
     alt: str
-    draw: "Callable[[Sheet], Figure]"
+    draw: "Callable[[Style], Figure]"
 
-    def plain(self, sizes: Floats) -> "Figure":
+    def plain(self, sizes: Floats = NO_SIZES) -> "Figure":
         """The figure on white, for a notebook; `sizes` are the model sizes to be told apart."""
         log = np.log(sizes)
         low, reach = (float(log.min()), float(np.ptp(log))) if log.size else (0.0, 0.0)
@@ -161,7 +59,7 @@ class Drawing:
         def colour(params: float) -> str:
             return ramp_colour(RAMP_LIGHT, (math.log(params) - low) / reach if reach else 0.0)
 
-        sheet = Sheet(
+        style = Style(
             width=FILE_WIDTH,
             paint=PLAIN,
             captioned=False,
@@ -170,27 +68,36 @@ class Drawing:
             name=short,
         )
         with house_style(PLAIN):
-            return self.draw(sheet)
+            return self.draw(style)
 
-    def save(self, folder: Path, sizes: Floats) -> Path:
-        """Write the PNG; `sizes` are the model sizes to be told apart, perhaps none.
+    def save(self, folder: Path, sizes: Floats = NO_SIZES) -> Path:
+        """Write the PNG and return its path.
+
+        Args:
+            folder: Where it is written, as NAME.png.
+            sizes: The model sizes that have a colour each, perhaps none.
 
         Raises:
-            ConfigError: the file cannot be written.
+            ConfigError: The file cannot be written.
         """
         path = folder / f"{self.name}.png"
+        self.write(path, sizes)
+        return path
+
+    def write(self, path: Path, sizes: Floats = NO_SIZES) -> None:
+        """Write the figure in the format that the ending of `path` names.
+
+        Raises:
+            ConfigError: The file cannot be written.
+        """
         figure = self.plain(sizes)
         try:
             with house_style(PLAIN):
                 figure.savefig(path, dpi=FILE_DPI, facecolor=PLAIN.card)
-        except OSError as refused:
-            raise ConfigError(
-                "cannot-write",
-                f"{path}: cannot be written: {refused.strerror}",
-                path=path,
-                cause=refused.strerror,
-            ) from None
-        return path
+        except (OSError, ValueError) as refused:
+            cause = getattr(refused, "strerror", None) or str(refused)
+            message = f"{path}: cannot be written: {cause}"
+            raise ConfigError("cannot-write", message, path=path, cause=cause) from None
 
     def picture(
         self,
@@ -200,24 +107,28 @@ class Drawing:
         *,
         captioned: bool = True,
     ) -> Picture:
-        """The same for a page, in both widths; with a key where no caption explains the marks."""
+        """The figure for a page, in both widths; with a key where no caption explains the marks.
 
-        def draw(width: int) -> "Figure":
-            return self.draw(
-                Sheet(
-                    width=width,
-                    paint=STAND_INS,
-                    captioned=captioned,
-                    sizes="size",
-                    colour=colour,
-                    name=name,
-                )
+        `suffix` tells its ids from those of the same figure elsewhere on the page.
+        """
+        stem = "-".join(filter(None, (self.name, suffix)))
+
+        def drawn(width: int) -> str:
+            style = Style(
+                width=width,
+                paint=STAND_INS,
+                captioned=captioned,
+                sizes="size",
+                colour=colour,
+                name=name,
             )
+            return svg(self.draw(style), f"{stem}-{width}", self.alt)
 
-        return picture(f"{self.name}-{suffix}", self.alt, draw)
+        with house_style(STAND_INS):
+            return Picture(name=stem, alt=self.alt, wide=drawn(WIDE), narrow=drawn(NARROW))
 
 
-def save_all(drawings: Sequence[Drawing], folder: Path, sizes: Floats) -> list[Path]:
+def save_all(drawings: Sequence[Drawing], folder: Path, sizes: Floats = NO_SIZES) -> list[Path]:
     """Write drawings as PNGs into a folder, made if it is not there; their paths.
 
     Raises:
@@ -247,7 +158,7 @@ ON_A_DOT, ON_A_NAME, OUTSIDE = 60.0, 400.0, 2000.0
 """What it costs beside a point of a path, which is 1 (assumed; they need only be in this order)."""
 
 
-def names_beside(
+def label_points(
     axes: "Axes",
     dots: Sequence[tuple[float, float, str]],
     *,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from windtunnel.findings.dynamics import Pair, TrainingDynamics, mean_of_known
+from windtunnel.findings.dynamics import TrainingDynamics, TrunkAndDecay, mean_of_known
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.drawing import DASHED, Drawing, Sheet
-from windtunnel.report.figures.style import log_ticks
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.style import DASHED, Style, grid_place, log_ticks
 from windtunnel.runs.dynamics import SegmentDynamics
 
 if TYPE_CHECKING:
@@ -53,36 +53,34 @@ def drawings(finding: TrainingDynamics) -> list[Drawing]:
     if not finding.pairs:
         return []
 
-    def draw(sheet: Sheet) -> "Figure":
+    def draw(style: Style) -> "Figure":
         from matplotlib.lines import Line2D
 
-        columns = 2 if sheet.wide else 1
-        lines = math.ceil(len(PANELS) / columns)
-        figure = sheet.blank(40 + lines * (190 if sheet.wide else 165))
+        figure, panels = style.panels(
+            len(PANELS), across=2, height=(190, 165), margin=40, sharex=True
+        )
         figure.set_layout_engine("constrained", hspace=0.06, wspace=0.06)
-        panels = figure.subplots(lines, columns, sharex=True, squeeze=False)
-        for axes, (title, values, is_log, dashed) in zip(panels.flat, PANELS, strict=True):
-            _panel(axes, sheet, finding.pairs, values)
+        for axes, (title, values, is_log, dashed) in zip(panels, PANELS, strict=True):
+            _panel(axes, style, finding.pairs, values)
             if dashed is not None:
-                _panel(axes, sheet, finding.pairs, dashed, dashed=True)
+                _panel(axes, style, finding.pairs, dashed, dashed=True)
             if is_log:
                 axes.set_yscale("log")
-            bottom = axes in panels[-1]
-            sheet.dress(axes, x="Updates" if bottom else "", y=title)
+            style.dress(axes, x="Updates" if grid_place(axes).is_last_row() else "", y=title)
             if is_log:
                 log_ticks(axes.yaxis, counted=False, most=4)
             else:
                 axes.locator_params(axis="y", nbins=4)
-            axes.locator_params(axis="x", nbins=6 if sheet.wide else 4)
+            axes.locator_params(axis="x", nbins=6 if style.wide else 4)
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        colour, muted = sheet.colour(finding.pairs[0].branch.params), sheet.paint.muted
+        colour, muted = style.colour(finding.pairs[0].branch.params), style.paint.muted
         key = [
             (Line2D([], [], color=muted, lw=2), "stable"),
             (Line2D([], [], color=colour, lw=2), "decay"),
             (Line2D([], [], color=muted, lw=0.8, alpha=0.5), "one seed"),
-            (Line2D([], [], color=sheet.paint.ink, lw=1, ls=":"), "decay begins"),
+            (Line2D([], [], color=style.paint.ink, lw=1, ls=":"), "decay begins"),
         ]
-        sheet.key(figure, key)
+        style.key(figure, key)
         return figure
 
     alt = (
@@ -94,13 +92,18 @@ def drawings(finding: TrainingDynamics) -> list[Drawing]:
 
 
 def _panel(
-    axes: "Axes", sheet: Sheet, pairs: tuple[Pair, ...], values: Values, *, dashed: bool = False
+    axes: "Axes",
+    style: Style,
+    pairs: tuple[TrunkAndDecay, ...],
+    values: Values,
+    *,
+    dashed: bool = False,
 ) -> None:
     """One series: each seed thin, the mean of all thick; dashed without the seeds."""
     first = pairs[0]
     width = first.decay / POINTS
     for is_decay in (False, True):
-        colour = sheet.colour(first.branch.params) if is_decay else sheet.paint.muted
+        colour = style.colour(first.branch.params) if is_decay else style.paint.muted
         begin, end = (
             (first.fork, first.fork + first.decay)
             if is_decay
@@ -116,7 +119,7 @@ def _panel(
         known = np.isfinite(mean)
         axes.plot(middles[known], mean[known], color=colour, lw=2, zorder=3,
                   ls=DASHED if dashed else "-")  # fmt: skip
-    axes.axvline(first.fork, color=sheet.paint.ink, lw=1, ls=":", zorder=1)
+    axes.axvline(first.fork, color=style.paint.ink, lw=1, ls=":", zorder=1)
 
 
 def _binned(segment: SegmentDynamics, values: Values, edges: Floats) -> Floats:

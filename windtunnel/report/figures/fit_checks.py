@@ -1,7 +1,4 @@
-"""What the law leaves over: ln(measured / law) of every run in units of seed noise, by size.
-
-Whether to believe a fit: what it leaves over, and how well it forecast what it had not seen.
-"""
+"""Whether to believe a fit: its residuals, and its forecast of held-out runs."""
 
 import math
 from collections.abc import Sequence
@@ -11,21 +8,9 @@ import numpy as np
 
 from windtunnel.laws import Fit, Table
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.drawing import Drawing, Sheet
+from windtunnel.report.figures.drawing import Drawing
 from windtunnel.report.figures.fit_curve import counted, spell
-from windtunnel.report.figures.style import (
-    CARD,
-    INK,
-    MUTED,
-    NARROW,
-    Picture,
-    blank,
-    dress,
-    is_log,
-    log_ticks,
-    picture,
-    size_colour,
-)
+from windtunnel.report.figures.style import Style, is_log, log_ticks
 from windtunnel.report.formatting import count, significant
 from windtunnel.report.inputs import ReportInputs, ScalingLaw
 from windtunnel.runs.run import Run
@@ -43,21 +28,21 @@ def unit_noise(fit: Fit) -> float:
     return fit.sigma_seed or math.hypot(fit.sigma_trunk, fit.sigma_branch)
 
 
-def draw_residuals(inputs: ReportInputs, law: ScalingLaw, fit: Fit) -> Picture | None:
+def residuals_by_size(inputs: ReportInputs, law: ScalingLaw, fit: Fit) -> Drawing | None:
     """The figure; None where the noise is 0 and there is no unit to measure in."""
     sigma = unit_noise(fit)
     if not sigma > 0:
         return None
     sizes = [n for n in inputs.sizes if any(run.params == n for run in law.runs)]
 
-    def draw(width: int) -> "Figure":
-        wide = width > NARROW
-        figure = blank(width, 330 if wide else 300)
+    def draw(style: Style) -> "Figure":
+        paint, wide = style.paint, style.wide
+        figure = style.blank(330 if wide else 300)
         axes = figure.add_subplot()
-        axes.axhspan(-2, 2, color=INK, alpha=0.06, linewidth=0)
-        axes.axhline(0, color=MUTED, linewidth=1)
+        axes.axhspan(-2, 2, color=paint.ink, alpha=0.06, linewidth=0)
+        axes.axhline(0, color=paint.muted, linewidth=1)
         for place, params in enumerate(sizes):
-            index = list(inputs.sizes).index(params)
+            colour = style.colour(params)
             for held_out in (False, True):
                 runs = [r for r in law.runs if r.params == params and r.held_out is held_out]
                 axes.plot(
@@ -65,28 +50,22 @@ def draw_residuals(inputs: ReportInputs, law: ScalingLaw, fit: Fit) -> Picture |
                     [_residual(run, fit) / sigma for run in runs],
                     "o",
                     markersize=6 if wide else 4.5,
-                    mfc=CARD if held_out else size_colour(index),
-                    mec=size_colour(index) if held_out else CARD,
+                    mfc=paint.card if held_out else colour,
+                    mec=colour if held_out else paint.card,
                     mew=1.6 if held_out else 0.7,
                 )
-        names = [
-            f"{inputs.sizes[n].replace('x', '×')}" + (f"\n{count(n)}" if wide else "")
-            for n in sizes
-        ]
-        dress(axes, x="", y="Measured above (+) or below (−) the law, in seed-noise σ"
+        names = [style.name(n) + (f"\n{count(n)}" if wide else "") for n in sizes]
+        style.dress(axes, x="", y="Measured above (+) or below (−) the law, in seed-noise σ"
               if wide else "Measured − law (seed-noise σ)", grid="y")  # fmt: skip
         axes.set_xticks(range(len(sizes)), names)
-        axes.tick_params(axis="x", labelcolor=INK)
+        axes.tick_params(axis="x", labelcolor=paint.ink)
         axes.set_xlim(-0.6, len(sizes) - 0.4)
         reach = max(3.0, *(abs(limit) for limit in axes.get_ylim()))
         axes.set_ylim(-reach, reach)
         return figure
 
-    return picture(
-        f"residuals-{law.experiment}",
-        "Residual of every run against the law, by model size, in standard deviations.",
-        draw,
-    )
+    alt = "Residual of every run against the law, by model size, in standard deviations."
+    return Drawing(name="residuals", alt=alt, draw=draw)
 
 
 def _residual(run: Run, fit: Fit) -> float:
@@ -111,28 +90,28 @@ def residuals(fitted: Fit, table: Table) -> Drawing:
     left = 100 * np.log(measured / predicted) if relative else measured - predicted
     sigma = unit_noise(fitted) * (100 if relative else 1)
 
-    def draw(sheet: Sheet) -> "Figure":
-        figure = sheet.blank(330 if sheet.wide else 520)
-        shape = (1, len(names)) if sheet.wide else (len(names), 1)
+    def draw(style: Style) -> "Figure":
+        figure = style.blank(330 if style.wide else 520)
+        shape = (1, len(names)) if style.wide else (len(names), 1)
         panels = list(figure.subplots(*shape, sharey=True, squeeze=False).flat)
-        colours = sheet.colours(table)
+        colours = style.colours(table)
         what = "Measured above (+) or below (−) the law"
         for axes, name in zip(panels, names, strict=True):
             x = table[name]
             if is_log(x):
                 axes.set_xscale("log")
-            band = axes.axhspan(-2 * sigma, 2 * sigma, color=sheet.paint.ink, alpha=0.07, lw=0)
-            axes.axhline(0, color=sheet.paint.muted, lw=1)
-            sheet.dots(axes, x, left, colours, small=True)
+            band = axes.axhspan(-2 * sigma, 2 * sigma, color=style.paint.ink, alpha=0.07, lw=0)
+            axes.axhline(0, color=style.paint.muted, lw=1)
+            style.dots(axes, x, left, colours, small=True)
             title = (f"{what} (%)" if relative else what) if axes is panels[0] else ""
-            sheet.dress(axes, x=spell(fitted, name), y=title)
+            style.dress(axes, x=spell(fitted, name), y=title)
             if is_log(x):
                 log_ticks(axes.xaxis, counted=counted(fitted, name), most=6)
         reach = 1.12 * max(float(np.abs(left).max()), 2.2 * sigma, 1e-12)
         panels[0].set_ylim(-reach, reach)
         source = "between seeds" if fitted.sigma_seed else "left by the fit"
         unit = "%" if relative else ""
-        sheet.key(figure, [(band, f"±2 σ, σ = {significant(sigma)}{unit} {source}")])
+        style.key(figure, [(band, f"±2 σ, σ = {significant(sigma)}{unit} {source}")])
         return figure
 
     alt = f"What the law leaves over at {table.rows} rows, against {' and '.join(names)}."
@@ -144,24 +123,24 @@ def against_law(fitted: Fit, table: Table) -> Drawing:
     inputs = [table[name] for name in fitted.form.inputs]
     predicted, measured = fitted.form(*inputs), table[fitted.form.output]
 
-    def draw(sheet: Sheet) -> "Figure":
-        figure = sheet.blank(460 if sheet.wide else 350)
+    def draw(style: Style) -> "Figure":
+        figure = style.blank(460 if style.wide else 350)
         axes = figure.add_subplot()
         both = np.concatenate([measured, predicted])
         name, limits = fitted.form.output, _padded(both)
         if is_log(both):
             axes.set_xscale("log")
             axes.set_yscale("log")
-        (same,) = axes.plot(limits, limits, color=sheet.paint.ink, lw=1.6, zorder=2)
-        sheet.dots(axes, predicted, measured, sheet.colours(table))
+        (same,) = axes.plot(limits, limits, color=style.paint.ink, lw=1.6, zorder=2)
+        style.dots(axes, predicted, measured, style.colours(table))
         axes.set_xlim(*limits)
         axes.set_ylim(*limits)
         spelt = spell(fitted, name)
-        sheet.dress(axes, x=f"{spelt} by the law", y=f"{spelt}, measured")
+        style.dress(axes, x=f"{spelt} by the law", y=f"{spelt}, measured")
         if is_log(both):
-            log_ticks(axes.xaxis, counted=counted(fitted, name), most=8 if sheet.wide else 5)
+            log_ticks(axes.xaxis, counted=counted(fitted, name), most=8 if style.wide else 5)
             log_ticks(axes.yaxis, counted=counted(fitted, name), most=8)
-        sheet.key(figure, [(same, "measured = law")])
+        style.key(figure, [(same, "measured = law")])
         return figure
 
     return Drawing(name="law", alt=f"Measured {fitted.form.output} against the law.", draw=draw)
@@ -178,9 +157,9 @@ def holdout(fitted: Fit) -> Drawing | None:
     def off(values: Floats) -> Floats:
         return np.asarray(100 * np.log(values / forecast) if relative else values - forecast)
 
-    def draw(sheet: Sheet) -> "Figure":
-        figure = sheet.blank(370 if sheet.wide else 560)
-        shape = (1, 2) if sheet.wide else (2, 1)
+    def draw(style: Style) -> "Figure":
+        figure = style.blank(370 if style.wide else 560)
+        shape = (1, 2) if style.wide else (2, 1)
         panels = list(figure.subplots(*shape, squeeze=False).flat)
         titles = (f"Measured {name.lower()}", f"Measured above the forecast{' (%)' * relative}")
         logs = is_log(np.concatenate([measured, forecast]))
@@ -192,7 +171,7 @@ def holdout(fitted: Fit) -> Drawing | None:
             if logs and axes is panels[0]:
                 axes.set_yscale("log")
             order = np.argsort(forecast)
-            (same,) = axes.plot(forecast[order], centre[order], color=sheet.paint.ink, lw=1.4,
+            (same,) = axes.plot(forecast[order], centre[order], color=style.paint.ink, lw=1.4,
                                 zorder=2)  # fmt: skip
             key = [(same, "measured = forecast")]
             if not np.isnan(ends).any():
@@ -204,23 +183,23 @@ def holdout(fitted: Fit) -> Drawing | None:
                     forecast[once],
                     ends[0][once],
                     ends[1][once],
-                    color=sheet.paint.accent,
+                    color=style.paint.accent,
                     lw=7,
                     alpha=0.25,
                 )
                 share = f", {covered:.0%} of runs inside" if covered is not None else ""
                 key.append((bars, f"{fitted.level:.0%} interval of one new run{share}"))
-            sheet.dots(axes, forecast, y, [sheet.paint.accent] * y.size, small=y.size > 40)
+            style.dots(axes, forecast, y, [style.paint.accent] * y.size, small=y.size > 40)
             axes.set_xlim(*_padded(forecast))
-            at_foot = sheet.wide or axes is panels[-1]
-            sheet.dress(axes, x=f"Forecast, {what} held out" if at_foot else "", y=title)
+            at_foot = style.wide or axes is panels[-1]
+            style.dress(axes, x=f"Forecast, {what} held out" if at_foot else "", y=title)
             if logs:
                 log_ticks(axes.xaxis, counted=counted(fitted, fitted.form.output), most=6)
             else:
                 axes.locator_params(axis="x", nbins=5)
             if axes.get_yscale() == "log":
                 log_ticks(axes.yaxis, counted=counted(fitted, fitted.form.output), most=8)
-        sheet.key(figure, key)
+        style.key(figure, key)
         return figure
 
     alt = f"Measured against forecast {name.lower()} of {measured.size} held-out rows."

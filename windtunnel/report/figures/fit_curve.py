@@ -7,8 +7,8 @@ import numpy as np
 from windtunnel.laws import Fit, Table
 from windtunnel.laws.interval import quantiles
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.drawing import DASHED, Drawing, Sheet
-from windtunnel.report.figures.style import COUNTED, is_log, log_ticks
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.style import COUNTED, DASHED, Style, is_log, log_ticks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ def law(
     *,
     what: str,
     groups: Floats | None = None,
-    behind: "Callable[[Axes, Sheet], list[tuple[Artist, str]]] | None" = None,
+    behind: "Callable[[Axes, Style], list[tuple[Artist, str]]] | None" = None,
 ) -> Drawing:
     """The law through points, with the band of the resamples, dashed beyond the points.
 
@@ -70,24 +70,24 @@ def law(
     """
     name, output = fitted.form.inputs[0], fitted.form.output
 
-    def draw(sheet: Sheet) -> "Figure":
+    def draw(style: Style) -> "Figure":
         from matplotlib.lines import Line2D
 
-        figure = sheet.blank(430 if sheet.wide else 340)
+        figure = style.blank(430 if style.wide else 340)
         axes = figure.add_subplot()
         grid, inside = _grid(x)
         if is_log(x):
             axes.set_xscale("log")
         curve = fitted.form(grid)
-        key = behind(axes, sheet) if behind is not None else []
-        colours = [sheet.paint.accent] * x.size
+        key = behind(axes, style) if behind is not None else []
+        colours = [style.paint.accent] * x.size
         if groups is not None and np.isfinite(groups).all():
-            colours = [sheet.colour(size) for size in groups]
-        sheet.dots(axes, x, y, colours, small=x.size > 60)
-        ink = sheet.paint.ink
+            colours = [style.colour(size) for size in groups]
+        style.dots(axes, x, y, colours, small=x.size > 60)
+        ink = style.paint.ink
         axes.plot(grid, curve, color=ink, lw=1.6, ls=DASHED, zorder=3)
         (line,) = axes.plot(grid[inside], curve[inside], color=ink, lw=2, zorder=3)
-        dot = Line2D([], [], color=colours[-1], marker="o", ms=6, mec=sheet.paint.card, ls="")
+        dot = Line2D([], [], color=colours[-1], marker="o", ms=6, mec=style.paint.card, ls="")
         key = [(dot, what), (line, "law, extrapolated where dashed"), *key]
         low, high = _limits(y, curve, inside)
         ends = band(fitted, grid)
@@ -109,12 +109,12 @@ def law(
         axes.set_xlim(float(grid[0]), float(grid[-1]))
         axes.set_ylim(low, high)
         unit = f" ({fitted.loss_unit})" if output == "loss" and len(fitted.loss_unit) < 25 else ""
-        sheet.dress(axes, x=spell(fitted, name), y=spell(fitted, output) + unit)
+        style.dress(axes, x=spell(fitted, name), y=spell(fitted, output) + unit)
         if is_log(x):
-            log_ticks(axes.xaxis, counted=counted(fitted, name), most=10 if sheet.wide else 5)
+            log_ticks(axes.xaxis, counted=counted(fitted, name), most=10 if style.wide else 5)
         if axes.get_yscale() == "log":
             log_ticks(axes.yaxis, counted=counted(fitted, output), most=9)
-        sheet.key(figure, key)
+        style.key(figure, key)
         return figure
 
     alt = f"{spell(fitted, output)} against {spell(fitted, name)}: {what}, and the fitted law."

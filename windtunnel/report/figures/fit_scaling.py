@@ -12,8 +12,8 @@ import numpy as np
 from windtunnel.laws import Fit, Table
 from windtunnel.laws.interval import quantiles
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.drawing import DASHED, Drawing, Sheet
-from windtunnel.report.figures.style import log_ticks
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.style import DASHED, Style, log_ticks
 from windtunnel.report.formatting import significant, span
 
 if TYPE_CHECKING:
@@ -33,35 +33,35 @@ def along_sizes(fitted: Fit, table: Table) -> Drawing:
     sizes = np.unique(table.params)
     shown = representative(sizes, MOST_CURVES)
 
-    def draw(sheet: Sheet) -> "Figure":
+    def draw(style: Style) -> "Figure":
         from matplotlib.lines import Line2D
 
-        figure = sheet.blank(490 if sheet.wide else 360)
+        figure = style.blank(490 if style.wide else 360)
         axes = figure.add_subplot()
         axes.set_xscale("log")
         low, high = float(table.tokens.min()) / 1.3, float(table.tokens.max()) * 1.6
         ends = []
         nearest = np.argmin(np.abs(np.log(table.params[:, None] / shown)), axis=1)
         for i, params in enumerate(shown):
-            colour = sheet.colour(params)
+            colour = style.colour(params)
             curves = _curves(fitted, table.subset(nearest == i), params, low, high)
             for tokens, loss, (first, last) in curves:
                 inside = (tokens >= first) & (tokens <= last)
                 axes.plot(tokens, loss, color=colour, lw=1, ls=DASHED, alpha=0.65, zorder=2)
                 axes.plot(tokens[inside], loss[inside], color=colour, lw=1.8, zorder=3)
             ends.append(float(curves[-1][1][-1]))
-        sheet.dots(axes, table.tokens, table.loss, sheet.colours(table), small=table.rows > 120)
+        style.dots(axes, table.tokens, table.loss, style.colours(table), small=table.rows > 120)
         axes.set_xlim(low, high)
         bottom, top = min([float(table.loss.min()), *ends]), float(table.loss.max())
         margin = 0.05 * (top - bottom)
         axes.set_ylim(bottom - margin, top + margin)
-        sheet.dress(axes, x="Tokens", y=f"Loss ({_unit(fitted, sheet)})")
-        log_ticks(axes.xaxis, counted=True, most=9 if sheet.wide else 5)
-        sheet.names(axes, [sheet.name(n) for n in shown], np.array(ends),
-                    [sheet.colour(n) for n in shown], title=sheet.sizes)  # fmt: skip
-        line = Line2D([], [], color=sheet.paint.muted, lw=1.8)
+        style.dress(axes, x="Tokens", y=f"Loss ({_unit(fitted, style)})")
+        log_ticks(axes.xaxis, counted=True, most=9 if style.wide else 5)
+        style.names(axes, [style.name(n) for n in shown], np.array(ends),
+                    [style.colour(n) for n in shown], title=style.sizes)  # fmt: skip
+        line = Line2D([], [], color=style.paint.muted, lw=1.8)
         which = "each size" if len(shown) == sizes.size else f"{len(shown)} of {sizes.size} sizes"
-        sheet.key(figure, [(line, f"law of {which}, dashed beyond its runs")])
+        style.key(figure, [(line, f"law of {which}, dashed beyond its runs")])
         return figure
 
     return Drawing(
@@ -80,9 +80,9 @@ def representative(values: Floats, most: int) -> list[float]:
     return [float(values[i]) for i in np.unique(nearest)]
 
 
-def _unit(fitted: Fit, sheet: Sheet) -> str:
+def _unit(fitted: Fit, style: Style) -> str:
     """The loss unit; a phrase that tells where it was taken from does not fit above an axis."""
-    return fitted.loss_unit if len(fitted.loss_unit) <= (40 if sheet.wide else 16) else "nats"
+    return fitted.loss_unit if len(fitted.loss_unit) <= (40 if style.wide else 16) else "nats"
 
 
 def _curves(
@@ -126,26 +126,26 @@ def ratio(fitted: Fit) -> Drawing | None:
         return None
     ends = fitted.intervals.get("ratio", (np.nan, np.nan))
 
-    def draw(sheet: Sheet) -> "Figure":
-        figure = sheet.blank(330 if sheet.wide else 290)
+    def draw(style: Style) -> "Figure":
+        figure = style.blank(330 if style.wide else 290)
         axes = figure.add_subplot()
         axes.set_xscale("log")
         sampled = np.log(fitted.domain["ratio"])
         low, high = _window(value, draws, sampled)
-        entries = _histogram(axes, sheet, draws, low, high)
-        shaded = axes.axvspan(*np.exp(sampled), color=sheet.paint.muted, alpha=0.16, lw=0, zorder=0)
-        mark = axes.axvline(np.exp(value), color=sheet.paint.ink, lw=2, zorder=4)
+        entries = _histogram(axes, style, draws, low, high)
+        shaded = axes.axvspan(*np.exp(sampled), color=style.paint.muted, alpha=0.16, lw=0, zorder=0)
+        mark = axes.axvline(np.exp(value), color=style.paint.ink, lw=2, zorder=4)
         title = f"D/N = {significant(float(np.exp(value)))}"
         if not low < value < high:
             title += " (beyond the axis)"
         if not np.isnan(ends).any():
             title += f", {fitted.level:.0%} {span(*ends)}"
-            _bracket(axes, sheet, ends)
-        sheet.dress(axes, x="Optimal tokens per param at the largest budget",
+            _bracket(axes, style, ends)
+        style.dress(axes, x="Optimal tokens per param at the largest budget",
                     y="Share of resamples (%)", grid="y")  # fmt: skip
         within = (float(np.exp(low)), float(np.exp(high)))
-        log_ticks(axes.xaxis, counted=False, most=9 if sheet.wide else 5, within=within)
-        sheet.key(figure, [(mark, title), *entries, (shaded, "measured D/N")])
+        log_ticks(axes.xaxis, counted=False, most=9 if style.wide else 5, within=within)
+        style.key(figure, [(mark, title), *entries, (shaded, "measured D/N")])
         return figure
 
     alt = "Distribution of the compute-optimal tokens per param over the resamples."
@@ -173,7 +173,7 @@ def _window(value: float, draws: Floats, sampled: Floats) -> tuple[float, float]
 
 
 def _histogram(
-    axes: "Axes", sheet: Sheet, draws: Floats, low: float, high: float
+    axes: "Axes", style: Style, draws: Floats, low: float, high: float
 ) -> "list[tuple[Artist, str]]":
     """Bars over equal steps of ln D/N; what lies beyond an end is one paler bar of its own."""
     finite = draws[np.isfinite(draws)]
@@ -183,7 +183,7 @@ def _histogram(
     edges = np.linspace(low, high, max(bins, 1) + 1)
     stub = 0.03 * (high - low)
     heights = np.histogram(shown, edges)[0]
-    accent = sheet.paint.accent
+    accent = style.paint.accent
     percent = 100 / draws.size
     axes.stairs(heights * percent, np.exp(edges), fill=True, color=accent, alpha=0.7, zorder=2)
     key: list[tuple[Artist, str]] = []
@@ -194,7 +194,7 @@ def _histogram(
         start = edges[-1 if end else 0] + side * stub / 2
         corner = np.exp(np.sort([start, start + side * stub]))
         bars = axes.bar(corner[0], count * percent, corner[1] - corner[0], align="edge", lw=1,
-                        color=accent, alpha=0.35, hatch="///", ec=sheet.paint.card,
+                        color=accent, alpha=0.35, hatch="///", ec=style.paint.card,
                         zorder=2)  # fmt: skip
         limits[end] = float(start + side * 1.5 * stub)
         infinite = int(np.isinf(draws[beyond]).sum())
@@ -205,17 +205,17 @@ def _histogram(
     return key
 
 
-def _bracket(axes: "Axes", sheet: Sheet, ends: tuple[float, float]) -> None:
+def _bracket(axes: "Axes", style: Style, ends: tuple[float, float]) -> None:
     """The interval as a bar along the top, cut at the axis."""
     low, high = axes.get_xlim()
     axes.set_ymargin(0.16)
     axes.autoscale_view(scalex=False)
     inside = np.clip(ends, low, high)
     across = axes.get_xaxis_transform()
-    axes.plot(inside, [0.95, 0.95], color=sheet.paint.ink, lw=2, transform=across, zorder=4)
+    axes.plot(inside, [0.95, 0.95], color=style.paint.ink, lw=2, transform=across, zorder=4)
     for end, shown in zip(ends, inside, strict=True):
         if end == shown:
-            axes.plot([end, end], [0.93, 0.97], color=sheet.paint.ink, lw=2, transform=across)
+            axes.plot([end, end], [0.93, 0.97], color=style.paint.ink, lw=2, transform=across)
 
 
 DECADES_BEYOND = 1.0
@@ -231,8 +231,8 @@ REACH = 30.0
 def contours(fitted: Fit, table: Table) -> Drawing:
     """Equal loss over compute and size, the runs, and the compute-optimal size with its band."""
 
-    def draw(sheet: Sheet) -> "Figure":
-        figure = sheet.blank(520 if sheet.wide else 380)
+    def draw(style: Style) -> "Figure":
+        figure = style.blank(520 if style.wide else 380)
         axes = figure.add_subplot()
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -243,18 +243,18 @@ def contours(fitted: Fit, table: Table) -> Drawing:
         bottom, top = _heights(fitted, best, flops)
         axes.set_ylim(bottom, top)
         params = np.geomspace(bottom, top, GRID)
-        _levels(axes, sheet, fitted, flops=flops, params=params, best=best)
+        _levels(axes, style, fitted, flops=flops, params=params, best=best)
         hull = _hull(np.log(np.stack([table.budget, table.params], axis=1)))
-        region = axes.fill(*np.exp(hull).T, color=sheet.paint.accent, alpha=0.1, lw=0, zorder=1)[0]
+        region = axes.fill(*np.exp(hull).T, color=style.paint.accent, alpha=0.1, lw=0, zorder=1)[0]
         key: list[tuple[Artist, str]] = [(region, "measured")]
         if best is not None:
-            key = [*_frontier(axes, sheet, fitted, flops, best), *key]
-        sheet.dots(axes, table.budget, table.params, sheet.colours(table), small=True)
-        sheet.dress(axes, x=f"Compute {fitted.flop_rule} (FLOPs)", y="Params")
+            key = [*_frontier(axes, style, fitted, flops, best), *key]
+        style.dots(axes, table.budget, table.params, style.colours(table), small=True)
+        style.dress(axes, x=f"Compute {fitted.flop_rule} (FLOPs)", y="Params")
         axes.grid(visible=False)
-        log_ticks(axes.xaxis, counted=False, most=10 if sheet.wide else 5)
+        log_ticks(axes.xaxis, counted=False, most=10 if style.wide else 5)
         log_ticks(axes.yaxis, counted=True, most=10)
-        sheet.key(figure, key)
+        style.key(figure, key)
         return figure
 
     words = " and the compute-optimal size" if fitted.has_optimum else ""
@@ -300,14 +300,14 @@ def _loss(fitted: Fit, flops: Floats, params: Floats) -> Floats:
 
 
 def _levels(
-    axes: "Axes", sheet: Sheet, fitted: Fit, *, flops: Floats, params: Floats, best: Floats | None
+    axes: "Axes", style: Style, fitted: Fit, *, flops: Floats, params: Floats, best: Floats | None
 ) -> None:
     """Lines of equal loss, those of the lowest loss at evenly spaced budgets, named in place.
 
     Where the optimum lies outside the plane, quantiles of the loss in it.
     """
     loss = _loss(fitted, flops[None, :], params[:, None])
-    wanted = CONTOURS if sheet.wide else CONTOURS_NARROW
+    wanted = CONTOURS if style.wide else CONTOURS_NARROW
     levels = np.quantile(loss, np.linspace(0.05, 0.9, wanted))
     if best is not None and np.any((best[0] > params[0]) & (best[0] < params[-1])):
         at = np.geomspace(flops[0], flops[-1], wanted + 2)[1:-1]
@@ -318,13 +318,13 @@ def _levels(
     digits = 2 if np.min(np.diff(levels)) >= 0.015 else 3
     lines = axes.contour(
         flops, params, loss, levels=np.unique(np.round(levels, digits)),
-        colors=[sheet.paint.muted], linewidths=0.8, alpha=0.55, zorder=1.5,
+        colors=[style.paint.muted], linewidths=0.8, alpha=0.55, zorder=1.5,
     )  # fmt: skip
     places = _places(flops, params, loss=loss, levels=np.asarray(lines.levels), best=best)
     named = axes.clabel(lines, fontsize=10, fmt=f"%.{digits}f", inline_spacing=3,
                         manual=places or False)  # fmt: skip
     for text in named:
-        text.set_color(sheet.paint.muted)
+        text.set_color(style.paint.muted)
         text.set_alpha(1.0)
 
 
@@ -349,11 +349,11 @@ def _places(
 
 
 def _frontier(
-    axes: "Axes", sheet: Sheet, fitted: Fit, flops: Floats, best: Floats
+    axes: "Axes", style: Style, fitted: Fit, flops: Floats, best: Floats
 ) -> list[tuple["Artist", str]]:
     """The optimal size with its band; dashed beyond the measured budgets."""
     low, high = fitted.domain["flops"]
-    ink = sheet.paint.ink
+    ink = style.paint.ink
     inside = (flops >= low) & (flops <= high)
     axes.plot(flops, best[0], color=ink, lw=1.6, ls=DASHED, zorder=3)
     (line,) = axes.plot(flops[inside], best[0][inside], color=ink, lw=2.2, zorder=3)

@@ -1,4 +1,4 @@
-"""Laws found in stages: budgets, rates and equal-loss curves, each a valley with a lowest point."""
+"""Laws found in two steps: the points, curve and minimum of each first step."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import numpy as np
 from windtunnel.laws import Fit, Table
 from windtunnel.laws.table import Floats
 from windtunnel.report.figures import fit_curve
-from windtunnel.report.figures.drawing import Drawing, Sheet
-from windtunnel.report.figures.style import RAMP_LIGHT, is_log, log_ticks, ramp_colour
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.style import RAMP_LIGHT, Style, is_log, log_ticks, ramp_colour
 from windtunnel.report.formatting import scientific
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ FINE = 60
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Valley:
+class _Series:
     """Points, the curve that was laid through them, and its minimum; none where it has none."""
 
     label: str
@@ -35,21 +35,21 @@ class _Valley:
     share: float = 0.0
     params: float | None = None
 
-    def colour(self, sheet: Sheet) -> str:
+    def colour(self, style: Style) -> str:
         """Of its size where it is one size's, else along the ramp."""
         if self.params is not None:
-            return sheet.colour(self.params)
+            return style.colour(self.params)
         return ramp_colour(RAMP_LIGHT, self.share)
 
 
 def isoflop(fitted: Fit) -> list[Drawing]:
     """Loss over params at every budget with its optimum, and the optima against compute."""
     reading, budgets = fitted.details["interpolate"], fitted.details["budgets"]
-    valleys = [_budget(fitted, budget, reading, i / max(len(budgets) - 1, 1))
+    drawn = [_budget(fitted, budget, reading, i / max(len(budgets) - 1, 1))
                for i, budget in enumerate(budgets)]  # fmt: skip
     used = [budget for budget in budgets if budget["used"]]
     return [
-        _valleys(fitted, valleys, name="budgets", x="params", y="loss",
+        _drawing(fitted, drawn, name="budgets", x="params", y="loss",
                  best=f"optimum by {reading}", names="FLOPs"),
         fit_curve.law(
             fitted,
@@ -66,7 +66,7 @@ def lr_valley(fitted: Fit) -> list[Drawing]:
     used = [size for size in sizes if size["used"]]
     params = _numbers([size["params"] for size in used])
     return [
-        _valleys(fitted, [_rates(size) for size in sizes], name="valleys", x="lr", y="loss",
+        _drawing(fitted, [_rates(size) for size in sizes], name="lr-curves", x="lr", y="loss",
                  best="optimum of a size", names="params"),
         fit_curve.law(fitted, params, _numbers([size["optimum"] for size in used]),
                       what="optimum of a size", groups=params),
@@ -78,10 +78,10 @@ def batch(fitted: Fit) -> list[Drawing]:
     used = sorted((each for each in fitted.details["levels"] if each["used"]),
                   key=lambda each: float(each["loss"]))  # fmt: skip
     chosen = np.unique(np.linspace(0, len(used) - 1, MOST_LEVELS).round().astype(int))
-    valleys = [_level(used[i], 1 - k / max(chosen.size - 1, 1)) for k, i in enumerate(chosen)]
+    drawn = [_level(used[i], 1 - k / max(chosen.size - 1, 1)) for k, i in enumerate(chosen)]
     minima = fitted.details["minima"]
     return [
-        _valleys(fitted, valleys, name="levels", x="batch_tokens", y="tokens",
+        _drawing(fitted, drawn, name="levels", x="batch_tokens", y="tokens",
                  best="fewest tokens", names="loss"),
         fit_curve.law(fitted, _numbers(minima["loss"]), _numbers(minima["batch_tokens"]),
                       what="best batch at a loss", groups=_numbers(minima["params"])),
@@ -92,15 +92,15 @@ def envelope(fitted: Fit, table: Table) -> list[Drawing]:
     """The curves of all runs, the lower envelope of them, and the law through that."""
     nodes = fitted.details["envelope"]
 
-    def runs(axes: "Axes", sheet: Sheet) -> "list[tuple[Artist, str]]":
+    def runs(axes: "Axes", style: Style) -> "list[tuple[Artist, str]]":
         labels = table.labels.get("run", table.trunk)
         key = []
         for label in np.unique(labels):
             mine = np.flatnonzero(labels == label)
             mine = mine[np.argsort(table["flops"][mine])]
-            colour = sheet.paint.muted
+            colour = style.paint.muted
             if "params" in table:
-                colour = sheet.colour(float(table.params[mine[0]]))
+                colour = style.colour(float(table.params[mine[0]]))
             key = axes.plot(table["flops"][mine], table.loss[mine], color=colour, lw=0.9, alpha=0.5)
         return [(line, "run") for line in key]
 
@@ -113,7 +113,7 @@ def _numbers(values: Sequence[Any]) -> Floats:
     return np.array(values, dtype=np.float64)
 
 
-def _budget(fitted: Fit, budget: Mapping[str, Any], reading: str, share: float) -> _Valley:
+def _budget(fitted: Fit, budget: Mapping[str, Any], reading: str, share: float) -> _Series:
     """One budget with the curve that its optimum was read from."""
     points = budget["points"]
     order = np.argsort(points["params"])
@@ -123,7 +123,7 @@ def _budget(fitted: Fit, budget: Mapping[str, Any], reading: str, share: float) 
     if budget["used"]:
         at = float(budget["params"][reading])
         best = (at, float(np.interp(np.log(at), np.log(fine), curve)))
-    return _Valley(label=scientific(budget["flops"]), x=params, y=loss,
+    return _Series(label=scientific(budget["flops"]), x=params, y=loss,
                    curve=(fine, curve), best=best, share=share)  # fmt: skip
 
 
@@ -151,7 +151,7 @@ def _read(
     return fine, np.exp(Akima1DInterpolator(np.log(knots), np.log(means))(np.log(fine)))
 
 
-def _rates(size: Mapping[str, Any]) -> _Valley:
+def _rates(size: Mapping[str, Any]) -> _Series:
     """One size with the parabola near its minimum; straight lines where it has none."""
     rates, loss = _numbers(size["lr"]), _numbers(size["loss"])
     curve, best = (rates, loss), None
@@ -160,79 +160,79 @@ def _rates(size: Mapping[str, Any]) -> _Valley:
         fine = np.geomspace(near.min(), near.max(), FINE)
         best = (float(size["optimum"]), float(size["lowest_loss"]))
         curve = (fine, best[1] * np.exp(size["curvature"] * np.log(fine / best[0]) ** 2))
-    return _Valley(label="", x=rates, y=loss, curve=curve, best=best, params=float(size["params"]))
+    return _Series(label="", x=rates, y=loss, curve=curve, best=best, params=float(size["params"]))
 
 
-def _level(level: Mapping[str, Any], share: float) -> _Valley:
+def _level(level: Mapping[str, Any], share: float) -> _Series:
     """One equal-loss curve with its parabola."""
     order = np.argsort(level["batch_tokens"])
     sizes, tokens = _numbers(level["batch_tokens"])[order], _numbers(level["tokens"])[order]
     best = (float(level["best_batch_tokens"]), float(level["fewest_tokens"]))
     fine = np.geomspace(sizes[0], sizes[-1], FINE)
     curve = best[1] * np.exp(level["curvature"] * np.log(fine / best[0]) ** 2)
-    return _Valley(label=f"{level['loss']:.2f}", x=sizes, y=tokens, curve=(fine, curve),
+    return _Series(label=f"{level['loss']:.2f}", x=sizes, y=tokens, curve=(fine, curve),
                    best=best, share=share)  # fmt: skip
 
 
-def _valleys(
-    fitted: Fit, valleys: list[_Valley], *, name: str, x: str, y: str, best: str, names: str,
+def _drawing(
+    fitted: Fit, drawn: list[_Series], *, name: str, x: str, y: str, best: str, names: str,
 ) -> Drawing:  # fmt: skip
-    """All of them in one picture; a run far above the valleys is a wedge at the upper edge."""
+    """All of them in one picture; a run far above the curves is a wedge at the upper edge."""
 
-    def draw(sheet: Sheet) -> "Figure":
-        figure = sheet.blank(490 if sheet.wide else 380)
+    def draw(style: Style) -> "Figure":
+        figure = style.blank(490 if style.wide else 380)
         axes = figure.add_subplot()
         axes.set_xscale("log")
-        log_y = is_log(np.concatenate([valley.y for valley in valleys])) and y != "loss"
+        log_y = is_log(np.concatenate([series.y for series in drawn])) and y != "loss"
         if log_y:
             axes.set_yscale("log")
-        low, top = _range(valleys, log=log_y)
+        low, top = _range(drawn, log=log_y)
         axes.set_ylim(low, top)
         key: dict[str, Artist] = {}
-        for valley in valleys:
-            colour, clear = valley.colour(sheet), 1.0 if valley.best else 0.4
-            if valley.params is not None:  # rates beyond the neighbourhood of the lowest one
-                axes.plot(valley.x, valley.y, color=colour, lw=0.8, alpha=0.4, zorder=1)
-            if valley.best is not None:
-                axes.plot(*valley.curve, color=colour, lw=1.6, zorder=2)
-            above = valley.y > top
-            (key["run"],) = axes.plot(valley.x[~above], valley.y[~above], "o", ms=5.5, mfc=colour,
-                                      mec=sheet.paint.card, mew=0.6, alpha=clear,
+        for series in drawn:
+            colour, clear = series.colour(style), 1.0 if series.best else 0.4
+            if series.params is not None:  # rates beyond the neighbourhood of the lowest one
+                axes.plot(series.x, series.y, color=colour, lw=0.8, alpha=0.4, zorder=1)
+            if series.best is not None:
+                axes.plot(*series.curve, color=colour, lw=1.6, zorder=2)
+            above = series.y > top
+            (key["run"],) = axes.plot(series.x[~above], series.y[~above], "o", ms=5.5, mfc=colour,
+                                      mec=style.paint.card, mew=0.6, alpha=clear,
                                       zorder=3)  # fmt: skip
             if above.any():
                 (key["off the top"],) = axes.plot(
-                    valley.x[above], np.full(int(above.sum()), 0.975), "^", ms=6, color=colour,
+                    series.x[above], np.full(int(above.sum()), 0.975), "^", ms=6, color=colour,
                     alpha=clear, transform=axes.get_xaxis_transform(), zorder=3,
                 )  # fmt: skip
-            if valley.best is not None:
-                (key[best],) = axes.plot(*valley.best, "D", ms=8.5, mfc=sheet.paint.card,
+            if series.best is not None:
+                (key[best],) = axes.plot(*series.best, "D", ms=8.5, mfc=style.paint.card,
                                          mec=colour, mew=2.2, zorder=5)  # fmt: skip
-        sheet.dress(axes, x=fit_curve.spell(fitted, x), y=fit_curve.spell(fitted, y))
-        log_ticks(axes.xaxis, counted=fit_curve.counted(fitted, x), most=9 if sheet.wide else 5)
+        style.dress(axes, x=fit_curve.spell(fitted, x), y=fit_curve.spell(fitted, y))
+        log_ticks(axes.xaxis, counted=fit_curve.counted(fitted, x), most=9 if style.wide else 5)
         if log_y:
             log_ticks(axes.yaxis, counted=fit_curve.counted(fitted, y), most=8)
-        named = [valley for valley in valleys if valley.best or valley.params is not None]
-        lowest = [valley.best[1] if valley.best else float(valley.y.min()) for valley in named]
-        sheet.names(
+        named = [series for series in drawn if series.best or series.params is not None]
+        lowest = [series.best[1] if series.best else float(series.y.min()) for series in named]
+        style.names(
             axes,
-            [valley.label or sheet.name(valley.params or 0.0) for valley in named],
+            [series.label or style.name(series.params or 0.0) for series in named],
             np.array(lowest),
-            [valley.colour(sheet) for valley in named],
+            [series.colour(style) for series in named],
             title=names,
         )
-        sheet.key(figure, [(mark, words) for words, mark in key.items()])
+        style.key(figure, [(mark, words) for words, mark in key.items()])
         return figure
 
-    outside = sum(valley.best is None for valley in valleys)
-    alt = f"{len(valleys)} curves over {fit_curve.spell(fitted, x)}, each with its {best}"
+    outside = sum(series.best is None for series in drawn)
+    alt = f"{len(drawn)} curves over {fit_curve.spell(fitted, x)}, each with its {best}"
     alt += f"; {outside} have none." if outside else "."
     return Drawing(name=name, alt=alt, draw=draw)
 
 
-def _range(valleys: list[_Valley], *, log: bool) -> tuple[float, float]:
-    """Range of y: the curves, and the points unless they have left their valley for good."""
-    curves = np.concatenate([valley.curve[1] for valley in valleys if valley.best is not None])
-    points = np.concatenate([valley.y for valley in valleys])
+def _range(drawn: list[_Series], *, log: bool) -> tuple[float, float]:
+    """Range of y: the curves, and the points unless they lie far above."""
+    curves = np.concatenate([series.curve[1] for series in drawn if series.best is not None])
+    points = np.concatenate([series.y for series in drawn])
     if log:
         low, high = np.log([min(curves.min(), points.min()), max(curves.max(), points.max())])
         margin = 0.05 * (high - low)

@@ -1,21 +1,12 @@
-"""Forecast beside truth: an interval, the runs that came after it, and what it had to beat."""
+"""Forecast against measurement: intervals, the runs that came after, and the baselines."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from windtunnel.report.figures.style import (
-    ACCENT,
-    CARD,
-    INK,
-    MUTED,
-    NARROW,
-    Picture,
-    blank,
-    dress,
-    picture,
-)
-from windtunnel.report.forecast import HeldOutPoint, Verdict
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.style import Style
+from windtunnel.report.forecast import ForecastScores, HeldOutPoint
 from windtunnel.report.formatting import count
 
 if TYPE_CHECKING:
@@ -26,30 +17,30 @@ GLYPHS = {"^": "△", "s": "□", "D": "◇", "v": "▽"}
 MARKS = tuple(GLYPHS)
 
 
-def forecast(found: Verdict) -> Picture:
+def forecast(found: ForecastScores) -> Drawing:
     """One line a held-out (N, D); along it, per cent above or below the forecast."""
 
-    def draw(width: int) -> "Figure":
-        wide = width > NARROW
-        figure = blank(width, (112 if wide else 200) + len(found.points) * (40 if wide else 42))
+    def draw(style: Style) -> "Figure":
+        wide = style.wide
+        figure = style.blank((112 if wide else 200) + len(found.points) * (40 if wide else 42))
         axes = figure.add_subplot()
         reach = (1.7 if wide else 2.6) * _widest(found)
-        axes.axvline(0, color=ACCENT, linewidth=2.4)
+        axes.axvline(0, color=style.paint.accent, linewidth=2.4)
         for place, point in enumerate(found.points):
-            _line(axes, point, place, reach)
+            _line(axes, style, point, place, reach)
         axes.set_xlim(-reach, reach)
         axes.set_ylim(len(found.points) - 0.4, -0.6)
         axes.set_yticks(range(len(found.points)), [_label(p, wide=wide) for p in found.points])
-        dress(axes, x="Above the forecast (%)", y="", grid="x")
-        axes.tick_params(axis="y", labelcolor=INK, pad=10)
-        _key(figure, found, wide=wide)
+        style.dress(axes, x="Above the forecast (%)", y="", grid="x")
+        axes.tick_params(axis="y", labelcolor=style.paint.ink, pad=10)
+        _key(figure, style, found)
         return figure
 
     alt = (
         f"Forecast and prediction interval of {len(found.points)} held-out points; "
         f"{found.inside} of {found.with_interval} measured runs lie inside."
     )
-    return picture("forecast", alt, draw)
+    return Drawing(name="forecast", alt=alt, draw=draw)
 
 
 def _label(point: HeldOutPoint, *, wide: bool) -> str:
@@ -58,7 +49,7 @@ def _label(point: HeldOutPoint, *, wide: bool) -> str:
     return f"{count(point.tokens)}\n{point.forecast:.4f}"
 
 
-def _widest(found: Verdict) -> float:
+def _widest(found: ForecastScores) -> float:
     """The largest distance from a forecast, in per cent, of an interval's end or a measurement."""
     values = [
         abs(_percent(value, point))
@@ -72,30 +63,31 @@ def _percent(value: float, point: HeldOutPoint) -> float:
     return float(100 * np.log(value / point.forecast)) if value > 0 else float("nan")
 
 
-def _line(axes: "Axes", point: HeldOutPoint, place: int, reach: float) -> None:
+def _line(axes: "Axes", style: Style, point: HeldOutPoint, place: int, reach: float) -> None:
     low, high = _percent(point.low, point), _percent(point.high, point)
     if np.isfinite([low, high]).all():
-        axes.barh(place, high - low, 0.4, left=low, color=ACCENT, alpha=0.25, linewidth=0)
-    _naive(axes, point, place, reach)
+        axes.barh(place, high - low, 0.4, left=low, color=style.paint.accent, alpha=0.25, lw=0)
+    _baselines(axes, style, point, place, reach)
     axes.plot(
         [_percent(value, point) for value in point.measured],
         [place] * len(point.measured),
         "o",
         markersize=7,
-        mfc=INK,
-        mec=CARD,
+        mfc=style.paint.ink,
+        mec=style.paint.card,
         mew=0.9,
         zorder=5,
     )
 
 
-def _naive(axes: "Axes", point: HeldOutPoint, place: int, reach: float) -> None:
+def _baselines(axes: "Axes", style: Style, point: HeldOutPoint, place: int, reach: float) -> None:
     """Where it fits a mark; where it does not, its number at the edge that it lies beyond."""
     outside: dict[bool, list[str]] = {False: [], True: []}
-    for mark, value in zip(MARKS, point.naive.values(), strict=False):
+    paint = style.paint
+    for mark, value in zip(MARKS, point.baselines.values(), strict=False):
         off = _percent(value, point)
         if abs(off) < reach:
-            axes.plot(off, place, mark, markersize=6.5, mfc=CARD, mec=MUTED, mew=1.3)
+            axes.plot(off, place, mark, markersize=6.5, mfc=paint.card, mec=paint.muted, mew=1.3)
         elif np.isfinite(off):
             outside[off > 0].append(f"{GLYPHS[mark]} {off:+.1f}%".replace("-", "−"))
     for right, words in outside.items():
@@ -108,28 +100,29 @@ def _naive(axes: "Axes", point: HeldOutPoint, place: int, reach: float) -> None:
                 ha="right" if right else "left",
                 va="center",
                 fontsize=11,
-                color=MUTED,
+                color=paint.muted,
             )
 
 
-def _key(figure: "Figure", found: Verdict, *, wide: bool) -> None:
+def _key(figure: "Figure", style: Style, found: ForecastScores) -> None:
     from matplotlib.lines import Line2D
 
+    paint = style.paint
     marks = [
-        Line2D([], [], color=ACCENT, alpha=0.25, marker="s", markersize=12, mew=0, linestyle=""),
-        Line2D([], [], color=ACCENT, marker="|", markersize=13, mew=2.6, linestyle=""),
-        Line2D([], [], color=INK, marker="o", linestyle="", markersize=6.5),
+        Line2D([], [], color=paint.accent, alpha=0.25, marker="s", ms=12, mew=0, ls=""),
+        Line2D([], [], color=paint.accent, marker="|", markersize=13, mew=2.6, linestyle=""),
+        Line2D([], [], color=paint.ink, marker="o", linestyle="", markersize=6.5),
     ]
     words = [f"{found.level:.0%} interval of one new run", "forecast", "measured"]
-    naive = found.points[0].naive if found.points else {}
-    for mark, name in zip(MARKS, naive, strict=False):
-        marks.append(Line2D([], [], marker=mark, mfc=CARD, mec=MUTED, linestyle=""))
+    baselines = found.points[0].baselines if found.points else {}
+    for mark, name in zip(MARKS, baselines, strict=False):
+        marks.append(Line2D([], [], marker=mark, mfc=paint.card, mec=paint.muted, linestyle=""))
         words.append(name)
     figure.legend(
         marks,
         words,
         loc="outside upper left",
-        ncols=5 if wide else 1,
+        ncols=5 if style.wide else 1,
         borderaxespad=0,
         frameon=False,
         fontsize=11,

@@ -1,9 +1,7 @@
-"""Loss against compute: training curves, decayed ends, and the lowest loss that a law finds.
+"""Loss against compute: runs, the law of each size, and the compute-optimal frontier.
 
-Loss against compute: every run, the law of each size, and the compute-optimal frontier.
-
-Over several decades every size hugs the frontier, so a second panel shows how far above it
-they are.
+Over several decades every size hugs the frontier, so the page's figure has a second panel that
+shows how far above it each run lies.
 """
 
 import math
@@ -15,20 +13,8 @@ import numpy as np
 from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.drawing import DASHED, Drawing, Sheet
-from windtunnel.report.figures.style import (
-    CARD,
-    INK,
-    MUTED,
-    NARROW,
-    Picture,
-    blank,
-    decades,
-    dress,
-    log_ticks,
-    picture,
-    size_colour,
-)
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.style import DASHED, Style, decades, log_ticks
 from windtunnel.report.inputs import ReportInputs, ScalingLaw
 from windtunnel.runs.curves import Curve, bin_means
 from windtunnel.runs.forecast import law_runs
@@ -60,24 +46,24 @@ def loss_against_compute(
     mine = [curve for curve in curves if curve.segment in wanted]
     sizes = sorted({float(run.params) for run in ends})
 
-    def draw(sheet: Sheet) -> "Figure":
-        figure = sheet.blank(500 if sheet.wide else 380)
+    def draw(style: Style) -> "Figure":
+        figure = style.blank(500 if style.wide else 380)
         axes = figure.add_subplot()
         axes.set_xscale("log")
         flops = np.array([run.flops_6nd for run in ends], np.float64)
         left, right = float(flops.min()) / BEFORE, float(flops.max())
         key = [
-            (line, "training loss of a trunk and its decays") for line in _draw(axes, sheet, mine)
+            (line, "training loss of a trunk and its decays") for line in _draw(axes, style, mine)
         ]
-        colours = [sheet.colour(float(run.params)) for run in ends]
+        colours = [style.colour(float(run.params)) for run in ends]
         losses = np.array([run.loss for run in ends], np.float64)
-        sheet.dots(axes, flops, losses, colours, small=len(ends) > 60)
-        (dot,) = axes.plot([], [], "o", ms=5, color=sheet.colour(sizes[-1]))
+        style.dots(axes, flops, losses, colours, small=len(ends) > 60)
+        (dot,) = axes.plot([], [], "o", ms=5, color=style.colour(sizes[-1]))
         key.append((dot, "validation loss of a decayed end"))
         lowest = float(losses.min())
         if fitted is not None and fitted.has_optimum:
             (line,), lowest = _frontier_line(
-                axes, sheet, fitted, left=float(flops.min()), right=right
+                axes, style, fitted, left=float(flops.min()), right=right
             )
             key.append((line, f"lowest by the law, {fitted.level:.0%} interval"))
             right *= BEYOND
@@ -88,13 +74,13 @@ def loss_against_compute(
         axes.set_xlim(left, right * 1.15)
         axes.set_ylim(lowest - margin, float(top) + margin)
         unit = "nats per token" if fitted is None else fitted.loss_unit
-        sheet.dress(axes, x="Compute 6ND (FLOPs)", y=f"Loss ({unit})")
-        log_ticks(axes.xaxis, counted=False, most=9 if sheet.wide else 4)
+        style.dress(axes, x="Compute 6ND (FLOPs)", y=f"Loss ({unit})")
+        log_ticks(axes.xaxis, counted=False, most=9 if style.wide else 4)
         params = np.array([run.params for run in ends], np.float64)
         best = [losses[params == size].min() for size in sizes]
-        sheet.names(axes, [sheet.name(size) for size in sizes], np.array(best),
-                    [sheet.colour(size) for size in sizes], title=sheet.sizes)  # fmt: skip
-        sheet.key(figure, key)
+        style.names(axes, [style.name(size) for size in sizes], np.array(best),
+                    [style.colour(size) for size in sizes], title=style.sizes)  # fmt: skip
+        style.key(figure, key)
         return figure
 
     alt = f"Loss against compute of {len(mine)} training curves and {len(ends)} decayed ends"
@@ -106,7 +92,7 @@ def _compute(curve: Curve) -> Floats:
     return 6.0 * curve.params * curve.tokens
 
 
-def _draw(axes: "Axes", sheet: Sheet, curves: Sequence[Curve]) -> "list[Line2D]":
+def _draw(axes: "Axes", style: Style, curves: Sequence[Curve]) -> "list[Line2D]":
     """Trunks, and the decays that leave them, in their size's colour; one line for the key."""
     line = None
     for curve in curves:
@@ -115,7 +101,7 @@ def _draw(axes: "Axes", sheet: Sheet, curves: Sequence[Curve]) -> "list[Line2D]"
         (line,) = axes.plot(
             6.0 * curve.params * tokens,
             loss,
-            color=sheet.colour(float(curve.params)),
+            color=style.colour(float(curve.params)),
             lw=0.9 if thin else 1.3,
             alpha=0.45 if thin else 0.8,
             zorder=2,
@@ -129,7 +115,7 @@ def _smooth(curve: Curve) -> tuple[Floats, Floats]:
 
 
 def _frontier_line(
-    axes: "Axes", sheet: Sheet, fitted: Fit, *, left: float, right: float
+    axes: "Axes", style: Style, fitted: Fit, *, left: float, right: float
 ) -> "tuple[list[Line2D], float]":
     """The law's loss at the best split of every budget, and the lowest that it reaches."""
     flops = np.unique(np.append(np.geomspace(left, right * BEYOND, FRONTIER_POINTS), right))
@@ -139,7 +125,7 @@ def _frontier_line(
     best = [fitted.predict(n, d, trunks=math.inf)
             for n, d in zip(params.tolist(), tokens.tolist(), strict=True)]  # fmt: skip
     loss, low, high = np.array([(each.value, each.low, each.high) for each in best]).T
-    ink, inside = sheet.paint.ink, flops <= right
+    ink, inside = style.paint.ink, flops <= right
     if np.isfinite([low, high]).all():
         axes.fill_between(flops, low, high, color=ink, alpha=0.18, lw=0, zorder=3)
     axes.plot(flops, loss, color=ink, lw=1.6, ls=DASHED, zorder=5)
@@ -152,78 +138,77 @@ MOST_EXCESS = 12.0
 """Per cent above the frontier where the lower panel ends at the latest."""
 
 
-def frontier(inputs: ReportInputs, law: ScalingLaw) -> Picture:
+def frontier(inputs: ReportInputs, law: ScalingLaw) -> Drawing:
     """The figure; without a fit, the runs alone."""
     fit = law.fit if law.fit is not None and law.fit.has_optimum else None
     fitted = "" if fit is None else ", with the lowest loss per budget and the excess of each size"
     alt = f"Loss against compute of {len(law.runs)} decayed runs{fitted}."
 
-    def draw(width: int) -> "Figure":
-        wide = width > NARROW
+    def draw(style: Style) -> "Figure":
+        wide = style.wide
         if fit is None:
-            figure = blank(width, 380 if wide else 320)
+            figure = style.blank(380 if wide else 320)
             upper = lower = figure.add_subplot()
         else:
-            figure = blank(width, 640 if wide else 540)
+            figure = style.blank(640 if wide else 540)
             upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         upper.set_xscale("log")
         unit = "nats per token" if law.fit is None else law.fit.loss_unit
         if fit is not None:
-            _frontier(upper, fit, wide=wide)
-            _excess(lower, fit, inputs, law, wide=wide)
+            _frontier(upper, style, fit)
+            _excess(lower, style, fit, inputs, law)
             words = "Above the lowest loss for the budget (%)" if wide else "Above the lowest (%)"
-            dress(lower, x="", y=words)
-        _dots(upper, inputs, law, _losses(law).tolist(), wide=wide)
-        dress(upper, x="", y=f"Loss ({unit})")
+            style.dress(lower, x="", y=words)
+        _dots(upper, style, law, _losses(law).tolist())
+        style.dress(upper, x="", y=f"Loss ({unit})")
         lower.set_xlabel("Compute 6ND (FLOPs)", loc="right")
         decades(lower, most=12 if wide else 5)
         return figure
 
-    return picture(f"frontier-{law.experiment}", alt, draw)
+    return Drawing(name="frontier", alt=alt, draw=draw)
 
 
 def _losses(law: ScalingLaw) -> Floats:
     return np.array([run.loss for run in law.runs], np.float64)
 
 
-def _dots(
-    axes: "Axes", inputs: ReportInputs, law: ScalingLaw, heights: list[float], *, wide: bool
-) -> None:
+def _dots(axes: "Axes", style: Style, law: ScalingLaw, heights: list[float]) -> None:
     """Every run: filled, or a ring where it was held out."""
-    names = list(inputs.sizes)
+    card = style.paint.card
     for run, height in zip(law.runs, heights, strict=True):
-        colour = size_colour(names.index(run.params))
+        colour = style.colour(run.params)
         axes.plot(
             run.flops_6nd,
             height,
             "o",
-            markersize=6.5 if wide else 5,
-            markerfacecolor=CARD if run.held_out else colour,
-            markeredgecolor=colour if run.held_out else CARD,
+            markersize=6.5 if style.wide else 5,
+            markerfacecolor=card if run.held_out else colour,
+            markeredgecolor=colour if run.held_out else card,
             markeredgewidth=1.7 if run.held_out else 0.6,
             zorder=4,
         )
 
 
-def _frontier(axes: "Axes", fit: Fit, *, wide: bool) -> None:
+def _frontier(axes: "Axes", style: Style, fit: Fit) -> None:
+    paint, wide = style.paint, style.wide
     low, high = fit.domain["flops"]
     flops = np.geomspace(low, 10 * high, 60)
     best = _best(fit.form.vector[None], flops, fit)[0]
     if len(fit.draws):
         spread = _best(fit.draws, flops, fit)
         ends = np.array([quantiles(column, fit.level) for column in spread.T])
-        axes.fill_between(flops, *ends.T, color=INK, alpha=0.16, linewidth=0, zorder=1)
+        axes.fill_between(flops, *ends.T, color=paint.ink, alpha=0.16, linewidth=0, zorder=1)
     inside = np.append(flops[flops < high], high)
     outside = np.insert(flops[flops > high], 0, high)
-    axes.plot(inside, _best(fit.form.vector[None], inside, fit)[0], color=INK, lw=1.6)
+    axes.plot(inside, _best(fit.form.vector[None], inside, fit)[0], color=paint.ink, lw=1.6)
     axes.plot(
         outside,
         _best(fit.form.vector[None], outside, fit)[0],
-        color=INK,
+        color=paint.ink,
         lw=1.6,
-        ls=(0, (4, 3)),
+        ls=DASHED,
     )
-    axes.axvline(high, color=MUTED, linewidth=0.9, ls=(0, (2, 3)), zorder=1)
+    axes.axvline(high, color=paint.muted, linewidth=0.9, ls=(0, (2, 3)), zorder=1)
     axes.annotate(
         "largest run" if wide else "largest",
         (high, 1),
@@ -232,7 +217,7 @@ def _frontier(axes: "Axes", fit: Fit, *, wide: bool) -> None:
         textcoords="offset points",
         ha="right",
         fontsize=11,
-        color=MUTED,
+        color=paint.muted,
     )
     if not wide:
         return  # no room; the caption names the line
@@ -248,19 +233,20 @@ def _frontier(axes: "Axes", fit: Fit, *, wide: bool) -> None:
     )
 
 
-def _excess(axes: "Axes", fit: Fit, inputs: ReportInputs, law: ScalingLaw, *, wide: bool) -> None:
+def _excess(axes: "Axes", style: Style, fit: Fit, inputs: ReportInputs, law: ScalingLaw) -> None:
     """How far above the frontier each run is, and each size by the law; each touches 0 once."""
+    paint, wide = style.paint, style.wide
     low, high = fit.domain["ratio"]
     present = [n for n in inputs.sizes if any(run.params == n for run in law.runs)]
     for place, params in enumerate(present):
-        colour = size_colour(list(inputs.sizes).index(params))
+        colour = style.colour(params)
         tokens = params * np.geomspace(low / BEYOND_HORIZONS, high * BEYOND_HORIZONS, 120)
         flops = fit.flop_factor * params * tokens
         above = _above(fit, fit.form(params, tokens), flops)
         axes.plot(flops, above, color=colour, linewidth=1.5, alpha=0.8, zorder=3)
         best = int(np.argmin(above))
         axes.annotate(
-            inputs.sizes[params].replace("x", "×"),
+            style.name(params),
             (flops[best], 0),
             xycoords=("data", "axes fraction"),
             xytext=(0, 5 if wide else 4 + 13 * (place % 2)),  # neighbours would touch on a phone
@@ -274,12 +260,12 @@ def _excess(axes: "Axes", fit: Fit, inputs: ReportInputs, law: ScalingLaw, *, wi
         float(_above(fit, np.array([loss]), np.array([run.flops_6nd]))[0])
         for run, loss in zip(law.runs, _losses(law).tolist(), strict=True)
     ]
-    _dots(axes, inputs, law, heights, wide=wide)
-    axes.axhline(0, color=INK, linewidth=1.6, zorder=2)
+    _dots(axes, style, law, heights)
+    axes.axhline(0, color=paint.ink, linewidth=1.6, zorder=2)
     top = min(max(heights) * 1.15 + 0.3, MOST_EXCESS)
     # Below the lowest dot there is room for the names.
     axes.set_ylim(min(0.0, *heights) - (0.2 if wide else 0.34) * top, top)
-    axes.axvline(fit.domain["flops"][1], color=MUTED, linewidth=0.9, ls=(0, (2, 3)), zorder=1)
+    axes.axvline(fit.domain["flops"][1], color=paint.muted, linewidth=0.9, ls=(0, (2, 3)), zorder=1)
 
 
 def _above(fit: Fit, loss: Floats, flops: Floats) -> Floats:

@@ -10,7 +10,8 @@ from windtunnel.laws.interval import quantiles
 from windtunnel.laws.mixture import MixtureFit
 from windtunnel.laws.mixture.runs import without_noise_of_trunks
 from windtunnel.laws.table import Floats
-from windtunnel.report.figures.drawing import DASHED, Drawing, Sheet, save_all
+from windtunnel.report.figures.drawing import Drawing, save_all
+from windtunnel.report.figures.style import DASHED, Style
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -31,7 +32,7 @@ def write_figures(fitted: MixtureFit, folder: Path) -> list[Path]:
     Raises:
         ConfigError: the folder or a file in it cannot be written.
     """
-    return save_all(drawings(fitted), folder, np.empty(0))
+    return save_all(drawings(fitted), folder)
 
 
 def drawings(fitted: MixtureFit) -> list[Drawing]:
@@ -50,32 +51,32 @@ def _triangle(fitted: MixtureFit) -> Drawing:
     three = np.sort(np.argsort(-best, kind="stable")[:3])
     rest = float(1 - best[three].sum())
 
-    def draw(sheet: Sheet) -> "Figure":
+    def draw(style: Style) -> "Figure":
         from matplotlib.lines import Line2D
 
-        figure = sheet.blank(600 if sheet.wide else 390)
+        figure = style.blank(600 if style.wide else 390)
         axes = figure.add_subplot()
         axes.set_aspect("equal")
         axes.set_axis_off()
         shares = _grid(GRID)
         mixtures = np.tile(best, (len(shares), 1))
         mixtures[:, three] = shares * (1 - rest)
-        _levels(axes, sheet, shares @ CORNERS, fitted.target_at(mixtures))
-        _frame(axes, sheet, [sources[k] for k in three])
-        paint, key = sheet.paint, []
+        _levels(axes, style, shares @ CORNERS, fitted.target_at(mixtures))
+        _frame(axes, style, [sources[k] for k in three])
+        paint, key = style.paint, []
         drawn = _within(fitted.best.draws[:MOST_DRAWN], three) if fitted.best.draws.size else None
         if drawn is not None:
             axes.plot(*drawn.T, "o", ms=4, mfc=paint.ink, mec="none", alpha=0.15, zorder=4)
             dot = Line2D([], [], marker="o", ms=5, mfc=paint.ink, mec="none", alpha=0.35, ls="")
             key = [(dot, "best of each resample")]
         measured = _within(fitted.points.weights, three)
-        ring = axes.plot(*measured.T, "o", ms=6.5 if sheet.wide else 5, mfc=paint.card,
+        ring = axes.plot(*measured.T, "o", ms=6.5 if style.wide else 5, mfc=paint.card,
                          mec=paint.ink, mew=1.4, zorder=5)[0]  # fmt: skip
-        star = axes.plot(*_within(best[None], three).T, "*", ms=17 if sheet.wide else 14,
+        star = axes.plot(*_within(best[None], three).T, "*", ms=17 if style.wide else 14,
                          mfc=paint.ink, mec=paint.card, mew=1.2, zorder=6)[0]  # fmt: skip
         ring_words = "measured" if rest < 0.005 else "measured, by shares of these three"
         entries: list[tuple[Artist, str]] = [(star, "best"), *key, (ring, ring_words)]
-        sheet.key(figure, entries)
+        style.key(figure, entries)
         title = f"{_target_words(fitted)} ({_unit(fitted)})"
         if rest >= 0.005:
             others = (f"{sources[k]} {best[k]:.2f}" for k in range(len(sources)) if k not in three)
@@ -107,12 +108,12 @@ def _along_share(fitted: MixtureFit) -> Drawing:
         )
     best = fitted.best.shares[second]
 
-    def draw(sheet: Sheet) -> "Figure":
+    def draw(style: Style) -> "Figure":
         from matplotlib.lines import Line2D
         from matplotlib.patches import Patch
 
-        figure, panels = _panels(sheet, len(titles))
-        paint, sure = sheet.paint, bool(len(drawn))
+        figure, panels = _panels(style, len(titles))
+        paint, sure = style.paint, bool(len(drawn))
         for k, axes in enumerate(panels):
             if sure:
                 ends = np.array([quantiles(each, fitted.level) for each in drawn[..., k].T]).T
@@ -122,9 +123,9 @@ def _along_share(fitted: MixtureFit) -> Drawing:
             axes.plot(share, curves[:, k], color=paint.ink, lw=2, zorder=3)
             if k == len(titles) - 1:
                 axes.axvline(best.value, color=paint.accent, lw=1.6, ls=DASHED, zorder=2)
-            sheet.dots(axes, fitted.runs.weights[:, 1], runs[:, k],
+            style.dots(axes, fitted.runs.weights[:, 1], runs[:, k],
                        [paint.accent] * fitted.runs.rows, small=fitted.runs.rows > 40)  # fmt: skip
-            _dress(sheet, axes, panels, x=f"Share of {second}, the rest {first}", y=titles[k])
+            _dress(style, axes, panels, x=f"Share of {second}, the rest {first}", y=titles[k])
         dot = Line2D([], [], marker="o", ms=6, mfc=paint.accent, mec=paint.card, ls="")
         trunks = fitted.points.trunk_effects.size
         key: list[tuple[Artist, str]] = [
@@ -135,7 +136,7 @@ def _along_share(fitted: MixtureFit) -> Drawing:
             words = f"{fitted.level:.0%} interval"
             key.append((Patch(facecolor=paint.ink, alpha=0.15), f"{words} of the law"))
         key.append((Line2D([], [], color=paint.accent, lw=1.6, ls=DASHED), "best"))
-        sheet.key(figure, key)
+        style.key(figure, key)
         return figure
 
     alt = f"Loss on {', '.join(sets)} against the share of {second}: the runs and the law."
@@ -143,31 +144,31 @@ def _along_share(fitted: MixtureFit) -> Drawing:
 
 
 def _left_out(fitted: MixtureFit) -> Drawing:
-    """Measured against foretold loss of every mixture, by a law that has not seen it."""
+    """Measured against predicted loss of every mixture, by a law that has not seen it."""
     choices = fitted.choices
 
-    def draw(sheet: Sheet) -> "Figure":
+    def draw(style: Style) -> "Figure":
         from matplotlib.lines import Line2D
 
-        figure, panels = _panels(sheet, len(choices))
+        figure, panels = _panels(style, len(choices))
         for s, (axes, (name, choice)) in enumerate(zip(panels, choices.items(), strict=True)):
-            foretold = np.exp(choice.taken.predicted)
+            predicted = np.exp(choice.taken.predicted)
             measured = np.exp(fitted.points.log_loss[:, s])
-            both = np.concatenate([foretold, measured])
+            both = np.concatenate([predicted, measured])
             margin = 0.06 * float(np.ptp(both)) or 0.01
             ends = (float(both.min()) - margin, float(both.max()) + margin)
-            axes.plot(ends, ends, color=sheet.paint.ink, lw=1.4, zorder=2)
-            sheet.dots(axes, foretold, measured, [sheet.paint.accent] * measured.size)
+            axes.plot(ends, ends, color=style.paint.ink, lw=1.4, zorder=2)
+            style.dots(axes, predicted, measured, [style.paint.accent] * measured.size)
             axes.set_xlim(*ends)
             axes.set_ylim(*ends)
             words = f"{name}: rank {choice.taken.rank.value:.2f}"
-            _dress(sheet, axes, panels, x="Foretold without it", y=words)
-        line = Line2D([], [], color=sheet.paint.ink, lw=1.4)
-        dot = Line2D([], [], marker="o", ms=6, mfc=sheet.paint.accent, mec=sheet.paint.card, ls="")
-        sheet.key(figure, [(dot, "a mixture, measured"), (line, "measured = foretold")])
+            _dress(style, axes, panels, x="Predicted without it", y=words)
+        line = Line2D([], [], color=style.paint.ink, lw=1.4)
+        dot = Line2D([], [], marker="o", ms=6, mfc=style.paint.accent, mec=style.paint.card, ls="")
+        style.key(figure, [(dot, "a mixture, measured"), (line, "measured = predicted")])
         return figure
 
-    alt = f"Measured against foretold loss of {len(fitted.points.weights)} mixtures left out."
+    alt = f"Measured against predicted loss of {len(fitted.points.weights)} mixtures left out."
     return Drawing(name="mixture-left-out", alt=alt, draw=draw)
 
 
@@ -187,28 +188,28 @@ def _within(mixtures: Floats, three: Any) -> Floats:
     return np.asarray(shares[read] / total[read] @ CORNERS)
 
 
-def _levels(axes: "Axes", sheet: Sheet, places: Floats, loss: Floats) -> None:
+def _levels(axes: "Axes", style: Style, places: Floats, loss: Floats) -> None:
     """Shades, darker where lower, and named lines of equal loss; as many on both sides of half."""
     low, high = float(loss.min()), float(loss.max())
     if high - low < 1e-9:
         return
-    wanted = LINES if sheet.wide else LINES_NARROW
+    wanted = LINES if style.wide else LINES_NARROW
     # Even in the root: lines gather at the lowest, which is what the picture is of.
     levels = low + (high - low) * np.linspace(0, 1, wanted + 2) ** 2
     x, y = places.T
     for k, (start, end) in enumerate(pairwise(levels.tolist())):
-        axes.tricontourf(x, y, loss, levels=[start, end], colors=[sheet.paint.accent],
+        axes.tricontourf(x, y, loss, levels=[start, end], colors=[style.paint.accent],
                          alpha=0.42 * (1 - k / (wanted + 1)) + 0.02, zorder=1)  # fmt: skip
-    lines = axes.tricontour(x, y, loss, levels=levels[1:-1], colors=[sheet.paint.muted],
+    lines = axes.tricontour(x, y, loss, levels=levels[1:-1], colors=[style.paint.muted],
                             linewidths=0.8, alpha=0.7, zorder=2)  # fmt: skip
     digits = 2 if levels[2] - levels[1] > 0.015 else 3
     for text in axes.clabel(lines, fontsize=10, fmt=f"%.{digits}f", inline_spacing=3):
-        text.set_color(sheet.paint.ink)
+        text.set_color(style.paint.ink)
 
 
-def _frame(axes: "Axes", sheet: Sheet, names: list[str]) -> None:
+def _frame(axes: "Axes", style: Style, names: list[str]) -> None:
     """The triangle, its quarters, and the source at each corner with its shares on the way."""
-    paint = sheet.paint
+    paint = style.paint
     axes.plot(*CORNERS[[0, 1, 2, 0]].T, color=paint.muted, lw=1, zorder=3)
     for k in range(3):
         one, two = (k + 1) % 3, (k + 2) % 3
@@ -227,20 +228,16 @@ def _frame(axes: "Axes", sheet: Sheet, names: list[str]) -> None:
     axes.set_ylim(-0.09, float(CORNERS[2, 1]) + 0.07)
 
 
-def _panels(sheet: Sheet, count: int) -> "tuple[Figure, list[Axes]]":
-    across = min(count, MOST_ACROSS) if sheet.wide else 1
-    down = -(-count // across)
-    figure = sheet.blank(40 + (330 if across > 1 else 400 if sheet.wide else 300) * down)
+def _panels(style: Style, count: int) -> "tuple[Figure, list[Axes]]":
+    height = (330 if count > 1 else 400, 300)
+    figure, panels = style.panels(count, across=MOST_ACROSS, height=height, margin=40)
     figure.set_layout_engine("constrained", hspace=0.06, wspace=0.06)
-    grid = list(figure.subplots(down, across, squeeze=False).flat)
-    for axes in grid[count:]:
-        axes.set_visible(False)
-    return figure, grid[:count]
+    return figure, panels
 
 
-def _dress(sheet: Sheet, axes: "Axes", panels: "list[Axes]", *, x: str, y: str) -> None:
-    at_foot = sheet.wide or axes is panels[-1]
-    sheet.dress(axes, x=x if at_foot else "", y=y)
+def _dress(style: Style, axes: "Axes", panels: "list[Axes]", *, x: str, y: str) -> None:
+    at_foot = style.wide or axes is panels[-1]
+    style.dress(axes, x=x if at_foot else "", y=y)
     axes.locator_params(nbins=6)
 
 

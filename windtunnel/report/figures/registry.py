@@ -1,7 +1,4 @@
-"""Figures that come with every fit: as files beside it, and as pictures in a study's report.
-
-The figures of a finding; each kind has a file of its own.
-"""
+"""The figures of a fit, and those of a finding."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +10,13 @@ from windtunnel.findings import Finding
 from windtunnel.findings.adaptation import AdaptationFinding
 from windtunnel.findings.batch import BatchFinding
 from windtunnel.findings.branches import BranchFinding
-from windtunnel.findings.coordcheck import Coordinates
+from windtunnel.findings.coordcheck import CoordinateFinding
 from windtunnel.findings.dynamics import TrainingDynamics
 from windtunnel.findings.lr_batch import JointFinding
 from windtunnel.findings.lr_sensitivity import SensitivityFinding
 from windtunnel.findings.lr_transfer import TransferFinding
-from windtunnel.findings.mixture import MixingFinding
-from windtunnel.findings.overtraining import CatchUpFinding
+from windtunnel.findings.mixture import MixtureFinding
+from windtunnel.findings.overtraining import OvertrainingFinding
 from windtunnel.findings.ranking import RankingFinding
 from windtunnel.findings.scaling_law import DataModelLaw
 from windtunnel.findings.schedules import SchedulesFinding
@@ -38,7 +35,7 @@ from windtunnel.report.figures import (
     scaling,
     schedules,
 )
-from windtunnel.report.figures.drawing import Drawing, save_all
+from windtunnel.report.figures.drawing import NO_SIZES, Drawing, save_all
 
 
 def write_figures(fitted: Fit, table: Table, folder: Path) -> list[Path]:
@@ -47,7 +44,7 @@ def write_figures(fitted: Fit, table: Table, folder: Path) -> list[Path]:
     Raises:
         ConfigError: the folder or a file in it cannot be written.
     """
-    sizes = np.unique(table.params) if "params" in table else np.empty(0)
+    sizes = np.unique(table.params) if "params" in table else NO_SIZES
     return save_all(fit_drawings(fitted, table), folder, sizes)
 
 
@@ -85,7 +82,7 @@ def fit_drawings(fitted: Fit, table: Table) -> list[Drawing]:
 
 
 DRAWN: dict[type[Finding], Callable[[Any], list[Drawing]]] = {
-    Coordinates: coordcheck.drawings,
+    CoordinateFinding: coordcheck.drawings,
     SensitivityFinding: lr.sensitivity_drawings,
     TransferFinding: lr.transfer_drawings,
     JointFinding: lr.lr_batch_drawings,
@@ -96,8 +93,8 @@ DRAWN: dict[type[Finding], Callable[[Any], list[Drawing]]] = {
     BranchFinding: branches.branch_drawings,
     RankingFinding: branches.ranking_drawings,
     AdaptationFinding: branches.adaptation_drawings,
-    MixingFinding: lambda finding: mixture.drawings(finding.law) if finding.law else [],
-    CatchUpFinding: schedules.overtraining_drawings,
+    MixtureFinding: lambda finding: mixture.drawings(finding.law) if finding.law else [],
+    OvertrainingFinding: schedules.overtraining_drawings,
 }
 
 

@@ -15,8 +15,8 @@ from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
 from windtunnel.laws.table import Floats
 from windtunnel.report.figures import fit_curve, fit_two_step
-from windtunnel.report.figures.drawing import DASHED, Drawing, Sheet
-from windtunnel.report.figures.style import is_log, log_ticks
+from windtunnel.report.figures.drawing import Drawing
+from windtunnel.report.figures.style import DASHED, Style, is_log, log_ticks
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -41,27 +41,27 @@ def _law(fitted: Fit) -> Drawing:
         np.array(minima[name], np.float64) for name in ("loss", "batch_tokens", "params")
     )
 
-    def theirs(axes: "Axes", sheet: Sheet) -> "list[tuple[Artist, str]]":
+    def theirs(axes: "Axes", style: Style) -> "list[tuple[Artist, str]]":
         middle = float(np.exp(np.log(loss).mean()))
         reach = np.geomspace(loss.min(), loss.max(), 60)
         law = np.exp(np.log(batch).mean()) * (reach / middle) ** -MINICPM_EXPONENT
-        line = axes.plot(reach, law, color=sheet.paint.accent, lw=1.8, ls=":", zorder=2)
+        line = axes.plot(reach, law, color=style.paint.accent, lw=1.8, ls=":", zorder=2)
         return [(line[0], f"MiniCPM's exponent, {MINICPM_EXPONENT}")]
 
     law = fit_curve.law(
         fitted, loss, batch, what="best batch at a loss", groups=params, behind=theirs
     )
 
-    def draw(sheet: Sheet) -> "Figure":
-        figure = law.draw(sheet)
+    def draw(style: Style) -> "Figure":
+        figure = law.draw(style)
         axes, sizes = figure.axes[0], np.unique(params)
         axes.set_xlabel(f"Loss ({fitted.loss_unit})", loc="right")
-        sheet.names(
+        style.names(
             axes,
-            [sheet.name(size) for size in sizes],
+            [style.name(size) for size in sizes],
             np.array([np.exp(np.log(batch[params == size]).mean()) for size in sizes]),
-            [sheet.colour(size) for size in sizes],
-            title=sheet.sizes,
+            [style.colour(size) for size in sizes],
+            title=style.sizes,
         )
         return figure
 
@@ -74,8 +74,8 @@ def _of_size(fitted: Fit, params: float, name: str) -> Drawing:
     levels = [each for each in fitted.details["levels"] if each["params"] == params]
     curves = fit_two_step.batch(fitted.detailed({"levels": levels}))[0]
 
-    def draw(sheet: Sheet) -> "Figure":
-        figure = curves.draw(sheet)
+    def draw(style: Style) -> "Figure":
+        figure = curves.draw(style)
         axes = figure.axes[0]
         axes.set_title(name.replace("x", "×"), fontsize=12, fontweight="bold", pad=10)
         return figure
@@ -97,7 +97,7 @@ class _Band:
     """The best D/N against compute, with the ends of its interval, shape (3, POINTS)."""
 
     label: str
-    colour: Callable[[Sheet], str]
+    colour: Callable[[Style], str]
     ends: Floats
 
 
@@ -110,10 +110,10 @@ def scaling_drawings(finding: DataModelLaw) -> list[Drawing]:
 def _by_compute(finding: DataModelLaw) -> Drawing:
     low, high = finding.fit.domain["flops"]
     flops = np.unique(np.append(np.geomspace(low, high * BEYOND, POINTS - 1), high))
-    mean = _Band(label="6ND", colour=lambda sheet: sheet.paint.ink, ends=_best(finding.fit, flops))
+    mean = _Band(label="6ND", colour=lambda style: style.paint.ink, ends=_best(finding.fit, flops))
     rules = [mean]
     if finding.fit.exact is not None:
-        rules.append(_Band(label="every FLOP", colour=lambda sheet: sheet.paint.accent,
+        rules.append(_Band(label="every FLOP", colour=lambda style: style.paint.accent,
                            ends=_best_exact(finding.fit, flops)))  # fmt: skip
     sets = [
         _Band(label=name, colour=lambda _, i=i: SET_COLOURS[i], ends=_best(fitted, flops))  # type: ignore[misc]
@@ -122,9 +122,9 @@ def _by_compute(finding: DataModelLaw) -> Drawing:
     ]
     panels = [("by FLOP rule", rules), ("by validation set", sets)] if sets else [("", rules)]
 
-    def draw(sheet: Sheet) -> "Figure":
-        figure = sheet.blank(420 if sheet.wide else 320 * len(panels))
-        across = (1, len(panels)) if sheet.wide else (len(panels), 1)
+    def draw(style: Style) -> "Figure":
+        figure = style.blank(420 if style.wide else 320 * len(panels))
+        across = (1, len(panels)) if style.wide else (len(panels), 1)
         grid = figure.subplots(*across, sharex=True, sharey=True, squeeze=False).flat
         key: dict[str, Artist] = {}
         for axes, (what, bands) in zip(grid, panels, strict=True):
@@ -132,22 +132,22 @@ def _by_compute(finding: DataModelLaw) -> Drawing:
             axes.set_yscale("log")
             axes.set_ylim(*_window(finding.fit, [b for _, each in panels for b in each]))
             axes.set_xlim(flops[0], flops[-1])
-            sampled = axes.axhspan(*finding.fit.domain["ratio"], color=sheet.paint.muted,
+            sampled = axes.axhspan(*finding.fit.domain["ratio"], color=style.paint.muted,
                                    alpha=0.13, lw=0, zorder=0)  # fmt: skip
-            edge = axes.axvline(high, color=sheet.paint.muted, lw=0.9, ls=(0, (2, 3)), zorder=1)
+            edge = axes.axvline(high, color=style.paint.muted, lw=0.9, ls=(0, (2, 3)), zorder=1)
             for band in bands:
-                drawn = _draw_band(axes, sheet, band, flops, high)
+                drawn = _draw_band(axes, style, band, flops, high)
                 key |= drawn | {"line": key.get("line", drawn["line"])}
             title = "Best tokens per param" + (f", {what}" if what else "")
-            sheet.dress(axes, x="Compute 6ND (FLOPs)", y=title)
-            log_ticks(axes.xaxis, counted=False, most=6 if sheet.wide else 4)
+            style.dress(axes, x="Compute 6ND (FLOPs)", y=title)
+            log_ticks(axes.xaxis, counted=False, most=6 if style.wide else 4)
             log_ticks(axes.yaxis, counted=False, most=7)
-            sheet.names(axes, [b.label for b in bands], np.array([b.ends[0, -1] for b in bands]),
-                        [b.colour(sheet) for b in bands], title="")  # fmt: skip
+            style.names(axes, [b.label for b in bands], np.array([b.ends[0, -1] for b in bands]),
+                        [b.colour(style) for b in bands], title="")  # fmt: skip
         level = f"{finding.fit.level:.0%} interval"
         entries = [(key["line"], "best ratio, extrapolated where dashed")]
         entries += [(key["band"], level)] if "band" in key else []
-        sheet.key(figure, [*entries, (sampled, "measured D/N"), (edge, "largest run")])
+        style.key(figure, [*entries, (sampled, "measured D/N"), (edge, "largest run")])
         return figure
 
     alt = (
@@ -159,9 +159,9 @@ def _by_compute(finding: DataModelLaw) -> Drawing:
 
 
 def _draw_band(
-    axes: "Axes", sheet: Sheet, band: _Band, flops: Floats, high: float
+    axes: "Axes", style: Style, band: _Band, flops: Floats, high: float
 ) -> "dict[str, Artist]":
-    colour, (value, low, top) = band.colour(sheet), band.ends
+    colour, (value, low, top) = band.colour(style), band.ends
     key: dict[str, Artist] = {}
     if not np.isnan(low).any():
         shown = np.clip([low, top], *axes.get_ylim())
@@ -207,19 +207,19 @@ def _fits(finding: DataModelLaw) -> Drawing:
         fits["without the long ones"] = finding.short
     fits |= {f"{name} alone": fitted for name, fitted in finding.by_set.items()}
 
-    def draw(sheet: Sheet) -> "Figure":
+    def draw(style: Style) -> "Figure":
         rows = 40 * len(fits) + 120
-        figure = sheet.blank(rows if sheet.wide else 3 * rows)
-        shape = (1, 3) if sheet.wide else (3, 1)
+        figure = style.blank(rows if style.wide else 3 * rows)
+        shape = (1, 3) if style.wide else (3, 1)
         panels = figure.subplots(*shape, sharey=True, squeeze=False).flat
         key: dict[str, Artist] = {}
         for axes, quantity in zip(panels, ("alpha", "beta", "ratio"), strict=True):
             values = np.array([_ends(fitted, quantity, finding.largest_budget)
                                for fitted in fits.values()])  # fmt: skip
             for place, (value, low, high) in enumerate(values):
-                colour = sheet.paint.ink if place == 0 else sheet.paint.accent
+                colour = style.paint.ink if place == 0 else style.paint.accent
                 if np.isfinite(value):
-                    dot = axes.plot(value, place, "o", ms=7.5, mfc=colour, mec=sheet.paint.card,
+                    dot = axes.plot(value, place, "o", ms=7.5, mfc=colour, mec=style.paint.card,
                                     mew=0.8, ls="", zorder=4)[0]  # fmt: skip
                     key.setdefault("fit", dot)
                 if np.isfinite([low, high]).all():
@@ -236,14 +236,14 @@ def _fits(finding: DataModelLaw) -> Drawing:
                 title = f"{quantity.capitalize()}, exponent of {'ND'[quantity == 'beta']}"
                 for other, mark in zip(PUBLISHED, ("--", ":"), strict=True):
                     key[other.name] = axes.axvline(getattr(other, quantity), ls=mark, lw=1.4,
-                                                   color=sheet.paint.muted, zorder=1)  # fmt: skip
+                                                   color=style.paint.muted, zorder=1)  # fmt: skip
             axes.set_ylim(len(fits) - 0.5, -0.5)
             axes.set_yticks(range(len(fits)), list(fits))
             axes.margins(x=0.08)
-            sheet.dress(axes, x="", y=title, grid="x")
-            axes.tick_params(axis="y", labelcolor=sheet.paint.ink)
+            style.dress(axes, x="", y=title, grid="x")
+            axes.tick_params(axis="y", labelcolor=style.paint.ink)
         names = {"fit": "fit", "interval": f"{finding.fit.level:.0%} interval"}
-        sheet.key(figure, [(mark, names.get(name, name)) for name, mark in key.items()])
+        style.key(figure, [(mark, names.get(name, name)) for name, mark in key.items()])
         return figure
 
     alt = (

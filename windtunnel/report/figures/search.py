@@ -15,21 +15,14 @@ import numpy as np
 
 from windtunnel.config.search import Range
 from windtunnel.findings import Records
-from windtunnel.report.figures.drawing import DASHED, Drawing, Sheet
+from windtunnel.report.figures.drawing import Drawing
 from windtunnel.report.figures.style import (
-    ACCENT,
-    CARD,
-    INK,
-    MUTED,
-    NARROW,
+    DASHED,
     RAMP_LIGHT,
-    Picture,
-    blank,
-    dress,
+    Style,
+    grid_place,
     log_ticks,
-    picture,
     ramp_colour,
-    size_colour,
 )
 from windtunnel.report.inputs import Grid, GridCell, ReportInputs, Search
 from windtunnel.runs.search.summary import field_name, value_text
@@ -44,7 +37,7 @@ LOG_FROM = 4.0
 """Largest over smallest value from which an axis is logarithmic."""
 
 
-def along_axis(inputs: ReportInputs, grid: Grid) -> Picture | None:
+def along_axis(inputs: ReportInputs, grid: Grid) -> Drawing | None:
     """The figure for the last horizon; None without a numeric axis of two values or a loss."""
     axis = next((a for a in grid.axes if len(_values(grid, a)) > 1), None)
     last = grid.cells[-1].horizon if grid.cells else ""
@@ -52,30 +45,26 @@ def along_axis(inputs: ReportInputs, grid: Grid) -> Picture | None:
     if axis is None or not cells:
         return None
 
-    def draw(width: int) -> "Figure":
-        figure = blank(width, 360 if width > NARROW else 320)
+    def draw(style: Style) -> "Figure":
+        figure = style.blank(360 if style.wide else 320)
         axes = figure.add_subplot()
         for params, size in inputs.sizes.items():
             mine = [cell for cell in cells if cell.size == size]
             if mine:
-                colour = size_colour(list(inputs.sizes).index(params))
-                _line(axes, grid, mine, axis=axis, colour=colour)
+                _line(axes, style, grid, mine, axis=axis, params=params)
         values = _values(grid, axis)
         if min(values) > 0 and max(values) / min(values) >= LOG_FROM:
             axes.set_xscale("log")
         axes.set_xticks(values, [f"{value:g}" for value in values])
         axes.minorticks_off()
         axes.margins(x=0.08)
-        dress(axes, x=axis, y="Above the best of its size (nats per token)"
-              if width > NARROW else "Above the best (nats)")  # fmt: skip
+        style.dress(axes, x=axis, y="Above the best of its size (nats per token)"
+                    if style.wide else "Above the best (nats)")  # fmt: skip
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
         return figure
 
-    return picture(
-        f"grid-{grid.experiment}",
-        f"Loss above the best of each size along {axis}, at horizon {last}.",
-        draw,
-    )
+    alt = f"Loss above the best of each size along {axis}, at horizon {last}."
+    return Drawing(name="grid", alt=alt, draw=draw)
 
 
 def _values(grid: Grid, axis: str) -> list[float]:
@@ -87,10 +76,12 @@ def _values(grid: Grid, axis: str) -> list[float]:
         return []
 
 
-def _line(axes: "Axes", grid: Grid, cells: list[GridCell], *, axis: str, colour: str) -> None:
+def _line(
+    axes: "Axes", style: Style, grid: Grid, cells: list[GridCell], *, axis: str, params: int
+) -> None:
     """The best over the other axes at every value; dots are its seeds."""
-    place, size = grid.axes.index(axis), cells[0].size
-    best = grid.best(size, cells[0].horizon)
+    place, colour = grid.axes.index(axis), style.colour(params)
+    best = grid.best(cells[0].size, cells[0].horizon)
     found: dict[float, GridCell] = {}
     for cell in cells:
         value = float(cell.values[place])
@@ -101,9 +92,9 @@ def _line(axes: "Axes", grid: Grid, cells: list[GridCell], *, axis: str, colour:
     for value in values:
         losses = found[value].losses
         axes.plot([value] * len(losses), [loss - best for loss in losses], "o",
-                  markersize=6, mfc=colour, mec=CARD, mew=0.7)  # fmt: skip
+                  markersize=6, mfc=colour, mec=style.paint.card, mew=0.7)  # fmt: skip
     axes.annotate(
-        size.replace("x", "×"),
+        style.name(params),
         (values[-1], found[values[-1]].mean - best),
         xytext=(8, 0),
         textcoords="offset points",
@@ -142,25 +133,20 @@ def searches(records: Records) -> Drawing:
         panels.append(RIDGE)
     alt = "Loss of every trial above the best of its search, against each searched value."
 
-    def draw(sheet: Sheet) -> "Figure":
-        columns = 3 if sheet.wide else 1
-        lines = math.ceil(len(panels) / columns)
-        figure = sheet.blank(60 + 230 * lines)
+    def draw(style: Style) -> "Figure":
+        figure, grid = style.panels(len(panels), across=3, height=(230, 230), margin=60)
         colours = [ramp_colour(RAMP_LIGHT, 0.25 + 0.75 * k / len(found)) for k in range(len(found))]
-        grid = figure.subplots(lines, columns, squeeze=False)
-        for axes, panel in zip(grid.flat, panels, strict=False):
+        for axes, panel in zip(grid, panels, strict=True):
             for search, colour in zip(found, colours, strict=True):
-                _trial_dots(sheet, axes, search, panel, colour)
-            _dress(sheet, axes, panel)
-        for spare in grid.flat[len(panels) :]:
-            spare.set_visible(False)
-        first = grid.flat[0]
+                _trial_dots(style, axes, search, panel, colour)
+            _dress(style, axes, panel)
+        first = grid[0]
         marks = [first.plot([], [], "o", ms=5, color=colour)[0] for colour in colours]
         names = [f"search to {search['horizon']}" for search in found]
-        ring = first.plot([], [], "o", ms=9, mfc="none", mec=sheet.paint.ink, mew=1.3)[0]
-        line = first.plot([], [], color=sheet.paint.muted, ls=DASHED)[0]
+        ring = first.plot([], [], "o", ms=9, mfc="none", mec=style.paint.ink, mew=1.3)[0]
+        line = first.plot([], [], color=style.paint.muted, ls=DASHED)[0]
         entries = [*zip(marks, names, strict=True), (ring, "winner"), (line, "MiniCPM's value")]
-        sheet.key(figure, entries)
+        style.key(figure, entries)
         return figure
 
     return Drawing(name="hyperparameter-search", alt=alt, draw=draw)
@@ -172,29 +158,29 @@ def _value(trial: dict[str, Any], panel: tuple[str, ...]) -> float:
 
 
 def _trial_dots(
-    sheet: Sheet, axes: "Axes", search: dict[str, Any], panel: tuple[str, ...], colour: str
+    style: Style, axes: "Axes", search: dict[str, Any], panel: tuple[str, ...], colour: str
 ) -> None:
     trials = [each for each in search["trials"] if each["losses"] and each["losses"][-1]]
     losses = np.array([each["losses"][-1] for each in trials])
     above = np.minimum(losses - losses.min(), NATS_SHOWN)
     values = np.array([_value(each, panel) for each in trials])
-    axes.plot(values, above, "o", ms=4.5, mfc=colour, mec=sheet.paint.card, mew=0.5, alpha=0.8)
+    axes.plot(values, above, "o", ms=4.5, mfc=colour, mec=style.paint.card, mew=0.5, alpha=0.8)
     winner = (search["winner"] or {}).get("trial")
     for value, height, trial in zip(values, above, trials, strict=True):
         if trial["trial"] == winner:
-            axes.plot(value, height, "o", ms=10, mfc="none", mec=sheet.paint.ink, mew=1.3, zorder=5)
-            axes.plot(value, height, "o", ms=5, mfc=colour, mec=sheet.paint.card, zorder=6)
+            axes.plot(value, height, "o", ms=10, mfc="none", mec=style.paint.ink, mew=1.3, zorder=5)
+            axes.plot(value, height, "o", ms=5, mfc=colour, mec=style.paint.card, zorder=6)
 
 
-def _dress(sheet: Sheet, axes: "Axes", panel: tuple[str, ...]) -> None:
+def _dress(style: Style, axes: "Axes", panel: tuple[str, ...]) -> None:
     known = [MINICPM[axis] for axis in panel if axis in MINICPM]
     if len(known) == len(panel):
         mark = known[0] if len(known) == 1 else known[0] / known[1]
-        axes.axvline(mark, color=sheet.paint.muted, ls=DASHED, lw=1.2, zorder=1)
+        axes.axvline(mark, color=style.paint.muted, ls=DASHED, lw=1.2, zorder=1)
     axes.set_xscale("log")
     log_ticks(axes.xaxis, counted=False, most=4)
     axes.set_ylim(-0.012, NATS_SHOWN * 1.03)
-    sheet.dress(
+    style.dress(
         axes,
         x=" / ".join(axis.rpartition(".")[2] for axis in panel),
         y="Above the best (nats per token)",
@@ -205,7 +191,7 @@ MEDIANS_SHOWN = 5.0
 """Losses up to so many times the median distance from the best set the scale; others lie on it."""
 
 
-def slices(search: Search) -> Picture | None:
+def slices(search: Search) -> Drawing | None:
     """A panel an axis, the most important first; None before a trial has a loss."""
     heights = _heights(search)
     if not heights:
@@ -213,26 +199,19 @@ def slices(search: Search) -> Picture | None:
     space = search.outcome.experiment.space
     order = sorted(space, key=lambda axis: -search.importances.get(axis, 0.0))
 
-    def draw(width: int) -> "Figure":
-        wide = width > NARROW
-        columns = min(len(order), 3 if wide else 1)
-        lines = math.ceil(len(order) / columns)
-        figure = blank(width, 20 + lines * (250 if wide else 205))
-        figure.set_layout_engine(
-            "constrained", hspace=0.1 if lines > 1 else 0, wspace=0.05 if columns > 1 else 0
+    def draw(style: Style) -> "Figure":
+        figure, panels = style.panels(
+            len(order), across=3, height=(250, 205), margin=20, sharey=True
         )
-        panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
-        for place, (axes, axis) in enumerate(zip(panels.flat, order, strict=False)):
-            _panel(axes, search, axis, heights)
-            axes.tick_params(labelleft=place % columns == 0)
-        for spare in panels.flat[len(order) :]:
-            spare.set_visible(False)
+        figure.set_layout_engine("constrained", hspace=0.1, wspace=0.05)
+        for axes, axis in zip(panels, order, strict=True):
+            _panel(axes, style, search, axis, heights)
+            axes.tick_params(labelleft=grid_place(axes).is_first_col())
         return figure
 
     name = search.outcome.experiment.name
-    return picture(
-        f"slices-{name}", f"Loss of every trial of search {name} along {', '.join(order)}.", draw
-    )
+    alt = f"Loss of every trial of search {name} along {', '.join(order)}."
+    return Drawing(name="slices", alt=alt, draw=draw)
 
 
 def above_scale(search: Search) -> int:
@@ -241,7 +220,7 @@ def above_scale(search: Search) -> int:
     return sum(1 for height in heights if height > _top(heights))
 
 
-def best_so_far(search: Search) -> Picture | None:
+def best_so_far(search: Search) -> Drawing | None:
     """The lowest loss against the FLOPs of all trials up to it; None below two finished trials."""
     outcome = search.outcome
     heights = {r.trial.number: r.value for r in outcome.results if r.value is not None}
@@ -250,24 +229,25 @@ def best_so_far(search: Search) -> Picture | None:
     top = _top(list(heights.values()))
     spent = list(accumulate(outcome.flops))
 
-    def draw(width: int) -> "Figure":
-        figure = blank(width, 330 if width > NARROW else 300)
+    def draw(style: Style) -> "Figure":
+        figure = style.blank(330 if style.wide else 300)
         axes = figure.add_subplot()
         losses = (heights.get(result.trial.number, math.inf) for result in outcome.results)
         lowest = list(accumulate(losses, min))
         first = next(place for place, loss in enumerate(lowest) if math.isfinite(loss))
-        axes.step(spent[first:], lowest[first:], where="post", color=INK, linewidth=1.8, zorder=3)
+        axes.step(spent[first:], lowest[first:], where="post", color=style.paint.ink,
+                  linewidth=1.8, zorder=3)  # fmt: skip
         places = dict(zip((r.trial.number for r in outcome.results), spent, strict=True))
-        _dots(axes, search, places, heights, top)
-        dress(axes, x="Training FLOPs of the trials so far", y="Loss (nats per token)")
+        _dots(axes, style, search, places, heights, top=top)
+        style.dress(axes, x="Training FLOPs of the trials so far", y="Loss (nats per token)")
         axes.set_ylim(top=top)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(_flops_tick)
-        axes.locator_params(axis="x", nbins=6 if width > NARROW else 4)
+        axes.locator_params(axis="x", nbins=6 if style.wide else 4)
         return figure
 
-    name = outcome.experiment.name
-    return picture(f"best-{name}", f"Lowest loss of search {name} against compute.", draw)
+    alt = f"Lowest loss of search {outcome.experiment.name} against compute."
+    return Drawing(name="best", alt=alt, draw=draw)
 
 
 def _flops_tick(value: float, _: object) -> str:
@@ -276,7 +256,9 @@ def _flops_tick(value: float, _: object) -> str:
     return scientific(value)
 
 
-def _panel(axes: "Axes", search: Search, axis: str, heights: Mapping[int, float]) -> None:
+def _panel(
+    axes: "Axes", style: Style, search: Search, axis: str, heights: Mapping[int, float]
+) -> None:
     outcome, searched = search.outcome, search.outcome.experiment.space[axis]
     results = outcome.results
     if isinstance(searched, Range):
@@ -293,9 +275,9 @@ def _panel(axes: "Axes", search: Search, axis: str, heights: Mapping[int, float]
         }
         axes.set_xlim(-0.5, len(searched) - 0.5)
     top = _top(list(heights.values()))
-    _band(axes, search)
-    _dots(axes, search, places, heights, top)
-    dress(axes, x="", y="")
+    _band(axes, style, search)
+    _dots(axes, style, search, places, heights, top=top)
+    style.dress(axes, x="", y="")
     if isinstance(searched, Range) and searched.log:
         log_ticks(axes.xaxis, counted=False, most=4, within=(searched.low, searched.high))
     elif not isinstance(searched, Range):
@@ -303,24 +285,27 @@ def _panel(axes: "Axes", search: Search, axis: str, heights: Mapping[int, float]
     axes.set_ylim(min(heights.values()) - 0.06 * (top - min(heights.values())), top)
     share = search.importances.get(axis)
     title = field_name(outcome.experiment, axis) + ("" if share is None else f", {share:.0%}")
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=16)
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=style.paint.ink, pad=16)
 
 
-def _band(axes: "Axes", search: Search) -> None:
+def _band(axes: "Axes", style: Style, search: Search) -> None:
     """What lies within `NEAR` noise units of the winner, on the seeds of the search."""
     outcome = search.outcome
     if outcome.winner is None or outcome.winner.result.value is None or not outcome.noise:
         return
     half = NEAR * outcome.noise * math.sqrt(2 / len(outcome.experiment.seeds))
     centre = outcome.winner.result.value
-    axes.axhspan(centre - half, centre + half, color=ACCENT, alpha=0.16, linewidth=0, zorder=1)
+    accent = style.paint.accent
+    axes.axhspan(centre - half, centre + half, color=accent, alpha=0.16, linewidth=0, zorder=1)
 
 
 def _dots(
     axes: "Axes",
+    style: Style,
     search: Search,
     places: Mapping[int, float],
     heights: Mapping[int, float],
+    *,
     top: float,
 ) -> None:
     """Finished trials filled, stopped ones hollow, diverged ones crosses at the top edge."""
@@ -328,22 +313,24 @@ def _dots(
     winner = outcome.winner.result.trial.number if outcome.winner else None
     finalists = {each.result.trial.number for each in outcome.finalists}
     edge: dict[str, Any] = {"clip_on": False, "zorder": 6}
+    paint = style.paint
     for result in outcome.results:
         number = result.trial.number
         x, y = places[number], heights.get(number)
-        style: dict[str, Any] = {"mfc": MUTED, "mec": CARD, "mew": 0.7, "ms": 6, "zorder": 4}
+        look: dict[str, Any] = {"mfc": paint.muted, "mec": paint.card, "mew": 0.7, "ms": 6}
+        look["zorder"] = 4
         if result.outcome == "stopped":
-            style |= {"mfc": CARD, "mec": MUTED, "mew": 1.2, "ms": 5.5}
+            look |= {"mfc": paint.card, "mec": paint.muted, "mew": 1.2, "ms": 5.5}
         if number in finalists:
-            style |= {"mfc": ACCENT, "ms": 7.5, "zorder": 5}
+            look |= {"mfc": paint.accent, "ms": 7.5, "zorder": 5}
         if number == winner:
-            style |= {"mec": INK, "mew": 2, "ms": 10, "zorder": 5.5}
+            look |= {"mec": paint.ink, "mew": 2, "ms": 10, "zorder": 5.5}
         if result.outcome == "diverged":
-            axes.plot(x, top, "x", color=INK, ms=7, mew=1.8, **edge)
+            axes.plot(x, top, "x", color=paint.ink, ms=7, mew=1.8, **edge)
         elif y is not None and y > top:
-            axes.plot(x, top, "^", **{**style, "ms": 6.5, **edge})
+            axes.plot(x, top, "^", **{**look, "ms": 6.5, **edge})
         elif y is not None:
-            axes.plot(x, y, "o", **style)
+            axes.plot(x, y, "o", **look)
 
 
 def _heights(search: Search) -> dict[int, float]:

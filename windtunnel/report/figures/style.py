@@ -1,10 +1,9 @@
-"""Where numbers and names stand beside an axis.
-
-Figures that wear the page's clothes: text stays text, colours are CSS variables.
+"""The style of every figure: colours, axes, ticks, and SVG for the page.
 
 Matplotlib only knows literal colours, so each role is drawn in a colour that nobody would choose
-and exchanged for a variable in the SVG. One figure is then right in light, in dark and on paper.
-A figure is drawn once for desktops and once for phones: scaling one down makes its text too small.
+and exchanged for a CSS variable in the SVG. One figure is then right in light, in dark and on
+paper. A figure is drawn once for desktops and once for phones: scaled down, its text would be too
+small.
 """
 
 import html
@@ -18,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from windtunnel.laws.table import Floats
+from windtunnel.laws.table import Floats, Table
 from windtunnel.report.formatting import TIMES, count, power_of_ten
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.gridspec import SubplotSpec
 
 COUNTED = ("params", "tokens", "batch_tokens", "unique_tokens")
 """Columns that read as 100k, 1M, 10M."""
@@ -107,6 +108,9 @@ class Paint:
     accent: str
 
 
+DASHED = (0, (4, 3))
+"""Of every line beyond what was measured."""
+
 STAND_INS = Paint(ink=INK, muted=MUTED, rule=RULE, card=CARD, accent=ACCENT)
 
 WIDE, NARROW = 920, 350
@@ -133,6 +137,135 @@ def ramp_colour(ramp: tuple[str, ...], share: float) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Style:
+    """Width in CSS pixels, colours, and the colour and name of a model size.
+
+    Where a caption explains the marks (`captioned`), the figure has no key. `sizes` says what the
+    names are: params, or width and depth.
+    """
+
+    width: int
+    paint: Paint
+    captioned: bool
+    sizes: str
+    colour: Callable[[float], str]
+    name: Callable[[float], str]
+
+    @property
+    def wide(self) -> bool:
+        """Whether this is more than a phone."""
+        return self.width > NARROW
+
+    def blank(self, height: int) -> "Figure":
+        """A figure of so many CSS pixels."""
+        from matplotlib.figure import Figure
+
+        return Figure(figsize=(self.width / 72, height / 72), dpi=72, layout="constrained")
+
+    def panels(
+        self, count: int, *, across: int, height: tuple[int, int], margin: int, **options: Any
+    ) -> "tuple[Figure, list[Axes]]":
+        """A figure with `count` panels, side by side where the style is wide.
+
+        Args:
+            count: Number of panels.
+            across: Most panels in a row; a narrow style has one.
+            height: CSS pixels of a row, wide and narrow.
+            margin: CSS pixels besides the rows.
+            options: `sharex` and `sharey` of matplotlib's subplots.
+        """
+        columns = min(count, across) if self.wide else 1
+        rows = -(-count // columns)
+        figure = self.blank(margin + rows * height[not self.wide])
+        grid = list(figure.subplots(rows, columns, squeeze=False, **options).flat)
+        for axes in grid[count:]:
+            axes.set_visible(False)
+        return figure, grid[:count]
+
+    def dress(self, axes: "Axes", *, x: str, y: str, grid: str = "both") -> None:
+        """Titles at the ends of the axes, faint rules, no box; the y title is above its axis."""
+        axes.set_xlabel(x, loc="right")
+        axes.set_title(y, loc="left", fontsize=12, color=self.paint.muted, pad=10)
+        axes.grid(visible=True, axis=grid, color=self.paint.rule, linewidth=0.8)  # type: ignore[arg-type]
+        axes.set_axisbelow(True)
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+        axes.spines["bottom"].set_color(self.paint.muted)
+        axes.tick_params(length=0, pad=5)
+
+    def colours(self, table: Table) -> list[str]:
+        """Of every row: by size, where the table has sizes."""
+        if "params" not in table:
+            return [self.paint.accent] * table.rows
+        return [self.colour(params) for params in table.params]
+
+    def dots(
+        self, axes: "Axes", x: Floats, y: Floats, colours: Sequence[str], *, small: bool = False
+    ) -> None:
+        """Measurements, one colour each."""
+        size = 4.6 if small or not self.wide else 6.0
+        for colour in dict.fromkeys(colours):
+            mine = [each == colour for each in colours]
+            axes.plot(x[mine], y[mine], "o", ms=size, mfc=colour, mec=self.paint.card, mew=0.6,
+                      zorder=4)  # fmt: skip
+
+    def names(
+        self,
+        axes: "Axes",
+        names: Sequence[str],
+        heights: Floats,
+        colours: Sequence[str],
+        *,
+        title: str,
+    ) -> None:
+        """Names right of the axes, each near its height (in data) and clear of its neighbours."""
+        to_share = axes.transData + axes.transAxes.inverted()
+        middle = sum(axes.get_xlim()) / 2
+        shares = [float(to_share.transform((middle, y))[1]) for y in heights]
+        places = spread(np.clip(shares, 0.0, 1.0).tolist(), 0.042 if self.wide else 0.058)
+        size = 11 if self.wide else 10
+        for words, place, colour in zip(names, places, colours, strict=True):
+            axes.annotate(
+                words,
+                (1, place),
+                xycoords="axes fraction",
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=size,
+                fontweight="bold",
+                color=colour,
+                annotation_clip=False,
+            )
+        axes.annotate(
+            title,
+            (1, 1),
+            xycoords="axes fraction",
+            xytext=(6, 10),
+            textcoords="offset points",
+            fontsize=size,
+            color=self.paint.muted,
+            annotation_clip=False,
+        )
+
+    def key(self, figure: "Figure", entries: "Sequence[tuple[Artist, str]]") -> None:
+        """What the marks mean, above the axes."""
+        if self.captioned:
+            return
+        figure.legend(
+            [mark for mark, _ in entries],
+            [words for _, words in entries],
+            loc="outside upper left",
+            ncols=len(entries) if self.wide else 2,
+            borderaxespad=0,
+            frameon=False,
+            fontsize=11,
+            handlelength=1.6,
+            columnspacing=1.6,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Picture:
     """One figure for both widths, with the sentence that stands for it where it cannot be seen."""
 
@@ -142,30 +275,11 @@ class Picture:
     narrow: str
 
 
-def picture(name: str, alt: str, draw: Callable[[int], "Figure"]) -> Picture:
-    """Draw for both widths."""
-    with house_style(STAND_INS):
-        wide, narrow = (_svg(draw(px), f"{name}-{px}", alt) for px in (WIDE, NARROW))
-    return Picture(name=name, alt=alt, wide=wide, narrow=narrow)
-
-
-def blank(width: int, height: int) -> "Figure":
-    """A figure of so many CSS pixels."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
-
-
-def dress(axes: "Axes", *, x: str, y: str, grid: str = "both", paint: Paint = STAND_INS) -> None:
-    """Titles at the ends of the axes, faint rules, no box; the y title lies flat above its axis."""
-    axes.set_xlabel(x, loc="right")
-    axes.set_title(y, loc="left", fontsize=12, color=paint.muted, pad=10)
-    axes.grid(visible=True, axis=grid, color=paint.rule, linewidth=0.8)  # type: ignore[arg-type]
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(paint.muted)
-    axes.tick_params(length=0, pad=5)
+def grid_place(axes: "Axes") -> "SubplotSpec":
+    """The row and column of a panel."""
+    place = axes.get_subplotspec()
+    assert place is not None
+    return place
 
 
 def decades(axes: "Axes", *, most: int) -> None:
@@ -231,7 +345,7 @@ def house_style(paint: Paint) -> Iterator[None]:
         yield
 
 
-def _svg(figure: "Figure", name: str, alt: str) -> str:
+def svg(figure: "Figure", name: str, alt: str) -> str:
     """SVG for an HTML page: no prologue, no foreign addresses, ids of its own, colours by name."""
     import matplotlib
 

@@ -84,8 +84,8 @@ def test_noise_of_branches_gives_intervals_that_cover(tmp_path):
 
         found, _ = read(tmp_path, loss)
         hits += [
-            GAPS[way.name][place] in found.gap(way, on)
-            for way in found.others
+            GAPS[variant.name][place] in found.gap(variant, on)
+            for variant in found.others
             for place, on in enumerate(("docs", "code"))
         ]
     # 240 intervals at 90%, four of a set sharing their first variant.
@@ -103,7 +103,10 @@ def test_the_lead_names_the_lowest_the_trades_and_the_frontier(tmp_path):
         in found.lead
     )
     ((source, along),) = found.mixture_axes
-    assert (source, [way.name for way in along]) == ("code", ["plain", "tenth", "half", "all"])
+    assert (source, [variant.name for variant in along]) == (
+        "code",
+        ["plain", "tenth", "half", "all"],
+    )
 
 
 def test_what_beats_a_variant_is_named_where_it_is_not_the_first(tmp_path):
@@ -129,18 +132,18 @@ def test_more_training_is_told_and_beats_nothing(tmp_path):
     text = MIXED.replace("wasted: {final_factor: 1}", "wasted: {decay: 3e5 tokens}")
     found, _ = read(tmp_path, planted(gaps=GAPS | {"wasted": (-0.1, -0.4)}), text)
     assert len(found.frontier) == 5
-    (said,) = found.warnings
-    assert said.startswith("variants end at different lengths")
-    assert "one of more training too" in said
-    assert "'wasted' after 700,416 tokens" in said
+    (warning,) = found.warnings
+    assert warning.code == "different-lengths"
+    assert warning.values["tokens"][-1] == 700_416
+    assert "'wasted' after 700,416 tokens" in warning.message
 
 
 def test_what_ends_undecayed_beside_decays_is_told(tmp_path):
     text = MIXED.replace("wasted: {final_factor: 1}", "wasted: [{}, {stable: 9 steps}]")
     found, _ = read(tmp_path, planted(), text)
     undecayed, lengths = found.warnings
-    assert undecayed.startswith("ends at the stable rate, undecayed: 'wasted'; ")
-    assert lengths.startswith("variants end at different lengths")
+    assert (undecayed.code, undecayed.values["variants"]) == ("undecayed-variants", ["wasted"])
+    assert lengths.code == "different-lengths"
     text, held = MIXED.split("      tenth", maxsplit=1)[0], "{stable: 9 steps"
     text = text.replace("plain: {", f"plain: {held}").replace("half: {", f"half: {held}, ")
     assert read(tmp_path, planted(), text)[0].warnings == ()
@@ -148,18 +151,15 @@ def test_what_ends_undecayed_beside_decays_is_told(tmp_path):
 
 def test_two_seeds_are_told_of(tmp_path):
     found, _ = read(tmp_path, planted(own=1e-3), MIXED.replace("seeds: 3", "seeds: 2"))
-    assert found.warnings == (
-        "two seeds, so an interval rests on one degree of freedom and may by chance be far too "
-        "narrow or too wide",
-    )
+    (warning,) = found.warnings
+    assert warning.code == "two-seeds"
+    assert warning.values == {"base": "plain", "variants": ["half", "tenth", "all", "wasted"]}
 
 
 def test_one_seed_has_no_interval(tmp_path):
     found, _ = read(tmp_path, planted(), MIXED.replace("seeds: 3", "seeds: 1"))
     assert all(each.low is None for each in found.quantities)
-    assert found.warnings == (
-        "one seed: nothing tells how large noise is, so no interval is given",
-    )
+    assert [warning.code for warning in found.warnings] == ["one-seed"]
     assert "not 'wasted', which 'plain' beats." in found.lead
     assert branch_drawings(found)[0].save(tmp_path, np.array([])).stat().st_size > 5000
 
@@ -170,16 +170,15 @@ def test_diverged_and_missing_runs_are_named(tmp_path):
     kept = tuple(r for r in records.runs if r.kind == "trunk" or variant_name(r.variants) != "all"
                  or r.init_seed == 0)  # fmt: skip
     (found,) = branchings(replace(records, runs=kept))
-    assert found.warnings == (
-        "no seed shared with 'plain', and so not compared: 'half'",
-        "one seed shared with 'plain', so no interval: 'all'",
-        "two seeds shared with 'plain', so an interval rests on one degree of freedom and may by "
-        "chance be far too narrow or too wide: 'tenth' and 'wasted'",
-        "diverged and left out: 'plain' (seed 1), 'half' (seeds 0 and 2)",
-        "not there yet: 'all' (seeds 1 and 2)",
-    )
+    assert [(warning.code, warning.values) for warning in found.warnings] == [
+        ("no-shared-seed", {"base": "plain", "variants": ["half"]}),
+        ("one-shared-seed", {"base": "plain", "variants": ["all"]}),
+        ("two-seeds", {"base": "plain", "variants": ["tenth", "wasted"]}),
+        ("diverged-runs", {"seeds": {"plain": (1,), "half": (0, 2)}}),
+        ("missing-runs", {"seeds": {"all": (1, 2)}}),
+    ]
     # 'half' has seed 1 alone, which 'plain' lacks.
-    assert [way.name for way in found.others] == ["tenth", "all", "wasted"]
+    assert [variant.name for variant in found.others] == ["tenth", "all", "wasted"]
 
 
 def test_a_trunk_that_diverged_takes_its_branches_along(tmp_path):
@@ -190,9 +189,9 @@ def test_a_trunk_that_diverged_takes_its_branches_along(tmp_path):
         if run.init_seed != 2 or run.kind == "trunk"
     )
     (found,) = branchings(replace(records, runs=lost))
-    assert all(seeds == (2,) for seeds in found.left.diverged.values())
-    assert len(found.left.diverged) == 5
-    assert not found.left.missing
+    assert all(seeds == (2,) for seeds in found.results.diverged.values())
+    assert len(found.results.diverged) == 5
+    assert not found.results.missing
 
 
 def test_a_stage_that_diverged_takes_every_variant_that_goes_through_it_along(tmp_path):
@@ -230,17 +229,19 @@ def test_a_stage_that_diverged_takes_every_variant_that_goes_through_it_along(tm
         and (variant_name(run.variants), run.init_seed, run.fork_tokens) != ("all", 1, late)
     )
     first, second = branchings(replace(records, runs=runs))
-    assert first.left.diverged == {"plain": (1,), "again": (1,)}
-    assert not first.left.missing
-    assert second.left.diverged == {"plain": (0,), "half": (1,), "tenth": (1,), "again": (0,)}
-    assert second.left.missing == {"all": (1,)}
-    assert "diverged and left out: 'plain' (seed 0), 'half' (seed 1), " in str(second.warnings)
+    assert first.results.diverged == {"plain": (1,), "again": (1,)}
+    assert not first.results.missing
+    assert second.results.diverged == {"plain": (0,), "half": (1,), "tenth": (1,), "again": (0,)}
+    assert second.results.missing == {"all": (1,)}
+    told = {warning.code: warning.values for warning in second.warnings}
+    assert told["diverged-runs"] == {"seeds": second.results.diverged}
 
 
 def test_without_the_first_variant_the_next_is_the_base(tmp_path):
     found, known = read(tmp_path, planted(blown={("plain", seed) for seed in range(3)}))
     assert known["loss on docs, 'all' minus 'half'"].value == pytest.approx(0.22, abs=1e-9)
-    assert "'plain' has no finished run: differences are from 'half'" in found.warnings
+    told = {warning.code: warning.values for warning in found.warnings}
+    assert told["other-base"] == {"variant": "plain", "base": "half"}
 
 
 def test_forks_are_apart_and_half_done_studies_are_read(tmp_path):
@@ -256,7 +257,11 @@ def test_forks_are_apart_and_half_done_studies_are_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("sets", "name"),
-    [(("docs", "code"), "ways-frontier"), (("docs",), "ways"), (("docs", "code", "web"), "ways")],
+    [
+        (("docs", "code"), "variants-frontier"),
+        (("docs",), "variants"),
+        (("docs", "code", "web"), "variants"),
+    ],
 )
 @pytest.mark.medium
 def test_figures(tmp_path, sets, name):
@@ -275,7 +280,7 @@ def test_figures(tmp_path, sets, name):
     assert path.name == f"{name}-32x3-400000-tokens.png"
     assert path.stat().st_size > 5000
     seen = drawing.plain(np.array([])).axes
-    assert len(seen) == (1 if name == "ways-frontier" else len(sets))
+    assert len(seen) == (1 if name == "variants-frontier" else len(sets))
     words = [text.get_text() for text in seen[0].texts]
     assert words == (["plain", "half", "tenth", "all", "wasted"] if len(sets) == 2 else [])
 
@@ -299,9 +304,17 @@ def test_ramps_and_chains_are_ways_of_their_own(tmp_path):
         return {"docs": 2.0, "code": 2.0}
 
     (found,) = branchings(planted_records(tmp_path, text, loss, head=HEAD))
-    assert [way.name for way in found.ways] == ["at-once", "ramped", "more", "less", "chain"]
-    assert len({way.tokens for way in found.ways}) == 1
-    assert len({way.besides for way in found.ways}) == 3  # mixtures alone make no other kind
+    assert [variant.name for variant in found.variants] == [
+        "at-once",
+        "ramped",
+        "more",
+        "less",
+        "chain",
+    ]
+    assert len({variant.tokens for variant in found.variants}) == 1
+    assert (
+        len({variant.besides for variant in found.variants}) == 3
+    )  # mixtures alone make no other kind
 
 
 def test_each_experiment_has_its_own_name_for_a_branch(tmp_path):

@@ -27,8 +27,8 @@ def planted(folder, exponent, *, noise=0.0, size=0.0):
 
     def loss(run):
         best = 8e-3 * (run.batch_tokens / 724) ** exponent * (run.width / 64) ** size
-        valley = 2.2 * math.exp(BEND * math.log(run.lr / best) ** 2)
-        return valley + noise * rng.standard_normal()
+        curve = 2.2 * math.exp(BEND * math.log(run.lr / best) ** 2)
+        return curve + noise * rng.standard_normal()
 
     return planted_records(folder, JOINT, loss, head=WIDE)
 
@@ -44,7 +44,7 @@ def test_the_rule_that_was_planted_is_supported_and_costs_least(tmp_path, expone
     (finding,) = joints(planted(tmp_path, exponent, noise=0.01))
     assert finding.supports == (rule,)
     assert f"It supports `{rule}`" in finding.lead
-    best = min(("none", "sqrt", "linear"), key=lambda name: finding.follows[name].mean)
+    best = min(("none", "sqrt", "linear"), key=lambda name: finding.rule_costs[name].mean)
     assert best == rule
     found = known(finding)["exponent of the best rate in the batch"]
     assert found.low < exponent < found.high
@@ -56,7 +56,7 @@ def test_regret_of_a_rule_is_the_valley_at_its_rate(tmp_path):
     (finding,) = joints(planted(tmp_path, 0.5))
     found = known(finding)
     assert found["exponent of the best rate in the batch"].value == pytest.approx(0.5, rel=1e-6)
-    assert finding.follows["none"].anchor == 512
+    assert finding.rule_costs["none"].anchor == 512
     # Batch 2048 wants twice the rate of batch 512.
     worst = 2.2 * math.expm1(BEND * math.log(2) ** 2)
     assert found["loss given up by keeping the rate, worst batch"].value == pytest.approx(worst)
@@ -93,23 +93,26 @@ def test_steplaw_is_the_published_law_and_what_lies_outside_is_said(tmp_path):
     assert float(STEPLAW_RATE(1e9, 1e11)) == pytest.approx(1.6e-3, rel=0.05)
     assert small.lr > 3.2e-2
     assert np.isnan(small.regret)
-    assert any("StepLaw's rate for 32x3" in said for said in finding.warnings)
+    beyond = [each.values for each in finding.warnings if each.code == "published-outside"]
+    assert "32x3" in [values["size"] for values in beyond]
     assert middle.nearest == 1024
     best = 8e-3 * (1024 / 724) ** 0.5
     above = 2.2 * math.expm1(BEND * math.log(middle.lr / best) ** 2)
     assert middle.regret == pytest.approx(above, abs=0.005)
-    assert any("standard parametrization" in said for said in finding.warnings)
+    assert "published-parametrization" in [warning.code for warning in finding.warnings]
 
 
 @pytest.mark.medium
 def test_a_rule_that_leaves_the_rates_tried_is_counted_not_dropped(tmp_path):
     (finding,) = joints(planted(tmp_path, 0.9))
-    none, linear = finding.follows["none"], finding.follows["linear"]
+    none, linear = finding.rule_costs["none"], finding.rule_costs["linear"]
     assert none.known + none.outside == 9
     assert linear.known + linear.outside == 9
     (steep,) = joints(planted(tmp_path, 0.5, size=1.5))
-    assert steep.follows["linear"].outside > 0
-    assert any("outside the rates tried" in said for said in steep.warnings)
+    assert steep.rule_costs["linear"].outside > 0
+    outside = {each.values["rule"]: each.values["cells"] for each in steep.warnings
+               if each.code == "outside-rates"}  # fmt: skip
+    assert outside["linear"] == steep.rule_costs["linear"].outside
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
@@ -121,7 +124,7 @@ def test_a_half_done_sweep_says_what_it_can(tmp_path, share):
     for finding in found:
         assert finding.lead
         known(finding)
-        assert any("planned runs are not there yet" in said for said in finding.warnings)
+        assert "missing-runs" in [warning.code for warning in finding.warnings]
         assert lr_batch_drawings(finding)
     assert bool(found) == (share > 0)
 

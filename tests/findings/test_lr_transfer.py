@@ -32,7 +32,7 @@ DECAY = grid("weight-decay", {"size": "[32x3, 64x3, 128x3, 256x3]",
 BEND = 0.03
 
 
-def valley(lr, best, lowest=2.2):
+def curve(lr, best, lowest=2.2):
     return lowest * math.exp(BEND * math.log(lr / best) ** 2)
 
 
@@ -42,7 +42,7 @@ def drift_of(run):
 
 def of_width(run, rng=None):
     best = 8e-3 * drift_of(run) ** math.log2(run.width / 32)
-    return valley(run.lr, best) + (0.01 * rng.standard_normal() if rng else 0.0)
+    return curve(run.lr, best) + (0.01 * rng.standard_normal() if rng else 0.0)
 
 
 def known(finding):
@@ -61,7 +61,7 @@ def test_recovers_planted_drifts_and_what_a_carried_rate_gives_up(tmp_path):
     assert found[f"{drift}, muP over standard"].value == pytest.approx(0.95 / 0.6, rel=1e-6)
     assert found["best rate at width 256, standard"].value == pytest.approx(8e-3 * 0.6**3, rel=1e-6)
     lost = found["loss given up at 2 times the width by the rate of the smallest, standard"]
-    assert lost.value == pytest.approx(valley(1.0, 0.6) - 2.2, rel=1e-3)
+    assert lost.value == pytest.approx(curve(1.0, 0.6) - 2.2, rel=1e-3)
     assert "muP" in finding.lead
     assert not finding.warnings
 
@@ -100,7 +100,7 @@ def test_raw_rates_of_hidden_matrices_follow_the_role_table(tmp_path):
 
 def test_depth_and_weight_decay_rules_are_recognised(tmp_path):
     def loss(run):
-        return valley(run.lr, 8e-3 * 0.8 ** math.log2(run.depth / 3))
+        return curve(run.lr, 8e-3 * 0.8 ** math.log2(run.depth / 3))
 
     depth, decay = transfers(planted_records(tmp_path, DEPTH + DECAY, loss, head=WIDE))
     assert depth.along == "depth"
@@ -117,7 +117,7 @@ def test_depth_and_weight_decay_rules_are_recognised(tmp_path):
 def test_length_of_training_drifts_for_each_size_and_on_average(tmp_path):
     def loss(run):
         drift = 0.9 if run.width == 32 else 0.7
-        return valley(run.lr, 1e-2 * drift ** math.log2(run.tokens / (400 * 512)))
+        return curve(run.lr, 1e-2 * drift ** math.log2(run.tokens / (400 * 512)))
 
     (finding,) = transfers(planted_records(tmp_path, LENGTH, loss, head=WIDE))
     found = known(finding)
@@ -137,11 +137,13 @@ def test_a_rate_that_diverged_is_told_and_gives_up_no_number(tmp_path):
     (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
     found = known(finding)
     assert found["diverged runs, standard"].value == 8  # four rates, two seeds
-    carried = "loss given up at 8 times the width by the rate of the smallest"
-    assert f"{carried}, muP" in found
-    assert f"{carried}, standard" not in found
+    transferred = "loss given up at 8 times the width by the rate of the smallest"
+    assert f"{transferred}, muP" in found
+    assert f"{transferred}, standard" not in found
     assert "diverged" in finding.lead
-    assert any("width 256 at 0.008, 0.016, 0.032, 0.064" in said for said in finding.warnings)
+    (diverged,) = (each for each in finding.warnings if each.code == "diverged-runs")
+    assert diverged.values == {"runs": 8, "variant": "standard"}
+    assert "width 256 at 0.008, 0.016, 0.032, 0.064" in diverged.message
 
 
 def test_variants_and_sizes_that_diverged_altogether_are_told(tmp_path):
@@ -152,8 +154,9 @@ def test_variants_and_sizes_that_diverged_altogether_are_told(tmp_path):
 
     (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
     assert [variant.name for variant in finding.variants] == ["muP"]
-    assert any(said.startswith("standard: ") and "56 runs" in said for said in finding.warnings)
-    assert any("no valley, at width 256" in said for said in finding.warnings)
+    told = {warning.code: warning.values for warning in finding.warnings}
+    assert told["too-few-places"]["diverged"] == 56
+    assert told["few-rates"] == {"places": ("width 256",), "variant": "muP"}
     assert finding.missing == 0
 
 
@@ -165,14 +168,14 @@ def test_one_seed_that_diverged_spoils_its_rate(tmp_path):
         return None if unlucky else of_width(run)
 
     (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
-    spoilt = finding.variants[0].valleys[1]
+    spoilt = finding.variants[0].curves[1]
     assert spoilt.diverged == (1.6e-2,)
     assert 1.6e-2 not in spoilt.rates
     assert np.isnan(spoilt.above_best(1.6e-2)) or spoilt.near[-1] > 1.6e-2
 
 
 def test_a_trunk_that_diverged_takes_its_unfinished_lengths_with_it(tmp_path):
-    records = planted_records(tmp_path, LENGTH, lambda run: valley(run.lr, 1e-2), head=WIDE)
+    records = planted_records(tmp_path, LENGTH, lambda run: curve(run.lr, 1e-2), head=WIDE)
     gone = {run.trunk for run in records.runs if run.width == 32 and run.lr == 6.4e-2}
     reached = 1000 * 512
     runs = tuple(
@@ -183,7 +186,7 @@ def test_a_trunk_that_diverged_takes_its_unfinished_lengths_with_it(tmp_path):
         if run.kind == "trunk" or run.trunk not in gone or run.tokens < reached
     )
     (finding,) = transfers(replace(records, runs=runs))
-    lost = [valley.diverged for valley in finding.variants[0].valleys]
+    lost = [curve.diverged for curve in finding.variants[0].curves]
     assert lost == [(), (), (6.4e-2,), (6.4e-2,)]
     assert known(finding)["diverged runs, 32x3"].value == 2
     assert finding.missing == 0
@@ -191,22 +194,22 @@ def test_a_trunk_that_diverged_takes_its_unfinished_lengths_with_it(tmp_path):
 
 def test_an_optimum_at_the_edge_is_a_bound_and_says_so(tmp_path):
     def loss(run):
-        return valley(run.lr, 8e-3 * 0.25 ** math.log2(run.width / 32))
+        return curve(run.lr, 8e-3 * 0.25 ** math.log2(run.width / 32))
 
     (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
-    assert [valley.bound for valley in finding.variants[0].valleys] == [
+    assert [curve.bound for curve in finding.variants[0].curves] == [
         None, None, "at most", "at most",
     ]  # fmt: skip
     assert "at least" in finding.lead
-    assert any("only a bound" in said for said in finding.warnings)
+    assert "edge-minimum" in [warning.code for warning in finding.warnings]
 
 
 def test_unequal_tokens_are_told(tmp_path):
     tens = grid("width", {"size": "[32x3, 64x3]"}, "[10N]")
     (finding,) = transfers(
-        planted_records(tmp_path, tens, lambda run: valley(run.lr, 8e-3), head=WIDE)
+        planted_records(tmp_path, tens, lambda run: curve(run.lr, 8e-3), head=WIDE)
     )
-    assert any("size and length together" in said for said in finding.warnings)
+    assert "different-lengths" in [warning.code for warning in finding.warnings]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
@@ -218,13 +221,13 @@ def test_a_half_done_sweep_says_what_it_can(tmp_path, share, experiments):
     for finding in transfers(replace(whole, runs=some)):
         assert finding.lead
         known(finding)
-        assert any("planned runs are not there yet" in said for said in finding.warnings)
+        assert "missing-runs" in [warning.code for warning in finding.warnings]
         assert transfer_drawings(finding)
     assert bool(transfers(replace(whole, runs=some))) == (share > 0)
 
 
 def of_any(run):
-    return valley(run.lr, 8e-3)
+    return curve(run.lr, 8e-3)
 
 
 def test_without_seeds_there_is_no_noise_to_compare_with(tmp_path):
@@ -243,6 +246,6 @@ def test_figures_are_drawn_and_named_by_the_experiment(tmp_path):
         return of_width(run)
 
     (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
-    sizes = np.array([valley.params for valley in finding.variants[0].valleys])
+    sizes = np.array([curve.params for curve in finding.variants[0].curves])
     paths = [drawing.save(tmp_path, sizes) for drawing in transfer_drawings(finding)]
-    assert [path.name for path in paths] == ["width-valleys.png", "width-given-up.png"]
+    assert [path.name for path in paths] == ["width-lr-curves.png", "width-given-up.png"]

@@ -8,7 +8,7 @@ import pytest
 from unrun import planted_records
 
 from windtunnel.config.branch import MixtureDesign
-from windtunnel.findings.mixture import mixings
+from windtunnel.findings.mixture import mixture_laws
 from windtunnel.laws.mixture import fit_mixture
 from windtunnel.report.figures.registry import finding_drawings
 from windtunnel.runs.table import variant_name
@@ -49,7 +49,7 @@ def finding(tmp_path):
         losses["doctests_conditional"] = losses["doctests"]
         return replace(run, mixture=mixture, losses=losses)
 
-    (found,) = mixings(replace(records, runs=tuple(map(mixed, records.runs))))
+    (found,) = mixture_laws(replace(records, runs=tuple(map(mixed, records.runs))))
     return found
 
 
@@ -64,7 +64,7 @@ def test_the_law_is_read_from_the_design_alone(finding):
     assert rank.value > 0.95
     assert rank.low <= rank.value <= rank.high
     assert quantities["share of code in the best mixture"].value == pytest.approx(1.0, abs=0.05)
-    assert "foretold to be lowest" in finding.lead
+    assert "predicted to be lowest" in finding.lead
     assert "code" in finding.lead
 
 
@@ -76,7 +76,7 @@ def test_its_figures(finding, tmp_path):
 
 def test_a_design_without_a_law_says_why(tmp_path):
     records = planted_records(tmp_path, DESIGN, planted, head=HEAD)
-    (found,) = mixings(records)
+    (found,) = mixture_laws(records)
     assert found.law is None
     assert "no law" in found.lead
     assert finding_drawings(found) == []

@@ -53,7 +53,8 @@ def test_a_run_that_diverged_counts_as_the_loss_at_init(tmp_path):
     assert found["rate sensitivity, no QK-norm"].value == pytest.approx(
         (0.6 + math.log(256) - 2.1) / 3
     )
-    assert any("count as the loss at init, 5.55" in said for said in finding.warnings)
+    (diverged,) = (each for each in finding.warnings if each.code == "diverged-runs")
+    assert diverged.values == {"variant": "no QK-norm", "runs": 3, "loss": math.log(256)}
 
 
 def test_vocabulary_of_a_tokenizer_comes_from_the_embedding(tmp_path):
@@ -72,7 +73,8 @@ def test_only_seeds_with_every_rate_are_compared(tmp_path):
     (finding,) = sensitivities(replace(records, runs=runs))
     assert finding.variants[0].losses.shape == (1, 3)
     assert known(finding)["rate sensitivity, QK-norm"].low is None
-    assert any("4 planned runs" in said for said in finding.warnings)
+    told = {warning.code: warning.values for warning in finding.warnings}
+    assert told["missing-runs"] == {"runs": 4}
     none = tuple(run for run in records.runs if run.axes["model.qk_norm"])
     assert sensitivities(replace(records, runs=none)) == ()
     assert sensitivities(replace(records, runs=())) == ()

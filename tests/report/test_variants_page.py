@@ -83,20 +83,20 @@ def test_differences_are_laid_out_and_means_folded(inputs, page):
     text = page.section("findings")
     found = next(each for each in inputs.findings if isinstance(each, BranchFinding))
     (on,) = found.sets
-    for way in found.others:
-        gap = found.gap(way, on)
+    for variant in found.others:
+        gap = found.gap(variant, on)
         cell = f"{formatting.significant(gap.value)} {formatting.interval_span(gap)}"
-        assert f"{way.name} {cell}".replace("\N{NO-BREAK SPACE}", " ") in text
+        assert f"{variant.name} {cell}".replace("\N{NO-BREAK SPACE}", " ") in text
     assert "Quantity" not in text
     folded = re.findall(r"<details>.*?</details>", page.html, re.DOTALL)[0]
-    for way in found.ways:
-        assert f"<th>{way.name}</th>" in folded
-        assert formatting.significant(found.mean(way, on).value) in folded
+    for variant in found.variants:
+        assert f"<th>{variant.name}</th>" in folded
+        assert formatting.significant(found.mean(variant, on).value) in folded
 
 
 def test_warnings_of_several_findings_stand_once(page):
     assert page.text.count("two seeds, so an interval rests on one degree of freedom") == 1
-    assert "(Ways to leave the trunk: ways; Ways to leave the trunk: held)" in page.text
+    assert "(Branch variants: ways; Branch variants: held; two-seeds" in page.text
     assert page.text.count("ends at the stable rate, undecayed: 'back'") == 1
 
 
@@ -119,5 +119,5 @@ def test_the_saving_is_that_of_the_plan(study, page, read, tmp_path):
 
 
 def test_a_table_that_goes_on_shows_it(page):
-    sheet = re.search(r"\n\.sheet \{.*?\}", page.html, re.DOTALL)[0]
-    assert re.findall(r"(local|scroll)[,; ]", sheet) == ["local", "local", "scroll", "scroll"]
+    style = re.search(r"\n\.table \{.*?\}", page.html, re.DOTALL)[0]
+    assert re.findall(r"(local|scroll)[,; ]", style) == ["local", "local", "scroll", "scroll"]

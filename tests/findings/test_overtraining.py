@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from unrun import planted_records
 
-from windtunnel.findings.overtraining import Ends, catch_ups, noise_of, tokens_to_match
+from windtunnel.findings.overtraining import Ends, noise_of, overtraining_pairs, tokens_to_match
 from windtunnel.laws import Table
 from windtunnel.report.figures.schedules import overtraining_drawings
 
@@ -51,7 +51,7 @@ def quantities(finding):
 
 @pytest.mark.medium
 def test_planted_crossing_compute_and_break_even(tmp_path):
-    (found,) = catch_ups(planted_records(tmp_path, LONG, planted(), head=HEAD))
+    (found,) = overtraining_pairs(planted_records(tmp_path, LONG, planted(), head=HEAD))
     known = quantities(found)
     assert len(known) == len(found.quantities)
     assert (found.pair.small.params, found.pair.large.params) == (
@@ -80,7 +80,7 @@ def test_planted_crossing_compute_and_break_even(tmp_path):
 
 @pytest.mark.medium
 def test_the_power_law_wins_where_it_was_planted(tmp_path):
-    (found,) = catch_ups(planted_records(tmp_path, LONG, planted(sigma=1e-3), head=HEAD))
+    (found,) = overtraining_pairs(planted_records(tmp_path, LONG, planted(sigma=1e-3), head=HEAD))
     known = quantities(found)
     floor = known["loss of 32x3 at endless compute, power law"]
     assert floor.low < E + 16 * SMALL**-0.34 < floor.high
@@ -122,18 +122,19 @@ def covered(seed):
 
 @pytest.mark.medium
 def test_what_is_never_reached_is_compared_with_the_floor(tmp_path):
-    (found,) = catch_ups(planted_records(tmp_path, LONG, planted(a=60.0), head=HEAD))
+    (found,) = overtraining_pairs(planted_records(tmp_path, LONG, planted(a=60.0), head=HEAD))
     assert found.best is None
     assert "32x3 does not reach the loss of 64x3 at 10N within 600 tokens" in found.lead
     assert "above the" in found.lead
-    assert "at 10N, 20N, 40N, 60N within" in found.warnings[0]
+    assert found.warnings[0].code == "loss-not-reached"
+    assert found.warnings[0].values["horizons"] == ["10N", "20N", "40N", "60N"]
 
 
 @pytest.mark.medium
 def test_a_small_model_that_is_better_from_the_start_is_said_to_be(tmp_path):
     law = planted(a=-60.0)
     records = planted_records(tmp_path, LONG, lambda run: 3.0 + law(run), head=HEAD)
-    (found,) = catch_ups(records)
+    (found,) = overtraining_pairs(records)
     assert found.best is None
     assert found.lead.startswith("The shortest run of 32x3 is below all of 64x3.")
 
@@ -141,9 +142,9 @@ def test_a_small_model_that_is_better_from_the_start_is_said_to_be(tmp_path):
 @pytest.mark.medium
 def test_one_seed_has_no_interval_and_says_so(tmp_path):
     one = LONG.replace("seeds: 3", "seeds: 1")
-    (found,) = catch_ups(planted_records(tmp_path, one, planted(), head=HEAD))
+    (found,) = overtraining_pairs(planted_records(tmp_path, one, planted(), head=HEAD))
     assert quantities(found)["tokens of 32x3 to match 64x3 at 20N"].low is None
-    assert any("there is one seed" in said for said in found.warnings)
+    assert "crossing-unsure" in [warning.code for warning in found.warnings]
     assert [
         drawing.save(tmp_path, np.array([SMALL, LARGE])).stem
         for drawing in overtraining_drawings(found)
@@ -165,23 +166,25 @@ def test_every_half_done_sweep_is_read_without_a_traceback(tmp_path):
 
     records = planted_records(tmp_path, LONG, loss, head=HEAD)
     for done in range(0, len(records.runs) + 1, 16):
-        for found in catch_ups(replace(records, runs=records.runs[:done])):
+        for found in overtraining_pairs(replace(records, runs=records.runs[:done])):
             assert found.lead
-    (found,) = catch_ups(records)
-    assert "4 runs diverged and are left out" in found.warnings
-    assert catch_ups(replace(records, runs=())) == ()
+    (found,) = overtraining_pairs(records)
+    assert {warning.code: warning.values for warning in found.warnings}["diverged-runs"] == {
+        "runs": 4
+    }
+    assert overtraining_pairs(replace(records, runs=())) == ()
 
 
 def test_no_pair_where_nothing_trains_for_long(tmp_path):
     short = LONG.replace("240N, 380N, 600N", "180N")
-    assert catch_ups(planted_records(tmp_path, short, planted(), head=HEAD)) == ()
+    assert overtraining_pairs(planted_records(tmp_path, short, planted(), head=HEAD)) == ()
 
 
 @pytest.mark.medium
 def test_figures(tmp_path):
-    (found,) = catch_ups(planted_records(tmp_path, LONG, planted(sigma=1e-3), head=HEAD))
+    (found,) = overtraining_pairs(planted_records(tmp_path, LONG, planted(sigma=1e-3), head=HEAD))
     made = [
         drawing.save(tmp_path, np.array([SMALL, LARGE])).stem
         for drawing in overtraining_drawings(found)
     ]
-    assert made == ["catch-up-32x3", "approach-32x3"]
+    assert made == ["overtraining-32x3", "approach-32x3"]
