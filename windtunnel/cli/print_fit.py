@@ -272,9 +272,12 @@ def tables(law: str, details: Mapping[str, Any]) -> Iterator[Table | str]:
 
 def _sentences(law: str, details: Mapping[str, Any]) -> Iterator[str]:
     if law == "auto":
+        widths = " and ".join(
+            f"{factor:.2f} times as wide in {axis}" for axis, factor in details["widening"].items()
+        )
         yield (
-            f"smooth misfit {details['misfit']:.2%} half a table from its middle; intervals beyond "
-            f"the table are {details['widening']:.2f} times as wide, as past extrapolations ask"
+            f"smooth misfit {details['misfit']:.2%} half a table from its middle; beyond the table "
+            f"intervals are {widths}, as rolling extrapolations ask"
         )
     elif law == "isoflop":
         for other, gap in details["parabola_gap_tokens"].items():

@@ -111,7 +111,8 @@ class Misfit:
         sigma_size: standard deviation of what all runs of one size share, shape (S,).
         form: index in `forms` of the law that each draw belongs to, shape (S,).
         forms: names of the forms.
-        widening: how much wider than the draws' spread past extrapolations missed; at least 1.
+        widening: by axis (`compute`, `size`), by how much the spread of the draws is multiplied
+            beyond the table, since past extrapolations missed by more, or less, than it said.
         reach: decades of extrapolation from which `widening` holds whole.
     """
 
@@ -121,7 +122,7 @@ class Misfit:
     sigma_size: Floats
     form: NDArray[np.intp]
     forms: tuple[str, ...]
-    widening: float = 1.0
+    widening: Mapping[str, float] = dataclasses.field(default_factory=dict)
     reach: float = 1.0
 
     def draw(self, params: Floats, tokens: Floats, rng: np.random.Generator) -> Floats:
@@ -133,11 +134,15 @@ class Misfit:
         shared = rng.standard_normal((self.amplitude.size, size.max() + 1))[:, size]
         return np.asarray(self.weights @ features.T + rest + self.sigma_size[:, None] * shared)
 
-    def widened(self, draws: Floats, decades: Floats) -> Floats:
-        """Draws (S, R) spread about their medians, `decades` (R,) beyond the fitted runs."""
-        share = np.minimum(decades / self.reach, 1.0) if self.reach > 0 else np.ones_like(decades)
+    def widened(self, draws: Floats, beyond: Mapping[str, Floats]) -> Floats:
+        """Draws (S, R), spread about their medians by `decades_by_axis` beyond the table."""
+        whole = sum(beyond.values()) + np.finfo(float).tiny
+        factor = sum(
+            (self.widening.get(axis, 1.0) - 1) * decades / whole for axis, decades in beyond.items()
+        )
+        share = np.minimum(np.max(list(beyond.values()), axis=0) / self.reach, 1.0)
         middle = np.median(draws, axis=0)
-        return np.asarray(middle + (draws - middle) * (1 + (self.widening - 1) * share))
+        return np.asarray(middle + (draws - middle) * (1 + factor * share))
 
     def apart(self, curve: Floats) -> float:
         """How far the medians of the forms lie apart at one point, of draws (S,) there."""
@@ -188,7 +193,7 @@ class Misfit:
         return {
             **self.basis.document(),
             "forms": list(self.forms),
-            "widening": self.widening,
+            "widening": dict(self.widening),
             "reach": self.reach,
             "form": self.form[:draws].tolist(),
             "draws": rounded(
@@ -197,18 +202,16 @@ class Misfit:
         }
 
 
-def decades_outside(
+def decades_by_axis(
     domain: Mapping[str, tuple[float, float]], params: Floats, tokens: Floats, flop_factor: float
-) -> Floats:
-    """Decades (R,) that runs lie beyond the domain, at most, in size, data, compute or D/N."""
-    at = {
-        "params": params,
-        "tokens": tokens,
-        "flops": flop_factor * params * tokens,
-        "ratio": tokens / params,
+) -> dict[str, Floats]:
+    """Decades (R,) that runs lie beyond the domain: in size, and in compute, data or D/N."""
+
+    def beyond(name: str, values: Floats) -> Floats:
+        return np.array([abs(decades_beyond(float(value), domain[name])) for value in values])
+
+    others = {"flops": flop_factor * params * tokens, "tokens": tokens, "ratio": tokens / params}
+    return {
+        "size": beyond("params", params),
+        "compute": np.max([beyond(name, values) for name, values in others.items()], axis=0),
     }
-    beyond = [
-        [abs(decades_beyond(float(value), domain[name])) for value in values]
-        for name, values in at.items()
-    ]
-    return np.asarray(np.max(np.array(beyond), axis=0))

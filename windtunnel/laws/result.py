@@ -44,7 +44,7 @@ from windtunnel.laws.interval import (
     decades_beyond,
     quantiles,
 )
-from windtunnel.laws.misfit import Misfit, decades_outside
+from windtunnel.laws.misfit import Misfit, decades_by_axis
 from windtunnel.laws.posterior import trunk_sigma
 from windtunnel.laws.registry import written_law
 from windtunnel.laws.schema import (
@@ -333,8 +333,8 @@ class Fit:
         with np.errstate(all="ignore"):
             curve = np.log(self.form.values(self.draws, point))
         curve = curve + misfit.draw(point[0], point[1], np.random.default_rng([self.seed, 2]))
-        decades = decades_outside(self.domain, point[0], point[1], self.flop_factor)
-        draws = np.exp(misfit.widened(curve + noise[:, None], decades)[:, 0])
+        beyond = decades_by_axis(self.domain, point[0], point[1], self.flop_factor)
+        draws = np.exp(misfit.widened(curve + noise[:, None], beyond)[:, 0])
         value, (low, high) = float(np.exp(np.median(curve))), quantiles(draws, self.level)
         apart = misfit.apart(curve[:, 0])
         warnings = self._extrapolation(*point[:, 0].tolist())

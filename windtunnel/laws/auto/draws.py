@@ -1,7 +1,7 @@
 """Draws of a law with its misfit and noise, from one form or weighted over several."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -93,7 +93,7 @@ class Draws:
             best=self.best,
         )
 
-    def widened(self, factor: float, reach: float) -> "Draws":
+    def widened(self, factor: Mapping[str, float], reach: float) -> "Draws":
         """The same draws, whose misfit says how much wider intervals are beyond the table."""
         misfit = dataclasses.replace(self.misfit, widening=factor, reach=reach)
         return dataclasses.replace(self, misfit=misfit)

@@ -16,7 +16,7 @@ from windtunnel.laws.baselines import compute_line, nearest_size
 from windtunnel.laws.chinchilla import Auto
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.interval import HoldOut, Span, domain_of, quantiles
-from windtunnel.laws.misfit import decades_outside
+from windtunnel.laws.misfit import decades_by_axis
 from windtunnel.laws.noise import seed_sigma
 from windtunnel.laws.point_estimate import correlation
 from windtunnel.laws.regression import Settings
@@ -200,13 +200,13 @@ def _held(
     draws = _explain(rest, settings, rng).draws
     found = draws.predict(held.params, held.tokens, held.trunk_index, rng)
     domain = domain_of(Auto, rest)
-    decades = decades_outside(domain, held.params, held.tokens, table.flop_factor)
+    beyond = decades_by_axis(domain, held.params, held.tokens, table.flop_factor)
     baselines: dict[str, Floats] = {
         "nearest size at that D/N": nearest_size(rest, held.params, held.tokens)
     }
     with contextlib.suppress(FitError):  # no run improves on the cheapest
         baselines["power law in compute"] = compute_line(rest, held.params, held.tokens)
-    widened = draws.misfit.widened(found, decades)
+    widened = draws.misfit.widened(found, beyond)
     return score_holdout(
         held,
         what,
@@ -243,7 +243,7 @@ def _details(table: Table, found: _Explained) -> dict[str, Any]:
     return {
         "forms": forms,
         "extrapolations": [asdict(each) for each in found.tried],
-        "widening": found.draws.misfit.widening,
+        "widening": dict(found.draws.misfit.widening),
         "misfit": float(np.median(found.draws.misfit.amplitude)),
         "size_effect": float(np.median(found.draws.misfit.sigma_size)),
     }

@@ -22,8 +22,23 @@ MIN_ROWS, MIN_SIZES = 9, 3
 
 WALKERS, STEPS, KEPT = 100, 16, 4
 
-PSEUDO_FOLDS = 2.0
+PRIOR = {"coupled": 1.0, "chinchilla": 0.25, "no-floor": 0.1}
+"""Weights before any extrapolation. These and the constants below were chosen on public tables."""
+
+TEMPER = 2.0
+"""Scores of folds are divided by this: the folds of one table overlap."""
+
+PSEUDO_FOLDS = 1.0
 """Extrapolations that went as expected, added to those that were tried."""
+
+OTHER_AXIS = 0.3
+"""What a fold along the other axis counts."""
+
+NARROWEST = 0.7
+"""Least widening: where every miss was far smaller than expected."""
+
+WORST = 9.0
+"""Largest miss that counts, in predicted standard deviations."""
 
 Z90 = 3.29
 """Width of a normal's 90% interval in standard deviations."""
@@ -102,28 +117,32 @@ def _extrapolate(
 
 
 def weights_of(found: Sequence[Extrapolation]) -> Mapping[str, float]:
-    """The weight of each form, by its mean score over folds; equal where nothing was tried."""
-    folds_tried = len(found) / len(FORMS)
-    total = {form: sum(each.score for each in found if each.form == form) for form in FORMS}
+    """The weight of each form, by its scores over folds and its prior."""
+    total = {
+        form: np.log(PRIOR[form]) + sum(each.score for each in found if each.form == form) / TEMPER
+        for form in FORMS
+    }
     best = max(total.values())
     raw = {form: float(np.exp(value - best)) for form, value in total.items()}
-    if not folds_tried:
-        raw = dict.fromkeys(FORMS, 1.0)
     whole = sum(raw.values())
     return {form: value / whole for form, value in raw.items()}
 
 
-def widening(found: Sequence[Extrapolation], weights: Mapping[str, float]) -> float:
-    """How much wider than the draws' spread the misses were, at least 1."""
+def widening(found: Sequence[Extrapolation], weights: Mapping[str, float]) -> dict[str, float]:
+    """By axis, the root mean square of misses over their predicted standard deviation."""
     squares: dict[str, float] = {}
     for each in found:
-        squares[each.held] = (
-            squares.get(each.held, 0.0) + weights.get(each.form, 0.0) * each.squared
-        )
-    mean = (sum(squares.values()) + PSEUDO_FOLDS) / (len(squares) + PSEUDO_FOLDS)
-    return max(1.0, float(np.sqrt(mean)))
+        share = weights.get(each.form, 0.0) * min(each.squared, WORST**2)
+        squares[each.held] = squares.get(each.held, 0.0) + share
+    factors = {}
+    for axis in TOPS:
+        counts = {held: 1.0 if held.startswith(axis) else OTHER_AXIS for held in squares}
+        total = PSEUDO_FOLDS + sum(counts[held] * square for held, square in squares.items())
+        mean = total / (PSEUDO_FOLDS + sum(counts.values()))
+        factors[axis] = max(NARROWEST, float(np.sqrt(mean)))
+    return factors
 
 
 def reach(found: Sequence[Extrapolation]) -> float:
     """Decades of the usual extrapolation among these."""
-    return float(np.median([each.decades for each in found])) if found else 0.0
+    return float(np.median([each.decades for each in found])) if found else 1.0
