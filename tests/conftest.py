@@ -29,7 +29,7 @@ TOGETHER = {
     **{f"tests/data/test_{name}.py": "builtins" for name in ("account", "builtin", "doctests")},
     **{
         f"tests/report/test_{name}.py": "report"
-        for name in ("facts", "fit_figures", "page", "ways_page", "write")
+        for name in ("facts", "fit_figures", "page", "variants_page", "write")
     },
     **{f"tests/train/test_{name}.py": "gang" for name in ("dynamics", "parallel")},
 }
