@@ -49,7 +49,7 @@ def tell(sentences):
 RECORDS = Path("../experiments/003-lr-transfer/records")
 
 records = read_records(RECORDS)
-sizes = np.unique([row["params"] for row in records.runs]).astype(float)
+sizes = np.unique([run.params for run in records.runs]).astype(float)
 {experiment.name: len(records.of(experiment.name)) for experiment in records.config.experiments}
 
 # %% [markdown]
@@ -61,7 +61,7 @@ sizes = np.unique([row["params"] for row in records.runs]).astype(float)
 
 # %%
 GRID = "width"
-runs = pd.DataFrame(records.of(GRID))
+runs = records.frame(GRID)
 curves = runs.pivot_table("loss", ["recipe.parametrization", "recipe.lr"], "params")
 curves
 
@@ -89,7 +89,7 @@ plt.show()
 # %%
 PARAMETRIZATION = "mup"
 
-chosen = [row for row in records.of(GRID) if row["recipe.parametrization"] == PARAMETRIZATION]
+chosen = [run for run in records.of(GRID) if run.axes["recipe.parametrization"] == PARAMETRIZATION]
 table = as_table(chosen, filters=(f"grid {GRID}", PARAMETRIZATION))
 drift = fit(table, "lr-valley")
 pd.DataFrame(

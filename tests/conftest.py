@@ -177,16 +177,13 @@ def runs(csv):
     return csv(HEAD + "\n".join(ROWS) + "\n")
 
 
-PICTURES = ("curves", "drawing", "fit_checks", "forecast", "frontier", "search")
-
-
 @pytest.fixture
 def undrawn(monkeypatch):
     """Pages with empty pictures, for tests of their words: drawing takes seconds."""
-    from windtunnel.report.figures.style import Picture
+    from windtunnel.report.figures.drawing import Drawing, Picture
 
-    def empty(name, alt, draw):
-        return Picture(name=name, alt=alt, wide="<svg></svg>", narrow="<svg></svg>")
+    def empty(drawing, suffix="", *colours, captioned=True):
+        name = f"{drawing.name}-{suffix}" if suffix else drawing.name
+        return Picture(name=name, alt=drawing.alt, wide="<svg></svg>", narrow="<svg></svg>")
 
-    for module in PICTURES:
-        monkeypatch.setattr(f"windtunnel.report.figures.{module}.picture", empty)
+    monkeypatch.setattr(Drawing, "picture", empty)

@@ -144,7 +144,7 @@ def test_stages_that_are_killed_again_and_again_arrive_at_the_same_bits(swept, t
     for planned in study.plan.segments:
         event = None
         while event != "done":  # every look at the clock saves and returns; then it is gone
-            context = WorkerContext(Sweep(study, engine="local").order)
+            context = WorkerContext(Sweep(study, engine="local").worker_config)
             with SegmentRun(context, planned, planned_tokens=10**6) as run:
                 event = run.advance().event
         rows = [

@@ -43,8 +43,8 @@ def fit(
     law: Annotated[
         str,
         typer.Option(
-            help="chinchilla, power, power-offset, exp-offset, power2, isoflop, envelope, "
-            "lr-valley, batch, data-constrained, sigmoid or mixture; see docs/fit.md.",
+            help="chinchilla, coupled, auto, power, power-offset, exp-offset, power2, isoflop, "
+            "envelope, lr-valley, batch, data-constrained, sigmoid or mixture; see docs/fit.md.",
             rich_help_panel=LAW,
         ),
     ] = "chinchilla",

@@ -274,12 +274,12 @@ class LRCurves:
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
         """Warnings of the law, places without a curve, and divergence."""
-        found = tuple(self._warned())
+        found = tuple(self._warnings())
         return (
             tuple(each.at(self.name, variant=self.name) for each in found) if self.name else found
         )
 
-    def _warned(self) -> Iterator[Diagnostic]:
+    def _warnings(self) -> Iterator[Diagnostic]:
         if self.problem is not None:
             message = f"no drift of the best rate: {self.problem}"
             yield Diagnostic("no-drift", message, cause=self.problem.code)

@@ -289,9 +289,9 @@ class OvertrainingFinding(Finding):
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
         """What was not reached, what has no interval, and repeated data."""
-        return tuple(self._warned())
+        return tuple(self._warnings())
 
-    def _warned(self) -> Iterator[Diagnostic]:
+    def _warnings(self) -> Iterator[Diagnostic]:
         small, large = self.pair.small.name, self.pair.large.name
         if beyond := [match.horizon for match in self.matches if match.tokens.value == math.inf]:
             yield Diagnostic(

@@ -102,7 +102,7 @@ def _wiener(first: Floats, second: Floats) -> Floats:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Misfit:
+class MisfitDraws:
     """Draws of the misfit of a fitted law, of ln output.
 
     Attributes:

@@ -44,7 +44,7 @@ from windtunnel.laws.interval import (
     decades_beyond,
     quantiles,
 )
-from windtunnel.laws.misfit import Misfit, decades_by_axis
+from windtunnel.laws.misfit import MisfitDraws, decades_by_axis
 from windtunnel.laws.posterior import trunk_sigma
 from windtunnel.laws.registry import written_law
 from windtunnel.laws.schema import (
@@ -130,7 +130,7 @@ class Fit:
     exact: ExactRule | None
     draws: Floats
     sigma_draws: Floats
-    misfit: Misfit | None = None
+    misfit: MisfitDraws | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
 
@@ -328,7 +328,7 @@ class Fit:
             )
         return tuple(given[name] for name in names)
 
-    def _with_misfit(self, misfit: Misfit, point: Floats, noise: Floats) -> Interval:
+    def _with_misfit(self, misfit: MisfitDraws, point: Floats, noise: Floats) -> Interval:
         """The median of law and misfit over the draws, and its interval, at one point (2, 1)."""
         with np.errstate(all="ignore"):
             curve = np.log(self.form.values(self.draws, point))
@@ -545,7 +545,7 @@ def _rebuilt(content: dict[str, Any], law: type[Formula]) -> Fit:
         exact=None if rule is None else read_rule(rule),
         draws=read_draws(content["draws"], width),
         sigma_draws=read_draws(content["noise_draws"], 3),
-        misfit=Misfit.of_document(content["misfit"]) if "misfit" in content else None,
+        misfit=MisfitDraws.of_document(content["misfit"]) if "misfit" in content else None,
         details=content["details"],
         inputs=content.get("inputs", {}),  # fits of version 0.1 have none
     )

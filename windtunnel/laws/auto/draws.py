@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from windtunnel.laws.auto.model import FORMS, Model
 from windtunnel.laws.auto.sampling import draw, mode
 from windtunnel.laws.chinchilla import Coupled
-from windtunnel.laws.misfit import Misfit
+from windtunnel.laws.misfit import MisfitDraws
 from windtunnel.laws.table import Floats, Table
 
 SAME_INTERVAL = 2.132 / 1.645
@@ -30,7 +30,7 @@ class Draws:
     """
 
     coefficients: Floats
-    misfit: Misfit
+    misfit: MisfitDraws
     sigma: Floats
     best: Floats
 
@@ -55,7 +55,7 @@ class Draws:
         ]
         return cls(
             coefficients=model.coefficients(points),
-            misfit=Misfit(
+            misfit=MisfitDraws(
                 basis=model.basis,
                 weights=model.misfit_weights(points, rng),
                 amplitude=model.sigma(points, "sigma_misfit")[:, 0],
@@ -79,7 +79,7 @@ class Draws:
         ]
         return Draws(
             coefficients=np.concatenate([part.coefficients for part in picked]),
-            misfit=Misfit.joined([part.misfit for part in picked]),
+            misfit=MisfitDraws.joined([part.misfit for part in picked]),
             sigma=np.concatenate([part.sigma for part in picked]),
             best=parts[int(np.argmax(weights))].best,
         )
