@@ -22,7 +22,7 @@ from windtunnel.redact import redacted
 if TYPE_CHECKING:
     from windtunnel.cli.tracking import TrackerThread
     from windtunnel.engine.sweep import Sweep, SweepResult
-    from windtunnel.runs.progress import StudyProgress
+    from windtunnel.runs.progress import StudyProgress, TimeLeft
     from windtunnel.runs.study import Study
 
 
@@ -201,29 +201,11 @@ def _data_progress(console: Console) -> Iterator[Callable[[str, int, int | None]
 TERMINAL_SECONDS, LINES_SECONDS = 1.0, 10.0
 
 
-class TimeLeft:
-    """The time left, estimated from the FLOPs that this sweep has done so far."""
-
-    def __init__(self) -> None:
-        self.began, self.first = time.monotonic(), -1.0
-
-    def left(self, progress: "StudyProgress") -> float | None:
-        """Seconds left at the throughput so far; None before any work is done."""
-        if self.first < 0:
-            self.first = progress.flops_done
-        done = progress.flops_done - self.first
-        if done <= 0:
-            return None
-        return (progress.flops_planned - progress.flops_done) * (
-            (time.monotonic() - self.began) / done
-        )
-
-
 @contextmanager
 def watch(sweep: "Sweep", console: Console, *, slots: int) -> Iterator[None]:
     """Show the progress of a sweep while the body runs, from a thread that only reads."""
     from windtunnel.cli.status import segments_table
-    from windtunnel.runs.progress import Watch
+    from windtunnel.runs.progress import TimeLeft, Watch
 
     ended = threading.Event()
     rate, progress = TimeLeft(), Watch(sweep.study)
@@ -270,7 +252,7 @@ def _searches(study: "Study") -> list[str]:
     ]
 
 
-def summary(progress: "StudyProgress", rate: TimeLeft, searches: Sequence[str] = ()) -> str:
+def summary(progress: "StudyProgress", rate: "TimeLeft", searches: Sequence[str] = ()) -> str:
     """One line: finished, running and waiting segments, throughput, losses and time left."""
     running = progress.running
     speed = sum(each.tokens_per_second or 0.0 for each in running)

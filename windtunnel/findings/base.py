@@ -203,14 +203,6 @@ LARGEST = 1e300
 WRITE_AGAIN = "put back a copy, or write it again: windtunnel records STUDY.yaml --out FOLDER"
 
 
-def rounded(row: Row) -> Row:
-    """The row with seven digits: a thousandth of the noise between seeds."""
-    return {
-        key: float(f"{value:.7g}") if isinstance(value, float) else value
-        for key, value in row.items()
-    }
-
-
 def csv_text(rows: list[dict[str, Any]]) -> str:
     """Rows under the columns that any of them has; nothing for None."""
     text = io.StringIO()

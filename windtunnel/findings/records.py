@@ -37,7 +37,6 @@ from windtunnel.findings.base import (
     read_object,
     read_rows,
     read_rows_if_any,
-    rounded,
 )
 from windtunnel.laws import Table
 from windtunnel.runs.curves import Curve, read_curve
@@ -238,10 +237,10 @@ def write_records(records: Records, folder: Path) -> list[Path]:
         for curve in records.curves
         for tokens, loss in zip(curve.tokens.tolist(), curve.loss.tolist(), strict=True)
     ]
-    imported = [rounded(as_row(run)) for run in records.imported]
+    imported = [_rounded(as_row(run)) for run in records.imported]
     parts: dict[str, str | None] = {
         "study.yaml": resolved_text(records.config),
-        "runs.csv": csv_text([rounded(row) for row in records.rows()]),
+        "runs.csv": csv_text([_rounded(row) for row in records.rows()]),
         "imported.csv": csv_text(imported) if imported else None,
         "curves.csv": csv_text(curves),
         "dynamics.csv": csv_text(list(as_rows(records.dynamics))) if records.dynamics else None,
@@ -279,6 +278,14 @@ def write_records(records: Records, folder: Path) -> list[Path]:
             cause=refused.strerror,
         ) from None
     return [folder / name for name in texts]
+
+
+def _rounded(row: Row) -> Row:
+    """The row with seven digits: a thousandth of the noise between seeds."""
+    return {
+        key: float(f"{value:.7g}") if isinstance(value, float) else value
+        for key, value in row.items()
+    }
 
 
 def read_records(folder: Path | str) -> Records:

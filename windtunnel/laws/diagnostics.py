@@ -17,7 +17,7 @@ from windtunnel.laws.interval import HoldOut, Influence, Span, beyond, decades_b
 from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, replicates
 from windtunnel.laws.point_estimate import Point, correlation
 from windtunnel.laws.posterior import NONE_OFF, Layout, Posterior
-from windtunnel.laws.table import Floats, Table, repeated_data
+from windtunnel.laws.table import Floats, Table
 
 SCALES = (1.0, 1e3, 1e6, 1e9)
 # Tables use millions and billions: thousands must fit better by this many decades.
@@ -63,6 +63,8 @@ def _plausible(params: ArrayLike, tokens: ArrayLike) -> Iterator[Candidate]:
 
 
 COLLINEAR = 0.8
+ONCE = 1.01
+"""Passes over the data that still count as one: totals are rounded."""
 # Three sizes determine a curve; four leave one degree of freedom to test it.
 FEW_SIZES, FEW_HORIZONS = 5, 4
 # Assumed: outside these no language model was ever trained.
@@ -127,6 +129,25 @@ def of_rows(columns: tuple[str, ...], table: Table) -> Iterator[Diagnostic]:
             "them results differ in the last digits or more",
             executions=[str(execution) for execution in executions],
         )
+
+
+def repeated_data(passes: ArrayLike) -> tuple[Diagnostic, ...]:
+    """The warning about rows with more than one pass over their data (nan: unknown), if any."""
+    count = np.asarray(passes, np.float64)
+    repeated = int(np.sum(count > ONCE))
+    if not repeated:
+        return ()
+    return (
+        Diagnostic(
+            "repeated-data",
+            f"{repeated} of {count.size} rows read their data more than once, up to "
+            f"{np.nanmax(count):.3g} times, and this law counts every token as fresh: "
+            "--law data-constrained fits repetition (--unique-tokens COL)",
+            repeated=repeated,
+            rows=int(count.size),
+            passes=float(np.nanmax(count)),
+        ),
+    )
 
 
 def _odd_units(table: Table) -> Iterator[Diagnostic]:

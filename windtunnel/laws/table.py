@@ -12,9 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from windtunnel.errors import ColumnError, Diagnostic, FitError, did_you_mean
 
-ONCE = 1.01
-"""Passes over the data that still count as one: totals are rounded."""
-
 
 def mixed_decay(undecayed: int, rows: int) -> Diagnostic:
     """The warning about decayed and undecayed rows in one table."""
@@ -25,25 +22,6 @@ def mixed_decay(undecayed: int, rows: int) -> Diagnostic:
         "alone: --where 'decayed == false'",
         undecayed=undecayed,
         rows=rows,
-    )
-
-
-def repeated_data(passes: ArrayLike) -> tuple[Diagnostic, ...]:
-    """The warning about rows with more than one pass over their data (nan: unknown), if any."""
-    count = np.asarray(passes, np.float64)
-    repeated = int(np.sum(count > ONCE))
-    if not repeated:
-        return ()
-    return (
-        Diagnostic(
-            "repeated-data",
-            f"{repeated} of {count.size} rows read their data more than once, up to "
-            f"{np.nanmax(count):.3g} times, and this law counts every token as fresh: "
-            "--law data-constrained fits repetition (--unique-tokens COL)",
-            repeated=repeated,
-            rows=int(count.size),
-            passes=float(np.nanmax(count)),
-        ),
     )
 
 

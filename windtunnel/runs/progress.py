@@ -1,6 +1,7 @@
 """Progress of a study, read from the store alone: what `status` and the live view show."""
 
 import os
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,3 +198,21 @@ def curve_tail(path: Any, *, most: int = 0) -> list[dict[str, Any]]:
         return []
     whole = lines[1:-1] if size > TAIL_BYTES else lines[:-1]
     return checked_rows(path, whole[-most:], CURVE_ROW)
+
+
+class TimeLeft:
+    """The time left, estimated from the FLOPs that this sweep has done so far."""
+
+    def __init__(self) -> None:
+        self.began, self.first = time.monotonic(), -1.0
+
+    def left(self, progress: StudyProgress) -> float | None:
+        """Seconds left at the throughput so far; None before any work is done."""
+        if self.first < 0:
+            self.first = progress.flops_done
+        done = progress.flops_done - self.first
+        if done <= 0:
+            return None
+        return (progress.flops_planned - progress.flops_done) * (
+            (time.monotonic() - self.began) / done
+        )
