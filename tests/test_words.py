@@ -76,7 +76,6 @@ ALLOWED: dict[str, str] = {
     "export/fits": "asked said",
     "export/handoff": "Warned",
     "export/recipe": "asked",
-    "export/request": "Asked",
     "export/size": "_asked_model _asked_tokens asked",
     "findings/adaptation": "Course _told _warned course course_of",
     "findings/base": "said",

@@ -9,7 +9,7 @@ import planted
 from mixtures import bowl, rows_of
 
 from windtunnel.export.build import build_handoff
-from windtunnel.export.request import Asked
+from windtunnel.export.request import Request
 from windtunnel.export.write import write_export
 from windtunnel.findings import records_of, write_records
 from windtunnel.laws import DataConstrained, ExpOffset, Power, Power2, PowerOffset, Sigmoid, fit
@@ -172,7 +172,7 @@ def store(folder: Path) -> Study:
     _beside(study)
     planted.write_fit(study, bootstrap=20)
     write_json(study.folder / "plan.json", study.plan.model_dump(mode="json"))
-    export = build_handoff(study, Asked(params=1e5, tokens=2e7, extrapolate=True))
+    export = build_handoff(study, Request(params=1e5, tokens=2e7, extrapolate=True))
     keep_handoff(study.folder, json.loads(export.handoff.to_json()), target="json")
     write_export(export, "json", folder / "handed")
     write_records(records_of(study), folder / "records")

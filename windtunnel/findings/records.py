@@ -237,10 +237,10 @@ def write_records(records: Records, folder: Path) -> list[Path]:
         for curve in records.curves
         for tokens, loss in zip(curve.tokens.tolist(), curve.loss.tolist(), strict=True)
     ]
-    imported = [_rounded(as_row(run)) for run in records.imported]
+    imported = [rounded(as_row(run)) for run in records.imported]
     parts: dict[str, str | None] = {
         "study.yaml": resolved_text(records.config),
-        "runs.csv": csv_text([_rounded(row) for row in records.rows()]),
+        "runs.csv": csv_text([rounded(row) for row in records.rows()]),
         "imported.csv": csv_text(imported) if imported else None,
         "curves.csv": csv_text(curves),
         "dynamics.csv": csv_text(list(as_rows(records.dynamics))) if records.dynamics else None,
@@ -280,7 +280,7 @@ def write_records(records: Records, folder: Path) -> list[Path]:
     return [folder / name for name in texts]
 
 
-def _rounded(row: Row) -> Row:
+def rounded(row: Row) -> Row:
     """The row with seven digits: a thousandth of the noise between seeds."""
     return {
         key: float(f"{value:.7g}") if isinstance(value, float) else value
