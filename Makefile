@@ -15,7 +15,7 @@ help:
 	@echo "make docs         build the documentation site into site/, without a network"
 	@echo "make notebooks    make the two files of every notebook agree, without outputs"
 	@echo "make test   set up, then format, lint, types, floors and every test that needs no GPU"
-	@echo "make fast   the quick part of it: make check and the quick tests, under 2 minutes on two cores"
+	@echo "make fast   the quick part of it: make check and the quick tests, about three minutes on two cores"
 	@echo "make check  the quickest: format, lint, types, floors"
 	@echo "make chaos  every fault that docs/faults.md speaks of, dozens of kills, about 15 minutes"
 	@echo "make fuzz   random studies, tables, data files and edited JSON, from a new seed, about 15 minutes"
