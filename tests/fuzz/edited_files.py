@@ -67,6 +67,8 @@ def tables() -> dict[str, tuple[dict[str, Any], dict[str, float]]]:
             {"params": n, "tokens": d, "loss": noisy(law), "flops_exact": 9 * n * d,
              "trunk": np.tile(np.arange(4), 3)}, at,
         ),
+        "coupled": ({"params": n, "tokens": d, "loss": noisy(law)}, at),
+        "auto": ({"params": n, "tokens": d, "loss": noisy(law)}, at),
         "power": ({"x": x, "y": noisy(Power(3e4, -0.21)(x))}, xy),
         "power-offset": ({"x": x, "y": noisy(PowerOffset(1.7, 3e3, -0.19)(x))}, xy),
         "exp-offset": ({"x": x / 1e19, "y": noisy(ExpOffset(3.1, 1.4, 0.3)(x / 1e19))}, {"x": 1.0}),
@@ -123,8 +125,9 @@ def fits(folder: Path) -> dict[Path, list[list[str]]]:
     found: dict[Path, list[list[str]]] = {}
     for law, (table, at) in tables().items():
         path = folder / f"{law}.json"
-        slow = law == "data-constrained"
-        fitted = fit(table, law, bootstrap=4 if slow else 12, holdout="none" if slow else "largest")
+        slow = law in {"data-constrained", "auto"}
+        count = {"data-constrained": 4, "auto": 50}.get(law, 12)
+        fitted = fit(table, law, bootstrap=count, holdout="none" if slow else "largest")
         fitted.to_json(path)
         point = [
             word

@@ -1,5 +1,8 @@
 """`--law auto`: the density of its model, forms and misfit, forecasts, and the written fit."""
 
+import copy
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
@@ -133,18 +136,26 @@ def test_every_form_is_tried_on_every_fold(fitted):
 
 def test_folds_hold_out_whole_trunks_and_keep_enough_sizes():
     table = grid(seeds=2)
-    for _, held, decades in folds(table):
+    for fold in folds(table):
+        held = fold.held
         assert not set(table.trunk[held]) & set(table.trunk[~held])
         assert np.unique(table.params[~held]).size >= rolling.MIN_SIZES
-        assert decades > 0
+        assert fold.decades > 0
     assert not list(folds(grid(sizes=SIZES[:3])))
 
 
 def tried(form, score, squared):
     return Extrapolation(
-        form=form, held="size 2x", rows=4, decades=0.3, error=0.01, bias=0.0, squared=squared,
+        form=form,
+        axis="size",
+        factor=2.0,
+        rows=4,
+        decades=0.3,
+        error=0.01,
+        bias=0.0,
+        squared=squared,
         score=score,
-    )  # fmt: skip
+    )
 
 
 def test_the_form_that_extrapolates_best_weighs_most():
@@ -161,11 +172,58 @@ def test_without_folds_intervals_are_not_widened():
     assert widening((), weights_of(())) == {"compute": 1, "size": 1}
 
 
-@pytest.mark.parametrize("given", [{"delta": 1e-3}, {"fix": {"E": 1.0}}, {"objective": "mse-log"}])
+@pytest.mark.parametrize(
+    "given",
+    [{"delta": 1e-3}, {"fix": {"E": 1.0}}, {"objective": "mse-log"}, {"intervals": "none"}],
+)
 def test_options_of_one_form_are_refused(given):
     with pytest.raises(FitError) as caught:
         fit_law(grid(), "auto", **given)
     assert caught.value.code == "contradicting-options"
+
+
+def test_too_few_draws_are_refused():
+    with pytest.raises(FitError) as caught:
+        fit_law(grid(), "auto", bootstrap=0)
+    assert (caught.value.code, caught.value.values["option"]) == ("out-of-range", "bootstrap")
+
+
+def test_a_fit_without_its_misfit_or_of_other_draws_is_refused(fitted):
+    whole = json.loads(fitted.to_json(draws=60))
+    for edit in (
+        lambda fit: fit.pop("misfit"),
+        lambda fit: fit["misfit"]["draws"].pop(),
+        lambda fit: fit["misfit"]["draws"][3].pop(),
+        lambda fit: fit["misfit"]["form"].__setitem__(0, 3),
+        lambda fit: fit["misfit"]["knots"][0].reverse(),
+        lambda fit: fit["misfit"].update(reach=0),
+        lambda fit: fit["misfit"]["widening"].pop("size"),
+    ):
+        edited = copy.deepcopy(whole)
+        edit(edited)
+        with pytest.raises(FitError):
+            Fit.from_json(json.dumps(edited))
+
+
+def test_points_are_computed_in_blocks(monkeypatch):
+    model = Model.of(grid(), "coupled")
+    mean, spread = model.prior
+    points = mean + spread * np.random.default_rng(2).normal(size=(7, mean.size)) / 2
+    once = model.log_density(points)
+    monkeypatch.setattr("windtunnel.laws.auto.model.BLOCK", 2 * model.features.size)
+    assert model.log_density(points) == pytest.approx(once, rel=1e-12)
+
+
+def test_a_failed_run_counts_less_and_is_told(fitted):
+    table = grid()
+    loss = np.where(np.arange(table.rows) == 5, 1.3 * table.loss, table.loss)
+    spoilt = fit_law(
+        Table(params=table.params, tokens=table.tokens, loss=loss), "auto", holdout=None
+    )
+    assert "weighted-down" in {warning.code for warning in spoilt.warnings}
+    assert spoilt.details["weighted_down"] >= 1
+    at = {"params": 5e9, "tokens": 1e11}
+    assert spoilt.predict(**at).value == pytest.approx(fitted.predict(**at).value, rel=0.02)
 
 
 def test_too_small_a_table_is_refused():

@@ -206,7 +206,8 @@ COLUMNS: Mapping[str, Mapping[str, tuple[tuple[str, str], ...]]] = {
         "forms": (("form", "form"), ("weight", "weight"), ("optimal D/N", "ratio")),
         "extrapolations": (
             ("form", "form"),
-            ("held out", "held"),
+            ("held out by", "axis"),
+            ("top", "factor"),
             ("rows", "rows"),
             ("decades", "decades"),
             ("mean error (ln)", "error"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from windtunnel.laws.chinchilla import Chinchilla
+from windtunnel.laws.chinchilla import Chinchilla, Coupled
 from windtunnel.laws.interval import Interval, quantiles
 from windtunnel.laws.table import Floats, Table
 
@@ -55,12 +55,12 @@ class ExactRule:
 
 
 def exact_ratio(
-    form: Chinchilla, draws: Floats, rule: ExactRule, flops: float, *, level: float
+    form: Chinchilla | Coupled, draws: Floats, rule: ExactRule, flops: float, *, level: float
 ) -> Interval:
     """Optimal D/N at the exact cost of the run that is optimal at `flops` under k N D.
 
     The same cost is split twice: by the rule of thumb, and with all FLOPs counted. `draws`
-    (S, 5) are resampled coefficients, for the interval.
+    (S, K) are resampled coefficients, for the interval. Coupling does not move the optimum.
     """
     factor = rule.flop_factor
     here, _ = form.log_optimum(form.vector, flops, flop_factor=factor)
@@ -82,7 +82,7 @@ def _search(coefficients: Floats, centre: Floats, rule: ExactRule, cost: float) 
     log_cells = np.log(cost / rule.flop_factor)
     log_n = centre[:, None] + offsets
     log_d = log_cells - log_n - np.log(rule.over_rule(log_n))
-    _, a, b, alpha, beta = (column[:, None] for column in coefficients.T)
+    _, a, b, alpha, beta = (column[:, None] for column in coefficients.T[:5])
     with np.errstate(over="ignore"):
         loss = a * np.exp(-alpha * log_n) + b * np.exp(-beta * log_d)
     best = np.clip(np.argmin(loss, axis=1), 1, SEARCH_POINTS - 2)

@@ -52,8 +52,9 @@ def fit(
             `power2`, which is of no loss; else 1e-3 of ln loss as Hoffmann et al. 2022.
         fix: raw values of coefficients that are not fitted.
         tie: name -> the coefficient that it must equal, such as `{"beta": "alpha"}`.
-        intervals: `two-level` (see `uncertainty`), `case`, `profile`, or `none`.
-        bootstrap: number of resamples.
+        intervals: `two-level` (see `bootstrap`), `case`, `profile`, or `none`; those of `auto` are
+            always of its posterior.
+        bootstrap: number of resamples; of draws for `auto`.
         seed: of the resamples and of the noise in predictions.
         level: of every interval.
         holdout: what a second fit leaves out and predicts: the `largest` first input, a condition
@@ -109,11 +110,14 @@ def fit(
         return fit_two_step(rows, law, settings, held, interpolate).warned(*diagnostics)
     if law == "auto":
         given = {"objective": objective, "delta": delta, "fix": fix, "tie": tie}
-        if extra := [name for name, value in given.items() if value]:
+        extra = [name for name, value in given.items() if value]
+        if intervals != METHODS[0]:
+            extra.append("intervals")
+        if extra:
             raise FitError(
                 "contradicting-options",
-                f"law auto has forms of its own: it takes no {extra[0]}; --law coupled or "
-                "chinchilla does",
+                f"law auto has forms and intervals of its own: it takes no {extra[0]}; --law "
+                "coupled or chinchilla does",
                 law=law,
                 options=extra,
             )

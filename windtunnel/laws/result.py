@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from windtunnel.errors import Diagnostic, FitError, did_you_mean
-from windtunnel.laws.chinchilla import Chinchilla
+from windtunnel.laws.chinchilla import Chinchilla, Coupled
 from windtunnel.laws.codec import (
     FIT_AGAIN,
     SCHEMA,
@@ -257,7 +257,7 @@ class Fit:
 
     def ratio_exact(self, flops: float) -> Interval | None:
         """Optimal D/N with all FLOPs counted; None where exact FLOPs are unknown."""
-        if self.exact is None or not isinstance(self.form, Chinchilla):
+        if self.exact is None or not isinstance(self.form, Chinchilla | Coupled):
             return None
         return exact_ratio(self.form, self.draws, self.exact, flops, level=self.level)
 

@@ -26,6 +26,7 @@ from windtunnel.errors import (
     boundary,
     did_you_mean,
 )
+from windtunnel.laws.chinchilla import Auto
 from windtunnel.laws.forms import Formula
 
 
@@ -343,6 +344,8 @@ def is_edited(content: Mapping[str, Any]) -> bool:
 
 
 POSITIVE = number(0, inside=True)
+LARGEST_LOG, SMALLEST_SPAN = 700.0, 1e-3
+"""What exp still holds, and a width that numbers can be divided by."""
 SHARE = number(0, 1)
 LEVEL = number(0, 1, inside=True)
 WARNINGS = listed(fields({"code": text, "message": text}, {"values": named(anything)}))
@@ -366,6 +369,18 @@ HOLDOUT = fields(
         "by_group": named(loose),
         "naive": named(loose),
         "points": listed(listed(loose, count=4)),
+    }
+)
+MISFIT = fields(
+    {
+        "middle": listed(number(-LARGEST_LOG, LARGEST_LOG), count=2),
+        "span": listed(number(SMALLEST_SPAN, LARGEST_LOG), count=2),
+        "knots": listed(listed(number(-1, 1)), count=2),
+        "forms": listed(text, least=1),
+        "widening": named(number(0, LARGEST_LOG), ("compute", "size")),
+        "reach": number(SMALLEST_SPAN, LARGEST_LOG),
+        "form": listed(whole()),
+        "draws": listed(listed(number(-LARGEST_LOG, LARGEST_LOG))),
     }
 )
 ANY_LAW = fields(
@@ -443,6 +458,8 @@ def check_fit(content: Any, law: type[Formula]) -> None:
             length=len(noise),
             allowed=len(draws),
         )
+    if law is Auto:
+        _check_misfit(content)
     if content["starts_agreeing"] > content["starts"]:
         raise refused(
             "out-of-range",
@@ -463,6 +480,28 @@ def check_fit(content: Any, law: type[Formula]) -> None:
             raise refused(
                 "out-of-order", "exact_rule.log_params", rule["log_params"], "numbers that increase"
             )
+
+
+def _check_misfit(content: dict[str, Any]) -> None:
+    """Check the misfit of law `auto`: without it, forecasts would be of another law."""
+    _require(content, "misfit", "", ("misfit",))
+    misfit = content["misfit"]
+    MISFIT(misfit, "misfit")
+    for axis, knots in enumerate(misfit["knots"]):
+        if any(low >= high for low, high in pairwise(knots)):
+            raise refused("out-of-order", f"misfit.knots.{axis}", knots, "numbers that increase")
+    width = 3 + sum(len(knots) for knots in misfit["knots"])
+    count = len(content["draws"])
+    for name in ("form", "draws"):
+        if len(misfit[name]) != count:
+            raise refused("wrong-length", f"misfit.{name}", misfit[name], f"{count} entries")
+    for at, row in enumerate(misfit["draws"]):
+        if len(row) != width:
+            raise refused("wrong-length", f"misfit.draws.{at}", row, f"{width} entries")
+    for at, form in enumerate(misfit["form"]):
+        if form >= len(misfit["forms"]):
+            place = f"misfit.form.{at}"
+            raise refused("out-of-range", place, form, f"below {len(misfit['forms'])}")
 
 
 def _of_law(law: type[Formula], names: tuple[str, ...]) -> Check:

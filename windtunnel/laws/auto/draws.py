@@ -17,6 +17,8 @@ from windtunnel.laws.table import Floats, Table
 SAME_INTERVAL = 2.132 / 1.645
 """Standard deviation of a normal with the 90% interval of a t with `TAILS` degrees of freedom."""
 
+HALF = 0.5
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Draws:
@@ -27,12 +29,14 @@ class Draws:
         misfit: draws of it.
         sigma: standard deviations (S, 2) between trunks and between runs, of a normal.
         best: coefficients (6,) at the mode.
+        weighted_down: rows that count less than half in the heaviest form.
     """
 
     coefficients: Floats
     misfit: MisfitDraws
     sigma: Floats
     best: Floats
+    weighted_down: int
 
     @classmethod
     def of(
@@ -65,6 +69,7 @@ class Draws:
             ),
             sigma=np.concatenate(sigma, axis=1),
             best=model.coefficients((mean + spread * top)[None])[0],
+            weighted_down=int(np.sum(model.weight < HALF)),
         )
 
     @classmethod
@@ -77,23 +82,23 @@ class Draws:
             part.picked(rng.choice(len(part.sigma), many, replace=many > len(part.sigma)))
             for part, many in zip(parts, np.diff(share, prepend=0), strict=True)
         ]
-        return Draws(
+        return dataclasses.replace(
+            parts[int(np.argmax(weights))],
             coefficients=np.concatenate([part.coefficients for part in picked]),
             misfit=MisfitDraws.joined([part.misfit for part in picked]),
             sigma=np.concatenate([part.sigma for part in picked]),
-            best=parts[int(np.argmax(weights))].best,
         )
 
     def picked(self, rows: NDArray[np.intp]) -> "Draws":
         """Only these draws."""
-        return Draws(
+        return dataclasses.replace(
+            self,
             coefficients=self.coefficients[rows],
             misfit=self.misfit.picked(rows),
             sigma=self.sigma[rows],
-            best=self.best,
         )
 
-    def widened(self, factor: Mapping[str, float], reach: float) -> "Draws":
+    def calibrated(self, factor: Mapping[str, float], reach: float) -> "Draws":
         """The same draws, whose misfit says how much wider intervals are beyond the table."""
         misfit = dataclasses.replace(self.misfit, widening=factor, reach=reach)
         return dataclasses.replace(self, misfit=misfit)

@@ -29,6 +29,9 @@ WALKERS, STEPS, KEPT = 200, 40, 5
 MIN_ROWS = 7
 """One more than the coupled law has coefficients."""
 
+MIN_DRAWS = 50
+"""Fewer draws have no 90% interval."""
+
 MIN_WEIGHT = 0.02
 """Forms with less are left out of the draws."""
 
@@ -52,6 +55,15 @@ def fit_auto(table: Table, settings: Settings, holdout: Chosen) -> Fit:
         FitError: the table cannot carry a law of size and data.
     """
     _require_identified(table)
+    if settings.bootstrap < MIN_DRAWS:
+        raise FitError(
+            "out-of-range",
+            f"bootstrap = {settings.bootstrap}: law auto needs at least {MIN_DRAWS} draws, since "
+            "its forecasts are made of them",
+            option="bootstrap",
+            value=settings.bootstrap,
+            low=MIN_DRAWS,
+        )
     rng = np.random.default_rng([settings.seed, 0])
     found = _explain(table, settings, rng)
     form = Auto.of(found.draws.best)
@@ -67,6 +79,7 @@ def fit_auto(table: Table, settings: Settings, holdout: Chosen) -> Fit:
         *diagnostics.of_table(Auto, table),
         *diagnostics.of_use(Auto, best, domain, held, settings.level),
         *_of_misfit(found.draws),
+        *_of_outliers(found.draws, table),
         *missing,
     )
     return Fit(
@@ -149,14 +162,12 @@ def _explain(table: Table, settings: Settings, rng: np.random.Generator) -> _Exp
     return _Explained(
         tried=tried,
         weights={name: shares.get(name, 0.0) for name in FORMS},
-        draws=draws.widened(widening(tried, shares), reach(tried)),
+        draws=draws.calibrated(widening(tried, shares), reach(tried)),
     )
 
 
 def _intervals(table: Table, draws: Draws, level: float) -> dict[str, Span]:
     found = draws.coefficients
-    if not len(found):
-        return {}
     spans = {name: quantiles(found[:, k], level) for k, name in enumerate(Auto.names())}
     a, b = Auto.split(found)
     log_params, log_tokens = Auto.log_optimum(
@@ -229,6 +240,17 @@ def _of_misfit(draws: Draws) -> Iterator[Diagnostic]:
         )
 
 
+def _of_outliers(draws: Draws, table: Table) -> Iterator[Diagnostic]:
+    if draws.weighted_down:
+        yield Diagnostic(
+            "weighted-down",
+            f"{draws.weighted_down} of {table.rows} rows lie so far off the others that they count "
+            "less than half: look at them, and drop failed runs",
+            rows=table.rows,
+            weighted_down=draws.weighted_down,
+        )
+
+
 def _details(table: Table, found: _Explained) -> dict[str, Any]:
     """The forms, what each missed by, and where each puts the optimum."""
     flops = float(table.budget.max())
@@ -246,4 +268,5 @@ def _details(table: Table, found: _Explained) -> dict[str, Any]:
         "widening": dict(found.draws.misfit.widening),
         "misfit": float(np.median(found.draws.misfit.amplitude)),
         "size_effect": float(np.median(found.draws.misfit.sigma_size)),
+        "weighted_down": found.draws.weighted_down,
     }

@@ -52,6 +52,9 @@ TAILS = 4.0
 ONE_SIZE = 0.015
 """Sizes that differ by less than this in ln N are one: tables read off a figure scatter."""
 
+BLOCK = 4_000_000
+"""Numbers of a block of points: large tables do not fill the memory."""
+
 STEEPEST = 60.0
 """Largest exponent that is computed."""
 
@@ -161,6 +164,10 @@ class Model:
 
     def log_density(self, points: Floats) -> Floats:
         """Ln of likelihood times prior (W,), up to a constant; -inf where it cannot be computed."""
+        block = max(1, BLOCK // self.features.size)
+        if len(points) > block:
+            parts = np.split(points, range(block, len(points), block))
+            return np.concatenate([self.log_density(part) for part in parts])
         with np.errstate(all="ignore"):
             try:
                 found = self._posterior(points).log_density

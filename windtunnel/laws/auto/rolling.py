@@ -49,7 +49,8 @@ class Extrapolation:
     """How one form, fitted to the cheaper runs, predicted the dearer ones; errors are of ln loss.
 
     Attributes:
-        held: what was left out, such as `compute 3x`.
+        axis: `compute` or `size`.
+        factor: all within this factor of the largest were left out.
         decades: how far beyond the fitted runs it lies, at most.
         error: mean of |predicted - measured|.
         bias: mean of predicted - measured.
@@ -58,7 +59,8 @@ class Extrapolation:
     """
 
     form: str
-    held: str
+    axis: str
+    factor: float
     rows: int
     decades: float
     error: float
@@ -67,20 +69,26 @@ class Extrapolation:
     score: float
 
 
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """The top of a table by one axis: its rows, and decades beyond the others."""
+
+    axis: str
+    factor: float
+    held: NDArray[np.bool_]
+    decades: float
+
+
 def rolling(table: Table, rng: np.random.Generator) -> tuple[Extrapolation, ...]:
     """Every form on every fold of a table; none where a table is too small to be split."""
-    return tuple(
-        _extrapolate(table, held, mask, decades, form, rng)
-        for held, mask, decades in folds(table)
-        for form in FORMS
-    )
+    return tuple(_extrapolate(table, fold, form, rng) for fold in folds(table) for form in FORMS)
 
 
-def folds(table: Table) -> Iterator[tuple[str, NDArray[np.bool_], float]]:
-    """What is left out, the rows, and decades beyond the others; whole trunks."""
+def folds(table: Table) -> Iterator[Fold]:
+    """The tops that leave enough rows and sizes; whole trunks, and no top twice."""
     seen: list[bytes] = []
-    for name, values in (("compute", table.budget), ("size", table.params)):
-        for factor in TOPS[name]:
+    for axis, values in (("compute", table.budget), ("size", table.params)):
+        for factor in TOPS[axis]:
             top = np.asarray(values > values.max() / factor * (1 + 1e-9))
             held = np.isin(table.trunk_index, table.trunk_index[top])
             kept = table.params[~held]
@@ -88,27 +96,21 @@ def folds(table: Table) -> Iterator[tuple[str, NDArray[np.bool_], float]]:
             if not is_large or held.tobytes() in seen:
                 continue
             seen.append(held.tobytes())
-            yield f"{name} {factor:g}x", held, float(np.log10(values.max() / values[~held].max()))
+            yield Fold(axis, factor, held, float(np.log10(values.max() / values[~held].max())))
 
 
-def _extrapolate(
-    table: Table,
-    held: str,
-    mask: NDArray[np.bool_],
-    decades: float,
-    form: str,
-    rng: np.random.Generator,
-) -> Extrapolation:
-    rest, top = table.subset(~mask), table.subset(mask)
+def _extrapolate(table: Table, fold: Fold, form: str, rng: np.random.Generator) -> Extrapolation:
+    rest, top = table.subset(~fold.held), table.subset(fold.held)
     draws = Draws.of(rest, form, walkers=WALKERS, steps=STEPS, kept=KEPT, rng=rng)
-    found = draws.predict(top.params, top.tokens, top.trunk_index, rng)
-    low, middle, high = np.quantile(found, [0.05, 0.5, 0.95], axis=0)
+    predicted = draws.predict(top.params, top.tokens, top.trunk_index, rng)
+    low, middle, high = np.quantile(predicted, [0.05, 0.5, 0.95], axis=0)
     miss, sigma = middle - np.log(top.loss), (high - low) / Z90
     return Extrapolation(
         form=form,
-        held=held,
+        axis=fold.axis,
+        factor=fold.factor,
         rows=top.rows,
-        decades=decades,
+        decades=fold.decades,
         error=float(np.mean(np.abs(miss))),
         bias=float(np.mean(miss)),
         squared=float(np.mean((miss / sigma) ** 2)),
@@ -130,14 +132,15 @@ def weights_of(found: Sequence[Extrapolation]) -> Mapping[str, float]:
 
 def widening(found: Sequence[Extrapolation], weights: Mapping[str, float]) -> dict[str, float]:
     """By axis, the root mean square of misses over their predicted standard deviation."""
-    squares: dict[str, float] = {}
+    squares: dict[tuple[str, float], float] = {}
     for each in found:
+        fold = (each.axis, each.factor)
         share = weights.get(each.form, 0.0) * min(each.squared, WORST**2)
-        squares[each.held] = squares.get(each.held, 0.0) + share
+        squares[fold] = squares.get(fold, 0.0) + share
     factors = {}
     for axis in TOPS:
-        counts = {held: 1.0 if held.startswith(axis) else OTHER_AXIS for held in squares}
-        total = PSEUDO_FOLDS + sum(counts[held] * square for held, square in squares.items())
+        counts = {fold: 1.0 if fold[0] == axis else OTHER_AXIS for fold in squares}
+        total = PSEUDO_FOLDS + sum(counts[fold] * square for fold, square in squares.items())
         mean = total / (PSEUDO_FOLDS + sum(counts.values()))
         factors[axis] = max(NARROWEST, float(np.sqrt(mean)))
     return factors
