@@ -6,7 +6,7 @@ import pytest
 from unrun import planted_records, with_losses
 
 from windtunnel.findings import findings_of
-from windtunnel.findings.scaling_law import data_model_laws
+from windtunnel.findings.scaling_law import Laws, data_model_laws
 from windtunnel.laws import Chinchilla
 from windtunnel.report.figures.frontier import loss_against_compute
 from windtunnel.report.figures.registry import finding_drawings
@@ -86,7 +86,7 @@ def test_intervals_cover_the_truth_and_long_horizons_narrow_them(tmp_path):
         assert found.low < truth < found.high
     ratio = of["D/N at the largest fitted budget, mean of both sets"]
     assert ratio.low < MEAN.ratio(finding.largest_budget) < ratio.high
-    assert finding.short.rows == finding.fit.rows - LONG
+    assert finding.short.auto.rows == finding.fit.rows - LONG
     short = of["D/N at the largest fitted budget, without long horizons"]
     widths = [math.log(each.high / each.low) for each in (short, ratio)]
     over = of["width of the interval of D/N without long horizons over with"]
@@ -100,10 +100,10 @@ def test_intervals_cover_the_truth_and_long_horizons_narrow_them(tmp_path):
 def test_figures_and_words_with_and_without_an_optimum(tmp_path):
     records = planted(tmp_path, laws=ALONE)
     (finding,) = data_model_laws(records)
-    sizeless = dataclasses.replace(finding.fit.form, A=0.0)
-    blind = dataclasses.replace(
-        finding, fit=dataclasses.replace(finding.fit, form=sizeless), short=None
-    )
+    law = finding.mean.chinchilla
+    sizeless = dataclasses.replace(law, form=dataclasses.replace(law.form, A=0.0))
+    both = Laws(auto=sizeless, chinchilla=sizeless)
+    blind = dataclasses.replace(finding, mean=both, short=None)
     for each, names in (
         (finding, ["ratio-by-compute", "exponents-by-fit"]),
         (blind, ["exponents-by-fit"]),
@@ -115,7 +115,7 @@ def test_figures_and_words_with_and_without_an_optimum(tmp_path):
         files = [drawing.save(tmp_path, records.table("law").params) for drawing in drawn]
         assert [path.stem for path in files] == [*names, "loss-against-compute"]
         assert min(path.stat().st_size for path in files) > 10_000
-    assert "no best ratio exists yet" in blind.lead
+    assert "No best ratio exists yet" in blind.lead
     assert not any("D/N" in name for name in by_name(blind))
 
 

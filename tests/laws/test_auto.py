@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from windtunnel.errors import FitError
-from windtunnel.laws import Fit, Table
+from windtunnel.laws import Fit, Table, optimum
 from windtunnel.laws import fit as fit_law
 from windtunnel.laws.auto import rolling
 from windtunnel.laws.auto.model import FORMS, Model
@@ -108,6 +108,80 @@ def test_a_smooth_misfit_is_told_and_does_not_explode_intervals():
     assert forecast.high - forecast.low < (exploded.high - exploded.low) / 5
 
 
+@pytest.mark.medium
+def test_the_optimum_is_of_law_and_misfit_together():
+    bend, flops = 0.006, 3e21
+    bent = fit_law(grid(bend=bend), "auto", holdout=None)
+    params = np.geomspace(1e8, 1e11, 20_001)
+    tokens = flops / 6 / params
+    loss = np.log(LAW(params, tokens)) + bend * np.log(params / 3e8) * np.log(tokens / 1e10)
+    truth = tokens[np.argmin(loss)] / params[np.argmin(loss)]
+    assert truth < 0.8 * LAW.ratio(flops)
+    assert truth in bent.optimum(flops).ratio
+    assert bent.optimum(flops).ratio.value == pytest.approx(truth, rel=0.3)
+    log_params, log_tokens = bent.splits([1e20, flops])
+    assert (log_params + log_tokens)[0, 1] == pytest.approx(np.log(flops / 6))
+    wanted = optimum(bent, params=float(np.exp(log_params[0, 1])))
+    assert wanted.flops == pytest.approx(flops, rel=0.02)
+
+
+def test_more_knots_keep_the_features_and_leave_less_open():
+    params, tokens = np.geomspace(1e7, 1e11, 9), np.geomspace(1e11, 1e9, 9)
+    basis = Basis.of(np.geomspace(1e8, 1e9, 7), np.geomspace(3e9, 1e10, 7))
+    wide = basis.wider()
+    few, open_few = basis.features(params, tokens)
+    many, open_many = wide.features(params, tokens)
+    for first, second in zip(basis.knots, wide.knots, strict=True):
+        assert np.array_equal(first, second[: first.size])
+    start = wide.knots[0].size
+    assert many[:, : basis.knots[0].size] == pytest.approx(few[:, : basis.knots[0].size])
+    assert many[:, start : start + basis.knots[1].size] == pytest.approx(
+        few[:, basis.knots[0].size : -1]
+    )
+    assert np.sum(many**2, axis=1) + open_many == pytest.approx(np.sum(few**2, axis=1) + open_few)
+    assert np.all(open_many <= open_few + 1e-9)
+    assert np.all(open_many < 0.5)
+
+
+def test_of_rows_without_trunks_the_top_of_compute_is_held_out_too():
+    table = grid()
+    loose = Table(params=table.params, tokens=table.tokens, loss=table.loss)
+    made = fit_law(loose, "auto", bootstrap=100)
+    assert [held.rows for held in made.holdouts] == [4, 3]
+    assert made.holdout_by_compute.mean_relative_error < 0.005
+    read = Fit.from_json(made.to_json())
+    assert read.holdout_by_compute == made.holdout_by_compute
+    assert fit_law(loose, "auto", bootstrap=100, holdout="params>=1e9").holdout_by_compute is None
+    assert fit_law(table, "auto", bootstrap=100).holdout_by_compute is None  # whole trunks: a size
+
+
+@pytest.mark.parametrize(
+    ("given", "law"),
+    [
+        ({}, "auto"),
+        ({"fix": {"E": 1.0}}, "chinchilla"),
+        ({"tie": {"beta": "alpha"}}, "chinchilla"),
+        ({"objective": "mse-log"}, "chinchilla"),
+        ({"intervals": "none"}, "chinchilla"),
+        ({"bootstrap": 0}, "chinchilla"),
+    ],
+)
+def test_the_default_is_auto_unless_an_option_is_of_one_form(given, law):
+    assert fit_law(grid(), holdout=None, **given).law == law
+
+
+def test_rows_that_no_law_explains_are_told_as_by_other_laws():
+    table = grid()
+    units = Table(params=table.params * 1e6, tokens=table.tokens, loss=table.loss)
+    assert "odd-units" in codes(fit_law(units, "auto", bootstrap=100))
+    rises = np.where(np.arange(table.rows) == 11, 1.1 * table.loss, table.loss)
+    assert "non-monotone" in codes(fit_law(table.with_columns(loss=rises), "auto", bootstrap=100))
+
+
+def codes(made):
+    return {warning.code for warning in made.warnings}
+
+
 def test_a_seed_gives_one_fit(fitted):
     again = fit_law(grid(), "auto")
     assert again.to_json() == fitted.to_json()
@@ -116,8 +190,9 @@ def test_a_seed_gives_one_fit(fitted):
 def test_a_written_fit_forecasts_the_same(fitted):
     read = Fit.from_json(fitted.to_json())
     at = {"params": 2e10, "tokens": 4e11}
-    assert read.predict(**at).low == pytest.approx(fitted.predict(**at).low, rel=1e-6)
-    assert read.predict(**at).value == pytest.approx(fitted.predict(**at).value, rel=1e-6)
+    assert read.predict(**at) == fitted.predict(**at)
+    assert read.optimum(1e22) == fitted.optimum(1e22)
+    assert read.exponents == fitted.exponents
     assert read.misfit.widening == fitted.misfit.widening
 
 
@@ -227,9 +302,8 @@ def test_a_failed_run_counts_less_and_is_told(fitted):
 
 
 def test_too_small_a_table_is_refused():
-    table = grid(sizes=SIZES[:1])
     with pytest.raises(FitError) as caught:
-        fit_law(table, "auto")
+        fit_law(grid(sizes=SIZES[:3]).subset(np.arange(12) % 4 == np.arange(12) // 4), "auto")
     assert caught.value.code == "too-few-rows"
     with pytest.raises(FitError) as caught:
         fit_law(grid(sizes=SIZES[:2]), "auto")

@@ -24,7 +24,7 @@ def good(table):
 
 
 def found(table, **options):
-    return fit_law(table, **{"bootstrap": 200, **options}).warnings
+    return fit_law(table, **{"law": "chinchilla", "bootstrap": 200, **options}).warnings
 
 
 def values(table, code, **options):
@@ -73,7 +73,7 @@ def test_noise_unidentified_with_one_seed(table, good):
 
 
 def test_too_few_trunks_get_no_interval(table):
-    fit = fit_law(table(seeds=1, sizes=[1e5, 1e6, 1e7], **QUIET))
+    fit = fit_law(table(seeds=1, sizes=[1e5, 1e6, 1e7], **QUIET), "chinchilla")
     assert fit.intervals == {}
     found = [w.values for w in fit.warnings if w.code == "noise-unidentified"]
     assert any(each["trunks"] == 3 and each.get("trunk_df", 9) < 1 for each in found)

@@ -30,7 +30,7 @@ def ratio_of(fitted, rule, flops):
 
 @pytest.fixture(scope="module")
 def fitted(table):
-    return fit(table(sizes=np.geomspace(2e4, 1e6, 5)), bootstrap=100, holdout=None)
+    return fit(table(sizes=np.geomspace(2e4, 1e6, 5)), "chinchilla", bootstrap=100, holdout=None)
 
 
 def test_the_rule_is_exact_at_the_sizes():

@@ -13,7 +13,7 @@ from windtunnel.laws.interval import beyond, decades_beyond
 
 @pytest.fixture(scope="module")
 def fit(table):
-    return fit_law(table(seed=5, filters=["dropped 1 diverged run"]))
+    return fit_law(table(seed=5, filters=["dropped 1 diverged run"]), "chinchilla")
 
 
 def test_a_fit_says_where_it_came_from(fit):
@@ -41,7 +41,7 @@ def test_intervals_hold_the_fit_and_widen_with_the_level(fit, table):
     named = {**fit.coefficients, "a": a, "b": b}
     named["ratio"] = fit.form.ratio(fit.domain["flops"][1])
     assert set(named) == set(fit.intervals)
-    wide = fit_law(table(seed=5), level=0.99, holdout=None).intervals
+    wide = fit_law(table(seed=5), "chinchilla", level=0.99, holdout=None).intervals
     for name, value in named.items():
         low, high = fit.intervals[name]
         assert low < value < high
@@ -144,7 +144,7 @@ def test_hold_out_of_the_largest_size_is_a_forecast(table):
     seen = fit_law(rest, holdout=None, bootstrap=0).form
     held = runs.subset(runs.params == runs.params.max())
     errors = np.log(seen(held.params, held.tokens) / held.loss)
-    score = fit_law(runs).holdout
+    score = fit_law(runs, "chinchilla").holdout
     assert (score.what, score.rows, score.trunks) == ("largest size", 10, 2)
     assert score.error == pytest.approx(errors.mean(), abs=1e-9)
     assert score.rms == pytest.approx(np.sqrt(np.mean(errors**2)), abs=1e-9)

@@ -41,13 +41,14 @@ def fit(
         ),
     ],
     law: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="chinchilla, coupled, auto, power, power-offset, exp-offset, power2, isoflop, "
-            "envelope, lr-valley, batch, data-constrained, sigmoid or mixture; see docs/fit.md.",
+            help="auto, chinchilla, coupled, power, power-offset, exp-offset, power2, isoflop, "
+            "envelope, lr-valley, batch, data-constrained, sigmoid or mixture; see docs/fit.md. "
+            "Default: auto, or chinchilla with an option that auto does not take.",
             rich_help_panel=LAW,
         ),
-    ] = "chinchilla",
+    ] = None,
     params: Annotated[str, column("Parameters N.")] = "",
     tokens: Annotated[str, column("Training tokens D.")] = "",
     loss: Annotated[str, column("Loss.")] = "",
@@ -170,7 +171,7 @@ def fit(
     from windtunnel.cli.fit_rows import FitOptions
 
     options = FitOptions(
-        law=law,
+        law=law or _default_law(intervals, bootstrap, objective, delta, fix, tie),
         columns={
             "params": params, "tokens": tokens, "loss": loss, "flops": flops, "run": run,
             "trunk": trunk, "x": x, "y": y, "z": z, "lr": lr, "batch_tokens": batch_tokens,
@@ -195,6 +196,12 @@ def fit(
         default=tuple(default or ()),
     )  # fmt: skip
     run_fit(source, options, out=out, figures=figures, as_json=as_json)
+
+
+def _default_law(intervals: str, bootstrap: int, *options: object) -> str:
+    from windtunnel.laws.fitting import default_law
+
+    return default_law(intervals=intervals, bootstrap=bootstrap, others=any(options))
 
 
 def run_fit(

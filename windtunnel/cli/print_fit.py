@@ -95,9 +95,9 @@ def _coefficients(fitted: Fit) -> Table:
         table.add_column(name, justify="right")
     values = dict(fitted.coefficients)
     if fitted.form.allocates:
-        a, b = (float(each) for each in fitted.form.split(fitted.form.vector))
+        a, b = fitted.exponents
         # a and b are coefficients of some laws already.
-        values = {**values, **({"a": a, "b": b} if "a" not in values else {})}
+        values |= {} if "a" in values else {"a": a.value, "b": b.value}
     for name, value in values.items():
         span = fitted.intervals.get(name)
         table.add_row(name, f"{value:.5g}", _span(*span) if span else "none")
@@ -141,7 +141,7 @@ def _print_search(console: Console, fitted: Fit) -> None:
 
 
 def _print_holdout(console: Console, fitted: Fit, unit: str) -> None:
-    if (held := fitted.holdout) is not None:
+    for held in fitted.holdouts:
         bias, verdict, covered = f"{held.error:+{unit}}", "", ""
         if held.inside is not None and not any(map(math.isnan, (held.low, held.high))):
             where = "inside" if held.inside else "outside"

@@ -17,6 +17,9 @@ from windtunnel.runs.run import Run
 from windtunnel.runs.study import Study
 from windtunnel.runs.table import split
 
+LAWS_OF_SIZE = ("auto", "coupled", "chinchilla")
+"""Laws of fresh tokens that forecast the loss of any size and length."""
+
 FAILING = {
     "start-point": "the solver did not move",
     "not-converged": "the solver did not converge",
@@ -58,14 +61,14 @@ def read_study_fit(study: Study, request: Request) -> StudyFit:
         fitted = Fit.read(path)
     except (ConfigError, FitError) as damaged:
         raise type(damaged)(damaged.code, f"{damaged}: {write_one}", **damaged.values) from None
-    if fitted.law != "chinchilla":
+    if fitted.law not in LAWS_OF_SIZE:
         raise FitError(
             "wrong-law",
             f"{path}: law {fitted.law!r} forecasts no loss of a size and its data: export needs "
-            "`windtunnel fit STUDY.yaml --law chinchilla --out FIT.json`",
+            "`windtunnel fit STUDY.yaml --out FIT.json`",
             path=path,
             law=fitted.law,
-            allowed=["chinchilla"],
+            allowed=list(LAWS_OF_SIZE),
         )
     return StudyFit(path=path, fit=fitted, experiments=split(fitted.inputs.get("experiments")))
 
@@ -299,7 +302,8 @@ def fits_by_set(made: StudyFit, runs: Sequence[Run], *, accept: tuple[str, ...])
             if run.is_of(*made.experiments) and name in run.losses
         ]
         try:
-            fits[name] = fit(as_table(chosen), level=mean.level).made_from(mean.inputs)
+            found = fit(as_table(chosen), mean.law, level=mean.level)
+            fits[name] = found.made_from(mean.inputs)
         except FitError as refused:
             warnings.append(
                 Diagnostic(

@@ -32,7 +32,8 @@ def _of_sets(fields: Mapping[str, Field]) -> str:
 def _best_ratio(fields: Mapping[str, Field]) -> str:
     times = f"{fields['multiple']} times " if "multiple" in fields else ""
     counted = ", exact FLOPs" if fields.get("flops") == "exact" else ""
-    return f"D/N at {times}the largest fitted budget{_of_sets(fields)}{counted}"
+    law = filled("[, {law} law]", fields)
+    return f"D/N at {times}the largest fitted budget{_of_sets(fields)}{counted}{law}"
 
 
 def _word(fields: Mapping[str, Field]) -> str:

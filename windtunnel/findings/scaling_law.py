@@ -19,7 +19,6 @@ from windtunnel.findings.base import LEVEL, Finding, Quantity, coefficient, with
 from windtunnel.findings.records import Records
 from windtunnel.findings.variants import sets_of_all
 from windtunnel.laws import Fit, Interval, compare, fit
-from windtunnel.laws.interval import NO_INTERVAL
 from windtunnel.runs.forecast import as_table
 from windtunnel.runs.run import Run
 
@@ -119,24 +118,42 @@ MULTIPLES = (1, 10, 100)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Laws:
+    """One table of losses under two laws.
+
+    Attributes:
+        auto: forecasts and optima.
+        chinchilla: exponents, which only compare with published ones under the same form.
+    """
+
+    auto: Fit
+    chinchilla: Fit
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class DataModelLaw(Finding):
     """The fits of one scaling experiment.
 
     Attributes:
-        fit: of the mean loss over all validation sets.
+        mean: of the mean loss over all validation sets.
         by_set: of each set alone; empty where there is only one.
         short: without the extra horizons of single sizes; None where there are none.
         refused: (which fit, why not) of those that the runs could not carry.
     """
 
-    fit: Fit
-    by_set: Mapping[str, Fit]
-    short: Fit | None
+    mean: Laws
+    by_set: Mapping[str, Laws]
+    short: Laws | None
     forecast: ForecastResult | None
     refused: tuple[tuple[str, FitError], ...] = ()
 
     kind: ClassVar[str] = "scaling-law"
     title: ClassVar[str] = "Data-model law"
+
+    @property
+    def fit(self) -> Fit:
+        """The law of the mean loss that forecasts and optima are of."""
+        return self.mean.auto
 
     @property
     def largest_budget(self) -> float:
@@ -146,10 +163,12 @@ class DataModelLaw(Finding):
     @property
     def lead(self) -> str:
         """Exponents beside the published ones, the best ratio, and how the forecast did."""
-        alpha, beta = coefficient(self.fit, "alpha"), coefficient(self.fit, "beta")
+        chinchilla = self.mean.chinchilla
+        alpha, beta = coefficient(chinchilla, "alpha"), coefficient(chinchilla, "beta")
         sentences = [
-            f"Loss falls as N^-alpha and D^-beta with alpha = {with_ends(alpha, '.2g')} and "
-            f"beta = {with_ends(beta, '.2g')}; {against_published(alpha, beta)}.",
+            "Under the Chinchilla law, loss falls as N^-alpha and D^-beta with alpha = "
+            f"{with_ends(alpha, '.2g')} and beta = {with_ends(beta, '.2g')}; "
+            f"{against_published(alpha, beta)}.",
             self._ratio_sentence(),
         ]
         if self.forecast is not None:
@@ -195,7 +214,7 @@ class DataModelLaw(Finding):
 
     def _ratio_sentence(self) -> str:
         if not self.fit.has_optimum:
-            return "One of the two terms has no weight in the fit, so no best ratio exists yet."
+            return "No best ratio exists yet: none lies within reach of the measured ones."
         best, further = (self.fit.optimum(m * self.largest_budget) for m in (1, MULTIPLES[-1]))
         exact = best.ratio_exact
         counted = "" if exact is None else f", {with_ends(exact, '.2g')} under exact FLOPs"
@@ -214,12 +233,15 @@ class DataModelLaw(Finding):
 
     def _quantities(self) -> Iterator[Quantity]:
         mean: Fields = {"set": "mean", "sets": len(self.by_set)} if self.by_set else {}
-        yield from self._exponents(self.fit, mean)
+        yield from self._exponents(self.mean, mean)
         yield self.quantity("eta", _eta(self.fit), **mean)
         yield self.quantity("largest-budget", self.largest_budget, "FLOPs")
         if self.fit.has_optimum:
             for multiple in MULTIPLES:
                 yield from self._ratios(self.fit, multiple, mean)
+            if self.mean.chinchilla.has_optimum:
+                best = self.mean.chinchilla.optimum(self.largest_budget)
+                yield self.quantity("best-ratio", best.ratio, law="chinchilla", **mean)
             best = self.fit.optimum(self.largest_budget)
             if best.ratio_exact is not None:
                 change = best.ratio_exact.value / best.ratio.value
@@ -237,8 +259,9 @@ class DataModelLaw(Finding):
     def _of_sets(self) -> Iterator[Quantity]:
         """Exponents and ratio of every set, and the ratio of each two of them."""
         ratios = {}
-        for name, fitted in self.by_set.items():
-            yield from self._exponents(fitted, {"set": name})
+        for name, laws in self.by_set.items():
+            yield from self._exponents(laws, {"set": name})
+            fitted = laws.auto
             if fitted.has_optimum:
                 yield from self._ratios(fitted, 1, {"set": name})
                 ratios[name] = fitted.optimum(self.largest_budget).ratio.value
@@ -246,12 +269,12 @@ class DataModelLaw(Finding):
             # No interval: their runs are the same, and so their errors are not independent.
             yield self.quantity("ratio-of-sets", ratios[one] / ratios[other], set=one, base=other)
 
-    def _without_long(self, short: Fit) -> Iterator[Quantity]:
+    def _without_long(self, short: Laws) -> Iterator[Quantity]:
         """At the same budget, though without the long horizons it may not have been reached."""
         yield from self._exponents(short, {"without": "long horizons"})
-        if not (self.fit.has_optimum and short.has_optimum):
+        if not (self.fit.has_optimum and short.auto.has_optimum):
             return
-        with_long, without = (f.optimum(self.largest_budget).ratio for f in (self.fit, short))
+        with_long, without = (f.optimum(self.largest_budget).ratio for f in (self.fit, short.auto))
         yield self.quantity("best-ratio", without, without="long horizons")
         if (wide := _width(with_long)) and (wider := _width(without)):
             yield self.quantity("width-without-long", wider / wide, "of ln D/N")
@@ -264,9 +287,10 @@ class DataModelLaw(Finding):
         if optimum.ratio_exact is not None:
             yield self.quantity("best-ratio", optimum.ratio_exact, **of, flops="exact")
 
-    def _exponents(self, fitted: Fit, of: Fields) -> Iterator[Quantity]:
+    def _exponents(self, laws: Laws, of: Fields) -> Iterator[Quantity]:
         for name in ("alpha", "beta"):
-            yield self.quantity("exponent", coefficient(fitted, name), coefficient=name, **of)
+            found = coefficient(laws.chinchilla, name)
+            yield self.quantity("exponent", found, coefficient=name, **of)
 
 
 def data_model_laws(records: Records) -> tuple[DataModelLaw, ...]:
@@ -283,9 +307,9 @@ def _data_model_law(records: Records, experiment: ScalingExperiment) -> DataMode
     runs = records.of(experiment.name)
     refused: list[tuple[str, FitError]] = []
 
-    def attempt(which: str, runs: Sequence[Run], on: str | None = None) -> Fit | None:
+    def attempt(which: str, runs: Sequence[Run], on: str | None = None) -> Laws | None:
         try:
-            return _fit(runs, on, which)
+            return _laws(runs, on, which)
         except FitError as why:
             refused.append((which, why))
             return None
@@ -299,16 +323,16 @@ def _data_model_law(records: Records, experiment: ScalingExperiment) -> DataMode
     short = attempt("without the long horizons", usual) if len(usual) < len(runs) else None
     return DataModelLaw(
         experiment=experiment.name,
-        fit=mean,
-        by_set={name: fitted for name, fitted in by_set.items() if fitted is not None},
+        mean=mean,
+        by_set={name: laws for name, laws in by_set.items() if laws is not None},
         short=short,
         forecast=forecast_result(records, runs),
         refused=tuple(refused),
     )
 
 
-def _fit(runs: Sequence[Run], on: str | None, which: str) -> Fit:
-    """The law of one set's loss or the mean's: per byte where bytes are known, else per token."""
+def _laws(runs: Sequence[Run], on: str | None, which: str) -> Laws:
+    """The laws of one set's loss or the mean's: per byte where bytes are known, else per token."""
     nats = [run.loss if on is None else run.losses[on] for run in runs]
     bits = [run.bits_per_byte if on is None else run.bits_per_byte_by_set.get(on) for run in runs]
     in_bytes = [each * math.log(2) for each in bits if each is not None]
@@ -319,7 +343,10 @@ def _fit(runs: Sequence[Run], on: str | None, which: str) -> Fit:
         filters=("decayed", "finished", which),
     )
     unit = "nats per byte" if per_byte else "nats per token"
-    return fit(table.stated(loss_unit=unit, params_convention="non-embedding"), level=LEVEL)
+    table = table.stated(loss_unit=unit, params_convention="non-embedding")
+    return Laws(
+        auto=fit(table, "auto", level=LEVEL), chinchilla=fit(table, "chinchilla", level=LEVEL)
+    )
 
 
 def _tokens(run: Run, horizons: Iterable[Duration]) -> set[float]:
@@ -336,7 +363,6 @@ def _width(interval: Interval) -> float | None:
 
 
 def _eta(fitted: Fit) -> Interval:
-    """N/D of the best split grows as C^eta: eta = (beta - alpha) / (alpha + beta) = 2a - 1."""
-    low, high = fitted.intervals.get("a", NO_INTERVAL)
-    alpha, beta = fitted.coefficients["alpha"], fitted.coefficients["beta"]
-    return Interval((beta - alpha) / (alpha + beta), 2 * low - 1, 2 * high - 1)
+    """N/D of the best split grows as C^eta: eta = 2a - 1."""
+    a, _ = fitted.exponents
+    return Interval(2 * a.value - 1, 2 * a.low - 1, 2 * a.high - 1)

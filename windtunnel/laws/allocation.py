@@ -11,12 +11,14 @@ import numpy as np
 
 from windtunnel.errors import FitError
 from windtunnel.laws.chinchilla import DataConstrained
+from windtunnel.laws.frontier import vertex
 from windtunnel.laws.interval import Interval, Optimum, beyond, decades_beyond, quantiles
 from windtunnel.laws.result import Fit
-from windtunnel.laws.table import Floats
 
 # A budget so far from the fitted ones is no answer but a slope too flat to turn around.
 MOST_DECADES = 12
+# With a misfit, further from the fitted budgets there is nothing to say.
+CROSSING_DECADES, CROSSING_POINTS = 4, 97
 
 
 def optimum(
@@ -72,16 +74,8 @@ def optimum(
 
 
 def _budget_for(fitted: Fit, name: str, value: float) -> float:
-    """The budget whose optimum has this size, data or ratio: each is a power of C."""
-    law, vector = fitted.form, fitted.form.vector
-    log_n, log_d = law.log_optimum(vector, 1.0, flop_factor=fitted.flop_factor)
-    a, b = law.split(vector)
-    at_one, slope = {
-        "params": (log_n, a),
-        "tokens": (log_d, b),
-        "ratio": (log_d - log_n, b - a),
-    }[name]
-    log_flops = (math.log(value) - float(at_one)) / float(slope) if slope else math.inf
+    """The budget whose optimum has this size, data or ratio."""
+    log_flops = (_crossing if fitted.misfit else _power)(fitted, name, math.log(value))
     middle = math.log(math.prod(fitted.domain["flops"])) / 2
     if not abs(log_flops - middle) < MOST_DECADES * math.log(10):
         word = "tokens per param" if name == "ratio" else name
@@ -93,6 +87,33 @@ def _budget_for(fitted: Fit, name: str, value: float) -> float:
             value=value,
         )
     return math.exp(log_flops)
+
+
+def _power(fitted: Fit, name: str, wanted: float) -> float:
+    """Ln C of a law in which size, data and ratio are powers of C; infinite without a slope."""
+    law, vector = fitted.form, fitted.form.vector
+    log_n, log_d = law.log_optimum(vector, 1.0, flop_factor=fitted.flop_factor)
+    a, b = law.split(vector)
+    at_one, slope = {
+        "params": (log_n, a),
+        "tokens": (log_d, b),
+        "ratio": (log_d - log_n, b - a),
+    }[name]
+    return (wanted - float(at_one)) / float(slope) if slope else math.inf
+
+
+def _crossing(fitted: Fit, name: str, wanted: float) -> float:
+    """Ln C at which the frontier first crosses what is wanted; infinite where it does not."""
+    low, high = (math.log10(end) for end in fitted.domain["flops"])
+    flops = np.logspace(low - CROSSING_DECADES, high + CROSSING_DECADES, CROSSING_POINTS)
+    log_n, log_d = (each[0] for each in fitted.splits(flops))
+    reached = {"params": log_n, "tokens": log_d, "ratio": log_d - log_n}[name] - wanted
+    (at,) = np.nonzero(np.diff(np.sign(reached)))
+    if not at.size:
+        return math.inf
+    first = int(at[0])
+    share = reached[first] / (reached[first] - reached[first + 1])
+    return float(np.log(flops[first]) + share * np.log(flops[first + 1] / flops[first]))
 
 
 def _forced(fitted: Fit, flops: float, name: str, value: float) -> Optimum:
@@ -148,7 +169,7 @@ def repeated_optimum(fitted: Fit, flops: float, unique_tokens: float) -> Optimum
     cells = flops / fitted.flop_factor
     params = np.exp(log_params + np.linspace(-SEARCH_SPAN, SEARCH_SPAN, POINTS))
     inputs = np.stack([params, cells / params, np.full(POINTS, unique_tokens)])
-    best = _lowest(form.values(np.concatenate([form.vector[None], fitted.draws]), inputs))
+    best = vertex(form.values(np.concatenate([form.vector[None], fitted.draws]), inputs))
     size = np.exp(np.interp(best, np.arange(POINTS), np.log(params)))
     spans = (size, cells / size, cells / size**2)
     found = [Interval(float(x[0]), *quantiles(x[1:], fitted.level)) for x in spans]
@@ -162,12 +183,3 @@ def repeated_optimum(fitted: Fit, flops: float, unique_tokens: float) -> Optimum
         extrapolates=abs(decades_beyond(flops, fitted.domain["flops"])),
         warnings=(outside,) if outside else (),
     )
-
-
-def _lowest(loss: Floats) -> Floats:
-    """Position of the minimum along the last axis of (S, P), refined by a parabola."""
-    at = np.clip(np.argmin(loss, axis=1), 1, loss.shape[1] - 2)
-    left, middle, right = (loss[np.arange(len(loss)), at + k] for k in (-1, 0, 1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        shift = np.nan_to_num(0.5 * (left - right) / (left - 2 * middle + right))
-    return np.asarray(at + np.clip(shift, -1, 1))

@@ -1,5 +1,6 @@
 """Baseline forecasts without a law: the loss of the nearest size, and a power law in compute."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,6 +9,14 @@ from numpy.typing import ArrayLike
 
 from windtunnel.errors import FitError
 from windtunnel.laws.table import Floats, Table
+
+
+def baselines(rest: Table, held: Table) -> dict[str, Floats]:
+    """Forecasts by name of the runs that are held out, from the others, that need no law."""
+    found = {"nearest size at that D/N": nearest_size(rest, held.params, held.tokens)}
+    with contextlib.suppress(FitError):  # no run improves on the cheapest
+        found["power law in compute"] = compute_line(rest, held.params, held.tokens)
+    return found
 
 
 def nearest_size(table: Table, params: ArrayLike, tokens: ArrayLike) -> Floats:

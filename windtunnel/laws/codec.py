@@ -11,6 +11,7 @@ import numpy as np
 
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.interval import HoldOut, Influence, Interval, LeaveOneOut, Optimum
+from windtunnel.laws.misfit import Basis, MisfitDraws
 from windtunnel.laws.schema import as_number
 from windtunnel.laws.table import Floats
 
@@ -112,6 +113,39 @@ def read_rule(content: dict[str, Any]) -> ExactRule:
         np.array(content["log_params"], np.float64),
         np.array(content["log_excess"], np.float64),
         content["flop_factor"],
+    )
+
+
+def misfit_document(misfit: MisfitDraws, draws: int | None) -> dict[str, Any]:
+    """A misfit as plain data, of the first `draws` draws (None: all)."""
+    columns = np.column_stack([misfit.amplitude, misfit.sigma_size, misfit.weights])
+    return {
+        "middle": list(misfit.basis.middle),
+        "span": list(misfit.basis.span),
+        "knots": [knots.tolist() for knots in misfit.basis.knots],
+        "forms": list(misfit.forms),
+        "widening": dict(misfit.widening),
+        "reach": misfit.reach,
+        "form": misfit.form[:draws].tolist(),
+        "draws": rounded(columns[:draws]),
+    }
+
+
+def read_misfit(content: dict[str, Any]) -> MisfitDraws:
+    """The misfit of a written fit."""
+    middle, span = content["middle"], content["span"]
+    first, second = (np.array(knots, np.float64) for knots in content["knots"])
+    basis = Basis((middle[0], middle[1]), (span[0], span[1]), (first, second))
+    draws = read_draws(content["draws"], basis.size + 2)
+    return MisfitDraws(
+        basis=basis,
+        weights=draws[:, 2:],
+        amplitude=draws[:, 0],
+        sigma_size=draws[:, 1],
+        form=np.array(content["form"], np.intp),
+        forms=tuple(content["forms"]),
+        widening=content["widening"],
+        reach=content["reach"],
     )
 
 

@@ -301,7 +301,8 @@ def of_noise(
             "because little is known. Add seeds",
             trunk_df=float(noise.trunk_df),
         )
-    yield from _non_monotone(point, table)
+    if "tokens" in point.problem.law.inputs and not point.exact:
+        yield from non_monotone(point.residual, table)
 
 
 def of_sizes(
@@ -333,14 +334,15 @@ def of_sizes(
             probability=chance,
         )
     elif not layout.spare.size:
-        yield from _above_the_others(point, table)
+        yield from under_tuned(point.residual, table)
 
 
-def _above_the_others(point: Point, table: Table) -> Iterator[Diagnostic]:
+def under_tuned(residual: Floats, table: Table) -> Iterator[Diagnostic]:
+    """The warning about a size far above the law; `residual` (R,) is of ln loss."""
     sizes = np.unique(table.params)
     if not FEW_SIZES - 1 <= sizes.size <= table.rows / 2:
         return
-    means = np.array([point.residual[table.params == size].mean() for size in sizes])
+    means = np.array([residual[table.params == size].mean() for size in sizes])
     worst = int(np.argmax(means))
     # Sizes share a law, so their mean residuals scatter by the noise between trunks and no more.
     spread = 1.4826 * float(np.median(np.abs(np.delete(means, worst))))
@@ -356,15 +358,13 @@ def _above_the_others(point: Point, table: Table) -> Iterator[Diagnostic]:
         )
 
 
-def _non_monotone(point: Point, table: Table) -> Iterator[Diagnostic]:
+def non_monotone(residual: Floats, table: Table) -> Iterator[Diagnostic]:
     """Loss that rises along a trunk (or a size) by more than steps usually miss the law."""
-    if "tokens" not in point.problem.law.inputs or point.exact:
-        return
     keys = table.trunk if table.has_trunks else table.params
     order = np.lexsort((table.tokens, np.unique(keys, return_inverse=True)[1]))
     along = keys[order][1:] == keys[order][:-1]
     rise = np.diff(np.log(table.loss[order]))[along]
-    miss = np.diff(point.residual[order])[along]
+    miss = np.diff(residual[order])[along]
     if not miss.size:
         return
     usual = 1.4826 * float(np.median(np.abs(miss)))
@@ -455,8 +455,12 @@ def of_intervals(
                     low=float(low[k]),
                     high=float(high[k]),
                 )
-    if ratio is None:
-        return
+    if ratio is not None:
+        yield from of_ratio(ratio)
+
+
+def of_ratio(ratio: Span) -> Iterator[Diagnostic]:
+    """The warning about a wide interval of the optimal D/N."""
     width = ratio[1] / ratio[0] if ratio[0] > 0 else np.inf
     if not width <= MAX_RATIO_WIDTH:
         yield Diagnostic(
@@ -519,20 +523,28 @@ def of_influence(
             return
 
 
-def of_use(law: type[Law], optimum: Mapping[str, float], domain: Mapping[str, Span],
-           held: HoldOut | None, level: float) -> Iterator[Diagnostic]:  # fmt: skip
-    """Warnings about extrapolation and the hold-out; `optimum` is at the largest budget."""
-    if law.allocates and optimum:
-        outside = beyond("optimal D/N", optimum["ratio"], domain["ratio"], "ratio-outside")
-        if outside:
-            yield outside
-        for name in ("params", "tokens"):
-            if abs(decades_beyond(optimum[name], domain[name])) < MAX_DECADES:
-                continue
-            found = beyond(f"optimal {name} at the largest budget", optimum[name], domain[name])
-            if found:
-                yield found
-    if held is not None and held.inside is False and not np.isnan([held.low, held.high]).any():
+def of_use(
+    law: type[Law], optimum: Mapping[str, float], domain: Mapping[str, Span]
+) -> Iterator[Diagnostic]:
+    """Warnings about extrapolation; `optimum` is at the largest budget."""
+    if not (law.allocates and optimum):
+        return
+    outside = beyond("optimal D/N", optimum["ratio"], domain["ratio"], "ratio-outside")
+    if outside:
+        yield outside
+    for name in ("params", "tokens"):
+        if abs(decades_beyond(optimum[name], domain[name])) < MAX_DECADES:
+            continue
+        found = beyond(f"optimal {name} at the largest budget", optimum[name], domain[name])
+        if found:
+            yield found
+
+
+def of_holdout(held: HoldOut | None, level: float) -> Iterator[Diagnostic]:
+    """Warnings about a forecast that missed, or that needed no law."""
+    if held is None:
+        return
+    if held.inside is False and not np.isnan([held.low, held.high]).any():
         yield Diagnostic(
             "holdout-missed",
             f"held-out {held.what} missed: the forecast was {held.error:+.2%} off, expected "
@@ -544,27 +556,43 @@ def of_use(law: type[Law], optimum: Mapping[str, float], domain: Mapping[str, Sp
         )
     # Rows of a trunk err together, so trunks are what a share is judged by: three standard errors.
     # Where draws ran out of what a float holds, there is no interval to lie inside of.
-    known = held is not None and not np.isnan([ends for _, _, *ends in held.points]).any()
-    if held is not None and held.covered is not None and known:
+    known = not np.isnan([ends for _, _, *ends in held.points]).any()
+    if held.covered is not None and known:
         least = level - 3 * np.sqrt(level * (1 - level) / held.trunks)
         if held.covered < least:
             yield Diagnostic(
                 "holdout-missed",
-                f"{held.covered:.0%} of the {held.rows} held-out rows lie inside their own "
-                f"{level:.0%} prediction intervals: they are noisier than the rest, or bend away",
+                f"{held.covered:.0%} of the {len(held.points)} held out ({held.what}) lie inside "
+                f"their own {level:.0%} prediction intervals: they are noisier than the rest, or "
+                "bend away",
                 covered=held.covered,
-                rows=held.rows,
+                rows=len(held.points),
                 level=level,
+            )
+    for name, error in held.baselines.items():
+        if error < held.mean_relative_error:
+            yield Diagnostic(
+                "baseline-better",
+                f"{name}, which needs no law, forecasts the {held.what} better: it is off by "
+                f"{error:.2%} on average, the law by {held.mean_relative_error:.2%}",
+                baseline=name,
+                held=held.what,
+                error=held.mean_relative_error,
+                baseline_error=error,
             )
 
 
 __all__ = [
+    "non_monotone",
+    "of_holdout",
     "of_influence",
     "of_intervals",
     "of_noise",
+    "of_ratio",
     "of_rows",
     "of_search",
     "of_sizes",
     "of_table",
     "of_use",
+    "under_tuned",
 ]

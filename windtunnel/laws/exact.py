@@ -4,13 +4,16 @@ The law L(N, D) does not depend on FLOPs; only the size that a budget buys does.
 operations that dominate in small models, so its optimal model is too small (design.md, section 2).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from windtunnel.laws import frontier
 from windtunnel.laws.chinchilla import Chinchilla, Coupled
-from windtunnel.laws.interval import Interval, quantiles
+from windtunnel.laws.interval import Interval, Span, quantiles
+from windtunnel.laws.misfit import MisfitDraws
 from windtunnel.laws.table import Floats, Table
 
 SEARCH_DECADES = 1.5
@@ -75,6 +78,33 @@ def exact_ratio(
     return Interval(float(ratio[0]), *quantiles(ratio[1:], level))
 
 
+def exact_ratio_with_misfit(
+    form: Coupled,
+    draws: Floats,
+    misfit: MisfitDraws,
+    rule: ExactRule,
+    *,
+    log_params: float,
+    flops: float,
+    domain: Mapping[str, Span],
+    level: float,
+) -> Interval:
+    """As `exact_ratio`, of law and misfit together; the value is the median over the draws.
+
+    `log_params` is ln N of the optimum at `flops` under k N D.
+    """
+    log_cost = np.log(flops * float(rule.over_rule(np.atleast_1d(log_params))[0]))
+    log_cells = log_cost - np.log(rule.flop_factor)
+    log_n = (log_cells - frontier.ratios(domain)) / 2
+    log_d = log_cells - log_n - np.log(rule.over_rule(log_n))
+    at = frontier.minimum(frontier.curves(form, draws, misfit, log_n, log_d))
+    places = np.arange(log_n.size)
+    log_ratio = np.interp(at, places, log_d - log_n, left=-np.inf, right=np.inf)
+    with np.errstate(over="ignore"):
+        ratio = np.exp(log_ratio)
+    return Interval(float(np.median(ratio)), *quantiles(ratio, level))
+
+
 def _search(coefficients: Floats, centre: Floats, rule: ExactRule, cost: float) -> Floats:
     """Ln D/N of lowest loss on a grid of ln N around `centre`, refined by a parabola."""
     span = SEARCH_DECADES * np.log(10)
@@ -85,10 +115,5 @@ def _search(coefficients: Floats, centre: Floats, rule: ExactRule, cost: float) 
     _, a, b, alpha, beta = (column[:, None] for column in coefficients.T[:5])
     with np.errstate(over="ignore"):
         loss = a * np.exp(-alpha * log_n) + b * np.exp(-beta * log_d)
-    best = np.clip(np.argmin(loss, axis=1), 1, SEARCH_POINTS - 2)
-    each = np.arange(len(best))
-    left, middle, right = (loss[each, best + k] for k in (-1, 0, 1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        shift = np.nan_to_num(0.5 * (left - right) / (left - 2 * middle + right))
-    at = centre + offsets[best] + np.clip(shift, -1, 1) * (offsets[1] - offsets[0])
-    return np.asarray(log_cells - 2 * at - np.log(rule.over_rule(at)))
+    best = centre - span + frontier.vertex(loss) * (offsets[1] - offsets[0])
+    return np.asarray(log_cells - 2 * best - np.log(rule.over_rule(best)))

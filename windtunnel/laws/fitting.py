@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from windtunnel.errors import ColumnError, ConfigError, Diagnostic, FitError, did_you_mean
 from windtunnel.laws.conditions import Condition, whole_trunks
+from windtunnel.laws.forms import Law
 from windtunnel.laws.interval import Interval
 from windtunnel.laws.powers import Power2
 from windtunnel.laws.registry import OF_CURVES, TWO_STEP, law_named
@@ -20,13 +22,16 @@ from windtunnel.laws.two_step.fitting import fit_two_step
 from windtunnel.laws.two_step.isoflop import Reading
 from windtunnel.laws.validation import Chosen
 
+MIN_DRAWS = 50
+"""Of law `auto`: fewer have no 90% interval."""
+
 # Columns that must be numbers; others that are not are left aside.
 NUMBERS = ("params", "tokens", "loss", "flops", "x", "y", "z", "lr", "batch_tokens", "score")
 
 
 def fit(
     table: Table | Mapping[str, ArrayLike],
-    law: str = "chinchilla",
+    law: str | None = None,
     *,
     objective: ObjectiveName | None = None,
     delta: float | Literal["auto"] | None = None,
@@ -44,7 +49,7 @@ def fit(
     Args:
         table: a Table, or columns by the law's names (a dict of arrays, a DataFrame); text columns
             `trunk`, `run`, `execution` and the flag `decayed` are taken as what they are.
-        law: one of `LAWS`.
+        law: one of `LAWS`; None: see `default_law`.
         objective: `huber-log` or `mse-log` of ln(predicted / measured), `huber` or `mse` of the
             difference. Sums over rows. None: `huber-log`, or `huber` where noise is additive.
         delta: where Huber turns linear, in the residual's unit. `auto`: 1.345 sigma, measured from
@@ -83,6 +88,9 @@ def fit(
             value=intervals,
             known=list(METHODS),
         )
+    if law is None:
+        options = {"objective": objective, "delta": delta, "fix": fix, "tie": tie}
+        law = default_law(intervals=intervals, bootstrap=bootstrap, **options)
     known, incomplete = as_table(table)
     held, cut = _held(known, holdout)
     rows, mixed = (known, ()) if law in OF_CURVES else decayed_only(known)
@@ -99,39 +107,74 @@ def fit(
         seed=seed,
         level=level,
     )
-    if law in TWO_STEP:
-        if objective is not None or delta is not None:
-            raise FitError(
-                "contradicting-options",
-                f"{law} is found in stages: it has no objective and no delta to choose",
-                law=law,
-                options=["objective", "delta"],
-            )
-        return fit_two_step(rows, law, settings, held, interpolate).warned(*diagnostics)
-    if law == "auto":
-        given = {"objective": objective, "delta": delta, "fix": fix, "tie": tie}
-        extra = [name for name, value in given.items() if value]
-        if intervals != METHODS[0]:
-            extra.append("intervals")
-        if extra:
-            raise FitError(
-                "contradicting-options",
-                f"law auto has forms and intervals of its own: it takes no {extra[0]}; --law "
-                "coupled or chinchilla does",
-                law=law,
-                options=extra,
-            )
-        from windtunnel.laws.auto.fitting import fit_auto  # loads scipy's optimizer
+    # These matrices are small: more threads of BLAS would only wait for each other.
+    with threadpool_limits(1, "blas"):
+        if law in TWO_STEP:
+            _require_none(law, objective=objective, delta=delta)
+            found = fit_two_step(rows, law, settings, held, interpolate)
+        elif law == "auto":
+            method = None if intervals == METHODS[0] else intervals
+            _require_none(law, objective=objective, delta=delta, fix=fix, tie=tie, intervals=method)
+            if bootstrap < MIN_DRAWS:
+                raise FitError(
+                    "out-of-range",
+                    f"bootstrap = {bootstrap}: law auto needs at least {MIN_DRAWS} draws, since "
+                    "its forecasts are made of them",
+                    option="bootstrap",
+                    value=bootstrap,
+                    low=MIN_DRAWS,
+                )
+            from windtunnel.laws.auto.fitting import fit_auto  # loads scipy's optimizer
 
-        return fit_auto(rows, settings, held).warned(*diagnostics)
-    form = law_named(law)
-    if objective is None and not form.multiplicative:
+            found = fit_auto(rows, settings, held)
+        else:
+            found = _regressed(rows, law_named(law), settings, held, objective, delta)
+    return found.warned(*diagnostics)
+
+
+def default_law(*, intervals: str, bootstrap: int, **options: object) -> str:
+    """The law where none is named: `auto`, or `chinchilla` for options that `auto` does not take.
+
+    These are `objective`, `delta`, `fix`, `tie`, other `intervals` than two-level, and a
+    `bootstrap` below `MIN_DRAWS`.
+    """
+    takes = not any(options.values()) and intervals == METHODS[0] and bootstrap >= MIN_DRAWS
+    return "auto" if takes else "chinchilla"
+
+
+def _require_none(law: str, **options: object) -> None:
+    """Refuse options that a law would ignore.
+
+    Raises:
+        FitError: one of them is given.
+    """
+    if given := [name for name, value in options.items() if value]:
+        raise FitError(
+            "contradicting-options",
+            f"law {law} takes no {given[0]}: it has its own way; --law coupled or chinchilla has "
+            "the choice",
+            law=law,
+            options=given,
+        )
+
+
+def _regressed(
+    table: Table,
+    law: type[Law],
+    settings: Settings,
+    holdout: Chosen,
+    objective: ObjectiveName | None,
+    delta: float | Literal["auto"] | None,
+) -> Fit:
+    if objective is None and not law.multiplicative:
         settings = dataclasses.replace(settings, objective="huber")
-    if form is Power2 and delta is None:  # 1e-3 is of a loss, and this is of a rate or a batch
+    if law is not Power2:
+        return regress(table, law, settings, holdout)
+    if delta is None:  # 1e-3 is of a loss, and this is of a rate or a batch
         settings = dataclasses.replace(settings, delta="auto")
-    if form is Power2 and "loss" in rows:
-        return fit_optima(rows, settings).warned(*diagnostics)
-    return regress(rows, form, settings, held).warned(*diagnostics)
+    if "loss" in table:
+        return fit_optima(table, settings)
+    return regress(table, law, settings, holdout)
 
 
 def predict(fitted: Fit, *inputs: float, trunks: float = 1, **named: float) -> Interval:

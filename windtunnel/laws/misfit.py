@@ -9,23 +9,29 @@ stand for values at knots. What the knots leave open is a variance of its own.
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import cached_property
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from windtunnel.laws.codec import rounded
 from windtunnel.laws.interval import decades_beyond
 from windtunnel.laws.table import Floats
 
 KNOTS = 5
 """Along each axis of the table."""
 
+SEED = 20
+"""Of weights that no row decides: the same at every call, so that curves do not jump."""
+
 NARROWEST = 1.0
 """Shortest axis, in ln units: a table of one size has none."""
 
 HALF = 0.5
 """Of an axis: there, each part of the function has the standard deviation `amplitude`."""
+
+OUTER = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
+"""Where further knots lie beyond the table, in its widths."""
 
 MIDDLE = 1e-3
 """A knot this near to the middle says nothing, since the function is 0 there."""
@@ -74,17 +80,26 @@ class Basis:
         whole = unit**2 * (np.abs(u) ** 3 + np.abs(v) ** 3) / 3 + product[:, 0] ** 2
         return found, np.maximum(whole - np.sum(found**2, axis=1), 0.0)
 
-    def document(self) -> dict[str, Any]:
-        """The frame as JSON data."""
-        return {
-            "middle": list(self.middle),
-            "span": list(self.span),
-            "knots": [knots.tolist() for knots in self.knots],
-        }
+    def wider(self) -> Self:
+        """More knots, between these and beyond them, so that little is left open for long.
+
+        The features of these knots stay as they are, and those of the others come after them.
+        """
+        first, second = (np.concatenate([each, _more(each)]) for each in self.knots)
+        return dataclasses.replace(self, knots=(first, second))
 
 
 def _knots(axis: Floats) -> Floats:
     found = np.linspace(axis.min(), axis.max(), KNOTS)
+    return np.asarray(found[np.abs(found) > MIDDLE])
+
+
+def _more(knots: Floats) -> Floats:
+    """Knots in the middle between knots, and at `OUTER` beyond the ends."""
+    ends = np.append(knots, 0.0)
+    grid = np.linspace(ends.min(), ends.max(), KNOTS)
+    outer = np.array(OUTER)
+    found = np.concatenate([(grid[1:] + grid[:-1]) / 2, ends.min() - outer, ends.max() + outer])
     return np.asarray(found[np.abs(found) > MIDDLE])
 
 
@@ -127,12 +142,32 @@ class MisfitDraws:
 
     def draw(self, params: Floats, tokens: Floats, rng: np.random.Generator) -> Floats:
         """Values (S, R) at new runs, those of one size with its shared part."""
-        features, variance = self.basis.features(params, tokens)
+        basis, weights = self._extended
+        features, variance = basis.features(params, tokens)
         normal = rng.standard_normal((self.amplitude.size, params.size))
         rest = np.sqrt(variance) * normal * self.amplitude[:, None]
         _, size = np.unique(params, return_inverse=True)
         shared = rng.standard_normal((self.amplitude.size, size.max() + 1))[:, size]
-        return np.asarray(self.weights @ features.T + rest + self.sigma_size[:, None] * shared)
+        return np.asarray(weights @ features.T + rest + self.sigma_size[:, None] * shared)
+
+    def along(self, log_params: Floats, log_tokens: Floats) -> Floats:
+        """Values (S, P) along points: smooth, without what the runs of one size share."""
+        basis, weights = self._extended
+        features, _ = basis.features(np.exp(log_params), np.exp(log_tokens))
+        return np.asarray(weights @ features.T)
+
+    @cached_property
+    def _extended(self) -> tuple[Basis, Floats]:
+        """The wider basis and its weights (S, M'); those that no row decides are drawn."""
+        wide = self.basis.wider()
+        rng = np.random.default_rng(SEED)
+        parts, start = [], 0
+        for few, many in zip(self.basis.knots, wide.knots, strict=True):
+            parts.append(self.weights[:, start : start + few.size])
+            normal = rng.standard_normal((self.amplitude.size, many.size - few.size))
+            parts.append(self.amplitude[:, None] * normal)
+            start += few.size
+        return wide, np.concatenate([*parts, self.weights[:, start:]], axis=1)
 
     def widened(self, draws: Floats, beyond: Mapping[str, Floats]) -> Floats:
         """Draws (S, R), spread about their medians by `decades_by_axis` beyond the table."""
@@ -169,37 +204,6 @@ class MisfitDraws:
             sigma_size=np.concatenate([each.sigma_size for each in parts]),
             form=np.concatenate([each.form for each in parts]),
         )
-
-    @classmethod
-    def of_document(cls, content: Mapping[str, Any]) -> Self:
-        """The misfit that `document` wrote."""
-        middle, span = content["middle"], content["span"]
-        first, second = (np.array(knots, np.float64) for knots in content["knots"])
-        basis = Basis((middle[0], middle[1]), (span[0], span[1]), (first, second))
-        draws = np.array(content["draws"], np.float64).reshape(-1, basis.size + 2)
-        return cls(
-            basis=basis,
-            weights=draws[:, 2:],
-            amplitude=draws[:, 0],
-            sigma_size=draws[:, 1],
-            form=np.array(content["form"], np.intp),
-            forms=tuple(content["forms"]),
-            widening=content["widening"],
-            reach=content["reach"],
-        )
-
-    def document(self, *, draws: int | None = None) -> dict[str, Any]:
-        """The misfit as JSON data, of the first `draws` draws."""
-        return {
-            **self.basis.document(),
-            "forms": list(self.forms),
-            "widening": dict(self.widening),
-            "reach": self.reach,
-            "form": self.form[:draws].tolist(),
-            "draws": rounded(
-                np.column_stack([self.amplitude, self.sigma_size, self.weights])[:draws]
-            ),
-        }
 
 
 def decades_by_axis(

@@ -36,13 +36,12 @@ def enough(law: type[Law], table: Table, keep: NDArray[np.bool_], coefficients: 
     return wide and int(keep.sum()) > coefficients
 
 
-def require_identified(problem: Problem, table: Table) -> None:
-    """Refuse a table that cannot carry the law, and say what to add.
+def require_identified(law: type[Law], table: Table, coefficients: int) -> None:
+    """Refuse a table that cannot carry a law with so many coefficients, and say what to add.
 
     Raises:
         FitError: too few rows or distinct values, or two inputs that are one.
     """
-    law, coefficients = problem.law, len(problem.coordinates.free)
     for name, least in law.distinct.items():
         distinct = np.unique(table[name]).size
         if distinct < least:

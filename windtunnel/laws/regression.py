@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from windtunnel.errors import Diagnostic, FitError
 from windtunnel.laws import diagnostics, profile
-from windtunnel.laws.baselines import compute_line, nearest_size
+from windtunnel.laws.baselines import baselines
 from windtunnel.laws.bootstrap import Resamples, resample, resample_cases, without
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.forms import Law
@@ -29,7 +30,14 @@ from windtunnel.laws.problem import Problem
 from windtunnel.laws.result import Fit
 from windtunnel.laws.solver import ObjectiveName
 from windtunnel.laws.table import Floats, Table
-from windtunnel.laws.validation import Chosen, held_out_rows, hold_out, influence
+from windtunnel.laws.validation import (
+    Chosen,
+    held_out_rows,
+    hold_out,
+    influence,
+    no_holdout,
+    other_top,
+)
 
 Method = Literal["two-level", "case", "profile", "none"]
 METHODS: tuple[Method, ...] = ("two-level", "case", "profile", "none")
@@ -74,6 +82,7 @@ def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -
         p = lack_of_fit(point.residual, point.tangent, cells, trunks, rng=rng)
     leave_one_out = influence(point, table)
     held, missing = _held(table, law, holdout, settings, rng)
+    further = _held_by_compute(table, law, holdout, settings, rng)
     domain = domain_of(law, table)
     scaled = law.in_units(resamples.draws, problem.units) if len(resamples.draws) else np.empty(0)
     warnings = (
@@ -83,7 +92,9 @@ def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -
         *diagnostics.of_sizes(point, found.base, table, found.layout, found.posterior),
         *diagnostics.of_intervals(law, resamples, scaled, spans.get("ratio"), level=level),
         *diagnostics.of_influence(leave_one_out, spans, _without_outliers(table, point)),
-        *diagnostics.of_use(law, _best(table, point), domain, held, level),
+        *diagnostics.of_use(law, _best(table, point), domain),
+        *diagnostics.of_holdout(held, level),
+        *diagnostics.of_holdout(further, level),
         *missing,
     )
     trunks_per_cell = np.bincount(np.unique(np.stack([cells, trunks]), axis=1)[0])
@@ -120,6 +131,7 @@ def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -
         filters=table.filters,
         dropped=table.dropped,
         holdout=held,
+        holdout_by_compute=further,
         influence=leave_one_out,
         warnings=warnings,
         seed=settings.seed,
@@ -149,7 +161,7 @@ def _explain(
     table: Table, law: type[Law], settings: Settings, rng: np.random.Generator
 ) -> _Explained:
     problem = Problem.of(law, table, fixed=settings.fixed, tied=settings.tied)
-    require_identified(problem, table)
+    require_identified(law, table, len(problem.coordinates.free))
     point = best_point(problem, table, settings.objective, settings.delta)
     layout = Layout.of(law, table, len(problem.coordinates.free))
     base, posterior = _based(point, layout)
@@ -220,43 +232,53 @@ def _best(table: Table, point: Point) -> dict[str, float]:
 def _held(
     table: Table, law: type[Law], holdout: Chosen, settings: Settings, rng: np.random.Generator
 ) -> tuple[HoldOut | None, tuple[Diagnostic, ...]]:
-    """Fit the other trunks and predict these; where too few are left, a sentence instead."""
+    """Fit the other trunks and predict these; where too few are left, a diagnostic instead."""
     if holdout is None:
         return None, ()
-    largest = isinstance(holdout, str) and holdout == "largest"
     try:
         mask, what = held_out_rows(law, table, holdout)
-        rest, held = table.subset(~mask), table.subset(mask)
-        # A profile gives no draws to predict from; the hold-out then has the default's.
-        method: Method = "two-level" if settings.intervals == "profile" else settings.intervals
-        count = min(settings.bootstrap, 1000)
-        kept = dataclasses.replace(settings, intervals=method, bootstrap=count)
-        found = _explain(rest, law, kept, rng)
+        return _scored(table, law, mask, what, settings, rng), ()
     except FitError as error:
-        if not largest:
+        if not (isinstance(holdout, str) and holdout == "largest"):
             raise
-        return None, (
-            Diagnostic(
-                "no-holdout", f"no hold-out of the largest runs: {error}", reason=error.code
-            ),
-        )
-    baselines: dict[str, Floats] = {}
-    if law.inputs == ("params", "tokens"):
-        baselines["nearest size at that D/N"] = nearest_size(rest, held.params, held.tokens)
-        # Where no run improves on the cheapest there is no line to draw.
-        with contextlib.suppress(FitError):
-            baselines["power law in compute"] = compute_line(rest, held.params, held.tokens)
-    scored = hold_out(
+        return None, (no_holdout(error),)
+
+
+def _held_by_compute(
+    table: Table, law: type[Law], holdout: Chosen, settings: Settings, rng: np.random.Generator
+) -> HoldOut | None:
+    """The top of compute, where it is not the largest size; None where too few are left."""
+    if not law.allocates or (chosen := other_top(law, table, holdout)) is None:
+        return None
+    with contextlib.suppress(FitError):
+        return _scored(table, law, *chosen, settings, rng)
+    return None
+
+
+def _scored(
+    table: Table,
+    law: type[Law],
+    mask: NDArray[np.bool_],
+    what: str,
+    settings: Settings,
+    rng: np.random.Generator,
+) -> HoldOut:
+    rest, held = table.subset(~mask), table.subset(mask)
+    # A profile gives no draws to predict from; the hold-out then has the default's.
+    method: Method = "two-level" if settings.intervals == "profile" else settings.intervals
+    count = min(settings.bootstrap, 1000)
+    kept = dataclasses.replace(settings, intervals=method, bootstrap=count)
+    found = _explain(rest, law, kept, rng)
+    return hold_out(
         held,
         what,
         found.point.form,
         found.resamples,
         span=found.layout.span,
-        baselines=baselines,
+        baselines=baselines(rest, held) if law.inputs == ("params", "tokens") else {},
         level=settings.level,
         rng=rng,
     )
-    return scored, ()
 
 
 def _without_outliers(table: Table, point: Point) -> tuple[int, dict[str, float]]:

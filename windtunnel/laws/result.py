@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from windtunnel.errors import Diagnostic, FitError, did_you_mean
+from windtunnel.laws import frontier
 from windtunnel.laws.chinchilla import Chinchilla, Coupled
 from windtunnel.laws.codec import (
     FIT_AGAIN,
@@ -20,10 +22,12 @@ from windtunnel.laws.codec import (
     WRITE_ONE,
     holdout_document,
     influence_document,
+    misfit_document,
     optimum_document,
     read_draws,
     read_holdout,
     read_influence,
+    read_misfit,
     read_number,
     read_numbers,
     read_optional,
@@ -32,9 +36,10 @@ from windtunnel.laws.codec import (
     rounded,
     rule_document,
 )
-from windtunnel.laws.exact import ExactRule, exact_ratio
+from windtunnel.laws.exact import ExactRule, exact_ratio, exact_ratio_with_misfit
 from windtunnel.laws.forms import Formula
 from windtunnel.laws.interval import (
+    NO_INTERVAL,
     HoldOut,
     Influence,
     Interval,
@@ -83,6 +88,8 @@ class Fit:
         correlation: Pearson r of the logs of the first two inputs; None with one.
         dropped: (reason, rows) of what the table left out.
         worst: the rows farthest off the law: label and residual.
+        holdout_by_compute: of a law of size and data, that of the top of compute; `holdout` is
+            then of the largest size.
         inputs: of a study's fit, the `study`, its `experiments`, and `runs`, a fingerprint of their
             rows; empty for a table.
         details: the points of both steps of a two-step law (per budget, size or loss level).
@@ -131,6 +138,7 @@ class Fit:
     draws: Floats
     sigma_draws: Floats
     misfit: MisfitDraws | None = None
+    holdout_by_compute: HoldOut | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
 
@@ -145,6 +153,11 @@ class Fit:
         return self.form.coefficients
 
     @property
+    def holdouts(self) -> tuple[HoldOut, ...]:
+        """Every hold-out that was possible."""
+        return tuple(each for each in (self.holdout, self.holdout_by_compute) if each is not None)
+
+    @property
     def flop_rule(self) -> str:
         """The compute convention of every budget here, such as `6ND`."""
         return f"{self.flop_factor:g}ND"
@@ -154,7 +167,65 @@ class Fit:
         """Whether the law splits budgets and the fit gives weight to both terms."""
         if not self.form.allocates:
             return False
-        return bool(np.isfinite(self.form.log_optimum(self.form.vector, 1e18)[0]))
+        return bool(np.isfinite(self.splits(self.domain["flops"][1])[0][0]))
+
+    def splits(self, flops: ArrayLike) -> tuple[Floats, Floats]:
+        """Ln N and ln D of lowest loss at budgets (...), shapes (1 + S, ...).
+
+        First that of the law, or with a misfit the median, then those of the S draws.
+
+        Raises:
+            FitError: the law splits no budget.
+        """
+        budgets = np.asarray(flops, np.float64)
+        if self.misfit is None or not len(self.draws):
+            found = frontier.splits(
+                self.form, self.draws, budgets.ravel(), flop_factor=self.flop_factor
+            )
+        else:
+            found = frontier.splits_with_misfit(
+                self.form,
+                self.draws,
+                self.misfit,
+                budgets.ravel(),
+                flop_factor=self.flop_factor,
+                domain=self.domain,
+            )
+        first, second = (each.reshape(-1, *budgets.shape) for each in found)
+        return first, second
+
+    @property
+    def exponents(self) -> tuple[Interval, Interval]:
+        """A and b of N* ~ C^a and D* ~ C^b.
+
+        With a misfit, of the frontier between the middle and the largest fitted budget.
+
+        Raises:
+            FitError: the law splits no budget.
+        """
+        spans = (self.intervals.get(name, NO_INTERVAL) for name in ("a", "b"))
+        if self.misfit is None:
+            values = [float(each) for each in self.form.split(self.form.vector)]
+        else:
+            values = [float(each[0]) for each in frontier_exponents(self)]
+        first, second = (Interval(value, *ends) for value, ends in zip(values, spans, strict=True))
+        return first, second
+
+    def __call__(self, *inputs: ArrayLike) -> Floats:
+        """Output at inputs that broadcast, by the law; with a misfit, the median of both."""
+        if self.misfit is None or not len(self.draws):
+            return self.form(*inputs)
+        return np.asarray(np.median(self.curves(*inputs), axis=0))
+
+    def curves(self, *inputs: ArrayLike) -> Floats:
+        """Outputs (S, ...) of every draw of the law and its misfit, without the noise of runs."""
+        arrays = np.broadcast_arrays(*(np.asarray(each, np.float64) for each in inputs))
+        flat = np.stack([each.ravel() for each in arrays])
+        with np.errstate(all="ignore"):
+            found = self.form.values(self.draws, flat)
+            if self.misfit is not None:
+                found = found * np.exp(self.misfit.along(np.log(flat[0]), np.log(flat[1])))
+        return np.asarray(found).reshape(-1, *arrays[0].shape)
 
     def predict(self, *inputs: float, trunks: float = 1, **named: float) -> Interval:
         """Output of a new run at `inputs` (in the order of `form.inputs`, or by name).
@@ -211,10 +282,7 @@ class Fit:
                 value=flops,
                 above=0,
             )
-        coefficients = np.concatenate([self.form.vector[None], self.draws])
-        log_params, log_tokens = self.form.log_optimum(
-            coefficients, flops, flop_factor=self.flop_factor
-        )
+        log_params, log_tokens = self.splits(flops)
         if not (np.isfinite(log_params[0]) and np.isfinite(log_tokens[0])):
             side = "N" if log_params[0] < 0 else "D"
             raise FitError(
@@ -259,6 +327,17 @@ class Fit:
         """Optimal D/N with all FLOPs counted; None where exact FLOPs are unknown."""
         if self.exact is None or not isinstance(self.form, Chinchilla | Coupled):
             return None
+        if self.misfit is not None and len(self.draws) and isinstance(self.form, Coupled):
+            return exact_ratio_with_misfit(
+                self.form,
+                self.draws,
+                self.misfit,
+                self.exact,
+                log_params=float(self.splits(flops)[0][0]),
+                flops=flops,
+                domain=self.domain,
+                level=self.level,
+            )
         return exact_ratio(self.form, self.draws, self.exact, flops, level=self.level)
 
     def to_json(self, path: Path | str | None = None, *, draws: int | None = None) -> str:
@@ -363,6 +442,16 @@ class Fit:
         return tuple(w for w in found if w)
 
 
+def frontier_exponents(fit: Fit) -> tuple[Floats, Floats]:
+    """Slopes (1 + S,) of ln N* and ln D* between the middle and the largest fitted budget."""
+    low, high = fit.domain["flops"]
+    middle = math.sqrt(low * high)
+    decades = math.log(high / middle)
+    with np.errstate(invalid="ignore"):
+        first, second = ((each[:, 1] - each[:, 0]) / decades for each in fit.splits([middle, high]))
+    return first, second
+
+
 FORMS_APART = math.log(1.5)
 """Difference of ln D/N between forms that is worth a warning."""
 
@@ -436,6 +525,11 @@ def document(fit: Fit, *, draws: int | None = None) -> dict[str, Any]:
         "optimum": [optimum_document(best) for best in optima(fit)],
         "exponents": _exponents(fit),
         "holdout": None if fit.holdout is None else holdout_document(fit.holdout),
+        **(
+            {}
+            if fit.holdout_by_compute is None
+            else {"holdout_by_compute": holdout_document(fit.holdout_by_compute)}
+        ),
         "influence": None if fit.influence is None else influence_document(fit.influence),
         "residuals": {
             "rms_log": fit.residual_rms,
@@ -456,7 +550,7 @@ def document(fit: Fit, *, draws: int | None = None) -> dict[str, Any]:
         "exact_rule": None if fit.exact is None else rule_document(fit.exact),
         "draws": rounded(fit.draws[:draws]),
         "noise_draws": rounded(fit.sigma_draws[:draws]),
-        **({} if fit.misfit is None else {"misfit": fit.misfit.document(draws=draws)}),
+        **({} if fit.misfit is None else {"misfit": misfit_document(fit.misfit, draws)}),
     }
 
 
@@ -539,13 +633,14 @@ def _rebuilt(content: dict[str, Any], law: type[Formula]) -> Fit:
         filters=tuple(content["filters"]),
         dropped=tuple((each["reason"], each["rows"]) for each in content["dropped"]),
         holdout=read_holdout(content["holdout"]),
+        holdout_by_compute=read_holdout(content.get("holdout_by_compute")),
         influence=read_influence(content["influence"]),
         warnings=read_warnings(content["warnings"]),
         seed=content["seed"],
         exact=None if rule is None else read_rule(rule),
         draws=read_draws(content["draws"], width),
         sigma_draws=read_draws(content["noise_draws"], 3),
-        misfit=MisfitDraws.of_document(content["misfit"]) if "misfit" in content else None,
+        misfit=read_misfit(content["misfit"]) if "misfit" in content else None,
         details=content["details"],
         inputs=content.get("inputs", {}),  # fits of version 0.1 have none
     )
@@ -554,10 +649,10 @@ def _rebuilt(content: dict[str, Any], law: type[Formula]) -> Fit:
 def _exponents(fit: Fit) -> dict[str, Any] | None:
     if not fit.form.allocates:
         return None
-    a, b = (float(value) for value in fit.form.split(fit.form.vector))
+    a, b = fit.exponents
     return {
-        "a": a,
+        "a": a.value,
         "a_interval": fit.intervals.get("a"),
-        "b": b,
+        "b": b.value,
         "b_interval": fit.intervals.get("b"),
     }

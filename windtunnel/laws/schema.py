@@ -430,7 +430,8 @@ ANY_LAW = fields(
             )
         ),
     },
-    {"inputs": named(text), "digest": text},  # fits of version 0.1 have no inputs
+    # Fits of version 0.1 have no inputs, and others no second hold-out.
+    {"inputs": named(text), "digest": text, "holdout_by_compute": HOLDOUT},
 )
 
 

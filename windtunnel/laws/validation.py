@@ -6,9 +6,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from windtunnel.errors import FitError
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.laws.bootstrap import Resamples, refit
-from windtunnel.laws.forms import Law
+from windtunnel.laws.forms import Formula, Law
 from windtunnel.laws.interval import HoldOut, Influence, LeaveOneOut, quantiles
 from windtunnel.laws.point_estimate import Point, enough
 from windtunnel.laws.posterior import trunk_sigma
@@ -20,8 +20,40 @@ MOST_REFITS = 600
 NAMED = 5
 # Fewer held-out rows say little about a law.
 MIN_HELD = 3
+TOP = 3.0
+"""All within this factor of the largest budget are the top of compute."""
 
 Chosen = ArrayLike | Literal["largest"] | None
+
+
+def no_holdout(why: FitError) -> Diagnostic:
+    """The warning where the default hold-out leaves too little."""
+    return Diagnostic("no-holdout", f"no hold-out of the largest runs: {why}", reason=why.code)
+
+
+def other_top(
+    law: type[Law], table: Table, holdout: Chosen
+) -> tuple[NDArray[np.bool_], str] | None:
+    """The top of compute beside the largest size; None where one of them holds the other's rows."""
+    if not (isinstance(holdout, str) and holdout == "largest"):
+        return None
+    mask, what = by_compute(table)
+    size = np.isin(table.trunk, table.trunk[_largest(law, table)[0]])
+    return None if np.array_equal(mask, size) else (mask, what)
+
+
+def by_compute(table: Table) -> tuple[NDArray[np.bool_], str]:
+    """The rows of the top of compute with their whole trunks, and in words.
+
+    The tenth with the most compute where the top has hardly any row, or most of them.
+    """
+    flops, least = table.budget, max(MIN_HELD, int(np.ceil(table.rows / 10)))
+    top = flops > flops.max() / TOP * (1 + 1e-9)
+    whole = np.isin(table.trunk, table.trunk[top])
+    if whole.sum() >= least and 2 * whole.sum() <= table.rows:
+        return whole, f"runs within a factor of {TOP:g} of the largest compute"
+    top = flops >= np.sort(flops)[-least]
+    return np.isin(table.trunk, table.trunk[top]), "tenth with the largest compute"
 
 
 def held_out_rows(
@@ -74,10 +106,8 @@ def _largest(law: type[Law], table: Table) -> tuple[NDArray[np.bool_], str]:
     """Rows of the largest first input; where those are too few to tell, the largest tenth."""
     first, word = table[law.inputs[0]], law.inputs[0]
     what = "largest size" if word == "params" else f"largest {word}"
-    if law.allocates:
-        first, word = table.budget, "compute"
     least = max(MIN_HELD, int(np.ceil(table.rows / 10)))
-    whole = np.asarray(table[law.inputs[0]] == table[law.inputs[0]].max())
+    whole = np.asarray(first == first.max())
     if whole.sum() >= MIN_HELD or table.rows < 4 * MIN_HELD:
         return whole, what
     return np.asarray(first >= np.sort(first)[-least]), f"tenth with the largest {word}"
@@ -106,7 +136,7 @@ def hold_out(
 def score_holdout(
     held: Table,
     what: str,
-    law: type[Law],
+    law: type[Formula],
     predicted: Floats,
     draws: Floats,
     *,
@@ -231,18 +261,18 @@ def _but(whole: NDArray[np.bool_], row: int) -> NDArray[np.bool_]:
     return keep
 
 
-def _level(form: Law | type[Law], values: Floats) -> Floats:
+def _level(form: Formula | type[Formula], values: Floats) -> Floats:
     """Where noise is additive: the logarithm, or the output itself."""
     with np.errstate(invalid="ignore", divide="ignore"):  # of a law that foretells 0 or less: nan
         return np.log(values) if form.multiplicative else values
 
 
-def _output(form: type[Law], level: Floats) -> Floats:
+def _output(form: type[Formula], level: Floats) -> Floats:
     """Undo `_level`."""
     return np.exp(level) if form.multiplicative else level
 
 
-def _difference(form: type[Law], predicted: Floats, measured: Floats) -> Floats:
+def _difference(form: type[Formula], predicted: Floats, measured: Floats) -> Floats:
     return _level(form, predicted) - _level(form, measured)
 
 

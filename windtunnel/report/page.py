@@ -315,8 +315,8 @@ def _view(inputs: ReportInputs, law: ScalingLaw, draw: Painter) -> LawView:
     table = law.table
     coefficients: list[tuple[str, float, tuple[float, float] | None, str]] = []
     if fit is not None:
-        a, b = (float(value) for value in fit.form.split(fit.form.vector))
-        values = fit.coefficients | {"a": a, "b": b}
+        a, b = fit.exponents
+        values = fit.coefficients | {"a": a.value, "b": b.value}
         if fit.has_optimum:
             values["ratio"] = fit.optimum(fit.domain["flops"][1]).ratio.value
         coefficients = [

@@ -8,11 +8,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from windtunnel.laws.auto.model import FORMS, Model
-from windtunnel.laws.auto.sampling import draw, mode
+from windtunnel.laws.auto.model import FORMS
+from windtunnel.laws.auto.sampling import Mode, draw
 from windtunnel.laws.chinchilla import Coupled
+from windtunnel.laws.codec import misfit_document, read_misfit, rounded
 from windtunnel.laws.misfit import MisfitDraws
-from windtunnel.laws.table import Floats, Table
+from windtunnel.laws.table import Floats
 
 SAME_INTERVAL = 2.132 / 1.645
 """Standard deviation of a normal with the 90% interval of a t with `TAILS` degrees of freedom."""
@@ -40,18 +41,11 @@ class Draws:
 
     @classmethod
     def of(
-        cls,
-        table: Table,
-        form: str,
-        *,
-        walkers: int,
-        steps: int,
-        kept: int,
-        rng: np.random.Generator,
+        cls, top: Mode, *, walkers: int, steps: int, kept: int, rng: np.random.Generator
     ) -> Self:
         """Draws of one form, `walkers * kept` of them; see `sampling.draw`."""
-        model, top = mode(Model.of(table, form))
-        points = draw(model, top, walkers=walkers, steps=steps, kept=kept, rng=rng)
+        model = top.model
+        points = draw(top, walkers=walkers, steps=steps, kept=kept, rng=rng)
         mean, spread = model.prior
         sigma = [
             model.sigma(points, "sigma_trunk"),
@@ -64,11 +58,11 @@ class Draws:
                 weights=model.misfit_weights(points, rng),
                 amplitude=model.sigma(points, "sigma_misfit")[:, 0],
                 sigma_size=model.sigma(points, "sigma_size")[:, 0],
-                form=np.full(len(points), list(FORMS).index(form)),
+                form=np.full(len(points), list(FORMS).index(model.form)),
                 forms=tuple(FORMS),
             ),
             sigma=np.concatenate(sigma, axis=1),
-            best=model.coefficients((mean + spread * top)[None])[0],
+            best=model.coefficients((mean + spread * top.point)[None])[0],
             weighted_down=int(np.sum(model.weight < HALF)),
         )
 
@@ -103,11 +97,15 @@ class Draws:
         misfit = dataclasses.replace(self.misfit, widening=factor, reach=reach)
         return dataclasses.replace(self, misfit=misfit)
 
-    def curve(self, params: Floats, tokens: Floats, rng: np.random.Generator) -> Floats:
-        """Ln loss (S, R) of the law with its misfit, without the noise of trunks and runs."""
-        with np.errstate(all="ignore"):
-            law = np.log(Coupled.values(self.coefficients, np.stack([params, tokens])))
-        return law + self.misfit.draw(params, tokens, rng)
+    def as_written(self) -> "Draws":
+        """The same draws with the digits that a document keeps, so that it forecasts the same."""
+        misfit = read_misfit(misfit_document(self.misfit, None))
+        coefficients, sigma = (np.array(rounded(each)) for each in (self.coefficients, self.sigma))
+        return dataclasses.replace(self, misfit=misfit, coefficients=coefficients, sigma=sigma)
+
+    def curve(self, params: Floats, tokens: Floats) -> Floats:
+        """Ln loss (S, R) of the law with its misfit, without what sizes, trunks and runs add."""
+        return self._law(params, tokens) + self.misfit.along(np.log(params), np.log(tokens))
 
     def predict(
         self, params: Floats, tokens: Floats, trunk: NDArray[np.intp], rng: np.random.Generator
@@ -117,5 +115,9 @@ class Draws:
         count = len(self.sigma)
         shared = rng.standard_normal((count, index.max() + 1))[:, index]
         own = rng.standard_normal((count, params.size))
-        curve = self.curve(params, tokens, rng)
+        curve = self._law(params, tokens) + self.misfit.draw(params, tokens, rng)
         return curve + self.sigma[:, :1] * shared + self.sigma[:, 1:] * own
+
+    def _law(self, params: Floats, tokens: Floats) -> Floats:
+        with np.errstate(all="ignore"):
+            return np.log(Coupled.values(self.coefficients, np.stack([params, tokens])))

@@ -1,36 +1,36 @@
 """The fit of `--law auto`: forms weighted by how they extrapolate, and what they leave open."""
 
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from windtunnel.errors import Diagnostic, FitError
 from windtunnel.laws import diagnostics
 from windtunnel.laws.auto.draws import Draws
-from windtunnel.laws.auto.model import FORMS
+from windtunnel.laws.auto.model import FORMS, Model
 from windtunnel.laws.auto.rolling import Extrapolation, reach, rolling, weights_of, widening
-from windtunnel.laws.baselines import compute_line, nearest_size
+from windtunnel.laws.auto.sampling import Mode, mode
+from windtunnel.laws.baselines import baselines
 from windtunnel.laws.chinchilla import Auto
 from windtunnel.laws.exact import ExactRule
-from windtunnel.laws.interval import HoldOut, Span, domain_of, quantiles
+from windtunnel.laws.interval import HoldOut, domain_of, quantiles
 from windtunnel.laws.misfit import decades_by_axis
 from windtunnel.laws.noise import seed_sigma
-from windtunnel.laws.point_estimate import correlation
+from windtunnel.laws.point_estimate import correlation, require_identified
 from windtunnel.laws.regression import Settings
-from windtunnel.laws.result import Fit
+from windtunnel.laws.result import Fit, frontier_exponents
 from windtunnel.laws.table import Floats, Table
-from windtunnel.laws.validation import Chosen, held_out_rows, score_holdout
+from windtunnel.laws.validation import Chosen, held_out_rows, no_holdout, other_top, score_holdout
 
 WALKERS, STEPS, KEPT = 200, 40, 5
 
-MIN_ROWS = 7
-"""One more than the coupled law has coefficients."""
-
-MIN_DRAWS = 50
-"""Fewer draws have no 90% interval."""
+COEFFICIENTS = 5
+"""That rows have to decide, as of the Chinchilla law; the prior of k may decide the sixth."""
 
 MIN_WEIGHT = 0.02
 """Forms with less are left out of the draws."""
@@ -43,6 +43,7 @@ NAMED = 5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Explained:
+    modes: Mapping[str, Mode]
     tried: tuple[Extrapolation, ...]
     weights: dict[str, float]
     draws: Draws
@@ -54,37 +55,21 @@ def fit_auto(table: Table, settings: Settings, holdout: Chosen) -> Fit:
     Raises:
         FitError: the table cannot carry a law of size and data.
     """
-    _require_identified(table)
-    if settings.bootstrap < MIN_DRAWS:
-        raise FitError(
-            "out-of-range",
-            f"bootstrap = {settings.bootstrap}: law auto needs at least {MIN_DRAWS} draws, since "
-            "its forecasts are made of them",
-            option="bootstrap",
-            value=settings.bootstrap,
-            low=MIN_DRAWS,
-        )
+    require_identified(Auto, table, COEFFICIENTS)
+    Auto.check({name: table[name] for name in Auto.inputs}, table.loss)
     rng = np.random.default_rng([settings.seed, 0])
     found = _explain(table, settings, rng)
     form = Auto.of(found.draws.best)
-    held, missing = _held(table, holdout, settings, rng)
-    domain = domain_of(Auto, table)
-    residual = np.log(table.loss) - np.log(form(table.params, table.tokens))
+    held, further, missing = _held(table, holdout, settings, rng, found.modes)
+    law = found.draws.curve(table.params, table.tokens)
+    residual = np.log(table.loss) - np.median(law, axis=0)
     order = np.argsort(-np.abs(residual), kind="stable")[:NAMED]
     cells, trunks = table.cells("params", "tokens"), table.trunk_index
     per_cell = np.bincount(np.unique(np.stack([cells, trunks]), axis=1)[0])
     sigma = np.median(found.draws.sigma, axis=0)
-    best = _optimum(table, form)
-    warnings = (
-        *diagnostics.of_table(Auto, table),
-        *diagnostics.of_use(Auto, best, domain, held, settings.level),
-        *_of_misfit(found.draws),
-        *_of_outliers(found.draws, table),
-        *missing,
-    )
-    return Fit(
+    fit = Fit(
         form=form,
-        intervals=_intervals(table, found.draws, settings.level),
+        intervals={},
         level=settings.level,
         method="posterior",
         resamples_failed=0,
@@ -107,7 +92,7 @@ def fit_auto(table: Table, settings: Settings, holdout: Chosen) -> Fit:
         correlation=correlation(Auto, table),
         residual_rms=float(np.sqrt(np.mean(residual**2))),
         worst=tuple((table.describe(row, Auto.columns()), float(residual[row])) for row in order),
-        domain=domain,
+        domain=domain_of(Auto, table),
         columns={name: table.names.get(name, name) for name in Auto.columns()},
         loss_unit=table.loss_unit,
         params_convention=table.params_convention,
@@ -115,118 +100,145 @@ def fit_auto(table: Table, settings: Settings, holdout: Chosen) -> Fit:
         filters=table.filters,
         dropped=table.dropped,
         holdout=held,
+        holdout_by_compute=further,
         influence=None,
-        warnings=warnings,
+        warnings=missing,
         seed=settings.seed,
         exact=ExactRule.of_table(table),
         draws=found.draws.coefficients,
         sigma_draws=np.column_stack([found.draws.sigma, np.zeros(len(found.draws.sigma))]),
         misfit=found.draws.misfit,
-        details=_details(table, found),
     )
+    return _completed(fit, table, found, residual)
 
 
-def _require_identified(table: Table) -> None:
-    if table.rows < MIN_ROWS:
-        raise FitError(
-            "too-few-rows",
-            f"law auto needs at least {MIN_ROWS} rows; this table has {table.rows}: add runs, or "
-            "fit --law chinchilla",
-            rows=table.rows,
-            needed=MIN_ROWS,
-        )
-    for name, least in Auto.distinct.items():
-        distinct = np.unique(table[name]).size
-        if distinct < least:
-            raise FitError(
-                "too-few-values",
-                f"law auto needs at least {least} distinct values of {name}; this table has "
-                f"{distinct}: add {least - distinct} or more",
-                column=name,
-                values=distinct,
-                needed=least,
-            )
-    Auto.check({name: table[name] for name in Auto.inputs}, table.loss)
+def _explain(
+    table: Table,
+    settings: Settings,
+    rng: np.random.Generator,
+    near: Mapping[str, Mode] | None = None,
+) -> _Explained:
+    """Forms, their weights, and draws over them, widened by what past extrapolations missed.
 
-
-def _explain(table: Table, settings: Settings, rng: np.random.Generator) -> _Explained:
-    """Forms, their weights, and draws over them, widened by what past extrapolations missed."""
-    tried = rolling(table, rng)
+    `near` are modes of a table that holds this one.
+    """
+    modes = {
+        form: mode(Model.of(table, form), near[form].coordinates if near else None)
+        for form in FORMS
+    }
+    tried = rolling(table, modes, rng)
     weights = {name: w for name, w in weights_of(tried).items() if w >= MIN_WEIGHT}
     parts = [
-        Draws.of(table, name, walkers=WALKERS, steps=STEPS, kept=KEPT, rng=rng) for name in weights
+        Draws.of(modes[name], walkers=WALKERS, steps=STEPS, kept=KEPT, rng=rng) for name in weights
     ]
     heights = np.array(list(weights.values()))
     draws = Draws.weighted(parts, heights, settings.bootstrap, rng)
     shares = {name: float(w) for name, w in zip(weights, heights / heights.sum(), strict=True)}
     return _Explained(
+        modes=modes,
         tried=tried,
         weights={name: shares.get(name, 0.0) for name in FORMS},
-        draws=draws.calibrated(widening(tried, shares), reach(tried)),
+        draws=draws.as_written().calibrated(widening(tried, shares), reach(tried)),
     )
 
 
-def _intervals(table: Table, draws: Draws, level: float) -> dict[str, Span]:
-    found = draws.coefficients
-    spans = {name: quantiles(found[:, k], level) for k, name in enumerate(Auto.names())}
-    a, b = Auto.split(found)
-    log_params, log_tokens = Auto.log_optimum(
-        found, float(table.budget.max()), flop_factor=table.flop_factor
-    )
+def _completed(fit: Fit, table: Table, found: _Explained, residual: Floats) -> Fit:
+    """The fit with what its own frontier says: intervals, warnings and the forms' optima."""
+    draws, level = found.draws, fit.level
+    log_params, log_tokens = fit.splits(fit.domain["flops"][1])
+    ratio = log_tokens - log_params
+    a, b = frontier_exponents(fit)
     with np.errstate(over="ignore"):
-        ratio = np.exp(log_tokens - log_params)
-    return spans | {
-        "a": quantiles(a, level),
-        "b": quantiles(b, level),
-        "ratio": quantiles(ratio, level),
-    }
-
-
-def _optimum(table: Table, form: Auto) -> dict[str, float]:
-    """The optimum at the largest budget of the table."""
-    log_params, log_tokens = form.log_optimum(
-        form.vector, float(table.budget.max()), flop_factor=table.flop_factor
+        spans = {"a": a[1:], "b": b[1:], "ratio": np.exp(ratio[1:])}
+        best = {
+            "params": float(np.exp(log_params[0])),
+            "tokens": float(np.exp(log_tokens[0])),
+            "ratio": float(np.exp(ratio[0])),
+        }
+    spans = {name: draws.coefficients[:, k] for k, name in enumerate(Auto.names())} | spans
+    intervals = {name: quantiles(values, level) for name, values in spans.items()}
+    warnings = (
+        *diagnostics.of_table(Auto, table),
+        *diagnostics.of_use(Auto, best if fit.has_optimum else {}, fit.domain),
+        *(each for held in fit.holdouts for each in diagnostics.of_holdout(held, level)),
+        *diagnostics.of_ratio(intervals["ratio"]),
+        *diagnostics.non_monotone(residual, table),
+        *diagnostics.under_tuned(residual, table),
+        *_of_misfit(draws),
+        *_of_outliers(draws, table),
     )
-    params, tokens = float(np.exp(log_params)), float(np.exp(log_tokens))
-    return {"params": params, "tokens": tokens, "ratio": tokens / params}
+    details = {
+        "forms": _forms(found, ratio[1:]),
+        "extrapolations": [asdict(each) for each in found.tried],
+        "widening": dict(draws.misfit.widening),
+        "misfit": float(np.median(draws.misfit.amplitude)),
+        "size_effect": float(np.median(draws.misfit.sigma_size)),
+        "weighted_down": draws.weighted_down,
+    }
+    return dataclasses.replace(
+        fit, intervals=intervals, warnings=(*warnings, *fit.warnings), details=details
+    )
+
+
+def _forms(found: _Explained, log_ratio: Floats) -> list[dict[str, Any]]:
+    """The forms, their weights, and where each puts the optimal D/N at the largest budget."""
+    forms = []
+    for number, (name, weight) in enumerate(found.weights.items()):
+        own = log_ratio[found.draws.misfit.form == number]
+        ratio = None
+        if own.size and np.isfinite(middle := float(np.median(own))):
+            ratio = float(np.exp(middle))
+        forms.append({"form": name, "weight": weight, "ratio": ratio})
+    return forms
 
 
 def _held(
-    table: Table, holdout: Chosen, settings: Settings, rng: np.random.Generator
-) -> tuple[HoldOut | None, tuple[Diagnostic, ...]]:
+    table: Table,
+    holdout: Chosen,
+    settings: Settings,
+    rng: np.random.Generator,
+    modes: Mapping[str, Mode],
+) -> tuple[HoldOut | None, HoldOut | None, tuple[Diagnostic, ...]]:
+    """The hold-out, that of the top of compute, and why there is none."""
     if holdout is None:
-        return None, ()
+        return None, None, ()
+    held, further = None, None
+    missing: tuple[Diagnostic, ...] = ()
     try:
         mask, what = held_out_rows(Auto, table, holdout)
-        rest, held = table.subset(~mask), table.subset(mask)
-        _require_identified(rest)
+        held = _scored(table, mask, what, settings, rng, modes)
     except FitError as error:
         if not (isinstance(holdout, str) and holdout == "largest"):
             raise
-        return None, (
-            Diagnostic(
-                "no-holdout", f"no hold-out of the largest runs: {error}", reason=error.code
-            ),
-        )
-    draws = _explain(rest, settings, rng).draws
+        missing = (no_holdout(error),)
+    if (chosen := other_top(Auto, table, holdout)) is not None:
+        with contextlib.suppress(FitError):
+            further = _scored(table, *chosen, settings, rng, modes)
+    return held, further, missing
+
+
+def _scored(
+    table: Table,
+    mask: NDArray[np.bool_],
+    what: str,
+    settings: Settings,
+    rng: np.random.Generator,
+    modes: Mapping[str, Mode],
+) -> HoldOut:
+    rest, held = table.subset(~mask), table.subset(mask)
+    require_identified(Auto, rest, COEFFICIENTS)
+    draws = _explain(rest, settings, rng, modes).draws
     found = draws.predict(held.params, held.tokens, held.trunk_index, rng)
-    domain = domain_of(Auto, rest)
-    beyond = decades_by_axis(domain, held.params, held.tokens, table.flop_factor)
-    baselines: dict[str, Floats] = {
-        "nearest size at that D/N": nearest_size(rest, held.params, held.tokens)
-    }
-    with contextlib.suppress(FitError):  # no run improves on the cheapest
-        baselines["power law in compute"] = compute_line(rest, held.params, held.tokens)
-    widened = draws.misfit.widened(found, beyond)
+    beyond = decades_by_axis(domain_of(Auto, rest), held.params, held.tokens, table.flop_factor)
     return score_holdout(
         held,
         what,
         Auto,
         np.exp(np.median(found, axis=0)),
-        widened,
-        baselines=baselines,
+        draws.misfit.widened(found, beyond),
+        baselines=baselines(rest, held),
         level=settings.level,
-    ), ()
+    )
 
 
 def _of_misfit(draws: Draws) -> Iterator[Diagnostic]:
@@ -249,24 +261,3 @@ def _of_outliers(draws: Draws, table: Table) -> Iterator[Diagnostic]:
             rows=table.rows,
             weighted_down=draws.weighted_down,
         )
-
-
-def _details(table: Table, found: _Explained) -> dict[str, Any]:
-    """The forms, what each missed by, and where each puts the optimum."""
-    flops = float(table.budget.max())
-    forms = []
-    for number, (name, weight) in enumerate(found.weights.items()):
-        rows = found.draws.coefficients[found.draws.misfit.form == number]
-        ratio = None
-        if len(rows):
-            log_params, log_tokens = Auto.log_optimum(rows, flops, flop_factor=table.flop_factor)
-            ratio = float(np.exp(np.median(log_tokens - log_params)))
-        forms.append({"form": name, "weight": weight, "ratio": ratio})
-    return {
-        "forms": forms,
-        "extrapolations": [asdict(each) for each in found.tried],
-        "widening": dict(found.draws.misfit.widening),
-        "misfit": float(np.median(found.draws.misfit.amplitude)),
-        "size_effect": float(np.median(found.draws.misfit.sigma_size)),
-        "weighted_down": found.draws.weighted_down,
-    }

@@ -9,8 +9,9 @@ has heavy tails: rows far off are given less weight, as a t distribution does.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -66,6 +67,10 @@ class Level:
     name: str
     starts: NDArray[np.intp]
     index: NDArray[np.intp]
+
+    def groups_of(self, finer: "Level") -> NDArray[np.intp]:
+        """The first group of a finer level in each of these."""
+        return finer.index[self.starts]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -189,15 +194,11 @@ class Model:
         """Each row's own noise (R,) over its standard deviation, at one point (P,)."""
         points = point[None]
         left = self.log_loss - self.log_law(points) - self.misfit_weights(points) @ self.features.T
-        found, _ = self._without_shared(points, left[:, :, None])
-        return np.asarray(found[0, :, 0] * self.sigma(points, "sigma_run")[0] / self.weight)
+        found = self._without_shared(points, left)
+        return np.asarray(found[0] * self.sigma(points, "sigma_run")[0] / self.weight)
 
     def _posterior(self, points: Floats) -> "_Gaussian":
-        residual = self.log_loss - self.log_law(points)
-        scaled = self.features[None] * self.sigma(points, "sigma_misfit")[:, :, None]
-        columns = np.concatenate([scaled, residual[:, :, None]], axis=2)
-        solved, log_determinant = self._without_shared(points, columns)
-        products = np.swapaxes(columns, 1, 2) @ solved
+        products, log_determinant = self._products(points)
         count = self.features.shape[1]
         root = np.linalg.cholesky(products[:, :count, :count] + np.eye(count))
         half = np.linalg.solve(root, products[:, :count, count:])[:, :, 0]
@@ -208,23 +209,65 @@ class Model:
         density = -(square + log_determinant + prior) / 2
         return _Gaussian(*(np.asarray(each, np.float64) for each in (density, root, half)))
 
-    def _without_shared(self, points: Floats, columns: Floats) -> tuple[Floats, Floats]:
-        """Columns (W, R, C) times the inverse covariance of all but the misfit, and its ln det."""
+    def _products(self, points: Floats) -> tuple[Floats, Floats]:
+        """Features and residual, times the inverse covariance of all but the misfit, times both.
+
+        Shapes (W, M + 1, M + 1), and (W,) of the covariance's ln det. Groups that share an effect
+        enter by their sums alone, so rows are passed once, for the residual.
+        """
+        residual = self.log_loss - self.log_law(points)
+        precision = 1 / self.sigma(points, "sigma_run") ** 2
+        scale = self.sigma(points, "sigma_misfit")
+        weighted = residual * self.weight
+        count = self.features.shape[1]
+        products = np.empty((len(points), count + 1, count + 1))
+        products[:, :count, :count] = self._gram * scale[:, :, None] ** 2
+        across = scale * (weighted @ self.features)
+        products[:, :count, count] = products[:, count, :count] = across
+        products[:, count, count] = np.sum(weighted * residual, axis=1)
+        products *= precision[:, :, None]
+        log_determinant = -np.sum(np.log(self.weight)) - self.weight.size * np.log(precision[:, 0])
+        finest = self.levels[0]
+        total = precision * self._group_weight
+        sums = np.empty((len(points), finest.starts.size, count + 1))
+        sums[:, :, :count] = self._group_features * (precision * scale)[:, :, None]
+        sums[:, :, count] = precision * np.add.reduceat(weighted, finest.starts, axis=1)
+        for level, coarser in zip(self.levels, (*self.levels[1:], None), strict=True):
+            variance = self.sigma(points, level.name) ** 2
+            left = 1 / (1 + variance * total)
+            products -= np.swapaxes(sums * (variance * left)[:, :, None], 1, 2) @ sums
+            log_determinant -= np.sum(np.log(left), axis=1)
+            if coarser is not None:
+                begins = coarser.groups_of(level)
+                sums = np.add.reduceat(sums * left[:, :, None], begins, axis=1)
+                total = np.add.reduceat(total * left, begins, axis=1)
+        return products, log_determinant
+
+    @cached_property
+    def _gram(self) -> Floats:
+        return np.asarray(self.features.T @ (self.features * self.weight[:, None]))
+
+    @cached_property
+    def _group_weight(self) -> Floats:
+        return np.asarray(np.add.reduceat(self.weight, self.levels[0].starts))
+
+    @cached_property
+    def _group_features(self) -> Floats:
+        weighted = self.features * self.weight[:, None]
+        return np.asarray(np.add.reduceat(weighted, self.levels[0].starts, axis=0))
+
+    def _without_shared(self, points: Floats, values: Floats) -> Floats:
+        """Values (W, R) times the inverse covariance of all but the misfit."""
         precision = self.weight / self.sigma(points, "sigma_run") ** 2
-        solved = columns * precision[:, :, None]
-        log_determinant = -np.sum(np.log(precision), axis=1)
-        for variance, level in self._variances(points):
+        solved = values * precision
+        for level in self.levels:
+            variance = self.sigma(points, level.name) ** 2
             total = np.add.reduceat(precision, level.starts, axis=1)
             shrink = variance / (1 + variance * total)
             sums = np.add.reduceat(solved, level.starts, axis=1)
-            solved -= precision[:, :, None] * (shrink[:, :, None] * sums)[:, level.index]
+            solved = solved - precision * (shrink * sums)[:, level.index]
             precision = precision * (1 - (shrink * total)[:, level.index])
-            log_determinant += np.sum(np.log1p(variance * total), axis=1)
-        return solved, log_determinant
-
-    def _variances(self, points: Floats) -> Iterator[tuple[Floats, Level]]:
-        for level in self.levels:
-            yield self.sigma(points, level.name) ** 2, level
+        return np.asarray(solved)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windtunnel.laws.auto.draws import Draws
-from windtunnel.laws.auto.model import FORMS, sizes_of
+from windtunnel.laws.auto.model import FORMS, Model, sizes_of
+from windtunnel.laws.auto.sampling import Mode, mode
 from windtunnel.laws.table import Table
 
 TOPS = {"compute": (3.0, 10.0), "size": (2.0, 4.0)}
@@ -79,9 +80,16 @@ class Fold:
     decades: float
 
 
-def rolling(table: Table, rng: np.random.Generator) -> tuple[Extrapolation, ...]:
-    """Every form on every fold of a table; none where a table is too small to be split."""
-    return tuple(_extrapolate(table, fold, form, rng) for fold in folds(table) for form in FORMS)
+def rolling(
+    table: Table, modes: Mapping[str, Mode], rng: np.random.Generator
+) -> tuple[Extrapolation, ...]:
+    """Every form on every fold of a table; none where a table is too small to be split.
+
+    Each climb starts at the mode of the whole table, which is near.
+    """
+    return tuple(
+        _extrapolate(table, fold, top, rng) for fold in folds(table) for top in modes.values()
+    )
 
 
 def folds(table: Table) -> Iterator[Fold]:
@@ -99,9 +107,11 @@ def folds(table: Table) -> Iterator[Fold]:
             yield Fold(axis, factor, held, float(np.log10(values.max() / values[~held].max())))
 
 
-def _extrapolate(table: Table, fold: Fold, form: str, rng: np.random.Generator) -> Extrapolation:
+def _extrapolate(table: Table, fold: Fold, whole: Mode, rng: np.random.Generator) -> Extrapolation:
     rest, top = table.subset(~fold.held), table.subset(fold.held)
-    draws = Draws.of(rest, form, walkers=WALKERS, steps=STEPS, kept=KEPT, rng=rng)
+    form = whole.model.form
+    near = mode(Model.of(rest, form), whole.coordinates)
+    draws = Draws.of(near, walkers=WALKERS, steps=STEPS, kept=KEPT, rng=rng)
     predicted = draws.predict(top.params, top.tokens, top.trunk_index, rng)
     low, middle, high = np.quantile(predicted, [0.05, 0.5, 0.95], axis=0)
     miss, sigma = middle - np.log(top.loss), (high - low) / Z90

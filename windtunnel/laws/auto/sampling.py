@@ -5,22 +5,23 @@ the difference of two others. They start from a normal with the curvature of the
 what the law's bends make of it, such as a floor near 0.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.optimize import minimize
 
 from windtunnel.laws.auto.model import Model, robust_weights
 from windtunnel.laws.table import Floats
 
-ENOUGH = 1e-6
-"""Relative gain in log density below which a climb ends: steps of MCMC follow."""
-LITTLE = -1.5
-"""Of misfit, in standard units: where it begins to grow from."""
+ROUGH, ENOUGH = 1e-5, 1e-7
+"""Relative gains in log density below which a climb ends: on the way, and at the mode."""
 ROUNDS = 5
 """Of weighting rows down, at most."""
 SETTLED = 0.02
 """Change of a weight below which the rounds end."""
-NEAR = 4.0
-"""Standard deviations of the prior that a mode may lie from its mean."""
+LEAST = -4.0
+"""In standard units: a misfit of no consequence."""
 FLATTEST = 0.3
 """Least curvature of the normal, over the prior's: a flat direction is as wide as the prior."""
 GRADIENT_STEP, CURVATURE_STEP = 1e-4, 1e-2
@@ -29,45 +30,56 @@ JUMP_EVERY = 10
 JITTER = 1e-4
 
 
-def mode(model: Model) -> tuple[Model, Floats]:
-    """The model with rows far off weighted down, and its mode (P,) in standard units.
+@dataclass(frozen=True, eq=False)
+class Mode:
+    """A model with rows far off weighted down, and its mode (P,) in standard units."""
 
-    The law alone is fitted first: a misfit that is free from the start may stand in for it.
+    model: Model
+    point: Floats
+
+    @property
+    def coordinates(self) -> dict[str, float]:
+        """The mode by name, in standard units: where the climb for a part of the table starts."""
+        return dict(zip(self.model.names, self.point.tolist(), strict=True))
+
+
+def mode(model: Model, start: Mapping[str, float] | None = None) -> Mode:
+    """The mode that is reached from `start`, which names coordinates in standard units.
+
+    Without a start, the law alone is fitted first: a misfit that is free from the beginning may
+    stand in for it.
     """
-    free = [(-NEAR, NEAR)] * len(model.names)
-    rigid = list(free)
-    rigid[model.names.index("sigma_misfit")] = (-NEAR, -NEAR)
-    start = np.zeros(len(model.names))
-    law = _climb(model, start, rigid)
-    law[model.names.index("sigma_misfit")] = LITTLE
-    found = [_climb(model, each, free) for each in (law, start)]
-    point = max(found, key=lambda at: _height(model, at))
+    if start is None:
+        point = _law_alone(model)
+    else:
+        point = np.array([start.get(name, 0.0) for name in model.names])
+    for tolerance in (ROUGH, ENOUGH):
+        point = _climb(model, point, _whitening(model, point), tolerance)
+    mean, spread = model.prior
+    shape = _whitening(model, point)
     for _ in range(ROUNDS):
-        mean, spread = model.prior
         weight = robust_weights(model.own_noise(mean + spread * point))
         change = float(np.max(np.abs(weight - model.weight)))
         model = model.reweighted(weight)
-        point = _climb(model, point, free)
+        point = _climb(model, point, shape, ENOUGH)
         if change < SETTLED:
             break
-    return model, point
+    return Mode(model, point)
 
 
-def draw(
-    model: Model, point: Floats, *, walkers: int, steps: int, kept: int, rng: np.random.Generator
-) -> Floats:
+def draw(top: Mode, *, walkers: int, steps: int, kept: int, rng: np.random.Generator) -> Floats:
     """Points (kept * walkers, P) in the model's coordinates, from the last `steps` of each walker.
 
     Args:
-        model: with its weights of rows.
-        point: the mode, in standard units.
+        top: where the walkers start around.
         walkers: how many move at once; an even number.
         steps: of each walker.
         kept: how many of the steps are kept, evenly spread over the second half.
         rng: of the starts and the steps.
     """
+    model, point = top.model, top.point
     mean, spread = model.prior
-    at = _normal(model, point, walkers, rng)
+    at = point + rng.standard_normal((walkers, point.size)) @ _whitening(model, point).T
     value = model.log_density(mean + spread * at)
     keep = {steps - 1 - (steps // (2 * kept)) * k for k in range(kept)}
     found = []
@@ -88,32 +100,36 @@ def draw(
     return np.asarray(mean + spread * np.concatenate(found))
 
 
-def _height(model: Model, at: Floats) -> float:
-    mean, spread = model.prior
-    return float(model.log_density((mean + spread * at)[None])[0])
+def _law_alone(model: Model) -> Floats:
+    """The mode without a misfit, and with the usual one put back."""
+    misfit = model.names.index("sigma_misfit")
+    start = np.zeros(len(model.names))
+    start[misfit] = LEAST
+    shape = _whitening(model, start)
+    shape[misfit] = 0.0
+    found = _climb(model, start, shape, ROUGH)
+    found[misfit] = 0.0
+    return found
 
 
-def _climb(model: Model, start: Floats, bounds: list[tuple[float, float]]) -> Floats:
-    """The mode that is reached from here, in standard units."""
+def _climb(model: Model, start: Floats, shape: Floats, tolerance: float) -> Floats:
+    """The mode that is reached from here, in standard units, by steps in coordinates of `shape`."""
     mean, spread = model.prior
-    size = len(model.names)
-    step = GRADIENT_STEP * np.eye(size)
+    size = start.size
+    step = GRADIENT_STEP * np.concatenate([np.zeros((1, size)), np.eye(size), -np.eye(size)])
 
     def cost(at: Floats) -> tuple[float, Floats]:
-        around = np.concatenate([at[None], at + step, at - step])
-        value = -model.log_density(mean + spread * around)
+        value = -model.log_density(mean + spread * (start + (at + step) @ shape.T))
         value = np.where(np.isfinite(value), value, 1e30)
         slope = (value[1 : size + 1] - value[size + 1 :]) / (2 * GRADIENT_STEP)
         return float(value[0]), slope
 
-    found = minimize(
-        cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": ENOUGH}
-    )
-    return np.asarray(found.x)
+    found = minimize(cost, np.zeros(size), jac=True, method="L-BFGS-B", options={"ftol": tolerance})
+    return np.asarray(start + shape @ found.x)
 
 
-def _normal(model: Model, point: Floats, count: int, rng: np.random.Generator) -> Floats:
-    """Draws (count, P) of the normal with the mode's curvature, in standard units."""
+def _whitening(model: Model, point: Floats) -> Floats:
+    """The matrix (P, P) that takes independent standard normals to the curvature at a point."""
     mean, spread = model.prior
     size = point.size
     step = CURVATURE_STEP * np.eye(size)
@@ -126,5 +142,4 @@ def _normal(model: Model, point: Floats, count: int, rng: np.random.Generator) -
     curvature = np.zeros((size, size))
     curvature[rows, columns] = curvature[columns, rows] = np.where(np.isfinite(bend), bend, 1.0)
     values, vectors = np.linalg.eigh(curvature)
-    normal = rng.standard_normal((count, size)) / np.sqrt(np.maximum(values, FLATTEST))
-    return np.asarray(point + normal @ vectors.T)
+    return np.asarray(vectors / np.sqrt(np.maximum(np.abs(values), FLATTEST)))

@@ -1,5 +1,6 @@
 """The fit of a two-step law: noise, intervals, hold-out and influence of its points."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -15,7 +16,7 @@ from windtunnel.laws.result import Fit
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step import isoflop
 from windtunnel.laws.two_step.base import TwoStepLaw, TwoStepProblem
-from windtunnel.laws.validation import NAMED, Chosen
+from windtunnel.laws.validation import NAMED, Chosen, score_holdout
 
 # The headline exponent of each law.
 HEADLINES = {"isoflop": "a", "envelope": "b", "lr-valley": "b", "batch": "p"}
@@ -52,8 +53,9 @@ def fit_two_step(
     x, y = made.points
     scatter = np.log(y) - np.log(form(x))
     spare = max(x.size - 2, 1)
-    held, missing = _held(table, made, holdout, prepare)
+    held, missing = _held(table, made, holdout, settings, prepare, rng)
     warnings = list(made.diagnostics)
+    warnings += diagnostics.of_holdout(held, settings.level)
     warnings += diagnostics.of_rows(tuple(c for c in form.columns() if c in table), table)
     if noise.trunk_df < MIN_TRUNK_DF:
         warnings.append(
@@ -197,7 +199,12 @@ def _domain(table: Table, made: TwoStepProblem) -> dict[str, Span]:
 
 
 def _held(
-    table: Table, made: TwoStepProblem, holdout: Chosen, prepare: Callable[[Table], TwoStepProblem]
+    table: Table,
+    made: TwoStepProblem,
+    holdout: Chosen,
+    settings: Settings,
+    prepare: Callable[[Table], TwoStepProblem],
+    rng: np.random.Generator,
 ) -> tuple[HoldOut | None, tuple[Diagnostic, ...]]:
     """Points held out from the law, against its predictions for them."""
     if holdout is None:
@@ -234,28 +241,48 @@ def _held(
                 rows=int(mask.sum()),
             ),
         )
-    predicted, measured = form(x[unseen]), y[unseen]
-    errors = np.log(predicted / measured)
-    return HoldOut(
-        what=f"{int(unseen.sum())} of the points, {made.law.inputs[0]} beyond the others",
-        rows=int(mask.sum()),
-        trunks=int(np.unique(table.trunk[mask]).size),
-        mean_relative_error=float(np.mean(np.abs(np.expm1(errors)))),
-        error=float(errors.mean()),
-        rms=float(np.sqrt(np.mean(errors**2))),
-        low=np.nan,
-        high=np.nan,
-        inside=None,
-        covered=None,
-        by_group={
-            f"{made.law.inputs[0]}={value:.6g}": float(error)
-            for value, error in zip(x[unseen][-20:], errors[-20:], strict=True)
-        },
-        baselines={},
-        points=tuple(
-            (float(m), float(p), np.nan, np.nan) for m, p in zip(measured, predicted, strict=True)
+    law = type(form)
+    points = Table({law.inputs[0]: x[unseen], law.output: y[unseen]})
+    scored = score_holdout(
+        points,
+        f"{points.rows} of the points, {law.inputs[0]} beyond the others",
+        law,
+        form(x[unseen]),
+        _point_draws(
+            rest, x[unseen], _of_rest(rest, table.subset(~mask), settings, prepare, rng), rng
         ),
-    ), ()
+        baselines={},
+        level=settings.level,
+    )
+    trunks = int(np.unique(table.trunk[mask]).size)
+    return dataclasses.replace(scored, rows=int(mask.sum()), trunks=trunks), ()
+
+
+def _of_rest(
+    rest: TwoStepProblem,
+    table: Table,
+    settings: Settings,
+    prepare: Callable[[Table], TwoStepProblem],
+    rng: np.random.Generator,
+) -> Floats:
+    """Draws (S, K) of the coefficients without the rows that are held out."""
+    noise = estimate(rest.observed - rest.expected, rest.tangent, rest.trunk)
+    vector = rest.log_vector
+    draws, _ = _draws(table, rest, vector, noise, settings, prepare, rng)
+    return rest.law.raw(draws) if len(draws) else np.empty((0, vector.size))
+
+
+def _point_draws(rest: TwoStepProblem, x: Floats, raw: Floats, rng: np.random.Generator) -> Floats:
+    """Ln of new points (S, P): they scatter about the line as the others do."""
+    if not len(raw):
+        return np.empty((0, x.size))
+    seen, y = rest.points
+    form = rest.solved
+    scatter = np.log(y) - np.log(form(seen))
+    sigma = _scatter_draws(scatter, max(seen.size - 2, 1), len(raw), rng)[:, :1]
+    with np.errstate(all="ignore"):
+        line = np.log(form.values(raw, x[None]))
+    return np.asarray(line + sigma * rng.standard_normal(line.shape))
 
 
 def _influence(form: TwoStepLaw, x: Floats, y: Floats) -> Influence | None:

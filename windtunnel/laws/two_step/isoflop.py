@@ -170,7 +170,7 @@ def shared_form(table: Table, rows: NDArray[np.intp], tokens: Floats) -> Point |
     try:
         part = Table(columns, trunk=table.trunk[rows])
         problem = Problem.of(Chinchilla, part)
-        require_identified(problem, part)
+        require_identified(problem.law, part, len(problem.coordinates.free))
         point = best_point(problem, part, "huber-log", "auto")
     except FitError:
         return None

@@ -70,7 +70,7 @@ def residuals_by_size(inputs: ReportInputs, law: ScalingLaw, fit: Fit) -> Drawin
 
 def _residual(run: Run, fit: Fit) -> float:
     assert run.loss is not None
-    return math.log(run.loss / float(fit.form(run.params, run.tokens)))
+    return math.log(run.loss / float(fit(run.params, run.tokens)))
 
 
 def _offsets(runs: Sequence[Run], fit: Fit) -> Floats:
@@ -85,7 +85,7 @@ def residuals(fitted: Fit, table: Table) -> Drawing:
     """Measured against law, a panel an input; with noise that multiplies, in per cent."""
     names = [name for name in fitted.form.inputs if name in table]
     inputs = [table[name] for name in fitted.form.inputs]
-    predicted, measured = fitted.form(*inputs), table[fitted.form.output]
+    predicted, measured = fitted(*inputs), table[fitted.form.output]
     relative = fitted.form.multiplicative
     left = 100 * np.log(measured / predicted) if relative else measured - predicted
     sigma = unit_noise(fitted) * (100 if relative else 1)
@@ -121,7 +121,7 @@ def residuals(fitted: Fit, table: Table) -> Drawing:
 def against_law(fitted: Fit, table: Table) -> Drawing:
     """Measured against the law at every row, for a law of several inputs."""
     inputs = [table[name] for name in fitted.form.inputs]
-    predicted, measured = fitted.form(*inputs), table[fitted.form.output]
+    predicted, measured = fitted(*inputs), table[fitted.form.output]
 
     def draw(style: Style) -> "Figure":
         figure = style.blank(460 if style.wide else 350)

@@ -95,14 +95,14 @@ def _curves(
     tokens = np.unique(np.append(np.geomspace(low, high, CURVE_POINTS), rows.tokens))
     measured = (float(rows.tokens.min()), float(rows.tokens.max()))
     if len(fitted.form.inputs) == 2:
-        return [(tokens, fitted.form(params, tokens), measured)]
+        return [(tokens, fitted(params, tokens), measured)]
     unique = np.unique(rows["unique_tokens"])
     if unique.size > MOST_UNIQUE:
-        return [(tokens, fitted.form(params, tokens, tokens), measured)]
+        return [(tokens, fitted(params, tokens, tokens), measured)]
     out = []
     for amount in unique:
         mine = rows.tokens[rows["unique_tokens"] == amount]
-        loss = fitted.form(params, tokens, np.full_like(tokens, amount))
+        loss = fitted(params, tokens, np.full_like(tokens, amount))
         out.append((tokens, loss, (float(mine.min()), float(mine.max()))))
     return out
 
@@ -119,8 +119,10 @@ def ratio(fitted: Fit) -> Drawing | None:
     if not (fitted.has_optimum and len(fitted.draws)):
         return None
     flops = fitted.domain["flops"][1]
-    value = _log_ratios(fitted, fitted.form.vector[None], flops)[0]
-    draws = _log_ratios(fitted, fitted.draws, flops)
+    log_params, log_tokens = fitted.splits(flops)
+    with np.errstate(invalid="ignore"):
+        value, *others = (log_tokens - log_params).tolist()
+    draws = np.array(others)
     draws = draws[~np.isnan(draws)]
     if not draws.size:
         return None
@@ -150,14 +152,6 @@ def ratio(fitted: Fit) -> Drawing | None:
 
     alt = "Distribution of the compute-optimal tokens per param over the resamples."
     return Drawing(name="ratio", alt=alt, draw=draw)
-
-
-def _log_ratios(fitted: Fit, coefficients: Floats, flops: float) -> Floats:
-    log_params, log_tokens = fitted.form.log_optimum(
-        coefficients, flops, flop_factor=fitted.flop_factor
-    )
-    with np.errstate(invalid="ignore"):
-        return np.asarray(log_tokens - log_params)
 
 
 def _window(value: float, draws: Floats, sampled: Floats) -> tuple[float, float]:
@@ -270,14 +264,11 @@ def _optimal(fitted: Fit, flops: Floats) -> Floats:
 
     Without intervals the ends are nan.
     """
+    log_params, _ = fitted.splits(flops)
     out = []
-    coefficients = np.concatenate([fitted.form.vector[None], fitted.draws])
-    for budget in flops:
-        log_params, _ = fitted.form.log_optimum(
-            coefficients, float(budget), flop_factor=fitted.flop_factor
-        )
-        known = log_params[1:][~np.isnan(log_params[1:])]
-        out.append([float(log_params[0]), *quantiles(known, fitted.level)])
+    for value, *draws in log_params.T:
+        known = np.array(draws)
+        out.append([value, *quantiles(known[~np.isnan(known)], fitted.level)])
     with np.errstate(over="ignore"):
         return np.asarray(np.exp(np.array(out)).T)
 
@@ -296,7 +287,7 @@ def _heights(fitted: Fit, best: Floats | None, flops: Floats) -> tuple[float, fl
 def _loss(fitted: Fit, flops: Floats, params: Floats) -> Floats:
     """By the law, every token fresh."""
     tokens = flops / fitted.flop_factor / params
-    return np.asarray(fitted.form(params, tokens, *[tokens] * (len(fitted.form.inputs) - 2)))
+    return fitted(params, tokens, *[tokens] * (len(fitted.form.inputs) - 2))
 
 
 def _levels(

@@ -119,9 +119,7 @@ def _frontier_line(
 ) -> "tuple[list[Line2D], float]":
     """The law's loss at the best split of every budget, and the lowest that it reaches."""
     flops = np.unique(np.append(np.geomspace(left, right * BEYOND, FRONTIER_POINTS), right))
-    params, tokens = np.exp(
-        fitted.form.log_optimum(fitted.form.vector, flops, flop_factor=fitted.flop_factor)
-    )
+    params, tokens = _split(fitted, flops)
     best = [fitted.predict(n, d, trunks=math.inf)
             for n, d in zip(params.tolist(), tokens.tolist(), strict=True)]  # fmt: skip
     loss, low, high = np.array([(each.value, each.low, each.high) for each in best]).T
@@ -193,21 +191,15 @@ def _frontier(axes: "Axes", style: Style, fit: Fit) -> None:
     paint, wide = style.paint, style.wide
     low, high = fit.domain["flops"]
     flops = np.geomspace(low, 10 * high, 60)
-    best = _best(fit.form.vector[None], flops, fit)[0]
+    best = _lowest(fit, flops)
     if len(fit.draws):
-        spread = _best(fit.draws, flops, fit)
+        spread = fit.curves(*_split(fit, flops))
         ends = np.array([quantiles(column, fit.level) for column in spread.T])
         axes.fill_between(flops, *ends.T, color=paint.ink, alpha=0.16, linewidth=0, zorder=1)
     inside = np.append(flops[flops < high], high)
     outside = np.insert(flops[flops > high], 0, high)
-    axes.plot(inside, _best(fit.form.vector[None], inside, fit)[0], color=paint.ink, lw=1.6)
-    axes.plot(
-        outside,
-        _best(fit.form.vector[None], outside, fit)[0],
-        color=paint.ink,
-        lw=1.6,
-        ls=DASHED,
-    )
+    axes.plot(inside, _lowest(fit, inside), color=paint.ink, lw=1.6)
+    axes.plot(outside, _lowest(fit, outside), color=paint.ink, lw=1.6, ls=DASHED)
     axes.axvline(high, color=paint.muted, linewidth=0.9, ls=(0, (2, 3)), zorder=1)
     axes.annotate(
         "largest run" if wide else "largest",
@@ -242,7 +234,7 @@ def _excess(axes: "Axes", style: Style, fit: Fit, inputs: ReportInputs, law: Sca
         colour = style.colour(params)
         tokens = params * np.geomspace(low / BEYOND_HORIZONS, high * BEYOND_HORIZONS, 120)
         flops = fit.flop_factor * params * tokens
-        above = _above(fit, fit.form(params, tokens), flops)
+        above = _above(fit, fit(params, tokens), flops)
         axes.plot(flops, above, color=colour, linewidth=1.5, alpha=0.8, zorder=3)
         best = int(np.argmin(above))
         axes.annotate(
@@ -256,10 +248,8 @@ def _excess(axes: "Axes", style: Style, fit: Fit, inputs: ReportInputs, law: Sca
             fontweight="bold",
             color=colour,
         )
-    heights = [
-        float(_above(fit, np.array([loss]), np.array([run.flops_6nd]))[0])
-        for run, loss in zip(law.runs, _losses(law).tolist(), strict=True)
-    ]
+    flops = np.array([run.flops_6nd for run in law.runs])
+    heights = _above(fit, _losses(law), flops).tolist()
     _dots(axes, style, law, heights)
     axes.axhline(0, color=paint.ink, linewidth=1.6, zorder=2)
     top = min(max(heights) * 1.15 + 0.3, MOST_EXCESS)
@@ -270,19 +260,15 @@ def _excess(axes: "Axes", style: Style, fit: Fit, inputs: ReportInputs, law: Sca
 
 def _above(fit: Fit, loss: Floats, flops: Floats) -> Floats:
     """Per cent above the fitted frontier."""
-    return np.asarray(100 * np.log(loss / _best(fit.form.vector[None], flops, fit)[0]))
+    return np.asarray(100 * np.log(loss / _lowest(fit, flops)))
 
 
-def _best(coefficients: Floats, flops: Floats, fit: Fit) -> Floats:
-    """Loss at the optimum of every coefficient set (rows) and budget (columns)."""
-    columns = []
-    e, a, b, alpha, beta = coefficients.T
-    for budget in flops:
-        log_n, log_d = fit.form.log_optimum(
-            coefficients, float(budget), flop_factor=fit.flop_factor
-        )
-        # A resample without one of the terms has its optimum at infinity, where both are 0.
-        with np.errstate(over="ignore", invalid="ignore"):
-            size_term = np.nan_to_num(a * np.exp(-alpha * log_n))
-            columns.append(e + size_term + np.nan_to_num(b * np.exp(-beta * log_d)))
-    return np.stack(columns, axis=1)
+def _lowest(fit: Fit, flops: Floats) -> Floats:
+    """Loss at the optimum of every budget."""
+    return fit(*_split(fit, flops))
+
+
+def _split(fit: Fit, flops: Floats) -> tuple[Floats, Floats]:
+    """N and D of the optimum of every budget."""
+    log_params, log_tokens = fit.splits(flops)
+    return np.exp(log_params[0]), np.exp(log_tokens[0])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from windtunnel.findings.batch import MINICPM_EXPONENT, BatchFinding
-from windtunnel.findings.scaling_law import PUBLISHED, DataModelLaw
+from windtunnel.findings.scaling_law import PUBLISHED, DataModelLaw, Laws
 from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
 from windtunnel.laws.table import Floats
@@ -116,9 +116,9 @@ def _by_compute(finding: DataModelLaw) -> Drawing:
         rules.append(_Band(label="every FLOP", colour=lambda style: style.paint.accent,
                            ends=_best_exact(finding.fit, flops)))  # fmt: skip
     sets = [
-        _Band(label=name, colour=lambda _, i=i: SET_COLOURS[i], ends=_best(fitted, flops))  # type: ignore[misc]
-        for i, (name, fitted) in enumerate(list(finding.by_set.items())[: len(SET_COLOURS)])
-        if fitted.has_optimum
+        _Band(label=name, colour=lambda _, i=i: SET_COLOURS[i], ends=_best(laws.auto, flops))  # type: ignore[misc]
+        for i, (name, laws) in enumerate(list(finding.by_set.items())[: len(SET_COLOURS)])
+        if laws.auto.has_optimum
     ]
     panels = [("by FLOP rule", rules), ("by validation set", sets)] if sets else [("", rules)]
 
@@ -174,10 +174,7 @@ def _draw_band(
 
 def _best(fitted: Fit, flops: Floats) -> Floats:
     """Best D/N by 6ND and its ends at every budget, shape (3, F)."""
-    coefficients = np.concatenate([fitted.form.vector[None], fitted.draws])[:, None]
-    log_params, log_tokens = fitted.form.log_optimum(
-        coefficients, flops, flop_factor=fitted.flop_factor
-    )
+    log_params, log_tokens = fitted.splits(flops)
     with np.errstate(over="ignore"):
         ratio = np.exp(log_tokens - log_params)
     ends = [quantiles(column, fitted.level) for column in ratio[1:].T]
@@ -202,10 +199,10 @@ def _window(fitted: Fit, bands: list[_Band]) -> tuple[float, float]:
 
 def _fits(finding: DataModelLaw) -> Drawing:
     """Exponents and ratio of every fit as dots with intervals, published exponents beside them."""
-    fits = {"all horizons": finding.fit}
+    fits = {"all horizons": finding.mean}
     if finding.short is not None:
         fits["without the long ones"] = finding.short
-    fits |= {f"{name} alone": fitted for name, fitted in finding.by_set.items()}
+    fits |= {f"{name} alone": laws for name, laws in finding.by_set.items()}
 
     def draw(style: Style) -> "Figure":
         rows = 40 * len(fits) + 120
@@ -214,8 +211,8 @@ def _fits(finding: DataModelLaw) -> Drawing:
         panels = figure.subplots(*shape, sharey=True, squeeze=False).flat
         key: dict[str, Artist] = {}
         for axes, quantity in zip(panels, ("alpha", "beta", "ratio"), strict=True):
-            values = np.array([_ends(fitted, quantity, finding.largest_budget)
-                               for fitted in fits.values()])  # fmt: skip
+            values = np.array([_ends(laws, quantity, finding.largest_budget)
+                               for laws in fits.values()])  # fmt: skip
             for place, (value, low, high) in enumerate(values):
                 colour = style.paint.ink if place == 0 else style.paint.accent
                 if np.isfinite(value):
@@ -254,11 +251,13 @@ def _fits(finding: DataModelLaw) -> Drawing:
     return Drawing(name="exponents-by-fit", alt=alt, draw=draw)
 
 
-def _ends(fitted: Fit, quantity: str, flops: float) -> tuple[float, float, float]:
-    """Value and ends of a coefficient or of the ratio at `flops`; nan where there is none."""
+def _ends(laws: Laws, quantity: str, flops: float) -> tuple[float, float, float]:
+    """Value and ends of an exponent or of the ratio at `flops`; nan where there is none."""
     nothing = (np.nan, np.nan)
     if quantity != "ratio":
-        return (fitted.coefficients[quantity], *fitted.intervals.get(quantity, nothing))
+        of = laws.chinchilla
+        return (of.coefficients[quantity], *of.intervals.get(quantity, nothing))
+    fitted = laws.auto
     if not fitted.has_optimum:
         return (np.nan, *nothing)
     found = fitted.optimum(flops).ratio
