@@ -305,7 +305,7 @@ class Fit:
             found = (*found, _form_decides_ratio(apart) if apart > FORMS_APART else None)
         loss = self.loss_at(params.value, tokens.value)
         # The optimum itself warns about this budget and its D/N.
-        others = tuple(w for w in loss.warnings if w.values["quantity"] not in {"flops", "D/N"})
+        others = tuple(w for w in loss.warnings if w.values.get("quantity") not in {"flops", "D/N"})
         return Optimum(
             flops=float(flops),
             params=params,
