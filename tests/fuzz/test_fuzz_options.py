@@ -82,7 +82,7 @@ def test_every_option_named_here_exists():
 
 @pytest.mark.medium
 def test_odd_options_are_answered_or_refused(cases, command, files):
-    assert command("fit", "fit", files["table"], "--bootstrap", "20", "--out", files["fit"])[0] == 0
+    assert command("fit", "fit", files["table"], "--bootstrap", "60", "--out", files["fit"])[0] == 0
     answered = refused = 0
     places = {f"{{{name}}}": path for name, path in files.items()}
     for number, draw in enumerate(cases("options")):

@@ -42,10 +42,10 @@ def optimum(
     others = {"params": params, "tokens": tokens, "ratio": tokens_per_param}
     given = {name: value for name, value in others.items() if value is not None}
     for name, value in {**given, "flops": flops, "unique_tokens": unique_tokens}.items():
-        if value is not None and not value > 0:
+        if value is not None and not 0 < value < math.inf:
             raise FitError(
                 "out-of-range",
-                f"optimum: {name} = {value}, must be above 0",
+                f"optimum: {name} = {value}, must be above 0 and finite",
                 option=name,
                 value=value,
                 above=0,

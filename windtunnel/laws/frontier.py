@@ -15,7 +15,7 @@ from windtunnel.laws.table import Floats
 
 REACH = 30.0
 """An optimum is looked for up to this factor beyond the sampled D/N."""
-POINTS = 121
+POINTS = 81
 
 
 def splits(

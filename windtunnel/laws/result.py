@@ -249,10 +249,10 @@ class Fit:
                 given=len(inputs),
             )
         for name, value in zip((*names, "trunks"), (*inputs, trunks), strict=True):
-            if not value > 0:
+            if not value > 0 or (math.isinf(value) and name != "trunks"):
                 raise FitError(
                     "out-of-range",
-                    f"predict: {name} = {value}, must be above 0",
+                    f"predict: {name} = {value}, must be above 0 and finite",
                     input=name,
                     value=value,
                     above=0,
@@ -274,10 +274,10 @@ class Fit:
         Raises:
             FitError: `flops` is not positive, the law splits no budget, or a term is left out.
         """
-        if not flops > 0:
+        if not 0 < flops < math.inf:
             raise FitError(
                 "out-of-range",
-                f"optimum: flops = {flops}, must be above 0",
+                f"optimum: flops = {flops}, must be above 0 and finite",
                 option="flops",
                 value=flops,
                 above=0,

@@ -220,10 +220,34 @@ MEANINGS = {
     "B": "weight of the data term",
     "alpha": "how fast loss falls with size",
     "beta": "how fast loss falls with data",
+    "k": "coupling: below 1, what is short of one gains less from the other",
     "a": "optimal params grow as C to the a",
     "b": "optimal tokens grow as C to the b",
     "ratio": "optimal tokens per param at the largest fitted budget",
 }
+
+
+FORMULAS = {
+    "chinchilla": "E + A · N<sup>−α</sup> + B · D<sup>−β</sup>",
+    "coupled": "E + (A · N<sup>−α</sup> + B · D<sup>−β</sup>)<sup>k</sup>",
+    "auto": "(E + (A · N<sup>−α</sup> + B · D<sup>−β</sup>)<sup>k</sup>) · e<sup>g(N, D)</sup>",
+}
+"""L(N, D) as HTML; g is a smooth misfit."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FormView:
+    """One form of the law: its weight, and how it extrapolated from part of the runs.
+
+    Attributes:
+        ratio: the optimal D/N at the largest budget; None without weight.
+        errors: (axis, factor left out, mean error of ln loss) of each extrapolation.
+    """
+
+    name: str
+    weight: float
+    ratio: float | None
+    errors: tuple[tuple[str, float, float], ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -231,6 +255,7 @@ class LawView:
     """A scaling law with what the page derives from it."""
 
     law: ScalingLaw
+    forms: tuple[FormView, ...]
     optima: tuple[BudgetOptimum, ...]
     coefficients: tuple[tuple[str, float, tuple[float, float] | None, str], ...]
     noise: float | None
@@ -286,6 +311,7 @@ def render(inputs: ReportInputs) -> str:
         .render(
             inputs=inputs,
             laws=laws,
+            formulas=FORMULAS,
             scores=found,
             forecast_figure=draw(forecast(found)) if found is not None and found.points else None,
             curves_figure=draw(curves(inputs)),
@@ -326,6 +352,7 @@ def _view(inputs: ReportInputs, law: ScalingLaw, draw: Painter) -> LawView:
     shares = [run.flops_exact / run.flops_6nd for run in exact]
     return LawView(
         law=law,
+        forms=_forms(fit) if fit is not None else (),
         optima=budget_optima(law),
         coefficients=tuple(coefficients),
         noise=None if fit is None else unit_noise(fit),
@@ -336,6 +363,22 @@ def _view(inputs: ReportInputs, law: ScalingLaw, draw: Painter) -> LawView:
         contours=draw(contours(fit, table) if fit and table is not None else None, name),
         ratio=draw(ratio(fit) if fit else None, name),
         holdout=draw(holdout(fit) if fit else None, name),
+    )
+
+
+def _forms(fit: Fit) -> tuple[FormView, ...]:
+    return tuple(
+        FormView(
+            name=form["form"],
+            weight=form["weight"],
+            ratio=form["ratio"],
+            errors=tuple(
+                (each["axis"], each["factor"], each["error"])
+                for each in fit.details["extrapolations"]
+                if each["form"] == form["form"]
+            ),
+        )
+        for form in fit.details.get("forms", ())
     )
 
 

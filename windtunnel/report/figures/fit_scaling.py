@@ -224,15 +224,15 @@ REACH = 30.0
 
 def contours(fitted: Fit, table: Table) -> Drawing:
     """Equal loss over compute and size, the runs, and the compute-optimal size with its band."""
+    low, high = fitted.domain["flops"]
+    flops = np.geomspace(low / 2, high * 1.3 * 10**DECADES_BEYOND, GRID)
+    best = _optimal(fitted, flops) if fitted.has_optimum else None
 
     def draw(style: Style) -> "Figure":
         figure = style.blank(520 if style.wide else 380)
         axes = figure.add_subplot()
         axes.set_xscale("log")
         axes.set_yscale("log")
-        low, high = fitted.domain["flops"]
-        flops = np.geomspace(low / 2, high * 1.3 * 10**DECADES_BEYOND, GRID)
-        best = _optimal(fitted, flops) if fitted.has_optimum else None
         axes.set_xlim(float(flops[0]), float(flops[-1]))
         bottom, top = _heights(fitted, best, flops)
         axes.set_ylim(bottom, top)

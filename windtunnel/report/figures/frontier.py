@@ -6,7 +6,8 @@ shows how far above it each run lies.
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -132,13 +133,51 @@ def _frontier_line(
 
 BEYOND_HORIZONS = 4.0
 """How far past the measured D/N the law of a size is drawn in the lower panel, as a factor."""
+GRID, GRID_REACH = 81, 30.0
+"""Budgets at which the lowest loss is found, and by what factor they go beyond the runs."""
 MOST_EXCESS = 12.0
 """Per cent above the frontier where the lower panel ends at the latest."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Lowest:
+    """The lowest loss for every budget, on a grid of ln C: its ln (F,), and its interval (2, F)."""
+
+    fit: Fit
+    log_flops: Floats
+    log_loss: Floats
+    band: Floats | None
+
+    @classmethod
+    def of(cls, fit: Fit) -> Self:
+        low, high = fit.domain["flops"]
+        flops = np.geomspace(low / GRID_REACH, high * GRID_REACH, GRID)
+        split = _split(fit, flops)
+        band = None
+        if len(fit.draws):
+            spread = fit.curves(*split)
+            band = np.array([quantiles(column, fit.level) for column in spread.T]).T
+        return cls(fit=fit, log_flops=np.log(flops), log_loss=np.log(fit(*split)), band=band)
+
+    def loss(self, flops: Floats) -> Floats:
+        """At budgets (B,)."""
+        return np.exp(np.interp(np.log(flops), self.log_flops, self.log_loss))
+
+    def above(self, loss: Floats, flops: Floats) -> Floats:
+        """Losses of so many FLOPs, in per cent above the lowest."""
+        return np.asarray(100 * np.log(loss / self.loss(flops)))
+
+
+def _split(fit: Fit, flops: Floats) -> tuple[Floats, Floats]:
+    """N and D of the optimum of every budget."""
+    log_params, log_tokens = fit.splits(flops)
+    return np.exp(log_params[0]), np.exp(log_tokens[0])
 
 
 def frontier(inputs: ReportInputs, law: ScalingLaw) -> Drawing:
     """The figure; without a fit, the runs alone."""
     fit = law.fit if law.fit is not None and law.fit.has_optimum else None
+    line = None if fit is None else _Lowest.of(fit)
     fitted = "" if fit is None else ", with the lowest loss per budget and the excess of each size"
     alt = f"Loss against compute of {len(law.runs)} decayed runs{fitted}."
 
@@ -152,9 +191,9 @@ def frontier(inputs: ReportInputs, law: ScalingLaw) -> Drawing:
             upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         upper.set_xscale("log")
         unit = "nats per token" if law.fit is None else law.fit.loss_unit
-        if fit is not None:
-            _frontier(upper, style, fit)
-            _excess(lower, style, fit, inputs, law)
+        if line is not None:
+            _frontier(upper, style, line)
+            _excess(lower, style, line, list(inputs.sizes), law)
             words = "Above the lowest loss for the budget (%)" if wide else "Above the lowest (%)"
             style.dress(lower, x="", y=words)
         _dots(upper, style, law, _losses(law).tolist())
@@ -187,19 +226,17 @@ def _dots(axes: "Axes", style: Style, law: ScalingLaw, heights: list[float]) -> 
         )
 
 
-def _frontier(axes: "Axes", style: Style, fit: Fit) -> None:
+def _frontier(axes: "Axes", style: Style, line: _Lowest) -> None:
     paint, wide = style.paint, style.wide
-    low, high = fit.domain["flops"]
-    flops = np.geomspace(low, 10 * high, 60)
-    best = _lowest(fit, flops)
-    if len(fit.draws):
-        spread = fit.curves(*_split(fit, flops))
-        ends = np.array([quantiles(column, fit.level) for column in spread.T])
-        axes.fill_between(flops, *ends.T, color=paint.ink, alpha=0.16, linewidth=0, zorder=1)
-    inside = np.append(flops[flops < high], high)
-    outside = np.insert(flops[flops > high], 0, high)
-    axes.plot(inside, _lowest(fit, inside), color=paint.ink, lw=1.6)
-    axes.plot(outside, _lowest(fit, outside), color=paint.ink, lw=1.6, ls=DASHED)
+    low, high = line.fit.domain["flops"]
+    flops = np.unique(np.append(np.geomspace(low, 10 * high, 60), high))
+    best = line.loss(flops)
+    if line.band is not None:
+        ends = (np.interp(np.log(flops), line.log_flops, each) for each in line.band)
+        axes.fill_between(flops, *ends, color=paint.ink, alpha=0.16, linewidth=0, zorder=1)
+    inside, outside = flops <= high, flops >= high
+    axes.plot(flops[inside], best[inside], color=paint.ink, lw=1.6)
+    axes.plot(flops[outside], best[outside], color=paint.ink, lw=1.6, ls=DASHED)
     axes.axvline(high, color=paint.muted, linewidth=0.9, ls=(0, (2, 3)), zorder=1)
     axes.annotate(
         "largest run" if wide else "largest",
@@ -225,16 +262,18 @@ def _frontier(axes: "Axes", style: Style, fit: Fit) -> None:
     )
 
 
-def _excess(axes: "Axes", style: Style, fit: Fit, inputs: ReportInputs, law: ScalingLaw) -> None:
+def _excess(
+    axes: "Axes", style: Style, line: _Lowest, sizes: Sequence[int], law: ScalingLaw
+) -> None:
     """How far above the frontier each run is, and each size by the law; each touches 0 once."""
-    paint, wide = style.paint, style.wide
+    paint, wide, fit = style.paint, style.wide, line.fit
     low, high = fit.domain["ratio"]
-    present = [n for n in inputs.sizes if any(run.params == n for run in law.runs)]
+    present = [n for n in sizes if any(run.params == n for run in law.runs)]
     for place, params in enumerate(present):
         colour = style.colour(params)
         tokens = params * np.geomspace(low / BEYOND_HORIZONS, high * BEYOND_HORIZONS, 120)
         flops = fit.flop_factor * params * tokens
-        above = _above(fit, fit(params, tokens), flops)
+        above = line.above(fit(params, tokens), flops)
         axes.plot(flops, above, color=colour, linewidth=1.5, alpha=0.8, zorder=3)
         best = int(np.argmin(above))
         axes.annotate(
@@ -249,26 +288,10 @@ def _excess(axes: "Axes", style: Style, fit: Fit, inputs: ReportInputs, law: Sca
             color=colour,
         )
     flops = np.array([run.flops_6nd for run in law.runs])
-    heights = _above(fit, _losses(law), flops).tolist()
+    heights = line.above(_losses(law), flops).tolist()
     _dots(axes, style, law, heights)
     axes.axhline(0, color=paint.ink, linewidth=1.6, zorder=2)
     top = min(max(heights) * 1.15 + 0.3, MOST_EXCESS)
     # Below the lowest dot there is room for the names.
     axes.set_ylim(min(0.0, *heights) - (0.2 if wide else 0.34) * top, top)
     axes.axvline(fit.domain["flops"][1], color=paint.muted, linewidth=0.9, ls=(0, (2, 3)), zorder=1)
-
-
-def _above(fit: Fit, loss: Floats, flops: Floats) -> Floats:
-    """Per cent above the fitted frontier."""
-    return np.asarray(100 * np.log(loss / _lowest(fit, flops)))
-
-
-def _lowest(fit: Fit, flops: Floats) -> Floats:
-    """Loss at the optimum of every budget."""
-    return fit(*_split(fit, flops))
-
-
-def _split(fit: Fit, flops: Floats) -> tuple[Floats, Floats]:
-    """N and D of the optimum of every budget."""
-    log_params, log_tokens = fit.splits(flops)
-    return np.exp(log_params[0]), np.exp(log_tokens[0])
