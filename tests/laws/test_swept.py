@@ -67,6 +67,8 @@ def test_named_axes_need_no_guess():
     guessed = fit_law(grid(), "power2", **FAST)
     assert named.coefficients == guessed.coefficients
     assert "best-over" not in codes(named)
+    one = grid(decays=(0.1,))
+    assert fit_law(one, "power2", over="lr", **FAST).filters[0] == "lowest loss over lr"
 
 
 def test_an_axis_of_text_is_named():
