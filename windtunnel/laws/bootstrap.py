@@ -110,6 +110,8 @@ def refit(
         lambda rows: _refit_block(point, output[rows], weights[rows], starts[rows]),
     )
     astray = ~_settled(found, point.problem.rows)
+    if point.theta.size > FEW_COEFFICIENTS:
+        astray |= ~found.finished
     if not astray.any():
         return found
     again = _in_blocks(
@@ -137,8 +139,8 @@ def _in_blocks(
             parts = list(pool.map(solve, blocks))
     return Solution(
         *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("theta", "cost", "gradient_norm", "cosine")
+            np.concatenate([getattr(part, field.name) for part in parts])
+            for field in dataclasses.fields(Solution)
         )
     )
 

@@ -225,7 +225,7 @@ class Problem:
             iterations=iterations,
         )
         whole = self.coordinates.expand(found.theta, np.arange(len(output)))
-        return Solution(np.asarray(whole), found.cost, found.gradient_norm, found.cosine)
+        return dataclasses.replace(found, theta=np.asarray(whole))
 
     def solve_in_logs(
         self,

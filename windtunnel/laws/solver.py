@@ -85,13 +85,15 @@ class Solution:
 
     `gradient_norm` is its length. `cosine` is free of every scale: the largest cosine between the
     weighted residual and a free Jacobian row, as in MINPACK's gtol: 0 at an optimum, 1 when a
-    single coefficient could explain all that is left.
+    single coefficient could explain all that is left. `finished` (P,) is false where the steps ran
+    out first.
     """
 
     theta: Floats
     cost: Floats
     gradient_norm: Floats
     cosine: Floats
+    finished: NDArray[np.bool_]
 
     def pick(self, which: NDArray[np.bool_]) -> "Solution":
         """Some of the problems."""
@@ -141,7 +143,9 @@ def minimise(
     live = np.arange(len(theta))
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         now = _State.at(residuals, theta, live, weight, delta)
-        out = Solution(theta.copy(), now.cost.copy(), np.ones(len(theta)), np.ones(len(theta)))
+        ones = np.ones(len(theta))
+        finished = np.zeros(len(theta), bool)
+        out = Solution(theta.copy(), now.cost.copy(), ones, ones.copy(), finished)
         damping = np.full(len(theta), DAMPING_START)
         for left in range(iterations, 0, -1):
             gradient, hessian, free = now.slopes(lower, upper, delta, damping)
@@ -152,6 +156,7 @@ def minimise(
             done = settled | (damping >= DAMPING_STUCK) | (now.cost <= np.finfo(float).tiny)
             out.theta[now.live], out.cost[now.live] = now.theta, now.cost
             out.gradient_norm[now.live] = np.linalg.norm(gradient * free, axis=1)
+            out.finished[now.live[done]] = True
             last = done | (left == 1)
             if last.any():
                 out.cosine[now.live[last]] = now.pick(last).cosine(
