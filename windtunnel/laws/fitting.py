@@ -95,6 +95,7 @@ def fit(
     if law is None:
         options = {"objective": objective, "delta": delta, "fix": fix, "tie": tie}
         law = default_law(intervals=intervals, bootstrap=bootstrap, **options)
+    over = (over,) if isinstance(over, str) else over
     known, incomplete = as_table(table, categories=over or ())
     if over is not None and (law != Power2.name or "loss" not in known):
         raise FitError(
