@@ -184,10 +184,10 @@ def search(problem: Problem, objective: Objective) -> Point:
     starts = problem.coordinates.expand(theta[:, problem.coordinates.places], np.arange(0))
     found = None
     if len(problem.law.names()) > FEW_COEFFICIENTS:
-        best = np.argsort(squares, kind="stable")[: len(starts) // 4]
-        found = _polished(problem, objective, starts[best])
-        if 2 * _agreeing(found, problem.rows) > best.size:
-            starts = starts[best]
+        nearest = np.argsort(squares, kind="stable")[: len(starts) // 4]
+        found = _polished(problem, objective, starts[nearest])
+        if 2 * _agreeing(found, problem.rows) > nearest.size:
+            starts = starts[nearest]
         else:
             found = None
     if found is None:
