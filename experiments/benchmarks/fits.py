@@ -18,7 +18,7 @@ import numpy as np
 import tables
 from scipy.optimize import minimize
 
-from windtunnel.laws import Chinchilla, Table, fit
+from windtunnel.laws import Chinchilla, DataConstrained, Table, fit
 from windtunnel.laws.bootstrap import refit
 from windtunnel.laws.chinchilla import Chinchilla as Form
 from windtunnel.laws.point_estimate import search
@@ -36,6 +36,7 @@ STARTS = list(
 RUN_STARTS, RUN_RESAMPLES = STARTS[::90], 40
 SETTLED = 1e-7  # gradient norm of a resample
 LAW = Chinchilla(1.82, 480.0, 2100.0, 0.348, 0.366)
+REPEATED_LAW = DataConstrained(1.87, 521.0, 1488.0, 0.353, 0.353, 5.31, 15.39)
 
 
 def runs() -> Table:
@@ -45,6 +46,16 @@ def runs() -> Table:
     tokens = params * np.exp(rng.uniform(0, np.log(300), ROWS))
     loss = LAW(params, tokens) * np.exp(0.005 * rng.standard_t(3, ROWS))
     return Table(params=params, tokens=tokens, loss=loss)
+
+
+def repeated() -> Table:
+    """180 runs of a planted data-constrained law, up to 60 passes, 1% of noise."""
+    rng = np.random.default_rng(0)
+    params = np.exp(rng.uniform(np.log(5e7), np.log(9e9), 180))
+    unique = np.exp(rng.uniform(np.log(1e8), np.log(2e11), 180))
+    tokens = unique * np.exp(rng.uniform(-0.5, np.log(60), 180))
+    loss = REPEATED_LAW(params, tokens, unique) * np.exp(0.01 * rng.standard_normal(180))
+    return Table(params=params, tokens=tokens, unique_tokens=unique, loss=loss)
 
 
 def curves() -> Table:
@@ -109,7 +120,7 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
     one = np.ones(ROWS)
     e, a, b, alpha, beta = point.form.vector
     best = np.array([np.log(a), np.log(b), np.log(e), alpha, beta])
-    long = curves()
+    long, passes = curves(), repeated()
 
     tasks: dict[str, Callable[[], object]] = {
         "one fit, ours": lambda: search(problem, objective),
@@ -117,6 +128,7 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
         "resamples, ours": lambda: refit(point, outputs, weight=weights),
         "resamples, usual": lambda: [usual(table, best, weights[k]) for k in range(resamples)],
         "whole fit": lambda: fit(table, delta=DELTA),
+        "data-constrained": lambda: fit(passes, "data-constrained", delta=DELTA),
         "batch": lambda: fit(long, "batch", holdout=None),
         "envelope": lambda: fit(long, "envelope", holdout=None),
     }
@@ -159,6 +171,7 @@ def page(results: Mapping[str, Any]) -> str:
     )
     alone = (
         ("whole fit: 1,000 resamples, hold-out, influence", "whole fit"),
+        ("the same of 180 rows of data-constrained", "data-constrained"),
         *(
             (f"{results['rows_of_curves']:,} rows of curves through {name}", name)
             for name in ("batch", "envelope")

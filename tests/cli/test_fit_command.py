@@ -14,6 +14,7 @@ from windtunnel.errors import WindtunnelError
 from windtunnel.laws import LAWS, Chinchilla, DataConstrained
 
 CHINCHILLA_POINTS = Path(__file__).parents[3] / "shared" / "data" / "chinchilla_points.csv"
+BATCH_GRID = CHINCHILLA_POINTS.parent / "cases" / "power2.csv"
 LAW = Chinchilla(1.69, 406.4, 410.7, 0.34, 0.28)
 KEYS = [
     "schema", "law", "formula", "source", "n", "n_trunks", "n_dropped", "dropped", "columns",
@@ -327,3 +328,33 @@ def test_odd_units_are_told(table, tmp_path):
         w["message"] for w in fitted(path, "--bootstrap", 0)["warnings"] if w["code"] == "odd-units"
     ]
     assert "another unit" in said[0]
+
+
+@pytest.mark.skipif(not BATCH_GRID.exists(), reason="shared data is not beside the repo")
+def test_a_batch_law_takes_the_best_learning_rate():
+    columns = ("--law", "power2", "--x", "N", "--z", "D", "--y", "bt", "--loss", "L")
+    fit = fitted(BATCH_GRID, *columns, "--bootstrap", 50)
+    assert fit["coefficients"]["c"] == pytest.approx(0.571, abs=0.02)
+    (warning,) = [each for each in fit["warnings"] if each["code"] == "best-over"]
+    assert warning["values"]["columns"] == ["lr"]
+    named = fitted(BATCH_GRID, *columns, "--bootstrap", 50, "--over", "lr")
+    assert named["coefficients"] == fit["coefficients"]
+    assert "best-over" not in [each["code"] for each in named["warnings"]]
+    averaged = fitted(BATCH_GRID, *columns, "--bootstrap", 50, "--over", "none")
+    assert averaged["coefficients"]["c"] == pytest.approx(0.366, abs=0.01)
+
+
+def test_an_axis_of_a_file_may_be_text_or_blank(tmp_path):
+    rows = [
+        {"N": n, "D": d, "b": b, "L": 2 + 0.1 * np.log(b / n**0.5) ** 2 + off, "opt": opt, "wd": wd}
+        for n in (1e6, 4e6) for d in (1e8, 4e8) for b in np.geomspace(200, 8000, 9)
+        for opt, wd, off in (("adamw", "", 0.2 * (b > 1000)), ("muon", 0.1, 0.2 * (b < 1000)))
+    ]  # fmt: skip
+    path = tmp_path / "grid.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    columns = ("--law", "power2", "--x", "N", "--z", "D", "--y", "b", "--loss", "L")
+    over = fitted(path, *columns, "--bootstrap", 50, "--over", "opt")
+    assert over["coefficients"]["b"] == pytest.approx(0.5, abs=0.01)
+    blank = fitted(path, *columns, "--bootstrap", 50)
+    assert blank["coefficients"] == pytest.approx(over["coefficients"])
+    assert [each["values"]["columns"] for each in blank["warnings"] if each["code"] == "best-over"]

@@ -141,6 +141,7 @@ def test_holdout_is_said_to_be_of_no_use(table):
     [
         (("--fix", "E=1"), "[contradicting-options]"),
         (("--drop-highest", 2), "[contradicting-options]"),
+        (("--over", "lr"), "[contradicting-options]"),
         (("--intervals", "profile"), "[unknown-value]"),
         (("--target", "cod"), "no such validation set; there are docs, code; did you mean 'code'"),
         (("--default", "docs"), "[not-a-pair]"),

@@ -20,7 +20,8 @@ OPTIONS = {
         ("{table}", "{study}"),
         ("--params", "--tokens", "--loss", "--flops", "--scale", "--flop-rule", "--where", "--fix",
          "--drop-highest", "--holdout", "--experiment", "--tie", "--objective", "--delta",
-         "--intervals", "--seed", "--level", "--interpolate", "--target", "--law", "--trunk"),
+         "--intervals", "--seed", "--level", "--interpolate", "--target", "--law", "--trunk",
+         "--over"),
     ),
     "predict": (
         ("{fit}",),

@@ -156,7 +156,7 @@ def test_a_law_without_irreducible_loss_lands_on_the_bound_and_says_so(table):
 
 def test_an_answer_equal_to_a_start_is_told_and_has_not_converged(table, monkeypatch):
     def lazy(self, objective, output, start, **_):
-        return Solution(np.array(start), np.ones(64), np.zeros(64), np.zeros(64))
+        return Solution(np.array(start), np.ones(64), np.zeros(64), np.zeros(64), np.ones(64, bool))
 
     monkeypatch.setattr(Problem, "solve", lazy)
     fit = fit_law(table(), **POINT_ONLY)

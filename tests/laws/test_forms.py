@@ -13,9 +13,15 @@ from windtunnel.laws import (
     Power2,
     PowerOffset,
     Sigmoid,
+    Table,
     predict,
 )
 from windtunnel.laws import fit as fit_law
+from windtunnel.laws.bootstrap import refit
+from windtunnel.laws.forms import Law
+from windtunnel.laws.point_estimate import search
+from windtunnel.laws.problem import Problem
+from windtunnel.laws.solver import Objective
 
 X = np.geomspace(1e17, 1e21, 14)
 POINT_ONLY = {"intervals": "none", "holdout": None}
@@ -152,6 +158,42 @@ def test_data_constrained_is_chinchilla_while_nothing_repeats():
     best = law.unconstrained.optimum(1e20)
     assert law(best.params, best.tokens, best.tokens * 2) == pytest.approx(best.loss, rel=1e-12)
     assert law(best.params, best.tokens, best.tokens) == pytest.approx(best.loss, rel=1e-9)
+
+
+def test_slopes_of_data_constrained_are_those_of_complex_steps():
+    rng = np.random.default_rng(0)
+    low, high = [0.5, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05], [3, 2, 2, 1.5, 1.5, 1e3, 1e3]
+    theta = np.exp(rng.uniform(np.log(low), np.log(high), (200, 7)))
+    inputs = np.exp(rng.normal(size=(3, 60)))
+    values, jacobian = DataConstrained.slopes(theta, inputs)
+    exact, by_steps = Law.slopes.__func__(DataConstrained, theta, inputs)
+    assert values == pytest.approx(exact, rel=1e-12)
+    assert jacobian == pytest.approx(by_steps, rel=1e-6, abs=1e-9)
+    theta[:, 1:3] *= rng.integers(0, 2, (200, 2))  # a law of one term, or of none
+    assert np.isfinite(DataConstrained.slopes(theta, inputs)[1]).all()
+
+
+@pytest.mark.medium
+def test_refits_of_data_constrained_need_no_second_start():
+    law, rng = (
+        DataConstrained(1.87, 521.0, 1488.0, 0.353, 0.353, 5.31, 15.39),
+        np.random.default_rng(2),
+    )
+    params, unique = np.exp(rng.uniform(np.log([1e8, 1e9]), np.log([8e9, 2e11]), (90, 2))).T
+    tokens = unique * np.exp(rng.uniform(-1, 4, 90))
+    loss = law(params, tokens, unique) * np.exp(0.01 * rng.standard_normal(90))
+    table = Table(params=params, tokens=tokens, unique_tokens=unique, loss=loss)
+    problem, objective = Problem.of(DataConstrained, table), Objective("huber-log", 1e-3)
+    point = search(problem, objective)
+    assert (point.starts, point.converged) == (36, True)
+    outputs = problem.predict(point.theta) * np.exp(0.01 * rng.standard_normal((60, 90)))
+    found = refit(point, outputs)
+    starts, squares = problem.projected_starts(outputs, problem.predict(point.theta))
+    nearest = starts[np.arange(60), squares.argmin(axis=1)]
+    first = problem.solve(objective, outputs, np.broadcast_to(point.theta, nearest.shape))
+    both = first.better(problem.solve(objective, outputs, nearest))
+    assert np.mean(found.cost <= both.cost * (1 + 1e-6)) >= 0.95
+    assert np.all(found.cost <= both.cost * 1.01)
 
 
 def test_data_constrained_by_hand():

@@ -139,6 +139,15 @@ def fit(
             rich_help_panel=OPTIMISATION,
         ),
     ] = "akima",
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COL",
+            help="power2: another swept column, over which each y has its lowest loss; or none. "
+            "Default: those that look swept. Repeatable.",
+            rich_help_panel=LAW,
+        ),
+    ] = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -192,6 +201,7 @@ def fit(
         seed=seed,
         level=level,
         interpolate=interpolate,
+        over=tuple(over or ()),
         target=tuple(target or ()),
         default=tuple(default or ()),
     )  # fmt: skip
@@ -290,8 +300,14 @@ def fit_source(source: Path, options: "FitOptions") -> "tuple[Fit, Table]":
             level=options.level,
             holdout=read.holdout,
             interpolate=cast("Any", options.interpolate),
+            over=_over(options.over),
         )
     return fitted.warned(*read.diagnostics).made_from(dict(read.inputs)), table
+
+
+def _over(columns: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The columns of `--over`; empty for the word none, None where the option was not given."""
+    return () if columns == ("none",) else columns or None
 
 
 def _delta(text: str | None) -> Any:

@@ -51,6 +51,7 @@ class FitOptions:
     seed: int = 0
     level: float = 0.9
     interpolate: str = "akima"
+    over: tuple[str, ...] = ()
     target: tuple[str, ...] = ()
     default: tuple[str, ...] = ()
 
@@ -80,6 +81,8 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
         holdout=options.holdout,
         decayed_only=options.law not in OF_CURVES,
         scale=pairs("--scale", options.scale, numbered),
+        others=options.law == "power2",
+        categories=options.over,
     )
     table = read.table
     if is_study_file(source):
@@ -133,6 +136,7 @@ def _changing_options(options: FitOptions) -> dict[str, str]:
     rows += [f"--drop-highest {options.drop_highest}"] if options.drop_highest else []
     rows += [f"--fix {each}" for each in options.fix] + [f"--tie {each}" for each in options.tie]
     rows += [f"--objective {options.objective}"] if options.objective else []
+    rows += [f"--over {each!r}" for each in options.over]
     texts = {"columns": " ".join(columns), "options": " ".join(rows)}
     return {name: text for name, text in texts.items() if text}
 

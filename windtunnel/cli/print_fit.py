@@ -308,7 +308,14 @@ def _sentences(law: str, details: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"regret, the loss given up by the law: {details['regret_mean']:.3g} on average, "
             f"{details['regret_worst']:.3g} at worst"
+            f"{_percents(details)}"
         )
+
+
+def _percents(details: Mapping[str, Any]) -> str:
+    """Regrets in per cent of the lowest loss; empty for a fit of an earlier version."""
+    mean, worst = details.get("regret_mean_percent"), details.get("regret_worst_percent")
+    return "" if mean is None else f" ({mean:.3g}% and {worst:.3g}% of the lowest loss)"
 
 
 def _cell(row: Mapping[str, Any], path: str) -> str:

@@ -233,6 +233,8 @@ class Auto(Coupled):
 # Their fit: R_N* = 5.31, R_D* = 15.39. Above the bound repeated data is as good as new.
 WEAR = (0.01, 1e4)
 WEARS = np.array([0.71, 4.3, 23.0])
+# Of the best size for the unique tokens, in units of the table's: a law of one term has none.
+MAX_LOG_BEST = 60.0
 
 
 @dataclass(frozen=True)
@@ -287,12 +289,49 @@ class DataConstrained(Law):
         tiny = np.finfo(float).tiny
         balance = (alpha * A + tiny) / (beta * B + tiny)
         log_best = (np.log(balance) + beta * np.log(unique)) / alpha
-        best = np.exp(log_best - np.real(log_best) + np.clip(np.real(log_best), -60.0, 60.0))
+        real = np.real(log_best)
+        best = np.exp(log_best - real + np.clip(real, -MAX_LOG_BEST, MAX_LOG_BEST))
         in_excess = np.real(best) < params
         base = np.where(in_excess, best, params)
         repeats = np.where(in_excess, params / base - 1, 0.0)
         effective_params = _effective(base, repeats, R_N)
         return E + A * effective_params**-alpha + B * effective_tokens**-beta
+
+    @classmethod
+    def slopes(cls, theta: Floats, inputs: Floats) -> tuple[Floats, Floats]:
+        """Outputs (p, R) and derivatives (p, 7, R), written out: a fifteenth of complex steps."""
+        params, tokens, unique_tokens = inputs
+        e, a, b, alpha, beta, wear_n, wear_d = theta.T[:, :, None]
+        unique = np.minimum(unique_tokens, tokens)
+        log_unique = np.log(unique)
+        log_gain, gain_by_wear, _ = _log_gain(tokens / unique - 1, wear_d)
+        log_tokens = log_unique + log_gain
+        power_tokens = np.exp(-beta * log_tokens)
+        of_tokens = b * power_tokens
+
+        tiny = np.finfo(float).tiny
+        weight_n, weight_d = alpha * a + tiny, beta * b + tiny
+        log_best = (np.log(weight_n / weight_d) + beta * log_unique) / alpha
+        excess = np.log(params) - np.clip(log_best, -MAX_LOG_BEST, MAX_LOG_BEST)
+        excess = np.maximum(excess, 0.0, out=excess)
+        ratio = np.exp(excess)
+        log_gain, by_wear_n, by_repeats = _log_gain(ratio - 1, wear_n)
+        log_params = np.log(params) - excess + log_gain
+        power_params = np.exp(-alpha * log_params)
+        of_params = a * power_params
+        # The first term's derivative by ln of the best size, where that size moves.
+        moves = (excess > 0) & (np.abs(log_best) < MAX_LOG_BEST)
+        moved = alpha * of_params * (by_repeats * ratio - 1) * moves
+
+        jacobian = np.empty((len(theta), 7, params.size))
+        jacobian[:, 0] = 1.0
+        jacobian[:, 1] = power_params + moved / weight_n
+        jacobian[:, 2] = power_tokens - moved / weight_d * (beta / alpha)
+        jacobian[:, 3] = moved * (a / weight_n - log_best) / alpha - of_params * log_params
+        jacobian[:, 4] = moved * (log_unique - b / weight_d) / alpha - of_tokens * log_tokens
+        jacobian[:, 5] = -alpha * of_params * by_wear_n
+        jacobian[:, 6] = -beta * of_tokens * gain_by_wear
+        return e + of_params + of_tokens, jacobian
 
     @classmethod
     def units(cls, inputs: Floats) -> Floats:
@@ -322,3 +361,11 @@ class DataConstrained(Law):
 def _effective(base: Any, repeats: Any, wear: Any) -> Any:
     """U + U R* (1 - exp(-R / R*))."""
     return base * (1 + wear * (1 - np.exp(-repeats / wear)))
+
+
+def _log_gain(repeats: Floats, wear: Floats) -> tuple[Floats, Floats, Floats]:
+    """Ln of 1 + R* (1 - exp(-R / R*)), and its derivatives by R* and by R."""
+    rounds = repeats / wear
+    left = np.exp(-rounds)
+    gain = 1 + wear * (1 - left)
+    return np.log(gain), (1 - left - rounds * left) / gain, left / gain

@@ -1,7 +1,7 @@
 """The entry points `fit` and `predict`."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -43,6 +43,7 @@ def fit(
     level: float = 0.9,
     holdout: Chosen = "largest",
     interpolate: Reading = "akima",
+    over: Sequence[str] | None = None,
 ) -> Fit:
     """The law that minimises `objective` on all rows, with its intervals and its warnings.
 
@@ -67,6 +68,9 @@ def fit(
             The returned coefficients always use every row.
         interpolate: how `isoflop` reads the optimum of a budget: `akima`, `parabola` or
             `parametric`.
+        over: columns of the other axes swept, over which `power2` takes the lowest loss of each y.
+            None: the columns that look swept, with a warning; empty: all rows of one (x, z, y) are
+            seeds, and are averaged.
 
     Raises:
         FitError: the table cannot carry the law (the message says what to add), or a bad argument.
@@ -91,7 +95,15 @@ def fit(
     if law is None:
         options = {"objective": objective, "delta": delta, "fix": fix, "tie": tie}
         law = default_law(intervals=intervals, bootstrap=bootstrap, **options)
-    known, incomplete = as_table(table)
+    over = (over,) if isinstance(over, str) else over
+    known, incomplete = as_table(table, categories=over or ())
+    if over is not None and (law != Power2.name or "loss" not in known):
+        raise FitError(
+            "contradicting-options",
+            f"over: only {Power2.name} with a column loss takes a lowest loss over other axes",
+            options=["over", "law"],
+            law=law,
+        )
     held, cut = _held(known, holdout)
     rows, mixed = (known, ()) if law in OF_CURVES else decayed_only(known)
     if mixed and isinstance(held, np.ndarray) and held.dtype == np.bool_:
@@ -128,7 +140,7 @@ def fit(
 
             found = fit_auto(rows, settings, held)
         else:
-            found = _regressed(rows, law_named(law), settings, held, objective, delta)
+            found = _regressed(rows, law_named(law), settings, held, objective, delta, over)
     return found.warned(*diagnostics)
 
 
@@ -165,6 +177,7 @@ def _regressed(
     holdout: Chosen,
     objective: ObjectiveName | None,
     delta: float | Literal["auto"] | None,
+    over: Sequence[str] | None,
 ) -> Fit:
     if objective is None and not law.multiplicative:
         settings = dataclasses.replace(settings, objective="huber")
@@ -173,7 +186,7 @@ def _regressed(
     if delta is None:  # 1e-3 is of a loss, and this is of a rate or a batch
         settings = dataclasses.replace(settings, delta="auto")
     if "loss" in table:
-        return fit_optima(table, settings)
+        return fit_optima(table, settings, over)
     return regress(table, law, settings, holdout)
 
 
@@ -188,8 +201,12 @@ def predict(fitted: Fit, *inputs: float, trunks: float = 1, **named: float) -> I
     return fitted.predict(*inputs, trunks=trunks, **named)
 
 
-def as_table(given: Table | Mapping[str, ArrayLike]) -> tuple[Table, tuple[Diagnostic, ...]]:
+def as_table(
+    given: Table | Mapping[str, ArrayLike], *, categories: Sequence[str] = ()
+) -> tuple[Table, tuple[Diagnostic, ...]]:
     """A Table from columns by name; rows with a missing number are dropped and counted.
+
+    Text columns in `categories` become numbers, one a distinct text.
 
     Raises:
         FitError: not columns by name, text where numbers belong, or an infinite number.
@@ -210,6 +227,9 @@ def as_table(given: Table | Mapping[str, ArrayLike]) -> tuple[Table, tuple[Diagn
     numbers: dict[str, Floats] = {}
     for name, values in columns.items():
         if values.dtype.kind not in "fiub" and name not in NUMBERS:
+            if name in categories:
+                texts = values.astype(np.str_)
+                numbers[name] = np.unique(texts, return_inverse=True)[1].astype(np.float64)
             continue
         try:
             numbers[name] = values.astype(np.float64)

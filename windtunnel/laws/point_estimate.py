@@ -14,7 +14,7 @@ from windtunnel.errors import FitError
 from windtunnel.laws.forms import Law
 from windtunnel.laws.noise import replicates, seed_sigma
 from windtunnel.laws.problem import Problem
-from windtunnel.laws.solver import Objective, ObjectiveName
+from windtunnel.laws.solver import Objective, ObjectiveName, Solution
 from windtunnel.laws.table import Floats, Table
 
 # Above this, two inputs are one variable and their terms cannot be told apart at all.
@@ -84,6 +84,8 @@ PUBLISHED_DELTA = 1e-3
 # Below this many replicates their spread says less than the residuals do.
 MIN_REPLICATES = 5
 AGREEMENT = 1e-6
+# A polish of a law of more coefficients costs milliseconds, so fewer starts and refits have one.
+FEW_COEFFICIENTS = 6
 MAX_GRADIENT = 1e-7
 # A cosine this small is what rounding leaves where the gradient itself carries a unit.
 MAX_COSINE = 1e-6
@@ -171,14 +173,25 @@ def best_point(
 
 
 def search(problem: Problem, objective: Objective) -> Point:
-    """The lowest optimum from every start."""
+    """The lowest optimum from every start; from the best of very many, where most of these agree.
+
+    Raises:
+        FitError: no start gives finite residuals.
+    """
     output = problem.output
     scale = np.abs(output) if objective.is_log else np.ones(problem.rows)
-    starts = problem.projected_starts(output[None], scale)[0][0]
-    starts = problem.coordinates.expand(starts[:, problem.coordinates.places], np.arange(0))
-    outputs = np.broadcast_to(output, (len(starts), problem.rows))
-    found = problem.solve(objective, outputs, starts)
-    found = found.better(problem.solve_in_logs(objective, outputs, found.theta))
+    theta, squares = (each[0] for each in problem.projected_starts(output[None], scale))
+    starts = problem.coordinates.expand(theta[:, problem.coordinates.places], np.arange(0))
+    found = None
+    if len(problem.law.names()) > FEW_COEFFICIENTS:
+        nearest = np.argsort(squares, kind="stable")[: len(starts) // 4]
+        found = _polished(problem, objective, starts[nearest])
+        if 2 * _agreeing(found, problem.rows) > nearest.size:
+            starts = starts[nearest]
+        else:
+            found = None
+    if found is None:
+        found = _polished(problem, objective, starts)
     if not np.isfinite(found.cost).any():
         raise FitError(
             "not-finite",
@@ -201,11 +214,22 @@ def search(problem: Problem, objective: Objective) -> Point:
         cost=cost,
         gradient_norm=float(found.gradient_norm[best]),
         starts=len(starts),
-        starts_agreeing=int(np.sum(found.cost <= cost * (1 + AGREEMENT) + EXACT * problem.rows)),
+        starts_agreeing=_agreeing(found, problem.rows),
         moved=moved,
         converged=moved and (exact or bool(flat)),
         residual=np.log(output) - np.log(predicted) if multiplicative else output - predicted,
     )
+
+
+def _polished(problem: Problem, objective: Objective, starts: Floats) -> Solution:
+    outputs = np.broadcast_to(problem.output, (len(starts), problem.rows))
+    found = problem.solve(objective, outputs, starts)
+    return found.better(problem.solve_in_logs(objective, outputs, found.theta))
+
+
+def _agreeing(found: Solution, rows: int) -> int:
+    """How many starts reached the lowest optimum."""
+    return int(np.sum(found.cost <= found.cost.min() * (1 + AGREEMENT) + EXACT * rows))
 
 
 def _seeds(problem: Problem, table: Table) -> float | None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from windtunnel.errors import FitError
 from windtunnel.laws.forms import STEP, Law
-from windtunnel.laws.solver import Objective, Solution, minimise
+from windtunnel.laws.solver import ITERATIONS, Objective, Solution, minimise
 from windtunnel.laws.table import Floats, Table
 
 # All coefficients (p, K), raw, and the problems' numbers -> the same with one of them recomputed
@@ -201,6 +201,7 @@ class Problem:
         *,
         weight: Floats | None = None,
         tolerance: float = 1e-12,
+        iterations: int = ITERATIONS,
     ) -> Solution:
         """Local optima theta (P, K) for outputs (P, R) from starts (P, K); None: weight 1."""
         target = objective.target(output)
@@ -208,7 +209,7 @@ class Problem:
         def residuals(free: Floats, which: NDArray[np.intp]) -> tuple[Floats, Floats]:
             value, jacobian = self._slopes(free, which)
             if objective.is_log:
-                jacobian = jacobian / value[:, None, :]
+                jacobian /= value[:, None, :]
                 value = np.log(value)
             return value - target[which], jacobian
 
@@ -221,9 +222,10 @@ class Problem:
             weight=np.ones_like(output) if weight is None else weight,
             delta=objective.delta,
             tolerance=tolerance,
+            iterations=iterations,
         )
         whole = self.coordinates.expand(found.theta, np.arange(len(output)))
-        return Solution(np.asarray(whole), found.cost, found.gradient_norm, found.cosine)
+        return dataclasses.replace(found, theta=np.asarray(whole))
 
     def solve_in_logs(
         self,

@@ -1,14 +1,14 @@
 """The full fit of one formula: optimum, noise, intervals, hold-out, influence and warnings.
 
-`fit_optima` fits `power2` to a table of trials: it takes the best y of every (x, z), fits the law
-to these optima, and reports its regret. The loss is flat around an optimal learning rate or batch,
-so exponents say little. What counts is the loss given up by following the law instead of the local
-optimum (StepLaw, arXiv 2503.04715; users.md, lesson 5).
+`fit_optima` fits `power2` to a table of trials: it takes the best y of every (x, z), at the best of
+any other axis swept, fits the law to these optima, and reports its regret. The loss is flat around
+an optimal learning rate or batch, so exponents say little. What counts is the loss given up by
+following the law instead of the local optimum (StepLaw, arXiv 2503.04715; users.md, lesson 5).
 """
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from windtunnel.laws.powers import Power2
 from windtunnel.laws.problem import Problem
 from windtunnel.laws.result import Fit
 from windtunnel.laws.solver import ObjectiveName
+from windtunnel.laws.swept import best_trials, settings_of
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.validation import (
     Chosen,
@@ -312,19 +313,21 @@ MIN_TRIALS = 3
 MIN_CELLS = 4
 
 
-def fit_optima(table: Table, settings: Settings) -> Fit:
+def fit_optima(table: Table, settings: Settings, over: Sequence[str] | None = None) -> Fit:
     """`power2` through the best y of each cell of equal x and z, judged by regret.
 
-    Seeds of one (x, z, y) are averaged. Where the table has one trial per cell, the rows are the
-    optima already and are fitted as they are.
+    Seeds of one setting are averaged; the loss of a y is its lowest over the axes in `over` (None:
+    the columns that look swept). Where the table has one trial per cell, the rows are the optima
+    already and are fitted as they are.
 
     Raises:
-        FitError: fewer than four cells whose optimum lies inside what was tried.
+        FitError: fewer than four cells whose optimum lies inside what was tried; a wrong axis.
     """
+    axes, diagnostics = settings_of(table, over)
     cells = table.cells("x", "z")
     if cells.max() + 1 == table.rows:
         return regress(table, Power2, settings, "largest")
-    tried = [_trials(table, cells == cell) for cell in range(cells.max() + 1)]
+    tried = [best_trials(table, cells == cell, axes) for cell in range(cells.max() + 1)]
     found = [(rates, losses, _optimum(rates, losses)) for rates, losses in tried]
     first = [int(np.flatnonzero(cells == cell)[0]) for cell in range(cells.max() + 1)]
     used = [k for k, (_, _, best) in enumerate(found) if np.isfinite(best)]
@@ -344,36 +347,28 @@ def fit_optima(table: Table, settings: Settings) -> Fit:
         z=table["z"][rows],
         y=np.exp([found[k][2] for k in used]),
         flop_factor=table.flop_factor,
-        filters=(*table.filters, f"best y of each of {len(used)} cells of (x, z)"),
+        filters=(
+            *table.filters,
+            *(f"lowest loss over {name}" for name in axes),
+            f"best y of each of {len(used)} cells of (x, z)",
+        ),
         dropped=(*table.dropped, ("not the best of its cell", table.rows - len(used))),
         names=table.names,
     )
     fit = regress(optima, Power2, settings, "largest")
-    diagnostics = []
     if edge:
-        diagnostics.append(
+        diagnostics += (
             Diagnostic(
                 "edge-minimum",
                 f"{edge} of {len(found)} cells have their lowest loss at the smallest or largest y "
                 "tried and are left out: try y beyond it",
                 edge=edge,
                 cells=len(found),
-            )
+            ),
         )
     judged = [_regret(fit, table, found[k], first[k]) for k in range(len(found))]
-    known = [row["regret"] for row in judged if row["regret"] is not None]
-    details = {
-        "regret_mean": float(np.mean(known)) if known else None,
-        "regret_worst": float(np.max(known)) if known else None,
-        "cells": judged,
-    }
+    details = {**_regrets(judged), "cells": judged}
     return fit.detailed(details).warned(*diagnostics)
-
-
-def _trials(table: Table, mask: Any) -> tuple[Floats, Floats]:
-    """Ln y tried (ascending) and the mean loss of each."""
-    rates, index = np.unique(np.log(table["y"][mask]), return_inverse=True)
-    return rates, np.bincount(index, table.loss[mask]) / np.bincount(index)
 
 
 def _optimum(rates: Floats, losses: Floats) -> float:
@@ -405,4 +400,16 @@ def _regret(
         "y_law": float(np.exp(wanted)),
         "lowest_loss": float(losses.min()),
         "regret": None if at_law is None else max(at_law - float(losses.min()), 0.0),
+    }
+
+
+def _regrets(cells: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Mean and worst regret, in the unit of loss and in per cent of the lowest loss of a cell."""
+    known = [(cell["regret"], cell["lowest_loss"]) for cell in cells if cell["regret"] is not None]
+    found = {"": [regret for regret, _ in known]}
+    found["_percent"] = [100 * regret / lowest for regret, lowest in known if lowest > 0]
+    return {
+        f"regret_{name}{unit}": float(of(values)) if values else None
+        for unit, values in found.items()
+        for name, of in (("mean", np.mean), ("worst", np.max))
     }

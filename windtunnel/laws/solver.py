@@ -73,6 +73,7 @@ class Objective:
 # theta (p, K) and the numbers of the p problems -> residuals (p, R) and their Jacobian (p, K, R)
 Residuals = Callable[[Floats, NDArray[np.intp]], tuple[Floats, Floats]]
 
+ITERATIONS = 300
 DAMPING_START, DAMPING_MIN, DAMPING_STUCK = 1e-3, 1e-12, 1e12
 # A step is trusted as a convergence test only when damping no longer shortens it.
 DAMPING_SETTLED = 1e-6
@@ -84,13 +85,15 @@ class Solution:
 
     `gradient_norm` is its length. `cosine` is free of every scale: the largest cosine between the
     weighted residual and a free Jacobian row, as in MINPACK's gtol: 0 at an optimum, 1 when a
-    single coefficient could explain all that is left.
+    single coefficient could explain all that is left. `finished` (P,) is false where the steps ran
+    out first.
     """
 
     theta: Floats
     cost: Floats
     gradient_norm: Floats
     cosine: Floats
+    finished: NDArray[np.bool_]
 
     def pick(self, which: NDArray[np.bool_]) -> "Solution":
         """Some of the problems."""
@@ -130,7 +133,7 @@ def minimise(
     weight: Floats,
     delta: float,
     tolerance: float = 1e-12,
-    iterations: int = 300,
+    iterations: int = ITERATIONS,
 ) -> Solution:
     """Local optima from `start` (P, K) inside [lower, upper] (K,), with `weight` (P, R).
 
@@ -140,10 +143,12 @@ def minimise(
     live = np.arange(len(theta))
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         now = _State.at(residuals, theta, live, weight, delta)
-        out = Solution(theta.copy(), now.cost.copy(), np.ones(len(theta)), np.ones(len(theta)))
+        ones = np.ones(len(theta))
+        finished = np.zeros(len(theta), bool)
+        out = Solution(theta.copy(), now.cost.copy(), ones, ones.copy(), finished)
         damping = np.full(len(theta), DAMPING_START)
-        for _ in range(iterations):
-            gradient, hessian, free, cosine = now.slopes(lower, upper, delta, damping)
+        for left in range(iterations, 0, -1):
+            gradient, hessian, free = now.slopes(lower, upper, delta, damping)
             step = _step(gradient, hessian, free, damping)
             trial = np.clip(now.theta + step, lower, upper)
             promised = -np.sum(gradient * (trial - now.theta) * free, axis=1)
@@ -151,7 +156,12 @@ def minimise(
             done = settled | (damping >= DAMPING_STUCK) | (now.cost <= np.finfo(float).tiny)
             out.theta[now.live], out.cost[now.live] = now.theta, now.cost
             out.gradient_norm[now.live] = np.linalg.norm(gradient * free, axis=1)
-            out.cosine[now.live] = cosine
+            out.finished[now.live[done]] = True
+            last = done | (left == 1)
+            if last.any():
+                out.cosine[now.live[last]] = now.pick(last).cosine(
+                    gradient[last], free[last], delta
+                )
             now, trial, damping = now.pick(~done), trial[~done], damping[~done]
             if not len(now.live):
                 break
@@ -189,8 +199,8 @@ class _State:
 
     def slopes(
         self, lower: Floats, upper: Floats, delta: float, damping: Floats
-    ) -> tuple[Floats, Floats, NDArray[np.bool_], Floats]:
-        """Gradient (p, K), curvature (p, K, K), which coefficients are free, and the cosine (p,).
+    ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+        """Gradient (p, K), curvature (p, K, K), and which coefficients are free.
 
         A row beyond delta has no curvature. Counting it as the quadratic that touches rho from
         above never climbs but creeps (hundreds of steps where most rows are outliers); so that
@@ -203,12 +213,16 @@ class _State:
         gradient = (self.jacobian @ (pulls * self.residual)[:, :, None])[:, :, 0]
         hessian = (self.jacobian * bends[:, None, :]) @ self.jacobian.transpose(0, 2, 1)
         outward = np.where(gradient > 0, self.theta <= lower, self.theta >= upper)
-        free = ~outward
+        return gradient, hessian, ~outward
+
+    def cosine(self, gradient: Floats, free: NDArray[np.bool_], delta: float) -> Floats:
+        """The largest cosine (p,) between the weighted residual and a free Jacobian row."""
+        pulls = self.weight * np.minimum(1.0, delta / np.abs(self.residual))
         energy = np.sum(pulls * self.residual**2, axis=1)[:, None]
         squares = np.einsum("pkr,pr->pk", self.jacobian**2, pulls)
         scale = np.sqrt(squares * energy)
         cosine = np.divide(np.abs(gradient), scale, out=np.zeros_like(scale), where=scale > 0)
-        return gradient, hessian, free, np.max(cosine * free, axis=1)
+        return np.asarray(np.max(cosine * free, axis=1))
 
     def pick(self, keep: NDArray[np.bool_]) -> "_State":
         return self if keep.all() else _State(*(field[keep] for field in self._fields()))

@@ -4,6 +4,7 @@ Columns are one-dimensional and of one length, R. The trunk is the unit of indep
 one trunk share its initialisation and its data order, and so part of their noise.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -26,6 +27,16 @@ def mixed_decay(undecayed: int, rows: int) -> Diagnostic:
 
 
 Floats = NDArray[np.float64]
+
+
+def name_words(column: str) -> list[str]:
+    """The words of a column's name in lower case: `valPPL`, `val_ppl` and `val/PPL` alike."""
+    return re.findall(r"[a-z]+|\d+", camel_apart(column))
+
+
+def camel_apart(column: str) -> str:
+    """A column's name in lower case, its joined words apart: `val_ppl` of `valPPL`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", column).lower()
 
 
 class Table:

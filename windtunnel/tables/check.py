@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from windtunnel.errors import ConfigError
 from windtunnel.laws import conditions
 from windtunnel.laws.diagnostics import likely_scale, written
-from windtunnel.laws.table import Floats
+from windtunnel.laws.table import Floats, camel_apart
 from windtunnel.tables.file import TableFile
 
 MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "#n/a", "null", "none"})
@@ -83,22 +83,13 @@ def label(cell: object) -> str:
     return "" if isinstance(cell, float) and math.isnan(cell) else text
 
 
-def name_words(column: str) -> list[str]:
-    """The words of a column's name in lower case: `valPPL`, `val_ppl` and `val/PPL` alike."""
-    return re.findall(r"[a-z]+|\d+", _camel_apart(column))
-
-
-def _camel_apart(column: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", column).lower()
-
-
 def is_perplexity(column: str) -> bool:
     """Whether a column's name means perplexity, and not its logarithm."""
-    for name in (column.lower(), _camel_apart(column)):
+    for name in (column.lower(), camel_apart(column)):
         if re.search(r"(?<![a-z])(?:log|ln)[_ (-]*(?:ppl|perplex)", name):
             return False
     pattern = r"perplex|(?<![a-z])ppl|ppl[sx]?(?![a-z])"
-    return any(re.search(pattern, name) for name in (column.lower(), _camel_apart(column)))
+    return any(re.search(pattern, name) for name in (column.lower(), camel_apart(column)))
 
 
 def checked(

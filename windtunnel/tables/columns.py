@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from windtunnel.errors import ConfigError
-from windtunnel.laws.table import Floats
-from windtunnel.tables.check import is_perplexity, name_words, number
+from windtunnel.laws.table import Floats, name_words
+from windtunnel.tables.check import is_perplexity, number
 from windtunnel.tables.file import TableFile
 
 RULE = MappingProxyType(

@@ -64,6 +64,8 @@ def read_table(
     decayed_only: bool = False,
     holdout: str = "largest",
     scale: Mapping[str, float] = MappingProxyType({}),
+    others: bool = False,
+    categories: Sequence[str] = (),
 ) -> ReadTable:
     """The table that a law is fitted to, with warnings about how it was read.
 
@@ -81,6 +83,9 @@ def read_table(
         holdout: `largest`, `none`, or a condition on any column.
         decayed_only: Leave out undecayed rows where the table has both kinds.
         scale: Factors on columns, by either name, before anything else reads them.
+        others: Add every other column of numbers, by the file's name. A cell without a number is a
+            value of its own.
+        categories: Columns of text among the others, each text a number of its own.
 
     Raises:
         ConfigError: The file, a column, a condition or a cell cannot be used as it is.
@@ -111,6 +116,8 @@ def read_table(
         )
         values |= found
         diagnostics += doubts
+    if others:
+        values |= selection.other_columns(values, categories)
     if "params" in values:
         diagnostics += of_experts(file, names, selection.kept, values["params"])
     if "tokens" in values and "loss" in values and "unique_tokens" not in needs:

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from windtunnel.errors import ConfigError, Diagnostic, did_you_mean
 from windtunnel.laws.conditions import Condition, Mask, number, truth
-from windtunnel.laws.table import Floats, mixed_decay
+from windtunnel.laws.table import Floats, mixed_decay, name_words
 from windtunnel.tables.check import (
     checked,
     column_for_condition,
     floats,
     is_missing,
     label,
-    name_words,
 )
 from windtunnel.tables.columns import RULE, derive
 from windtunnel.tables.file import TableFile
@@ -225,6 +224,22 @@ class Selection:
                 )
             ]
         return {name: values}, []
+
+    def other_columns(
+        self, taken: Collection[str], categories: Collection[str]
+    ) -> dict[str, Floats]:
+        """The columns of numbers that no name of the law takes, and those of `categories`."""
+        used = {self.names[name] for name in (*taken, *LABELS, "decayed") if name in self.names}
+        found = {}
+        for column in self.file.columns:
+            if column in used or column in taken:
+                continue
+            cells = column_for_condition(list(compress(self.file.columns[column], self.kept)))
+            if cells.dtype.kind == "f" and np.isfinite(np.asarray(cells, np.float64)).all():
+                found[column] = np.asarray(cells, np.float64)
+            elif cells.dtype.kind == "f" or column in categories:
+                found[column] = np.unique(cells, return_inverse=True)[1].astype(np.float64)
+        return found
 
     def drop_highest(self, values: Mapping[str, Floats], count: int) -> Mask:
         """A mask of the highest losses among the kept rows; of equal ones the first goes first.

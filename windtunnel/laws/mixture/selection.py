@@ -15,8 +15,9 @@ import numpy as np
 
 from windtunnel.errors import FitError
 from windtunnel.laws.interval import NO_INTERVAL, Interval, quantiles
-from windtunnel.laws.mixture.models import KINDS, MOST_BOOSTED, MixtureModel, SmoothModel, Trees
+from windtunnel.laws.mixture.models import KINDS, MOST_BOOSTED, MixtureModel, SmoothModel
 from windtunnel.laws.mixture.runs import Points
+from windtunnel.laws.mixture.trees import Trees
 from windtunnel.laws.table import Floats
 
 ALL_ALONE = 20
@@ -132,24 +133,32 @@ def held_out(name: str, mixtures: Floats, log_loss: Floats, counts: Floats) -> F
 
 def rank_correlation(predicted: Floats, measured: Floats, *, seed: int, level: float) -> Interval:
     """Spearman's, with an interval from mixtures drawn with replacement; nan of nothing."""
-    from scipy.stats import rankdata
-
-    def correlation(one: Floats, other: Floats) -> Floats:
-        """Along the last axis."""
-        ranks = [rankdata(each, axis=-1) for each in (one, other)]
-        first, second = (each - each.mean(axis=-1, keepdims=True) for each in ranks)
-        scale = np.sqrt((first**2).sum(axis=-1) * (second**2).sum(axis=-1))
-        with np.errstate(invalid="ignore"):
-            return np.asarray((first * second).sum(axis=-1) / scale)
-
     if not predicted.size:
         return Interval(np.nan, *NO_INTERVAL)
-    drawn = np.random.default_rng([seed, 2]).integers(0, predicted.size,
-                                                      (RANK_DRAWS, predicted.size))  # fmt: skip
-    draws = correlation(predicted[drawn], measured[drawn])
-    return Interval(
-        float(correlation(predicted, measured)), *quantiles(draws[np.isfinite(draws)], level)
-    )
+    count = predicted.size
+    drawn = np.random.default_rng([seed, 2]).integers(0, count, (RANK_DRAWS, count))
+    times = np.stack([np.bincount(row, minlength=count) for row in drawn])
+    draws = _spearman(predicted, measured, times)
+    whole = _spearman(predicted, measured, np.ones((1, count)))
+    return Interval(float(whole[0]), *quantiles(draws[np.isfinite(draws)], level))
+
+
+def _spearman(one: Floats, other: Floats, times: Any) -> Floats:
+    """Spearman's (D,) for tables that have each pair `times` (D, M); nan of constants."""
+    size = times.sum(axis=1, keepdims=True)
+    first, second = (_ranks(each, times) - (size + 1) / 2 for each in (one, other))
+    scale = np.sqrt((times * first**2).sum(axis=1) * (times * second**2).sum(axis=1))
+    with np.errstate(invalid="ignore"):
+        return np.asarray((times * first * second).sum(axis=1) / scale)
+
+
+def _ranks(values: Floats, times: Any) -> Floats:
+    """Ranks (D, M) of values (M,) that occur `times` (D, M), the mean one where they are equal."""
+    order = np.argsort(values, kind="stable")
+    number = np.unique(values, return_inverse=True)[1]
+    starts = np.flatnonzero(np.diff(number[order], prepend=-1))
+    equal = np.add.reduceat(times[:, order], starts, axis=1)
+    return np.asarray((equal.cumsum(axis=1) - (equal - 1) / 2)[:, number])
 
 
 def _folds(count: int) -> Iterator[tuple[Any, Any]]:
