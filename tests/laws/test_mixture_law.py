@@ -7,7 +7,7 @@ from mixtures import SLOPES, SOURCES, bowl, codes, design, flat, linear, rows_of
 from windtunnel.laws.mixture import fit_mixture
 from windtunnel.laws.mixture.models import KINDS, Polynomial
 from windtunnel.laws.mixture.search import candidates, covers, lowest
-from windtunnel.laws.mixture.selection import held_out, rank_correlation
+from windtunnel.laws.mixture.selection import _ranks, held_out, rank_correlation
 
 pytestmark = pytest.mark.usefixtures("without_trees")
 
@@ -199,3 +199,15 @@ def test_the_best_stays_within_the_mixtures_tried():
     assert found == pytest.approx(np.array([[0.5, 0.5], [0.8, 0.2]]), abs=1e-9)
     assert covers(shares, np.array([0.7, 0.3]))
     assert not covers(shares, np.array([0.3, 0.7]))
+
+
+def test_ranks_of_resamples_are_mean_ranks():
+    from scipy.stats import rankdata
+
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 6, 12).astype(float)
+    drawn = rng.integers(0, 12, (50, 12))
+    times = np.stack([np.bincount(row, minlength=12) for row in drawn])
+    ranks = _ranks(values, times)
+    for row, found in zip(drawn, ranks, strict=True):
+        assert found[row] == pytest.approx(rankdata(values[row]))

@@ -14,6 +14,7 @@ from windtunnel.laws.mixture.models import (
     Exponential,
     MixtureModel,
     Polynomial,
+    Trees,
     pairs,
 )
 from windtunnel.laws.mixture.result import (
@@ -39,7 +40,6 @@ from windtunnel.laws.mixture.selection import (
     ensemble,
     rank_correlation,
 )
-from windtunnel.laws.mixture.trees import Trees
 from windtunnel.laws.table import Floats, Table
 
 # Assumed: fewer mixtures than this for each source leave the regression to chance.

@@ -18,7 +18,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from windtunnel.laws.mixture.trees import ScikitTrees, Trees, grow
 from windtunnel.laws.table import Floats
 
 ALPHAS = np.logspace(-6, 2, 17)
@@ -29,8 +28,6 @@ STEEPEST = 30.0
 """In ln nats: no source adds more or less than this."""
 # Assumed: small trees, as tables of mixtures are small.
 TREES, TREE_DEPTH, TREE_RATE = 40, 2, 0.2
-MOST_BY_SCIKIT = 100
-"""Mixtures. Of more, two splits are hardly ever equally good, so `grow` gives the same trees."""
 BOOSTING_NEEDS = 10
 MOST_BOOSTED = 100
 """Resamples where a model is boosted: each is another fit."""
@@ -124,6 +121,22 @@ class Exponential:
 
     def _above(self, mixtures: Floats) -> Floats:
         return np.asarray(np.exp(np.einsum("bk,kb->b", mixtures, self.beta)))
+
+
+@dataclass(frozen=True, eq=False)
+class Trees:
+    """One boosted regression per table."""
+
+    models: tuple[Any, ...]
+
+    def __call__(self, mixtures: Floats) -> Floats:
+        """Shape (P, K) to (P, B)."""
+        return np.stack([model.predict(mixtures) for model in self.models], axis=1)
+
+    def own(self, mixtures: Floats) -> Floats:
+        """A mixture for each table: shape (B, K) to (B,)."""
+        each = zip(self.models, mixtures, strict=True)
+        return np.array([model.predict(mixture[None])[0] for model, mixture in each])
 
 
 @dataclass(frozen=True)
@@ -228,8 +241,6 @@ def boosting(mixtures: Floats, log_loss: Floats, _counts: Floats) -> Trees:
 
     All count alike: a leaf of high losses bends no other, and a step up must be seen.
     """
-    if len(mixtures) > MOST_BY_SCIKIT:
-        return grow(mixtures, log_loss, trees=TREES, rate=TREE_RATE)
     from sklearn.ensemble import GradientBoostingRegressor  # type: ignore[import-untyped]
 
     def fit(column: Floats) -> Any:
@@ -238,7 +249,7 @@ def boosting(mixtures: Floats, log_loss: Floats, _counts: Floats) -> Trees:
         )
         return model.fit(mixtures, column)
 
-    return ScikitTrees(tuple(fit(column) for column in log_loss.T))
+    return Trees(tuple(fit(column) for column in log_loss.T))
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(

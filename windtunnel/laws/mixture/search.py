@@ -6,8 +6,7 @@ from typing import cast
 
 import numpy as np
 
-from windtunnel.laws.mixture.models import MixtureModel, SmoothModel
-from windtunnel.laws.mixture.trees import Trees
+from windtunnel.laws.mixture.models import MixtureModel, SmoothModel, Trees
 from windtunnel.laws.table import Floats
 
 # Shares are told to a hundredth; closer to the edge than this is on it.

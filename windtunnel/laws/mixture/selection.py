@@ -15,9 +15,8 @@ import numpy as np
 
 from windtunnel.errors import FitError
 from windtunnel.laws.interval import NO_INTERVAL, Interval, quantiles
-from windtunnel.laws.mixture.models import KINDS, MOST_BOOSTED, MixtureModel, SmoothModel
+from windtunnel.laws.mixture.models import KINDS, MOST_BOOSTED, MixtureModel, SmoothModel, Trees
 from windtunnel.laws.mixture.runs import Points
-from windtunnel.laws.mixture.trees import Trees
 from windtunnel.laws.table import Floats
 
 ALL_ALONE = 20
