@@ -18,7 +18,8 @@ from windtunnel.laws.table import Floats
 SAME_INTERVAL = 2.132 / 1.645
 """Standard deviation of a normal with the 90% interval of a t with `TAILS` degrees of freedom."""
 
-HALF = 0.5
+FIFTH = 0.2
+"""Weight of a row 4.6 standard deviations off the others."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,7 +31,7 @@ class Draws:
         misfit: draws of it.
         sigma: standard deviations (S, 2) between trunks and between runs, of a normal.
         best: coefficients (6,) at the mode.
-        weighted_down: rows that count less than half in the heaviest form.
+        weighted_down: rows that count less than a fifth in the heaviest form.
     """
 
     coefficients: Floats
@@ -63,7 +64,7 @@ class Draws:
             ),
             sigma=np.concatenate(sigma, axis=1),
             best=model.coefficients((mean + spread * top.point)[None])[0],
-            weighted_down=int(np.sum(model.weight < HALF)),
+            weighted_down=int(np.sum(model.weight < FIFTH)),
         )
 
     @classmethod

@@ -257,7 +257,7 @@ def _of_outliers(draws: Draws, table: Table) -> Iterator[Diagnostic]:
         yield Diagnostic(
             "weighted-down",
             f"{draws.weighted_down} of {table.rows} rows lie so far off the others that they count "
-            "less than half: look at them, and drop failed runs",
+            "less than a fifth: look at them, and drop failed runs",
             rows=table.rows,
             weighted_down=draws.weighted_down,
         )

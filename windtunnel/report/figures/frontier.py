@@ -133,8 +133,8 @@ def _frontier_line(
 
 BEYOND_HORIZONS = 4.0
 """How far past the measured D/N the law of a size is drawn in the lower panel, as a factor."""
-GRID, GRID_REACH = 81, 30.0
-"""Budgets at which the lowest loss is found, and by what factor they go beyond the runs."""
+GRID = 81
+"""Budgets at which the lowest loss is found."""
 MOST_EXCESS = 12.0
 """Per cent above the frontier where the lower panel ends at the latest."""
 
@@ -150,8 +150,11 @@ class _Lowest:
 
     @classmethod
     def of(cls, fit: Fit) -> Self:
-        low, high = fit.domain["flops"]
-        flops = np.geomspace(low / GRID_REACH, high * GRID_REACH, GRID)
+        """Over all budgets of the lower panel."""
+        sizes, ratios = fit.domain["params"], fit.domain["ratio"]
+        low = fit.flop_factor * sizes[0] ** 2 * ratios[0] / BEYOND_HORIZONS
+        high = fit.flop_factor * sizes[1] ** 2 * ratios[1] * BEYOND_HORIZONS
+        flops = np.geomspace(low, max(high, BEYOND * fit.domain["flops"][1]), GRID)
         split = _split(fit, flops)
         band = None
         if len(fit.draws):
