@@ -207,7 +207,9 @@ def repeat(cell: Cell, resamples: int, rng: np.random.Generator) -> Outcome:
     """Plant a table, fit it, and score the three methods on it."""
     planted = plant(cell, rng)
     seed = int(rng.integers(2**31))
-    found = fit(planted.table, level=LEVEL, bootstrap=resamples, seed=seed, holdout=None)
+    found = fit(
+        planted.table, "chinchilla", level=LEVEL, bootstrap=resamples, seed=seed, holdout=None
+    )
     spans = [spans_of_fit(found, planted)]
     for draw in (row_counts, trunk_counts):
         counts = draw(planted.table, resamples, rng)

@@ -21,11 +21,13 @@ from scipy.optimize import minimize
 from windtunnel.laws import Chinchilla, DataConstrained, Table, fit
 from windtunnel.laws.bootstrap import refit
 from windtunnel.laws.chinchilla import Chinchilla as Form
+from windtunnel.laws.mixture import fit_mixture
 from windtunnel.laws.point_estimate import search
 from windtunnel.laws.problem import Problem
 from windtunnel.laws.solver import Objective
 
 ROWS, RESAMPLES, DELTA, ROUNDS = 240, 4000, 1e-3, 5
+MIXTURES, SETS, MIXTURE_RESAMPLES = 512, 13, 100
 # Hoffmann et al.: 6 x 6 x 5 x 5 x 5 starts; every 90th is run here. And 40 of 4,000 resamples.
 STARTS = list(
     itertools.product(
@@ -98,6 +100,17 @@ def usual(table: Table, start: np.ndarray, weight: np.ndarray) -> float:
     return float(minimize(objective, start, jac=True, method="BFGS").fun)
 
 
+def many_mixtures(*, quick: bool) -> Table:
+    """Losses on `SETS` sets of mixtures of six sources: exponential laws, with steps and noise."""
+    count = 40 if quick else MIXTURES
+    rng = np.random.default_rng(3)
+    weights = rng.dirichlet(np.ones(6), count)
+    loss = 1.5 + np.exp(weights @ rng.normal(0, 0.5, (6, SETS))) / 2
+    loss = (loss + 0.3 * (weights[:, :1] > 0.3)) * np.exp(rng.normal(0, 0.002, loss.shape))
+    sources = {f"weight_{k}": column for k, column in enumerate(weights.T)}
+    return Table(sources | {f"loss_{k}": column for k, column in enumerate(loss.T)})
+
+
 def seconds(task: Callable[[], object]) -> float:
     """Wall seconds of one call."""
     begun = time.perf_counter()
@@ -120,7 +133,7 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
     one = np.ones(ROWS)
     e, a, b, alpha, beta = point.form.vector
     best = np.array([np.log(a), np.log(b), np.log(e), alpha, beta])
-    long, passes = curves(), repeated()
+    long, passes, mixtures = curves(), repeated(), many_mixtures(quick=quick)
 
     tasks: dict[str, Callable[[], object]] = {
         "one fit, ours": lambda: search(problem, objective),
@@ -128,6 +141,7 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
         "resamples, ours": lambda: refit(point, outputs, weight=weights),
         "resamples, usual": lambda: [usual(table, best, weights[k]) for k in range(resamples)],
         "whole fit": lambda: fit(table, delta=DELTA),
+        "auto": lambda: fit(table, "auto"),
         "data-constrained": lambda: fit(passes, "data-constrained", delta=DELTA),
         "batch": lambda: fit(long, "batch", holdout=None),
         "envelope": lambda: fit(long, "envelope", holdout=None),
@@ -137,6 +151,7 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
         for name, task in tasks.items():
             found[name].append(seconds(task))
     took = {name: median(values) for name, values in found.items()}
+    took["mixture"] = seconds(lambda: fit_mixture(mixtures, bootstrap=MIXTURE_RESAMPLES))
     took["one fit, usual"] *= len(STARTS) / len(starts)
     took["resamples, usual"] *= RESAMPLES / resamples
     refits = refit(point, outputs, weight=weights)
@@ -171,7 +186,12 @@ def page(results: Mapping[str, Any]) -> str:
     )
     alone = (
         ("whole fit: 1,000 resamples, hold-out, influence", "whole fit"),
-        ("the same of 180 rows of data-constrained", "data-constrained"),
+        (f"auto of {ROWS} rows: 1,000 draws, rolling extrapolation, two hold-outs", "auto"),
+        ("chinchilla's whole fit of 180 rows of data-constrained", "data-constrained"),
+        (
+            f"mixture law of {MIXTURES} mixtures and {SETS} sets, {MIXTURE_RESAMPLES} resamples",
+            "mixture",
+        ),
         *(
             (f"{results['rows_of_curves']:,} rows of curves through {name}", name)
             for name in ("batch", "envelope")

@@ -24,7 +24,7 @@ def test_nominal_90_covers(table, planted, seeds, low, high):
     hits = []
     for seed in range(TABLES):
         runs = table(seed + 10_000, seeds=seeds)
-        fit = fit_law(runs, bootstrap=RESAMPLES, seed=seed)
+        fit = fit_law(runs, "chinchilla", bootstrap=RESAMPLES, seed=seed)
         truth = {name: getattr(planted, name) for name in ("alpha", "beta")}
         truth["ratio"] = planted.ratio(runs.budget.max())
         hit = {name: _within(fit.intervals[name], value) for name, value in truth.items()}
@@ -53,6 +53,7 @@ def test_nominal_90_covers_noise_that_is_not_normal_and_equal(table, planted, no
             trunk = trunk + rng.uniform(0.01, 0.03) * (runs.params == rng.choice(sizes))
         fit = fit_law(
             runs.with_columns(loss=runs.loss * np.exp(trunk)),
+            "chinchilla",
             bootstrap=RESAMPLES,
             seed=seed,
             holdout=None,
@@ -67,7 +68,7 @@ def test_nominal_90_covers_noise_that_is_not_normal_and_equal(table, planted, no
 
 def test_a_thousand_resamples_of_fifty_rows_take_seconds(table):
     start = time.process_time()
-    fit = fit_law(table(), bootstrap=1000, holdout=None)
+    fit = fit_law(table(), "chinchilla", bootstrap=1000, holdout=None)
     # Measured: 0.15 s on one core.
     assert time.process_time() - start < 10
     assert len(fit.draws) == 1000
