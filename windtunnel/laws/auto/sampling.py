@@ -20,8 +20,10 @@ ROUNDS = 5
 """Of weighting rows down, at most."""
 SETTLED = 0.02
 """Change of a weight below which the rounds end."""
-LEAST = -4.0
-"""In standard units: a misfit of no consequence."""
+NEAR = 4.0
+"""Standard deviations of the prior that a mode may lie from its mean."""
+BACK = 1e3
+"""Cost per square of what a climb goes beyond that."""
 FLATTEST = 0.3
 """Least curvature of the normal, over the prior's: a flat direction is as wide as the prior."""
 GRADIENT_STEP, CURVATURE_STEP = 1e-4, 1e-2
@@ -104,7 +106,7 @@ def _law_alone(model: Model) -> Floats:
     """The mode without a misfit, and with the usual one put back."""
     misfit = model.names.index("sigma_misfit")
     start = np.zeros(len(model.names))
-    start[misfit] = LEAST
+    start[misfit] = -NEAR  # of no consequence
     shape = _whitening(model, start)
     shape[misfit] = 0.0
     found = _climb(model, start, shape, ROUGH)
@@ -119,13 +121,16 @@ def _climb(model: Model, start: Floats, shape: Floats, tolerance: float) -> Floa
     step = GRADIENT_STEP * np.concatenate([np.zeros((1, size)), np.eye(size), -np.eye(size)])
 
     def cost(at: Floats) -> tuple[float, Floats]:
-        value = -model.log_density(mean + spread * (start + (at + step) @ shape.T))
+        points = start + (at + step) @ shape.T
+        inside = np.clip(points, -NEAR, NEAR)
+        value = BACK * np.sum((points - inside) ** 2, axis=1)
+        value -= model.log_density(mean + spread * inside)
         value = np.where(np.isfinite(value), value, 1e30)
         slope = (value[1 : size + 1] - value[size + 1 :]) / (2 * GRADIENT_STEP)
         return float(value[0]), slope
 
     found = minimize(cost, np.zeros(size), jac=True, method="L-BFGS-B", options={"ftol": tolerance})
-    return np.asarray(start + shape @ found.x)
+    return np.clip(start + shape @ found.x, -NEAR, NEAR)
 
 
 def _whitening(model: Model, point: Floats) -> Floats:
