@@ -143,12 +143,11 @@ def _print_search(console: Console, fitted: Fit) -> None:
 def _print_holdout(console: Console, fitted: Fit, unit: str) -> None:
     for held in fitted.holdouts:
         bias, verdict, covered = f"{held.error:+{unit}}", "", ""
-        if held.inside is not None and not any(map(math.isnan, (held.low, held.high))):
+        if held.inside is not None:
             where = "inside" if held.inside else "outside"
             verdict = f" ({where} its {fitted.level:.0%} interval)"
-        known = not any(math.isnan(end) for point in held.points for end in point[2:])
-        if held.covered is not None and known:
-            covered = f"; {_rows_inside(held)} inside their own intervals"
+        if held.covered is not None:
+            covered = f"; {_share_inside(held)} inside their own intervals"
         naive = "".join(f"; {name} {error:.2%}" for name, error in held.baselines.items())
         say(
             console,
@@ -157,8 +156,10 @@ def _print_holdout(console: Console, fitted: Fit, unit: str) -> None:
         )
 
 
-def _rows_inside(held: HoldOut) -> str:
-    return f"{round((held.covered or 0) * held.rows)} of {held.rows} rows"
+def _share_inside(held: HoldOut) -> str:
+    count = len(held.points) or held.rows
+    unit = "rows" if count == held.rows else "points"
+    return f"{round((held.covered or 0) * count)} of {count} {unit}"
 
 
 def _optima(best: Iterable[Optimum], level: float) -> Table:

@@ -544,7 +544,7 @@ def of_holdout(held: HoldOut | None, level: float) -> Iterator[Diagnostic]:
     """Warnings about a forecast that missed, or that needed no law."""
     if held is None:
         return
-    if held.inside is False and not np.isnan([held.low, held.high]).any():
+    if held.inside is False:
         yield Diagnostic(
             "holdout-missed",
             f"held-out {held.what} missed: the forecast was {held.error:+.2%} off, expected "
@@ -555,10 +555,10 @@ def of_holdout(held: HoldOut | None, level: float) -> Iterator[Diagnostic]:
             high=held.high,
         )
     # Rows of a trunk err together, so trunks are what a share is judged by: three standard errors.
-    # Where draws ran out of what a float holds, there is no interval to lie inside of.
-    known = not np.isnan([ends for _, _, *ends in held.points]).any()
-    if held.covered is not None and known:
-        least = level - 3 * np.sqrt(level * (1 - level) / held.trunks)
+    # A point of a two-step law is made of many rows. Of one alone the mean above says the same.
+    groups = min(held.trunks, len(held.points))
+    if held.covered is not None and groups > 1:
+        least = level - 3 * np.sqrt(level * (1 - level) / groups)
         if held.covered < least:
             yield Diagnostic(
                 "holdout-missed",
@@ -566,7 +566,8 @@ def of_holdout(held: HoldOut | None, level: float) -> Iterator[Diagnostic]:
                 f"their own {level:.0%} prediction intervals: they are noisier than the rest, or "
                 "bend away",
                 covered=held.covered,
-                rows=len(held.points),
+                rows=held.rows,
+                points=len(held.points),
                 level=level,
             )
     for name, error in held.baselines.items():

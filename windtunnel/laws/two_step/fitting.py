@@ -16,7 +16,7 @@ from windtunnel.laws.result import Fit
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step import isoflop
 from windtunnel.laws.two_step.base import TwoStepLaw, TwoStepProblem
-from windtunnel.laws.validation import NAMED, Chosen, score_holdout
+from windtunnel.laws.validation import NAMED, Chosen, chosen_rows, score_holdout
 
 # The headline exponent of each law.
 HEADLINES = {"isoflop": "a", "envelope": "b", "lr-valley": "b", "batch": "p"}
@@ -217,8 +217,7 @@ def _held(
             return None, ()
         mask = np.asarray(table[column] >= x.max() * (1 - 0.05))
     else:
-        given = np.asarray(holdout)
-        mask = given if given.dtype == np.bool_ else np.isin(table.trunk, given.astype(np.str_))
+        mask = chosen_rows(table, holdout)
     try:
         rest = prepare(table.subset(~mask))
         form = rest.solved
@@ -243,9 +242,10 @@ def _held(
         )
     law = type(form)
     points = Table({law.inputs[0]: x[unseen], law.output: y[unseen]})
+    count = f"{points.rows} point{'s' if points.rows > 1 else ''} of {int(mask.sum())} rows"
     scored = score_holdout(
         points,
-        f"{points.rows} of the points, {law.inputs[0]} beyond the others",
+        f"{'largest' if default else 'outer'} {law.inputs[0]}, {count}",
         law,
         form(x[unseen]),
         _point_draws(
@@ -273,10 +273,13 @@ def _of_rest(
 
 
 def _point_draws(rest: TwoStepProblem, x: Floats, raw: Floats, rng: np.random.Generator) -> Floats:
-    """Ln of new points (S, P): they scatter about the line as the others do."""
-    if not len(raw):
-        return np.empty((0, x.size))
+    """Ln of new points (S, P): they scatter about the line as the others do.
+
+    Two points lie on their line and say nothing about scatter, so there are no draws.
+    """
     seen, y = rest.points
+    if not len(raw) or np.unique(seen).size < 3:
+        return np.empty((0, x.size))
     form = rest.solved
     scatter = np.log(y) - np.log(form(seen))
     sigma = _scatter_draws(scatter, max(seen.size - 2, 1), len(raw), rng)[:, :1]
