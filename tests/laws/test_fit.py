@@ -6,6 +6,7 @@ import pytest
 from law_errors import refuses
 from scipy.optimize import least_squares
 
+from windtunnel.errors import ConfigError
 from windtunnel.laws import Chinchilla, Table
 from windtunnel.laws import fit as fit_law
 from windtunnel.laws.problem import Problem
@@ -202,6 +203,7 @@ def test_a_table_that_cannot_carry_the_law_says_what_to_add(table, change, code,
         ({"holdout": ["99"]}, "unknown-trunk", {"trunk": "99"}),
         ({"holdout": np.arange(50) < 3}, "split-trunk", {"trunk": "0"}),
         ({"holdout": np.ones(50, bool)}, "empty-holdout", {"held": 50, "rows": 50}),
+        ({"holdout": np.arange(40) < 5}, "empty-holdout", {"held": 0, "kept": 50, "rows": 50}),
     ],
 )
 def test_bad_arguments_are_named(table, arguments, code, values):
@@ -228,6 +230,24 @@ def test_a_missing_loss_is_left_out_and_counted(table):
     assert fit.rows == 49
     assert fit.warnings[0].code == "incomplete-rows"
     assert fit.dropped == (("a number is missing", 1),)
+
+
+def test_a_mask_counts_the_rows_of_the_table_whatever_is_left_out(table):
+    runs = table()
+    loss = runs.loss.copy()
+    loss[7] = np.nan
+    columns = {"params": runs.params, "tokens": runs.tokens, "loss": loss, "trunk": runs.trunk}
+    columns["decayed"] = np.arange(50) != 12
+    law = {"law": "chinchilla", "bootstrap": 0}
+    fit = fit_law(columns, holdout=runs.params == runs.params.max(), **law)
+    assert (fit.rows, fit.holdout.rows) == (48, 10)
+    by_condition = fit_law(columns, **law, holdout="params>3e6").holdout
+    assert (by_condition.rows, by_condition.error) == (10, fit.holdout.error)
+    for other in (np.arange(50) == 7, np.arange(48) < 10):
+        with refuses("empty-holdout", held=0, kept=48, rows=50):
+            fit_law(columns, holdout=other, **law)
+    with refuses("empty-holdout", ConfigError, held=0, kept=48, rows=50):
+        fit_law(columns, holdout="params>1e9", **law)
 
 
 def test_the_fewest_rows_that_a_law_takes_leave_one_degree_of_freedom():

@@ -96,7 +96,7 @@ def fit(
         options = {"objective": objective, "delta": delta, "fix": fix, "tie": tie}
         law = default_law(intervals=intervals, bootstrap=bootstrap, **options)
     over = (over,) if isinstance(over, str) else over
-    known, incomplete = as_table(table, categories=over or ())
+    known, kept, incomplete = as_table(table, categories=over or ())
     if over is not None and (law != Power2.name or "loss" not in known):
         raise FitError(
             "contradicting-options",
@@ -104,10 +104,10 @@ def fit(
             options=["over", "law"],
             law=law,
         )
-    held, cut = _held(known, holdout)
     rows, mixed = (known, ()) if law in OF_CURVES else decayed_only(known)
-    if mixed and isinstance(held, np.ndarray) and held.dtype == np.bool_:
-        held = held[known.decayed]
+    if mixed and known.decayed is not None:
+        kept[kept] = known.decayed
+    held, cut = _held(rows, holdout, kept)
     diagnostics = (*incomplete, *cut, *mixed)
     settings = Settings(
         objective=objective or "huber-log",
@@ -203,8 +203,10 @@ def predict(fitted: Fit, *inputs: float, trunks: float = 1, **named: float) -> I
 
 def as_table(
     given: Table | Mapping[str, ArrayLike], *, categories: Sequence[str] = ()
-) -> tuple[Table, tuple[Diagnostic, ...]]:
-    """A Table from columns by name; rows with a missing number are dropped and counted.
+) -> tuple[Table, NDArray[np.bool_], tuple[Diagnostic, ...]]:
+    """A Table from columns by name, which rows it keeps, and a warning about the others.
+
+    Rows with a missing number are left out.
 
     Text columns in `categories` become numbers, one a distinct text.
 
@@ -212,7 +214,7 @@ def as_table(
         FitError: not columns by name, text where numbers belong, or an infinite number.
     """
     if isinstance(given, Table):
-        return given, ()
+        return given, np.ones(given.rows, bool), ()
     if not hasattr(given, "keys"):
         raise FitError(
             "wrong-type",
@@ -239,7 +241,7 @@ def as_table(
     whole = {name: np.where(missing, 1.0, values) for name, values in numbers.items()}
     table = Table(whole, trunk=trunk, decayed=decayed, labels=labels)
     if not np.any(missing):
-        return table, ()
+        return table, np.ones(table.rows, bool), ()
     gone = int(np.sum(missing))
     if gone == table.rows:
         raise FitError(
@@ -249,8 +251,10 @@ def as_table(
             missing=gone,
         )
     message = f"{gone} of {table.rows} rows have a number missing and are left out"
-    return table.subset(~missing, why="a number is missing"), (
-        Diagnostic("incomplete-rows", message, rows=table.rows, missing=gone),
+    return (
+        table.subset(~missing, why="a number is missing"),
+        ~missing,
+        (Diagnostic("incomplete-rows", message, rows=table.rows, missing=gone),),
     )
 
 
@@ -262,9 +266,20 @@ def decayed_only(table: Table) -> tuple[Table, tuple[Diagnostic, ...]]:
     return table.subset(table.decayed, why="not decayed"), (mixed_decay(gone, table.rows),)
 
 
-def _held(table: Table, holdout: Chosen) -> tuple[Chosen, tuple[Diagnostic, ...]]:
-    """A condition as a mask of whole trunks; other hold-outs unchanged."""
-    if not isinstance(holdout, str) or holdout == "largest":
+def _held(
+    table: Table, holdout: Chosen, kept: NDArray[np.bool_]
+) -> tuple[Chosen, tuple[Diagnostic, ...]]:
+    """A condition, or a mask of all rows, as a mask of the rows `kept`; others unchanged.
+
+    Raises:
+        FitError: no row or every one is held out, or the mask is of another table.
+    """
+    if holdout is None:
+        return None, ()
+    if not isinstance(holdout, str):
+        given = np.asarray(holdout)
+        return (_mask_of(given, kept) if given.dtype == np.bool_ else holdout), ()
+    if holdout == "largest":
         return holdout, ()
     if holdout == "none":
         return None, ()
@@ -276,7 +291,22 @@ def _held(table: Table, holdout: Chosen) -> tuple[Chosen, tuple[Diagnostic, ...]
             f"holdout = {holdout!r}: 'largest', a mask, trunk labels, None, or a {error}",
             **error.values,
         ) from None
-    return whole_trunks(condition, condition.mask(_column(table, condition.column)), table.trunk)
+    mask = condition.mask(_column(table, condition.column))
+    return whole_trunks(condition, mask, table.trunk, of=kept.size)
+
+
+def _mask_of(given: NDArray[np.bool_], kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    held = given[kept] if given.shape == kept.shape else np.zeros(0, bool)
+    if held.all() or not held.any():
+        left = "" if kept.all() else f", also among the {kept.sum()} that are fitted"
+        raise FitError(
+            "empty-holdout",
+            f"holdout: a mask over {kept.size} rows with some, not all, of them true{left}",
+            held=int(held.sum()),
+            kept=int(kept.sum()),
+            rows=int(kept.size),
+        )
+    return held
 
 
 def _column(table: Table, name: str) -> NDArray[Any]:
