@@ -209,3 +209,8 @@ def test_vector_form_and_back(law):
     again = law.of(law.raw(law.log_vector))
     assert again.coefficients == pytest.approx(law.coefficients, rel=1e-12)
     assert law([1e18, 1e19]).shape == (2,)
+
+
+def test_its_exponent_has_the_bounds_of_its_regression():
+    assert PowerEnvelope.bounds()["b"] == (-4.0, -0.005)
+    assert ExpEnvelope.bounds()["b"] == (0.0, np.inf)

@@ -1,4 +1,5 @@
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ from law_errors import refuses
 from scipy.optimize import least_squares
 
 from windtunnel.errors import ConfigError
-from windtunnel.laws import Chinchilla, Table
+from windtunnel.laws import Chinchilla, Fit, Table
 from windtunnel.laws import fit as fit_law
+from windtunnel.laws.interval import beyond_bounds
 from windtunnel.laws.problem import Problem
 from windtunnel.laws.solver import Solution
 
@@ -266,3 +268,32 @@ def test_the_fewest_rows_that_a_law_takes_leave_one_degree_of_freedom():
 def test_columns_of_different_length_are_refused():
     with refuses("wrong-length", column="trunk", length=1, rows=2):
         Table(params=[1, 2], tokens=[1, 2], loss=[1, 2], trunk=["a"])
+
+
+@pytest.mark.parametrize(
+    ("ends", "bounds", "told"),
+    [
+        ((0.0, 2.0), (0.0, np.inf), (0.0, 2.0)),
+        ((0.01, 0.4), (0.01, 3.0), (-np.inf, 0.4)),
+        ((0.3, 3.0), (0.01, 3.0), (0.3, np.inf)),
+        ((0.02, 2.9), (0.01, 3.0), (0.02, 2.9)),
+        ((-20.0, 20.0), (-20.0, 20.0), (-np.inf, np.inf)),
+        ((-1.0, 1.0), (-np.inf, np.inf), (-1.0, 1.0)),
+    ],
+)
+def test_an_end_at_a_bound_of_the_search_is_no_end(ends, bounds, told):
+    assert beyond_bounds(ends, bounds) == told
+
+
+@pytest.mark.medium
+def test_which_ends_of_a_loud_table_are_unbounded(table):
+    loud = table(sigma_trunk=0.05, sigma_branch=0.01)
+    options = {"bootstrap": 100, "holdout": None}
+    coupled = fit_law(loud, "coupled", intervals="profile", **options)
+    assert coupled.intervals["k"][1] == np.inf
+    assert coupled.intervals["E"][0] == 0.0
+    written = json.loads(coupled.to_json())["intervals"]
+    assert (written["k"][1], written["E"][0]) == ("inf", 0.0)
+    assert Fit.from_json(coupled.to_json()).intervals["k"] == coupled.intervals["k"]
+    fixed = fit_law(loud, "chinchilla", fix={"alpha": 3.0}, **options)
+    assert fixed.intervals["alpha"] == (3.0, 3.0)

@@ -192,11 +192,16 @@ def _loss(loss: Interval) -> str:
 def _interval(interval: Interval) -> str:
     if math.isnan(interval.low) or interval.low == interval.high:
         return si(interval.value)
-    return f"{si(interval.value)} ({si(interval.low)} to {si(interval.high)})"
+    ends = (si(end) if math.isfinite(end) else "unbounded" for end in (interval.low, interval.high))
+    return f"{si(interval.value)} ({' to '.join(ends)})"
 
 
 def _span(low: float, high: float, *, digits: int = 4) -> str:
-    return "none" if math.isnan(low) else f"{low:.{digits}g} to {high:.{digits}g}"
+    if math.isnan(low):
+        return "none"
+    return " to ".join(
+        f"{end:.{digits}g}" if math.isfinite(end) else "unbounded" for end in (low, high)
+    )
 
 
 ROWS_SHOWN = 40

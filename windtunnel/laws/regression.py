@@ -21,7 +21,7 @@ from windtunnel.laws.baselines import baselines
 from windtunnel.laws.bootstrap import Resamples, resample, resample_cases, without
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.forms import Law
-from windtunnel.laws.interval import HoldOut, Span, domain_of, quantiles
+from windtunnel.laws.interval import HoldOut, Span, beyond_bounds, domain_of, quantiles
 from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, estimate, lack_of_fit, seed_sigma
 from windtunnel.laws.point_estimate import Point, best_point, correlation, require_identified
 from windtunnel.laws.posterior import NONE_OFF, Layout, Posterior, noise_posterior
@@ -206,6 +206,8 @@ def _intervals(
     if not len(draws):
         return {}, 0
     spans = {name: quantiles(draws[:, k], level) for k, name in enumerate(law.names())}
+    for name in spans.keys() - settings.fixed.keys():
+        spans[name] = beyond_bounds(spans[name], law.bounds[name])
     if law.allocates:
         a, b = law.split(draws)
         spans |= {"a": quantiles(a, level), "b": quantiles(b, level)}

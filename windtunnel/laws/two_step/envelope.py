@@ -61,6 +61,12 @@ class Envelope(TwoStepLaw):
     inputs: ClassVar[tuple[str, ...]] = ("flops",)
     output: ClassVar[str] = "loss"
 
+    @classmethod
+    def bounds(cls) -> Mapping[str, tuple[float, float]]:
+        """As of the regression behind it."""
+        (law,) = (law for law, form in FORMS.values() if form is cls)
+        return law.bounds
+
 
 @dataclass(frozen=True)
 class PowerEnvelope(Envelope):

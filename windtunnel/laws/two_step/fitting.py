@@ -8,7 +8,14 @@ import numpy as np
 from windtunnel.errors import Diagnostic, FitError
 from windtunnel.laws import diagnostics
 from windtunnel.laws.exact import ExactRule
-from windtunnel.laws.interval import HoldOut, Influence, LeaveOneOut, Span, quantiles
+from windtunnel.laws.interval import (
+    HoldOut,
+    Influence,
+    LeaveOneOut,
+    Span,
+    beyond_bounds,
+    quantiles,
+)
 from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, estimate
 from windtunnel.laws.registry import TWO_STEP
 from windtunnel.laws.regression import Settings
@@ -113,6 +120,8 @@ def fit_two_step(
 def _spans(form: TwoStepLaw, raw: Floats, table: Table, level: float) -> dict[str, Span]:
     """Intervals of the coefficients, and of D/N at the largest budget where the law has it."""
     spans = {name: quantiles(raw[:, k], level) for k, name in enumerate(form.names())}
+    for name, bounds in form.bounds().items():
+        spans[name] = beyond_bounds(spans[name], bounds)
     if form.allocates:
         log_params, log_tokens = form.log_optimum(raw, float(table["flops"].max()))
         spans["ratio"] = quantiles(np.exp(log_tokens - log_params), level)
