@@ -297,3 +297,12 @@ def test_which_ends_of_a_loud_table_are_unbounded(table):
     assert Fit.from_json(coupled.to_json()).intervals["k"] == coupled.intervals["k"]
     fixed = fit_law(loud, "chinchilla", fix={"alpha": 3.0}, **options)
     assert fixed.intervals["alpha"] == (3.0, 3.0)
+
+
+@pytest.mark.parametrize("objective", ["mse", "mse-log"])
+def test_least_squares_are_half_a_sum(table, objective):
+    runs = table(sigma_trunk=0.01)
+    fit = fit_law(runs, "chinchilla", objective=objective, **POINT_ONLY)
+    predicted = fit(runs.params, runs.tokens)
+    off = predicted - runs.loss if objective == "mse" else np.log(predicted / runs.loss)
+    assert fit.objective_value == pytest.approx(np.sum(off**2) / 2)

@@ -142,7 +142,9 @@ def _print_search(console: Console, fitted: Fit) -> None:
 
 def _print_holdout(console: Console, fitted: Fit, unit: str) -> None:
     for held in fitted.holdouts:
-        bias, verdict, covered = f"{held.error:+{unit}}", "", ""
+        # The logarithm of a forecast of 0 or less is none.
+        bias = "none" if math.isnan(held.error) else f"{held.error:+{unit}}"
+        verdict = covered = ""
         if held.inside is not None:
             where = "inside" if held.inside else "outside"
             verdict = f" ({where} its {fitted.level:.0%} interval)"
