@@ -1,7 +1,9 @@
 """The fit of a two-step law: noise, intervals, hold-out and influence of its points."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +27,8 @@ from windtunnel.laws.two_step import isoflop
 from windtunnel.laws.two_step.base import TwoStepLaw, TwoStepProblem
 from windtunnel.laws.validation import NAMED, Chosen, chosen_rows, score_holdout
 
+READING_DRAWS = 200
+"""Resamples of every reading of `isoflop` that a fit keeps."""
 # The headline exponent of each law.
 HEADLINES = {"isoflop": "a", "envelope": "b", "lr-valley": "b", "batch": "p"}
 
@@ -61,7 +65,12 @@ def fit_two_step(
     scatter = np.log(y) - np.log(form(x))
     spare = max(x.size - 2, 1)
     held, missing = _held(table, made, holdout, settings, prepare, rng)
-    warnings = list(made.diagnostics)
+    details, warnings = dict(made.details), list(made.diagnostics)
+    if isinstance(form, isoflop.Isoflop) and len(raw):
+        details["readings"] = _readings(table, form, raw, settings, interpolate)
+        largest = float(table["flops"].max())
+        if found := isoflop.readings_disagree(details["readings"], largest, settings.level):
+            warnings.append(found)
     warnings += diagnostics.of_holdout(held, settings.level)
     warnings += diagnostics.of_rows(tuple(c for c in form.columns() if c in table), table)
     if noise.trunk_df < MIN_TRUNK_DF:
@@ -113,8 +122,36 @@ def fit_two_step(
         draws=raw,
         # A new optimum scatters about the line as the present ones do.
         sigma_draws=_scatter_draws(scatter, spare, len(raw), rng),
-        details=made.details,
+        details=details,
     )
+
+
+def _readings(
+    table: Table,
+    form: isoflop.Isoflop,
+    raw: Floats,
+    settings: Settings,
+    interpolate: isoflop.Reading,
+) -> dict[str, Any]:
+    """The laws of all readings that give one, with resamples about the largest budget."""
+    largest = float(table["flops"].max())
+    few = dataclasses.replace(settings, bootstrap=min(settings.bootstrap, READING_DRAWS))
+    rng = np.random.default_rng([settings.seed, 3])
+    found = {interpolate: isoflop.reading_document(form, raw[:READING_DRAWS], largest)}
+    for other in isoflop.READINGS:
+        if other == interpolate:
+            continue
+
+        def prepare(part: Table, other: isoflop.Reading = other) -> TwoStepProblem:
+            return isoflop.two_step_problem(part, interpolate=other)
+
+        with contextlib.suppress(FitError):
+            problem = prepare(table)
+            draws = _of_rest(problem, table, few, prepare, rng)
+            law = problem.solved
+            if len(draws) and isinstance(law, isoflop.Isoflop):
+                found[other] = isoflop.reading_document(law, draws, largest)
+    return found
 
 
 def _spans(form: TwoStepLaw, raw: Floats, table: Table, level: float) -> dict[str, Span]:
