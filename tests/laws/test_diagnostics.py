@@ -322,3 +322,15 @@ def test_a_power_law_in_compute_forecasts_better(table, law):
         assert each["error"] == held.mean_relative_error
     quiet = fit_law(loose, law, bootstrap=100)
     assert "baseline-better" not in {warning.code for warning in quiet.warnings}
+
+
+def test_intervals_under_what_is_fixed(good):
+    held = {"bootstrap": 30, "holdout": None}
+    assert values(good, "conditional-intervals", fix={"E": 1.7}, **held) == {
+        "fixed": {"E": 1.7},
+        "tied": {},
+    }
+    tied = values(good, "conditional-intervals", tie={"alpha": "beta"}, **held)
+    assert tied == {"fixed": {}, "tied": {"alpha": "beta"}}
+    assert "conditional-intervals" not in codes(good, **held)
+    assert "conditional-intervals" not in codes(good, fix={"E": 1.7}, bootstrap=0, holdout=None)

@@ -15,7 +15,7 @@ from windtunnel.cli.options import (
     Where,
     check_choice,
     column,
-    numbered,
+    fixed,
     pairs,
     words,
 )
@@ -88,7 +88,8 @@ def fit(
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="Fix a coefficient, in raw units. Repeatable.",
+            help="Fix a coefficient, in raw units. LOW..HIGH: in the middle, and refit the law at "
+            "both ends. Every coefficient: judge that law (as --evaluate). Repeatable.",
             rich_help_panel=LAW,
         ),
     ] = None,
@@ -97,6 +98,15 @@ def fit(
         typer.Option(
             metavar="NAME=NAME",
             help="Constrain two coefficients to be equal, for example alpha=beta. Repeatable.",
+            rich_help_panel=LAW,
+        ),
+    ] = None,
+    evaluate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FIT.json",
+            help="Fit nothing: judge the law of this fit on the table, every row unseen. --fix of "
+            "every coefficient judges a stated law.",
             rich_help_panel=LAW,
         ),
     ] = None,
@@ -205,7 +215,23 @@ def fit(
         target=tuple(target or ()),
         default=tuple(default or ()),
     )  # fmt: skip
+    if evaluate is not None or _is_stated(options):
+        from windtunnel.cli.evaluate import run_evaluate
+
+        refuse_others = {"law": law, "figures": figures}
+        run_evaluate(source, options, evaluate, refuse_others, out=out, as_json=as_json)
+        return
     run_fit(source, options, out=out, figures=figures, as_json=as_json)
+
+
+def _is_stated(options: "FitOptions") -> bool:
+    """Whether --fix states every coefficient of a formula, each as one number."""
+    from windtunnel.laws.registry import FORMULAS
+
+    if options.law not in FORMULAS or any(".." in text for text in options.fix):
+        return False
+    fixed = {text.partition("=")[0].strip() for text in options.fix}
+    return set(FORMULAS[options.law].names()) <= fixed
 
 
 def _default_law(intervals: str, bootstrap: int, *options: object) -> str:
@@ -283,7 +309,7 @@ def fit_source(source: Path, options: "FitOptions") -> "tuple[Fit, Table]":
             option="--level",
             value=options.level,
         )
-    fix, tie = pairs("--fix", options.fix, numbered), pairs("--tie", options.tie, words)
+    fix, tie = pairs("--fix", options.fix, fixed), pairs("--tie", options.tie, words)
     read = read_source(source, options)
     table = read.table
     with of_source(source, table):
@@ -291,7 +317,7 @@ def fit_source(source: Path, options: "FitOptions") -> "tuple[Fit, Table]":
             table,
             options.law,
             objective=cast("Any", options.objective),
-            delta=_delta(options.delta),
+            delta=delta_of(options.delta),
             fix=fix,
             tie=tie,
             intervals=cast("Any", options.intervals if options.bootstrap else "none"),
@@ -310,7 +336,12 @@ def _over(columns: tuple[str, ...]) -> tuple[str, ...] | None:
     return () if columns == ("none",) else columns or None
 
 
-def _delta(text: str | None) -> Any:
+def delta_of(text: str | None) -> Any:
+    """The number of --delta, or `auto`.
+
+    Raises:
+        ConfigError: It is neither.
+    """
     from windtunnel.laws.conditions import number
 
     if text is None or text == "auto":

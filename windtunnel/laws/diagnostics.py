@@ -459,6 +459,21 @@ def of_intervals(
         yield from of_ratio(ratio)
 
 
+def of_fixed(fixed: Mapping[str, float], tied: Mapping[str, str]) -> Iterator[Diagnostic]:
+    """The warning about intervals that count some coefficients as known."""
+    if not (fixed or tied):
+        return
+    parts = [f"{name} = {value:g}" for name, value in fixed.items()]
+    parts += [f"{name} = {other}" for name, other in tied.items()]
+    yield Diagnostic(
+        "conditional-intervals",
+        f"every interval takes {', '.join(parts)} as known and exact: what that leaves open is not "
+        "in them" + (". --fix NAME=LOW..HIGH shows how far it moves the law" if fixed else ""),
+        fixed=dict(fixed),
+        tied=dict(tied),
+    )
+
+
 def of_ratio(ratio: Span) -> Iterator[Diagnostic]:
     """The warning about a wide interval of the optimal D/N."""
     width = ratio[1] / ratio[0] if ratio[0] > 0 else np.inf
@@ -585,6 +600,7 @@ def of_holdout(held: HoldOut | None, level: float) -> Iterator[Diagnostic]:
 
 __all__ = [
     "non_monotone",
+    "of_fixed",
     "of_holdout",
     "of_influence",
     "of_intervals",

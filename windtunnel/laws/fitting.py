@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from windtunnel.errors import ColumnError, ConfigError, Diagnostic, FitError, did_you_mean
+from windtunnel.laws.band import Fixed, band_of, middle_of
 from windtunnel.laws.conditions import Condition, whole_trunks
 from windtunnel.laws.forms import Law
 from windtunnel.laws.interval import Interval
@@ -35,7 +36,7 @@ def fit(
     *,
     objective: ObjectiveName | None = None,
     delta: float | Literal["auto"] | None = None,
-    fix: Mapping[str, float] | None = None,
+    fix: Mapping[str, Fixed] | None = None,
     tie: Mapping[str, str] | None = None,
     intervals: Method = "two-level",
     bootstrap: int = 1000,
@@ -56,7 +57,8 @@ def fit(
         delta: where Huber turns linear, in the residual's unit. `auto`: 1.345 sigma, measured from
             seed replicates or else from the residuals. None: `auto` where seeds measure it and for
             `power2`, which is of no loss; else 1e-3 of ln loss as Hoffmann et al. 2022.
-        fix: raw values of coefficients that are not fitted.
+        fix: raw values of coefficients that are not fitted; for one of them (low, high), which
+            fixes it in the middle and refits the law at both ends, into `details["band"]`.
         tie: name -> the coefficient that it must equal, such as `{"beta": "alpha"}`.
         intervals: `two-level` (see `bootstrap`), `case`, `profile`, or `none`; those of `auto` are
             always of its posterior.
@@ -109,10 +111,11 @@ def fit(
         kept[kept] = known.decayed
     held, cut = _held(rows, holdout, kept)
     diagnostics = (*incomplete, *cut, *mixed)
+    fixed, band = middle_of(fix or {})
     settings = Settings(
         objective=objective or "huber-log",
         delta=delta,
-        fixed=fix or {},
+        fixed=fixed,
         tied=tie or {},
         intervals=intervals,
         bootstrap=bootstrap,
@@ -140,7 +143,9 @@ def fit(
 
             found = fit_auto(rows, settings, held)
         else:
-            found = _regressed(rows, law_named(law), settings, held, objective, delta, over)
+            found = _regressed(
+                rows, law_named(law), settings, held, objective, delta, band=band, over=over
+            )
     return found.warned(*diagnostics)
 
 
@@ -177,17 +182,28 @@ def _regressed(
     holdout: Chosen,
     objective: ObjectiveName | None,
     delta: float | Literal["auto"] | None,
+    *,
+    band: tuple[str, float, float] | None,
     over: Sequence[str] | None,
 ) -> Fit:
     if objective is None and not law.multiplicative:
         settings = dataclasses.replace(settings, objective="huber")
-    if law is not Power2:
-        return regress(table, law, settings, holdout)
-    if delta is None:  # 1e-3 is of a loss, and this is of a rate or a batch
+    if law is Power2 and delta is None:  # 1e-3 is of a loss, and this is of a rate or a batch
         settings = dataclasses.replace(settings, delta="auto")
-    if "loss" in table:
+    if law is Power2 and "loss" in table:
+        if band is not None:
+            raise FitError(
+                "contradicting-options",
+                f"fix {band[0]}: law power2 with a loss goes through the best y of each cell, and "
+                "takes no band: fix a number",
+                options=["fix"],
+                coefficients=[band[0]],
+            )
         return fit_optima(table, settings, over)
-    return regress(table, law, settings, holdout)
+    found = regress(table, law, settings, holdout)
+    if band is None:
+        return found
+    return found.detailed({"band": band_of(table, law, settings, band)})
 
 
 def predict(fitted: Fit, *inputs: float, trunks: float = 1, **named: float) -> Interval:

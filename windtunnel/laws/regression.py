@@ -92,6 +92,7 @@ def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -
         *diagnostics.of_noise(point, table, noise, lack_of_fit_p=p, sigma_seed=sigma_seed),
         *diagnostics.of_sizes(point, found.base, table, found.layout, found.posterior),
         *diagnostics.of_intervals(law, resamples, scaled, spans.get("ratio"), level=level),
+        *(diagnostics.of_fixed(settings.fixed, settings.tied) if spans else ()),
         *diagnostics.of_influence(leave_one_out, spans, _without_outliers(table, point)),
         *diagnostics.of_use(law, _best(table, point), domain),
         *diagnostics.of_holdout(held, level),

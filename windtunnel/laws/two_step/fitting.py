@@ -137,7 +137,9 @@ def _readings(
     largest = float(table["flops"].max())
     few = dataclasses.replace(settings, bootstrap=min(settings.bootstrap, READING_DRAWS))
     rng = np.random.default_rng([settings.seed, 3])
-    found = {interpolate: isoflop.reading_document(form, raw[:READING_DRAWS], largest)}
+    found: dict[str, Any] = {
+        interpolate: isoflop.reading_document(form, raw[:READING_DRAWS], largest)
+    }
     for other in isoflop.READINGS:
         if other == interpolate:
             continue
