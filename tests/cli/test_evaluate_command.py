@@ -80,3 +80,17 @@ def test_a_band_is_printed_and_written(windtunnel, tmp_path):
     for law in band["laws"]:
         assert f"{law['ratio']:.4g}" in out
     assert windtunnel("fit", table, "--fix", "E=1.4..x")[0] == 2
+
+
+@pytest.mark.parametrize("noise", ["0.2%", "0.002"])
+def test_a_known_noise_in_both_forms(windtunnel, tmp_path, noise):
+    table = write(tmp_path / "runs.csv")
+    one = pd.read_csv(table)
+    one[one["trunk"].str.endswith("-0")].to_csv(table, index=False)
+    code, out, _ = windtunnel(
+        "fit", table, "--noise", noise, "--bootstrap", 20, "--holdout", "none", "--json"
+    )
+    found = json.loads(out)
+    assert (code, found["law"], found["noise"]["seed"]) == (0, "chinchilla", 0.002)
+    assert found["objective"]["delta"] == pytest.approx(1.345 * 0.002)
+    assert "[not-a-number]" in windtunnel("fit", table, "--noise", "much")[2]

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from windtunnel.cli.fit_rows import FitOptions
     from windtunnel.laws import Evaluation, Law
 
-OF_FITS = ("tie", "holdout", "over", "intervals", "bootstrap", "interpolate", "target", "default")
+OF_FITS = (
+    "tie",
+    "holdout",
+    "noise",
+    "over",
+    "intervals",
+    "bootstrap",
+    "interpolate",
+    "target",
+    "default",
+)
 """Options that only a fit has."""
 
 

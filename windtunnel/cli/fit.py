@@ -125,6 +125,15 @@ def fit(
             rich_help_panel=OPTIMISATION,
         ),
     ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Known noise of the loss between seeds, 0.2% or 0.002, for a table without seeds: "
+            "for chinchilla, coupled and data-constrained.",
+            rich_help_panel=INTERVALS,
+        ),
+    ] = None,
     intervals: Annotated[
         str,
         typer.Option(help="Method: two-level, case, profile or none.", rich_help_panel=INTERVALS),
@@ -190,7 +199,7 @@ def fit(
     from windtunnel.cli.fit_rows import FitOptions
 
     options = FitOptions(
-        law=law or _default_law(intervals, bootstrap, objective, delta, fix, tie),
+        law=law or _default_law(intervals, bootstrap, objective, delta, fix, tie, noise),
         columns={
             "params": params, "tokens": tokens, "loss": loss, "flops": flops, "run": run,
             "trunk": trunk, "x": x, "y": y, "z": z, "lr": lr, "batch_tokens": batch_tokens,
@@ -207,6 +216,7 @@ def fit(
         objective=objective,
         delta=delta,
         intervals=intervals,
+        noise=noise,
         bootstrap=bootstrap,
         seed=seed,
         level=level,
@@ -320,6 +330,7 @@ def fit_source(source: Path, options: "FitOptions") -> "tuple[Fit, Table]":
             delta=delta_of(options.delta),
             fix=fix,
             tie=tie,
+            noise=_noise(options.noise),
             intervals=cast("Any", options.intervals if options.bootstrap else "none"),
             bootstrap=options.bootstrap,
             seed=options.seed,
@@ -334,6 +345,28 @@ def fit_source(source: Path, options: "FitOptions") -> "tuple[Fit, Table]":
 def _over(columns: tuple[str, ...]) -> tuple[str, ...] | None:
     """The columns of `--over`; empty for the word none, None where the option was not given."""
     return () if columns == ("none",) else columns or None
+
+
+def _noise(text: str | None) -> float | None:
+    """The number of --noise; a share, also in per cent.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    from windtunnel.laws.conditions import number
+
+    if text is None:
+        return None
+    per_cent = text.strip().endswith("%")
+    value = number(text.strip().removesuffix("%"))
+    if value is None:
+        raise ConfigError(
+            "not-a-number",
+            f"--noise {text}: a share such as 0.002 or 0.2%",
+            option="--noise",
+            value=text,
+        )
+    return value / 100 if per_cent else value
 
 
 def delta_of(text: str | None) -> Any:

@@ -68,7 +68,7 @@ def _law_at(
     at = dataclasses.replace(settings, fixed={**settings.fixed, name: value})
     problem = Problem.of(law, table, fixed=at.fixed, tied=at.tied)
     require_identified(law, table, len(problem.coordinates.free))
-    point = best_point(problem, table, at.objective, at.delta)
+    point = best_point(problem, table, at.objective, at.delta, known=at.noise)
     form = point.form
     found: dict[str, Any] = {
         **form.coefficients,

@@ -14,6 +14,7 @@ from windtunnel.errors import Diagnostic
 from windtunnel.laws.bootstrap import Resamples
 from windtunnel.laws.forms import Law
 from windtunnel.laws.interval import HoldOut, Influence, Span, beyond, decades_beyond
+from windtunnel.laws.known_noise import KnownNoise
 from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, replicates
 from windtunnel.laws.point_estimate import Point, correlation
 from windtunnel.laws.posterior import NONE_OFF, Layout, Posterior
@@ -251,6 +252,7 @@ def of_noise(
     *,
     lack_of_fit_p: float | None,
     sigma_seed: float | None,
+    known: KnownNoise | None = None,
 ) -> Iterator[Diagnostic]:
     """Warnings about noise and lack of fit."""
     rms = float(np.sqrt(np.mean(point.residual**2)))
@@ -278,6 +280,28 @@ def of_noise(
             row=row,
             residual=float(point.residual[row]),
         )
+    if known is None or not known.holds:
+        yield from _identified(point, table, noise)
+    if "tokens" in point.problem.law.inputs and not point.exact:
+        yield from non_monotone(point.residual, table)
+
+
+def of_known_noise(
+    given: float | None, known: KnownNoise | None, measured: float | None
+) -> Iterator[Diagnostic]:
+    """The warning about a known noise that the seeds of the table measure themselves."""
+    if given is not None and known is None and measured is not None:
+        yield Diagnostic(
+            "noise-measured",
+            f"the seeds of this table measure their noise, {measured:.2%}: the given "
+            f"{given:.2%} is not used",
+            given=given,
+            measured=measured,
+        )
+
+
+def _identified(point: Point, table: Table, noise: Noise) -> Iterator[Diagnostic]:
+    """Warnings about trunk noise that the table hardly shows."""
     cells = table.cells(*point.problem.law.inputs)
     if not replicates(cells, table.trunk_index):
         yield Diagnostic(
@@ -301,8 +325,6 @@ def of_noise(
             "because little is known. Add seeds",
             trunk_df=float(noise.trunk_df),
         )
-    if "tokens" in point.problem.law.inputs and not point.exact:
-        yield from non_monotone(point.residual, table)
 
 
 def of_sizes(
@@ -604,6 +626,7 @@ __all__ = [
     "of_holdout",
     "of_influence",
     "of_intervals",
+    "of_known_noise",
     "of_noise",
     "of_ratio",
     "of_rows",

@@ -21,7 +21,7 @@ from windtunnel.laws.fitting import as_table, decayed_only
 from windtunnel.laws.forms import Law
 from windtunnel.laws.interval import HoldOut
 from windtunnel.laws.misfit import decades_by_axis
-from windtunnel.laws.noise import estimate
+from windtunnel.laws.noise import estimate, weighted
 from windtunnel.laws.point_estimate import DELTA_PER_SIGMA, PUBLISHED_DELTA
 from windtunnel.laws.posterior import trunk_sigma
 from windtunnel.laws.result import Fit
@@ -36,7 +36,6 @@ SIGNIFICANT = 0.01
 MIN_TRUNKS = 4
 """Two go into the line, and two more say how much it scatters."""
 NAMED = 5
-ROUNDOFF = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,25 +229,14 @@ def drift_of(form: Law, table: Table, residual: Floats) -> Drift | None:
     # Noise is measured from what the plain line leaves over.
     left = residual - design @ np.linalg.lstsq(design, residual)[0]
     noise = estimate(left, design.T, trunks)
-    weighted = _weighted(design, trunks, noise.trunk**2, noise.branch**2)
-    covariance = np.linalg.pinv(design.T @ weighted)
-    bias, slope = covariance @ weighted.T @ residual
+    left = weighted(design, trunks, noise.trunk**2, noise.branch**2)
+    covariance = np.linalg.pinv(design.T @ left)
+    bias, slope = covariance @ left.T @ residual
     error = float(np.sqrt(covariance[1, 1]))
     if not error > 0:
         return None
     p = 2 * float(student.sf(abs(slope) / error, trunks.max() - 1))
     return Drift(against=against, bias=float(bias), slope=float(slope), standard_error=error, p=p)
-
-
-def _weighted(columns: Floats, trunks: NDArray[np.intp], shared: float, own: float) -> Floats:
-    """V^-1 times columns (R, k), V the covariance of noise with these variances."""
-    count = np.bincount(trunks)
-    if count.max() == 1:
-        return columns / max(shared + own, np.finfo(float).tiny)
-    own = max(own, ROUNDOFF * shared, np.finfo(float).tiny)
-    sums = np.stack([np.bincount(trunks, column) for column in columns.T], axis=1)
-    shrink = shared / (own + count * shared)
-    return np.asarray((columns - (shrink[:, None] * sums)[trunks]) / own)
 
 
 def _of_drift(drift: Drift | None) -> tuple[Diagnostic, ...]:

@@ -26,6 +26,9 @@ from windtunnel.laws.validation import Chosen
 MIN_DRAWS = 50
 """Of law `auto`: fewer have no 90% interval."""
 
+OF_LOSS = ("chinchilla", "coupled", "data-constrained")
+"""Laws whose rows are losses of single runs, which a seed noise of ln loss is about."""
+
 # Columns that must be numbers; others that are not are left aside.
 NUMBERS = ("params", "tokens", "loss", "flops", "x", "y", "z", "lr", "batch_tokens", "score")
 
@@ -45,6 +48,7 @@ def fit(
     holdout: Chosen = "largest",
     interpolate: Reading = "akima",
     over: Sequence[str] | None = None,
+    noise: float | None = None,
 ) -> Fit:
     """The law that minimises `objective` on all rows, with its intervals and its warnings.
 
@@ -73,6 +77,8 @@ def fit(
         over: columns of the other axes swept, over which `power2` takes the lowest loss of each y.
             None: the columns that look swept, with a warning; empty: all rows of one (x, z, y) are
             seeds, and are averaged.
+        noise: known standard deviation of ln loss between seeds, for a table without them: it
+            stands for the measured one in `delta` and in two-level intervals.
 
     Raises:
         FitError: the table cannot carry the law (the message says what to add), or a bad argument.
@@ -95,7 +101,7 @@ def fit(
             known=list(METHODS),
         )
     if law is None:
-        options = {"objective": objective, "delta": delta, "fix": fix, "tie": tie}
+        options = {"objective": objective, "delta": delta, "fix": fix, "tie": tie, "noise": noise}
         law = default_law(intervals=intervals, bootstrap=bootstrap, **options)
     over = (over,) if isinstance(over, str) else over
     known, kept, incomplete = as_table(table, categories=over or ())
@@ -110,6 +116,7 @@ def fit(
     if mixed and known.decayed is not None:
         kept[kept] = known.decayed
     held, cut = _held(rows, holdout, kept)
+    _require_loss_law(law, noise)
     diagnostics = (*incomplete, *cut, *mixed)
     fixed, band = middle_of(fix or {})
     settings = Settings(
@@ -121,6 +128,7 @@ def fit(
         bootstrap=bootstrap,
         seed=seed,
         level=level,
+        noise=noise,
     )
     # These matrices are small: more threads of BLAS would only wait for each other.
     with threadpool_limits(1, "blas"):
@@ -149,10 +157,39 @@ def fit(
     return found.warned(*diagnostics)
 
 
+def _require_loss_law(law: str, noise: float | None) -> None:
+    """Check that a known noise is one, and of a law that it says something about.
+
+    Raises:
+        FitError: a noise that is no share of the loss, or a law that is no regression of a loss.
+    """
+    if noise is None:
+        return
+    if not 0 < noise < 1:
+        raise FitError(
+            "out-of-range",
+            f"noise = {noise:g}: the standard deviation of ln loss between seeds, such as 0.002 "
+            "(0.2%)",
+            option="noise",
+            value=noise,
+            above=0,
+            below=1,
+        )
+    if law not in OF_LOSS:
+        raise FitError(
+            "contradicting-options",
+            f"noise = {noise:g}: law {law} takes none; it is of the ln loss of runs, for "
+            f"{', '.join(OF_LOSS)}",
+            law=law,
+            options=["noise"],
+            known=list(OF_LOSS),
+        )
+
+
 def default_law(*, intervals: str, bootstrap: int, **options: object) -> str:
     """The law where none is named: `auto`, or `chinchilla` for options that `auto` does not take.
 
-    These are `objective`, `delta`, `fix`, `tie`, other `intervals` than two-level, and a
+    These are `objective`, `delta`, `fix`, `tie`, `noise`, other `intervals` than two-level, and a
     `bootstrap` below `MIN_DRAWS`.
     """
     takes = not any(options.values()) and intervals == METHODS[0] and bootstrap >= MIN_DRAWS
