@@ -284,3 +284,53 @@ def test_undecayed_rows(table, good):
     assert values(runs, "undecayed-rows", bootstrap=0) == {"rows": good.rows}
     ends = Table(good.columns, trunk=good.trunk, decayed=np.ones(good.rows))
     assert "undecayed-rows" not in codes(ends, bootstrap=0)
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("law", ["chinchilla", "coupled"])
+def test_the_top_of_compute_is_held_out_too(table, law):
+    """Rows of their own trunks, so that it is not a size."""
+    loose = Table(table(seed=1, **QUIET).columns)
+    top = loose.budget >= np.sort(loose.budget)[-5]
+    plain = fit_law(loose, law, bootstrap=100)
+    held = plain.holdout_by_compute
+    assert (held.rows, held.trunks, held.covered) == (top.sum(), top.sum(), 1.0)
+    assert held.low < held.error < held.high
+    assert held.baselines["power law in compute"] > held.mean_relative_error
+    assert plain.holdouts == (plain.holdout, held)
+    off = fit_law(loose.with_columns(loss=loose.loss * np.where(top, 1.05, 1)), law, bootstrap=100)
+    fired = [w.values for w in off.warnings if w.code == "holdout-missed"]
+    (by_compute,) = (each for each in fired if each.get("held") == held.what)
+    assert by_compute["error"] == off.holdout_by_compute.error < by_compute["low"]
+    # Where whole trunks of the largest size are that top, or others are asked for, once is enough.
+    assert fit_law(table(seed=1), law, bootstrap=0).holdout_by_compute is None
+    assert fit_law(loose, law, bootstrap=0, holdout="params>=3e6").holdout_by_compute is None
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("law", ["chinchilla", "coupled"])
+def test_a_power_law_in_compute_forecasts_better(table, law):
+    loose = Table(table().columns)
+    noise = 0.001 * np.random.default_rng(0).standard_normal(loose.rows)
+    plain = loose.with_columns(loss=1.5 * (loose.budget / 1e15) ** -0.06 * np.exp(noise))
+    found = fit_law(plain, law, bootstrap=100)
+    fired = [w.values for w in found.warnings if w.code == "baseline-better"]
+    assert [each["held"] for each in fired] == [held.what for held in found.holdouts]
+    for each, held in zip(fired, found.holdouts, strict=True):
+        assert each["baseline"] == "power law in compute"
+        assert each["baseline_error"] == held.baselines[each["baseline"]] < each["error"]
+        assert each["error"] == held.mean_relative_error
+    quiet = fit_law(loose, law, bootstrap=100)
+    assert "baseline-better" not in {warning.code for warning in quiet.warnings}
+
+
+def test_intervals_under_what_is_fixed(good):
+    held = {"bootstrap": 30, "holdout": None}
+    assert values(good, "conditional-intervals", fix={"E": 1.7}, **held) == {
+        "fixed": {"E": 1.7},
+        "tied": {},
+    }
+    tied = values(good, "conditional-intervals", tie={"alpha": "beta"}, **held)
+    assert tied == {"fixed": {}, "tied": {"alpha": "beta"}}
+    assert "conditional-intervals" not in codes(good, **held)
+    assert "conditional-intervals" not in codes(good, fix={"E": 1.7}, bootstrap=0, holdout=None)

@@ -209,3 +209,31 @@ def test_vector_form_and_back(law):
     again = law.of(law.raw(law.log_vector))
     assert again.coefficients == pytest.approx(law.coefficients, rel=1e-12)
     assert law([1e18, 1e19]).shape == (2,)
+
+
+def test_its_exponent_has_the_bounds_of_its_regression():
+    assert PowerEnvelope.bounds()["b"] == (-4.0, -0.005)
+    assert ExpEnvelope.bounds()["b"] == (0.0, np.inf)
+
+
+def test_curves_of_decayed_rows_and_of_ends_are_told():
+    rows = curves(sizes=12)
+    plain = Table(**rows)
+    assert "decayed-curves" not in codes(two_step_problem(plain))
+    labels = rows["labels"]
+
+    def told(decayed, keep=slice(None)):
+        columns = {name: values[keep] for name, values in plain.columns.items()}
+        run = {"run": labels["run"][keep]}
+        made = two_step_problem(Table(columns, labels=run, decayed=decayed[keep]))
+        return [d.values for d in made.diagnostics if d.code == "decayed-curves"]
+
+    whole = np.ones(plain.rows, bool)
+    (every,) = told(whole)
+    assert every == {"decayed": 1200, "rows": 1200, "rows_per_run": 100}
+    last = np.arange(plain.rows) % 100 == 99
+    (some,) = told(last)
+    assert some == {"decayed": 12, "rows": 1200, "rows_per_run": 100}
+    assert told(~whole) == []
+    (ends,) = told(whole, np.isin(np.arange(plain.rows) % 100, (20, 60, 99)))
+    assert ends == {"decayed": 36, "rows": 36, "rows_per_run": 3}

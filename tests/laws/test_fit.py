@@ -1,4 +1,5 @@
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +7,10 @@ import pytest
 from law_errors import refuses
 from scipy.optimize import least_squares
 
-from windtunnel.laws import Chinchilla, Table
+from windtunnel.errors import ConfigError
+from windtunnel.laws import Chinchilla, Fit, Table
 from windtunnel.laws import fit as fit_law
+from windtunnel.laws.interval import beyond_bounds
 from windtunnel.laws.problem import Problem
 from windtunnel.laws.solver import Solution
 
@@ -202,6 +205,7 @@ def test_a_table_that_cannot_carry_the_law_says_what_to_add(table, change, code,
         ({"holdout": ["99"]}, "unknown-trunk", {"trunk": "99"}),
         ({"holdout": np.arange(50) < 3}, "split-trunk", {"trunk": "0"}),
         ({"holdout": np.ones(50, bool)}, "empty-holdout", {"held": 50, "rows": 50}),
+        ({"holdout": np.arange(40) < 5}, "empty-holdout", {"held": 0, "kept": 50, "rows": 50}),
     ],
 )
 def test_bad_arguments_are_named(table, arguments, code, values):
@@ -230,6 +234,24 @@ def test_a_missing_loss_is_left_out_and_counted(table):
     assert fit.dropped == (("a number is missing", 1),)
 
 
+def test_a_mask_counts_the_rows_of_the_table_whatever_is_left_out(table):
+    runs = table()
+    loss = runs.loss.copy()
+    loss[7] = np.nan
+    columns = {"params": runs.params, "tokens": runs.tokens, "loss": loss, "trunk": runs.trunk}
+    columns["decayed"] = np.arange(50) != 12
+    law = {"law": "chinchilla", "bootstrap": 0}
+    fit = fit_law(columns, holdout=runs.params == runs.params.max(), **law)
+    assert (fit.rows, fit.holdout.rows) == (48, 10)
+    by_condition = fit_law(columns, **law, holdout="params>3e6").holdout
+    assert (by_condition.rows, by_condition.error) == (10, fit.holdout.error)
+    for other in (np.arange(50) == 7, np.arange(48) < 10):
+        with refuses("empty-holdout", held=0, kept=48, rows=50):
+            fit_law(columns, holdout=other, **law)
+    with refuses("empty-holdout", ConfigError, held=0, kept=48, rows=50):
+        fit_law(columns, holdout="params>1e9", **law)
+
+
 def test_the_fewest_rows_that_a_law_takes_leave_one_degree_of_freedom():
     """Five coefficients and six rows: an answer with a warning, as a sweep that has just begun."""
     params = np.array([35552, 35552, 35552, 79000, 79000, 142000.0])
@@ -246,3 +268,41 @@ def test_the_fewest_rows_that_a_law_takes_leave_one_degree_of_freedom():
 def test_columns_of_different_length_are_refused():
     with refuses("wrong-length", column="trunk", length=1, rows=2):
         Table(params=[1, 2], tokens=[1, 2], loss=[1, 2], trunk=["a"])
+
+
+@pytest.mark.parametrize(
+    ("ends", "bounds", "told"),
+    [
+        ((0.0, 2.0), (0.0, np.inf), (0.0, 2.0)),
+        ((0.01, 0.4), (0.01, 3.0), (-np.inf, 0.4)),
+        ((0.3, 3.0), (0.01, 3.0), (0.3, np.inf)),
+        ((0.02, 2.9), (0.01, 3.0), (0.02, 2.9)),
+        ((-20.0, 20.0), (-20.0, 20.0), (-np.inf, np.inf)),
+        ((-1.0, 1.0), (-np.inf, np.inf), (-1.0, 1.0)),
+    ],
+)
+def test_an_end_at_a_bound_of_the_search_is_no_end(ends, bounds, told):
+    assert beyond_bounds(ends, bounds) == told
+
+
+@pytest.mark.medium
+def test_which_ends_of_a_loud_table_are_unbounded(table):
+    loud = table(sigma_trunk=0.05, sigma_branch=0.01)
+    options = {"bootstrap": 100, "holdout": None}
+    coupled = fit_law(loud, "coupled", intervals="profile", **options)
+    assert coupled.intervals["k"][1] == np.inf
+    assert coupled.intervals["E"][0] == 0.0
+    written = json.loads(coupled.to_json())["intervals"]
+    assert (written["k"][1], written["E"][0]) == ("inf", 0.0)
+    assert Fit.from_json(coupled.to_json()).intervals["k"] == coupled.intervals["k"]
+    fixed = fit_law(loud, "chinchilla", fix={"alpha": 3.0}, **options)
+    assert fixed.intervals["alpha"] == (3.0, 3.0)
+
+
+@pytest.mark.parametrize("objective", ["mse", "mse-log"])
+def test_least_squares_are_half_a_sum(table, objective):
+    runs = table(sigma_trunk=0.01)
+    fit = fit_law(runs, "chinchilla", objective=objective, **POINT_ONLY)
+    predicted = fit(runs.params, runs.tokens)
+    off = predicted - runs.loss if objective == "mse" else np.log(predicted / runs.loss)
+    assert fit.objective_value == pytest.approx(np.sum(off**2) / 2)

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -5,6 +6,8 @@ import numpy as np
 import pytest
 from law_errors import refuses
 
+from windtunnel.errors import FitError
+from windtunnel.laws import Fit, fit
 from windtunnel.laws.table import Table
 from windtunnel.laws.two_step.isoflop import READINGS, Isoflop, two_step_problem
 
@@ -181,3 +184,53 @@ def test_scipy_is_not_loaded_by_the_import():
         "assert 'scipy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def drifting(seed=1, *, law=LOPSIDED):
+    """Sizes that reach ever further up, so that a parabola is ever more biased."""
+    reaches = ((0.3, 3), (0.3, 3), (0.25, 4), (0.2, 6), (0.15, 10), (0.12, 20), (0.1, 30))
+    return joined(
+        *(
+            make(10 * seed + k, law=law, budgets=(c,), low=low, high=high, sigma=5e-4)
+            for k, (c, (low, high)) in enumerate(zip(BUDGETS, reaches, strict=True))
+        )
+    )
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("reading", READINGS)
+def test_readings_that_drift_apart_are_told_at_the_budget_asked_for(reading):
+    fitted = fit(drifting(), "isoflop", interpolate=reading, bootstrap=100, holdout=None)
+    (told,) = [w.values for w in fitted.warnings if w.code == "readings-disagree"]
+    assert told["flops"] == 6e20
+    assert set(told["apart"]) == {"parabola", "parametric"}
+    assert told["factor"] == pytest.approx(1.24, abs=0.02)
+    truth = 1e20 / optimum(6e20, LOPSIDED)
+    low, high = told["tokens"]["parametric"][1:]
+    assert low < truth < high
+    assert told["tokens"]["parabola"][2] < low  # disjoint
+    read = Fit.from_json(fitted.to_json())
+    (asked,) = [w.values for w in read.optimum(1e22).warnings if w.code == "readings-disagree"]
+    assert (asked["flops"], asked["apart"]) == (1e22, told["apart"])
+    assert asked["factor"] == pytest.approx(1.40, abs=0.03)
+    # Its own reading has the interval of the law, up to the 200 resamples kept.
+    own = read.optimum(1e22).tokens
+    assert asked["tokens"][reading] == pytest.approx([own.value, own.low, own.high], rel=0.02)
+
+
+@pytest.mark.medium
+def test_readings_of_one_law_agree():
+    fitted = fit(make(3, sigma=0.001), "isoflop", bootstrap=100, holdout=None)
+    assert set(fitted.details["readings"]) == set(READINGS)
+    optima = (fitted, fitted.optimum(6e20), fitted.optimum(1e22))
+    assert not any(w.code == "readings-disagree" for each in optima for w in each.warnings)
+    without = fit(drifting(), "isoflop", bootstrap=0, holdout=None)
+    assert "readings" not in without.details
+
+
+@pytest.mark.parametrize("change", [{"draws": []}, {"tokens": 0}, {"b": "0.5"}, {"flops": None}])
+def test_readings_of_a_damaged_file_are_refused(change):
+    written = json.loads(fit(make(sigma=0.001), "isoflop", bootstrap=20, holdout=None).to_json())
+    written["details"]["readings"]["akima"] |= change
+    with pytest.raises(FitError):
+        Fit.from_json(json.dumps(written))

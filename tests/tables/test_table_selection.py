@@ -68,7 +68,7 @@ def test_incomplete_and_diverged_rows_are_counted(csv):
     assert values(diagnostics[0], "column", "rows", "unfinished") == (
         "unfinished-runs", "outcome", 8, {"diverged": 1},
     )  # fmt: skip
-    assert values(diagnostics[1], "left_out", "rows") == ("incomplete-rows", 3, 7)
+    assert values(diagnostics[1], "left_out", "rows") == ("incomplete-rows", 3, 8)
     error = refused(csv("params,tokens,loss\n1e6,2e7,\n"))
     assert values(error, "needs", "dropped") == (
         "no-rows-left", ["params", "tokens", "loss"], {"loss is missing": 1},

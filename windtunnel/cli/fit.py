@@ -15,7 +15,7 @@ from windtunnel.cli.options import (
     Where,
     check_choice,
     column,
-    numbered,
+    fixed,
     pairs,
     words,
 )
@@ -88,7 +88,8 @@ def fit(
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="Fix a coefficient, in raw units. Repeatable.",
+            help="Fix a coefficient, in raw units. LOW..HIGH: in the middle, and refit the law at "
+            "both ends. Every coefficient: judge that law (as --evaluate). Repeatable.",
             rich_help_panel=LAW,
         ),
     ] = None,
@@ -97,6 +98,15 @@ def fit(
         typer.Option(
             metavar="NAME=NAME",
             help="Constrain two coefficients to be equal, for example alpha=beta. Repeatable.",
+            rich_help_panel=LAW,
+        ),
+    ] = None,
+    evaluate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FIT.json",
+            help="Fit nothing: judge the law of this fit on the table, every row unseen. --fix of "
+            "every coefficient judges a stated law.",
             rich_help_panel=LAW,
         ),
     ] = None,
@@ -113,6 +123,15 @@ def fit(
             help="Huber delta, or auto: 1.345 times the noise sigma. Default: auto for power2 and "
             "if repeated seeds measure the noise, otherwise 1e-3.",
             rich_help_panel=OPTIMISATION,
+        ),
+    ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Known noise of the loss between seeds, 0.2% or 0.002, for a table without seeds: "
+            "for chinchilla, coupled and data-constrained.",
+            rich_help_panel=INTERVALS,
         ),
     ] = None,
     intervals: Annotated[
@@ -180,7 +199,7 @@ def fit(
     from windtunnel.cli.fit_rows import FitOptions
 
     options = FitOptions(
-        law=law or _default_law(intervals, bootstrap, objective, delta, fix, tie),
+        law=law or _default_law(intervals, bootstrap, objective, delta, fix, tie, noise),
         columns={
             "params": params, "tokens": tokens, "loss": loss, "flops": flops, "run": run,
             "trunk": trunk, "x": x, "y": y, "z": z, "lr": lr, "batch_tokens": batch_tokens,
@@ -197,6 +216,7 @@ def fit(
         objective=objective,
         delta=delta,
         intervals=intervals,
+        noise=noise,
         bootstrap=bootstrap,
         seed=seed,
         level=level,
@@ -205,7 +225,23 @@ def fit(
         target=tuple(target or ()),
         default=tuple(default or ()),
     )  # fmt: skip
+    if evaluate is not None or _is_stated(options):
+        from windtunnel.cli.evaluate import run_evaluate
+
+        refuse_others = {"law": law, "figures": figures}
+        run_evaluate(source, options, evaluate, refuse_others, out=out, as_json=as_json)
+        return
     run_fit(source, options, out=out, figures=figures, as_json=as_json)
+
+
+def _is_stated(options: "FitOptions") -> bool:
+    """Whether --fix states every coefficient of a formula, each as one number."""
+    from windtunnel.laws.registry import FORMULAS
+
+    if options.law not in FORMULAS or any(".." in text for text in options.fix):
+        return False
+    fixed = {text.partition("=")[0].strip() for text in options.fix}
+    return set(FORMULAS[options.law].names()) <= fixed
 
 
 def _default_law(intervals: str, bootstrap: int, *options: object) -> str:
@@ -283,7 +319,7 @@ def fit_source(source: Path, options: "FitOptions") -> "tuple[Fit, Table]":
             option="--level",
             value=options.level,
         )
-    fix, tie = pairs("--fix", options.fix, numbered), pairs("--tie", options.tie, words)
+    fix, tie = pairs("--fix", options.fix, fixed), pairs("--tie", options.tie, words)
     read = read_source(source, options)
     table = read.table
     with of_source(source, table):
@@ -291,9 +327,10 @@ def fit_source(source: Path, options: "FitOptions") -> "tuple[Fit, Table]":
             table,
             options.law,
             objective=cast("Any", options.objective),
-            delta=_delta(options.delta),
+            delta=delta_of(options.delta),
             fix=fix,
             tie=tie,
+            noise=_noise(options.noise),
             intervals=cast("Any", options.intervals if options.bootstrap else "none"),
             bootstrap=options.bootstrap,
             seed=options.seed,
@@ -310,7 +347,34 @@ def _over(columns: tuple[str, ...]) -> tuple[str, ...] | None:
     return () if columns == ("none",) else columns or None
 
 
-def _delta(text: str | None) -> Any:
+def _noise(text: str | None) -> float | None:
+    """The number of --noise; a share, also in per cent.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    from windtunnel.laws.conditions import number
+
+    if text is None:
+        return None
+    per_cent = text.strip().endswith("%")
+    value = number(text.strip().removesuffix("%"))
+    if value is None:
+        raise ConfigError(
+            "not-a-number",
+            f"--noise {text}: a share such as 0.002 or 0.2%",
+            option="--noise",
+            value=text,
+        )
+    return value / 100 if per_cent else value
+
+
+def delta_of(text: str | None) -> Any:
+    """The number of --delta, or `auto`.
+
+    Raises:
+        ConfigError: It is neither.
+    """
     from windtunnel.laws.conditions import number
 
     if text is None or text == "auto":

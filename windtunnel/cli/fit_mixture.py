@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from windtunnel.laws.table import Table as RunTable
     from windtunnel.tables.file import TableFile
 
-UNUSED = ("fix", "tie", "objective", "delta", "drop_highest", "over")
+UNUSED = ("fix", "tie", "objective", "delta", "drop_highest", "over", "noise")
 """Options that the mixture law has no use for."""
 
 

@@ -46,6 +46,7 @@ class FitOptions:
     tie: tuple[str, ...] = ()
     objective: str | None = None
     delta: str | None = None
+    noise: str | None = None
     intervals: str = "two-level"
     bootstrap: int = 1000
     seed: int = 0
@@ -136,6 +137,7 @@ def _changing_options(options: FitOptions) -> dict[str, str]:
     rows += [f"--drop-highest {options.drop_highest}"] if options.drop_highest else []
     rows += [f"--fix {each}" for each in options.fix] + [f"--tie {each}" for each in options.tie]
     rows += [f"--objective {options.objective}"] if options.objective else []
+    rows += [f"--noise {options.noise}"] if options.noise else []
     rows += [f"--over {each!r}" for each in options.over]
     texts = {"columns": " ".join(columns), "options": " ".join(rows)}
     return {name: text for name, text in texts.items() if text}

@@ -109,6 +109,20 @@ def numbered(option: str, text: str) -> tuple[str, float]:
     return name, parsed
 
 
+def fixed(option: str, text: str) -> tuple[str, float | tuple[float, float]]:
+    """The name and the number of a `NAME=NUMBER` option, or the two ends of `NAME=LOW..HIGH`.
+
+    Raises:
+        ConfigError: The text has another form.
+    """
+    name, value = words(option, text)
+    low, dots, high = value.partition("..")
+    if not dots:
+        return numbered(option, text)
+    ends = tuple(numbered(option, f"{name}={end}")[1] for end in (low, high))
+    return name, (ends[0], ends[1])
+
+
 def pairs(
     option: str, texts: Iterable[str], parse: Callable[[str, str], tuple[str, Value]]
 ) -> dict[str, Value]:

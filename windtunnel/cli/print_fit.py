@@ -142,23 +142,29 @@ def _print_search(console: Console, fitted: Fit) -> None:
 
 def _print_holdout(console: Console, fitted: Fit, unit: str) -> None:
     for held in fitted.holdouts:
-        bias, verdict, covered = f"{held.error:+{unit}}", "", ""
-        if held.inside is not None and not any(map(math.isnan, (held.low, held.high))):
-            where = "inside" if held.inside else "outside"
-            verdict = f" ({where} its {fitted.level:.0%} interval)"
-        known = not any(math.isnan(end) for point in held.points for end in point[2:])
-        if held.covered is not None and known:
-            covered = f"; {_rows_inside(held)} inside their own intervals"
-        naive = "".join(f"; {name} {error:.2%}" for name, error in held.baselines.items())
-        say(
-            console,
-            f"hold-out, {held.what}: mean relative error {held.mean_relative_error:.2%}, bias "
-            f"{bias}{verdict}{covered}{naive}",
-        )
+        say(console, holdout_line(held, fitted.level, unit))
 
 
-def _rows_inside(held: HoldOut) -> str:
-    return f"{round((held.covered or 0) * held.rows)} of {held.rows} rows"
+def holdout_line(held: HoldOut, level: float, unit: str) -> str:
+    """The score of a hold-out in words; errors in `unit`, a format."""
+    # The logarithm of a forecast of 0 or less is none.
+    bias = "none" if math.isnan(held.error) else f"{held.error:+{unit}}"
+    verdict = covered = ""
+    if held.inside is not None:
+        verdict = f" ({'inside' if held.inside else 'outside'} its {level:.0%} interval)"
+    if held.covered is not None:
+        covered = f"; {_share_inside(held)} inside their own intervals"
+    naive = "".join(f"; {name} {error:.2%}" for name, error in held.baselines.items())
+    return (
+        f"hold-out, {held.what}: mean relative error {held.mean_relative_error:.2%}, bias "
+        f"{bias}{verdict}{covered}{naive}"
+    )
+
+
+def _share_inside(held: HoldOut) -> str:
+    count = len(held.points) or held.rows
+    unit = "rows" if count == held.rows else "points"
+    return f"{round((held.covered or 0) * count)} of {count} {unit}"
 
 
 def _optima(best: Iterable[Optimum], level: float) -> Table:
@@ -191,11 +197,16 @@ def _loss(loss: Interval) -> str:
 def _interval(interval: Interval) -> str:
     if math.isnan(interval.low) or interval.low == interval.high:
         return si(interval.value)
-    return f"{si(interval.value)} ({si(interval.low)} to {si(interval.high)})"
+    ends = (si(end) if math.isfinite(end) else "unbounded" for end in (interval.low, interval.high))
+    return f"{si(interval.value)} ({' to '.join(ends)})"
 
 
 def _span(low: float, high: float, *, digits: int = 4) -> str:
-    return "none" if math.isnan(low) else f"{low:.{digits}g} to {high:.{digits}g}"
+    if math.isnan(low):
+        return "none"
+    return " to ".join(
+        f"{end:.{digits}g}" if math.isfinite(end) else "unbounded" for end in (low, high)
+    )
 
 
 ROWS_SHOWN = 40
@@ -268,7 +279,21 @@ def tables(law: str, details: Mapping[str, Any]) -> Iterator[Table | str]:
             yield table
         if len(rows) > ROWS_SHOWN:
             yield f"and {len(rows) - ROWS_SHOWN} more {name}: see --json"
+    if band := details.get("band"):
+        yield _band(band)
     yield from _sentences(law, details)
+
+
+def _band(band: Mapping[str, Any]) -> Table:
+    """The laws at the ends and in the middle of a band, one a column."""
+    at = f", optimum at {band['flops']:.2e} FLOPs" if band["flops"] is not None else ""
+    title = f"{band['fixed']} fixed from {band['low']:g} to {band['high']:g}{at}"
+    table = Table(box=None, title=title, title_justify="left")
+    for heading in ("", "low", "middle", "high"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name in band["laws"][0]:
+        table.add_row(name, *(_cell(law, name) for law in band["laws"]))
+    return table
 
 
 def _sentences(law: str, details: Mapping[str, Any]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from windtunnel.errors import Diagnostic
 from windtunnel.laws.allocation import optimum
 from windtunnel.laws.baselines import Comparison, Score, compare, compute_line, nearest_size
 from windtunnel.laws.chinchilla import Allocation, Chinchilla, DataConstrained
+from windtunnel.laws.evaluation import Drift, Evaluation, evaluate
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.fitting import fit, predict
 from windtunnel.laws.forms import Law
@@ -26,6 +27,8 @@ __all__ = [
     "Comparison",
     "DataConstrained",
     "Diagnostic",
+    "Drift",
+    "Evaluation",
     "ExactRule",
     "ExpOffset",
     "Fit",
@@ -43,6 +46,7 @@ __all__ = [
     "Table",
     "compare",
     "compute_line",
+    "evaluate",
     "fit",
     "nearest_size",
     "needs_of",

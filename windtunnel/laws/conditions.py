@@ -243,9 +243,11 @@ def _quote(text: str) -> str:
 
 
 def whole_trunks(
-    condition: Condition, mask: Mask, trunk: NDArray[np.str_]
+    condition: Condition, mask: Mask, trunk: NDArray[np.str_], *, of: int
 ) -> tuple[Mask, tuple[Diagnostic, ...]]:
     """The rows of a hold-out, widened to whole trunks, and a warning where that added rows.
+
+    `mask` and `trunk` are of the rows that are fitted, of a table with `of` rows.
 
     Raises:
         ConfigError: no row is held out, or every one.
@@ -253,12 +255,14 @@ def whole_trunks(
     wide, cut = widen(mask, trunk)
     if not wide.any() or wide.all():
         which = "every row" if wide.all() else "no row"
+        left = f"{wide.size}" if wide.size == of else f"the {wide.size} kept of {of}"
         raise ConfigError(
             "empty-holdout",
-            f"holdout {condition}: {which} of {wide.size} is held out; want some",
+            f"holdout {condition}: {which} of {left} is held out; want some",
             condition=str(condition),
             held=int(wide.sum()),
-            rows=int(wide.size),
+            kept=int(wide.size),
+            rows=of,
         )
     if not cut:
         return wide, ()

@@ -14,6 +14,7 @@ from windtunnel.errors import Diagnostic
 from windtunnel.laws.bootstrap import Resamples
 from windtunnel.laws.forms import Law
 from windtunnel.laws.interval import HoldOut, Influence, Span, beyond, decades_beyond
+from windtunnel.laws.known_noise import KnownNoise
 from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, replicates
 from windtunnel.laws.point_estimate import Point, correlation
 from windtunnel.laws.posterior import NONE_OFF, Layout, Posterior
@@ -251,6 +252,7 @@ def of_noise(
     *,
     lack_of_fit_p: float | None,
     sigma_seed: float | None,
+    known: KnownNoise | None = None,
 ) -> Iterator[Diagnostic]:
     """Warnings about noise and lack of fit."""
     rms = float(np.sqrt(np.mean(point.residual**2)))
@@ -278,6 +280,28 @@ def of_noise(
             row=row,
             residual=float(point.residual[row]),
         )
+    if known is None or not known.holds:
+        yield from _identified(point, table, noise)
+    if "tokens" in point.problem.law.inputs and not point.exact:
+        yield from non_monotone(point.residual, table)
+
+
+def of_known_noise(
+    given: float | None, known: KnownNoise | None, measured: float | None
+) -> Iterator[Diagnostic]:
+    """The warning about a known noise that the seeds of the table measure themselves."""
+    if given is not None and known is None and measured is not None:
+        yield Diagnostic(
+            "noise-measured",
+            f"the seeds of this table measure their noise, {measured:.2%}: the given "
+            f"{given:.2%} is not used",
+            given=given,
+            measured=measured,
+        )
+
+
+def _identified(point: Point, table: Table, noise: Noise) -> Iterator[Diagnostic]:
+    """Warnings about trunk noise that the table hardly shows."""
     cells = table.cells(*point.problem.law.inputs)
     if not replicates(cells, table.trunk_index):
         yield Diagnostic(
@@ -301,8 +325,6 @@ def of_noise(
             "because little is known. Add seeds",
             trunk_df=float(noise.trunk_df),
         )
-    if "tokens" in point.problem.law.inputs and not point.exact:
-        yield from non_monotone(point.residual, table)
 
 
 def of_sizes(
@@ -459,6 +481,21 @@ def of_intervals(
         yield from of_ratio(ratio)
 
 
+def of_fixed(fixed: Mapping[str, float], tied: Mapping[str, str]) -> Iterator[Diagnostic]:
+    """The warning about intervals that count some coefficients as known."""
+    if not (fixed or tied):
+        return
+    parts = [f"{name} = {value:g}" for name, value in fixed.items()]
+    parts += [f"{name} = {other}" for name, other in tied.items()]
+    yield Diagnostic(
+        "conditional-intervals",
+        f"every interval takes {', '.join(parts)} as known and exact: what that leaves open is not "
+        "in them" + (". --fix NAME=LOW..HIGH shows how far it moves the law" if fixed else ""),
+        fixed=dict(fixed),
+        tied=dict(tied),
+    )
+
+
 def of_ratio(ratio: Span) -> Iterator[Diagnostic]:
     """The warning about a wide interval of the optimal D/N."""
     width = ratio[1] / ratio[0] if ratio[0] > 0 else np.inf
@@ -544,7 +581,7 @@ def of_holdout(held: HoldOut | None, level: float) -> Iterator[Diagnostic]:
     """Warnings about a forecast that missed, or that needed no law."""
     if held is None:
         return
-    if held.inside is False and not np.isnan([held.low, held.high]).any():
+    if held.inside is False:
         yield Diagnostic(
             "holdout-missed",
             f"held-out {held.what} missed: the forecast was {held.error:+.2%} off, expected "
@@ -555,10 +592,10 @@ def of_holdout(held: HoldOut | None, level: float) -> Iterator[Diagnostic]:
             high=held.high,
         )
     # Rows of a trunk err together, so trunks are what a share is judged by: three standard errors.
-    # Where draws ran out of what a float holds, there is no interval to lie inside of.
-    known = not np.isnan([ends for _, _, *ends in held.points]).any()
-    if held.covered is not None and known:
-        least = level - 3 * np.sqrt(level * (1 - level) / held.trunks)
+    # A point of a two-step law is made of many rows. Of one alone the mean above says the same.
+    groups = min(held.trunks, len(held.points))
+    if held.covered is not None and groups > 1:
+        least = level - 3 * np.sqrt(level * (1 - level) / groups)
         if held.covered < least:
             yield Diagnostic(
                 "holdout-missed",
@@ -566,7 +603,8 @@ def of_holdout(held: HoldOut | None, level: float) -> Iterator[Diagnostic]:
                 f"their own {level:.0%} prediction intervals: they are noisier than the rest, or "
                 "bend away",
                 covered=held.covered,
-                rows=len(held.points),
+                rows=held.rows,
+                points=len(held.points),
                 level=level,
             )
     for name, error in held.baselines.items():
@@ -584,9 +622,11 @@ def of_holdout(held: HoldOut | None, level: float) -> Iterator[Diagnostic]:
 
 __all__ = [
     "non_monotone",
+    "of_fixed",
     "of_holdout",
     "of_influence",
     "of_intervals",
+    "of_known_noise",
     "of_noise",
     "of_ratio",
     "of_rows",

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from windtunnel.errors import ColumnError, ConfigError, Diagnostic, FitError, did_you_mean
+from windtunnel.laws.band import Fixed, band_of, middle_of
 from windtunnel.laws.conditions import Condition, whole_trunks
 from windtunnel.laws.forms import Law
 from windtunnel.laws.interval import Interval
@@ -25,6 +26,9 @@ from windtunnel.laws.validation import Chosen
 MIN_DRAWS = 50
 """Of law `auto`: fewer have no 90% interval."""
 
+OF_LOSS = ("chinchilla", "coupled", "data-constrained")
+"""Laws whose rows are losses of single runs, which a seed noise of ln loss is about."""
+
 # Columns that must be numbers; others that are not are left aside.
 NUMBERS = ("params", "tokens", "loss", "flops", "x", "y", "z", "lr", "batch_tokens", "score")
 
@@ -35,7 +39,7 @@ def fit(
     *,
     objective: ObjectiveName | None = None,
     delta: float | Literal["auto"] | None = None,
-    fix: Mapping[str, float] | None = None,
+    fix: Mapping[str, Fixed] | None = None,
     tie: Mapping[str, str] | None = None,
     intervals: Method = "two-level",
     bootstrap: int = 1000,
@@ -44,6 +48,7 @@ def fit(
     holdout: Chosen = "largest",
     interpolate: Reading = "akima",
     over: Sequence[str] | None = None,
+    noise: float | None = None,
 ) -> Fit:
     """The law that minimises `objective` on all rows, with its intervals and its warnings.
 
@@ -56,7 +61,8 @@ def fit(
         delta: where Huber turns linear, in the residual's unit. `auto`: 1.345 sigma, measured from
             seed replicates or else from the residuals. None: `auto` where seeds measure it and for
             `power2`, which is of no loss; else 1e-3 of ln loss as Hoffmann et al. 2022.
-        fix: raw values of coefficients that are not fitted.
+        fix: raw values of coefficients that are not fitted; for one of them (low, high), which
+            fixes it in the middle and refits the law at both ends, into `details["band"]`.
         tie: name -> the coefficient that it must equal, such as `{"beta": "alpha"}`.
         intervals: `two-level` (see `bootstrap`), `case`, `profile`, or `none`; those of `auto` are
             always of its posterior.
@@ -71,6 +77,8 @@ def fit(
         over: columns of the other axes swept, over which `power2` takes the lowest loss of each y.
             None: the columns that look swept, with a warning; empty: all rows of one (x, z, y) are
             seeds, and are averaged.
+        noise: known standard deviation of ln loss between seeds, for a table without them: it
+            stands for the measured one in `delta` and in two-level intervals.
 
     Raises:
         FitError: the table cannot carry the law (the message says what to add), or a bad argument.
@@ -93,10 +101,10 @@ def fit(
             known=list(METHODS),
         )
     if law is None:
-        options = {"objective": objective, "delta": delta, "fix": fix, "tie": tie}
+        options = {"objective": objective, "delta": delta, "fix": fix, "tie": tie, "noise": noise}
         law = default_law(intervals=intervals, bootstrap=bootstrap, **options)
     over = (over,) if isinstance(over, str) else over
-    known, incomplete = as_table(table, categories=over or ())
+    known, kept, incomplete = as_table(table, categories=over or ())
     if over is not None and (law != Power2.name or "loss" not in known):
         raise FitError(
             "contradicting-options",
@@ -104,20 +112,23 @@ def fit(
             options=["over", "law"],
             law=law,
         )
-    held, cut = _held(known, holdout)
     rows, mixed = (known, ()) if law in OF_CURVES else decayed_only(known)
-    if mixed and isinstance(held, np.ndarray) and held.dtype == np.bool_:
-        held = held[known.decayed]
+    if mixed and known.decayed is not None:
+        kept[kept] = known.decayed
+    held, cut = _held(rows, holdout, kept)
+    _require_loss_law(law, noise)
     diagnostics = (*incomplete, *cut, *mixed)
+    fixed, band = middle_of(fix or {})
     settings = Settings(
         objective=objective or "huber-log",
         delta=delta,
-        fixed=fix or {},
+        fixed=fixed,
         tied=tie or {},
         intervals=intervals,
         bootstrap=bootstrap,
         seed=seed,
         level=level,
+        noise=noise,
     )
     # These matrices are small: more threads of BLAS would only wait for each other.
     with threadpool_limits(1, "blas"):
@@ -140,14 +151,45 @@ def fit(
 
             found = fit_auto(rows, settings, held)
         else:
-            found = _regressed(rows, law_named(law), settings, held, objective, delta, over)
+            found = _regressed(
+                rows, law_named(law), settings, held, objective, delta, band=band, over=over
+            )
     return found.warned(*diagnostics)
+
+
+def _require_loss_law(law: str, noise: float | None) -> None:
+    """Check that a known noise is one, and of a law that it says something about.
+
+    Raises:
+        FitError: a noise that is no share of the loss, or a law that is no regression of a loss.
+    """
+    if noise is None:
+        return
+    if not 0 < noise < 1:
+        raise FitError(
+            "out-of-range",
+            f"noise = {noise:g}: the standard deviation of ln loss between seeds, such as 0.002 "
+            "(0.2%)",
+            option="noise",
+            value=noise,
+            above=0,
+            below=1,
+        )
+    if law not in OF_LOSS:
+        raise FitError(
+            "contradicting-options",
+            f"noise = {noise:g}: law {law} takes none; it is of the ln loss of runs, for "
+            f"{', '.join(OF_LOSS)}",
+            law=law,
+            options=["noise"],
+            known=list(OF_LOSS),
+        )
 
 
 def default_law(*, intervals: str, bootstrap: int, **options: object) -> str:
     """The law where none is named: `auto`, or `chinchilla` for options that `auto` does not take.
 
-    These are `objective`, `delta`, `fix`, `tie`, other `intervals` than two-level, and a
+    These are `objective`, `delta`, `fix`, `tie`, `noise`, other `intervals` than two-level, and a
     `bootstrap` below `MIN_DRAWS`.
     """
     takes = not any(options.values()) and intervals == METHODS[0] and bootstrap >= MIN_DRAWS
@@ -177,17 +219,28 @@ def _regressed(
     holdout: Chosen,
     objective: ObjectiveName | None,
     delta: float | Literal["auto"] | None,
+    *,
+    band: tuple[str, float, float] | None,
     over: Sequence[str] | None,
 ) -> Fit:
     if objective is None and not law.multiplicative:
         settings = dataclasses.replace(settings, objective="huber")
-    if law is not Power2:
-        return regress(table, law, settings, holdout)
-    if delta is None:  # 1e-3 is of a loss, and this is of a rate or a batch
+    if law is Power2 and delta is None:  # 1e-3 is of a loss, and this is of a rate or a batch
         settings = dataclasses.replace(settings, delta="auto")
-    if "loss" in table:
+    if law is Power2 and "loss" in table:
+        if band is not None:
+            raise FitError(
+                "contradicting-options",
+                f"fix {band[0]}: law power2 with a loss goes through the best y of each cell, and "
+                "takes no band: fix a number",
+                options=["fix"],
+                coefficients=[band[0]],
+            )
         return fit_optima(table, settings, over)
-    return regress(table, law, settings, holdout)
+    found = regress(table, law, settings, holdout)
+    if band is None:
+        return found
+    return found.detailed({"band": band_of(table, law, settings, band)})
 
 
 def predict(fitted: Fit, *inputs: float, trunks: float = 1, **named: float) -> Interval:
@@ -203,8 +256,10 @@ def predict(fitted: Fit, *inputs: float, trunks: float = 1, **named: float) -> I
 
 def as_table(
     given: Table | Mapping[str, ArrayLike], *, categories: Sequence[str] = ()
-) -> tuple[Table, tuple[Diagnostic, ...]]:
-    """A Table from columns by name; rows with a missing number are dropped and counted.
+) -> tuple[Table, NDArray[np.bool_], tuple[Diagnostic, ...]]:
+    """A Table from columns by name, which rows it keeps, and a warning about the others.
+
+    Rows with a missing number are left out.
 
     Text columns in `categories` become numbers, one a distinct text.
 
@@ -212,7 +267,7 @@ def as_table(
         FitError: not columns by name, text where numbers belong, or an infinite number.
     """
     if isinstance(given, Table):
-        return given, ()
+        return given, np.ones(given.rows, bool), ()
     if not hasattr(given, "keys"):
         raise FitError(
             "wrong-type",
@@ -239,7 +294,7 @@ def as_table(
     whole = {name: np.where(missing, 1.0, values) for name, values in numbers.items()}
     table = Table(whole, trunk=trunk, decayed=decayed, labels=labels)
     if not np.any(missing):
-        return table, ()
+        return table, np.ones(table.rows, bool), ()
     gone = int(np.sum(missing))
     if gone == table.rows:
         raise FitError(
@@ -249,8 +304,10 @@ def as_table(
             missing=gone,
         )
     message = f"{gone} of {table.rows} rows have a number missing and are left out"
-    return table.subset(~missing, why="a number is missing"), (
-        Diagnostic("incomplete-rows", message, rows=table.rows, missing=gone),
+    return (
+        table.subset(~missing, why="a number is missing"),
+        ~missing,
+        (Diagnostic("incomplete-rows", message, rows=table.rows, missing=gone),),
     )
 
 
@@ -262,9 +319,20 @@ def decayed_only(table: Table) -> tuple[Table, tuple[Diagnostic, ...]]:
     return table.subset(table.decayed, why="not decayed"), (mixed_decay(gone, table.rows),)
 
 
-def _held(table: Table, holdout: Chosen) -> tuple[Chosen, tuple[Diagnostic, ...]]:
-    """A condition as a mask of whole trunks; other hold-outs unchanged."""
-    if not isinstance(holdout, str) or holdout == "largest":
+def _held(
+    table: Table, holdout: Chosen, kept: NDArray[np.bool_]
+) -> tuple[Chosen, tuple[Diagnostic, ...]]:
+    """A condition, or a mask of all rows, as a mask of the rows `kept`; others unchanged.
+
+    Raises:
+        FitError: no row or every one is held out, or the mask is of another table.
+    """
+    if holdout is None:
+        return None, ()
+    if not isinstance(holdout, str):
+        given = np.asarray(holdout)
+        return (_mask_of(given, kept) if given.dtype == np.bool_ else holdout), ()
+    if holdout == "largest":
         return holdout, ()
     if holdout == "none":
         return None, ()
@@ -276,7 +344,22 @@ def _held(table: Table, holdout: Chosen) -> tuple[Chosen, tuple[Diagnostic, ...]
             f"holdout = {holdout!r}: 'largest', a mask, trunk labels, None, or a {error}",
             **error.values,
         ) from None
-    return whole_trunks(condition, condition.mask(_column(table, condition.column)), table.trunk)
+    mask = condition.mask(_column(table, condition.column))
+    return whole_trunks(condition, mask, table.trunk, of=kept.size)
+
+
+def _mask_of(given: NDArray[np.bool_], kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    held = given[kept] if given.shape == kept.shape else np.zeros(0, bool)
+    if held.all() or not held.any():
+        left = "" if kept.all() else f", also among the {kept.sum()} that are fitted"
+        raise FitError(
+            "empty-holdout",
+            f"holdout: a mask over {kept.size} rows with some, not all, of them true{left}",
+            held=int(held.sum()),
+            kept=int(kept.sum()),
+            rows=int(kept.size),
+        )
+    return held
 
 
 def _column(table: Table, name: str) -> NDArray[Any]:

@@ -9,6 +9,8 @@ from windtunnel.errors import Diagnostic
 from windtunnel.laws.forms import Law
 from windtunnel.laws.table import Floats, Table
 
+AT_BOUND = 1e-9
+"""Relative distance to a bound that is roundoff."""
 NO_INTERVAL = (float("nan"), float("nan"))
 Span = tuple[float, float]
 AT_THE_EDGE = 0.005
@@ -127,6 +129,20 @@ def quantiles(draws: Floats, level: float) -> Span:
         float(np.quantile(draws, tail, method="lower")),
         float(np.quantile(draws, 1 - tail, method="higher")),
     )
+
+
+def beyond_bounds(ends: Span, bounds: Span) -> Span:
+    """The ends of an interval of a coefficient; unbounded where one is a bound of the search.
+
+    Draws that would lie beyond such a bound lie on it, so it is no end that the table knows. A
+    bound at 0 is the end of what the coefficient can be, and stays.
+    """
+    low, high = ends
+    if bounds[0] != 0 and low <= bounds[0] + AT_BOUND * abs(bounds[0]):
+        low = -np.inf
+    if bounds[1] != 0 and high >= bounds[1] - AT_BOUND * abs(bounds[1]):
+        high = np.inf
+    return low, high
 
 
 def decades_beyond(value: float, domain: Span) -> float:

@@ -20,6 +20,8 @@ from windtunnel.laws.table import Floats
 LACK_OF_FIT_DRAWS = 20_000
 # Below one degree of freedom between trunks their noise is unknown, and an interval would be a lie.
 MIN_TRUNK_DF = 1.0
+# Of the trunk variance: branches without noise of their own would make one run of a trunk.
+NO_BRANCH = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +185,31 @@ def _designs(cells: NDArray[np.intp], trunks: NDArray[np.intp]) -> NDArray[np.in
     sets = [tuple(np.unique(cells[trunks == t])) for t in range(trunks.max() + 1)]
     numbers = {cell_set: number for number, cell_set in enumerate(dict.fromkeys(sets))}
     return np.array([numbers[sets[t]] for t in trunks], np.intp)
+
+
+def weighted(columns: Floats, trunks: NDArray[np.intp], shared: float, own: float) -> Floats:
+    """V^-1 times columns (R, k), V the covariance of noise with these variances."""
+    count = np.bincount(trunks)
+    if count.max() == 1:
+        return columns / max(shared + own, np.finfo(float).tiny)
+    own = max(own, NO_BRANCH * shared, np.finfo(float).tiny)
+    sums = np.stack([np.bincount(trunks, column) for column in columns.T], axis=1)
+    shrink = shared / (own + count * shared)
+    return np.asarray((columns - (shrink[:, None] * sums)[trunks]) / own)
+
+
+def gls(
+    residual: Floats, jacobian: Floats, trunks: NDArray[np.intp], shared: float, own: float
+) -> tuple[float, int]:
+    """Squares that noise of these variances has to explain, and their degrees of freedom.
+
+    The tangent space of the law (K, R) is taken out. Of noise alone they are chi-square.
+    """
+    tangent = basis(jacobian.T)
+    left = weighted(np.column_stack([tangent, residual]), trunks, shared, own)
+    normal, along = tangent.T @ left[:, :-1], tangent.T @ left[:, -1]
+    squares = float(residual @ left[:, -1] - along @ np.linalg.lstsq(normal, along)[0])
+    return max(squares, 0.0), residual.size - tangent.shape[1]
 
 
 def membership(index: NDArray[np.intp]) -> Floats:

@@ -149,11 +149,13 @@ def best_point(
     table: Table,
     name: ObjectiveName,
     delta: float | Literal["auto"] | None,
+    *,
+    known: float | None = None,
 ) -> Point:
     """The lowest optimum over the start grid of `problem`.
 
     `delta` is a number, `auto` (1.345 sigma, measured), or None: `auto` where seeds measure the
-    noise, else 1e-3 of ln loss as Hoffmann et al.
+    noise, or it is `known`, else 1e-3 of ln loss as Hoffmann et al.
     """
     objective = Objective(name)
     if not objective.is_huber:
@@ -165,10 +167,13 @@ def best_point(
                 objective=name,
             )
         return search(problem, objective)
-    if delta is None and objective.is_log and _seeds(problem, table) is None:
+    sigma = _seeds(problem, table)
+    if sigma is None:
+        sigma = known
+    if delta is None and objective.is_log and sigma is None:
         delta = PUBLISHED_DELTA
     if delta is None or isinstance(delta, str):
-        return _with_measured_delta(problem, table, name)
+        return _with_measured_delta(problem, sigma, name)
     return search(problem, Objective(name, delta))
 
 
@@ -242,15 +247,15 @@ def _seeds(problem: Problem, table: Table) -> float | None:
     return seed_sigma(output, cells, table.trunk_index, robust=True)
 
 
-def _with_measured_delta(problem: Problem, table: Table, name: ObjectiveName) -> Point:
-    """Delta = 1.345 sigma, from seed replicates or else from residuals, twice."""
+def _with_measured_delta(problem: Problem, sigma: float | None, name: ObjectiveName) -> Point:
+    """Delta = 1.345 sigma, which seeds have measured, or else from residuals, twice."""
     level = float(np.median(np.abs(problem.output)))
     # What turns the law's noise (of ln output, or of output) into the residual's unit.
     unit = 1.0
     if problem.law.multiplicative != Objective(name).is_log:
         unit = level if problem.law.multiplicative else 1 / level
     smallest = MIN_RELATIVE_DELTA * (1.0 if Objective(name).is_log else level)
-    if (sigma := _seeds(problem, table)) is not None:
+    if sigma is not None:
         return search(problem, Objective(name, max(DELTA_PER_SIGMA * sigma * unit, smallest)))
     point = search(problem, Objective(name))
     spare = max(problem.rows - len(problem.coordinates.free), 1)

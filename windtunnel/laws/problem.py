@@ -73,7 +73,8 @@ class Coordinates:
         if not self.free:
             raise FitError(
                 "nothing-to-fit",
-                f"no coefficient of {law.name} is left to fit: fix fewer",
+                f"no coefficient of {law.name} is left to fit: fix fewer, or judge the law with "
+                "evaluate",
                 law=law.name,
             )
 

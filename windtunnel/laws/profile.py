@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from windtunnel.laws.interval import Span
+from windtunnel.laws.interval import Span, beyond_bounds
 from windtunnel.laws.point_estimate import Point
 from windtunnel.laws.problem import Pin
 from windtunnel.laws.table import Floats, Table
@@ -29,7 +29,8 @@ def intervals(point: Point, table: Table, level: float) -> dict[str, Span]:
     for name in point.problem.coordinates.free:
         value = float(raw[law.index(name)])
         log = law.bounds[name][0] >= 0 and value > 0
-        spans[name] = _profile(point, name, _constant, value, limit, log=log)
+        ends = _profile(point, name, _constant, value, limit, log=log)
+        spans[name] = beyond_bounds(ends, law.bounds[name])
     if law.allocates and point.problem.coordinates.trivial and np.all(raw[1:5] > 0):
         spans |= _allocation(point, table, raw, limit)
     return spans

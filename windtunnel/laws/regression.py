@@ -21,8 +21,16 @@ from windtunnel.laws.baselines import baselines
 from windtunnel.laws.bootstrap import Resamples, resample, resample_cases, without
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.forms import Law
-from windtunnel.laws.interval import HoldOut, Span, domain_of, quantiles
-from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, estimate, lack_of_fit, seed_sigma
+from windtunnel.laws.interval import HoldOut, Span, beyond_bounds, domain_of, quantiles
+from windtunnel.laws.known_noise import KnownNoise, known_noise
+from windtunnel.laws.noise import (
+    MIN_TRUNK_DF,
+    Noise,
+    estimate,
+    lack_of_fit,
+    replicates,
+    seed_sigma,
+)
 from windtunnel.laws.point_estimate import Point, best_point, correlation, require_identified
 from windtunnel.laws.posterior import NONE_OFF, Layout, Posterior, noise_posterior
 from windtunnel.laws.powers import Power2
@@ -63,6 +71,8 @@ class Settings:
     bootstrap: int = 1000
     seed: int = 0
     level: float = 0.9
+    noise: float | None = None
+    """Known seed noise of ln loss, for a table without repeated seeds."""
 
 
 def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -> Fit:
@@ -78,8 +88,10 @@ def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -
     problem, cells, trunks = point.problem, table.cells(*law.inputs), table.trunk_index
     spans, failed = _intervals(table, point, resamples, settings)
     sigma_seed = seed_sigma(point.residual, cells, trunks)
-    p = None
-    if table.rows <= MOST_TESTED_ROWS:
+    p, known = None, found.known
+    if known is not None:
+        sigma_seed, p = known.sigma, known.p
+    elif table.rows <= MOST_TESTED_ROWS:
         p = lack_of_fit(point.residual, point.tangent, cells, trunks, rng=rng)
     leave_one_out = influence(point, table)
     held, missing = _held(table, law, holdout, settings, rng)
@@ -89,9 +101,13 @@ def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -
     warnings = (
         *diagnostics.of_table(law, table),
         *diagnostics.of_search(point),
-        *diagnostics.of_noise(point, table, noise, lack_of_fit_p=p, sigma_seed=sigma_seed),
+        *diagnostics.of_noise(
+            point, table, noise, lack_of_fit_p=p, sigma_seed=sigma_seed, known=known
+        ),
+        *diagnostics.of_known_noise(settings.noise, known, sigma_seed),
         *diagnostics.of_sizes(point, found.base, table, found.layout, found.posterior),
         *diagnostics.of_intervals(law, resamples, scaled, spans.get("ratio"), level=level),
+        *(diagnostics.of_fixed(settings.fixed, settings.tied) if spans else ()),
         *diagnostics.of_influence(leave_one_out, spans, _without_outliers(table, point)),
         *diagnostics.of_use(law, _best(table, point), domain),
         *diagnostics.of_holdout(held, level),
@@ -117,8 +133,8 @@ def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -
         rows=table.rows,
         trunks=table.trunk_labels.size,
         seeds_per_cell=(int(trunks_per_cell.min()), int(trunks_per_cell.max())),
-        sigma_trunk=noise.trunk,
-        sigma_branch=noise.branch,
+        sigma_trunk=known.trunk if known is not None and known.holds else noise.trunk,
+        sigma_branch=known.branch if known is not None and known.holds else noise.branch,
         sigma_seed=sigma_seed,
         lack_of_fit_p=p,
         correlation=correlation(law, table),
@@ -155,6 +171,7 @@ class _Explained:
     layout: Layout
     posterior: Posterior
     noise: Noise
+    known: KnownNoise | None
     resamples: Resamples
 
 
@@ -163,19 +180,30 @@ def _explain(
 ) -> _Explained:
     problem = Problem.of(law, table, fixed=settings.fixed, tied=settings.tied)
     require_identified(law, table, len(problem.coordinates.free))
-    point = best_point(problem, table, settings.objective, settings.delta)
+    point = best_point(problem, table, settings.objective, settings.delta, known=settings.noise)
     layout = Layout.of(law, table, len(problem.coordinates.free))
     base, posterior = _based(point, layout)
     noise = estimate(point.residual, point.tangent, table.trunk_index)
+    known = None
+    if settings.noise and not replicates(table.cells(*law.inputs), table.trunk_index):
+        known = known_noise(settings.noise, point.residual, point.tangent, table.trunk_index)
+        if known.holds:
+            base, posterior = point, known.posterior
     found = Resamples.none(point.theta.size)
-    if noise.trunk_df >= MIN_TRUNK_DF:
+    if noise.trunk_df >= MIN_TRUNK_DF or (known is not None and known.holds):
         count = settings.bootstrap
         if settings.intervals == "two-level":
             found = resample(base, layout, posterior, count=count, rng=rng)
         elif settings.intervals == "case":
             found = resample_cases(point, layout, posterior, count=count, rng=rng)
     return _Explained(
-        point=point, base=base, layout=layout, posterior=posterior, noise=noise, resamples=found
+        point=point,
+        base=base,
+        layout=layout,
+        posterior=posterior,
+        noise=noise,
+        known=known,
+        resamples=found,
     )
 
 
@@ -206,6 +234,8 @@ def _intervals(
     if not len(draws):
         return {}, 0
     spans = {name: quantiles(draws[:, k], level) for k, name in enumerate(law.names())}
+    for name in spans.keys() - settings.fixed.keys():
+        spans[name] = beyond_bounds(spans[name], law.bounds[name])
     if law.allocates:
         a, b = law.split(draws)
         spans |= {"a": quantiles(a, level), "b": quantiles(b, level)}

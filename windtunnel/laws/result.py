@@ -64,6 +64,7 @@ from windtunnel.laws.schema import (
     wrong_version,
 )
 from windtunnel.laws.table import Floats
+from windtunnel.laws.two_step.isoflop import readings_disagree
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -303,6 +304,8 @@ class Fit:
         if self.misfit is not None and len(self.draws):
             apart = self.misfit.apart((log_tokens - log_params)[1:])
             found = (*found, _form_decides_ratio(apart) if apart > FORMS_APART else None)
+        if readings := self.details.get("readings"):
+            found = (*found, readings_disagree(readings, flops, self.level))
         loss = self.loss_at(params.value, tokens.value)
         # The optimum itself warns about this budget and its D/N.
         others = tuple(w for w in loss.warnings if w.values.get("quantity") not in {"flops", "D/N"})

@@ -383,6 +383,17 @@ MISFIT = fields(
         "draws": listed(listed(number(-LARGEST_LOG, LARGEST_LOG))),
     }
 )
+READINGS = named(
+    fields(
+        {
+            "flops": POSITIVE,
+            "tokens": POSITIVE,
+            "b": number(-LARGEST_LOG, LARGEST_LOG),
+            "draws": listed(listed(number(-LARGEST_LOG, LARGEST_LOG), count=2), least=1),
+        }
+    )
+)
+"""Of `isoflop`: what `optimum` compares."""
 ANY_LAW = fields(
     {
         "n": whole(1),
@@ -418,7 +429,7 @@ ANY_LAW = fields(
         ),
         "correlation": loose,
         "warnings": WARNINGS,
-        "details": named(anything),
+        "details": fields({}, {"readings": READINGS}),
         "seed": whole(),
         "exact_rule": maybe(
             fields(

@@ -62,7 +62,7 @@ def held_out_rows(
     """The rows to hold out, and in words: `largest`, by a row mask, or by trunk labels.
 
     Raises:
-        FitError: an unknown trunk, a mask that splits a trunk, or nothing left on one side.
+        FitError: as `chosen_rows`.
     """
     if isinstance(holdout, str):
         if holdout != "largest":
@@ -73,18 +73,30 @@ def held_out_rows(
                 value=holdout,
             )
         chosen, what = _largest(law, table)
-        given = np.isin(table.trunk, table.trunk[chosen])
-    else:
-        given, what = np.asarray(holdout), "trunks"
-        if given.dtype != np.bool_:
-            labels = given.astype(np.str_)
-            if (unknown := np.setdiff1d(labels, table.trunk_labels)).size:
-                raise FitError(
-                    "unknown-trunk",
-                    f"holdout: no trunk {str(unknown[0])!r} in the table",
-                    trunk=str(unknown[0]),
-                )
-            given = np.isin(table.trunk, labels)
+        return _some_whole_trunks(table, np.isin(table.trunk, table.trunk[chosen])), what
+    return chosen_rows(table, holdout), "trunks"
+
+
+def chosen_rows(table: Table, holdout: ArrayLike) -> NDArray[np.bool_]:
+    """The rows of a mask, or of trunk labels.
+
+    Raises:
+        FitError: an unknown trunk, a mask that splits a trunk, or nothing left on one side.
+    """
+    given = np.asarray(holdout)
+    if given.dtype != np.bool_:
+        labels = given.astype(np.str_)
+        if (unknown := np.setdiff1d(labels, table.trunk_labels)).size:
+            raise FitError(
+                "unknown-trunk",
+                f"holdout: no trunk {str(unknown[0])!r} in the table",
+                trunk=str(unknown[0]),
+            )
+        given = np.isin(table.trunk, labels)
+    return _some_whole_trunks(table, given)
+
+
+def _some_whole_trunks(table: Table, given: NDArray[np.bool_]) -> NDArray[np.bool_]:
     if given.shape != (table.rows,) or given.all() or not given.any():
         raise FitError(
             "empty-holdout",
@@ -99,7 +111,7 @@ def held_out_rows(
             "hold out whole trunks",
             trunk=str(split[0]),
         )
-    return given, what
+    return given
 
 
 def _largest(law: type[Law], table: Table) -> tuple[NDArray[np.bool_], str]:
@@ -147,13 +159,14 @@ def score_holdout(
     measured = held[law.output]
     errors = _difference(law, predicted, measured)
     at = _level(law, measured)
-    low, high = quantiles(errors.mean() - (draws - at).mean(axis=1), level)
-    error, inside, covered = float(errors.mean()), None, None
-    ends = np.full((2, held.rows), np.nan)
-    if len(draws):
+    error = float(errors.mean())
+    with np.errstate(invalid="ignore"):  # an unbounded forecast of infinite draws
+        low, high = quantiles(error - (draws - at).mean(axis=1), level)
+        ends = _ends(draws, level)
+    inside, covered = None, None
+    if not np.isnan([low, high, error]).any():
         inside = low - ROUNDOFF <= error <= high + ROUNDOFF
-        tail = np.array([(1 - level) / 2, (1 + level) / 2])
-        ends = np.quantile(draws, tail, axis=0)
+    if not np.isnan(ends).any():
         covered = float(np.mean((ends[0] - ROUNDOFF <= at) & (at <= ends[1] + ROUNDOFF)))
     first = held[law.inputs[0]]
     return HoldOut(
@@ -181,6 +194,22 @@ def score_holdout(
             )
         ),
     )
+
+
+def _ends(draws: Floats, level: float) -> Floats:
+    """Both ends (2, R) of the central interval of draws (S, R) of every row; nan without draws.
+
+    Between infinite draws, an order statistic.
+    """
+    if not len(draws):
+        return np.full((2, draws.shape[1]), np.nan)
+    tail = np.array([(1 - level) / 2, (1 + level) / 2])
+    ends = np.quantile(draws, tail, axis=0)
+    outer = (
+        np.quantile(draws, tail[0], axis=0, method="lower"),
+        np.quantile(draws, tail[1], axis=0, method="higher"),
+    )
+    return np.where(np.isnan(ends), np.stack(outer), ends)
 
 
 def headline(law: type[Law], raw: Floats, flops: float | None, flop_factor: float) -> Floats:

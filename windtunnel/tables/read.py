@@ -151,5 +151,5 @@ def read_table(
     )
     if isinstance(held, str) or held is None:
         return ReadTable(table, tuple(diagnostics), held)
-    mask, cut = whole_trunks(Condition.parse(holdout), held, table.trunk)
+    mask, cut = whole_trunks(Condition.parse(holdout), held, table.trunk, of=file.rows)
     return ReadTable(table, (*diagnostics, *cut), mask)

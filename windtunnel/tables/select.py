@@ -163,9 +163,9 @@ class Selection:
         undecayed = np.array([truth(str(cell)) is False for cell in cells], bool)
         if not (decayed[self.kept].any() and undecayed[self.kept].any()):
             return []
-        gone, before = int(undecayed[self.kept].sum()), int(self.kept.sum())
+        gone = int(undecayed[self.kept].sum())
         self.drop(undecayed, "not decayed")
-        return [mixed_decay(gone, before)]
+        return [mixed_decay(gone, self.file.rows)]
 
     def drop_incomplete(self, required: Sequence[str]) -> list[Diagnostic]:
         """Leave out rows that lack a number of the law, or have no tokens.
@@ -195,7 +195,7 @@ class Selection:
             )
         if not gone_rows:
             return []
-        total = gone_rows + int(self.kept.sum())
+        total = self.file.rows
         text = f"{gone_rows} of {total} rows are left out: {reasons}"
         return [Diagnostic("incomplete-rows", text, left_out=gone_rows, rows=total)]
 

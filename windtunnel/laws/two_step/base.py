@@ -81,6 +81,11 @@ class TwoStepLaw(Formula):
         """The columns that a fit of this law needs."""
         return cls.reads
 
+    @classmethod
+    def bounds(cls) -> Mapping[str, tuple[float, float]]:
+        """Bounds of the search by coefficient; a line through points has none."""
+        return {}
+
     @property
     def log_vector(self) -> Floats:
         """The coefficients in order, scales as their logarithm."""

@@ -41,6 +41,8 @@ from windtunnel.laws.two_step.base import (
 # Nodes of the grid per decade of compute, and their least and largest number (assumed).
 PER_DECADE = 25
 NODES = (60, 300)
+# Runs of fewer rows have ends and no curve (assumed).
+CURVE_ROWS = 4
 # Three coefficients, and as many nodes again to see whether they fit.
 MIN_NODES = 6
 # AIC differences below this do not tell two forms apart (Burnham and Anderson 2002).
@@ -60,6 +62,12 @@ class Envelope(TwoStepLaw):
     reads: ClassVar[tuple[str, ...]] = ("flops", "loss")
     inputs: ClassVar[tuple[str, ...]] = ("flops",)
     output: ClassVar[str] = "loss"
+
+    @classmethod
+    def bounds(cls) -> Mapping[str, tuple[float, float]]:
+        """As of the regression behind it."""
+        (law,) = (law for law, form in FORMS.values() if form is cls)
+        return law.bounds
 
 
 @dataclass(frozen=True)
@@ -182,7 +190,7 @@ def two_step_problem(table: Table) -> TwoStepProblem:
         law=law,
         points=(np.exp(x), np.exp(observed)),
         details=plain(details),
-        diagnostics=tuple(_diagnostics(rises, names, forms, form)),
+        diagnostics=(*_decayed(table, run), *_diagnostics(rises, names, forms, form)),
         domain={"flops": span(np.exp(x)), "loss": span(np.exp(observed))},
     )
 
@@ -282,6 +290,33 @@ def _judged(
         "aic": runs * float(np.log(max(square, 1e-30))) + 2 * 4,
         "last_third_rms": held,
     }
+
+
+def _decayed(table: Table, run: NDArray[np.intp]) -> Iterator[Diagnostic]:
+    """The warning about curves that are no curves of training at a constant rate."""
+    decayed = 0 if table.decayed is None else int(table.decayed.sum())
+    longest = int(np.bincount(run).max())
+    if longest < CURVE_ROWS:
+        yield Diagnostic(
+            "decayed-curves",
+            f"no run has more than {longest} rows: these are ends of runs, and between them the "
+            "envelope follows straight lines that no run has trained. Give every logged row of "
+            "every curve, or fit --law auto to the ends",
+            decayed=decayed,
+            rows=table.rows,
+            rows_per_run=longest,
+        )
+    elif decayed:
+        which = "every row is" if decayed == table.rows else f"{decayed} of {table.rows} rows are"
+        yield Diagnostic(
+            "decayed-curves",
+            f"{which} decayed: a decay is worth about .09 nats, so the envelope is of decayed ends "
+            "and not of the curves. Keep the undecayed rows (--where 'decayed == false'), or fit "
+            "--law auto to the ends",
+            decayed=decayed,
+            rows=table.rows,
+            rows_per_run=longest,
+        )
 
 
 def _diagnostics(

@@ -1,14 +1,23 @@
 """The fit of a two-step law: noise, intervals, hold-out and influence of its points."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from windtunnel.errors import Diagnostic, FitError
 from windtunnel.laws import diagnostics
 from windtunnel.laws.exact import ExactRule
-from windtunnel.laws.interval import HoldOut, Influence, LeaveOneOut, Span, quantiles
+from windtunnel.laws.interval import (
+    HoldOut,
+    Influence,
+    LeaveOneOut,
+    Span,
+    beyond_bounds,
+    quantiles,
+)
 from windtunnel.laws.noise import MIN_TRUNK_DF, Noise, estimate
 from windtunnel.laws.registry import TWO_STEP
 from windtunnel.laws.regression import Settings
@@ -16,8 +25,10 @@ from windtunnel.laws.result import Fit
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step import isoflop
 from windtunnel.laws.two_step.base import TwoStepLaw, TwoStepProblem
-from windtunnel.laws.validation import NAMED, Chosen, score_holdout
+from windtunnel.laws.validation import NAMED, Chosen, chosen_rows, score_holdout
 
+READING_DRAWS = 200
+"""Resamples of every reading of `isoflop` that a fit keeps."""
 # The headline exponent of each law.
 HEADLINES = {"isoflop": "a", "envelope": "b", "lr-valley": "b", "batch": "p"}
 
@@ -54,7 +65,12 @@ def fit_two_step(
     scatter = np.log(y) - np.log(form(x))
     spare = max(x.size - 2, 1)
     held, missing = _held(table, made, holdout, settings, prepare, rng)
-    warnings = list(made.diagnostics)
+    details, warnings = dict(made.details), list(made.diagnostics)
+    if isinstance(form, isoflop.Isoflop) and len(raw):
+        details["readings"] = _readings(table, form, raw, settings, interpolate)
+        largest = float(table["flops"].max())
+        if found := isoflop.readings_disagree(details["readings"], largest, settings.level):
+            warnings.append(found)
     warnings += diagnostics.of_holdout(held, settings.level)
     warnings += diagnostics.of_rows(tuple(c for c in form.columns() if c in table), table)
     if noise.trunk_df < MIN_TRUNK_DF:
@@ -106,13 +122,45 @@ def fit_two_step(
         draws=raw,
         # A new optimum scatters about the line as the present ones do.
         sigma_draws=_scatter_draws(scatter, spare, len(raw), rng),
-        details=made.details,
+        details=details,
     )
+
+
+def _readings(
+    table: Table,
+    form: isoflop.Isoflop,
+    raw: Floats,
+    settings: Settings,
+    interpolate: isoflop.Reading,
+) -> dict[str, Any]:
+    """The laws of all readings that give one, with resamples about the largest budget."""
+    largest = float(table["flops"].max())
+    few = dataclasses.replace(settings, bootstrap=min(settings.bootstrap, READING_DRAWS))
+    rng = np.random.default_rng([settings.seed, 3])
+    found: dict[str, Any] = {
+        interpolate: isoflop.reading_document(form, raw[:READING_DRAWS], largest)
+    }
+    for other in isoflop.READINGS:
+        if other == interpolate:
+            continue
+
+        def prepare(part: Table, other: isoflop.Reading = other) -> TwoStepProblem:
+            return isoflop.two_step_problem(part, interpolate=other)
+
+        with contextlib.suppress(FitError):
+            problem = prepare(table)
+            draws = _of_rest(problem, table, few, prepare, rng)
+            law = problem.solved
+            if len(draws) and isinstance(law, isoflop.Isoflop):
+                found[other] = isoflop.reading_document(law, draws, largest)
+    return found
 
 
 def _spans(form: TwoStepLaw, raw: Floats, table: Table, level: float) -> dict[str, Span]:
     """Intervals of the coefficients, and of D/N at the largest budget where the law has it."""
     spans = {name: quantiles(raw[:, k], level) for k, name in enumerate(form.names())}
+    for name, bounds in form.bounds().items():
+        spans[name] = beyond_bounds(spans[name], bounds)
     if form.allocates:
         log_params, log_tokens = form.log_optimum(raw, float(table["flops"].max()))
         spans["ratio"] = quantiles(np.exp(log_tokens - log_params), level)
@@ -217,8 +265,7 @@ def _held(
             return None, ()
         mask = np.asarray(table[column] >= x.max() * (1 - 0.05))
     else:
-        given = np.asarray(holdout)
-        mask = given if given.dtype == np.bool_ else np.isin(table.trunk, given.astype(np.str_))
+        mask = chosen_rows(table, holdout)
     try:
         rest = prepare(table.subset(~mask))
         form = rest.solved
@@ -243,9 +290,10 @@ def _held(
         )
     law = type(form)
     points = Table({law.inputs[0]: x[unseen], law.output: y[unseen]})
+    count = f"{points.rows} point{'s' if points.rows > 1 else ''} of {int(mask.sum())} rows"
     scored = score_holdout(
         points,
-        f"{points.rows} of the points, {law.inputs[0]} beyond the others",
+        f"{'largest' if default else 'outer'} {law.inputs[0]}, {count}",
         law,
         form(x[unseen]),
         _point_draws(
@@ -273,10 +321,13 @@ def _of_rest(
 
 
 def _point_draws(rest: TwoStepProblem, x: Floats, raw: Floats, rng: np.random.Generator) -> Floats:
-    """Ln of new points (S, P): they scatter about the line as the others do."""
-    if not len(raw):
-        return np.empty((0, x.size))
+    """Ln of new points (S, P): they scatter about the line as the others do.
+
+    Two points lie on their line and say nothing about scatter, so there are no draws.
+    """
     seen, y = rest.points
+    if not len(raw) or np.unique(seen).size < 3:
+        return np.empty((0, x.size))
     form = rest.solved
     scatter = np.log(y) - np.log(form(seen))
     sigma = _scatter_draws(scatter, max(seen.size - 2, 1), len(raw), rng)[:, :1]

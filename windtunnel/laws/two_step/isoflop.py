@@ -14,7 +14,8 @@ An Akima interpolation has no bias but follows the noise: with 0.2% noise on nin
 10 times the optimum, its exponent is ten times as uncertain as the parabola's (measured).
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, get_args
@@ -25,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from windtunnel.errors import Diagnostic, FitError, did_you_mean
 from windtunnel.laws.bootstrap import refit
 from windtunnel.laws.chinchilla import Chinchilla
+from windtunnel.laws.interval import quantiles
 from windtunnel.laws.point_estimate import Point, best_point, require_identified
 from windtunnel.laws.problem import Problem
 from windtunnel.laws.schema import plain
@@ -336,6 +338,69 @@ def two_step_problem(
         ),
         domain={"flops": span(np.exp(x)), "params": span(np.exp(chosen[usable & inside]))},
     )
+
+
+def reading_document(law: Isoflop, raw: Floats, flops: float) -> dict[str, Any]:
+    """The law of one reading about a budget: ln D* = ln `tokens` + b ln(C / `flops`).
+
+    Args:
+        law: through the optima of the reading.
+        raw: coefficients of its resamples, (S, 4).
+        flops: the budget, in FLOPs.
+    """
+    tokens = np.log(raw[:, 2]) + raw[:, 3] * np.log(flops)
+    return {
+        "flops": flops,
+        "tokens": float(law.tokens(flops)),
+        "b": law.b,
+        "draws": [[round(t, 6), round(b, 6)] for t, b in zip(tokens, raw[:, 3], strict=True)],
+    }
+
+
+def readings_disagree(readings: Mapping[str, Any], flops: float, level: float) -> Diagnostic | None:
+    """The warning where the laws of two readings put the optimal tokens apart at `flops`.
+
+    Each then lies outside the interval of the other, and they are a factor of 1.05 or more apart.
+    """
+    told = {name: _tokens_at(each, flops, level) for name, each in readings.items()}
+    apart = [
+        (abs(float(np.log(told[one][0] / told[other][0]))), one, other)
+        for one, other in itertools.combinations(told, 2)
+        if not (_inside(told[one], told[other]) or _inside(told[other], told[one]))
+    ]
+    if not apart or max(apart)[0] < np.log1p(BIASED):
+        return None
+    gap, one, other = max(apart)
+    parabola = "parabola" in (one, other)
+    shown = ", ".join(
+        f"{name} {value:.3g} ({low:.3g} to {high:.3g})" for name, (value, low, high) in told.items()
+    )
+    return Diagnostic(
+        "readings-disagree",
+        f"at {flops:.3g} FLOPs the laws of the readings put the optimal tokens apart by a factor "
+        f"of {np.exp(gap):.3g} ({one} and {other}), beyond their {level:.0%} intervals: {shown}; "
+        + ("A parabola is biased where sizes reach further to one side; " if parabola else "")
+        + "--interpolate chooses",
+        flops=flops,
+        apart=[one, other],
+        factor=float(np.exp(gap)),
+        tokens={name: list(each) for name, each in told.items()},
+        level=level,
+    )
+
+
+def _tokens_at(reading: Mapping[str, Any], flops: float, level: float) -> tuple[float, ...]:
+    """Optimal tokens by one reading, and the ends of their interval."""
+    beyond = float(np.log(flops / reading["flops"]))
+    at, slope = np.array(reading["draws"]).T
+    ends = quantiles(at + slope * beyond, level)
+    log_tokens = (np.log(reading["tokens"]) + reading["b"] * beyond, *ends)
+    with np.errstate(over="ignore"):
+        return tuple(np.exp(log_tokens).tolist())
+
+
+def _inside(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return other[1] <= one[0] <= other[2]
 
 
 def _rows(budgets: list[Budget]) -> NDArray[np.intp]:
