@@ -74,7 +74,7 @@ def csv(table, tmp_path):
 
 def test_the_schema_is_frozen_and_reads_back(csv, tmp_path):
     out = tmp_path / "fit.json"
-    fit = json.loads(run("fit", csv, "--json", "--out", out))
+    fit = json.loads(run("fit", csv, "--law", "chinchilla", "--json", "--out", out))
     assert list(fit) == KEYS
     assert json.loads(out.read_text()) == fit
     assert fit["n"] == 72
@@ -91,6 +91,19 @@ def test_the_schema_is_frozen_and_reads_back(csv, tmp_path):
     assert len(fit["influence"]["rows"]) == 5
     assert {"branch", "trunk"} <= set(fit["noise"])
     assert fit["resamples"] == len(fit["draws"]) == 1000
+
+
+def test_the_default_is_auto_and_its_document_holds_the_misfit(csv, tmp_path):
+    out = tmp_path / "fit.json"
+    fit = json.loads(run("fit", csv, "--bootstrap", 60, "--json", "--out", out))
+    assert json.loads(out.read_text()) == fit
+    assert (fit["law"], fit["method"], fit["resamples"]) == ("auto", "posterior", 60)
+    assert set(fit) == {*KEYS, "misfit"}
+    assert set(fit["coefficients"]) == {"E", "A", "B", "alpha", "beta", "k"}
+    assert {"forms", "extrapolations", "widening", "misfit"} <= set(fit["details"])
+    printed = run("fit", csv, "--bootstrap", 60)
+    assert "smooth misfit" in printed
+    assert fitted(csv, "--fix", "E=1.7", "--bootstrap", 60)["law"] == "chinchilla"
 
 
 @pytest.mark.medium
@@ -188,7 +201,7 @@ def test_every_kind_of_table_gives_the_same_fit(csv, table, tmp_path):
 
 @pytest.mark.parametrize("method", ["two-level", "case", "profile", "none"])
 def test_every_method_of_intervals(csv, method):
-    fit = fitted(csv, "--intervals", method, "--bootstrap", "200")
+    fit = fitted(csv, "--law", "chinchilla", "--intervals", method, "--bootstrap", "200")
     assert fit["method"] == method
     assert bool(fit["intervals"]) == (method != "none")
     for name, (low, high) in fit["intervals"].items():
@@ -309,13 +322,18 @@ def test_a_holdout_on_any_column_of_the_file(csv, table, tmp_path):
     assert fit["holdout"]["n"] == 12
 
 
+def told(fit, code):
+    return " ".join(each["message"] for each in fit["warnings"] if each["code"] == code)
+
+
 @pytest.mark.medium
 def test_rows_are_named_by_their_lines(csv, table, tmp_path):
     path = tmp_path / "wild.csv"
     loss = table["loss"].to_numpy().copy()
     loss[40] *= 1.5
     table.assign(loss=loss).to_csv(path, index=False)
-    fit = fitted(path, "--where", "params > 1.1e5")
+    assert "line 42: " in told(fitted(path, "--where", "params > 1.1e5"), "weighted-down")
+    fit = fitted(path, "--law", "chinchilla", "--where", "params > 1.1e5")
     said = [w["message"] for w in fit["warnings"] if w["code"] == "heavy-tails"]
     assert "the worst line 42: " in said[0]
     assert fit["residuals"]["worst"][0]["row"].startswith("line 42: ")

@@ -27,7 +27,9 @@ def written(windtunnel, tmp_path):
         ]  # fmt: skip
         pd.DataFrame(rows).to_csv(tmp_path / "runs.csv", index=False)
         out = tmp_path / "fit.json"
-        code, _, err = windtunnel("fit", tmp_path / "runs.csv", "--out", out, "--bootstrap", 100)
+        code, _, err = windtunnel(
+            "fit", tmp_path / "runs.csv", "--law", "chinchilla", "--out", out, "--bootstrap", 100
+        )
         assert code == 0, err
         return out, [each["code"] for each in json.loads(out.read_text())["warnings"]]
 

@@ -107,7 +107,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def six():
     table = plane()
-    return fit(table, bootstrap=100), table
+    return fit(table, "chinchilla", bootstrap=100), table
 
 
 def drawn(paths):

@@ -43,7 +43,8 @@ def test_every_coefficient_and_warning_is_shown(inputs, read):
     for name, value in fit.coefficients.items():
         ends = formatting.span(*fit.intervals[name])
         assert f"{formatting.significant(value)} {ends}" in text.replace("\u00a0", " "), name
-    assert f"{fit.starts_agreeing} of {fit.starts}" in text
+    for form in fit.details["forms"]:
+        assert f"{form['form']} {100 * form['weight']:.0f}%" in text
     for warning in (*fit.warnings, *inputs.warnings):
         shown = formatting.typeset(warning.message).replace("\u00a0", " ")
         assert shown in page.text

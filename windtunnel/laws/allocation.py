@@ -8,12 +8,14 @@ import math
 from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from windtunnel.errors import FitError
 from windtunnel.laws.chinchilla import DataConstrained
 from windtunnel.laws.frontier import vertex
 from windtunnel.laws.interval import Interval, Optimum, beyond, decades_beyond, quantiles
 from windtunnel.laws.result import Fit
+from windtunnel.laws.table import Floats
 
 # A budget so far from the fitted ones is no answer but a slope too flat to turn around.
 MOST_DECADES = 12
@@ -104,16 +106,23 @@ def _power(fitted: Fit, name: str, wanted: float) -> float:
 
 def _crossing(fitted: Fit, name: str, wanted: float) -> float:
     """Ln C at which the frontier first crosses what is wanted; infinite where it does not."""
+    from scipy.optimize import brentq  # loads scipy
+
     low, high = (math.log10(end) for end in fitted.domain["flops"])
     flops = np.logspace(low - CROSSING_DECADES, high + CROSSING_DECADES, CROSSING_POINTS)
-    log_n, log_d = (each[0] for each in fitted.splits(flops))
-    reached = {"params": log_n, "tokens": log_d, "ratio": log_d - log_n}[name] - wanted
+
+    def off(budget: ArrayLike) -> Floats:
+        log_n, log_d = (each[0] for each in fitted.splits(budget))
+        found = {"params": log_n, "tokens": log_d, "ratio": log_d - log_n}[name]
+        return np.asarray(found - wanted)
+
+    reached = off(flops)
     (at,) = np.nonzero(np.diff(np.sign(reached)))
     if not at.size:
         return math.inf
     first = int(at[0])
-    share = reached[first] / (reached[first] - reached[first + 1])
-    return float(np.log(flops[first]) + share * np.log(flops[first + 1] / flops[first]))
+    ends = np.log(flops[first : first + 2]).tolist()
+    return float(brentq(lambda log_flops: float(off(math.exp(log_flops))), *ends))
 
 
 def _forced(fitted: Fit, flops: float, name: str, value: float) -> Optimum:

@@ -165,7 +165,7 @@ def _completed(fit: Fit, table: Table, found: _Explained, residual: Floats) -> F
         *diagnostics.non_monotone(residual, table),
         *diagnostics.under_tuned(residual, table),
         *_of_misfit(draws),
-        *_of_outliers(draws, table),
+        *_of_outliers(draws, table, residual),
     )
     details = {
         "forms": _forms(found, ratio[1:]),
@@ -252,12 +252,17 @@ def _of_misfit(draws: Draws) -> Iterator[Diagnostic]:
         )
 
 
-def _of_outliers(draws: Draws, table: Table) -> Iterator[Diagnostic]:
+def _of_outliers(draws: Draws, table: Table, residual: Floats) -> Iterator[Diagnostic]:
     if draws.weighted_down:
+        row = int(np.argmax(np.abs(residual)))
+        farthest = table.describe(row, Auto.columns())
         yield Diagnostic(
             "weighted-down",
             f"{draws.weighted_down} of {table.rows} rows lie so far off the others that they count "
-            "less than a fifth: look at them, and drop failed runs",
+            f"less than a fifth, the farthest {farthest} ({residual[row]:+.1%}): look at them, and "
+            "drop failed runs",
             rows=table.rows,
             weighted_down=draws.weighted_down,
+            row=row,
+            residual=float(residual[row]),
         )

@@ -64,7 +64,8 @@ def fit_two_step(
     x, y = made.points
     scatter = np.log(y) - np.log(form(x))
     spare = max(x.size - 2, 1)
-    held, missing = _held(table, made, holdout, settings, prepare, rng)
+    apart = np.random.default_rng([settings.seed, 4])
+    held, missing = _held(table, made, holdout, settings, prepare, apart)
     details, warnings = dict(made.details), list(made.diagnostics)
     if isinstance(form, isoflop.Isoflop) and len(raw):
         details["readings"] = _readings(table, form, raw, settings, interpolate)
