@@ -43,7 +43,7 @@ def planted_handoff(
     taken = Recipe(**(RECIPE | (recipe or {})))
     config = ScheduleConfig(**({"shape": "linear", "decay_fraction": 0.2} | (schedule or {})))
     batch = taken.batch_tokens
-    steps = steps_of(config, warmup=taken.warmup_steps, end=end, batch_tokens=batch)
+    steps = steps_of(config, shape, warmup=taken.warmup_steps, end=end, batch_tokens=batch)
     return Handoff(
         study="planted",
         written="2026-01-01T00:00:00Z",

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from windtunnel.errors import ConfigError
-from windtunnel.schedule import Decay, Schedule
+from windtunnel.schedule import Decay, PowerHold, Schedule
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,21 @@ def test_refuses_a_decay_without_updates():
     with pytest.raises(ConfigError) as caught:
         Decay(start=10, end=10)
     assert (caught.value.code, caught.value.values) == ("empty-decay", {"start": 10, "end": 10})
+
+
+def test_a_falling_rate_is_a_power_of_tokens_from_where_it_begins():
+    hold = PowerHold(power=-0.27, tokens=6400, batch=64)
+    schedule = Schedule(warmup=10, hold=hold)
+    assert [schedule(step) for step in (4, 9, 99)] == [0.5, 1.0, 1.0]
+    assert schedule(199) == pytest.approx(2**-0.27, abs=1e-12)
+    assert schedule(99_999) == pytest.approx(1000**-0.27, abs=1e-12)
+    assert schedule(100) == pytest.approx((101 / 100) ** -0.27, abs=1e-12)
+
+
+def test_a_falling_rate_counts_tokens_through_a_change_of_batch():
+    hold = PowerHold(power=-0.5, tokens=1000, batch=10)
+    doubled = hold.with_batch(20, since=300)
+    assert doubled(299) == pytest.approx(hold(299), abs=1e-12)
+    assert doubled(349) == pytest.approx(hold(399), abs=1e-12)  # 4,000 tokens either way
+    again = doubled.with_batch(10, since=350)
+    assert again(449) == pytest.approx(hold(499), abs=1e-12)

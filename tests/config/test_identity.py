@@ -15,16 +15,19 @@ from windtunnel.config import (
 from windtunnel.config import (
     segment as identity,
 )
+from windtunnel.config.model import ScheduleConfig
 
 MODEL = ModelSpec(width=64, depth=4, head_dim=16, kv_heads=4, vocab_size=256, context=128)
 RECIPE = Recipe(lr=0.01, base_width=32, batch_tokens=1024, warmup_steps=50)
 TRUNK = Trunk(model=MODEL, recipe=RECIPE, stream="f39600f6552bf1c0", init_seed=0, data_seed=0)
 DECAY = Branch(parent=TRUNK, fork_step=900, steps=100, changes=(ScheduleChange(),))
+FALLING = TRUNK.replace(hold={"power": -0.27, "tokens": 1_000_000})
 
 GOLDEN = {
     "trunk": (TRUNK, "5c4d08be35c8e584"),
     "trunk, other lr": (TRUNK.replace(recipe=RECIPE.replace(lr=0.02)), "e71c2da9f17a5307"),
     "trunk, untied": (TRUNK.replace(model=MODEL.replace(tied=False)), "beecfa94d05981d1"),
+    "trunk, falling rate": (FALLING, "b20beed98f4c8a7d"),
     "decay": (DECAY, "d6369e5efe98104a"),
     "decay, linear": (DECAY.replace(changes=(ScheduleChange(shape="linear"),)), "65c86c644bd9f20e"),
     "decay, own data": (
@@ -39,6 +42,17 @@ GOLDEN = {
 def test_golden_ids(name):
     segment, expected = GOLDEN[name]
     assert segment.id == expected
+
+
+def test_a_power_of_zero_is_the_constant_rate():
+    held = ScheduleConfig(hold={"power": 0, "from": "10N"})
+    assert held == ScheduleConfig()
+    assert identity.hold_of(held, MODEL, RECIPE.batch_tokens) is None
+    falling = ScheduleConfig(hold={"power": -0.27, "from": "10N"})
+    batch = RECIPE.batch_tokens
+    found = identity.hold_of(falling, MODEL, batch)
+    assert found.tokens == math.ceil(10 * MODEL.params / batch) * batch
+    assert ScheduleConfig(**falling.model_dump()) == falling
 
 
 def test_ids_differ():

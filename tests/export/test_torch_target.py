@@ -108,6 +108,16 @@ def test_same_parameters_init_and_loss(name, tmp_path):
     assert theirs(rows).item() == ours(rows).item()
 
 
+@pytest.mark.parametrize("shape", ["exponential", "linear"])
+def test_a_falling_rate_is_ours(shape, tmp_path):
+    hold = {"power": -0.3, "from": "20 steps"}
+    handoff = planted_handoff(schedule={"shape": shape, "hold": hold}, end=80)
+    reference = load_reference(handoff, tmp_path)
+    ours = handoff.schedule.schedule
+    assert ours(63) == pytest.approx((64 / 20) ** -0.3)
+    assert [reference.factor(s) for s in range(80)] == pytest.approx([ours(s) for s in range(80)])
+
+
 @pytest.mark.parametrize("shape", ["exponential", "linear", "one_minus_sqrt", "cosine"])
 def test_the_schedule_is_ours(shape, tmp_path):
     handoff = planted_handoff(schedule={"shape": shape, "decay_fraction": 0.25}, end=80)

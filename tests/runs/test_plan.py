@@ -57,6 +57,42 @@ def test_cosine_leaves_at_the_end_of_warmup(study_file):
     assert (branch.segment.fork_step, branch.end) == (10, 200)
 
 
+def test_a_decay_begins_at_the_falling_rate_of_its_trunk(study_file):
+    held = "schedule: {shape: linear, final_factor: 0.1, hold: {power: -0.5, from: 100 steps}}"
+    falling = plan_of(
+        study_file(
+            sizes="[16x1]",
+            horizons="[200 steps, 800 steps]",
+            replace=("experiments:", f"{held}\nexperiments:"),
+        )
+    )
+    constant = plan_of(study_file(sizes="[16x1]", horizons="[200 steps, 800 steps]"))
+    trunk = falling.trunks[0].segment
+    assert trunk.id != constant.trunks[0].id
+    assert trunk.schedule(99) == 1.0
+    assert trunk.schedule(719) == pytest.approx(7.2**-0.5)
+    for branch in falling.branches:
+        begins = trunk.schedule(branch.segment.fork_step)
+        assert branch.segment.schedule(branch.segment.fork_step) == begins < 1
+        assert branch.segment.schedule.decay.final_factor == pytest.approx(0.1 * begins)
+    zero = plan_of(
+        study_file(
+            sizes="[16x1]",
+            horizons="[200 steps, 800 steps]",
+            replace=("experiments:", "schedule: {hold: {power: 0, from: 10N}}\nexperiments:"),
+        )
+    )
+    assert {each.id for each in zero.segments} == {each.id for each in constant.segments}
+
+
+def test_the_stable_phase_is_no_axis(study_file):
+    grid = "kind: grid\n    axes: {schedule.hold: [constant]}\n    horizons: [200 steps]"
+    path = study_file(sizes="[16x1]", replace=("kind: scaling", f"{grid}\n  - kind: scaling"))
+    with pytest.raises(ConfigError) as caught:
+        plan_of(path)
+    assert caught.value.code == "unknown-axis"
+
+
 @pytest.mark.parametrize(
     ("schedule", "fork"),
     [

@@ -109,20 +109,27 @@ def test_a_branch_with_the_trunks_schedule_is_the_trunk(tmp_path, choices):
 
 @pytest.mark.parametrize("kernels", [NATIVE, "torch"])
 @pytest.mark.parametrize("stop_at", [1, 9, 23])
-def test_a_run_stopped_and_loaded_is_the_straight_run(tmp_path, stop_at, kernels):
-    branch = Branch(parent=TRUNK, fork_step=0, steps=30, changes=(ScheduleChange(),))
+@pytest.mark.parametrize("hold", [None, {"power": -0.5, "tokens": 640}])
+def test_a_run_stopped_and_loaded_is_the_straight_run(tmp_path, stop_at, kernels, hold):
+    trunk = TRUNK.replace(hold=hold)
+    change = () if hold else (ScheduleChange(),)
+    branch = Branch(parent=trunk, fork_step=0, steps=30, changes=change)
     straight = new_step(kernels=kernels)
-    straight.state.start(TRUNK)
+    straight.state.start(trunk)
     expected_rows = run(straight, branch, 30)
 
     first = new_step(kernels=kernels)
-    first.state.start(TRUNK)
+    first.state.start(trunk)
     rows = run(first, branch, stop_at)
     checkpoint.save(first.state, tmp_path / "here")
     second = new_step(kernels=kernels)
     checkpoint.load(second.state, tmp_path / "here")
     rows += run(second, branch, 30)
     assert rows == expected_rows
+    if hold:
+        rates = [lr for _, _, lr, _ in rows]
+        assert rates[9] == RECIPE.lr
+        assert rates[29] == pytest.approx(RECIPE.lr * 3**-0.5)
     assert_same_bits(everything(second), everything(straight))
 
 

@@ -129,7 +129,7 @@ def _section_and_field(study: StudyParts, experiment: str, axis: str) -> tuple[S
 
 def _fields(section: Strict) -> set[str]:
     """Names of the fields that an experiment may vary."""
-    return set(type(section).model_fields) - {"sizes", "context"}
+    return set(type(section).model_fields) - {"sizes", "context", "hold"}
 
 
 def _sections(study: StudyParts) -> dict[str, Strict]:

@@ -6,13 +6,13 @@ batch size at base width.
 """
 
 from functools import cached_property
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from windtunnel import accounting
 from windtunnel.config.errors import first_refusal
-from windtunnel.config.units import DEEPEST, Misfit, Size, Sizes, Strict
+from windtunnel.config.units import DEEPEST, Duration, Misfit, Size, Sizes, Strict
 from windtunnel.errors import Refused
 from windtunnel.mup import (
     Parametrization,
@@ -271,9 +271,32 @@ class Recipe(Strict):
         )
 
 
-class ScheduleConfig(Strict):
-    """The decay of every branch that sets none of its own."""
+class Hold(Strict):
+    """A stable phase whose rate falls as a power of tokens (Shen et al. 2024, arXiv 2408.13359)."""
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    power: Annotated[
+        float,
+        Field(
+            ge=-1,
+            le=0,
+            description="The rate is the peak times (tokens / `from`)^power, from `from` on",
+        ),
+    ]
+    start: Annotated[Duration, Field(alias="from", description="Up to here, the rate is the peak")]
+
+
+class ScheduleConfig(Strict):
+    """The stable phase of every trunk, and the decay of every branch that sets none of its own."""
+
+    hold: Annotated[
+        Literal["constant"] | Hold,
+        Field(
+            description="The stable phase: `constant`, or a rate that falls as a power of tokens, "
+            "as in {power: -0.27, from: 10N}"
+        ),
+    ] = "constant"
     shape: DecayShape = "exponential"
     decay_fraction: Annotated[
         float | None,
@@ -285,8 +308,14 @@ class ScheduleConfig(Strict):
         ),
     ] = None
     final_factor: Annotated[
-        float, Field(ge=0, le=1, description="Final learning rate, relative to the peak")
+        float, Field(ge=0, le=1, description="Final learning rate, relative to that at the fork")
     ] = 0.1
+
+    @field_validator("hold")
+    @classmethod
+    def _power_of_zero(cls, hold: Literal["constant"] | Hold) -> Literal["constant"] | Hold:
+        """A power of 0 holds the rate, and is the same trunk."""
+        return "constant" if isinstance(hold, Hold) and not hold.power else hold
 
     @property
     def decay_share(self) -> float:

@@ -1,7 +1,8 @@
 """Segments of training: trunks and branches, their ids, and their tokens and FLOPs.
 
-A trunk warms up and holds the rate; its length is a fact of the store, not part of its identity. A
-branch is its parent, the update of its fork, its number of updates, and a typed list of changes.
+A trunk warms up and holds the rate, or lets it fall as a power of tokens; its length is a fact of
+the store, not part of its identity. A branch is its parent, the update of its fork, its number of
+updates, and a typed list of changes.
 
 The id of a segment is a hash of everything that affects its updates. Only fields that differ from a
 frozen default enter it: a new field joins `FROZEN` with the value of earlier behaviour, so that old
@@ -11,6 +12,7 @@ Tokens, rows and FLOPs are summed over the path of segments from update 0, becau
 change batch or context.
 """
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -21,12 +23,31 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field
 
 from windtunnel.accounting import flops_6nd
-from windtunnel.config.model import ModelSpec, Recipe
+from windtunnel.config.model import ModelSpec, Recipe, ScheduleConfig
 from windtunnel.config.units import Strict
-from windtunnel.schedule import Decay, DecayShape, Schedule
+from windtunnel.schedule import Decay, DecayShape, PowerHold, Schedule
 
 Objective = Literal["full", "completion"]
 """full: loss on all tokens; completion: on the completions of sources of pairs only."""
+
+
+class HoldTokens(Strict):
+    """A rate that falls as a power of tokens once `tokens` are read; see `schedule.PowerHold`."""
+
+    power: Annotated[float, Field(ge=-1, lt=0)]
+    tokens: Annotated[int, Field(ge=1)]
+
+    def of_batch(self, batch_tokens: int) -> PowerHold:
+        """The multiplier by update, for updates of so many tokens."""
+        return PowerHold(power=self.power, tokens=self.tokens, batch=batch_tokens)
+
+
+def hold_of(schedule: ScheduleConfig, model: ModelSpec, batch_tokens: int) -> HoldTokens | None:
+    """The fall of a trunk's rate, at whole updates; None where it is held."""
+    if schedule.hold == "constant":
+        return None
+    steps = schedule.hold.start.steps(params=model.params, batch_tokens=batch_tokens)
+    return HoldTokens(power=schedule.hold.power, tokens=steps * batch_tokens)
 
 
 class Trunk(Strict):
@@ -38,6 +59,7 @@ class Trunk(Strict):
     stream: str
     init_seed: int
     data_seed: int
+    hold: HoldTokens | None = None
 
     @cached_property
     def id(self) -> str:
@@ -48,6 +70,7 @@ class Trunk(Strict):
             "stream": self.stream,
             "init_seed": self.init_seed,
             "data_seed": self.data_seed,
+            "hold": None if self.hold is None else self.hold.model_dump(),
         }
         return fingerprint("trunk", differing("trunk", fields))
 
@@ -68,8 +91,9 @@ class Trunk(Strict):
 
     @property
     def schedule(self) -> Schedule:
-        """Warmup, then a constant rate without an end."""
-        return Schedule(warmup=self.recipe.warmup_steps)
+        """Warmup, then a constant or slowly falling rate without an end."""
+        hold = None if self.hold is None else self.hold.of_batch(self.recipe.batch_tokens)
+        return Schedule(warmup=self.recipe.warmup_steps, hold=hold)
 
     @property
     def decayed(self) -> bool:
@@ -242,7 +266,11 @@ class Branch(Strict):
         """The parent's schedule, or that of the schedule change."""
         change, before = self.change(ScheduleChange), self.parent.schedule
         if change is None:
-            return before
+            batch = self.recipe.batch_tokens
+            if before.hold is None or batch == before.hold.batch:
+                return before
+            hold = before.hold.with_batch(batch, since=self.fork_step)
+            return dataclasses.replace(before, hold=hold)
         return change.schedule(start=self.fork_step, end=self.end, before=before)
 
     @property
@@ -270,7 +298,7 @@ FROZEN: dict[str, dict[str, Any]] = {
         "weight_decay_rule": "scaled",
         "clip": 1.0,
     },
-    "trunk": {},
+    "trunk": {"hold": None},
     "branch": {"changes": []},
     "schedule": {"shape": "exponential", "final_factor": 0.1, "rate": 1.0, "warmup": 0},
     "data": {"data_seed": None, "stream": None, "ramp": 0},

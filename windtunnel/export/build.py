@@ -94,7 +94,9 @@ def build_handoff(study: Study, request: Request) -> Export:
     warnings += more
     recipe = tuned.replace(batch_tokens=batch.batch_tokens, lr=tuned.lr * rule.factor)
     end = ceil(sized.tokens / batch.batch_tokens)
-    steps = steps_of(schedule, warmup=recipe.warmup_steps, end=end, batch_tokens=batch.batch_tokens)
+    steps = steps_of(
+        schedule, model, warmup=recipe.warmup_steps, end=end, batch_tokens=batch.batch_tokens
+    )
     tokens = end * batch.batch_tokens
     by_set = fits_by_set(made, runs, accept=request.accept)
     warnings += by_set.warnings

@@ -22,6 +22,7 @@ from pydantic import (
 from windtunnel.accounting import flops_6nd
 from windtunnel.config import ModelSpec, Recipe
 from windtunnel.config.model import Positive
+from windtunnel.config.segment import HoldTokens
 from windtunnel.config.units import Strict
 from windtunnel.errors import ConfigError, Diagnostic, FitError, Refused, boundary
 from windtunnel.laws import Interval
@@ -182,7 +183,9 @@ class Steps(Strict):
     """Warmup, stable phase and decay, in updates counted from 0.
 
     Updates before `warmup` run at (s + 1) / warmup of the peak; `decay_start` is the first of the
-    decay, `end` the first that is not run.
+    decay, `end` the first that is not run. With a `hold`, rates before the decay are also
+    multiplied by (tokens / hold.tokens)^hold.power once so many are read, and `final_factor` is of
+    the rate at which the decay begins.
     """
 
     warmup: int
@@ -190,6 +193,7 @@ class Steps(Strict):
     end: int
     shape: DecayShape
     final_factor: float
+    hold: HoldTokens | None = None
     warmup_tokens: int
     stable_tokens: int
     decay_tokens: int
@@ -197,13 +201,20 @@ class Steps(Strict):
     @property
     def schedule(self) -> Schedule:
         """The multiplier on the peak rate as a function of the update."""
+        hold = None if self.hold is None else self.hold.of_batch(self._batch_tokens)
+        rate = 1.0 if hold is None else hold(self.decay_start)
         decay = Decay(
             start=self.decay_start,
             end=self.end,
             shape=self.shape,
-            final_factor=self.final_factor,
+            final_factor=self.final_factor * rate,
+            rate=rate,
         )
-        return Schedule(warmup=self.warmup, decay=decay)
+        return Schedule(warmup=self.warmup, decay=decay, hold=hold)
+
+    @property
+    def _batch_tokens(self) -> int:
+        return (self.warmup_tokens + self.stable_tokens + self.decay_tokens) // self.end
 
 
 class Kept(Strict):

@@ -11,6 +11,7 @@ from typing import Generic, Literal, TypeVar
 
 from windtunnel.config import ModelSpec, Recipe
 from windtunnel.config.model import ScheduleConfig
+from windtunnel.config.segment import hold_of
 from windtunnel.errors import ConfigError, Diagnostic
 from windtunnel.export.fits import unless_failed
 from windtunnel.export.handoff import (
@@ -38,7 +39,9 @@ def multipliers_of(recipe: Recipe, model: ModelSpec, *, proxy_head_dim: int) -> 
     return Multipliers(**sites)
 
 
-def steps_of(schedule: ScheduleConfig, *, warmup: int, end: int, batch_tokens: int) -> Steps:
+def steps_of(
+    schedule: ScheduleConfig, model: ModelSpec, *, warmup: int, end: int, batch_tokens: int
+) -> Steps:
     """Warmup, stable phase and decay of `end` updates.
 
     Raises:
@@ -51,6 +54,7 @@ def steps_of(schedule: ScheduleConfig, *, warmup: int, end: int, batch_tokens: i
         end=end,
         shape=schedule.shape,
         final_factor=schedule.final_factor,
+        hold=hold_of(schedule, model, batch_tokens),
         warmup_tokens=warmup * batch_tokens,
         stable_tokens=(decay_start - warmup) * batch_tokens,
         decay_tokens=(end - decay_start) * batch_tokens,

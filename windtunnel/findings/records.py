@@ -378,6 +378,8 @@ def axis_value(planned: PlannedSegment, axis: str) -> Any:
     if field == "decay_fraction":  # as configured: updates are whole, 1 leaves after warmup
         whole = segment.fork_step == segment.recipe.warmup_steps
         return 1.0 if whole else round(segment.steps / segment.end, 3)
+    if field == "final_factor" and segment.root.hold is not None:
+        return round(decay.final_factor / decay.rate, 9)  # as configured: of the rate at the fork
     return getattr(decay, field)
 
 

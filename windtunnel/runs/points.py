@@ -19,6 +19,7 @@ from windtunnel.config import (
 from windtunnel.config.axes import varied
 from windtunnel.config.branch import BranchExperiment
 from windtunnel.config.search import SearchExperiment
+from windtunnel.config.segment import hold_of
 from windtunnel.config.study import GridExperiment, ScalingExperiment, ScheduleConfig
 from windtunnel.config.units import Size, Strict
 from windtunnel.data import Dataset
@@ -67,7 +68,15 @@ class StudyContext:
 
     def trunk(self, model: ModelSpec, recipe: Recipe, seed: int) -> Trunk:
         """A trunk, made once for all of its horizons, because it caches its id."""
-        return Trunk(model=model, recipe=recipe, stream=self.stream, init_seed=seed, data_seed=seed)
+        hold = hold_of(self.config.schedule, model, recipe.batch_tokens)
+        return Trunk(
+            model=model,
+            recipe=recipe,
+            stream=self.stream,
+            init_seed=seed,
+            data_seed=seed,
+            hold=hold,
+        )
 
 
 class RunPoint(Strict):
@@ -135,7 +144,9 @@ class RunPoint(Strict):
                 f"{self._where()}: {refused}; {HOW_TO_DECAY}",
                 **self._names() | refused.values,
             ) from None
-        change = ScheduleChange(shape=self.schedule.shape, final_factor=self.schedule.final_factor)
+        rate = self.trunk.schedule(fork)
+        final = self.schedule.final_factor * rate
+        change = ScheduleChange(shape=self.schedule.shape, final_factor=final, rate=rate)
         return Branch(parent=self.trunk, fork_step=fork, steps=decay, changes=(change,))
 
     def _names(self) -> dict[str, object]:

@@ -163,7 +163,7 @@ class VariantPoint(Strict):
                 fork_step=fork,
             )
         if stage.stable is not None:
-            if rate == 1.0 and not warmup and isinstance(parent, Trunk):
+            if rate == begins and not warmup and isinstance(parent, Trunk):
                 return ()
             return (ScheduleChange(shape="constant", rate=rate, warmup=warmup),)
         final = stage.final_factor

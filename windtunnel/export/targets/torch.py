@@ -26,6 +26,7 @@ def write(handoff: Handoff, folder: Path) -> list[Path]:
             model=handoff.model,
             constants=_constants(handoff),
             decay=DECAYS[handoff.schedule.shape],
+            hold=handoff.schedule.hold,
         )
     )
     path = folder / "train.py"
