@@ -153,19 +153,23 @@ def run_predict_mixtures(fitted: "MixtureFit", path: Path, *, as_json: bool) -> 
     try:
         losses, targets = fitted.predict(mixtures), fitted.predict_target(mixtures)
     except FitError as wrong:
-        place = places[wrong.values["row"]]
+        place = places[int(str(wrong.values["row"]))]
         text = str(wrong).partition(": ")[2]
         values = {**wrong.values, "path": path, "place": place}
         raise FitError(wrong.code, f"{path}, {place}: {text}", **values) from None
-    rows = list(zip(places, mixtures, losses, targets, strict=True))
+    rows = list(zip(mixtures, losses, targets, strict=True))
     if as_json:
-        print_json(plain([{"row": place, **_prediction(fitted, *row)} for place, *row in rows]))
+        found = [
+            {"row": place, **_prediction(fitted, *row)}
+            for place, row in zip(places, rows, strict=True)
+        ]
+        print_json(plain(found))
         return
     console = terminal()
     table = _table(f"target: {_target(fitted)}; {fitted.level:.0%} prediction intervals")
     for heading in ("", *fitted.runs.sources, "target", "interval", *fitted.runs.sets, "warnings"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for place, mixture, by_set, target in rows:
+    for place, (mixture, by_set, target) in zip(places, rows, strict=True):
         codes = dict.fromkeys(each.code for each in target.loss.warnings)
         table.add_row(
             place,

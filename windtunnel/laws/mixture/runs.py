@@ -127,7 +127,8 @@ def as_rows(given: Rows) -> list[dict[str, Any]]:
                 type=type(given).__name__,
             )
         return [{name: _known(cell) for name, cell in row.items()} for row in given]
-    columns = {str(name): np.asarray(given[name]).tolist() for name in given}
+    by_name: Any = given
+    columns = {str(name): np.asarray(by_name[name]).tolist() for name in by_name}
     lengths = {len(cells) if isinstance(cells, list) else 1 for cells in columns.values()}
     if len(lengths) > 1:
         raise FitError(
