@@ -330,3 +330,12 @@ def test_a_forecast_of_infinite_draws_has_unbounded_ends():
     assert (none.inside, none.covered) == (None, None)
     negative = score_holdout(held, "rows", Power, -np.ones(2), draws, baselines={}, level=0.9)
     assert negative.inside is None
+
+
+def test_resamples_without_an_optimum_leave_the_ratio_open(table):
+    rng = np.random.default_rng(3)
+    runs = table(seeds=1, horizons=(10, 20, 40), sigma_trunk=0.3, sigma_branch=0.3)
+    flat = Table(runs.columns).with_columns(loss=3 * np.exp(0.3 * rng.standard_normal(runs.rows)))
+    found = fit_law(flat, "chinchilla", bootstrap=60, holdout=None)
+    assert np.isnan(found.splits(1e15)[0][1:] - found.splits(1e15)[1][1:]).any()
+    assert found.intervals["ratio"] == (0.0, np.inf)
