@@ -175,3 +175,34 @@ def test_other_commands_say_what_the_file_is(table, tmp_path):
     power = tmp_path / "power.json"
     run("fit", curve, "--law", "power", "--bootstrap", 0, "--holdout", "none", "--out", power)
     assert "[unknown-input]" in refused("predict", power, "--weight", "docs=1")
+
+
+@pytest.mark.medium
+def test_a_table_of_mixtures_is_predicted_at_once(table, tmp_path):
+    out = tmp_path / "mixture.json"
+    run("fit", table, "--law", "mixture", "--bootstrap", 50, "--out", out)
+    rows = [{"docs": 0.5, "code": 0.5, "math": ""}, {"docs": 0.2, "code": 0.3, "math": 0.5}]
+    asked = written(tmp_path / "asked.csv", rows)
+    found = json.loads(run("predict", out, "--weights-from", asked, "--json"))
+    assert [each["row"] for each in found] == ["line 2", "line 3"]
+    for row, each in zip(rows, found, strict=True):
+        shares = [f"--weight={name}={share}" for name, share in row.items() if share]
+        one = json.loads(run("predict", out, *shares, "--json"))
+        assert each["losses"] == one["losses"]
+        assert each["target"] == one["target"]
+    text = run("predict", out, "--weights-from", asked)
+    assert f"{found[1]['target']['loss']:.4f}" in text
+    prefixed = [{f"weight_{name}": share for name, share in row.items()} for row in rows]
+    again = written(tmp_path / "prefixed.csv", prefixed)
+    assert json.loads(run("predict", out, "--weights-from", again, "--json")) == found
+
+    short = written(tmp_path / "short.csv", [rows[0], {"docs": 0.5}])
+    assert "line 3: mixture: the shares sum to 0.5" in refused(
+        "predict", out, "--weights-from", short
+    )
+    other = written(tmp_path / "other.csv", [{"weight_docs": 0.5, "weight_web": 0.5}])
+    assert "[unknown-source]" in refused("predict", out, "--weights-from", other)
+    assert "[missing-column]" in refused("predict", out, "--weights-from", written(
+        tmp_path / "none.csv", [{"a": 1}]))  # fmt: skip
+    both = ("--weight", "docs=1", "--weights-from", asked)
+    assert "[contradicting-options]" in refused("predict", out, *both)

@@ -8,11 +8,12 @@ from law_errors import refuses
 from scipy.optimize import least_squares
 
 from windtunnel.errors import ConfigError
-from windtunnel.laws import Chinchilla, Fit, Table
+from windtunnel.laws import Chinchilla, Fit, Power, Table
 from windtunnel.laws import fit as fit_law
 from windtunnel.laws.interval import beyond_bounds
 from windtunnel.laws.problem import Problem
 from windtunnel.laws.solver import Solution
+from windtunnel.laws.validation import score_holdout
 
 POINT_ONLY = {"intervals": "none", "holdout": None}
 MINICPM_AVERAGE = Chinchilla.from_units(
@@ -306,3 +307,35 @@ def test_least_squares_are_half_a_sum(table, objective):
     predicted = fit(runs.params, runs.tokens)
     off = predicted - runs.loss if objective == "mse" else np.log(predicted / runs.loss)
     assert fit.objective_value == pytest.approx(np.sum(off**2) / 2)
+
+
+@pytest.mark.parametrize("intervals", ["two-level", "case", "profile", "none"])
+def test_four_rows_have_no_hold_out_of_nan(intervals):
+    x, y = [1e18, 2e18, 5e18, 1e19], [416320605, 560239841, 741495903, 988644331]
+    found = fit_law({"x": x, "y": y}, "power", intervals=intervals, bootstrap=100)
+    held = found.holdout
+    known = intervals != "none"
+    assert (held.inside is not None, held.covered is not None) == (known, known)
+    assert np.isfinite([held.low, held.high]).all() == known
+    assert "holdout-missed" not in {warning.code for warning in found.warnings}
+
+
+def test_a_forecast_of_infinite_draws_has_unbounded_ends():
+    held = Table(x=[1.0, 2.0], y=[1.0, 1.0])
+    draws = np.array([[0.0, -np.inf], [0.1, -np.inf], [0.2, 0.0], [0.3, np.inf], [0.4, np.inf]])
+    scored = score_holdout(held, "rows", Power, np.ones(2), draws, baselines={}, level=0.9)
+    assert scored.points[1][2:] == (0.0, np.inf)
+    assert scored.covered == 0.5
+    none = score_holdout(held, "rows", Power, np.ones(2), draws[:0], baselines={}, level=0.9)
+    assert (none.inside, none.covered) == (None, None)
+    negative = score_holdout(held, "rows", Power, -np.ones(2), draws, baselines={}, level=0.9)
+    assert negative.inside is None
+
+
+def test_resamples_without_an_optimum_leave_the_ratio_open(table):
+    rng = np.random.default_rng(3)
+    runs = table(seeds=1, horizons=(10, 20, 40), sigma_trunk=0.3, sigma_branch=0.3)
+    flat = Table(runs.columns).with_columns(loss=3 * np.exp(0.3 * rng.standard_normal(runs.rows)))
+    found = fit_law(flat, "chinchilla", bootstrap=60, holdout=None)
+    assert np.isnan(found.splits(1e15)[0][1:] - found.splits(1e15)[1][1:]).any()
+    assert found.intervals["ratio"] == (0.0, np.inf)

@@ -13,7 +13,7 @@ from windtunnel.cli.fit_rows import FitOptions, is_study_file, of_source, refuse
 from windtunnel.cli.options import numbered, once, pairs
 from windtunnel.cli.output import write_output
 from windtunnel.cli.text import print_json, say, terminal
-from windtunnel.errors import ConfigError
+from windtunnel.errors import ConfigError, FitError
 from windtunnel.laws import Interval
 from windtunnel.laws.interval import Span
 from windtunnel.laws.mixture import Forecast, MixtureFit
@@ -120,7 +120,6 @@ def run_predict_mixture(fitted: "MixtureFit", weights: Sequence[str], *, as_json
         ConfigError: No weights, or a source has two.
         FitError: An unknown source, or weights that do not sum to 1.
     """
-    from windtunnel.laws.mixture.codec import forecast_document
     from windtunnel.laws.schema import plain
 
     if not weights:
@@ -135,23 +134,110 @@ def run_predict_mixture(fitted: "MixtureFit", weights: Sequence[str], *, as_json
         )
     mixture = pairs("--weight", weights, numbered)
     losses, target = fitted.predict(mixture), fitted.predict_target(mixture)
-    if not as_json:
-        print_mixture_prediction(fitted, mixture, {"target": target, **losses})
+    if as_json:
+        print_json(plain(_prediction(fitted, mixture, losses, target)))
         return
-    warnings = next(iter(losses.values())).loss.warnings
-    print_json(
-        plain(
-            {
-                "law": fitted.law,
-                "inputs": mixture,
-                "target": forecast_document(target),
-                "losses": {name: forecast_document(each) for name, each in losses.items()},
-                "level": fitted.level,
-                "warnings": [warning.document() for warning in warnings],
-                "fit_warnings": list(dict.fromkeys(each.code for each in fitted.warnings)),
-            }
+    print_mixture_prediction(fitted, mixture, {"target": target, **losses})
+
+
+def run_predict_mixtures(fitted: "MixtureFit", path: Path, *, as_json: bool) -> None:
+    """Print the target and the losses of every mixture of a table; as JSON a list of predictions.
+
+    Raises:
+        ConfigError: The file, a column or a cell cannot be used as it is.
+        FitError: Shares of a row do not sum to 1.
+    """
+    from windtunnel.laws.schema import plain
+
+    mixtures, places = _mixtures_of(path, fitted.runs.sources)
+    try:
+        losses, targets = fitted.predict(mixtures), fitted.predict_target(mixtures)
+    except FitError as wrong:
+        place = places[int(str(wrong.values["row"]))]
+        text = str(wrong).partition(": ")[2]
+        values = {**wrong.values, "path": path, "place": place}
+        raise FitError(wrong.code, f"{path}, {place}: {text}", **values) from None
+    rows = list(zip(mixtures, losses, targets, strict=True))
+    if as_json:
+        found = [
+            {"row": place, **_prediction(fitted, *row)}
+            for place, row in zip(places, rows, strict=True)
+        ]
+        print_json(plain(found))
+        return
+    console = terminal()
+    table = _table(f"target: {_target(fitted)}; {fitted.level:.0%} prediction intervals")
+    for heading in ("", *fitted.runs.sources, "target", "interval", *fitted.runs.sets, "warnings"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for place, (mixture, by_set, target) in zip(places, rows, strict=True):
+        codes = dict.fromkeys(each.code for each in target.loss.warnings)
+        table.add_row(
+            place,
+            *(f"{mixture.get(name, 0.0):.4g}" for name in fitted.runs.sources),
+            f"{target.loss.value:.4f}",
+            _span((target.loss.low, target.loss.high), 4),
+            *(f"{each.loss.value:.4f}" for each in by_set.values()),
+            ", ".join(codes),
         )
+    console.print(table)
+    _print_fit_codes(fitted)
+
+
+def _mixtures_of(path: Path, sources: Sequence[str]) -> tuple[list[dict[str, float]], list[str]]:
+    """Shares by source of every row of a table, and the places of the rows.
+
+    Raises:
+        ConfigError: A column is no source of the law, or none is.
+    """
+    from windtunnel.laws.mixture.runs import WEIGHT
+    from windtunnel.tables.formats import read_file
+    from windtunnel.tables.read import read_table
+
+    file = read_file(path)
+    named = {name: column for name in sources for column in (name, f"{WEIGHT}{name}")
+             if column in file.columns}  # fmt: skip
+    unknown = [name for name in file.columns if name.startswith(WEIGHT)
+               and name.removeprefix(WEIGHT) not in sources]  # fmt: skip
+    if unknown or not named:
+        raise ConfigError(
+            "unknown-source" if unknown else "missing-column",
+            f"{path}: "
+            + (f"column {unknown[0]} is no source of the law" if unknown else "no column of shares")
+            + f": it knows {', '.join(sources)}",
+            path=path,
+            source=unknown[0] if unknown else None,
+            known=list(sources),
+        )
+    read = read_table(
+        _with_zeros(file, list(named.values())),
+        columns={f"{WEIGHT}{name}": column for name, column in named.items()},
+        needs=[f"{WEIGHT}{name}" for name in named],
+        holdout="none",
     )
+    columns = {name: read.table[f"{WEIGHT}{name}"].tolist() for name in named}
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return rows, read.table.places.tolist()
+
+
+def _prediction(
+    fitted: "MixtureFit",
+    mixture: Mapping[str, float],
+    losses: Mapping[str, Forecast],
+    target: Forecast,
+) -> dict[str, Any]:
+    """One prediction as plain data."""
+    from windtunnel.laws.mixture.codec import forecast_document
+
+    warnings = next(iter(losses.values())).loss.warnings
+    return {
+        "law": fitted.law,
+        "inputs": mixture,
+        "target": forecast_document(target),
+        "losses": {name: forecast_document(each) for name, each in losses.items()},
+        "level": fitted.level,
+        "warnings": [warning.document() for warning in warnings],
+        "fit_warnings": list(dict.fromkeys(each.code for each in fitted.warnings)),
+    }
 
 
 def _target_weights(texts: Sequence[str]) -> Mapping[str, float]:
@@ -256,8 +342,12 @@ def print_mixture_prediction(
     say(console, f"target: {_target(fitted)}")
     for warning in next(iter(losses.values())).loss.warnings:
         say(console, str(warning), label="warning:")
+    _print_fit_codes(fitted)
+
+
+def _print_fit_codes(fitted: MixtureFit) -> None:
     if codes := dict.fromkeys(each.code for each in fitted.warnings):
-        say(console, f"{', '.join(codes)} (docs/fit.md)", label="the fit itself warns:")
+        say(terminal(), f"{', '.join(codes)} (docs/fit.md)", label="the fit itself warns:")
 
 
 def _tried(fitted: MixtureFit) -> Table:

@@ -35,6 +35,14 @@ def predict(
             metavar="SOURCE=SHARE", help="Share of a source in the mixture (mixture). Repeatable."
         ),
     ] = None,
+    weights_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE",
+            help="Table of mixtures, one a row, with columns weight_SOURCE or SOURCE (mixture); "
+            "--json prints a list.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict a run from a fit, with a prediction interval."""
@@ -42,18 +50,23 @@ def predict(
         "params": params, "tokens": tokens, "unique_tokens": unique_tokens, "flops": flops,
         "loss": loss, "x": x, "z": z,
     }  # fmt: skip
-    run_predict(fit, inputs, tuple(weight or ()), as_json=as_json)
+    run_predict(fit, inputs, tuple(weight or ()), weights_from, as_json=as_json)
 
 
 def run_predict(
-    path: Path, inputs: Mapping[str, float | None], weights: Sequence[str] = (), *, as_json: bool
+    path: Path,
+    inputs: Mapping[str, float | None],
+    weights: Sequence[str] = (),
+    weights_from: Path | None = None,
+    *,
+    as_json: bool,
 ) -> None:
     """Print the output at the given inputs or mixture weights.
 
     Raises:
         FitError: The file holds no fit, or its law does not take these inputs.
     """
-    from windtunnel.cli.fit_mixture import run_predict_mixture
+    from windtunnel.cli.fit_mixture import run_predict_mixture, run_predict_mixtures
     from windtunnel.cli.print_fit import print_prediction, warning_codes
     from windtunnel.laws import predict as predicted
     from windtunnel.laws.mixture import MixtureFit
@@ -71,10 +84,20 @@ def run_predict(
                 law=fitted.law,
                 inputs=list(given),
             )
+        if weights and weights_from is not None:
+            raise FitError(
+                "contradicting-options",
+                f"{path}: give --weight or --weights-from {weights_from}, not both",
+                path=path,
+                options=["--weight", "--weights-from"],
+            )
+        if weights_from is not None:
+            run_predict_mixtures(fitted, weights_from, as_json=as_json)
+            return
         with naming(path):
             run_predict_mixture(fitted, weights, as_json=as_json)
         return
-    if weights:
+    if weights or weights_from is not None:
         raise FitError(
             "unknown-input",
             f"{path}: law {fitted.law} reads no shares (--weight): it predicts from "

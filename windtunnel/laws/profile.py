@@ -19,6 +19,10 @@ from windtunnel.laws.table import Floats, Table
 REACH = np.concatenate([np.arange(0.25, 4.0, 0.25), np.geomspace(4.0, 200.0, 16)])
 
 
+FARTHEST = 300.0
+"""Of a step in a logarithm, so that a float holds it."""
+
+
 def intervals(point: Point, table: Table, level: float) -> dict[str, Span]:
     """Intervals of every free coefficient, and of a, b and ratio where the law splits budgets."""
     from scipy.stats import chi2
@@ -115,7 +119,7 @@ def _step(
     """A standard error, roughly: where a small move raises the root by about one."""
     step = 1e-3 if log else 1e-3 * max(abs(value), 1e-3)
     for _ in range(12):
-        moved = np.array([value * np.exp(step) if log else value + step])
+        moved = np.array([value * np.exp(min(step, FARTHEST)) if log else value + step])
         rise = float(_root_rise(point, pin(moved), name, 1)[0])
         if 0.3 < rise < 3:
             break

@@ -241,8 +241,12 @@ def _intervals(
         spans |= {"a": quantiles(a, level), "b": quantiles(b, level)}
         flops = float(table.budget.max())
         log_params, log_tokens = law.log_optimum(draws, flops, flop_factor=table.flop_factor)
-        with np.errstate(over="ignore"):
-            spans["ratio"] = quantiles(np.exp(log_tokens - log_params), level)
+        with np.errstate(over="ignore", invalid="ignore"):
+            ratio = np.exp(log_tokens - log_params)
+        # A resample without either term has no optimum: any ratio, so it widens both ends.
+        free = np.isnan(ratio)
+        low, high = (quantiles(np.where(free, end, ratio), level) for end in (0.0, np.inf))
+        spans["ratio"] = low[0], high[1]
     return spans, resamples.failed
 
 

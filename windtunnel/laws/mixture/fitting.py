@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from windtunnel.laws.mixture.result import (
 from windtunnel.laws.mixture.runs import (
     MixtureRuns,
     Points,
+    Rows,
     emphasis,
     named,
     points_of,
@@ -216,7 +216,7 @@ CONDITIONAL = "_conditional"
 
 
 def fit_mixture(
-    runs: MixtureRuns | Table | Sequence[Mapping[str, Any]],
+    runs: MixtureRuns | Table | Rows,
     *,
     target: Mapping[str, float] | Sequence[str] = (),
     default: Mapping[str, float] | None = None,
@@ -227,8 +227,9 @@ def fit_mixture(
     """The mixture law: one regression per set, chosen by cross-validation over mixtures.
 
     Args:
-        runs: one row a decayed branch, with `weight_SOURCE` and `loss_SET`, such as the rows of a
-            study; `trunk` tells which branches share their noise.
+        runs: one row a decayed branch, with `weight_SOURCE` and `loss_SET`: dicts, such as the rows
+            of a study, a dict of arrays or a DataFrame; `trunk` tells which branches share their
+            noise.
         target: sets whose mean loss the best mixture minimises, or weights by set; none: all of
             full text.
         default: a mixture to compare the best one with.

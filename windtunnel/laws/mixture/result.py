@@ -5,11 +5,11 @@ resamples again and checks that they give the numbers in the document.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -32,7 +32,15 @@ from windtunnel.laws.mixture.codec import (
     read_selection,
 )
 from windtunnel.laws.mixture.models import KINDS
-from windtunnel.laws.mixture.runs import SUM_WITHIN, MixtureRuns, Points, named, points_of
+from windtunnel.laws.mixture.runs import (
+    SUM_WITHIN,
+    WEIGHT,
+    MixtureRuns,
+    Points,
+    as_rows,
+    named,
+    points_of,
+)
 from windtunnel.laws.mixture.search import covers, distances, never_left_out
 from windtunnel.laws.mixture.selection import Ensemble, ModelSelection, ensemble
 from windtunnel.laws.schema import (
@@ -47,6 +55,7 @@ from windtunnel.laws.schema import (
 )
 from windtunnel.laws.table import Floats
 
+Found = TypeVar("Found")
 # A mixture that counts for less than half is one that the law may miss.
 HALF = 0.5
 
@@ -111,14 +120,28 @@ class MixtureFit:
         drawn = np.stack([model(mixtures).T for model in self.laws.resampled], axis=2)
         return np.exp(2 * log_loss - drawn)
 
-    def predict(self, mixture: Mapping[str, float]) -> dict[str, Forecast]:
+    @overload
+    def predict(self, mixture: Mapping[str, float]) -> dict[str, Forecast]: ...
+
+    @overload
+    def predict(self, mixture: Sequence[Mapping[str, float]]) -> list[dict[str, Forecast]]: ...
+
+    def predict(
+        self, mixture: Mapping[str, float] | Sequence[Mapping[str, float]]
+    ) -> dict[str, Forecast] | list[dict[str, Forecast]]:
         """The loss on each set of a new run with this mixture, a source not named being 0.
 
-        Beyond the mixtures that the design covers, the numbers have a warning.
+        Several mixtures, as a list or as the rows of a DataFrame whose columns are sources (or
+        `weight_SOURCE`), give a list. Beyond the mixtures that the design covers, the numbers have
+        a warning.
 
         Raises:
-            FitError: an unknown source, or shares that are negative or do not sum to 1.
+            FitError: an unknown source, or shares that are negative or do not sum to 1; of several
+                the row is told.
         """
+        if not isinstance(mixture, Mapping):
+            with_rows = enumerate(mixtures_of(mixture))
+            return [_of_row(row, each, self.predict) for row, each in with_rows]
         shares = shares_of(mixture, self.runs.sources)
         beyond = self.extrapolation(shares)
         found = forecasts(self.laws, shares, shares[None], self.level)
@@ -127,8 +150,19 @@ class MixtureFit:
             for name, each in zip(self.runs.sets, found, strict=True)
         }
 
-    def predict_target(self, mixture: Mapping[str, float]) -> Forecast:
+    @overload
+    def predict_target(self, mixture: Mapping[str, float]) -> Forecast: ...
+
+    @overload
+    def predict_target(self, mixture: Sequence[Mapping[str, float]]) -> list[Forecast]: ...
+
+    def predict_target(
+        self, mixture: Mapping[str, float] | Sequence[Mapping[str, float]]
+    ) -> Forecast | list[Forecast]:
         """As `predict`, of the target that the best mixture minimises."""
+        if not isinstance(mixture, Mapping):
+            with_rows = enumerate(mixtures_of(mixture))
+            return [_of_row(row, each, self.predict_target) for row, each in with_rows]
         shares = shares_of(mixture, self.runs.sources)
         found = forecast_of_target(self.laws, shares, shares[None], self.target_weights, self.level)
         loss = dataclasses.replace(found.loss, warnings=self.extrapolation(shares))
@@ -227,6 +261,32 @@ def forecast_of_target(
         Interval(value, *quantiles(draws, level)),
         quantiles(other, level) if other.size else NO_INTERVAL,
     )
+
+
+def mixtures_of(given: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """Shares by source of several mixtures; `weight_` before a source and missing cells go.
+
+    Raises:
+        FitError: neither rows nor columns.
+    """
+    return [
+        {name.removeprefix(WEIGHT): share for name, share in row.items() if share is not None}
+        for row in as_rows(given)
+    ]
+
+
+def _of_row(
+    row: int, mixture: Mapping[str, float], predict: Callable[[Mapping[str, float]], Found]
+) -> Found:
+    """The forecast of one of several mixtures.
+
+    Raises:
+        FitError: as of one, with its row.
+    """
+    try:
+        return predict(mixture)
+    except FitError as wrong:
+        raise FitError(wrong.code, f"row {row}: {wrong}", **wrong.values, row=row) from None
 
 
 def shares_of(mixture: Mapping[str, float], sources: tuple[str, ...]) -> Floats:

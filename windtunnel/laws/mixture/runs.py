@@ -108,12 +108,51 @@ def emphasis(log_loss: Floats) -> Floats:
     return np.asarray((low / np.maximum(above, low)) ** 2)
 
 
-def runs_of_rows(rows: Sequence[Mapping[str, Any]]) -> MixtureRuns:
-    """Finished, decayed rows such as those of a study: one mapping a run; no share means 0.
+Rows = Sequence[Mapping[str, Any]] | Mapping[str, Any]
+"""One mapping a row, or columns by name: a dict of arrays, or a DataFrame."""
+
+
+def as_rows(given: Rows) -> list[dict[str, Any]]:
+    """One mapping a row, with None for a missing cell.
+
+    Raises:
+        FitError: neither rows nor columns, or columns of different length.
+    """
+    if not hasattr(given, "keys"):
+        if isinstance(given, str) or not all(isinstance(row, Mapping) for row in given):
+            raise FitError(
+                "wrong-type",
+                f"mixture: rows as dicts, a dict of arrays or a DataFrame, not "
+                f"{type(given).__name__}",
+                type=type(given).__name__,
+            )
+        return [{name: _known(cell) for name, cell in row.items()} for row in given]
+    by_name: Any = given
+    columns = {str(name): np.asarray(by_name[name]).tolist() for name in by_name}
+    lengths = {len(cells) if isinstance(cells, list) else 1 for cells in columns.values()}
+    if len(lengths) > 1:
+        raise FitError(
+            "wrong-length",
+            f"mixture: columns of {', '.join(map(str, sorted(lengths)))} rows",
+            lengths=sorted(lengths),
+        )
+    filled = (each if isinstance(each, list) else [each] for each in columns.values())
+    cells = zip(*filled, strict=True)
+    return [dict(zip(columns, map(_known, row), strict=True)) for row in cells]
+
+
+def _known(cell: Any) -> Any:
+    """The cell; None for nan, pandas' mark of a missing one."""
+    return None if cell is None or cell != cell else cell  # noqa: PLR0124 - nan is not itself
+
+
+def runs_of_rows(given: Rows) -> MixtureRuns:
+    """Finished, decayed rows such as those of a study; no share means 0.
 
     Raises:
         FitError: no row is finished and decayed, or as `runs_of_table`.
     """
+    rows = as_rows(given)
     names = dict.fromkeys(name for row in rows for name in row)
     weights = [name for name in names if name.startswith(WEIGHT)]
     losses = [name for name in names if name.startswith(LOSS)]
