@@ -95,7 +95,7 @@ class Written:
     def __get_pydantic_json_schema__(
         cls, _: CoreSchema, __: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return cls.json_schema
+        return dict(cls.json_schema)  # pydantic adds to what it is given
 
 
 Item = TypeVar("Item", bound=Hashable)
