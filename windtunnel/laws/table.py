@@ -203,6 +203,10 @@ class Table:
             yield str(label), self.trunk == label
 
 
+MOST = 1e30
+"""Of a number or its inverse: a thousand times the FLOPs of the largest run."""
+
+
 def _text(values: ArrayLike) -> NDArray[np.str_]:
     return np.atleast_1d(np.asarray(values)).astype(np.str_)
 
@@ -228,5 +232,16 @@ def _numbers(name: str, values: ArrayLike) -> Floats:
             name,
             int(bad[0]),
             value=str(array[bad[0]]),
+        )
+    size = np.abs(array)
+    if (bad := np.flatnonzero((size > MOST) | ((size < 1 / MOST) & (size > 0)))).size:
+        raise ColumnError(
+            "out-of-range",
+            f"is {array[bad[0]]:g}: no run has so large or small a number; look at its unit "
+            "(--scale)",
+            name,
+            int(bad[0]),
+            value=float(array[bad[0]]),
+            most=MOST,
         )
     return array

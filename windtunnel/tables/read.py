@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from windtunnel.errors import Diagnostic
+from windtunnel.errors import ColumnError, ConfigError, Diagnostic
 from windtunnel.laws.conditions import Condition, whole_trunks
 from windtunnel.laws.table import Table
 from windtunnel.tables.check import checked
@@ -134,21 +134,31 @@ def read_table(
         diagnostics += of_curves(file, names, selection.kept, labels.get("run"))
     decayed, doubts = selection.decayed()
     diagnostics += doubts
-    table = Table(
-        values,
-        trunk=trunk,
-        labels=labels,
-        decayed=decayed,
-        places=selection.places,
-        names={
-            name: column
-            for name, column in names.items()
-            if name != column and (name in values or name in LABELS or name == "decayed")
-        },
-        flop_factor=factor,
-        filters=tuple(selection.filters),
-        dropped=tuple(selection.dropped),
-    )
+    known = {name: column for name, column in names.items() if name != column}
+    try:
+        table = Table(
+            values,
+            trunk=trunk,
+            labels=labels,
+            decayed=decayed,
+            places=selection.places,
+            names={
+                name: column
+                for name, column in known.items()
+                if name in values or name in LABELS or name == "decayed"
+            },
+            flop_factor=factor,
+            filters=tuple(selection.filters),
+            dropped=tuple(selection.dropped),
+        )
+    except ColumnError as wrong:
+        place = "" if wrong.row is None else f"{selection.places[wrong.row]}, "
+        column = names.get(wrong.column, wrong.column)
+        raise ConfigError(
+            wrong.code,
+            f"{file.path}: {place}column {column!r} {wrong.problem}",
+            **{**wrong.values, "path": file.path, "column": column},
+        ) from wrong
     if isinstance(held, str) or held is None:
         return ReadTable(table, tuple(diagnostics), held)
     mask, cut = whole_trunks(Condition.parse(holdout), held, table.trunk, of=file.rows)

@@ -41,6 +41,9 @@ NARROWEST = 0.7
 WORST = 9.0
 """Largest miss that counts, in predicted standard deviations."""
 
+UNSCORED = -1e6
+"""Score of a form whose forecasts are no numbers."""
+
 Z90 = 3.29
 """Width of a normal's 90% interval in standard deviations."""
 
@@ -131,7 +134,8 @@ def _extrapolate(table: Table, fold: Fold, whole: Mode, rng: np.random.Generator
 def weights_of(found: Sequence[Extrapolation]) -> Mapping[str, float]:
     """The weight of each form, by its scores over folds and its prior."""
     total = {
-        form: np.log(PRIOR[form]) + sum(each.score for each in found if each.form == form) / TEMPER
+        form: np.log(PRIOR[form])
+        + sum(_scored(each) for each in found if each.form == form) / TEMPER
         for form in FORMS
     }
     best = max(total.values())
@@ -140,12 +144,17 @@ def weights_of(found: Sequence[Extrapolation]) -> Mapping[str, float]:
     return {form: value / whole for form, value in raw.items()}
 
 
+def _scored(each: Extrapolation) -> float:
+    return each.score if np.isfinite(each.score) else UNSCORED
+
+
 def widening(found: Sequence[Extrapolation], weights: Mapping[str, float]) -> dict[str, float]:
     """By axis, the root mean square of misses over their predicted standard deviation."""
     squares: dict[tuple[str, float], float] = {}
     for each in found:
         fold = (each.axis, each.factor)
-        share = weights.get(each.form, 0.0) * min(each.squared, WORST**2)
+        square = each.squared if np.isfinite(each.squared) else WORST**2
+        share = weights.get(each.form, 0.0) * min(square, WORST**2)
         squares[fold] = squares.get(fold, 0.0) + share
     factors = {}
     for axis in TOPS:
