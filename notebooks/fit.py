@@ -86,8 +86,9 @@ loss_against_compute(records.curves, runs).plain(sizes)
 # %% [markdown]
 # ## Fit
 #
-# The law is L(N, D) = E + A N^-alpha + B D^-beta, with N the non-embedding params and D the
-# tokens. The intervals are of 90% and come from resampling trunks and branches.
+# The law is L(N, D) = E + (A N^-alpha + B D^-beta)^k with a smooth misfit, N the non-embedding
+# params and D the tokens. Three forms are weighted by how each forecasts the dearer runs from the
+# cheaper ones. The intervals are of 90% and hold noise, misfit and form.
 
 # %%
 fitted = fit(table)
@@ -108,7 +109,8 @@ def coefficients(fitted):
 coefficients(fitted)
 
 # %% [markdown]
-# `ratio` is the best number of tokens per param at the largest budget, counted as 6ND.
+# `ratio` is the best number of tokens per param at the largest budget, counted as 6ND. It is of law
+# and misfit together, so the coefficients alone do not give it.
 
 # %%
 for drawing in fit_drawings(fitted, table):
@@ -130,7 +132,7 @@ for warning in fitted.warnings:
 
 # %%
 WHERE = ["params > 5e4"]
-LAW = "chinchilla"
+LAW = "chinchilla"  # L = E + A N^-alpha + B D^-beta alone
 HOLD_OUT = "largest"
 
 # %%
