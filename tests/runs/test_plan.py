@@ -10,6 +10,7 @@ from windtunnel.errors import ConfigError
 from windtunnel.runs.plan import make_plan
 from windtunnel.runs.points import StudyContext
 from windtunnel.runs.study import open_study
+from windtunnel.tracking.mirror import run_params
 
 
 def plan_of(path):
@@ -75,6 +76,8 @@ def test_a_decay_begins_at_the_falling_rate_of_its_trunk(study_file):
         begins = trunk.schedule(branch.segment.fork_step)
         assert branch.segment.schedule(branch.segment.fork_step) == begins < 1
         assert branch.segment.schedule.decay.final_factor == pytest.approx(0.1 * begins)
+    told = run_params(falling.branches[0])
+    assert (told["hold.power"], told["hold.tokens"]) == ("-0.5", str(trunk.hold.tokens))
     zero = plan_of(
         study_file(
             sizes="[16x1]",

@@ -183,6 +183,8 @@ def run_params(planned: PlannedSegment) -> dict[str, str]:
             del params["schedule.kind"]
         if segment.mixture and segment.mixture.ramp:
             params["ramp"] = segment.mixture.ramp
+    if (hold := segment.root.hold) is not None:
+        params |= {f"hold.{key}": value for key, value in hold.model_dump().items()}
     params |= {f"model.{key}": value for key, value in segment.model.model_dump().items()}
     params |= {f"recipe.{key}": value for key, value in segment.recipe.model_dump().items()}
     return legal({key: str(value) for key, value in params.items()})
