@@ -1,6 +1,7 @@
 """`--law auto`: the density of its model, forms and misfit, forecasts, and the written fit."""
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -13,7 +14,7 @@ from windtunnel.laws import fit as fit_law
 from windtunnel.laws.auto import rolling
 from windtunnel.laws.auto.model import FORMS, Model
 from windtunnel.laws.auto.rolling import Extrapolation, folds, weights_of, widening
-from windtunnel.laws.chinchilla import Chinchilla, Coupled
+from windtunnel.laws.chinchilla import Auto, Chinchilla, Coupled
 from windtunnel.laws.misfit import Basis
 
 LAW = Chinchilla(1.7, 400.0, 1500.0, 0.34, 0.35)
@@ -120,7 +121,7 @@ def test_the_optimum_is_of_law_and_misfit_together():
     assert truth in bent.optimum(flops).ratio
     assert bent.optimum(flops).ratio.value == pytest.approx(truth, rel=0.3)
     log_params, log_tokens = bent.splits([1e20, flops])
-    assert (log_params + log_tokens)[0, 1] == pytest.approx(np.log(flops / 6))
+    assert log_params[0, 1] + log_tokens[0, 1] == pytest.approx(np.log(flops / 6))
     wanted = optimum(bent, params=float(np.exp(log_params[0, 1])))
     assert wanted.flops == pytest.approx(flops, rel=0.02)
 
@@ -180,6 +181,17 @@ def test_rows_that_no_law_explains_are_told_as_by_other_laws():
 
 def codes(made):
     return {warning.code for warning in made.warnings}
+
+
+def test_without_a_lowest_loss_within_reach_there_is_no_optimum(fitted):
+    draws = fitted.draws.copy()
+    draws[:, Auto.index("A")] = 0  # size is worth nothing
+    flat = dataclasses.replace(fitted, draws=draws)
+    assert not flat.has_optimum
+    with pytest.raises(FitError) as caught:
+        flat.optimum(1e21)
+    assert (caught.value.code, caught.value.values["term"]) == ("no-optimum", "N")
+    assert json.loads(flat.to_json())["exponents"]["a"] is None
 
 
 def test_a_seed_gives_one_fit(fitted):

@@ -286,10 +286,15 @@ class Fit:
         log_params, log_tokens = self.splits(flops)
         if not (np.isfinite(log_params[0]) and np.isfinite(log_tokens[0])):
             side = "N" if log_params[0] < 0 else "D"
+            why = (
+                f"the fit gave the term in {side} no weight, so no optimum exists"
+                if self.misfit is None
+                else f"the lowest loss has less {side}, beyond a factor of "
+                f"{frontier.REACH:g} outside the sampled D/N"
+            )
             raise FitError(
                 "no-optimum",
-                f"optimum: the fit gave the term in {side} no weight, so no optimum exists. The "
-                f"table does not show it: widen the range of {side}",
+                f"optimum: {why}. The table does not show it: widen the range of {side}",
                 law=self.law,
                 term=side,
             )

@@ -156,7 +156,9 @@ def _completed(fit: Fit, table: Table, found: _Explained, residual: Floats) -> F
             "ratio": float(np.exp(ratio[0])),
         }
     spans = {name: draws.coefficients[:, k] for k, name in enumerate(Auto.names())} | spans
-    intervals = {name: quantiles(values, level) for name, values in spans.items()}
+    # Between two optima at infinity there is no slope.
+    known = {name: values[~np.isnan(values)] for name, values in spans.items()}
+    intervals = {name: quantiles(values, level) for name, values in known.items()}
     warnings = (
         *diagnostics.of_table(Auto, table),
         *diagnostics.of_use(Auto, best if fit.has_optimum else {}, fit.domain),
