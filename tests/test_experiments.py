@@ -1,6 +1,7 @@
 """The experiments: their files, that each can be planned at scale, and the score of predictions."""
 
 import functools
+import re
 import sys
 from pathlib import Path
 
@@ -70,7 +71,20 @@ def test_every_prediction_is_measured_and_older_than_its_records(score, folder):
 @pytest.mark.slow
 def test_the_table_of_scores_is_that_of_the_records(score):
     page = score.page({folder.name: score.scored(folder) for folder in RECORDED})
-    assert page == (ROOT / "experiments" / "SCORES.md").read_text()
+    told = (ROOT / "experiments" / "SCORES.md").read_text()
+    for found, wanted in zip(page.splitlines(), told.splitlines(), strict=True):
+        if "D/N" not in wanted:
+            assert found == wanted
+            continue
+        # Draws of `auto` differ between processors; the verdict does not.
+        assert re.sub(NUMBER, "#", found) == re.sub(NUMBER, "#", wanted)
+        values, shown = (
+            [float(each) for each in re.findall(NUMBER, text)] for text in (found, wanted)
+        )
+        assert values == pytest.approx(shown, rel=0.25)
+
+
+NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 
 
 @pytest.mark.parametrize(

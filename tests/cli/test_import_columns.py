@@ -151,8 +151,8 @@ def test_flops_that_are_not_6nd_are_told(study_file, windtunnel, tmp_path, flops
         # 6ND is 1.7e20: no unit makes that of 1e30, nor of 1e30 for all.
         (("--flops", "1e30"), "line 2, column '--flops 1e30': 1e+30 FLOPs are 5.79e+09 times 6ND"),
         (
-            ("--flops", "1e31"),
-            "line 2, column '--flops 1e31': 1e+31 FLOPs are 5.79e+10 times 6ND = "
+            ("--flops", "1e28"),
+            "line 2, column '--flops 1e28': 1e+28 FLOPs are 5.79e+07 times 6ND = "
             "1.73e+20 of 1.2e+09 params and 2.4e+10 tokens: check the units",
         ),
         (("--flops", "C", "--scale", "C=1e-18"), "a law takes FLOPs: multiply it"),
