@@ -205,8 +205,12 @@ def _require_none(law: str, **options: object) -> None:
     if given := [name for name, value in options.items() if value]:
         raise FitError(
             "contradicting-options",
-            f"law {law} takes no {given[0]}: it has its own way; --law coupled or chinchilla has "
-            "the choice",
+            f"law {law} takes no {given[0]}: "
+            + (
+                "its forms and intervals are its own; --law coupled or chinchilla takes it"
+                if law == "auto"
+                else "it is found in stages, and has none to choose"
+            ),
             law=law,
             options=given,
         )

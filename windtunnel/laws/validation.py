@@ -34,7 +34,7 @@ def no_holdout(why: FitError) -> Diagnostic:
 def other_top(
     law: type[Law], table: Table, holdout: Chosen
 ) -> tuple[NDArray[np.bool_], str] | None:
-    """The top of compute beside the largest size; None where one of them holds the other's rows."""
+    """The top of compute beside the largest size; None where they are the same rows."""
     if not (isinstance(holdout, str) and holdout == "largest"):
         return None
     mask, what = by_compute(table)

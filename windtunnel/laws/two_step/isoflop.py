@@ -379,7 +379,7 @@ def readings_disagree(readings: Mapping[str, Any], flops: float, level: float) -
         "readings-disagree",
         f"at {flops:.3g} FLOPs the laws of the readings put the optimal tokens apart by a factor "
         f"of {np.exp(gap):.3g} ({one} and {other}), beyond their {level:.0%} intervals: {shown}; "
-        + ("A parabola is biased where sizes reach further to one side; " if parabola else "")
+        + ("a parabola is biased where sizes reach further to one side; " if parabola else "")
         + "--interpolate chooses",
         flops=flops,
         apart=[one, other],
