@@ -102,7 +102,7 @@ def test_the_default_is_auto_and_its_document_holds_the_misfit(csv, tmp_path):
     assert set(fit["coefficients"]) == {"E", "A", "B", "alpha", "beta", "k"}
     assert {"forms", "extrapolations", "widening", "misfit"} <= set(fit["details"])
     printed = run("fit", csv, "--bootstrap", 60)
-    assert "smooth misfit" in printed
+    assert "no-floor" in printed
     assert fitted(csv, "--fix", "E=1.7", "--bootstrap", 60)["law"] == "chinchilla"
 
 

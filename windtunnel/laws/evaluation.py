@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,13 +23,12 @@ from windtunnel.laws.interval import HoldOut
 from windtunnel.laws.misfit import decades_by_axis
 from windtunnel.laws.noise import estimate, weighted
 from windtunnel.laws.point_estimate import DELTA_PER_SIGMA, PUBLISHED_DELTA
-from windtunnel.laws.posterior import trunk_sigma
 from windtunnel.laws.result import Fit
 from windtunnel.laws.schema import json_text
 from windtunnel.laws.solver import Objective, ObjectiveName, huber
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step.base import TwoStepLaw
-from windtunnel.laws.validation import score_holdout
+from windtunnel.laws.validation import row_draws, score_holdout
 
 SIGNIFICANT = 0.01
 """Chance of a slope this steep without any drift, below which it is told."""
@@ -294,20 +293,20 @@ def _predicted(given: Fit | Law, inputs: Floats) -> Floats:
 
 def _draws(fit: Fit, inputs: Floats, trunks: NDArray[np.intp], rng: np.random.Generator) -> Floats:
     """Predictive draws (S, R) of new runs in rows of these trunks; ln for a loss-like law."""
-    count = len(fit.draws)
-    if not count:
+    if not len(fit.draws):
         return np.empty((0, trunks.size))
-    with np.errstate(all="ignore"):
-        law = fit.form.values(fit.draws, inputs)
-        law = np.log(law) if fit.form.multiplicative else law
-    sigma = trunk_sigma(fit.sigma_draws[:, None, :], inputs[0], fit.domain[fit.form.inputs[0]])
-    shared = rng.standard_normal((count, trunks.max() + 1))[:, trunks]
-    own = rng.standard_normal((count, trunks.size))
-    noise = sigma * shared + fit.sigma_draws[:, 1:2] * own
+    span = fit.domain[fit.form.inputs[0]]
+    found = row_draws(
+        cast("Law", fit.form),
+        fit.draws,
+        fit.sigma_draws,
+        inputs,
+        trunks,
+        span=span,
+        rng=rng,
+        misfit=fit.misfit,
+    )
     if fit.misfit is None:
-        found = law + noise
         return np.asarray(found[~np.isnan(found).any(axis=1)])
-    params, tokens = inputs[:2]
-    beyond = decades_by_axis(fit.domain, params, tokens, fit.flop_factor)
-    found = law + fit.misfit.draw(params, tokens, rng) + noise
+    beyond = decades_by_axis(fit.domain, inputs[0], inputs[1], fit.flop_factor)
     return fit.misfit.widened(found, beyond)

@@ -10,6 +10,7 @@ from windtunnel.errors import Diagnostic, FitError
 from windtunnel.laws.bootstrap import Resamples, refit
 from windtunnel.laws.forms import Formula, Law
 from windtunnel.laws.interval import HoldOut, Influence, LeaveOneOut, quantiles
+from windtunnel.laws.misfit import MisfitDraws
 from windtunnel.laws.point_estimate import Point, enough
 from windtunnel.laws.posterior import trunk_sigma
 from windtunnel.laws.table import Floats, Table
@@ -138,7 +139,9 @@ def hold_out(
 ) -> HoldOut:
     """Score `form`, fitted without them to sizes of `span`, on `held`; errors of ln."""
     inputs = np.stack([held[name] for name in form.inputs])
-    rows = _row_draws(form, inputs, held.trunk_index, resamples, span, rng)
+    rows = row_draws(
+        form, resamples.draws, resamples.sigmas, inputs, held.trunk_index, span=span, rng=rng
+    )
     rows = rows[~np.isnan(rows).any(axis=1)]  # a resample of a table of few rows may have no value
     return score_holdout(
         held, what, type(form), form(*inputs), rows, baselines=baselines, level=level
@@ -309,19 +312,28 @@ def _relative(predicted: Floats, measured: Floats) -> float:
     return float(np.mean(np.abs(predicted / measured - 1)))
 
 
-def _row_draws(
-    form: Law,
+def row_draws(
+    form: Law | type[Law],
+    coefficients: Floats,
+    sigmas: Floats,
     inputs: Floats,
     trunk_index: NDArray[np.intp],
-    resamples: Resamples,
+    *,
     span: tuple[float, float],
     rng: np.random.Generator,
+    misfit: MisfitDraws | None = None,
 ) -> Floats:
-    """Predictive draws of every held-out row, shape (resamples, rows); ln for loss-like laws."""
+    """Predictive draws (S, R) of new runs at inputs (I, R); ln for loss-like laws.
+
+    `coefficients` (S, K) and `sigmas` (S, 3) are those of a Fit, with its `misfit` if it has one.
+    Runs of one trunk share its noise; `span` holds the extreme sizes that it was fitted to.
+    """
     with np.errstate(all="ignore"):
-        law = _level(form, form.values(resamples.draws, inputs))
-    count = len(resamples.sigmas)
+        law = _level(form, form.values(coefficients, inputs))
+    count = len(sigmas)
     trunk = rng.standard_normal((count, trunk_index.max() + 1))[:, trunk_index]
     branch = rng.standard_normal((count, trunk_index.size))
-    sigma = trunk_sigma(resamples.sigmas[:, None, :], inputs[0], span)
-    return np.asarray(law + sigma * trunk + resamples.sigmas[:, 1:2] * branch)
+    if misfit is not None:
+        law = law + misfit.draw(inputs[0], inputs[1], rng)
+    sigma = trunk_sigma(sigmas[:, None, :], inputs[0], span)
+    return np.asarray(law + sigma * trunk + sigmas[:, 1:2] * branch)

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from windtunnel.laws.auto.model import FORMS
 from windtunnel.laws.auto.sampling import Mode, draw
-from windtunnel.laws.chinchilla import Coupled
+from windtunnel.laws.chinchilla import Auto
 from windtunnel.laws.codec import misfit_document, read_misfit, rounded
 from windtunnel.laws.misfit import MisfitDraws
 from windtunnel.laws.table import Floats
+from windtunnel.laws.validation import row_draws
 
 SAME_INTERVAL = 2.132 / 1.645
 """Standard deviation of a normal with the 90% interval of a t with `TAILS` degrees of freedom."""
@@ -29,7 +30,8 @@ class Draws:
     Attributes:
         coefficients: E, A, B, alpha, beta, k (S, 6) in raw units.
         misfit: draws of it.
-        sigma: standard deviations (S, 2) between trunks and between runs, of a normal.
+        sigma: standard deviations of a normal between trunks and between runs, and 0, (S, 3): the
+            power of size with which the first changes.
         best: coefficients (6,) at the mode.
         weighted_down: rows that count less than a fifth in the heaviest form.
     """
@@ -51,6 +53,7 @@ class Draws:
         sigma = [
             model.sigma(points, "sigma_trunk"),
             SAME_INTERVAL * model.sigma(points, "sigma_run"),
+            np.zeros((len(points), 1)),
         ]
         return cls(
             coefficients=model.coefficients(points),
@@ -106,19 +109,22 @@ class Draws:
 
     def curve(self, params: Floats, tokens: Floats) -> Floats:
         """Ln loss (S, R) of the law with its misfit, without what sizes, trunks and runs add."""
-        return self._law(params, tokens) + self.misfit.along(np.log(params), np.log(tokens))
+        with np.errstate(all="ignore"):
+            law = np.log(Auto.values(self.coefficients, np.stack([params, tokens])))
+        return law + self.misfit.along(np.log(params), np.log(tokens))
 
     def predict(
         self, params: Floats, tokens: Floats, trunk: NDArray[np.intp], rng: np.random.Generator
     ) -> Floats:
         """Ln loss (S, R) of new runs; those of one `trunk` share its noise."""
         _, index = np.unique(trunk, return_inverse=True)
-        count = len(self.sigma)
-        shared = rng.standard_normal((count, index.max() + 1))[:, index]
-        own = rng.standard_normal((count, params.size))
-        curve = self._law(params, tokens) + self.misfit.draw(params, tokens, rng)
-        return curve + self.sigma[:, :1] * shared + self.sigma[:, 1:] * own
-
-    def _law(self, params: Floats, tokens: Floats) -> Floats:
-        with np.errstate(all="ignore"):
-            return np.log(Coupled.values(self.coefficients, np.stack([params, tokens])))
+        return row_draws(
+            Auto,
+            self.coefficients,
+            self.sigma,
+            np.stack([params, tokens]),
+            index,
+            span=(float(params.min()), float(params.max())),
+            rng=rng,
+            misfit=self.misfit,
+        )

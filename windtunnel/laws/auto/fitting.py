@@ -106,7 +106,7 @@ def fit_auto(table: Table, settings: Settings, holdout: Chosen) -> Fit:
         seed=settings.seed,
         exact=ExactRule.of_table(table),
         draws=found.draws.coefficients,
-        sigma_draws=np.column_stack([found.draws.sigma, np.zeros(len(found.draws.sigma))]),
+        sigma_draws=found.draws.sigma,
         misfit=found.draws.misfit,
     )
     return _completed(fit, table, found, residual)
