@@ -215,7 +215,14 @@ def test_bad_arguments_are_named(table, arguments, code, values):
 
 
 @pytest.mark.parametrize(
-    ("value", "code"), [(0.0, "out-of-range"), (-1.0, "out-of-range"), (np.inf, "not-finite")]
+    ("value", "code"),
+    [
+        (0.0, "out-of-range"),
+        (-1.0, "out-of-range"),
+        (1e31, "out-of-range"),
+        (1e-31, "out-of-range"),
+        (np.inf, "not-finite"),
+    ],
 )
 def test_a_diverged_loss_is_refused_with_its_row(table, value, code):
     runs = table()
@@ -223,6 +230,13 @@ def test_a_diverged_loss_is_refused_with_its_row(table, value, code):
     loss[7] = value
     with refuses(code, column="loss", row=7):
         fit_law({"params": runs.params, "tokens": runs.tokens, "loss": loss})
+
+
+def test_a_column_that_no_law_reads_may_hold_any_number(table):
+    runs = table()
+    ids = np.linspace(1e38, 2e38, runs.rows)
+    columns = {"params": runs.params, "tokens": runs.tokens, "loss": runs.loss, "id": ids}
+    assert fit_law(columns, bootstrap=0, holdout=None).rows == runs.rows
 
 
 def test_a_missing_loss_is_left_out_and_counted(table):

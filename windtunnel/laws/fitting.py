@@ -18,7 +18,7 @@ from windtunnel.laws.registry import OF_CURVES, TWO_STEP, law_named
 from windtunnel.laws.regression import METHODS, Method, Settings, fit_optima, regress
 from windtunnel.laws.result import Fit
 from windtunnel.laws.solver import ObjectiveName
-from windtunnel.laws.table import Floats, Table, mixed_decay
+from windtunnel.laws.table import NUMBERS, Floats, Table, mixed_decay
 from windtunnel.laws.two_step.fitting import fit_two_step
 from windtunnel.laws.two_step.isoflop import Reading
 from windtunnel.laws.validation import Chosen
@@ -28,9 +28,6 @@ MIN_DRAWS = 50
 
 OF_LOSS = ("chinchilla", "coupled", "data-constrained")
 """Laws whose rows are losses of single runs, which a seed noise of ln loss is about."""
-
-# Columns that must be numbers; others that are not are left aside.
-NUMBERS = ("params", "tokens", "loss", "flops", "x", "y", "z", "lr", "batch_tokens", "score")
 
 
 def fit(
