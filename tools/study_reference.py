@@ -72,7 +72,8 @@ def _type(value: dict[str, Any], schema: dict[str, Any]) -> str:
         case "array":
             return f"list of {_type(value.get('items', {}), schema)}"
         case "object":
-            return f"mapping to {_type(value.get('additionalProperties', {}), schema)}"
+            of = value.get("additionalProperties", {})
+            return f"mapping to {_type(of if isinstance(of, dict) else {}, schema)}"
         case "number" | "integer" as kind:
             return ("number" if kind == "number" else "whole number") + _bounds(value)
         case "string":

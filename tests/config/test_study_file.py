@@ -62,7 +62,7 @@ def test_the_form_of_a_message(study_file):
         load_study(file)
     assert str(caught.value) == (
         f"{file}:15: experiments[0].kind = 'scalling': unknown kind; did you mean 'scaling'? "
-        "Allowed: branch, grid, scaling, search"
+        "Allowed: branch, forecast, grid, scaling, search"
     )
 
 

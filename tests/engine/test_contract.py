@@ -88,7 +88,7 @@ def test_the_forecast_is_written_before_the_held_out_size_starts(study_file, eng
         ),
         engine,
     )
-    assert result.forecast_problem is None
+    assert result.forecast_problems == {}
     (forecast,) = read_forecasts(study.folder)
     assert not forecast["held_out_trained_before"]
     assert forecast["rows"] == 9

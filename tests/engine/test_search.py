@@ -323,7 +323,8 @@ def test_no_law_and_no_forecast_is_fitted_to_the_trials_of_a_search(study_file):
     )
     path.write_text(path.read_text().replace("resources:", search))
     run, outcome = sweep(path)
-    assert outcome.forecast["rows"] == 9
+    (forecast,) = outcome.forecasts
+    assert forecast["rows"] == 9
     assert len([r for r in gather(run.study.store, run.study.plan) if r.decayed]) == 14
     command = ["fit", str(path), "--json", "--bootstrap", "0", "--holdout", "none"]
     fitted = CliRunner().invoke(app, command)

@@ -17,7 +17,7 @@ from windtunnel.laws.mixture import fit_mixture
 from windtunnel.runs.budget.calibration import CalibratedShape, Calibration, Timing
 from windtunnel.runs.budget.utilisation import SweepTook, log_sweep
 from windtunnel.runs.files import append_line, write_json
-from windtunnel.runs.forecast import write_forecast
+from windtunnel.runs.forecast import write_forecasts
 from windtunnel.runs.imported import Imported, Measured, add_runs
 from windtunnel.runs.measured import gather
 from windtunnel.runs.search.trial_log import SuggestedTrial, TrialLog, write_suggested
@@ -185,7 +185,7 @@ def store(folder: Path) -> Study:
 def _beside(study: Study) -> None:
     """What lies in the folder of a study, and another study of the same store."""
     rows = gather(study.store, study.plan)
-    write_forecast(study.folder, study.store, study.plan, rows)
+    write_forecasts(study.folder, study.store, study.plan, rows)
     other = study.store.study("other")
     plan = study.plan.model_dump(mode="json") | {"study": "other"}
     write_json(other / "plan.json", plan)

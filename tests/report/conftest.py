@@ -5,7 +5,7 @@ import planted
 import pytest
 
 from windtunnel.report import collect, render
-from windtunnel.runs.forecast import write_forecast
+from windtunnel.runs.forecast import write_forecasts
 from windtunnel.runs.measured import gather
 
 VOID = {"meta", "link", "br", "path", "use", "rect", "line", "circle", "polygon", "hr", "img"}
@@ -66,7 +66,7 @@ def full(tmp_path_factory):
     planted.fill(study, skip=lambda p: p.held_out or p.id == lost.id)
     planted.diverge(study, lost, reached=lost.segment.fork_step + 3)
     study.store.segment(lost.id).note("checkpoint damaged & removed")
-    assert write_forecast(study.folder, study.store, study.plan, gather(study.store, study.plan))
+    assert write_forecasts(study.folder, study.store, study.plan, gather(study.store, study.plan))
     planted.fill(study, skip=lambda p: not p.held_out, seed=3)
     return study
 

@@ -79,7 +79,7 @@ FORECAST = {
 
 def test_scores_by_hand():
     runs = [made_run("a", loss=2.02), made_run("b", loss=2.06)]
-    found = forecast_scores([FORECAST | {"held_out_trained_before": True}, FORECAST], runs)
+    (found,) = forecast_scores([FORECAST | {"held_out_trained_before": True}, FORECAST], runs)
     near, far = found.points
     assert (found.earlier, found.blind_earlier) == (1, 0)
     assert near.measured == (2.02, 2.06)
@@ -90,7 +90,7 @@ def test_scores_by_hand():
 
 
 def test_a_baseline_may_win():
-    found = forecast_scores([FORECAST], [made_run(name, loss=2.2) for name in "abc"])
+    (found,) = forecast_scores([FORECAST], [made_run(name, loss=2.2) for name in "abc"])
     assert found.comparison.winner == "line"
     assert found.inside == 0
 
@@ -98,15 +98,15 @@ def test_a_baseline_may_win():
 def test_a_forecast_without_an_interval_has_nothing_inside_or_outside():
     for end in (None, float("nan")):
         points = [each | {"low": end, "high": end} for each in FORECAST["points"]]
-        found = forecast_scores([FORECAST | {"points": points}], [made_run("a", loss=2.0)])
+        (found,) = forecast_scores([FORECAST | {"points": points}], [made_run("a", loss=2.0)])
         assert (found.measured, found.with_interval, found.inside) == (1, 0, 0)
 
 
 def test_no_seed_noise_is_said_and_does_not_crash():
-    found = forecast_scores([FORECAST | {"sigma": 0.0}], [made_run("a", loss=2.0)])
+    (found,) = forecast_scores([FORECAST | {"sigma": 0.0}], [made_run("a", loss=2.0)])
     assert found.comparison is None
     assert found.problem.code == "nothing-to-compare"
-    assert forecast_scores([], []) is None
+    assert forecast_scores([], []) == ()
 
 
 GRID = """\

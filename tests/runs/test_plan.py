@@ -201,6 +201,9 @@ def test_too_few_sizes_for_a_forecast_are_said_before_the_sweep(study_file):
     assert warning.code == "no-forecast"
     assert warning.values == {"experiment": "law", "sizes": 2, "needed": 3}
     sizes = "[16x1, 16x2, 32x1, 32x2]"
+    (warning,) = plan_of(study_file(sizes=sizes, horizons=horizons, hold_out="largest")).warnings
+    assert warning.values == {"experiment": "law", "lengths": 1, "needed": 3}
+    horizons = "[300 steps, 400 steps, 500 steps]"
     assert not plan_of(study_file(sizes=sizes, horizons=horizons, hold_out="largest")).warnings
 
 
@@ -209,7 +212,7 @@ def test_a_run_that_another_experiment_does_not_hold_out_is_said(study_file):
     plan = plan_of(
         study_file(
             sizes="[16x1, 16x2, 32x1, 32x2]",
-            horizons="[300 steps, 400 steps]",
+            horizons="[300 steps, 400 steps, 500 steps]",
             hold_out="largest",
             replace=("  - kind: scaling", f"  {grid}\n  - kind: scaling"),
         )
@@ -217,7 +220,7 @@ def test_a_run_that_another_experiment_does_not_hold_out_is_said(study_file):
     (warning,) = plan.warnings
     assert warning.code == "shared-holdout"
     assert warning.values == {"experiment": "law", "other": "g", "runs": 1}
-    assert [branch.end for branch in plan.branches if branch.held_out] == [400]
+    assert [branch.end for branch in plan.branches if branch.held_out] == [500, 400]
 
 
 def test_a_plan_file_holds_the_messages_of_its_warnings(study_file):

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,8 +68,6 @@ def plan(
 
 def print_plan(study: "Study", *, calibrates: bool, as_json: bool) -> None:
     """Print the plan of an opened study; with `calibrates`, time its shapes first."""
-    from windtunnel.config.branch import BranchExperiment
-    from windtunnel.config.search import SearchExperiment
     from windtunnel.engine.simulate import estimate_sweep
     from windtunnel.runs.budget.budget import over_budget
     from windtunnel.runs.budget.calibration import calibrate, read_calibration
@@ -119,6 +118,8 @@ def print_plan(study: "Study", *, calibrates: bool, as_json: bool) -> None:
                 },
                 "calibration": calibration.model_dump(mode="json") if calibration else None,
                 "over_budget": budget,
+                "waits_for": {name: list(each) for name, each in study.waits_for.items()},
+                "taken": study.taken.model_dump(mode="json"),
                 "data_prepared": study.dataset is not None,
                 "data": data_json(study),
                 "warnings": [*study.warnings, *(each.message for each in beyond)],
@@ -127,11 +128,8 @@ def print_plan(study: "Study", *, calibrates: bool, as_json: bool) -> None:
         return
     console = terminal()
     console.print(_table(expected))
-    for each in study.config.experiments:
-        if isinstance(each, SearchExperiment):
-            say(console, f"{'search ' + each.name:<11}  {_search(study, each)}")
-        elif isinstance(each, BranchExperiment):
-            say(console, f"{'branch ' + each.name:<11}  {_branch(study, each)}")
+    for line in (*_experiments(study), *_taken(study)):
+        say(console, line)
     for line in _lines(expected, cost, remaining, finished):
         say(console, line)
     for line in estimate_lines(study, throughput, estimate, slots=slots):
@@ -264,6 +262,45 @@ def _search(study: "Study", experiment: "SearchExperiment") -> str:
         f"{text}; then {experiment.top} x {experiment.repeats} new seeds, and to "
         f"{experiment.longer_horizon}"
     )
+
+
+def _experiments(study: "Study") -> Iterator[str]:
+    from windtunnel.config.branch import BranchExperiment
+    from windtunnel.config.search import SearchExperiment
+
+    for each in study.config.experiments:
+        if isinstance(each, SearchExperiment):
+            yield f"{'search ' + each.name:<11}  {_search(study, each)}"
+        elif isinstance(each, BranchExperiment):
+            yield f"{'branch ' + each.name:<11}  {_branch(study, each)}"
+
+
+def _taken(study: "Study") -> Iterator[str]:
+    """What experiments have taken from others, and what those that wait are shown with."""
+    takers: dict[tuple[str, int], list[str]] = {}
+    for name, winner in study.taken.winners.items():
+        takers.setdefault((winner.source, winner.trial), []).append(name)
+    for (source, trial), names in takers.items():
+        values = ", ".join(
+            f"{axis} {_short(value)}"
+            for axis, value in study.taken.winners[names[0]].values.items()
+        )
+        yield f"recipe       of {', '.join(names)}: trial {trial} of search {source}, {values}"
+    for power in study.taken.powers:
+        ends = "" if power.low is None else f" ({power.low:.3g} to {power.high:.3g})"
+        yield (
+            f"transfer     {power.setting} ~ {power.along}^{power.power:.3g}{ends}, measured by "
+            f"{power.source}"
+        )
+    for name, sources in study.waits_for.items():
+        yield (
+            f"waiting      {name}, for {' and '.join(sources)}; until then it is shown with the "
+            "study's recipe"
+        )
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _branch(study: "Study", experiment: "BranchExperiment") -> str:

@@ -77,12 +77,14 @@ def run_sweep(
     say_warnings(console, study)
 
     from windtunnel.engine.sweep import Sweep
+    from windtunnel.findings.taken import take
 
     sweep = Sweep(
         study,
         engine="local" if engine == "local" else "ray",
         address=address,
         accept_execution_change=accept_execution_change,
+        take=take,
     )
     mirror = mirror_of(study) if study.config.tracking.enabled else None
     tracker = TrackerThread(mirror, lambda: sweep.study)
@@ -138,14 +140,17 @@ def _results(study: "Study") -> Iterator[str]:
                 f"compute-optimal tokens per param at {budget:.2e} FLOPs: "
                 f"{fit.optimum(budget).ratio.value:.3g} ({interval})"
             )
-    forecast = forecast_scores(read_forecasts(study.folder), gather(study.store, study.plan))
-    if forecast is not None and forecast.comparison is not None:
+    forecasts = forecast_scores(read_forecasts(study.folder), gather(study.store, study.plan))
+    for forecast in forecasts:
+        if forecast.comparison is None:
+            continue
         scores = ", ".join(f"{s.name} {s.rms_percent:.1f}%" for s in forecast.comparison.scores)
         inside = f"{forecast.measured} runs, no interval"
         if forecast.with_interval:
             runs = f"{forecast.inside} of {forecast.with_interval} runs"
             inside = f"{runs} inside the {forecast.level:.0%} interval"
-        yield f"forecast of the held-out size: {inside}; rms error: {scores}"
+        named = f" of {forecast.experiment}" if len(forecasts) > 1 else ""
+        yield f"forecast{named} of the held-out size: {inside}; rms error: {scores}"
 
 
 def _print_outcome(
@@ -156,8 +161,10 @@ def _print_outcome(
     say(console, f"{study.config.study}: {summary} in {duration(seconds)}")
     for segment, error in result.errors.items():
         say(console, f"{segment}: {error}", label="failed", style="red")
-    if result.forecast_problem:
-        say(console, result.forecast_problem, label="no forecast:")
+    for experiment, problem in result.forecast_problems.items():
+        say(console, f"{experiment}: {problem}", label="no forecast:")
+    for experiment, reason in result.waiting.items():
+        say(console, f"experiment {experiment}: {reason}", label="not started:")
     if result.stopped:
         waiting = counts.get("waiting", 0)
         say(

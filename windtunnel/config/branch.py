@@ -13,6 +13,7 @@ from windtunnel.config.axes import StudyParts
 from windtunnel.config.data import Sources, Weight, no_source, whole_shares
 from windtunnel.config.errors import fitting
 from windtunnel.config.model import LONGEST_CONTEXT, MOST_TOKENS
+from windtunnel.config.own_values import OwnRecipe, OwnSchedule
 from windtunnel.config.segment import Objective
 from windtunnel.config.units import (
     MOST_LISTED,
@@ -261,6 +262,8 @@ class BranchExperiment(Strict):
         ),
     ] = None
     seeds: Seeds = (0, 1)
+    recipe: OwnRecipe
+    schedule: OwnSchedule
 
     @property
     def sizes_named(self) -> tuple[Size, ...]:

@@ -8,7 +8,14 @@ batch size at base width.
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from windtunnel import accounting
 from windtunnel.config.errors import first_refusal
@@ -291,7 +298,8 @@ class ScheduleConfig(Strict):
     """The stable phase of every trunk, and the decay of every branch that sets none of its own."""
 
     hold: Annotated[
-        Literal["constant"] | Hold,
+        Annotated[Literal["constant"], Tag("constant")] | Annotated[Hold, Tag("power")],
+        Discriminator(lambda written: "power" if isinstance(written, dict | Hold) else "constant"),
         Field(
             description="The stable phase: `constant`, or a rate that falls as a power of tokens, "
             "as in {power: -0.27, from: 10N}"

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from windtunnel.config.axes import StudyParts, check_axis, is_whole
+from windtunnel.config.own_values import OwnRecipe, OwnSchedule
 from windtunnel.config.units import MOST_LISTED, Duration, ExperimentName, Seeds, Size, Strict, at
 from windtunnel.errors import Refused
 
@@ -131,6 +132,8 @@ class SearchExperiment(Strict):
         ),
     ] = 8
     seed: Annotated[int, Field(ge=0, lt=2**32, description="Seed of the sampler")] = 0
+    recipe: OwnRecipe
+    schedule: OwnSchedule
     seeds: Seeds = (0,)
     horizon: Annotated[
         Duration, Field(description="Length of a trial, decay included: 10N, '5000 steps'")

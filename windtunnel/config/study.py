@@ -1,6 +1,7 @@
 """The study file: one strict model of all its keys, which also generates docs and JSON Schema."""
 
 import math
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -10,7 +11,18 @@ from windtunnel.config.branch import BranchExperiment
 from windtunnel.config.data import DataConfig, Name
 from windtunnel.config.errors import fitting
 from windtunnel.config.model import ModelFamily, Recipe, ScheduleConfig
+from windtunnel.config.own_values import (
+    AxisValues,
+    OwnRecipe,
+    OwnSchedule,
+    Times,
+    check_own_values,
+    multiples,
+    own_values,
+    source_of,
+)
 from windtunnel.config.search import SearchExperiment
+from windtunnel.config.transfer import TransferConfig
 from windtunnel.config.units import (
     MOST_LISTED,
     DiskSize,
@@ -25,7 +37,8 @@ from windtunnel.config.units import (
     checked_path,
     differing,
 )
-from windtunnel.errors import Refused
+from windtunnel.errors import Refused, did_you_mean
+from windtunnel.transfer import Along, Cell, Setting
 
 
 class DynamicsConfig(Strict):
@@ -84,11 +97,58 @@ class ScalingExperiment(Strict):
             "forecast after"
         ),
     ] = "largest"
+    recipe: OwnRecipe
+    schedule: OwnSchedule
+    transfer: Annotated[
+        bool, Field(description="Carry the recipe to every run by the study's `transfer`")
+    ] = True
 
     @property
     def sizes_named(self) -> tuple[Size, ...]:
         """Sizes that the experiment names explicitly."""
         return (*(self.sizes or ()), *(Size.parse(size) for size in self.extra_horizons))
+
+
+class Target(Strict):
+    """The runs that a forecast is of."""
+
+    size: Annotated[Size, Field(description="WIDTHxDEPTH; one of model.sizes")]
+    horizons: Horizons
+    seeds: Seeds = (0,)
+
+
+class ForecastExperiment(Strict):
+    """A ladder of runs, and a target beyond it that is forecast before it is trained."""
+
+    kind: Literal["forecast"]
+    name: ExperimentName = "forecast"
+    sizes: Annotated[Sizes, Field(description="Sizes of the ladder")]
+    horizons: Horizons
+    seeds: Seeds = (0, 1)
+    target: Target
+    recipe: OwnRecipe
+    schedule: OwnSchedule
+    transfer: Annotated[
+        bool, Field(description="Carry the recipe to every run by the study's `transfer`")
+    ] = True
+
+    @property
+    def sizes_named(self) -> tuple[Size, ...]:
+        """Sizes that the experiment names explicitly."""
+        return (*self.sizes, self.target.size)
+
+    @model_validator(mode="after")
+    def _target_is_no_rung(self) -> Self:
+        if self.target.size in self.sizes and set(self.target.horizons) & set(self.horizons):
+            raise Misfit(
+                "duplicate-value",
+                f"size {self.target.size} at this horizon is on the ladder; a forecast is of a run "
+                "that its ladder does not hold",
+                "target",
+                "size",
+                repeated=self.target.size,
+            )
+        return self
 
 
 class GridExperiment(Strict):
@@ -97,20 +157,27 @@ class GridExperiment(Strict):
     kind: Literal["grid"]
     name: ExperimentName = "grid"
     axes: Annotated[
-        dict[str, Annotated[tuple[Any, ...], Field(min_length=1, max_length=MOST_LISTED)]],
+        dict[str, AxisValues],
         Field(
             min_length=1,
             description="size, recipe.FIELD, model.FIELD or schedule.FIELD, each with a list of "
-            "values",
+            "values, or with {times: [...]}, multiples of the experiment's own value",
         ),
     ]
     horizons: Horizons
     seeds: Seeds = (0,)
+    recipe: OwnRecipe
+    schedule: OwnSchedule
 
     @property
     def sizes_named(self) -> tuple[Size, ...]:
         """Sizes that the experiment names explicitly."""
-        return tuple(Size.parse(value) for value in self.axes.get("size", ()))
+        return tuple(Size.parse(value) for value in self.listed("size"))
+
+    def listed(self, axis: str) -> tuple[Any, ...]:
+        """The values of an axis; none where it is missing, or given by multiples."""
+        values = self.axes.get(axis, ())
+        return () if isinstance(values, Times) else values
 
     def check_against(self, study: StudyParts) -> None:
         """Check that each axis is a field of the study, and each value one that the field takes.
@@ -118,16 +185,27 @@ class GridExperiment(Strict):
         Raises:
             Misfit: With the axis.
         """
+        recipe, schedule = own_values(study, self)
         for axis, values in self.axes.items():
             with at("axes", axis):
                 if axis == "size":
+                    if isinstance(values, Times):
+                        raise Refused("wrong-type", "sizes are a list, such as [32x3, 64x3]")
                     differing(self.sizes_named)
-                else:
-                    check_axis(study, self.name, axis, values)
+                    continue
+                listed = values
+                if isinstance(values, Times):
+                    check_axis(study, self.name, axis, ())
+                    with at("times"):
+                        listed = multiples(study, axis, values, recipe, schedule)
+                check_axis(study, self.name, axis, listed)
 
+
+LadderExperiment = ScalingExperiment | ForecastExperiment
+"""Experiments that a scaling law is fitted to; both carry the recipe by the transfer rules."""
 
 Experiment = Annotated[
-    ScalingExperiment | GridExperiment | SearchExperiment | BranchExperiment,
+    ScalingExperiment | GridExperiment | SearchExperiment | BranchExperiment | ForecastExperiment,
     Field(discriminator="kind"),
 ]
 
@@ -167,8 +245,14 @@ def branch_count(experiment: Experiment, study: "StudyConfig") -> int:
             sizes = len(experiment.sizes or study.model.sizes)
             further = sum(map(len, experiment.extra_horizons.values()))
             return (sizes * len(experiment.horizons) + further) * seeds
+        case ForecastExperiment():
+            target = len(experiment.target.horizons) * len(experiment.target.seeds)
+            return len(experiment.sizes) * len(experiment.horizons) * seeds + target
         case GridExperiment():
-            cells = math.prod(map(len, experiment.axes.values()))
+            cells = math.prod(
+                len(each.times if isinstance(each, Times) else each)
+                for each in experiment.axes.values()
+            )
             each = 1 if "size" in experiment.axes else sizes
             return cells * each * len(experiment.horizons) * seeds
         case BranchExperiment():
@@ -337,6 +421,7 @@ class StudyConfig(Strict):
     model: ModelFamily
     recipe: Recipe
     schedule: ScheduleConfig = ScheduleConfig()
+    transfer: TransferConfig = TransferConfig()
     experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)]
     resources: Resources = Resources()
     store: Annotated[
@@ -401,10 +486,141 @@ class StudyConfig(Strict):
                             size=size,
                             known=sorted(known),
                         )
-                if not isinstance(experiment, ScalingExperiment):
+                self._check_source(experiment)
+                check_own_values(self, experiment)
+                if not isinstance(experiment, LadderExperiment):
                     experiment.check_against(self)
+        self._check_transfer(known)
         check_counts(self)
         return self
+
+    def _check_source(self, experiment: Experiment) -> None:
+        """Check that an experiment takes its recipe from an earlier search of this study."""
+        source = source_of(experiment)
+        if source is None:
+            return
+        names = [each.name for each in self.experiments]
+        earlier = self.experiments[: names.index(experiment.name)]
+        searches = [each.name for each in earlier if isinstance(each, SearchExperiment)]
+        if source not in searches:
+            problem = "no search of this study" if source not in names else "no search before it"
+            raise Misfit(
+                "unknown-source-experiment",
+                f"{source!r} is {problem}{did_you_mean(source, searches)}; "
+                + (f"there are: {', '.join(searches)}" if searches else "there is none"),
+                "recipe",
+                "from",
+                source=source,
+                known=searches,
+            )
+        search = earlier[names.index(source)]
+        if isinstance(search, SearchExperiment) and not search.top:
+            raise Misfit(
+                "no-winner",
+                f"search {source!r} repeats no trial (top: 0), so it names no winner; set its top "
+                "to 1 or more",
+                "recipe",
+                "from",
+                experiment=source,
+            )
+        varied_model = isinstance(search, SearchExperiment) and [
+            axis for axis in search.space if axis.startswith("model.")
+        ]
+        if varied_model:
+            raise Misfit(
+                "winner-varied-model",
+                f"search {source!r} varies {', '.join(varied_model)}, and a recipe holds no "
+                "model; search the recipe alone",
+                "recipe",
+                "from",
+                experiment=source,
+                axes=varied_model,
+            )
+
+    def _check_transfer(self, sizes: Collection[str]) -> None:
+        """Check that rules have a place to start from, and experiments that measure them."""
+        chosen = self.transfer.chosen
+        if not chosen:
+            return
+        tuned = self.transfer.tuned
+        if tuned is not None and str(tuned.size) not in sizes:
+            raise Misfit(
+                "unknown-size",
+                f"size {tuned.size} is not among model.sizes ({', '.join(sorted(sizes))})",
+                "transfer",
+                "tuned",
+                "size",
+                size=tuned.size,
+                known=sorted(sizes),
+            )
+        for experiment in self.experiments:
+            carries = isinstance(experiment, LadderExperiment) and experiment.transfer
+            if carries and tuned is None and not source_of(experiment):
+                raise Misfit(
+                    "missing-key",
+                    f"experiment {experiment.name!r} carries the recipe by these rules, and "
+                    "nothing says where it was tuned: give `tuned: {tokens: ..., size: ...}`, or "
+                    "take the recipe from a search",
+                    "transfer",
+                    given="transfer",
+                    needed="tuned",
+                )
+        for (setting, along), rule in chosen.items():
+            if not rule.is_measured:
+                continue
+            able = [each.name for each in self.experiments if _measures(each, setting, along)]
+            if rule.experiment is None and len(able) == 1:
+                continue
+            if rule.experiment not in able:
+                raise Misfit(
+                    "rule-not-measured",
+                    (
+                        f"{len(able)} experiments measure"
+                        if rule.experiment is None and able
+                        else f"{rule.experiment!r} does not measure"
+                        if rule.experiment
+                        else "no experiment measures"
+                    )
+                    + f" how {setting} follows {along}: name a grid over "
+                    f"{GRIDS[setting, along]}"
+                    + (f"; there are: {', '.join(able)}" if able else ""),
+                    "transfer",
+                    setting,
+                    along,
+                    known=able,
+                )
+
+    def measuring(self, setting: Setting, along: Along) -> str | None:
+        """The experiment that measures a rule; None where the rule is not measured."""
+        rule = self.transfer.chosen.get((setting, along))
+        if rule is None or not rule.is_measured:
+            return None
+        able = (each.name for each in self.experiments if _measures(each, setting, along))
+        return rule.experiment or next(able)
+
+
+GRIDS: dict[Cell, str] = {
+    ("lr", "batch"): "recipe.lr and recipe.batch_tokens",
+    ("lr", "length"): "recipe.lr with two horizons or more",
+    ("lr", "depth"): "recipe.lr and sizes of one width",
+    ("weight_decay", "length"): "recipe.weight_decay with two horizons or more",
+}
+"""The grid that measures each rule."""
+
+
+def _measures(experiment: Experiment, setting: Setting, along: Along) -> bool:
+    """Whether an experiment can measure how a setting follows something."""
+    if not isinstance(experiment, GridExperiment) or f"recipe.{setting}" not in experiment.axes:
+        return False
+    by_batch = "recipe.batch_tokens" in experiment.axes
+    match along:
+        case "batch":
+            return by_batch
+        case "length":
+            return not by_batch and len(experiment.horizons) > 1
+    widths = {size.width for size in experiment.sizes_named}
+    depths = {size.depth for size in experiment.sizes_named}
+    return not by_batch and len(widths) == 1 < len(depths) and len(experiment.horizons) == 1
 
 
 __all__ = ["Duration", "ModelFamily", "ScheduleConfig", "StudyConfig"]

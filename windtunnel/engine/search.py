@@ -61,11 +61,28 @@ class SearchScheduler:
     """
 
     def __init__(self, study: Study, *, has_ended: Callable[[PlannedSegment], bool]) -> None:
-        self.searches = [
-            _Search(study, experiment, has_ended=has_ended)
+        self._has_ended = has_ended
+        self.searches: list[_Search] = []
+        self.add(study)
+
+    def add(self, study: Study) -> None:
+        """Take in the searches of a study that no longer wait."""
+        known = {search.experiment.name for search in self.searches}
+        self.searches += [
+            _Search(study, experiment, has_ended=self._has_ended)
             for experiment in study.config.experiments
             if isinstance(experiment, SearchExperiment)
+            and experiment.name not in known | study.waits_for.keys()
         ]
+
+    @property
+    def unfinished(self) -> set[str]:
+        """Names of the searches that have open segments, or have not repeated their best trials."""
+        return {
+            search.experiment.name
+            for search in self.searches
+            if search.open or search.suggested.finalists is None
+        }
 
     def begin(self, ended: Collection[str]) -> list[PlannedSegment]:
         """Next segments of every search with no open segment, given the ids that have `ended`."""

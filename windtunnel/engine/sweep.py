@@ -7,7 +7,7 @@ again continues where it stopped.
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -18,10 +18,11 @@ from windtunnel.engine.callbacks import SweepCallbacks
 from windtunnel.engine.graph import Graph, Status
 from windtunnel.engine.ray.settings import prepare_environment
 from windtunnel.engine.search import SearchScheduler
-from windtunnel.errors import FitError, WindtunnelError
+from windtunnel.engine.taking import Take, Taking
+from windtunnel.errors import WindtunnelError
 from windtunnel.runs.completion import WantedSet, is_complete, outcome_of
 from windtunnel.runs.files import write_json
-from windtunnel.runs.forecast import write_forecast
+from windtunnel.runs.forecast import write_forecasts
 from windtunnel.runs.gc import clear_scratch_files
 from windtunnel.runs.lease import Lease
 from windtunnel.runs.measured import gather
@@ -29,6 +30,7 @@ from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.segment_run import fail
 from windtunnel.runs.store import Store
 from windtunnel.runs.study import Study
+from windtunnel.runs.taken import Taken
 from windtunnel.runs.worker import WorkerConfig
 
 
@@ -74,6 +76,11 @@ def _state(path: Path) -> tuple[int, int, int] | None:
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
+def _nothing(study: Study, ended: Collection[str]) -> Taken:
+    """Nothing new, where no reader of results was given."""
+    return study.taken
+
+
 EngineName = Literal["ray", "local"]
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -84,19 +91,31 @@ SAME_REQUEST_SECONDS = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """Outcome of a sweep; `stopped` is the reason why it left segments unstarted, if it did."""
+    """Outcome of a sweep.
+
+    Attributes:
+        counts: segments by status.
+        errors: of failed segments, by id.
+        interrupted: by a signal.
+        stopped: why it left segments unstarted, if it did.
+        forecasts: of what is held out, one for each experiment.
+        forecast_problems: why there is none, by experiment.
+        waiting: why experiments still wait for the results of others, by experiment.
+    """
 
     counts: dict[Status, int]
     errors: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
     stopped: str | None = None
-    forecast: dict[str, Any] | None = None
-    forecast_problem: str | None = None
+    forecasts: tuple[dict[str, Any], ...] = ()
+    forecast_problems: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
-        """Whether any segment failed or could not start."""
-        return self.counts[Status.FAILED] + self.counts[Status.BLOCKED] > 0
+        """Whether any segment failed or could not start, or an experiment still waits."""
+        lost = self.counts[Status.FAILED] + self.counts[Status.BLOCKED]
+        return lost > 0 or bool(self.waiting)
 
 
 class Sweep:
@@ -109,6 +128,7 @@ class Sweep:
         engine: EngineName = "ray",
         address: str | None = None,
         accept_execution_change: bool = False,
+        take: Take | None = None,
     ) -> None:
         assert study.dataset is not None
         self.engine, self.address = engine, address
@@ -135,6 +155,7 @@ class Sweep:
         self.searches = SearchScheduler(
             study, has_ended=lambda planned: store_view.ended(planned) is not None
         )
+        self.taking = Taking(study, take or _nothing, lambda: self.searches.unfinished)
         self.graph = Graph(
             study.plan.segments,
             store_view,
@@ -143,15 +164,15 @@ class Sweep:
             why_not=self.callbacks.why_not,
             retries=study.config.resources.retries,
         )
-        self._forecast_document: dict[str, Any] | None = None
-        self._forecast_problem: str | None = None
+        self._forecasts: tuple[dict[str, Any], ...] = ()
+        self._forecast_problems: dict[str, str] = {}
 
     @property
     def study(self) -> Study:
-        """The study with its current plan, to which searches add."""
-        plan = self._opened.plan
+        """The study with its current plan, to which searches and experiments that waited add."""
+        plan = self.taking.study.plan
         segments = tuple(self.graph.planned.values())
-        return replace(self._opened, plan=plan.model_copy(update={"segments": segments}))
+        return replace(self.taking.study, plan=plan.model_copy(update={"segments": segments}))
 
     def run(self) -> SweepResult:
         """Run everything that is left of the study.
@@ -170,9 +191,11 @@ class Sweep:
             clear_scratch_files(self._opened.store, folder, self.graph.planned)
             self._may_grow = True
             self.graph.add(self.callbacks.begin())
-            suggested = self.searches.begin(self.graph.ended())
-            self.callbacks.add(suggested)
-            self.graph.add(suggested)
+            following = self.searches.begin(self.graph.ended())
+            self.taking.add(following)
+            following += self._taken(self.taking.begin(self.graph.status))
+            self.callbacks.add(following)
+            self.graph.add(following)
             self._write_plan()
             with _Interruption(self._stop) as interruption:
                 self._engine_run(config_path, interruption)
@@ -184,8 +207,9 @@ class Sweep:
             errors=self.graph.errors,
             stopped=None if interrupted else self.graph.stopping,
             interrupted=interrupted,
-            forecast=self._forecast_document,
-            forecast_problem=self._forecast_problem,
+            forecasts=self._forecasts,
+            forecast_problems=self._forecast_problems,
+            waiting=self.taking.waiting,
         )
 
     def _engine_run(self, config_path: Path, interruption: "_Interruption") -> None:
@@ -211,18 +235,19 @@ class Sweep:
     def _forecast(self) -> None:
         study = self.study
         rows = gather(study.store, study.plan)
-        try:
-            self._forecast_document = write_forecast(study.folder, study.store, study.plan, rows)
-        except FitError as problem:
-            self._forecast_problem = str(problem)
+        self._forecasts, self._forecast_problems = write_forecasts(
+            study.folder, study.store, study.plan, rows
+        )
 
     def _on_ended(self, planned: PlannedSegment, status: Status) -> list[PlannedSegment]:
-        """Segments that searches add, once this process holds the study's lease."""
+        """Segments to add, once this process holds the study's lease."""
         if not self._may_grow:
             return []
         try:
             self.callbacks.ended(planned, status)
             following = self.searches.after(planned)
+            self.taking.add(following)
+            following += self._taken(self.taking.after(planned, status))
             self.callbacks.add(following)
             if following:
                 self._write_plan(*following)
@@ -230,6 +255,15 @@ class Sweep:
             self.graph.stopping = str(problem)
             return []
         return following
+
+    def _taken(self, settled: list[PlannedSegment]) -> list[PlannedSegment]:
+        """The segments of experiments that wait no longer, and the first of searches among them."""
+        if settled:
+            self.searches.add(self.taking.study)
+            first = self.searches.begin(self.graph.ended())
+            self.taking.add(first)
+            settled += first
+        return settled
 
     def _write_plan(self, *following: PlannedSegment) -> None:
         """Write the plan before it starts, so that other studies of the store know its needs."""

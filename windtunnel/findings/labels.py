@@ -6,6 +6,7 @@ quantity has the fields that it names.
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 
 Field = str | int | float
 Label = str | Callable[[Mapping[str, Field]], str]
@@ -40,18 +41,38 @@ def _word(fields: Mapping[str, Field]) -> str:
     return "training length" if fields["along"] == "tokens" else str(fields["along"])
 
 
-def _lr_drift(fields: Mapping[str, Field]) -> str:
-    return f"drift of the best rate per doubling of {_word(fields)}" + filled(
+def _drift(noun: str, fields: Mapping[str, Field]) -> str:
+    return f"drift of the best {noun} per doubling of {_word(fields)}" + filled(
         "[, {variant} over {base}]" if "base" in fields else "[, {variant}]", fields
     )
 
 
-def _lr_lost(fields: Mapping[str, Field]) -> str:
+def _given_up(noun: str, fields: Mapping[str, Field]) -> str:
     smallest = "the shortest" if fields["along"] == "tokens" else "the smallest"
     return (
-        f"loss given up at {fields['times']:.3g} times the {_word(fields)} by the rate of "
+        f"loss given up at {fields['times']:.3g} times the {_word(fields)} by the {noun} of "
         f"{fields.get('source', smallest)}" + filled("[, {variant}]", fields)
     )
+
+
+def _of_transfer(kind: str, noun: str) -> dict[str, Label]:
+    """The labels of a setting that is carried over sizes or lengths."""
+    best = f"{kind}/best-{noun.replace(' ', '-')}"
+    return {
+        f"{kind}/drift": partial(_drift, noun),
+        f"{kind}/given-up": partial(_given_up, noun),
+        f"{kind}/given-up-over-noise": lambda fields: (
+            f"{_given_up(noun, fields)}, over the noise between seeds"
+        ),
+        f"{kind}/best-loss-difference": lambda fields: filled(
+            "best loss at {times:.3g} times the {along}, {variant} minus {base}",
+            {**fields, "along": _word(fields)},
+        ),
+        best: f"best {noun} at {{at}}[, {{variant}}]",
+        f"{kind}/best-loss": "best loss at {at}[, {variant}]",
+        f"{kind}/noise": "noise between seeds",
+        f"{kind}/diverged": "diverged runs[, {variant}]",
+    }
 
 
 LABELS: Mapping[str, Label] = {
@@ -89,19 +110,7 @@ LABELS: Mapping[str, Label] = {
     "lr-sensitivity/best-rate": "best rate tried, {variant}",
     "lr-sensitivity/lowest-loss": "lowest loss, {variant}",
     "lr-sensitivity/diverged": "diverged runs, {variant}",
-    "lr-transfer/drift": _lr_drift,
-    "lr-transfer/given-up": _lr_lost,
-    "lr-transfer/given-up-over-noise": lambda fields: (
-        f"{_lr_lost(fields)}, over the noise between seeds"
-    ),
-    "lr-transfer/best-loss-difference": lambda fields: filled(
-        "best loss at {times:.3g} times the {along}, {variant} minus {base}",
-        {**fields, "along": _word(fields)},
-    ),
-    "lr-transfer/best-rate": "best rate at {at}[, {variant}]",
-    "lr-transfer/best-loss": "best loss at {at}[, {variant}]",
-    "lr-transfer/noise": "noise between seeds",
-    "lr-transfer/diverged": "diverged runs[, {variant}]",
+    **_of_transfer("lr-transfer", "rate"),
     "mixture/share": "share of {source} in the best mixture",
     "mixture/gain": "gain of the best mixture over {base}",
     "mixture/target-rank": "rank correlation on mixtures left out, target",
@@ -174,6 +183,7 @@ LABELS: Mapping[str, Label] = {
     "training-dynamics/curvature-exponent": "exponent of curvature on rate",
     "training-dynamics/loss-fall-decay": "fall of the training loss over the decay",
     "training-dynamics/loss-fall-stable": ("fall of the training loss over as many updates before"),
+    **_of_transfer("weight-decay-transfer", "weight decay"),
 }
 """By finding and quantity."""
 

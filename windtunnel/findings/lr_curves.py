@@ -1,5 +1,6 @@
 """LR curves of a grid: loss over learning rate by size, length or batch, and where it is lowest.
 
+Weight decay has curves of the same kind: `lr`, `rates` and `best` are then weight decays.
 The runs of a grid are split into variants by the values of its other axes. In each, the law
 `lr-valley` is fitted to the rates at which no seed diverged. Noise between seeds is measured near
 the minima.
@@ -26,6 +27,7 @@ from windtunnel.runs.forecast import law_runs
 from windtunnel.runs.run import Run
 
 RATE, BATCH, SIZE = "recipe.lr", "recipe.batch_tokens", "size"
+WEIGHT_DECAY = "recipe.weight_decay"
 WORDS = {
     ("recipe.parametrization", "mup"): "muP",
     ("recipe.parametrization", "standard"): "standard",
@@ -44,11 +46,16 @@ class GridVariant:
     runs: tuple[Run, ...]
 
 
-def rate_grids(records: Records) -> Iterator[GridExperiment]:
-    """The grids of a study that vary the learning rate."""
+def rate_grids(records: Records, setting: str = RATE) -> Iterator[GridExperiment]:
+    """The grids of a study that vary the learning rate, or another setting."""
     for experiment in records.config.experiments:
-        if isinstance(experiment, GridExperiment) and len(experiment.axes.get(RATE, ())) > 1:
+        if isinstance(experiment, GridExperiment) and len(experiment.listed(setting)) > 1:
             yield experiment
+
+
+def value_of(run: Run, setting: str) -> float:
+    """The learning rate of a run, or its value on another axis of its grid."""
+    return run.lr if setting == RATE else float(run.axes[setting])
 
 
 def variants(
@@ -64,7 +71,7 @@ def variants(
     named = [place for place in range(len(axes)) if len({values[place] for values in found}) > 1]
 
     def order(values: tuple[Any, ...]) -> list[int]:
-        written = [[str(value) for value in grid.axes.get(axis, ())] for axis in axes]
+        written = [[str(value) for value in grid.listed(axis)] for axis in axes]
         return [
             known.index(str(value)) if str(value) in known else len(known)
             for known, value in zip(written, values, strict=True)
@@ -113,7 +120,7 @@ class LRCurve:
         label: the same in words, such as `width 64`.
         params: of the model.
         tokens: of its runs.
-        hidden_scale: the role table's factor from a rate to the rate of hidden matrices.
+        hidden_scale: the role table's factor from a value to that of hidden matrices.
         width_ratio: width over base width.
         lr: of every finished run, (R,).
         loss: of the same, nats per token.
@@ -375,7 +382,9 @@ MIN_RATES = 3
 """Of an LR curve: the lowest one needs a neighbour to each side."""
 
 
-def lr_curves_of(records: Records, runs: Sequence[Run], *, name: str, along: Along) -> LRCurves:
+def lr_curves_of(
+    records: Records, runs: Sequence[Run], *, name: str, along: Along, setting: str = RATE
+) -> LRCurves:
     """The LR curves of one variant.
 
     A rate at which some seed diverged is no rate to use: it counts as diverged, and the seeds that
@@ -388,8 +397,8 @@ def lr_curves_of(records: Records, runs: Sequence[Run], *, name: str, along: Alo
     runs = law_runs(runs)
     by_place = _by_place(runs, along)
     places = sorted(by_place)
-    gone = {at: _diverged(runs, blown, along=along, at=at) for at in places}
-    trained = {at: {run.lr for run in by_place[at]} - gone[at] for at in places}
+    gone = {at: _diverged(runs, blown, along=along, at=at, setting=setting) for at in places}
+    trained = {at: {value_of(run, setting) for run in by_place[at]} - gone[at] for at in places}
     kept = [at for at in places if len(trained[at]) >= MIN_RATES]
     diverged = len({run.trunk for run in blown})
     if len(kept) < 2:
@@ -403,10 +412,14 @@ def lr_curves_of(records: Records, runs: Sequence[Run], *, name: str, along: Alo
             rates=MIN_RATES,
             diverged=diverged,
         )
-    sound = [run for run in runs if (at := getattr(run, along)) in kept and run.lr in trained[at]]
+    sound = [
+        run
+        for run in runs
+        if (at := getattr(run, along)) in kept and value_of(run, setting) in trained[at]
+    ]
     table = Table(
         params=[getattr(run, along) for run in sound],
-        lr=[run.lr for run in sound],
+        lr=[value_of(run, setting) for run in sound],
         loss=[run.loss for run in sound if run.loss is not None],
         trunk=[run.trunk for run in sound],
     )
@@ -426,6 +439,7 @@ def lr_curves_of(records: Records, runs: Sequence[Run], *, name: str, along: Alo
                 records,
                 by_place[at],
                 along=along,
+                setting=setting,
                 diverged=gone[at],
                 best=best.get(at),
                 details=details.get(at, {}),
@@ -440,13 +454,15 @@ def lr_curves_of(records: Records, runs: Sequence[Run], *, name: str, along: Alo
 
 
 def read_variants(
-    records: Records, variants: Sequence[GridVariant], *, along: Along
+    records: Records, variants: Sequence[GridVariant], *, along: Along, setting: str = RATE
 ) -> tuple[tuple[LRCurves, ...], tuple[FitError, ...]]:
     """The LR curves of those that have any, and why the others have none."""
     found, problems = [], []
     for each in variants:
         try:
-            found.append(lr_curves_of(records, each.runs, name=each.name, along=along))
+            found.append(
+                lr_curves_of(records, each.runs, name=each.name, along=along, setting=setting)
+            )
         except FitError as refused:
             problems.append(refused)
     return tuple(found), tuple(problems)
@@ -455,7 +471,7 @@ def read_variants(
 def count_missing_runs(records: Records, experiment: GridExperiment) -> int:
     """Number of planned runs that have not ended: neither a loss nor a divergence."""
     sizes = experiment.sizes_named or records.config.model.sizes
-    axes = [values for axis, values in experiment.axes.items() if axis != "size"]
+    axes = [experiment.listed(axis) for axis in experiment.axes if axis != "size"]
     cells = int(np.prod([len(sizes), *map(len, axes)]))
     planned = cells * len(experiment.seeds) * len(experiment.horizons)
     runs = records.of(experiment.name, decayed=False)
@@ -465,16 +481,18 @@ def count_missing_runs(records: Records, experiment: GridExperiment) -> int:
 
 
 def _diverged(
-    runs: Sequence[Run], blown: Sequence[Run], *, along: Along, at: float
+    runs: Sequence[Run], blown: Sequence[Run], *, along: Along, at: float, setting: str
 ) -> frozenset[float]:
     """Rates at which some run of this curve diverged.
 
     Along tokens a trunk that diverged takes with it every length that it had not finished.
     """
     if along != "tokens":
-        return frozenset(run.lr for run in blown if getattr(run, along) == at)
+        return frozenset(value_of(run, setting) for run in blown if getattr(run, along) == at)
     done = {run.trunk for run in runs if run.tokens == at}
-    return frozenset(run.lr for run in blown if run.trunk not in done and run.tokens <= at)
+    return frozenset(
+        value_of(run, setting) for run in blown if run.trunk not in done and run.tokens <= at
+    )
 
 
 def _optima(table: Table, fitted: Fit) -> dict[float, Interval]:
@@ -494,11 +512,12 @@ def _curve(
     runs: Sequence[Run],
     *,
     along: Along,
+    setting: str,
     diverged: frozenset[float],
     best: Interval | None,
     details: Mapping[str, Any],
 ) -> LRCurve:
-    lr, loss = np.array([[run.lr, run.loss] for run in runs], np.float64).T
+    lr, loss = np.array([[value_of(run, setting), run.loss] for run in runs], np.float64).T
     rates = np.unique([rate for rate in lr if rate not in diverged])
     means = np.array([loss[lr == rate].mean() for rate in rates])
     place = int(np.argmin(means))
@@ -517,7 +536,7 @@ def _curve(
         label=_label(first, along),
         params=float(first.params),
         tokens=float(first.tokens),
-        hidden_scale=hidden.lr,
+        hidden_scale=hidden.lr if setting == RATE else hidden.weight_decay,
         width_ratio=ratio,
         lr=lr,
         loss=loss,

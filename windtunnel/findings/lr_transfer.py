@@ -24,6 +24,7 @@ from windtunnel.findings.lr_curves import (
     BATCH,
     RATE,
     SIZE,
+    WEIGHT_DECAY,
     Along,
     LRCurves,
     SeedNoise,
@@ -61,6 +62,9 @@ class TransferFinding(Finding):
 
     kind: ClassVar[str] = "lr-transfer"
     title: ClassVar[str] = "Learning-rate transfer"
+    setting: ClassVar[str] = RATE
+    noun: ClassVar[str] = "rate"
+    """What is carried, in short."""
 
     @property
     def word(self) -> str:
@@ -73,16 +77,17 @@ class TransferFinding(Finding):
         drifts = [f"{with_ends(each.drift)}{_for(each)}" for each in self.variants if each.drift]
         if not drifts:
             return (
-                "No two optima lie inside the rates tried, so no drift of the best rate is known: "
-                "add rates beyond the lowest loss."
+                f"No two optima lie inside the {self.noun}s tried, so no drift of the best "
+                f"{self.noun} is known: add {self.noun}s beyond the lowest loss."
             )
         sentences = [
-            f"Per doubling of {self.word} the best rate changes by a factor of {_and(drifts)}."
+            f"Per doubling of {self.word} the best {self.noun} changes by a factor of "
+            f"{_and(drifts)}."
         ]
         losses: dict[str, list[str]] = {}
         for variant in self.variants:
             for each in variant.transferred[:1]:
-                place = f"At {each.to.label} the rate of {each.source.label} gives up"
+                place = f"At {each.to.label} the {self.noun} of {each.source.label} gives up"
                 losses.setdefault(place, []).append(_lost(each) + _for(variant))
         sentences += [f"{place} {_and(each)}." for place, each in losses.items()]
         if self.noise is not None:
@@ -188,7 +193,10 @@ class TransferFinding(Finding):
             for curve in variant.curves:
                 if curve.best is not None:
                     yield self.quantity(
-                        "best-rate", curve.best, at=curve.label, variant=variant.name or None
+                        f"best-{self.noun.replace(' ', '-')}",
+                        curve.best,
+                        at=curve.label,
+                        variant=variant.name or None,
                     )
         for variant in self.variants:
             last = variant.largest
@@ -198,25 +206,47 @@ class TransferFinding(Finding):
             )
 
 
+class WeightDecayFinding(TransferFinding):
+    """The best weight decay along size or length, for every variant of a grid."""
+
+    kind: ClassVar[str] = "weight-decay-transfer"
+    title: ClassVar[str] = "Weight-decay transfer"
+    setting: ClassVar[str] = WEIGHT_DECAY
+    noun: ClassVar[str] = "weight decay"
+
+
 def transfers(records: Records) -> tuple[TransferFinding, ...]:
     """Every grid over the rate at two sizes or two lengths; with the batch it is a joint grid."""
-    grids = (grid for grid in rate_grids(records) if BATCH not in grid.axes)
-    return tuple(found for grid in grids if (found := _read(records, grid)) is not None)
+    return _found(records, TransferFinding)
 
 
-def _read(records: Records, grid: GridExperiment) -> TransferFinding | None:
-    """None while no variant has two places with three rates."""
+def weight_decays(records: Records) -> tuple[TransferFinding, ...]:
+    """Every grid over weight decay at two sizes or two lengths."""
+    return _found(records, WeightDecayFinding)
+
+
+def _found(records: Records, kind: type[TransferFinding]) -> tuple[TransferFinding, ...]:
+    grids = (grid for grid in rate_grids(records, kind.setting) if BATCH not in grid.axes)
+    return tuple(found for grid in grids if (found := _read(records, grid, kind)) is not None)
+
+
+def _read(
+    records: Records, grid: GridExperiment, kind: type[TransferFinding]
+) -> TransferFinding | None:
+    """None while no variant has two places with three values."""
     runs = records.of(grid.name, decayed=False)
     if not runs:
         return None
     along = "tokens" if len(grid.horizons) > 1 else growing(runs)
-    others = [axis for axis in grid.axes if axis not in (RATE, SIZE)]
+    others = [axis for axis in grid.axes if axis not in (kind.setting, SIZE)]
     if along == "tokens":
         others.append(SIZE)
-    found, refused = read_variants(records, variants(grid, runs, others), along=along)
+    found, refused = read_variants(
+        records, variants(grid, runs, others), along=along, setting=kind.setting
+    )
     if not found:
         return None
-    return TransferFinding(
+    return kind(
         experiment=grid.name,
         along=along,
         variants=found,

@@ -12,7 +12,7 @@ from windtunnel.findings.coordcheck import coordinates
 from windtunnel.findings.dynamics import training_dynamics
 from windtunnel.findings.lr_batch import joints
 from windtunnel.findings.lr_sensitivity import sensitivities
-from windtunnel.findings.lr_transfer import transfers
+from windtunnel.findings.lr_transfer import transfers, weight_decays
 from windtunnel.findings.mixture import mixture_laws
 from windtunnel.findings.overtraining import overtraining_pairs
 from windtunnel.findings.ranking import rankings
@@ -35,6 +35,7 @@ READERS: tuple[Callable[[Records], tuple[Finding, ...]], ...] = (
     adaptations,
     mixture_laws,
     overtraining_pairs,
+    weight_decays,
 )
 """Each looks for experiments of its kind, recognised by their axes, and may find none."""
 

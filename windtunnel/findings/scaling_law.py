@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import Any, ClassVar, NamedTuple
 
 from windtunnel.config import Duration
-from windtunnel.config.study import ScalingExperiment
+from windtunnel.config.study import LadderExperiment
 from windtunnel.errors import Diagnostic, FitError
 from windtunnel.findings.base import LEVEL, Finding, Quantity, coefficient, with_ends
 from windtunnel.findings.records import Records
@@ -298,12 +298,12 @@ def data_model_laws(records: Records) -> tuple[DataModelLaw, ...]:
     found = (
         _data_model_law(records, experiment)
         for experiment in records.config.experiments
-        if isinstance(experiment, ScalingExperiment)
+        if isinstance(experiment, LadderExperiment)
     )
     return tuple(law for law in found if law is not None)
 
 
-def _data_model_law(records: Records, experiment: ScalingExperiment) -> DataModelLaw | None:
+def _data_model_law(records: Records, experiment: LadderExperiment) -> DataModelLaw | None:
     runs = records.of(experiment.name)
     refused: list[tuple[str, FitError]] = []
 

@@ -127,7 +127,7 @@ def ends_of(records: Records, grids: list[GridExperiment], runs: Iterable[Run]) 
     A share is the configured one: whole updates make it a little longer or shorter.
     """
     usual = records.config.schedule
-    configured = {float(x) for grid in grids for x in grid.axes.get("schedule.decay_fraction", ())}
+    configured = {float(x) for grid in grids for x in grid.listed("schedule.decay_fraction")}
     configured.add(usual.decay_share)
     for run in law_runs(runs):
         assert run.loss is not None

@@ -12,7 +12,7 @@ from typing import Any
 from windtunnel.config import Branch
 from windtunnel.config.load import resolved_text
 from windtunnel.config.segment import rows_at
-from windtunnel.config.study import GridExperiment, ScalingExperiment
+from windtunnel.config.study import ForecastExperiment, GridExperiment, LadderExperiment
 from windtunnel.config.yaml import EXTENDS
 from windtunnel.errors import Diagnostic, FitError
 from windtunnel.findings import findings_of, records_of
@@ -33,6 +33,7 @@ from windtunnel.report.inputs import (
     State,
     ValidationFacts,
 )
+from windtunnel.report.track_record import past_forecasts
 from windtunnel.runs.budget.cost import cost_of
 from windtunnel.runs.curves import read_curve
 from windtunnel.runs.forecast import as_table, law_inputs, law_runs, read_forecasts
@@ -112,7 +113,7 @@ def read_grids(study_context: StudyContext, runs: Sequence[Run]) -> tuple[Grid, 
             cells=tuple(sorted(_cells(study_context, experiment, by_id), key=_by_size)),
         )
         for experiment in study_context.config.experiments
-        if isinstance(experiment, GridExperiment)
+        if isinstance(experiment, GridExperiment) and experiment.name not in study_context.waiting
     )
 
 
@@ -125,10 +126,11 @@ def _cells(
     study_context: StudyContext, grid: GridExperiment, runs: Mapping[str, Run]
 ) -> Iterator[GridCell]:
     """Cells of a grid. Each combination is planned alone: only the planner knows its ids."""
-    for values, horizon in product(product(*grid.axes.values()), grid.horizons):
+    for values, horizon in product(product(*map(grid.listed, grid.axes)), grid.horizons):
         axes = dict(zip(grid.axes, values, strict=True))
         one = grid.replace(axes={axis: (v,) for axis, v in axes.items()}, horizons=(horizon,))
-        alone = replace(study_context, config=study_context.config.replace(experiments=(one,)))
+        config = study_context.config.model_copy(update={"experiments": (one,)})
+        alone = replace(study_context, config=config, waiting=frozenset())
         branches: dict[str, list[PlannedSegment]] = {}
         for branch in make_plan(alone).branches:
             branches.setdefault(branch.segment.model.size, []).append(branch)
@@ -193,12 +195,16 @@ def collect(study: Study) -> ReportInputs:
         laws=tuple(
             _law(config.study, experiment.name, runs)
             for experiment in config.experiments
-            if isinstance(experiment, ScalingExperiment)
+            if isinstance(experiment, LadderExperiment)
         ),
         grids=read_grids(study.study_context, runs),
         searches=read_searches(study),
         findings=findings_of(records_of(study)),
         forecasts=read_forecasts(study.folder),
+        ladders=frozenset(
+            each.name for each in config.experiments if isinstance(each, ForecastExperiment)
+        ),
+        past_forecasts=past_forecasts(store),
         handoffs=tuple(read_handoffs(study.folder)[-MOST_HANDOFFS:]),
         held_out=tuple(planned.id for planned in plan.branches if planned.held_out),
         planned=cost_of(study.expected),

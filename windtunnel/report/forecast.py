@@ -1,6 +1,6 @@
 """Scores of a forecast: errors, intervals, and the baselines that it had to beat."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,8 @@ class ForecastScores:
     """A forecast and its scores.
 
     Attributes:
+        experiment: whose runs are held out; None where nothing tells.
+        largest: the most `params` and `tokens` of the fitted runs, where known.
         sigma: seed noise of ln loss as known when the forecast was made.
         earlier: how many forecasts were written before this one.
         blind_earlier: how many of those were written before a held-out trunk had finished.
@@ -58,6 +60,8 @@ class ForecastScores:
         problem: why there is no comparison, where it was refused.
     """
 
+    experiment: str | None
+    largest: Mapping[str, float]
     written: float
     rows: int
     inputs: str
@@ -93,13 +97,24 @@ class ForecastScores:
 
 def forecast_scores(
     forecasts: Sequence[dict[str, Any]], runs: Sequence[Run]
-) -> ForecastScores | None:
-    """Scores of a forecast against the measured runs; None where none was written.
+) -> tuple[ForecastScores, ...]:
+    """Scores of every experiment's forecast against the measured runs, in the order of writing.
 
-    Shown is the newest that was written before its held-out size was trained, else the newest.
+    Shown is the newest that was written before its held-out runs were trained, else the newest.
     """
-    if not forecasts:
-        return None
+    by_experiment: dict[str | None, list[dict[str, Any]]] = {}
+    experiments = {run.segment: run.experiments[0] for run in runs if run.experiments}
+    for each in forecasts:
+        of_points = (experiments.get(point["segment"]) for point in each["points"])
+        name = each.get("experiment") or next(filter(None, of_points), None)
+        by_experiment.setdefault(name, []).append(each)
+    return tuple(_scores(name, written, runs) for name, written in by_experiment.items())
+
+
+def _scores(
+    experiment: str | None, forecasts: Sequence[dict[str, Any]], runs: Sequence[Run]
+) -> ForecastScores:
+    """Scores of one experiment's forecasts, oldest first."""
     blind = [each for each in forecasts if not each["held_out_trained_before"]]
     shown = blind[-1] if blind else forecasts[-1]
     others = [each for each in forecasts if each is not shown]
@@ -116,6 +131,8 @@ def forecast_scores(
         except FitError as refused:
             problem = refused
     return ForecastScores(
+        experiment=experiment,
+        largest=_largest(shown),
         written=shown["written"],
         rows=shown["rows"],
         inputs=shown["inputs"],
@@ -128,6 +145,15 @@ def forecast_scores(
         comparison=comparison,
         problem=problem,
     )
+
+
+def _largest(forecast: Mapping[str, Any]) -> dict[str, float]:
+    """The most params and tokens of the fitted runs; empty where the forecast does not tell."""
+    domain = forecast.get("fit", {}).get("domain", {})
+    found: dict[str, float] = forecast.get("largest") or {
+        name: ends[1] for name, ends in domain.items() if name in {"params", "tokens"}
+    }
+    return found
 
 
 def _points(points: list[dict[str, Any]], measured: dict[str, float]) -> tuple[HeldOutPoint, ...]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from windtunnel.errors import Diagnostic, FitError
 from windtunnel.findings import Finding
 from windtunnel.laws import Fit, Table
+from windtunnel.report.track_record import PastForecast
 from windtunnel.runs.budget.cost import Cost
 from windtunnel.runs.curves import Curve
 from windtunnel.runs.run import Run
@@ -167,6 +168,10 @@ class ReportInputs:
     searches: tuple[Search, ...]
     findings: tuple[Finding, ...]
     forecasts: list[dict[str, Any]]
+    ladders: frozenset[str]
+    """Names of the experiments that forecast a target beyond a ladder."""
+    past_forecasts: tuple[PastForecast, ...]
+    """Of every study of the store."""
     handoffs: tuple[dict[str, Any], ...]
     held_out: tuple[str, ...]
     """Ids of the branches that wait for the forecast."""

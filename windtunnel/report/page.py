@@ -31,9 +31,10 @@ from windtunnel.report.figures.style import (
     size_colour,
     size_variables,
 )
-from windtunnel.report.forecast import forecast_scores
+from windtunnel.report.forecast import ForecastScores, forecast_scores
 from windtunnel.report.formatting import NONE
 from windtunnel.report.inputs import ReportInputs, ScalingLaw, Search, State
+from windtunnel.report.track_record import Distance, PastForecast, by_distance
 from windtunnel.runs.files import write_whole
 from windtunnel.runs.run import Run
 from windtunnel.runs.search.noise import LEVEL
@@ -302,7 +303,6 @@ def write_report(study: Study, out: Path | None = None) -> Path:
 
 def render(inputs: ReportInputs) -> str:
     """The page as one string that loads nothing from anywhere."""
-    found = forecast_scores(inputs.forecasts, inputs.runs)
     draw = _painter(inputs)
     laws = tuple(_view(inputs, law, draw) for law in inputs.laws)
     return (
@@ -312,8 +312,11 @@ def render(inputs: ReportInputs) -> str:
             inputs=inputs,
             laws=laws,
             formulas=FORMULAS,
-            scores=found,
-            forecast_figure=draw(forecast(found)) if found is not None and found.points else None,
+            forecasts=[
+                _forecast_view(inputs, scores, draw)
+                for scores in forecast_scores(inputs.forecasts, inputs.runs)
+            ],
+            track_record=_track_record(inputs.past_forecasts),
             curves_figure=draw(curves(inputs)),
             most_trunks=MOST_TRUNKS,
             many_trunks=_has_many_trunks(inputs),
@@ -334,6 +337,28 @@ def render(inputs: ReportInputs) -> str:
             dark=size_variables(len(inputs.sizes), RAMP_DARK),
         )
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastView:
+    """One forecast as the page shows it."""
+
+    scores: ForecastScores
+    figure: Picture | None
+    on_ladder: bool
+
+
+def _forecast_view(inputs: ReportInputs, scores: ForecastScores, draw: Painter) -> ForecastView:
+    figure = draw(forecast(scores), scores.experiment or "") if scores.points else None
+    return ForecastView(scores=scores, figure=figure, on_ladder=scores.experiment in inputs.ladders)
+
+
+def _track_record(
+    forecasts: Sequence[PastForecast],
+) -> list[tuple[str, tuple[Distance, ...]]]:
+    """The forecasts that were written first, by distance in params and in tokens."""
+    blind = [each for each in forecasts if each.blind]
+    return [(along, by_distance(blind, along)) for along in ("params", "tokens")] if blind else []
 
 
 def _view(inputs: ReportInputs, law: ScalingLaw, draw: Painter) -> LawView:

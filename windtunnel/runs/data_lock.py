@@ -78,6 +78,16 @@ def open_locked(store: Store, lock: dict[str, Any], lock_file: Path) -> Dataset:
         DataError: The dataset is missing, damaged, or not the locked one.
     """
     folder = store.root / lock["dataset"]
+    with boundary(folder, "correct its permissions, or repair the disk"):
+        is_there = (folder / "manifest.json").exists()
+    if not is_there:
+        raise DataError(
+            "missing-file",
+            f"{folder}: no prepared data here, and {lock_file} names it; `windtunnel sweep` "
+            "prepares it again from the sources; or put back a copy of the lock",
+            path=folder,
+            file=lock_file,
+        )
     dataset = Dataset.open(folder)
     if dataset.fingerprint != lock["stream"]:
         raise DataError(

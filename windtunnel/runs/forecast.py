@@ -15,7 +15,7 @@ import numpy as np
 from windtunnel.errors import FitError
 from windtunnel.laws import Fit, Table, compute_line, fit, nearest_size
 from windtunnel.runs.files import append_line, read_lines
-from windtunnel.runs.plan import Plan
+from windtunnel.runs.plan import Plan, PlannedSegment
 from windtunnel.runs.run import Run
 from windtunnel.runs.schemas import FORECAST
 from windtunnel.runs.store import Store
@@ -53,24 +53,40 @@ def as_table(runs: Sequence[Run], *, filters: tuple[str, ...] = ()) -> Table:
     )
 
 
-def write_forecast(
+def write_forecasts(
     folder: Path, store: Store, plan: Plan, runs: Sequence[Run]
-) -> dict[str, Any] | None:
-    """Fit what is not held out, forecast what is, append; the forecast, or None without hold-out.
-
-    Only runs of the experiments that hold something out are fitted: a grid's and a search's have
-    other recipes.
+) -> tuple[tuple[dict[str, Any], ...], dict[str, str]]:
+    """Forecast what each experiment holds out, and append; the forecasts, and why others have none.
 
     The same inputs give the same forecast, which is then written only once.
+    """
+    experiments: dict[str, list[PlannedSegment]] = {}
+    for planned in plan.branches:
+        if planned.held_out:
+            for label in planned.labels:
+                experiments.setdefault(label.experiment, []).append(planned)
+    found, problems = [], {}
+    for experiment, held_out in experiments.items():
+        try:
+            found.append(_written(folder, store, experiment, held_out, runs))
+        except FitError as problem:
+            problems[experiment] = str(problem)
+    return tuple(found), problems
+
+
+def _written(
+    folder: Path,
+    store: Store,
+    experiment: str,
+    held_out: Sequence[PlannedSegment],
+    runs: Sequence[Run],
+) -> dict[str, Any]:
+    """The forecast of one experiment's held-out runs by its other runs, appended if it is new.
 
     Raises:
         FitError: The runs cannot carry the law.
     """
-    held_out = [planned for planned in plan.branches if planned.held_out]
-    if not held_out:
-        return None
-    experiments = {label.experiment for p in held_out for label in p.labels if label.held_out}
-    fitted = [run for run in law_runs(runs) if run.is_of(*experiments) and not run.held_out]
+    fitted = [run for run in law_runs(runs) if run.is_of(experiment) and not run.held_out]
     fingerprint = inputs_fingerprint(fitted)
     for known in read_forecasts(folder):
         same_points = {p["segment"] for p in known["points"]} == {p.id for p in held_out}
@@ -87,8 +103,10 @@ def write_forecast(
     seen = [p.id for p in held_out if store.segment(p.segment.root.id).curve.exists()]
     forecast = {
         "written": time.time(),
+        "experiment": experiment,
         "inputs": fingerprint,
         "rows": len(fitted),
+        "largest": {name: law.domain[name][1] for name in ("params", "tokens")},
         "held_out_trained_before": bool(seen),
         "sigma": law.sigma_seed or float(np.hypot(law.sigma_trunk, law.sigma_branch)),
         "level": law.level,

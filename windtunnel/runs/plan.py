@@ -27,7 +27,7 @@ FEWEST_STAGE_STEPS = 20
 """A stage with fewer updates gets a warning (assumed: a rate needs some updates to show)."""
 
 FEWEST_SIZES = 3
-"""Fewest distinct sizes that give L(N, D) a size term."""
+"""Fewest distinct sizes, and lengths in tokens, that give L(N, D) its two terms."""
 
 
 def _as_warning(value: object) -> Diagnostic:
@@ -294,20 +294,33 @@ def _short_horizons(
 
 
 def _without_forecast(points: Iterable[RunPoint | VariantPoint]) -> Iterator[Diagnostic]:
-    """A warning for each experiment with too few sizes to forecast its held-out one."""
-    sizes: dict[str, set[tuple[bool, int]]] = {}
+    """A warning for each experiment with too few runs to forecast those that it holds out."""
+    by_experiment: dict[str, list[RunPoint | VariantPoint]] = {}
     for point in points:
-        sizes.setdefault(point.experiment, set()).add((point.held_out, point.trunk.model.params))
-    for experiment, pairs in sizes.items():
-        fitted = sum(not held_out for held_out, _ in pairs)
-        if any(held_out for held_out, _ in pairs) and fitted < FEWEST_SIZES:
+        by_experiment.setdefault(point.experiment, []).append(point)
+    for experiment, found in by_experiment.items():
+        fitted = [point for point in found if not point.held_out]
+        if len(fitted) == len(found):
+            continue
+        sizes = len({point.trunk.model.params for point in fitted})
+        lengths = len({tokens_at(point.branch, point.branch.end) for point in fitted})
+        if sizes < FEWEST_SIZES:
             yield Diagnostic(
                 "no-forecast",
-                f"experiment {experiment!r} holds out its largest size, and the {fitted} others "
+                f"experiment {experiment!r} holds out its largest size, and the {sizes} others "
                 f"are too few for a forecast, which needs {FEWEST_SIZES}: add sizes, or set "
                 "hold_out: none",
                 experiment=experiment,
-                sizes=fitted,
+                sizes=sizes,
+                needed=FEWEST_SIZES,
+            )
+        elif lengths < FEWEST_SIZES:
+            yield Diagnostic(
+                "no-forecast",
+                f"experiment {experiment!r}: the runs to forecast from have {lengths} lengths in "
+                f"tokens, and a forecast needs {FEWEST_SIZES}: add horizons",
+                experiment=experiment,
+                lengths=lengths,
                 needed=FEWEST_SIZES,
             )
 

@@ -20,7 +20,7 @@ from windtunnel.config.axes import is_whole, varied
 from windtunnel.config.branch import BranchExperiment
 from windtunnel.config.errors import first_refusal, reason
 from windtunnel.config.search import Range, SearchExperiment
-from windtunnel.config.study import GridExperiment, ScalingExperiment
+from windtunnel.config.study import ForecastExperiment, GridExperiment, ScalingExperiment
 from windtunnel.config.units import Misfit, Size
 from windtunnel.errors import ConfigError, DataError
 from windtunnel.mup import Role
@@ -71,7 +71,7 @@ class Space:
         Raises:
             ValueError: The values do not fit together.
         """
-        study_context = self.study_context
+        study_context = self.study_context.of(self.experiment)
         fields = {axis: value for axis, value in values.items() if axis != "size"}
         family, recipe, schedule = varied(study_context.config, fields)
         size = Size.parse(values.get("size", size))
@@ -123,7 +123,7 @@ def space_of(study_context: StudyContext, experiment: GridExperiment | SearchExp
         return Space(
             study_context=study_context,
             experiment=experiment,
-            options=dict(experiment.axes),
+            options={axis: experiment.listed(axis) for axis in experiment.axes},
             sizes=experiment.sizes_named or study_context.config.model.sizes,
             horizons=experiment.horizons,
         )
@@ -171,7 +171,8 @@ def misfit_of(study_context: StudyContext, number: int) -> Misfit | None:
     experiment = study_context.config.experiments[number]
     if isinstance(experiment, GridExperiment | SearchExperiment):
         return space_misfit(space_of(study_context, experiment), number)
-    alone = replace(study_context, config=study_context.config.replace(experiments=(experiment,)))
+    others = {each.name for each in study_context.config.experiments} - {experiment.name}
+    alone = replace(study_context, waiting=frozenset(others))
     place: Place = ("experiments", number)
     try:
         for point in points_of(alone, {}):
@@ -293,7 +294,7 @@ def _refusal(point: RunPoint | VariantPoint) -> Exception | None:
 
 
 def _place(
-    experiment: ScalingExperiment | BranchExperiment,
+    experiment: ScalingExperiment | BranchExperiment | ForecastExperiment,
     point: RunPoint | VariantPoint,
     refused: Exception,
 ) -> Place:
@@ -302,6 +303,9 @@ def _place(
         if point.horizon in experiment.horizons:
             return ("horizons", experiment.horizons.index(point.horizon))
         return ("extra_horizons",)
+    if isinstance(experiment, ForecastExperiment):
+        within, of = (("target",), experiment.target) if point.held_out else ((), experiment)
+        return (*within, "horizons", of.horizons.index(point.horizon))
     assert isinstance(point, VariantPoint)
     if isinstance(refused, ForkError):
         return ("forks", experiment.forks.index(point.fork))
@@ -413,7 +417,7 @@ def _rates(point: RunPoint) -> tuple[float, ...]:
 
 def _why(space: Space, axis: str) -> str:
     """The reason why an axis has no effect, if known."""
-    study = space.study_context.config
+    study = space.study_context.of(space.experiment).config
     recipe, sizes = study.recipe, space.sizes
     match axis:
         case "model.width_per_layer" if all(size.depth for size in sizes):

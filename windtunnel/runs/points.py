@@ -1,7 +1,7 @@
 """Points: every (model, recipe, schedule, seed, horizon) in a study's experiments."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from typing import Any, ClassVar
@@ -18,9 +18,17 @@ from windtunnel.config import (
 )
 from windtunnel.config.axes import varied
 from windtunnel.config.branch import BranchExperiment
+from windtunnel.config.own_values import own_values, source_of, took
 from windtunnel.config.search import SearchExperiment
 from windtunnel.config.segment import hold_of
-from windtunnel.config.study import GridExperiment, ScalingExperiment, ScheduleConfig
+from windtunnel.config.settled import carries
+from windtunnel.config.study import (
+    Experiment,
+    ForecastExperiment,
+    GridExperiment,
+    ScalingExperiment,
+    ScheduleConfig,
+)
 from windtunnel.config.units import Size, Strict
 from windtunnel.data import Dataset
 from windtunnel.data.stream import row_counts
@@ -28,6 +36,7 @@ from windtunnel.errors import ConfigError
 from windtunnel.runs.search.trial_log import SuggestedTrial, TrialLog
 from windtunnel.runs.variant import HOW_TO_DECAY, RateError, VariantPoint
 from windtunnel.schedule import Decay
+from windtunnel.transfer import Place, factors
 
 FEWEST_STEPS = 100
 """A shorter horizon is mostly warmup and noise, and is refused (design decision 13)."""
@@ -37,8 +46,14 @@ FEWEST_STEPS = 100
 class StudyContext:
     """Configuration and token stream, which all points of a study share.
 
-    `stream` is the fingerprint of the stream and `vocab_size` its vocabulary. `dataset` is None
-    while nothing is prepared. `sets` has the fingerprints of the validation sets by name.
+    Attributes:
+        config: settled as far as results are known.
+        vocab_size: of the stream.
+        stream: its fingerprint.
+        dataset: None while nothing is prepared.
+        sets: fingerprints of the validation sets by name.
+        waiting: experiments that have no points yet, because they wait for others.
+        tuned: where the recipe was tuned; None where no rule carries it to other places.
     """
 
     config: StudyConfig
@@ -46,6 +61,58 @@ class StudyContext:
     stream: str
     dataset: Dataset | None = None
     sets: Mapping[str, str] = field(default_factory=dict)
+    waiting: frozenset[str] = frozenset()
+    tuned: Place | None = None
+
+    def of(self, experiment: Experiment) -> "StudyContext":
+        """The context of one experiment, with the recipe and the schedule of its own."""
+        recipe, schedule = own_values(self.config, experiment)
+        config = self.config.model_copy(update={"recipe": recipe, "schedule": schedule})
+        return replace(self, config=config, tuned=self._tuned(experiment))
+
+    def _tuned(self, experiment: Experiment) -> Place | None:
+        """Where the recipe of an experiment was tuned, before the fields of its own."""
+        if not (carries(experiment) and self.config.transfer.chosen):
+            return None
+        batch = (took(experiment) or {}).get("recipe.batch_tokens", self.config.recipe.batch_tokens)
+        source, tuned = source_of(experiment), self.config.transfer.tuned
+        if source is not None:
+            search = next(each for each in self.config.experiments if each.name == source)
+            assert isinstance(search, SearchExperiment)
+            model = self.model(search_size(self, search))
+            steps = search.horizon.steps(params=model.params, batch_tokens=batch)
+            tokens = float(steps * batch)
+        else:
+            assert tuned is not None  # checked with the study
+            model, tokens = self.model(tuned.size), tuned.tokens
+        return Place(
+            batch_tokens=batch, tokens=tokens, depth=model.depth, params=float(model.params)
+        )
+
+    def model(self, size: Size) -> ModelSpec:
+        """The model of one size."""
+        return self.config.model.spec(size, vocab_size=self.vocab_size)
+
+    def recipe_for(self, model: ModelSpec, horizon: Duration) -> Recipe:
+        """The recipe of a run of `model` to `horizon`: carried there by the study's rules."""
+        recipe = self.config.recipe
+        if self.tuned is None:
+            return recipe
+        batch = recipe.batch_tokens
+        steps = horizon.steps(params=model.params, batch_tokens=batch)
+        place = Place(
+            batch_tokens=batch,
+            tokens=float(steps * batch),
+            depth=model.depth,
+            params=float(model.params),
+        )
+        carried = factors(self.config.transfer.rules(), place, self.tuned).carried(
+            lr=recipe.lr,
+            weight_decay=recipe.weight_decay,
+            eps=recipe.eps,
+            beta2=recipe.beta2,
+        )
+        return recipe.replace(**carried)
 
     def mixed(self, weights: Mapping[str, float]) -> DataChange:
         """The change to another mixture of the sources, or back to the trunks' own."""
@@ -168,9 +235,13 @@ def points_of(
 ) -> Iterator[RunPoint | VariantPoint]:
     """All points of a study; `suggested` holds the trials of its searches by experiment."""
     for experiment in study_context.config.experiments:
+        if experiment.name in study_context.waiting:
+            continue
         match experiment:
             case ScalingExperiment():
                 yield from _scaling(study_context, experiment)
+            case ForecastExperiment():
+                yield from _forecast(study_context, experiment)
             case GridExperiment():
                 yield from _grid(study_context, experiment)
             case BranchExperiment():
@@ -206,6 +277,7 @@ def trial_points(
     horizons: tuple[Duration, ...],
 ) -> Iterator[RunPoint]:
     """The points of one trial of a search: by seed, then by horizon."""
+    study_context = study_context.of(experiment)
     family, recipe, schedule = varied(study_context.config, values)
     model = family.spec(search_size(study_context, experiment), vocab_size=study_context.vocab_size)
     for seed in seeds:
@@ -231,28 +303,57 @@ def trial_horizons(experiment: SearchExperiment) -> tuple[Duration, ...]:
 
 
 def _scaling(study_context: StudyContext, experiment: ScalingExperiment) -> Iterator[RunPoint]:
-    study = study_context.config
-    sizes = experiment.sizes or study.model.sizes
-    models = [study.model.spec(size, vocab_size=study_context.vocab_size) for size in sizes]
-    largest = max(model.params for model in models)
-    for size, model in zip(sizes, models, strict=True):
+    study_context = study_context.of(experiment)
+    sizes = experiment.sizes or study_context.config.model.sizes
+    largest = max(study_context.model(size).params for size in sizes)
+    for size in sizes:
         horizons = (*experiment.horizons, *experiment.extra_horizons.get(str(size), ()))
+        held_out = experiment.hold_out == "largest" and study_context.model(size).params == largest
         for seed in experiment.seeds:
-            trunk = study_context.trunk(model, study.recipe, seed)
-            for horizon in horizons:
-                yield RunPoint(
-                    trunk=trunk,
-                    schedule=study.schedule,
-                    horizon=horizon,
-                    experiment=experiment.name,
-                    held_out=experiment.hold_out == "largest" and model.params == largest,
-                )
+            yield from _run(study_context, experiment.name, size, horizons, seed, held_out=held_out)
+
+
+def _forecast(study_context: StudyContext, experiment: ForecastExperiment) -> Iterator[RunPoint]:
+    study_context, target = study_context.of(experiment), experiment.target
+    for size, seed in product(experiment.sizes, experiment.seeds):
+        yield from _run(
+            study_context, experiment.name, size, experiment.horizons, seed, held_out=False
+        )
+    for seed in target.seeds:
+        yield from _run(
+            study_context, experiment.name, target.size, target.horizons, seed, held_out=True
+        )
+
+
+def _run(
+    study_context: StudyContext,
+    experiment: str,
+    size: Size,
+    horizons: Iterable[Duration],
+    seed: int,
+    *,
+    held_out: bool,
+) -> Iterator[RunPoint]:
+    """The horizons of one size and seed; one trunk, or one for each rate."""
+    model = study_context.model(size)
+    trunks: dict[Recipe, Trunk] = {}
+    for horizon in horizons:
+        recipe = study_context.recipe_for(model, horizon)
+        if recipe not in trunks:
+            trunks[recipe] = study_context.trunk(model, recipe, seed)
+        yield RunPoint(
+            trunk=trunks[recipe],
+            schedule=study_context.config.schedule,
+            horizon=horizon,
+            experiment=experiment,
+            held_out=held_out,
+        )
 
 
 def _grid(study_context: StudyContext, experiment: GridExperiment) -> Iterator[RunPoint]:
-    axes = dict(experiment.axes)
+    study_context = study_context.of(experiment)
+    axes = {axis: experiment.listed(axis) for axis in experiment.axes if axis != "size"}
     sizes = experiment.sizes_named or study_context.config.model.sizes
-    axes.pop("size", None)
     for values in product(*axes.values()):
         family, recipe, schedule = varied(
             study_context.config, dict(zip(axes, values, strict=True))
@@ -268,6 +369,7 @@ def _grid(study_context: StudyContext, experiment: GridExperiment) -> Iterator[R
 
 
 def _branch(study_context: StudyContext, experiment: BranchExperiment) -> Iterator[VariantPoint]:
+    study_context = study_context.of(experiment)
     study, variants = study_context.config, experiment.all_variants
     for size in experiment.sizes or study.model.sizes:
         model = study.model.spec(size, vocab_size=study_context.vocab_size)

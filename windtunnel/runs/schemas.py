@@ -178,10 +178,12 @@ class ForecastPoint(TypedDict):
 
 @with_config(OPEN)
 class ForecastLine(TypedDict):
-    """A line of forecasts.jsonl."""
+    """A line of forecasts.jsonl; lines of before have no `experiment` and no `largest`."""
 
     written: Number
+    experiment: NotRequired[str]
     inputs: str
+    largest: NotRequired[dict[str, Number]]
     rows: Count
     held_out_trained_before: bool
     sigma: Seconds | None

@@ -4,7 +4,7 @@ A plan that cannot be made is an error at its own line of the study file.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, product
 from pathlib import Path
@@ -16,6 +16,7 @@ from windtunnel.config.errors import reason
 from windtunnel.config.load import place_named, place_of
 from windtunnel.config.search import SearchExperiment
 from windtunnel.config.segment import rows_at
+from windtunnel.config.settled import waits_for
 from windtunnel.config.study import GridExperiment
 from windtunnel.config.units import Misfit
 from windtunnel.data import (
@@ -57,6 +58,7 @@ from windtunnel.runs.search.projection import projected_trials, trial_count
 from windtunnel.runs.search.trial_log import TrialLog, read_suggested
 from windtunnel.runs.store import Store
 from windtunnel.runs.streams import Streams
+from windtunnel.runs.taken import Taken, read_taken, write_taken
 
 UNPREPARED = "unprepared"
 """Placeholder for the stream's fingerprint in a plan made before the data; its ids are not real."""
@@ -66,10 +68,18 @@ UNPREPARED = "unprepared"
 class Study:
     """A checked study file with its store, its prepared data and its plan.
 
-    `plan` holds the trials that searches have suggested; `expected_plan` also the projected ones.
+    Attributes:
+        written: as the file has it.
+        config: settled as far as results are known.
+        plan: with the trials that searches have suggested, without experiments that wait.
+        expected_plan: with the projected trials too, and with experiments that wait at the study's
+            own recipe.
+        taken: what experiments have taken from earlier ones.
+        waits_for: experiments that wait, each with those whose results it lacks.
     """
 
     file: Path
+    written: StudyConfig
     config: StudyConfig
     store: Store
     dataset: Dataset | None
@@ -77,6 +87,8 @@ class Study:
     study_context: StudyContext
     plan: Plan
     expected_plan: Plan
+    taken: Taken = field(default_factory=Taken)
+    waits_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -219,9 +231,11 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
             context of some segment.
         StoreError: The store cannot be written.
     """
-    config = load_study(file)
-    store = Store(place_named(config.store, file, "store"))
+    written = load_study(file)
+    store = Store(place_named(written.store, file, "store"))
     store.check_format()
+    taken = read_taken(store.study(written.study)).of(written)
+    config = taken.settle(written)
     lock_file = store.study(config.study) / "data.json"
     lock = read_json(lock_file, DATA_LOCK)
     section = locked_section(config)
@@ -260,27 +274,62 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
         if dataset
         else {},
     )
-    searches = [each for each in config.experiments if isinstance(each, SearchExperiment)]
-    suggested = {each.name: read_suggested(store.study(config.study), each) for each in searches}
-    expected = {
-        each.name: projected_trials(config, each, suggested[each.name]) for each in searches
-    }
-    plan = plan_of(file, study_context, suggested)
-    study = Study(
-        file=file,
-        config=config,
-        store=store,
-        dataset=dataset,
-        extra_validation=extra,
-        study_context=study_context,
-        plan=plan,
-        expected_plan=plan_of(file, study_context, expected) if searches else plan,
-    )
+    study = _planned(file, written, store, study_context, taken, extra=extra)
     for validation, context in product(study.validation, study.contexts):
         validation.check(context)
     if prepared:
-        cut_broken_curves(store, plan.segments)
+        cut_broken_curves(store, study.plan.segments)
     return study
+
+
+def _planned(
+    file: Path,
+    written: StudyConfig,
+    store: Store,
+    study_context: StudyContext,
+    taken: Taken,
+    *,
+    extra: tuple[ValidationSet, ...],
+) -> Study:
+    """The study with the plan of everything that is known, and the expected one."""
+    config, waits = study_context.config, waits_for(study_context.config)
+    study_context = replace(study_context, waiting=frozenset(waits))
+    searches = [each for each in config.experiments if isinstance(each, SearchExperiment)]
+    suggested = {each.name: read_suggested(store.study(config.study), each) for each in searches}
+    plan = expected_plan = plan_of(file, study_context, suggested)
+    if searches or waits:
+        projected = {
+            each.name: projected_trials(config, each, suggested[each.name]) for each in searches
+        }
+        everything = replace(study_context, waiting=frozenset())
+        expected_plan = plan_of(file, everything, projected)
+    return Study(
+        file=file,
+        written=written,
+        config=config,
+        store=store,
+        dataset=study_context.dataset,
+        extra_validation=extra,
+        study_context=study_context,
+        plan=plan,
+        expected_plan=expected_plan,
+        taken=taken,
+        waits_for=waits,
+    )
+
+
+def with_taken(study: Study, taken: Taken) -> Study:
+    """The study after experiments have taken their values, with the plan that follows.
+
+    Raises:
+        ConfigError: As of `plan_of`.
+        StoreError: The values cannot be written.
+    """
+    write_taken(study.folder, taken)
+    context = replace(study.study_context, config=taken.settle(study.written))
+    return _planned(
+        study.file, study.written, study.store, context, taken, extra=study.extra_validation
+    )
 
 
 def _other_data(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from windtunnel.findings.lr_batch import RULES, JointFinding, StepLaw
-from windtunnel.findings.lr_curves import LRCurve, LRCurves
+from windtunnel.findings.lr_curves import RATE, LRCurve, LRCurves
 from windtunnel.findings.lr_sensitivity import SensitivityFinding
 from windtunnel.findings.lr_transfer import TransferFinding
 from windtunnel.report.figures.drawing import Drawing
@@ -228,7 +228,13 @@ def views(finding: TransferFinding) -> tuple[View, ...]:
     ]
     moved = any(scale != 1 for each in scales for _, scale in each)
     told_apart = len(scales) == 1 or len(set(scales)) > 1
-    return (RAW, RESCALED) if finding.along == "width" and moved and told_apart else (PLAIN,)
+    if finding.along == "width" and moved and told_apart:
+        return RAW, RESCALED
+    return (
+        PLAIN
+        if finding.setting == RATE
+        else View(title=finding.noun.capitalize(), factor=PLAIN.factor),
+    )
 
 
 def variant_colour(style: Style, place: int) -> str:
@@ -266,11 +272,12 @@ def _curves(finding: TransferFinding) -> Drawing:
             log_ticks(axes.xaxis, counted=False, most=5)
             if axes is panels[-1] or grid_place(axes).is_last_col():
                 _name(axes, style, finding, variant)
-        order = ("run", "best rate, 90% interval", "off the top", "diverged")
+        order = ("run", "lowest, 90% interval", "off the top", "diverged")
         style.key(figure, [(key[words], words) for words in order if words in key])
         return figure
 
-    of = "raw and rescaled learning rate" if len(shown) > 1 else "learning rate"
+    noun = "learning rate" if finding.setting == RATE else finding.noun
+    of = f"raw and rescaled {noun}" if len(shown) > 1 else noun
     names = " and ".join(variant.name for variant in finding.variants if variant.name)
     alt = f"Loss over {of} for every {finding.word}" + (f", {names}." if names else ".")
     return Drawing(name=f"{finding.experiment}-lr-curves", alt=alt, draw=draw)
@@ -313,7 +320,7 @@ def _curve(axes: "Axes", style: Style, curve: LRCurve, *, factor: float, colour:
     if np.isfinite(best.low):
         axes.plot(np.array([best.low, best.high]) * factor, [curve.lowest] * 2, color=colour,
                   lw=4.5, alpha=0.45, solid_capstyle="butt", zorder=4)  # fmt: skip
-    (key["best rate, 90% interval"],) = axes.plot(
+    (key["lowest, 90% interval"],) = axes.plot(
         best.value * factor, curve.lowest, "D", ms=6.5, mfc=style.paint.card, mec=colour, mew=2,
         zorder=5,
     )  # fmt: skip
@@ -369,7 +376,7 @@ def _given_up(finding: TransferFinding) -> Drawing:
         style.dress(
             axes,
             x=f"{finding.word.capitalize()}{unit}",
-            y=f"Loss given up by the rate of the {of}{nats}",
+            y=f"Loss given up by the {finding.noun} of the {of}{nats}",
         )
         log_ticks(axes.xaxis, counted=finding.along in {"params", "tokens"}, most=6)
         if finding.along in {"width", "depth"}:
@@ -382,7 +389,7 @@ def _given_up(finding: TransferFinding) -> Drawing:
         style.key(figure, key)
         return figure
 
-    alt = f"Loss above the best of every {finding.word} when it is trained at the first one's rate."
+    alt = f"Loss above the best of every {finding.word} at the {finding.noun} of the first one."
     return Drawing(name=f"{finding.experiment}-given-up", alt=alt, draw=draw)
 
 

@@ -14,7 +14,7 @@ from windtunnel.findings.coordcheck import CoordinateFinding
 from windtunnel.findings.dynamics import TrainingDynamics
 from windtunnel.findings.lr_batch import JointFinding
 from windtunnel.findings.lr_sensitivity import SensitivityFinding
-from windtunnel.findings.lr_transfer import TransferFinding
+from windtunnel.findings.lr_transfer import TransferFinding, WeightDecayFinding
 from windtunnel.findings.mixture import MixtureFinding
 from windtunnel.findings.overtraining import OvertrainingFinding
 from windtunnel.findings.ranking import RankingFinding
@@ -85,6 +85,7 @@ DRAWN: dict[type[Finding], Callable[[Any], list[Drawing]]] = {
     CoordinateFinding: coordcheck.drawings,
     SensitivityFinding: lr.sensitivity_drawings,
     TransferFinding: lr.transfer_drawings,
+    WeightDecayFinding: lr.transfer_drawings,
     JointFinding: lr.lr_batch_drawings,
     DataModelLaw: scaling.scaling_drawings,
     TrainingDynamics: dynamics.drawings,

@@ -1,0 +1,106 @@
+"""Experiments that wait for others: their plan grows once the results they take are there.
+
+An experiment takes a search's winner, or the measured power of a transfer rule. It waits until
+every run of the other experiment has ended. What it takes is written before its first run starts,
+so that the order of arrival does not matter and a killed sweep continues with the same values.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import chain
+
+from windtunnel.config import Branch
+from windtunnel.engine.graph import ENDED, Status
+from windtunnel.errors import FitError
+from windtunnel.runs.plan import PlannedSegment
+from windtunnel.runs.study import Study, with_taken
+from windtunnel.runs.taken import Taken
+
+Take = Callable[[Study, Collection[str]], Taken]
+"""What the experiments of a study have taken, given the names of those that have ended.
+
+Raises a FitError where one of them has ended without an answer.
+"""
+
+LOST = frozenset({Status.FAILED, Status.BLOCKED})
+
+
+class Taking:
+    """The experiments of a study that wait, and for what.
+
+    Args:
+        study: With the plan of everything that does not wait.
+        take: Reads the results.
+        searching: Names of the searches that may still suggest trials.
+    """
+
+    def __init__(self, study: Study, take: Take, searching: Callable[[], Collection[str]]) -> None:
+        self.study, self.problem = study, dict[str, str]()
+        self._take, self._searching = take, searching
+        self._status: dict[str, Status] = {}
+        self._runs: dict[str, set[str]] = {}
+        self.add(study.plan.segments)
+
+    def add(self, segments: Iterable[PlannedSegment]) -> None:
+        """Take in segments of the plan, or those that a search has added."""
+        for planned in segments:
+            if isinstance(planned.segment, Branch):
+                for label in planned.labels:
+                    self._runs.setdefault(label.experiment, set()).add(planned.id)
+
+    def begin(self, statuses: Mapping[str, Status]) -> list[PlannedSegment]:
+        """Segments of experiments whose values are there already, given every status now."""
+        self._status.update(statuses)
+        return self._advance()
+
+    def after(self, planned: PlannedSegment, status: Status) -> list[PlannedSegment]:
+        """Segments to add after a segment has ended."""
+        self._status[planned.id] = status
+        return self._advance() if self.study.waits_for else []
+
+    @property
+    def waiting(self) -> dict[str, str]:
+        """Why each experiment waits, in words."""
+        return {
+            name: self.problem.get(name) or f"waits for {' and '.join(sources)}"
+            for name, sources in self.study.waits_for.items()
+        }
+
+    def _advance(self) -> list[PlannedSegment]:
+        new: dict[str, PlannedSegment] = {}
+        while ready := self._ready():
+            waited = set(self.study.waits_for)
+            try:
+                taken = self._take(self.study, ready)
+            except FitError as missing:
+                self._refuse(ready, str(missing))
+                break
+            if taken == self.study.taken:
+                break  # nobody reads results here
+            self.study = with_taken(self.study, taken)
+            settled = waited - self.study.waits_for.keys()
+            segments = [
+                planned
+                for planned in self.study.plan.segments
+                if any(label.experiment in settled for label in planned.labels)
+            ]
+            self.add(segments)
+            new |= {planned.id: planned for planned in segments}
+        return list(new.values())
+
+    def _ready(self) -> set[str]:
+        """Experiments that others wait for, and whose every run has ended."""
+        if self.problem:
+            return set()
+        wanted = set(chain.from_iterable(self.study.waits_for.values()))
+        searching = set(self._searching())
+        return {
+            name
+            for name in wanted - searching - self.study.waits_for.keys()
+            if (statuses := [self._status.get(i) for i in self._runs.get(name, ())])
+            and all(status in ENDED - LOST for status in statuses)
+        }
+
+    def _refuse(self, ready: set[str], problem: str) -> None:
+        for name, sources in self.study.waits_for.items():
+            if ready & set(sources):
+                self.problem[name] = problem
