@@ -15,7 +15,7 @@ from windtunnel.errors import ConfigError, StoreError, TrackingError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from windtunnel.export.handoff import Estimate, Handoff
+    from windtunnel.export.handoff import Carried, Estimate, Handoff
     from windtunnel.runs.study import Study
 
 RULES = ("none", "sqrt", "measured")
@@ -77,6 +77,13 @@ def export(
             rich_help_panel=RECIPE,
         ),
     ] = None,
+    no_transfer: Annotated[
+        bool,
+        typer.Option(
+            "--no-transfer",
+            help="Export rate, weight decay, beta2 and eps as tuned, whatever was measured.",
+        ),
+    ] = False,
     winner: Annotated[
         str | None,
         typer.Option(
@@ -136,7 +143,8 @@ def export(
         "params": params, "shape": shape, "model": model, "flops": flops, "tokens": tokens,
         "tokens_per_param": tokens_per_param, "fit": fit, "extra_studies": tuple(with_ or ()),
         "experiment": experiment, "winner": winner, "batch_tokens": batch_tokens,
-        "lr_rule": lr_rule, "extrapolate": extrapolate, "accept": tuple(accept or ()),
+        "lr_rule": lr_rule, "no_transfer": no_transfer, "extrapolate": extrapolate,
+        "accept": tuple(accept or ()),
     }  # fmt: skip
     if segment is not None:
         run_export_segment(study, segment, options | {"json": as_json}, to=to, out=out)
@@ -269,6 +277,9 @@ def _lines(handoff: "Handoff") -> "Iterator[str]":
     yield f"  {batch.evidence}"
     rule = handoff.lr_rule
     yield f"rate x {rule.factor:.4g} for the batch (rule {rule.rule}): {rule.evidence}"
+    for each in handoff.transfer:
+        if each.along != "batch" or each.setting != "lr":
+            yield _carried(each)
     for role, values in handoff.roles.items():
         yield (
             f"{role}: lr {values.lr:.4g}, init std {values.init_std:.4g}, weight decay "
@@ -276,6 +287,15 @@ def _lines(handoff: "Handoff") -> "Iterator[str]":
         )
     sites = handoff.multipliers.model_dump().items()
     yield "multipliers: " + ", ".join(f"{site} {value:.4g}" for site, value in sites)
+
+
+def _carried(each: "Carried") -> str:
+    by = "to the power" if each.setting == "beta2" else "x"
+    lost = "" if each.lost is None else f"; keeping it would give up about {each.lost:.4f} nats"
+    return (
+        f"{each.setting} {by} {each.factor:.4g} for {each.ratio:.3g} times the {each.along} "
+        f"(rule {each.rule}): {each.evidence}{lost}"
+    )
 
 
 def _interval_text(estimate: "Estimate", form: str = ".4f") -> str:

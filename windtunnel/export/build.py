@@ -45,6 +45,7 @@ from windtunnel.export.recipe import (
 )
 from windtunnel.export.request import Request, StudyRecords, open_studies
 from windtunnel.export.size import check_reach, own_domain, size_diagnostics, target_of
+from windtunnel.export.transfer import TunedRecipe, as_tuned, carried_recipe
 from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
 from windtunnel.runs.forecast import inputs_fingerprint, law_runs
@@ -53,6 +54,7 @@ from windtunnel.runs.search.summary import outcome_json
 from windtunnel.runs.search.winner import search_outcomes
 from windtunnel.runs.study import Study
 from windtunnel.tracking.mirror import git_commit
+from windtunnel.transfer import Place
 from windtunnel.version import __version__
 
 
@@ -80,7 +82,7 @@ def build_handoff(study: Study, request: Request) -> Export:
     fitted, runs = made.fit, study_runs(study)
     warnings = check_study_fit(study, made, runs, accept=request.accept)
     studies = open_studies(study, request.extra_studies)
-    winners, tuned, schedule = _tuned(studies, study, request)
+    winners, tuned = _tuned(studies, study, made.experiments, request)
     sized = target_of(study.study_context, fitted, request)
     model = sized.model
     own = own_domain(runs, made.experiments)
@@ -88,20 +90,38 @@ def build_handoff(study: Study, request: Request) -> Export:
     warnings += check_reach(fitted, own, model, sized.tokens, accepted=request.extrapolate)
     warnings += shape_diagnostics(study.study_context, model)
     loss = fitted.predict(model.params, sized.tokens).value
-    batch, more = batch_of(studies, tuned, request, loss=loss, context=model.context)
+    batch, more = batch_of(studies, tuned.recipe, request, loss=loss, context=model.context)
     warnings += more
-    rule, more = lr_rule_of(studies, tuned, request, batch_tokens=batch.batch_tokens)
-    warnings += more
-    recipe = tuned.replace(batch_tokens=batch.batch_tokens, lr=tuned.lr * rule.factor)
-    end = ceil(sized.tokens / batch.batch_tokens)
-    steps = steps_of(
-        schedule, model, warmup=recipe.warmup_steps, end=end, batch_tokens=batch.batch_tokens
+    rule, more = lr_rule_of(
+        studies,
+        tuned.recipe,
+        request,
+        batch_tokens=batch.batch_tokens,
+        own=study.config.transfer.lr.batch,
     )
+    warnings += more
+    end = ceil(sized.tokens / batch.batch_tokens)
     tokens = end * batch.batch_tokens
+    target = Place(
+        batch_tokens=batch.batch_tokens,
+        tokens=float(tokens),
+        depth=model.depth,
+        params=float(model.params),
+    )
+    longest = own["tokens"][1]
+    if request.no_transfer:
+        carried = as_tuned(tuned, rule, target, longest=longest)
+    else:
+        carried = carried_recipe(studies, tuned, target, lr_rule=rule, loss=loss, longest=longest)
+    recipe = carried.recipe
+    warnings += carried.warnings
+    steps = steps_of(
+        tuned.schedule, model, warmup=recipe.warmup_steps, end=end, batch_tokens=batch.batch_tokens
+    )
     by_set = fits_by_set(made, runs, accept=request.accept)
     warnings += by_set.warnings
-    warnings += recipe_diagnostics(studies, recipe, model, steps, longest=own["tokens"][1])
-    warnings += winner_diagnostics(winners, _flat(tuned, schedule))
+    warnings += recipe_diagnostics(studies, recipe, model, steps)
+    warnings += winner_diagnostics(winners, _flat(tuned.recipe, tuned.schedule))
     counts = counts_of(model, tokens)
     handoff = Handoff(
         study=study.config.study,
@@ -116,9 +136,10 @@ def build_handoff(study: Study, request: Request) -> Export:
         multipliers=multipliers_of(recipe, model, proxy_head_dim=study.config.model.head_dim),
         batch=batch,
         lr_rule=rule,
+        transfer=carried.settings,
         schedule=steps,
         checkpoints=kept_of(
-            schedule, steps, fitted, params=model.params, batch_tokens=batch.batch_tokens
+            tuned.schedule, steps, fitted, params=model.params, batch_tokens=batch.batch_tokens
         ),
         loss_unit="nats per token",
         level=fitted.level,
@@ -136,13 +157,15 @@ def build_handoff(study: Study, request: Request) -> Export:
 
 
 def _tuned(
-    studies: Sequence[StudyRecords], study: Study, request: Request
-) -> tuple[list[Winner], Recipe, ScheduleConfig]:
-    """Winners of the searches, and the recipe at base width, with the requested winner's values."""
-    recipe, schedule = study.config.recipe, study.config.schedule
+    studies: Sequence[StudyRecords],
+    study: Study,
+    experiments: tuple[str, ...],
+    request: Request,
+) -> tuple[list[Winner], TunedRecipe]:
+    """Winners of the searches, and the tuned recipe: the fitted runs', or a requested winner's."""
     winners = [winner for each in studies for winner in _winners(each)]
     if request.winner is None:
-        return winners, recipe, schedule
+        return winners, _fitted_recipe(study, experiments)
     chosen = [each for each in winners if each.experiment == request.winner]
     if len(chosen) != 1:
         known = [each.experiment for each in winners]
@@ -166,7 +189,37 @@ def _tuned(
             winner=request.winner,
         )
     applied = chosen[0].replace(applied=True)
-    return [applied if each is chosen[0] else each for each in winners], recipe, schedule
+    winners = [applied if each is chosen[0] else each for each in winners]
+    searched = next(each.study for each in studies if each.name == applied.study).study_context
+    place = searched.searched_at(applied.experiment, recipe.batch_tokens)
+    return winners, TunedRecipe(recipe=recipe, schedule=schedule, place=place)
+
+
+def _fitted_recipe(study: Study, experiments: tuple[str, ...]) -> TunedRecipe:
+    """The recipe of the experiments that the law was fitted to.
+
+    Raises:
+        ConfigError: They have different ones.
+    """
+    known = [each for each in study.config.experiments if each.name in experiments]
+    found = []
+    for each in known or study.config.experiments[:0]:
+        own = study.study_context.of(each).config
+        place = study.study_context.tuned_at(each)
+        tuned = TunedRecipe(recipe=own.recipe, schedule=own.schedule, place=place)
+        if tuned not in found:
+            found.append(tuned)
+    if len(found) > 1:
+        raise ConfigError(
+            "recipes-differ",
+            f"the law was fitted to {', '.join(each.name for each in known)}, which have different "
+            "recipes: say which one is exported with --experiment",
+            option="--experiment",
+            experiments=[each.name for each in known],
+        )
+    if found:
+        return found[0]
+    return TunedRecipe(recipe=study.config.recipe, schedule=study.config.schedule, place=None)
 
 
 def _same_recipe(studies: Sequence[StudyRecords], study: Study, winner: Winner) -> None:

@@ -6,8 +6,6 @@ from windtunnel.config import ModelSpec, Recipe
 from windtunnel.errors import Diagnostic
 from windtunnel.export.handoff import Steps, Winner
 from windtunnel.export.request import StudyRecords
-from windtunnel.findings.base import with_ends
-from windtunnel.findings.lr_transfer import transfers
 from windtunnel.runs.points import StudyContext
 from windtunnel.runs.study_files import read_checks
 
@@ -64,13 +62,8 @@ def recipe_diagnostics(
     recipe: Recipe,
     model: ModelSpec,
     steps: Steps,
-    *,
-    longest: float,
 ) -> Iterator[Diagnostic]:
-    """Warnings where the recipe may not transfer: parametrization, its check, length, warmup.
-
-    `longest` is the most tokens that a run of this recipe was trained on.
-    """
+    """Warnings where the recipe may not transfer: parametrization, its check, warmup."""
     if recipe.parametrization == "standard" and model.width != recipe.base_width:
         yield Diagnostic(
             "standard-parametrization",
@@ -98,7 +91,6 @@ def recipe_diagnostics(
                 "a coordinate check of this family failed: its activations change with "
                 "width, and so may its best rates",
             )
-    tokens = steps.end * recipe.batch_tokens
     if steps.warmup > LONG_WARMUP * steps.end:
         yield Diagnostic(
             "warmup-long",
@@ -106,15 +98,6 @@ def recipe_diagnostics(
             "the study has it, however large the batch; take a smaller batch or more tokens",
             warmup=steps.warmup,
             updates=steps.end,
-        )
-    if tokens > longest:
-        measured = next(_length_drifts(studies), "and by how much was not measured here")
-        yield Diagnostic(
-            "lr-length",
-            f"the target trains on {tokens / longest:.3g} times the tokens of the longest "
-            f"run at this rate; best rates fall as training gets longer, {measured}",
-            tokens=tokens,
-            longest=longest,
         )
 
 
@@ -148,14 +131,3 @@ def winner_diagnostics(
                 study=winner.study,
                 differing=differing,
             )
-
-
-def _length_drifts(studies: Sequence[StudyRecords]) -> Iterator[str]:
-    for each in studies:
-        for finding in transfers(each.records):
-            for variant in finding.variants if finding.along == "tokens" else ():
-                if variant.drift is not None:
-                    yield (
-                        f"in {each.name}, experiment {finding.experiment}, by a factor of "
-                        f"{with_ends(variant.drift)} a doubling"
-                    )

@@ -29,6 +29,7 @@ from windtunnel.laws import Interval
 from windtunnel.laws.schema import digest_of, is_edited, parse, text_of
 from windtunnel.mup import Role
 from windtunnel.schedule import Decay, DecayShape, Schedule
+from windtunnel.transfer import Along, Setting
 
 
 def finite(end: float) -> float | None:
@@ -83,7 +84,8 @@ FILE = "handoff.json"
 SCHEMA = 1
 EDITED = "edited-handoff"
 
-LrRuleName = Literal["none", "sqrt", "measured"]
+LrRuleName = Literal["none", "sqrt", "linear", "measured", "own"]
+"""Rules of the rate over the batch; `own` is a power that the study gives."""
 
 
 def _read_warning(value: object) -> Diagnostic:
@@ -176,6 +178,34 @@ class LrRule(Strict):
     factor: float
     tuned_lr: float
     tuned_batch_tokens: int
+    evidence: str
+
+
+class Carried(Strict):
+    """How one setting came from where it was tuned to the target.
+
+    Attributes:
+        setting: `lr`, `weight_decay`, `beta2` or `eps`.
+        along: what it followed.
+        rule: `measured`, a published rule, or `own` for a power that the study gives.
+        power: of the ratio, with its interval where it was measured.
+        tuned: the setting's value where it was tuned.
+        ratio: of the target to the tuned place.
+        factor: on the value; of beta2, the power that it is raised to.
+        measured: the smallest and the largest place measured; None for a rule that was not.
+        lost: loss given up by keeping the tuned value, nats per token; None where unknown.
+        evidence: what the rule rests on.
+    """
+
+    setting: Setting
+    along: Along
+    rule: str
+    power: Estimate
+    tuned: float
+    ratio: Annotated[float, Field(gt=0)]
+    factor: Annotated[float, Field(gt=0)]
+    measured: tuple[float, float] | None
+    lost: float | None
     evidence: str
 
 
@@ -302,6 +332,7 @@ class Handoff(Strict):
         forecast: prediction interval of one run's loss at the end, by validation set; `mean` is the
             unweighted mean over the sets, which the study's law was fitted to.
         bytes_per_token: of each validation set, to convert losses to another unit; None if unknown.
+        transfer: how settings followed batch, length and depth; none where all stayed.
         best: how the same compute would best be spent; None where the fit has no optimum.
         digest: of the written document, in the file alone; it reveals an edited number.
     """
@@ -319,6 +350,7 @@ class Handoff(Strict):
     multipliers: Multipliers
     batch: BatchChoice
     lr_rule: LrRule
+    transfer: tuple[Carried, ...] = ()
     schedule: Steps
     checkpoints: tuple[Kept, ...]
     loss_unit: str

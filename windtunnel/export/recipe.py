@@ -12,6 +12,7 @@ from typing import Generic, Literal, TypeVar
 from windtunnel.config import ModelSpec, Recipe
 from windtunnel.config.model import ScheduleConfig
 from windtunnel.config.segment import hold_of
+from windtunnel.config.transfer import NO_RULE, RuleChoice
 from windtunnel.errors import ConfigError, Diagnostic
 from windtunnel.export.fits import unless_failed
 from windtunnel.export.handoff import (
@@ -148,9 +149,14 @@ def batch_of(
 
 
 def lr_rule_of(
-    studies: Sequence[StudyRecords], recipe: Recipe, request: Request, *, batch_tokens: int
+    studies: Sequence[StudyRecords],
+    recipe: Recipe,
+    request: Request,
+    *,
+    batch_tokens: int,
+    own: RuleChoice = NO_RULE,
 ) -> tuple[LrRule, list[Diagnostic]]:
-    """How the rate follows the batch.
+    """How the rate follows the batch: as requested, by the study's `own` rule, or as measured.
 
     Raises:
         ConfigError: The measured rule is requested, and nothing has measured one.
@@ -167,13 +173,16 @@ def lr_rule_of(
             allowed=["none", "sqrt"],
         )
     same = batch_tokens == recipe.batch_tokens
-    rule: LrRuleName = request.lr_rule or (
-        "none" if same else "measured" if exponent is not None else "sqrt"
+    rule: LrRuleName = (
+        request.lr_rule
+        or _named(own)
+        or ("none" if same else "measured" if exponent is not None else "sqrt")
     )
     if same:
         evidence = "the batch is the one that the rate was tuned at"
         return _rule("none", 0.0, recipe, batch_tokens, evidence), []
-    power = {"none": 0.0, "sqrt": 0.5}.get(rule, exponent.value if exponent else 0.0)
+    powers = {"none": 0.0, "sqrt": 0.5, "linear": 1.0, "own": own.power or 0.0}
+    power = powers.get(rule, exponent.value if exponent else 0.0)
     rule_found = _rule(rule, power, recipe, batch_tokens, _evidence(joint, rule))
     measured_at = Diagnostic(
         "forecast-batch",
@@ -183,6 +192,16 @@ def lr_rule_of(
         batch_tokens=batch_tokens,
     )
     return rule_found, [measured_at, *_outside(joint, request, rule_found, batch_tokens)]
+
+
+def _named(own: RuleChoice) -> LrRuleName | None:
+    """The name of the study's own rule, if it has one."""
+    match own.name:
+        case "none":
+            return None
+        case "sqrt" | "linear" | "measured" as name:
+            return name
+    return "own"
 
 
 def _choice(

@@ -24,6 +24,7 @@ class Request:
             count as well.
         experiment: which scaling experiment's fit, where the study has several.
         winner: the search whose winning values replace the recipe's.
+        no_transfer: whether the recipe is exported as it was tuned, whatever was measured.
         extrapolate: whether a target far beyond the fitted runs is accepted.
         accept: codes of failing warnings that are accepted.
     """
@@ -40,6 +41,7 @@ class Request:
     winner: str | None = None
     batch_tokens: int | None = None
     lr_rule: LrRuleName | None = None
+    no_transfer: bool = False
     extrapolate: bool = False
     accept: tuple[str, ...] = ()
 

@@ -68,26 +68,27 @@ class StudyContext:
         """The context of one experiment, with the recipe and the schedule of its own."""
         recipe, schedule = own_values(self.config, experiment)
         config = self.config.model_copy(update={"recipe": recipe, "schedule": schedule})
-        return replace(self, config=config, tuned=self._tuned(experiment))
+        carried = carries(experiment) and self.config.transfer.chosen
+        return replace(self, config=config, tuned=self.tuned_at(experiment) if carried else None)
 
-    def _tuned(self, experiment: Experiment) -> Place | None:
-        """Where the recipe of an experiment was tuned, before the fields of its own."""
-        if not (carries(experiment) and self.config.transfer.chosen):
-            return None
+    def tuned_at(self, experiment: Experiment) -> Place | None:
+        """Where the recipe of an experiment was tuned, before the fields of its own.
+
+        None where neither a search nor the study tells.
+        """
         batch = (took(experiment) or {}).get("recipe.batch_tokens", self.config.recipe.batch_tokens)
         source, tuned = source_of(experiment), self.config.transfer.tuned
         if source is not None:
-            search = next(each for each in self.config.experiments if each.name == source)
-            assert isinstance(search, SearchExperiment)
-            model = self.model(search_size(self, search))
-            steps = search.horizon.steps(params=model.params, batch_tokens=batch)
-            tokens = float(steps * batch)
-        else:
-            assert tuned is not None  # checked with the study
-            model, tokens = self.model(tuned.size), tuned.tokens
-        return Place(
-            batch_tokens=batch, tokens=tokens, depth=model.depth, params=float(model.params)
-        )
+            return self.searched_at(source, batch)
+        return None if tuned is None else _place(self.model(tuned.size), tuned.tokens, batch)
+
+    def searched_at(self, search: str, batch_tokens: int) -> Place:
+        """Where a search of the study has tuned its winner."""
+        experiment = next(each for each in self.config.experiments if each.name == search)
+        assert isinstance(experiment, SearchExperiment)
+        model = self.model(search_size(self, experiment))
+        steps = experiment.horizon.steps(params=model.params, batch_tokens=batch_tokens)
+        return _place(model, steps * batch_tokens, batch_tokens)
 
     def model(self, size: Size) -> ModelSpec:
         """The model of one size."""
@@ -100,12 +101,7 @@ class StudyContext:
             return recipe
         batch = recipe.batch_tokens
         steps = horizon.steps(params=model.params, batch_tokens=batch)
-        place = Place(
-            batch_tokens=batch,
-            tokens=float(steps * batch),
-            depth=model.depth,
-            params=float(model.params),
-        )
+        place = _place(model, steps * batch, batch)
         carried = factors(self.config.transfer.rules(), place, self.tuned).carried(
             lr=recipe.lr,
             weight_decay=recipe.weight_decay,
@@ -144,6 +140,15 @@ class StudyContext:
             data_seed=seed,
             hold=hold,
         )
+
+
+def _place(model: ModelSpec, tokens: float, batch_tokens: int) -> Place:
+    return Place(
+        batch_tokens=batch_tokens,
+        tokens=float(tokens),
+        depth=model.depth,
+        params=float(model.params),
+    )
 
 
 class RunPoint(Strict):
