@@ -18,6 +18,8 @@ from scipy import stats
 
 from windtunnel.findings import LEVEL, Quantity, QuantityId, Records, findings_of
 from windtunnel.findings.batch import batches
+from windtunnel.findings.lr_curves import mean_of
+from windtunnel.findings.lr_transfer import transfers
 from windtunnel.findings.overtraining import overtraining_pairs
 from windtunnel.findings.schedules import Losses, paired, schedules
 from windtunnel.runs.run import Run
@@ -267,6 +269,40 @@ def continuations(records: Records) -> Iterator[Quantity]:
             yield mean_difference("difference", mine, base, experiment, **fields)
 
 
+def trunks_over_length(records: Records) -> Iterator[Quantity]:
+    """The lowest loss at each end of the lengths, by the trunk; each has its own best rate."""
+    lowest = {
+        each.experiment: {curve.label: (curve.lowest, curve.seeds) for curve in variant.curves}
+        for each in transfers(records)
+        for variant in each.variants
+    }
+    noise = next((each.noise for each in transfers(records) if each.noise is not None), None)
+    for horizon in ("20N", "160N"):
+        if all(horizon in lowest.get(trunk, {}) for trunk in ("constant", "power")):
+            (power, seeds), (constant, _) = lowest["power"][horizon], lowest["constant"][horizon]
+            found = mean_of(noise, power - constant, seeds / 2)  # of two means
+            ends = found.low, found.high
+            yield comparison("power-minus-constant", found.value, ends, NATS, horizon=horizon)
+
+
+def eightfold(records: Records) -> Iterator[Quantity]:
+    """How far each forecast was off at each length, and which trunk's target ended lower."""
+    measured = {run.segment: run.loss for run in records.runs if run.loss is not None}
+    ends: dict[str, dict[int, float]] = {}
+    for forecast in records.forecasts:
+        name, longest = forecast["experiment"], forecast["largest"]["tokens"]
+        for point in forecast["points"]:
+            if (loss := measured.get(point["segment"])) is None:
+                continue
+            times = round(point["tokens"] / longest)
+            ends.setdefault(name, {})[times] = loss
+            off = math.log(point["loss"] / loss)
+            yield comparison("forecast-error", off, experiment=name, times=times)
+    for times in ends.get("power", {}).keys() & ends.get("constant", {}).keys():
+        difference = ends["power"][times] - ends["constant"][times]
+        yield comparison("power-minus-constant", difference, (None, None), NATS, times=times)
+
+
 COMPARISONS: dict[str, Callable[[Records], Iterator[Quantity]]] = {
     "001-coordinate-check": coordinate_check,
     "002-hyperparameter-search": hyperparameter_search,
@@ -278,4 +314,7 @@ COMPARISONS: dict[str, Callable[[Records], Iterator[Quantity]]] = {
     "011-two-stage": between_variants(("B", "doctests_conditional", "3-mixed", "2-apart-twice")),
     "012-domain-adaptation": between_variants(("mix", "code", "code100", "code50")),
     "014-continuation": continuations,
+    "016-trunks-over-length": trunks_over_length,
+    "019-forecast-docs": eightfold,
+    "020-forecast-code": eightfold,
 }
