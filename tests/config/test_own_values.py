@@ -64,6 +64,15 @@ def test_a_study_is_settled_by_winners_and_powers(chain):
     assert longer.recipe["weight_decay"] == 0.2
     known = settled(study, winners, {("lr", "length"): -0.25})
     assert waits_for(known) == {}
+    by_batch = load_study(chain(transfer="lr: {batch: measured}"))
+    assert waits_for(settled(by_batch, winners, {})) == {}  # its batch is the tuned one
+    moved = load_study(
+        chain(
+            ("from: tune}\n    sizes", "from: tune, batch_tokens: 256}\n    sizes"),
+            transfer="lr: {batch: measured}",
+        )
+    )
+    assert waits_for(settled(moved, winners, {})) == {"ahead": ("lengths",)}
     assert known.transfer.rules()["lr", "length"].power == -0.25
     assert known.transfer.lr.length.experiment == "longer"
 

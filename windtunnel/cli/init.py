@@ -11,19 +11,27 @@ from windtunnel.errors import ConfigError
 
 def init(
     file: Annotated[Path, typer.Argument(help="File to write.")] = Path("hparams.yaml"),
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full",
+            help="From search to recipe: search, transfer over width, length and batch, law and "
+            "forecast, each taking its recipe from the search.",
+        ),
+    ] = False,
 ) -> None:
     """Write a commented study file to start from."""
-    write_template(file)
+    write_template(file, "template_full.yaml" if full else "template.yaml")
     print(f"wrote {file}\nnext: windtunnel plan {file}")
 
 
-def write_template(file: Path) -> None:
-    """Write the template, with the path of the JSON Schema for editors.
+def write_template(file: Path, name: str = "template.yaml") -> None:
+    """Write a template, with the path of the JSON Schema for editors.
 
     Raises:
         ConfigError: The file exists already, or cannot be written.
     """
-    template = files("windtunnel.cli").joinpath("template.yaml").read_text(encoding="utf-8")
+    template = files("windtunnel.cli").joinpath(name).read_text(encoding="utf-8")
     schema = files("windtunnel.config").joinpath("study.schema.json")
     try:
         with file.open("x", encoding="utf-8") as new:

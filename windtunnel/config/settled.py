@@ -14,7 +14,7 @@ from windtunnel.config.study import (
     LadderExperiment,
     StudyConfig,
 )
-from windtunnel.transfer import Cell
+from windtunnel.transfer import Along, Cell
 
 
 def settled(
@@ -44,20 +44,31 @@ def settled(
 def waits_for(study: StudyConfig) -> dict[str, tuple[str, ...]]:
     """Experiments that wait, each with the experiments whose results it lacks."""
     unmeasured = {
-        measuring
-        for setting, along in study.transfer.chosen
-        if study.transfer.chosen[setting, along].power is None
-        and (measuring := study.measuring(setting, along)) is not None
+        along: measuring
+        for (setting, along), rule in study.transfer.chosen.items()
+        if rule.power is None and (measuring := study.measuring(setting, along)) is not None
     }
     found: dict[str, tuple[str, ...]] = {}
     for each in study.experiments:
-        source = source_of(each)
-        lacking = {source} if source is not None and took(each) is None else set[str | None]()
+        source, lacking = source_of(each), set[str]()
+        if source is not None and took(each) is None:
+            lacking.add(source)
         if carries(each):
-            lacking |= unmeasured
+            lacking |= {by for along, by in unmeasured.items() if _moves(study, each, along)}
         if lacking:
-            found[each.name] = tuple(sorted(str(name) for name in lacking))
+            found[each.name] = tuple(sorted(lacking))
     return found
+
+
+def _moves(study: StudyConfig, experiment: Experiment, along: Along) -> bool:
+    """Whether the runs of an experiment may lie elsewhere than where its recipe was tuned."""
+    match along:
+        case "batch":
+            return "batch_tokens" in experiment.recipe
+        case "length":
+            return True
+    sizes = experiment.sizes_named or study.model.sizes
+    return len({size.depth for size in sizes}) > 1
 
 
 def carries(experiment: Experiment) -> bool:
