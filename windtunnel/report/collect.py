@@ -201,6 +201,7 @@ def collect(study: Study) -> ReportInputs:
         searches=read_searches(study),
         findings=findings_of(records_of(study)),
         forecasts=read_forecasts(study.folder),
+        taken=study.taken,
         ladders=frozenset(
             each.name for each in config.experiments if isinstance(each, ForecastExperiment)
         ),

@@ -12,6 +12,7 @@ from windtunnel.runs.budget.cost import Cost
 from windtunnel.runs.curves import Curve
 from windtunnel.runs.run import Run
 from windtunnel.runs.search.winner import SearchOutcome
+from windtunnel.runs.taken import Taken
 
 State = Literal["finished", "diverged", "failed", "blocked", "unfinished", "not started"]
 
@@ -168,6 +169,8 @@ class ReportInputs:
     searches: tuple[Search, ...]
     findings: tuple[Finding, ...]
     forecasts: list[dict[str, Any]]
+    taken: Taken
+    """What experiments have taken from earlier ones."""
     ladders: frozenset[str]
     """Names of the experiments that forecast a target beyond a ladder."""
     past_forecasts: tuple[PastForecast, ...]
