@@ -27,6 +27,10 @@ CASES = {
         "recipe": {"weight_decay_rule": "constant", "clip": 0.5},
         "schedule": {"shape": "linear"},
     },
+    "falling rate": {
+        "model": {},
+        "schedule": {"shape": "linear", "hold": {"power": -0.3, "from": "12 steps"}},
+    },
 }
 
 

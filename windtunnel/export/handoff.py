@@ -243,6 +243,11 @@ class Steps(Strict):
         return Schedule(warmup=self.warmup, decay=decay, hold=hold)
 
     @property
+    def hold_updates(self) -> int | None:
+        """Updates after which the rate falls; None where it is held."""
+        return None if self.hold is None else self.hold.tokens // self._batch_tokens
+
+    @property
     def _batch_tokens(self) -> int:
         return (self.warmup_tokens + self.stable_tokens + self.decay_tokens) // self.end
 

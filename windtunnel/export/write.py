@@ -15,8 +15,6 @@ from windtunnel.export.build import Export
 from windtunnel.export.handoff import FILE, Handoff
 
 TARGETS = ("json", "hf", "megatron", "torchtitan", "nanotron", "torch")
-FALLING = ("json", "torch")
-"""Targets that express `schedule.hold`."""
 FITS, VALIDATION = "fits", "validation"
 
 
@@ -53,14 +51,6 @@ def write_export(export: Export, target: str, folder: Path) -> list[Path]:
         ConfigError: The target cannot express the Handoff, or the folder is in use or cannot be
             written.
     """
-    if export.handoff.schedule.hold is not None and target not in FALLING:
-        raise ConfigError(
-            "unsupported-schedule",
-            f"schedule.hold: --to {target} has no stable phase whose rate falls as a power of "
-            f"tokens; export --to {' or '.join(FALLING)}",
-            target=target,
-            allowed=list(FALLING),
-        )
     module = import_module(f"windtunnel.export.targets.{target}")
     write: Callable[[Handoff, Path], list[Path]] = module.write
     with new_folder(folder) as scratch:

@@ -87,14 +87,6 @@ def write_segment(
     found = find_trained(study, segment_id)
     segment = found.segment
     refuse_unequal(segment.model)
-    if segment.root.hold is not None:
-        raise ConfigError(
-            "unsupported-schedule",
-            f"segment {segment.id}: optimizer.json has no stable phase whose rate falls as a power "
-            "of tokens (schedule.hold)",
-            target="hf",
-            segment=segment.id,
-        )
     job = Job(
         model=segment.model,
         recipe=segment.recipe,

@@ -110,7 +110,7 @@ def generation_json(*, end_id: int | None) -> dict[str, Any]:
 
 def optimizer_json(job: Job) -> dict[str, Any]:
     """optimizer.json: AdamW's groups by parameter name, clip, schedule and batch."""
-    recipe, decay = job.recipe, job.schedule.decay
+    recipe, decay, hold = job.recipe, job.schedule.decay, job.schedule.hold
     return {
         "optimizer": "AdamW",
         "betas": [recipe.beta1, recipe.beta2],
@@ -124,7 +124,9 @@ def optimizer_json(job: Job) -> dict[str, Any]:
             "decay_start": decay and decay.start,
             "end": job.end,
             "shape": decay and decay.shape,
-            "final_factor": decay and decay.final_factor,
+            "rate": decay and decay.rate,
+            "final_factor": decay and decay.final_factor / decay.rate,
+            "hold": hold and {"power": hold.power, "updates": hold.tokens // hold.batch},
         },
         "batch": {
             "rows": job.rows,

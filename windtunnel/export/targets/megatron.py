@@ -117,12 +117,19 @@ def _optimizer(handoff: Handoff) -> list[str]:
 
 def _schedule(handoff: Handoff) -> list[str]:
     steps, peak = handoff.schedule, handoff.roles[Role.EMBEDDING].lr
+    falls = []
+    if steps.hold is not None:
+        falls = [
+            f"--windtunnel-hold-power {steps.hold.power!r} "
+            f"--windtunnel-hold-iters {steps.hold_updates}"
+        ]
     return [
         f"--global-batch-size {handoff.batch.rows} --train-iters {steps.end}",
         f"--lr-warmup-iters {steps.warmup} --lr-decay-iters {steps.end}",
         f"--lr-decay-style WSD --lr-wsd-decay-style {DECAYS[steps.shape]}",
         f"--lr-wsd-decay-iters {steps.end - steps.decay_start}",
         f"--min-lr {steps.final_factor * peak!r}",
+        *falls,
     ]
 
 
@@ -144,6 +151,8 @@ def _header(handoff: Handoff) -> dict[str, object]:
         "eps": f"{embedding.eps:.6g}",
         "matrix_wd": f"{matrix_wd_mult(handoff):.6g}",
         "decay": decay,
+        "hold": handoff.schedule.hold,
+        "hold_updates": handoff.schedule.hold_updates,
         "vocab": handoff.model.vocab_size,
         "checkpoints": handoff.checkpoints,
     }

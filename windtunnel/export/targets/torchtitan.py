@@ -9,6 +9,7 @@ from pathlib import Path
 from windtunnel.config.model import NORM_EPS
 from windtunnel.export.handoff import Handoff
 from windtunnel.export.targets.template import environment, title
+from windtunnel.export.targets.torch import DECAYS
 from windtunnel.mup import Role
 from windtunnel.schedule import DecayShape
 
@@ -37,6 +38,8 @@ def write(handoff: Handoff, folder: Path) -> list[Path]:
         constants=_constants(handoff),
         exponential=shape not in DECAY_TYPES,
         decay_type=DECAY_TYPES.get(shape),
+        hold=handoff.schedule.hold,
+        decay=DECAYS[shape],
     )
     path = folder / f"{MODULE}.py"
     path.write_text(text, encoding="utf-8")
@@ -47,6 +50,9 @@ def _constants(handoff: Handoff) -> list[str]:
     """Assignments of the target's numbers, one per line."""
     model, steps, recipe = handoff.model, handoff.schedule, handoff.recipe
     sites = handoff.multipliers
+    falls = []
+    if steps.hold is not None:
+        falls = [f"HOLD_POWER, HOLD_UPDATES = {steps.hold.power}, {steps.hold_updates}"]
     lines = [
         f"WIDTH, DEPTH, HEAD_DIM = {model.width}, {model.depth}, {model.head_dim}",
         f"HEADS, KV_HEADS, FFN_WIDTH = {model.num_heads}, {model.kv_heads}, {model.ffn_width}",
@@ -58,6 +64,7 @@ def _constants(handoff: Handoff) -> list[str]:
         f"BETAS = ({recipe.beta1}, {recipe.beta2})",
         f"WARMUP, DECAY_START, END = {steps.warmup}, {steps.decay_start}, {steps.end}",
         f"FINAL_FACTOR = {steps.final_factor}",
+        *falls,
         f"LOSS_CHUNKS = {math.gcd(LOSS_CHUNKS, model.context)}",
         f"INTERVAL = {max(1, steps.end // CHECKPOINTS_OF_A_RUN)}",
         f"KEEP = {sorted({kept.step for kept in handoff.checkpoints})}",
