@@ -12,7 +12,7 @@ RULES = [(cell, name) for cell, rules in TABLE.items() for name in rules]
 
 @pytest.mark.parametrize(("cell", "name"), RULES)
 def test_every_rule_is_the_identity_at_the_tuned_place(cell, name):
-    assert factors({cell: TABLE[cell][name]}, BASE, BASE).carried(**RECIPE) == RECIPE
+    assert factors({cell: TABLE[cell][name]}, BASE, BASE).transferred(**RECIPE) == RECIPE
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def test_every_rule_is_the_identity_at_the_tuned_place(cell, name):
     ],
 )
 def test_known_values(cell, name, expected):
-    carried = factors({cell: TABLE[cell][name]}, LARGE, BASE).carried(**RECIPE)
-    assert carried == pytest.approx(RECIPE | expected, rel=1e-11)
+    transferred = factors({cell: TABLE[cell][name]}, LARGE, BASE).transferred(**RECIPE)
+    assert transferred == pytest.approx(RECIPE | expected, rel=1e-11)
 
 
 def test_the_timescale_is_kept_whatever_the_rate_does():
@@ -43,11 +43,11 @@ def test_the_timescale_is_kept_whatever_the_rate_does():
         ("weight_decay", "batch"): TABLE["weight_decay", "batch"]["timescale"],
         ("weight_decay", "length"): TABLE["weight_decay", "length"]["timescale"],
     }
-    carried = factors(rules, LARGE, BASE).carried(**RECIPE)
+    transferred = factors(rules, LARGE, BASE).transferred(**RECIPE)
 
     def share(place, lr, weight_decay):
         return place.batch_tokens / (lr * weight_decay) / place.tokens
 
-    kept = share(LARGE, carried["lr"], carried["weight_decay"])
+    kept = share(LARGE, transferred["lr"], transferred["weight_decay"])
     assert kept == pytest.approx(share(BASE, 0.01, 0.1), rel=1e-9)
-    assert carried["lr"] == pytest.approx(0.01 * 2 * 16**-0.27, rel=1e-11)
+    assert transferred["lr"] == pytest.approx(0.01 * 2 * 16**-0.27, rel=1e-11)

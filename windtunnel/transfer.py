@@ -120,17 +120,17 @@ class Factors:
     eps: float
     beta2: float
 
-    def carried(
+    def transferred(
         self, *, lr: float, weight_decay: float, eps: float, beta2: float
     ) -> dict[str, float]:
         """The four values at the other place, to `DIGITS` digits."""
-        carried = {
+        transferred = {
             "lr": lr * self.lr,
             "weight_decay": weight_decay * self.weight_decay,
             "eps": eps * self.eps,
             "beta2": beta2**self.beta2,
         }
-        return {name: float(f"{value:.{DIGITS}g}") for name, value in carried.items()}
+        return {name: float(f"{value:.{DIGITS}g}") for name, value in transferred.items()}
 
 
 def factors(rules: Mapping[Cell, Rule], place: Place, base: Place) -> Factors:

@@ -106,8 +106,8 @@ def test_a_chain_runs_through_and_is_the_same_wherever_it_was_stopped(chain, tmp
     shortest = 110 * 128  # the length of the search, of a size that it trained
     for each in runs:
         if each.decayed:
-            carried = rate * (each.tokens / shortest) ** power.power
-            assert each.lr == pytest.approx(carried, rel=1e-9)
+            transferred = rate * (each.tokens / shortest) ** power.power
+            assert each.lr == pytest.approx(transferred, rel=1e-9)
     unchanged = [each for each in gather(study.store, study.plan) if each.is_of("unchanged")]
     assert {each.lr for each in unchanged} == {rate}
     decays = {

@@ -8,7 +8,7 @@ from unrun import planted_records
 from windtunnel.config import Recipe
 from windtunnel.config.model import ScheduleConfig
 from windtunnel.export.handoff import LrRule
-from windtunnel.export.transfer import TunedRecipe, as_tuned, carried_recipe
+from windtunnel.export.transfer import TunedRecipe, as_tuned, transferred_recipe
 from windtunnel.transfer import Place
 
 RECIPE = Recipe(lr=8e-3, base_width=32, batch_tokens=512, warmup_steps=50)
@@ -70,16 +70,16 @@ def rule(name="none", exponent=0.0):
     )  # fmt: skip
 
 
-def carried(studies, *, place=TUNED, lr_rule=None, target=TARGET, hold="constant"):
+def transferred(studies, *, place=TUNED, lr_rule=None, target=TARGET, hold="constant"):
     tuned = TunedRecipe(recipe=RECIPE, schedule=ScheduleConfig(hold=hold), place=place)
-    return carried_recipe(
+    return transferred_recipe(
         studies, tuned, target, lr_rule=lr_rule or rule(), loss=2.0, longest=1.6e6
     )
 
 
 @pytest.mark.medium
 def test_planted_exponents_are_applied_with_intervals_and_cost(measured):
-    found = carried(measured(), lr_rule=rule("sqrt", 0.5))
+    found = transferred(measured(), lr_rule=rule("sqrt", 0.5))
     lr, weight_decay = 8e-3 * 2 * 64**POWER, 0.1 * 64**DECAY_POWER
     assert found.recipe.lr == pytest.approx(lr, rel=0.02)
     assert found.recipe.weight_decay == pytest.approx(weight_decay, rel=0.03)
@@ -101,14 +101,14 @@ def test_planted_exponents_are_applied_with_intervals_and_cost(measured):
 @pytest.mark.medium
 def test_inside_what_was_measured_nothing_is_warned_of(measured):
     near = Place(batch_tokens=512, tokens=1.2e6, depth=3, params=3e5)
-    found = carried(measured(), target=near)
+    found = transferred(measured(), target=near)
     assert found.warnings == ()
     assert found.recipe.lr == pytest.approx(8e-3 * 3**POWER, rel=0.02)
 
 
 @pytest.mark.medium
 def test_without_a_tuned_place_the_measured_best_is_the_start(measured):
-    found = carried(measured(), place=None)
+    found = transferred(measured(), place=None)
     assert found.recipe.lr == pytest.approx(8e-3 * 64**POWER, rel=0.02)
     assert found.recipe.weight_decay == pytest.approx(0.15 * 64**DECAY_POWER, rel=0.05)
 
@@ -119,7 +119,7 @@ def test_the_study_s_own_rules_come_first(measured):
         "transfer: {lr: {length: delphi}, weight_decay: {length: timescale, batch: timescale},"
         " beta2: {batch: half_life}, eps: {batch: inverse_sqrt}}"
     )
-    found = carried(measured(transfer), lr_rule=rule("sqrt", 0.5))
+    found = transferred(measured(transfer), lr_rule=rule("sqrt", 0.5))
     assert found.recipe.lr == pytest.approx(8e-3 * 2 * 64**-0.3, rel=1e-9)
     kept = 512 / (8e-3 * 0.1) / 4e5
     assert 2048 / (found.recipe.lr * found.recipe.weight_decay) / 25.6e6 == pytest.approx(kept)
@@ -130,7 +130,7 @@ def test_the_study_s_own_rules_come_first(measured):
 
 @pytest.mark.medium
 def test_another_stable_phase_was_not_measured(measured):
-    found = carried(measured(hold=", hold: {power: -0.3, from: 10N}"))
+    found = transferred(measured(hold=", hold: {power: -0.3, from: 10N}"))
     assert found.recipe.lr == RECIPE.lr
     codes = [each.code for each in found.warnings]
     assert codes == ["lr-length", "weight-decay-length", "beta2-kept"]

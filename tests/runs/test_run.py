@@ -7,7 +7,7 @@ import pytest
 from unrun import made_run
 
 from windtunnel.findings import read_records
-from windtunnel.findings.base import csv_text, read_rows
+from windtunnel.findings.files import csv_text, read_rows
 from windtunnel.findings.records import OF_RUNS, rounded
 from windtunnel.runs.imported import Imported, Measured
 from windtunnel.runs.table import COLUMNS, as_row, as_run

@@ -15,7 +15,7 @@ from windtunnel.errors import ConfigError, StoreError, TrackingError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from windtunnel.export.handoff import Carried, Estimate, Handoff
+    from windtunnel.export.handoff import Estimate, Handoff, Transferred
     from windtunnel.runs.study import Study
 
 RULES = ("none", "sqrt", "measured")
@@ -279,7 +279,7 @@ def _lines(handoff: "Handoff") -> "Iterator[str]":
     yield f"rate x {rule.factor:.4g} for the batch (rule {rule.rule}): {rule.evidence}"
     for each in handoff.transfer:
         if each.along != "batch" or each.setting != "lr":
-            yield _carried(each)
+            yield _transferred(each)
     for role, values in handoff.roles.items():
         yield (
             f"{role}: lr {values.lr:.4g}, init std {values.init_std:.4g}, weight decay "
@@ -289,7 +289,7 @@ def _lines(handoff: "Handoff") -> "Iterator[str]":
     yield "multipliers: " + ", ".join(f"{site} {value:.4g}" for site, value in sites)
 
 
-def _carried(each: "Carried") -> str:
+def _transferred(each: "Transferred") -> str:
     by = "to the power" if each.setting == "beta2" else "x"
     lost = "" if each.lost is None else f"; keeping it would give up about {each.lost:.4f} nats"
     return (

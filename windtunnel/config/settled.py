@@ -53,7 +53,7 @@ def waits_for(study: StudyConfig) -> dict[str, tuple[str, ...]]:
         source, lacking = source_of(each), set[str]()
         if source is not None and took(each) is None:
             lacking.add(source)
-        if carries(each):
+        if uses_transfer(each):
             lacking |= {by for along, by in unmeasured.items() if _moves(study, each, along)}
         if lacking:
             found[each.name] = tuple(sorted(lacking))
@@ -71,7 +71,7 @@ def _moves(study: StudyConfig, experiment: Experiment, along: Along) -> bool:
     return len({size.depth for size in sizes}) > 1
 
 
-def carries(experiment: Experiment) -> bool:
+def uses_transfer(experiment: Experiment) -> bool:
     """Whether the study's transfer rules carry the recipe of an experiment."""
     return isinstance(experiment, LadderExperiment) and experiment.transfer
 

@@ -554,8 +554,8 @@ class StudyConfig(Strict):
                 known=sorted(sizes),
             )
         for experiment in self.experiments:
-            carries = isinstance(experiment, LadderExperiment) and experiment.transfer
-            if carries and tuned is None and not source_of(experiment):
+            uses_transfer = isinstance(experiment, LadderExperiment) and experiment.transfer
+            if uses_transfer and tuned is None and not source_of(experiment):
                 raise Misfit(
                     "missing-key",
                     f"experiment {experiment.name!r} carries the recipe by these rules, and "

@@ -45,7 +45,7 @@ from windtunnel.export.recipe import (
 )
 from windtunnel.export.request import Request, StudyRecords, open_studies
 from windtunnel.export.size import check_reach, own_domain, size_diagnostics, target_of
-from windtunnel.export.transfer import TunedRecipe, as_tuned, carried_recipe
+from windtunnel.export.transfer import TunedRecipe, as_tuned, transferred_recipe
 from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
 from windtunnel.runs.forecast import inputs_fingerprint, law_runs
@@ -110,11 +110,13 @@ def build_handoff(study: Study, request: Request) -> Export:
     )
     longest = own["tokens"][1]
     if request.no_transfer:
-        carried = as_tuned(tuned, rule, target, longest=longest)
+        transferred = as_tuned(tuned, rule, target, longest=longest)
     else:
-        carried = carried_recipe(studies, tuned, target, lr_rule=rule, loss=loss, longest=longest)
-    recipe = carried.recipe
-    warnings += carried.warnings
+        transferred = transferred_recipe(
+            studies, tuned, target, lr_rule=rule, loss=loss, longest=longest
+        )
+    recipe = transferred.recipe
+    warnings += transferred.warnings
     steps = steps_of(
         tuned.schedule, model, warmup=recipe.warmup_steps, end=end, batch_tokens=batch.batch_tokens
     )
@@ -136,7 +138,7 @@ def build_handoff(study: Study, request: Request) -> Export:
         multipliers=multipliers_of(recipe, model, proxy_head_dim=study.config.model.head_dim),
         batch=batch,
         lr_rule=rule,
-        transfer=carried.settings,
+        transfer=transferred.settings,
         schedule=steps,
         checkpoints=kept_of(
             tuned.schedule, steps, fitted, params=model.params, batch_tokens=batch.batch_tokens

@@ -181,7 +181,7 @@ class LrRule(Strict):
     evidence: str
 
 
-class Carried(Strict):
+class Transferred(Strict):
     """How one setting came from where it was tuned to the target.
 
     Attributes:
@@ -355,7 +355,7 @@ class Handoff(Strict):
     multipliers: Multipliers
     batch: BatchChoice
     lr_rule: LrRule
-    transfer: tuple[Carried, ...] = ()
+    transfer: tuple[Transferred, ...] = ()
     schedule: Steps
     checkpoints: tuple[Kept, ...]
     loss_unit: str

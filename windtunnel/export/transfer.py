@@ -15,7 +15,7 @@ from windtunnel.config import Recipe
 from windtunnel.config.model import ScheduleConfig
 from windtunnel.config.own_values import own_values
 from windtunnel.errors import Diagnostic
-from windtunnel.export.handoff import Carried, Estimate, LrRule, finite
+from windtunnel.export.handoff import Estimate, LrRule, Transferred, finite
 from windtunnel.export.request import StudyRecords
 from windtunnel.findings.lr_curves import LRCurve, mean_exponent
 from windtunnel.findings.lr_transfer import TransferFinding, transfers, weight_decays
@@ -68,15 +68,15 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CarriedRecipe:
+class TransferredRecipe:
     """The recipe at the target, how each of its settings came there, and warnings."""
 
     recipe: Recipe
-    settings: tuple[Carried, ...]
+    settings: tuple[Transferred, ...]
     warnings: tuple[Diagnostic, ...] = field(default=())
 
 
-def carried_recipe(
+def transferred_recipe(
     studies: Sequence[StudyRecords],
     tuned: TunedRecipe,
     target: Place,
@@ -84,7 +84,7 @@ def carried_recipe(
     lr_rule: LrRule,
     loss: float,
     longest: float,
-) -> CarriedRecipe:
+) -> TransferredRecipe:
     """The tuned recipe at the target's batch, tokens and depth.
 
     Args:
@@ -122,15 +122,15 @@ def carried_recipe(
     if not known:
         evidence = {cell: each for cell, each in evidence.items() if cell[1] == "batch"}
     found = factors({cell: each.rule for cell, each in evidence.items()}, target, base)
-    values = found.carried(
+    values = found.transferred(
         lr=recipe.lr, weight_decay=recipe.weight_decay, eps=recipe.eps, beta2=recipe.beta2
     )
     settings = tuple(
-        _carried(cell, each, recipe, target, base, loss=loss)
+        _transferred(cell, each, recipe, target, base, loss=loss)
         for cell, each in evidence.items()
         if target.ratio(base, cell[1]) != 1 and (each.rule.power or each.power is not None)
     )
-    return CarriedRecipe(
+    return TransferredRecipe(
         recipe=recipe.replace(batch_tokens=int(target.batch_tokens), **values),
         settings=settings,
         warnings=tuple(_warnings(evidence, recipe, target, base, longest=longest)),
@@ -139,7 +139,7 @@ def carried_recipe(
 
 def as_tuned(
     tuned: TunedRecipe, lr_rule: LrRule, target: Place, *, longest: float
-) -> CarriedRecipe:
+) -> TransferredRecipe:
     """The tuned recipe with nothing carried but the rate over the batch."""
     by_batch = Evidence(rule=Rule(power=lr_rule.exponent), name=lr_rule.rule)
     evidence: dict[Cell, Evidence] = {("lr", "batch"): by_batch}
@@ -152,7 +152,7 @@ def as_tuned(
         depth=target.depth,
         params=target.params,
     )
-    return CarriedRecipe(
+    return TransferredRecipe(
         recipe=recipe,
         settings=(),
         warnings=tuple(_warnings(evidence, recipe, target, base, longest=longest)),
@@ -223,9 +223,9 @@ def _of_finding(study: str, finding: TransferFinding) -> Evidence | None:
     )
 
 
-def _carried(
+def _transferred(
     cell: Cell, evidence: Evidence, recipe: Recipe, target: Place, base: Place, *, loss: float
-) -> Carried:
+) -> Transferred:
     setting, along = cell
     alone = factors({cell: evidence.rule}, target, base)
     factor = {
@@ -236,7 +236,7 @@ def _carried(
     }[setting]
     ratio, power = target.ratio(base, along), evidence.power
     places = [curve.at for curve in evidence.curves]
-    return Carried(
+    return Transferred(
         setting=setting,
         along=along,
         rule=evidence.name or "own",
@@ -250,7 +250,7 @@ def _carried(
         factor=factor,
         measured=(min(places), max(places)) if places else None,
         lost=_lost(evidence, factor, loss),
-        evidence=_said(cell, evidence),
+        evidence=_text(cell, evidence),
     )
 
 
@@ -270,7 +270,7 @@ def _lost(evidence: Evidence, factor: float, loss: float) -> float | None:
     return float(loss * math.expm1(curved[-1].curvature * math.log(factor) ** 2))
 
 
-def _said(cell: Cell, evidence: Evidence) -> str:
+def _text(cell: Cell, evidence: Evidence) -> str:
     setting, along = cell
     if evidence.where:
         power = evidence.power
@@ -337,7 +337,7 @@ def _of_rule(cell: Cell, evidence: Evidence, target: Place, base: Place) -> Iter
         yield Diagnostic(
             "rule-not-measured-here",
             f"{setting} follows {along} by a rule that was not measured here: "
-            f"{_said(cell, evidence)}",
+            f"{_text(cell, evidence)}",
             setting=setting,
             along=along,
             rule=evidence.name or "own",

@@ -29,7 +29,7 @@ from windtunnel.config.load import resolved_text
 from windtunnel.config.search import SearchExperiment
 from windtunnel.config.study import GridExperiment
 from windtunnel.errors import ConfigError, did_you_mean
-from windtunnel.findings.base import (
+from windtunnel.findings.files import (
     WRITE_AGAIN,
     csv_text,
     json_text,

@@ -21,7 +21,7 @@ from windtunnel.config.branch import BranchExperiment
 from windtunnel.config.own_values import own_values, source_of, took
 from windtunnel.config.search import SearchExperiment
 from windtunnel.config.segment import hold_of
-from windtunnel.config.settled import carries
+from windtunnel.config.settled import uses_transfer
 from windtunnel.config.study import (
     Experiment,
     ForecastExperiment,
@@ -68,8 +68,8 @@ class StudyContext:
         """The context of one experiment, with the recipe and the schedule of its own."""
         recipe, schedule = own_values(self.config, experiment)
         config = self.config.model_copy(update={"recipe": recipe, "schedule": schedule})
-        carried = carries(experiment) and self.config.transfer.chosen
-        return replace(self, config=config, tuned=self.tuned_at(experiment) if carried else None)
+        moves = uses_transfer(experiment) and self.config.transfer.chosen
+        return replace(self, config=config, tuned=self.tuned_at(experiment) if moves else None)
 
     def tuned_at(self, experiment: Experiment) -> Place | None:
         """Where the recipe of an experiment was tuned, before the fields of its own.
@@ -102,13 +102,13 @@ class StudyContext:
         batch = recipe.batch_tokens
         steps = horizon.steps(params=model.params, batch_tokens=batch)
         place = _place(model, steps * batch, batch)
-        carried = factors(self.config.transfer.rules(), place, self.tuned).carried(
+        transferred = factors(self.config.transfer.rules(), place, self.tuned).transferred(
             lr=recipe.lr,
             weight_decay=recipe.weight_decay,
             eps=recipe.eps,
             beta2=recipe.beta2,
         )
-        return recipe.replace(**carried)
+        return recipe.replace(**transferred)
 
     def mixed(self, weights: Mapping[str, float]) -> DataChange:
         """The change to another mixture of the sources, or back to the trunks' own."""
