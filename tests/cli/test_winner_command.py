@@ -187,7 +187,7 @@ def test_plan_and_status_follow_a_search_that_goes_on(search_file):
     search_file.write_text(search_file.read_text().replace("trials: 4", "trials: 8"))
     after = run("status", search_file)
     assert "search tune: 4 of 8 trials" in after
-    assert "to be suggested" in after
+    assert "to come" in after
     found = json.loads(run("status", search_file, "--json"))
     assert 0.3 < found["share_of_flops"] < 0.9
     assert found["segments_to_be_suggested"] == 8  # a trunk and a branch each

@@ -150,3 +150,13 @@ def test_without_a_reader_of_results_nothing_is_taken(chain):
     run = Sweep(open_study(chain, prepared=True), engine="local")
     outcome = run.run()
     assert set(outcome.waiting) == {"lengths", "ahead", "unchanged"}
+
+
+def test_plan_and_status_say_what_waits(chain, windtunnel):
+    waits = {"lengths": ["tune"], "ahead": ["lengths", "tune"], "unchanged": ["tune"]}
+    for command in ("plan", "status"):
+        code, out, _ = windtunnel(command, chain, "--json")
+        assert code == 0
+        assert json.loads(out)["waits_for"] == waits
+    _, out, _ = windtunnel("plan", chain)
+    assert "waiting      ahead, for lengths and tune" in out

@@ -55,6 +55,7 @@ def print_status(study: "Study", progress: "StudyProgress", *, as_json: bool) ->
                 "share_of_flops": share,
                 "segments_to_be_suggested": to_come,
                 "searches": [_search(each) for each in searches],
+                "waits_for": {name: list(each) for name, each in study.waits_for.items()},
                 "seconds": progress.seconds,
                 **usage.as_json(),
                 "segments": segments,
@@ -64,10 +65,12 @@ def print_status(study: "Study", progress: "StudyProgress", *, as_json: bool) ->
         return
     console = terminal()
     summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    summary += f", about {to_come} to be suggested" if to_come > 0 else ""
+    summary += f", about {to_come} to come" if to_come > 0 else ""
     say(console, f"{study.config.study}: {summary}; {share:.0%} of the training FLOPs done")
     for search in searches:
         say(console, f"search {search.experiment.name}: {stands(search)}")
+    for name, sources in study.waits_for.items():
+        say(console, f"experiment {name}: waits for {' and '.join(sources)}")
     if total := sum(progress.seconds.values()):
         parts = ", ".join(f"{n} {s / total:.1%}" for n, s in progress.seconds.items())
         say(console, f"{duration(total)} in finished segments, summed over trials: {parts}")
