@@ -151,9 +151,9 @@ def _fitted_experiments(config: "StudyConfig", law: str) -> set[str]:
     """
     from windtunnel.config.branch import BranchExperiment
     from windtunnel.config.search import SearchExperiment
-    from windtunnel.config.study import ScalingExperiment
+    from windtunnel.config.study import LadderExperiment
 
-    scaling = {e.name for e in config.experiments if isinstance(e, ScalingExperiment)}
+    scaling = {e.name for e in config.experiments if isinstance(e, LadderExperiment)}
     if scaling and law in OF_SIZE_AND_DATA:
         return scaling
     if law == MIXTURE:

@@ -16,7 +16,7 @@ import numpy as np
 from windtunnel.cli.import_sources import Source, left_out, only
 from windtunnel.cli.options import check_choice, numbered, pairs
 from windtunnel.config import StudyConfig
-from windtunnel.config.study import ScalingExperiment
+from windtunnel.config.study import LadderExperiment
 from windtunnel.errors import ConfigError, did_you_mean
 from windtunnel.laws.conditions import Condition, number
 from windtunnel.laws.table import Floats, Table
@@ -290,7 +290,7 @@ def experiment_of(config: StudyConfig, requested: str | None) -> str:
     Raises:
         ConfigError: No such scaling experiment, or several to choose from.
     """
-    names = [each.name for each in config.experiments if isinstance(each, ScalingExperiment)]
+    names = [each.name for each in config.experiments if isinstance(each, LadderExperiment)]
     if requested is not None and requested not in names:
         raise ConfigError(
             "unknown-experiment",

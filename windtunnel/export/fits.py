@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from windtunnel.config.model import ScheduleConfig
-from windtunnel.config.study import ScalingExperiment
+from windtunnel.config.study import LadderExperiment
 from windtunnel.errors import ConfigError, Diagnostic, FitError, did_you_mean
 from windtunnel.export.handoff import Estimate, Kept, Steps
 from windtunnel.export.request import Request
@@ -161,11 +161,11 @@ def unless_failed(
 
 
 def _own(study: Study, experiment: str | None) -> Path:
-    scaling = [e.name for e in study.config.experiments if isinstance(e, ScalingExperiment)]
+    scaling = [e.name for e in study.config.experiments if isinstance(e, LadderExperiment)]
     if not scaling:
         raise ConfigError(
             "no-experiment",
-            f"{study.file}: the study has no scaling experiment, so nothing says what loss to "
+            f"{study.file}: the study has no scaling or forecast experiment, so nothing says what loss to "
             "expect of a size: add one (docs/study.md), or export the study that has it",
             path=study.file,
         )

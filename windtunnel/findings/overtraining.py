@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from windtunnel.config.study import ScalingExperiment
+from windtunnel.config.study import LadderExperiment
 from windtunnel.errors import Diagnostic, FitError
 from windtunnel.findings.base import (
     LEVEL,
@@ -419,7 +419,7 @@ def overtraining_pairs(records: Records) -> tuple[OvertrainingFinding, ...]:
     """A finding for each size with a long training and another one some 4.5 times larger."""
     found = []
     for experiment in records.config.experiments:
-        if not isinstance(experiment, ScalingExperiment):
+        if not isinstance(experiment, LadderExperiment):
             continue
         runs = sorted(records.of(experiment.name), key=lambda run: run.tokens)
         longest = {run.params: run for run in runs}
