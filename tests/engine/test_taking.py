@@ -18,6 +18,7 @@ transfer:
 experiments:
   - kind: search
     name: tune
+    recipe: {weight_decay: 0.2}
     space: {recipe.lr: {low: 1e-2, high: 1e-1, log: true}}
     size: 16x1
     horizon: 110 steps
@@ -117,7 +118,7 @@ def test_a_chain_runs_through_and_is_the_same_wherever_it_was_stopped(chain, tmp
     }
     for lr, weight_decay in decays:  # timescale: lr x weight_decay x tokens stays
         length = shortest * (lr / rate) ** (1 / power.power)
-        assert lr * weight_decay * length == pytest.approx(rate * 0.1 * shortest, rel=1e-6)
+        assert lr * weight_decay * length == pytest.approx(rate * 0.2 * shortest, rel=1e-6)
 
     whole = results(chain)
     shutil.move(tmp_path / "store", tmp_path / "whole")
@@ -141,7 +142,7 @@ def test_an_experiment_without_an_answer_leaves_the_others_waiting(chain):
     run, outcome = sweep(chain)
     assert outcome.failed
     assert set(outcome.waiting) == {"ahead"}
-    assert set(run.taking.problem) == {"ahead"}
+    assert "lengths" in outcome.waiting["ahead"]
     assert {each["experiment"] for each in outcome.forecasts} == {"unchanged"}
 
 

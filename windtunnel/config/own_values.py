@@ -109,6 +109,13 @@ def with_taken(experiment: Experiment, values: Mapping[str, Any]) -> dict[str, A
     return experiment.recipe | {FROM: source}
 
 
+def by_axis(experiment: Experiment) -> dict[str, Any]:
+    """The values of an experiment's own by axis, with those that it has taken."""
+    recipe = {f"recipe.{name}": each for name, each in experiment.recipe.items() if name != FROM}
+    schedule = {f"schedule.{name}": each for name, each in experiment.schedule.items()}
+    return (took(experiment) or {}) | recipe | schedule
+
+
 def own_values(study: StudyParts, experiment: Experiment) -> tuple[Recipe, ScheduleConfig]:
     """The recipe and the schedule of one experiment; the study's where it has none of its own.
 

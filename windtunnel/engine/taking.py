@@ -34,7 +34,8 @@ class Taking:
     """
 
     def __init__(self, study: Study, take: Take, searching: Callable[[], Collection[str]]) -> None:
-        self.study, self.problem = study, dict[str, str]()
+        self.study = study
+        self._without_answer: dict[str, str] = {}
         self._take, self._searching = take, searching
         self._status: dict[str, Status] = {}
         self._runs: dict[str, set[str]] = {}
@@ -61,19 +62,19 @@ class Taking:
     def waiting(self) -> dict[str, str]:
         """Why each experiment waits, in words."""
         return {
-            name: self.problem.get(name) or f"waits for {' and '.join(sources)}"
+            name: "; ".join(self._without_answer.get(each, f"waits for {each}") for each in sources)
             for name, sources in self.study.waits_for.items()
         }
 
     def _advance(self) -> list[PlannedSegment]:
         new: dict[str, PlannedSegment] = {}
-        while ready := self._ready():
+        while (source := self._next_ready()) is not None:
             waited = set(self.study.waits_for)
             try:
-                taken = self._take(self.study, ready)
+                taken = self._take(self.study, {source})
             except FitError as missing:
-                self._refuse(ready, str(missing))
-                break
+                self._without_answer[source] = str(missing)
+                continue
             if taken == self.study.taken:
                 break  # nobody reads results here
             self.study = with_taken(self.study, taken)
@@ -87,20 +88,12 @@ class Taking:
             new |= {planned.id: planned for planned in segments}
         return list(new.values())
 
-    def _ready(self) -> set[str]:
-        """Experiments that others wait for, and whose every run has ended."""
-        if self.problem:
-            return set()
+    def _next_ready(self) -> str | None:
+        """An experiment that others wait for, and whose every run has ended."""
         wanted = set(chain.from_iterable(self.study.waits_for.values()))
-        searching = set(self._searching())
-        return {
-            name
-            for name in wanted - searching - self.study.waits_for.keys()
-            if (statuses := [self._status.get(i) for i in self._runs.get(name, ())])
-            and all(status in ENDED - LOST for status in statuses)
-        }
+        unready = {*self._searching(), *self.study.waits_for, *self._without_answer}
+        return min(filter(self._has_ended, wanted - unready), default=None)
 
-    def _refuse(self, ready: set[str], problem: str) -> None:
-        for name, sources in self.study.waits_for.items():
-            if ready & set(sources):
-                self.problem[name] = problem
+    def _has_ended(self, experiment: str) -> bool:
+        statuses = [self._status.get(each) for each in self._runs.get(experiment, ())]
+        return bool(statuses) and all(status in ENDED - LOST for status in statuses)

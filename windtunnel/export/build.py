@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from math import ceil
 from platform import python_version
@@ -94,7 +94,7 @@ def build_handoff(study: Study, request: Request) -> Export:
     warnings += more
     rule, more = lr_rule_of(
         studies,
-        tuned.recipe,
+        tuned.at_its_batch,
         request,
         batch_tokens=batch.batch_tokens,
         own=study.config.transfer.lr.batch,
@@ -203,11 +203,14 @@ def _fitted_recipe(study: Study, experiments: tuple[str, ...]) -> TunedRecipe:
     Raises:
         ConfigError: They have different ones.
     """
+    context = study.study_context
     known = [each for each in study.config.experiments if each.name in experiments]
-    found = []
-    for each in known or study.config.experiments[:0]:
-        own = study.study_context.of(each).config
-        place = study.study_context.tuned_at(each)
+    follows_batch = ("lr", "batch") in study.config.transfer.chosen
+    found = list[TunedRecipe]()
+    for each in known:
+        own, place = context.of(each).config, context.tuned_at(each)
+        if place is not None and not follows_batch:
+            place = replace(place, batch_tokens=own.recipe.batch_tokens)
         tuned = TunedRecipe(recipe=own.recipe, schedule=own.schedule, place=place)
         if tuned not in found:
             found.append(tuned)
@@ -221,7 +224,9 @@ def _fitted_recipe(study: Study, experiments: tuple[str, ...]) -> TunedRecipe:
         )
     if found:
         return found[0]
-    return TunedRecipe(recipe=study.config.recipe, schedule=study.config.schedule, place=None)
+    recipe = study.config.recipe
+    place = context.stated_place(recipe.batch_tokens)
+    return TunedRecipe(recipe=recipe, schedule=study.config.schedule, place=place)
 
 
 def _same_recipe(studies: Sequence[StudyRecords], study: Study, winner: Winner) -> None:

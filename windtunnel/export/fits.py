@@ -165,8 +165,8 @@ def _own(study: Study, experiment: str | None) -> Path:
     if not scaling:
         raise ConfigError(
             "no-experiment",
-            f"{study.file}: the study has no scaling or forecast experiment, so nothing says what loss to "
-            "expect of a size: add one (docs/study.md), or export the study that has it",
+            f"{study.file}: the study has no scaling or forecast experiment, so nothing says what "
+            "loss to expect of a size: add one (docs/study.md), or export the study that has it",
             path=study.file,
         )
     if experiment is not None and experiment not in scaling:

@@ -1,4 +1,4 @@
-"""The recipe carried to the target: every setting by its rule, with what it rests on.
+"""The recipe at the target: every setting by its rule, with what it rests on.
 
 A setting follows length, depth or batch by the study's own rule (`transfer:`), else by what a grid
 of the study, or of one taken along, has measured. Where neither is there it is kept, with a
@@ -42,6 +42,13 @@ class TunedRecipe:
     recipe: Recipe
     schedule: ScheduleConfig
     place: Place | None
+
+    @property
+    def at_its_batch(self) -> Recipe:
+        """The recipe with the batch at which its rate was tuned."""
+        if self.place is None:
+            return self.recipe
+        return self.recipe.replace(batch_tokens=int(self.place.batch_tokens))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Collection, Iterator
 
-from windtunnel.config.own_values import source_of
+from windtunnel.config.own_values import by_axis, source_of
 from windtunnel.errors import FitError
 from windtunnel.findings.lr_batch import joints
 from windtunnel.findings.lr_curves import mean_exponent
@@ -67,7 +67,7 @@ def _winner(outcome: SearchOutcome) -> TakenWinner:
     return TakenWinner(
         source=outcome.experiment.name,
         trial=winner.result.trial.number,
-        values=dict(winner.result.trial.values),
+        values=by_axis(outcome.experiment) | dict(winner.result.trial.values),
         loss=winner.mean,
         low=low,
         high=high,

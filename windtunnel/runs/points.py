@@ -77,10 +77,17 @@ class StudyContext:
         None where neither a search nor the study tells.
         """
         batch = (took(experiment) or {}).get("recipe.batch_tokens", self.config.recipe.batch_tokens)
-        source, tuned = source_of(experiment), self.config.transfer.tuned
+        source = source_of(experiment)
         if source is not None:
             return self.searched_at(source, batch)
-        return None if tuned is None else _place(self.model(tuned.size), tuned.tokens, batch)
+        return self.stated_place(batch)
+
+    def stated_place(self, batch_tokens: int) -> Place | None:
+        """Where the study says that its recipe was tuned, if it does."""
+        tuned = self.config.transfer.tuned
+        if tuned is None:
+            return None
+        return _place(self.model(tuned.size), tuned.tokens, batch_tokens)
 
     def searched_at(self, search: str, batch_tokens: int) -> Place:
         """Where a search of the study has tuned its winner."""

@@ -26,7 +26,7 @@ class TakenWinner(Strict):
     Attributes:
         source: the search.
         trial: its number there.
-        values: by axis, such as `recipe.lr`.
+        values: by axis, such as `recipe.lr`; with the search's own beside those of the trial.
         loss: mean over the repeats, nats per token, with its interval where it has one.
         taken: Unix time.
     """
