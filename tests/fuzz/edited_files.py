@@ -23,6 +23,7 @@ from windtunnel.runs.measured import gather
 from windtunnel.runs.search.trial_log import SuggestedTrial, TrialLog, write_suggested
 from windtunnel.runs.study import Study, open_study
 from windtunnel.runs.study_files import keep_check, keep_handoff
+from windtunnel.runs.taken import MeasuredPower, Taken, TakenWinner, write_taken
 
 EXPERIMENTS = """\
   - {kind: scaling, horizons: [10N, 20N, 40N, 80N], seeds: 1, hold_out: largest}
@@ -202,6 +203,9 @@ def _beside(study: Study) -> None:
     )
     made = Calibration(written=1.8e9, conditions={"host": "here"}, shapes=(shape,))
     write_json(study.folder / "calibration.json", made.model_dump(mode="json"))
+    winner = TakenWinner(source="tune", trial=1, values={"recipe.lr": 0.01}, loss=2.0, taken=1.8e9)
+    power = MeasuredPower(setting="lr", along="length", source="grid", power=-0.2, taken=1.8e9)
+    write_taken(study.folder, Taken(winners={"scaling": winner}, powers=(power,)))
     first = study.plan.segments[0].id
     write_json(study.folder / "spent_before.json", {first: [1e9, 0.5]})
     add_runs(study.folder, [Imported(
@@ -231,6 +235,7 @@ def commands(study: Study) -> dict[Path, list[list[str]]]:
     found |= {
         trunk / "dynamics.jsonl": [records],
         folder / "data.json": [status],
+        folder / "recipes.json": [status, plan],
         folder / "sweeps.jsonl": [status],
         folder / "spent_before.json": [status],
         folder / "calibration.json": [status, plan],
