@@ -3,6 +3,7 @@
 import pytest
 
 from windtunnel.config import load_study
+from windtunnel.config.own_values import own_values
 from windtunnel.config.settled import settled, waits_for
 from windtunnel.errors import ConfigError
 
@@ -121,3 +122,12 @@ def test_faults_are_reported_at_their_key(chain, replacements, transfer, code, k
     with pytest.raises(ConfigError) as caught:
         load_study(chain(*replacements, transfer=transfer))
     assert (caught.value.code, caught.value.values["key"]) == (code, key)
+
+
+def test_a_winner_brings_the_stable_phase_of_its_search(chain):
+    hold = {"power": -0.3, "from": "10N"}
+    study = load_study(chain())
+    values = {"recipe.lr": 0.012, "schedule.hold": hold}
+    known = settled(study, {"lengths": values}, {})
+    _, schedule = own_values(known, known.experiments[1])
+    assert schedule.hold.power == -0.3

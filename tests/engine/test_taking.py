@@ -97,7 +97,7 @@ def test_a_chain_runs_through_and_is_the_same_wherever_it_was_stopped(chain, tmp
     assert not outcome.failed
     assert outcome.waiting == {}
     assert {each["experiment"] for each in outcome.forecasts} == {"ahead", "unchanged"}
-    study, taken = run.study, read_taken(run.study.folder)
+    study, taken = run.study, read_taken(run.study.folder, run.study.written)
     (power,) = taken.powers
     assert (power.setting, power.along, power.source) == ("lr", "length", "lengths")
     assert power.low < power.power < power.high
@@ -139,7 +139,7 @@ def test_a_chain_runs_through_and_is_the_same_wherever_it_was_stopped(chain, tmp
 def test_an_experiment_without_an_answer_leaves_the_others_waiting(chain):
     """Rates far below the best one have no optimum inside: nothing tells how they follow length."""
     chain.write_text(chain.read_text().replace("[0.06, 0.25, 1, 4, 16]", "[0.001, 0.002, 0.003]"))
-    run, outcome = sweep(chain)
+    _, outcome = sweep(chain)
     assert outcome.failed
     assert set(outcome.waiting) == {"ahead"}
     assert "lengths" in outcome.waiting["ahead"]
@@ -161,3 +161,25 @@ def test_plan_and_status_say_what_waits(chain, windtunnel):
         assert json.loads(out)["waits_for"] == waits
     _, out, _ = windtunnel("plan", chain)
     assert "waiting      ahead, for lengths and tune" in out
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ({"recipe.lr": "fast"}, "not-a-number"),
+        ({"recipe.lr": -1}, "out-of-range"),
+        ({"recipe.lr": None}, "not-a-number"),
+        ({"recipe.rate": 1}, "unknown-key"),
+        ({"rate": 1}, "unknown-axis"),
+        ({"model.qk_norm": True}, "unknown-axis"),
+    ],
+)
+def test_values_that_no_search_has_are_damage(chain, windtunnel, values, code):
+    folder = chain.parent / "store" / "studies" / "small"
+    folder.mkdir(parents=True)
+    winner = {"source": "tune", "trial": 0, "values": values, "loss": 2.0, "taken": 0.0}
+    (folder / "recipes.json").write_text(json.dumps({"winners": {"lengths": winner}}))
+    status, out, _ = windtunnel("status", chain, "--json")
+    assert status == 2
+    error = json.loads(out)["error"]
+    assert (error["code"], error["values"]["place"]) == (code, "winners.lengths.values")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError
 
-from windtunnel.config.axes import StudyParts, is_whole, varied
+from windtunnel.config.axes import StudyParts, is_whole
 from windtunnel.config.errors import first_refusal, fitting
 from windtunnel.config.model import Recipe, ScheduleConfig
 from windtunnel.config.units import MOST_LISTED, Misfit, Strict, at, differing
@@ -116,6 +116,29 @@ def by_axis(experiment: Experiment) -> dict[str, Any]:
     return (took(experiment) or {}) | recipe | schedule
 
 
+def taken_values(study: StudyParts, values: Mapping[str, Any]) -> tuple[Recipe, ScheduleConfig]:
+    """The study's recipe and schedule with the values of a winner, by axis.
+
+    Raises:
+        Refused: An axis that no winner can have, or a value that its field does not take.
+    """
+    fields: dict[str, dict[str, Any]] = {"recipe": {}, "schedule": {}}
+    for axis, value in values.items():
+        section, _, field = axis.partition(".")
+        if section not in fields:
+            raise Refused(
+                "unknown-axis",
+                f"{axis!r} is neither recipe.FIELD nor schedule.FIELD",
+                axis=axis,
+                known=list(fields),
+            )
+        fields[section][field] = value
+    return (
+        _with_fields(study.recipe, fields["recipe"], "recipe"),
+        _with_fields(study.schedule, fields["schedule"], "schedule"),
+    )
+
+
 def own_values(study: StudyParts, experiment: Experiment) -> tuple[Recipe, ScheduleConfig]:
     """The recipe and the schedule of one experiment; the study's where it has none of its own.
 
@@ -125,7 +148,7 @@ def own_values(study: StudyParts, experiment: Experiment) -> tuple[Recipe, Sched
     recipe, schedule = study.recipe, study.schedule
     if taken := took(experiment):
         with at("recipe", FROM, TOOK):
-            _, recipe, schedule = varied(study, taken)
+            recipe, schedule = taken_values(study, taken)
     fields = {name: value for name, value in experiment.recipe.items() if name != FROM}
     recipe = _with_fields(recipe, fields, "recipe")
     schedule = _with_fields(schedule, experiment.schedule, "schedule")

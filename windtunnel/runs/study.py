@@ -234,7 +234,7 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
     written = load_study(file)
     store = Store(place_named(written.store, file, "store"))
     store.check_format()
-    taken = read_taken(store.study(written.study)).of(written)
+    taken = read_taken(store.study(written.study), written)
     config = taken.settle(written)
     lock_file = store.study(config.study) / "data.json"
     lock = read_json(lock_file, DATA_LOCK)

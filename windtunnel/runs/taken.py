@@ -5,15 +5,17 @@ study has the same runs, even if the search has gone on since.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
 from windtunnel.config import StudyConfig
-from windtunnel.config.own_values import source_of
+from windtunnel.config.own_values import source_of, taken_values
 from windtunnel.config.settled import settled
+from windtunnel.config.transfer import MOST_POWER
 from windtunnel.config.units import Strict
-from windtunnel.runs.files import read_json, write_json
+from windtunnel.errors import Refused
+from windtunnel.runs.files import DamagedFile, read_json, write_json
 from windtunnel.runs.json_schema import Schema
 from windtunnel.transfer import Along, Setting
 
@@ -46,7 +48,7 @@ class MeasuredPower(Strict):
     setting: Setting
     along: Along
     source: str
-    power: float
+    power: Annotated[float, Field(ge=-MOST_POWER, le=MOST_POWER)]
     low: float | None = None
     high: float | None = None
     taken: float
@@ -90,13 +92,23 @@ TAKEN: Schema[Taken] = Schema(
 )
 
 
-def read_taken(folder: Path) -> Taken:
-    """What the experiments of the study in `folder` have taken.
+def read_taken(folder: Path, study: StudyConfig) -> Taken:
+    """What the experiments of the study in `folder` have taken, as far as it still asks for it.
 
     Raises:
-        StoreError: The file is damaged.
+        StoreError: The file is damaged, or no search of this study has such a winner.
     """
-    return read_json(folder / FILE, TAKEN) or Taken()
+    taken = (read_json(folder / FILE, TAKEN) or Taken()).of(study)
+    for name, winner in taken.winners.items():
+        try:
+            taken_values(study, winner.values)
+        except Refused as refused:
+            raise DamagedFile(
+                refused.code,
+                f"{folder / FILE}: damaged: winners.{name}.values: {refused}; {TAKEN.fix}",
+                **refused.values | {"file": folder / FILE, "place": f"winners.{name}.values"},
+            ) from None
+    return taken
 
 
 def write_taken(folder: Path, taken: Taken) -> None:
