@@ -39,6 +39,22 @@ def fitted():
     return fit_law(grid(), "auto")
 
 
+def test_a_table_that_cannot_be_split_has_the_law_alone():
+    """Three sizes, each on trunks of its own: any top takes whole sizes with it."""
+    small = fit_law(grid(bend=0.004, sizes=SIZES[:3], seeds=3), "auto")
+    assert "form-assumed" in [each.code for each in small.warnings]
+    assert {each["form"]: each["weight"] for each in small.details["forms"]} == {
+        "coupled": 0.0, "chinchilla": 1.0, "no-floor": 0.0,
+    }  # fmt: skip
+    assert small.details["misfit"] == 0.0
+    assert small.coefficients["k"] == 1.0
+    assert small.details["widening"] == {"compute": 1.7, "size": 1.7}
+    far = small.predict(9 * SIZES[2], 8 * 320 * SIZES[2])
+    assert far.low < far.value < far.high
+    large = fit_law(grid(bend=0.004), "auto")
+    assert "form-assumed" not in [each.code for each in large.warnings]
+
+
 def test_features_and_what_they_leave_are_the_covariance():
     params, tokens = np.geomspace(1e8, 1e9, 7), np.geomspace(3e9, 1e10, 7)
     basis = Basis.of(params, tokens)

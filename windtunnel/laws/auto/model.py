@@ -99,8 +99,8 @@ class Model:
     weight: Floats
 
     @classmethod
-    def of(cls, table: Table, form: str) -> Self:
-        """The model of a table, without any row weighted down yet."""
+    def of(cls, table: Table, form: str, *, misfit: bool = True) -> Self:
+        """The model of a table, without any row weighted down yet, with or without a misfit."""
         size = sizes_of(table.params)
         order = np.lexsort((table.trunk_index, size))
         params, tokens = table.params[order], table.tokens[order]
@@ -109,6 +109,8 @@ class Model:
         if table.has_trunks and table.trunk_labels.size < table.rows:
             levels.insert(0, _level("sigma_trunk", np.stack([size, table.trunk_index])[:, order]))
         left_out = {"sigma_trunk"} - {level.name for level in levels} | FORMS[form]
+        if not misfit:
+            left_out |= {"sigma_misfit"}
         return cls(
             form=form,
             names=tuple(name for name in PRIORS if name not in left_out),
