@@ -59,8 +59,13 @@ def make_study(
     return open_study(file, prepared=True)
 
 
-def fill(study, *, seed=0, skip=lambda planned: False, law=LAW, curve_rows=300) -> None:
-    """Finish every planned segment that is not skipped, with losses of the law and its noise."""
+def fill(
+    study, *, seed=0, skip=lambda planned: False, law=LAW, curve_rows=300, copying=None
+) -> None:
+    """Finish every planned segment that is not skipped, with losses of the law and its noise.
+
+    `copying` gives the copy gain of a planned segment.
+    """
     noise: dict[str, float] = {}
     rng = np.random.default_rng(seed)
     for planned in study.plan.segments:
@@ -78,6 +83,10 @@ def fill(study, *, seed=0, skip=lambda planned: False, law=LAW, curve_rows=300) 
             tokens = step * segment.recipe.batch_tokens
             loss = lifted * float(law(segment.model.params, tokens)) * np.exp(shared + own)
             folder.add_measurement(step, _sets(study, float(loss)))
+        if copying is not None:
+            (name, last), *_ = folder.measurements[planned.end].items()
+            gain = {"gain": float(copying(planned)), "standard_error": 0.001, "chunks": 64}
+            folder.add_measurement(planned.end, {name: last | {"copy_gain": gain}})
         write_curve(folder, planned, law, shared, rows=curve_rows)
         folder.finish(
             {

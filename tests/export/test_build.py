@@ -12,6 +12,7 @@ from windtunnel.export.handoff import Handoff
 from windtunnel.export.request import Request
 from windtunnel.export.size import nearest_model
 from windtunnel.mup import Role
+from windtunnel.runs.study import open_study
 from windtunnel.runs.study_files import keep_check
 
 
@@ -71,6 +72,26 @@ def test_the_best_split_of_its_compute(study, handoff):
         half = math.log(found.high / found.low) / 2  # one table in ten lies just outside of it
         assert abs(math.log(found.value) - truth) < 2 * half < 0.4
     assert handoff.best.flops == flops
+
+
+@pytest.mark.medium
+def test_a_forecast_keeps_apart_what_it_holds_for_a_transition(tmp_path, handoff):
+    made = planted.make_study(tmp_path)
+    planted.fill(made, copying=lambda p: 0.01 * (p.tokens_at_end / 2e7) ** 0.2)
+    planted.write_fit(made)
+    study = open_study(made.file)
+    near = build_handoff(study, Request(shape="128x5", tokens=2e7)).handoff
+    assert near.forecast == handoff.forecast
+    assert near.transition == {}
+    assert "transition" not in codes(near)
+    far = build_handoff(study, Request(shape="128x5", tokens=2e12, extrapolate=True)).handoff
+    assert codes(far).count("transition") == 1
+    assert far.transition.keys() == far.forecast.keys() == {"mean", "text"}
+    for name, held in far.transition.items():
+        assert held.share == 0.03
+        assert far.forecast[name].low == pytest.approx(held.low * 0.97)
+    (tmp_path / "handoff.json").write_text(far.to_json())
+    assert Handoff.read(tmp_path / "handoff.json").transition == far.transition
 
 
 @pytest.mark.medium

@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, Entry] = {
     "sweep": Entry("sweep", "sweep", "Run a study, or resume it.", RUN),
     "status": Entry("status", "status", "Show progress.", RUN),
     "gc": Entry("gc", "gc", "List checkpoints that are no longer needed, and delete them.", RUN),
+    "probe": Entry("probe", "probe", "Measure the copy gain of finished runs that have none.", RUN),
     "runs": Entry(
         "runs", "runs", "List runs: one row per finished, diverged or imported run.", READ
     ),

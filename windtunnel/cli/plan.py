@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from windtunnel.config.branch import BranchExperiment
     from windtunnel.config.search import SearchExperiment
     from windtunnel.engine.simulate import Estimate
+    from windtunnel.errors import Diagnostic
     from windtunnel.runs.budget.calibration import Calibration
     from windtunnel.runs.budget.cost import Cost, RemainingWork
     from windtunnel.runs.budget.throughput import Shape, Throughput
@@ -86,6 +87,7 @@ def print_plan(study: "Study", *, calibrates: bool, as_json: bool) -> None:
     estimate = estimate_sweep(expected, throughput, remaining, slots=slots)
     budget = over_budget(expected, remaining, throughput, estimate.disk_peak)
     beyond = beyond_this_machine(study.config.resources)
+    ladders = _ladders(study)
     finished = sum(outcome == "finished" for outcome in remaining.ended.values())
     if as_json:
         print_json(
@@ -122,7 +124,8 @@ def print_plan(study: "Study", *, calibrates: bool, as_json: bool) -> None:
                 "taken": study.taken.model_dump(mode="json"),
                 "data_prepared": study.dataset is not None,
                 "data": data_json(study),
-                "warnings": [*study.warnings, *(each.message for each in beyond)],
+                "transitions": [each.document() for each in ladders],
+                "warnings": [*study.warnings, *(each.message for each in (*beyond, *ladders))],
             }
         )
         return
@@ -139,12 +142,22 @@ def print_plan(study: "Study", *, calibrates: bool, as_json: bool) -> None:
         console.print(calibration_table(expected, calibration, throughput))
     say_data(console, study)
     say_warnings(console, study)
-    for diagnostic in beyond:
+    for diagnostic in (*beyond, *ladders):
         say(console, diagnostic.message, label=f"warning ({diagnostic.code}):")
     for warning in _too_full(expected, estimate):
         say(console, warning, label="warning:")
     for line in budget:
         say(console, line, label="over budget:", style="red")
+
+
+def _ladders(study: "Study") -> "tuple[Diagnostic, ...]":
+    """Transitions that the runs so far show in the study's ladders, or ahead of them."""
+    from windtunnel.config.study import LadderExperiment
+    from windtunnel.runs.measured import gather
+    from windtunnel.runs.transition import ladder_warnings
+
+    experiments = [each for each in study.config.experiments if isinstance(each, LadderExperiment)]
+    return ladder_warnings(experiments, study.plan, gather(study.store, study.plan))
 
 
 def print_resolved(config: "StudyConfig") -> None:

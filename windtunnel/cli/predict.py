@@ -119,6 +119,7 @@ def run_predict(
                 "inputs": given,
                 fitted.form.output: output.value,
                 "interval": [output.low, output.high],
+                **({} if output.transition is None else {"transition": vars(output.transition)}),
                 "level": fitted.level,
                 "warnings": [warning.document() for warning in output.warnings],
                 "fit_warnings": warning_codes(fitted),

@@ -45,6 +45,12 @@ def print_prediction(fitted: Fit, inputs: Mapping[str, float], output: Interval)
         f"{fitted.form.output} at {at}: {output.value:.5g}, {fitted.level:.0%} prediction interval "
         f"{_span(output.low, output.high, digits=5)}",
     )
+    if (transition := output.transition) is not None:
+        say(
+            console,
+            f"by the law alone {_span(transition.low, output.high, digits=5)}; the lower end holds "
+            f"{transition.share:.0%} more for a transition",
+        )
     print_warnings(console, output.warnings)
     _print_fit_codes(console, fitted)
 

@@ -49,6 +49,9 @@ def print_runs(runs: "list[Run]") -> None:
     for column in names:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("bits/byte", justify="right")
+    copying = any(run.copy_gain is not None for run in runs)
+    if copying:
+        table.add_column("copy gain", justify="right")
     branching = any(run.variants for run in runs)
     if branching:
         table.add_column("variant", overflow="fold")
@@ -64,6 +67,7 @@ def print_runs(runs: "list[Run]") -> None:
             run.outcome,
             "" if run.loss is None else f"{run.loss:.4f}",
             "" if run.bits_per_byte is None else f"{run.bits_per_byte:.4f}",
+            *(["" if run.copy_gain is None else f"{run.copy_gain:.3f}"] if copying else []),
             *([variant_name(run.variants) or ""] if branching else []),
         )
     terminal().print(table)

@@ -130,25 +130,9 @@ class Sweep:
         accept_execution_change: bool = False,
         take: Take | None = None,
     ) -> None:
-        assert study.dataset is not None
         self.engine, self.address = engine, address
         self._opened = study
-        validation = study.config.data.validation
-        self.worker_config = WorkerConfig(
-            study=study.config.study,
-            store=str(study.store.root),
-            dataset=str(study.dataset.folder),
-            extra_validation={
-                extra.name: str(extra.folder)
-                for extra in study.extra_validation
-                if not extra.conditional  # it is a folder's second set
-            },
-            validation_tokens=validation.tokens,
-            fork_tokens=validation.fork_tokens,
-            resources=study.config.resources,
-            accept_execution_change=accept_execution_change,
-            dynamics=study.config.dynamics,
-        )
+        self.worker_config = WorkerConfig.of(study, accept_execution_change=accept_execution_change)
         self.callbacks = SweepCallbacks(study)
         store_view = StudyStoreView(study.store, study.wanted)
         self._may_grow = False

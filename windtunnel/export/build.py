@@ -22,9 +22,10 @@ from windtunnel.export.fits import (
     check_study_fit,
     fingerprint_of,
     fits_by_set,
-    forecast_of,
+    forecasts_of,
     kept_of,
     read_study_fit,
+    transitions_of,
 )
 from windtunnel.export.handoff import (
     Best,
@@ -124,6 +125,13 @@ def build_handoff(study: Study, request: Request) -> Export:
     warnings += by_set.warnings
     warnings += recipe_diagnostics(studies, recipe, model, steps)
     warnings += winner_diagnostics(winners, _flat(tuned.recipe, tuned.schedule))
+    forecasts = forecasts_of(by_set.fits, params=model.params, tokens=tokens)
+    warnings += [
+        warning
+        for each in forecasts.values()
+        for warning in each.warnings
+        if warning.code == "transition"
+    ]
     counts = counts_of(model, tokens)
     handoff = Handoff(
         study=study.config.study,
@@ -145,7 +153,8 @@ def build_handoff(study: Study, request: Request) -> Export:
         ),
         loss_unit="nats per token",
         level=fitted.level,
-        forecast=forecast_of(by_set.fits, params=model.params, tokens=tokens),
+        forecast={name: Estimate.of(each) for name, each in forecasts.items()},
+        transition=transitions_of(forecasts),
         bytes_per_token={each.name: each.bytes_per_token for each in study.validation},
         best=_best(fitted, fitted.flop_factor * model.params * tokens),
         winners=tuple(winners),

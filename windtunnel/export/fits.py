@@ -9,9 +9,9 @@ from pathlib import Path
 from windtunnel.config.model import ScheduleConfig
 from windtunnel.config.study import LadderExperiment
 from windtunnel.errors import ConfigError, Diagnostic, FitError, did_you_mean
-from windtunnel.export.handoff import Estimate, Kept, Steps
+from windtunnel.export.handoff import Estimate, Kept, Steps, Transition, finite
 from windtunnel.export.request import Request
-from windtunnel.laws import Fit, fit
+from windtunnel.laws import Fit, Interval, fit
 from windtunnel.runs.forecast import as_table, law_inputs, law_runs
 from windtunnel.runs.run import Run
 from windtunnel.runs.study import Study
@@ -319,9 +319,18 @@ def fits_by_set(made: StudyFit, runs: Sequence[Run], *, accept: tuple[str, ...])
     return SetFits(fits, warnings)
 
 
-def forecast_of(fits: Mapping[str, Fit], *, params: int, tokens: int) -> dict[str, Estimate]:
+def forecasts_of(fits: Mapping[str, Fit], *, params: int, tokens: int) -> dict[str, Interval]:
     """Prediction interval of one new run, by validation set; the mean first."""
-    return {name: Estimate.of(each.predict(params, tokens)) for name, each in fits.items()}
+    return {name: each.predict(params, tokens) for name, each in fits.items()}
+
+
+def transitions_of(forecasts: Mapping[str, Interval]) -> dict[str, Transition]:
+    """What the lower ends of forecasts hold for a transition, by validation set."""
+    return {
+        name: Transition(share=each.transition.share, low=finite(each.transition.low))
+        for name, each in forecasts.items()
+        if each.transition is not None
+    }
 
 
 def kept_of(

@@ -80,6 +80,18 @@ class Estimate(Strict):
         return (self.low is None or self.low <= value) and (self.high is None or value <= self.high)
 
 
+class Transition(Strict):
+    """What the lower end of a forecast holds beside the law: a transition that it cannot know.
+
+    Attributes:
+        share: Of the loss, by which the end was lowered.
+        low: The law's own lower end.
+    """
+
+    share: float
+    low: float | None
+
+
 FILE = "handoff.json"
 SCHEMA = 1
 EDITED = "edited-handoff"
@@ -336,6 +348,8 @@ class Handoff(Strict):
         level: coverage of every interval here.
         forecast: prediction interval of one run's loss at the end, by validation set; `mean` is the
             unweighted mean over the sets, which the study's law was fitted to.
+        transition: by validation set, what `low` of its forecast holds for a transition to copying;
+            empty where none is told.
         bytes_per_token: of each validation set, to convert losses to another unit; None if unknown.
         transfer: how settings followed batch, length and depth; none where all stayed.
         best: how the same compute would best be spent; None where the fit has no optimum.
@@ -361,6 +375,7 @@ class Handoff(Strict):
     loss_unit: str
     level: float
     forecast: Annotated[dict[str, Estimate], Field(min_length=1)]
+    transition: Annotated[dict[str, Transition], Field(default_factory=dict)]
     bytes_per_token: dict[str, float | None]
     best: Best | None
     winners: tuple[Winner, ...]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from windtunnel.errors import ConfigError, Refused, boundary
+from windtunnel.laws.table import COPYING
 from windtunnel.runs.dynamics import CHANGE, SERIES
 from windtunnel.runs.json_schema import Schema, parse
 from windtunnel.runs.schemas import ANYTHING
@@ -22,7 +23,7 @@ TEXT = frozenset(
 """Columns that are never numbers, whatever they look like: an id may be all digits."""
 WORDS = {"kind": ("trunk", "branch", "imported"), "outcome": ("finished", "diverged")}
 FLAGS = frozenset({"decayed", "held_out"})
-NUMBERS = (frozenset(COLUMNS) | {"after", "step", *SERIES}) - TEXT - FLAGS
+NUMBERS = (frozenset(COLUMNS) | {"after", "step", *SERIES, *COPYING}) - TEXT - FLAGS
 OF_SETS = (*PREFIXES, CHANGE)
 """How the names of further columns of numbers begin."""
 LARGEST = 1e300

@@ -21,6 +21,7 @@ from windtunnel.findings.variants import sets_of_all
 from windtunnel.laws import Fit, Interval, compare, fit
 from windtunnel.runs.forecast import as_table
 from windtunnel.runs.run import Run
+from windtunnel.runs.transition import transition_of
 
 
 class Published(NamedTuple):
@@ -139,6 +140,7 @@ class DataModelLaw(Finding):
         by_set: of each set alone; empty where there is only one.
         short: without the extra horizons of single sizes; None where there are none.
         refused: (which fit, why not) of those that the runs could not carry.
+        transition: where copying changes within the ladder, or between it and its targets.
     """
 
     mean: Laws
@@ -146,6 +148,7 @@ class DataModelLaw(Finding):
     short: Laws | None
     forecast: ForecastResult | None
     refused: tuple[tuple[str, FitError], ...] = ()
+    transition: Diagnostic | None = None
 
     kind: ClassVar[str] = "scaling-law"
     title: ClassVar[str] = "Data-model law"
@@ -193,6 +196,8 @@ class DataModelLaw(Finding):
             Diagnostic("no-law-of-part", f"{part}: {why}", part=part, cause=why.code)
             for part, why in self.refused
         ]
+        if self.transition is not None:
+            found.append(self.transition)
         if self.fit.has_optimum:
             for multiple in MULTIPLES:
                 optimum = self.fit.optimum(multiple * self.largest_budget)
@@ -328,6 +333,9 @@ def _data_model_law(records: Records, experiment: LadderExperiment) -> DataModel
         short=short,
         forecast=forecast_result(records, runs),
         refused=tuple(refused),
+        transition=transition_of(
+            [run for run in runs if not run.held_out], [run for run in runs if run.held_out]
+        ),
     )
 
 

@@ -30,6 +30,8 @@ def optimum_document(best: Optimum) -> dict[str, Any]:
         found: Interval | None = getattr(best, name)
         out[name] = None if found is None else found.value
         out[f"{name}_interval"] = None if found is None else [found.low, found.high]
+    if best.loss.transition is not None:
+        out["loss_transition"] = asdict(best.loss.transition)
     out["extrapolates"] = best.extrapolates
     out["excess"] = best.excess
     out["warnings"] = [warning.document() for warning in best.warnings]

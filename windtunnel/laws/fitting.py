@@ -18,7 +18,8 @@ from windtunnel.laws.registry import OF_CURVES, TWO_STEP, law_named
 from windtunnel.laws.regression import METHODS, Method, Settings, fit_optima, regress
 from windtunnel.laws.result import Fit
 from windtunnel.laws.solver import ObjectiveName
-from windtunnel.laws.table import NUMBERS, Floats, Table, mixed_decay
+from windtunnel.laws.table import COPYING, NUMBERS, Floats, Table, mixed_decay
+from windtunnel.laws.transition import CopyTrend, within
 from windtunnel.laws.two_step.fitting import fit_two_step
 from windtunnel.laws.two_step.isoflop import Reading
 from windtunnel.laws.validation import Chosen
@@ -151,7 +152,17 @@ def fit(
             found = _regressed(
                 rows, law_named(law), settings, held, objective, delta, band=band, over=over
             )
-    return found.warned(*diagnostics)
+    return _with_copying(found, rows).warned(*diagnostics)
+
+
+def _with_copying(found: Fit, table: Table) -> Fit:
+    """The fit with the trend of its rows' copy gain, where its law is of size and tokens."""
+    if table.copying is None or found.form.inputs[:2] != ("params", "tokens"):
+        return found
+    trend, warning = CopyTrend.of(table), within(table)
+    if trend is not None:
+        found = found.detailed({"copy_gain": trend.document()})
+    return found if warning is None else found.warned(warning)
 
 
 def _require_loss_law(law: str, noise: float | None) -> None:
@@ -280,6 +291,7 @@ def as_table(
     trunk, decayed = columns.pop("trunk", None), columns.pop("decayed", None)
     names = [name for name in ("run", "execution") if name in columns]
     labels: dict[str, ArrayLike] = {name: columns.pop(name) for name in names}
+    copying = _copying(columns)
     numbers: dict[str, Floats] = {}
     for name, values in columns.items():
         if values.dtype.kind not in "fiub" and name not in NUMBERS:
@@ -293,7 +305,7 @@ def as_table(
             raise ColumnError("not-a-number", f"is not all numbers: {error}", name) from None
     missing = np.any([np.isnan(values) for values in numbers.values()], axis=0)
     whole = {name: np.where(missing, 1.0, values) for name, values in numbers.items()}
-    table = Table(whole, trunk=trunk, decayed=decayed, labels=labels)
+    table = Table(whole, trunk=trunk, decayed=decayed, labels=labels, copying=copying)
     if not np.any(missing):
         return table, np.ones(table.rows, bool), ()
     gone = int(np.sum(missing))
@@ -310,6 +322,18 @@ def as_table(
         ~missing,
         (Diagnostic("incomplete-rows", message, rows=table.rows, missing=gone),),
     )
+
+
+def _copying(columns: dict[str, NDArray[Any]]) -> Floats | None:
+    """Copy gains and their standard errors (R, 2), taken out of the columns; nan where missing."""
+    found = [columns.pop(name, None) for name in COPYING]
+    if found[0] is None:
+        return None
+    gain, error = (np.full(found[0].shape, np.nan) if each is None else each for each in found)
+    try:
+        return np.stack([gain, error], axis=-1).astype(np.float64)
+    except (TypeError, ValueError) as problem:
+        raise ColumnError("not-a-number", f"is not all numbers: {problem}", COPYING[0]) from None
 
 
 def decayed_only(table: Table) -> tuple[Table, tuple[Diagnostic, ...]]:

@@ -18,13 +18,30 @@ AT_THE_EDGE = 0.005
 
 
 @dataclass(frozen=True)
+class Widening:
+    """What the lower end of a forecast holds beside the law: a transition that it cannot know.
+
+    Attributes:
+        share: of the loss, by which the end was lowered.
+        low: the law's own lower end.
+    """
+
+    share: float
+    low: float
+
+
+@dataclass(frozen=True)
 class Interval:
-    """A value and its interval at the fit's level; low and high are nan where none was computed."""
+    """A value and its interval at the fit's level; low and high are nan where none was computed.
+
+    With a `transition`, `low` lies below the law's own.
+    """
 
     value: float
     low: float
     high: float
     warnings: tuple[Diagnostic, ...] = ()
+    transition: Widening | None = None
 
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high

@@ -64,6 +64,7 @@ from windtunnel.laws.schema import (
     wrong_version,
 )
 from windtunnel.laws.table import Floats
+from windtunnel.laws.transition import CopyTrend, widened
 from windtunnel.laws.two_step.isoflop import readings_disagree
 
 
@@ -93,7 +94,8 @@ class Fit:
             then of the largest size.
         inputs: of a study's fit, the `study`, its `experiments`, and `runs`, a fingerprint of their
             rows; empty for a table.
-        details: the points of both steps of a two-step law (per budget, size or loss level).
+        details: the points of both steps of a two-step law (per budget, size or loss level); of a
+            law of size and tokens `copy_gain`, the trend of its rows' (see `transition`).
         draws: coefficients of the resamples, shape (resamples, K), in the order of `form.names()`.
         sigma_draws: their noise, shape (resamples, 3): sigma_trunk in the middle (on a log scale)
             of the fitted sizes, sigma_branch, and the power of size with which sigma_trunk changes.
@@ -234,7 +236,8 @@ class Fit:
         The interval covers the mean of `trunks` new runs of one branch each: uncertain
         coefficients plus trunk and branch noise. `trunks=math.inf` leaves the law's own
         uncertainty. Beyond the fitted domain the interval still assumes that the law holds, and a
-        warning says how many decades beyond it is.
+        warning says how many decades beyond it is; where a transition to copying lies before the
+        inputs, its lower end holds that too (`Interval.transition`).
 
         Raises:
             FitError: an unknown or missing input, or one that is not positive.
@@ -258,16 +261,7 @@ class Fit:
                     value=value,
                     above=0,
                 )
-        point = np.array(inputs, np.float64)[:, None]
-        noise = self._noise(inputs[0]) / np.sqrt(trunks)
-        if self.misfit is not None and len(self.draws):
-            return self._with_misfit(self.misfit, point, noise)
-        with np.errstate(all="ignore"):
-            draws = self.form.values(self.draws, point)[:, 0] if len(self.draws) else np.empty(0)
-        draws = draws * np.exp(noise) if self.form.multiplicative else draws + noise
-        return Interval(
-            float(self.form(*inputs)), *quantiles(draws, self.level), self._extrapolation(*inputs)
-        )
+        return widened(self._of_law(inputs, trunks), self._transition(*inputs))
 
     def optimum(self, flops: float) -> Optimum:
         """Compute-optimal params, tokens, D/N and loss at `flops` = k N D, each with its interval.
@@ -414,6 +408,24 @@ class Fit:
                 missing=missing,
             )
         return tuple(given[name] for name in names)
+
+    def _of_law(self, inputs: tuple[float, ...], trunks: float) -> Interval:
+        """The prediction at checked inputs, as far as the law knows."""
+        point = np.array(inputs, np.float64)[:, None]
+        noise = self._noise(inputs[0]) / np.sqrt(trunks)
+        if self.misfit is not None and len(self.draws):
+            return self._with_misfit(self.misfit, point, noise)
+        with np.errstate(all="ignore"):
+            draws = self.form.values(self.draws, point)[:, 0] if len(self.draws) else np.empty(0)
+        draws = draws * np.exp(noise) if self.form.multiplicative else draws + noise
+        return Interval(
+            float(self.form(*inputs)), *quantiles(draws, self.level), self._extrapolation(*inputs)
+        )
+
+    def _transition(self, *inputs: float) -> tuple[Diagnostic, ...]:
+        """The warning that copying changes between the rows and these inputs, if any."""
+        trend = CopyTrend.read(self.details.get("copy_gain"))
+        return () if trend is None else trend.ahead(self.domain, *inputs[:2])
 
     def _with_misfit(self, misfit: MisfitDraws, point: Floats, noise: Floats) -> Interval:
         """The median of law and misfit over the draws, and its interval, at one point (2, 1)."""

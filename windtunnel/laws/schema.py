@@ -394,6 +394,17 @@ READINGS = named(
     )
 )
 """Of `isoflop`: what `optimum` compares."""
+COPY_TREND = fields(
+    {
+        "rows": whole(1),
+        "before": whole(),
+        "after": whole(),
+        "highest": number(),
+        "log_gain": number(-LARGEST_LOG, LARGEST_LOG),
+        "middle": listed(number(-LARGEST_LOG, LARGEST_LOG), count=2),
+        "powers": listed(number(-LARGEST_LOG, LARGEST_LOG), count=2),
+    }
+)
 ANY_LAW = fields(
     {
         "n": whole(1),
@@ -429,7 +440,7 @@ ANY_LAW = fields(
         ),
         "correlation": loose,
         "warnings": WARNINGS,
-        "details": fields({}, {"readings": READINGS}),
+        "details": fields({}, {"readings": READINGS, "copy_gain": COPY_TREND}),
         "seed": whole(),
         "exact_rule": maybe(
             fields(

@@ -28,6 +28,9 @@ def mixed_decay(undecayed: int, rows: int) -> Diagnostic:
 
 Floats = NDArray[np.float64]
 
+COPYING = ("copy_gain", "copy_gain_se")
+"""Columns of `Table.copying` in a source."""
+
 
 def name_words(column: str) -> list[str]:
     """The words of a column's name in lower case: `valPPL`, `val_ppl` and `val/PPL` alike."""
@@ -48,6 +51,8 @@ class Table:
             else the row itself.
         labels: text columns by name, such as `run` or `execution`.
         decayed: whether the learning rate had been decayed, if known.
+        copying: copy gain of every row in nats per token and its standard error, shape (R, 2), nan
+            where unknown; None if no row has one. No law reads them (see `transition`).
         places: where each row stands in its source, such as `line 7`; `row 5` unless given.
         names: how the source spells a column, where it differs.
         loss_unit: of `loss`.
@@ -67,6 +72,7 @@ class Table:
         trunk: ArrayLike | None = None,
         labels: Mapping[str, ArrayLike] | None = None,
         decayed: ArrayLike | None = None,
+        copying: ArrayLike | None = None,
         places: ArrayLike | None = None,
         names: Mapping[str, str] | None = None,
         loss_unit: str = "nats per token",
@@ -90,6 +96,7 @@ class Table:
         rows = [f"row {row}" for row in range(self.rows)] if places is None else places
         self.places = _text(rows)
         self.decayed = None if decayed is None else np.atleast_1d(np.asarray(decayed, bool))
+        self.copying = _pairs(copying)
         self.names = dict(names or {})
         self.loss_unit, self.params_convention = loss_unit, params_convention
         self.flop_factor = float(flop_factor)
@@ -98,6 +105,8 @@ class Table:
         others["places"] = self.places
         if self.decayed is not None:
             others["decayed"] = self.decayed
+        if self.copying is not None:
+            others["copy_gain"] = self.copying[:, 0]
         for name, values in others.items():
             if values.shape != (self.rows,):
                 raise FitError(
@@ -172,6 +181,7 @@ class Table:
             trunk=self.trunk[mask] if self.has_trunks else None,
             labels={name: values[mask] for name, values in self.labels.items()},
             decayed=None if self.decayed is None else self.decayed[mask],
+            copying=None if self.copying is None else self.copying[mask],
             places=self.places[mask],
             names=self.names,
             loss_unit=self.loss_unit,
@@ -223,6 +233,14 @@ MOST = 1e30
 
 def _text(values: ArrayLike) -> NDArray[np.str_]:
     return np.atleast_1d(np.asarray(values)).astype(np.str_)
+
+
+def _pairs(values: ArrayLike | None) -> Floats | None:
+    """Numbers (R, 2); None where no row has one in its first column."""
+    if values is None:
+        return None
+    found = np.asarray(values, np.float64).reshape(-1, 2)
+    return found if np.isfinite(found[:, 0]).any() else None
 
 
 def _numbers(name: str, values: ArrayLike) -> Floats:

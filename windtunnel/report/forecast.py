@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from windtunnel.errors import FitError
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.laws import Comparison, compare
+from windtunnel.runs.forecast import law_runs
 from windtunnel.runs.run import Run
+from windtunnel.runs.transition import transition_of
 
 LAW = "this law"
 
@@ -25,6 +27,8 @@ class HeldOutPoint:
     baselines: dict[str, float]
     measured: tuple[float, ...]
     planned: int
+    law_low: float | None = None
+    """The law's own lower end, where `low` also holds a transition."""
 
     @property
     def truth(self) -> float | None:
@@ -58,6 +62,7 @@ class ForecastScores:
         blind_earlier: how many of those were written before a held-out trunk had finished.
         comparison: the law against the baselines; None until a held-out run is measured.
         problem: why there is no comparison, where it was refused.
+        transition: where copying changes between the fitted runs and the forecast ones.
     """
 
     experiment: str | None
@@ -73,11 +78,17 @@ class ForecastScores:
     points: tuple[HeldOutPoint, ...]
     comparison: Comparison | None
     problem: FitError | None = None
+    transition: Diagnostic | None = None
 
     @property
     def law_won(self) -> bool:
         """Whether the law beat every baseline by more than the seed noise."""
         return self.comparison is not None and self.comparison.winner == LAW
+
+    @property
+    def has_transition(self) -> bool:
+        """Whether the interval of any point also holds a transition."""
+        return any(point.law_low is not None for point in self.points)
 
     @property
     def measured(self) -> int:
@@ -144,6 +155,20 @@ def _scores(
         points=_points(shown["points"], measured),
         comparison=comparison,
         problem=problem,
+        transition=_transition(experiment, shown, runs),
+    )
+
+
+def _transition(
+    experiment: str | None, forecast: Mapping[str, Any], runs: Sequence[Run]
+) -> Diagnostic | None:
+    """The transition between the ladder of an experiment and what was forecast, if any."""
+    of_forecast = {point["segment"] for point in forecast["points"]}
+    own = law_runs(run for run in runs if experiment is not None and run.is_of(experiment))
+    return transition_of(
+        [run for run in own if run.segment not in of_forecast],
+        [run for run in own if run.segment in of_forecast],
+        [(point["params"], point["tokens"]) for point in forecast["points"]],
     )
 
 
@@ -171,6 +196,7 @@ def _points(points: list[dict[str, Any]], measured: dict[str, float]) -> tuple[H
             baselines=same[0]["naive"],
             measured=tuple(measured[p["segment"]] for p in same if p["segment"] in measured),
             planned=len(same),
+            law_low=same[0].get("transition", {}).get("low"),
         )
         for (params, tokens), same in sorted(cells.items())
     )

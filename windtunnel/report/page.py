@@ -333,6 +333,7 @@ def render(inputs: ReportInputs) -> str:
             sets=validation_sets(inputs.runs),
             variants=have_variants(inputs.runs),
             mixtures=have_mixtures(inputs.runs),
+            copying=any(run.copy_gain is not None for run in inputs.runs),
             light=size_variables(len(inputs.sizes), RAMP_LIGHT),
             dark=size_variables(len(inputs.sizes), RAMP_DARK),
         )

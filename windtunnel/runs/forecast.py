@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def as_table(runs: Sequence[Run], *, filters: tuple[str, ...] = ()) -> Table:
         trunk=np.array(column["trunk"]),
         labels={"run": np.array(column["segment"])},
         decayed=np.array(column["decayed"], dtype=bool),
+        copying=np.array([[run.copy_gain, run.copy_gain_se] for run in runs], dtype=float),
         filters=filters,
     )
 
@@ -157,4 +159,4 @@ def _point(
         "low": predicted.low,
         "high": predicted.high,
         "naive": naive,
-    }
+    } | ({} if predicted.transition is None else {"transition": asdict(predicted.transition)})

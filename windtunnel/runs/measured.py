@@ -45,6 +45,7 @@ def run_of(
     step = record["reached"] if diverged else planned.end
     sets = {} if diverged else _wanted(folder.measurements.get(step, {}), wanted)
     model, recipe = segment.model, segment.recipe
+    copying = _copy_gain(sets, wanted)
     own = step - segment.fork_step
     seconds = record["seconds"] * own / max(record["reached"] - segment.fork_step, 1)
     six_nd = flops_6nd_at(segment, step)
@@ -83,6 +84,8 @@ def run_of(
             if sets[name]["nats_per_token"] is not None
         },
         bits_per_byte_by_set={name: sets[name]["bits_per_byte"] for name in sorted(sets)},
+        copy_gain=copying.get("gain"),
+        copy_gain_se=copying.get("standard_error"),
         mixture=_mixture(segment, weights),
         tokens_per_second=own * recipe.batch_tokens / seconds if seconds > 0 else None,
         seconds=seconds,
@@ -115,6 +118,12 @@ def _wanted(measured: Sets, wanted: Mapping[str, str]) -> Sets:
         for name, values in measured.items()
         if wanted.get(name) == values["fingerprint"]
     }
+
+
+def _copy_gain(sets: Sets, wanted: Mapping[str, str]) -> dict[str, Any]:
+    """The copy gain of the first set that has one; empty without."""
+    ordered = (sets[name] for name in wanted or sets if name in sets)
+    return next((each["copy_gain"] for each in ordered if "copy_gain" in each), {})
 
 
 def _mean(sets: Sets, key: str) -> float | None:

@@ -44,6 +44,9 @@ class Run:
         bits_per_byte: The same mean in bits per byte.
         losses: Nats per token by validation set.
         bits_per_byte_by_set: None of a set whose bytes are not known.
+        copy_gain: Nats per token that the model gains on a chunk that it has just read; None where
+            it was not measured.
+        copy_gain_se: Its standard error.
         mixture: Share of each source read at the end; empty where no mixture changes.
         tokens_per_second, seconds: Of the segment itself.
         axes: What some grid or search varies, such as `recipe.lr`; only records tell.
@@ -80,6 +83,8 @@ class Run:
     bits_per_byte: float | None = None
     losses: Mapping[str, float] = field(default_factory=dict)
     bits_per_byte_by_set: Mapping[str, float | None] = field(default_factory=dict)
+    copy_gain: float | None = None
+    copy_gain_se: float | None = None
     mixture: Mapping[str, float] = field(default_factory=dict)
     tokens_per_second: float | None = None
     seconds: float | Any = None

@@ -77,6 +77,15 @@ class Failed(Outcome):
 
 
 @with_config(OPEN)
+class CopyGain(TypedDict):
+    """The copy gain on one validation set (train/copying.py), in measurements.json."""
+
+    gain: Number
+    standard_error: Seconds | None
+    chunks: Count
+
+
+@with_config(OPEN)
 class Measurement(TypedDict):
     """Losses on one validation set, in measurements.json."""
 
@@ -86,6 +95,7 @@ class Measurement(TypedDict):
     nats_per_token: Number | None
     bits_per_byte: Number | None
     conditional: NotRequired[bool]
+    copy_gain: NotRequired[CopyGain]
 
 
 @with_config(OPEN)
@@ -164,6 +174,14 @@ class DataLock(TypedDict):
 
 
 @with_config(OPEN)
+class ForecastTransition(TypedDict):
+    """What the lower end of a forecast holds beside the law (laws/interval.py, Widening)."""
+
+    share: Number
+    low: float
+
+
+@with_config(OPEN)
 class ForecastPoint(TypedDict):
     """One held-out run in a line of forecasts.jsonl."""
 
@@ -174,6 +192,7 @@ class ForecastPoint(TypedDict):
     low: float | None
     high: float | None
     naive: dict[str, Number]
+    transition: NotRequired[ForecastTransition]
 
 
 @with_config(OPEN)

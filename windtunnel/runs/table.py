@@ -6,6 +6,7 @@ Only here do columns have prefixes, and names that are joined to one text.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from windtunnel.laws.table import COPYING
 from windtunnel.runs.run import Run
 
 Row = dict[str, Any]
@@ -18,7 +19,8 @@ COLUMNS = (
     "loss", "bits_per_byte", "tokens_per_second", "seconds",
 )  # fmt: skip
 """Columns of every table; `loss_SET` and `bits_per_byte_SET` of each validation set follow, then
-where mixtures change `weight_SOURCE`, and of imported runs `label` and `source`."""
+where mixtures change `weight_SOURCE`, of imported runs `label` and `source`, and `COPYING` of runs
+whose copy gain was measured."""
 
 PREFIXES = LOSS, BITS, WEIGHT = "loss_", "bits_per_byte_", "weight_"
 """Before the name of a set, and of a source."""
@@ -36,7 +38,8 @@ def as_row(run: Run) -> Row:
         if name in run.bits_per_byte_by_set:
             row[BITS + name] = run.bits_per_byte_by_set[name]
     row |= {WEIGHT + name: share for name, share in run.mixture.items()}
-    return row | ({"label": run.label, "source": run.source} if run.imported else {})
+    row |= {"label": run.label, "source": run.source} if run.imported else {}
+    return row | ({} if run.copy_gain is None else {name: getattr(run, name) for name in COPYING})
 
 
 def as_run(row: Mapping[str, Any]) -> Run:
@@ -47,7 +50,7 @@ def as_run(row: Mapping[str, Any]) -> Run:
     experiments = split(row.get("experiment"))
     losses = _by_name(row, LOSS)
     bits = {name: each for name, each in _columns(row, BITS) if each is not None or name in losses}
-    known = {*COLUMNS, "size", "label", "source"}
+    known = {*COLUMNS, *COPYING, "size", "label", "source"}
     return Run(
         **{name: row[name] for name in known - {"experiment", "variant", "size"} if name in row},
         experiments=experiments,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import TypeAdapter
 
@@ -27,10 +27,15 @@ from windtunnel.runs.json_schema import Schema
 from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.store import DYNAMICS, Store
 from windtunnel.runs.streams import Streams
+from windtunnel.runs.study import Study
+from windtunnel.train.copying import CopyRows, copy_gain, copy_rows
 from windtunnel.train.dynamics import Dynamics, DynamicsRow
 from windtunnel.train.execution import Execution, apply
 from windtunnel.train.loop import CurveRow, evaluate
 from windtunnel.train.step import TrainStep
+
+Sets = dict[str, dict[str, Any]]
+"""What is measured after an update, by validation set."""
 
 
 class CurveWriter(AbstractContextManager["CurveWriter"]):
@@ -111,6 +116,27 @@ class WorkerConfig(Strict):
     accept_execution_change: bool = False
     dynamics: DynamicsConfig | None = None
 
+    @classmethod
+    def of(cls, study: Study, *, accept_execution_change: bool = False) -> Self:
+        """The configuration of a study whose data is prepared."""
+        assert study.dataset is not None
+        validation = study.config.data.validation
+        return cls(
+            study=study.config.study,
+            store=str(study.store.root),
+            dataset=str(study.dataset.folder),
+            extra_validation={
+                extra.name: str(extra.folder)
+                for extra in study.extra_validation
+                if not extra.conditional  # it is a folder's second set
+            },
+            validation_tokens=validation.tokens,
+            fork_tokens=validation.fork_tokens,
+            resources=study.config.resources,
+            accept_execution_change=accept_execution_change,
+            dynamics=study.config.dynamics,
+        )
+
     @property
     def stop_file(self) -> Path:
         """The file whose existence makes runs save a checkpoint and return."""
@@ -155,10 +181,12 @@ class WorkerContext:
             )
             for each in self.validation
         }
+        self.probed = next((each for each in self.validation if not each.conditional), None)
         self._step: TrainStep | None = None
         self._key = ""
         self._work_of_before = 0
         self._streams = Streams(self.dataset)
+        self._copy_rows: dict[int, CopyRows | None] = {}
 
     @property
     def work_done(self) -> int:
@@ -169,6 +197,14 @@ class WorkerContext:
     def stream(self, segment: Trunk | Branch) -> TrainStream:
         """The training rows of a segment."""
         return self._streams.of(segment)
+
+    def copy_rows(self, context: int) -> CopyRows | None:
+        """Rows of the copy gain, of the first set of full text; None where there are none."""
+        if self.probed is None:
+            return None
+        if context not in self._copy_rows:
+            self._copy_rows[context] = copy_rows(self.probed, context)
+        return self._copy_rows[context]
 
     def step(self, segment: Trunk | Branch, execution: Execution) -> TrainStep:
         """A train step of the segment's shape; its state holds whatever ran last."""
@@ -186,7 +222,10 @@ class WorkerContext:
 
 
 class Evaluator:
-    """Validation losses of one segment at its stops: the missing ones are measured and stored."""
+    """Validation losses of one segment at its stops: the missing ones are measured and stored.
+
+    The end also has a copy gain, and a segment without one is complete all the same.
+    """
 
     def __init__(self, context: WorkerContext, planned: PlannedSegment) -> None:
         self._context, self._planned = context, planned
@@ -203,13 +242,42 @@ class Evaluator:
         ]
 
     def measure(self, step: int, trained: TrainStep) -> None:
-        """Evaluate the state at `step` on every lacking set and store the losses."""
+        """Evaluate the state at `step` on every lacking set, at the end copying too; store it."""
         losses = {
             validation.name: self._losses(validation, wanted.tokens(self._planned), trained)
             for validation, wanted in self.lacking(step)
         }
+        if step == self._planned.end:
+            losses |= self._copy_gain(losses, trained)
         if losses:
             self._folder.add_measurement(step, losses)
+
+    @property
+    def lacks_copy_gain(self) -> bool:
+        """Whether the end has losses without a copy gain, and its context allows one."""
+        return bool(self._without_copy_gain({})) and self._copy_rows is not None
+
+    def _copy_gain(self, losses: Sets, trained: TrainStep) -> Sets:
+        """The losses at the end with a copy gain beside them, where it lacks one."""
+        rows = self._copy_rows
+        if rows is None:
+            return {}
+        return {
+            name: measured | {"copy_gain": asdict(copy_gain(trained, rows))}
+            for name, measured in self._without_copy_gain(losses).items()
+        }
+
+    def _without_copy_gain(self, losses: Sets) -> Sets:
+        """The losses at the end of the probed set, unless they have a copy gain; new ones first."""
+        known = self._folder.measurements.get(self._planned.end, {}) | losses
+        probed = self._context.probed
+        if probed is None or "copy_gain" in known.get(probed.name, {"copy_gain": None}):
+            return {}
+        return {probed.name: known[probed.name]}
+
+    @property
+    def _copy_rows(self) -> CopyRows | None:
+        return self._context.copy_rows(self._planned.segment.model.context)
 
     def _losses(self, validation: ValidationSet, tokens: int, trained: TrainStep) -> dict[str, Any]:
         rows = validation.rows(self._planned.segment.model.context, tokens)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from windtunnel.errors import ColumnError, ConfigError, Diagnostic
 from windtunnel.laws.conditions import Condition, whole_trunks
-from windtunnel.laws.table import Table
+from windtunnel.laws.table import COPYING, Table
 from windtunnel.tables.check import checked
 from windtunnel.tables.columns import (
     derive,
@@ -92,7 +92,7 @@ def read_table(
     """
     factor = flop_factor(flop_rule)
     file = source if isinstance(source, TableFile) else read_file(source)
-    names = find_columns(file, columns, (*needs, *optional, *LABELS, "decayed", *OF_DATA))
+    names = find_columns(file, columns, (*needs, *optional, *LABELS, "decayed", *COPYING, *OF_DATA))
     file = numbers_of(file, names, scale)
     derived, required = plan_columns(file, names, columns, needs)
     selection = Selection(file, names, np.ones(file.rows, bool))
@@ -141,6 +141,7 @@ def read_table(
             trunk=trunk,
             labels=labels,
             decayed=decayed,
+            copying=selection.copying(),
             places=selection.places,
             names={
                 name: column

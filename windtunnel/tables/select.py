@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from windtunnel.errors import ConfigError, Diagnostic, did_you_mean
 from windtunnel.laws.conditions import Condition, Mask, number, truth
-from windtunnel.laws.table import Floats, mixed_decay, name_words
+from windtunnel.laws.table import COPYING, Floats, mixed_decay, name_words
 from windtunnel.tables.check import (
     checked,
     column_for_condition,
@@ -302,6 +302,17 @@ class Selection:
                 ]
                 labels[name] = np.array(words, np.str_)
         return labels
+
+    def copying(self) -> Floats | None:
+        """Copy gains of the kept rows and their standard errors (n, 2), nan where missing."""
+        if COPYING[0] not in self.names:
+            return None
+        rows = int(self.kept.sum())
+        columns = (
+            floats(self.cells(name)) if name in self.names else np.full(rows, np.nan)
+            for name in COPYING
+        )
+        return np.stack(list(columns), axis=1)
 
     def decayed(self) -> tuple[Mask | None, list[Diagnostic]]:
         """Whether each kept row was decayed; None unless the file states it for every row.

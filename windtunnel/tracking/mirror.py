@@ -209,9 +209,29 @@ def git_commit(folder: Path) -> str | None:
 TAG = "windtunnel.measured"
 
 
-def entry(step: int, name: str) -> str:
-    """The entry of one validation set's measurement after one update."""
-    return f"{step}:{name}"
+def entry(step: int, name: str, of: str = "") -> str:
+    """The entry of one validation set's losses after one update, or of a further measurement."""
+    return f"{step}:{name}:{of}" if of else f"{step}:{name}"
+
+
+BY_GFLOPS = "_by_gflops"
+"""The end of a metric's name that is logged over compute."""
+
+
+def _by_entry(
+    step: int, name: str, values: Mapping[str, Any]
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """The entries of what one validation set has after one update, with their metrics."""
+    nats, bits = values["nats_per_token"], values["bits_per_byte"]
+    losses = {f"val/loss_{name}": nats, f"val/loss_{name}{BY_GFLOPS}": nats}
+    yield entry(step, name), losses | ({} if bits is None else {f"val/bits_per_byte_{name}": bits})
+    if (copying := values.get("copy_gain")) is not None:
+        gain, error = copying["gain"], copying["standard_error"]
+        gains = {f"val/copy_gain_{name}": gain}
+        yield (
+            entry(step, name, "copy_gain"),
+            gains | ({} if error is None else {f"val/copy_gain_se_{name}": error}),
+        )
 
 
 def known_measurements(tags: Mapping[str, str]) -> set[str]:
@@ -493,25 +513,23 @@ class Mirror:
         folder = self.study.store.segment(planned.id)
         known = known_measurements(tags)
         fresh = {
-            key: (step, name, values)
+            key: (step, numbers)
             for step, sets in folder.measurements.items()
             for name, values in sets.items()
-            if (key := entry(step, name)) not in known
+            for key, numbers in _by_entry(step, name, values)
+            if key not in known
         }
         if not fresh:
             return 0
         at = int((folder.root / "measurements.json").stat().st_mtime * 1000)
         metrics = []
-        for step, name, values in fresh.values():
+        for step, numbers in fresh.values():
             tokens = tokens_at(planned.segment, step)
             gflops = round(flops_6nd_at(planned.segment, step) / GFLOP)
-            nats, bits = values["nats_per_token"], values["bits_per_byte"]
             metrics += [
-                Metric(legal_name(f"val/loss_{name}"), nats, at, tokens),
-                Metric(legal_name(f"val/loss_{name}_by_gflops"), nats, at, gflops),
+                Metric(legal_name(name), value, at, gflops if name.endswith(BY_GFLOPS) else tokens)
+                for name, value in numbers.items()
             ]
-            if bits is not None:
-                metrics.append(Metric(legal_name(f"val/bits_per_byte_{name}"), bits, at, tokens))
         self._log_metrics(run_id, metrics)
         for tag, text in with_more(tags, fresh).items():
             self._tag(planned.id, tag, text)

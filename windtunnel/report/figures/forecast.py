@@ -65,8 +65,11 @@ def _percent(value: float, point: HeldOutPoint) -> float:
 
 def _line(axes: "Axes", style: Style, point: HeldOutPoint, place: int, reach: float) -> None:
     low, high = _percent(point.low, point), _percent(point.high, point)
-    if np.isfinite([low, high]).all():
-        axes.barh(place, high - low, 0.4, left=low, color=style.paint.accent, alpha=0.25, lw=0)
+    own = low if point.law_low is None else _percent(point.law_low, point)
+    if np.isfinite([low, own, high]).all():
+        for left, right, alpha in ((own, high, 0.25), (low, own, 0.1)):
+            width = right - left
+            axes.barh(place, width, 0.4, left=left, color=style.paint.accent, alpha=alpha, lw=0)
     _baselines(axes, style, point, place, reach)
     axes.plot(
         [_percent(value, point) for value in point.measured],
