@@ -15,6 +15,7 @@ from windtunnel.export.handoff import (
     Law,
     LrRule,
     counts_of,
+    kv_init_std_of,
     roles_of,
 )
 from windtunnel.export.recipe import multipliers_of, steps_of
@@ -54,6 +55,7 @@ def planted_handoff(
         recipe=taken,
         width_ratio=taken.width_ratio(shape),
         roles=roles_of(taken, shape),
+        kv_init_std=kv_init_std_of(taken, shape),
         multipliers=multipliers_of(taken, shape, proxy_head_dim=proxy_head_dim),
         batch=BatchChoice(
             batch_tokens=batch, rows=batch // shape.context, how="study", evidence="planted"

@@ -222,7 +222,7 @@ def test_the_whole_chain_on_a_small_study(windtunnel, study_file, tmp_path):
         assert float(row["flops"]) == 6 * int(row["params"]) * int(row["tokens"])
 
     code, from_study, _ = windtunnel("fit", path, "--bootstrap", "50", "--json")
-    assert code == 0
+    assert code == 0, from_study
     code, from_csv, _ = windtunnel("fit", tmp_path / "runs.csv", "--bootstrap", "50", "--json")
     assert code == 0
     assert json.loads(from_csv)["coefficients"] == json.loads(from_study)["coefficients"]

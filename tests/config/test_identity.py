@@ -65,6 +65,26 @@ def test_a_field_at_its_frozen_default_is_not_hashed():
     assert TRUNK.replace(recipe=spelled_out).id == TRUNK.id
 
 
+@pytest.mark.parametrize("parametrization", ["mup", "standard"])
+def test_a_base_depth_without_effect_is_not_hashed(parametrization):
+    recipe = RECIPE.replace(parametrization=parametrization)
+    with_base = recipe.replace(base_depth=2)
+    assert TRUNK.replace(recipe=with_base).id == TRUNK.replace(recipe=recipe).id
+
+
+def test_a_base_depth_under_completep_is_hashed():
+    recipes = [RECIPE.replace(parametrization="completep", base_depth=n) for n in (2, 4)]
+    ids = {TRUNK.replace(recipe=recipe).id for recipe in (RECIPE, *recipes)}
+    assert len(ids) == 3
+
+
+def test_a_rule_of_keys_and_values_is_hashed_where_heads_share_them():
+    spectral = RECIPE.replace(kv_rule="spectral")
+    grouped = TRUNK.replace(model=MODEL.replace(kv_heads=2))
+    assert TRUNK.replace(recipe=spectral).id == TRUNK.id
+    assert grouped.replace(recipe=spectral).id != grouped.id
+
+
 def test_a_new_field_with_a_frozen_default_keeps_every_id(monkeypatch):
     fields = MODEL.model_dump()
     before = identity.fingerprint("model", identity.differing("model", fields))

@@ -25,7 +25,8 @@ FIELDS = {
     "recipe.batch_tokens": NUMBERS,
     "recipe.warmup_steps": NUMBERS,
     "recipe.init_std": FLOATS,
-    "recipe.parametrization": ["mup", "standard"],
+    "recipe.parametrization": ["mup", "completep", "standard"],
+    "recipe.base_depth": [None, *NUMBERS],
     "recipe.weight_decay": [0, *FLOATS],
     "recipe.weight_decay_rule": ["scaled", "constant"],
     "recipe.beta2": [0, *FLOATS],
@@ -126,6 +127,7 @@ studies = st.fixed_dictionaries(
                 "base_width": usual(32, NUMBERS),
                 "batch_tokens": usual(256, NUMBERS),
                 "warmup_steps": usual(2, NUMBERS),
+                "base_depth": usual(2, [None, *NUMBERS]),
             }
         ),
         "experiments": st.lists(experiments, min_size=1, max_size=2, unique_by=lambda e: e["kind"]),

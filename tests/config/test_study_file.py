@@ -40,6 +40,11 @@ ERRORS = {
     ),
     "bad name": (("study: small", "study: ../small"), "bad-name", {"value": "../small"}),
     "broken yaml": (("study: small", "study: [small"), "not-yaml", {}),
+    "no base depth": (
+        ("lr: 1e-2", "lr: 1e-2\n  parametrization: completep"),
+        "missing-base-depth",
+        {"key": "recipe.parametrization", "line": 11},
+    ),
     "nan": (("lr: 1e-2", "lr: .nan"), "not-finite", {"key": "recipe.lr"}),
 }
 

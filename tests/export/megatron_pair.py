@@ -22,6 +22,11 @@ CASES = {
         "recipe": {"parametrization": "standard", "eps": 1e-6},
         "schedule": {"shape": "cosine", "final_factor": 0.0},
     },
+    "completep": {
+        "model": {},
+        "recipe": {"parametrization": "completep", "base_depth": 2, "eps": 1e-6},
+        "schedule": {"shape": "linear"},
+    },
     "constant decay": {
         "model": {"kv_heads": 6},
         "recipe": {"weight_decay_rule": "constant", "clip": 0.5},

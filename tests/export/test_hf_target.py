@@ -33,6 +33,8 @@ HANDOFFS = {
     "deep": {"model": {"width": 64, "depth": 9, "context": 100}},
     "wider heads": {"model": {"width": 128, "head_dim": 64}},  # compensated: proxies have 16
     "standard": {"recipe": {"parametrization": "standard"}},
+    "spectral keys": {"recipe": {"kv_rule": "spectral"}},
+    "completep": {"recipe": {"parametrization": "completep", "base_depth": 2}},
 }
 
 THEIRS = {  # Granite's names, by hand: (our parameter, which part of its rows)
@@ -133,7 +135,9 @@ def test_rates_decays_stds_and_factors_are_those_of_train_py(name, tmp_path):
             for key in ("lr", "weight_decay", "eps", "betas", "init_std"):
                 assert group[key] == ours[role][key], (theirs, key)
             if weight.numel() > 500 and role != "gain":
-                deviation = weight.std().item() / group["init_std"] - 1
+                of_kv = re.search(r"\.[kv]_proj", theirs)
+                std = handoff.kv_init_std if of_kv else group["init_std"]
+                deviation = weight.std().item() / std - 1
                 assert abs(deviation) < 5 / math.sqrt(2 * weight.numel()), theirs
             elif role == "gain":
                 assert (weight == 1).all()

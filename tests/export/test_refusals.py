@@ -1,17 +1,20 @@
 """What is not exported, and the code and values of each refusal."""
 
 import time
+from dataclasses import replace
 
 import planted
 import pytest
+from handed import planted_handoff
 from planted import write_fit
 from typer.testing import CliRunner
 
 from windtunnel.cli.app import app
 from windtunnel.errors import ConfigError, FitError
-from windtunnel.export.build import build_handoff
+from windtunnel.export.build import Export, build_handoff
 from windtunnel.export.request import Request
 from windtunnel.export.size import nearest_model
+from windtunnel.export.write import write_export
 from windtunnel.laws import Fit
 from windtunnel.runs.imported import Imported, Measured, add_runs
 from windtunnel.runs.study import open_study
@@ -26,6 +29,19 @@ def refused(study, error=ConfigError, **request):
     with pytest.raises(error) as caught:
         build_handoff(study, Request(**({"shape": "96x5", "tokens": 5e6} | request)))
     return caught.value
+
+
+@pytest.mark.parametrize("target", ["megatron", "torchtitan", "nanotron"])
+def test_an_init_of_keys_and_values_that_a_target_cannot_draw(target, tmp_path):
+    handoff = planted_handoff(recipe={"kv_rule": "spectral"})
+    export = Export(handoff=handoff, fits={}, validation={})
+    with pytest.raises(ConfigError) as caught:
+        write_export(export, target, tmp_path / "out")
+    values = {"target": target, "field": "kv_rule", "allowed": ["json", "hf", "torch"]}
+    assert caught.value.code == "unsupported-model"
+    assert {key: caught.value.values[key] for key in values} == values
+    ungrouped = planted_handoff(recipe={"kv_rule": "spectral"}, model={"kv_heads": 6})
+    assert write_export(replace(export, handoff=ungrouped), target, tmp_path / "out")
 
 
 def test_no_fit_yet(tmp_path):

@@ -91,9 +91,15 @@ def test_it_is_one_short_file(name, tmp_path):
     assert max(map(len, lines)) <= 160
 
 
-@pytest.mark.parametrize("name", SHAPES)
+RECIPES = {
+    "completep": {"parametrization": "completep", "base_depth": 2},
+    "spectral": {"kv_rule": "spectral"},
+}
+
+
+@pytest.mark.parametrize("name", [*SHAPES, *RECIPES])
 def test_same_parameters_init_and_loss(name, tmp_path):
-    handoff = planted_handoff(model=SHAPES[name])
+    handoff = planted_handoff(model=SHAPES.get(name), recipe=RECIPES.get(name))
     reference = load_reference(handoff, tmp_path)
     theirs, ours = reference.Model(), build(handoff.model, handoff.recipe)
     reference.initialise(theirs, 3)

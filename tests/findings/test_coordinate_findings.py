@@ -9,7 +9,14 @@ from typer.testing import CliRunner
 from unrun import planted_records
 
 from windtunnel.cli.app import app
-from windtunnel.findings import Records, findings_of, read_records, records_of, write_records
+from windtunnel.findings import (
+    Records,
+    findings_of,
+    read_records,
+    records_of,
+    write_records,
+)
+from windtunnel.findings.coordcheck import CoordinateFinding
 from windtunnel.report.figures.registry import finding_drawings
 from windtunnel.runs.study import open_study
 from windtunnel.runs.study_files import keep_check, read_checks
@@ -52,6 +59,55 @@ def test_the_steepest_slope_of_each_parametrization(tmp_path):
     assert "standard fails" in found.lead
     (drawing,) = finding_drawings(found)
     assert drawing.save(tmp_path, np.array([])).stat().st_size > 1000
+
+
+def layers(slopes, *, lowest=-0.2, highest=0.2):
+    """Results of one layer a kind, by their slopes."""
+    return [
+        {
+            "name": f"{kind}, layer 1",
+            "kind": kind,
+            "layer": 1,
+            "changes": [[1.0, 2.0**slope, 4.0**slope]],
+            "slope": slope,
+            "judged": True,
+            "lowest": lowest,
+            "highest": highest,
+        }
+        for kind, slope in slopes.items()
+    ]
+
+
+def test_layers_and_depths_have_their_quantities_and_figures(tmp_path):
+    full = check("completep", {"logits": -0.3}) | {
+        "effective": layers({"keys": -0.3, "values": -0.7}, lowest=-0.6),
+        "propagated": layers({"keys": 0.15, "values": -0.1}),
+        "depth": {
+            "width": 32,
+            "depths": [2, 4, 16],
+            "passed": False,
+            "sites": layers({"residual stream": 0.05}, lowest=-0.15, highest=0.15),
+            "effective": layers({"keys": -0.2}, lowest=-0.15, highest=0.15),
+            "propagated": layers({"keys": 0.1}, lowest=-0.15, highest=0.15),
+        },
+    }
+    before = check("mup", {"logits": -0.2})
+    finding = CoordinateFinding(experiment="check mup", checks=(full, before))
+    values = {str(each.id).partition("/")[2]: each.value for each in finding.quantities}
+    of = "coordinate-check/worst-{}-slope[parametrization=CompleteP]"
+    expected = {"effective": -0.7, "propagated": 0.15, "depth": -0.2}
+    assert {part: values[of.format(part)] for part in expected} == expected
+    assert not [name for name in values if "worst" in name and "muP" in name]
+    drawings = finding_drawings(finding)
+    assert [each.name for each in drawings] == [
+        "coordinate-check",
+        "coordinate-check-layers",
+        "coordinate-check-depth",
+    ]
+    for drawing in drawings:
+        assert drawing.save(tmp_path, np.array([])).stat().st_size > 1000
+    keep_check(tmp_path, full)
+    assert read_checks(tmp_path) == [full]
 
 
 @pytest.mark.medium

@@ -161,6 +161,8 @@ def test_what_is_too_short_is_told_at_its_own_line(tmp_path, experiment, line):
         ((), "{model.width_per_layer: [8, 32]}", "sizes carry their depth (32x1)"),
         ((), "{recipe.weight_decay_rule: [scaled, constant]}", "base_width = 32"),
         ((), "{recipe.parametrization: [mup, standard]}", "base_width = 32"),
+        ((), "{recipe.base_depth: [1, 2]}", "no depth rule"),
+        ((), "{recipe.kv_rule: [hidden, spectral]}", "more query heads than kv heads"),
         (
             (("lr: 1e-2, base_width: 32", "lr: 1e-2, base_width: 16, weight_decay: 0"),),
             "{recipe.weight_decay_rule: [scaled, constant]}",

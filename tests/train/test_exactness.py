@@ -216,16 +216,19 @@ def test_adamw_by_role_is_a_reference_written_by_hand(kernels):
         torch.testing.assert_close(parameter.detach().double(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_at_base_width_mup_equals_standard_bit_for_bit():
+def test_at_the_base_shape_all_parametrizations_are_equal_bit_for_bit():
     results = []
-    for parametrization in ("mup", "standard"):
-        recipe = RECIPE.replace(base_width=32, parametrization=parametrization)
+    for parametrization in ("mup", "completep", "standard"):
+        recipe = RECIPE.replace(
+            base_width=32, base_depth=MODEL.depth, parametrization=parametrization
+        )
         step = new_step(recipe=recipe)
         trunk = TRUNK.replace(recipe=recipe)
         step.state.start(trunk)
         results.append((run(step, trunk, 12), everything(step)))
-    assert results[0][0] == results[1][0]
-    assert_same_bits(results[0][1], results[1][1])
+    for losses, state in results[1:]:
+        assert losses == results[0][0]
+        assert_same_bits(state, results[0][1])
 
 
 def test_divergence_is_noticed_and_its_row_is_written():

@@ -31,7 +31,12 @@ COMMANDS: Mapping[str, Entry] = {
     "sweep": Entry("sweep", "sweep", "Run a study, or resume it.", RUN),
     "status": Entry("status", "status", "Show progress.", RUN),
     "gc": Entry("gc", "gc", "List checkpoints that are no longer needed, and delete them.", RUN),
-    "probe": Entry("probe", "probe", "Measure the copy gain of finished runs that have none.", RUN),
+    "probe": Entry(
+        "probe",
+        "probe",
+        "Measure the copy gain of finished runs that have none, from their last checkpoints.",
+        RUN,
+    ),
     "runs": Entry(
         "runs", "runs", "List runs: one row per finished, diverged or imported run.", READ
     ),
@@ -67,7 +72,7 @@ CHECKS: Mapping[str, Entry] = {
     "mup": Entry(
         "check_mup",
         "mup",
-        "Run the muP coordinate check: activations must not scale with width.",
+        "Run the muP coordinate check: activations must not scale with width, or with depth.",
         "",
     ),
 }

@@ -22,11 +22,14 @@ from windtunnel.config.errors import first_refusal
 from windtunnel.config.units import DEEPEST, Duration, Misfit, Size, Sizes, Strict
 from windtunnel.errors import Refused
 from windtunnel.mup import (
+    KvRule,
     Parametrization,
     Role,
     RoleScale,
     SiteMultipliers,
     WeightDecayRule,
+    depth_ratio,
+    kv_init_std,
     role_scale,
     site_multipliers,
 )
@@ -150,9 +153,29 @@ class ModelFamily(Strict):
     heads_per_kv: Annotated[
         Positive, Field(description="1: multi-head; above 1: grouped-query attention")
     ] = 1
+    kv_heads: Annotated[
+        Positive | None,
+        Field(
+            description="Key and value heads of every size, in place of heads_per_kv: they stay "
+            "while the width grows"
+        ),
+    ] = None
     tied: Annotated[bool, Field(description="Tie embedding and head")] = True
     qk_norm: bool = False
     rope_base: Annotated[float, Field(gt=1)] = 10000.0
+
+    @model_validator(mode="after")
+    def _kv_heads_have_one_source(self) -> Self:
+        if self.kv_heads is not None and self.heads_per_kv != 1:
+            raise Misfit(
+                "contradiction",
+                f"kv_heads = {self.kv_heads} beside heads_per_kv = {self.heads_per_kv}: write one "
+                "of them",
+                "kv_heads",
+                kv_heads=self.kv_heads,
+                heads_per_kv=self.heads_per_kv,
+            )
+        return self
 
     @model_validator(mode="after")
     def _every_size_is_a_model(self) -> Self:
@@ -206,7 +229,7 @@ class ModelFamily(Strict):
             width=size.width,
             depth=depth,
             head_dim=self.head_dim,
-            kv_heads=max(1, heads // self.heads_per_kv),
+            kv_heads=self.kv_heads or max(1, heads // self.heads_per_kv),
             ffn_ratio=self.ffn_ratio,
             vocab_size=vocab_size,
             context=self.context,
@@ -240,10 +263,33 @@ class Recipe(Strict):
         Field(
             gt=0,
             le=LARGEST,
-            description="Residual branches are multiplied by scale_depth / sqrt(depth)",
+            description="Residual branches are multiplied by scale_depth / sqrt(depth); under "
+            "completep by scale_depth / sqrt(base_depth) x base_depth / depth",
         ),
     ] = 1.4
-    parametrization: Parametrization = "mup"
+    parametrization: Annotated[
+        Parametrization,
+        Field(
+            description="mup: MiniCPM's rules over width; completep: also CompleteP's over depth; "
+            "standard: neither"
+        ),
+    ] = "mup"
+    base_depth: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=DEEPEST,
+            description="Depth at which completep equals mup; required under completep, and "
+            "without effect otherwise",
+        ),
+    ] = None
+    kv_rule: Annotated[
+        KvRule,
+        Field(
+            description="Init std of keys and values. hidden: as other hidden matrices; spectral: "
+            "/ sqrt(heads per kv head), for kv heads that stay while the width grows"
+        ),
+    ] = "hidden"
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
     eps: Annotated[float, Field(gt=0, le=LARGEST)] = 1e-8
@@ -253,24 +299,48 @@ class Recipe(Strict):
         1.0
     )
 
+    @model_validator(mode="after")
+    def _completep_has_a_base(self) -> Self:
+        if self.parametrization == "completep" and self.base_depth is None:
+            raise Misfit(
+                "missing-base-depth",
+                "parametrization: completep without base_depth, the depth that the learning rate "
+                "is tuned at; write `base_depth:` with the layers of the smallest size",
+                "parametrization",
+                parametrization=self.parametrization,
+            )
+        return self
+
     def width_ratio(self, model: ModelSpec) -> float:
         """The m of muP: width / base_width."""
         return model.width / self.base_width
+
+    def depth_ratio(self, model: ModelSpec) -> float:
+        """The m_L of CompleteP: depth / base_depth; 1 under the other parametrizations."""
+        return depth_ratio(
+            model.depth, base_depth=self.base_depth, parametrization=self.parametrization
+        )
 
     def scale(self, role: Role, model: ModelSpec) -> RoleScale:
         """The role table at this model's width."""
         return role_scale(
             role,
             width_ratio=self.width_ratio(model),
+            depth_ratio=self.depth_ratio(model),
             parametrization=self.parametrization,
             weight_decay_rule=self.weight_decay_rule,
         )
+
+    def kv_init_std(self, model: ModelSpec) -> float:
+        """Init std of this model's keys and values, over that of its other hidden matrices."""
+        return kv_init_std(model.num_heads / model.kv_heads, kv_rule=self.kv_rule)
 
     def multipliers(self, model: ModelSpec) -> SiteMultipliers:
         """The forward multipliers at this model's shape."""
         return site_multipliers(
             width_ratio=self.width_ratio(model),
             depth=model.depth,
+            depth_ratio=self.depth_ratio(model),
             head_dim=model.head_dim,
             scale_emb=self.scale_emb,
             scale_depth=self.scale_depth,

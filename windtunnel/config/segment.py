@@ -66,7 +66,7 @@ class Trunk(Strict):
         """16 hex digits, the hash of everything that affects the updates."""
         fields = {
             "model": differing("model", self.model.model_dump()),
-            "recipe": differing("recipe", self.recipe.model_dump()),
+            "recipe": differing("recipe", identity_fields(self.recipe, self.model)),
             "stream": self.stream,
             "init_seed": self.init_seed,
             "data_seed": self.data_seed,
@@ -291,6 +291,8 @@ FROZEN: dict[str, dict[str, Any]] = {
         "scale_emb": 12.0,
         "scale_depth": 1.4,
         "parametrization": "mup",
+        "base_depth": None,
+        "kv_rule": "hidden",
         "beta1": 0.9,
         "beta2": 0.95,
         "eps": 1e-8,
@@ -307,6 +309,17 @@ FROZEN: dict[str, dict[str, Any]] = {
     "context": {"rope_base": None},
 }
 """Frozen defaults. Only add: an edited value would change the id of every existing segment."""
+
+
+def identity_fields(recipe: Recipe, model: ModelSpec) -> dict[str, Any]:
+    """The fields of a recipe without those that affect no update of this model."""
+    effects = {
+        "base_depth": recipe.parametrization == "completep",
+        "kv_rule": model.kv_heads != model.num_heads,
+    }
+    return recipe.model_dump(
+        exclude={name for name, has_effect in effects.items() if not has_effect}
+    )
 
 
 def differing(kind: str, fields: dict[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from windtunnel.export.handoff import (
     Winner,
     counts_of,
     finite,
+    kv_init_std_of,
     roles_of,
 )
 from windtunnel.export.recipe import (
@@ -143,6 +144,7 @@ def build_handoff(study: Study, request: Request) -> Export:
         recipe=recipe,
         width_ratio=recipe.width_ratio(model),
         roles=roles_of(recipe, model),
+        kv_init_std=kv_init_std_of(recipe, model),
         multipliers=multipliers_of(recipe, model, proxy_head_dim=study.config.model.head_dim),
         batch=batch,
         lr_rule=rule,

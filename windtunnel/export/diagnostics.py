@@ -37,7 +37,10 @@ def shape_diagnostics(study_context: StudyContext, model: ModelSpec) -> Iterator
         if getattr(model, name) != getattr(proxy, name)
     ]
     group, proxy_group = model.num_heads / model.kv_heads, proxy.num_heads / proxy.kv_heads
-    if group != proxy_group:
+    kv_heads = study_context.config.model.kv_heads
+    if kv_heads is not None and model.kv_heads != kv_heads:
+        differing.append(f"kv_heads {model.kv_heads} (study: {kv_heads})")
+    if kv_heads is None and group != proxy_group:
         differing.append(f"heads per kv head {group:g} (study: {proxy_group:g})")
     if differing:
         yield Diagnostic(

@@ -344,6 +344,7 @@ class Handoff(Strict):
         recipe: the study's, at base width, with the target's batch and the rate that goes with it.
         width_ratio: the m of muP, width / base_width.
         roles: values of each role of parameters; `readout` only where embeddings are untied.
+        kv_init_std: of the rows of keys and values; None, in older ones: that of hidden matrices.
         loss_unit: of every loss here.
         level: coverage of every interval here.
         forecast: prediction interval of one run's loss at the end, by validation set; `mean` is the
@@ -366,6 +367,7 @@ class Handoff(Strict):
     recipe: Recipe
     width_ratio: float
     roles: dict[Role, RoleValues]
+    kv_init_std: float | None = None
     multipliers: Multipliers
     batch: BatchChoice
     lr_rule: LrRule
@@ -462,6 +464,11 @@ def roles_of(recipe: Recipe, model: ModelSpec) -> dict[Role, RoleValues]:
             eps=recipe.eps * scale.eps,
         )
     return found
+
+
+def kv_init_std_of(recipe: Recipe, model: ModelSpec) -> float:
+    """Init std of the rows of keys and values."""
+    return recipe.init_std * recipe.scale(Role.HIDDEN, model).init_std * recipe.kv_init_std(model)
 
 
 SAME = 1e-6

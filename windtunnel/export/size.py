@@ -96,7 +96,7 @@ def nearest_model(study_context: StudyContext, params: float) -> ModelSpec:
         key=lambda model: model.params,
     )
     per_layer = family.width_per_layer or largest.width / largest.depth
-    unit = family.head_dim * family.heads_per_kv
+    unit = family.head_dim * (family.kv_heads or family.heads_per_kv)
     # A layer holds some 10 width^2: the cube root of the params gives the width to search around.
     about = (params * per_layer / 10.0) ** (1 / 3)
     near = max(2.0, about / unit)
@@ -111,8 +111,8 @@ def nearest_model(study_context: StudyContext, params: float) -> ModelSpec:
     if not found:
         raise ConfigError(
             "no-such-shape",
-            f"--params {params:.4g}: no width that is a multiple of head_dim x heads_per_kv = "
-            f"{unit} gives a whole feed-forward width; say the shape with --shape or --model",
+            f"--params {params:.4g}: no width that is a multiple of {unit}, whole heads for every "
+            "kv head, gives a whole feed-forward width; say the shape with --shape or --model",
             params=params,
             unit=unit,
         )

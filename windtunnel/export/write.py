@@ -15,6 +15,8 @@ from windtunnel.export.build import Export
 from windtunnel.export.handoff import FILE, Handoff
 
 TARGETS = ("json", "hf", "megatron", "torchtitan", "nanotron", "torch")
+KV_INIT = ("json", "hf", "torch")
+"""Targets that express an init std of keys and values of their own."""
 FITS, VALIDATION = "fits", "validation"
 
 
@@ -51,6 +53,17 @@ def write_export(export: Export, target: str, folder: Path) -> list[Path]:
         ConfigError: The target cannot express the Handoff, or the folder is in use or cannot be
             written.
     """
+    recipe = export.handoff.recipe
+    if recipe.kv_init_std(export.handoff.model) != 1 and target not in KV_INIT:
+        raise ConfigError(
+            "unsupported-model",
+            f"recipe.kv_rule = {recipe.kv_rule}: --to {target} draws queries, keys and values with "
+            f"one init std; export --to {', '.join(KV_INIT)}",
+            target=target,
+            field="kv_rule",
+            value=recipe.kv_rule,
+            allowed=list(KV_INIT),
+        )
     module = import_module(f"windtunnel.export.targets.{target}")
     write: Callable[[Handoff, Path], list[Path]] = module.write
     with new_folder(folder) as scratch:

@@ -88,6 +88,11 @@ LABELS: Mapping[str, Label] = {
     "branches/loss": "loss on {set} of {variant!r}",
     "coordinate-check/steepest-slope": "steepest slope, {parametrization}",
     "coordinate-check/slope": "slope of {site}, {parametrization}",
+    "coordinate-check/worst-effective-slope": "worst slope of own updates, {parametrization}",
+    "coordinate-check/worst-propagated-slope": (
+        "worst slope of updates by earlier layers, {parametrization}"
+    ),
+    "coordinate-check/worst-depth-slope": "worst slope over depth, {parametrization}",
     "lr-batch/exponent": "exponent of the best rate in the batch[, {size}]",
     "lr-batch/given-up-mean": lambda fields: (
         f"loss given up by {RULE_LABELS[str(fields['rule'])]}, mean"

@@ -30,6 +30,7 @@ RATE, BATCH, SIZE = "recipe.lr", "recipe.batch_tokens", "size"
 WEIGHT_DECAY = "recipe.weight_decay"
 WORDS = {
     ("recipe.parametrization", "mup"): "muP",
+    ("recipe.parametrization", "completep"): "CompleteP",
     ("recipe.parametrization", "standard"): "standard",
     ("recipe.weight_decay_rule", "scaled"): "scaled weight decay",
     ("recipe.weight_decay_rule", "constant"): "constant weight decay",
@@ -527,6 +528,7 @@ def _curve(
     hidden = role_scale(
         Role.HIDDEN,
         width_ratio=ratio,
+        depth_ratio=1.0,  # no rate depends on it
         parametrization=first.axes.get("recipe.parametrization", base.parametrization),
         weight_decay_rule=base.weight_decay_rule,
     )

@@ -19,6 +19,7 @@ from windtunnel.findings.base import LEVEL, Finding, Quantity, coefficient, with
 from windtunnel.findings.records import Records
 from windtunnel.findings.variants import sets_of_all
 from windtunnel.laws import Fit, Interval, compare, fit
+from windtunnel.laws.result import optimum_at
 from windtunnel.runs.forecast import as_table
 from windtunnel.runs.run import Run
 from windtunnel.runs.transition import transition_of
@@ -200,8 +201,8 @@ class DataModelLaw(Finding):
             found.append(self.transition)
         if self.fit.has_optimum:
             for multiple in MULTIPLES:
-                optimum = self.fit.optimum(multiple * self.largest_budget)
-                found += optimum.warnings
+                optimum = optimum_at(self.fit, multiple * self.largest_budget)
+                found += () if optimum is None else optimum.warnings
         decades = math.log10(PUBLISHED[0].flops / self.largest_budget)
         published = ", ".join(
             f"{p.name}'s {p.ratio:g} is at {p.flops:.2g} FLOPs".replace("e+", "e")
@@ -220,7 +221,8 @@ class DataModelLaw(Finding):
     def _ratio_sentence(self) -> str:
         if not self.fit.has_optimum:
             return "No best ratio exists yet: none lies within reach of the measured ones."
-        best, further = (self.fit.optimum(m * self.largest_budget) for m in (1, MULTIPLES[-1]))
+        best = self.fit.optimum(self.largest_budget)
+        further = optimum_at(self.fit, MULTIPLES[-1] * self.largest_budget)
         exact = best.ratio_exact
         counted = "" if exact is None else f", {with_ends(exact, '.2g')} under exact FLOPs"
         eta = _eta(self.fit)
@@ -229,11 +231,15 @@ class DataModelLaw(Finding):
             trend = "more compute wants " + ("more of them" if eta.high < 0 else "fewer of them")
         elif math.isnan(eta.low):
             trend = "nothing tells how sure that is"
+        beyond = (
+            f", and none within reach at {MULTIPLES[-1]} times the budget"
+            if further is None
+            else f", and {with_ends(further.ratio, '.2g')} at {MULTIPLES[-1]} times the budget"
+        )
         return (
             f"At the largest budget, {self.largest_budget:.2g} FLOPs by 6ND, the best split has "
             f"{with_ends(best.ratio, '.2g')} tokens per param{counted}; {trend} "
-            f"(eta = {with_ends(eta, '.2g')}, and {with_ends(further.ratio, '.2g')} at "
-            f"{MULTIPLES[-1]} times the budget)."
+            f"(eta = {with_ends(eta, '.2g')}{beyond})."
         )
 
     def _quantities(self) -> Iterator[Quantity]:
@@ -286,7 +292,9 @@ class DataModelLaw(Finding):
 
     def _ratios(self, fitted: Fit, multiple: int, of: Fields) -> Iterator[Quantity]:
         """The best ratio by 6ND, and with attention, embedding and head counted."""
-        optimum = fitted.optimum(multiple * self.largest_budget)
+        optimum = optimum_at(fitted, multiple * self.largest_budget)
+        if optimum is None:
+            return
         of = of if multiple == 1 else {"multiple": multiple, **of}
         yield self.quantity("best-ratio", optimum.ratio, **of)
         if optimum.ratio_exact is not None:

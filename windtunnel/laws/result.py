@@ -579,7 +579,16 @@ def optima(fit: Fit) -> list[Optimum]:
     if not fit.has_optimum:
         return []
     low, high = fit.domain["flops"]
-    return [fit.optimum(flops) for flops in (math.sqrt(low * high), high, 10 * high)]
+    found = (optimum_at(fit, flops) for flops in (math.sqrt(low * high), high, 10 * high))
+    return [best for best in found if best is not None]
+
+
+def optimum_at(fit: Fit, flops: float) -> Optimum | None:
+    """The best split of a budget; None where it lies out of reach of the sampled D/N."""
+    try:
+        return fit.optimum(flops)
+    except FitError:
+        return None
 
 
 def read(text: str) -> Fit:

@@ -90,6 +90,10 @@ class Block(RoleParameters):
 
     def attention(self, x_BTW: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
         """Output of the attention branch before its residual factor, (B, T, W)."""
+        return F.linear(self.mixed_values(x_BTW, cos_TK, sin_TK), self.out)
+
+    def mixed_values(self, x_BTW: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
+        """The attention-weighted values of all query heads, the input of `out`, (B, T, W)."""
         spec = self.spec
         batch, length, width = x_BTW.shape
         normed = rms_norm(x_BTW, self.norm_attention)
@@ -109,12 +113,16 @@ class Block(RoleParameters):
             scale=self.sites.attention,
             enable_gqa=spec.kv_heads != spec.num_heads,
         )
-        return F.linear(mixed_BHTK.transpose(1, 2).reshape(batch, length, width), self.out)
+        return mixed_BHTK.transpose(1, 2).reshape(batch, length, width)
 
     def feed_forward(self, x_BTW: Tensor) -> Tensor:
         """Output of the feed-forward branch before its residual factor, (B, T, W)."""
+        return F.linear(self.gated(x_BTW), self.down)
+
+    def gated(self, x_BTW: Tensor) -> Tensor:
+        """The gated inner activations, the input of `down`, (B, T, F)."""
         gate_BTF, up_BTF = F.linear(rms_norm(x_BTW, self.norm_ffn), self.gate_up).chunk(2, dim=-1)
-        return F.linear(F.silu(gate_BTF) * up_BTF, self.down)
+        return F.silu(gate_BTF) * up_BTF
 
 
 class Decoder(RoleParameters):
@@ -215,6 +223,14 @@ def initialise(model: Decoder, recipe: Recipe, *, init_seed: int) -> None:
     for name, parameter in model.named_parameters():
         std = recipe.init_std * recipe.scale(roles[name], model.spec).init_std
         parameter.copy_(initial_weight(name, parameter.shape, std=std, init_seed=init_seed))
+        scale_kv(name, parameter, model.spec, recipe)
+
+
+@torch.no_grad()
+def scale_kv(name: str, weight: Tensor, spec: ModelSpec, recipe: Recipe) -> None:
+    """Give the rows of keys and values of a new `qkv` their own init std, in place."""
+    if name.endswith("qkv"):
+        weight[spec.width :] *= recipe.kv_init_std(spec)
 
 
 def initial_weight(name: str, shape: Sequence[int], *, std: float, init_seed: int) -> Tensor:

@@ -393,6 +393,7 @@ def _effect(point: RunPoint) -> tuple[Any, ...]:
         branch.end,
         (recipe.batch_tokens, recipe.warmup_steps, recipe.beta1, recipe.beta2, recipe.clip),
         recipe.multipliers(model),
+        recipe.kv_init_std(model),
         tuple(
             (
                 recipe.init_std * scale.init_std,
@@ -428,6 +429,10 @@ def _why(space: Space, axis: str) -> str:
             return "recipe.weight_decay is 0"
         case "recipe.weight_decay_rule" if recipe.parametrization == "standard":
             return "under `parametrization: standard` weight decay follows no width"
+        case "recipe.kv_rule":
+            return "no size has more query heads than kv heads"
+        case "recipe.base_depth" if recipe.parametrization != "completep":
+            return f"`parametrization: {recipe.parametrization}` has no depth rule"
         case "recipe.weight_decay_rule" | "recipe.parametrization" if all(
             size.width == recipe.base_width for size in sizes
         ):

@@ -306,12 +306,36 @@ class SweepLine(TypedDict):
 
 @with_config(OPEN)
 class CheckedSite(TypedDict):
-    """One activation, or one role's decay, of a coordinate check."""
+    """One activation, one layer's update, or one role's decay, of a coordinate check."""
 
     name: str
     slope: Number
     changes: Annotated[list[list[Number | None]], Field(min_length=1)]
     judged: bool
+
+
+@with_config(OPEN)
+class CheckedLayer(CheckedSite):
+    """A site with its kind, and the slopes that pass."""
+
+    kind: str
+    lowest: Number
+    highest: Number
+
+
+CheckedLayers = Annotated[list[CheckedLayer], Field(min_length=1)]
+
+
+@with_config(OPEN)
+class CheckedDepths(TypedDict):
+    """The part of a coordinate check that compares depths."""
+
+    passed: bool
+    width: Count
+    depths: Annotated[list[Count], Field(min_length=1)]
+    sites: CheckedLayers
+    effective: CheckedLayers
+    propagated: CheckedLayers
 
 
 @with_config(OPEN)
@@ -323,6 +347,9 @@ class CheckFile(TypedDict):
     widths: Annotated[list[Count], Field(min_length=1)]
     sites: Annotated[list[CheckedSite], Field(min_length=1)]
     decays: list[CheckedSite]
+    effective: NotRequired[CheckedLayers]
+    propagated: NotRequired[CheckedLayers]
+    depth: NotRequired[CheckedDepths | None]
 
 
 @with_config(OPEN)

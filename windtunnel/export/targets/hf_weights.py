@@ -19,7 +19,7 @@ from torch import Tensor
 from windtunnel.config import ModelSpec
 from windtunnel.errors import ConfigError
 from windtunnel.export.targets.hf_files import Job
-from windtunnel.model.decoder import Decoder, build, initial_weight
+from windtunnel.model.decoder import Decoder, build, initial_weight, scale_kv
 from windtunnel.train import checkpoint
 
 FLOAT_BYTES = 4
@@ -45,7 +45,9 @@ def drawn(job: Job, init_seed: int) -> TensorOf:
 
     def draw(name: str, shape: Shape) -> Tensor:
         std = job.roles[roles[name]].init_std
-        return initial_weight(name, shape, std=std, init_seed=init_seed)
+        weight = initial_weight(name, shape, std=std, init_seed=init_seed)
+        scale_kv(name, weight, job.model, job.recipe)
+        return weight
 
     return draw
 

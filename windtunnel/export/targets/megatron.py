@@ -87,10 +87,14 @@ def _model(handoff: Handoff) -> list[str]:
 
 
 def _sites(handoff: Handoff) -> list[str]:
-    """Its muP at the study's base width; under `standard` with every ratio 1."""
+    """Its muP at the study's base width; under `standard` with every ratio 1.
+
+    Of completep it has no flag, nor needs one: the residual factor is the module's, and eps is
+    divided by the depth ratio beforehand.
+    """
     recipe, model, sites = handoff.recipe, handoff.model, handoff.multipliers
     hidden, embedding = (handoff.roles[role].init_std for role in (Role.HIDDEN, Role.EMBEDDING))
-    is_mup = recipe.parametrization == "mup"
+    is_mup = recipe.parametrization != "standard"
     base_head_dim = (sites.attention * model.head_dim) ** 2  # solved for from its formula
     return [
         f"--use-mup --mup-base-hidden-size {recipe.base_width if is_mup else model.width}",
@@ -105,9 +109,10 @@ def _sites(handoff: Handoff) -> list[str]:
 
 def _optimizer(handoff: Handoff) -> list[str]:
     recipe, embedding = handoff.recipe, handoff.roles[Role.EMBEDDING]
+    eps = recipe.eps / recipe.depth_ratio(handoff.model)  # its muP divides by the width ratio
     return [
         f"--optimizer adam --lr {embedding.lr!r}",
-        f"--adam-beta1 {recipe.beta1} --adam-beta2 {recipe.beta2} --adam-eps {recipe.eps!r}",
+        f"--adam-beta1 {recipe.beta1} --adam-beta2 {recipe.beta2} --adam-eps {eps!r}",
         f"--windtunnel-vector-eps {embedding.eps!r}",
         f"--weight-decay {embedding.weight_decay!r}",
         f"--windtunnel-matrix-wd-mult {matrix_wd_mult(handoff)!r}",

@@ -27,6 +27,7 @@ def write(handoff: Handoff, folder: Path) -> list[Path]:
             constants=_constants(handoff),
             decay=DECAYS[handoff.schedule.shape],
             hold=handoff.schedule.hold,
+            kv_init_std=handoff.recipe.kv_init_std(handoff.model),
         )
     )
     path = folder / "train.py"

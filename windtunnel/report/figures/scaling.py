@@ -190,8 +190,9 @@ def _best_exact(fitted: Fit, flops: Floats) -> Floats:
 def _window(fitted: Fit, bands: list[_Band]) -> tuple[float, float]:
     """Ends of the D/N axis: all that is measured and found, but no interval without end."""
     known = np.concatenate([fitted.domain["ratio"], *(band.ends[0] for band in bands)])
+    known = known[np.isfinite(known) & (known > 0)]  # an optimum may lie at infinity
     found = np.concatenate([band.ends.ravel() for band in bands])
-    found = found[np.isfinite(found) & (found > 0)]
+    found = np.append(found[np.isfinite(found) & (found > 0)], known)
     low = max(min(known.min(), found.min()), known.min() / WINDOW)
     high = min(max(known.max(), found.max()), known.max() * WINDOW)
     return low / 1.15, high * 1.15

@@ -143,7 +143,11 @@ def _file(folder: Path, experiment: SearchExperiment) -> Path:
 
 
 def _requested(experiment: SearchExperiment) -> dict[str, Any]:
-    """The fields that must not change while a search runs."""
-    return experiment.model_dump(mode="json", exclude=MAY_CHANGE) | {
+    """The fields that must not change while a search runs.
+
+    Logs of before there were recipes of an experiment's own have none, as one without has.
+    """
+    empty = {name for name in ("recipe", "schedule") if not getattr(experiment, name)}
+    return experiment.model_dump(mode="json", exclude=MAY_CHANGE | empty) | {
         "sampler": experiment.sampler_taken
     }
