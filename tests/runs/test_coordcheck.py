@@ -1,6 +1,7 @@
 """muP passes; init, rate, a multiplier and weight decay, each broken in turn, fail."""
 
 import dataclasses
+import math
 import re
 
 import pytest
@@ -275,6 +276,13 @@ def test_kv_heads_that_stay_need_the_spectral_rule():
         assert not failed_kinds(found.effective) & KEYS_AND_VALUES
     assert steepest["hidden"] > 0.4
     assert steepest["spectral"] < -0.1
+
+
+def test_of_three_depths_the_slope_is_that_of_the_largest_two():
+    found = depth_check([DEEP[0], DEEP[1], DEEP[3]], COMPLETEP, steps=1, seeds=(0,))
+    for each in (*found.sites, *found.effective, *found.propagated):
+        _, middle, last = each.changes[-1]
+        assert each.slope == pytest.approx(math.log(last / middle) / math.log(16 / 4))
 
 
 def test_depths_too_close_are_refused():

@@ -303,7 +303,8 @@ def _result(
     table = np.stack(values, axis=1)
     last = np.maximum(table[-1], np.finfo(float).tiny)
     # At small widths a change still holds a term of order width^-1/2; a fault grows with width.
-    large = np.array(sizes) >= np.sqrt(min(sizes) * max(sizes))
+    middle, second = np.sqrt(min(sizes) * max(sizes)), sorted(set(sizes))[-2]
+    large = np.array(sizes) >= min(middle, second)
     slope = float(np.polyfit(np.log(sizes)[large], np.log(last)[large], 1)[0])
     return SiteResult(
         name=str(site),

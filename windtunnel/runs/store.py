@@ -6,7 +6,7 @@ Each segment has one folder:
                   execution.json       how it is computed, decided once
                   curve.jsonl          one row per update; survives kill -9
                   dynamics.jsonl       gradients and steps, if the study records them
-                  measurements.json    losses per validation set, by update
+                  measurements.json    losses per validation set, by update; at the end a copy gain
                   checkpoints/<step>/  weights, moments, checksums, at forks and ends
                   resume/<step>/       the same, only for a resume after a crash
                   released/<step>.json why a checkpoint was freed on purpose
@@ -157,7 +157,7 @@ class SegmentFolder:
 
     @property
     def measurements(self) -> dict[int, dict[str, Any]]:
-        """Step -> validation set -> {fingerprint, tokens, nats_per_token, bits_per_byte}."""
+        """Step -> validation set -> losses, and of one set at the end its copy gain (`schemas`)."""
         measurements = read_json(self.root / "measurements.json", MEASUREMENTS) or {}
         return {int(step): sets for step, sets in measurements.items()}
 

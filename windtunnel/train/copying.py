@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from windtunnel.data import ValidationSet
-from windtunnel.train.loop import evaluate
+from windtunnel.model.decoder import predictions_per_counted
 from windtunnel.train.step import TrainStep
 
 CHUNKS = 32
@@ -79,7 +79,12 @@ def copy_rows(validation: ValidationSet, context: int) -> CopyRows | None:
 
 def copy_gain(step: TrainStep, rows: CopyRows) -> CopyGain:
     """The copy gain of a state on `copy_rows`, one forward pass per row."""
-    copied, control = (np.array([evaluate(step, row[None]) for row in each]) for each in rows)
+    copied, control = (np.array([_nats(step, row[None]) for row in each]) for each in rows)
     gains = control - copied
     error = float(gains.std(ddof=1) / np.sqrt(gains.size)) if gains.size > 1 else None
     return CopyGain(gain=float(gains.mean()), standard_error=error, chunks=gains.size)
+
+
+def _nats(step: TrainStep, row: np.ndarray) -> float:
+    """Mean nats per counted token of one row (1, context + 1), which is not worth compiling for."""
+    return float(step.loss(row, odd=True)) * predictions_per_counted(row)
