@@ -8,6 +8,7 @@ import pytest
 
 from windtunnel.errors import ConfigError
 from windtunnel.export.build import build_handoff
+from windtunnel.export.diagnostics import shape_diagnostics
 from windtunnel.export.handoff import Handoff
 from windtunnel.export.request import Request
 from windtunnel.export.size import nearest_model
@@ -152,3 +153,15 @@ def test_what_a_reader_must_know(study):
     late = build_handoff(study, Request(shape="80x4", tokens=1e7, batch_tokens=65536)).handoff
     assert {"warmup-long", "lr-rule-assumed"} <= set(codes(late))
     assert set(codes(inside)).isdisjoint({"transfer-unchecked", "extrapolates", "lr-length"})
+
+
+def test_kv_heads_that_stay_at_every_size_stay_at_the_target(tmp_path):
+    file = planted.make_study(tmp_path).file
+    file.write_text(file.read_text().replace("head_dim: 16", "head_dim: 16\n  kv_heads: 1"))
+    context = open_study(file, prepared=True).study_context
+    target = nearest_model(context, 1e6)
+    assert target.kv_heads == 1
+    assert "shape-differs" not in [each.code for each in shape_diagnostics(context, target)]
+    other = target.replace(width=128, kv_heads=2)
+    (differs,) = (w for w in shape_diagnostics(context, other) if w.code == "shape-differs")
+    assert differs.values["differing"] == ["kv_heads 2 (study: 1)"]
