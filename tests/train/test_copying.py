@@ -136,3 +136,11 @@ def test_a_state_that_does_not_copy_gains_nothing(kernels):
     found = copy_gain(step, copy_rows(a_set(text(20)), CONTEXT))
     assert (found.gain, found.standard_error) == (0.0, 0.0)
     assert copy_gain(step, copy_rows(a_set(text(1)), CONTEXT)).standard_error is None
+
+
+def test_the_probe_compiles_nothing_however_long_the_context(monkeypatch):
+    step = new_step("torch")
+    flags = []
+    monkeypatch.setattr(step, "loss", lambda rows, *, odd=False: flags.append(odd) or 1.0)
+    copy_gain(step, copy_rows(a_set(text(2, context=4096)), 4096))
+    assert flags == [True] * 4
