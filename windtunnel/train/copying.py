@@ -19,8 +19,8 @@ from windtunnel.model.decoder import predictions_per_counted
 from windtunnel.train.step import TrainStep
 
 CHUNKS = 32
-"""Rows of each kind: about 1% of the time of a quickstart's runs, and a standard error of 0.001 to
-0.02 nats (measured, docs/fit.md)."""
+"""Rows of each kind: 0.8% of the time of the quickstart's runs, and a standard error of 0.001 to
+0.03 nats (measured, docs/fit.md)."""
 
 SHORTEST = 32
 """Shortest context with a chunk that has a middle."""
