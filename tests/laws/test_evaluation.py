@@ -22,8 +22,8 @@ def drifted(found):
     return [warning.values for warning in found.warnings if warning.code == "law-drifted"]
 
 
-def moved(runs):
-    return runs.with_columns(loss=runs.loss * (runs.budget / 1e13) ** TREND)
+def moved(runs, trend=TREND):
+    return runs.with_columns(loss=runs.loss * (runs.budget / 1e13) ** trend)
 
 
 def test_the_errors_of_stated_coefficients(table, planted):
@@ -66,6 +66,63 @@ def test_a_drift_with_compute_is_told_and_noise_is_not(table, planted):
     alone = Table(moved(table(seed=3, sigma_trunk=0)).columns)
     (told,) = drifted(evaluate(planted, alone))
     assert told["slope"] == pytest.approx(TREND, abs=3 * told["standard_error"])
+
+
+def loose(runs):
+    """The same table without its trunk column."""
+    return Table(runs.columns)
+
+
+def test_without_trunks_sizes_share_noise(table, planted):
+    """Of 40 tables without a drift none is told of one, and of 40 with 0.46% a decade nearly all.
+
+    As independent rows, 28% of the former are.
+    """
+    still = [evaluate(planted, loose(table(seed=seed))) for seed in range(40)]
+    assert {found.drift.groups for found in still} == {"params"}
+    assert sum(len(drifted(found)) for found in still) <= 1
+    trend = 0.002
+    for seeds in (1, 2):
+        found = [
+            evaluate(planted, loose(moved(table(seed=seed, seeds=seeds), trend)))
+            for seed in range(40)
+        ]
+        assert sum(len(drifted(each)) for each in found) >= 38
+    assert evaluate(planted, table(seed=0)).drift.groups == "trunk"
+
+
+def test_independent_rows_keep_most_of_their_power(table, planted):
+    runs = [loose(table(seed=seed, sigma_trunk=0)) for seed in range(20)]
+    assert not any(drifted(evaluate(planted, each)) for each in runs)
+    assert all(drifted(evaluate(planted, moved(each, 0.0005))) for each in runs)
+
+
+def test_three_sizes_show_no_drift_without_trunks(table, planted):
+    runs = moved(table(sizes=[1e5, 1e6, 1e7]))
+    assert evaluate(planted, loose(runs)).drift is None
+    assert evaluate(planted, runs).drift is not None
+
+
+def test_sizes_read_off_a_figure_are_one(table, planted):
+    runs = table(seed=1)
+    scattered = runs.params * (1 + 0.002 * np.sin(np.arange(runs.rows)))
+    found = evaluate(planted, loose(runs.with_columns(params=scattered)))
+    exact = evaluate(planted, loose(runs))
+    assert found.drift.standard_error == pytest.approx(exact.drift.standard_error, rel=0.2)
+
+
+@pytest.mark.medium
+def test_what_a_fit_leaves_open_is_no_drift(table, planted):
+    """Its intervals widen the standard error: two tables differ by the noise of both."""
+    told = []
+    for seed in range(12):
+        given = fit(table(seed=seed), "chinchilla", bootstrap=100, holdout=None)
+        found = evaluate(given, table(seed=100 + seed))
+        bare = evaluate(given.form, table(seed=100 + seed))
+        assert found.drift.slope == bare.drift.slope
+        assert found.drift.standard_error > 1.1 * bare.drift.standard_error
+        told += drifted(found)
+    assert len(told) <= 1
 
 
 def test_auto_is_evaluated_with_its_misfit(table):

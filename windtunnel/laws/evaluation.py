@@ -2,7 +2,8 @@
 
 The law may be that of a fit, whose prediction intervals then say what errors were to be expected,
 or one whose coefficients are all stated. Nothing is fitted but the drift: a line of the residuals
-against ln compute, by generalised least squares, since rows of one trunk share their noise.
+against ln compute, by generalised least squares, since rows of one trunk share their noise. In a
+table of sizes and tokens without trunks, rows of one size may share one, so sizes stand for them.
 """
 
 import math
@@ -21,7 +22,7 @@ from windtunnel.laws.fitting import as_table, decayed_only
 from windtunnel.laws.forms import Law
 from windtunnel.laws.interval import HoldOut
 from windtunnel.laws.misfit import decades_by_axis
-from windtunnel.laws.noise import estimate, weighted
+from windtunnel.laws.noise import Noise, estimate, sizes_of, weighted
 from windtunnel.laws.point_estimate import DELTA_PER_SIGMA, PUBLISHED_DELTA
 from windtunnel.laws.result import Fit
 from windtunnel.laws.schema import json_text
@@ -32,7 +33,7 @@ from windtunnel.laws.validation import row_draws, score_holdout
 
 SIGNIFICANT = 0.01
 """Chance of a slope this steep without any drift, below which it is told."""
-MIN_TRUNKS = 4
+MIN_GROUPS = 4
 """Two go into the line, and two more say how much it scatters."""
 NAMED = 5
 
@@ -47,6 +48,8 @@ class Drift:
         slope: change of it per unit of the logarithm.
         standard_error: of the slope.
         p: chance of a slope this steep without drift.
+        groups: what rows that share noise have in common: `trunk`, or `params` where the table has
+            no trunks.
     """
 
     against: str
@@ -54,6 +57,7 @@ class Drift:
     slope: float
     standard_error: float
     p: float
+    groups: str
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,7 +72,7 @@ class Evaluation:
         score: as of a hold-out; intervals and `covered` are of the fit's predictions.
         residual_rms: root mean square of ln(measured / predicted).
         worst: the rows farthest off: label and residual.
-        drift: None where too few trunks or inputs could show one.
+        drift: None where too few trunks, sizes or inputs could show one.
     """
 
     law: str
@@ -184,7 +188,7 @@ def evaluate(
     score = score_holdout(
         table, "rows of the table", type(form), predicted, draws, baselines={}, level=level
     )
-    drift = drift_of(form, table, residual)
+    drift = drift_of(form, table, residual, _curves(given, inputs))
     order = np.argsort(-np.abs(residual), kind="stable")[:NAMED]
     return Evaluation(
         law=form.name,
@@ -214,28 +218,62 @@ def evaluate(
     )
 
 
-def drift_of(form: Law, table: Table, residual: Floats) -> Drift | None:
-    """The line of residuals (R,) over ln compute, or over the ln of the first input."""
+def drift_of(
+    form: Law, table: Table, residual: Floats, curves: Floats | None = None
+) -> Drift | None:
+    """The line of residuals (R,) over ln compute, or over the ln of the first input.
+
+    `curves` are draws (S, R) of the law in the residual's unit: what the law itself leaves open is
+    no drift. Where sizes stand for trunks, the degrees of freedom of the slope's variance are those
+    of Satterthwaite (1946): independent rows of a size have many, rows of one trunk few.
+    """
+    from scipy.stats import t as student
+
     against = "flops" if {"params", "tokens"} <= set(form.inputs) else form.inputs[0]
     values = table.budget if against == "flops" else table[against]
     x = np.log(values) - np.log(values).mean()
-    trunks = table.trunk_index
-    if np.unique(x).size < 3 or trunks.max() + 1 < MIN_TRUNKS:
+    by_size = against == "flops" and not table.has_trunks
+    groups = sizes_of(table.params) if by_size else table.trunk_index
+    if np.unique(x).size < 3 or groups.max() + 1 < MIN_GROUPS:
         return None
-    from scipy.stats import t as student
-
     design = np.stack([np.ones_like(x), x], axis=1)
     # Noise is measured from what the plain line leaves over.
     left = residual - design @ np.linalg.lstsq(design, residual)[0]
-    noise = estimate(left, design.T, trunks)
-    left = weighted(design, trunks, noise.trunk**2, noise.branch**2)
-    covariance = np.linalg.pinv(design.T @ left)
-    bias, slope = covariance @ left.T @ residual
-    error = float(np.sqrt(covariance[1, 1]))
-    if not error > 0:
+    noise = estimate(left, design.T, groups)
+    solved = weighted(design, groups, noise.trunk**2, noise.branch**2)
+    covariance = np.linalg.pinv(design.T @ solved)
+    bias, slope = covariance @ solved.T @ residual
+    own = float(covariance[1, 1])
+    if not own > 0:
         return None
-    p = 2 * float(student.sf(abs(slope) / error, trunks.max() - 1))
-    return Drift(against=against, bias=float(bias), slope=float(slope), standard_error=error, p=p)
+    weights = solved @ covariance[1]
+    freedom = _freedom(weights, groups, noise) if by_size else float(groups.max() - 1)
+    whole = own if curves is None else own + float(np.var(curves @ weights))
+    p = 2 * float(student.sf(abs(slope) / math.sqrt(whole), freedom * (whole / own) ** 2))
+    return Drift(
+        against=against,
+        bias=float(bias),
+        slope=float(slope),
+        standard_error=math.sqrt(whole),
+        p=p,
+        groups="params" if by_size else "trunk",
+    )
+
+
+def _freedom(weights: Floats, groups: NDArray[np.intp], noise: Noise) -> float:
+    """Degrees of freedom of the variance of a weighted sum of rows (R,), by Satterthwaite."""
+    fewest, most = float(groups.max() - 1), float(weights.size - 2)
+    if not noise.branch_df:
+        return most
+    shared, own = float(np.sum(np.bincount(groups, weights) ** 2)), float(weights @ weights)
+    trunk, branch = noise.trunk**2, noise.branch**2
+    count, total = noise.share.size, float(noise.share.sum())
+    of_branch = 2 * branch**2 / noise.branch_df
+    of_squares = 2 * float(np.sum((branch + noise.share * trunk) ** 2))
+    of_trunk = (of_squares + count**2 * of_branch) / total**2
+    both = -count * of_branch / total
+    spread = shared**2 * of_trunk + own**2 * of_branch + 2 * shared * own * both
+    return float(np.clip(2 * (shared * trunk + own * branch) ** 2 / spread, fewest, most))
 
 
 def _of_drift(drift: Drift | None) -> tuple[Diagnostic, ...]:
@@ -289,6 +327,17 @@ def _objective(
 def _predicted(given: Fit | Law, inputs: Floats) -> Floats:
     with np.errstate(all="ignore"):
         return np.asarray(given(*inputs))
+
+
+def _curves(given: Fit | Law, inputs: Floats) -> Floats | None:
+    """Draws (S, R) of a fitted law without noise, in the residual's unit; None without any."""
+    if not (isinstance(given, Fit) and len(given.draws)):
+        return None
+    with np.errstate(all="ignore"):
+        found = given.curves(*inputs)
+        found = np.log(found) if given.form.multiplicative else found
+    found = found[np.isfinite(found).all(axis=1)]
+    return found if len(found) else None
 
 
 def _draws(fit: Fit, inputs: Floats, trunks: NDArray[np.intp], rng: np.random.Generator) -> Floats:

@@ -22,6 +22,8 @@ LACK_OF_FIT_DRAWS = 20_000
 MIN_TRUNK_DF = 1.0
 # Of the trunk variance: branches without noise of their own would make one run of a trunk.
 NO_BRANCH = 1e-9
+ONE_SIZE = 0.015
+"""Sizes that differ by less than this in ln N are one: tables read off a figure scatter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,6 +212,15 @@ def gls(
     normal, along = tangent.T @ left[:, :-1], tangent.T @ left[:, -1]
     squares = float(residual @ left[:, -1] - along @ np.linalg.lstsq(normal, along)[0])
     return max(squares, 0.0), residual.size - tangent.shape[1]
+
+
+def sizes_of(params: Floats) -> NDArray[np.intp]:
+    """A number for the size of every row: sizes next to each other are one."""
+    order = np.argsort(params, kind="stable")
+    steps = np.diff(np.log(params[order])) > ONE_SIZE
+    found = np.empty(params.size, np.intp)
+    found[order] = np.concatenate([[0], np.cumsum(steps)])
+    return found
 
 
 def membership(index: NDArray[np.intp]) -> Floats:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from windtunnel.laws.misfit import Basis
+from windtunnel.laws.noise import sizes_of
 from windtunnel.laws.table import Floats, Table
 
 FORMS: Mapping[str, frozenset[str]] = {
@@ -49,9 +50,6 @@ The others are ln of standard deviations of ln loss.
 
 TAILS = 4.0
 """Degrees of freedom of the noise of runs."""
-
-ONE_SIZE = 0.015
-"""Sizes that differ by less than this in ln N are one: tables read off a figure scatter."""
 
 BLOCK = 4_000_000
 """Numbers of a block of points: large tables do not fill the memory."""
@@ -287,15 +285,6 @@ class _Gaussian:
 def robust_weights(noise: Floats) -> Floats:
     """Weights (R,) of rows whose own noise is so many standard deviations."""
     return np.asarray((TAILS + 1) / (TAILS + noise**2))
-
-
-def sizes_of(params: Floats) -> NDArray[np.intp]:
-    """A number for the size of every row: sizes next to each other are one."""
-    order = np.argsort(params, kind="stable")
-    steps = np.diff(np.log(params[order])) > ONE_SIZE
-    found = np.empty(params.size, np.intp)
-    found[order] = np.concatenate([[0], np.cumsum(steps)])
-    return found
 
 
 def _level(name: str, keys: NDArray[np.intp]) -> Level:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windtunnel.laws.auto.draws import Draws
-from windtunnel.laws.auto.model import FORMS, Model, sizes_of
+from windtunnel.laws.auto.model import FORMS, Model
 from windtunnel.laws.auto.sampling import Mode, mode
+from windtunnel.laws.noise import sizes_of
 from windtunnel.laws.table import Table
 
 TOPS = {"compute": (3.0, 10.0), "size": (2.0, 4.0)}
