@@ -42,6 +42,8 @@ def holdout_document(held: HoldOut) -> dict[str, Any]:
     """A hold-out as plain data."""
     keys = {"rows": "n", "baselines": "naive"}
     values = asdict(held)
+    if not values["baseline_p"]:
+        del values["baseline_p"]
     names = ("rows", *(name for name in values if name != "rows"))
     return {keys.get(name, name): values[name] for name in names}
 
@@ -60,6 +62,7 @@ def read_holdout(content: dict[str, Any] | None) -> HoldOut | None:
         covered=content["covered"],
         by_group=read_numbers(content["by_group"]),
         baselines=read_numbers(content["naive"]),
+        baseline_p=read_numbers(content.get("baseline_p", {})),
         points=cast("Any", points),
         **{name: read_number(content[name]) for name in numbers},
     )

@@ -607,16 +607,18 @@ def of_holdout(held: HoldOut | None, level: float) -> Iterator[Diagnostic]:
                 points=len(held.points),
                 level=level,
             )
-    for name, error in held.baselines.items():
-        if error < held.mean_relative_error:
+    for name, p in held.baseline_p.items():
+        if p < 1 - level:
+            error = held.baselines[name]
             yield Diagnostic(
                 "baseline-better",
                 f"{name}, which needs no law, forecasts the {held.what} better: it is off by "
-                f"{error:.2%} on average, the law by {held.mean_relative_error:.2%}",
+                f"{error:.2%} on average, the law by {held.mean_relative_error:.2%} (p = {p:.1g})",
                 baseline=name,
                 held=held.what,
                 error=held.mean_relative_error,
                 baseline_error=error,
+                p=p,
             )
 
 

@@ -1,7 +1,7 @@
 """Intervals, optima, hold-out scores and influence: the small records of a fit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -87,6 +87,8 @@ class HoldOut:
         by_group: mean ln(predicted / measured) for each value of the first input.
         baselines: mean relative error of forecasts that need no law, by name.
         points: measured, predicted, and the ends of its prediction interval, for every row.
+        baseline_p: by name, of the baselines that err less: the chance that they do by luck; 1
+            where one trunk alone is held out.
     """
 
     what: str
@@ -102,6 +104,7 @@ class HoldOut:
     by_group: Mapping[str, float]
     baselines: Mapping[str, float]
     points: tuple[tuple[float, float, float, float], ...] = ()
+    baseline_p: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -369,7 +369,8 @@ HOLDOUT = fields(
         "by_group": named(loose),
         "naive": named(loose),
         "points": listed(listed(loose, count=4)),
-    }
+    },
+    {"baseline_p": named(loose)},
 )
 MISFIT = fields(
     {

@@ -188,6 +188,11 @@ def score_holdout(
             for value in np.unique(first)[-20:]
         },
         baselines={name: _relative(values, measured) for name, values in baselines.items()},
+        baseline_p={
+            name: _luck(measured, predicted, values, draws, held.trunk_index)
+            for name, values in baselines.items()
+            if _relative(values, measured) < _relative(predicted, measured)
+        },
         points=tuple(
             zip(
                 measured.tolist(),
@@ -197,6 +202,36 @@ def score_holdout(
             )
         ),
     )
+
+
+def _luck(
+    measured: Floats, predicted: Floats, baseline: Floats, draws: Floats, trunks: NDArray[np.intp]
+) -> float:
+    """The chance that a baseline errs less than the law by as much as here, though it is no better.
+
+    The larger of two. Noise of trunks alone may favour it: a paired t test over the means of their
+    differences, which one trunk cannot show. And the law may miss by no more than it says: how
+    often it would lose so, were the runs as it foretells, by `draws` (S, R) of ln output. Without
+    draws, the former.
+    """
+    from scipy.stats import t as student
+
+    lead = _lead(measured, predicted, baseline)
+    count = np.bincount(trunks)
+    means = np.bincount(trunks, lead) / count
+    if means.size < 2:
+        return 1.0
+    error = float(np.std(means, ddof=1)) / np.sqrt(means.size)
+    p = float(student.sf(means.mean() / max(error, np.finfo(float).tiny), means.size - 1))
+    if not len(draws):
+        return p
+    foretold = _lead(np.exp(draws), predicted, baseline).mean(axis=1)
+    return max(p, float(np.mean(foretold >= lead.mean())))
+
+
+def _lead(measured: Floats, predicted: Floats, baseline: Floats) -> Floats:
+    """By how much (..., R) the relative error of a baseline is below that of the law."""
+    return np.asarray(np.abs(predicted / measured - 1) - np.abs(baseline / measured - 1))
 
 
 def _ends(draws: Floats, level: float) -> Floats:
