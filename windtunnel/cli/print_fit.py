@@ -13,6 +13,11 @@ from windtunnel.laws.result import optima
 from windtunnel.laws.two_step.base import TwoStepLaw
 
 NO_SHIFT = 1e-6
+INFLUENCED = {
+    "ratio": "optimal D/N at the largest budget",
+    "loss": "the law's loss of the largest run",
+}
+"""What `influence` is of, in words."""
 
 
 def print_fit(fitted: Fit) -> None:
@@ -125,7 +130,7 @@ def _print_noise(console: Console, fitted: Fit) -> None:
         _print_search(console, fitted)
     _print_holdout(console, fitted, unit)
     if (pulls := fitted.influence) is not None:
-        name = "optimal D/N at the largest budget" if pulls.quantity == "ratio" else pulls.quantity
+        name = INFLUENCED.get(pulls.quantity, pulls.quantity)
         for pull in (*pulls.trunks[:1], *pulls.rows[:1]):
             kind = "trunk " if pull in pulls.trunks else ""
             if abs(pull.shift) < NO_SHIFT:

@@ -513,6 +513,10 @@ def _factor(high: float, low: float) -> str:
     return f"{high / low:.3g}" if low > 0 else "anything (it may be 0)"
 
 
+INFLUENCED = {"ratio": "the optimal D/N", "loss": "the law's loss of the largest run"}
+"""Quantities whose shifts are of their logarithms, in words."""
+
+
 def of_influence(
     found: Influence | None, spans: Mapping[str, Span], without: tuple[int, Mapping[str, float]]
 ) -> Iterator[Diagnostic]:
@@ -540,18 +544,19 @@ def of_influence(
     span = None if found is None else spans.get(found.quantity)
     if found is None or span is None:
         return
-    is_ratio = found.quantity == "ratio"
-    if is_ratio and not (span[0] > 0 and np.isfinite(span[1])):
+    is_log = found.quantity in INFLUENCED
+    if is_log and not (span[0] > 0 and np.isfinite(span[1])):
         return
-    half = (np.log(span[1] / span[0]) if is_ratio else span[1] - span[0]) / 2
-    name = "the optimal D/N" if is_ratio else found.quantity
+    half = (np.log(span[1] / span[0]) if is_log else span[1] - span[0]) / 2
+    name = INFLUENCED.get(found.quantity, found.quantity)
+    digits = 4 if found.quantity == "loss" else 3
     for strongest, word in ((found.trunks[:1], "trunk "), (found.rows[:1], "")):
         if strongest and abs(strongest[0].shift) > half:
             (left_out,) = strongest
             yield Diagnostic(
                 "outlier-driven",
-                f"without {word}{left_out.label} {name} is {left_out.value_without:.3g} instead of "
-                f"{found.value:.3g}: it decides more than half of the interval",
+                f"without {word}{left_out.label} {name} is {left_out.value_without:.{digits}g} "
+                f"instead of {found.value:.{digits}g}: it decides more than half of the interval",
                 label=left_out.label,
                 quantity=found.quantity,
                 value=found.value,

@@ -120,7 +120,7 @@ class LeaveOneOut:
 class Influence:
     """Leave-one-out effects of rows and trunks on a number, largest first, at most five of each.
 
-    `shift` is ln(without / with) for the ratio, the difference for an exponent.
+    `shift` is ln(without / with) for the ratio and the loss, the difference for an exponent.
     """
 
     quantity: str

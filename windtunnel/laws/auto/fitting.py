@@ -12,13 +12,21 @@ from numpy.typing import NDArray
 from windtunnel.errors import Diagnostic, FitError
 from windtunnel.laws import diagnostics
 from windtunnel.laws.auto.draws import Draws
+from windtunnel.laws.auto.linear import (
+    MOST_ROWS,
+    UNUSUAL,
+    Linear,
+    OffSize,
+    influence,
+    off_size,
+)
 from windtunnel.laws.auto.model import FORMS, Model
 from windtunnel.laws.auto.rolling import TOPS, Extrapolation, reach, rolling, weights_of, widening
 from windtunnel.laws.auto.sampling import Mode, mode
 from windtunnel.laws.baselines import baselines
 from windtunnel.laws.chinchilla import Auto
 from windtunnel.laws.exact import ExactRule
-from windtunnel.laws.interval import HoldOut, domain_of, quantiles
+from windtunnel.laws.interval import HoldOut, Influence, domain_of, quantiles
 from windtunnel.laws.misfit import decades_by_axis
 from windtunnel.laws.noise import seed_sigma
 from windtunnel.laws.point_estimate import correlation, require_identified
@@ -42,6 +50,9 @@ ALONE_WIDENING = 1.7
 """Of the intervals of that form, beyond the table: so much wider they held 90% of planted targets,
 of three sizes with laws of Chinchilla, coupled at k = 0.8, and Chinchilla bent by 0.5%."""
 
+GENERAL = "coupled"
+"""The form that holds Chinchilla's, and nearly the one without a floor."""
+
 MIN_WEIGHT = 0.02
 """Forms with less are left out of the draws."""
 
@@ -49,6 +60,9 @@ MISFIT = 0.001
 """A misfit of this standard deviation, half a table from its middle, is worth a warning."""
 
 NAMED = 5
+
+HALF = 0.5
+"""Probability from which a size is likelier off than not."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,6 +72,8 @@ class _Explained:
     alone: bool
     """Whether the table is too small to be split, so that the law stands without a misfit."""
     weights: dict[str, float]
+    general: Mode
+    """Of the form that holds the others, by which rows and sizes are judged."""
     draws: Draws
 
 
@@ -69,6 +85,7 @@ def fit_auto(table: Table, settings: Settings, holdout: Chosen) -> Fit:
     """
     require_identified(Auto, table, COEFFICIENTS)
     Auto.check({name: table[name] for name in Auto.inputs}, table.loss)
+    cells, trunks = table.cells("params", "tokens"), table.trunk_index
     rng = np.random.default_rng([settings.seed, 0])
     found = _explain(table, settings, rng)
     form = Auto.of(found.draws.best)
@@ -76,7 +93,7 @@ def fit_auto(table: Table, settings: Settings, holdout: Chosen) -> Fit:
     law = found.draws.curve(table.params, table.tokens)
     residual = np.log(table.loss) - np.median(law, axis=0)
     order = np.argsort(-np.abs(residual), kind="stable")[:NAMED]
-    cells, trunks = table.cells("params", "tokens"), table.trunk_index
+    moved, of_rows = _of_rows(table, found, law, residual, settings.level)
     per_cell = np.bincount(np.unique(np.stack([cells, trunks]), axis=1)[0])
     sigma = np.median(found.draws.sigma, axis=0)
     fit = Fit(
@@ -113,8 +130,11 @@ def fit_auto(table: Table, settings: Settings, holdout: Chosen) -> Fit:
         dropped=table.dropped,
         holdout=held,
         holdout_by_compute=further,
-        influence=None,
-        warnings=missing,
+        influence=moved,
+        warnings=(
+            *of_rows,
+            *missing,
+        ),
         seed=settings.seed,
         exact=ExactRule.of_table(table),
         draws=found.draws.coefficients,
@@ -156,6 +176,7 @@ def _explain(
         tried=tried,
         alone=not tried,
         weights={name: shares.get(name, 0.0) for name in FORMS},
+        general=modes[GENERAL] if tried else used[ALONE],
         draws=draws.as_written().calibrated(factor, reach(tried)),
     )
 
@@ -183,7 +204,6 @@ def _completed(fit: Fit, table: Table, found: _Explained, residual: Floats) -> F
         *(each for held in fit.holdouts for each in diagnostics.of_holdout(held, level)),
         *diagnostics.of_ratio(intervals["ratio"]),
         *diagnostics.non_monotone(residual, table),
-        *diagnostics.under_tuned(residual, table),
         *_of_misfit(draws),
         *(_form_assumed() if found.alone else ()),
         *_of_outliers(draws, table, residual),
@@ -197,7 +217,10 @@ def _completed(fit: Fit, table: Table, found: _Explained, residual: Floats) -> F
         "weighted_down": draws.weighted_down,
     }
     return dataclasses.replace(
-        fit, intervals=intervals, warnings=(*warnings, *fit.warnings), details=details
+        fit,
+        intervals=intervals,
+        warnings=(*warnings, *fit.warnings),
+        details=details,
     )
 
 
@@ -269,6 +292,41 @@ def _form_assumed() -> Iterator[Diagnostic]:
         "holds, or how far a misfit goes on: it is Chinchilla's, without a misfit; add sizes",
         form=ALONE,
     )
+
+
+def _of_rows(
+    table: Table, found: _Explained, law: Floats, residual: Floats, level: float
+) -> tuple[Influence | None, tuple[Diagnostic, ...]]:
+    """The influence of rows and trunks on the loss of the largest run, and warnings about rows.
+
+    `law` (S, R) are draws of ln loss at the rows, and `residual` (R,) is beside their median.
+    """
+    if table.rows > MOST_ROWS:
+        return None, tuple(diagnostics.under_tuned(residual, table))
+    linear = Linear.of(found.general)
+    at = int(np.argmax(table.budget))
+    with np.errstate(over="ignore"):
+        largest = np.exp(law[:, at])
+    loss, span = float(np.median(largest)), {"loss": quantiles(largest, level)}
+    # The only trunk of the largest size decides much of its own loss: that alone is no warning.
+    unusual = influence(linear, table, at, loss, least=UNUSUAL)
+    return influence(linear, table, at, loss), (
+        *_of_off_size(off_size(found.general, linear, table)),
+        *diagnostics.of_influence(unusual, span, (0, {})),
+    )
+
+
+def _of_off_size(found: OffSize | None) -> Iterator[Diagnostic]:
+    if found is not None and found.probability > HALF:
+        yield Diagnostic(
+            "under-tuned",
+            f"the runs of params = {found.params:.4g} lie {found.excess:.2%} above the law of the "
+            f"other sizes (probability {found.probability:.2f}): a poor learning rate or batch "
+            "there? Forecasts follow that size. Tune it, or leave it out with --where",
+            params=found.params,
+            excess=found.excess,
+            probability=found.probability,
+        )
 
 
 def _of_misfit(draws: Draws) -> Iterator[Diagnostic]:

@@ -40,13 +40,18 @@ PRIORS: Mapping[str, tuple[float, float]] = {
     "sigma_misfit": (np.log(0.004), 1.0),
     "sigma_size": (np.log(0.002), 1.0),
     "sigma_trunk": (np.log(0.002), 1.2),
+    "off": (np.log(0.015), 0.8),
 }
 """Mean and standard deviation of each coordinate.
 
 `floor` is the logit of E over the lowest loss. `size` and `data` are ln of both reducible terms in
 the middle of the table, over the lowest loss. `*_slope` are ln of alpha k and beta k, `k` is ln k.
-The others are ln of standard deviations of ln loss.
+`sigma_*` are ln of standard deviations of ln loss. `off` is ln of what a size that was trained
+badly adds to ln loss.
 """
+
+OPTIONAL = frozenset({"off"})
+"""Coordinates of a model with a size that is off."""
 
 TAILS = 4.0
 """Degrees of freedom of the noise of runs."""
@@ -83,6 +88,8 @@ class Model:
         lowest: the lowest loss.
         levels: of shared effects, the finest first.
         weight: of each row's own noise, shape (R,).
+        order: the table's row of each of these, shape (R,).
+        off: rows of the size that may lie above the law, shape (R,); None: no size does.
     """
 
     form: str
@@ -95,6 +102,8 @@ class Model:
     features: Floats
     levels: tuple[Level, ...]
     weight: Floats
+    order: NDArray[np.intp]
+    off: NDArray[np.bool_] | None = None
 
     @classmethod
     def of(cls, table: Table, form: str, *, misfit: bool = True) -> Self:
@@ -106,7 +115,7 @@ class Model:
         levels = [_level("sigma_size", size[order])]
         if table.has_trunks and table.trunk_labels.size < table.rows:
             levels.insert(0, _level("sigma_trunk", np.stack([size, table.trunk_index])[:, order]))
-        left_out = {"sigma_trunk"} - {level.name for level in levels} | FORMS[form]
+        left_out = {"sigma_trunk"} - {level.name for level in levels} | FORMS[form] | OPTIONAL
         if not misfit:
             left_out |= {"sigma_misfit"}
         return cls(
@@ -120,7 +129,12 @@ class Model:
             features=basis.features(params, tokens)[0],
             levels=tuple(levels),
             weight=np.ones(table.rows),
+            order=order,
         )
+
+    def with_off(self, rows: NDArray[np.bool_]) -> Self:
+        """The same model, in which the size of these rows may lie above the law."""
+        return dataclasses.replace(self, names=(*self.names, "off"), off=rows)
 
     def reweighted(self, weight: Floats) -> Self:
         """The same model with other weights of rows."""
@@ -157,7 +171,7 @@ class Model:
         return np.concatenate([*parts, *slopes, k], axis=1)
 
     def log_law(self, points: Floats) -> Floats:
-        """Ln f of every row, shape (W, R)."""
+        """Ln f of every row, and what a size that is off adds; shape (W, R)."""
         k = np.exp(self.column(points, "k"))
         terms = []
         for name, axis in (("size", self.log_params), ("data", self.log_tokens)):
@@ -165,7 +179,10 @@ class Model:
             height = self.column(points, name) + np.log(self.lowest)
             terms.append(np.exp(np.clip((height - slope * axis) / k, -STEEPEST, STEEPEST)))
         floor = self.lowest * expit(self.column(points, "floor"))
-        return np.asarray(np.log(floor + (terms[0] + terms[1]) ** k))
+        law = np.log(floor + (terms[0] + terms[1]) ** k)
+        if self.off is not None:
+            law = law + np.exp(self.column(points, "off")) * self.off
+        return np.asarray(law)
 
     def log_density(self, points: Floats) -> Floats:
         """Ln of likelihood times prior (W,), up to a constant; -inf where it cannot be computed."""

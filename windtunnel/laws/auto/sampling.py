@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from windtunnel.laws.auto.model import Model, robust_weights
@@ -67,6 +68,31 @@ def mode(model: Model, start: Mapping[str, float] | None = None) -> Mode:
         if change < SETTLED:
             break
     return Mode(model, point)
+
+
+def raised(top: Mode, rows: NDArray[np.bool_], excess: float) -> Mode:
+    """The mode where the size of these rows may lie above the law; weights of rows stay.
+
+    The climb starts with that size `excess` of ln loss above the law.
+    """
+    model = top.model.with_off(rows)
+    mean, spread = model.prior
+    start = np.append(top.point, (np.log(excess) - mean[-1]) / spread[-1])
+    point = np.clip(start, -NEAR, NEAR)
+    for name in ("sigma_misfit", "sigma_size"):  # they may have grown to hold that size
+        if name in model.names:
+            at = model.names.index(name)
+            point[at] = min(point[at], 0.0)
+    for tolerance in (ROUGH, ENOUGH):
+        point = _climb(model, point, _whitening(model, point), tolerance)
+    return Mode(model, point)
+
+
+def evidence(top: Mode) -> float:
+    """Ln of a model's evidence by Laplace's method, up to a constant of its table and weights."""
+    mean, spread = top.model.prior
+    height = float(top.model.log_density((mean + spread * top.point)[None])[0])
+    return height + float(np.linalg.slogdet(_whitening(top.model, top.point))[1])
 
 
 def draw(top: Mode, *, walkers: int, steps: int, kept: int, rng: np.random.Generator) -> Floats:
