@@ -130,7 +130,7 @@ def fit(
         typer.Option(
             metavar="SHARE",
             help="Known noise of the loss between seeds, 0.2% or 0.002, for a table without seeds: "
-            "for chinchilla, coupled and data-constrained.",
+            "for auto, chinchilla, coupled and data-constrained.",
             rich_help_panel=INTERVALS,
         ),
     ] = None,
@@ -199,7 +199,7 @@ def fit(
     from windtunnel.cli.fit_rows import FitOptions
 
     options = FitOptions(
-        law=law or _default_law(intervals, bootstrap, objective, delta, fix, tie, noise),
+        law=law or _default_law(intervals, bootstrap, objective, delta, fix, tie),
         columns={
             "params": params, "tokens": tokens, "loss": loss, "flops": flops, "run": run,
             "trunk": trunk, "x": x, "y": y, "z": z, "lr": lr, "batch_tokens": batch_tokens,

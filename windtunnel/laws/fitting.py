@@ -27,7 +27,7 @@ from windtunnel.laws.validation import Chosen
 MIN_DRAWS = 50
 """Of law `auto`: fewer have no 90% interval."""
 
-OF_LOSS = ("chinchilla", "coupled", "data-constrained")
+OF_LOSS = ("auto", "chinchilla", "coupled", "data-constrained")
 """Laws whose rows are losses of single runs, which a seed noise of ln loss is about."""
 
 
@@ -76,7 +76,7 @@ def fit(
             None: the columns that look swept, with a warning; empty: all rows of one (x, z, y) are
             seeds, and are averaged.
         noise: known standard deviation of ln loss between seeds, for a table without them: it
-            stands for the measured one in `delta` and in two-level intervals.
+            stands for the measured one in `delta`, in two-level intervals, and in `auto`.
 
     Raises:
         FitError: the table cannot carry the law (the message says what to add), or a bad argument.
@@ -99,7 +99,7 @@ def fit(
             known=list(METHODS),
         )
     if law is None:
-        options = {"objective": objective, "delta": delta, "fix": fix, "tie": tie, "noise": noise}
+        options = {"objective": objective, "delta": delta, "fix": fix, "tie": tie}
         law = default_law(intervals=intervals, bootstrap=bootstrap, **options)
     over = (over,) if isinstance(over, str) else over
     known, kept, incomplete = as_table(table, categories=over or ())
@@ -197,7 +197,7 @@ def _require_loss_law(law: str, noise: float | None) -> None:
 def default_law(*, intervals: str, bootstrap: int, **options: object) -> str:
     """The law where none is named: `auto`, or `chinchilla` for options that `auto` does not take.
 
-    These are `objective`, `delta`, `fix`, `tie`, `noise`, other `intervals` than two-level, and a
+    These are `objective`, `delta`, `fix`, `tie`, other `intervals` than two-level, and a
     `bootstrap` below `MIN_DRAWS`.
     """
     takes = not any(options.values()) and intervals == METHODS[0] and bootstrap >= MIN_DRAWS

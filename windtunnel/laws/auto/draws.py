@@ -8,16 +8,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from windtunnel.laws.auto.model import FORMS
+from windtunnel.laws.auto.model import FORMS, SAME_INTERVAL
 from windtunnel.laws.auto.sampling import Mode, draw
 from windtunnel.laws.chinchilla import Auto
 from windtunnel.laws.codec import misfit_document, read_misfit, rounded
 from windtunnel.laws.misfit import MisfitDraws
 from windtunnel.laws.table import Floats
 from windtunnel.laws.validation import row_draws
-
-SAME_INTERVAL = 2.132 / 1.645
-"""Standard deviation of a normal with the 90% interval of a t with `TAILS` degrees of freedom."""
 
 FIFTH = 0.2
 """Weight of a row 4.6 standard deviations off the others."""

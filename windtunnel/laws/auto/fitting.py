@@ -18,6 +18,7 @@ from windtunnel.laws.auto.linear import (
     Linear,
     OffSize,
     influence,
+    noise_given,
     off_size,
 )
 from windtunnel.laws.auto.model import FORMS, Model
@@ -27,8 +28,9 @@ from windtunnel.laws.baselines import baselines
 from windtunnel.laws.chinchilla import Auto
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.interval import HoldOut, Influence, domain_of, quantiles
+from windtunnel.laws.known_noise import KnownNoise
 from windtunnel.laws.misfit import decades_by_axis
-from windtunnel.laws.noise import seed_sigma
+from windtunnel.laws.noise import replicates, seed_sigma
 from windtunnel.laws.point_estimate import correlation, require_identified
 from windtunnel.laws.regression import Settings
 from windtunnel.laws.result import Fit, frontier_exponents
@@ -86,6 +88,10 @@ def fit_auto(table: Table, settings: Settings, holdout: Chosen) -> Fit:
     require_identified(Auto, table, COEFFICIENTS)
     Auto.check({name: table[name] for name in Auto.inputs}, table.loss)
     cells, trunks = table.cells("params", "tokens"), table.trunk_index
+    given, known = settings.noise, None
+    if given is not None and not replicates(cells, trunks):
+        known = noise_given(table, given)
+    settings = dataclasses.replace(settings, noise=given if known and known.holds else None)
     rng = np.random.default_rng([settings.seed, 0])
     found = _explain(table, settings, rng)
     form = Auto.of(found.draws.best)
@@ -94,6 +100,7 @@ def fit_auto(table: Table, settings: Settings, holdout: Chosen) -> Fit:
     residual = np.log(table.loss) - np.median(law, axis=0)
     order = np.argsort(-np.abs(residual), kind="stable")[:NAMED]
     moved, of_rows = _of_rows(table, found, law, residual, settings.level)
+    sigma_seed = known.sigma if known else seed_sigma(residual, cells, trunks)
     per_cell = np.bincount(np.unique(np.stack([cells, trunks]), axis=1)[0])
     sigma = np.median(found.draws.sigma, axis=0)
     fit = Fit(
@@ -116,8 +123,8 @@ def fit_auto(table: Table, settings: Settings, holdout: Chosen) -> Fit:
         seeds_per_cell=(int(per_cell.min()), int(per_cell.max())),
         sigma_trunk=float(sigma[0]),
         sigma_branch=float(sigma[1]),
-        sigma_seed=seed_sigma(residual, cells, trunks),
-        lack_of_fit_p=None,
+        sigma_seed=sigma_seed,
+        lack_of_fit_p=known.p if known else None,
         correlation=correlation(Auto, table),
         residual_rms=float(np.sqrt(np.mean(residual**2))),
         worst=tuple((table.describe(row, Auto.columns()), float(residual[row])) for row in order),
@@ -133,6 +140,8 @@ def fit_auto(table: Table, settings: Settings, holdout: Chosen) -> Fit:
         influence=moved,
         warnings=(
             *of_rows,
+            *diagnostics.of_known_noise(given, known, sigma_seed),
+            *_of_known_noise(known),
             *missing,
         ),
         seed=settings.seed,
@@ -141,6 +150,8 @@ def fit_auto(table: Table, settings: Settings, holdout: Chosen) -> Fit:
         sigma_draws=found.draws.sigma,
         misfit=found.draws.misfit,
     )
+    if given is not None:
+        fit = fit.detailed({"known_noise": {"given": given, "used": settings.noise is not None}})
     return _completed(fit, table, found, residual)
 
 
@@ -155,14 +166,14 @@ def _explain(
     `near` are modes of a table that holds this one.
     """
     modes = {
-        form: mode(Model.of(table, form), near[form].coordinates if near else None)
+        form: mode(Model.of(table, form, settings.noise), near[form].coordinates if near else None)
         for form in FORMS
     }
     tried = rolling(table, modes, rng)
     weights = {name: w for name, w in weights_of(tried).items() if w >= MIN_WEIGHT}
     used = modes
     if not tried:
-        model = Model.of(table, ALONE, misfit=False)
+        model = Model.of(table, ALONE, settings.noise, misfit=False)
         weights, used = {ALONE: 1.0}, {ALONE: mode(model, modes[ALONE].coordinates)}
     parts = [
         Draws.of(used[name], walkers=WALKERS, steps=STEPS, kept=KEPT, rng=rng) for name in weights
@@ -220,7 +231,7 @@ def _completed(fit: Fit, table: Table, found: _Explained, residual: Floats) -> F
         fit,
         intervals=intervals,
         warnings=(*warnings, *fit.warnings),
-        details=details,
+        details={**details, **fit.details},
     )
 
 
@@ -326,6 +337,17 @@ def _of_off_size(found: OffSize | None) -> Iterator[Diagnostic]:
             params=found.params,
             excess=found.excess,
             probability=found.probability,
+        )
+
+
+def _of_known_noise(known: KnownNoise | None) -> Iterator[Diagnostic]:
+    if known is not None and not known.holds:
+        yield Diagnostic(
+            "lack-of-fit",
+            f"lack of fit (p = {known.p:.1g}): runs scatter about law, misfit and sizes by more "
+            f"than a seed noise of {known.sigma:.2%}, which is not used. Is it of these runs?",
+            p=known.p,
+            sigma_seed=known.sigma,
         )
 
 

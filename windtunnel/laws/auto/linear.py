@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from windtunnel.laws.auto.draws import FIFTH
 from windtunnel.laws.auto.model import Model
-from windtunnel.laws.auto.sampling import GRADIENT_STEP, Mode, evidence, raised
+from windtunnel.laws.auto.sampling import GRADIENT_STEP, Mode, evidence, mode, raised
 from windtunnel.laws.chinchilla import Auto
 from windtunnel.laws.interval import Influence, LeaveOneOut
+from windtunnel.laws.known_noise import KnownNoise, known_noise
+from windtunnel.laws.noise import membership
 from windtunnel.laws.posterior import OFF_CHANCE
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.validation import NAMED
@@ -171,3 +174,20 @@ def off_size(top: Mode, linear: Linear, table: Table) -> OffSize | None:
         excess=float(np.exp(mean[-1] + spread[-1] * other.point[-1])),
         probability=float(expit(log_odds)),
     )
+
+
+def noise_given(table: Table, sigma: float) -> KnownNoise:
+    """A known seed noise beside what law, misfit and sizes leave of ln loss.
+
+    Rows far off the others count for nothing.
+    """
+    top = mode(Model.of(table, "coupled"))
+    model = top.model
+    mean, spread = model.prior
+    usual = model.weight >= FIFTH
+    residual = model.log_loss - model.log_law((mean + spread * top.point)[None])[0]
+    sizes = membership(model.levels[-1].index)
+    explained = np.concatenate([slopes(top), model.features, sizes], axis=1)
+    trunks = np.arange(table.rows) if len(model.levels) == 1 else model.levels[0].index
+    trunks = np.unique(trunks[usual], return_inverse=True)[1]
+    return known_noise(sigma, residual[usual], explained[usual].T, trunks)

@@ -40,21 +40,26 @@ PRIORS: Mapping[str, tuple[float, float]] = {
     "sigma_misfit": (np.log(0.004), 1.0),
     "sigma_size": (np.log(0.002), 1.0),
     "sigma_trunk": (np.log(0.002), 1.2),
+    "trunk_share": (0.0, 1.5),
     "off": (np.log(0.015), 0.8),
 }
 """Mean and standard deviation of each coordinate.
 
 `floor` is the logit of E over the lowest loss. `size` and `data` are ln of both reducible terms in
 the middle of the table, over the lowest loss. `*_slope` are ln of alpha k and beta k, `k` is ln k.
-`sigma_*` are ln of standard deviations of ln loss. `off` is ln of what a size that was trained
+`sigma_*` are ln of standard deviations of ln loss. `trunk_share` is the logit of the share of a
+known seed noise's variance that lies between trunks. `off` is ln of what a size that was trained
 badly adds to ln loss.
 """
 
-OPTIONAL = frozenset({"off"})
-"""Coordinates of a model with a size that is off."""
+OPTIONAL = frozenset({"trunk_share", "off"})
+"""Coordinates of a model with a known noise, or with a size that is off."""
 
 TAILS = 4.0
 """Degrees of freedom of the noise of runs."""
+
+SAME_INTERVAL = 2.132 / 1.645
+"""Standard deviation of a normal with the 90% interval of a t with `TAILS` degrees of freedom."""
 
 BLOCK = 4_000_000
 """Numbers of a block of points: large tables do not fill the memory."""
@@ -89,6 +94,7 @@ class Model:
         levels: of shared effects, the finest first.
         weight: of each row's own noise, shape (R,).
         order: the table's row of each of these, shape (R,).
+        noise: known standard deviation of ln loss between seeds; None: sought.
         off: rows of the size that may lie above the law, shape (R,); None: no size does.
     """
 
@@ -103,10 +109,13 @@ class Model:
     levels: tuple[Level, ...]
     weight: Floats
     order: NDArray[np.intp]
+    noise: float | None = None
     off: NDArray[np.bool_] | None = None
 
     @classmethod
-    def of(cls, table: Table, form: str, *, misfit: bool = True) -> Self:
+    def of(
+        cls, table: Table, form: str, noise: float | None = None, *, misfit: bool = True
+    ) -> Self:
         """The model of a table, without any row weighted down yet, with or without a misfit."""
         size = sizes_of(table.params)
         order = np.lexsort((table.trunk_index, size))
@@ -116,6 +125,9 @@ class Model:
         if table.has_trunks and table.trunk_labels.size < table.rows:
             levels.insert(0, _level("sigma_trunk", np.stack([size, table.trunk_index])[:, order]))
         left_out = {"sigma_trunk"} - {level.name for level in levels} | FORMS[form] | OPTIONAL
+        if noise is not None:
+            left_out |= {"sigma_run", "sigma_trunk"}
+            left_out -= {"trunk_share"} if len(levels) > 1 else set()
         if not misfit:
             left_out |= {"sigma_misfit"}
         return cls(
@@ -130,6 +142,7 @@ class Model:
             levels=tuple(levels),
             weight=np.ones(table.rows),
             order=order,
+            noise=noise,
         )
 
     def with_off(self, rows: NDArray[np.bool_]) -> Self:
@@ -155,7 +168,12 @@ class Model:
 
     def sigma(self, points: Floats, name: str) -> Floats:
         """A standard deviation (W, 1); 0 where the model has no such effect."""
-        return np.exp(self.column(points, name))
+        if self.noise is None or name not in {"sigma_run", "sigma_trunk"}:
+            return np.exp(self.column(points, name))
+        between = expit(self.column(points, "trunk_share"))
+        if name == "sigma_trunk":
+            return np.asarray(self.noise * np.sqrt(between))
+        return np.asarray(self.noise / SAME_INTERVAL * np.sqrt(1 - between))
 
     def coefficients(self, points: Floats) -> Floats:
         """E, A, B, alpha, beta, k (W, 6) in raw units."""

@@ -114,7 +114,7 @@ def folds(table: Table) -> Iterator[Fold]:
 def _extrapolate(table: Table, fold: Fold, whole: Mode, rng: np.random.Generator) -> Extrapolation:
     rest, top = table.subset(~fold.held), table.subset(fold.held)
     form = whole.model.form
-    near = mode(Model.of(rest, form), whole.coordinates)
+    near = mode(Model.of(rest, form, whole.model.noise), whole.coordinates)
     draws = Draws.of(near, walkers=WALKERS, steps=STEPS, kept=KEPT, rng=rng)
     predicted = draws.predict(top.params, top.tokens, top.trunk_index, rng)
     low, middle, high = np.quantile(predicted, [0.05, 0.5, 0.95], axis=0)
