@@ -111,7 +111,7 @@ def test_what_is_missing_comes_from_the_law(study):
 
 @pytest.mark.parametrize("params", [3e5, 1.5e6, 2.4e9, 1e12])
 def test_a_size_by_params_keeps_the_shape(study, params):
-    model = nearest_model(study.study_context, params)
+    model = nearest_model(study.config.model, study.study_context.vocab_size, params)
     assert model.params == pytest.approx(params, rel=0.25 if params < 1e7 else 0.02)
     largest = 96 / 5
     assert model.width / model.depth == pytest.approx(largest, rel=0.35 if params < 1e7 else 0.02)
@@ -159,7 +159,7 @@ def test_kv_heads_that_stay_at_every_size_stay_at_the_target(tmp_path):
     file = planted.make_study(tmp_path).file
     file.write_text(file.read_text().replace("head_dim: 16", "head_dim: 16\n  kv_heads: 1"))
     context = open_study(file, prepared=True).study_context
-    target = nearest_model(context, 1e6)
+    target = nearest_model(context.config.model, context.vocab_size, 1e6)
     assert target.kv_heads == 1
     assert "shape-differs" not in [each.code for each in shape_diagnostics(context, target)]
     other = target.replace(width=128, kv_heads=2)

@@ -189,7 +189,7 @@ def test_a_study_on_other_data_is_not_taken_along(study, tmp_path):
 )
 def test_options_that_contradict(options, code, named):
     with pytest.raises(ConfigError) as caught:
-        Request(**options)
+        Request(**options).checked()
     values = caught.value.values
     assert caught.value.code == code
     assert values.get("options", values.get("option")) == named
@@ -238,7 +238,9 @@ def test_early_decays_that_do_not_fit_are_left_out_and_huge_sizes_do_not_hang(st
     ).handoff
     assert [kept.horizon_step for kept in near.checkpoints] == [39, None, None]  # not the quarter
     began = time.monotonic()
-    assert nearest_model(study.study_context, 1e30).params == pytest.approx(1e30, rel=0.05)
+    assert nearest_model(
+        study.config.model, study.study_context.vocab_size, 1e30
+    ).params == pytest.approx(1e30, rel=0.05)
     assert time.monotonic() - began < 10
     small = build_handoff(study, Request(params=6e4, tokens=5e6)).handoff
     assert "size-rounded" in codes(small)

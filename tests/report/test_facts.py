@@ -3,9 +3,9 @@ import planted
 import pytest
 from unrun import made_run
 
+from windtunnel.findings.forecast_scores import forecast_scores
 from windtunnel.report import collect, render
 from windtunnel.report.collect import read_states
-from windtunnel.report.forecast import forecast_scores
 from windtunnel.report.page import spent
 from windtunnel.runs.curves import MOST_POINTS, downsample
 

@@ -3,9 +3,9 @@
 import planted
 import pytest
 
+from windtunnel.findings.forecast_scores import forecast_scores
 from windtunnel.laws.transition import EFFECT
 from windtunnel.report import collect, render
-from windtunnel.report.forecast import forecast_scores
 from windtunnel.runs.forecast import write_forecasts
 from windtunnel.runs.measured import gather
 

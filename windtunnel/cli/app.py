@@ -37,6 +37,12 @@ COMMANDS: Mapping[str, Entry] = {
         "Measure the copy gain of finished runs that have none, from their last checkpoints.",
         RUN,
     ),
+    "answer": Entry(
+        "answer",
+        "answer",
+        "Answer for a full-size run: recipe, tokens per parameter, loss, cost.",
+        READ,
+    ),
     "runs": Entry(
         "runs", "runs", "List runs: one row per finished, diverged or imported run.", READ
     ),

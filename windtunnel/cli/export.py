@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from windtunnel.cli.options import OUTPUT, AsJson, StudyFile, check_choice
-from windtunnel.cli.text import flops, print_json, say, si, terminal
+from windtunnel.cli.target_options import (
+    BatchTokens,
+    Context,
+    Flops,
+    HeadDim,
+    HeadsPerKv,
+    ModelFile,
+    Params,
+    Shape,
+    Tokens,
+    TokensPerParam,
+    VocabSize,
+)
+from windtunnel.cli.text import flops as flops_text
+from windtunnel.cli.text import print_json, say, si, terminal
 from windtunnel.errors import ConfigError, StoreError, TrackingError
 
 if TYPE_CHECKING:
@@ -21,7 +35,8 @@ if TYPE_CHECKING:
 RULES = ("none", "sqrt", "measured")
 
 
-SIZE, LENGTH = "Size of the run (one of)", "Length of the run (one of)"
+UNKNOWN = "of no known coverage so far beyond the runs"
+
 RECIPE, FORECAST = "Recipe", "Forecast"
 """Panels of the help."""
 
@@ -37,37 +52,22 @@ def export(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="New folder to write.", rich_help_panel=OUTPUT)
     ],
-    params: Annotated[
-        float | None, typer.Option(help="Non-embedding parameters N.", rich_help_panel=SIZE)
-    ] = None,
-    shape: Annotated[
-        str | None, typer.Option(metavar="WxD", help="Width x depth.", rich_help_panel=SIZE)
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="YAML file with a `model:` section.", rich_help_panel=SIZE),
-    ] = None,
-    flops: Annotated[
-        float | None, typer.Option(help="Training compute C = 6 N D.", rich_help_panel=LENGTH)
-    ] = None,
-    tokens: Annotated[
-        float | None, typer.Option(help="Training tokens D.", rich_help_panel=LENGTH)
-    ] = None,
-    tokens_per_param: Annotated[
-        float | None, typer.Option(help="Tokens per parameter, D / N.", rich_help_panel=LENGTH)
-    ] = None,
+    params: Params = None,
+    shape: Shape = None,
+    model: ModelFile = None,
+    flops: Flops = None,
+    tokens: Tokens = None,
+    tokens_per_param: TokensPerParam = None,
+    context: Context = None,
+    vocab_size: VocabSize = None,
+    head_dim: HeadDim = None,
+    heads_per_kv: HeadsPerKv = None,
+    batch_tokens: BatchTokens = None,
     segment: Annotated[
         str | None,
         typer.Option(
             metavar="ID",
             help="With --to hf: export the weights of this trained segment instead of a recipe.",
-        ),
-    ] = None,
-    batch_tokens: Annotated[
-        int | None,
-        typer.Option(
-            help="Tokens per update; default: from the batch law of the study.",
-            rich_help_panel=RECIPE,
         ),
     ] = None,
     lr_rule: Annotated[
@@ -136,12 +136,15 @@ def export(
 ) -> None:
     """Export the recipe and the loss forecast for a full-size run.
 
-    Hyperparameters are scaled to the target size by muP.
+    Hyperparameters are scaled to the target size by muP. What is not given here comes from the
+    study's `target`.
     """
     check_target(to, lr_rule)
     options = {
         "params": params, "shape": shape, "model": model, "flops": flops, "tokens": tokens,
-        "tokens_per_param": tokens_per_param, "fit": fit, "extra_studies": tuple(with_ or ()),
+        "tokens_per_param": tokens_per_param, "context": context, "vocab_size": vocab_size,
+        "head_dim": head_dim, "heads_per_kv": heads_per_kv, "fit": fit,
+        "extra_studies": tuple(with_ or ()),
         "experiment": experiment, "winner": winner, "batch_tokens": batch_tokens,
         "lr_rule": lr_rule, "no_transfer": no_transfer, "extrapolate": extrapolate,
         "accept": tuple(accept or ()),
@@ -259,11 +262,12 @@ def _lines(handoff: "Handoff") -> "Iterator[str]":
     counts, steps, batch = handoff.counts, handoff.schedule, handoff.batch
     yield (
         f"{handoff.model.size}: {si(counts.params)} params on {si(counts.tokens)} tokens "
-        f"({counts.tokens_per_param:.3g} a param, {flops(counts.flops_6nd)}); {handoff.sized}"
+        f"({counts.tokens_per_param:.3g} a param, {flops_text(counts.flops_6nd)}); {handoff.sized}"
     )
     for name, estimate in handoff.forecast.items():
         interval = _interval_text(estimate)
-        yield f"forecast loss, {name}: {interval} {handoff.loss_unit}, {handoff.level:.0%}"
+        level = f"{handoff.level:.0%}" if handoff.calibrated else "range of the fit, " + UNKNOWN
+        yield f"forecast loss, {name}: {interval} {handoff.loss_unit}, {level}"
     if handoff.best is not None:
         best = handoff.best
         yield (

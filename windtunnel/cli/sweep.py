@@ -117,8 +117,8 @@ def _write_results(console: Console, study: "Study", tracker: "TrackerThread") -
 def _results(study: "Study") -> Iterator[str]:
     """The results in one line each: winners, optimal tokens per param, errors of the forecast."""
     from windtunnel.cli.winner import winner_line
+    from windtunnel.findings.forecast_scores import forecast_scores
     from windtunnel.laws import Fit
-    from windtunnel.report.forecast import forecast_scores
     from windtunnel.runs.forecast import read_forecasts
     from windtunnel.runs.measured import gather
     from windtunnel.runs.search.winner import search_outcomes

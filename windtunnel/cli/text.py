@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from windtunnel.runs.study import Study
 
 
+YEAR = 365.25 * 86400
+"""In seconds."""
+
 WIDTH_OFF_TERMINAL = 120
 """Width of the output to a file or a pipe, where rich would cut tables at 80."""
 
@@ -42,7 +45,7 @@ def flops(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration in its usual unit: 0.4 s, 45 s, 12 min, 3.5 h, 2.1 days."""
+    """A duration in its usual unit: 0.4 s, 45 s, 12 min, 3.5 h, 2.1 days, 6k years."""
     if 0 < seconds < 9.95:
         return f"{seconds:.1f} s"
     if seconds < 90:
@@ -51,7 +54,9 @@ def duration(seconds: float) -> str:
         return f"{seconds / 60:.0f} min"
     if seconds < 48 * 3600:
         return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.1f} days"
+    if seconds < 2 * YEAR:
+        return f"{seconds / 86400:.1f} days"
+    return f"{si(seconds / YEAR)} years"
 
 
 def size_of(count: float) -> str:

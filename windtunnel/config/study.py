@@ -22,6 +22,7 @@ from windtunnel.config.own_values import (
     source_of,
 )
 from windtunnel.config.search import SearchExperiment
+from windtunnel.config.target import TargetConfig
 from windtunnel.config.transfer import TransferConfig
 from windtunnel.config.units import (
     MOST_LISTED,
@@ -422,6 +423,10 @@ class StudyConfig(Strict):
     recipe: Recipe
     schedule: ScheduleConfig = ScheduleConfig()
     transfer: TransferConfig = TransferConfig()
+    target: Annotated[
+        TargetConfig | None,
+        Field(description="The full-size run that the study is for; changes no run of its own"),
+    ] = None
     experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)]
     resources: Resources = Resources()
     store: Annotated[

@@ -39,15 +39,18 @@ from windtunnel.export.handoff import (
     kv_init_std_of,
     roles_of,
 )
+from windtunnel.export.reach import check_reach, own_domain, reach_of
 from windtunnel.export.recipe import (
     batch_of,
+    check_updates,
     lr_rule_of,
     multipliers_of,
     steps_of,
 )
 from windtunnel.export.request import Request, StudyRecords, open_studies
-from windtunnel.export.size import check_reach, own_domain, size_diagnostics, target_of
+from windtunnel.export.size import size_diagnostics, target_of
 from windtunnel.export.transfer import TunedRecipe, as_tuned, transferred_recipe
+from windtunnel.findings.track_record import past_forecasts
 from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
 from windtunnel.runs.forecast import inputs_fingerprint, law_runs
@@ -80,6 +83,7 @@ def build_handoff(study: Study, request: Request) -> Export:
         ConfigError: The study cannot answer the request.
         FitError: No fit, a failed one, or one of other runs than the store's.
     """
+    request = request.filled(study).checked()
     made = read_study_fit(study, request)
     fitted, runs = made.fit, study_runs(study)
     warnings = check_study_fit(study, made, runs, accept=request.accept)
@@ -103,6 +107,7 @@ def build_handoff(study: Study, request: Request) -> Export:
     )
     warnings += more
     end = ceil(sized.tokens / batch.batch_tokens)
+    check_updates(end, batch.batch_tokens)
     tokens = end * batch.batch_tokens
     target = Place(
         batch_tokens=batch.batch_tokens,
@@ -134,6 +139,7 @@ def build_handoff(study: Study, request: Request) -> Export:
         if warning.code == "transition"
     ]
     counts = counts_of(model, tokens)
+    reach = reach_of(fitted, model.params, tokens, past_forecasts(study.store))
     handoff = Handoff(
         study=study.config.study,
         written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -155,10 +161,11 @@ def build_handoff(study: Study, request: Request) -> Export:
         ),
         loss_unit="nats per token",
         level=fitted.level,
+        calibrated=all(each.holds for each in reach.values()),
         forecast={name: Estimate.of(each) for name, each in forecasts.items()},
         transition=transitions_of(forecasts),
         bytes_per_token={each.name: each.bytes_per_token for each in study.validation},
-        best=_best(fitted, fitted.flop_factor * model.params * tokens),
+        best=best_of(fitted, fitted.flop_factor * model.params * tokens),
         winners=tuple(winners),
         law=_law(fitted),
         inputs=_inputs(studies, fitted, by_set.fits),
@@ -292,7 +299,8 @@ def _flat(recipe: Recipe, schedule: ScheduleConfig) -> dict[str, object]:
     return {f"{name}.{key}": v for name, fields in sections.items() for key, v in fields.items()}
 
 
-def _best(fitted: Fit, flops: float) -> Best | None:
+def best_of(fitted: Fit, flops: float) -> Best | None:
+    """The best split of a budget; None where the fit has no optimum."""
     try:
         best = fitted.optimum(flops)
     except FitError:

@@ -30,7 +30,7 @@ def shape_diagnostics(study_context: StudyContext, model: ModelSpec) -> Iterator
             head_dim=model.head_dim,
             studied=proxy.head_dim,
         )
-    fields = ("context", "ffn_ratio", "tied", "qk_norm", "rope_base")
+    fields = ("context", "vocab_size", "ffn_ratio", "tied", "qk_norm", "rope_base")
     differing = [
         f"{name} {getattr(model, name)} (study: {getattr(proxy, name)})"
         for name in fields

@@ -347,6 +347,8 @@ class Handoff(Strict):
         kv_init_std: of the rows of keys and values; None, in older ones: that of hidden matrices.
         loss_unit: of every loss here.
         level: coverage of every interval here.
+        calibrated: whether `level` is known to hold so far beyond the runs; else `forecast` has the
+            range of the fit. True in older ones.
         forecast: prediction interval of one run's loss at the end, by validation set; `mean` is the
             unweighted mean over the sets, which the study's law was fitted to.
         transition: by validation set, what `low` of its forecast holds for a transition to copying;
@@ -376,6 +378,7 @@ class Handoff(Strict):
     checkpoints: tuple[Kept, ...]
     loss_unit: str
     level: float
+    calibrated: bool = True
     forecast: Annotated[dict[str, Estimate], Field(min_length=1)]
     transition: Annotated[dict[str, Transition], Field(default_factory=dict)]
     bytes_per_token: dict[str, float | None]

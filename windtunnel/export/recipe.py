@@ -82,6 +82,29 @@ def decay_start_of(schedule: ScheduleConfig, *, warmup: int, end: int) -> int:
     return start
 
 
+MOST_UPDATES = 10_000_000
+"""Of a run (assumed): the longest published runs have one to three million."""
+
+
+def check_updates(updates: int, batch_tokens: int) -> None:
+    """Check that a run has not absurdly many updates, for a batch that was never meant for it.
+
+    Raises:
+        ConfigError: It has more than `MOST_UPDATES`.
+    """
+    if updates > MOST_UPDATES:
+        raise ConfigError(
+            "too-many-updates",
+            f"{updates:,} updates of {batch_tokens:,} tokens: more than {MOST_UPDATES:,}, and the "
+            "study measured no batch for such a run; give one with --batch-tokens 4000000 (or "
+            "`batch_tokens` in the study's `target`), or measure how the batch grows "
+            "(docs/transfer.md)",
+            updates=updates,
+            batch_tokens=batch_tokens,
+            most=MOST_UPDATES,
+        )
+
+
 ROWS_TOGETHER = 16
 """A batch read off a law is rounded to so many rows (MiniCPM4, arXiv 2506.07900, section 2.3)."""
 

@@ -1,24 +1,33 @@
 """The request of an export: a size, an amount of data, and the studies that it rests on."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Self
 
+from windtunnel.config.target import DATA, SIZES
+from windtunnel.config.units import expanded
 from windtunnel.errors import ConfigError
 from windtunnel.export.handoff import LrRuleName
 from windtunnel.findings import Records, records_of
 from windtunnel.runs.study import Study, open_study
 
+POSITIVE = (
+    "params", "flops", "tokens", "tokens_per_param", "context", "vocab_size", "head_dim",
+    "heads_per_kv", "batch_tokens",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The options of `windtunnel export`; None or empty where one is not given.
+    """The options of `windtunnel export` and `answer`; None or empty where one is not given.
 
     At most one of `params`, `shape` (WIDTHxDEPTH) and `model` (a YAML file with a `model` section),
-    at most one of `flops`, `tokens` and `tokens_per_param`, and something of the two.
+    and at most one of `flops`, `tokens` and `tokens_per_param`.
 
     Attributes:
+        context: of the target, as `vocab_size`, `head_dim` and `heads_per_kv`; None: the study's.
         fit: a file that `windtunnel fit STUDY.yaml --out` wrote; default: the study's own.
         extra_studies: further studies on the same data, whose batch law, batch rule and searches
             count as well.
@@ -35,6 +44,10 @@ class Request:
     flops: float | None = None
     tokens: float | None = None
     tokens_per_param: float | None = None
+    context: int | None = None
+    vocab_size: int | None = None
+    head_dim: int | None = None
+    heads_per_kv: int | None = None
     fit: Path | None = None
     extra_studies: tuple[Path, ...] = ()
     experiment: str | None = None
@@ -46,31 +59,14 @@ class Request:
     accept: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        sizes = self._given("params", "shape", "model")
-        data = self._given("flops", "tokens", "tokens_per_param")
-        for options in (sizes, data):
+        for options in (self._given(*SIZES), self._given(*DATA)):
             if len(options) > 1:
                 raise ConfigError(
                     "contradicting-options",
                     f"{' and '.join(options)} say the same in two ways: give one",
                     options=options,
                 )
-        if not sizes and not data:
-            raise ConfigError(
-                "missing-option",
-                "say what to train: a size (--params 2.4e9, --shape 2304x40 or --model MODEL.yaml),"
-                " an amount of training (--flops 1e21, --tokens 1e12 or --tokens-per-param 50), or "
-                "one of each; what is left out follows from the fitted law",
-                allowed=[
-                    "--params",
-                    "--shape",
-                    "--model",
-                    "--flops",
-                    "--tokens",
-                    "--tokens-per-param",
-                ],
-            )
-        for name in ("params", "flops", "tokens", "tokens_per_param", "batch_tokens"):
+        for name in POSITIVE:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ConfigError(
@@ -80,6 +76,41 @@ class Request:
                     value=value,
                     above=0,
                 )
+
+    @property
+    def has_target(self) -> bool:
+        """Whether it says what to train: a size, an amount of training, or both."""
+        return bool(self._given(*SIZES, *DATA))
+
+    def filled(self, study: Study) -> Self:
+        """The same request; the study's `target` gives what it leaves out."""
+        target = study.config.target
+        if target is None:
+            return self
+        given: dict[str, Any] = target.model_dump(exclude_none=True)
+        if target.model is not None:
+            given["model"] = study.file.parent / expanded(target.model)
+        for names in (SIZES, DATA):
+            if self._given(*names):
+                given = {name: value for name, value in given.items() if name not in names}
+        return replace(self, **{n: v for n, v in given.items() if getattr(self, n) is None})
+
+    def checked(self) -> Self:
+        """The same request, if it says what to train.
+
+        Raises:
+            ConfigError: It does not.
+        """
+        if self.has_target:
+            return self
+        raise ConfigError(
+            "missing-option",
+            "say what to train: a size (--params 2.4e9, --shape 2304x40 or --model MODEL.yaml), "
+            "an amount of training (--flops 1e21, --tokens 1e12 or --tokens-per-param 50), or "
+            "one of each; what is left out follows from the fitted law. A `target:` in the study "
+            "file says it for good",
+            allowed=[option(name) for name in (*SIZES, *DATA)],
+        )
 
     @property
     def as_typed(self) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """The target's shape and tokens: as requested, or from the law."""
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,17 +12,7 @@ from windtunnel.config.yaml import read_tree
 from windtunnel.errors import ConfigError, Diagnostic, did_you_mean
 from windtunnel.export.request import Request
 from windtunnel.laws import Fit, optimum
-from windtunnel.laws.interval import Span, decades_beyond
-from windtunnel.runs.forecast import law_runs
 from windtunnel.runs.points import StudyContext
-from windtunnel.runs.run import Run
-
-FURTHEST = 0.5
-"""Decades in params and in tokens that a target may lie beyond the fitted runs, a factor of 3.
-
-Assumed, between what is known: on the quickstart (docs/export/torch.md) all ten held-out runs lay
-inside their intervals 0.16 decades beyond, and 0.4 beyond in both the loss was 3% above, outside.
-"""
 
 MOST_WIDTHS = 1000
 """Around the requested size; more are tried in larger steps."""
@@ -50,7 +39,8 @@ def target_of(study_context: StudyContext, fitted: Fit, request: Request) -> Siz
         ConfigError: A shape that is no model of the family, or a YAML file that holds none.
         FitError: The law has no optimum to take what is missing from.
     """
-    model = _requested_model(study_context, request)
+    family, vocab_size = target_family(study_context, request)
+    model = _requested_model(family, vocab_size, request)
     if model is None:
         best = optimum(
             fitted,
@@ -58,7 +48,7 @@ def target_of(study_context: StudyContext, fitted: Fit, request: Request) -> Siz
             tokens=request.tokens,
             tokens_per_param=request.tokens_per_param,
         )
-        model = nearest_model(study_context, best.params.value)
+        model = nearest_model(family, vocab_size, best.params.value)
         tokens = _requested_tokens(fitted, model, request)
         assert tokens is not None
         return Sized(model=model, tokens=tokens, how="size by the law, data as asked")
@@ -84,18 +74,37 @@ def size_diagnostics(request: Request, model: ModelSpec) -> list[Diagnostic]:
     ]
 
 
-def nearest_model(study_context: StudyContext, params: float) -> ModelSpec:
+def target_family(study_context: StudyContext, request: Request) -> tuple[ModelFamily, int]:
+    """The target's family of shapes and its vocabulary: the study's, but for what is requested.
+
+    Raises:
+        ConfigError: A vocabulary that does not hold the study's tokens.
+    """
+    names = ("context", "head_dim", "heads_per_kv")
+    given = {name: value for name in names if (value := getattr(request, name)) is not None}
+    if "heads_per_kv" in given:
+        given["kv_heads"] = None
+    needed, vocab_size = study_context.vocab_size, request.vocab_size
+    if vocab_size is not None and vocab_size < needed:
+        raise ConfigError(
+            "out-of-range",
+            f"--vocab-size {vocab_size}: the study's tokenizer has {needed} tokens; give as many "
+            "or more, or make a study with the target's tokenizer",
+            option="--vocab-size",
+            value=vocab_size,
+            least=needed,
+        )
+    return study_context.config.model.model_copy(update=given), vocab_size or needed
+
+
+def nearest_model(family: ModelFamily, vocab_size: int, params: float) -> ModelSpec:
     """The model of the family's own shape whose params are nearest, on a log scale.
 
-    Width over depth is about `width_per_layer`, or that of the study's largest size: MiniCPM keeps
+    Width over depth is about `width_per_layer`, or that of the family's largest size: MiniCPM keeps
     the shape of its models as similar as it can (arXiv 2404.06395, Table 8).
     """
-    family, vocab_size = study_context.config.model, study_context.vocab_size
-    largest = max(
-        (family.spec(size, vocab_size=vocab_size) for size in family.sizes),
-        key=lambda model: model.params,
-    )
-    per_layer = family.width_per_layer or largest.width / largest.depth
+    largest = max(family.sizes, key=lambda size: size.width**2 * (size.depth or 1))
+    per_layer = family.width_per_layer or largest.width / (largest.depth or 1)
     unit = family.head_dim * (family.kv_heads or family.heads_per_kv)
     # A layer holds some 10 width^2: the cube root of the params gives the width to search around.
     about = (params * per_layer / 10.0) ** (1 / 3)
@@ -119,74 +128,12 @@ def nearest_model(study_context: StudyContext, params: float) -> ModelSpec:
     return min(found, key=lambda model: abs(math.log(model.params / params)))
 
 
-def own_domain(runs: Sequence[Run], experiments: Sequence[str]) -> dict[str, Span]:
-    """Range of params and tokens of the study's own runs of the fitted experiments.
-
-    Imported runs tell the law how loss falls, but were trained by another recipe.
-    """
-    own = [run for run in law_runs(runs) if run.is_of(*experiments) and not run.imported]
-    if not own:
-        raise ConfigError(
-            "only-imported-runs",
-            "every fitted run is imported: none was trained by this study's recipe, and there is "
-            "none to hand over; sweep the study",
-            experiments=sorted(experiments),
-        )
-    params, tokens = [float(run.params) for run in own], [float(run.tokens) for run in own]
-    return {"params": (min(params), max(params)), "tokens": (min(tokens), max(tokens))}
-
-
-def check_reach(
-    fitted: Fit, own: Mapping[str, Span], model: ModelSpec, tokens: float, *, accepted: bool
-) -> list[Diagnostic]:
-    """Warnings where the target lies outside the fitted runs, or outside the study's own.
-
-    Raises:
-        ConfigError: It lies further than `FURTHEST` decades, and that was not accepted.
-    """
-    found = list[Diagnostic]()
-    far = list[Diagnostic]()
-    target = {"params": float(model.params), "tokens": tokens}
-    for domain in (fitted.domain, own):
-        for name, value in target.items():
-            decades = decades_beyond(value, domain[name])
-            if not decades or (domain is own and own[name] == fitted.domain[name]):
-                continue
-            runs = (
-                "the runs of this recipe (the study's own)" if domain is own else "the fitted runs"
-            )
-            side, edge = ("above", 1) if decades > 0 else ("below", 0)
-            found.append(
-                Diagnostic(
-                    "recipe-beyond" if domain is own else "extrapolates",
-                    f"{name} = {value:.3g} is {abs(decades):.2f} decades {side} {runs} "
-                    f"({domain[name][edge]:.3g})",
-                    column=name,
-                    value=value,
-                    decades=decades,
-                )
-            )
-            if abs(decades) > FURTHEST:
-                far.append(found[-1])
-    if far and not accepted:
-        raise ConfigError(
-            "beyond-domain",
-            f"{' and '.join(each.message for each in far)}, and no more than {FURTHEST:g} is "
-            "handed over: train larger sizes or longer horizons, or take the forecast as it is "
-            "with --extrapolate, which the Handoff will say",
-            furthest=FURTHEST,
-            beyond=[{**each.values, "code": each.code} for each in far],
-        )
-    return found
-
-
-def _requested_model(study_context: StudyContext, request: Request) -> ModelSpec | None:
-    family = study_context.config.model
+def _requested_model(family: ModelFamily, vocab_size: int, request: Request) -> ModelSpec | None:
     if request.params is not None:
-        return nearest_model(study_context, request.params)
+        return nearest_model(family, vocab_size, request.params)
     if request.shape is not None:
         try:
-            return family.spec(Size.parse(request.shape), vocab_size=study_context.vocab_size)
+            return family.spec(Size.parse(request.shape), vocab_size=vocab_size)
         except ValueError as wrong:
             raise ConfigError(
                 "invalid-value",
@@ -196,7 +143,7 @@ def _requested_model(study_context: StudyContext, request: Request) -> ModelSpec
                 cause=_first(wrong),
             ) from None
     if request.model is not None:
-        return _model_in(request.model, study_context)
+        return _model_in(request.model, family, vocab_size)
     return None
 
 
@@ -208,8 +155,8 @@ def _requested_tokens(fitted: Fit, model: ModelSpec, request: Request) -> float 
     return request.tokens
 
 
-def _model_in(path: Path, study_context: StudyContext) -> ModelSpec:
-    """The one size of the `model` section in a file; the study's fields where it says nothing."""
+def _model_in(path: Path, base: ModelFamily, vocab_size: int) -> ModelSpec:
+    """The one size of the `model` section in a file; the fields of `base` where it says nothing."""
     if not path.exists():
         raise ConfigError(
             "missing-file", f"--model {path}: no such file; {EXAMPLE}", option="--model", path=path
@@ -234,7 +181,7 @@ def _model_in(path: Path, study_context: StudyContext) -> ModelSpec:
                 known=sorted(known),
             )
     try:
-        family = ModelFamily.model_validate(study_context.config.model.model_dump() | given)
+        family = ModelFamily.model_validate(base.model_dump() | given)
     except ValidationError as wrong:
         error = wrong.errors()[0]
         where = ".".join(str(part) for part in error["loc"])
@@ -251,7 +198,7 @@ def _model_in(path: Path, study_context: StudyContext) -> ModelSpec:
     problem = ""
     if given.get("sizes") and len(family.sizes) == 1:
         try:
-            return family.spec(family.sizes[0], vocab_size=study_context.vocab_size)
+            return family.spec(family.sizes[0], vocab_size=vocab_size)
         except ValueError as wrong:
             problem = f": {wrong}"
     raise ConfigError(

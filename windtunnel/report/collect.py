@@ -16,6 +16,7 @@ from windtunnel.config.study import ForecastExperiment, GridExperiment, LadderEx
 from windtunnel.config.yaml import EXTENDS
 from windtunnel.errors import Diagnostic, FitError
 from windtunnel.findings import findings_of, records_of
+from windtunnel.findings.track_record import past_forecasts
 from windtunnel.laws import fit
 from windtunnel.redact import redacted
 from windtunnel.report.formatting import count
@@ -33,7 +34,6 @@ from windtunnel.report.inputs import (
     State,
     ValidationFacts,
 )
-from windtunnel.report.track_record import past_forecasts
 from windtunnel.runs.budget.cost import cost_of
 from windtunnel.runs.curves import read_curve
 from windtunnel.runs.forecast import as_table, law_inputs, law_runs, read_forecasts

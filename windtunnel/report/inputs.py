@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from windtunnel.errors import Diagnostic, FitError
 from windtunnel.findings import Finding
+from windtunnel.findings.track_record import PastForecast
 from windtunnel.laws import Fit, Table
-from windtunnel.report.track_record import PastForecast
 from windtunnel.runs.budget.cost import Cost
 from windtunnel.runs.curves import Curve
 from windtunnel.runs.run import Run

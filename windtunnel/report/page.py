@@ -12,6 +12,8 @@ from markupsafe import Markup
 from windtunnel.errors import FitError, StoreError
 from windtunnel.findings import Finding
 from windtunnel.findings.branches import BranchFinding
+from windtunnel.findings.forecast_scores import ForecastScores, forecast_scores
+from windtunnel.findings.track_record import Distance, PastForecast, by_distance
 from windtunnel.laws import Diagnostic, Fit, Interval, Optimum
 from windtunnel.redact import redacted
 from windtunnel.report import formatting
@@ -31,10 +33,8 @@ from windtunnel.report.figures.style import (
     size_colour,
     size_variables,
 )
-from windtunnel.report.forecast import ForecastScores, forecast_scores
 from windtunnel.report.formatting import NONE
 from windtunnel.report.inputs import ReportInputs, ScalingLaw, Search, State
-from windtunnel.report.track_record import Distance, PastForecast, by_distance
 from windtunnel.runs.files import write_whole
 from windtunnel.runs.run import Run
 from windtunnel.runs.search.noise import LEVEL

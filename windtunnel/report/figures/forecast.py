@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from windtunnel.findings.forecast_scores import ForecastScores, HeldOutPoint
 from windtunnel.report.figures.drawing import Drawing
 from windtunnel.report.figures.style import Style
-from windtunnel.report.forecast import ForecastScores, HeldOutPoint
 from windtunnel.report.formatting import count
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from windtunnel.findings.track_record import PastForecast, by_distance
 from windtunnel.report.collect import past_forecasts
-from windtunnel.report.track_record import PastForecast, by_distance
 from windtunnel.runs.files import write_json
 from windtunnel.runs.forecast import read_forecasts
 from windtunnel.runs.gc import PLAN_FILE

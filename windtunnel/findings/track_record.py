@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import inf, log
 
 from windtunnel.errors import WindtunnelError
-from windtunnel.report.forecast import ForecastScores, forecast_scores
+from windtunnel.findings.forecast_scores import ForecastScores, forecast_scores
 from windtunnel.runs.files import read_json
 from windtunnel.runs.forecast import read_forecasts
 from windtunnel.runs.gc import PLAN, PLAN_FILE
