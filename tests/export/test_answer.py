@@ -12,7 +12,7 @@ from windtunnel.cli.app import app
 from windtunnel.errors import ConfigError
 from windtunnel.export.answer import _left, answer_of
 from windtunnel.export.build import build_handoff
-from windtunnel.export.reach import FURTHEST, reach_of
+from windtunnel.export.extrapolation import FURTHEST, beyond_of
 from windtunnel.export.request import Request
 from windtunnel.findings.track_record import PastForecast
 from windtunnel.laws import Fit
@@ -75,9 +75,9 @@ def test_beyond_what_past_forecasts_support_there_is_no_level(study):
     found = answer_of(study, Request(params=1e9, tokens=1e12, batch_tokens=4096 * 1024))
     assert found.level is None
     assert found.loss.low < found.loss.value < found.loss.high
-    assert not found.reach["params"].holds
+    assert not found.beyond["params"].holds
     largest = Fit.read(study.folder / "fit.json").domain["params"][1]
-    assert found.reach["params"].times == pytest.approx(found.model.params / largest)
+    assert found.beyond["params"].times == pytest.approx(found.model.params / largest)
     assert not found.handoff.calibrated
 
 
@@ -107,7 +107,7 @@ def past(times, *, inside, blind=True):
 )
 def test_past_forecasts_say_how_far_an_interval_holds(study, forecasts, supported):
     fitted = Fit.read(study.folder / "fit.json")
-    found = reach_of(fitted, 1e9, 1e9, forecasts)
+    found = beyond_of(fitted, 1e9, 1e9, forecasts)
     assert found["params"].supported == pytest.approx(supported)
     assert found["tokens"].supported == pytest.approx(10**FURTHEST)
 

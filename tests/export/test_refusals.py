@@ -59,7 +59,7 @@ def test_too_far_without_extrapolate(study):
         ("tokens", "extrapolates"),
     ]
     assert all(each["decades"] > 0.5 for each in error.values["beyond"])
-    request = Request(params=2.4e9, tokens=1e12, extrapolate=True)
+    request = Request(params=2.4e9, tokens=1e12, batch_tokens=1 << 22, extrapolate=True)
     far = build_handoff(study, request).handoff
     assert far.asked["extrapolate"] == "True"
     messages = [each.message for each in far.warnings if each.code == "extrapolates"]

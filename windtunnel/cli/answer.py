@@ -26,7 +26,7 @@ from windtunnel.cli.text import flops as flops_text
 from windtunnel.mup import Role
 
 if TYPE_CHECKING:
-    from windtunnel.export.answer import Answer, Narrowing, Reach
+    from windtunnel.export.answer import Answer, Beyond, Narrowing
     from windtunnel.export.handoff import Estimate, Handoff
 
 
@@ -114,7 +114,8 @@ def document(found: "Answer") -> dict[str, Any]:
             "loss": {"value": loss.value, "interval": [loss.low, loss.high], "level": found.level},
             "best": None if found.best is None else found.best.model_dump(mode="json"),
             "beyond": {
-                name: {**vars(reach), "holds": reach.holds} for name, reach in found.reach.items()
+                name: {**vars(beyond), "holds": beyond.holds}
+                for name, beyond in found.beyond.items()
             },
             "device_seconds": found.device_seconds,
             "flops_per_second": found.flops_per_second,
@@ -154,7 +155,7 @@ def lines(found: "Answer") -> Iterator[str]:
     yield from _recipe(found)
     yield f"cost       {_cost(found)}"
     yield "beyond     " + ", ".join(
-        f"{times(found.reach[name])} the {what}"
+        f"{times(found.beyond[name])} the {what}"
         for name, what in (("params", "largest model"), ("tokens", "longest run"))
     )
     if found.inherited:
@@ -172,16 +173,16 @@ def _loss(found: "Answer") -> str:
     if found.level is not None:
         return f"{span}, {found.level:.0%}"
     far = ", ".join(
-        f"{name} {times(reach)} the fitted runs', supported to {reach.supported:.2g} times"
-        for name, reach in found.reach.items()
-        if not reach.holds
+        f"{name} {times(beyond)} the fitted runs', supported to {beyond.supported:.2g} times"
+        for name, beyond in found.beyond.items()
+        if not beyond.holds
     )
     return f"{span}: the range of the fit, of no known coverage so far out ({far})"
 
 
-def times(reach: "Reach") -> str:
+def times(beyond: "Beyond") -> str:
     """`2.1 times`: a ratio as text."""
-    return f"{reach.times:.3g} times"
+    return f"{beyond.times:.3g} times"
 
 
 def _span(estimate: "Estimate", form: str) -> str:

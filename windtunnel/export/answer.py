@@ -13,9 +13,9 @@ import numpy as np
 from windtunnel.config import ModelSpec
 from windtunnel.errors import ConfigError, Diagnostic, FitError
 from windtunnel.export.build import best_of, build_handoff
+from windtunnel.export.extrapolation import Beyond, beyond_of
 from windtunnel.export.fits import read_study_fit
 from windtunnel.export.handoff import Best, Handoff
-from windtunnel.export.reach import Reach, reach_of
 from windtunnel.export.request import Request
 from windtunnel.export.size import Sized, nearest_model, target_of
 from windtunnel.findings.track_record import past_forecasts
@@ -66,7 +66,7 @@ class Answer:
         level: coverage of its interval; None where the target lies further than past forecasts
             support, so that the interval is the fit's alone.
         best: the compute-optimal split of the same compute; None where the fit has no optimum.
-        reach: by `params` and `tokens`.
+        beyond: by `params` and `tokens`.
         inherited: what the target has from the study's small models, for want of another value.
         flops: training compute with attention and head counted.
         flops_per_second: of one slot, measured on the study's largest models; None: unknown.
@@ -82,7 +82,7 @@ class Answer:
     loss: Interval
     level: float | None
     best: Best | None
-    reach: Mapping[str, Reach]
+    beyond: Mapping[str, Beyond]
     inherited: Mapping[str, int]
     flops: float
     flops_per_second: float | None
@@ -123,7 +123,7 @@ def answer_of(study: Study, request: Request) -> Answer:
         problem = refused
     model, tokens = sized.model, sized.tokens if handoff is None else float(handoff.counts.tokens)
     loss = fitted.predict(model.params, tokens)
-    reach = reach_of(fitted, model.params, tokens, past_forecasts(study.store))
+    beyond = beyond_of(fitted, model.params, tokens, past_forecasts(study.store))
     own = [run for run in law_runs(runs) if run.is_of(*made.experiments) and not run.imported]
     speed = _speed(own)
     return Answer(
@@ -132,9 +132,9 @@ def answer_of(study: Study, request: Request) -> Answer:
         tokens=tokens,
         sized=sized.how,
         loss=loss,
-        level=fitted.level if all(each.holds for each in reach.values()) else None,
+        level=fitted.level if all(each.holds for each in beyond.values()) else None,
         best=best_of(fitted, fitted.flop_factor * model.params * tokens),
-        reach=reach,
+        beyond=beyond,
         inherited=dict(_inherited(study, request, handoff)),
         flops=float(model.flops_exact_per_token) * tokens,
         flops_per_second=speed,

@@ -18,6 +18,7 @@ from windtunnel.config.axes import varied
 from windtunnel.config.model import ScheduleConfig
 from windtunnel.errors import ConfigError, FitError, did_you_mean
 from windtunnel.export.diagnostics import recipe_diagnostics, shape_diagnostics, winner_diagnostics
+from windtunnel.export.extrapolation import beyond_of, check_reach, own_domain
 from windtunnel.export.fits import (
     check_study_fit,
     fingerprint_of,
@@ -39,7 +40,6 @@ from windtunnel.export.handoff import (
     kv_init_std_of,
     roles_of,
 )
-from windtunnel.export.reach import check_reach, own_domain, reach_of
 from windtunnel.export.recipe import (
     batch_of,
     check_updates,
@@ -139,7 +139,7 @@ def build_handoff(study: Study, request: Request) -> Export:
         if warning.code == "transition"
     ]
     counts = counts_of(model, tokens)
-    reach = reach_of(fitted, model.params, tokens, past_forecasts(study.store))
+    beyond = beyond_of(fitted, model.params, tokens, past_forecasts(study.store))
     handoff = Handoff(
         study=study.config.study,
         written=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -161,7 +161,7 @@ def build_handoff(study: Study, request: Request) -> Export:
         ),
         loss_unit="nats per token",
         level=fitted.level,
-        calibrated=all(each.holds for each in reach.values()),
+        calibrated=all(each.holds for each in beyond.values()),
         forecast={name: Estimate.of(each) for name, each in forecasts.items()},
         transition=transitions_of(forecasts),
         bytes_per_token={each.name: each.bytes_per_token for each in study.validation},

@@ -26,7 +26,7 @@ HELD = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reach:
+class Beyond:
     """How far the target lies beyond the fitted runs along one quantity.
 
     Attributes:
@@ -43,12 +43,12 @@ class Reach:
         return self.times <= self.supported
 
 
-def reach_of(
+def beyond_of(
     fitted: Fit, params: float, tokens: float, past: Sequence[PastForecast]
-) -> dict[str, Reach]:
+) -> dict[str, Beyond]:
     """How far a target lies beyond the fitted runs, and how far past forecasts have held."""
     return {
-        name: Reach(times=value / fitted.domain[name][1], supported=_supported(past, name))
+        name: Beyond(times=value / fitted.domain[name][1], supported=_supported(past, name))
         for name, value in (("params", params), ("tokens", tokens))
     }
 
