@@ -85,7 +85,8 @@ def test_a_forecast_keeps_apart_what_it_holds_for_a_transition(tmp_path, handoff
     assert near.forecast == handoff.forecast
     assert near.transition == {}
     assert "transition" not in codes(near)
-    far = build_handoff(study, Request(shape="128x5", tokens=2e9, extrapolate=True)).handoff
+    request = Request(shape="128x5", tokens=2e12, batch_tokens=1 << 20, extrapolate=True)
+    far = build_handoff(study, request).handoff
     assert codes(far).count("transition") == 1
     assert far.transition.keys() == far.forecast.keys() == {"mean", "text"}
     for name, held in far.transition.items():
