@@ -17,7 +17,7 @@ from windtunnel.cli import EXIT_FAULT, main
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
 CASES = int(os.environ.get("FUZZ_CASES", "60"))
 MOST_SECONDS = 30.0
-"""Of one command on one case. Some fit laws, which takes 3 s on an idle core: beyond this it hangs."""
+"""Of one command on one case; some fit laws, which takes 3 s on an idle core."""
 
 
 def pytest_report_header() -> str:
