@@ -70,6 +70,18 @@ def joint_study(tmp_path_factory):
     return source(planted_records(tmp_path_factory.mktemp("joint"), JOINT, loss, head=HEAD))
 
 
+@pytest.mark.parametrize(("searched", "how"), [(512, "search"), (4096, "study")])
+def test_a_search_of_the_batch_is_evidence_for_it(searched, how):
+    values = {"recipe.lr": 8e-3, "recipe.batch_tokens": searched}
+    winner = Winner(
+        study="other", experiment="tune", values=values, loss=2.0, low=None, high=None,
+        noise=None, applied=False,
+    )  # fmt: skip
+    kept, (warning,) = batch_of((), RECIPE, REQUEST, loss=2.0, context=128, winners=[winner])
+    assert (kept.how, kept.batch_tokens) == (how, 512)
+    assert (warning.code, warning.values["how"]) == ("batch-kept", how)
+
+
 @pytest.mark.medium
 def test_the_batch_law_at_the_forecast_loss(batch_study):
     choice, warnings = batch_of(batch_study, RECIPE, REQUEST, loss=2.0, context=128)
@@ -149,3 +161,4 @@ def test_what_is_said_of_winners():
     (taken,) = winner_diagnostics([found.replace(applied=True)], applied)
     assert taken.code == "winner-applied"
     assert not list(winner_diagnostics([found], applied))
+    assert not list(winner_diagnostics([found], recipe | {"recipe.lr": 9.1e-3}))  # rounded

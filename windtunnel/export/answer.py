@@ -223,7 +223,7 @@ def _inherited(
         yield from ((name, n) for name, n in values.items() if getattr(request, name) is None)
     else:
         yield "vocab_size", study.study_context.vocab_size
-    if handoff is not None and handoff.batch.how == "study":
+    if handoff is not None and handoff.batch.how in {"search", "study"}:
         yield "batch_tokens", handoff.batch.batch_tokens
 
 

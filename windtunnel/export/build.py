@@ -96,7 +96,9 @@ def build_handoff(study: Study, request: Request) -> Export:
     warnings += check_reach(fitted, own, model, sized.tokens, accepted=request.extrapolate)
     warnings += shape_diagnostics(study.study_context, model)
     loss = fitted.predict(model.params, sized.tokens).value
-    batch, more = batch_of(studies, tuned.recipe, request, loss=loss, context=model.context)
+    batch, more = batch_of(
+        studies, tuned.recipe, request, loss=loss, context=model.context, winners=winners
+    )
     warnings += more
     rule, more = lr_rule_of(
         studies,

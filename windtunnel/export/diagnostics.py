@@ -1,5 +1,6 @@
 """Warnings of a Handoff beyond those of its fit."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from windtunnel.config import ModelSpec, Recipe
@@ -8,6 +9,9 @@ from windtunnel.export.handoff import Steps, Winner
 from windtunnel.export.request import StudyRecords
 from windtunnel.runs.points import StudyContext
 from windtunnel.runs.study_files import read_checks
+
+ROUNDED = 0.02
+"""Relative difference of a winner's value and the same value as a person writes it down."""
 
 LONG_WARMUP = 0.1
 """Of all updates (assumed: MiniCPM's launchers take at most so much)."""
@@ -122,7 +126,7 @@ def winner_diagnostics(
             if isinstance(value, float)
             else f"{axis} {value} (recipe: {recipe[axis]})"
             for axis, value in winner.values.items()
-            if axis in recipe and recipe[axis] != value
+            if axis in recipe and not _same(recipe[axis], value)
         ]
         if differing:
             yield Diagnostic(
@@ -134,3 +138,10 @@ def winner_diagnostics(
                 study=winner.study,
                 differing=differing,
             )
+
+
+def _same(written: object, found: object) -> bool:
+    """Whether the recipe has the winner's value, but for rounding."""
+    if isinstance(written, float) and isinstance(found, float | int):
+        return math.isclose(written, found, rel_tol=ROUNDED)
+    return written == found

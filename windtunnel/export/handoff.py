@@ -172,13 +172,13 @@ class Counts(Strict):
 class BatchChoice(Strict):
     """The batch, in tokens per update over all devices, and its evidence.
 
-    `how`: read off the study's batch `law` at the forecast loss; kept as the `study` had it; or
-    `given` with the export.
+    `how`: read off the study's batch `law` at the forecast loss; kept as a `search` found it, or as
+    the `study` had it; or `given` with the export.
     """
 
     batch_tokens: int
     rows: int
-    how: Literal["law", "study", "given"]
+    how: Literal["law", "search", "study", "given"]
     evidence: str
 
 

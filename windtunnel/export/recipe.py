@@ -21,6 +21,7 @@ from windtunnel.export.handoff import (
     LrRuleName,
     Multipliers,
     Steps,
+    Winner,
 )
 from windtunnel.export.request import Request, StudyRecords
 from windtunnel.findings.batch import batches
@@ -108,6 +109,10 @@ def check_updates(updates: int, batch_tokens: int) -> None:
 ROWS_TOGETHER = 16
 """A batch read off a law is rounded to so many rows (MiniCPM4, arXiv 2506.07900, section 2.3)."""
 
+BATCH = "recipe.batch_tokens"
+"""As searches name it."""
+
+How = Literal["law", "search", "study", "given"]
 T = TypeVar("T")
 
 
@@ -120,9 +125,17 @@ class _Found(Generic[T]):
 
 
 def batch_of(
-    studies: Sequence[StudyRecords], recipe: Recipe, request: Request, *, loss: float, context: int
+    studies: Sequence[StudyRecords],
+    recipe: Recipe,
+    request: Request,
+    *,
+    loss: float,
+    context: int,
+    winners: Sequence[Winner] = (),
 ) -> tuple[BatchChoice, list[Diagnostic]]:
     """The target's batch at a forecast `loss`, nats per token, mean over the validation sets.
+
+    Without a batch law it is the recipe's, with the search behind it if one of `winners` has it.
 
     Raises:
         ConfigError: The requested batch is not a multiple of `context` tokens.
@@ -143,14 +156,7 @@ def batch_of(
         return _choice(rows, context, "given", "as given with --batch-tokens"), []
     law = next(_batch_laws(studies), None)
     if law is None:
-        rows = max(1, round(recipe.batch_tokens / context))
-        evidence = (
-            f"no batch study: the study's batch of {recipe.batch_tokens:,} tokens is kept. It does "
-            "not transfer: a grid over recipe.batch_tokens (docs/study.md) measures how it grows"
-        )
-        return _choice(rows, context, "study", evidence), [
-            Diagnostic("batch-kept", evidence, batch_tokens=recipe.batch_tokens)
-        ]
+        return _kept_batch(recipe, context, winners)
     best, span = law.of.predict(loss, trunks=math.inf), law.of.domain["loss"]
     rows = max(1, round(best.value / context))
     if rows > ROWS_TOGETHER:
@@ -169,6 +175,29 @@ def batch_of(
         prefix="batch-law-",
     )
     return _choice(rows, context, "law", evidence), warnings
+
+
+def _kept_batch(
+    recipe: Recipe, context: int, winners: Sequence[Winner]
+) -> tuple[BatchChoice, list[Diagnostic]]:
+    """The recipe's own batch, and that nothing says how it grows."""
+    batch, rows = recipe.batch_tokens, max(1, round(recipe.batch_tokens / context))
+    grows = (
+        "It does not transfer: a grid over recipe.batch_tokens (docs/study.md) measures how it "
+        "grows as the loss falls"
+    )
+    found = next((each for each in winners if each.values.get(BATCH) == batch), None)
+    if found is None:
+        how: How = "study"
+        evidence = f"no batch study: the study's batch of {batch:,} tokens is kept. {grows}"
+    else:
+        how = "search"
+        evidence = (
+            f"search {found.experiment} of {found.study} found a batch of {batch:,} tokens to be "
+            f"the best of those it tried, and it is kept. {grows}"
+        )
+    warning = Diagnostic("batch-kept", evidence, batch_tokens=batch, how=how)
+    return _choice(rows, context, how, evidence), [warning]
 
 
 def lr_rule_of(
@@ -227,9 +256,7 @@ def _named(own: RuleChoice) -> LrRuleName | None:
     return "own"
 
 
-def _choice(
-    rows: int, context: int, how: Literal["law", "study", "given"], evidence: str
-) -> BatchChoice:
+def _choice(rows: int, context: int, how: How, evidence: str) -> BatchChoice:
     return BatchChoice(
         batch_tokens=rows * context,
         rows=rows,
