@@ -36,6 +36,12 @@ def written(windtunnel, tmp_path):
     return write
 
 
+@pytest.fixture
+def a_fit(written):
+    """A fit without warnings."""
+    return written()[0]
+
+
 def test_each_code_of_the_fit_is_told_once(windtunnel, written):
     fit, codes = written(off=0.05)
     assert {"under-tuned", "holdout-missed"} <= set(codes)
@@ -59,3 +65,38 @@ def test_a_fit_without_warnings_says_nothing(windtunnel, written):
         code, out, _ = windtunnel(*command)
         assert (code, "warns" in out) == (0, False)
         assert json.loads(windtunnel(*command, "--json")[1])["fit_warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "plain"),
+    [
+        ("predict", ("--params", "1M", "--tokens", "20N"), PREDICT),
+        ("predict", ("--params", "1,000k", "--tokens", "0.02B"), PREDICT),
+        ("optimum", ("--flops", "1000T"), OPTIMUM),
+        ("optimum", ("--flops", "1000T", "--tokens", "25N"), (*OPTIMUM, "--tokens-per-param", 25)),
+        ("optimum", ("--params", "0.5m"), ("--params", 5e5)),
+    ],
+)
+def test_counts_as_people_write_them(windtunnel, a_fit, command, words, plain):
+    answers = [windtunnel(command, a_fit, *each, "--json") for each in (words, plain)]
+    assert answers[0][0] == 0, answers[0][2]
+    assert json.loads(answers[0][1]) == json.loads(answers[1][1])
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "code"),
+    [
+        ("predict", ("--tokens", "20N"), "missing-option"),
+        ("predict", ("--params", "20N", "--tokens", "1B"), "not-a-number"),
+        ("predict", ("--params", "-1M", "--tokens", "1B"), "out-of-range"),
+        ("optimum", ("--tokens", "20N", "--tokens-per-param", "20"), "contradicting-options"),
+    ],
+)
+def test_counts_that_cannot_be_used(windtunnel, a_fit, command, options, code):
+    exit_code, out, _ = windtunnel(command, a_fit, *options, "--json")
+    assert (exit_code, json.loads(out)["error"]["code"]) == (2, code)
+
+
+def test_large_counts_are_printed_in_b_and_t(windtunnel, a_fit):
+    out = windtunnel("predict", a_fit, "--params", "2.4B", "--tokens", "1T")[1]
+    assert out.startswith("loss at params = 2.4B, tokens = 1T: ")

@@ -106,4 +106,4 @@ def test_conditions_on_what_is_not_there(runs):
         "unknown-column", "famly", ["params", "tokens", "loss", "trunk", "family"],
     )  # fmt: skip
     assert "holds text such as 'dense'" in str(refused(runs, where=["family<3"]))
-    assert "'1_000' is not one" in str(refused(runs, where=["params>1_000"]))
+    assert "'1__000' is not one" in str(refused(runs, where=["params>1__000"]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from windtunnel.cli.options import AsJson, StudyFile
+from windtunnel.cli.options import AsJson, PerParam, StudyFile
 from windtunnel.cli.target_options import (
     BatchTokens,
     Context,
@@ -21,9 +21,10 @@ from windtunnel.cli.target_options import (
     TokensPerParam,
     VocabSize,
 )
-from windtunnel.cli.text import duration, print_json, say, si, terminal
+from windtunnel.cli.text import duration, print_json, say, terminal
 from windtunnel.cli.text import flops as flops_text
 from windtunnel.mup import Role
+from windtunnel.quantities import write_count
 
 if TYPE_CHECKING:
     from windtunnel.export.answer import Answer, Beyond, Narrowing
@@ -62,6 +63,8 @@ def answer(
 
     Without a target here or in the study file, for the largest measured budget.
     """
+    if isinstance(tokens, PerParam) and tokens_per_param is None:
+        tokens, tokens_per_param = None, float(tokens)
     options = {
         "params": params, "shape": shape, "model": model, "flops": flops, "tokens": tokens,
         "tokens_per_param": tokens_per_param, "context": context, "vocab_size": vocab_size,
@@ -141,7 +144,7 @@ def lines(found: "Answer") -> Iterator[str]:
     """The answer as text, a line a subject."""
     model = found.model
     yield (
-        f"{model.size}: {si(model.params)} params on {si(found.tokens)} tokens "
+        f"{model.size}: {write_count(model.params)} params on {write_count(found.tokens)} tokens "
         f"({found.tokens_per_param:.3g} per param); {found.sized}"
     )
     yield f"loss       {_loss(found)}"
@@ -149,8 +152,8 @@ def lines(found: "Answer") -> Iterator[str]:
         best = found.best
         yield (
             f"ratio      {_span(best.tokens_per_param, '.3g')} tokens per param at "
-            f"{flops_text(best.flops)}: best with {si(best.params.value)} params on "
-            f"{si(best.tokens.value)} tokens"
+            f"{flops_text(best.flops)}: best with {write_count(best.params.value)} params on "
+            f"{write_count(best.tokens.value)} tokens"
         )
     yield from _recipe(found)
     yield f"cost       {_cost(found)}"
@@ -202,7 +205,7 @@ def _recipe(found: "Answer") -> Iterator[str]:
     hold = "" if steps.hold is None else f", falling as tokens^{steps.hold.power:g}"
     yield (
         f"recipe     lr {recipe.lr:.3g} at width {recipe.base_width} (hidden matrices "
-        f"{handoff.roles[Role.HIDDEN].lr:.3g}{hold}), batch {si(batch.batch_tokens)} tokens, "
+        f"{handoff.roles[Role.HIDDEN].lr:.3g}{hold}), batch {write_count(batch.batch_tokens)} tokens, "
         f"weight decay {recipe.weight_decay:.3g}, warm-up {steps.warmup:,} of {steps.end:,} "
         f"updates, decay ({steps.shape}) over the last {(steps.end - steps.decay_start):,}"
     )
@@ -220,7 +223,7 @@ def _cost(found: "Answer") -> str:
     if found.device_seconds is not None and found.flops_per_second is not None:
         parts.append(
             f"{duration(found.device_seconds)} on one slot at this study's "
-            f"{si(found.flops_per_second)}FLOP/s"
+            f"{found.flops_per_second:.2e} FLOP/s"
         )
     if found.passes is not None:
         parts.append(f"{found.passes:.3g} passes over the most repeated source")
@@ -230,6 +233,6 @@ def _cost(found: "Answer") -> str:
 def _narrowing(each: "Narrowing") -> str:
     took = "" if each.seconds is None else f", {duration(each.seconds)}"
     return (
-        f"{each.size} ({si(each.params)} params) on {si(each.tokens)} tokens "
+        f"{each.size} ({write_count(each.params)} params) on {write_count(each.tokens)} tokens "
         f"({flops_text(each.flops)}{took}): interval x {each.width:.2f}"
     )

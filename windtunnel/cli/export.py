@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from windtunnel.cli.options import OUTPUT, AsJson, StudyFile, check_choice
+from windtunnel.cli.options import OUTPUT, AsJson, PerParam, StudyFile, check_choice
 from windtunnel.cli.target_options import (
     BatchTokens,
     Context,
@@ -23,8 +23,9 @@ from windtunnel.cli.target_options import (
     VocabSize,
 )
 from windtunnel.cli.text import flops as flops_text
-from windtunnel.cli.text import print_json, say, si, terminal
+from windtunnel.cli.text import print_json, say, terminal
 from windtunnel.errors import ConfigError, StoreError, TrackingError
+from windtunnel.quantities import write_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,6 +141,8 @@ def export(
     study's `target`.
     """
     check_target(to, lr_rule)
+    if isinstance(tokens, PerParam) and tokens_per_param is None:
+        tokens, tokens_per_param = None, float(tokens)
     options = {
         "params": params, "shape": shape, "model": model, "flops": flops, "tokens": tokens,
         "tokens_per_param": tokens_per_param, "context": context, "vocab_size": vocab_size,
@@ -261,8 +264,9 @@ def _mirror(study: "Study") -> str:
 def _lines(handoff: "Handoff") -> "Iterator[str]":
     counts, steps, batch = handoff.counts, handoff.schedule, handoff.batch
     yield (
-        f"{handoff.model.size}: {si(counts.params)} params on {si(counts.tokens)} tokens "
-        f"({counts.tokens_per_param:.3g} a param, {flops_text(counts.flops_6nd)}); {handoff.sized}"
+        f"{handoff.model.size}: {write_count(counts.params)} params on "
+        f"{write_count(counts.tokens)} tokens ({counts.tokens_per_param:.3g} a param, "
+        f"{flops_text(counts.flops_6nd)}); {handoff.sized}"
     )
     for name, estimate in handoff.forecast.items():
         interval = _interval_text(estimate)
@@ -271,7 +275,7 @@ def _lines(handoff: "Handoff") -> "Iterator[str]":
     if handoff.best is not None:
         best = handoff.best
         yield (
-            f"best for this compute: {_si(best.params)} params, {_si(best.tokens)} tokens, "
+            f"best for this compute: {_counts(best.params)} params, {_counts(best.tokens)} tokens, "
             f"{_interval_text(best.tokens_per_param, '.3g')} tokens a param"
         )
     yield (
@@ -311,6 +315,8 @@ def _interval_text(estimate: "Estimate", form: str = ".4f") -> str:
     return f"{estimate.value:{form}} ({ends[0]} to {ends[1]})"
 
 
-def _si(estimate: "Estimate") -> str:
-    ends = ["unbounded" if end is None else si(end) for end in (estimate.low, estimate.high)]
-    return f"{si(estimate.value)} ({ends[0]} to {ends[1]})"
+def _counts(estimate: "Estimate") -> str:
+    ends = [
+        "unbounded" if end is None else write_count(end) for end in (estimate.low, estimate.high)
+    ]
+    return f"{write_count(estimate.value)} ({ends[0]} to {ends[1]})"

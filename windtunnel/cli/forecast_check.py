@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from windtunnel.cli import EXIT_SOME_FAILED
-from windtunnel.cli.options import AsJson, check_choice
-from windtunnel.cli.text import print_json, say, si, terminal
+from windtunnel.cli.options import AsJson, PerParam, check_choice, count, tokens_for
+from windtunnel.cli.text import print_json, say, terminal
 from windtunnel.errors import ConfigError
+from windtunnel.quantities import write_count
 
 if TYPE_CHECKING:
     from windtunnel.export.check import Compared
@@ -28,10 +29,13 @@ def check(
         ),
     ],
     tokens: Annotated[
-        float | None, typer.Option(help="Training tokens; default: as exported.")
+        float | None,
+        count(
+            "--tokens", "Training tokens, such as 1T or 20N; default: as exported.", per_param=True
+        ),
     ] = None,
     params: Annotated[
-        float | None, typer.Option(help="Parameter count; default: as exported.")
+        float | None, count("--params", "Parameter count, such as 2.4B; default: as exported.")
     ] = None,
     unit: Annotated[
         str, typer.Option(help="nats-per-token, nats-per-byte or bits-per-byte.")
@@ -64,6 +68,7 @@ def run_forecast_check(
         ConfigError: There is no Handoff, or it has no such validation set or unit.
     """
     from windtunnel.export.check import UNITS, check_forecast, log_check
+    from windtunnel.export.handoff import Handoff
 
     check_choice("--unit", unit, UNITS)
     for option, value in (("--tokens", tokens), ("--params", params)):
@@ -71,6 +76,9 @@ def run_forecast_check(
             raise ConfigError(
                 "out-of-range", f"{option} {value:g}: must be above 0", option=option, value=value
             )
+    if isinstance(tokens, PerParam):
+        params = params or Handoff.read(path).counts.params
+        tokens = tokens_for(tokens, params)
     measured: dict[str, float] = {}
     for text in losses:
         name, value = _loss(text)
@@ -88,7 +96,11 @@ def run_forecast_check(
         log_check(path, check)
         return check.inside
     console = terminal()
-    say(console, f"{si(check.params)} params on {si(check.tokens)} tokens, in nats per token:")
+    say(
+        console,
+        f"{write_count(check.params)} params on "
+        f"{write_count(check.tokens)} tokens, in nats per token:",
+    )
     for each in check.sets:
         say(console, f"  {each.name}: {_line(each, check.level)}")
     for warning in check.warnings:

@@ -20,6 +20,7 @@ from windtunnel.config.study import LadderExperiment
 from windtunnel.errors import ConfigError, did_you_mean
 from windtunnel.laws.conditions import Condition, number
 from windtunnel.laws.table import Floats, Table
+from windtunnel.quantities import read_count
 from windtunnel.runs.imported import Imported, Measured
 from windtunnel.runs.study import Study
 from windtunnel.tables.check import checked, column_for_condition
@@ -326,7 +327,7 @@ def stated_columns(source: Source, options: ImportOptions) -> tuple[TableFile, d
     columns = {name: column for name, column in options.columns.items() if column}
     for name in CONSTANT:
         given = columns.get(name, "")
-        value = number(given)
+        value = number(given) if name == "lr" else read_count(given)
         if given not in cells and value is not None:
             columns[name] = f"--{name.replace('_', '-')} {given}"
             cells[columns[name]] = [value] * table.rows

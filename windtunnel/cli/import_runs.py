@@ -9,8 +9,9 @@ import typer
 from rich.table import Table
 
 from windtunnel.cli.options import INPUT, ROWS, AsJson, Scale, StudyFile, Where, column
-from windtunnel.cli.text import print_json, say, si, terminal
+from windtunnel.cli.text import print_json, say, terminal
 from windtunnel.errors import ConfigError, StoreError, boundary
+from windtunnel.quantities import write_count
 
 if TYPE_CHECKING:
     from windtunnel.cli.import_rows import ImportOptions
@@ -323,8 +324,8 @@ def _runs_table(runs: "Sequence[Imported]", last: str, cells: Sequence[str]) -> 
         measured = run.measured
         table.add_row(
             _plain(run.label),
-            si(measured.params),
-            si(measured.tokens),
+            write_count(measured.params),
+            write_count(measured.tokens),
             f"{measured.loss:.4f}",
             "yes" if measured.decayed else "no",
             measured.experiment,

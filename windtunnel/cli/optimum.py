@@ -6,25 +6,34 @@ from typing import Annotated
 
 import typer
 
-from windtunnel.cli.options import AsJson, FitFile
+from windtunnel.cli.options import AsJson, FitFile, PerParam, count
 from windtunnel.cli.text import print_json
-from windtunnel.errors import FitError
+from windtunnel.errors import ConfigError, FitError
 
 
 def optimum(
     fit: FitFile,
-    flops: Annotated[float | None, typer.Option(help="Compute budget C in FLOPs.")] = None,
+    flops: Annotated[
+        float | None, count("--flops", "Compute budget C in FLOPs, such as 1e23.", example="1e23")
+    ] = None,
     params: Annotated[
-        float | None, typer.Option(help="Parameters N: find the budget they are optimal for.")
+        float | None,
+        count("--params", "Parameters N, such as 2.4B: find the budget they are optimal for."),
     ] = None,
     tokens: Annotated[
-        float | None, typer.Option(help="Tokens D: find the budget they are optimal for.")
+        float | None,
+        count(
+            "--tokens",
+            "Tokens D, such as 1T or 20N: find the budget they are optimal for.",
+            per_param=True,
+        ),
     ] = None,
     tokens_per_param: Annotated[
         float | None, typer.Option(help="D / N: find the budget it is optimal for.")
     ] = None,
     unique_tokens: Annotated[
-        float | None, typer.Option(help="With --flops: number of unique tokens available.")
+        float | None,
+        count("--unique-tokens", "With --flops: number of unique tokens available, such as 300B."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -32,6 +41,15 @@ def optimum(
 
     With --flops and one of the others, prints the loss of that split against the optimal one.
     """
+    if isinstance(tokens, PerParam):
+        if tokens_per_param is not None:
+            raise ConfigError(
+                "contradicting-options",
+                f"--tokens {tokens:g}N and --tokens-per-param {tokens_per_param:g} say the same in "
+                "two ways: give one",
+                options=["--tokens", "--tokens-per-param"],
+            )
+        tokens, tokens_per_param = None, float(tokens)
     constraints = {
         "flops": flops, "params": params, "tokens": tokens, "tokens_per_param": tokens_per_param,
         "unique_tokens": unique_tokens,

@@ -6,7 +6,8 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from windtunnel.errors import ConfigError, did_you_mean
+from windtunnel.errors import ConfigError, Refused, did_you_mean
+from windtunnel.quantities import count_of, read_ratio
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Study file.")]
 FitFile = Annotated[
@@ -45,6 +46,63 @@ EXAMPLES = {
     "--weight": "docs=0.5",
 }
 Value = TypeVar("Value")
+
+
+class PerParam(float):
+    """Tokens as a multiple of the parameter count: the 20 of `20N`."""
+
+
+def count(
+    option: str,
+    what: str,
+    panel: str | None = None,
+    *,
+    per_param: bool = False,
+    whole: bool = False,
+    example: str = "2.4B",
+) -> typer.models.OptionInfo:
+    """An option that takes a count as people write it; `per_param`: also `20N`; `whole`: an int."""
+
+    def parse(text: str) -> float:
+        if per_param and (ratio := read_ratio(text)) is not None:
+            return PerParam(ratio)
+        try:
+            number = count_of(text, example=example)
+        except Refused as refused:
+            values = refused.values | {"option": option}
+            raise ConfigError(refused.code, f"{option} {refused}", **values) from None
+        if whole and not number.is_integer():
+            raise ConfigError(
+                "not-whole", f"{option} {text}: expected a whole number", option=option, value=text
+            )
+        return int(number) if whole else number
+
+    metavar = "NUMBER|xN" if per_param else "NUMBER"
+    made: typer.models.OptionInfo = typer.Option(
+        option, help=what, rich_help_panel=panel, parser=parse, metavar=metavar
+    )
+    return made
+
+
+def tokens_for(
+    tokens: float | None, params: float | None, option: str = "--tokens"
+) -> float | None:
+    """Tokens as a number, `20N` multiplied by the params.
+
+    Raises:
+        ConfigError: The params are not known.
+    """
+    if not isinstance(tokens, PerParam):
+        return tokens
+    if params is None:
+        raise ConfigError(
+            "missing-option",
+            f"{option} {tokens:g}N: N is the parameter count; give --params too",
+            option=option,
+            value=f"{tokens:g}N",
+            missing=["--params"],
+        )
+    return tokens * params
 
 
 def column(what: str, panel: str = INPUT, metavar: str = "COL") -> typer.models.OptionInfo:

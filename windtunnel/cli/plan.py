@@ -19,10 +19,10 @@ from windtunnel.cli.text import (
     say,
     say_data,
     say_warnings,
-    si,
     size_of,
     terminal,
 )
+from windtunnel.quantities import write_count
 
 if TYPE_CHECKING:
     from windtunnel.config import ModelSpec, StudyConfig
@@ -218,9 +218,9 @@ def _table(study: "Study") -> Table:
         held = " held out" if all(each.held_out for each in rows) else ""
         table.add_row(
             _shape(study, one.model) + held,
-            si(one.model.params),
+            write_count(one.model.params),
             f"search {experiments.pop()}" if experiments <= searches else f"{one.recipe.lr:g}",
-            " ".join(si(batch) for batch in batches),
+            " ".join(write_count(batch) for batch in batches),
             str(len(seeds)),
             " ".join(str(end) for end in horizons) + (" (trunk)" if not branches else ""),
             f"{work:.2e}",
@@ -246,7 +246,7 @@ def _lines(study: "Study", cost: "Cost", remaining: "RemainingWork", finished: i
     return [
         f"segments     {cost.trunks} trunks + {cost.branches} branches; {finished} finished{begun}",
         f"updates      {cost.updates:,}",
-        f"tokens       {si(cost.tokens)} trained{_epochs(study)}",
+        f"tokens       {write_count(cost.tokens)} trained{_epochs(study)}",
         f"compute      {flops(cost.flops)} training ({flops(cost.flops_6nd)} as 6ND), "
         f"{flops(cost.flops_evaluation)} evaluation",
         f"retraining   {flops(cost.flops_retraining)} for the same points, one run a horizon: "
@@ -419,7 +419,7 @@ def calibration_table(
         kernels = each.timing.kernels.split()[0] + (", compiled" if each.timing.compile else "")
         table.add_row(
             each.model.size,
-            si(each.batch_tokens),
+            write_count(each.batch_tokens),
             f"{1e3 * each.timing.update:.3g}",
             kernels,
             _span(took["trunk"]),

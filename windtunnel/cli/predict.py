@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from windtunnel.cli.options import AsJson, FitFile
+from windtunnel.cli.options import AsJson, FitFile, count, tokens_for
 from windtunnel.cli.text import print_json
 from windtunnel.errors import FitError
 
@@ -18,17 +18,25 @@ if TYPE_CHECKING:
 
 def predict(
     fit: FitFile,
-    params: Annotated[float | None, typer.Option(help="Parameters N.")] = None,
-    tokens: Annotated[float | None, typer.Option(help="Training tokens D.")] = None,
+    params: Annotated[float | None, count("--params", "Parameters N, such as 2.4B.")] = None,
+    tokens: Annotated[
+        float | None, count("--tokens", "Training tokens D, such as 1T or 20N.", per_param=True)
+    ] = None,
     unique_tokens: Annotated[
-        float | None, typer.Option(help="Unique tokens (data-constrained).")
+        float | None,
+        count("--unique-tokens", "Unique tokens (data-constrained), such as 300B.", per_param=True),
     ] = None,
     flops: Annotated[
-        float | None, typer.Option(help="Training compute C in FLOPs (envelope, isoflop).")
+        float | None,
+        count(
+            "--flops",
+            "Training compute C in FLOPs (envelope, isoflop), such as 1e23.",
+            example="1e23",
+        ),
     ] = None,
     loss: Annotated[float | None, typer.Option(help="Loss (sigmoid, batch).")] = None,
-    x: Annotated[float | None, typer.Option(help="x of a power law.")] = None,
-    z: Annotated[float | None, typer.Option(help="z of power2.")] = None,
+    x: Annotated[float | None, count("--x", "x of a power law.")] = None,
+    z: Annotated[float | None, count("--z", "z of power2.")] = None,
     weight: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,7 +55,8 @@ def predict(
 ) -> None:
     """Predict a run from a fit, with a prediction interval."""
     inputs = {
-        "params": params, "tokens": tokens, "unique_tokens": unique_tokens, "flops": flops,
+        "params": params, "tokens": tokens_for(tokens, params),
+        "unique_tokens": tokens_for(unique_tokens, params, "--unique-tokens"), "flops": flops,
         "loss": loss, "x": x, "z": z,
     }  # fmt: skip
     run_predict(fit, inputs, tuple(weight or ()), weights_from, as_json=as_json)

@@ -7,10 +7,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from windtunnel.cli.text import say, si, terminal
+from windtunnel.cli.text import say, terminal
 from windtunnel.laws import Diagnostic, Fit, HoldOut, Interval, Optimum
 from windtunnel.laws.result import optima
 from windtunnel.laws.two_step.base import TwoStepLaw
+from windtunnel.quantities import write_count
 
 NO_SHIFT = 1e-6
 INFLUENCED = {
@@ -44,7 +45,7 @@ def print_fit(fitted: Fit) -> None:
 def print_prediction(fitted: Fit, inputs: Mapping[str, float], output: Interval) -> None:
     """Print a prediction with its interval."""
     console = terminal()
-    at = ", ".join(f"{name} = {si(value)}" for name, value in inputs.items())
+    at = ", ".join(f"{name} = {write_count(value)}" for name, value in inputs.items())
     say(
         console,
         f"{fitted.form.output} at {at}: {output.value:.5g}, {fitted.level:.0%} prediction interval "
@@ -207,9 +208,12 @@ def _loss(loss: Interval) -> str:
 
 def _interval(interval: Interval) -> str:
     if math.isnan(interval.low) or interval.low == interval.high:
-        return si(interval.value)
-    ends = (si(end) if math.isfinite(end) else "unbounded" for end in (interval.low, interval.high))
-    return f"{si(interval.value)} ({' to '.join(ends)})"
+        return write_count(interval.value)
+    ends = (
+        write_count(end) if math.isfinite(end) else "unbounded"
+        for end in (interval.low, interval.high)
+    )
+    return f"{write_count(interval.value)} ({' to '.join(ends)})"
 
 
 def _span(low: float, high: float, *, digits: int = 4) -> str:

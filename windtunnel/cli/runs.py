@@ -11,7 +11,8 @@ from rich.table import Table
 
 from windtunnel.cli.options import AsJson, StudyFile
 from windtunnel.cli.output import check_output, write_output
-from windtunnel.cli.text import print_json, si, terminal
+from windtunnel.cli.text import print_json, terminal
+from windtunnel.quantities import write_count
 
 if TYPE_CHECKING:
     from windtunnel.runs.run import Run
@@ -60,9 +61,9 @@ def print_runs(runs: "list[Run]") -> None:
             run.segment,
             run.kind,
             run.size,
-            si(run.params),
+            write_count(run.params),
             run.horizon or "",
-            si(run.tokens),
+            write_count(run.tokens),
             "" if run.init_seed is None else str(run.init_seed),
             run.outcome,
             "" if run.loss is None else f"{run.loss:.4f}",

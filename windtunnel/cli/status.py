@@ -7,8 +7,9 @@ from rich.console import Console
 from rich.table import Table
 
 from windtunnel.cli.options import AsJson, StudyFile
-from windtunnel.cli.text import duration, print_json, say, si, terminal
+from windtunnel.cli.text import duration, print_json, say, size_of, terminal
 from windtunnel.errors import Diagnostic
+from windtunnel.quantities import write_count
 
 if TYPE_CHECKING:
     from windtunnel.runs.budget.utilisation import Compared, Utilisation
@@ -145,7 +146,7 @@ def segments_table(segments: "list[SegmentProgress]") -> Table:
             each.status,
             f"{each.step}/{each.end}",
             "" if each.loss is None else f"{each.loss:.3f}",
-            "" if each.tokens_per_second is None else si(each.tokens_per_second),
+            "" if each.tokens_per_second is None else write_count(each.tokens_per_second),
         )
     return table
 
@@ -185,7 +186,8 @@ class TimeAndBudget:
                 f"{duration(used.best)}",
             )
         for name, (spent, limit) in self.budget.items():
-            say(console, f"budget.{name}: {si(spent)} of {si(limit)} spent")
+            text = size_of if name == "disk" else write_count
+            say(console, f"budget.{name}: {text(spent)} of {text(limit)} spent")
 
 
 def time_and_budget(study: "Study") -> TimeAndBudget:

@@ -15,8 +15,9 @@ from rich.text import Text
 
 from windtunnel.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from windtunnel.cli.options import StudyFile, check_choice
-from windtunnel.cli.text import duration, say, say_data, say_warnings, si, terminal
+from windtunnel.cli.text import duration, say, say_data, say_warnings, terminal
 from windtunnel.errors import WindtunnelError
+from windtunnel.quantities import write_count
 from windtunnel.redact import redacted
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ def summary(progress: "StudyProgress", rate: "TimeLeft", searches: Sequence[str]
         f"{progress.count('finished')}/{len(progress.segments)} done",
         f"{len(running)} running",
         f"{progress.count('waiting')} waiting",
-        f"{si(speed)} tokens/s",
+        f"{write_count(speed)} tokens/s",
         f"loss {losses}" if losses else "",
         f"about {duration(left)} left" if left is not None else "",
         *searches,

@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
+from windtunnel.cli.options import count
+
 SIZE, LENGTH = "Size of the run (one of)", "Length of the run (one of)"
 SHAPE = "What the run otherwise has from the small models"
 """Panels of the help."""
 
 Params = Annotated[
-    float | None, typer.Option(help="Non-embedding parameters N.", rich_help_panel=SIZE)
+    float | None, count("--params", "Non-embedding parameters N, such as 2.4B.", SIZE)
 ]
 Shape = Annotated[
     str | None, typer.Option(metavar="WxD", help="Width x depth.", rich_help_panel=SIZE)
@@ -19,15 +21,22 @@ ModelFile = Annotated[
     Path | None, typer.Option(help="YAML file with a `model:` section.", rich_help_panel=SIZE)
 ]
 Flops = Annotated[
-    float | None, typer.Option(help="Training compute C = 6 N D.", rich_help_panel=LENGTH)
+    float | None,
+    count("--flops", "Training compute C = 6 N D, such as 1e23.", LENGTH, example="1e23"),
 ]
-Tokens = Annotated[float | None, typer.Option(help="Training tokens D.", rich_help_panel=LENGTH)]
+Tokens = Annotated[
+    float | None,
+    count("--tokens", "Training tokens D, such as 1T or 20N.", LENGTH, per_param=True),
+]
 TokensPerParam = Annotated[
     float | None, typer.Option(help="Tokens per parameter, D / N.", rich_help_panel=LENGTH)
 ]
 Context = Annotated[int | None, typer.Option(help="Tokens per row.", rich_help_panel=SHAPE)]
 VocabSize = Annotated[
-    int | None, typer.Option(help="Tokens of the vocabulary.", rich_help_panel=SHAPE)
+    int | None,
+    count(
+        "--vocab-size", "Tokens of the vocabulary, such as 128k.", SHAPE, whole=True, example="128k"
+    ),
 ]
 HeadDim = Annotated[int | None, typer.Option(help="Size of a head.", rich_help_panel=SHAPE)]
 HeadsPerKv = Annotated[
@@ -35,7 +44,11 @@ HeadsPerKv = Annotated[
 ]
 BatchTokens = Annotated[
     int | None,
-    typer.Option(
-        help="Tokens per update; default: from the batch law of the study.", rich_help_panel=SHAPE
+    count(
+        "--batch-tokens",
+        "Tokens per update, such as 4M; default: from the batch law of the study.",
+        SHAPE,
+        whole=True,
+        example="4M",
     ),
 ]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from windtunnel.quantities import write_count
+
 if TYPE_CHECKING:
     from windtunnel.runs.study import Study
 
@@ -29,16 +31,6 @@ def say(console: Console, text: str, *, label: str = "", style: str = "yellow") 
     console.print(head + Text(text), soft_wrap=True)
 
 
-def si(value: float, unit: str = "") -> str:
-    """A number with an SI prefix: 142k, 1.3M, 2.4G; powers of ten beyond 1e-4 and 1e15."""
-    if not 1e-4 <= abs(value) < 1e15 and value:
-        return f"{value:.3g}{unit}"
-    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{prefix}{unit}"
-    return f"{value:.3g}{unit}"
-
-
 def flops(value: float) -> str:
     """A FLOP count in powers of ten."""
     return f"{value:.2e} FLOPs"
@@ -56,12 +48,12 @@ def duration(seconds: float) -> str:
         return f"{seconds / 3600:.1f} h"
     if seconds < 2 * YEAR:
         return f"{seconds / 86400:.1f} days"
-    return f"{si(seconds / YEAR)} years"
+    return f"{write_count(seconds / YEAR)} years"
 
 
 def size_of(count: float) -> str:
-    """A number of bytes with an SI prefix."""
-    return si(count, "B")
+    """A number of bytes with a decimal prefix: 512B, 20GB."""
+    return f"{write_count(count).replace('B', 'G')}B"
 
 
 def print_json(value: object) -> None:

@@ -24,6 +24,7 @@ from windtunnel.config.units import (
     Size,
     Sizes,
     Strict,
+    WrittenCount,
     at,
     differing,
 )
@@ -176,7 +177,7 @@ class Stage(Strict):
         Field(description="completion: for sources with `pairs`, the loss on prompts is masked"),
     ] = None
     batch_tokens: Annotated[
-        int | None, Field(ge=1, le=MOST_TOKENS, description="Default: unchanged")
+        int | None, Field(ge=1, le=MOST_TOKENS, description="Default: unchanged"), WrittenCount
     ] = None
     lr_exponent: Annotated[
         float,

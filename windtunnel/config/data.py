@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from windtunnel.config.units import Misfit, Strict, checked_path
+from windtunnel.config.units import Misfit, Strict, WrittenCount, checked_path
 from windtunnel.errors import Refused, did_you_mean
 
 _PACKED = ("", ".gz", ".zst")
@@ -220,11 +220,13 @@ class ValidationConfig(Strict):
         0.02
     )
     tokens: Annotated[
-        int, Field(ge=1, description="Tokens per validation set at the end of a segment")
+        int,
+        Field(ge=1, description="Tokens per validation set at the end of a segment"),
+        WrittenCount,
     ] = 131_072
-    fork_tokens: Annotated[int, Field(ge=1, description="Tokens per validation set at a fork")] = (
-        16_384
-    )
+    fork_tokens: Annotated[
+        int, Field(ge=1, description="Tokens per validation set at a fork"), WrittenCount
+    ] = 16_384
     extra: tuple[Annotated[SourceConfig, BeforeValidator(_as_source)], ...] = ()
 
 

@@ -19,7 +19,7 @@ from pydantic import (
 
 from windtunnel import accounting
 from windtunnel.config.errors import first_refusal
-from windtunnel.config.units import DEEPEST, Duration, Misfit, Size, Sizes, Strict
+from windtunnel.config.units import DEEPEST, Duration, Misfit, Size, Sizes, Strict, WrittenCount
 from windtunnel.errors import Refused
 from windtunnel.mup import (
     KvRule,
@@ -251,7 +251,9 @@ class Recipe(Strict):
     lr: Annotated[float, Field(gt=0, le=LARGEST, description="Peak learning rate at base_width")]
     base_width: Annotated[int, Field(ge=1, description="Width at which every muP ratio is 1")]
     batch_tokens: Annotated[
-        int, Field(ge=1, le=MOST_TOKENS, description="Tokens per update, across all devices")
+        int,
+        Field(ge=1, le=MOST_TOKENS, description="Tokens per update, across all devices"),
+        WrittenCount,
     ]
     warmup_steps: Annotated[int, Field(ge=1, description="Updates of linear warmup")]
     init_std: Annotated[float, Field(gt=0, le=LARGEST, description="Init std at base_width")] = 0.1

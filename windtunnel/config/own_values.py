@@ -15,14 +15,28 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError
 from windtunnel.config.axes import StudyParts, is_whole
 from windtunnel.config.errors import first_refusal, fitting
 from windtunnel.config.model import Recipe, ScheduleConfig
-from windtunnel.config.units import MOST_LISTED, Misfit, Strict, at, differing
+from windtunnel.config.units import MOST_LISTED, Misfit, Strict, at, differing, read_counts
 from windtunnel.errors import Refused, did_you_mean
 
 FROM, TOOK, EXPERIMENT = "from", "took", "experiment"
 
 
+def with_counts(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """The values with the texts of one, such as `16k`, as numbers; in a list, each of it."""
+    if name not in values:
+        return values
+    with at(name):
+        return values | {name: read_counts(values[name])}
+
+
+BATCH = "batch_tokens"
+BatchAxis = AfterValidator(lambda axes: with_counts(axes, f"recipe.{BATCH}"))
+"""Reads the batches of an experiment's axes."""
+
+
 def _checked_recipe(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields, with `from: NAME` as `{experiment: NAME}`."""
+    """The fields, with `from: NAME` as `{experiment: NAME}`, and the batch as a number."""
+    fields = with_counts(fields, BATCH)
     if FROM not in fields:
         return fields
     match fields[FROM]:

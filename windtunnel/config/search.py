@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from windtunnel.config.axes import StudyParts, check_axis, is_whole
-from windtunnel.config.own_values import OwnRecipe, OwnSchedule
+from windtunnel.config.own_values import BatchAxis, OwnRecipe, OwnSchedule
 from windtunnel.config.units import MOST_LISTED, Duration, ExperimentName, Seeds, Size, Strict, at
 from windtunnel.errors import Refused
 
@@ -110,6 +110,7 @@ class SearchExperiment(Strict):
     size: Annotated[Size | None, Field(description="Default: the smallest of model.sizes")] = None
     space: Annotated[
         dict[str, Searched],
+        BatchAxis,
         Field(
             min_length=1,
             description="recipe.FIELD, model.FIELD or schedule.FIELD: {low, high, log} or a list",

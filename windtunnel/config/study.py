@@ -13,6 +13,7 @@ from windtunnel.config.errors import fitting
 from windtunnel.config.model import ModelFamily, Recipe, ScheduleConfig
 from windtunnel.config.own_values import (
     AxisValues,
+    BatchAxis,
     OwnRecipe,
     OwnSchedule,
     Times,
@@ -34,6 +35,7 @@ from windtunnel.config.units import (
     Size,
     Sizes,
     Strict,
+    WrittenCount,
     at,
     checked_path,
     differing,
@@ -73,7 +75,7 @@ Horizons = Annotated[
     Field(
         min_length=1,
         max_length=MOST_LISTED,
-        description="Total training, decay included: 10N, '2.5e6 tokens', '5000 steps'",
+        description="Total training, decay included: 10N, 2.5M tokens, 5000 steps",
     ),
     AfterValidator(differing),
 ]
@@ -159,6 +161,7 @@ class GridExperiment(Strict):
     name: ExperimentName = "grid"
     axes: Annotated[
         dict[str, AxisValues],
+        BatchAxis,
         Field(
             min_length=1,
             description="size, recipe.FIELD, model.FIELD or schedule.FIELD, each with a list of "
@@ -316,6 +319,7 @@ class Resources(Strict):
     micro_batch_tokens: Annotated[
         int | None,
         Field(ge=1, description="Tokens per gradient-accumulation step; default: the whole batch"),
+        WrittenCount,
     ] = None
     deterministic: Annotated[bool, Field(description="Deterministic kernels on CUDA")] = False
     checkpoint_seconds: Annotated[
@@ -400,7 +404,9 @@ class BudgetConfig(Strict):
     """
 
     flops: Annotated[
-        float | None, Field(gt=0, description="Training FLOPs, attention scores and head included")
+        float | None,
+        Field(gt=0, description="Training FLOPs, attention scores and head included"),
+        WrittenCount,
     ] = None
     device_hours: Annotated[
         float | None,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema, core_schema
 
-from windtunnel.config.units import Misfit, Size, Strict
+from windtunnel.config.units import Misfit, Size, Strict, WrittenCount
 from windtunnel.errors import Refused, did_you_mean
 from windtunnel.transfer import MEASURED, NONE, POWERS, TABLE, Along, Cell, Rule, Setting
 
@@ -155,7 +155,7 @@ class EpsRules(Strict):
 class Tuned(Strict):
     """Where the recipe was tuned, which is where every rule is the identity."""
 
-    tokens: Annotated[float, Field(ge=1, le=1e18, description="Tokens of training")]
+    tokens: Annotated[float, Field(ge=1, le=1e18, description="Tokens of training"), WrittenCount]
     size: Annotated[Size, Field(description="WIDTHxDEPTH; one of model.sizes")]
 
 

@@ -1,9 +1,9 @@
 """Values of a study file: the frozen base model, and quantities with a text form of their own.
 
-`Duration` is a length of training with its unit (`10N`, `2.5e6 tokens`, `5000 steps`), `DiskSize` a
-number of bytes (`20 GB`), `Size` the width and depth of a model (`64x4`). Lists are bounded, and no
-value is listed twice. In paths `~` is the home directory; `$VAR` and URLs are refused, because they
-would name a literal directory.
+`Duration` is a length of training with its unit (`10N`, `2.5M tokens`, `5000 steps`), `DiskSize` a
+number of bytes (`20 GB`), `Size` the width and depth of a model (`64x4`); `WrittenCount` reads a
+number of tokens or FLOPs (`4M`). Lists are bounded, and no value is listed twice. In paths `~` is
+the home directory; `$VAR` and URLs are refused, because they would name a literal directory.
 """
 
 import difflib
@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from windtunnel.errors import Refused
+from windtunnel.quantities import COUNT_PATTERN, UNITS, count_of, read_count
 
 
 class Strict(BaseModel):
@@ -118,8 +119,43 @@ def differing(items: tuple[Item, ...]) -> tuple[Item, ...]:
     return items
 
 
+def read_counts(value: Any) -> Any:
+    """The number of a text such as `4M`, also within lists; any other value as it is.
+
+    Raises:
+        Refused: A text that writes no count.
+    """
+    if isinstance(value, list | tuple):
+        return tuple(read_counts(each) for each in value)
+    if not isinstance(value, str):
+        return value
+    number = count_of(value, example="4M")
+    return int(number) if number.is_integer() else number
+
+
+class _ReadsCounts:
+    """Makes a field of numbers read texts such as `4M` too; stands behind the field's limits."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(read_counts, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        number = handler(schema)
+        if handler.mode == "serialization":  # what is written is a number
+            return number
+        text = {"type": "string", "pattern": COUNT_PATTERN, "examples": ["4M"]}
+        return {"anyOf": [*number.get("anyOf", [number]), text]}
+
+
+WrittenCount = _ReadsCounts()
+
+
 NUMBER = r"[0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?"
-DURATION_PATTERN = rf"^\s*({NUMBER})\s*(N|tokens|steps)\s*$"
+DURATION_PATTERN = rf"^\s*({NUMBER})\s*(N|([kKMBT]?)\s*(tokens|steps))\s*$"
 LONGEST = 1e18
 """Largest amount in any unit (assumed); everything computed from a duration stays finite."""
 DURATION_UNITS = {"n": "N", "tokens": " tokens", "steps": " steps"}
@@ -133,7 +169,7 @@ class Duration(Written):
     json_schema: ClassVar[dict[str, Any]] = {
         "type": "string",
         "pattern": DURATION_PATTERN,
-        "examples": ["10N", "2.5e6 tokens"],
+        "examples": ["10N", "2.5M tokens"],
     }
 
     amount: float
@@ -141,7 +177,7 @@ class Duration(Written):
 
     @classmethod
     def parse(cls, text: object) -> "Duration":
-        """The duration of `10N`, `2.5e6 tokens` or `5000 steps`.
+        """The duration of `10N`, `2.5M tokens` or `5000 steps`.
 
         Raises:
             Refused: No unit, another unit, or an amount out of range.
@@ -150,14 +186,18 @@ class Duration(Written):
             return text
         match = re.match(DURATION_PATTERN, text) if isinstance(text, str) else None
         if match is None:
-            hint = f"{text}N, '{text} tokens' or '{text} steps'" if _is_number(text) else "10N"
+            hint = "10N"
+            if read_count(str(text)) is not None:
+                times_params = "" if str(text).strip()[-1].isalpha() else f"{text}N, "
+                hint = f"{times_params}'{text} tokens' or '{text} steps'"
             raise Refused(
                 "not-a-duration",
                 f"{text!r} is not a duration: write a number with its unit "
                 f"(N = params, tokens or steps), for example {hint}{_meant(text)}",
                 value=text,
             )
-        amount = float(match[1].replace("_", ""))
+        unit = UNITS.get((match[3] or "").lower(), 1.0)
+        amount = float(f"{float(match[1].replace('_', '')) * unit:.15g}")  # 0.07B is exactly 7e7
         if amount <= 0:
             raise Refused(
                 "out-of-range", f"{text!r}: a duration is above zero", value=text, above=0
@@ -169,7 +209,7 @@ class Duration(Written):
                 value=text,
                 most=LONGEST,
             )
-        return cls(amount=amount, unit=match[2])  # type: ignore[arg-type]
+        return cls(amount=amount, unit=match[4] or match[2])  # type: ignore[arg-type]
 
     def steps(self, *, params: int, batch_tokens: int) -> int:
         """Number of updates that cover the duration: ceil(tokens / batch_tokens)."""
@@ -188,14 +228,6 @@ def _meant(value: object) -> str:
     match = re.match(rf"^\s*({NUMBER})\s*([A-Za-z]+)\s*$", str(value))
     near = difflib.get_close_matches(match[2].lower(), DURATION_UNITS, n=1) if match else ()
     return f"; did you mean '{match[1]}{DURATION_UNITS[near[0]]}'?" if match and near else ""
-
-
-def _is_number(value: object) -> bool:
-    try:
-        float(str(value))
-    except ValueError:
-        return False
-    return True
 
 
 BYTES_OF_UNIT = {"": 1, "B": 1} | {

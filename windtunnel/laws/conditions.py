@@ -2,8 +2,8 @@
 
 A condition is `COLUMN OP VALUE`. OP is one of `<= >= == != < >`, or a single `=` for `==`, or `in`
 with a list of values, `family in a,b`. A value is a number, a word, true, false or a text in
-quotes. The first operator splits the text, so a column may hold spaces; a column that itself holds
-an operator is written in quotes.
+quotes; for a column of numbers, the word `1.2B` is a number too. The first operator splits the
+text, so a column may hold spaces; a column that itself holds an operator is written in quotes.
 
 A missing cell (NaN, None or empty text) satisfies `!=` and nothing else: an exclusion removes only
 the rows that are known to be what it excludes.
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from windtunnel.errors import ConfigError, Diagnostic
+from windtunnel.quantities import read_count
 
 Mask = NDArray[np.bool_]
 Value = float | bool | str
@@ -96,17 +97,20 @@ class Condition:
         return self._mask_text(["" if _is_missing(c) else str(c).strip() for c in column.tolist()])
 
     def _mask_numbers(self, column: NDArray[np.float64]) -> Mask:
-        wanted = self.value if isinstance(self.value, tuple) else (self.value,)
-        if words := [value for value in wanted if isinstance(value, str)]:
+        given = self.value if isinstance(self.value, tuple) else (self.value,)
+        wanted = [read_count(value) if isinstance(value, str) else value for value in given]
+        if None in wanted:
+            word = given[wanted.index(None)]
             raise ConfigError(
                 "not-a-number",
-                f"condition {str(self)!r}: column {self.column!r} holds numbers and {words[0]!r} "
-                "is not one; write a number such as 1e21, 3.5e6 or 1000",
+                f"condition {str(self)!r}: column {self.column!r} holds numbers and {word!r} "
+                "is not one; write a number such as 1e21, 2.4B or 1000",
                 condition=str(self),
                 column=self.column,
-                value=words[0],
+                value=word,
             )
-        number = float(wanted[0])
+        numbers = np.array(wanted, np.float64)
+        number = numbers[0]
         match self.operator:
             case "<":
                 return np.asarray(column < number)
@@ -118,7 +122,7 @@ class Condition:
                 return np.asarray(column >= number)
             case "!=":
                 return np.asarray(column != number)
-        return np.isin(column, [float(value) for value in wanted])
+        return np.isin(column, numbers)
 
     def _mask_text(self, cells: list[str]) -> Mask:
         if self.operator not in {"==", "!=", "in"}:

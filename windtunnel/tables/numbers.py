@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from windtunnel.errors import ConfigError, Diagnostic
 from windtunnel.laws import conditions
+from windtunnel.quantities import UNITS
 from windtunnel.tables.file import TableFile
 
 COUNTS = frozenset(
@@ -19,7 +20,6 @@ COUNTS = frozenset(
 )
 """Laws' columns whose cells may end in a suffix such as 125M."""
 NUMBERS = COUNTS | {"loss", "lr", "score", "epochs"}
-UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 
 _EXPONENT = r"(?:[eE][+-]?\d+)?"
 _GROUPS = r"[+-]?[1-9]\d{{0,2}}(?:{0}\d{{3}})+"
