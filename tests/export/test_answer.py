@@ -48,6 +48,8 @@ def test_the_target_of_the_study_is_answered_and_exported(study, tmp_path):
     assert build_handoff(told, Request()).handoff.model.size == "96x5"
     longer = answer_of(told, Request(tokens=1e7))
     assert (longer.model.size, longer.tokens) == ("96x5", pytest.approx(1e7, abs=2048))
+    per_param = with_target(study, tmp_path, "{shape: 96x5, tokens: 20N}")
+    assert open_study(per_param).config.target.tokens_per_param == 20
     smaller = answer_of(told, Request(shape="64x4", flops=1e12))
     assert smaller.model.size == "64x4"
     assert 6 * smaller.model.params * smaller.tokens == pytest.approx(1e12, rel=0.01)

@@ -205,7 +205,7 @@ def _recipe(found: "Answer") -> Iterator[str]:
     hold = "" if steps.hold is None else f", falling as tokens^{steps.hold.power:g}"
     yield (
         f"recipe     lr {recipe.lr:.3g} at width {recipe.base_width} (hidden matrices "
-        f"{handoff.roles[Role.HIDDEN].lr:.3g}{hold}), batch {write_count(batch.batch_tokens)} tokens, "
+        f"{handoff.roles[Role.HIDDEN].lr:.3g}{hold}), batch {batch.batch_tokens:,} tokens, "
         f"weight decay {recipe.weight_decay:.3g}, warm-up {steps.warmup:,} of {steps.end:,} "
         f"updates, decay ({steps.shape}) over the last {(steps.end - steps.decay_start):,}"
     )

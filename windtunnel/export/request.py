@@ -105,8 +105,8 @@ class Request:
             return self
         raise ConfigError(
             "missing-option",
-            "say what to train: a size (--params 2.4e9, --shape 2304x40 or --model MODEL.yaml), "
-            "an amount of training (--flops 1e21, --tokens 1e12 or --tokens-per-param 50), or "
+            "say what to train: a size (--params 2.4B, --shape 2304x40 or --model MODEL.yaml), "
+            "an amount of training (--flops 1e21, --tokens 1T or --tokens-per-param 50), or "
             "one of each; what is left out follows from the fitted law. A `target:` in the study "
             "file says it for good",
             allowed=[option(name) for name in (*SIZES, *DATA)],
