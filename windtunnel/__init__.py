@@ -6,9 +6,11 @@ public API of notebooks and scripts. Each is imported when it is first used.
 
 Examples:
     >>> import windtunnel
-    >>> study = windtunnel.open_study(Path("study.yaml"))  # doctest: +SKIP
-    >>> fitted = windtunnel.fit({"params": n, "tokens": d, "loss": l})  # doctest: +SKIP
-    >>> windtunnel.optimum(fitted, flops=1e23).ratio  # doctest: +SKIP
+    >>> study = windtunnel.open_study("study.yaml")  # doctest: +SKIP
+    >>> study.runs  # a DataFrame; also curves, fits, winners, forecasts  # doctest: +SKIP
+    >>> fitted = windtunnel.fit("runs.csv")  # or a DataFrame, or study.fit()  # doctest: +SKIP
+    >>> fitted.optimum(flops=1e23).ratio  # doctest: +SKIP
+    >>> fitted.plot()  # doctest: +SKIP
 """
 
 from importlib import import_module
@@ -22,11 +24,12 @@ if TYPE_CHECKING:
     from windtunnel.export.build import build_handoff
     from windtunnel.export.check import check_forecast
     from windtunnel.findings import findings_of, load_records, read_records, write_records
-    from windtunnel.laws import Fit, Interval, Table, fit, optimum, predict
+    from windtunnel.laws import Fit, Interval, Table, optimum, predict
     from windtunnel.laws.mixture import MixtureFit, fit_mixture
+    from windtunnel.opened import OpenStudy, open_study
     from windtunnel.report import write_report
     from windtunnel.runs.run import Run
-    from windtunnel.runs.study import open_study
+    from windtunnel.tables.law_table import fit
     from windtunnel.tables.read import read_table
 
 _ROOMS = {
@@ -35,11 +38,12 @@ _ROOMS = {
     "export.build": ("build_handoff",),
     "export.check": ("check_forecast",),
     "findings": ("findings_of", "load_records", "read_records", "write_records"),
-    "laws": ("Fit", "Interval", "Table", "fit", "optimum", "predict"),
+    "laws": ("Fit", "Interval", "Table", "optimum", "predict"),
     "laws.mixture": ("MixtureFit", "fit_mixture"),
+    "opened": ("OpenStudy", "open_study"),
     "report": ("write_report",),
     "runs.run": ("Run",),
-    "runs.study": ("open_study",),
+    "tables.law_table": ("fit",),
     "tables.read": ("read_table",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
@@ -49,6 +53,7 @@ __all__ = [
     "Fit",
     "Interval",
     "MixtureFit",
+    "OpenStudy",
     "Run",
     "Table",
     "WindtunnelError",
@@ -71,6 +76,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plots":
+        return import_module("windtunnel.plots")
     if name not in _ROOM_OF:
         raise AttributeError(f"module 'windtunnel' has no attribute {name!r}")
     return getattr(import_module(f"windtunnel.{_ROOM_OF[name]}"), name)

@@ -53,11 +53,12 @@ def run_evaluate(
         ConfigError: An option that only a fit has, or a wrong column.
         FitError: The file holds no fit, or its law predicts no rows.
     """
-    from windtunnel.cli.fit_rows import is_study_file, of_source, read_source
+    from windtunnel.cli.fit_rows import is_study_file, read_source
     from windtunnel.laws import evaluate
     from windtunnel.laws.registry import law_named
     from windtunnel.laws.result import Fit
     from windtunnel.laws.solver import OBJECTIVES
+    from windtunnel.tables.law_table import naming_source
 
     inputs = [source] if fit is None else [source, fit]
     check_output("--out", out, inputs=inputs, study=source if is_study_file(source) else None)
@@ -77,7 +78,7 @@ def run_evaluate(
     read = read_source(source, options)
     from windtunnel.cli.fit import delta_of
 
-    with of_source(source, read.table):
+    with naming_source(source, read.table):
         found = evaluate(
             given,
             read.table,

@@ -292,12 +292,13 @@ def fit_source(source: Path, options: "FitOptions") -> "tuple[Fit, Table]":
         ConfigError: An unknown law, option value, column or file.
         FitError: The law cannot be fitted to the table.
     """
-    from windtunnel.cli.fit_rows import MIXTURE, of_source, read_source
+    from windtunnel.cli.fit_rows import MIXTURE, read_source
     from windtunnel.laws import LAWS
     from windtunnel.laws import fit as fit_law
     from windtunnel.laws.regression import METHODS
     from windtunnel.laws.solver import OBJECTIVES
     from windtunnel.laws.two_step.isoflop import READINGS
+    from windtunnel.tables.law_table import naming_source
 
     check_choice("--law", options.law, (*LAWS, MIXTURE))
     for name in ("target", "default"):
@@ -322,7 +323,7 @@ def fit_source(source: Path, options: "FitOptions") -> "tuple[Fit, Table]":
     fix, tie = pairs("--fix", options.fix, fixed), pairs("--tie", options.tie, words)
     read = read_source(source, options)
     table = read.table
-    with of_source(source, table):
+    with naming_source(source, table):
         fitted = fit_law(
             table,
             options.law,

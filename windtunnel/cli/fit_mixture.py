@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from windtunnel.cli.fit_rows import FitOptions, is_study_file, of_source, refuse_unlike, source_file
+from windtunnel.cli.fit_rows import FitOptions, is_study_file, refuse_unlike, source_file
 from windtunnel.cli.options import numbered, once, pairs
 from windtunnel.cli.output import write_output
 from windtunnel.cli.text import print_json, say, terminal
@@ -59,6 +59,7 @@ def fit_mixture_source(source: Path, options: FitOptions) -> "MixtureFit":
     from windtunnel.laws import Diagnostic
     from windtunnel.laws.mixture import fit_mixture
     from windtunnel.laws.mixture.runs import LOSS, SAME, WEIGHT
+    from windtunnel.tables.law_table import naming_source
     from windtunnel.tables.read import read_table
 
     _refuse(options)
@@ -101,7 +102,7 @@ def fit_mixture_source(source: Path, options: FitOptions) -> "MixtureFit":
         _refuse_unlike(source, read.table, options.experiment)
     target = _target_weights(options.target)
     default = pairs("--default", options.default, numbered) or None
-    with of_source(source, read.table):
+    with naming_source(source, read.table):
         fitted = fit_mixture(
             read.table,
             target=target,

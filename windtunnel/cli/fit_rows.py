@@ -4,16 +4,14 @@ A mixture law compares variants that differ in their mixture alone. A table has 
 what a stage changes; segments have all of it, with defaults filled in.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from windtunnel.cli.options import check_choice, numbered, pairs
 from windtunnel.config import Branch, ScheduleChange, Segment
-from windtunnel.errors import ColumnError, ConfigError, FitError
-from windtunnel.laws.table import Table
+from windtunnel.errors import ConfigError, FitError
 from windtunnel.runs.plan import PlannedSegment
 
 if TYPE_CHECKING:
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
 OF_SIZE_AND_DATA = {"auto", "chinchilla", "coupled", "isoflop", "envelope", "data-constrained"}
 MIXTURE = "mixture"
 """The law of losses over mixture weights, at one size and one number of tokens."""
-# Read if the table has them: for the baselines and the checks of a fit.
-OPTIONAL = ("flops", "flops_exact", "params", "tokens", "loss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,45 +60,31 @@ def read_source(source: Path, options: FitOptions) -> "ReadTable":
         ConfigError: A column, a condition or an option cannot be used.
         FitError: No run of the study is finished.
     """
-    from windtunnel.laws import OF_CURVES, needs_of
-    from windtunnel.tables.read import read_table
-    from windtunnel.tables.warnings import loss_unit, of_unit
+    from windtunnel.tables.law_table import in_its_units, law_table
 
     file, diagnostics, inputs = source_file(source, options)
-    needs = needs_of(options.law)
-    named = {name: column for name, column in options.columns.items() if column}
-    read = read_table(
+    read = law_table(
         file,
-        columns=named,
-        needs=needs,
-        optional=[name for name in OPTIONAL if name not in needs],
+        options.law,
+        columns={name: column for name, column in options.columns.items() if column},
         where=options.where,
         drop_highest=options.drop_highest,
         flop_rule=options.flop_rule,
         holdout=options.holdout,
-        decayed_only=options.law not in OF_CURVES,
         scale=pairs("--scale", options.scale, numbered),
-        others=options.law == "power2",
-        categories=options.over,
+        over=options.over,
     )
-    table = read.table
     if is_study_file(source):
         from windtunnel.runs.imported import imported_diagnostics
 
-        kept, runs = set(table.labels["run"].tolist()), file.columns["run"]
+        kept, runs = set(read.table.labels["run"].tolist()), file.columns["run"]
         sources = zip(runs, file.columns.get("source", [None] * len(runs)), strict=True)
         diagnostics += imported_diagnostics(
             [None if source is None else str(source) for run, source in sources if run in kept]
         )
     else:
-        column = table.names.get("loss", "loss")
-        unit = loss_unit(column)
-        diagnostics = (*diagnostics, *of_unit(column))
-        table = table.stated(
-            loss_unit=f"{unit}, by its name" if unit else "nats per token, assumed",
-            params_convention="as counted in the table",
-        )
-    return read._replace(table=table, diagnostics=(*diagnostics, *read.diagnostics), inputs=inputs)
+        read = in_its_units(read)
+    return read._replace(diagnostics=(*diagnostics, *read.diagnostics), inputs=inputs)
 
 
 def is_study_file(source: Path) -> bool:
@@ -143,7 +125,7 @@ def _changing_options(options: FitOptions) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text}
 
 
-def _fitted_experiments(config: "StudyConfig", law: str) -> set[str]:
+def fitted_experiments(config: "StudyConfig", law: str) -> set[str]:
     """The experiments whose runs a law is fitted to by default.
 
     Trials of a search differ in their recipe and variants of a branch experiment in their data, so
@@ -176,20 +158,18 @@ def _study_file(
     from windtunnel.runs.measured import gather
     from windtunnel.runs.study import open_study
     from windtunnel.runs.table import as_row
-    from windtunnel.tables.file import TableFile
 
     study = open_study(source)
     for asked in options.experiment:
         check_choice("--experiment", asked, [each.name for each in study.config.experiments])
-    experiments = set(options.experiment) or _fitted_experiments(study.config, options.law)
+    experiments = set(options.experiment) or fitted_experiments(study.config, options.law)
     imports = options.law in OF_SIZE_AND_DATA and options.law not in OF_CURVES
     runs = study_runs(study) if imports else gather(study.store, study.plan)
     runs = [run for run in runs if run.is_of(*experiments)]
     if options.law == MIXTURE:
         runs = of_variants(runs, study.config, experiments)
     inputs = law_inputs(study.config.study, runs, experiments) | _changing_options(options)
-    if options.law not in OF_CURVES and not any("decayed" in text for text in options.where):
-        runs = [run for run in runs if run.decayed]
+    runs = law_rows(runs, options.law, options.where)
     rows = [{**as_row(run), "run": run.segment} for run in runs]
     if options.law == "envelope":
         wanted = {run.segment for run in runs}
@@ -222,18 +202,30 @@ def _study_file(
             rows=0,
             experiments=sorted(experiments),
         )
-    names = dict.fromkeys(name for row in rows for name in row)
     diagnostics = execution_warnings(study)
     if options.law == "envelope":
         diagnostics += curve_diagnostics(study.store, of_curves)
-    return (
-        TableFile(
-            path=source,
-            columns={name: [row.get(name) for row in rows] for name in names},
-            places=[f"segment {row['run']}" for row in rows],
-        ),
-        diagnostics,
-        inputs,
+    return rows_file(source, rows), diagnostics, inputs
+
+
+def law_rows(runs: "Iterable[Run]", law: str, where: Iterable[str]) -> "list[Run]":
+    """The decayed runs; all of them for a law of curves, or where a condition decides."""
+    from windtunnel.laws import OF_CURVES
+
+    if law in OF_CURVES or any("decayed" in text for text in where):
+        return list(runs)
+    return [run for run in runs if run.decayed]
+
+
+def rows_file(source: Path, rows: "Sequence[Mapping[str, Any]]") -> "TableFile":
+    """Rows with a column `run` as the cells of a file."""
+    from windtunnel.tables.file import TableFile
+
+    names = dict.fromkeys(name for row in rows for name in row)
+    return TableFile(
+        path=source,
+        columns={name: [row.get(name) for row in rows] for name in names},
+        places=[f"segment {row['run']}" for row in rows],
     )
 
 
@@ -361,25 +353,3 @@ def _mixture(segment: Segment) -> str:
 
 def _chain(segment: Segment) -> Chain:
     return (*_chain(segment.parent), segment) if isinstance(segment, Branch) else ()
-
-
-@contextmanager
-def of_source(source: Path, table: Table) -> Iterator[None]:
-    """Name the file, its columns and its lines in every FitError of the body.
-
-    Raises:
-        FitError: The body raised one.
-    """
-    try:
-        yield
-    except ColumnError as error:
-        column = table.names.get(error.column, error.column)
-        place = "" if error.row is None else f"{table.places[error.row]}, "
-        raise FitError(
-            error.code,
-            f"{source}: {place}column {column!r} {error.problem}",
-            **{**error.values, "path": source, "column": column},
-        ) from error
-    except FitError as error:
-        values = {"path": source} | error.values
-        raise FitError(error.code, f"{source}: {error}", **values) from error

@@ -5,7 +5,7 @@ optimal. When unique tokens run out, the best run repeats them and uses a larger
 """
 
 import math
-from typing import cast
+from typing import Any, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from windtunnel.errors import FitError
 from windtunnel.laws.chinchilla import DataConstrained
 from windtunnel.laws.frontier import vertex
-from windtunnel.laws.interval import Interval, Optimum, beyond, decades_beyond, quantiles
+from windtunnel.laws.interval import Interval, Optima, Optimum, beyond, decades_beyond, quantiles
 from windtunnel.laws.result import Fit
 from windtunnel.laws.table import Floats
 
@@ -23,6 +23,7 @@ MOST_DECADES = 12
 CROSSING_DECADES, CROSSING_POINTS = 4, 97
 
 
+@overload
 def optimum(
     fitted: Fit,
     *,
@@ -31,16 +32,34 @@ def optimum(
     tokens: float | None = None,
     tokens_per_param: float | None = None,
     unique_tokens: float | None = None,
-) -> Optimum:
+) -> Optimum: ...
+
+
+@overload
+def optimum(fitted: Fit, *, flops: ArrayLike) -> Optimum | Optima: ...
+
+
+def optimum(
+    fitted: Fit,
+    *,
+    flops: Any = None,
+    params: float | None = None,
+    tokens: float | None = None,
+    tokens_per_param: float | None = None,
+    unique_tokens: float | None = None,
+) -> Optimum | Optima:
     """The best split of `flops`, or of the budget for which a given size, data or ratio is optimal.
 
     With `flops` and one of the others, the split is not the best one but that: its loss then comes
     with `excess`, the loss above the best split. With `flops` and `unique_tokens`, the best split
-    of a data-constrained law where no more than so many tokens are fresh.
+    of a data-constrained law where no more than so many tokens are fresh. An array of budgets
+    alone has `Optima` of its shape.
 
     Raises:
         FitError: no or too many constraints, or no budget makes the given number optimal.
     """
+    if np.ndim(flops):
+        return fitted.optimum(flops)
     others = {"params": params, "tokens": tokens, "ratio": tokens_per_param}
     given = {name: value for name, value in others.items() if value is not None}
     for name, value in {**given, "flops": flops, "unique_tokens": unique_tokens}.items():

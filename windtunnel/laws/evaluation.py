@@ -164,7 +164,7 @@ def evaluate(
             "fit the new table, and compare the coefficients",
             law=form.name,
         )
-    known, _, incomplete = as_table(runs)
+    known, _, incomplete = as_table(runs, needs=form.columns())
     table, mixed = decayed_only(known)
     form.check({column: table[column] for column in form.inputs}, table[form.output])
     inputs = np.stack([table[column] for column in form.inputs])

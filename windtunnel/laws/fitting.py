@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,9 +12,9 @@ from windtunnel.errors import ColumnError, ConfigError, Diagnostic, FitError, di
 from windtunnel.laws.band import Fixed, band_of, middle_of
 from windtunnel.laws.conditions import Condition, whole_trunks
 from windtunnel.laws.forms import Law
-from windtunnel.laws.interval import Interval
+from windtunnel.laws.interval import Interval, Intervals
 from windtunnel.laws.powers import Power2
-from windtunnel.laws.registry import OF_CURVES, TWO_STEP, law_named
+from windtunnel.laws.registry import OF_CURVES, TWO_STEP, law_named, needs_of
 from windtunnel.laws.regression import METHODS, Method, Settings, fit_optima, regress
 from windtunnel.laws.result import Fit
 from windtunnel.laws.solver import ObjectiveName
@@ -102,7 +102,7 @@ def fit(
         options = {"objective": objective, "delta": delta, "fix": fix, "tie": tie}
         law = default_law(intervals=intervals, bootstrap=bootstrap, **options)
     over = (over,) if isinstance(over, str) else over
-    known, kept, incomplete = as_table(table, categories=over or ())
+    known, kept, incomplete = as_table(table, needs=needs_of(law), categories=over or ())
     if over is not None and (law != Power2.name or "loss" not in known):
         raise FitError(
             "contradicting-options",
@@ -152,7 +152,8 @@ def fit(
             found = _regressed(
                 rows, law_named(law), settings, held, objective, delta, band=band, over=over
             )
-    return _with_copying(found, rows).warned(*diagnostics)
+    found = dataclasses.replace(_with_copying(found, rows), table=rows)
+    return found.warned(*diagnostics)
 
 
 def _with_copying(found: Fit, table: Table) -> Fit:
@@ -255,8 +256,20 @@ def _regressed(
     return found.detailed({"band": band_of(table, law, settings, band)})
 
 
-def predict(fitted: Fit, *inputs: float, trunks: float = 1, **named: float) -> Interval:
+@overload
+def predict(fitted: Fit, *inputs: float, trunks: float = 1, **named: float) -> Interval: ...
+
+
+@overload
+def predict(
+    fitted: Fit, *inputs: ArrayLike, trunks: float = 1, **named: ArrayLike
+) -> Interval | Intervals: ...
+
+
+def predict(fitted: Fit, *inputs: Any, trunks: float = 1, **named: Any) -> Interval | Intervals:
     """Output of a new run with its prediction interval; inputs in order or by name.
+
+    Of arrays, `Intervals` of their shape.
 
     >>> predict(fitted, params=2.4e9, tokens=1e12)  # doctest: +SKIP
 
@@ -267,13 +280,16 @@ def predict(fitted: Fit, *inputs: float, trunks: float = 1, **named: float) -> I
 
 
 def as_table(
-    given: Table | Mapping[str, ArrayLike], *, categories: Sequence[str] = ()
+    given: Table | Mapping[str, ArrayLike],
+    *,
+    needs: Sequence[str],
+    categories: Sequence[str] = (),
 ) -> tuple[Table, NDArray[np.bool_], tuple[Diagnostic, ...]]:
-    """A Table from columns by name, which rows it keeps, and a warning about the others.
+    """A Table from columns by name, which rows it keeps, and warnings about what is left out.
 
-    Rows with a missing number are left out.
-
-    Text columns in `categories` become numbers, one a distinct text.
+    Rows that lack a number of `needs` are left out. So are other columns of `NUMBERS` with a number
+    missing; of columns that no law names, which may be axes, a missing number is a value of its
+    own. Text columns in `categories` become numbers, one a distinct text.
 
     Raises:
         FitError: not columns by name, text where numbers belong, or an infinite number.
@@ -303,11 +319,16 @@ def as_table(
             numbers[name] = values.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise ColumnError("not-a-number", f"is not all numbers: {error}", name) from None
-    missing = np.any([np.isnan(values) for values in numbers.values()], axis=0)
+    # Where C = k N D gives a column that is needed, any of the others may be read.
+    needed = [name for name in needs if name in numbers] if set(needs) <= set(numbers) else NUMBERS
+    numbers, left_out = _complete(numbers, needed)
+    gaps = [np.isnan(numbers[name]) for name in needed if name in numbers]
+    first = next(iter(numbers.values()), ())
+    missing = np.any(gaps, axis=0) if gaps else np.zeros(np.shape(first), bool)
     whole = {name: np.where(missing, 1.0, values) for name, values in numbers.items()}
     table = Table(whole, trunk=trunk, decayed=decayed, labels=labels, copying=copying)
     if not np.any(missing):
-        return table, np.ones(table.rows, bool), ()
+        return table, np.ones(table.rows, bool), left_out
     gone = int(np.sum(missing))
     if gone == table.rows:
         raise FitError(
@@ -320,8 +341,28 @@ def as_table(
     return (
         table.subset(~missing, why="a number is missing"),
         ~missing,
-        (Diagnostic("incomplete-rows", message, rows=table.rows, missing=gone),),
+        (*left_out, Diagnostic("incomplete-rows", message, rows=table.rows, missing=gone)),
     )
+
+
+def _complete(
+    numbers: Mapping[str, Floats], needed: Sequence[str]
+) -> tuple[dict[str, Floats], tuple[Diagnostic, ...]]:
+    """The columns without a gap but for those `needed`, and a warning for each one left out."""
+    kept, left_out = dict(numbers), []
+    for name, values in numbers.items():
+        gaps = int(np.sum(np.isnan(values)))
+        if not gaps or name in needed:
+            continue
+        if gaps == values.size or name in NUMBERS:
+            del kept[name]
+        else:
+            kept[name] = np.unique(values, return_inverse=True)[1].astype(np.float64)
+        if name in NUMBERS:
+            text = f"{name} is not used: it is missing in {gaps} of {values.size} rows"
+            values_of = {"name": name, "column": name, "missing": gaps, "rows": values.size}
+            left_out.append(Diagnostic("column-left-out", text, **values_of))
+    return kept, tuple(left_out)
 
 
 def _copying(columns: dict[str, NDArray[Any]]) -> Floats | None:

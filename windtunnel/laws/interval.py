@@ -1,13 +1,18 @@
 """Intervals, optima, hold-out scores and influence: the small records of a fit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from windtunnel.errors import Diagnostic
 from windtunnel.laws.forms import Law
 from windtunnel.laws.table import Floats, Table
+from windtunnel.quantities import write_count
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 AT_BOUND = 1e-9
 """Relative distance to a bound that is roundoff."""
@@ -30,7 +35,7 @@ class Widening:
     low: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Interval:
     """A value and its interval at the fit's level; low and high are nan where none was computed.
 
@@ -46,8 +51,52 @@ class Interval:
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
 
+    def __repr__(self) -> str:
+        return " ".join([span_text(self.value, self.low, self.high), *codes_text(self.warnings)])
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """Values and their intervals at several inputs; arrays of the inputs' shape.
+
+    `warnings` are those of every input, each once.
+    """
+
+    value: Floats
+    low: Floats
+    high: Floats
+    warnings: tuple[Diagnostic, ...] = ()
+
+    @staticmethod
+    def of(found: "Sequence[Interval]", shape: tuple[int, ...]) -> "Intervals":
+        """Intervals in the order of a flat array, as arrays of `shape`."""
+        value, low, high = (
+            np.array([getattr(each, name) for each in found], np.float64).reshape(shape)
+            for name in ("value", "low", "high")
+        )
+        warnings = dict.fromkeys(warning for each in found for warning in each.warnings)
+        return Intervals(value, low, high, tuple(warnings))
+
+    def frame(self) -> "DataFrame":
+        """One row an input: value, low and high."""
+        from pandas import DataFrame
+
+        return DataFrame({name: getattr(self, name).ravel() for name in ("value", "low", "high")})
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __repr__(self) -> str:
+        lines = self.texts()[:MOST_SHOWN]
+        return "\n".join([*lines, *_more(self.value.size), *codes_text(self.warnings)])
+
+    def texts(self) -> list[str]:
+        """`1.647 (1.621 to 1.674)` of every input."""
+        rows = zip(self.value.ravel(), self.low.ravel(), self.high.ravel(), strict=True)
+        return [span_text(*row) for row in rows]
+
+
+@dataclass(frozen=True, repr=False)
 class Optimum:
     """A model and its data for `flops`, and the loss of one new run there.
 
@@ -67,6 +116,93 @@ class Optimum:
     extrapolates: float = 0.0
     excess: float = 0.0
     warnings: tuple[Diagnostic, ...] = ()
+
+    def __repr__(self) -> str:
+        numbers = {"params": self.params, "tokens": self.tokens, "tokens per param": self.ratio}
+        if self.ratio_exact is not None:
+            numbers["  exact FLOPs"] = self.ratio_exact
+        lines = [f"split of {write_count(self.flops)} FLOPs"]
+        lines += [
+            f"  {name:18}{span_text(each.value, each.low, each.high)}"
+            for name, each in numbers.items()
+        ]
+        lines.append(f"  {'loss':18}{span_text(self.loss.value, self.loss.low, self.loss.high)}")
+        if self.excess:
+            lines.append(f"  {'above the best':18}{self.excess:.4g}")
+        return "\n".join([*lines, *codes_text((*self.warnings, *self.loss.warnings))])
+
+
+@dataclass(frozen=True, eq=False)
+class Optima:
+    """The splits of several budgets: arrays of their shape."""
+
+    flops: Floats
+    params: Intervals
+    tokens: Intervals
+    ratio: Intervals
+    loss: Intervals
+    warnings: tuple[Diagnostic, ...] = ()
+
+    @staticmethod
+    def of(found: Sequence[Optimum], shape: tuple[int, ...]) -> "Optima":
+        """Optima in the order of a flat array, as arrays of `shape`."""
+        parts = {
+            name: Intervals.of([getattr(each, name) for each in found], shape)
+            for name in ("params", "tokens", "ratio", "loss")
+        }
+        warnings = (w for each in found for w in (*each.warnings, *each.loss.warnings))
+        flops = np.array([each.flops for each in found], np.float64).reshape(shape)
+        return Optima(flops, **parts, warnings=tuple(dict.fromkeys(warnings)))
+
+    def frame(self) -> "DataFrame":
+        """One row a budget: `flops`, then each quantity with its `_low` and `_high`."""
+        from pandas import DataFrame
+
+        columns = {"flops": self.flops.ravel()}
+        for name in ("params", "tokens", "ratio", "loss"):
+            found: Intervals = getattr(self, name)
+            columns |= {name: found.value.ravel(), f"{name}_low": found.low.ravel(),
+                        f"{name}_high": found.high.ravel()}  # fmt: skip
+        return DataFrame(columns)
+
+    def __repr__(self) -> str:
+        parts = {"params": self.params, "tokens": self.tokens, "D/N": self.ratio, "loss": self.loss}
+        texts = {name: found.texts() for name, found in parts.items()}
+        lines = [
+            f"{flops:.3g} FLOPs: " + ", ".join(f"{name} {texts[name][i]}" for name in texts)
+            for i, flops in enumerate(self.flops.ravel()[:MOST_SHOWN].tolist())
+        ]
+        return "\n".join([*lines, *_more(self.flops.size), *codes_text(self.warnings)])
+
+
+MOST_SHOWN = 10
+"""Most intervals of one text."""
+LARGE = 1e4
+"""From here on a number is a count."""
+
+
+def span_text(value: float, low: float, high: float) -> str:
+    """`1.647 (1.621 to 1.674)`; the value alone where it has no interval."""
+    if np.isnan(low) or np.isnan(high) or low == high == value:
+        return number_text(value)
+    return f"{number_text(value)} ({number_text(low)} to {number_text(high)})"
+
+
+def number_text(value: float) -> str:
+    """Four digits; of a large count three and its unit, `2.4B`; `unbounded` where infinite."""
+    if np.isinf(value):
+        return "unbounded"
+    return write_count(value) if abs(value) >= LARGE else f"{value:.4g}"
+
+
+def _more(count: int) -> list[str]:
+    return [f"and {count - MOST_SHOWN} more"] if count > MOST_SHOWN else []
+
+
+def codes_text(warnings: Sequence[Diagnostic]) -> list[str]:
+    """A line `warnings: CODE, CODE`, each code once; none without warnings."""
+    codes = dict.fromkeys(warning.code for warning in warnings)
+    return [f"warnings: {', '.join(codes)}"] if codes else []
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -43,11 +44,15 @@ from windtunnel.laws.interval import (
     HoldOut,
     Influence,
     Interval,
+    Intervals,
+    Optima,
     Optimum,
     Span,
     beyond,
+    codes_text,
     decades_beyond,
     quantiles,
+    span_text,
 )
 from windtunnel.laws.misfit import MisfitDraws, decades_by_axis
 from windtunnel.laws.posterior import trunk_sigma
@@ -63,12 +68,12 @@ from windtunnel.laws.schema import (
     text_of,
     wrong_version,
 )
-from windtunnel.laws.table import Floats
+from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.transition import CopyTrend, widened
 from windtunnel.laws.two_step.isoflop import readings_disagree
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Fit:
     """A fitted law. Raw units; sigmas are of ln output, or of the output where noise is additive.
 
@@ -100,6 +105,7 @@ class Fit:
         sigma_draws: their noise, shape (resamples, 3): sigma_trunk in the middle (on a log scale)
             of the fitted sizes, sigma_branch, and the power of size with which sigma_trunk changes.
         misfit: of law `auto`, whose forecasts hold it: as many draws.
+        table: the rows that it was fitted to, for figures; None of a fit that was read from JSON.
     """
 
     form: Formula
@@ -144,6 +150,26 @@ class Fit:
     holdout_by_compute: HoldOut | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
+    table: Table | None = None
+
+    def __repr__(self) -> str:
+        numbers = self.coefficients
+        lines = [
+            f"Fit of law {self.law}: {self.form.formula}",
+            f"{self.rows} rows of {self.trunks} trunks, {self.level:.0%} intervals ({self.method})",
+        ]
+        lines += [
+            f"  {name:10}{span_text(value, *self.intervals.get(name, NO_INTERVAL))}"
+            for name, value in numbers.items()
+        ]
+        if self.has_optimum:
+            flops = self.domain["flops"][1]
+            lines.append(f"  tokens per param at {flops:.3g} FLOPs: {self.optimum(flops).ratio}")
+        lines += [
+            f"held out, {held.what}: off by {held.mean_relative_error:.2%}"
+            for held in self.holdouts[:1]
+        ]
+        return "\n".join([*lines, *codes_text(self.warnings)])
 
     @property
     def law(self) -> str:
@@ -230,8 +256,18 @@ class Fit:
                 found = found * np.exp(self.misfit.along(np.log(flat[0]), np.log(flat[1])))
         return np.asarray(found).reshape(-1, *arrays[0].shape)
 
-    def predict(self, *inputs: float, trunks: float = 1, **named: float) -> Interval:
+    @overload
+    def predict(self, *inputs: float, trunks: float = 1, **named: float) -> Interval: ...
+
+    @overload
+    def predict(
+        self, *inputs: ArrayLike, trunks: float = 1, **named: ArrayLike
+    ) -> Interval | Intervals: ...
+
+    def predict(self, *inputs: Any, trunks: float = 1, **named: Any) -> Interval | Intervals:
         """Output of a new run at `inputs` (in the order of `form.inputs`, or by name).
+
+        Of arrays, which broadcast, the result is `Intervals` of their shape.
 
         The interval covers the mean of `trunks` new runs of one branch each: uncertain
         coefficients plus trunk and branch noise. `trunks=math.inf` leaves the law's own
@@ -252,6 +288,11 @@ class Fit:
                 inputs=list(names),
                 given=len(inputs),
             )
+        if any(map(np.ndim, inputs)):
+            arrays = np.broadcast_arrays(*(np.asarray(each, np.float64) for each in inputs))
+            points = np.stack([each.ravel() for each in arrays], axis=1).tolist()
+            each = [self.predict(*point, trunks=trunks) for point in points]
+            return Intervals.of(each, arrays[0].shape)
         for name, value in zip((*names, "trunks"), (*inputs, trunks), strict=True):
             if not value > 0 or (math.isinf(value) and name != "trunks"):
                 raise FitError(
@@ -263,12 +304,25 @@ class Fit:
                 )
         return widened(self._of_law(inputs, trunks), self._transition(*inputs))
 
-    def optimum(self, flops: float) -> Optimum:
+    @overload
+    def optimum(self, flops: float) -> Optimum: ...
+
+    @overload
+    def optimum(self, flops: ArrayLike) -> Optimum | Optima: ...
+
+    def optimum(self, flops: Any) -> Optimum | Optima:
         """Compute-optimal params, tokens, D/N and loss at `flops` = k N D, each with its interval.
+
+        Of an array of budgets the result is `Optima` of its shape.
 
         Raises:
             FitError: `flops` is not positive, the law splits no budget, or a term is left out.
         """
+        if np.ndim(flops):
+            budgets = np.asarray(flops, np.float64)
+            return Optima.of(
+                [self.optimum(each) for each in budgets.ravel().tolist()], budgets.shape
+            )
         if not 0 < flops < math.inf:
             raise FitError(
                 "out-of-range",
@@ -374,6 +428,18 @@ class Fit:
                 wrong.code, f"{path}: {wrong}", **{**wrong.values, "path": path}
             ) from None
 
+    def plot(self, table: Table | None = None) -> Any:
+        """The figures of `windtunnel fit --figures`; a notebook shows them.
+
+        Args:
+            table: the rows to draw; default: those of the fit.
+
+        Raises:
+            FitError: the fit was read from a file, which holds no rows, and none are given.
+        """
+        # By name: figures lie on a higher floor, and the laws work without them.
+        return import_module("windtunnel.plots").of_fit(self, table)
+
     def detailed(self, details: Mapping[str, Any]) -> "Fit":
         """This fit with further details."""
         return dataclasses.replace(self, details={**self.details, **details})
@@ -386,7 +452,7 @@ class Fit:
         """This fit with further warnings, first."""
         return dataclasses.replace(self, warnings=(*more, *self.warnings)) if more else self
 
-    def _named(self, names: tuple[str, ...], given: dict[str, float]) -> tuple[float, ...]:
+    def _named(self, names: tuple[str, ...], given: dict[str, Any]) -> tuple[Any, ...]:
         for name in given:
             if name not in names:
                 raise FitError(
