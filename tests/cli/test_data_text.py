@@ -32,14 +32,18 @@ def test_the_sweep_says_what_was_kept_and_left_out(file, capsys):
 
 def test_the_plan_holds_accounts_and_codes(file, capsys):
     print_plan(open_study(file), calibrates=False, as_json=True)
-    assert json.loads(capsys.readouterr().out)["data"] == {"sources": [], "warnings": []}
+    found = json.loads(capsys.readouterr().out)["data"]
+    assert [(each["name"], each["files"]) for each in found["sources"]] == [("words", 1)]
+    assert found["warnings"] == []
     study = open_study(file, prepared=True)
     print_plan(study, calibrates=False, as_json=True)
     found = json.loads(capsys.readouterr().out)
     (source,) = found["data"]["sources"]
     assert (source["name"], source["files"], source["documents"]) == ("words", 1, 400)
     assert source["tokens"] == source["bytes"] > 100_000
-    assert source["left_out"]["null"] == {"count": 20, "bytes": None, "share": 20 / 480}
+    assert source["left_out"]["null"] == {
+        "count": 20, "bytes": None, "examples": [], "share": 20 / 480
+    }  # fmt: skip
     codes = [warning["code"] for warning in found["data"]["warnings"]]
     assert codes.count("data-left-out") == 1
     assert found["warnings"] == [diagnostic.message for diagnostic in study.diagnostics]

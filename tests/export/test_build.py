@@ -41,6 +41,11 @@ def test_the_recipe_at_the_target(handoff):
     assert handoff.counts.params == 5 * (4 * 128**2 + 3 * 128 * 320 + 2 * 128) + 128
 
 
+def test_a_handoff_has_the_warnings_of_the_data(study, handoff):
+    of_data = {each.code for each in study.token_diagnostics}
+    assert {"small-validation", "repeated-data"} <= of_data <= set(codes(handoff))
+
+
 def test_the_schedule_counts_whole_updates(handoff):
     steps = handoff.schedule
     assert steps.end == math.ceil(2e7 / 1024)

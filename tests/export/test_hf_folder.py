@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from windtunnel.config import Branch
 from windtunnel.engine.sweep import Sweep
-from windtunnel.errors import ConfigError, StoreError
+from windtunnel.errors import ConfigError, Diagnostic, StoreError
 from windtunnel.export.targets import hf
 from windtunnel.runs.measured import gather
 from windtunnel.runs.study import open_study
@@ -207,3 +207,13 @@ def test_segments_that_cannot_be_exported_are_refused(swept, tmp_path):
     folder.finish(record)
     folder.release(branch.end, why="test")
     assert refused(branch.id, StoreError, "missing-checkpoint")["released"] is True
+
+
+def test_the_card_has_the_warnings_of_the_handoff(tmp_path):
+    handoff = planted_handoff()
+    warnings = (Diagnostic("validation-in-training", "21% of it"), *handoff.warnings)
+    folder = written(handoff.model_copy(update={"warnings": warnings}), tmp_path / "hf")
+    card = (folder / "README.md").read_text()
+    assert [f"- `{each.code}`: {each.message}" in card for each in warnings] == [True] * len(
+        warnings
+    )

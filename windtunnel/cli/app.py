@@ -28,6 +28,9 @@ COMMANDS: Mapping[str, Entry] = {
     "plan": Entry(
         "plan", "plan", "Show what a sweep would run and cost, without running anything.", RUN
     ),
+    "data": Entry(
+        "data", "data", "Show what is read of the data, what is left out, and what overlaps.", RUN
+    ),
     "sweep": Entry("sweep", "sweep", "Run a study, or resume it.", RUN),
     "status": Entry("status", "status", "Show progress.", RUN),
     "gc": Entry("gc", "gc", "List checkpoints that are no longer needed, and delete them.", RUN),

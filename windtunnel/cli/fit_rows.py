@@ -155,7 +155,7 @@ def _study_file(
     from windtunnel.runs.curves import curve_diagnostics, read_curve
     from windtunnel.runs.forecast import law_inputs
     from windtunnel.runs.imported import study_runs
-    from windtunnel.runs.measured import gather
+    from windtunnel.runs.measured import gather, unfinished_diagnostics
     from windtunnel.runs.study import open_study
     from windtunnel.runs.table import as_row
 
@@ -166,6 +166,7 @@ def _study_file(
     imports = options.law in OF_SIZE_AND_DATA and options.law not in OF_CURVES
     runs = study_runs(study) if imports else gather(study.store, study.plan)
     runs = [run for run in runs if run.is_of(*experiments)]
+    ended = {run.segment for run in runs}
     if options.law == MIXTURE:
         runs = of_variants(runs, study.config, experiments)
     inputs = law_inputs(study.config.study, runs, experiments) | _changing_options(options)
@@ -202,7 +203,11 @@ def _study_file(
             rows=0,
             experiments=sorted(experiments),
         )
-    diagnostics = execution_warnings(study)
+    diagnostics = (
+        *study.token_diagnostics,
+        *unfinished_diagnostics(study.expected_plan, ended, experiments),
+        *execution_warnings(study),
+    )
     if options.law == "envelope":
         diagnostics += curve_diagnostics(study.store, of_curves)
     return rows_file(source, rows), diagnostics, inputs

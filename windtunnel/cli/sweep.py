@@ -3,10 +3,10 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console, Group
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from windtunnel.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from windtunnel.cli.options import StudyFile, check_choice
-from windtunnel.cli.text import duration, say, say_data, say_warnings, terminal
+from windtunnel.cli.text import data_progress, duration, say, say_data, say_warnings, terminal
 from windtunnel.errors import WindtunnelError
 from windtunnel.quantities import write_count
 from windtunnel.redact import redacted
@@ -72,7 +72,7 @@ def run_sweep(
     check_choice("--engine", engine, ("ray", "local"))
     console = terminal()
     began = time.monotonic()
-    with _data_progress(console) as tell:
+    with data_progress(console) as tell:
         study = open_study(file, prepared=True, progress=tell)
     say_data(console, study)
     say_warnings(console, study)
@@ -176,34 +176,6 @@ def _print_outcome(
         )
     if result.interrupted:
         say(console, "interrupted; everything is saved: the same command continues")
-
-
-@contextmanager
-def _data_progress(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
-    """Show progress: a bar on a terminal, otherwise one line per stage."""
-    if not console.is_terminal:
-        seen: set[str] = set()
-
-        def line(stage: str, done: int, total: int | None) -> None:
-            if stage not in seen:
-                seen.add(stage)
-                print(f"data: {stage}", flush=True)
-
-        yield line
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-    with Progress(
-        TextColumn("data: {task.description}"), BarColumn(), DownloadColumn(), console=console
-    ) as bars:
-        tasks: dict[str, Any] = {}
-
-        def bar(stage: str, done: int, total: int | None) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield bar
 
 
 TERMINAL_SECONDS, LINES_SECONDS = 1.0, 10.0

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,6 +12,7 @@ from rich.text import Text
 from windtunnel.quantities import write_count
 
 if TYPE_CHECKING:
+    from windtunnel.data.account import Tally
     from windtunnel.runs.study import Study
 
 
@@ -62,9 +65,60 @@ def print_json(value: object) -> None:
 
 
 def say_data(console: Console, study: "Study") -> None:
-    """Print one line per source: files, documents, tokens, and what was dropped and why."""
+    """Print a line per source, with what was dropped, and one line of the validation sets.
+
+    Before the data is prepared, a source has its path and its files.
+    """
+    for name, (path, found) in study.unread.items():
+        say(console, f"{name}: {path}{_files(found)}", label="data:", style="cyan")
     for account in study.accounts:
         say(console, account.line(), label="data:", style="cyan")
+    sets = [
+        f"{each.name} {si(each.tokens)} tokens"
+        + ("" if each.contamination is None else f", {each.contamination:.1%} also in training")
+        for each in study.validation
+    ]
+    if sets:
+        say(console, "; ".join(sets), label="validation:", style="cyan")
+
+
+def _files(found: "Tally | None") -> str:
+    """`, 12 files, 3.1MB; left out: 2 hidden files`, or nothing of a builtin."""
+    if found is None or found.files is None:
+        return ""
+    left_out = found.text()
+    count = f"{found.files:,} file{'' if found.files == 1 else 's'}"
+    return f", {count}, {size_of(found.file_bytes)}{left_out and f'; left out: {left_out}'}"
+
+
+@contextmanager
+def data_progress(
+    console: Console, *, quiet: bool = False
+) -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show the preparation of data: a bar on a terminal, else a line per stage; or nothing."""
+    if quiet or not console.is_terminal:
+        seen: set[str] = set()
+
+        def line(stage: str, done: int, total: int | None) -> None:
+            if stage not in seen and not quiet:
+                seen.add(stage)
+                print(f"data: {stage}", flush=True)
+
+        yield line
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    with Progress(
+        TextColumn("data: {task.description}"), BarColumn(), DownloadColumn(), console=console
+    ) as bars:
+        tasks: dict[str, Any] = {}
+
+        def bar(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield bar
 
 
 def say_warnings(console: Console, study: "Study") -> None:
@@ -76,6 +130,10 @@ def say_warnings(console: Console, study: "Study") -> None:
 def data_json(study: "Study") -> dict[str, Any]:
     """The counts of each source and the warnings of the data."""
     return {
-        "sources": [account.as_json() for account in study.accounts],
+        "sources": [
+            {"name": name, "path": path} | (found.as_json() if found else {})
+            for name, (path, found) in study.unread.items()
+        ]
+        + [account.as_json() for account in study.accounts],
         "warnings": [diagnostic.document() for diagnostic in study.data_diagnostics],
     }

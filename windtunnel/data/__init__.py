@@ -8,7 +8,7 @@
 from windtunnel.data.account import Account
 from windtunnel.data.cache_key import cache_key_hash, changes_since, dataset_cache_key
 from windtunnel.data.dataset import Dataset, SourceInfo
-from windtunnel.data.prepare import Progress, prepare, prepare_validation
+from windtunnel.data.prepare import Progress, find_prepared, prepare, prepare_validation
 from windtunnel.data.source import DataSpec, Source
 from windtunnel.data.stream import TrainStream
 from windtunnel.data.validation import ValidationSet
@@ -25,6 +25,7 @@ __all__ = [
     "cache_key_hash",
     "changes_since",
     "dataset_cache_key",
+    "find_prepared",
     "prepare",
     "prepare_validation",
 ]

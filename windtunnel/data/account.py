@@ -12,6 +12,8 @@ from windtunnel.errors import Diagnostic
 # A larger left-out share of a source gives a warning.
 LEFT_OUT_LIMIT = 0.05
 _EXAMPLES = 3
+# Names such as part.00017 would make a kind of every file.
+_MOST_KINDS = 20
 
 Whole = Literal["files", "documents", "paragraphs", "characters", "tokens"]
 
@@ -70,7 +72,7 @@ REASONS: Mapping[str, Reason] = {
         "file of another suffix",
         "files of other suffixes",
         "files",
-        "convert them (docs/data.md lists what is read), or move them away",
+        "name text files .txt, convert others (docs/data.md lists what is read), or move them away",
         by_count=False,
     ),
     "hidden": Reason(
@@ -152,11 +154,42 @@ REASONS: Mapping[str, Reason] = {
 
 
 class LeftOut(NamedTuple):
-    """Exclusions of a source for one reason: count, bytes if known, some names."""
+    """Exclusions of a source for one reason: count, bytes if known, some names.
+
+    `kinds` has the same by kind, most first: by the suffix of files that are not read.
+    """
 
     number: int
     bytes: int | None = None
     examples: tuple[str, ...] = ()
+    kinds: tuple[tuple[str, "LeftOut"], ...] = ()
+
+    def plus(self, count: int, size: int | None, example: str | None) -> "LeftOut":
+        """With so many more; their bytes and their first names if known."""
+        named = self.examples if example is None else (*self.examples, example)[:_EXAMPLES]
+        known = self.bytes if size is None else (self.bytes or 0) + size
+        return LeftOut(self.number + count, known, named)
+
+    def as_json(self) -> dict[str, Any]:
+        """The count, the bytes, the names and the kinds."""
+        kinds = {name: each.as_json() for name, each in self.kinds}
+        return {
+            "count": self.number,
+            "bytes": self.bytes,
+            "examples": list(self.examples),
+            **({"kinds": kinds} if kinds else {}),
+        }
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> "LeftOut":
+        """The exclusions of a manifest's entry."""
+        kinds = ((name, cls.of(each)) for name, each in entry.get("kinds", {}).items())
+        return cls(
+            entry["count"],
+            entry.get("bytes"),
+            tuple(entry.get("examples", ())),
+            tuple(sorted(kinds, key=lambda item: (-item[1].number, item[0]))),
+        )
 
 
 class Tally:
@@ -165,26 +198,37 @@ class Tally:
     Attributes:
         files: Number of files read; None for a builtin.
         file_bytes: Their bytes on the disk.
+        suffixes: Their number by suffix.
+        place: File and number of the document that is being read; None for a builtin.
         left_out: Exclusions by reason.
     """
 
     def __init__(self) -> None:
         self.files: int | None = None
         self.file_bytes = 0
+        self.suffixes: dict[str, int] = {}
+        self.place: str | None = None
         self.left_out: dict[str, LeftOut] = {}
+        self._kinds: dict[str, dict[str, LeftOut]] = {}
 
     def add(
-        self, reason: str, count: int = 1, size: int | None = None, *, example: str | None = None
+        self,
+        reason: str,
+        count: int = 1,
+        size: int | None = None,
+        *,
+        example: str | None = None,
+        kind: str | None = None,
     ) -> None:
         """Count an exclusion for one of REASONS; `size` is its bytes, if known."""
         if not count:
             return
         had = self.left_out.get(reason, LeftOut(0))
-        examples = had.examples
-        if example is not None and len(examples) < _EXAMPLES:
-            examples = (*examples, example)
-        known = had.bytes if size is None else (had.bytes or 0) + size
-        self.left_out[reason] = LeftOut(had.number + count, known, examples)
+        self.left_out[reason] = had.plus(count, size, example)
+        if kind is not None:
+            kinds = self._kinds.setdefault(reason, {})
+            kind = kind if kind in kinds or len(kinds) < _MOST_KINDS else "others"
+            kinds[kind] = kinds.get(kind, LeftOut(0)).plus(count, size, example)
 
     def count(self, reason: str) -> int:
         """Count of a reason so far."""
@@ -192,17 +236,20 @@ class Tally:
 
     def text(self) -> str:
         """`3 nulls, 1 blank document`, or nothing."""
-        return ", ".join(_phrase(reason, each) for reason, each in self.left_out.items())
+        return ", ".join(_phrase(reason, each) for reason, each in self._with_kinds())
+
+    def _with_kinds(self) -> Iterator[tuple[str, LeftOut]]:
+        for reason, each in self.left_out.items():
+            kinds = sorted(self._kinds.get(reason, {}).items(), key=lambda item: -item[1].number)
+            yield reason, each._replace(kinds=tuple(kinds))
 
     def as_json(self) -> dict[str, Any]:
         """The manifest's entry."""
         return {
             "files": self.files,
             "file_bytes": self.file_bytes,
-            "left_out": {
-                reason: {"count": each.number, "bytes": each.bytes, "examples": list(each.examples)}
-                for reason, each in self.left_out.items()
-            },
+            "suffixes": self.suffixes,
+            "left_out": {reason: each.as_json() for reason, each in self._with_kinds()},
         }
 
 
@@ -215,6 +262,7 @@ class Account:
         builtin: Whether it is a builtin, which is cleaned by design.
         files: Number of files read; None for a builtin or an older manifest.
         file_bytes: Their bytes on the disk.
+        suffixes: Their number by suffix, most first; empty for an older manifest.
         documents: Number of documents kept for training and for validation.
         tokens: Number of tokens kept, separators included.
         bytes: UTF-8 bytes behind the tokens; None if unknown.
@@ -225,6 +273,7 @@ class Account:
     builtin: bool
     files: int | None
     file_bytes: int
+    suffixes: Mapping[str, int]
     documents: int
     tokens: int
     bytes: int | None
@@ -243,14 +292,14 @@ class Account:
             builtin="builtin" in manifest["recipe"],
             files=account.get("files"),
             file_bytes=account.get("file_bytes", 0),
+            suffixes=dict(
+                sorted(account.get("suffixes", {}).items(), key=lambda item: (-item[1], item[0]))
+            ),
             documents=sum(side["documents"] for side in sides),
             tokens=sum(side["tokens"] for side in sides),
             bytes=None if None in sizes else sum(sizes),
             left_out=tuple(
-                (
-                    reason,
-                    LeftOut(each["count"], each.get("bytes"), tuple(each.get("examples", ()))),
-                )
+                (reason, LeftOut.of(each))
                 for reason, each in account.get("left_out", older).items()
                 if reason in REASONS
             ),
@@ -317,11 +366,12 @@ class Account:
         return {
             "name": self.name,
             "files": self.files,
+            "suffixes": dict(self.suffixes),
             "documents": self.documents,
             "tokens": self.tokens,
             "bytes": self.bytes,
             "left_out": {
-                reason: {"count": each.number, "bytes": each.bytes, "share": self.share(reason)}
+                reason: each.as_json() | {"share": self.share(reason)}
                 for reason, each in self.left_out
             },
         }
@@ -331,7 +381,11 @@ def _phrase(reason: str, left_out: LeftOut, share: float | None = None) -> str:
     why = REASONS[reason]
     text = f"{left_out.number:,} {why.one if left_out.number == 1 else why.many}"
     more = [] if share is None else [f"{share:.1%}" if share >= 0.0005 else "under 0.1%"]
-    if left_out.examples:
+    if left_out.kinds:
+        shown = left_out.kinds[:_EXAMPLES]
+        named = ", ".join(f"{each.number:,} {kind}" for kind, each in shown)
+        more.append(f"{named}, ..." if len(left_out.kinds) > _EXAMPLES else named)
+    elif left_out.examples and why.of == "files":  # documents are named by `windtunnel data`
         named = ", ".join(left_out.examples)
         more.append(f"{named}, ..." if left_out.number > len(left_out.examples) else named)
     return f"{text} ({'; '.join(more)})" if more else text

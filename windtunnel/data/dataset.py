@@ -165,7 +165,9 @@ class Dataset:
                     Diagnostic(
                         "validation-in-training",
                         f"{where}: {repeats:.1%} of it also stands in training (limit "
-                        f"{CONTAMINATION_LIMIT:.0%}); losses will look better than they are",
+                        f"{CONTAMINATION_LIMIT:.0%}); losses will look better than they are: set "
+                        "data.dedup to a lower share, such as 0.2, remove boilerplate, or hold out "
+                        "other text as data.validation.extra",
                         validation_set=held_out.name,
                         share=repeats,
                         limit=CONTAMINATION_LIMIT,

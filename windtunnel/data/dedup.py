@@ -72,7 +72,7 @@ class NearDuplicates:
             len(part) for part, key in zip(parts, digests, strict=True) if key in self._seen
         )
         if repeated >= self._share * sum(map(len, parts)):
-            self._tally.add("near-duplicate", 1, len(document))
+            self._tally.add("near-duplicate", 1, len(document), example=self._tally.place)
             return None
         if not self._drop_repeats:
             self._seen.update(digests)

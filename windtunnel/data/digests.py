@@ -197,12 +197,14 @@ class _LeftOut(TypedDict):
     count: _Count
     bytes: NotRequired[_Count | None]
     examples: NotRequired[list[str]]
+    kinds: NotRequired[dict[str, "_LeftOut"]]
 
 
 @with_config(_STRICT)
 class _Account(TypedDict):
     files: NotRequired[_Count | None]
     file_bytes: NotRequired[_Count]
+    suffixes: NotRequired[dict[str, _Count]]
     left_out: NotRequired[dict[str, _LeftOut]]
 
 

@@ -7,6 +7,7 @@ training text.
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -72,6 +73,13 @@ def is_token_file(path: Path) -> bool:
     return suffix_of(path) in TOKEN_SUFFIXES
 
 
+def _kind_of(path: Path) -> str:
+    """The suffix of a file that is not read, with the one before `.gz` or `.zst`."""
+    parts = [each.lower() for each in path.suffixes]
+    packed = parts[-1:] in ([".gz"], [".zst"])
+    return "".join(parts[-2:] if packed else parts[-1:]) or "without a suffix"
+
+
 def index_of(path: Path) -> Path | None:
     """The Megatron index beside a `.bin`, if there is one.
 
@@ -114,7 +122,8 @@ def source_files(source: Source, tally: Tally | None = None) -> list[tuple[str, 
         if suffix_of(each.path) is None and each.place not in read:
             about = _DOCUMENTATION.match(each.path.name)
             reason = "documentation-file" if about else "unread-suffix"
-            tally.add(reason, 1, each.size, example=each.name)
+            kind = None if about else _kind_of(each.path)
+            tally.add(reason, 1, each.size, example=each.name, kind=kind)
     if not readable:
         raise DataError(
             "no-readable-file",
@@ -151,6 +160,7 @@ def source_files(source: Source, tally: Tally | None = None) -> list[tuple[str, 
                 allowed=PAIR_SUFFIXES,
             )
     tally.files, tally.file_bytes = len(readable), sum(each.size for each in readable)
+    tally.suffixes = Counter(str(suffix_of(each.path)) for each in readable)
     return sorted((each.name, each.path) for each in readable)
 
 

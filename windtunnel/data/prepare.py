@@ -6,7 +6,8 @@ completion objective counts the prediction (a completion and its separator), bit
 an example.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from windtunnel.config.data import NEAR_DUPLICATE_SHARE
 from windtunnel.data.account import Tally
-from windtunnel.data.artifacts import Sides, TokenWriter, build_once, digest_of
+from windtunnel.data.artifacts import Sides, TokenWriter, build_once, digest_of, read_manifest
 from windtunnel.data.cache_key import dataset_cache_key, source_cache_key
 from windtunnel.data.dataset import Dataset
 from windtunnel.data.dedup import WINDOW_TOKENS, repeated_mask, repeated_windows
@@ -25,7 +26,7 @@ from windtunnel.data.token_files import write_ids
 from windtunnel.data.tokenize import write_pairs, write_text
 from windtunnel.data.tokenizer import Tokenizer, load_tokenizer
 from windtunnel.data.validation import ValidationSet
-from windtunnel.errors import DataError
+from windtunnel.errors import ConfigError, DataError
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a stage ('docs: reading documents'), units done and, where known, the total."""
@@ -183,6 +184,42 @@ def prepare(spec: DataSpec, *, root: Path, progress: Progress | None = None) -> 
     build_once(folder, write)
     digests.save()
     return Dataset.open(folder)
+
+
+def find_prepared(spec: DataSpec, *, root: Path) -> Dataset | None:
+    """The dataset of `spec` if it is below `root`; nothing is prepared.
+
+    A file is hashed only if some prepared source has files of the same names and sizes. None also
+    where a source cannot be read.
+    """
+    if not root.is_dir():
+        return None
+    digests = Digests(root)
+    try:
+        known = {
+            tuple((name, size) for name, size, _ in manifest["recipe"]["files"])
+            for manifest in _source_manifests(root)
+            if "files" in manifest["recipe"]
+        }
+        for source in spec.sources:
+            if source.builtin is None and _names_and_sizes(source) not in known:
+                return None
+        folder = root / digest_of(dataset_cache_key(spec, digests=digests))
+    except (ConfigError, DataError):
+        return None
+    digests.save()
+    return Dataset.open(folder) if folder.is_dir() else None
+
+
+def _names_and_sizes(source: Source) -> tuple[tuple[str, int], ...]:
+    return tuple((name, path.stat().st_size) for name, path in source_files(source))
+
+
+def _source_manifests(root: Path) -> Iterator[dict[str, Any]]:
+    """The undamaged manifests of the sources below `root`."""
+    for path in root.glob("[0-9a-f]*/manifest.json"):
+        with suppress(DataError):
+            yield read_manifest(path.parent, "source")
 
 
 def prepare_validation(

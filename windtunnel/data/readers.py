@@ -29,13 +29,14 @@ def text_documents(source: Source, tally: Tally | None = None) -> Iterator[bytes
         DataError: A file is not UTF-8, not what its suffix says, or lacks the text column.
     """
     tally = tally or Tally()
-    for _, path in source_files(source, tally):
-        for document in _documents(path, source.text_column, tally):
+    for name, path in source_files(source, tally):
+        for number, document in enumerate(_documents(path, source.text_column, tally), start=1):
+            tally.place = _place(name, number)
             text = _without_nul(document, tally)
             if text.strip():
                 yield text
             else:
-                tally.add("blank", 1, len(document))
+                tally.add("blank", 1, len(document), example=tally.place)
 
 
 def text_pairs(source: Source, tally: Tally | None = None) -> Iterator[Pair]:
@@ -51,8 +52,9 @@ def text_pairs(source: Source, tally: Tally | None = None) -> Iterator[Pair]:
     """
     assert source.pairs is not None
     tally, some = tally or Tally(), False
-    for _, path in source_files(source, tally):
-        for prompt, completion in json_texts(path, source.pairs, tally):
+    for name, path in source_files(source, tally):
+        for number, texts in enumerate(json_texts(path, source.pairs, tally), start=1):
+            tally.place, (prompt, completion) = _place(name, number), texts
             pair = Pair(_without_nul(prompt, tally), _without_nul(completion, tally))
             if pair.completion.strip():
                 some = True
@@ -70,6 +72,10 @@ def text_pairs(source: Source, tally: Tally | None = None) -> Iterator[Pair]:
             field=source.pairs[1],
             blank=missing,
         )
+
+
+def _place(name: str, number: int) -> str:
+    return name if number == 1 else f"{name} document {number}"
 
 
 def _documents(path: Path, column: str, tally: Tally) -> Iterator[bytes]:

@@ -92,6 +92,7 @@ def build_handoff(study: Study, request: Request) -> Export:
     sized = target_of(study.study_context, fitted, request)
     model = sized.model
     own = own_domain(runs, made.experiments)
+    warnings += study.token_diagnostics
     warnings += size_diagnostics(request, model)
     warnings += check_reach(fitted, own, model, sized.tokens, accepted=request.extrapolate)
     warnings += shape_diagnostics(study.study_context, model)

@@ -11,7 +11,6 @@ from typing import Any
 
 from windtunnel.config import Branch
 from windtunnel.config.load import resolved_text
-from windtunnel.config.segment import rows_at
 from windtunnel.config.study import ForecastExperiment, GridExperiment, LadderExperiment
 from windtunnel.config.yaml import EXTENDS
 from windtunnel.errors import Diagnostic, FitError
@@ -21,7 +20,6 @@ from windtunnel.laws import fit
 from windtunnel.redact import redacted
 from windtunnel.report.formatting import count
 from windtunnel.report.inputs import (
-    DataFacts,
     ExecutionFacts,
     Grid,
     GridCell,
@@ -30,12 +28,11 @@ from windtunnel.report.inputs import (
     ScalingLaw,
     Search,
     SegmentState,
-    SourceFacts,
     State,
-    ValidationFacts,
 )
 from windtunnel.runs.budget.cost import cost_of
 from windtunnel.runs.curves import read_curve
+from windtunnel.runs.data_facts import data_facts
 from windtunnel.runs.forecast import as_table, law_inputs, law_runs, read_forecasts
 from windtunnel.runs.imported import imported_diagnostics, study_runs
 from windtunnel.runs.plan import Plan, PlannedSegment, make_plan
@@ -43,7 +40,6 @@ from windtunnel.runs.points import StudyContext, search_size
 from windtunnel.runs.run import Run
 from windtunnel.runs.search.winner import search_outcomes
 from windtunnel.runs.store import Store
-from windtunnel.runs.streams import Streams
 from windtunnel.runs.study import Study
 from windtunnel.runs.study_files import read_handoffs
 from windtunnel.version import __version__
@@ -193,7 +189,7 @@ def collect(study: Study) -> ReportInputs:
         states=read_states(store, plan),
         curves=tuple(curve for curve in curves if curve is not None),
         laws=tuple(
-            _law(config.study, experiment.name, runs)
+            _law(config.study, experiment.name, runs, study.token_diagnostics)
             for experiment in config.experiments
             if isinstance(experiment, LadderExperiment)
         ),
@@ -209,7 +205,7 @@ def collect(study: Study) -> ReportInputs:
         handoffs=tuple(read_handoffs(study.folder)[-MOST_HANDOFFS:]),
         held_out=tuple(planned.id for planned in plan.branches if planned.held_out),
         planned=cost_of(study.expected),
-        data=_data(study),
+        data=data_facts(study),
         executions=executions,
         notes=_notes(study),
         warnings=(*study.diagnostics, *_mixed(executions), *_left_alone(runs)),
@@ -222,14 +218,16 @@ def _text(study: Study) -> str:
     return resolved_text(study.config) if re.search(f"(?m)^{EXTENDS}:", text) else redacted(text)
 
 
-def _law(study: str, experiment: str, runs: Sequence[Run]) -> ScalingLaw:
+def _law(
+    study: str, experiment: str, runs: Sequence[Run], of_data: Sequence[Diagnostic]
+) -> ScalingLaw:
     chosen = law_runs(run for run in runs if run.is_of(experiment))
     law, table, problem = None, None, None
     try:
         filters = ("decayed", "finished", f"experiment {experiment}")
         table = as_table(chosen, filters=filters)
         made = fit(table).made_from(law_inputs(study, runs, {experiment}))
-        law = made.warned(*imported_diagnostics([run.source for run in chosen]))
+        law = made.warned(*of_data, *imported_diagnostics([run.source for run in chosen]))
     except FitError as refused:
         problem = refused
     return ScalingLaw(
@@ -238,50 +236,6 @@ def _law(study: str, experiment: str, runs: Sequence[Run]) -> ScalingLaw:
         table=table,
         fit=law,
         problem=problem,
-    )
-
-
-def _data(study: Study) -> DataFacts | None:
-    dataset, config = study.dataset, study.config
-    if dataset is None:
-        return None
-    context = config.model.context
-    longest = max(study.expected_plan.segments, key=lambda planned: planned.tokens_at_end)
-    stream = Streams(dataset).of(longest.segment)
-    epochs = stream.epochs(rows_at(longest.segment, longest.end))
-    weights = sum(source.weight for source in dataset.sources)
-    wanted = config.data.validation.tokens
-    return DataFacts(
-        tokenizer=config.data.tokenizer,
-        vocab_size=dataset.vocab_size,
-        context=context,
-        stream=dataset.fingerprint,
-        longest_tokens=longest.tokens_at_end,
-        sources=tuple(
-            SourceFacts(
-                name=source.name,
-                share=source.weight / weights,
-                tokens=source.tokens,
-                bytes=source.bytes,
-                documents=source.documents,
-                documents_dropped=source.documents_dropped,
-                epochs=epochs.get(source.name, 0.0),
-                sha256=source.sha256,
-            )
-            for source in dataset.sources
-        ),
-        validation=tuple(
-            ValidationFacts(
-                name=each.name,
-                tokens=each.tokens,
-                measured=min(wanted, each.tokens),
-                documents=each.documents,
-                residue=each.contamination,
-                bytes_per_token=each.bytes_per_token,
-                fingerprint=each.fingerprint,
-            )
-            for each in study.validation
-        ),
     )
 
 

@@ -10,6 +10,7 @@ from windtunnel.findings.track_record import PastForecast
 from windtunnel.laws import Fit, Table
 from windtunnel.runs.budget.cost import Cost
 from windtunnel.runs.curves import Curve
+from windtunnel.runs.data_facts import DataFacts
 from windtunnel.runs.run import Run
 from windtunnel.runs.search.winner import SearchOutcome
 from windtunnel.runs.taken import Taken
@@ -88,46 +89,6 @@ class Search:
     outcome: SearchOutcome
     size: str
     importances: dict[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceFacts:
-    """One training source."""
-
-    name: str
-    share: float
-    tokens: int
-    bytes: int | None
-    documents: int
-    documents_dropped: int
-    epochs: float
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValidationFacts:
-    """One validation set, and how many of its tokens a branch's end is measured on."""
-
-    name: str
-    tokens: int
-    measured: int
-    documents: int
-    residue: float | None
-    bytes_per_token: float | None
-    fingerprint: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataFacts:
-    """The prepared data."""
-
-    tokenizer: str
-    vocab_size: int
-    context: int
-    stream: str
-    longest_tokens: int
-    sources: tuple[SourceFacts, ...]
-    validation: tuple[ValidationFacts, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,12 @@
 """From the store to runs: one for each finished or diverged segment of a plan."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from windtunnel.config import Branch, Segment, Trunk
 from windtunnel.config.segment import flops_6nd_at, flops_exact_at, flops_per_update, tokens_at
+from windtunnel.errors import Diagnostic
 from windtunnel.runs.completion import outcome_of
 from windtunnel.runs.plan import Plan, PlannedSegment
 from windtunnel.runs.run import Run
@@ -19,6 +20,37 @@ def gather(store: Store, plan: Plan) -> list[Run]:
     """Runs in the plan's order. A diverged segment has its outcome and no loss."""
     runs = (run_of(store, planned, plan.sets, plan.weights) for planned in plan.segments)
     return [run for run in runs if run is not None]
+
+
+def unfinished_diagnostics(
+    plan: Plan, ended: Collection[str], experiments: Collection[str]
+) -> tuple[Diagnostic, ...]:
+    """A warning that runs of some experiments are still to come.
+
+    Args:
+        plan: Everything that is planned, runs that a search may still suggest included.
+        ended: Ids of the finished and diverged segments.
+        experiments: Names of the experiments.
+    """
+    wanted = [
+        branch.id
+        for branch in plan.branches
+        if any(label.experiment in experiments and not label.stage for label in branch.labels)
+    ]
+    missing = sum(each not in ended for each in wanted)
+    if not missing:
+        return ()
+    return (
+        Diagnostic(
+            "runs-to-come",
+            f"{missing} of {len(wanted)} planned runs of {', '.join(sorted(experiments))} are "
+            "still to come: `windtunnel sweep` trains them, and `windtunnel status` shows how "
+            "far they are",
+            missing=missing,
+            planned=len(wanted),
+            experiments=sorted(experiments),
+        ),
+    )
 
 
 def run_of(

@@ -27,9 +27,12 @@ from windtunnel.data import (
     Source,
     ValidationSet,
     changes_since,
+    find_prepared,
     prepare,
     prepare_validation,
 )
+from windtunnel.data.account import Tally
+from windtunnel.data.files import source_files
 from windtunnel.data.tokenizer import load_tokenizer
 from windtunnel.errors import ConfigError, DataError, Diagnostic
 from windtunnel.runs.completion import WantedSet
@@ -109,10 +112,17 @@ class Study:
     def data_diagnostics(self) -> tuple[Diagnostic, ...]:
         """Warnings about the data."""
         if self.dataset is None:
-            return tuple(self._missing_sources())
+            return tuple(each for each in self._sources.values() if isinstance(each, Diagnostic))
+        return (*self.token_diagnostics, *self._changes)
+
+    @property
+    def token_diagnostics(self) -> tuple[Diagnostic, ...]:
+        """Warnings about the tokens that runs read, which hold for every fit of them too."""
+        if self.dataset is None:
+            return ()
         cut = chain.from_iterable(map(self.dataset.cut_diagnostics, self.contexts))
         extra = chain.from_iterable(each.diagnostics() for each in self._extra_accounts())
-        return (*self.dataset.diagnostics, *extra, *cut, *self._repeats(), *self._changes)
+        return (*self.dataset.diagnostics, *extra, *cut, *self._repeats())
 
     @property
     def accounts(self) -> tuple[Account, ...]:
@@ -190,18 +200,29 @@ class Study:
             for planned in self.expected_plan.segments
         }
 
-    def _missing_sources(self) -> Iterator[Diagnostic]:
-        """Warnings about sources that a sweep would not find."""
+    @property
+    def unread(self) -> dict[str, tuple[str, Tally | None]]:
+        """Path and files of each source by name, before the data is prepared; then {}.
+
+        The files are None for a builtin, and where they cannot be read.
+        """
+        if self.dataset is not None:
+            return {}
+        data, found = self.config.data, self._sources
+        return {
+            source.label: (source.path, tally if isinstance(tally, Tally) else None)
+            for source in (*data.sources, *data.validation.extra)
+            for tally in [found[source.label]]
+        }
+
+    @cached_property
+    def _sources(self) -> dict[str, Tally | Diagnostic | None]:
+        """The files of each source, or a warning where a sweep would stop; None for a builtin."""
         data = self.config.data
-        for source in (*data.sources, *data.validation.extra):
-            if missing := _missing(source, self.file):
-                yield Diagnostic(
-                    "missing-source",
-                    f"{self.file}: data source {source.label!r}: there is no {missing}; the sweep "
-                    "will stop there: correct `path`, which is relative to the study file",
-                    source=source.label,
-                    path=missing,
-                )
+        return {
+            source.label: _files_of(source, self.file)
+            for source in (*data.sources, *data.validation.extra)
+        }
 
     def _repeats(self) -> tuple[Diagnostic, ...]:
         epochs = self.most_epochs or 0.0
@@ -212,18 +233,27 @@ class Study:
                 "repeated-data",
                 f"the longest path reads {self.longest_tokens:.3g} tokens, and some path "
                 f"{epochs:.2f} epochs of its most repeated source; a law of fresh data does not "
-                "hold there (Muennighoff et al. 2023)",
+                "hold there (Muennighoff et al. 2023): give more text, plan shorter horizons, or "
+                "fit --law data-constrained",
                 epochs=epochs,
                 tokens=self.longest_tokens,
             ),
         )
 
 
-def open_study(file: Path, *, progress: Progress | None = None, prepared: bool = False) -> Study:
+def open_study(
+    file: Path,
+    *,
+    progress: Progress | None = None,
+    prepared: bool = False,
+    locks: bool = True,
+) -> Study:
     """Read a study file and open its store; with `prepared`, prepare missing data.
 
     The first preparation locks the stream: later openings use the prepared tokens, whatever becomes
-    of their sources. With `prepared`, every token is verified.
+    of their sources. Without `locks` it does not, so that the data can be looked at and changed.
+    With `prepared`, every token is verified. Else tokens that another study of the store has
+    prepared from the same data are used.
 
     Raises:
         ConfigError: The study file is wrong, or its data differs from the data lock.
@@ -260,7 +290,12 @@ def open_study(file: Path, *, progress: Progress | None = None, prepared: bool =
             "dataset": str(dataset.folder.relative_to(store.root)),
             "stream": dataset.fingerprint,
         }
-        write_json(lock_file, lock)
+        if locks:
+            write_json(lock_file, lock)
+    else:
+        sources = (*config.data.sources, *config.data.validation.extra)
+        if not any(_missing(source, file) for source in sources):
+            dataset = find_prepared(_data_spec(config, file), root=store.data)
     if dataset is not None:
         extra = _extra_validation(config, file, store, dataset, progress)
         if prepared:
@@ -315,6 +350,22 @@ def _planned(
         expected_plan=expected_plan,
         taken=taken,
         waits_for=waits,
+    )
+
+
+def replanned(study: Study) -> Study:
+    """The study with the plan that follows from the trials that its searches suggested by now.
+
+    Raises:
+        ConfigError: As of `plan_of`.
+    """
+    return _planned(
+        study.file,
+        study.written,
+        study.store,
+        study.study_context,
+        study.taken,
+        extra=study.extra_validation,
     )
 
 
@@ -407,6 +458,26 @@ def _source(source: SourceConfig, file: Path) -> Source:
 def _tokenizer(config: StudyConfig, file: Path) -> str:
     name = config.data.tokenizer
     return name if name == "bytes" else _absolute(name, file)
+
+
+def _files_of(source: SourceConfig, file: Path) -> Tally | Diagnostic | None:
+    """The files of a source, or why a sweep would stop there; None for a builtin."""
+    if source.path.startswith("builtin:"):
+        return None
+    if missing := _missing(source, file):
+        return Diagnostic(
+            "missing-source",
+            f"{file}: data source {source.label!r}: there is no {missing}; the sweep "
+            "will stop there: correct `path`, which is relative to the study file",
+            source=source.label,
+            path=missing,
+        )
+    tally = Tally()
+    try:
+        source_files(_source(source, file), tally)
+    except DataError as refused:
+        return refused.diagnostic()
+    return tally
 
 
 def _missing(source: SourceConfig, file: Path) -> str | None:

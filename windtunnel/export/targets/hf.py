@@ -62,6 +62,7 @@ def write(
         title=f"{handoff.model.size} of study {handoff.study}, untrained",
         origin=f"Freshly initialised with seed {init_seed}; no update has been made. "
         "`handoff.json` says what its numbers rest on.",
+        warnings=handoff.warnings,
     )
     refuse_unequal(job.model)
     from windtunnel.export.targets.hf_weights import drawn
@@ -99,6 +100,7 @@ def write_segment(
         end_of_text=study.config.data.end_of_text,
         title=f"{segment.model.size} of study {study.config.study}, a trained proxy",
         origin=found.origin,
+        warnings=study.token_diagnostics,
     )
     from windtunnel.export.targets.hf_weights import read_from
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from windtunnel.config import ModelSpec, Recipe
 from windtunnel.config.model import NORM_EPS
-from windtunnel.errors import ConfigError
+from windtunnel.errors import ConfigError, Diagnostic
 from windtunnel.export.handoff import Multipliers, RoleValues
 from windtunnel.mup import Role
 from windtunnel.schedule import Schedule
@@ -45,6 +45,7 @@ class Job:
     title: str
     origin: str
     end_of_text: str | None = None
+    warnings: tuple[Diagnostic, ...] = ()
 
 
 def refuse_unequal(model: ModelSpec) -> None:
