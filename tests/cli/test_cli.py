@@ -130,7 +130,7 @@ def test_init_then_plan(windtunnel, tmp_path):
     assert "experiments" in schema["properties"]
     code, output, _ = windtunnel("plan", tmp_path / "hparams.yaml")
     assert code == 0
-    assert "10 trunks + 54 branches" in output
+    assert "55 trunks + 117 branches" in output
     assert "epochs are known once" in output
     # The experiments that it shows commented out are right as well, with their sources.
     shown = (tmp_path / "hparams.yaml").read_text().replace("  # - ", "  - ")

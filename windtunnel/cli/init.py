@@ -1,16 +1,52 @@
-"""`windtunnel init`: the commented study file to start from."""
+"""`windtunnel init`: the commented study file to start from, for a given corpus and sizes."""
 
+import json
+import math
+import os
+import re
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from windtunnel.errors import ConfigError
+from windtunnel.errors import ConfigError, Refused
+
+if TYPE_CHECKING:
+    from windtunnel.config.units import Size
+
+HEAD_DIM = 16
+"""Head dimension of the templates."""
+
+FEWEST_SIZES = 4
+"""Three sizes and a fourth, which is forecast from them."""
+
+SEARCH_TOKENS, SEARCH_RATIO = 4e5, 10
+"""Length of a trial in the templates, and the tokens per param that it has at least."""
+
+BATCH_TOKENS = 1024
+"""Batch of the templates at that length."""
+
+SIZES = {
+    "template.yaml": "32x3,48x3,64x3,80x3,96x3",
+    "template_full.yaml": "32x3,48x3,64x3,80x3,96x3,128x3",
+}
+NAMES = {"template.yaml": "my-study", "template_full.yaml": "my-recipe"}
 
 
 def init(
     file: Annotated[Path, typer.Argument(help="File to write.")] = Path("hparams.yaml"),
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Corpus: a file, a folder or a builtin. The study is named after it.",
+        ),
+    ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(metavar="WxD,...", help="Sizes of the models, such as 32x3,48x3,64x3,96x3."),
+    ] = None,
     full: Annotated[
         bool,
         typer.Option(
@@ -21,21 +57,52 @@ def init(
     ] = False,
 ) -> None:
     """Write a commented study file to start from."""
-    write_template(file, "template_full.yaml" if full else "template.yaml")
-    print(f"wrote {file}\nnext: windtunnel plan {file}")
+    name = "template_full.yaml" if full else "template.yaml"
+    write_template(file, name, data=data, sizes=sizes)
+    print(f"wrote {file}\nnext: windtunnel data {file}, then windtunnel plan {file}")
 
 
-def write_template(file: Path, name: str = "template.yaml") -> None:
+def write_template(
+    file: Path, name: str = "template.yaml", *, data: str | None = None, sizes: str | None = None
+) -> None:
     """Write a template, with the path of the JSON Schema for editors.
 
+    Args:
+        file: Where it is written.
+        name: The template.
+        data: The corpus, relative to the working directory; None: builtin text.
+        sizes: Sizes joined by commas; None: those of the template.
+
     Raises:
-        ConfigError: The file exists already, or cannot be written.
+        ConfigError: The file exists already or cannot be written, or sizes that no study takes.
+        DataError: The corpus is missing, or holds nothing that can be read.
     """
+    ladder = _sizes(SIZES[name] if sizes is None else sizes)
+    factor = _factor(ladder[0])
+    source, study = ("builtin:docs", NAMES[name]) if data is None else _corpus(data, file)
+    below = ladder[:-1] if name == "template_full.yaml" else ladder
+    some = [below[0], below[len(below) // 2], below[-1]]
     template = files("windtunnel.cli").joinpath(name).read_text(encoding="utf-8")
-    schema = files("windtunnel.config").joinpath("study.schema.json")
+    filled = {
+        "SCHEMA": str(files("windtunnel.config").joinpath("study.schema.json")),
+        "STUDY": study,
+        "SOURCE": source,
+        "BASE": str(ladder[0].width),
+        "BATCH": str(_batch(factor)),
+        "SMALLEST": str(ladder[0]),
+        "LARGEST": str(ladder[-1]),
+        "SOME_SIZES": ", ".join(map(str, some)),
+        "LADDER": ", ".join(map(str, below)),
+        "SIZES": ", ".join(map(str, ladder)),
+    }
+    text = re.sub(r"\b[A-Z_]{4,}\b", lambda found: filled.get(found[0], found[0]), template)
+    _write(file, _lengthened(text, factor))
+
+
+def _write(file: Path, text: str) -> None:
     try:
         with file.open("x", encoding="utf-8") as new:
-            new.write(template.replace("SCHEMA", str(schema)))
+            new.write(text)
     except FileExistsError:
         raise ConfigError(
             "file-exists",
@@ -49,3 +116,113 @@ def write_template(file: Path, name: str = "template.yaml") -> None:
             path=file,
             cause=refused.strerror,
         ) from None
+
+
+def _sizes(text: str) -> "list[Size]":
+    """The sizes of a list joined by commas, smallest first.
+
+    Raises:
+        ConfigError: One is no size, its width takes no whole heads, or there are too few.
+    """
+    from windtunnel.config.units import Size
+
+    example = f"for example --sizes {SIZES['template.yaml']}"
+    try:
+        sizes = {Size.parse(part.strip()) for part in text.split(",")}
+    except Refused as refused:
+        raise ConfigError(
+            refused.code, f"--sizes: {refused}; {example}", **refused.values
+        ) from None
+    for size in sizes:
+        if size.depth is None:
+            raise ConfigError(
+                "not-a-size", f"--sizes: {size} has no depth; {example}", value=str(size)
+            )
+        if size.width % HEAD_DIM:
+            raise ConfigError(
+                "not-a-multiple",
+                f"--sizes: {size} is not a multiple of head_dim = {HEAD_DIM} wide; {example}",
+                value=str(size),
+                head_dim=HEAD_DIM,
+            )
+    if len(sizes) < FEWEST_SIZES:
+        raise ConfigError(
+            "too-few-values",
+            f"--sizes {text}: the largest size is forecast from three smaller ones, so give "
+            f"{FEWEST_SIZES} or more; {example}",
+            value=text,
+            least=FEWEST_SIZES,
+        )
+    return sorted(sizes, key=lambda size: (size.width**2 * (size.depth or 0), size.width))
+
+
+def _corpus(data: str, file: Path) -> tuple[str, str]:
+    """Path of a corpus, relative to the study file, and a name of the study, both as YAML.
+
+    Raises:
+        DataError: It is missing, or holds nothing that can be read.
+        ConfigError: An unknown builtin.
+    """
+    from windtunnel.config.data import SourceConfig
+    from windtunnel.data import Source
+    from windtunnel.data.files import source_files
+
+    if data.startswith("builtin:"):
+        Source(name="data", path=data)
+        return data, _study_name(SourceConfig(path=data).label)
+    path = Path(data).expanduser()
+    source_files(Source(name="data", path=str(path.absolute())))
+    if file.resolve().is_relative_to(path.resolve()):
+        raise ConfigError(
+            "is-an-input",
+            f"{file}: lies in the corpus {data}, and so would its store; name a file elsewhere, "
+            f"for example {path.resolve().parent / 'hparams.yaml'}",
+            path=file,
+            input=path,
+        )
+    name = _study_name(path.resolve().name)
+    written = str(path) if path.is_absolute() else os.path.relpath(path, file.parent)
+    return _scalar(written), name
+
+
+def _study_name(text: str) -> str:
+    """A name of a study after a folder or a file."""
+    stem = text.partition(".")[0] or text
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("_-")[:80]
+    return _scalar(name or NAMES["template.yaml"])
+
+
+def _scalar(text: str) -> str:
+    """A text as YAML, quoted where it could be read as something else."""
+    is_plain = re.fullmatch(r"[A-Za-z/.][A-Za-z0-9/._-]*", text)
+    is_word = text.lower() in {"true", "false", "null"}
+    return text if is_plain and not is_word else json.dumps(text, ensure_ascii=False)
+
+
+def _lengthened(text: str, factor: float) -> str:
+    """The text with token counts that are `factor` times as long; quoted examples stay."""
+    if factor <= 1:
+        return text
+    return re.sub(
+        r"(?<!')\b([0-9.]+e[0-9]+) tokens",
+        lambda found: f"{float(found[1]) * factor:.3g} tokens".replace("e+0", "e"),
+        text,
+    )
+
+
+def _factor(smallest: "Size") -> float:
+    """How many times as long as in the template the trials of the smallest size are; 1 or more."""
+    from windtunnel.config.model import ModelFamily
+
+    family = ModelFamily(sizes=(smallest,), head_dim=HEAD_DIM, context=128)
+    params = family.spec(smallest, vocab_size=256).params
+    return max(1.0, float(f"{SEARCH_RATIO * params / SEARCH_TOKENS:.2g}"))
+
+
+def _batch(factor: float) -> int:
+    """Batch in tokens, a power of two: the best one grows with tokens to the power 0.571.
+
+    Step Law, arXiv 2503.04715.
+    """
+    power: int = 2 ** round(0.571 * math.log2(factor))
+    return BATCH_TOKENS * power

@@ -207,7 +207,7 @@ def _table(study: "Study") -> Table:
         searched = min(experiments) if experiments <= searches else None  # a trunk may serve two
         key = (searched,) if searched else (segment.model, segment.recipe)
         groups.setdefault(key, []).append(planned)
-    for group in list(groups.values())[:MOST_LINES]:
+    for group in sorted(groups.values(), key=_order)[:MOST_LINES]:
         branches = [planned for planned in group if isinstance(planned.segment, Branch)]
         rows = branches or group  # a trunk whose branches all have another batch or context
         one, experiments = rows[0].segment, {each.experiment for each in rows[0].labels}
@@ -229,6 +229,13 @@ def _table(study: "Study") -> Table:
         table.caption = f"{more} more lines, not shown; --json has every segment"
         table.caption_justify = "left"
     return table
+
+
+def _order(group: "list[PlannedSegment]") -> tuple[Any, ...]:
+    """Smallest models first, then lowest rates and batches; longer contexts of a shape last."""
+    segment = group[-1].segment
+    model, recipe = segment.model, segment.recipe
+    return model.params, model.width, recipe.lr, recipe.batch_tokens, model.context
 
 
 def _shape(study: "Study", model: "ModelSpec") -> str:

@@ -9,6 +9,7 @@ import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,11 @@ def _text(path: Path) -> str:
         try:
             status = path.stat()
         except FileNotFoundError:
-            raise ConfigError("missing-file", f"{path}: no such file; {init}", file=path) from None
+            near = _near(path)
+            fix = init if near is None else f"did you mean {near}?"
+            raise ConfigError(
+                "missing-file", f"{path}: no such file; {fix}", file=path, near=near
+            ) from None
         if not stat.S_ISREG(status.st_mode):
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
             raise ConfigError("not-a-file", f"{path}: {what}, and no study file; {init}", file=path)
@@ -114,6 +119,16 @@ def _text(path: Path) -> str:
             line=line,
             byte=byte,
         ) from None
+
+
+def _near(path: Path) -> Path | None:
+    """The study file that a missing path was to name: the other suffix, or nearly the same name."""
+    if not path.name or not path.parent.is_dir():
+        return None
+    others = [path.with_suffix(suffix) for suffix in SUFFIXES if path.suffix != suffix]
+    names = [each.name for each in path.parent.iterdir() if each.suffix in SUFFIXES]
+    close = [path.with_name(name) for name in get_close_matches(path.name, names, n=1)]
+    return next((each for each in (*others, *close) if each.is_file()), None)
 
 
 class _Reader:
@@ -341,6 +356,7 @@ def _problem(broken: Any) -> str:
 
 
 EXTENDS = "extends"
+SUFFIXES = (".yaml", ".yml")
 
 MOST_FILES = 50
 """Files read for one study; files that each extend two others grow exponentially."""
@@ -398,10 +414,13 @@ def _read(path: Path, *, within: tuple[Path, ...], read: list[Path]) -> Node:
                     **place,
                 )
             if not base.exists():
+                near = _near(base)
                 raise ConfigError(
                     "missing-file",
-                    f"{where}: no such file; the path is relative to {path.name}",
+                    f"{where}: no such file; the path is relative to {path.name}"
+                    + ("" if near is None else f"; did you mean {near.name}?"),
                     **place,
+                    near=near,
                 )
             if not base.is_file():
                 raise ConfigError(

@@ -125,9 +125,11 @@ def source_files(source: Source, tally: Tally | None = None) -> list[tuple[str, 
             kind = None if about else _kind_of(each.path)
             tally.add(reason, 1, each.size, example=each.name, kind=kind)
     if not readable:
+        found = tally.text()
         raise DataError(
             "no-readable-file",
-            f"{where}: folder {root} holds no readable file; {_allowed(files)}",
+            f"{where}: folder {root} holds no readable file{found and f' ({found})'}; "
+            f"{_allowed(files)}",
             source=source.name,
             path=root,
             suffixes=_suffixes_of(files),

@@ -13,6 +13,7 @@ from pydantic import Field, PlainSerializer, PlainValidator
 from windtunnel.config import Branch, Duration, Segment, StudyConfig, Trunk
 from windtunnel.config.search import SearchExperiment
 from windtunnel.config.segment import flops_per_update, tokens_at
+from windtunnel.config.study import GridExperiment
 from windtunnel.config.units import Strict
 from windtunnel.errors import ConfigError, Diagnostic
 from windtunnel.runs.points import RunPoint, StudyContext, points_of
@@ -266,6 +267,7 @@ def plan_warnings(
 ) -> Iterator[Diagnostic]:
     """Warnings about designs that cannot answer their own question."""
     yield from _short_horizons(study, points)
+    yield from _grid_warnings(study)
     yield from _without_forecast(points)
     yield from _variant_warnings(points)
     yield from _shared_holdouts(segments)
@@ -291,6 +293,40 @@ def _short_horizons(
             shortest=steps,
             wanted=FEW_STEPS,
         )
+
+
+def _grid_warnings(study: StudyConfig) -> Iterator[Diagnostic]:
+    """Warnings for grids that measure how a best value moves, and change something else as well."""
+    for grid in study.experiments:
+        if not isinstance(grid, GridExperiment):
+            continue
+        tuned = [axis for axis in grid.axes if axis.startswith("recipe.")]
+        sizes = grid.sizes_named or study.model.sizes
+        moves = len(sizes) > 1 or len(grid.horizons) > 1 or len(grid.axes) > 1
+        if not (tuned and moves):
+            continue
+        relative = [str(horizon) for horizon in grid.horizons if horizon.unit == "N"]
+        if relative and len(sizes) > 1:
+            yield Diagnostic(
+                "length-follows-size",
+                f"experiment {grid.name!r} varies {', '.join(tuned)} over {len(sizes)} sizes at "
+                f"{', '.join(relative)}, so larger models also train longer, and a drift of the "
+                "best value over size holds that over length: give the horizons in tokens, such "
+                "as '4e5 tokens'",
+                experiment=grid.name,
+                axes=tuned,
+                sizes=[str(size) for size in sizes],
+                horizons=relative,
+            )
+        if len(grid.seeds) == 1:
+            yield Diagnostic(
+                "one-seed",
+                f"experiment {grid.name!r} has one seed, which cannot tell a drift of the best "
+                f"{', '.join(tuned)} from noise between seeds: set seeds: 2",
+                experiment=grid.name,
+                axes=tuned,
+                seeds=1,
+            )
 
 
 def _without_forecast(points: Iterable[RunPoint | VariantPoint]) -> Iterator[Diagnostic]:
