@@ -237,3 +237,37 @@ def test_a_search_is_one_run_in_mlflow(swept, tmp_path, monkeypatch):
     assert len(client.get_metric_history(runs[0].info.run_id, "loss")) == 1
     local = client.download_artifacts(runs[0].info.run_id, "winner.tune.json", str(tmp_path))
     assert json.loads(Path(local).read_text()) == found
+
+
+@pytest.mark.medium
+def test_another_study_takes_the_recipe_that_was_written(swept, tmp_path):
+    path = tmp_path / "winner.yaml"
+    run("winner", swept, "--out", path)
+    (outcome,) = search_outcomes(open_study(swept))
+    values = outcome.winner.result.trial.values
+    text = swept.read_text()
+    recipe = text[text.index("recipe:") : text.index("experiments:")]
+    other = tmp_path / "other.yaml"
+    other.write_text(f"extends: {path.name}\n" + text.replace(recipe, ""))
+    searched, taken = load_study(swept), load_study(other)
+    assert taken.recipe == searched.recipe.replace(lr=values["recipe.lr"])
+    assert taken.model.qk_norm == values["model.qk_norm"]
+    assert taken.schedule == searched.schedule
+
+
+@pytest.mark.medium
+def test_a_winner_is_written_only_if_there_is_one_and_it_is_named(swept, tmp_path, windtunnel):
+    path = tmp_path / "winner.yaml"
+    swept.write_text(swept.read_text().replace(SEARCH, SEARCH + SEARCH.replace("tune", "again")))
+    status, out, _ = windtunnel("winner", swept, "--search", "again", "--out", path, "--json")
+    assert (status, json.loads(out)["error"]["code"]) == (2, "no-winner")
+    status, out, _ = windtunnel("winner", swept, "--out", path, "--json")
+    error = json.loads(out)["error"]
+    assert (status, error["code"], error["values"]["known"]) == (
+        2, "missing-option", ["tune", "again"],
+    )  # fmt: skip
+    assert not path.exists()
+    status, out, _ = windtunnel("winner", swept, "--search", "tune", "--out", path, "--json")
+    assert (status, [each["experiment"] for each in json.loads(out)]) == (0, ["tune"])
+    assert path.exists()
+    assert windtunnel("winner", swept, "--search", "tone")[0] == 2

@@ -1,13 +1,15 @@
 """`windtunnel winner`: the winner of each search of a study, its rivals and its noise."""
 
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from windtunnel.cli.options import AsJson, StudyFile
+from windtunnel.cli.options import AsJson, StudyFile, check_choice
+from windtunnel.cli.output import check_output, write_output
 from windtunnel.cli.text import flops, print_json, say, terminal
 from windtunnel.errors import ConfigError
 
@@ -26,6 +28,16 @@ def winner(
     every: Annotated[
         bool, typer.Option("--all", help="Also list every trial with its values and its loss.")
     ] = False,
+    search: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Show this search alone.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the recipe of the winner as YAML; a study takes it by `extends: FILE`.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the winner of each search and how certain it is.
@@ -34,16 +46,98 @@ def winner(
     """
     from windtunnel.runs.study import open_study
 
-    print_winner(open_study(study), as_json=as_json, every=every)
+    check_output("--out", out, study=study)
+    opened = open_study(study)
+    if out is not None:
+        write_output("--out", out, recipe_text(opened, _the_winner(opened, search)))
+    print_winner(opened, as_json=as_json, every=every, search=search)
+    if out is not None and not as_json:
+        print(f"wrote {out}")
 
 
-def print_winner(study: "Study", *, as_json: bool, every: bool = False) -> None:
-    """Print every search of a study; with `every`, also all of its trials.
+def print_winner(
+    study: "Study", *, as_json: bool, every: bool = False, search: str | None = None
+) -> None:
+    """Print every search of a study, or one; with `every`, also all of its trials.
 
     Raises:
-        ConfigError: The study has no search.
+        ConfigError: The study has no search, or none of that name.
     """
     from windtunnel.runs.search.summary import outcome_json
+
+    outcomes = _outcomes(study, search)
+    if as_json:
+        print_json([outcome_json(study, outcome) for outcome in outcomes])
+        return
+    console = terminal()
+    for place, outcome in enumerate(outcomes):
+        if place:
+            console.print()
+        _print(console, study, outcome, every=every)
+
+
+def recipe_text(study: "Study", outcome: "SearchOutcome") -> str:
+    """The recipe of a winner as a study file that others extend: recipe, schedule, searched shape.
+
+    The recipe is whole, since a rate holds for its base width, batch and schedule.
+    """
+    from ruamel.yaml import YAML
+
+    from windtunnel.config.axes import varied
+    from windtunnel.runs.points import search_size
+
+    assert outcome.winner is not None
+    experiment, trial = outcome.experiment, outcome.winner.result.trial
+    own = study.study_context.of(experiment).config
+    _, recipe, schedule = varied(own, trial.values)
+    sections = {
+        "model": outcome.winner_values().get("model", {}),
+        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        "schedule": schedule.model_dump(mode="json", exclude_none=True),
+    }
+    size = search_size(study.study_context, experiment)
+    text = io.StringIO()
+    text.write(
+        f"# The winner of search {experiment.name} of study {study.config.study}: trial "
+        f"{trial.number}, {_objective(experiment)} {_loss(outcome.winner.mean)}"
+        f"{_interval(outcome)},\n# tuned at {size} and {experiment.horizon}. In a study file: "
+        "`extends: ` and the path of this one.\n"
+    )
+    YAML().dump({name: fields for name, fields in sections.items() if fields}, text)
+    return text.getvalue()
+
+
+def _the_winner(study: "Study", search: str | None) -> "SearchOutcome":
+    """The search whose winner is written.
+
+    Raises:
+        ConfigError: There are several and none is named, or it has no winner yet.
+    """
+    from windtunnel.runs.search.summary import missing
+
+    outcomes = _outcomes(study, search)
+    names = [each.experiment.name for each in outcomes]
+    if len(outcomes) > 1:
+        raise ConfigError(
+            "missing-option",
+            f"--out: the study has {len(outcomes)} searches; name one with --search "
+            f"{' or --search '.join(names)}",
+            option="--search",
+            known=names,
+        )
+    if outcomes[0].winner is None:
+        lacks = missing(outcomes[0])
+        raise ConfigError(
+            "no-winner",
+            f"{study.file}: search {names[0]!r} has no winner yet: {'; '.join(lacks)}; "
+            "`windtunnel sweep` finds it",
+            experiment=names[0],
+            missing=lacks,
+        )
+    return outcomes[0]
+
+
+def _outcomes(study: "Study", search: str | None) -> "tuple[SearchOutcome, ...]":
     from windtunnel.runs.search.winner import search_outcomes
 
     outcomes = search_outcomes(study)
@@ -56,14 +150,10 @@ def print_winner(study: "Study", *, as_json: bool, every: bool = False) -> None:
             study=str(study.file),
             kinds=kinds,
         )
-    if as_json:
-        print_json([outcome_json(study, outcome) for outcome in outcomes])
-        return
-    console = terminal()
-    for place, outcome in enumerate(outcomes):
-        if place:
-            console.print()
-        _print(console, study, outcome, every=every)
+    if search is None:
+        return outcomes
+    check_choice("--search", search, [each.experiment.name for each in outcomes])
+    return tuple(each for each in outcomes if each.experiment.name == search)
 
 
 def winner_line(outcome: "SearchOutcome") -> str:
