@@ -71,6 +71,23 @@ def test_sizes_of_ones_own(tmp_path, windtunnel, full):
     assert str(study.experiments[-1].sizes_named[-1]) == ("320x6" if full else "128x4")
 
 
+@pytest.mark.parametrize("full", [(), ("--full",)])
+def test_the_planned_run_stands_in_the_study(tmp_path, windtunnel, full):
+    for number, (target, found) in enumerate(
+        {
+            "2.4B:1T": (2.4e9, 1e12, None),
+            "2.4B:20N": (2.4e9, None, 20.0),
+            "10M": (1e7, None, None),
+        }.items()
+    ):
+        file = tmp_path / f"{number}.yaml"
+        assert windtunnel("init", file, "--target", target, *full)[0] == 0
+        planned = load_study(file).target
+        assert (planned.params, planned.tokens, planned.tokens_per_param) == found
+    windtunnel("init", tmp_path / "none.yaml", *full)
+    assert load_study(tmp_path / "none.yaml").target is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -81,6 +98,8 @@ def test_sizes_of_ones_own(tmp_path, windtunnel, full):
         (["--data", "CORPUS/none"], "missing-file"),
         (["--data", "CORPUS/code"], "no-readable-file"),
         (["--data", "builtin:prose"], "unknown-builtin"),
+        (["--target", "large"], "not-a-target"),
+        (["--target", "2.4B:-1"], "not-a-target"),
     ],
 )
 def test_what_no_study_could_use_is_refused(tmp_path, corpus, windtunnel, arguments, code):

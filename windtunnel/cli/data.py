@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 from rich.table import Table
 
 from windtunnel.cli.options import AsJson, StudyFile
-from windtunnel.cli.text import data_progress, print_json, say, si, size_of, terminal
+from windtunnel.cli.text import data_progress, print_json, say, size_of, terminal
+from windtunnel.quantities import write_count
 
 if TYPE_CHECKING:
     from windtunnel.runs.data_facts import DataFacts, Exclusion
@@ -62,7 +63,7 @@ def _sources(facts: "DataFacts") -> Table:
             f"{each.share:.1%}",
             suffixes or (each.path if each.files is None else f"{each.files:,} files"),
             f"{each.documents:,}",
-            si(each.tokens),
+            write_count(each.tokens),
             "unknown" if each.bytes is None else size_of(each.bytes),
             f"{each.epochs:.2f}",
         )
@@ -77,8 +78,8 @@ def _sets(facts: "DataFacts") -> Table:
         table.add_row(
             each.name,
             f"{each.documents:,}",
-            si(each.tokens),
-            si(each.measured),
+            write_count(each.tokens),
+            write_count(each.measured),
             "not measured" if share is None else f"{share:.1%}",
         )
     return table

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 HEAD_DIM = 16
 """Head dimension of the templates."""
 
+TARGET = "2.4B:1T"
+"""Params and tokens of the example."""
+
 FEWEST_SIZES = 4
 """Three sizes and a fourth, which is forecast from them."""
 
@@ -47,6 +50,13 @@ def init(
         str | None,
         typer.Option(metavar="WxD,...", help="Sizes of the models, such as 32x3,48x3,64x3,96x3."),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PARAMS[:TOKENS]",
+            help="The run that you plan, such as 2.4B:1T or 2.4B:20N; the study answers for it.",
+        ),
+    ] = None,
     full: Annotated[
         bool,
         typer.Option(
@@ -58,12 +68,17 @@ def init(
 ) -> None:
     """Write a commented study file to start from."""
     name = "template_full.yaml" if full else "template.yaml"
-    write_template(file, name, data=data, sizes=sizes)
+    write_template(file, name, data=data, sizes=sizes, target=target)
     print(f"wrote {file}\nnext: windtunnel data {file}, then windtunnel plan {file}")
 
 
 def write_template(
-    file: Path, name: str = "template.yaml", *, data: str | None = None, sizes: str | None = None
+    file: Path,
+    name: str = "template.yaml",
+    *,
+    data: str | None = None,
+    sizes: str | None = None,
+    target: str | None = None,
 ) -> None:
     """Write a template, with the path of the JSON Schema for editors.
 
@@ -72,6 +87,7 @@ def write_template(
         name: The template.
         data: The corpus, relative to the working directory; None: builtin text.
         sizes: Sizes joined by commas; None: those of the template.
+        target: Params of the planned run, and its tokens after a colon; None: a comment instead.
 
     Raises:
         ConfigError: The file exists already or cannot be written, or sizes that no study takes.
@@ -90,6 +106,7 @@ def write_template(
         "BASE": str(ladder[0].width),
         "BATCH": str(_batch(factor)),
         "SMALLEST": str(ladder[0]),
+        "TARGET": _target(target),
         "LARGEST": str(ladder[-1]),
         "SOME_SIZES": ", ".join(map(str, some)),
         "LADDER": ", ".join(map(str, below)),
@@ -154,6 +171,30 @@ def _sizes(text: str) -> "list[Size]":
             least=FEWEST_SIZES,
         )
     return sorted(sizes, key=lambda size: (size.width**2 * (size.depth or 0), size.width))
+
+
+def _target(text: str | None) -> str:
+    """The line of the study file with the planned run; a comment without one.
+
+    Raises:
+        ConfigError: No counts.
+    """
+    from windtunnel.config.target import TargetConfig
+
+    params, colon, tokens = (text or TARGET).partition(":")
+    fields = {"params": params.strip()} | ({"tokens": tokens.strip()} if colon else {})
+    try:
+        TargetConfig.model_validate(fields)
+    except ValueError:
+        raise ConfigError(
+            "not-a-target",
+            f"--target {text}: write params, or params and tokens, for example --target {TARGET} "
+            f"or --target 2.4B:20N",
+            value=text,
+            example=TARGET,
+        ) from None
+    line = ", ".join(f"{name}: {value}" for name, value in fields.items())
+    return ("" if text else "# ") + f"target: {{{line}}}"
 
 
 def _corpus(data: str, file: Path) -> tuple[str, str]:

@@ -74,7 +74,7 @@ def say_data(console: Console, study: "Study") -> None:
     for account in study.accounts:
         say(console, account.line(), label="data:", style="cyan")
     sets = [
-        f"{each.name} {si(each.tokens)} tokens"
+        f"{each.name} {write_count(each.tokens)} tokens"
         + ("" if each.contamination is None else f", {each.contamination:.1%} also in training")
         for each in study.validation
     ]
