@@ -111,3 +111,16 @@ def test_a_difference_is_paired_by_seed(score):
     found = mean_difference("d", {0: 1.0, 1: 2.0, 2: 9.0}, {0: 0.5, 1: 1.3})
     assert found.value == pytest.approx(0.6)
     assert found.high - found.value == pytest.approx(6.3138 * 0.1, rel=1e-3)  # Student, 1 d.o.f.
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "lines"),
+    [("016", ["hold"], 12), ("017", ["parametrization"], 72), ("018", ["weight_decay", "hold"], 10)],
+)
+def test_a_plan_shows_what_else_differs(name, columns, lines):
+    (folder,) = (each for each in EXPERIMENTS if each.name.startswith(name))
+    out = CliRunner().invoke(app, ["plan", str(folder / "hparams.yaml")]).stdout.splitlines()
+    head = out[1].split()
+    assert head[4 : head.index("seeds")] == columns
+    rows = [line for line in out[2:] if re.match(r" *\d+x\d+ ", line)]
+    assert len(rows) == len(set(rows)) == lines

@@ -3,8 +3,9 @@
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from windtunnel.config import ModelSpec, StudyConfig
     from windtunnel.config.branch import BranchExperiment
     from windtunnel.config.search import SearchExperiment
+    from windtunnel.config.segment import HoldTokens
     from windtunnel.engine.simulate import Estimate
     from windtunnel.errors import Diagnostic
     from windtunnel.runs.budget.calibration import Calibration
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 
 MOST_LINES = 200
 """Most rows of the table. Drawing 5,000 takes 2 s (measured)."""
+
+SHOWN = ("lr", "batch_tokens")
+"""Fields of the recipe that every line of the table has."""
 
 MOST_NAMES = 12
 """Most variants of an experiment that are named."""
@@ -198,15 +203,18 @@ def _table(study: "Study") -> Table:
     from windtunnel.config.search import SearchExperiment
 
     table = Table(title=f"study {study.config.study}", title_justify="left", box=None)
-    for column in ("size", "params", "lr", "batch", "seeds", "horizons (updates)", "FLOPs"):
-        table.add_column(column, justify="left" if column.startswith("hor") else "right")
     searches = {e.name for e in study.config.experiments if isinstance(e, SearchExperiment)}
     groups: dict[tuple[Any, ...], list[PlannedSegment]] = {}
     for planned in study.plan.segments:
         segment, experiments = planned.segment, {label.experiment for label in planned.labels}
         searched = min(experiments) if experiments <= searches else None  # a trunk may serve two
-        key = (searched,) if searched else (segment.model, segment.recipe)
+        hold = segment.root.hold
+        key = (searched,) if searched else (segment.model, segment.recipe, hold)
         groups.setdefault(key, []).append(planned)
+    varied = _varied([key for key in groups if len(key) > 1])
+    columns = ("size", "params", "lr", "batch", *varied, "seeds", "horizons (updates)", "FLOPs")
+    for column in columns:
+        table.add_column(column, justify="left" if column.startswith("hor") else "right")
     for group in sorted(groups.values(), key=_order)[:MOST_LINES]:
         branches = [planned for planned in group if isinstance(planned.segment, Branch)]
         rows = branches or group  # a trunk whose branches all have another batch or context
@@ -221,6 +229,10 @@ def _table(study: "Study") -> Table:
             write_count(one.model.params),
             f"search {experiments.pop()}" if experiments <= searches else f"{one.recipe.lr:g}",
             " ".join(write_count(batch) for batch in batches),
+            *(
+                "" if experiments <= searches else _short(value_of(one))
+                for value_of in varied.values()
+            ),
             str(len(seeds)),
             " ".join(str(end) for end in horizons) + (" (trunk)" if not branches else ""),
             f"{work:.2e}",
@@ -229,6 +241,22 @@ def _table(study: "Study") -> Table:
         table.caption = f"{more} more lines, not shown; --json has every segment"
         table.caption_justify = "left"
     return table
+
+
+def _varied(keys: "Sequence[tuple[Any, ...]]") -> "dict[str, Callable[[Any], object]]":
+    """What else of the recipe differs between lines, and how to read it off a segment."""
+    found: dict[str, Callable[[Any], object]] = {}
+    recipes = {recipe for _, recipe, _ in keys}
+    for name in type(next(iter(recipes))).model_fields if len(recipes) > 1 else ():
+        if name not in SHOWN and len({getattr(each, name) for each in recipes}) > 1:
+            found[name] = attrgetter(f"recipe.{name}")
+    if len({_power(hold) for *_, hold in keys}) > 1:
+        found["hold"] = lambda segment: _power(segment.root.hold)
+    return found
+
+
+def _power(hold: "HoldTokens | None") -> float | str:
+    return "constant" if hold is None else hold.power
 
 
 def _order(group: "list[PlannedSegment]") -> tuple[Any, ...]:
