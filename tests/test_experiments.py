@@ -115,7 +115,11 @@ def test_a_difference_is_paired_by_seed(score):
 
 @pytest.mark.parametrize(
     ("name", "columns", "lines"),
-    [("016", ["hold"], 12), ("017", ["parametrization"], 72), ("018", ["weight_decay", "hold"], 10)],
+    [
+        ("016", ["hold"], 12),
+        ("017", ["parametrization"], 72),
+        ("018", ["weight_decay", "hold"], 10),
+    ],
 )
 def test_a_plan_shows_what_else_differs(name, columns, lines):
     (folder,) = (each for each in EXPERIMENTS if each.name.startswith(name))
