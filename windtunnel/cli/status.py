@@ -36,6 +36,7 @@ def print_status(study: "Study", progress: "StudyProgress", *, as_json: bool) ->
     """Print counts, searches, times and warnings, and a row per running or failed segment."""
     from windtunnel.runs.budget.cost import cost_of
     from windtunnel.runs.curves import curve_diagnostics
+    from windtunnel.runs.phases import phases
     from windtunnel.runs.search.summary import stands
 
     counts = {status: progress.count(status) for status in STATUSES}
@@ -43,6 +44,7 @@ def print_status(study: "Study", progress: "StudyProgress", *, as_json: bool) ->
     share = progress.flops_done / planned if planned else 1.0
     to_come = len(study.expected_plan.segments) - len(progress.segments)
     searches = _searches(study)
+    stages = phases(study, progress.ended)
     usage = time_and_budget(study)
     diagnostics = (
         *curve_diagnostics(study.store, study.plan.segments, deep=False),
@@ -55,6 +57,7 @@ def print_status(study: "Study", progress: "StudyProgress", *, as_json: bool) ->
                 "counts": counts,
                 "share_of_flops": share,
                 "segments_to_be_suggested": to_come,
+                "phases": [asdict(each) for each in stages],
                 "searches": [_search(each) for each in searches],
                 "waits_for": {name: list(each) for name, each in study.waits_for.items()},
                 "seconds": progress.seconds,
@@ -70,8 +73,12 @@ def print_status(study: "Study", progress: "StudyProgress", *, as_json: bool) ->
     say(console, f"{study.config.study}: {summary}; {share:.0%} of the training FLOPs done")
     for search in searches:
         say(console, f"search {search.experiment.name}: {stands(search)}")
-    for name, sources in study.waits_for.items():
-        say(console, f"experiment {name}: waits for {' and '.join(sources)}")
+    for stage in stages:
+        waits = study.waits_for.get(stage.experiment)
+        say(
+            console,
+            f"experiment {stage.text()}" + (f"; waits for {' and '.join(waits)}" if waits else ""),
+        )
     if total := sum(progress.seconds.values()):
         parts = ", ".join(f"{n} {s / total:.1%}" for n, s in progress.seconds.items())
         say(console, f"{duration(total)} in finished segments, summed over trials: {parts}")

@@ -4,7 +4,8 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,8 @@ from windtunnel.redact import redacted
 if TYPE_CHECKING:
     from windtunnel.cli.tracking import TrackerThread
     from windtunnel.engine.sweep import Sweep, SweepResult
-    from windtunnel.runs.progress import StudyProgress, TimeLeft
+    from windtunnel.runs.phases import Phase
+    from windtunnel.runs.progress import StudyProgress
     from windtunnel.runs.study import Study
 
 
@@ -89,7 +91,8 @@ def run_sweep(
     )
     mirror = mirror_of(study) if study.config.tracking.enabled else None
     tracker = TrackerThread(mirror, lambda: sweep.study)
-    with watch(sweep, console, slots=slots_here(study.config)), tracker:
+    slots = 1 if engine == "local" else slots_here(study.config)
+    with watch(sweep, console, slots=slots), tracker:
         result = sweep.run()
     _print_outcome(console, study, result, seconds=time.monotonic() - began)
     if result.interrupted:
@@ -185,10 +188,20 @@ TERMINAL_SECONDS, LINES_SECONDS = 1.0, 10.0
 def watch(sweep: "Sweep", console: Console, *, slots: int) -> Iterator[None]:
     """Show the progress of a sweep while the body runs, from a thread that only reads."""
     from windtunnel.cli.status import segments_table
-    from windtunnel.runs.progress import TimeLeft, Watch
+    from windtunnel.engine.time_left import TimeLeft
+    from windtunnel.runs.phases import current, phases
+    from windtunnel.runs.progress import Watch
 
     ended = threading.Event()
-    rate, progress = TimeLeft(), Watch(sweep.study)
+    estimate = TimeLeft(lambda: sweep.study, slots=slots)
+    progress, last = Watch(sweep.study), _Summary()
+
+    def line(now: "StudyProgress") -> str:
+        """The summary; the last estimates where new ones cannot be made."""
+        with suppress(WindtunnelError):  # the sweep itself reports a damaged store
+            last.left = estimate.left({each.segment: each.step for each in now.running})
+            last.phases = current(phases(sweep.study, now.ended))
+        return summary(now, last.left, last.phases, _searches(sweep.study))
 
     def in_place() -> None:
         with Live(console=console, refresh_per_second=2) as live:
@@ -196,7 +209,7 @@ def watch(sweep: "Sweep", console: Console, *, slots: int) -> Iterator[None]:
                 now = progress.read(sweep.study.plan)
                 live.update(
                     Group(
-                        Text(summary(now, rate, _searches(sweep.study))),
+                        Text(line(now)),
                         segments_table(list(now.running)[: 4 * slots]),
                     )
                 )
@@ -206,7 +219,7 @@ def watch(sweep: "Sweep", console: Console, *, slots: int) -> Iterator[None]:
     def in_lines() -> None:
         while not ended.wait(LINES_SECONDS):
             now = progress.read(sweep.study.plan)
-            print(summary(now, rate, _searches(sweep.study)), flush=True)
+            print(line(now), flush=True)
 
     thread = threading.Thread(
         target=in_place if console.is_terminal else in_lines, name="view", daemon=True
@@ -232,12 +245,24 @@ def _searches(study: "Study") -> list[str]:
     ]
 
 
-def summary(progress: "StudyProgress", rate: "TimeLeft", searches: Sequence[str] = ()) -> str:
-    """One line: finished, running and waiting segments, throughput, losses and time left."""
+@dataclass
+class _Summary:
+    """The last estimates of a sweep's view."""
+
+    left: float | None = None
+    phases: "tuple[Phase, ...]" = ()
+
+
+def summary(
+    progress: "StudyProgress",
+    left: float | None = None,
+    phases: "Sequence[Phase]" = (),
+    searches: Sequence[str] = (),
+) -> str:
+    """One line: finished, running and waiting segments, throughput, losses, time left, phases."""
     running = progress.running
     speed = sum(each.tokens_per_second or 0.0 for each in running)
     losses = " ".join(f"{each.loss:.3f}" for each in running if each.loss is not None)
-    left = rate.left(progress)
     parts = [
         f"{progress.count('finished')}/{len(progress.segments)} done",
         f"{len(running)} running",
@@ -246,6 +271,7 @@ def summary(progress: "StudyProgress", rate: "TimeLeft", searches: Sequence[str]
         f"loss {losses}" if losses else "",
         f"about {duration(left)} left" if left is not None else "",
         *searches,
+        *(each.text() for each in phases if each.kind != "search"),
     ]
     for trouble in ("diverged", "failed"):
         if count := progress.count(trouble):

@@ -251,16 +251,23 @@ def estimate_sweep(
     )
     return Estimate(
         whole=whole,
-        left=simulate(
-            segments,
-            lambda planned: throughput.seconds(planned, remaining.updates[planned.id]),
-            slots=slots,
-            ended=lambda planned: _status(remaining, planned),
-        )
+        left=simulate_rest(study, throughput, remaining, slots=slots)
         if remaining.ended or remaining.updates != {p.id: p.steps for p in segments}
         else whole,
         disk_peak=disk.peak,
         disk_end=disk.now,
+    )
+
+
+def simulate_rest(
+    study: Study, throughput: Throughput, remaining: RemainingWork, *, slots: int
+) -> Simulated:
+    """Simulate what is left of a study's plan on `slots`."""
+    return simulate(
+        study.plan.segments,
+        lambda planned: throughput.seconds(planned, remaining.updates[planned.id]),
+        slots=slots,
+        ended=lambda planned: _status(remaining, planned),
     )
 
 

@@ -1,7 +1,6 @@
 """Progress of a study, read from the store alone: what `status` and the live view show."""
 
 import os
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +57,11 @@ class StudyProgress:
     def count(self, status: str) -> int:
         """Number of segments with a status."""
         return sum(each.status == status for each in self.segments)
+
+    @property
+    def ended(self) -> set[str]:
+        """Ids of the segments that finished or diverged."""
+        return {each.segment for each in self.segments if each.status in {"finished", "diverged"}}
 
     @property
     def running(self) -> tuple[SegmentProgress, ...]:
@@ -198,21 +202,3 @@ def curve_tail(path: Any, *, most: int = 0) -> list[dict[str, Any]]:
         return []
     whole = lines[1:-1] if size > TAIL_BYTES else lines[:-1]
     return checked_rows(path, whole[-most:], CURVE_ROW)
-
-
-class TimeLeft:
-    """The time left, estimated from the FLOPs that this sweep has done so far."""
-
-    def __init__(self) -> None:
-        self.began, self.first = time.monotonic(), -1.0
-
-    def left(self, progress: StudyProgress) -> float | None:
-        """Seconds left at the throughput so far; None before any work is done."""
-        if self.first < 0:
-            self.first = progress.flops_done
-        done = progress.flops_done - self.first
-        if done <= 0:
-            return None
-        return (progress.flops_planned - progress.flops_done) * (
-            (time.monotonic() - self.began) / done
-        )
