@@ -21,11 +21,11 @@ from windtunnel.cli.fit_rows import (
 from windtunnel.config import StudyConfig
 from windtunnel.errors import ConfigError, Diagnostic, did_you_mean
 from windtunnel.findings import Finding, Records, findings_of, read_records, records_of
+from windtunnel.findings.forecast_scores import forecast_scores
 from windtunnel.laws import Fit, Table
 from windtunnel.laws import fit as fit_law
 from windtunnel.laws.mixture import MixtureFit, fit_mixture
 from windtunnel.report.collect import execution_warnings
-from windtunnel.report.forecast import forecast_scores
 from windtunnel.runs.dynamics import as_rows
 from windtunnel.runs.forecast import law_inputs
 from windtunnel.runs.imported import imported_diagnostics

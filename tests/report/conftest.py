@@ -40,7 +40,7 @@ class Page(HTMLParser):
                 pass
 
     def handle_data(self, data):
-        if self._open[-1:] != ["style"]:
+        if self._open[-1:] not in (["style"], ["script"]):
             self.words.append(data)
 
     @property

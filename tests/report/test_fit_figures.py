@@ -9,6 +9,7 @@ from windtunnel.laws import Chinchilla, DataConstrained, Table, fit
 from windtunnel.report import render
 from windtunnel.report.figures.registry import write_figures
 from windtunnel.report.figures.style import nice_logs, spread
+from windtunnel.report.verdicts import of_frontier, of_residuals
 
 LAW = Chinchilla(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
 PLANE = ["along-sizes", "contours", "ratio", "residuals", "holdout"]
@@ -206,15 +207,12 @@ def test_the_report_has_them_in_both_widths(inputs, page):
     for name in ("along-sizes", "contours", "ratio", "holdout"):
         assert f"{name}-scaling-920" in page.html
         assert f"{name}-scaling-350" in page.html
-    text = page.section("figures")
-    for title in (
-        "Loss along each size.",
-        "Which size for which budget.",
-        "How sure the ratio is.",
-        "What the law forecasts of runs it has not seen.",
-    ):
-        assert title in text
+    text = page.section("further-figures")
     fitted = inputs.laws[0].fit
+    (view,) = inputs.laws
+    for verdict in (of_frontier(view), of_residuals(view, fitted)):
+        assert verdict in text
+    assert f"{100 * fitted.holdout.covered:.0f}% of the runs held out lie inside" in text
     assert f"in each of {len(fitted.draws)} resamples" in text
 
 
@@ -224,9 +222,9 @@ def test_a_report_of_a_fit_without_resamples_leaves_the_ratio_out(inputs):
     none = {"draws": law.fit.draws[:0], "sigma_draws": law.fit.sigma_draws[:0]}
     bare = dataclasses.replace(law.fit, **none, holdout=None)
     text = render(dataclasses.replace(inputs, laws=(dataclasses.replace(law, fit=bare),)))
-    assert "How sure the ratio is" not in text
-    assert "What the law forecasts of runs" not in text
-    assert re.search(r"Which size for which budget.*?measured budgets\.", text, re.DOTALL)
+    assert "They are shown at the largest measured budget" not in text
+    assert "The law was fitted again without" not in text
+    assert re.search(r"The best size grows as compute.*?measured budgets\.", text, re.DOTALL)
 
 
 def test_names_keep_their_order_and_their_distance():

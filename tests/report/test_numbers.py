@@ -1,6 +1,7 @@
 import math
 
 import pytest
+from unrun import made_run
 
 from windtunnel.report import formatting
 
@@ -46,6 +47,32 @@ def test_spans():
     assert formatting.span(math.nan, math.nan) == "no interval"
     assert formatting.span(20.0, math.inf) == "20.0 to ∞"
     assert formatting.span(1e6, 2e6, formatting.count) == "1.00M to 2.00M"
+
+
+@pytest.mark.parametrize(
+    ("value", "want"), [(400_000, "400k"), (1.6e6, "1.6M"), (2e9, "2B"), (512, "512")]
+)
+def test_round_numbers_are_short(value, want):
+    assert formatting.short(value) == want
+
+
+@pytest.mark.parametrize(
+    ("sentence", "want"),
+    [("to 400000 tokens", "to 400k tokens"), ("1.6e+06 tokens", "1.6M tokens"),
+     ("batch of 1024 tokens", "batch of 1024 tokens"), ("3.19e5 params", "319k params"),
+     ("v400000 tokens", "v400000 tokens")],
+)  # fmt: skip
+def test_tokens_and_params_are_counted(sentence, want):
+    assert formatting.typeset(sentence) == want
+
+
+def test_runs_are_named_by_size_seed_and_length():
+    run = made_run(width=64, depth=3, init_seed=1, tokens=1_600_000, lr=0.01425, loss=1.54141)
+    assert formatting.run_name(run) == "64×3, seed 1, 1.6M tokens"
+    assert formatting.run_tip(run) == (
+        "64×3, seed 1, 1.6M tokens, learning rate 0.0143: loss 1.5414"
+    )
+    assert formatting.place_name("64x3", 0, None) == "64×3, seed 0"
 
 
 def test_sentences_of_the_library_are_typeset():

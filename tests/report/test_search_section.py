@@ -96,6 +96,8 @@ def test_both_pictures_are_drawn_twice_in_css_colours(plain):
     page = render(collect(plain[0]))
     section = re.search(r'<section id="search">.*?</section>', page, re.DOTALL)[0]
     drawings = re.findall(r"<svg.*?</svg>", section, re.DOTALL)
+    course = re.search(r'<section id="course-1">.*?</section>', page, re.DOTALL)[0]
+    drawings += re.findall(r"<svg.*?</svg>", course, re.DOTALL)
     assert len(drawings) == 4
     for drawing in drawings:
         assert "<text" in drawing
@@ -111,8 +113,9 @@ def test_stopped_trials_are_hollow_and_said_to_be_shorter(halved, read):
     (search,) = inputs.searches
     assert search.outcome.counts == {"stopped": 8, "finished": 8}
     assert search.outcome.flops_spent < search.outcome.flops_without_stopping
-    text = read(render(inputs)).section("search")
-    assert "Hollow dots are the 8 trials stopped early" in text
+    page = read(render(inputs))
+    assert "Hollow dots are the 8 trials stopped early" in page.section("search")
+    text = page.section("course-1")
     assert "saved by early stopping" in text
     assert "fitted to 16 trials at the shortest rung" in text
 

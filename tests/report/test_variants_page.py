@@ -9,7 +9,7 @@ from unrun import made_run
 
 from windtunnel.findings.branches import BranchFinding
 from windtunnel.report import collect, formatting, render
-from windtunnel.report.page import mixture
+from windtunnel.report.runs_table import mixture
 from windtunnel.runs.budget.cost import cost_of
 from windtunnel.runs.table import variant_name
 
@@ -58,7 +58,7 @@ def test_runs_are_told_apart_by_variant(inputs, page, full, read):
     names = {run.segment: variant_name(run.variants) for run in inputs.runs}
     assert set(names.values()) >= {"half", "back/1", "ways:plain+held:off"}
     for segment, name in names.items():
-        cells = re.search(rf"<tr>[^\n]*\n(?:(?!<tr>).)*{segment}", page.html, re.DOTALL)
+        cells = re.search(rf'<tr [^>]*data-segment="{segment}".*?</tr>', page.html, re.DOTALL)
         assert f'<td class="names">{name or "–"}</td>' in cells[0]
     assert " Variant " not in read(render(collect(full))).section("runs")
 

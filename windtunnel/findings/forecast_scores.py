@@ -25,10 +25,15 @@ class HeldOutPoint:
     low: float
     high: float
     baselines: dict[str, float]
-    measured: tuple[float, ...]
+    runs: tuple[Run, ...]
     planned: int
     law_low: float | None = None
     """The law's own lower end, where `low` also holds a transition."""
+
+    @property
+    def measured(self) -> tuple[float, ...]:
+        """Losses of the measured runs."""
+        return tuple(run.loss for run in self.runs if run.loss is not None)
 
     @property
     def truth(self) -> float | None:
@@ -129,11 +134,11 @@ def _scores(
     blind = [each for each in forecasts if not each["held_out_trained_before"]]
     shown = blind[-1] if blind else forecasts[-1]
     others = [each for each in forecasts if each is not shown]
-    measured = {run.segment: run.loss for run in runs if run.loss is not None}
+    measured = {run.segment: run for run in runs if run.loss is not None}
     known = [point for point in shown["points"] if point["segment"] in measured]
     comparison, problem = None, None
     if known:
-        truth = [measured[point["segment"]] for point in known]
+        truth = [measured[point["segment"]].loss for point in known]
         predictions = {LAW: [point["loss"] for point in known]}
         for name in known[0]["naive"]:
             predictions[name] = [point["naive"][name] for point in known]
@@ -181,7 +186,7 @@ def _largest(forecast: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def _points(points: list[dict[str, Any]], measured: dict[str, float]) -> tuple[HeldOutPoint, ...]:
+def _points(points: list[dict[str, Any]], measured: Mapping[str, Run]) -> tuple[HeldOutPoint, ...]:
     """Seeds of one (N, D) together, by size and then by tokens."""
     cells: dict[tuple[float, float], list[dict[str, Any]]] = {}
     for point in points:
@@ -194,7 +199,7 @@ def _points(points: list[dict[str, Any]], measured: dict[str, float]) -> tuple[H
             low=_number(same[0]["low"]),
             high=_number(same[0]["high"]),
             baselines=same[0]["naive"],
-            measured=tuple(measured[p["segment"]] for p in same if p["segment"] in measured),
+            runs=tuple(measured[p["segment"]] for p in same if p["segment"] in measured),
             planned=len(same),
             law_low=same[0].get("transition", {}).get("low"),
         )

@@ -269,7 +269,7 @@ class JointFinding(Finding):
         if self.exponent is None:
             return
         yield self.quantity("exponent", self.exponent)
-        for size in self.sizes:
+        for size in self.sizes if len(self.sizes) > 1 else ():
             if size.exponent is not None:
                 yield self.quantity("exponent", size.exponent, size=size.name or None)
 

@@ -125,6 +125,7 @@ class LRCurve:
         width_ratio: width over base width.
         lr: of every finished run, (R,).
         loss: of the same, nats per token.
+        runs: the same runs, (R,).
         rates: the rates at which no run diverged, ascending, (C,).
         means: mean loss at each of them.
         diverged: rates at which some run diverged.
@@ -143,6 +144,7 @@ class LRCurve:
     width_ratio: float
     lr: Floats
     loss: Floats
+    runs: tuple[Run, ...]
     rates: Floats
     means: Floats
     diverged: tuple[float, ...]
@@ -542,6 +544,7 @@ def _curve(
         width_ratio=ratio,
         lr=lr,
         loss=loss,
+        runs=tuple(runs),
         rates=rates,
         means=means,
         diverged=tuple(sorted(diverged)),

@@ -18,7 +18,7 @@ from windtunnel.findings import findings_of, records_of
 from windtunnel.findings.track_record import past_forecasts
 from windtunnel.laws import fit
 from windtunnel.redact import redacted
-from windtunnel.report.formatting import count
+from windtunnel.report.formatting import count, place_name
 from windtunnel.report.inputs import (
     ExecutionFacts,
     Grid,
@@ -30,6 +30,7 @@ from windtunnel.report.inputs import (
     SegmentState,
     State,
 )
+from windtunnel.report.recipes import standing_recipes
 from windtunnel.runs.budget.cost import cost_of
 from windtunnel.runs.curves import read_curve
 from windtunnel.runs.data_facts import data_facts
@@ -87,7 +88,7 @@ def _outcome(
         ended = (parent.record or {}).get("outcome")
         if ended in ENDED_BADLY and not parent.has_checkpoint(segment.fork_step):
             where = f"before update {segment.fork_step}"
-            return "blocked", f"its trunk {segment.parent.id} {ended} {where}"
+            return "blocked", f"its trunk {ended} {where}"
     if store.segment(planned.id).curve.exists():
         return "unfinished", "begun; the same command goes on with it"
     return "not started", ""
@@ -136,7 +137,7 @@ def _cells(
                 size=size,
                 values=tuple(str(value) for axis, value in axes.items() if axis != "size"),
                 horizon=str(horizon),
-                losses=tuple(run.loss for run in found if run.loss is not None),
+                runs=tuple(run for run in found if run.loss is not None),
                 diverged=sum(run.diverged for run in found),
                 planned=len(planned),
             )
@@ -171,6 +172,9 @@ def collect(study: Study) -> ReportInputs:
     """
     store, plan, config = study.store, study.plan, study.config
     runs = study_runs(study)
+    records = records_of(study)
+    axes = {run.segment: run.axes for run in records.runs}
+    searches, findings = read_searches(study), findings_of(records)
     executions = _executions(study)
     curves = (read_curve(store, planned) for planned in plan.segments)
     sizes = {run.params: count(run.params) for run in runs}  # of what was imported
@@ -182,10 +186,9 @@ def collect(study: Study) -> ReportInputs:
         store=str(store.root),
         version=__version__,
         written=time.time(),
-        recipe=config.recipe.model_dump(mode="json"),
-        schedule=config.schedule.model_dump(mode="json"),
+        recipes=standing_recipes(study, findings, [each.outcome for each in searches]),
         sizes=dict(sorted(sizes.items())),
-        runs=runs,
+        runs=[replace(run, axes=axes.get(run.segment, {})) for run in runs],
         states=read_states(store, plan),
         curves=tuple(curve for curve in curves if curve is not None),
         laws=tuple(
@@ -194,8 +197,8 @@ def collect(study: Study) -> ReportInputs:
             if isinstance(experiment, LadderExperiment)
         ),
         grids=read_grids(study.study_context, runs),
-        searches=read_searches(study),
-        findings=findings_of(records_of(study)),
+        searches=searches,
+        findings=findings,
         forecasts=read_forecasts(study.folder),
         taken=study.taken,
         ladders=frozenset(
@@ -289,6 +292,7 @@ def _mixed(executions: tuple[ExecutionFacts, ...]) -> tuple[Diagnostic, ...]:
 def _notes(study: Study) -> tuple[Note, ...]:
     notes: list[Note] = []
     for planned in study.plan.segments:
+        name = place_name(planned.segment.model.size, planned.labels[0].seed, planned.tokens_at_end)
         for entry in study.store.segment(planned.id).notes():
-            notes.append(Note(segment=planned.id, time=entry["time"], text=entry["note"]))
+            notes.append(Note(run=name, segment=planned.id, time=entry["time"], text=entry["note"]))
     return tuple(sorted(notes, key=lambda note: note.time))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from windtunnel.laws import Interval
+from windtunnel.runs.run import Run
 
 NONE = "–"
 """Stands where there is no value."""
@@ -36,6 +37,11 @@ def scientific(value: float | None, digits: int = 2) -> str:
 def count(value: float | None) -> str:
     """`512`, `142k`, `3.15M`, `2.40B`: three significant digits."""
     return _prefixed(value, _PREFIXES)
+
+
+def short(value: float) -> str:
+    """`300M`, `1.6M`: a count without zeros at its end, for round numbers."""
+    return re.sub(r"\.?0+(?=[kMBT])", "", text) if "." in (text := count(value)) else text
 
 
 def size_in_bytes(value: float | None) -> str:
@@ -107,14 +113,44 @@ def interval_span(interval: Interval, write: Callable[[float], str] = significan
 
 def sentence(clause: object) -> str:
     """A clause of the library with a capital and a full stop."""
-    text = str(clause)
-    return f"{text[:1].upper()}{text[1:]}."
+    text = str(clause).rstrip(".")
+    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith("?") else ".")
+
+
+def run_name(run: Run) -> str:
+    """`64×3, seed 1, 1.6M tokens`: a run by what a reader knows of it; an imported one by label."""
+    return run.label or place_name(run.size, run.init_seed, run.tokens)
+
+
+def place_name(size: str, seed: int | None, tokens: float | None) -> str:
+    """The same of a segment: `64×3, seed 1` of one without a length of its own."""
+    parts = (
+        size.replace("x", "×"),
+        None if seed is None else f"seed {seed}",
+        None if tokens is None else f"{short(tokens)} tokens",
+    )
+    return ", ".join(filter(None, parts))
+
+
+def run_tip(run: Run) -> str:
+    """The tooltip of a run: its name, its learning rate where known, and its loss."""
+    rate = f", learning rate {run.lr:.3g}" if run.lr else ""
+    return f"{run_name(run)}{rate}: loss {loss(run.loss)}"
+
+
+LARGE = 10_000
+"""From here on a number of tokens or params reads as `12k`; a batch of 1,024 stays exact."""
 
 
 def typeset(sentence: str) -> str:
-    """A sentence of the library with its `1.2e+07` and `-3%` set as numbers for people."""
+    """A sentence of the library with its `1.2e+07`, `400000 tokens` and `-3%` set for people."""
+    counted = re.sub(
+        r"(?<![\w.])(\d+(?:\.\d+)?(?:e\+?\d+)?)(?= (?:tokens|params|parameters)\b)",
+        lambda m: short(float(m[1])) if float(m[1]) >= LARGE else m[1],
+        sentence,
+    )
     powers = re.sub(
-        r"(\d(?:\.\d+)?)e([+-]\d+)", lambda m: f"{m[1]}{TIMES}{power_of_ten(int(m[2]))}", sentence
+        r"(\d(?:\.\d+)?)e([+-]\d+)", lambda m: f"{m[1]}{TIMES}{power_of_ten(int(m[2]))}", counted
     )
     return re.sub(r"(?<=[ (])-(?=\d)", "−", powers)
 

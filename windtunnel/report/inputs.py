@@ -1,9 +1,12 @@
 """The inputs of a report: facts that are gathered once, so that rendering reads no disk."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from windtunnel.config import Recipe
+from windtunnel.config.model import ScheduleConfig
 from windtunnel.errors import Diagnostic, FitError
 from windtunnel.findings import Finding
 from windtunnel.findings.track_record import PastForecast
@@ -14,6 +17,7 @@ from windtunnel.runs.data_facts import DataFacts
 from windtunnel.runs.run import Run
 from windtunnel.runs.search.winner import SearchOutcome
 from windtunnel.runs.taken import Taken
+from windtunnel.transfer import Cell, Place, Rule, factors
 
 State = Literal["finished", "diverged", "failed", "blocked", "unfinished", "not started"]
 
@@ -50,14 +54,20 @@ class ScalingLaw:
 
 @dataclass(frozen=True, kw_only=True)
 class GridCell:
-    """One size under one combination of a grid's values, to one horizon: losses of its seeds."""
+    """One size under one combination of a grid's values, to one horizon: its seeds."""
 
     size: str
     values: tuple[str, ...]
     horizon: str
-    losses: tuple[float, ...]
+    runs: tuple[Run, ...]
+    """Those with a loss."""
     diverged: int
     planned: int
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """Of its seeds, nats per token."""
+        return tuple(run.loss for run in self.runs if run.loss is not None)
 
     @property
     def mean(self) -> float:
@@ -103,9 +113,62 @@ class ExecutionFacts:
 class Note:
     """A problem that was noticed and handled while a segment ran."""
 
+    run: str
+    """By size, seed and length."""
     segment: str
     time: float
     text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeField:
+    """One field of recipe or schedule.
+
+    Attributes:
+        axis: such as `recipe.lr`.
+        value: as it stands; a searched field has its winner's.
+        start: as the study file has it.
+        found: how, one clause each: by which search, grid or rule; the file where nothing did.
+        tuned: whether an experiment of the study decides it or has tested it.
+    """
+
+    axis: str
+    value: object
+    start: object
+    found: tuple[str, ...]
+    tuned: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandingRecipe:
+    """The recipe of one experiment, or of the study where no experiment has one of its own.
+
+    Attributes:
+        experiment: of the ladder or search; empty of the study's own.
+        fields: all of them, in the file's order.
+        place: where it was tuned; None where no rule moves it.
+        rules: by which it moves.
+        depths: layers by params of the study's sizes.
+    """
+
+    experiment: str
+    recipe: Recipe
+    schedule: ScheduleConfig
+    fields: tuple[RecipeField, ...]
+    place: Place | None
+    rules: Mapping[Cell, Rule]
+    depths: Mapping[int, int]
+
+    def at(self, params: float, tokens: float) -> dict[str, float]:
+        """Rate, weight decay, beta2 and eps for a model of `params` and so many tokens."""
+        recipe = self.recipe
+        own = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "eps": recipe.eps,
+               "beta2": recipe.beta2}  # fmt: skip
+        if self.place is None:
+            return own
+        depth = self.depths[min(self.depths, key=lambda each: abs(each - params))]
+        place = Place(batch_tokens=recipe.batch_tokens, tokens=tokens, depth=depth, params=params)
+        return factors(self.rules, place, self.place).transferred(**own)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -118,8 +181,8 @@ class ReportInputs:
     store: str
     version: str
     written: float
-    recipe: dict[str, Any]
-    schedule: dict[str, Any]
+    recipes: tuple[StandingRecipe, ...]
+    """Of each ladder, or of the search that was last."""
     sizes: dict[int, str]
     """params -> WIDTHxDEPTH, smallest first."""
     runs: list[Run]

@@ -1,6 +1,5 @@
 """The page: one self-contained HTML file, for desktop, phone, dark mode and paper."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,14 +8,17 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from windtunnel.errors import FitError, StoreError
+from windtunnel.errors import StoreError
 from windtunnel.findings import Finding
 from windtunnel.findings.branches import BranchFinding
+from windtunnel.findings.coordcheck import CoordinateFinding
 from windtunnel.findings.forecast_scores import ForecastScores, forecast_scores
+from windtunnel.findings.lr_transfer import TransferFinding
+from windtunnel.findings.scaling_law import DataModelLaw
 from windtunnel.findings.track_record import Distance, PastForecast, by_distance
-from windtunnel.laws import Diagnostic, Fit, Interval, Optimum
+from windtunnel.laws import Fit
 from windtunnel.redact import redacted
-from windtunnel.report import formatting
+from windtunnel.report import formatting, verdicts
 from windtunnel.report.collect import collect
 from windtunnel.report.figures.curves import MOST_TRUNKS, curves
 from windtunnel.report.figures.drawing import Drawing
@@ -29,12 +31,15 @@ from windtunnel.report.figures.search import above_scale, along_axis, best_so_fa
 from windtunnel.report.figures.style import (
     RAMP_DARK,
     RAMP_LIGHT,
+    RAMP_STEPS,
     Picture,
     size_colour,
     size_variables,
 )
-from windtunnel.report.formatting import NONE
-from windtunnel.report.inputs import ReportInputs, ScalingLaw, Search, State
+from windtunnel.report.headline import BudgetOptimum, answers, budget_optima, field_text, grid_value
+from windtunnel.report.inputs import Grid, ReportInputs, ScalingLaw, Search, State
+from windtunnel.report.runs_table import columns, reading_order
+from windtunnel.report.warnings import NOTE, placed_warnings
 from windtunnel.runs.files import write_whole
 from windtunnel.runs.run import Run
 from windtunnel.runs.search.noise import LEVEL
@@ -48,7 +53,6 @@ from windtunnel.runs.search.summary import (
 )
 from windtunnel.runs.search.winner import NEAR
 from windtunnel.runs.study import Study
-from windtunnel.runs.table import join, variant_name
 
 Painter = Callable[..., Picture | None]
 
@@ -88,94 +92,6 @@ def _own_share(run: Run) -> float:
     return run.flops_spent / run.flops_exact if run.flops_exact else 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class BudgetOptimum:
-    """The best model and data for one budget, or the `problem` that says why there is none."""
-
-    label: str
-    flops: float
-    optimum: Optimum | None
-    exact: Interval | None
-    problem: FitError | None = None
-
-    @property
-    def warnings(self) -> tuple[Diagnostic, ...]:
-        """Where the optimum leaves what was measured, each once."""
-        if self.optimum is None:
-            return ()
-        # The run is named by its own N, D and C; what `loss` adds on C and D/N is said already.
-        return tuple(dict.fromkeys((*self.optimum.warnings, *self.optimum.loss.warnings)))
-
-    @property
-    def extrapolated(self) -> bool:
-        """Whether any of its numbers lies outside the fitted runs."""
-        return bool(self.warnings)
-
-    @property
-    def exact_change(self) -> float | None:
-        """Ratio under exact FLOPs over the ratio under 6ND, minus 1."""
-        if self.optimum is None or self.exact is None:
-            return None
-        ratio = self.optimum.ratio.value
-        return self.exact.value / ratio - 1 if math.isfinite(ratio) and ratio > 0 else None
-
-
-def budgets(fit: Fit) -> tuple[tuple[str, float], ...]:
-    """Three budgets in FLOPs by the fit's rule: inside, at the edge, and one decade beyond."""
-    low, high = fit.domain["flops"]
-    return (
-        ("Middle of measured compute", math.sqrt(low * high)),
-        ("Largest measured run", high),
-        ("Ten times the largest run", 10 * high),
-    )
-
-
-def budget_optima(law: ScalingLaw) -> tuple[BudgetOptimum, ...]:
-    """The optimum of each budget; none without a fit."""
-    if law.fit is None:
-        return ()
-    return tuple(_optimum_at(law.fit, label, flops) for label, flops in budgets(law.fit))
-
-
-def _optimum_at(fit: Fit, label: str, flops: float) -> BudgetOptimum:
-    try:
-        optimum = fit.optimum(flops)
-    except FitError as refused:
-        return BudgetOptimum(label=label, flops=flops, optimum=None, exact=None, problem=refused)
-    return BudgetOptimum(label=label, flops=flops, optimum=optimum, exact=optimum.ratio_exact)
-
-
-SHOWN = 5e-4
-"""Of all that is read: a smaller share would stand there as 0.0%."""
-
-
-def reading_order(run: Run) -> tuple[int, int, bool, int]:
-    """By size, then seed: the trunk first, then its branches from short to long."""
-    return run.params, run.init_seed or 0, run.kind != "trunk", run.tokens
-
-
-def validation_sets(runs: Sequence[Run]) -> list[str]:
-    """Names of the sets that any run was measured on, in the table's order."""
-    return list(dict.fromkeys(name for run in runs for name in run.losses))
-
-
-def have_variants(runs: Sequence[Run]) -> bool:
-    """Whether any is a variant of a branch experiment."""
-    return any(run.variants for run in runs)
-
-
-def have_mixtures(runs: Sequence[Run]) -> bool:
-    """Whether branches read other mixtures than their trunks: only then do runs have shares."""
-    return any(run.mixture for run in runs)
-
-
-def mixture(run: Run) -> str:
-    """`code 90.0%, docs 10.0%`: what a branch reads at its end, the most first; a dash for none."""
-    shares = {name: share for name, share in run.mixture.items() if share >= SHOWN}
-    ordered = sorted(shares, key=lambda name: -shares[name])
-    return ", ".join(f"{name} {shares[name]:.1%}" for name in ordered) or NONE
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SearchView:
     """A search on the page.
@@ -193,6 +109,8 @@ class SearchView:
     names: dict[str, str]
     above: int
     compared: int
+    slices_verdict: str
+    best_verdict: str
     slices: Picture | None
     best_so_far: Picture | None
 
@@ -210,6 +128,8 @@ def search_view(search: Search, draw: Painter) -> SearchView:
         names={axis: field_name(outcome.experiment, axis) for axis in outcome.experiment.space},
         above=above_scale(search),
         compared=sum(1 for each in outcome.results if each.at and each.at[0] is not None),
+        slices_verdict=verdicts.of_slices(search),
+        best_verdict=verdicts.of_best_so_far(search) if outcome.results else "",
         slices=draw(slices(search), outcome.experiment.name),
         best_so_far=draw(best_so_far(search), outcome.experiment.name),
     )
@@ -224,7 +144,6 @@ MEANINGS = {
     "k": "coupling: below 1, what is short of one gains less from the other",
     "a": "optimal params grow as C to the a",
     "b": "optimal tokens grow as C to the b",
-    "ratio": "optimal tokens per param at the largest fitted budget",
 }
 
 
@@ -261,6 +180,8 @@ class LawView:
     coefficients: tuple[tuple[str, float, tuple[float, float] | None, str], ...]
     noise: float | None
     exact_share: tuple[float, float] | None
+    frontier_verdict: str
+    residuals_verdict: str
     frontier: Picture | None
     residuals: Picture | None
     along_sizes: Picture | None
@@ -271,10 +192,20 @@ class LawView:
 
 @dataclass(frozen=True, kw_only=True)
 class FindingView:
-    """A finding with its figures."""
+    """A finding with its verdict and its figures.
+
+    `pictures` stand in its section, `further` ones, each with its own verdict, in the appendix.
+    """
 
     finding: Finding
+    verdict: str
     pictures: tuple[Picture, ...]
+    further: tuple[tuple[str, Picture], ...]
+
+    @property
+    def rereads(self) -> bool:
+        """Whether it reads the law of the page again, and so stands in the appendix alone."""
+        return isinstance(self.finding, DataModelLaw)
 
     @property
     def compares_variants(self) -> bool:
@@ -305,11 +236,13 @@ def render(inputs: ReportInputs) -> str:
     """The page as one string that loads nothing from anywhere."""
     draw = _painter(inputs)
     laws = tuple(_view(inputs, law, draw) for law in inputs.laws)
+    found = answers(inputs)
     return (
-        _environment()
+        _environment(inputs)
         .get_template("page.html.jinja")
         .render(
             inputs=inputs,
+            answers=found,
             laws=laws,
             formulas=FORMULAS,
             forecasts=[
@@ -318,9 +251,10 @@ def render(inputs: ReportInputs) -> str:
             ],
             track_record=_track_record(inputs.past_forecasts),
             curves_figure=draw(curves(inputs)),
+            curves_verdict=verdicts.of_curves(inputs),
             most_trunks=MOST_TRUNKS,
             many_trunks=_has_many_trunks(inputs),
-            grid_figures=[draw(along_axis(inputs, grid), grid.experiment) for grid in inputs.grids],
+            grids=[_grid_view(inputs, grid, draw) for grid in inputs.grids],
             findings=[_finding_view(finding, draw) for finding in inputs.findings],
             searches=[search_view(search, draw) for search in inputs.searches],
             level=f"{LEVEL:.0%}",
@@ -328,14 +262,15 @@ def render(inputs: ReportInputs) -> str:
             cost=spent(inputs.runs),
             tally=_tally(inputs),
             troubled=[s for s in inputs.states if s.state in ("diverged", "failed", "blocked")],
-            warnings=_warnings(inputs, laws),
+            warnings=placed_warnings(inputs, inputs.laws, found),
+            note=NOTE,
             runs=sorted(inputs.runs, key=reading_order),
-            sets=validation_sets(inputs.runs),
-            variants=have_variants(inputs.runs),
-            mixtures=have_mixtures(inputs.runs),
-            copying=any(run.copy_gain is not None for run in inputs.runs),
+            columns=columns(inputs),
+            variants=any(run.variants for run in inputs.runs),
             light=size_variables(len(inputs.sizes), RAMP_LIGHT),
             dark=size_variables(len(inputs.sizes), RAMP_DARK),
+            light_ramp=size_variables(RAMP_STEPS + 1, RAMP_LIGHT),
+            dark_ramp=size_variables(RAMP_STEPS + 1, RAMP_DARK),
         )
     )
 
@@ -345,13 +280,19 @@ class ForecastView:
     """One forecast as the page shows it."""
 
     scores: ForecastScores
+    verdict: str
     figure: Picture | None
     on_ladder: bool
 
 
 def _forecast_view(inputs: ReportInputs, scores: ForecastScores, draw: Painter) -> ForecastView:
     figure = draw(forecast(scores), scores.experiment or "") if scores.points else None
-    return ForecastView(scores=scores, figure=figure, on_ladder=scores.experiment in inputs.ladders)
+    return ForecastView(
+        scores=scores,
+        verdict=verdicts.of_forecast(scores),
+        figure=figure,
+        on_ladder=scores.experiment in inputs.ladders,
+    )
 
 
 def _track_record(
@@ -369,8 +310,6 @@ def _view(inputs: ReportInputs, law: ScalingLaw, draw: Painter) -> LawView:
     if fit is not None:
         a, b = fit.exponents
         values = fit.coefficients | {"a": a.value, "b": b.value}
-        if fit.has_optimum:
-            values["ratio"] = fit.optimum(fit.domain["flops"][1]).ratio.value
         coefficients = [
             (name, value, fit.intervals.get(name), MEANINGS[name]) for name, value in values.items()
         ]
@@ -383,6 +322,8 @@ def _view(inputs: ReportInputs, law: ScalingLaw, draw: Painter) -> LawView:
         coefficients=tuple(coefficients),
         noise=None if fit is None else unit_noise(fit),
         exact_share=(min(shares), max(shares)) if shares else None,
+        frontier_verdict=verdicts.of_frontier(law),
+        residuals_verdict=verdicts.of_residuals(law, fit) if fit is not None else "",
         frontier=draw(frontier(inputs, law) if law.runs else None, name),
         residuals=draw(residuals_by_size(inputs, law, fit) if fit else None, name),
         along_sizes=draw(along_sizes(fit, table) if fit and table is not None else None, name),
@@ -410,7 +351,38 @@ def _forms(fit: Fit) -> tuple[FormView, ...]:
 
 def _finding_view(finding: Finding, draw: Painter) -> FindingView:
     drawn = (draw(each, finding.experiment, captioned=False) for each in finding_drawings(finding))
-    return FindingView(finding=finding, pictures=tuple(each for each in drawn if each is not None))
+    pictures = tuple(each for each in drawn if each is not None)
+    match finding:
+        case DataModelLaw():
+            most = 0
+        case TransferFinding() | CoordinateFinding():
+            most = 1  # the others show the same numbers again
+        case _:
+            most = len(pictures)
+    return FindingView(
+        finding=finding,
+        verdict=verdicts.verdict(finding),
+        pictures=pictures[:most],
+        further=tuple(
+            zip(verdicts.further(finding, len(pictures) - most), pictures[most:], strict=True)
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GridView:
+    """A grid with its figure; `covered` where a finding has read it."""
+
+    grid: Grid
+    verdict: str
+    figure: Picture | None
+    covered: bool
+
+
+def _grid_view(inputs: ReportInputs, grid: Grid, draw: Painter) -> GridView:
+    covered = any(finding.experiment == grid.experiment for finding in inputs.findings)
+    figure = None if covered else draw(along_axis(inputs, grid), grid.experiment)
+    return GridView(grid=grid, verdict=verdicts.of_grid(grid), figure=figure, covered=covered)
 
 
 def _painter(inputs: ReportInputs) -> Painter:
@@ -448,30 +420,9 @@ def _tally(inputs: ReportInputs) -> dict[State, int]:
     return {state: found[state] for state in order if found[state]}
 
 
-def _warnings(inputs: ReportInputs, laws: tuple[LawView, ...]) -> list[tuple[str, Diagnostic]]:
-    """(origins, warning) for every distinct warning; the page shows them before any figure."""
-    found = [
-        (f"{each.title}: {each.experiment}", warning)
-        for each in inputs.findings
-        for warning in each.warnings
-    ]
-    found += [
-        ("fit" if len(laws) == 1 else f"fit of {view.law.experiment}", warning)
-        for view in laws
-        if view.law.fit is not None
-        for warning in view.law.fit.warnings
-    ]
-    for search in inputs.searches:
-        name = search.outcome.experiment.name
-        found += [(f"search {name}", warning) for warning in search.outcome.warnings]
-    found += [("study", warning) for warning in inputs.warnings]
-    origins: dict[Diagnostic, list[str]] = {}
-    for origin, warning in found:
-        origins.setdefault(warning, []).append(origin)
-    return [("; ".join(dict.fromkeys(each)), warning) for warning, each in origins.items()]
-
-
-def _environment() -> Environment:
+def _environment(inputs: ReportInputs) -> Environment:
+    names = {s.segment: formatting.place_name(s.size, s.seed, None) for s in inputs.states}
+    names |= {run.segment: formatting.run_name(run) for run in inputs.runs}
     environment = Environment(
         loader=PackageLoader("windtunnel.report", "templates"),
         autoescape=True,
@@ -483,14 +434,15 @@ def _environment() -> Environment:
         name: getattr(formatting, name)
         for name in (
             "scientific", "count", "size_in_bytes", "significant", "loss", "signed_percent",
-            "share", "duration", "moment", "span", "interval_span", "typeset",
-            "sentence",
+            "share", "duration", "moment", "short", "span", "interval_span", "typeset",
+            "sentence", "run_name",
         )
     }  # fmt: skip
     # Figures are our own SVG, whose texts matplotlib has escaped; nothing else is trusted.
     environment.filters["drawn"] = Markup
-    environment.filters |= {"mixture": mixture, "variant": variant_name, "joined": join}
-    environment.filters["searched_value"] = value_text
+    environment.filters |= {"searched_value": value_text, "field_text": field_text}
+    environment.filters["grid_value"] = grid_value
+    environment.filters["named"] = lambda segment: names.get(segment, segment)
     environment.globals["number"] = formatting
     return environment
 

@@ -12,7 +12,8 @@ from windtunnel.findings.variants import FinishedVariant
 from windtunnel.laws import Interval
 from windtunnel.report.figures.drawing import Drawing, Obstacle, label_points
 from windtunnel.report.figures.fit_curve import band
-from windtunnel.report.figures.style import DASHED, Style, log_ticks, short
+from windtunnel.report.figures.style import DASHED, Style, log_ticks
+from windtunnel.report.formatting import short
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

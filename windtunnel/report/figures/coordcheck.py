@@ -9,7 +9,7 @@ import numpy as np
 from windtunnel.findings.coordcheck import CoordinateFinding, beyond, parametrization_name
 from windtunnel.laws.table import Floats
 from windtunnel.report.figures.drawing import Drawing
-from windtunnel.report.figures.style import RAMP_LIGHT, Style, log_ticks, ramp_colour
+from windtunnel.report.figures.style import Style, log_ticks
 from windtunnel.runs.coordcheck import CoordinateCheck, SiteResult, steepest_by_kind
 
 if TYPE_CHECKING:
@@ -79,6 +79,10 @@ def drawings(finding: CoordinateFinding) -> list[Drawing]:
     return found
 
 
+def _signed(slope: float) -> str:
+    return f"{slope:+.2f}".replace("-0.00", "+0.00").replace("-", "−")
+
+
 def by_update(check: CoordinateCheck) -> Drawing:
     """One panel per site, one line per update, later ones lighter; then one per kind of layer.
 
@@ -127,7 +131,7 @@ def _worst_of_kinds(sites: Sites) -> Sites:
 
 def _drawing(name: str, alt: str, panels: Sequence[Panel], *, across: int) -> Drawing:
     def draw(style: Style) -> "Figure":
-        figure, grid = style.panels(len(panels), across=across, height=(350, 300), margin=0)
+        figure, grid = style.panels(len(panels), across=across, height=(275, 300), margin=0)
         for axes, panel in zip(grid, panels, strict=True):
             _draw_panel(style, axes, panel, _heights(panels))
         return figure
@@ -147,7 +151,7 @@ def _draw_panel(style: Style, axes: "Axes", panel: Panel, heights: tuple[float, 
     axes.set_yscale("log")
     axes.set_ylim(*heights)
     order = np.argsort([each[-1] for each in ratios])[::-1]
-    colours = [ramp_colour(RAMP_LIGHT, k / max(len(sites) - 1, 1)) for k in range(len(sites))]
+    colours = [style.along(k / max(len(sites) - 1, 1)) for k in range(len(sites))]
     axes.axhline(1.0, color=style.paint.muted, lw=1, zorder=1)
     for each, colour in zip(ratios, colours, strict=True):
         axes.plot(sizes, each, "o-", ms=4, lw=1.6, color=colour)
@@ -162,10 +166,7 @@ def _draw_panel(style: Style, axes: "Axes", panel: Panel, heights: tuple[float, 
     )
     style.names(
         axes,
-        [
-            f"{sites[n][panel.label]} {sites[n]['slope']:+.2f}".replace("-0.00", "+0.00")
-            for n in order
-        ],
+        [f"{sites[n][panel.label]} {_signed(sites[n]['slope'])}" for n in order],
         np.array([ratios[n][-1] for n in order]),
         [colours[n] for n in order],
         title="",
@@ -194,7 +195,7 @@ def _of_site(axis: str, sizes: Sequence[int], site: SiteResult) -> UpdatePanel:
         key: dict[str, Artist] = {}
         steps = len(site.changes)
         for step, changes in enumerate(site.changes):
-            colour = ramp_colour(RAMP_LIGHT, step / max(steps - 1, 1))
+            colour = style.along(step / max(steps - 1, 1))
             (line,) = axes.plot(sizes, changes, "o-", ms=3, lw=1.2, color=colour)
             if step in {0, steps - 1}:
                 key[f"change after update {step + 1} (rms)"] = line

@@ -7,8 +7,8 @@ import numpy as np
 
 from windtunnel.laws.table import Floats
 from windtunnel.report.figures.drawing import Drawing
-from windtunnel.report.figures.style import Style, counts
-from windtunnel.report.formatting import count
+from windtunnel.report.figures.style import Style, counts, tip
+from windtunnel.report.formatting import count, run_tip
 from windtunnel.report.inputs import ReportInputs
 from windtunnel.runs.curves import Curve, bin_means
 from windtunnel.runs.forecast import law_runs
@@ -67,7 +67,7 @@ def _panel(axes: "Axes", style: Style, inputs: ReportInputs, params: int) -> Non
         )
     ends = [run for run in law_runs(inputs.runs) if run.trunk in shown]
     losses = [run.loss for run in ends if run.loss is not None]
-    axes.plot(
+    (dots,) = axes.plot(
         [run.tokens for run in ends],
         losses,
         "o",
@@ -77,6 +77,7 @@ def _panel(axes: "Axes", style: Style, inputs: ReportInputs, params: int) -> Non
         markeredgewidth=0.7,
         zorder=4,
     )
+    tip(dots, [run_tip(run) for run in ends])
     axes.set_xlim(left=_first_shown(mine))
     axes.set_ylim(*_heights(mine, losses))
     _crosses(axes, style, inputs, mine)

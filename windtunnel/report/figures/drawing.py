@@ -26,9 +26,9 @@ from windtunnel.report.figures.style import (
     Style,
     house_style,
     ramp_colour,
-    short,
     svg,
 )
+from windtunnel.report.formatting import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

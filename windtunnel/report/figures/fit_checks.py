@@ -10,8 +10,8 @@ from windtunnel.laws import Fit, Table
 from windtunnel.laws.table import Floats
 from windtunnel.report.figures.drawing import Drawing
 from windtunnel.report.figures.fit_curve import counted, spell
-from windtunnel.report.figures.style import Style, is_log, log_ticks
-from windtunnel.report.formatting import count, significant
+from windtunnel.report.figures.style import Style, is_log, log_ticks, tip
+from windtunnel.report.formatting import count, run_tip, significant
 from windtunnel.report.inputs import ReportInputs, ScalingLaw
 from windtunnel.runs.run import Run
 
@@ -45,15 +45,16 @@ def residuals_by_size(inputs: ReportInputs, law: ScalingLaw, fit: Fit) -> Drawin
             colour = style.colour(params)
             for held_out in (False, True):
                 runs = [r for r in law.runs if r.params == params and r.held_out is held_out]
-                axes.plot(
+                (dots,) = axes.plot(
                     place + _offsets(runs, fit),
-                    [_residual(run, fit) / sigma for run in runs],
+                    [residual(run, fit) / sigma for run in runs],
                     "o",
                     markersize=6 if wide else 4.5,
                     mfc=paint.card if held_out else colour,
                     mec=colour if held_out else paint.card,
                     mew=1.6 if held_out else 0.7,
                 )
+                tip(dots, [run_tip(run) for run in runs])
         names = [style.name(n) + (f"\n{count(n)}" if wide else "") for n in sizes]
         style.dress(axes, x="", y="Measured above (+) or below (−) the law, in seed-noise σ"
               if wide else "Measured − law (seed-noise σ)", grid="y")  # fmt: skip
@@ -68,7 +69,8 @@ def residuals_by_size(inputs: ReportInputs, law: ScalingLaw, fit: Fit) -> Drawin
     return Drawing(name="residuals", alt=alt, draw=draw)
 
 
-def _residual(run: Run, fit: Fit) -> float:
+def residual(run: Run, fit: Fit) -> float:
+    """Ln(measured / law) of a run."""
     assert run.loss is not None
     return math.log(run.loss / float(fit(run.params, run.tokens)))
 
@@ -155,13 +157,14 @@ def holdout(fitted: Fit) -> Drawing | None:
     relative, name = fitted.form.multiplicative, spell(fitted, fitted.form.output)
 
     def off(values: Floats) -> Floats:
-        return np.asarray(100 * np.log(values / forecast) if relative else values - forecast)
+        """How far the forecast lies above these, the sign of every error of a forecast."""
+        return np.asarray(100 * np.log(forecast / values) if relative else forecast - values)
 
     def draw(style: Style) -> "Figure":
         figure = style.blank(370 if style.wide else 560)
         shape = (1, 2) if style.wide else (2, 1)
         panels = list(figure.subplots(*shape, squeeze=False).flat)
-        titles = (f"Measured {name.lower()}", f"Measured above the forecast{' (%)' * relative}")
+        titles = (f"Measured {name.lower()}", f"Forecast above the measured{' (%)' * relative}")
         logs = is_log(np.concatenate([measured, forecast]))
         key: list[tuple[Artist, str]] = []
         for axes, change, title in zip(panels, (_same, off), titles, strict=True):

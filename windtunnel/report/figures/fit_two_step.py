@@ -10,7 +10,7 @@ from windtunnel.laws import Fit, Table
 from windtunnel.laws.table import Floats
 from windtunnel.report.figures import fit_curve
 from windtunnel.report.figures.drawing import Drawing
-from windtunnel.report.figures.style import RAMP_LIGHT, Style, is_log, log_ticks, ramp_colour
+from windtunnel.report.figures.style import Style, is_log, log_ticks
 from windtunnel.report.formatting import scientific
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class _Series:
         """Of its size where it is one size's, else along the ramp."""
         if self.params is not None:
             return style.colour(self.params)
-        return ramp_colour(RAMP_LIGHT, self.share)
+        return style.along(self.share)
 
 
 def isoflop(fitted: Fit) -> list[Drawing]:

@@ -6,8 +6,8 @@ import numpy as np
 
 from windtunnel.findings.forecast_scores import ForecastScores, HeldOutPoint
 from windtunnel.report.figures.drawing import Drawing
-from windtunnel.report.figures.style import Style
-from windtunnel.report.formatting import count
+from windtunnel.report.figures.style import DASHED, Style, tip
+from windtunnel.report.formatting import count, loss, run_tip
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,20 +18,24 @@ MARKS = tuple(GLYPHS)
 
 
 def forecast(found: ForecastScores) -> Drawing:
-    """One line a held-out (N, D); along it, per cent above or below the forecast."""
+    """One line a held-out (N, D); along it, per cent above the measured loss.
+
+    Where nothing is measured yet, it is per cent above the forecast.
+    """
+    against = "measured loss" if found.measured else "forecast"
 
     def draw(style: Style) -> "Figure":
         wide = style.wide
         figure = style.blank((112 if wide else 200) + len(found.points) * (40 if wide else 42))
         axes = figure.add_subplot()
         reach = (1.7 if wide else 2.6) * _widest(found)
-        axes.axvline(0, color=style.paint.accent, linewidth=2.4)
+        axes.axvline(0, color=style.paint.muted, linewidth=1, ls=DASHED, zorder=1)
         for place, point in enumerate(found.points):
             _line(axes, style, point, place, reach)
         axes.set_xlim(-reach, reach)
         axes.set_ylim(len(found.points) - 0.4, -0.6)
         axes.set_yticks(range(len(found.points)), [_label(p, wide=wide) for p in found.points])
-        style.dress(axes, x="Above the forecast (%)", y="", grid="x")
+        style.dress(axes, x=f"Above the {against} (%)", y="", grid="x")
         axes.tick_params(axis="y", labelcolor=style.paint.ink, pad=10)
         _key(figure, style, found)
         return figure
@@ -50,17 +54,19 @@ def _label(point: HeldOutPoint, *, wide: bool) -> str:
 
 
 def _widest(found: ForecastScores) -> float:
-    """The largest distance from a forecast, in per cent, of an interval's end or a measurement."""
+    """The largest distance from 0, in per cent, of a forecast, an interval's end or a run."""
     values = [
         abs(_percent(value, point))
         for point in found.points
-        for value in (point.low, point.high, *point.measured)
+        for value in (point.forecast, point.low, point.high, *point.measured)
     ]
     return max((value for value in values if np.isfinite(value) and value > 0), default=1.0)
 
 
 def _percent(value: float, point: HeldOutPoint) -> float:
-    return float(100 * np.log(value / point.forecast)) if value > 0 else float("nan")
+    """Above the mean of the measured runs, as every error of a forecast; else above it."""
+    zero = point.forecast if point.truth is None else point.truth
+    return float(100 * np.log(value / zero)) if value > 0 else float("nan")
 
 
 def _line(axes: "Axes", style: Style, point: HeldOutPoint, place: int, reach: float) -> None:
@@ -71,7 +77,9 @@ def _line(axes: "Axes", style: Style, point: HeldOutPoint, place: int, reach: fl
             width = right - left
             axes.barh(place, width, 0.4, left=left, color=style.paint.accent, alpha=alpha, lw=0)
     _baselines(axes, style, point, place, reach)
-    axes.plot(
+    at = _percent(point.forecast, point)
+    axes.plot([at, at], [place - 0.2, place + 0.2], color=style.paint.accent, lw=2.6, zorder=4)
+    (dots,) = axes.plot(
         [_percent(value, point) for value in point.measured],
         [place] * len(point.measured),
         "o",
@@ -81,6 +89,7 @@ def _line(axes: "Axes", style: Style, point: HeldOutPoint, place: int, reach: fl
         mew=0.9,
         zorder=5,
     )
+    tip(dots, [f"{run_tip(run)}, forecast {loss(point.forecast)}" for run in point.runs])
 
 
 def _baselines(axes: "Axes", style: Style, point: HeldOutPoint, place: int, reach: float) -> None:

@@ -15,7 +15,8 @@ from windtunnel.laws import Fit
 from windtunnel.laws.interval import quantiles
 from windtunnel.laws.table import Floats
 from windtunnel.report.figures.drawing import Drawing
-from windtunnel.report.figures.style import DASHED, Style, decades, log_ticks
+from windtunnel.report.figures.style import DASHED, Style, decades, log_ticks, tip
+from windtunnel.report.formatting import run_tip
 from windtunnel.report.inputs import ReportInputs, ScalingLaw
 from windtunnel.runs.curves import Curve, bin_means
 from windtunnel.runs.forecast import law_runs
@@ -190,7 +191,7 @@ def frontier(inputs: ReportInputs, law: ScalingLaw) -> Drawing:
             figure = style.blank(380 if wide else 320)
             upper = lower = figure.add_subplot()
         else:
-            figure = style.blank(640 if wide else 540)
+            figure = style.blank(480 if wide else 540)
             upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         upper.set_xscale("log")
         unit = "nats per token" if law.fit is None else law.fit.loss_unit
@@ -217,7 +218,7 @@ def _dots(axes: "Axes", style: Style, law: ScalingLaw, heights: list[float]) -> 
     card = style.paint.card
     for run, height in zip(law.runs, heights, strict=True):
         colour = style.colour(run.params)
-        axes.plot(
+        (dot,) = axes.plot(
             run.flops_6nd,
             height,
             "o",
@@ -227,6 +228,7 @@ def _dots(axes: "Axes", style: Style, law: ScalingLaw, heights: list[float]) -> 
             markeredgewidth=1.7 if run.held_out else 0.6,
             zorder=4,
         )
+        tip(dot, [run_tip(run)])
 
 
 def _frontier(axes: "Axes", style: Style, line: _Lowest) -> None:

@@ -13,13 +13,12 @@ from windtunnel.findings.lr_transfer import TransferFinding
 from windtunnel.report.figures.drawing import Drawing
 from windtunnel.report.figures.style import (
     DASHED,
-    RAMP_LIGHT,
     Style,
     grid_place,
     log_ticks,
-    ramp_colour,
-    short,
+    tip,
 )
+from windtunnel.report.formatting import run_tip, short, typeset
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -39,7 +38,7 @@ def lr_batch_drawings(finding: JointFinding) -> list[Drawing]:
     """One figure with a panel a size."""
 
     def draw(style: Style) -> "Figure":
-        figure, panels = style.panels(len(finding.sizes), across=3, height=(400, 330), margin=50)
+        figure, panels = style.panels(len(finding.sizes), across=3, height=(260, 330), margin=50)
         key: Key = {}
         for place, axes in enumerate(panels):
             key |= _surface(axes, style, finding, place)
@@ -69,7 +68,7 @@ def _surface(axes: "Axes", style: Style, finding: JointFinding, place: int) -> K
     axes.grid(visible=False)
     log_ticks(axes.xaxis, counted=True, most=5)
     axes.set_xticks(batches, [f"{batch:.0f}" if batch < 1e4 else short(batch) for batch in batches])
-    axes.set_yticks(tried, [f"{rate:g}" for rate in tried])
+    axes.set_yticks(tried, [f"{rate:.3g}" for rate in tried])
     axes.minorticks_off()
     return key
 
@@ -248,7 +247,7 @@ def _curves(finding: TransferFinding) -> Drawing:
     def draw(style: Style) -> "Figure":
         drawn = [(variant, view) for variant in finding.variants for view in shown]
         figure, panels = style.panels(
-            len(drawn), across=2, height=(300, 270), margin=60, sharey=True
+            len(drawn), across=2, height=(220, 270), margin=50, sharey=True
         )
         low, top = _range(finding)
         rates = [
@@ -289,7 +288,7 @@ def _colour(style: Style, finding: TransferFinding, curve: LRCurve) -> str:
         return style.colour(curve.params)
     places = [each.at for variant in finding.variants for each in variant.curves]
     low, reach = np.log(min(places)), np.log(max(places) / min(places))
-    return ramp_colour(RAMP_LIGHT, float((np.log(curve.at) - low) / reach))
+    return style.along(float((np.log(curve.at) - low) / reach))
 
 
 def _curve(axes: "Axes", style: Style, curve: LRCurve, *, factor: float, colour: str) -> Key:
@@ -302,6 +301,7 @@ def _curve(axes: "Axes", style: Style, curve: LRCurve, *, factor: float, colour:
     rates = curve.lr * factor
     (key["run"],) = axes.plot(rates[~above], curve.loss[~above], "o", ms=5, mfc=colour,
                               mec=style.paint.card, mew=0.6, zorder=3)  # fmt: skip
+    tip(key["run"], [run_tip(run) for run, off in zip(curve.runs, above, strict=True) if not off])
     edge = axes.get_xaxis_transform()
     if above.any():
         high = np.unique(rates[above])
@@ -332,7 +332,7 @@ def _name(axes: "Axes", style: Style, finding: TransferFinding, variant: LRCurve
     plain = finding.along in {"width", "depth"}
     style.names(
         axes,
-        [f"{curve.at:.0f}" if plain else curve.label for curve in variant.curves],
+        [f"{curve.at:.0f}" if plain else typeset(curve.label) for curve in variant.curves],
         np.array([curve.lowest for curve in variant.curves]),
         [_colour(style, finding, curve) for curve in variant.curves],
         title=titles.get(finding.along, finding.along),

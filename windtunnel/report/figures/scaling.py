@@ -88,8 +88,8 @@ BEYOND = 100.0
 POINTS = 17
 WINDOW = 30.0
 """The D/N axis ends at the latest at this factor beyond what was measured and what was found."""
-SET_COLOURS = ("#2f6fb7", "#cc8400", "#168f93", "#5b2a86", "#4aa33a")
-"""Of validation sets, told apart by colour-blind eyes in this order."""
+SET_SHARES = (0.25, 1.0, 0.5, 0.0, 0.75)
+"""Places on the ramp of validation sets, told apart by colour-blind eyes in this order."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,8 +116,12 @@ def _by_compute(finding: DataModelLaw) -> Drawing:
         rules.append(_Band(label="every FLOP", colour=lambda style: style.paint.accent,
                            ends=_best_exact(finding.fit, flops)))  # fmt: skip
     sets = [
-        _Band(label=name, colour=lambda _, i=i: SET_COLOURS[i], ends=_best(laws.auto, flops))  # type: ignore[misc]
-        for i, (name, laws) in enumerate(list(finding.by_set.items())[: len(SET_COLOURS)])
+        _Band(
+            label=name,
+            colour=lambda style, i=i: style.along(SET_SHARES[i]),
+            ends=_best(laws.auto, flops),
+        )  # type: ignore[misc]
+        for i, (name, laws) in enumerate(list(finding.by_set.items())[: len(SET_SHARES)])
         if laws.auto.has_optimum
     ]
     panels = [("by FLOP rule", rules), ("by validation set", sets)] if sets else [("", rules)]
@@ -132,8 +136,10 @@ def _by_compute(finding: DataModelLaw) -> Drawing:
             axes.set_yscale("log")
             axes.set_ylim(*_window(finding.fit, [b for _, each in panels for b in each]))
             axes.set_xlim(flops[0], flops[-1])
-            sampled = axes.axhspan(*finding.fit.domain["ratio"], color=style.paint.muted,
-                                   alpha=0.13, lw=0, zorder=0)  # fmt: skip
+            # Hatched: a second shade would be taken for a band.
+            sampled = axes.axhspan(*finding.fit.domain["ratio"], facecolor="none", hatch="...",
+                                   edgecolor=style.paint.muted, alpha=0.45, lw=0.8,
+                                   zorder=0)  # fmt: skip
             edge = axes.axvline(high, color=style.paint.muted, lw=0.9, ls=(0, (2, 3)), zorder=1)
             for band in bands:
                 drawn = _draw_band(axes, style, band, flops, high)
@@ -147,13 +153,13 @@ def _by_compute(finding: DataModelLaw) -> Drawing:
         level = f"{finding.fit.level:.0%} interval"
         entries = [(key["line"], "best ratio, extrapolated where dashed")]
         entries += [(key["band"], level)] if "band" in key else []
-        style.key(figure, [*entries, (sampled, "measured D/N"), (edge, "largest run")])
+        style.key(figure, [*entries, (sampled, "measured"), (edge, "largest run")])
         return figure
 
     alt = (
         "Best tokens per param against compute, with and without every FLOP counted, and for each "
         f"validation set; bands are {finding.fit.level:.0%} intervals, lines are dashed beyond the "
-        "largest run, and the grey strip is the measured D/N."
+        "largest run, and the dotted strip is what was measured."
     )
     return Drawing(name="ratio-by-compute", alt=alt, draw=draw)
 

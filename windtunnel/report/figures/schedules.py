@@ -9,7 +9,7 @@ from windtunnel.findings.overtraining import Ends, Match, OvertrainingFinding, l
 from windtunnel.findings.schedules import Losses, SchedulesFinding, paired, percent, spelt
 from windtunnel.report.figures import fit_curve
 from windtunnel.report.figures.drawing import Drawing
-from windtunnel.report.figures.style import DASHED, RAMP_LIGHT, Style, log_ticks, ramp_colour
+from windtunnel.report.figures.style import DASHED, Style, log_ticks
 from windtunnel.runs.search.noise import Difference
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _lengths(finding: SchedulesFinding) -> Drawing:
     def draw(style: Style) -> "Figure":
         figure = style.blank(460 if style.wide else 370)
         axes = figure.add_subplot()
-        colours = [ramp_colour(RAMP_LIGHT, i / max(len(shares) - 1, 1)) for i in range(len(shares))]
+        colours = [style.along(i / max(len(shares) - 1, 1)) for i in range(len(shares))]
         last = []
         for rank, (share, colour) in enumerate(zip(shares, colours, strict=True)):
             aside = SIDEWAYS * (rank - (len(shares) - 1) / 2)

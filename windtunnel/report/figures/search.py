@@ -18,12 +18,12 @@ from windtunnel.findings import Records
 from windtunnel.report.figures.drawing import Drawing
 from windtunnel.report.figures.style import (
     DASHED,
-    RAMP_LIGHT,
     Style,
     grid_place,
     log_ticks,
-    ramp_colour,
+    tip,
 )
+from windtunnel.report.formatting import LARGE, loss, run_tip, short, typeset
 from windtunnel.report.inputs import Grid, GridCell, ReportInputs, Search
 from windtunnel.runs.search.summary import field_name, value_text
 from windtunnel.runs.search.trials import TrialResult
@@ -55,7 +55,9 @@ def along_axis(inputs: ReportInputs, grid: Grid) -> Drawing | None:
         values = _values(grid, axis)
         if min(values) > 0 and max(values) / min(values) >= LOG_FROM:
             axes.set_xscale("log")
-        axes.set_xticks(values, [f"{value:g}" for value in values])
+        counted = axis.endswith("tokens") and min(values) >= LARGE
+        write = short if counted else "{:g}".format
+        axes.set_xticks(values, [write(value) for value in values])
         axes.minorticks_off()
         axes.margins(x=0.08)
         style.dress(axes, x=axis, y="Above the best of its size (nats per token)"
@@ -90,9 +92,10 @@ def _line(
     values = sorted(found)
     axes.plot(values, [found[v].mean - best for v in values], color=colour, linewidth=1.8)
     for value in values:
-        losses = found[value].losses
-        axes.plot([value] * len(losses), [loss - best for loss in losses], "o",
-                  markersize=6, mfc=colour, mec=style.paint.card, mew=0.7)  # fmt: skip
+        cell = found[value]
+        (dots,) = axes.plot([value] * len(cell.losses), [each - best for each in cell.losses], "o",
+                            markersize=6, mfc=colour, mec=style.paint.card, mew=0.7)  # fmt: skip
+        tip(dots, [run_tip(run) for run in cell.runs])
     axes.annotate(
         style.name(params),
         (values[-1], found[values[-1]].mean - best),
@@ -135,7 +138,7 @@ def searches(records: Records) -> Drawing:
 
     def draw(style: Style) -> "Figure":
         figure, grid = style.panels(len(panels), across=3, height=(230, 230), margin=60)
-        colours = [ramp_colour(RAMP_LIGHT, 0.25 + 0.75 * k / len(found)) for k in range(len(found))]
+        colours = [style.along(0.25 + 0.75 * k / len(found)) for k in range(len(found))]
         for axes, panel in zip(grid, panels, strict=True):
             for search, colour in zip(found, colours, strict=True):
                 _trial_dots(style, axes, search, panel, colour)
@@ -201,7 +204,7 @@ def slices(search: Search) -> Drawing | None:
 
     def draw(style: Style) -> "Figure":
         figure, panels = style.panels(
-            len(order), across=3, height=(250, 205), margin=20, sharey=True
+            len(order), across=3, height=(210, 205), margin=20, sharey=True
         )
         figure.set_layout_engine("constrained", hspace=0.1, wspace=0.05)
         for axes, axis in zip(panels, order, strict=True):
@@ -234,7 +237,7 @@ def best_so_far(search: Search) -> Drawing | None:
         axes = figure.add_subplot()
         losses = (heights.get(result.trial.number, math.inf) for result in outcome.results)
         lowest = list(accumulate(losses, min))
-        first = next(place for place, loss in enumerate(lowest) if math.isfinite(loss))
+        first = next(place for place, least in enumerate(lowest) if math.isfinite(least))
         axes.step(spent[first:], lowest[first:], where="post", color=style.paint.ink,
                   linewidth=1.8, zorder=3)  # fmt: skip
         places = dict(zip((r.trial.number for r in outcome.results), spent, strict=True))
@@ -325,21 +328,37 @@ def _dots(
             look |= {"mfc": paint.accent, "ms": 7.5, "zorder": 5}
         if number == winner:
             look |= {"mec": paint.ink, "mew": 2, "ms": 10, "zorder": 5.5}
+        marks = []
         if result.outcome == "diverged":
-            axes.plot(x, top, "x", color=paint.ink, ms=7, mew=1.8, **edge)
+            marks = axes.plot(x, top, "x", color=paint.ink, ms=7, mew=1.8, **edge)
         elif y is not None and y > top:
-            axes.plot(x, top, "^", **{**look, "ms": 6.5, **edge})
+            marks = axes.plot(x, top, "^", **{**look, "ms": 6.5, **edge})
         elif y is not None:
-            axes.plot(x, y, "o", **look)
+            marks = axes.plot(x, y, "o", **look)
+        for mark in marks:
+            tip(mark, [_trial_tip(search, result)])
+
+
+def _trial_tip(search: Search, result: TrialResult) -> str:
+    """The tooltip of a trial: its number, its run, its values, and its loss."""
+    experiment, values = search.outcome.experiment, result.trial.values
+    seeds = " and ".join(str(seed) for seed in experiment.seeds)
+    where = f"{search.size.replace('x', '×')}, seed {seeds}, {typeset(str(experiment.horizon))}"
+    given = ", ".join(
+        f"{field_name(experiment, axis)} {value_text(value)}" for axis, value in values.items()
+    )
+    height = _height(result)
+    ended = result.outcome if height is None else f"loss {loss(height)}"
+    return f"trial {result.trial.number}, {where}, {given}: {ended}"
 
 
 def _heights(search: Search) -> dict[int, float]:
     """Loss by trial: at the end, or at the last rung of one that was stopped."""
     found = {}
     for result in search.outcome.results:
-        loss = _height(result)
-        if loss is not None:
-            found[result.trial.number] = loss
+        height = _height(result)
+        if height is not None:
+            found[result.trial.number] = height
     return found
 
 

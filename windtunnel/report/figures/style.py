@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from windtunnel.laws.table import Floats, Table
-from windtunnel.report.formatting import TIMES, count, power_of_ten
+from windtunnel.report.formatting import TIMES, power_of_ten, short
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -126,6 +126,10 @@ def size_colour(index: int) -> str:
     return f"#01{0x0200 + index:04x}"
 
 
+RAMP_STEPS = 32
+"""A page has the ramp in so many steps, for what goes along it and is no size."""
+
+
 def size_variables(sizes: int, ramp: tuple[str, ...]) -> list[str]:
     """Colours `--size-0` and on: `sizes` of them, evenly spaced along the ramp."""
     return [ramp_colour(ramp, i / max(sizes - 1, 1)) for i in range(sizes)]
@@ -150,6 +154,12 @@ class Style:
     sizes: str
     colour: Callable[[float], str]
     name: Callable[[float], str]
+
+    def along(self, share: float) -> str:
+        """The colour at a share of the ramp's length; on a page the stand-in of its variable."""
+        if self.paint is not STAND_INS:
+            return ramp_colour(RAMP_LIGHT, share)
+        return f"#01{0x0400 + round(min(max(share, 0.0), 1.0) * RAMP_STEPS):04x}"
 
     @property
     def wide(self) -> bool:
@@ -222,8 +232,9 @@ class Style:
         to_share = axes.transData + axes.transAxes.inverted()
         middle = sum(axes.get_xlim()) / 2
         shares = [float(to_share.transform((middle, y))[1]) for y in heights]
-        places = spread(np.clip(shares, 0.0, 1.0).tolist(), 0.042 if self.wide else 0.058)
+        places = np.clip(shares, 0.0, 1.0).tolist()
         size = 11 if self.wide else 10
+        places = spread(places, max(0.042, LINE * size / axes.bbox.height))
         for words, place, colour in zip(names, places, colours, strict=True):
             axes.annotate(
                 words,
@@ -265,6 +276,25 @@ class Style:
         )
 
 
+LINE = 1.45
+"""Between names under each other, in font sizes."""
+TIPS = "tips:"
+"""Before the tooltips in the id of a line's group; they become titles of its marks."""
+
+
+def tip(marks: "Artist", texts: Sequence[str]) -> None:
+    """Give each mark of a line its tooltip, in the order of its points."""
+    marks.set_gid(TIPS + "\n".join(texts))
+
+
+def _titled(group: re.Match[str]) -> str:
+    """A line's group with a title in each of its marks."""
+    texts = iter(group[1].split("\n"))
+    return re.sub(
+        r"<use ([^>]*)/>", lambda m: f"<use {m[1]}><title>{next(texts, '')}</title></use>", group[2]
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Picture:
     """One figure for both widths, with the sentence that stands for it where it cannot be seen."""
@@ -303,11 +333,6 @@ def counts(axes: "Axes") -> None:
     axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 3) if high / low < 10**2 else (1,)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-
-
-def short(value: float) -> str:
-    """`300M`, not `3.00e8`; round numbers need no decimals."""
-    return re.sub(r"\.0+(?=[kMBT])", "", count(value))
 
 
 def tick_label(value: float) -> str:
@@ -359,6 +384,7 @@ def svg(figure: "Figure", name: str, alt: str) -> str:
     assert box is not None
     body = text[text.index(">") + 1 :]
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, flags=re.DOTALL)
+    body = re.sub(rf'(?<=<g) id="{TIPS}([^"]*)"(>.*?</g>)', _titled, body, flags=re.DOTALL)
     body = re.sub(r"font-family: [^;\"]*", "font-family: inherit", body)
     used = set(re.findall(r'(?:url\(#|href="#)([\w.-]+)', body))
     body = re.sub(
@@ -367,6 +393,7 @@ def svg(figure: "Figure", name: str, alt: str) -> str:
     body = body.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')
     for literal, variable in VARIABLES.items():
         body = body.replace(literal, f"var(--{variable})")
+    body = re.sub(r"#01(04[0-9a-f]{2})", lambda m: f"var(--ramp-{int(m[1], 16) - 0x0400})", body)
     body = re.sub(
         r"#01((?!0[01])[0-9a-f]{4})", lambda m: f"var(--size-{int(m[1], 16) - 0x0200})", body
     )
