@@ -63,6 +63,9 @@ def test_a_study_is_settled_by_winners_and_powers(chain):
     assert lengths.listed("recipe.lr") == (0.006, 0.012, 0.024)
     assert lengths.listed("recipe.batch_tokens") == (128, 256)
     assert longer.recipe["weight_decay"] == 0.2
+    exact = {name: {"recipe.lr": 0.006549108123456789} for name in winners}
+    # Once the winner is the winner, so that the grid shares runs with the ladder.
+    assert settled(study, exact, {}).experiments[1].listed("recipe.lr")[1] == 0.006549108123456789
     known = settled(study, winners, {("lr", "length"): -0.25})
     assert waits_for(known) == {}
     by_batch = load_study(chain(transfer="lr: {batch: measured}"))

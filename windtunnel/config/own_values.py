@@ -207,7 +207,10 @@ def multiples(
             axis=axis,
             value=base,
         )
-    values: Sequence[float] = [float(f"{base * each:.12g}") for each in times.times]
+    # Once the value is the value itself: those runs are then also those of other experiments.
+    values: Sequence[float] = [
+        base if each == 1 else float(f"{base * each:.12g}") for each in times.times
+    ]
     return tuple(map(round, values)) if is_whole(study, axis) else tuple(values)
 
 

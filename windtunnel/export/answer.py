@@ -14,7 +14,7 @@ from windtunnel.config import ModelSpec
 from windtunnel.errors import ConfigError, Diagnostic, FitError
 from windtunnel.export.build import best_of, build_handoff
 from windtunnel.export.extrapolation import Beyond, beyond_of
-from windtunnel.export.fits import read_study_fit
+from windtunnel.export.fits import StudyFit, read_study_fit
 from windtunnel.export.handoff import Best, Handoff
 from windtunnel.export.request import Request
 from windtunnel.export.size import Sized, nearest_model, target_of
@@ -103,22 +103,24 @@ class Answer:
         return self.flops / self.flops_per_second if self.flops_per_second else None
 
 
-def answer_of(study: Study, request: Request) -> Answer:
+def answer_of(study: Study, request: Request, made: StudyFit | None = None) -> Answer:
     """The answer for a target: of the request, the study, or the largest budget of its runs.
+
+    It rests on a fit, or the study's own.
 
     Raises:
         ConfigError: The study has no fit, or the request names no model of the family.
         FitError: The fit is damaged, or its law gives no size or data where one is left out.
     """
     request = request.filled(study)
-    made, runs = read_study_fit(study, request), study_runs(study)
+    made, runs = made or read_study_fit(study, request), study_runs(study)
     fitted = made.fit
     if not request.has_target:
         request = replace(request, flops=fitted.domain["flops"][1])
     sized = target_of(study.study_context, fitted, request)
     handoff, problem = None, None
     try:
-        handoff = build_handoff(study, replace(request, extrapolate=True)).handoff
+        handoff = build_handoff(study, replace(request, extrapolate=True), made).handoff
     except (ConfigError, FitError) as refused:
         problem = refused
     model, tokens = sized.model, sized.tokens if handoff is None else float(handoff.counts.tokens)

@@ -20,6 +20,7 @@ from windtunnel.errors import ConfigError, FitError, did_you_mean
 from windtunnel.export.diagnostics import recipe_diagnostics, shape_diagnostics, winner_diagnostics
 from windtunnel.export.extrapolation import beyond_of, check_reach, own_domain
 from windtunnel.export.fits import (
+    StudyFit,
     check_study_fit,
     fingerprint_of,
     fits_by_set,
@@ -76,15 +77,15 @@ class Export:
     validation: Mapping[str, NDArray[np.int64]]
 
 
-def build_handoff(study: Study, request: Request) -> Export:
-    """Everything that the target's training takes from the study.
+def build_handoff(study: Study, request: Request, made: StudyFit | None = None) -> Export:
+    """Everything that the target's training takes from the study, by a fit or the study's own.
 
     Raises:
         ConfigError: The study cannot answer the request.
         FitError: No fit, a failed one, or one of other runs than the store's.
     """
     request = request.filled(study).checked()
-    made = read_study_fit(study, request)
+    made = made or read_study_fit(study, request)
     fitted, runs = made.fit, study_runs(study)
     warnings = check_study_fit(study, made, runs, accept=request.accept)
     studies = open_studies(study, request.extra_studies)

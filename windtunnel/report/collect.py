@@ -13,7 +13,10 @@ from windtunnel.config import Branch
 from windtunnel.config.load import resolved_text
 from windtunnel.config.study import ForecastExperiment, GridExperiment, LadderExperiment
 from windtunnel.config.yaml import EXTENDS
-from windtunnel.errors import Diagnostic, FitError
+from windtunnel.errors import Diagnostic, FitError, WindtunnelError
+from windtunnel.export.answer import Answer, answer_of
+from windtunnel.export.fits import StudyFit
+from windtunnel.export.request import Request
 from windtunnel.findings import findings_of, records_of
 from windtunnel.findings.track_record import past_forecasts
 from windtunnel.laws import fit
@@ -179,6 +182,11 @@ def collect(study: Study) -> ReportInputs:
     curves = (read_curve(store, planned) for planned in plan.segments)
     sizes = {run.params: count(run.params) for run in runs}  # of what was imported
     sizes |= {p.segment.model.params: p.segment.model.size for p in plan.segments}
+    laws = tuple(
+        _law(config.study, experiment.name, runs, study.token_diagnostics)
+        for experiment in config.experiments
+        if isinstance(experiment, LadderExperiment)
+    )
     return ReportInputs(
         study=config.study,
         file=str(study.file),
@@ -191,11 +199,8 @@ def collect(study: Study) -> ReportInputs:
         runs=[replace(run, axes=axes.get(run.segment, {})) for run in runs],
         states=read_states(store, plan),
         curves=tuple(curve for curve in curves if curve is not None),
-        laws=tuple(
-            _law(config.study, experiment.name, runs, study.token_diagnostics)
-            for experiment in config.experiments
-            if isinstance(experiment, LadderExperiment)
-        ),
+        laws=laws,
+        planned_runs=tuple(_planned_runs(study, laws)),
         grids=read_grids(study.study_context, runs),
         searches=searches,
         findings=findings,
@@ -219,6 +224,19 @@ def _text(study: Study) -> str:
     """Text of the study file; the resolved study where it extends another file."""
     text = study.file.read_text(encoding="utf-8-sig") if study.file.exists() else ""
     return resolved_text(study.config) if re.search(f"(?m)^{EXTENDS}:", text) else redacted(text)
+
+
+def _planned_runs(study: Study, laws: Sequence[ScalingLaw]) -> Iterator[Answer | WindtunnelError]:
+    """The answer of each law for the study's target, or why there is none."""
+    for law in laws if study.config.target is not None else ():
+        if law.fit is None:
+            continue
+        path = study.folder / "fit.json"
+        made = StudyFit(path=path, fit=law.fit, experiments=(law.experiment,))
+        try:
+            yield answer_of(study, Request(), made)
+        except WindtunnelError as refused:
+            yield refused
 
 
 def _law(

@@ -5,11 +5,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from windtunnel.config.model import Hold
-from windtunnel.errors import Diagnostic, FitError
+from windtunnel.errors import Diagnostic, FitError, WindtunnelError
+from windtunnel.export.answer import Answer as Planned
 from windtunnel.laws import Fit, Interval, Optimum
+from windtunnel.mup import Role
 from windtunnel.report.formatting import (
     NONE,
     count,
+    duration,
     interval_span,
     loss,
     scientific,
@@ -21,6 +24,8 @@ from windtunnel.report.formatting import (
 from windtunnel.report.inputs import ReportInputs, ScalingLaw, Search, StandingRecipe
 from windtunnel.runs.search.noise import LEVEL
 from windtunnel.runs.search.summary import value_text
+
+TARGET = "Your run"
 
 FAR = 1.5
 """A number that lies further than this factor beyond what was run is called extrapolated."""
@@ -49,14 +54,19 @@ class Answer:
     budget: str
     facts: tuple[Fact, ...] = ()
     hyperparameters: tuple[Fact, ...] = ()
+    notes: tuple[str, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
     problem: str = ""
 
 
 def answers(inputs: ReportInputs) -> tuple[Answer, ...]:
-    """One for each law, at the largest measured budget; without a law, the best of each search."""
+    """The study's target first, then each law at the largest measured budget.
+
+    Without a law, the best of each search.
+    """
     if inputs.laws:
-        return tuple(
+        planned = tuple(map(_of_planned, inputs.planned_runs))
+        return planned + tuple(
             _of_law(law, _recipe_of(inputs.recipes, law.experiment), several=len(inputs.laws) > 1)
             for law in inputs.laws
         )
@@ -97,6 +107,88 @@ def _of_law(law: ScalingLaw, recipe: StandingRecipe | None, *, several: bool) ->
     hyper = () if recipe is None else tuple(_hyperparameters(recipe, *where))
     return Answer(title=title, budget=budget, facts=facts, hyperparameters=hyper,
                   warnings=_warnings_of(best))  # fmt: skip
+
+
+def _of_planned(planned: Planned | WindtunnelError) -> Answer:
+    """The run that the study is for."""
+    if isinstance(planned, WindtunnelError):
+        return Answer(title=TARGET, budget="", problem=str(planned))
+    model, best = planned.model, planned.best
+    facts = [
+        Fact(
+            name="Loss",
+            text=loss(planned.loss.value),
+            note=f"{interval_span(planned.loss, loss)}, nats per token"
+            + ("" if planned.level else "; the range of the fit, of no known coverage so far out"),
+            beyond=_furthest(planned),
+        ),
+        Fact(name="Compute", text=scientific(planned.flops), note="FLOPs, attention and head too"),
+    ]
+    if best is not None:
+        ratio = best.tokens_per_param
+        ends = span(*(math.inf if end is None else end for end in (ratio.low, ratio.high)))
+        facts.insert(
+            1,
+            Fact(
+                name="Best tokens per param",
+                text=significant(ratio.value),
+                note=f"{ends}, at this compute; yours are {significant(planned.tokens_per_param)}",
+            ),
+        )
+    if planned.device_seconds is not None and planned.flops_per_second is not None:
+        speed = f"on one slot at this study's {scientific(planned.flops_per_second)} FLOP/s"
+        facts.append(Fact(name="Time", text=duration(planned.device_seconds), note=speed))
+    if planned.passes is not None:
+        passes = significant(planned.passes)
+        facts.append(Fact(name="Passes", text=passes, note="over the source read most often"))
+    return Answer(
+        title=TARGET,
+        budget=f"{model.size.replace('x', '×')}, {count(model.params)} params on "
+        f"{count(planned.tokens)} tokens; {planned.sized}",
+        facts=tuple(facts),
+        hyperparameters=tuple(_of_handoff(planned)),
+        notes=tuple(_notes(planned)),
+        warnings=planned.warnings,
+    )
+
+
+def _furthest(planned: Planned) -> float | None:
+    """The factor by which it lies beyond the runs; None up to `FAR`."""
+    times = max(each.times for each in planned.beyond.values())
+    return times if times > FAR else None
+
+
+def _of_handoff(planned: Planned) -> Iterator[Fact]:
+    """Rate, batch, warm-up, weight decay and decay of the planned run."""
+    handoff = planned.handoff
+    if handoff is None:
+        return
+    recipe, steps, batch = handoff.recipe, handoff.schedule, handoff.batch
+    hidden = field_text(handoff.roles[Role.HIDDEN].lr)
+    where = f"peak, at base width {recipe.base_width}; hidden matrices {hidden}"
+    yield Fact(name="Learning rate", text=field_text(recipe.lr), note=where)
+    found = {"law": "by the batch law", "search": "as a search found it", "given": "as given",
+             "study": "as the small models have it"}  # fmt: skip
+    yield Fact(name="Batch", text=short(batch.batch_tokens), note=f"tokens, {found[batch.how]}")
+    yield Fact(name="Warm-up", text=f"{steps.warmup:,}", note=f"of {steps.end:,} updates")
+    yield Fact(name="Weight decay", text=field_text(recipe.weight_decay))
+    share = (steps.end - steps.decay_start) / steps.end
+    yield Fact(name="Decay", text=steps.shape, note=f"over the last {share:.0%}")
+
+
+def _notes(planned: Planned) -> Iterator[str]:
+    """Why there is no recipe, what is inherited, and which runs would narrow the interval."""
+    if planned.problem is not None:
+        yield f"No recipe: {planned.problem}"
+    if planned.inherited:
+        named = ", ".join(f"{name} {value:,}" for name, value in planned.inherited.items())
+        yield f"From the small models, for want of the run's own: {named}."
+    for each in planned.narrowing:
+        took = "" if each.seconds is None else f", {duration(each.seconds)}"
+        yield (
+            f"To narrow the loss: {each.size.replace('x', '×')} on {count(each.tokens)} tokens "
+            f"({scientific(each.flops)} FLOPs{took}) leaves {each.width:.0%} of its interval."
+        )
 
 
 def _beyond(value: float, fit: Fit, name: str) -> float | None:

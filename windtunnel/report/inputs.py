@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from windtunnel.config import Recipe
 from windtunnel.config.model import ScheduleConfig
-from windtunnel.errors import Diagnostic, FitError
+from windtunnel.errors import Diagnostic, FitError, WindtunnelError
+from windtunnel.export.answer import Answer
 from windtunnel.findings import Finding
 from windtunnel.findings.track_record import PastForecast
 from windtunnel.laws import Fit, Table
@@ -199,6 +200,8 @@ class ReportInputs:
     """Names of the experiments that forecast a target beyond a ladder."""
     past_forecasts: tuple[PastForecast, ...]
     """Of every study of the store."""
+    planned_runs: tuple[Answer | WindtunnelError, ...]
+    """What each law answers for the study's target, or why it does not."""
     handoffs: tuple[dict[str, Any], ...]
     held_out: tuple[str, ...]
     """Ids of the branches that wait for the forecast."""
