@@ -69,7 +69,8 @@ def test_a_law_is_trained_then_forecast_then_checked(file, monkeypatch):
         "rates": "waits",
     }
     assert [each.experiment for each in current(phases(study, ladder | search))] == ["law"]
-    written = [{"experiment": "law", "written": 1.8e9}]
+    points = [{"segment": segment} for segment in held]
+    written = [{"written": 1.8e9, "points": points}, {"written": 1.9e9, "points": points[:1]}]
     monkeypatch.setattr(module, "read_forecasts", lambda folder: written)
     law, *_ = phases(study, ladder | set(list(held)[:1]))
     assert (law.forecast, law.held_out_ended, law.held_out) == (1.8e9, 1, 3)

@@ -53,7 +53,11 @@ def phases(study: Study, ended: Collection[str]) -> tuple[Phase, ...]:
         study: With the plan of all projected trials.
         ended: Ids of the segments that finished or diverged.
     """
-    forecasts = {each["experiment"]: each["written"] for each in read_forecasts(study.folder)}
+    # By their runs and not by the experiment's name, which the first versions did not write.
+    forecasts = [
+        ({point["segment"] for point in each["points"]}, float(each["written"]))
+        for each in read_forecasts(study.folder)
+    ]
     found = []
     for experiment in study.config.experiments:
         name = experiment.name
@@ -77,7 +81,10 @@ def phases(study: Study, ended: Collection[str]) -> tuple[Phase, ...]:
                 planned=len(others),
                 held_out_ended=held_done,
                 held_out=len(held),
-                forecast=forecasts.get(name) if held else None,
+                forecast=max(
+                    (written for runs, written in forecasts if held and runs.issuperset(held)),
+                    default=None,
+                ),
             )
         )
     return tuple(found)
