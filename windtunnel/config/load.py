@@ -1,6 +1,7 @@
 """Load a study file; every error names the file, the line, the key and the likely fix."""
 
 import io
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,9 @@ from windtunnel.config.units import Misfit, expanded
 from windtunnel.config.yaml import EXTENDS, Node, read_tree
 from windtunnel.errors import ConfigError, Refused, cause_of, did_you_mean
 from windtunnel.redact import redacted
+
+LONGEST_EXAMPLE = 80
+"""Characters of a refused value that an example repeats."""
 
 
 @dataclass(frozen=True)
@@ -233,8 +237,19 @@ def _message_and_values(
             return message, {"known": _kinds()}
         case "model_type":
             keys = _known_keys((*error["loc"], ""))
-            return f"{shown}: {expected(error)}. Allowed: {', '.join(keys)}", {"known": keys}
-    return f"{shown}: {expected(error)}", {}
+            clause, values = _with_example(error)
+            message = f"{shown}: {clause}. Allowed: {', '.join(keys)}"
+            return message, values | {"known": keys}
+    clause, values = _with_example(error)
+    return f"{shown}: {clause}", values
+
+
+def _with_example(error: Any) -> tuple[str, dict[str, object]]:
+    """The clause of `expected` with an example, and the example as it is written in YAML."""
+    example = _example(error)
+    if example is None:
+        return expected(error), {}
+    return f"{expected(error)}, for example {example}", {"example": example}
 
 
 def _kinds() -> list[str]:
@@ -244,7 +259,69 @@ def _kinds() -> list[str]:
 
 
 def _known_keys(location: tuple[Any, ...]) -> list[str]:
-    """Keys allowed at the place of an unknown one, by walking the schema along the path."""
+    """Keys allowed at the place of an unknown one."""
+    known = list(_schema_at(location[:-1])[1].get("properties", {}))
+    return known if len(location) > 1 else [EXTENDS, *known]
+
+
+def _example(error: Any) -> str | None:
+    """The refused value as it was probably meant, else an example of the schema, in YAML."""
+    written = error["input"]
+    if isinstance(written, str) and (share := re.fullmatch(r"\s*([0-9.]+)\s*%\s*", written)):
+        return f"{float(share[1]) / 100:g}"
+    if error["type"] in {"literal_error", "string_pattern_mismatch"}:
+        return None
+    try:
+        of_property, schema = _schema_at(error["loc"])
+        if error["type"] == "tuple_type" and written is not None:
+            return f"[{_item(schema, written)}]"
+        example = _example_of(of_property, schema)
+    except (KeyError, TypeError, AttributeError):  # a place within a value that the check split
+        return None
+    return None if example is None else _yaml(example)
+
+
+def _item(schema: dict[str, Any], written: Any) -> str:
+    """What was written in place of a list of one; an example where it is no such item."""
+    item = next(
+        (each["items"] for each in (schema, *schema.get("anyOf", ())) if "items" in each), {}
+    )
+    pattern, text = item.get("pattern"), _yaml(written)
+    is_item = len(text) <= LONGEST_EXAMPLE and (pattern is None or re.search(pattern, text))
+    return text if is_item else _yaml(item["examples"][0])
+
+
+def _example_of(of_property: dict[str, Any], schema: dict[str, Any]) -> Any:
+    """An example of the schema, or its default; of a mapping its required keys, or its first."""
+    default = None if "properties" in schema else of_property.get("default")
+    for example in (*of_property.get("examples", ()), *schema.get("examples", ()), default):
+        if example is not None:
+            return example
+    required = schema.get("required", ())
+    found = {
+        key: example
+        for key, node in schema.get("properties", {}).items()
+        if (not required or key in required) and (example := _example_of(node, {})) is not None
+    }
+    return (found if required else dict(list(found.items())[:1])) or None
+
+
+def _yaml(value: Any) -> str:
+    """A value as one writes it in a study file, on one line."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}"
+        case dict():
+            return "{" + ", ".join(f"{key}: {_yaml(each)}" for key, each in value.items()) + "}"
+        case list() | tuple():
+            return f"[{', '.join(map(_yaml, value))}]"
+    return str(value)
+
+
+def _schema_at(location: tuple[Any, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The schema at a place, as its property has it and resolved, by walking along the path."""
     schema = StudyConfig.model_json_schema()
     definitions = schema["$defs"]
 
@@ -253,8 +330,8 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
             node = definitions[node["$ref"].rsplit("/", 1)[1]]
         return node
 
-    node = schema
-    for part in location[:-1]:
+    node = of_property = schema
+    for part in location:
         node = resolve(node)
         if "discriminator" in node:
             node = {"$ref": node["discriminator"]["mapping"].get(part, "")} if part else node
@@ -265,10 +342,10 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
         elif of_any_key := _of_any_key(node):
             node = of_any_key
         # any other part is the tag of a union that is already resolved
+        of_property = node
         if options := node.get("anyOf", node.get("oneOf") if "discriminator" not in node else None):
             node = next((option for option in options if "$ref" in option), node)
-    known = list(resolve(node).get("properties", {}))
-    return known if len(location) > 1 else [EXTENDS, *known]
+    return of_property, resolve(node)
 
 
 def _of_any_key(node: dict[str, Any]) -> dict[str, Any] | None:

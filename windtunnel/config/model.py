@@ -248,14 +248,26 @@ MOST_TOKENS = 2**40
 class Recipe(Strict):
     """Optimizer, init and batch at base width; the role table carries them to other widths."""
 
-    lr: Annotated[float, Field(gt=0, le=LARGEST, description="Peak learning rate at base_width")]
-    base_width: Annotated[int, Field(ge=1, description="Width at which every muP ratio is 1")]
+    lr: Annotated[
+        float,
+        Field(gt=0, le=LARGEST, description="Peak learning rate at base_width", examples=[8e-3]),
+    ]
+    base_width: Annotated[
+        int, Field(ge=1, description="Width at which every muP ratio is 1", examples=[256])
+    ]
     batch_tokens: Annotated[
         int,
-        Field(ge=1, le=MOST_TOKENS, description="Tokens per update, across all devices"),
+        Field(
+            ge=1,
+            le=MOST_TOKENS,
+            description="Tokens per update, across all devices",
+            examples=[131072],
+        ),
         WrittenCount,
     ]
-    warmup_steps: Annotated[int, Field(ge=1, description="Updates of linear warmup")]
+    warmup_steps: Annotated[
+        int, Field(ge=1, description="Updates of linear warmup", examples=[200])
+    ]
     init_std: Annotated[float, Field(gt=0, le=LARGEST, description="Init std at base_width")] = 0.1
     scale_emb: Annotated[
         float, Field(gt=0, le=LARGEST, description="Multiplier on the embedding output")

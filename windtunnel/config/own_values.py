@@ -63,11 +63,16 @@ OwnRecipe = Annotated[
         default_factory=dict,
         description="Fields of `recipe` for this experiment; `from: SEARCH` takes that search's "
         "winner, and the experiment waits for it",
+        examples=[{"from": "tune"}],
     ),
 ]
 OwnSchedule = Annotated[
     dict[str, Any],
-    Field(default_factory=dict, description="Fields of `schedule` for this experiment"),
+    Field(
+        default_factory=dict,
+        description="Fields of `schedule` for this experiment",
+        examples=[{"decay_fraction": 0.2}],
+    ),
 ]
 
 

@@ -22,8 +22,8 @@ MOST_TRIALS_OF_GP, MOST_DIMENSIONS_OF_GP = 100, 6
 class Range(Strict):
     """An interval; of a field that takes whole numbers, its whole numbers."""
 
-    low: float
-    high: float
+    low: Annotated[float, Field(examples=[1e-3])]
+    high: Annotated[float, Field(examples=[0.1])]
     log: Annotated[bool, Field(description="Search on a logarithmic scale")] = False
     points: Annotated[
         int | None, Field(ge=2, le=MOST_LISTED, description="Number of values for `sampler: grid`")
@@ -114,6 +114,7 @@ class SearchExperiment(Strict):
         Field(
             min_length=1,
             description="recipe.FIELD, model.FIELD or schedule.FIELD: {low, high, log} or a list",
+            examples=[{"recipe.lr": [4e-3, 8e-3, 1.6e-2]}],
         ),
     ]
     trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] = 40

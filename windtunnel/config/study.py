@@ -166,6 +166,7 @@ class GridExperiment(Strict):
             min_length=1,
             description="size, recipe.FIELD, model.FIELD or schedule.FIELD, each with a list of "
             "values, or with {times: [...]}, multiples of the experiment's own value",
+            examples=[{"recipe.lr": [1e-2, 2e-2]}],
         ),
     ]
     horizons: Horizons
@@ -405,7 +406,11 @@ class BudgetConfig(Strict):
 
     flops: Annotated[
         float | None,
-        Field(gt=0, description="Training FLOPs, attention scores and head included"),
+        Field(
+            gt=0,
+            description="Training FLOPs, attention scores and head included",
+            examples=[1e18],
+        ),
         WrittenCount,
     ] = None
     device_hours: Annotated[
