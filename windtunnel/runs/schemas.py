@@ -30,9 +30,10 @@ def _schema(kind: Any, fix: str, *, often: bool = False) -> Schema[dict[str, Any
 
 @with_config(OPEN)
 class FormatFile(TypedDict):
-    """store.json: the format version of all files in a store."""
+    """store.json: the format version of all files in a store, and the store's own id."""
 
     format: Annotated[int, Field(ge=1, le=LARGEST)]
+    id: NotRequired[Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]]
 
 
 @with_config(OPEN)

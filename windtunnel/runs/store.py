@@ -13,7 +13,7 @@ Each segment has one folder:
                   record.json          written last, by rename: it exists only when finished
 
 Beside `segments/` lie `data/`, `studies/`, `tracking/` (the lease of the MLflow mirror) and
-`store.json`, which holds the format of all of it.
+`store.json`, which holds the format of all of it and the store's own id.
 Paths are confined to the root: ids are hex digits and names are checked before they become paths.
 """
 
@@ -329,6 +329,11 @@ class Store:
                 version=__version__,
             )
 
+    @property
+    def id(self) -> str | None:
+        """32 hex digits, by which MLflow knows the store; None of stores of earlier versions."""
+        return (read_json(self.root / "store.json", FORMAT_FILE) or {}).get("id")
+
     def _format(self) -> int:
         """The store's format; 0 where none was written, as in the first version."""
         entry = read_json(self.root / "store.json", FORMAT_FILE) or {"format": 0}
@@ -351,7 +356,10 @@ class Store:
                 probe.unlink(missing_ok=True)
         self.check_format()
         if self._format() < FORMAT:
-            write_json(self.root / "store.json", {"format": FORMAT, "windtunnel": __version__})
+            entry = {"format": FORMAT, "windtunnel": __version__}
+            if not self.segments.exists():  # an earlier store keeps its runs in MLflow
+                entry["id"] = uuid.uuid4().hex
+            write_json(self.root / "store.json", entry)
 
     def segment(self, segment_id: str) -> SegmentFolder:
         """The folder of one segment."""

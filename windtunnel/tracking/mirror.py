@@ -30,12 +30,14 @@ from windtunnel.config.segment import flops_6nd_at, tokens_at
 from windtunnel.errors import StoreError, TrackingError, cause_of
 from windtunnel.redact import redacted
 from windtunnel.runs.lease import Lease, LeaseHeld
+from windtunnel.runs.measured import run_of
 from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.progress import name_of
 from windtunnel.runs.store import Store
 from windtunnel.runs.streams import mixture_of
 from windtunnel.runs.study import Study
 from windtunnel.runs.table import join
+from windtunnel.tracking.experiment_page import note_tags, view_tags
 from windtunnel.tracking.mlflow import Location, answers, connect, create_database, refuse_deleted
 
 WAIT_SECONDS = 20.0
@@ -162,6 +164,11 @@ def study_tag(study: str) -> str:
     return legal_name(f"study.{study}")
 
 
+def study_filter(study: str) -> str:
+    """MLflow's search for the runs of a study."""
+    return f'tags."{study_tag(study)}" = "yes"'
+
+
 def run_params(planned: PlannedSegment) -> dict[str, str]:
     """Size, horizon, seed, what a branch changes, and every field of model and recipe."""
     segment, label = planned.segment, planned.labels[0]
@@ -285,6 +292,12 @@ OUTCOME, STRIDE = "windtunnel.outcome", "windtunnel.stride"
 
 PARENT = "mlflow.parentRunId"
 
+SUMMARY = "windtunnel.summary"
+"""Tag of the numbers that stand in the run list, by study: their mean is over its own sets."""
+
+REPORT = "report"
+"""The kind of the run that holds the report."""
+
 GAP = "training is not touched, and `windtunnel sync` fills the gap once it answers"
 
 
@@ -304,6 +317,7 @@ class Mirror:
         self._turn = Turn(study.store)
         self._client: Any = None
         self._experiment = ""
+        self._experiment_tags: dict[str, str] = {}
         self._tags: dict[str, dict[str, str]] = {}
         self._run_of: dict[str, str] = {}
 
@@ -348,6 +362,10 @@ class Mirror:
             for path in artifacts:
                 self._client.log_artifact(run_id, str(path))
             self._client.set_terminated(run_id, end_time=at)
+            if kind == REPORT:
+                self._tag_experiment(
+                    note_tags(self._experiment_tags, self._experiment, self._study_name, run_id)
+                )
 
     def experiment_id(self) -> str:
         """MLflow's id of the store's experiment.
@@ -377,6 +395,7 @@ class Mirror:
         client = connect(self.location.uri)
         experiment = client.get_experiment_by_name(self.location.experiment)
         if experiment is None:
+            self._experiment_tags = dict(TRAINING)
             self._experiment = client.create_experiment(
                 self.location.experiment,
                 artifact_location=self.location.artifacts,
@@ -391,7 +410,20 @@ class Mirror:
         else:
             refuse_deleted(experiment, self.location.uri)
             self._experiment = experiment.experiment_id
+            self._experiment_tags = dict(experiment.tags)
         self._client = client
+        self._tag_experiment(view_tags(self._study_name, study_filter(self._study_name)))
+
+    @property
+    def _study_name(self) -> str:
+        return self.study.config.study
+
+    def _tag_experiment(self, tags: Mapping[str, str]) -> None:
+        """Set the experiment's tags that differ."""
+        for name, value in tags.items():
+            if self._experiment_tags.get(name) != value:
+                self._client.set_experiment_tag(self._experiment, name, value)
+                self._experiment_tags[name] = value
 
     def _read_runs(self) -> None:
         """Find the run of each segment and result; of several, keep the one that is further."""
@@ -457,7 +489,10 @@ class Mirror:
         record = self.study.store.segment(planned.id).record
         if record is None or tags.get(OUTCOME) != _end_mark(record):
             done.metrics += self._mirror_curve(planned, run_id, tags)
-        done.metrics += self._mirror_measurements(planned, run_id, tags)
+        measured = self._mirror_measurements(planned, run_id, tags)
+        if measured or legal_name(f"{SUMMARY}.{self._study_name}") not in tags:
+            measured += self._mirror_summary(planned, run_id, tags)
+        done.metrics += measured
         self._mirror_end(planned, run_id, tags)
 
     def _create(self, planned: PlannedSegment) -> str:
@@ -533,6 +568,31 @@ class Mirror:
         self._log_metrics(run_id, metrics)
         for tag, text in with_more(tags, fresh).items():
             self._tag(planned.id, tag, text)
+        return len(metrics)
+
+    def _mirror_summary(self, planned: PlannedSegment, run_id: str, tags: dict[str, str]) -> int:
+        """Log the numbers of the run list: the loss at the end, tokens, and 6 N D in GFLOPs.
+
+        They are rounded, since MLflow's list shows every digit.
+        """
+        from mlflow.entities import Metric
+
+        run = run_of(self.study.store, planned, self.study.plan.sets)
+        if run is None or run.loss is None:
+            return 0
+        numbers = {
+            "loss": round(run.loss, 5),
+            "tokens": float(run.tokens),
+            "gflops": float(f"{run.flops / GFLOP:.4g}"),
+        }
+        summary = " ".join(map(repr, numbers.values()))
+        name = legal_name(f"{SUMMARY}.{self._study_name}")
+        if tags.get(name) == summary:
+            return 0
+        at = int((self.study.store.segment(planned.id).record or {})["written"] * 1000)
+        metrics = [Metric(key, value, at, run.tokens) for key, value in numbers.items()]
+        self._log_metrics(run_id, metrics)
+        self._tag(planned.id, name, summary)
         return len(metrics)
 
     def _log_metrics(self, run_id: str, metrics: Iterable[Any]) -> None:

@@ -215,9 +215,11 @@ def locate(store: Store, config: TrackingConfig) -> Location:
     """The study's `tracking.uri`, else MLFLOW_TRACKING_URI, else sqlite in the user's state folder.
 
     The database lies on the driver's own disk: a store may lie on a network file system, where
-    sqlite's write-ahead log is unsafe. `sync` rebuilds the database.
+    sqlite's write-ahead log is unsafe. `sync` rebuilds the database. A store is known by its
+    path and its own id, so that a copy, and one made anew at an old path, have experiments of their
+    own; stores of earlier versions have no id.
     """
-    digest = hashlib.sha256(os.fsencode(store.root)).hexdigest()[:8]
+    digest = hashlib.sha256(os.fsencode(store.root) + (store.id or "").encode()).hexdigest()[:8]
     name = os.fsencode(store.root.name).decode("utf-8", "backslashreplace")
     experiment = f"windtunnel/{name}-{digest}"
     uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")

@@ -7,12 +7,11 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from urllib.parse import quote
 from urllib.request import ProxyHandler, build_opener
 
 from windtunnel.errors import ConfigError, TrackingError, cause_of
 from windtunnel.runs.child_python import child_environment
-from windtunnel.tracking.mirror import study_tag
+from windtunnel.tracking.experiment_page import view_query
 from windtunnel.tracking.mlflow import Location, create_database
 from windtunnel.user_folders import user_cache
 
@@ -26,9 +25,11 @@ READY_SECONDS = 60.0
 
 
 def link(base: str, experiment_id: str, study: str) -> str:
-    """The address of a study's runs in MLflow's pages."""
-    runs = quote(f'tags."{study_tag(study)}" = "yes"', safe="")
-    return f"{base}/#/experiments/{experiment_id}/runs?searchFilter={runs}"
+    """The address of a study's runs in MLflow's pages, by the view that selects them.
+
+    MLflow ignores a view beside any other selection in the address.
+    """
+    return f"{base}/#/experiments/{experiment_id}/runs?{view_query(study)}"
 
 
 def serve(location: Location, *, port: int) -> subprocess.Popen[bytes]:
