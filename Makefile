@@ -13,7 +13,7 @@ help:
 	@echo "make experiments  run every experiment, or go on: about two hours on two cores; score the predictions"
 	@echo "make figures      draw the figures again from the experiments' records"
 	@echo "make docs         build the documentation site into site/, without a network"
-	@echo "make notebooks    make the two files of every notebook agree, without outputs"
+	@echo "make notebooks    run every notebook from its .py and keep the outputs"
 	@echo "make test   set up, then format, lint, types, floors and every test that needs no GPU"
 	@echo "make fast   the quick part of it: make check and the quick tests, about three minutes on two cores"
 	@echo "make check  the quickest: format, lint, types, floors"
@@ -46,8 +46,7 @@ figures: setup
 	$(BIN)/python analysis/figures.py
 
 notebooks: setup
-	$(BIN)/jupytext --sync notebooks/*.py
-	$(BIN)/python tools/strip_notebooks.py
+	$(BIN)/python tools/run_notebooks.py
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

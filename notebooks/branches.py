@@ -21,71 +21,40 @@
 # from the committed records: nothing is trained here.
 
 # %%
-# %matplotlib inline
-import textwrap
-from pathlib import Path
-
-import numpy as np
 import pandas as pd
-from IPython.display import display
 
-from windtunnel.findings import findings_of, read_records
-from windtunnel.laws.mixture import fit_mixture
-from windtunnel.report.figures.registry import finding_drawings
+import windtunnel
 
 pd.options.display.float_format = "{:.4g}".format
-pd.options.display.max_colwidth = None
-
-
-def tell(sentences):
-    """Print, wrapped."""
-    print(textwrap.fill(str(sentences), 100))
-
-
-def show(part):
-    """What the records of a study say of some of its experiments, in words and in pictures."""
-    if part is None:
-        return print("This study has no such part.")
-    records, experiments = part
-    sizes = np.unique([run.params for run in records.runs]).astype(float)
-    for finding in findings_of(records):
-        if finding.experiment not in experiments:
-            continue
-        tell(f"{finding.title}, {finding.experiment}. {finding.lead}")
-        display(pd.DataFrame([each.row() for each in finding.quantities]).set_index("name"))
-        for drawing in finding_drawings(finding):
-            display(drawing.plain(sizes))
-        for warning in finding.warnings:
-            tell(f"Warning: {warning}")
-
 
 # %% [markdown]
 # ## What is shown
 #
-# For a study of your own, change the next cell and no other: `windtunnel records STUDY.yaml --out
-# records` writes what `read_records(Path("records"))` reads. Each part is the records of a study
-# and the names of some of its experiments; `None` where there is no such part.
+# For a study of your own, change the next cell and no other: `windtunnel.open_study("my.yaml")`.
+# Each part is a study and the names of some of its experiments; `None` where there is no such part.
 
 # %%
-EXPERIMENTS = Path("../experiments")
-
-
-def committed(name):
-    """The records that lie beside an experiment of this repository."""
-    return read_records(EXPERIMENTS / name / "records")
-
-
-ADAPTATION = committed("012-domain-adaptation")
+ADAPTATION = windtunnel.open_study("../experiments/012-domain-adaptation/records")
 FORGETTING = ADAPTATION, ["mix"]
 ROUTES = ADAPTATION, ["routes"]
 LENGTHS = ADAPTATION, ["length"]
-STAGES = committed("011-two-stage"), ["A", "B"]
-CANDIDATES = committed("013-data-verification"), ["anneals"]
-LONGER = committed("014-continuation"), ["twice", "four-times"]
-MIXTURES = committed("015-mixture-law"), ["design"]
+STAGES = windtunnel.open_study("../experiments/011-two-stage/records"), ["A", "B"]
+CANDIDATES = windtunnel.open_study("../experiments/013-data-verification/records"), ["anneals"]
+LONGER = windtunnel.open_study("../experiments/014-continuation/records"), ["twice", "four-times"]
+MIXTURES = windtunnel.open_study("../experiments/015-mixture-law/records"), ["design"]
 
 TARGET = {"docs": 1, "code": 1, "doctests": 1}  # how the mean weighs the validation sets
 SHARES = {"docs": 0.5, "code": 0.3, "doctests": 0.2}  # a mixture to predict
+
+
+# %%
+def show(part):
+    """The findings of some experiments of a study, if there is such a part."""
+    if part is None:
+        return print("This study has no such part.")
+    study, experiments = part
+    study.show(*experiments)
+
 
 # %% [markdown]
 # ## Gain against forgetting
@@ -144,18 +113,19 @@ show(MIXTURES)
 
 # %%
 if MIXTURES:
-    records, (design,) = MIXTURES
-    fitted = fit_mixture(records.rows(design), target=TARGET, bootstrap=300)
-    best = [
-        {"source": source, "share": share.value, "low": share.low, "high": share.high}
-        for source, share in fitted.best.shares.items()
-    ]
-    display(pd.DataFrame(best).set_index("source"))
+    study, (design,) = MIXTURES
+    fitted = study.fit("mixture", experiment=design, target=TARGET, bootstrap=300)
+    best = {
+        name: [share.value, share.low, share.high] for name, share in fitted.best.shares.items()
+    }
+    table = pd.DataFrame.from_dict(best, "index", columns=["share", "low", "high"])
+    display(table)  # noqa: F821 - a notebook has it
 
 # %%
 if MIXTURES:
-    forecast = [
-        {"set": name, "loss": each.loss.value, "low": each.loss.low, "high": each.loss.high}
+    forecast = {
+        name: [each.loss.value, each.loss.low, each.loss.high]
         for name, each in fitted.predict(SHARES).items()
-    ]
-    display(pd.DataFrame(forecast).set_index("set"))
+    }
+    table = pd.DataFrame.from_dict(forecast, "index", columns=["loss", "low", "high"])
+    display(table)  # noqa: F821 - a notebook has it

@@ -16,38 +16,22 @@
 # %% [markdown]
 # # What happens in the decay?
 #
-# With a constant rate the loss falls slowly, and drops as soon as the rate decays. MiniCPM (arXiv
+# At a constant rate the loss falls slowly, and it drops as soon as the rate decays. MiniCPM (arXiv
 # 2404.06395, section 4.4) looked at gradients and steps through both phases. Experiment 007
 # recorded the same six series on small models; this notebook looks at them.
 
 # %%
-# %matplotlib inline
-import textwrap
-from pathlib import Path
+import windtunnel
 
-import numpy as np
-import pandas as pd
-from IPython.display import display
-from matplotlib import pyplot as plt
-
-from windtunnel.findings import findings_of, read_records
-from windtunnel.report.figures.registry import finding_drawings
-
-pd.options.display.float_format = "{:.4g}".format
-pd.options.display.max_colwidth = None
-
-
-def tell(sentences):
-    """Print, wrapped."""
-    print(textwrap.fill(str(sentences), 100))
-
+# %% [markdown]
+# For a study of your own that records `dynamics`, change this cell and no other.
 
 # %%
-RECORDS = Path("../experiments/007-training-dynamics/records")
+STUDY = "../experiments/007-training-dynamics/records"
+SERIES = "cosine"  # or any other column of `study.dynamics`
 
-records = read_records(RECORDS)
-sizes = np.unique([run.params for run in records.runs]).astype(float)
-f"{len(records.dynamics)} segments with dynamics, of {len(records.runs)} finished ones"
+study = windtunnel.open_study(STUDY)
+study
 
 # %% [markdown]
 # ## The findings
@@ -55,39 +39,23 @@ f"{len(records.dynamics)} segments with dynamics, of {len(records.runs)} finishe
 # Which of the paper's six findings hold here, with intervals over seeds.
 
 # %%
-for finding in findings_of(records):
-    tell(f"{finding.title}, {finding.experiment}. {finding.lead}")
-    display(pd.DataFrame([each.row() for each in finding.quantities]).set_index("name"))
-    for drawing in finding_drawings(finding):
-        display(drawing.plain(sizes))
-    for warning in finding.warnings:
-        tell(f"Warning: {warning}")
+study.show()
 
 # %% [markdown]
 # ## One series at a time
 #
-# Every number is a mean over a bin of updates. `SERIES` may be any name in the list below;
-# `cosine` is that of two gradients in a row, `d1` and `d2` are the slope and its change along the
-# last step.
+# Every number is a mean over a bin of updates. `cosine` is that of two gradients in a row, `d1` and
+# `d2` are the slope and its change along the last step.
 
 # %%
-sorted(records.dynamics[0].series)
+bins = study.dynamics
+bins.describe().T[["count", "mean", "min", "max"]]
 
 # %%
-SERIES = "cosine"
-
-figure, axes = plt.subplots(figsize=(10, 4), layout="constrained")
-for segment in records.dynamics:
-    in_decay = segment.kind == "branch"
-    middle = (segment.after + segment.step) / 2
-    axes.plot(middle, segment.series[SERIES], color="#cc8400" if in_decay else "#2f6fb7",
-              alpha=0.7, label="decay" if in_decay else "stable")  # fmt: skip
-axes.set_xlabel("Update")
-axes.set_title(SERIES, loc="left", fontsize=10)
-marks, names = axes.get_legend_handles_labels()
-unique = dict(zip(names, marks, strict=True))
-axes.legend(unique.values(), unique.keys(), frameon=False)
-plt.show()
+stable, decay = bins[bins.kind == "trunk"], bins[bins.kind == "branch"]
+look = {"x": "step", "y": SERIES, "s": 6, "figsize": (10, 4), "alpha": 0.6}
+axes = stable.plot.scatter(**look, label="stable", title=f"{SERIES} against updates")
+_ = decay.plot.scatter(**look, label="decay", color="#cc8400", ax=axes)
 
 # %% [markdown]
 # ## Does the step follow the rate?
@@ -97,13 +65,7 @@ plt.show()
 # of change on rate in the table above.
 
 # %%
-figure, axes = plt.subplots(figsize=(6, 4.5), layout="constrained")
-for segment in records.dynamics:
-    if segment.kind == "branch":
-        for change in segment.changes.values():
-            axes.plot(segment.series["lr"], change, ".", ms=3, color="#2f6fb7", alpha=0.5)
-axes.set_xscale("log")
-axes.set_yscale("log")
-axes.set_xlabel("Learning rate")
-axes.set_title("Largest change of a weight in a window", loc="left", fontsize=10)
-plt.show()
+changes = [name for name in decay if name.startswith("change:")]
+points = decay.melt(["segment", "lr"], changes, value_name="change").dropna()
+title = "Largest change of a weight in a window, in the decay"
+_ = points.plot.scatter("lr", "change", s=6, logx=True, logy=True, alpha=0.5, title=title)

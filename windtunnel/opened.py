@@ -17,6 +17,7 @@ from windtunnel.cli.fit_rows import (
     law_rows,
     of_variants,
     rows_file,
+    study_warnings,
 )
 from windtunnel.config import StudyConfig
 from windtunnel.errors import ConfigError, Diagnostic, did_you_mean
@@ -25,8 +26,7 @@ from windtunnel.findings.forecast_scores import forecast_scores
 from windtunnel.laws import Fit, Table
 from windtunnel.laws import fit as fit_law
 from windtunnel.laws.mixture import MixtureFit, fit_mixture
-from windtunnel.report.collect import execution_warnings
-from windtunnel.runs.dynamics import as_rows
+from windtunnel.runs.dynamics import CHANGE
 from windtunnel.runs.forecast import law_inputs
 from windtunnel.runs.imported import imported_diagnostics
 from windtunnel.runs.run import Run
@@ -88,17 +88,20 @@ class OpenStudy:
     def dynamics(self) -> "DataFrame":
         """Gradient and update statistics in bins of updates, where the study records them.
 
-        Columns: segment, kind, params, after, step (the bin's bounds), the series, and `change_X`,
+        Columns: segment, kind, params, after, step (the bin's bounds), the series, and `change:X`,
         the largest change of a weight of matrix X in a window.
         """
-        from pandas import DataFrame
+        from pandas import DataFrame, concat
 
-        runs = {run.segment: run for run in self.records.runs}
-        return DataFrame(
-            {"kind": runs[row["segment"]].kind, "params": runs[row["segment"]].params} | row
-            for row in as_rows(self.records.dynamics)
-            if row["segment"] in runs
-        )
+        parts = [
+            DataFrame(
+                {"segment": each.segment, "kind": each.kind, "params": each.params,
+                 "after": each.after, "step": each.step, **each.series,
+                 **{f"{CHANGE}{name}": change for name, change in each.changes.items()}}
+            )
+            for each in self.records.dynamics
+        ]  # fmt: skip
+        return concat(parts, ignore_index=True) if parts else DataFrame()
 
     def runs_of(self, experiment: str) -> "DataFrame":
         """The finished, decayed runs of one experiment, which laws are fitted to.
@@ -219,7 +222,7 @@ class OpenStudy:
         held = read.holdout if isinstance(holdout, str | None) else holdout
         with naming_source(file.path, read.table):
             fitted = fit_law(read.table, law, holdout=held, **options)
-        warned = fitted.warned(*self._run_warnings(kept), *read.diagnostics)
+        warned = fitted.warned(*self._run_warnings(runs, kept, taken), *read.diagnostics)
         return warned.made_from(law_inputs(self.name, runs, taken))
 
     def _of(self, experiments: set[str], *, own: bool) -> list[Run]:
@@ -238,9 +241,20 @@ class OpenStudy:
             for tokens, loss in zip(c.tokens.tolist(), c.loss.tolist(), strict=True)
         ]  # fmt: skip
 
-    def _run_warnings(self, runs: Sequence[Run]) -> tuple[Diagnostic, ...]:
-        found = execution_warnings(self.study) if self.study is not None else ()
-        return (*found, *imported_diagnostics([run.source for run in runs]))
+    def _run_warnings(
+        self, runs: Sequence[Run], kept: Sequence[Run], experiments: set[str]
+    ) -> tuple[Diagnostic, ...]:
+        """The warnings of the command: of data, missing runs and executions where there is a store.
+
+        Args:
+            runs: those of the experiments.
+            kept: those of them that are fitted.
+            experiments: by name.
+        """
+        found: tuple[Diagnostic, ...] = ()
+        if self.study is not None:
+            found = study_warnings(self.study, {run.segment for run in runs}, experiments)
+        return (*found, *imported_diagnostics([run.source for run in kept]))
 
     def plot(self, *experiments: str) -> "Figures":
         """The figures of the findings, of all experiments or of some."""

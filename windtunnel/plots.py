@@ -4,6 +4,7 @@ A call returns `Figures`: a notebook shows them, `save` writes PNGs, and `[0].pl
 matplotlib figure.
 """
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,16 @@ from typing import Protocol, overload
 
 import numpy as np
 
-from windtunnel.errors import FitError
+from windtunnel.errors import Diagnostic, FitError
 from windtunnel.findings import Finding, Records
 from windtunnel.findings.registry import findings_of
 from windtunnel.laws import Fit, Table
 from windtunnel.laws.mixture import MixtureFit
 from windtunnel.laws.table import Floats
 from windtunnel.report.figures import frontier, mixture
-from windtunnel.report.figures.drawing import NO_SIZES, Drawing, save_all
+from windtunnel.report.figures.drawing import NO_SIZES, PLAIN, Drawing, save_all
 from windtunnel.report.figures.registry import finding_drawings, fit_drawings
+from windtunnel.report.figures.style import house_style
 
 
 class HasRecords(Protocol):
@@ -67,13 +69,14 @@ class Figures(Sequence[Drawing]):
         return save_all(self.drawings, Path(folder), self.sizes)
 
     def _ipython_display_(self) -> None:
-        from IPython.display import display
-        from matplotlib import pyplot as plt
+        from IPython.display import Image, Markdown, display
 
         for drawing in self:
-            figure = drawing.plain(self.sizes)
-            display(figure)
-            plt.close(figure)
+            png = io.BytesIO()
+            with house_style(PLAIN):
+                drawing.plain(self.sizes).savefig(png, format="png", facecolor=PLAIN.card)
+            display(Markdown(f"*{drawing.alt}*"))
+            display(Image(png.getvalue(), alt=drawing.alt))
 
 
 def of_fit(fitted: Fit | MixtureFit, table: Table | None = None) -> Figures:
@@ -127,11 +130,16 @@ def show(study: HasRecords | Records, *experiments: str) -> None:
         if experiments and finding.experiment not in experiments:
             continue
         display(Markdown(f"**{finding.title}, {finding.experiment}.** {finding.lead}"))
-        rows = [each.row() for each in finding.quantities]
-        display(DataFrame(rows).set_index("name").style.format(precision=4, na_rep=""))
+        table = DataFrame([each.row() for each in finding.quantities]).set_index("name")
+        styled = table.style.format(precision=4, na_rep="")
+        display(styled.set_uuid(f"{finding.kind}-{finding.experiment}"))
         of_finding(finding, records)._ipython_display_()
+        by_code: dict[str, list[Diagnostic]] = {}
         for warning in finding.warnings:
-            display(Markdown(f"*{warning.code}*: {warning.message}"))
+            by_code.setdefault(warning.code, []).append(warning)
+        for code, (first, *others) in by_code.items():
+            more = f" ({len(others)} more)" if others else ""
+            display(Markdown(f"*{code}*: {first.message}{more}"))
 
 
 def loss_against_compute(study: HasRecords | Records, experiment: str) -> Figures:

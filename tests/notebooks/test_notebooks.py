@@ -1,5 +1,6 @@
-"""Notebooks: the pair of each agrees, holds no outputs, and runs from top to bottom."""
+"""Notebooks: the pair of each agrees, is committed with outputs, and runs from top to bottom."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -10,6 +11,26 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NAMES = ("fit", "transfer", "dynamics", "branches")
+MODULES = {"pandas", "windtunnel"}
+LARGEST_BYTES = 2_500_000
+
+
+def read(name):
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+
+
+def outputs_of(notebook):
+    return [each for cell in notebook.cells for each in cell.get("outputs", ())]
+
+
+def figures_of(notebook):
+    return [each for each in outputs_of(notebook) if "image/png" in each.get("data", {})]
+
+
+def execute(notebook):
+    place = {"metadata": {"path": str(FOLDER)}}
+    NotebookClient(notebook, timeout=200, kernel_name="python3", resources=place).execute()
+    return notebook
 
 
 def test_every_notebook_is_tested():
@@ -18,41 +39,44 @@ def test_every_notebook_is_tested():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_pair_agrees_and_holds_no_outputs(name):
+def test_the_pair_agrees(name):
     """`make notebooks` makes it so."""
-    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     script = jupytext.read(FOLDER / f"{name}.py")
-    sources = [[(c.cell_type, c.source) for c in each.cells] for each in (notebook, script)]
+    sources = [[(c.cell_type, c.source) for c in each.cells] for each in (read(name), script)]
     assert sources[0] == sources[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_committed_with_outputs(name):
+    notebook = read(name)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert code
-    assert [cell for cell in code if cell.outputs or cell.execution_count] == []
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert len(figures_of(notebook)) >= 3
+    assert not [each for each in outputs_of(notebook) if each.output_type in {"error", "stream"}
+                and each.get("name") != "stdout"]  # fmt: skip
+    assert (FOLDER / f"{name}.ipynb").stat().st_size < LARGEST_BYTES
+    assert re.match(r"# \S", notebook.cells[0].source)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_imports_two_modules_at_most(name):
+    text = (FOLDER / f"{name}.py").read_text()
+    imports = [each for each in ast.walk(ast.parse(text))
+               if isinstance(each, ast.Import | ast.ImportFrom)]  # fmt: skip
+    assert {each.names[0].name for each in imports} <= MODULES
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_from_top_to_bottom(name):
     """On a fresh clone: from the records that lie beside the experiments."""
-    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-    text = "\n".join(cell.source for cell in notebook.cells)
-    records = FOLDER / re.search(r'(?:RECORDS|EXPERIMENTS) = Path\("(.+)"\)', text)[1]
-    if not records.exists():
-        pytest.skip(f"{records.resolve().parent.name} has no records yet: run the experiment")
-    place = {"metadata": {"path": str(FOLDER)}}
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=place).execute()
-    shown = [
-        output
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-        if output.output_type in {"display_data", "execute_result"}
-    ]
-    figures = [output for output in shown if "image/png" in output.data]
-    assert len(figures) >= 3
+    committed = read(name)
+    figures = len(figures_of(committed))
+    assert len(figures_of(execute(committed))) == figures
 
 
 OWN = """
-OWN = read_records(Path("../experiments/015-mixture-law/records"))
+OWN = windtunnel.open_study("../experiments/015-mixture-law/records")
 FORGETTING = ROUTES = LENGTHS = STAGES = CANDIDATES = LONGER = None
 MIXTURES = OWN, ["design"]
 TARGET = {"code": 1}
@@ -62,17 +86,29 @@ SHARES = {"docs": 0.5, "code": 0.5}
 
 @pytest.mark.slow
 def test_branches_shows_another_study_by_changing_one_cell():
-    notebook = nbformat.read(FOLDER / "branches.ipynb", as_version=4)
-    (named,) = (cell for cell in notebook.cells if "read_records(EXPERIMENTS" in cell.source)
+    notebook = read("branches")
+    (named,) = (cell for cell in notebook.cells if "ADAPTATION = " in cell.source)
     named.source = OWN
-    place = {"metadata": {"path": str(FOLDER)}}
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources=place).execute()
-    shown = [
-        output.get("text") or output["data"].get("text/plain", "")
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
+    execute(notebook)
+    texts = [
+        each.get("text") or each["data"].get("text/plain", "") for each in outputs_of(notebook)
     ]
-    assert sum(text == "This study has no such part.\n" for text in shown) == 6
-    assert "doctests" in shown[-2]  # a source of the law
-    assert "code" in shown[-1]
+    assert sum(text == "This study has no such part.\n" for text in texts) == 6
+    assert "doctests" in texts[-2]  # a source of the law
+    assert "code" in texts[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("fit", 'STUDY = "../experiments/019-forecast-docs/records"\nEXPERIMENT = "constant"'),
+        ("dynamics", 'STUDY = "../experiments/007-training-dynamics/records"\nSERIES = "d1"'),
+    ],
+)
+def test_another_study_by_changing_one_cell(name, cell):
+    notebook = read(name)
+    (named,) = (each for each in notebook.cells if each.source.startswith("STUDY = "))
+    rest = named.source.split("\n\n", 1)[1]
+    named.source = f"{cell}\n\n{rest}"
+    assert figures_of(execute(notebook))

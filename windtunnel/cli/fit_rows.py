@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from windtunnel.config import StudyConfig
     from windtunnel.laws import Diagnostic
     from windtunnel.runs.run import Run
+    from windtunnel.runs.study import Study
     from windtunnel.tables.file import TableFile
     from windtunnel.tables.read import ReadTable
 
@@ -151,11 +152,10 @@ def _study_file(
 ) -> "tuple[TableFile, tuple[Diagnostic, ...], dict[str, str]]":
     """The runs of a study as a table: finished segments, or whole curves for laws of curves."""
     from windtunnel.laws import OF_CURVES
-    from windtunnel.report.collect import execution_warnings
     from windtunnel.runs.curves import curve_diagnostics, read_curve
     from windtunnel.runs.forecast import law_inputs
     from windtunnel.runs.imported import study_runs
-    from windtunnel.runs.measured import gather, unfinished_diagnostics
+    from windtunnel.runs.measured import gather
     from windtunnel.runs.study import open_study
     from windtunnel.runs.table import as_row
 
@@ -203,14 +203,30 @@ def _study_file(
             rows=0,
             experiments=sorted(experiments),
         )
-    diagnostics = (
+    diagnostics = study_warnings(study, ended, experiments)
+    if options.law == "envelope":
+        diagnostics += curve_diagnostics(study.store, of_curves)
+    return rows_file(source, rows), diagnostics, inputs
+
+
+def study_warnings(
+    study: "Study", ended: set[str], experiments: set[str]
+) -> "tuple[Diagnostic, ...]":
+    """Warnings about a study's data, its missing runs and its executions.
+
+    Args:
+        study: over its store.
+        ended: ids of the runs of the experiments.
+        experiments: that a law is fitted to.
+    """
+    from windtunnel.report.collect import execution_warnings
+    from windtunnel.runs.measured import unfinished_diagnostics
+
+    return (
         *study.token_diagnostics,
         *unfinished_diagnostics(study.expected_plan, ended, experiments),
         *execution_warnings(study),
     )
-    if options.law == "envelope":
-        diagnostics += curve_diagnostics(study.store, of_curves)
-    return rows_file(source, rows), diagnostics, inputs
 
 
 def law_rows(runs: "Iterable[Run]", law: str, where: Iterable[str]) -> "list[Run]":
