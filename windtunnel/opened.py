@@ -23,7 +23,7 @@ from windtunnel.config import StudyConfig
 from windtunnel.errors import ConfigError, Diagnostic, did_you_mean
 from windtunnel.findings import Finding, Records, findings_of, read_records, records_of
 from windtunnel.findings.forecast_scores import forecast_scores
-from windtunnel.laws import Fit, Table
+from windtunnel.laws import OF_CURVES, Fit, Table
 from windtunnel.laws import fit as fit_law
 from windtunnel.laws.mixture import MixtureFit, fit_mixture
 from windtunnel.runs.dynamics import CHANGE
@@ -209,7 +209,8 @@ class OpenStudy:
             return fit_mixture([as_row(run) for run in runs if run.decayed], **options)
         where = (where,) if isinstance(where, str) else tuple(where)
         law_or_default, holdout = law or "auto", options.pop("holdout", "largest")
-        runs = self._of(taken, own=law_or_default not in OF_SIZE_AND_DATA)
+        imports = law_or_default in OF_SIZE_AND_DATA and law_or_default not in OF_CURVES
+        runs = self._of(taken, own=not imports)
         kept = law_rows(runs, law_or_default, where)
         file = rows_file(Path(self.name), self._rows(kept, law_or_default))
         read = law_table(
