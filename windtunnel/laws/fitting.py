@@ -276,7 +276,8 @@ def predict(fitted: Fit, *inputs: Any, trunks: float = 1, **named: Any) -> Inter
     Raises:
         FitError: an input that the law does not read, or one that is missing.
     """
-    return fitted.predict(*inputs, trunks=trunks, **named)
+    found: Interval | Intervals = fitted.predict(*inputs, trunks=trunks, **named)
+    return found
 
 
 def as_table(

@@ -159,8 +159,10 @@ def in_its_units(read: ReadTable) -> ReadTable:
 
 def frame_file(frame: "DataFrame | Mapping[str, ArrayLike]") -> TableFile:
     """The cells of a DataFrame or of a dict of arrays; missing ones are None."""
-    columns = {str(name): [_cell(cell) for cell in np.asarray(frame[name], object).tolist()]
-               for name in frame}  # fmt: skip
+    columns = {
+        str(name): [_cell(cell) for cell in np.asarray(cells, object).tolist()]
+        for name, cells in frame.items()
+    }
     index = getattr(frame, "index", range(len(next(iter(columns.values()), []))))
     return TableFile(path=FRAME, columns=columns, places=[f"row {label}" for label in index])
 
