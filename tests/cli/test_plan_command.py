@@ -120,3 +120,19 @@ def test_a_trunk_that_every_branch_leaves_for_another_shape_has_a_line(
     print_plan(study, calibrates=False, as_json=True)
     kinds = [each["kind"] for each in json.loads(capsys.readouterr().out)["segments"]]
     assert kinds.count("trunk") == 2
+
+
+def test_what_is_left_holds_the_trials_to_come(tmp_path, capsys):
+    write_domains(tmp_path)
+    file = tmp_path / "study.yaml"
+    text = STUDY.format(experiment="    variants: {plain: {}}")
+    search = (
+        "  - {kind: search, space: {recipe.lr: {low: 1e-3, high: 1e-1, log: true}}, trials: 4, "
+        "horizon: 200 steps}\n"
+    )
+    file.write_text(text[: text.index("  - kind: branch")] + search)
+    print_plan(open_study(file), calibrates=False, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found["segments"] == []  # none is suggested yet
+    assert found["left"]["segments"] == found["cost"]["trunks"] + found["cost"]["branches"] > 0
+    assert found["left"]["flops"] == found["cost"]["flops"]

@@ -107,7 +107,7 @@ def print_plan(study: "Study", *, calibrates: bool, as_json: bool) -> None:
                 "left": {
                     "segments": len(remaining.updates),
                     "updates": sum(remaining.updates.values()),
-                    "flops": remaining.flops(study),
+                    "flops": remaining.flops(expected),
                     "seconds": estimate.left.makespan,
                 },
                 "time": {
