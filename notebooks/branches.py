@@ -112,6 +112,7 @@ show(LONGER)
 show(MIXTURES)
 
 # %%
+table = None
 if MIXTURES:
     study, (design,) = MIXTURES
     fitted = study.fit("mixture", experiment=design, target=TARGET, bootstrap=300)
@@ -119,13 +120,14 @@ if MIXTURES:
         name: [share.value, share.low, share.high] for name, share in fitted.best.shares.items()
     }
     table = pd.DataFrame.from_dict(best, "index", columns=["share", "low", "high"])
-    display(table)  # noqa: F821 - a notebook has it
+table
 
 # %%
+table = None
 if MIXTURES:
     forecast = {
         name: [each.loss.value, each.loss.low, each.loss.high]
         for name, each in fitted.predict(SHARES).items()
     }
     table = pd.DataFrame.from_dict(forecast, "index", columns=["loss", "low", "high"])
-    display(table)  # noqa: F821 - a notebook has it
+table
