@@ -68,4 +68,4 @@ _ = decay.plot.scatter(**look, label="decay", color="#cc8400", ax=axes)
 changes = [name for name in decay if name.startswith("change:")]
 points = decay.melt(["segment", "lr"], changes, value_name="change").dropna()
 title = "Largest change of a weight in a window, in the decay"
-_ = points.plot.scatter("lr", "change", s=6, logx=True, logy=True, alpha=0.5, title=title)
+_ = points.plot.scatter("lr", "change", s=6, logx=True, logy=True, title=title, figsize=(8, 5))
