@@ -94,6 +94,7 @@ class Tab:
         self.call("Page.enable")
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
                   deviceScaleFactor=1, mobile=False)  # fmt: skip
+        self._scripts = scripts
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
@@ -113,10 +114,12 @@ class Tab:
 
     def middle(self, element):
         """Scroll to an element, given by an expression, and return its middle in CSS pixels."""
+        self.value(f"{element}.scrollIntoView({{block: 'center', inline: 'nearest'}})")
+        if self._scripts:  # an event of the scrolling may come a frame later
+            twice = "done => requestAnimationFrame(() => requestAnimationFrame(done))"
+            self.value(f"new Promise({twice}).then(() => true)")
         return self.value(
-            f"(e => {{ e.scrollIntoView({{block: 'center', inline: 'nearest'}}); const b = "
-            "e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })"
-            f"({element})"
+            f"(b => [b.x + b.width / 2, b.y + b.height / 2])({element}.getBoundingClientRect())"
         )
 
     def move_to(self, element):

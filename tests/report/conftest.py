@@ -8,7 +8,8 @@ from windtunnel.report import collect, render
 from windtunnel.runs.forecast import write_forecasts
 from windtunnel.runs.measured import gather
 
-VOID = {"meta", "link", "br", "path", "use", "rect", "line", "circle", "polygon", "hr", "img"}
+VOID = {"meta", "link", "br", "path", "use", "rect", "line", "circle", "polygon", "hr", "img",
+        "input"}  # fmt: skip
 
 
 class Page(HTMLParser):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from windtunnel.config.model import Hold
 from windtunnel.errors import Diagnostic, FitError, WindtunnelError
-from windtunnel.export.answer import Answer as Planned
+from windtunnel.export.answer import Answer
 from windtunnel.laws import Fit, Interval, Optimum
 from windtunnel.mup import Role
 from windtunnel.report.formatting import (
@@ -47,7 +47,7 @@ class Fact:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Headline:
     """What to train for one budget or target; `problem` where there is no answer."""
 
     title: str
@@ -59,7 +59,7 @@ class Answer:
     problem: str = ""
 
 
-def answers(inputs: ReportInputs) -> tuple[Answer, ...]:
+def headlines(inputs: ReportInputs) -> tuple[Headline, ...]:
     """The study's target first, then each law at the largest measured budget.
 
     Without a law, the best of each search.
@@ -81,16 +81,16 @@ def _recipe_of(recipes: Sequence[StandingRecipe], experiment: str) -> StandingRe
     return next((each for each in recipes if each.experiment == experiment), None)
 
 
-def _of_law(law: ScalingLaw, recipe: StandingRecipe | None, *, several: bool) -> Answer:
+def _of_law(law: ScalingLaw, recipe: StandingRecipe | None, *, several: bool) -> Headline:
     title = "What to train" + (f", by {law.experiment}" if several else "")
     if law.fit is None:
-        return Answer(title=title, budget="", problem=str(law.problem))
+        return Headline(title=title, budget="", problem=str(law.problem))
     flops = law.fit.domain["flops"][1]
     budget = f"{scientific(flops)} FLOPs, the largest measured budget"
     try:
         best = law.fit.optimum(flops)
     except FitError as refused:
-        return Answer(title=title, budget=budget, problem=str(refused))
+        return Headline(title=title, budget=budget, problem=str(refused))
     far = {name: _beyond(getattr(best, name).value, law.fit, name)
            for name in ("params", "tokens", "ratio")}  # fmt: skip
     facts = (
@@ -105,14 +105,14 @@ def _of_law(law: ScalingLaw, recipe: StandingRecipe | None, *, several: bool) ->
     )  # fmt: skip
     where = best.params.value, best.tokens.value
     hyper = () if recipe is None else tuple(_hyperparameters(recipe, *where))
-    return Answer(title=title, budget=budget, facts=facts, hyperparameters=hyper,
+    return Headline(title=title, budget=budget, facts=facts, hyperparameters=hyper,
                   warnings=_warnings_of(best))  # fmt: skip
 
 
-def _of_planned(planned: Planned | WindtunnelError) -> Answer:
+def _of_planned(planned: Answer | WindtunnelError) -> Headline:
     """The run that the study is for."""
     if isinstance(planned, WindtunnelError):
-        return Answer(title=TARGET, budget="", problem=str(planned))
+        return Headline(title=TARGET, budget="", problem=str(planned))
     model, best = planned.model, planned.best
     facts = [
         Fact(
@@ -141,7 +141,7 @@ def _of_planned(planned: Planned | WindtunnelError) -> Answer:
     if planned.passes is not None:
         passes = significant(planned.passes)
         facts.append(Fact(name="Passes", text=passes, note="over the source read most often"))
-    return Answer(
+    return Headline(
         title=TARGET,
         budget=f"{model.size.replace('x', '×')}, {count(model.params)} params on "
         f"{count(planned.tokens)} tokens; {planned.sized}",
@@ -152,13 +152,13 @@ def _of_planned(planned: Planned | WindtunnelError) -> Answer:
     )
 
 
-def _furthest(planned: Planned) -> float | None:
+def _furthest(planned: Answer) -> float | None:
     """The factor by which it lies beyond the runs; None up to `FAR`."""
     times = max(each.times for each in planned.beyond.values())
     return times if times > FAR else None
 
 
-def _of_handoff(planned: Planned) -> Iterator[Fact]:
+def _of_handoff(planned: Answer) -> Iterator[Fact]:
     """Rate, batch, warm-up, weight decay and decay of the planned run."""
     handoff = planned.handoff
     if handoff is None:
@@ -176,7 +176,7 @@ def _of_handoff(planned: Planned) -> Iterator[Fact]:
     yield Fact(name="Decay", text=steps.shape, note=f"over the last {share:.0%}")
 
 
-def _notes(planned: Planned) -> Iterator[str]:
+def _notes(planned: Answer) -> Iterator[str]:
     """Why there is no recipe, what is inherited, and which runs would narrow the interval."""
     if planned.problem is not None:
         yield f"No recipe: {planned.problem}"
@@ -197,7 +197,7 @@ def _beyond(value: float, fit: Fit, name: str) -> float | None:
     return factor if factor > FAR else None
 
 
-def _of_search(search: Search, recipe: StandingRecipe | None) -> Answer:
+def _of_search(search: Search, recipe: StandingRecipe | None) -> Headline:
     outcome = search.outcome
     ends = outcome.winner_interval()
     facts = (
@@ -206,7 +206,7 @@ def _of_search(search: Search, recipe: StandingRecipe | None) -> Answer:
         Fact(name="Loss", text=loss(outcome.winner.mean if outcome.winner else None),
              note=f"{span(*ends, loss)}, nats per token" if ends else "nats per token"),
     )  # fmt: skip
-    return Answer(
+    return Headline(
         title=f"Best of search {outcome.experiment.name}",
         budget=f"{len(outcome.results)} trials; ranges are {LEVEL:.0%} intervals",
         facts=facts,

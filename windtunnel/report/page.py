@@ -36,9 +36,15 @@ from windtunnel.report.figures.style import (
     size_colour,
     size_variables,
 )
-from windtunnel.report.headline import BudgetOptimum, answers, budget_optima, field_text, grid_value
+from windtunnel.report.headline import (
+    BudgetOptimum,
+    budget_optima,
+    field_text,
+    grid_value,
+    headlines,
+)
 from windtunnel.report.inputs import Grid, ReportInputs, ScalingLaw, Search, State
-from windtunnel.report.runs_table import columns, reading_order
+from windtunnel.report.runs_table import columns, reading_order, segment_names
 from windtunnel.report.warnings import NOTE, placed_warnings
 from windtunnel.runs.files import write_whole
 from windtunnel.runs.run import Run
@@ -236,13 +242,13 @@ def render(inputs: ReportInputs) -> str:
     """The page as one string that loads nothing from anywhere."""
     draw = _painter(inputs)
     laws = tuple(_view(inputs, law, draw) for law in inputs.laws)
-    found = answers(inputs)
+    found = headlines(inputs)
     return (
         _environment(inputs)
         .get_template("page.html.jinja")
         .render(
             inputs=inputs,
-            answers=found,
+            headlines=found,
             laws=laws,
             formulas=FORMULAS,
             forecasts=[
@@ -421,8 +427,7 @@ def _tally(inputs: ReportInputs) -> dict[State, int]:
 
 
 def _environment(inputs: ReportInputs) -> Environment:
-    names = {s.segment: formatting.place_name(s.size, s.seed, None) for s in inputs.states}
-    names |= {run.segment: formatting.run_name(run) for run in inputs.runs}
+    names = segment_names(inputs)
     environment = Environment(
         loader=PackageLoader("windtunnel.report", "templates"),
         autoescape=True,

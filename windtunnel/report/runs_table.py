@@ -4,7 +4,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from windtunnel.findings.lr_curves import RATE
-from windtunnel.report.formatting import NONE, count, duration, loss, scientific, short, significant
+from windtunnel.report.formatting import (
+    NONE,
+    count,
+    duration,
+    loss,
+    place_name,
+    run_name,
+    scientific,
+    short,
+    significant,
+)
 from windtunnel.report.inputs import ReportInputs
 from windtunnel.runs.run import Run
 from windtunnel.runs.search.summary import value_text
@@ -37,6 +47,12 @@ class Column:
 def reading_order(run: Run) -> tuple[int, int, bool, int]:
     """By size, then seed: the trunk first, then its branches from short to long."""
     return run.params, run.init_seed or 0, run.kind != "trunk", run.tokens
+
+
+def segment_names(inputs: ReportInputs) -> dict[str, str]:
+    """What a reader calls each segment: by size and seed, and by length once it has run."""
+    names = {each.segment: place_name(each.size, each.seed, None) for each in inputs.states}
+    return names | {run.segment: run_name(run) for run in inputs.runs}
 
 
 def columns(inputs: ReportInputs) -> list[Column]:

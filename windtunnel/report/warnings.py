@@ -1,13 +1,15 @@
 """Warnings by weight: what spoils the answer, what weakens it, and what is good to know."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from windtunnel.errors import Diagnostic
 from windtunnel.findings.scaling_law import DataModelLaw
 from windtunnel.report.formatting import count, scientific, significant, typeset
-from windtunnel.report.headline import FAR, Answer
+from windtunnel.report.headline import FAR, Headline
 from windtunnel.report.inputs import ReportInputs, ScalingLaw
+from windtunnel.report.runs_table import segment_names
 
 SPOILS, WEAKENS, NOTE = 0, 1, 2
 
@@ -29,6 +31,8 @@ NOTES = (
 """What changes no number of the answer."""
 
 
+SEGMENT = re.compile(r"\b[0-9a-f]{16}\b")
+"""Laws know trunks by their ids, readers do not."""
 OF_BUDGETS = ("extrapolates", "ratio-outside", "form-decides")
 """Of the optimum of one budget."""
 
@@ -46,13 +50,15 @@ class PlacedWarning:
 def placed_warnings(
     inputs: ReportInputs,
     laws: Sequence[ScalingLaw],
-    answers: Sequence[Answer],
+    headlines: Sequence[Headline],
 ) -> list[PlacedWarning]:
     """Every distinct warning once, the heaviest first.
 
     What a finding says of the optima of other budgets is a note: the answer is not there.
     """
-    found: list[tuple[str, Diagnostic]] = [("answer", w) for each in answers for w in each.warnings]
+    found: list[tuple[str, Diagnostic]] = [
+        ("answer", w) for each in headlines for w in each.warnings
+    ]
     found += [
         ("fit" if len(laws) == 1 else f"fit of {law.experiment}", warning)
         for law in laws
@@ -77,11 +83,12 @@ def placed_warnings(
         if isinstance(each, DataModelLaw)
         for warning in each.warnings
         if warning.code in OF_BUDGETS
-    } - {warning for each in answers for warning in each.warnings}
+    } - {warning for each in headlines for warning in each.warnings}
+    names = segment_names(inputs)
     placed = [
         PlacedWarning(
             code=warning.code,
-            text=text_of(warning),
+            text=SEGMENT.sub(lambda id: names.get(id[0], id[0]), warning_text(warning)),
             origins="; ".join(dict.fromkeys(each)),
             weight=NOTE if warning in elsewhere else _weight(warning),
         )
@@ -98,7 +105,7 @@ QUANTITIES = {
 }
 
 
-def text_of(warning: Diagnostic) -> str:
+def warning_text(warning: Diagnostic) -> str:
     """The message with numbers for people; of an extrapolation the factor in place of decades."""
     values = warning.values
     match QUANTITIES.get(str(values.get("quantity"))), values.get("value"), values.get("edge"):

@@ -284,7 +284,8 @@ TIPS = "tips:"
 
 def tip(marks: "Artist", texts: Sequence[str]) -> None:
     """Give each mark of a line its tooltip, in the order of its points."""
-    marks.set_gid(TIPS + "\n".join(texts))
+    if texts:
+        marks.set_gid(TIPS + "\n".join(texts))
 
 
 def _titled(group: re.Match[str]) -> str:

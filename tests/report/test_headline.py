@@ -8,10 +8,10 @@ import pytest
 from windtunnel.laws import Diagnostic, Interval
 from windtunnel.report import collect
 from windtunnel.report.formatting import count, loss, significant
-from windtunnel.report.headline import FAR, answers, budgets
+from windtunnel.report.headline import FAR, budgets, headlines
 from windtunnel.report.inputs import StandingRecipe
 from windtunnel.report.verdicts import of_curves, verdict
-from windtunnel.report.warnings import NOTE, SPOILS, WEAKENS, placed_warnings, text_of
+from windtunnel.report.warnings import NOTE, SPOILS, WEAKENS, placed_warnings, warning_text
 from windtunnel.transfer import Place, Rule
 
 
@@ -27,7 +27,7 @@ def test_only_a_number_far_beyond_the_runs_is_extrapolated(inputs):
     best = law.fit.optimum(law.fit.domain["flops"][1])
     for factor, flagged in ((0.99 * FAR, False), (1.01 * FAR, True)):
         largest = best.tokens.value / factor
-        (answer,) = answers(with_domain(inputs, tokens=(largest / 10, largest)))
+        (answer,) = headlines(with_domain(inputs, tokens=(largest / 10, largest)))
         beyond = {fact.name: fact.beyond for fact in answer.facts}
         assert (beyond["Data"] is not None) == flagged
         assert beyond["Loss"] is None
@@ -36,7 +36,7 @@ def test_only_a_number_far_beyond_the_runs_is_extrapolated(inputs):
 
 
 def test_an_answer_has_the_optimum_and_the_recipe(inputs, full):
-    (answer,) = answers(inputs)
+    (answer,) = headlines(inputs)
     (law,) = inputs.laws
     best = law.fit.optimum(dict(budgets(law.fit))["largest measured"])
     assert {fact.name: fact.text for fact in answer.facts} == {
@@ -125,7 +125,7 @@ def test_a_number_a_little_beyond_the_runs_is_a_note(inputs, value, weight):
     warning = Diagnostic("extrapolates", "far", quantity="tokens", value=value, edge=edge)
     far = dataclasses.replace(inputs, findings=(), searches=(), warnings=(warning,))
     assert [each.weight for each in placed_warnings(far, (), ())] == [weight]
-    assert f"a factor of {value / edge:.2f} above the largest" in text_of(warning)
+    assert f"a factor of {value / edge:.2f} above the largest" in warning_text(warning)
 
 
 def test_verdicts_follow_from_the_numbers(inputs):
