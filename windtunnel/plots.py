@@ -69,7 +69,7 @@ class Figures(Sequence[Drawing]):
         return save_all(self.drawings, Path(folder), self.sizes)
 
     def _ipython_display_(self) -> None:
-        from IPython.display import Image, Markdown, display
+        from IPython.display import Image, Markdown, display  # without types of its own
 
         for drawing in self:
             png = io.BytesIO()

@@ -27,7 +27,8 @@ from windtunnel.mup import Role
 from windtunnel.quantities import write_count
 
 if TYPE_CHECKING:
-    from windtunnel.export.answer import Answer, Beyond, Narrowing
+    from windtunnel.export.answer import Answer, Narrowing
+    from windtunnel.export.extrapolation import Beyond
     from windtunnel.export.handoff import Estimate, Handoff
 
 
@@ -64,7 +65,7 @@ def answer(
     Without a target here or in the study file, for the largest measured budget.
     """
     if isinstance(tokens, PerParam) and tokens_per_param is None:
-        tokens, tokens_per_param = None, float(tokens)
+        tokens_per_param, tokens = float(tokens), None
     options = {
         "params": params, "shape": shape, "model": model, "flops": flops, "tokens": tokens,
         "tokens_per_param": tokens_per_param, "context": context, "vocab_size": vocab_size,
@@ -101,7 +102,7 @@ def document(found: "Answer") -> dict[str, Any]:
     from windtunnel.laws.schema import plain
 
     loss = found.loss
-    return plain(
+    content: dict[str, Any] = plain(
         {
             "schema": 1,
             "target": {
@@ -131,6 +132,7 @@ def document(found: "Answer") -> dict[str, Any]:
             "warnings": [warning.document() for warning in found.warnings],
         }
     )
+    return content
 
 
 def recipe_document(handoff: "Handoff") -> dict[str, Any]:

@@ -142,7 +142,7 @@ def export(
     """
     check_target(to, lr_rule)
     if isinstance(tokens, PerParam) and tokens_per_param is None:
-        tokens, tokens_per_param = None, float(tokens)
+        tokens_per_param, tokens = float(tokens), None
     options = {
         "params": params, "shape": shape, "model": model, "flops": flops, "tokens": tokens,
         "tokens_per_param": tokens_per_param, "context": context, "vocab_size": vocab_size,

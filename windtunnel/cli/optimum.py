@@ -49,7 +49,7 @@ def optimum(
                 "two ways: give one",
                 options=["--tokens", "--tokens-per-param"],
             )
-        tokens, tokens_per_param = None, float(tokens)
+        tokens_per_param, tokens = float(tokens), None
     constraints = {
         "flops": flops, "params": params, "tokens": tokens, "tokens_per_param": tokens_per_param,
         "unique_tokens": unique_tokens,

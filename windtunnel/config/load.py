@@ -284,7 +284,7 @@ def _example(error: Any) -> str | None:
 def _item(schema: dict[str, Any], written: Any) -> str:
     """What was written in place of a list of one; an example where it is no such item."""
     lists = [each for each in (schema, *schema.get("anyOf", ())) if "items" in each]
-    item: dict[str, Any] = lists[0]["items"] if lists else {}
+    item: Any = lists[0]["items"] if lists else {}
     pattern, text = item.get("pattern"), _yaml(written)
     is_item = len(text) <= LONGEST_EXAMPLE and (pattern is None or re.search(pattern, text))
     return text if is_item else _yaml(item["examples"][0])

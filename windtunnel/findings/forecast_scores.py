@@ -138,7 +138,7 @@ def _scores(
     known = [point for point in shown["points"] if point["segment"] in measured]
     comparison, problem = None, None
     if known:
-        truth = [measured[point["segment"]].loss for point in known]
+        truth = [float(measured[point["segment"]].loss or np.nan) for point in known]
         predictions = {LAW: [point["loss"] for point in known]}
         for name in known[0]["naive"]:
             predictions[name] = [point["naive"][name] for point in known]

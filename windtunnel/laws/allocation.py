@@ -59,8 +59,8 @@ def optimum(
         FitError: no or too many constraints, or no budget makes the given number optimal.
     """
     if np.ndim(flops):
-        optima: Optima = fitted.optimum(np.asarray(flops))
-        return optima
+        found: Optimum | Optima = fitted.optimum(np.asarray(flops))
+        return found
     others = {"params": params, "tokens": tokens, "ratio": tokens_per_param}
     given = {name: value for name, value in others.items() if value is not None}
     for name, value in {**given, "flops": flops, "unique_tokens": unique_tokens}.items():

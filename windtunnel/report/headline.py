@@ -126,7 +126,8 @@ def _of_planned(planned: Answer | WindtunnelError) -> Headline:
     ]
     if best is not None:
         ratio = best.tokens_per_param
-        ends = span(*(math.inf if end is None else end for end in (ratio.low, ratio.high)))
+        low, high = (math.inf if end is None else end for end in (ratio.low, ratio.high))
+        ends = span(low, high)
         facts.insert(
             1,
             Fact(

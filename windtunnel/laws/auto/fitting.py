@@ -55,6 +55,9 @@ of three sizes with laws of Chinchilla, coupled at k = 0.8, and Chinchilla bent 
 GENERAL = "coupled"
 """The form that holds Chinchilla's, and nearly the one without a floor."""
 
+MIN_FOLDS = 2
+"""One extrapolation cannot tell both which form holds and how far a misfit goes on."""
+
 MIN_WEIGHT = 0.02
 """Forms with less are left out of the draws."""
 
@@ -72,7 +75,7 @@ class _Explained:
     modes: Mapping[str, Mode]
     tried: tuple[Extrapolation, ...]
     alone: bool
-    """Whether the table is too small to be split, so that the law stands without a misfit."""
+    """Whether too few extrapolations were tried, so that the law stands without a misfit."""
     weights: dict[str, float]
     general: Mode
     """Of the form that holds the others, by which rows and sizes are judged."""
@@ -170,9 +173,10 @@ def _explain(
         for form in FORMS
     }
     tried = rolling(table, modes, rng)
+    alone = len(tried) < MIN_FOLDS * len(FORMS)
     weights = {name: w for name, w in weights_of(tried).items() if w >= MIN_WEIGHT}
     used = modes
-    if not tried:
+    if alone:
         model = Model.of(table, ALONE, settings.noise, misfit=False)
         weights, used = {ALONE: 1.0}, {ALONE: mode(model, modes[ALONE].coordinates)}
     parts = [
@@ -181,13 +185,13 @@ def _explain(
     heights = np.array(list(weights.values()))
     draws = Draws.weighted(parts, heights, settings.bootstrap, rng)
     shares = {name: float(w) for name, w in zip(weights, heights / heights.sum(), strict=True)}
-    factor = widening(tried, shares) if tried else dict.fromkeys(TOPS, ALONE_WIDENING)
+    factor = dict.fromkeys(TOPS, ALONE_WIDENING) if alone else widening(tried, shares)
     return _Explained(
         modes=modes,
         tried=tried,
-        alone=not tried,
+        alone=alone,
         weights={name: shares.get(name, 0.0) for name in FORMS},
-        general=modes[GENERAL] if tried else used[ALONE],
+        general=used[ALONE] if alone else modes[GENERAL],
         draws=draws.as_written().calibrated(factor, reach(tried)),
     )
 
@@ -299,8 +303,9 @@ def _scored(
 def _form_assumed() -> Iterator[Diagnostic]:
     yield Diagnostic(
         "form-assumed",
-        "the table is too small to be split, so no past extrapolation tells which form of the law "
-        "holds, or how far a misfit goes on: it is Chinchilla's, without a misfit; add sizes",
+        "the table is too small for two extrapolations from a part of it, so nothing tells which "
+        "form of the law holds, or how far a misfit goes on: it is Chinchilla's, without a misfit; "
+        "add sizes",
         form=ALONE,
     )
 

@@ -5,6 +5,7 @@ The data-model law's answers: the best ratio against compute, and what each fit 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+def _along(number: int, style: Style) -> str:
+    """The colour of a validation set."""
+    return style.along(SET_SHARES[number])
 
 
 def batch_drawings(finding: BatchFinding) -> list[Drawing]:
@@ -118,9 +124,9 @@ def _by_compute(finding: DataModelLaw) -> Drawing:
     sets = [
         _Band(
             label=name,
-            colour=lambda style, i=i: style.along(SET_SHARES[i]),
+            colour=partial(_along, i),
             ends=_best(laws.auto, flops),
-        )  # type: ignore[misc]
+        )
         for i, (name, laws) in enumerate(list(finding.by_set.items())[: len(SET_SHARES)])
         if laws.auto.has_optimum
     ]
