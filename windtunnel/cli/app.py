@@ -43,7 +43,7 @@ COMMANDS: Mapping[str, Entry] = {
     "answer": Entry(
         "answer",
         "answer",
-        "Answer for a full-size run: recipe, tokens per parameter, loss, cost.",
+        "Answer for a full-size run: recipe, tokens per parameter, loss, cost, and how sure.",
         READ,
     ),
     "runs": Entry(
