@@ -75,10 +75,10 @@ print(*fitted.warnings, sep="\n\n")
 # ## Change what is fitted
 #
 # Leave rows out, try another law, hold out other rows. Conditions are written as on the command
-# line: `params > 50k`, `tokens < 20M`, `flops_exact >= 1e12`.
+# line: `tokens > 400k`, `params < 2M`, `flops_exact >= 1e12`.
 
 # %%
-changed = study.fit("chinchilla", experiment=EXPERIMENT, where="params > 50k")
+changed = study.fit("chinchilla", experiment=EXPERIMENT, where="tokens > 400k")
 changed
 
 # %%

@@ -118,7 +118,7 @@ def test_a_difference_is_paired_by_seed(score):
     [
         ("016", ["hold"], 12),
         ("017", ["parametrization"], 72),
-        ("018", ["weight_decay", "hold"], 10),
+        ("018", ["weight_decay", "hold"], 14),
     ],
 )
 def test_a_plan_shows_what_else_differs(name, columns, lines):

@@ -325,11 +325,11 @@ def _places(
     """Where each line is named: above the frontier and the runs, or below it where that is near."""
     if best is None:
         return []
-    lowest = loss.min(axis=0)
+    lowest, best_params = loss.min(axis=0), np.maximum(best[0], params[0])
     out = []
     for level in levels:
         at = np.interp(-level, -lowest, np.arange(flops.size))
-        optimal = float(np.exp(np.interp(at, np.arange(flops.size), np.log(best[0]))))
+        optimal = float(np.exp(np.interp(at, np.arange(flops.size), np.log(best_params))))
         room = np.log(params[-1] / optimal)
         where = optimal * np.exp(0.72 * room if room > ROOM else 0.5 * np.log(params[0] / optimal))
         row = int(np.argmin(np.abs(np.log(params / where))))
