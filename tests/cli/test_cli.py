@@ -137,7 +137,7 @@ def test_init_then_plan(windtunnel, tmp_path):
     (tmp_path / "all.yaml").write_text(re.sub(r"(?m)^  #   ", "    ", shown))
     code, output, error = windtunnel("plan", tmp_path / "all.yaml")
     assert code == 0, error
-    assert "search tune  16 trials of 32x3 to 10N, 0 suggested" in output
+    assert "search tune  12 trials of 32x3 to 400000 tokens, 0 suggested" in output
     assert "forks 20N of 32x3, 3 variants x 2 seeds: plain, code, tuned" in output
     code, _, error = windtunnel("init", tmp_path / "hparams.yaml")
     assert code == 2
