@@ -85,6 +85,7 @@ def test_a_fault_is_named_where_it_was_written(write):
         "key": "recipe.lr",
         "value": -1,
         "above": 0,
+        "example": "0.008",
     }
     write("base/base.yaml", BASE.replace("warmup_steps", "warmup"))
     with pytest.raises(ConfigError) as caught:
