@@ -75,7 +75,7 @@ def test_planted_large_runs_move_the_fit_and_come_out_again(finished, windtunnel
     page = (folder / "report.html").read_text()
     assert "4 of 20 rows are imported" in page
     assert "forecast and findings rest on the study" in page
-    assert page.count("(csv big.jsonl)") == 4
+    assert page.count(">csv big.jsonl<") == 4
     reported = json.loads((folder / "fit.json").read_text())
     default = json.loads(windtunnel("fit", finished, "--json")[1])
     assert (reported["law"], reported["coefficients"]) == ("auto", default["coefficients"])
