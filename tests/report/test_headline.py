@@ -12,6 +12,7 @@ from windtunnel.report.headline import FAR, budgets, headlines
 from windtunnel.report.inputs import StandingRecipe
 from windtunnel.report.verdicts import of_curves, verdict
 from windtunnel.report.warnings import NOTE, SPOILS, WEAKENS, placed_warnings, warning_text
+from windtunnel.runs.study import open_study
 from windtunnel.transfer import Place, Rule
 
 
@@ -33,6 +34,27 @@ def test_only_a_number_far_beyond_the_runs_is_extrapolated(inputs):
         assert beyond["Loss"] is None
         if flagged:
             assert beyond["Data"] == pytest.approx(factor)
+
+
+def test_the_run_that_the_study_is_for_comes_first(tmp_path):
+    made = planted.make_study(tmp_path)
+    planted.fill(made)
+    made.file.write_text(f"{made.file.read_text()}\ntarget: {{shape: 128x5, tokens: 2e7}}\n")
+    study = open_study(made.file)
+    found = collect(study)
+    (planned,) = found.planned_runs
+    first, second = headlines(found)
+    assert planned == found.planned_runs[0]
+    facts = {fact.name: fact for fact in (*first.facts, *first.hyperparameters)}
+    assert facts["Loss"].text == loss(planned.loss.value)
+    assert (
+        facts["Batch"].text == f"{planned.handoff.batch.batch_tokens / 1000:.3g}".rstrip("0") + "k"
+    )
+    assert len(first.notes) == 1 + len(planned.narrowing)
+    assert second.budget.endswith("the largest measured budget")
+    made.file.write_text(made.file.read_text().replace("tokens: 2e7", "flops: 1"))
+    (refused,) = collect(open_study(made.file)).planned_runs
+    assert refused.problem.code == "too-few-updates"
 
 
 def test_an_answer_has_the_optimum_and_the_recipe(inputs, full):

@@ -170,11 +170,15 @@ def _of_handoff(planned: Answer) -> Iterator[Fact]:
     yield Fact(name="Learning rate", text=field_text(recipe.lr), note=where)
     found = {"law": "by the batch law", "search": "as a search found it", "given": "as given",
              "study": "as the small models have it"}  # fmt: skip
-    yield Fact(name="Batch", text=short(batch.batch_tokens), note=f"tokens, {found[batch.how]}")
+    yield Fact(name="Batch", text=_batch(batch.batch_tokens), note=f"tokens, {found[batch.how]}")
     yield Fact(name="Warm-up", text=f"{steps.warmup:,}", note=f"of {steps.end:,} updates")
     yield Fact(name="Weight decay", text=field_text(recipe.weight_decay))
     share = (steps.end - steps.decay_start) / steps.end
     yield Fact(name="Decay", text=steps.shape, note=f"over the last {share:.0%}")
+
+
+def _batch(tokens: int) -> str:
+    return short(tokens) if tokens >= 1e4 else f"{tokens:,}"
 
 
 def _notes(planned: Answer) -> Iterator[str]:
@@ -227,7 +231,7 @@ def _hyperparameters(
     width = "" if recipe.parametrization == "standard" else f", at base width {recipe.base_width}"
     yield Fact(name="Learning rate", text=field_text(rate), note=f"peak{width}")
     batch = recipe.batch_tokens
-    yield Fact(name="Batch", text=short(batch) if batch >= 1e4 else f"{batch:,}", note="tokens")
+    yield Fact(name="Batch", text=_batch(batch), note="tokens")
     yield Fact(name="Warm-up", text=f"{recipe.warmup_steps:,}", note="updates")
     yield Fact(name="Weight decay", text=field_text(decay))
     hold = schedule.hold
