@@ -64,6 +64,18 @@ def sweep(path, **options):
     return run, run.run()
 
 
+def test_what_another_study_has_trained_is_taken_in_one_sweep(chain):
+    """No run of this sweep ends, since the store has them all; its experiments wait no longer."""
+    first, done = sweep(chain)
+    other = chain.with_name("other.yaml")
+    name = open_study(chain).config.study
+    other.write_text(chain.read_text().replace(f"study: {name}", "study: other"))
+    second, again = sweep(other)
+    assert again.waiting == done.waiting == {}
+    assert set(second.graph.planned) == set(first.graph.planned)
+    assert again.counts == done.counts
+
+
 def stop_after(run, count):
     """Stop a sweep after so many segments have ended."""
     ended, grow = [], run.graph._on_ended

@@ -1,5 +1,6 @@
 """Answers for targets: of the study, of options, near the runs and far beyond them."""
 
+import dataclasses
 import json
 import math
 
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from windtunnel.cli.app import app
 from windtunnel.errors import ConfigError
-from windtunnel.export.answer import _left, answer_of
+from windtunnel.export.answer import _inherited, _left, answer_of
 from windtunnel.export.build import build_handoff
 from windtunnel.export.extrapolation import FURTHEST, beyond_of
 from windtunnel.export.request import Request
@@ -36,6 +37,7 @@ def test_without_a_target_it_answers_for_the_largest_measured_budget(study):
     assert found.level == 0.9
     assert found.handoff.counts.tokens == found.tokens
     assert found.problem is None
+    assert not found.requested
 
 
 def test_the_target_of_the_study_is_answered_and_exported(study, tmp_path):
@@ -87,6 +89,14 @@ def test_a_batch_of_the_small_models_is_no_batch_of_a_large_one(study):
     found = answer_of(study, Request(params=1e9, tokens=1e13))
     assert (found.handoff, found.problem.code) == (None, "too-many-updates")
     assert found.loss.value > 0
+
+
+def test_far_below_the_runs_there_is_no_level_either(study):
+    largest = Fit.read(study.folder / "fit.json").domain
+    found = answer_of(study, Request(shape="16x1", tokens=largest["tokens"][0]))
+    assert found.beyond["params"].times < 1
+    assert found.beyond["params"].below == pytest.approx(largest["params"][0] / found.model.params)
+    assert (found.beyond["params"].holds, found.level) == (False, None)
 
 
 def past(times, *, inside, blind=True):
@@ -153,6 +163,11 @@ def test_what_nobody_gives_is_inherited(study):
     assert (own.model.context, own.model.vocab_size) == (256, 32000)
     (differs,) = (w for w in own.warnings if w.code == "shape-differs")
     assert len(differs.values["differing"]) == 2
+    stays = study.config.model.model_copy(update={"kv_heads": 2})
+    few = dataclasses.replace(study, config=study.config.model_copy(update={"model": stays}))
+    assert dict(_inherited(few, Request(), None)) == {
+        "context": 64, "head_dim": 16, "kv_heads": 2, "vocab_size": 256
+    }  # fmt: skip
     with pytest.raises(ConfigError) as caught:
         answer_of(study, Request(shape="128x5", tokens=5e6, vocab_size=8))
     assert caught.value.code == "out-of-range"

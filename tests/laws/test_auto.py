@@ -52,7 +52,25 @@ def test_a_table_that_cannot_be_split_has_the_law_alone():
     far = small.predict(9 * SIZES[2], 8 * 320 * SIZES[2])
     assert far.low < far.value < far.high
     large = fit_law(grid(bend=0.004), "auto")
+    assert (small.details["assumed"], large.details["assumed"]) == (True, False)
     assert "form-assumed" not in [each.code for each in large.warnings]
+
+
+@pytest.mark.parametrize(("count", "tops"), [(4, 0), (5, 1), (6, 2)])
+def test_one_extrapolation_does_not_tell_the_form(count, tops):
+    """Sizes 1.6 times apart, each on a trunk of its own."""
+    sizes = 1e8 * 1.6 ** np.arange(count)
+    params = np.repeat(sizes, 6)
+    tokens = np.tile(np.geomspace(2e9, 1.6e10, 6), count)
+    loss = LAW(params, tokens) * np.exp(
+        0.002 * np.random.default_rng(0).standard_normal(tokens.size)
+    )
+    table = Table(params=params, tokens=tokens, loss=loss, trunk=np.repeat(np.arange(count), 6))
+    assert len(list(folds(table))) == tops
+    found = fit_law(table, "auto", holdout=None)
+    assert found.details["assumed"] == ("form-assumed" in [w.code for w in found.warnings])
+    assert found.details["assumed"] == (tops < 2)
+    assert len(found.details["extrapolations"]) == tops * len(FORMS)
 
 
 def test_features_and_what_they_leave_are_the_covariance():

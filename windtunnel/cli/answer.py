@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from windtunnel.cli.options import AsJson, PerParam, StudyFile
+from windtunnel.cli.options import AsJson, StudyFile, data_options
 from windtunnel.cli.target_options import (
     BatchTokens,
     Context,
@@ -21,7 +21,7 @@ from windtunnel.cli.target_options import (
     TokensPerParam,
     VocabSize,
 )
-from windtunnel.cli.text import duration, print_json, say, terminal
+from windtunnel.cli.text import duration, interval_text, print_json, say, terminal
 from windtunnel.cli.text import flops as flops_text
 from windtunnel.mup import Role
 from windtunnel.quantities import write_count
@@ -29,7 +29,7 @@ from windtunnel.quantities import write_count
 if TYPE_CHECKING:
     from windtunnel.export.answer import Answer, Narrowing
     from windtunnel.export.extrapolation import Beyond
-    from windtunnel.export.handoff import Estimate, Handoff
+    from windtunnel.export.handoff import Handoff
 
 
 def answer(
@@ -64,8 +64,7 @@ def answer(
 
     Without a target here or in the study file, for the largest measured budget.
     """
-    if isinstance(tokens, PerParam) and tokens_per_param is None:
-        tokens_per_param, tokens = float(tokens), None
+    tokens, tokens_per_param = data_options(tokens, tokens_per_param)
     options = {
         "params": params, "shape": shape, "model": model, "flops": flops, "tokens": tokens,
         "tokens_per_param": tokens_per_param, "context": context, "vocab_size": vocab_size,
@@ -153,14 +152,14 @@ def lines(found: "Answer") -> Iterator[str]:
     if found.best is not None:
         best = found.best
         yield (
-            f"ratio      {_span(best.tokens_per_param, '.3g')} tokens per param at "
+            f"ratio      {interval_text(best.tokens_per_param, '.3g')} tokens per param at "
             f"{flops_text(best.flops)}: best with {write_count(best.params.value)} params on "
             f"{write_count(best.tokens.value)} tokens"
         )
     yield from _recipe(found)
     yield f"cost       {_cost(found)}"
     yield "beyond     " + ", ".join(
-        f"{times(found.beyond[name])} the {what}"
+        f"{found.beyond[name].times:.3g} times the {what}"
         for name, what in (("params", "largest model"), ("tokens", "longest run"))
     )
     if found.inherited:
@@ -178,24 +177,18 @@ def _loss(found: "Answer") -> str:
     if found.level is not None:
         return f"{span}, {found.level:.0%}"
     far = ", ".join(
-        f"{name} {times(beyond)} the fitted runs', supported to {beyond.supported:.2g} times"
+        f"{name} {_far(beyond)}, supported to {beyond.supported:.2g} times"
         for name, beyond in found.beyond.items()
         if not beyond.holds
     )
     return f"{span}: the range of the fit, of no known coverage so far out ({far})"
 
 
-def times(beyond: "Beyond") -> str:
-    """`2.1 times`: a ratio as text."""
-    return f"{beyond.times:.3g} times"
-
-
-def _span(estimate: "Estimate", form: str) -> str:
-    ends = (
-        "unbounded" if end is None or math.isinf(end) else format(end, form)
-        for end in (estimate.low, estimate.high)
-    )
-    return f"{estimate.value:{form}} ({' to '.join(ends)})"
+def _far(beyond: "Beyond") -> str:
+    """`4.2 times the largest`, or how far below the smallest."""
+    if beyond.times >= 1:
+        return f"{beyond.times:.3g} times the largest"
+    return f"1/{beyond.below:.3g} of the smallest"
 
 
 def _recipe(found: "Answer") -> Iterator[str]:

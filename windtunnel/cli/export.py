@@ -1,14 +1,13 @@
 """`windtunnel export`: the recipe, the forecast and the warnings for a full-size run."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from windtunnel.cli.options import OUTPUT, AsJson, PerParam, StudyFile, check_choice
+from windtunnel.cli.options import OUTPUT, AsJson, StudyFile, check_choice, data_options
 from windtunnel.cli.target_options import (
     BatchTokens,
     Context,
@@ -23,7 +22,7 @@ from windtunnel.cli.target_options import (
     VocabSize,
 )
 from windtunnel.cli.text import flops as flops_text
-from windtunnel.cli.text import print_json, say, terminal
+from windtunnel.cli.text import interval_text, print_json, say, terminal
 from windtunnel.errors import ConfigError, StoreError, TrackingError
 from windtunnel.quantities import write_count
 
@@ -141,8 +140,7 @@ def export(
     study's `target`.
     """
     check_target(to, lr_rule)
-    if isinstance(tokens, PerParam) and tokens_per_param is None:
-        tokens_per_param, tokens = float(tokens), None
+    tokens, tokens_per_param = data_options(tokens, tokens_per_param)
     options = {
         "params": params, "shape": shape, "model": model, "flops": flops, "tokens": tokens,
         "tokens_per_param": tokens_per_param, "context": context, "vocab_size": vocab_size,
@@ -269,14 +267,14 @@ def _lines(handoff: "Handoff") -> "Iterator[str]":
         f"{flops_text(counts.flops_6nd)}); {handoff.sized}"
     )
     for name, estimate in handoff.forecast.items():
-        interval = _interval_text(estimate)
+        interval = interval_text(estimate)
         level = f"{handoff.level:.0%}" if handoff.calibrated else "range of the fit, " + UNKNOWN
         yield f"forecast loss, {name}: {interval} {handoff.loss_unit}, {level}"
     if handoff.best is not None:
         best = handoff.best
         yield (
             f"best for this compute: {_counts(best.params)} params, {_counts(best.tokens)} tokens, "
-            f"{_interval_text(best.tokens_per_param, '.3g')} tokens a param"
+            f"{interval_text(best.tokens_per_param, '.3g')} tokens a param"
         )
     yield (
         f"batch {batch.batch_tokens:,} tokens ({batch.rows} rows); {steps.end:,} updates: "
@@ -304,15 +302,6 @@ def _transferred(each: "Transferred") -> str:
         f"{each.setting} {by} {each.factor:.4g} for {each.ratio:.3g} times the {each.along} "
         f"(rule {each.rule}): {each.evidence}{lost}"
     )
-
-
-def _interval_text(estimate: "Estimate", form: str = ".4f") -> str:
-    """A value with its interval, as text."""
-    ends = [
-        "unbounded" if end is None or math.isinf(end) else format(end, form)
-        for end in (estimate.low, estimate.high)
-    ]
-    return f"{estimate.value:{form}} ({ends[0]} to {ends[1]})"
 
 
 def _counts(estimate: "Estimate") -> str:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from windtunnel.cli.options import AsJson, FitFile, PerParam, count
+from windtunnel.cli.options import AsJson, FitFile, count, data_options
 from windtunnel.cli.text import print_json
-from windtunnel.errors import ConfigError, FitError
+from windtunnel.errors import FitError
 
 
 def optimum(
@@ -41,15 +41,7 @@ def optimum(
 
     With --flops and one of the others, prints the loss of that split against the optimal one.
     """
-    if isinstance(tokens, PerParam):
-        if tokens_per_param is not None:
-            raise ConfigError(
-                "contradicting-options",
-                f"--tokens {tokens:g}N and --tokens-per-param {tokens_per_param:g} say the same in "
-                "two ways: give one",
-                options=["--tokens", "--tokens-per-param"],
-            )
-        tokens_per_param, tokens = float(tokens), None
+    tokens, tokens_per_param = data_options(tokens, tokens_per_param)
     constraints = {
         "flops": flops, "params": params, "tokens": tokens, "tokens_per_param": tokens_per_param,
         "unique_tokens": unique_tokens,

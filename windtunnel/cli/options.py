@@ -105,6 +105,26 @@ def tokens_for(
     return tokens * params
 
 
+def data_options(
+    tokens: float | None, tokens_per_param: float | None
+) -> tuple[float | None, float | None]:
+    """The tokens and the tokens per param of two options; `--tokens 20N` is the second.
+
+    Raises:
+        ConfigError: Both say it.
+    """
+    if not isinstance(tokens, PerParam):
+        return tokens, tokens_per_param
+    if tokens_per_param is not None:
+        raise ConfigError(
+            "contradicting-options",
+            f"--tokens {tokens:g}N and --tokens-per-param {tokens_per_param:g} say the same in two "
+            "ways: give one",
+            options=["--tokens", "--tokens-per-param"],
+        )
+    return None, float(tokens)
+
+
 def column(what: str, panel: str = INPUT, metavar: str = "COL") -> typer.models.OptionInfo:
     """An option that names a column of the input table."""
     option: typer.models.OptionInfo = typer.Option(

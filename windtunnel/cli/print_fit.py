@@ -311,15 +311,22 @@ def _band(band: Mapping[str, Any]) -> Table:
     return table
 
 
+def _misfit(details: Mapping[str, Any]) -> str:
+    """The misfit of `auto`, and how much wider intervals become beyond the table."""
+    widths = " and ".join(
+        f"{factor:.2f} times as wide in {axis}" for axis, factor in details["widening"].items()
+    )
+    if details.get("assumed"):
+        return f"no misfit; beyond the table intervals are {widths}, as assumed with the form"
+    return (
+        f"smooth misfit {details['misfit']:.2%} half a table from its middle; beyond the table "
+        f"intervals are {widths}, as rolling extrapolations ask"
+    )
+
+
 def _sentences(law: str, details: Mapping[str, Any]) -> Iterator[str]:
     if law == "auto":
-        widths = " and ".join(
-            f"{factor:.2f} times as wide in {axis}" for axis, factor in details["widening"].items()
-        )
-        yield (
-            f"smooth misfit {details['misfit']:.2%} half a table from its middle; beyond the table "
-            f"intervals are {widths}, as rolling extrapolations ask"
-        )
+        yield _misfit(details)
     elif law == "isoflop":
         for other, gap in details["parabola_gap_tokens"].items():
             yield (

@@ -1,6 +1,7 @@
 """Output of commands: numbers, sentences, the data of a study, and JSON."""
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from windtunnel.quantities import write_count
 
 if TYPE_CHECKING:
     from windtunnel.data.account import Tally
+    from windtunnel.export.handoff import Estimate
     from windtunnel.runs.study import Study
 
 
@@ -37,6 +39,15 @@ def say(console: Console, text: str, *, label: str = "", style: str = "yellow") 
 def flops(value: float) -> str:
     """A FLOP count in powers of ten."""
     return f"{value:.2e} FLOPs"
+
+
+def interval_text(estimate: "Estimate", form: str = ".4f") -> str:
+    """A value with its interval: `1.6421 (1.6088 to 1.6740)`."""
+    ends = [
+        "unbounded" if end is None or math.isinf(end) else format(end, form)
+        for end in (estimate.low, estimate.high)
+    ]
+    return f"{estimate.value:{form}} ({ends[0]} to {ends[1]})"
 
 
 def duration(seconds: float) -> str:

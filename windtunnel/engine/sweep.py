@@ -139,7 +139,9 @@ class Sweep:
         self.searches = SearchScheduler(
             study, has_ended=lambda planned: store_view.ended(planned) is not None
         )
-        self.taking = Taking(study, take or _nothing, lambda: self.searches.unfinished)
+        self.taking = Taking(
+            study, take or _nothing, lambda: self.searches.unfinished, store_view.ended
+        )
         self.graph = Graph(
             study.plan.segments,
             store_view,

@@ -5,7 +5,7 @@ every run of the other experiment has ended. What it takes is written before its
 so that the order of arrival does not matter and a killed sweep continues with the same values.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain
 
 from windtunnel.config import Branch
@@ -31,22 +31,35 @@ class Taking:
         study: With the plan of everything that does not wait.
         take: Reads the results.
         searching: Names of the searches that may still suggest trials.
+        ended: How a segment ended that the store has already; None where it has not.
     """
 
-    def __init__(self, study: Study, take: Take, searching: Callable[[], Collection[str]]) -> None:
+    def __init__(
+        self,
+        study: Study,
+        take: Take,
+        searching: Callable[[], Collection[str]],
+        ended: Callable[[PlannedSegment], Status | None],
+    ) -> None:
         self.study = study
         self._without_answer: dict[str, str] = {}
-        self._take, self._searching = take, searching
+        self._take, self._searching, self._ended = take, searching, ended
         self._status: dict[str, Status] = {}
         self._runs: dict[str, set[str]] = {}
-        self.add(study.plan.segments)
+        self._register(study.plan.segments)
 
-    def add(self, segments: Iterable[PlannedSegment]) -> None:
-        """Take in segments of the plan, or those that a search has added."""
+    def _register(self, segments: Iterable[PlannedSegment]) -> None:
         for planned in segments:
             if isinstance(planned.segment, Branch):
                 for label in planned.labels:
                     self._runs.setdefault(label.experiment, set()).add(planned.id)
+
+    def add(self, segments: Sequence[PlannedSegment]) -> None:
+        """Take in segments that the plan did not have; another study may have trained them."""
+        for planned in segments:
+            if (status := self._ended(planned)) is not None:
+                self._status[planned.id] = status
+        self._register(segments)
 
     def begin(self, statuses: Mapping[str, Status]) -> list[PlannedSegment]:
         """Segments of experiments whose values are there already, given every status now."""

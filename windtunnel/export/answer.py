@@ -115,6 +115,7 @@ def answer_of(study: Study, request: Request, made: StudyFit | None = None) -> A
     request = request.filled(study)
     made, runs = made or read_study_fit(study, request), study_runs(study)
     fitted = made.fit
+    requested = request.as_typed
     if not request.has_target:
         request = replace(request, flops=fitted.domain["flops"][1])
     sized = target_of(study.study_context, fitted, request)
@@ -129,7 +130,7 @@ def answer_of(study: Study, request: Request, made: StudyFit | None = None) -> A
     own = [run for run in law_runs(runs) if run.is_of(*made.experiments) and not run.imported]
     speed = _speed(own)
     return Answer(
-        requested=request.as_typed,
+        requested=requested,
         model=model,
         tokens=tokens,
         sized=sized.how,
@@ -214,19 +215,26 @@ def _inherited(
     study: Study, request: Request, handoff: Handoff | None
 ) -> Iterator[tuple[str, int]]:
     """Names and values of what nobody gave for the target."""
-    family = study.config.model
-    values = {
-        "context": family.context,
-        "vocab_size": study.study_context.vocab_size,
-        "head_dim": family.head_dim,
-        "heads_per_kv": family.heads_per_kv,
-    }
-    if request.model is None:
-        yield from ((name, n) for name, n in values.items() if getattr(request, name) is None)
-    else:
+    yield from _shape(study, request) if request.model is None else ()
+    if request.vocab_size is None:
         yield "vocab_size", study.study_context.vocab_size
     if handoff is not None and handoff.batch.how in {"search", "study"}:
         yield "batch_tokens", handoff.batch.batch_tokens
+
+
+def _shape(study: Study, request: Request) -> Iterator[tuple[str, int]]:
+    """Fields of the shape that the target has from the study's family."""
+    family = study.config.model
+    if request.context is None:
+        yield "context", family.context
+    if request.head_dim is None:
+        yield "head_dim", family.head_dim
+    if request.heads_per_kv is not None:
+        return
+    if family.kv_heads is not None:
+        yield "kv_heads", family.kv_heads
+    else:
+        yield "heads_per_kv", family.heads_per_kv
 
 
 def _speed(runs: Sequence[Run]) -> float | None:

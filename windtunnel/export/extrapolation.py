@@ -31,16 +31,18 @@ class Beyond:
 
     Attributes:
         times: the target over the largest fitted run.
+        below: the smallest fitted run over the target.
         supported: the ratio up to which the interval is one of so many per cent.
     """
 
     times: float
+    below: float
     supported: float
 
     @property
     def holds(self) -> bool:
         """Whether past forecasts support an interval here."""
-        return self.times <= self.supported
+        return max(self.times, self.below) <= self.supported
 
 
 def beyond_of(
@@ -48,7 +50,11 @@ def beyond_of(
 ) -> dict[str, Beyond]:
     """How far a target lies beyond the fitted runs, and how far past forecasts have held."""
     return {
-        name: Beyond(times=value / fitted.domain[name][1], supported=_supported(past, name))
+        name: Beyond(
+            times=value / fitted.domain[name][1],
+            below=fitted.domain[name][0] / value,
+            supported=_supported(past, name),
+        )
         for name, value in (("params", params), ("tokens", tokens))
     }
 

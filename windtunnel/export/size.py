@@ -51,7 +51,8 @@ def target_of(study_context: StudyContext, fitted: Fit, request: Request) -> Siz
         model = nearest_model(family, vocab_size, best.params.value)
         tokens = _requested_tokens(fitted, model, request)
         assert tokens is not None
-        return Sized(model=model, tokens=tokens, how="size by the law, data as asked")
+        given = "data as asked" if request.flops is None else "at this compute"
+        return Sized(model=model, tokens=tokens, how=f"size by the law, {given}")
     tokens = _requested_tokens(fitted, model, request)
     if tokens is None:
         best = optimum(fitted, params=model.params)

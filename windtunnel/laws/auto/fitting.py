@@ -230,6 +230,7 @@ def _completed(fit: Fit, table: Table, found: _Explained, residual: Floats) -> F
         "misfit": float(np.median(draws.misfit.amplitude)),
         "size_effect": float(np.median(draws.misfit.sigma_size)),
         "weighted_down": draws.weighted_down,
+        "assumed": found.alone,
     }
     return dataclasses.replace(
         fit,
