@@ -128,3 +128,16 @@ def test_a_plan_shows_what_else_differs(name, columns, lines):
     assert head[4 : head.index("seeds")] == columns
     rows = [line for line in out[2:] if re.match(r" *\d+x\d+ ", line)]
     assert len(rows) == len(set(rows)) == lines
+
+
+def test_the_run_that_the_quickstart_answers_for_is_trained_by_its_recipe():
+    quickstart, target = (
+        load_study(ROOT / "experiments" / "quickstart" / name)
+        for name in ("hparams.yaml", "target.yaml")
+    )
+    assert target.experiments[:2] == quickstart.experiments[:2]
+    (horizon,) = target.experiments[-1].horizons
+    planned = quickstart.target
+    assert target.experiments[-1].listed("size") == (str(planned.shape),)
+    assert (horizon.amount, horizon.unit) == (planned.tokens, "tokens")
+    assert (target.recipe, target.schedule) == (quickstart.recipe, quickstart.schedule)
