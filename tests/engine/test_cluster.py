@@ -235,6 +235,7 @@ def test_a_node_that_does_not_see_the_store_is_refused(head, away, study_file, t
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # a minute alone on two cores, and they are shared
 def test_a_trial_of_two_devices_trains_what_one_device_does(cluster, study_file, tmp_path):
     found = {}
     for devices, engine in ((1, {"engine": "local"}), (2, {"address": cluster})):
