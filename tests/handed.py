@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from windtunnel.config import ModelSpec, Recipe
+from windtunnel.config import DenseSpec, FamilySpec, Recipe
 from windtunnel.config.model import ScheduleConfig
 from windtunnel.export.handoff import (
     BatchChoice,
@@ -33,14 +33,14 @@ RECIPE = {
 
 def planted_handoff(
     *,
-    model: dict[str, Any] | None = None,
+    model: dict[str, Any] | FamilySpec | None = None,
     recipe: dict[str, Any] | None = None,
     schedule: dict[str, Any] | None = None,
     end: int = 60,
     proxy_head_dim: int = 16,
 ) -> Handoff:
     """A Handoff of a small untrained model; its numbers of roles, sites and steps are derived."""
-    shape = ModelSpec(**(SHAPE | (model or {})))
+    shape = model if isinstance(model, FamilySpec) else DenseSpec(**(SHAPE | (model or {})))
     taken = Recipe(**(RECIPE | (recipe or {})))
     config = ScheduleConfig(**({"shape": "linear", "decay_fraction": 0.2} | (schedule or {})))
     batch = taken.batch_tokens

@@ -3,7 +3,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from windtunnel.config import ModelSpec, Recipe
+from windtunnel.config import DenseSpec, Recipe
 from windtunnel.errors import Refused
 from windtunnel.model import build, initialise
 from windtunnel.mup import Role, kv_init_std, role_scale, site_multipliers
@@ -90,7 +90,7 @@ def recipe_of(parametrization, **changes):
 
 
 def model_of(width, depth):
-    return ModelSpec(width=width, depth=depth, head_dim=16, kv_heads=1, vocab_size=256, context=64)
+    return DenseSpec(width=width, depth=depth, head_dim=16, kv_heads=1, vocab_size=256, context=64)
 
 
 @pytest.mark.parametrize(("width", "depth"), SHAPES)

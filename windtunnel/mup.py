@@ -7,16 +7,25 @@ logits are divided by m and each residual branch is multiplied by scale_depth / 
 alpha = 1): residual branches fall as 1 / depth, and eps with them. `standard` keeps every width
 ratio at 1 except the hidden init std, which follows fan-in. At width = base_width, and for
 `completep` depth = base_depth, the three are the same numbers.
+
+A model family may lack the sites of forward multipliers. Without the one of the logits, muP is done
+by init and rates alone (Yang et al. 2022, arXiv 2203.03466, Table 3; Table 8 has the multiplier):
+the readout's init std and rate are divided by m. But for gradient clipping, which sees a readout's
+gradient that is m times as large, both are the same training.
 """
 
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, get_args
 
 Parametrization = Literal["mup", "completep", "standard"]
 WeightDecayRule = Literal["scaled", "constant"]
 KvRule = Literal["hidden", "spectral"]
+SiteName = Literal["embed", "residual", "logits", "attention"]
+"""Where the forward pass takes a constant factor."""
+
+EVERY_SITE: frozenset[SiteName] = frozenset(get_args(SiteName))
 
 
 class Role(StrEnum):
@@ -63,6 +72,7 @@ def role_scale(
     depth_ratio: float,
     parametrization: Parametrization,
     weight_decay_rule: WeightDecayRule,
+    scales_logits: bool = True,
 ) -> RoleScale:
     """Init, rate, decay and eps multipliers of `role` at `width_ratio` = width / base_width.
 
@@ -75,17 +85,27 @@ def role_scale(
     (EleutherAI/nanoGPT-mup, branch completep, `configure_optimizers`); their Table 1 says so of
     residual blocks alone. Its rates of hidden matrices and gains have a factor
     depth_ratio^(alpha - 1), which is 1 at alpha = 1.
+
+    Unless the model `scales_logits` by 1 / m, its readout carries that factor: as w = W / m, whose
+    gradient is m times that of W, and with it eps.
     """
     m = width_ratio
     is_scaled = parametrization != "standard"
     eps = 1.0 / (m * depth_ratio) if is_scaled else 1.0
+    decays_with_rate = is_scaled and weight_decay_rule == "scaled"
     match role:
+        case Role.READOUT if is_scaled and not scales_logits:
+            return RoleScale(
+                init_std=1.0 / m,
+                lr=1.0 / m,
+                weight_decay=m if decays_with_rate else 1.0,
+                eps=eps * m,
+            )
         case Role.EMBEDDING | Role.READOUT:
             return RoleScale(eps=eps)
         case Role.GAIN:
             return RoleScale(init_std=0.0, weight_decay=0.0, eps=eps)
         case Role.HIDDEN:
-            decays_with_rate = is_scaled and weight_decay_rule == "scaled"
             return RoleScale(
                 init_std=m**-0.5,
                 lr=1.0 / m if is_scaled else 1.0,
@@ -119,12 +139,12 @@ def site_multipliers(
     width_ratio: float,
     depth: int,
     depth_ratio: float,
-    head_dim: int,
+    head_dim: int | None,
     scale_emb: float,
     scale_depth: float,
     parametrization: Parametrization,
 ) -> SiteMultipliers:
-    """Forward factors of the four sites; attention keeps 1 / sqrt(head_dim).
+    """Forward factors of the four sites; attention keeps 1 / sqrt(head_dim), where it is known.
 
     Residual branches have scale_depth / sqrt(depth), and under completep the same at the base depth
     times base_depth / depth: with depth_ratio = depth / base_depth the product of both roots.
@@ -133,5 +153,5 @@ def site_multipliers(
         embed=scale_emb,
         residual=scale_depth / math.sqrt(depth) / math.sqrt(depth_ratio),
         logits=1.0 if parametrization == "standard" else 1.0 / width_ratio,
-        attention=head_dim**-0.5,
+        attention=1.0 if head_dim is None else head_dim**-0.5,
     )

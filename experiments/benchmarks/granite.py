@@ -8,9 +8,9 @@ from shapes import Shape, device
 from torch import Tensor
 from transformers import GraniteConfig, GraniteForCausalLM
 
-from windtunnel.config import ModelSpec
+from windtunnel.config import DenseSpec
+from windtunnel.config.shape import NORM_EPS
 from windtunnel.model import Decoder, build, initialise
-from windtunnel.model.decoder import NORM_EPS
 from windtunnel.mup import Role, SiteMultipliers
 from windtunnel.train.state import role_groups
 
@@ -33,7 +33,7 @@ def granite_like(decoder: Decoder) -> GraniteForCausalLM:
     return model
 
 
-def config(spec: ModelSpec, sites: SiteMultipliers) -> GraniteConfig:
+def config(spec: DenseSpec, sites: SiteMultipliers) -> GraniteConfig:
     """Our shape and muP's factors in Granite's words."""
     return GraniteConfig(
         vocab_size=spec.vocab_size,

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from windtunnel.config import ModelSpec, Recipe, Trunk
+from windtunnel.config import DenseSpec, Recipe, Trunk
 
 Precision = Literal["fp32", "bf16"]
 
@@ -33,9 +33,9 @@ class Shape:
         return self.model.size + ("" if self.head_dim == 16 else f", head {self.head_dim}")
 
     @property
-    def model(self) -> ModelSpec:
+    def model(self) -> DenseSpec:
         """The shape as a spec."""
-        return ModelSpec(
+        return DenseSpec(
             width=self.width,
             depth=self.depth,
             head_dim=self.head_dim,

@@ -7,7 +7,7 @@ import pytest
 from windtunnel.config import (
     Branch,
     DataChange,
-    ModelSpec,
+    DenseSpec,
     Recipe,
     ScheduleChange,
     Trunk,
@@ -17,7 +17,7 @@ from windtunnel.config import (
 )
 from windtunnel.config.model import ScheduleConfig
 
-MODEL = ModelSpec(width=64, depth=4, head_dim=16, kv_heads=4, vocab_size=256, context=128)
+MODEL = DenseSpec(width=64, depth=4, head_dim=16, kv_heads=4, vocab_size=256, context=128)
 RECIPE = Recipe(lr=0.01, base_width=32, batch_tokens=1024, warmup_steps=50)
 TRUNK = Trunk(model=MODEL, recipe=RECIPE, stream="f39600f6552bf1c0", init_seed=0, data_seed=0)
 DECAY = Branch(parent=TRUNK, fork_step=900, steps=100, changes=(ScheduleChange(),))
@@ -104,5 +104,5 @@ def test_one_and_one_point_zero_differ():
 
 
 def test_every_frozen_default_is_still_a_field():
-    for kind, model in {"model": ModelSpec, "recipe": Recipe}.items():
+    for kind, model in {"model": DenseSpec, "recipe": Recipe}.items():
         assert set(identity.FROZEN[kind]) <= set(model.model_fields)

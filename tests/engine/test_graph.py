@@ -2,7 +2,7 @@
 
 import pytest
 
-from windtunnel.config import Branch, ModelSpec, Recipe, ScheduleChange, Trunk
+from windtunnel.config import Branch, DenseSpec, Recipe, ScheduleChange, Trunk
 from windtunnel.engine.graph import BUSY_SECONDS, MOST_FALSE_STARTS, Graph, Status
 from windtunnel.runs.plan import Label, PlannedSegment
 
@@ -29,7 +29,7 @@ class MemoryView:
 
 
 def trunk(*, seed=0, width=32, forks=(100, 200), held_out=False):
-    model = ModelSpec(
+    model = DenseSpec(
         width=width, depth=2, head_dim=16, kv_heads=width // 16, vocab_size=256, context=64
     )
     recipe = Recipe(lr=1e-2, base_width=32, batch_tokens=64, warmup_steps=10)

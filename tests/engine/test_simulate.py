@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from windtunnel.config import Branch, ModelSpec, Recipe, ScheduleChange, Trunk
+from windtunnel.config import Branch, DenseSpec, Recipe, ScheduleChange, Trunk
 from windtunnel.engine.graph import Status
 from windtunnel.engine.simulate import simulate
 from windtunnel.runs.plan import Label, PlannedSegment
@@ -22,7 +22,7 @@ def planned(segment, end, *, forks=(), held_out=False):
 
 def family(seed, forks, decay, *, held_out=False):
     """A trunk and one branch a fork."""
-    model = ModelSpec(width=32, depth=2, head_dim=16, kv_heads=2, vocab_size=256, context=64)
+    model = DenseSpec(width=32, depth=2, head_dim=16, kv_heads=2, vocab_size=256, context=64)
     recipe = Recipe(lr=1e-2, base_width=32, batch_tokens=64, warmup_steps=10)
     trunk = Trunk(model=model, recipe=recipe, stream="s", init_seed=seed, data_seed=seed)
     branches = [

@@ -12,7 +12,7 @@ from handed import load_reference, planted_handoff
 from windtunnel.config import Branch, ScheduleChange, Trunk
 from windtunnel.config.study import Resources
 from windtunnel.export.targets import torch as target
-from windtunnel.model.decoder import build, initialise
+from windtunnel.model import build, initialise
 from windtunnel.train.execution import decide
 from windtunnel.train.loop import CurveRow, train
 from windtunnel.train.step import TrainStep

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from windtunnel.config import ModelSpec
+from windtunnel.config import DenseSpec
 from windtunnel.laws import ExactRule, fit
 from windtunnel.laws.exact import exact_ratio
 
 
 def spec(width, depth):
-    return ModelSpec(
+    return DenseSpec(
         width=width, depth=depth, head_dim=16, kv_heads=width // 16, ffn_ratio=2.5,
         vocab_size=256, context=128,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from windtunnel.config import ModelSpec, Recipe
+from windtunnel.config import DenseSpec, Recipe
 from windtunnel.model import build, initialise, native
 from windtunnel.mup import Role
 
@@ -21,7 +21,7 @@ SPECS = {
 
 
 def spec(**changes):
-    return ModelSpec(width=64, depth=2, head_dim=16, vocab_size=97, context=24, **changes)
+    return DenseSpec(width=64, depth=2, head_dim=16, vocab_size=97, context=24, **changes)
 
 
 def model(model_spec, recipe=RECIPE, init_seed=0):

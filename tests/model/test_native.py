@@ -8,7 +8,7 @@ import stat
 import pytest
 import torch
 
-from windtunnel.config import ModelSpec, Recipe
+from windtunnel.config import DenseSpec, Recipe
 from windtunnel.config.study import Resources
 from windtunnel.errors import ConfigError, DataError
 from windtunnel.model import build, initialise, native
@@ -51,7 +51,7 @@ SHAPES = {
 
 
 def model_and_rows(shape, sequences=3):
-    spec = ModelSpec(**({"vocab_size": 256} | shape))
+    spec = DenseSpec(**({"vocab_size": 256} | shape))
     recipe = Recipe(
         lr=0.01, init_std=0.1, base_width=16, batch_tokens=3 * spec.context, warmup_steps=1
     )
@@ -221,7 +221,7 @@ def test_every_width_of_vector_gives_the_same_gradients(architecture, monkeypatc
 
 
 def execution_of(**resources):
-    spec = ModelSpec(**(SHAPES["bytes"] | {"vocab_size": 256} | resources.pop("shape", {})))
+    spec = DenseSpec(**(SHAPES["bytes"] | {"vocab_size": 256} | resources.pop("shape", {})))
     recipe = Recipe(lr=0.01, base_width=16, batch_tokens=spec.context, warmup_steps=1)
     return decide(Resources(device="cpu", **resources), spec, recipe, planned_tokens=0)
 

@@ -9,13 +9,13 @@ import torch
 from torch.nn import functional
 
 from windtunnel.cli.check_mup import defaults
-from windtunnel.config import ModelSpec, Size
+from windtunnel.config import DenseSpec, Size
 from windtunnel.config import model as recipe_module
 from windtunnel.errors import ConfigError
 from windtunnel.model import build, initialise
 from windtunnel.mup import Role
 from windtunnel.runs.coordcheck import coordinate_check, depth_check, steepest_by_kind
-from windtunnel.runs.coordinate_traces import KEYS_AND_VALUES, Layer, Site, forward_pass
+from windtunnel.runs.forward_pass import KEYS_AND_VALUES, Layer, Site, forward_pass
 from windtunnel.train import state
 
 DEFAULT_FAMILY, DEFAULT_RECIPE = defaults()
@@ -186,14 +186,14 @@ def test_activations_are_those_of_the_model(changes):
                              ("down projection", "feed-forward output")):  # fmt: skip
             layer = found.layers[Site(site, 2)]
             assert torch.equal(
-                layer.apply(layer.weight, layer.input), found.activations[Site(output, 2)]
+                layer.apply(layer.weights, layer.input), found.activations[Site(output, 2)]
             )
 
 
 def test_both_parts_of_a_layers_change_by_hand():
     def layer(weight, x):
-        apply = lambda w, x: functional.linear(x, w)  # noqa: E731
-        return Layer(Role.HIDDEN, apply, torch.tensor([[weight]]), torch.tensor([[x]]))
+        apply = lambda w, x: functional.linear(x, *w)  # noqa: E731
+        return Layer(Role.HIDDEN, apply, (torch.tensor([[weight]]),), torch.tensor([[x]]))
 
     start, now = layer(2.0, 1.0), layer(3.0, 5.0)
     assert now.effective_update(start) == (3 - 2) * 5
@@ -202,7 +202,7 @@ def test_both_parts_of_a_layers_change_by_hand():
 
 def test_kept_weights_do_not_follow_training():
     weight = torch.zeros(2, 2)
-    layer = Layer(Role.HIDDEN, lambda w, x: functional.linear(x, w), weight, torch.ones(1, 2))
+    layer = Layer(Role.HIDDEN, lambda w, x: functional.linear(x, *w), (weight,), torch.ones(1, 2))
     kept = layer.kept()
     weight += 1.0
     assert layer.effective_update(kept) == 2.0
@@ -264,7 +264,7 @@ def test_kv_heads_that_stay_need_the_spectral_rule():
     Measured of this seed: +0.61 and -0.25, and +0.03 with multi-head attention.
     """
     models = [
-        ModelSpec(width=width, depth=2, head_dim=4, kv_heads=1, vocab_size=256, context=32)
+        DenseSpec(width=width, depth=2, head_dim=4, kv_heads=1, vocab_size=256, context=32)
         for width in (32, 64, 128, 256)
     ]
     steepest = {}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_exactness import NATIVE
 
-from windtunnel.config import ModelSpec, Recipe
+from windtunnel.config import DenseSpec, Recipe
 from windtunnel.config.study import Resources
 from windtunnel.train.copying import CHUNKS, copy_gain, copy_rows
 from windtunnel.train.execution import apply, decide
@@ -18,7 +18,7 @@ LENGTH = 31
 FIRST, LAST = LENGTH + 10, LENGTH + 30
 """The inner tokens of the second chunk: 20/63 and 60/63 of its 31."""
 
-SPEC = ModelSpec(width=32, depth=1, head_dim=32, kv_heads=1, vocab_size=VOCABULARY, context=CONTEXT,
+SPEC = DenseSpec(width=32, depth=1, head_dim=32, kv_heads=1, vocab_size=VOCABULARY, context=CONTEXT,
                  tied=False, rope_base=100)  # fmt: skip
 RECIPE = Recipe(lr=0.01, base_width=32, batch_tokens=256, warmup_steps=1)
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from windtunnel.config import ModelSpec, Recipe, Trunk
+from windtunnel.config import DenseSpec, Recipe, Trunk
 from windtunnel.config.study import Resources
 from windtunnel.train import checkpoint
 from windtunnel.train.execution import apply, decide
 from windtunnel.train.step import TrainStep
 
-MODEL = ModelSpec(width=32, depth=1, head_dim=16, kv_heads=2, vocab_size=64, context=16)
+MODEL = DenseSpec(width=32, depth=1, head_dim=16, kv_heads=2, vocab_size=64, context=16)
 RECIPE = Recipe(lr=0.02, base_width=16, batch_tokens=64, warmup_steps=5)
 TRUNK = Trunk(model=MODEL, recipe=RECIPE, stream="test", init_seed=0, data_seed=0)
 

@@ -113,7 +113,7 @@ def test_on_a_parabola_the_second_derivative_is_the_curvature():
     weight = torch.nn.Parameter(torch.full((4, 4), 2.0))
     model = SimpleNamespace(
         parameters=lambda: iter([weight]),
-        named_parameters=lambda: iter([("w", weight)]),
+        weights=lambda: {"w": weight},
         roles=lambda: {"w": Role.HIDDEN},
     )
     state = SimpleNamespace(model=model, step=0, device=torch.device("cpu"))

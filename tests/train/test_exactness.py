@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from windtunnel.config import Branch, DataChange, ModelSpec, Recipe, ScheduleChange, Trunk
+from windtunnel.config import Branch, DataChange, DenseSpec, Recipe, ScheduleChange, Trunk
 from windtunnel.config.study import Resources
 from windtunnel.errors import StoreError
 from windtunnel.model.native import compiler
@@ -18,7 +18,7 @@ from windtunnel.train.execution import apply, decide
 from windtunnel.train.loop import Diverged, train
 from windtunnel.train.step import TrainStep
 
-MODEL = ModelSpec(width=32, depth=2, head_dim=16, kv_heads=2, vocab_size=64, context=16)
+MODEL = DenseSpec(width=32, depth=2, head_dim=16, kv_heads=2, vocab_size=64, context=16)
 RECIPE = Recipe(lr=0.02, base_width=16, batch_tokens=64, warmup_steps=5)
 NATIVE = pytest.param(
     "native", marks=pytest.mark.skipif(compiler() is None, reason="no C++ compiler")

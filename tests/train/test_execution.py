@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from windtunnel.config import ModelSpec, Recipe
+from windtunnel.config import DenseSpec, Recipe
 from windtunnel.config.study import Resources
 from windtunnel.train.execution import Execution, _compiles, current, decide, subnormals
 
-MODEL = ModelSpec(width=64, depth=4, head_dim=16, kv_heads=4, vocab_size=256, context=128)
+MODEL = DenseSpec(width=64, depth=4, head_dim=16, kv_heads=4, vocab_size=256, context=128)
 RECIPE = Recipe(lr=0.01, base_width=32, batch_tokens=1024, warmup_steps=10)
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from windtunnel.config import ModelSpec, Recipe, Trunk
+from windtunnel.config import DenseSpec, Recipe, Trunk
 from windtunnel.config.study import Resources
 from windtunnel.train.execution import apply, decide
 from windtunnel.train.step import TrainStep
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "tiny_loss.json"
-MODEL = ModelSpec(
+MODEL = DenseSpec(
     width=32, depth=2, head_dim=8, kv_heads=2, vocab_size=64, context=32, qk_norm=True, tied=False
 )
 RECIPE = Recipe(lr=0.01, base_width=16, batch_tokens=256, warmup_steps=10)

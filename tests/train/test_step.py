@@ -13,7 +13,7 @@ from test_exactness import (
     new_step,
 )
 
-from windtunnel.model.decoder import has_loss_mask, predictions_per_counted
+from windtunnel.model.language_model import has_loss_mask, predictions_per_counted
 from windtunnel.train.loop import train
 
 ROWS = Stream().rows(0, 4, data_seed=0)

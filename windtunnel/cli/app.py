@@ -78,6 +78,12 @@ COMMANDS: Mapping[str, Entry] = {
     ),
 }
 CHECKS: Mapping[str, Entry] = {
+    "family": Entry(
+        "check_family",
+        "family",
+        "Check the model family of a study: counts, roles, causality, exact forks, FLOPs.",
+        "",
+    ),
     "mup": Entry(
         "check_mup",
         "mup",
@@ -151,7 +157,7 @@ app = typer.Typer(
 app.add_typer(
     typer.Typer(cls=CheckGroup, no_args_is_help=True, callback=lambda: None),
     name="check",
-    help="Check that hyperparameters transfer across widths.",
+    help="Check a model family, and that hyperparameters transfer across widths.",
     rich_help_panel=RUN,
 )
 app.add_typer(

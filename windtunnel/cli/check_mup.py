@@ -201,6 +201,9 @@ def _print(check: "CoordinateCheck", plot: Path | None) -> None:
         _print_depths(console, check.depth)
     if not all(each.judged for each in check.decays):
         say(console, "weight decay is judged under weight_decay_rule: scaled, and above zero")
+    if check.unseen:
+        names = ", ".join(check.unseen)
+        say(console, f"not judged, because the network reads them without a call: {names}")
     if plot is not None:
         say(console, f"figure: {plot}")
     failed = "[red]failed[/]: see the lines above"

@@ -348,7 +348,8 @@ def _settings(chain: Chain, mixtures: Iterable[int]) -> Iterator[tuple[str, str]
         yield f"batch_tokens{of}", str(branch.recipe.batch_tokens)
         yield f"lr{of}", f"{branch.recipe.lr:.6g}"
         yield f"context{of}", str(branch.model.context)
-        yield f"rope_base{of}", f"{branch.model.rope_base:g}"
+        if branch.model.rotary_base is not None:
+            yield f"rope_base{of}", f"{branch.model.rotary_base:g}"
         yield f"loss{of}", branch.objective
         if number in mixtures:
             at_end = branch.stream == chain[-1].stream

@@ -271,8 +271,8 @@ def _shape(study: "Study", model: "ModelSpec") -> str:
     family, parts = study.config.model, [model.size]
     if model.context != family.context:
         parts.append(f"context {model.context}")
-    if model.rope_base != family.rope_base:
-        parts.append(f"rope_base {model.rope_base:g}")
+    if model.rotary_base not in {None, family.rope_base}:
+        parts.append(f"rope_base {model.rotary_base:g}")
     return ", ".join(parts)
 
 

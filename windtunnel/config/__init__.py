@@ -1,7 +1,7 @@
 """Typed configuration: study files, models, recipes, schedules, and segments with their ids."""
 
 from windtunnel.config.load import load_study
-from windtunnel.config.model import ModelSpec, Recipe
+from windtunnel.config.model import Recipe
 from windtunnel.config.segment import (
     BatchChange,
     Branch,
@@ -13,6 +13,7 @@ from windtunnel.config.segment import (
     Segment,
     Trunk,
 )
+from windtunnel.config.shape import DenseSpec, FamilySpec, ModelSpec, read_model
 from windtunnel.config.study import StudyConfig
 from windtunnel.config.units import Duration, Size
 
@@ -22,7 +23,9 @@ __all__ = [
     "Change",
     "ContextChange",
     "DataChange",
+    "DenseSpec",
     "Duration",
+    "FamilySpec",
     "ModelSpec",
     "ObjectiveChange",
     "Recipe",
@@ -32,4 +35,5 @@ __all__ = [
     "StudyConfig",
     "Trunk",
     "load_study",
+    "read_model",
 ]

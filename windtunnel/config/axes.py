@@ -1,7 +1,7 @@
 """Axes of an experiment: fields of a study, named `recipe.FIELD`, `model.FIELD` and the like."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -10,6 +10,10 @@ from windtunnel.config.errors import first_refusal
 from windtunnel.config.model import ModelFamily, Recipe, ScheduleConfig
 from windtunnel.config.units import Strict
 from windtunnel.errors import Refused, did_you_mean
+
+ASection = TypeVar("ASection", bound=Strict)
+OWN = "shape."
+"""What begins the name of a family's own shape field."""
 
 
 class StudyParts(Protocol):
@@ -44,7 +48,7 @@ def check_axis(study: StudyParts, experiment: str, axis: str, values: Iterable[A
     for value in values:
         about = {"experiment": experiment, "axis": axis, "value": value}
         try:
-            kept = getattr(section.replace(**{field: value}), field)
+            kept = _value(_replaced(section, {field: value}), field)
         except ValidationError as invalid:
             refusal = first_refusal(invalid)
             raise Refused(
@@ -90,10 +94,25 @@ def varied(
         section, _, field = axis.partition(".")
         changes[section][field] = value
     return (
-        study.model.replace(**changes["model"]),
+        _replaced(study.model, changes["model"]),
         study.recipe.replace(**changes["recipe"]),
         study.schedule.replace(**changes["schedule"]),
     )
+
+
+def _replaced(section: ASection, changes: Mapping[str, Any]) -> ASection:
+    """A section with some fields replaced; `shape.NAME` is one entry of a family's `shape`."""
+    plain = {name: value for name, value in changes.items() if not name.startswith(OWN)}
+    own = {name.removeprefix(OWN): changes[name] for name in changes if name not in plain}
+    if own and isinstance(section, ModelFamily):
+        plain["shape"] = section.shape | own
+    return section.replace(**plain)
+
+
+def _value(section: Strict, field: str) -> Any:
+    if field.startswith(OWN) and isinstance(section, ModelFamily):
+        return section.shape[field.removeprefix(OWN)]
+    return getattr(section, field)
 
 
 def _section_and_field(study: StudyParts, experiment: str, axis: str) -> tuple[Strict, str]:
@@ -115,6 +134,8 @@ def _section_and_field(study: StudyParts, experiment: str, axis: str) -> tuple[S
             known=["size", *sections],
         )
     known = sorted(_fields(sections[section]))
+    if field.startswith(OWN) and isinstance(sections[section], ModelFamily):
+        return sections[section], field
     if field not in known:
         raise Refused(
             "unknown-axis",
@@ -129,7 +150,8 @@ def _section_and_field(study: StudyParts, experiment: str, axis: str) -> tuple[S
 
 def _fields(section: Strict) -> set[str]:
     """Names of the fields that an experiment may vary."""
-    return set(type(section).model_fields) - {"sizes", "context", "hold"}
+    fixed = {"family", "shape"} if isinstance(section, ModelFamily) else set[str]()
+    return set(type(section).model_fields) - {"sizes", "context", "hold"} - fixed
 
 
 def _sections(study: StudyParts) -> dict[str, Strict]:

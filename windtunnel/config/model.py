@@ -1,11 +1,11 @@
 """Model, recipe and schedule: everything but data and length that determines the updates of a run.
 
-A `ModelSpec` is the shape of one decoder, with its parameter and FLOP counts as properties; a
-`ModelFamily` gives the `ModelSpec` of each size of a study. A `Recipe` holds optimizer, init and
+A `ModelFamily` gives the `ModelSpec` of each size of a study. A `Recipe` holds optimizer, init and
 batch size at base width.
 """
 
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -17,11 +17,22 @@ from pydantic import (
     model_validator,
 )
 
-from windtunnel import accounting
 from windtunnel.config.errors import first_refusal
-from windtunnel.config.units import DEEPEST, Duration, Misfit, Size, Sizes, Strict, WrittenCount
+from windtunnel.config.shape import DenseSpec, FamilySpec, ModelSpec, Positive
+from windtunnel.config.units import (
+    DEEPEST,
+    Duration,
+    Misfit,
+    Size,
+    Sizes,
+    Strict,
+    WrittenCount,
+    at,
+)
 from windtunnel.errors import Refused
+from windtunnel.family import MINICPM, Shape, Value, load_family
 from windtunnel.mup import (
+    EVERY_SITE,
     KvRule,
     Parametrization,
     Role,
@@ -35,113 +46,32 @@ from windtunnel.mup import (
 )
 from windtunnel.schedule import DecayShape
 
-Positive = Annotated[int, Field(ge=1)]
-
 LONGEST_CONTEXT = 2**24
 """Most tokens of a row (assumed)."""
 
-NORM_EPS = 1e-5
-"""Of every RMSNorm (MiniCPM's released configs)."""
 
-
-class ModelSpec(Strict):
-    """MiniCPM's decoder: RMSNorm, RoPE, gated SiLU feed-forward, grouped-query attention."""
-
-    width: Positive
-    depth: Positive
-    head_dim: Annotated[int, Field(ge=2, multiple_of=2)] = 64
-    kv_heads: Positive
-    ffn_ratio: Annotated[float, Field(gt=0)] = 2.5
-    vocab_size: Annotated[int, Field(ge=2)]
-    context: Annotated[int, Field(ge=2)]
-    tied: bool = True
-    qk_norm: bool = False
-    rope_base: Annotated[float, Field(gt=1)] = 10000.0
-
-    @model_validator(mode="after")
-    def _shapes_fit(self) -> "ModelSpec":
-        if self.width % self.head_dim:
-            below = self.width // self.head_dim * self.head_dim
-            near = f"{below} or {below + self.head_dim}" if below else f"{self.head_dim}"
-            raise Refused(
-                "not-a-multiple",
-                f"width = {self.width} is not a multiple of head_dim = {self.head_dim}; "
-                f"the nearest that is: {near}",
-                width=self.width,
-                head_dim=self.head_dim,
-            )
-        if self.num_heads % self.kv_heads:
-            raise Refused(
-                "not-a-multiple",
-                f"{self.num_heads} heads do not divide among {self.kv_heads} kv heads",
-                heads=self.num_heads,
-                kv_heads=self.kv_heads,
-            )
-        if not (self.ffn_ratio * self.width).is_integer():
-            raise Refused(
-                "not-whole",
-                f"ffn_ratio x width = {self.ffn_ratio:g} x {self.width} is not a whole number",
-                ffn_ratio=self.ffn_ratio,
-                width=self.width,
-            )
-        return self
-
-    @property
-    def num_heads(self) -> int:
-        """Query heads."""
-        return self.width // self.head_dim
-
-    @property
-    def ffn_width(self) -> int:
-        """Inner width of the feed-forward."""
-        return int(self.ffn_ratio * self.width)
-
-    @cached_property
-    def params(self) -> int:
-        """Non-embedding parameters, final norm included: the N of every law here."""
-        return accounting.non_embedding_params(
-            width=self.width,
-            depth=self.depth,
-            head_dim=self.head_dim,
-            kv_heads=self.kv_heads,
-            ffn_width=self.ffn_width,
-            qk_norm=self.qk_norm,
-        )
-
-    @property
-    def params_embedding(self) -> int:
-        """Parameters of the embedding and, when untied, of the head."""
-        return accounting.embedding_params(
-            width=self.width, vocab_size=self.vocab_size, tied=self.tied
-        )
-
-    @property
-    def params_active(self) -> int:
-        """Non-embedding parameters that one token passes through; all of them in a dense model."""
-        return self.params
-
-    @cached_property
-    def flops_exact_per_token(self) -> int:
-        """Training FLOPs per token with attention scores and head counted."""
-        return accounting.exact_flops_per_token(
-            width=self.width,
-            depth=self.depth,
-            head_dim=self.head_dim,
-            kv_heads=self.kv_heads,
-            ffn_width=self.ffn_width,
-            vocab_size=self.vocab_size,
-            context=self.context,
-        )
-
-    @property
-    def size(self) -> str:
-        """The shape as users write it: WIDTHxDEPTH."""
-        return f"{self.width}x{self.depth}"
+ShapeValue = bool | int | float | str
+ShapeField = ShapeValue | dict[str, ShapeValue]
+PER_WIDTH = "per_width"
+"""The key of a field that grows with the width."""
 
 
 class ModelFamily(Strict):
-    """The model shapes of a study; all but width and depth is shared."""
+    """The model shapes of a study; all but width, depth and `shape` is shared."""
 
+    family: Annotated[
+        str,
+        Field(
+            description="minicpm; hf:NAME, a decoder of transformers; or package.module:Class, an "
+            "installed class of your own",
+            examples=["hf:llama"],
+        ),
+    ] = MINICPM
+    shape: dict[str, ShapeField] = Field(
+        default_factory=dict,
+        description="The family's own fields: a value for every size, {per_width: R} for R times "
+        "the width, or a value by size, as in {64x2: 4, 128x4: 8}",
+    )
     sizes: Annotated[Sizes, Field(description="WIDTHxDEPTH, or WIDTH alone with width_per_layer")]
     width_per_layer: Annotated[
         float | None,
@@ -175,6 +105,34 @@ class ModelFamily(Strict):
                 kv_heads=self.kv_heads,
                 heads_per_kv=self.heads_per_kv,
             )
+        return self
+
+    @model_validator(mode="after")
+    def _family_takes_its_fields(self) -> Self:
+        if self.family == MINICPM:
+            if self.shape:
+                raise Misfit(
+                    "unknown-shape-field",
+                    f"family {MINICPM} has no fields of its own: write "
+                    f"{', '.join(DENSE_FIELDS)} beside sizes",
+                    "shape",
+                    field=next(iter(self.shape)),
+                    known=[],
+                )
+            return self
+        with at("family"):
+            takes = load_family(self.family).takes
+        for name in DENSE_FIELDS:
+            default = type(self).model_fields[name].default
+            if name not in takes and getattr(self, name) != default:
+                raise Misfit(
+                    "unknown-shape-field",
+                    f"family {self.family} does not know {name}; leave it out, and write the "
+                    "family's own fields under `shape:`",
+                    name,
+                    field=name,
+                    known=sorted(takes),
+                )
         return self
 
     @model_validator(mode="after")
@@ -216,6 +174,8 @@ class ModelFamily(Strict):
                     most=DEEPEST,
                 )
             depth = max(1, round(layers))
+        if self.family != MINICPM:
+            return self._family_spec(size, depth, vocab_size)
         heads = size.width // self.head_dim
         if heads % self.heads_per_kv:
             raise Refused(
@@ -225,7 +185,7 @@ class ModelFamily(Strict):
                 heads=heads,
                 heads_per_kv=self.heads_per_kv,
             )
-        return ModelSpec(
+        return DenseSpec(
             width=size.width,
             depth=depth,
             head_dim=self.head_dim,
@@ -237,6 +197,55 @@ class ModelFamily(Strict):
             qk_norm=self.qk_norm,
             rope_base=self.rope_base,
         )
+
+    def _family_spec(self, size: Size, depth: int, vocab_size: int) -> FamilySpec:
+        """The model of one size, of another family than the built-in one."""
+        family = load_family(self.family)
+        given: dict[str, Value] = {name: getattr(self, name) for name in sorted(family.takes)}
+        given |= {name: _of_size(name, value, size) for name, value in self.shape.items()}
+        fields = family.fields(given, width=size.width, depth=depth)
+        shape = Shape(
+            width=size.width,
+            depth=depth,
+            vocab_size=vocab_size,
+            context=self.context,
+            fields=fields,
+        )
+        return FamilySpec.of(self.family, shape)
+
+
+DENSE_FIELDS = ("head_dim", "ffn_ratio", "heads_per_kv", "kv_heads", "tied", "qk_norm", "rope_base")
+"""Shape fields of the built-in family; another takes those that it knows."""
+
+
+def _of_size(name: str, value: ShapeField, size: Size) -> Value:
+    """A shape field's value at one size.
+
+    Raises:
+        Refused: The field has values by size, and none for this one.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    if set(value) == {PER_WIDTH}:
+        ratio = value[PER_WIDTH]
+        if isinstance(ratio, bool) or not isinstance(ratio, int | float):
+            raise Refused(
+                "not-a-number",
+                f"shape.{name}.{PER_WIDTH} = {ratio!r}: expected a number",
+                value=ratio,
+            )
+        found = ratio * size.width
+        return int(found) if float(found).is_integer() else found
+    if str(size) not in value:
+        raise Refused(
+            "unknown-size",
+            f"shape.{name} has values for {', '.join(value)}, and none for {size}; add it, or "
+            f"write {{{PER_WIDTH}: R}}, R times the width",
+            field=name,
+            size=size,
+            known=list(value),
+        )
+    return value[str(size)]
 
 
 LARGEST = 1e6
@@ -343,23 +352,25 @@ class Recipe(Strict):
             depth_ratio=self.depth_ratio(model),
             parametrization=self.parametrization,
             weight_decay_rule=self.weight_decay_rule,
+            scales_logits="logits" in model.sites,
         )
 
     def kv_init_std(self, model: ModelSpec) -> float:
         """Init std of this model's keys and values, over that of its other hidden matrices."""
-        return kv_init_std(model.num_heads / model.kv_heads, kv_rule=self.kv_rule)
+        return kv_init_std(model.kv_group, kv_rule=self.kv_rule)
 
     def multipliers(self, model: ModelSpec) -> SiteMultipliers:
-        """The forward multipliers at this model's shape."""
-        return site_multipliers(
+        """The forward multipliers at this model's shape; 1 at a site that the family lacks."""
+        found = site_multipliers(
             width_ratio=self.width_ratio(model),
             depth=model.depth,
             depth_ratio=self.depth_ratio(model),
-            head_dim=model.head_dim,
+            head_dim=model.attention_dim,
             scale_emb=self.scale_emb,
             scale_depth=self.scale_depth,
             parametrization=self.parametrization,
         )
+        return replace(found, **dict.fromkeys(EVERY_SITE - model.sites, 1.0))
 
 
 class Hold(Strict):

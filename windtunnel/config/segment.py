@@ -23,7 +23,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field
 
 from windtunnel.accounting import flops_6nd
-from windtunnel.config.model import ModelSpec, Recipe, ScheduleConfig
+from windtunnel.config.model import Recipe, ScheduleConfig
+from windtunnel.config.shape import AnyModel, ModelSpec
 from windtunnel.config.units import Strict
 from windtunnel.schedule import Decay, DecayShape, PowerHold, Schedule
 
@@ -54,7 +55,7 @@ class Trunk(Strict):
     """Warmup and stable phase of one model on one data stream with one pair of seeds."""
 
     kind: Literal["trunk"] = "trunk"
-    model: ModelSpec
+    model: AnyModel
     recipe: Recipe
     stream: str
     init_seed: int
@@ -65,7 +66,7 @@ class Trunk(Strict):
     def id(self) -> str:
         """16 hex digits, the hash of everything that affects the updates."""
         fields = {
-            "model": differing("model", self.model.model_dump()),
+            "model": differing("model", self.model.identity()),
             "recipe": differing("recipe", identity_fields(self.recipe, self.model)),
             "stream": self.stream,
             "init_seed": self.init_seed,
@@ -220,7 +221,7 @@ class Branch(Strict):
         change, model = self.change(ContextChange), self.parent.model
         if change is None:
             return model
-        return model.replace(context=change.context, rope_base=change.rope_base or model.rope_base)
+        return model.with_context(change.context, change.rope_base)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -315,7 +316,9 @@ def identity_fields(recipe: Recipe, model: ModelSpec) -> dict[str, Any]:
     """The fields of a recipe without those that affect no update of this model."""
     effects = {
         "base_depth": recipe.parametrization == "completep",
-        "kv_rule": model.kv_heads != model.num_heads,
+        "kv_rule": model.kv_group != 1,
+        "scale_emb": "embed" in model.sites,
+        "scale_depth": "residual" in model.sites,
     }
     return recipe.model_dump(
         exclude={name for name, has_effect in effects.items() if not has_effect}

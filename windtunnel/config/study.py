@@ -1,7 +1,7 @@
 """The study file: one strict model of all its keys, which also generates docs and JSON Schema."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -10,6 +10,7 @@ from windtunnel.config.axes import StudyParts, check_axis
 from windtunnel.config.branch import BranchExperiment
 from windtunnel.config.data import DataConfig, Name
 from windtunnel.config.errors import fitting
+from windtunnel.config.family import check_family
 from windtunnel.config.model import ModelFamily, Recipe, ScheduleConfig
 from windtunnel.config.own_values import (
     AxisValues,
@@ -41,6 +42,7 @@ from windtunnel.config.units import (
     differing,
 )
 from windtunnel.errors import Refused, did_you_mean
+from windtunnel.mup import Parametrization
 from windtunnel.transfer import Along, Cell, Setting
 
 
@@ -425,6 +427,9 @@ class BudgetConfig(Strict):
     ] = None
 
 
+PARAMETRIZATION = "recipe.parametrization"
+
+
 class StudyConfig(Strict):
     """One study: data, model family, recipe, schedule, experiments and resources."""
 
@@ -489,6 +494,7 @@ class StudyConfig(Strict):
                 batch_tokens=self.recipe.batch_tokens,
                 context=self.model.context,
             )
+        check_family(self, self._parametrizations())
         known = {str(size) for size in self.model.sizes}
         for number, experiment in enumerate(self.experiments):
             with at("experiments", number):
@@ -509,6 +515,13 @@ class StudyConfig(Strict):
         self._check_transfer(known)
         check_counts(self)
         return self
+
+    def _parametrizations(self) -> Iterator[Parametrization]:
+        """The recipe's, and those that experiments vary it to."""
+        yield self.recipe.parametrization
+        for each in self.experiments:
+            if isinstance(each, GridExperiment) and PARAMETRIZATION in each.axes:
+                yield from each.listed(PARAMETRIZATION)
 
     def _check_source(self, experiment: Experiment) -> None:
         """Check that an experiment takes its recipe from an earlier search of this study."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from windtunnel.config import ModelSpec, Recipe
+from windtunnel.config import DenseSpec, ModelSpec, Recipe
 from windtunnel.errors import Diagnostic
 from windtunnel.export.handoff import Steps, Winner
 from windtunnel.export.request import StudyRecords
@@ -24,28 +24,28 @@ def shape_diagnostics(study_context: StudyContext, model: ModelSpec) -> Iterator
         study_context.config.model.spec(size, vocab_size=study_context.vocab_size) for size in sizes
     ]
     proxy = family[0]
-    if model.head_dim != proxy.head_dim:
+    head_dim, studied = model.attention_dim, proxy.attention_dim
+    if head_dim != studied and "attention" in model.sites:
         yield Diagnostic(
             "head-size",
-            f"head_dim is {model.head_dim}, {proxy.head_dim} in the study: the attention "
-            f"multiplier is sqrt({proxy.head_dim}) / {model.head_dim} instead of 1 / "
-            f"sqrt({model.head_dim}), which keeps the softmax's logits (Tensor Programs V); that "
+            f"head_dim is {head_dim}, {studied} in the study: the attention "
+            f"multiplier is sqrt({studied}) / {head_dim} instead of 1 / "
+            f"sqrt({head_dim}), which keeps the softmax's logits (Tensor Programs V); that "
             "was not measured here",
-            head_dim=model.head_dim,
-            studied=proxy.head_dim,
+            head_dim=head_dim,
+            studied=studied,
         )
     fields = ("context", "vocab_size", "ffn_ratio", "tied", "qk_norm", "rope_base")
     differing = [
         f"{name} {getattr(model, name)} (study: {getattr(proxy, name)})"
         for name in fields
-        if getattr(model, name) != getattr(proxy, name)
+        if getattr(model, name, None) != getattr(proxy, name, None)
     ]
-    group, proxy_group = model.num_heads / model.kv_heads, proxy.num_heads / proxy.kv_heads
     kv_heads = study_context.config.model.kv_heads
-    if kv_heads is not None and model.kv_heads != kv_heads:
+    if isinstance(model, DenseSpec) and kv_heads is not None and model.kv_heads != kv_heads:
         differing.append(f"kv_heads {model.kv_heads} (study: {kv_heads})")
-    if kv_heads is None and group != proxy_group:
-        differing.append(f"heads per kv head {group:g} (study: {proxy_group:g})")
+    if kv_heads is None and model.kv_group != proxy.kv_group:
+        differing.append(f"heads per kv head {model.kv_group:g} (study: {proxy.kv_group:g})")
     if differing:
         yield Diagnostic(
             "shape-differs",

@@ -21,8 +21,8 @@ from pydantic import (
 
 from windtunnel.accounting import flops_6nd
 from windtunnel.config import ModelSpec, Recipe
-from windtunnel.config.model import Positive
 from windtunnel.config.segment import HoldTokens
+from windtunnel.config.shape import AnyModel, DenseSpec, Positive
 from windtunnel.config.units import Strict
 from windtunnel.errors import ConfigError, Diagnostic, FitError, Refused, boundary
 from windtunnel.laws import Interval
@@ -161,8 +161,8 @@ class Counts(Strict):
     params: Positive
     params_embedding: Positive
     params_active: Positive
-    num_heads: Positive
-    ffn_width: Positive
+    num_heads: Positive | None = None
+    ffn_width: Positive | None = None
     tokens: Positive
     tokens_per_param: float
     flops_6nd: float
@@ -363,7 +363,7 @@ class Handoff(Strict):
     study: str
     written: str
     asked: dict[str, str]
-    model: ModelSpec
+    model: AnyModel
     counts: Counts
     sized: str
     recipe: Recipe
@@ -394,6 +394,25 @@ class Handoff(Strict):
         text = self.model_dump_json(indent=2, by_alias=True, exclude={"digest"})
         digest = digest_of(json.loads(text))
         return f'{text.removesuffix("}").rstrip()},\n  "digest": "{digest}"\n}}\n'
+
+    def dense(self, target: str) -> DenseSpec:
+        """The target's shape, for a trainer that has the built-in family.
+
+        Raises:
+            ConfigError: The study's model is of another family.
+        """
+        if isinstance(self.model, DenseSpec):
+            return self.model
+        family = getattr(self.model, "family", "")
+        raise ConfigError(
+            "unsupported-model",
+            f"export to {target}: the model is of family {family}, and this export writes "
+            "MiniCPM's decoder; export to `torch`, to `json`, or, if it is one of transformers, to "
+            "`hf`",
+            target=target,
+            field="family",
+            value=family,
+        )
 
     @staticmethod
     def read(path: Path) -> "Handoff":
@@ -444,8 +463,8 @@ def counts_of(model: ModelSpec, tokens: int) -> Counts:
         params=model.params,
         params_embedding=model.params_embedding,
         params_active=model.params_active,
-        num_heads=model.num_heads,
-        ffn_width=model.ffn_width,
+        num_heads=model.num_heads if isinstance(model, DenseSpec) else None,
+        ffn_width=model.ffn_width if isinstance(model, DenseSpec) else None,
         tokens=tokens,
         tokens_per_param=tokens / model.params,
         flops_6nd=flops_6nd(model.params, tokens),
@@ -456,9 +475,7 @@ def counts_of(model: ModelSpec, tokens: int) -> Counts:
 def roles_of(recipe: Recipe, model: ModelSpec) -> dict[Role, RoleValues]:
     """Values of every role that the model has."""
     found = {}
-    for role in Role:
-        if role is Role.READOUT and model.tied:
-            continue
+    for role in model.roles:
         scale = recipe.scale(role, model)
         found[role] = RoleValues(
             lr=recipe.lr * scale.lr,
@@ -517,7 +534,7 @@ def _model_contradictions(handoff: Handoff) -> Iterator[Refused]:
     derived = counts_of(handoff.model, handoff.counts.tokens)
     for name in ("params", "params_embedding", "num_heads", "ffn_width", "tokens_per_param"):
         mine, theirs = getattr(handoff.counts, name), getattr(derived, name)
-        if not math.isclose(mine, theirs, rel_tol=SAME):
+        if mine != theirs and not (mine and theirs and math.isclose(mine, theirs, rel_tol=SAME)):
             yield Refused(
                 "contradiction",
                 f"counts.{name}: {mine:.9g}, where the model's shape and tokens give {theirs:.9g}",

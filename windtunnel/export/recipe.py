@@ -37,7 +37,8 @@ def multipliers_of(recipe: Recipe, model: ModelSpec, *, proxy_head_dim: int) -> 
     proxies' 1 / sqrt(head_dim), where the two are the same.
     """
     sites = asdict(recipe.multipliers(model))
-    sites["attention"] = proxy_head_dim**0.5 / model.head_dim
+    if "attention" in model.sites and model.attention_dim is not None:
+        sites["attention"] = proxy_head_dim**0.5 / model.attention_dim
     return Multipliers(**sites)
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from windtunnel.config import Branch, StudyConfig, load_study
+from windtunnel.config import Branch, FamilySpec, StudyConfig, load_study
 from windtunnel.config.load import resolved_text
 from windtunnel.config.search import SearchExperiment
 from windtunnel.config.study import GridExperiment
@@ -370,8 +370,10 @@ def axis_value(planned: PlannedSegment, axis: str) -> Any:
         return getattr(segment.recipe, field)
     if section == "model":
         if field == "heads_per_kv":
-            return segment.model.width // segment.model.head_dim // segment.model.kv_heads
-        return getattr(segment.model, field, None)
+            return int(segment.model.kv_group)
+        fields = segment.model.fields if isinstance(segment.model, FamilySpec) else {}
+        own = field.removeprefix("shape.")
+        return fields[own] if own in fields else getattr(segment.model, field, None)
     decay = segment.schedule.decay
     if decay is None or not isinstance(segment, Branch):
         return None

@@ -4,43 +4,17 @@ Every parameter has a muP role; width rules live in `windtunnel.mup`, and forwar
 `SiteMultipliers`. Queries, keys and values share one matrix, and so do gate and up: they have the
 same role and fan-in, and one larger matmul is faster than three.
 
-Loss mask: a token whose prediction is masked is stored as its bitwise complement, ~id, and is still
-read as `id`. The first token of a row is never predicted, masked or not.
-
 Axes: B sequences, T positions, W width, H query heads, G kv heads, K head size, F ffn width,
 V vocabulary.
 """
 
-import hashlib
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from windtunnel.config.model import NORM_EPS, ModelSpec, Recipe
+from windtunnel.config.shape import NORM_EPS, DenseSpec
+from windtunnel.model.language_model import LanguageModel
 from windtunnel.mup import Role, SiteMultipliers
-
-
-def has_loss_mask(rows: np.ndarray) -> bool:
-    """Whether the loss of any token in (n, T + 1) rows is masked."""
-    return bool((rows < 0).any())
-
-
-def predictions_per_counted(rows: np.ndarray) -> float:
-    """All predictions in (n, T + 1) rows over those that count; exactly 1 without a mask.
-
-    The factor turns a mean over all predictions, masked ones at 0, into a mean over those that
-    count. Where every prediction is masked the mean stays 0.
-    """
-    predictions = rows[:, 1:]
-    return predictions.size / max(1, int(np.count_nonzero(predictions >= 0)))
-
-
-def token_ids(rows: Tensor) -> Tensor:
-    """Token ids without their loss mask."""
-    return torch.where(rows < 0, ~rows, rows)
 
 
 class RoleParameters(nn.Module):
@@ -68,7 +42,7 @@ class Block(RoleParameters):
     norm_q: Tensor
     norm_k: Tensor
 
-    def __init__(self, spec: ModelSpec, sites: SiteMultipliers) -> None:
+    def __init__(self, spec: DenseSpec, sites: SiteMultipliers) -> None:
         super().__init__()
         self.spec, self.sites = spec, sites
         width, head = spec.width, spec.head_dim
@@ -125,16 +99,17 @@ class Block(RoleParameters):
         return F.silu(gate_BTF) * up_BTF
 
 
-class Decoder(RoleParameters):
-    """The language model: token ids in, mean loss out."""
+class Decoder(LanguageModel, RoleParameters):
+    """The built-in family: MiniCPM's decoder."""
 
+    spec: DenseSpec
     embedding: Tensor
     norm_final: Tensor
     readout: Tensor
     cos_TK: Tensor
     sin_TK: Tensor
 
-    def __init__(self, spec: ModelSpec, sites: SiteMultipliers) -> None:
+    def __init__(self, spec: DenseSpec, sites: SiteMultipliers) -> None:
         super().__init__()
         self.spec, self.sites = spec, sites
         self.add("embedding", Role.EMBEDDING, spec.vocab_size, spec.width)
@@ -151,8 +126,12 @@ class Decoder(RoleParameters):
         """The blocks, first to last, with their type."""
         return list(self.blocks)  # type: ignore[arg-type]
 
+    def weights(self) -> dict[str, nn.Parameter]:
+        """Every parameter by its name in `named_parameters`."""
+        return dict(self.named_parameters())
+
     def roles(self) -> dict[str, Role]:
-        """Full parameter name -> role, in the order of `named_parameters`."""
+        """Full parameter name -> role, in the order of `weights`."""
         of_modules = {
             f"{prefix}.{name}" if prefix else name: role
             for prefix, module in self.named_modules()
@@ -175,25 +154,9 @@ class Decoder(RoleParameters):
         matrix = self.embedding if self.spec.tied else self.readout
         return F.linear(self.hidden(tokens_BT) * self.sites.logits, matrix)
 
-    def forward(self, rows: Tensor, masked: bool = False) -> Tensor:
-        """Mean loss in nats per token over rows of (B, T + 1) token ids.
-
-        With `masked`, rows may carry a loss mask: a masked prediction adds 0 to the sum, and the
-        sum is still divided by all B T predictions.
-        """
-        if masked:
-            return self._masked_loss(rows)
-        logits_BTV = self.logits(rows[:, :-1])
-        targets_BT = rows[:, 1:]
-        return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
-
-    def _masked_loss(self, rows: Tensor) -> Tensor:
-        logits_BTV = self.logits(token_ids(rows[:, :-1]))
-        targets = rows[:, 1:].flatten().clamp(min=-1)
-        summed = F.cross_entropy(
-            logits_BTV.flatten(0, 1).float(), targets, ignore_index=-1, reduction="sum"
-        )
-        return summed / targets.numel()
+    def first_values(self, name: str) -> Tensor:
+        """Ones."""
+        return torch.ones_like(self.get_parameter(name))
 
 
 def rms_norm(x: Tensor, gain: Tensor) -> Tensor:
@@ -201,7 +164,7 @@ def rms_norm(x: Tensor, gain: Tensor) -> Tensor:
     return F.rms_norm(x, gain.shape, gain, NORM_EPS)
 
 
-def rotary_tables(spec: ModelSpec) -> tuple[Tensor, Tensor]:
+def rotary_tables(spec: DenseSpec) -> tuple[Tensor, Tensor]:
     """Cosine and signed sine, (T, K), that rotate pairs (i, i + K / 2) (RoFormer, eq. 34)."""
     half = spec.head_dim // 2
     frequency = spec.rope_base ** (-torch.arange(half, dtype=torch.float64) / half)
@@ -214,37 +177,3 @@ def rotate(x: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
     """Queries or keys (B, heads, T, K) with rotary position embedding applied."""
     first, second = x.chunk(2, dim=-1)
     return (x * cos_TK + torch.cat([second, first], dim=-1) * sin_TK).to(x.dtype)
-
-
-@torch.no_grad()
-def initialise(model: Decoder, recipe: Recipe, *, init_seed: int) -> None:
-    """Initialise every parameter by its role, in place."""
-    roles = model.roles()
-    for name, parameter in model.named_parameters():
-        std = recipe.init_std * recipe.scale(roles[name], model.spec).init_std
-        parameter.copy_(initial_weight(name, parameter.shape, std=std, init_seed=init_seed))
-        scale_kv(name, parameter, model.spec, recipe)
-
-
-@torch.no_grad()
-def scale_kv(name: str, weight: Tensor, spec: ModelSpec, recipe: Recipe) -> None:
-    """Give the rows of keys and values of a new `qkv` their own init std, in place."""
-    if name.endswith("qkv"):
-        weight[spec.width :] *= recipe.kv_init_std(spec)
-
-
-def initial_weight(name: str, shape: Sequence[int], *, std: float, init_seed: int) -> Tensor:
-    """Initial value of parameter `name`: normal with `std`, or ones where `std` is 0 (gains).
-
-    Each parameter has its own generator, so its values depend on (init_seed, name) alone.
-    """
-    if std == 0.0:
-        return torch.ones(*shape)
-    digest = hashlib.sha256(f"{init_seed}/{name}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-    return torch.randn(*shape, generator=generator).mul_(std)
-
-
-def build(spec: ModelSpec, recipe: Recipe) -> Decoder:
-    """A decoder with uninitialised parameters and the recipe's forward multipliers."""
-    return Decoder(spec, recipe.multipliers(spec))

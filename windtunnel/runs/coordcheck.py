@@ -25,16 +25,8 @@ import numpy as np
 from windtunnel.config import ModelSpec, Recipe
 from windtunnel.errors import ConfigError
 from windtunnel.mup import Role
-from windtunnel.runs.coordinate_traces import (
-    KEYS_AND_VALUES,
-    LOGITS,
-    ROWS,
-    Site,
-    Trace,
-    Values,
-    mean_trace,
-    weight_shrinkage,
-)
+from windtunnel.runs.coordinate_traces import ROWS, Trace, Values, mean_trace, weight_shrinkage
+from windtunnel.runs.forward_pass import KEYS_AND_VALUES, LOGITS, Site
 
 TOLERANCE = 0.2
 """Largest slope of ln(change) against ln(width) that passes. Measured over widths 32 to 256, 8 and
@@ -117,6 +109,7 @@ class CoordinateCheck:
     decays: tuple[SiteResult, ...]
     effective: tuple[SiteResult, ...]
     propagated: tuple[SiteResult, ...]
+    unseen: tuple[str, ...] = ()
     depth: DepthCheck | None = None
     tolerance: float = TOLERANCE
     lowest_logits_slope: float = LOWEST_LOGITS_SLOPE
@@ -156,19 +149,19 @@ def coordinate_check(
             needed=NEEDED,
             factor=FACTOR,
         )
-    if any(a.depth != b.depth or a.head_dim != b.head_dim for a, b in pairwise(models)):
+    if any(a.depth != b.depth or a.attention_dim != b.attention_dim for a, b in pairwise(models)):
         raise ConfigError(
             "shapes-differ",
             "a coordinate check compares widths at one depth and one head size",
             depths=sorted({model.depth for model in models}),
-            head_dims=sorted({model.head_dim for model in models}),
+            head_dims=sorted({model.attention_dim or 0 for model in models}),
         )
     recipe = _checked(recipe, models[0])
     traces = [mean_trace(model, recipe, steps=steps, seeds=seeds) for model in models]
     roles = traces[0].roles
     sums = {site for site, role in roles.items() if role in {Role.HIDDEN, Role.READOUT}}
     readouts = {site for site, role in roles.items() if role is Role.READOUT}
-    if recipe.kv_rule == "spectral" and len({m.num_heads / m.kv_heads for m in models}) > 1:
+    if recipe.kv_rule == "spectral" and len({model.kv_group for model in models}) > 1:
         readouts |= {site for site in roles if site.kind in KEYS_AND_VALUES}
     shown = {None, 1, models[0].depth}
     shrinkages = [weight_shrinkage(model, recipe) for model in models]
@@ -176,6 +169,7 @@ def coordinate_check(
     return CoordinateCheck(
         widths=widths,
         parametrization=recipe.parametrization,
+        unseen=traces[0].unseen,
         sites=tuple(
             _result(
                 site,
@@ -233,7 +227,7 @@ def depth_check(
             needed=NEEDED,
             factor=FACTOR,
         )
-    if any(a.replace(depth=b.depth) != b for a, b in pairwise(models)):
+    if any(a.identity() | {"depth": b.depth} != b.identity() for a, b in pairwise(models)):
         raise ConfigError(
             "shapes-differ",
             "a coordinate check over depths compares models that differ in nothing else",

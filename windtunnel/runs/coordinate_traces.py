@@ -7,78 +7,23 @@ After t updates the output of a layer with weights W and input x has changed by
 the effective update, by its own weights, and the propagated one, by the layers before it (Haas et
 al. 2025, arXiv 2505.22491, equation RCC). Their sum can hide a fault of either: where one layer's
 weights hardly move, the layers before it still move its output.
-
-Axes: as in `model.decoder`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from windtunnel.config import ModelSpec, Recipe, Trunk
 from windtunnel.config.study import Resources
-from windtunnel.model import Decoder
-from windtunnel.model.decoder import Block, rms_norm
 from windtunnel.mup import Role
+from windtunnel.runs.forward_pass import Layer, Site, forward_pass, rms
 from windtunnel.train.execution import apply, decide
 from windtunnel.train.step import TrainStep
 
-LOGITS = "logits"
-KEYS_AND_VALUES = frozenset({"keys", "values"})
-
 ROWS = 8
 """Rows of the batch that is trained on and measured."""
-
-
-class Site(NamedTuple):
-    """A place in the network; `layer` counts from 1, None outside the layers."""
-
-    kind: str
-    layer: int | None = None
-
-    def __str__(self) -> str:
-        return self.kind if self.layer is None else f"{self.kind}, layer {self.layer}"
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One use of a parameter, or of some of its rows, in a forward pass.
-
-    `apply(weight, input)` is the layer's output, linear in the weight.
-    """
-
-    role: Role
-    apply: Callable[[Tensor, Tensor], Tensor]
-    weight: Tensor
-    input: Tensor
-
-    def kept(self) -> "Layer":
-        """The layer with a copy of its weights, which training overwrites in place."""
-        return Layer(self.role, self.apply, self.weight.detach().clone(), self.input)
-
-    @torch.no_grad()
-    def effective_update(self, start: "Layer") -> float:
-        """Root mean square of the change of output by the change of weights since `start`."""
-        return rms(self.apply(self.weight - start.weight, self.input))
-
-    @torch.no_grad()
-    def propagated_update(self, start: "Layer") -> float:
-        """Root mean square of the change of output by the change of input since `start`."""
-        before = self.apply(start.weight, start.input)
-        return rms(self.apply(start.weight, self.input) - before)
-
-
-@dataclass(frozen=True, slots=True)
-class ForwardPass:
-    """Activations and layers by site, in the order of the network."""
-
-    activations: dict[Site, Tensor]
-    layers: dict[Site, Layer]
 
 
 Values = dict[Site, np.ndarray]
@@ -87,12 +32,16 @@ Values = dict[Site, np.ndarray]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trace:
-    """Changes since initialisation: of activations after each update, of layers after the last."""
+    """Changes since initialisation: of activations after each update, of layers after the last.
+
+    `unseen` are parameters whose layer was not seen; see `ForwardPass`.
+    """
 
     changes: Values
     effective: Values
     propagated: Values
     roles: dict[Site, Role]
+    unseen: tuple[str, ...] = ()
 
     def over_layers(self) -> "Trace":
         """The trace with one site a kind, the root mean square over the layers."""
@@ -107,78 +56,6 @@ def _over_layers(values: Values) -> Values:
     for site, value in values.items():
         of_kind.setdefault(Site(site.kind), []).append(value)
     return {site: np.sqrt(np.mean(np.square(each), axis=0)) for site, each in of_kind.items()}
-
-
-def rms(values: Tensor) -> float:
-    """Root mean square of all elements."""
-    return float(values.square().mean().sqrt())
-
-
-@torch.no_grad()
-def forward_pass(model: Decoder, tokens_BT: Tensor) -> ForwardPass:
-    """Every activation and layer of the model on these tokens."""
-    sites, length = model.sites, tokens_BT.shape[1]
-    cos_TK, sin_TK = model.cos_TK[:length], model.sin_TK[:length]
-
-    def embed(weight: Tensor, tokens: Tensor) -> Tensor:
-        return F.embedding(tokens, weight) * sites.embed
-
-    layers = {Site("embedding"): Layer(Role.EMBEDDING, embed, model.embedding, tokens_BT)}
-    x_BTW = embed(model.embedding, tokens_BT)
-    activations = {Site("embedding output"): x_BTW}
-    for number, block in enumerate(model.layers, 1):
-        mixed_BTW = block.mixed_values(x_BTW, cos_TK, sin_TK)
-        attention = F.linear(mixed_BTW, block.out)
-        middle_BTW = torch.add(x_BTW, attention, alpha=sites.residual)
-        gated_BTF = block.gated(middle_BTW)
-        feed_forward = F.linear(gated_BTF, block.down)
-        for kind, layer in _layers(block, x_BTW, mixed_BTW, middle_BTW, gated_BTF).items():
-            layers[Site(kind, number)] = layer
-        activations[Site("attention output", number)] = attention
-        activations[Site("feed-forward output", number)] = feed_forward
-        x_BTW = torch.add(middle_BTW, feed_forward, alpha=sites.residual)
-    normed_BTW = rms_norm(x_BTW, model.norm_final)
-    scaled_BTW = normed_BTW * sites.logits
-    readout = model.embedding if model.spec.tied else model.readout
-    activations[Site("residual stream")] = x_BTW
-    activations[Site("final norm")] = normed_BTW
-    activations[Site(LOGITS)] = F.linear(scaled_BTW, readout)
-    layers[Site("final norm")] = Layer(Role.GAIN, _normed, model.norm_final, x_BTW)
-    layers[Site("readout")] = Layer(Role.READOUT, _linear, readout, scaled_BTW)
-    return ForwardPass(activations, layers)
-
-
-def _layers(
-    block: Block, x_BTW: Tensor, mixed_BTW: Tensor, middle_BTW: Tensor, gated_BTF: Tensor
-) -> dict[str, Layer]:
-    """The layers of one block, with queries, keys and values apart."""
-    spec = block.spec
-    of_kv = spec.kv_heads * spec.head_dim
-    queries, keys, values = torch.split(block.qkv, [spec.width, of_kv, of_kv])
-    normed_BTW = rms_norm(x_BTW, block.norm_attention)
-    middle_normed_BTW = rms_norm(middle_BTW, block.norm_ffn)
-
-    def matrix(weight: Tensor, x: Tensor) -> Layer:
-        return Layer(Role.HIDDEN, _linear, weight, x)
-
-    return {
-        "attention norm": Layer(Role.GAIN, _normed, block.norm_attention, x_BTW),
-        "queries": matrix(queries, normed_BTW),
-        "keys": matrix(keys, normed_BTW),
-        "values": matrix(values, normed_BTW),
-        "attention projection": matrix(block.out, mixed_BTW),
-        "feed-forward norm": Layer(Role.GAIN, _normed, block.norm_ffn, middle_BTW),
-        "gate and up": matrix(block.gate_up, middle_normed_BTW),
-        "down projection": matrix(block.down, gated_BTF),
-    }
-
-
-def _linear(weight: Tensor, x: Tensor) -> Tensor:
-    return F.linear(x, weight)
-
-
-def _normed(gain: Tensor, x: Tensor) -> Tensor:
-    return rms_norm(x, gain)
 
 
 def mean_trace(model: ModelSpec, recipe: Recipe, *, steps: int, seeds: tuple[int, ...]) -> Trace:
@@ -196,6 +73,7 @@ def mean_trace(model: ModelSpec, recipe: Recipe, *, steps: int, seeds: tuple[int
         effective=mean(lambda trace: trace.effective),
         propagated=mean(lambda trace: trace.propagated),
         roles=traces[0].roles,
+        unseen=traces[0].unseen,
     )
 
 
@@ -216,12 +94,15 @@ def _trace(model: ModelSpec, recipe: Recipe, *, steps: int, seed: int) -> Trace:
         return {site: np.array([of(now.layers[site], layers[site])]) for site in layers}
 
     propagated = updates(Layer.propagated_update)
-    del propagated[Site("embedding")]  # its inputs are tokens, which do not change
+    for site, layer in layers.items():
+        if layer.role is Role.EMBEDDING:  # its inputs are tokens, which do not change
+            del propagated[site]
     return Trace(
         changes={site: np.array(values) for site, values in changes.items()},
         effective=updates(Layer.effective_update),
         propagated=propagated,
         roles={site: layer.role for site, layer in layers.items()},
+        unseen=start.unseen,
     )
 
 
@@ -230,13 +111,13 @@ def weight_shrinkage(model: ModelSpec, recipe: Recipe) -> dict[Role, float]:
     step = _fresh(model, recipe, seed=0)
     state = step.state
     roles = state.model.roles()
-    before = {name: p.detach().double().norm() for name, p in state.model.named_parameters()}
+    before = {name: p.detach().double().norm() for name, p in state.model.weights().items()}
     for parameter in state.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     state.set_rate(1.0)
     step.backend.apply(recipe.clip)
     shrinkage: dict[Role, list[float]] = {}
-    for name, parameter in state.model.named_parameters():
+    for name, parameter in state.model.weights().items():
         if roles[name] is not Role.GAIN:
             kept = parameter.detach().double().norm() / before[name]
             shrinkage.setdefault(roles[name], []).append(1.0 - float(kept))

@@ -23,6 +23,7 @@ from windtunnel.config.search import Range, SearchExperiment
 from windtunnel.config.study import ForecastExperiment, GridExperiment, ScalingExperiment
 from windtunnel.config.units import Misfit, Size
 from windtunnel.errors import ConfigError, DataError
+from windtunnel.family import MINICPM
 from windtunnel.mup import Role
 from windtunnel.runs.points import RunPoint, StudyContext, points_of, search_size, trial_horizons
 from windtunnel.runs.variant import ForkError, RateError, VariantPoint
@@ -429,6 +430,8 @@ def _why(space: Space, axis: str) -> str:
             return "recipe.weight_decay is 0"
         case "recipe.weight_decay_rule" if recipe.parametrization == "standard":
             return "under `parametrization: standard` weight decay follows no width"
+        case "recipe.scale_emb" | "recipe.scale_depth" if study.model.family != MINICPM:
+            return f"family {study.model.family} has no such multiplier"
         case "recipe.kv_rule":
             return "no size has more query heads than kv heads"
         case "recipe.base_depth" if recipe.parametrization != "completep":

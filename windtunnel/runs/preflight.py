@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from windtunnel.config import StudyConfig, Trunk
+from windtunnel.config import DenseSpec, StudyConfig, Trunk
 from windtunnel.config.segment import rows_per_update
 from windtunnel.config.study import Resources
 from windtunnel.config.units import Misfit
@@ -49,7 +49,17 @@ def check_execution(study: StudyConfig, segments: Iterable[PlannedSegment]) -> N
                 context=context,
                 batch_tokens=batch,
             )
-        head = segment.model.head_dim
+        model = segment.model
+        head = model.head_dim if isinstance(model, DenseSpec) else 0
+        if resources.kernels == "native" and not isinstance(model, DenseSpec):
+            raise Misfit(
+                "kernels-cannot-run",
+                "resources.kernels = native: computes the family minicpm alone; take kernels: "
+                "torch, or auto",
+                "resources",
+                "kernels",
+                kernels="native",
+            )
         if resources.kernels == "native" and (head % WHOLE_HEAD or head > LARGEST_HEAD):
             raise Misfit(
                 "kernels-cannot-run",

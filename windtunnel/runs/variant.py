@@ -203,7 +203,7 @@ def _shape_changes(parent: Segment, stage: Stage) -> Iterator[Change]:
         factor = (stage.batch_tokens / recipe.batch_tokens) ** stage.lr_exponent
         yield BatchChange(batch_tokens=stage.batch_tokens, lr_factor=factor)
     if stage.context is not None:
-        base = None if stage.rope_base == model.rope_base else stage.rope_base
+        base = None if stage.rope_base == model.rotary_base else stage.rope_base
         if stage.context != model.context or base is not None:
             yield ContextChange(context=stage.context, rope_base=base)
     if stage.loss is not None and stage.loss != parent.objective:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from windtunnel.data import ValidationSet
-from windtunnel.model.decoder import predictions_per_counted
+from windtunnel.model.language_model import predictions_per_counted
 from windtunnel.train.step import TrainStep
 
 CHUNKS = 32
@@ -31,7 +31,8 @@ the copy, and its last ones lie near the end of the row."""
 
 
 CopyRows = tuple[np.ndarray, np.ndarray]
-"""Ids with a loss mask (`model.decoder`), twice (n, context + 1): copied chunks, and controls."""
+"""Ids with a loss mask (`model.language_model`), twice (n, context + 1): copied chunks, then
+controls."""
 
 
 @dataclass(frozen=True, kw_only=True)

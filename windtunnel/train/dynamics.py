@@ -54,7 +54,7 @@ class Dynamics:
         roles = state.model.roles()
         self._matrices = {
             name: weight.detach()
-            for name, weight in state.model.named_parameters()
+            for name, weight in state.model.weights().items()
             if roles[name] is Role.HIDDEN
         }
         size = sum(weight.numel() for weight in self._parameters)

@@ -5,6 +5,7 @@ Compiled and eager steps, or one thread and two, differ in the last bits within 
 branches inherit it, and within one execution record results are exact.
 """
 
+import hashlib
 import math
 import os
 import platform
@@ -14,11 +15,13 @@ from typing import Literal
 
 import torch
 
-from windtunnel.config.model import ModelSpec, Recipe
+from windtunnel.config.model import Recipe
 from windtunnel.config.segment import Segment, rows_per_update
+from windtunnel.config.shape import DenseSpec, FamilySpec, ModelSpec
 from windtunnel.config.study import Resources
 from windtunnel.config.units import Strict
 from windtunnel.errors import ConfigError
+from windtunnel.family import load_family
 from windtunnel.model import native
 from windtunnel.version import __version__
 
@@ -43,7 +46,8 @@ class Execution(Strict):
     """Everything that may change the last bits of a result but not what is computed.
 
     `kernels` is "torch", or "native" with the hash of the machine code. `threads` and
-    `micro_batch_rows` are per device. Records older than `subnormals` kept them.
+    `micro_batch_rows` are per device. Records older than `subnormals` kept them. `source` is the
+    name of a family other than the built-in one, with the hash of its files.
     """
 
     device: Literal["cpu", "cuda"]
@@ -56,6 +60,7 @@ class Execution(Strict):
     micro_batch_rows: int
     deterministic: bool
     subnormals: Literal["kept", "flushed"] = "kept"
+    source: str | None = None
     torch: str
     windtunnel: str
 
@@ -119,6 +124,7 @@ def decide(
         devices=resources.devices_per_trial,
         micro_batch_rows=micro_rows,
         deterministic=resources.deterministic,
+        source=source_of(model.family) if isinstance(model, FamilySpec) else None,
         subnormals="flushed" if device == "cpu" and resources.cpus_per_device == 1 else "kept",
         torch=torch.__version__,
         windtunnel=__version__,
@@ -134,9 +140,18 @@ def current(recorded: Execution) -> Execution:
         device_kind=_device_kind(recorded.device),
         devices=1 if recorded.devices == 1 else devices_here(),
         kernels=kernels,
+        source=recorded.source and source_of(recorded.source.partition(" ")[0]),
         torch=torch.__version__,
         windtunnel=__version__,
     )
+
+
+def source_of(family: str) -> str:
+    """The name of a family, and the hash of the files that its computation is written in."""
+    digest = hashlib.sha256()
+    for path in load_family(family).source_files():
+        digest.update(path.read_bytes())
+    return f"{family} {digest.hexdigest()[:16]}"
 
 
 def arithmetic(device: str) -> dict[str, str]:
@@ -242,7 +257,10 @@ def _kernels(resources: Resources, model: ModelSpec, device: str) -> str:
         "device: cpu": device != "cpu",
         "cpus_per_trial: 1": resources.cpus_per_trial != 1,
         "devices_per_trial: 1": resources.devices_per_trial != 1,
-        f"a head_dim that is a multiple of {native.WHOLE_HEAD}": not native.supports(model),
+        "family minicpm": not isinstance(model, DenseSpec),
+        f"a head_dim that is a multiple of {native.WHOLE_HEAD}": (
+            isinstance(model, DenseSpec) and not native.supports(model)
+        ),
         "compile: auto or never": resources.compile == "always",
         "a C++ compiler (g++, clang++ or $CXX)": machine_code is None,
     }
@@ -267,6 +285,8 @@ def _compiles(
     if resources.compile != "auto":
         return resources.compile == "always"
     if device == "cpu" and native.compiler() is None:
+        return False
+    if isinstance(model, FamilySpec):  # whether its graph compiles whole, nobody knows
         return False
     arithmetic = planned_tokens * model.flops_exact_per_token / EAGER_FLOPS_PER_SECOND[device]
     updates = planned_tokens / recipe.batch_tokens

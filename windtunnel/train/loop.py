@@ -14,7 +14,7 @@ from torch import Tensor
 
 from windtunnel.config import Segment
 from windtunnel.config.segment import rows_at, rows_per_update, tokens_at
-from windtunnel.model.decoder import predictions_per_counted
+from windtunnel.model.language_model import predictions_per_counted
 from windtunnel.train.step import TrainStep, Watch
 
 UPDATES_TOGETHER = 16

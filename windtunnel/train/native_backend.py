@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from windtunnel.model import Decoder
 from windtunnel.model.native import NativePass, adamw
 from windtunnel.train.execution import Execution
 from windtunnel.train.state import TrainState
@@ -16,6 +17,7 @@ class NativeBackend:
 
     def __init__(self, state: TrainState, execution: Execution) -> None:
         self.flat = _Flat(state)
+        assert isinstance(state.model, Decoder)
         self.model, self.precision = state.model, execution.precision
         self._passes: dict[tuple[int, bool], NativePass] = {}
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from windtunnel.config import ModelSpec, Recipe, Trunk
-from windtunnel.model import Decoder, build, initialise
+from windtunnel.model import LanguageModel, build, initialise
 from windtunnel.mup import Role
 from windtunnel.train.execution import Execution
 
@@ -56,7 +56,7 @@ class TrainState:
         fills: How often the state was started or loaded.
     """
 
-    model: Decoder
+    model: LanguageModel
     groups: list[dict[str, Any]]
     moments: dict[Tensor, dict[str, Tensor]]
     watch: DivergenceWatch
@@ -68,7 +68,7 @@ class TrainState:
     @property
     def device(self) -> torch.device:
         """The weights' device."""
-        return self.model.embedding.device
+        return next(self.model.parameters()).device
 
     def set_rate(self, factor: float) -> None:
         """Set every group's learning rate to its peak times the schedule's factor."""
@@ -77,7 +77,7 @@ class TrainState:
 
     def tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Weights by name, and optimizer moments by `name/moment`."""
-        weights = dict(self.model.named_parameters())
+        weights = self.model.weights()
         moments = {
             f"{name}/{key}": value
             for name, weight in weights.items()
@@ -103,7 +103,7 @@ class TrainState:
         """Overwrite weights and moments in place."""
         self.fills += 1
         with torch.no_grad():
-            for name, weight in self.model.named_parameters():
+            for name, weight in self.model.weights().items():
                 weight.copy_(weights[name])
                 for key, moment in self.moments[weight].items():
                     moment.copy_(moments.get(f"{name}/{key}", torch.zeros(())))
@@ -111,18 +111,18 @@ class TrainState:
 
 def new_state(model: ModelSpec, recipe: Recipe, execution: Execution) -> TrainState:
     """An uninitialised state of the model's shape on the execution's device."""
-    decoder = build(model, recipe).to(execution.device)
-    groups, base_lr = role_groups(decoder, recipe)
+    network = build(model, recipe).to(execution.device)
+    groups, base_lr = role_groups(network, recipe)
     moments: dict[Tensor, dict[str, Tensor]] = {
         weight: {
             "step": torch.zeros((), device=weight.device),
             "exp_avg": torch.zeros_like(weight),
             "exp_avg_sq": torch.zeros_like(weight),
         }
-        for weight in decoder.parameters()
+        for weight in network.parameters()
     }
     return TrainState(
-        model=decoder,
+        model=network,
         groups=groups,
         moments=moments,
         watch=DivergenceWatch(warmup=recipe.warmup_steps),
@@ -130,16 +130,18 @@ def new_state(model: ModelSpec, recipe: Recipe, execution: Execution) -> TrainSt
     )
 
 
-def role_groups(decoder: Decoder, recipe: Recipe) -> tuple[list[dict[str, Any]], dict[Role, float]]:
+def role_groups(
+    model: LanguageModel, recipe: Recipe
+) -> tuple[list[dict[str, Any]], dict[Role, float]]:
     """AdamW's parameter groups, one per muP role, and the peak learning rate of each role."""
-    roles = decoder.roles()
+    roles = model.roles()
     groups: list[dict[str, Any]] = []
     base_lr: dict[Role, float] = {}
     for role in Role:
-        members = [p for name, p in decoder.named_parameters() if roles[name] is role]
+        members = [weight for name, weight in model.weights().items() if roles[name] is role]
         if not members:
             continue
-        scale = recipe.scale(role, decoder.spec)
+        scale = recipe.scale(role, model.spec)
         base_lr[role] = recipe.lr * scale.lr
         groups.append(
             {

@@ -13,8 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from windtunnel.config import ModelSpec, Recipe
-from windtunnel.model.decoder import has_loss_mask, predictions_per_counted
+from windtunnel.config import ModelSpec, Recipe, read_model
+from windtunnel.model.language_model import has_loss_mask, predictions_per_counted
 from windtunnel.train.distributed import (
     LEADER,
     Broadcaster,
@@ -31,8 +31,8 @@ from windtunnel.train.state import TrainState, new_state
 class Backend(Protocol):
     """Computes a state's loss, gradient and update; results may still be on the device.
 
-    With `masked`, ids may carry a loss mask (`model.decoder`): a masked prediction counts as 0 nats
-    in the mean.
+    With `masked`, ids may carry a loss mask (`model.language_model`): a masked prediction counts as
+    0 nats in the mean.
     """
 
     def backward(self, rows: Tensor, share: float, *, masked: bool, last: bool) -> Tensor | float:
@@ -155,4 +155,4 @@ def _receive_step(length: int) -> TrainStep:
     model, recipe, recorded = json.loads(bytes(text.tolist()))
     execution = Execution.model_validate(recorded)
     apply(execution)
-    return TrainStep(ModelSpec.model_validate(model), Recipe.model_validate(recipe), execution)
+    return TrainStep(read_model.validate_python(model), Recipe.model_validate(recipe), execution)

@@ -1,5 +1,6 @@
-"""`hf`: a folder that transformers' `AutoModelForCausalLM.from_pretrained` loads, as a Granite.
+"""`hf`: a folder that transformers' `AutoModelForCausalLM.from_pretrained` loads.
 
+A model of an `hf:` family is written as its own class (`hf_own`); ours, as a Granite.
 Granite (transformers 5.23.0, `models/granite`) computes what our decoder does: the same forward
 factors, norms, rotary pairs and feed-forward. Its config has one init std where we have one a role,
 so weights are written, not left to be drawn; rates, decays and eps are in optimizer.json, and
@@ -10,11 +11,11 @@ A finished segment of a study by its id, and the checkpoint at its end. Loads no
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from windtunnel.config import Segment
+from windtunnel.config import FamilySpec, Segment
 from windtunnel.config.segment import tokens_at
 from windtunnel.errors import ConfigError, StoreError
 from windtunnel.export.handoff import Handoff, Multipliers, roles_of
@@ -25,7 +26,7 @@ from windtunnel.export.targets.hf_files import (
     optimizer_json,
     refuse_unequal,
 )
-from windtunnel.export.targets.hf_tokenizer import write_tokenizer
+from windtunnel.export.targets.hf_tokenizer import WrittenTokenizer, write_tokenizer
 from windtunnel.export.targets.template import environment
 from windtunnel.export.targets.torch import DECAYS
 from windtunnel.runs.completion import outcome_of
@@ -65,6 +66,8 @@ def write(
         warnings=handoff.warnings,
     )
     refuse_unequal(job.model)
+    if isinstance(job.model, FamilySpec):
+        return _write_own(job, folder, init_seed=init_seed, shard_bytes=shard_bytes)
     from windtunnel.export.targets.hf_weights import drawn
 
     return _write(job, folder, drawn(job, init_seed), shard_bytes)
@@ -102,6 +105,8 @@ def write_segment(
         origin=found.origin,
         warnings=study.token_diagnostics,
     )
+    if isinstance(job.model, FamilySpec):
+        return _write_own(job, folder, checkpoint=found.checkpoint, shard_bytes=shard_bytes)
     from windtunnel.export.targets.hf_weights import read_from
 
     return _write(job, folder, read_from(found.checkpoint), shard_bytes)
@@ -111,22 +116,50 @@ def _write(job: Job, folder: Path, tensor_of: "TensorOf", shard_bytes: int) -> l
     from windtunnel.export.targets.hf_weights import write_weights
 
     files = write_weights(job, tensor_of, folder, shard_bytes=shard_bytes)
-    tokenizer = write_tokenizer(
+    tokenizer = _tokenizer(job, folder)
+    for name, document in {
+        "config.json": config_json(job, end_id=tokenizer.end_id),
+        "generation_config.json": generation_json(end_id=tokenizer.end_id),
+    }.items():
+        path = folder / name
+        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        files.append(path)
+    return [*files, *_documents(job, folder, tokenizer)]
+
+
+def _write_own(
+    job: Job,
+    folder: Path,
+    *,
+    shard_bytes: int,
+    init_seed: int = 0,
+    checkpoint: Path | None = None,
+) -> list[Path]:
+    from windtunnel.export.targets.hf_own import filled, names_by_role, write_weights
+
+    model = filled(job, init_seed=init_seed, checkpoint=checkpoint)
+    tokenizer = _tokenizer(job, folder)
+    job = replace(job, names=names_by_role(model))
+    files = write_weights(model, folder, end_id=tokenizer.end_id, shard_bytes=shard_bytes)
+    return [*files, *_documents(job, folder, tokenizer)]
+
+
+def _tokenizer(job: Job, folder: Path) -> WrittenTokenizer:
+    """Write the study's tokenizer, if it is still there."""
+    return write_tokenizer(
         job.tokenizer,
         folder,
         vocab_size=job.model.vocab_size,
         context=job.model.context,
         end_of_text=job.end_of_text,
     )
-    documents = {
-        "config.json": config_json(job, end_id=tokenizer.end_id),
-        "generation_config.json": generation_json(end_id=tokenizer.end_id),
-        "optimizer.json": optimizer_json(job),
-    }
-    for name, document in documents.items():
-        path = folder / name
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        files.append(path)
+
+
+def _documents(job: Job, folder: Path, tokenizer: WrittenTokenizer) -> list[Path]:
+    """Write the optimizer's numbers, the code that applies them, and the card."""
+    path = folder / "optimizer.json"
+    path.write_text(json.dumps(optimizer_json(job), indent=1) + "\n", encoding="utf-8")
+    files = [path]
     decay = job.schedule.decay
     values = {"job": job, "tokenizer": tokenizer, "decay": decay and DECAYS[decay.shape]}
     for name, template in TEMPLATES.items():

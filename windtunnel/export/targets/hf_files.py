@@ -3,11 +3,12 @@
 Keys of config.json are those of GraniteConfig (transformers 5.23.0).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from windtunnel.config import ModelSpec, Recipe
-from windtunnel.config.model import NORM_EPS
+from windtunnel.config import DenseSpec, ModelSpec, Recipe
+from windtunnel.config.shape import NORM_EPS
 from windtunnel.errors import ConfigError, Diagnostic
 from windtunnel.export.handoff import Multipliers, RoleValues
 from windtunnel.mup import Role
@@ -46,6 +47,13 @@ class Job:
     origin: str
     end_of_text: str | None = None
     warnings: tuple[Diagnostic, ...] = ()
+    names: Mapping[Role, tuple[str, ...]] = field(default_factory=lambda: NAMES)
+
+    @property
+    def dense(self) -> DenseSpec:
+        """The model, of the built-in family."""
+        assert isinstance(self.model, DenseSpec)
+        return self.model
 
 
 def refuse_unequal(model: ModelSpec) -> None:
@@ -54,7 +62,7 @@ def refuse_unequal(model: ModelSpec) -> None:
     Raises:
         ConfigError: It has norms of queries and keys.
     """
-    if model.qk_norm:
+    if isinstance(model, DenseSpec) and model.qk_norm:
         raise ConfigError(
             "unsupported-model",
             "model.qk_norm = true: transformers' Granite, which has our forward factors, has no "
@@ -71,7 +79,7 @@ def config_json(job: Job, *, end_id: int | None) -> dict[str, Any]:
 
     No padding id: transformers would cut that token's row off from the embedding's gradient.
     """
-    model, sites = job.model, job.multipliers
+    model, sites = job.dense, job.multipliers
     return {
         "architectures": ["GraniteForCausalLM"],
         "model_type": "granite",
@@ -117,7 +125,7 @@ def optimizer_json(job: Job) -> dict[str, Any]:
         "betas": [recipe.beta1, recipe.beta2],
         "clip": recipe.clip,
         "groups": [
-            {"role": role, "names": list(NAMES[role]), **values.model_dump()}
+            {"role": role, "names": list(job.names[role]), **values.model_dump()}
             for role, values in job.roles.items()
         ],
         "schedule": {

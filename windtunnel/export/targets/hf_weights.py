@@ -16,10 +16,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from windtunnel.config import ModelSpec
+from windtunnel.config import DenseSpec
 from windtunnel.errors import ConfigError
 from windtunnel.export.targets.hf_files import Job
-from windtunnel.model.decoder import Decoder, build, initial_weight, scale_kv
+from windtunnel.model import LanguageModel, build
+from windtunnel.model.build import initial_weight, scale_kv
 from windtunnel.train import checkpoint
 
 FLOAT_BYTES = 4
@@ -76,21 +77,12 @@ def write_weights(job: Job, tensor_of: TensorOf, folder: Path, *, shard_bytes: i
     Raises:
         ConfigError: The disk has no room for them.
     """
-    shapes = {name: tuple(each.shape) for name, each in _meta(job).named_parameters()}
-    parts = [part for name, shape in shapes.items() for part in parts_of(name, shape, job.model)]
+    shapes = {name: tuple(each.shape) for name, each in _meta(job).weights().items()}
+    parts = [part for name, shape in shapes.items() for part in parts_of(name, shape, job.dense)]
     total = sum(map(_bytes, dict(parts).values()))
-    free = shutil.disk_usage(folder).free
-    if total > free:
-        raise ConfigError(
-            "disk-too-small",
-            f"{folder}: {total / 1e9:.3g} GB of weights (fp32), {free / 1e9:.3g} GB free; free "
-            "space, or give an --out on a larger disk",
-            path=folder,
-            needed_bytes=total,
-            free_bytes=free,
-        )
+    refuse_full_disk(folder, total)
     shards = _shards(parts, shard_bytes)
-    tensors = _tensors(shapes, tensor_of, job.model)
+    tensors = _tensors(shapes, tensor_of, job.dense)
     files: list[Path] = []
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
@@ -108,7 +100,25 @@ def write_weights(job: Job, tensor_of: TensorOf, folder: Path, *, shard_bytes: i
     return files
 
 
-def parts_of(name: str, shape: Shape, model: ModelSpec) -> list[tuple[str, Shape]]:
+def refuse_full_disk(folder: Path, total: int) -> None:
+    """Refuse to begin a model of so many bytes.
+
+    Raises:
+        ConfigError: The disk has no room for it.
+    """
+    free = shutil.disk_usage(folder).free
+    if total > free:
+        raise ConfigError(
+            "disk-too-small",
+            f"{folder}: {total / 1e9:.3g} GB of weights (fp32), {free / 1e9:.3g} GB free; free "
+            "space, or give an --out on a larger disk",
+            path=folder,
+            needed_bytes=total,
+            free_bytes=free,
+        )
+
+
+def parts_of(name: str, shape: Shape, model: DenseSpec) -> list[tuple[str, Shape]]:
     """Granite's tensors in one of ours, in order: it keeps apart what shares a matrix here."""
     if name in OF_MODEL:
         return [(f"{OF_MODEL[name]}.weight", shape)]
@@ -122,13 +132,13 @@ def parts_of(name: str, shape: Shape, model: ModelSpec) -> list[tuple[str, Shape
     ]
 
 
-def _meta(job: Job) -> Decoder:
+def _meta(job: Job) -> LanguageModel:
     """Our decoder without any memory: its names, shapes and roles."""
     with torch.device("meta"):
         return build(job.model, job.recipe)
 
 
-def _tensors(shapes: dict[str, Shape], tensor_of: TensorOf, model: ModelSpec) -> Iterator[Tensor]:
+def _tensors(shapes: dict[str, Shape], tensor_of: TensorOf, model: DenseSpec) -> Iterator[Tensor]:
     for name, shape in shapes.items():
         rows = [part[0] for _, part in parts_of(name, shape, model)]
         yield from torch.split(tensor_of(name, shape), rows)

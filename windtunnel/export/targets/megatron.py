@@ -7,7 +7,7 @@ logits and attention. The module carries the rest; docs/export/megatron.md has t
 import math
 from pathlib import Path
 
-from windtunnel.config.model import NORM_EPS
+from windtunnel.config.shape import NORM_EPS
 from windtunnel.errors import ConfigError
 from windtunnel.export.handoff import Handoff
 from windtunnel.export.targets.template import environment, title
@@ -60,7 +60,7 @@ def matrix_wd_mult(handoff: Handoff) -> float:
 
 
 def _model(handoff: Handoff) -> list[str]:
-    model = handoff.model
+    model = handoff.dense("megatron")
     if not model.rope_base.is_integer():
         raise ConfigError(
             "unsupported-model",
@@ -92,7 +92,7 @@ def _sites(handoff: Handoff) -> list[str]:
     Of completep it has no flag, nor needs one: the residual factor is the module's, and eps is
     divided by the depth ratio beforehand.
     """
-    recipe, model, sites = handoff.recipe, handoff.model, handoff.multipliers
+    recipe, model, sites = handoff.recipe, handoff.dense("megatron"), handoff.multipliers
     hidden, embedding = (handoff.roles[role].init_std for role in (Role.HIDDEN, Role.EMBEDDING))
     is_mup = recipe.parametrization != "standard"
     base_head_dim = (sites.attention * model.head_dim) ** 2  # solved for from its formula
@@ -152,7 +152,7 @@ def _header(handoff: Handoff) -> dict[str, object]:
         "attention": f"{sites.attention:.6g}",
         "hidden_std": f"{hidden.init_std:.6g}",
         "embedding_std": f"{embedding.init_std:.6g}",
-        "untied": not handoff.model.tied,
+        "untied": not handoff.dense("megatron").tied,
         "eps": f"{embedding.eps:.6g}",
         "matrix_wd": f"{matrix_wd_mult(handoff):.6g}",
         "decay": decay,

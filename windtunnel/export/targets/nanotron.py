@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from windtunnel.config import ModelSpec
+from windtunnel.config import DenseSpec
 from windtunnel.errors import ConfigError
 from windtunnel.export.handoff import Handoff
 from windtunnel.export.targets.template import environment
@@ -51,7 +51,7 @@ def write(handoff: Handoff, folder: Path) -> list[Path]:
     Raises:
         ConfigError: The model norms queries and keys, which nanotron's Qwen2 cannot.
     """
-    if handoff.model.qk_norm:
+    if handoff.dense("nanotron").qk_norm:
         raise ConfigError(
             "unsupported-model",
             "export to nanotron: model.qk_norm = true: its Qwen2 model has no norm of queries and "
@@ -74,7 +74,7 @@ def spectral_rows(handoff: Handoff) -> list[SpectralRow]:
     """
     hidden = handoff.roles[Role.HIDDEN]
     rows = []
-    for matrix, (fan_out, fan_in) in _matrices(handoff.model).items():
+    for matrix, (fan_out, fan_in) in _matrices(handoff.dense("nanotron")).items():
         ours = handoff.roles[Role.READOUT] if matrix == "lm_head" else hidden
         std = min(1.0, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in)
         lr = hidden.lr * fan_out / fan_in
@@ -90,7 +90,7 @@ def spectral_rows(handoff: Handoff) -> list[SpectralRow]:
     return rows
 
 
-def _matrices(model: ModelSpec) -> dict[str, tuple[int, int]]:
+def _matrices(model: DenseSpec) -> dict[str, tuple[int, int]]:
     """Their matrices with (fan out, fan in)."""
     width, ffn = model.width, model.ffn_width
     matrices = {

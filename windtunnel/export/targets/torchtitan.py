@@ -6,7 +6,7 @@ Facts are those of torchtitan 0.3.0: docs/export/torchtitan.md says which and wh
 import math
 from pathlib import Path
 
-from windtunnel.config.model import NORM_EPS
+from windtunnel.config.shape import NORM_EPS
 from windtunnel.export.handoff import Handoff
 from windtunnel.export.targets.template import environment, title
 from windtunnel.export.targets.torch import DECAYS
@@ -48,7 +48,7 @@ def write(handoff: Handoff, folder: Path) -> list[Path]:
 
 def _constants(handoff: Handoff) -> list[str]:
     """Assignments of the target's numbers, one per line."""
-    model, steps, recipe = handoff.model, handoff.schedule, handoff.recipe
+    model, steps, recipe = handoff.dense("torchtitan"), handoff.schedule, handoff.recipe
     sites = handoff.multipliers
     falls = []
     if steps.hold is not None:

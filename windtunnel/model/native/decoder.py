@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from windtunnel.config.model import NORM_EPS, ModelSpec
+from windtunnel.config.shape import NORM_EPS, DenseSpec
 from windtunnel.errors import DataError
 from windtunnel.model.decoder import Block, Decoder
 from windtunnel.model.native.kernels import Buffers, Layer, Program, function
@@ -20,7 +20,7 @@ WHOLE_HEAD = 16
 LARGEST_HEAD = 512
 
 
-def supports(spec: ModelSpec) -> bool:
+def supports(spec: DenseSpec) -> bool:
     """Whether the kernels support this shape."""
     return spec.head_dim % WHOLE_HEAD == 0 and spec.head_dim <= LARGEST_HEAD
 

@@ -25,7 +25,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from windtunnel.config.model import ModelSpec
+from windtunnel.config.shape import DenseSpec
 from windtunnel.errors import ConfigError, boundary
 from windtunnel.user_folders import user_cache
 
@@ -187,7 +187,7 @@ class Buffers:
     The residual stream and its gradient are fp32; operands of matrix products have `dtype`.
     """
 
-    def __init__(self, spec: ModelSpec, sequences: int, layers: int, dtype: torch.dtype) -> None:
+    def __init__(self, spec: DenseSpec, sequences: int, layers: int, dtype: torch.dtype) -> None:
         self.sequences, self.length = sequences, spec.context
         self.tokens = tokens = sequences * spec.context
         width, ffn = spec.width, spec.ffn_width

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from windtunnel.config.model import ModelSpec, Positive
+from windtunnel.config.shape import AnyModel, Positive
 from windtunnel.config.units import Strict
 from windtunnel.errors import ConfigError
 from windtunnel.runs.budget.throughput import Shape, ShapeTimes, shape_of
@@ -48,7 +48,7 @@ class Timing(Strict):
 class CalibratedShape(Strict):
     """A shape with its timings, averaged over the slots."""
 
-    model: ModelSpec
+    model: AnyModel
     batch_tokens: Positive
     timing: Timing
 

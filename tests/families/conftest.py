@@ -1,0 +1,16 @@
+"""Families of tests lie on PYTHONPATH, as a user's own would."""
+
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _importable():
+    patch = pytest.MonkeyPatch()
+    patch.syspath_prepend(str(HERE))
+    patch.setenv("PYTHONPATH", str(HERE))
+    yield
+    patch.undo()
