@@ -49,6 +49,8 @@ OF_FINDINGS: dict[str, tuple[str, str, str | None]] = {
     "domain-length": ("012-domain-adaptation", "adaptation-code-32x3-4000-steps", "length"),
     # The same for five routes to half code
     "domain-routes": ("012-domain-adaptation", "variants-frontier-32x3-4000-steps", "routes"),
+    # Loss over rate for every depth, under muP, CompleteP and standard
+    "depth-transfer": ("017-depth-transfer", "depth-lr-curves", "depth"),
     # Loss of the small model against compute, two forms
     "envelope-forms": ("009-small-model-long", "approach-32x3", None),
     # Tokens to reach each loss, over batch, 48x3
