@@ -204,6 +204,29 @@ def test_an_optimum_at_the_edge_is_a_bound_and_says_so(tmp_path):
     assert "edge-minimum" in [warning.code for warning in finding.warnings]
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
+def test_a_flat_valley_is_told_and_its_best_value_lies_inside_its_interval(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+
+    def loss(run):
+        off = math.log(run.lr / 8e-3)
+        if run.axes["recipe.parametrization"] == "standard":
+            off = max(abs(off) - 1.4, 0.0)  # the same from 2e-3 to 3.2e-2
+        return 2.2 * math.exp(0.06 * off**2) + 0.01 * rng.standard_normal()
+
+    (finding,) = transfers(planted_records(tmp_path, WIDTH, loss, head=WIDE))
+    steep, flat = finding.variants
+    assert not any(curve.flat for curve in steep.curves)
+    assert any(curve.flat for curve in flat.curves)
+    for curve in (*steep.curves, *flat.curves):
+        assert curve.best is None or curve.best.low <= curve.best.value <= curve.best.high
+    for each in finding.quantities:
+        assert each.low is None or each.low <= each.value <= each.high, each.name
+    (told,) = (each for each in finding.warnings if each.code == "flat-valley")
+    assert told.values["variant"] == "standard"
+    assert set(told.values["places"]) == {curve.label for curve in flat.curves if curve.flat}
+
+
 def test_unequal_tokens_are_told(tmp_path):
     tens = grid("width", {"size": "[32x3, 64x3]"}, "[10N]")
     (finding,) = transfers(

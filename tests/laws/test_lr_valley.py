@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from law_errors import refuses
 
+from windtunnel.errors import FitError
 from windtunnel.laws import fit
 from windtunnel.laws.table import Table
 from windtunnel.laws.two_step.lr import LrCurve, two_step_problem
@@ -149,9 +150,52 @@ def test_many_tables_at_once_are_each_solved_as_one():
     assert made.tangent @ (made.observed - made.expected) == pytest.approx(0, abs=1e-9)
 
 
-def test_a_table_drawn_without_a_minimum_is_nan():
+def test_a_table_drawn_without_a_minimum_has_its_optimum_at_an_end():
     made = two_step_problem(planted(sizes=(1e8, 3e8)))
-    assert np.isnan(made.solve(-made.observed[None])).all()
+    ends = {float(rate) for size in made.details["sizes"] for rate in size["lr"]}
+    law = LrCurve.of(made.law.raw(made.solve(-made.observed[None])[0]))
+    assert all(min(abs(law(n) / end - 1) for end in ends) < 1e-9 for n in (1e8, 3e8))
+
+
+@pytest.mark.parametrize("bend", [2e-5, 5e-4, 5e-3, 0.03])
+def test_a_best_value_lies_inside_its_interval_however_flat_the_valley(bend):
+    flat = 0
+    for seed in range(12):
+        table = planted(seed, k=8e-3, b=0.0, bend=bend, sigma=0.007, seeds=3)
+        try:
+            fitted = fit(table, "lr-valley", holdout=None, bootstrap=400)
+        except FitError as refused:
+            assert refused.code == "too-few-optima"  # noqa: PT017
+            flat += 1
+            continue
+        low, high = fitted.intervals["b"]
+        assert low <= fitted.coefficients["b"] <= high
+        assert fitted.resamples_failed == 0
+        flat += "flat-valley" in {each.code for each in fitted.warnings}
+    assert flat == 12 if bend < 1e-3 else flat == 0 if bend > 0.01 else True
+
+
+def test_a_parabola_says_nothing_of_rates_beyond_its_cells():
+    # Lowest in its middle by a hair; the parabola of the flat cells would be lowest far beyond.
+    losses = (1.9630, 1.9608, 1.9633, 1.9606, 1.9916, 2.1897)
+    rates = (8e-4, 3.2e-3, 1.25e-2, 5e-2, 0.2, 0.8)
+    rows = [(1e6, lr, loss) for lr, loss in zip(rates, losses, strict=True)]
+    rows[3] = (1e6, 5e-2, 1.9612)
+    steep = [(n, lr, 2 * np.exp(0.05 * np.log(lr / 1e-2) ** 2)) for n in (2e6, 4e6) for lr in rates]
+    made = two_step_problem(table_of(rows + steep))
+    first = made.details["sizes"][0]
+    assert (first["used"], first["why_not"], first["bound"]) == (False, "flat-valley", None)
+    (told,) = made.diagnostics
+    assert (told.code, told.values["params"]) == ("flat-valley", [1e6])
+
+
+def test_rates_next_to_the_parabola_count_only_where_they_are_as_low():
+    steep = planted(bend=0.05, rates=np.geomspace(1e-3, 6.4e-2, 7))
+    size = two_step_problem(steep).details["sizes"][0]
+    near = np.array(size["lr"])[size["near_minimum"]]
+    made = two_step_problem(steep)
+    law = LrCurve.of(made.law.raw(made.solve(-made.observed[None])[0]))
+    assert near[0] * (1 - 1e-9) <= law(4e7) <= near[-1] * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +203,11 @@ def test_a_table_drawn_without_a_minimum_is_nan():
     [
         (planted(sizes=(1e8,)), "too-few-optima", {"optima": 1, "sizes": 1, "needed": 2}),
         (planted(rates=(3e-3, 1e-2)), "too-few-optima", {"optima": 0, "few_points": 4, "edge": 0}),
-        (planted(rates=(2e-2, 4e-2, 8e-2)), "too-few-optima", {"few_points": 0, "edge": 4}),
+        (
+            planted(rates=(2e-2, 4e-2, 8e-2)),
+            "too-few-optima",
+            {"few_points": 0, "edge": 4, "flat": 0},
+        ),
         (Table(params=[1.0], loss=[1.0]), "unknown-column", {"column": "lr"}),
     ],
 )

@@ -9,7 +9,7 @@ the minima.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -134,6 +134,8 @@ class LRCurve:
         bound: `at most` or `at least` where the lowest rate is the first or the last one.
         lowest: loss at the optimum; of the lowest rate where there is none.
         curvature: ln loss above the optimum per ln(lr / lr*)^2.
+        flat: the loss changes too little to tell the optimum: there is none, or its interval ends
+            only where the flat part does.
     """
 
     at: float
@@ -153,6 +155,7 @@ class LRCurve:
     bound: str | None
     lowest: float
     curvature: float
+    flat: bool
 
     @property
     def best_tried(self) -> float:
@@ -279,7 +282,8 @@ class LRCurves:
             return Interval(value, *NO_INTERVAL)
         # Where the two optima may coincide nothing need be lost, though a draw seldom says just 0.
         same = 0.0 in Interval(0.0, *quantiles(exponents, LEVEL))
-        return Interval(value, 0.0 if same else low, high)
+        # Parabola and lines do not quite join, so a rate at a join may cost more than its draws.
+        return Interval(value, 0.0 if same else min(low, value), max(high, value))
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
@@ -295,6 +299,14 @@ class LRCurves:
             yield Diagnostic("no-drift", message, cause=self.problem.code)
         elif self.fitted is not None:
             yield from (each for each in self.fitted.warnings if each.code in SHOWN)
+        if flat := [curve for curve in self.curves if curve.flat]:
+            places = ", ".join(f"{curve.label} ({_flat_part(curve)})" for curve in flat)
+            yield Diagnostic(
+                "flat-valley",
+                f"the loss changes too little to tell the best value at {places}: use any of the "
+                "flat part, or add seeds",
+                places=tuple(curve.label for curve in flat),
+            )
         if self.left_out:
             yield Diagnostic(
                 "few-rates",
@@ -312,6 +324,13 @@ class LRCurves:
                 f"{self.runs_diverged} runs diverged" + (f" ({places})" if places else ""),
                 runs=self.runs_diverged,
             )
+
+
+def _flat_part(curve: LRCurve) -> str:
+    """The interval of the optimum, or the value of the lowest loss where there is no optimum."""
+    if curve.best is None:
+        return f"lowest at {curve.best_tried:.3g}"
+    return f"{curve.best.low:.3g} to {curve.best.high:.3g}"
 
 
 def fit_pair(table: Table, first: float, second: float) -> Fit:
@@ -431,7 +450,7 @@ def lr_curves_of(
         fitted = fit(table, "lr-valley", holdout=None)
     except FitError as refused:
         problem = refused
-    best = {} if fitted is None else _optima(table, fitted)
+    best, flat = ({}, set()) if fitted is None else _optima(table, fitted)
     details = {} if fitted is None else {float(s["params"]): s for s in fitted.details["sizes"]}
     return LRCurves(
         name=name,
@@ -445,6 +464,7 @@ def lr_curves_of(
                 setting=setting,
                 diverged=gone[at],
                 best=best.get(at),
+                flat=at in flat,
                 details=details.get(at, {}),
             )
             for at in kept
@@ -498,8 +518,9 @@ def _diverged(
     )
 
 
-def _optima(table: Table, fitted: Fit) -> dict[float, Interval]:
-    """The optimum of every curve that has one, with an interval of its own."""
+def _optima(table: Table, fitted: Fit) -> tuple[dict[float, Interval], set[float]]:
+    """The optimum of every curve that has one, with an interval of its own; and the flat curves."""
+    flat = {float(s["params"]) for s in fitted.details["sizes"] if s["why_not"] == "flat-valley"}
     used = [size for size in fitted.details["sizes"] if size["used"]]
     places = [float(size["params"]) for size in used]
     found = {}
@@ -507,7 +528,13 @@ def _optima(table: Table, fitted: Fit) -> dict[float, Interval]:
         pair = fit_pair(table, at, places[k + 1 if k + 1 < len(places) else k - 1])
         drawn = pair.form.values(pair.draws, np.array([[at]]))[:, 0]
         found[at] = Interval(float(used[k]["optimum"]), *quantiles(drawn, fitted.level))
-    return found
+        flat |= {at} & {
+            float(params)
+            for warning in pair.warnings
+            if warning.code == "flat-valley"
+            for params in cast("list[float]", warning.values["params"])
+        }
+    return found, flat
 
 
 def _curve(
@@ -518,6 +545,7 @@ def _curve(
     setting: str,
     diverged: frozenset[float],
     best: Interval | None,
+    flat: bool,
     details: Mapping[str, Any],
 ) -> LRCurve:
     lr, loss = np.array([[value_of(run, setting), run.loss] for run in runs], np.float64).T
@@ -554,6 +582,7 @@ def _curve(
         bound=None if used else edges.get(place),
         lowest=float(details["lowest_loss"]) if used else float(means[place]),
         curvature=float(details["curvature"]) if used else np.nan,
+        flat=flat,
     )
 
 

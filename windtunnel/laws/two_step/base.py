@@ -39,6 +39,8 @@ class TwoStepProblem:
         details: the points of both steps, for tables and figures, as JSON data.
         diagnostics: warnings.
         domain: (lowest, highest) of the law's input and output over the points it goes through.
+        judge: alternative observations (P, M) and the level of intervals to warnings about the
+            points.
     """
 
     observed: Floats
@@ -51,6 +53,7 @@ class TwoStepProblem:
     details: Mapping[str, Any]
     diagnostics: tuple[Diagnostic, ...]
     domain: Mapping[str, tuple[float, float]]
+    judge: Callable[[Floats, float], tuple[Diagnostic, ...]] = lambda drawn, level: ()
 
     @property
     def log_vector(self) -> Floats:
@@ -130,6 +133,16 @@ class Quadratic:
         with np.errstate(divide="ignore", invalid="ignore"):
             at = self.centre - self.spread * fitted[..., 1] / (2 * fitted[..., 2])
         return np.where((fitted[..., 2] > 0) & (at > low) & (at < high), at, np.nan)
+
+    def lowest(self, fitted: Floats, low: float, high: float, near: float) -> Floats:
+        """Where each parabola is lowest from `low` to `high`; without a minimum there an end.
+
+        The end is that to whose side the parabola falls at `near`. So noise that is symmetric puts
+        as many of them below `near` as above, however flat the parabolas are.
+        """
+        inside = self.minimum(fitted, low, high)
+        rising = fitted[..., 1] + 2 * fitted[..., 2] * (near - self.centre) / self.spread > 0
+        return np.where(np.isfinite(inside), inside, np.where(rising, low, high))
 
 
 def line(x: Floats, y: Floats) -> Floats:

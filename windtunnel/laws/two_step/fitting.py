@@ -57,7 +57,7 @@ def fit_two_step(
         )
     form = made.solved
     noise = estimate(made.observed - made.expected, made.tangent, made.trunk)
-    draws, failed = _draws(table, made, vector, noise, settings, prepare, rng)
+    draws, failed, judged = _draws(table, made, vector, noise, settings, prepare, rng)
     raw = made.law.raw(draws) if len(draws) else np.empty((0, vector.size))
     spans = _spans(form, raw, table, settings.level) if len(draws) else {}
     domain = _domain(table, made)
@@ -66,7 +66,7 @@ def fit_two_step(
     spare = max(x.size - 2, 1)
     apart = np.random.default_rng([settings.seed, 4])
     held, missing = _held(table, made, holdout, settings, prepare, apart)
-    details, warnings = dict(made.details), list(made.diagnostics)
+    details, warnings = dict(made.details), [*made.diagnostics, *judged]
     if isinstance(form, isoflop.Isoflop) and len(raw):
         details["readings"] = _readings(table, form, raw, settings, interpolate)
         largest = float(table["flops"].max())
@@ -193,9 +193,10 @@ def _draws(
     settings: Settings,
     prepare: Callable[[Table], TwoStepProblem],
     rng: np.random.Generator,
-) -> tuple[Floats, int]:
-    """Log vectors (S, K) of other tables like this one, and how many carried no law."""
+) -> tuple[Floats, int, tuple[Diagnostic, ...]]:
+    """Log vectors (S, K) of other tables like this one, how many carried no law, and warnings."""
     count = settings.bootstrap
+    judged: tuple[Diagnostic, ...] = ()
     if settings.intervals == "case":
         found = np.array([_case(table, vector.size, prepare, rng) for _ in range(count)])
     elif settings.intervals == "two-level" and noise.trunk_df >= MIN_TRUNK_DF and count:
@@ -205,10 +206,11 @@ def _draws(
         drawn = made.expected + sigmas[:, :1] * shared + sigmas[:, 1:] * alone
         # The reference is smoother than the table; what that alone changes is taken out again.
         found = made.solve(drawn) + (vector - made.solve(made.expected[None])[0])
+        judged = made.judge(drawn, settings.level)
     else:
-        return np.empty((0, vector.size)), 0
+        return np.empty((0, vector.size)), 0, ()
     sound = np.all(np.isfinite(found), axis=1) if count else np.zeros(0, bool)
-    return found[sound], int(np.sum(~sound))
+    return found[sound], int(np.sum(~sound)), judged
 
 
 def _case(
@@ -317,7 +319,7 @@ def _of_rest(
     """Draws (S, K) of the coefficients without the rows that are held out."""
     noise = estimate(rest.observed - rest.expected, rest.tangent, rest.trunk)
     vector = rest.log_vector
-    draws, _ = _draws(table, rest, vector, noise, settings, prepare, rng)
+    draws, _, _ = _draws(table, rest, vector, noise, settings, prepare, rng)
     return rest.law.raw(draws) if len(draws) else np.empty((0, vector.size))
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from windtunnel.errors import Diagnostic, FitError
+from windtunnel.laws.interval import quantiles
 from windtunnel.laws.schema import plain
 from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.two_step.base import (
@@ -69,7 +70,7 @@ class LrCurve(TwoStepLaw):
 class _SizeCurve:
     """One size: its cells (rates, C), the rows near the minimum (m,), and the parabola there.
 
-    `optimum` is ln lr*, nan where the minimum is not inside the rates tried; `why` says so.
+    `optimum` is ln lr*, nan where there is none inside the rates tried; `why` says so.
     """
 
     params: float
@@ -83,10 +84,14 @@ class _SizeCurve:
     why: str | None
 
     def read(self, log_loss: Floats) -> Floats:
-        """Ln lr* (P,) for ln losses (P, m) of the rows near the minimum."""
+        """Ln lr* (P,) for ln losses (P, m) of the rows near the minimum; within `around`."""
         assert self.quadratic is not None
-        ends = self.log_rates[[0, -1]].tolist()
-        return self.quadratic.minimum(self.quadratic.fit(log_loss), *ends)
+        return self.quadratic.lowest(self.quadratic.fit(log_loss), *self.around, self.optimum)
+
+    @property
+    def around(self) -> tuple[float, float]:
+        """Ln rates between which the minimum may lie; the parabola says nothing of others."""
+        return _around(self.log_rates, self.means, self.window)
 
     def excess(self, log_rate: ArrayLike) -> Floats:
         """Ln loss above the minimum: the parabola near it, straight lines between cells beyond."""
@@ -128,6 +133,7 @@ def two_step_problem(table: Table) -> TwoStepProblem:
             sizes=len(curves),
             few_points=sum(v.why == "few-points" for v in curves),
             edge=sum(v.why == "edge-minimum" for v in curves),
+            flat=sum(v.why == "flat-valley" for v in curves),
             needed=2,
         )
     x = np.log([curve.params for curve in used])
@@ -138,6 +144,10 @@ def two_step_problem(table: Table) -> TwoStepProblem:
     def solve(observed: Floats) -> Floats:
         parts = zip(used, np.split(observed, ends, axis=1), strict=True)
         return line(x, np.stack([curve.read(y) for curve, y in parts], axis=1))
+
+    def judge(drawn: Floats, level: float) -> tuple[Diagnostic, ...]:
+        parts = zip(used, np.split(drawn, ends, axis=1), strict=True)
+        return tuple(_undetermined([(curve, curve.read(y)) for curve, y in parts], level))
 
     optima = np.array([curve.optimum for curve in used])
     slope = float(line(x, optima[None])[0, 1])
@@ -157,6 +167,7 @@ def two_step_problem(table: Table) -> TwoStepProblem:
         details=plain(details),
         diagnostics=(*_diagnostics(curves), *_mixed(table)),
         domain={"params": span(np.exp(x)), "lr": span(np.exp(optima))},
+        judge=judge,
     )
 
 
@@ -173,9 +184,11 @@ def _curve_of(
     else:
         quadratic = Quadratic(log_rate[near])
         fitted = quadratic.fit(log_loss[near][None])[0]
-        optimum = float(quadratic.minimum(fitted, rates[0], rates[-1]))
-        if int(np.argmin(means)) in (0, rates.size - 1) or not np.isfinite(optimum):
+        optimum = float(quadratic.minimum(fitted, *_around(rates, means, window)))
+        if int(np.argmin(means)) in (0, rates.size - 1):
             why, optimum = "edge-minimum", np.nan
+        elif not np.isfinite(optimum):
+            why = "flat-valley"
     return _SizeCurve(params, rates, means, near, window, quadratic, fitted, optimum, why)
 
 
@@ -192,6 +205,16 @@ def _near_minimum(means: Floats) -> NDArray[np.bool_]:
         if window.sum() < MIN_RATES and excess[cell] <= BLOWN_UP:
             window[cell] = True
     return np.asarray(window)
+
+
+def _around(rates: Floats, means: Floats, window: NDArray[np.bool_]) -> tuple[float, float]:
+    """The window, with a cell beside it that is as near the minimum or has blown up."""
+    excess = means - means.min()
+    wide = (excess <= NEAR) | (excess > BLOWN_UP)
+    first, last = np.flatnonzero(window)[[0, -1]]
+    first -= bool(first > 0 and wide[first - 1])
+    last += bool(last + 1 < rates.size and wide[last + 1])
+    return float(rates[first]), float(rates[last])
 
 
 def _shared(used: list[_SizeCurve]) -> Mapping[str, Any]:
@@ -268,12 +291,9 @@ def _mixed(table: Table) -> Iterator[Diagnostic]:
 def _diagnostics(curves: list[_SizeCurve]) -> Iterator[Diagnostic]:
     edge = [v for v in curves if v.why == "edge-minimum"]
     few = [v for v in curves if v.why == "few-points"]
+    flat = [v for v in curves if v.why == "flat-valley"]
     if edge:
-        ends = ", ".join(
-            f"{v.params:.3g} (lowest at {np.exp(v.log_rates[np.argmin(v.means)]):.3g} of "
-            f"{np.exp(v.log_rates[0]):.3g} to {np.exp(v.log_rates[-1]):.3g})"
-            for v in edge
-        )
+        ends = _places(edge)
         yield Diagnostic(
             "edge-minimum",
             f"{len(edge)} of {len(curves)} sizes give only a bound on their best rate and are "
@@ -291,3 +311,38 @@ def _diagnostics(curves: list[_SizeCurve]) -> Iterator[Diagnostic]:
             sizes=len(curves),
             needed=MIN_RATES,
         )
+    if flat:
+        lowest = _places(flat)
+        yield Diagnostic(
+            "flat-valley",
+            f"{len(flat)} of {len(curves)} sizes have no best rate, since their loss hardly "
+            f"changes near the lowest, and are left out of the drift: {lowest}. Add seeds",
+            params=[v.params for v in flat],
+            sizes=len(curves),
+        )
+
+
+def _undetermined(drawn: list[tuple[_SizeCurve, Floats]], level: float) -> Iterator[Diagnostic]:
+    """The warning of optima (P,) whose interval reaches an end of where they may lie."""
+    flat = [
+        curve
+        for curve, optima in drawn
+        if not set(quantiles(optima, level)).isdisjoint(curve.around)
+    ]
+    if flat:
+        lowest = _places(flat)
+        yield Diagnostic(
+            "flat-valley",
+            f"{len(flat)} of {len(drawn)} sizes have a loss too flat to tell their best rate, "
+            f"whose interval ends only where the flat part does: {lowest}. Add seeds",
+            params=[v.params for v in flat],
+            sizes=len(drawn),
+        )
+
+
+def _places(curves: list[_SizeCurve]) -> str:
+    return ", ".join(
+        f"{v.params:.3g} (lowest at {np.exp(v.log_rates[np.argmin(v.means)]):.3g} of "
+        f"{np.exp(v.log_rates[0]):.3g} to {np.exp(v.log_rates[-1]):.3g})"
+        for v in curves
+    )
