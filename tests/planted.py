@@ -152,12 +152,18 @@ def write_curve(folder, planned, law, shared, *, rows) -> None:
     folder.curve.write_text("".join(lines))
 
 
-def check_of(parametrization, *, passed=True):
-    """A coordinate check as `windtunnel check mup --json` prints it."""
+def check_of(parametrization, *, passed=True, depth_passed=None):
+    """A coordinate check as `windtunnel check mup --json` prints it; of depths too if told so."""
     site = {"name": "logits", "changes": [[0.1, 0.1, 0.1]], "slope": 0.0, "judged": True,
             "lowest": -0.4}  # fmt: skip
+    layer = site | {"kind": "readout", "highest": 0.2}
+    depth = None if depth_passed is None else {
+        "depths": [2, 4, 16], "width": 32, "sites": [layer], "effective": [layer], "propagated": [layer],
+        "tolerance": 0.2, "passed": depth_passed,
+    }  # fmt: skip
     return {
-        "widths": [32, 64, 256], "parametrization": parametrization, "sites": [site],
+        "widths": [32, 64, 256], "depth": depth, "parametrization": parametrization,
+        "sites": [site],
         "decays": [site | {"name": "weight decay of hidden"}], "tolerance": 0.2,
         "lowest_logits_slope": -0.4, "passed": passed,
     }  # fmt: skip

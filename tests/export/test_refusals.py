@@ -258,3 +258,23 @@ def test_a_failed_check_is_no_passed_one(tmp_path):
     assert "transfer-unchecked" in codes(build_handoff(made, request).handoff)
     keep_check(made.folder, planted.check_of("mup", passed=False))
     assert "transfer-failed" in codes(build_handoff(made, request).handoff)
+
+
+@pytest.mark.parametrize(
+    ("shape", "depth_passed", "warned"),
+    [("80x8", False, True), ("80x5", False, False), ("80x8", True, False), ("80x8", None, False)],
+)
+def test_a_failed_check_over_depth_is_told_where_the_target_is_deeper(
+    tmp_path, shape, depth_passed, warned
+):
+    made = planted.make_study(tmp_path)
+    planted.fill(made)
+    write_fit(made)
+    keep_check(made.folder, planted.check_of("mup", depth_passed=depth_passed))
+    request = Request(shape=shape, tokens=5e6, extrapolate=True)
+    found = {each.code: each for each in build_handoff(made, request).handoff.warnings}
+    assert "transfer-failed" not in found
+    assert ("depth-transfer-failed" in found) == warned
+    if warned:
+        told = found["depth-transfer-failed"].values
+        assert told == {"depth": 8, "studied": 5, "parametrization": "mup"}

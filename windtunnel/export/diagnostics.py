@@ -70,7 +70,13 @@ def recipe_diagnostics(
     model: ModelSpec,
     steps: Steps,
 ) -> Iterator[Diagnostic]:
-    """Warnings where the recipe may not transfer: parametrization, its check, warmup."""
+    """Warnings where the recipe may not transfer: parametrization, its checks, warmup."""
+    kept = [
+        check
+        for each in studies
+        for check in read_checks(each.study.folder)
+        if check["parametrization"] == recipe.parametrization
+    ]
     if recipe.parametrization == "standard" and model.width != recipe.base_width:
         yield Diagnostic(
             "standard-parametrization",
@@ -79,25 +85,31 @@ def recipe_diagnostics(
             base_width=recipe.base_width,
             width=model.width,
         )
-    else:
-        checks = [
-            check["passed"]
-            for each in studies
-            for check in read_checks(each.study.folder)
-            if check["parametrization"] == recipe.parametrization
-        ]
-        if not checks:
-            yield Diagnostic(
-                "transfer-unchecked",
-                "no coordinate check of this family was kept: `windtunnel check mup` tells "
-                "whether its rates carry over to other widths",
-            )
-        elif not all(checks):
-            yield Diagnostic(
-                "transfer-failed",
-                "a coordinate check of this family failed: its activations change with "
-                "width, and so may its best rates",
-            )
+    elif not kept:
+        yield Diagnostic(
+            "transfer-unchecked",
+            "no coordinate check of this family was kept: `windtunnel check mup` tells "
+            "whether its rates carry over to other widths",
+        )
+    elif not all(check["passed"] for check in kept):
+        yield Diagnostic(
+            "transfer-failed",
+            "a coordinate check of this family failed: its activations change with "
+            "width, and so may its best rates",
+        )
+    over_depth = [depths for check in kept if (depths := check.get("depth"))]
+    deepest = max(_deepest(each) for each in studies)
+    if model.depth > deepest and not all(depths["passed"] for depths in over_depth):
+        yield Diagnostic(
+            "depth-transfer-failed",
+            f"a coordinate check over depth failed under {recipe.parametrization}: layers change "
+            f"with depth, and so may the best rates; the target has {model.depth} layers, the "
+            f"study {deepest} at most. Export {deepest} layers, or measure the rate over depth by "
+            "a grid over recipe.lr; `recipe.parametrization: completep` has rules over depth",
+            depth=model.depth,
+            studied=deepest,
+            parametrization=recipe.parametrization,
+        )
     if steps.warmup > LONG_WARMUP * steps.end:
         yield Diagnostic(
             "warmup-long",
@@ -106,6 +118,12 @@ def recipe_diagnostics(
             warmup=steps.warmup,
             updates=steps.end,
         )
+
+
+def _deepest(records: StudyRecords) -> int:
+    """Most layers of a study's sizes."""
+    family, vocab_size = records.study.config.model, records.study.study_context.vocab_size
+    return max(family.spec(size, vocab_size=vocab_size).depth for size in family.sizes)
 
 
 def winner_diagnostics(
