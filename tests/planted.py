@@ -158,8 +158,8 @@ def check_of(parametrization, *, passed=True, depth_passed=None):
             "lowest": -0.4}  # fmt: skip
     layer = site | {"kind": "readout", "highest": 0.2}
     depth = None if depth_passed is None else {
-        "depths": [2, 4, 16], "width": 32, "sites": [layer], "effective": [layer], "propagated": [layer],
-        "tolerance": 0.2, "passed": depth_passed,
+        "depths": [2, 4, 16], "width": 32, "sites": [layer], "effective": [layer],
+        "propagated": [layer], "tolerance": 0.2, "passed": depth_passed,
     }  # fmt: skip
     return {
         "widths": [32, 64, 256], "depth": depth, "parametrization": parametrization,

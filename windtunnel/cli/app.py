@@ -11,6 +11,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command as command_of
 
+from windtunnel.cli.options import example_of
+
 
 class Entry(NamedTuple):
     """Module and name of a command's function, and its line in the help of its group."""
@@ -98,6 +100,20 @@ FORECASTS: Mapping[str, Entry] = {
 }
 
 
+class Command(TyperCommand):
+    """A command whose refusal of an argument or an option shows a good one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; Typer's refusals get an example."""
+        try:
+            return list(super().parse_args(ctx, args))
+        except typer.BadParameter as refused:  # one that is missing is a kind of it
+            if refused.param is not None and (example := example_of(ctx, refused.param)):
+                start = f"{refused.message}; for" if refused.message else "For"
+                refused.message = f"{start} example {example}"
+            raise
+
+
 class LazyGroup(TyperGroup):
     """A group that imports the module of a command when that command is called."""
 
@@ -143,7 +159,7 @@ class ForecastGroup(LazyGroup):
 def _load(name: str, entry: Entry) -> Any:
     function = getattr(import_module(f"windtunnel.cli.{entry.module}"), entry.function)
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    alone.command(name)(function)
+    alone.command(name, cls=Command)(function)
     return command_of(alone)
 
 

@@ -129,7 +129,8 @@ def _write(file: Path, text: str) -> None:
     except OSError as refused:
         raise ConfigError(
             "cannot-write",
-            f"{file}: cannot be written: {refused.strerror}",
+            f"{file}: cannot be written: {refused.strerror}; name a file in a folder that exists "
+            "and that you may write to",
             path=file,
             cause=refused.strerror,
         ) from None
@@ -212,6 +213,14 @@ def _corpus(data: str, file: Path) -> tuple[str, str]:
         Source(name="data", path=data)
         return data, _study_name(SourceConfig(path=data).label)
     path = Path(data).expanduser()
+    if not path.exists():
+        raise ConfigError(
+            "missing-file",
+            f"--data {data}: no such file or folder; give the path of your text from the folder "
+            "that you are in, for example --data corpus/, or --data builtin:docs",
+            option="--data",
+            path=path,
+        )
     source_files(Source(name="data", path=str(path.absolute())))
     if file.resolve().is_relative_to(path.resolve()):
         raise ConfigError(

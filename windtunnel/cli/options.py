@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -45,6 +45,20 @@ EXAMPLES = {
     "--default": "docs=0.5",
     "--weight": "docs=0.5",
 }
+GOOD = {
+    "--to": "torch",
+    "--out": "results/",
+    "--loss": "2.31",
+    "--tokens-per-param": "20",
+    "--drop-highest": "2",
+    "--context": "4096",
+    "--head-dim": "128",
+    "--heads-per-kv": "4",
+    "--depth": "3",
+}
+"""Good values of options that Typer itself checks, where the default is none to show."""
+FILES = {"study": "hparams.yaml", "fit": "fit.json", "source": "runs.csv", "handoff": "handed/"}
+"""Good values of arguments, by their name."""
 Value = TypeVar("Value")
 
 
@@ -82,6 +96,17 @@ def count(
         option, help=what, rich_help_panel=panel, parser=parse, metavar=metavar
     )
     return made
+
+
+def example_of(context: typer.Context, parameter: Any) -> str | None:
+    """A good value of an argument or an option, as one types it; None where none is known."""
+    option = next((each for each in parameter.opts if each.startswith("--")), None)
+    if option is None:
+        file = FILES.get(parameter.name)
+        return None if file is None else f"{context.command_path} {file}"
+    default = parameter.default if isinstance(parameter.default, int | float) else None
+    value = GOOD.get(option, default)
+    return None if value is None else f"{option} {value}"
 
 
 def tokens_for(

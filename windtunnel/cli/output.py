@@ -68,6 +68,22 @@ def check_output(
             )
 
 
+def check_folder(option: str, path: Path) -> None:
+    """Check, before any work, that an output folder is none, or a folder.
+
+    Raises:
+        ConfigError: There is a file of that name.
+    """
+    if path.exists() and not path.is_dir():
+        raise ConfigError(
+            "not-a-folder",
+            f"{option} {path}: is a file; name a folder, for example {option} "
+            f"{path.with_name(path.stem + '-files')}/",
+            option=option,
+            path=path,
+        )
+
+
 def write_output(option: str, path: Path, text: str) -> None:
     """Write a file atomically: a reader sees the old file or the new one.
 

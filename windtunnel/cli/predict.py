@@ -116,7 +116,7 @@ def run_predict(
             inputs=["weight"],
             allowed=list(fitted.form.inputs),
         )
-    with naming(path):
+    with naming(path), naming_options():
         output = predicted(fitted, **given)
     if not as_json:
         print_prediction(fitted, given, output)
@@ -154,6 +154,32 @@ def read_fit(path: Path) -> "Fit | MixtureFit":
     with naming(path):
         content = parse(text, WRITE_ONE)
         return mixture_of(content) if is_mixture(content) else of_document(content)
+
+
+@contextmanager
+def naming_options() -> Iterator[None]:
+    """Name the options of what the body's law misses, each with a good value."""
+    try:
+        yield
+    except FitError as error:
+        missing = error.values.get("missing")
+        if not isinstance(missing, list):
+            raise
+        options = [f"--{name.replace('_', '-')} {INPUTS.get(name, '1e6')}" for name in missing]
+        raise FitError(
+            error.code, f"{error}: add {' '.join(options)}, say", **error.values
+        ) from None
+
+
+INPUTS = {
+    "params": "2.4B",
+    "tokens": "1T",
+    "unique_tokens": "300B",
+    "flops": "1e23",
+    "loss": "2.31",
+    "lr": "8e-3",
+}
+"""Good values of a law's inputs."""
 
 
 @contextmanager

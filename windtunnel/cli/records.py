@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from windtunnel.cli.options import StudyFile
-from windtunnel.cli.output import check_output
+from windtunnel.cli.output import check_folder, check_output
+from windtunnel.errors import ConfigError
 
 
 def records(
@@ -18,7 +19,16 @@ def records(
     from windtunnel.findings.records import FILES
     from windtunnel.runs.study import open_study
 
+    check_folder("--out", out)
     for name in sorted(FILES):
         check_output("--out", out / name, study=study)
-    for path in write_records(records_of(open_study(study)), out):
+    found = records_of(open_study(study))
+    if not found.runs and not found.imported:
+        raise ConfigError(
+            "no-runs",
+            f"{study}: no run has finished yet, so there is nothing to write; `windtunnel sweep "
+            f"{study}` runs the study",
+            path=study,
+        )
+    for path in write_records(found, out):
         print(path)

@@ -31,16 +31,16 @@ Tokens = Annotated[
 TokensPerParam = Annotated[
     float | None, typer.Option(help="Tokens per parameter, D / N.", rich_help_panel=LENGTH)
 ]
-Context = Annotated[int | None, typer.Option(help="Tokens per row.", rich_help_panel=SHAPE)]
+Context = Annotated[int | None, typer.Option(min=2, help="Tokens per row.", rich_help_panel=SHAPE)]
 VocabSize = Annotated[
     int | None,
     count(
         "--vocab-size", "Tokens of the vocabulary, such as 128k.", SHAPE, whole=True, example="128k"
     ),
 ]
-HeadDim = Annotated[int | None, typer.Option(help="Size of a head.", rich_help_panel=SHAPE)]
+HeadDim = Annotated[int | None, typer.Option(min=1, help="Size of a head.", rich_help_panel=SHAPE)]
 HeadsPerKv = Annotated[
-    int | None, typer.Option(help="Query heads for each kv head.", rich_help_panel=SHAPE)
+    int | None, typer.Option(min=1, help="Query heads for each kv head.", rich_help_panel=SHAPE)
 ]
 BatchTokens = Annotated[
     int | None,

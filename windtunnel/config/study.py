@@ -441,7 +441,10 @@ class StudyConfig(Strict):
     transfer: TransferConfig = TransferConfig()
     target: Annotated[
         TargetConfig | None,
-        Field(description="The full-size run that the study is for; changes no run of its own"),
+        Field(
+            description="The full-size run that the study is for; changes no run of its own",
+            examples=[{"params": "2.4B", "tokens": "1T"}],
+        ),
     ] = None
     experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)]
     resources: Resources = Resources()
@@ -536,7 +539,12 @@ class StudyConfig(Strict):
             raise Misfit(
                 "unknown-source-experiment",
                 f"{source!r} is {problem}{did_you_mean(source, searches)}; "
-                + (f"there are: {', '.join(searches)}" if searches else "there is none"),
+                + (
+                    f"there are: {', '.join(searches)}"
+                    if searches
+                    else "there is none: put an experiment of `kind: search` of that name above, "
+                    "or write the recipe's own values here"
+                ),
                 "recipe",
                 "from",
                 source=source,

@@ -73,6 +73,7 @@ def parse(path: Path) -> Node:
 
 def _text(path: Path) -> str:
     init = f"`windtunnel init {path}` writes a commented one"
+    init_in = f"`windtunnel init {path / 'hparams.yaml'}` writes a commented one"
     with boundary(path, "give the path of a study file", ConfigError, what="cannot be read"):
         try:
             status = path.stat()
@@ -84,7 +85,9 @@ def _text(path: Path) -> str:
             ) from None
         if not stat.S_ISREG(status.st_mode):
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
-            raise ConfigError("not-a-file", f"{path}: {what}, and no study file; {init}", file=path)
+            held = [each for each in path.glob("*.y*ml") if each.suffix in SUFFIXES]
+            fix = f"name the file in it, such as {min(held)}" if held else f"name a file: {init_in}"
+            raise ConfigError("not-a-file", f"{path}: {what}, and no study file; {fix}", file=path)
         if status.st_size > MOST_BYTES:
             raise ConfigError(
                 "too-large",
@@ -349,6 +352,13 @@ def _problem(broken: Any) -> str:
         return "a second document begins here (`---`); a study file holds one"
     if "\\t" in problem:
         return f"{problem}; indent with spaces"
+    if "mapping values are not allowed" in problem:
+        return (
+            f"{problem}; the line above may lack its colon (`key: value`), or a text with a colon "
+            "in it its quotes"
+        )
+    if "could not find expected ':'" in problem:
+        return f"{problem}; write `key: value`, a space after the colon"
     begun = broken.context_mark
     if begun and broken.problem_mark and begun.line < broken.problem_mark.line:
         return f"{problem}, {broken.context} that begins on line {begun.line + 1}"

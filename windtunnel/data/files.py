@@ -188,7 +188,10 @@ def _candidates(root: Path, where: str, tally: Tally) -> Iterator[_File]:
         )
     if not root.exists():
         raise DataError(
-            "missing-file", f"{where}: {root} does not exist; check the path", path=root
+            "missing-file",
+            f"{where}: {root} does not exist; check the path, which a study file gives relative "
+            "to itself",
+            path=root,
         )
     status = root.stat()
     if stat.S_ISDIR(status.st_mode):

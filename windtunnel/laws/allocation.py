@@ -84,7 +84,7 @@ def optimum(
         raise FitError(
             "contradicting-options",
             "optimum: give flops, or one of params, tokens and tokens_per_param, or flops and one "
-            "of them",
+            "of them; for example --flops 1e23",
             options=list(given),
         )
     if not given:

@@ -4,6 +4,7 @@ import gzip
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from windtunnel.errors import ConfigError, Diagnostic, boundary
@@ -42,6 +43,15 @@ MARKS = {
 ALLOWED = f"{', '.join(TEXTS)}, each with .gz or without, and .parquet"
 
 
+def _instead(path: Path) -> str:
+    """What to do about a missing table: the file of nearly the same name, else what is allowed."""
+    beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = get_close_matches(path.name, beside, n=1)
+    if near:
+        return f"did you mean {path.with_name(near[0])}?"
+    return f"give the path of a table ({ALLOWED}), from the folder that you are in"
+
+
 def read_file(path: Path) -> TableFile:
     """The table in `path`, read by its suffix.
 
@@ -56,7 +66,7 @@ def read_file(path: Path) -> TableFile:
                 "not-a-file", f"{path}: is a folder; give one table ({ALLOWED})", path=path
             )
         if not path.exists():
-            raise ConfigError("missing-file", f"{path}: no such file", path=path)
+            raise ConfigError("missing-file", f"{path}: no such file; {_instead(path)}", path=path)
         if read is None and not name.endswith(".parquet"):
             raise ConfigError(
                 "unknown-format",

@@ -58,7 +58,8 @@ def connected(address: str | None, on_lost: Callable[[str], None]) -> Iterator[N
         options |= {"address": address, "runtime_env": {"py_modules": [str(package())]}}
         with _initialised(
             f"--address {address}: no Ray cluster answers there, or it refuses our token",
-            "start one with `ray start --head` and give its token in RAY_AUTH_TOKEN, or leave "
+            "start one with `ray start --head` and give its token in RAY_AUTH_TOKEN, write the "
+            "address as `ray start` prints it, for example --address 10.0.0.1:6379, or leave "
             "--address out",
             code="no-cluster",
             job_config=JobConfig(_py_driver_sys_path=_WorkersPath()),
