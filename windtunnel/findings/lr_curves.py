@@ -374,11 +374,11 @@ class SeedNoise:
 
 def mean_of(noise: SeedNoise | None, value: float, seeds: float) -> Interval:
     """A mean over so many seeds with its interval at `LEVEL`, where the noise is known."""
-    from scipy.stats import t as student_t
+    from scipy.special import stdtrit
 
     if noise is None:
         return Interval(value, *NO_INTERVAL)
-    half = student_t.ppf((1 + LEVEL) / 2, noise.dof) * noise.sigma.value / np.sqrt(seeds)
+    half = stdtrit(noise.dof, (1 + LEVEL) / 2) * noise.sigma.value / np.sqrt(seeds)
     return Interval(value, value - float(half), value + float(half))
 
 

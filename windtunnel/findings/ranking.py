@@ -32,7 +32,6 @@ from itertools import permutations
 from typing import ClassVar
 
 import numpy as np
-from scipy.stats import t as student_t
 
 from windtunnel.config import Duration
 from windtunnel.config.branch import BranchExperiment
@@ -195,10 +194,12 @@ def reach_of_mean(losses: Floats) -> float:
 
     Nan where one seed says nothing of it.
     """
+    from scipy.special import stdtrit
+
     noise, dof = residual_noise(_by_seed(losses))
     if noise is None:
         return float("nan")
-    return float(student_t.ppf((1 + LEVEL) / 2, dof)) * noise / math.sqrt(losses.shape[1])
+    return float(stdtrit(dof, (1 + LEVEL) / 2)) * noise / math.sqrt(losses.shape[1])
 
 
 def loudest(losses: Floats) -> tuple[int, float]:

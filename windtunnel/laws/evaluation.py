@@ -227,7 +227,7 @@ def drift_of(
     no drift. Where sizes stand for trunks, the degrees of freedom of the slope's variance are those
     of Satterthwaite (1946): independent rows of a size have many, rows of one trunk few.
     """
-    from scipy.stats import t as student
+    from scipy.special import stdtr
 
     against = "flops" if {"params", "tokens"} <= set(form.inputs) else form.inputs[0]
     values = table.budget if against == "flops" else table[against]
@@ -249,7 +249,7 @@ def drift_of(
     weights = solved @ covariance[1]
     freedom = _freedom(weights, groups, noise) if by_size else float(groups.max() - 1)
     whole = own if curves is None else own + float(np.var(curves @ weights))
-    p = 2 * float(student.sf(abs(slope) / math.sqrt(whole), freedom * (whole / own) ** 2))
+    p = 2 * float(stdtr(freedom * (whole / own) ** 2, -abs(slope) / math.sqrt(whole)))
     return Drift(
         against=against,
         bias=float(bias),

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from windtunnel.errors import ColumnError, ConfigError, Diagnostic, FitError, did_you_mean
+from windtunnel.laws.auto.needs import require_rows
 from windtunnel.laws.band import Fixed, band_of, middle_of
 from windtunnel.laws.conditions import Condition, whole_trunks
 from windtunnel.laws.forms import Law
@@ -145,6 +146,7 @@ def fit(
                     value=bootstrap,
                     low=MIN_DRAWS,
                 )
+            require_rows(rows)
             from windtunnel.laws.auto.fitting import fit_auto  # loads scipy's optimizer
 
             found = fit_auto(rows, settings, held)

@@ -66,10 +66,10 @@ def known_noise(
     sigma: float, residual: Floats, jacobian: Floats, trunk: NDArray[np.intp]
 ) -> KnownNoise:
     """A known `sigma` beside the residuals (R,) of a law with tangent space `jacobian` (K, R)."""
-    from scipy.stats import chi2
+    from scipy.special import chdtrc
 
     branch = min(estimate(residual, jacobian, trunk).branch, sigma)
     shared = float(np.sqrt(sigma**2 - branch**2))
     squares, df = gls(residual, jacobian, trunk, shared**2, branch**2)
-    p = float(chi2.sf(squares, df)) if df else 1.0
+    p = float(chdtrc(df, squares)) if df else 1.0
     return KnownNoise(sigma, shared, branch, p)

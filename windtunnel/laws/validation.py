@@ -214,7 +214,7 @@ def _luck(
     often it would lose so, were the runs as it foretells, by `draws` (S, R) of ln output. Without
     draws, the former.
     """
-    from scipy.stats import t as student
+    from scipy.special import stdtr
 
     lead = _lead(measured, predicted, baseline)
     count = np.bincount(trunks)
@@ -222,7 +222,7 @@ def _luck(
     if means.size < 2:
         return 1.0
     error = float(np.std(means, ddof=1)) / np.sqrt(means.size)
-    p = float(student.sf(means.mean() / max(error, np.finfo(float).tiny), means.size - 1))
+    p = float(stdtr(means.size - 1, -means.mean() / max(error, np.finfo(float).tiny)))
     if not len(draws):
         return p
     foretold = _lead(np.exp(draws), predicted, baseline).mean(axis=1)

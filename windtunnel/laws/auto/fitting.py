@@ -22,6 +22,7 @@ from windtunnel.laws.auto.linear import (
     off_size,
 )
 from windtunnel.laws.auto.model import FORMS, Model
+from windtunnel.laws.auto.needs import COEFFICIENTS
 from windtunnel.laws.auto.rolling import TOPS, Extrapolation, reach, rolling, weights_of, widening
 from windtunnel.laws.auto.sampling import Mode, mode
 from windtunnel.laws.baselines import baselines
@@ -38,9 +39,6 @@ from windtunnel.laws.table import Floats, Table
 from windtunnel.laws.validation import Chosen, held_out_rows, no_holdout, other_top, score_holdout
 
 WALKERS, STEPS, KEPT = 200, 40, 5
-
-COEFFICIENTS = 5
-"""That rows have to decide, as of the Chinchilla law; the prior of k may decide the sixth."""
 
 ALONE = "chinchilla"
 """The form of a table that is too small to be split: nothing there tells whether a misfit, or a
@@ -85,11 +83,8 @@ class _Explained:
 def fit_auto(table: Table, settings: Settings, holdout: Chosen) -> Fit:
     """The weighted forms through all rows; the hold-out is the same without some trunks.
 
-    Raises:
-        FitError: the table cannot carry a law of size and data.
+    `needs.require_rows` has passed the table.
     """
-    require_identified(Auto, table, COEFFICIENTS)
-    Auto.check({name: table[name] for name in Auto.inputs}, table.loss)
     cells, trunks = table.cells("params", "tokens"), table.trunk_index
     given, known = settings.noise, None
     if given is not None and not replicates(cells, trunks):

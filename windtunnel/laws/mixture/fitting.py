@@ -197,7 +197,7 @@ def _noise_between(fitted: MixtureFit, slopes: Floats, one: int, other: int) -> 
     `slopes` (S,) are derivatives of the target by each ln loss. Without two runs of a mixture off
     known trunks, misfits of the law stand for noise.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     points, runs = fitted.points, fitted.runs
     counts = points.runs[[one, other]]
@@ -208,7 +208,7 @@ def _noise_between(fitted: MixtureFit, slopes: Floats, one: int, other: int) -> 
         free = len(points.weights) - 1
         variance = float((slopes * fitted.laws.sigma).sum() ** 2)
     level = fitted.level ** (1 / (len(points.weights) - 1))
-    return float(t.ppf((1 + level) / 2, free) * np.sqrt(variance * (1 / counts).sum()))
+    return float(stdtrit(free, (1 + level) / 2) * np.sqrt(variance * (1 / counts).sum()))
 
 
 CONDITIONAL = "_conditional"

@@ -11,8 +11,6 @@ from functools import cache
 from statistics import fmean
 
 import numpy as np
-from scipy.stats import studentized_range
-from scipy.stats import t as student_t
 
 LEVEL = 0.9
 
@@ -93,10 +91,14 @@ def _half_width(rows: Sequence[Mapping[int, float]]) -> float | None:
 @cache
 def _tukey(count: int, dof: int) -> float:
     """Quantile of the range of so many means, in standard errors of one."""
+    from scipy.stats import studentized_range  # takes half a second to import
+
     return float(studentized_range.ppf(LEVEL, count, dof))
 
 
 def interval_of_mean(mean: float, spread: float, seeds: int) -> tuple[float, float]:
     """Interval of a mean over so many seeds, at `LEVEL`."""
-    half = float(student_t.ppf((1 + LEVEL) / 2, seeds - 1)) * spread / math.sqrt(seeds)
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(seeds - 1, (1 + LEVEL) / 2)) * spread / math.sqrt(seeds)
     return mean - half, mean + half
