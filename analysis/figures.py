@@ -6,12 +6,13 @@ python analysis/figures.py [NAME ...]
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from windtunnel.findings import Records, findings_of, read_records
-from windtunnel.findings.scaling_law import data_model_laws
+from windtunnel.findings import Finding, Records, findings_of, read_records
+from windtunnel.findings.scaling_law import DataModelLaw
 from windtunnel.laws.table import Floats
 from windtunnel.report.figures.drawing import NO_SIZES, Drawing
 from windtunnel.report.figures.frontier import loss_against_compute
@@ -92,14 +93,15 @@ def drawing_of(name: str) -> tuple[Drawing, Floats]:
     if name == SEARCHES:
         return searches(_records("002-hyperparameter-search")), NO_SIZES
     if name == LOSS_AGAINST_COMPUTE:
-        records = _records("008-data-model-law")
-        (law,) = data_model_laws(records)
+        study = "008-data-model-law"
+        records = _records(study)
+        (law,) = (each for each in _findings(study) if isinstance(each, DataModelLaw))
         rows = records.of(law.experiment)
         return loss_against_compute(records.curves, rows, law.fit), _sizes(rows)
     study, figure, experiment = OF_FINDINGS[name]
     records = _records(study)
     found: dict[str, Drawing] = {}
-    for finding in findings_of(records):
+    for finding in _findings(study):
         for drawing in (
             finding_drawings(finding) if experiment in {None, finding.experiment} else ()
         ):
@@ -116,8 +118,15 @@ def draw(name: str) -> Path:
     return replace(drawing, name=name).save(FIGURES, sizes)
 
 
+@cache
 def _records(study: str) -> Records:
     return read_records(ROOT / "experiments" / study / "records")
+
+
+@cache
+def _findings(study: str) -> tuple[Finding, ...]:
+    """Fitted once for all figures of a study."""
+    return findings_of(_records(study))
 
 
 def _sizes(runs: Iterable[Run]) -> Floats:
