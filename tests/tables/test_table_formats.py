@@ -207,22 +207,40 @@ def test_other_alphabets_on_an_ascii_terminal(file, monkeypatch, tmp_path):
         for n in sizes for r in ratios
     ]  # fmt: skip
     path = file("größe-トークン.csv", "\n".join(["État,Größe α,トークン,Verlust", *lines]))
-    code = "from windtunnel.cli import main; main()"
     columns = ["--params", "Größe α", "--tokens", "トークン", "--loss", "Verlust"]
-    for options, status in (
-        ([*columns, "--where", "État == Läufe", "--bootstrap", "60"], 0),
-        ([*columns, "--bootstrap", "60", "--json"], 0),
-        ([*columns, "--out", str(tmp_path / "ö.json"), "--bootstrap", "60"], 0),
-        (columns[:4], 2),
-        ([*columns, "--where", "État == Ü"], 2),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-c", code, "fit", str(path), *options],
-            capture_output=True, check=False, env={"PYTHONIOENCODING": "ascii", "PATH": ""},
-        )  # fmt: skip
-        assert done.returncode == status, done.stderr
-        assert b"Traceback" not in done.stderr
-        assert (done.stdout + done.stderr).isascii()
+    commands = (
+        [*columns, "--where", "État == Läufe", "--bootstrap", "60"],
+        [*columns, "--bootstrap", "60", "--json"],
+        [*columns, "--out", str(tmp_path / "ö.json"), "--bootstrap", "60"],
+        columns[:4],
+        [*columns, "--where", "État == Ü"],
+    )
+    arguments = [each for options in commands for each in ("fit", path, *options, "END")]
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_BY_ONE, *map(str, arguments)],
+        capture_output=True, check=False, env={"PYTHONIOENCODING": "ascii", "PATH": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert (done.stdout + done.stderr).isascii()
+    parts = done.stdout.decode().split("ended ")
+    assert [int(part.split("\n")[0]) for part in parts[1:]] == [0, 0, 0, 2, 2]
+    assert json.loads(parts[1].split("\n", 1)[1])["n"] == len(lines)
+
+
+ONE_BY_ONE = """
+import sys
+from windtunnel.cli import main
+
+arguments = sys.argv[1:]
+while arguments:
+    end = arguments.index("END")
+    sys.argv, arguments = ["windtunnel", *arguments[:end]], arguments[end + 1:]
+    try:
+        main()
+    except SystemExit as ended:
+        print("ended", ended.code or 0, flush=True)
+"""
 
 
 @pytest.mark.medium
