@@ -261,7 +261,8 @@ def test_eps_without_a_depth_rule_fails_where_it_matters(monkeypatch):
 def test_kv_heads_that_stay_need_the_spectral_rule():
     """Inputs align with the few rows of the keys and values of one head, unless these start small.
 
-    Measured of this seed: +0.61 and -0.25, and +0.03 with multi-head attention.
+    Measured of this seed: +0.57 and -0.29 (+0.61 and -0.25 after 64 updates, and then +0.03 with
+    multi-head attention).
     """
     models = [
         DenseSpec(width=width, depth=2, head_dim=4, kv_heads=1, vocab_size=256, context=32)
@@ -270,7 +271,7 @@ def test_kv_heads_that_stay_need_the_spectral_rule():
     steepest = {}
     for rule in ("hidden", "spectral"):
         recipe = DEFAULT_RECIPE.replace(kv_rule=rule)
-        found = check(recipe, steps=64, seeds=(0,), models=models)
+        found = check(recipe, steps=32, seeds=(0,), models=models)
         of_kv = [each for each in found.propagated if each.kind in KEYS_AND_VALUES]
         steepest[rule] = max(each.slope for each in of_kv)
         assert not failed_kinds(found.effective) & KEYS_AND_VALUES
