@@ -63,13 +63,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByProce
 @pytest.hookimpl(tryfirst=True)  # before `-m` reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests of costly fixtures; in processes of xdist, begin with the longest files."""
-    long = Counter()
+    seconds = Counter()
     for item in items:
         if any(name in SHARED for name in getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.medium)
-        long[process_of(item.nodeid)] += item.get_closest_marker("slow") is not None
+        marks = [mark.name for mark in item.iter_markers() if mark.name in SECONDS]
+        seconds[process_of(item.nodeid)] += max((SECONDS[name] for name in marks), default=0.05)
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: -long[process_of(item.nodeid)])
+        items.sort(key=lambda item: -seconds[process_of(item.nodeid)])
+
+
+SECONDS = {"slow": 15.0, "medium": 2.5}
+"""Of a test with that marker, as a mean; of one with none a twentieth."""
 
 
 STUDY = """\
@@ -180,10 +185,6 @@ def runs(csv):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Pages with empty pictures, for tests of their words: drawing takes seconds."""
-    from windtunnel.report.figures.drawing import Drawing, Picture
+    from pictures import draw_nothing
 
-    def empty(drawing, suffix="", *colours, captioned=True):
-        name = f"{drawing.name}-{suffix}" if suffix else drawing.name
-        return Picture(name=name, alt=drawing.alt, wide="<svg></svg>", narrow="<svg></svg>")
-
-    monkeypatch.setattr(Drawing, "picture", empty)
+    draw_nothing(monkeypatch)

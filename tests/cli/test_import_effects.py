@@ -10,6 +10,7 @@ from windtunnel.runs.measured import gather
 from windtunnel.runs.study import open_study
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.medium
 def test_planted_large_runs_move_the_fit_and_come_out_again(finished, windtunnel, tmp_path):
     def fitted(*more, source=finished):

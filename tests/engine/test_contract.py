@@ -11,6 +11,9 @@ from windtunnel.runs.forecast import read_forecasts
 from windtunnel.runs.measured import gather
 from windtunnel.runs.study import open_study
 
+ONE_SLOT = ("concurrency: 2", "concurrency: 1")
+"""Where one worker does all there is to do: a second takes Ray seconds to start."""
+
 LOCAL = {"engine": "local"}
 """For what precedes the sweep that is tested: both engines give the same bits, by a test below."""
 
@@ -119,7 +122,7 @@ def test_a_diverged_trunk_is_a_row_and_blocks_only_its_branches(study_file, engi
 
 
 def test_a_new_validation_set_retrains_nothing(study_file, tmp_path, engine):
-    path = study_file(sizes="[16x1]")
+    path = study_file(sizes="[16x1]", replace=ONE_SLOT)
     study, _ = sweep(path, LOCAL)
     records = {p.id: study.store.segment(p.id).record for p in study.plan.segments}
     (tmp_path / "other.txt").write_text("the quick brown fox jumps over the lazy dog. " * 200)
@@ -137,7 +140,7 @@ def test_a_new_validation_set_retrains_nothing(study_file, tmp_path, engine):
 
 
 def test_a_damaged_fork_checkpoint_is_replayed(study_file, tmp_path, engine):
-    path = study_file(sizes="[16x1]")
+    path = study_file(sizes="[16x1]", replace=ONE_SLOT)
     study, _ = sweep(path, LOCAL)
     expected = losses(study)
     branch = study.plan.branches[0]
@@ -154,7 +157,7 @@ def test_a_damaged_fork_checkpoint_is_replayed(study_file, tmp_path, engine):
 
 
 def test_a_failed_segment_is_recorded_and_tried_again(study_file, engine):
-    path = study_file(sizes="[16x1]")
+    path = study_file(sizes="[16x1]", replace=ONE_SLOT)
     study = open_study(path, prepared=True)
     trunk = study.plan.trunks[0]
     curve_file = study.store.segment(trunk.id).curve
