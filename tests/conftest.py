@@ -77,6 +77,14 @@ SECONDS = {"slow": 15.0, "medium": 2.5}
 """Of a test with that marker, as a mean; of one with none a twentieth."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _files_need_not_outlast_a_power_cut():
+    """No test cuts the power of this process, and each wait for the disk takes milliseconds."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda file: None)
+        yield
+
+
 STUDY = """\
 study: {name}
 data:
