@@ -10,15 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from windtunnel.cli.fit_rows import (
-    MIXTURE,
-    OF_SIZE_AND_DATA,
-    fitted_experiments,
-    law_rows,
-    of_variants,
-    rows_file,
-    study_warnings,
-)
 from windtunnel.config import StudyConfig
 from windtunnel.errors import ConfigError, Diagnostic, did_you_mean
 from windtunnel.findings import Finding, Records, findings_of, read_records, records_of
@@ -26,9 +17,18 @@ from windtunnel.findings.forecast_scores import forecast_scores
 from windtunnel.laws import OF_CURVES, Fit, Table
 from windtunnel.laws import fit as fit_law
 from windtunnel.laws.mixture import MixtureFit, fit_mixture
+from windtunnel.report.collect import study_warnings
 from windtunnel.runs.dynamics import CHANGE
 from windtunnel.runs.forecast import law_inputs
 from windtunnel.runs.imported import imported_diagnostics
+from windtunnel.runs.law_rows import (
+    MIXTURE,
+    OF_SIZE_AND_DATA,
+    fitted_experiments,
+    law_rows,
+    of_variants,
+    rows_file,
+)
 from windtunnel.runs.run import Run
 from windtunnel.runs.study import Study
 from windtunnel.runs.study import open_study as open_file

@@ -259,7 +259,8 @@ def run_fit(
         ConfigError: An unknown law, option value, column or file.
         FitError: The law cannot be fitted to the table.
     """
-    from windtunnel.cli.fit_rows import MIXTURE, is_study_file
+    from windtunnel.cli.fit_rows import is_study_file
+    from windtunnel.runs.law_rows import MIXTURE
 
     check_output("--out", out, inputs=[source], study=source if is_study_file(source) else None)
     if options.law == MIXTURE:
@@ -292,12 +293,13 @@ def fit_source(source: Path, options: "FitOptions") -> "tuple[Fit, Table]":
         ConfigError: An unknown law, option value, column or file.
         FitError: The law cannot be fitted to the table.
     """
-    from windtunnel.cli.fit_rows import MIXTURE, read_source
+    from windtunnel.cli.fit_rows import read_source
     from windtunnel.laws import LAWS
     from windtunnel.laws import fit as fit_law
     from windtunnel.laws.regression import METHODS
     from windtunnel.laws.solver import OBJECTIVES
     from windtunnel.laws.two_step.isoflop import READINGS
+    from windtunnel.runs.law_rows import MIXTURE
     from windtunnel.tables.law_table import naming_source
 
     check_choice("--law", options.law, (*LAWS, MIXTURE))

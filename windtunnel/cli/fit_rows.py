@@ -4,27 +4,28 @@ A mixture law compares variants that differ in their mixture alone. A table has 
 what a stage changes; segments have all of it, with defaults filled in.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from windtunnel.cli.options import check_choice, numbered, pairs
 from windtunnel.config import Branch, ScheduleChange, Segment
 from windtunnel.errors import ConfigError, FitError
+from windtunnel.runs.law_rows import (
+    MIXTURE,
+    OF_SIZE_AND_DATA,
+    fitted_experiments,
+    law_rows,
+    of_variants,
+    rows_file,
+)
 from windtunnel.runs.plan import PlannedSegment
 
 if TYPE_CHECKING:
-    from windtunnel.config import StudyConfig
     from windtunnel.laws import Diagnostic
-    from windtunnel.runs.run import Run
-    from windtunnel.runs.study import Study
     from windtunnel.tables.file import TableFile
     from windtunnel.tables.read import ReadTable
-
-OF_SIZE_AND_DATA = {"auto", "chinchilla", "coupled", "isoflop", "envelope", "data-constrained"}
-MIXTURE = "mixture"
-"""The law of losses over mixture weights, at one size and one number of tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,32 +127,12 @@ def _changing_options(options: FitOptions) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text}
 
 
-def fitted_experiments(config: "StudyConfig", law: str) -> set[str]:
-    """The experiments whose runs a law is fitted to by default.
-
-    Trials of a search differ in their recipe and variants of a branch experiment in their data, so
-    only the mixture law takes variants.
-    """
-    from windtunnel.config.branch import BranchExperiment
-    from windtunnel.config.search import SearchExperiment
-    from windtunnel.config.study import LadderExperiment
-
-    scaling = {e.name for e in config.experiments if isinstance(e, LadderExperiment)}
-    if scaling and law in OF_SIZE_AND_DATA:
-        return scaling
-    if law == MIXTURE:
-        branching = [e for e in config.experiments if isinstance(e, BranchExperiment)]
-        designed = {e.name for e in branching if e.design is not None}
-        return designed or {e.name for e in branching}
-    others = (SearchExperiment, BranchExperiment)
-    return {e.name for e in config.experiments if not isinstance(e, others)}
-
-
 def _study_file(
     source: Path, options: FitOptions
 ) -> "tuple[TableFile, tuple[Diagnostic, ...], dict[str, str]]":
     """The runs of a study as a table: finished segments, or whole curves for laws of curves."""
     from windtunnel.laws import OF_CURVES
+    from windtunnel.report.collect import study_warnings
     from windtunnel.runs.curves import curve_diagnostics, read_curve
     from windtunnel.runs.forecast import law_inputs
     from windtunnel.runs.imported import study_runs
@@ -207,61 +188,6 @@ def _study_file(
     if options.law == "envelope":
         diagnostics += curve_diagnostics(study.store, of_curves)
     return rows_file(source, rows), diagnostics, inputs
-
-
-def study_warnings(
-    study: "Study", ended: set[str], experiments: set[str]
-) -> "tuple[Diagnostic, ...]":
-    """Warnings about a study's data, its missing runs and its executions.
-
-    Args:
-        study: over its store.
-        ended: ids of the runs of the experiments.
-        experiments: that a law is fitted to.
-    """
-    from windtunnel.report.collect import execution_warnings
-    from windtunnel.runs.measured import unfinished_diagnostics
-
-    return (
-        *study.token_diagnostics,
-        *unfinished_diagnostics(study.expected_plan, ended, experiments),
-        *execution_warnings(study),
-    )
-
-
-def law_rows(runs: "Iterable[Run]", law: str, where: Iterable[str]) -> "list[Run]":
-    """The decayed runs; all of them for a law of curves, or where a condition decides."""
-    from windtunnel.laws import OF_CURVES
-
-    if law in OF_CURVES or any("decayed" in text for text in where):
-        return list(runs)
-    return [run for run in runs if run.decayed]
-
-
-def rows_file(source: Path, rows: "Sequence[Mapping[str, Any]]") -> "TableFile":
-    """Rows with a column `run` as the cells of a file."""
-    from windtunnel.tables.file import TableFile
-
-    names = dict.fromkeys(name for row in rows for name in row)
-    return TableFile(
-        path=source,
-        columns={name: [row.get(name) for row in rows] for name in names},
-        places=[f"segment {row['run']}" for row in rows],
-    )
-
-
-def of_variants(runs: "list[Run]", config: "StudyConfig", experiments: set[str]) -> "list[Run]":
-    """The last segments of variants; of a mixture design, only its mixtures."""
-    from windtunnel.config.branch import BranchExperiment
-
-    ends = {
-        each.name: each.design.mixtures() if each.design else each.variants
-        for each in config.experiments
-        if isinstance(each, BranchExperiment) and each.name in experiments
-    }
-    if not ends:
-        return runs
-    return [run for run in runs if any(run.variants.get(name) in ends[name] for name in ends)]
 
 
 Chain = tuple[Branch, ...]

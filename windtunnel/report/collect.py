@@ -39,6 +39,7 @@ from windtunnel.runs.curves import read_curve
 from windtunnel.runs.data_facts import data_facts
 from windtunnel.runs.forecast import as_table, law_inputs, law_runs, read_forecasts
 from windtunnel.runs.imported import imported_diagnostics, study_runs
+from windtunnel.runs.measured import unfinished_diagnostics
 from windtunnel.runs.plan import Plan, PlannedSegment, make_plan
 from windtunnel.runs.points import StudyContext, search_size
 from windtunnel.runs.run import Run
@@ -257,6 +258,21 @@ def _law(
         table=table,
         fit=law,
         problem=problem,
+    )
+
+
+def study_warnings(study: Study, ended: set[str], experiments: set[str]) -> tuple[Diagnostic, ...]:
+    """Warnings about a study's data, its missing runs and its executions.
+
+    Args:
+        study: over its store.
+        ended: ids of the runs of the experiments.
+        experiments: that a law is fitted to.
+    """
+    return (
+        *study.token_diagnostics,
+        *unfinished_diagnostics(study.expected_plan, ended, experiments),
+        *execution_warnings(study),
     )
 
 
