@@ -56,6 +56,8 @@ OF_FINDINGS: dict[str, tuple[str, str, str | None]] = {
     "envelope-forms": ("009-small-model-long", "approach-32x3", None),
     # Tokens to reach each loss, over batch, 48x3
     "equal-loss-curves": ("005-batch-size", "batch-levels-48x3", None),
+    # Loss over rate for every width of a family without multipliers
+    "family-rate": ("021-family-rate", "width-lr-curves", "width"),
     # Loss over batch and rate, with the rules
     "joint-grid": ("004-joint-lr-batch", "joint-surface", None),
     # Loss given up by the rate of the smallest width

@@ -214,9 +214,9 @@ def _made(name: str, *arguments: str) -> FamilyProtocol:
 def _installed_only() -> Iterator[None]:
     """Leave the current directory out of the search, unless PYTHONPATH names it."""
     here = str(Path.cwd())
-    named = {str(Path(each).resolve()) for each in os.environ.get("PYTHONPATH", "").split(":")}
+    path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     before = sys.path.copy()
-    if "PYTHONPATH" not in os.environ or here not in named:
+    if here not in {str(Path(each).resolve()) for each in path if each}:
         sys.path[:] = [each for each in before if each and str(Path(each).resolve()) != here]
     try:
         yield
