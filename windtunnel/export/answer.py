@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from windtunnel.config import ModelSpec
+from windtunnel.config.model import ShapeField
 from windtunnel.errors import ConfigError, Diagnostic, FitError
 from windtunnel.export.build import best_of, build_handoff
 from windtunnel.export.extrapolation import Beyond, beyond_of
 from windtunnel.export.fits import StudyFit, read_study_fit
 from windtunnel.export.handoff import Best, Handoff
 from windtunnel.export.request import Request
-from windtunnel.export.size import Sized, nearest_model, target_of
+from windtunnel.export.size import Sized, nearest_model, takes, target_of
 from windtunnel.findings.track_record import past_forecasts
 from windtunnel.laws import Fit, Interval
 from windtunnel.laws.table import Floats
@@ -83,7 +84,7 @@ class Answer:
     level: float | None
     best: Best | None
     beyond: Mapping[str, Beyond]
-    inherited: Mapping[str, int]
+    inherited: Mapping[str, ShapeField]
     flops: float
     flops_per_second: float | None
     passes: float | None
@@ -213,7 +214,7 @@ def _candidates(study: Study, fitted: Fit) -> Iterator[ModelSpec]:
 
 def _inherited(
     study: Study, request: Request, handoff: Handoff | None
-) -> Iterator[tuple[str, int]]:
+) -> Iterator[tuple[str, ShapeField]]:
     """Names and values of what nobody gave for the target."""
     yield from _shape(study, request) if request.model is None else ()
     if request.vocab_size is None:
@@ -222,14 +223,15 @@ def _inherited(
         yield "batch_tokens", handoff.batch.batch_tokens
 
 
-def _shape(study: Study, request: Request) -> Iterator[tuple[str, int]]:
+def _shape(study: Study, request: Request) -> Iterator[tuple[str, ShapeField]]:
     """Fields of the shape that the target has from the study's family."""
     family = study.config.model
     if request.context is None:
         yield "context", family.context
-    if request.head_dim is None:
+    yield from ((f"shape.{name}", value) for name, value in family.shape.items())
+    if request.head_dim is None and takes(family, "head_dim"):
         yield "head_dim", family.head_dim
-    if request.heads_per_kv is not None:
+    if request.heads_per_kv is not None or not takes(family, "heads_per_kv"):
         return
     if family.kv_heads is not None:
         yield "kv_heads", family.kv_heads

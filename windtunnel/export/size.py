@@ -1,6 +1,7 @@
 """The target's shape and tokens: as requested, or from the law."""
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,14 @@ from windtunnel.config.model import ModelFamily
 from windtunnel.config.yaml import read_tree
 from windtunnel.errors import ConfigError, Diagnostic, did_you_mean
 from windtunnel.export.request import Request
+from windtunnel.family import MINICPM, load_family
 from windtunnel.laws import Fit, optimum
 from windtunnel.runs.points import StudyContext
 
 MOST_WIDTHS = 1000
 """Around the requested size; more are tried in larger steps."""
+AROUND = 3
+"""Widths to either side of the requested size that are built, of a family whose counts are slow."""
 CLOSE = 0.05
 """Relative error of a size that needs no warning."""
 EXAMPLE = (
@@ -83,6 +87,16 @@ def target_family(study_context: StudyContext, request: Request) -> tuple[ModelF
     """
     names = ("context", "head_dim", "heads_per_kv")
     given = {name: value for name in names if (value := getattr(request, name)) is not None}
+    for name in given:
+        if name != "context" and not takes(study_context.config.model, name):
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(
+                "unknown-shape-field",
+                f"{option}: family {study_context.config.model.family} does not know it; leave it "
+                "out, or say the target's own fields with --model FILE",
+                option=option,
+                field=name,
+            )
     if "heads_per_kv" in given:
         given["kv_heads"] = None
     needed, vocab_size = study_context.vocab_size, request.vocab_size
@@ -106,18 +120,30 @@ def nearest_model(family: ModelFamily, vocab_size: int, params: float) -> ModelS
     """
     largest = max(family.sizes, key=lambda size: size.width**2 * (size.depth or 1))
     per_layer = family.width_per_layer or largest.width / (largest.depth or 1)
-    unit = family.head_dim * (family.kv_heads or family.heads_per_kv)
-    # A layer holds some 10 width^2: the cube root of the params gives the width to search around.
-    about = (params * per_layer / 10.0) ** (1 / 3)
-    near = max(2.0, about / unit)
-    step = max(1, int(near / MOST_WIDTHS))
-    found: list[ModelSpec] = []
-    for count in range(max(1, int(near / 4)), math.ceil(2 * near) + 1, step):
+    unit = _unit(family)
+
+    def models(count: int) -> list[ModelSpec]:
+        """The one or two of so many units of width; none where the family has no such shape."""
         width = count * unit
-        if not (family.ffn_ratio * width).is_integer():
-            continue
-        for depth in {max(1, math.floor(width / per_layer)), math.ceil(width / per_layer)}:
-            found.append(family.spec(Size(width=width, depth=depth), vocab_size=vocab_size))
+        depths = {max(1, math.floor(width / per_layer)), math.ceil(width / per_layer)}
+        try:
+            return [
+                family.spec(Size(width=width, depth=depth), vocab_size=vocab_size)
+                for depth in sorted(depths)
+            ]
+        except ValueError:  # refused: by us, or by a family
+            return []
+
+    # A layer holds some 10 width^2: the cube root of the params gives the width to search around.
+    near = max(2.0, (params * per_layer / 10.0) ** (1 / 3) / unit)
+    step = max(1, int(near / MOST_WIDTHS))
+    counts = range(max(1, int(near / 4)), math.ceil(2 * near) + 1, step)
+    if family.family != MINICPM:  # each of its shapes is built to be counted
+        at = bisect_left(
+            counts, params, key=lambda count: max((m.params for m in models(count)), default=0)
+        )
+        counts = counts[max(0, at - AROUND) : at + AROUND]
+    found = [model for count in counts for model in models(count)]
     if not found:
         raise ConfigError(
             "no-such-shape",
@@ -127,6 +153,18 @@ def nearest_model(family: ModelFamily, vocab_size: int, params: float) -> ModelS
             unit=unit,
         )
     return min(found, key=lambda model: abs(math.log(model.params / params)))
+
+
+def takes(family: ModelFamily, field: str) -> bool:
+    """Whether a family understands one of the built-in one's shape fields."""
+    return family.family == MINICPM or field in load_family(family.family).takes
+
+
+def _unit(family: ModelFamily) -> int:
+    """What the width of every shape of a family is a multiple of."""
+    if takes(family, "head_dim"):
+        return family.head_dim * (family.kv_heads or family.heads_per_kv)
+    return math.gcd(*(size.width for size in family.sizes))
 
 
 def _requested_model(family: ModelFamily, vocab_size: int, request: Request) -> ModelSpec | None:

@@ -186,7 +186,10 @@ def _notes(planned: Answer) -> Iterator[str]:
     if planned.problem is not None:
         yield f"No recipe: {planned.problem}"
     if planned.inherited:
-        named = ", ".join(f"{name} {value:,}" for name, value in planned.inherited.items())
+        named = ", ".join(
+            f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}"
+            for name, value in planned.inherited.items()
+        )
         yield f"From the small models, for want of the run's own: {named}."
     for each in planned.narrowing:
         took = "" if each.seconds is None else f", {duration(each.seconds)}"
