@@ -159,25 +159,14 @@ def facts_of(name: str, shape: Shape) -> Facts:
 def _facts(name: str, bare: Shape, fields: tuple[tuple[str, Value], ...]) -> Facts:
     """The facts of a shape, whose fields are given as what `cache` can hash."""
     family, shape = load_family(name), replace(bare, fields=dict(fields))
-    try:
+    with code_of(name, f"a network of {shape.width}x{shape.depth}, built and run without memory,"):
         return family.facts(shape)
-    except Refused:
-        raise
-    except Exception as failed:  # of a stranger's class
-        raise Refused(
-            "family-fails",
-            f"{name}: a network of {shape.width}x{shape.depth} cannot be built and run without "
-            f"memory: {type(failed).__name__}: {failed}; mend the class, or give it a `facts` of "
-            "its own",
-            family=name,
-            cause=str(failed),
-        ) from failed
 
 
 def _made(name: str, *arguments: str) -> FamilyProtocol:
     module_name, _, class_name = name.partition(":")
     try:
-        with _installed_only():
+        with _installed_only(), code_of(name, f"importing {module_name}"):
             module = importlib.import_module(module_name)
     except ImportError as failed:
         raise Refused(
@@ -196,18 +185,50 @@ def _made(name: str, *arguments: str) -> FamilyProtocol:
             family=name,
             module=module_name,
         )
-    family = found(*arguments)
+    lacking = sorted(getattr(found, "__abstractmethods__", ()))
+    if lacking:
+        raise _incomplete(name, lacking)
+    with code_of(name, f"{class_name}({', '.join(arguments)})"):
+        family = found(*arguments)
     lacking = [each for each in NEEDED if not hasattr(family, each)]
     if lacking:
-        raise Refused(
-            "family-incomplete",
-            f"{name}: lacks {', '.join(lacking)}; derive it from windtunnel.model.Family, which "
-            "writes all but `version`, `build` and `patterns`",
-            family=name,
-            lacking=lacking,
-        )
+        raise _incomplete(name, lacking)
     assert isinstance(family, FamilyProtocol)
     return family
+
+
+def _incomplete(name: str, lacking: list[str]) -> Refused:
+    return Refused(
+        "family-incomplete",
+        f"{name}: lacks {', '.join(lacking)}; derive it from windtunnel.model.Family, which "
+        "writes all but `version`, `build` and `patterns`",
+        family=name,
+        lacking=lacking,
+    )
+
+
+@contextmanager
+def code_of(name: str, what: str) -> Iterator[None]:
+    """Turn an exception of a family's own code into one that names the family.
+
+    Args:
+        name: Of the family.
+        what: What the code does, such as `importing a.module`.
+
+    Raises:
+        Refused: The body raised anything but an error of ours or a missing module.
+    """
+    try:
+        yield
+    except (Refused, ImportError):
+        raise
+    except Exception as failed:
+        raise Refused(
+            "family-fails",
+            f"{name}: {what} fails: {type(failed).__name__}: {failed}; mend the class",
+            family=name,
+            cause=str(failed),
+        ) from failed
 
 
 @contextmanager

@@ -157,6 +157,42 @@ class Breaks(Sound):
         raise ValueError("no such layer")
 
 
+class NoBuild(Family):
+    version = "1"
+
+
+class NoVersion(Family):
+    def build(self, shape, sites):
+        return Small(shape)
+
+
+class NoPatterns(Family):
+    version = "1"
+
+    def build(self, shape, sites):
+        return Small(shape)
+
+
+class WantsMore(Sound):
+    def __init__(self, heads):
+        self.heads = heads
+
+
+class Pair(Small):
+    def forward(self, tokens):
+        return super().forward(tokens), None
+
+
+class ReturnsPair(Sound):
+    def build(self, shape, sites):
+        return Pair(shape)
+
+
+class BadFields(Sound):
+    def fields(self, given, *, width, depth):
+        return width // 0
+
+
 class Incomplete:
     version = "1"
     sites = frozenset()

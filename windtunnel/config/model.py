@@ -30,7 +30,7 @@ from windtunnel.config.units import (
     at,
 )
 from windtunnel.errors import Refused
-from windtunnel.family import MINICPM, Shape, Value, load_family
+from windtunnel.family import MINICPM, Shape, Value, code_of, load_family
 from windtunnel.mup import (
     EVERY_SITE,
     KvRule,
@@ -203,7 +203,8 @@ class ModelFamily(Strict):
         family = load_family(self.family)
         given: dict[str, Value] = {name: getattr(self, name) for name in sorted(family.takes)}
         given |= {name: _of_size(name, value, size) for name, value in self.shape.items()}
-        fields = family.fields(given, width=size.width, depth=depth)
+        with code_of(self.family, "`fields`"):
+            fields = family.fields(given, width=size.width, depth=depth)
         shape = Shape(
             width=size.width,
             depth=depth,

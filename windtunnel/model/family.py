@@ -64,9 +64,9 @@ class Family(ABC):
     def build(self, shape: Shape, sites: Mapping[SiteName, float]) -> nn.Module:
         """The network: token ids (B, T) in, next-token logits (B, T, V) out."""
 
-    @abstractmethod
     def patterns(self) -> Mapping[str, Role]:
         """Roles by parameter name, where `*` stands for anything; one must match, and only one."""
+        return {}
 
     def fields(self, given: Mapping[str, Value], *, width: int, depth: int) -> dict[str, Value]:
         """The given shape fields, checked by `Fields`, with its defaults.
@@ -133,6 +133,7 @@ class Family(ABC):
             roles = self.roles(network)
             counts = {name: weight.numel() for name, weight in network.named_parameters()}
             of_vocabulary = sum(counts[name] for name in counts if roles[name] in OF_VOCABULARY)
+            refuse_other_output(network, shape)
             forward = forward_flops(network, shape.context, "cpu")
         params = sum(counts.values()) - of_vocabulary
         return Facts(
@@ -164,6 +165,26 @@ def refuse_dropout(network: nn.Module) -> None:
                 module=name,
                 p=module.p,
             )
+
+
+def refuse_other_output(network: nn.Module, shape: Shape) -> None:
+    """Refuse a network that does not return logits.
+
+    Raises:
+        Refused: It returns something else, such as a pair of logits and loss.
+    """
+    found = network(torch.zeros(1, shape.context, dtype=torch.long))
+    wanted = (1, shape.context, shape.vocab_size)
+    if isinstance(found, Tensor) and tuple(found.shape) == wanted:
+        return
+    shown = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    raise Refused(
+        "wrong-output",
+        f"the network returns {shown} for 1 row of {shape.context} tokens, and must return its "
+        f"logits, a tensor {wanted}; wrap it in `build`",
+        found=str(shown),
+        expected=list(wanted),
+    )
 
 
 def forward_flops(logits: Callable[[Tensor], object], context: int, device: str) -> int:

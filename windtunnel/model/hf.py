@@ -215,10 +215,6 @@ class HuggingFace(Family):
         named = SITES.get(self.name, {}).items()
         return {name: f"1.0 / {sites[s]}" if s == "logits" else sites[s] for s, name in named}
 
-    def patterns(self) -> Mapping[str, Role]:
-        """Not used: `roles` reads them off the modules."""
-        return {}
-
     def roles(self, network: nn.Module) -> dict[str, Role]:
         """Embedding and readout as transformers names them, matrices hidden, vectors gains.
 

@@ -1,0 +1,3 @@
+"""A module that fails when it is imported."""
+
+nothing  # noqa: B018, F821
