@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from windtunnel.laws import Chinchilla, Table, diagnostics
+from windtunnel.laws import Chinchilla, Table, fit_warnings
 from windtunnel.laws.validation import score_holdout
 
 ROWS = 12
@@ -30,7 +30,7 @@ def scored(*, law, baseline, sigma=0.01, trunks=TRUNKS, draws=400, seed=0):
 
 
 def codes(held, level=0.9):
-    return [w.values for w in diagnostics.of_holdout(held, level) if w.code == "baseline-better"]
+    return [w.values for w in fit_warnings.of_holdout(held, level) if w.code == "baseline-better"]
 
 
 def test_a_clear_lead_is_told_with_its_chance():

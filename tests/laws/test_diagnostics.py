@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from law_errors import some_of
 
-from windtunnel.laws import Chinchilla, Influence, LeaveOneOut, Table, diagnostics
+from windtunnel.laws import Chinchilla, Influence, LeaveOneOut, Table, fit_warnings
 from windtunnel.laws import fit as fit_law
 from windtunnel.laws.bootstrap import Resamples
 from windtunnel.laws.point_estimate import best_point
@@ -202,12 +202,14 @@ def test_a_hold_out_that_scatters_more_than_the_rest(table, good):
 
 def test_resamples_that_failed_or_are_few(good):
     resamples = Resamples(np.ones((100, 5)), np.ones((100, 3)), failed=2)
-    (warning,) = diagnostics.of_intervals(Chinchilla, resamples, np.ones((100, 5)), None, level=0.9)
+    (warning,) = fit_warnings.of_intervals(
+        Chinchilla, resamples, np.ones((100, 5)), None, level=0.9
+    )
     assert warning.code == "resamples-failed"
     assert warning.values == {"failed": 2, "resamples": 100}
     settled = dataclasses.replace(resamples, failed=1)
     assert not list(
-        diagnostics.of_intervals(Chinchilla, settled, np.ones((100, 5)), None, level=0.9)
+        fit_warnings.of_intervals(Chinchilla, settled, np.ones((100, 5)), None, level=0.9)
     )
     assert values(good, "few-resamples", bootstrap=20) == {"resamples": 20}
     assert "few-resamples" not in codes(good)
@@ -216,11 +218,11 @@ def test_resamples_that_failed_or_are_few(good):
 def test_search_that_went_wrong(good):
     problem = Problem.of(Chinchilla, good)
     point = best_point(problem, good, "huber-log", None)
-    assert list(diagnostics.of_search(point)) == []
+    assert list(fit_warnings.of_search(point)) == []
     bad = dataclasses.replace(point, starts_agreeing=3, converged=False, gradient_norm=0.02)
-    assert [w.code for w in diagnostics.of_search(bad)] == ["not-converged", "few-starts"]
+    assert [w.code for w in fit_warnings.of_search(bad)] == ["not-converged", "few-starts"]
     stuck = dataclasses.replace(point, moved=False, converged=False)
-    assert [w.code for w in diagnostics.of_search(stuck)] == ["start-point"]
+    assert [w.code for w in fit_warnings.of_search(stuck)] == ["start-point"]
 
 
 @pytest.mark.parametrize(("without", "count"), [(24.0, 0), (26.0, 1), (15.0, 1)])
@@ -228,7 +230,7 @@ def test_influence_beyond_half_of_the_interval(without, count):
     # The interval 15 to 24 is x1.6 wide; half of it is x1.265, so 20 may move to 25.3 or 15.8.
     effect = LeaveOneOut("7", without, float(np.log(without / 20)))
     influence = Influence("ratio", 20.0, (), (effect,))
-    warnings = list(diagnostics.of_influence(influence, {"ratio": (15.0, 24.0)}, (0, {})))
+    warnings = list(fit_warnings.of_influence(influence, {"ratio": (15.0, 24.0)}, (0, {})))
     assert [w.code for w in warnings] == ["outlier-driven"] * count
     for warning in warnings:
         assert some_of(warning, ("label", "quantity", "without")) == {

@@ -12,7 +12,7 @@ from windtunnel.errors import StoreError
 from windtunnel.export.check import check_forecast
 from windtunnel.export.handoff import EDITED, Handoff
 from windtunnel.laws import Fit, fit
-from windtunnel.laws.result import write
+from windtunnel.laws.fit_document import write
 from windtunnel.runs.files import append_line, write_json
 from windtunnel.runs.lease import Lease
 from windtunnel.runs.store import FORMAT

@@ -145,9 +145,9 @@ def read_fit(path: Path) -> "Fit | MixtureFit":
         FitError: It holds no fit, or one of another version.
     """
     from windtunnel.laws.codec import WRITE_ONE
+    from windtunnel.laws.fit_document import of_document
     from windtunnel.laws.mixture.codec import is_mixture
     from windtunnel.laws.mixture.result import of_document as mixture_of
-    from windtunnel.laws.result import of_document
     from windtunnel.laws.schema import parse, text_of
 
     text = text_of(path, WRITE_ONE)

@@ -12,7 +12,7 @@ from windtunnel.export.fits import MEAN, fingerprint_of, fingerprint_of_text
 from windtunnel.export.handoff import EDITED, FILE, Estimate, Handoff
 from windtunnel.export.write import FITS
 from windtunnel.laws import Fit
-from windtunnel.laws.result import write
+from windtunnel.laws.fit_document import write
 from windtunnel.runs.files import append_line
 
 Unit = Literal["nats-per-token", "nats-per-byte", "bits-per-byte"]

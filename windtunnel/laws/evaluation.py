@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from windtunnel.errors import Diagnostic, FitError
-from windtunnel.laws import diagnostics
+from windtunnel.laws import fit_warnings, table_warnings
 from windtunnel.laws.codec import holdout_document
 from windtunnel.laws.fitting import as_table, decayed_only
 from windtunnel.laws.forms import Law
@@ -211,9 +211,9 @@ def evaluate(
         warnings=(
             *incomplete,
             *mixed,
-            *diagnostics.of_holdout(score, level),
+            *fit_warnings.of_holdout(score, level),
             *_of_drift(drift),
-            *diagnostics.of_rows(form.columns(), table),
+            *table_warnings.of_rows(form.columns(), table),
         ),
     )
 

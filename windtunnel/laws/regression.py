@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windtunnel.errors import Diagnostic, FitError
-from windtunnel.laws import diagnostics, profile
+from windtunnel.laws import fit_warnings, profile, residual_warnings, table_warnings
 from windtunnel.laws.baselines import baselines
 from windtunnel.laws.bootstrap import Resamples, resample, resample_cases, without
 from windtunnel.laws.exact import ExactRule
@@ -99,19 +99,19 @@ def regress(table: Table, law: type[Law], settings: Settings, holdout: Chosen) -
     domain = domain_of(law, table)
     scaled = law.in_units(resamples.draws, problem.units) if len(resamples.draws) else np.empty(0)
     warnings = (
-        *diagnostics.of_table(law, table),
-        *diagnostics.of_search(point),
-        *diagnostics.of_noise(
+        *table_warnings.of_table(law, table),
+        *fit_warnings.of_search(point),
+        *residual_warnings.of_noise(
             point, table, noise, lack_of_fit_p=p, sigma_seed=sigma_seed, known=known
         ),
-        *diagnostics.of_known_noise(settings.noise, known, sigma_seed),
-        *diagnostics.of_sizes(point, found.base, table, found.layout, found.posterior),
-        *diagnostics.of_intervals(law, resamples, scaled, spans.get("ratio"), level=level),
-        *(diagnostics.of_fixed(settings.fixed, settings.tied) if spans else ()),
-        *diagnostics.of_influence(leave_one_out, spans, _without_outliers(table, point)),
-        *diagnostics.of_use(law, _best(table, point), domain),
-        *diagnostics.of_holdout(held, level),
-        *diagnostics.of_holdout(further, level),
+        *residual_warnings.of_known_noise(settings.noise, known, sigma_seed),
+        *residual_warnings.of_sizes(point, found.base, table, found.layout, found.posterior),
+        *fit_warnings.of_intervals(law, resamples, scaled, spans.get("ratio"), level=level),
+        *(fit_warnings.of_fixed(settings.fixed, settings.tied) if spans else ()),
+        *fit_warnings.of_influence(leave_one_out, spans, _without_outliers(table, point)),
+        *fit_warnings.of_use(law, _best(table, point), domain),
+        *fit_warnings.of_holdout(held, level),
+        *fit_warnings.of_holdout(further, level),
         *missing,
     )
     trunks_per_cell = np.bincount(np.unique(np.stack([cells, trunks]), axis=1)[0])

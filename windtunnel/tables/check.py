@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from windtunnel.errors import ConfigError
 from windtunnel.laws import conditions
-from windtunnel.laws.diagnostics import likely_scale, written
 from windtunnel.laws.table import Floats, camel_apart
+from windtunnel.laws.table_warnings import likely_scale, written
 from windtunnel.tables.file import TableFile
 
 MISSING = frozenset({"", "nan", "na", "n/a", "<na>", "#n/a", "null", "none"})

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from windtunnel.errors import Diagnostic
 from windtunnel.laws.conditions import Mask
-from windtunnel.laws.diagnostics import repeated_data
 from windtunnel.laws.table import Floats, name_words
+from windtunnel.laws.table_warnings import repeated_data
 from windtunnel.tables.check import floats, is_missing, label, number
 from windtunnel.tables.columns import column_like, is_active, plain_name
 from windtunnel.tables.file import TableFile

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from windtunnel.errors import Diagnostic, FitError
-from windtunnel.laws import diagnostics
+from windtunnel.laws import fit_warnings, residual_warnings, table_warnings
 from windtunnel.laws.auto.draws import Draws
 from windtunnel.laws.auto.linear import (
     MOST_ROWS,
@@ -138,7 +138,7 @@ def fit_auto(table: Table, settings: Settings, holdout: Chosen) -> Fit:
         influence=moved,
         warnings=(
             *of_rows,
-            *diagnostics.of_known_noise(given, known, sigma_seed),
+            *residual_warnings.of_known_noise(given, known, sigma_seed),
             *_of_known_noise(known),
             *missing,
         ),
@@ -209,11 +209,11 @@ def _completed(fit: Fit, table: Table, found: _Explained, residual: Floats) -> F
     known = {name: values[~np.isnan(values)] for name, values in spans.items()}
     intervals = {name: quantiles(values, level) for name, values in known.items()}
     warnings = (
-        *diagnostics.of_table(Auto, table),
-        *diagnostics.of_use(Auto, best if fit.has_optimum else {}, fit.domain),
-        *(each for held in fit.holdouts for each in diagnostics.of_holdout(held, level)),
-        *diagnostics.of_ratio(intervals["ratio"]),
-        *diagnostics.non_monotone(residual, table),
+        *table_warnings.of_table(Auto, table),
+        *fit_warnings.of_use(Auto, best if fit.has_optimum else {}, fit.domain),
+        *(each for held in fit.holdouts for each in fit_warnings.of_holdout(held, level)),
+        *fit_warnings.of_ratio(intervals["ratio"]),
+        *residual_warnings.non_monotone(residual, table),
         *_of_misfit(draws),
         *(_form_assumed() if found.alone else ()),
         *_of_outliers(draws, table, residual),
@@ -314,7 +314,7 @@ def _of_rows(
     `law` (S, R) are draws of ln loss at the rows, and `residual` (R,) is beside their median.
     """
     if table.rows > MOST_ROWS:
-        return None, tuple(diagnostics.under_tuned(residual, table))
+        return None, tuple(residual_warnings.under_tuned(residual, table))
     linear = Linear.of(found.general)
     at = int(np.argmax(table.budget))
     with np.errstate(over="ignore"):
@@ -324,7 +324,7 @@ def _of_rows(
     unusual = influence(linear, table, at, loss, least=UNUSUAL)
     return influence(linear, table, at, loss), (
         *_of_off_size(off_size(found.general, linear, table)),
-        *diagnostics.of_influence(unusual, span, (0, {})),
+        *fit_warnings.of_influence(unusual, span, (0, {})),
     )
 
 

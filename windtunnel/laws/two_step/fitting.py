@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from windtunnel.errors import Diagnostic, FitError
-from windtunnel.laws import diagnostics
+from windtunnel.laws import fit_warnings, table_warnings
 from windtunnel.laws.exact import ExactRule
 from windtunnel.laws.interval import (
     HoldOut,
@@ -72,8 +72,8 @@ def fit_two_step(
         largest = float(table["flops"].max())
         if found := isoflop.readings_disagree(details["readings"], largest, settings.level):
             warnings.append(found)
-    warnings += diagnostics.of_holdout(held, settings.level)
-    warnings += diagnostics.of_rows(tuple(c for c in form.columns() if c in table), table)
+    warnings += fit_warnings.of_holdout(held, settings.level)
+    warnings += table_warnings.of_rows(tuple(c for c in form.columns() if c in table), table)
     if noise.trunk_df < MIN_TRUNK_DF:
         warnings.append(
             Diagnostic(
