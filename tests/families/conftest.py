@@ -7,7 +7,7 @@ import pytest
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def _importable():
     patch = pytest.MonkeyPatch()
     patch.syspath_prepend(str(HERE))

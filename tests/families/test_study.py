@@ -57,3 +57,13 @@ def test_torch_is_the_backend_of_other_families(mine):
     assert execution.kernels == "torch"
     assert not execution.compile  # nobody knows whether a stranger's graph compiles whole
     assert execution.source.startswith("mine:Mine ")
+
+
+@pytest.mark.slow
+def test_the_page_names_the_family_and_leaves_out_what_it_does_not_use(mine, windtunnel, undrawn):
+    assert windtunnel("sweep", mine, "--engine", "local")[0] == 0
+    page = next(mine.parent.rglob("report.html")).read_text()
+    assert "2 model sizes of family mine:Mine" in page
+    assert "recipe.lr" in page
+    for idle in ("scale_emb", "scale_depth", "kv_rule"):
+        assert f"recipe.{idle}" not in page

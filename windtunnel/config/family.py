@@ -12,6 +12,14 @@ SITE_OF: dict[str, SiteName] = {"scale_emb": "embed", "scale_depth": "residual"}
 """Recipe fields that are the multiplier of one site."""
 
 
+def idle_fields(model: ModelFamily) -> frozenset[str]:
+    """Fields of a recipe that the family does not use."""
+    if model.family == MINICPM:
+        return frozenset()
+    sites = model.spec(model.sizes[0], vocab_size=256).sites
+    return frozenset({"kv_rule", *(name for name, site in SITE_OF.items() if site not in sites)})
+
+
 class FamilyAndRecipe(Protocol):
     """The parts of a study that are checked."""
 

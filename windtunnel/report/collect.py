@@ -190,6 +190,7 @@ def collect(study: Study) -> ReportInputs:
     )
     return ReportInputs(
         study=config.study,
+        family=config.model.family,
         file=str(study.file),
         study_text=_text(study),
         store=str(store.root),

@@ -177,6 +177,7 @@ class ReportInputs:
     """Everything on the page."""
 
     study: str
+    family: str
     file: str
     study_text: str
     store: str

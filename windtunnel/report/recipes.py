@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from windtunnel.config.family import idle_fields
 from windtunnel.config.own_values import by_axis, source_of, taken_values, took
 from windtunnel.config.search import Range, SearchExperiment
 from windtunnel.config.study import LadderExperiment, StudyConfig
@@ -64,9 +65,10 @@ def _standing(
     place: Place | None = None,
 ) -> StandingRecipe:
     fields = []
+    idle = idle_fields(config.model)
     for section in SECTIONS:
         stands, start = getattr(config, section), getattr(study.written, section)
-        for field in type(stands).model_fields:
+        for field in [each for each in type(stands).model_fields if each not in idle]:
             axis = f"{section}.{field}"
             tests = (*_grids(findings, axis), *_rules(study, axis))
             origin = _origin(study, axis, source, own or {}, name)
