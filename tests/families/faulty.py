@@ -188,6 +188,32 @@ class ReturnsPair(Sound):
         return Pair(shape)
 
 
+class FailsLater(Small):
+    """Fails on more than one row."""
+
+    def forward(self, tokens):
+        if len(tokens) > 1:
+            raise RuntimeError("too many rows")
+        return super().forward(tokens)
+
+
+class FailsInTraining(Sound):
+    def build(self, shape, sites):
+        return FailsLater(shape)
+
+
+class ViewsTokens(Small):
+    """As nanoGPT: views of its ids, which a slice of rows does not allow."""
+
+    def forward(self, tokens):
+        return super().forward(tokens.view(-1).view(tokens.shape))
+
+
+class Views(Sound):
+    def build(self, shape, sites):
+        return ViewsTokens(shape)
+
+
 class BadFields(Sound):
     def fields(self, given, *, width, depth):
         return width // 0

@@ -26,6 +26,7 @@ REFUSED = {
     "faulty:NoPatterns": ("no-role", "`patterns`"),
     "faulty:WantsMore": ("family-fails", "missing 1 required"),
     "faulty:ReturnsPair": ("wrong-output", "must return its logits"),
+    "faulty:FailsInTraining": ("family-fails", "too many rows"),
     "faulty:BadFields": ("family-fails", "`fields`"),
     "broken:Family": ("family-fails", "name 'nothing' is not defined"),
     "faulty:Nowhere": ("family-not-importable", "no class Nowhere"),
@@ -65,7 +66,7 @@ def checked(windtunnel):
     return check
 
 
-@pytest.mark.parametrize("family", [SOUND, "minicpm"])
+@pytest.mark.parametrize("family", [SOUND, "faulty:Views", "minicpm"])
 def test_a_sound_family_passes(family, of_family, checked):
     code, found, _ = checked(of_family(family))
     assert code == 0

@@ -48,8 +48,8 @@ class Network(LanguageModel):
         return {name: self._roles[name] for name in self.weights()}
 
     def logits(self, tokens_BT: Tensor) -> Tensor:
-        """Next-token logits, (B, T, V)."""
-        logits_BTV: Tensor = self.network(tokens_BT)
+        """Next-token logits, (B, T, V); ids are contiguous, which some networks' views ask for."""
+        logits_BTV: Tensor = self.network(tokens_BT.contiguous())
         return logits_BTV
 
     def first_values(self, name: str) -> Tensor:

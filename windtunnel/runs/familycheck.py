@@ -19,7 +19,8 @@ from torch import Tensor
 from windtunnel.accounting import BACKWARD_FACTOR
 from windtunnel.config import ModelSpec, Recipe, Trunk
 from windtunnel.config.study import Resources
-from windtunnel.errors import Refused
+from windtunnel.errors import ConfigError, Refused
+from windtunnel.family import code_of
 from windtunnel.model import LanguageModel, build
 from windtunnel.model.family import OF_VOCABULARY, forward_flops
 from windtunnel.train import checkpoint
@@ -82,9 +83,17 @@ class FamilyCheck:
 
 
 def family_check(family: str, model: ModelSpec, recipe: Recipe) -> FamilyCheck:
-    """Build the model, and try what the study believes of it; on CPU, in fp32."""
+    """Build the model, and try what the study believes of it; on CPU, in fp32.
+
+    Raises:
+        ConfigError: The family's own code fails.
+    """
     recipe = recipe.replace(warmup_steps=1, batch_tokens=ROWS * model.context)
-    findings = (*_of_network(model, recipe), _fork(model, recipe))
+    try:
+        with code_of(family, "training a few updates"):
+            findings = (*_of_network(model, recipe), _fork(model, recipe))
+    except Refused as failed:
+        raise ConfigError(failed.code, str(failed), **failed.values) from failed
     return FamilyCheck(family=family, size=model.size, findings=findings)
 
 
