@@ -25,9 +25,10 @@ def handoff_of(spec):
     return planted_handoff(model=spec, recipe=NO_SITES)
 
 
-def sound(size="64x2"):
+def own(name="Sound", size="64x2"):
+    """The spec of a class of one's own."""
     size = Size.parse(size)
-    family = ModelFamily(family="faulty:Sound", sizes=(size,), context=32)
+    family = ModelFamily(family=f"faulty:{name}", sizes=(size,), context=32)
     return family.spec(size, vocab_size=128)
 
 
@@ -61,9 +62,9 @@ def test_transformers_loads_it_as_its_own_class(family, tied, tmp_path):
     assert sum(len(group["params"]) for group in groups) == len(roles)
 
 
-@pytest.mark.parametrize("spec", [*FAMILIES, "own"])
+@pytest.mark.parametrize("spec", [*FAMILIES, "Sound", "Views"])
 def test_train_py_is_the_model_and_its_init(spec, tmp_path):
-    spec = sound() if spec == "own" else spec_of(spec)
+    spec = own(spec) if spec in {"Sound", "Views"} else spec_of(spec)
     handoff = handoff_of(spec)
     torch_target.write(handoff, tmp_path)
     reference = loaded(tmp_path, "train")
@@ -112,7 +113,7 @@ def test_trainers_without_the_architecture_say_so(target, name, tmp_path):
 
 def test_a_class_of_ones_own_is_not_written_for_transformers(tmp_path):
     with pytest.raises(ConfigError) as refused:
-        hf.write(handoff_of(sound()), tmp_path)
+        hf.write(handoff_of(own()), tmp_path)
     assert refused.value.code == "unsupported-model"
 
 

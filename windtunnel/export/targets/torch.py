@@ -84,7 +84,7 @@ def family_source(model: FamilySpec) -> FamilySource:
     return FamilySource(
         imports=f"from {module} import {name}\nfrom windtunnel.model import Shape",
         network=f"{name}().build(Shape({shape}), SITES)",
-        call="tokens)",
+        call="tokens.contiguous())",
         constants=(),
     )
 
