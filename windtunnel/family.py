@@ -14,7 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -211,6 +211,8 @@ def _incomplete(name: str, lacking: list[str]) -> Refused:
 def code_of(name: str, what: str) -> Iterator[None]:
     """Turn an exception of a family's own code into one that names the family.
 
+    What that code prints goes to stderr, since stdout may be JSON.
+
     Args:
         name: Of the family.
         what: What the code does, such as `importing a.module`.
@@ -219,7 +221,8 @@ def code_of(name: str, what: str) -> Iterator[None]:
         Refused: The body raised anything but an error of ours or a missing module.
     """
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     except (Refused, ImportError):
         raise
     except Exception as failed:

@@ -66,7 +66,7 @@ def checked(windtunnel):
     return check
 
 
-@pytest.mark.parametrize("family", [SOUND, "faulty:Views", "minicpm"])
+@pytest.mark.parametrize("family", [SOUND, "faulty:Views", "faulty:Prints", "minicpm"])
 def test_a_sound_family_passes(family, of_family, checked):
     code, found, _ = checked(of_family(family))
     assert code == 0

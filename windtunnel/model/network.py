@@ -1,6 +1,8 @@
 """A network of another family as a language model: its parameters by name and role."""
 
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +71,6 @@ def built(spec: FamilySpec, sites: Mapping[SiteName, float]) -> nn.Module:
 
     Matrices are drawn anew by role. What a vector starts at is the family's own choice.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), redirect_stdout(sys.stderr):  # what it prints
         torch.manual_seed(0)
         return load_family(spec.family).build(spec.shape, sites)
