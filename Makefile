@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 
 help:
 	@echo "make demo   set up, run the quickstart study, print where its report is"
-	@echo "make experiments  run every experiment, or go on: about two hours on two cores; score the predictions"
+	@echo "make experiments  run every experiment, or go on: about four hours on two cores; score the predictions"
 	@echo "make figures      draw the figures again from the experiments' records"
 	@echo "make docs         build the documentation site into site/, without a network"
 	@echo "make notebooks    run every notebook from its .py and keep the outputs"

@@ -9,6 +9,7 @@ A study file may come from a stranger. So a family is looked up among installed 
 on a PYTHONPATH that the user has set: never in the current directory, never by a path.
 """
 
+import hashlib
 import importlib
 import os
 import re
@@ -161,6 +162,14 @@ def _facts(name: str, bare: Shape, fields: tuple[tuple[str, Value], ...]) -> Fac
     family, shape = load_family(name), replace(bare, fields=dict(fields))
     with code_of(name, f"a network of {shape.width}x{shape.depth}, built and run without memory,"):
         return family.facts(shape)
+
+
+def source_of(family: str) -> str:
+    """The name of a family, and the hash of the files that its computation is written in."""
+    digest = hashlib.sha256()
+    for path in load_family(family).source_files():
+        digest.update(path.read_bytes())
+    return f"{family} {digest.hexdigest()[:16]}"
 
 
 def _made(name: str, *arguments: str) -> FamilyProtocol:

@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from windtunnel.config import load_study
+from windtunnel.errors import ConfigError
+
 SOUND = "faulty:Sound"
 FAILS = {
     "LooksAhead": {"no look ahead"},
@@ -17,27 +20,29 @@ FAILS = {
     "Deaf": {"reads its input"},
 }
 REFUSED = {
-    "faulty:NoRole": ("no-role", "blocks.0.out.weight"),
-    "faulty:TwoRoles": ("two-roles", "blocks.0"),
-    "faulty:Breaks": ("family-fails", "no such layer"),
-    "faulty:Incomplete": ("family-incomplete", "build"),
-    "faulty:NoBuild": ("family-incomplete", "lacks build"),
-    "faulty:NoVersion": ("family-incomplete", "lacks version"),
-    "faulty:NoPatterns": ("no-role", "`patterns`"),
-    "faulty:WantsMore": ("family-fails", "missing 1 required"),
-    "faulty:ReturnsPair": ("wrong-output", "must return its logits"),
-    "faulty:FailsInTraining": ("family-fails", "too many rows"),
-    "faulty:BadFields": ("family-fails", "`fields`"),
-    "broken:Family": ("family-fails", "name 'nothing' is not defined"),
-    "faulty:Nowhere": ("family-not-importable", "no class Nowhere"),
-    "no_such_module:Class": ("family-not-importable", "PYTHONPATH"),
-    "../elsewhere.py:Class": ("unknown-family", "never by a path"),
-    "/tmp/elsewhere:Class": ("unknown-family", "never by a path"),
-    "llama": ("unknown-family", "hf:llama"),
-    "hf:lama": ("unknown-family", "did you mean 'llama'"),
-    "hf:mixtral": ("no-role", "mlp.gate.weight"),
-    "faulty:Drops": ("dropout", "between"),
-}
+    "faulty:NoRole": ("no-role", {"parameter": "blocks.0.out.weight"}),
+    "faulty:TwoRoles": ("two-roles", {"parameter": "blocks.0.norm.weight"}),
+    "faulty:Breaks": ("family-fails", {"cause": "no such layer"}),
+    "faulty:Incomplete": (
+        "family-incomplete",
+        {"lacking": ["takes", "fields", "facts", "build", "roles", "source_files"]},
+    ),
+    "faulty:NoBuild": ("family-incomplete", {"lacking": ["build"]}),
+    "faulty:NoVersion": ("family-incomplete", {"lacking": ["version"]}),
+    "faulty:NoPatterns": ("no-role", {"parameter": "token.weight"}),
+    "faulty:WantsMore": ("family-fails", {"family": "faulty:WantsMore"}),
+    "faulty:ReturnsPair": ("wrong-output", {"found": "tuple", "expected": [1, 32, 256]}),
+    "faulty:BadFields": ("family-fails", {"family": "faulty:BadFields"}),
+    "faulty:Drops": ("dropout", {"module": "between", "p": 0.1}),
+    "faulty:Nowhere": ("family-not-importable", {"module": "faulty"}),
+    "broken:Family": ("family-fails", {"cause": "name 'nothing' is not defined"}),
+    "no_such_module:Class": ("family-not-importable", {"module": "no_such_module"}),
+    "../elsewhere.py:Class": ("unknown-family", {"family": "../elsewhere.py:Class"}),
+    "/absolute/elsewhere:Class": ("unknown-family", {"family": "/absolute/elsewhere:Class"}),
+    "llama": ("unknown-family", {"family": "llama"}),
+    "hf:lama": ("unknown-family", {"family": "hf:lama"}),
+    "hf:mixtral": ("no-role", {"parameter": "model.layers.0.mlp.gate.weight"}),
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -83,34 +88,48 @@ def test_a_planted_fault_fails_its_line(name, of_family, checked):
 
 
 @pytest.mark.parametrize("family", REFUSED)
-def test_a_class_that_cannot_be_used_is_refused(family, of_family, checked):
-    code, found, err = checked(of_family(family))
-    wanted, part = REFUSED[family]
-    assert code == 2
-    error = found["error"] if found else None
-    assert (error["code"] if error else err.rpartition("[")[2].strip("]\n ")) == wanted
-    assert part in (error["message"] if error else err)
+def test_a_class_that_cannot_be_used_is_refused(family, of_family):
+    code, values = REFUSED[family]
+    with pytest.raises(ConfigError) as refused:
+        load_study(of_family(family))
+    assert refused.value.code == code
+    assert refused.value.values.items() >= values.items()
 
 
-@pytest.mark.parametrize(
-    ("lines", "code"),
-    [
-        (["shape: {causel: true}"], "unknown-shape-field"),
-        (["shape: {causal: maybe}"], "invalid-value"),
-        (["ffn_ratio: 4"], "unknown-shape-field"),
-        (["shape: {causal: {64x9: true}}"], "unknown-size"),
-    ],
-)
-def test_a_field_that_the_family_does_not_know(lines, code, of_family, checked):
-    path = of_family(SOUND, *lines)
-    number = path.read_text().splitlines().index("  " + lines[0]) + 1
-    exit_code, _, err = checked(path)
-    assert exit_code == 2
-    assert f"[{code}]" in err or code in err
-    assert f":{number}:" in err or ":6:" in err or "sizes" in err
+def test_a_class_that_fails_in_the_check_is_named(of_family, windtunnel):
+    path = of_family("faulty:FailsInTraining")
+    assert load_study(path).model.family == "faulty:FailsInTraining"
+    status, out, err = windtunnel("check", "family", path)
+    assert (status, out) == (2, "")
+    assert err.endswith("[family-fails]\n")
 
 
-def test_what_has_no_site_is_refused(of_family, windtunnel):
+FIELDS = [
+    (SOUND, "shape: {causel: true}", "unknown-shape-field", {"field": "causel"}),
+    (SOUND, "shape: {causal: maybe}", "invalid-value", {"field": "causal"}),
+    (SOUND, "shape: {causal: {64x9: true}}", "unknown-size", {"field": "causal"}),
+    (SOUND, "ffn_ratio: 4", "unknown-shape-field", {"field": "ffn_ratio"}),
+    ("hf:llama", "shape: {hidden_size: 64}", "set-elsewhere", {"field": "hidden_size"}),
+    ("hf:llama", "shape: {attention_dropout: 0.1}", "dropout", {"module": "attention_dropout"}),
+    ("hf:gpt2", "rope_base: 5e4", "unknown-shape-field", {"field": "rope_base"}),
+    ("hf:bloom", "ffn_ratio: 3", "unknown-shape-field", {"field": "ffn_ratio"}),
+    ("hf:gpt2", "heads_per_kv: 1\n  kv_heads: 1", "unknown-shape-field", {"field": "kv_heads"}),
+]
+
+
+@pytest.mark.parametrize(("family", "line", "code", "values"), FIELDS)
+def test_a_field_that_the_family_does_not_take(family, line, code, values, of_family):
+    """Nothing that is given is left out in silence."""
+    path = of_family(family, line)
+    if "kv_heads: 1" in line:
+        path.write_text(path.read_text().replace("[16x1, 32x1]", "[32x1, 64x1]"))
+    with pytest.raises(ConfigError) as refused:
+        load_study(path)
+    assert refused.value.code == code
+    assert refused.value.values.items() >= values.items()
+
+
+def test_what_has_no_site_is_refused(of_family):
     path = of_family(SOUND)
     text = path.read_text()
     for old, new, code in (
@@ -119,16 +138,16 @@ def test_what_has_no_site_is_refused(of_family, windtunnel):
         ("  lr: 1e-2", "  lr: 1e-2\n  parametrization: completep\n  base_depth: 1", "no-site"),
     ):
         path.write_text(text.replace(old, new))
-        exit_code, _, err = windtunnel("plan", str(path))
-        assert exit_code == 2
-        assert code in err
+        with pytest.raises(ConfigError) as refused:
+            load_study(path)
+        assert refused.value.code == code
 
 
 def test_muP_needs_a_readout_of_its_own(of_family, windtunnel):
     path = of_family("hf:llama")
-    code, _, err = windtunnel("plan", str(path))
-    assert code == 2
-    assert "tied-readout" in err
+    with pytest.raises(ConfigError) as refused:
+        load_study(path)
+    assert refused.value.code == "tied-readout"
     path.write_text(
         path.read_text().replace("  lr: 1e-2", "  lr: 1e-2\n  parametrization: standard")
     )

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from windtunnel.config import load_study
+from windtunnel.report.collect import execution_warnings
 from windtunnel.runs.study import open_study
 from windtunnel.train.execution import decide
 
@@ -46,8 +47,11 @@ def test_it_trains_goes_on_and_tells_of_changed_code(mine, source, windtunnel):
     code, out, err = windtunnel("sweep", mine, "--engine", "local")
     assert code == 3
     assert "--accept-execution-change" in out + err
+    changed = execution_warnings(open_study(mine, prepared=True))
+    assert [each.code for each in changed] == ["family-changed"]
     source.write_text(MINE)
     assert windtunnel("sweep", mine, "--engine", "local")[0] == 0
+    assert execution_warnings(open_study(mine, prepared=True)) == ()
 
 
 def test_torch_is_the_backend_of_other_families(mine):

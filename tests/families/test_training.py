@@ -7,11 +7,12 @@ from torch.nn import functional
 
 from windtunnel.config import FamilySpec, Recipe, Size, Trunk
 from windtunnel.config.model import ModelFamily
-from windtunnel.config.study import Resources
+from windtunnel.export.diagnostics import of_families
+from windtunnel.findings.records import axis_value
 from windtunnel.model import build, initialise
 from windtunnel.mup import Role
-from windtunnel.train.execution import apply, decide
-from windtunnel.train.step import TrainStep
+from windtunnel.runs.plan import PlannedSegment
+from windtunnel.train.step import untrained
 
 RECIPE = Recipe(lr=8e-3, base_width=32, batch_tokens=128, warmup_steps=3)
 FAMILIES = ("llama", "qwen3", "olmo2", "gpt2", "granite")
@@ -29,16 +30,6 @@ def spec_of(family, size="64x2", **fields):
 def rows(number, context=32, vocab_size=128):
     rng = np.random.default_rng(number)
     return rng.integers(0, vocab_size, size=(ROWS, context + 1))
-
-
-def stepped(spec, recipe=RECIPE):
-    """A step at the start of a trunk, on CPU by torch."""
-    resources = Resources(device="cpu", kernels="torch", compile="never")
-    execution = decide(resources, spec, recipe, planned_tokens=0)
-    apply(execution)
-    step = TrainStep(spec, recipe, execution)
-    step.state.start(Trunk(model=spec, recipe=recipe, stream="none", init_seed=3, data_seed=0))
-    return step
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -64,7 +55,7 @@ def test_flops_of_llama_are_those_of_the_built_in_decoder():
 def test_ten_updates_are_those_of_a_plain_loop(family):
     """The same transformers class, torch's AdamW, the role table's numbers written out here."""
     spec = spec_of(family)
-    step = stepped(spec)
+    step = untrained(spec, RECIPE, seed=3)
     network = build(spec, RECIPE)
     initialise(network, RECIPE, init_seed=3)
     decoder, m = network.network.decoder, 2.0
@@ -105,7 +96,7 @@ def test_init_and_rates_alone_are_the_training_with_multipliers():
     """Llama under muP, once as it is, and once with logits / m and an unscaled readout."""
     recipe = RECIPE.replace(clip=1e6)  # the clip alone sees the readout's other gradient
     spec = spec_of("llama", "128x2")
-    alone, scaled = stepped(spec, recipe), stepped(spec, recipe)
+    alone, scaled = untrained(spec, recipe, seed=3), untrained(spec, recipe, seed=3)
     state, m = scaled.state, 4.0
     head = state.model.network.decoder.lm_head
     with torch.no_grad():
@@ -190,6 +181,28 @@ def test_another_context_and_base():
     assert (longer.context, longer.rotary_base) == (64, 5e4)
     assert longer.flops_exact_per_token > spec.flops_exact_per_token
     assert longer.params == spec.params
+
+
+def test_what_is_given_is_known_by_its_axis():
+    """A grid over a shape field finds its values, whatever the family makes of them."""
+    spec = spec_of("llama", heads_per_kv=2, ffn_ratio=3.0, shape={"rms_norm_eps": 1e-5})
+    segment = PlannedSegment(
+        segment=Trunk(model=spec, recipe=RECIPE, stream="none", init_seed=0, data_seed=0),
+        end=1,
+        labels=(),
+    )
+    axes = {"heads_per_kv": 2, "ffn_ratio": 3.0, "tied": False, "shape.rms_norm_eps": 1e-5}
+    assert {axis: axis_value(segment, f"model.{axis}") for axis in axes} == axes
+    same = spec.model_copy(update={"given": {}})
+    assert segment.segment.replace(model=same).id == segment.id
+
+
+def test_a_target_of_another_family_or_field_is_told():
+    studied = [spec_of("llama"), spec_of("llama", "32x2")]
+    assert of_families(spec_of("llama", "128x2"), studied) == {}
+    assert of_families(spec_of("qwen3"), studied)["family"] == ("hf:qwen3", "hf:llama")
+    other = of_families(spec_of("llama", ffn_ratio=4.0), studied)
+    assert other == {"ffn_ratio": (4.0, 2.5)}
 
 
 def test_fields_follow_the_width_or_the_size():

@@ -212,7 +212,7 @@ class ModelFamily(Strict):
             context=self.context,
             fields=fields,
         )
-        return FamilySpec.of(self.family, shape)
+        return FamilySpec.of(self.family, shape, given)
 
 
 DENSE_FIELDS = ("head_dim", "ffn_ratio", "heads_per_kv", "kv_heads", "tied", "qk_norm", "rope_base")

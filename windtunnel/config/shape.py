@@ -4,6 +4,7 @@ A `DenseSpec` is of the built-in family, a `FamilySpec` of any other.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Annotated, Any, Self
@@ -227,12 +228,15 @@ class FamilySpec(ModelSpec):
         version: What its class computed when the shape was made.
         fields: Its own shape fields.
         facts: What follows from these; no part of the identity.
+        given: Shape fields as the study has them, for axes; `fields` has what the family made of
+            them. No part of the identity.
     """
 
     family: str
     version: str
     fields: dict[str, Value]
     facts: FamilyFacts
+    given: dict[str, Value] = Field(default_factory=dict)
 
     def __hash__(self) -> int:
         """Of the shape; facts follow from it."""
@@ -240,8 +244,8 @@ class FamilySpec(ModelSpec):
         return hash((self.family, self.version, self.width, self.depth, self.context, own))
 
     @staticmethod
-    def of(name: str, shape: Shape) -> "FamilySpec":
-        """The spec of a shape, by the family's class.
+    def of(name: str, shape: Shape, given: Mapping[str, Value]) -> "FamilySpec":
+        """The spec of a shape, by the family's class; `given` is what its fields were made of.
 
         Raises:
             Refused: The class cannot be loaded, or cannot be built in this shape.
@@ -256,6 +260,7 @@ class FamilySpec(ModelSpec):
             version=str(family.version),
             fields=dict(shape.fields),
             facts=FamilyFacts(**asdict(facts_of(name, shape))),
+            given=dict(given),
         )
 
     @property
@@ -319,8 +324,8 @@ class FamilySpec(ModelSpec):
         return found if isinstance(found, float) else None
 
     def identity(self) -> dict[str, Any]:
-        """All fields but the facts."""
-        return self.model_dump(exclude={"facts"})
+        """All fields but the facts and what was given."""
+        return self.model_dump(exclude={"facts", "given"})
 
     def with_context(self, context: int, rope_base: float | None) -> "FamilySpec":
         """The model at another context and, unless it is None, base of its rotary embedding.
@@ -328,7 +333,7 @@ class FamilySpec(ModelSpec):
         Raises:
             Refused: The family has no rotary embedding whose base could change.
         """
-        fields = dict(self.fields)
+        fields, given = dict(self.fields), dict(self.given)
         if rope_base is not None:
             if "rope_theta" not in fields:
                 raise Refused(
@@ -338,8 +343,9 @@ class FamilySpec(ModelSpec):
                     field="rope_base",
                     known=sorted(fields),
                 )
-            fields["rope_theta"] = rope_base
-        return FamilySpec.of(self.family, replace(self.shape, context=context, fields=fields))
+            fields["rope_theta"] = given["rope_base"] = rope_base
+        shape = replace(self.shape, context=context, fields=fields)
+        return FamilySpec.of(self.family, shape, given)
 
 
 def _kind_of_model(written: object) -> str:

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from windtunnel.config import DenseSpec, ModelSpec, Recipe
+from windtunnel.config import DenseSpec, FamilySpec, ModelSpec, Recipe
 from windtunnel.errors import Diagnostic
 from windtunnel.export.handoff import Steps, Winner
 from windtunnel.export.request import StudyRecords
+from windtunnel.family import MINICPM
 from windtunnel.runs.points import StudyContext
 from windtunnel.runs.study_files import read_checks
 
@@ -44,6 +45,10 @@ def shape_diagnostics(study_context: StudyContext, model: ModelSpec) -> Iterator
     kv_heads = study_context.config.model.kv_heads
     if isinstance(model, DenseSpec) and kv_heads is not None and model.kv_heads != kv_heads:
         differing.append(f"kv_heads {model.kv_heads} (study: {kv_heads})")
+    differing += [
+        f"{name} {value!r} (study: {theirs!r})"
+        for name, (value, theirs) in of_families(model, family).items()
+    ]
     if kv_heads is None and model.kv_group != proxy.kv_group:
         differing.append(f"heads per kv head {model.kv_group:g} (study: {proxy.kv_group:g})")
     if differing:
@@ -62,6 +67,28 @@ def shape_diagnostics(study_context: StudyContext, model: ModelSpec) -> Iterator
             depth=model.depth,
             studied=[min(depths), max(depths)],
         )
+
+
+def of_families(model: ModelSpec, studied: Sequence[ModelSpec]) -> dict[str, tuple[object, object]]:
+    """The family, or its given fields, where the target has another than every studied size."""
+    mine, theirs = _given(model), [_given(each) for each in studied]
+    shared = {
+        name: value
+        for name, value in theirs[0].items()
+        if all(each.get(name) == value for each in theirs)
+    }
+    return {
+        name: (mine.get(name), shared.get(name))
+        for name in sorted(shared | mine)
+        if mine.get(name) != shared.get(name) and (name in shared or name not in theirs[0])
+    }
+
+
+def _given(model: ModelSpec) -> dict[str, object]:
+    """The name and given fields of another family than the built-in one."""
+    if not isinstance(model, FamilySpec):
+        return {"family": MINICPM}
+    return {"family": model.family, **model.given}
 
 
 def recipe_diagnostics(

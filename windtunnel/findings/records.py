@@ -369,11 +369,11 @@ def axis_value(planned: PlannedSegment, axis: str) -> Any:
     if section == "recipe":
         return getattr(segment.recipe, field)
     if section == "model":
+        if isinstance(segment.model, FamilySpec):
+            return segment.model.given.get(field.removeprefix("shape."))
         if field == "heads_per_kv":
             return int(segment.model.kv_group)
-        fields = segment.model.fields if isinstance(segment.model, FamilySpec) else {}
-        own = field.removeprefix("shape.")
-        return fields[own] if own in fields else getattr(segment.model, field, None)
+        return getattr(segment.model, field, None)
     decay = segment.schedule.decay
     if decay is None or not isinstance(segment, Branch):
         return None

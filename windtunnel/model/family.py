@@ -134,7 +134,7 @@ class Family(ABC):
             counts = {name: weight.numel() for name, weight in network.named_parameters()}
             of_vocabulary = sum(counts[name] for name in counts if roles[name] in OF_VOCABULARY)
             refuse_other_output(network, shape)
-            forward = forward_flops(network, shape.context, "cpu")
+            forward = forward_flops(network, shape.context)
         params = sum(counts.values()) - of_vocabulary
         return Facts(
             params=params,
@@ -187,13 +187,13 @@ def refuse_other_output(network: nn.Module, shape: Shape) -> None:
     )
 
 
-def forward_flops(logits: Callable[[Tensor], object], context: int, device: str) -> int:
+def forward_flops(logits: Callable[[Tensor], object], context: int) -> int:
     """FLOPs of a forward pass over one row, as `torch.utils.flop_counter` counts them.
 
     Attention runs as plain products: of the fused kernels, the counter knows CUDA's alone. Scores
     are counted over the whole context, as in `accounting`.
     """
-    tokens = torch.zeros(1, context, dtype=torch.long, device=device)
+    tokens = torch.zeros(1, context, dtype=torch.long)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         logits(tokens)

@@ -44,6 +44,12 @@ OWN = {
 }
 """Fields that the study sets elsewhere."""
 
+NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+"""What a configuration must name, for a study to set it."""
+
+DEFAULTS = {"ffn_ratio": 2.5, "rope_base": 10000.0}
+"""Of the study's shape fields that some configurations have no place for."""
+
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -95,6 +101,15 @@ class HuggingFace(Family):
             )
         self.name, self._config_of = name, AutoConfig.for_model
         self.sites = frozenset(SITES.get(name, {}))
+        missing = [each for each in NEEDED if each not in self._defaults]
+        if missing:
+            raise Refused(
+                "unknown-family",
+                f"hf:{name}: its configuration has no {', '.join(missing)}, so that sizes cannot "
+                "be set; derive a family from windtunnel.model.hf.HuggingFace, or take another",
+                family=f"hf:{name}",
+                missing=missing,
+            )
 
     @cached_property
     def _defaults(self) -> dict[str, Any]:
@@ -113,20 +128,22 @@ class HuggingFace(Family):
         """
         del depth
         own = {name: value for name, value in given.items() if name not in self.takes}
-        for name in own:
+        for name, value in own.items():
             if name in OWN:
                 raise Refused(
                     "set-elsewhere", f"{name} is {OWN[name]}; leave it out here", field=name
                 )
             if name not in self._defaults:
                 raise unknown_field(name, [each for each in self._defaults if each not in OWN])
-        shared = self._shared(given, width=width)
-        without_dropout = {
-            name: 0.0
-            for name, value in self._defaults.items()
-            if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, float) and value
-        }
-        return shared | without_dropout | own
+            if _drops(name) and value:
+                raise Refused(
+                    "dropout",
+                    f"{name} = {value}: an update is a function of weights, moments and rows "
+                    "alone; leave it out, which sets it to 0",
+                    module=name,
+                    p=value,
+                )
+        return self._shared(given, width=width) | own
 
     def _shared(self, given: Mapping[str, Value], *, width: int) -> dict[str, Value]:
         """What the study's own shape fields say, by the configuration's names."""
@@ -158,6 +175,7 @@ class HuggingFace(Family):
                 heads=heads,
                 kv_heads=kv_heads,
             )
+        self._refuse_unknown(given)
         names = [name for name in (*FFN_WIDTH, *KV_HEADS) if name in self._defaults]
         found: dict[str, Value] = {
             "num_attention_heads": heads,
@@ -174,13 +192,39 @@ class HuggingFace(Family):
                 field="kv_heads",
                 known=sorted(self._defaults),
             )
-        if "rope_parameters" in self._defaults:
+        if self._has_one_rope:
             found["rope_theta"] = given["rope_base"]
         return {
             name: value
             for name, value in found.items()
             if name in self._defaults or name == "rope_theta"
         }
+
+    @property
+    def _has_one_rope(self) -> bool:
+        """Whether all layers rotate by one base."""
+        rope = self._defaults.get("rope_parameters", {})
+        return "rope_parameters" in self._defaults and (
+            rope is None or not any(isinstance(each, dict) for each in rope.values())
+        )
+
+    def _refuse_unknown(self, given: Mapping[str, Value]) -> None:
+        """Refuse a shape field of the study's that the configuration has no place for.
+
+        Raises:
+            Refused: It was given, and would be ignored.
+        """
+        places = {"ffn_ratio": any(name in self._defaults for name in FFN_WIDTH)}
+        places["rope_base"] = self._has_one_rope
+        for name, has_place in places.items():
+            if not has_place and given[name] != DEFAULTS[name]:
+                raise Refused(
+                    "unknown-shape-field",
+                    f"hf:{self.name} has no one field for {name}; leave it out, and write its own "
+                    "fields under `shape:`",
+                    field=name,
+                    known=sorted(self._defaults),
+                )
 
     def build(self, shape: Shape, sites: Mapping[SiteName, float]) -> nn.Module:
         """The decoder of this shape, freshly drawn in fp32 by transformers."""
@@ -201,6 +245,7 @@ class HuggingFace(Family):
             "vocab_size": shape.vocab_size,
             "max_position_embeddings": shape.context,
             **dict.fromkeys(SPECIAL),
+            **{name: 0.0 for name, value in self._defaults.items() if _drops(name) and value},
             **shape.fields,
         }
         theta = fields.pop("rope_theta", None)
@@ -256,6 +301,11 @@ class HuggingFace(Family):
         config = type(self._config_of(self.name))
         classes: tuple[Any, ...] = (MODEL_FOR_CAUSAL_LM_MAPPING[config], config)
         return tuple(Path(inspect.getfile(each)) for each in classes)
+
+
+def _drops(name: str) -> bool:
+    """Whether a field of a configuration is a share of inputs to drop."""
+    return "dropout" in name or name.endswith("pdrop")
 
 
 @contextmanager

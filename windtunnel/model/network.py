@@ -20,8 +20,7 @@ class Network(LanguageModel):
     """What a family built, with the mean loss on top.
 
     Raises:
-        ConfigError: The family's class builds other parameters than its facts were of, or drops
-            inputs at random.
+        ConfigError: A parameter has no role, or inputs are dropped at random.
     """
 
     spec: FamilySpec

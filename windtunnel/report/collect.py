@@ -17,6 +17,7 @@ from windtunnel.errors import Diagnostic, FitError, WindtunnelError
 from windtunnel.export.answer import Answer, answer_of
 from windtunnel.export.fits import StudyFit
 from windtunnel.export.request import Request
+from windtunnel.family import MINICPM, source_of
 from windtunnel.findings import findings_of, records_of
 from windtunnel.findings.track_record import past_forecasts
 from windtunnel.laws import fit
@@ -278,8 +279,29 @@ def study_warnings(study: Study, ended: set[str], experiments: set[str]) -> tupl
 
 
 def execution_warnings(study: Study) -> tuple[Diagnostic, ...]:
-    """The warning that trunks were computed by more than one execution."""
-    return _mixed(_executions(study))
+    """Warnings that trunks were computed in several ways, or by code that has changed since."""
+    executions = _executions(study)
+    return (*_mixed(executions), *_changed_family(study.config.model.family, executions))
+
+
+def _changed_family(family: str, executions: tuple[ExecutionFacts, ...]) -> tuple[Diagnostic, ...]:
+    """The warning that a family's files are not those that trained some trunks."""
+    if family == MINICPM:
+        return ()
+    now = source_of(family)
+    trunks = sum(each.trunks for each in executions if each.record.get("source") not in {None, now})
+    if not trunks:
+        return ()
+    return (
+        Diagnostic(
+            "family-changed",
+            f"the files of family {family} have changed since {trunks} trunks were trained: if "
+            "the same weights give other logits, or a role or site is another, raise its "
+            "`version`, which trains them anew",
+            family=family,
+            trunks=trunks,
+        ),
+    )
 
 
 def _executions(study: Study) -> tuple[ExecutionFacts, ...]:

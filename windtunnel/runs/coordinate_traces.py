@@ -15,12 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from windtunnel.config import ModelSpec, Recipe, Trunk
-from windtunnel.config.study import Resources
+from windtunnel.config import ModelSpec, Recipe
 from windtunnel.mup import Role
 from windtunnel.runs.forward_pass import Layer, Site, forward_pass, rms
-from windtunnel.train.execution import apply, decide
-from windtunnel.train.step import TrainStep
+from windtunnel.train.step import untrained
 
 ROWS = 8
 """Rows of the batch that is trained on and measured."""
@@ -78,7 +76,7 @@ def mean_trace(model: ModelSpec, recipe: Recipe, *, steps: int, seeds: tuple[int
 
 
 def _trace(model: ModelSpec, recipe: Recipe, *, steps: int, seed: int) -> Trace:
-    step = _fresh(model, recipe, seed=seed)
+    step = untrained(model, recipe, seed=seed)
     rows = _rows(model, seed=seed)
     tokens = torch.from_numpy(rows[:, :-1])
     start = forward_pass(step.state.model, tokens)
@@ -108,7 +106,7 @@ def _trace(model: ModelSpec, recipe: Recipe, *, steps: int, seed: int) -> Trace:
 
 def weight_shrinkage(model: ModelSpec, recipe: Recipe) -> dict[Role, float]:
     """Relative shrinkage of each role's weights in one update at peak rate without a gradient."""
-    step = _fresh(model, recipe, seed=0)
+    step = untrained(model, recipe, seed=0)
     state = step.state
     roles = state.model.roles()
     before = {name: p.detach().double().norm() for name, p in state.model.weights().items()}
@@ -122,16 +120,6 @@ def weight_shrinkage(model: ModelSpec, recipe: Recipe) -> dict[Role, float]:
             kept = parameter.detach().double().norm() / before[name]
             shrinkage.setdefault(roles[name], []).append(1.0 - float(kept))
     return {role: float(np.mean(values)) for role, values in shrinkage.items()}
-
-
-def _fresh(model: ModelSpec, recipe: Recipe, *, seed: int) -> TrainStep:
-    resources = Resources(device="cpu", kernels="torch", compile="never")
-    execution = decide(resources, model, recipe, planned_tokens=0)
-    apply(execution)
-    step = TrainStep(model, recipe, execution)
-    trunk = Trunk(model=model, recipe=recipe, stream="none", init_seed=seed, data_seed=seed)
-    step.state.start(trunk)
-    return step
 
 
 def _rows(model: ModelSpec, *, seed: int) -> np.ndarray:

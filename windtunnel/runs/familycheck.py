@@ -17,15 +17,13 @@ import torch
 from torch import Tensor
 
 from windtunnel.accounting import BACKWARD_FACTOR
-from windtunnel.config import ModelSpec, Recipe, Trunk
-from windtunnel.config.study import Resources
+from windtunnel.config import ModelSpec, Recipe
 from windtunnel.errors import ConfigError, Refused
 from windtunnel.family import code_of
 from windtunnel.model import LanguageModel, build
 from windtunnel.model.family import OF_VOCABULARY, forward_flops
 from windtunnel.train import checkpoint
-from windtunnel.train.execution import apply, decide
-from windtunnel.train.step import TrainStep
+from windtunnel.train.step import TrainStep, untrained
 
 ROWS = 4
 """Rows of a batch."""
@@ -101,7 +99,7 @@ def _of_network(model: ModelSpec, recipe: Recipe) -> Iterator[Finding]:
     network = build(model, recipe)
     yield _roles(network)
     yield from _counts(network, model)
-    step = _fresh(model, recipe)
+    step = untrained(model, recipe, seed=0)
     rows = _rows(model, seed=0)
     excess = float(step.loss(rows)) - math.log(model.vocab_size)
     low, high = INIT_LOSS
@@ -195,7 +193,7 @@ def _sees(network: LanguageModel, tokens_BT: Tensor) -> Iterator[Finding]:
 
 
 def _flops(network: LanguageModel, model: ModelSpec) -> Finding:
-    counted = BACKWARD_FACTOR * forward_flops(network.logits, model.context, "cpu") / model.context
+    counted = BACKWARD_FACTOR * forward_flops(network.logits, model.context) / model.context
     said = model.flops_exact_per_token
     return Finding(
         name="FLOPs a token",
@@ -208,12 +206,12 @@ def _flops(network: LanguageModel, model: ModelSpec) -> Finding:
 
 def _fork(model: ModelSpec, recipe: Recipe) -> Finding:
     """Train, and train again from a checkpoint of the middle; both must end alike, bit for bit."""
-    straight, half = _fresh(model, recipe), _fresh(model, recipe)
+    straight, half = untrained(model, recipe, seed=0), untrained(model, recipe, seed=0)
     _train(straight, model, range(UPDATES))
     _train(half, model, range(UPDATES // 2))
     with TemporaryDirectory() as folder:
         checkpoint.save(half.state, Path(folder, "checkpoint"))
-        resumed = _fresh(model, recipe)
+        resumed = untrained(model, recipe, seed=0)
         checkpoint.load(resumed.state, Path(folder, "checkpoint"))
     _train(resumed, model, range(UPDATES // 2, UPDATES))
     differing = [
@@ -234,15 +232,6 @@ def _fork(model: ModelSpec, recipe: Recipe) -> Finding:
 def _train(step: TrainStep, model: ModelSpec, updates: range) -> None:
     for update in updates:
         step.update(_rows(model, seed=update), 1.0)
-
-
-def _fresh(model: ModelSpec, recipe: Recipe) -> TrainStep:
-    resources = Resources(device="cpu", kernels="torch", compile="never")
-    execution = decide(resources, model, recipe, planned_tokens=0)
-    apply(execution)
-    step = TrainStep(model, recipe, execution)
-    step.state.start(Trunk(model=model, recipe=recipe, stream="none", init_seed=0, data_seed=0))
-    return step
 
 
 def _rows(model: ModelSpec, *, seed: int) -> np.ndarray:

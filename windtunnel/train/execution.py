@@ -5,7 +5,6 @@ Compiled and eager steps, or one thread and two, differ in the last bits within 
 branches inherit it, and within one execution record results are exact.
 """
 
-import hashlib
 import math
 import os
 import platform
@@ -21,7 +20,7 @@ from windtunnel.config.shape import DenseSpec, FamilySpec, ModelSpec
 from windtunnel.config.study import Resources
 from windtunnel.config.units import Strict
 from windtunnel.errors import ConfigError
-from windtunnel.family import load_family
+from windtunnel.family import source_of
 from windtunnel.model import native
 from windtunnel.version import __version__
 
@@ -144,14 +143,6 @@ def current(recorded: Execution) -> Execution:
         torch=torch.__version__,
         windtunnel=__version__,
     )
-
-
-def source_of(family: str) -> str:
-    """The name of a family, and the hash of the files that its computation is written in."""
-    digest = hashlib.sha256()
-    for path in load_family(family).source_files():
-        digest.update(path.read_bytes())
-    return f"{family} {digest.hexdigest()[:16]}"
 
 
 def arithmetic(device: str) -> dict[str, str]:

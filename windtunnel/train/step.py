@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from windtunnel.config import ModelSpec, Recipe, read_model
+from windtunnel.config import ModelSpec, Recipe, Trunk, read_model
+from windtunnel.config.study import Resources
 from windtunnel.model.language_model import has_loss_mask, predictions_per_counted
 from windtunnel.train.distributed import (
     LEADER,
@@ -24,7 +25,7 @@ from windtunnel.train.distributed import (
     receive,
     rows_of_rank,
 )
-from windtunnel.train.execution import NATIVE, Execution, apply, subnormals
+from windtunnel.train.execution import NATIVE, Execution, apply, decide, subnormals
 from windtunnel.train.state import TrainState, new_state
 
 
@@ -128,6 +129,17 @@ def _backend(state: TrainState, execution: Execution) -> Backend:
     from windtunnel.train.torch_backend import TorchBackend
 
     return TorchBackend(state, execution)
+
+
+def untrained(model: ModelSpec, recipe: Recipe, *, seed: int) -> TrainStep:
+    """A step before its first update, on CPU by torch: of checks, which have no data or store."""
+    resources = Resources(device="cpu", kernels="torch", compile="never")
+    execution = decide(resources, model, recipe, planned_tokens=0)
+    apply(execution)
+    step = TrainStep(model, recipe, execution)
+    trunk = Trunk(model=model, recipe=recipe, stream="none", init_seed=seed, data_seed=seed)
+    step.state.start(trunk)
+    return step
 
 
 def follow() -> None:
