@@ -115,10 +115,12 @@ def of_ratio(ratio: Span) -> Iterator[Diagnostic]:
     """The warning about a wide interval of the optimal D/N."""
     width = ratio[1] / ratio[0] if ratio[0] > 0 else np.inf
     if not width <= MAX_RATIO_WIDTH:
+        end = f"{ratio[1]:.3g}" if np.isfinite(ratio[1]) else "unbounded"
+        times = f" (x{width:.1f})" if np.isfinite(width) else ""
         yield Diagnostic(
             "ratio-wide",
             f"the interval of the optimal D/N at the largest budget is {ratio[0]:.3g} to "
-            f"{ratio[1]:.3g} (x{width:.1f}): the ratio is barely known",
+            f"{end}{times}: the ratio is barely known",
             low=ratio[0],
             high=ratio[1],
         )
