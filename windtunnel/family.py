@@ -30,13 +30,19 @@ if TYPE_CHECKING:
 MINICPM = "minicpm"
 """The built-in family."""
 
+MINICPM_MOE = "minicpm-moe"
+"""MiniCPM's decoder with experts, built in as well."""
+
+MADE_BY = {MINICPM_MOE: "windtunnel.model.moe:MiniCpmMoe"}
+"""The class behind a name of ours."""
+
 HUGGING_FACE = "windtunnel.model.hf:HuggingFace"
 """The class behind `hf:NAME`; it is made with the name."""
 
 Value = bool | int | float | str | None
 """Of a shape field."""
 
-EXAMPLES = "minicpm, hf:llama, or package.module:Class"
+EXAMPLES = "minicpm, minicpm-moe, hf:llama, or package.module:Class"
 NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -134,6 +140,8 @@ def load_family(name: str) -> FamilyProtocol:
         Refused: The name is no name of a family, its module cannot be imported, or its class lacks
             something.
     """
+    if name in MADE_BY:
+        return _made(MADE_BY[name])
     if name.startswith("hf:"):
         return _made(HUGGING_FACE, name.removeprefix("hf:"))
     if not NAME.fullmatch(name):

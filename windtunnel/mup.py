@@ -35,6 +35,7 @@ class Role(StrEnum):
     HIDDEN = "hidden"
     READOUT = "readout"
     GAIN = "gain"
+    ROUTER = "router"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,21 +88,22 @@ def role_scale(
     depth_ratio^(alpha - 1), which is 1 at alpha = 1.
 
     Unless the model `scales_logits` by 1 / m, its readout carries that factor: as w = W / m, whose
-    gradient is m times that of W, and with it eps.
+    gradient is m times that of W, and with it eps. A router maps the width onto a number of experts
+    that stays, and is a readout in all of this (Malasnicki et al. 2025, arXiv 2508.09752).
     """
     m = width_ratio
     is_scaled = parametrization != "standard"
     eps = 1.0 / (m * depth_ratio) if is_scaled else 1.0
     decays_with_rate = is_scaled and weight_decay_rule == "scaled"
     match role:
-        case Role.READOUT if is_scaled and not scales_logits:
+        case Role.READOUT | Role.ROUTER if is_scaled and not scales_logits:
             return RoleScale(
                 init_std=1.0 / m,
                 lr=1.0 / m,
                 weight_decay=m if decays_with_rate else 1.0,
                 eps=eps * m,
             )
-        case Role.EMBEDDING | Role.READOUT:
+        case Role.EMBEDDING | Role.READOUT | Role.ROUTER:
             return RoleScale(eps=eps)
         case Role.GAIN:
             return RoleScale(init_std=0.0, weight_decay=0.0, eps=eps)

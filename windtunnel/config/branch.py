@@ -12,9 +12,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from windtunnel.config.axes import StudyParts
 from windtunnel.config.data import Sources, Weight, no_source, whole_shares
 from windtunnel.config.errors import fitting
-from windtunnel.config.model import LONGEST_CONTEXT, MOST_TOKENS
+from windtunnel.config.model import LONGEST_CONTEXT, MOST_TOKENS, ModelFamily
 from windtunnel.config.own_values import OwnRecipe, OwnSchedule
-from windtunnel.config.segment import Objective
+from windtunnel.config.segment import Moments, Objective
 from windtunnel.config.units import (
     MOST_LISTED,
     Duration,
@@ -29,6 +29,7 @@ from windtunnel.config.units import (
     differing,
 )
 from windtunnel.errors import Refused
+from windtunnel.family import MINICPM, MINICPM_MOE, Value, load_family
 from windtunnel.schedule import DecayShape
 
 MOST_DRAWS = 100
@@ -124,6 +125,52 @@ SQRT = 0.5
 """Learning rate ~ batch ** 0.5 (assumed for AdamW: Malladi et al. 2022, section 4)."""
 
 
+class Upcycling(Strict):
+    """A mixture of experts made of the dense model at the fork (Komatsuzaki et al. 2023).
+
+    Every feed-forward becomes so many copies of itself, with a fresh router.
+    """
+
+    experts: Annotated[int, Field(ge=2, description="Copies of each feed-forward", examples=[8])]
+    top_k: Annotated[int, Field(ge=1, description="Experts that compute a token")] = 2
+    normalise_gates: Annotated[
+        bool,
+        Field(
+            description="Gates of a token sum to 1, so that the model is the dense one at the fork"
+        ),
+    ] = True
+    router_std: Annotated[float, Field(gt=0, description="Init std of routers")] = 0.1
+    balance: Annotated[
+        Literal["switch", "bias", "none"], Field(description="As of the family minicpm-moe")
+    ] = "switch"
+    balance_weight: Annotated[
+        float | None, Field(ge=0, description="Of the Switch loss; default: 0.01")
+    ] = None
+    bias_rate: Annotated[
+        float | None, Field(gt=0, description="Change of the bias an update; default: 0.001")
+    ] = None
+    z_loss: Annotated[float, Field(ge=0, description="Weight of the router's z-loss")] = 0.0
+    moments: Annotated[
+        Moments, Field(description="The optimizer's moments of each copy: copied, or zeroed")
+    ] = "copied"
+    reset: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="Share of each copy's inner units that start anew (drop-upcycling)",
+        ),
+    ] = 0.0
+
+    @property
+    def mixture(self) -> dict[str, Value]:
+        """The fields of the family minicpm-moe."""
+        return self.model_dump(exclude={"moments", "reset"}) | {
+            "shared_experts": 0,
+            "granularity": 1,
+        }
+
+
 class Stage(Strict):
     """A stage of training with its own schedule and data; omitted keys keep their values."""
 
@@ -193,6 +240,10 @@ class Stage(Strict):
     rope_base: Annotated[float | None, Field(gt=1, description="RoPE base; requires context")] = (
         None
     )
+    upcycle: Annotated[
+        Upcycling | None,
+        Field(description="Become a mixture of experts at the fork, of so many copies"),
+    ] = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -316,6 +367,7 @@ def _check_chain(stages: tuple[Stage, ...], study: StudyParts) -> None:
     for number, stage in enumerate(stages):
         with at(number):
             _check_mixture(stage.mixture, sources)
+            _check_upcycling(stage, stages[:number], study.model)
             mixture, loss = stage.mixture or mixture, stage.loss or loss
             if loss == "completion" and not any(mixture.get(each) for each in paired):
                 raise Refused(
@@ -333,6 +385,24 @@ def _check_chain(stages: tuple[Stage, ...], study: StudyParts) -> None:
                     batch_tokens=batch,
                     context=context,
                 )
+
+
+def _check_upcycling(stage: Stage, before: tuple[Stage, ...], model: ModelFamily) -> None:
+    if stage.upcycle is None:
+        return
+    with at("upcycle"):
+        if model.family != MINICPM or any(each.upcycle for each in before):
+            now = MINICPM_MOE if model.family == MINICPM else model.family
+            raise Refused(
+                "cannot-upcycle",
+                f"only a model of the family {MINICPM} can be upcycled, and here it is one of "
+                f"{now}; take the family {MINICPM}, and upcycle once",
+                family=now,
+            )
+        given = {name: getattr(model, name) for name in load_family(MINICPM_MOE).takes}
+        load_family(MINICPM_MOE).fields(
+            given | stage.upcycle.mixture, width=model.sizes[0].width, depth=1
+        )
 
 
 def _check_mixture(mixture: dict[str, float] | None, sources: Sources) -> None:

@@ -24,7 +24,7 @@ from pydantic import Field
 
 from windtunnel.accounting import flops_6nd
 from windtunnel.config.model import Recipe, ScheduleConfig
-from windtunnel.config.shape import AnyModel, ModelSpec
+from windtunnel.config.shape import AnyModel, FamilySpec, ModelSpec
 from windtunnel.config.units import Strict
 from windtunnel.schedule import Decay, DecayShape, PowerHold, Schedule
 
@@ -174,8 +174,27 @@ class ContextChange(Strict):
     rope_base: Annotated[float | None, Field(gt=1)] = None
 
 
+Moments = Literal["copied", "zeroed"]
+"""Of the optimizer, for copies of a matrix."""
+
+
+class ModelChange(Strict):
+    """A mixture of experts in place of the dense model: copies of its feed-forwards.
+
+    Attributes:
+        model: The mixture.
+        moments: Of each copy in the optimizer.
+        reset: Share of each copy's inner units that start anew.
+    """
+
+    kind: Literal["model"] = "model"
+    model: FamilySpec
+    moments: Moments = "copied"
+    reset: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
 Change = Annotated[
-    ScheduleChange | DataChange | ObjectiveChange | BatchChange | ContextChange,
+    ScheduleChange | DataChange | ObjectiveChange | BatchChange | ContextChange | ModelChange,
     Field(discriminator="kind"),
 ]
 AChange = TypeVar("AChange", bound=Strict)
@@ -197,11 +216,7 @@ class Branch(Strict):
     @cached_property
     def id(self) -> str:
         """16 hex digits, the hash of the parent's id, the fork, the length and the changes."""
-        changes = [
-            {"kind": change.kind}
-            | differing(change.kind, change.model_dump(exclude={"kind", "mixture"}))
-            for change in self.changes
-        ]
+        changes = [{"kind": change.kind} | _identity_of(change) for change in self.changes]
         fields = {
             "parent": self.parent.id,
             "fork_step": self.fork_step,
@@ -218,6 +233,9 @@ class Branch(Strict):
     @cached_property
     def model(self) -> ModelSpec:
         """The model of the branch."""
+        other = self.change(ModelChange)
+        if other is not None:
+            return other.model
         change, model = self.change(ContextChange), self.parent.model
         if change is None:
             return model
@@ -280,6 +298,14 @@ class Branch(Strict):
         return self.schedule.decay is not None
 
 
+def _identity_of(change: Change) -> dict[str, Any]:
+    """The fields of a change that affect an update, without frozen defaults."""
+    if isinstance(change, ModelChange):
+        own = change.model_dump(include={"moments", "reset"})
+        return differing("upcycling", own | {"model": change.model.identity()})
+    return differing(change.kind, change.model_dump(exclude={"kind", "mixture"}))
+
+
 Segment = Annotated[Trunk | Branch, Field(discriminator="kind")]
 
 
@@ -308,6 +334,7 @@ FROZEN: dict[str, dict[str, Any]] = {
     "objective": {"loss": "full"},
     "batch": {"lr_factor": 1.0},
     "context": {"rope_base": None},
+    "upcycling": {"moments": "copied", "reset": 0.0},
 }
 """Frozen defaults. Only add: an edited value would change the id of every existing segment."""
 
@@ -358,6 +385,15 @@ def _canonical(value: Any) -> Any:
 
 
 Amount = TypeVar("Amount", int, float)
+
+
+def sunk_tokens(segment: Segment) -> int | None:
+    """Tokens that the dense model had read when it was upcycled; None where none was."""
+    if isinstance(segment, Trunk):
+        return None
+    if segment.change(ModelChange) is not None:
+        return tokens_at(segment.parent, segment.fork_step)
+    return sunk_tokens(segment.parent)
 
 
 def tokens_at(segment: Segment, step: int) -> int:

@@ -14,7 +14,7 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
 from windtunnel import accounting
 from windtunnel.config.units import Strict
 from windtunnel.errors import Refused
-from windtunnel.family import Shape, Value, facts_of, load_family
+from windtunnel.family import MINICPM_MOE, Shape, Value, facts_of, load_family
 from windtunnel.mup import EVERY_SITE, Role, SiteName
 
 Positive = Annotated[int, Field(ge=1)]
@@ -34,7 +34,7 @@ class ModelSpec(Strict, ABC):
     @property
     @abstractmethod
     def params(self) -> int:
-        """Non-embedding parameters, final norm included: the N of every law here."""
+        """The N of every law here: non-embedding parameters that one token passes through."""
 
     @property
     @abstractmethod
@@ -43,8 +43,13 @@ class ModelSpec(Strict, ABC):
 
     @property
     @abstractmethod
-    def params_active(self) -> int:
-        """Non-embedding parameters that one token passes through."""
+    def params_total(self) -> int:
+        """All non-embedding parameters; more than N in a mixture of experts alone."""
+
+    @property
+    def experts(self) -> int:
+        """Experts that a token chooses from in each layer; 1 in a dense model."""
+        return 1
 
     @property
     @abstractmethod
@@ -140,7 +145,7 @@ class DenseSpec(ModelSpec):
 
     @cached_property
     def params(self) -> int:
-        """Non-embedding parameters, final norm included: the N of every law here."""
+        """Non-embedding parameters, final norm included."""
         return accounting.non_embedding_params(
             width=self.width,
             depth=self.depth,
@@ -158,8 +163,8 @@ class DenseSpec(ModelSpec):
         )
 
     @property
-    def params_active(self) -> int:
-        """Non-embedding parameters that one token passes through; all of them in a dense model."""
+    def params_total(self) -> int:
+        """As `params`: a token passes through all of them."""
         return self.params
 
     @cached_property
@@ -182,8 +187,9 @@ class DenseSpec(ModelSpec):
 
     @property
     def roles(self) -> tuple[Role, ...]:
-        """All of them; a readout only where it is not the embedding."""
-        return tuple(role for role in Role if role is not Role.READOUT or not self.tied)
+        """Embedding, hidden and gain; a readout only where it is not the embedding."""
+        lacking = {Role.ROUTER, Role.READOUT} if self.tied else {Role.ROUTER}
+        return tuple(role for role in Role if role not in lacking)
 
     @property
     def attention_dim(self) -> int:
@@ -276,18 +282,24 @@ class FamilySpec(ModelSpec):
 
     @property
     def params(self) -> int:
-        """Non-embedding parameters."""
+        """Non-embedding parameters that one token passes through."""
+        return self.facts.params_active
+
+    @property
+    def params_total(self) -> int:
+        """All non-embedding parameters."""
         return self.facts.params
+
+    @property
+    def experts(self) -> int:
+        """The field `experts`; 1 where the family has none."""
+        found = self.fields.get("experts")
+        return found if isinstance(found, int) else 1
 
     @property
     def params_embedding(self) -> int:
         """Parameters of roles embedding and readout."""
         return self.facts.params_embedding
-
-    @property
-    def params_active(self) -> int:
-        """Non-embedding parameters that one token passes through."""
-        return self.facts.params_active
 
     @property
     def flops_exact_per_token(self) -> int:
@@ -346,6 +358,34 @@ class FamilySpec(ModelSpec):
             fields["rope_theta"] = given["rope_base"] = rope_base
         shape = replace(self.shape, context=context, fields=fields)
         return FamilySpec.of(self.family, shape, given)
+
+
+def upcycled(model: ModelSpec, mixture: Mapping[str, Value]) -> FamilySpec:
+    """The family minicpm-moe at the shape of a dense model; `mixture` has its own fields.
+
+    Raises:
+        Refused: A field has a value that the family does not allow.
+    """
+    assert isinstance(model, DenseSpec)
+    dense: dict[str, Value] = {
+        "head_dim": model.head_dim,
+        "ffn_ratio": model.ffn_ratio,
+        "heads_per_kv": 1,
+        "kv_heads": model.kv_heads,
+        "tied": model.tied,
+        "qk_norm": model.qk_norm,
+        "rope_base": model.rope_base,
+    }
+    given = dense | dict(mixture)
+    fields = load_family(MINICPM_MOE).fields(given, width=model.width, depth=model.depth)
+    shape = Shape(
+        width=model.width,
+        depth=model.depth,
+        vocab_size=model.vocab_size,
+        context=model.context,
+        fields=fields,
+    )
+    return FamilySpec.of(MINICPM_MOE, shape, given)
 
 
 def _kind_of_model(written: object) -> str:

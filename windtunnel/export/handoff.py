@@ -156,11 +156,25 @@ class Multipliers(Strict):
 
 
 class Counts(Strict):
-    """Sizes of the model and of its training."""
+    """Sizes of the model and of its training.
+
+    Attributes:
+        params: That one token passes through, without embedding and head: the N of laws.
+        params_embedding: Of embedding and head.
+        params_active: As `params`.
+        params_total: Of a mixture of experts, with those that a token does not choose.
+        num_heads: Query heads.
+        ffn_width: Inner width of the feed-forward.
+        tokens: Of training.
+        tokens_per_param: tokens / params.
+        flops_6nd: 6 N D.
+        flops_exact: With attention, embedding and head.
+    """
 
     params: Positive
     params_embedding: Positive
     params_active: Positive
+    params_total: Positive | None = None
     num_heads: Positive | None = None
     ffn_width: Positive | None = None
     tokens: Positive
@@ -462,7 +476,8 @@ def counts_of(model: ModelSpec, tokens: int) -> Counts:
     return Counts(
         params=model.params,
         params_embedding=model.params_embedding,
-        params_active=model.params_active,
+        params_active=model.params,
+        params_total=model.params_total if model.experts > 1 else None,
         num_heads=model.num_heads if isinstance(model, DenseSpec) else None,
         ffn_width=model.ffn_width if isinstance(model, DenseSpec) else None,
         tokens=tokens,

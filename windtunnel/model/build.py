@@ -11,6 +11,7 @@ from windtunnel.config.shape import DenseSpec, FamilySpec, ModelSpec
 from windtunnel.model.decoder import Decoder
 from windtunnel.model.language_model import LanguageModel
 from windtunnel.model.network import Network
+from windtunnel.mup import Role
 
 
 def build(spec: ModelSpec, recipe: Recipe) -> LanguageModel:
@@ -26,7 +27,10 @@ def initialise(model: LanguageModel, recipe: Recipe, *, init_seed: int) -> None:
     """Initialise every parameter by its role, in place."""
     roles = model.roles()
     for name, weight in model.weights().items():
-        std = recipe.init_std * recipe.scale(roles[name], model.spec).init_std
+        base = recipe.init_std
+        if roles[name] is Role.ROUTER and model.routed is not None:
+            base = model.routed.router_std
+        std = base * recipe.scale(roles[name], model.spec).init_std
         if std:
             weight.copy_(initial_weight(name, weight.shape, std=std, init_seed=init_seed))
         else:
@@ -48,6 +52,10 @@ def initial_weight(name: str, shape: Sequence[int], *, std: float, init_seed: in
     """
     if std == 0.0:
         return torch.ones(*shape)
+    return torch.randn(*shape, generator=generator_of(init_seed, name)).mul_(std)
+
+
+def generator_of(init_seed: int, name: str) -> torch.Generator:
+    """The generator of one draw, whatever else is drawn."""
     digest = hashlib.sha256(f"{init_seed}/{name}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-    return torch.randn(*shape, generator=generator).mul_(std)
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)

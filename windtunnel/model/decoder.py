@@ -50,11 +50,16 @@ class Block(RoleParameters):
         self.add("qkv", Role.HIDDEN, width + 2 * spec.kv_heads * head, width)
         self.add("out", Role.HIDDEN, width, width)
         self.add("norm_ffn", Role.GAIN, width)
-        self.add("gate_up", Role.HIDDEN, 2 * spec.ffn_width, width)
-        self.add("down", Role.HIDDEN, width, spec.ffn_width)
+        self.add_feed_forward()
         if spec.qk_norm:
             self.add("norm_q", Role.GAIN, head)
             self.add("norm_k", Role.GAIN, head)
+
+    def add_feed_forward(self) -> None:
+        """Register the parameters of the feed-forward."""
+        width, inner = self.spec.width, self.spec.ffn_width
+        self.add("gate_up", Role.HIDDEN, 2 * inner, width)
+        self.add("down", Role.HIDDEN, width, inner)
 
     def forward(self, x_BTW: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
         """Residual stream after this layer, (B, T, W)."""
@@ -99,8 +104,8 @@ class Block(RoleParameters):
         return F.silu(gate_BTF) * up_BTF
 
 
-class Decoder(LanguageModel, RoleParameters):
-    """The built-in family: MiniCPM's decoder."""
+class Stack(RoleParameters):
+    """The decoder without its loss: embedding, blocks, final norm and head."""
 
     spec: DenseSpec
     embedding: Tensor
@@ -113,13 +118,18 @@ class Decoder(LanguageModel, RoleParameters):
         super().__init__()
         self.spec, self.sites = spec, sites
         self.add("embedding", Role.EMBEDDING, spec.vocab_size, spec.width)
-        self.blocks = nn.ModuleList(Block(spec, sites) for _ in range(spec.depth))
+        self.blocks = nn.ModuleList(self.block(number) for number in range(spec.depth))
         self.add("norm_final", Role.GAIN, spec.width)
         if not spec.tied:
             self.add("readout", Role.READOUT, spec.vocab_size, spec.width)
         cos_TK, sin_TK = rotary_tables(spec)
         self.register_buffer("cos_TK", cos_TK, persistent=False)
         self.register_buffer("sin_TK", sin_TK, persistent=False)
+
+    def block(self, number: int) -> Block:
+        """A new block, of layer `number` from 0."""
+        del number
+        return Block(self.spec, self.sites)
 
     @property
     def layers(self) -> list[Block]:
@@ -157,6 +167,12 @@ class Decoder(LanguageModel, RoleParameters):
     def first_values(self, name: str) -> Tensor:
         """Ones."""
         return torch.ones_like(self.get_parameter(name))
+
+
+class Decoder(Stack, LanguageModel):
+    """The built-in family: MiniCPM's decoder."""
+
+    spec: DenseSpec
 
 
 def rms_norm(x: Tensor, gain: Tensor) -> Tensor:

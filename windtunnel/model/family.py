@@ -37,6 +37,7 @@ class Family(ABC):
         version: Names what the class computes; part of every run's id.
         sites: Sites of the forward pass that take a multiplier.
         takes: Shape fields of the study's `model:` section that `fields` understands.
+        fixed: Own fields that must be the same at every size.
         Fields: A pydantic model of the family's own shape fields.
 
     Examples:
@@ -58,6 +59,7 @@ class Family(ABC):
     version: str
     sites: frozenset[SiteName] = frozenset()
     takes: frozenset[str] = frozenset()
+    fixed: frozenset[str] = frozenset()
     Fields: ClassVar[type[BaseModel]] = NoFields
 
     @abstractmethod

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from windtunnel.config.shape import ModelSpec
+from windtunnel.model.routing import Routed
 from windtunnel.mup import Role
 
 
@@ -57,6 +58,11 @@ class LanguageModel(nn.Module, ABC):
     @abstractmethod
     def first_values(self, name: str) -> Tensor:
         """What a gain starts at, by its name in `weights`."""
+
+    @property
+    def routed(self) -> Routed | None:
+        """The network with its routers; None of a model without experts."""
+        return None
 
     def forward(self, rows: Tensor, masked: bool = False) -> Tensor:
         """Mean loss in nats per token over rows of (B, T + 1) token ids.

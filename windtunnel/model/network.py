@@ -13,6 +13,7 @@ from windtunnel.errors import ConfigError, boundary
 from windtunnel.family import load_family
 from windtunnel.model.family import refuse_dropout
 from windtunnel.model.language_model import LanguageModel
+from windtunnel.model.routing import Routed
 from windtunnel.mup import Role, SiteMultipliers, SiteName
 
 
@@ -56,6 +57,11 @@ class Network(LanguageModel):
     def first_values(self, name: str) -> Tensor:
         """What the family's own module starts a gain at."""
         return self._first[name]
+
+    @property
+    def routed(self) -> Routed | None:
+        """The network, if it has routers."""
+        return self.network if isinstance(self.network, Routed) else None
 
 
 def roles_in(spec: FamilySpec) -> dict[str, Role]:

@@ -48,6 +48,9 @@ layers. Both are sums over the width whose terms have random signs until they al
 many shows below -1.2.
 """
 
+READOUTS = frozenset({Role.READOUT, Role.ROUTER})
+"""Roles of matrices that map the width onto a number that stays."""
+
 DEPTH_TOLERANCE = 0.15
 """Largest slope against ln(depth) that passes, either way. Measured over depths 2 to 16, 8 and 16
 updates, three times three seeds: completep stays within 0.07. `mup` moves some slope beyond 0.3,
@@ -159,8 +162,8 @@ def coordinate_check(
     recipe = _checked(recipe, models[0])
     traces = [mean_trace(model, recipe, steps=steps, seeds=seeds) for model in models]
     roles = traces[0].roles
-    sums = {site for site, role in roles.items() if role in {Role.HIDDEN, Role.READOUT}}
-    readouts = {site for site, role in roles.items() if role is Role.READOUT}
+    sums = {site for site, role in roles.items() if role in {Role.HIDDEN, *READOUTS}}
+    readouts = {site for site, role in roles.items() if role in READOUTS}
     if recipe.kv_rule == "spectral" and len({model.kv_group for model in models}) > 1:
         readouts |= {site for site in roles if site.kind in KEYS_AND_VALUES}
     shown = {None, 1, models[0].depth}

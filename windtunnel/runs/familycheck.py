@@ -137,7 +137,7 @@ def _counts(network: LanguageModel, model: ModelSpec) -> Iterator[Finding]:
     )
     others = sum(weight.numel() for weight in network.weights().values()) - vocabulary
     for name, said, real in (
-        ("params", model.params, others),
+        ("params", model.params_total, others),
         ("params_embedding", model.params_embedding, vocabulary),
     ):
         yield Finding(
@@ -149,8 +149,8 @@ def _counts(network: LanguageModel, model: ModelSpec) -> Iterator[Finding]:
         )
     yield Finding(
         name="params_active",
-        passed=0 < model.params_active <= others,
-        found=f"{model.params_active:,}, as the family says",
+        passed=0 < model.params <= others,
+        found=f"{model.params:,}, as the family says",
         expected=f"1 to {others:,}",
         remedy="mend `params_active` of the family's facts",
     )

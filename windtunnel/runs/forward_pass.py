@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 
-from windtunnel.model import Decoder, LanguageModel
-from windtunnel.model.decoder import Block, rms_norm
+from windtunnel.model import LanguageModel
+from windtunnel.model.decoder import Block, Stack, rms_norm
+from windtunnel.model.experts import ExpertBlock, swiglu
 from windtunnel.model.network import Network
 from windtunnel.mup import Role
 
@@ -90,8 +91,9 @@ def rms(values: Tensor) -> float:
 @torch.no_grad()
 def forward_pass(model: LanguageModel, tokens_BT: Tensor) -> ForwardPass:
     """Every activation and layer of the model on these tokens."""
-    if isinstance(model, Decoder):
-        return _of_decoder(model, tokens_BT)
+    network = model.network if isinstance(model, Network) else model
+    if isinstance(network, Stack):
+        return _of_decoder(network, tokens_BT)
     assert isinstance(model, Network)
     return _of_network(model, tokens_BT)
 
@@ -132,7 +134,7 @@ def _of_network(model: Network, tokens_BT: Tensor) -> ForwardPass:
     return ForwardPass(activations, layers, unseen)
 
 
-BY_WEIGHT = (Role.HIDDEN, Role.READOUT, Role.EMBEDDING, Role.GAIN)
+BY_WEIGHT = (Role.HIDDEN, Role.READOUT, Role.EMBEDDING, Role.ROUTER, Role.GAIN)
 """Of a module with several roles, the one that it is judged by."""
 
 
@@ -173,8 +175,8 @@ def _removed(handle: RemovableHandle) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _of_decoder(model: Decoder, tokens_BT: Tensor) -> ForwardPass:
-    """Activations and layers of the built-in decoder."""
+def _of_decoder(model: Stack, tokens_BT: Tensor) -> ForwardPass:
+    """Activations and layers of a decoder of ours."""
     sites, length = model.sites, tokens_BT.shape[1]
     cos_TK, sin_TK = model.cos_TK[:length], model.sin_TK[:length]
 
@@ -188,9 +190,9 @@ def _of_decoder(model: Decoder, tokens_BT: Tensor) -> ForwardPass:
         mixed_BTW = block.mixed_values(x_BTW, cos_TK, sin_TK)
         attention = F.linear(mixed_BTW, block.out)
         middle_BTW = torch.add(x_BTW, attention, alpha=sites.residual)
-        gated_BTF = block.gated(middle_BTW)
-        feed_forward = F.linear(gated_BTF, block.down)
-        for kind, layer in _layers(block, x_BTW, mixed_BTW, middle_BTW, gated_BTF).items():
+        feed_forward = block.feed_forward(middle_BTW)
+        of_attention = _attention_layers(block, x_BTW, mixed_BTW)
+        for kind, layer in (of_attention | _feed_forward_layers(block, middle_BTW)).items():
             layers[Site(kind, number)] = layer
         activations[Site("attention output", number)] = attention
         activations[Site("feed-forward output", number)] = feed_forward
@@ -206,29 +208,50 @@ def _of_decoder(model: Decoder, tokens_BT: Tensor) -> ForwardPass:
     return ForwardPass(activations, layers)
 
 
-def _layers(
-    block: Block, x_BTW: Tensor, mixed_BTW: Tensor, middle_BTW: Tensor, gated_BTF: Tensor
-) -> dict[str, Layer]:
-    """The layers of one block, with queries, keys and values apart."""
+def _attention_layers(block: Block, x_BTW: Tensor, mixed_BTW: Tensor) -> dict[str, Layer]:
+    """The layers of one block's attention, with queries, keys and values apart."""
     spec = block.spec
     of_kv = spec.kv_heads * spec.head_dim
     queries, keys, values = torch.split(block.qkv, [spec.width, of_kv, of_kv])
     normed_BTW = rms_norm(x_BTW, block.norm_attention)
-    middle_normed_BTW = rms_norm(middle_BTW, block.norm_ffn)
-
-    def matrix(weight: Tensor, x: Tensor) -> Layer:
-        return Layer(Role.HIDDEN, _linear, (weight,), x)
-
     return {
         "attention norm": Layer(Role.GAIN, _normed, (block.norm_attention,), x_BTW),
-        "queries": matrix(queries, normed_BTW),
-        "keys": matrix(keys, normed_BTW),
-        "values": matrix(values, normed_BTW),
-        "attention projection": matrix(block.out, mixed_BTW),
-        "feed-forward norm": Layer(Role.GAIN, _normed, (block.norm_ffn,), middle_BTW),
-        "gate and up": matrix(block.gate_up, middle_normed_BTW),
-        "down projection": matrix(block.down, gated_BTF),
+        "queries": _matrix(queries, normed_BTW),
+        "keys": _matrix(keys, normed_BTW),
+        "values": _matrix(values, normed_BTW),
+        "attention projection": _matrix(block.out, mixed_BTW),
     }
+
+
+def _feed_forward_layers(block: Block, middle_BTW: Tensor) -> dict[str, Layer]:
+    """The layers of one block's feed-forward, or of its router and experts."""
+    normed_BTW = rms_norm(middle_BTW, block.norm_ffn)
+    norm = {"feed-forward norm": Layer(Role.GAIN, _normed, (block.norm_ffn,), middle_BTW)}
+    if not isinstance(block, ExpertBlock):
+        return norm | {
+            "gate and up": _matrix(block.gate_up, normed_BTW),
+            "down projection": _matrix(block.down, block.gated(middle_BTW)),
+        }
+    normed_MW = normed_BTW.flatten(0, 1)
+
+    def experts(weights: Weights, given: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        normed, gates, chosen = given
+        return (block.each(normed, chosen, *weights) * gates[..., None]).sum(dim=1)
+
+    given = (normed_MW, *block.route(normed_MW))
+    found = norm | {"experts": Layer(Role.HIDDEN, experts, (block.gate_up, block.down), given)}
+    if block.mixture.experts > 1:
+        scaled = normed_MW * block.sites.logits
+        found["router"] = Layer(Role.ROUTER, _linear, (block.router,), scaled)
+    if block.mixture.shared_experts:
+        hidden = swiglu(F.linear(normed_MW, block.shared_gate_up))
+        found["shared gate and up"] = _matrix(block.shared_gate_up, normed_MW)
+        found["shared down projection"] = _matrix(block.shared_down, hidden)
+    return found
+
+
+def _matrix(weight: Tensor, x: Tensor) -> Layer:
+    return Layer(Role.HIDDEN, _linear, (weight,), x)
 
 
 def _linear(weights: Weights, x: Tensor) -> Tensor:

@@ -5,7 +5,13 @@ from types import MappingProxyType
 from typing import Any
 
 from windtunnel.config import Branch, Segment, Trunk
-from windtunnel.config.segment import flops_6nd_at, flops_exact_at, flops_per_update, tokens_at
+from windtunnel.config.segment import (
+    flops_6nd_at,
+    flops_exact_at,
+    flops_per_update,
+    sunk_tokens,
+    tokens_at,
+)
 from windtunnel.errors import Diagnostic
 from windtunnel.runs.completion import outcome_of
 from windtunnel.runs.plan import Plan, PlannedSegment
@@ -94,7 +100,10 @@ def run_of(
         depth=model.depth,
         params=model.params,
         params_embedding=model.params_embedding,
-        params_active=model.params_active,
+        params_active=model.params,
+        params_total=model.params_total if model.experts > 1 else None,
+        experts=model.experts if model.experts > 1 else None,
+        sunk_tokens=sunk_tokens(segment),
         tokens=tokens_at(segment, step),
         flops_6nd=six_nd,
         flops_exact=flops_exact_at(segment, step),

@@ -4,11 +4,12 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from windtunnel.config import DenseSpec, StudyConfig, Trunk
+from windtunnel.config import FamilySpec, StudyConfig, Trunk
 from windtunnel.config.segment import rows_per_update
 from windtunnel.config.study import Resources
 from windtunnel.config.units import Misfit
 from windtunnel.errors import Diagnostic
+from windtunnel.family import MINICPM, MINICPM_MOE
 from windtunnel.runs.plan import PlannedSegment
 
 CARDS = Path("/dev")
@@ -50,12 +51,13 @@ def check_execution(study: StudyConfig, segments: Iterable[PlannedSegment]) -> N
                 batch_tokens=batch,
             )
         model = segment.model
-        head = model.head_dim if isinstance(model, DenseSpec) else 0
-        if resources.kernels == "native" and not isinstance(model, DenseSpec):
+        head = model.attention_dim or 0
+        family = model.family if isinstance(model, FamilySpec) else MINICPM
+        if resources.kernels == "native" and family not in {MINICPM, MINICPM_MOE}:
             raise Misfit(
                 "kernels-cannot-run",
-                "resources.kernels = native: computes the family minicpm alone; take kernels: "
-                "torch, or auto",
+                "resources.kernels = native: computes the families minicpm and minicpm-moe alone; "
+                "take kernels: torch, or auto",
                 "resources",
                 "kernels",
                 kernels="native",

@@ -26,9 +26,12 @@ class Run:
         variants: Name by branch experiment; `NAME/STAGE` for an earlier stage of a chain.
         held_out: Whether the run waited for a forecast of its loss.
         width, depth: Of the model.
-        params: Without embedding and head.
+        params: That one token passes through, without embedding and head: the N of laws.
         params_embedding: Of embedding and head.
-        params_active: Read for one token, with embedding and head.
+        params_active: As `params`.
+        params_total: Of a mixture of experts, with those that a token does not choose.
+        experts: Of a mixture of experts, those that a token chooses from.
+        sunk_tokens: Of an upcycled model, what the dense one before it had read.
         tokens: Of the whole path from update 0, as are the FLOPs but `flops_spent`.
         flops_6nd: 6 N D.
         flops_exact: With attention, embedding and head.
@@ -89,6 +92,9 @@ class Run:
     tokens_per_second: float | None = None
     seconds: float | Any = None
     axes: Mapping[str, Any] = field(default_factory=dict)
+    params_total: int | None = None
+    experts: int | None = None
+    sunk_tokens: int | None = None
     label: str | None = None
     source: str | None = None
 

@@ -10,10 +10,11 @@ import time
 import traceback
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from windtunnel.config import Branch, Segment, Trunk
+from windtunnel.config import Branch, ModelChange, Segment, Trunk
 from windtunnel.config.segment import rows_at
 from windtunnel.errors import ConfigError, StoreError
 from windtunnel.runs.budget.throughput import Timers
@@ -27,6 +28,7 @@ from windtunnel.train import checkpoint
 from windtunnel.train.dynamics import Dynamics
 from windtunnel.train.execution import Execution, current, decide
 from windtunnel.train.loop import Diverged, train
+from windtunnel.train.upcycling import Upcycling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +196,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         parent = self.context.store.segment(self.segment.parent.id)
         source = parent.checkpoint(self.segment.fork_step)
         try:
-            checkpoint.load(self.state, source)
+            checkpoint.load(self.state, source, convert=self._conversion())
         except checkpoint.Damaged as damaged:
             self._discard(source, f"{damaged}; removed, its parent makes it again")
             self._recall_path()
@@ -205,8 +207,16 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
                 fork_step=self.segment.fork_step,
             ) from None
         self.state.seconds = 0.0  # seconds are counted per segment
-        if changes_data(self.segment):
+        if changes_data(self.segment) or self.segment.change(ModelChange) is not None:
             self.state.forget_losses()
+
+    def _conversion(self) -> checkpoint.Conversion | None:
+        """How the parent's checkpoint becomes the start of another model; None of the same one."""
+        assert isinstance(self.segment, Branch)
+        change = self.segment.change(ModelChange)
+        if change is None:
+            return None
+        return partial(Upcycling(self.segment, change), self.state.model)
 
     def _recall_path(self) -> None:
         """Request every missing checkpoint up the path, down to one that exists."""

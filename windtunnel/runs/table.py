@@ -22,6 +22,9 @@ COLUMNS = (
 where mixtures change `weight_SOURCE`, of imported runs `label` and `source`, and `COPYING` of runs
 whose copy gain was measured."""
 
+OF_EXPERTS = ("params_total", "experts", "sunk_tokens")
+"""Further columns of mixtures of experts."""
+
 PREFIXES = LOSS, BITS, WEIGHT = "loss_", "bits_per_byte_", "weight_"
 """Before the name of a set, and of a source."""
 JOINED, OF = "+", ":"
@@ -39,6 +42,7 @@ def as_row(run: Run) -> Row:
             row[BITS + name] = run.bits_per_byte_by_set[name]
     row |= {WEIGHT + name: share for name, share in run.mixture.items()}
     row |= {"label": run.label, "source": run.source} if run.imported else {}
+    row |= {name: getattr(run, name) for name in OF_EXPERTS if getattr(run, name) is not None}
     return row | ({} if run.copy_gain is None else {name: getattr(run, name) for name in COPYING})
 
 
@@ -50,7 +54,7 @@ def as_run(row: Mapping[str, Any]) -> Run:
     experiments = split(row.get("experiment"))
     losses = _by_name(row, LOSS)
     bits = {name: each for name, each in _columns(row, BITS) if each is not None or name in losses}
-    known = {*COLUMNS, *COPYING, "size", "label", "source"}
+    known = {*COLUMNS, *OF_EXPERTS, *COPYING, "size", "label", "source"}
     return Run(
         **{name: row[name] for name in known - {"experiment", "variant", "size"} if name in row},
         experiments=experiments,

@@ -10,6 +10,7 @@ from windtunnel.config import (
     ContextChange,
     DataChange,
     Duration,
+    ModelChange,
     ObjectiveChange,
     ScheduleChange,
     Segment,
@@ -17,6 +18,7 @@ from windtunnel.config import (
 )
 from windtunnel.config.branch import Stage
 from windtunnel.config.segment import tokens_at
+from windtunnel.config.shape import upcycled
 from windtunnel.config.study import ScheduleConfig
 from windtunnel.config.units import Strict
 from windtunnel.errors import ConfigError
@@ -197,14 +199,22 @@ def _data_change(parent: Segment, mixture: DataChange | None, ramp: int) -> tupl
 
 
 def _shape_changes(parent: Segment, stage: Stage) -> Iterator[Change]:
-    """Changes of batch, context and objective, where they differ from the parent's."""
-    recipe, model = parent.recipe, parent.model
+    """Changes of batch, context, objective and model, where they differ from the parent's."""
+    recipe, model, context = parent.recipe, parent.model, None
     if stage.batch_tokens is not None and stage.batch_tokens != recipe.batch_tokens:
         factor = (stage.batch_tokens / recipe.batch_tokens) ** stage.lr_exponent
         yield BatchChange(batch_tokens=stage.batch_tokens, lr_factor=factor)
     if stage.context is not None:
-        base = None if stage.rope_base == model.rotary_base else stage.rope_base
-        if stage.context != model.context or base is not None:
-            yield ContextChange(context=stage.context, rope_base=base)
+        rope_base = None if stage.rope_base == model.rotary_base else stage.rope_base
+        if stage.context != model.context or rope_base is not None:
+            context = ContextChange(context=stage.context, rope_base=rope_base)
+            yield context
     if stage.loss is not None and stage.loss != parent.objective:
         yield ObjectiveChange(loss=stage.loss)
+    if stage.upcycle is not None:
+        base = model if context is None else model.with_context(context.context, context.rope_base)
+        yield ModelChange(
+            model=upcycled(base, stage.upcycle.mixture),
+            moments=stage.upcycle.moments,
+            reset=stage.upcycle.reset,
+        )

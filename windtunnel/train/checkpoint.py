@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,8 +89,22 @@ def save(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def load(state: TrainState, folder: Path) -> dict[str, Any]:
+Tensors = dict[str, Tensor]
+Conversion = Callable[[Tensors, Tensors], tuple[Tensors, Tensors]]
+"""Weights and moments of one model from those of another."""
+
+
+def load(
+    state: TrainState,
+    folder: Path,
+    convert: Conversion | None = None,
+) -> dict[str, Any]:
     """Metadata of the checkpoint in `folder`, which fills `state` bit for bit.
+
+    Args:
+        state: It is overwritten.
+        folder: Of the checkpoint.
+        convert: Makes weights and moments of the state's model from those of another.
 
     Raises:
         Damaged: A file is missing or does not match its checksum.
@@ -100,6 +114,8 @@ def load(state: TrainState, folder: Path) -> dict[str, Any]:
     with _reading(folder, "tensors"):
         weights = load_file(folder / WEIGHTS)
         moments = load_file(folder / MOMENTS) if MOMENTS in meta["sha256"] else {}
+        if convert is not None:
+            weights, moments = convert(weights, moments)
         _check_shapes(state, weights, moments)
     state.load(weights, moments)
     state.step = meta["step"]

@@ -20,8 +20,9 @@ from windtunnel.config.shape import DenseSpec, FamilySpec, ModelSpec
 from windtunnel.config.study import Resources
 from windtunnel.config.units import Strict
 from windtunnel.errors import ConfigError
-from windtunnel.family import source_of
+from windtunnel.family import MINICPM, MINICPM_MOE, source_of
 from windtunnel.model import native
+from windtunnel.model.moe import parts_of
 from windtunnel.version import __version__
 
 COMPILE_COLD_SECONDS = 30.0
@@ -64,10 +65,16 @@ class Execution(Strict):
     windtunnel: str
 
     def for_segment(self, segment: Segment) -> "Execution":
-        """This record for a segment whose batch or context differs from its trunk's.
+        """This record for a segment whose batch, context or model differs from its trunk's.
 
-        Its micro-batch holds at most as many tokens as the trunk's, and divides the batch.
+        Its micro-batch holds at most as many tokens as the trunk's, and divides the batch. Experts
+        are neither compiled nor computed by native kernels in bf16.
         """
+        if segment.model.experts > 1 and (self.compile or self.precision == "bf16"):
+            return self.replace(compile=False, kernels="torch")._cut_for(segment)
+        return self._cut_for(segment)
+
+    def _cut_for(self, segment: Segment) -> "Execution":
         root, rows = segment.root, rows_per_update(segment) // self.devices
         if (rows, segment.model.context) == (
             rows_per_update(root) // self.devices,
@@ -112,7 +119,7 @@ def decide(
     precision = resources.precision
     if precision == "auto":
         precision = "bf16" if device == "cuda" else "fp32"
-    kernels = _kernels(resources, model, device)
+    kernels = _kernels(resources, model, device, precision)
     return Execution(
         device=device,
         device_kind=_device_kind(device),
@@ -237,21 +244,23 @@ def _device_kind(device: str) -> str:
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _kernels(resources: Resources, model: ModelSpec, device: str) -> str:
+def _kernels(resources: Resources, model: ModelSpec, device: str, precision: str) -> str:
     """Native kernels wherever they can run, since they are fastest (docs/benchmarks.md)."""
     if resources.kernels == "torch" or (
         resources.kernels == "auto" and resources.compile == "always"
     ):
         return "torch"
     machine_code = native.identity()
+    decoder = decoder_of(model)
     obstacles = {
         "device: cpu": device != "cpu",
         "cpus_per_trial: 1": resources.cpus_per_trial != 1,
         "devices_per_trial: 1": resources.devices_per_trial != 1,
-        "family minicpm": not isinstance(model, DenseSpec),
+        f"family {MINICPM} or {MINICPM_MOE}": decoder is None,
         f"a head_dim that is a multiple of {native.WHOLE_HEAD}": (
-            isinstance(model, DenseSpec) and not native.supports(model)
+            decoder is not None and not native.supports(decoder)
         ),
+        "precision: fp32 for experts": precision != "fp32" and not isinstance(model, DenseSpec),
         "compile: auto or never": resources.compile == "always",
         "a C++ compiler (g++, clang++ or $CXX)": machine_code is None,
     }
@@ -267,6 +276,13 @@ def _kernels(resources: Resources, model: ModelSpec, device: str) -> str:
             allowed=["torch", "auto"],
         )
     return "torch"
+
+
+def decoder_of(model: ModelSpec) -> DenseSpec | None:
+    """The dense decoder of a model of ours, whose feed-forwards may be experts."""
+    if isinstance(model, FamilySpec):
+        return parts_of(model.shape)[0] if model.family == MINICPM_MOE else None
+    return model if isinstance(model, DenseSpec) else None
 
 
 def _compiles(

@@ -6,8 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from windtunnel.model import Decoder
+from windtunnel.model import LanguageModel
+from windtunnel.model.decoder import Stack
+from windtunnel.model.experts import ExpertDecoder
 from windtunnel.model.native import NativePass, adamw
+from windtunnel.model.network import Network
 from windtunnel.train.execution import Execution
 from windtunnel.train.state import TrainState
 
@@ -17,8 +20,7 @@ class NativeBackend:
 
     def __init__(self, state: TrainState, execution: Execution) -> None:
         self.flat = _Flat(state)
-        assert isinstance(state.model, Decoder)
-        self.model, self.precision = state.model, execution.precision
+        self.model, self.precision = stack_of(state.model), execution.precision
         self._passes: dict[tuple[int, bool], NativePass] = {}
 
     def backward(self, rows: Tensor, share: float, *, masked: bool, last: bool) -> float:
@@ -45,11 +47,24 @@ class NativeBackend:
         """Mean nats per token; the kernels treat all shapes alike, with or without a loss mask."""
         return self._pass(len(rows), gradient=False).run(rows)
 
+    def route(self, rows: Tensor) -> None:
+        """Count what the routers choose, by a forward pass."""
+        assert isinstance(self.model, ExpertDecoder)
+        with self.model.routing.counting():
+            self._pass(len(rows), gradient=False).run(rows)
+
     def _pass(self, sequences: int, *, gradient: bool) -> NativePass:
         key = (sequences, gradient)
         if key not in self._passes:
             self._passes[key] = NativePass(self.model, self.precision, sequences, gradient=gradient)
         return self._passes[key]
+
+
+def stack_of(model: LanguageModel) -> Stack:
+    """The network that the kernels know how to compute."""
+    found = model.network if isinstance(model, Network) else model
+    assert isinstance(found, Stack)
+    return found
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,9 @@ class Backend(Protocol):
     def loss(self, rows: Tensor, *, masked: bool, odd: bool) -> Tensor | float:
         """Mean nats per token; an `odd` batch shape is not worth compiling for."""
 
+    def route(self, rows: Tensor) -> None:
+        """Count what the routers of a mixture of experts choose for (B, T + 1) token ids."""
+
 
 class Watch(Protocol):
     """Observes a state around each update without changing it."""
@@ -106,6 +109,7 @@ class TrainStep:
             self.broadcaster.update(self.state, rows, factor)
         local = rows_of_rank(rows, self.execution) if self.execution.devices > 1 else rows
         *others, last = torch.split(self.to_device(local), self.execution.micro_batch_rows)
+        self._begin_routing([*others, last])
         share = predictions_per_counted(rows) / (len(others) + 1)
         backward = partial(self.backend.backward, share=share, masked=has_loss_mask(rows))
         losses = [backward(micro_batch, last=False) for micro_batch in others]
@@ -114,11 +118,33 @@ class TrainStep:
         if watch is not None:
             watch.before()
         norm = self.backend.apply(self.clip)
+        self._end_routing()
         self.state.step += 1
         self.work_done += 1
         if watch is not None:
             watch.after()
         return loss * share, norm
+
+    def _begin_routing(self, micro_batches: list[Tensor]) -> None:
+        """Count the load of each expert, where the update is cut and a loss balances the load."""
+        if (routed := self.state.model.routed) is None:
+            return
+        routing = routed.routing
+        routing.begin(len(micro_batches), self.state.device)
+        is_cut = len(micro_batches) > 1 or self.execution.devices > 1
+        if is_cut and routed.balances_by_loss:
+            for micro_batch in micro_batches:
+                self.backend.route(micro_batch)
+            if self.execution.devices > 1:
+                dist.all_reduce(routing.counts_LE)
+            routing.fix_shares()
+
+    def _end_routing(self) -> None:
+        if (routed := self.state.model.routed) is None:
+            return
+        if self.execution.devices > 1:
+            routed.routing.sum_over_devices()
+        routed.after_update()
 
 
 def _backend(state: TrainState, execution: Execution) -> Backend:

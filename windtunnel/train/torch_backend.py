@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from windtunnel.model.language_model import token_ids
 from windtunnel.train.distributed import AveragedGradients
 from windtunnel.train.execution import Execution
 from windtunnel.train.state import TrainState
@@ -55,6 +56,14 @@ class TorchBackend:
         """Mean nats per token; an odd batch shape runs eager."""
         with self._precision():
             return _loss(self.state.model if odd else self.function, rows, masked=masked)
+
+    @torch.no_grad()
+    def route(self, rows: Tensor) -> None:
+        """Count what the routers choose, by a forward pass."""
+        model = self.state.model
+        assert model.routed is not None
+        with self._precision(), model.routed.routing.counting():
+            model.logits(token_ids(rows[:, :-1]))
 
     def _backward(
         self, function: Callable[..., Tensor], rows: Tensor, share: float, *, masked: bool

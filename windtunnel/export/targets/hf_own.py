@@ -64,7 +64,7 @@ def write_weights(
         ConfigError: The disk has no room for them.
     """
     spec = model.spec
-    refuse_full_disk(folder, (spec.params + spec.params_embedding) * FLOAT_BYTES)
+    refuse_full_disk(folder, (spec.params_total + spec.params_embedding) * FLOAT_BYTES)
     assert isinstance(model.network, CausalDecoder)
     decoder: Any = model.network.decoder
     before = set(folder.iterdir())

@@ -88,5 +88,7 @@ def _pattern(role: Role, *, tied: bool) -> str:
             return r"lm_head\.weight$"
         case Role.HIDDEN:
             return r"\.(wqkv|wo|w1|w2|w3)\.weight$"
+        case Role.ROUTER:
+            return r"router\.gate\.weight$"
         case Role.GAIN:
             return r"norm\.weight$"

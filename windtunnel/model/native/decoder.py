@@ -11,7 +11,9 @@ from torch import Tensor
 
 from windtunnel.config.shape import NORM_EPS, DenseSpec
 from windtunnel.errors import DataError
-from windtunnel.model.decoder import Block, Decoder
+from windtunnel.model.decoder import Block, Stack
+from windtunnel.model.experts import ExpertBlock, ExpertDecoder
+from windtunnel.model.native.experts import NativeExperts, add
 from windtunnel.model.native.kernels import Buffers, Layer, Program, function
 
 WHOLE_HEAD = 16
@@ -34,7 +36,7 @@ class NativePass:
 
     def __init__(
         self,
-        model: Decoder,
+        model: Stack,
         precision: Literal["fp32", "bf16"],
         sequences: int,
         *,
@@ -43,7 +45,15 @@ class NativePass:
         self.model, self.sites = model, model.sites
         self.before_loss, self.after_loss = Program(precision), Program(precision)
         layers = model.spec.depth if gradient else 1
-        self.work = Buffers(model.spec, sequences, layers, self.before_loss.type)
+        self.experts: NativeExperts | None = None
+        is_dense = not isinstance(model, ExpertDecoder)
+        self.work = Buffers(
+            model.spec, sequences, layers, self.before_loss.type, with_feed_forward=is_dense
+        )
+        if isinstance(model, ExpertDecoder):
+            self.experts = NativeExperts(
+                model.spec, model.mixture, model.routing, self.work, layers
+            )
         self.weights = self._cast_weights()
         self._forward(self.before_loss)
         self.summed_loss = self.before_loss.bind(
@@ -72,10 +82,14 @@ class NativePass:
                 vocab_size=vocabulary,
             )
         self.work.rows.copy_(rows)
+        if self.experts is not None:
+            self.experts.begin()
         with torch.no_grad():
             self.before_loss.run()
             summed = self.summed_loss(share / self.work.tokens)
             self.after_loss.run()
+        if self.experts is not None and (share or self.experts.routing.counts):
+            self.experts.count()
         return summed / self.work.tokens
 
     def _cast_weights(self) -> dict[str, Tensor]:
@@ -90,7 +104,6 @@ class NativePass:
 
     def _forward(self, to: Program) -> None:
         model, sites, work = self.model, self.sites, self.work
-        spec = model.spec
         to.call("embed", work.rows, model.embedding, sites.embed, work.x, *work.row_shape)
         x, delta, alpha = work.x, None, 0.0
         for number, block in enumerate(model.layers):
@@ -113,15 +126,33 @@ class NativePass:
                 "add_norm", saved.x, work.delta, sites.residual, block.norm_ffn, 1.0, NORM_EPS,
                 saved.middle, saved.normed_ffn, saved.inverse_ffn, *work.stream_shape,
             )  # fmt: skip
-            to.product(saved.gate_up, saved.normed_ffn, self.weights[name + "gate_up"].t())
-            to.call("swiglu", saved.gate_up, saved.hidden, work.tokens, spec.ffn_width)
-            to.product(work.delta, saved.hidden, self.weights[name + "down"].t())
+            self._feed_forward(to, block, saved, name)
             x, delta, alpha = saved.middle, work.delta, sites.residual
         to.call(
             "add_norm", x, delta, alpha, model.norm_final, sites.logits, NORM_EPS,
             work.x, work.normed, work.inverse, *work.stream_shape,
         )  # fmt: skip
         to.product(work.logits, work.normed, self.weights[self._readout].t())
+
+    def _feed_forward(self, to: Program, block: Block, saved: Layer, name: str) -> None:
+        if self.experts is not None and isinstance(block, ExpertBlock):
+            return self.experts.forward(to, block, saved)
+        to.product(saved.gate_up, saved.normed_ffn, self.weights[name + "gate_up"].t())
+        to.call("swiglu", saved.gate_up, saved.hidden, self.work.tokens, block.spec.ffn_width)
+        to.product(self.work.delta, saved.hidden, self.weights[name + "down"].t())
+
+    def _feed_forward_backward(self, to: Program, block: Block, saved: Layer, name: str) -> None:
+        if self.experts is not None and isinstance(block, ExpertBlock):
+            return self.experts.backward(to, block, saved)
+        work, residual = self.work, self.sites.residual
+        self._add(to, name + "down", work.dx_cast, saved.hidden, residual)
+        to.product(work.dhidden, work.dx_cast, self.weights[name + "down"])
+        to.call(
+            "swiglu_backward", work.dhidden, residual, saved.gate_up, work.tokens,
+            block.spec.ffn_width,
+        )  # fmt: skip
+        self._add(to, name + "gate_up", saved.gate_up, saved.normed_ffn)
+        to.product(work.dnormed, saved.gate_up, self.weights[name + "gate_up"])
 
     @property
     def _readout(self) -> str:
@@ -135,14 +166,7 @@ class NativePass:
         self._norm(to, work.x, model.norm_final, sites.logits, work.inverse)
         for number, block in reversed(list(enumerate(model.layers))):
             saved, name = work.layer(number), f"blocks.{number}."
-            self._add(to, name + "down", work.dx_cast, saved.hidden, sites.residual)
-            to.product(work.dhidden, work.dx_cast, self.weights[name + "down"])
-            to.call(
-                "swiglu_backward", work.dhidden, sites.residual, saved.gate_up, work.tokens,
-                model.spec.ffn_width,
-            )  # fmt: skip
-            self._add(to, name + "gate_up", saved.gate_up, saved.normed_ffn)
-            to.product(work.dnormed, saved.gate_up, self.weights[name + "gate_up"])
+            self._feed_forward_backward(to, block, saved, name)
             self._norm(to, saved.middle, block.norm_ffn, 1.0, saved.inverse_ffn)
             self._add(to, name + "out", work.dx_cast, saved.mixed, sites.residual)
             to.product(work.dmixed, work.dx_cast, self.weights[name + "out"])
@@ -158,9 +182,7 @@ class NativePass:
         self, to: Program, name: str, out_MO: Tensor, in_MI: Tensor, factor: float = 1.0
     ) -> None:
         """Append the gradient of a matrix, factor x out^T in, summed over the tokens M."""
-        gradient = self.model.get_parameter(name).grad
-        assert gradient is not None
-        to.add_product(gradient, out_MO.t(), in_MI, factor)
+        add(to, self.model.get_parameter(name), out_MO, in_MI, factor)
 
     def _norm(self, to: Program, x: Tensor, gain: Tensor, factor: float, inverse: Tensor) -> None:
         work = self.work

@@ -27,9 +27,10 @@ from torch import Tensor
 
 from windtunnel.config.shape import DenseSpec
 from windtunnel.errors import ConfigError, boundary
+from windtunnel.model.experts import Mixture
 from windtunnel.user_folders import user_cache
 
-SOURCES = ("product.cpp", "attention.cpp", "elementwise.cpp")
+SOURCES = ("product.cpp", "attention.cpp", "elementwise.cpp", "experts.cpp")
 HEADERS = ("vector.h",)
 FLAGS = (
     "-std=c++17",
@@ -58,6 +59,13 @@ UNTYPED_SIGNATURES = {
     "clear": "pi",
     "product": "pi pii pii iii fb",
     "adamw": "pppp f fffff ff i",
+    "route": "pfp ppp ppp p iii b",
+    "route_backward": "pppp pp ppp ff p iii b",
+    "gather": "ppp iii",
+    "combine": "pppp iii b",
+    "combine_backward": "ppp f pp iii",
+    "products_of_rows": "ppp iii p iii",
+    "products_over_rows": "ppp f p iii",
 }
 """Arguments of the kernels: pointer, float, int64, bool."""
 
@@ -181,16 +189,91 @@ class Layer:
     hidden: Tensor
 
 
+@dataclass
+class RoutedLayer:
+    """Activations of one layer's experts that its backward pass needs (experts.cpp)."""
+
+    probability: Tensor
+    chosen: Tensor
+    gates: Tensor
+    log_sum: Tensor
+    start: Tensor
+    place: Tensor
+    gathered: Tensor
+    gate_up: Tensor
+    hidden: Tensor
+    out: Tensor
+    shared_gate_up: Tensor
+    shared_hidden: Tensor
+
+
+class RoutedBuffers:
+    """Buffers of a model's experts, of M tokens; counts and shares are of every layer.
+
+    Attributes:
+        counts_LE: Tokens that chose each expert.
+        entropy_L: Of the routers' probabilities, summed over tokens.
+        shares_LE: Each expert's share of the whole update, where `is_fixed`.
+        part: Share of this batch in the update.
+    """
+
+    def __init__(self, spec: DenseSpec, mixture: Mixture, tokens: int, layers: int) -> None:
+        width, inner = spec.width, spec.ffn_width // mixture.granularity
+        experts, choices = mixture.experts, tokens * mixture.top_k
+        shared = mixture.shared_experts * inner
+
+        def whole(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.int64)
+
+        self.layers = [
+            RoutedLayer(
+                probability=torch.zeros(tokens, experts),
+                chosen=whole(tokens, mixture.top_k),
+                gates=torch.ones(tokens, mixture.top_k),
+                log_sum=torch.zeros(tokens),
+                start=whole(experts + 1),
+                place=whole(choices),
+                gathered=torch.zeros(choices, width),
+                gate_up=torch.zeros(choices, 2 * inner),
+                hidden=torch.zeros(choices, inner),
+                out=torch.zeros(choices, width),
+                shared_gate_up=torch.zeros(tokens, 2 * shared),
+                shared_hidden=torch.zeros(tokens, shared),
+            )
+            for _ in range(layers)
+        ]
+        self.counts_LE, self.entropy_L = whole(spec.depth, experts), torch.zeros(spec.depth)
+        self.is_fixed, self.part = whole(1), torch.ones(1)
+        self.shares_LE = torch.zeros(spec.depth, experts)
+        self.dgates = torch.zeros(tokens, mixture.top_k)
+        self.dlogits = torch.zeros(tokens, experts)
+        self.dhidden = torch.zeros(choices, inner)
+        self.dgathered = torch.zeros(choices, width)
+        self.dshared = torch.zeros(tokens, shared)
+
+    def layer(self, number: int) -> RoutedLayer:
+        """The buffers of a layer."""
+        return self.layers[number % len(self.layers)]
+
+
 class Buffers:
     """Buffers for a batch of `sequences` rows; layers share them when `layers` is below the depth.
 
     The residual stream and its gradient are fp32; operands of matrix products have `dtype`.
     """
 
-    def __init__(self, spec: DenseSpec, sequences: int, layers: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        spec: DenseSpec,
+        sequences: int,
+        layers: int,
+        dtype: torch.dtype,
+        *,
+        with_feed_forward: bool = True,
+    ) -> None:
         self.sequences, self.length = sequences, spec.context
         self.tokens = tokens = sequences * spec.context
-        width, ffn = spec.width, spec.ffn_width
+        width, ffn = spec.width, spec.ffn_width if with_feed_forward else 0
         self.row_shape = (sequences, spec.context, width)
         self.stream_shape = (tokens, width)
         self.head_shape = (sequences, spec.context, spec.num_heads, spec.kv_heads, spec.head_dim)
