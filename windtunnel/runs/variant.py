@@ -104,7 +104,7 @@ class VariantPoint(Strict):
         def updates(duration: Duration | None) -> int:
             if duration is None:
                 return 0
-            return duration.steps(params=parent.model.params, batch_tokens=batch)
+            return duration.steps(params=self.trunk.model.params, batch_tokens=batch)
 
         where = f"{self._where()}, stage {number}" if len(self.stages) > 1 else self._where()
         steps = updates(stage.stable or stage.decay)
