@@ -64,7 +64,7 @@ def run(step, segment, until, *, every=1, window=6, spy=None):
         curve.extend((row.step, row.loss, row.grad_norm) for row in group)
         rows.extend(dynamics.rows(up_to=group[-1].step))
 
-    train(step, segment, Stream(), until=until, write=write, watch=watch)
+    train(step, segment, Stream(), until=until, write=write, watches=(watch,) if watch else ())
     return curve, rows
 
 

@@ -143,6 +143,17 @@ class DynamicsRow(TypedDict):
 
 
 @with_config(OPEN)
+class RoutingRow(TypedDict):
+    """A line of routing.jsonl; the lists have a value a layer."""
+
+    step: Count
+    load_entropy: list[Number | None]
+    largest_share: list[Number | None]
+    router_entropy: list[Number | None]
+    similarity: list[Number | None]
+
+
+@with_config(OPEN)
 class NoteLine(TypedDict):
     """A line of notes.jsonl."""
 
@@ -422,6 +433,7 @@ CURVE_ROW: Schema[dict[str, Any]] = _schema(
     CurveRow, f"run `windtunnel sweep` again: it does those updates again; or {LINE}", often=True
 )
 DYNAMICS_ROW: Schema[dict[str, Any]] = _schema(DynamicsRow, LINE, often=True)
+ROUTING_ROW: Schema[dict[str, Any]] = _schema(RoutingRow, LINE, often=True)
 NOTE: Schema[dict[str, Any]] = _schema(NoteLine, LINE)
 FORECAST: Schema[dict[str, Any]] = _schema(ForecastLine, LINE)
 HANDOFF: Schema[dict[str, Any]] = _schema(HandedLine, LINE)

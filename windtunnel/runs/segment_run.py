@@ -21,13 +21,14 @@ from windtunnel.runs.budget.throughput import Timers
 from windtunnel.runs.completion import missing_stops, stops_of
 from windtunnel.runs.files import undamaged
 from windtunnel.runs.plan import PlannedSegment
-from windtunnel.runs.store import SegmentFolder
+from windtunnel.runs.store import DYNAMICS, ROUTING, SegmentFolder
 from windtunnel.runs.streams import changes_data
-from windtunnel.runs.worker import CurveWriter, Evaluator, WorkerContext
+from windtunnel.runs.worker import CurveWriter, Evaluator, Recorder, WorkerContext
 from windtunnel.train import checkpoint
 from windtunnel.train.dynamics import Dynamics
 from windtunnel.train.execution import Execution, current, decide
 from windtunnel.train.loop import Diverged, train
+from windtunnel.train.routing import RoutingSeries
 from windtunnel.train.upcycling import Upcycling
 
 
@@ -58,7 +59,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
         self.stops: tuple[int, ...] = ()
         self.to_make: list[int] = []
         self.overhead = Timers()
-        self.dynamics: Dynamics | None = None
+        self.recorders: dict[str, Recorder] = {}
         self._just_saved: int | None = None
         self._lease = self.folder.lease(lambda: context.work_done)
 
@@ -103,7 +104,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
 
         try:
             with CurveWriter(
-                self.folder.curve, after=self._curve_end, dynamics=self.dynamics
+                self.folder.curve, after=self._curve_end, recorders=self.recorders
             ) as writer:
                 train(
                     self.step,
@@ -112,7 +113,7 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
                     until=target,
                     write=writer.write,
                     stop=stop,
-                    watch=self.dynamics,
+                    watches=tuple(self.recorders.values()),
                 )
             self._lease.check()
         except Diverged as diverged:
@@ -147,8 +148,12 @@ class SegmentRun(AbstractContextManager["SegmentRun"]):
                     f"step {fork} was an end and kept no moments; made again, for a branch leaves",
                 )
         saved = self._load(record.get("reached", 0))
+        self.recorders = {}
         if (dynamics := self.context.config.dynamics) is not None:
-            self.dynamics = Dynamics(self.state, dynamics, first_step=self.segment.fork_step)
+            first = self.segment.fork_step
+            self.recorders[DYNAMICS] = Dynamics(self.state, dynamics, first_step=first)
+        if self.state.model.routed is not None:
+            self.recorders[ROUTING] = RoutingSeries(self.state)
         self.overhead.go_on_from(record, saved.get("overhead", {}))
 
     def _load(self, reached: int) -> dict[str, Any]:

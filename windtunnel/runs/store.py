@@ -6,6 +6,7 @@ Each segment has one folder:
                   execution.json       how it is computed, decided once
                   curve.jsonl          one row per update; survives kill -9
                   dynamics.jsonl       gradients and steps, if the study records them
+                  routing.jsonl        of a mixture of experts: load and routers, by layer
                   measurements.json    losses per validation set, by update; at the end a copy gain
                   checkpoints/<step>/  weights, moments, checksums, at forks and ends
                   resume/<step>/       the same, only for a resume after a crash
@@ -48,6 +49,7 @@ from windtunnel.runs.schemas import (
     MEASUREMENTS,
     NOTE,
     RECORD,
+    ROUTING_ROW,
     SPEC,
 )
 from windtunnel.version import __version__
@@ -57,7 +59,7 @@ FORMAT = 2
 
 2: JSON files end in a checksum, and records hold that of their curve."""
 
-DYNAMICS = "dynamics.jsonl"
+DYNAMICS, ROUTING = "dynamics.jsonl", "routing.jsonl"
 MOMENTS = "optimizer.safetensors"
 """The file of a checkpoint without which training cannot continue from it (train/checkpoint.py)."""
 
@@ -77,6 +79,11 @@ class SegmentFolder:
     def dynamics(self) -> Path:
         """The dynamics, if a study records them: one row every few updates."""
         return self.root / DYNAMICS
+
+    @property
+    def routing(self) -> Path:
+        """The routing of a mixture of experts: one row every few updates."""
+        return self.root / ROUTING
 
     @property
     def checkpoints(self) -> Path:
@@ -257,6 +264,10 @@ class SegmentFolder:
         """Whole rows of the dynamics; empty if no study records them."""
         return json_rows(self.dynamics, DYNAMICS_ROW)
 
+    def routing_rows(self) -> Iterator[dict[str, Any]]:
+        """Whole rows of the routing; empty of a dense model."""
+        return json_rows(self.routing, ROUTING_ROW)
+
     def curve_end(self, begin: int) -> int:
         """The last update up to which the curve has every row from `begin` on, in order."""
         end = begin
@@ -272,7 +283,7 @@ class SegmentFolder:
         Without `dynamics` it writes no dynamics, and the existing ones stay: the updates are the
         same.
         """
-        for path in (self.curve, self.dynamics) if dynamics else (self.curve,):
+        for path in (self.curve, self.routing, *((self.dynamics,) if dynamics else ())):
             if path.exists():
                 size = max((b for at, b in whole_steps(path) if at <= step), default=0)
                 if path == self.curve:

@@ -8,11 +8,12 @@ import json
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any, Protocol, Self
 
 from pydantic import TypeAdapter
 
@@ -25,30 +26,42 @@ from windtunnel.runs.completion import WantedSet
 from windtunnel.runs.files import undamaged
 from windtunnel.runs.json_schema import Schema
 from windtunnel.runs.plan import PlannedSegment
-from windtunnel.runs.store import DYNAMICS, Store
+from windtunnel.runs.store import Store
 from windtunnel.runs.streams import Streams
 from windtunnel.runs.study import Study
 from windtunnel.train.copying import CopyRows, copy_gain, copy_rows
-from windtunnel.train.dynamics import Dynamics, DynamicsRow
+from windtunnel.train.dynamics import DynamicsRow
 from windtunnel.train.execution import Execution, apply
 from windtunnel.train.loop import CurveRow, evaluate
-from windtunnel.train.step import TrainStep
+from windtunnel.train.routing import RoutingRow
+from windtunnel.train.step import TrainStep, Watch
 
 Sets = dict[str, dict[str, Any]]
 """What is measured after an update, by validation set."""
 
 
-class CurveWriter(AbstractContextManager["CurveWriter"]):
-    """Appends curve rows with a step beyond `after`; rows of `dynamics` go to a second file."""
+class Recorder(Watch, Protocol):
+    """A watch that keeps rows until they are written."""
 
-    def __init__(self, path: Path, *, after: int, dynamics: Dynamics | None = None) -> None:
+    def rows(self, *, up_to: int) -> Sequence[DynamicsRow | RoutingRow]:
+        """Rows recorded since the last call; those beyond update `up_to` are dropped."""
+
+
+class CurveWriter(AbstractContextManager["CurveWriter"]):
+    """Appends curve rows with a step beyond `after`; each recorder has a file of its own beside."""
+
+    def __init__(
+        self, path: Path, *, after: int, recorders: Mapping[str, Recorder] = MappingProxyType({})
+    ) -> None:
         self._curve = _RowFile(path, after=after)
-        self._beside = _RowFile(path.with_name(DYNAMICS), after=after) if dynamics else None
-        self._dynamics = dynamics
+        self._beside = [
+            (recorder, _RowFile(path.with_name(name), after=after))
+            for name, recorder in recorders.items()
+        ]
 
     def __enter__(self) -> "CurveWriter":
         with ExitStack() as opened:
-            for file in filter(None, (self._curve, self._beside)):
+            for file in (self._curve, *(file for _, file in self._beside)):
                 opened.enter_context(file)
             self._opened = opened.pop_all()
         return self
@@ -62,8 +75,8 @@ class CurveWriter(AbstractContextManager["CurveWriter"]):
         Raises:
             StoreError: Disk full.
         """
-        if self._dynamics is not None and self._beside is not None:
-            self._beside.write(self._dynamics.rows(up_to=rows[-1].step))
+        for recorder, file in self._beside:
+            file.write(recorder.rows(up_to=rows[-1].step))
         self._curve.write(rows)
 
 
@@ -81,7 +94,7 @@ class _RowFile(AbstractContextManager["_RowFile"]):
         with self._file:
             os.fsync(self._file)  # after a power cut, no checkpoint is ahead of its rows
 
-    def write(self, rows: Sequence[CurveRow | DynamicsRow]) -> None:
+    def write(self, rows: Sequence[CurveRow | DynamicsRow | RoutingRow]) -> None:
         now = time.time()
         fresh = [asdict(row) | {"time": now} for row in rows if row.step > self.after]
         if not fresh:
@@ -100,6 +113,8 @@ def _finite(value: Any) -> Any:
     """JSON has no NaN: a number that is not finite is null."""
     if isinstance(value, dict):
         return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -5,7 +5,7 @@ Rows, learning rate and end of training are functions of the update; the rest is
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -56,7 +56,7 @@ def train(
     until: int,
     write: Callable[[list[CurveRow]], None],
     stop: Callable[[], bool] = lambda: False,
-    watch: Watch | None = None,
+    watches: Sequence[Watch] = (),
 ) -> None:
     """Run updates until `state.step == until`, or earlier when `stop()` says so.
 
@@ -74,7 +74,7 @@ def train(
         pending = []
         for update, batch in zip(updates, np.split(rows, len(updates)), strict=True):
             factor = schedule(update)
-            loss, norm = step.update(batch, factor, watch)
+            loss, norm = step.update(batch, factor, watches)
             seconds = time.perf_counter() - began
             pending.append(Update(update, loss, norm, recipe.lr * factor, seconds))
         _record(step, pending, segment, write)

@@ -5,6 +5,7 @@ data-parallel trial rank 0 owns it, and every other rank runs `follow`.
 """
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
@@ -91,7 +92,7 @@ class TrainStep:
             return self.backend.loss(self.to_device(rows), masked=masked, odd=odd)
 
     def update(
-        self, rows: np.ndarray, factor: float, watch: Watch | None = None
+        self, rows: np.ndarray, factor: float, watches: Sequence[Watch] = ()
     ) -> tuple[Tensor | float, Tensor | float]:
         """Loss (nats per token) and gradient norm of one update, still on the device.
 
@@ -100,10 +101,10 @@ class TrainStep:
         `factor` scales the peak learning rate.
         """
         with subnormals(self.execution.subnormals):
-            return self._update(rows, factor, watch)
+            return self._update(rows, factor, watches)
 
     def _update(
-        self, rows: np.ndarray, factor: float, watch: Watch | None
+        self, rows: np.ndarray, factor: float, watches: Sequence[Watch]
     ) -> tuple[Tensor | float, Tensor | float]:
         if self.broadcaster is not None:
             self.broadcaster.update(self.state, rows, factor)
@@ -115,13 +116,13 @@ class TrainStep:
         losses = [backward(micro_batch, last=False) for micro_batch in others]
         loss = sum(losses) + backward(last, last=True)
         self.state.set_rate(factor)
-        if watch is not None:
+        for watch in watches:
             watch.before()
         norm = self.backend.apply(self.clip)
         self._end_routing()
         self.state.step += 1
         self.work_done += 1
-        if watch is not None:
+        for watch in watches:
             watch.after()
         return loss * share, norm
 
