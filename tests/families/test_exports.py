@@ -107,7 +107,12 @@ def test_trainers_without_the_architecture_say_so(target, name, tmp_path):
     with pytest.raises(ConfigError) as refused:
         target.write(handoff_of(spec_of("olmo2")), tmp_path)
     assert refused.value.code == "unsupported-model"
-    assert refused.value.values == {"target": name, "field": "family", "value": "hf:olmo2"}
+    assert refused.value.values == {
+        "target": name,
+        "field": "family",
+        "value": "hf:olmo2",
+        "allowed": ["minicpm", "hf:granite", "hf:llama", "hf:mistral", "hf:qwen3"],
+    }
     assert not any(tmp_path.iterdir())
 
 

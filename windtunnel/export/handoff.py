@@ -409,25 +409,6 @@ class Handoff(Strict):
         digest = digest_of(json.loads(text))
         return f'{text.removesuffix("}").rstrip()},\n  "digest": "{digest}"\n}}\n'
 
-    def dense(self, target: str) -> DenseSpec:
-        """The target's shape, for a trainer that has the built-in family.
-
-        Raises:
-            ConfigError: The study's model is of another family.
-        """
-        if isinstance(self.model, DenseSpec):
-            return self.model
-        family = getattr(self.model, "family", "")
-        raise ConfigError(
-            "unsupported-model",
-            f"export to {target}: the model is of family {family}, and this export writes "
-            "MiniCPM's decoder; export to `torch`, to `json`, or, if it is one of transformers, to "
-            "`hf`",
-            target=target,
-            field="family",
-            value=family,
-        )
-
     @staticmethod
     def read(path: Path) -> "Handoff":
         """The Handoff in a file, or in the `handoff.json` of a folder.

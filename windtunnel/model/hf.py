@@ -255,6 +255,14 @@ class HuggingFace(Family):
             fields[name] = 1.0 / sites[site] if site == "logits" else sites[site]
         return {name: value for name, value in fields.items() if name in self._defaults}
 
+    def configuration(self, shape: Shape, sites: Mapping[SiteName, float]) -> dict[str, Any]:
+        """Every field of the configuration, those that nobody gave included."""
+        with _quiet():
+            found: dict[str, Any] = self._config_of(
+                self.name, **self.config(shape, sites)
+            ).to_dict()
+        return found
+
     def config_of_sites(self, sites: Mapping[SiteName, str]) -> dict[str, str]:
         """Fields of the configuration that hold multipliers, each from an expression of one."""
         named = SITES.get(self.name, {}).items()

@@ -2,14 +2,18 @@
 
 Its muP flags carry what they mean the same by: rate of hidden matrices, multipliers of embedding,
 logits and attention. The module carries the rest; docs/export/megatron.md has the table.
+
+A family that scales no logits has muP by init and rates alone. Megatron's muP cannot be that: it
+keeps the readout's rate and init, and turns a --mup-output-mult of 1 into the inverse of the width
+ratio. There the ratio is 1, and the module carries the rates of hidden matrices and readout, too.
 """
 
 import math
 from pathlib import Path
 
-from windtunnel.config.shape import NORM_EPS
 from windtunnel.errors import ConfigError
 from windtunnel.export.handoff import Handoff
+from windtunnel.export.prenorm import PreNormDecoder, prenorm_decoder
 from windtunnel.export.targets.template import environment, title
 from windtunnel.mup import Role
 from windtunnel.schedule import DecayShape
@@ -29,13 +33,22 @@ def write(handoff: Handoff, folder: Path) -> list[Path]:
     """Write arguments.sh and windtunnel_megatron.py.
 
     Raises:
-        ConfigError: The base of the rotary embedding is not a whole number.
+        ConfigError: The model is another decoder, or the base of its rotary embedding is not a
+            whole number.
     """
-    values = {"title": title(handoff, "in Megatron-LM"), "commit": COMMIT[:10]}
+    model = prenorm_decoder(handoff, "megatron")
+    values = {
+        "title": title(handoff, "in Megatron-LM"),
+        "commit": COMMIT[:10],
+        "by_rates": by_rates(handoff),
+        "readout": by_rates(handoff) and Role.READOUT in handoff.roles,
+    }
     arguments = environment().get_template("megatron_arguments.sh.jinja")
     module = environment().get_template("megatron_entry.py.jinja")
     texts = {
-        "arguments.sh": arguments.render(**values, **_header(handoff), groups=groups(handoff)),
+        "arguments.sh": arguments.render(
+            **values, **_header(handoff, model), groups=groups(handoff, model)
+        ),
         "windtunnel_megatron.py": module.render(**values),
     }
     for name, text in texts.items():
@@ -43,14 +56,19 @@ def write(handoff: Handoff, folder: Path) -> list[Path]:
     return [folder / name for name in texts]
 
 
-def groups(handoff: Handoff) -> dict[str, list[str]]:
+def groups(handoff: Handoff, model: PreNormDecoder) -> dict[str, list[str]]:
     """Lines of the argument array, by heading."""
     return {
-        "Model": _model(handoff),
-        "Init and multipliers": _sites(handoff),
+        "Model": _model(model),
+        "Init and multipliers": _sites(handoff, model),
         "Optimizer: of the embedding, except clip and betas": _optimizer(handoff),
         "Schedule, in updates": _schedule(handoff),
     }
+
+
+def by_rates(handoff: Handoff) -> bool:
+    """Whether muP is by init and rates alone, so that the readout has its own."""
+    return handoff.recipe.parametrization != "standard" and "logits" not in handoff.model.sites
 
 
 def matrix_wd_mult(handoff: Handoff) -> float:
@@ -59,8 +77,7 @@ def matrix_wd_mult(handoff: Handoff) -> float:
     return hidden.weight_decay / embedding.weight_decay if embedding.weight_decay else 1.0
 
 
-def _model(handoff: Handoff) -> list[str]:
-    model = handoff.dense("megatron")
+def _model(model: PreNormDecoder) -> list[str]:
     if not model.rope_base.is_integer():
         raise ConfigError(
             "unsupported-model",
@@ -78,7 +95,7 @@ def _model(handoff: Handoff) -> list[str]:
         f"--seq-length {model.context} --max-position-embeddings {model.context}",
         "--position-embedding-type rope --rotary-percent 1.0",
         f"--rotary-base {int(model.rope_base)}",
-        f"--normalization RMSNorm --norm-epsilon {NORM_EPS}",
+        f"--normalization RMSNorm --norm-epsilon {model.norm_eps}",
         "--disable-bias-linear --attention-dropout 0.0 --hidden-dropout 0.0",
         f"--vocab-size {model.vocab_size} --padded-vocab-size {model.vocab_size}",
         *(["--untie-embeddings-and-output-weights"] if not model.tied else []),
@@ -86,15 +103,18 @@ def _model(handoff: Handoff) -> list[str]:
     ]
 
 
-def _sites(handoff: Handoff) -> list[str]:
-    """Its muP at the study's base width; under `standard` with every ratio 1.
+def _sites(handoff: Handoff, model: PreNormDecoder) -> list[str]:
+    """Its muP at the study's base width; under `standard`, or by rates, with every ratio 1.
 
     Of completep it has no flag, nor needs one: the residual factor is the module's, and eps is
     divided by the depth ratio beforehand.
     """
-    recipe, model, sites = handoff.recipe, handoff.dense("megatron"), handoff.multipliers
+    recipe, sites = handoff.recipe, model.sites
     hidden, embedding = (handoff.roles[role].init_std for role in (Role.HIDDEN, Role.EMBEDDING))
-    is_mup = recipe.parametrization != "standard"
+    is_mup = recipe.parametrization != "standard" and not by_rates(handoff)
+    readout = []
+    if by_rates(handoff) and Role.READOUT in handoff.roles:
+        readout = [f"--windtunnel-readout-init-std {handoff.roles[Role.READOUT].init_std!r}"]
     base_head_dim = (sites.attention * model.head_dim) ** 2  # solved for from its formula
     return [
         f"--use-mup --mup-base-hidden-size {recipe.base_width if is_mup else model.width}",
@@ -104,20 +124,39 @@ def _sites(handoff: Handoff) -> list[str]:
         f"--mup-output-mult {sites.logits!r}",
         f"--mup-base-head-dim {base_head_dim:.12g} --mup-attn-scale-power 1.0",
         f"--windtunnel-residual-mult {sites.residual!r}",
+        *readout,
     ]
 
 
 def _optimizer(handoff: Handoff) -> list[str]:
     recipe, embedding = handoff.recipe, handoff.roles[Role.EMBEDDING]
     eps = recipe.eps / recipe.depth_ratio(handoff.model)  # its muP divides by the width ratio
+    rates = []
+    if by_rates(handoff):
+        eps = embedding.eps
+        rates = _rates(handoff)
     return [
         f"--optimizer adam --lr {embedding.lr!r}",
         f"--adam-beta1 {recipe.beta1} --adam-beta2 {recipe.beta2} --adam-eps {eps!r}",
         f"--windtunnel-vector-eps {embedding.eps!r}",
         f"--weight-decay {embedding.weight_decay!r}",
         f"--windtunnel-matrix-wd-mult {matrix_wd_mult(handoff)!r}",
+        *rates,
         f"--clip-grad {recipe.clip}",
     ]
+
+
+def _rates(handoff: Handoff) -> list[str]:
+    """What hidden matrices and readout have of their own, where Megatron's muP scales nothing."""
+    embedding, hidden = handoff.roles[Role.EMBEDDING], handoff.roles[Role.HIDDEN]
+    lines = [f"--windtunnel-matrix-lr-mult {hidden.lr / embedding.lr!r}"]
+    if (readout := handoff.roles.get(Role.READOUT)) is not None:
+        lines += [
+            f"--windtunnel-readout-lr-mult {readout.lr / embedding.lr!r}",
+            f"--windtunnel-readout-weight-decay {readout.weight_decay!r}",
+            f"--windtunnel-readout-eps {readout.eps!r}",
+        ]
+    return lines
 
 
 def _schedule(handoff: Handoff) -> list[str]:
@@ -138,9 +177,9 @@ def _schedule(handoff: Handoff) -> list[str]:
     ]
 
 
-def _header(handoff: Handoff) -> dict[str, object]:
+def _header(handoff: Handoff, model: PreNormDecoder) -> dict[str, object]:
     """Values of the comment above the arguments."""
-    shape, sites = handoff.schedule.shape, handoff.multipliers
+    shape, sites = handoff.schedule.shape, model.sites
     embedding, hidden = handoff.roles[Role.EMBEDDING], handoff.roles[Role.HIDDEN]
     if shape == "exponential":
         decay = "its exponential is 2 x 0.5^p - 1 at progress p: the module's (min-lr / lr)^p"
@@ -152,12 +191,13 @@ def _header(handoff: Handoff) -> dict[str, object]:
         "attention": f"{sites.attention:.6g}",
         "hidden_std": f"{hidden.init_std:.6g}",
         "embedding_std": f"{embedding.init_std:.6g}",
-        "untied": not handoff.dense("megatron").tied,
+        "untied": not model.tied,
+        "roles": {str(role): values for role, values in handoff.roles.items()},
         "eps": f"{embedding.eps:.6g}",
         "matrix_wd": f"{matrix_wd_mult(handoff):.6g}",
         "decay": decay,
         "hold": handoff.schedule.hold,
         "hold_updates": handoff.schedule.hold_updates,
-        "vocab": handoff.model.vocab_size,
+        "vocab": model.vocab_size,
         "checkpoints": handoff.checkpoints,
     }

@@ -9,10 +9,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from windtunnel.config import DenseSpec
 from windtunnel.errors import ConfigError
 from windtunnel.export.handoff import Handoff
+from windtunnel.export.prenorm import PreNormDecoder, prenorm_decoder
 from windtunnel.export.targets.template import environment
+from windtunnel.family import MINICPM
 from windtunnel.mup import Role
 from windtunnel.schedule import DecayShape
 
@@ -49,21 +50,45 @@ def write(handoff: Handoff, folder: Path) -> list[Path]:
     """Write nanotron.yaml and windtunnel_nanotron.py.
 
     Raises:
-        ConfigError: The model norms queries and keys, which nanotron's Qwen2 cannot.
+        ConfigError: The model is another decoder, norms queries and keys, or has heads that
+            together are not as wide as it is.
     """
-    if handoff.dense("nanotron").qk_norm:
+    model = prenorm_decoder(handoff, "nanotron")
+    _refuse_unequal(model)
+    return [
+        _rendered("nanotron.yaml.jinja", folder / CONFIG, handoff, model),
+        _rendered("nanotron_train.py.jinja", folder / ENTRY, handoff, model),
+    ]
+
+
+def _refuse_unequal(model: PreNormDecoder) -> None:
+    """Refuse what nanotron's Qwen2 cannot compute.
+
+    Raises:
+        ConfigError: Queries and keys are normed, or heads are not width / num_heads wide.
+    """
+    if model.qk_norm:
+        own = model.family == MINICPM
         raise ConfigError(
             "unsupported-model",
-            "export to nanotron: model.qk_norm = true: its Qwen2 model has no norm of queries and "
-            "keys; export to torch, torchtitan or megatron, or search again with qk_norm: false",
+            f"export to nanotron: {'model.qk_norm = true' if own else model.family}: its Qwen2 "
+            "model has no norm of queries and keys; export to torch, torchtitan or megatron, or "
+            f"search again with {'qk_norm: false' if own else 'hf:llama'}",
             target="nanotron",
-            field="qk_norm",
-            value=True,
+            field="qk_norm" if own else "family",
+            value=True if own else model.family,
         )
-    return [
-        _rendered("nanotron.yaml.jinja", folder / CONFIG, handoff),
-        _rendered("nanotron_train.py.jinja", folder / ENTRY, handoff),
-    ]
+    if model.num_heads * model.head_dim != model.width:
+        raise ConfigError(
+            "unsupported-model",
+            f"export to nanotron: {model.num_heads} heads of {model.head_dim} in width "
+            f"{model.width}: its head_dim is width / heads; export to torch, torchtitan or "
+            "megatron",
+            target="nanotron",
+            field="head_dim",
+            value=model.head_dim,
+            allowed=[model.width // model.num_heads],
+        )
 
 
 def spectral_rows(handoff: Handoff) -> list[SpectralRow]:
@@ -74,7 +99,7 @@ def spectral_rows(handoff: Handoff) -> list[SpectralRow]:
     """
     hidden = handoff.roles[Role.HIDDEN]
     rows = []
-    for matrix, (fan_out, fan_in) in _matrices(handoff.dense("nanotron")).items():
+    for matrix, (fan_out, fan_in) in _matrices(prenorm_decoder(handoff, "nanotron")).items():
         ours = handoff.roles[Role.READOUT] if matrix == "lm_head" else hidden
         std = min(1.0, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in)
         lr = hidden.lr * fan_out / fan_in
@@ -90,7 +115,7 @@ def spectral_rows(handoff: Handoff) -> list[SpectralRow]:
     return rows
 
 
-def _matrices(model: DenseSpec) -> dict[str, tuple[int, int]]:
+def _matrices(model: PreNormDecoder) -> dict[str, tuple[int, int]]:
     """Their matrices with (fan out, fan in)."""
     width, ffn = model.width, model.ffn_width
     matrices = {
@@ -102,7 +127,7 @@ def _matrices(model: DenseSpec) -> dict[str, tuple[int, int]]:
     return matrices if model.tied else matrices | {"lm_head": (model.vocab_size, width)}
 
 
-def _rendered(template: str, path: Path, handoff: Handoff) -> Path:
+def _rendered(template: str, path: Path, handoff: Handoff, model: PreNormDecoder) -> Path:
     """Write one template with the Handoff's values."""
     steps = handoff.schedule
     text = (
@@ -110,10 +135,10 @@ def _rendered(template: str, path: Path, handoff: Handoff) -> Path:
         .get_template(template)
         .render(
             handoff=handoff,
-            model=handoff.model,
+            model=model,
             recipe=handoff.recipe,
             roles={str(role): values.model_dump() for role, values in handoff.roles.items()},
-            sites=handoff.multipliers.model_dump(),
+            sites=model.sites.model_dump(),
             steps=steps,
             spectral=spectral_rows(handoff),
             decay_style=DECAY_STYLES[steps.shape],

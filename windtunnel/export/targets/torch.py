@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from windtunnel.config import FamilySpec
+from windtunnel.config import DenseSpec, FamilySpec
 from windtunnel.export.handoff import Handoff
 from windtunnel.export.targets.template import environment, title
 from windtunnel.family import load_family
@@ -113,7 +113,8 @@ def _constants(handoff: Handoff) -> list[str]:
 
 
 def _of_dense(handoff: Handoff) -> list[str]:
-    model, sites = handoff.dense("torch"), handoff.multipliers
+    model, sites = handoff.model, handoff.multipliers
+    assert isinstance(model, DenseSpec)
     shape = (model.width, model.depth, model.ffn_width, model.vocab_size, model.context)
     heads = (model.num_heads, model.kv_heads, model.head_dim, model.rope_base)
     factors = (sites.embed, sites.residual, sites.logits, sites.attention)

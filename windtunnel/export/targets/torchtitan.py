@@ -6,10 +6,11 @@ Facts are those of torchtitan 0.3.0: docs/export/torchtitan.md says which and wh
 import math
 from pathlib import Path
 
-from windtunnel.config.shape import NORM_EPS
 from windtunnel.export.handoff import Handoff
+from windtunnel.export.prenorm import PreNormDecoder, prenorm_decoder
 from windtunnel.export.targets.template import environment, title
 from windtunnel.export.targets.torch import DECAYS
+from windtunnel.family import MINICPM
 from windtunnel.mup import Role
 from windtunnel.schedule import DecayShape
 
@@ -27,15 +28,20 @@ CHECKPOINTS_OF_A_RUN = 20  # beside those of the Handoff
 
 
 def write(handoff: Handoff, folder: Path) -> list[Path]:
-    """Write windtunnel_handoff.py."""
-    model, shape = handoff.model, handoff.schedule.shape
+    """Write windtunnel_handoff.py.
+
+    Raises:
+        ConfigError: The model is another decoder.
+    """
+    model, shape = prenorm_decoder(handoff, "torchtitan"), handoff.schedule.shape
     template = environment().get_template("torchtitan.py.jinja")
     text = template.render(
         title=title(handoff, "for torchtitan"),
         module=MODULE,
+        built_in=model.family == MINICPM,
         model=model,
         ranks=math.gcd(8, handoff.batch.rows),
-        constants=_constants(handoff),
+        constants=_constants(handoff, model),
         exponential=shape not in DECAY_TYPES,
         decay_type=DECAY_TYPES.get(shape),
         hold=handoff.schedule.hold,
@@ -46,10 +52,9 @@ def write(handoff: Handoff, folder: Path) -> list[Path]:
     return [path]
 
 
-def _constants(handoff: Handoff) -> list[str]:
+def _constants(handoff: Handoff, model: PreNormDecoder) -> list[str]:
     """Assignments of the target's numbers, one per line."""
-    model, steps, recipe = handoff.dense("torchtitan"), handoff.schedule, handoff.recipe
-    sites = handoff.multipliers
+    steps, recipe, sites = handoff.schedule, handoff.recipe, model.sites
     falls = []
     if steps.hold is not None:
         falls = [f"HOLD_POWER, HOLD_UPDATES = {steps.hold.power}, {steps.hold_updates}"]
@@ -57,7 +62,7 @@ def _constants(handoff: Handoff) -> list[str]:
         f"WIDTH, DEPTH, HEAD_DIM = {model.width}, {model.depth}, {model.head_dim}",
         f"HEADS, KV_HEADS, FFN_WIDTH = {model.num_heads}, {model.kv_heads}, {model.ffn_width}",
         f"VOCAB_SIZE, CONTEXT, ROPE_BASE = {model.vocab_size}, {model.context}, {model.rope_base}",
-        f"TIED, QK_NORM, NORM_EPS = {model.tied}, {model.qk_norm}, {NORM_EPS}",
+        f"TIED, QK_NORM, NORM_EPS = {model.tied}, {model.qk_norm}, {model.norm_eps}",
         f"EMBED, RESIDUAL = {sites.embed}, {sites.residual}",
         f"LOGITS, ATTENTION = {sites.logits}, {sites.attention}",
         f"ROWS, CLIP = {handoff.batch.rows}, {recipe.clip}",
