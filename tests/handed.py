@@ -5,8 +5,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from windtunnel.config import DenseSpec, FamilySpec, Recipe
-from windtunnel.config.model import ScheduleConfig
+from windtunnel.config import DenseSpec, FamilySpec, Recipe, Size
+from windtunnel.config.model import ModelFamily, ScheduleConfig
 from windtunnel.export.handoff import (
     BatchChoice,
     Estimate,
@@ -18,6 +18,7 @@ from windtunnel.export.handoff import (
     kv_init_std_of,
     roles_of,
 )
+from windtunnel.export.prenorm import prenorm_decoder
 from windtunnel.export.recipe import multipliers_of, steps_of
 from windtunnel.export.targets import torch as torch_target
 
@@ -88,6 +89,45 @@ def planted_handoff(
         },
         warnings=(),
     )  # fmt: skip
+
+
+def transformers_spec(
+    name: str, *, size: str = "96x3", fields: dict[str, Any] | None = None, **shape: Any
+) -> FamilySpec:
+    """A model of transformers of `SHAPE`; `fields` are its configuration's own."""
+    family = ModelFamily(
+        **{
+            "family": f"hf:{name}", "sizes": (Size.parse(size),), "head_dim": 16, "kv_heads": 2,
+            "context": 32, "rope_base": 20000.0, "tied": False,
+            "shape": {"rms_norm_eps": 1e-5} | (fields or {}),
+        } | shape
+    )  # fmt: skip
+    spec = family.spec(family.sizes[0], vocab_size=256)
+    assert isinstance(spec, FamilySpec)
+    return spec
+
+
+def built_in(handoff: Handoff) -> Handoff:
+    """The Handoff with its family's model as the built-in decoder: the same arithmetic and roles.
+
+    Its train.py has the names that tests know; test_prenorm.py shows that both train alike.
+    """
+    if isinstance(handoff.model, DenseSpec):
+        return handoff
+    model = prenorm_decoder(handoff, "torchtitan")
+    dense = DenseSpec(
+        width=model.width,
+        depth=model.depth,
+        head_dim=model.head_dim,
+        kv_heads=model.kv_heads,
+        ffn_ratio=model.ffn_width / model.width,
+        vocab_size=model.vocab_size,
+        context=model.context,
+        rope_base=model.rope_base,
+        tied=model.tied,
+        qk_norm=model.qk_norm,
+    )
+    return handoff.model_copy(update={"model": dense, "multipliers": model.sites})
 
 
 def load_reference(handoff: Handoff, folder: Path) -> ModuleType:

@@ -146,7 +146,7 @@ def main(script, rows, weights, record):
 
         optimizer.step = one_update
         seen["identities"] = [
-            tuple(group.get(key) for key in ("max_lr", "min_lr", "wd_mult"))
+            tuple(group.get(key) for key in ("max_lr", "min_lr", "wd_mult", "start_wd"))
             for group in optimizer.param_groups
         ]
         return optimizer

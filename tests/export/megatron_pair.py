@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from handed import planted_handoff, transformers_spec
 from safetensors.torch import save_file
+
+from windtunnel.export.handoff import Handoff
 
 CASES = {
     "mup": {"model": {}, "schedule": {"shape": "exponential"}},
@@ -37,6 +40,25 @@ CASES = {
         "schedule": {"shape": "linear", "hold": {"power": -0.3, "from": "12 steps"}},
     },
 }
+
+FAMILIES = {
+    "llama": {"schedule": {"shape": "exponential"}},
+    "qwen3": {"schedule": {"shape": "linear"}, "recipe": {"weight_decay_rule": "constant"}},
+    "qwen3 at base width": {"schedule": {"shape": "linear"}, "recipe": {"base_width": 96}},
+    "llama, standard": {
+        "schedule": {"shape": "linear"},
+        "recipe": {"parametrization": "standard"},
+    },
+}
+"""Models of transformers, by the first word; their muP is by init and rates alone."""
+
+
+def exported(name: str) -> Handoff:
+    """The Handoff of a case."""
+    if name in CASES:
+        return planted_handoff(**CASES[name])
+    model = transformers_spec(name.replace(",", " ").split()[0])
+    return planted_handoff(model=model, **FAMILIES[name])
 
 
 ON_CPU = shlex.split("""

@@ -46,6 +46,8 @@ THEIRS = {  # Granite's names, by hand: (our parameter, which part of its rows)
     r"model\.layers\.(\d+)\.self_attn\.q_proj\.weight": ("blocks.{}.qkv", "q"),
     r"model\.layers\.(\d+)\.self_attn\.k_proj\.weight": ("blocks.{}.qkv", "k"),
     r"model\.layers\.(\d+)\.self_attn\.v_proj\.weight": ("blocks.{}.qkv", "v"),
+    r"model\.layers\.(\d+)\.self_attn\.q_norm\.weight": ("blocks.{}.norm_q", None),
+    r"model\.layers\.(\d+)\.self_attn\.k_norm\.weight": ("blocks.{}.norm_k", None),
     r"model\.layers\.(\d+)\.self_attn\.o_proj\.weight": ("blocks.{}.out", None),
     r"model\.layers\.(\d+)\.mlp\.gate_proj\.weight": ("blocks.{}.gate_up", "gate"),
     r"model\.layers\.(\d+)\.mlp\.up_proj\.weight": ("blocks.{}.gate_up", "up"),

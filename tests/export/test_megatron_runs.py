@@ -12,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from handed import load_reference, planted_handoff
+from handed import built_in, load_reference, planted_handoff, transformers_spec
 from megatron_pair import (
     CASES,
+    FAMILIES,
     ON_CPU,
     ONE_THREAD,
     arguments,
     by_group,
+    exported,
     our_name,
     start_of,
     text_rows,
@@ -39,12 +41,12 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=[*CASES, *FAMILIES])
 def both(request, tmp_path_factory):
     """The same weights and rows through Megatron and through train.py, to the end."""
-    handoff = planted_handoff(**CASES[request.param])
     folder = tmp_path_factory.mktemp("megatron")
-    megatron.write(handoff, folder)
+    megatron.write(exported(request.param), folder)
+    handoff = built_in(exported(request.param))
     module = load_reference(handoff, folder)
     rows = text_rows(handoff.schedule.end * handoff.batch.rows, handoff.model.context)
     np.save(folder / "rows.npy", rows)
@@ -124,24 +126,28 @@ def short_run(folder: Path, *more: str, **case) -> np.ndarray:
     handoff = planted_handoff(**case)
     folder.mkdir(exist_ok=True)
     megatron.write(handoff, folder)
+    handoff = built_in(handoff)
     rows = text_rows(60 * handoff.batch.rows, handoff.model.context)
     start = start_of(handoff, load_reference(handoff, folder))
     seen = train_in_megatron(handoff, folder, rows, start, *more)
     return np.array([update["loss"] for update in seen["updates"]])
 
 
-def test_a_stopped_run_goes_on_and_a_kept_checkpoint_decays_earlier(tmp_path):
+@pytest.mark.parametrize("name", [None, "llama"])
+def test_a_stopped_run_goes_on_and_a_kept_checkpoint_decays_earlier(name, tmp_path):
+    case = {"model": name and transformers_spec(name)}
     store = tmp_path / "store"
     stored = ["--save", str(store), "--load", str(store), "--save-interval", "1000"]
-    first = short_run(tmp_path / "a", *stored, "--exit-interval", "35")
+    first = short_run(tmp_path / "a", *stored, "--exit-interval", "35", **case)
     assert len(first) == 35
     store_of_35 = shutil.copytree(store, tmp_path / "kept")
-    rest = short_run(tmp_path / "a", *stored)
-    assert np.array_equal(np.concatenate([first, rest]), short_run(tmp_path / "b"))
+    rest = short_run(tmp_path / "a", *stored, **case)
+    assert np.array_equal(np.concatenate([first, rest]), short_run(tmp_path / "b", **case))
     earlier = ["--load", str(store_of_35)]
     steps = ["--train-iters", "50", "--lr-decay-iters", "50", "--lr-wsd-decay-iters", "15"]
-    branch = short_run(tmp_path / "a", *earlier, *steps)
-    whole = short_run(tmp_path / "c", end=50, schedule={"shape": "linear", "decay_fraction": 0.3})
+    branch = short_run(tmp_path / "a", *earlier, *steps, **case)
+    schedule = {"shape": "linear", "decay_fraction": 0.3}
+    whole = short_run(tmp_path / "c", end=50, schedule=schedule, **case)
     assert len(branch) == 15
     assert np.array_equal(branch, whole[35:])
 
@@ -163,9 +169,12 @@ def test_past_the_end_the_last_rate_holds(shape, tmp_path):
     ("more", "apart"),
     [("--use-distributed-optimizer", 1e-6), ("--bf16 --use-distributed-optimizer", 5e-3)],
 )
-def test_other_optimizers_keep_the_groups(more, apart, tmp_path):
-    plain = short_run(tmp_path / "plain")
-    np.testing.assert_allclose(short_run(tmp_path / "more", *more.split()), plain, rtol=apart)
+@pytest.mark.parametrize("name", [None, "qwen3"])
+def test_other_optimizers_keep_the_groups(name, more, apart, tmp_path):
+    case = {"model": name and transformers_spec(name)}
+    plain = short_run(tmp_path / "plain", **case)
+    found = short_run(tmp_path / "more", *more.split(), **case)
+    np.testing.assert_allclose(found, plain, rtol=apart)
 
 
 def run_alone(script: Path, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:

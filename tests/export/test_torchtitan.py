@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torchtitan_cpu
-from handed import planted_handoff
+from handed import built_in, planted_handoff, transformers_spec
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchtitan_cpu import ours, theirs
@@ -35,18 +35,30 @@ CASES = {
         "recipe": {"weight_decay_rule": "constant", "clip": 0.3},
         "schedule": {"shape": "exponential", "decay_fraction": 1 / 6, "final_factor": 0.1},
     },
+    "llama": {"schedule": {"shape": "linear", "decay_fraction": 1 / 6}},
+    "qwen3": {"schedule": {"shape": "cosine", "decay_fraction": 1 / 6}},
+    "granite": {"schedule": {"shape": "linear", "decay_fraction": 1 / 6}},
 }
+FAMILIES = ("llama", "qwen3", "granite")
 
 
 @pytest.fixture(params=CASES)
-def handoff(request):
+def exported(request):
     case = request.param
-    return planted_handoff(**(CASES[case] if isinstance(case, str) else {"schedule": case}))
+    is_family = isinstance(case, str) and case in FAMILIES
+    model = {"model": transformers_spec(case)} if is_family else {}
+    given = CASES[case] if isinstance(case, str) else {"schedule": case}
+    return planted_handoff(**given, **model)
 
 
 @pytest.fixture
-def folder(write_target, handoff) -> Path:
-    return write_target("torchtitan", handoff)
+def handoff(exported):
+    return built_in(exported)
+
+
+@pytest.fixture
+def folder(write_target, exported) -> Path:
+    return write_target("torchtitan", exported)
 
 
 @pytest.fixture
@@ -177,7 +189,7 @@ def test_the_same_weights_give_the_same_loss(config, handoff, reference):
         assert torch.allclose(logits, plain.logits(rows[:, :-1]), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("handoff", ["tied"], indirect=True)
+@pytest.mark.parametrize("exported", ["tied"], indirect=True)
 def test_a_rank_without_whole_rows_is_refused(config):
     from torchtitan.config import ParallelismConfig
     from torchtitan.distributed import ParallelDims
@@ -191,7 +203,7 @@ SHAPES = [("linear", 0.1), ("one_minus_sqrt", 0.0), ("cosine", 0.05), ("exponent
 
 
 @pytest.mark.parametrize(
-    "handoff", [{"shape": s, "final_factor": f} for s, f in SHAPES], indirect=True
+    "exported", [{"shape": s, "final_factor": f} for s, f in SHAPES], indirect=True
 )
 def test_the_factor_of_every_update(config, handoff):
     model = config.model_spec.model.build()
@@ -285,7 +297,7 @@ def test_a_run_is_that_of_train_py(folder, handoff, reference, parallel):
     assert kept == {step for step in range(1, steps + 1) if step % 3 == 0 or step in KEEP}
 
 
-@pytest.mark.parametrize("handoff", ["tied"], indirect=True)
+@pytest.mark.parametrize("exported", ["tied"], indirect=True)
 def test_a_stopped_run_goes_on_as_if_it_had_not(folder, handoff):
     pytest.importorskip("torchtitan", reason=WITHOUT)
     np.save(folder / "rows.npy", table(handoff))
