@@ -7,12 +7,15 @@ from torch.nn import functional
 
 from windtunnel.config import FamilySpec, Recipe, Size, Trunk
 from windtunnel.config.model import ModelFamily
+from windtunnel.config.study import Resources
 from windtunnel.export.diagnostics import of_families
 from windtunnel.findings.records import axis_value
 from windtunnel.model import build, initialise
+from windtunnel.model.native import compiler
 from windtunnel.mup import Role
 from windtunnel.runs.plan import PlannedSegment
-from windtunnel.train.step import untrained
+from windtunnel.train.execution import decide
+from windtunnel.train.step import TrainStep, untrained
 
 RECIPE = Recipe(lr=8e-3, base_width=32, batch_tokens=128, warmup_steps=3)
 FAMILIES = ("llama", "qwen3", "olmo2", "gpt2", "granite")
@@ -90,6 +93,23 @@ def test_ten_updates_are_those_of_a_plain_loop(family):
         optimizer.step()
         optimizer.zero_grad()
         assert float(ours) == pytest.approx(float(loss.detach()), rel=1e-6), update
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_a_compiled_network_has_the_same_losses(family):
+    """As one graph, which `compile: always` asks for; whether others are one, nobody knows."""
+    found = []
+    for choice in ("never", "always"):
+        spec, resources = spec_of(family), Resources(device="cpu", kernels="torch", compile=choice)
+        step = TrainStep(spec, RECIPE, decide(resources, spec, RECIPE, planned_tokens=0))
+        assert step.execution.compile is (choice == "always")
+        trunk = Trunk(model=spec, recipe=RECIPE, stream="none", init_seed=3, data_seed=3)
+        step.state.start(trunk)
+        losses = [float(step.update(rows(update), 1.0)[0]) for update in range(UPDATES)]
+        found.append([*losses, float(step.loss(rows(99)))])
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 
 def test_init_and_rates_alone_are_the_training_with_multipliers():

@@ -40,7 +40,7 @@ LACKS: Final[Mapping[str, str]] = {
 }
 """What the written decoder lacks, of other model types."""
 
-CARRIED = frozenset(
+EXPORTED = frozenset(
     {
         "head_dim",
         "intermediate_size",
@@ -115,7 +115,7 @@ def prenorm_decoder(handoff: Handoff, target: str) -> PreNormDecoder:
     """The target model as `target` has it.
 
     Raises:
-        ConfigError: It is another decoder, or a field of it has a value that is not carried.
+        ConfigError: It is another decoder, or a field of it has a value that it does not follow.
     """
     model = handoff.model
     if isinstance(model, DenseSpec):
@@ -140,7 +140,7 @@ def prenorm_decoder(handoff: Handoff, target: str) -> PreNormDecoder:
     if name == model.family or name not in QK_NORM:
         raise _other_family(model.family, LACKS.get(name), target)
     config = _configuration(model)
-    for field, value, allowed in _not_carried(model, config):
+    for field, value, allowed in _unsupported(model, config):
         raise _not_written(target, field, value, allowed)
     heads = config["num_attention_heads"]
     head_dim = config.get("head_dim") or model.width // heads
@@ -174,11 +174,11 @@ def _configuration(model: FamilySpec) -> dict[str, Any]:
     return family.configuration(model.shape, dict.fromkeys(family.sites, 1.0))
 
 
-def _not_carried(
+def _unsupported(
     model: FamilySpec, config: Mapping[str, Any]
 ) -> Iterator[tuple[str, object, tuple[object, ...]]]:
     """Fields that the written decoder would not follow: name, value, allowed values."""
-    known = CARRIED | FIXED.keys() | OF_WINDOW | WITHOUT_EFFECT
+    known = EXPORTED | FIXED.keys() | OF_WINDOW | WITHOUT_EFFECT
     for field, value in model.fields.items():
         if field not in known:
             yield field, value, ()
