@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from handed import load_reference, planted_handoff
+from handed import built_in, load_reference, planted_handoff, transformers_spec
 
 from windtunnel.export.targets.nanotron import COMMIT, CONFIG, ENTRY, spectral_rows, write
 
@@ -184,6 +184,11 @@ def test_a_changed_yaml_is_refused(change, message, context, handoff, tmp_path):
         get_config_from_file(str(tmp_path / "changed.yaml"), module.WindtunnelConfig)
 
 
+def model_of(shape):
+    """Fields of the built-in decoder, or a model of transformers by its name."""
+    return transformers_spec(shape) if isinstance(shape, str) else shape
+
+
 def distinct(handoff):
     """The Handoff with an eps of its own for each role; the table gives all of them one."""
     roles = {
@@ -193,10 +198,10 @@ def distinct(handoff):
     return handoff.model_copy(update={"roles": roles})
 
 
-@pytest.mark.parametrize("shape", [{}, UNTIED])
+@pytest.mark.parametrize("shape", [{}, UNTIED, "llama"])
 def test_every_parameter_has_the_references_values(shape, context, tmp_path):
-    handoff = distinct(planted_handoff(model=shape))
-    reference = load_reference(handoff, tmp_path / "reference")
+    handoff = distinct(planted_handoff(model=model_of(shape)))
+    reference = load_reference(built_in(handoff), tmp_path / "reference")
     want = {}
     model = reference.Model()
     named = {id(p): name for name, p in model.named_parameters()}
@@ -272,20 +277,20 @@ def update(made, handoff, rows, context) -> tuple[float, float]:
     return sum(output["loss"].item() for output in outputs), norm.item()
 
 
-@pytest.mark.parametrize("shape", [{}, UNTIED, {"kv_heads": 6}])
+@pytest.mark.parametrize("shape", [{}, UNTIED, {"kv_heads": 6}, "llama"])
 @pytest.mark.parametrize("fp32", [True, False])
 def test_twenty_updates_are_the_references(fp32, shape, context, tmp_path):
     if fp32 and torch.cuda.is_available():
         pytest.skip("flash-attn has kernels for half precisions only")
     # A clip that bites at times, and an attention factor other than 1 / sqrt(head_dim).
     handoff = planted_handoff(
-        model=shape,
-        recipe={"clip": 0.9},
+        model=model_of(shape),
+        recipe={"clip": 2.2 if shape == "llama" else 0.9},
         schedule={"decay_fraction": 0.5},
         end=20,
         proxy_head_dim=8,
     )
-    reference = load_reference(handoff, tmp_path / "reference")
+    reference = load_reference(built_in(handoff), tmp_path / "reference")
     model = reference.Model()
     reference.initialise(model, 3)
     adam = torch.optim.AdamW(reference.param_groups(model))
