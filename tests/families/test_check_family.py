@@ -110,6 +110,8 @@ FIELDS = [
     (SOUND, "shape: {causal: {64x9: true}}", "unknown-size", {"field": "causal"}),
     (SOUND, "ffn_ratio: 4", "unknown-shape-field", {"field": "ffn_ratio"}),
     ("hf:llama", "shape: {hidden_size: 64}", "set-elsewhere", {"field": "hidden_size"}),
+    ("hf:llama", "shape: {rope_parameters: linear}", "set-elsewhere", {"field": "rope_parameters"}),
+    ("hf:granite", "shape: {logits_scaling: 3.0}", "set-elsewhere", {"field": "logits_scaling"}),
     ("hf:llama", "shape: {attention_dropout: 0.1}", "dropout", {"module": "attention_dropout"}),
     ("hf:gpt2", "rope_base: 5e4", "unknown-shape-field", {"field": "rope_base"}),
     ("hf:bloom", "ffn_ratio: 3", "unknown-shape-field", {"field": "ffn_ratio"}),

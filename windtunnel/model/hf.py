@@ -129,12 +129,16 @@ class HuggingFace(Family):
         del depth
         own = {name: value for name, value in given.items() if name not in self.takes}
         for name, value in own.items():
-            if name in OWN:
+            if name in self._set_elsewhere:
                 raise Refused(
-                    "set-elsewhere", f"{name} is {OWN[name]}; leave it out here", field=name
+                    "set-elsewhere",
+                    f"{name} is {self._set_elsewhere[name]}; leave it out here",
+                    field=name,
                 )
             if name not in self._defaults:
-                raise unknown_field(name, [each for each in self._defaults if each not in OWN])
+                raise unknown_field(
+                    name, [each for each in self._defaults if each not in self._set_elsewhere]
+                )
             if _drops(name) and value:
                 raise Refused(
                     "dropout",
@@ -144,6 +148,16 @@ class HuggingFace(Family):
                     p=value,
                 )
         return self._shared(given, width=width) | own
+
+    @cached_property
+    def _set_elsewhere(self) -> dict[str, str]:
+        """Fields that would be overwritten, each with what sets it."""
+        sites = {
+            name: f"the recipe's multiplier of the site `{site}`"
+            for site, name in SITES.get(self.name, {}).items()
+        }
+        rope = {"rope_parameters": "model.rope_base"} if self._has_one_rope else {}
+        return OWN | sites | rope
 
     def _shared(self, given: Mapping[str, Value], *, width: int) -> dict[str, Value]:
         """What the study's own shape fields say, by the configuration's names."""
