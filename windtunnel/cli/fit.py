@@ -44,7 +44,8 @@ def fit(
         str | None,
         typer.Option(
             help="auto, chinchilla, coupled, power, power-offset, exp-offset, power2, isoflop, "
-            "envelope, lr-valley, batch, data-constrained, sigmoid or mixture; see docs/fit.md. "
+            "envelope, lr-valley, batch, data-constrained, sigmoid, moe, moe-data, upcycling or "
+            "mixture; see docs/fit.md. "
             "Default: auto, or chinchilla with an option that auto does not take.",
             rich_help_panel=LAW,
         ),
@@ -62,6 +63,10 @@ def fit(
     batch_tokens: Annotated[str, column("Batch size in tokens.")] = "",
     unique_tokens: Annotated[str, column("Unique tokens.")] = "",
     score: Annotated[str, column("Task score.")] = "",
+    experts: Annotated[str, column("Number of experts; 1 is a dense model.")] = "",
+    sunk_tokens: Annotated[
+        str, column("Tokens of the dense model before it was upcycled; tokens are then new ones.")
+    ] = "",
     scale: Scale = None,
     flop_rule: Annotated[str, typer.Option(help="k of C = k N D.", rich_help_panel=INPUT)] = "6ND",
     where: Where = None,
@@ -130,7 +135,8 @@ def fit(
         typer.Option(
             metavar="SHARE",
             help="Known noise of the loss between seeds, 0.2% or 0.002, for a table without seeds: "
-            "for auto, chinchilla, coupled and data-constrained.",
+            "for laws of the loss of runs: auto, chinchilla, coupled, data-constrained, moe, "
+            "moe-data and upcycling.",
             rich_help_panel=INTERVALS,
         ),
     ] = None,
@@ -203,7 +209,8 @@ def fit(
         columns={
             "params": params, "tokens": tokens, "loss": loss, "flops": flops, "run": run,
             "trunk": trunk, "x": x, "y": y, "z": z, "lr": lr, "batch_tokens": batch_tokens,
-            "unique_tokens": unique_tokens, "score": score,
+            "unique_tokens": unique_tokens, "score": score, "experts": experts,
+            "sunk_tokens": sunk_tokens,
         },
         scale=tuple(scale or ()),
         flop_rule=flop_rule,

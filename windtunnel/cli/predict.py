@@ -26,6 +26,15 @@ def predict(
         float | None,
         count("--unique-tokens", "Unique tokens (data-constrained), such as 300B.", per_param=True),
     ] = None,
+    experts: Annotated[
+        float | None, typer.Option(help="Number of experts (moe, moe-data); 1: a dense model.")
+    ] = None,
+    sunk_tokens: Annotated[
+        float | None,
+        count(
+            "--sunk-tokens", "Tokens before upcycling (upcycling), such as 100B.", per_param=True
+        ),
+    ] = None,
     flops: Annotated[
         float | None,
         count(
@@ -56,7 +65,9 @@ def predict(
     """Predict a run from a fit, with a prediction interval."""
     inputs = {
         "params": params, "tokens": tokens_for(tokens, params),
-        "unique_tokens": tokens_for(unique_tokens, params, "--unique-tokens"), "flops": flops,
+        "unique_tokens": tokens_for(unique_tokens, params, "--unique-tokens"),
+        "experts": experts,
+        "sunk_tokens": tokens_for(sunk_tokens, params, "--sunk-tokens"), "flops": flops,
         "loss": loss, "x": x, "z": z,
     }  # fmt: skip
     run_predict(fit, inputs, tuple(weight or ()), weights_from, as_json=as_json)
@@ -175,6 +186,8 @@ INPUTS = {
     "params": "2.4B",
     "tokens": "1T",
     "unique_tokens": "300B",
+    "experts": "8",
+    "sunk_tokens": "100B",
     "flops": "1e23",
     "loss": "2.31",
     "lr": "8e-3",

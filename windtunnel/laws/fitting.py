@@ -28,7 +28,15 @@ from windtunnel.laws.validation import Chosen
 MIN_DRAWS = 50
 """Of law `auto`: fewer have no 90% interval."""
 
-OF_LOSS = ("auto", "chinchilla", "coupled", "data-constrained")
+OF_LOSS = (
+    "auto",
+    "chinchilla",
+    "coupled",
+    "data-constrained",
+    "moe",
+    "moe-data",
+    "upcycling",
+)
 """Laws whose rows are losses of single runs, which a seed noise of ln loss is about."""
 
 
@@ -313,7 +321,7 @@ def as_table(
     copying = _copying(columns)
     numbers: dict[str, Floats] = {}
     for name, values in columns.items():
-        if values.dtype.kind not in "fiub" and name not in NUMBERS:
+        if values.dtype.kind not in "fiub" and name not in (*NUMBERS, *needs):
             if name in categories:
                 texts = values.astype(np.str_)
                 numbers[name] = np.unique(texts, return_inverse=True)[1].astype(np.float64)

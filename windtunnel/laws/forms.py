@@ -7,7 +7,7 @@ and units follow from its class variables. Two-step laws derive from `two_step.b
 import dataclasses
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from windtunnel.errors import ColumnError, FitError, did_you_mean
-from windtunnel.laws.table import Floats
+from windtunnel.laws.table import Floats, Table
 
 
 @dataclass(frozen=True)
@@ -191,6 +191,21 @@ class Law(Formula):
             return np.exp(log)
 
     @classmethod
+    def scaled_value(cls, name: str, raw: Any, theta: Any, units: Floats) -> Any:
+        """A raw coefficient in `units`, beside the others theta (..., K), which are in them."""
+        return raw * cls.factor(name, theta, units)
+
+    @classmethod
+    def raw_value(cls, name: str, theta: Any, units: Floats) -> Any:
+        """The raw coefficient of theta (..., K), which is in `units`."""
+        return theta[..., cls.index(name)] / cls.factor(name, theta, units)
+
+    @classmethod
+    def unit_rank(cls, name: str) -> int:
+        """0 for a coefficient that is the same in all units; others depend on lower ranks alone."""
+        return int(name in cls.scaling)
+
+    @classmethod
     def in_units(cls, theta: Floats, units: Floats) -> Floats:
         """Coefficients (..., K) of the same law for inputs divided by `units` (I,)."""
         out = np.array(theta, np.float64)
@@ -218,6 +233,14 @@ class Law(Formula):
     def start_grid(cls) -> Floats:
         """Start values (G, number of non-linear coefficients) in the order of `grids`."""
         return np.array(list(itertools.product(*cls.grids.values()))).reshape(-1, len(cls.grids))
+
+    @classmethod
+    def check_design(cls, table: Table, free: Collection[str]) -> None:
+        """Check that the rows tell the `free` coefficients apart; `distinct` is checked before.
+
+        Raises:
+            FitError: they do not, and what to add or to fix.
+        """
 
     @classmethod
     def check(cls, inputs: Mapping[str, Floats], output: Floats) -> None:

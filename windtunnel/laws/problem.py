@@ -107,18 +107,17 @@ class Coordinates:
         theta = np.zeros((len(free), len(law.names())), free.dtype)
         theta[:, self.places] = free
         # Exponents first: the unit of a coefficient with a scale depends on them.
-        for name in sorted((*self.fixed, *self.tied), key=lambda name: name in law.scaling):
-            if name in self.fixed:
-                raw: Any = self.fixed[name]
-            else:
-                other = self.tied[name]
-                raw = theta[:, law.index(other)] / law.factor(other, theta, units)
-            theta[:, law.index(name)] = raw * law.factor(name, theta, units)
+        for name in sorted((*self.fixed, *self.tied), key=law.unit_rank):
+            raw: Any = self.fixed.get(name)
+            if raw is None:
+                raw = law.raw_value(self.tied[name], theta, units)
+            theta[:, law.index(name)] = law.scaled_value(name, raw, theta, units)
         for name, pin in self.pinned.items():
             raw_theta = np.array(theta)
-            for scaled in law.scaling:
-                raw_theta[:, law.index(scaled)] /= law.factor(scaled, theta, units)
-            theta[:, law.index(name)] = pin(raw_theta, which) * law.factor(name, theta, units)
+            for scaled in filter(law.unit_rank, law.names()):
+                raw_theta[:, law.index(scaled)] = law.raw_value(scaled, theta, units)
+            pinned = pin(raw_theta, which)
+            theta[:, law.index(name)] = law.scaled_value(name, pinned, theta, units)
         return theta
 
     def slopes(self, free: Floats, which: NDArray[np.intp]) -> Floats:

@@ -1,6 +1,7 @@
 """Every law by its name.
 
-A new law is one class in `powers`, `chinchilla` or `two_step`, and one line in a table here.
+A new law is one class in `powers`, `chinchilla`, `experts` or `two_step`, and one line in a table
+here.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 from windtunnel.errors import FitError, did_you_mean
 from windtunnel.laws.chinchilla import Auto, Chinchilla, Coupled, DataConstrained
+from windtunnel.laws.experts import Moe, MoeData, Upcycling
 from windtunnel.laws.forms import Formula, Law
 from windtunnel.laws.powers import ExpOffset, Power, Power2, PowerOffset, Sigmoid
 from windtunnel.laws.table import Table
@@ -26,6 +28,9 @@ FORMULAS: Mapping[str, type[Law]] = {
         Power2,
         DataConstrained,
         Sigmoid,
+        Moe,
+        MoeData,
+        Upcycling,
     )
 }
 

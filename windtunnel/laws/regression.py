@@ -180,6 +180,7 @@ def _explain(
 ) -> _Explained:
     problem = Problem.of(law, table, fixed=settings.fixed, tied=settings.tied)
     require_identified(law, table, len(problem.coordinates.free))
+    law.check_design(table, problem.coordinates.free)
     point = best_point(problem, table, settings.objective, settings.delta, known=settings.noise)
     layout = Layout.of(law, table, len(problem.coordinates.free))
     base, posterior = _based(point, layout)

@@ -12,7 +12,16 @@ from windtunnel.laws import OF_CURVES
 from windtunnel.runs.run import Run
 from windtunnel.tables.file import TableFile
 
-OF_SIZE_AND_DATA = {"auto", "chinchilla", "coupled", "isoflop", "envelope", "data-constrained"}
+OF_SIZE_AND_DATA = {
+    "auto",
+    "chinchilla",
+    "coupled",
+    "isoflop",
+    "envelope",
+    "data-constrained",
+    "moe",
+    "moe-data",
+}
 MIXTURE = "mixture"
 """The law of losses over mixture weights, at one size and one number of tokens."""
 

@@ -28,6 +28,8 @@ SYNONYMS = MappingProxyType(
         "unique_tokens": "uniquetokens, u, uniquedata, nuniquetokens, freshtokens, "
         "dunique, uniqued, tokensunique, uniqtokens, uniquetraintokens, uniquetrainingtokens, "
         "numuniquetokens, freshdata",
+        "experts": "nexperts, numexperts, numberofexperts, expertcount, moeexperts",
+        "sunk_tokens": "sunktokens, d1, densetokens, tokensdense, pretrainingtokens, sunk",
         "epochs": "epoch, nepochs, numepochs, trainepochs, dataepochs, passes, numtrainepochs, "
         "trainingepochs, totalepochs, repeats, nrepeats, numrepeats, repetitions, "
         "datarepetitions, numrepetitions, datarepeats, datapasses, numpasses, npasses",

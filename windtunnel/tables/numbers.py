@@ -16,10 +16,21 @@ from windtunnel.quantities import UNITS
 from windtunnel.tables.file import TableFile
 
 COUNTS = frozenset(
-    {"params", "tokens", "flops", "flops_exact", "unique_tokens", "batch_tokens", "x", "y", "z"}
+    {
+        "params",
+        "tokens",
+        "flops",
+        "flops_exact",
+        "unique_tokens",
+        "sunk_tokens",
+        "batch_tokens",
+        "x",
+        "y",
+        "z",
+    }
 )
 """Laws' columns whose cells may end in a suffix such as 125M."""
-NUMBERS = COUNTS | {"loss", "lr", "score", "epochs"}
+NUMBERS = COUNTS | {"loss", "lr", "score", "epochs", "experts"}
 
 _EXPONENT = r"(?:[eE][+-]?\d+)?"
 _GROUPS = r"[+-]?[1-9]\d{{0,2}}(?:{0}\d{{3}})+"
