@@ -69,6 +69,12 @@ COMMANDS: Mapping[str, Entry] = {
     "optimum": Entry(
         "optimum", "optimum", "Compute the optimal split of a budget into params and tokens.", LAW
     ),
+    "break-even": Entry(
+        "break_even",
+        "break_even",
+        "Compute when upcycling beats the dense model, and a mixture of experts from scratch.",
+        LAW,
+    ),
     "import-runs": Entry(
         "import_runs", "import_runs", "Import finished runs of other tools into a study.", LAW
     ),

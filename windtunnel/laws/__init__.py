@@ -8,9 +8,11 @@
 from windtunnel.errors import Diagnostic
 from windtunnel.laws.allocation import optimum
 from windtunnel.laws.baselines import Comparison, Score, compare, compute_line, nearest_size
+from windtunnel.laws.break_even import BreakEven, Lead, break_even
 from windtunnel.laws.chinchilla import Allocation, Chinchilla, DataConstrained
 from windtunnel.laws.evaluation import Drift, Evaluation, evaluate
 from windtunnel.laws.exact import ExactRule
+from windtunnel.laws.experts import Moe, MoeData, Upcycling
 from windtunnel.laws.fitting import fit, predict
 from windtunnel.laws.forms import Law
 from windtunnel.laws.interval import HoldOut, Influence, Interval, LeaveOneOut, Optimum
@@ -23,6 +25,7 @@ __all__ = [
     "LAWS",
     "OF_CURVES",
     "Allocation",
+    "BreakEven",
     "Chinchilla",
     "Comparison",
     "DataConstrained",
@@ -36,7 +39,10 @@ __all__ = [
     "Influence",
     "Interval",
     "Law",
+    "Lead",
     "LeaveOneOut",
+    "Moe",
+    "MoeData",
     "Optimum",
     "Power",
     "Power2",
@@ -44,6 +50,8 @@ __all__ = [
     "Score",
     "Sigmoid",
     "Table",
+    "Upcycling",
+    "break_even",
     "compare",
     "compute_line",
     "evaluate",
