@@ -96,13 +96,15 @@ def run_break_even(
     Raises:
         FitError: A file holds no fit of a law that is compared, or a number is out of range.
     """
+    from windtunnel.cli.predict import naming_options
     from windtunnel.cli.print_fit import warning_codes
     from windtunnel.laws import break_even as computed
     from windtunnel.laws.schema import plain
 
     fits: dict[str, Any] = {name: _read(path) for name, path in rivals.items() if path is not None}
     mine = _read(upcycling)
-    found = computed(mine, **fits, **options)
+    with naming_options():
+        found = computed(mine, **fits, **options)
     if not as_json:
         _print(found)
         return

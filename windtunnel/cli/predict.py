@@ -188,6 +188,8 @@ INPUTS = {
     "unique_tokens": "300B",
     "experts": "8",
     "sunk_tokens": "100B",
+    "dense": "dense.json",
+    "scratch": "scratch.json",
     "flops": "1e23",
     "loss": "2.31",
     "lr": "8e-3",

@@ -75,7 +75,8 @@ class Crossed(Law):
         if name in {cls.term.p, cls.term.q}:
             return theta[..., cls.index(name)] + cls._shift(name, theta, units)
         if name == cls.term.weight:
-            return theta[..., cls.index(name)] / cls._factor(theta, units)
+            with np.errstate(all="ignore"):  # far along a profile
+                return theta[..., cls.index(name)] / cls._factor(theta, units)
         return super().raw_value(name, theta, units)
 
     @classmethod
@@ -100,7 +101,7 @@ class Crossed(Law):
         p, q, cross = (
             theta[..., cls.index(name)] for name in (cls.term.p, cls.term.q, cls.term.cross)
         )
-        with np.errstate(over="ignore"):  # of a resample of a table of few rows
+        with np.errstate(all="ignore"):  # of a resample of a table of few rows
             return np.exp(-p * x - q * y - cross * x * y)
 
     @classmethod
@@ -213,8 +214,11 @@ class Moe(Crossed):
     def check_design(cls, table: Table, free: Collection[str]) -> None:
         """Check that there are enough numbers of experts for what they decide.
 
-        Two give b and c. Each of E_start and E_max asks for one more.
+        Two give b and c. Each of E_start and E_max asks for one more. Without a term of tokens,
+        those of a size must agree.
         """
+        if "tokens" not in cls.inputs:
+            refuse_several_tokens(table)
         bends = [name for name in ("E_start", "E_max") if name in free]
         needed, there = 2 + len(bends), np.unique(table["experts"]).size
         if there >= needed:
@@ -413,6 +417,34 @@ class Upcycling(Crossed):
                 above=0,
             )
         super().check(inputs, output)
+
+
+SAME_TOKENS = 1.1
+"""Tokens within this factor are one number of them."""
+
+
+def refuse_several_tokens(table: Table) -> None:
+    """Check that runs of one size and number of experts have about as many tokens, where known.
+
+    Raises:
+        FitError: they have not, and a law without a term of tokens cannot hold.
+    """
+    if "tokens" not in table:
+        return
+    cells, tokens = table.cells("params", "experts"), np.log(table.tokens)
+    for cell in range(cells.max() + 1):
+        mine = tokens[cells == cell]
+        if np.ptp(mine) > np.log(SAME_TOKENS):
+            low, high = np.exp([mine.min(), mine.max()]).tolist()
+            size = float(table.params[cells == cell][0])
+            raise FitError(
+                "mixed-tokens",
+                f"moe is of runs of one length: those of {size:.3g} params have {low:.3g} to "
+                f"{high:.3g} tokens. Fit --law moe-data, or select one length (--where)",
+                params=size,
+                tokens=[low, high],
+                needed="moe-data",
+            )
 
 
 MAX_CORRELATION = 0.999

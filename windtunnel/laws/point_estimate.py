@@ -23,10 +23,15 @@ WORDS = {"params": "model sizes", "tokens": "horizons"}
 
 
 def correlation(law: type[Law], table: Table) -> float | None:
-    """Pearson r of the logs of the first two inputs; 1 or -1 means one variable, not two."""
+    """Pearson r of the logs of the first two inputs; 1 or -1 means one variable, not two.
+
+    None with one input, or where one of them is the same in every row.
+    """
     if len(law.inputs) < 2:
         return None
     first, second = (np.log(table[name]) for name in law.inputs[:2])
+    if min(np.ptp(first), np.ptp(second)) == 0:
+        return None
     return float(np.corrcoef(first, second)[0, 1])
 
 

@@ -22,6 +22,8 @@ WORDS = {
     "params": "Params",
     "tokens": "Tokens",
     "unique_tokens": "Unique tokens",
+    "sunk_tokens": "Sunk tokens",
+    "experts": "Experts",
     "flops": "Compute (FLOPs)",
     "loss": "Loss",
     "lr": "Learning rate",

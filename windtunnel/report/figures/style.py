@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.gridspec import SubplotSpec
 
-COUNTED = ("params", "tokens", "batch_tokens", "unique_tokens")
+COUNTED = ("params", "tokens", "batch_tokens", "unique_tokens", "sunk_tokens")
 """Columns that read as 100k, 1M, 10M."""
 PLAINLY = (0.0009, 99_999.0)
 """Log axes between these are labelled with plain numbers, others with powers of ten."""
