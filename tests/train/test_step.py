@@ -58,7 +58,7 @@ def gradient_of(step, rows):
             pass
 
     look = Look()
-    loss, norm = step.update(rows, 0.0, look)
+    loss, norm = step.update(rows, 0.0, (look,))
     return float(loss), look.seen, float(norm)
 
 
@@ -146,5 +146,5 @@ def test_an_update_treats_subnormals_as_its_record_says(subnormals, seen):
 
     step, look = new_step(kernels="torch"), Look()
     step.execution = step.execution.replace(subnormals=subnormals)
-    step.update(ROWS, 1.0, look)
+    step.update(ROWS, 1.0, (look,))
     assert look.product == pytest.approx(seen)

@@ -136,6 +136,25 @@ class ModelFamily(Strict):
         return self
 
     @model_validator(mode="after")
+    def _what_is_fixed_stays(self) -> Self:
+        fixed = getattr(load_family(self.family), "fixed", ()) if self.family != MINICPM else ()
+        for name in sorted(set(fixed) & self.shape.keys()):
+            with at("shape"):
+                values = [_of_size(name, self.shape[name], size) for size in self.sizes]
+            if len(set(values)) > 1:
+                raise Misfit(
+                    "varies-with-size",
+                    f"{name} = {', '.join(map(str, values))} over the sizes: the scaling over "
+                    "width holds at one value of it (arXiv 2508.09752); give one value, and vary "
+                    f"it as the axis model.shape.{name}",
+                    "shape",
+                    name,
+                    field=name,
+                    values=values,
+                )
+        return self
+
+    @model_validator(mode="after")
     def _every_size_is_a_model(self) -> Self:
         for number, size in enumerate(self.sizes):
             try:
