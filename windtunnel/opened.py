@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,6 +103,13 @@ class OpenStudy:
             for each in self.records.dynamics
         ]  # fmt: skip
         return concat(parts, ignore_index=True) if parts else DataFrame()
+
+    @cached_property
+    def routing(self) -> "DataFrame":
+        """Load and routers of mixtures of experts: a row per segment, bin of updates and layer."""
+        from pandas import DataFrame
+
+        return DataFrame([asdict(each) for each in self.records.routing])
 
     def runs_of(self, experiment: str) -> "DataFrame":
         """The finished, decayed runs of one experiment, which laws are fitted to.

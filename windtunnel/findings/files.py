@@ -11,10 +11,11 @@ from typing import Any, cast
 
 from windtunnel.errors import ConfigError, Refused, boundary
 from windtunnel.laws.table import COPYING
+from windtunnel.runs import routing
 from windtunnel.runs.dynamics import CHANGE, SERIES
 from windtunnel.runs.json_schema import Schema, parse
 from windtunnel.runs.schemas import ANYTHING
-from windtunnel.runs.table import COLUMNS, PREFIXES, Row
+from windtunnel.runs.table import COLUMNS, OF_EXPERTS, PREFIXES, Row
 
 TEXT = frozenset(
     {"segment", "kind", "parent", "trunk", "experiment", "outcome", "horizon", "size", "variant"}
@@ -23,7 +24,14 @@ TEXT = frozenset(
 """Columns that are never numbers, whatever they look like: an id may be all digits."""
 WORDS = {"kind": ("trunk", "branch", "imported"), "outcome": ("finished", "diverged")}
 FLAGS = frozenset({"decayed", "held_out"})
-NUMBERS = (frozenset(COLUMNS) | {"after", "step", *SERIES, *COPYING}) - TEXT - FLAGS
+NUMBERS = (
+    (
+        frozenset(COLUMNS)
+        | {"after", "step", "layer", *SERIES, *routing.SERIES, *COPYING, *OF_EXPERTS}
+    )
+    - TEXT
+    - FLAGS
+)
 OF_SETS = (*PREFIXES, CHANGE)
 """How the names of further columns of numbers begin."""
 LARGEST = 1e300

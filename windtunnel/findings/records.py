@@ -5,6 +5,7 @@
     imported.csv            runs of other tools that its law takes, where there are any
     curves.csv              training loss of every segment, down-sampled
     dynamics.csv            gradients and steps, where the study records them, in bins of updates
+    routing.csv             of mixtures of experts: load and routers by layer, in bins of updates
     searches.json           searches with their trials, repeats, winner and importances
     coordinate_checks.json  what `windtunnel check mup` found
     forecasts.json          as they were written before the largest size was trained
@@ -39,6 +40,7 @@ from windtunnel.findings.files import (
     read_rows_if_any,
 )
 from windtunnel.laws import Table
+from windtunnel.runs import routing as routings
 from windtunnel.runs.curves import Curve, read_curve
 from windtunnel.runs.dynamics import SERIES, SegmentDynamics, as_rows, from_rows, read_dynamics
 from windtunnel.runs.forecast import as_table, law_runs, read_forecasts
@@ -46,6 +48,7 @@ from windtunnel.runs.imported import imported_runs
 from windtunnel.runs.measured import gather
 from windtunnel.runs.plan import PlannedSegment
 from windtunnel.runs.points import search_size
+from windtunnel.runs.routing import RoutingBin, read_routing
 from windtunnel.runs.run import Run
 from windtunnel.runs.schemas import ANYTHING, COORDINATE_CHECK, FORECAST
 from windtunnel.runs.search.summary import outcome_json
@@ -95,7 +98,8 @@ def _processor() -> str:
 MARK = "provenance.json"
 """The file by which a folder of records is known; its `files` are those that were written."""
 FILES = frozenset(
-    {"study.yaml", "runs.csv", "imported.csv", "curves.csv", "dynamics.csv", "searches.json",
+    {"study.yaml", "runs.csv", "imported.csv", "curves.csv", "dynamics.csv", "routing.csv",
+     "searches.json",
      "coordinate_checks.json", "forecasts.json", MARK}
 )  # fmt: skip
 """Every file that records may have."""
@@ -113,6 +117,9 @@ OF_RUNS = {
 }
 OF_CURVES = dict.fromkeys(("segment", "tokens", "loss"), True)
 OF_DYNAMICS = dict.fromkeys(("segment", "after", "step"), True) | dict.fromkeys(SERIES, False)
+OF_ROUTING = dict.fromkeys(("segment", "layer", "after", "step"), True) | dict.fromkeys(
+    routings.SERIES, False
+)
 OF_IMPORTED = dict.fromkeys(("segment", "kind", "trunk", "decayed", "params", "tokens"), True) | {
     "loss": False
 }
@@ -139,6 +146,7 @@ class Records:
     coordinate_checks: tuple[dict[str, Any], ...]
     provenance: dict[str, Any]
     dynamics: tuple[SegmentDynamics, ...] = ()
+    routing: tuple[RoutingBin, ...] = ()
     imported: tuple[Run, ...] = ()
     lacking: tuple[str, ...] = ()
 
@@ -221,6 +229,7 @@ def records_of(study: Study) -> Records:
         coordinate_checks=tuple(read_checks(study.folder)),
         provenance=provenance(study),
         dynamics=read_dynamics(study.store, study.plan.segments),
+        routing=read_routing(study.store, study.plan.segments),
         imported=tuple(imported_runs(study.folder)),
     )
 
@@ -238,12 +247,14 @@ def write_records(records: Records, folder: Path) -> list[Path]:
         for tokens, loss in zip(curve.tokens.tolist(), curve.loss.tolist(), strict=True)
     ]
     imported = [rounded(as_row(run)) for run in records.imported]
+    routed = list(routings.as_rows(records.routing))
     parts: dict[str, str | None] = {
         "study.yaml": resolved_text(records.config),
         "runs.csv": csv_text([rounded(row) for row in records.rows()]),
         "imported.csv": csv_text(imported) if imported else None,
         "curves.csv": csv_text(curves),
         "dynamics.csv": csv_text(list(as_rows(records.dynamics))) if records.dynamics else None,
+        "routing.csv": csv_text(routed) if routed else None,
         "searches.json": _listed(records.searches),
         "coordinate_checks.json": _listed(records.coordinate_checks),
         "forecasts.json": _listed([_without_draws(each) for each in records.forecasts]),
@@ -333,6 +344,7 @@ def read_records(folder: Path | str) -> Records:
             key: value for key, value in read_object(folder / MARK).items() if key != "files"
         },
         dynamics=from_rows(dynamics, by_id),
+        routing=routings.from_rows(read_rows_if_any(folder / "routing.csv", OF_ROUTING)),
         imported=tuple(map(as_run, read_rows_if_any(folder / "imported.csv", OF_IMPORTED))),
         lacking=tuple(name for name in COLUMNS if rows and name not in rows[0]),
     )
