@@ -1,6 +1,7 @@
 """Which runs of a study a law is fitted to, and these as the cells of a table."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,21 @@ OF_SIZE_AND_DATA = {
 }
 MIXTURE = "mixture"
 """The law of losses over mixture weights, at one size and one number of tokens."""
+UPCYCLING = "upcycling"
+"""The law of sunk and new tokens."""
 
 
 def fitted_experiments(config: StudyConfig, law: str) -> set[str]:
     """The experiments whose runs a law is fitted to by default.
 
-    Trials of a search differ in their recipe and variants of a branch experiment in their data, so
-    only the mixture law takes variants.
+    Trials of a search differ in their recipe and variants of a branch experiment in their data or
+    model, so only the laws of mixtures and of upcycling take variants.
     """
     scaling = {e.name for e in config.experiments if isinstance(e, LadderExperiment)}
     if scaling and law in OF_SIZE_AND_DATA:
         return scaling
+    if law == UPCYCLING:
+        return {e.name for e in config.experiments if isinstance(e, BranchExperiment)}
     if law == MIXTURE:
         branching = [e for e in config.experiments if isinstance(e, BranchExperiment)]
         designed = {e.name for e in branching if e.design is not None}
@@ -44,7 +49,16 @@ def fitted_experiments(config: StudyConfig, law: str) -> set[str]:
 
 
 def law_rows(runs: Iterable[Run], law: str, where: Iterable[str]) -> list[Run]:
-    """The decayed runs; all of them for a law of curves, or where a condition decides."""
+    """The decayed runs; all of them for a law of curves, or where a condition decides.
+
+    Of upcycled runs a law reads the new tokens, those after the dense model's.
+    """
+    if law == UPCYCLING:
+        runs = [
+            replace(run, tokens=run.tokens - run.sunk_tokens)
+            for run in runs
+            if run.sunk_tokens is not None
+        ]
     if law in OF_CURVES or any("decayed" in text for text in where):
         return list(runs)
     return [run for run in runs if run.decayed]
