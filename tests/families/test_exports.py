@@ -16,6 +16,7 @@ from windtunnel.errors import ConfigError
 from windtunnel.export.targets import hf, megatron, nanotron, torchtitan
 from windtunnel.export.targets import torch as torch_target
 from windtunnel.model import build, initialise
+from windtunnel.mup import Role
 
 FAMILIES = ("llama", "qwen3", "olmo2", "gpt2", "granite")
 NO_SITES = {"scale_emb": 12.0, "scale_depth": 1.4}
@@ -130,3 +131,18 @@ def test_the_handoff_carries_the_family():
     assert handoff.roles["readout"].lr == pytest.approx(
         Recipe(**document["recipe"]).lr / handoff.width_ratio
     )
+
+
+@pytest.mark.parametrize("target", [torch_target, hf, megatron, torchtitan, nanotron])
+def test_experts_are_refused_by_what_would_not_follow_them(target, tmp_path):
+    size = Size.parse("64x2")
+    family = ModelFamily(
+        family="minicpm-moe", shape={"router_std": 0.3}, sizes=(size,), context=32, head_dim=16
+    )
+    handoff = handoff_of(family.spec(size, vocab_size=128))
+    assert handoff.roles[Role.ROUTER].init_std == 0.3
+    assert handoff.counts.params_total > handoff.counts.params == handoff.counts.params_active
+    with pytest.raises(ConfigError) as refused:
+        target.write(handoff, tmp_path)
+    assert refused.value.code == "unsupported-model"
+    assert refused.value.values["target"]

@@ -86,3 +86,11 @@ def test_upcycling_that_is_refused(study, old, new, code):
     with pytest.raises(ConfigError) as refused:
         load_study(study)
     assert refused.value.code == code
+
+
+def test_experts_are_not_compiled(study_file, windtunnel):
+    path = study_file(replace=("model:\n", "model:\n  family: minicpm-moe\n"))
+    path.write_text(path.read_text().replace("resources: {", "resources: {compile: always, "))
+    code, out, err = windtunnel("sweep", path, "--engine", "local")
+    assert code == 2
+    assert "cannot-compile" in out + err

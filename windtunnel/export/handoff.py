@@ -22,7 +22,7 @@ from pydantic import (
 from windtunnel.accounting import flops_6nd
 from windtunnel.config import ModelSpec, Recipe
 from windtunnel.config.segment import HoldTokens
-from windtunnel.config.shape import AnyModel, DenseSpec, Positive
+from windtunnel.config.shape import AnyModel, DenseSpec, FamilySpec, Positive
 from windtunnel.config.units import Strict
 from windtunnel.errors import ConfigError, Diagnostic, FitError, Refused, boundary
 from windtunnel.laws import Interval
@@ -473,13 +473,20 @@ def roles_of(recipe: Recipe, model: ModelSpec) -> dict[Role, RoleValues]:
     found = {}
     for role in model.roles:
         scale = recipe.scale(role, model)
+        base = router_std_of(model) if role is Role.ROUTER else None
         found[role] = RoleValues(
             lr=recipe.lr * scale.lr,
-            init_std=recipe.init_std * scale.init_std,
+            init_std=(recipe.init_std if base is None else base) * scale.init_std,
             weight_decay=recipe.weight_decay * scale.weight_decay,
             eps=recipe.eps * scale.eps,
         )
     return found
+
+
+def router_std_of(model: ModelSpec) -> float | None:
+    """Init std of routers at base width; None where it is the recipe's."""
+    found = model.fields.get("router_std") if isinstance(model, FamilySpec) else None
+    return found if isinstance(found, float) else None
 
 
 def kv_init_std_of(recipe: Recipe, model: ModelSpec) -> float:

@@ -53,6 +53,16 @@ def check_execution(study: StudyConfig, segments: Iterable[PlannedSegment]) -> N
         model = segment.model
         head = model.attention_dim or 0
         family = model.family if isinstance(model, FamilySpec) else MINICPM
+        if resources.compile == "always" and segment.model.experts > 1:
+            raise Misfit(
+                "cannot-compile",
+                "resources.compile = always: experts are not compiled, since the load of each is "
+                "known only in the forward pass; take compile: auto, or never",
+                "resources",
+                "compile",
+                compile="always",
+                experts=segment.model.experts,
+            )
         if resources.kernels == "native" and family not in {MINICPM, MINICPM_MOE}:
             raise Misfit(
                 "kernels-cannot-run",

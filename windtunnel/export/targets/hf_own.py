@@ -30,7 +30,7 @@ def filled(job: Job, *, init_seed: int, checkpoint: Path | None) -> Network:
         raise ConfigError(
             "unsupported-model",
             f"export to hf: the model is of family {job.model.family}, and transformers has no "
-            "class of it; export to `torch`, which trains the family's own class",
+            "class of it; export to `torch`, which trains the family's own class, or to `json`",
             target="hf",
             field="family",
             value=job.model.family,
