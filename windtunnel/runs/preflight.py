@@ -26,6 +26,16 @@ def check_execution(study: StudyConfig, segments: Iterable[PlannedSegment]) -> N
         Misfit: With the place in the study file.
     """
     resources = study.resources
+    if resources.compile == "always" and study.model.family == MINICPM_MOE:
+        raise Misfit(
+            "cannot-compile",
+            "resources.compile = always: experts are not compiled, since the load of each is "
+            "counted outside the graph; take compile: auto, or never",
+            "resources",
+            "compile",
+            compile="always",
+            family=MINICPM_MOE,
+        )
     if (
         resources.devices_per_trial == 1
         and resources.micro_batch_tokens is None
@@ -53,16 +63,6 @@ def check_execution(study: StudyConfig, segments: Iterable[PlannedSegment]) -> N
         model = segment.model
         head = model.attention_dim or 0
         family = model.family if isinstance(model, FamilySpec) else MINICPM
-        if resources.compile == "always" and segment.model.experts > 1:
-            raise Misfit(
-                "cannot-compile",
-                "resources.compile = always: experts are not compiled, since the load of each is "
-                "known only in the forward pass; take compile: auto, or never",
-                "resources",
-                "compile",
-                compile="always",
-                experts=segment.model.experts,
-            )
         if resources.kernels == "native" and family not in {MINICPM, MINICPM_MOE}:
             raise Misfit(
                 "kernels-cannot-run",
