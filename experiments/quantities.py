@@ -429,10 +429,9 @@ def _law_of_upcycling(records: Records) -> Iterator[Quantity]:
 
     def fitted(some: list[dict[str, Any]]) -> Fit:
         columns = {name: [row[name] for row in some] for name in of_law}
-        return fit(columns, law="upcycling")
+        return fit(columns, law="upcycling", intervals="none", holdout=None)
 
-    alpha3 = fitted(rows).coefficients["alpha3"]
-    yield comparison("alpha3", alpha3.value, (alpha3.low, alpha3.high))
+    yield comparison("alpha3", fitted(rows).coefficients["alpha3"])
     last = {
         size: max(row["sunk_tokens"] for row in rows if row["size"] == size)
         for size in {row["size"] for row in rows}

@@ -73,10 +73,10 @@ def test_the_table_of_scores_is_that_of_the_records(score):
     page = score.page({folder.name: score.scored(folder) for folder in RECORDED})
     told = (ROOT / "experiments" / "SCORES.md").read_text()
     for found, wanted in zip(page.splitlines(), told.splitlines(), strict=True):
-        if "D/N" not in wanted:
+        if "D/N" not in wanted and "a3 of" not in wanted:
             assert found == wanted
             continue
-        # Draws of `auto` differ between processors; the verdict does not.
+        # Draws of `auto`, and a flat direction, differ between processors; the verdict does not.
         assert re.sub(NUMBER, "#", found) == re.sub(NUMBER, "#", wanted)
         values, shown = (
             [float(each) for each in re.findall(NUMBER, text)] for text in (found, wanted)
