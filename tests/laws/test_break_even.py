@@ -16,7 +16,7 @@ from windtunnel.laws.break_even import first_lead
 UPCYCLED = Upcycling(0.165, 16.3, 8.53, 0.043, 0.085, 7.98e-4, 0.112)
 DENSE = Chinchilla(E=0.165, A=12.3, B=8.83, alpha=0.116, beta=0.088)
 SCRATCH = Chinchilla(E=0.165, A=7.05, B=32.0, alpha=0.080, beta=0.161)
-ROUTED = MoeData(0.165, 7.4, 0.08, 0.1, 0.004, 1.5, 300.0, 32.0, 0.161)
+ROUTED = MoeData(0.165, 7.0, 0.08, 0.1, 0.004, 1.5, 300.0, 32.0, 0.161)
 PARAMS, SUNK = 1e9, 1e11
 AT = {"params": PARAMS, "sunk_tokens": SUNK}
 SIZES, LENGTHS = np.geomspace(1e8, 4e9, 5), np.geomspace(5e9, 4e11, 5)
@@ -100,7 +100,7 @@ def test_nominal_90_covers():
         mine, dense, scratch = fits(noise=3e-3, seed=seed, bootstrap=100)
         found = break_even(mine, dense=dense, scratch=scratch, **AT)
         hits.append([start in found.dense.start, end in found.scratch.end])
-    # Of 20 tables a share near .90 has standard error .07; of 200 it was COVER: docs/log.md.
+    # Of 20 tables a share near .90 has standard error .07; of 200 it was .915 and .905.
     assert np.all(np.mean(hits, axis=0) >= 0.7), np.mean(hits, axis=0)
 
 
@@ -120,7 +120,7 @@ def test_a_law_with_experts_and_one_weighted_over_forms():
     dense = fitted(DENSE, SIZES, LENGTHS, noise=1e-3, name="auto")
     few = break_even(mine, dense=dense, scratch=routed, experts=4, **AT)
     many = break_even(mine, scratch=routed, experts=64, **AT)
-    exact = brentq(lambda new: UPCYCLED(PARAMS, SUNK, new) - ROUTED(PARAMS, 4, new), 1e9, 1e13)
+    exact = brentq(lambda new: UPCYCLED(PARAMS, SUNK, new) - ROUTED(PARAMS, 4, new), 1e8, 1e13)
     assert few.scratch.end.value == pytest.approx(exact, rel=1e-3)
     assert many.scratch.end.value < few.scratch.end.value  # more experts are harder to beat
     assert crossings()[0] in few.dense.start

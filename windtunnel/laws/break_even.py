@@ -169,7 +169,7 @@ def break_even(
         theirs = _Curves.of(fit, *at.values(), given, number=number)
         lead = leads[name] = _lead(name, mine, theirs, tokens, upcycling.level)
         pairs = min(pairs, len(theirs.draws))
-        found += _shown(lead, span, reach)
+        found += _outside(lead, span, reach)
         crossing = lead.start.value if name == "dense" else lead.end.value
         if 0 < crossing < math.inf:
             found += _beyond("upcycling", upcycling, {"tokens": crossing})
@@ -247,7 +247,7 @@ def first_lead(gain: Floats, tokens: Floats) -> tuple[Floats, Floats]:
     return np.where(ever, start, np.inf), np.where(ever, end, 0.0)
 
 
-def _shown(lead: Lead, span: Span, reach: float) -> Iterator[Diagnostic]:
+def _outside(lead: Lead, span: Span, reach: float) -> Iterator[Diagnostic]:
     """What lies beyond the tokens compared: no lead, or one without an end."""
     rival, most = RIVALS[lead.over], write_count(span[1])
     if lead.never:
