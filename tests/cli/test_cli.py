@@ -113,6 +113,7 @@ def test_the_commands_are_these(windtunnel):
         "fit",
         "predict",
         "optimum",
+        "break-even",
         "export",
         "forecast",
         "import-runs",

@@ -8,7 +8,6 @@
 from windtunnel.errors import Diagnostic
 from windtunnel.laws.allocation import optimum
 from windtunnel.laws.baselines import Comparison, Score, compare, compute_line, nearest_size
-from windtunnel.laws.break_even import BreakEven, Lead, break_even
 from windtunnel.laws.chinchilla import Allocation, Chinchilla, DataConstrained
 from windtunnel.laws.evaluation import Drift, Evaluation, evaluate
 from windtunnel.laws.exact import ExactRule
@@ -20,6 +19,7 @@ from windtunnel.laws.powers import ExpOffset, Power, Power2, PowerOffset, Sigmoi
 from windtunnel.laws.registry import LAWS, OF_CURVES, needs_of
 from windtunnel.laws.result import Fit
 from windtunnel.laws.table import Table
+from windtunnel.laws.upcycling import BreakEven, Lead, break_even
 
 __all__ = [
     "LAWS",
