@@ -46,6 +46,7 @@ EXAMPLES = {
     "--weight": "docs=0.5",
 }
 GOOD = {
+    "--experts": "8",
     "--to": "torch",
     "--out": "results/",
     "--loss": "2.31",
@@ -57,7 +58,13 @@ GOOD = {
     "--depth": "3",
 }
 """Good values of options that Typer itself checks, where the default is none to show."""
-FILES = {"study": "hparams.yaml", "fit": "fit.json", "source": "runs.csv", "handoff": "handed/"}
+FILES = {
+    "study": "hparams.yaml",
+    "fit": "fit.json",
+    "source": "runs.csv",
+    "handoff": "handed/",
+    "upcycling": "upcycled.json",
+}
 """Good values of arguments, by their name."""
 Value = TypeVar("Value")
 
