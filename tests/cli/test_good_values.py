@@ -54,7 +54,7 @@ def test_what_is_missing_is_answered_with_an_example(windtunnel, command):
     for parameter in needed:
         code, _, error = windtunnel(*command, *given)
         assert code == 2
-        assert "For example " in on_one_line(error), error
+        assert "for example " in on_one_line(error).lower(), error
         option = next((each for each in parameter.opts if each.startswith("--")), None)
         given += ["x"] if option is None else [option, "x"]
 

@@ -47,6 +47,8 @@ EXAMPLES = {
 }
 GOOD = {
     "--experts": "8",
+    "--params": "2.4B",
+    "--sunk-tokens": "1T",
     "--to": "torch",
     "--out": "results/",
     "--loss": "2.31",
