@@ -9,6 +9,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from windtunnel.cli.app import CHECKS, COMMANDS, FORECASTS, _load
+from windtunnel.cli.options import GOOD
 
 GROUPS = {(): COMMANDS, ("check",): CHECKS, ("forecast",): FORECASTS}
 ALL = {
@@ -54,9 +55,9 @@ def test_what_is_missing_is_answered_with_an_example(windtunnel, command):
     for parameter in needed:
         code, _, error = windtunnel(*command, *given)
         assert code == 2
-        assert "for example " in on_one_line(error).lower(), error
+        assert "For example " in on_one_line(error), error
         option = next((each for each in parameter.opts if each.startswith("--")), None)
-        given += ["x"] if option is None else [option, "x"]
+        given += ["x"] if option is None else [option, GOOD.get(option, "x")]
 
 
 def test_the_package_runs_as_a_module():

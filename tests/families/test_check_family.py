@@ -19,6 +19,10 @@ FAILS = {
     "LoudLogits": {"loss at init"},
     "Deaf": {"reads its input"},
 }
+FAULTS_OF_EXPERTS = {
+    "faulty_experts:CostsAll": "FLOPs a token",
+    "faulty_experts:ForgetsExperts": "params",
+}
 REFUSED = {
     "faulty:NoRole": ("no-role", {"parameter": "blocks.0.out.weight"}),
     "faulty:TwoRoles": ("two-roles", {"parameter": "blocks.0.norm.weight"}),
@@ -71,7 +75,9 @@ def checked(windtunnel):
     return check
 
 
-@pytest.mark.parametrize("family", [SOUND, "faulty:Views", "faulty:Prints", "minicpm"])
+@pytest.mark.parametrize(
+    "family", [SOUND, "faulty:Views", "faulty:Prints", "minicpm", "minicpm-moe"]
+)
 def test_a_sound_family_passes(family, of_family, checked):
     code, found, _ = checked(of_family(family))
     assert code == 0
@@ -85,6 +91,32 @@ def test_a_planted_fault_fails_its_line(name, of_family, checked):
     assert code == 3
     failing = {each["name"] for each in found["findings"] if not each["passed"]}
     assert failing == FAILS[name]
+
+
+@pytest.mark.parametrize("family", FAULTS_OF_EXPERTS)
+def test_a_planted_fault_of_experts_fails_its_line(family, of_family, checked):
+    code, found, _ = checked(of_family(family))
+    assert code == 3
+    failing = [each["name"] for each in found["findings"] if not each["passed"]]
+    assert failing == [FAULTS_OF_EXPERTS[family]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "failing"), [("minicpm-moe", set()), ("faulty_experts:UnscaledRouter", {"router"})]
+)
+def test_the_coordinate_check_of_experts(family, failing, of_family, windtunnel):
+    path = of_family(family)
+    widths = ("--widths", "32,64,128,256")
+    code, out, err = windtunnel("check", "mup", path, *widths, "--json")
+    assert code == (3 if failing else 0), err
+    found = json.loads(out)
+    slopes = [*found["sites"], *found["effective"], *found["propagated"]]
+    assert failing <= {
+        each["kind"]
+        for each in slopes
+        if each["judged"] and not each["lowest"] <= each["slope"] <= each["highest"]
+    }
 
 
 @pytest.mark.parametrize("family", REFUSED)

@@ -12,12 +12,13 @@ from windtunnel.config import Branch, DenseSpec, ModelChange, Recipe, Trunk
 from windtunnel.config.errors import first_refusal
 from windtunnel.config.model import ModelFamily
 from windtunnel.config.shape import upcycled
-from windtunnel.config.study import Resources
+from windtunnel.config.study import DynamicsConfig, Resources
 from windtunnel.family import MINICPM_MOE, Shape, facts_of, load_family
 from windtunnel.model.experts import Mixture, similarity
 from windtunnel.model.routing import Routing
 from windtunnel.mup import Role
 from windtunnel.train import checkpoint
+from windtunnel.train.dynamics import Dynamics
 from windtunnel.train.execution import apply, decide
 from windtunnel.train.loop import evaluate
 from windtunnel.train.step import TrainStep
@@ -190,6 +191,19 @@ def test_experts_stay_while_the_width_grows():
         ModelFamily.model_validate(model | {"shape": shape})
     refused = first_refusal(invalid.value)
     assert (refused.code, refused.values["values"]) == ("varies-with-size", [4, 8])
+
+
+@pytest.mark.parametrize("kernels", ["torch", "native"])
+def test_dynamics_of_a_bias_that_no_gradient_moves(kernels):
+    spec = spec_of(MANY["bias, shared"])
+    _, expected = trained(spec, kernels=kernels)
+    step = started(spec, kernels=kernels)
+    dynamics = Dynamics(step.state, DynamicsConfig(every=1, window=2), first_step=0)
+    found = [tuple(map(float, step.update(rows_of(n), 1.0, (dynamics,)))) for n in range(4)]
+    assert found == expected
+    rows = dynamics.rows(up_to=4)
+    assert [row.grad_norm for row in rows] == pytest.approx([norm for _, norm in found], rel=1e-4)
+    assert set(rows[-1].max_change) > {"blocks.0.gate_up", "blocks.0.shared_down"}
 
 
 # --- upcycling

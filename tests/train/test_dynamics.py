@@ -46,25 +46,18 @@ class Spy:
         return torch.cat([each.detach().double().flatten() for each in tensors])
 
 
-def both(*watches):
-    return SimpleNamespace(
-        before=lambda: [each.before() for each in watches],
-        after=lambda: [each.after() for each in watches],
-    )
-
-
 def run(step, segment, until, *, every=1, window=6, spy=None):
     """Curve and dynamics of the updates up to `until`."""
     config = DynamicsConfig(every=every, window=window)
     dynamics = Dynamics(step.state, config, first_step=segment.fork_step)
-    watch = dynamics if spy is None else both(spy, dynamics)
+    watches = (dynamics,) if spy is None else (spy, dynamics)
     curve, rows = [], []
 
     def write(group):
         curve.extend((row.step, row.loss, row.grad_norm) for row in group)
         rows.extend(dynamics.rows(up_to=group[-1].step))
 
-    train(step, segment, Stream(), until=until, write=write, watches=(watch,) if watch else ())
+    train(step, segment, Stream(), until=until, write=write, watches=watches)
     return curve, rows
 
 

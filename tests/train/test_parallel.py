@@ -6,9 +6,10 @@ import sys
 import textwrap
 
 import pytest
-from test_exactness import MODEL, RECIPE, TRUNK, Stream
+from test_exactness import MODEL, RECIPE, TRUNK, Stream, run
 from test_step import MarkedStream
 
+from windtunnel.config.shape import upcycled
 from windtunnel.config.study import Resources
 from windtunnel.engine.sweep import Sweep
 from windtunnel.errors import ConfigError
@@ -23,7 +24,7 @@ import torch.distributed as dist
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_exactness import *
-from test_parallel import new_step
+from test_parallel import EXPERTS, new_step
 from test_step import MarkedStream, run_marked
 from windtunnel.train.step import follow
 from windtunnel.train.distributed import Command, send
@@ -41,7 +42,14 @@ os._exit(0)  # as workers end; gloo's threads may abort the interpreter's own wa
 """
 
 
-def new_step(devices=1, *, threads=1, compiled=False, micro_batch_tokens=None):
+BALANCED = {"experts": 4, "top_k": 2, "shared_experts": 0, "granularity": 1}
+EXPERTS = {
+    "switch": upcycled(MODEL, {**BALANCED, "balance_weight": 0.5}),
+    "bias": upcycled(MODEL, {**BALANCED, "balance": "bias", "bias_rate": 0.01}),
+}
+
+
+def new_step(devices=1, *, model=MODEL, threads=1, compiled=False, micro_batch_tokens=None):
     resources = Resources(
         device="cpu",
         kernels="torch",
@@ -50,9 +58,9 @@ def new_step(devices=1, *, threads=1, compiled=False, micro_batch_tokens=None):
         devices_per_trial=devices,
         micro_batch_tokens=micro_batch_tokens,
     )
-    execution = decide(resources, MODEL, RECIPE, planned_tokens=0)
+    execution = decide(resources, model, RECIPE, planned_tokens=0)
     apply(execution)
-    return TrainStep(MODEL, RECIPE, execution)
+    return TrainStep(model, RECIPE, execution)
 
 
 def together(devices, folder, work):
@@ -120,6 +128,38 @@ def test_a_resume_in_fresh_processes_is_the_straight_run(tmp_path, devices, comp
     for name in ("model.safetensors", "optimizer.safetensors"):
         resumed_bytes = (tmp_path / "gang" / "resumed" / name).read_bytes()
         assert (tmp_path / "gang" / "straight" / name).read_bytes() == resumed_bytes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("balance", EXPERTS)
+def test_the_load_of_experts_is_that_of_all_devices(tmp_path, balance):
+    """Two devices, each in two micro-batches, against the whole update on one."""
+    found = together(
+        2,
+        tmp_path / "gang",
+        f"""
+        model = EXPERTS[{balance!r}]
+        step = new_step(2, model=model, micro_batch_tokens=16)
+        step.state.start(TRUNK.model_copy(update={{"model": model}}))
+        rows = run(step, TRUNK, 12)
+        routing = step.state.model.routed.routing
+        weights = step.state.model.weights()
+        bias = [w.tolist() for n, w in weights.items() if n.endswith("balance_bias")]
+        print(json.dumps([rows, routing.counts_LE.tolist(), routing.tokens, bias]))
+        """,
+    )
+    model = EXPERTS[balance]
+    one = new_step(model=model)
+    one.state.start(TRUNK.model_copy(update={"model": model}))
+    expected = run(one, TRUNK, 12)
+    routing = one.state.model.routed.routing
+    for (_, loss, *_), (_, wanted, *_) in zip(found[0], expected, strict=True):
+        assert loss == pytest.approx(wanted, rel=1e-5)
+    assert found[1:3] == [routing.counts_LE.tolist(), routing.tokens]
+    weights = one.state.model.weights()
+    bias = [w.tolist() for name, w in weights.items() if name.endswith("balance_bias")]
+    assert found[3] == bias
+    assert bool(bias) == (balance == "bias")
 
 
 @pytest.mark.slow

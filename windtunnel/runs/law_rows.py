@@ -23,6 +23,7 @@ OF_SIZE_AND_DATA = {
     "moe",
     "moe-data",
 }
+OF_EXPERTS = {"moe", "moe-data"}
 MIXTURE = "mixture"
 """The law of losses over mixture weights, at one size and one number of tokens."""
 UPCYCLING = "upcycling"
@@ -51,7 +52,8 @@ def fitted_experiments(config: StudyConfig, law: str) -> set[str]:
 def law_rows(runs: Iterable[Run], law: str, where: Iterable[str]) -> list[Run]:
     """The decayed runs; all of them for a law of curves, or where a condition decides.
 
-    Of upcycled runs a law reads the new tokens, those after the dense model's.
+    Of upcycled runs a law reads the new tokens, those after the dense model's. A dense model is one
+    expert.
     """
     if law == UPCYCLING:
         runs = [
@@ -59,6 +61,8 @@ def law_rows(runs: Iterable[Run], law: str, where: Iterable[str]) -> list[Run]:
             for run in runs
             if run.sunk_tokens is not None
         ]
+    if law in OF_EXPERTS:
+        runs = [replace(run, experts=run.experts or 1) for run in runs]
     if law in OF_CURVES or any("decayed" in text for text in where):
         return list(runs)
     return [run for run in runs if run.decayed]

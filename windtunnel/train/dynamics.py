@@ -50,7 +50,8 @@ class Dynamics:
 
     def __init__(self, state: TrainState, config: DynamicsConfig, *, first_step: int) -> None:
         self.state, self.config, self.first_step = state, config, first_step
-        self._parameters = list(state.model.parameters())
+        # A balance bias has no gradient: it follows the load.
+        self._parameters = [each for each in state.model.parameters() if each.requires_grad]
         roles = state.model.roles()
         self._matrices = {
             name: weight.detach()
