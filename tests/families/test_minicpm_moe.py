@@ -14,7 +14,7 @@ from windtunnel.config.model import ModelFamily
 from windtunnel.config.shape import upcycled
 from windtunnel.config.study import DynamicsConfig, Resources
 from windtunnel.family import MINICPM_MOE, Shape, facts_of, load_family
-from windtunnel.model.experts import Mixture, similarity
+from windtunnel.model.experts import similarity
 from windtunnel.model.routing import Routing
 from windtunnel.mup import Role
 from windtunnel.train import checkpoint
@@ -298,4 +298,4 @@ def test_the_change_is_part_of_the_identity():
 def test_defaults_are_minicpms():
     found = SimpleNamespace(**load_family(MINICPM_MOE).Fields().model_dump())
     assert (found.experts, found.top_k, found.router_std) == (8, 2, 0.1)
-    assert Mixture().balance == "switch"
+    assert found.balance == "switch"

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from windtunnel.config.axes import StudyParts
 from windtunnel.config.data import Sources, Weight, no_source, whole_shares
 from windtunnel.config.errors import fitting
+from windtunnel.config.experts import ExpertFields, Routers
 from windtunnel.config.model import LONGEST_CONTEXT, MOST_TOKENS, ModelFamily
 from windtunnel.config.own_values import OwnRecipe, OwnSchedule
 from windtunnel.config.segment import Moments, Objective
@@ -125,31 +126,13 @@ SQRT = 0.5
 """Learning rate ~ batch ** 0.5 (assumed for AdamW: Malladi et al. 2022, section 4)."""
 
 
-class Upcycling(Strict):
+class Upcycling(Routers):
     """A mixture of experts made of the dense model at the fork (Komatsuzaki et al. 2023).
 
     Every feed-forward becomes so many copies of itself, with a fresh router.
     """
 
     experts: Annotated[int, Field(ge=2, description="Copies of each feed-forward", examples=[8])]
-    top_k: Annotated[int, Field(ge=1, description="Experts that compute a token")] = 2
-    normalise_gates: Annotated[
-        bool,
-        Field(
-            description="Gates of a token sum to 1, so that the model is the dense one at the fork"
-        ),
-    ] = True
-    router_std: Annotated[float, Field(gt=0, description="Init std of routers")] = 0.1
-    balance: Annotated[
-        Literal["switch", "bias", "none"], Field(description="As of the family minicpm-moe")
-    ] = "switch"
-    balance_weight: Annotated[
-        float | None, Field(ge=0, description="Of the Switch loss; default: 0.01")
-    ] = None
-    bias_rate: Annotated[
-        float | None, Field(gt=0, description="Change of the bias an update; default: 0.001")
-    ] = None
-    z_loss: Annotated[float, Field(ge=0, description="Weight of the router's z-loss")] = 0.0
     moments: Annotated[
         Moments, Field(description="The optimizer's moments of each copy: copied, or zeroed")
     ] = "copied"
@@ -163,12 +146,9 @@ class Upcycling(Strict):
     ] = 0.0
 
     @property
-    def mixture(self) -> dict[str, Value]:
-        """The fields of the family minicpm-moe."""
-        return self.model_dump(exclude={"moments", "reset"}) | {
-            "shared_experts": 0,
-            "granularity": 1,
-        }
+    def fields(self) -> dict[str, Value]:
+        """Of the family minicpm-moe."""
+        return ExpertFields(**self.model_dump(exclude={"moments", "reset"})).model_dump()
 
 
 class Stage(Strict):
@@ -401,7 +381,7 @@ def _check_upcycling(stage: Stage, before: tuple[Stage, ...], model: ModelFamily
             )
         given = {name: getattr(model, name) for name in load_family(MINICPM_MOE).takes}
         load_family(MINICPM_MOE).fields(
-            given | stage.upcycle.mixture, width=model.sizes[0].width, depth=1
+            given | stage.upcycle.fields, width=model.sizes[0].width, depth=1
         )
 
 

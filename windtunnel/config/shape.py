@@ -360,8 +360,8 @@ class FamilySpec(ModelSpec):
         return FamilySpec.of(self.family, shape, given)
 
 
-def upcycled(model: ModelSpec, mixture: Mapping[str, Value]) -> FamilySpec:
-    """The family minicpm-moe at the shape of a dense model; `mixture` has its own fields.
+def upcycled(model: ModelSpec, fields: Mapping[str, Value]) -> FamilySpec:
+    """The family minicpm-moe at the shape of a dense model; `fields` are its own.
 
     Raises:
         Refused: A field has a value that the family does not allow.
@@ -376,14 +376,14 @@ def upcycled(model: ModelSpec, mixture: Mapping[str, Value]) -> FamilySpec:
         "qk_norm": model.qk_norm,
         "rope_base": model.rope_base,
     }
-    given = dense | dict(mixture)
-    fields = load_family(MINICPM_MOE).fields(given, width=model.width, depth=model.depth)
+    given = dense | dict(fields)
+    checked = load_family(MINICPM_MOE).fields(given, width=model.width, depth=model.depth)
     shape = Shape(
         width=model.width,
         depth=model.depth,
         vocab_size=model.vocab_size,
         context=model.context,
-        fields=fields,
+        fields=checked,
     )
     return FamilySpec.of(MINICPM_MOE, shape, given)
 

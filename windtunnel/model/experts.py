@@ -8,51 +8,17 @@ Axes: as in `model.decoder`, and M tokens of the batch, E experts, K experts of 
 width of an expert.
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from windtunnel.config.experts import ExpertFields
 from windtunnel.config.shape import DenseSpec
 from windtunnel.model.decoder import Block, Stack, rms_norm
 from windtunnel.model.routing import Routing
 from windtunnel.mup import Role, SiteMultipliers
 
 BIAS = "balance_bias"
-
-
-class Mixture(BaseModel):
-    """The experts of every layer.
-
-    Attributes:
-        experts: Number that are routed to.
-        top_k: Experts that compute a token.
-        shared_experts: Experts that compute every token beside those, ungated.
-        granularity: The inner width of an expert is that of the feed-forward over this.
-        normalise_gates: Gates of a token sum to 1; else they are its probabilities.
-        router_std: Init std of routers, at base width (MiniCPM-MoE's: variance 0.01).
-        balance: `switch`, by a loss (Fedus et al. 2022, arXiv 2101.03961, equation 4); `bias`, by a
-            bias on the choice that follows the load (Wang et al. 2024, arXiv 2408.15664); or none.
-        balance_weight: Weight of the loss, summed over layers.
-        bias_rate: Change of the bias an update.
-        z_loss: Weight of the mean square of ln Z of a router's logits (Zoph et al. 2022, arXiv
-            2202.08906, equation 5), summed over layers.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    experts: int = Field(8, ge=1)
-    top_k: int = Field(2, ge=1)
-    shared_experts: int = Field(0, ge=0)
-    granularity: int = Field(1, ge=1)
-    normalise_gates: bool = True
-    router_std: float = Field(0.1, gt=0)
-    balance: Literal["switch", "bias", "none"] = "switch"
-    balance_weight: float | None = Field(None, ge=0)
-    bias_rate: float | None = Field(None, gt=0)
-    z_loss: float = Field(0.0, ge=0)
 
 
 class ExpertBlock(Block):
@@ -66,40 +32,40 @@ class ExpertBlock(Block):
     def __init__(
         self,
         spec: DenseSpec,
-        mixture: Mixture,
+        fields: ExpertFields,
         sites: SiteMultipliers,
         routing: Routing,
         number: int,
     ) -> None:
-        self.mixture, self.routing, self.number = mixture, routing, number
-        self.inner = spec.ffn_width // mixture.granularity
+        self.fields, self.routing, self.number = fields, routing, number
+        self.inner = spec.ffn_width // fields.granularity
         super().__init__(spec, sites)
 
     def add_feed_forward(self) -> None:
         """Register router and experts; the experts of a layer are one tensor."""
-        mixture, width, inner = self.mixture, self.spec.width, self.inner
-        self.add("gate_up", Role.HIDDEN, mixture.experts, 2 * inner, width)
-        self.add("down", Role.HIDDEN, mixture.experts, width, inner)
-        if mixture.experts > 1:
-            self.add("router", Role.ROUTER, mixture.experts, width)
-        if mixture.shared_experts:
-            shared = mixture.shared_experts * inner
+        fields, width, inner = self.fields, self.spec.width, self.inner
+        self.add("gate_up", Role.HIDDEN, fields.experts, 2 * inner, width)
+        self.add("down", Role.HIDDEN, fields.experts, width, inner)
+        if fields.experts > 1:
+            self.add("router", Role.ROUTER, fields.experts, width)
+        if fields.shared_experts:
+            shared = fields.shared_experts * inner
             self.add("shared_gate_up", Role.HIDDEN, 2 * shared, width)
             self.add("shared_down", Role.HIDDEN, width, shared)
         if self.follows_load:
-            self.add(BIAS, Role.GAIN, mixture.experts)
+            self.add(BIAS, Role.GAIN, fields.experts)
             nn.init.zeros_(self.balance_bias.requires_grad_(False))
 
     @property
     def follows_load(self) -> bool:
         """Whether a bias on the choice follows the load."""
-        return self.mixture.balance == "bias" and self.mixture.experts > 1
+        return self.fields.balance == "bias" and self.fields.experts > 1
 
     def feed_forward(self, x_BTW: Tensor) -> Tensor:
         """Output of the experts before its residual factor, (B, T, W)."""
         normed_MW = rms_norm(x_BTW, self.norm_ffn).flatten(0, 1)
         out_MW = self.experts(normed_MW, *self.route(normed_MW))
-        if self.mixture.shared_experts:
+        if self.fields.shared_experts:
             hidden = swiglu(F.linear(normed_MW, self.shared_gate_up))
             out_MW = out_MW + F.linear(hidden, self.shared_down)
         return out_MW.view_as(x_BTW)
@@ -109,7 +75,7 @@ class ExpertBlock(Block):
 
         A single expert has no router, and a gate of 1.
         """
-        if self.mixture.experts == 1:
+        if self.fields.experts == 1:
             ones_MK = normed_MW.new_ones(len(normed_MW), 1)
             return ones_MK, ones_MK.long() - 1
         with torch.autocast(normed_MW.device.type, enabled=False):
@@ -121,7 +87,7 @@ class ExpertBlock(Block):
                 gradient_ME = self._balance_gradient(logits_ME.detach(), chosen_MK)
                 logits_ME = _add_gradient(logits_ME, gradient_ME)
             gates_MK = logits_ME.softmax(dim=-1).gather(1, chosen_MK)
-            if self.mixture.normalise_gates:
+            if self.fields.normalise_gates:
                 gates_MK = gates_MK / gates_MK.sum(dim=-1, keepdim=True)
         return gates_MK, chosen_MK
 
@@ -136,7 +102,7 @@ class ExpertBlock(Block):
         """Output of each expert of each token, (M, K, W): tokens are gathered by expert."""
         tokens, chosen = chosen_MK.shape
         order = torch.argsort(chosen_MK.flatten(), stable=True)
-        counts = torch.bincount(chosen_MK.flatten(), minlength=self.mixture.experts).tolist()
+        counts = torch.bincount(chosen_MK.flatten(), minlength=self.fields.experts).tolist()
         gathered = normed_MW[:, None].expand(-1, chosen, -1).flatten(0, 1)[order]
         outputs = [
             F.linear(swiglu(F.linear(rows, gate_up)), down)
@@ -151,7 +117,7 @@ class ExpertBlock(Block):
     @torch.no_grad()
     def after_update(self) -> None:
         """Move the bias of each expert against its load in the update."""
-        rate = self.mixture.bias_rate
+        rate = self.fields.bias_rate
         if self.follows_load and rate is not None:
             counts_E = self.routing.counts_LE[self.number].to(self.balance_bias)
             self.balance_bias.add_(torch.sign(counts_E.mean() - counts_E), alpha=rate)
@@ -161,7 +127,7 @@ class ExpertBlock(Block):
         scores_ME = logits_ME.softmax(dim=-1)
         if self.follows_load:
             scores_ME = scores_ME + self.balance_bias
-        return torch.sort(scores_ME, descending=True, stable=True).indices[:, : self.mixture.top_k]
+        return torch.sort(scores_ME, descending=True, stable=True).indices[:, : self.fields.top_k]
 
     @torch.no_grad()
     def _count(self, logits_ME: Tensor, chosen_MK: Tensor) -> None:
@@ -178,22 +144,22 @@ class ExpertBlock(Block):
         loss is weight x E x sum of f P, which is the weight at balance; f is a constant in it. The
         losses are means over the update, so the gradient of this batch is divided by its part.
         """
-        mixture, routing = self.mixture, self.routing
+        fields, routing = self.fields, self.routing
         tokens, experts = logits_ME.shape
         probability_ME = logits_ME.softmax(dim=-1)
         gradient_ME = torch.zeros_like(logits_ME)
-        if mixture.balance == "switch" and mixture.balance_weight:
+        if fields.balance == "switch" and fields.balance_weight:
             if routing.shares_LE is not None:
                 share_E = routing.shares_LE[self.number]
             else:
                 counts_E = torch.bincount(chosen_MK.flatten(), minlength=experts)
                 share_E = counts_E / counts_E.sum()
             expected_M1 = (probability_ME * share_E).sum(dim=-1, keepdim=True)
-            weight = mixture.balance_weight * experts
+            weight = fields.balance_weight * experts
             gradient_ME += weight * probability_ME * (share_E - expected_M1)
-        if mixture.z_loss:
+        if fields.z_loss:
             log_sum_M1 = logits_ME.logsumexp(dim=-1, keepdim=True)
-            gradient_ME += 2.0 * mixture.z_loss * log_sum_M1 * probability_ME
+            gradient_ME += 2.0 * fields.z_loss * log_sum_M1 * probability_ME
         return gradient_ME * (routing.part / tokens)
 
 
@@ -221,10 +187,10 @@ def _add_gradient(x: Tensor, added: Tensor) -> Tensor:
 class ExpertDecoder(Stack):
     """The network of `minicpm-moe`: token ids (B, T) in, logits (B, T, V) out."""
 
-    def __init__(self, spec: DenseSpec, mixture: Mixture, sites: SiteMultipliers) -> None:
-        self.mixture, self.router_std = mixture, mixture.router_std
-        self.balances_by_loss = mixture.balance == "switch" and mixture.experts > 1
-        self.routing = Routing(spec.depth, mixture.experts)
+    def __init__(self, spec: DenseSpec, fields: ExpertFields, sites: SiteMultipliers) -> None:
+        self.fields, self.router_std = fields, fields.router_std
+        self.balances_by_loss = fields.balance == "switch" and fields.experts > 1
+        self.routing = Routing(spec.depth, fields.experts)
         super().__init__(spec, sites)
         for name, weight in self.weights().items():
             if weight.dim() == 1 and not name.endswith(BIAS):
@@ -232,7 +198,7 @@ class ExpertDecoder(Stack):
 
     def block(self, number: int) -> Block:
         """A new block with experts."""
-        return ExpertBlock(self.spec, self.mixture, self.sites, self.routing, number)
+        return ExpertBlock(self.spec, self.fields, self.sites, self.routing, number)
 
     @property
     def expert_blocks(self) -> list[ExpertBlock]:

@@ -7,15 +7,15 @@ from pydantic import BaseModel
 from torch import nn
 
 from windtunnel import accounting
+from windtunnel.config.experts import ExpertFields
 from windtunnel.config.shape import DenseSpec
 from windtunnel.errors import Refused
 from windtunnel.family import Facts, Shape, Value
 from windtunnel.model import decoder, experts
-from windtunnel.model.experts import ExpertDecoder, Mixture
+from windtunnel.model.experts import ExpertDecoder
 from windtunnel.model.family import Family
 from windtunnel.mup import EVERY_SITE, Role, SiteMultipliers, SiteName
 
-OF_MIXTURE = frozenset(Mixture.model_fields)
 SWITCH_WEIGHT = 0.01
 """MiniCPM-MoE's."""
 BIAS_RATE = 1e-3
@@ -41,7 +41,7 @@ class MiniCpmMoe(Family):
     sites = EVERY_SITE
     takes = frozenset(Dense.model_fields)
     fixed = frozenset({"experts", "top_k", "shared_experts", "granularity"})
-    Fields = Mixture
+    Fields = ExpertFields
 
     def fields(self, given: Mapping[str, Value], *, width: int, depth: int) -> dict[str, Value]:
         """The mixture's fields, and those of the dense decoder.
@@ -51,17 +51,17 @@ class MiniCpmMoe(Family):
         """
         own = {name: value for name, value in given.items() if name not in self.takes}
         checked = super().fields(own, width=width, depth=depth)
-        mixture = Mixture.model_validate(checked)
-        if mixture.top_k > mixture.experts:
+        fields = ExpertFields.model_validate(checked)
+        if fields.top_k > fields.experts:
             raise Refused(
                 "out-of-range",
-                f"top_k = {mixture.top_k} of {mixture.experts} experts: a token cannot choose more "
+                f"top_k = {fields.top_k} of {fields.experts} experts: a token cannot choose more "
                 "experts than there are; lower top_k, or raise experts",
                 field="top_k",
-                value=mixture.top_k,
-                most=mixture.experts,
+                value=fields.top_k,
+                most=fields.experts,
             )
-        if mixture.top_k == 1 < mixture.experts and mixture.normalise_gates:
+        if fields.top_k == 1 < fields.experts and fields.normalise_gates:
             raise Refused(
                 "contradicting-keys",
                 "top_k = 1 with normalised gates: every gate is 1, and no router learns from the "
@@ -72,12 +72,12 @@ class MiniCpmMoe(Family):
             ("balance_weight", "switch", SWITCH_WEIGHT),
             ("bias_rate", "bias", BIAS_RATE),
         ):
-            if mixture.balance == needed:
+            if fields.balance == needed:
                 checked[name] = default if checked[name] is None else checked[name]
             elif checked[name] is not None:
                 raise Refused(
                     "contradicting-keys",
-                    f"{name} with balance: {mixture.balance}, which has none; leave it out, or "
+                    f"{name} with balance: {fields.balance}, which has none; leave it out, or "
                     f"write balance: {needed}",
                     keys=[name, "balance"],
                 )
@@ -98,11 +98,11 @@ class MiniCpmMoe(Family):
         Raises:
             Refused: The shape is none of the dense decoder, or its experts have no whole width.
         """
-        spec, mixture = parts_of(shape)
-        inner = spec.ffn_width // mixture.granularity
+        spec, fields = parts_of(shape)
+        inner = spec.ffn_width // fields.granularity
 
         def params(experts: int) -> int:
-            widths = (experts + mixture.shared_experts) * inner
+            widths = (experts + fields.shared_experts) * inner
             return spec.depth * of_router + accounting.non_embedding_params(
                 width=spec.width,
                 depth=spec.depth,
@@ -112,23 +112,23 @@ class MiniCpmMoe(Family):
                 qk_norm=spec.qk_norm,
             )
 
-        choices = mixture.experts if mixture.experts > 1 else 0
-        of_router = choices * (spec.width + (mixture.balance == "bias"))
+        choices = fields.experts if fields.experts > 1 else 0
+        of_router = choices * (spec.width + (fields.balance == "bias"))
         flops = accounting.exact_flops_per_token(
             width=spec.width,
             depth=spec.depth,
             head_dim=spec.head_dim,
             kv_heads=spec.kv_heads,
-            ffn_width=(mixture.top_k + mixture.shared_experts) * inner,
+            ffn_width=(fields.top_k + fields.shared_experts) * inner,
             vocab_size=spec.vocab_size,
             context=spec.context,
         )
         router = 2 * spec.depth * choices * spec.width
         roles = {*spec.roles, Role.ROUTER} if choices else {*spec.roles}
         return Facts(
-            params=params(mixture.experts),
+            params=params(fields.experts),
             params_embedding=spec.params_embedding,
-            params_active=params(mixture.top_k),
+            params_active=params(fields.top_k),
             flops_exact_per_token=flops + accounting.BACKWARD_FACTOR * router,
             roles=tuple(role for role in Role if role in roles),
             sites=tuple(sorted(self.sites)),
@@ -151,17 +151,19 @@ class MiniCpmMoe(Family):
         return (Path(__file__), Path(decoder.__file__), Path(experts.__file__))
 
 
-def parts_of(shape: Shape) -> tuple[DenseSpec, Mixture]:
+def parts_of(shape: Shape) -> tuple[DenseSpec, ExpertFields]:
     """The dense decoder whose feed-forwards the experts replace, and the experts.
 
     Raises:
         Refused: The shape is none of the dense decoder, or its experts have no whole width.
     """
-    fields = dict(shape.fields)
-    mixture = Mixture.model_validate({name: fields.pop(name) for name in OF_MIXTURE})
-    rope_base = fields.pop("rope_theta")
+    values = dict(shape.fields)
+    fields = ExpertFields.model_validate(
+        {name: values.pop(name) for name in ExpertFields.model_fields}
+    )
+    rope_base = values.pop("rope_theta")
     spec = DenseSpec.model_validate(
-        fields
+        values
         | {
             "rope_base": rope_base,
             "width": shape.width,
@@ -170,12 +172,12 @@ def parts_of(shape: Shape) -> tuple[DenseSpec, Mixture]:
             "context": shape.context,
         }
     )
-    if spec.ffn_width % mixture.granularity:
+    if spec.ffn_width % fields.granularity:
         raise Refused(
             "not-a-multiple",
-            f"granularity = {mixture.granularity} does not divide the feed-forward's "
+            f"granularity = {fields.granularity} does not divide the feed-forward's "
             f"{spec.ffn_width} units at width {spec.width}; change it or ffn_ratio",
-            granularity=mixture.granularity,
+            granularity=fields.granularity,
             ffn_width=spec.ffn_width,
         )
-    return spec, mixture
+    return spec, fields

@@ -240,10 +240,10 @@ def _feed_forward_layers(block: Block, middle_BTW: Tensor) -> dict[str, Layer]:
 
     given = (normed_MW, *block.route(normed_MW))
     found = norm | {"experts": Layer(Role.HIDDEN, experts, (block.gate_up, block.down), given)}
-    if block.mixture.experts > 1:
+    if block.fields.experts > 1:
         scaled = normed_MW * block.sites.logits
         found["router"] = Layer(Role.ROUTER, _linear, (block.router,), scaled)
-    if block.mixture.shared_experts:
+    if block.fields.shared_experts:
         hidden = swiglu(F.linear(normed_MW, block.shared_gate_up))
         found["shared gate and up"] = _matrix(block.shared_gate_up, normed_MW)
         found["shared down projection"] = _matrix(block.shared_down, hidden)

@@ -214,7 +214,7 @@ def _shape_changes(parent: Segment, stage: Stage) -> Iterator[Change]:
     if stage.upcycle is not None:
         base = model if context is None else model.with_context(context.context, context.rope_base)
         yield ModelChange(
-            model=upcycled(base, stage.upcycle.mixture),
+            model=upcycled(base, stage.upcycle.fields),
             moments=stage.upcycle.moments,
             reset=stage.upcycle.reset,
         )

@@ -51,9 +51,7 @@ class NativePass:
             model.spec, sequences, layers, self.before_loss.type, with_feed_forward=is_dense
         )
         if isinstance(model, ExpertDecoder):
-            self.experts = NativeExperts(
-                model.spec, model.mixture, model.routing, self.work, layers
-            )
+            self.experts = NativeExperts(model.spec, model.fields, model.routing, self.work, layers)
         self.weights = self._cast_weights()
         self._forward(self.before_loss)
         self.summed_loss = self.before_loss.bind(

@@ -5,8 +5,9 @@ This is `ExpertBlock.feed_forward` and its autograd written out; tests keep the 
 
 from torch import Tensor
 
+from windtunnel.config.experts import ExpertFields
 from windtunnel.config.shape import DenseSpec
-from windtunnel.model.experts import ExpertBlock, Mixture
+from windtunnel.model.experts import ExpertBlock
 from windtunnel.model.native.kernels import Buffers, Layer, Program, RoutedBuffers
 from windtunnel.model.routing import Routing
 
@@ -18,11 +19,11 @@ class NativeExperts:
     """
 
     def __init__(
-        self, spec: DenseSpec, mixture: Mixture, routing: Routing, work: Buffers, layers: int
+        self, spec: DenseSpec, fields: ExpertFields, routing: Routing, work: Buffers, layers: int
     ) -> None:
-        self.spec, self.mixture, self.routing, self.work = spec, mixture, routing, work
-        self.inner = spec.ffn_width // mixture.granularity
-        self.routed = RoutedBuffers(spec, mixture, work.tokens, layers)
+        self.spec, self.fields, self.routing, self.work = spec, fields, routing, work
+        self.inner = spec.ffn_width // fields.granularity
+        self.routed = RoutedBuffers(spec, fields, work.tokens, layers)
 
     def begin(self) -> None:
         """Read how the update is cut."""
@@ -44,35 +45,35 @@ class NativeExperts:
     def forward(self, to: Program, block: ExpertBlock, saved: Layer) -> None:
         """Append the feed-forward: from `saved.normed_ffn` to `work.delta`."""
         work, own = self.work, self.routed.layer(block.number)
-        width, experts = self.spec.width, self.mixture.experts
-        shape = (work.tokens, self.mixture.top_k, width)
+        width, experts = self.spec.width, self.fields.experts
+        shape = (work.tokens, self.fields.top_k, width)
         if experts > 1:
             to.product(own.probability, saved.normed_ffn, block.router.t())
         to.call(
             "route", own.probability, block.sites.logits,
             block.balance_bias if block.follows_load else None, own.chosen, own.gates, own.log_sum,
             self.routed.counts_LE[block.number], own.start, own.place,
-            self.routed.entropy_L[block.number :], work.tokens, experts, self.mixture.top_k,
-            self.mixture.normalise_gates,
+            self.routed.entropy_L[block.number :], work.tokens, experts, self.fields.top_k,
+            self.fields.normalise_gates,
         )  # fmt: skip
         to.call("gather", saved.normed_ffn, own.place, own.gathered, *shape)
         self._of_rows(to, own.gate_up, own.gathered, block.gate_up.transpose(1, 2), own.start)
         to.call("swiglu", own.gate_up, own.hidden, len(own.hidden), self.inner)
         self._of_rows(to, own.out, own.hidden, block.down.transpose(1, 2), own.start)
-        if self.mixture.shared_experts:
+        if self.fields.shared_experts:
             to.product(own.shared_gate_up, saved.normed_ffn, block.shared_gate_up.t())
             to.call("swiglu", own.shared_gate_up, own.shared_hidden, *own.shared_hidden.shape)
             to.product(work.delta, own.shared_hidden, block.shared_down.t())
         to.call(
             "combine", own.out, own.place, own.gates, work.delta, *shape,
-            bool(self.mixture.shared_experts),
+            bool(self.fields.shared_experts),
         )  # fmt: skip
 
     def backward(self, to: Program, block: ExpertBlock, saved: Layer) -> None:
         """Append the gradient: from `work.dx_cast` to `work.dnormed`."""
-        work, all_layers, mixture = self.work, self.routed, self.mixture
+        work, all_layers, fields = self.work, self.routed, self.fields
         own, residual = all_layers.layer(block.number), block.sites.residual
-        shape = (work.tokens, mixture.top_k, self.spec.width)
+        shape = (work.tokens, fields.top_k, self.spec.width)
         to.call(
             "combine_backward", work.dx_cast, own.place, own.gates, residual, own.out,
             all_layers.dgates, *shape,
@@ -92,7 +93,7 @@ class NativeExperts:
         )  # fmt: skip
         self._of_rows(to, all_layers.dgathered, own.gate_up, block.gate_up, own.start)
         to.call("combine", all_layers.dgathered, own.place, None, work.dnormed, *shape, False)
-        if mixture.shared_experts:
+        if fields.shared_experts:
             add(to, block.shared_down, work.dx_cast, own.shared_hidden, residual)
             to.product(all_layers.dshared, work.dx_cast, block.shared_down)
             to.call(
@@ -101,13 +102,13 @@ class NativeExperts:
             )  # fmt: skip
             add(to, block.shared_gate_up, own.shared_gate_up, saved.normed_ffn)
             to.add_product(work.dnormed, own.shared_gate_up, block.shared_gate_up, 1.0)
-        if mixture.experts > 1:
+        if fields.experts > 1:
             to.call(
                 "route_backward", own.probability, own.chosen, own.gates, all_layers.dgates,
                 own.log_sum, all_layers.counts_LE[block.number], all_layers.is_fixed,
-                all_layers.shares_LE[block.number], all_layers.part, mixture.balance_weight or 0.0,
-                mixture.z_loss, all_layers.dlogits, work.tokens, mixture.experts, mixture.top_k,
-                mixture.normalise_gates,
+                all_layers.shares_LE[block.number], all_layers.part, fields.balance_weight or 0.0,
+                fields.z_loss, all_layers.dlogits, work.tokens, fields.experts, fields.top_k,
+                fields.normalise_gates,
             )  # fmt: skip
             add(to, block.router, all_layers.dlogits, saved.normed_ffn, block.sites.logits)
             to.add_product(work.dnormed, all_layers.dlogits, block.router, block.sites.logits)

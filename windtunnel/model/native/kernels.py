@@ -25,9 +25,9 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
+from windtunnel.config.experts import ExpertFields
 from windtunnel.config.shape import DenseSpec
 from windtunnel.errors import ConfigError, boundary
-from windtunnel.model.experts import Mixture
 from windtunnel.user_folders import user_cache
 
 SOURCES = ("product.cpp", "attention.cpp", "elementwise.cpp", "experts.cpp")
@@ -217,10 +217,10 @@ class RoutedBuffers:
         part: Share of this batch in the update.
     """
 
-    def __init__(self, spec: DenseSpec, mixture: Mixture, tokens: int, layers: int) -> None:
-        width, inner = spec.width, spec.ffn_width // mixture.granularity
-        experts, choices = mixture.experts, tokens * mixture.top_k
-        shared = mixture.shared_experts * inner
+    def __init__(self, spec: DenseSpec, fields: ExpertFields, tokens: int, layers: int) -> None:
+        width, inner = spec.width, spec.ffn_width // fields.granularity
+        experts, choices = fields.experts, tokens * fields.top_k
+        shared = fields.shared_experts * inner
 
         def whole(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.int64)
@@ -228,8 +228,8 @@ class RoutedBuffers:
         self.layers = [
             RoutedLayer(
                 probability=torch.zeros(tokens, experts),
-                chosen=whole(tokens, mixture.top_k),
-                gates=torch.ones(tokens, mixture.top_k),
+                chosen=whole(tokens, fields.top_k),
+                gates=torch.ones(tokens, fields.top_k),
                 log_sum=torch.zeros(tokens),
                 start=whole(experts + 1),
                 place=whole(choices),
@@ -245,7 +245,7 @@ class RoutedBuffers:
         self.counts_LE, self.entropy_L = whole(spec.depth, experts), torch.zeros(spec.depth)
         self.is_fixed, self.part = whole(1), torch.ones(1)
         self.shares_LE = torch.zeros(spec.depth, experts)
-        self.dgates = torch.zeros(tokens, mixture.top_k)
+        self.dgates = torch.zeros(tokens, fields.top_k)
         self.dlogits = torch.zeros(tokens, experts)
         self.dhidden = torch.zeros(choices, inner)
         self.dgathered = torch.zeros(choices, width)
