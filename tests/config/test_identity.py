@@ -8,6 +8,7 @@ from windtunnel.config import (
     Branch,
     DataChange,
     DenseSpec,
+    ModelChange,
     Recipe,
     ScheduleChange,
     Trunk,
@@ -16,12 +17,16 @@ from windtunnel.config import (
     segment as identity,
 )
 from windtunnel.config.model import ScheduleConfig
+from windtunnel.config.shape import upcycled
 
 MODEL = DenseSpec(width=64, depth=4, head_dim=16, kv_heads=4, vocab_size=256, context=128)
 RECIPE = Recipe(lr=0.01, base_width=32, batch_tokens=1024, warmup_steps=50)
 TRUNK = Trunk(model=MODEL, recipe=RECIPE, stream="f39600f6552bf1c0", init_seed=0, data_seed=0)
 DECAY = Branch(parent=TRUNK, fork_step=900, steps=100, changes=(ScheduleChange(),))
 FALLING = TRUNK.replace(hold={"power": -0.27, "tokens": 1_000_000})
+
+EIGHT = upcycled(MODEL, {"experts": 8, "top_k": 2, "shared_experts": 0, "granularity": 1})
+UPCYCLED = DECAY.replace(changes=(ScheduleChange(), ModelChange(model=EIGHT)))
 
 GOLDEN = {
     "trunk": (TRUNK, "5c4d08be35c8e584"),
@@ -33,6 +38,12 @@ GOLDEN = {
     "decay, own data": (
         DECAY.replace(changes=(ScheduleChange(), DataChange(data_seed=7))),
         "2a9379d4bb8c4d90",
+    ),
+    "trunk of experts": (TRUNK.replace(model=EIGHT), "cb0383c81627ae34"),
+    "decay, upcycled": (UPCYCLED, "6d0093b09d702d79"),
+    "decay, upcycled, half new": (
+        DECAY.replace(changes=(ScheduleChange(), ModelChange(model=EIGHT, reset=0.5))),
+        "481a847eca830345",
     ),
     "trunk's own schedule": (DECAY.replace(changes=()), "f086a30bf7c5b886"),
 }

@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 
 from windtunnel.laws import Chinchilla, MoeData, Upcycling, break_even
 from windtunnel.laws import fit as fit_law
-from windtunnel.laws.upcycling import first_lead
+from windtunnel.laws.breakeven import first_lead
 
 # Liew et al. 2025, table 2.
 UPCYCLED = Upcycling(0.165, 16.3, 8.53, 0.043, 0.085, 7.98e-4, 0.112)

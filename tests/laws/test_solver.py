@@ -10,11 +10,14 @@ from windtunnel.laws import (
     Chinchilla,
     DataConstrained,
     ExpOffset,
+    Moe,
+    MoeData,
     Power,
     Power2,
     PowerOffset,
     Sigmoid,
     Table,
+    Upcycling,
 )
 from windtunnel.laws.chinchilla import GRID
 from windtunnel.laws.forms import Law
@@ -29,6 +32,9 @@ EVERY = [
     Power2(1.79, -0.713, 0.307),
     DataConstrained(1.87, 521.0, 1488.0, 0.353, 0.353, 5.31, 15.39),
     Sigmoid(0.2, 0.6, -4.0, 2.5),
+    Moe(1.2, 30.0, 0.2, 0.25, 0.008, 2.0, 300.0),
+    MoeData(1.2, 30.0, 0.2, 0.25, 0.008, 2.0, 300.0, 2000.0, 0.35),
+    Upcycling(0.165, 16.3, 8.53, 0.043, 0.085, 7.98e-4, 0.112),
 ]
 
 
@@ -38,7 +44,12 @@ def problem(table):
 
 
 def inputs_of(law, rng):
-    spans = {"params": (1e7, 1e9), "tokens": (1e8, 1e11), "unique_tokens": (1e8, 1e10)}
+    spans = {
+        "params": (1e7, 1e9),
+        "tokens": (1e8, 1e11),
+        "sunk_tokens": (1e8, 1e11),
+        "unique_tokens": (1e8, 1e10),
+    }
     columns = [rng.uniform(*np.log(spans.get(name, (1.0, 5.0))), 30) for name in law.inputs]
     return np.exp(np.array(columns))
 

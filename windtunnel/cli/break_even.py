@@ -156,7 +156,7 @@ def _print(found: "BreakEven") -> None:
 
     from windtunnel.cli.print_fit import print_warnings
     from windtunnel.cli.text import say, terminal
-    from windtunnel.laws.upcycling import RIVALS
+    from windtunnel.laws.breakeven import RIVALS
     from windtunnel.quantities import write_count
 
     console = terminal()

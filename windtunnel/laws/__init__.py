@@ -8,10 +8,11 @@
 from windtunnel.errors import Diagnostic
 from windtunnel.laws.allocation import optimum
 from windtunnel.laws.baselines import Comparison, Score, compare, compute_line, nearest_size
+from windtunnel.laws.breakeven import BreakEven, Lead, break_even
 from windtunnel.laws.chinchilla import Allocation, Chinchilla, DataConstrained
 from windtunnel.laws.evaluation import Drift, Evaluation, evaluate
 from windtunnel.laws.exact import ExactRule
-from windtunnel.laws.experts import Moe, MoeData, Upcycling
+from windtunnel.laws.experts import Moe, MoeData
 from windtunnel.laws.fitting import fit, predict
 from windtunnel.laws.forms import Law
 from windtunnel.laws.interval import HoldOut, Influence, Interval, LeaveOneOut, Optimum
@@ -19,7 +20,7 @@ from windtunnel.laws.powers import ExpOffset, Power, Power2, PowerOffset, Sigmoi
 from windtunnel.laws.registry import LAWS, OF_CURVES, needs_of
 from windtunnel.laws.result import Fit
 from windtunnel.laws.table import Table
-from windtunnel.laws.upcycling import BreakEven, Lead, break_even
+from windtunnel.laws.upcycling import Upcycling
 
 __all__ = [
     "LAWS",

@@ -1,4 +1,4 @@
-"""Laws of mixtures of experts: L(N, experts), L(N, experts, D), and upcycled from a dense model.
+"""Laws of mixtures of experts: L(N, experts) and L(N, experts, D).
 
 `params` are the active parameters of a token, `experts` those that a token is routed among, 1 of a
 dense model. Clark et al. 2022 (arXiv 2202.01169) write ln L as bilinear in ln N and in the ln of
@@ -9,107 +9,19 @@ the saturated number of experts X:
 with r = (1/E_start - 1/E_max)^-1, so that X runs from E_start to E_max. `moe` is this form above a
 floor: E = 0 is theirs. With c >= 0 the gain of more experts falls with size, and is gone at
 N = exp(b/c), their cutoff; all three kinds of routing that they measured have c > 0.
-
-Upcycled (Liew et al. 2025, arXiv 2502.03009): after D1 `sunk_tokens` of a dense model it is copied
-into experts, which train on D2 new `tokens`. alpha3 > 0 says that the more is sunk, the slower the
-copies improve.
-
-Both have a term w x^-p y^-q exp(c ln x ln y). Its exponents are those at x = y = 1, so that they
-depend on the units of the other input; `Crossed` converts them.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
 from windtunnel.errors import ColumnError, FitError
 from windtunnel.laws.chinchilla import GRID
-from windtunnel.laws.forms import EXPONENT, POSITIVE, Law
+from windtunnel.laws.crossed import SIGNED, Crossed, Term, refuse_one_variable
+from windtunnel.laws.forms import EXPONENT, POSITIVE
 from windtunnel.laws.table import Floats, Table
-
-SIGNED = (-20.0, 20.0)
-"""Of an exponent at x = 1, which lies far from the rows, so that its sign says nothing."""
-
-
-class Term(NamedTuple):
-    """The names in w x^-p y^-q exp(c ln x ln y): coefficients, and the inputs x and y.
-
-    y is None where no unit can be chosen for it.
-    """
-
-    weight: str
-    p: str
-    q: str
-    cross: str
-    x: str
-    y: str | None
-
-
-@dataclass(frozen=True)
-class Crossed(Law):
-    """Base of laws with one `Term`; `scaling` has their other coefficients."""
-
-    term: ClassVar[Term]
-
-    @classmethod
-    def unit_rank(cls, name: str) -> int:
-        """The cross coefficient is the same in all units, p and q depend on it, w on all three."""
-        if name in {cls.term.p, cls.term.q}:
-            return 1
-        return 2 if name == cls.term.weight else super().unit_rank(name)
-
-    @classmethod
-    def scaled_value(cls, name: str, raw: Any, theta: Any, units: Floats) -> Any:
-        """As `Law`; exponents are shifted."""
-        if name in {cls.term.p, cls.term.q}:
-            return raw - cls._shift(name, theta, units)
-        if name == cls.term.weight:
-            return raw * cls._factor(theta, units)
-        return super().scaled_value(name, raw, theta, units)
-
-    @classmethod
-    def raw_value(cls, name: str, theta: Any, units: Floats) -> Any:
-        """As `Law`; exponents are shifted."""
-        if name in {cls.term.p, cls.term.q}:
-            return theta[..., cls.index(name)] + cls._shift(name, theta, units)
-        if name == cls.term.weight:
-            with np.errstate(all="ignore"):  # far along a profile
-                return theta[..., cls.index(name)] / cls._factor(theta, units)
-        return super().raw_value(name, theta, units)
-
-    @classmethod
-    def in_units(cls, theta: Floats, units: Floats) -> Floats:
-        """As `Law`; the weight follows the shifted exponents."""
-        out = super().in_units(theta, units)
-        for name in (cls.term.p, cls.term.q):
-            out[..., cls.index(name)] -= cls._shift(name, theta, units)
-        out[..., cls.index(cls.term.weight)] *= cls._factor(out, units)
-        return out
-
-    @classmethod
-    def _shift(cls, name: str, theta: Any, units: Floats) -> Any:
-        """What the unit of the other input takes off an exponent."""
-        x, y = cls._log_units(units)
-        return theta[..., cls.index(cls.term.cross)] * (y if name == cls.term.p else x)
-
-    @classmethod
-    def _factor(cls, theta: Any, units: Floats) -> Any:
-        """Weight in `units` over the raw one, for exponents that are in them."""
-        x, y = cls._log_units(units)
-        p, q, cross = (
-            theta[..., cls.index(name)] for name in (cls.term.p, cls.term.q, cls.term.cross)
-        )
-        with np.errstate(all="ignore"):  # of a resample of a table of few rows
-            return np.exp(-p * x - q * y - cross * x * y)
-
-    @classmethod
-    def _log_units(cls, units: Floats) -> tuple[float, float]:
-        names = (cls.term.x, cls.term.y)
-        x, y = (0.0 if name is None else np.log(units[cls.inputs.index(name)]) for name in names)
-        return float(x), float(y)
-
 
 START, MOST = (0.1, 100.0), (2.0, 1e4)
 """Of E_start and E_max: their three kinds of routing have 1.8 to 4.2 and 314 to 478."""
@@ -311,114 +223,6 @@ class MoeData(Moe):
         refuse_one_variable(table, "params", "tokens")
 
 
-@dataclass(frozen=True)
-class Upcycling(Crossed):
-    """L = E + A D1^-alpha1 D2^(-alpha2 + alpha3 ln D1) + B N^-beta."""
-
-    E: float
-    A: float
-    B: float
-    alpha1: float
-    alpha2: float
-    alpha3: float
-    beta: float
-
-    name: ClassVar[str] = "upcycling"
-    formula: ClassVar[str] = "L = E + A D1^-alpha1 D2^(-alpha2 + alpha3 ln D1) + B N^-beta"
-    source: ClassVar[str] = "Liew et al. 2025 (arXiv 2502.03009)"
-    inputs: ClassVar[tuple[str, ...]] = ("params", "sunk_tokens", "tokens")
-    bounds: ClassVar = {
-        "E": POSITIVE,
-        "A": POSITIVE,
-        "B": POSITIVE,
-        "alpha1": SIGNED,
-        "alpha2": SIGNED,
-        "alpha3": SIGNED,
-        "beta": EXPONENT,
-    }
-    grids: ClassVar = {
-        "alpha1": np.array([0.013, 0.057, 0.23]),
-        "alpha2": GRID[::2],
-        "alpha3": np.array([-0.0053, 0.0053]),
-        "beta": GRID[::2],
-    }
-    scaling: ClassVar = {"B": (("params", "-beta"),)}
-    term: ClassVar[Term] = Term(
-        weight="A", p="alpha1", q="alpha2", cross="alpha3", x="sunk_tokens", y="tokens"
-    )
-    distinct: ClassVar = {"params": 3, "tokens": 3}
-    headline: ClassVar[str] = "alpha3"
-
-    @staticmethod
-    def equation(
-        params: Any,
-        sunk_tokens: Any,
-        tokens: Any,
-        E: Any,
-        A: Any,
-        B: Any,
-        alpha1: Any,
-        alpha2: Any,
-        alpha3: Any,
-        beta: Any,
-    ) -> Any:
-        """The formula."""
-        log_sunk, log_new = np.log(sunk_tokens), np.log(tokens)
-        of_data = np.exp(-alpha1 * log_sunk - alpha2 * log_new + alpha3 * log_sunk * log_new)
-        return E + A * of_data + B * params**-beta
-
-    @classmethod
-    def slopes(cls, theta: Floats, inputs: Floats) -> tuple[Floats, Floats]:
-        """Outputs (p, R) and derivatives (p, 7, R), written out."""
-        log_n, log_sunk, log_new = np.log(inputs)
-        e, a, b, alpha1, alpha2, alpha3, beta = theta.T[:, :, None]
-        jacobian = np.empty((len(theta), 7, log_n.size))
-        jacobian[:, 0] = 1.0
-        jacobian[:, 1] = np.exp(-alpha1 * log_sunk - alpha2 * log_new + alpha3 * log_sunk * log_new)
-        jacobian[:, 2] = np.exp(-beta * log_n)
-        of_data, of_params = a * jacobian[:, 1], b * jacobian[:, 2]
-        jacobian[:, 3] = -of_data * log_sunk
-        jacobian[:, 4] = -of_data * log_new
-        jacobian[:, 5] = of_data * log_sunk * log_new
-        jacobian[:, 6] = -of_params * log_n
-        return e + of_data + of_params, jacobian
-
-    @classmethod
-    def check_design(cls, table: Table, free: Collection[str]) -> None:
-        """Check that sunk tokens vary, and not with size or with new tokens alone."""
-        moving = [name for name in ("alpha1", "alpha3") if name in free]
-        needed, there = 1 + len(moving), np.unique(table["sunk_tokens"]).size
-        if there < needed:
-            fixes = " ".join(f"--fix {name}=0" for name in moving)
-            raise FitError(
-                "too-few-values",
-                f"upcycling needs {needed} numbers of sunk tokens for {' and '.join(moving)}; this "
-                f"table has {there}: fork at {needed - there} more, or leave their effect out: "
-                f"{fixes}",
-                column="sunk_tokens",
-                values=int(there),
-                needed=needed,
-                fix=dict.fromkeys(moving, 0.0),
-            )
-        if moving:
-            refuse_one_variable(table, "sunk_tokens", "tokens")
-
-    @classmethod
-    def check(cls, inputs: Mapping[str, Floats], output: Floats) -> None:
-        """As `Law`; a run from scratch has nothing sunk, and no place in this law."""
-        if (bad := np.flatnonzero(inputs["sunk_tokens"] == 0)).size:
-            raise ColumnError(
-                "out-of-range",
-                "is 0: a run from scratch, which this law does not hold for. Leave it out "
-                "(--where 'sunk_tokens > 0'), and fit such runs with --law chinchilla or moe-data",
-                "sunk_tokens",
-                int(bad[0]),
-                value=0.0,
-                above=0,
-            )
-        super().check(inputs, output)
-
-
 SAME_TOKENS = 1.1
 """Tokens within this factor are one number of them."""
 
@@ -445,24 +249,3 @@ def refuse_several_tokens(table: Table) -> None:
                 tokens=[low, high],
                 needed="moe-data",
             )
-
-
-MAX_CORRELATION = 0.999
-"""Above this two inputs are one variable."""
-
-
-def refuse_one_variable(table: Table, first: str, second: str) -> None:
-    """Check that two inputs vary apart.
-
-    Raises:
-        FitError: the logarithm of one is a line in that of the other.
-    """
-    r = float(np.corrcoef(np.log(table[first]), np.log(table[second]))[0, 1])
-    if abs(r) > MAX_CORRELATION:
-        raise FitError(
-            "collinear",
-            f"ln {first} and ln {second} are one variable in this table (r = {r:.4f}): their "
-            f"effects cannot be told apart. Vary {second} at each of several {first}",
-            columns=[first, second],
-            correlation=r,
-        )

@@ -1,7 +1,7 @@
 """Every law by its name.
 
-A new law is one class in `powers`, `chinchilla`, `experts` or `two_step`, and one line in a table
-here.
+A new law is one class in `powers`, `chinchilla`, `experts`, `upcycling` or `two_step`, and one line
+in a table here.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,12 +10,13 @@ from typing import Any
 
 from windtunnel.errors import FitError, did_you_mean
 from windtunnel.laws.chinchilla import Auto, Chinchilla, Coupled, DataConstrained
-from windtunnel.laws.experts import Moe, MoeData, Upcycling
+from windtunnel.laws.experts import Moe, MoeData
 from windtunnel.laws.forms import Formula, Law
 from windtunnel.laws.powers import ExpOffset, Power, Power2, PowerOffset, Sigmoid
 from windtunnel.laws.table import Table
 from windtunnel.laws.two_step import batch, envelope, isoflop, lr
 from windtunnel.laws.two_step.base import TwoStepLaw, TwoStepProblem
+from windtunnel.laws.upcycling import Upcycling
 
 FORMULAS: Mapping[str, type[Law]] = {
     law.name: law
