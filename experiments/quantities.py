@@ -13,26 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from comparisons import NATS, comparison, losses, mean_difference
 from ruamel.yaml import YAML
-from scipy import stats
+from upcycling import experts_from_scratch, upcycling
 
-from windtunnel import fit
-from windtunnel.findings import LEVEL, Quantity, QuantityId, Records, findings_of
+from windtunnel.findings import Quantity, Records, findings_of
 from windtunnel.findings.batch import batches
 from windtunnel.findings.lr_curves import mean_of
 from windtunnel.findings.lr_transfer import transfers
 from windtunnel.findings.overtraining import overtraining_pairs
-from windtunnel.findings.records import read_records
 from windtunnel.findings.schedules import Losses, paired, schedules
-from windtunnel.laws import Fit
-from windtunnel.runs.run import Run
 
-NATS = "nats per byte"
 HERE = Path(__file__).resolve().parent
 PREDICTIONS = HERE / "predictions.yaml"
 BENCHMARKS = HERE.parent / "docs" / "benchmarks.json"
-STUDY = "study"
-"""The experiment of a quantity that compares several of a study's."""
 
 
 def predicted_ids(experiment: str) -> dict[str, str]:
@@ -48,59 +42,6 @@ def quantities_of(experiment: str, records: Records) -> dict[str, Quantity]:
     comparisons = COMPARISONS.get(experiment)
     found += comparisons(records) if comparisons else ()
     return {str(each.id): each for each in found}
-
-
-def comparison(
-    quantity: str,
-    value: float,
-    ends: tuple[float | None, float | None] = (None, None),
-    unit: str = "",
-    /,
-    *,
-    experiment: str = STUDY,
-    **fields: str | int | float,
-) -> Quantity:
-    """A number that no finding has, with its interval where it has one."""
-    of = QuantityId(
-        experiment=experiment,
-        finding="comparison",
-        quantity=quantity,
-        fields=tuple(fields.items()),
-    )
-    return Quantity(id=of, value=value, low=ends[0], high=ends[1], unit=unit)
-
-
-def mean_difference(
-    quantity: str,
-    one: dict[int, float],
-    other: dict[int, float],
-    experiment: str = STUDY,
-    **fields: str | int | float,
-) -> Quantity:
-    """`one` minus `other`, paired by seed; Student's interval."""
-    seeds = sorted(set(one) & set(other))
-    gaps = np.array([one[seed] - other[seed] for seed in seeds])
-    mean = float(np.mean(gaps))
-    ends: tuple[float | None, float | None] = (None, None)
-    if len(gaps) > 1:
-        reach = float(stats.t.ppf((1 + LEVEL) / 2, len(gaps) - 1) * stats.sem(gaps))
-        ends = (mean - reach, mean + reach)
-    return comparison(quantity, mean, ends, NATS, experiment=experiment, **fields)
-
-
-def losses(records: Records, experiment: str, **wanted: object) -> dict[int, float]:
-    """Loss by seed of the decayed runs of one experiment that have the `wanted` values."""
-    return {
-        run.init_seed: run.loss
-        for run in records.of(experiment)
-        if run.loss is not None
-        and all(_value_of(run, key.replace("__", ".")) == each for key, each in wanted.items())
-    }
-
-
-def _value_of(run: Run, name: str) -> object:
-    """An axis of a run, or its size or horizon."""
-    return run.axes[name] if name in run.axes else getattr(run, name)
 
 
 def coordinate_check(records: Records) -> Iterator[Quantity]:
@@ -304,184 +245,6 @@ def eightfold(records: Records) -> Iterator[Quantity]:
     for times in ends.get("power", {}).keys() & ends.get("constant", {}).keys():
         difference = ends["power"][times] - ends["constant"][times]
         yield comparison("power-minus-constant", difference, (None, None), NATS, times=times)
-
-
-NEW_TOKENS = {"ten": 10, "twenty": 20, "forty": 40}
-"""Of each experiment of 022, in N of the dense model."""
-FORKS = (10, 20, 40, 80)
-"""Of 022, in N."""
-SIZE = "48x2"
-"""The size that 022 and 023 are judged at."""
-
-
-def upcycling(records: Records) -> Iterator[Quantity]:
-    """Variants at equal tokens, where their losses cross, and the law of sunk and new tokens."""
-
-    def ends(experiment: str, fork: int, variant: str) -> dict[int, float]:
-        return _variant_losses(records, experiment, fork, variant)
-
-    for experiment, fork, variant, base in (
-        ("forty", 20, "eight", "dense"),
-        ("ten", 80, "eight", "dense"),
-        ("forty", 80, "half-new", "eight"),
-        ("ten", 80, "half-new", "eight"),
-    ):
-        mine, theirs = (ends(experiment, fork, each) for each in (variant, base))
-        fields = {"variant": variant, "base": base, "size": SIZE, "fork": f"{fork}N"}
-        yield mean_difference("difference", mine, theirs, experiment, **fields)
-    ahead = [
-        _crossing(seed, lambda name, seed: ends(name, 20, "dense")[seed], ends) for seed in (0, 1)
-    ]
-    yield _over_sunk("ahead-of-dense", ahead)
-    scratch = _scratch()
-    caught = [
-        _crossing(seed, lambda name, seed: scratch(seed, NEW_TOKENS[name]), ends, falls=False)
-        for seed in (0, 1)
-    ]
-    yield _over_sunk("caught-by-scratch", caught)
-    yield from _law_of_upcycling(records)
-
-
-def _variant_losses(
-    records: Records, experiment: str, fork: int, variant: str, size: str = SIZE
-) -> dict[int, float]:
-    """Loss by seed of a variant of 022 at one fork, after its last stage."""
-    mine = [
-        run
-        for run in records.of(experiment)
-        if run.decayed and run.size == size and run.variants.get(experiment) == variant
-    ]
-    forks = sorted({run.fork_tokens for run in mine})
-    wanted = forks[FORKS.index(fork)]
-    return {
-        run.init_seed: run.loss
-        for run in mine
-        if run.fork_tokens == wanted and run.loss is not None
-    }
-
-
-def _crossing(
-    seed: int,
-    rival: Callable[[str, int], float],
-    ends: Callable[[str, int, str], dict[int, float]],
-    *,
-    falls: bool = True,
-) -> tuple[float, float]:
-    """Bounds of the new tokens, over 20N sunk, at which eight experts cross the rival's loss.
-
-    Crossed from above where the gap `falls`; the bounds are the lengths before and after.
-    """
-    before = 0.0
-    for name, new in NEW_TOKENS.items():
-        gap = ends(name, 20, "eight")[seed] - rival(name, seed)
-        if (gap < 0) == falls:
-            return before, new / 20
-        before = new / 20
-    return before, math.inf
-
-
-def _over_sunk(quantity: str, bounds: list[tuple[float, float]]) -> Quantity:
-    """The union of the bounds of the seeds; its value is the last length before the crossing."""
-    low, high = min(each[0] for each in bounds), max(each[1] for each in bounds)
-    return comparison(quantity, low, (low, high), size=SIZE, fork="20N")
-
-
-def _scratch() -> Callable[[int, int], float]:
-    """Loss of eight experts from scratch by seed and tokens in N of the dense model, from 023.
-
-    Interpolated in ln tokens between its lengths.
-    """
-    records = read_records(HERE / "023-experts-from-scratch" / "records")
-    runs = [
-        run
-        for run in records.of("experts")
-        if run.decayed and run.size == SIZE and run.experts == 8
-    ]
-
-    def loss(seed: int, tokens: int) -> float:
-        mine = sorted((run.tokens, run.loss) for run in runs if run.init_seed == seed)
-        x, y = (np.array(each, float) for each in zip(*mine, strict=True))
-        return float(np.interp(math.log(tokens * DENSE), np.log(x), y))
-
-    return loss
-
-
-DENSE = 53_232
-"""Parameters of the dense 48x2."""
-
-
-def _law_of_upcycling(records: Records) -> Iterator[Quantity]:
-    """The exponent of the interaction, and the fork left out."""
-    rows = [
-        {
-            "params": float(run.params),
-            "sunk_tokens": float(run.sunk_tokens),
-            "tokens": float(run.tokens - run.sunk_tokens),
-            "loss": run.loss,
-            "trunk": run.trunk,
-            "size": run.size,
-        }
-        for experiment in NEW_TOKENS
-        for run in records.of(experiment)
-        if run.decayed and run.sunk_tokens and run.variants.get(experiment) == "eight"
-    ]
-    of_law = ("params", "sunk_tokens", "tokens", "loss", "trunk")
-
-    def fitted(some: list[dict[str, Any]]) -> Fit:
-        columns = {name: [row[name] for row in some] for name in of_law}
-        return fit(columns, law="upcycling", intervals="none", holdout=None)
-
-    yield comparison("alpha3", fitted(rows).coefficients["alpha3"])
-    last = {
-        size: max(row["sunk_tokens"] for row in rows if row["size"] == size)
-        for size in {row["size"] for row in rows}
-    }
-    law = fitted([row for row in rows if row["sunk_tokens"] < last[row["size"]]])
-    ratios = []
-    for row in rows:
-        if row["size"] == SIZE and row["sunk_tokens"] == last[SIZE]:
-            inputs = {name: row[name] for name in of_law[:3]}
-            ratios.append(row["loss"] / law.predict(**inputs).value)
-    yield comparison(
-        "measured-over-forecast", float(np.mean(ratios)), (min(ratios), max(ratios)), fork="80N"
-    )
-
-
-def experts_from_scratch(records: Records) -> Iterator[Quantity]:
-    """More experts, against upcycling at equal tokens, and how even their load is."""
-    longest = max(run.tokens for run in records.of("experts") if run.decayed)
-    eight, four = (
-        {
-            run.init_seed: run.loss
-            for run in records.of("experts")
-            if run.decayed and run.size == SIZE and run.tokens == longest and run.experts == number
-        }
-        for number in (8, 4)
-    )
-    yield mean_difference("eight-minus-four", eight, four, "experts", size=SIZE)
-    scratch = _scratch()
-    dense = read_records(HERE / "022-upcycling" / "records")
-    upcycled = _variant_losses(dense, "twenty", 20, "eight")
-    yield mean_difference(
-        "scratch-minus-upcycled",
-        {seed: scratch(seed, 40) for seed in upcycled},
-        upcycled,
-        size=SIZE,
-    )
-    ends = {
-        run.segment
-        for run in records.of("experts")
-        if run.decayed and run.size == SIZE and run.tokens == longest and run.experts == 8
-    }
-    last = {
-        (each.segment, each.layer): each.largest_share
-        for each in records.routing
-        if each.segment in ends and each.largest_share is not None
-    }  # later bins replace earlier ones
-    times = [8 * share for share in last.values()]
-    yield comparison(
-        "largest-share-over-balance", float(np.mean(times)), (min(times), max(times)), size=SIZE
-    )
 
 
 COMPARISONS: dict[str, Callable[[Records], Iterator[Quantity]]] = {
