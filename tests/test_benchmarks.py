@@ -98,6 +98,18 @@ def test_the_page_is_rendered_from_what_was_saved(results):
     assert "| 60N of 32x3 | 5.0 (2.00) | 8.0 (1.00) | native | native |" in page
 
 
+@pytest.mark.medium
+@pytest.mark.parametrize(("part", "ratio"), [("watched", "every update"), ("experts", "native")])
+def test_a_part_measures_what_its_page_says(part, ratio):
+    from importlib import import_module
+
+    module = import_module(part)
+    found = json.loads(json.dumps(module.measure(quick=True)))
+    (row,) = found["rows"]
+    assert row["ratios"][ratio] > 0
+    assert f"| {row['shape']} | " in module.page(found)
+
+
 def test_parts_are_checked():
     import argparse
 

@@ -27,6 +27,7 @@ NAME = "benchmarks"
 PARTS = {
     "training_step": "Training step",
     "watched": "Training dynamics",
+    "experts": "Mixtures of experts",
     "startup": "Start-up",
     "sweep": "Sweep",
     "fits": "Fits",
@@ -38,6 +39,7 @@ PARTS = {
 QUICK: dict[str, dict[str, Any]] = {
     "training_step": {"quick": True},
     "watched": {"quick": True},
+    "experts": {"quick": True},
     "startup": {"quick": True},
     "sweep": {"scale": 0.05},
     "fits": {"quick": True},

@@ -22,6 +22,7 @@ from tables import table
 from training_step import interleaved
 
 from windtunnel.config.study import DynamicsConfig
+from windtunnel.runs.store import DYNAMICS
 from windtunnel.runs.worker import CurveWriter
 from windtunnel.train.dynamics import Dynamics
 from windtunnel.train.loop import CurveRow, train
@@ -84,7 +85,8 @@ def _loop(shape: Shape, config: DynamicsConfig | None, folder: Path, opened: Exi
     folder.mkdir()
     step = our_step("ours", shape, usual_precision())
     dynamics = None if config is None else Dynamics(step.state, config, first_step=0)
-    writer = CurveWriter(folder / "curve.jsonl", after=0, dynamics=dynamics)
+    recorders = {} if dynamics is None else {DYNAMICS: dynamics}
+    writer = CurveWriter(folder / "curve.jsonl", after=0, recorders=recorders)
     opened.enter_context(writer)
     stream = Batches(shape)
 
@@ -97,7 +99,9 @@ def _loop(shape: Shape, config: DynamicsConfig | None, folder: Path, opened: Exi
 
         began = time.perf_counter()
         until = step.state.step + count
-        train(step, shape.trunk, stream, until=until, write=write, watch=dynamics)
+        train(
+            step, shape.trunk, stream, until=until, write=write, watches=tuple(recorders.values())
+        )
         return (time.perf_counter() - began) / count, losses
 
     return run
