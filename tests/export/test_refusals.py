@@ -10,11 +10,12 @@ from planted import write_fit
 from typer.testing import CliRunner
 
 from windtunnel.cli.app import app
+from windtunnel.config.shape import upcycled
 from windtunnel.errors import ConfigError, FitError
 from windtunnel.export.build import Export, build_handoff
 from windtunnel.export.request import Request
 from windtunnel.export.size import nearest_model
-from windtunnel.export.write import write_export
+from windtunnel.export.write import TARGETS, write_export
 from windtunnel.laws import Fit
 from windtunnel.runs.imported import Imported, Measured, add_runs
 from windtunnel.runs.study import open_study
@@ -42,6 +43,19 @@ def test_an_init_of_keys_and_values_that_a_target_cannot_draw(target, tmp_path):
     assert {key: caught.value.values[key] for key in values} == values
     ungrouped = planted_handoff(recipe={"kv_rule": "spectral"}, model={"kv_heads": 6})
     assert write_export(replace(export, handoff=ungrouped), target, tmp_path / "out")
+
+
+@pytest.mark.parametrize("target", sorted({*TARGETS} - {"json"}))
+def test_experts_go_to_json_alone(target, tmp_path):
+    dense = planted_handoff().model
+    handoff = planted_handoff(model=upcycled(dense, {"experts": 4, "top_k": 2}))
+    export = Export(handoff=handoff, fits={}, validation={})
+    with pytest.raises(ConfigError) as caught:
+        write_export(export, target, tmp_path / "out")
+    values = {"target": target, "field": "experts", "value": 4, "allowed": ["json"]}
+    assert caught.value.code == "unsupported-model"
+    assert {key: caught.value.values[key] for key in values} == values
+    assert write_export(export, "json", tmp_path / "out")
 
 
 def test_no_fit_yet(tmp_path):

@@ -133,8 +133,7 @@ def test_the_handoff_carries_the_family():
     )
 
 
-@pytest.mark.parametrize("target", [torch_target, hf, megatron, torchtitan, nanotron])
-def test_experts_are_refused_by_what_would_not_follow_them(target, tmp_path):
+def test_a_handoff_of_experts_counts_both_and_has_the_std_of_their_router():
     size = Size.parse("64x2")
     family = ModelFamily(
         family="minicpm-moe", shape={"router_std": 0.3}, sizes=(size,), context=32, head_dim=16
@@ -142,7 +141,3 @@ def test_experts_are_refused_by_what_would_not_follow_them(target, tmp_path):
     handoff = handoff_of(family.spec(size, vocab_size=128))
     assert handoff.roles[Role.ROUTER].init_std == 0.3
     assert handoff.counts.params_total > handoff.counts.params == handoff.counts.params_active
-    with pytest.raises(ConfigError) as refused:
-        target.write(handoff, tmp_path)
-    assert refused.value.code == "unsupported-model"
-    assert refused.value.values["target"]

@@ -17,6 +17,8 @@ from windtunnel.export.handoff import FILE, Handoff
 TARGETS = ("json", "hf", "megatron", "torchtitan", "nanotron", "torch")
 KV_INIT = ("json", "hf", "torch")
 """Targets that express an init std of keys and values of their own."""
+EXPERTS = ("json",)
+"""Targets that carry a mixture of experts."""
 FITS, VALIDATION = "fits", "validation"
 
 
@@ -63,6 +65,17 @@ def write_export(export: Export, target: str, folder: Path) -> list[Path]:
             field="kv_rule",
             value=recipe.kv_rule,
             allowed=list(KV_INIT),
+        )
+    if export.handoff.model.experts > 1 and target not in EXPERTS:
+        raise ConfigError(
+            "unsupported-model",
+            f"model.shape.experts = {export.handoff.model.experts}: --to {target} writes no "
+            "mixture of experts: neither its routers nor the balance of their load over the whole "
+            f"update; export --to {', '.join(EXPERTS)}",
+            target=target,
+            field="experts",
+            value=export.handoff.model.experts,
+            allowed=list(EXPERTS),
         )
     module = import_module(f"windtunnel.export.targets.{target}")
     write: Callable[[Handoff, Path], list[Path]] = module.write

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from windtunnel.config import DenseSpec, FamilySpec
-from windtunnel.errors import ConfigError
 from windtunnel.export.handoff import Handoff
 from windtunnel.export.targets.template import environment, title
 from windtunnel.family import load_family
@@ -26,21 +25,7 @@ LAYER_NUMBER = re.compile(r"\.\d+\.")
 
 
 def write(handoff: Handoff, folder: Path) -> list[Path]:
-    """Write train.py.
-
-    Raises:
-        ConfigError: The model is a mixture of experts.
-    """
-    if handoff.model.experts > 1:
-        raise ConfigError(
-            "unsupported-model",
-            "export to torch: train.py neither balances the experts' load over the whole update "
-            "nor starts a router at its own std, as the study did; export to `json`, which has all "
-            "of it",
-            target="torch",
-            field="experts",
-            value=handoff.model.experts,
-        )
+    """Write train.py."""
     text = (
         environment()
         .get_template("train.py.jinja")

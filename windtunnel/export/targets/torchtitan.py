@@ -94,6 +94,6 @@ def _pattern(role: Role, *, tied: bool) -> str:
         case Role.HIDDEN:
             return r"\.(wqkv|wo|w1|w2|w3)\.weight$"
         case Role.ROUTER:
-            return r"router\.gate\.weight$"
+            raise AssertionError("a PreNormDecoder has no experts")
         case Role.GAIN:
             return r"norm\.weight$"
