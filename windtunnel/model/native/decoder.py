@@ -42,7 +42,7 @@ class NativePass:
         *,
         gradient: bool,
     ) -> None:
-        self.model, self.sites = model, model.sites
+        self.model, self.sites, self.gradient = model, model.sites, gradient
         self.before_loss, self.after_loss = Program(precision), Program(precision)
         layers = model.spec.depth if gradient else 1
         self.experts: NativeExperts | None = None
@@ -86,7 +86,7 @@ class NativePass:
             self.before_loss.run()
             summed = self.summed_loss(share / self.work.tokens)
             self.after_loss.run()
-        if self.experts is not None and (share or self.experts.routing.counts):
+        if self.experts is not None and (self.gradient or self.experts.routing.counts):
             self.experts.count()
         return summed / self.work.tokens
 
